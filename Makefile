@@ -1,0 +1,73 @@
+# Everything is done from here: `make app` starts the workbench, `make test` tests it. Needs GNU make 3.81 or newer and
+# Python 3.11 to 3.13 (another one than python3: `make app PYTHON=python3.12`). Windows: see README.md.
+
+VENV = .venv
+PY = $(VENV)/bin/python
+PIP = $(PY) -m pip --disable-pip-version-check install
+# What `make test` hands to pytest: `make test PYTEST_ARGS="tests/core -k volume"`.
+PYTEST_ARGS ?=
+# What `make app` hands to Streamlit: `make app APP_ARGS="--server.port 8600"`.
+APP_ARGS ?=
+# Another build of torch, by its package index: `make app TORCH_INDEX=https://download.pytorch.org/whl/cpu`.
+TORCH_INDEX ?=
+PYTHON = python3
+
+.DEFAULT_GOAL := help
+.PHONY: help app test check lint types format docs clean distclean
+
+help:
+	@echo 'make app        start the workbench on http://127.0.0.1:8501 (makes .venv and installs at first)'
+	@echo 'make test       run all tests (PYTEST_ARGS="..." runs some)'
+	@echo 'make check      lint, formatting, types and tests: what a change has to pass'
+	@echo 'make format     format the code and sort its imports'
+	@echo 'make docs       write the table of options anew'
+	@echo 'make clean      remove caches;  make distclean  removes .venv too. Runs and data are never touched.'
+
+app: $(VENV)/installed-app
+	$(PY) -m streamlit run app.py $(APP_ARGS)
+
+test: $(VENV)/installed-dev
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+check: lint types test
+
+lint: $(VENV)/installed-dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(PY) -m mypy
+
+format: $(VENV)/installed-dev
+	$(PY) -m ruff check --fix-only --select I .
+	$(PY) -m ruff format .
+
+docs: $(VENV)/installed-app
+	$(PY) docs/write_options.py
+
+# The stamps below say what is installed, so that a second call starts at once.
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed-app
+	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/installed-app: requirements.txt $(VENV)/made
+	@if [ -n '$(TORCH_INDEX)' ]; then set -x; $(PIP) --index-url '$(TORCH_INDEX)' "$$(grep '^torch==' requirements.txt)"; fi
+	$(PIP) -r requirements.txt
+	@touch $@
+
+$(VENV)/made:
+	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
+	  echo 'error: expected Python 3.11, 3.12 or 3.13, found no $(PYTHON); say which one: make app PYTHON=/path/to/python' >&2; \
+	  exit 1; }
+	@"$(PYTHON)" -c 'import sys; got = sys.version_info[:2]; sys.exit(None if (3, 11) <= got <= (3, 13) else \
+	  "error: expected Python 3.11, 3.12 or 3.13, got %d.%d; say which one: make app PYTHON=python3.12" % got)'
+	"$(PYTHON)" -m venv $(VENV) || { \
+	  echo 'error: this Python cannot make a virtual environment (Debian, Ubuntu: apt install python3-venv)' >&2; exit 1; }
+	@touch $@
+
+clean:
+	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

@@ -1,0 +1,10 @@
+"""The server: the Streamlit app, the routes that carry data to it, and the access check in front of everything."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui.access import middleware
+from ui.routes import ROUTES
+
+app = st.App("ui/shell.py", routes=ROUTES, middleware=middleware())

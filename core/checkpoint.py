@@ -1,0 +1,259 @@
+"""Checkpoints: one safetensors file with every tensor of a training run and its description as JSON. No pickle.
+
+Tensors are named ``model/<name>``, ``average/<name>`` (running average of the weights) and
+``optimizer/<parameter>/<state>``. Random numbers need no state: every draw is a function of the seed and the step, and the
+step is in the description. The description (:class:`Description`) says what the network is, what it was trained on, and how an
+image must be prepared for it, so a checkpoint can be used on its own. Writing is atomic and durable: temporary file in the same
+folder, fsync, rename, fsync of the folder; ``kill -9`` at any instant leaves the old file or the new one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from core.config import TrainConfig
+from core.errors import CheckpointError, UserError
+from core.labels import LabelSpace
+from core.models import build_model
+
+FORMAT_VERSION = 1
+KEY = "segmentarium"
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is in a checkpoint and what it needs.
+
+    Attributes
+    ----------
+    config : the run's configuration as JSON, with everything that was decided from the data filled in.
+    labels : the label space as JSON; its order is the network's output order.
+    modalities : names of the input channels, in order.
+    spacing_mm : voxel size that images are brought to, or ``None`` for their own.
+    progress : epoch, step, elapsed_s, best, and the like; plain JSON.
+    inference : chosen mode and tile size.
+    dataset : name, whether it is synthetic, its licence.
+    split : ids of the subjects for train, val and test.
+    """
+
+    config: dict[str, Any]
+    labels: list[dict[str, Any]]
+    modalities: tuple[str, ...]
+    spacing_mm: tuple[float, float, float] | None
+    progress: dict[str, Any] = field(default_factory=dict)
+    inference: dict[str, Any] = field(default_factory=dict)
+    dataset: dict[str, Any] = field(default_factory=dict)
+    split: dict[str, list[str]] = field(default_factory=dict)
+    version: int = FORMAT_VERSION
+
+    @property
+    def train_config(self) -> TrainConfig:
+        return TrainConfig.from_json(self.config)
+
+    @property
+    def label_space(self) -> LabelSpace:
+        return LabelSpace.from_json(self.labels)
+
+    def build(self) -> nn.Module:
+        """An untrained network of the described kind."""
+        return build_model(self.train_config.model, len(self.modalities), len(self.labels))
+
+
+@dataclass
+class Checkpoint:
+    """The tensors of a checkpoint, by group, and its description."""
+
+    description: Description
+    model: dict[str, Tensor]
+    average: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """The weights to predict with: the running average where there is one."""
+        return self.average or self.model
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint atomically and durably.
+
+    Raises
+    ------
+    CheckpointError
+        If the disk is full or the folder cannot be written; what was there before is untouched.
+    """
+    from safetensors.torch import save as to_bytes
+
+    tensors = {f"model/{k}": v for k, v in checkpoint.model.items()}
+    tensors |= {f"average/{k}": v for k, v in checkpoint.average.items()}
+    for index, state in checkpoint.optimizer.items():
+        tensors |= {f"optimizer/{index}/{k}": v for k, v in state.items()}
+    ready = {k: v.detach().to("cpu").contiguous().clone() for k, v in tensors.items()}
+    text = json.dumps(dataclasses.asdict(checkpoint.description), allow_nan=False)
+    write_atomically(path, to_bytes(ready, metadata={KEY: text}))
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file so that a crash at any instant leaves the old content or the new.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise CheckpointError(
+                f"no space left to write {path} ({len(data) / 1e6:.0f} MB); the previous file is intact: "
+                "free some space and resume the run"
+            ) from error
+        raise CheckpointError(f"cannot write {path}: {error.strerror}; the previous file is intact") from error
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files that a killed process left behind."""
+    for stale in folder.glob(".*.safetensors.*.tmp"):
+        stale.unlink(missing_ok=True)
+
+
+def read_description(path: Path) -> Description:
+    """Read only the description (a few kilobytes).
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, or no checkpoint of ours.
+    """
+    with _open(path) as file:
+        return _description(path, file.metadata())
+
+
+def load(path: Path, *, training_state: bool = False) -> Checkpoint:
+    """Read a checkpoint onto the CPU, after comparing names, shapes and types with what its configuration implies.
+
+    Parameters
+    ----------
+    path : the file.
+    training_state : read the optimizer too (for resuming), not only the weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, from a newer version, or its tensors are not those of the network it describes.
+    """
+    with _open(path) as file:
+        description = _description(path, file.metadata())
+        names = list(file.keys())
+        try:
+            with torch.device("meta"):
+                expected = description.build().state_dict()
+        except UserError as error:
+            raise CheckpointError(f"{path}: {error}") from error
+        groups: dict[str, dict[str, Tensor]] = {}
+        for group in ("model", "average"):
+            present = {n.removeprefix(f"{group}/") for n in names if n.startswith(f"{group}/")}
+            if group == "average" and not present:
+                continue
+            if present != set(expected):
+                odd = sorted(present ^ set(expected))[:3]
+                raise CheckpointError(f"{path}: expected the tensors of its {group}, but {', '.join(odd)} do not match")
+            for name, like in expected.items():
+                found = tuple(file.get_slice(f"{group}/{name}").get_shape())
+                if found != tuple(like.shape):
+                    raise CheckpointError(f"{path}: expected {name} of shape {tuple(like.shape)}, found {found}")
+            groups[group] = {name: file.get_tensor(f"{group}/{name}") for name in expected}
+        checkpoint = Checkpoint(description, groups["model"], groups.get("average", {}))
+        if training_state:
+            sizes = [tuple(p.shape) for p in description.build().parameters()]
+            for name in names:
+                kind, _, rest = name.partition("/")
+                shape = tuple(file.get_slice(name).get_shape())
+                if kind == "optimizer":
+                    index, _, key = rest.partition("/")
+                    if not index.isdigit() or int(index) >= len(sizes) or shape not in ((), (1,), sizes[int(index)]):
+                        raise CheckpointError(f"{path}: {name} of shape {shape} fits none of the network's parameters")
+                    checkpoint.optimizer.setdefault(int(index), {})[key] = file.get_tensor(name)
+    return checkpoint
+
+
+def transfer(weights: Mapping[str, Tensor], model: nn.Module) -> tuple[int, int]:
+    """Copy the weights that fit into a model (fine-tuning); returns how many tensors were copied, of how many.
+
+    Raises
+    ------
+    CheckpointError
+        If none fits: another architecture.
+    """
+    own = model.state_dict()
+    fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
+    if not fitting:
+        raise CheckpointError(
+            "init_from: none of the checkpoint's tensors fits the network; choose the same model and channels"
+        )
+    own.update({k: v.to(own[k]) for k, v in fitting.items()})
+    model.load_state_dict(own)
+    return len(fitting), len(own)
+
+
+def _open(path: Path) -> Any:
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise CheckpointError(f"expected a checkpoint, found no file {path}")
+    try:
+        return safe_open(str(path), framework="pt", device="cpu")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint (expected safetensors), or it is damaged: {error}"
+        ) from error
+
+
+def _description(path: Path, metadata: Mapping[str, str] | None) -> Description:
+    text = (metadata or {}).get(KEY)
+    if text is None:
+        raise CheckpointError(f"{path} is a safetensors file, but not one of Segmentarium's: it has no description")
+    try:
+        data = json.loads(text)
+        version = int(data["version"])
+        if version > FORMAT_VERSION:
+            raise CheckpointError(f"{path} has format {version}, this program reads up to {FORMAT_VERSION}: update it")
+        spacing = data["spacing_mm"]
+        data["spacing_mm"] = None if spacing is None else tuple(float(v) for v in spacing)
+        data["modalities"] = tuple(str(m) for m in data["modalities"])
+        description = Description(**data)
+        description.train_config, description.label_space  # noqa: B018 - both validate
+    except UserError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path}: its description is damaged ({error})") from error
+    return description
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows cannot open folders; its rename is durable with the file
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+

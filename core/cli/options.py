@@ -1,0 +1,76 @@
+"""Command-line flags made from the configuration's fields, shared by ``train`` and ``submit``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+
+from core.config import FieldSpec, TrainConfig, field_specs, section_titles
+from core.presets import PRESET_HELP, PRESETS, preset
+
+DEFAULT_PRESET = "fast"
+
+
+def add_config_flags(parser: argparse.ArgumentParser) -> None:
+    """Add DATA, ``--preset``, ``--name`` and one flag per configuration field, grouped by section."""
+    parser.add_argument("data", metavar="DATA", help="folder of the data set, or 'demo' for the synthetic demo data")
+    parser.add_argument(
+        "--preset", default=DEFAULT_PRESET, metavar="NAME",
+        help="starting point: " + "; ".join(f"{k}: {v}" for k, v in PRESET_HELP.items()),
+    )  # fmt: skip
+    parser.add_argument("--name", default="", help="a name for people; the run id is made from it")
+    groups = {s: parser.add_argument_group(title, text) for s, (title, text) in section_titles().items()}
+    for spec in field_specs():
+        if spec.name != "path":
+            groups[spec.section].add_argument(
+                spec.flag, dest=f"field_{spec.name}", metavar=_metavar(spec), default=argparse.SUPPRESS, help=_help(spec)
+            )
+
+
+def config_from(args: argparse.Namespace) -> TrainConfig:
+    """The configuration that the flags describe.
+
+    Raises
+    ------
+    ConfigError
+        If a value is not allowed.
+    """
+    base = preset(args.preset)
+    specs = {spec.name: spec for spec in field_specs()}
+    given = {k.removeprefix("field_"): v for k, v in vars(args).items() if k.startswith("field_")}
+    values = {name: specs[name].parse(text) for name, text in given.items()}
+    if "epochs" in given and "minutes" not in given:
+        values["minutes"] = 0.0
+    return base.with_values({"path": args.data, **values})
+
+
+def command_line(config: TrainConfig, command: str = "train", name: str = "") -> str:
+    """The command that gives exactly this configuration: ``python -m core train DATA --preset fast --epochs 20``."""
+    start_name = config.preset if config.preset in PRESETS else DEFAULT_PRESET
+    start = preset(start_name)
+    parts = ["python", "-m", "core", command, config.data.path or "DATA", "--preset", start_name]
+    if name:
+        parts += ["--name", name]
+    mine, base = config.values(), start.values()
+    for spec in field_specs():
+        changed = mine[spec.name] != base[spec.name]
+        budget_was_reset = spec.name == "minutes" and mine["epochs"] != base["epochs"] and mine["minutes"]
+        if spec.name != "path" and (changed or budget_was_reset):
+            parts += [spec.flag, spec.format(mine[spec.name])]
+    return shlex.join(parts)
+
+
+def _metavar(spec: FieldSpec) -> str:
+    if spec.choices:
+        return "|".join(spec.choices)
+    if spec.item_type is not None:
+        return "I,J,K" if spec.length == 3 else "A,B,..."
+    return {int: "N", float: "X", bool: "true|false", str: "TEXT"}[spec.type]
+
+
+def _help(spec: FieldSpec) -> str:
+    unit = f" [{spec.unit}]" if spec.unit else ""
+    by_preset = {p: spec.format(values[spec.name]) for p, values in PRESETS.items() if spec.name in values}
+    default = spec.format(spec.default) or "from the data"
+    presets = "".join(f", {p}: {v}" for p, v in by_preset.items() if v != default)
+    return f"{spec.help}{unit} (default: {default}{presets})".replace("%", "%%")

@@ -1,0 +1,20 @@
+"""``submit``: queue a training run and return at once; standard output is the run id alone."""
+
+from __future__ import annotations
+
+import argparse
+
+from core.cli import checkpoints_root
+from core.cli.options import add_config_flags, config_from
+from core.runs import submit
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_config_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Queue the run."""
+    print(submit(checkpoints_root(args.checkpoints), config_from(args), args.name), flush=True)
+    return 0

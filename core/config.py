@@ -1,0 +1,426 @@
+"""The configuration of a training run: frozen dataclasses that document and validate every field.
+
+Forms, command-line flags and the JSON in a run's folder are all made from the fields here (:func:`field_specs`), so a new
+option is one new field. Leaf names are unique over all sections. ``()`` and ``None`` mean "decided from the data by
+:mod:`core.plan`".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from core.errors import ConfigError
+
+FORMAT_VERSION = 1
+
+Normalisation = Literal["max_min", "full_volume_mean", "brats", "max", "mean", "z_score"]
+Resample = Literal["none", "median"]
+NormLayer = Literal["batch", "instance", "group"]
+Activation = Literal["relu", "leaky_relu", "prelu"]
+Downsampling = Literal["pool", "stride"]
+Widening = Literal["before", "after"]
+LossName = Literal["dice", "dice_ce"]
+OptimizerName = Literal["sgd", "adam", "rmsprop", "adamw"]
+LrSchedule = Literal["constant", "cosine", "poly"]
+Device = Literal["auto", "cuda", "cpu"]
+Precision = Literal["auto", "fp32", "bf16"]
+InferenceMode = Literal["auto", "tiles", "whole"]
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    length: int | None = None,
+    advanced: bool = True,
+) -> Any:
+    """Declare a documented field. Bounds are inclusive and hold for every item of a tuple; ``length`` is the number of
+    items a non-empty tuple must have; ``advanced`` fields are collapsed in forms."""
+    metadata = dict(help=help, unit=unit, minimum=minimum, maximum=maximum, length=length, advanced=advanced)
+    return field(default=default, metadata=metadata)
+
+
+class _Checked:
+    """Checks every field on construction; subclasses add what involves several fields in ``check``."""
+
+    def __post_init__(self) -> None:
+        for spec in _specs_of(type(self), section=""):
+            object.__setattr__(self, spec.name, spec.coerce(getattr(self, spec.name)))
+        self.check()
+
+    def check(self) -> None:
+        """Rules that involve more than one field."""
+
+
+@dataclass(frozen=True)
+class DataConfig(_Checked):
+    """Data: which folder, which images of it, and how intensities and voxel sizes are made comparable."""
+
+    path: str = option("", "folder of the data set; 'demo' makes the synthetic demo data on first use", advanced=False)
+    layout: str = option("auto", "how the folder is organised; auto recognises it")
+    modalities: tuple[str, ...] = option((), "modalities used as input channels, in order; empty: all", advanced=False)
+    classes: tuple[str, ...] = option((), "classes to segment; the others count as background; empty: all")
+    normalisation: Normalisation = option("z_score", "how intensities of each modality and subject are rescaled")
+    resample: Resample = option("none", "median: bring every subject to the data set's median voxel size")
+    spacing_mm: tuple[float, ...] = option(
+        (), "bring every subject to this voxel size instead", unit="mm", minimum=0.01, maximum=100, length=3
+    )
+
+
+@dataclass(frozen=True)
+class SplitConfig(_Checked):
+    """Split: which subjects train, which choose the best epoch (validation), which are never looked at (test)."""
+
+    folds: int = option(
+        5, "number of cross-validation folds; 0: one fold per subject (leave one out)", minimum=0, maximum=1000
+    )
+    fold: int = option(0, "the fold held out for validation, counted from 0", minimum=0, maximum=999, advanced=False)
+    shuffle_subjects: bool = option(True, "deal subjects to folds in a random (seeded) order instead of by name")
+    split_seed: int = option(0, "seed of that order", minimum=0, maximum=2**31 - 1)
+    val_subjects: tuple[str, ...] = option((), "held-out subjects by id, instead of a fold")
+    test_subjects: tuple[str, ...] = option((), "subjects by id that neither train nor validate")
+
+    def check(self) -> None:
+        if self.folds == 1:
+            raise ConfigError("folds: expected 0 (leave one out) or at least 2, got 1")
+        if self.folds and self.fold >= self.folds:
+            raise ConfigError(f"fold: expected 0 to {self.folds - 1} with {self.folds} folds, got {self.fold}")
+        both = set(self.val_subjects) & set(self.test_subjects)
+        if both:
+            raise ConfigError(f"test_subjects: {sorted(both)} are in val_subjects too; a subject has one role")
+
+
+@dataclass(frozen=True)
+class SamplingConfig(_Checked):
+    """Sub-volumes: how large they are, how many make an epoch, and where they are drawn."""
+
+    sub_volume: tuple[int, ...] = option(
+        (), "size of a sub-volume; empty: fitted to data and device", unit="voxels", minimum=8, maximum=1024, length=3,
+        advanced=False,
+    )  # fmt: skip
+    samples_train: int = option(250, "sub-volumes per training epoch", minimum=1, maximum=10**6, advanced=False)
+    samples_val: int = option(16, "sub-volumes per validation; 0: none", minimum=0, maximum=10**5)
+    batch_size: int = option(2, "sub-volumes per step", minimum=1, maximum=1024, advanced=False)
+    draw_once: bool = option(False, "draw the training sub-volumes once from the seed and reuse them every epoch")
+    threshold: float = option(
+        0.0, "least labelled share of a drawn sub-volume", unit="share", minimum=0.0, maximum=0.99
+    )
+    foreground: float = option(
+        0.0, "share of sub-volumes centred on a voxel of a class picked at random", unit="share", minimum=0.0, maximum=1.0
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class AugmentConfig(_Checked):
+    """Augmentation: random changes of training sub-volumes; image and label always move together."""
+
+    flip: float = option(0.5, "probability of mirroring left and right", unit="probability", minimum=0, maximum=1)
+    affine: float = option(0.0, "probability of a rotation with scaling", unit="probability", minimum=0, maximum=1)
+    rotation_deg: float = option(15.0, "largest rotation about each axis", unit="degrees", minimum=0, maximum=180)
+    scaling: float = option(0.15, "largest relative change of size", unit="share", minimum=0, maximum=0.9)
+    elastic: float = option(0.0, "probability of a smooth elastic deformation", unit="probability", minimum=0, maximum=1)
+    elastic_voxels: float = option(2.0, "standard deviation of its displacements", unit="voxels", minimum=0, maximum=50)
+    intensity: float = option(
+        0.0, "probability of each of: brightness, contrast, gamma, bias field, blur", unit="probability", minimum=0, maximum=1
+    )  # fmt: skip
+    noise: float = option(
+        0.0, "largest standard deviation of added Gaussian noise, relative to the image's", unit="share", minimum=0, maximum=10
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ModelConfig(_Checked):
+    """Network: architecture and width."""
+
+    model: str = option("unet3d", "architecture: unet3d or vnet", advanced=False)
+    channels: tuple[int, ...] = option(
+        (), "channels at each resolution, full resolution first; empty: the architecture's own", unit="channels",
+        minimum=1, maximum=4096,
+    )  # fmt: skip
+    norm: NormLayer = option("batch", "normalisation layer after each convolution")
+    activation: Activation = option("relu", "activation after each normalisation")
+    downsampling: Downsampling = option("pool", "2x2x2 max pooling or strided convolution")
+    widening: Widening = option(
+        "before", "where channels double: before down-sampling (Cicek et al.) or after it (nnU-Net)"
+    )
+
+    def check(self) -> None:
+        if len(self.channels) == 1 or len(self.channels) > 8:
+            raise ConfigError(f"channels: expected 2 to 8 resolutions or none, got {len(self.channels)}")
+
+
+@dataclass(frozen=True)
+class LossConfig(_Checked):
+    """Loss: what training minimises."""
+
+    loss: LossName = option("dice", "multi-class Dice loss, or Dice plus cross-entropy")
+    include_background: bool = option(True, "count the background as a class in the Dice loss")
+    batch_dice: bool = option(False, "sum over the batch before the ratio, instead of one Dice per sub-volume")
+    dice_smooth: float = option(1e-5, "added to numerator and denominator", minimum=0, maximum=1e6)
+
+
+@dataclass(frozen=True)
+class OptimConfig(_Checked):
+    """Optimisation: steps through weight space."""
+
+    optimizer: OptimizerName = option("sgd", "update rule")
+    learning_rate: float = option(1e-3, "learning rate at its highest", minimum=1e-12, maximum=100, advanced=False)
+    momentum: float = option(0.0, "momentum of sgd and rmsprop", minimum=0, maximum=0.9999)
+    weight_decay: float = option(1e-8, "weight decay (decoupled for adamw, L2 for the others)", minimum=0, maximum=10)
+    lr_schedule: LrSchedule = option("constant", "how the learning rate changes over the run")
+    warmup: float = option(0.0, "share of the run in which the learning rate rises", unit="share", minimum=0, maximum=0.5)
+    clip_norm: float = option(0.0, "largest norm of the gradient; 0: no limit", minimum=0, maximum=1e9)
+    ema: float = option(0.0, "decay of the running average of the weights; 0: none", minimum=0, maximum=0.99999)
+
+
+@dataclass(frozen=True)
+class ValidationConfig(_Checked):
+    """Validation and prediction: when held-out subjects are segmented as whole volumes, and how."""
+
+    whole_every: int = option(
+        10, "epochs between whole-volume validations (one is always made at the end); 0: never", unit="epochs",
+        minimum=0, maximum=10**6,
+    )  # fmt: skip
+    overlap: float = option(
+        0.5, "overlap of neighbouring sub-volumes when a whole volume is joined", unit="share", minimum=0, maximum=0.9
+    )  # fmt: skip
+    inference_mode: InferenceMode = option(
+        "auto", "join sub-volumes (tiles), one pass over the whole volume, or whichever held-out Dice prefers"
+    )
+
+
+@dataclass(frozen=True)
+class RunConfig(_Checked):
+    """Run: how long, on what, from where."""
+
+    epochs: int = option(100, "number of epochs", minimum=1, maximum=10**6, unit="epochs", advanced=False)
+    minutes: float = option(
+        0.0, "time budget: the learning rate is fitted to it and training ends within it; 0: by epochs",
+        unit="minutes", minimum=0, maximum=10**6, advanced=False,
+    )  # fmt: skip
+    device: Device = option("auto", "where to train", advanced=False)
+    precision: Precision = option("auto", "bf16 mixed precision where the device has it, or fp32")
+    seed: int = option(0, "seed of weights, sub-volumes and augmentation", minimum=0, maximum=2**31 - 1)
+    threads: int = option(0, "CPU threads; 0: all cores", minimum=0, maximum=1024)
+    init_from: str = option("", "checkpoint (file or run) whose weights training starts from")
+    checkpoint_minutes: float = option(
+        5.0, "longest time between checkpoints; one is also written after every validation", unit="minutes",
+        minimum=0.01, maximum=10**4,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a training run, by section. ``preset`` only records where the values came from."""
+
+    preset: str = "custom"
+    data: DataConfig = field(default_factory=DataConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+    def with_values(self, values: Mapping[str, Any]) -> TrainConfig:
+        """Return a copy with leaf fields replaced: ``{"learning_rate": 0.01, "fold": 2}``.
+
+        Raises
+        ------
+        ConfigError
+            If a name is no field or a value is not allowed.
+        """
+        by_section: dict[str, dict[str, Any]] = {}
+        section_of = {spec.name: spec.section for spec in field_specs()}
+        for name, value in values.items():
+            if name == "preset":
+                continue
+            if name not in section_of:
+                raise ConfigError(f"expected a configuration field, got {name!r}; known: {', '.join(section_of)}")
+            by_section.setdefault(section_of[name], {})[name] = value
+        changed: dict[str, Any] = {
+            section: dataclasses.replace(getattr(self, section), **part) for section, part in by_section.items()
+        }
+        if "preset" in values:
+            changed["preset"] = str(values["preset"])
+        return dataclasses.replace(self, **changed)
+
+    def values(self) -> dict[str, Any]:
+        """All leaf fields as one flat dictionary."""
+        return {spec.name: getattr(getattr(self, spec.section), spec.name) for spec in field_specs()}
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain JSON values, by section, with the format's version."""
+        return {"version": FORMAT_VERSION, **json.loads(json.dumps(dataclasses.asdict(self)))}
+
+    @classmethod
+    def from_json(cls, data: Any) -> TrainConfig:
+        """Read what :meth:`to_json` wrote; missing fields take their defaults.
+
+        Raises
+        ------
+        ConfigError
+            If it is not such a dictionary, comes from a newer version, or holds an unknown field or value.
+        """
+        if not isinstance(data, dict) or not isinstance(data.get("version"), int):
+            raise ConfigError("expected a configuration (an object with a version); the file is damaged or another's")
+        if data["version"] > FORMAT_VERSION:
+            raise ConfigError(
+                f"expected configuration version {FORMAT_VERSION} or older, got {data['version']}; update Segmentarium"
+            )
+        flat: dict[str, Any] = {"preset": data.get("preset", "custom")}
+        sections = {f.name for f in fields(cls)} - {"preset"}
+        for name, part in data.items():
+            if name in ("version", "preset"):
+                continue
+            if name not in sections or not isinstance(part, dict):
+                raise ConfigError(f"expected the sections {sorted(sections)}, got {name!r}")
+            flat.update(part)
+        return cls().with_values(flat)
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One leaf field as forms and the command line need it."""
+
+    section: str
+    name: str
+    type: Any
+    default: Any
+    help: str
+    unit: str
+    minimum: float | None
+    maximum: float | None
+    length: int | None
+    advanced: bool
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The allowed strings of a choice field, else empty."""
+        return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else ()
+
+    @property
+    def item_type(self) -> type | None:
+        """The type of a tuple field's items, else ``None``."""
+        return typing.get_args(self.type)[0] if typing.get_origin(self.type) is tuple else None
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag: ``--learning-rate``."""
+        return "--" + self.name.replace("_", "-")
+
+    def coerce(self, value: Any) -> Any:
+        """Check a value and bring it to the field's type.
+
+        Raises
+        ------
+        ConfigError
+            If the value does not fit; the message names the field, what was expected and what was found.
+        """
+        if self.choices:
+            if value not in self.choices:
+                raise ConfigError(f"{self.name}: expected one of {', '.join(self.choices)}; got {value!r}")
+            return value
+        if self.item_type is not None:
+            if not isinstance(value, (tuple, list)):
+                raise ConfigError(f"{self.name}: expected a list, got {value!r}")
+            if self.length is not None and len(value) not in (0, self.length):
+                raise ConfigError(f"{self.name}: expected {self.length} values, got {len(value)}")
+            return tuple(self._one(v, self.item_type) for v in value)
+        return self._one(value, self.type)
+
+    def parse(self, text: str) -> Any:
+        """Read a command-line value: tuples as ``a,b,c`` (or ``64x64x32`` for sizes), booleans as true/false."""
+        text = text.strip()
+        if self.item_type is not None:
+            separator = "x" if self.item_type is int and "x" in text and "," not in text else ","
+            parts = [p.strip() for p in text.split(separator) if p.strip()]
+            return self.coerce(tuple(self._number(p, self.item_type) for p in parts))
+        if self.type is bool:
+            known = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+            if text.lower() not in known:
+                raise ConfigError(f"{self.name}: expected true or false, got {text!r}")
+            return known[text.lower()]
+        return self.coerce(self._number(text, self.type))
+
+    def format(self, value: Any) -> str:
+        """The inverse of :meth:`parse`."""
+        if isinstance(value, tuple):
+            return ",".join(str(v) for v in value)
+        return str(value).lower() if isinstance(value, bool) else str(value)
+
+    def _number(self, text: str, kind: Any) -> Any:
+        if kind not in (int, float):
+            return text
+        try:
+            return kind(text)
+        except ValueError:
+            what = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"{self.name}: expected {what}{self._range()}, got {text!r}") from None
+
+    def _one(self, value: Any, kind: Any) -> Any:
+        if kind is bool:
+            if not isinstance(value, bool):
+                raise ConfigError(f"{self.name}: expected true or false, got {value!r}")
+            return value
+        if kind is str:
+            if not isinstance(value, str):
+                raise ConfigError(f"{self.name}: expected text, got {value!r}")
+            return value
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise ConfigError(f"{self.name}: expected a number{self._range()}, got {value!r}")
+        if kind is int and value != int(value if math.isfinite(value) else 0):
+            raise ConfigError(f"{self.name}: expected a whole number{self._range()}, got {value!r}")
+        low, high = self.minimum, self.maximum
+        if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
+            raise ConfigError(f"{self.name}: expected a number{self._range()}, got {value!r}")
+        return kind(value)
+
+    def _range(self) -> str:
+        unit = f" ({self.unit})" if self.unit else ""
+        if self.minimum is None or self.maximum is None:
+            return unit
+        return f" from {self.minimum:g} to {self.maximum:g}{unit}"
+
+
+def field_specs() -> tuple[FieldSpec, ...]:
+    """Every leaf field of :class:`TrainConfig`, in order."""
+    hints = typing.get_type_hints(TrainConfig)
+    sections = [f.name for f in fields(TrainConfig) if f.name != "preset"]
+    return tuple(spec for name in sections for spec in _specs_of(hints[name], section=name))
+
+
+def section_titles() -> dict[str, tuple[str, str]]:
+    """``{section: (title, one sentence)}`` from the sections' docstrings, in order."""
+    hints = typing.get_type_hints(TrainConfig)
+    titles = {}
+    for f in fields(TrainConfig):
+        if f.name != "preset":
+            title, _, sentence = (hints[f.name].__doc__ or "").strip().partition(": ")
+            titles[f.name] = (title, sentence[:1].upper() + sentence[1:])
+    return titles
+
+
+def changed_fields(config: TrainConfig, base: TrainConfig) -> dict[str, tuple[Any, Any]]:
+    """``{field: (value in base, value in config)}`` for the fields that differ."""
+    mine, theirs = config.values(), base.values()
+    return {name: (theirs[name], mine[name]) for name in mine if mine[name] != theirs[name]}
+
+
+def _specs_of(cls: type, section: str) -> Iterator[FieldSpec]:
+    hints = typing.get_type_hints(cls)
+    for f in fields(cls):
+        assert not isinstance(hints[f.name], types.UnionType)
+        yield FieldSpec(section, f.name, hints[f.name], f.default, **f.metadata)

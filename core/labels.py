@@ -1,0 +1,143 @@
+"""Label spaces: which classes a data set has, what each is called, its colour, and the raw value that files use.
+
+Inside the program a label map holds class *indices* 0..n-1 (uint8); index 0 is the background. Files keep their own raw
+values: iSEG-2017 stores 0, 10, 150 and 250.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from core.errors import DatasetError
+
+BACKGROUND_COLOUR = "#8b909a"
+
+# Colour-blind-safe (after Okabe and Ito, and Tol), readable on dark and on light; the first three are the tissues' own.
+PALETTE = (
+    "#4a90d9",  # blue: CSF
+    "#1fa187",  # green: GM
+    "#e0b000",  # yellow: WM
+    "#d55e00",  # vermilion
+    "#b07cc6",  # purple
+    "#5fc8e8",  # sky
+    "#e07a9b",  # rose
+    "#9a6b3f",  # brown
+    "#7fae3d",  # olive
+    "#7a7fe0",  # indigo
+)
+
+TISSUE_COLOURS = {"CSF": PALETTE[0], "GM": PALETTE[1], "WM": PALETTE[2]}
+
+
+@dataclass(frozen=True)
+class LabelClass:
+    """One class: its name, its colour as ``#rrggbb``, and the raw value that label files hold for it."""
+
+    name: str
+    colour: str
+    raw: int
+
+
+@dataclass(frozen=True)
+class LabelSpace:
+    """The classes of a data set in index order; the first is the background.
+
+    Raises
+    ------
+    DatasetError
+        If there are fewer than two classes, or names or raw values repeat, or there are more than 255.
+    """
+
+    classes: tuple[LabelClass, ...]
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.classes) <= 255:
+            raise DatasetError(f"a label space needs 2 to 255 classes, background first; got {len(self.classes)}")
+        for what, values in (("names", self.names), ("raw values", self.raw_values)):
+            if len(set(values)) != len(values):
+                raise DatasetError(f"the {what} of a label space must differ from each other; got {list(values)}")
+
+    @classmethod
+    def from_raw(cls, names: Mapping[int, str] | Sequence[tuple[int, str]]) -> LabelSpace:
+        """Build a label space from ``{raw value: name}``; colours come from the palette, in order."""
+        items = list(names.items()) if isinstance(names, Mapping) else list(names)
+        classes = []
+        for index, (raw, name) in enumerate(items):
+            if index == 0:
+                colour = BACKGROUND_COLOUR
+            else:
+                colour = TISSUE_COLOURS.get(name, PALETTE[(index - 1) % len(PALETTE)])
+            classes.append(LabelClass(str(name), colour, int(raw)))
+        return cls(tuple(classes))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(c.name for c in self.classes)
+
+    @property
+    def raw_values(self) -> tuple[int, ...]:
+        return tuple(c.raw for c in self.classes)
+
+    @property
+    def foreground(self) -> tuple[LabelClass, ...]:
+        """All classes but the background."""
+        return self.classes[1:]
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def to_index(self, raw: np.ndarray) -> np.ndarray:
+        """Turn an array of raw values into class indices (uint8, same shape).
+
+        Raises
+        ------
+        DatasetError
+            If a value is none of the classes' raw values (non-integers included).
+        """
+        index = np.zeros(raw.shape, np.uint8)
+        known = np.zeros(raw.shape, bool)
+        for i, c in enumerate(self.classes):
+            here = raw == c.raw
+            index[here] = i
+            known |= here
+        if not known.all():
+            found = ", ".join(f"{v:g}" for v in np.unique(raw[~known])[:5])
+            raise DatasetError(
+                f"expected only the label values {sorted(self.raw_values)}, found also {found} "
+                f"in {int((~known).sum())} voxels"
+            )
+        return index
+
+    def to_raw(self, index: np.ndarray) -> np.ndarray:
+        """Turn class indices back into the files' raw values (uint8, or int16 where a value needs it)."""
+        values = np.asarray(self.raw_values)
+        fits = values.min() >= 0 and values.max() <= 255
+        return values.astype(np.uint8 if fits else np.int16)[index]
+
+    def subset(self, names: Sequence[str]) -> LabelSpace:
+        """Keep the background and the named classes.
+
+        Raises
+        ------
+        DatasetError
+            If a name is not a foreground class.
+        """
+        wanted = tuple(names)
+        unknown = [n for n in wanted if n not in self.names[1:]]
+        if unknown:
+            raise DatasetError(f"expected classes out of {list(self.names[1:])}, got {unknown}")
+        return LabelSpace((self.classes[0], *(c for c in self.foreground if c.name in wanted)))
+
+    def to_json(self) -> list[dict[str, Any]]:
+        return [{"name": c.name, "colour": c.colour, "raw": c.raw} for c in self.classes]
+
+    @classmethod
+    def from_json(cls, data: Sequence[Mapping[str, Any]]) -> LabelSpace:
+        try:
+            return cls(tuple(LabelClass(str(c["name"]), str(c["colour"]), int(c["raw"])) for c in data))
+        except (KeyError, TypeError, ValueError) as error:
+            raise DatasetError(f"expected a list of {{name, colour, raw}}, got {data!r}") from error

@@ -1,0 +1,153 @@
+"""What the networks share: the convolution unit, normalisation and activation by name, padding to any size, weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.config import Activation, ModelConfig, NormLayer
+
+LEAKY_SLOPE = 0.01
+MAX_GROUPS = 8
+CHANNELS_PER_GROUP = 4
+
+Crop = Callable[[Tensor], Tensor]
+
+
+class SegmentationNetwork(nn.Module):
+    """A network from an image (batch, in_channels, i, j, k) to logits (batch, classes, i, j, k).
+
+    Attributes
+    ----------
+    config : the architecture's configuration, everything resolved.
+    in_channels, classes : channels in and out; the background is a class.
+    levels : number of resolutions.
+    divisor : multiple, along i, j and k, to which images are padded inside; other sizes only cost the padding.
+    """
+
+    def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
+        super().__init__()
+        if in_channels < 1 or classes < 1:
+            raise ValueError(f"expected at least one channel and one class, got {in_channels} and {classes}")
+        self.config = config
+        self.in_channels = in_channels
+        self.classes = classes
+        self.levels = len(config.channels)
+        self.divisor = (2 ** (self.levels - 1),) * 3
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, in_channels: int, classes: int) -> Self:
+        """Build from a configuration that names its channels."""
+        raise NotImplementedError
+
+    def pad(self, image: Tensor) -> tuple[Tensor, Crop]:
+        """Pad the image to a size that the levels can halve; see :func:`pad_to_divisor`.
+
+        Raises
+        ------
+        ValueError
+            If the image is not (batch, in_channels, i, j, k).
+        """
+        if image.ndim != 5 or image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"expected an image of shape (batch, {self.in_channels}, i, j, k), got {tuple(image.shape)}"
+            )
+        return pad_to_divisor(image, self.divisor)
+
+
+class ConvUnit(nn.Sequential):
+    """Convolution, normalisation, activation. Odd kernels keep the size; stride 2 halves an even size."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        norm: NormLayer,
+        activation: Activation | None,
+        kernel_size: int = 3,
+        stride: int = 1,
+    ) -> None:
+        padding = (kernel_size - 1) // 2
+        layers = [nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding), norm_layer(norm, out_channels)]
+        if activation is not None:
+            layers.append(activation_layer(activation, out_channels))
+        super().__init__(*layers)
+
+
+def norm_layer(norm: NormLayer, channels: int) -> nn.Module:
+    """A normalisation layer with learned scale and shift (instance norm too)."""
+    layers: dict[NormLayer, Callable[[], nn.Module]] = {
+        "batch": lambda: nn.BatchNorm3d(channels),
+        "instance": lambda: nn.InstanceNorm3d(channels, affine=True),
+        "group": lambda: nn.GroupNorm(group_count(channels), channels),
+    }
+    return layers[norm]()
+
+
+def group_count(channels: int) -> int:
+    """The most groups, up to 8, that divide the channels and leave at least four in each; 1 where there are none."""
+    fitting = (g for g in range(2, MAX_GROUPS + 1) if channels % g == 0 and channels // g >= CHANNELS_PER_GROUP)
+    return max(fitting, default=1)
+
+
+def activation_layer(activation: Activation, channels: int) -> nn.Module:
+    """An activation; PReLU learns one slope per channel, LeakyReLU has slope 0.01."""
+    layers: dict[Activation, Callable[[], nn.Module]] = {
+        "relu": lambda: nn.ReLU(inplace=True),
+        "leaky_relu": lambda: nn.LeakyReLU(LEAKY_SLOPE, inplace=True),
+        "prelu": lambda: nn.PReLU(channels),
+    }
+    return layers[activation]()
+
+
+def pad_to_divisor(image: Tensor, divisor: tuple[int, int, int]) -> tuple[Tensor, Crop]:
+    """Pad (batch, channel, i, j, k) so that ``divisor`` divides its size, and return the crop that undoes it.
+
+    Border voxels are repeated, on both sides alike (the odd one at the end): the image goes on as it was, so that no
+    edge appears and the statistics of normalisation layers move least. Where the deepest level would be a single voxel,
+    the longest axis gets a second one: normalisation over one value is undefined in training and constant in
+    prediction. A size that fits is passed through untouched.
+
+    Raises
+    ------
+    ValueError
+        If the image has no voxels.
+    """
+    shape = tuple(image.shape[2:])
+    if min(shape) < 1:
+        raise ValueError(f"expected at least one voxel along each axis, got {shape}")
+    deepest = [-(-size // d) for size, d in zip(shape, divisor, strict=True)]
+    if max(deepest) == 1:
+        deepest[shape.index(max(shape))] = 2
+    extra = [n * d - size for n, d, size in zip(deepest, divisor, shape, strict=True)]
+    if not any(extra):
+        return image, lambda x: x
+    before = [e // 2 for e in extra]
+    (i, j, k), (extra_i, extra_j, extra_k) = before, extra
+    padded = F.pad(image, (k, extra_k - k, j, extra_j - j, i, extra_i - i), mode="replicate")
+    inside = (..., *(slice(b, b + size) for b, size in zip(before, shape, strict=True)))
+    return padded, lambda x: x[inside]
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, classifier: nn.Conv3d, activation: Activation) -> None:
+    """Give all convolutions fresh weights, in place.
+
+    Convolutions: He et al. 2015, normal, for the activation that follows. Transposed 2x2x2 convolutions of stride 2
+    (every output voxel sees one input voxel, no activation in between): normal with variance 1 / in_channels. The
+    classifier: normal with variance 1 / in_channels, so that the first logits have about unit variance and the first
+    probabilities are far from 0 and 1. Biases start at 0, normalisation at scale 1 and shift 0.
+    """
+    slope = {"relu": 0.0, "leaky_relu": LEAKY_SLOPE, "prelu": 0.25}[activation]
+    for module in network.modules():
+        if isinstance(module, nn.ConvTranspose3d) or module is classifier:
+            nn.init.normal_(module.weight, std=1 / math.sqrt(module.in_channels))
+        elif isinstance(module, nn.Conv3d):
+            nn.init.kaiming_normal_(module.weight, a=slope, nonlinearity="leaky_relu")
+        if isinstance(module, (nn.Conv3d, nn.ConvTranspose3d)) and module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,120 @@
+"""What a network costs, counted layer by layer without building it (and without torch): parameters, operations, memory.
+
+The counts of parameters and of multiply-adds are exact and tested against the networks; memory is an estimate.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from core.config import ModelConfig
+from core.models import architecture
+
+TRAINING_FACTOR = 3  # forward, gradient of the input, gradient of the weights
+VNET_CONVOLUTIONS = 3  # at most, in one stage
+KEPT_PER_VALUE = 2.5  # tensors kept for the backward pass for each convolution's output (before and after norm, masks)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution: kernel voxels, channels, the level of its output, and how many parameters belong to it in all
+    (with bias, normalisation and activation). ``gathers``: multiply-adds per output voxel and channel pair."""
+
+    in_channels: int
+    out_channels: int
+    kernel: int
+    level: int
+    extra: int = 0
+    gathers: int | None = None
+
+    @property
+    def parameters(self) -> int:
+        return self.in_channels * self.out_channels * self.kernel + self.out_channels + self.extra
+
+    def multiply_adds(self, voxels: int) -> int:
+        return voxels * self.in_channels * self.out_channels * (self.kernel if self.gathers is None else self.gathers)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one forward pass of one sub-volume costs; ``activation_bytes`` is what training keeps of it."""
+
+    parameters: int
+    forward_gflop: float
+    activation_bytes: int
+
+    @property
+    def training_gflop(self) -> float:
+        return TRAINING_FACTOR * self.forward_gflop
+
+
+def cost(
+    config: ModelConfig, in_channels: int, classes: int, size: tuple[int, int, int], bytes_per_value: int = 4
+) -> Cost:
+    """Count a network's cost for a sub-volume of ``size`` voxels, with 4 (fp32) or 2 (bf16) bytes per value.
+
+    Raises
+    ------
+    ConfigError
+        If the architecture is unknown.
+    """
+    channels = config.channels or architecture(config.model).channels
+    divisor = 2 ** (len(channels) - 1)
+    padded = [math.ceil(n / divisor) * divisor for n in size]
+    layers = list(LAYERS[config.model](config, channels, in_channels, classes))
+    voxels = [math.prod(n >> level for n in padded) for level in range(len(channels))]
+    operations = sum(layer.multiply_adds(voxels[layer.level]) for layer in layers)
+    values = sum(voxels[layer.level] * layer.out_channels for layer in layers)
+    return Cost(
+        sum(layer.parameters for layer in layers), 2 * operations / 1e9, int(values * KEPT_PER_VALUE * bytes_per_value)
+    )
+
+
+def _unet(config: ModelConfig, channels: tuple[int, ...], in_channels: int, classes: int) -> Iterator[Layer]:
+    slope = 1 if config.activation == "prelu" else 0
+
+    def unit(below: int, width: int, level: int) -> Layer:
+        return Layer(below, width, 27, level, extra=(2 + slope) * width)
+
+    before = config.widening == "before"
+    below = in_channels
+    for level, width in enumerate(channels):
+        first = max(1, width // 2) if before else width
+        yield unit(below, first, level)
+        yield unit(first, width, level)
+        below = width
+    for level in reversed(range(len(channels) - 1)):
+        width = channels[level]
+        up = below if before else width
+        yield Layer(below, up, 8, level, gathers=1)
+        yield unit(up + width, width, level)
+        yield unit(width, width, level)
+        below = width
+    yield Layer(below, classes, 1, 0)
+
+
+def _vnet(config: ModelConfig, channels: tuple[int, ...], in_channels: int, classes: int) -> Iterator[Layer]:
+    def stage(first: int, width: int, level: int, convolutions: int) -> Iterator[Layer]:
+        for n in range(convolutions):
+            yield Layer(first if n == 0 else width, width, 125, level, extra=3 * width)  # norm (2), PReLU (1)
+
+    if in_channels > 1:
+        yield Layer(in_channels, channels[0], 1, 0)
+    yield from stage(in_channels, channels[0], 0, 1)
+    for level in range(1, len(channels)):
+        yield Layer(channels[level - 1], channels[level], 8, level, extra=3 * channels[level])
+        yield from stage(channels[level], channels[level], level, min(level + 1, VNET_CONVOLUTIONS))
+    below = channels[-1]
+    for level in reversed(range(len(channels) - 1)):
+        width = channels[level]
+        yield Layer(below, width, 8, level, extra=3 * width, gathers=1)
+        yield from stage(2 * width, 2 * width, level, min(level + 1, VNET_CONVOLUTIONS))
+        below = 2 * width
+    yield Layer(below, classes, 1, 0)
+
+
+LAYERS: dict[str, Callable[[ModelConfig, tuple[int, ...], int, int], Iterator[Layer]]] = {
+    "unet3d": _unet, "vnet": _vnet,
+}  # fmt: skip

@@ -1,0 +1,122 @@
+"""The 3D U-Net of Cicek et al. 2016, with the later variations as options.
+
+The default is the article's network: four resolutions, two 3x3x3 convolutions at each, batch normalisation before each
+ReLU, channels doubled before pooling, 2x2x2 transposed convolutions that keep the channels, skip connections, a final
+1x1x1 convolution. All convolutions have a bias and keep the size (the paper's are unpadded): 19,074,724 parameters for
+2 channels and 4 classes. The paper counts 19,069,955 for 3 and 3; that leaves out the scales and shifts of batch
+normalisation (4,672) and the biases of the transposed convolutions (896).
+
+O. Cicek, A. Abdulkadir, S. S. Lienkamp, T. Brox, O. Ronneberger: 3D U-Net: Learning Dense Volumetric Segmentation from
+Sparse Annotation. MICCAI 2016, arXiv:1606.06650.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from core.config import Activation, Downsampling, ModelConfig, NormLayer, Widening
+from core.models.blocks import ConvUnit, SegmentationNetwork, initialise
+
+
+class UNet3D(SegmentationNetwork):
+    """A 3D U-Net: image (batch, in_channels, i, j, k) to logits (batch, classes, i, j, k), any size.
+
+    Parameters
+    ----------
+    in_channels : number of modalities.
+    classes : number of classes, the background included.
+    channels : channels at each resolution, full resolution first; their number is the depth.
+    norm : "batch", "instance" or "group" normalisation after each convolution.
+    activation : "relu", "leaky_relu" (slope 0.01) or "prelu" (a slope per channel) after each normalisation.
+    downsampling : "pool": 2x2x2 max pooling between levels; "stride": the first convolution of a level has stride 2.
+    widening : "before" (the paper): the first convolution of an encoder level has half of the level's channels, the
+        transposed convolution keeps the channels of the level below. "after" (nnU-Net): both convolutions of a level
+        have all its channels, the transposed convolution goes to the skip's. With instance norm, LeakyReLU and strides
+        that is nnU-Net's plain U-Net.
+
+    Raises
+    ------
+    ConfigError
+        If an option is none of its choices.
+
+    Notes
+    -----
+    Levels halve the size, so images are padded inside to a multiple of ``divisor`` = 2^(levels - 1) and logits cropped
+    back (:func:`core.models.blocks.pad_to_divisor`); from 1 voxel upwards, any size works.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 2,
+        classes: int = 4,
+        channels: tuple[int, ...] = (64, 128, 256, 512),
+        norm: NormLayer = "batch",
+        activation: Activation = "relu",
+        downsampling: Downsampling = "pool",
+        widening: Widening = "before",
+    ) -> None:
+        config = ModelConfig("unet3d", channels, norm, activation, downsampling, widening)
+        super().__init__(config, in_channels, classes)
+        levels = []
+        below = in_channels
+        for level, width in enumerate(channels):
+            levels.append(EncoderLevel(below, width, config, halve=level > 0))
+            below = width
+        self.encoder = nn.ModuleList(levels[:-1])
+        self.bottleneck = levels[-1]
+        self.decoder = nn.ModuleList()
+        for width in reversed(channels[:-1]):
+            self.decoder.append(DecoderLevel(below, width, config))
+            below = width
+        self.classifier = nn.Conv3d(below, classes, kernel_size=1)
+        initialise(self, self.classifier, activation)
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, in_channels: int, classes: int) -> Self:
+        options = (config.channels, config.norm, config.activation, config.downsampling, config.widening)
+        return cls(in_channels, classes, *options)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (batch, classes, i, j, k) of an image (batch, in_channels, i, j, k)."""
+        x, crop = self.pad(image)
+        skips = []
+        for encode in self.encoder:
+            x = encode(x)
+            skips.append(x)
+        x = self.bottleneck(x)
+        for decode in self.decoder:
+            x = decode(x, skips.pop())
+        return crop(self.classifier(x))
+
+
+class EncoderLevel(nn.Sequential):
+    """Halve the size (but at level 0), then two 3x3x3 convolutions."""
+
+    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, halve: bool) -> None:
+        first = max(1, out_channels // 2) if config.widening == "before" else out_channels
+        pool = halve and config.downsampling == "pool"
+        stride = 2 if halve and config.downsampling == "stride" else 1
+        super().__init__(
+            nn.MaxPool3d(2) if pool else nn.Identity(),
+            ConvUnit(in_channels, first, config.norm, config.activation, stride=stride),
+            ConvUnit(first, out_channels, config.norm, config.activation),
+        )
+
+
+class DecoderLevel(nn.Module):
+    """Double the size, join the skip connection, then two 3x3x3 convolutions."""
+
+    def __init__(self, in_channels: int, skip_channels: int, config: ModelConfig) -> None:
+        super().__init__()
+        up_channels = in_channels if config.widening == "before" else skip_channels
+        self.up = nn.ConvTranspose3d(in_channels, up_channels, kernel_size=2, stride=2)
+        self.convolutions = nn.Sequential(
+            ConvUnit(up_channels + skip_channels, skip_channels, config.norm, config.activation),
+            ConvUnit(skip_channels, skip_channels, config.norm, config.activation),
+        )
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        return self.convolutions(torch.cat((self.up(x), skip), dim=1))

@@ -1,0 +1,143 @@
+"""The V-Net of Milletari et al. 2016: residual stages of 5x5x5 convolutions.
+
+Five resolutions with 16 to 256 channels and 1, 2, 3, 3, 3 convolutions each; the input of a stage is added to the
+output of its last convolution. Sizes are halved and doubled by 2x2x2 convolutions of stride 2; a decoder stage works on
+the skip connection joined with as many channels from below. PReLU throughout, a final 1x1x1 convolution.
+
+Where this differs from the paper: a normalisation layer follows each 5x5x5, down and up convolution (the paper has
+none, and trains badly without); an image of several channels reaches the first residual sum through a 1x1x1 convolution
+(the paper's single channel is broadcast, as it is here); one logit per class instead of two; any size works.
+
+F. Milletari, N. Navab, S.-A. Ahmadi: V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image
+Segmentation. 3DV 2016, arXiv:1606.04797.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+
+from core.config import ModelConfig, NormLayer
+from core.models.blocks import ConvUnit, SegmentationNetwork, activation_layer, initialise, norm_layer
+
+MOST_CONVOLUTIONS = 3
+
+
+class VNet(SegmentationNetwork):
+    """A V-Net: image (batch, in_channels, i, j, k) to logits (batch, classes, i, j, k), any size.
+
+    Parameters
+    ----------
+    in_channels : number of modalities.
+    classes : number of classes, the background included.
+    channels : channels at each resolution, full resolution first; level n has n + 1 convolutions, at most three.
+    norm : "batch", "instance" or "group" normalisation after each convolution.
+
+    Raises
+    ------
+    ConfigError
+        If the norm is none of its choices.
+
+    Notes
+    -----
+    Activation (PReLU) and down-sampling (strided convolution) are the architecture's own; a configuration's are not
+    used, and ``config`` says what is. Images are padded inside to a multiple of ``divisor`` = 2^(levels - 1).
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 2,
+        classes: int = 4,
+        channels: tuple[int, ...] = (16, 32, 64, 128, 256),
+        norm: NormLayer = "batch",
+    ) -> None:
+        config = ModelConfig("vnet", channels, norm, "prelu", "stride", "after")
+        super().__init__(config, in_channels, classes)
+        self.entry = nn.Identity() if in_channels == 1 else nn.Conv3d(in_channels, channels[0], kernel_size=1)
+        self.first = ResidualStage(in_channels, channels[0], convolutions=1, norm=norm)
+        self.encoder = nn.ModuleList()
+        for level in range(1, len(channels)):
+            self.encoder.append(EncoderStage(channels[level - 1], channels[level], _convolutions(level), norm))
+        self.decoder = nn.ModuleList()
+        below = channels[-1]
+        for level in reversed(range(len(channels) - 1)):
+            self.decoder.append(DecoderStage(below, channels[level], _convolutions(level), norm))
+            below = 2 * channels[level]
+        self.classifier = nn.Conv3d(below, classes, kernel_size=1)
+        initialise(self, self.classifier, "prelu")
+
+    @classmethod
+    def from_config(cls, config: ModelConfig, in_channels: int, classes: int) -> Self:
+        return cls(in_channels, classes, config.channels, config.norm)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits (batch, classes, i, j, k) of an image (batch, in_channels, i, j, k)."""
+        image, crop = self.pad(image)
+        x = self.first(image, self.entry(image))
+        skips = []
+        for encode in self.encoder:
+            skips.append(x)
+            x = encode(x)
+        for decode in self.decoder:
+            x = decode(x, skips.pop())
+        return crop(self.classifier(x))
+
+
+class ResidualStage(nn.Module):
+    """5x5x5 convolutions, whose last output is added to ``shortcut`` before its activation."""
+
+    def __init__(self, in_channels: int, out_channels: int, convolutions: int, norm: NormLayer) -> None:
+        super().__init__()
+        units = []
+        for n in range(convolutions):
+            last = n == convolutions - 1
+            units.append(
+                ConvUnit(
+                    in_channels if n == 0 else out_channels,
+                    out_channels,
+                    norm,
+                    None if last else "prelu",
+                    kernel_size=5,
+                )
+            )
+        self.convolutions = nn.Sequential(*units)
+        self.activation = activation_layer("prelu", out_channels)
+
+    def forward(self, x: Tensor, shortcut: Tensor) -> Tensor:
+        return self.activation(self.convolutions(x) + shortcut)
+
+
+class EncoderStage(nn.Module):
+    """Halve the size and widen, then a residual stage."""
+
+    def __init__(self, in_channels: int, out_channels: int, convolutions: int, norm: NormLayer) -> None:
+        super().__init__()
+        self.down = ConvUnit(in_channels, out_channels, norm, "prelu", kernel_size=2, stride=2)
+        self.stage = ResidualStage(out_channels, out_channels, convolutions, norm)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.down(x)
+        return self.stage(x, x)
+
+
+class DecoderStage(nn.Module):
+    """Double the size to the skip's channels, join the skip connection, then a residual stage on both."""
+
+    def __init__(self, in_channels: int, skip_channels: int, convolutions: int, norm: NormLayer) -> None:
+        super().__init__()
+        self.up = nn.Sequential(
+            nn.ConvTranspose3d(in_channels, skip_channels, kernel_size=2, stride=2),
+            norm_layer(norm, skip_channels),
+            activation_layer("prelu", skip_channels),
+        )
+        self.stage = ResidualStage(2 * skip_channels, 2 * skip_channels, convolutions, norm)
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        x = torch.cat((self.up(x), skip), dim=1)
+        return self.stage(x, x)
+
+
+def _convolutions(level: int) -> int:
+    return min(level + 1, MOST_CONVOLUTIONS)

@@ -1,0 +1,26 @@
+"""Training runs: folders, their index, and the processes that work on them.
+
+The run folder is the truth (:mod:`core.runs.folder`), the database an index that can be made again. This module is all
+that pages and commands need; it imports no torch, and SQLAlchemy only when the index is asked.
+"""
+
+from core.runs.catalog import (
+    RunSummary,
+    delete,
+    find_run,
+    get_run,
+    list_runs,
+    log_tail,
+    metrics_after,
+    rename,
+    request_stop,
+)
+from core.runs.folder import MetricRow
+from core.runs.launch import ensure_supervisor, resume, submit, supervisor_alive, wake
+from core.runs.state import ACTIVE, ENDED, RESUMABLE, Best, RunState, observe
+
+__all__ = [
+    "ACTIVE", "ENDED", "RESUMABLE", "Best", "MetricRow", "RunState", "RunSummary",
+    "delete", "ensure_supervisor", "find_run", "get_run", "list_runs", "log_tail", "metrics_after", "observe", "rename",
+    "request_stop", "resume", "submit", "supervisor_alive", "wake",
+]  # fmt: skip

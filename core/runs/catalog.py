@@ -1,0 +1,221 @@
+"""The runs of a checkpoints root, as people and pages see them: list, find, stop, rename, delete, read measurements."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from core.config import TrainConfig
+from core.errors import RunError
+from core.runs import folder as files
+from core.runs.folder import MetricRow
+from core.runs.process import alive, kill_tree
+from core.runs.state import RunState, observe, write_state
+
+_configs: dict[Path, tuple[tuple[int, ...], TrainConfig, str]] = {}
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One run: ``state`` is the observed truth, ``name`` falls back to the id, ``problem`` says what is damaged."""
+
+    id: str
+    name: str
+    state: RunState
+    config: TrainConfig
+    folder: Path
+    problem: str = ""
+
+    @property
+    def tensorboard(self) -> str:
+        """The command that opens the run's TensorBoard events."""
+        return shlex.join(["tensorboard", "--logdir", str(self.folder / files.TENSORBOARD)])
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain JSON values; ``state`` is its name, the rest of the state lies beside it."""
+        summary = {"id": self.id, "name": self.name, **self.state.to_json(), "config": self.config.to_json()}
+        return {**summary, "folder": str(self.folder), "tensorboard": self.tensorboard}
+
+
+def list_runs(root: Path) -> list[RunSummary]:
+    """All runs of a root, newest first; empty if the root does not exist. A damaged run is listed as such."""
+    runs = [_summary(folder) for folder in files.run_folders(root)]
+    return sorted(runs, key=lambda run: (run.state.created_at, run.id), reverse=True)
+
+
+def get_run(root: Path, run_id: str) -> RunSummary:
+    """One run by its full id.
+
+    Raises
+    ------
+    RunError
+        If there is none.
+    """
+    return _summary(files.run_folder(root, run_id))
+
+
+def find_run(root: Path, text: str) -> RunSummary:
+    """The run that somebody means: its id, an unambiguous beginning of its id, or its exact name.
+
+    Raises
+    ------
+    RunError
+        If no run or more than one fits; the message lists the candidates.
+    """
+    folders = {folder.name: folder for folder in files.run_folders(root)}
+    if text in folders:
+        return _summary(folders[text])
+    fitting = [f for i, f in folders.items() if text and (i.startswith(text) or files.read_name(f) == text)]
+    if len(fitting) == 1:
+        return _summary(fitting[0])
+    if fitting:
+        raise RunError(f"{text!r} fits {len(fitting)} runs: {_some(f.name for f in fitting)}; give more of the id")
+    known = f"there are: {_some(folders)}" if folders else "there are no runs yet"
+    raise RunError(f"expected a run's id, its beginning, or its name in {root}; got {text!r}; {known}")
+
+
+def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
+    """Ask a run to stop: a queued one is stopped at once, a training one saves a checkpoint and ends.
+
+    Asking again changes nothing. ``now`` ends the trainer at once; what came after its last checkpoint is lost.
+
+    Raises
+    ------
+    RunError
+        If there is no such run or it has ended already.
+    """
+    folder = files.run_folder(root, run_id)
+    with files.lock(folder):
+        state = observe(folder)
+        if state.state == "queued":
+            message = "stopped while it waited in the queue"
+            state = write_state(folder, replace(state, state="stopped", message=message, ended_at=time.time()))
+        elif not state.active:
+            raise RunError(f"{run_id}: expected a queued or running run, it is {state.state} already")
+        else:
+            (folder / files.STOP).write_text("now" if now else "", encoding="utf-8")
+            if now and state.pid and alive(state.pid, state.pid_start):
+                kill_tree(state.pid)
+    return observe(folder)
+
+
+def rename(root: Path, run_id: str, name: str) -> None:
+    """Give a run another name (its id stays); an empty one goes back to the id.
+
+    Raises
+    ------
+    RunError
+        If there is no such run or the name is not allowed.
+    """
+    folder = files.run_folder(root, run_id)
+    name = files.check_name(name)
+    with files.lock(folder):
+        try:
+            facts = files.read_json(folder / files.RUN)
+        except RunError:
+            facts = {"version": 1}
+        files.write_json(folder / files.RUN, {**facts, "name": name})
+    put_in_index(root, folder)
+
+
+def delete(root: Path, run_id: str) -> None:
+    """Remove a run with everything in its folder, and its rows in the index.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, a process works on it, or it cannot be removed (then `runs rebuild` mends the index).
+    """
+    folder = files.run_folder(root, run_id)
+    with files.lock(folder):
+        state = observe(folder)
+        if state.active:
+            raise RunError(f"{run_id}: it is {state.state}; stop it first, then delete it")
+        doomed = root / f".deleted-{run_id}"
+        try:
+            os.replace(folder, doomed)  # from here on nobody lists or starts it
+        except OSError as error:
+            raise RunError(f"{folder}: cannot be deleted: {error.strerror or error}") from error
+    from core.runs.index import open_index
+
+    for leftover in root.glob(".deleted-*"):  # this one, and those of which a kill left something
+        shutil.rmtree(leftover, ignore_errors=leftover != doomed)
+    open_index(root).delete_run(run_id)
+
+
+def metrics_after(root: Path, run_id: str, after_id: int = 0, limit: int = 5000) -> list[MetricRow]:
+    """The measured values of a run with an id above ``after_id``, oldest first; ids only grow, so pages ask for news.
+
+    After a resume the values that training makes again have new ids; the old ones are gone. Where the index cannot be
+    used the values come from the run's folder, numbered in order.
+
+    Raises
+    ------
+    RunError
+        If there is no such run.
+    """
+    folder = files.run_folder(root, run_id)
+    from core.runs.index import open_index
+
+    try:
+        return open_index(root).metrics_after(run_id, after_id, limit)
+    except RunError:
+        return [row for row in files.read_metrics(folder) if row.id > after_id][:limit]
+
+
+def log_tail(root: Path, run_id: str, lines: int = 200) -> str:
+    """The last lines of a run's log.
+
+    Raises
+    ------
+    RunError
+        If there is no such run.
+    """
+    return files.read_log_tail(files.run_folder(root, run_id), lines)
+
+
+def put_in_index(root: Path, folder: Path) -> None:
+    """Bring a run's row in the index up to date; where that fails the run's log says so and the run goes on."""
+    from core.runs.index import open_index
+
+    run = _summary(folder)
+    try:
+        open_index(root).put_run(folder, run.state, run.config, run.name)
+    except RunError as error:
+        files.append_log(folder, f"note: {error}")
+
+
+def _summary(folder: Path) -> RunSummary:
+    state, problem = observe(folder), ""
+    try:
+        config, name = _config_and_name(folder)
+    except RunError as error:
+        config, name, problem = TrainConfig(), files.read_name(folder), str(error)
+    return RunSummary(folder.name, name, state, config, folder, problem)
+
+
+def _config_and_name(folder: Path) -> tuple[TrainConfig, str]:
+    """Parsing a configuration takes milliseconds and a page lists a hundred of them every second: keep them."""
+    changed = tuple(_changed_at(folder / name) for name in (files.CONFIG, files.RUN))
+    known = _configs.get(folder)
+    if known is None or known[0] != changed:
+        known = _configs[folder] = (changed, files.read_config(folder), files.read_name(folder))
+    return known[1:]
+
+
+def _changed_at(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def _some(ids: Iterable[str]) -> str:
+    shown = sorted(ids, reverse=True)
+    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")

@@ -1,0 +1,57 @@
+"""JSON that every reader accepts: what is not a number becomes ``null``, never ``NaN``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def dumps(value: Any, *, indent: int | None = None) -> str:
+    """Serialise to strict JSON text (RFC 8259).
+
+    NaN and infinities become ``null``; numpy scalars and arrays, paths, tuples, sets (sorted) and dataclasses become
+    their plain counterparts; keys become text.
+
+    Raises
+    ------
+    TypeError
+        If a value has no JSON counterpart.
+    """
+    return json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
+
+
+def plain(value: Any) -> Any:
+    """The same value made of dictionaries, lists, text, finite numbers, booleans and ``None`` only.
+
+    Raises
+    ------
+    TypeError
+        If a value has no such counterpart.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, (set, frozenset)):
+        return [plain(v) for v in sorted(value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    raise TypeError(f"expected a value that JSON can hold, got {type(value).__name__}")

@@ -1,0 +1,430 @@
+"""The training loop. It knows tensors, epochs and events; it knows nothing of files but its checkpoints, nor of who listens.
+
+Every random draw is a function of the seed and of the step or epoch it is for, so a run that is resumed draws what it would have
+drawn. Nothing in a step waits for the device except where a comment says so.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from core.augment import Augmenter
+from core.checkpoint import Checkpoint, Description, save, sweep
+from core.config import TrainConfig
+from core.errors import UserError
+from core.events import Ended, Listener, Metrics, Picture, Progress, Ready, Saved
+from core.inference import autocast
+from core.losses import build_loss
+from core.optim import (
+    WeightAverage,
+    build_optimizer,
+    guarded_step,
+    learning_rate,
+    load_optimizer_tensors,
+    optimizer_tensors,
+)
+from core.patches import DeviceSubjects, Place, PlaceSampler
+from core.types import TrainingSubject
+from core.validation import SubVolumeScore, WholeVolumeScore, score_sub_volumes, score_whole_volumes
+
+REPORT_S = 1.0  # between progress reports, each of which waits for the device once
+SAVE_S = 15.0  # least time between checkpoints at the ends of epochs
+WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against joined tiles and still be chosen
+SAFETY = 1.25  # on the time that is kept for the last validation of a time budget
+PLACES, AUGMENTATION, VALIDATION = range(3)  # streams of random numbers
+
+
+class TrainingFailedError(UserError):
+    """Training cannot go on, for a reason that is the data's or the configuration's."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What :func:`fit` needs to know.
+
+    Attributes
+    ----------
+    config : with everything decided: sub-volume, channels, precision "fp32" or "bf16".
+    model : on the device that is to train it.
+    train, held_out : subjects, normalised, all of one spacing and with the model's channels.
+    classes, colours : by class index, background first.
+    folder : where ``last.safetensors`` and ``best.safetensors`` go.
+    description : of the checkpoints; progress and inference are filled in here.
+    facts : shown to people when training starts.
+    """
+
+    config: TrainConfig
+    model: nn.Module
+    train: Sequence[TrainingSubject]
+    held_out: Sequence[TrainingSubject]
+    classes: tuple[str, ...]
+    colours: tuple[str, ...]
+    folder: Path
+    description: Description
+    facts: dict[str, str] = field(default_factory=dict)
+
+
+def fit(
+    task: Task,
+    listen: Listener,
+    *,
+    should_stop: Callable[[], bool] = lambda: False,
+    resume: Checkpoint | None = None,
+    started: float | None = None,
+) -> None:
+    """Train until the last epoch, the end of the time budget, or until asked to stop; the last checkpoint is always written.
+
+    Parameters
+    ----------
+    task : what to train on what.
+    listen : gets the events of :mod:`core.events`.
+    should_stop : asked after every step.
+    resume : a checkpoint of this very task, read with its training state.
+    started : ``time.monotonic()`` at which a time budget began; now if not given.
+
+    Raises
+    ------
+    TrainingFailedError
+        If the loss is no longer finite; the last finite checkpoint is kept.
+    CheckpointError
+        If a checkpoint cannot be written.
+    """
+    trainer = _Trainer(task, listen, should_stop, time.monotonic() if started is None else started)
+    trainer.restore(resume)
+    trainer.announce()
+    while not trainer.over():
+        trainer.train_epoch()
+        if not trainer.stopped:
+            trainer.validate()
+            trainer.save_if_due()
+    if not trainer.stopped:
+        trainer.finish()
+    trainer.save_last()
+    trainer.end()
+
+
+class _Trainer:
+    def __init__(self, task: Task, listen: Listener, should_stop: Callable[[], bool], started: float) -> None:
+        config, device = task.config, next(task.model.parameters()).device
+        self.task, self.config, self.listen, self.should_stop, self.started = task, config, listen, should_stop, started
+        self.device, self.model, self.classes = device, task.model, len(task.classes)
+        self.size = _triple(config.sampling.sub_volume)
+        self.subjects = DeviceSubjects(task.train, device)
+        self.held_out = DeviceSubjects(task.held_out, device)
+        self.sampler = PlaceSampler(task.train, self.size, config.sampling, self.classes)
+        self.augment = Augmenter(config.augment, self.size)
+        self.loss = build_loss(config.loss)
+        self.optimizer = build_optimizer(self.model, config.optim)
+        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
+        self.average = WeightAverage(self.model, config.optim.ema) if config.optim.ema > 0 else None
+        self.steps_per_epoch = math.ceil(config.sampling.samples_train / config.sampling.batch_size)
+        self.validation_places = PlaceSampler(task.held_out, self.size, config.sampling, self.classes).draw(
+            config.sampling.samples_val if task.held_out else 0, self._generator(VALIDATION, 0)
+        )
+        self.epoch = self.step = 0
+        self.elapsed_before = 0.0
+        self.best: dict[str, Any] | None = None
+        self.inference: dict[str, Any] = {"mode": self._whole_mode(), "tile": list(self.size)}
+        self.reserve_s = 0.0
+        self.stopped = False
+        self.saved_at = time.monotonic()
+        self._reset_window()
+
+    # --- where the run is -------------------------------------------------------------------------------------------
+
+    @property
+    def elapsed_s(self) -> float:
+        return self.elapsed_before + time.monotonic() - self.started
+
+    @property
+    def budget_s(self) -> float:
+        """Seconds for training steps under a time budget (the last validation has its own); 0 without one."""
+        return max(self.config.run.minutes * 60 - self.reserve_s, 1e-3) if self.config.run.minutes else 0.0
+
+    def progress(self) -> float:
+        if self.budget_s:
+            return self.elapsed_s / self.budget_s
+        return self.step / (self.config.run.epochs * self.steps_per_epoch)
+
+    def over(self) -> bool:
+        return self.stopped or self.progress() >= 1.0
+
+    def estimated_epochs(self) -> int:
+        if not self.budget_s:
+            return self.config.run.epochs
+        done = self.step / self.steps_per_epoch
+        return max(self.epoch, round(done / max(min(self.progress(), 1.0), 1e-6))) if self.step else self.config.run.epochs
+
+    # --- one epoch --------------------------------------------------------------------------------------------------
+
+    def train_epoch(self) -> None:
+        """Steps until the epoch, the budget or somebody's patience ends; a resumed epoch goes on where it was."""
+        self.model.train()
+        self.epoch = self.step // self.steps_per_epoch + 1
+        places = self._epoch_places()
+        batch = self.config.sampling.batch_size
+        first = self.step % self.steps_per_epoch
+        for index in range(first, self.steps_per_epoch):
+            self._step(places[index * batch : (index + 1) * batch])
+            last = index == self.steps_per_epoch - 1
+            if last or time.monotonic() - self.window_began >= max(REPORT_S, self.elapsed_s / 300):
+                self._report(index + 1)
+            if time.monotonic() - self.saved_at >= self.config.run.checkpoint_minutes * 60:
+                self.save_last()
+            if self.should_stop():
+                self.stopped = True
+            if self.over():
+                break
+
+    def _step(self, places: list[Place]) -> None:
+        image, label = self.augment(self.subjects, places, self._generator(AUGMENTATION, self.step))
+        rate = learning_rate(self.config.optim, self.progress())
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with autocast(self.device, self.config.run.precision):
+            logits = self.model(image)
+        loss = self.loss(logits, label)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.failed += guarded_step(self.optimizer, self.parameters, self.config.optim.clip_norm)
+        if self.average is not None:
+            self.average.update(self.model)
+        self.loss_sum += loss.detach()
+        self.window_steps += 1
+        self.step += 1
+
+    def _report(self, step_in_epoch: int) -> None:
+        loss = self._check_finite()
+        seconds = time.monotonic() - self.window_began
+        speed = self.window_steps * self.config.sampling.batch_size / max(seconds, 1e-9)
+        values = {"train/loss": loss, "lr": float(self.optimizer.param_groups[0]["lr"]), "speed": speed}
+        self.listen(Metrics(self.epoch, self.step, self.elapsed_s, values))
+        self._show("training", step_in_epoch, loss, speed)
+        self._reset_window()
+
+    def _check_finite(self) -> float:
+        """Mean loss of the window; the one place of a training step that waits for the device."""
+        failed, total = torch.stack([self.failed, self.loss_sum]).tolist()
+        if failed or not math.isfinite(total):
+            raise TrainingFailedError(
+                f"the loss or its gradient is not finite any more (epoch {self.epoch}, at or before step {self.step}); "
+                "no such step reached the weights and the last checkpoint is finite: "
+                "resume with a lower learning_rate, with clip_norm, or with precision fp32"
+            )
+        return float(total) / max(self.window_steps, 1)
+
+    def _reset_window(self) -> None:
+        self.window_began, self.window_steps = time.monotonic(), 0
+        self.loss_sum = torch.zeros((), device=self.device)
+        self.failed = torch.zeros((), device=self.device)
+
+    def _show(self, what: str, step_in_epoch: int, loss: float | None, speed: float) -> None:
+        progress = self.progress()
+        remaining = None
+        if self.budget_s:
+            remaining = max(self.config.run.minutes * 60 - self.elapsed_s, 0.0)
+        elif progress > 0:
+            remaining = self.elapsed_s / progress - self.elapsed_s
+        self.listen(
+            Progress(
+                self.epoch, self.estimated_epochs(), self.step, step_in_epoch, self.steps_per_epoch, loss, speed,
+                self.elapsed_s, remaining, what,
+            )
+        )  # fmt: skip
+
+    def _epoch_places(self) -> list[Place]:
+        """The epoch's sub-volumes: new ones, or the first epoch's in another order."""
+        generator = self._generator(PLACES, self.epoch)
+        count = self.steps_per_epoch * self.config.sampling.batch_size
+        if not self.config.sampling.draw_once:
+            return self.sampler.draw(count, generator)
+        places = self.sampler.draw(count, self._generator(PLACES, 0))
+        return [places[n] for n in torch.randperm(count, generator=generator).tolist()]
+
+    def _generator(self, stream: int, number: int) -> torch.Generator:
+        """A CPU generator for one step or epoch: the same for the same seed, whatever happened before."""
+        sequence = np.random.SeedSequence([self.config.run.seed, stream, number])
+        return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+
+    # --- validation -------------------------------------------------------------------------------------------------
+
+    def validate(self) -> None:
+        """Held-out sub-volumes after every epoch, whole volumes after the chosen ones."""
+        if not self.task.held_out:
+            return
+        with self._averaged_weights():
+            if self.validation_places:
+                self._validate_sub_volumes()
+            every = self.config.validation.whole_every
+            if every and self.epoch % every == 0 and not self.over():
+                self._validate_whole(self._whole_mode())
+
+    def _validate_sub_volumes(self) -> None:
+        self._show("validating", self.steps_per_epoch, None, 0.0)
+        score = self._score_sub_volumes()
+        values = score.values(self.task.classes)
+        self.listen(Metrics(self.epoch, self.step, self.elapsed_s, values))
+        if score.picture is not None:
+            self.listen(Picture(self.epoch, self.step, "val/slice", score.picture))
+        if not self.config.validation.whole_every:
+            self._keep_if_best(values["val/dice_mean"], "held-out sub-volumes")
+
+    def _score_sub_volumes(self) -> SubVolumeScore:
+        return score_sub_volumes(
+            self.model, self.held_out, self.validation_places, self.size, loss=self.loss, classes=self.classes,
+            colours=self.task.colours, batch_size=self.config.sampling.batch_size, precision=self.config.run.precision,
+        )  # fmt: skip
+
+    def _validate_whole(self, mode: str) -> WholeVolumeScore:
+        score = self._score_whole(self.held_out, mode)
+        self.listen(Metrics(self.epoch, self.step, self.elapsed_s, score.values(self.task.classes)))
+        self._keep_if_best(score.mean_dice, "held-out whole volumes")
+        return score
+
+    def _score_whole(self, subjects: DeviceSubjects, mode: str) -> WholeVolumeScore:
+        def show(done: int, total: int) -> None:
+            self._show(f"segmenting held-out volumes {done}/{total}", self.step % self.steps_per_epoch, None, 0.0)
+
+        return score_whole_volumes(
+            self.model, subjects, mode=mode, tile=self.size, overlap=self.config.validation.overlap,
+            precision=self.config.run.precision, classes=self.classes, progress=show,
+        )  # fmt: skip
+
+    def _whole_mode(self) -> str:
+        mode = self.config.validation.inference_mode
+        return "tiles" if mode == "auto" else mode
+
+    def _keep_if_best(self, mean_dice: float, measured_on: str) -> None:
+        if math.isnan(mean_dice) or (self.best is not None and mean_dice <= self.best["mean_dice"]):
+            return
+        self._check_finite()
+        self.best = {"epoch": self.epoch, "mean_dice": mean_dice, "measured_on": measured_on}
+        self._write("best", Checkpoint(self._description(), dict(self.model.state_dict())))
+
+    def _averaged_weights(self) -> _Swapped:
+        return _Swapped(self.model, self.average)
+
+    # --- beginning and end ------------------------------------------------------------------------------------------
+
+    def announce(self) -> None:
+        """Say what is about to happen."""
+        memory = f"{(self.subjects.nbytes + self.held_out.nbytes) / 1e6:.0f} MB on the {self.device.type}"
+        self.listen(Ready({**self.task.facts, "data": memory}, self.task.classes, self.epoch, self.step))
+        if self.config.run.minutes and self.task.held_out:
+            self._rehearse()
+
+    def _rehearse(self) -> None:
+        """Under a time budget: find out how long the last validation will take, and keep that time for it."""
+        began = time.monotonic()
+        if self.validation_places:
+            self._score_sub_volumes()
+        seconds = time.monotonic() - began
+        if self.config.validation.whole_every:
+            largest = max(self.task.held_out, key=lambda s: s.label.size)
+            share = sum(s.label.size for s in self.task.held_out) / largest.label.size
+            trial = DeviceSubjects([largest], self.device)
+            modes = ("tiles", "whole") if self._tries_both() else (self._whole_mode(),)
+            seconds += share * sum(self._score_whole(trial, mode).seconds for mode in modes)
+        self.reserve_s = min(SAFETY * seconds + 1.0, 0.5 * self.config.run.minutes * 60)
+
+    def _tries_both(self) -> bool:
+        return self.config.validation.inference_mode == "auto"
+
+    def finish(self) -> None:
+        """The last validation in whole volumes; decides how volumes are to be segmented from now on."""
+        if not self.config.validation.whole_every or not self.task.held_out or not self.step:
+            return
+        with self._averaged_weights():
+            score = self._score_whole(self.held_out, self._whole_mode())
+            self.inference |= {"mode": score.mode, "dice": {score.mode: round(score.mean_dice, 5)}}
+            if self._tries_both():
+                one_pass = self._score_whole(self.held_out, "whole")
+                self.inference["dice"]["whole"] = round(one_pass.mean_dice, 5)
+                if one_pass.mean_dice >= score.mean_dice - WHOLE_TOLERANCE:
+                    score = one_pass
+                    self.inference["mode"] = "whole"
+            self.listen(Metrics(self.epoch, self.step, self.elapsed_s, score.values(self.task.classes)))
+            self._keep_if_best(score.mean_dice, "held-out whole volumes")
+
+    def end(self) -> None:
+        reason = "stopped" if self.stopped else "finished"
+        self.listen(Ended(reason, self.epoch, self.step, self.elapsed_s))
+
+    # --- checkpoints ------------------------------------------------------------------------------------------------
+
+    def save_if_due(self) -> None:
+        if self.epoch == 1 or time.monotonic() - self.saved_at >= SAVE_S:
+            self.save_last()
+
+    def save_last(self) -> None:
+        """Write everything that resuming needs, if it is finite."""
+        self._check_finite()
+        average = dict(self.average.values) if self.average is not None else {}
+        tensors = optimizer_tensors(self.optimizer)
+        self._write("last", Checkpoint(self._description(), dict(self.model.state_dict()), average, tensors))
+        self.saved_at = time.monotonic()
+
+    def _write(self, kind: str, checkpoint: Checkpoint) -> None:
+        path = self.task.folder / f"{kind}.safetensors"
+        save(path, checkpoint)
+        best = self.best or {}
+        self.listen(
+            Saved(kind, str(path), self.epoch, self.step, best.get("mean_dice"), best.get("measured_on"))
+        )
+
+    def _description(self) -> Description:
+        given = self.task.description
+        updates = self.average.updates if self.average is not None else 0
+        progress = {
+            "epoch": self.epoch, "step": self.step, "elapsed_s": round(self.elapsed_s, 3), "best": self.best,
+            "average_updates": updates, "reserve_s": round(self.reserve_s, 3),
+        }  # fmt: skip
+        return Description(
+            given.config, given.labels, given.modalities, given.spacing_mm, progress, dict(self.inference), given.dataset,
+            given.split,
+        )  # fmt: skip
+
+    def restore(self, resume: Checkpoint | None) -> None:
+        """Go back to where a checkpoint was written; stale temporary files are swept."""
+        sweep(self.task.folder)
+        if resume is None:
+            return
+        progress = resume.description.progress
+        self.model.load_state_dict(resume.model)
+        load_optimizer_tensors(self.optimizer, resume.optimizer)
+        if self.average is not None and resume.average:
+            self.average.load(resume.average)
+            self.average.updates = int(progress["average_updates"])
+        self.epoch, self.step = int(progress["epoch"]), int(progress["step"])
+        self.elapsed_before, self.best = float(progress["elapsed_s"]), progress["best"]
+
+
+class _Swapped:
+    """Within ``with``: the model holds the running average of its weights, if there is one."""
+
+    def __init__(self, model: nn.Module, average: WeightAverage | None) -> None:
+        self.model, self.average = model, average
+        self.own: dict[str, Tensor] = {}
+
+    def __enter__(self) -> None:
+        if self.average is not None:
+            self.own = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
+            self.model.load_state_dict(self.average.values)
+
+    def __exit__(self, *_: object) -> None:
+        if self.average is not None:
+            self.model.load_state_dict(self.own)
+
+
+def _triple(values: Sequence[int]) -> tuple[int, int, int]:
+    i, j, k = values
+    return i, j, k

@@ -1,0 +1,62 @@
+"""Writes the table of all fields in options.md from the configuration itself: ``make docs``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).with_name("options.md")
+START, END = "<!-- fields: made by `make docs`, do not edit -->\n", "<!-- end of fields -->\n"
+
+sys.path.insert(0, str(PAGE.parents[1]))
+
+from core.config import FieldSpec, field_specs, section_titles  # noqa: E402
+from core.presets import PRESETS  # noqa: E402
+
+
+def values_of(spec: FieldSpec) -> str:
+    """What a field may be, in words: choices, range and unit."""
+    if spec.choices:
+        return ", ".join(f"`{choice}`" for choice in spec.choices)
+    if spec.type is bool:
+        return "`true`, `false`"
+    kind = {int: "whole number", float: "number", str: "text"}[spec.item_type or spec.type]
+    if spec.item_type is not None:
+        kind = f"{spec.length or ''} {kind}s".strip() if spec.item_type is not str else "list of names"
+    if spec.minimum is not None and spec.maximum is not None:
+        kind += f", {spec.minimum:.10g} to {spec.maximum:.10g}"
+    return f"{kind} [{spec.unit}]" if spec.unit else kind
+
+
+def table() -> str:
+    """One Markdown table per section, a line per field."""
+    lines = []
+    for section, (title, sentence) in section_titles().items():
+        lines += [
+            f"### {title}",
+            sentence,
+            "",
+            "| Flag | What it is | Values | Default | Presets |",
+            "|---|---|---|---|---|",
+        ]
+        for spec in field_specs():
+            if spec.section == section:
+                default = spec.format(spec.default)
+                set_by = {name: spec.format(v[spec.name]) for name, v in PRESETS.items() if spec.name in v}
+                presets = ", ".join(f"{name}: {text}" for name, text in set_by.items() if text != default)
+                flag = "`DATA`" if spec.name == "path" else f"`{spec.flag}`"
+                cells = (flag, spec.help, values_of(spec), f"`{default}`" if default else "", presets)
+                lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def page_with_table(page: str) -> str:
+    """The page's text with the part between the two marks made anew."""
+    before, _, rest = page.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n{table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(PAGE.read_text("utf-8")), "utf-8")

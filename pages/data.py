@@ -1,0 +1,95 @@
+"""Data: choose a data set, see what is in it, and whether it is fit to train on."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.errors import UserError
+from ui import cache, doctor_view, jobs, words
+from ui.legend import legend
+from ui.pages import page
+from ui.progress import progress
+from ui.state import DATA, DEMO, data_root, demo_folder, put_into_address, take_from_address
+
+st.title("Data", anchor=False)
+choices = cache.data_choices()
+take_from_address(DATA, DEMO)
+if st.session_state[DATA] not in choices:
+    choices = [*choices, st.session_state[DATA]]
+choice = st.selectbox(
+    "Data set", choices, key=DATA, persist_state="session", accept_new_options=True,
+    help=f"Folders in {words.plain(str(data_root()))} that hold a data set, and the demo data. "
+    "Type the path of another folder in there to learn why it is none.",
+)  # fmt: skip
+choice = choice or DEMO
+put_into_address(DATA, choice)
+
+
+if choice == DEMO and not cache.demo_is_there():
+    job = jobs.demo(False)
+    st.markdown(
+        "Ten synthetic subjects in the form of iSEG-2017 (T1 and T2 of six-month-olds, CSF, GM and WM), made from the "
+        "MNI152 template: real anatomy, deformed differently for each. About a minute, 350 MB."
+    )
+    if job.state == "failed":
+        st.error(words.plain(job.message), icon=":material/error:")
+    if job.state == "running":
+        progress("Making synthetic subjects", lambda: jobs.demo(cache.demo_is_there()))
+    elif st.button("Make the demo data", type="primary", icon=":material/auto_awesome:"):
+        jobs.start_demo(demo_folder())
+        st.rerun()
+    st.stop()
+
+try:
+    path = cache.data_path(choice)
+    facts = cache.data_facts(choice)
+except UserError as error:
+    st.error(words.plain(str(error)), icon=":material/error:")
+    st.stop()
+
+with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    st.subheader(words.plain(facts.name), anchor=False, width="content")
+    if facts.synthetic:
+        st.badge("synthetic", color="violet")
+    st.space("stretch")
+    again = st.button("Check again", icon=":material/refresh:", type="tertiary")
+    train = st.button("Train on this", type="primary", icon=":material/model_training:")
+if train:
+    st.switch_page(page("train"), query_params={DATA: choice})
+labelled = "" if len(facts.labelled) == len(facts.ids) else f", {len(facts.labelled)} of them labelled"
+licence = f" · {words.plain(facts.licence)}" if facts.licence else ""
+st.caption(
+    f"{words.count(len(facts.ids), 'subject')}{labelled} · {words.plain(', '.join(facts.modalities))} · "
+    f"layout {facts.layout}{licence}" + (f"  \n{words.plain(facts.description)}" if facts.description else "")
+)
+legend(facts.colours)
+
+folder = jobs.doctor_folder(path)
+if again:
+    jobs.forget(folder)
+job = jobs.doctor(folder)
+if job.state == "none":
+    jobs.start_doctor(path, folder)
+    job = jobs.doctor(folder)
+if job.state == "failed":
+    st.error(f"The data doctor gave up: {words.plain(job.message)}", icon=":material/error:")
+    st.stop()
+if job.state == "running":
+    progress("The data doctor reads", lambda: jobs.doctor(folder))
+    st.skeleton(240)
+    st.stop()
+
+report = jobs.report(folder)
+counts = report["counts"]
+if report["ok"]:
+    remarks = words.count(counts["warnings"], "warning") if counts["warnings"] else "no errors, no warnings"
+    st.success(f"Fit to train on: {remarks}.", icon=":material/check_circle:")
+else:
+    st.error(f"Not fit to train on: {words.count(counts['errors'], 'error')}.", icon=":material/error:")
+doctor_view.findings(report["findings"])
+pictures, table = st.tabs(["Middle slices", "Subjects"])
+with pictures:
+    st.caption(words.plain(report["thumbnails"]))
+    doctor_view.pictures(report, folder)
+with table:
+    doctor_view.subjects(report, list(facts.colours))

@@ -1,0 +1,108 @@
+"""Home: what this is, how to begin, what runs now, what came out last."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core import runs
+from core.errors import UserError
+from core.presets import preset
+from core.runs import RunSummary
+from ui import words
+from ui.chart import sparkline
+from ui.pages import page
+from ui.results import class_dice
+from ui.run_view import STATE_COLOURS
+from ui.state import DEMO, PROJECT, RUN_PARAMETER, runs_root
+
+root = runs_root()
+
+st.title("Segmentarium", anchor=False)
+st.markdown(
+    "Train a 3D network to segment brain MRI, watch it learn, and look closely at what it gets right and wrong."
+)
+with st.container(horizontal=True, gap="small"):
+    begin = st.button("Train on the demo data", type="primary", icon=":material/play_arrow:", help=(
+        "Makes ten synthetic subjects in the form of iSEG-2017 (once, about a minute) and trains the preset quick on "
+        "them: a small network that learns visibly within two minutes on a laptop."
+    ))  # fmt: skip
+    mine = st.button("My data", icon=":material/database:")
+if begin:
+    try:
+        run_id = runs.submit(root, preset("quick").with_values({"path": DEMO}), "demo")
+    except UserError as error:
+        st.error(words.plain(str(error)))
+    else:
+        st.switch_page(page("runs"), query_params={RUN_PARAMETER: run_id})
+if mine:
+    st.switch_page(page("data"))
+
+
+def card(run: RunSummary, live: bool) -> None:
+    """One run: name, where it is or what it reached, and the way to it."""
+    state = run.state
+    with st.container(border=True, gap="xsmall"):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.page_link(page("runs"), label=words.plain(run.name), query_params={RUN_PARAMETER: run.id})
+            st.space("stretch")
+            st.badge(state.state, color=STATE_COLOURS[state.state])
+        if live:
+            sparkline(run.id)
+            parts = [
+                f"epoch {state.epoch} / {state.epochs}" if state.epochs else words.plain(state.what or "waiting"),
+                f"{words.duration(state.remaining_s)} left" if state.remaining_s is not None else "",
+            ]
+            st.caption(" · ".join(p for p in parts if p))
+        else:
+            class_dice(root, run)
+            measured = state.best.measured_on if state.best else None
+            where = words.plain(run.config.data.path.rstrip("/").rsplit("/", 1)[-1])
+            st.caption(f"{where} · {words.plain(measured or 'nothing measured')} · {words.ago(state.ended_at)}")
+
+
+@st.fragment(run_every=3.0)
+def overview() -> None:
+    """Running now and last results, kept up to date."""
+    found = runs.list_runs(root)
+    now = [r for r in found if r.state.state in words.WAITING_OR_ACTIVE]
+    ended = [r for r in found if r.state.state not in words.WAITING_OR_ACTIVE][:6]
+    if not found:
+        first_start()
+        return
+    st.subheader("Running now", anchor=False)
+    if now:
+        with st.grid(3, min_column_width=290):
+            for run in now[:6]:
+                card(run, live=True)
+    else:
+        st.caption("Nothing trains at the moment.")
+    if ended:
+        st.subheader("Last results", anchor=False)
+        with st.grid(3, min_column_width=290):
+            for run in ended:
+                card(run, live=False)
+
+
+def first_start() -> None:
+    """What to expect, before anything ran."""
+    st.space("small")
+    steps = (
+        (":material/database:", "Choose data", "The demo data is made for you; the Data page checks your own."),
+        (":material/model_training:", "Train", "A preset fills in every choice. Training goes on without the browser."),
+        (":material/monitoring:", "Watch", "Loss and Dice per class appear on the Runs page while the network learns."),
+    )  # fmt: skip
+    with st.grid(3, min_column_width=240):
+        for icon, title, text in steps:
+            with st.container(border=True):
+                st.markdown(f"{icon} **{title}**")
+                st.caption(text)
+    st.space("small")
+    st.image(
+        PROJECT / "docs" / "images" / "demo-subject.png",
+        width=440,
+        caption="A subject of the demo data with its labels: synthetic, made from the MNI152 template.",
+        alt="Slices of a synthetic brain, T1, T2 and labels",
+    )
+
+
+overview()

@@ -1,0 +1,94 @@
+"""Runs: every run with its state, and the chosen one while it learns."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core import runs
+from core.errors import RunError
+from ui import run_view, words
+from ui.chart import run_chart
+from ui.pages import page
+from ui.runs_table import runs_table
+from ui.state import RUN_FILTER, RUN_KIND, RUN_PARAMETER, runs_root
+
+SHOW = {
+    "all": None,
+    "running": words.WAITING_OR_ACTIVE,
+    "finished": ("finished",),
+    "ended early": ("stopped", "failed", "crashed"),
+}
+
+root = runs_root()
+wanted = st.query_params.get(RUN_PARAMETER)
+everything = runs.list_runs(root)
+
+heading, search, kinds = st.columns([2, 3, 3], vertical_alignment="bottom")
+heading.title("Runs", anchor=False)
+
+if not everything and not wanted:
+    st.info(
+        "No runs yet. Start one on the Train page, on Home with the demo data, or in a terminal.",
+        icon=":material/info:",
+    )
+    st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
+    st.stop()
+
+runs.wake(root)  # runs that wait get their queue keeper back after a restart of the machine
+text = search.text_input(
+    "Filter", key=RUN_FILTER, placeholder="Filter by name, data, preset", type="search", live=True,
+    label_visibility="collapsed", persist_state="session",
+)  # fmt: skip
+kind = kinds.segmented_control(
+    "Show",
+    list(SHOW),
+    default="all",
+    required=True,
+    key=RUN_KIND,
+    label_visibility="collapsed",
+    persist_state="session",
+)
+
+
+def fits(run: runs.RunSummary) -> bool:
+    states = SHOW[kind or "all"]
+    haystack = f"{run.name} {run.id} {run.config.data.path} {run.config.preset} {run.state.state}".lower()
+    return (states is None or run.state.state in states) and all(w in haystack for w in (text or "").lower().split())
+
+
+newest = next((r for r in everything if r.state.active), everything[0] if everything else None)
+chosen = wanted or (newest.id if newest else None)
+
+
+@st.fragment(run_every=2.0)
+def table(drawn_state: str | None) -> None:
+    """The table, kept up to date; a choice, or another state of the chosen run, draws the whole page again."""
+    found = runs.list_runs(root)
+    shown = [run for run in found if fits(run)]
+    now = runs_table(shown, chosen)
+    if not shown:
+        st.caption("No run fits this filter.")
+    if now and now != chosen:
+        st.query_params[RUN_PARAMETER] = now
+        st.rerun()
+    if next((run.state.state for run in found if run.id == chosen), None) != drawn_state:
+        st.rerun()
+
+
+table(next((run.state.state for run in everything if run.id == chosen), None))
+
+try:
+    run = runs.get_run(root, str(chosen))
+except RunError:
+    st.warning(
+        f"There is no run called {words.plain(str(chosen))}; it may have been deleted.", icon=":material/search_off:"
+    )
+    if st.button("Show the newest run"):
+        st.query_params.clear()
+        st.rerun()
+    st.stop()
+
+run_view.head(root, run)
+run_view.status(root, run.id, every=2.0 if run.state.state in words.WAITING_OR_ACTIVE else None)
+run_chart(run.id)
+run_view.details(root, run)

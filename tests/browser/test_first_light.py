@@ -1,0 +1,74 @@
+"""From the Train page to a finished run: the chart grows by itself, and the server may die while it trains."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from core import runs
+from tests.browser.conftest import Server
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+MINUTE_MS = 60_000
+
+
+def points(page: Page) -> int:
+    return int(page.locator("[data-points]").first.get_attribute("data-points") or 0)
+
+
+def wait_for_more_points(page: Page, than: int) -> None:
+    page.wait_for_function(
+        """than => {
+            const find = (root) => root.querySelector('[data-points]')
+                ?? [...root.querySelectorAll('*')].map(e => e.shadowRoot && find(e.shadowRoot)).find(Boolean);
+            return Number(find(document)?.dataset.points) > than;
+        }""",
+        arg=than,
+        timeout=3 * MINUTE_MS,
+    )
+
+
+def test_train_watch_survive_the_server_finish(tmp_path: Path, page: Page, test_data: Path) -> None:
+    server = Server(tmp_path)
+    try:
+        (server.data / "hippo").symlink_to(test_data / "Task04_Hippocampus")
+        page.goto(f"{server.url}/train?data=hippo&preset=quick")
+        fill(page, "Time budget (minutes)", "0.8")
+        fill(page, "Sub-volumes per epoch", "8")
+        fill(page, "Name of the run", "first light")
+        expect(page.get_by_text("--minutes 0.8")).to_be_visible()
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_role("heading", name="first light")).to_be_visible(timeout=MINUTE_MS)
+        (run,) = runs.list_runs(server.checkpoints)
+        assert f"run={run.id}" in page.url
+        page.evaluate("window.sameDocument = true")
+        wait_for_more_points(page, 0)
+        wait_for_more_points(page, points(page))
+        server.kill()
+        expect(page.get_by_text("The server does not answer")).to_be_visible(timeout=MINUTE_MS)
+        assert runs.get_run(server.checkpoints, run.id).state.active
+        before = points(page)
+        server.start()
+        wait_for_more_points(page, before)
+        badge = page.get_by_test_id("stBadge").or_(page.locator(".stMarkdownBadge"))
+        expect(badge.filter(has_text=re.compile("finished")).first).to_be_visible(timeout=4 * MINUTE_MS)
+        assert page.evaluate("window.sameDocument") is True
+        done = runs.get_run(server.checkpoints, run.id)
+        assert done.state.state == "finished" and done.state.best is not None
+        assert (done.folder / "last.safetensors").is_file() and (done.folder / "best.safetensors").is_file()
+        expect(page.get_by_role("row").filter(has_text="first light")).to_contain_text("finished")
+    finally:
+        server.stop()
+        for run in runs.list_runs(server.checkpoints):
+            if run.state.active:
+                runs.request_stop(server.checkpoints, run.id, now=True)
+
+
+def fill(page: Page, label: str, value: str) -> None:
+    """Type into a field and let the page take it."""
+    field = page.get_by_label(label, exact=True)
+    field.fill(value)
+    field.press("Enter")

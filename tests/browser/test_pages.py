@@ -1,0 +1,182 @@
+"""Every page in a real browser: by its own address, narrow and wide, light and dark, with nothing from outside."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Server
+from tests.ui.run_folders import add_metrics, make_run
+
+pytestmark = pytest.mark.browser
+TITLES = {"": "Segmentarium", "data": "Data", "train": "Train", "runs": "Runs"}
+FOOTER = "For research and teaching, not a medical device."
+
+
+@pytest.mark.parametrize("path", TITLES)
+def test_a_page_opens_by_its_own_address(server: Server, page: Page, path: str) -> None:
+    page.goto(f"{server.url}/{path}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(TITLES[path])
+    expect(page.get_by_text(FOOTER)).to_have_count(1)
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    for title in ("Home", "Data", "Train", "Runs"):
+        expect(page.get_by_test_id("stTopNavLink").filter(has_text=title)).to_be_visible()
+
+
+def test_a_deep_link_is_the_first_thing_a_fresh_server_shows(tmp_path: Path, page: Page) -> None:
+    server = Server(tmp_path)
+    try:
+        page.goto(f"{server.url}/train")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Train")
+        expect(page.get_by_role("button", name="Start training")).to_be_visible()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("width", [800, 1440])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_scrolls_sideways_and_nothing_comes_from_outside(
+    server: Server, browser: Browser, width: int, scheme: str
+) -> None:
+    run = make_run(server.checkpoints, "a name that is rather long, as names of runs sometimes are when people write")
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page, asked = context.new_page(), []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda socket: asked.append(socket.url))
+    for path in (*TITLES, f"runs?run={run}", "runs?run=nothing"):
+        page.goto(f"{server.url}/{path}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        page.wait_for_load_state("networkidle")
+        inner = "[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth - e.clientWidth)"
+        assert max(page.evaluate(inner)) <= 0, path
+    outside = [u for u in asked if urlsplit(u).scheme not in ("data", "blob") and urlsplit(u).port != server.port]
+    assert outside == [] and len(asked) > 20
+    context.close()
+
+
+def test_the_chart_gains_points_without_reload_and_keeps_its_zoom(server: Server, page: Page) -> None:
+    run = make_run(server.checkpoints, "live", "running", epochs=10)
+    page.goto(f"{server.url}/runs?run={run}")
+    page.evaluate("window.sameDocument = true")
+    chart = page.locator("[data-points]").first
+    expect(chart).to_have_attribute("data-points", "60")
+    canvas = page.get_by_role("img", name="Dice per class and loss of this run")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 300, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 700, box["y"] + 120, steps=5)
+    page.mouse.up()
+    zoom = chart.get_attribute("data-zoom")
+    assert zoom
+    add_metrics(server.checkpoints, run, 11, 14)
+    expect(chart).to_have_attribute("data-points", "84", timeout=15_000)
+    assert chart.get_attribute("data-zoom") == zoom
+    assert page.evaluate("window.sameDocument") is True
+    page.mouse.move(box["x"] + 500, box["y"] + 120)
+    tip = page.locator(".tip")
+    expect(tip).to_contain_text("CSF")
+    for name in ("GM", "WM", "mean", "training loss", "validation loss"):
+        expect(tip).to_contain_text(name)
+    page.mouse.dblclick(box["x"] + 500, box["y"] + 120)
+    expect(chart).to_have_attribute("data-zoom", "")
+    page.mouse.wheel(0, -300)
+    expect(chart).not_to_have_attribute("data-zoom", "")
+    page.get_by_role("button", name="time", exact=True).click()
+    expect(chart).to_have_attribute("data-zoom", "")
+    page.get_by_text("Values as a table").click()
+    expect(page.get_by_role("cell", name="0.500").first).to_be_visible()
+
+
+def test_an_empty_chart_says_so(server: Server, page: Page) -> None:
+    run = make_run(server.checkpoints, "young", "stopped", epochs=0)
+    page.goto(f"{server.url}/runs?run={run}")
+    expect(page.get_by_text("no points yet: it ended before the first measurement")).to_be_visible()
+
+
+def test_names_and_messages_are_text(server: Server, page: Page) -> None:
+    bad = "<img src=x onerror=alert(1)> **b** [l](javascript:1)"
+    run = make_run(server.checkpoints, bad, "failed", message=bad)
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    for path in (f"runs?run={run}", ""):
+        page.goto(f"{server.url}/{path}")
+        expect(page.get_by_text(bad).first).to_be_visible()
+        expect(page.locator("img[src=x]")).to_have_count(0)
+
+
+def test_choosing_a_run_in_the_table(server: Server, page: Page) -> None:
+    first, second = make_run(server.checkpoints, "first one"), make_run(server.checkpoints, "second one")
+    page.goto(f"{server.url}/runs?run={second}")
+    expect(page.get_by_role("heading", name="second one")).to_be_visible()
+    page.get_by_role("row").filter(has_text="first one").click()
+    expect(page.get_by_role("heading", name="first one")).to_be_visible()
+    assert first in page.url
+    page.reload()
+    expect(page.get_by_role("heading", name="first one")).to_be_visible()
+
+
+def test_a_run_started_elsewhere_appears_by_itself(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/runs")
+    expect(page.get_by_role("heading", level=1)).to_be_visible()
+    make_run(server.checkpoints, "started in a terminal")
+    expect(page.get_by_role("row").filter(has_text="started in a terminal")).to_be_visible(timeout=15_000)
+
+
+def test_data_checks_a_folder_and_leads_to_train(server: Server, page: Page, test_data: Path) -> None:
+    (server.data / "hippo").symlink_to(test_data / "Task04_Hippocampus")
+    (server.data / "nothing").mkdir()
+    page.goto(f"{server.url}/data?data=hippo")
+    expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Anterior")).to_be_visible()
+    expect(page.get_by_role("img", name="Middle slice of hippocampus_001")).to_be_visible()
+    page.get_by_role("tab", name="Subjects").click()
+    page.get_by_role("button", name="Train on this").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Train")
+    assert "data=hippo" in page.url
+    expect(page.get_by_text("64 train, 16 choose the best epoch")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_work_shows_its_progress(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/data?data=demo")
+    page.get_by_role("button", name="Make the demo data").click()
+    expect(page.get_by_text(re.compile("Making synthetic subjects: [1-9] of 10"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("The data doctor reads: ")).to_be_visible(timeout=180_000)
+    expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("synthetic", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Check again").click()
+    expect(page.get_by_text("The data doctor reads: ")).to_be_visible()
+    expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
+
+
+def test_the_server_never_loads_torch(server: Server, page: Page) -> None:
+    maps = Path(f"/proc/{server.process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc to look into the server's process")
+    for path, title in TITLES.items():
+        page.goto(f"{server.url}/{path}")
+        expect(page.get_by_role("heading", level=1)).to_have_text(title)
+    loaded = maps.read_text()
+    assert "numpy" in loaded and "torch" not in loaded
+
+
+def test_beyond_this_machine_it_asks_for_the_token(tmp_path: Path, page: Page) -> None:
+    server = Server(tmp_path, "--server.address", "0.0.0.0", SEGMENTARIUM_TOKEN="open sesame")
+    try:
+        assert "/?token=open sesame" in server.log()
+        page.goto(f"{server.url}/runs?run=abc")
+        expect(page.get_by_text("asks for its owner token")).to_be_visible()
+        page.get_by_label("Owner token").fill("wrong")
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("alert")).to_have_text("That is not the token of this server.")
+        page.get_by_label("Owner token").fill("open sesame")
+        page.get_by_role("button", name="Open").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Runs")
+        assert "token" not in page.url and "run=abc" in page.url
+    finally:
+        server.stop()

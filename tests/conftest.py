@@ -1,0 +1,73 @@
+"""Fixtures that every test may use: real volumes, a browser, and a place for runs that is not the user's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+# Tiny volumes gain nothing from many threads, and a machine with many cores loses time to them. Children inherit these.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+BROWSER_FILES = (
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+)
+
+
+def on_build_server() -> bool:
+    """Whether what is missing must fail a test (``CI`` is set) instead of skipping it."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+
+def missing(reason: str) -> NoReturn:
+    """Skip the test on a developer's machine, fail it on the build server."""
+    if on_build_server():
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep every test away from the runs, data sets and tokens of whoever runs it."""
+    root = tmp_path_factory.getbasetemp() / "checkpoints-nobody-asked-for"
+    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
+    for name in ("SEGMENTARIUM_DATA", "SEGMENTARIUM_TOKEN", "SEGMENTARIUM_MAX_BYTES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty root of runs that ``python -m core`` and the app use as theirs."""
+    root = tmp_path / "checkpoints"
+    root.mkdir()
+    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
+    return root
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with ``Task04_Hippocampus`` and ``fetal_atlas``, read-only."""
+    named = os.environ.get("SEGMENTARIUM_TEST_DATA", "")
+    if not named:
+        missing("needs real volumes: set SEGMENTARIUM_TEST_DATA to the folder that holds Task04_Hippocampus")
+    folder = Path(named).expanduser().resolve()
+    if not (folder / "Task04_Hippocampus" / "dataset.json").is_file():
+        missing(f"needs real volumes: SEGMENTARIUM_TEST_DATA={named} holds no Task04_Hippocampus/dataset.json")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def chromium_path() -> str:
+    """The program of a Chromium-based browser: ``CHROMIUM`` in the environment, else the system's own."""
+    candidates = [os.environ.get("CHROMIUM"), *(shutil.which(name) for name in BROWSERS)]
+    candidates += [path for path in BROWSER_FILES if Path(path).exists()]
+    found = next((path for path in candidates if path), None)
+    if found is None:
+        missing("needs a browser: install chromium, or set CHROMIUM to the program")
+    return str(found)

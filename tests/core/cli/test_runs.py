@@ -1,0 +1,112 @@
+"""The command ``runs``, as people and scripts use it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import cli, runs
+from core.config import TrainConfig
+from core.presets import preset
+from core.runs import folder as files
+from core.runs.index import FILE
+from core.runs.launch import create_run
+from core.runs.state import Best, read_state, write_state
+
+
+@pytest.fixture
+def folder(checkpoints: Path) -> Path:
+    """A stopped run that knows something about itself."""
+    made = create_run(checkpoints, preset("quick").with_values({"path": "demo", "epochs": 12}), "My [net]")
+    state = replace(
+        read_state(made), state="stopped", epoch=7, epochs=12, best=Best(6, 0.8125, "whole volumes"), elapsed_s=65.0
+    )  # fmt: skip
+    write_state(made, state)
+    return made
+
+
+def test_show_as_json_has_what_scripts_rely_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["runs", "show", "My [net]", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {k: shown[k] for k in ("id", "name", "state", "message", "pid", "epoch", "epochs", "best")} == {
+        "id": folder.name, "name": "My [net]", "state": "stopped", "message": "", "pid": None, "epoch": 7, "epochs": 12,
+        "best": {"epoch": 6, "mean_dice": 0.8125, "measured_on": "whole volumes"},
+    }  # fmt: skip
+    assert TrainConfig.from_json(shown["config"]) == files.read_config(folder)
+    assert shown["folder"] == str(folder)
+    assert shlex.split(shown["tensorboard"]) == ["tensorboard", "--logdir", str(folder / "tensorboard")]
+
+
+def test_show_for_people_gives_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["runs", "show", folder.name[:8]]) == 0
+    shown = capsys.readouterr().out
+    for expected in ("My [net]", "stopped", "7/12", "0.8125 (whole volumes)", f"tensorboard --logdir {folder}"):
+        assert expected in shown
+    assert "python -m core train demo --preset quick --name 'My [net]' --epochs 12" in shown
+
+
+def test_list_is_a_table_or_json(folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["runs"]) == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split()[:4] == ["RUN", "NAME", "STATE", "EPOCH"]
+    assert row.startswith(folder.name) and "My [net]" in row and "7/12" in row and "1:05" in row
+    assert cli.main(["runs", "list", "--json"]) == 0
+    assert [item["id"] for item in json.loads(capsys.readouterr().out)] == [folder.name]
+    assert cli.main(["runs", "--checkpoints", str(checkpoints / "empty"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    assert cli.main(["runs", "--checkpoints", str(checkpoints / "empty")]) == 0
+    assert "no runs in" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["show"], "expected a run's id, the beginning of one, or its name"),
+        (["show", "nobody"], "there are: my-net-"),
+        (["stop", "my-net"], "expected a queued or running run, it is stopped already"),
+        (["delete", "my-net"], "confirm with --yes"),
+        (["rename", "my-net"], "expected --name TEXT"),
+        (["rename", "my-net", "--name", "x" * 99], "expected at most 80 printable characters"),
+    ],
+)
+def test_what_cannot_be_done_is_one_clear_line(
+    folder: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["runs", *arguments]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == "" and len(captured.err.splitlines()) == 1
+    assert captured.err.startswith("error: ") and expected in captured.err
+    assert folder.is_dir()
+
+
+def test_stop_rename_and_delete(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    waiting = create_run(checkpoints, preset("quick").with_values({"path": "demo"}))
+    assert cli.main(["runs", "stop", waiting.name]) == 0
+    assert capsys.readouterr().out == f"{waiting.name}: stopped\n"
+    assert cli.main(["runs", "rename", waiting.name, "--name", "new", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["name"] == "new"
+    assert cli.main(["runs", "delete", "new", "--yes", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"deleted": waiting.name}
+    assert runs.list_runs(checkpoints) == []
+
+
+def test_the_log_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for i in range(5):
+        files.append_log(folder, f"line {i}")
+    assert cli.main(["runs", "log", "my-net", "--lines", "2"]) == 0
+    assert [line[-6:] for line in capsys.readouterr().out.splitlines()] == ["line 3", "line 4"]
+
+
+def test_rebuild_mends_a_lost_index(folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files.append_metrics(folder, 1, 10, 0.5, {"lr": 0.1})
+    assert runs.metrics_after(checkpoints, folder.name) == []
+    assert cli.main(["runs", "rebuild", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"runs": 1}
+    assert [row.name for row in runs.metrics_after(checkpoints, folder.name)] == ["lr"]
+    assert (checkpoints / FILE).is_file()
+    assert cli.main(["runs", "rebuild", "--checkpoints", str(checkpoints / "nowhere")]) == 1
+    assert not (checkpoints / "nowhere").exists()

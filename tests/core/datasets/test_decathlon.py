@@ -1,0 +1,197 @@
+"""The Decathlon layout: what dataset.json may say, and what it may not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.datasets import fingerprint, load_subject, open_dataset
+from core.errors import DatasetError, VolumeError
+from tests.core.volume_files import SHAPE, label_map, make_decathlon, voxels, write_nifti
+
+ENTRY = {"image": "./imagesTr/case_001.nii.gz", "label": "./labelsTr/case_001.nii.gz"}
+
+
+def test_one_modality(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path))
+    assert (dataset.name, dataset.licence, dataset.modalities) == ("Toy", "CC0", ("M0",))
+    assert dataset.labels.names == ("background", "front", "back")
+    assert dataset.ids == ("case_001", "case_002", "case_003") and dataset.notes == ()
+    loaded = load_subject(dataset, "case_002")
+    assert np.array_equal(loaded.image, voxels(seed=2)[None])
+    assert loaded.label is not None and np.array_equal(loaded.label, label_map((0, 1, 2), seed=2))
+    assert loaded.first_image.name == "case_002.nii.gz"
+
+
+def test_four_dimensions_are_channels(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path, channels=3))
+    array = np.moveaxis(voxels((*SHAPE, 3), 1), 3, 0)
+    assert np.array_equal(load_subject(dataset, "case_001").image, array)
+    assert np.array_equal(load_subject(dataset, "case_001", ("M2", "M0")).image, array[[2, 0]])
+    assert np.array_equal(load_subject(dataset, "case_001", ("M1",)).image, array[[1]])
+    with pytest.raises(DatasetError, match="modalities: expected some of M0, M1, M2; got FLAIR"):
+        load_subject(dataset, "case_001", ("FLAIR",))
+
+
+def test_the_wrong_number_of_channels(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path, channels=2))
+    write_nifti(tmp_path / "imagesTr" / "case_001.nii.gz", voxels((*SHAPE, 3)))
+    with pytest.raises(DatasetError, match=r"case_001\.nii\.gz: expected 2 channels \(M0, M1\) as Toy says, got 3"):
+        load_subject(dataset, "case_001")
+    write_nifti(tmp_path / "imagesTr" / "case_001.nii.gz", voxels())
+    with pytest.raises(DatasetError, match=r"expected 2 channels .* got 1"):
+        load_subject(dataset, "case_001", ("M0",))
+
+
+def test_classes_can_be_chosen(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path, labels={"0": "background", "2": "back", "1": "front"}))
+    assert dataset.labels.raw_values == (0, 1, 2)
+    raw = label_map((0, 1, 2), seed=1)
+    loaded = load_subject(dataset, "case_001", classes=("back",))
+    assert loaded.label is not None and np.array_equal(loaded.label, raw == 2)
+    with pytest.raises(DatasetError, match=r"expected classes out of \['front', 'back'\], got \['left'\]"):
+        load_subject(dataset, "case_001", classes=("left",))
+
+
+def test_values_that_are_no_class(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path))
+    write_nifti(tmp_path / "labelsTr" / "case_001.nii.gz", label_map((0, 1, 2, 7)))
+    with pytest.raises(
+        DatasetError, match=r"case_001.nii.gz: expected only the label values \[0, 1, 2\], found also 7"
+    ):
+        load_subject(dataset, "case_001")
+
+
+def test_gaps_in_label_values_and_sparse_ones(tmp_path: Path) -> None:
+    labels = {"0": "background", "4": "core", "1": "necrosis", "200": "edema"}
+    dataset = open_dataset(make_decathlon(tmp_path, labels=labels))
+    write_nifti(tmp_path / "labelsTr" / "case_001.nii.gz", label_map((0, 1, 4, 200)))
+    assert dataset.labels.names == ("background", "necrosis", "core", "edema")
+    loaded = load_subject(dataset, "case_001")
+    assert loaded.label is not None and set(np.unique(loaded.label)) == {0, 1, 2, 3}
+
+
+def test_a_label_of_another_orientation_is_an_error_here(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path))
+    write_nifti(tmp_path / "labelsTr" / "case_001.nii.gz", label_map((0, 1)), np.diag([-1, 1.5, 2, 1]))
+    with pytest.raises(
+        DatasetError, match=r"label does not fit the first image of case_001: .*stored as LAS, the image as RAS"
+    ):
+        load_subject(dataset, "case_001")
+
+
+@pytest.mark.parametrize("image_codes", ["RAS", "LAS", "PIR"])
+@pytest.mark.parametrize("label_codes", ["RAS", "LPS"])
+def test_files_of_the_same_place_may_store_it_in_any_order(tmp_path: Path, image_codes: str, label_codes: str) -> None:
+    from tests.core.test_volume import in_orientation
+    from tests.core.volume_files import AFFINE
+
+    dataset = open_dataset(make_decathlon(tmp_path))
+    expected = load_subject(dataset, "case_001")
+    labels = label_map((0, 1, 2), seed=1)
+    in_orientation(voxels(seed=1), AFFINE, image_codes).to_filename(tmp_path / "imagesTr" / "case_001.nii.gz")
+    in_orientation(labels, AFFINE, label_codes).to_filename(tmp_path / "labelsTr" / "case_001.nii.gz")
+    loaded = load_subject(dataset, "case_001")
+    assert np.array_equal(loaded.image, expected.image)
+    assert loaded.label is not None and np.array_equal(loaded.label, labels)
+    assert "".join(loaded.stored.axis_codes) == image_codes
+    assert fingerprint(dataset).shapes["case_001"] == SHAPE
+
+
+def test_notes_on_what_is_no_error(tmp_path: Path) -> None:
+    hidden = {"image": "./imagesTr/._case_001.nii.gz", "label": "./labelsTr/._case_001.nii.gz"}
+    make_decathlon(tmp_path, subjects=4, training=[ENTRY, hidden])
+    dataset = open_dataset(tmp_path)
+    assert dataset.ids == ("case_001",)
+    assert len(dataset.notes) == 3
+    assert (
+        "'._'" in dataset.notes[0] and "states 4 training cases" in dataset.notes[1] and "case_002" in dataset.notes[2]
+    )
+
+
+def test_a_listed_file_that_is_missing(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path))
+    (tmp_path / "imagesTr" / "case_003.nii.gz").unlink()
+    (tmp_path / "labelsTr" / "case_002.nii.gz").unlink()
+    for id in ("case_002", "case_003"):
+        with pytest.raises(VolumeError, match=rf"{id}\.nii\.gz: expected an image file, found nothing there"):
+            load_subject(dataset, id)
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (dict(modality=None), "expected 'modality' like .*, got nothing"),
+        (dict(modality={}), "expected 'modality'"),
+        (dict(modality=["T1"]), "expected 'modality'"),
+        (dict(modality={"1": "T1"}), "count 0, 1, 2"),
+        (dict(modality={"0": "T1", "1": "T1"}), "different names under 'modality'"),
+        (dict(modality={"zero": "T1"}), "expected 'modality' like"),
+        (dict(labels=None), "expected 'labels'"),
+        (dict(labels={"1": "a", "2": "b"}), "smallest value under 'labels' to be 0"),
+        (dict(labels={"0": "background"}), "'labels': a label space needs 2"),
+        (dict(labels={"0": "background", "1": "background"}), "'labels': the names .* must differ"),
+        (dict(labels={"0": "background", "1": ""}), "expected 'labels' like"),
+        (dict(labels={"0": "background", "-1": "a"}), "expected 'labels' like"),
+        (dict(labels={"0": "background", "99999999999": "a"}), "below 2147483648"),
+        (dict(labels={"0": "background", "1.5": "a"}), "expected 'labels' like"),
+        (dict(labels={"background": 0, "a": 1}), "expected 'labels' like"),
+        (dict(training=None), "expected a list under 'training', got nothing"),
+        (dict(training={}), "expected a list under 'training'"),
+        (dict(training=[]), "at least one case"),
+        (dict(training=["a.nii.gz"]), "entry 1 of 'training' like"),
+        (dict(training=[ENTRY, {"label": "b"}]), "entry 2 of 'training' like"),
+        (dict(training=[{"image": 1, "label": "b"}]), "entry 1"),
+        (dict(training=[ENTRY, ENTRY]), "label file of its own|every subject once"),
+        (dict(training=[ENTRY, {**ENTRY, "image": "imagesTr/b.nii.gz"}]), "label file of its own"),
+        (dict(training=[ENTRY, {"image": "other/case_001.nii", "label": "b"}]), "every subject once, got case_001"),
+        (dict(training=None, channel_names={"0": "T1"}), "nnU-Net"),
+    ],
+)
+def test_a_dataset_json_that_says_too_little_or_too_much(tmp_path: Path, changes: dict[str, Any], match: str) -> None:
+    make_decathlon(tmp_path, 1, **changes)
+    with pytest.raises(DatasetError, match=match) as caught:
+        open_dataset(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"labels": {}, "labels": {}}', b"[" * 100_000]
+)
+def test_a_dataset_json_that_is_none(tmp_path: Path, content: bytes) -> None:
+    make_decathlon(tmp_path, 1)
+    (tmp_path / "dataset.json").write_bytes(content)
+    with pytest.raises(DatasetError, match=r"dataset\.json: expected (valid JSON|an object)"):
+        open_dataset(tmp_path)
+
+
+def test_a_dataset_json_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").mkdir()
+    with pytest.raises(DatasetError, match=r"dataset\.json: cannot be read"):
+        open_dataset(tmp_path)
+
+
+def test_a_byte_order_mark_is_no_fault(tmp_path: Path) -> None:
+    make_decathlon(tmp_path, 1)
+    content = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps(content), encoding="utf-8-sig")
+    assert open_dataset(tmp_path).ids == ("case_001",)
+
+
+def test_a_case_without_label(tmp_path: Path) -> None:
+    dataset = open_dataset(make_decathlon(tmp_path, 2, training=[ENTRY, {"image": "imagesTr/case_002.nii.gz"}]))
+    assert dataset.labelled_ids == ("case_001",)
+    assert load_subject(dataset, "case_002").label is None
+
+
+@pytest.mark.data
+def test_the_hippocampus(test_data: Path) -> None:
+    dataset = open_dataset(test_data / "Task04_Hippocampus")
+    assert len(dataset.ids) == 80 and dataset.notes == ()
+    assert dataset.labels.names == ("background", "Anterior", "Posterior")
+    facts = fingerprint(dataset)
+    assert facts.median_spacing_mm == (1, 1, 1) and facts.median_shape == (35, 50, 36)

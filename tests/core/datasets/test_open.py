@@ -1,0 +1,85 @@
+"""Opening a folder: recognising its layout, and one clear error where it has none."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.datasets import LAYOUTS, open_dataset
+from core.datasets.base import natural_key
+from core.errors import DatasetError
+from tests.core.volume_files import make_decathlon, make_iseg
+
+
+def test_auto_recognises_every_layout(tmp_path: Path) -> None:
+    (tmp_path / "a ü").mkdir()
+    assert open_dataset(make_iseg(tmp_path / "a ü" / "iseg")).layout == "iseg"
+    assert open_dataset(str(make_decathlon(tmp_path / "decathlon"))).layout == "decathlon"
+    assert all(name == layout.name for name, layout in LAYOUTS.items())
+
+
+def test_a_named_layout_is_not_guessed(tmp_path: Path) -> None:
+    folder = make_iseg(tmp_path / "iseg")
+    with pytest.raises(DatasetError, match=r"found no dataset\.json"):
+        open_dataset(folder, "decathlon")
+    with pytest.raises(DatasetError, match="expected auto or one of iseg, decathlon; got 'bids'"):
+        open_dataset(folder, "bids")
+
+
+def test_folders_that_are_none(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for path, match in (
+        (tmp_path / "none", "found nothing there"),
+        (tmp_path / "file", "got a file"),
+        ("", "got nothing"),
+        ("a\0b", "found nothing there|cannot be opened"),
+        ("x" * 5000, "cannot be opened|found nothing there"),
+    ):
+        with pytest.raises(DatasetError, match=match):
+            open_dataset(path)
+
+
+def test_an_unknown_folder_names_what_each_layout_expects(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DatasetError, match=r"subject-1-T1.*or a dataset\.json.*got an empty folder"):
+        open_dataset(tmp_path / "empty")
+    (tmp_path / "empty" / "picture.png").write_text("")
+    with pytest.raises(DatasetError, match=r"got picture\.png"):
+        open_dataset(tmp_path / "empty")
+
+
+def test_the_folder_above_or_below_is_suggested(tmp_path: Path) -> None:
+    folder = make_decathlon(tmp_path / "outer" / "Task")
+    with pytest.raises(DatasetError, match=f"did you mean {folder}"):
+        open_dataset(folder.parent)
+    with pytest.raises(DatasetError, match=f"did you mean {folder}"):
+        open_dataset(folder / "labelsTr")
+
+
+def test_an_unreadable_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_iseg(tmp_path / "iseg", 1)
+
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DatasetError, match="Permission denied; check its permissions"):
+        open_dataset(folder)
+
+
+def test_ids_sort_as_people_count() -> None:
+    ids = ["subject-10", "subject-2", "subject-1", "a", "b2c10", "b2c9", "07"]
+    assert sorted(ids, key=natural_key) == ["07", "a", "b2c9", "b2c10", "subject-1", "subject-2", "subject-10"]
+
+
+def test_an_unknown_subject(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="expected one of the subjects subject-1, subject-2; got 'subject-9'"):
+        open_dataset(make_iseg(tmp_path, 2)).subject("subject-9")
+
+
+def test_opening_needs_no_torch() -> None:
+    code = "import sys, core.datasets, core.datasets.doctor, core.datasets.splits; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0

@@ -1,0 +1,65 @@
+"""Splits: every subject has one role, the same from any order, and folds cover everyone once."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.config import SplitConfig
+from core.datasets.splits import split_subjects
+from core.errors import DatasetError
+
+IDS = [f"subject-{n}" for n in range(1, 12)]
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5, 11, 0])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_folds_cover_everyone_once(folds: int, shuffle: bool) -> None:
+    splits = [
+        split_subjects(IDS, SplitConfig(folds=folds, fold=f, shuffle_subjects=shuffle))
+        for f in range(folds or len(IDS))
+    ]
+    assert sorted(id for s in splits for id in s.val) == sorted(IDS)
+    sizes = {len(s.val) for s in splits}
+    assert max(sizes) - min(sizes) <= 1
+    for s in splits:
+        assert sorted((*s.train, *s.val)) == sorted(IDS) and s.test == ()
+        assert list(s.train) == [id for id in IDS if id in s.train]  # natural order
+
+
+def test_the_article_holds_out_the_first_subject() -> None:
+    split = split_subjects(reversed(IDS), SplitConfig(folds=0, fold=0, shuffle_subjects=False))
+    assert split.val == ("subject-1",) and split.train == tuple(IDS[1:])
+
+
+def test_the_order_of_ids_does_not_matter_but_the_seed_does() -> None:
+    first = split_subjects(IDS, SplitConfig())
+    assert split_subjects(sorted(IDS, reverse=True), SplitConfig()) == first
+    others = {split_subjects(IDS, SplitConfig(split_seed=seed)).val for seed in range(10)}
+    assert len(others) > 3
+
+
+def test_explicit_subjects() -> None:
+    config = SplitConfig(val_subjects=("subject-10", "subject-2"), test_subjects=("subject-3",))
+    split = split_subjects(IDS, config)
+    assert split.val == ("subject-2", "subject-10") and split.test == ("subject-3",)
+    assert len(split.train) == 8
+    folds = [split_subjects(IDS, SplitConfig(folds=2, fold=f, test_subjects=("subject-3",))) for f in (0, 1)]
+    assert all("subject-3" not in (*s.train, *s.val) and s.test == ("subject-3",) for s in folds)
+
+
+@pytest.mark.parametrize(
+    ("ids", "config", "match"),
+    [
+        (IDS, dict(val_subjects=("subject-99",)), "val_subjects: expected ids out of .*; got subject-99"),
+        (IDS, dict(test_subjects=("nobody",)), "test_subjects"),
+        (IDS, dict(folds=12), "folds: expected at most 11, the number of subjects; got 12"),
+        (IDS, dict(folds=0, fold=11), "fold: expected 0 to 10"),
+        (IDS[:1], dict(folds=0), "at least 2 subjects"),
+        ([], {}, "at least 2 subjects"),
+        (IDS[:2], dict(val_subjects=tuple(IDS[:2])), "subjects to train on, got none"),
+        (IDS[:2], dict(test_subjects=tuple(IDS[:2])), "at least 2 subjects"),
+    ],
+)
+def test_splits_that_cannot_be(ids: list[str], config: dict, match: str) -> None:
+    with pytest.raises(DatasetError, match=match):
+        split_subjects(ids, SplitConfig(**config))

@@ -1,0 +1,85 @@
+"""Pictures of subjects: nose up, the patient's left on the right, true proportions, the classes' colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core.datasets.iseg import LABELS
+from core.datasets.thumbnails import GAP, HEIGHT, thumbnail, write_thumbnail
+from core.errors import DatasetError
+from core.geometry import Geometry
+from core.labels import LabelSpace
+
+SPACE = LabelSpace.from_raw(LABELS)
+GEOMETRY = Geometry((20, 30, 10), np.diag([2.0, 1.0, 1.0, 1.0]))
+
+
+def bright_corner(i: slice, j: slice) -> np.ndarray:
+    image = np.full(GEOMETRY.shape, 10, np.float32)
+    image[i, j] = 100
+    return image
+
+
+def halves(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    width = (rgb.shape[1] - GAP) // 2
+    return rgb[:, :width], rgb[:, width + GAP :]
+
+
+def test_orientation() -> None:
+    right_front = bright_corner(slice(15, None), slice(22, None))  # i and j grow to Right and Anterior
+    left, right = halves(thumbnail(right_front, None, GEOMETRY, SPACE))
+    assert np.array_equal(left, right)
+    assert left[:30, :30].mean() > 250 and left[-30:].mean() < 5 and left[:, -30:].mean() < 5
+    unknown = Geometry(GEOMETRY.shape, GEOMETRY.affine, oriented=False)
+    left, _ = halves(thumbnail(right_front, None, unknown, SPACE))
+    assert left[:30, -30:].mean() > 250 and left[:30, :30].mean() < 5
+
+
+def test_proportions() -> None:
+    rgb = thumbnail(bright_corner(slice(5), slice(5)), None, GEOMETRY, SPACE)
+    assert rgb.dtype == np.uint8
+    left, _ = halves(rgb)
+    assert left.shape == (HEIGHT, round(HEIGHT * 40 / 30), 3)
+    slab = Geometry((300, 3, 4), np.eye(4))
+    assert thumbnail(np.ones(slab.shape, np.float32), None, slab, SPACE).shape[1] < 1000
+
+
+def test_labels_are_coloured_on_the_right_only() -> None:
+    image = bright_corner(slice(10), slice(None))
+    label = np.zeros(GEOMETRY.shape, np.uint8)
+    label[10:, :, 7] = 3  # WM, in one slice: that one is shown
+    left, right = halves(thumbnail(image, label, GEOMETRY, SPACE))
+    assert (left[..., 0] == left[..., 2]).all()
+    corner = right[5, 5].astype(int)  # the patient's right, dark in the image
+    assert corner[0] > corner[2] + 50 and corner[1] > corner[2] + 50
+    assert np.array_equal(right[:, -10:], left[:, -10:])
+
+
+def test_empty_margins_are_cut() -> None:
+    image = np.zeros((100, 100, 5), np.float32)
+    image[40:60, 30:70, :] = 50
+    left, _ = halves(thumbnail(image, None, Geometry(image.shape, np.eye(4)), SPACE))
+    assert left.shape[:2] == (HEIGHT, HEIGHT * 28 // 48)  # 20 x 40 voxels and a margin of 4 on each side
+    label = np.zeros(image.shape, np.uint8)
+    label[90, 50] = 1  # a label outside the head stays in sight
+    _, right = halves(thumbnail(image, label, Geometry(image.shape, np.eye(4)), SPACE))
+    assert (right[..., 2] > right[..., 0].astype(int) + 20).any()
+
+
+@pytest.mark.parametrize("value", [0, 5, -5])
+def test_images_without_contrast(value: float) -> None:
+    rgb = thumbnail(np.full(GEOMETRY.shape, value, np.float32), np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY, SPACE)
+    assert rgb.shape[0] == HEIGHT
+
+
+def test_writing(tmp_path: Path) -> None:
+    rgb = thumbnail(bright_corner(slice(5), slice(5)), None, GEOMETRY, SPACE)
+    write_thumbnail(tmp_path / "a.png", rgb)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert np.array_equal(np.asarray(picture), rgb)
+    with pytest.raises(DatasetError, match="cannot be written"):
+        write_thumbnail(tmp_path / "none" / "a.png", rgb)

@@ -1,0 +1,71 @@
+"""The registry: names to networks, made again from what they say they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from core.config import ModelConfig
+from core.errors import ConfigError
+from core.models import MODELS, build_model
+from core.models.unet3d import UNet3D
+from core.models.vnet import VNet
+from core.presets import PRESETS, preset
+
+
+def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in network.state_dict().items()}
+
+
+@pytest.mark.parametrize(("name", "kind"), [("unet3d", UNet3D), ("vnet", VNet)])
+def test_without_channels_the_architectures_own(name: str, kind: type[torch.nn.Module]) -> None:
+    with torch.device("meta"):
+        network = build_model(ModelConfig(name), 2, 4)
+        assert shapes(network) == shapes(kind())
+    assert isinstance(network, kind)
+    assert network.config.channels == MODELS[name].channels
+    assert (network.in_channels, network.classes, network.levels) == (2, 4, len(MODELS[name].channels))
+
+
+def test_the_articles_preset_is_the_articles_network() -> None:
+    with torch.device("meta"):
+        network = build_model(preset("article").model, 2, 4)
+        assert shapes(network) == shapes(UNet3D())
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("model", MODELS)
+def test_every_preset_with_every_architecture(name: str, model: str) -> None:
+    config = dataclasses.replace(preset(name).model, model=model)
+    with torch.device("meta"):
+        network = build_model(config, 1, 3)
+        assert network(torch.empty(2, 1, 20, 17, 33, device="meta")).shape == (2, 3, 20, 17, 33)
+        again = build_model(network.config, 1, 3)
+    assert again.config == network.config
+    assert shapes(again) == shapes(network)
+
+
+def test_every_option_arrives() -> None:
+    config = ModelConfig("unet3d", (6, 8), "group", "prelu", "stride", "after")
+    assert build_model(config, 1, 2).config == config
+    assert build_model(ModelConfig("vnet", (6, 8), "group"), 1, 2).config.norm == "group"
+
+
+def test_the_vnet_says_what_it_does_not_take_from_the_configuration() -> None:
+    network = build_model(ModelConfig("vnet", (4, 8), activation="relu", downsampling="pool"), 1, 2)
+    assert (network.config.activation, network.config.downsampling) == ("prelu", "stride")
+
+
+def test_an_unknown_architecture() -> None:
+    with pytest.raises(ConfigError, match="model: expected one of unet3d, vnet; got 'resnet'"):
+        build_model(ModelConfig("resnet"), 2, 4)
+
+
+def test_the_registry_needs_no_torch() -> None:
+    code = "import sys, core.models; print(list(core.models.MODELS), 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['unet3d', 'vnet'] False"

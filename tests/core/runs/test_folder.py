@@ -1,0 +1,119 @@
+"""The files of a run survive being torn, and ids cannot lead out of the root."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from core.errors import RunError
+from core.runs import folder as files
+from core.runs.process import module_environment
+
+
+def test_a_run_id_is_a_slug_a_time_and_a_random_part() -> None:
+    run_id = files.new_run_id("Größe: my Net!!")
+    slug, day, clock, random = run_id.rsplit("-", 3)
+    assert slug == "gr-e-my-net"
+    assert (len(day), len(clock), len(random)) == (8, 6, 4)
+    assert files.new_run_id("...").startswith("run-")
+    assert files.new_run_id("net") != files.new_run_id("net")
+
+
+@pytest.mark.parametrize("bad", ["", "..", ".", "../other", "a/b", "/etc", ".hidden", "a\\b", "a\0", "x" * 200, "~"])
+def test_an_id_that_could_leave_the_root_is_refused(tmp_path: Path, bad: str) -> None:
+    (tmp_path / files.CONFIG).write_text("{}")
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(RunError, match="expected a run id"):
+        files.run_folder(tmp_path / "runs", bad)
+
+
+def test_an_unknown_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="none called 'nobody'"):
+        files.run_folder(tmp_path, "nobody")
+    assert files.run_folders(tmp_path / "not there") == []
+
+
+def test_metrics_come_back_and_undefined_values_are_null(tmp_path: Path) -> None:
+    files.append_metrics(tmp_path, 1, 10, 0.5, {"a": 0.25, "b": math.nan, "c": math.inf})
+    files.append_metrics(tmp_path, 2, 20, 1.5, {"a": 0.125})
+    lines = (tmp_path / files.METRICS).read_text().splitlines()
+    assert json.loads(lines[0])["values"] == {"a": 0.25, "b": None, "c": None}
+    rows = list(files.read_metrics(tmp_path))
+    assert [(r.id, r.epoch, r.step, r.elapsed_s, r.name) for r in rows] == [
+        (1, 1, 10, 0.5, "a"),
+        (2, 1, 10, 0.5, "b"),
+        (3, 1, 10, 0.5, "c"),
+        (4, 2, 20, 1.5, "a"),
+    ]
+    assert rows[0].value == 0.25 and math.isnan(rows[1].value)
+
+
+def test_a_torn_last_line_is_skipped_and_the_next_one_is_whole(tmp_path: Path) -> None:
+    files.append_metrics(tmp_path, 1, 10, 0.5, {"a": 1.0})
+    with (tmp_path / files.METRICS).open("a") as handle:
+        handle.write('{"epoch": 2, "step": 20, "elap')
+    assert [r.step for r in files.read_metrics(tmp_path)] == [10]
+    files.append_metrics(tmp_path, 3, 30, 0.5, {"a": 1.0})
+    assert [r.step for r in files.read_metrics(tmp_path)] == [10, 30]
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, []), (10, [10]), (15, [10]), (30, [10, 20, 30])])
+def test_measurements_after_a_checkpoint_are_superseded(tmp_path: Path, step: int, kept: list[int]) -> None:
+    for done in (10, 20, 30):
+        files.append_metrics(tmp_path, 1, done, 0.5, {"a": 1.0})
+    files.keep_metrics_until(tmp_path, step)
+    assert [r.step for r in files.read_metrics(tmp_path)] == kept
+
+
+def test_the_log_tail_is_the_end(tmp_path: Path) -> None:
+    assert files.read_log_tail(tmp_path, 5) == ""
+    with (tmp_path / files.LOG).open("ab") as handle:
+        handle.write(b"x" * 400_000 + b"\n\xff\xfe broken\nlast\n")
+    tail = files.read_log_tail(tmp_path, 2).splitlines()
+    assert tail[1] == "last" and tail[0].endswith("broken")
+    files.append_log(tmp_path, "a note")
+    assert files.read_log_tail(tmp_path, 1).endswith("  a note")
+
+
+def test_a_damaged_json_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / files.CONFIG).write_text('{"version": 1, ')
+    with pytest.raises(RunError, match=r"config\.json"):
+        files.read_config(tmp_path)
+    (tmp_path / files.CONFIG).write_text('{"version": 99}')
+    with pytest.raises(RunError, match="update Segmentarium"):
+        files.read_config(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
+    target = tmp_path / files.STATE
+    code = (
+        "import sys; from pathlib import Path; from core.runs.folder import write_json\n"
+        "n = 0\n"
+        "while True:\n"
+        "    n += 1; write_json(Path(sys.argv[1]), {'n': n, 'text': 'x' * 200_000})"
+    )
+    for _ in range(5):
+        target.unlink(missing_ok=True)
+        writer = subprocess.Popen([sys.executable, "-c", code, str(target)], env=module_environment())
+        while not target.exists():
+            time.sleep(0.01)
+        time.sleep(0.02)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        assert len(files.read_json(target)["text"]) == 200_000
+
+
+@pytest.mark.parametrize("bad", ["x" * 81, "two\nlines", "tab\there"])
+def test_a_name_is_short_and_printable(bad: str) -> None:
+    with pytest.raises(RunError, match="name: expected at most 80 printable characters"):
+        files.check_name(bad)
+    assert files.check_name("  Ärger, Größe 3!  ") == "Ärger, Größe 3!"

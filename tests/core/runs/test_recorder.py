@@ -1,0 +1,188 @@
+"""What a recorder writes, how often, and that an unusable index never stops training."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from core.errors import RunError
+from core.events import Ended, Metrics, Picture, Preparing, Progress, Ready, Saved
+from core.presets import preset
+from core.runs import folder as files
+from core.runs.index import FILE, open_index
+from core.runs.launch import create_run
+from core.runs.recorder import Recorder
+from core.runs.state import Best, read_state
+
+READY = Ready({"device": "cpu"}, ("air", "CSF", "GM"), 0, 0)
+
+
+class Clock:
+    """Time that passes only when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1000.0
+        monkeypatch.setattr("core.runs.recorder.time.monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return create_run(tmp_path, preset("quick").with_values({"path": "demo"}), "net", foreground=True)
+
+
+def progress(step: int) -> Progress:
+    return Progress(1, 5, step, step, 100, 0.5, 20.0, step / 10, 60.0)
+
+
+def test_events_become_state(folder: Path) -> None:
+    recorder = Recorder(folder, read_state(folder))
+    recorder(Preparing("reading subjects", 2, 8))
+    assert (read_state(folder).state, read_state(folder).what) == ("starting", "reading subjects 2/8")
+    recorder(READY)
+    state = read_state(folder)
+    assert (state.state, state.what, state.facts, state.classes) == (
+        "running",
+        "training",
+        {"device": "cpu"},
+        READY.classes,
+    )
+    recorder(progress(7))
+    recorder(Saved("best", "x", 1, 7, 0.75, "whole volumes"))
+    state = read_state(folder)
+    assert (state.step, state.epochs, state.loss, state.remaining_s) == (7, 5, 0.5, 60.0)
+    assert state.best == Best(1, 0.75, "whole volumes")
+    recorder.stopping()
+    recorder(progress(8))
+    assert read_state(folder).state == "stopping"
+    recorder(Ended("stopped", 1, 8, 3.0))
+    recorder.end("stopped")
+    state = read_state(folder)
+    assert (state.state, state.step, state.remaining_s, state.what) == ("stopped", 8, None, "")
+    assert state.ended_at is not None
+
+
+def test_state_and_index_are_written_once_a_second_at_most(folder: Path, clock: Clock) -> None:
+    recorder, index = Recorder(folder, read_state(folder)), open_index(folder.parent)
+    recorder(READY)
+    clock.now += 0.3
+    for step in (1, 2, 3):
+        recorder(progress(step))
+        recorder(Metrics(1, step, 0.1, {"train/loss": 0.5}))
+    assert read_state(folder).step == 0
+    assert index.metrics_after(folder.name, 0, 10) == []
+    assert [row.step for row in files.read_metrics(folder)] == [1, 2, 3]  # the truth does not wait
+    clock.now += 1
+    recorder(progress(4))
+    assert read_state(folder).step == 4
+    assert [row.step for row in index.metrics_after(folder.name, 0, 10)] == [1, 2, 3]
+    recorder(Metrics(1, 5, 0.1, {"train/loss": 0.5}))
+    recorder.end("finished")
+    assert [row.step for row in index.metrics_after(folder.name, 0, 10)] == [1, 2, 3, 5]
+
+
+def test_a_locked_index_is_noted_and_caught_up_with_later(folder: Path, clock: Clock) -> None:
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    other = sqlite3.connect(folder.parent / FILE, isolation_level=None)
+    other.execute("begin exclusive")
+    for step in (1, 2):
+        clock.now += 100
+        recorder(Metrics(1, step, 0.1, {"train/loss": 0.5}))
+    log = files.read_log_tail(folder, 100)
+    assert log.count("database is locked; the runs themselves are safe in their folders; training goes on") == 1
+    other.execute("rollback")
+    other.close()
+    clock.now += 100
+    recorder(Metrics(1, 3, 0.1, {"train/loss": 0.5}))
+    assert [row.step for row in open_index(folder.parent).metrics_after(folder.name, 0, 10)] == [1, 2, 3]
+
+
+def test_an_unusable_index_does_not_fail_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_DATABASE", f"sqlite:///{folder}/no/such/folder/x.sqlite")
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    recorder(Metrics(1, 1, 0.1, {"train/loss": 0.5}))
+    recorder.end("finished")
+    assert read_state(folder).state == "finished"
+    assert "unable to open database file" in files.read_log_tail(folder, 10)
+    monkeypatch.delenv("SEGMENTARIUM_DATABASE")
+    assert open_index(folder.parent).rebuild() == 1
+    assert len(open_index(folder.parent).metrics_after(folder.name, 0, 10)) == 1
+
+
+def test_a_resumed_run_makes_the_rows_after_its_checkpoint_again(folder: Path) -> None:
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    for step in (10, 20, 30):
+        recorder(Metrics(step // 10, step, 0.1, {"train/loss": 1.0}))
+    recorder.end("stopped")
+    (written,) = (folder / files.TENSORBOARD).iterdir()  # TensorBoard orders files by the second in their name
+    written.rename(written.with_name("events.out.tfevents.1000000000.earlier"))
+    again = Recorder(folder, read_state(folder))
+    again(Ready({}, READY.classes, 2, 20))
+    again(Metrics(3, 30, 0.1, {"train/loss": 2.0}))
+    again.end("finished")
+    for rows in (list(files.read_metrics(folder)), open_index(folder.parent).metrics_after(folder.name, 0, 10)):
+        assert [(row.step, row.value) for row in rows] == [(10, 1.0), (20, 1.0), (30, 2.0)]
+    assert scalars(folder)["train/loss"] == [(10, 1.0), (20, 1.0), (30, 2.0)]
+
+
+def test_tensorboard_shows_every_metric_and_the_pictures(folder: Path) -> None:
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    recorder(Metrics(1, 10, 0.1, {"train/loss": 0.5, "val/dice/CSF": 0.25, "val/dice/GM": float("nan"), "lr": 0.125}))
+    rgb = np.zeros((4, 6, 3), np.uint8)
+    rgb[1, 2] = (255, 128, 0)
+    recorder(Picture(1, 10, "val/slice", rgb))
+    recorder.end("finished")
+    assert scalars(folder) == {"train/loss": [(10, 0.5)], "val/dice/CSF": [(10, 0.25)], "lr": [(10, 0.125)]}
+    (picture,) = events(folder).Images("val/slice")
+    assert (picture.step, picture.width, picture.height) == (10, 6, 4)
+    import io
+
+    from PIL import Image
+
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture.encoded_image_string))), rgb)
+
+
+def test_metrics_that_cannot_be_written_end_the_run_with_a_clear_line(folder: Path) -> None:
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    (folder / files.METRICS).unlink(missing_ok=True)
+    (folder / files.METRICS).mkdir()
+    with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written: Is a directory"):
+        recorder(Metrics(1, 1, 0.1, {"train/loss": 0.5}))
+
+
+def test_undefined_numbers_stay_strict_json(folder: Path) -> None:
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    recorder(Progress(1, 5, 1, 1, 10, float("nan"), float("inf"), 0.1, float("inf")))
+    recorder(Saved("best", "x", 1, 1, float("nan"), None))
+
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    state = json.loads((folder / files.STATE).read_text(), parse_constant=refuse)
+    assert state["loss"] is None and state["best"]["mean_dice"] is None
+
+
+def events(folder: Path) -> EventAccumulator:
+    found = EventAccumulator(str(folder / files.TENSORBOARD))
+    found.Reload()
+    return found
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    found = events(folder)
+    return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}

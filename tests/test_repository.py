@@ -1,0 +1,106 @@
+"""The repository as a whole: requirements match the imports, nothing in it belongs to somebody's own machine."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+IMPORT_NAMES = {"scikit-image": "skimage", "sqlalchemy": "sqlalchemy", "pillow": "PIL"}
+USED_OTHERWISE = {"ruff", "mypy", "pytest-timeout", "monai"}  # tools; MONAI is imported by a string
+OURS = {"core", "ui", "pages", "app", "tests", "benchmarks"}
+
+
+def requirements(path: Path) -> dict[str, str]:
+    """``{name in lower case: version bounds}`` of a requirements file, without the files that it includes."""
+    lines = [line.partition("#")[0].strip() for line in path.read_text("utf-8").splitlines()]
+    pairs = [re.fullmatch(r"([A-Za-z0-9._-]+)(?:\[[a-z]+\])?(.*)", line) for line in lines if line and line[0] != "-"]
+    return {pair[1].lower(): pair[2] for pair in pairs if pair}
+
+
+def imported(*folders: str) -> set[str]:
+    """The top-level packages of others that any file in these folders imports."""
+    names: set[str] = set()
+    for folder in folders:
+        base = ROOT / folder
+        for path in [base] if base.is_file() else base.rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"), str(path))):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                    names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - OURS
+
+
+def tracked_text() -> list[tuple[str, str]]:
+    """Every text file that git knows, by its name."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("needs a git checkout: this copy has no .git folder, or git is not installed")
+    listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    files = []
+    for name in listing.decode().split("\0"):
+        path = ROOT / name
+        if name and path.is_file():
+            data = path.read_bytes()
+            if b"\0" not in data:
+                files.append((name, data.decode("utf-8")))
+    return files
+
+
+def import_names(path: Path) -> set[str]:
+    return {IMPORT_NAMES.get(name, name) for name in requirements(path)} - USED_OTHERWISE
+
+
+def test_requirements_are_what_the_program_imports() -> None:
+    wanted = import_names(ROOT / "requirements.txt")
+    used = imported("app.py", "core", "ui", "pages")
+    # Starlette comes with Streamlit, whose st.App takes its routes and middleware.
+    assert used - wanted - {"starlette"} == set(), "imported, but not in requirements.txt"
+    assert wanted - used == set(), "in requirements.txt, but not imported"
+
+
+def test_requirements_of_the_tests_are_what_they_import() -> None:
+    wanted = import_names(ROOT / "requirements-dev.txt")
+    used = imported("tests", "benchmarks")
+    assert used - wanted - import_names(ROOT / "requirements.txt") - {"starlette"} == set(), (
+        "not in requirements-dev.txt"
+    )
+    assert wanted - used == set(), "in requirements-dev.txt, but not imported"
+
+
+def test_requirements_and_pyproject_agree() -> None:
+    ours = requirements(ROOT / "requirements.txt")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["dependencies"]
+    theirs = {match[1].lower(): match[2] for line in project if (match := re.fullmatch(r"([A-Za-z0-9._-]+)(.*)", line))}
+    assert ours.keys() == theirs.keys()
+    assert ours["torch"] == "==2.13.0" and theirs["torch"] == ">=2.11,<2.14"
+    assert ours["streamlit"].startswith("==")
+    for name in ours.keys() - {"torch", "streamlit"}:
+        assert ours[name] == theirs[name], name
+        assert re.fullmatch(r">=[\d.]+,<[\d.]+", ours[name]), f"{name} needs a lower and an upper bound"
+
+
+def test_no_file_names_a_path_of_somebodys_machine() -> None:
+    pattern = re.compile(r"(?<![\w.-])/(work|home/\w|Users/\w|root|tmp/w)/[\w.]")
+    here = Path(__file__).relative_to(ROOT).as_posix()
+    wrong = [
+        f"{name}:{number}: {line.strip()[:100]}"
+        for name, text in tracked_text()
+        if name != here
+        for number, line in enumerate(text.splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert not wrong, wrong
+
+
+def test_text_files_are_clean() -> None:
+    files = [(name, text) for name, text in tracked_text() if text]
+    assert not [name for name, text in files if "\r" in text], "line ends must be \\n"
+    assert not [name for name, text in files if not text.endswith("\n")], "the last line must end"

@@ -1,0 +1,190 @@
+"""The access check, by calling the middleware as a server would."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from ui.access import Access, is_loopback
+
+TOKEN = "correct horse battery staple"
+
+
+async def _inner(scope: Any, receive: Any, send: Any) -> None:
+    """The app behind the check: says hello on any path, accepts any websocket."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.accept"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"inside"})
+
+
+def call(
+    address: str, path: str = "/", *, host: str = "127.0.0.1:8501", server: str = "127.0.0.1", method: str = "GET",
+    query: str = "", body: bytes = b"", kind: str = "http", cookie: str = "", origin: str = "",
+) -> tuple[int | str, dict[str, str], bytes]:  # fmt: skip
+    """One request through the check; returns status (or the websocket's answer), headers, body."""
+    given = {"host": host, "cookie": cookie, "origin": origin}
+    scope = {
+        "type": kind, "path": path, "query_string": query.encode(), "server": (server, 8501), "method": method,
+        "scheme": "http", "headers": [(k.encode(), v.encode()) for k, v in given.items() if v],
+    }  # fmt: skip
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"} if kind == "websocket" else {"type": "http.request", "body": body}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(Access(_inner, address, TOKEN)(scope, receive, send))
+    if kind == "websocket":
+        return sent[0]["type"], {}, b""
+    headers = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+    return sent[0]["status"], headers, b"".join(m.get("body", b"") for m in sent[1:])
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ui.access.WRONG_TOKEN_PAUSE_S", 0)
+
+
+def signed_in() -> str:
+    _, headers, _ = call("0.0.0.0", query=f"token={TOKEN.replace(' ', '+')}", host="box:8501", server="10.0.0.5")
+    return headers["set-cookie"].partition(";")[0]
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "::1", "[::1]", "127.3.2.1", "LOCALHOST", "localhost."])
+def test_loopback_names(name: str) -> None:
+    assert is_loopback(name)
+
+
+@pytest.mark.parametrize("name", ["", None, "0.0.0.0", "::", "10.0.0.5", "localhost.evil.org", "127.0.0.1.evil.org"])
+def test_other_names_are_not_loopback(name: str | None) -> None:
+    assert not is_loopback(name)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8501", "localhost:8501", "[::1]:8501", "localhost"])
+def test_bound_to_loopback_it_is_open(host: str) -> None:
+    assert call("127.0.0.1", "/api/runs/x/metrics", host=host)[2] == b"inside"
+    assert call("localhost", kind="websocket", host=host)[0] == "websocket.accept"
+
+
+@pytest.mark.parametrize("host", ["evil.org", "evil.org:8501", "localhost.evil.org", ""])
+def test_a_foreign_host_name_is_refused_on_loopback(host: str) -> None:
+    assert call("127.0.0.1", host=host)[0] == 403
+    assert call("127.0.0.1", kind="websocket", host=host)[0] == "websocket.close"
+
+
+def test_another_sites_page_cannot_open_the_websocket_or_post() -> None:
+    assert call("127.0.0.1", kind="websocket", origin="http://evil.org")[0] == "websocket.close"
+    assert call("127.0.0.1", method="POST", origin="http://evil.org")[0] == 403
+    assert call("127.0.0.1", kind="websocket", origin="http://127.0.0.1:8501")[0] == "websocket.accept"
+
+
+@pytest.mark.parametrize("address", ["", "0.0.0.0", "10.0.0.5", "::"])
+@pytest.mark.parametrize(
+    "path", ["/", "/runs", "/api/runs/x/metrics", "/media/x.png", "/_stcore/host-config", "/static/x.js"]
+)
+def test_bound_wider_everything_asks_for_the_token(address: str, path: str) -> None:
+    status, headers, body = call(address, path, host="box:8501", server="10.0.0.5")
+    assert status == 401 and b"inside" not in body and b"owner token" in body
+    assert headers["cache-control"] == "no-store"
+    assert (
+        call(address, "/_stcore/stream", kind="websocket", host="box:8501", server="10.0.0.5")[0] == "websocket.close"
+    )
+
+
+def test_bound_wider_localhost_asks_too() -> None:
+    assert call("0.0.0.0", host="localhost:8501")[0] == 401
+
+
+def test_reached_over_another_interface_than_the_setting_says_it_asks() -> None:
+    assert call("127.0.0.1", host="localhost:8501", server="10.0.0.5")[0] == 401
+
+
+def test_health_stays_open() -> None:
+    assert call("0.0.0.0", "/_stcore/health", server="10.0.0.5")[2] == b"inside"
+
+
+def test_the_token_in_the_address_becomes_a_cookie_and_disappears() -> None:
+    query = f"run=abc&token={TOKEN.replace(' ', '+')}"
+    status, headers, body = call("0.0.0.0", "/runs", query=query, host="box:8501", server="10.0.0.5")
+    assert (status, headers["location"], body) == (303, "/runs?run=abc", b"")
+    cookie = headers["set-cookie"]
+    assert "HttpOnly" in cookie and "SameSite=Lax" in cookie and TOKEN not in cookie
+    cookie = cookie.partition(";")[0]
+    assert call("0.0.0.0", "/runs", host="box:8501", server="10.0.0.5", cookie=cookie)[2] == b"inside"
+    answer = call("0.0.0.0", kind="websocket", host="box:8501", server="10.0.0.5", cookie=cookie)[0]
+    assert answer == "websocket.accept"
+
+
+@pytest.mark.parametrize("query", ["token=wrong", "token=", "token=%FF", "TOKEN=" + TOKEN.replace(" ", "+")])
+def test_a_wrong_token_opens_nothing(query: str) -> None:
+    status, headers, body = call("0.0.0.0", query=query, server="10.0.0.5")
+    assert status == 401 and "set-cookie" not in headers and b"inside" not in body
+
+
+@pytest.mark.parametrize(
+    "cookie", ["segmentarium-8501=wrong", "segmentarium-8501=" + TOKEN.replace(" ", "+"), "junk;;=", ""]
+)
+def test_a_wrong_cookie_opens_nothing(cookie: str) -> None:
+    assert call("0.0.0.0", server="10.0.0.5", cookie=cookie)[0] == 401
+
+
+def test_the_right_cookie_opens() -> None:
+    assert call("0.0.0.0", server="10.0.0.5", cookie=signed_in())[2] == b"inside"
+
+
+def test_the_login_page_takes_the_token_and_goes_where_one_wanted_to_go() -> None:
+    body = f"token={TOKEN.replace(' ', '+')}&next=%2Fruns%3Frun%3Da".encode()
+    status, headers, _ = call("0.0.0.0", "/login", method="POST", body=body, server="10.0.0.5")
+    assert status == 303 and headers["location"] == "/runs?run=a" and "set-cookie" in headers
+    status, headers, page = call("0.0.0.0", "/login", method="POST", body=b"token=no&next=/", server="10.0.0.5")
+    assert status == 401 and "set-cookie" not in headers and b"not the token" in page
+
+
+@pytest.mark.parametrize(
+    "target", ["//evil.org", "https://evil.org", "/\\evil.org", "javascript:x", "/a\r\nx: y", "runs"]
+)
+def test_login_never_leads_elsewhere(target: str) -> None:
+    from urllib.parse import urlencode
+
+    body = urlencode({"token": TOKEN, "next": target}).encode()
+    assert call("0.0.0.0", "/login", method="POST", body=body, server="10.0.0.5")[1]["location"] == "/"
+
+
+def test_the_login_page_shows_paths_as_text() -> None:
+    page = call("0.0.0.0", '/"><script>alert(1)</script>', server="10.0.0.5")[2]
+    assert b"<script>" not in page
+
+
+def test_answers_may_not_be_framed_by_other_sites() -> None:
+    assert call("127.0.0.1")[1]["x-frame-options"] == "SAMEORIGIN"
+
+
+def test_the_token_comes_from_the_environment_or_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_TOKEN", "given")
+    assert Access(_inner).token == "given"
+    monkeypatch.delenv("SEGMENTARIUM_TOKEN")
+    made = {Access(_inner).token for _ in range(3)}
+    assert len(made) == 3 and all(len(token) >= 32 for token in made)
+
+
+def test_the_token_is_announced_only_where_it_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
+    for address, said in (("0.0.0.0", True), ("127.0.0.1", False)):
+        asyncio.run(_lifespan(Access(_inner_lifespan, address, TOKEN)))
+        assert (TOKEN in capsys.readouterr().out) is said
+
+
+async def _inner_lifespan(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "lifespan.startup.complete"})
+
+
+async def _lifespan(app: Access) -> None:
+    async def nothing(*_: Any) -> Any:
+        return None
+
+    await app({"type": "lifespan"}, nothing, nothing)

@@ -1,0 +1,87 @@
+"""Work in child processes: progress, results that stay, failures that say why."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ui import jobs
+
+
+def wait(observe: Callable[[], jobs.Job], seconds: float = 120) -> jobs.Job:
+    end = time.monotonic() + seconds
+    while (job := observe()).state == "running" and time.monotonic() < end:
+        time.sleep(0.05)
+    return job
+
+
+def test_the_doctor_reports_on_a_real_data_set(checkpoints: Path, test_data: Path) -> None:
+    path = test_data / "Task04_Hippocampus"
+    folder = jobs.doctor_folder(path)
+    assert jobs.doctor(folder).state == "none"
+    jobs.start_doctor(path, folder)
+    assert jobs.doctor(folder).state == "running"
+    assert wait(lambda: jobs.doctor(folder)).state == "done"
+    report = jobs.report(folder)
+    assert report["ok"] and len(report["subjects"]) == 80
+    assert all((folder / s["thumbnail"]).is_file() for s in report["subjects"])
+    jobs._running.clear()  # as after a restart of the server
+    assert jobs.doctor(folder).state == "done"
+
+
+def test_a_forgotten_report_is_made_again(checkpoints: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    folder = jobs.doctor_folder(empty)
+    for _ in range(2):
+        assert jobs.doctor(folder).state == "none"
+        jobs.start_doctor(empty, folder)
+        jobs.forget(folder)  # while it works: nothing happens
+        assert wait(lambda: jobs.doctor(folder)).state == "done"
+        jobs.forget(folder)
+
+
+def test_a_report_on_a_folder_that_is_no_data_set_says_so(checkpoints: Path, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    folder = jobs.doctor_folder(empty)
+    jobs.start_doctor(empty, folder)
+    assert wait(lambda: jobs.doctor(folder)).state == "done"
+    report = jobs.report(folder)
+    assert not report["ok"] and "empty" in report["findings"][0]["message"]
+
+
+def test_a_child_that_dies_is_a_failure_with_its_last_words(checkpoints: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    jobs._start(folder, ["check"])
+    job = wait(lambda: jobs._observe(folder, False))
+    assert job.state == "failed" and "DATA" in job.message
+
+
+def test_a_changed_file_needs_a_new_report(checkpoints: Path, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    file = tmp_path / "d" / "x.nii"
+    file.write_bytes(b"1")
+    before = jobs.doctor_folder(tmp_path / "d")
+    assert jobs.doctor_folder(tmp_path / "d") == before
+    file.write_bytes(b"22")
+    assert jobs.doctor_folder(tmp_path / "d") != before
+
+
+@pytest.mark.slow
+def test_the_demo_data_is_made_with_progress(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.datasets.demo import read_marker
+    from core.locations import demo_folder
+
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(jobs, "DEMO_SUBJECTS", 2)
+    jobs.start_demo(demo_folder())
+    job = jobs.demo(False)
+    assert (job.state, job.total) == ("running", 2)
+    job = wait(lambda: jobs.demo(read_marker(demo_folder()) is not None))
+    assert job.state == "done" and read_marker(demo_folder()) is not None

@@ -1,0 +1,32 @@
+"""What a run reached: the Dice that is shown belongs to the measurement that is named beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from core import runs
+from core.runs.folder import MetricRow
+from core.runs.index import open_index
+from core.runs.state import Best
+from tests.ui.run_folders import dice, make_run
+from ui.results import best_dice
+
+
+def test_dice_per_class_of_the_best_epoch(checkpoints: Path) -> None:
+    run = runs.get_run(checkpoints, make_run(checkpoints, "net", epochs=3))
+    assert best_dice(checkpoints, run) == dict.fromkeys(("CSF", "GM", "WM"), dice(3))
+
+
+def test_whole_volumes_are_shown_only_where_they_chose_the_best_epoch(checkpoints: Path) -> None:
+    run = runs.get_run(checkpoints, make_run(checkpoints, "net", epochs=3))
+    rows = [MetricRow(0, 3, 60, 12.0, f"whole/{n}", v) for n, v in (("dice_mean", 0.5), ("dice/CSF", 0.5))]
+    open_index(checkpoints).add_metrics(run.id, rows)
+    assert best_dice(checkpoints, run)["CSF"] == dice(3)
+    state = dataclasses.replace(run.state, best=Best(3, 0.5, "held-out, whole volume, n = 2"))
+    assert best_dice(checkpoints, dataclasses.replace(run, state=state)) == {"CSF": 0.5}
+
+
+def test_nothing_measured_is_nothing(checkpoints: Path) -> None:
+    run = runs.get_run(checkpoints, make_run(checkpoints, "net", "failed", epochs=0))
+    assert best_dice(checkpoints, run) == {}

@@ -1,0 +1,77 @@
+"""The route that live charts poll."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+
+from core.runs import MetricRow
+from tests.ui.run_folders import add_metrics, make_run
+from ui import routes
+
+
+def ask(run_id: str, query: str = "") -> tuple[int, Any]:
+    scope = {
+        "type": "http", "method": "GET", "path": "/", "headers": [], "query_string": query.encode(),
+        "path_params": {"run_id": run_id},
+    }  # fmt: skip
+    answer = routes.metrics(Request(scope))
+    return answer.status_code, json.loads(bytes(answer.body))
+
+
+def test_all_points_then_only_new_ones(checkpoints: Path) -> None:
+    run = make_run(checkpoints, "net", epochs=2)
+    status, first = ask(run)
+    assert status == 200 and len(first["rows"]) == 12
+    number = first["names"].index("val/dice/CSF")
+    assert [row[1:] for row in first["rows"] if row[0] == number] == [[1, 20, 4.0, 0.5], [2, 40, 8.0, 0.75]]
+    assert ask(run, f"after={first['last']}")[1]["rows"] == []
+    add_metrics(checkpoints, run, 3, 3)
+    news = ask(run, f"after={first['last']}")[1]
+    assert {row[1] for row in news["rows"]} == {3} and news["last"] > first["last"]
+
+
+def test_it_says_where_the_run_is(checkpoints: Path) -> None:
+    answer = ask(make_run(checkpoints, "net", epochs=2))[1]
+    assert (answer["state"], answer["active"], answer["best"]["mean_dice"]) == ("finished", False, 0.75)
+    assert answer["classes"] == [
+        {"name": "CSF", "colour": "#4a90d9"}, {"name": "GM", "colour": "#1fa187"}, {"name": "WM", "colour": "#e0b000"},
+    ]  # fmt: skip
+
+
+def test_a_value_that_is_not_defined_is_null(checkpoints: Path) -> None:
+    from core.runs.index import open_index
+
+    run = make_run(checkpoints, "net", epochs=0)
+    open_index(checkpoints).add_metrics(run, [MetricRow(0, 1, 20, 4.0, "val/dice/CSF", math.nan)])
+    assert ask(run)[1]["rows"] == [[0, 1, 20, 4.0, None]]
+
+
+@pytest.mark.parametrize("run_id", ["nope", "../../etc", "", "a/b", ".cache"])
+def test_an_unknown_run_is_404(checkpoints: Path, run_id: str) -> None:
+    assert ask(run_id)[0] == 404
+
+
+def test_a_wrong_after_is_said(checkpoints: Path) -> None:
+    status, answer = ask(make_run(checkpoints, "net"), "after=abc")
+    assert status == 400 and "whole number" in answer["error"]
+
+
+def test_thinning_keeps_ends_peaks_and_order() -> None:
+    rows = [MetricRow(i, i, i, float(i), "train/loss", math.sin(i / 50)) for i in range(1, 9001)]
+    rows[4321] = MetricRow(4322, 4322, 4322, 4322.0, "train/loss", 9.0)  # a peak of one point
+    rows += [MetricRow(9001, 9, 9, 9.0, "val/loss", 0.5)]
+    kept = routes.thin(rows, points=1000)
+    assert [r.id for r in kept] == sorted({r.id for r in kept})
+    assert 500 <= len(kept) <= 1010
+    assert {1, 4322, 9000, 9001} <= {r.id for r in kept}
+
+
+def test_a_short_series_is_not_thinned() -> None:
+    rows = [MetricRow(i, i, i, 0.0, "a", math.nan if i == 3 else 1.0) for i in range(1, 11)]
+    assert routes.thin(rows) == rows

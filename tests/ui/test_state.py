@@ -1,0 +1,41 @@
+"""Choices in the address: an address chooses, a choice changes the address, pages can be left."""
+
+from __future__ import annotations
+
+from streamlit.testing.v1 import AppTest
+
+
+def _script() -> None:
+    import streamlit as st
+
+    from ui.state import put_into_address, take_from_address
+
+    take_from_address("pick", "a", among=("a", "b", "c"))
+    chosen = st.selectbox("Pick", ["a", "b", "c"], key="pick", persist_state="session")
+    put_into_address("pick", chosen)
+    st.caption(f"{chosen} {st.query_params['pick']}")
+
+
+def run(**query: str) -> AppTest:
+    app = AppTest.from_function(_script)
+    for key, value in query.items():
+        app.query_params[key] = value
+    return app.run()
+
+
+def test_without_an_address_it_is_the_default() -> None:
+    assert run().caption[0].value == "a a"
+
+
+def test_the_address_chooses() -> None:
+    assert run(pick="c").caption[0].value == "c c"
+
+
+def test_an_unknown_choice_in_the_address_is_replaced() -> None:
+    assert run(pick="<script>").caption[0].value == "a a"
+
+
+def test_a_choice_changes_the_address_and_stays() -> None:
+    app = run(pick="c")
+    app.selectbox(key="pick").set_value("b").run()
+    assert app.run().caption[0].value == "b b"

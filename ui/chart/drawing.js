@@ -1,0 +1,257 @@
+// How the chart looks: two panels on one canvas, the theme's colours, the box of values under the pointer.
+
+const PAD = { left: 44, right: 14, top: 10, gap: 26, bottom: 24 };
+const HEIGHT = 430, DICE_SHARE = 0.62;
+
+class Drawing {
+  lines() {
+    const colours = new Map((this.info?.classes ?? []).map((c) => [c.name, c.colour]));
+    const palette = this.palette, lines = [];
+    for (const [name, s] of this.series) {
+      const tissue = name.match(/^(val|whole)\/dice\/(.+)$/);
+      if (tissue) {
+        if (!colours.has(tissue[2])) colours.set(tissue[2], palette[colours.size % palette.length]);
+        const whole = tissue[1] === "whole";
+        lines.push({ s, panel: 0, id: tissue[2], title: tissue[2] + (whole ? ", whole volume" : ""), whole, colour: colours.get(tissue[2]) });
+      } else if (name === "val/dice_mean" || name === "whole/dice_mean") {
+        const whole = name.startsWith("whole");
+        lines.push({ s, panel: 0, id: "mean", title: "mean" + (whole ? ", whole volume" : ""), whole, colour: this.ink, mean: true });
+      } else if (name === "train/loss") {
+        lines.push({ s, panel: 1, id: "training loss", title: "training loss", colour: this.faint });
+      } else if (name === "val/loss") {
+        lines.push({ s, panel: 1, id: "validation loss", title: "validation loss", colour: this.accent });
+      }
+    }
+    const order = [...colours.keys(), "mean", "training loss", "validation loss"];
+    return lines.sort((a, b) => a.panel - b.panel || (a.whole ? 1 : 0) - (b.whole ? 1 : 0) || order.indexOf(a.id) - order.indexOf(b.id));
+  }
+
+  theme() {
+    const style = getComputedStyle(this.host);
+    const read = (name, fallback) => style.getPropertyValue(name).trim() || fallback;
+    this.ink = read("--st-text-color", "#222");
+    this.grid = read("--st-border-color", "#ddd");
+    this.accent = read("--st-primary-color", "#5b4bc4");
+    this.faint = read("--st-gray-color", "#888");
+    this.font = `11px ${read("--st-font", "sans-serif")}`;
+    this.palette = read("--st-chart-categorical-colors", "#4a90d9").split(",").map((c) => c.trim());
+  }
+
+  draw() {
+    if (!this.url || !this.canvas) return;
+    const width = this.canvas.clientWidth, height = this.canvas.clientHeight, ratio = window.devicePixelRatio || 1;
+    if (!width || !height) return;
+    if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
+      this.canvas.width = Math.round(width * ratio);
+      this.canvas.height = Math.round(height * ratio);
+    }
+    const g = this.canvas.getContext("2d");
+    g.setTransform(ratio, 0, 0, ratio, 0, 0);
+    g.clearRect(0, 0, width, height);
+    g.font = this.font;
+    const lines = this.lines();
+    this.empty.hidden = lines.some((l) => l.s.value.length);
+    this.empty.textContent = this.empty.hidden ? "" : this.problem || emptyText(this.info);
+    this.root.classList.toggle("waiting", !this.empty.hidden);
+    if (this.spark) return this.drawSpark(g, lines, width, height);
+    this.note.textContent = this.empty.hidden ? this.problem : "";
+    this.note.hidden = !this.note.textContent;
+    this.reset.hidden = !this.view;
+    this.root.dataset.zoom = this.view ? this.view.map((v) => v.toFixed(2)).join(",") : "";
+    for (const b of this.axes.children) b.setAttribute("aria-pressed", String(b.dataset.value === this.axis));
+    this.smoothButton.setAttribute("aria-pressed", String(this.smooth));
+    const shown = lines.filter((l) => !this.hidden.has(l.id));
+    const inner = height - PAD.top - PAD.gap - PAD.bottom, split = Math.round(inner * DICE_SHARE);
+    this.box = { left: PAD.left, right: width - PAD.right, top: PAD.top, bottom: height - PAD.bottom };
+    const full = extent(lines.map((l) => l.s[this.axis]));
+    this.full = full[0] === full[1] ? [full[0] - 0.5, full[1] + 0.5] : full;
+    const [x0, x1] = this.view ?? this.full;
+    this.x = (v) => this.box.left + ((v - x0) / (x1 - x0)) * (this.box.right - this.box.left);
+    this.fromX = (px) => x0 + ((px - this.box.left) / (this.box.right - this.box.left)) * (x1 - x0);
+    const panels = [
+      { top: PAD.top, bottom: PAD.top + split, title: "Dice", range: [0, 1] },
+      { top: PAD.top + split + PAD.gap, bottom: height - PAD.bottom, title: "loss", range: [0, 1] },
+    ];
+    if (this.empty.hidden) panels.forEach((p, i) => { p.range = this.range(shown.filter((l) => l.panel === i), i, x0, x1); });
+    const ticks = this.empty.hidden ? xTicks(x0, x1, this.axis, (this.box.right - this.box.left) / 80) : [];
+    if (!this.empty.hidden) return;
+    panels.forEach((p, i) => this.drawPanel(g, p, i, shown, ticks));
+    this.drawBest(g, panels[0], lines);
+    if (this.drag) {
+      g.fillStyle = this.accent; g.globalAlpha = 0.15;
+      g.fillRect(Math.min(...this.drag), PAD.top, Math.abs(this.drag[1] - this.drag[0]), this.box.bottom - PAD.top);
+      g.globalAlpha = 1;
+    }
+    this.drawHover(g, panels, shown);
+  }
+
+  range(lines, panel, x0, x1) {
+    let low = Infinity, high = -Infinity;
+    for (const l of lines) {
+      l.s.value.forEach((v, i) => {
+        const x = l.s[this.axis][i];
+        if (v !== null && x >= x0 && x <= x1) { low = Math.min(low, v); high = Math.max(high, v); }
+      });
+    }
+    if (low > high) return [0, 1];
+    const margin = Math.max((high - low) * 0.08, 0.005);
+    return panel === 0 ? [Math.max(0, low - margin), Math.min(1, high + margin)] : [low - margin, high + margin];
+  }
+
+  drawPanel(g, p, index, lines, ticks) {
+    const { left, right } = this.box, [y0, y1] = p.range;
+    p.y = (v) => p.bottom - ((v - y0) / (y1 - y0)) * (p.bottom - p.top);
+    g.lineWidth = 1;
+    g.textBaseline = "middle";
+    for (const v of niceTicks(y0, y1, (p.bottom - p.top) / 38)) {
+      const y = Math.round(p.y(v)) + 0.5;
+      g.strokeStyle = this.grid; g.globalAlpha = 0.7;
+      stroke(g, [[left, y], [right, y]]);
+      g.globalAlpha = 0.75; g.fillStyle = this.ink; g.textAlign = "right";
+      g.fillText(tidy(v), left - 7, y);
+    }
+    g.textBaseline = "top";
+    for (const t of ticks) {
+      const x = Math.round(this.x(t.at)) + 0.5;
+      g.strokeStyle = this.grid; g.globalAlpha = 0.4;
+      stroke(g, [[x, p.top], [x, p.bottom]]);
+      if (index === 1) { g.globalAlpha = 0.75; g.textAlign = "center"; g.fillText(t.text, x, p.bottom + 6); }
+    }
+    g.globalAlpha = 0.75; g.fillStyle = this.ink; g.textAlign = "left"; g.textBaseline = "bottom";
+    if (index === 1) g.fillText(p.title, left, p.top - 3);
+    if (index === 0) { g.textBaseline = "top"; g.fillText(p.title, left + 4, p.top + 1); }
+    g.globalAlpha = 1;
+    g.save();
+    g.beginPath(); g.rect(left, p.top - 2, right - left, p.bottom - p.top + 4); g.clip();
+    for (const l of lines) if (l.panel === index) this.drawLine(g, p, l);
+    g.restore();
+  }
+
+  drawLine(g, p, l) {
+    const xs = l.s[this.axis], raw = l.s.value;
+    g.strokeStyle = g.fillStyle = l.colour;
+    if (l.whole) {
+      raw.forEach((v, i) => { if (v !== null) diamond(g, this.x(xs[i]), p.y(v), 4.5); });
+      return;
+    }
+    g.lineJoin = "round";
+    g.setLineDash(l.mean ? [5, 4] : []);
+    const smoothed = this.smooth && raw.length > 12 ? average(raw) : null;
+    if (smoothed) {
+      g.globalAlpha = 0.28; g.lineWidth = 1;
+      trace(g, xs, raw, this.x, p.y);
+    }
+    g.globalAlpha = l.mean ? 0.75 : 1; g.lineWidth = l.mean ? 1.5 : 2;
+    trace(g, xs, smoothed ?? raw, this.x, p.y);
+    g.setLineDash([]);
+    if (raw.length === 1 && raw[0] !== null) { g.beginPath(); g.arc(this.x(xs[0]), p.y(raw[0]), 3, 0, 7); g.fill(); }
+    g.globalAlpha = 1;
+  }
+
+  drawBest(g, p, lines) {
+    const best = this.info?.best;
+    const reference = lines.find((l) => l.panel === 0 && l.s.epoch.includes(best?.epoch));
+    if (!best || !reference) return;
+    const at = reference.s[this.axis][reference.s.epoch.lastIndexOf(best.epoch)], x = Math.round(this.x(at)) + 0.5;
+    if (x < this.box.left - 1 || x > this.box.right + 1) return;
+    g.strokeStyle = this.accent; g.setLineDash([3, 3]); g.lineWidth = 1;
+    stroke(g, [[x, p.top], [x, this.box.bottom]]);
+    g.setLineDash([]);
+    const text = `best ${best.mean_dice === null ? "" : best.mean_dice.toFixed(3)} · epoch ${best.epoch}`;
+    const room = g.measureText(text).width + 8, leftSide = x + room > this.box.right;
+    g.fillStyle = this.accent; g.textBaseline = "bottom"; g.textAlign = leftSide ? "right" : "left";
+    g.fillText(text, x + (leftSide ? -5 : 5), p.bottom - 3);
+  }
+
+  drawHover(g, panels, lines) {
+    const at = this.hover;
+    if (at === null || !this.empty.hidden || this.drag) { this.tip.hidden = true; return; }
+    const rows = [];
+    let anchor = null;
+    for (const l of lines) {
+      const i = nearest(l.s[this.axis], this.fromX(at));
+      if (i < 0 || l.s.value[i] === null) continue;
+      const x = this.x(l.s[this.axis][i]);
+      if (l.whole && Math.abs(x - at) > 12) continue;
+      if (!l.whole && (anchor === null || Math.abs(x - at) < Math.abs(anchor.x - at))) anchor = { x, l, i };
+      rows.push([l, l.s.value[i]]);
+      g.fillStyle = l.colour;
+      g.beginPath(); g.arc(x, panels[l.panel].y(l.s.value[i]), 3.5, 0, 7); g.fill();
+    }
+    if (!anchor) { this.tip.hidden = true; return; }
+    g.strokeStyle = this.ink; g.globalAlpha = 0.35; g.lineWidth = 1;
+    stroke(g, [[Math.round(anchor.x) + 0.5, PAD.top], [Math.round(anchor.x) + 0.5, this.box.bottom]]);
+    g.globalAlpha = 1;
+    const { s } = anchor.l, head = element("b");
+    head.textContent = `epoch ${s.epoch[anchor.i]} · step ${s.step[anchor.i].toLocaleString("en")} · ${clock(s.time[anchor.i])}`;
+    this.tip.replaceChildren(head, ...rows.map(([l, v]) => tipRow(l, v)));
+    this.tip.hidden = false;
+    const room = this.tip.offsetWidth + 14, right = anchor.x + room > this.canvas.clientWidth;
+    this.tip.style.transform = `translate(${Math.max(0, right ? anchor.x - room : anchor.x + 14)}px, ${PAD.top + 6}px)`;
+  }
+
+  drawSpark(g, lines, width, height) {
+    const mean = lines.filter((l) => l.panel === 0 && !l.whole);
+    const [x0, x1] = extent(mean.map((l) => l.s.epoch)), span = Math.max(1e-9, x1 - x0);
+    for (const l of mean) {
+      g.strokeStyle = g.fillStyle = l.colour; g.lineWidth = l.mean ? 1 : 1.75; g.globalAlpha = l.mean ? 0.5 : 1;
+      const x = (v) => 3 + ((v - x0) / span) * (width - 6), y = (v) => height - 4 - v * (height - 8);
+      trace(g, l.s.epoch, l.s.value, x, y);
+      if (l.s.value.length === 1 && l.s.value[0] !== null) { g.beginPath(); g.arc(x(x0), y(l.s.value[0]), 2, 0, 7); g.fill(); }
+    }
+    g.globalAlpha = 1;
+  }
+}
+
+function trace(g, xs, values, x, y) {
+  g.beginPath();
+  let pen = false;
+  for (let i = 0; i < values.length; i++) {
+    if (values[i] === null) { pen = false; continue; }
+    if (pen) g.lineTo(x(xs[i]), y(values[i])); else g.moveTo(x(xs[i]), y(values[i]));
+    pen = true;
+  }
+  g.stroke();
+}
+
+function stroke(g, points) {
+  g.beginPath();
+  points.forEach(([x, y], i) => (i ? g.lineTo(x, y) : g.moveTo(x, y)));
+  g.stroke();
+}
+
+function diamond(g, x, y, r) {
+  g.beginPath();
+  g.moveTo(x, y - r); g.lineTo(x + r, y); g.lineTo(x, y + r); g.lineTo(x - r, y); g.closePath();
+  g.fill();
+}
+
+function tipRow(line, value) {
+  const row = element("div"), dot = element("i"), name = element("span"), shown = element("em");
+  dot.style.background = line.colour;
+  name.textContent = line.title;
+  shown.textContent = number(value);
+  row.append(dot, name, shown);
+  return row;
+}
+
+function element(tag, className = "") {
+  const e = document.createElement(tag);
+  if (className) e.className = className;
+  return e;
+}
+
+function button(text, onclick, value = "") {
+  const b = element("button");
+  b.type = "button";
+  b.append(text);
+  b.onclick = onclick;
+  b.dataset.value = value;
+  return b;
+}
+
+function cell(tag, text) {
+  const c = element(tag);
+  c.textContent = text;
+  return c;
+}

@@ -1,0 +1,73 @@
+"""What will happen if training starts now: who trains, which network, how much memory, how long."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.config import TrainConfig
+from core.datasets.splits import Split, split_subjects
+from core.errors import UserError
+from core.plan import Plan, plan
+from ui import words
+from ui.cache import DataFacts, accelerator
+from ui.legend import facts_list
+
+
+def forecast(config: TrainConfig, facts: DataFacts) -> Plan:
+    """The plan for a configuration on a data set, on the device that it will most likely use.
+
+    Raises
+    ------
+    UserError
+        If the configuration and the data set do not fit together.
+    """
+    device = accelerator() if config.run.device == "auto" else config.run.device
+    return plan(
+        config,
+        shapes=facts.shapes,
+        spacings_mm=facts.spacings_mm,
+        in_channels=len(config.data.modalities or facts.modalities),
+        classes=1 + len(config.data.classes or facts.classes),
+        device=device,
+    )
+
+
+def draw(config: TrainConfig, facts: DataFacts) -> bool:
+    """Draw the plan as short lines; False (with the reason on screen) where training could not start."""
+    try:
+        split = split_subjects(facts.labelled, config.split)
+        decided = forecast(config, facts)
+    except UserError as error:
+        st.error(words.plain(str(error)), icon=":material/error:")
+        return False
+    channels = " - ".join(map(str, decided.config.model.channels))
+    samples = words.count(config.sampling.samples_train, "sub-volume")
+    step, data = words.memory(decided.step_bytes), words.memory(decided.data_bytes)
+    rows = [
+        ("Subjects", _subjects(split)),
+        ("Network", f"{config.model.model}, {channels} channels, {decided.parameters:,} parameters"),
+        ("Sub-volume", _sub_volume(decided)),
+        ("Epoch", f"{samples} in {words.count(decided.steps_per_epoch, 'step')}"),
+        ("Memory", f"about {step} for a step, {data} for the data"),
+        ("Time", _time(config, decided)),
+    ]
+    facts_list(rows)
+    return True
+
+
+def _subjects(split: Split) -> str:
+    parts = [f"{len(split.train)} train", f"{len(split.val)} choose the best epoch"]
+    return ", ".join(parts + ([f"{len(split.test)} kept aside"] if split.test else []))
+
+
+def _sub_volume(decided: Plan) -> str:
+    size = words.size(decided.config.sampling.sub_volume) + " voxels"
+    return size + (f" of {words.size(decided.spacing_mm)} mm" if decided.spacing_mm else "")
+
+
+def _time(config: TrainConfig, decided: Plan) -> str:
+    one = f"about {words.duration(decided.epoch_s)} per epoch"
+    if config.run.minutes:
+        return f"ends within {words.duration(config.run.minutes * 60)}; {one}"
+    total = words.duration(decided.epoch_s * config.run.epochs)
+    return f"{one}, {total} for {words.count(config.run.epochs, 'epoch')}; a rough guess"

@@ -1,0 +1,147 @@
+"""Work that takes a while, done by child processes of the web server: the data doctor and the demo data.
+
+A job is known by its folder, where its output, progress and result lie, so a page opened later - or after the server
+was started again - finds what is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ui.state import PROJECT, cache_root, data_root, demo_folder
+
+REPORT = "report.json"
+DEMO_SUBJECTS = 10
+_PROGRESS = re.compile(r"progress (\d+)/(\d+)")
+_running: dict[Path, subprocess.Popen[bytes]] = {}
+_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Job:
+    """Where a piece of work is. ``state``: "none", "running", "done" or "failed"; ``message`` says why it failed."""
+
+    state: str
+    done: int = 0
+    total: int = 0
+    message: str = ""
+
+
+def doctor_folder(path: Path) -> Path:
+    """Where the report on a data set lies; another place as soon as a file of the data set changes."""
+    stamp = hashlib.sha256()
+    for folder, folders, names in os.walk(path, followlinks=True):
+        folders[:] = sorted(f for f in folders if not f.startswith("."))
+        for name in sorted(names):
+            try:
+                facts = os.stat(os.path.join(folder, name))
+            except OSError:
+                continue  # a broken link: the doctor says so
+            stamp.update(f"{folder}/{name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return _doctor_home(path) / stamp.hexdigest()[:16]
+
+
+def start_doctor(path: Path, folder: Path) -> None:
+    """Start the data doctor on a data set, unless it is at work; older reports on the data set are removed."""
+    home = _doctor_home(path)
+    if home.is_dir():
+        for old in home.iterdir():
+            if old != folder and old not in _running:
+                shutil.rmtree(old, ignore_errors=True)
+    _start(folder, ["check", str(path), "--json", "--progress", "--thumbnails", str(folder)])
+
+
+def doctor(folder: Path) -> Job:
+    """Where the data doctor is."""
+    return _observe(folder, (folder / REPORT).is_file())
+
+
+def report(folder: Path) -> dict[str, Any]:
+    """The finished report of the data doctor."""
+    found: dict[str, Any] = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+    return found
+
+
+def forget(folder: Path) -> None:
+    """Remove a report, so that the data set can be checked again; work in progress goes on."""
+    with _lock:
+        process = _running.get(folder)
+        if process is None or process.poll() is not None:
+            _running.pop(folder, None)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_demo(path: Path) -> None:
+    """Start making the demo data set, unless it is being made."""
+    data_root().mkdir(parents=True, exist_ok=True)
+    _start(_demo_folder(), ["demo", str(path), "--subjects", str(DEMO_SUBJECTS)])
+
+
+def demo(complete: bool) -> Job:
+    """Where the making of the demo data is; ``complete`` says whether the data set is there."""
+    job = _observe(_demo_folder(), complete)
+    if job.state != "running":
+        return job
+    return replace(job, done=len(list(demo_folder().glob("subject-*-label.img"))), total=DEMO_SUBJECTS)
+
+
+def _doctor_home(path: Path) -> Path:
+    return cache_root() / "doctor" / hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _demo_folder() -> Path:
+    return cache_root() / "demo"
+
+
+def _start(folder: Path, arguments: Sequence[str]) -> None:
+    with _lock:
+        process = _running.get(folder)
+        if process is not None and process.poll() is None:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        with (folder / "stdout.txt").open("wb") as out, (folder / "stderr.txt").open("wb") as err:
+            _running[folder] = subprocess.Popen(
+                [sys.executable, "-m", "core", *arguments],
+                cwd=PROJECT,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+            )
+
+
+def _observe(folder: Path, complete: bool) -> Job:
+    with _lock:
+        process = _running.get(folder)
+        status = process.poll() if process is not None else None
+    said = _tail(folder / "stderr.txt")
+    if process is not None and status is None:
+        steps = _PROGRESS.findall(said)
+        done, total = map(int, steps[-1]) if steps else (0, 0)
+        return Job("running", done, total)
+    if complete:
+        return Job("done")
+    if process is None:
+        return Job("none")
+    lines = [line for line in said.splitlines() if line.strip() and not _PROGRESS.search(line)]
+    return Job("failed", message=lines[-1].removeprefix("error: ") if lines else f"it ended with status {status}")
+
+
+def _tail(path: Path, nbytes: int = 8192) -> str:
+    try:
+        with path.open("rb") as handle:
+            handle.seek(max(0, handle.seek(0, os.SEEK_END) - nbytes))
+            return handle.read().decode("utf-8", "replace").replace("\r", "\n")
+    except FileNotFoundError:
+        return ""

@@ -1,0 +1,52 @@
+"""The table of runs: one row each, state dot first, numbers right-aligned; a click or Enter chooses a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from core.runs import RunSummary
+from ui import words
+
+_HERE = Path(__file__).parent
+
+_mount = st.components.v2.component(
+    "segmentarium_runs",
+    html='<div class="root"></div>\n',
+    css=(_HERE / "table.css").read_text(encoding="utf-8"),
+    js=(_HERE / "table.js").read_text(encoding="utf-8"),
+)
+
+
+def runs_table(runs: Sequence[RunSummary], selected: str | None, key: str = "runs_table") -> str | None:
+    """Draw the table; returns the id of a run that was chosen just now, else ``None``."""
+    result = _mount(
+        key=key,
+        data={"rows": [row(run) for run in runs], "selected": selected},
+        on_chosen_change=lambda: None,
+    )
+    return result.chosen
+
+
+def row(run: RunSummary) -> dict[str, Any]:
+    """What the table shows of a run, as text."""
+    state = run.state
+    progress = f"{state.epoch}/{state.epochs}" if state.epochs else ""
+    took = state.elapsed_s or None
+    return {
+        "id": run.id,
+        "name": run.name,
+        "state": state.state,
+        "title": f"{state.state}: {state.message}" if state.message else state.state,
+        "data": Path(run.config.data.path).name or "–",
+        "preset": run.config.preset,
+        "epoch": progress,
+        "share": min(1.0, state.epoch / state.epochs) if state.epochs and state.active else None,
+        "dice": words.dice(state.best.mean_dice if state.best else None),
+        "on": (state.best.measured_on or "") if state.best else "",
+        "started": words.ago(state.started_at or state.created_at),
+        "length": words.duration(took),
+    }

@@ -1,0 +1,69 @@
+"""Numbers and states in words: Dice with three digits, human times, user text as it is."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable
+
+ACTIVE = ("starting", "running", "stopping")
+WAITING_OR_ACTIVE = ("queued", *ACTIVE)
+
+
+def dice(value: float | None) -> str:
+    """``0.912``; a dash where there is none."""
+    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
+
+
+def duration(seconds: float | None) -> str:
+    """``45 s``, ``3 min``, ``2 h 05 min``, ``3 d 4 h``; a dash where unknown."""
+    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+        return "–"
+    s = round(seconds)
+    if s < 90:
+        return f"{s} s"
+    minutes = round(s / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60:02d} min"
+    hours = round(minutes / 60)
+    return f"{hours // 24} d {hours % 24} h"
+
+
+def ago(moment: float | None, now: float | None = None) -> str:
+    """``just now``, ``5 min ago``, ``3 h ago``; the day for what is older than a week. ``moment`` in Unix seconds."""
+    if not moment:
+        return "–"
+    seconds = (time.time() if now is None else now) - moment
+    if seconds < 45:
+        return "just now"
+    if seconds < 90 * 60:
+        return f"{max(1, round(seconds / 60))} min ago"
+    if seconds < 36 * 3600:
+        return f"{round(seconds / 3600)} h ago"
+    if seconds < 7 * 86400:
+        return f"{round(seconds / 86400)} days ago"
+    return time.strftime("%d %b %Y", time.localtime(moment))
+
+
+def size(values: Iterable[float]) -> str:
+    """``144 × 192 × 256``, ``0.8 × 0.8 × 1.2``."""
+    return " × ".join(f"{v:g}" if isinstance(v, int) else f"{v:.3g}" for v in values)
+
+
+def count(number: int | float, word: str) -> str:
+    """``1 subject``, ``1,234 subjects``."""
+    return f"{number:,} {word}" + ("" if number == 1 else "s")
+
+
+def memory(nbytes: float) -> str:
+    """``380 MB``, ``2.1 GB``."""
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"
+
+
+def plain(text: str) -> str:
+    """User text for Markdown: shown as it is, nothing in it is formatting, a link or an icon."""
+    for character in "\\`*_{}[]()#+-.!|<>~$:^=&":
+        text = text.replace(character, "\\" + character)
+    return " ".join(text.split())
