@@ -5,7 +5,7 @@ Metric names are the same everywhere - run folder, index, TensorBoard, charts:
 ==========================================  ===========================================================================
 ``train/loss``                              mean training loss since the last such row
 ``val/loss``                                mean loss over the validation sub-volumes
-``val/dice/<class>``, ``val/dice_mean``     Dice on validation sub-volumes (pooled over them), background left out of the mean
+``val/dice/<class>``, ``val/dice_mean``     Dice on validation sub-volumes, pooled; the mean leaves the background out
 ``val/sub_volume_dice_with_background``     the article's figure: mean over all classes, background included
 ``whole/dice/<class>``, ``whole/dice_mean`` mean Dice over the held-out subjects, segmented as whole volumes
 ``lr``                                      learning rate
@@ -68,7 +68,7 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Picture:
-    """One slice of a validation sub-volume: image, truth and prediction side by side, uint8, shape (height, width, 3)."""
+    """One slice of a validation sub-volume: image, truth and prediction side by side: uint8 (height, width, 3)."""
 
     epoch: int
     step: int
@@ -78,7 +78,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint is on disk. ``kind`` is "last" or "best"; ``mean_dice`` and ``measured_on`` are what best was chosen by."""
+    """A checkpoint is on disk. ``kind`` is "last" or "best"; ``mean_dice`` and ``measured_on`` are what best was
+    chosen by."""
 
     kind: str
     path: str

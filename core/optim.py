@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,11 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimi
     parameters = [p for p in model.parameters() if p.requires_grad]
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=decay, fused=True)
+        sgd = torch.optim.SGD(parameters, lr=rate, momentum=config.momentum, weight_decay=decay, fused=True)
+        if config.momentum > 0:  # made by torch only in a first step, and left uninitialised where that is skipped
+            for p in parameters:
+                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return sgd
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=rate, weight_decay=decay, fused=True)
     if config.optimizer == "adamw":
@@ -87,6 +92,20 @@ class WeightAverage:
         """Take over stored values."""
         for name, value in values.items():
             self.values[name].copy_(value)
+
+
+@contextmanager
+def averaged_weights(model: nn.Module, average: WeightAverage | None) -> Iterator[None]:
+    """While the block runs the model holds the running average of its weights, if there is one."""
+    if average is None:
+        yield
+        return
+    own = {k: v.detach().clone() for k, v in model.state_dict().items()}
+    model.load_state_dict(average.values)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:

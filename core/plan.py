@@ -12,10 +12,15 @@ from dataclasses import dataclass
 from core.config import TrainConfig
 from core.models import architecture
 from core.models.cost import cost
+from core.resample import resampled_shape
 
 MOST_VOXELS = {"cpu": 64**3, "cuda": 128**3}  # of a sub-volume that is fitted to the data
+LEAST_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
 WORKSPACE = 1.3  # on top of kept activations: gradients in flight, convolution workspaces
-ASSUMED_GFLOPS = {"cpu": 120.0, "cuda": 40_000.0}  # sustained in bf16; a rough guess that only the estimate of time uses
+ASSUMED_GFLOPS = {
+    "cpu": 120.0,
+    "cuda": 40_000.0,
+}  # sustained in bf16; a rough guess that only the estimate of time uses
 
 
 @dataclass(frozen=True)
@@ -94,19 +99,12 @@ def target_spacing(
     return _triple_of_floats([_median([s[axis] for s in spacings_mm]) for axis in range(3)])
 
 
-def resampled_shape(
-    shape: tuple[int, int, int], own_mm: tuple[float, float, float], target_mm: tuple[float, float, float]
-) -> tuple[int, int, int]:
-    """Shape of a volume after resampling, at least one voxel along each axis."""
-    i, j, k = (max(1, round(n * o / t)) for n, o, t in zip(shape, own_mm, target_mm, strict=True))
-    return i, j, k
-
-
 def fit_sub_volume(shape: tuple[int, int, int], divisor: int, most_voxels: int) -> tuple[int, int, int]:
-    """The largest sub-volume for a typical subject: no longer than its shape, of at most ``most_voxels``, its sides
-    multiples of ``divisor``; the longest side is shortened first, so it tends to a cube."""
-    size = [max(divisor, math.ceil(n / divisor) * divisor) for n in shape]
-    while math.prod(size) > most_voxels and max(size) > divisor:
+    """The largest sub-volume for a typical subject: no longer than its shape rounded up, of at most ``most_voxels``,
+    its sides multiples of ``divisor`` and at least 8; the longest side is shortened first, so it tends to a cube."""
+    least = math.ceil(LEAST_SIDE / divisor) * divisor
+    size = [max(least, math.ceil(n / divisor) * divisor) for n in shape]
+    while math.prod(size) > most_voxels and max(size) > least:
         size[size.index(max(size))] -= divisor
     return size[0], size[1], size[2]
 

@@ -1,7 +1,8 @@
-"""The training loop. It knows tensors, epochs and events; it knows nothing of files but its checkpoints, nor of who listens.
+"""The training loop. It knows tensors, epochs and events; it knows nothing of files but its checkpoints, nor of who
+listens.
 
-Every random draw is a function of the seed and of the step or epoch it is for, so a run that is resumed draws what it would have
-drawn. Nothing in a step waits for the device except where a comment says so.
+Every random draw is a function of the seed and of the step or epoch it is for, so a run that is resumed draws what it
+would have drawn. Nothing in a step waits for the device except where a comment says so.
 """
 
 from __future__ import annotations
@@ -15,17 +16,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from core.augment import Augmenter
 from core.checkpoint import Checkpoint, Description, save, sweep
 from core.config import TrainConfig
 from core.errors import UserError
 from core.events import Ended, Listener, Metrics, Picture, Progress, Ready, Saved
-from core.inference import autocast
+from core.inference import autocast, tile_starts
 from core.losses import build_loss
 from core.optim import (
     WeightAverage,
+    averaged_weights,
     build_optimizer,
     guarded_step,
     learning_rate,
@@ -33,13 +35,15 @@ from core.optim import (
     optimizer_tensors,
 )
 from core.patches import DeviceSubjects, Place, PlaceSampler
+from core.schedule import RESERVE_SHARE, Schedule
 from core.types import TrainingSubject
-from core.validation import SubVolumeScore, WholeVolumeScore, score_sub_volumes, score_whole_volumes
+from core.validation import WholeVolumeScore, score_sub_volumes, score_whole_volumes
 
 REPORT_S = 1.0  # between progress reports, each of which waits for the device once
 SAVE_S = 15.0  # least time between checkpoints at the ends of epochs
 WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against joined tiles and still be chosen
 SAFETY = 1.25  # on the time that is kept for the last validation of a time budget
+WHOLE_FACTOR = 1.5  # one pass over a volume beside sub-volumes of as many voxels, in time: it leaves the caches
 PLACES, AUGMENTATION, VALIDATION = range(3)  # streams of random numbers
 
 
@@ -81,7 +85,8 @@ def fit(
     resume: Checkpoint | None = None,
     started: float | None = None,
 ) -> None:
-    """Train until the last epoch, the end of the time budget, or until asked to stop; the last checkpoint is always written.
+    """Train until the last epoch, the end of the time budget, or until asked to stop; the last checkpoint is always
+    written.
 
     Parameters
     ----------
@@ -100,6 +105,7 @@ def fit(
     """
     trainer = _Trainer(task, listen, should_stop, time.monotonic() if started is None else started)
     trainer.restore(resume)
+    trainer.plan_validation()
     trainer.announce()
     while not trainer.over():
         trainer.train_epoch()
@@ -115,7 +121,7 @@ def fit(
 class _Trainer:
     def __init__(self, task: Task, listen: Listener, should_stop: Callable[[], bool], started: float) -> None:
         config, device = task.config, next(task.model.parameters()).device
-        self.task, self.config, self.listen, self.should_stop, self.started = task, config, listen, should_stop, started
+        self.task, self.config, self.listen, self.should_stop = task, config, listen, should_stop
         self.device, self.model, self.classes = device, task.model, len(task.classes)
         self.size = _triple(config.sampling.sub_volume)
         self.subjects = DeviceSubjects(task.train, device)
@@ -127,14 +133,14 @@ class _Trainer:
         self.parameters = [p for p in self.model.parameters() if p.requires_grad]
         self.average = WeightAverage(self.model, config.optim.ema) if config.optim.ema > 0 else None
         self.steps_per_epoch = math.ceil(config.sampling.samples_train / config.sampling.batch_size)
+        self.schedule = Schedule(config.run, self.steps_per_epoch, started)
         self.validation_places = PlaceSampler(task.held_out, self.size, config.sampling, self.classes).draw(
             config.sampling.samples_val if task.held_out else 0, self._generator(VALIDATION, 0)
         )
         self.epoch = self.step = 0
-        self.elapsed_before = 0.0
         self.best: dict[str, Any] | None = None
-        self.inference: dict[str, Any] = {"mode": self._whole_mode(), "tile": list(self.size)}
-        self.reserve_s = 0.0
+        self.whole_modes = self._wanted_modes()
+        self.inference: dict[str, Any] = {"mode": (self.whole_modes or ["tiles"])[0], "tile": list(self.size)}
         self.stopped = False
         self.saved_at = time.monotonic()
         self._reset_window()
@@ -143,26 +149,13 @@ class _Trainer:
 
     @property
     def elapsed_s(self) -> float:
-        return self.elapsed_before + time.monotonic() - self.started
-
-    @property
-    def budget_s(self) -> float:
-        """Seconds for training steps under a time budget (the last validation has its own); 0 without one."""
-        return max(self.config.run.minutes * 60 - self.reserve_s, 1e-3) if self.config.run.minutes else 0.0
+        return self.schedule.elapsed_s
 
     def progress(self) -> float:
-        if self.budget_s:
-            return self.elapsed_s / self.budget_s
-        return self.step / (self.config.run.epochs * self.steps_per_epoch)
+        return self.schedule.progress(self.step)
 
     def over(self) -> bool:
         return self.stopped or self.progress() >= 1.0
-
-    def estimated_epochs(self) -> int:
-        if not self.budget_s:
-            return self.config.run.epochs
-        done = self.step / self.steps_per_epoch
-        return max(self.epoch, round(done / max(min(self.progress(), 1.0), 1e-6))) if self.step else self.config.run.epochs
 
     # --- one epoch --------------------------------------------------------------------------------------------------
 
@@ -228,16 +221,10 @@ class _Trainer:
         self.failed = torch.zeros((), device=self.device)
 
     def _show(self, what: str, step_in_epoch: int, loss: float | None, speed: float) -> None:
-        progress = self.progress()
-        remaining = None
-        if self.budget_s:
-            remaining = max(self.config.run.minutes * 60 - self.elapsed_s, 0.0)
-        elif progress > 0:
-            remaining = self.elapsed_s / progress - self.elapsed_s
         self.listen(
             Progress(
-                self.epoch, self.estimated_epochs(), self.step, step_in_epoch, self.steps_per_epoch, loss, speed,
-                self.elapsed_s, remaining, what,
+                self.epoch, self.schedule.epochs(self.step), self.step, step_in_epoch, self.steps_per_epoch, loss,
+                speed, self.elapsed_s, self.schedule.remaining_s(self.step), what,
             )
         )  # fmt: skip
 
@@ -257,51 +244,87 @@ class _Trainer:
 
     # --- validation -------------------------------------------------------------------------------------------------
 
+    def plan_validation(self) -> None:
+        """Under a time budget: keep the time that the last validation will take, and leave out of it what would take
+        too much: one pass beside joined tiles first, then whole volumes altogether."""
+        if not self.config.run.minutes or not self.task.held_out:
+            return
+        tile_s = self._time_of_a_tile()
+        tile_voxels = math.prod(self.size)
+        tiles, voxels = 0, 0
+        for label in self.held_out.labels:
+            overlap = self.config.validation.overlap
+            tiles += math.prod(len(tile_starts(n, t, overlap)) for n, t in zip(label.shape, self.size, strict=True))
+            voxels += label.numel()
+        cost_s = {"tiles": tiles * tile_s, "whole": WHOLE_FACTOR * voxels / tile_voxels * tile_s}
+        sub_volumes_s = len(self.validation_places) * tile_s
+
+        def needed_s() -> float:
+            return SAFETY * (sub_volumes_s + sum(cost_s[mode] for mode in self.whole_modes)) + 1.0
+
+        while self.whole_modes and not self.schedule.affords(needed_s()):
+            self.whole_modes.pop()
+        self.schedule.reserve_s = min(needed_s(), RESERVE_SHARE * self.schedule.total_s)
+
+    @torch.no_grad()
+    def _time_of_a_tile(self) -> float:
+        """Seconds that one sub-volume takes through the network, the first time left out."""
+        channels = self.held_out.images[0].shape[0]
+        tile = torch.zeros((1, channels, *self.size), device=self.device)
+        self.model.eval()
+        seconds = 0.0
+        for _ in range(2):
+            began = time.monotonic()
+            with autocast(self.device, self.config.run.precision):
+                self.model(tile).argmax(dim=1).sum().item()  # waits for the device: this is what is timed
+            seconds = time.monotonic() - began
+        self.model.train()
+        return seconds
+
     def validate(self) -> None:
         """Held-out sub-volumes after every epoch, whole volumes after the chosen ones."""
         if not self.task.held_out:
             return
-        with self._averaged_weights():
+        with averaged_weights(self.model, self.average):
             if self.validation_places:
                 self._validate_sub_volumes()
             every = self.config.validation.whole_every
-            if every and self.epoch % every == 0 and not self.over():
-                self._validate_whole(self._whole_mode())
+            if self.whole_modes and self.epoch % every == 0 and not self.over():
+                score = self._score_whole(self.whole_modes[0])
+                self._tell_whole(score)
 
     def _validate_sub_volumes(self) -> None:
         self._show("validating", self.steps_per_epoch, None, 0.0)
-        score = self._score_sub_volumes()
+        score = score_sub_volumes(
+            self.model, self.held_out, self.validation_places, self.size, loss=self.loss, classes=self.classes,
+            colours=self.task.colours, batch_size=self.config.sampling.batch_size, precision=self.config.run.precision,
+        )  # fmt: skip
         values = score.values(self.task.classes)
         self.listen(Metrics(self.epoch, self.step, self.elapsed_s, values))
         if score.picture is not None:
             self.listen(Picture(self.epoch, self.step, "val/slice", score.picture))
-        if not self.config.validation.whole_every:
+        if not self.whole_modes:
             self._keep_if_best(values["val/dice_mean"], "held-out sub-volumes")
 
-    def _score_sub_volumes(self) -> SubVolumeScore:
-        return score_sub_volumes(
-            self.model, self.held_out, self.validation_places, self.size, loss=self.loss, classes=self.classes,
-            colours=self.task.colours, batch_size=self.config.sampling.batch_size, precision=self.config.run.precision,
-        )  # fmt: skip
-
-    def _validate_whole(self, mode: str) -> WholeVolumeScore:
-        score = self._score_whole(self.held_out, mode)
-        self.listen(Metrics(self.epoch, self.step, self.elapsed_s, score.values(self.task.classes)))
-        self._keep_if_best(score.mean_dice, "held-out whole volumes")
-        return score
-
-    def _score_whole(self, subjects: DeviceSubjects, mode: str) -> WholeVolumeScore:
+    def _score_whole(self, mode: str) -> WholeVolumeScore:
         def show(done: int, total: int) -> None:
             self._show(f"segmenting held-out volumes {done}/{total}", self.step % self.steps_per_epoch, None, 0.0)
 
         return score_whole_volumes(
-            self.model, subjects, mode=mode, tile=self.size, overlap=self.config.validation.overlap,
+            self.model, self.held_out, mode=mode, tile=self.size, overlap=self.config.validation.overlap,
             precision=self.config.run.precision, classes=self.classes, progress=show,
         )  # fmt: skip
 
-    def _whole_mode(self) -> str:
+    def _tell_whole(self, score: WholeVolumeScore) -> None:
+        self.listen(Metrics(self.epoch, self.step, self.elapsed_s, score.values(self.task.classes)))
+        self._keep_if_best(score.mean_dice, "held-out whole volumes")
+
+    def _wanted_modes(self) -> list[str]:
+        """How held-out volumes are to be segmented, the usual way first; none where whole volumes are not wanted."""
+        if not self.config.validation.whole_every or not self.task.held_out:
+            return []
         mode = self.config.validation.inference_mode
-        return "tiles" if mode == "auto" else mode
+        return ["tiles", "whole"] if mode == "auto" else [mode]
 
     def _keep_if_best(self, mean_dice: float, measured_on: str) -> None:
         if math.isnan(mean_dice) or (self.best is not None and mean_dice <= self.best["mean_dice"]):
@@ -310,50 +333,28 @@ class _Trainer:
         self.best = {"epoch": self.epoch, "mean_dice": mean_dice, "measured_on": measured_on}
         self._write("best", Checkpoint(self._description(), dict(self.model.state_dict())))
 
-    def _averaged_weights(self) -> _Swapped:
-        return _Swapped(self.model, self.average)
-
     # --- beginning and end ------------------------------------------------------------------------------------------
 
     def announce(self) -> None:
         """Say what is about to happen."""
-        memory = f"{(self.subjects.nbytes + self.held_out.nbytes) / 1e6:.0f} MB on the {self.device.type}"
-        self.listen(Ready({**self.task.facts, "data": memory}, self.task.classes, self.epoch, self.step))
-        if self.config.run.minutes and self.task.held_out:
-            self._rehearse()
-
-    def _rehearse(self) -> None:
-        """Under a time budget: find out how long the last validation will take, and keep that time for it."""
-        began = time.monotonic()
-        if self.validation_places:
-            self._score_sub_volumes()
-        seconds = time.monotonic() - began
-        if self.config.validation.whole_every:
-            largest = max(self.task.held_out, key=lambda s: s.label.size)
-            share = sum(s.label.size for s in self.task.held_out) / largest.label.size
-            trial = DeviceSubjects([largest], self.device)
-            modes = ("tiles", "whole") if self._tries_both() else (self._whole_mode(),)
-            seconds += share * sum(self._score_whole(trial, mode).seconds for mode in modes)
-        self.reserve_s = min(SAFETY * seconds + 1.0, 0.5 * self.config.run.minutes * 60)
-
-    def _tries_both(self) -> bool:
-        return self.config.validation.inference_mode == "auto"
+        facts = {
+            **self.task.facts,
+            "data": f"{(self.subjects.nbytes + self.held_out.nbytes) / 1e6:.0f} MB on the {self.device.type}",
+        }
+        if self._wanted_modes() and not self.whole_modes:
+            facts["whole volumes"] = "not measured: they would take more than half of the time budget"
+        self.listen(Ready(facts, self.task.classes, self.epoch, self.step))
 
     def finish(self) -> None:
         """The last validation in whole volumes; decides how volumes are to be segmented from now on."""
-        if not self.config.validation.whole_every or not self.task.held_out or not self.step:
+        if not self.whole_modes or not self.step:
             return
-        with self._averaged_weights():
-            score = self._score_whole(self.held_out, self._whole_mode())
-            self.inference |= {"mode": score.mode, "dice": {score.mode: round(score.mean_dice, 5)}}
-            if self._tries_both():
-                one_pass = self._score_whole(self.held_out, "whole")
-                self.inference["dice"]["whole"] = round(one_pass.mean_dice, 5)
-                if one_pass.mean_dice >= score.mean_dice - WHOLE_TOLERANCE:
-                    score = one_pass
-                    self.inference["mode"] = "whole"
-            self.listen(Metrics(self.epoch, self.step, self.elapsed_s, score.values(self.task.classes)))
-            self._keep_if_best(score.mean_dice, "held-out whole volumes")
+        with averaged_weights(self.model, self.average):
+            score, *others = [self._score_whole(mode) for mode in self.whole_modes]
+            self.inference["dice"] = {s.mode: round(s.mean_dice, 5) for s in (score, *others)}
+            score = next((s for s in others if s.mean_dice >= score.mean_dice - WHOLE_TOLERANCE), score)
+            self.inference["mode"] = score.mode
+            self._tell_whole(score)
 
     def end(self) -> None:
         reason = "stopped" if self.stopped else "finished"
@@ -377,20 +378,18 @@ class _Trainer:
         path = self.task.folder / f"{kind}.safetensors"
         save(path, checkpoint)
         best = self.best or {}
-        self.listen(
-            Saved(kind, str(path), self.epoch, self.step, best.get("mean_dice"), best.get("measured_on"))
-        )
+        self.listen(Saved(kind, str(path), self.epoch, self.step, best.get("mean_dice"), best.get("measured_on")))
 
     def _description(self) -> Description:
         given = self.task.description
         updates = self.average.updates if self.average is not None else 0
         progress = {
             "epoch": self.epoch, "step": self.step, "elapsed_s": round(self.elapsed_s, 3), "best": self.best,
-            "average_updates": updates, "reserve_s": round(self.reserve_s, 3),
+            "average_updates": updates,
         }  # fmt: skip
         return Description(
-            given.config, given.labels, given.modalities, given.spacing_mm, progress, dict(self.inference), given.dataset,
-            given.split,
+            given.config, given.labels, given.modalities, given.spacing_mm, progress, dict(self.inference),
+            given.dataset, given.split,
         )  # fmt: skip
 
     def restore(self, resume: Checkpoint | None) -> None:
@@ -405,24 +404,7 @@ class _Trainer:
             self.average.load(resume.average)
             self.average.updates = int(progress["average_updates"])
         self.epoch, self.step = int(progress["epoch"]), int(progress["step"])
-        self.elapsed_before, self.best = float(progress["elapsed_s"]), progress["best"]
-
-
-class _Swapped:
-    """Within ``with``: the model holds the running average of its weights, if there is one."""
-
-    def __init__(self, model: nn.Module, average: WeightAverage | None) -> None:
-        self.model, self.average = model, average
-        self.own: dict[str, Tensor] = {}
-
-    def __enter__(self) -> None:
-        if self.average is not None:
-            self.own = {k: v.detach().clone() for k, v in self.model.state_dict().items()}
-            self.model.load_state_dict(self.average.values)
-
-    def __exit__(self, *_: object) -> None:
-        if self.average is not None:
-            self.model.load_state_dict(self.own)
+        self.schedule.elapsed_before_s, self.best = float(progress["elapsed_s"]), progress["best"]
 
 
 def _triple(values: Sequence[int]) -> tuple[int, int, int]:

@@ -25,9 +25,9 @@ RANKS = {
     "core.events": 1, "core.config": 1, "core.geometry": 1, "core.capped_reading": 1, "core.device": 1,
     "core.presets": 2, "core.headers": 2, "core.normalise": 2, "core.resample": 2,
     "core.volume": 3, "core.models": 3, "core.losses": 3, "core.metrics": 3, "core.patches": 3, "core.augment": 3,
-    "core.checkpoint": 3, "core.optim": 3, "core.plan": 3,
+    "core.checkpoint": 3, "core.optim": 3, "core.plan": 3, "core.schedule": 3,
     "core.datasets": 4, "core.inference": 4, "core.validation": 4, "core.train": 4,
-    "core.prepare": 5, "core.evaluate": 5, "core.experiment": 5,
+    "core.prepare": 5, "core.predict": 5, "core.evaluate": 5, "core.experiment": 5,
     "core.runs": 6,
     "core.cli": 7, "core.__main__": 7,
 }  # fmt: skip

@@ -1,7 +1,8 @@
 """The command line: one module per command, each with ``add(subparsers)`` and ``run(args) -> int``.
 
 A :class:`~core.errors.UserError` becomes one line on standard error and exit status 1; argparse's own usage errors exit
-with status 2; Ctrl-C with 130. Modules are imported only when their command is used, so ``--help`` and ``submit`` stay fast.
+with status 2; Ctrl-C with 130. Modules are imported only when their command is used, so ``--help`` and ``submit`` stay
+fast.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from core.cli.progress import bar
 from core.datasets import LAYOUTS
 from core.datasets.doctor import check
 from core.datasets.report import Report, SubjectFacts
@@ -56,20 +57,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 @contextmanager
-def _progress(lines: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """Lines for a program, a bar for a person at a terminal, nothing otherwise."""
+def _progress(lines: bool) -> Iterator[Callable[[int, int], None]]:
+    """Lines for a program, progress for people otherwise."""
     if lines:
         yield lambda done, total: print(f"progress {done}/{total}", file=sys.stderr, flush=True)
-    elif not sys.stderr.isatty():
-        yield None
     else:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = (TextColumn("subjects"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-            task = bar.add_task("check", total=None)
-            yield lambda done, total: bar.update(task, completed=done, total=total)
+        with bar("subjects") as show:
+            yield show
 
 
 def _write(folder: Path, report: Report) -> None:

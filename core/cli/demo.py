@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from core.cli.progress import bar
 from core.datasets.demo import make_demo
 
 
@@ -24,28 +25,9 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("synthetic subjects"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("demo", total=None, visible=False)
+    with bar("synthetic subjects") as show:
         folder = make_demo(
-            args.out, args.subjects, args.seed, workers=getattr(args, "workers", None),
-            progress=lambda done, total: bar.update(task, completed=done, total=total, visible=True),
+            args.out, args.subjects, args.seed, workers=getattr(args, "workers", None), progress=show
         )  # fmt: skip
     print(f"{args.subjects} synthetic subjects in {folder}")
     return 0

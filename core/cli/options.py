@@ -23,7 +23,11 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     for spec in field_specs():
         if spec.name != "path":
             groups[spec.section].add_argument(
-                spec.flag, dest=f"field_{spec.name}", metavar=_metavar(spec), default=argparse.SUPPRESS, help=_help(spec)
+                spec.flag,
+                dest=f"field_{spec.name}",
+                metavar=_metavar(spec),
+                default=argparse.SUPPRESS,
+                help=_help(spec),
             )
 
 

@@ -7,6 +7,7 @@ that pages and commands need; it imports no torch, and SQLAlchemy only when the 
 from core.runs.catalog import (
     RunSummary,
     delete,
+    find_checkpoint,
     find_run,
     get_run,
     list_runs,
@@ -21,6 +22,6 @@ from core.runs.state import ACTIVE, ENDED, RESUMABLE, Best, RunState, observe
 
 __all__ = [
     "ACTIVE", "ENDED", "RESUMABLE", "Best", "MetricRow", "RunState", "RunSummary",
-    "delete", "ensure_supervisor", "find_run", "get_run", "list_runs", "log_tail", "metrics_after", "observe", "rename",
-    "request_stop", "resume", "submit", "supervisor_alive", "wake",
+    "delete", "ensure_supervisor", "find_checkpoint", "find_run", "get_run", "list_runs", "log_tail", "metrics_after",
+    "observe", "rename", "request_stop", "resume", "submit", "supervisor_alive", "wake",
 ]  # fmt: skip

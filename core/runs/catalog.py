@@ -80,6 +80,27 @@ def find_run(root: Path, text: str) -> RunSummary:
     raise RunError(f"expected a run's id, its beginning, or its name in {root}; got {text!r}; {known}")
 
 
+def find_checkpoint(root: Path, text: str) -> Path:
+    """The checkpoint that somebody means: a file, or a run (see :func:`find_run`), of which its best, else its last.
+
+    Raises
+    ------
+    RunError
+        If there is no such file or run, or the run has no checkpoint yet.
+    """
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path.absolute()
+    try:
+        run = find_run(root, text)
+    except RunError as error:
+        raise RunError(f"expected a checkpoint file or a run, found no file {text!r}; {error}") from error
+    for name in (files.BEST, files.LAST):
+        if (run.folder / name).is_file():
+            return (run.folder / name).absolute()
+    raise RunError(f"{run.id}: it has no checkpoint yet (it is {run.state.state})")
+
+
 def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
     """Ask a run to stop: a queued one is stopped at once, a training one saves a checkpoint and ends.
 

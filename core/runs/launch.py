@@ -10,7 +10,7 @@ from pathlib import Path
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
 from core.runs import folder as files
-from core.runs.catalog import find_run, put_in_index
+from core.runs.catalog import find_checkpoint, put_in_index
 from core.runs.process import alive, identity, module_command, start_detached
 from core.runs.state import RESUMABLE, RunState, observe, write_state
 
@@ -106,7 +106,7 @@ def checked(root: Path, config: TrainConfig) -> TrainConfig:
     if not config.data.path:
         raise ConfigError("DATA: expected the folder of a data set, or 'demo', got nothing")
     if config.data.path != DEMO:
-        values["path"] = str(Path(config.data.path).expanduser().absolute())
+        values["path"] = os.path.abspath(Path(config.data.path).expanduser())
         _check_data(config, Path(values["path"]))
     return config.with_values(values)
 
@@ -134,19 +134,10 @@ def wake(root: Path, worker: str = WORKER) -> None:
 
 
 def _initial_checkpoint(root: Path, given: str) -> str:
-    if not given:
-        return ""
-    path = Path(given).expanduser()
-    if path.is_file():
-        return str(path.absolute())
     try:
-        run = find_run(root, given)
+        return str(find_checkpoint(root, given)) if given else ""
     except RunError as error:
-        raise RunError(f"init_from: expected a checkpoint file or a run; {error}") from error
-    for name in (files.BEST, files.LAST):
-        if (run.folder / name).is_file():
-            return str((run.folder / name).absolute())
-    raise RunError(f"init_from: the run {run.id} has no checkpoint yet")
+        raise RunError(f"init_from: {error}") from error
 
 
 def _check_data(config: TrainConfig, path: Path) -> None:

@@ -1,0 +1,246 @@
+"""One training run from its configuration: opens the data, decides what was left open, builds the network, trains.
+
+This is what the trainer process of a run does. Everything it says goes to a listener (:mod:`core.events`); everything
+it leaves, but what listeners write, is the checkpoints in the run's folder.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from core.checkpoint import Checkpoint, Description, load, transfer
+from core.config import TrainConfig
+from core.datasets import Dataset, fingerprint, open_dataset
+from core.datasets.demo import ensure_demo
+from core.datasets.splits import Split, split_subjects
+from core.device import explain_memory, resolve_device, set_threads
+from core.errors import CheckpointError, DatasetError
+from core.events import Ended, Listener, Preparing
+from core.inference import resolve_precision
+from core.labels import LabelSpace
+from core.locations import DEMO, demo_folder
+from core.models import build_model
+from core.plan import Plan, plan
+from core.prepare import prepare_subject
+from core.train import Task, fit
+from core.types import TrainingSubject
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LAST = "last.safetensors"
+
+
+def train_run(
+    config: TrainConfig,
+    folder: Path,
+    listener: Listener,
+    should_stop: Callable[[], bool] = lambda: False,
+    resume: bool = False,
+    started: float | None = None,
+) -> None:
+    """Train until the end, the time budget or a stop; checkpoints go to ``folder``.
+
+    Parameters
+    ----------
+    config : what to train on what; a data path of "demo" makes the demo data on first use.
+    folder : of the run.
+    listener : gets every event; the last one is :class:`~core.events.Ended`.
+    should_stop : asked between subjects while they are read, and after every step.
+    resume : go on from ``last.safetensors`` in the folder, with the split that is stored there.
+    started : ``time.monotonic()`` at which a time budget began; now if not given.
+
+    Raises
+    ------
+    UserError
+        If data, configuration or checkpoint cannot be used, the memory does not suffice, or the loss is not finite.
+    """
+    started = time.monotonic() if started is None else started
+    device = resolve_device(config.run.device)
+    threads = set_threads(config.run.threads)
+    try:
+        last = load(folder / LAST, training_state=True) if resume else None
+        dataset = _open(config, listener)
+        split = _split(dataset, config, last)
+        subjects = _Subjects.look_at(dataset, config, split)
+        decided = _decide(config, subjects, split, device)
+        prepared = _prepare(dataset, subjects, decided, split, listener, should_stop)
+        if prepared is None:
+            done = last.description.progress if last is not None else {}
+            listener(
+                Ended("stopped", int(done.get("epoch", 0)), int(done.get("step", 0)), float(done.get("elapsed_s", 0)))
+            )
+            return
+        model, copied = _network(decided.config, subjects, folder)
+        task = Task(
+            config=decided.config,
+            model=model.to(device),
+            train=[prepared[id] for id in split.train],
+            held_out=[prepared[id] for id in split.val],
+            classes=subjects.labels.names,
+            colours=tuple(c.colour for c in subjects.labels.classes),
+            folder=folder,
+            description=_describe(dataset, subjects, decided, split),
+            facts=_facts(decided, split, device, threads, copied),
+        )
+        if last is not None:
+            _check_same(last.description, task.description, folder)
+        fit(task, listener, should_stop=should_stop, resume=last, started=started)
+    except (MemoryError, RuntimeError) as error:
+        explained = explain_memory(error, device)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+@dataclass(frozen=True)
+class _Subjects:
+    """What training needs to know about the data set: channels, classes, and sizes by subject from headers alone."""
+
+    modalities: tuple[str, ...]
+    labels: LabelSpace
+    shapes: dict[str, tuple[int, int, int]]
+    spacings_mm: dict[str, tuple[float, float, float]]
+
+    @classmethod
+    def look_at(cls, dataset: Dataset, config: TrainConfig, split: Split) -> _Subjects:
+        wanted = config.data.classes
+        seen = fingerprint(dataset, (*split.train, *split.val))
+        return cls(
+            config.data.modalities or dataset.modalities,
+            dataset.labels.subset(wanted) if wanted else dataset.labels,
+            seen.shapes,
+            seen.spacings_mm,
+        )
+
+
+def _open(config: TrainConfig, listener: Listener) -> Dataset:
+    if config.data.path != DEMO:
+        return open_dataset(config.data.path, config.data.layout)
+
+    def show(done: int, total: int) -> None:
+        listener(Preparing("making synthetic demo subjects", done, total))
+
+    return open_dataset(ensure_demo(demo_folder(), progress=show))
+
+
+def _split(dataset: Dataset, config: TrainConfig, last: Checkpoint | None) -> Split:
+    """The roles of the subjects; those of a resumed run are what they were, whatever was added to the folder since."""
+    if last is None:
+        return split_subjects(dataset.labelled_ids, config.split)
+    roles = {role: tuple(last.description.split.get(role, ())) for role in ("train", "val", "test")}
+    gone = [id for ids in roles.values() for id in ids if id not in dataset.labelled_ids]
+    if gone:
+        raise DatasetError(
+            f"{dataset.path}: expected the subjects that the run began with, found no {', '.join(gone[:5])}; "
+            "put them back to resume it"
+        )
+    return Split(**roles)
+
+
+def _decide(config: TrainConfig, subjects: _Subjects, split: Split, device: torch.device) -> Plan:
+    decided = plan(
+        config,
+        shapes=list(subjects.shapes.values()),
+        spacings_mm=list(subjects.spacings_mm.values()),
+        in_channels=len(subjects.modalities),
+        classes=len(subjects.labels),
+        device=device.type,
+    )
+    precision = resolve_precision(config.run.precision, device)
+    modalities, names = subjects.modalities, subjects.labels.names[1:]
+    return replace(
+        decided,
+        config=decided.config.with_values({"precision": precision, "modalities": modalities, "classes": names}),
+    )
+
+
+def _prepare(
+    dataset: Dataset,
+    subjects: _Subjects,
+    decided: Plan,
+    split: Split,
+    listener: Listener,
+    should_stop: Callable[[], bool],
+) -> dict[str, TrainingSubject] | None:
+    """Read and normalise every subject that trains or validates; ``None`` if asked to stop meanwhile."""
+    ids = (*split.train, *split.val)
+    data = decided.config.data
+    prepared = {}
+    for number, id in enumerate(ids):
+        listener(Preparing("reading subjects", number, len(ids)))
+        if should_stop():
+            return None
+        prepared[id] = prepare_subject(
+            dataset, id, subjects.modalities, data.classes, data.normalisation, decided.spacing_mm
+        )
+    listener(Preparing("reading subjects", len(ids), len(ids)))
+    return prepared
+
+
+def _network(config: TrainConfig, subjects: _Subjects, folder: Path) -> tuple[nn.Module, str]:
+    """The network with its first weights: from the seed, or from a checkpoint to fine-tune; and a word about the
+    latter."""
+    torch.manual_seed(config.run.seed)
+    model = build_model(config.model, len(subjects.modalities), len(subjects.labels))
+    if not config.run.init_from:
+        return model, ""
+    path = Path(config.run.init_from)
+    copied, total = transfer(load(path).weights, model)
+    return model, f"{copied} of {total} tensors from {path.parent.name}/{path.name}"
+
+
+def _describe(dataset: Dataset, subjects: _Subjects, decided: Plan, split: Split) -> Description:
+    return Description(
+        config=decided.config.to_json(),
+        labels=subjects.labels.to_json(),
+        modalities=subjects.modalities,
+        spacing_mm=decided.spacing_mm,
+        dataset={
+            "name": dataset.name,
+            "path": str(dataset.path.resolve()),
+            "layout": dataset.layout,
+            "synthetic": dataset.synthetic,
+            "licence": dataset.licence,
+        },
+        split={"train": list(split.train), "val": list(split.val), "test": list(split.test)},
+    )
+
+
+def _check_same(before: Description, now: Description, folder: Path) -> None:
+    """A run goes on with the network that it began with: the data may not have changed under it."""
+    for what, old, new in (
+        ("classes", before.label_space.names, now.label_space.names),
+        ("modalities", before.modalities, now.modalities),
+        ("sub-volume", before.train_config.sampling.sub_volume, now.train_config.sampling.sub_volume),
+        ("network", before.train_config.model, now.train_config.model),
+    ):
+        if old != new:
+            raise CheckpointError(
+                f"{folder / LAST}: expected the {what} that the run began with ({old}), got {new} from the data set "
+                "as it is now; put the data back as it was, or start a new run with --init-from"
+            )
+
+
+def _facts(decided: Plan, split: Split, device: torch.device, threads: int, copied: str) -> dict[str, str]:
+    config = decided.config
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {threads} threads"
+    network = f"{config.model.model} {'-'.join(map(str, config.model.channels))}"
+    facts = {
+        "device": name,
+        "precision": config.run.precision,
+        "network": f"{network}, {decided.parameters:,} parameters",
+        "subjects": f"{len(split.train)} train, {len(split.val)} validate, {len(split.test)} test",
+        "sub-volume": "x".join(map(str, config.sampling.sub_volume)) + " voxels",
+    }
+    if decided.spacing_mm is not None:
+        facts["voxel size"] = "x".join(f"{s:.3g}" for s in decided.spacing_mm) + " mm"
+    if copied:
+        facts["weights"] = copied
+    return facts
