@@ -31,10 +31,14 @@ class Warp:
     matrix: Tensor
     control: Tensor | None
 
-    @property
-    def reach(self) -> float:
-        """How much longer than the sub-volume the region it reads may be, at most."""
-        return float(self.matrix.abs().sum(dim=2).max())
+    def margin(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+        """How many voxels beyond each side of a sub-volume of ``size`` are read, along i, j and k."""
+        half = (torch.tensor(size, dtype=torch.float32) - 1) / 2
+        beyond = (self.matrix.abs() @ half - half).amax(dim=0).clamp_min(0)
+        if self.control is not None:
+            beyond = beyond + self.control.abs().amax(dim=(0, 2, 3, 4))
+        i, j, k = (math.ceil(voxels) + 1 for voxels in beyond.tolist())
+        return i, j, k
 
 
 class Augmenter:
@@ -52,7 +56,7 @@ class Augmenter:
         if warp is None:
             image, label = subjects.crop(places, self.size)
         else:
-            margin = [math.ceil(n * max(warp.reach - 1, 0) / 2 + 3 * self.config.elastic_voxels + 1) for n in self.size]
+            margin = warp.margin(self.size)
             region = tuple(n + 2 * m for n, m in zip(self.size, margin, strict=True))
             wide = [Place(p.subject, tuple(s - m for s, m in zip(p.start, margin, strict=True))) for p in places]  # type: ignore[arg-type]
             image, label = subjects.crop(wide, region)  # type: ignore[arg-type]
@@ -61,9 +65,7 @@ class Augmenter:
         return change_intensity(image, self.config, generator), label
 
 
-def draw_warp(
-    config: AugmentConfig, size: tuple[int, int, int], batch: int, generator: torch.Generator
-) -> Warp | None:
+def draw_warp(config: AugmentConfig, size: tuple[int, int, int], batch: int, generator: torch.Generator) -> Warp | None:
     """Draw rotation, scaling and elastic deformation for each sub-volume; ``None`` where none is to be moved."""
     turned = torch.rand(batch, generator=generator) < config.affine
     bent = torch.rand(batch, generator=generator) < config.elastic
@@ -177,14 +179,17 @@ def _gamma(image: Tensor, exponent: Tensor) -> Tensor:
 
 
 def _blur(image: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur with a standard deviation in voxels for each sub-volume and channel, flat; 0 leaves it alone."""
+    """Gaussian blur with a standard deviation in voxels for each sub-volume and channel, flat; 0 leaves it alone.
+
+    Beyond the border the image goes on with the border's values.
+    """
     radius = 3
     offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float32)
     kernels = torch.exp(-0.5 * (offsets / sigma.clamp_min(1e-3)[:, None]) ** 2)
     kernels = kernels / kernels.sum(dim=1, keepdim=True)
-    flat = image.reshape(1, -1, *image.shape[-3:])
+    flat = F.pad(image.reshape(1, -1, *image.shape[-3:]), [radius] * 6, mode="replicate")
     for axis in range(3):
-        shape, padding = [len(kernels), 1, 1, 1, 1], [0, 0, 0]
-        shape[axis + 2], padding[axis] = 2 * radius + 1, radius
-        flat = F.conv3d(flat, kernels.reshape(shape), padding=padding, groups=len(kernels))
+        shape = [len(kernels), 1, 1, 1, 1]
+        shape[axis + 2] = 2 * radius + 1
+        flat = F.conv3d(flat, kernels.reshape(shape), groups=len(kernels))
     return flat.reshape(image.shape)

@@ -1,20 +1,22 @@
 """Checkpoints: one safetensors file with every tensor of a training run and its description as JSON. No pickle.
 
 Tensors are named ``model/<name>``, ``average/<name>`` (running average of the weights) and
-``optimizer/<parameter>/<state>``. Random numbers need no state: every draw is a function of the seed and the step, and the
-step is in the description. The description (:class:`Description`) says what the network is, what it was trained on, and how an
-image must be prepared for it, so a checkpoint can be used on its own. Writing is atomic and durable: temporary file in the same
-folder, fsync, rename, fsync of the folder; ``kill -9`` at any instant leaves the old file or the new one.
+``optimizer/<parameter>/<state>``. Random numbers need no state: every draw is a function of the seed and the step, and
+the step is in the description. The description (:class:`Description`) says what the network is, what it was trained on,
+and how an image must be prepared for it, so a checkpoint can be used on its own. Writing is atomic and durable:
+temporary file in the same folder, fsync, rename, fsync of the folder; ``kill -9`` at any instant leaves the old file
+or the new one.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import errno
 import json
+import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,13 @@ from core.config import TrainConfig
 from core.errors import CheckpointError, UserError
 from core.labels import LabelSpace
 from core.models import build_model
+from core.strict_json import plain
 
 FORMAT_VERSION = 1
 KEY = "segmentarium"
+GROUPS = ("model", "average", "optimizer")
+TYPES = {torch.float32: "F32", torch.int64: "I64"}  # as safetensors calls them
+JSON_KINDS = dict(config=dict, labels=list, modalities=list, progress=dict, inference=dict, dataset=dict, split=dict)
 
 
 @dataclass(frozen=True)
@@ -85,7 +91,7 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically and durably.
+    """Write a checkpoint atomically and durably; what is not a number in its description becomes ``null``.
 
     Raises
     ------
@@ -99,7 +105,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     for index, state in checkpoint.optimizer.items():
         tensors |= {f"optimizer/{index}/{k}": v for k, v in state.items()}
     ready = {k: v.detach().to("cpu").contiguous().clone() for k, v in tensors.items()}
-    text = json.dumps(dataclasses.asdict(checkpoint.description), allow_nan=False)
+    text = json.dumps(plain(checkpoint.description))
     write_atomically(path, to_bytes(ready, metadata={KEY: text}))
 
 
@@ -120,7 +126,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
         _sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(
                 f"no space left to write {path} ({len(data) / 1e6:.0f} MB); the previous file is intact: "
@@ -162,36 +169,36 @@ def load(path: Path, *, training_state: bool = False) -> Checkpoint:
     """
     with _open(path) as file:
         description = _description(path, file.metadata())
-        names = list(file.keys())
         try:
             with torch.device("meta"):
-                expected = description.build().state_dict()
+                network = description.build()
         except UserError as error:
             raise CheckpointError(f"{path}: {error}") from error
-        groups: dict[str, dict[str, Tensor]] = {}
-        for group in ("model", "average"):
-            present = {n.removeprefix(f"{group}/") for n in names if n.startswith(f"{group}/")}
-            if group == "average" and not present:
+        names: dict[str, list[str]] = {group: [] for group in GROUPS}
+        for name in file.keys():  # noqa: SIM118 - it is no dictionary
+            group, _, rest = name.partition("/")
+            if group not in names:
+                raise CheckpointError(f"{path}: expected tensors named {', '.join(GROUPS)}/..., found {name}")
+            names[group].append(rest)
+        expected = network.state_dict()
+        weights: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}}
+        for group, found in weights.items():
+            if group == "average" and not names[group]:
                 continue
-            if present != set(expected):
-                odd = sorted(present ^ set(expected))[:3]
+            odd = sorted(set(names[group]) ^ set(expected))[:3]
+            if odd:
                 raise CheckpointError(f"{path}: expected the tensors of its {group}, but {', '.join(odd)} do not match")
             for name, like in expected.items():
-                found = tuple(file.get_slice(f"{group}/{name}").get_shape())
-                if found != tuple(like.shape):
-                    raise CheckpointError(f"{path}: expected {name} of shape {tuple(like.shape)}, found {found}")
-            groups[group] = {name: file.get_tensor(f"{group}/{name}") for name in expected}
-        checkpoint = Checkpoint(description, groups["model"], groups.get("average", {}))
+                found[name] = _tensor(path, file, f"{group}/{name}", {tuple(like.shape)}, like.dtype)
+        checkpoint = Checkpoint(description, weights["model"], weights["average"])
         if training_state:
-            sizes = [tuple(p.shape) for p in description.build().parameters()]
-            for name in names:
-                kind, _, rest = name.partition("/")
-                shape = tuple(file.get_slice(name).get_shape())
-                if kind == "optimizer":
-                    index, _, key = rest.partition("/")
-                    if not index.isdigit() or int(index) >= len(sizes) or shape not in ((), (1,), sizes[int(index)]):
-                        raise CheckpointError(f"{path}: {name} of shape {shape} fits none of the network's parameters")
-                    checkpoint.optimizer.setdefault(int(index), {})[key] = file.get_tensor(name)
+            sizes = {str(index): tuple(p.shape) for index, p in enumerate(network.parameters())}
+            for name in names["optimizer"]:
+                index, _, key = name.partition("/")
+                if index not in sizes:
+                    raise CheckpointError(f"{path}: optimizer/{name} belongs to none of the network's parameters")
+                state = _tensor(path, file, f"optimizer/{name}", {(), (1,), sizes[index]}, torch.float32)
+                checkpoint.optimizer.setdefault(int(index), {})[key] = state
     return checkpoint
 
 
@@ -201,13 +208,14 @@ def transfer(weights: Mapping[str, Tensor], model: nn.Module) -> tuple[int, int]
     Raises
     ------
     CheckpointError
-        If none fits: another architecture.
+        If no kernel but the classifier's fits: another architecture or other channels.
     """
     own = model.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    if not fitting:
+    # Biases and batch norm's counters may fit by chance, and so may the classifier's kernel.
+    if not any(v.ndim > 1 and not k.startswith("classifier.") for k, v in fitting.items()):
         raise CheckpointError(
-            "init_from: none of the checkpoint's tensors fits the network; choose the same model and channels"
+            "init_from: none of the checkpoint's kernels fits the network; choose the same model and channels"
         )
     own.update({k: v.to(own[k]) for k, v in fitting.items()})
     model.load_state_dict(own)
@@ -221,10 +229,20 @@ def _open(path: Path) -> Any:
         raise CheckpointError(f"expected a checkpoint, found no file {path}")
     try:
         return safe_open(str(path), framework="pt", device="cpu")
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
         raise CheckpointError(
             f"{path} is not a checkpoint (expected safetensors), or it is damaged: {error}"
         ) from error
+
+
+def _tensor(path: Path, file: Any, name: str, shapes: Collection[tuple[int, ...]], dtype: torch.dtype) -> Tensor:
+    """Read a tensor after comparing its shape and type with what is allowed."""
+    stored = file.get_slice(name)
+    shape, kind = tuple(stored.get_shape()), stored.get_dtype()
+    if shape not in shapes or kind != TYPES[dtype]:
+        allowed = " or ".join(str(s) for s in sorted(shapes))
+        raise CheckpointError(f"{path}: expected {name} of shape {allowed}, {TYPES[dtype]}; found {shape}, {kind}")
+    return file.get_tensor(name)
 
 
 def _description(path: Path, metadata: Mapping[str, str] | None) -> Description:
@@ -235,15 +253,24 @@ def _description(path: Path, metadata: Mapping[str, str] | None) -> Description:
         data = json.loads(text)
         version = int(data["version"])
         if version > FORMAT_VERSION:
-            raise CheckpointError(f"{path} has format {version}, this program reads up to {FORMAT_VERSION}: update it")
-        spacing = data["spacing_mm"]
-        data["spacing_mm"] = None if spacing is None else tuple(float(v) for v in spacing)
-        data["modalities"] = tuple(str(m) for m in data["modalities"])
+            raise CheckpointError(f"it has format {version}, this program reads up to {FORMAT_VERSION}: update it")
         description = Description(**data)
+        for name, kind in JSON_KINDS.items():
+            if not isinstance(getattr(description, name), kind):
+                raise TypeError(f"{name} is no {kind.__name__}")
+        modalities, spacing = tuple(str(m) for m in data["modalities"]), data["spacing_mm"]
+        if not modalities:
+            raise ValueError("no modalities")
+        if spacing is not None:
+            i, j, k = (float(v) for v in spacing)
+            spacing = (i, j, k)
+            if not all(math.isfinite(v) and v > 0 for v in spacing):
+                raise ValueError(f"spacing_mm is {spacing}")
+        description = replace(description, modalities=modalities, spacing_mm=spacing)
         description.train_config, description.label_space  # noqa: B018 - both validate
     except UserError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: its description is damaged ({error})") from error
     return description
 
@@ -256,4 +283,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-

@@ -1,18 +1,19 @@
 """The configuration of a training run: frozen dataclasses that document and validate every field.
 
-Forms, command-line flags and the JSON in a run's folder are all made from the fields here (:func:`field_specs`), so a new
-option is one new field. Leaf names are unique over all sections. ``()`` and ``None`` mean "decided from the data by
+Forms, command-line flags and the JSON in a run's folder are all made from the fields here (:func:`field_specs`), so a
+new option is one new field. Leaf names are unique over all sections. ``()`` and ``None`` mean "decided from the data by
 :mod:`core.plan`".
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -54,7 +55,8 @@ class _Checked:
     """Checks every field on construction; subclasses add what involves several fields in ``check``."""
 
     def __post_init__(self) -> None:
-        for spec in _specs_of(type(self), section=""):
+        cls: type = type(self)
+        for spec in _specs_of(cls, section=""):
             object.__setattr__(self, spec.name, spec.coerce(getattr(self, spec.name)))
         self.check()
 
@@ -116,7 +118,8 @@ class SamplingConfig(_Checked):
         0.0, "least labelled share of a drawn sub-volume", unit="share", minimum=0.0, maximum=0.99
     )
     foreground: float = option(
-        0.0, "share of sub-volumes centred on a voxel of a class picked at random", unit="share", minimum=0.0, maximum=1.0
+        0.0, "share of sub-volumes centred on a voxel of a class picked at random", unit="share",
+        minimum=0.0, maximum=1.0,
     )  # fmt: skip
 
 
@@ -128,13 +131,17 @@ class AugmentConfig(_Checked):
     affine: float = option(0.0, "probability of a rotation with scaling", unit="probability", minimum=0, maximum=1)
     rotation_deg: float = option(15.0, "largest rotation about each axis", unit="degrees", minimum=0, maximum=180)
     scaling: float = option(0.15, "largest relative change of size", unit="share", minimum=0, maximum=0.9)
-    elastic: float = option(0.0, "probability of a smooth elastic deformation", unit="probability", minimum=0, maximum=1)
+    elastic: float = option(
+        0.0, "probability of a smooth elastic deformation", unit="probability", minimum=0, maximum=1
+    )
     elastic_voxels: float = option(2.0, "standard deviation of its displacements", unit="voxels", minimum=0, maximum=50)
     intensity: float = option(
-        0.0, "probability of each of: brightness, contrast, gamma, bias field, blur", unit="probability", minimum=0, maximum=1
+        0.0, "probability of each of: brightness, contrast, gamma, bias field, blur", unit="probability",
+        minimum=0, maximum=1,
     )  # fmt: skip
     noise: float = option(
-        0.0, "largest standard deviation of added Gaussian noise, relative to the image's", unit="share", minimum=0, maximum=10
+        0.0, "largest standard deviation of added Gaussian noise, relative to the image's", unit="share",
+        minimum=0, maximum=10,
     )  # fmt: skip
 
 
@@ -178,7 +185,9 @@ class OptimConfig(_Checked):
     momentum: float = option(0.0, "momentum of sgd and rmsprop", minimum=0, maximum=0.9999)
     weight_decay: float = option(1e-8, "weight decay (decoupled for adamw, L2 for the others)", minimum=0, maximum=10)
     lr_schedule: LrSchedule = option("constant", "how the learning rate changes over the run")
-    warmup: float = option(0.0, "share of the run in which the learning rate rises", unit="share", minimum=0, maximum=0.5)
+    warmup: float = option(
+        0.0, "share of the run in which the learning rate rises", unit="share", minimum=0, maximum=0.5
+    )
     clip_norm: float = option(0.0, "largest norm of the gradient; 0: no limit", minimum=0, maximum=1e9)
     ema: float = option(0.0, "decay of the running average of the weights; 0: none", minimum=0, maximum=0.99999)
 
@@ -280,6 +289,7 @@ class TrainConfig:
             raise ConfigError(
                 f"expected configuration version {FORMAT_VERSION} or older, got {data['version']}; update Segmentarium"
             )
+        defaults = cls()
         flat: dict[str, Any] = {"preset": data.get("preset", "custom")}
         sections = {f.name for f in fields(cls)} - {"preset"}
         for name, part in data.items():
@@ -287,8 +297,11 @@ class TrainConfig:
                 continue
             if name not in sections or not isinstance(part, dict):
                 raise ConfigError(f"expected the sections {sorted(sections)}, got {name!r}")
+            unknown = sorted(set(part) - {f.name for f in fields(getattr(defaults, name))})
+            if unknown:
+                raise ConfigError(f"expected fields of the section {name}, got {', '.join(unknown)}")
             flat.update(part)
-        return cls().with_values(flat)
+        return defaults.with_values(flat)
 
 
 @dataclass(frozen=True)
@@ -349,7 +362,8 @@ class FieldSpec:
             parts = [p.strip() for p in text.split(separator) if p.strip()]
             return self.coerce(tuple(self._number(p, self.item_type) for p in parts))
         if self.type is bool:
-            known = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+            known = {"true": True, "yes": True, "1": True, "on": True}
+            known |= {"false": False, "no": False, "0": False, "off": False}
             if text.lower() not in known:
                 raise ConfigError(f"{self.name}: expected true or false, got {text!r}")
             return known[text.lower()]
@@ -381,10 +395,11 @@ class FieldSpec:
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise ConfigError(f"{self.name}: expected a number{self._range()}, got {value!r}")
-        if kind is int and value != int(value if math.isfinite(value) else 0):
+        finite = isinstance(value, int) or math.isfinite(value)
+        if kind is int and finite and value != int(value):
             raise ConfigError(f"{self.name}: expected a whole number{self._range()}, got {value!r}")
         low, high = self.minimum, self.maximum
-        if not math.isfinite(value) or (low is not None and value < low) or (high is not None and value > high):
+        if not finite or (low is not None and value < low) or (high is not None and value > high):
             raise ConfigError(f"{self.name}: expected a number{self._range()}, got {value!r}")
         return kind(value)
 
@@ -395,6 +410,7 @@ class FieldSpec:
         return f" from {self.minimum:g} to {self.maximum:g}{unit}"
 
 
+@functools.cache
 def field_specs() -> tuple[FieldSpec, ...]:
     """Every leaf field of :class:`TrainConfig`, in order."""
     hints = typing.get_type_hints(TrainConfig)
@@ -419,8 +435,8 @@ def changed_fields(config: TrainConfig, base: TrainConfig) -> dict[str, tuple[An
     return {name: (theirs[name], mine[name]) for name in mine if mine[name] != theirs[name]}
 
 
-def _specs_of(cls: type, section: str) -> Iterator[FieldSpec]:
+@functools.cache
+def _specs_of(cls: type, section: str) -> tuple[FieldSpec, ...]:
     hints = typing.get_type_hints(cls)
-    for f in fields(cls):
-        assert not isinstance(hints[f.name], types.UnionType)
-        yield FieldSpec(section, f.name, hints[f.name], f.default, **f.metadata)
+    assert not any(isinstance(hint, types.UnionType) for hint in hints.values())
+    return tuple(FieldSpec(section, f.name, hints[f.name], f.default, **f.metadata) for f in fields(cls))

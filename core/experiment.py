@@ -19,7 +19,7 @@ from core.config import TrainConfig
 from core.datasets import Dataset, fingerprint, open_dataset
 from core.datasets.demo import ensure_demo
 from core.datasets.splits import Split, split_subjects
-from core.device import explain_memory, resolve_device, set_threads
+from core.device import check_memory, explain_memory, resolve_device, set_threads
 from core.errors import CheckpointError, DatasetError
 from core.events import Ended, Listener, Preparing
 from core.inference import resolve_precision
@@ -70,6 +70,7 @@ def train_run(
         split = _split(dataset, config, last)
         subjects = _Subjects.look_at(dataset, config, split)
         decided = _decide(config, subjects, split, device)
+        check_memory(decided.step_bytes + decided.data_bytes, device)
         prepared = _prepare(dataset, subjects, decided, split, listener, should_stop)
         if prepared is None:
             done = last.description.progress if last is not None else {}

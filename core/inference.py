@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 SIGMA_SHARE = 0.125  # of the tile size
 LEAST_WEIGHT = 1e-3
+HEAD_MARGIN = 4  # voxels of air kept around the head
+AIR_LOGIT = 20.0  # of the background, where nothing was predicted
 
 Predictor = Callable[[Tensor], Tensor]
 
@@ -91,7 +93,9 @@ def join_tiles(
     total = torch.zeros(image.shape[-3:], device=image.device)
     joined: Tensor | None = None
     for first in range(0, len(corners), batch_size):
-        boxes = [tuple(slice(c, c + t) for c, t in zip(at, tile, strict=True)) for at in corners[first : first + batch_size]]
+        boxes = [
+            tuple(slice(c, c + t) for c, t in zip(at, tile, strict=True)) for at in corners[first : first + batch_size]
+        ]
         logits = predictor(torch.stack([image[(slice(None), *box)] for box in boxes])).float()
         if joined is None:
             joined = torch.zeros((logits.shape[1], *image.shape[-3:]), device=image.device)
@@ -103,6 +107,20 @@ def join_tiles(
     assert joined is not None
     joined /= total
     return joined[(slice(None), *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))]
+
+
+def head_box(image: Tensor, margin: int = HEAD_MARGIN) -> tuple[slice, slice, slice]:
+    """The box around all voxels of (channel, i, j, k) that are not 0 in every channel, and a margin: the head, in
+    skull-stripped data. All of the volume where there is no such voxel. Waits for the device."""
+    there = (image != 0).any(dim=0)
+    if not bool(there.any()):
+        return slice(0, image.shape[1]), slice(0, image.shape[2]), slice(0, image.shape[3])
+    box = []
+    for axis, length in enumerate(there.shape):
+        others = tuple(a for a in range(3) if a != axis)
+        where = there.any(dim=others[1]).any(dim=others[0]).nonzero().flatten()
+        box.append(slice(max(int(where[0]) - margin, 0), min(int(where[-1]) + 1 + margin, length)))
+    return box[0], box[1], box[2]
 
 
 @torch.no_grad()
@@ -118,20 +136,33 @@ def predict_logits(
 ) -> Tensor:
     """Logits, float32 (class, i, j, k), for one image (channel, i, j, k) on the model's device.
 
-    ``mode`` is "tiles" or "whole" (one pass). The model is put into evaluation mode and left in the mode it was in.
+    Only the head (:func:`head_box`) is predicted, the air around it is background: sub-volumes of air alone are no use
+    and, under instance norm, unlike anything that training showed. ``mode`` is "tiles" or "whole" (one pass over the
+    head); any other raises a ``ValueError``. The model is put into evaluation mode
+    and left in the mode it was in.
     """
+    if mode not in ("tiles", "whole"):
+        raise ValueError(f"mode: expected tiles or whole, got {mode!r}")
     was_training = model.training
     model.eval()
+    head = head_box(image)
+    inside = image[(slice(None), *head)]
     try:
         with autocast(image.device, precision):
             if mode == "whole":
-                logits = model(image[None])[0].float()
+                logits = model(inside[None])[0].float()
                 if progress is not None:
                     progress(1, 1)
-                return logits
-            return join_tiles(image, model, tile, overlap, progress=progress)
+            else:
+                logits = join_tiles(inside, model, tile, overlap, progress=progress)
     finally:
         model.train(was_training)
+    if inside.shape == image.shape:
+        return logits
+    whole = torch.zeros((logits.shape[0], *image.shape[-3:]), device=image.device)
+    whole[0] = AIR_LOGIT
+    whole[(slice(None), *head)] = logits
+    return whole
 
 
 def _has_bf16_instructions() -> bool:

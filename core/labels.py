@@ -6,6 +6,8 @@ values: iSEG-2017 stores 0, 10, 150 and 250.
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -49,7 +51,8 @@ class LabelSpace:
     Raises
     ------
     DatasetError
-        If there are fewer than two classes, or names or raw values repeat, or there are more than 255.
+        If there are fewer than two classes, or names or raw values repeat, or there are more than 255; if a colour is
+        not ``#rrggbb``, or a raw value is more than 32 bits can hold.
     """
 
     classes: tuple[LabelClass, ...]
@@ -60,17 +63,27 @@ class LabelSpace:
         for what, values in (("names", self.names), ("raw values", self.raw_values)):
             if len(set(values)) != len(values):
                 raise DatasetError(f"the {what} of a label space must differ from each other; got {list(values)}")
+        for c in self.classes:
+            if not re.fullmatch("#[0-9a-fA-F]{6}", c.colour):
+                raise DatasetError(f"the colour of a class must be #rrggbb; got {c.colour!r} for {c.name}")
+            if not -(2**31) <= c.raw < 2**31:
+                raise DatasetError(f"the raw value of a class must fit into 32 bits; got {c.raw} for {c.name}")
 
     @classmethod
     def from_raw(cls, names: Mapping[int, str] | Sequence[tuple[int, str]]) -> LabelSpace:
-        """Build a label space from ``{raw value: name}``; colours come from the palette, in order."""
+        """Build a label space from ``{raw value: name}``; colours come from the palette, in order.
+
+        CSF, GM and WM have their own colours, which the other classes then leave to them.
+        """
         items = list(names.items()) if isinstance(names, Mapping) else list(names)
+        taken = {TISSUE_COLOURS.get(name) for _, name in items[1:]}
+        free = itertools.cycle(colour for colour in PALETTE if colour not in taken)
         classes = []
         for index, (raw, name) in enumerate(items):
             if index == 0:
                 colour = BACKGROUND_COLOUR
             else:
-                colour = TISSUE_COLOURS.get(name, PALETTE[(index - 1) % len(PALETTE)])
+                colour = TISSUE_COLOURS.get(name) or next(free)
             classes.append(LabelClass(str(name), colour, int(raw)))
         return cls(tuple(classes))
 
@@ -113,10 +126,10 @@ class LabelSpace:
         return index
 
     def to_raw(self, index: np.ndarray) -> np.ndarray:
-        """Turn class indices back into the files' raw values (uint8, or int16 where a value needs it)."""
-        values = np.asarray(self.raw_values)
-        fits = values.min() >= 0 and values.max() <= 255
-        return values.astype(np.uint8 if fits else np.int16)[index]
+        """Turn class indices back into the files' raw values (uint8, or int16 or int32 where a value needs it)."""
+        low, high = min(self.raw_values), max(self.raw_values)
+        dtype = next(t for t in (np.uint8, np.int16, np.int32) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
+        return np.asarray(self.raw_values, dtype)[index]
 
     def subset(self, names: Sequence[str]) -> LabelSpace:
         """Keep the background and the named classes.
@@ -139,5 +152,5 @@ class LabelSpace:
     def from_json(cls, data: Sequence[Mapping[str, Any]]) -> LabelSpace:
         try:
             return cls(tuple(LabelClass(str(c["name"]), str(c["colour"]), int(c["raw"])) for c in data))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DatasetError(f"expected a list of {{name, colour, raw}}, got {data!r}") from error

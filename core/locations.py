@@ -19,7 +19,7 @@ def checkpoints_root(chosen: str | None = None) -> Path:
 
 
 def data_root(chosen: str | None = None) -> Path:
-    """The folder in which data sets are looked for: what was chosen, else ``SEGMENTARIUM_DATA``, else ``data/`` here."""
+    """The folder in which data sets are looked for: what was chosen, else ``SEGMENTARIUM_DATA``, else ``data/``."""
     return _folder(chosen, "SEGMENTARIUM_DATA", "data")
 
 
@@ -30,8 +30,13 @@ def demo_folder() -> Path:
 
 def dataset_folder(data: str) -> Path:
     """The folder that DATA on the command line means."""
-    return demo_folder() if data == DEMO else Path(data).expanduser().absolute()
+    return demo_folder() if data == DEMO else _absolute(data)
 
 
 def _folder(chosen: str | None, variable: str, default: str) -> Path:
-    return Path(chosen or os.environ.get(variable) or project_root() / default).expanduser().absolute()
+    return _absolute(chosen or os.environ.get(variable) or str(project_root() / default))
+
+
+def _absolute(text: str) -> Path:
+    """``~`` means the home folder, as in a shell; the name of no user stays as it is."""
+    return Path(os.path.expanduser(text)).absolute()

@@ -117,7 +117,8 @@ def _cut(volume: Tensor, start: tuple[int, int, int], size: tuple[int, int, int]
         low, high = min(max(first, 0), n), min(max(first + length, 0), n)
         inside.append(slice(low, high))
         pad.append((max(low - first, 0) if high > low else length, first + length - high if high > low else 0))
-    box = volume[(..., *inside)]
+    i, j, k = inside
+    box = volume[..., i, j, k]
     if any(p != (0, 0) for p in pad):
         box = F.pad(box, [amount for p in reversed(pad) for amount in p])
     return box

@@ -1,4 +1,4 @@
-"""Brings images to what a network expects - channels, voxel size, intensities - and its answer back to the image's grid."""
+"""Brings images to what a network expects: channels, voxel size, intensities."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from core.types import TrainingSubject
 Spacing = tuple[float, float, float]
 
 
-def prepare_image(
-    image: np.ndarray, spacing_mm: Spacing, normalisation: str, target_mm: Spacing | None
-) -> np.ndarray:
+def prepare_image(image: np.ndarray, spacing_mm: Spacing, normalisation: str, target_mm: Spacing | None) -> np.ndarray:
     """Resample (channels, i, j, k) in RAS to ``target_mm`` (``None``: leave) and normalise it; float32."""
     if target_mm is not None and not np.allclose(spacing_mm, target_mm, rtol=1e-3):
         image = resample_image(image, spacing_mm, target_mm)

@@ -26,9 +26,9 @@ PRESETS: dict[str, dict[str, Any]] = {
         whole_every=0, inference_mode="tiles", overlap=0.0, epochs=200, precision="fp32",
     ),
     "fast": dict(
-        resample="median", samples_train=100, batch_size=2, foreground=0.33,
+        resample="median", samples_train=100, batch_size=2, foreground=0.9,
         affine=0.7, elastic=0.3, intensity=0.15, noise=0.1,
-        channels=(24, 48, 96), norm="instance", activation="leaky_relu", downsampling="stride", widening="after",
+        channels=(16, 32, 64, 128), norm="instance", activation="leaky_relu", downsampling="stride", widening="after",
         loss="dice_ce", include_background=False, batch_dice=True,
         optimizer="adamw", learning_rate=2e-3, weight_decay=1e-2, lr_schedule="cosine", warmup=0.03, clip_norm=5.0,
         ema=0.99, epochs=300, whole_every=20,

@@ -23,7 +23,7 @@ from core.checkpoint import Checkpoint, Description, save, sweep
 from core.config import TrainConfig
 from core.errors import UserError
 from core.events import Ended, Listener, Metrics, Picture, Progress, Ready, Saved
-from core.inference import autocast, tile_starts
+from core.inference import autocast, head_box, tile_starts
 from core.losses import build_loss
 from core.optim import (
     WeightAverage,
@@ -252,10 +252,11 @@ class _Trainer:
         tile_s = self._time_of_a_tile()
         tile_voxels = math.prod(self.size)
         tiles, voxels = 0, 0
-        for label in self.held_out.labels:
+        for image in self.held_out.images:
+            head = [side.stop - side.start for side in head_box(image)]
             overlap = self.config.validation.overlap
-            tiles += math.prod(len(tile_starts(n, t, overlap)) for n, t in zip(label.shape, self.size, strict=True))
-            voxels += label.numel()
+            tiles += math.prod(len(tile_starts(n, t, overlap)) for n, t in zip(head, self.size, strict=True))
+            voxels += math.prod(head)
         cost_s = {"tiles": tiles * tile_s, "whole": WHOLE_FACTOR * voxels / tile_voxels * tile_s}
         sub_volumes_s = len(self.validation_places) * tile_s
 

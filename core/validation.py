@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -38,7 +39,8 @@ class SubVolumeScore:
 
 @dataclass(frozen=True)
 class WholeVolumeScore:
-    """Dice of each held-out subject, shape (subjects, classes); nan where a class is in neither truth nor prediction."""
+    """Dice of each held-out subject, shape (subjects, classes); nan where a class is in neither truth nor
+    prediction."""
 
     dice: np.ndarray
     mode: str
@@ -84,7 +86,9 @@ def score_sub_volumes(
         if picture is None:
             picture = draw_slice(image[0, 0], label[0], found[0], colours)
     model.train()
-    return SubVolumeScore(float(total) / max(len(places), 1), dice_from_counts(*counts.cpu().numpy()), picture)
+    return SubVolumeScore(
+        float(total) / len(places) if places else math.nan, dice_from_counts(*counts.cpu().numpy()), picture
+    )
 
 
 @torch.no_grad()
@@ -128,4 +132,3 @@ def draw_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequen
         panels.append(np.where(shown, 0.45 * base + 0.55 * palette[index], base))
     upright = [np.flip(np.swapaxes(p, 0, 1), axis=(0, 1)) for p in panels]
     return np.ascontiguousarray(np.concatenate(upright, axis=1)).astype(np.uint8)
-

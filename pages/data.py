@@ -6,7 +6,7 @@ import streamlit as st
 
 from core.errors import UserError
 from ui import cache, doctor_view, jobs, words
-from ui.legend import legend
+from ui.legend import demo_picture, legend
 from ui.pages import page
 from ui.progress import progress
 from ui.state import DATA, DEMO, data_root, demo_folder, put_into_address, take_from_address
@@ -17,7 +17,7 @@ take_from_address(DATA, DEMO)
 if st.session_state[DATA] not in choices:
     choices = [*choices, st.session_state[DATA]]
 choice = st.selectbox(
-    "Data set", choices, key=DATA, persist_state="session", accept_new_options=True,
+    "Data set", choices, key=DATA, persist_state="session", accept_new_options=True, width=560,
     help=f"Folders in {words.plain(str(data_root()))} that hold a data set, and the demo data. "
     "Type the path of another folder in there to learn why it is none.",
 )  # fmt: skip
@@ -38,6 +38,7 @@ if choice == DEMO and not cache.demo_is_there():
     elif st.button("Make the demo data", type="primary", icon=":material/auto_awesome:"):
         jobs.start_demo(demo_folder())
         st.rerun()
+    demo_picture()
     st.stop()
 
 try:
@@ -60,7 +61,8 @@ labelled = "" if len(facts.labelled) == len(facts.ids) else f", {len(facts.label
 licence = f" · {words.plain(facts.licence)}" if facts.licence else ""
 st.caption(
     f"{words.count(len(facts.ids), 'subject')}{labelled} · {words.plain(', '.join(facts.modalities))} · "
-    f"layout {facts.layout}{licence}" + (f"  \n{words.plain(facts.description)}" if facts.description else "")
+    f"layout {facts.layout}{licence}"
+    + (f"  \n{words.plain(words.sentence(facts.description))}" if facts.description else "")
 )
 legend(facts.colours)
 
@@ -89,7 +91,7 @@ else:
 doctor_view.findings(report["findings"])
 pictures, table = st.tabs(["Middle slices", "Subjects"])
 with pictures:
-    st.caption(words.plain(report["thumbnails"]))
+    st.caption(words.plain(words.sentence(report["thumbnails"])))
     doctor_view.pictures(report, folder)
 with table:
     doctor_view.subjects(report, list(facts.colours))

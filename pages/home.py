@@ -10,10 +10,11 @@ from core.presets import preset
 from core.runs import RunSummary
 from ui import words
 from ui.chart import sparkline
+from ui.legend import demo_picture
 from ui.pages import page
 from ui.results import class_dice
 from ui.run_view import STATE_COLOURS
-from ui.state import DEMO, PROJECT, RUN_PARAMETER, runs_root
+from ui.state import DEMO, RUN_PARAMETER, runs_root
 
 root = runs_root()
 
@@ -29,7 +30,7 @@ with st.container(horizontal=True, gap="small"):
     mine = st.button("My data", icon=":material/database:")
 if begin:
     try:
-        run_id = runs.submit(root, preset("quick").with_values({"path": DEMO}), "demo")
+        run_id = runs.submit(root, preset("quick").with_values({"path": DEMO}), "demo, quick")
     except UserError as error:
         st.error(words.plain(str(error)))
     else:
@@ -41,21 +42,23 @@ if mine:
 def card(run: RunSummary, live: bool) -> None:
     """One run: name, where it is or what it reached, and the way to it."""
     state = run.state
-    with st.container(border=True, gap="xsmall"):
+    with st.container(border=True, gap="xsmall", height="stretch"):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.page_link(page("runs"), label=words.plain(run.name), query_params={RUN_PARAMETER: run.id})
             st.space("stretch")
             st.badge(state.state, color=STATE_COLOURS[state.state])
         if live:
             sparkline(run.id)
+            about = "~" if run.config.run.minutes else ""
             parts = [
-                f"epoch {state.epoch} / {state.epochs}" if state.epochs else words.plain(state.what or "waiting"),
+                f"epoch {state.epoch}" + (f" / {about}{state.epochs}" if state.epochs else ""),
                 f"{words.duration(state.remaining_s)} left" if state.remaining_s is not None else "",
             ]
-            st.caption(" · ".join(p for p in parts if p))
+            waiting = words.plain(words.sentence(state.what or "waits for its turn: one run trains at a time"))
+            st.caption(" · ".join(p for p in parts if p) if state.epoch else waiting)
         else:
             class_dice(root, run)
-            measured = state.best.measured_on if state.best else None
+            measured = f"mean {words.dice(state.best.mean_dice)} on {state.best.measured_on}" if state.best else None
             where = words.plain(run.config.data.path.rstrip("/").rsplit("/", 1)[-1])
             st.caption(f"{where} · {words.plain(measured or 'nothing measured')} · {words.ago(state.ended_at)}")
 
@@ -91,18 +94,14 @@ def first_start() -> None:
         (":material/model_training:", "Train", "A preset fills in every choice. Training goes on without the browser."),
         (":material/monitoring:", "Watch", "Loss and Dice per class appear on the Runs page while the network learns."),
     )  # fmt: skip
-    with st.grid(3, min_column_width=240):
-        for icon, title, text in steps:
-            with st.container(border=True):
-                st.markdown(f"{icon} **{title}**")
-                st.caption(text)
-    st.space("small")
-    st.image(
-        PROJECT / "docs" / "images" / "demo-subject.png",
-        width=440,
-        caption="A subject of the demo data with its labels: synthetic, made from the MNI152 template.",
-        alt="Slices of a synthetic brain, T1, T2 and labels",
-    )
+    with st.grid(2, min_column_width=440, gap="large") as columns:
+        with columns.cell():
+            for icon, title, text in steps:
+                with st.container(border=True, gap="xsmall"):
+                    st.markdown(f"{icon} **{title}**")
+                    st.caption(text)
+        with columns.cell():
+            demo_picture()
 
 
 overview()

@@ -23,8 +23,9 @@ root = runs_root()
 wanted = st.query_params.get(RUN_PARAMETER)
 everything = runs.list_runs(root)
 
-heading, search, kinds = st.columns([2, 3, 3], vertical_alignment="bottom")
-heading.title("Runs", anchor=False)
+bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
+with bar:
+    st.title("Runs", anchor=False, width="content")
 
 if not everything and not wanted:
     st.info(
@@ -35,19 +36,16 @@ if not everything and not wanted:
     st.stop()
 
 runs.wake(root)  # runs that wait get their queue keeper back after a restart of the machine
-text = search.text_input(
-    "Filter", key=RUN_FILTER, placeholder="Filter by name, data, preset", type="search", live=True,
-    label_visibility="collapsed", persist_state="session",
-)  # fmt: skip
-kind = kinds.segmented_control(
-    "Show",
-    list(SHOW),
-    default="all",
-    required=True,
-    key=RUN_KIND,
-    label_visibility="collapsed",
-    persist_state="session",
-)
+with bar:
+    st.space("stretch")
+    text = st.text_input(
+        "Filter", key=RUN_FILTER, placeholder="Filter by name, data, preset", type="search", live=True, width=300,
+        label_visibility="collapsed", persist_state="session",
+    )  # fmt: skip
+    kind = st.segmented_control(
+        "Show", list(SHOW), default="all", required=True, key=RUN_KIND, label_visibility="collapsed",
+        persist_state="session",
+    )  # fmt: skip
 
 
 def fits(run: runs.RunSummary) -> bool:

@@ -35,6 +35,8 @@ with st.grid(2, min_column_width=380, gap=("small", "large")) as top:
             "Data set", choices, key=DATA, persist_state="session",
             help=f"Folders in {words.plain(str(data_root()))}, and the demo data.",
         )  # fmt: skip
+        if choice in (None, DEMO) and not demo_is_there():
+            st.caption("Ten synthetic subjects, made when training starts (once, about a minute).")
     with top.cell():
         name = st.segmented_control("Preset", list(PRESETS), required=True, key=PRESET, persist_state="session")
         st.caption(f"{name}: {PRESET_HELP[name or DEFAULT_PRESET]}")
@@ -49,9 +51,6 @@ except UserError as error:
     st.error(words.plain(str(error)), icon=":material/error:")
     st.page_link(page("data"), label="Look at it on the Data page")
     st.stop()
-if choice == DEMO and not demo_is_there():
-    st.caption("The demo data is made when training starts (once, about a minute): ten synthetic subjects.")
-
 fixed = {"path": path}
 options = {
     "modalities": facts.modalities, "classes": facts.classes,
@@ -61,7 +60,7 @@ filled = forms.read(base, fixed, options)
 
 with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
     with body.cell(column_span=2):
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.subheader("Settings", anchor=False, width="content")
             if filled.changed:
                 st.badge(f"{len(filled.changed)} changed", color="primary")
@@ -70,11 +69,11 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
                 )  # fmt: skip
         forms.draw(base, filled, fixed, options)
     with body.cell():
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.subheader("What will happen", anchor=False)
         fits = False
         if filled.config is None:
-            st.warning(filled.errors.get("") or "Some settings need another look; they are marked in red.")
+            st.warning(words.plain(forms.wrong(filled)))
         else:
             fits = forecast.draw(filled.config, facts)
         run_name = st.text_input(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-IMPORT_NAMES = {"scikit-image": "skimage", "sqlalchemy": "sqlalchemy", "pillow": "PIL"}
+IMPORT_NAMES = {"pillow": "PIL"}
 USED_OTHERWISE = {"ruff", "mypy", "pytest-timeout", "monai"}  # tools; MONAI is imported by a string
 OURS = {"core", "ui", "pages", "app", "tests", "benchmarks"}
 

@@ -20,9 +20,10 @@ def findings(found: Sequence[Mapping[str, Any]]) -> None:
     """Findings, the worst first; many as a table."""
     ordered = sorted(found, key=lambda f: ORDER.index(f["severity"]))
     for finding in ordered[:MOST_FINDINGS]:
-        where = " · ".join(words.plain(p) for p in (finding["subject"], Path(finding["file"]).name) if p)
-        text = f"{ICONS[finding['severity']]} " + (f"**{where}** " if where else "") + words.plain(finding["message"])
-        st.markdown(text + (f"  \n:gray[{words.plain(finding['fix'])}]" if finding["fix"] else ""))
+        where = " · ".join(words.plain(p) for p in (finding["subject"], _file(finding["file"])) if p)
+        said = words.plain(words.sentence(finding["message"]) if not where else finding["message"])
+        text = f"{ICONS[finding['severity']]} " + (f"**{where}**: " if where else "") + said
+        st.markdown(text + (f"  \n:gray[{words.plain(words.sentence(finding['fix']))}]" if finding["fix"] else ""))
     if len(ordered) > MOST_FINDINGS:
         with st.expander(f"All {len(ordered)} findings"):
             st.dataframe([dict(f) for f in ordered], hide_index=True, alt="Findings of the data doctor")
@@ -57,6 +58,11 @@ def pictures(report: Mapping[str, Any], folder: Path) -> None:
                         width="stretch",
                         alt=f"Middle slice of {facts['id']}",
                     )
+
+
+def _file(path: str) -> str:
+    """A file with the folder it lies in: an image and its label often have the same name."""
+    return "/".join(Path(path).parts[-2:])
 
 
 def _row(facts: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:

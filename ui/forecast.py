@@ -68,6 +68,6 @@ def _sub_volume(decided: Plan) -> str:
 def _time(config: TrainConfig, decided: Plan) -> str:
     one = f"about {words.duration(decided.epoch_s)} per epoch"
     if config.run.minutes:
-        return f"ends within {words.duration(config.run.minutes * 60)}; {one}"
+        return f"ends within {config.run.minutes:g} min; {one}, a rough guess"
     total = words.duration(decided.epoch_s * config.run.epochs)
     return f"{one}, {total} for {words.count(config.run.epochs, 'epoch')}; a rough guess"

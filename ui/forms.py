@@ -38,6 +38,14 @@ class Filled:
     changed: frozenset[str]
 
 
+def wrong(filled: Filled) -> str:
+    """What needs another look, in one sentence: the fields by their names on screen."""
+    names = [label(spec) for spec in field_specs() if spec.name in filled.errors]
+    return (
+        filled.errors.get("") or f"Another look is needed at: {', '.join(names)}. What is wrong stands below the field."
+    )
+
+
 def label(spec: FieldSpec) -> str:
     """What a field is called on screen, with its unit."""
     text = LABELS.get(spec.name, spec.name.replace("_", " ").capitalize())
@@ -83,19 +91,20 @@ def draw(base: TrainConfig, filled: Filled, fixed: Mapping[str, Any], options: M
                 with grid.cell(), st.container(gap="xxsmall"):
                     _field(base, spec, filled, options)
     st.caption("Everything else, by section; the preset has chosen already.")
-    for section, (title, sentence) in section_titles().items():
-        inside = [s for s in specs if s.section == section and s.advanced]
-        if not inside:
-            continue
-        edited = len(filled.changed & {s.name for s in inside})
-        bad = any(s.name in filled.errors for s in inside)
-        mark = f" :primary-badge[{edited} changed]" if edited else ""
-        with st.expander(f"{title}{mark}{' :red-badge[look here]' if bad else ''}", key=f"section-{section}"):
-            st.caption(sentence)
-            with st.grid("auto", min_column_width=COLUMN_WIDTH, gap=("small", "small")) as grid:
-                for spec in inside:
-                    with grid.cell(), st.container(gap="xxsmall"):
-                        _field(base, spec, filled, options)
+    with st.container(gap="xsmall"):
+        for section, (title, sentence) in section_titles().items():
+            inside = [s for s in specs if s.section == section and s.advanced]
+            if not inside:
+                continue
+            edited = len(filled.changed & {s.name for s in inside})
+            bad = any(s.name in filled.errors for s in inside)
+            mark = f" :primary-badge[{edited} changed]" if edited else ""
+            with st.expander(f"{title}{mark}{' :red-badge[look here]' if bad else ''}", key=f"section-{section}"):
+                st.caption(sentence)
+                with st.grid("auto", min_column_width=COLUMN_WIDTH, gap=("small", "small")) as grid:
+                    for spec in inside:
+                        with grid.cell(), st.container(gap="xxsmall"):
+                            _field(base, spec, filled, options)
 
 
 def reset_all(base: TrainConfig) -> None:

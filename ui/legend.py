@@ -1,4 +1,4 @@
-"""Small lists in HTML, every text escaped: classes with their colours, facts with their names."""
+"""Small lists in HTML, every text escaped: classes with their colours, facts with their names. The demo's picture."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable, Mapping
 
 import streamlit as st
+
+from ui.state import PROJECT
 
 
 def legend(colours: Mapping[str, str]) -> None:
@@ -23,8 +25,19 @@ def facts_list(rows: Iterable[tuple[str, str]]) -> None:
     """Draw (name, text) pairs as a quiet two-column list."""
     line = "border-top:1px solid color-mix(in srgb, currentColor 14%, transparent);padding:5px 0"
     items = "".join(
-        f'<span style="{line};opacity:.7;white-space:nowrap">{html.escape(name)}</span>'
+        f'<span style="{line};padding-right:16px;white-space:nowrap">'
+        f'<span style="opacity:.7">{html.escape(name)}</span></span>'
         f'<span style="{line}">{html.escape(text)}</span>'
         for name, text in rows
     )
-    st.html(f'<div style="display:grid;grid-template-columns:auto 1fr;column-gap:16px">{items}</div>')
+    st.html(f'<div style="display:grid;grid-template-columns:auto 1fr">{items}</div>')
+
+
+def demo_picture() -> None:
+    """A subject of the demo data, before there is one."""
+    st.image(
+        PROJECT / "docs" / "images" / "demo-subject.png",
+        width=440,
+        caption="A subject of the demo data with its labels: synthetic, made from the MNI152 template.",
+        alt="Slices of a synthetic brain, T1, T2 and labels",
+    )

@@ -14,6 +14,8 @@ from core.runs import RunSummary
 from ui import words
 from ui.routes import class_colours
 
+MOST_SAID = 160  # characters of a message on a card; the Runs page says all
+
 
 def best_dice(root: Path, run: RunSummary) -> dict[str, float]:
     """Dice per class at the best epoch, of the measurement that made it the best (its mean is the run's best Dice)."""
@@ -36,7 +38,8 @@ def class_dice(root: Path, run: RunSummary) -> None:
     values = best_dice(root, run)
     if not values:
         nothing = "It ended before anything was measured." if run.state.best is None else "Dice per class is not known."
-        st.caption(words.plain(run.state.message) or nothing)
+        said = run.state.message
+        st.caption(words.plain(said if len(said) <= MOST_SAID else said[:MOST_SAID] + "…") or nothing)
         return
     colours = {c["name"]: c["colour"] for c in class_colours(run.state.classes)}
     rows = "".join(_bar(name, value, colours.get(name, "#8b909a")) for name, value in values.items())

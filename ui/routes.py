@@ -57,8 +57,9 @@ def _value(row: MetricRow) -> float:
 def metrics(request: Request) -> Response:
     """``GET /api/runs/<id>/metrics?after=<row id>``: the rows after that one, and where the run is.
 
-    Answers ``{"run", "state", "active", "what", "epoch", "best", "classes": [{name, colour}], "last": row id,
-    "names": [...], "rows": [[name index, epoch, step, elapsed seconds, value or null], ...]}``; 404 for an unknown run.
+    Answers ``{"run", "state", "active", "what", "epoch", "steps_per_epoch", "best", "classes": [{name, colour}],
+    "last": row id, "names": [...], "rows": [[name index, epoch, step, elapsed seconds, value or null], ...]}``; 404 for
+    an unknown run.
     Starlette runs it in a thread: it reads the database.
     """
     run_id = request.path_params["run_id"]
@@ -89,7 +90,7 @@ def _answer(run: Any, rows: Sequence[MetricRow], last: int) -> dict[str, Any]:
     state = run.state
     names = list(dict.fromkeys(row.name for row in rows))
     number = {name: i for i, name in enumerate(names)}
-    best = state.best
+    best, sampling = state.best, run.config.sampling
     return {
         "run": run.id,
         "state": state.state,
@@ -97,6 +98,7 @@ def _answer(run: Any, rows: Sequence[MetricRow], last: int) -> dict[str, Any]:
         "what": state.what,
         "epoch": state.epoch,
         "epochs": state.epochs,
+        "steps_per_epoch": math.ceil(sampling.samples_train / sampling.batch_size),
         "best": None
         if best is None
         else {"epoch": best.epoch, "mean_dice": best.mean_dice, "measured_on": best.measured_on},

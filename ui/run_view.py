@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,9 +15,11 @@ from core.errors import UserError
 from core.presets import PRESETS, preset
 from core.runs import RunState, RunSummary
 from ui import words
+from ui.results import best_dice
 from ui.state import RUN_PARAMETER
 
 LOG_LINES = 200
+MOST_CLASSES = 4  # whose Dice fits beside the other numbers; the chart and its table show all
 FROM_DATA = "from the data"
 Colour = Literal["red", "orange", "green", "blue", "gray", "primary"]
 STATE_COLOURS: dict[str, Colour] = {
@@ -58,7 +60,8 @@ def head(root: Path, run: RunSummary) -> None:
             _stop(root, run)
         elif state == "stopping":
             _end_now(root, run)
-        if state in runs.RESUMABLE and st.button("Resume", icon=":material/resume:", type="primary"):
+        way: Literal["primary", "secondary"] = "secondary" if state == "failed" else "primary"  # first mend the cause
+        if state in runs.RESUMABLE and st.button("Resume", icon=":material/resume:", type=way):
             _attempt(runs.resume, root, run.id)
         _rename(root, run)
         if not run.state.active:
@@ -71,11 +74,12 @@ def status(root: Path, run_id: str, every: float | None) -> None:
     @st.fragment(run_every=every)
     def draw() -> None:
         try:
-            state = runs.get_run(root, run_id).state
+            run = runs.get_run(root, run_id)
         except UserError:
             return  # deleted elsewhere: the table notices and draws the page again
-        _numbers(state)
-        _message(state)
+        if run.state.epoch or run.state.active:
+            _numbers(run, best_dice(root, run))
+        _message(run.state, _before(root, run))
 
     draw()
 
@@ -94,17 +98,35 @@ def details(root: Path, run: RunSummary) -> None:
         st.code(run.tensorboard, language="bash", wrap_lines=True)
 
 
-def _numbers(state: RunState) -> None:
-    best = state.best
-    epochs = f"{state.epoch} / {state.epochs}" if state.epochs else "–"
-    speed = f"{state.sub_volumes_per_s:.1f} / s" if state.sub_volumes_per_s else "–"
-    left = words.duration(state.remaining_s) if state.active else "–"
-    with st.grid(5, min_column_width=130, gap="small"):
+def _numbers(run: RunSummary, dice: Mapping[str, float]) -> None:
+    """The best Dice, also per class where the classes are few, and how far and how fast."""
+    state, best = run.state, run.state.best
+    about = (
+        "~" if state.active and run.config.run.minutes else ""
+    )  # under a time budget the number of epochs is a guess
+    numbers = [("Epoch", f"{state.epoch} / {about}{state.epochs}" if state.epochs else "–")]
+    if state.active:
+        numbers += [
+            ("Time left", words.duration(state.remaining_s)),
+            ("Sub-volumes / s", f"{state.sub_volumes_per_s:.2f}" if state.sub_volumes_per_s else "–"),
+        ]
+    numbers.append(("Ran for", words.duration(state.elapsed_s or None)))
+    with st.grid("auto", min_column_width=128, gap="small"):
         st.metric("Best mean Dice", words.dice(best.mean_dice if best else None), help=_measured(state))
-        st.metric("Epoch", epochs)
-        st.metric("Time left", left)
-        st.metric("Sub-volumes", speed)
-        st.metric("Ran for", words.duration(state.elapsed_s or None))
+        if len(dice) <= MOST_CLASSES:
+            for name, value in dice.items():
+                st.metric(words.plain(name), words.dice(value), help="Dice of this class at the best epoch.")
+        for name, shown in numbers:
+            st.metric(name, shown)
+
+
+def _before(root: Path, run: RunSummary) -> int:
+    """How many runs come before a queued one: those at work, and those that have waited longer."""
+    if run.state.state != "queued":
+        return 0
+    others = [r.state for r in runs.list_runs(root) if r.id != run.id]
+    mine = run.state.queued_at
+    return sum(s.active or (s.state == "queued" and s.queued_at < mine) for s in others)
 
 
 def _measured(state: RunState) -> str:
@@ -114,8 +136,8 @@ def _measured(state: RunState) -> str:
     return f"Epoch {best.epoch}, measured on {best.measured_on or 'validation sub-volumes'}, background left out."
 
 
-def _message(state: RunState) -> None:
-    said = words.plain(state.message)
+def _message(state: RunState, before: int) -> None:
+    said = words.plain(state.message.removesuffix("; it can be resumed"))
     if state.state in ("failed", "crashed"):
         st.error(
             f"**It {state.state}:** {said or 'it left no message'}  \n{WHAT_NOW[state.state]}", icon=":material/error:"
@@ -123,11 +145,12 @@ def _message(state: RunState) -> None:
     elif state.state == "stopped":
         st.caption(f"Stopped{': ' + said if said else ''}. {WHAT_NOW['stopped']}")
     elif state.state == "queued":
-        st.caption("It waits for its turn: one run trains at a time.")
+        turn = f" {words.count(before, 'run')} before it." if before else " It is next."
+        st.caption("It waits for its turn: one run trains at a time." + turn)
     elif state.state == "stopping":
         st.caption("It saves a checkpoint and ends.")
     elif state.active:
-        st.caption(words.plain(state.what or "starting"))
+        st.caption(words.plain(words.sentence(state.what or "starting")))
     else:
         st.caption(_measured(state))
 
@@ -140,7 +163,8 @@ def _log(root: Path, run: RunSummary) -> None:
         except UserError:
             return
         if text:
-            st.code(text, language=None, height=260, wrap_lines=True)
+            tall = text.count("\n") > 8
+            st.code(text, language=None, height=260 if tall else "content", wrap_lines=True)
         else:
             st.caption("Nothing was said yet.")
 

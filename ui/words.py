@@ -16,11 +16,11 @@ def dice(value: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """``45 s``, ``3 min``, ``2 h 05 min``, ``3 d 4 h``; a dash where unknown."""
+    """``95 s``, ``3 min``, ``2 h 05 min``, ``3 d 4 h``; a dash where unknown."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return "–"
     s = round(seconds)
-    if s < 90:
+    if s < 120:
         return f"{s} s"
     minutes = round(s / 60)
     if minutes < 90:
@@ -60,6 +60,11 @@ def count(number: int | float, word: str) -> str:
 def memory(nbytes: float) -> str:
     """``380 MB``, ``2.1 GB``."""
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"
+
+
+def sentence(text: str) -> str:
+    """With a capital at its beginning."""
+    return text[:1].upper() + text[1:]
 
 
 def plain(text: str) -> str:

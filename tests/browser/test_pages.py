@@ -33,6 +33,11 @@ def test_a_deep_link_is_the_first_thing_a_fresh_server_shows(tmp_path: Path, pag
         page.goto(f"{server.url}/train")
         expect(page.get_by_role("heading", level=1)).to_have_text("Train")
         expect(page.get_by_role("button", name="Start training")).to_be_visible()
+        for width in (800, 900, 1000):  # the start page before anything ran has a picture
+            page.set_viewport_size({"width": width, "height": 900})
+            page.goto(server.url)
+            box = page.get_by_role("img", name="Slices of a synthetic brain").bounding_box()
+            assert box is not None and box["x"] + box["width"] <= width
     finally:
         server.stop()
 
@@ -93,10 +98,27 @@ def test_the_chart_gains_points_without_reload_and_keeps_its_zoom(server: Server
     expect(page.get_by_role("cell", name="0.500").first).to_be_visible()
 
 
+def test_before_the_first_validation_the_chart_shows_loss_and_says_when_dice_comes(server: Server, page: Page) -> None:
+    from core.runs import MetricRow
+    from core.runs.index import open_index
+
+    run = make_run(server.checkpoints, "first epoch", "running", epochs=0)
+    rows = [MetricRow(0, 1, step, step * 1.0, "train/loss", 1 / step) for step in (5, 10)]
+    open_index(server.checkpoints).add_metrics(run, rows)
+    page.goto(f"{server.url}/runs?run={run}")
+    chart = page.locator("[data-points]").first
+    expect(chart).to_have_attribute("data-points", "2")
+    canvas = page.get_by_role("img", name="Dice per class and loss of this run")
+    canvas.hover(position={"x": 1200, "y": 300})
+    expect(page.locator(".tip")).to_contain_text("0.100")  # the right edge is step 10, not all of epoch 1 at one place
+    canvas.hover(position={"x": 100, "y": 300})
+    expect(page.locator(".tip")).to_contain_text("0.200")
+
+
 def test_an_empty_chart_says_so(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "young", "stopped", epochs=0)
     page.goto(f"{server.url}/runs?run={run}")
-    expect(page.get_by_text("no points yet: it ended before the first measurement")).to_be_visible()
+    expect(page.get_by_text("no points: it ended before the first measurement")).to_be_visible()
 
 
 def test_names_and_messages_are_text(server: Server, page: Page) -> None:

@@ -155,6 +155,14 @@ def test_too_little_memory_is_one_clear_line(data: Path, run: Path, monkeypatch:
         train_run(tiny(path=str(data)), run, lambda event: None)
 
 
+def test_a_run_that_cannot_fit_is_refused_before_anything_is_read(data: Path, run: Path) -> None:
+    events: list[Event] = []
+    config = tiny(path=str(data), sub_volume=(512, 512, 512), channels=(256, 512), batch_size=8)
+    with pytest.raises(DeviceError, match=r"would take about [\d.]+ GB, and this machine's memory is [\d.]+ GB"):
+        train_run(config, run, events.append)
+    assert events == []
+
+
 @pytest.mark.data
 @pytest.mark.slow
 def test_eight_classes_of_the_fetal_atlas(test_data: Path, tmp_path: Path, run: Path) -> None:

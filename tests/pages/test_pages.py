@@ -90,6 +90,24 @@ def test_a_run_that_is_not_there(checkpoints: Path) -> None:
     assert "There is no run called gone-123" in texts(app)
 
 
+def test_a_run_that_ended_shows_dice_per_class_and_no_time_left(checkpoints: Path) -> None:
+    make_run(checkpoints, "net", epochs=3)
+    numbers = {m.label: m.value for m in open_page("runs").metric}
+    assert {n: numbers[n] for n in ("CSF", "GM", "WM")} == dict.fromkeys(("CSF", "GM", "WM"), "0.875")
+    assert "Time left" not in numbers and "Sub-volumes / s" not in numbers
+
+
+def test_a_run_that_never_trained_shows_no_numbers(checkpoints: Path) -> None:
+    make_run(checkpoints, "net", "failed", epochs=0, message="no data")
+    assert list(open_page("runs").metric) == []
+
+
+def test_a_run_that_waits_says_how_many_come_before_it(checkpoints: Path) -> None:
+    submitted = [runs.submit(checkpoints, preset("quick").with_values({"path": "demo"}), f"n{n}") for n in range(3)]
+    assert "one run trains at a time. 2 runs before it." in texts(open_page("runs", run=submitted[2]))
+    assert "one run trains at a time. It is next." in texts(open_page("runs", run=submitted[0]))
+
+
 @pytest.mark.parametrize("state", ["failed", "crashed"])
 def test_a_run_that_went_wrong_says_what_why_and_what_now(checkpoints: Path, state: str) -> None:
     make_run(checkpoints, "net", state, message="no *memory* left")
@@ -145,6 +163,7 @@ def test_train_says_what_is_wrong_at_the_field(checkpoints: Path) -> None:
     ):
         field(app, name).set_value(value).run()
         assert not app.exception and said in texts(app), name
+        assert "Another look is needed at" in app.warning[0].value
         assert not [b for b in app.button if b.label == "Start training" and not b.disabled]
         next(b for b in app.button if b.label.startswith("back to") and f".{name}." in (b.key or "")).click().run()
         assert said not in texts(app)

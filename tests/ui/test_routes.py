@@ -39,6 +39,7 @@ def test_all_points_then_only_new_ones(checkpoints: Path) -> None:
 def test_it_says_where_the_run_is(checkpoints: Path) -> None:
     answer = ask(make_run(checkpoints, "net", epochs=2))[1]
     assert (answer["state"], answer["active"], answer["best"]["mean_dice"]) == ("finished", False, 0.75)
+    assert answer["steps_per_epoch"] == 20
     assert answer["classes"] == [
         {"name": "CSF", "colour": "#4a90d9"}, {"name": "GM", "colour": "#1fa187"}, {"name": "WM", "colour": "#e0b000"},
     ]  # fmt: skip

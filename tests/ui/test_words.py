@@ -11,7 +11,8 @@ from ui import words
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (45.4, "45 s"), (89, "89 s"), (180, "3 min"), (5400, "1 h 30 min"), (7500, "2 h 05 min"),
+    [(0, "0 s"), (45.4, "45 s"), (89, "89 s"), (95, "95 s"), (120, "2 min"),
+     (180, "3 min"), (5400, "1 h 30 min"), (7500, "2 h 05 min"),
      (3 * 86400 + 4 * 3600, "3 d 4 h"), (None, "–"), (math.nan, "–"), (-1, "–")],
 )  # fmt: skip
 def test_durations(seconds: float | None, text: str) -> None:

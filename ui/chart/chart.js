@@ -4,7 +4,7 @@
 // All text that comes from a run goes through textContent or fillText, never through HTML.
 
 const POLL_MS = 1000, IDLE_MS = 5000, RETRY_MS = 3000;
-const AXES = { epoch: "epoch", step: "step", time: "time" };
+const AXES = { along: "epoch", step: "step", time: "time" };
 const kept = new WeakMap();
 
 export default function ({ data, parentElement }) {
@@ -22,7 +22,7 @@ class Chart extends Drawing {
     super();
     this.host = parent.host ?? parent;
     this.root = parent.querySelector(".root");
-    this.axis = "epoch";
+    this.axis = "along";
     this.smooth = true;
     this.hidden = new Set();
   }
@@ -36,6 +36,7 @@ class Chart extends Drawing {
       this.view = null;
       this.hover = null;
       this.info = null;
+      this.epochSteps = 0;
       this.problem = "";
       this.build();
       clearTimeout(this.timer);
@@ -62,6 +63,7 @@ class Chart extends Drawing {
     this.canvas.setAttribute("aria-label", this.spark ? "Mean Dice so far" : "Dice per class and loss of this run");
     if (!this.spark) this.root.append(this.toolbar());
     this.empty = element("div", "empty");
+    this.root.classList.toggle("spark", this.spark);
     this.tip = element("div", "tip");
     this.tip.hidden = true;
     plot.append(this.canvas, this.empty, this.tip);
@@ -129,16 +131,27 @@ class Chart extends Drawing {
     for (const [number, epoch, step, time, value] of news.rows) {
       const name = news.names[number];
       let s = this.series.get(name);
-      if (!s) this.series.set(name, (s = { epoch: [], step: [], time: [], value: [] }));
+      if (!s) this.series.set(name, (s = { epoch: [], step: [], time: [], value: [], along: [] }));
       // A resumed run measures again what came after its checkpoint: the newer value replaces the older.
       while (s.step.length && s.step[s.step.length - 1] >= step) for (const list of Object.values(s)) list.pop();
-      s.epoch.push(epoch); s.step.push(step); s.time.push(time); s.value.push(value);
+      s.epoch.push(epoch); s.step.push(step); s.time.push(time); s.value.push(value); s.along.push(0);
+      this.epochSteps = Math.max(this.epochSteps, epoch ? step / epoch : 0);
     }
+    this.placeEpochs();
     let points = 0;
     for (const s of this.series.values()) points += s.value.length;
     this.root.dataset.points = String(points);
     this.root.dataset.state = news.state;
     if (!this.spark && news.rows.length) { this.fillLegend(); this.fillTable(); }
+  }
+
+  // Along the epoch axis a point lies where its step lies: one measured halfway through epoch 3 at 2.5. The steps of an
+  // epoch are seen once an epoch is over; until then the configuration says them.
+  placeEpochs() {
+    let over = 0;
+    for (const s of this.series.values()) over = Math.max(over, s.epoch[s.epoch.length - 1] - 1);
+    const steps = over > 0 ? this.epochSteps : Math.max(this.epochSteps, this.info.steps_per_epoch ?? 1);
+    for (const s of this.series.values()) s.along = s.step.map((step) => step / Math.max(steps, 1e-9));
   }
 
   // ---- interaction ----------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // How the chart looks: two panels on one canvas, the theme's colours, the box of values under the pointer.
 
-const PAD = { left: 44, right: 14, top: 10, gap: 26, bottom: 24 };
-const HEIGHT = 430, DICE_SHARE = 0.62;
+const PAD = { left: 44, right: 14, top: 20, gap: 30, bottom: 24 };
+const HEIGHT = 430, EMPTY_HEIGHT = 132, DICE_SHARE = 0.62, LEAST_DICE_SPAN = 0.1;  // a small step must not look like a large one
 
 class Drawing {
   lines() {
@@ -39,6 +39,11 @@ class Drawing {
 
   draw() {
     if (!this.url || !this.canvas) return;
+    const lines = this.lines(), seen = this.spark ? lines.filter((l) => l.panel === 0 && !l.whole) : lines;
+    this.empty.hidden = seen.some((l) => l.s.value.length);
+    this.empty.textContent = this.empty.hidden ? "" : this.problem || emptyText(this.info);
+    this.root.classList.toggle("waiting", !this.empty.hidden);
+    if (!this.spark) this.canvas.style.height = (this.empty.hidden || !this.info ? HEIGHT : EMPTY_HEIGHT) + "px";
     const width = this.canvas.clientWidth, height = this.canvas.clientHeight, ratio = window.devicePixelRatio || 1;
     if (!width || !height) return;
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
@@ -49,10 +54,6 @@ class Drawing {
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     g.clearRect(0, 0, width, height);
     g.font = this.font;
-    const lines = this.lines();
-    this.empty.hidden = lines.some((l) => l.s.value.length);
-    this.empty.textContent = this.empty.hidden ? "" : this.problem || emptyText(this.info);
-    this.root.classList.toggle("waiting", !this.empty.hidden);
     if (this.spark) return this.drawSpark(g, lines, width, height);
     this.note.textContent = this.empty.hidden ? this.problem : "";
     this.note.hidden = !this.note.textContent;
@@ -94,6 +95,7 @@ class Drawing {
       });
     }
     if (low > high) return [0, 1];
+    if (panel === 0) { const more = (LEAST_DICE_SPAN - (high - low)) / 2; if (more > 0) { low -= more; high += more; } }
     const margin = Math.max((high - low) * 0.08, 0.005);
     return panel === 0 ? [Math.max(0, low - margin), Math.min(1, high + margin)] : [low - margin, high + margin];
   }
@@ -118,11 +120,14 @@ class Drawing {
       if (index === 1) { g.globalAlpha = 0.75; g.textAlign = "center"; g.fillText(t.text, x, p.bottom + 6); }
     }
     g.globalAlpha = 0.75; g.fillStyle = this.ink; g.textAlign = "left"; g.textBaseline = "bottom";
-    if (index === 1) g.fillText(p.title, left, p.top - 3);
-    if (index === 0) { g.textBaseline = "top"; g.fillText(p.title, left + 4, p.top + 1); }
+    g.fillText(p.title, left, p.top - 4);
+    if (index === 0 && !this.lines().some((l) => l.panel === 0)) {
+      g.textAlign = "center"; g.textBaseline = "middle";
+      g.fillText(this.info?.active ? "Dice appears after the first validation" : "Dice was never measured", (left + right) / 2, (p.top + p.bottom) / 2);
+    }
     g.globalAlpha = 1;
     g.save();
-    g.beginPath(); g.rect(left, p.top - 2, right - left, p.bottom - p.top + 4); g.clip();
+    g.beginPath(); g.rect(left - 5, p.top - 5, right - left + 10, p.bottom - p.top + 10); g.clip();
     for (const l of lines) if (l.panel === index) this.drawLine(g, p, l);
     g.restore();
   }

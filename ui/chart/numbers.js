@@ -11,8 +11,8 @@ function emptyText(info) {
     starting: "starting",
     running: info.what || "the first epoch is not over",
     stopping: "stopping",
-  }[info.state] ?? "it ended before the first measurement";
-  return `no points yet: ${why}`;
+  }[info.state];
+  return why ? `no points yet: ${why}` : "no points: it ended before the first measurement";
 }
 
 function extent(lists) {

@@ -34,7 +34,8 @@ def runs_table(runs: Sequence[RunSummary], selected: str | None, key: str = "run
 def row(run: RunSummary) -> dict[str, Any]:
     """What the table shows of a run, as text."""
     state = run.state
-    progress = f"{state.epoch}/{state.epochs}" if state.epochs else ""
+    about = "~" if state.active and run.config.run.minutes else ""
+    progress = f"{state.epoch}/{about}{state.epochs}" if state.epochs else ""
     took = state.elapsed_s or None
     return {
         "id": run.id,

@@ -1,0 +1,367 @@
+"""The configuration: every field at its bounds and beyond them, text and JSON there and back, rules between fields."""
+
+from __future__ import annotations
+
+import json
+import math
+import typing
+from dataclasses import FrozenInstanceError, fields
+from typing import Any
+
+import pytest
+
+from core.config import (
+    FORMAT_VERSION,
+    DataConfig,
+    FieldSpec,
+    LossConfig,
+    ModelConfig,
+    OptimConfig,
+    RunConfig,
+    SamplingConfig,
+    SplitConfig,
+    TrainConfig,
+    changed_fields,
+    field_specs,
+    section_titles,
+)
+from core.errors import ConfigError
+
+SPECS = field_specs()
+BY_NAME = {spec.name: spec for spec in SPECS}
+# What a field needs of others in its section to have any value within its bounds.
+COMPANIONS: dict[str, dict[str, Any]] = {"fold": {"folds": 0}}
+HUGE = 10**400  # more than a float can hold
+
+
+def kind(spec: FieldSpec) -> Any:
+    return spec.item_type or spec.type
+
+
+def ids(specs: list[FieldSpec]) -> dict[str, Any]:
+    return dict(argvalues=specs, ids=[spec.name for spec in specs])
+
+
+NUMBERS = [s for s in SPECS if kind(s) in (int, float)]
+TUPLES = [s for s in SPECS if s.item_type]
+CHOICES = [s for s in SPECS if s.choices]
+FLAGS = [s for s in SPECS if s.type is bool]
+TEXTS = [s for s in SPECS if kind(s) is str]
+
+
+def given(spec: FieldSpec, value: Any) -> Any:
+    """The value that a configuration has after it was given one."""
+    config = TrainConfig().with_values({**COMPANIONS.get(spec.name, {}), spec.name: value})
+    return getattr(getattr(config, spec.section), spec.name)
+
+
+def wrapped(spec: FieldSpec, number: Any) -> Any:
+    """The number, or a tuple of an allowed length of it."""
+    return (number,) * (spec.length or 2) if spec.item_type else number
+
+
+def refused(spec: FieldSpec, value: Any, message: str = "expected") -> None:
+    with pytest.raises(ConfigError, match=f"^{spec.name}: {message}"):
+        given(spec, value)
+
+
+# --- the fields themselves --------------------------------------------------------------------------------------------
+
+
+def test_every_field_is_of_a_known_kind() -> None:
+    assert {s.name for s in [*NUMBERS, *CHOICES, *FLAGS, *TEXTS]} == BY_NAME.keys()
+
+
+def test_names_are_unique_and_sections_complete() -> None:
+    assert len(BY_NAME) == len(SPECS)
+    sections = [f.name for f in fields(TrainConfig) if f.name != "preset"]
+    assert list(dict.fromkeys(s.section for s in SPECS)) == sections == list(section_titles())
+    for section in sections:
+        part = getattr(TrainConfig(), section)
+        assert [f.name for f in fields(part)] == [s.name for s in SPECS if s.section == section]
+    assert not BY_NAME.keys() & {"preset", "version"}
+
+
+@pytest.mark.parametrize("spec", **ids(list(SPECS)))
+def test_every_field_has_help_and_a_default_of_its_type(spec: FieldSpec) -> None:
+    assert len(spec.help) > 10
+    assert spec.help == spec.help.strip()
+    assert spec.flag == "--" + spec.name.replace("_", "-")
+    assert given(spec, spec.default) == spec.default
+    expected = tuple if spec.item_type else str if spec.choices else spec.type
+    assert type(spec.default) is expected
+
+
+def test_every_section_has_a_title_and_a_sentence() -> None:
+    for title, sentence in section_titles().values():
+        assert title
+        assert len(title) < 30
+        assert sentence.endswith(".")
+        assert sentence[0].isupper()
+
+
+# --- values -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", **ids(NUMBERS))
+def test_numbers_at_their_bounds_and_beyond(spec: FieldSpec) -> None:
+    low, high = spec.minimum, spec.maximum
+    assert low is not None
+    assert high is not None
+    assert low < high
+    for bound in (low, high):
+        value = given(spec, wrapped(spec, bound))
+        assert value == wrapped(spec, bound)
+        assert all(type(v) is kind(spec) for v in (value if spec.item_type else [value]))
+    step = 1 if kind(spec) is int else 1e-9
+    span = f"expected a number from {low:g} to {high:g}"
+    for outside in (low - step * max(1, abs(low)), high + step * max(1, abs(high)), -HUGE, HUGE):
+        refused(spec, wrapped(spec, outside), span.replace("+", r"\+"))
+
+
+@pytest.mark.parametrize("spec", **ids(NUMBERS))
+@pytest.mark.parametrize(
+    "value", [True, False, math.nan, math.inf, -math.inf, "1", None, [], (1,), {}, 1j, b"1"], ids=repr
+)
+def test_what_is_no_number(spec: FieldSpec, value: Any) -> None:
+    refused(spec, wrapped(spec, value))
+
+
+@pytest.mark.parametrize("spec", **ids([s for s in NUMBERS if kind(s) is int]))
+def test_whole_numbers(spec: FieldSpec) -> None:
+    assert spec.minimum is not None
+    value = given(spec, wrapped(spec, float(spec.minimum + 2)))
+    assert value == wrapped(spec, int(spec.minimum) + 2)
+    assert all(type(v) is int for v in (value if spec.item_type else [value]))
+    refused(spec, wrapped(spec, spec.minimum + 0.5), "expected a whole number")
+
+
+@pytest.mark.parametrize("spec", **ids(CHOICES))
+def test_choices(spec: FieldSpec) -> None:
+    assert spec.default in spec.choices
+    assert [given(spec, choice) for choice in spec.choices] == list(spec.choices)
+    for value in ("", spec.choices[0].upper(), spec.choices[0] + " ", None, 0, True, [spec.choices[0]]):
+        refused(spec, value, f"expected one of {', '.join(spec.choices)}; got ")
+
+
+@pytest.mark.parametrize("spec", **ids(FLAGS))
+def test_flags(spec: FieldSpec) -> None:
+    assert given(spec, True) is True
+    assert given(spec, False) is False
+    wrong: list[Any] = [0, 1, "true", None, 1.0, []]
+    for value in wrong:
+        refused(spec, value, "expected true or false")
+
+
+@pytest.mark.parametrize("spec", **ids(TEXTS))
+def test_texts(spec: FieldSpec) -> None:
+    assert given(spec, wrapped(spec, "Größe 1")) == wrapped(spec, "Größe 1")
+    for value in (None, 1, True, b"x"):
+        refused(spec, wrapped(spec, value), "expected text")
+
+
+@pytest.mark.parametrize("spec", **ids(TUPLES))
+def test_tuples(spec: FieldSpec) -> None:
+    item = "x" if spec.item_type is str else spec.minimum
+    items = [item] * (spec.length or 2)
+    assert given(spec, items) == tuple(items)
+    assert given(spec, []) == ()
+    for value in ("abc", item, None, {item: 1}, {item}):
+        refused(spec, value, "expected a list")
+    if spec.length:
+        for count in (1, spec.length - 1, spec.length + 1):
+            refused(spec, [item] * count, f"expected {spec.length} values, got {count}")
+
+
+def test_sections_check_on_construction_and_are_frozen() -> None:
+    with pytest.raises(ConfigError, match=r"learning_rate: expected a number from 1e-12 to 100, got -1"):
+        OptimConfig(learning_rate=-1)
+    with pytest.raises(ConfigError, match=r"spacing_mm: expected a number from 0.01 to 100 \(mm\), got 0"):
+        DataConfig(spacing_mm=(1, 1, 0))
+    assert DataConfig(spacing_mm=[1, 1, 2]).spacing_mm == (1.0, 1.0, 2.0)  # type: ignore[arg-type]
+    assert type(LossConfig(dice_smooth=1).dice_smooth) is float
+    with pytest.raises(FrozenInstanceError):
+        RunConfig().epochs = 3  # type: ignore[misc]
+    assert hash(TrainConfig()) == hash(TrainConfig())
+
+
+# --- rules between fields ---------------------------------------------------------------------------------------------
+
+
+def test_folds_and_fold() -> None:
+    for folds, fold in ((0, 0), (0, 999), (2, 0), (2, 1), (1000, 999)):
+        assert SplitConfig(folds=folds, fold=fold).fold == fold
+    with pytest.raises(ConfigError, match=r"folds: expected 0 \(leave one out\) or at least 2, got 1"):
+        SplitConfig(folds=1)
+    for folds, fold in ((2, 2), (5, 5), (5, 999)):
+        with pytest.raises(ConfigError, match=f"fold: expected 0 to {folds - 1} with {folds} folds, got {fold}"):
+            SplitConfig(folds=folds, fold=fold)
+    with pytest.raises(ConfigError, match="fold: expected 0 to 4 with 5 folds, got 7"):
+        TrainConfig().with_values({"fold": 7})
+    assert TrainConfig().with_values({"fold": 7, "folds": 8}).split.fold == 7
+
+
+def test_a_subject_has_one_role() -> None:
+    assert SplitConfig(val_subjects=("a",), test_subjects=("b",)).test_subjects == ("b",)
+    with pytest.raises(ConfigError, match=r"test_subjects: \['b'\] are in val_subjects too"):
+        SplitConfig(val_subjects=("a", "b"), test_subjects=("b", "c"))
+
+
+@pytest.mark.parametrize("count", range(11))
+def test_number_of_resolutions(count: int) -> None:
+    channels = (4,) * count
+    if count == 0 or 2 <= count <= 8:
+        assert ModelConfig(channels=channels).channels == channels
+    else:
+        with pytest.raises(ConfigError, match=f"channels: expected 2 to 8 resolutions or none, got {count}"):
+            ModelConfig(channels=channels)
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("spec", **ids(list(SPECS)))
+def test_format_and_parse_are_inverse(spec: FieldSpec) -> None:
+    values = [spec.default, *spec.choices]
+    if spec.type is bool:
+        values += [True, False]
+    elif kind(spec) is str and not spec.choices:
+        values += [wrapped(spec, "Größe_1")] + ([("a",), ("a", "b c")] if spec.item_type else [])
+    elif kind(spec) in (int, float):
+        values += [wrapped(spec, kind(spec)(bound)) for bound in (spec.minimum, spec.maximum)]
+    for value in values:
+        parsed = spec.parse(spec.format(value))
+        assert parsed == value
+        assert type(parsed) is type(value)
+
+
+def test_parsing_by_hand() -> None:
+    cases: dict[str, dict[str, Any]] = {
+        "sub_volume": {"64x64x32": (64, 64, 32), "64,64,32": (64, 64, 32), " 64 , 64 , 32 ": (64, 64, 32), "": ()},
+        "spacing_mm": {"1,1,1.5": (1.0, 1.0, 1.5), "1e0,1,2": (1.0, 1.0, 2.0)},
+        "modalities": {"T1": ("T1",), "T1, T2": ("T1", "T2"), "T1x": ("T1x",), "": ()},
+        "draw_once": dict.fromkeys(("true", "Yes", "1", "on"), True)
+        | dict.fromkeys(("FALSE", "no", "0", "off"), False),
+        "learning_rate": {"1e-3": 1e-3, " .5 ": 0.5, "1": 1.0},
+        "epochs": {"7": 7, " 7 ": 7},
+        "norm": {"batch": "batch", " group ": "group"},
+    }
+    for name, texts in cases.items():
+        for text, value in texts.items():
+            assert BY_NAME[name].parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("epochs", "many", r"expected a whole number from 1 to 1e\+06 \(epochs\), got 'many'"),
+        ("epochs", "1.5", "expected a whole number"),
+        ("epochs", "", "expected a whole number"),
+        ("epochs", "0", r"expected a number from 1 to 1e\+06 \(epochs\), got 0"),
+        ("epochs", "9" * 400, "expected a number"),
+        ("epochs", "9" * 5000, "expected a whole number"),
+        ("learning_rate", "fast", "expected a number from 1e-12 to 100, got 'fast'"),
+        ("learning_rate", "nan", "expected a number"),
+        ("learning_rate", "1e999", "expected a number"),
+        ("sub_volume", "64x64", "expected 3 values, got 2"),
+        ("sub_volume", "64x64xa", "expected a whole number.*got 'a'"),
+        ("sub_volume", "4x64x64", r"expected a number from 8 to 1024 \(voxels\), got 4"),
+        ("draw_once", "maybe", "expected true or false, got 'maybe'"),
+        ("norm", "layer", "expected one of batch, instance, group; got 'layer'"),
+    ],
+)
+def test_text_that_does_not_fit(name: str, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{name}: {message}"):
+        BY_NAME[name].parse(text)
+
+
+# --- changes, and JSON ------------------------------------------------------------------------------------------------
+
+
+def test_with_values_changes_what_it_is_told_and_nothing_else() -> None:
+    base = TrainConfig()
+    changed = base.with_values({"learning_rate": 0.01, "fold": 2, "preset": "mine", "momentum": 0.9})
+    assert (changed.optim.learning_rate, changed.optim.momentum, changed.split.fold) == (0.01, 0.9, 2)
+    assert (changed.preset, base.preset) == ("mine", "custom")
+    assert base == TrainConfig()
+    assert changed_fields(changed, base) == {"fold": (0, 2), "learning_rate": (1e-3, 0.01), "momentum": (0.0, 0.9)}
+    assert base.with_values({}) == base
+    assert base.with_values(changed.values()).with_values({"preset": "mine"}) == changed
+    assert list(base.values()) == [spec.name for spec in SPECS]
+
+
+def test_with_values_names_what_it_does_not_know() -> None:
+    with pytest.raises(ConfigError, match=r"expected a configuration field, got 'lr'; known: path, .*_minutes"):
+        TrainConfig().with_values({"lr": 0.1})
+    with pytest.raises(ConfigError, match="got 'optim'"):
+        TrainConfig().with_values({"optim": OptimConfig()})
+
+
+def _changed(spec: FieldSpec) -> Any:
+    """A value other than the default."""
+    if spec.choices:
+        return spec.choices[-1] if spec.default != spec.choices[-1] else spec.choices[0]
+    if spec.type is bool:
+        return not spec.default
+    if kind(spec) is str:
+        return wrapped(spec, f"other {spec.name}")
+    assert spec.minimum is not None
+    assert spec.maximum is not None
+    number = spec.minimum if spec.default != spec.minimum else spec.maximum
+    return wrapped(spec, 1 if spec.name == "fold" else kind(spec)(number))
+
+
+def test_json_there_and_back() -> None:
+    everything = {spec.name: _changed(spec) for spec in SPECS}
+    config = TrainConfig().with_values({**everything, "preset": "mine"})
+    assert changed_fields(config, TrainConfig()).keys() == BY_NAME.keys()
+    for one in (config, TrainConfig()):
+        data = one.to_json()
+        assert data["version"] == FORMAT_VERSION
+        assert TrainConfig.from_json(json.loads(json.dumps(data, allow_nan=False))) == one
+        assert data == json.loads(json.dumps(data))  # lists, no tuples
+
+
+def test_missing_fields_take_their_defaults() -> None:
+    assert TrainConfig.from_json({"version": 1}) == TrainConfig()
+    some = TrainConfig.from_json({"version": 1, "optim": {"momentum": 0.9}, "loss": {}})
+    assert some == TrainConfig().with_values({"momentum": 0.9})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (None, "an object with a version"),
+        ([], "an object with a version"),
+        ({}, "an object with a version"),
+        ({"version": "1"}, "an object with a version"),
+        ({"version": None}, "an object with a version"),
+        (
+            {"version": FORMAT_VERSION + 1, "novelty": {}},
+            f"version {FORMAT_VERSION} or older, got {FORMAT_VERSION + 1}",
+        ),
+        ({"version": 1, "novelty": {}}, "expected the sections .*'optim'.* got 'novelty'"),
+        ({"version": 1, "optim": []}, "expected the sections .* got 'optim'"),
+        ({"version": 1, "optim": {"lr": 1}}, "expected fields of the section optim, got lr"),
+        ({"version": 1, "optim": {"epochs": 1}}, "expected fields of the section optim, got epochs"),
+        ({"version": 1, "optim": {"preset": "mine"}}, "expected fields of the section optim, got preset"),
+        ({"version": 1, "optim": {"momentum": 2}}, "momentum: expected a number from 0 to 0.9999, got 2"),
+        ({"version": 1, "optim": {"momentum": None}}, "momentum: expected a number"),
+        ({"version": 1, "optim": {"momentum": math.nan}}, "momentum: expected a number"),
+        ({"version": 1, "run": {"epochs": HUGE}}, "epochs: expected a number"),
+        ({"version": 1, "split": {"folds": 1}}, "folds: expected 0"),
+    ],
+)
+def test_json_that_is_none_of_ours(data: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        TrainConfig.from_json(data)
+
+
+def test_the_annotations_are_what_the_forms_understand() -> None:
+    for spec in TUPLES:
+        assert typing.get_args(spec.type)[1] is Ellipsis
+    assert BY_NAME["sub_volume"].item_type is int
+    assert BY_NAME["spacing_mm"].unit == "mm"
+    assert BY_NAME["sub_volume"].choices == ()
+    assert BY_NAME["norm"].item_type is None
+    assert SamplingConfig().sub_volume == ()

@@ -1,0 +1,74 @@
+"""The presets: valid, storable, and the article's recipe to the letter."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from core.config import TrainConfig, changed_fields, field_specs
+from core.errors import ConfigError
+from core.models import MODELS, build_model
+from core.models.cost import cost
+from core.presets import PRESET_HELP, PRESETS, preset
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_survives_text_and_json(name: str) -> None:
+    config = preset(name)
+    assert config.preset == name
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
+    for spec in field_specs():
+        value = getattr(getattr(config, spec.section), spec.name)
+        assert spec.parse(spec.format(value)) == value
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_says_only_what_it_means(name: str) -> None:
+    values = preset(name).values()
+    assert {key: values[key] for key in PRESETS[name]} == PRESETS[name]
+    assert set(changed_fields(preset(name), TrainConfig())) <= set(PRESETS[name])
+    assert not {"path", "device", "seed", "threads", "init_from"} & set(PRESETS[name]), "these are the person's own"
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_builds_its_network(name: str) -> None:
+    with torch.device("meta"):
+        network = build_model(preset(name).model, 2, 4)
+        assert network(torch.empty(1, 2, 32, 32, 32)).shape == (1, 4, 32, 32, 32)
+
+
+def test_every_preset_has_a_word_of_help() -> None:
+    assert PRESET_HELP.keys() == PRESETS.keys()
+    assert all(len(text) > 10 for text in PRESET_HELP.values())
+
+
+def test_a_preset_that_there_is_not() -> None:
+    with pytest.raises(ConfigError, match="preset: expected one of article, fast, quick; got 'slow'"):
+        preset("slow")
+
+
+def test_the_articles_recipe() -> None:
+    article = preset("article")
+    model, sampling, optim, split = article.model, article.sampling, article.optim, article.split
+    channels = model.channels or MODELS[model.model].channels
+    assert (model.model, channels, model.norm, model.activation) == ("unet3d", (64, 128, 256, 512), "batch", "relu")
+    assert (model.downsampling, model.widening) == ("pool", "before")
+    with torch.device("meta"):
+        network = build_model(model, in_channels=2, classes=4)
+    assert sum(p.numel() for p in network.parameters()) == 19_074_724
+    assert cost(model, 2, 4, (128, 128, 64)).parameters == 19_074_724
+    assert (article.loss.loss, article.loss.include_background, article.loss.batch_dice) == ("dice", True, False)
+    assert (sampling.sub_volume, sampling.batch_size) == ((128, 128, 64), 1)
+    assert (sampling.samples_train, sampling.samples_val, sampling.draw_once) == (500, 10, True)
+    assert (sampling.threshold, sampling.foreground) == (0, 0)
+    assert (optim.optimizer, optim.learning_rate, optim.momentum, optim.weight_decay) == ("sgd", 1e-3, 0, 1e-8)
+    assert (optim.lr_schedule, optim.warmup, optim.clip_norm, optim.ema) == ("constant", 0, 0, 0)
+    # One fold per subject, in order of name, the first held out.
+    assert (split.folds, split.fold, split.shuffle_subjects) == (0, 0, False)
+    assert (split.val_subjects, split.test_subjects) == ((), ())
+    augment = article.augment
+    assert (augment.flip, augment.affine, augment.elastic, augment.intensity, augment.noise) == (0, 0, 0, 0, 0)
+    assert (article.data.modalities, article.data.classes, article.data.resample) == ((), (), "none")
+    assert (article.validation.inference_mode, article.run.precision, article.run.minutes) == ("tiles", "fp32", 0)
