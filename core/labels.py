@@ -121,7 +121,7 @@ class LabelSpace:
             found = ", ".join(f"{v:g}" for v in np.unique(raw[~known])[:5])
             raise DatasetError(
                 f"expected only the label values {sorted(self.raw_values)}, found also {found} "
-                f"in {int((~known).sum())} voxels"
+                f"in {(count := int((~known).sum()))} voxel{'s' * (count > 1)}"
             )
         return index
 

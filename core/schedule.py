@@ -45,6 +45,10 @@ class Schedule:
         """Whether a validation of that length may stand at the end of the run."""
         return not self.total_s or validation_s <= RESERVE_SHARE * self.total_s
 
+    def keep(self, validation_s: float) -> None:
+        """Keep that much of a time budget for the last validation, half of it at most."""
+        self.reserve_s = min(validation_s, RESERVE_SHARE * self.total_s)
+
     def progress(self, step: int) -> float:
         """0 at the start, 1 where training steps end; above it where time ran out within a step."""
         if self.total_s:

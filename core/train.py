@@ -35,7 +35,7 @@ from core.optim import (
     optimizer_tensors,
 )
 from core.patches import DeviceSubjects, Place, PlaceSampler
-from core.schedule import RESERVE_SHARE, Schedule
+from core.schedule import Schedule
 from core.types import TrainingSubject
 from core.validation import WholeVolumeScore, score_sub_volumes, score_whole_volumes
 
@@ -140,6 +140,7 @@ class _Trainer:
         self.epoch = self.step = 0
         self.best: dict[str, Any] | None = None
         self.whole_modes = self._wanted_modes()
+        self.validation_s: dict[str, float] = {}
         self.inference: dict[str, Any] = {"mode": (self.whole_modes or ["tiles"])[0], "tile": list(self.size)}
         self.stopped = False
         self.saved_at = time.monotonic()
@@ -257,15 +258,25 @@ class _Trainer:
             overlap = self.config.validation.overlap
             tiles += math.prod(len(tile_starts(n, t, overlap)) for n, t in zip(head, self.size, strict=True))
             voxels += math.prod(head)
-        cost_s = {"tiles": tiles * tile_s, "whole": WHOLE_FACTOR * voxels / tile_voxels * tile_s}
-        sub_volumes_s = len(self.validation_places) * tile_s
-
-        def needed_s() -> float:
-            return SAFETY * (sub_volumes_s + sum(cost_s[mode] for mode in self.whole_modes)) + 1.0
-
-        while self.whole_modes and not self.schedule.affords(needed_s()):
+        self.validation_s = {
+            "sub-volumes": len(self.validation_places) * tile_s,
+            "tiles": tiles * tile_s,
+            "whole": WHOLE_FACTOR * voxels / tile_voxels * tile_s,
+        }
+        while self.whole_modes and not self.schedule.affords(self._last_validation_s()):
             self.whole_modes.pop()
-        self.schedule.reserve_s = min(needed_s(), RESERVE_SHARE * self.schedule.total_s)
+        self.schedule.keep(self._last_validation_s())
+
+    def _last_validation_s(self) -> float:
+        """How long the validation at the end of a time budget will take, with something to spare."""
+        kinds = ("sub-volumes", *self.whole_modes)
+        return SAFETY * sum(self.validation_s.get(kind, 0.0) for kind in kinds) + 1.0
+
+    def _took(self, kind: str, seconds: float) -> None:
+        """A validation was timed: keep that long for the last one, if it is more than was thought."""
+        if self.config.run.minutes:
+            self.validation_s[kind] = max(seconds, self.validation_s.get(kind, 0.0))
+            self.schedule.keep(self._last_validation_s())
 
     @torch.no_grad()
     def _time_of_a_tile(self) -> float:
@@ -292,14 +303,17 @@ class _Trainer:
             every = self.config.validation.whole_every
             if self.whole_modes and self.epoch % every == 0 and not self.over():
                 score = self._score_whole(self.whole_modes[0])
+                self._took(score.mode, score.seconds)
                 self._tell_whole(score)
 
     def _validate_sub_volumes(self) -> None:
         self._show("validating", self.steps_per_epoch, None, 0.0)
+        began = time.monotonic()
         score = score_sub_volumes(
             self.model, self.held_out, self.validation_places, self.size, loss=self.loss, classes=self.classes,
             colours=self.task.colours, batch_size=self.config.sampling.batch_size, precision=self.config.run.precision,
         )  # fmt: skip
+        self._took("sub-volumes", time.monotonic() - began)
         values = score.values(self.task.classes)
         self.listen(Metrics(self.epoch, self.step, self.elapsed_s, values))
         if score.picture is not None:

@@ -69,10 +69,10 @@ def test_values_that_no_class_has() -> None:
     cases: dict[str, np.ndarray] = {
         "found also 5 in 2 voxels": np.array([0, 10, 5, 5]),
         "found also 0.5, nan in 2 voxels": np.array([0, 0.5, np.nan]),
-        "found also -1 in 1 voxels": np.array([-1, 10], np.int8),
-        "found also inf in 1 voxels": np.array([np.inf, 10.0]),
+        "found also -1 in 1 voxel": np.array([-1, 10], np.int8),
+        "found also inf in 1 voxel": np.array([np.inf, 10.0]),
         "found also 1, 2, 3, 4, 5 in 8 voxels": np.arange(9),
-        r"found also 1e\+30 in 1 voxels": np.array([1e30, 0]),
+        r"found also 1e\+30 in 1 voxel": np.array([1e30, 0]),
     }
     for message, raw in cases.items():
         with pytest.raises(DatasetError, match=rf"only the label values \[0, 10, 150, 250\], {message}"):
