@@ -33,6 +33,11 @@ PALETTE = (
 )
 
 TISSUE_COLOURS = {"CSF": PALETTE[0], "GM": PALETTE[1], "WM": PALETTE[2]}
+TISSUE_NAMES = {
+    "CSF": ("csf", "cerebrospinal fluid", "extra-axial csf"),
+    "GM": ("gm", "grey matter", "gray matter", "cortical grey matter", "cortical gray matter"),
+    "WM": ("wm", "white matter"),
+}
 
 
 @dataclass(frozen=True)
@@ -73,17 +78,21 @@ class LabelSpace:
     def from_raw(cls, names: Mapping[int, str] | Sequence[tuple[int, str]]) -> LabelSpace:
         """Build a label space from ``{raw value: name}``; colours come from the palette, in order.
 
-        CSF, GM and WM have their own colours, which the other classes then leave to them.
+        CSF, GM and WM, also by their full names, have their own colours, which the other classes then leave to them.
         """
         items = list(names.items()) if isinstance(names, Mapping) else list(names)
-        taken = {TISSUE_COLOURS.get(name) for _, name in items[1:]}
-        free = itertools.cycle(colour for colour in PALETTE if colour not in taken)
+        own: dict[str, str] = {}  # colour of a tissue by class name; where two classes are one tissue, the first has it
+        for _, name in items[1:]:
+            colour = _tissue_colour(str(name))
+            if colour and colour not in own.values():
+                own[str(name)] = colour
+        free = itertools.cycle(colour for colour in PALETTE if colour not in own.values())
         classes = []
         for index, (raw, name) in enumerate(items):
             if index == 0:
                 colour = BACKGROUND_COLOUR
             else:
-                colour = TISSUE_COLOURS.get(name) or next(free)
+                colour = own.get(str(name)) or next(free)
             classes.append(LabelClass(str(name), colour, int(raw)))
         return cls(tuple(classes))
 
@@ -154,3 +163,8 @@ class LabelSpace:
             return cls(tuple(LabelClass(str(c["name"]), str(c["colour"]), int(c["raw"])) for c in data))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise DatasetError(f"expected a list of {{name, colour, raw}}, got {data!r}") from error
+
+
+def _tissue_colour(name: str) -> str | None:
+    """The colour of the tissue that a class's name means, or ``None`` where it means none."""
+    return next((TISSUE_COLOURS[t] for t, names in TISSUE_NAMES.items() if name.strip().lower() in names), None)

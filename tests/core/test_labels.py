@@ -173,3 +173,13 @@ def test_a_colour_is_rrggbb(colour: str) -> None:
 def test_a_raw_value_fits_into_a_file(raw: int) -> None:
     with pytest.raises(DatasetError, match=f"must fit into 32 bits; got {raw} for class 1"):
         space(0, raw)
+
+
+def test_a_tissue_has_its_colour_by_its_full_name_too() -> None:
+    labels = LabelSpace.from_raw(
+        list(enumerate(("background", "white matter", "ventricles", "Grey Matter", "CSF", "wm")))
+    )
+    colours = {c.name: c.colour for c in labels.foreground}
+    assert colours["white matter"] == TISSUE_COLOURS["WM"] and colours["Grey Matter"] == TISSUE_COLOURS["GM"]
+    assert colours["CSF"] == TISSUE_COLOURS["CSF"]
+    assert len(set(colours.values())) == 5, "a second class of the same tissue has another colour"
