@@ -2,10 +2,8 @@
 
 Tensors are named ``model/<name>``, ``average/<name>`` (running average of the weights) and
 ``optimizer/<parameter>/<state>``. Random numbers need no state: every draw is a function of the seed and the step, and
-the step is in the description. The description (:class:`Description`) says what the network is, what it was trained on,
-and how an image must be prepared for it, so a checkpoint can be used on its own. Writing is atomic and durable:
-temporary file in the same folder, fsync, rename, fsync of the folder; ``kill -9`` at any instant leaves the old file
-or the new one.
+the step is in the description (:mod:`core.description`). Writing is atomic and durable: temporary file in the same
+folder, fsync, rename, fsync of the folder; ``kill -9`` at any instant leaves the old file or the new one.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import math
 import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -23,56 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.config import TrainConfig
+from core.description import FORMAT_VERSION, KEY, Description, describe, open_tensors, read_description
 from core.errors import CheckpointError, UserError
-from core.labels import LabelSpace
 from core.models import build_model
 from core.strict_json import plain
 
-FORMAT_VERSION = 1
-KEY = "segmentarium"
+__all__ = [
+    "FORMAT_VERSION", "KEY", "Checkpoint", "Description", "build", "for_sharing", "load", "read_description", "save",
+    "sweep", "transfer", "write_atomically",
+]  # fmt: skip
+
 GROUPS = ("model", "average", "optimizer")
 TYPES = {torch.float32: "F32", torch.int64: "I64"}  # as safetensors calls them
-JSON_KINDS = dict(config=dict, labels=list, modalities=list, progress=dict, inference=dict, dataset=dict, split=dict)
-
-
-@dataclass(frozen=True)
-class Description:
-    """What is in a checkpoint and what it needs.
-
-    Attributes
-    ----------
-    config : the run's configuration as JSON, with everything that was decided from the data filled in.
-    labels : the label space as JSON; its order is the network's output order.
-    modalities : names of the input channels, in order.
-    spacing_mm : voxel size that images are brought to, or ``None`` for their own.
-    progress : epoch, step, elapsed_s, best, and the like; plain JSON.
-    inference : chosen mode and tile size.
-    dataset : name, whether it is synthetic, its licence.
-    split : ids of the subjects for train, val and test.
-    """
-
-    config: dict[str, Any]
-    labels: list[dict[str, Any]]
-    modalities: tuple[str, ...]
-    spacing_mm: tuple[float, float, float] | None
-    progress: dict[str, Any] = field(default_factory=dict)
-    inference: dict[str, Any] = field(default_factory=dict)
-    dataset: dict[str, Any] = field(default_factory=dict)
-    split: dict[str, list[str]] = field(default_factory=dict)
-    version: int = FORMAT_VERSION
-
-    @property
-    def train_config(self) -> TrainConfig:
-        return TrainConfig.from_json(self.config)
-
-    @property
-    def label_space(self) -> LabelSpace:
-        return LabelSpace.from_json(self.labels)
-
-    def build(self) -> nn.Module:
-        """An untrained network of the described kind."""
-        return build_model(self.train_config.model, len(self.modalities), len(self.labels))
 
 
 @dataclass
@@ -88,6 +47,11 @@ class Checkpoint:
     def weights(self) -> dict[str, Tensor]:
         """The weights to predict with: the running average where there is one."""
         return self.average or self.model
+
+
+def build(description: Description) -> nn.Module:
+    """An untrained network of the described kind."""
+    return build_model(description.train_config.model, len(description.modalities), len(description.labels))
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
@@ -107,6 +71,18 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     ready = {k: v.detach().to("cpu").contiguous().clone() for k, v in tensors.items()}
     text = json.dumps(plain(checkpoint.description))
     write_atomically(path, to_bytes(ready, metadata={KEY: text}))
+
+
+def for_sharing(checkpoint: Checkpoint) -> Checkpoint:
+    """What others need to predict with, and no more: the weights to predict with alone, and the description without
+    folders of this machine."""
+    about = checkpoint.description
+    config = {name: dict(section) if isinstance(section, dict) else section for name, section in about.config.items()}
+    for section, name in (("data", "path"), ("run", "init_from")):
+        if section in config and config[section].get(name):
+            config[section][name] = Path(str(config[section][name])).name
+    dataset = {name: value for name, value in about.dataset.items() if name != "path"}
+    return Checkpoint(replace(about, config=config, dataset=dataset), checkpoint.weights)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -142,18 +118,6 @@ def sweep(folder: Path) -> None:
         stale.unlink(missing_ok=True)
 
 
-def read_description(path: Path) -> Description:
-    """Read only the description (a few kilobytes).
-
-    Raises
-    ------
-    CheckpointError
-        If the file is missing, damaged, or no checkpoint of ours.
-    """
-    with _open(path) as file:
-        return _description(path, file.metadata())
-
-
 def load(path: Path, *, training_state: bool = False) -> Checkpoint:
     """Read a checkpoint onto the CPU, after comparing names, shapes and types with what its configuration implies.
 
@@ -167,11 +131,11 @@ def load(path: Path, *, training_state: bool = False) -> Checkpoint:
     CheckpointError
         If the file is missing, damaged, from a newer version, or its tensors are not those of the network it describes.
     """
-    with _open(path) as file:
-        description = _description(path, file.metadata())
+    with open_tensors(path, "pt") as file:
+        description = describe(path, file.metadata())
         try:
             with torch.device("meta"):
-                network = description.build()
+                network = build(description)
         except UserError as error:
             raise CheckpointError(f"{path}: {error}") from error
         names: dict[str, list[str]] = {group: [] for group in GROUPS}
@@ -222,19 +186,6 @@ def transfer(weights: Mapping[str, Tensor], model: nn.Module) -> tuple[int, int]
     return len(fitting), len(own)
 
 
-def _open(path: Path) -> Any:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
-        raise CheckpointError(f"expected a checkpoint, found no file {path}")
-    try:
-        return safe_open(str(path), framework="pt", device="cpu")
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint (expected safetensors), or it is damaged: {error}"
-        ) from error
-
-
 def _tensor(path: Path, file: Any, name: str, shapes: Collection[tuple[int, ...]], dtype: torch.dtype) -> Tensor:
     """Read a tensor after comparing its shape and type with what is allowed."""
     stored = file.get_slice(name)
@@ -243,36 +194,6 @@ def _tensor(path: Path, file: Any, name: str, shapes: Collection[tuple[int, ...]
         allowed = " or ".join(str(s) for s in sorted(shapes))
         raise CheckpointError(f"{path}: expected {name} of shape {allowed}, {TYPES[dtype]}; found {shape}, {kind}")
     return file.get_tensor(name)
-
-
-def _description(path: Path, metadata: Mapping[str, str] | None) -> Description:
-    text = (metadata or {}).get(KEY)
-    if text is None:
-        raise CheckpointError(f"{path} is a safetensors file, but not one of Segmentarium's: it has no description")
-    try:
-        data = json.loads(text)
-        version = int(data["version"])
-        if version > FORMAT_VERSION:
-            raise CheckpointError(f"it has format {version}, this program reads up to {FORMAT_VERSION}: update it")
-        description = Description(**data)
-        for name, kind in JSON_KINDS.items():
-            if not isinstance(getattr(description, name), kind):
-                raise TypeError(f"{name} is no {kind.__name__}")
-        modalities, spacing = tuple(str(m) for m in data["modalities"]), data["spacing_mm"]
-        if not modalities:
-            raise ValueError("no modalities")
-        if spacing is not None:
-            i, j, k = (float(v) for v in spacing)
-            spacing = (i, j, k)
-            if not all(math.isfinite(v) and v > 0 for v in spacing):
-                raise ValueError(f"spacing_mm is {spacing}")
-        description = replace(description, modalities=modalities, spacing_mm=spacing)
-        description.train_config, description.label_space  # noqa: B018 - both validate
-    except UserError as error:
-        raise CheckpointError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its description is damaged ({error})") from error
-    return description
 
 
 def _sync_folder(folder: Path) -> None:

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 DEMO = "demo"  # names the demo data set wherever a data set's folder is asked for
+READY_MADE = "demo-model"  # names the ready-made model wherever a run or a checkpoint is asked for
 
 
 def project_root() -> Path:
@@ -26,6 +27,11 @@ def data_root(chosen: str | None = None) -> Path:
 def demo_folder() -> Path:
     """Where the demo data set is made."""
     return data_root() / DEMO
+
+
+def ready_made() -> Path:
+    """The checkpoint of the ready-made model, which comes with the program, whatever the root of runs is."""
+    return project_root() / "checkpoints" / READY_MADE / "model.safetensors"
 
 
 def dataset_folder(data: str) -> Path:

@@ -1,6 +1,6 @@
-"""How good a segmentation is: Dice and surface distances of whole volumes, and Dice of sub-volumes on the device.
+"""How good the segmentation of a whole volume is: Dice and surface distances (sub-volumes: :mod:`core.counts`).
 
-Whole volumes (numpy), per class and never for the background:
+Per class and never for the background:
 
 Dice      2 |T and P| / (|T| + |P|) of the truth's and the prediction's voxels.
 HD95      the larger of the two directed 95th percentiles of surface distances, in mm (numpy's linear interpolation).
@@ -13,7 +13,7 @@ its centre to the nearest centre of the other surface's voxels, with the voxel s
 A class that neither truth nor prediction has is not scored (NaN). Where one of the two lacks it, Dice is 0, there are
 no distances (NaN), and the class is in ``missed``. Means leave NaN out and carry how many they are over.
 
-Importing this needs numpy alone; scipy and torch are imported by the functions that use them.
+Importing this needs numpy alone; scipy is imported by the functions that use it.
 """
 
 from __future__ import annotations
@@ -21,12 +21,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 PERCENTILE = 95.0
 
@@ -93,14 +90,6 @@ class MeanScore:
     def to_json(self) -> dict[str, Any]:
         """A dictionary of plain values (NaN still in it)."""
         return dict(dice=self.dice, hd95_mm=self.hd95_mm, asd_mm=self.asd_mm, n=self.n, missed=self.missed)
-
-
-class ClassCounts(NamedTuple):
-    """True positive, false positive and false negative voxels per class: int64 tensors of shape (classes,)."""
-
-    tp: Tensor
-    fp: Tensor
-    fn: Tensor
 
 
 def dice_per_class(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -200,39 +189,6 @@ def summarise(scores: Sequence[SubjectScore]) -> MeanScore:
         n={name: sum(not math.isnan(s.dice.get(name, math.nan)) for s in scores) for name in names},
         missed={name: sum(name in s.missed for s in scores) for name in names},
     )
-
-
-def class_counts(prediction: Tensor, target: Tensor, classes: int) -> ClassCounts:
-    """Count voxels per class on the tensors' device, without waiting for it; counts of sub-volumes may be added up.
-
-    Parameters
-    ----------
-    prediction : logits or probabilities (batch, classes, i, j, k), or class indices of the target's shape.
-    target : class indices (batch, i, j, k), integer.
-    classes : number of classes, the background included.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit.
-    """
-    import torch
-
-    if prediction.ndim == target.ndim + 1 and prediction.shape[1] == classes:
-        prediction = prediction.argmax(1)
-    if prediction.shape != target.shape:
-        raise ValueError(
-            f"expected a prediction of shape {tuple(target.shape)}, or with {classes} classes as second axis, "
-            f"got {tuple(prediction.shape)}"
-        )
-    found, there, both = [], [], []
-    for index in range(classes):  # bincount would wait for the device to learn the largest value
-        p, t = prediction == index, target == index
-        found.append(p.sum())
-        there.append(t.sum())
-        both.append((p & t).sum())
-    tp = torch.stack(both)
-    return ClassCounts(tp, torch.stack(found) - tp, torch.stack(there) - tp)
 
 
 def nan_mean(values: Iterable[float]) -> float:

@@ -1,9 +1,8 @@
-"""A trained network applied to images: a checkpoint, and files or arrays, to a label map on the image's own grid."""
+"""A trained network applied to an image: a checkpoint and an array to a label map on the image's own grid."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.checkpoint import Description, load
-from core.datasets import Dataset, ImageRef, LoadedSubject, Subject, load_subject
+from core.checkpoint import build, load
+from core.description import Description
 from core.device import explain_memory, resolve_device
-from core.errors import CheckpointError, VolumeError
-from core.headers import SUFFIXES, inspect
+from core.errors import CheckpointError
 from core.inference import predict_logits, resolve_precision
 from core.labels import LabelSpace
 from core.prepare import Spacing, prepare_image
@@ -68,7 +66,7 @@ class Segmenter:
         checkpoint = load(path)
         self.description: Description = checkpoint.description
         config = self.description.train_config
-        self.model = self.description.build()
+        self.model = build(self.description)
         self.model.load_state_dict(checkpoint.weights)
         self.model.to(self.device).eval()
         self.mode = _stored_mode(self.description) if choices.mode == "auto" else choices.mode
@@ -127,52 +125,6 @@ class Segmenter:
         """How volumes are segmented, as plain JSON values."""
         tile = {"tile": list(self.tile), "overlap": self.overlap} if self.mode == "tiles" else {}
         return {"mode": self.mode, **tile, "device": self.device.type, "precision": self.precision}
-
-
-def read_images(paths: Sequence[Path], modalities: Sequence[str]) -> LoadedSubject:
-    """Read the images of one subject for a network: one file per modality in order, or one file with all channels.
-
-    Raises
-    ------
-    VolumeError
-        If a file cannot be read, their number is not the network's, or a name says that the order is another one.
-    DatasetError
-        If the images do not lie in the same place.
-    """
-    channels = [inspect(path).channels for path in paths]
-    if len(paths) == 1:
-        refs = [ImageRef(paths[0], channel) for channel in range(channels[0])]
-    else:
-        for path, count in zip(paths, channels, strict=True):
-            if count != 1:
-                raise VolumeError(f"{path}: expected one image per file where there are several, got {count} channels")
-        refs = [ImageRef(path) for path in paths]
-    wanted = ", ".join(modalities)
-    if len(refs) != len(modalities):
-        held = "image" if len(paths) > 1 or len(refs) == 1 else "channel"
-        raise VolumeError(
-            f"{paths[0]}: expected {len(modalities)} image{'s' * (len(modalities) > 1)} in the order {wanted}, as the "
-            f"network was trained; got {len(refs)} {held}{'s' * (len(refs) > 1)}"
-        )
-    for ref, modality in zip(refs, modalities, strict=True):
-        said = _named(ref.path, modalities) if len(paths) > 1 else ()
-        if said and modality not in said:
-            raise VolumeError(
-                f"{ref.path}: expected images in the order {wanted}; this one stands in the place of {modality}, but "
-                f"its name says {' '.join(said)}; swap them (or rename it)"
-            )
-    subject = Subject("the image", dict(zip(modalities, refs, strict=True)), None)
-    placeholder = LabelSpace.from_raw({0: "background", 1: "foreground"})
-    given = Dataset(paths[0].parent, "", "the network", tuple(modalities), placeholder, (subject,))
-    return load_subject(given, subject.id)
-
-
-def _named(path: Path, modalities: Sequence[str]) -> tuple[str, ...]:
-    """The modalities that a file's name names as a word of its own."""
-    name = path.name.lower()
-    stem = name.removesuffix(next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), ""))
-    words = re.split(r"[^a-z0-9]+", stem)
-    return tuple(m for m in modalities if m.lower() in words)
 
 
 def _stored_mode(description: Description) -> str:

@@ -20,10 +20,11 @@ from torch import nn
 
 from core.augment import Augmenter
 from core.checkpoint import Checkpoint, Description, save, sweep
+from core.closing import ClosingPlan, time_of_a_tile
 from core.config import TrainConfig
 from core.errors import UserError
 from core.events import Ended, Listener, Metrics, Picture, Progress, Ready, Saved
-from core.inference import autocast, head_box, tile_starts
+from core.inference import autocast, head_box
 from core.losses import build_loss
 from core.optim import (
     WeightAverage,
@@ -42,8 +43,6 @@ from core.validation import WholeVolumeScore, score_sub_volumes, score_whole_vol
 REPORT_S = 1.0  # between progress reports, each of which waits for the device once
 SAVE_S = 15.0  # least time between checkpoints at the ends of epochs
 WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against joined tiles and still be chosen
-SAFETY = 1.25  # on the time that is kept for the last validation of a time budget
-WHOLE_FACTOR = 1.5  # one pass over a volume beside sub-volumes of as many voxels, in time: it leaves the caches
 PLACES, AUGMENTATION, VALIDATION = range(3)  # streams of random numbers
 
 
@@ -139,9 +138,8 @@ class _Trainer:
         )
         self.epoch = self.step = 0
         self.best: dict[str, Any] | None = None
-        self.whole_modes = self._wanted_modes()
-        self.validation_s: dict[str, float] = {}
-        self.inference: dict[str, Any] = {"mode": (self.whole_modes or ["tiles"])[0], "tile": list(self.size)}
+        self.closing = ClosingPlan(self.schedule, self._wanted_modes(), config.validation.overlap)
+        self.inference: dict[str, Any] = {"mode": (self.closing.modes or ["tiles"])[0], "tile": list(self.size)}
         self.stopped = False
         self.saved_at = time.monotonic()
         self._reset_window()
@@ -246,52 +244,12 @@ class _Trainer:
     # --- validation -------------------------------------------------------------------------------------------------
 
     def plan_validation(self) -> None:
-        """Under a time budget: keep the time that the last validation will take, and leave out of it what would take
-        too much: one pass beside joined tiles first, then whole volumes altogether."""
-        if not self.config.run.minutes or not self.task.held_out:
-            return
-        tile_s = self._time_of_a_tile()
-        tile_voxels = math.prod(self.size)
-        tiles, voxels = 0, 0
-        for image in self.held_out.images:
-            head = [side.stop - side.start for side in head_box(image)]
-            overlap = self.config.validation.overlap
-            tiles += math.prod(len(tile_starts(n, t, overlap)) for n, t in zip(head, self.size, strict=True))
-            voxels += math.prod(head)
-        self.validation_s = {
-            "sub-volumes": len(self.validation_places) * tile_s,
-            "tiles": tiles * tile_s,
-            "whole": WHOLE_FACTOR * voxels / tile_voxels * tile_s,
-        }
-        while self.whole_modes and not self.schedule.affords(self._last_validation_s()):
-            self.whole_modes.pop()
-        self.schedule.keep(self._last_validation_s())
-
-    def _last_validation_s(self) -> float:
-        """How long the validation at the end of a time budget will take, with something to spare."""
-        kinds = ("sub-volumes", *self.whole_modes)
-        return SAFETY * sum(self.validation_s.get(kind, 0.0) for kind in kinds) + 1.0
-
-    def _took(self, kind: str, seconds: float) -> None:
-        """A validation was timed: keep that long for the last one, if it is more than was thought."""
-        if self.config.run.minutes:
-            self.validation_s[kind] = max(seconds, self.validation_s.get(kind, 0.0))
-            self.schedule.keep(self._last_validation_s())
-
-    @torch.no_grad()
-    def _time_of_a_tile(self) -> float:
-        """Seconds that one sub-volume takes through the network, the first time left out."""
-        channels = self.held_out.images[0].shape[0]
-        tile = torch.zeros((1, channels, *self.size), device=self.device)
-        self.model.eval()
-        seconds = 0.0
-        for _ in range(2):
-            began = time.monotonic()
-            with autocast(self.device, self.config.run.precision):
-                self.model(tile).argmax(dim=1).sum().item()  # waits for the device: this is what is timed
-            seconds = time.monotonic() - began
-        self.model.train()
-        return seconds
+        """Under a time budget: keep the time that the last validation will take."""
+        if self.config.run.minutes and self.task.held_out:
+            channels = self.held_out.images[0].shape[0]
+            tile_s = time_of_a_tile(self.model, channels, self.size, self.config.run.precision)
+            heads = [head_box(image) for image in self.held_out.images]
+            self.closing.estimate(tile_s, self.size, len(self.validation_places), heads)
 
     def validate(self) -> None:
         """Held-out sub-volumes after every epoch, whole volumes after the chosen ones."""
@@ -301,9 +259,9 @@ class _Trainer:
             if self.validation_places:
                 self._validate_sub_volumes()
             every = self.config.validation.whole_every
-            if self.whole_modes and self.epoch % every == 0 and not self.over():
-                score = self._score_whole(self.whole_modes[0])
-                self._took(score.mode, score.seconds)
+            if self.closing.modes and self.epoch % every == 0 and not self.over():
+                score = self._score_whole(self.closing.modes[0])
+                self.closing.took(score.mode, score.seconds)
                 self._tell_whole(score)
 
     def _validate_sub_volumes(self) -> None:
@@ -313,12 +271,12 @@ class _Trainer:
             self.model, self.held_out, self.validation_places, self.size, loss=self.loss, classes=self.classes,
             colours=self.task.colours, batch_size=self.config.sampling.batch_size, precision=self.config.run.precision,
         )  # fmt: skip
-        self._took("sub-volumes", time.monotonic() - began)
+        self.closing.took("sub-volumes", time.monotonic() - began)
         values = score.values(self.task.classes)
         self.listen(Metrics(self.epoch, self.step, self.elapsed_s, values))
         if score.picture is not None:
             self.listen(Picture(self.epoch, self.step, "val/slice", score.picture))
-        if not self.whole_modes:
+        if not self.closing.modes:
             self._keep_if_best(values["val/dice_mean"], "held-out sub-volumes")
 
     def _score_whole(self, mode: str) -> WholeVolumeScore:
@@ -356,16 +314,16 @@ class _Trainer:
             **self.task.facts,
             "data": f"{(self.subjects.nbytes + self.held_out.nbytes) / 1e6:.0f} MB on the {self.device.type}",
         }
-        if self._wanted_modes() and not self.whole_modes:
+        if self._wanted_modes() and not self.closing.modes:
             facts["whole volumes"] = "not measured: they would take more than half of the time budget"
         self.listen(Ready(facts, self.task.classes, self.epoch, self.step))
 
     def finish(self) -> None:
         """The last validation in whole volumes; decides how volumes are to be segmented from now on."""
-        if not self.whole_modes or not self.step:
+        if not self.closing.modes or not self.step:
             return
         with averaged_weights(self.model, self.average):
-            score, *others = [self._score_whole(mode) for mode in self.whole_modes]
+            score, *others = [self._score_whole(mode) for mode in self.closing.modes]
             self.inference["dice"] = {s.mode: round(s.mean_dice, 5) for s in (score, *others)}
             score = next((s for s in others if s.mean_dice >= score.mean_dice - WHOLE_TOLERANCE), score)
             self.inference["mode"] = score.mode

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from core.counts import class_counts
 from core.inference import autocast, predict_logits
-from core.metrics import class_counts, dice_from_counts, nan_mean
+from core.metrics import dice_from_counts, nan_mean
 from core.patches import DeviceSubjects, Place
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]

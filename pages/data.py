@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import streamlit as st
 
 from core.errors import UserError
@@ -9,7 +11,20 @@ from ui import cache, doctor_view, jobs, words
 from ui.legend import demo_picture, legend
 from ui.pages import page
 from ui.progress import progress
-from ui.state import DATA, DEMO, data_root, demo_folder, put_into_address, take_from_address
+from ui.scenes import subject_scene
+from ui.state import (
+    DATA,
+    DATA_SUBJECT,
+    DATA_VIEW,
+    DEMO,
+    data_root,
+    demo_folder,
+    put_into_address,
+    take_from_address,
+)
+from ui.viewer import viewer
+
+VIEWS = ("Middle slices", "Subjects", "Slice by slice")
 
 st.title("Data", anchor=False)
 choices = cache.data_choices()
@@ -54,9 +69,7 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.badge("synthetic", color="violet")
     st.space("stretch")
     again = st.button("Check again", icon=":material/refresh:", type="tertiary")
-    train = st.button("Train on this", type="primary", icon=":material/model_training:")
-if train:
-    st.switch_page(page("train"), query_params={DATA: choice})
+    way_on = st.empty()
 labelled = "" if len(facts.labelled) == len(facts.ids) else f", {len(facts.labelled)} of them labelled"
 licence = f" · {words.plain(facts.licence)}" if facts.licence else ""
 st.caption(
@@ -83,15 +96,30 @@ if job.state == "running":
 
 report = jobs.report(folder)
 counts = report["counts"]
+with way_on:
+    kind: Literal["primary", "secondary"] = "primary" if report["ok"] else "secondary"
+    if st.button("Train on this", type=kind, icon=":material/model_training:"):
+        st.switch_page(page("train"), query_params={DATA: choice})
 if report["ok"]:
     remarks = words.count(counts["warnings"], "warning") if counts["warnings"] else "no errors, no warnings"
     st.success(f"Fit to train on: {remarks}.", icon=":material/check_circle:")
 else:
     st.error(f"Not fit to train on: {words.count(counts['errors'], 'error')}.", icon=":material/error:")
 doctor_view.findings(report["findings"])
-pictures, table = st.tabs(["Middle slices", "Subjects"])
-with pictures:
+view = st.segmented_control(
+    "View", VIEWS, default=VIEWS[0], required=True, key=DATA_VIEW, label_visibility="collapsed", persist_state="session"
+)
+if view == VIEWS[0]:
     st.caption(words.plain(words.sentence(report["thumbnails"])))
     doctor_view.pictures(report, folder)
-with table:
+elif view == VIEWS[1]:
     doctor_view.subjects(report, list(facts.colours))
+else:
+    readable = [found["id"] for found in report["subjects"] if found["thumbnail"]] or list(facts.ids)
+    subject = st.selectbox("Subject", readable, key=f"{DATA_SUBJECT}-{choice}", width=320)
+    try:
+        scene = subject_scene(path, subject)
+    except UserError as error:
+        st.error(words.plain(str(error)), icon=":material/error:")
+        st.stop()
+    viewer(scene, key="data", rows=("image", "truth") if scene.layers else ("image",))

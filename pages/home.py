@@ -28,6 +28,10 @@ with st.container(horizontal=True, gap="small"):
         "them: a small network that learns visibly within two minutes on a laptop."
     ))  # fmt: skip
     mine = st.button("My data", icon=":material/database:")
+    look = st.button("Look at a trained model", icon=":material/compare:", help=(
+        "Opens Review with the ready-made model, which was trained on the demo data, and one synthetic subject that it "
+        "never saw."
+    ))  # fmt: skip
 if begin:
     try:
         run_id = runs.submit(root, preset("quick").with_values({"path": DEMO}), "demo, quick")
@@ -37,6 +41,8 @@ if begin:
         st.switch_page(page("runs"), query_params={RUN_PARAMETER: run_id})
 if mine:
     st.switch_page(page("data"))
+if look:
+    st.switch_page(page("review"))
 
 
 def card(run: RunSummary, live: bool) -> None:
@@ -93,6 +99,8 @@ def first_start() -> None:
         (":material/database:", "Choose data", "The demo data is made for you; the Data page checks your own."),
         (":material/model_training:", "Train", "A preset fills in every choice. Training goes on without the browser."),
         (":material/monitoring:", "Watch", "Loss and Dice per class appear on the Runs page while the network learns."),
+        (":material/compare:", "Look", "Review shows each case slice by slice, the prediction beside the truth."),
+        (":material/quiz:", "Judge", "The quiz asks which of two segmentations is the ground truth."),
     )  # fmt: skip
     with st.grid(2, min_column_width=440, gap="large") as columns:
         with columns.cell():

@@ -59,15 +59,6 @@ options = {
 filled = forms.read(base, fixed, options)
 
 with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
-    with body.cell(column_span=2):
-        with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
-            st.subheader("Settings", anchor=False, width="content")
-            if filled.changed:
-                st.badge(f"{len(filled.changed)} changed", color="primary")
-                st.button(
-                    "Reset all", type="tertiary", icon=":material/undo:", on_click=forms.reset_all, args=(base,)
-                )  # fmt: skip
-        forms.draw(base, filled, fixed, options)
     with body.cell():
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.subheader("What will happen", anchor=False)
@@ -92,3 +83,12 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
         if filled.config is not None:
             st.caption("The same as a command:")
             st.code(command_line(filled.config, name=run_name or ""), language="bash", wrap_lines=True)
+    with body.cell(column_span=2):
+        with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
+            st.subheader("Settings", anchor=False, width="content")
+            if filled.changed:
+                st.badge(f"{len(filled.changed)} changed", color="primary")
+                st.button(
+                    "Reset all", type="tertiary", icon=":material/undo:", on_click=forms.reset_all, args=(base,)
+                )  # fmt: skip
+        forms.draw(base, filled, fixed, options)

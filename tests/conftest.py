@@ -9,6 +9,8 @@ from typing import NoReturn
 
 import pytest
 
+from tests.ui.quiz_runs import QuizRun, make_quiz_run
+
 # Tiny volumes gain nothing from many threads, and a machine with many cores loses time to them. Children inherit these.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
@@ -48,6 +50,12 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root.mkdir()
     monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
     return root
+
+
+@pytest.fixture(scope="session")
+def quiz_run(tmp_path_factory: pytest.TempPathFactory) -> QuizRun:
+    """A run whose held-out subjects can be played in the quiz."""
+    return make_quiz_run(tmp_path_factory.mktemp("quiz"))
 
 
 @pytest.fixture(scope="session")

@@ -23,23 +23,28 @@ LAYERS = ("pages", "ui", "core")
 RANKS = {
     "core": 0, "core.errors": 0, "core.types": 0, "core.labels": 0, "core.strict_json": 0, "core.locations": 0,
     "core.events": 1, "core.config": 1, "core.geometry": 1, "core.capped_reading": 1, "core.device": 1,
-    "core.presets": 2, "core.headers": 2, "core.normalise": 2, "core.resample": 2,
+    "core.presets": 2, "core.display": 2, "core.description": 2, "core.quiz": 2, "core.headers": 2, "core.normalise": 2,
+    "core.resample": 2,
     "core.volume": 3, "core.models": 3, "core.losses": 3, "core.metrics": 3, "core.patches": 3, "core.augment": 3,
-    "core.checkpoint": 3, "core.optim": 3, "core.plan": 3, "core.schedule": 3,
-    "core.datasets": 4, "core.inference": 4, "core.validation": 4, "core.train": 4,
-    "core.prepare": 5, "core.predict": 5, "core.evaluate": 5, "core.experiment": 5,
+    "core.checkpoint": 3, "core.counts": 3, "core.optim": 3, "core.plan": 3, "core.schedule": 3, "core.tissue": 3,
+    "core.datasets": 4, "core.inference": 4, "core.closing": 4, "core.validation": 4, "core.train": 4, "core.draws": 4,
+    "core.images": 5, "core.prepare": 5, "core.predict": 5, "core.evaluate": 5, "core.experiment": 5, "core.explain": 5,
     "core.runs": 6,
     "core.cli": 7, "core.__main__": 7,
 }  # fmt: skip
 
 TORCH_AND_NUMPY_ONLY = (
-    "core.train", "core.models", "core.losses", "core.metrics", "core.patches", "core.augment", "core.plan",
-    "core.checkpoint",
+    "core.train", "core.models", "core.losses", "core.metrics", "core.counts", "core.patches", "core.augment",
+    "core.plan", "core.closing", "core.checkpoint",
 )  # fmt: skip
-TORCH_AT_WORK = ("core.runs.worker", "core.cli.predict", "core.cli.evaluate")
+TORCH_AT_WORK = (
+    "core.runs.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.export", "core.cli.features",
+    "core.cli.places",
+)  # fmt: skip
 WITHOUT_TORCH = (
-    "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.volume",
-    "core.normalise", "core.resample", "core.plan", "core.datasets", "core.runs", "core.cli",
+    "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.description",
+    "core.volume", "core.metrics", "core.normalise", "core.resample", "core.plan", "core.tissue", "core.quiz",
+    "core.datasets", "core.images", "core.runs", "core.cli",
 )  # fmt: skip
 
 # A child process that imports modules one by one while some packages are out of reach, and reports what went wrong.

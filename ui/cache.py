@@ -1,18 +1,22 @@
-"""Cached looks at data sets: what the Train and Data pages need to know before anything is read."""
+"""Cached looks at data sets and models: what pages need to know before any image or tensor is read."""
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import streamlit as st
 
-from core.datasets import fingerprint, open_dataset
-from core.datasets.demo import read_marker
+from core import runs
+from core.datasets import Dataset, fingerprint, open_dataset
+from core.datasets.demo import has_subject, read_marker
+from core.description import Description, read_description
 from core.errors import UserError
+from core.locations import READY_MADE, ready_made
 from ui import folders
-from ui.state import DEMO, data_root, demo_folder
+from ui.learn.lesson import Lesson, read_lesson
+from ui.state import DEMO, data_root, demo_folder, runs_root
 
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]
@@ -35,6 +39,67 @@ class DataFacts:
     description: str
     licence: str
     notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A checkpoint to predict with: ``key`` is the run's id or "demo-model", ``name`` for people, ``modified`` in Unix
+    seconds."""
+
+    key: str
+    name: str
+    path: Path
+    modified: float
+
+
+def models() -> list[Model]:
+    """Every run that has a checkpoint, the newest first, and the ready-made model."""
+    found = []
+    for run in runs.list_runs(runs_root()):
+        path = runs.run_checkpoint(run.folder)
+        if path is not None:
+            found.append(Model(run.id, run.name, path, path.stat().st_mtime))
+    if ready_made().is_file():
+        found.append(Model(READY_MADE, "Ready-made, from synthetic data", ready_made(), ready_made().stat().st_mtime))
+    names = [model.name for model in found]
+    return [m if names.count(m.name) == 1 else replace(m, name=f"{m.name} ({m.key})") for m in found]
+
+
+def description(path: Path) -> Description:
+    """What is in a checkpoint.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    """
+    return _description(str(path), _stamp(path))
+
+
+@st.cache_data(max_entries=100, show_spinner=False)
+def _description(path: str, stamp: tuple[int, int]) -> Description:
+    return read_description(Path(path))
+
+
+def dataset(folder: Path) -> Dataset:
+    """A data set opened: names of subjects and files, no image.
+
+    Raises
+    ------
+    DatasetError
+        If the folder is no usable data set.
+    """
+    return _dataset(str(folder), _stamp(folder))
+
+
+@st.cache_data(ttl=20, max_entries=50, show_spinner=False)
+def _dataset(path: str, stamp: tuple[int, int]) -> Dataset:
+    return open_dataset(path)
+
+
+def demo_has(subject: str) -> bool:
+    """Whether a subject of the demo data is there, whatever the others are."""
+    return has_subject(demo_folder(), subject)
 
 
 def demo_is_there() -> bool:
@@ -105,6 +170,32 @@ def _demo_to_be() -> DataFacts:
         "demo", "iseg", ("T1", "T2"), tuple(TISSUE_COLOURS), dict(TISSUE_COLOURS), names, names,
         ((144, 192, 256),) * 10, ((1.0, 1.0, 1.0),) * 10, True, "", "", (),
     )  # fmt: skip
+
+
+def lesson(folder: Path, subject: str) -> Lesson:
+    """What the Learn page shows of a labelled subject.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    label = dataset(folder).subject(subject).label
+    return _lesson(str(folder), subject, _stamp(label or folder))
+
+
+@st.cache_data(max_entries=4, show_spinner="Reading the subject")
+def _lesson(folder: str, subject: str, stamp: tuple[int, int]) -> Lesson:
+    return read_lesson(Path(folder), subject)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Changes when the file or folder does; of what is not there, zeros: reading it says so."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return 0, 0
+    return facts.st_mtime_ns, facts.st_size
 
 
 @st.cache_resource(show_spinner=False)

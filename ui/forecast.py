@@ -12,6 +12,8 @@ from ui import words
 from ui.cache import DataFacts, accelerator
 from ui.legend import facts_list
 
+PROGRAM_BYTES = 5e8  # Python and torch themselves, measured beside a small run on the CPU
+
 
 def forecast(config: TrainConfig, facts: DataFacts) -> Plan:
     """The plan for a configuration on a data set, on the device that it will most likely use.
@@ -21,15 +23,19 @@ def forecast(config: TrainConfig, facts: DataFacts) -> Plan:
     UserError
         If the configuration and the data set do not fit together.
     """
-    device = accelerator() if config.run.device == "auto" else config.run.device
     return plan(
         config,
         shapes=facts.shapes,
         spacings_mm=facts.spacings_mm,
         in_channels=len(config.data.modalities or facts.modalities),
         classes=1 + len(config.data.classes or facts.classes),
-        device=device,
+        device=device_of(config),
     )
+
+
+def device_of(config: TrainConfig) -> str:
+    """The device that a run will most likely use, ``cuda`` or ``cpu``."""
+    return accelerator() if config.run.device == "auto" else config.run.device
 
 
 def draw(config: TrainConfig, facts: DataFacts) -> bool:
@@ -43,12 +49,13 @@ def draw(config: TrainConfig, facts: DataFacts) -> bool:
     channels = " - ".join(map(str, decided.config.model.channels))
     samples = words.count(config.sampling.samples_train, "sub-volume")
     step, data = words.memory(decided.step_bytes), words.memory(decided.data_bytes)
+    own = f", {words.memory(PROGRAM_BYTES)} for the program" if device_of(config) == "cpu" else ""
     rows = [
         ("Subjects", _subjects(split)),
         ("Network", f"{config.model.model}, {channels} channels, {decided.parameters:,} parameters"),
         ("Sub-volume", _sub_volume(decided)),
         ("Epoch", f"{samples} in {words.count(decided.steps_per_epoch, 'step')}"),
-        ("Memory", f"about {step} for a step, {data} for the data"),
+        ("Memory", f"about {step} for a step, {data} for the data{own}"),
         ("Time", _time(config, decided)),
     ]
     facts_list(rows)

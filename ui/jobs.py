@@ -19,9 +19,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from core.datasets.demo import has_subject
 from ui.state import PROJECT, cache_root, data_root, demo_folder
 
 REPORT = "report.json"
+MANIFEST = "manifest.json"
+PLACES = "places.json"
 DEMO_SUBJECTS = 10
 _PROGRESS = re.compile(r"progress (\d+)/(\d+)")
 _running: dict[Path, subprocess.Popen[bytes]] = {}
@@ -96,12 +99,146 @@ def demo(complete: bool) -> Job:
     return replace(job, done=len(list(demo_folder().glob("subject-*-label.img"))), total=DEMO_SUBJECTS)
 
 
+def start_demo_subject(subject: str) -> None:
+    """Start making one subject of the demo data, unless it is being made."""
+    data_root().mkdir(parents=True, exist_ok=True)
+    _start(_demo_subject_folder(subject), ["demo", str(demo_folder()), f"--only={subject}", "--progress"])
+
+
+def demo_subject(subject: str) -> Job:
+    """Where the making of one subject of the demo data is."""
+    return _observe(_demo_subject_folder(subject), has_subject(demo_folder(), subject))
+
+
+def start_segmenting(checkpoint: Path, data: Path, subjects: Sequence[str]) -> None:
+    """Start to segment and score subjects of a data set with a checkpoint, unless that pair is at work; the results are
+    kept (:mod:`core.runs.predictions`)."""
+    chosen = [f"--subject={subject}" for subject in subjects]
+    _start(_segment_folder(checkpoint, data), ["evaluate", str(checkpoint), str(data), *chosen, "--keep", "--progress"])
+
+
+def segmenting(checkpoint: Path, data: Path, complete: bool) -> Job:
+    """Where the segmenting of a data set with a checkpoint is; ``complete``: what was asked for is there."""
+    return _observe(_segment_folder(checkpoint, data), complete)
+
+
+def _segment_folder(checkpoint: Path, data: Path) -> Path:
+    return cache_root() / "segment" / _short(f"{checkpoint}\0{data}")
+
+
+def features_folder(checkpoint: Path, images: Sequence[Path]) -> Path:
+    """Where the feature maps of a checkpoint for a subject lie; another place as soon as a file changes."""
+    files = [checkpoint, *images]
+    return cache_root() / "features" / _stamp("names", files, False) / _stamp("features 1", files)
+
+
+def start_features(checkpoint: Path, images: Sequence[Path], folder: Path) -> None:
+    """Start to compute feature maps, unless that is being done; those of older files are removed."""
+    if folder.parent.is_dir():
+        for old in folder.parent.iterdir():
+            if old != folder and old not in _running:
+                shutil.rmtree(old, ignore_errors=True)
+    files = [str(path) for path in (checkpoint, *images)]
+    _start(folder, ["features", *files, "--out", str(folder), "--device", "cpu", "--progress"])
+
+
+def features(folder: Path) -> Job:
+    """Where the feature maps are."""
+    return _observe(folder, (folder / MANIFEST).is_file())
+
+
+def places_folder(label: Path, options: Sequence[str]) -> Path:
+    """Where drawn sub-volumes of a subject with this label file lie."""
+    return cache_root() / "places" / _stamp("\0".join(("places 1", *options)), [label])
+
+
+def start_places(data: Path, subject: str, options: Sequence[str], folder: Path) -> None:
+    """Start to draw sub-volumes as training would, unless that is being done."""
+    out = ["--out", str(folder / PLACES), "--progress"]
+    _start(folder, ["places", str(data), "--subject", subject, *options, *out])
+
+
+def places(folder: Path) -> Job:
+    """Where the drawing of sub-volumes is."""
+    return _observe(folder, (folder / PLACES).is_file())
+
+
+def drawn(folder: Path) -> dict[str, Any]:
+    """The finished report of drawn sub-volumes."""
+    found: dict[str, Any] = json.loads((folder / PLACES).read_text(encoding="utf-8"))
+    return found
+
+
+def _stamp(what: str, files: Sequence[Path], times: bool = True) -> str:
+    """Names of files, and their sizes and times; of an Analyze header those of its data file too."""
+    stamp = hashlib.sha256(what.encode("utf-8", "surrogateescape"))
+    for path in files:
+        for part in (path, path.with_suffix(".img")) if path.suffix == ".hdr" else (path,):
+            facts = part.stat() if times and part.is_file() else None
+            size, time = (facts.st_size, facts.st_mtime_ns) if facts else (0, 0)
+            stamp.update(f"{part}\0{size}\0{time}\n".encode("utf-8", "surrogateescape"))
+    return stamp.hexdigest()[:16]
+
+
 def _doctor_home(path: Path) -> Path:
     return cache_root() / "doctor" / hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _demo_folder() -> Path:
     return cache_root() / "demo"
+
+
+def start_predicting(
+    folder: Path, checkpoint: Path, images: Sequence[Path], channels: Sequence[int], out: Path
+) -> None:
+    """Start to segment images, one per modality of the network, into ``out``.
+
+    Parameters
+    ----------
+    channels : to take of each image, counted from 1; empty where every image has one.
+    """
+    which = ["--channels", ",".join(map(str, channels))] if channels else []
+    _start(folder, ["predict", str(checkpoint), *map(str, images), *which, "--out", str(out), "--json", "--progress"])
+
+
+def predicting(folder: Path, out: Path) -> Job:
+    """Where the segmenting of images is."""
+    return _observe(folder, out.is_file())
+
+
+def said(folder: Path) -> dict[str, Any]:
+    """What a child that is done reported as JSON."""
+    found: dict[str, Any] = json.loads((folder / "stdout.txt").read_text(encoding="utf-8"))
+    return found
+
+
+def cancel(folder: Path, patience_s: float = 5.0) -> None:
+    """End a child process; one that is not at work is left alone."""
+    with _lock:
+        process = _running.pop(folder, None)
+    if process is not None and process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(patience_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def working(folder: Path) -> bool:
+    """Whether a child process of this server works in a folder."""
+    with _lock:
+        process = _running.get(folder)
+        return process is not None and process.poll() is None
+
+
+def _demo_subject_folder(subject: str) -> Path:
+    return cache_root() / "demo-subject" / _short(subject)
+
+
+def _short(text: str) -> str:
+    """A folder's name for any text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def _start(folder: Path, arguments: Sequence[str]) -> None:

@@ -10,9 +10,13 @@ _FOLDER = PROJECT / "pages"  # absolute: Streamlit would look beside the shell
 
 _PAGES = {
     "home": ("Home", ":material/home:"),
+    "learn": ("Learn", ":material/school:"),
     "data": ("Data", ":material/database:"),
     "train": ("Train", ":material/model_training:"),
     "runs": ("Runs", ":material/monitoring:"),
+    "review": ("Review", ":material/compare:"),
+    "predict": ("Predict", ":material/imagesmode:"),
+    "quiz": ("Quiz", ":material/quiz:"),
 }
 
 

@@ -14,6 +14,7 @@ from core import runs
 from core.errors import UserError
 from core.labels import LabelSpace
 from core.runs.folder import MetricRow
+from ui import volumes
 from ui.state import runs_root
 
 PAGE_ROWS = 5000  # rows read from the index at a time
@@ -112,4 +113,4 @@ def _answer(run: Any, rows: Sequence[MetricRow], last: int) -> dict[str, Any]:
     }
 
 
-ROUTES = [Route("/api/runs/{run_id}/metrics", metrics, methods=["GET"])]
+ROUTES = [Route("/api/runs/{run_id}/metrics", metrics, methods=["GET"]), volumes.ROUTE]

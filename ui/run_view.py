@@ -15,8 +15,9 @@ from core.errors import UserError
 from core.presets import PRESETS, preset
 from core.runs import RunState, RunSummary
 from ui import words
+from ui.pages import page
 from ui.results import best_dice
-from ui.state import RUN_PARAMETER
+from ui.state import MODEL, RUN_PARAMETER
 
 LOG_LINES = 200
 MOST_CLASSES = 4  # whose Dice fits beside the other numbers; the chart and its table show all
@@ -56,6 +57,8 @@ def head(root: Path, run: RunSummary) -> None:
         st.subheader(words.plain(run.name), anchor=False, width="content")
         st.badge(state, color=STATE_COLOURS[state], icon=STATE_ICONS[state])
         st.space("stretch")
+        if run.state.best is not None and st.button("Review", icon=":material/compare:"):
+            st.switch_page(page("review"), query_params={MODEL: run.id})
         if state in ("queued", "starting", "running"):
             _stop(root, run)
         elif state == "stopping":

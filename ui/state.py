@@ -9,10 +9,7 @@ import streamlit as st
 
 from core.locations import DEMO, checkpoints_root, data_root, demo_folder, project_root
 
-__all__ = [
-    "DATA", "DEMO", "FORM_GENERATION", "PRESET", "PROJECT", "RUN_FILTER", "RUN_KIND", "RUN_NAME", "RUN_PARAMETER",
-    "cache_root", "data_root", "demo_folder", "put_into_address", "runs_root", "take_from_address",
-]  # fmt: skip
+__all__ = ["DEMO", "cache_root", "data_root", "demo_folder", "project_root", "runs_root"]
 
 PROJECT = project_root()
 
@@ -20,12 +17,39 @@ PROJECT = project_root()
 DATA = "data"
 PRESET = "preset"
 RUN_PARAMETER = "run"
+MODEL = "model"
+CASE = "case"
+AT = "at"  # the voxel of the crosshair, counted from 1
+QUIZ_GAME = "game"
+RESULT = "result"
 
 # Session keys.
+DATA_VIEW = "data_view"
+DATA_SUBJECT = "data_subject"
+REVIEW_DATA = "review_data"
+REVIEW_SHOW = "review_show"
+PREDICT_MODELS = "predict_models"
+PREDICT_FILE = "predict_file"
+PREDICT_SOURCE = "predict_source"
+PREDICT_DATA = "predict_data"
+PREDICT_SUBJECT = "predict_subject"
+PREDICT_FILES = "predict_files"
+PREDICT_CHANNEL = "predict_channel"
+PREDICT_EXAMPLE = "predict_example"
+UPLOADS = "uploads"
+UPLOAD_ROUND = "upload_round"
 RUN_NAME = "run_name"
 FORM_GENERATION = "form_generation"
 RUN_FILTER = "run_filter"
 RUN_KIND = "run_kind"
+QUIZ_DATA = "quiz_data"
+QUIZ_DIFFICULTY = "quiz_difficulty"
+QUIZ_COUNT = "quiz_count"
+QUIZ_PLANES = "quiz_planes"
+QUIZ_DEPTH = "quiz_depth"
+QUIZ_PREPARING = "quiz_preparing"
+QUIZ_ATTEMPT = "quiz_attempt"
+QUIZ_REVIEW = "quiz_review"
 
 
 def runs_root() -> Path:

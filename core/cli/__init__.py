@@ -26,7 +26,11 @@ COMMANDS = {
     "submit": "queue a training run and return at once; prints the run id",
     "runs": "list, show, stop, resume, delete runs; rebuild their index",
     "predict": "segment images with a trained model",
+    "export": "write a trained model as one small file to share",
     "evaluate": "score a trained model on a data set, in whole volumes",
+    "features": "pictures of what a trained model computes inside, stage by stage",
+    "places": "where training would draw sub-volumes of a subject, and what lies in them",
+    "quiz": "what the answers of the quiz come to",
 }
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
-from core.cli.progress import bar
+from core.cli.progress import add_progress, progress
 from core.datasets import LAYOUTS
 from core.datasets.doctor import check
 from core.datasets.report import Report, SubjectFacts
@@ -25,9 +24,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--layout", default="auto", metavar="|".join(("auto", *LAYOUTS)), help="how the folder is organised"
     )
     parser.add_argument("--json", action="store_true", help="print the report as JSON, nothing else")
-    parser.add_argument(
-        "--progress", action="store_true", help="report progress as lines 'progress 3/80' on standard error"
-    )
+    add_progress(parser)
     parser.add_argument(
         "--thumbnails", metavar="DIR", type=Path, default=None,
         help=f"write a picture of each subject (<id>.png) and the report ({REPORT}) into this folder",
@@ -36,8 +33,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        with _progress(args.progress) as progress:
-            report = check(args.data, args.layout, progress, args.thumbnails)
+        with progress("subjects", args.progress) as show:
+            report = check(args.data, args.layout, show, args.thumbnails)
     except MemoryError:
         raise DatasetError(
             f"{args.data}: expected enough free memory to read it, got too little; close something"
@@ -54,16 +51,6 @@ def run(args: argparse.Namespace) -> int:
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     print(f"error: {' '.join(errors[0].line.split())}{more}", file=sys.stderr)
     return 1
-
-
-@contextmanager
-def _progress(lines: bool) -> Iterator[Callable[[int, int], None]]:
-    """Lines for a program, progress for people otherwise."""
-    if lines:
-        yield lambda done, total: print(f"progress {done}/{total}", file=sys.stderr, flush=True)
-    else:
-        with bar("subjects") as show:
-            yield show
 
 
 def _write(folder: Path, report: Report) -> None:

@@ -1,4 +1,4 @@
-"""``evaluate``: score a trained network on the labelled subjects of a data set, in whole volumes."""
+"""``evaluate``: score a trained network on subjects of a data set, in whole volumes; keep what it segments if asked."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import math
 import sys
 from collections.abc import Sequence
 
+import numpy as np
+
 from core.cli import checkpoints_root
 from core.cli.predict import add_choices, choices_from
-from core.cli.progress import bar
-from core.datasets import LAYOUTS, open_dataset
+from core.cli.progress import PARTS, add_progress, progress
+from core.datasets import LAYOUTS, LoadedSubject, open_dataset
 from core.evaluate import SPLITS, Evaluation, evaluate
 from core.locations import dataset_folder
 from core.metrics import MeanScore, SubjectScore
 from core.predict import Segmenter
 from core.runs import find_checkpoint
+from core.runs.predictions import keep_prediction, predictions_folder
 from core.strict_json import dumps
 
 
@@ -28,12 +31,23 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout", default="auto", metavar="|".join(("auto", *LAYOUTS)), help="how the folder is organised"
     )
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--split", choices=SPLITS, default=argparse.SUPPRESS,
         help="the subjects by their role in the run, or all (default: test, or val where none were set aside)",
     )  # fmt: skip
+    which.add_argument(
+        "--subject", action="append", default=argparse.SUPPRESS, metavar="ID",
+        help="this subject instead of a split; may be given several times",
+    )  # fmt: skip
+    parser.add_argument(
+        "--keep", action="store_true",
+        help="keep the segmentations and their scores (in the run's folder) for the pages Review and Quiz; a subject "
+        "without label is then segmented too",
+    )  # fmt: skip
     add_choices(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON on standard output, nothing else there")
+    add_progress(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,26 +58,39 @@ def run(args: argparse.Namespace) -> int:
     UserError
         If checkpoint and data set do not fit together, or a file cannot be used.
     """
-    path = find_checkpoint(checkpoints_root(args.checkpoints), args.run)
+    root = checkpoints_root(args.checkpoints)
+    path = find_checkpoint(root, args.run)
     segmenter = Segmenter(path, choices_from(args))
     dataset = open_dataset(dataset_folder(args.data), args.layout)
     trained_on = segmenter.description.dataset.get("path")
-    split = getattr(args, "split", None)
-    if split != "all" and trained_on and str(dataset.path.resolve()) != trained_on:
+    split, chosen = getattr(args, "split", None), getattr(args, "subject", [])
+    if split != "all" and not chosen and trained_on and str(dataset.path.resolve()) != trained_on:
         print(
             f"note: the run trained on {trained_on}; subjects of the same name here are taken to be the same",
             file=sys.stderr,
         )
-    with bar("subjects") as show:
-        found = evaluate(segmenter, dataset, split, show)
+    folder = predictions_folder(root, path, dataset.path)
+
+    def keep(loaded: LoadedSubject, prediction: np.ndarray, score: SubjectScore | None) -> None:
+        keep_prediction(folder, segmenter.description, dataset, loaded, prediction, score)
+
+    with progress("subjects", args.progress, PARTS) as show:
+        found = evaluate(segmenter, dataset, split, show, subjects=chosen, keep=keep if args.keep else None)
     if args.json:
         name = path.parent.name if path.parent.joinpath("run.json").is_file() else str(path)
         more = {"checkpoint": str(path), "data": str(dataset.path), **segmenter.facts()}
+        if args.keep:
+            more["kept"] = str(folder)
         print(dumps({**found.to_json(name), **more}))
         return 0
     synthetic = ", synthetic data" if dataset.synthetic else ""
     print(f"{path}: {found.split} subjects of {dataset.name}{synthetic}, whole volumes, n = {len(found.subjects)}")
-    print("\n".join(_table(found)))
+    if found.subjects:
+        print("\n".join(_table(found)))
+    if found.unscored:
+        print(f"segmented, and without a label to score with: {', '.join(found.unscored)}")
+    if args.keep:
+        print(f"kept in {folder}")
     return 0
 
 

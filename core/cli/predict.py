@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from core.cli import checkpoints_root
-from core.cli.progress import bar
+from core.cli.progress import add_progress, progress
 from core.errors import VolumeError
-from core.predict import MODES, Choices, Segmenter, read_images
+from core.images import read_images
+from core.predict import MODES, Choices, Segmenter
 from core.runs import find_checkpoint
 from core.strict_json import dumps
 from core.volume import write_label
@@ -29,10 +30,16 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="one file per modality in the order the network was trained with, or one 4-D file with all of them",
     )  # fmt: skip
     parser.add_argument(
+        "--channels", metavar="N,N", type=_channels, default=argparse.SUPPRESS,
+        help="where an IMAGE holds several channels: the one to take of each IMAGE, counted from 1; an IMAGE may be "
+        "named several times (default: one channel per IMAGE, or all of a single one in their order)",
+    )  # fmt: skip
+    parser.add_argument(
         "--out", metavar="SEG.nii.gz", type=Path, required=True, help="label map to write, .nii or .nii.gz"
     )
     add_choices(parser)
     parser.add_argument("--json", action="store_true", help="report as JSON on standard output")
+    add_progress(parser)
 
 
 def add_choices(parser: argparse.ArgumentParser) -> None:
@@ -68,8 +75,9 @@ def run(args: argparse.Namespace) -> int:
     _check_out(args.out)
     began = time.monotonic()
     segmenter = Segmenter(find_checkpoint(checkpoints_root(args.checkpoints), args.run), choices_from(args))
-    subject = read_images(args.images, segmenter.modalities)
-    with bar("tiles") as show:
+    channels = getattr(args, "channels", ())
+    subject = read_images(args.images, segmenter.modalities, channels)
+    with progress("tiles", args.progress) as show:
         prediction = segmenter.segment(subject.image, subject.geometry.spacing_mm, show)
     labels = segmenter.labels
     write_label(args.out, labels.to_raw(prediction), subject.stored, subject.first_image)
@@ -82,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         print(
             dumps(
                 {
-                    "out": str(args.out), "checkpoint": str(segmenter.path), "images": used, "volume_ml": volumes,
+                    "out": str(args.out), "checkpoint": str(segmenter.path), "images": used,
+                    "channels": channels or None, "volume_ml": volumes,
                     "labels": {c.name: c.raw for c in labels.classes}, **segmenter.facts(), "seconds": seconds,
                 }
             )
@@ -101,6 +110,13 @@ def _check_out(out: Path) -> None:
         raise VolumeError(f"{out}: expected a name ending in .nii or .nii.gz to write to")
     if not out.absolute().parent.is_dir():
         raise VolumeError(f"{out}: expected a folder that exists to write to, found none at {out.absolute().parent}")
+
+
+def _channels(text: str) -> tuple[int, ...]:
+    numbers = tuple(int(part) for part in text.split(","))
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers counted from 1, got {text}")
+    return numbers
 
 
 def _overlap(text: str) -> float:

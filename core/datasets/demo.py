@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from core.datasets.demo_writer import SUBJECT_BYTES, is_written, sweep, write_atomically, write_subjects
+from core.datasets.demo_writer import (
+    SUBJECT_BYTES,
+    is_written,
+    sweep,
+    write_atomically,
+    write_subject,
+    write_subjects,
+)
 from core.errors import DatasetError
 
 DEMO_MARKER = "segmentarium-demo.json"
@@ -116,6 +124,46 @@ def ensure_demo(
     return make_demo(folder, len(marker["subjects"]), marker["seed"], progress, workers)
 
 
+def ensure_subject(
+    path: Path | str, subject: str = "subject-1", seed: int = 0, progress: Progress | None = None
+) -> Path:
+    """Make one subject of the demo data, unless it is there; :func:`make_demo` makes the others later.
+
+    Parameters
+    ----------
+    subject : ``subject-1`` to ``subject-1000``; about 5 s of one core.
+    progress : called with (steps done, steps) at the start and after each step.
+
+    Returns
+    -------
+    The folder.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`make_demo`; and if the folder is finished without this subject.
+    """
+    number = _number(subject)
+    folder = Path(path).expanduser().absolute()
+    _check_numbers(number, seed, None)
+    marker = _claim(folder, number, seed, alone=True)
+    if has_subject(folder, subject):
+        return folder
+    if marker is not None and subject not in marker["subjects"]:
+        raise DatasetError(
+            f"{folder} holds finished demo data with {len(marker['subjects'])} subjects and no {subject}; "
+            f"make more with --subjects {number}"
+        )
+    _check_room(folder, 1)
+    write_subject(folder, seed, number, progress=progress)
+    return folder
+
+
+def has_subject(path: Path, subject: str) -> bool:
+    """Whether a subject of the demo data is complete, whatever the others are."""
+    return is_written(path, subject)
+
+
 def read_marker(folder: Path) -> dict[str, Any] | None:
     """What the marker of a finished demo folder says (``version``, ``seed``, ``subjects``), or None without one.
 
@@ -137,8 +185,18 @@ def _check_numbers(subjects: int, seed: int, workers: int | None) -> None:
             raise DatasetError(f"{name} must be a whole number from {low} to {high}, got {value!r}")
 
 
-def _claim(folder: Path, subjects: int, seed: int) -> dict[str, Any] | None:
-    """Make sure that the folder is ours to write to; returns the marker if it is finished."""
+def _number(subject: str) -> int:
+    match = re.fullmatch(r"subject-([1-9][0-9]{0,3})", subject)
+    if match is None:
+        raise DatasetError(
+            f"expected a subject of the demo data, subject-1 to subject-{MOST_SUBJECTS}, got {subject!r}"
+        )
+    return int(match[1])
+
+
+def _claim(folder: Path, subjects: int, seed: int, alone: bool = False) -> dict[str, Any] | None:
+    """Make sure that the folder is ours to write to; returns the marker if it is finished. ``alone``: one subject is
+    asked for, however many there are."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         found = sorted(p.name for p in folder.iterdir() if p.name != ".DS_Store")
@@ -161,7 +219,7 @@ def _claim(folder: Path, subjects: int, seed: int) -> dict[str, Any] | None:
             f"{folder} holds demo data of seed {begun['seed']} (version {begun['version']}), not of seed {seed} "
             f"(version {DEMO_VERSION}); choose another folder or delete this one"
         )
-    if finished and len(finished["subjects"]) > subjects:
+    if finished and len(finished["subjects"]) > subjects and not alone:
         raise DatasetError(
             f"{folder} already holds demo data with {len(finished['subjects'])} subjects, more than the {subjects} "
             "asked for; choose another folder or delete this one"

@@ -11,7 +11,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,22 +53,38 @@ def write_subjects(folder: Path, seed: int, numbers: Sequence[int], workers: int
         yield number
 
 
-def write_subject(folder: Path, seed: int, number: int, atlas: Atlas) -> None:
+def write_subject(
+    folder: Path, seed: int, number: int, atlas: Atlas | None = None, progress: Callable[[int, int], None] | None = None
+) -> None:
     """Make subject ``number`` of ``seed`` and move its six files into place when all of them are complete.
+
+    Parameters
+    ----------
+    atlas : of :func:`core.datasets.anatomy.load_atlas`, read here if not given.
+    progress : called with (steps done, steps) at the start and after each step.
 
     Raises
     ------
     DatasetError
         If a file cannot be written.
     """
-    from core.datasets.anatomy import draw_anatomy
+    from core.datasets.anatomy import draw_anatomy, load_atlas
     from core.datasets.contrast import paint
 
+    def show(done: int) -> None:
+        if progress is not None:
+            progress(done, 4)
+
+    show(0)
+    atlas = atlas or load_atlas()
     rng = np.random.default_rng([seed, number])
+    show(1)
     anatomy = draw_anatomy(atlas, rng)
+    show(2)
     label = np.zeros(anatomy.brain.shape, np.uint8)
     label[anatomy.brain] = np.array(RAW_LABELS, np.uint8)[anatomy.tissue + 1]
     volumes = {"label": label, **paint(anatomy, rng)}
+    show(3)
     contents = {f"{kind}.img": _in_full_grid(volumes[kind]).astype(DTYPES[kind]).tobytes("F") for kind in volumes}
     contents |= {f"{kind}.hdr": _header(DTYPES[kind]) for kind in volumes}
     names = {f"subject-{number}-{ending}": data for ending, data in contents.items()}
@@ -76,6 +92,7 @@ def write_subject(folder: Path, seed: int, number: int, atlas: Atlas) -> None:
         _write(folder / f"{TEMPORARY}{os.getpid()}-{name}", data)
     for name in names:
         os.replace(folder / f"{TEMPORARY}{os.getpid()}-{name}", folder / name)
+    show(4)
 
 
 def is_written(folder: Path, name: str) -> bool:

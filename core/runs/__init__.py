@@ -15,6 +15,7 @@ from core.runs.catalog import (
     metrics_after,
     rename,
     request_stop,
+    run_checkpoint,
 )
 from core.runs.folder import MetricRow
 from core.runs.launch import ensure_supervisor, resume, submit, supervisor_alive, wake
@@ -23,5 +24,5 @@ from core.runs.state import ACTIVE, ENDED, RESUMABLE, Best, RunState, observe
 __all__ = [
     "ACTIVE", "ENDED", "RESUMABLE", "Best", "MetricRow", "RunState", "RunSummary",
     "delete", "ensure_supervisor", "find_checkpoint", "find_run", "get_run", "list_runs", "log_tail", "metrics_after",
-    "observe", "rename", "request_stop", "resume", "submit", "supervisor_alive", "wake",
+    "observe", "rename", "request_stop", "resume", "run_checkpoint", "submit", "supervisor_alive", "wake",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ from typing import Any
 
 from core.config import TrainConfig
 from core.errors import RunError
+from core.locations import READY_MADE, ready_made
 from core.runs import folder as files
 from core.runs.folder import MetricRow
 from core.runs.process import alive, kill_tree
@@ -81,7 +82,8 @@ def find_run(root: Path, text: str) -> RunSummary:
 
 
 def find_checkpoint(root: Path, text: str) -> Path:
-    """The checkpoint that somebody means: a file, or a run (see :func:`find_run`), of which its best, else its last.
+    """The checkpoint that somebody means: a file, a run (see :func:`find_run`), of which its best, else its last, or
+    the ready-made model by its name.
 
     Raises
     ------
@@ -91,14 +93,21 @@ def find_checkpoint(root: Path, text: str) -> Path:
     path = Path(text).expanduser()
     if path.is_file():
         return path.absolute()
+    if text == READY_MADE and ready_made().is_file():
+        return ready_made()
     try:
         run = find_run(root, text)
     except RunError as error:
         raise RunError(f"expected a checkpoint file or a run, found no file {text!r}; {error}") from error
-    for name in (files.BEST, files.LAST):
-        if (run.folder / name).is_file():
-            return (run.folder / name).absolute()
-    raise RunError(f"{run.id}: it has no checkpoint yet (it is {run.state.state})")
+    found = run_checkpoint(run.folder)
+    if found is None:
+        raise RunError(f"{run.id}: it has no checkpoint yet (it is {run.state.state})")
+    return found
+
+
+def run_checkpoint(folder: Path) -> Path | None:
+    """The checkpoint of a run to predict with: its best, else its last, ``None`` before there is one."""
+    return next(((folder / n).absolute() for n in (files.BEST, files.LAST) if (folder / n).is_file()), None)
 
 
 def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:

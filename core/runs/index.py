@@ -1,7 +1,8 @@
 """The index: one SQL database over all run folders, so that pages can ask for what is new without reading files.
 
-It can be lost at any time: :meth:`Index.rebuild` makes it again from the folders. SQLite in WAL mode lies beside the
-runs by default; ``SEGMENTARIUM_DATABASE`` (an SQLAlchemy URL) moves it, to PostgreSQL for example. SQLite's WAL needs
+What it says of runs can be lost at any time: :meth:`Index.rebuild` makes it again from the folders. The answers of the
+quiz lie in the same database (:mod:`core.runs.answers`) and nowhere else. SQLite in WAL mode lies beside the runs by
+default; ``SEGMENTARIUM_DATABASE`` (an SQLAlchemy URL) moves it, to PostgreSQL for example. SQLite's WAL needs
 memory shared between processes, which network file systems do not give: these are recognised and refused.
 """
 
@@ -22,6 +23,7 @@ from core.config import TrainConfig
 from core.errors import RunError
 from core.runs import folder as files
 from core.runs.folder import MetricRow, finite
+from core.runs.schema import METRICS, MIGRATIONS, RUNS, VERSION
 from core.runs.state import RunState, observe
 
 FILE = "index.sqlite"
@@ -31,48 +33,7 @@ NETWORK_FILE_SYSTEMS = {
     "ncpfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "davfs",
 }  # fmt: skip
 
-_meta = sa.MetaData()
-_version = sa.Table("schema_version", _meta, sa.Column("version", sa.Integer, nullable=False))
-_runs = sa.Table(
-    "runs",
-    _meta,
-    sa.Column("id", sa.String(128), primary_key=True),
-    sa.Column("root", sa.Text, nullable=False, index=True),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("state", sa.String(16), nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
-    sa.Column("preset", sa.Text, nullable=False),
-    sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("epochs", sa.Integer, nullable=False),
-    sa.Column("best_epoch", sa.Integer),
-    sa.Column("best_dice", sa.Float),
-    sa.Column("best_measured_on", sa.Text),
-    sa.Column("created_at", sa.Float, nullable=False),
-    sa.Column("started_at", sa.Float),
-    sa.Column("ended_at", sa.Float),
-    sa.Column("config", sa.Text, nullable=False),
-)
-_metrics = sa.Table(
-    "metrics",
-    _meta,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("run", sa.String(128), nullable=False),
-    sa.Column("epoch", sa.Integer, nullable=False),
-    sa.Column("step", sa.Integer, nullable=False),
-    sa.Column("elapsed_s", sa.Float, nullable=False),
-    sa.Column("name", sa.Text, nullable=False),
-    sa.Column("value", sa.Float),
-    sa.Index("metrics_by_run", "run", "id"),
-    sqlite_autoincrement=True,
-)
-
-
-def _version_1(connection: Connection) -> None:
-    _meta.create_all(connection, tables=[_runs, _metrics])
-
-
-_engines: dict[tuple[str, int, int], tuple[int, Engine]] = {}
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_version_1,)
+_engines: dict[tuple[str, int, int, bool], tuple[int, Engine]] = {}
 
 
 def open_index(root: Path, timeout_ms: int = BUSY_TIMEOUT_MS) -> Index:
@@ -88,6 +49,21 @@ def open_index(root: Path, timeout_ms: int = BUSY_TIMEOUT_MS) -> Index:
         return Index(root, _engine(url, timeout_ms))
     except SQLAlchemyError as error:
         raise RunError(_explain(url, error)) from error
+
+
+def open_answers(root: Path, *, reading: bool = False, timeout_ms: int = BUSY_TIMEOUT_MS) -> _Transaction:
+    """A transaction on the same database for the answers of the quiz: on the disk when it has ended.
+
+    Raises
+    ------
+    RunError
+        As :func:`open_index`; and when the transaction cannot be begun or ended.
+    """
+    url = database_url(root)
+    try:
+        return _Transaction(_engine(url, timeout_ms, durable=True), reading, _explain_answers)
+    except SQLAlchemyError as error:
+        raise RunError(_explain_answers(url, error)) from error
 
 
 def database_url(root: Path) -> str:
@@ -150,42 +126,42 @@ class Index:
         values = [_metric_values(run_id, row) for row in rows]
         if values:
             with self._begin() as connection:
-                connection.execute(_metrics.insert(), values)
+                connection.execute(METRICS.insert(), values)
 
     def metrics_after(self, run_id: str, after_id: int, limit: int) -> list[MetricRow]:
         """The values of a run with an id above ``after_id``, oldest first."""
-        columns = [_metrics.c[n] for n in ("id", "epoch", "step", "elapsed_s", "name", "value")]
-        query = sa.select(*columns).where(_metrics.c.run == run_id, _metrics.c.id > after_id)
+        columns = [METRICS.c[n] for n in ("id", "epoch", "step", "elapsed_s", "name", "value")]
+        query = sa.select(*columns).where(METRICS.c.run == run_id, METRICS.c.id > after_id)
         with self._begin(reading=True) as connection:
-            found = connection.execute(query.order_by(_metrics.c.id).limit(limit)).all()
+            found = connection.execute(query.order_by(METRICS.c.id).limit(limit)).all()
         return [_metric_row(row) for row in found]
 
     def keep_metrics_until(self, run_id: str, step: int) -> None:
         """Drop the values after ``step`` (all of them for step 0)."""
-        superseded = _metrics.c.step > step if step else sa.true()
+        superseded = METRICS.c.step > step if step else sa.true()
         with self._begin() as connection:
-            connection.execute(_metrics.delete().where(_metrics.c.run == run_id, superseded))
+            connection.execute(METRICS.delete().where(METRICS.c.run == run_id, superseded))
 
     def rows(self) -> list[dict[str, Any]]:
         """All run rows of this root, oldest first."""
-        query = sa.select(_runs).where(_runs.c.root == str(self.root)).order_by(_runs.c.created_at, _runs.c.id)
+        query = sa.select(RUNS).where(RUNS.c.root == str(self.root)).order_by(RUNS.c.created_at, RUNS.c.id)
         with self._begin(reading=True) as connection:
             return [dict(row) for row in connection.execute(query).mappings()]
 
     def delete_run(self, run_id: str) -> None:
         """Remove all rows of a run."""
         with self._begin() as connection:
-            connection.execute(_metrics.delete().where(_metrics.c.run == run_id))
-            connection.execute(_runs.delete().where(_runs.c.id == run_id))
+            connection.execute(METRICS.delete().where(METRICS.c.run == run_id))
+            connection.execute(RUNS.delete().where(RUNS.c.id == run_id))
 
     def rebuild(self) -> int:
         """Make the rows of this root again from its folders, in one transaction; returns the number of runs."""
         folders = sorted(files.run_folders(self.root), key=lambda f: f.name)
-        mine = sa.select(_runs.c.id).where(_runs.c.root == str(self.root))
+        mine = sa.select(RUNS.c.id).where(RUNS.c.root == str(self.root))
         names = [f.name for f in folders]
         with self._begin() as connection:
-            connection.execute(_metrics.delete().where(sa.or_(_metrics.c.run.in_(mine), _metrics.c.run.in_(names))))
-            connection.execute(_runs.delete().where(sa.or_(_runs.c.root == str(self.root), _runs.c.id.in_(names))))
+            connection.execute(METRICS.delete().where(sa.or_(METRICS.c.run.in_(mine), METRICS.c.run.in_(names))))
+            connection.execute(RUNS.delete().where(sa.or_(RUNS.c.root == str(self.root), RUNS.c.id.in_(names))))
             for folder in folders:
                 try:
                     config = files.read_config(folder)
@@ -194,14 +170,14 @@ class Index:
                 self._put_run(connection, folder, observe(folder), config, files.read_name(folder))
                 values = [_metric_values(folder.name, row) for row in files.read_metrics(folder)]
                 if values:
-                    connection.execute(_metrics.insert(), values)
+                    connection.execute(METRICS.insert(), values)
         return len(folders)
 
     def _put_run(self, connection: Connection, folder: Path, state: RunState, config: TrainConfig, name: str) -> None:
         best = state.best
-        connection.execute(_runs.delete().where(_runs.c.id == folder.name))
+        connection.execute(RUNS.delete().where(RUNS.c.id == folder.name))
         connection.execute(
-            _runs.insert().values(
+            RUNS.insert().values(
                 id=folder.name, root=str(self.root), name=name, state=state.state, message=state.message,
                 preset=config.preset, epoch=state.epoch, epochs=state.epochs, best_epoch=best.epoch if best else None,
                 best_dice=best.mean_dice if best else None, best_measured_on=best.measured_on if best else None,
@@ -211,41 +187,43 @@ class Index:
         )  # fmt: skip
 
     def _begin(self, reading: bool = False) -> _Transaction:
-        return _Transaction(self._engine, reading)
+        return _Transaction(self._engine, reading, _explain)
 
 
 class _Transaction:
     """A transaction whose database errors come out as one clear line."""
 
-    def __init__(self, engine: Engine, reading: bool) -> None:
+    def __init__(self, engine: Engine, reading: bool, explain: Callable[[str, SQLAlchemyError], str]) -> None:
         self._engine = engine.execution_options(reading=reading)
+        self._explain = explain
 
     def __enter__(self) -> Connection:
         try:
             self._context = self._engine.begin()
             return self._context.__enter__()
         except SQLAlchemyError as error:
-            raise RunError(_explain(str(self._engine.url), error)) from error
+            raise RunError(self._explain(str(self._engine.url), error)) from error
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         try:
             self._context.__exit__(kind, error, traceback)
         except SQLAlchemyError as failed:
-            raise RunError(_explain(str(self._engine.url), failed)) from failed
+            raise RunError(self._explain(str(self._engine.url), failed)) from failed
         if isinstance(error, SQLAlchemyError):
-            raise RunError(_explain(str(self._engine.url), error)) from error
+            raise RunError(self._explain(str(self._engine.url), error)) from error
 
 
-def _engine(url: str, timeout_ms: int) -> Engine:
+def _engine(url: str, timeout_ms: int, durable: bool = False) -> Engine:
     """One engine per database and process: a forked child must not use its parent's connections, and a database file
-    that was deleted or replaced must not be written to any more."""
-    key = (url, timeout_ms, os.getpid())
+    that was deleted or replaced must not be written to any more. ``durable``: what is committed survives a power cut
+    too; the index can do without, as it can be made again."""
+    key = (url, timeout_ms, os.getpid(), durable)
     known = _engines.get(key)
     if known is not None:
         if known[0] == _file_number(url):
             return known[1]
         known[1].dispose()
-    engine = _new_engine(url, timeout_ms)
+    engine = _new_engine(url, timeout_ms, durable)
     _engines[key] = (_file_number(url), engine)
     return engine
 
@@ -258,10 +236,10 @@ def _file_number(url: str) -> int:
         return 0
 
 
-def _new_engine(url: str, timeout_ms: int) -> Engine:
+def _new_engine(url: str, timeout_ms: int, durable: bool) -> Engine:
     engine = sa.create_engine(url)
     if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", lambda connection, _: _prepare_sqlite(connection, timeout_ms))
+        sa.event.listen(engine, "connect", lambda connection, _: _prepare_sqlite(connection, timeout_ms, durable))
         sa.event.listen(engine, "begin", _begin_sqlite)
     migrate(engine, MIGRATIONS)
     return engine
@@ -276,22 +254,22 @@ def migrate(engine: Engine, migrations: Sequence[Callable[[Connection], None]]) 
         If the database is newer than the program.
     """
     with engine.execution_options(reading=True).connect() as connection:
-        exists = sa.inspect(connection).has_table(_version.name)
-        if exists and connection.execute(sa.select(sa.func.max(_version.c.version))).scalar() == len(migrations):
+        exists = sa.inspect(connection).has_table(VERSION.name)
+        if exists and connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() == len(migrations):
             return
     with engine.begin() as connection:
-        _version.create(connection, checkfirst=True)
-        found = connection.execute(sa.select(sa.func.max(_version.c.version))).scalar() or 0
+        VERSION.create(connection, checkfirst=True)
+        found = connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() or 0
         if found > len(migrations):
             raise RunError(
                 f"{_place(str(engine.url))}: expected schema version {len(migrations)} or older, got {found}; "
-                "update Segmentarium, or move the file away and run `runs rebuild`"
+                "update Segmentarium, or move the file away (it holds the answers of the quiz) and run `runs rebuild`"
             )
         for step in migrations[found:]:
             step(connection)
         if found < len(migrations):
-            connection.execute(_version.delete())
-            connection.execute(_version.insert().values(version=len(migrations)))
+            connection.execute(VERSION.delete())
+            connection.execute(VERSION.insert().values(version=len(migrations)))
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -300,12 +278,12 @@ def _begin_sqlite(connection: Connection) -> None:
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
-def _prepare_sqlite(connection: Any, timeout_ms: int) -> None:
+def _prepare_sqlite(connection: Any, timeout_ms: int, durable: bool) -> None:
     connection.isolation_level = None  # transactions begin when we say so
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {timeout_ms}")
     cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute("PRAGMA synchronous = NORMAL")
+    cursor.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
     cursor.close()
 
 
@@ -323,6 +301,11 @@ def _metric_row(row: sa.Row[Any]) -> MetricRow:
 def _explain(url: str, error: SQLAlchemyError) -> str:
     reason = str(getattr(error, "orig", None) or error).splitlines()[0]
     return f"{_place(url)}: the index of runs cannot be used: {reason}; the runs themselves are safe in their folders"
+
+
+def _explain_answers(url: str, error: SQLAlchemyError) -> str:
+    reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+    return f"{_place(url)}: the answers of the quiz cannot be reached: {reason}; mend that and try again"
 
 
 def _place(url: str) -> str:

@@ -29,6 +29,7 @@ from core.checkpoint import (
     KEY,
     Checkpoint,
     Description,
+    build,
     load,
     read_description,
     save,
@@ -59,7 +60,7 @@ def trained(seed: int = 0) -> Checkpoint:
     """A checkpoint of a network that took one step."""
     torch.manual_seed(seed)
     about = description()
-    network = about.build()
+    network = build(about)
     optimizer = build_optimizer(network, about.train_config.optim)
     network(torch.randn(1, 2, 4, 4, 4)).square().sum().backward()
     optimizer.step()
@@ -134,7 +135,7 @@ def test_every_bit_comes_back(tmp_path: Path) -> None:
     assert read.optimizer.keys() == written.optimizer.keys() == set(range(len(read.optimizer)))
     assert {"exp_avg", "exp_avg_sq", "step"} == read.optimizer[0].keys()
     assert all(same_bits(read.optimizer[n], written.optimizer[n]) for n in written.optimizer)
-    read.description.build().load_state_dict(read.model)
+    build(read.description).load_state_dict(read.model)
 
 
 def test_views_and_shared_memory_are_stored_by_value(tmp_path: Path) -> None:
@@ -225,12 +226,12 @@ import os, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from core.checkpoint import Checkpoint, Description, save
+from core.checkpoint import Checkpoint, Description, build, save
 
 torch.set_num_threads(1)
 path, about = Path(sys.argv[1]), Description(**__import__("json").loads(sys.argv[2]))
 with torch.device("meta"):
-    shapes = {name: tensor.shape for name, tensor in about.build().state_dict().items()}
+    shapes = {name: tensor.shape for name, tensor in build(about).state_dict().items()}
 for line in sys.stdin:
     pid = os.fork()
     if pid == 0:

@@ -14,11 +14,10 @@ import torch
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from core.counts import ClassCounts, class_counts
 from core.metrics import (
-    ClassCounts,
     MeanScore,
     SubjectScore,
-    class_counts,
     dice_from_counts,
     dice_per_class,
     nan_mean,

@@ -11,8 +11,9 @@ import pytest
 
 from core.checkpoint import load, save
 from core.errors import CheckpointError, DatasetError, VolumeError
+from core.images import read_images
 from core.metrics import dice_per_class
-from core.predict import Choices, Segmenter, read_images
+from core.predict import Choices, Segmenter
 from tests.core.balls import SHAPE, SPACING_MM, balls
 from tests.core.volume_files import write_analyze, write_nifti
 

@@ -20,12 +20,23 @@ def test_writes_the_subjects_and_says_where(tmp_path: Path, capsys: pytest.Captu
     assert (marker["seed"], marker["subjects"]) == (3, ["subject-1"])
 
 
+@pytest.mark.slow
+def test_one_subject_alone_with_lines_of_progress(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["demo", str(tmp_path / "demo"), "--only", "subject-2", "--progress"]) == 0
+    said = capsys.readouterr()
+    assert said.out.splitlines() == [f"subject-2 in {tmp_path / 'demo'}"]
+    assert said.err.splitlines() == [f"progress {n}/4" for n in range(5)]
+    assert len(list((tmp_path / "demo").glob("subject-*"))) == 6
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--subjects", "0"], "error: subjects must be a whole number from 1 to 1000, got 0"),
         (["--seed", "-1"], "error: seed must be a whole number from 0 to"),
         ([], "error: expected an empty or new folder"),
+        (["--only", "subject-1"], "error: expected an empty or new folder"),
+        (["--only", "7"], "error: expected a subject of the demo data, subject-1 to subject-1000, got '7'"),
     ],
 )
 def test_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pytest
 
 from core.cli import main
 from core.runs.launch import create_run
+from core.runs.predictions import kept_predictions
 from tests.core.balls import SPACING_MM, balls, tiny
 from tests.core.volume_files import load, write_analyze
 
@@ -93,6 +95,38 @@ def test_evaluate_for_people(ball_run: BallRun, run_id: str, capsys: pytest.Capt
     assert lines[6].split() == ["class", "Dice", "HD95", "mm", "ASD", "mm", "n", "missed"]
 
 
+def test_evaluate_keeps_what_it_segments(
+    ball_run: BallRun, run_id: str, checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", run_id, str(ball_run.data), "--subject", "ball_3", "--subject", "ball_1"]
+    assert main([*arguments, "--keep", "--progress", "--json"]) == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out, parse_constant=refuse_constant)
+    assert (report["split"], [s["id"] for s in report["subjects"]]) == ("chosen", ["ball_3", "ball_1"])
+    lines = said.err.splitlines()
+    assert all(re.fullmatch(r"progress [0-9]+/200", line) for line in lines) and len(set(lines)) > 6
+    assert lines[0] == "progress 0/200" and lines[-1] == "progress 200/200"
+    checkpoint = checkpoints / run_id / "last.safetensors"
+    kept = kept_predictions(checkpoints, checkpoint, ball_run.data)
+    assert kept.keys() == {"ball_1", "ball_3"} and Path(report["kept"]) == kept["ball_1"].file.parent
+    assert report["subjects"][1]["dice"] == {n: pytest.approx(v) for n, v in kept["ball_1"].score.dice.items()}  # type: ignore[union-attr]
+    assert kept["ball_1"].file.is_relative_to(checkpoints / run_id / "predictions")
+    alone = checkpoints / "alone.nii.gz"
+    assert main(["predict", run_id, str(ball_run.data / "imagesTr" / "ball_1.nii.gz"), "--out", str(alone)]) == 0
+    assert alone.read_bytes() == kept["ball_1"].file.read_bytes()
+
+
+def test_predict_reports_progress_as_lines(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, out = ball_run.data / "imagesTr" / "ball_2.nii.gz", tmp_path / "seg.nii"
+    arguments = ["predict", str(ball_run.checkpoint), str(image), "--out", str(out), "--mode", "tiles", "--progress"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().err.splitlines()
+    total = int(lines[-1].split("/")[1])
+    assert lines[-1] == f"progress {total}/{total}" and len(lines) >= total > 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -109,6 +143,7 @@ def test_evaluate_for_people(ball_run: BallRun, run_id: str, capsys: pytest.Capt
         (["predict", "MODEL", "IMAGE", "--out", "OUT.nii", "--device", "cuda"], "expected a CUDA device"),
         (["evaluate", "MODEL", "nowhere"], "found nothing there"),
         (["evaluate", "MODEL", "DATA", "--split", "test"], "expected subjects in the split test"),
+        (["evaluate", "MODEL", "DATA", "--subject", "ball_77"], "got 'ball_77'"),
     ],
 )
 def test_one_clear_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,15 @@ import pytest
 from core.datasets import open_dataset
 from core.datasets.anatomy import CSF, GM, TISSUE_SHARES, WM, Atlas, draw_anatomy, load_atlas
 from core.datasets.contrast import overlap
-from core.datasets.demo import DEMO_MARKER, UNFINISHED_MARKER, ensure_demo, make_demo, read_marker
+from core.datasets.demo import (
+    DEMO_MARKER,
+    UNFINISHED_MARKER,
+    ensure_demo,
+    ensure_subject,
+    has_subject,
+    make_demo,
+    read_marker,
+)
 from core.datasets.demo_writer import SHAPE, write_subject, write_subjects
 from core.errors import DatasetError
 
@@ -200,6 +209,43 @@ def test_killed_half_way_goes_on_where_it_was(tmp_path: Path, demo: Path) -> Non
     assert seen[0][0] >= 1
     assert seen[-1] == (3, 3)
     assert contents(folder) == contents(demo)
+
+
+def test_one_subject_alone_and_the_others_later(demo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "demo"
+    told: list[tuple[int, int]] = []
+    assert not has_subject(folder, "subject-2")
+    assert ensure_subject(folder, "subject-2", SEED, lambda *done: told.append(done)) == folder
+    assert told == [(n, 4) for n in range(5)]
+    made = contents(folder)
+    assert {n: b for n, b in contents(demo).items() if n.startswith("subject-2-")}.items() <= made.items()
+    assert read_marker(folder) is None and UNFINISHED_MARKER in made
+    dataset = open_dataset(folder)
+    assert dataset.synthetic and dataset.ids == ("subject-2",)
+    ensure_subject(folder, "subject-2", SEED, lambda *done: pytest.fail("it is there"))
+    with pytest.raises(DatasetError, match=rf"holds demo data of seed {SEED}.*, not of seed 5"):
+        ensure_subject(folder, "subject-1", 5)
+    make_demo(folder, len(SUBJECTS), SEED, workers=2)
+    assert contents(folder) == contents(demo)
+
+
+def test_one_subject_of_a_finished_folder_is_mended_but_never_added(demo: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    shutil.copytree(demo, folder)
+    (folder / "subject-1-T1.img").unlink()
+    assert not has_subject(folder, "subject-1")
+    ensure_subject(folder, "subject-1", SEED)
+    assert contents(folder) == contents(demo)
+    with pytest.raises(DatasetError, match=r"with 3 subjects and no subject-4; make more with --subjects 4"):
+        ensure_subject(folder, "subject-4", SEED)
+    assert contents(folder) == contents(demo)
+
+
+@pytest.mark.parametrize("name", ["subject-0", "subject-01", "subject-1001", "../subject-1", "", "subject-1 "])
+def test_only_subjects_of_the_demo_can_be_made(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DatasetError):
+        ensure_subject(tmp_path / "demo", name)
+    assert not (tmp_path / "demo").exists()
 
 
 def test_failing_worker_is_reported(tmp_path: Path) -> None:

@@ -16,9 +16,10 @@ from core.runs import folder as files
 from core.runs import index as indexes
 from core.runs.catalog import metrics_after, put_in_index
 from core.runs.folder import MetricRow
-from core.runs.index import FILE, MIGRATIONS, database_url, file_system_of, migrate, open_index
+from core.runs.index import FILE, database_url, file_system_of, migrate, open_index
 from core.runs.launch import create_run
 from core.runs.recorder import Recorder
+from core.runs.schema import MIGRATIONS
 from core.runs.state import read_state
 
 

@@ -1,0 +1,275 @@
+"""From a turn of the wheel to new pixels: the Review page beside a plain Streamlit slider, in one run of one browser.
+
+    python benchmarks/scroll_slices.py [--steps 60] [--rounds 5] [--json]
+
+Makes a volume of 256x192x144 voxels with a truth, trains a tiny network on it for a moment, keeps its prediction, and
+opens Review with six panes and two overlays. The peer is an app of a few lines: a slider and ``st.image`` of one such
+slice with its overlay, in a fragment. Steps alternate between the two; each is an event of the real input pipeline
+(wheel, arrow key), timed in the page from the event's own time stamp to the frame in which its slice is on the screen.
+After that a sweep at 30 events a second shows whether a slice comes late, and what moving costs on the network. Needs
+Chromium (``CHROMIUM`` names it) and playwright, which ``requirements-dev.txt`` brings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[1]
+SHAPE = (256, 192, 144)
+SWEEP_HZ = 30
+
+PEER = """
+import numpy as np, streamlit as st
+volume, overlay = st.cache_resource(lambda: (np.load("{image}"), np.load("{label}")))()
+
+@st.fragment
+def look():
+    k = st.slider("slice", 0, volume.shape[2] - 1, 72)
+    grey = np.repeat(volume[:, ::-1, k].T[..., None], 3, axis=2)
+    colours = np.array([[0, 0, 0], [74, 144, 217], [31, 161, 135], [224, 176, 0]], np.uint8)
+    classes = overlay[:, ::-1, k].T
+    st.image(np.where(classes[..., None] > 0, grey // 2 + colours[classes] // 2, grey), width=512)
+
+look()
+"""
+
+# In the page: the time from an event to the frame that shows its slice. `now()` gives what is shown.
+WATCH = """
+([kind, source]) => {
+  const now = new Function(source);
+  window.times = []; window.late = [];
+  addEventListener(kind, (event) => {
+    const before = now(), at = event.timeStamp;
+    let frames = 0;
+    const look = () => {
+      frames += 1;
+      const channel = new MessageChannel(); // its task runs when all of this frame's drawing is done
+      channel.port1.onmessage = () => {
+        if (now() !== before) { window.times.push(performance.now() - at); window.late.push(frames - 1); }
+        else if (performance.now() - at < 5000) requestAnimationFrame(look);
+      };
+      channel.port2.postMessage(0);
+    };
+    requestAnimationFrame(look);
+  }, { capture: true, passive: true });
+}
+"""
+DEEP = (
+    "const find = (root, what) => root.querySelector(what) ?? "
+    "[...root.querySelectorAll('*')].map(e => e.shadowRoot && find(e.shadowRoot, what)).find(Boolean);"
+)
+SHOWN_HERE = DEEP + "window.pane ??= find(document, 'canvas.pane'); return window.pane.dataset.slice;"
+SHOWN_THERE = (
+    "const image = document.querySelector('[data-testid=stImage] img');"
+    "if (image.complete) window.shown = image.src; return window.shown;"
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=12, help="events of each round and app")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        run = prepare(folder)
+        peer = folder / "peer.py"
+        peer.write_text(PEER.format(image=folder / "image.npy", label=folder / "label.npy"))
+        ours = Server("app.py", folder)
+        theirs = Server(str(peer), folder)
+        try:
+            found = measure(ours.url + f"/review?model={run}&case=big_0", theirs.url, args)
+        finally:
+            ours.stop()
+            theirs.stop()
+    report(found, args.json)
+    return 0
+
+
+def prepare(folder: Path) -> str:
+    """The data set, a run of a few steps on it, and its prediction; returns the run's id."""
+    import nibabel
+
+    generator = np.random.default_rng(0)
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in SHAPE), indexing="ij"))
+    radius = np.sqrt((grid**2).sum(0)) + 0.06 * np.sin(9 * grid[0]) * np.sin(8 * grid[1]) * np.sin(7 * grid[2])
+    label = np.digitize(radius, [0.35, 0.6, 0.85]).astype(np.uint8)
+    label = np.where(label == 3, 0, label + 1).astype(np.uint8)
+    image = (label * 250 + generator.normal(0, 25, SHAPE)).astype(np.float32)
+    image[label == 0] = 0
+    data = folder / "data" / "big"
+    training = []
+    for n in range(2):  # one to learn from, one held out
+        for part, array in (("imagesTr", image), ("labelsTr", label)):
+            (data / part).mkdir(parents=True, exist_ok=True)
+            nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), data / part / f"big_{n}.nii.gz")
+        training.append({"image": f"./imagesTr/big_{n}.nii.gz", "label": f"./labelsTr/big_{n}.nii.gz"})
+    content = {
+        "name": "Big", "modality": {"0": "M"}, "training": training, "test": [],
+        "labels": {"0": "background", "1": "inner", "2": "middle", "3": "outer"},
+    }  # fmt: skip
+    (data / "dataset.json").write_text(json.dumps(content))
+    np.save(folder / "image.npy", (image / 4.5).clip(0, 255).astype(np.uint8))
+    np.save(folder / "label.npy", label)
+    checkpoints = str(folder / "checkpoints")
+    run = core(
+        "train", str(data), "--preset", "quick", "--channels", "4,8", "--epochs", "2", "--samples-train", "8",
+        "--val-subjects", "big_0", "--checkpoints", checkpoints,
+    ).splitlines()[0]  # fmt: skip
+    core("evaluate", run, str(data), "--subject", "big_0", "--keep", "--checkpoints", checkpoints)
+    return run
+
+
+def core(*arguments: str) -> str:
+    """Run a command of the program; its standard output."""
+    done = subprocess.run([sys.executable, "-m", "core", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(done.returncode)
+    return done.stdout
+
+
+class Server:
+    """A Streamlit server on a free port."""
+
+    def __init__(self, script: str, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        environment = {
+            **os.environ, "SEGMENTARIUM_DATA": str(folder / "data"),
+            "SEGMENTARIUM_CHECKPOINTS": str(folder / "checkpoints"),
+        }  # fmt: skip
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port), "--server.headless", "true"],
+            cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2)
+                return
+            except OSError:
+                time.sleep(0.2)
+        raise SystemExit(f"the server of {script} did not start")
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait()
+
+
+def measure(ours: str, theirs: str, args: argparse.Namespace) -> dict[str, Any]:
+    from playwright.sync_api import sync_playwright
+
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
+        opened = [first_picture(browser, ours) for _ in range(3)]
+        here, there = (browser.new_page(viewport={"width": 1440, "height": 1000}) for _ in range(2))
+        here.goto(ours)
+        here.locator("canvas.pane").nth(5).wait_for()
+        assert here.locator("canvas.pane").count() == 6
+        here.get_by_role("button", name="both", exact=True).click()  # fill and outline: the most work
+        here.evaluate(WATCH, ["wheel", SHOWN_HERE])
+        there.goto(theirs)
+        there.locator("[data-testid=stImage] img").wait_for()
+        there.evaluate(WATCH, ["keydown", SHOWN_THERE])
+        times: dict[str, list[float]] = {"viewer": [], "slider": []}
+        for _ in range(args.rounds):
+            here.bring_to_front()
+            here.locator("canvas.pane").first.hover()
+            for n in range(args.steps):
+                here.mouse.wheel(0, -100 if n % 20 < 10 else 100)
+                wait_for(here, len(times["viewer"]) + n + 1)
+            there.bring_to_front()
+            there.get_by_role("slider").focus()
+            for n in range(args.steps):
+                there.keyboard.press("ArrowRight" if n % 20 < 10 else "ArrowLeft")
+                wait_for(there, len(times["slider"]) + n + 1)
+            times = {"viewer": here.evaluate("times"), "slider": there.evaluate("times")}
+        sweep = sweep_through(here)
+        browser.close()
+    return {"opened_s": opened, "times_ms": times, "sweep": sweep}
+
+
+def first_picture(browser: Any, url: str) -> float:
+    """Seconds from asking for the page to all six panes, in a browser context that has nothing kept."""
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    page = context.new_page()
+    began = time.monotonic()
+    page.goto(url, wait_until="commit")
+    page.locator("canvas.pane[data-at]").nth(5).wait_for()
+    seconds = time.monotonic() - began
+    context.close()
+    return seconds
+
+
+def wait_for(page: Any, count: int) -> None:
+    page.wait_for_function("count => window.times.length >= count", arg=count)
+
+
+def sweep_through(page: Any) -> dict[str, Any]:
+    """Thirty wheel events a second through 60 slices: the frames that each slice came late, and what was sent."""
+    asked: list[str] = []
+    page.bring_to_front()
+    page.locator("canvas.pane").first.hover()
+    page.locator("canvas.pane").first.press("Home")
+    page.wait_for_timeout(1000)  # the crosshair comes to rest, and is reported
+    page.evaluate("late.length = 0")
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("websocket", lambda opened: asked.append(opened.url))
+    client = page.context.new_cdp_session(page)
+    frames: list[int] = []
+    client.on("Network.webSocketFrameSent", lambda event: frames.append(len(event["response"]["payloadData"])))
+    client.on("Network.webSocketFrameReceived", lambda event: frames.append(len(event["response"]["payloadData"])))
+    client.send("Network.enable")
+    first = int(page.evaluate(f"(() => {{ {SHOWN_HERE} }})()"))
+    began = time.monotonic()
+    for n in range(60):
+        page.mouse.wheel(0, -100)
+        time.sleep(max(0.0, began + (n + 1) / SWEEP_HZ - time.monotonic()))
+    sent = sum(frames) + len(asked)
+    page.wait_for_timeout(200)
+    last = int(page.evaluate(f"(() => {{ {SHOWN_HERE} }})()"))
+    late = page.evaluate("late")
+    return {"events": 60, "slices_moved": last - first, "frames_late_most": max(late), "seen": len(late), "bytes": sent}
+
+
+def report(found: dict[str, Any], as_json: bool) -> None:
+    import streamlit
+
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"{platform.machine()}, {os.cpu_count()} cores, streamlit {streamlit.__version__}")
+    p95 = {}
+    for name, times in found["times_ms"].items():
+        p95[name] = float(np.percentile(times, 95))
+        print(f"{name}: median {statistics.median(times):.0f} ms, p95 {p95[name]:.0f} ms, n = {len(times)}")
+    print(f"viewer's p95 over the slider's: {p95['viewer'] / p95['slider']:.2f}")
+    sweep = found["sweep"]
+    print(
+        f"sweep at {SWEEP_HZ} events/s: {sweep['slices_moved']} slices by {sweep['events']} events, at most "
+        f"{sweep['frames_late_most']} frames late, {sweep['bytes']} bytes moved"
+    )
+    opened = ", ".join(f"{s:.2f}" for s in found["opened_s"])
+    print(f"from opening Review to six panes: {opened} s (first: nothing prepared)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,54 @@
+"""Quiz: a slice with two segmentations - which one is the ground truth?"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.errors import UserError
+from ui import quiz_setup, quiz_view, words
+from ui.quiz_games import Setup, find_game, new_game
+from ui.state import runs_root
+
+bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
+with bar:
+    st.title("Quiz", anchor=False, width="content")
+
+
+def begin(setup: Setup) -> None:
+    """Start a game and show its first question."""
+    try:
+        with st.spinner("Drawing the questions"):
+            game = new_game(runs_root(), setup)
+    except UserError as error:
+        st.error(words.plain(str(error)), icon=":material/error:")
+        return
+    quiz_view.enter(game.id)
+    st.rerun()
+
+
+id = quiz_view.current()
+if not id:
+    st.markdown(
+        "Two segmentations of the same slice: one is the ground truth, the other was made by a network. Which is which?"
+    )
+    setup = quiz_setup.choose()
+    if setup is not None:
+        begin(setup)
+    st.stop()
+
+game = find_game(id)
+if game is not None and not game.over:
+    quiz_view.enter(id)
+    quiz_view.play(game, bar)
+    st.stop()
+
+with bar:
+    st.space("stretch")
+    if st.button("Other settings", icon=":material/tune:"):
+        quiz_view.leave()
+        st.rerun()
+    again = game is not None and st.button("Play again", type="primary", icon=":material/replay:")
+if again and game is not None:
+    begin(game.setup)
+quiz_view.enter(id)
+quiz_view.over(id, game)

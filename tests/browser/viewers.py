@@ -1,0 +1,74 @@
+"""What the tests of pages with a viewer share: its panes, their pixels, and where voxels lie on them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from playwright.sync_api import Locator, Page, expect
+
+READY_MS = 60_000
+_ANY = re.compile(r"\d")
+
+
+def wait_until_ready(page: Page) -> None:
+    """Until the viewer has its volume and has drawn it."""
+    expect(page.locator(".root[data-ready]").first).to_have_attribute("data-ready", _ANY, timeout=READY_MS)
+    expect(page.locator("canvas.pane").first).to_have_attribute("data-at", _ANY)
+    settle(page)
+
+
+def settle(page: Page) -> None:
+    """Until what was asked for has been drawn: two frames."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def voxel(page: Page) -> tuple[int, int, int]:
+    """Where the crosshair is, counted from 0."""
+    settle(page)
+    i, j, k = (int(n) for n in str(page.locator(".root[data-voxel]").first.get_attribute("data-voxel")).split(","))
+    return i, j, k
+
+
+@dataclass(frozen=True)
+class Pane:
+    """One canvas of the viewer."""
+
+    canvas: Locator
+
+    @property
+    def at(self) -> tuple[float, float, float, float]:
+        """Top left corner of the slice and the size of a voxel, in CSS pixels."""
+        x, y, sx, sy = (float(n) for n in str(self.canvas.get_attribute("data-at")).split(","))
+        return x, y, sx, sy
+
+    @property
+    def slice(self) -> int:
+        return int(str(self.canvas.get_attribute("data-slice")))
+
+    @property
+    def letters(self) -> str:
+        """At the left, right, top and bottom."""
+        return str(self.canvas.get_attribute("data-letters"))
+
+    def pixel(self, x: float, y: float) -> tuple[int, int, int]:
+        """The colour at a point of the canvas, in CSS pixels."""
+        red, green, blue, _ = self.canvas.evaluate(
+            "(c, [x, y]) => [...c.getContext('2d').getImageData("
+            "Math.floor(x * c.width / c.clientWidth), Math.floor(y * c.height / c.clientHeight), 1, 1).data]",
+            [x, y],
+        )
+        return red, green, blue
+
+    def voxel_colour(self, column: int, row: int) -> tuple[int, int, int]:
+        """The colour in the middle of a voxel of the slice: column from the left, row from the top, from 0."""
+        x, y, sx, sy = self.at
+        return self.pixel(x + (column + 0.5) * sx, y + (row + 0.5) * sy)
+
+    def picture(self) -> str:
+        """All of it, to compare."""
+        return str(self.canvas.evaluate("c => c.toDataURL()"))
+
+
+def pane(page: Page, plane: str, row: str) -> Pane:
+    return Pane(page.locator(f"canvas.pane[data-plane={plane}][data-row={row}]"))

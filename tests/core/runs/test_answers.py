@@ -1,0 +1,152 @@
+"""Answers of the quiz: on the disk before the next question, never twice, untouched by whatever mends the index."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from core.errors import RunError
+from core.presets import preset
+from core.quiz import Score
+from core.runs.answers import Answer, keep_answer, read_answers, report, streak
+from core.runs.index import FILE, migrate, open_answers, open_index
+from core.runs.launch import create_run
+from core.runs.schema import MIGRATIONS
+
+ROOT = Path(__file__).resolve().parents[3]
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.core.runs.test_answers import answer
+from core.runs.answers import keep_answer
+for number in (1, 2, 3):
+    keep_answer(Path(sys.argv[1]), answer(number=number))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def answer(**values: Any) -> Answer:
+    """A right answer, unless the values say otherwise."""
+    given: dict[str, Any] = dict(
+        game="a1b2", number=1, questions=20, model="demo-model", epoch=12, step=600, data="demo", subject="subject-1",
+        plane="axial", slice=60, first_slice=56, slices=9, difficulty="medium", dice=0.91, differing=212,
+        foreground=4000, truth_side="left", chosen_side="left", correct=True, confidence=3, seconds=2.5,
+        answered_at=1_760_000_000.0, why="The prediction takes 212 voxels of GM for WM here: all that differ.",
+    )  # fmt: skip
+    return Answer(**{**given, **values})
+
+
+def test_what_is_kept_is_what_is_read(tmp_path: Path) -> None:
+    root = tmp_path / "not there yet"
+    assert read_answers(root) == [] and not root.exists()
+    given = [answer(number=n, answered_at=100.0 + n, dice=0.1 + n / 3) for n in (1, 2, 3)]
+    for one in given:
+        keep_answer(root, one)
+    assert read_answers(root) == read_answers(root, "a1b2") == given
+
+
+def test_a_kill_right_after_an_answer_keeps_it(tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert [a.number for a in read_answers(tmp_path, "a1b2")] == [1, 2, 3]
+
+
+def test_every_answer_is_synced_to_the_disk(tmp_path: Path) -> None:
+    for opened, expected in ((open_answers(tmp_path), 2), (open_index(tmp_path)._begin(), 1)):
+        with opened as connection:
+            assert connection.exec_driver_sql("pragma synchronous").scalar() == expected  # 2 is FULL, 1 NORMAL
+            assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
+
+
+def test_a_question_is_answered_once(tmp_path: Path) -> None:
+    first = answer()
+    keep_answer(tmp_path, first)
+    with pytest.raises(RunError, match="question 1 of this game has been answered already"):
+        keep_answer(tmp_path, answer(chosen_side="right", correct=False))
+    keep_answer(tmp_path, answer(game="other"))
+    assert read_answers(tmp_path, "a1b2") == [first]
+
+
+def test_making_the_index_again_leaves_the_answers_alone(tmp_path: Path) -> None:
+    folder = create_run(tmp_path, preset("quick"), foreground=True)
+    given = answer(model=folder.name)
+    keep_answer(tmp_path, given)
+    assert open_index(tmp_path).rebuild() == 1
+    open_index(tmp_path).delete_run(folder.name)
+    assert read_answers(tmp_path) == [given]
+
+
+def test_a_database_of_version_1_gets_the_answers_and_keeps_its_runs(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / FILE}")
+    migrate(engine, MIGRATIONS[:1])
+    assert not sa.inspect(engine).has_table("quiz_answers")
+    with engine.begin() as connection:
+        connection.exec_driver_sql(
+            "insert into metrics (run, epoch, step, elapsed_s, name, value) values ('r', 1, 1, 0, 'lr', 0.5)"
+        )
+    engine.dispose()
+    keep_answer(tmp_path, answer())
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        assert connection.execute("select version from schema_version").fetchall() == [(2,)]
+        assert connection.execute("select name, value from metrics").fetchall() == [("lr", 0.5)]
+    assert read_answers(tmp_path) == [answer()]
+
+
+def test_an_answer_that_cannot_be_kept_says_so(tmp_path: Path) -> None:
+    keep_answer(tmp_path, answer())
+    writer = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+    writer.execute("begin exclusive")
+    with pytest.raises(RunError, match=r"index\.sqlite: the answers of the quiz cannot be reached: database is locked"):
+        keep_answer(tmp_path, answer(number=2))
+    writer.close()
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(RunError, match="expected a folder to keep answers in"):
+        keep_answer(tmp_path / "file", answer())
+
+
+def test_a_game_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
+    for game in ("abc1", "abc2", "ab", "x_1", "xy1"):
+        keep_answer(tmp_path, answer(game=game))
+    assert [a.game for a in read_answers(tmp_path, "abc2")] == ["abc2"]
+    assert [a.game for a in read_answers(tmp_path, "ab")] == ["ab"]  # an id in full, though others begin with it
+    assert [a.game for a in read_answers(tmp_path, "x_")] == ["x_1"]  # no wildcard
+    with pytest.raises(RunError, match="'abc' fits 2 games: abc1, abc2"):
+        read_answers(tmp_path, "abc")
+    for unknown in ("nope", "%", ""):
+        with pytest.raises(RunError, match=r"expected the id of a game, its beginning, or 'all'|fits 5 games"):
+            read_answers(tmp_path, unknown)
+    assert len(read_answers(tmp_path, "all")) == 5
+
+
+def test_a_report_counts_by_difficulty_and_by_how_sure_the_reader_was() -> None:
+    given = [
+        answer(number=n, game=game, difficulty=difficulty, correct=correct, confidence=sure, seconds=seconds)
+        for n, (game, difficulty, correct, sure, seconds) in enumerate(
+            (("a", "easy", True, 4, 1.0), ("a", "easy", True, 4, 2.0), ("a", "hard", False, 1, 9.0),
+             ("b", "hard", True, 4, 3.0), ("b", "hard", False, 4, 4.0)), start=1,
+        )
+    ]  # fmt: skip
+    found = report("all", given)
+    assert (found.games, found.score, found.seconds) == (2, Score(3, 5), 3.0)
+    assert found.by_difficulty == {"easy": Score(2, 2), "hard": Score(1, 3)}
+    assert found.by_confidence == {1: Score(0, 1), 4: Score(3, 4)}
+    assert [streak(given[:n]) for n in range(6)] == [0, 1, 2, 0, 1, 0]
+    as_json = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert as_json["correct"] == 3 and as_json["by_confidence"]["4"]["accuracy"] == 0.75
+    assert as_json["interval"]["method"] == "Clopper-Pearson"
+    assert report("all", []).score == Score(0, 0) and report("all", []).seconds is None
+
+
+def test_columns_and_fields_are_the_same() -> None:
+    from core.runs.schema import ANSWERS
+
+    assert [c.name for c in ANSWERS.columns] == [f.name for f in dataclasses.fields(Answer)]

@@ -1,0 +1,92 @@
+"""The addresses under which volumes travel."""
+
+from __future__ import annotations
+
+import gzip
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.requests import Request
+from starlette.responses import FileResponse
+
+from ui import volumes
+
+
+@pytest.fixture(autouse=True)
+def own_root(checkpoints: Path) -> Path:
+    return checkpoints
+
+
+def ask(url: str) -> Any:
+    token = url.removeprefix(volumes.PREFIX)
+    scope = {"type": "http", "method": "GET", "path": url, "headers": [], "path_params": {"token": token}}
+    return volumes.volume(Request(scope))
+
+
+def test_what_is_published_is_made_once_and_sent_compressed() -> None:
+    made = []
+
+    def make() -> tuple[dict[str, Any], bytes]:
+        made.append(1)
+        return {"shape": [1, 2, 3]}, b"voxels" * 100
+
+    first, again = volumes.publish("a", make), volumes.publish("a", make)
+    assert first == again and first[0] == {"shape": [1, 2, 3]} and len(made) == 1
+    answer = ask(first[1])
+    assert isinstance(answer, FileResponse)
+    assert gzip.decompress(Path(answer.path).read_bytes()) == b"voxels" * 100
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
+    other = volumes.publish("b", lambda: ({}, b"other"))[1]
+    assert other != first[1] and len(other) == len(first[1])
+
+
+def test_a_token_says_nothing_and_nobody_can_make_one() -> None:
+    url = volumes.publish("subject-1", lambda: ({}, b"x"))[1]
+    assert "subject" not in url
+    for wrong in ("", "0" * 32, "../../etc/passwd", url.removeprefix(volumes.PREFIX)[:-1]):
+        assert ask(volumes.PREFIX + wrong).status_code == 404
+
+
+def test_a_volume_that_was_removed_is_404_and_made_again_when_it_is_wanted() -> None:
+    url = volumes.publish("a", lambda: ({}, b"x"))[1]
+    Path(ask(url).path).unlink()
+    assert ask(url).status_code == 404
+    assert volumes.publish("a", lambda: ({}, b"y"))[1] == url
+    assert gzip.decompress(Path(ask(url).path).read_bytes()) == b"y"
+
+
+def test_the_longest_unused_volumes_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = [volumes.publish(name, lambda: ({}, os.urandom(1000)))[1] for name in "abc"]
+    paths = [Path(ask(url).path) for url in urls]
+    for age, path in zip((300, 100, 200), paths, strict=True):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    monkeypatch.setattr(volumes, "MOST_BYTES", 2500)
+    volumes.publish("d", lambda: ({}, b"x"))
+    assert [path.exists() for path in paths] == [False, True, True]
+
+
+def test_no_room_is_one_clear_line(own_root: Path) -> None:
+    (own_root / ".cache").write_text("a file where a folder should be")
+    with pytest.raises(volumes.Unkept, match="make room"):
+        volumes.publish("a", lambda: ({}, b"x"))
+
+
+def test_what_is_sent_once_says_nothing_about_itself() -> None:
+    zeros, noise = volumes.publish_once(bytes(5000)), volumes.publish_once(os.urandom(5000))
+    assert zeros != noise and zeros != volumes.publish_once(bytes(5000))
+    answers = [ask(zeros), ask(noise)]
+    assert dict(answers[0].headers) == dict(answers[1].headers)
+    assert answers[0].headers["cache-control"] == "no-store" and answers[0].headers["content-length"] == "5000"
+    assert not {"etag", "last-modified"} & set(answers[0].headers)
+    volumes.withdraw(zeros)
+    volumes.withdraw(zeros)
+    assert ask(zeros).status_code == 404 and ask(noise).status_code == 200
+
+
+def test_open_quizzes_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(volumes, "MOST_ONCE", 3)
+    urls = [volumes.publish_once(bytes([n])) for n in range(5)]
+    assert [ask(url).status_code for url in urls] == [404, 404, 200, 200, 200]

@@ -1,0 +1,120 @@
+"""The chapter on the network: which one, its figure, and its feature maps once they are computed."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from core.config import ModelConfig
+from core.datasets import Dataset
+from core.description import Description
+from core.errors import UserError
+from core.labels import LabelSpace
+from core.locations import READY_MADE
+from core.models.cost import cost
+from core.presets import preset
+from ui import cache, jobs, learn, words
+from ui.learn import inside
+from ui.learn.chapters import READING, head, made
+from ui.pages import page
+from ui.state import DEMO, MODEL, put_into_address, take_from_address
+
+COMMAND = "python -m core train demo --preset quick"
+
+
+def chapter(dataset: Dataset | None, subject: str) -> None:
+    """Draw it. Without a data set, or a model that fits it, the article's network is drawn without maps."""
+    head("network")
+    known = _known(dataset) if dataset is not None else {}
+    if dataset is None or not known:
+        article = preset("article")
+        size = _triple(article.sampling.sub_volume)
+        _facts("The article's network", article.model, 2, 4, size)
+        labels = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM", 250: "WM"})
+        learn.network(inside.stages(article.model, ("T1", "T2"), labels.names, size), labels.to_json(), None)
+        if dataset is not None:
+            _how_to_get_one()
+        return
+    first = READY_MADE if READY_MADE in known else next(iter(known))
+    take_from_address(MODEL, first, among=tuple(known))
+    if st.session_state[MODEL] not in known:  # chosen on another page, and for other data
+        st.session_state[MODEL] = first
+    key = st.selectbox(
+        "Model", list(known), key=MODEL, persist_state="session", width=440,
+        format_func=lambda k: known[k][0].name,
+    )  # fmt: skip
+    model, description = known[key]
+    put_into_address(MODEL, model.key)
+    images = [dataset.subject(subject).images[m].path for m in description.modalities]
+    folder = jobs.features_folder(model.path, images)
+    doing = f"{words.plain(model.name)} looks at {words.plain(subject)}"
+    there = made(doing, lambda: jobs.features(folder), lambda: jobs.start_features(model.path, images, folder))
+    labels, config = description.label_space, description.train_config
+    if not there:
+        size = _triple(config.sampling.sub_volume)
+        _facts(model.name, config.model, len(images), len(labels), size)
+        learn.network(inside.stages(config.model, description.modalities, labels.names, size), labels.to_json(), None)
+        return
+    try:
+        maps = inside.publish_maps(folder, dataset.path, subject, labels)
+    except UserError as error:
+        st.error(words.plain(str(error)), icon=":material/error:")
+        return
+    facts = inside.manifest(folder)
+    _facts(model.name, config.model, len(images), len(labels), _triple(facts["sub_volume"]["size"]))
+    st.markdown(
+        f"Click a stage to see what it makes of {words.plain(subject)}: the axial slice through the middle of one "
+        f"sub-volume. {_seen(description, subject)} Bright is large; each map has its own scale, the pre-activations "
+        "share one. Move over a map, and the same voxel is marked in all of them.",
+        width=READING,
+    )
+    learn.network(facts["stages"], labels.to_json(), maps)
+
+
+def _known(dataset: Dataset) -> dict[str, tuple[cache.Model, Description]]:
+    """The models that take these modalities; damaged checkpoints are left to the pages that are about them."""
+    found = {}
+    for model in cache.models():
+        try:
+            description = cache.description(model.path)
+        except UserError:
+            continue
+        if set(description.modalities) <= set(dataset.modalities):
+            found[model.key] = model, description
+    return found
+
+
+def _facts(name: str, config: ModelConfig, in_channels: int, classes: int, size: tuple[int, int, int]) -> None:
+    counted = cost(config, in_channels, classes, size)
+    st.caption(
+        f"{words.plain(name)}: {config.model}, {counted.parameters:,} parameters; "
+        f"{counted.forward_gflop:,.1f} billion operations for a sub-volume of {words.size(size)} voxels."
+    )
+
+
+def _seen(description: Description, subject: str) -> str:
+    """Whether the model learned from the subject; other data may have subjects of the same name."""
+    if not description.dataset.get("synthetic"):
+        return ""
+    if subject in description.split.get("train", []):
+        return "The model has learned from this subject."
+    return "The model has not learned from this subject."
+
+
+def _how_to_get_one() -> None:
+    st.info(
+        "Feature maps need a trained network, and the ready-made one is not here. Train one on the demo data: two "
+        "minutes on a laptop.",
+        icon=":material/info:",
+    )
+    st.code(COMMAND, language="bash")
+    st.page_link(
+        page("train"),
+        label="Go to Train",
+        icon=":material/model_training:",
+        query_params={"data": DEMO, "preset": "quick"},
+    )
+
+
+def _triple(size: tuple[int, ...]) -> tuple[int, int, int]:
+    i, j, k = size
+    return i, j, k

@@ -1,0 +1,86 @@
+// Fetches volumes, each once; keeps the last ones, so that going back to a case is immediate.
+
+const KEEP_BYTES = 400e6;
+const fetched = new Map(); // address -> { promise, bytes }, least recently used first
+
+function fetchVolume(url) {
+  let entry = fetched.get(url);
+  if (entry) {
+    fetched.delete(url);
+  } else {
+    entry = { promise: load(url), bytes: 0 };
+    entry.promise.then(
+      (buffer) => { entry.bytes = buffer.byteLength; forgetOld(); },
+      () => fetched.delete(url), // tried again next time
+    );
+  }
+  fetched.set(url, entry);
+  return entry.promise;
+}
+
+async function load(url) {
+  let answer;
+  try {
+    answer = await fetch(url, { credentials: "same-origin" });
+  } catch {
+    throw new Error("The server does not answer.");
+  }
+  if (!answer.ok) throw new Error(answer.status === 404 ? "The volume is no longer there: load the page again." : `The server refused the volume (${answer.status}).`);
+  return answer.arrayBuffer();
+}
+
+function forgetOld() {
+  let total = 0;
+  for (const { bytes } of fetched.values()) total += bytes;
+  for (const [url, { bytes }] of fetched) {
+    if (total <= KEEP_BYTES || fetched.size <= 4) break;
+    fetched.delete(url);
+    total -= bytes;
+  }
+}
+
+// All volumes of a scene: { channels: [Uint16Array], layers: { name: Uint8Array } }.
+async function fetchScene(data) {
+  const voxels = data.grid.shape.reduce((a, b) => a * b, 1), names = Object.keys(data.layers);
+  const [image, ...layers] = await Promise.all([data.image, ...names.map((n) => data.layers[n])].map(fetchVolume));
+  if (image.byteLength !== voxels * 2 * data.channels.length || layers.some((l) => l.byteLength !== voxels)) {
+    throw new Error("The volume is not as long as it should be: load the page again.");
+  }
+  return {
+    channels: data.channels.map((_, n) => new Uint16Array(image, n * voxels * 2, voxels)),
+    layers: Object.fromEntries(names.map((n, at) => [n, new Uint8Array(layers[at])])),
+  };
+}
+
+// The smallest box around all voxels of a volume that are not 0: [first, last] along each axis, or null if none is.
+function boxOf(values, [ni, nj, nk]) {
+  const low = [ni, nj, nk], high = [-1, -1, -1];
+  for (let k = 0, row = 0; k < nk; k++) for (let j = 0; j < nj; j++, row += ni) {
+    let first = 0, last = ni - 1;
+    while (first < ni && !values[row + first]) first++;
+    if (first === ni) continue;
+    while (!values[row + last]) last--;
+    if (first < low[0]) low[0] = first;
+    if (last > high[0]) high[0] = last;
+    if (j < low[1]) low[1] = j;
+    if (j > high[1]) high[1] = j;
+    if (k < low[2]) low[2] = k;
+    high[2] = k;
+  }
+  return high[0] < 0 ? null : low.map((l, a) => [l, high[a]]);
+}
+
+// The box that panes show at first: all that is not air in the image, and a margin.
+function headOf(shape, scene) {
+  const box = boxOf(scene.channels[0], shape) ?? shape.map((n) => [0, n - 1]);
+  return box.map(([first, last], a) => {
+    const margin = Math.round(0.04 * (last - first + 1)) + 1;
+    return [Math.max(0, first - margin), Math.min(shape[a] - 1, last + margin)];
+  });
+}
+
+// The voxel to begin with: in the middle of what the first layer marks, or of the head.
+function middleOf(shape, scene) {
+  const layer = Object.values(scene.layers)[0];
+  return ((layer && boxOf(layer, shape)) ?? headOf(shape, scene)).map(([first, last]) => (first + last) >> 1);
+}
