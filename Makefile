@@ -10,10 +10,12 @@ PYTEST_ARGS ?=
 APP_ARGS ?=
 # Another build of torch, by its package index: `make app TORCH_INDEX=https://download.pytorch.org/whl/cpu`.
 TORCH_INDEX ?=
+# Minutes that `make demo-model` trains the ready-made model.
+MINUTES ?= 25
 PYTHON = python3
 
 .DEFAULT_GOAL := help
-.PHONY: help app test check lint types format docs clean distclean
+.PHONY: help app test check lint types format docs demo-model clean distclean
 
 help:
 	@echo 'make app        start the workbench on http://127.0.0.1:8501 (makes .venv and installs at first)'
@@ -21,6 +23,7 @@ help:
 	@echo 'make check      lint, formatting, types and tests: what a change has to pass'
 	@echo 'make format     format the code and sort its imports'
 	@echo 'make docs       write the table of options anew'
+	@echo 'make demo-model train the ready-made model anew (MINUTES=25), measure it and write its card'
 	@echo 'make clean      remove caches;  make distclean  removes .venv too. Runs and data are never touched.'
 
 app: $(VENV)/installed-app
@@ -44,6 +47,9 @@ format: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-app
 	$(PY) docs/write_options.py
+
+demo-model: $(VENV)/installed-app
+	$(PY) docs/make_demo_model.py --minutes $(MINUTES)
 
 # The stamps below say what is installed, so that a second call starts at once.
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed-app

@@ -49,7 +49,7 @@ if choice == DEMO and not cache.demo_is_there():
     if job.state == "failed":
         st.error(words.plain(job.message), icon=":material/error:")
     if job.state == "running":
-        progress("Making synthetic subjects", lambda: jobs.demo(cache.demo_is_there()))
+        progress("Making synthetic subjects", lambda: jobs.demo(cache.demo_is_there()), things=True)
     elif st.button("Make the demo data", type="primary", icon=":material/auto_awesome:"):
         jobs.start_demo(demo_folder())
         st.rerun()
@@ -90,7 +90,7 @@ if job.state == "failed":
     st.error(f"The data doctor gave up: {words.plain(job.message)}", icon=":material/error:")
     st.stop()
 if job.state == "running":
-    progress("The data doctor reads", lambda: jobs.doctor(folder))
+    progress("The data doctor reads", lambda: jobs.doctor(folder), things=True)
     st.skeleton(240)
     st.stop()
 

@@ -96,17 +96,20 @@ def first_start() -> None:
     """What to expect, before anything ran."""
     st.space("small")
     steps = (
-        (":material/database:", "Choose data", "The demo data is made for you; the Data page checks your own."),
-        (":material/model_training:", "Train", "A preset fills in every choice. Training goes on without the browser."),
-        (":material/monitoring:", "Watch", "Loss and Dice per class appear on the Runs page while the network learns."),
-        (":material/compare:", "Look", "Review shows each case slice by slice, the prediction beside the truth."),
-        (":material/quiz:", "Judge", "The quiz asks which of two segmentations is the ground truth."),
-    )  # fmt: skip
+        ("learn", "Learn", "What T1 and T2 show, what a network makes of them, what Dice measures."),
+        ("data", "Choose data", "The demo data is made for you; the Data page checks your own."),
+        ("train", "Train", "A preset fills in every choice. Training goes on without the browser."),
+        ("runs", "Watch", "Loss and Dice per class appear on the Runs page while the network learns."),
+        ("review", "Look", "Each case slice by slice, the prediction beside the truth, the worst case first."),
+        ("predict", "Segment a scan", "Your own images, with any of your models or the ready-made one."),
+        ("quiz", "Judge", "Two segmentations of one slice: which one is the ground truth?"),
+    )
     with st.grid(2, min_column_width=440, gap="large") as columns:
         with columns.cell():
-            for icon, title, text in steps:
-                with st.container(border=True, gap="xsmall"):
-                    st.markdown(f"{icon} **{title}**")
+            for name, title, text in steps:
+                with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                    with st.container(width=150):
+                        st.page_link(page(name), label=f"**{title}**")
                     st.caption(text)
         with columns.cell():
             demo_picture()

@@ -17,6 +17,7 @@ from core.headers import inspect
 from core.images import certain
 from core.locations import READY_MADE
 from ui import cache, jobs, uploads, words
+from ui.pages import page
 from ui.progress import progress
 from ui.state import (
     DEMO,
@@ -56,11 +57,10 @@ def choose_model() -> Chosen | None:
     models = {model.key: model for model in cache.models()}
     kind = MODELS[1]
     if models:
-        kind = st.segmented_control(
-            "Model", MODELS, default=MODELS[0], required=True, key=PREDICT_MODELS, persist_state="session"
-        )
+        kind = _one_of("Model", MODELS, PREDICT_MODELS)
     else:
-        st.caption("No model was trained yet; choose a file.")
+        st.caption("No model was trained yet. Choose a file, or train one.")
+        st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
     if kind == MODELS[0]:
         take_from_address(MODEL, next(iter(models)), among=tuple(models))
         key = st.selectbox(
@@ -114,9 +114,7 @@ def _checkpoint_file() -> Path | None:
 
 def choose_images(wanted: Chosen | None) -> dict[str, ImageRef]:
     """The images at hand, by what they are called; empty where there are none yet."""
-    source = st.segmented_control(
-        "Images", SOURCES, default=SOURCES[0], required=True, key=PREDICT_SOURCE, persist_state="session"
-    )
+    source = _one_of("Images", SOURCES, PREDICT_SOURCE)
     if source == SOURCES[0]:
         limit = f"at most {uploads.LIMIT_MB} MB a file"
         uploads.uploader(f"NIfTI or Analyze, one subject, {limit}", uploads.IMAGES, f"{_UPLOAD_HELP}; {limit}.")
@@ -158,8 +156,8 @@ def assign(refs: Mapping[str, ImageRef], modalities: tuple[str, ...]) -> list[Im
     """Ask which image is which modality, where it is not certain; ``None`` until all are known."""
     known = certain(refs, modalities)
     names = list(refs)
-    if len(refs) == len(modalities) == 1:
-        return list(refs.values())
+    if len(refs) == len(modalities) == 1 or all(known.get(m) == m for m in modalities):
+        return [refs[known[m]] for m in modalities]  # one for one, or the data set says so
     stamp = hashlib.sha256("\n".join([*names, *modalities]).encode("utf-8", "surrogateescape")).hexdigest()[:8]
     picked = [
         st.selectbox(
@@ -184,6 +182,13 @@ def channels(images: list[ImageRef]) -> tuple[int, ...]:
     """The channel of each image, counted from 1; empty where each is a file of one channel, and nothing is to say."""
     several = any(inspect(path).channels > 1 for path in {ref.path for ref in images})
     return tuple(ref.channel + 1 for ref in images) if several else ()
+
+
+def _one_of(label: str, options: tuple[str, ...], key: str) -> str:
+    """A choice of which there is always one; a button elsewhere may have made it."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
+    return str(st.segmented_control(label, options, required=True, key=key, persist_state="session"))
 
 
 def _subject(wanted: Chosen | None) -> dict[str, ImageRef]:

@@ -101,7 +101,7 @@ def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]
         *((modality, _called(ref.path.name, ref.channel, request)) for modality, ref in
           zip(request.modalities, request.images, strict=True)),
         ("Model", request.title),
-        ("Way", f"joined sub-volumes, {tiles}" if tiles else "the whole head in one pass"),
+        ("Method", f"joined sub-volumes, {tiles}" if tiles else "the whole head in one pass"),
         ("Computed", f"{report['device']}, {report['precision']}, {words.duration(report['seconds'])}"),
         ("Values", ", ".join(f"{raw} {name}" for name, raw in report["labels"].items())),
     ]  # fmt: skip

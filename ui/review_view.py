@@ -19,7 +19,7 @@ from ui.state import AT, CASE, DEMO, REVIEW_DATA, demo_folder, runs_root
 from ui.viewer import Scene, viewer
 
 OWN = "the data it was trained on"
-COLUMNS = ("Dice", "HD95", "ASD", "truth", "prediction")
+COLUMNS = ("Dice", "HD95", "ASD", "true ml", "predicted ml")
 
 
 def own_data(description: Description) -> Path | None:
@@ -88,7 +88,7 @@ def about(dataset: Dataset, description: Description, subjects: Sequence[str], k
     means = [score.mean_dice for score in found if not math.isnan(score.mean_dice)]
     epoch = description.progress.get("epoch")
     parts = [
-        words.plain(dataset.name) + (", synthetic" if dataset.synthetic else ""),
+        words.plain(dataset.name) + (", synthetic" if dataset.synthetic and "ynthetic" not in dataset.name else ""),
         words.count(len(subjects), "case"),
         f"epoch {epoch}" if epoch else "",
         f"mean Dice {words.dice(sum(means) / len(means))}, whole volumes, n = {len(means)}" if means else "",
@@ -137,7 +137,7 @@ def scores(prediction: Prediction | None, classes: Sequence[Mapping[str, str]]) 
         rows.append(_row(swatch + html.escape(name) + missed, numbers))
     rows.append(_row("mean", [words.dice(score.mean_dice), "", "", "", ""]))
     st.html(f'<table style="{_TABLE}">{"".join(rows)}</table>')
-    st.caption("HD95 and ASD in mm, volumes in ml. The background is left out.")
+    st.caption("HD95 and ASD in mm. The background is left out.")
 
 
 def segmenting(

@@ -116,7 +116,7 @@ def safe_name(name: str, kinds: Sequence[str]) -> str:
         raise VolumeError(f"{base[:80]}: expected a file ending in {', '.join(kinds)}")
     stem = base[: len(base) - len(suffix)]
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".-_")[:LONGEST_NAME]
-    if plain != stem:
+    if plain != stem or not plain:
         plain = f"{plain or 'file'}-{hashlib.sha256(stem.encode('utf-8', 'replace')).hexdigest()[:6]}"
     return plain + suffix
 

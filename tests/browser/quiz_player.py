@@ -14,7 +14,9 @@ _VIEWER = re.compile(rb'"image": "(/api/volumes/\w+)", "layers": (\{[^}]*\})')
 _SHOWN = """([bar, viewer, number, token]) => bar.dataset.state === "asked" && bar.dataset.number === number &&
   viewer.dataset.ready?.includes(token)"""
 _TOLD = "([bar, number]) => bar.dataset.state === 'told' && bar.dataset.number === number"
-_ASKED_OR_OVER = """([bar, number]) => !bar.isConnected || (bar.dataset.state === "asked" && bar.dataset.number === number)"""
+_ASKED_OR_OVER = (
+    """([bar, number]) => !bar.isConnected || (bar.dataset.state === "asked" && bar.dataset.number === number)"""
+)
 _SOURCE = """() => {
   const parts = [];
   const walk = (root) => {

@@ -13,7 +13,10 @@ from tests.browser.conftest import Server
 from tests.ui.run_folders import add_metrics, make_run
 
 pytestmark = pytest.mark.browser
-TITLES = {"": "Segmentarium", "data": "Data", "train": "Train", "runs": "Runs"}
+TITLES = {
+    "": "Segmentarium", "learn": "Learn", "data": "Data", "train": "Train", "runs": "Runs", "review": "Review",
+    "predict": "Predict", "quiz": "Quiz",
+}  # fmt: skip
 FOOTER = "For research and teaching, not a medical device."
 
 
@@ -23,7 +26,7 @@ def test_a_page_opens_by_its_own_address(server: Server, page: Page, path: str) 
     expect(page.get_by_role("heading", level=1)).to_have_text(TITLES[path])
     expect(page.get_by_text(FOOTER)).to_have_count(1)
     expect(page.get_by_role("dialog")).to_have_count(0)
-    for title in ("Home", "Data", "Train", "Runs"):
+    for title in ("Home", *list(TITLES.values())[1:]):
         expect(page.get_by_test_id("stTopNavLink").filter(has_text=title)).to_be_visible()
 
 

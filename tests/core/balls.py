@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -77,3 +78,20 @@ def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: boo
     }  # fmt: skip
     (folder / "dataset.json").write_text(json.dumps(content), "utf-8")
     return folder
+
+
+def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **description: Any) -> str:
+    """A run with a network that was never trained; its segmentations are nonsense, and always the same."""
+    import torch
+
+    from core.checkpoint import Checkpoint, Description, build, save
+    from core.labels import LabelSpace
+    from core.runs.launch import create_run
+
+    labels = LabelSpace.from_raw(dict(enumerate(CLASSES)))
+    config = tiny(path="somewhere", sub_volume=(16, 16, 16))
+    about = Description(config.to_json(), labels.to_json(), modalities, None, **description)
+    torch.manual_seed(0)
+    folder = create_run(root, config, name)
+    save(folder / "last.safetensors", Checkpoint(about, build(about).state_dict()))
+    return folder.name

@@ -48,7 +48,7 @@ def table(app: AppTest) -> Any:
     return next(d for e in app.get("bidi_component") if "rows" in (d := json.loads(e.proto.json or "{}")))
 
 
-@pytest.mark.parametrize("name", ["home", "data", "train", "runs"])
+@pytest.mark.parametrize("name", ["home", "learn", "data", "train", "runs", "review", "predict", "quiz"])
 def test_every_page_opens_on_a_fresh_server_with_title_and_footer_once(checkpoints: Path, name: str) -> None:
     app = open_page(name)
     assert len(app.title) == 1

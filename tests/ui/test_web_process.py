@@ -15,7 +15,7 @@ import app
 from streamlit.testing.v1 import AppTest
 
 shell = AppTest.from_file("ui/shell.py", default_timeout=60).run()
-for name in ("home", "data", "train", "runs"):
+for name in ("home", "learn", "data", "train", "runs", "review", "predict", "quiz"):
     shell.switch_page(f"{sys.argv[1]}/pages/{name}.py").run()
     assert not shell.exception, shell.exception[0].message
     assert len(shell.title) == 1

@@ -94,7 +94,7 @@ class Overlap extends Base {
       g.fillRect(x * cell, y * cell, cell - gap, cell - gap);
     }
     g.strokeStyle = colour;
-    g.lineWidth = 2;
+    g.lineWidth = cell > 4 ? 2 : 1;
     g.beginPath();
     for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
       if (!this.truth[y * width + x]) continue;

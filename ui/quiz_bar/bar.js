@@ -1,5 +1,6 @@
 // Choose a side (← →), say how sure (1 to 4), go on (Enter or Space). Text goes through textContent only.
 
+const AGAIN_MS = 4000; // what was sent and changed nothing is sent again; the server counts it once
 const SURE = ["a guess", "rather unsure", "rather sure", "certain"];
 const kept = new WeakMap();
 
@@ -23,12 +24,14 @@ class Bar {
 
   close() {
     document.removeEventListener("keydown", this.hear, { capture: true });
+    clearTimeout(this.timer);
   }
 
   // The page runs again for many reasons; only another question, or its answer, changes what is here.
   show(data) {
     const signature = JSON.stringify(data);
     if (signature === this.signature) return;
+    clearTimeout(this.timer);
     this.signature = signature;
     this.data = data;
     this.side = null;
@@ -89,14 +92,20 @@ class Bar {
     this.sent = true;
     this.degrees[sure - 1].setAttribute("aria-pressed", "true");
     for (const b of [...this.sides, ...this.degrees]) b.disabled = true;
-    this.send("answer", { number: this.data.number, attempt: this.data.attempt, side: this.side, sure });
+    this.deliver("answer", { number: this.data.number, attempt: this.data.attempt, side: this.side, sure });
   }
 
   next() {
     if (this.sent || !this.data.told) return;
     this.sent = true;
     this.onward.disabled = true;
-    this.send("next", { number: this.data.number });
+    this.deliver("next", { number: this.data.number });
+  }
+
+  // The connection may break just then; after it is back the page looks as it did before.
+  deliver(name, value) {
+    this.send(name, value);
+    this.timer = setTimeout(() => this.deliver(name, value), AGAIN_MS);
   }
 
   key(event) {

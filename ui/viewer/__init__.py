@@ -73,7 +73,7 @@ def viewer(
     rows : one row of panes each: "image" (nothing over it), the name of a layer, or "errors" (prediction against
         truth). The reader can choose others where ``controls`` is on. With a single plane they stand side by side.
     planes : one column of panes each.
-    start : the voxel to begin with; by default the middle of what the first layer marks, else of the head.
+    start : the voxel to begin with; by default where slices of the first layer show most, else the head's middle.
     controls : whether there is a toolbar; without it the first window and a filled overlay are shown.
     height : pixels of a row of panes; by default as the width allows.
     on_settle : report the voxel of the crosshair when it came to rest (the page then runs again).

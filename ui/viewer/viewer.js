@@ -85,7 +85,7 @@ class Viewer {
       this.classes = data.classes;
       this.hasErrors = Boolean(scene.layers.truth && scene.layers.prediction);
       const place = before?.image === data.image ? this.voxel : places.get(data.image);
-      this.voxel = [...(place ?? data.first ?? middleOf(data.grid.shape, scene))].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
+      this.voxel = [...(place ?? data.first ?? startOf(data.grid.shape, scene))].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
       if (before?.image !== data.image) {
         this.head = headOf(data.grid.shape, scene);
         this.fit();

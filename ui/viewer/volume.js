@@ -79,8 +79,13 @@ function headOf(shape, scene) {
   });
 }
 
-// The voxel to begin with: in the middle of what the first layer marks, or of the head.
-function middleOf(shape, scene) {
-  const layer = Object.values(scene.layers)[0];
-  return ((layer && boxOf(layer, shape)) ?? headOf(shape, scene)).map(([first, last]) => (first + last) >> 1);
+// The voxel to begin with: where the slices of the first layer show most, else the middle of the head.
+function startOf(shape, scene) {
+  const layer = Object.values(scene.layers)[0], [ni, nj, nk] = shape;
+  const counts = shape.map((n) => new Uint32Array(n));
+  for (let k = 0, at = 0; layer && k < nk; k++) for (let j = 0; j < nj; j++) for (let i = 0; i < ni; i++, at++) {
+    if (layer[at]) { counts[0][i]++; counts[1][j]++; counts[2][k]++; }
+  }
+  const fullest = counts.map((count) => count.reduce((best, n, at) => (n > count[best] ? at : best), 0));
+  return counts[0][fullest[0]] ? fullest : headOf(shape, scene).map(([first, last]) => (first + last) >> 1);
 }

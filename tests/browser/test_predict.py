@@ -1,0 +1,144 @@
+"""Predict in a real browser: upload, segment, look, save - and the file is the command's, byte for byte."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from core.cli import main
+from tests.browser.conftest import Server
+from tests.browser.viewers import wait_until_ready
+from tests.core.balls import SPACING_MM, balls, untrained_run
+from tests.core.volume_files import write_analyze, write_nifti
+
+pytestmark = pytest.mark.browser
+LAS = np.diag([-SPACING_MM[0], *SPACING_MM[1:], 1.0])
+CHILD_MS = 180_000  # a child process imports torch, on a busy machine
+
+
+@pytest.fixture(scope="module")
+def run_id(server: Server) -> str:
+    return untrained_run(server.checkpoints, "one", ("M0",), dataset={"name": "Balls"})
+
+
+def upload(page: Page, *files: Path) -> None:
+    page.get_by_test_id("stFileUploaderDropzoneInput").last.set_input_files([str(file) for file in files])
+    expect(page.get_by_text(files[0].name, exact=True).first).to_be_visible()
+
+
+def upload_model(page: Page, file: Path) -> None:
+    page.get_by_test_id("stButtonGroup").get_by_text("A file", exact=True).click()
+    choosers = page.get_by_test_id("stFileUploaderDropzoneInput")
+    expect(choosers).to_have_count(2)
+    choosers.first.set_input_files([str(file)])
+
+
+def save(page: Page, folder: Path) -> Path:
+    button = page.get_by_role("button", name="Save the segmentation")
+    expect(button).to_be_visible(timeout=CHILD_MS)
+    with page.expect_download() as download:
+        button.click()
+    target = folder / download.value.suggested_filename
+    download.value.save_as(target)
+    return target
+
+
+def test_an_uploaded_image_gives_the_file_that_the_command_writes(
+    server: Server, page: Page, run_id: str, tmp_path: Path
+) -> None:
+    scan = write_nifti(tmp_path / "my-scan.nii.gz", balls(60)[0][0], LAS)
+    page.goto(f"{server.url}/predict?model={run_id}")
+    expect(page.get_by_text("M0 to bright, dark")).to_be_visible()
+    expect(page.get_by_role("button", name="Segment", exact=True)).to_be_disabled()
+    upload(page, scan)
+    page.get_by_role("button", name="Segment", exact=True).click()
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    saved = save(page, tmp_path)
+    out = tmp_path / "by-command.nii.gz"
+    arguments = ["predict", run_id, str(scan), "--out", str(out), "--checkpoints", str(server.checkpoints)]
+    assert main(arguments) == 0
+    assert saved.name == "my-scan-segmentation.nii.gz" and saved.read_bytes() == out.read_bytes()
+    wait_until_ready(page)
+    page.reload()  # another session: the address brings it back
+    wait_until_ready(page)
+    again = save(page, tmp_path / "again")
+    assert again.read_bytes() == out.read_bytes()
+    kept = list((server.checkpoints / ".cache" / "predict").glob("*/files/my-scan.nii.gz"))
+    assert len(kept) == 1
+    page.get_by_role("button", name="Remove", exact=True).click()
+    expect(page.get_by_text("Choose a model and the images")).to_be_visible()
+    assert not kept[0].exists()
+
+
+def test_a_pair_needs_both_files_and_has_no_known_orientation(
+    server: Server, page: Page, run_id: str, tmp_path: Path
+) -> None:
+    header = write_analyze(tmp_path / "pair", balls(61)[0][0], SPACING_MM)
+    page.goto(f"{server.url}/predict?model={run_id}")
+    upload(page, header)
+    expect(page.get_by_text("needs its .img file")).to_be_visible()
+    expect(page.get_by_role("button", name="Segment", exact=True)).to_be_disabled()
+    page.get_by_test_id("stFileUploaderDropzoneInput").last.set_input_files([str(header.with_suffix(".img"))])
+    expect(page.get_by_text("needs its .img file")).to_have_count(0)
+    page.get_by_role("button", name="Segment", exact=True).click()
+    saved = save(page, tmp_path)
+    out = tmp_path / "by-command.nii.gz"
+    arguments = ["predict", run_id, str(header), "--out", str(out), "--checkpoints", str(server.checkpoints)]
+    assert main(arguments) == 0
+    assert saved.read_bytes() == out.read_bytes()
+    wait_until_ready(page)
+    expect(page.get_by_text("orientation unknown")).to_be_visible()
+
+
+def test_a_model_from_this_computer(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
+    model = tmp_path / "from-a-friend.safetensors"
+    assert main(["export", run_id, "--out", str(model), "--checkpoints", str(server.checkpoints)]) == 0
+    broken = tmp_path / "broken.safetensors"
+    broken.write_bytes(model.read_bytes()[:1000])
+    page.goto(f"{server.url}/predict")
+    upload_model(page, broken)
+    expect(page.get_by_text("is not a checkpoint")).to_be_visible()
+    expect(page.get_by_text(str(server.checkpoints))).to_have_count(0)
+    page.reload()
+    upload_model(page, model)
+    expect(page.get_by_text("M0 to bright, dark")).to_be_visible()
+    upload(page, write_nifti(tmp_path / "scan.nii", balls(62)[0][0], LAS))
+    page.get_by_role("button", name="Segment", exact=True).click()
+    assert save(page, tmp_path).stat().st_size > 0
+    expect(page.get_by_text("predict from-a-friend.safetensors scan.nii")).to_be_visible()
+
+
+def test_cancelling_ends_the_child(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
+    large = np.tile(balls(63)[0][0], (4, 4, 4))
+    page.goto(f"{server.url}/predict?model={run_id}")
+    upload(page, write_nifti(tmp_path / "large.nii", large, LAS))
+    page.get_by_role("button", name="Segment", exact=True).click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Choose a model and the images")).to_be_visible()
+    end = time.monotonic() + 20
+    while (
+        left := list((server.checkpoints / ".cache" / "predict").glob("*/files/large.nii"))
+    ) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert left == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_narrow_screens_stack_and_nothing_scrolls_sideways(
+    server: Server, browser: Browser, run_id: str, tmp_path: Path, scheme: str
+) -> None:
+    context = browser.new_context(viewport={"width": 800, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    page.goto(f"{server.url}/predict?model={run_id}")
+    upload(page, write_nifti(tmp_path / f"{scheme}.nii", balls(64)[0][0], LAS))
+    page.get_by_role("button", name="Segment", exact=True).click()
+    expect(page.get_by_role("button", name="Save the segmentation")).to_be_visible(timeout=CHILD_MS)
+    wait_until_ready(page)
+    inner = "[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth - e.clientWidth)"
+    assert max(page.evaluate(inner)) <= 0
+    context.close()
