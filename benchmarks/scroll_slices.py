@@ -2,7 +2,7 @@
 
     python benchmarks/scroll_slices.py [--steps 60] [--rounds 5] [--json]
 
-Makes a volume of 256x192x144 voxels with a truth, trains a tiny network on it for a moment, keeps its prediction, and
+Makes a volume of 256x192x144 voxels with a truth, trains a small network on it for a moment, keeps its prediction, and
 opens Review with six panes and two overlays. The peer is an app of a few lines: a slider and ``st.image`` of one such
 slice with its overlay, in a fragment. Steps alternate between the two; each is an event of the real input pipeline
 (wheel, arrow key), timed in the page from the event's own time stamp to the frame in which its slice is on the screen.
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def prepare(folder: Path) -> str:
-    """The data set, a run of a few steps on it, and its prediction; returns the run's id."""
+    """The data set, a short run on it, and its prediction; returns the run's id."""
     import nibabel
 
     generator = np.random.default_rng(0)
@@ -129,7 +129,7 @@ def prepare(folder: Path) -> str:
     np.save(folder / "label.npy", label)
     checkpoints = str(folder / "checkpoints")
     run = core(
-        "train", str(data), "--preset", "quick", "--channels", "4,8", "--epochs", "2", "--samples-train", "8",
+        "train", str(data), "--preset", "quick", "--channels", "8,16", "--epochs", "5", "--samples-train", "20",
         "--val-subjects", "big_0", "--checkpoints", checkpoints,
     ).splitlines()[0]  # fmt: skip
     core("evaluate", run, str(data), "--subject", "big_0", "--keep", "--checkpoints", checkpoints)

@@ -5,7 +5,7 @@ The places come from the sampler that training uses (:class:`core.patches.PlaceS
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from core.config import SamplingConfig
-from core.patches import DeviceSubjects, PlaceSampler
+from core.patches import PlaceSampler
 from core.types import TrainingSubject
 
 Size = tuple[int, int, int]
@@ -65,18 +65,15 @@ def draws(
     subject = TrainingSubject("", label[None], label, (1.0, 1.0, 1.0))  # its image matters to no rule
     sampler = PlaceSampler([subject], sub_volume, config, classes)
     places = sampler.draw(count, torch.Generator().manual_seed(seed))
-    there = DeviceSubjects([subject], torch.device("cpu"))
-    middle = tuple(n // 2 for n in sub_volume)
-    centres, shares = [], []
-    for place in places:
-        box = there.crop([place], sub_volume)[1][0].numpy()
-        centres.append(box[middle])
-        shares.append([np.count_nonzero(box == c) / box.size for c in range(classes)])
-    return Draws(
-        sub_volume, foreground, threshold, _rows([p.start for p in places], 3), np.array(centres, np.uint8),
-        np.array(shares).reshape(len(places), classes),
-    )  # fmt: skip
-
-
-def _rows(values: Sequence[tuple[int, ...]], width: int) -> np.ndarray:
-    return np.array(values, np.int64).reshape(len(values), width)
+    centres = np.zeros(count, np.uint8)
+    shares = np.zeros((count, classes))
+    for n, place in enumerate(places):
+        inside = tuple(slice(max(s, 0), s + d) for s, d in zip(place.start, sub_volume, strict=True))
+        box = label[inside]
+        shares[n, 1:] = [np.count_nonzero(box == c) / math.prod(sub_volume) for c in range(1, classes)]
+        middle = tuple(s + d // 2 for s, d in zip(place.start, sub_volume, strict=True))
+        if all(0 <= at < length for at, length in zip(middle, label.shape, strict=True)):
+            centres[n] = label[middle]
+    shares[:, 0] = 1 - shares[:, 1:].sum(axis=1)  # what lies outside is background, as where sub-volumes are cut
+    starts = np.array([place.start for place in places], np.int64).reshape(count, 3)
+    return Draws(sub_volume, foreground, threshold, starts, centres, shares)

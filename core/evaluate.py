@@ -121,11 +121,11 @@ def evaluate(
     DeviceError
         If the memory does not suffice.
     """
-    name, ids = (
-        _named(dataset, subjects, keep is not None)
-        if subjects
-        else choose_subjects(dataset, segmenter.description, split)
-    )
+    shown: str = CHOSEN
+    if subjects:
+        ids = _named(dataset, subjects, keep is not None)
+    else:
+        shown, ids = choose_subjects(dataset, segmenter.description, split)
     names = segmenter.labels.names
     labelled = set(dataset.labelled_ids)
     lacking = [name for name in names[1:] if name not in dataset.labels.names]
@@ -147,10 +147,17 @@ def evaluate(
             scores[id] = score
     if progress is not None:
         progress(len(ids), len(ids), "")
-    return Evaluation(name, names[1:], scores, tuple(id for id in ids if id not in scores))
+    return Evaluation(shown, names[1:], scores, tuple(id for id in ids if id not in scores))
 
 
-def _named(dataset: Dataset, ids: Sequence[str], may_lack_label: bool) -> tuple[str, tuple[str, ...]]:
+def _named(dataset: Dataset, ids: Sequence[str], may_lack_label: bool) -> tuple[str, ...]:
+    """The ids, each once.
+
+    Raises
+    ------
+    DatasetError
+        If there is no such subject, or one has no label and needs it.
+    """
     ids = tuple(dict.fromkeys(ids))
     without = [id for id in ids if dataset.subject(id).label is None]
     if without and not may_lack_label:
@@ -158,7 +165,7 @@ def _named(dataset: Dataset, ids: Sequence[str], may_lack_label: bool) -> tuple[
             f"{dataset.path}: expected a label to score {shortened(without)} with, found none; choose other subjects, "
             "or keep the segmentations (--keep), which needs no label"
         )
-    return CHOSEN, ids
+    return ids
 
 
 def _segment_and_score(

@@ -48,7 +48,7 @@ def read_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequ
     unused = [ImageRef(path, c) for path, count in held.items() for c in range(count) if ImageRef(path, c) not in refs]
     everything = {**images, **{f"unused {number}": ref for number, ref in enumerate(unused)}}
     placeholder = LabelSpace.from_raw({0: "background", 1: "foreground"})
-    subject = Subject("the image", everything, None)
+    subject = Subject("the subject", everything, None)
     given = Dataset(paths[0].parent, "", "the network", tuple(everything), placeholder, (subject,))
     return load_subject(given, subject.id, modalities)
 

@@ -7,7 +7,7 @@ import streamlit as st
 from core.errors import UserError
 from ui import predict_inputs, predict_view, segmentations, uploads, words
 from ui.segmentations import Request
-from ui.state import PREDICT_EXAMPLE, RESULT
+from ui.state import RESULT
 
 st.title("Predict", anchor=False)
 uploads.sweep()
@@ -26,7 +26,7 @@ with st.grid(3, min_column_width=360, gap=("small", "medium")) as body:
         asked = st.button(
             "Segment", type="primary", icon=":material/play_arrow:", width="stretch", disabled=images is None
         )
-        if chosen is not None and images is not None and (asked or st.session_state.pop(PREDICT_EXAMPLE, False)):
+        if chosen is not None and images is not None and (predict_inputs.example_is_chosen() or asked):
             files = [chosen.path, *(ref.path for ref in images)]
             request = Request(
                 model=chosen.model,

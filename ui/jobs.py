@@ -126,20 +126,20 @@ def _segment_folder(checkpoint: Path, data: Path) -> Path:
     return cache_root() / "segment" / _short(f"{checkpoint}\0{data}")
 
 
-def features_folder(checkpoint: Path, images: Sequence[Path]) -> Path:
+def features_folder(checkpoint: Path, images: Sequence[Path], options: Sequence[str] = ()) -> Path:
     """Where the feature maps of a checkpoint for a subject lie; another place as soon as a file changes."""
-    files = [checkpoint, *images]
-    return cache_root() / "features" / _stamp("names", files, False) / _stamp("features 1", files)
+    files, what = [checkpoint, *images], "\0".join(("features 1", *options))
+    return cache_root() / "features" / _stamp("names", files, False) / _stamp(what, files)
 
 
-def start_features(checkpoint: Path, images: Sequence[Path], folder: Path) -> None:
+def start_features(checkpoint: Path, images: Sequence[Path], options: Sequence[str], folder: Path) -> None:
     """Start to compute feature maps, unless that is being done; those of older files are removed."""
     if folder.parent.is_dir():
         for old in folder.parent.iterdir():
             if old != folder and old not in _running:
                 shutil.rmtree(old, ignore_errors=True)
     files = [str(path) for path in (checkpoint, *images)]
-    _start(folder, ["features", *files, "--out", str(folder), "--device", "cpu", "--progress"])
+    _start(folder, ["features", *files, *options, "--out", str(folder), "--device", "cpu", "--progress"])
 
 
 def features(folder: Path) -> Job:
@@ -272,6 +272,9 @@ def _observe(folder: Path, complete: bool) -> Job:
     if process is None:
         return Job("none")
     lines = [line for line in said.splitlines() if line.strip() and not _PROGRESS.search(line)]
+    if status is not None and status < 0:  # ended by a signal: what it said before is not the reason
+        likely = "; most likely the memory ran out" if status == -9 else ""
+        return Job("failed", message=f"the system ended it with signal {-status}{likely}")
     return Job("failed", message=lines[-1].removeprefix("error: ") if lines else f"it ended with status {status}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import streamlit as st
 
 from core.datasets import ImageRef
+from core.datasets.base import natural_key
 from core.description import Description
 from core.errors import UserError
 from core.headers import inspect
@@ -39,6 +40,7 @@ from ui.state import (
 MODELS = ("Models", "A file")
 SOURCES = ("Upload", "Data set", "Files here")
 MOST_FILES = 2000
+MOST_IMAGES = 16  # of one subject
 DEPTH = 5  # folders below the data root that files are looked for in
 
 
@@ -80,6 +82,7 @@ def choose_model() -> Chosen | None:
             words.plain(
                 f"{', '.join(about.modalities)} to {', '.join(about.label_space.names[1:])}"
                 + (f"; trained on {made_from}" if made_from else "")
+                + ("; synthetic, so it will be wrong on real images" if about.dataset.get("synthetic") else "")
             )
         )
     return chosen
@@ -100,11 +103,18 @@ def _checkpoint_file() -> Path | None:
     found = [path for pattern in ("*.safetensors", "*/*.safetensors") for path in sorted(root.glob(pattern))]
     options = [*uploads.kept(uploads.MODELS), *(p for p in found if p not in known and not p.name.startswith("."))]
     path = None
+    if st.session_state.get(PREDICT_FILE) not in options:
+        st.session_state.pop(PREDICT_FILE, None)
     if options:
         path = st.selectbox(
             "Checkpoint", options, key=PREDICT_FILE, label_visibility="collapsed", persist_state="session",
             format_func=lambda p: p.name if uploads.is_uploaded(p) else str(p.relative_to(root)),
         )  # fmt: skip
+        if path is not None and uploads.is_uploaded(path):
+            st.button(
+                f"Remove {words.plain(path.name)}", icon=":material/close:", type="tertiary", on_click=uploads.remove,
+                args=(path,),
+            )  # fmt: skip
     uploads.uploader(
         "A model as file (.safetensors)", uploads.MODELS,
         f"What `export` writes, or a run's checkpoint; at most {uploads.LIMIT_MB} MB.",
@@ -126,9 +136,11 @@ def choose_images(wanted: Chosen | None) -> dict[str, ImageRef]:
     if not paths:
         st.caption(f"No images in {words.plain(str(root))}.")
         return {}
+    st.session_state[PREDICT_FILES] = [path for path in st.session_state.get(PREDICT_FILES, []) if path in paths]
     chosen = st.multiselect(
         "Files", paths, key=PREDICT_FILES, persist_state="session", label_visibility="collapsed",
-        placeholder="Choose the images of one subject", format_func=lambda path: os.path.relpath(path, root),
+        placeholder="Choose the images of one subject", max_selections=MOST_IMAGES,
+        format_func=lambda path: os.path.relpath(path, root),
         help=f"Images in {words.plain(str(root))}.",
     )  # fmt: skip
     if len(paths) >= MOST_FILES:
@@ -141,7 +153,17 @@ def choose_example(subject: str) -> None:
     st.session_state[PREDICT_SOURCE] = SOURCES[1]
     st.session_state[PREDICT_DATA] = DEMO
     st.session_state[PREDICT_SUBJECT] = subject
-    st.session_state[PREDICT_EXAMPLE] = True
+    st.session_state[PREDICT_EXAMPLE] = subject
+
+
+def example_is_chosen() -> bool:
+    """Whether what is chosen now is the demo subject that a button asked for; true once."""
+    wanted = st.session_state.get(PREDICT_EXAMPLE)
+    there = (st.session_state.get(PREDICT_SOURCE), st.session_state.get(PREDICT_DATA)) == (SOURCES[1], DEMO)
+    if wanted is None or (there and st.session_state.get(PREDICT_SUBJECT) != wanted):
+        return False
+    del st.session_state[PREDICT_EXAMPLE]
+    return there
 
 
 def example(chosen: Chosen) -> str | None:
@@ -219,6 +241,7 @@ def _demo_subjects(wanted: Chosen | None) -> bool:
     job = jobs.demo_subject(subject)
     if job.state == "failed":
         st.error(words.plain(job.message), icon=":material/error:")
+        st.session_state.pop(PREDICT_EXAMPLE, None)
     st.caption("The demo data are not made yet; one subject takes some seconds.")
     begin = st.button(f"Make {subject}", icon=":material/science:") if job.state != "running" else False
     if begin or (asked and job.state == "none"):
@@ -278,7 +301,7 @@ def _images_under(root: str) -> list[Path]:
         found += [Path(folder) / name for name in images]
         if len(found) >= MOST_FILES:
             break
-    return found[:MOST_FILES]
+    return sorted(found[:MOST_FILES], key=lambda path: natural_key(str(path)))
 
 
 def _under(root: Path) -> list[Path]:

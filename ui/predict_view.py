@@ -10,6 +10,7 @@ from typing import Any
 import streamlit as st
 
 from core.datasets import LoadedSubject
+from core.datasets.demo import is_demo
 from core.errors import UserError
 from core.images import read_images
 from ui import segmentations, words
@@ -40,13 +41,16 @@ def show(id: str) -> None:
         why = words.sentence(_local(job.message, request)) if job.state == "failed" else "It was broken off."
         st.error(words.plain(why), icon=":material/error:")
         with st.container(horizontal=True):
-            st.button("Try again", icon=":material/refresh:", on_click=again, args=(request,))
+            st.button("Try again", icon=":material/refresh:", on_click=again, args=(id,))
             st.button("Close", type="tertiary", on_click=close, args=(id,))
 
 
-def again(request: Request) -> None:
+def again(id: str) -> None:
     """Start the same work once more (a button's callback)."""
-    st.query_params[RESULT] = segmentations.start(request)
+    try:
+        segmentations.again(id)
+    except UserError as error:
+        st.error(words.plain(str(error)), icon=":material/error:")
 
 
 def close(id: str) -> None:
@@ -57,7 +61,8 @@ def close(id: str) -> None:
 
 def _head(request: Request) -> None:
     names = ", ".join(dict.fromkeys(path.name for path in request.paths))
-    st.caption(f"{words.plain(names)} · {words.plain(request.title)}")
+    synthetic = " (synthetic)" if any(is_demo(path.parent) for path in request.paths) else ""
+    st.caption(f"{words.plain(names)}{synthetic} · {words.plain(request.title)}")
 
 
 def _done(id: str, request: Request) -> None:

@@ -42,6 +42,7 @@ from ui.viewer import Scene, Voxel
 
 MOST_SUBJECTS = 8  # of a game, drawn anew for each: they are read before it begins
 MOST_GAMES = 100  # that are remembered; the longest unused go first
+MOST_BYTES = 2**30  # of all of them
 MARGIN_MM = 8.0  # around what is marked
 
 _games: OrderedDict[str, Game] = OrderedDict()
@@ -115,6 +116,11 @@ class Game:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def nbytes(self) -> int:
+        """What it holds in memory."""
+        return sum(len(item.image) + len(item.truth) + len(item.prediction) for item in self._items)
 
     @property
     def answered(self) -> bool:
@@ -244,8 +250,11 @@ def new_game(root: Path, setup: Setup, generator: np.random.Generator | None = N
     game = Game(setup, [read[q.candidate.subject].item(q) for q in questions], root)
     with _lock:
         _games[game.id] = game
-        while len(_games) > MOST_GAMES:
-            _games.popitem(last=False)[1].end()
+        held = sum(known.nbytes for known in _games.values())
+        while len(_games) > 1 and (len(_games) > MOST_GAMES or held > MOST_BYTES):
+            _, forgotten = _games.popitem(last=False)
+            held -= forgotten.nbytes
+            forgotten.end()
     return game
 
 

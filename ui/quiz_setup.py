@@ -87,7 +87,7 @@ def choose() -> Setup | None:
             cases = _cases(chosen)
             wanted = False
             if cases:
-                wanted = st.button("Play", type="primary", icon=":material/play_arrow:", shortcut="Enter")
+                wanted = st.button("Play", type="primary", icon=":material/play_arrow:")
             st.caption(
                 "Keys: ← and → choose a side, 1 to 4 say how sure you are, Enter goes on. The answer shows where the "
                 "two differ. Guessing is right half of the time."
@@ -175,15 +175,18 @@ def _cases(chosen: _Chosen) -> list[Case]:
     kept = kept_predictions(runs_root(), chosen.checkpoint, chosen.folder)
     found = {id: kept[id] for id in subjects if id in kept}
     wanting = [id for id in subjects if id not in found or found[id].stale][:MOST_AT_ONCE]
-    synthetic = ", synthetic" if dataset.synthetic else ""
+    synthetic = " The data is synthetic." if dataset.synthetic else ""
     st.markdown(
-        f"{words.count(len(subjects), 'subject')} of {words.plain(dataset.name)}{synthetic} that the model has not "
-        f"learned from, {len(found) or 'none'} of them segmented."
+        f"{words.count(len(subjects), 'subject')} of {words.plain(dataset.name)} that the model has not learned from, "
+        f"{len(found) or 'none'} of them segmented.{synthetic}"
     )
     if found:
         st.caption(_dice(found))
     else:
-        st.markdown(f"First the model segments {_named(wanting)}; what it makes is kept.")
+        st.markdown(
+            f"First the model segments {_named(wanting)}; what it makes is kept."
+            + (" The game begins as soon as one is ready." if len(wanting) > 1 else "")
+        )
     again = "again" if all(id in found for id in wanting) else "too"
     label = f"Segment {_named(wanting)} {again}" if found else "Prepare and play"
     if wanting and _button(label, chosen, "segment", primary=not found):
@@ -216,8 +219,10 @@ def _work(chosen: _Chosen, stage: str, doing: str, subjects: Sequence[str]) -> N
         if stage == "subject":
             return jobs.demo_subject(chosen.subject)
         kept = kept_predictions(runs_root(), chosen.checkpoint, chosen.folder)
-        fresh = all(id in kept and not kept[id].stale for id in subjects)
-        return jobs.segmenting(chosen.checkpoint, chosen.folder, fresh)
+        ready = [id for id in subjects if id in kept and not kept[id].stale]
+        if ready and _preparing(chosen):
+            return jobs.Job("done")  # enough to begin; the others go on and are there for the next game
+        return jobs.segmenting(chosen.checkpoint, chosen.folder, len(ready) == len(subjects))
 
     now = job()
     if now.state != "running" and _preparing(chosen) and st.session_state[QUIZ_PREPARING][-1] != stage:

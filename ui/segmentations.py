@@ -95,10 +95,27 @@ def start(request: Request) -> str:
         if request.uploaded:
             request = _with_own_copies(request, folder)
         (folder / "request.json").write_text(json.dumps(_to_json(request)), encoding="utf-8")
+        jobs.start_predicting(_job(folder), request.checkpoint, request.paths, request.channels, output(id))
     except OSError as error:
         raise RunError(f"{folder}: expected to be able to write there, got: {error.strerror or error}") from error
-    jobs.start_predicting(_job(folder), request.checkpoint, request.paths, request.channels, output(id))
     return id
+
+
+def again(id: str) -> None:
+    """Start work that failed or was broken off once more, with the files that it was asked for with.
+
+    Raises
+    ------
+    RunError
+        If it is no longer here, or its folder cannot be written.
+    """
+    request = read(id)
+    if request is None:
+        raise RunError("expected what was asked for in the cache, found it gone; choose the images again")
+    try:
+        jobs.start_predicting(_job(_root() / id), request.checkpoint, request.paths, request.channels, output(id))
+    except OSError as error:
+        raise RunError(f"{_root() / id}: cannot be written: {error.strerror or error}") from error
 
 
 def read(id: str) -> Request | None:

@@ -47,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _print(found: Report) -> None:
     games = f", {found.games} game{'s' * (found.games != 1)}" if found.study == ALL else ""
-    table = Table(box=None, header_style="bold", pad_edge=False, title_justify="left", title_style="")
-    table.title = f"{found.study}{games}: which is the ground truth? Guessing is right half of the time."
+    table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     for title in ("RIGHT", "OF", "ACCURACY", "95 % INTERVAL"):
         table.add_column(title, justify="right", no_wrap=True)
@@ -57,6 +56,7 @@ def _print(found: Report) -> None:
     for name, score in rows:
         table.add_row(name, *_numbers(score))
     console = Console(highlight=False, markup=False, width=100)
+    console.print(f"{found.study}{games}: which is the ground truth? Guessing is right half of the time.")
     console.print(table)
     if found.seconds is not None:
         console.print(f"median time of an answer: {found.seconds:.1f} s; intervals: exact (Clopper-Pearson)")

@@ -164,6 +164,11 @@ def has_subject(path: Path, subject: str) -> bool:
     return is_written(path, subject)
 
 
+def is_demo(path: Path) -> bool:
+    """Whether a folder holds demo data, finished or not."""
+    return any((path / name).is_file() for name in (DEMO_MARKER, UNFINISHED_MARKER))
+
+
 def read_marker(folder: Path) -> dict[str, Any] | None:
     """What the marker of a finished demo folder says (``version``, ``seed``, ``subjects``), or None without one.
 

@@ -1,12 +1,13 @@
 """An attacker who sees everything that the browser receives but cannot read pictures: features, and a classifier.
 
-Numbers are taken from sizes, headers, addresses, order and times of the volumes, from the bytes and times of the
+Numbers are taken from sizes, headers, addresses, order and times of the volumes, from the bytes, words and times of the
 websocket's messages and from the page's source. The classifier keeps the features that go best with the answers it is
 told, and fits a logistic regression to them.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Sequence
 
@@ -16,32 +17,35 @@ from scipy.stats import binom
 from tests.browser.quiz_player import Fetched, Observed
 
 BINS = 1024  # of hashed runs of three bytes
+WORD_BINS = 32768
 HEADER_BINS = 64
 LAST_FRAMES = 30
 KEPT = 24  # features
 PENALTY = 1.0
+_WORD = re.compile(rb"[A-Za-z_-]{2,}")
 
 
 def features(observed: Observed) -> np.ndarray:
     """Everything about a question as one vector."""
     sides = [_side(observed, observed.side(name)) for name in ("left", "right")]
     compared = [float(observed.left < observed.right), *(sides[0] - sides[1])]
-    return np.concatenate([*sides, compared, _frames(observed), _runs(observed.source.encode())])
+    found = [*sides, np.array(compared), _frames(observed), _texts(observed.source.encode())]
+    return np.concatenate(found).astype(np.float32)
 
 
 def attack(train: Sequence[np.ndarray], told: Sequence[bool], test: Sequence[np.ndarray]) -> np.ndarray:
     """Whether the truth is on the left, as guessed for each question of ``test``."""
-    x, y = np.stack(train).astype(float), np.asarray(told, float)
-    mean, deviation = x.mean(0), x.std(0)
-    varies = deviation > 1e-9 * (1 + np.abs(mean))
+    x, y = np.stack(train), np.asarray(told, float)
+    varies = (x != x[0]).any(0)
+    mean, deviation = x[:, varies].astype(float).mean(0), x[:, varies].astype(float).std(0)
 
     def scaled(rows: np.ndarray) -> np.ndarray:
-        return np.clip((rows[:, varies] - mean[varies]) / deviation[varies], -5, 5)
+        return np.clip((rows[:, varies] - mean) / deviation, -5, 5)
 
     z = scaled(x)
     best = np.argsort(-np.abs(z.T @ (y - y.mean())), kind="stable")[:KEPT]
     weights = _logistic(np.column_stack([z[:, best], np.ones(len(z))]), y)
-    seen = scaled(np.stack(test).astype(float))[:, best]
+    seen = scaled(np.stack(test))[:, best]
     return np.asarray(np.column_stack([seen, np.ones(len(seen))]) @ weights > 0)
 
 
@@ -88,7 +92,15 @@ def _frames(observed: Observed) -> np.ndarray:
     everything = b"".join(frame for _, frame in observed.frames)
     counts = np.bincount(np.frombuffer(everything, np.uint8), minlength=256)
     whole = [len(observed.frames), len(everything)]
-    return np.concatenate([whole, lengths, times, np.diff(times), counts, _runs(everything)])
+    return np.concatenate([whole, lengths, times, np.diff(times), counts, _texts(everything)])
+
+
+def _texts(data: bytes) -> np.ndarray:
+    """Runs of bytes, and which words occur."""
+    words = np.zeros(WORD_BINS, np.float32)
+    for word in set(_WORD.findall(data)):
+        words[zlib.crc32(word) % WORD_BINS] = 1
+    return np.concatenate([_runs(data), words])
 
 
 def _runs(data: bytes) -> np.ndarray:

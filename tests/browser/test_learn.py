@@ -39,6 +39,10 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     made.stop()
 
 
+def server_cache(server: Server) -> Path:
+    return server.checkpoints / ".cache"
+
+
 def figure(page: Page, inside: Locator) -> Locator:
     """The figure that something belongs to."""
     return page.locator(".root").filter(has=inside).last
@@ -184,7 +188,7 @@ def test_what_was_drawn_is_counted_as_one_goes_on(taught: Server, page: Page) ->
     slider = opened(page, taught).get_by_role("slider", name="Drawn")
     expect(slider).to_be_visible(timeout=LONG)
     shown = figure(page, slider)
-    report = json.loads(next((taught.checkpoints / ".cache" / "places").glob("*/places.json")).read_text())
+    report = json.loads(next((server_cache(taught) / "places").glob("*/places.json")).read_text())
     for rule, button in enumerate(("anywhere", "quick: 33 % around a class", "fast: 90 % around a class")):
         page.get_by_role("button", name=button).click()
         for count in (1, 60, 200):
@@ -231,7 +235,10 @@ def test_from_pre_activations_to_a_label(taught: Server, page: Page) -> None:
     expect(shown.locator(".tile")).to_have_count(4)
     loaded = load_subject(open_dataset(taught.data / "demo"), "subject-1")
     model = next(taught.checkpoints.glob("*/best.safetensors"))
-    found = features(Segmenter(model), loaded.image, loaded.geometry.spacing_mm)
+    manifest = json.loads(next((server_cache(taught) / "features").glob("*/*/manifest.json")).read_text())
+    width, length, height = manifest["sub_volume"]["size"]
+    assert (width, length, height) == (128, 164, 16), "as wide and as long as the head, as high as in training"
+    found = features(Segmenter(model), loaded.image, loaded.geometry.spacing_mm, (width, length, height))
     logits = found.stage("logits").values.transpose(0, 2, 1)[:, ::-1]  # (class, row, column)
     canvas = shown.get_by_role("img", name="CSF").first
     for key, moves in (("ArrowRight", 3), ("ArrowUp", 5)):
@@ -239,7 +246,7 @@ def test_from_pre_activations_to_a_label(taught: Server, page: Page) -> None:
             canvas.press(key)
     read: dict[str, Any] = shown.evaluate("e => ({...e.dataset})")
     column, row = (int(n) for n in read["at"].split(","))
-    assert (column, row) == (19, 11)
+    assert (column, row) == (width // 2 + 3, length // 2 - 5)
     expected = logits[:, row, column]
     np.testing.assert_allclose([float(v) for v in read["logits"].split(",")], expected, atol=1e-3)
     raised = np.exp(expected)

@@ -159,7 +159,6 @@ def test_a_fresh_server_makes_what_the_first_game_needs(tmp_path: Path, page: Pa
         page.goto(f"{server.url}/quiz")
         page.get_by_role("button", name="Prepare and play").click()
         expect(page.get_by_label("question 1 of 20")).to_be_visible(timeout=300_000)
-        Player(page)
         page.wait_for_selector(".root[data-voxel]")
         expect(page.locator("canvas.pane")).to_have_count(2)
     finally:

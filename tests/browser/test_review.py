@@ -12,6 +12,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import ROOT, Server
+from tests.browser.quiz_player import Player
 from tests.browser.viewers import pane, settle, voxel, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -123,6 +124,32 @@ def test_errors_outline_cases_and_the_strip(server: Server, page: Page, hippocam
     assert voxel(page)[2] <= 1
     page.keyboard.press("n")
     page.wait_for_function("() => new URL(location).searchParams.get('case') !== 'hippocampus_001'")
+
+
+def test_predict_and_quiz_on_the_same_volumes(
+    server: Server, page: Page, hippocampus: str, test_data: Path, tmp_path: Path
+) -> None:
+    scan = test_data / "Task04_Hippocampus" / "imagesTr" / "hippocampus_001.nii.gz"
+    page.goto(f"{server.url}/predict?model={hippocampus}")
+    page.get_by_test_id("stFileUploaderDropzoneInput").last.set_input_files(str(scan))
+    page.get_by_role("button", name="Segment", exact=True).click(timeout=MINUTE_MS)
+    save = page.get_by_role("button", name="Save the segmentation")
+    expect(save).to_be_visible(timeout=3 * MINUTE_MS)
+    with page.expect_download() as download:
+        save.click()
+    download.value.save_as(tmp_path / "page.nii.gz")
+    core(server, "predict", hippocampus, str(scan), "--out", str(tmp_path / "command.nii.gz"))
+    assert (tmp_path / "page.nii.gz").read_bytes() == (tmp_path / "command.nii.gz").read_bytes()
+
+    data = str(server.data / "hippo")
+    core(server, "evaluate", hippocampus, data, "--split", "val", "--keep")
+    player = Player(page)
+    player.play(f"{server.url}/quiz?model={hippocampus}", 10)
+    for number in range(1, 11):
+        player.question(number)
+        player.answer(number, "ArrowLeft", 2)
+        player.go_on(number)
+    expect(page.get_by_test_id("stMetric").first).to_contain_text("of 10")
 
 
 def test_an_unknown_model_or_case_in_the_address_falls_back(server: Server, page: Page, hippocampus: str) -> None:

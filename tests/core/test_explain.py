@@ -19,6 +19,7 @@ from core.datasets import load_subject, open_dataset
 from core.errors import ConfigError, VolumeError
 from core.explain import MANIFEST, features, write_features
 from core.models import build_model
+from core.models.unet3d import UNet3D
 from core.predict import Choices, Segmenter
 from tests.core.balls import SPACING_MM, balls
 
@@ -65,6 +66,7 @@ def test_the_stages_are_the_networks_own(segmenter: Segmenter) -> None:
     image, _ = balls(92, shape=TILE)
     found = features(segmenter, image, SPACING_MM)
     network = segmenter.model
+    assert isinstance(network, UNet3D)
     head = image[image != 0]
     x = torch.from_numpy(((image - head.mean()) / head.std())[None])
     with torch.no_grad():

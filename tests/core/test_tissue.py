@@ -32,7 +32,8 @@ def test_counts_are_numpys_histograms_of_each_class() -> None:
             np.testing.assert_array_equal(found.counts[m, c - 1], expected)
     assert found.joint is not None
     for c in (1, 2, 3):
-        expected, _, _ = np.histogram2d(*image[:, label == c], bins=(found.edges[0], found.edges[1]))
+        first, second = image[:, label == c]
+        expected, _, _ = np.histogram2d(first, second, bins=[found.edges[0], found.edges[1]])
         np.testing.assert_array_equal(found.joint[c - 1], expected)
     assert found.voxels == tuple((label == c).sum() for c in range(4)) and found.total == label.size
 

@@ -11,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from core import runs
 from core.presets import preset
 from tests.ui.run_folders import make_run
+from ui.jobs import Job
 
 ROOT = Path(__file__).resolve().parents[2]
 FOOTER = "For research and teaching, not a medical device."
@@ -18,12 +19,21 @@ FOOTER = "For research and teaching, not a medical device."
 
 @pytest.fixture(autouse=True)
 def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty data root, and nobody who starts queued runs."""
+    """An empty data root, nobody who starts queued runs, and no demo subject yet."""
     data = tmp_path / "data"
     data.mkdir()
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(data))
     monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda *_: None)
+    being_made(monkeypatch)
     return data
+
+
+def being_made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Have pages find the demo subject being made when they ask for it, without the work; returns what they asked."""
+    asked: list[str] = []
+    monkeypatch.setattr("ui.jobs.start_demo_subject", asked.append)
+    monkeypatch.setattr("ui.jobs.demo_subject", lambda _: Job("running" if asked else "none", 1, 4))
+    return asked
 
 
 def open_page(name: str, **query: str) -> AppTest:

@@ -13,9 +13,8 @@ from streamlit.testing.v1 import AppTest
 from core.cli import main
 from core.locations import ready_made
 from tests.core.balls import write_balls
-from tests.pages.test_pages import open_page, texts
+from tests.pages.test_pages import being_made, open_page, texts
 from tests.ui.run_folders import make_run
-from ui.jobs import Job
 
 
 @pytest.fixture
@@ -78,7 +77,8 @@ def test_a_damaged_checkpoint_is_one_clear_line(run: str, checkpoints: Path) -> 
     assert "checkpoint" in app.error[0].value and not app.exception
 
 
-def test_data_that_is_gone_leaves_other_data_to_choose(run: str, data: Path) -> None:
+def test_data_that_is_gone_leaves_other_data_to_choose(run: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    being_made(monkeypatch)
     shutil.rmtree(data)
     app = open_page("review", model=run)
     assert not app.exception and "the data it was trained on" not in app.selectbox[1].options
@@ -91,9 +91,7 @@ def test_without_any_model_it_says_what_to_do(checkpoints: Path, monkeypatch: py
 
 
 def test_the_ready_made_model_is_offered_on_first_start(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[str] = []
-    monkeypatch.setattr("ui.jobs.start_demo_subject", started.append)
-    monkeypatch.setattr("ui.jobs.demo_subject", lambda _: Job("running" if started else "none", 1, 4))
+    started = being_made(monkeypatch)
     app = open_page("review")
     assert ready_made().is_file() and app.selectbox[0].value == "demo-model"
     assert started == ["subject-1"] and not app.exception

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from core.runs.predictions import kept_predictions
+from tests.core.balls import untrained_run, write_balls
 from ui import jobs
 
 
@@ -61,6 +63,14 @@ def test_a_child_that_dies_is_a_failure_with_its_last_words(checkpoints: Path, t
     assert job.state == "failed" and "DATA" in job.message
 
 
+def test_a_child_that_is_killed_says_by_what(checkpoints: Path, tmp_path: Path, test_data: Path) -> None:
+    folder = tmp_path / "job"
+    jobs._start(folder, ["check", str(test_data / "Task04_Hippocampus")])
+    jobs._running[folder].kill()
+    job = wait(lambda: jobs._observe(folder, False))
+    assert (job.state, job.message) == ("failed", "the system ended it with signal 9; most likely the memory ran out")
+
+
 def test_a_changed_file_needs_a_new_report(checkpoints: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     file = tmp_path / "d" / "x.nii"
@@ -85,3 +95,59 @@ def test_the_demo_data_is_made_with_progress(
     assert (job.state, job.total) == ("running", 2)
     job = wait(lambda: jobs.demo(read_marker(demo_folder()) is not None))
     assert job.state == "done" and read_marker(demo_folder()) is not None
+
+
+@pytest.mark.slow
+def test_one_demo_subject_is_made_with_progress(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from core.locations import demo_folder
+
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
+    assert jobs.demo_subject("subject-2").state == "none"
+    jobs.start_demo_subject("subject-2")
+    assert jobs.demo_subject("subject-2").state == "running"
+    assert wait(lambda: jobs.demo_subject("subject-2")).state == "done"
+    assert len(list(demo_folder().glob("subject-*"))) == 6
+
+
+def test_subjects_are_segmented_and_kept(checkpoints: Path, tmp_path: Path) -> None:
+    data = write_balls(tmp_path / "data")
+    checkpoint = checkpoints / untrained_run(checkpoints, "net", ("M0",)) / "last.safetensors"
+
+    def observe() -> jobs.Job:
+        kept = kept_predictions(checkpoints, checkpoint, data)
+        return jobs.segmenting(checkpoint, data, {"ball_1", "ball_4"} <= kept.keys())
+
+    assert observe().state == "none"
+    jobs.start_segmenting(checkpoint, data, ["ball_1", "ball_4"])
+    assert observe().state == "running"
+    assert wait(observe).state == "done"
+    jobs.start_segmenting(checkpoint, data, ["nobody"])
+    job = wait(lambda: jobs.segmenting(checkpoint, data, False))
+    assert job.state == "failed" and "got 'nobody'" in job.message
+
+
+def test_a_demo_subject_that_cannot_be_made_says_why(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "demo").mkdir(parents=True)
+    (tmp_path / "data" / "demo" / "mine.txt").write_text("1")
+    jobs.start_demo_subject("subject-1")
+    job = wait(lambda: jobs.demo_subject("subject-1"))
+    assert job.state == "failed" and "expected an empty or new folder" in job.message
+    jobs.start_demo_subject("../../out")  # a description may hold anything
+    assert wait(lambda: jobs.demo_subject("../../out")).state == "failed"
+    assert sorted(p.name for p in checkpoints.iterdir()) == [".cache"]
+
+
+def test_cancelling_ends_a_child_and_nothing_else(checkpoints: Path, tmp_path: Path, test_data: Path) -> None:
+    folders = [tmp_path / name for name in ("one", "other")]
+    for folder in folders:
+        jobs._start(folder, ["check", str(test_data / "Task04_Hippocampus")])
+    process = jobs._running[folders[0]]
+    jobs.cancel(folders[0])
+    assert process.poll() is not None and not jobs.working(folders[0]) and jobs.working(folders[1])
+    jobs.cancel(folders[0])
+    jobs.cancel(folders[1])

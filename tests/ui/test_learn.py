@@ -91,6 +91,13 @@ def test_masks_and_slices_are_the_subjects_own(lesson: Lesson, folder: Path) -> 
     )
 
 
+def test_the_extent_is_that_of_the_head_and_some_air(lesson: Lesson, folder: Path) -> None:
+    label = load_subject(open_dataset(folder), "subject-1").label
+    assert label is not None
+    spans = [np.flatnonzero(label.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    assert lesson.extent == tuple(span[-1] - span[0] + 9 for span in spans)
+
+
 def test_shares_are_of_the_whole_scan(lesson: Lesson, folder: Path) -> None:
     label = load_subject(open_dataset(folder), "subject-1").label
     assert label is not None
@@ -221,7 +228,7 @@ def test_feature_maps_are_computed_once_for_each_state_of_a_checkpoint(checkpoin
     images = [folder / f"subject-1-{m}.hdr" for m in ("T1", "T2")]
     first = jobs.features_folder(model, images)
     assert jobs.features(first).state == "none"
-    jobs.start_features(model, images, first)
+    jobs.start_features(model, images, [], first)
     assert wait(lambda: jobs.features(first)).state == "done"
     assert inside.manifest(first)["sub_volume"]["size"] == [32, 32, 16]
     os.utime(model, (1, 1))
@@ -229,7 +236,7 @@ def test_feature_maps_are_computed_once_for_each_state_of_a_checkpoint(checkpoin
     assert second != first and second.parent == first.parent
     jobs._running.clear()  # as after a restart of the server
     assert jobs.features(first).state == "done"
-    jobs.start_features(model, images, second)
+    jobs.start_features(model, images, [], second)
     assert not first.exists(), "maps of what is no longer there go"
     assert wait(lambda: jobs.features(second)).state == "done"
 
@@ -239,7 +246,7 @@ def test_feature_maps_of_a_damaged_checkpoint_fail_with_its_reason(checkpoints: 
     model.write_bytes(b"nothing")
     images = [folder / f"subject-1-{m}.hdr" for m in ("T1", "T2")]
     place = jobs.features_folder(model, images)
-    jobs.start_features(model, images, place)
+    jobs.start_features(model, images, [], place)
     job = wait(lambda: jobs.features(place))
     assert job.state == "failed" and "checkpoint" in job.message
 

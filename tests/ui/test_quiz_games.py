@@ -205,6 +205,17 @@ def test_games_that_nobody_plays_any_more_are_forgotten(setup: Setup, tmp_path: 
     assert len(quiz_games._games) == MOST_GAMES
 
 
+def test_games_stay_within_a_bound_of_memory(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = game_of(setup, tmp_path)
+    assert first.nbytes == sum(len(i.image) + len(i.truth) + len(i.prediction) for i in first._items) > 0
+    monkeypatch.setattr(quiz_games, "MOST_BYTES", 2 * first.nbytes)
+    second, third = game_of(setup, tmp_path), game_of(setup, tmp_path)
+    assert find_game(first.id) is None and find_game(second.id) is second and find_game(third.id) is third
+    monkeypatch.setattr(quiz_games, "MOST_BYTES", 1)
+    alone = game_of(setup, tmp_path)
+    assert list(quiz_games._games.values()) == [alone], "the newest can always be played"
+
+
 def test_nothing_to_ask(setup: Setup, tmp_path: Path) -> None:
     dataset, case = open_dataset(setup.folder), setup.cases[0]
     loaded = load_subject(dataset, case.subject)

@@ -69,8 +69,12 @@ def test_uploads_are_kept_with_the_result(tmp_path: Path, request_here: Request,
     assert kept.paths[0].with_suffix(".img").read_bytes() == b"x.img"
     assert kept.checkpoint == request_here.checkpoint, "what lies on the server stays where it is"
     assert str(kept.paths[0]) in started[0] and "x.hdr --out x-segmentation.nii.gz" in kept.command
+    segmentations.again(id)
+    assert started[1] == started[0] and kept.paths[0].is_file(), "once more, with the same files"
     segmentations.remove(id)
     assert segmentations.read(id) is None and not kept.paths[0].exists()
+    with pytest.raises(RunError, match="found it gone"):
+        segmentations.again(id)
 
 
 @pytest.mark.parametrize("id", ["", "..", "../../x", "0" * 15, "g" * 16, "A" * 16, "0" * 16])

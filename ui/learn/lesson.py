@@ -38,6 +38,7 @@ class Lesson:
     slices : the middle slices as pictures, with size and voxel size of the volume.
     masks : of each class in the middle axial slice.
     shares : of each class in all voxels, the background included.
+    extent : voxels along i, j, k of the box around everything that is labelled, with some air around it.
     """
 
     intensities: dict[str, Any]
@@ -45,6 +46,7 @@ class Lesson:
     slices: dict[str, Any]
     masks: tuple[dict[str, Any], ...]
     shares: dict[str, Any]
+    extent: tuple[int, int, int]
 
 
 def read_lesson(folder: Path, subject: str) -> Lesson:
@@ -67,6 +69,7 @@ def read_lesson(folder: Path, subject: str) -> Lesson:
         _slices(loaded, dataset.labels, at),
         tuple(_masks(loaded.label, dataset.labels, at[2], loaded.geometry.oriented)),
         _shares(dataset.labels, subject, counted),
+        _extent(loaded.label),
     )
 
 
@@ -102,6 +105,12 @@ def _shares(labels: LabelSpace, subject: str, counted: Tissue) -> dict[str, Any]
         for c, n in zip(labels.classes, counted.voxels, strict=True)
     ]
     return {"subject": subject, "total": counted.total, "shares": shares}
+
+
+def _extent(label: np.ndarray) -> tuple[int, int, int]:
+    spans = [np.flatnonzero(label.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    i, j, k = (min(int(s[-1] - s[0]) + 1 + MARGIN, n) for s, n in zip(spans, label.shape, strict=True))
+    return i, j, k
 
 
 def _block(loaded: LoadedSubject, modality: str, at: tuple[int, int, int]) -> dict[str, Any]:

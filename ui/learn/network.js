@@ -71,14 +71,18 @@ class Network extends Base {
 
   drawFigure() {
     const depth = Math.max(...this.stages.map((s) => s.level)), step = Math.min(96, 560 / (2 * depth));
-    const row = 100, first = 168, last = first + 2 * depth * step, place = new Map();
+    const first = 168, last = first + 2 * depth * step, wide = last + 340, place = new Map();
+    const scale = Math.min(1, (this.picture.clientWidth || wide) / wide), font = Math.max(12.5, 11 / scale);  // readable when small
+    const row = 100 + 6 * (font - 12.5);
+    this.line = 1.2 * font;
+    this.picture.style.fontSize = `${font}px`;
     for (const s of this.stages) {
       let x = { input: 58, logits: last + 104, softmax: last + 196, label: last + 284 }[s.kind];
       if (s.kind === "encoder" || s.kind === "bottleneck") x = first + s.level * step;
       if (s.kind === "decoder") x = last - s.level * step;
       place.set(s.name, { x, y: 48 + s.level * row, high: 58 * 0.72 ** s.level, wide: 8 + 5 * Math.log2(s.channels + 1) });
     }
-    this.picture.setAttribute("viewBox", `0 0 ${last + 340} ${48 + depth * row + 66}`);
+    this.picture.setAttribute("viewBox", `0 0 ${wide} ${48 + depth * row + 21 + 3 * this.line}`);
     const parts = [arrowHead()];
     const arrow = (from, to, style = "") => parts.push(svg("path", { class: `arrow ${style}`, d: `M${from.join(" ")} L${to.join(" ")}`, "marker-end": "url(#head)" }));
     this.stages.forEach((s, n) => {
@@ -103,10 +107,10 @@ class Network extends Base {
     const group = svg("g", { class: "node", "data-stage": s.name, "aria-label": `${s.kind} ${title}, ${channels}, ${s.size.join(" × ")} voxels` });
     group.append(
       svg("rect", { x: x - wide / 2, y: y - high / 2, width: wide, height: high, rx: 3 }),
-      svg("text", { x, y: y + high / 2 + 15, "text-anchor": "middle" }, title),
-      svg("text", { class: "faint", x, y: y + high / 2 + 30, "text-anchor": "middle" }, channels),
+      svg("text", { x, y: y + high / 2 + this.line, "text-anchor": "middle" }, title),
+      svg("text", { class: "faint", x, y: y + high / 2 + 2 * this.line, "text-anchor": "middle" }, channels),
     );
-    if (["input", "encoder", "bottleneck"].includes(s.kind)) group.append(svg("text", { class: "faint", x, y: y + high / 2 + 45, "text-anchor": "middle" }, s.size.join(" × ")));
+    if (["input", "encoder", "bottleneck"].includes(s.kind)) group.append(svg("text", { class: "faint", x, y: y + high / 2 + 3 * this.line, "text-anchor": "middle" }, s.size.join(" × ")));
     if (this.data.maps) {
       group.setAttribute("tabindex", "0");
       group.setAttribute("role", "button");

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import streamlit as st
 
 from core.config import ModelConfig
@@ -15,23 +17,24 @@ from core.presets import preset
 from ui import cache, jobs, learn, words
 from ui.learn import inside
 from ui.learn.chapters import READING, head, made
+from ui.learn.lesson import Lesson
 from ui.pages import page
 from ui.state import DEMO, MODEL, put_into_address, take_from_address
 
 COMMAND = "python -m core train demo --preset quick"
 
 
-def chapter(dataset: Dataset | None, subject: str) -> None:
-    """Draw it. Without a data set, or a model that fits it, the article's network is drawn without maps."""
+def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> None:
+    """Draw it. Without a subject, or a model that fits it, the article's network is drawn without maps."""
     head("network")
     known = _known(dataset) if dataset is not None else {}
-    if dataset is None or not known:
+    if lesson is None or dataset is None or not known:
         article = preset("article")
         size = _triple(article.sampling.sub_volume)
         _facts("The article's network", article.model, 2, 4, size)
         labels = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM", 250: "WM"})
         learn.network(inside.stages(article.model, ("T1", "T2"), labels.names, size), labels.to_json(), None)
-        if dataset is not None:
+        if lesson is not None:
             _how_to_get_one()
         return
     first = READY_MADE if READY_MADE in known else next(iter(known))
@@ -45,12 +48,13 @@ def chapter(dataset: Dataset | None, subject: str) -> None:
     model, description = known[key]
     put_into_address(MODEL, model.key)
     images = [dataset.subject(subject).images[m].path for m in description.modalities]
-    folder = jobs.features_folder(model.path, images)
+    size = _across(lesson, description)
+    options = ["--sub-volume", "x".join(map(str, size))]
+    folder = jobs.features_folder(model.path, images, options)
     doing = f"{words.plain(model.name)} looks at {words.plain(subject)}"
-    there = made(doing, lambda: jobs.features(folder), lambda: jobs.start_features(model.path, images, folder))
+    there = made(doing, lambda: jobs.features(folder), lambda: jobs.start_features(model.path, images, options, folder))
     labels, config = description.label_space, description.train_config
     if not there:
-        size = _triple(config.sampling.sub_volume)
         _facts(model.name, config.model, len(images), len(labels), size)
         learn.network(inside.stages(config.model, description.modalities, labels.names, size), labels.to_json(), None)
         return
@@ -62,9 +66,11 @@ def chapter(dataset: Dataset | None, subject: str) -> None:
     facts = inside.manifest(folder)
     _facts(model.name, config.model, len(images), len(labels), _triple(facts["sub_volume"]["size"]))
     st.markdown(
-        f"Click a stage to see what it makes of {words.plain(subject)}: the axial slice through the middle of one "
-        f"sub-volume. {_seen(description, subject)} Bright is large; each map has its own scale, the pre-activations "
-        "share one. Move over a map, and the same voxel is marked in all of them.",
+        f"Click a stage to see what it makes of the middle slice of {words.plain(subject)}. "
+        f"{_seen(description, subject)} It learned from sub-volumes of {words.size(config.sampling.sub_volume)} "
+        "voxels; as it is made of convolutions it takes any size, here one as wide as the head. Bright is large; each "
+        "map has its own scale, the pre-activations share one. Move over a map, and the same voxel is marked in all of "
+        "them.",
         width=READING,
     )
     learn.network(facts["stages"], labels.to_json(), maps)
@@ -98,6 +104,13 @@ def _seen(description: Description, subject: str) -> str:
     if subject in description.split.get("train", []):
         return "The model has learned from this subject."
     return "The model has not learned from this subject."
+
+
+def _across(lesson: Lesson, description: Description) -> tuple[int, int, int]:
+    """A sub-volume as wide and as long as the head, and as high as those of training, in the model's own voxels."""
+    own, target = lesson.slices["spacing"], description.spacing_mm or lesson.slices["spacing"]
+    i, j = (math.ceil(n * mm / to) for n, mm, to in zip(lesson.extent[:2], own, target, strict=False))
+    return i, j, description.train_config.sampling.sub_volume[2]
 
 
 def _how_to_get_one() -> None:

@@ -97,19 +97,18 @@ class Pane {
     if (!errors && s.style !== "fill") this.drawOutlines(context, at, found, walk);
   }
 
+  // Runs are straight and lie along the axes: filled rectangles on whole pixels, inside of what they go around.
   drawOutlines(context, at, found, walk) {
-    const v = this.viewer, line = v.settings.line, inward = line / 2;
-    context.lineWidth = line;
-    context.lineCap = "butt";
+    const v = this.viewer, r = this.ratio, thick = Math.max(1, Math.round(v.settings.line * r)) / r;
+    const snap = (n) => Math.round(n * r) / r;
     for (const [index, runs] of outlines(found, walk.width, walk.height)) {
-      context.strokeStyle = v.classes[index - 1]?.colour ?? "#ffffff";
-      context.beginPath();
+      context.fillStyle = v.classes[index - 1]?.colour ?? "#ffffff";
       for (let n = 0; n < runs.length; n += 6) {
-        const dx = runs[n + 4] * inward, dy = runs[n + 5] * inward;
-        context.moveTo(at.x + runs[n] * at.sx + dx, at.y + runs[n + 1] * at.sy + dy);
-        context.lineTo(at.x + runs[n + 2] * at.sx + dx, at.y + runs[n + 3] * at.sy + dy);
+        const x = snap(at.x + runs[n] * at.sx), y = snap(at.y + runs[n + 1] * at.sy);
+        const nx = runs[n + 4], ny = runs[n + 5];
+        if (nx) context.fillRect(nx > 0 ? x : x - thick, y, thick, snap(at.y + runs[n + 3] * at.sy) - y);
+        else context.fillRect(x, ny > 0 ? y : y - thick, snap(at.x + runs[n + 2] * at.sx) - x, thick);
       }
-      context.stroke();
     }
   }
 
