@@ -124,14 +124,17 @@ class Clock:
     def monotonic(self) -> float:
         return self.now
 
+    def reign(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Be the clock of everything that training does."""
+        for module in ("train", "schedule", "validation", "closing"):
+            monkeypatch.setattr(f"core.{module}.time", self)
+
 
 def test_a_time_budget_fits_the_schedule_and_keeps_time_for_the_last_validation(
     tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(train, "time", clock)
-    monkeypatch.setattr("core.schedule.time", clock)
-    monkeypatch.setattr("core.validation.time", clock)
+    clock.reign(monkeypatch)
     work = task(tmp_path, tiny(minutes=4.0, whole_every=1000, samples_val=0, inference_mode="tiles"))
     work.model.register_forward_hook(
         lambda module, *_: setattr(clock, "now", clock.now + (1 if module.training else 5))
@@ -152,8 +155,7 @@ def test_a_validation_that_a_time_budget_does_not_afford_is_left_out(
     tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch, minutes: float, modes: int
 ) -> None:
     clock = Clock()
-    for module in (train, "core.schedule", "core.validation"):
-        monkeypatch.setattr(module, "time", clock) if module is train else monkeypatch.setattr(f"{module}.time", clock)
+    clock.reign(monkeypatch)
     work = task(tmp_path, tiny(minutes=minutes, whole_every=1000, samples_val=2))
     seconds = lambda module: 120 if module.training else 5  # noqa: E731
     work.model.register_forward_hook(lambda module, *_: setattr(clock, "now", clock.now + seconds(module)))
