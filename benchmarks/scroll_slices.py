@@ -3,10 +3,11 @@
     python benchmarks/scroll_slices.py [--steps 60] [--rounds 5] [--json]
 
 Makes a volume of 256x192x144 voxels with a truth, trains a small network on it for a moment, keeps its prediction, and
-opens Review with six panes and two overlays. The peer is an app of a few lines: a slider and ``st.image`` of one such
-slice with its overlay, in a fragment. Steps alternate between the two; each is an event of the real input pipeline
-(wheel, arrow key), timed in the page from the event's own time stamp to the frame in which its slice is on the screen.
-After that a sweep at 30 events a second shows whether a slice comes late, and what moving costs on the network. Needs
+opens Review with six panes and two overlays. The peer is an app of a few lines with a slider in a fragment: once with
+six such pictures (``st.image``), once with a single one. Steps alternate between them; each is an event of the real
+input pipeline, timed in the page from the event's own time stamp to the end of the frame that shows its slice. A slider
+has no wheel, so keys are compared with keys; a browser hands on wheel events later, in step with its frames. After that
+a sweep at 30 events a second shows whether a slice comes late, and what moving costs on the network. Needs
 Chromium (``CHROMIUM`` names it) and playwright, which ``requirements-dev.txt`` brings.
 """
 
@@ -35,15 +36,22 @@ SWEEP_HZ = 30
 
 PEER = """
 import numpy as np, streamlit as st
+st.set_page_config(layout="wide")
 volume, overlay = st.cache_resource(lambda: (np.load("{image}"), np.load("{label}")))()
+colours = np.array([[0, 0, 0], [74, 144, 217], [31, 161, 135], [224, 176, 0]], np.uint8)
+
+def picture(axis, at):
+    grey, classes = (np.flipud(v.take(at, axis).T) for v in (volume, overlay))
+    grey = np.repeat(grey[..., None], 3, axis=2)
+    return np.where(classes[..., None] > 0, grey // 2 + colours[classes] // 2, grey)
 
 @st.fragment
 def look():
     k = st.slider("slice", 0, volume.shape[2] - 1, 72)
-    grey = np.repeat(volume[:, ::-1, k].T[..., None], 3, axis=2)
-    colours = np.array([[0, 0, 0], [74, 144, 217], [31, 161, 135], [224, 176, 0]], np.uint8)
-    classes = overlay[:, ::-1, k].T
-    st.image(np.where(classes[..., None] > 0, grey // 2 + colours[classes] // 2, grey), width=512)
+    planes = ((2, k), (1, 96), (0, 128))
+    for row in range({rows}):  # truth, prediction
+        for column, plane in zip(st.columns(3), planes[:{columns}]):
+            column.image(picture(*plane), width="stretch")
 
 look()
 """
@@ -53,7 +61,7 @@ WATCH = """
 ([kind, source]) => {
   const now = new Function(source);
   window.times = []; window.late = [];
-  addEventListener(kind, (event) => {
+  for (const one of kind.split(" ")) addEventListener(one, (event) => {
     const before = now(), at = event.timeStamp;
     let frames = 0;
     const look = () => {
@@ -89,15 +97,18 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run = prepare(folder)
-        peer = folder / "peer.py"
-        peer.write_text(PEER.format(image=folder / "image.npy", label=folder / "label.npy"))
-        ours = Server("app.py", folder)
-        theirs = Server(str(peer), folder)
+        servers = [Server("app.py", folder)]
+        for panes, (rows, columns) in {6: (2, 3), 1: (1, 1)}.items():
+            peer = folder / f"peer{panes}.py"
+            names = {"image": folder / "image.npy", "label": folder / "label.npy"}
+            peer.write_text(PEER.format(**names, rows=rows, columns=columns))
+            servers.append(Server(str(peer), folder))
         try:
-            found = measure(ours.url + f"/review?model={run}&case=big_0", theirs.url, args)
+            ours, six, one = (server.url for server in servers)
+            found = measure(f"{ours}/review?model={run}&case=big_0", six, one, args)
         finally:
-            ours.stop()
-            theirs.stop()
+            for server in servers:
+                server.stop()
     report(found, args.json)
     return 0
 
@@ -173,38 +184,55 @@ class Server:
         self.process.wait()
 
 
-def measure(ours: str, theirs: str, args: argparse.Namespace) -> dict[str, Any]:
+def measure(ours: str, six: str, one: str, args: argparse.Namespace) -> dict[str, Any]:
     from playwright.sync_api import sync_playwright
 
     program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
         opened = [first_picture(browser, ours) for _ in range(3)]
-        here, there = (browser.new_page(viewport={"width": 1440, "height": 1000}) for _ in range(2))
-        here.goto(ours)
-        here.locator("canvas.pane").nth(5).wait_for()
-        assert here.locator("canvas.pane").count() == 6
-        here.get_by_role("button", name="both", exact=True).click()  # fill and outline: the most work
-        here.evaluate(WATCH, ["wheel", SHOWN_HERE])
-        there.goto(theirs)
-        there.locator("[data-testid=stImage] img").wait_for()
-        there.evaluate(WATCH, ["keydown", SHOWN_THERE])
-        times: dict[str, list[float]] = {"viewer": [], "slider": []}
+        viewer = browser.new_page(viewport={"width": 1440, "height": 1000})
+        viewer.goto(ours)
+        viewer.locator("canvas.pane[data-at]").nth(5).wait_for()
+        assert viewer.locator("canvas.pane").count() == 6
+        viewer.evaluate(WATCH, ["wheel keydown", SHOWN_HERE])
+        pages = {"viewer": viewer}
+        for name, url in {"slider, six pictures": six, "slider, one picture": one}.items():
+            pages[name] = page = browser.new_page(viewport={"width": 1440, "height": 1000})
+            page.goto(url)
+            page.locator("[data-testid=stImage] img").last.wait_for()
+            page.evaluate(WATCH, ["keydown", SHOWN_THERE])
+        times: dict[str, list[float]] = {}
         for _ in range(args.rounds):
-            here.bring_to_front()
-            here.locator("canvas.pane").first.hover()
-            for n in range(args.steps):
-                here.mouse.wheel(0, -100 if n % 20 < 10 else 100)
-                wait_for(here, len(times["viewer"]) + n + 1)
-            there.bring_to_front()
-            there.get_by_role("slider").focus()
-            for n in range(args.steps):
-                there.keyboard.press("ArrowRight" if n % 20 < 10 else "ArrowLeft")
-                wait_for(there, len(times["slider"]) + n + 1)
-            times = {"viewer": here.evaluate("times"), "slider": there.evaluate("times")}
-        sweep = sweep_through(here)
+            for style in ("fill", "both"):
+                viewer.bring_to_front()
+                viewer.get_by_role("button", name=style, exact=True).click()
+                viewer.locator("canvas.pane").first.focus()
+                times.setdefault(f"viewer, key, {style}", []).extend(steps(viewer, args.steps, "ArrowUp", "ArrowDown"))
+                viewer.locator("canvas.pane").first.hover()
+                times.setdefault(f"viewer, wheel, {style}", []).extend(steps(viewer, args.steps, "", ""))
+            for name, page in pages.items():
+                if page is not viewer:
+                    page.bring_to_front()
+                    page.get_by_role("slider").focus()
+                    times.setdefault(name, []).extend(steps(page, args.steps, "ArrowRight", "ArrowLeft"))
+        sweep = sweep_through(viewer)
         browser.close()
     return {"opened_s": opened, "times_ms": times, "sweep": sweep}
+
+
+def steps(page: Any, count: int, forward: str, back: str) -> list[float]:
+    """Make steps forward and back, each after the one before is on the screen: with keys, or with the wheel where no
+    key is named. Their times in milliseconds."""
+    page.evaluate("times.length = 0")
+    for n in range(count):
+        if forward:
+            page.keyboard.press(forward if n % 20 < 10 else back)
+        else:
+            page.mouse.wheel(0, -100 if n % 20 < 10 else 100)
+        page.wait_for_function("count => window.times.length >= count", arg=n + 1)
+    found: list[float] = page.evaluate("times")
+    return found
 
 
 def first_picture(browser: Any, url: str) -> float:
@@ -217,10 +245,6 @@ def first_picture(browser: Any, url: str) -> float:
     seconds = time.monotonic() - began
     context.close()
     return seconds
-
-
-def wait_for(page: Any, count: int) -> None:
-    page.wait_for_function("count => window.times.length >= count", arg=count)
 
 
 def sweep_through(page: Any) -> dict[str, Any]:
@@ -261,7 +285,8 @@ def report(found: dict[str, Any], as_json: bool) -> None:
     for name, times in found["times_ms"].items():
         p95[name] = float(np.percentile(times, 95))
         print(f"{name}: median {statistics.median(times):.0f} ms, p95 {p95[name]:.0f} ms, n = {len(times)}")
-    print(f"viewer's p95 over the slider's: {p95['viewer'] / p95['slider']:.2f}")
+    ratios = [f"{p95['viewer, key, fill'] / p95[name]:.2f} ({name})" for name in p95 if name.startswith("slider")]
+    print(f"p95 of the viewer over that of the slider, keys both: {', '.join(ratios)}")
     sweep = found["sweep"]
     print(
         f"sweep at {SWEEP_HZ} events/s: {sweep['slices_moved']} slices by {sweep['events']} events, at most "

@@ -14,6 +14,7 @@ class Pane {
     this.canvas.setAttribute("role", "img");
     this.canvas.dataset.plane = plane;
     this.canvas.dataset.row = row;
+    this.still = document.createElement("canvas");
     this.picture = document.createElement("canvas");
     this.overlay = document.createElement("canvas");
   }
@@ -47,13 +48,34 @@ class Pane {
     return [(event.clientX - box.left - x) / sx, (event.clientY - box.top - y) / sy];
   }
 
+  // Draw it. While the crosshair alone moves, all that lies under it is only copied.
   draw() {
-    const v = this.viewer, at = this.place(), { view } = at;
-    const walk = walkOf(view, v.grid.shape, v.voxel[view.axis]);
-    const context = this.canvas.getContext("2d"), r = this.ratio;
+    const v = this.viewer, at = this.place(), { view } = at, slice = v.voxel[view.axis];
+    const { width, height } = this.canvas, context = this.canvas.getContext("2d", { alpha: false });
+    const where = [at.x, at.y, at.sx, at.sy].map((n) => n.toFixed(3)).join(",");
+    const shown = [slice, where, width, height, v.revision].join(" ");
+    if (this.shown !== shown) {
+      if (this.still.width !== width || this.still.height !== height) { this.still.width = width; this.still.height = height; }
+      this.drawStill(this.still.getContext("2d", { alpha: false }), at, slice);
+      this.shown = shown;
+      const layer = this.row === "image" ? "" : `, ${this.row}`;
+      this.canvas.setAttribute("aria-label", `${this.plane} slice ${slice + 1} of ${view.slices}${layer}`);
+      this.canvas.dataset.letters = Object.values(view.letters).join(""); // left, right, top, bottom
+      this.canvas.dataset.slice = String(slice);
+      this.canvas.dataset.at = where;
+    }
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(this.still, 0, 0);
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    if (v.settings.cross) this.drawCross(context, at);
+  }
+
+  // Everything but the crosshair.
+  drawStill(context, at, slice) {
+    const v = this.viewer, { view } = at, r = this.ratio, walk = walkOf(view, v.grid.shape, slice);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.fillStyle = "#000";
-    context.fillRect(0, 0, this.canvas.width, this.canvas.height);
+    context.fillRect(0, 0, this.still.width, this.still.height);
     context.setTransform(r, 0, 0, r, 0, 0);
     const width = view.width * at.sx, height = view.height * at.sy;
     this.paint(this.picture, walk, (pixels) => paintImage(pixels, v.scene.channels[v.settings.channel], walk, v.grey));
@@ -61,13 +83,7 @@ class Pane {
     context.drawImage(this.picture, at.x, at.y, width, height);
     if (this.row !== "image") this.drawOverlay(context, at, walk, width, height);
     this.drawBoxes(context, at);
-    if (v.settings.cross) this.drawCross(context, at);
     this.drawWords(context, at);
-    const layer = this.row === "image" ? "" : `, ${this.row}`;
-    this.canvas.setAttribute("aria-label", `${this.plane} slice ${v.voxel[view.axis] + 1} of ${view.slices}${layer}`);
-    this.canvas.dataset.letters = Object.values(view.letters).join(""); // left, right, top, bottom
-    this.canvas.dataset.slice = String(v.voxel[view.axis]);
-    this.canvas.dataset.at = [at.x, at.y, at.sx, at.sy].map((n) => n.toFixed(3)).join(",");
   }
 
   // Fill a small canvas with one pixel per voxel.

@@ -38,6 +38,7 @@ class Viewer {
     this.root.replaceChildren(this.toolbar.root, this.toolbar.help, this.legend.root, this.stage, this.readout, this.strip.root);
     this.panes = [];
     this.drawn = 0;
+    this.revision = 0; // of all that panes show but crosshair, slice and place
     this.listen();
     this.observer = new ResizeObserver(() => this.layout());
     this.observer.observe(this.stage);
@@ -154,7 +155,7 @@ class Viewer {
     this.grey = windowTable(this.data.channels[number], this.window);
     if (changed && this.data.controls) this.toolbar.build();
     this.toolbar.showWindow(this.window);
-    this.ask();
+    this.ask(true);
   }
 
   set(name, value) {
@@ -165,7 +166,7 @@ class Viewer {
   mirror(on) {
     this.settings.radiological = on;
     this.arrange();
-    this.ask();
+    this.ask(true);
   }
 
   // Tables of colours, after opacity, style or the shown classes have changed.
@@ -179,7 +180,7 @@ class Viewer {
     this.errorColours[AGREED] = rgba(AGREED_COLOUR, s.veiled ? 0 : s.opacity * 0.3);
     this.strip.forget();
     this.toolbar.refresh();
-    this.ask();
+    this.ask(true);
   }
 
   toggleRow(row) {
@@ -229,7 +230,9 @@ class Viewer {
     this.draw(); // at once: a canvas is empty after its size has changed
   }
 
-  ask() {
+  // Draw in the next frame; `anew`: more than the crosshair, the slice or the place has changed.
+  ask(anew = false) {
+    if (anew) this.revision += 1;
     this.frame ??= requestAnimationFrame(() => this.draw());
   }
 
