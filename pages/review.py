@@ -7,7 +7,7 @@ import streamlit as st
 from core.errors import UserError
 from core.locations import READY_MADE
 from core.runs.predictions import kept_predictions
-from ui import cache, review_view, words
+from ui import cache, folders, review_view, words
 from ui.case_list import case_list
 from ui.pages import page
 from ui.scenes import subject_scene
@@ -31,7 +31,7 @@ with choosers:
     put_into_address(MODEL, model.key)
     try:
         description = cache.description(model.path)
-        own = review_view.own_data(description)
+        own = folders.own_data(description)
         folder = review_view.choose_data(own)
     except UserError as error:
         st.error(words.plain(str(error)), icon=":material/error:")

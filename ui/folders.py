@@ -1,4 +1,4 @@
-"""The data root: which data sets lie in it, and that nobody is led out of it."""
+"""Folders of data: the data sets in the data root, that nobody is led out of it, and what a model was trained on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import os
 from pathlib import Path
 
 from core.datasets import open_dataset
+from core.description import Description
 from core.errors import DatasetError
+from core.locations import demo_folder
 
 DEPTH = 2  # data sets are looked for in the root's folders and in theirs
 MOST_FOLDERS = 300
@@ -46,6 +48,14 @@ def data_sets(root: Path) -> list[Path]:
             continue
         found.append(folder)
     return found
+
+
+def own_data(description: Description) -> Path | None:
+    """The folder that a model was trained on, where it is still there; the demo data may have been made elsewhere."""
+    if description.dataset.get("synthetic"):
+        return demo_folder()
+    path = Path(str(description.dataset.get("path") or ""))
+    return path if path.is_absolute() and path.is_dir() else None
 
 
 def label(root: Path, path: Path) -> str:

@@ -15,7 +15,7 @@ from core.locations import READY_MADE
 from core.quiz import AXES, DIFFICULTIES, MOST_SLICES, Score
 from core.runs.answers import read_answers
 from core.runs.predictions import Prediction, kept_predictions
-from ui import cache, jobs, words
+from ui import cache, folders, jobs, words
 from ui.pages import page
 from ui.progress import progress
 from ui.quiz_games import Case, Setup
@@ -111,14 +111,6 @@ def unseen(description: Description, dataset: Dataset) -> list[str]:
     return [id for id in dataset.labelled_ids if id not in learned]
 
 
-def own_data(description: Description) -> Path | None:
-    """The folder that a model was trained on, where it is still there; that of the demo data, wherever it was made."""
-    if description.dataset.get("synthetic"):
-        return demo_folder()
-    path = Path(str(description.dataset.get("path") or ""))
-    return path if path.is_absolute() and path.is_dir() else None
-
-
 def _model_and_data() -> _Chosen:
     models = {model.key: model for model in cache.models()}
     if not models:
@@ -134,7 +126,7 @@ def _model_and_data() -> _Chosen:
     put_into_address(MODEL, model.key)
     try:
         description = cache.description(model.path)
-        own = own_data(description)
+        own = folders.own_data(description)
         others = [c for c in cache.data_choices() if own is None or cache.data_path(c) != own]
         choices = ([OWN] if own is not None else []) + others
         data = st.selectbox("Data", choices, key=f"{QUIZ_DATA}-{own is None}", persist_state="session")

@@ -22,14 +22,6 @@ OWN = "the data it was trained on"
 COLUMNS = ("Dice", "HD95", "ASD", "true ml", "predicted ml")
 
 
-def own_data(description: Description) -> Path | None:
-    """The folder that a model was trained on, where it is still there; the demo data may have been made elsewhere."""
-    if description.dataset.get("synthetic"):
-        return demo_folder()
-    path = Path(str(description.dataset.get("path") or ""))
-    return path if path.is_absolute() and path.is_dir() else None
-
-
 def choose_data(own: Path | None) -> Path:
     """Let the reader choose the data set: the model's own, or another one under the data root.
 

@@ -17,7 +17,16 @@ import streamlit as st
 from core.display import Channel, Grid
 
 _HERE = Path(__file__).parent
-SCRIPTS = ("geometry.js", "slices.js", "volume.js", "pane.js", "toolbar.js", "strip.js", "viewer.js")  # in this order
+SCRIPTS = (
+    "geometry.js",
+    "slices.js",
+    "volume.js",
+    "pane.js",
+    "toolbar.js",
+    "strip.js",
+    "moving.js",
+    "viewer.js",
+)  # in this order
 
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")

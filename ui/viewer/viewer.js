@@ -2,7 +2,7 @@
 // through it needs neither the server nor Python. The files before this one in the module draw and fetch.
 // All text that comes from data goes through textContent or fillText.
 
-const SETTLED_MS = 400, NOTCH = 40, MOST_ROW = 430, MOST_SINGLE = 640, LEAST_ROW = 150, SPACE = 6;
+const MOST_ROW = 430, MOST_SINGLE = 640, LEAST_ROW = 150, SPACE = 6;
 const kept = new WeakMap();
 const memory = new Map(); // what a reader chose, by the component's key: it stays when the page is left and opened again
 const places = new Map(); // where the crosshair was, by image
@@ -18,8 +18,9 @@ export default function ({ data, key, parentElement, setStateValue }) {
   return () => { viewer.close(); kept.delete(parentElement); };
 }
 
-class Viewer {
+class Viewer extends Moving {
   constructor(parent, key) {
+    super();
     this.host = parent.host ?? parent;
     this.root = parent.querySelector(".root");
     this.settings = memory.get(key) ?? {
@@ -267,146 +268,5 @@ class Viewer {
       span.append(text("em", name), value);
       return span;
     }));
-  }
-
-  // ---- moving ---------------------------------------------------------------------------------------------------
-
-  goTo(axis, slice) {
-    const next = clamp(Math.round(slice), 0, this.grid.shape[axis] - 1);
-    if (!Number.isFinite(next) || next === this.voxel[axis]) return;
-    this.voxel[axis] = next;
-    this.moved();
-  }
-
-  moved() {
-    places.set(this.data.image, [...this.voxel]);
-    this.ask();
-    clearTimeout(this.timer);
-    if (this.data.report) this.timer = setTimeout(() => this.report([...this.voxel]), SETTLED_MS);
-  }
-
-  paneOf(event) {
-    return this.panes.find((pane) => pane.canvas === event.target);
-  }
-
-  listen() {
-    const s = this.stage;
-    s.addEventListener("wheel", (event) => {
-      const pane = this.paneOf(event);
-      if (!pane || !this.scene) return;
-      event.preventDefault();
-      const amount = event.deltaMode === 1 ? event.deltaY * NOTCH : event.deltaMode === 2 ? event.deltaY * 400 : event.deltaY;
-      this.active = pane.plane;
-      if (event.ctrlKey || event.metaKey) return this.zoomAt(pane, Math.exp(-clamp(amount, -200, 200) / 300), event);
-      // A notch of a wheel is one slice; the small steps of a touchpad add up to one.
-      this.rest = Math.abs(amount) >= NOTCH ? Math.sign(amount) * NOTCH : (this.rest ?? 0) + amount;
-      const steps = Math.trunc(this.rest / NOTCH);
-      this.rest -= steps * NOTCH;
-      if (steps) this.goTo(this.views[pane.plane].axis, this.voxel[this.views[pane.plane].axis] - steps);
-    }, { passive: false });
-    s.addEventListener("contextmenu", (event) => { if (this.paneOf(event)) event.preventDefault(); });
-    s.addEventListener("pointerdown", (event) => {
-      const pane = this.paneOf(event);
-      if (!pane || !this.scene) return;
-      event.preventDefault();
-      pane.canvas.focus({ preventScroll: true });
-      pane.canvas.setPointerCapture(event.pointerId);
-      this.active = pane.plane;
-      const kind = event.button === 2 ? "window" : event.button === 1 || event.shiftKey ? "pan" : "cross";
-      this.drag = { pane, kind, x: event.clientX, y: event.clientY, window: this.window, focus: [...this.focus] };
-      if (kind === "cross") this.moveCross(pane, event); else this.ask();
-    });
-    s.addEventListener("pointermove", (event) => {
-      const drag = this.drag;
-      if (!drag) return;
-      const dx = event.clientX - drag.x, dy = event.clientY - drag.y;
-      if (drag.kind === "cross") this.moveCross(drag.pane, event);
-      else if (drag.kind === "pan") this.pan(drag, dx, dy);
-      else {
-        const { low, high } = this.data.channels[this.settings.channel], span = high - low, [a, b] = drag.window;
-        const width = Math.max(span / 1000, (b - a) * Math.exp(dx / 200)), level = (a + b) / 2 + (dy / 400) * (b - a);
-        this.setWindow([level - width / 2, level + width / 2]);
-      }
-    });
-    for (const end of ["pointerup", "pointercancel"]) s.addEventListener(end, () => { this.drag = null; });
-    s.addEventListener("focusin", (event) => { const pane = this.paneOf(event); if (pane) this.active = pane.plane; });
-    s.addEventListener("pointermove", (event) => {
-      // The pane under the pointer takes the keys if one of this viewer has them.
-      const pane = this.paneOf(event), focused = this.panes.find((p) => p.canvas.matches(":focus"));
-      if (pane && focused && pane !== focused && !this.drag) pane.canvas.focus({ preventScroll: true });
-    });
-    s.addEventListener("keydown", (event) => this.key(event));
-  }
-
-  moveCross(pane, event) {
-    const [x, y] = pane.at(event), view = this.views[pane.plane], [a, b] = toVoxel(view, x, y);
-    this.voxel[view.across] = clamp(Math.round(a), 0, view.width - 1);
-    this.voxel[view.up] = clamp(Math.round(b), 0, view.height - 1);
-    this.moved();
-  }
-
-  zoomAt(pane, factor, event) {
-    const view = this.views[pane.plane], before = event ? pane.at(event) : null;
-    const next = clamp(this.zoom * factor, 1, 24);
-    this.zoom = next;
-    if (next === 1) this.fit();
-    else if (before) { // what is under the pointer stays there
-      const after = pane.at(event), [u, w] = fromVoxel(view, this.focus);
-      this.aim(view, u + before[0] - after[0], w + before[1] - after[1]);
-    } else this.focus = [...this.voxel];
-    this.ask();
-  }
-
-  // All of the head in every pane.
-  fit() {
-    this.zoom = 1;
-    this.focus = this.head.map(([first, last]) => (first + last) / 2);
-  }
-
-  pan(drag, dx, dy) {
-    if (this.zoom <= 1) return;
-    const { view, sx, sy } = drag.pane.place(), [u, w] = fromVoxel(view, drag.focus);
-    this.aim(view, u - dx / sx, w - dy / sy);
-    this.ask();
-  }
-
-  aim(view, u, w) {
-    const [a, b] = toVoxel(view, clamp(u, 0, view.width), clamp(w, 0, view.height));
-    this.focus[view.across] = a;
-    this.focus[view.up] = b;
-  }
-
-  key(event) {
-    const pane = this.paneOf(event);
-    if (!pane || !this.scene || event.ctrlKey || event.metaKey || event.altKey) return;
-    const view = this.views[pane.plane], { axis } = view, now = this.voxel[axis], key = event.key.toLowerCase();
-    const cross = (dx, dy) => {
-      this.voxel[view.across] = clamp(this.voxel[view.across] + (view.mirrored ? -dx : dx), 0, view.width - 1);
-      this.voxel[view.up] = clamp(this.voxel[view.up] - dy, 0, view.height - 1);
-      this.moved();
-    };
-    const act = {
-      arrowup: () => (event.shiftKey ? cross(0, -1) : this.goTo(axis, now + 1)),
-      arrowdown: () => (event.shiftKey ? cross(0, 1) : this.goTo(axis, now - 1)),
-      arrowleft: () => (event.shiftKey ? cross(-1, 0) : this.goTo(axis, now - 1)),
-      arrowright: () => (event.shiftKey ? cross(1, 0) : this.goTo(axis, now + 1)),
-      pageup: () => this.goTo(axis, now + 10),
-      pagedown: () => this.goTo(axis, now - 10),
-      home: () => this.goTo(axis, 0),
-      end: () => this.goTo(axis, view.slices - 1),
-      "+": () => this.zoomAt(pane, 1.25), "=": () => this.zoomAt(pane, 1.25), "-": () => this.zoomAt(pane, 0.8),
-      0: () => { this.fit(); this.ask(); },
-      ...(this.data.controls && {
-        f: () => this.set("style", "fill"), o: () => this.set("style", "outline"), b: () => this.set("style", "both"),
-        h: () => this.set("veiled", !this.settings.veiled),
-        x: () => this.set("cross", !this.settings.cross),
-        m: () => this.chooseChannel((this.settings.channel + 1) % this.data.channels.length),
-        "?": () => this.toolbar.root.querySelector(".ask").click(),
-      }),
-    }[key];
-    if (!act) return;
-    event.preventDefault();
-    event.stopPropagation();
-    act();
   }
 }
