@@ -159,7 +159,8 @@ def test_data_checks_a_folder_and_leads_to_train(server: Server, page: Page, tes
     expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("Anterior")).to_be_visible()
     expect(page.get_by_role("img", name="Middle slice of hippocampus_001")).to_be_visible()
-    page.get_by_role("tab", name="Subjects").click()
+    page.get_by_text("Subjects", exact=True).click()
+    expect(page.get_by_test_id("stDataFrame")).to_be_visible()
     page.get_by_role("button", name="Train on this").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Train")
     assert "data=hippo" in page.url
@@ -196,6 +197,8 @@ def test_beyond_this_machine_it_asks_for_the_token(tmp_path: Path, page: Page) -
         assert "/?token=open sesame" in server.log()
         page.goto(f"{server.url}/runs?run=abc")
         expect(page.get_by_text("asks for its owner token")).to_be_visible()
+        for route in ("/api/volumes/" + 32 * "0", "/api/runs/abc/metrics"):
+            assert page.request.get(server.url + route).status == 401, route
         page.get_by_label("Owner token").fill("wrong")
         page.get_by_role("button", name="Open").click()
         expect(page.get_by_role("alert")).to_have_text("That is not the token of this server.")
