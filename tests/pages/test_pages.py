@@ -67,7 +67,7 @@ def test_every_page_opens_on_a_fresh_server_with_title_and_footer_once(checkpoin
 
 def test_home_begins_on_the_demo_data(checkpoints: Path) -> None:
     app = open_page("home")
-    assert "Choose data" in texts(app)
+    assert "The demo data is made for you" in texts(app)
     next(b for b in app.button if b.label == "Train on the demo data").click().run()
     (run,) = runs.list_runs(checkpoints)
     assert (run.config.preset, run.config.data.path, run.state.state) == ("quick", "demo", "queued")
