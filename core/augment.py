@@ -1,13 +1,15 @@
 """Random changes of a batch of sub-volumes on the training device: space (image and label together) and intensity.
 
-What is decided per sub-volume - whether, how far - is drawn on the CPU from the generator that is passed in, so nothing
-here waits for the device. Rotation, scaling, and elastic deformation are one displacement field and one interpolation:
-image trilinear, label nearest neighbour, so no label value is invented.
+What is decided per sub-volume - whether, how far - is drawn on the CPU from the generator that is passed in
+(:meth:`Augmenter.draw`), so nothing on the device is waited for and regions can be cut ahead of time. Rotation,
+scaling, and elastic deformation are one displacement field and one interpolation: image trilinear, label nearest
+neighbour, so no label value is invented.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.config import AugmentConfig
-from core.patches import DeviceSubjects, Place
+from core.intensity import Intensity, apply_intensity, draw_intensity, send, slabs, spread
+from core.patches import Place, Subjects
+from core.types import triple
 
 ELASTIC_SPACING = 10  # voxels between the control points of the elastic deformation
-BIAS_POINTS = 4  # control points per axis of a bias field
-BIAS_STRENGTH = 0.3  # standard deviation of its logarithm
 FLIP_AXIS = 0  # i runs from left to right in RAS
+EXACT_VOXELS = 2**24  # as far as float32 counts them one by one
+
+Size = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Warp:
     matrix: Tensor
     control: Tensor | None
 
-    def margin(self, size: tuple[int, int, int]) -> tuple[int, int, int]:
+    def margin(self, size: Size) -> Size:
         """How many voxels beyond each side of a sub-volume of ``size`` are read, along i, j and k."""
         half = (torch.tensor(size, dtype=torch.float32) - 1) / 2
         beyond = (self.matrix.abs() @ half - half).amax(dim=0).clamp_min(0)
@@ -40,32 +45,83 @@ class Warp:
         i, j, k = (math.ceil(voxels) + 1 for voxels in beyond.tolist())
         return i, j, k
 
+    def bends(self, n: int) -> bool:
+        """Whether a sub-volume is deformed."""
+        return self.control is not None and bool(self.control[n].any())
+
+    def still(self, n: int) -> bool:
+        """Whether a sub-volume is not moved at all."""
+        return not self.bends(n) and torch.equal(self.matrix[n], torch.eye(3))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Everything that chance decides about a batch.
+
+    Attributes
+    ----------
+    places, region : what to cut for it: where, and how many voxels along i, j and k.
+    warp : how the sub-volume is read from the region, or ``None``.
+    flips : which sub-volumes are mirrored.
+    intensity : what happens to intensities, for each channel of each sub-volume.
+    """
+
+    places: list[Place]
+    region: Size
+    warp: Warp | None
+    flips: list[bool]
+    intensity: list[Intensity]
+
 
 class Augmenter:
     """Cuts sub-volumes out of subjects and augments them, as the configuration says."""
 
-    def __init__(self, config: AugmentConfig, size: tuple[int, int, int]) -> None:
+    def __init__(self, config: AugmentConfig, size: Size) -> None:
         self.config = config
         self.size = size
 
-    def __call__(
-        self, subjects: DeviceSubjects, places: list[Place], generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
+    def __call__(self, subjects: Subjects, places: list[Place], generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k)."""
-        warp = draw_warp(self.config, self.size, len(places), generator)
-        if warp is None:
-            image, label = subjects.crop(places, self.size)
-        else:
+        draw = self.draw(places, subjects.channels, generator)
+        return self.apply(*subjects.crop(draw.places, draw.region), draw)
+
+    def draw(self, places: list[Place], channels: int, generator: torch.Generator) -> Draw:
+        """Decide what happens to the sub-volumes at these places; costs next to nothing."""
+        batch = len(places)
+        warp = draw_warp(self.config, self.size, batch, generator)
+        region = self.size
+        if warp is not None:
             margin = warp.margin(self.size)
-            region = tuple(n + 2 * m for n, m in zip(self.size, margin, strict=True))
-            wide = [Place(p.subject, tuple(s - m for s, m in zip(p.start, margin, strict=True))) for p in places]  # type: ignore[arg-type]
-            image, label = subjects.crop(wide, region)  # type: ignore[arg-type]
-            image, label = apply_warp(image, label, warp, self.size)
-        image, label = flip(image, label, self.config.flip, generator)
-        return change_intensity(image, self.config, generator), label
+            region = triple([n + 2 * m for n, m in zip(self.size, margin, strict=True)])
+            places = [Place(p.subject, triple([s - m for s, m in zip(p.start, margin, strict=True)])) for p in places]
+        flips = (torch.rand(batch, generator=generator) < self.config.flip).tolist()
+        intensity = draw_intensity(self.config, batch, channels, self.size, generator)
+        return Draw(places, region, warp, flips, intensity)
+
+    def apply(self, image: Tensor, label: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Make sub-volumes of the regions that were drawn, on the device where they are.
+
+        Parameters
+        ----------
+        image : float32 (batch, channel, *draw.region).
+        label : uint8 (batch, *draw.region).
+
+        Returns
+        -------
+        Image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k).
+        """
+        if draw.warp is None and not any(draw.flips):
+            if all(change.nothing for change in draw.intensity):
+                return image, label
+            image = image.clone()
+        elif draw.warp is None:
+            image, label = flip(image, label, draw.flips)
+        else:
+            image, label = apply_warp(image, label, draw.warp, self.size, draw.flips)
+        return apply_intensity(image, draw.intensity), label
 
 
-def draw_warp(config: AugmentConfig, size: tuple[int, int, int], batch: int, generator: torch.Generator) -> Warp | None:
+def draw_warp(config: AugmentConfig, size: Size, batch: int, generator: torch.Generator) -> Warp | None:
     """Draw rotation, scaling and elastic deformation for each sub-volume; ``None`` where none is to be moved."""
     turned = torch.rand(batch, generator=generator) < config.affine
     bent = torch.rand(batch, generator=generator) < config.elastic
@@ -83,79 +139,112 @@ def draw_warp(config: AugmentConfig, size: tuple[int, int, int], batch: int, gen
     return Warp(matrix, control)
 
 
-def apply_warp(image: Tensor, label: Tensor, warp: Warp, size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-    """Read a warped sub-volume of ``size`` from the middle of a larger region.
+def apply_warp(
+    image: Tensor, label: Tensor, warp: Warp, size: Size, flips: Sequence[bool] | None = None
+) -> tuple[Tensor, Tensor]:
+    """Read a warped sub-volume of ``size`` from the middle of a larger region, and mirror it where that is wanted.
+
+    What is not moved is copied. Beyond the region its outermost voxels go on.
 
     Parameters
     ----------
-    image : float32 (batch, channel, I, J, K), the region around the sub-volume.
+    image : float32 (batch, channel, I, J, K), the region, larger by the same number of voxels on both sides of an axis.
     label : uint8 (batch, I, J, K).
+    flips : for each sub-volume whether it is mirrored; not if not given.
     """
-    device, region = image.device, image.shape[-3:]
-    axes = [torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2 for n in size]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)  # voxels from the centre, (i, j, k, 3)
-    matrix = warp.matrix.to(device, non_blocking=True)
-    where = torch.einsum("bxy,ijky->bijkx", matrix, offsets)
-    if warp.control is not None:
-        control = warp.control.to(device, non_blocking=True)
-        bend = F.interpolate(control, size=size, mode="trilinear", align_corners=True)
-        where = where + bend.permute(0, 2, 3, 4, 1)
-    half = torch.tensor([(n - 1) / 2 for n in region], device=device)
-    grid = (where / half).flip(-1)  # grid_sample wants (x, y, z) = (k, j, i), -1 and 1 at the outermost voxel centres
-    moved = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=True)
-    chosen = F.grid_sample(label[:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=True)
-    return moved, chosen[:, 0].to(torch.uint8)
+    region = triple(image.shape[-3:])
+    moved = image.new_empty(*image.shape[:2], *size)
+    chosen = label.new_empty(len(label), *size)
+    middle = [slice((r - n) // 2, (r - n) // 2 + n) for r, n in zip(region, size, strict=True)]
+    for n, mirror in enumerate(flips or [False] * len(image)):
+        if warp.still(n):
+            here = image[n : n + 1, :, *middle], label[n : n + 1, *middle]
+            moved[n : n + 1], chosen[n : n + 1] = flip(*here, [mirror])
+            continue
+        for rows, where in _where_to_read(warp, n, mirror, size, region, image.device):
+            moved[n, :, rows] = trilinear(image[n], where).view(-1, *chosen[n, rows].shape)
+            chosen[n, rows] = nearest(label[n], where).view_as(chosen[n, rows])
+    return moved, chosen
 
 
-def flip(image: Tensor, label: Tensor, probability: float, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Mirror left and right in the sub-volumes chosen by chance."""
-    chosen = torch.rand(image.shape[0], generator=generator) < probability
-    if not bool(chosen.any()):
-        return image, label
-    where = chosen.to(image.device, non_blocking=True)
-    image = torch.where(where[:, None, None, None, None], image.flip(FLIP_AXIS + 2), image)
-    label = torch.where(where[:, None, None, None], label.flip(FLIP_AXIS + 1), label)
+def flip(image: Tensor, label: Tensor, chosen: Sequence[bool]) -> tuple[Tensor, Tensor]:
+    """Mirror left and right in the chosen sub-volumes; what was given is not written to."""
+    if all(chosen):
+        return image.flip(FLIP_AXIS + 2), label.flip(FLIP_AXIS + 1)
+    image, label = image.clone(), label.clone()
+    for n, mirror in enumerate(chosen):
+        if mirror:
+            image[n], label[n] = image[n].flip(FLIP_AXIS + 1), label[n].flip(FLIP_AXIS)
     return image, label
 
 
-def change_intensity(image: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
-    """Brightness, contrast, gamma, bias field, blur and noise, each drawn per sub-volume and channel.
+def trilinear(image: Tensor, where: Tensor) -> Tensor:
+    """Values (channel, n) of an image, float32 (channel, I, J, K), between its voxels.
 
-    Voxels of exactly 0 (air of skull-stripped images, padding) stay 0, so that no edge appears there; blur is the
-    exception, as it is in a scanner.
+    Parameters
+    ----------
+    where : voxels (3, n), none beyond the outermost ones; not written to.
     """
-    batch, channels = image.shape[:2]
-    device = image.device
+    shape = triple(image.shape[1:])
+    if image.device.type != "cpu" or min(shape) < 2:
+        return _by_grid_sample(image, where)
+    _, j, k = shape
+    low = where.floor()
+    for along, n in zip(low, shape, strict=True):
+        along.clamp_(max=n - 2)
+    first = _flat_index(low, shape)
+    part_i, part_j, part_k = torch.sub(where, low, out=low)
+    values = where.new_empty(len(image), where.shape[1])
+    a, b, c = where.new_empty(3, where.shape[1])
+    for voxels, value in zip(image.flatten(1), values, strict=True):  # eight corners: k, then j, then i
+        for face, near in ((0, value), (j * k, a)):
+            for line, far in ((0, near), (k, b)):
+                torch.index_select(voxels[face + line :], 0, first, out=far)
+                torch.index_select(voxels[face + line + 1 :], 0, first, out=c)
+                torch.lerp(far, c, part_k, out=far)
+            torch.lerp(near, b, part_j, out=near)
+        torch.lerp(value, a, part_i, out=value)
+    return values
 
-    def some(probability: float) -> Tensor:
-        return (torch.rand(batch, channels, 1, 1, 1, generator=generator) < probability).float()
 
-    def between(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(batch, channels, 1, 1, 1, generator=generator)
+def nearest(label: Tensor, where: Tensor) -> Tensor:
+    """Values (n,) of a label map (I, J, K) at the voxels that are nearest to ``where``, as for :func:`trilinear`."""
+    return label.flatten().index_select(0, _flat_index(where.round(), triple(label.shape)))
 
-    if config.intensity > 0:
-        tissue = image != 0
-        contrast = 1 + some(config.intensity) * (between(0.75, 1.3) - 1)
-        brightness = some(config.intensity) * between(-0.2, 0.2)
-        changed = image * contrast.to(device, non_blocking=True) + brightness.to(device, non_blocking=True)
-        gammas, biased = some(config.intensity), some(config.intensity)
-        exponent = 1 + gammas * (between(0.7, 1.5) - 1)
-        if bool(gammas.any()):
-            changed = _gamma(changed, exponent.to(device, non_blocking=True))
-        if bool(biased.any()):
-            field = torch.randn(batch, channels, *[BIAS_POINTS] * 3, generator=generator) * BIAS_STRENGTH * biased
-            field = field.to(device, non_blocking=True)
-            changed = changed * F.interpolate(field, size=image.shape[-3:], mode="trilinear", align_corners=True).exp()
-        image = torch.where(tissue, changed, image)
-        blurred, width = some(config.intensity), between(0.4, 1.0)
-        if bool(blurred.any()):
-            image = _blur(image, (width * blurred).flatten().to(device, non_blocking=True))
-    if config.noise > 0:
-        strength = (config.noise * between(0.0, 1.0)).to(device, non_blocking=True)
-        seed = int(torch.randint(2**62, (1,), generator=generator))
-        noise = torch.randn(image.shape, device=device, generator=torch.Generator(device).manual_seed(seed))
-        image = torch.where(image != 0, image + noise * strength, image)
-    return image
+
+def _by_grid_sample(image: Tensor, where: Tensor) -> Tensor:
+    """What :func:`trilinear` gives, by one kernel: the fast way on a GPU."""
+    last = torch.tensor([max(n - 1, 1) for n in image.shape[1:]])
+    grid = where.mul(2 / send(last, where.device)[:, None]).sub_(1).flip(0).T  # x, y, z are k, j, i, from -1 to 1
+    found = F.grid_sample(image[None], grid[None, None, None], padding_mode="border", align_corners=True)
+    return found.view(len(image), -1)
+
+
+def _flat_index(voxels: Tensor, shape: Size) -> Tensor:
+    """Indices (n,) into a flattened volume from whole voxels (3, n), which are float32."""
+    exact = math.prod(shape) <= EXACT_VOXELS
+    i, j, k = voxels if exact else voxels.double()
+    return torch.add(j, i, alpha=shape[1]).mul_(shape[2]).add_(k).to(torch.int32 if exact else torch.int64)
+
+
+def _where_to_read(
+    warp: Warp, n: int, mirror: bool, size: Size, region: Size, device: torch.device
+) -> Iterator[tuple[slice, Tensor]]:
+    """For some rows along i after the other: which voxels of the region its voxels are read from, (3, rows * j * k)."""
+    i, j, k = (torch.arange(length) - (length - 1) / 2 for length in size)
+    middle = (torch.tensor(region) - 1) / 2
+    along_i, along_j, along_k = warp.matrix[n].T
+    i = send(along_i[:, None] * (i.flip(0) if mirror else i), device)  # (3, i)
+    jk = send((middle + along_j * j[:, None]).T, device)[:, :, None] + send(along_k[:, None] * k, device)[:, None]
+    bend = spread(send(warp.control[n], device), size) if warp.control is not None and warp.bends(n) else None
+    for rows in slabs(size, device):
+        where = jk.flatten(1)[:, None] + i[:, rows, None]
+        if bend is not None:
+            along_i, face = bend
+            where += (along_i.flip(0) if mirror else along_i)[rows] @ face
+        for axis, length in zip(where, region, strict=True):
+            axis.clamp_(0, length - 1)
+        yield rows, where.flatten(1)
 
 
 def _rotation(angles: Tensor) -> Tensor:
@@ -169,27 +258,3 @@ def _rotation(angles: Tensor) -> Tensor:
         turn[:, one, two], turn[:, two, one] = -sine[:, axis], sine[:, axis]
         result = result @ turn
     return result
-
-
-def _gamma(image: Tensor, exponent: Tensor) -> Tensor:
-    """Raise intensities, scaled to 0..1 per sub-volume and channel, to a power, and scale back."""
-    low, high = image.amin(dim=(2, 3, 4), keepdim=True), image.amax(dim=(2, 3, 4), keepdim=True)
-    extent = (high - low).clamp_min(1e-6)
-    return ((image - low) / extent).clamp(0, 1).pow(exponent) * extent + low
-
-
-def _blur(image: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur with a standard deviation in voxels for each sub-volume and channel, flat; 0 leaves it alone.
-
-    Beyond the border the image goes on with the border's values.
-    """
-    radius = 3
-    offsets = torch.arange(-radius, radius + 1, device=image.device, dtype=torch.float32)
-    kernels = torch.exp(-0.5 * (offsets / sigma.clamp_min(1e-3)[:, None]) ** 2)
-    kernels = kernels / kernels.sum(dim=1, keepdim=True)
-    flat = F.pad(image.reshape(1, -1, *image.shape[-3:]), [radius] * 6, mode="replicate")
-    for axis in range(3):
-        shape = [len(kernels), 1, 1, 1, 1]
-        shape[axis + 2] = 2 * radius + 1
-        flat = F.conv3d(flat, kernels.reshape(shape), groups=len(kernels))
-    return flat.reshape(image.shape)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-import math
-import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from core.errors import ConfigError
+from core.fields import Checked, FieldSpec, option, specs_of
 
 FORMAT_VERSION = 1
 
@@ -28,44 +27,16 @@ Activation = Literal["relu", "leaky_relu", "prelu"]
 Downsampling = Literal["pool", "stride"]
 Widening = Literal["before", "after"]
 LossName = Literal["dice", "dice_ce"]
-OptimizerName = Literal["sgd", "adam", "rmsprop", "adamw"]
-LrSchedule = Literal["constant", "cosine", "poly"]
+OptimizerName = Literal["sgd", "adam", "rmsprop", "adamw", "muon"]
+LrSchedule = Literal["constant", "cosine", "poly", "one_cycle", "trapezoid"]
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["auto", "fp32", "bf16"]
 InferenceMode = Literal["auto", "tiles", "whole"]
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    unit: str = "",
-    minimum: float | None = None,
-    maximum: float | None = None,
-    length: int | None = None,
-    advanced: bool = True,
-) -> Any:
-    """Declare a documented field. Bounds are inclusive and hold for every item of a tuple; ``length`` is the number of
-    items a non-empty tuple must have; ``advanced`` fields are collapsed in forms."""
-    metadata = dict(help=help, unit=unit, minimum=minimum, maximum=maximum, length=length, advanced=advanced)
-    return field(default=default, metadata=metadata)
-
-
-class _Checked:
-    """Checks every field on construction; subclasses add what involves several fields in ``check``."""
-
-    def __post_init__(self) -> None:
-        cls: type = type(self)
-        for spec in _specs_of(cls, section=""):
-            object.__setattr__(self, spec.name, spec.coerce(getattr(self, spec.name)))
-        self.check()
-
-    def check(self) -> None:
-        """Rules that involve more than one field."""
+Acceleration = Literal["auto", "none", "compile", "graph"]
 
 
 @dataclass(frozen=True)
-class DataConfig(_Checked):
+class DataConfig(Checked):
     """Data: which folder, which images of it, and how intensities and voxel sizes are made comparable."""
 
     path: str = option("", "folder of the data set; 'demo' makes the synthetic demo data on first use", advanced=False)
@@ -77,10 +48,14 @@ class DataConfig(_Checked):
     spacing_mm: tuple[float, ...] = option(
         (), "bring every subject to this voxel size instead", unit="mm", minimum=0.01, maximum=100, length=3
     )
+    resident_gb: float = option(
+        0.0, "most that images and labels may take on the device; what exceeds it is streamed from disk; 0: what fits",
+        unit="GB", minimum=0, maximum=10**6,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
-class SplitConfig(_Checked):
+class SplitConfig(Checked):
     """Split: which subjects train, which choose the best epoch (validation), which are never looked at (test)."""
 
     folds: int = option(
@@ -103,7 +78,7 @@ class SplitConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class SamplingConfig(_Checked):
+class SamplingConfig(Checked):
     """Sub-volumes: how large they are, how many make an epoch, and where they are drawn."""
 
     sub_volume: tuple[int, ...] = option(
@@ -124,7 +99,7 @@ class SamplingConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class AugmentConfig(_Checked):
+class AugmentConfig(Checked):
     """Augmentation: random changes of training sub-volumes; image and label always move together."""
 
     flip: float = option(0.5, "probability of mirroring left and right", unit="probability", minimum=0, maximum=1)
@@ -136,8 +111,8 @@ class AugmentConfig(_Checked):
     )
     elastic_voxels: float = option(2.0, "standard deviation of its displacements", unit="voxels", minimum=0, maximum=50)
     intensity: float = option(
-        0.0, "probability of each of: brightness, contrast, gamma, bias field, blur", unit="probability",
-        minimum=0, maximum=1,
+        0.0, "probability of each of: brightness, contrast, gamma, bias field, blur, low resolution",
+        unit="probability", minimum=0, maximum=1,
     )  # fmt: skip
     noise: float = option(
         0.0, "largest standard deviation of added Gaussian noise, relative to the image's", unit="share",
@@ -146,13 +121,17 @@ class AugmentConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class ModelConfig(_Checked):
+class ModelConfig(Checked):
     """Network: architecture and width."""
 
     model: str = option("unet3d", "architecture: unet3d or vnet", advanced=False)
     channels: tuple[int, ...] = option(
         (), "channels at each resolution, full resolution first; empty: the architecture's own", unit="channels",
         minimum=1, maximum=4096,
+    )  # fmt: skip
+    convolutions: tuple[int, ...] = option(
+        (), "convolutions at each resolution of unet3d, full resolution first, the last number for all below; empty: 2",
+        unit="convolutions", minimum=1, maximum=8,
     )  # fmt: skip
     norm: NormLayer = option("batch", "normalisation layer after each convolution")
     activation: Activation = option("relu", "activation after each normalisation")
@@ -164,10 +143,15 @@ class ModelConfig(_Checked):
     def check(self) -> None:
         if len(self.channels) == 1 or len(self.channels) > 8:
             raise ConfigError(f"channels: expected 2 to 8 resolutions or none, got {len(self.channels)}")
+        if len(self.convolutions) > (len(self.channels) or 8):
+            raise ConfigError(
+                f"convolutions: expected at most one number for each of the {len(self.channels) or 8} resolutions, got "
+                f"{len(self.convolutions)}"
+            )
 
 
 @dataclass(frozen=True)
-class LossConfig(_Checked):
+class LossConfig(Checked):
     """Loss: what training minimises."""
 
     loss: LossName = option("dice", "multi-class Dice loss, or Dice plus cross-entropy")
@@ -177,7 +161,7 @@ class LossConfig(_Checked):
 
 
 @dataclass(frozen=True)
-class OptimConfig(_Checked):
+class OptimConfig(Checked):
     """Optimisation: steps through weight space."""
 
     optimizer: OptimizerName = option("sgd", "update rule")
@@ -188,12 +172,16 @@ class OptimConfig(_Checked):
     warmup: float = option(
         0.0, "share of the run in which the learning rate rises", unit="share", minimum=0, maximum=0.5
     )
+    accumulate: int = option(
+        1, "batches whose gradients make one update: the effect of a larger batch without its memory",
+        unit="batches", minimum=1, maximum=1024,
+    )  # fmt: skip
     clip_norm: float = option(0.0, "largest norm of the gradient; 0: no limit", minimum=0, maximum=1e9)
     ema: float = option(0.0, "decay of the running average of the weights; 0: none", minimum=0, maximum=0.99999)
 
 
 @dataclass(frozen=True)
-class ValidationConfig(_Checked):
+class ValidationConfig(Checked):
     """Validation and prediction: when held-out subjects are segmented as whole volumes, and how."""
 
     whole_every: int = option(
@@ -203,13 +191,14 @@ class ValidationConfig(_Checked):
     overlap: float = option(
         0.5, "overlap of neighbouring sub-volumes when a whole volume is joined", unit="share", minimum=0, maximum=0.9
     )  # fmt: skip
+    mirror: bool = option(False, "segment the mirror image (left and right) too and take the mean of both")
     inference_mode: InferenceMode = option(
         "auto", "join sub-volumes (tiles), one pass over the whole volume, or whichever held-out Dice prefers"
     )
 
 
 @dataclass(frozen=True)
-class RunConfig(_Checked):
+class RunConfig(Checked):
     """Run: how long, on what, from where."""
 
     epochs: int = option(100, "number of epochs", minimum=1, maximum=10**6, unit="epochs", advanced=False)
@@ -220,12 +209,25 @@ class RunConfig(_Checked):
     device: Device = option("auto", "where to train", advanced=False)
     precision: Precision = option("auto", "bf16 mixed precision where the device has it, or fp32")
     seed: int = option(0, "seed of weights, sub-volumes and augmentation", minimum=0, maximum=2**31 - 1)
+    deterministic: bool = option(
+        False, "bit for bit the same weights for the same seed, build, threads and device; slower on a GPU"
+    )
+    acceleration: Acceleration = option(
+        "auto", "how a step is launched: as it is (none), torch.compile, a CUDA graph, or what suits the device"
+    )
     threads: int = option(0, "CPU threads; 0: all cores", minimum=0, maximum=1024)
     init_from: str = option("", "checkpoint (file or run) whose weights training starts from")
     checkpoint_minutes: float = option(
         5.0, "longest time between checkpoints; one is also written after every validation", unit="minutes",
         minimum=0.01, maximum=10**4,
     )  # fmt: skip
+
+    def check(self) -> None:
+        if self.deterministic and self.minutes:
+            raise ConfigError(
+                f"deterministic: expected a number of epochs, got a budget of {self.minutes:g} minutes; a run that "
+                "ends by the clock is no two times the same: choose --epochs (or --minutes 0)"
+            )
 
 
 @dataclass(frozen=True)
@@ -304,118 +306,12 @@ class TrainConfig:
         return defaults.with_values(flat)
 
 
-@dataclass(frozen=True)
-class FieldSpec:
-    """One leaf field as forms and the command line need it."""
-
-    section: str
-    name: str
-    type: Any
-    default: Any
-    help: str
-    unit: str
-    minimum: float | None
-    maximum: float | None
-    length: int | None
-    advanced: bool
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The allowed strings of a choice field, else empty."""
-        return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else ()
-
-    @property
-    def item_type(self) -> type | None:
-        """The type of a tuple field's items, else ``None``."""
-        return typing.get_args(self.type)[0] if typing.get_origin(self.type) is tuple else None
-
-    @property
-    def flag(self) -> str:
-        """The command-line flag: ``--learning-rate``."""
-        return "--" + self.name.replace("_", "-")
-
-    def coerce(self, value: Any) -> Any:
-        """Check a value and bring it to the field's type.
-
-        Raises
-        ------
-        ConfigError
-            If the value does not fit; the message names the field, what was expected and what was found.
-        """
-        if self.choices:
-            if value not in self.choices:
-                raise ConfigError(f"{self.name}: expected one of {', '.join(self.choices)}; got {value!r}")
-            return value
-        if self.item_type is not None:
-            if not isinstance(value, (tuple, list)):
-                raise ConfigError(f"{self.name}: expected a list, got {value!r}")
-            if self.length is not None and len(value) not in (0, self.length):
-                raise ConfigError(f"{self.name}: expected {self.length} values, got {len(value)}")
-            return tuple(self._one(v, self.item_type) for v in value)
-        return self._one(value, self.type)
-
-    def parse(self, text: str) -> Any:
-        """Read a command-line value: tuples as ``a,b,c`` (or ``64x64x32`` for sizes), booleans as true/false."""
-        text = text.strip()
-        if self.item_type is not None:
-            separator = "x" if self.item_type is int and "x" in text and "," not in text else ","
-            parts = [p.strip() for p in text.split(separator) if p.strip()]
-            return self.coerce(tuple(self._number(p, self.item_type) for p in parts))
-        if self.type is bool:
-            known = {"true": True, "yes": True, "1": True, "on": True}
-            known |= {"false": False, "no": False, "0": False, "off": False}
-            if text.lower() not in known:
-                raise ConfigError(f"{self.name}: expected true or false, got {text!r}")
-            return known[text.lower()]
-        return self.coerce(self._number(text, self.type))
-
-    def format(self, value: Any) -> str:
-        """The inverse of :meth:`parse`."""
-        if isinstance(value, tuple):
-            return ",".join(str(v) for v in value)
-        return str(value).lower() if isinstance(value, bool) else str(value)
-
-    def _number(self, text: str, kind: Any) -> Any:
-        if kind not in (int, float):
-            return text
-        try:
-            return kind(text)
-        except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{self.name}: expected {what}{self._range()}, got {text!r}") from None
-
-    def _one(self, value: Any, kind: Any) -> Any:
-        if kind is bool:
-            if not isinstance(value, bool):
-                raise ConfigError(f"{self.name}: expected true or false, got {value!r}")
-            return value
-        if kind is str:
-            if not isinstance(value, str):
-                raise ConfigError(f"{self.name}: expected text, got {value!r}")
-            return value
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"{self.name}: expected a number{self._range()}, got {value!r}")
-        finite = isinstance(value, int) or math.isfinite(value)
-        if kind is int and finite and value != int(value):
-            raise ConfigError(f"{self.name}: expected a whole number{self._range()}, got {value!r}")
-        low, high = self.minimum, self.maximum
-        if not finite or (low is not None and value < low) or (high is not None and value > high):
-            raise ConfigError(f"{self.name}: expected a number{self._range()}, got {value!r}")
-        return kind(value)
-
-    def _range(self) -> str:
-        unit = f" ({self.unit})" if self.unit else ""
-        if self.minimum is None or self.maximum is None:
-            return unit
-        return f" from {self.minimum:g} to {self.maximum:g}{unit}"
-
-
 @functools.cache
 def field_specs() -> tuple[FieldSpec, ...]:
     """Every leaf field of :class:`TrainConfig`, in order."""
     hints = typing.get_type_hints(TrainConfig)
     sections = [f.name for f in fields(TrainConfig) if f.name != "preset"]
-    return tuple(spec for name in sections for spec in _specs_of(hints[name], section=name))
+    return tuple(spec for name in sections for spec in specs_of(hints[name], section=name))
 
 
 def section_titles() -> dict[str, tuple[str, str]]:
@@ -433,10 +329,3 @@ def changed_fields(config: TrainConfig, base: TrainConfig) -> dict[str, tuple[An
     """``{field: (value in base, value in config)}`` for the fields that differ."""
     mine, theirs = config.values(), base.values()
     return {name: (theirs[name], mine[name]) for name in mine if mine[name] != theirs[name]}
-
-
-@functools.cache
-def _specs_of(cls: type, section: str) -> tuple[FieldSpec, ...]:
-    hints = typing.get_type_hints(cls)
-    assert not any(isinstance(hint, types.UnionType) for hint in hints.values())
-    return tuple(FieldSpec(section, f.name, hints[f.name], f.default, **f.metadata) for f in fields(cls))

@@ -6,6 +6,7 @@ it leaves, but what listeners write, is the checkpoints in the run's folder.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from core.config import TrainConfig
 from core.datasets import Dataset, fingerprint, open_dataset
 from core.datasets.demo import ensure_demo
 from core.datasets.splits import Split, split_subjects
+from core.determinism import deterministic
 from core.device import check_memory, explain_memory, resolve_device, set_threads
 from core.errors import CheckpointError, DatasetError
 from core.events import Ended, Listener, Preparing
@@ -28,6 +30,7 @@ from core.locations import DEMO, demo_folder
 from core.models import build_model
 from core.plan import Plan, plan
 from core.prepare import prepare_subject
+from core.residency import SubjectStore, free_bytes
 from core.train import Task, fit
 from core.types import TrainingSubject
 
@@ -62,6 +65,19 @@ def train_run(
         If data, configuration or checkpoint cannot be used, the memory does not suffice, or the loss is not finite.
     """
     started = time.monotonic() if started is None else started
+    with deterministic(config.run.deterministic), contextlib.ExitStack() as held:
+        _train(config, folder, listener, should_stop, resume, started, held)
+
+
+def _train(
+    config: TrainConfig,
+    folder: Path,
+    listener: Listener,
+    should_stop: Callable[[], bool],
+    resume: bool,
+    started: float,
+    held: contextlib.ExitStack,
+) -> None:
     device = resolve_device(config.run.device)
     threads = set_threads(config.run.threads)
     try:
@@ -70,8 +86,12 @@ def train_run(
         split = _split(dataset, config, last)
         subjects = _Subjects.look_at(dataset, config, split)
         decided = _decide(config, subjects, split, device)
-        check_memory(decided.step_bytes + decided.data_bytes, device)
-        prepared = _prepare(dataset, subjects, decided, split, listener, should_stop)
+        check_memory(decided.step_bytes, device)
+        room = _room_for_data(config, decided, device)
+        store = None
+        if decided.data_bytes > room:
+            store = held.enter_context(contextlib.closing(SubjectStore(folder)))
+        prepared = _prepare(dataset, subjects, decided, split, store, listener, should_stop)
         if prepared is None:
             done = last.description.progress if last is not None else {}
             listener(
@@ -89,6 +109,7 @@ def train_run(
             folder=folder,
             description=_describe(dataset, subjects, decided, split),
             facts=_facts(decided, split, device, threads, copied),
+            resident_bytes=room,
         )
         if last is not None:
             _check_same(last.description, task.description, folder)
@@ -167,10 +188,12 @@ def _prepare(
     subjects: _Subjects,
     decided: Plan,
     split: Split,
+    store: SubjectStore | None,
     listener: Listener,
     should_stop: Callable[[], bool],
 ) -> dict[str, TrainingSubject] | None:
-    """Read and normalise every subject that trains or validates; ``None`` if asked to stop meanwhile."""
+    """Read and normalise every subject that trains or validates, and move it to the store if there is one; ``None`` if
+    asked to stop meanwhile."""
     ids = (*split.train, *split.val)
     data = decided.config.data
     prepared = {}
@@ -178,11 +201,19 @@ def _prepare(
         listener(Preparing("reading subjects", number, len(ids)))
         if should_stop():
             return None
-        prepared[id] = prepare_subject(
+        subject = prepare_subject(
             dataset, id, subjects.modalities, data.classes, data.normalisation, decided.spacing_mm
         )
+        prepared[id] = subject if store is None else store.add(subject)
     listener(Preparing("reading subjects", len(ids), len(ids)))
     return prepared
+
+
+def _room_for_data(config: TrainConfig, decided: Plan, device: torch.device) -> int:
+    """Bytes that images and labels may take on the device: as configured, or what a training step leaves free."""
+    if config.data.resident_gb:
+        return int(config.data.resident_gb * 1e9)
+    return max(free_bytes(device) - decided.step_bytes, 0)
 
 
 def _network(config: TrainConfig, subjects: _Subjects, folder: Path) -> tuple[nn.Module, str]:

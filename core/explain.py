@@ -27,11 +27,10 @@ from core.errors import ConfigError, VolumeError
 from core.inference import autocast, head_box
 from core.models.unet3d import UNet3D
 from core.models.vnet import VNet
-from core.patches import DeviceSubjects, Place
+from core.patches import cut
 from core.predict import Segmenter
 from core.prepare import prepare_image
 from core.strict_json import dumps
-from core.types import TrainingSubject
 
 MANIFEST = "manifest.json"
 LOGITS = "logits.f32"  # float32 little-endian, (class, row, column), rows from anterior to posterior
@@ -119,8 +118,7 @@ def features(
     spacing = spacing_mm if target is None else target
     size = _fitting(size or segmenter.tile, (2 ** max(level for _, level, _ in parts),) * 3)
     start = _around_the_middle(ready, size)
-    subject = TrainingSubject("", ready, np.zeros(ready.shape[1:], np.uint8), spacing)
-    box, _ = DeviceSubjects([subject], torch.device("cpu")).crop([Place(0, start)], size)
+    box = cut(torch.from_numpy(ready), start, size)[None]
     slice_at = size[2] // 2
     found: dict[nn.Module, tuple[np.ndarray, Size]] = {}
     hooks = [module.register_forward_hook(_keeper(found, level, slice_at)) for _, level, module in parts]

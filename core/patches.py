@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from core.config import SamplingConfig
@@ -30,14 +30,41 @@ class Place:
     start: tuple[int, int, int]
 
 
+class Subjects(Protocol):
+    """Subjects that sub-volumes can be cut from: on the training device, or streamed to it."""
+
+    ids: list[str]
+    device: torch.device
+
+    def __len__(self) -> int: ...
+
+    @property
+    def channels(self) -> int:
+        """Of an image."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that images and labels take on the device for good."""
+
+    def image(self, index: int) -> Tensor:
+        """A whole image on the device, float32 (channel, i, j, k)."""
+
+    def label(self, index: int) -> Tensor:
+        """A whole label map on the device, uint8 (i, j, k)."""
+
+    def crop(self, places: Sequence[Place], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+        """Cut sub-volumes: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k), on the device."""
+
+    def close(self) -> None:
+        """Let go of what is held on disk."""
+
+
 class DeviceSubjects:
-    """Subjects on the training device: images in half precision on a GPU (float32 on a CPU), labels as uint8."""
+    """Subjects that live on the training device: images in half precision, labels as uint8."""
 
     def __init__(self, subjects: Sequence[TrainingSubject], device: torch.device) -> None:
-        dtype = torch.float16 if device.type == "cuda" else torch.float32
         self.ids = [s.id for s in subjects]
-        self.spacings_mm = [s.spacing_mm for s in subjects]
-        self.images = [torch.from_numpy(np.ascontiguousarray(s.image)).to(device, dtype) for s in subjects]
+        self.images = [torch.from_numpy(half(s.image)).to(device) for s in subjects]
         self.labels = [torch.from_numpy(np.ascontiguousarray(s.label)).to(device) for s in subjects]
         self.device = device
 
@@ -45,15 +72,24 @@ class DeviceSubjects:
         return len(self.ids)
 
     @property
+    def channels(self) -> int:
+        return self.images[0].shape[0] if self.images else 0
+
+    @property
     def nbytes(self) -> int:
-        """Bytes that images and labels take on the device."""
         return sum(t.numel() * t.element_size() for t in (*self.images, *self.labels))
 
+    def image(self, index: int) -> Tensor:
+        return self.images[index].float()
+
+    def label(self, index: int) -> Tensor:
+        return self.labels[index]
+
     def crop(self, places: Sequence[Place], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """Cut sub-volumes: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k)."""
-        images = torch.stack([_cut(self.images[p.subject], p.start, size) for p in places]).float()
-        labels = torch.stack([_cut(self.labels[p.subject], p.start, size) for p in places])
-        return images, labels
+        return boxes(self.images, places, size, torch.float32), boxes(self.labels, places, size, torch.uint8)
+
+    def close(self) -> None:
+        """Nothing is held on disk."""
 
 
 class PlaceSampler:
@@ -110,18 +146,49 @@ class PlaceSampler:
         return starts[0], starts[1], starts[2]
 
 
-def _cut(volume: Tensor, start: tuple[int, int, int], size: tuple[int, int, int]) -> Tensor:
-    """The box at ``start`` of the last three axes, zero outside."""
-    inside, pad = [], []
-    for n, first, length in zip(volume.shape[-3:], start, size, strict=True):
-        low, high = min(max(first, 0), n), min(max(first + length, 0), n)
-        inside.append(slice(low, high))
-        pad.append((max(low - first, 0) if high > low else length, first + length - high if high > low else 0))
-    i, j, k = inside
-    box = volume[..., i, j, k]
-    if any(p != (0, 0) for p in pad):
-        box = F.pad(box, [amount for p in reversed(pad) for amount in p])
+def half(image: np.ndarray) -> np.ndarray:
+    """An image as float16; what lies beyond its range becomes its largest value."""
+    if image.dtype == np.float16:
+        return np.ascontiguousarray(image)
+    most = float(np.finfo(np.float16).max)
+    return np.clip(image, -most, most).astype(np.float16)
+
+
+def cut(volume: Tensor, start: tuple[int, int, int], size: tuple[int, int, int]) -> Tensor:
+    """The box at ``start`` of the last three axes, zero outside; a new tensor."""
+    box = volume.new_empty(*volume.shape[:-3], *size)
+    _fill(box, volume, start)
     return box
+
+
+def boxes(
+    volumes: Sequence[Tensor],
+    places: Sequence[Place],
+    size: tuple[int, int, int],
+    dtype: torch.dtype,
+    pinned: bool = False,
+) -> Tensor:
+    """Boxes of volumes (..., I, J, K), zero outside, as one new tensor (batch, ..., i, j, k) where the volumes are.
+
+    Parameters
+    ----------
+    pinned : whether the result is to lie in pinned memory, from which it goes to a GPU while nobody waits.
+    """
+    of = volumes[places[0].subject]
+    batch = torch.empty(len(places), *of.shape[:-3], *size, dtype=dtype, device=of.device, pin_memory=pinned)
+    for box, place in zip(batch, places, strict=True):
+        _fill(box, volumes[place.subject], place.start)
+    return batch
+
+
+def _fill(box: Tensor, volume: Tensor, start: tuple[int, int, int]) -> None:
+    lows = [min(max(first, 0), n) for first, n in zip(start, volume.shape[-3:], strict=True)]
+    highs = [min(max(s + d, 0), n) for s, d, n in zip(start, box.shape[-3:], volume.shape[-3:], strict=True)]
+    if any(high - low < d for low, high, d in zip(lows, highs, box.shape[-3:], strict=True)):
+        box.zero_()
+    i, j, k = (slice(low, high) for low, high in zip(lows, highs, strict=True))
+    x, y, z = (slice(low - s, high - s) for low, high, s in zip(lows, highs, start, strict=True))
+    box[..., x, y, z] = volume[..., i, j, k]
 
 
 def _voxels_by_class(label: np.ndarray, classes: int) -> list[np.ndarray]:

@@ -100,10 +100,11 @@ def target_spacing(
 
 
 def fit_sub_volume(shape: tuple[int, int, int], divisor: int, most_voxels: int) -> tuple[int, int, int]:
-    """The largest sub-volume for a typical subject: no longer than its shape rounded up, of at most ``most_voxels``,
-    its sides multiples of ``divisor`` and at least 8; the longest side is shortened first, so it tends to a cube."""
+    """The sub-volume for a typical subject: each side the multiple of ``divisor`` that is nearest to the subject's (the
+    lower of two: it had better lie inside), at least 8, and at most ``most_voxels`` in all; the longest side is
+    shortened first, so it tends to a cube."""
     least = math.ceil(LEAST_SIDE / divisor) * divisor
-    size = [max(least, math.ceil(n / divisor) * divisor) for n in shape]
+    size = [max(least, (n + (divisor - 1) // 2) // divisor * divisor) for n in shape]
     while math.prod(size) > most_voxels and max(size) > least:
         size[size.index(max(size))] -= divisor
     return size[0], size[1], size[2]

@@ -14,36 +14,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
-from core.augment import Augmenter
-from core.checkpoint import Checkpoint, Description, save, sweep
+from core.acceleration import accelerate
+from core.checkpoint import Checkpoint, Description, sweep
 from core.closing import ClosingPlan, time_of_a_tile
 from core.config import TrainConfig
 from core.errors import UserError
 from core.events import Ended, Listener, Metrics, Picture, Progress, Ready, Saved
-from core.inference import autocast, head_box
+from core.feed import VALIDATION, Feed, generator
+from core.inference import head_box
 from core.losses import build_loss
-from core.optim import (
-    WeightAverage,
-    averaged_weights,
-    build_optimizer,
-    guarded_step,
-    learning_rate,
-    load_optimizer_tensors,
-    optimizer_tensors,
-)
-from core.patches import DeviceSubjects, Place, PlaceSampler
+from core.optim import averaged_weights, learning_rate, load_optimizer_tensors, optimizer_tensors
+from core.patches import PlaceSampler
+from core.saving import CheckpointWriter
 from core.schedule import Schedule
-from core.types import TrainingSubject
+from core.step import TrainingStep
+from core.types import TrainingSubject, triple
 from core.validation import WholeVolumeScore, score_sub_volumes, score_whole_volumes
 
 REPORT_S = 1.0  # between progress reports, each of which waits for the device once
 SAVE_S = 15.0  # least time between checkpoints at the ends of epochs
 WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against joined tiles and still be chosen
-PLACES, AUGMENTATION, VALIDATION = range(3)  # streams of random numbers
 
 
 class TrainingFailedError(UserError):
@@ -63,6 +56,7 @@ class Task:
     folder : where ``last.safetensors`` and ``best.safetensors`` go.
     description : of the checkpoints; progress and inference are filled in here.
     facts : shown to people when training starts.
+    resident_bytes : most that the subjects may take on the device; what exceeds it is streamed from disk.
     """
 
     config: TrainConfig
@@ -74,6 +68,7 @@ class Task:
     folder: Path
     description: Description
     facts: dict[str, str] = field(default_factory=dict)
+    resident_bytes: int = 2**62
 
 
 def fit(
@@ -103,17 +98,18 @@ def fit(
         If a checkpoint cannot be written.
     """
     trainer = _Trainer(task, listen, should_stop, time.monotonic() if started is None else started)
-    trainer.restore(resume)
-    trainer.plan_validation()
-    trainer.announce()
-    while not trainer.over():
-        trainer.train_epoch()
+    with trainer.writer, trainer.feed:
+        trainer.restore(resume)
+        trainer.plan_validation()
+        trainer.announce()
+        while not trainer.over():
+            trainer.train_epoch()
+            if not trainer.stopped:
+                trainer.validate()
+                trainer.save_if_due()
         if not trainer.stopped:
-            trainer.validate()
-            trainer.save_if_due()
-    if not trainer.stopped:
-        trainer.finish()
-    trainer.save_last()
+            trainer.finish()
+        trainer.save_last()
     trainer.end()
 
 
@@ -122,19 +118,17 @@ class _Trainer:
         config, device = task.config, next(task.model.parameters()).device
         self.task, self.config, self.listen, self.should_stop = task, config, listen, should_stop
         self.device, self.model, self.classes = device, task.model, len(task.classes)
-        self.size = _triple(config.sampling.sub_volume)
-        self.subjects = DeviceSubjects(task.train, device)
-        self.held_out = DeviceSubjects(task.held_out, device)
-        self.sampler = PlaceSampler(task.train, self.size, config.sampling, self.classes)
-        self.augment = Augmenter(config.augment, self.size)
-        self.loss = build_loss(config.loss)
-        self.optimizer = build_optimizer(self.model, config.optim)
-        self.parameters = [p for p in self.model.parameters() if p.requires_grad]
-        self.average = WeightAverage(self.model, config.optim.ema) if config.optim.ema > 0 else None
-        self.steps_per_epoch = math.ceil(config.sampling.samples_train / config.sampling.batch_size)
+        self.size = triple(config.sampling.sub_volume)
+        self.feed = Feed(config, task.train, task.held_out, self.classes, device, task.resident_bytes, task.folder)
+        self.held_out = self.feed.held_out
+        self.training = TrainingStep(self.model, build_loss(config.loss), config.optim, config.run.precision)
+        accelerate(self.training, config.run.acceleration)
+        self.average = self.training.average
+        self.writer = CheckpointWriter()
+        self.steps_per_epoch = self.feed.steps_per_epoch
         self.schedule = Schedule(config.run, self.steps_per_epoch, started)
         self.validation_places = PlaceSampler(task.held_out, self.size, config.sampling, self.classes).draw(
-            config.sampling.samples_val if task.held_out else 0, self._generator(VALIDATION, 0)
+            config.sampling.samples_val if task.held_out else 0, generator(config.run.seed, VALIDATION, 0)
         )
         self.epoch = self.step = 0
         self.best: dict[str, Any] | None = None
@@ -162,62 +156,58 @@ class _Trainer:
         """Steps until the epoch, the budget or somebody's patience ends; a resumed epoch goes on where it was."""
         self.model.train()
         self.epoch = self.step // self.steps_per_epoch + 1
-        places = self._epoch_places()
-        batch = self.config.sampling.batch_size
-        first = self.step % self.steps_per_epoch
-        for index in range(first, self.steps_per_epoch):
-            self._step(places[index * batch : (index + 1) * batch])
-            last = index == self.steps_per_epoch - 1
-            if last or time.monotonic() - self.window_began >= max(REPORT_S, self.elapsed_s / 300):
-                self._report(index + 1)
+        last = self.epoch * self.steps_per_epoch
+        for batches in self.feed.batches(self.step, last):
+            self.training(batches, learning_rate(self.config.optim, self.progress()), self.step)
+            self.step += 1
+            if self.step == last or time.monotonic() - self.window_began >= max(REPORT_S, self.elapsed_s / 300):
+                self._report()
             if time.monotonic() - self.saved_at >= self.config.run.checkpoint_minutes * 60:
                 self.save_last()
-            if self.should_stop():
-                self.stopped = True
+            self.stopped = self.stopped or self.should_stop()
             if self.over():
                 break
 
-    def _step(self, places: list[Place]) -> None:
-        image, label = self.augment(self.subjects, places, self._generator(AUGMENTATION, self.step))
-        rate = learning_rate(self.config.optim, self.progress())
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        with autocast(self.device, self.config.run.precision):
-            logits = self.model(image)
-        loss = self.loss(logits, label)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.failed += guarded_step(self.optimizer, self.parameters, self.config.optim.clip_norm)
-        if self.average is not None:
-            self.average.update(self.model)
-        self.loss_sum += loss.detach()
-        self.window_steps += 1
-        self.step += 1
-
-    def _report(self, step_in_epoch: int) -> None:
+    def _report(self) -> None:
         loss = self._check_finite()
         seconds = time.monotonic() - self.window_began
-        speed = self.window_steps * self.config.sampling.batch_size / max(seconds, 1e-9)
-        values = {"train/loss": loss, "lr": float(self.optimizer.param_groups[0]["lr"]), "speed": speed}
-        self.listen(Metrics(self.epoch, self.step, self.elapsed_s, values))
-        self._show("training", step_in_epoch, loss, speed)
+        speed = self.training.steps * self.feed.per_step / max(seconds, 1e-9)
+        rate = learning_rate(self.config.optim, self.progress())
+        self.listen(Metrics(self.epoch, self.step, self.elapsed_s, {"train/loss": loss, "lr": rate, "speed": speed}))
+        self._show("training", self.step - (self.epoch - 1) * self.steps_per_epoch, loss, speed)
         self._reset_window()
 
     def _check_finite(self) -> float:
         """Mean loss of the window; the one place of a training step that waits for the device."""
-        failed, total = torch.stack([self.failed, self.loss_sum]).tolist()
-        if failed or not math.isfinite(total):
-            raise TrainingFailedError(
-                f"the loss or its gradient is not finite any more (epoch {self.epoch}, at or before step {self.step}); "
-                "no such step reached the weights and the last checkpoint is finite: "
-                "resume with a lower learning_rate, with clip_norm, or with precision fp32"
-            )
-        return float(total) / max(self.window_steps, 1)
+        loss, failed = self.training.read()
+        if failed is None and math.isfinite(loss):
+            return loss
+        step = self.step - 1 if failed is None else failed
+        raise TrainingFailedError(
+            f"the loss or its gradient is not finite any more at step {step + 1} (epoch "
+            f"{step // self.steps_per_epoch + 1}): {self._blame(step)}; no such step reached the weights and the last "
+            "checkpoint is finite: resume with a lower learning_rate, with clip_norm, or with precision fp32"
+        )
+
+    def _blame(self, step: int) -> str:
+        """Which sub-volume it was: the step's batches are drawn again and looked at one by one."""
+        suspects = []
+        for (image, label), places in zip(self.feed.again(step), self.feed.places(step), strict=True):
+            for n, place in enumerate(places):
+                where = (
+                    f"sub-volume at voxel {','.join(map(str, place.start))} of {self.feed.subjects.ids[place.subject]}"
+                )
+                if not bool(torch.isfinite(image[n]).all()):
+                    return f"{where} holds values that are not finite"
+                with torch.no_grad():
+                    if not bool(torch.isfinite(self.training.loss_of(image[n : n + 1], label[n : n + 1]))):
+                        return f"{where} has a loss that is not finite"
+                suspects.append(where)
+        return f"the gradient of {' or '.join(suspects)}"
 
     def _reset_window(self) -> None:
-        self.window_began, self.window_steps = time.monotonic(), 0
-        self.loss_sum = torch.zeros((), device=self.device)
-        self.failed = torch.zeros((), device=self.device)
+        self.window_began = time.monotonic()
+        self.training.reset()
 
     def _show(self, what: str, step_in_epoch: int, loss: float | None, speed: float) -> None:
         self.listen(
@@ -227,28 +217,13 @@ class _Trainer:
             )
         )  # fmt: skip
 
-    def _epoch_places(self) -> list[Place]:
-        """The epoch's sub-volumes: new ones, or the first epoch's in another order."""
-        generator = self._generator(PLACES, self.epoch)
-        count = self.steps_per_epoch * self.config.sampling.batch_size
-        if not self.config.sampling.draw_once:
-            return self.sampler.draw(count, generator)
-        places = self.sampler.draw(count, self._generator(PLACES, 0))
-        return [places[n] for n in torch.randperm(count, generator=generator).tolist()]
-
-    def _generator(self, stream: int, number: int) -> torch.Generator:
-        """A CPU generator for one step or epoch: the same for the same seed, whatever happened before."""
-        sequence = np.random.SeedSequence([self.config.run.seed, stream, number])
-        return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
-
     # --- validation -------------------------------------------------------------------------------------------------
 
     def plan_validation(self) -> None:
         """Under a time budget: keep the time that the last validation will take."""
         if self.config.run.minutes and self.task.held_out:
-            channels = self.held_out.images[0].shape[0]
-            tile_s = time_of_a_tile(self.model, channels, self.size, self.config.run.precision)
-            heads = [head_box(image) for image in self.held_out.images]
+            tile_s = time_of_a_tile(self.model, self.held_out.channels, self.size, self.config.run.precision)
+            heads = [head_box(self.held_out.image(n)) for n in range(len(self.held_out))]
             self.closing.estimate(tile_s, self.size, len(self.validation_places), heads)
 
     def validate(self) -> None:
@@ -268,7 +243,7 @@ class _Trainer:
         self._show("validating", self.steps_per_epoch, None, 0.0)
         began = time.monotonic()
         score = score_sub_volumes(
-            self.model, self.held_out, self.validation_places, self.size, loss=self.loss, classes=self.classes,
+            self.model, self.held_out, self.validation_places, self.size, loss=self.training.loss, classes=self.classes,
             colours=self.task.colours, batch_size=self.config.sampling.batch_size, precision=self.config.run.precision,
         )  # fmt: skip
         self.closing.took("sub-volumes", time.monotonic() - began)
@@ -312,7 +287,7 @@ class _Trainer:
         """Say what is about to happen."""
         facts = {
             **self.task.facts,
-            "data": f"{(self.subjects.nbytes + self.held_out.nbytes) / 1e6:.0f} MB on the {self.device.type}",
+            "data": self.feed.told,
         }
         if self._wanted_modes() and not self.closing.modes:
             facts["whole volumes"] = "not measured: they would take more than half of the time budget"
@@ -343,15 +318,15 @@ class _Trainer:
         """Write everything that resuming needs, if it is finite."""
         self._check_finite()
         average = dict(self.average.values) if self.average is not None else {}
-        tensors = optimizer_tensors(self.optimizer)
+        tensors = optimizer_tensors(self.training.optimizer, self.model)
         self._write("last", Checkpoint(self._description(), dict(self.model.state_dict()), average, tensors))
         self.saved_at = time.monotonic()
 
     def _write(self, kind: str, checkpoint: Checkpoint) -> None:
         path = self.task.folder / f"{kind}.safetensors"
-        save(path, checkpoint)
         best = self.best or {}
-        self.listen(Saved(kind, str(path), self.epoch, self.step, best.get("mean_dice"), best.get("measured_on")))
+        saved = Saved(kind, str(path), self.epoch, self.step, best.get("mean_dice"), best.get("measured_on"))
+        self.writer.write(path, checkpoint, lambda: self.listen(saved))
 
     def _description(self) -> Description:
         given = self.task.description
@@ -372,14 +347,9 @@ class _Trainer:
             return
         progress = resume.description.progress
         self.model.load_state_dict(resume.model)
-        load_optimizer_tensors(self.optimizer, resume.optimizer)
+        load_optimizer_tensors(self.training.optimizer, self.model, resume.optimizer)
         if self.average is not None and resume.average:
             self.average.load(resume.average)
             self.average.updates = int(progress["average_updates"])
         self.epoch, self.step = int(progress["epoch"]), int(progress["step"])
         self.schedule.elapsed_before_s, self.best = float(progress["elapsed_s"]), progress["best"]
-
-
-def _triple(values: Sequence[int]) -> tuple[int, int, int]:
-    i, j, k = values
-    return i, j, k

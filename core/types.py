@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,3 +24,9 @@ class TrainingSubject:
     image: np.ndarray
     label: np.ndarray
     spacing_mm: tuple[float, float, float]
+
+
+def triple(values: Sequence[int]) -> tuple[int, int, int]:
+    """Three values as the tuple of three that they are."""
+    i, j, k = values
+    return i, j, k

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from core.counts import class_counts
 from core.inference import autocast, predict_logits
 from core.metrics import dice_from_counts, nan_mean
-from core.patches import DeviceSubjects, Place
+from core.patches import Place, Subjects
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -61,7 +61,7 @@ class WholeVolumeScore:
 @torch.no_grad()
 def score_sub_volumes(
     model: nn.Module,
-    subjects: DeviceSubjects,
+    subjects: Subjects,
     places: Sequence[Place],
     size: tuple[int, int, int],
     *,
@@ -95,7 +95,7 @@ def score_sub_volumes(
 @torch.no_grad()
 def score_whole_volumes(
     model: nn.Module,
-    subjects: DeviceSubjects,
+    subjects: Subjects,
     *,
     mode: str,
     tile: tuple[int, int, int],
@@ -107,8 +107,9 @@ def score_whole_volumes(
     """Segment every subject as a whole volume and return its Dice per class."""
     began = time.monotonic()
     rows = []
-    for index, (image, label) in enumerate(zip(subjects.images, subjects.labels, strict=True)):
-        logits = predict_logits(model, image.float(), mode=mode, tile=tile, overlap=overlap, precision=precision)
+    for index in range(len(subjects)):
+        image, label = subjects.image(index), subjects.label(index)
+        logits = predict_logits(model, image, mode=mode, tile=tile, overlap=overlap, precision=precision)
         counts = torch.stack(class_counts(logits.argmax(dim=0)[None], label[None], classes))
         rows.append(dice_from_counts(*counts.cpu().numpy()))
         if progress is not None:

@@ -10,7 +10,8 @@ START, END = "<!-- fields: made by `make docs`, do not edit -->\n", "<!-- end of
 
 sys.path.insert(0, str(PAGE.parents[1]))
 
-from core.config import FieldSpec, field_specs, section_titles  # noqa: E402
+from core.config import field_specs, section_titles  # noqa: E402
+from core.fields import FieldSpec  # noqa: E402
 from core.presets import PRESETS  # noqa: E402
 
 

@@ -21,25 +21,29 @@ LAYERS = ("pages", "ui", "core")
 # Inside core, from what describes things to what runs them. A module may import its own rank and those below it, in no
 # circle. A new module in core needs a line here.
 RANKS = {
-    "core": 0, "core.errors": 0, "core.types": 0, "core.labels": 0, "core.strict_json": 0, "core.locations": 0,
+    "core": 0, "core.errors": 0, "core.fields": 0, "core.types": 0, "core.labels": 0, "core.strict_json": 0,
+    "core.locations": 0,
     "core.events": 1, "core.config": 1, "core.geometry": 1, "core.capped_reading": 1, "core.device": 1,
     "core.presets": 2, "core.display": 2, "core.description": 2, "core.quiz": 2, "core.headers": 2, "core.normalise": 2,
-    "core.resample": 2,
+    "core.resample": 2, "core.muon": 2, "core.intensity": 2,
     "core.volume": 3, "core.models": 3, "core.losses": 3, "core.metrics": 3, "core.patches": 3, "core.augment": 3,
     "core.checkpoint": 3, "core.counts": 3, "core.optim": 3, "core.plan": 3, "core.schedule": 3, "core.tissue": 3,
-    "core.datasets": 4, "core.inference": 4, "core.closing": 4, "core.validation": 4, "core.train": 4, "core.draws": 4,
+    "core.datasets": 4, "core.inference": 4, "core.closing": 4, "core.validation": 4, "core.residency": 4,
+    "core.feed": 4, "core.step": 4, "core.saving": 4, "core.acceleration": 4, "core.determinism": 1, "core.train": 4,
+    "core.draws": 4,
     "core.images": 5, "core.prepare": 5, "core.predict": 5, "core.evaluate": 5, "core.experiment": 5, "core.explain": 5,
+    "core.bench": 5,
     "core.runs": 6,
     "core.cli": 7, "core.__main__": 7,
 }  # fmt: skip
 
 TORCH_AND_NUMPY_ONLY = (
     "core.train", "core.models", "core.losses", "core.metrics", "core.counts", "core.patches", "core.augment",
-    "core.plan", "core.closing", "core.checkpoint",
+    "core.plan", "core.closing", "core.checkpoint", "core.bench",
 )  # fmt: skip
 TORCH_AT_WORK = (
     "core.runs.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.export", "core.cli.features",
-    "core.cli.places",
+    "core.cli.places", "core.cli.bench",
 )  # fmt: skip
 WITHOUT_TORCH = (
     "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.description",

@@ -9,8 +9,9 @@ from typing import Any
 
 import streamlit as st
 
-from core.config import FieldSpec, TrainConfig, field_specs, section_titles
+from core.config import TrainConfig, field_specs, section_titles
 from core.errors import ConfigError
+from core.fields import FieldSpec
 from core.models import MODELS
 from ui import words
 from ui.state import FORM_GENERATION

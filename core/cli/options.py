@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import shlex
 
-from core.config import FieldSpec, TrainConfig, field_specs, section_titles
+from core.config import TrainConfig, field_specs, section_titles
+from core.fields import FieldSpec
 from core.presets import PRESET_HELP, PRESETS, preset
 
 DEFAULT_PRESET = "fast"

@@ -61,6 +61,11 @@ def architecture(name: str) -> Architecture:
     return MODELS[name]
 
 
+def convolutions_at(config: ModelConfig, level: int) -> int:
+    """How many 3x3x3 convolutions a U-Net has at a resolution; 0 is the full one."""
+    return config.convolutions[min(level, len(config.convolutions) - 1)] if config.convolutions else 2
+
+
 def build_model(config: ModelConfig, in_channels: int, classes: int) -> SegmentationNetwork:
     """Build the configured network with fresh weights (from torch's global generator), in training mode, on the CPU.
 

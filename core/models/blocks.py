@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -77,6 +77,40 @@ class ConvUnit(nn.Sequential):
         if activation is not None:
             layers.append(activation_layer(activation, out_channels))
         super().__init__(*layers)
+
+
+class MaxPool2(nn.Module):
+    """2x2x2 max pooling; the gradient of tied voxels goes to the first of them, in the order i, j, k.
+
+    The usual operator, but where torch is told to be deterministic: its CUDA backward is not, so there the maximum is
+    taken over the eight voxels as an axis of their own.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Half of the size along each axis; an odd last voxel is left out."""
+        if not torch.are_deterministic_algorithms_enabled():
+            return F.max_pool3d(x, 2)
+        i, j, k = (n // 2 for n in x.shape[2:])
+        eight = x[..., : 2 * i, : 2 * j, : 2 * k].reshape(*x.shape[:2], i, 2, j, 2, k, 2)
+        return _FirstMaximum.apply(eight.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(5))
+
+
+class _FirstMaximum(torch.autograd.Function):
+    """The maximum over the last axis; its gradient goes to the first voxel that has it, by comparison alone."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        first = x.argmax(dim=-1)  # of tied entries it promises the first; max() promises none in particular
+        most = x.gather(-1, first[..., None])[..., 0]
+        ctx.save_for_backward(first)
+        ctx.choices = x.shape[-1]
+        return most
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (first,) = ctx.saved_tensors
+        places = torch.arange(ctx.choices, device=gradient.device)
+        return torch.where(first[..., None] == places, gradient[..., None], 0)
 
 
 def norm_layer(norm: NormLayer, channels: int) -> nn.Module:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from core.config import ModelConfig
-from core.models import architecture
+from core.models import architecture, convolutions_at
 
 TRAINING_FACTOR = 3  # forward, gradient of the input, gradient of the weights
 VNET_CONVOLUTIONS = 3  # at most, in one stage
@@ -81,16 +81,18 @@ def _unet(config: ModelConfig, channels: tuple[int, ...], in_channels: int, clas
     before = config.widening == "before"
     below = in_channels
     for level, width in enumerate(channels):
-        first = max(1, width // 2) if before else width
-        yield unit(below, first, level)
-        yield unit(first, width, level)
+        count = convolutions_at(config, level)
+        inner = max(1, width // 2) if before else width
+        widths = [below, *[inner] * (count - 1), width]
+        for n in range(count):
+            yield unit(widths[n], widths[n + 1], level)
         below = width
     for level in reversed(range(len(channels) - 1)):
         width = channels[level]
         up = below if before else width
         yield Layer(below, up, 8, level, gathers=1)
-        yield unit(up + width, width, level)
-        yield unit(width, width, level)
+        for n in range(convolutions_at(config, level)):
+            yield unit(up + width if n == 0 else width, width, level)
         below = width
     yield Layer(below, classes, 1, 0)
 

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor, nn
 
 from core.config import Activation, Downsampling, ModelConfig, NormLayer, Widening
-from core.models.blocks import ConvUnit, SegmentationNetwork, initialise
+from core.models import convolutions_at
+from core.models.blocks import ConvUnit, MaxPool2, SegmentationNetwork, initialise
 
 
 class UNet3D(SegmentationNetwork):
@@ -36,6 +37,9 @@ class UNet3D(SegmentationNetwork):
         transposed convolution keeps the channels of the level below. "after" (nnU-Net): both convolutions of a level
         have all its channels, the transposed convolution goes to the skip's. With instance norm, LeakyReLU and strides
         that is nnU-Net's plain U-Net.
+    convolutions : 3x3x3 convolutions at each resolution, in encoder and decoder alike, full resolution first; the last
+        number is that of all resolutions below, too; empty: 2 everywhere (the paper). Most of the work is done at full
+        resolution: one convolution there, and few channels, make a network several times as fast that loses little.
 
     Raises
     ------
@@ -57,27 +61,28 @@ class UNet3D(SegmentationNetwork):
         activation: Activation = "relu",
         downsampling: Downsampling = "pool",
         widening: Widening = "before",
+        convolutions: tuple[int, ...] = (),
     ) -> None:
-        config = ModelConfig("unet3d", channels, norm, activation, downsampling, widening)
+        config = ModelConfig("unet3d", channels, convolutions, norm, activation, downsampling, widening)
         super().__init__(config, in_channels, classes)
         levels = []
         below = in_channels
         for level, width in enumerate(channels):
-            levels.append(EncoderLevel(below, width, config, halve=level > 0))
+            levels.append(EncoderLevel(below, width, config, level))
             below = width
         self.encoder = nn.ModuleList(levels[:-1])
         self.bottleneck = levels[-1]
         self.decoder = nn.ModuleList()
-        for width in reversed(channels[:-1]):
-            self.decoder.append(DecoderLevel(below, width, config))
-            below = width
+        for level in reversed(range(len(channels) - 1)):
+            self.decoder.append(DecoderLevel(below, channels[level], config, level))
+            below = channels[level]
         self.classifier = nn.Conv3d(below, classes, kernel_size=1)
         initialise(self, self.classifier, activation)
 
     @classmethod
     def from_config(cls, config: ModelConfig, in_channels: int, classes: int) -> Self:
-        options = (config.channels, config.norm, config.activation, config.downsampling, config.widening)
-        return cls(in_channels, classes, *options)
+        options = (config.norm, config.activation, config.downsampling, config.widening, config.convolutions)
+        return cls(in_channels, classes, config.channels, *options)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, classes, i, j, k) of an image (batch, in_channels, i, j, k)."""
@@ -93,29 +98,38 @@ class UNet3D(SegmentationNetwork):
 
 
 class EncoderLevel(nn.Sequential):
-    """Halve the size (but at level 0), then two 3x3x3 convolutions."""
+    """Halve the size (but at level 0), then the level's convolutions."""
 
-    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, halve: bool) -> None:
-        first = max(1, out_channels // 2) if config.widening == "before" else out_channels
-        pool = halve and config.downsampling == "pool"
-        stride = 2 if halve and config.downsampling == "stride" else 1
-        super().__init__(
-            nn.MaxPool3d(2) if pool else nn.Identity(),
-            ConvUnit(in_channels, first, config.norm, config.activation, stride=stride),
-            ConvUnit(first, out_channels, config.norm, config.activation),
-        )
+    def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, level: int) -> None:
+        pool = level > 0 and config.downsampling == "pool"
+        stride = 2 if level > 0 and config.downsampling == "stride" else 1
+        count = convolutions_at(config, level)
+        inner = max(1, out_channels // 2) if config.widening == "before" else out_channels
+        widths = [in_channels, *[inner] * (count - 1), out_channels]
+        units = [
+            ConvUnit(widths[n], widths[n + 1], config.norm, config.activation, stride=stride if n == 0 else 1)
+            for n in range(count)
+        ]
+        super().__init__(MaxPool2() if pool else nn.Identity(), *units)
 
 
 class DecoderLevel(nn.Module):
-    """Double the size, join the skip connection, then two 3x3x3 convolutions."""
+    """Double the size, join the skip connection, then the level's convolutions."""
 
-    def __init__(self, in_channels: int, skip_channels: int, config: ModelConfig) -> None:
+    def __init__(self, in_channels: int, skip_channels: int, config: ModelConfig, level: int) -> None:
         super().__init__()
         up_channels = in_channels if config.widening == "before" else skip_channels
         self.up = nn.ConvTranspose3d(in_channels, up_channels, kernel_size=2, stride=2)
         self.convolutions = nn.Sequential(
-            ConvUnit(up_channels + skip_channels, skip_channels, config.norm, config.activation),
-            ConvUnit(skip_channels, skip_channels, config.norm, config.activation),
+            *[
+                ConvUnit(
+                    up_channels + skip_channels if n == 0 else skip_channels,
+                    skip_channels,
+                    config.norm,
+                    config.activation,
+                )
+                for n in range(convolutions_at(config, level))
+            ]
         )
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class VNet(SegmentationNetwork):
         channels: tuple[int, ...] = (16, 32, 64, 128, 256),
         norm: NormLayer = "batch",
     ) -> None:
-        config = ModelConfig("vnet", channels, norm, "prelu", "stride", "after")
+        config = ModelConfig("vnet", channels, (), norm, "prelu", "stride", "after")
         super().__init__(config, in_channels, classes)
         self.entry = nn.Identity() if in_channels == 1 else nn.Conv3d(in_channels, channels[0], kernel_size=1)
         self.first = ResidualStage(in_channels, channels[0], convolutions=1, norm=norm)

@@ -9,12 +9,16 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from scipy.stats import kstest
 from torch import Tensor
 
-from core.augment import Augmenter, Warp, _blur, _gamma, apply_warp, change_intensity, draw_warp, flip
+from core import augment as augmentation
+from core import intensity as intensities
+from core.augment import Augmenter, Warp, apply_warp, draw_warp, flip, nearest, trilinear
 from core.config import AugmentConfig
+from core.intensity import Intensity, apply_intensity, change_tones, coarse, draw_intensity, gaussian, linear, smooth
 from core.patches import DeviceSubjects, Place
-from core.types import TrainingSubject
+from core.types import TrainingSubject, triple
 
 Triple = tuple[int, int, int]
 
@@ -102,10 +106,12 @@ def test_a_move_by_nothing_is_the_crop() -> None:
     subjects, size = textured((20, 18, 16)), (8, 11, 12)
     places = [Place(0, (3, 2, 1)), Place(0, (-4, 9, 0))]
     still = config(affine=1.0, rotation_deg=0.0, scaling=0.0, elastic=1.0, elastic_voxels=0.0)
-    image, label = Augmenter(still, size)(subjects, places, generator())
+    hardly = config(affine=1.0, rotation_deg=1e-5, scaling=1e-7, elastic=1.0, elastic_voxels=1e-6)
     plain_image, plain_label = subjects.crop(places, size)
-    torch.testing.assert_close(image, plain_image, rtol=1e-4, atol=1e-4)
-    assert torch.equal(label, plain_label)
+    for nothing in (still, hardly):
+        image, label = Augmenter(nothing, size)(subjects, places, generator())
+        torch.testing.assert_close(image, plain_image, rtol=1e-4, atol=1e-4)
+        assert torch.equal(label, plain_label)
 
 
 def test_who_is_not_moved_stays_when_others_are() -> None:
@@ -115,7 +121,7 @@ def test_who_is_not_moved_stays_when_others_are() -> None:
     plain_image, plain_label = subjects.crop(places, size)
     stayed = [n for n in range(12) if torch.equal(label[n], plain_label[n])]
     assert 2 < len(stayed) < 10
-    torch.testing.assert_close(image[stayed], plain_image[stayed], rtol=1e-4, atol=1e-4)
+    assert torch.equal(image[stayed], plain_image[stayed])
 
 
 # --- image and label together -----------------------------------------------------------------------------------------
@@ -143,7 +149,8 @@ def test_flips_mirror_left_and_right_exactly() -> None:
 
 def test_half_of_the_sub_volumes_are_flipped_label_and_image_alike() -> None:
     image = torch.arange(4.0).reshape(1, 1, 4, 1, 1).repeat(200, 1, 1, 1, 1)
-    moved, label = flip(image, image[:, 0].to(torch.uint8), 0.5, generator())
+    chosen = (torch.rand(200, generator=generator()) < 0.5).tolist()
+    moved, label = flip(image, image[:, 0].to(torch.uint8), chosen)
     assert torch.equal(moved[:, 0].to(torch.uint8), label)
     assert 70 < (label[:, 0, 0, 0] == 3).sum() < 130
     assert torch.equal(image[0].flatten(), torch.arange(4.0))
@@ -272,6 +279,79 @@ def test_the_generator_decides(options: dict[str, Any]) -> None:
     assert not torch.equal(image, other)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("options", [{}, *SPATIAL.values(), dict(flip=1.0), dict(intensity=1.0, noise=0.2)], ids=str)
+def test_a_draw_that_is_applied_later_is_the_call(options: dict[str, Any], count: int) -> None:
+    subjects, size = textured((20, 20, 20)), (10, 9, 8)
+    places = [Place(0, (n, 2, 3)) for n in range(count)]
+    augment = Augmenter(config(**options), size)
+    image, label = augment(subjects, places, generator(1))
+    draw = augment.draw(places, 2, generator(1))
+    region = subjects.crop(draw.places, draw.region)
+    before = [tensor.clone() for tensor in region]
+    for _ in range(2):
+        later = augment.apply(*region, draw)
+        assert torch.equal(later[0], image) and torch.equal(later[1], label)
+    assert all(torch.equal(tensor, was) for tensor, was in zip(region, before, strict=True)), "not written to"
+
+
+# --- reading between voxels -------------------------------------------------------------------------------------------
+
+
+def anywhere(shape: Triple, count: int) -> Tensor:
+    """Random voxels (3, count), some of them outermost ones."""
+    last = torch.tensor(shape)[:, None] - 1.0
+    inside = torch.rand(3, count, generator=generator(4)) * last
+    ends = torch.randint(0, 2, (3, count), generator=generator(5)) * last
+    return torch.where(torch.rand(3, count, generator=generator(6)) < 0.2, ends, inside)
+
+
+@pytest.mark.parametrize("exact", [0, 2**24])
+@pytest.mark.parametrize("shape", [(9, 7, 8), (2, 3, 2), (1, 6, 5)])
+def test_reading_equals_grid_sample(shape: Triple, exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.augment.EXACT_VOXELS", exact)
+    image = torch.randn(3, *shape, generator=generator())
+    label = torch.randint(0, 255, shape, generator=generator(), dtype=torch.uint8)
+    where = anywhere(shape, 500)
+    grid = (where / (torch.tensor(shape)[:, None] - 1).clamp_min(1) * 2 - 1).flip(0).T[None, None, None]
+    how = dict(padding_mode="border", align_corners=True)
+    expected = torch.nn.functional.grid_sample(image[None], grid, **how).view(3, -1)  # type: ignore[arg-type]
+    torch.testing.assert_close(trilinear(image, where), expected, rtol=1e-5, atol=1e-5)
+    chosen = torch.nn.functional.grid_sample(label[None, None].float(), grid, mode="nearest", **how)  # type: ignore[arg-type]
+    assert torch.equal(nearest(label, where), chosen.flatten().to(torch.uint8))
+    assert not trilinear(image, where[:, :0]).numel()
+
+
+def test_what_a_gpu_does_is_what_a_cpu_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel that GPUs read with, tried on the CPU; and everything at once instead of in pieces."""
+    region, size = (26, 24, 22), (20, 18, 16)
+    image = torch.randn(2, 2, *region, generator=generator())
+    label = torch.randint(0, 9, (2, *region), generator=generator(), dtype=torch.uint8)
+    warp = draw_warp(config(affine=1.0, elastic=1.0), size, 2, generator(3))
+    assert warp is not None
+    monkeypatch.setattr(intensities, "CHUNK_VOXELS", 1000)
+    moved, chosen = apply_warp(image, label, warp, size, [True, False])
+    monkeypatch.setattr(intensities, "CHUNK_VOXELS", 2**30)
+    monkeypatch.setattr("core.augment.trilinear", augmentation._by_grid_sample)
+    again, same = apply_warp(image, label, warp, size, [True, False])
+    torch.testing.assert_close(again, moved, rtol=1e-4, atol=1e-4)
+    assert torch.equal(same, chosen)
+
+
+@spatial_kinds
+def test_a_mirrored_warp_is_the_mirror_image_of_the_warp(kind: str) -> None:
+    region, size = (40, 40, 40), (12, 11, 10)
+    image = torch.randn(3, 2, *region, generator=generator())
+    label = torch.randint(0, 9, (3, *region), generator=generator(), dtype=torch.uint8)
+    warp = draw_warp(config(**SPATIAL[kind]), size, 3, generator(1))
+    assert warp is not None
+    moved, chosen = apply_warp(image, label, warp, size)
+    mirrored, same = apply_warp(image, label, warp, size, [True, False, True])
+    expected, labels = flip(moved, chosen, [True, False, True])
+    torch.testing.assert_close(mirrored, expected, rtol=1e-4, atol=1e-4)
+    assert (same == labels).float().mean() > 0.999
+
+
 # --- intensity --------------------------------------------------------------------------------------------------------
 
 
@@ -280,6 +360,12 @@ def brain(batch: int = 8, channels: int = 2) -> Tensor:
     image = torch.zeros(batch, channels, 12, 12, 12)
     image[:, :, 3:9, 3:9, 3:9] = torch.randn(batch, channels, 6, 6, 6, generator=generator(1))
     return image
+
+
+def change_intensity(image: Tensor, config: AugmentConfig, generator: torch.Generator) -> Tensor:
+    """Draw a change of an image (batch, channel, i, j, k) and apply it to a copy."""
+    changes = draw_intensity(config, image.shape[0], image.shape[1], triple(image.shape[2:]), generator)
+    return apply_intensity(image.clone(), changes)
 
 
 def test_intensity_leaves_label_and_place_alone() -> None:
@@ -295,8 +381,8 @@ def test_intensity_leaves_label_and_place_alone() -> None:
             assert torch.corrcoef(pair)[0, 1] > 0.3
 
 
-def test_zeros_stay_zero_but_for_the_blur(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.augment._blur", lambda image, sigma: image)
+def test_zeros_stay_zero_but_for_blur_and_low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intensities, "smooth", lambda channel, matrices: None)
     image = brain()
     changed = change_intensity(image, config(intensity=1.0, noise=1.0), generator())
     assert torch.equal(changed == 0, image == 0)
@@ -304,10 +390,28 @@ def test_zeros_stay_zero_but_for_the_blur(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_subject_is_not_written_to() -> None:
-    image = brain()
-    before = image.clone()
-    change_intensity(image, config(intensity=1.0, noise=1.0), generator())
-    assert torch.equal(image, before)
+    subjects = textured((10, 10, 10))
+    before = subjects.image(0), subjects.label(0).clone()
+    Augmenter(config(intensity=1.0, noise=1.0), (10, 10, 10))(subjects, [Place(0, (0, 0, 0))], generator())
+    assert torch.equal(subjects.image(0), before[0]) and torch.equal(subjects.label(0), before[1])
+
+
+@pytest.mark.parametrize("count", [1, 2**18 + 3])
+def test_noise_is_gaussian(count: int) -> None:
+    """Every voxel its own number, whatever the piece of the volume that it was made in."""
+    channel = torch.ones(count, 1, 1)
+    intensities.add_noise(channel, 2.0, seed=5)
+    noise = (channel.flatten() - 1).numpy() / 2
+    if count > 1:
+        assert kstest(noise, "norm").pvalue > 0.01
+        assert noise.std() == pytest.approx(1, abs=0.01)
+        assert 3.9 < np.abs(noise).max() < 4.5
+        for lag in (1, 2, 3, 4, 8, 2**16, 2**17):
+            assert abs(np.corrcoef(noise[:-lag], noise[lag:])[0, 1]) < 0.01
+    again, other = torch.ones(count, 1, 1), torch.ones(count, 1, 1)
+    intensities.add_noise(again, 2.0, seed=5)
+    intensities.add_noise(other, 2.0, seed=6)
+    assert torch.equal(again, channel) and not torch.equal(other, channel)
 
 
 def test_noise_is_bounded_and_differs_from_channel_to_channel() -> None:
@@ -334,7 +438,7 @@ def test_an_intensity_probability_is_one() -> None:
     image = brain(batch=200, channels=1)[:, :, 3:9, 3:9, 3:9].contiguous()
     changed = change_intensity(image, config(intensity=0.05), generator())
     untouched = ((changed - image).abs() < 1e-4).all(dim=(1, 2, 3, 4)).float().mean()
-    assert untouched.item() == pytest.approx(0.95**5, abs=0.1)
+    assert untouched.item() == pytest.approx(0.95**6, abs=0.1)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e4])
@@ -352,25 +456,96 @@ def test_everything_stays_finite(value: float) -> None:
             assert changed.isfinite().all()
 
 
-def test_gamma_by_hand_each_channel_its_own() -> None:
-    image = torch.tensor([[0.0, 1.0, 2.0, 4.0], [-2.0, -1.0, 0.0, 2.0]]).reshape(1, 2, 4, 1, 1)
-    exponent = torch.tensor([2.0, 1.0]).reshape(1, 2, 1, 1, 1)
-    changed = _gamma(image, exponent)
-    assert changed[0, 0].flatten().tolist() == pytest.approx([0, 0.25, 1, 4], abs=1e-5)
-    torch.testing.assert_close(changed[0, 1], image[0, 1])
-    swapped = _gamma(image.transpose(0, 1), exponent.transpose(0, 1))
-    torch.testing.assert_close(swapped, changed.transpose(0, 1))
+def toned(values: list[float], **change: Any) -> list[float]:
+    channel = torch.tensor(values).reshape(-1, 1, 1)
+    change_tones(channel, Intensity(**change))
+    return channel.flatten().tolist()
+
+
+def test_gamma_by_hand() -> None:
+    assert toned([1.0, 2.0, 3.0, 5.0], exponent=2.0) == pytest.approx([1, 1.25, 2, 5], abs=1e-5)
+    assert toned([-2.0, -1.0, 0.0, 2.0], exponent=0.5) == pytest.approx([-2, 0, 0, 2], abs=1e-5)
+    assert toned([3.0, 3.0], exponent=2.0) == pytest.approx([3, 3], abs=1e-5)
+
+
+def test_contrast_and_brightness_by_hand_also_after_gamma() -> None:
+    assert toned([1.0, -2.0, 0.0], contrast=2.0, brightness=0.5) == [2.5, -3.5, 0]
+    both = toned([1.0, 2.0, 3.0, 5.0], exponent=2.0, contrast=2.0, brightness=0.5)
+    assert both == pytest.approx([2.5, 3, 4.5, 10.5], abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(9, 8, 7), (40, 64, 64)])
+def test_the_bias_field_is_interpolated_between_its_control_points(size: Triple) -> None:
+    control = torch.randn(4, 4, 4, generator=generator()).exp()
+    channel = torch.ones(size)
+    change_tones(channel, Intensity(bias=control))
+    field = torch.nn.functional.interpolate(control[None, None], size=size, mode="trilinear", align_corners=True)
+    torch.testing.assert_close(channel, field[0, 0])
+
+
+def test_pieces_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large volume is changed a few rows at a time."""
+    image, options = torch.randn(1, 2, 40, 20, 24, generator=generator()), config(intensity=1.0, noise=0.1)
+    whole = change_intensity(image, options, generator())
+    monkeypatch.setattr(intensities, "CHUNK_VOXELS", 1200)
+    torch.testing.assert_close(change_intensity(image, options, generator()), whole, rtol=1e-5, atol=1e-5)
+
+
+def blur(image: Tensor, sigmas: list[float]) -> Tensor:
+    image = image.clone()
+    for channel, sigma in zip(image.flatten(0, 1), sigmas, strict=True):
+        i, j, k = (gaussian(n, sigma) for n in channel.shape)
+        smooth(channel, (i, j, k))
+    return image
 
 
 def test_blur_equals_scipys_each_channel_its_own() -> None:
     image = torch.randn(2, 2, 9, 10, 11, generator=generator())
     sigmas = [0.5, 0.0, 1.0, 0.8]
-    blurred = _blur(image, torch.tensor(sigmas)).flatten(0, 1).numpy()
-    for found, plain, sigma in zip(blurred, image.flatten(0, 1).numpy(), sigmas, strict=True):
-        expected = gaussian_filter(plain, sigma, mode="nearest", radius=3) if sigma else plain
+    for found, plain, sigma in zip(blur(image, sigmas).flatten(0, 1).numpy(), image.flatten(0, 1), sigmas, strict=True):
+        expected = gaussian_filter(plain.numpy(), sigma, mode="nearest", radius=3) if sigma else plain.numpy()
         np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_blur_does_not_darken_the_border() -> None:
     image = torch.full((1, 1, 8, 8, 8), 5.0)
-    torch.testing.assert_close(_blur(image, torch.tensor([1.0])), image)
+    torch.testing.assert_close(blur(image, [1.0]), image)
+
+
+@pytest.mark.parametrize(("new", "old"), [(7, 4), (4, 7), (5, 5), (9, 2)])
+def test_interpolation_along_an_axis_is_torchs(new: int, old: int) -> None:
+    values = torch.randn(1, 1, old, generator=generator())
+    expected = torch.nn.functional.interpolate(values, size=new, mode="linear", align_corners=True)
+    torch.testing.assert_close(linear(new, old) @ values[0, 0], expected[0, 0])
+
+
+@pytest.mark.parametrize("share", [0.5, 0.7])
+def test_low_resolution_equals_torchs_interpolation_down_and_up(share: float) -> None:
+    channel = torch.randn(16, 10, 12, generator=generator())
+    down = [math.ceil(n * share) for n in channel.shape]
+    small = torch.nn.functional.interpolate(channel[None, None], size=down, mode="trilinear", align_corners=True)
+    expected = torch.nn.functional.interpolate(small, size=channel.shape, mode="trilinear", align_corners=True)[0, 0]
+    i, j, k = (coarse(n, share) for n in channel.shape)
+    smooth(channel, (i, j, k))
+    torch.testing.assert_close(channel, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_low_resolution_keeps_what_is_linear_and_loses_detail() -> None:
+    n = 16
+    matrix = coarse(n, 0.5)
+    ramp = torch.arange(float(n))
+    torch.testing.assert_close(matrix @ ramp, ramp)
+    assert torch.linalg.matrix_rank(matrix) == n // 2
+    assert torch.equal(coarse(n, 1.0), torch.eye(n))
+
+
+def test_low_resolution_is_drawn() -> None:
+    """With the blur: smoothing matrices of a lower rank, down to half of the size, for the share that was asked for."""
+    changes = draw_intensity(config(intensity=0.3), 100, 2, (32, 4, 4), generator())
+    assert len(changes) == 200
+    smoothed = torch.stack([c.smoothing[0] for c in changes if c.smoothing is not None])
+    assert len(smoothed) == pytest.approx(200 * (1 - 0.7**2), abs=25)
+    ranks = torch.linalg.matrix_rank(smoothed, rtol=1e-4)
+    fewer = ranks[ranks < 32]
+    assert len(fewer) == pytest.approx(200 * 0.3, abs=20)
+    assert 16 <= fewer.min() <= 17 and fewer.max() >= 29

@@ -65,7 +65,7 @@ def trained(seed: int = 0) -> Checkpoint:
     network(torch.randn(1, 2, 4, 4, 4)).square().sum().backward()
     optimizer.step()
     average = {k: v + 1 for k, v in network.state_dict().items()}
-    return Checkpoint(about, dict(network.state_dict()), average, optimizer_tensors(optimizer))
+    return Checkpoint(about, dict(network.state_dict()), average, optimizer_tensors(optimizer, network))
 
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

@@ -112,7 +112,7 @@ def test_another_voxel_size_is_that_of_training(ball_run: BallRun, tmp_path: Pat
 
 def test_a_v_net_and_its_wide_decoder(ball_run: BallRun, tmp_path: Path) -> None:
     description = load(ball_run.checkpoint).description
-    model = ModelConfig("vnet", (4, 8, 16), "instance", "prelu", "stride", "after")
+    model = ModelConfig("vnet", (4, 8, 16), (), "instance", "prelu", "stride", "after")
     config = TrainConfig.from_json(description.config).with_values(
         {"model": "vnet", "channels": (4, 8, 16), "norm": "instance", "precision": "fp32"}
     )

@@ -75,7 +75,8 @@ def test_crop_equals_numpys_slice_of_the_padded_volume(start: Triple, size: Trip
     assert image.dtype == torch.float32 and image.shape == (2, 2, *size)
     assert label.dtype == torch.uint8 and label.shape == (2, *size)
     for n, cut in enumerate((other, one)):
-        np.testing.assert_array_equal(image[n].numpy(), by_numpy(cut.image, start, size))
+        kept = cut.image.astype(np.float16).astype(np.float32)
+        np.testing.assert_array_equal(image[n].numpy(), by_numpy(kept, start, size))
         np.testing.assert_array_equal(label[n].numpy(), by_numpy(cut.label, start, size))
 
 
@@ -92,10 +93,25 @@ def test_crops_are_float32_copies_whatever_the_subject() -> None:
     assert device.images[0].any() and device.labels[0].any()
 
 
+def test_a_single_box_can_be_cut_from_anything() -> None:
+    volume = torch.arange(2 * 7 * 9 * 5).reshape(2, 7, 9, 5)
+    for start in [(0, 0, 0), (-3, 4, 2), (9, 0, 0), (-9, 0, 0)]:
+        box = patches.cut(volume, start, (4, 6, 3))
+        np.testing.assert_array_equal(box.numpy(), by_numpy(volume.numpy(), start, (4, 6, 3)))
+        box.zero_()
+    assert volume[1].all()
+
+
 def test_device_subjects_say_what_they_hold() -> None:
     device = on_cpu(subject((3, 4, 5), seed=1), subject((2, 2, 2), seed=2))
     assert (len(device), device.ids) == (2, ["s1", "s2"])
-    assert device.nbytes == (60 + 8) * (2 * 4 + 1)
+    assert device.nbytes == (60 + 8) * (2 * 2 + 1)
+
+
+def test_intensities_beyond_half_precision_become_its_largest() -> None:
+    image = np.array([-1e9, -2.0, 0.0, 7e4, np.inf], np.float32).reshape(1, 5, 1, 1)
+    device = on_cpu(TrainingSubject("s", image, np.zeros((5, 1, 1), np.uint8), (1, 1, 1)))
+    assert device.image(0).flatten().tolist() == [-65504, -2, 0, 65504, 65504]
 
 
 # --- anywhere ---------------------------------------------------------------------------------------------------------

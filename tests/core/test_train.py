@@ -199,7 +199,7 @@ def test_stale_temporary_files_are_swept(tmp_path: Path) -> None:
     assert not stale.exists()
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "rmsprop", "adamw", "muon"])
 @pytest.mark.parametrize("model", ["unet3d", "vnet"])
 def test_every_optimizer_trains_every_model(tmp_path: Path, optimizer: str, model: str) -> None:
     config = tiny(model=model, optimizer=optimizer, learning_rate=1e-3, epochs=1, samples_train=4, whole_every=0)

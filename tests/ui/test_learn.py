@@ -173,7 +173,7 @@ def test_the_words_have_six_chapters_and_name_presets_as_they_are() -> None:
 def test_the_figure_without_maps_has_the_stages_of_the_network_itself(tmp_path: Path, model: str) -> None:
     segmenter = Segmenter(ball_model(tmp_path / "m.safetensors", model))
     found = features(segmenter, balls(1)[0], SPACING_MM)
-    config = ModelConfig(model, (4, 6, 8), "instance")
+    config = ModelConfig(model, (4, 6, 8), norm="instance")
     drawn = inside.stages(config, ("M0",), BALL_LABELS.names, (16, 16, 16))
     assert [(s["name"], s["kind"], s["level"], s["channels"], tuple(s["size"])) for s in drawn] == [
         (s.name, s.kind, s.level, len(s.values), s.size) for s in found.stages

@@ -50,9 +50,9 @@ def test_every_preset_with_every_architecture(name: str, model: str) -> None:
 
 
 def test_every_option_arrives() -> None:
-    config = ModelConfig("unet3d", (6, 8), "group", "prelu", "stride", "after")
+    config = ModelConfig("unet3d", (6, 8), (1, 3), "group", "prelu", "stride", "after")
     assert build_model(config, 1, 2).config == config
-    assert build_model(ModelConfig("vnet", (6, 8), "group"), 1, 2).config.norm == "group"
+    assert build_model(ModelConfig("vnet", (6, 8), norm="group"), 1, 2).config.norm == "group"
 
 
 def test_the_vnet_says_what_it_does_not_take_from_the_configuration() -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from core.errors import ConfigError
 from core.losses import dice_loss
-from core.models.blocks import group_count
+from core.models.blocks import MaxPool2, group_count
 from core.models.unet3d import UNet3D
 from tests.core.monai_peer import monai_or_skip
 
@@ -61,7 +61,7 @@ def test_the_default_is_the_articles_network() -> None:
         (conv, 64, 4, 1),
     ]  # fmt: skip
     order = [type(m) for m in network.encoder[1].modules() if not list(m.children())]
-    assert order == [nn.MaxPool3d, nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.Conv3d, nn.BatchNorm3d, nn.ReLU]
+    assert order == [MaxPool2, nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.Conv3d, nn.BatchNorm3d, nn.ReLU]
     assert (network.levels, network.divisor) == (4, (8, 8, 8))
 
 

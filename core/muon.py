@@ -1,0 +1,130 @@
+"""Muon: momentum whose direction is made orthogonal, for the kernels of hidden convolutions; AdamW for all the rest.
+
+A kernel (out, in, i, j, k) is taken as a matrix (out, in * i * j * k). Its momentum U S V' is replaced by U V': every
+direction of the update is equally long, so rare ones are learnt as fast as common ones. U V' is approached by the
+quintic Newton-Schulz iteration, matrix products alone (K. Jordan et al.: Muon, an optimizer for hidden layers in neural
+networks, 2024, kellerjordan.github.io/posts/muon). First layer, classifier, biases and the scales of normalisation are
+no such matrices; AdamW moves them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.adamw import adamw
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of the quintic, by the authors: steep at 0, singular values end near 1
+ITERATIONS = 5
+ADAM_SHARE = 0.1  # learning rate of AdamW's part, relative to the kernels'
+BETAS = (0.9, 0.999)
+EPSILON = 1e-8
+
+
+class Muon(torch.optim.Optimizer):
+    """The optimizer.
+
+    Parameters
+    ----------
+    model : its trainable parameters are sorted into the two kinds.
+    lr : of the kernels; AdamW's part takes a tenth of it.
+    momentum : of the kernels; Nesterov's form.
+    weight_decay : decoupled, of all parameters.
+
+    Attributes
+    ----------
+    found_inf : float32 scalar on the device, or ``None``; where it is 1, :meth:`step` changes nothing, state included,
+        as in torch's fused optimizers.
+
+    Notes
+    -----
+    Every group has a ``rate_share``: whoever sets ``lr`` multiplies by it. All state is tensors.
+    """
+
+    def __init__(self, model: nn.Module, lr: float, momentum: float, weight_decay: float) -> None:
+        kernels, rest = sort_parameters(model)
+        groups: list[dict[str, Any]] = [
+            {"params": kernels, "orthogonal": True, "rate_share": 1.0, "lr": lr},
+            {"params": rest, "orthogonal": False, "rate_share": ADAM_SHARE, "lr": lr * ADAM_SHARE},
+        ]
+        super().__init__([g for g in groups if g["params"]], {"momentum": momentum, "weight_decay": weight_decay})
+        self.found_inf: Tensor | None = None
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # the loss is never evaluated again
+        """Move every parameter that has a gradient."""
+        for group in self.param_groups:
+            given = [p for p in group["params"] if p.grad is not None]
+            if not given:
+                continue
+            move = self._orthogonal if group["orthogonal"] else self._adam
+            move(given, group)
+
+    def _orthogonal(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        good = 1.0 if self.found_inf is None else 1 - self.found_inf
+        for p in parameters:
+            gradient = _where_good(p.grad, good)
+            state = self.state[p]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(p)
+            buffer = state["momentum_buffer"]
+            buffer.lerp_(gradient, (1 - group["momentum"]) * good)
+            direction = orthogonal(gradient.lerp(buffer, group["momentum"]).flatten(1)).view_as(p)
+            rate = group["lr"] * good
+            p.mul_(1 - rate * group["weight_decay"])
+            p.sub_(direction * rate)
+
+    def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for p in parameters:
+            state = self.state[p]
+            if not state:
+                state["step"] = torch.zeros((), device=p.device)
+                state["exp_avg"] = torch.zeros_like(p)
+                state["exp_avg_sq"] = torch.zeros_like(p)
+        states = [self.state[p] for p in parameters]
+        adamw(
+            parameters,
+            [p.grad for p in parameters if p.grad is not None],
+            [s["exp_avg"] for s in states],
+            [s["exp_avg_sq"] for s in states],
+            [],
+            [s["step"] for s in states],
+            fused=True, found_inf=self.found_inf, amsgrad=False, beta1=BETAS[0], beta2=BETAS[1], lr=group["lr"],
+            weight_decay=group["weight_decay"], eps=EPSILON, maximize=False,
+        )  # fmt: skip
+
+
+def sort_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """The trainable parameters: kernels of hidden convolutions, and the rest (first layer, classifier, vectors)."""
+    convolutions = [m for m in model.modules() if isinstance(m, (nn.Conv3d, nn.ConvTranspose3d))]
+    outer = {id(c.weight) for c in (*convolutions[:1], *convolutions[-1:])}
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    kernels = [p for p in trainable if p.ndim > 1 and id(p) not in outer]
+    chosen = {id(p) for p in kernels}
+    return kernels, [p for p in trainable if id(p) not in chosen]
+
+
+def orthogonal(matrix: Tensor) -> Tensor:
+    """The orthogonal factor of a matrix (rows, columns), about: singular values between 0.7 and 1.2; those of a tall
+    one are longer by sqrt(rows / columns), so that its outputs move as far as a wide one's. Same type; computed in
+    bfloat16 on CUDA, in float32 elsewhere. A matrix of zeros stays one."""
+    a, b, c = COEFFICIENTS
+    rows, columns = matrix.shape
+    x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
+    x = x / (x.norm() + 1e-7)
+    if rows > columns:
+        x = x.T
+    for _ in range(ITERATIONS):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    if rows > columns:
+        x = x.T * math.sqrt(rows / columns)
+    return x.to(matrix.dtype)
+
+
+def _where_good(gradient: Tensor | None, good: Tensor | float) -> Tensor:
+    """The gradient, or zeros where the step is to be skipped: it may hold what no product with 0 takes away."""
+    assert gradient is not None
+    return gradient if isinstance(good, float) else torch.where(good > 0, gradient, 0)
