@@ -76,7 +76,7 @@ class _Recorded:
                 self.plain([(self.image, self.label)])
         torch.cuda.current_stream(step.device).wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # threads that stream data go on
             self.plain([(self.image, self.label)])
         step.latch.copy_(latch)
         step.loss_sum.copy_(total)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 from core.config import AugmentConfig
+from core.threads import on_all_threads
 
 BIAS_POINTS = 4  # control points per axis of a bias field
 BIAS_STRENGTH = 0.3  # standard deviation of their logarithm
@@ -96,14 +98,19 @@ def apply_intensity(image: Tensor, changes: list[Intensity]) -> Tensor:
     resolution are the exception, as they are in a scanner.
     """
     channels = [channel for sub_volume in image for channel in sub_volume]
-    for channel, change in zip(channels, changes, strict=True):
-        if change.tones:
-            change_tones(channel, change)
-        if change.smoothing is not None:
-            smooth(channel, change.smoothing)
-        if change.noise > 0:
-            add_noise(channel, change.noise, change.noise_seed)
+    todo = [(channel, change) for channel, change in zip(channels, changes, strict=True) if not change.nothing]
+    in_pieces([functools.partial(change_channel, *one) for one in todo], image.device)
     return image
+
+
+def change_channel(channel: Tensor, change: Intensity) -> None:
+    """Change one channel (i, j, k) of one sub-volume."""
+    if change.tones:
+        change_tones(channel, change)
+    if change.smoothing is not None:
+        smooth(channel, change.smoothing)
+    if change.noise > 0:
+        add_noise(channel, change.noise, change.noise_seed)
 
 
 def change_tones(channel: Tensor, change: Intensity) -> None:
@@ -197,6 +204,15 @@ def coarse(n: int, share: float) -> Tensor:
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor of the CPU on the device; to a GPU from pinned memory, so that nobody waits."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+
+
+def in_pieces(works: Sequence[Callable[[], None]], device: torch.device) -> None:
+    """Do works that do not depend on one another: on a CPU each on one of its threads, on a GPU one after the other."""
+    if device.type == "cpu":
+        on_all_threads(works)
+        return
+    for work in works:
+        work()
 
 
 def _at_once(voxels: int, device: torch.device) -> int:

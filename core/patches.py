@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from core.config import SamplingConfig
+from core.threads import one_thread
 from core.types import TrainingSubject
 
 MAX_VOXELS_REMEMBERED = 50_000  # per class and subject; enough for an even choice of centres
@@ -176,8 +177,9 @@ def boxes(
     """
     of = volumes[places[0].subject]
     batch = torch.empty(len(places), *of.shape[:-3], *size, dtype=dtype, device=of.device, pin_memory=pinned)
-    for box, place in zip(batch, places, strict=True):
-        _fill(box, volumes[place.subject], place.start)
+    with one_thread():
+        for box, place in zip(batch, places, strict=True):
+            _fill(box, volumes[place.subject], place.start)
     return batch
 
 

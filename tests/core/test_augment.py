@@ -12,13 +12,14 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import kstest
 from torch import Tensor
 
-from core import augment as augmentation
 from core import intensity as intensities
-from core.augment import Augmenter, Warp, apply_warp, draw_warp, flip, nearest, trilinear
+from core import warp as warping
+from core.augment import Augmenter
 from core.config import AugmentConfig
 from core.intensity import Intensity, apply_intensity, change_tones, coarse, draw_intensity, gaussian, linear, smooth
 from core.patches import DeviceSubjects, Place
 from core.types import TrainingSubject, triple
+from core.warp import Warp, apply_warp, draw_warp, flip, nearest, trilinear
 
 Triple = tuple[int, int, int]
 
@@ -309,7 +310,7 @@ def anywhere(shape: Triple, count: int) -> Tensor:
 @pytest.mark.parametrize("exact", [0, 2**24])
 @pytest.mark.parametrize("shape", [(9, 7, 8), (2, 3, 2), (1, 6, 5)])
 def test_reading_equals_grid_sample(shape: Triple, exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.augment.EXACT_VOXELS", exact)
+    monkeypatch.setattr(warping, "EXACT_VOXELS", exact)
     image = torch.randn(3, *shape, generator=generator())
     label = torch.randint(0, 255, shape, generator=generator(), dtype=torch.uint8)
     where = anywhere(shape, 500)
@@ -332,7 +333,7 @@ def test_what_a_gpu_does_is_what_a_cpu_does(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(intensities, "CHUNK_VOXELS", 1000)
     moved, chosen = apply_warp(image, label, warp, size, [True, False])
     monkeypatch.setattr(intensities, "CHUNK_VOXELS", 2**30)
-    monkeypatch.setattr("core.augment.trilinear", augmentation._by_grid_sample)
+    monkeypatch.setattr(warping, "trilinear", warping._by_grid_sample)
     again, same = apply_warp(image, label, warp, size, [True, False])
     torch.testing.assert_close(again, moved, rtol=1e-4, atol=1e-4)
     assert torch.equal(same, chosen)

@@ -88,7 +88,7 @@ def test_sizes_are_those_after_resampling() -> None:
     native, resampled = planned(), planned(spacing_mm=(2, 2, 2))
     assert (native.spacing_mm, resampled.spacing_mm) == (None, (2.0, 2.0, 2.0))
     # (60, 70, 50), (64, 64, 64), (58, 80, 44) at their spacings: median (60, 70, 50) and (30, 35, 50).
-    assert native.config.sampling.sub_volume == (64, 72, 48)
+    assert native.config.sampling.sub_volume == (56, 72, 48)
     assert resampled.config.sampling.sub_volume == (32, 32, 48)
     shapes = [(30, 35, 50), (16, 32, 32), (58, 60, 66)]
     assert resampled.data_bytes == sum(math.prod(shape) for shape in shapes) * (2 * 4 + 1)
@@ -112,7 +112,7 @@ def test_keeps_what_is_given() -> None:
     assert decided.model.channels == (8, 16, 24)
 
 
-@pytest.mark.parametrize(("channels", "expected"), [((4, 8), (60, 70, 50)), ((4,) * 6, (64, 64, 32))])
+@pytest.mark.parametrize(("channels", "expected"), [((4, 8), (60, 70, 50)), ((4,) * 6, (64, 64, 64))])
 def test_the_sub_volume_fits_the_depth_of_the_network(channels: tuple[int, ...], expected: Triple) -> None:
     size = planned(channels=channels).config.sampling.sub_volume
     assert size == expected
