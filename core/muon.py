@@ -73,8 +73,7 @@ class Muon(torch.optim.Optimizer):
             buffer.lerp_(gradient, (1 - group["momentum"]) * good)
             direction = orthogonal(gradient.lerp(buffer, group["momentum"]).flatten(1)).view_as(p)
             rate = group["lr"] * good
-            p.mul_(1 - rate * group["weight_decay"])
-            p.sub_(direction * rate)
+            p.mul_(1 - rate * group["weight_decay"]).sub_(direction * rate)
 
     def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for p in parameters:
@@ -118,7 +117,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
         x = x.T
     for _ in range(ITERATIONS):
         gram = x @ x.T
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     if rows > columns:
         x = x.T * math.sqrt(rows / columns)
     return x.to(matrix.dtype)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from core.bench.peers import PACKAGES
+
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT_NAMES = {"pillow": "PIL"}
 USED_OTHERWISE = {"ruff", "mypy", "pytest-timeout", "monai"}  # tools; MONAI is imported by a string
@@ -85,6 +87,18 @@ def test_requirements_and_pyproject_agree() -> None:
     for name in ours.keys() - {"torch", "streamlit"}:
         assert ours[name] == theirs[name], name
         assert re.fullmatch(r">=[\d.]+,<[\d.]+", ours[name]), f"{name} needs a lower and an upper bound"
+
+
+def test_requirements_of_the_benchmarks_are_the_peers() -> None:
+    """The peers are imported by a string, only where they are asked for."""
+    wanted = requirements(ROOT / "requirements-bench.txt")
+    assert wanted.keys() == set(PACKAGES)
+    assert all(re.fullmatch(r"==[\d.]+", bounds) for bounds in wanted.values()), "figures belong to exact versions"
+    assert "-r requirements.txt" in (ROOT / "requirements-bench.txt").read_text("utf-8").splitlines()
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["bench"]
+    assert dict(line.split("==") for line in extra) == {name: bounds[2:] for name, bounds in wanted.items()}
+    assert requirements(ROOT / "requirements-dev.txt")["monai"] == wanted["monai"]
+    assert not imported("app.py", "core", "ui", "pages") & set(PACKAGES)
 
 
 def test_no_file_names_a_path_of_somebodys_machine() -> None:

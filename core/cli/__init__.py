@@ -31,6 +31,7 @@ COMMANDS = {
     "features": "pictures of what a trained model computes inside, stage by stage",
     "places": "where training would draw sub-volumes of a subject, and what lies in them",
     "quiz": "what the answers of the quiz come to",
+    "bench": "how fast training, prediction and augmentation are, beside nnU-Net, MONAI and TorchIO",
 }
 
 

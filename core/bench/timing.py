@@ -1,0 +1,100 @@
+"""How long things take, taken in turns so that noise hits all alike, and how much memory."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+
+import torch
+
+from core.bench.machine import synchronise
+
+Work = Callable[[], object]
+Show = Callable[[float, int, str], None]  # (done, total, words)
+
+
+def in_turns(
+    works: Sequence[Work], steps: int, blocks: int, device: torch.device, show: Callable[[int], None]
+) -> list[list[float]]:
+    """Measure works in turns: every block times each of them, and each block begins with another one.
+
+    Parameters
+    ----------
+    works : warmed up already.
+    steps : calls in a row that are timed together; the device is waited for before and after them.
+    blocks : how often each work gets its turn.
+    show : called with the number of turns that are done, ``blocks * len(works)`` at the end.
+
+    Returns
+    -------
+    For each work the seconds of one call, one value for each block.
+    """
+    seconds: list[list[float]] = [[] for _ in works]
+    for block in range(blocks):
+        for turn in range(len(works)):
+            index = (block + turn) % len(works)
+            seconds[index].append(time_of(works[index], steps, device))
+            show(block * len(works) + turn + 1)
+    return seconds
+
+
+def time_of(work: Work, steps: int, device: torch.device) -> float:
+    """Seconds of one of ``steps`` calls in a row."""
+    synchronise(device)
+    began = time.perf_counter()
+    for _ in range(steps):
+        work()
+    synchronise(device)
+    return (time.perf_counter() - began) / steps
+
+
+class PeakMemory:
+    """The most memory that is taken, beyond what was taken when this was made.
+
+    On CUDA it is what torch has allocated. On a CPU it is the resident size of the process, whose highest value Linux
+    lets a process forget; other systems do not, and there is nothing to read.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.before: int | None
+        if device.type == "cuda":
+            synchronise(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
+        else:
+            self.before = _forget_peak()
+
+    def read_mb(self) -> float | None:
+        """In 10^6 bytes; ``None`` where the system has no way to tell."""
+        if self.before is None:
+            return None
+        if self.device.type == "cuda":
+            synchronise(self.device)
+            most: int | None = torch.cuda.max_memory_allocated(self.device)
+        else:
+            most = _resident("VmHWM")
+        return None if most is None else max(most - self.before, 0) / 1e6
+
+
+def _forget_peak() -> int | None:
+    """Give back what is free, forget the highest resident size; the resident size now, in bytes."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)  # glibc: else the next work would reuse it, and seem to take less
+    try:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    except OSError:
+        return None
+    return _resident("VmRSS")
+
+
+def _resident(name: str) -> int | None:
+    try:
+        with open("/proc/self/status") as file:
+            line = next((line for line in file if line.startswith(name + ":")), None)
+    except OSError:
+        return None
+    return int(line.split()[1]) * 1024 if line is not None else None

@@ -1,0 +1,67 @@
+"""Whole volumes side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.bench import peers
+from core.bench.infer import Settings, bench_infer
+from core.errors import CheckpointError, ConfigError
+from tests.core.balls import untrained_run
+from tests.core.monai_peer import monai_or_skip
+
+
+def silent(done: float, total: int, words: str) -> None:
+    """Nobody watches."""
+
+
+def settings(**values: object) -> Settings:
+    return Settings(**{"size": (20, 16, 12), "channels": (4, 8), "tile": (8, 8, 8), "blocks": 2, **values})  # type: ignore[arg-type]
+
+
+def test_ours_in_tiles_and_in_one_pass() -> None:
+    report = bench_infer(settings(), "cpu", silent)
+    tiles, whole = report.rows
+    assert (tiles.name, whole.name) == ("ours, tiles", "ours, whole")
+    assert (tiles.tiles, whole.tiles) == (4 * 3 * 2, 1)
+    assert tiles.ratio == 1 and whole.ratio == pytest.approx((whole.ms or 0) / (tiles.ms or 1))
+    assert tiles.gflop is not None and whole.gflop is not None and tiles.gflop > whole.gflop > 0
+    assert tiles.dice is None and tiles.agreement is None
+
+
+def test_monai_on_the_same_tiles_says_the_same() -> None:
+    monai_or_skip("monai.inferers")
+    report = bench_infer(settings(peers=True), "cpu", silent)
+    ours, _, theirs, *_ = report.rows
+    assert theirs.precision == "fp32" and theirs.agreement == 1
+    assert theirs.tiles == ours.tiles and theirs.gflop == ours.gflop
+    assert ours.agreement is not None and ours.agreement > (0.999 if ours.precision == "fp32" else 0.9)
+
+
+def test_without_monai_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "there", lambda package: False)
+    report = bench_infer(settings(peers=True), "cpu", silent)
+    assert {row.note for row in report.rows[2:]} == {"not installed: pip install -r requirements-bench.txt"}
+    assert all(row.ms is None for row in report.rows[2:]) and report.rows[0].ratio == 1
+
+
+def test_a_network_for_other_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.runs import find_checkpoint
+
+    name = untrained_run(tmp_path, "other", ("M0",))
+    made: list[object] = []
+    monkeypatch.setattr("core.datasets.demo.ensure_subject", lambda *args, **options: made.append(args))
+    with pytest.raises(CheckpointError, match="expected a network for T1, T2 that knows CSF, GM, WM"):
+        bench_infer(Settings(model=find_checkpoint(tmp_path, name)), "cpu", silent)
+    assert not made, "it is known before the subject is made"
+
+
+def test_settings_that_cannot_be() -> None:
+    with pytest.raises(ConfigError, match="blocks: expected at least 1"):
+        settings(blocks=0)
+    with pytest.raises(ConfigError, match="tile: expected multiples of 4, which 3 levels can halve, got 10x8x8"):
+        settings(channels=(4, 8, 16), tile=(10, 8, 8))
+    with pytest.raises(ConfigError, match="size, tile: expected at least 1 voxel"):
+        settings(size=(0, 8, 8))

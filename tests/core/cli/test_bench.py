@@ -1,0 +1,67 @@
+"""``bench`` as a person uses it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from core.bench import machine
+from core.cli import main
+
+TINY = ["--sub-volume", "16x16x8", "--channels", "4,8", "--batch", "1", "--steps", "1", "--blocks", "1"]
+
+
+@pytest.fixture(autouse=True)
+def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "CPU_SIZE", 64)
+
+
+def test_train_as_json_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "train", *TINY, "--device", "cpu", "--loop-seconds", "0.01", "--json", "--progress"]) == 0
+    said = capsys.readouterr()
+    found = json.loads(said.out)
+    assert found["bench"] == "train" and found["machine"]["device"] == "cpu" and found["machine"]["torch_version"]
+    assert [row["name"] for row in found["rows"]] == ["ours", "ours, whole loop of fit", "ours, its bare step"]
+    assert set(found["rows"][0]) >= {
+        "name", "precision", "batch", "ms", "sub_volumes_per_s", "gflop", "tflops", "share_of_peak", "peak_memory_mb",
+        "ratio", "note",
+    }  # fmt: skip
+    assert found["settings"]["sub_volume"] == [16, 16, 8] and found["settings"]["channels"] == [4, 8]
+    assert all(line.startswith("progress ") for line in said.err.splitlines())
+
+
+def test_infer_and_augment_as_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "infer", "--size", "16x16x16", "--channels", "4-8", "--tile", "8x8x8", "--blocks", "1"]) == 0
+    table = capsys.readouterr().out
+    assert table.startswith("bench infer  model untrained 4-8") and "ours, whole" in table
+    assert main(["bench", "augment", "--sub-volume", "16x16x8", "--volume", "24x24x16", "--draws", "1"]) == 0
+    assert capsys.readouterr().out.startswith("bench augment  sub_volume 16x16x8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "--batch", "0"], "batch: expected one or more numbers of at least 1"),
+        (["train", "--sub-volume", "9x9x9"], "expected room for two levels"),
+        (["infer", "--model", "demo-model", "--size", "16x16x16"], "expected either a trained network or --size"),
+        (["infer", "--model", "nothing"], "expected a checkpoint file or a run, found no file 'nothing'"),
+        (["augment", "--volume", "16x16x16"], "expected at most the volume's 16x16x16 voxels"),
+    ],
+)
+def test_bad_arguments_are_one_line(
+    arguments: list[str], words: str, checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["bench", *arguments]) == 1
+    said = capsys.readouterr()
+    assert said.out == "" and words in said.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [["train", "--channels", "a,b"], ["infer", "--size", "12"], ["walk"]])
+def test_arguments_that_cannot_be_read_are_usage_errors(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["bench", *arguments])
+    assert ended.value.code == 2
