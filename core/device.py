@@ -1,8 +1,11 @@
-"""Chooses where to compute."""
+"""Chooses where to compute, and knows how much memory there is."""
 
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
@@ -10,6 +13,9 @@ from core.errors import DeviceError
 
 # How torch says it on Linux, on Windows, and where cuBLAS or cuDNN found no room.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+SMALLER = "choose a smaller sub_volume or batch_size, or fewer channels"
+UNSURE = 1.25  # an estimate may be too high by so much
+NO_LIMIT = 2**60  # bytes; version 1 writes a number beyond it where there is no limit
 
 
 def resolve_device(name: str) -> torch.device:
@@ -40,41 +46,123 @@ def set_threads(threads: int) -> int:
 
 
 def memory_bytes(device: torch.device) -> int:
-    """All the memory that a device has; the machine's own for the CPU."""
+    """All the memory that this process may ever have on a device.
+
+    For the CPU that is the machine's, or what its container (control group) or its limit of address space
+    (``ulimit -v``) allows, whichever is least.
+    """
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     import psutil
 
-    return int(psutil.virtual_memory().total)
+    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _limits())])
 
 
-def check_memory(needed_bytes: int, device: torch.device) -> None:
-    """Refuse work that cannot fit, before it makes the machine swap or the kernel kill it.
+def free_bytes(device: torch.device) -> int:
+    """Memory of a device that this process could take now, under the limits of :func:`memory_bytes`."""
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + int(cached)
+    import psutil
+
+    left = [limit - used for limit, used in _limits()]
+    return max(min([int(psutil.virtual_memory().available), *left]), 0)
+
+
+def check_memory(needed_bytes: int, device: torch.device, suggestion: str = "") -> None:
+    """Refuse training that cannot fit, before it makes the machine swap or the kernel kill it.
+
+    Parameters
+    ----------
+    needed_bytes : that a step is estimated to take.
+    suggestion : what would fit, as :func:`core.plan.suggest` words it.
 
     Raises
     ------
     DeviceError
-        If more is needed than the device has in all.
+        If more is needed than the device has in all; on Linux also if far more is needed than is free for the CPU,
+        where the kernel would kill the process without a word.
     """
-    there = memory_bytes(device)
-    if needed_bytes > there:
+    total, free = memory_bytes(device), free_bytes(device)
+    deadly = device.type == "cpu" and sys.platform == "linux" and needed_bytes > UNSURE * free
+    if needed_bytes > total or deadly:
         raise DeviceError(
-            f"not enough memory: training would take about {needed_bytes / 1e9:.1f} GB, and {_whose(device)} memory is "
-            f"{there / 1e9:.1f} GB; choose a smaller sub_volume or batch_size, or fewer channels"
+            f"not enough memory: a training step would take about {_gb(needed_bytes)}, and {_whose(device)} memory is "
+            f"{_gb(total)}, {_gb(free)} of it free; {suggestion or SMALLER}"
         )
 
 
-def explain_memory(error: BaseException, device: torch.device) -> DeviceError | None:
-    """A plain sentence for an out-of-memory error; ``None`` if it is another error."""
+def explain_memory(
+    error: BaseException, device: torch.device, needed_bytes: int | None = None, suggestion: str = ""
+) -> DeviceError | None:
+    """A plain sentence for an out-of-memory error; ``None`` if it is another error.
+
+    ``needed_bytes`` and ``suggestion`` are those of :func:`check_memory`, where they are known.
+    """
     text = str(error).lower()
     if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not (
         isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
     ):
         return None
+    step = f"; a training step was estimated to take about {_gb(needed_bytes)}" if needed_bytes is not None else ""
+    there = ""
+    if device.type == "cpu" or torch.cuda.is_available():
+        there = f" ({_gb(memory_bytes(device))}, {_gb(free_bytes(device))} of it free now)"
     return DeviceError(
-        f"not enough memory: the work does not fit into {_whose(device)} memory; "
-        "choose a smaller sub_volume or batch_size, or fewer channels"
+        f"not enough memory: the work does not fit into {_whose(device)} memory{there}{step}; {suggestion or SMALLER}"
     )
+
+
+def _limits() -> Iterator[tuple[int, int]]:
+    """The limits that hold for this process on the CPU, and how much of each is used; bytes."""
+    yield from group_limits()
+    if sys.platform == "linux":
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            pages = int(Path("/proc/self/statm").read_text().split()[0])
+            yield limit, pages * resource.getpagesize()
+
+
+def group_limits(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Iterator[tuple[int, int]]:
+    """Limits of memory and what is used of them, in bytes, of the control groups of this process and those above it.
+
+    Version 2 (``memory.max``) and 1 (``memory.limit_in_bytes``). What is used is counted without the pages of files
+    that the kernel would let go of. Yields nothing where there is no limit or no control group.
+    """
+    for line in _lines(proc / "self" / "cgroup"):
+        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
+        if not controllers:
+            root, names = cgroups, ("memory.max", "memory.current", "inactive_file")
+        elif "memory" in controllers.split(","):
+            root, names = cgroups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        else:
+            continue
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            limit, used = (_number(folder / name) for name in names[:2])
+            if limit is not None and limit < NO_LIMIT:
+                idle = [line.split()[1] for line in _lines(folder / "memory.stat") if line.split()[0] == names[2]]
+                yield limit, max((used or 0) - int(idle[0] if idle else 0), 0)
+            if folder == root:
+                break
+
+
+def _number(path: Path) -> int | None:
+    lines = _lines(path)
+    return int(lines[0]) if lines and lines[0].isdigit() else None
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text().splitlines() if line.strip()]
+    except (OSError, ValueError):
+        return []
+
+
+def _gb(size: float) -> str:
+    return f"{size / 1e9:.1f} GB"
 
 
 def _whose(device: torch.device) -> str:

@@ -21,16 +21,16 @@ from core.datasets import Dataset, fingerprint, open_dataset
 from core.datasets.demo import ensure_demo
 from core.datasets.splits import Split, split_subjects
 from core.determinism import deterministic
-from core.device import check_memory, explain_memory, resolve_device, set_threads
+from core.device import check_memory, explain_memory, free_bytes, resolve_device, set_threads
 from core.errors import CheckpointError, DatasetError
 from core.events import Ended, Listener, Preparing
 from core.inference import resolve_precision
 from core.labels import LabelSpace
 from core.locations import DEMO, demo_folder
 from core.models import build_model
-from core.plan import Plan, plan
+from core.plan import Plan, plan, suggest
 from core.prepare import prepare_subject
-from core.residency import SubjectStore, free_bytes
+from core.residency import SubjectStore
 from core.train import Task, fit
 from core.types import TrainingSubject
 
@@ -80,13 +80,19 @@ def _train(
 ) -> None:
     device = resolve_device(config.run.device)
     threads = set_threads(config.run.threads)
+    needed, smaller = None, ""
     try:
         last = load(folder / LAST, training_state=True) if resume else None
         dataset = _open(config, listener)
         split = _split(dataset, config, last)
         subjects = _Subjects.look_at(dataset, config, split)
         decided = _decide(config, subjects, split, device)
-        check_memory(decided.step_bytes, device)
+        smaller = suggest(
+            decided.config, in_channels=len(subjects.modalities), classes=len(subjects.labels),
+            memory_bytes=free_bytes(device), device=device.type,
+        )  # fmt: skip
+        needed = decided.step_bytes
+        check_memory(needed, device, smaller)
         room = _room_for_data(config, decided, device)
         store = None
         if decided.data_bytes > room:
@@ -115,7 +121,7 @@ def _train(
             _check_same(last.description, task.description, folder)
         fit(task, listener, should_stop=should_stop, resume=last, started=started)
     except (MemoryError, RuntimeError) as error:
-        explained = explain_memory(error, device)
+        explained = explain_memory(error, device, needed, smaller)
         if explained is None:
             raise
         raise explained from error

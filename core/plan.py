@@ -6,17 +6,18 @@ Nothing here needs torch, so the Train page can show the plan before anything st
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core.config import TrainConfig
 from core.models import architecture
 from core.models.cost import cost
+from core.models.memory import training_bytes
 from core.resample import resampled_shape
 
 MOST_VOXELS = {"cpu": 64**3, "cuda": 128**3}  # of a sub-volume that is fitted to the data
 LEAST_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
-WORKSPACE = 1.3  # on top of kept activations: gradients in flight, convolution workspaces
+IMAGE_BYTES, LABEL_BYTES = 2, 1  # of a voxel that training keeps at hand: half precision, and a class
 ASSUMED_GFLOPS = {
     "cpu": 120.0,
     "cuda": 40_000.0,
@@ -33,7 +34,8 @@ class Plan:
     spacing_mm : voxel size that every subject is brought to, or ``None`` for each one's own.
     parameters : of the network.
     gflop : of a training step for one sub-volume, 1e9 operations.
-    step_bytes : estimate of the memory that a training step takes on the device.
+    step_bytes : estimate of the memory that a training step takes on the device, with weights and optimizer; measured
+        to be right within 20 % on a CPU (:mod:`core.models.memory`).
     data_bytes : images and labels of all subjects on the device.
     steps_per_epoch : optimizer steps.
     epoch_s : rough guess of the seconds that an epoch takes.
@@ -60,7 +62,7 @@ def plan(
 ) -> Plan:
     """Fill in a configuration for data of these shapes and spacings (one per subject, RAS order).
 
-    ``device`` is "cpu" or "cuda".
+    ``device`` is "cpu" or "cuda". A precision of "auto" is taken to be bf16.
     """
     spacing = target_spacing(config, spacings_mm)
     working = [
@@ -71,21 +73,83 @@ def plan(
     divisor = 2 ** (len(channels) - 1)
     size = config.sampling.sub_volume or fit_sub_volume(_median_shape(working), divisor, MOST_VOXELS[device])
     decided = config.with_values({"sub_volume": tuple(size), "channels": channels})
-    bytes_per_value = 4 if config.run.precision == "fp32" else 2
-    per_volume = cost(decided.model, in_channels, classes, _triple(size), bytes_per_value)
+    per_volume = cost(decided.model, in_channels, classes, _triple(size))
     batch = config.sampling.batch_size
-    steps = math.ceil(config.sampling.samples_train / batch)
-    image_bytes = 2 if device == "cuda" else 4
+    steps = math.ceil(config.sampling.samples_train / (batch * config.optim.accumulate))
+    epoch_gflop = steps * batch * config.optim.accumulate * per_volume.training_gflop
     return Plan(
         config=decided,
         spacing_mm=spacing,
         parameters=per_volume.parameters,
         gflop=per_volume.training_gflop,
-        step_bytes=int(WORKSPACE * batch * per_volume.activation_bytes + 16 * per_volume.parameters),
-        data_bytes=sum(math.prod(shape) * (image_bytes * in_channels + 1) for shape in working),
+        step_bytes=step_bytes(decided, in_channels, classes, device),
+        data_bytes=sum(math.prod(shape) * (IMAGE_BYTES * in_channels + LABEL_BYTES) for shape in working),
         steps_per_epoch=steps,
-        epoch_s=steps * batch * per_volume.training_gflop / ASSUMED_GFLOPS[device],
+        epoch_s=epoch_gflop / ASSUMED_GFLOPS[device],
     )
+
+
+def step_bytes(config: TrainConfig, in_channels: int, classes: int, device: str) -> int:
+    """Estimate of the memory that a training step takes; the configuration's sub-volume is decided."""
+    precision = "fp32" if config.run.precision == "fp32" else "bf16"
+    return training_bytes(
+        config.model, config.loss, config.optim, in_channels=in_channels, classes=classes,
+        size=_triple(config.sampling.sub_volume), batch=config.sampling.batch_size, precision=precision, device=device,
+    )  # fmt: skip
+
+
+def suggest(config: TrainConfig, *, in_channels: int, classes: int, memory_bytes: int, device: str = "cpu") -> str:
+    """What would fit into so much memory, by the estimate: the largest smaller batch, and the largest sub-volume.
+
+    Parameters
+    ----------
+    config : with the sub-volume decided.
+    memory_bytes : that a training step may take.
+    device : "cpu" or "cuda".
+
+    Returns
+    -------
+    Words such as "batch_size 1 would take about 3.1 GB; sub_volume 64x64x48 about 2.2 GB": the sub-volume for the
+    present batch where a smaller batch would do, else for a batch of one. Where nothing fits: to take fewer channels.
+    """
+
+    def needed(**values: object) -> int:
+        return step_bytes(config.with_values(values), in_channels, classes, device)
+
+    found = []
+    batch = _largest_batch(config.sampling.batch_size - 1, lambda n: needed(batch_size=n) <= memory_bytes)
+    if batch:
+        found.append(f"batch_size {batch} would take about {needed(batch_size=batch) / 1e9:.2g} GB")
+    kept = config.sampling.batch_size if batch else 1
+    size = _largest_size(config, lambda size: needed(batch_size=kept, sub_volume=size) <= memory_bytes)
+    if size:
+        smaller = "" if kept == config.sampling.batch_size else " and batch_size 1"
+        verb = "about" if found else "would take about"
+        took = needed(batch_size=kept, sub_volume=size) / 1e9
+        found.append(f"sub_volume {'x'.join(map(str, size))}{smaller} {verb} {took:.2g} GB")
+    return "; ".join(found) or "no smaller sub_volume or batch_size would fit either: choose fewer channels"
+
+
+def _largest_batch(most: int, fits: Callable[[int], bool]) -> int:
+    """The largest batch up to ``most`` that fits, by bisection; 0 if none does."""
+    low = 0
+    while low < most:
+        middle = (low + most + 1) // 2
+        low, most = (middle, most) if fits(middle) else (low, middle - 1)
+    return low
+
+
+def _largest_size(config: TrainConfig, fits: Callable[[tuple[int, int, int]], bool]) -> tuple[int, int, int] | None:
+    """The sub-volume made smaller, its longest side first, until it fits."""
+    divisor = 2 ** (len(config.model.channels or architecture(config.model.model).channels) - 1)
+    least = math.ceil(LEAST_SIDE / divisor) * divisor
+    size = list(config.sampling.sub_volume)
+    while max(size) > least:
+        longest = size.index(max(size))
+        size[longest] = max(least, (size[longest] - 1) // divisor * divisor)
+        if fits(_triple(size)):
+            return _triple(size)
+    return None
 
 
 def target_spacing(

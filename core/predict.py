@@ -21,6 +21,7 @@ from core.resample import resample_image
 
 Progress = Callable[[int, int], None]
 MODES = ("auto", "tiles", "whole")
+LESS_MEMORY = "end other programs, join sub-volumes (mode tiles), or predict where there is more memory"
 
 
 @dataclass(frozen=True)
@@ -33,12 +34,14 @@ class Choices:
     mode : "tiles" (joined sub-volumes), "whole" (one pass), or "auto".
     overlap : share of a tile that the next one covers again, 0 to 0.9.
     precision : "fp32", "bf16", or "auto": as trained, where the device has it.
+    mirror : segment the mirror image (left and right) too and take the mean; ``None``: as the configuration says.
     """
 
     device: str = "auto"
     mode: str = "auto"
     overlap: float | None = None
     precision: str = "auto"
+    mirror: bool | None = None
 
 
 class Segmenter:
@@ -48,7 +51,7 @@ class Segmenter:
     ----------
     path : the checkpoint.
     description : what is in it.
-    mode, tile, overlap, precision : how volumes are segmented.
+    mode, tile, overlap, precision, mirror : how volumes are segmented.
     """
 
     def __init__(self, path: Path, choices: Choices = Choices()) -> None:
@@ -72,6 +75,7 @@ class Segmenter:
         self.mode = _stored_mode(self.description) if choices.mode == "auto" else choices.mode
         self.tile = _tile(path, self.description)
         self.overlap = config.validation.overlap if choices.overlap is None else choices.overlap
+        self.mirror = config.validation.mirror if choices.mirror is None else choices.mirror
         trained_in = config.run.precision
         wanted = choices.precision if choices.precision != "auto" else "auto" if trained_in == "bf16" else trained_in
         self.precision = resolve_precision(wanted, self.device)
@@ -109,14 +113,14 @@ class Segmenter:
             ready = prepare_image(image, spacing_mm, self.description.train_config.data.normalisation, target)
             logits = predict_logits(
                 self.model, torch.from_numpy(ready).to(self.device), mode=self.mode, tile=self.tile,
-                overlap=self.overlap, precision=self.precision, progress=progress,
+                overlap=self.overlap, precision=self.precision, mirror=self.mirror, progress=progress,
             )  # fmt: skip
             if logits.shape[1:] == image.shape[1:]:
                 return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
             probabilities = torch.softmax(logits, dim=0).cpu().numpy()
             return resample_image(probabilities, shape_to=image.shape[1:]).argmax(axis=0).astype(np.uint8)
         except (MemoryError, RuntimeError) as error:
-            explained = explain_memory(error, self.device)
+            explained = explain_memory(error, self.device, suggestion=LESS_MEMORY)
             if explained is None:
                 raise
             raise explained from error
@@ -124,7 +128,9 @@ class Segmenter:
     def facts(self) -> dict[str, Any]:
         """How volumes are segmented, as plain JSON values."""
         tile = {"tile": list(self.tile), "overlap": self.overlap} if self.mode == "tiles" else {}
-        return {"mode": self.mode, **tile, "device": self.device.type, "precision": self.precision}
+        return {
+            "mode": self.mode, **tile, "mirror": self.mirror, "device": self.device.type, "precision": self.precision,
+        }  # fmt: skip
 
 
 def _stored_mode(description: Description) -> str:

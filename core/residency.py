@@ -145,15 +145,6 @@ class StreamedSubjects:
         return tensor.clone()
 
 
-def free_bytes(device: torch.device) -> int:
-    """Memory of a device that nobody uses now; of the machine for a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
 def hold(subjects: Sequence[TrainingSubject], device: torch.device, limit_bytes: int, folder: Path) -> Subjects:
     """Keep subjects on the device if they take at most ``limit_bytes`` there, else on disk, in ``folder``.
 

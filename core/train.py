@@ -223,6 +223,7 @@ class _Trainer:
         """Under a time budget: keep the time that the last validation will take."""
         if self.config.run.minutes and self.task.held_out:
             tile_s = time_of_a_tile(self.model, self.held_out.channels, self.size, self.config.run.precision)
+            tile_s *= 2 if self.config.validation.mirror else 1
             heads = [head_box(self.held_out.image(n)) for n in range(len(self.held_out))]
             self.closing.estimate(tile_s, self.size, len(self.validation_places), heads)
 
@@ -260,7 +261,8 @@ class _Trainer:
 
         return score_whole_volumes(
             self.model, self.held_out, mode=mode, tile=self.size, overlap=self.config.validation.overlap,
-            precision=self.config.run.precision, classes=self.classes, progress=show,
+            precision=self.config.run.precision, mirror=self.config.validation.mirror, classes=self.classes,
+            progress=show,
         )  # fmt: skip
 
     def _tell_whole(self, score: WholeVolumeScore) -> None:

@@ -101,6 +101,7 @@ def score_whole_volumes(
     tile: tuple[int, int, int],
     overlap: float,
     precision: str,
+    mirror: bool,
     classes: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> WholeVolumeScore:
@@ -109,7 +110,7 @@ def score_whole_volumes(
     rows = []
     for index in range(len(subjects)):
         image, label = subjects.image(index), subjects.label(index)
-        logits = predict_logits(model, image, mode=mode, tile=tile, overlap=overlap, precision=precision)
+        logits = predict_logits(model, image, mode=mode, tile=tile, overlap=overlap, precision=precision, mirror=mirror)
         counts = torch.stack(class_counts(logits.argmax(dim=0)[None], label[None], classes))
         rows.append(dice_from_counts(*counts.cpu().numpy()))
         if progress is not None:

@@ -57,11 +57,18 @@ def add_choices(parser: argparse.ArgumentParser) -> None:
         "--precision", choices=("auto", "fp32", "bf16"), default="auto",
         help="auto: as trained, where the device computes in it",
     )  # fmt: skip
+    parser.add_argument(
+        "--mirror", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
+        help="segment the mirror image (left and right) too and take the mean, or not; twice the work (default: as the "
+        "run's configuration says)",
+    )  # fmt: skip
 
 
 def choices_from(args: argparse.Namespace) -> Choices:
     """How to segment, as the options say."""
-    return Choices(args.device, args.mode, getattr(args, "overlap", None), args.precision)
+    return Choices(
+        args.device, args.mode, getattr(args, "overlap", None), args.precision, getattr(args, "mirror", None)
+    )
 
 
 def run(args: argparse.Namespace) -> int:

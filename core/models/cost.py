@@ -1,6 +1,6 @@
-"""What a network costs, counted layer by layer without building it (and without torch): parameters, operations, memory.
+"""What a network costs, counted layer by layer without building it (and without torch): parameters and operations.
 
-The counts of parameters and of multiply-adds are exact and tested against the networks; memory is an estimate.
+Both counts are exact and tested against the networks. Memory is estimated in :mod:`core.models.memory`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from core.models import architecture, convolutions_at
 
 TRAINING_FACTOR = 3  # forward, gradient of the input, gradient of the weights
 VNET_CONVOLUTIONS = 3  # at most, in one stage
-KEPT_PER_VALUE = 2.5  # tensors kept for the backward pass for each convolution's output (before and after norm, masks)
 
 
 @dataclass(frozen=True)
@@ -39,21 +38,18 @@ class Layer:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one forward pass of one sub-volume costs; ``activation_bytes`` is what training keeps of it."""
+    """What a network has and what one forward pass of one sub-volume costs."""
 
     parameters: int
     forward_gflop: float
-    activation_bytes: int
 
     @property
     def training_gflop(self) -> float:
         return TRAINING_FACTOR * self.forward_gflop
 
 
-def cost(
-    config: ModelConfig, in_channels: int, classes: int, size: tuple[int, int, int], bytes_per_value: int = 4
-) -> Cost:
-    """Count a network's cost for a sub-volume of ``size`` voxels, with 4 (fp32) or 2 (bf16) bytes per value.
+def cost(config: ModelConfig, in_channels: int, classes: int, size: tuple[int, int, int]) -> Cost:
+    """Count a network's cost for a sub-volume of ``size`` voxels.
 
     Raises
     ------
@@ -61,15 +57,18 @@ def cost(
         If the architecture is unknown.
     """
     channels = config.channels or architecture(config.model).channels
-    divisor = 2 ** (len(channels) - 1)
-    padded = [math.ceil(n / divisor) * divisor for n in size]
+    padded = padded_size(size, len(channels))
     layers = list(LAYERS[config.model](config, channels, in_channels, classes))
     voxels = [math.prod(n >> level for n in padded) for level in range(len(channels))]
     operations = sum(layer.multiply_adds(voxels[layer.level]) for layer in layers)
-    values = sum(voxels[layer.level] * layer.out_channels for layer in layers)
-    return Cost(
-        sum(layer.parameters for layer in layers), 2 * operations / 1e9, int(values * KEPT_PER_VALUE * bytes_per_value)
-    )
+    return Cost(sum(layer.parameters for layer in layers), 2 * operations / 1e9)
+
+
+def padded_size(size: tuple[int, int, int], levels: int) -> tuple[int, int, int]:
+    """The size that a network of so many resolutions pads an image to."""
+    divisor = 2 ** (levels - 1)
+    i, j, k = (math.ceil(n / divisor) * divisor for n in size)
+    return i, j, k
 
 
 def _unet(config: ModelConfig, channels: tuple[int, ...], in_channels: int, classes: int) -> Iterator[Layer]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.config import ModelConfig, NormLayer
 from core.inference import (
+    FREE_SHARE,
     SIGMA_SHARE,
+    _Room,
     autocast,
     gaussian_weights,
     head_box,
@@ -19,6 +23,9 @@ from core.inference import (
     resolve_precision,
     tile_starts,
 )
+from core.models import build_model
+from core.models.blocks import SegmentationNetwork
+from core.models.memory import inference_bytes
 from tests.core.monai_peer import monai_or_skip
 
 CPU = torch.device("cpu")
@@ -138,7 +145,7 @@ def test_weights_are_positive_symmetric_and_highest_in_the_middle(tile: tuple[in
 
 
 def test_whole_is_the_networks_own_answer(network: nn.Module) -> None:
-    image = volume(9, 7, 5)
+    image = volume(9, 11, 7)
     told: list[tuple[int, int]] = []
     found = predict_logits(
         network, image, mode="whole", tile=TILE, overlap=0.5, precision="fp32", progress=lambda *n: told.append(n)
@@ -147,6 +154,20 @@ def test_whole_is_the_networks_own_answer(network: nn.Module) -> None:
         assert torch.equal(found, network(image[None])[0])
     assert not found.requires_grad
     assert told == [(1, 1)]
+
+
+def test_whole_is_one_pass_over_a_small_volume_in_zeros(network: nn.Module) -> None:
+    image = volume(9, 7, 5)
+    found = predict_logits(network, image, mode="whole", tile=TILE, overlap=0.5, precision="fp32")
+    with torch.no_grad():
+        expected = network(F.pad(image, (0, 1, 1, 2))[None])[0, :, :, 1:8, :5]
+    assert torch.equal(found, expected)
+    tiny = volume(3, 7, 4)  # smaller than the tile along every axis: one tile, and the very same
+    whole, tiles = (
+        predict_logits(network, tiny, mode=mode, tile=TILE, overlap=0.5, precision="fp32")
+        for mode in ("whole", "tiles")
+    )
+    torch.testing.assert_close(whole, tiles, rtol=0, atol=1e-5)
 
 
 def test_tiles_are_the_joined_tiles(network: nn.Module) -> None:
@@ -216,7 +237,7 @@ def test_air_around_the_head_is_background_and_changes_nothing_inside() -> None:
     image = F.pad(head, [9, 20, 7, 8, 15, 30])
     model = nn.Conv3d(1, 3, 1)
     assert head_box(image) == (slice(11, 31), slice(3, 21), slice(5, 24))
-    for mode in ("tiles", "whole"):
+    for mode in ("tiles", "whole"):  # the network looks at single voxels
         found = predict_logits(model, image, mode=mode, tile=(8, 8, 8), overlap=0.5, precision="fp32")
         assert found.shape == (3, *image.shape[1:])
         inside = found[:, 15:27, 7:17, 9:20]
@@ -232,3 +253,123 @@ def test_an_image_of_zeros_is_predicted_all_the_same() -> None:
     assert head_box(image) == (slice(0, 9), slice(0, 8), slice(0, 7))
     found = predict_logits(model, image, mode="whole", tile=(8, 8, 8), overlap=0.5, precision="fp32")
     torch.testing.assert_close(found, model(image[None])[0].detach())
+
+
+# --- one pass where it fits, mirror images ------------------------------------------------------------------------------
+
+OPTIONS: dict[str, Any] = dict(tile=(16, 16, 16), overlap=0.5, precision="fp32")
+
+
+@pytest.fixture(scope="module")
+def unet() -> SegmentationNetwork:
+    torch.manual_seed(0)
+    return build_model(ModelConfig(channels=(4, 8), norm="batch"), 2, 3).eval()
+
+
+def needed(network: SegmentationNetwork, size: tuple[int, int, int], image: Tensor) -> int:
+    """Bytes that one pass over boxes of a size takes, with the joined logits of the image."""
+    one = inference_bytes(network.config, in_channels=2, classes=3, size=size, precision="fp32")
+    return one + 4 * 4 * image[0].numel()
+
+
+def passes(network: SegmentationNetwork, image: Tensor, **options: Any) -> tuple[Tensor, list[tuple[int, ...]]]:
+    """Logits, and the shape of every batch that the network got."""
+    seen: list[tuple[int, ...]] = []
+    hook = network.register_forward_pre_hook(lambda module, inputs: seen.append(tuple(inputs[0].shape)))
+    try:
+        return predict_logits(network, image, **{**OPTIONS, **options}), seen
+    finally:
+        hook.remove()
+
+
+def test_one_pass_where_it_fits_and_the_largest_tiles_where_not(unet: SegmentationNetwork) -> None:
+    image = volume(40, 36, 24)
+    whole, seen = passes(unet, image, mode="whole", memory_bytes=needed(unet, (40, 36, 24), image))
+    assert seen == [(1, 2, 40, 36, 24)]
+    joined, seen = passes(unet, image, mode="whole", memory_bytes=needed(unet, (28, 28, 24), image))
+    assert {shape[2:] for shape in seen} == {(28, 28, 24)} and len(seen) == 2 * 2
+    assert torch.equal(joined, join_tiles(image, unet, (28, 28, 24), 0.5))
+    difference = (joined - whole).abs()
+    assert 0 < difference.max() and difference.mean() < 0.1 * whole.abs().mean()
+    assert difference[:, :12, :8].max() < 1e-5  # only the first tile is there, and its inner border is far away
+
+
+def test_tiles_are_never_smaller_than_in_training(unet: SegmentationNetwork) -> None:
+    image = volume(40, 17, 12)
+    joined, seen = passes(unet, image, mode="whole", memory_bytes=1)
+    assert {shape[2:] for shape in seen} == {(16, 16, 16)}
+    assert torch.equal(joined, predict_logits(unet, image, mode="tiles", **OPTIONS))
+
+
+def test_the_largest_tile_by_hand(unet: SegmentationNetwork) -> None:
+    image = volume(41, 30, 24)
+
+    def largest(limit: int) -> tuple[int, int, int]:
+        return _Room(unet, image, "fp32", limit).largest_tile((41, 30, 24), (16, 16, 16))
+
+    assert largest(2**50) == (41, 30, 24)
+    assert largest(needed(unet, (41, 30, 24), image) - 1) == (40, 30, 24)  # a multiple of 2
+    assert largest(needed(unet, (26, 26, 24), image)) == (26, 26, 24)
+    assert largest(0) == (16, 16, 16)
+    assert _Room(nn.Conv3d(2, 3, 1), image, "fp32", 0).largest_tile((41, 30, 24), (16, 16, 16)) == (41, 30, 24)
+
+
+def test_free_memory_is_the_limit_by_default(unet: SegmentationNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = volume(40, 33, 24)
+    assert passes(unet, image, mode="whole")[1] == [(1, 2, 40, 33, 24)]
+    monkeypatch.setattr("core.inference.free_bytes", lambda device: needed(unet, (28, 28, 24), image) / FREE_SHARE)
+    assert {shape[2:] for shape in passes(unet, image, mode="whole")[1]} == {(28, 28, 24)}
+
+
+@pytest.mark.parametrize("mode", ["tiles", "whole"])
+@pytest.mark.parametrize("memory_bytes", [2**50, 1])
+def test_the_mean_of_an_image_and_its_mirror_image(unet: SegmentationNetwork, mode: str, memory_bytes: int) -> None:
+    image = volume(22, 16, 18)
+    found, seen = passes(unet, image, mode=mode, memory_bytes=memory_bytes, mirror=True)
+    assert {shape[0] for shape in seen} == ({2} if memory_bytes > 1 else {1})
+
+    def both(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return (unet(images) + unet(images.flip(2)).flip(2)) / 2
+
+    one_pass = mode == "whole" and memory_bytes > 1
+    expected = both(image[None])[0] if one_pass else join_tiles(image, both, (16, 16, 16), 0.5)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+    assert (found - predict_logits(unet, image, mode=mode, **OPTIONS)).abs().max() > 1e-3
+
+
+def test_a_mirror_image_gets_the_mirrored_answer(unet: SegmentationNetwork) -> None:
+    image = volume(22, 16, 18)
+    for mode in ("tiles", "whole"):
+        found = predict_logits(unet, image, mode=mode, mirror=True, **{**OPTIONS, "overlap": 0.25})
+        other = predict_logits(unet, image.flip(1), mode=mode, mirror=True, **{**OPTIONS, "overlap": 0.25})
+        torch.testing.assert_close(other.flip(1), found, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["batch", "group", "instance"])
+def test_bf16_in_another_order_of_memory_is_the_same(norm: NormLayer) -> None:
+    torch.manual_seed(0)
+    network = build_model(ModelConfig(channels=(8, 16), norm=norm), 2, 3).eval()
+    image = volume(21, 18, 16)
+    found = predict_logits(network, image, mode="whole", **{**OPTIONS, "precision": "bf16"})
+    assert found.is_contiguous()
+    assert all(p.is_contiguous() for p in network.parameters())
+    with torch.no_grad():
+        exact = network(image[None])[0]
+        with autocast(CPU, "bf16"):
+            plain = network(image[None])[0].float()
+    assert (found - exact).abs().max() < 0.1
+    assert (found - exact).abs().mean() < 1.5 * (plain - exact).abs().mean()
+
+
+def test_small_tiles_go_through_a_gpu_together(unet: SegmentationNetwork) -> None:
+    room = _Room(unet, volume(4, 4, 4), "bf16", 2**50)
+    assert room.batch((16, 16, 16), 1) == 1  # a CPU gains nothing
+    room.device = torch.device("cuda")
+    assert room.batch((96, 96, 96), 1) == 2
+    assert room.batch((96, 96, 96), 2) == room.batch((128, 128, 128), 1) == 1
+    assert room.batch((48, 48, 48), 1) == 16
+    room.bytes = inference_bytes(
+        unet.config, in_channels=2, classes=3, size=(48, 48, 48), batch=5, precision="bf16", device="cuda"
+    )
+    assert room.batch((48, 48, 48), 1) == 5

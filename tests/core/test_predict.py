@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.checkpoint import load, save
-from core.errors import CheckpointError, DatasetError, VolumeError
+from core.errors import CheckpointError, DatasetError, DeviceError, VolumeError
 from core.images import read_images
 from core.metrics import dice_per_class
 from core.predict import Choices, Segmenter
@@ -43,6 +43,33 @@ def test_both_ways_through_a_volume_of_any_size(ball_run: BallRun, mode: str) ->
     segmenter = Segmenter(ball_run.checkpoint, Choices(mode=mode, overlap=0.25, precision="fp32"))
     assert segmenter.facts()["mode"] == mode
     assert dice(label, segmenter.segment(image, SPACING_MM)) > 0.6
+
+
+def test_the_mirror_image_as_the_checkpoint_says_or_as_asked(ball_run: BallRun, tmp_path: Path) -> None:
+    assert not Segmenter(ball_run.checkpoint).mirror  # an old configuration does not know of it
+    checkpoint = load(ball_run.checkpoint)
+    checkpoint.description.config["validation"]["mirror"] = True
+    save(tmp_path / "mirror.safetensors", checkpoint)
+    image, label = balls(78)
+    segmenter = Segmenter(tmp_path / "mirror.safetensors")
+    assert segmenter.mirror and segmenter.facts()["mirror"] is True
+    assert dice(label, segmenter.segment(image, SPACING_MM)) > 0.8
+    assert not Segmenter(tmp_path / "mirror.safetensors", Choices(mirror=False)).mirror
+    once = Segmenter(ball_run.checkpoint, Choices(mirror=True))
+    np.testing.assert_array_equal(
+        once.segment(image[:, ::-1].copy(), SPACING_MM)[::-1], segmenter.segment(image, SPACING_MM)
+    )
+
+
+def test_too_little_memory_is_a_sentence_for_who_predicts(ball_run: BallRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: object, **options: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("core.predict.predict_logits", fail)
+    with pytest.raises(
+        DeviceError, match=r"does not fit into this machine's memory \(.* free now\); end other programs"
+    ):
+        Segmenter(ball_run.checkpoint).segment(balls(78)[0], SPACING_MM)
 
 
 def test_another_voxel_size_comes_back_to_the_images_own_grid(ball_run: BallRun, tmp_path: Path) -> None:

@@ -62,6 +62,18 @@ def test_predict_as_json(ball_run: BallRun, tmp_path: Path, capsys: pytest.Captu
     assert (report["mode"], report["device"], report["images"]) == ("tiles", "cpu", {"M0": str(image)})
 
 
+@pytest.mark.parametrize(("flags", "expected"), [([], False), (["--mirror"], True), (["--no-mirror"], False)])
+def test_mirror_images_as_asked(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], expected: bool
+) -> None:
+    image, out = ball_run.data / "imagesTr" / "ball_2.nii.gz", tmp_path / "seg.nii"
+    assert main(["predict", str(ball_run.checkpoint), str(image), "--out", str(out), "--json", *flags]) == 0
+    assert json.loads(capsys.readouterr().out)["mirror"] is expected
+    asked = ["evaluate", str(ball_run.checkpoint), str(ball_run.data), "--subject", "ball_1", "--json", *flags]
+    assert main(asked) == 0
+    assert json.loads(capsys.readouterr().out)["mirror"] is expected
+
+
 def test_an_image_without_orientation_gives_a_segmentation_without(
     ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
