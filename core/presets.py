@@ -35,7 +35,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         clip_norm=5.0, ema=0.99, epochs=300, whole_every=20,
     ),
     "quick": dict(
-        resample="median", samples_train=80, samples_val=8, batch_size=1, foreground=0.9,
+        resample="median", samples_train=80, samples_val=8, batch_size=1, foreground=0.33,
         channels=(8, 16, 32), convolutions=(1, 2), norm="instance", activation="leaky_relu",
         downsampling="stride", widening="after",
         loss="dice_ce", include_background=False, batch_dice=True,

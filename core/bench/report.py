@@ -27,7 +27,7 @@ class Row:
     peak_memory_mb : most memory, in 10^6 bytes, beyond what was there before: weights, optimizer, activations.
     ratio : time of this row / time of the row of ours that it is compared with: above 1, ours is faster.
     dice : mean over the classes, the background left out.
-    agreement : share of voxels that have the label that MONAI's sliding window gives them.
+    agreement : share of voxels that have the label that MONAI's sliding window gives them, in the row most like ours.
     tiles : sub-volumes that the network was given for one volume.
     note : what a reader should know about it; why there is nothing to see.
     """

@@ -104,7 +104,7 @@ def test_another_error_is_not_explained_away(error: Exception) -> None:
     assert explain_memory(error, CPU) is None
 
 
-# --- how much there is --------------------------------------------------------------------------------------------------
+# --- how much there is ------------------------------------------------------------------------------------------------
 
 
 def test_memory_of_this_machine() -> None:
@@ -125,7 +125,7 @@ def test_work_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         "it free; batch_size 1 would take about 3.1 GB"
     )
     monkeypatch.setattr("sys.platform", "linux")
-    with pytest.raises(DeviceError, match="about 12.0 GB.*choose a smaller sub_volume or batch_size"):
+    with pytest.raises(DeviceError, match=r"about 12\.0 GB.*choose a smaller sub_volume or batch_size"):
         check_memory(12_000_000_000, CPU)
     monkeypatch.setattr("sys.platform", "darwin")
     check_memory(12_000_000_000, CPU)
@@ -213,7 +213,8 @@ def test_a_real_limit_of_memory_gives_a_sentence() -> None:
     trained, predicted, refused = done.stdout.splitlines()
     for told in (trained, predicted):
         assert re.fullmatch(
-            r"not enough memory: the work does not fit into this machine's memory \(\d+\.\d GB, \d\.\d GB of it free now\); "
+            r"not enough memory: the work does not fit into this machine's memory "
+            r"\(\d+\.\d GB, \d\.\d GB of it free now\); "
             r"a training step was estimated to take about 1\.0 GB; choose a smaller sub_volume .*",
             told,
         )

@@ -151,7 +151,9 @@ def test_too_little_memory_is_one_clear_line(data: Path, run: Path, monkeypatch:
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] . DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr("core.experiment.fit", exhausted)
-    with pytest.raises(DeviceError, match=r"of it free now\); a training step was estimated to take about .* GB; batch_size 1 would take about"):
+    with pytest.raises(
+        DeviceError, match=r"free now\); a training step was estimated to take .* GB; batch_size 1 would take about"
+    ):
         train_run(tiny(path=str(data)), run, lambda event: None)
 
 

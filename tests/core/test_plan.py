@@ -174,7 +174,7 @@ def test_accumulated_batches_make_one_step() -> None:
     assert found.epoch_s == pytest.approx(planned(samples_train=12, batch_size=1).epoch_s)
 
 
-# --- what would fit -----------------------------------------------------------------------------------------------------
+# --- what would fit ---------------------------------------------------------------------------------------------------
 
 LARGE: dict[str, Any] = dict(sub_volume=(64, 72, 48), channels=(8, 16, 32), batch_size=8)
 
