@@ -22,13 +22,13 @@ from core.datasets.demo import ensure_demo
 from core.datasets.splits import Split, split_subjects
 from core.determinism import deterministic
 from core.device import check_memory, explain_memory, free_bytes, resolve_device, set_threads
-from core.errors import CheckpointError, DatasetError
+from core.errors import CheckpointError, ConfigError, DatasetError
 from core.events import Ended, Listener, Preparing
 from core.inference import resolve_precision
 from core.labels import LabelSpace
 from core.locations import DEMO, demo_folder
 from core.models import build_model
-from core.plan import Plan, plan, suggest
+from core.plan import Plan, plan, spoils_bf16, suggest
 from core.prepare import prepare_subject
 from core.residency import SubjectStore
 from core.train import Task, fit
@@ -182,6 +182,14 @@ def _decide(config: TrainConfig, subjects: _Subjects, split: Split, device: torc
         device=device.type,
     )
     precision = resolve_precision(config.run.precision, device)
+    if precision == "bf16" and device.type == "cpu" and spoils_bf16(decided.config):
+        if config.run.precision == "bf16":
+            raise ConfigError(
+                "precision: expected fp32 or auto for a sub_volume that leaves two voxels along its first axis at the "
+                f"deepest of {len(decided.config.model.channels)} resolutions, got bf16, whose gradients are wrong "
+                "there on a CPU; or choose a larger sub_volume, or fewer channels"
+            )
+        precision = "fp32"
     modalities, names = subjects.modalities, subjects.labels.names[1:]
     return replace(
         decided,

@@ -152,6 +152,18 @@ def _largest_size(config: TrainConfig, fits: Callable[[tuple[int, int, int]], bo
     return None
 
 
+def spoils_bf16(config: TrainConfig) -> bool:
+    """Whether training in bf16 on a CPU would go wrong: the deepest level would have two voxels along i.
+
+    oneDNN (as in torch 2.13) gives gradients of kernels there that are memory as it was found.
+    """
+    size = config.sampling.sub_volume
+    divisor = 2 ** (len(config.model.channels or architecture(config.model.model).channels) - 1)
+    deepest = [-(-n // divisor) for n in size]
+    single = max(deepest) == 1  # the longest axis is then padded to two: see core.models.blocks.pad_to_divisor
+    return deepest[0] == 2 or (single and size.index(max(size)) == 0)
+
+
 def target_spacing(
     config: TrainConfig, spacings_mm: Sequence[tuple[float, float, float]]
 ) -> tuple[float, float, float] | None:

@@ -11,7 +11,7 @@ import torch
 
 from core.checkpoint import load
 from core.datasets.demo import make_demo
-from core.errors import CheckpointError, DatasetError, DeviceError, UserError
+from core.errors import CheckpointError, ConfigError, DatasetError, DeviceError, UserError
 from core.events import Ended, Event, Metrics, Preparing, Ready
 from core.experiment import train_run
 from core.presets import preset
@@ -144,6 +144,21 @@ def test_what_cannot_be_used_is_one_clear_line(
 def test_asking_for_cuda_where_there_is_none(data: Path, run: Path) -> None:
     with pytest.raises(DeviceError, match="expected a CUDA device"):
         train_run(tiny(path=str(data), device="cuda"), run, lambda event: None)
+
+
+@pytest.mark.parametrize(("sub_volume", "spoilt"), [((8, 12, 12), True), ((16, 8, 8), False), ((4 * 3, 8, 8), False)])
+def test_no_bf16_where_its_gradients_are_wrong_on_a_cpu(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, sub_volume: tuple[int, int, int], spoilt: bool
+) -> None:
+    """Two voxels along i at the deepest of three levels."""
+    monkeypatch.setattr("core.experiment.resolve_precision", lambda wanted, device: "bf16")
+    given = dict(path=str(data), sub_volume=sub_volume, channels=(4, 8, 64), epochs=1, samples_train=4, whole_every=0)
+    train_run(tiny(**given, precision="auto"), run, lambda event: None)
+    trained = load(run / "last.safetensors").description.train_config
+    assert trained.run.precision == ("fp32" if spoilt else "bf16")
+    if spoilt:
+        with pytest.raises(ConfigError, match=r"precision: expected fp32 or auto .* got bf16"):
+            train_run(tiny(**given, precision="bf16"), run, lambda event: None)
 
 
 def test_too_little_memory_is_one_clear_line(data: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
