@@ -173,28 +173,27 @@ def _split(dataset: Dataset, config: TrainConfig, last: Checkpoint | None) -> Sp
 
 
 def _decide(config: TrainConfig, subjects: _Subjects, split: Split, device: torch.device) -> Plan:
-    decided = plan(
-        config,
-        shapes=list(subjects.shapes.values()),
-        spacings_mm=list(subjects.spacings_mm.values()),
-        in_channels=len(subjects.modalities),
-        classes=len(subjects.labels),
-        device=device.type,
-    )
-    precision = resolve_precision(config.run.precision, device)
-    if precision == "bf16" and device.type == "cpu" and spoils_bf16(decided.config):
+    def decided(precision: str) -> Plan:
+        return plan(
+            config.with_values({"precision": precision}),
+            shapes=list(subjects.shapes.values()),
+            spacings_mm=list(subjects.spacings_mm.values()),
+            in_channels=len(subjects.modalities),
+            classes=len(subjects.labels),
+            device=device.type,
+        )
+
+    result = decided(resolve_precision(config.run.precision, device))
+    if result.config.run.precision == "bf16" and device.type == "cpu" and spoils_bf16(result.config):
         if config.run.precision == "bf16":
             raise ConfigError(
                 "precision: expected fp32 or auto for a sub_volume that leaves two voxels along its first axis at the "
-                f"deepest of {len(decided.config.model.channels)} resolutions, got bf16, whose gradients are wrong "
+                f"deepest of {len(result.config.model.channels)} resolutions, got bf16, whose gradients are wrong "
                 "there on a CPU; or choose a larger sub_volume, or fewer channels"
             )
-        precision = "fp32"
+        result = decided("fp32")
     modalities, names = subjects.modalities, subjects.labels.names[1:]
-    return replace(
-        decided,
-        config=decided.config.with_values({"precision": precision, "modalities": modalities, "classes": names}),
-    )
+    return replace(result, config=result.config.with_values({"modalities": modalities, "classes": names}))
 
 
 def _prepare(
