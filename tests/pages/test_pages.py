@@ -158,7 +158,7 @@ def test_train_starts_what_the_form_says(checkpoints: Path) -> None:
     chosen.set_value("quick").run()
     field(app, "learning_rate").set_value("0.01").run()
     assert "--learning-rate 0.01" in app.code[0].value
-    assert "back to 0.004" in [b.label for b in app.button]
+    assert "back to 0.02" in [b.label for b in app.button]
     start(app).click().run()
     (run,) = runs.list_runs(checkpoints)
     assert run.config == preset("quick").with_values({"path": "demo", "learning_rate": 0.01})
