@@ -37,7 +37,7 @@ def test_all_points_then_only_new_ones(checkpoints: Path) -> None:
 
 
 def test_it_says_where_the_run_is(checkpoints: Path) -> None:
-    answer = ask(make_run(checkpoints, "net", epochs=2))[1]
+    answer = ask(make_run(checkpoints, "net", epochs=2, samples_train=40, batch_size=2))[1]
     assert (answer["state"], answer["active"], answer["best"]["mean_dice"]) == ("finished", False, 0.75)
     assert answer["steps_per_epoch"] == 20
     assert answer["classes"] == [
