@@ -20,12 +20,11 @@ from core.augment import Augmenter, Draw
 from core.config import TrainConfig
 from core.patches import Place, PlaceSampler
 from core.residency import StreamedSubjects, ahead, hold
+from core.step import Batch
 from core.types import TrainingSubject, triple
 
 PLACES, AUGMENTATION, VALIDATION = range(3)  # streams of random numbers
 AHEAD = 2  # steps whose sub-volumes are cut before they are needed, where data is streamed
-
-Batch = tuple[Tensor, Tensor]
 
 
 def generator(seed: int, stream: int, number: int) -> torch.Generator:

@@ -14,6 +14,7 @@ from core.models import architecture
 from core.models.cost import cost
 from core.models.memory import training_bytes
 from core.resample import resampled_shape
+from core.types import triple
 
 MOST_VOXELS = {"cpu": 64**3, "cuda": 128**3}  # of a sub-volume that is fitted to the data
 LEAST_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
@@ -73,7 +74,7 @@ def plan(
     divisor = 2 ** (len(channels) - 1)
     size = config.sampling.sub_volume or fit_sub_volume(_median_shape(working), divisor, MOST_VOXELS[device])
     decided = config.with_values({"sub_volume": tuple(size), "channels": channels})
-    per_volume = cost(decided.model, in_channels, classes, _triple(size))
+    per_volume = cost(decided.model, in_channels, classes, triple(size))
     batch = config.sampling.batch_size
     steps = math.ceil(config.sampling.samples_train / (batch * config.optim.accumulate))
     epoch_gflop = steps * batch * config.optim.accumulate * per_volume.training_gflop
@@ -94,7 +95,7 @@ def step_bytes(config: TrainConfig, in_channels: int, classes: int, device: str)
     precision = "fp32" if config.run.precision == "fp32" else "bf16"
     return training_bytes(
         config.model, config.loss, config.optim, in_channels=in_channels, classes=classes,
-        size=_triple(config.sampling.sub_volume), batch=config.sampling.batch_size, precision=precision, device=device,
+        size=triple(config.sampling.sub_volume), batch=config.sampling.batch_size, precision=precision, device=device,
     )  # fmt: skip
 
 
@@ -147,8 +148,8 @@ def _largest_size(config: TrainConfig, fits: Callable[[tuple[int, int, int]], bo
     while max(size) > least:
         longest = size.index(max(size))
         size[longest] = max(least, (size[longest] - 1) // divisor * divisor)
-        if fits(_triple(size)):
-            return _triple(size)
+        if fits(triple(size)):
+            return triple(size)
     return None
 
 
@@ -194,11 +195,6 @@ def _median_shape(shapes: Sequence[tuple[int, int, int]]) -> tuple[int, int, int
 def _median(values: Sequence[float]) -> float:
     """The lower median: always a value that occurs."""
     return sorted(values)[(len(values) - 1) // 2]
-
-
-def _triple(values: Sequence[int]) -> tuple[int, int, int]:
-    i, j, k = values
-    return i, j, k
 
 
 def _triple_of_floats(values: Sequence[float]) -> tuple[float, float, float]:

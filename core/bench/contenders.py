@@ -21,8 +21,8 @@ from core.config import ModelConfig, OptimConfig
 from core.inference import autocast, resolve_precision
 from core.losses import dice_ce_loss
 from core.models import build_model
-from core.optim import WeightAverage, build_optimizer, guarded_step
 from core.presets import preset
+from core.step import TrainingStep
 
 Size = tuple[int, int, int]
 Step = Callable[[Tensor, Tensor], None]
@@ -107,20 +107,11 @@ def ours(model: ModelConfig, optim: OptimConfig, precision: str, name: str) -> C
 
 
 def our_step(network: nn.Module, optim: OptimConfig, precision: str) -> Step:
-    """The training step of ours, as the trainer takes it, without reports."""
-    device = next(network.parameters()).device
-    optimizer = build_optimizer(network, optim)
-    average = WeightAverage(network, optim.ema) if optim.ema > 0 else None
-    parameters = [p for p in network.parameters() if p.requires_grad]
+    """The training step of ours: the trainer's own."""
+    training = TrainingStep(network, dice_ce_loss, optim, precision)
 
     def step(image: Tensor, label: Tensor) -> None:
-        optimizer.zero_grad(set_to_none=True)
-        with autocast(device, precision):
-            logits = network(image)
-        dice_ce_loss(logits, label).backward()
-        guarded_step(optimizer, parameters, optim.clip_norm)
-        if average is not None:
-            average.update(network)
+        training([(image, label)], optim.learning_rate, training.steps)
 
     return step
 
