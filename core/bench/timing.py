@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 
 import torch
 
 from core.bench.machine import synchronise
+from core.heap import give_back, keep_freed_memory
 
 Work = Callable[[], object]
 Show = Callable[[float, int, str], None]  # (done, total, words)
+
+
+def at_home(work: Work, ours: bool) -> Work:
+    """The work in a process as it finds it: freed memory is kept for ours, as in training and in prediction."""
+
+    def at_work() -> object:
+        keep_freed_memory(ours)
+        return work()
+
+    return at_work
 
 
 def in_turns(
@@ -81,8 +90,7 @@ class PeakMemory:
 
 def _forget_peak() -> int | None:
     """Give back what is free, forget the highest resident size; the resident size now, in bytes."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)  # glibc: else the next work would reuse it, and seem to take less
+    give_back()  # else the next work would reuse it, and seem to take less
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")

@@ -26,7 +26,7 @@ from core.bench.loop import measure_loop
 from core.bench.machine import Machine, matmul_peaks, peak_of
 from core.bench.peers import PeerMissingError, versions
 from core.bench.report import Report, Row, compared, timed
-from core.bench.timing import PeakMemory, Show, Work, in_turns, time_of
+from core.bench.timing import PeakMemory, Show, Work, at_home, in_turns, time_of
 from core.config import OptimConfig, OptimizerName
 from core.device import explain_memory, resolve_device, set_threads
 from core.errors import ConfigError
@@ -210,10 +210,11 @@ class _Group:
             memory = PeakMemory(self.device)
             step = contender.step(contender.build().to(self.device).train())
 
-            def work() -> None:
+            def one() -> None:
                 with _kernels(contender.tries_kernels):
                     step(self.image, self.label)
 
+            work = at_home(one, contender.ours)
             time_of(work, WARM_UP_STEPS[self.device.type], self.device)
             measured.row = replace(measured.row, gflop=gflop, peak_memory_mb=memory.read_mb())
         except PeerMissingError as error:

@@ -14,6 +14,7 @@ from core.cli.predict import add_choices, choices_from
 from core.cli.progress import PARTS, add_progress, progress
 from core.datasets import LAYOUTS, LoadedSubject, open_dataset
 from core.evaluate import SPLITS, Evaluation, evaluate
+from core.heap import keep_freed_memory
 from core.locations import dataset_folder
 from core.metrics import MeanScore, SubjectScore
 from core.predict import Segmenter
@@ -60,6 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """
     root = checkpoints_root(args.checkpoints)
     path = find_checkpoint(root, args.run)
+    keep_freed_memory()
     segmenter = Segmenter(path, choices_from(args))
     dataset = open_dataset(dataset_folder(args.data), args.layout)
     trained_on = segmenter.description.dataset.get("path")

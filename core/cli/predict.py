@@ -13,6 +13,7 @@ import numpy as np
 from core.cli import checkpoints_root
 from core.cli.progress import add_progress, progress
 from core.errors import VolumeError
+from core.heap import keep_freed_memory
 from core.images import read_images
 from core.predict import MODES, Choices, Segmenter
 from core.runs import find_checkpoint
@@ -81,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
     """
     _check_out(args.out)
     began = time.monotonic()
+    keep_freed_memory()
     segmenter = Segmenter(find_checkpoint(checkpoints_root(args.checkpoints), args.run), choices_from(args))
     channels = getattr(args, "channels", ())
     subject = read_images(args.images, segmenter.modalities, channels)

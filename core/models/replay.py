@@ -19,34 +19,25 @@ INDEX = 8  # bytes of the place of a maximum, which pooling keeps
 LOSS_COPIES = {"dice": 2, "dice_ce": 3}  # of the probabilities, on top of those that are kept
 UNFOLDED = 20_480  # values in a slab (channels, i, j) up to which torch unfolds a single fp32 image on a CPU
 FEW, HALF_BLOCK, BLOCK = 3, 8, 16  # channels that oneDNN takes as they are, and to which it fills up its copies
-MAPPED_FROM = 32 * 2**20  # bytes; glibc gives back larger blocks at once and keeps smaller ones for the process
-HEAP_WASTE = 0.74  # bytes of holes for each byte of those
-HEAP_IDLE = 0.33  # share of what it keeps that lies idle while larger blocks are at their most
+# Where the heap was found to end up, per byte in use at most. glibc keeps freed blocks (core.heap), but torch asks for
+# aligned ones, for which a freed block of the same size is often too small.
+HEAP_SHARE = {True: 1.62, False: 1.72}  # in training, and in passes without a backward pass
+HEAP_BASE = 8e6  # bytes
 
 
 @dataclass
 class Memory:
-    """Bytes in use now and at most; blocks that the CPU's allocator keeps apart from those that it gives back."""
+    """Bytes in use now and at most."""
 
-    kept: int = 0
-    mapped: int = 0
-    most_kept: int = 0
-    most_mapped: int = 0
+    used: int = 0
     most: int = 0
 
     def take(self, size: int) -> None:
-        if size >= MAPPED_FROM:
-            self.mapped += size
-        else:
-            self.kept += size
-        self.most_kept, self.most_mapped = max(self.most_kept, self.kept), max(self.most_mapped, self.mapped)
-        self.most = max(self.most, self.kept + self.mapped)
+        self.used += size
+        self.most = max(self.most, self.used)
 
     def give(self, size: int) -> None:
-        if size >= MAPPED_FROM:
-            self.mapped -= size
-        else:
-            self.kept -= size
+        self.used -= size
 
     def pass_by(self, *sizes: int) -> None:
         """Blocks that are there together for a moment."""
@@ -54,14 +45,6 @@ class Memory:
             self.take(size)
         for size in sizes:
             self.give(size)
-
-    def peak(self, device: str) -> int:
-        """The most that was in use at once; on a CPU with what its allocator held on to meanwhile."""
-        if device == "cuda":
-            return self.most
-        apart = self.most_kept + self.most_mapped
-        small = self.most_kept / max(apart, 1)
-        return int(self.most * (1 + HEAP_WASTE * small) + HEAP_IDLE * (apart - self.most))
 
 
 @dataclass(eq=False)
@@ -111,6 +94,12 @@ class Replay:
     images: list[Tensor] = field(default_factory=list)
     kernels: int = 0
     largest_kernel: int = 0
+
+    def peak(self) -> int:
+        """The most that was in use at once; on a CPU with the holes in its heap."""
+        if self.device == "cuda":
+            return self.memory.most
+        return int(HEAP_SHARE[self.training] * self.memory.most + HEAP_BASE)
 
     @property
     def width(self) -> int:

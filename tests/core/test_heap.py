@@ -1,0 +1,50 @@
+"""Freed memory stays with the process that asked for it: page faults and resident size, in child processes."""
+
+from __future__ import annotations
+
+import json
+import platform
+import subprocess
+import sys
+
+import pytest
+
+CHILD = """
+import json, resource, sys
+import torch
+from core.heap import give_back, keep_freed_memory
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+keep_freed_memory(sys.argv[1] == "keep")
+torch.ones(2**24)  # 64 MiB
+before, there = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, resident()
+for _ in range(20):
+    torch.ones(2**24)
+faults, after = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, resident()
+give_back()
+print(json.dumps([faults, after - resident()]))
+"""
+
+if platform.libc_ver()[0] != "glibc":
+    pytest.skip("only glibc can be told", allow_module_level=True)
+
+
+def child(how: str) -> tuple[int, int]:
+    """Page faults while 64 MiB were taken and freed twenty times, and bytes that could be given back after that."""
+    done = subprocess.run([sys.executable, "-c", CHILD, how], capture_output=True, text=True, timeout=120, check=True)
+    faults, given = json.loads(done.stdout)
+    return faults, given
+
+
+def test_pages_are_not_asked_for_again() -> None:
+    pages = 20 * 2**26 // 4096
+    assert child("usual")[0] > 0.9 * pages
+    assert child("keep")[0] < 0.5 * pages  # not none: a freed block may be a little short for an aligned one
+
+
+def test_memory_is_given_back_when_told() -> None:
+    assert child("keep")[1] > 0.9 * 2**26
+    assert child("usual")[1] < 0.1 * 2**26
