@@ -14,7 +14,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from torch import Tensor
 
 from core.errors import DeviceError
 from core.patches import DeviceSubjects, Place, Subjects, boxes, half
+from core.threads import lone_threads
 from core.types import TrainingSubject
 
 Job = TypeVar("Job")
@@ -167,7 +168,7 @@ def ahead(jobs: Iterable[Job], work: Callable[[Job], Result], depth: int) -> Gen
     """The results of ``work`` in the order of the jobs, up to ``depth`` of them made in a thread before they are asked
     for. What ``work`` raises is raised where its result would have come. Close it to stop early; the thread ends."""
     todo = iter(jobs)
-    pool = ThreadPoolExecutor(1, thread_name_prefix="ahead")
+    pool = lone_threads(1, "ahead")
     waiting: deque[Future[Result]] = deque()
     stopped = threading.Event()
 

@@ -7,8 +7,8 @@ be, is told in the trainer's own thread, at its next call.
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from core.checkpoint import Checkpoint, save
+from core.threads import lone_threads
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class CheckpointWriter:
         self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=1)
         self._written: queue.Queue[_Job] = queue.Queue()
         self._error: BaseException | None = None
-        self._thread: threading.Thread | None = None
+        self._thread: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> CheckpointWriter:
         return self
@@ -64,8 +65,8 @@ class CheckpointWriter:
         """
         self.poll()
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="checkpoints", daemon=True)
-            self._thread.start()
+            self._thread = lone_threads(1, "checkpoints")
+            self._thread.submit(self._work)
         copy, copied = _snapshot(checkpoint)
         self._jobs.put(_Job(path, copy, copied, told))
 
@@ -99,7 +100,7 @@ class CheckpointWriter:
     def _end(self) -> None:
         if self._thread is not None:
             self._jobs.put(None)
-            self._thread.join()
+            self._thread.shutdown()
             self._thread = None
 
 

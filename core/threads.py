@@ -47,16 +47,25 @@ def on_all_threads(works: Sequence[Callable[[], None]]) -> None:
         raise errors[0]
 
 
-@functools.lru_cache(1)
-def _pool(threads: int) -> ThreadPoolExecutor:
-    """Threads in which torch uses no others."""
+def lone_threads(threads: int, name: str) -> ThreadPoolExecutor:
+    """Threads in which torch uses no others.
+
+    Every thread that works with torch needs this. Otherwise OpenMP keeps as many more threads for it as there are
+    cores; from then on there are more than the machine has, those of training no longer wait for one another by
+    spinning but sleep, and a small step takes nearly twice as long, for good.
+    """
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, "piece", initializer=_alone)
+    pool = ThreadPoolExecutor(threads, name, initializer=_alone)
     everybody = threading.Barrier(threads)
     for future in [pool.submit(everybody.wait) for _ in range(threads)]:
         future.result()
     torch.set_num_threads(before)  # each thread has a number of its own, but new ones begin with the last that was set
     return pool
+
+
+@functools.lru_cache(1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return lone_threads(threads, "piece")
 
 
 def _alone() -> None:

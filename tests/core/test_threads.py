@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -9,7 +10,7 @@ from functools import partial
 import pytest
 import torch
 
-from core.threads import on_all_threads, one_thread
+from core.threads import lone_threads, on_all_threads, one_thread
 
 
 @pytest.fixture(autouse=True, params=[1, 3])
@@ -40,6 +41,16 @@ def test_torch_keeps_its_threads(threads: int) -> None:
     thread.start()
     thread.join()
     assert torch.get_num_threads() == threads and found == [threads]
+
+
+def test_a_lone_thread_has_no_others(threads: int) -> None:
+    """OpenMP would keep a second team for it, and slow the first one down."""
+    with lone_threads(2, "lone") as pool:
+        assert [pool.submit(torch.get_num_threads).result() for _ in range(4)] == [1] * 4
+        assert torch.get_num_threads() == threads
+        before = len(os.listdir("/proc/self/task")) if os.path.isdir("/proc/self/task") else 0
+        pool.submit(torch.rand, 10**6).result().sum()
+        assert not before or len(os.listdir("/proc/self/task")) <= before + threads  # those of this thread alone
 
 
 def test_an_error_is_raised_and_nothing_is_nothing() -> None:
