@@ -108,16 +108,24 @@ def sort_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Param
 def orthogonal(matrix: Tensor) -> Tensor:
     """The orthogonal factor of a matrix (rows, columns), about: singular values between 0.7 and 1.2; those of a tall
     one are longer by sqrt(rows / columns), so that its outputs move as far as a wide one's. Same type; computed in
-    bfloat16 on CUDA, in float32 elsewhere. A matrix of zeros stays one."""
+    float32. A matrix of zeros stays one.
+
+    With X of unit length the iteration is X <- (a + b G + c G G) X, where G = X X'. All these factors are polynomials
+    of the first G and commute: only G and their product Q are iterated, small squares, and X is needed at the beginning
+    and at the end.
+    """
     a, b, c = COEFFICIENTS
     rows, columns = matrix.shape
-    x = matrix.bfloat16() if matrix.is_cuda else matrix.float()
+    x = matrix.float() if rows <= columns else matrix.float().T
     x = x / (x.norm() + 1e-7)
-    if rows > columns:
-        x = x.T
-    for _ in range(ITERATIONS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    gram = x @ x.T
+    q = identity = torch.eye(len(gram), device=x.device)
+    for number in range(ITERATIONS):
+        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c).add_(identity, alpha=a)
+        q = factor @ q if number else factor
+        if number < ITERATIONS - 1:
+            gram = factor @ gram @ factor
+    x = q @ x
     if rows > columns:
         x = x.T * math.sqrt(rows / columns)
     return x.to(matrix.dtype)

@@ -26,6 +26,7 @@ from core.bench.loop import measure_loop
 from core.bench.machine import Machine, matmul_peaks, peak_of
 from core.bench.peers import PeerMissingError, versions
 from core.bench.report import Report, Row, compared, timed
+from core.bench.roofline import bounds
 from core.bench.timing import PeakMemory, Show, Work, at_home, in_turns, time_of
 from core.config import OptimConfig, OptimizerName
 from core.device import explain_memory, resolve_device, set_threads
@@ -44,7 +45,8 @@ COLUMNS = (
 )  # fmt: skip
 NOTE = (
     "ms: median of the blocks, least, most; in each block every network has its turn.\n"
-    "time/ours: time of the row / time of ours at the same batch; above 1, ours is faster."
+    "time/ours: time of the row / time of ours at the same batch; above 1, ours is faster.\n"
+    "bound: products of matrices as each level's convolutions have them, or copying what they read and write."
 )
 
 
@@ -65,6 +67,7 @@ class Settings:
     article : the article's network too; ``None``: on CUDA.
     loop : the trainer's whole loop too, at the first batch size.
     loop_s : seconds of each of its epochs.
+    roofline : the least time that ours could take, level by level, at the first batch size.
     """
 
     sub_volume: Size | None = None
@@ -78,13 +81,13 @@ class Settings:
     article: bool | None = None
     loop: bool = True
     loop_s: float = 4.0
+    roofline: bool = True
 
     def __post_init__(self) -> None:
         if not self.batches or min(self.batches) < 1:
             raise ConfigError(f"batch: expected one or more numbers of at least 1, got {self.batches}")
         if (self.steps is not None and self.steps < 1) or self.blocks < 1:
             raise ConfigError(f"steps, blocks: expected at least 1 of each, got {self.steps} and {self.blocks}")
-
         if not self.loop_s > 0:
             raise ConfigError(f"loop_seconds: expected more than 0, got {self.loop_s}")
 
@@ -143,6 +146,10 @@ def bench_train(settings: Settings, device_name: str, show: Show) -> Report:
         groups.append(_Group(every, batch, size, device, show).measure(steps, settings.blocks))
         gc.collect()
     loop = _loop(settings, channels, device, machine.precision, show) if settings.loop else []
+    least: list[Row] = []
+    if settings.roofline:
+        show(0, 1, "products of the shapes of each level")
+        least = bounds(plain_unet(channels), settings.batches[0], size, device, machine.precision)
     again = matmul_peaks(device)  # noise only ever makes it less
     peaks = {name: max(tflops, again[name]) for name, tflops in peaks.items()}
     rows: list[Row] = []
@@ -157,6 +164,8 @@ def bench_train(settings: Settings, device_name: str, show: Show) -> Report:
         peak = peak_of(machine.precision, device, peaks)
         rows += [timed(replace(m.row, gflop=filled[0].gflop), m.seconds, batch=batch, peak_tflops=peak) for m in loop]
         loop = []  # it is measured at the first batch size
+        if batch == settings.batches[0]:
+            rows += compared(least, filled[0])
     told = dict(
         sub_volume=list(size), in_channels=IN_CHANNELS, classes=CLASSES, channels=list(channels), loss="dice_ce",
         steps=steps, blocks=settings.blocks, **(versions() if settings.peers else {}),

@@ -100,6 +100,10 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         "--loop-seconds", metavar="S", dest="loop_s", type=float, default=defaults.loop_s,
         help="length of each of its five epochs, in seconds",
     )  # fmt: skip
+    parser.add_argument(
+        "--roofline", action=argparse.BooleanOptionalAction, default=True,
+        help="the least time that ours could take, level by level, at the first batch size",
+    )  # fmt: skip
 
 
 def _add_infer(parser: argparse.ArgumentParser) -> None:

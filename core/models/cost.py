@@ -58,10 +58,22 @@ def cost(config: ModelConfig, in_channels: int, classes: int, size: tuple[int, i
     """
     channels = config.channels or architecture(config.model).channels
     padded = padded_size(size, len(channels))
-    layers = list(LAYERS[config.model](config, channels, in_channels, classes))
+    layers = layers_of(config, in_channels, classes)
     voxels = [math.prod(n >> level for n in padded) for level in range(len(channels))]
     operations = sum(layer.multiply_adds(voxels[layer.level]) for layer in layers)
     return Cost(sum(layer.parameters for layer in layers), 2 * operations / 1e9)
+
+
+def layers_of(config: ModelConfig, in_channels: int, classes: int) -> list[Layer]:
+    """The convolutions of a network in the order in which an image passes through them.
+
+    Raises
+    ------
+    ConfigError
+        If the architecture is unknown.
+    """
+    channels = config.channels or architecture(config.model).channels
+    return list(LAYERS[config.model](config, channels, in_channels, classes))
 
 
 def padded_size(size: tuple[int, int, int], levels: int) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ import importlib.util
 import pytest
 import torch
 
-from core.bench import peers
+from core.bench import peers, roofline
 from core.bench.contenders import (
     CLASSES,
     IN_CHANNELS,
@@ -83,7 +83,7 @@ def test_a_step_of_each_moves_the_weights() -> None:
 def test_table_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     there = {"monai": importlib.util.find_spec("monai") is not None}
     monkeypatch.setattr(peers, "there", lambda package: there.get(package, False))
-    settings = Settings(SIZE, CHANNELS, batches=(1, 2), steps=1, blocks=2, peers=True, loop=False)
+    settings = Settings(SIZE, CHANNELS, (1, 2), steps=1, blocks=2, peers=True, loop=False, roofline=False)
     report = bench_train(settings, "cpu", silent)
     assert report.settings["channels"] == list(CHANNELS) and min(report.matmul_tflops.values()) > 0
     assert [(row.name, row.batch) for row in report.rows] == [
@@ -107,9 +107,31 @@ def test_what_fails_in_a_peer_is_its_row(monkeypatch: pytest.MonkeyPatch) -> Non
 
     broken = Contender("a peer", "fp32", build, lambda network: lambda image, label: None, ours=False)
     monkeypatch.setattr("core.bench.train.contenders", lambda *args, **options: [by_name("ours"), broken])
-    report = bench_train(Settings(SIZE, CHANNELS, (1,), steps=1, blocks=1, loop=False), "cpu", silent)
+    report = bench_train(Settings(SIZE, CHANNELS, (1,), steps=1, blocks=1, loop=False, roofline=False), "cpu", silent)
     assert report.rows[1].note == "failed: no kernel" and report.rows[1].ms is None
     assert report.rows[0].ms is not None
+
+
+def test_the_bound_counts_what_the_network_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(roofline.COPIED_BYTES, "cpu", 2**20)
+    report = bench_train(Settings(SIZE, CHANNELS, (2, 1), steps=1, blocks=1, loop=False), "cpu", silent)
+    ours, *levels, everything = report.rows[:5]
+    assert [row.name for row in levels] == [
+        "bound at 16x16x16, 8 channels", "bound at 8x8x8, 16 channels", "bound at 4x4x4, 24 channels",
+    ]  # fmt: skip
+    assert sum(row.gflop or 0 for row in levels) == pytest.approx(everything.gflop) == pytest.approx(ours.gflop)
+    assert sum(row.ms or 0 for row in levels) == pytest.approx(everything.ms)
+    assert all(row.ms and row.batch == 2 for row in levels) and report.rows[5].name == "ours"
+    assert everything.ratio == pytest.approx((everything.ms or 0) / (ours.ms or 1))
+
+
+def test_a_bound_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where copying is slow, a level takes as long as it takes to move its voxels."""
+    monkeypatch.setattr(roofline, "_copied_bytes_per_s", lambda device: 1e6)
+    first, last, _ = roofline.bounds(plain_unet((4, 8)), 1, SIZE, CPU, "fp32")
+    values = (IN_CHANNELS + 4) + (4 + 4) + (8 + 4) + (8 + 4) + (4 + 4) + (4 + CLASSES)
+    assert first.ms == pytest.approx(1000 * 3 * 4096 * 4 * values / 1e6)
+    assert last.ms == pytest.approx(1000 * 3 * 512 * 4 * ((4 + 8) + (8 + 8)) / 1e6)
 
 
 def test_the_loop_is_the_real_trainer_beside_its_bare_step() -> None:
