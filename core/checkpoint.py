@@ -2,14 +2,17 @@
 
 Tensors are named ``model/<name>``, ``average/<name>`` (running average of the weights) and
 ``optimizer/<parameter>/<state>``. Random numbers need no state: every draw is a function of the seed and the step, and
-the step is in the description (:mod:`core.description`). Writing is atomic and durable: temporary file in the same
-folder, fsync, rename, fsync of the folder; ``kill -9`` at any instant leaves the old file or the new one.
+the step is in the description (:mod:`core.description`). Writing is atomic, durable and verified: temporary file in
+the same folder, fsync, read back, rename, fsync of the folder; ``kill -9`` at any instant leaves the old file or the
+new one. A file carries the digest of its tensors, so a disk that forgets is noticed; :func:`load_latest` then takes the
+one before.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 from collections.abc import Collection, Mapping
@@ -20,16 +23,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from core.description import FORMAT_VERSION, KEY, Description, describe, open_tensors, read_description
+from core.description import (
+    FORMAT_VERSION,
+    KEY,
+    LAST,
+    PREVIOUS,
+    Description,
+    describe,
+    open_tensors,
+    read_description,
+)
 from core.errors import CheckpointError, UserError
 from core.models import build_model
 from core.strict_json import plain
 
 __all__ = [
-    "FORMAT_VERSION", "KEY", "Checkpoint", "Description", "build", "for_sharing", "load", "read_description", "save",
-    "sweep", "transfer", "write_atomically",
+    "FORMAT_VERSION", "KEY", "Checkpoint", "Description", "build", "for_sharing", "load", "load_latest",
+    "read_description", "save", "sweep", "transfer", "write_atomically",
 ]  # fmt: skip
 
+DAMAGED = "damaged.safetensors"
+DIGEST = "sha256"  # of everything behind the header
+READ_BYTES = 2**22
 GROUPS = ("model", "average", "optimizer")
 TYPES = {torch.float32: "F32", torch.int64: "I64"}  # as safetensors calls them
 
@@ -54,13 +69,15 @@ def build(description: Description) -> nn.Module:
     return build_model(description.train_config.model, len(description.modalities), len(description.labels))
 
 
-def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically and durably; what is not a number in its description becomes ``null``.
+def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:
+    """Write a checkpoint atomically and durably, and read it back; what is not a number in its description becomes
+    ``null``. ``previous``: where the file that is replaced goes on living.
 
     Raises
     ------
     CheckpointError
-        If the disk is full or the folder cannot be written; what was there before is untouched.
+        If the disk is full, the folder cannot be written, or what was written is not what is read; what was there
+        before is untouched.
     """
     from safetensors.torch import save as to_bytes
 
@@ -70,7 +87,36 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         tensors |= {f"optimizer/{index}/{k}": v for k, v in state.items()}
     ready = {k: v.detach().to("cpu").contiguous().clone() for k, v in tensors.items()}
     text = json.dumps(plain(checkpoint.description))
-    write_atomically(path, to_bytes(ready, metadata={KEY: text}))
+    write_atomically(path, _with_digest(to_bytes(ready, metadata={KEY: text})), previous)
+
+
+def load_latest(folder: Path) -> tuple[Checkpoint, str]:
+    """The newest checkpoint of a run that can be read, with all that resuming needs.
+
+    A damaged last one is set aside as ``damaged.safetensors``, so that it never takes the place of the one before.
+
+    Returns
+    -------
+    The checkpoint, and what was wrong with the last one where it is the one before; else nothing.
+
+    Raises
+    ------
+    CheckpointError
+        If neither can be read.
+    """
+    try:
+        return load(folder / LAST, training_state=True), ""
+    except CheckpointError as error:
+        try:
+            found = load(folder / PREVIOUS, training_state=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(folder / LAST, folder / DAMAGED)
+            return found, str(error)
+        except CheckpointError as older:
+            what = (
+                f"and the one before neither: {older}" if (folder / PREVIOUS).exists() else "and there is none before"
+            )
+            raise CheckpointError(f"the last checkpoint cannot be read: {error}; {what}") from error
 
 
 def for_sharing(checkpoint: Checkpoint) -> Checkpoint:
@@ -85,13 +131,13 @@ def for_sharing(checkpoint: Checkpoint) -> Checkpoint:
     return Checkpoint(replace(about, config=config, dataset=dataset), checkpoint.weights)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file so that a crash at any instant leaves the old content or the new.
+def write_atomically(path: Path, data: bytes, previous: Path | None = None) -> None:
+    """Replace a file so that a crash at any instant leaves the old content or the new; the old goes to ``previous``.
 
     Raises
     ------
     CheckpointError
-        If it cannot be written.
+        If it cannot be written, or something else is read than was written.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -99,17 +145,73 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        _compare(temporary, path, data)
+        if previous is not None:
+            _keep(path, previous)
         os.replace(temporary, path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except (OSError, CheckpointError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+        if isinstance(error, CheckpointError):
+            raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(
                 f"no space left to write {path} ({len(data) / 1e6:.0f} MB); the previous file is intact: "
                 "free some space and resume the run"
             ) from error
         raise CheckpointError(f"cannot write {path}: {error.strerror}; the previous file is intact") from error
+
+
+def _compare(temporary: Path, path: Path, data: bytes) -> None:
+    """Read back what was written, from the disk where the system can be told to forget its copy."""
+    written = hashlib.sha256()
+    with open(temporary, "rb") as file:
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        while block := file.read(READ_BYTES):
+            written.update(block)
+    if written.digest() != hashlib.sha256(data).digest():
+        raise CheckpointError(
+            f"{path}: the disk gives back something else than was written; the previous file is intact: look after the "
+            "disk, then resume the run, on another disk if need be"
+        )
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """A second name for a file that is about to be replaced; there is a file called ``path`` at every instant."""
+    if not path.exists():
+        return
+    name = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    name.unlink(missing_ok=True)
+    try:
+        os.link(path, name)
+    except OSError:  # a file system without a second name for a file: a copy will do
+        name.write_bytes(path.read_bytes())
+    os.replace(name, previous)
+
+
+def _with_digest(data: bytes) -> bytes:
+    """A safetensors file with the digest of its tensors in its metadata."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"][DIGEST] = hashlib.sha256(memoryview(data)[start:]).hexdigest()
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[start:]))
+
+
+def _check_digest(path: Path, expected: str | None) -> None:
+    """Compare the tensors with the digest that was stored with them; older files have none."""
+    if expected is None:
+        return
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        file.seek(8 + int.from_bytes(file.read(8), "little"))
+        while block := file.read(READ_BYTES):
+            found.update(block)
+    if found.hexdigest() != expected:
+        raise CheckpointError(f"{path} is damaged: its tensors are not those that were written (their digest differs)")
 
 
 def sweep(folder: Path) -> None:
@@ -132,7 +234,9 @@ def load(path: Path, *, training_state: bool = False) -> Checkpoint:
         If the file is missing, damaged, from a newer version, or its tensors are not those of the network it describes.
     """
     with open_tensors(path, "pt") as file:
-        description = describe(path, file.metadata())
+        metadata = file.metadata()
+        description = describe(path, metadata)
+        _check_digest(path, (metadata or {}).get(DIGEST))
         try:
             with torch.device("meta"):
                 network = build(description)

@@ -18,6 +18,7 @@ from core.errors import CheckpointError, UserError
 from core.labels import LabelSpace
 
 FORMAT_VERSION = 1
+LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"  # in the folder of a run
 KEY = "segmentarium"
 JSON_KINDS = dict(config=dict, labels=list, modalities=list, progress=dict, inference=dict, dataset=dict, split=dict)
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from core.checkpoint import Checkpoint, Description, load, transfer
+from core.checkpoint import Checkpoint, Description, load, load_latest, transfer
 from core.config import TrainConfig
 from core.datasets import Dataset, fingerprint, open_dataset
 from core.datasets.demo import ensure_demo
 from core.datasets.splits import Split, split_subjects
+from core.description import LAST
 from core.determinism import deterministic
 from core.device import check_memory, explain_memory, free_bytes, resolve_device, set_threads
 from core.errors import CheckpointError, ConfigError, DatasetError
@@ -38,8 +39,6 @@ from core.types import TrainingSubject
 if TYPE_CHECKING:
     from torch import nn
 
-LAST = "last.safetensors"
-
 
 def train_run(
     config: TrainConfig,
@@ -57,7 +56,8 @@ def train_run(
     folder : of the run.
     listener : gets every event; the last one is :class:`~core.events.Ended`.
     should_stop : asked between subjects while they are read, and after every step.
-    resume : go on from ``last.safetensors`` in the folder, with the split that is stored there.
+    resume : go on from the last checkpoint in the folder, or the one before where that is damaged, with the split that
+        is stored there.
     started : ``time.monotonic()`` at which a time budget began; now if not given.
 
     Raises
@@ -84,7 +84,7 @@ def _train(
     keep_freed_memory()
     needed, smaller = None, ""
     try:
-        last = load(folder / LAST, training_state=True) if resume else None
+        last, damage = load_latest(folder) if resume else (None, "")
         dataset = _open(config, listener)
         split = _split(dataset, config, last)
         subjects = _Subjects.look_at(dataset, config, split)
@@ -116,7 +116,7 @@ def _train(
             colours=tuple(c.colour for c in subjects.labels.classes),
             folder=folder,
             description=_describe(dataset, subjects, decided, split),
-            facts=_facts(decided, split, device, threads, copied),
+            facts=_facts(decided, split, device, threads, copied, damage),
             resident_bytes=room,
         )
         if last is not None:
@@ -275,7 +275,7 @@ def _check_same(before: Description, now: Description, folder: Path) -> None:
             )
 
 
-def _facts(decided: Plan, split: Split, device: torch.device, threads: int, copied: str) -> dict[str, str]:
+def _facts(decided: Plan, split: Split, device: torch.device, threads: int, copied: str, damage: str) -> dict[str, str]:
     config = decided.config
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {threads} threads"
     network = f"{config.model.model} {'-'.join(map(str, config.model.channels))}"
@@ -290,4 +290,6 @@ def _facts(decided: Plan, split: Split, device: torch.device, threads: int, copi
         facts["voxel size"] = "x".join(f"{s:.3g}" for s in decided.spacing_mm) + " mm"
     if copied:
         facts["weights"] = copied
+    if damage:
+        facts["resumed from"] = f"the checkpoint before the last one, since {damage}"
     return facts

@@ -23,6 +23,7 @@ from core.threads import lone_threads
 class _Job:
     path: Path
     checkpoint: Checkpoint
+    previous: Path | None
     copied: torch.cuda.Event | None
     told: Callable[[], None]
 
@@ -49,7 +50,7 @@ class CheckpointWriter:
         if kind is None:
             self.poll()
 
-    def write(self, path: Path, checkpoint: Checkpoint, told: Callable[[], None]) -> None:
+    def write(self, path: Path, checkpoint: Checkpoint, told: Callable[[], None], previous: Path | None = None) -> None:
         """Copy the tensors and have them written to ``path``.
 
         Parameters
@@ -57,6 +58,7 @@ class CheckpointWriter:
         path : of the file, replaced atomically.
         checkpoint : may change as soon as this returns.
         told : called once the file is safe, from a later call of ours in the caller's thread.
+        previous : where the file that it replaces goes on living.
 
         Raises
         ------
@@ -68,7 +70,7 @@ class CheckpointWriter:
             self._thread = lone_threads(1, "checkpoints")
             self._thread.submit(self._work)
         copy, copied = _snapshot(checkpoint)
-        self._jobs.put(_Job(path, copy, copied, told))
+        self._jobs.put(_Job(path, copy, previous, copied, told))
 
     def flush(self) -> None:
         """Wait until everything is written; raises as :meth:`write` does."""
@@ -89,7 +91,7 @@ class CheckpointWriter:
                 if self._error is None:
                     if job.copied is not None:
                         job.copied.synchronize()
-                    save(job.path, job.checkpoint)
+                    save(job.path, job.checkpoint, job.previous)
                     self._written.put(job)
             except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
                 self._error = error

@@ -21,6 +21,7 @@ from core.acceleration import accelerate
 from core.checkpoint import Checkpoint, Description, sweep
 from core.closing import ClosingPlan, time_of_a_tile
 from core.config import TrainConfig
+from core.description import LAST, PREVIOUS
 from core.errors import UserError
 from core.events import Ended, Listener, Metrics, Picture, Progress, Ready, Saved
 from core.feed import VALIDATION, Feed, generator
@@ -328,7 +329,8 @@ class _Trainer:
         path = self.task.folder / f"{kind}.safetensors"
         best = self.best or {}
         saved = Saved(kind, str(path), self.epoch, self.step, best.get("mean_dice"), best.get("measured_on"))
-        self.writer.write(path, checkpoint, lambda: self.listen(saved))
+        previous = path.with_name(PREVIOUS) if path.name == LAST else None
+        self.writer.write(path, checkpoint, lambda: self.listen(saved), previous)
 
     def _description(self) -> Description:
         given = self.task.description

@@ -18,7 +18,7 @@ from core.models.cost import VNET_CONVOLUTIONS, cost, padded_size
 from core.models.replay import FP32, Replay, Size, Tensor
 
 STATE = {"sgd": 0, "adam": 8, "adamw": 8, "rmsprop": 4, "muon": 4}  # bytes of the optimizer per parameter
-MUON_COPIES = 6  # of the largest kernel, while it is made orthogonal
+MUON_COPIES = 4  # of the largest kernel, while it is made orthogonal
 
 
 def training_bytes(

@@ -10,7 +10,7 @@
 ``log.txt``         what the run said, and whatever its processes printed
 ``exit.json``       how the last trainer process ended, written by the process that waited for it
 ``stop``            present while somebody has asked the run to stop
-``*.safetensors``   last and best checkpoint
+``*.safetensors``   checkpoints: last, the one before (previous), best
 ``tensorboard/``    event files
 ``predictions/``    segmentations made with this run's model
 ==================  ===================================================================================================
@@ -31,12 +31,15 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.config import TrainConfig
+from core.description import BEST as BEST
+from core.description import LAST as LAST
+from core.description import PREVIOUS as PREVIOUS
 from core.errors import ConfigError, RunError
 from core.runs.process import locked
 
 CONFIG, STATE, RUN, METRICS = "config.json", "state.json", "run.json", "metrics.jsonl"
 LOG, EXIT, STOP, LOCK = "log.txt", "exit.json", "stop", ".lock"
-LAST, BEST, TENSORBOARD, PREDICTIONS = "last.safetensors", "best.safetensors", "tensorboard", "predictions"
+TENSORBOARD, PREDICTIONS = "tensorboard", "predictions"
 NAME_LENGTH = 80
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _TAIL_BYTES = 256 * 1024

@@ -110,7 +110,8 @@ def _train(folder: Path, experiment: Experiment | None, listener: Listener, stop
             reasons.append(event.reason)
         listener(event)
 
-    experiment(config, folder, listen, stop, (folder / files.LAST).is_file(), begun)
+    resume = any((folder / name).exists() for name in (files.LAST, files.PREVIOUS))
+    experiment(config, folder, listen, stop, resume, begun)
     if not reasons:
         raise RuntimeError("training returned without saying that it ended")
     return reasons[-1]

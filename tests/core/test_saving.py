@@ -26,9 +26,9 @@ def test_the_copy_is_of_the_moment(tmp_path: Path, checkpoint: Checkpoint, monke
     may_write, told = threading.Event(), list[str]()
     honest = files.save
 
-    def late(path: Path, given: Checkpoint) -> None:
+    def late(path: Path, given: Checkpoint, previous: Path | None) -> None:
         assert may_write.wait(30)
-        honest(path, given)
+        honest(path, given, previous)
 
     monkeypatch.setattr(saving, "save", late)
     before = {k: v.clone() for k, v in checkpoint.model.items()}
