@@ -26,6 +26,7 @@ NormLayer = Literal["batch", "instance", "group"]
 Activation = Literal["relu", "leaky_relu", "prelu"]
 Downsampling = Literal["pool", "stride"]
 Widening = Literal["before", "after"]
+FullResolution = Literal["level", "detail"]
 LossName = Literal["dice", "dice_ce"]
 OptimizerName = Literal["sgd", "adam", "rmsprop", "adamw", "muon"]
 LrSchedule = Literal["constant", "cosine", "poly", "one_cycle", "trapezoid"]
@@ -139,6 +140,10 @@ class ModelConfig(Checked):
     widening: Widening = option(
         "before", "where channels double: before down-sampling (Cicek et al.) or after it (nnU-Net)"
     )
+    full_resolution: FullResolution = option(
+        "level", "what unet3d does there: a level as any other, or only detail, beside a U-Net at half resolution that "
+        "the image enters by a stride"
+    )  # fmt: skip
 
     def check(self) -> None:
         if len(self.channels) == 1 or len(self.channels) > 8:
@@ -195,6 +200,10 @@ class ValidationConfig(Checked):
     inference_mode: InferenceMode = option(
         "auto", "join sub-volumes (tiles), one pass over the whole volume, or whichever held-out Dice prefers"
     )
+    patience: int = option(
+        0, "end early when the smoothed Dice of held-out whole volumes has not grown for so many validations; 0: never",
+        unit="validations", minimum=0, maximum=10**6,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -220,6 +229,10 @@ class RunConfig(Checked):
     checkpoint_minutes: float = option(
         5.0, "longest time between checkpoints; one is also written after every validation", unit="minutes",
         minimum=0.01, maximum=10**4,
+    )  # fmt: skip
+    keep_every: int = option(
+        0, "epochs between checkpoints that are kept for good, beside last and best; 0: none", unit="epochs",
+        minimum=0, maximum=10**6,
     )  # fmt: skip
 
     def check(self) -> None:

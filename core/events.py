@@ -78,8 +78,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint is on disk. ``kind`` is "last" or "best"; ``mean_dice`` and ``measured_on`` are what best was
-    chosen by."""
+    """A checkpoint is on disk. ``kind`` is "last", "best" or "epoch-0010"; ``mean_dice`` and ``measured_on`` are what
+    best was chosen by."""
 
     kind: str
     path: str
@@ -91,12 +91,14 @@ class Saved:
 
 @dataclass(frozen=True)
 class Ended:
-    """Training is over: ``reason`` is "finished" or "stopped" (somebody asked)."""
+    """Training is over: ``reason`` is "finished" or "stopped" (somebody asked); ``why`` says more where there is more
+    to say."""
 
     reason: str
     epoch: int
     step: int
     elapsed_s: float
+    why: str = ""
 
 
 Event = Preparing | Ready | Progress | Metrics | Picture | Saved | Ended

@@ -29,7 +29,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         resample="median", samples_train=250, samples_val=8, batch_size=1, foreground=0.9,
         affine=0.7, elastic=0.3, intensity=0.15, noise=0.1,
         channels=(8, 16, 32, 64), convolutions=(1, 2), norm="instance", activation="leaky_relu",
-        downsampling="stride", widening="after",
+        downsampling="stride", widening="after", full_resolution="detail",
         loss="dice_ce", include_background=False, batch_dice=True,
         optimizer="muon", learning_rate=2e-2, momentum=0.95, weight_decay=1e-2, lr_schedule="trapezoid", warmup=0.03,
         clip_norm=5.0, ema=0.99, epochs=300, whole_every=20,

@@ -29,6 +29,7 @@ from core.inference import head_box
 from core.losses import build_loss
 from core.optim import averaged_weights, learning_rate, load_optimizer_tensors, optimizer_tensors
 from core.patches import PlaceSampler
+from core.patience import Patience
 from core.saving import CheckpointWriter
 from core.schedule import Schedule
 from core.step import TrainingStep
@@ -107,6 +108,7 @@ def fit(
             trainer.train_epoch()
             if not trainer.stopped:
                 trainer.validate()
+                trainer.keep_if_due()
                 trainer.save_if_due()
         if not trainer.stopped:
             trainer.finish()
@@ -134,6 +136,7 @@ class _Trainer:
         self.epoch = self.step = 0
         self.best: dict[str, Any] | None = None
         self.closing = ClosingPlan(self.schedule, self._wanted_modes(), config.validation.overlap)
+        self.patience = Patience(config.validation.patience)
         self.inference: dict[str, Any] = {"mode": (self.closing.modes or ["tiles"])[0], "tile": list(self.size)}
         self.stopped = False
         self.saved_at = time.monotonic()
@@ -149,7 +152,7 @@ class _Trainer:
         return self.schedule.progress(self.step)
 
     def over(self) -> bool:
-        return self.stopped or self.progress() >= 1.0
+        return self.stopped or self.patience.over or self.progress() >= 1.0
 
     # --- one epoch --------------------------------------------------------------------------------------------------
 
@@ -240,6 +243,7 @@ class _Trainer:
                 score = self._score_whole(self.closing.modes[0])
                 self.closing.took(score.mode, score.seconds)
                 self._tell_whole(score)
+                self.patience.measured(score.mean_dice)
 
     def _validate_sub_volumes(self) -> None:
         self._show("validating", self.steps_per_epoch, None, 0.0)
@@ -309,13 +313,22 @@ class _Trainer:
 
     def end(self) -> None:
         reason = "stopped" if self.stopped else "finished"
-        self.listen(Ended(reason, self.epoch, self.step, self.elapsed_s))
+        why = "" if self.stopped else self.patience.why()
+        self.listen(Ended(reason, self.epoch, self.step, self.elapsed_s, why))
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def save_if_due(self) -> None:
         if self.epoch == 1 or time.monotonic() - self.saved_at >= SAVE_S:
             self.save_last()
+
+    def keep_if_due(self) -> None:
+        """The weights to predict with, under the name of the epoch, when one is to be kept for good."""
+        every = self.config.run.keep_every
+        if every and self.epoch % every == 0:
+            with averaged_weights(self.model, self.average):
+                self._check_finite()
+                self._write(f"epoch-{self.epoch:04d}", Checkpoint(self._description(), dict(self.model.state_dict())))
 
     def save_last(self) -> None:
         """Write everything that resuming needs, if it is finite."""
@@ -337,7 +350,7 @@ class _Trainer:
         updates = self.average.updates if self.average is not None else 0
         progress = {
             "epoch": self.epoch, "step": self.step, "elapsed_s": round(self.elapsed_s, 3), "best": self.best,
-            "average_updates": updates,
+            "average_updates": updates, "patience": self.patience.to_json(),
         }  # fmt: skip
         return Description(
             given.config, given.labels, given.modalities, given.spacing_mm, progress, dict(self.inference),
@@ -355,5 +368,7 @@ class _Trainer:
         if self.average is not None and resume.average:
             self.average.load(resume.average)
             self.average.updates = int(progress["average_updates"])
+        if "patience" in progress:  # older checkpoints have none
+            self.patience.restore(progress["patience"])
         self.epoch, self.step = int(progress["epoch"]), int(progress["step"])
         self.schedule.elapsed_before_s, self.best = float(progress["elapsed_s"]), progress["best"]

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from core.config import ModelConfig
-from core.models import architecture, convolutions_at
+from core.models import architecture, convolutions_at, encoder_convolutions, keeps_both, takes_the_image
 
 TRAINING_FACTOR = 3  # forward, gradient of the input, gradient of the weights
 VNET_CONVOLUTIONS = 3  # at most, in one stage
@@ -92,9 +92,9 @@ def _unet(config: ModelConfig, channels: tuple[int, ...], in_channels: int, clas
     before = config.widening == "before"
     below = in_channels
     for level, width in enumerate(channels):
-        count = convolutions_at(config, level)
+        count = encoder_convolutions(config, level)
         inner = max(1, width // 2) if before else width
-        widths = [below, *[inner] * (count - 1), width]
+        widths = [in_channels if takes_the_image(config, level) else below, *[inner] * (count - 1), width]
         for n in range(count):
             yield unit(widths[n], widths[n + 1], level)
         below = width
@@ -102,9 +102,10 @@ def _unet(config: ModelConfig, channels: tuple[int, ...], in_channels: int, clas
         width = channels[level]
         up = below if before else width
         yield Layer(below, up, 8, level, gathers=1)
+        out = up + width if keeps_both(config, level) else width
         for n in range(convolutions_at(config, level)):
-            yield unit(up + width if n == 0 else width, width, level)
-        below = width
+            yield unit(up + width if n == 0 else out, out, level)
+        below = out
     yield Layer(below, classes, 1, 0)
 
 

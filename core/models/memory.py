@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from core.config import LossConfig, ModelConfig, OptimConfig
-from core.models import architecture, convolutions_at
+from core.models import architecture, convolutions_at, encoder_convolutions, keeps_both, takes_the_image
 from core.models.cost import VNET_CONVOLUTIONS, cost, padded_size
 from core.models.replay import FP32, Replay, Size, Tensor
 
@@ -107,13 +107,15 @@ def _walk_unet(replay: Replay, config: ModelConfig, channels: tuple[int, ...], i
 
     before = config.widening == "before"
     x, skips = image, []
+    image.block.uses += 1  # the network's, to its end
     for level, width in enumerate(channels):
         strided = level > 0 and config.downsampling == "stride"
-        x.block.uses += 1  # the caller's, while the level is at work
-        inside = replay.pool(x) if level > 0 and not strided else x
-        if inside is not x:
-            replay.drop(x)
-        count = convolutions_at(config, level)
+        given = image if takes_the_image(config, level) else x
+        given.block.uses += 1  # the caller's, while the level is at work
+        inside = replay.pool(given) if level > 0 and not strided else given
+        if inside is not given:
+            replay.drop(given)
+        count = encoder_convolutions(config, level)
         inner = max(1, width // 2) if before else width
         y = units(inside, [inner] * (count - 1) + [width], 2 if strided else 1)
         if level < len(channels) - 1:
@@ -127,12 +129,14 @@ def _walk_unet(replay: Replay, config: ModelConfig, channels: tuple[int, ...], i
         joined = replay.join(up, skip)
         replay.drop(up)
         joined.block.uses += 1  # the caller's
-        y = units(joined, [width] * convolutions_at(config, level))
+        out = joined.channels if keeps_both(config, level) else width
+        y = units(joined, [out] * convolutions_at(config, level))
         for gone in (joined, skip, x):
             replay.drop(gone)
         x = y
     logits = replay.convolve(x, classes, 1)
     replay.drop(x)
+    replay.drop(image)
     return logits
 
 

@@ -17,8 +17,8 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from core.config import Activation, Downsampling, ModelConfig, NormLayer, Widening
-from core.models import convolutions_at
+from core.config import Activation, Downsampling, FullResolution, ModelConfig, NormLayer, Widening
+from core.models import convolutions_at, encoder_convolutions, keeps_both, takes_the_image
 from core.models.blocks import ConvUnit, MaxPool2, SegmentationNetwork, initialise
 
 
@@ -37,6 +37,9 @@ class UNet3D(SegmentationNetwork):
         transposed convolution keeps the channels of the level below. "after" (nnU-Net): both convolutions of a level
         have all its channels, the transposed convolution goes to the skip's. With instance norm, LeakyReLU and strides
         that is nnU-Net's plain U-Net.
+    full_resolution : "level": as all others. "detail": the network is a U-Net at half resolution, which the image
+        enters by one more convolution, with stride 2 (or after pooling), and beside it there are convolutions of the
+        image alone at full resolution; what comes up is joined with them, and not narrowed before the classifier.
     convolutions : 3x3x3 convolutions at each resolution, in encoder and decoder alike, full resolution first; the last
         number is that of all resolutions below, too; empty: 2 everywhere (the paper). Most of the work is done at full
         resolution: one convolution there, and few channels, make a network several times as fast that loses little.
@@ -62,36 +65,40 @@ class UNet3D(SegmentationNetwork):
         downsampling: Downsampling = "pool",
         widening: Widening = "before",
         convolutions: tuple[int, ...] = (),
+        full_resolution: FullResolution = "level",
     ) -> None:
-        config = ModelConfig("unet3d", channels, convolutions, norm, activation, downsampling, widening)
+        config = ModelConfig(
+            "unet3d", channels, convolutions, norm, activation, downsampling, widening, full_resolution
+        )  # fmt: skip
         super().__init__(config, in_channels, classes)
         levels = []
         below = in_channels
         for level, width in enumerate(channels):
-            levels.append(EncoderLevel(below, width, config, level))
+            levels.append(EncoderLevel(in_channels if takes_the_image(config, level) else below, width, config, level))
             below = width
         self.encoder = nn.ModuleList(levels[:-1])
         self.bottleneck = levels[-1]
         self.decoder = nn.ModuleList()
         for level in reversed(range(len(channels) - 1)):
-            self.decoder.append(DecoderLevel(below, channels[level], config, level))
-            below = channels[level]
+            decode = DecoderLevel(below, channels[level], config, level)
+            self.decoder.append(decode)
+            below = decode.channels
         self.classifier = nn.Conv3d(below, classes, kernel_size=1)
         initialise(self, self.classifier, activation)
 
     @classmethod
     def from_config(cls, config: ModelConfig, in_channels: int, classes: int) -> Self:
         options = (config.norm, config.activation, config.downsampling, config.widening, config.convolutions)
-        return cls(in_channels, classes, config.channels, *options)
+        return cls(in_channels, classes, config.channels, *options, config.full_resolution)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, classes, i, j, k) of an image (batch, in_channels, i, j, k)."""
-        x, crop = self.pad(image)
-        skips = []
-        for encode in self.encoder:
-            x = encode(x)
+        inside, crop = self.pad(image)
+        x, skips = inside, []
+        for level, encode in enumerate((*self.encoder, self.bottleneck)):
+            x = encode(inside if takes_the_image(self.config, level) else x)
             skips.append(x)
-        x = self.bottleneck(x)
+        x = skips.pop()
         for decode in self.decoder:
             x = decode(x, skips.pop())
         return crop(self.classifier(x))
@@ -103,7 +110,7 @@ class EncoderLevel(nn.Sequential):
     def __init__(self, in_channels: int, out_channels: int, config: ModelConfig, level: int) -> None:
         pool = level > 0 and config.downsampling == "pool"
         stride = 2 if level > 0 and config.downsampling == "stride" else 1
-        count = convolutions_at(config, level)
+        count = encoder_convolutions(config, level)
         inner = max(1, out_channels // 2) if config.widening == "before" else out_channels
         widths = [in_channels, *[inner] * (count - 1), out_channels]
         units = [
@@ -119,15 +126,12 @@ class DecoderLevel(nn.Module):
     def __init__(self, in_channels: int, skip_channels: int, config: ModelConfig, level: int) -> None:
         super().__init__()
         up_channels = in_channels if config.widening == "before" else skip_channels
+        joined = up_channels + skip_channels
+        self.channels = joined if keeps_both(config, level) else skip_channels
         self.up = nn.ConvTranspose3d(in_channels, up_channels, kernel_size=2, stride=2)
         self.convolutions = nn.Sequential(
             *[
-                ConvUnit(
-                    up_channels + skip_channels if n == 0 else skip_channels,
-                    skip_channels,
-                    config.norm,
-                    config.activation,
-                )
+                ConvUnit(joined if n == 0 else self.channels, self.channels, config.norm, config.activation)
                 for n in range(convolutions_at(config, level))
             ]
         )

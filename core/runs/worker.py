@@ -81,7 +81,7 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
     faulthandler.enable()
     listener, close = _listener(recorder, bool(attached_to))
     try:
-        reason = _train(folder, experiment, listener, stop, begun)
+        ended = _train(folder, experiment, listener, stop, begun)
     except UserError as error:
         close()
         recorder.end("failed", _one_line(error))
@@ -92,22 +92,22 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
         recorder.end("failed", _explained(error))
         return 1
     close()
-    recorder.end("stopped" if reason == "stopped" else "finished")
+    recorder.end("stopped" if ended.reason == "stopped" else "finished", ended.why)
     return 0
 
 
-def _train(folder: Path, experiment: Experiment | None, listener: Listener, stop: StopRequest, begun: float) -> str:
-    """Train to the end; returns the reason that training gave ("finished" or "stopped")."""
+def _train(folder: Path, experiment: Experiment | None, listener: Listener, stop: StopRequest, begun: float) -> Ended:
+    """Train to the end; returns what training said at its end."""
     config = files.read_config(folder)
     if experiment is None:
         from core.experiment import train_run
 
         experiment = train_run
-    reasons: list[str] = []
+    reasons: list[Ended] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, Ended):
-            reasons.append(event.reason)
+            reasons.append(event)
         listener(event)
 
     resume = any((folder / name).exists() for name in (files.LAST, files.PREVIOUS))

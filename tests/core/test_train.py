@@ -89,6 +89,34 @@ def test_the_best_checkpoint_is_the_best_epoch_with_averaged_weights(tmp_path: P
     assert [e.kind for e in events if isinstance(e, Saved)][-1] == "last"
 
 
+def test_it_ends_early_where_nothing_grows(tmp_path: Path, events: list[Event]) -> None:
+    """A learning rate of next to nothing: the Dice stands still."""
+    config = tiny(epochs=50, whole_every=1, patience=3, learning_rate=1e-9, ema=0.0, inference_mode="tiles")
+    fit(task(tmp_path, config), events.append)
+    ended = events[-1]
+    assert isinstance(ended, Ended) and (ended.reason, ended.epoch) == ("finished", 4)
+    assert ended.why.startswith("ended early: the smoothed Dice of held-out volumes has not grown in 3 validations")
+    stored = load(tmp_path / "last.safetensors").description.progress["patience"]
+    assert stored["waited"] == 3
+    events.clear()
+    fit(task(tmp_path, config), events.append, resume=load(tmp_path / "last.safetensors", training_state=True))
+    assert isinstance(events[-1], Ended) and events[-1].epoch == 4, "resumed, it has not forgotten"
+
+
+def test_checkpoints_are_kept_for_good_every_few_epochs(tmp_path: Path, events: list[Event]) -> None:
+    fit(task(tmp_path, tiny(epochs=5, whole_every=0, keep_every=2)), events.append)
+    names = {p.name for p in tmp_path.glob("*.safetensors")}
+    assert names == {
+        "last.safetensors", "previous.safetensors", "best.safetensors", "epoch-0002.safetensors",
+        "epoch-0004.safetensors",
+    }  # fmt: skip
+    assert load(tmp_path / "epoch-0002.safetensors").description.progress["step"] == 16
+    assert [e.kind for e in events if isinstance(e, Saved) and e.kind.startswith("epoch")] == [
+        "epoch-0002",
+        "epoch-0004",
+    ]
+
+
 @pytest.mark.parametrize("values", [{}, {"draw_once": True, "affine": 0.8, "elastic": 0.5, "intensity": 0.5}])
 @pytest.mark.parametrize("stop_after", [3, 8, 13])
 def test_stopped_and_resumed_equals_never_stopped(tmp_path: Path, stop_after: int, values: dict[str, object]) -> None:
@@ -189,7 +217,7 @@ def test_a_loss_that_is_not_finite_ends_training_and_keeps_the_last_finite_check
 
 def test_without_held_out_measurements_there_is_a_last_checkpoint_and_no_best(tmp_path: Path) -> None:
     fit(task(tmp_path, tiny(epochs=1, samples_val=0, whole_every=0)), lambda event: None)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.safetensors"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["last.safetensors", "previous.safetensors"]
 
 
 def test_stale_temporary_files_are_swept(tmp_path: Path) -> None:

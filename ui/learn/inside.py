@@ -13,7 +13,7 @@ import numpy as np
 from core.config import ModelConfig
 from core.datasets import load_subject, open_dataset
 from core.labels import LabelSpace
-from core.models import architecture
+from core.models import architecture, keeps_both
 from ui import volumes
 from ui.jobs import MANIFEST
 
@@ -23,18 +23,21 @@ Size = tuple[int, int, int]
 def stages(config: ModelConfig, modalities: Sequence[str], classes: Sequence[str], size: Size) -> list[dict[str, Any]]:
     """The stages of an untrained network, in the form of the manifest of :mod:`core.explain`, without maps."""
     channels = config.channels or architecture(config.model).channels
-    deepest, wide = len(channels) - 1, 2 if config.model == "vnet" else 1
+    deepest = len(channels) - 1
 
     def stage(kind: str, level: int, count: int) -> dict[str, Any]:
         name = f"{kind}-{level}" if kind in ("encoder", "decoder") else kind
         own = [n >> level for n in size]
         return {"name": name, "kind": kind, "level": level, "channels": count, "size": own, "maps": []}
 
+    def decoded(level: int) -> int:
+        return channels[level] * (2 if config.model == "vnet" or keeps_both(config, level) else 1)
+
     return [
         stage("input", 0, len(modalities)),
         *(stage("encoder", level, channels[level]) for level in range(deepest)),
         stage("bottleneck", deepest, channels[deepest]),
-        *(stage("decoder", level, wide * channels[level]) for level in reversed(range(deepest))),
+        *(stage("decoder", level, decoded(level)) for level in reversed(range(deepest))),
         stage("logits", 0, len(classes)),
         stage("softmax", 0, len(classes)),
     ]

@@ -13,6 +13,15 @@ CONFIGS = [
     ModelConfig(
         channels=(8, 16, 24), norm="instance", activation="leaky_relu", downsampling="stride", widening="after"
     ),
+    ModelConfig(
+        channels=(4, 8, 12, 16),
+        convolutions=(1, 2),
+        norm="instance",
+        downsampling="stride",
+        widening="after",
+        full_resolution="detail",
+    ),
+    ModelConfig(channels=(4, 8), convolutions=(2,), full_resolution="detail"),
     ModelConfig(channels=(8, 16), norm="group", activation="prelu"),
     ModelConfig(model="vnet", channels=(4, 8, 16)),
 ]

@@ -122,6 +122,35 @@ def test_any_size_with_every_option(norm: Any, activation: Any, downsampling: An
     assert all(g is not None and g.isfinite().all() for g in gradients.values())
 
 
+def test_full_resolution_for_detail_alone() -> None:
+    """A U-Net at half resolution, entered by a stride; beside it one convolution of the image, and one of both."""
+    network = UNet3D(1, 3, (8, 16, 32), **NNUNET, convolutions=(1, 2), full_resolution="detail")
+    conv, up = "conv", "up"
+    assert kernels(network) == [
+        (conv, 1, 8, 3),
+        (conv, 1, 16, 3), (conv, 16, 16, 3), (conv, 16, 16, 3),
+        (conv, 16, 32, 3), (conv, 32, 32, 3),
+        (up, 32, 16, 2), (conv, 32, 16, 3), (conv, 16, 16, 3),
+        (up, 16, 8, 2), (conv, 16, 16, 3),
+        (conv, 16, 3, 1),
+    ]  # fmt: skip
+    x = image(16, 16, 8, channels=1).requires_grad_()
+    network.encoder[0].register_forward_hook(lambda module, given, found: torch.zeros_like(found))
+    network(x).square().sum().backward()
+    assert x.grad is not None and x.grad.any(), "the level below sees the image, not what leaves the one above"
+
+
+@pytest.mark.parametrize("downsampling", ["pool", "stride"])
+@pytest.mark.parametrize("widening", ["before", "after"])
+def test_detail_with_the_other_options(downsampling: Any, widening: Any) -> None:
+    for channels in ((4, 6), (4, 6, 8)):
+        network = UNet3D(2, 3, channels, "group", "prelu", downsampling, widening, full_resolution="detail")
+        logits = network(image(7, 5, 11))
+        assert logits.shape == (1, 3, 7, 5, 11)
+        logits.square().sum().backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
 @pytest.mark.parametrize("channels", [(8,) * 2, (4, 5, 7, 11, 13), (1, 1)])
 def test_depth_and_widths(channels: tuple[int, ...]) -> None:
     for widening in ("before", "after"):
@@ -190,7 +219,7 @@ def test_fresh_weights() -> None:
     assert 0.2 < network(image(16, 16, 16)).std().item() < 2
 
 
-@pytest.mark.parametrize("options", [{}, NNUNET])
+@pytest.mark.parametrize("options", [{}, NNUNET, {**NNUNET, "full_resolution": "detail"}])
 def test_learns_one_sub_volume(options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     target = torch.zeros(1, 8, 9, 10, dtype=torch.long)
