@@ -39,7 +39,7 @@ runs.wake(root)  # runs that wait get their queue keeper back after a restart of
 with bar:
     st.space("stretch")
     text = st.text_input(
-        "Filter", key=RUN_FILTER, placeholder="Filter by name, data, preset", type="search", live=True, width=300,
+        "Filter", key=RUN_FILTER, placeholder="Filter by name, data, preset, tag", type="search", live=True, width=300,
         label_visibility="collapsed", persist_state="session",
     )  # fmt: skip
     kind = st.segmented_control(
@@ -50,7 +50,8 @@ with bar:
 
 def fits(run: runs.RunSummary) -> bool:
     states = SHOW[kind or "all"]
-    haystack = f"{run.name} {run.id} {run.config.data.path} {run.config.preset} {run.state.state}".lower()
+    haystack = f"{run.name} {run.id} {run.config.data.path} {run.config.preset} {run.state.state} {' '.join(run.tags)}"
+    haystack = haystack.lower()
     return (states is None or run.state.state in states) and all(w in haystack for w in (text or "").lower().split())
 
 

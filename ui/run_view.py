@@ -15,6 +15,7 @@ from core.errors import UserError
 from core.presets import PRESETS, preset
 from core.runs import RunState, RunSummary
 from ui import words
+from ui.compare_view import compare_view
 from ui.pages import page
 from ui.results import best_dice
 from ui.state import MODEL, RUN_PARAMETER
@@ -66,6 +67,7 @@ def head(root: Path, run: RunSummary) -> None:
         way: Literal["primary", "secondary"] = "secondary" if state == "failed" else "primary"  # first mend the cause
         if state in runs.RESUMABLE and st.button("Resume", icon=":material/resume:", type=way):
             _attempt(runs.resume, root, run.id)
+        _duplicate(root, run)
         _rename(root, run)
         if not run.state.active:
             _delete(root, run)
@@ -88,12 +90,18 @@ def status(root: Path, run_id: str, every: float | None) -> None:
 
 
 def details(root: Path, run: RunSummary) -> None:
-    """Log, configuration, facts and TensorBoard."""
-    log, configuration, facts, boards = st.tabs(["Log", "Configuration", "Facts", "TensorBoard"])
+    """Log, configuration, other runs beside it, notes, facts and TensorBoard."""
+    log, configuration, beside, notes, facts, boards = st.tabs(
+        ["Log", "Configuration", "Compare", "Notes", "Facts", "TensorBoard"]
+    )
     with log:
         _log(root, run)
     with configuration:
         _configuration(run)
+    with beside:
+        compare_view(root, run)
+    with notes:
+        _notes(root, run)
     with facts:
         _facts(run)
     with boards:
@@ -212,6 +220,32 @@ def _end_now(root: Path, run: RunSummary) -> None:
         st.write("It does not wait for a checkpoint; what it learned since its last one is lost.")
         if st.button("End this run now", type="primary", key=f"end-now-{run.id}"):
             _attempt(runs.request_stop, root, run.id, True)
+
+
+def _notes(root: Path, run: RunSummary) -> None:
+    """What people write about the run; tags are found by the filter of the table."""
+    text = st.text_area(
+        "Notes", value=run.notes, height=120, key=f"notes-{run.id}", placeholder="What it is for, what came out"
+    )
+    known = sorted({tag for other in runs.list_runs(root) for tag in other.tags} | set(run.tags))
+    tags = st.multiselect(
+        "Tags", known, default=list(run.tags), accept_new_options=True, key=f"tags-{run.id}", placeholder="Add tags"
+    )
+    if st.button("Keep them", key=f"annotate-{run.id}", disabled=(text, tuple(tags)) == (run.notes, run.tags)):
+        _attempt(lambda: runs.annotate(root, run.id, notes=text, tags=tags))
+
+
+def _duplicate(root: Path, run: RunSummary) -> None:
+    with st.popover("Duplicate", icon=":material/content_copy:", type="tertiary", key=f"duplicate-{run.id}"):
+        st.write("A new run with the same settings, from the beginning.")
+        name = st.text_input("Name", value=f"{run.name[:70]} again", max_chars=80, key=f"copy-{run.id}")
+        if st.button("Start it", type="primary", key=f"duplicate-now-{run.id}"):
+            try:
+                st.query_params[RUN_PARAMETER] = runs.duplicate(root, run.id, name or "")
+            except UserError as error:
+                st.error(words.plain(str(error)))
+            else:
+                st.rerun()
 
 
 def _rename(root: Path, run: RunSummary) -> None:

@@ -1,4 +1,4 @@
-"""``runs``: list, show, stop, resume, rename, delete runs; print a log; rebuild the index."""
+"""``runs``: list, show, stop, resume, duplicate, compare, annotate, delete runs; print a log; rebuild the index."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from core.errors import RunError
 from core.runs import RunSummary
 from core.runs.narrator import duration
 
-ACTIONS = ("list", "show", "log", "stop", "resume", "rename", "delete", "rebuild")
+ACTIONS = (
+    "list", "show", "log", "stop", "resume", "duplicate", "compare", "rename", "annotate", "delete", "rebuild",
+)  # fmt: skip
 STYLES = {"running": "green", "finished": "bold", "failed": "red", "crashed": "red", "stopping": "yellow"}
 WIDTH_OF_A_PIPE = 240
 
@@ -26,11 +28,16 @@ WIDTH_OF_A_PIPE = 240
 def add(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("action", nargs="?", choices=ACTIONS, default="list", help="what to do")
-    parser.add_argument("run", nargs="?", metavar="RUN", help="a run's id, the beginning of one, or a run's name")
+    parser.add_argument(
+        "run", nargs="*", metavar="RUN", help="a run's id, the beginning of one, or a run's name; compare: several"
+    )
     parser.add_argument("--json", action="store_true", help="report as JSON on standard output")
     parser.add_argument("--now", action="store_true", help="stop: end at once instead of saving a checkpoint first")
     parser.add_argument("--yes", action="store_true", help="delete: do not ask")
-    parser.add_argument("--name", default=None, help="rename: the new name")
+    parser.add_argument("--name", default=None, help="rename, annotate, duplicate: the new name")
+    parser.add_argument("--notes", default=None, help="annotate: what there is to say about it")
+    parser.add_argument("--tags", metavar="TAG,TAG", default=None, help="annotate: its tags, instead of those it has")
+    parser.add_argument("--csv", metavar="FILE", default=None, help="compare: write every measured value there")
     parser.add_argument("--lines", type=int, default=50, help="log: how many of the last lines")
 
 
@@ -47,11 +54,14 @@ def run(args: argparse.Namespace) -> int:
         return _list(root, args.json)
     if args.action == "rebuild":
         return _rebuild(root, args.json)
-    if not args.run:
+    if args.action == "compare":
+        return _compare(root, args.run, args.csv, args.json)
+    if len(args.run) != 1:
         raise RunError(
-            f"runs {args.action}: expected a run's id, the beginning of one, or its name; `runs list` shows all"
+            f"runs {args.action}: expected a run's id, the beginning of one, or its name, got "
+            f"{len(args.run) or 'nothing'}; `runs list` shows all"
         )
-    found = runs.find_run(root, args.run)
+    found = runs.find_run(root, args.run[0])
     if args.action == "log":
         print(runs.log_tail(root, found.id, max(1, args.lines)))
         return 0
@@ -65,6 +75,13 @@ def run(args: argparse.Namespace) -> int:
         if args.name is None:
             raise RunError("runs rename: expected --name TEXT")
         runs.rename(root, found.id, args.name)
+    elif args.action == "annotate":
+        if args.name is args.notes is args.tags is None:
+            raise RunError("runs annotate: expected --name, --notes or --tags")
+        tags = None if args.tags is None else args.tags.split(",")
+        runs.annotate(root, found.id, name=args.name, notes=args.notes, tags=tags)
+    elif args.action == "duplicate":
+        found = runs.get_run(root, runs.duplicate(root, found.id, args.name or ""))
     found = runs.get_run(root, found.id)
     if args.json:
         print(strict_json.dumps(found.to_json()))
@@ -104,6 +121,8 @@ def _show(item: RunSummary) -> None:
     rows = [
         ("run", item.id),
         ("name", item.name if item.name != item.id else ""),
+        ("tags", ", ".join(item.tags)),
+        ("notes", item.notes),
         ("state", state.state + (f": {state.message}" if state.message else "")),
         ("doing", state.what if state.active else ""),
         ("problem", item.problem),
@@ -126,6 +145,30 @@ def _show(item: RunSummary) -> None:
         if value:
             table.add_row(name, value)
     _console().print(table)
+
+
+def _compare(root: Path, names: list[str], path: str | None, as_json: bool) -> int:
+    found = runs.compare(root, names)
+    if path is not None:
+        try:
+            Path(path).write_text(runs.curves_csv(root, names), encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
+    if as_json:
+        print(strict_json.dumps(found.to_json()))
+        return 0
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("", *(run.name for run in found.runs)):
+        table.add_column(title, overflow="fold")
+    table.add_row("state", *(run.state.state for run in found.runs))
+    table.add_row("epoch", *(_epoch(run) for run in found.runs))
+    table.add_row("elapsed", *(duration(run.state.elapsed_s) for run in found.runs))
+    for name, texts in found.differences.items():
+        table.add_row(Text(name, style="dim"), *(text or "from the data" for text in texts))
+    for name, values in found.measured.items():
+        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
+    _console().print(table)
+    return 0
 
 
 def _delete(root: Path, item: RunSummary, sure: bool, as_json: bool) -> int:

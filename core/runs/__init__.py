@@ -6,6 +6,7 @@ that pages and commands need; it imports no torch, and SQLAlchemy only when the 
 
 from core.runs.catalog import (
     RunSummary,
+    annotate,
     delete,
     find_checkpoint,
     find_run,
@@ -17,12 +18,14 @@ from core.runs.catalog import (
     request_stop,
     run_checkpoint,
 )
+from core.runs.compare import Comparison, compare, curves_csv
 from core.runs.folder import MetricRow
-from core.runs.launch import ensure_supervisor, resume, submit, supervisor_alive, wake
+from core.runs.launch import duplicate, ensure_supervisor, resume, submit, supervisor_alive, wake
 from core.runs.state import ACTIVE, ENDED, RESUMABLE, Best, RunState, observe
 
 __all__ = [
-    "ACTIVE", "ENDED", "RESUMABLE", "Best", "MetricRow", "RunState", "RunSummary",
-    "delete", "ensure_supervisor", "find_checkpoint", "find_run", "get_run", "list_runs", "log_tail", "metrics_after",
-    "observe", "rename", "request_stop", "resume", "run_checkpoint", "submit", "supervisor_alive", "wake",
+    "ACTIVE", "ENDED", "RESUMABLE", "Best", "Comparison", "MetricRow", "RunState", "RunSummary",
+    "annotate", "compare", "curves_csv", "delete", "duplicate", "ensure_supervisor", "find_checkpoint", "find_run",
+    "get_run", "list_runs", "log_tail", "metrics_after", "observe", "rename", "request_stop", "resume",
+    "run_checkpoint", "submit", "supervisor_alive", "wake",
 ]  # fmt: skip

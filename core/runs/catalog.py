@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ from core.runs.folder import MetricRow
 from core.runs.process import alive, kill_tree
 from core.runs.state import RunState, observe, write_state
 
-_configs: dict[Path, tuple[tuple[int, ...], TrainConfig, str]] = {}
+Written = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
+_written: dict[Path, tuple[tuple[int, ...], Written]] = {}
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run: ``state`` is the observed truth, ``name`` falls back to the id, ``problem`` says what is damaged."""
+    """One run: ``state`` is the observed truth, ``name`` falls back to the id, ``problem`` says what is damaged;
+    ``notes`` and ``tags`` are what people wrote about it."""
 
     id: str
     name: str
@@ -32,6 +34,8 @@ class RunSummary:
     config: TrainConfig
     folder: Path
     problem: str = ""
+    notes: str = ""
+    tags: tuple[str, ...] = ()
 
     @property
     def tensorboard(self) -> str:
@@ -40,7 +44,14 @@ class RunSummary:
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON values; ``state`` is its name, the rest of the state lies beside it."""
-        summary = {"id": self.id, "name": self.name, **self.state.to_json(), "config": self.config.to_json()}
+        summary = {
+            "id": self.id,
+            "name": self.name,
+            "notes": self.notes,
+            "tags": list(self.tags),
+            **self.state.to_json(),
+            "config": self.config.to_json(),
+        }
         return {**summary, "folder": str(self.folder), "tensorboard": self.tensorboard}
 
 
@@ -143,14 +154,33 @@ def rename(root: Path, run_id: str, name: str) -> None:
     RunError
         If there is no such run or the name is not allowed.
     """
+    annotate(root, run_id, name=name)
+
+
+def annotate(
+    root: Path, run_id: str, *, name: str | None = None, notes: str | None = None, tags: Sequence[str] | None = None
+) -> None:
+    """Write down a name, notes or tags; what is ``None`` stays as it is. Any run may be annotated at any time.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, or what is written is not allowed.
+    """
     folder = files.run_folder(root, run_id)
-    name = files.check_name(name)
+    changes: dict[str, Any] = {}
+    if name is not None:
+        changes["name"] = files.check_name(name)
+    if notes is not None:
+        changes["notes"] = files.check_notes(notes)
+    if tags is not None:
+        changes["tags"] = list(files.check_tags(tags))
     with files.lock(folder):
         try:
             facts = files.read_json(folder / files.RUN)
         except RunError:
             facts = {"version": 1}
-        files.write_json(folder / files.RUN, {**facts, "name": name})
+        files.write_json(folder / files.RUN, {**facts, **changes})
     put_in_index(root, folder)
 
 
@@ -224,19 +254,21 @@ def put_in_index(root: Path, folder: Path) -> None:
 def _summary(folder: Path) -> RunSummary:
     state, problem = observe(folder), ""
     try:
-        config, name = _config_and_name(folder)
+        config, name, notes, tags = _read(folder)
     except RunError as error:
-        config, name, problem = TrainConfig(), files.read_name(folder), str(error)
-    return RunSummary(folder.name, name, state, config, folder, problem)
+        config, name, (notes, tags) = TrainConfig(), files.read_name(folder), files.read_notes(folder)
+        problem = str(error)
+    return RunSummary(folder.name, name, state, config, folder, problem, notes, tags)
 
 
-def _config_and_name(folder: Path) -> tuple[TrainConfig, str]:
+def _read(folder: Path) -> Written:
     """Parsing a configuration takes milliseconds and a page lists a hundred of them every second: keep them."""
     changed = tuple(_changed_at(folder / name) for name in (files.CONFIG, files.RUN))
-    known = _configs.get(folder)
+    known = _written.get(folder)
     if known is None or known[0] != changed:
-        known = _configs[folder] = (changed, files.read_config(folder), files.read_name(folder))
-    return known[1:]
+        written = (files.read_config(folder), files.read_name(folder), *files.read_notes(folder))
+        known = _written[folder] = (changed, written)
+    return known[1]
 
 
 def _changed_at(path: Path) -> int:

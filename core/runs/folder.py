@@ -3,7 +3,7 @@
 ``checkpoints/<run id>/``
 
 ==================  ===================================================================================================
-``run.json``        name and time of creation
+``run.json``        name, notes, tags, and time of creation
 ``config.json``     the configuration (:meth:`core.config.TrainConfig.to_json`)
 ``state.json``      where the run is (:class:`core.runs.state.RunState`); replaced as a whole, never half written
 ``metrics.jsonl``   one line per measurement, appended; a line torn by a kill is skipped
@@ -24,7 +24,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +40,7 @@ from core.runs.process import locked
 CONFIG, STATE, RUN, METRICS = "config.json", "state.json", "run.json", "metrics.jsonl"
 LOG, EXIT, STOP, LOCK = "log.txt", "exit.json", "stop", ".lock"
 TENSORBOARD, PREDICTIONS = "tensorboard", "predictions"
-NAME_LENGTH = 80
+NAME_LENGTH, NOTES_LENGTH, TAG_LENGTH, MOST_TAGS = 80, 10_000, 40, 20
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _TAIL_BYTES = 256 * 1024
 
@@ -69,6 +69,37 @@ def check_name(name: str) -> str:
     if len(name) > NAME_LENGTH or not name.isprintable():
         raise RunError(f"name: expected at most {NAME_LENGTH} printable characters, got {name[:100]!r}")
     return name
+
+
+def check_notes(notes: str) -> str:
+    """Notes about a run as people may write them, over several lines.
+
+    Raises
+    ------
+    RunError
+        If they are longer than 10,000 characters or hold control characters.
+    """
+    notes = notes.strip().replace("\r\n", "\n")
+    if len(notes) > NOTES_LENGTH or not all(c.isprintable() or c in "\n\t" for c in notes):
+        raise RunError(f"notes: expected at most {NOTES_LENGTH} printable characters, got {len(notes)}")
+    return notes
+
+
+def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """Tags of a run, each once, in the order given; empty ones are left out.
+
+    Raises
+    ------
+    RunError
+        If there are more than 20, or one is longer than 40 characters or holds a comma or control characters.
+    """
+    cleaned = tuple(dict.fromkeys(tag.strip() for tag in tags if tag.strip()))
+    for tag in cleaned:
+        if len(tag) > TAG_LENGTH or not tag.isprintable() or "," in tag:
+            raise RunError(f"tags: expected at most {TAG_LENGTH} printable characters without comma, got {tag[:60]!r}")
+    if len(cleaned) > MOST_TAGS:
+        raise RunError(f"tags: expected at most {MOST_TAGS}, got {len(cleaned)}")
+    return cleaned
 
 
 def new_run_id(text: str) -> str:
@@ -165,6 +196,16 @@ def read_name(folder: Path) -> str:
         return str(read_json(folder / RUN).get("name") or folder.name)
     except RunError:
         return folder.name
+
+
+def read_notes(folder: Path) -> tuple[str, tuple[str, ...]]:
+    """What people wrote about the run, and its tags; nothing where they did not."""
+    try:
+        facts = read_json(folder / RUN)
+    except RunError:
+        return "", ()
+    tags = facts.get("tags")
+    return str(facts.get("notes") or ""), tuple(str(t) for t in tags) if isinstance(tags, list) else ()
 
 
 def finite(value: float | None) -> float | None:

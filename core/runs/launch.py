@@ -32,6 +32,20 @@ def submit(root: Path, config: TrainConfig, name: str = "", worker: str = WORKER
     return folder.name
 
 
+def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> str:
+    """Queue a new run with the configuration of another, whatever became of that; returns the new id.
+
+    Raises
+    ------
+    UserError
+        If there is no such run, or its data or the checkpoint that it began with are gone.
+    """
+    folder = files.run_folder(root, run_id)
+    return submit(
+        root, files.read_config(folder), name or f"{files.read_name(folder)[: files.NAME_LENGTH - 6]} again", worker
+    )
+
+
 def resume(root: Path, run_id: str, worker: str = WORKER) -> None:
     """Queue an ended run again, in its own folder; it goes on from its last checkpoint, or from the start without one.
 

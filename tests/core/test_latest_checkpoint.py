@@ -133,7 +133,7 @@ def test_a_disk_that_forgets_is_noticed_at_once(folder: Path, monkeypatch: pytes
         honest(handle)
         os.pwrite(os.open(f"/proc/self/fd/{handle}", os.O_WRONLY), b"\0" * 64, 4096)
 
-    monkeypatch.setattr(module.os, "fsync", forget)
+    monkeypatch.setattr(os, "fsync", forget)
     with pytest.raises(CheckpointError, match="the disk gives back something else than was written"):
         save_step(folder, checkpoint, 3)
     monkeypatch.undo()

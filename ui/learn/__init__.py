@@ -54,6 +54,10 @@ def imbalance(shares: Mapping[str, Any] | None) -> None:
     _imbalance(key="learn-imbalance", data=dict(shares or {"shares": None}))
 
 
-def network(stages: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]], maps: str | None) -> None:
-    """A network from image to label; ``maps``: where its feature maps are fetched from, if there are any."""
-    _network(key="learn-network", data={"stages": list(stages), "classes": [dict(c) for c in classes], "maps": maps})
+def network(
+    stages: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]], maps: str | None, detail: bool = False
+) -> None:
+    """A network from image to label; ``maps``: where its feature maps are fetched from, if there are any. ``detail``:
+    the image enters level 1 itself (:attr:`core.config.ModelConfig.full_resolution`)."""
+    data = {"stages": list(stages), "classes": [dict(c) for c in classes], "maps": maps, "detail": detail}
+    _network(key="learn-network", data=data)

@@ -88,8 +88,8 @@ class Network extends Base {
     this.stages.forEach((s, n) => {
       const next = this.stages[n + 1], here = place.get(s.name);
       if (next) {
-        const there = place.get(next.name);
-        arrow(...between(here, there));
+        const there = place.get(next.name), aside = this.data.detail && next.level === 1 && s.kind === "encoder";
+        arrow(...between(aside ? place.get("input") : here, there));  // full resolution only in detail: the image enters below it
       }
       if (s.kind === "encoder") {
         const across = place.get(`decoder-${s.level}`);

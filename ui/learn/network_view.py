@@ -54,9 +54,11 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
     doing = f"{words.plain(model.name)} looks at {words.plain(subject)}"
     there = made(doing, lambda: jobs.features(folder), lambda: jobs.start_features(model.path, images, options, folder))
     labels, config = description.label_space, description.train_config
+    detail = config.model.full_resolution == "detail"
     if not there:
         _facts(model.name, config.model, len(images), len(labels), size)
-        learn.network(inside.stages(config.model, description.modalities, labels.names, size), labels.to_json(), None)
+        stages = inside.stages(config.model, description.modalities, labels.names, size)
+        learn.network(stages, labels.to_json(), None, detail)
         return
     try:
         maps = inside.publish_maps(folder, dataset.path, subject, labels)
@@ -73,7 +75,7 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
         "them.",
         width=READING,
     )
-    learn.network(facts["stages"], labels.to_json(), maps)
+    learn.network(facts["stages"], labels.to_json(), maps, detail)
 
 
 def _known(dataset: Dataset) -> dict[str, tuple[cache.Model, Description]]:

@@ -40,6 +40,7 @@ def row(run: RunSummary) -> dict[str, Any]:
     return {
         "id": run.id,
         "name": run.name,
+        "tags": list(run.tags),
         "state": state.state,
         "title": f"{state.state}: {state.message}" if state.message else state.state,
         "data": Path(run.config.data.path).name or "–",

@@ -56,6 +56,7 @@ function fill(tr, row, selected) {
   cells[0].prepend(make("span", "dot"));
   cells[0].title = row.title;
   cells[1].title = row.id;
+  cells[1].append(...row.tags.map((tag) => make("span", "tag", tag)));
   if (row.share !== null) {
     const bar = make("span", "bar"), done = make("i");
     done.style.width = `${Math.round(row.share * 100)}%`;
@@ -65,9 +66,10 @@ function fill(tr, row, selected) {
   tr.replaceChildren(...cells);
 }
 
-function make(tag, style = "") {
+function make(tag, style = "", text = "") {
   const element = document.createElement(tag);
   if (style) element.className = style;
+  if (text) element.textContent = text;
   return element;
 }
 

@@ -70,6 +70,10 @@ def test_list_is_a_table_or_json(folder: Path, checkpoints: Path, capsys: pytest
         (["stop", "my-net"], "expected a queued or running run, it is stopped already"),
         (["delete", "my-net"], "confirm with --yes"),
         (["rename", "my-net"], "expected --name TEXT"),
+        (["show", "my-net", "another"], "got 2; `runs list` shows all"),
+        (["annotate", "my-net"], "expected --name, --notes or --tags"),
+        (["annotate", "my-net", "--tags", "x" * 41], "at most 40 printable characters"),
+        (["compare", "my-net"], "expected two or more different runs"),
         (["rename", "my-net", "--name", "x" * 99], "expected at most 80 printable characters"),
     ],
 )
@@ -92,6 +96,42 @@ def test_stop_rename_and_delete(checkpoints: Path, capsys: pytest.CaptureFixture
     assert cli.main(["runs", "delete", "new", "--yes", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"deleted": waiting.name}
     assert runs.list_runs(checkpoints) == []
+
+
+def test_notes_and_tags(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["annotate", folder.name, "--notes", " first line\nsecond ", "--tags", "baseline, good,,good"]
+    assert cli.main(["runs", *words, "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["notes"], shown["tags"], shown["name"]) == ("first line\nsecond", ["baseline", "good"], "My [net]")
+    assert cli.main(["runs", "annotate", folder.name, "--tags", ""]) == 0
+    capsys.readouterr()
+    assert cli.main(["runs", "show", folder.name]) == 0
+    shown_text = capsys.readouterr().out
+    assert "first line" in shown_text and "baseline" not in shown_text
+
+
+def test_compare_for_people_scripts_and_spreadsheets(
+    folder: Path, checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = create_run(checkpoints, preset("quick").with_values({"path": "demo", "learning_rate": 0.5}), "other")
+    files.append_metrics(other, 1, 10, 1.0, {"train/loss": 0.25})
+    assert cli.main(["runs", "compare", folder.name, "other", "--csv", str(tmp_path / "all.csv")]) == 0
+    table = capsys.readouterr().out
+    for expected in ("My [net]", "other", "learning_rate", "0.5", "train/loss", "0.2500", "queued"):
+        assert expected in table
+    assert f"{other.name},1,10,1.0,train/loss,0.25" in (tmp_path / "all.csv").read_text().splitlines()
+    assert cli.main(["runs", "compare", folder.name, "other", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["differences"]["learning_rate"][1] == "0.5" and found["measured"]["train/loss"][1] == 0.25
+
+
+def test_duplicate_queues_the_same_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Path] = []
+    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker: started.append(root))
+    assert cli.main(["runs", "duplicate", folder.name]) == 0
+    copy = next(run for run in runs.list_runs(folder.parent) if run.id != folder.name)
+    assert (copy.name, copy.state.state, started) == ("My [net] again", "queued", [folder.parent])
+    assert copy.config == files.read_config(folder)
 
 
 def test_the_log_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
