@@ -15,11 +15,12 @@ MINUTES ?= 25
 PYTHON = python3
 
 .DEFAULT_GOAL := help
-.PHONY: help app test check lint types format docs demo-model clean distclean
+.PHONY: help app test faults check lint types format docs demo-model clean distclean
 
 help:
 	@echo 'make app        start the workbench on http://127.0.0.1:8501 (makes .venv and installs at first)'
 	@echo 'make test       run all tests (PYTEST_ARGS="..." runs some)'
+	@echo 'make faults     do to real runs what may happen to them, and print what became of each'
 	@echo 'make check      lint, formatting, types and tests: what a change has to pass'
 	@echo 'make format     format the code and sort its imports'
 	@echo 'make docs       write the table of options anew'
@@ -31,6 +32,9 @@ app: $(VENV)/installed-app
 
 test: $(VENV)/installed-dev
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+faults: $(VENV)/installed-dev
+	$(PY) -m pytest tests/faults --no-header -q $(PYTEST_ARGS)
 
 check: lint types test
 
