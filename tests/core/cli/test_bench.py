@@ -23,7 +23,10 @@ def test_train_as_json_alone(capsys: pytest.CaptureFixture[str]) -> None:
     said = capsys.readouterr()
     found = json.loads(said.out)
     assert found["bench"] == "train" and found["machine"]["device"] == "cpu" and found["machine"]["torch_version"]
-    assert [row["name"] for row in found["rows"]] == ["ours", "ours, whole loop of fit", "ours, its bare step"]
+    assert [row["name"] for row in found["rows"]] == [
+        "ours", "ours, whole loop of fit", "ours, its bare step", "bound at 16x16x8, 4 channels",
+        "bound at 8x8x4, 8 channels", "bound of all levels",
+    ]  # fmt: skip
     assert set(found["rows"][0]) >= {
         "name", "precision", "batch", "ms", "sub_volumes_per_s", "gflop", "tflops", "share_of_peak", "peak_memory_mb",
         "ratio", "note",
