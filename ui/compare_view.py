@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import streamlit as st
 
@@ -14,8 +13,10 @@ from core.runs import Comparison, RunSummary
 from ui import words
 
 MOST = 6  # curves that can be told apart
-FIRST = ("whole/dice_mean", "val/dice_mean", "train/loss")  # what people look at first, where it was measured
+FIRST = ("val/dice_mean", "whole/dice_mean", "train/loss")  # what people look at first, where it was measured
 FROM_DATA = "from the data"
+MARKED = 60  # points of a curve up to which each is marked
+WIDTH = 480  # px that a table should have
 AXES = {"epoch": "epoch", "step": "step", "time": "elapsed_s"}
 
 
@@ -62,15 +63,27 @@ def _curves(found: Comparison) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         metric = st.selectbox("Measurement", metrics, key="compare-metric", width=320)
         axis = st.segmented_control("Along", list(AXES), default="epoch", required=True, key="compare-axis")
-    points: dict[str, list[Any]] = {"x": [], "value": [], "run": []}
-    for name, curve in zip(_names(found), found.curves[metric], strict=True):
-        for row in curve:
-            if not math.isnan(row.value):
-                points["x"].append(getattr(row, AXES[axis or "epoch"]) / (60 if axis == "time" else 1))
-                points["value"].append(row.value)
-                points["run"].append(name)
-    label = "minutes" if axis == "time" else axis or "epoch"
-    st.line_chart(points, x="x", y="value", color="run", x_label=label, y_label=metric, height=320)
+    along = AXES[axis or "epoch"]
+    points = [
+        {"x": getattr(row, along) / (60 if axis == "time" else 1), "value": row.value, "run": name}
+        for name, curve in zip(_names(found), found.curves[metric], strict=True)
+        for row in curve
+        if not math.isnan(row.value)
+    ]
+    few = max(len(curve) for curve in found.curves[metric]) <= MARKED
+    st.vega_lite_chart(
+        {
+            "data": {"values": points},
+            "mark": {"type": "line", "point": few},
+            "encoding": {
+                "x": {"field": "x", "type": "quantitative", "title": "minutes" if axis == "time" else axis or "epoch"},
+                "y": {"field": "value", "type": "quantitative", "title": metric, "scale": {"zero": False}},
+                "color": {"field": "run", "type": "nominal", "title": None, "sort": _names(found)},
+                "tooltip": [{"field": "run"}, {"field": "x", "title": axis}, {"field": "value", "format": ".4f"}],
+            },
+        },
+        height=320,
+    )
 
 
 def _tables(found: Comparison) -> None:
@@ -80,21 +93,29 @@ def _tables(found: Comparison) -> None:
         for field, texts in found.differences.items()
     ]
     results = [
-        {"measurement": metric, **dict(zip(names, values, strict=True))} for metric, values in found.measured.items()
+        {"measurement": metric, **{n: _number(v) for n, v in zip(names, values, strict=True)}}
+        for metric, values in found.measured.items()
     ]
-    left, right = st.columns(2)
-    with left:
+    tables = st.grid("auto", min_column_width=WIDTH, gap="medium")
+    with tables, st.container():
         st.caption("Settings that differ")
         if settings:
             st.dataframe(settings, hide_index=True, width="stretch", alt="Settings that differ between the runs")
         else:
             st.caption("They were told to do the same.")
-    with right:
+    with tables, st.container():
         st.caption("At the best epoch; loss, learning rate and speed at the end")
-        columns = {name: st.column_config.NumberColumn(format="%.3f") for name in names}
+        columns = {name: st.column_config.TextColumn(alignment="right") for name in names}
         st.dataframe(
             results, hide_index=True, width="stretch", column_config=columns, alt="What the runs measured, side by side"
         )
+
+
+def _number(value: float | None) -> str:
+    """Three digits after the point; of small numbers two that matter."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" if abs(value) >= 0.001 or value == 0 else f"{value:.1e}"
 
 
 def _exports(root: Path, found: Comparison, ids: list[str]) -> None:
