@@ -14,6 +14,7 @@ from core import runs
 from core.errors import UserError
 from core.labels import LabelSpace
 from core.runs.folder import MetricRow
+from core.runs.thinning import thinned
 from ui import volumes
 from ui.state import runs_root
 
@@ -30,29 +31,12 @@ def class_colours(classes: Sequence[str]) -> list[dict[str, str]]:
 
 
 def thin(rows: Iterable[MetricRow], points: int = POINTS_PER_SERIES) -> list[MetricRow]:
-    """Rows in order, at most about ``points`` of each name: of every stretch its lowest and its highest value stay, so
-    that no peak is lost; the first and the last row of each name always stay."""
+    """Rows in order, at most ``points`` of each name, such that the curves look the same."""
     by_name: dict[str, list[MetricRow]] = {}
     for row in rows:
         by_name.setdefault(row.name, []).append(row)
-    kept: list[MetricRow] = []
-    for series in by_name.values():
-        if len(series) <= points:
-            kept += series
-            continue
-        chosen = {series[0].id: series[0], series[-1].id: series[-1]}
-        finite = [r for r in series if math.isfinite(r.value)]
-        stretch = math.ceil(len(finite) / max(1, points // 2))
-        for start in range(0, len(finite), max(1, stretch)):
-            part = finite[start : start + stretch]
-            for extreme in (min(part, key=_value), max(part, key=_value)):
-                chosen[extreme.id] = extreme
-        kept += chosen.values()
+    kept = [row for series in by_name.values() for row in thinned(series, points, lambda row: row.value)]
     return sorted(kept, key=lambda row: row.id)
-
-
-def _value(row: MetricRow) -> float:
-    return row.value
 
 
 def metrics(request: Request) -> Response:
