@@ -25,7 +25,7 @@ from core.determinism import deterministic
 from core.device import check_memory, explain_memory, free_bytes, resolve_device, set_threads
 from core.errors import CheckpointError, ConfigError, DatasetError
 from core.events import Ended, Listener, Preparing
-from core.heap import keep_freed_memory
+from core.heap import freed_memory_kept
 from core.inference import resolve_precision
 from core.labels import LabelSpace
 from core.locations import DEMO, demo_folder
@@ -66,7 +66,7 @@ def train_run(
         If data, configuration or checkpoint cannot be used, the memory does not suffice, or the loss is not finite.
     """
     started = time.monotonic() if started is None else started
-    with deterministic(config.run.deterministic), contextlib.ExitStack() as held:
+    with deterministic(config.run.deterministic), freed_memory_kept(), contextlib.ExitStack() as held:
         _train(config, folder, listener, should_stop, resume, started, held)
 
 
@@ -81,7 +81,6 @@ def _train(
 ) -> None:
     device = resolve_device(config.run.device)
     threads = set_threads(config.run.threads)
-    keep_freed_memory()
     needed, smaller = None, ""
     try:
         last, damage = load_latest(folder) if resume else (None, "")

@@ -10,12 +10,24 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
+from collections.abc import Iterator
 
 # Names and numbers of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
 NEVER = -1
 MAPPED_FROM = 2**30  # bytes; a block that large is worth its own place
 USUAL_MAPPED_FROM = 32 * 2**20  # where glibc's own threshold ends up, and twice that for trimming
+
+
+@contextlib.contextmanager
+def freed_memory_kept() -> Iterator[None]:
+    """Meanwhile freed memory is kept; at the end it is given back, and the C library does as it does by itself."""
+    keep_freed_memory()
+    try:
+        yield
+    finally:
+        keep_freed_memory(False)
+        give_back()
 
 
 def give_back() -> None:

@@ -45,6 +45,13 @@ def test_pages_are_not_asked_for_again() -> None:
     assert child("keep")[0] < 0.5 * pages  # not none: a freed block may be a little short for an aligned one
 
 
+def test_only_meanwhile() -> None:
+    program = CHILD.replace('keep_freed_memory(sys.argv[1] == "keep")', "with freed_memory_kept(): torch.ones(2**24)")
+    program = program.replace("import give_back", "import freed_memory_kept, give_back")
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert json.loads(done.stdout)[0] > 0.9 * 20 * 2**26 // 4096, "after it, as the C library does by itself"
+
+
 def test_memory_is_given_back_when_told() -> None:
     assert child("keep")[1] > 0.9 * 2**26
     assert child("usual")[1] < 0.1 * 2**26
