@@ -205,6 +205,12 @@ class ValidationConfig(Checked):
         unit="validations", minimum=0, maximum=10**6,
     )  # fmt: skip
 
+    def check(self) -> None:
+        if self.patience and not self.whole_every:
+            raise ConfigError(
+                f"patience: expected 0 where whole_every is 0, got {self.patience}; whole volumes must be validated"
+            )
+
 
 @dataclass(frozen=True)
 class RunConfig(Checked):

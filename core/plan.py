@@ -36,7 +36,7 @@ class Plan:
     parameters : of the network.
     gflop : of a training step for one sub-volume, 1e9 operations.
     step_bytes : estimate of the memory that a training step takes on the device, with weights and optimizer; measured
-        to be right within 20 % on a CPU (:mod:`core.models.memory`).
+        to be mostly right within 20 % on a CPU (:mod:`core.models.memory`).
     data_bytes : images and labels of all subjects on the device.
     steps_per_epoch : optimizer steps.
     epoch_s : rough guess of the seconds that an epoch takes.

@@ -14,6 +14,7 @@ from core.checkpoint import Checkpoint, load, load_latest, save
 from core.description import LAST, PREVIOUS
 from core.errors import CheckpointError
 from tests.core.balls import untrained_run
+from tests.core.damages import cut_off, emptied, garbage, one_bit
 
 
 @pytest.fixture
@@ -34,25 +35,6 @@ def save_step(folder: Path, checkpoint: Checkpoint, step: int) -> None:
 
 def step_of(path: Path) -> int:
     return int(load(path).description.progress["step"])
-
-
-def cut_off(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def emptied(path: Path) -> None:
-    os.truncate(path, 0)
-
-
-def garbage(path: Path) -> None:
-    path.write_bytes(os.urandom(path.stat().st_size))
-
-
-def one_bit(path: Path) -> None:
-    """In the last tensor: no header tells."""
-    data = bytearray(path.read_bytes())
-    data[-3] ^= 4
-    path.write_bytes(data)
 
 
 def gone(path: Path) -> None:

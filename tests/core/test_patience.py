@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+from core.config import ValidationConfig
+from core.errors import ConfigError
 from core.patience import SMOOTHING, Patience
 
 
@@ -34,6 +36,11 @@ def test_off_by_default_and_no_numbers_count_as_no_better() -> None:
     assert not any(fed(Patience(0), [0.5] * 50)) and not Patience(0).why()
     assert fed(Patience(2), [math.nan, math.nan]) == [False, True]
     assert fed(Patience(2), [0.5, math.nan, 0.9, 0.1]) == [False] * 4
+
+
+def test_without_whole_volumes_there_is_nothing_to_wait_for() -> None:
+    with pytest.raises(ConfigError, match="patience: expected 0 where whole_every is 0, got 3"):
+        ValidationConfig(whole_every=0, patience=3)
 
 
 def test_a_resumed_run_goes_on_counting() -> None:

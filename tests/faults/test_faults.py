@@ -1,6 +1,6 @@
 """What may happen to a training run while nobody looks, done to real ones; a run is never lost and never lies.
 
-Whatever concerns the browser is in tests/browser/test_faults_seen.py, or in the tests of the parts that are named here.
+A web server that dies while a run trains is in tests/browser/test_first_light.py.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ from core import runs
 from core.checkpoint import load
 from core.config import TrainConfig
 from core.description import LAST, PREVIOUS
+from core.errors import RunError
 from core.runs import folder as files
 from core.runs.index import FILE, open_index
 from core.runs.launch import SUPERVISOR_FILE
 from core.runs.process import PROJECT, identity, module_command, module_environment
 from core.runs.state import read_state, write_state
+from tests.conftest import missing
+from tests.core.damages import cut_off, emptied, garbage, one_bit
 from tests.faults.conftest import processes_of, until, wait_for, wait_for_step
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
@@ -57,12 +60,11 @@ def test_killed_while_it_saves(root: Path, config: Config) -> None:
     """The keeper resumes nothing by itself; each time the run is resumed as a person would."""
     large = config(epochs=10**5, channels=(48, 96, 192), sub_volume=(8, 8, 8), batch_size=1, checkpoint_minutes=0.01)
     run_id = runs.submit(root, large)
-    folder, chance, steps, torn = root / run_id, random.Random(0), [0], 0
+    folder, steps, torn = root / run_id, [0], 0
     for _ in range(KILLS):
         state = wait_for_step(root, run_id, steps[-1] + 1)
         seen = time.monotonic()
         until(lambda: any(folder.glob(".last.safetensors.*.tmp")) or time.monotonic() - seen > 20, every=0.001)  # noqa: B023
-        time.sleep(chance.uniform(0, 0.02))
         kill(state.pid)
         torn += any(folder.glob(".last.safetensors.*.tmp"))
         crashed = wait_for(root, run_id, "crashed", seconds=5)
@@ -72,7 +74,7 @@ def test_killed_while_it_saves(root: Path, config: Config) -> None:
         runs.resume(root, run_id)
     wait_for_step(root, run_id, steps[-1] + 1)
     assert steps[-1] > steps[1], "it got on between the kills"
-    assert torn >= KILLS // 5, f"only {torn} of {KILLS} were killed while they wrote"
+    assert torn >= 0.8 * KILLS, f"only {torn} of {KILLS} were killed while they wrote"
 
 
 @pytest.mark.fault(2, "trainer killed within an epoch: crashed, with the signal's name, within 5 s")
@@ -168,7 +170,7 @@ def test_a_recycled_pid(root: Path, config: Config) -> None:
         )
         (root / run_id / files.EXIT).unlink(missing_ok=True)
         assert runs.get_run(root, run_id).state.state == "crashed"
-        with pytest.raises(runs_error(), match="crashed already"):
+        with pytest.raises(RunError, match="crashed already"):
             runs.request_stop(root, run_id, now=True)
         runs.resume(root, run_id)
         wait_for_step(root, run_id, 2)
@@ -180,26 +182,18 @@ def test_a_recycled_pid(root: Path, config: Config) -> None:
         stranger.wait()
 
 
-def runs_error() -> type[Exception]:
-    from core.errors import RunError
-
-    return RunError
-
-
 NAMESPACE = (
     'mount -t tmpfs -o size={size} tmpfs "$1" || exit 77; cp -a "$2"/. "$1"/ || exit 78; {more} exec "$0" -c "$3" "$1"'
 )
 TRAIN_THERE = """
-import sys
+import contextlib, sys
 from pathlib import Path
 from core.runs import worker, folder as files
 from core.runs.state import read_state, write_state
 from dataclasses import replace
 folder = next(p for p in Path(sys.argv[1]).iterdir() if (p / "config.json").is_file())
-try:
+with contextlib.suppress(OSError):  # a disk that cannot be written is what is tried
     (folder / "stop").unlink(missing_ok=True)
-except OSError:
-    pass
 try:
     write_state(folder, replace(read_state(folder), state="starting", attempt=2))
 except Exception as error:
@@ -235,7 +229,7 @@ def in_a_namespace(folder: Path, size: str, more: str = "") -> subprocess.Comple
         check=False,
     )  # fmt: skip
     if done.returncode == 77 or "unshare failed" in done.stderr:
-        pytest.skip(f"no disk of its own can be mounted here: {done.stderr.strip()}")
+        missing(f"no disk of its own can be mounted here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stdout + done.stderr
     return done
 
@@ -269,12 +263,16 @@ def test_a_read_only_folder(root: Path, config: Config) -> None:
 @pytest.mark.fault(11, "NaN loss: stops before the optimizer moves, names step and subject, finite checkpoint kept")
 def test_a_loss_that_is_no_number(root: Path, config: Config) -> None:
     """Weights that decay by a hundred times their size change sign and grow, until float32 holds them no more."""
-    exploding = dict(learning_rate=100, weight_decay=1, clip_norm=0.0, optimizer="sgd", lr_schedule="constant", ema=0.0)
-    run_id = runs.submit(root, config(epochs=10**5, checkpoint_minutes=0.01, **exploding))
-    failed = wait_for(root, run_id, "failed")
+    calm = config(epochs=10**5, clip_norm=0.0, optimizer="sgd", lr_schedule="constant", ema=0.0, learning_rate=1e-3)
+    folder = stopped_run(root, calm)
+    step = step_of(folder / LAST)
+    exploding = calm.with_values({"learning_rate": 100, "weight_decay": 1})
+    files.write_json(folder / files.CONFIG, exploding.to_json())
+    runs.resume(root, folder.name)
+    failed = wait_for(root, folder.name, "failed")
     assert "not finite any more at step" in failed.message and "ball_" in failed.message, failed.message
-    if (root / run_id / LAST).exists():
-        assert all(bool(t.isfinite().all()) for t in load(root / run_id / LAST).model.values())
+    assert step_of(folder / LAST) >= step
+    assert all(bool(t.isfinite().all()) for t in load(folder / LAST).model.values())
 
 
 @pytest.mark.fault(12, "memory limit: a sentence with numbers and what to do")
@@ -290,27 +288,8 @@ def test_a_memory_limit(root: Path, config: Config) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )  # fmt: skip
     failed = wait_for(root, folder.name, "failed")
-    assert ("not enough memory" in failed.message and "GB" in failed.message and "choose" in failed.message) or (
-        "batch_size" in failed.message
-    ), failed.message
-
-
-def emptied(path: Path) -> None:
-    os.truncate(path, 0)
-
-
-def cut_off(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def garbage(path: Path) -> None:
-    path.write_bytes(os.urandom(path.stat().st_size))
-
-
-def one_bit(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[-5] ^= 1
-    path.write_bytes(data)
+    for words in ("not enough memory", "GB", "batch_size"):
+        assert words in failed.message, failed.message
 
 
 @pytest.mark.fault(13, "last checkpoint truncated, empty, garbage, one bit flipped: the one before is taken, and told")

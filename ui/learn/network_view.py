@@ -14,6 +14,7 @@ from core.labels import LabelSpace
 from core.locations import READY_MADE
 from core.models.cost import cost
 from core.presets import preset
+from core.types import triple
 from ui import cache, jobs, learn, words
 from ui.learn import inside
 from ui.learn.chapters import READING, head, made
@@ -30,7 +31,7 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
     known = _known(dataset) if dataset is not None else {}
     if lesson is None or dataset is None or not known:
         article = preset("article")
-        size = _triple(article.sampling.sub_volume)
+        size = triple(article.sampling.sub_volume)
         _facts("The article's network", article.model, 2, 4, size)
         labels = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM", 250: "WM"})
         learn.network(inside.stages(article.model, ("T1", "T2"), labels.names, size), labels.to_json(), None)
@@ -66,7 +67,7 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
         st.error(words.plain(str(error)), icon=":material/error:")
         return
     facts = inside.manifest(folder)
-    _facts(model.name, config.model, len(images), len(labels), _triple(facts["sub_volume"]["size"]))
+    _facts(model.name, config.model, len(images), len(labels), triple(facts["sub_volume"]["size"]))
     st.markdown(
         f"Click a stage to see what it makes of the middle slice of {words.plain(subject)}. "
         f"{_seen(description, subject)} It learned from sub-volumes of {words.size(config.sampling.sub_volume)} "
@@ -128,8 +129,3 @@ def _how_to_get_one() -> None:
         icon=":material/model_training:",
         query_params={"data": DEMO, "preset": "quick"},
     )
-
-
-def _triple(size: tuple[int, ...]) -> tuple[int, int, int]:
-    i, j, k = size
-    return i, j, k

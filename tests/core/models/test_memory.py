@@ -119,9 +119,8 @@ def test_a_training_step_takes_what_was_estimated(case: Case) -> None:
     if values["precision"] == "bf16" and not has_bf16():
         pytest.skip("bfloat16 is emulated here, with other copies")
     taken = measured("train", values, channels, classes, times=3 if values["precision"] == "fp32" else 1)
-    assert estimated(values, channels, classes) == pytest.approx(
-        taken, rel=0.3
-    )  # by 20 % on an ordinary day; the heap has its holes by luck
+    # Mostly within 20 %; single runs were seen up to 27 % off, as the heap has its holes by luck.
+    assert estimated(values, channels, classes) == pytest.approx(taken, rel=0.3)
 
 
 @pytest.mark.slow

@@ -1,0 +1,25 @@
+"""What disks and people do to a file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def emptied(path: Path) -> None:
+    os.truncate(path, 0)
+
+
+def cut_off(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def garbage(path: Path) -> None:
+    path.write_bytes(os.urandom(path.stat().st_size))
+
+
+def one_bit(path: Path) -> None:
+    """In the last tensor of a checkpoint: no header tells."""
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 4
+    path.write_bytes(data)
