@@ -222,6 +222,10 @@ class RunConfig(Checked):
         unit="minutes", minimum=0, maximum=10**6, advanced=False,
     )  # fmt: skip
     device: Device = option("auto", "where to train", advanced=False)
+    devices: int = option(
+        1, "GPUs of this machine that train together (on a CPU: processes), each on its own batches; gradients are "
+        "averaged, as accumulate averages them", unit="devices", minimum=1, maximum=64,
+    )  # fmt: skip
     precision: Precision = option("auto", "bf16 mixed precision where the device has it, or fp32")
     seed: int = option(0, "seed of weights, sub-volumes and augmentation", minimum=0, maximum=2**31 - 1)
     deterministic: bool = option(
@@ -246,6 +250,11 @@ class RunConfig(Checked):
             raise ConfigError(
                 f"deterministic: expected a number of epochs, got a budget of {self.minutes:g} minutes; a run that "
                 "ends by the clock is no two times the same: choose --epochs (or --minutes 0)"
+            )
+        if self.devices > 1 and self.acceleration == "graph":
+            raise ConfigError(
+                f"acceleration: expected none, compile or auto on {self.devices} devices, got graph; a graph is "
+                "recorded on one device"
             )
 
 

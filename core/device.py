@@ -37,10 +37,12 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def set_threads(threads: int) -> int:
-    """Use that many CPU threads (0: as many as this process may use); returns the number."""
+def set_threads(threads: int, processes: int = 1) -> int:
+    """Use that many CPU threads (0: as many as this process may use, shared fairly among so many); returns the
+    number."""
     if not threads:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        threads = max(threads // processes, 1)
     torch.set_num_threads(threads)
     return threads
 

@@ -33,3 +33,8 @@ class RunError(UserError):
 
 class DeviceError(UserError):
     """The device that was asked for is missing or too small for the work."""
+
+
+class LostMemberError(Exception):
+    """Another process of a team that trains together is gone. No fault of the user's: whoever started the team starts
+    it anew."""

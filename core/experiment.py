@@ -33,6 +33,7 @@ from core.models import build_model
 from core.plan import Plan, plan, spoils_bf16, suggest
 from core.prepare import prepare_subject
 from core.residency import SubjectStore
+from core.team import Team, joined
 from core.train import Task, fit
 from core.types import TrainingSubject
 
@@ -54,7 +55,8 @@ def train_run(
     ----------
     config : what to train on what; a data path of "demo" makes the demo data on first use.
     folder : of the run.
-    listener : gets every event; the last one is :class:`~core.events.Ended`.
+    listener : gets every event; the last one is :class:`~core.events.Ended`. In a process that ``torchrun`` has started
+        beside others only the leader's hears what training says.
     should_stop : asked between subjects while they are read, and after every step.
     resume : go on from the last checkpoint in the folder, or the one before where that is damaged, with the split that
         is stored there.
@@ -64,10 +66,18 @@ def train_run(
     ------
     UserError
         If data, configuration or checkpoint cannot be used, the memory does not suffice, or the loss is not finite.
+    LostMemberError
+        If another process of the team is gone.
     """
     started = time.monotonic() if started is None else started
     with deterministic(config.run.deterministic), freed_memory_kept(), contextlib.ExitStack() as held:
-        _train(config, folder, listener, should_stop, resume, started, held)
+        team, device = held.enter_context(joined(resolve_device(config.run.device)))
+        if team.size != config.run.devices:
+            raise ConfigError(
+                f"devices: expected {config.run.devices} processes for a run on {config.run.devices} devices, found "
+                f"{team.size}; start it with `python -m core train` or `submit`"
+            )
+        _train(config, folder, listener, should_stop, resume, started, team, device, held)
 
 
 def _train(
@@ -77,10 +87,12 @@ def _train(
     should_stop: Callable[[], bool],
     resume: bool,
     started: float,
+    team: Team,
+    device: torch.device,
     held: contextlib.ExitStack,
 ) -> None:
-    device = resolve_device(config.run.device)
-    threads = set_threads(config.run.threads)
+    threads = set_threads(config.run.threads, team.size)
+    sharing = team.size if device.type == "cpu" else 1  # processes in the same memory
     needed, smaller = None, ""
     try:
         last, damage = load_latest(folder) if resume else (None, "")
@@ -90,11 +102,11 @@ def _train(
         decided = _decide(config, subjects, split, device)
         smaller = suggest(
             decided.config, in_channels=len(subjects.modalities), classes=len(subjects.labels),
-            memory_bytes=free_bytes(device), device=device.type,
+            memory_bytes=free_bytes(device) // sharing, device=device.type,
         )  # fmt: skip
-        needed = decided.step_bytes
+        needed = decided.step_bytes * sharing
         check_memory(needed, device, smaller)
-        room = _room_for_data(config, decided, device)
+        room = _room_for_data(config, decided, device) // sharing
         store = None
         if decided.data_bytes > room:
             store = held.enter_context(contextlib.closing(SubjectStore(folder)))
@@ -117,6 +129,7 @@ def _train(
             description=_describe(dataset, subjects, decided, split),
             facts=_facts(decided, split, device, threads, copied, damage),
             resident_bytes=room,
+            team=team,
         )
         if last is not None:
             _check_same(last.description, task.description, folder)
@@ -277,6 +290,8 @@ def _check_same(before: Description, now: Description, folder: Path) -> None:
 def _facts(decided: Plan, split: Split, device: torch.device, threads: int, copied: str, damage: str) -> dict[str, str]:
     config = decided.config
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {threads} threads"
+    if config.run.devices > 1:
+        name = f"{config.run.devices} x {name}"
     network = f"{config.model.model} {'-'.join(map(str, config.model.channels))}"
     facts = {
         "device": name,

@@ -21,6 +21,7 @@ from core.config import TrainConfig
 from core.patches import Place, PlaceSampler
 from core.residency import StreamedSubjects, ahead, hold
 from core.step import Batch
+from core.team import ALONE, Team
 from core.types import TrainingSubject, triple
 
 PLACES, AUGMENTATION, VALIDATION = range(3)  # streams of random numbers
@@ -44,11 +45,12 @@ class Feed:
     device : that is to train.
     resident_bytes : most that the subjects may take on the device; those that do not fit are streamed from disk.
     folder : for the file that they are streamed from.
+    team : of processes; each gets its own of the batches that make a step.
 
     Attributes
     ----------
     subjects, held_out : as :func:`core.residency.hold` has them.
-    per_step : sub-volumes that make one update.
+    per_step : sub-volumes that make one update, over the whole team.
     steps_per_epoch : updates.
     """
 
@@ -61,6 +63,7 @@ class Feed:
         device: torch.device,
         resident_bytes: int,
         folder: Path,
+        team: Team = ALONE,
     ) -> None:
         size = triple(config.sampling.sub_volume)
         self.config = config
@@ -69,7 +72,8 @@ class Feed:
         self.held_out = hold(held_out, device, resident_bytes - self.subjects.nbytes, folder)
         self.sampler = PlaceSampler(train, size, config.sampling, classes)
         self.augment = Augmenter(config.augment, size)
-        self.per_step = config.sampling.batch_size * config.optim.accumulate
+        self.team = team
+        self.per_step = config.sampling.batch_size * config.optim.accumulate * team.size
         self.steps_per_epoch = math.ceil(config.sampling.samples_train / self.per_step)
         self._epoch: tuple[int, list[Place]] = (-1, [])
 
@@ -94,37 +98,45 @@ class Feed:
         return ", ".join(parts)
 
     def places(self, step: int) -> list[list[Place]]:
-        """Where the sub-volumes of a step (counted from 0) lie, by batch."""
+        """Where the sub-volumes of a step (counted from 0) lie, by batch: those of the first process of the team, then
+        those of the second."""
         every = self._places_of(step // self.steps_per_epoch + 1)
         first = step % self.steps_per_epoch * self.per_step
         batch = self.config.sampling.batch_size
         return [every[n : n + batch] for n in range(first, first + self.per_step, batch)]
 
     def batches(self, first: int, last: int) -> Iterator[list[Batch]]:
-        """The batches of the steps from ``first`` up to but without ``last``; close it to stop early.
+        """This process's batches of the steps from ``first`` up to but without ``last``; close it to stop early.
 
         Image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k). Where the subjects are streamed, a
         thread cuts the sub-volumes of the next steps meanwhile.
         """
         steps = range(first, last)
         streamed = isinstance(self.subjects, StreamedSubjects)
-        cut = ahead(steps, self._cut, AHEAD) if streamed else (self._cut(step) for step in steps)
+        cut = ahead(steps, self._own, AHEAD) if streamed else (self._own(step) for step in steps)
         with contextlib.closing(cut):
             for regions in cut:
                 yield [self.augment.apply(image, label, draw) for draw, image, label in regions]
 
     def again(self, step: int) -> list[Batch]:
-        """The batches of one step."""
-        return [self.augment.apply(image, label, draw) for draw, image, label in self._cut(step)]
+        """The batches of one step, the whole team's."""
+        return [self.augment.apply(image, label, draw) for draw, image, label in self._cut(self._draws(step))]
 
     @property
     def _streamed(self) -> list[StreamedSubjects]:
         return [held for held in (self.subjects, self.held_out) if isinstance(held, StreamedSubjects)]
 
-    def _cut(self, step: int) -> list[tuple[Draw, Tensor, Tensor]]:
-        """Every random decision of a step, and the regions that it needs."""
+    def _draws(self, step: int) -> list[Draw]:
+        """Every random decision of a step, for the whole team: it does not depend on how many they are."""
         chance = generator(self.config.run.seed, AUGMENTATION, step)
-        draws = [self.augment.draw(places, self.subjects.channels, chance) for places in self.places(step)]
+        return [self.augment.draw(places, self.subjects.channels, chance) for places in self.places(step)]
+
+    def _own(self, step: int) -> list[tuple[Draw, Tensor, Tensor]]:
+        count = self.config.optim.accumulate
+        return self._cut(self._draws(step)[self.team.rank * count :][:count])
+
+    def _cut(self, draws: list[Draw]) -> list[tuple[Draw, Tensor, Tensor]]:
+        """The regions that draws need."""
         return [(draw, *self.subjects.crop(draw.places, draw.region)) for draw in draws]
 
     def _places_of(self, epoch: int) -> list[Place]:

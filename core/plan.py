@@ -76,8 +76,9 @@ def plan(
     decided = config.with_values({"sub_volume": tuple(size), "channels": channels})
     per_volume = cost(decided.model, in_channels, classes, triple(size))
     batch = config.sampling.batch_size
-    steps = math.ceil(config.sampling.samples_train / (batch * config.optim.accumulate))
-    epoch_gflop = steps * batch * config.optim.accumulate * per_volume.training_gflop
+    per_device = batch * config.optim.accumulate
+    steps = math.ceil(config.sampling.samples_train / (per_device * config.run.devices))
+    epoch_gflop = steps * per_device * per_volume.training_gflop
     return Plan(
         config=decided,
         spacing_mm=spacing,

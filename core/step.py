@@ -6,6 +6,7 @@ which reads the latch now and then, learns at which step that was.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Sequence
 
@@ -16,6 +17,7 @@ from core.config import OptimConfig
 from core.inference import autocast
 from core.losses import Loss
 from core.optim import WeightAverage, build_optimizer, guarded_step, set_learning_rate
+from core.team import ALONE, Team
 
 Batch = tuple[Tensor, Tensor]
 
@@ -29,15 +31,18 @@ class TrainingStep:
     loss : of logits (batch, classes, i, j, k) and target (batch, i, j, k).
     config : optimizer, accumulation, clipping, running average.
     precision : "fp32" or "bf16".
+    team : of processes, each of which takes a step with batches of its own; their gradients are averaged.
 
     Attributes
     ----------
+    network : the model as it is called in training.
     optimizer : the update rule.
     average : running average of the weights, or ``None``.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, config: OptimConfig, precision: str) -> None:
-        self.model, self.loss, self.config, self.precision = model, loss, config, precision
+    def __init__(self, model: nn.Module, loss: Loss, config: OptimConfig, precision: str, team: Team = ALONE) -> None:
+        self.model, self.loss, self.config, self.precision, self.team = model, loss, config, precision, team
+        self.network = team.wrap(model)
         self.device = next(model.parameters()).device
         self.optimizer = build_optimizer(model, config)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
@@ -67,23 +72,26 @@ class TrainingStep:
     def compute(self, batches: Sequence[Batch]) -> None:
         """What the device does in a step: gradients, guarded update, sum of the loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        for image, label in batches:
-            loss = self.loss_of(image, label) / len(batches)
-            loss.backward()
+        for number, (image, label) in enumerate(batches, 1):
+            last = number == len(batches)
+            with contextlib.nullcontext() if last else self.team.apart(self.network), self.team.guard():
+                loss = self.loss_of(image, label) / len(batches)
+                loss.backward()
             self.loss_sum += loss.detach()
         guarded_step(self.optimizer, self.parameters, self.config.clip_norm, self.latch)
 
     def loss_of(self, image: Tensor, label: Tensor) -> Tensor:
         """The loss of one batch, float32 scalar."""
         with autocast(self.device, self.precision):
-            logits = self.model(image)
+            logits = self.network(image)
         return self.loss(logits, label)
 
     def read(self) -> tuple[float, int | None]:
-        """Mean loss since the last :meth:`reset`, and the number of the first step that failed, if one did; waits for
-        the device."""
-        total, failed = torch.stack([self.loss_sum.double(), self.failed_at]).tolist()
-        return total / max(self.steps, 1), None if math.isinf(failed) else int(failed)
+        """Mean loss since the last :meth:`reset`, over the team, and the number of the first step that failed, if one
+        did; waits for the device. The whole team has to ask."""
+        loss = self.team.sum(self.loss_sum.double())
+        total, failed = torch.stack([loss, self.failed_at]).tolist()
+        return total / max(self.steps, 1) / self.team.size, None if math.isinf(failed) else int(failed)
 
     def reset(self) -> None:
         """Begin a new mean of the loss."""

@@ -7,12 +7,13 @@ would have drawn. Nothing in a step waits for the device except where a comment 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -23,7 +24,7 @@ from core.closing import ClosingPlan, time_of_a_tile
 from core.config import TrainConfig
 from core.description import LAST, PREVIOUS
 from core.errors import UserError
-from core.events import Ended, Listener, Metrics, Picture, Progress, Ready, Saved
+from core.events import Ended, Event, Listener, Metrics, Picture, Progress, Ready, Saved
 from core.feed import VALIDATION, Feed, generator
 from core.inference import head_box
 from core.losses import build_loss
@@ -33,6 +34,7 @@ from core.patience import Patience
 from core.saving import CheckpointWriter
 from core.schedule import Schedule
 from core.step import TrainingStep
+from core.team import ALONE, Team
 from core.types import TrainingSubject, triple
 from core.validation import WholeVolumeScore, score_sub_volumes, score_whole_volumes
 
@@ -59,6 +61,7 @@ class Task:
     description : of the checkpoints; progress and inference are filled in here.
     facts : shown to people when training starts.
     resident_bytes : most that the subjects may take on the device; what exceeds it is streamed from disk.
+    team : of processes that all call :func:`fit` with the same; the leader alone writes and tells.
     """
 
     config: TrainConfig
@@ -71,6 +74,7 @@ class Task:
     description: Description
     facts: dict[str, str] = field(default_factory=dict)
     resident_bytes: int = 2**62
+    team: Team = ALONE
 
 
 def fit(
@@ -96,6 +100,8 @@ def fit(
     ------
     TrainingFailedError
         If the loss is no longer finite; the last finite checkpoint is kept.
+    LostMemberError
+        If another process of the team is gone.
     CheckpointError
         If a checkpoint cannot be written.
     """
@@ -104,11 +110,13 @@ def fit(
         trainer.restore(resume)
         trainer.plan_validation()
         trainer.announce()
+        trainer.consult(SAVE_S)
         while not trainer.over():
             trainer.train_epoch()
             if not trainer.stopped:
                 trainer.validate()
                 trainer.keep_if_due()
+                trainer.consult(SAVE_S)
                 trainer.save_if_due()
         if not trainer.stopped:
             trainer.finish()
@@ -116,15 +124,26 @@ def fit(
     trainer.end()
 
 
+class _Turn(NamedTuple):
+    """What depends on the clock: how far the run is, and whether it is time to report or to save."""
+
+    progress: float
+    report: bool
+    save: bool
+
+
 class _Trainer:
     def __init__(self, task: Task, listen: Listener, should_stop: Callable[[], bool], started: float) -> None:
         config, device = task.config, next(task.model.parameters()).device
-        self.task, self.config, self.listen, self.should_stop = task, config, listen, should_stop
+        self.task, self.config, self.team, self.should_stop = task, config, task.team, should_stop
+        self.listen: Listener = listen if self.team.leads else _unheard
         self.device, self.model, self.classes = device, task.model, len(task.classes)
         self.size = triple(config.sampling.sub_volume)
-        self.feed = Feed(config, task.train, task.held_out, self.classes, device, task.resident_bytes, task.folder)
+        self.feed = Feed(
+            config, task.train, task.held_out, self.classes, device, task.resident_bytes, task.folder, self.team
+        )
         self.held_out = self.feed.held_out
-        self.training = TrainingStep(self.model, build_loss(config.loss), config.optim, config.run.precision)
+        self.training = TrainingStep(self.model, build_loss(config.loss), config.optim, config.run.precision, self.team)
         accelerate(self.training, config.run.acceleration)
         self.average = self.training.average
         self.writer = CheckpointWriter()
@@ -148,11 +167,22 @@ class _Trainer:
     def elapsed_s(self) -> float:
         return self.schedule.elapsed_s
 
-    def progress(self) -> float:
-        return self.schedule.progress(self.step)
-
     def over(self) -> bool:
-        return self.stopped or self.patience.over or self.progress() >= 1.0
+        return self.stopped or self.patience.over or self.turn.progress >= 1.0
+
+    def consult(self, save_after_s: float, stop: bool = False) -> None:
+        """Ask the clock; all processes of a team get the leader's answer."""
+        now = time.monotonic()
+        progress, report, save, stopped = self.team.agree(
+            (
+                self.schedule.progress(self.step),
+                now - self.window_began >= max(REPORT_S, self.elapsed_s / 300),
+                now - self.saved_at >= save_after_s,
+                self.stopped or stop,
+            )
+        )
+        self.turn = _Turn(progress, bool(report), bool(save))
+        self.stopped = bool(stopped)
 
     # --- one epoch --------------------------------------------------------------------------------------------------
 
@@ -162,13 +192,13 @@ class _Trainer:
         self.epoch = self.step // self.steps_per_epoch + 1
         last = self.epoch * self.steps_per_epoch
         for batches in self.feed.batches(self.step, last):
-            self.training(batches, learning_rate(self.config.optim, self.progress()), self.step)
+            self.training(batches, learning_rate(self.config.optim, self.turn.progress), self.step)
             self.step += 1
-            if self.step == last or time.monotonic() - self.window_began >= max(REPORT_S, self.elapsed_s / 300):
+            self.consult(self.config.run.checkpoint_minutes * 60, self.should_stop())
+            if self.step == last or self.turn.report:
                 self._report()
-            if time.monotonic() - self.saved_at >= self.config.run.checkpoint_minutes * 60:
+            if self.turn.save:
                 self.save_last()
-            self.stopped = self.stopped or self.should_stop()
             if self.over():
                 break
 
@@ -176,7 +206,7 @@ class _Trainer:
         loss = self._check_finite()
         seconds = time.monotonic() - self.window_began
         speed = self.training.steps * self.feed.per_step / max(seconds, 1e-9)
-        rate = learning_rate(self.config.optim, self.progress())
+        rate = learning_rate(self.config.optim, self.turn.progress)
         self.listen(Metrics(self.epoch, self.step, self.elapsed_s, {"train/loss": loss, "lr": rate, "speed": speed}))
         self._show("training", self.step - (self.epoch - 1) * self.steps_per_epoch, loss, speed)
         self._reset_window()
@@ -227,15 +257,17 @@ class _Trainer:
         """Under a time budget: keep the time that the last validation will take."""
         if self.config.run.minutes and self.task.held_out:
             tile_s = time_of_a_tile(self.model, self.held_out.channels, self.size, self.config.run.precision)
-            tile_s *= 2 if self.config.validation.mirror else 1
-            heads = [head_box(self.held_out.image(n)) for n in range(len(self.held_out))]
-            self.closing.estimate(tile_s, self.size, len(self.validation_places), heads)
+            (tile_s,) = self.team.agree([tile_s * (2 if self.config.validation.mirror else 1)])
+            # The leader's part of the work is no smaller than another's.
+            heads = [head_box(self.held_out.image(n)) for n in range(0, len(self.held_out), self.team.size)]
+            places = -(-len(self.validation_places) // self.team.size)
+            self.closing.estimate(tile_s, self.size, places, heads)
 
     def validate(self) -> None:
         """Held-out sub-volumes after every epoch, whole volumes after the chosen ones."""
         if not self.task.held_out:
             return
-        with averaged_weights(self.model, self.average):
+        with self._weights_to_measure():
             if self.validation_places:
                 self._validate_sub_volumes()
             every = self.config.validation.whole_every
@@ -251,6 +283,7 @@ class _Trainer:
         score = score_sub_volumes(
             self.model, self.held_out, self.validation_places, self.size, loss=self.training.loss, classes=self.classes,
             colours=self.task.colours, batch_size=self.config.sampling.batch_size, precision=self.config.run.precision,
+            team=self.team,
         )  # fmt: skip
         self.closing.took("sub-volumes", time.monotonic() - began)
         values = score.values(self.task.classes)
@@ -267,12 +300,20 @@ class _Trainer:
         return score_whole_volumes(
             self.model, self.held_out, mode=mode, tile=self.size, overlap=self.config.validation.overlap,
             precision=self.config.run.precision, mirror=self.config.validation.mirror, classes=self.classes,
-            progress=show,
+            progress=show, team=self.team,
         )  # fmt: skip
 
     def _tell_whole(self, score: WholeVolumeScore) -> None:
         self.listen(Metrics(self.epoch, self.step, self.elapsed_s, score.values(self.task.classes)))
         self._keep_if_best(score.mean_dice, "held-out whole volumes")
+
+    @contextlib.contextmanager
+    def _weights_to_measure(self) -> Iterator[None]:
+        """Meanwhile the model holds the running average of its weights, if there is one; every process of a team holds
+        the leader's statistics of batches."""
+        with averaged_weights(self.model, self.average):
+            self.team.share(self.model.buffers())
+            yield
 
     def _wanted_modes(self) -> list[str]:
         """How held-out volumes are to be segmented, the usual way first; none where whole volumes are not wanted."""
@@ -304,7 +345,7 @@ class _Trainer:
         """The last validation in whole volumes; decides how volumes are to be segmented from now on."""
         if not self.closing.modes or not self.step:
             return
-        with averaged_weights(self.model, self.average):
+        with self._weights_to_measure():
             score, *others = [self._score_whole(mode) for mode in self.closing.modes]
             self.inference["dice"] = {s.mode: round(s.mean_dice, 5) for s in (score, *others)}
             score = next((s for s in others if s.mean_dice >= score.mean_dice - WHOLE_TOLERANCE), score)
@@ -319,14 +360,14 @@ class _Trainer:
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
     def save_if_due(self) -> None:
-        if self.epoch == 1 or time.monotonic() - self.saved_at >= SAVE_S:
+        if self.epoch == 1 or self.turn.save:
             self.save_last()
 
     def keep_if_due(self) -> None:
         """The weights to predict with, under the name of the epoch, when one is to be kept for good."""
         every = self.config.run.keep_every
         if every and self.epoch % every == 0:
-            with averaged_weights(self.model, self.average):
+            with self._weights_to_measure():
                 self._check_finite()
                 self._write(f"epoch-{self.epoch:04d}", Checkpoint(self._description(), dict(self.model.state_dict())))
 
@@ -339,6 +380,8 @@ class _Trainer:
         self.saved_at = time.monotonic()
 
     def _write(self, kind: str, checkpoint: Checkpoint) -> None:
+        if not self.team.leads:
+            return
         path = self.task.folder / f"{kind}.safetensors"
         best = self.best or {}
         saved = Saved(kind, str(path), self.epoch, self.step, best.get("mean_dice"), best.get("measured_on"))
@@ -359,7 +402,8 @@ class _Trainer:
 
     def restore(self, resume: Checkpoint | None) -> None:
         """Go back to where a checkpoint was written; stale temporary files are swept."""
-        sweep(self.task.folder)
+        if self.team.leads:
+            sweep(self.task.folder)
         if resume is None:
             return
         progress = resume.description.progress
@@ -372,3 +416,7 @@ class _Trainer:
             self.patience.restore(progress["patience"])
         self.epoch, self.step = int(progress["epoch"]), int(progress["step"])
         self.schedule.elapsed_before_s, self.best = float(progress["elapsed_s"]), progress["best"]
+
+
+def _unheard(event: Event) -> None:
+    """What the other processes of a team say is the leader's to say."""

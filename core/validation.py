@@ -15,6 +15,7 @@ from core.counts import class_counts
 from core.inference import autocast, predict_logits
 from core.metrics import dice_from_counts, nan_mean
 from core.patches import Place, Subjects
+from core.team import ALONE, Team
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -70,23 +71,27 @@ def score_sub_volumes(
     colours: Sequence[str],
     batch_size: int,
     precision: str,
+    team: Team = ALONE,
 ) -> SubVolumeScore:
-    """Loss and Dice on the given sub-volumes, and a picture of the first; the model is left in training mode."""
+    """Loss and Dice on the given sub-volumes, shared among a team, and a picture of the first (the leader's alone); the
+    model is left in training mode."""
     model.eval()
     total = torch.zeros((), device=subjects.device)
     counts = torch.zeros((3, classes), dtype=torch.int64, device=subjects.device)
     picture = None
-    for first in range(0, len(places), batch_size):
-        batch = places[first : first + batch_size]
+    batches = [places[first : first + batch_size] for first in range(0, len(places), batch_size)]
+    for batch in team.dealt(batches):
         image, label = subjects.crop(batch, size)
         with autocast(subjects.device, precision):
             logits = model(image)
         total += loss(logits, label) * len(batch)
         found = logits.argmax(dim=1)
         counts += torch.stack(class_counts(found, label, classes))
-        if picture is None:
+        if picture is None and team.leads:
             picture = draw_slice(image[0, 0], label[0], found[0], colours)
     model.train()
+    team.sum(total)
+    team.sum(counts)
     return SubVolumeScore(
         float(total) / len(places) if places else math.nan, dice_from_counts(*counts.cpu().numpy()), picture
     )
@@ -104,18 +109,19 @@ def score_whole_volumes(
     mirror: bool,
     classes: int,
     progress: Callable[[int, int], None] | None = None,
+    team: Team = ALONE,
 ) -> WholeVolumeScore:
-    """Segment every subject as a whole volume and return its Dice per class."""
+    """Segment every subject as a whole volume and return its Dice per class; a team shares the subjects."""
     began = time.monotonic()
     rows = []
-    for index in range(len(subjects)):
+    for index in team.dealt(range(len(subjects))):
         image, label = subjects.image(index), subjects.label(index)
         logits = predict_logits(model, image, mode=mode, tile=tile, overlap=overlap, precision=precision, mirror=mirror)
         counts = torch.stack(class_counts(logits.argmax(dim=0)[None], label[None], classes))
         rows.append(dice_from_counts(*counts.cpu().numpy()))
         if progress is not None:
             progress(index + 1, len(subjects))
-    return WholeVolumeScore(np.stack(rows), mode, time.monotonic() - began)
+    return WholeVolumeScore(np.stack(team.gather(rows)), mode, time.monotonic() - began)
 
 
 def draw_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequence[str]) -> np.ndarray:

@@ -29,7 +29,7 @@ RANKS = {
     "core.resample": 2, "core.muon": 2, "core.intensity": 2, "core.warp": 2,
     "core.volume": 3, "core.models": 3, "core.losses": 3, "core.metrics": 3, "core.patches": 3, "core.augment": 3,
     "core.checkpoint": 3, "core.counts": 3, "core.optim": 3, "core.plan": 3, "core.schedule": 3, "core.tissue": 3,
-    "core.patience": 3,
+    "core.patience": 3, "core.team": 3,
     "core.datasets": 4, "core.inference": 4, "core.closing": 4, "core.validation": 4, "core.residency": 4,
     "core.feed": 4, "core.step": 4, "core.saving": 4, "core.acceleration": 4, "core.determinism": 1, "core.train": 4,
     "core.draws": 4,

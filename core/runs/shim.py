@@ -74,7 +74,12 @@ def watch(folder: Path, worker: str = WORKER, attached: bool = False) -> RunStat
     """
     root, attempt, before = folder.parent, read_state(folder).attempt, count_oom_kills()
     asked: list[int] = []
-    command = module_command(worker, str(folder), *(["--attached", str(os.getpid())] if attached else []))
+    attachment = ["--attached", str(os.getpid())] if attached else []
+    command = module_command(worker, str(folder), *attachment)
+    devices = _devices(folder)
+    if devices > 1:
+        crew = ["--devices", str(devices), "--worker", worker, *attachment]
+        command = module_command("core.runs.crew", str(folder), *crew)
     old = _handle_signals(lambda number, _: asked.append(number))
     try:
         with (folder / files.LOG).open("ab") as log:
@@ -82,8 +87,9 @@ def watch(folder: Path, worker: str = WORKER, attached: bool = False) -> RunStat
             # Ignored while starting, the trainer inherits it: Ctrl-C before its own handler is up is no traceback.
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
             trainer = subprocess.Popen(
-                command, env=module_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output
-            )
+                command, env=module_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=devices > 1,  # Ctrl-C asks the crew through the run's folder, not its launcher
+            )  # fmt: skip
             signal.signal(signal.SIGINT, handler)
         _wait(trainer, folder, asked)
     finally:
@@ -94,6 +100,14 @@ def watch(folder: Path, worker: str = WORKER, attached: bool = False) -> RunStat
     put_in_index(root, folder)
     wake(root, worker)
     return state
+
+
+def _devices(folder: Path) -> int:
+    """How many devices the run is for; the trainer says what is wrong with a configuration that cannot be read."""
+    try:
+        return files.read_config(folder).run.devices
+    except RunError:
+        return 1
 
 
 def _wait(trainer: subprocess.Popen[bytes], folder: Path, asked: list[int]) -> None:

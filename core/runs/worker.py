@@ -19,9 +19,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.config import TrainConfig
-from core.errors import RunError, UserError
+from core.errors import LostMemberError, RunError, UserError
 from core.events import Ended, Event, Listener
 from core.runs import folder as files
+from core.runs.crew import RESTARTS, Member, leave_note, member, read_note
 from core.runs.process import die_with_parent, identity
 from core.runs.recorder import Recorder
 from core.runs.state import read_state, write_state
@@ -69,34 +70,69 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
     attached_to : pid of the command in whose terminal this runs: progress is drawn there, and the run stops with it.
         0: nobody watches, output goes to ``log.txt``.
     """
-    state = read_state(folder)
-    if state.state != "starting":
-        raise RunError(f"{folder.name}: expected a run that is starting, it is {state.state}")
-    begun = time.monotonic() - max(0.0, time.time() - (state.started_at or time.time()))
-    recorder = Recorder(folder, write_state(folder, replace(state, pid=os.getpid(), pid_start=identity(os.getpid()))))
-    stop = StopRequest(folder, recorder.stopping)
-    stop.listen()
-    if attached_to:
-        die_with_parent(attached_to)
     faulthandler.enable()
+    crew = member()
+    if crew is not None:
+        die_with_parent(crew.launcher, signal.SIGKILL)
+        if crew.rank or (crew.restarts and not read_state(folder).active):
+            return _follow(folder, experiment, crew)
+    state = read_state(folder)
+    again = crew is not None and crew.restarts > 0 and state.active
+    if state.state != "starting" and not again:
+        raise RunError(f"{folder.name}: expected a run that is starting, it is {state.state}")
+    begun = time.monotonic() - (0.0 if again else max(0.0, time.time() - (state.started_at or time.time())))
+    pid = os.getpid() if crew is None else crew.launcher
+    recorder = Recorder(folder, write_state(folder, replace(state, pid=pid, pid_start=identity(pid))))
+    stop = StopRequest(folder, recorder.stopping)
+    if crew is None:  # a crew is asked by the file; signals come from who replaces a trainer
+        stop.listen()
+        if attached_to:
+            die_with_parent(attached_to)
+    elif again:
+        files.append_log(folder, f"a trainer died: all were started anew ({crew.restarts} of at most {RESTARTS} times)")
     listener, close = _listener(recorder, bool(attached_to))
     try:
+        if crew is not None and (said := read_note(folder)):
+            raise RunError(said)
         ended = _train(folder, experiment, listener, stop, begun)
+    except LostMemberError as error:
+        close()
+        files.append_log(folder, _one_line(error))
+        return 1
     except UserError as error:
         close()
         recorder.end("failed", _one_line(error))
-        return 1
+        return 1 if crew is None else 0  # a crew that failed is not to be started anew
     except Exception as error:  # noqa: BLE001 - a bug of ours: the run has failed, its log keeps the traceback
         close()
         files.append_log(folder, traceback.format_exc())
         recorder.end("failed", _explained(error))
-        return 1
+        return 1 if crew is None else 0
     close()
     recorder.end("stopped" if ended.reason == "stopped" else "finished", ended.why)
     return 0
 
 
-def _train(folder: Path, experiment: Experiment | None, listener: Listener, stop: StopRequest, begun: float) -> Ended:
+def _follow(folder: Path, experiment: Experiment | None, crew: Member) -> int:
+    """Train beside the leader, who alone writes and is asked to stop. The exit status is 1 where the crew is to be
+    started anew."""
+    if not read_state(folder).active or read_note(folder):
+        return 0
+    try:
+        _train(folder, experiment, lambda event: None, lambda: False, time.monotonic())
+    except LostMemberError:
+        return int(read_state(folder).active)
+    except Exception as error:  # noqa: BLE001 - the leader ends the run with it, unless it met the same itself
+        if not isinstance(error, UserError):
+            files.append_log(folder, traceback.format_exc())
+        leave_note(folder, crew.rank, _one_line(error) if isinstance(error, UserError) else _explained(error))
+        return int(read_state(folder).active)
+    return 0
+
+
+def _train(
+    folder: Path, experiment: Experiment | None, listener: Listener, stop: Callable[[], bool], begun: float
+) -> Ended:
     """Train to the end; returns what training said at its end."""
     config = files.read_config(folder)
     if experiment is None:
