@@ -82,7 +82,8 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
         raise RunError(f"{folder.name}: expected a run that is starting, it is {state.state}")
     begun = time.monotonic() - (0.0 if again else max(0.0, time.time() - (state.started_at or time.time())))
     pid = os.getpid() if crew is None else crew.launcher
-    recorder = Recorder(folder, write_state(folder, replace(state, pid=pid, pid_start=identity(pid))))
+    what = "a trainer died: starting again from the last checkpoint" if again else state.what
+    recorder = Recorder(folder, write_state(folder, replace(state, pid=pid, pid_start=identity(pid), what=what)))
     stop = StopRequest(folder, recorder.stopping)
     if crew is None:  # a crew is asked by the file; signals come from who replaces a trainer
         stop.listen()

@@ -2,10 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
 import pytest
+
+from core.config import TrainConfig
+from core.presets import preset
+from core.runs.process import kill_tree
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(autouse=True)
 def default_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """The index lies beside the runs, whatever the machine is set to."""
     monkeypatch.delenv("SEGMENTARIUM_DATABASE", raising=False)
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A root of runs whose trainer is the toy; what the test leaves running is ended."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    yield folder
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(folder) in word for word in process.info["cmdline"] or []):
+            kill_tree(process.pid)
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrainConfig]:
+    """Set how the toy behaves; returns a configuration for it."""
+
+    def choose(mode: str = "well", epochs: int = 3, epoch_s: float = 0.05) -> TrainConfig:
+        monkeypatch.setenv("TOY", mode)
+        monkeypatch.setenv("TOY_EPOCH_S", str(epoch_s))
+        return preset("quick").with_values({"path": "demo", "epochs": epochs, "minutes": 0})
+
+    return choose

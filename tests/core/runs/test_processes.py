@@ -2,91 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from core import runs
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
-from core.presets import preset
 from core.runs import folder as files
 from core.runs.launch import SUPERVISOR_FILE, create_run
-from core.runs.process import kill_tree, module_command, module_environment, start_detached
+from core.runs.process import module_command, module_environment
 from core.runs.state import read_state, write_state
-
-TOY = "toy_worker"
-HERE = Path(__file__).parent
-PATIENCE_S = 60
+from tests.core.runs.watching import (
+    PATIENCE_S,
+    TOY,
+    start_shim,
+    state,
+    supervisor_pid,
+    wait_for,
+    wait_for_epoch,
+    wait_until,
+)
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
-
-
-@pytest.fixture
-def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A root of runs whose trainer is the toy; what the test leaves running is ended."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    yield folder
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(folder) in word for word in process.info["cmdline"] or []):
-            kill_tree(process.pid)
-
-
-@pytest.fixture
-def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrainConfig]:
-    """Set how the toy behaves; returns a configuration for it."""
-
-    def choose(mode: str = "well", epochs: int = 3, epoch_s: float = 0.05) -> TrainConfig:
-        monkeypatch.setenv("TOY", mode)
-        monkeypatch.setenv("TOY_EPOCH_S", str(epoch_s))
-        return preset("quick").with_values({"path": "demo", "epochs": epochs, "minutes": 0})
-
-    return choose
-
-
-def wait_until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
-
-
-def state(root: Path, run_id: str) -> str:
-    return runs.get_run(root, run_id).state.state
-
-
-def wait_for(root: Path, run_id: str, *states: str) -> runs.RunState:
-    wait_until(lambda: state(root, run_id) in states)
-    return runs.get_run(root, run_id).state
-
-
-def wait_for_epoch(root: Path, run_id: str) -> runs.RunState:
-    wait_until(lambda: runs.get_run(root, run_id).state.epoch >= 1)
-    return runs.get_run(root, run_id).state
-
-
-def supervisor_pid(root: Path) -> int:
-    wait_until(lambda: runs.supervisor_alive(root))
-    return int(json.loads((root / SUPERVISOR_FILE).read_text())["pid"])
-
-
-def start_shim(folder: Path) -> int:
-    return start_detached(module_command("core.runs.shim", str(folder), "--worker", TOY), folder / files.LOG)
 
 
 def test_a_submitted_run_finishes_with_everything_in_its_folder(root: Path, toy: Callable[..., TrainConfig]) -> None:

@@ -1,7 +1,8 @@
 """A trainer process that trains nothing: it says what training says, quickly, so that tests can watch real processes.
 
 ``TOY`` in the environment decides how it goes: "well", "badly" (the user's fault), "buggy" (ours), "deaf" (never asks
-whether to stop), "exit" (leaves without a word), "segv" (a fault in native code); ``TOY_EPOCH_S`` is an epoch's length.
+whether to stop), "exit" (leaves without a word), "segv" (a fault in native code), "second" (the second of several
+trainers meets the user's fault, the first does not); ``TOY_EPOCH_S`` is an epoch's length.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from core.config import TrainConfig
 from core.errors import DatasetError
 from core.events import Ended, Listener, Metrics, Picture, Preparing, Progress, Ready, Saved
 from core.runs import worker
+from core.runs.state import read_state
 
 
 def toy_experiment(
@@ -26,7 +28,8 @@ def toy_experiment(
 ) -> None:
     mode, epoch_s = os.environ.get("TOY", "well"), float(os.environ.get("TOY_EPOCH_S", "0.05"))
     listener(Preparing("reading subjects", 1, 3))
-    if mode == "badly":
+    leads = os.environ.get("RANK", "0") == "0"
+    if mode == "badly" or (mode == "second" and not leads):
         raise DatasetError("expected a label for subject 3,\ngot none; add it")
     if mode == "buggy":
         raise KeyError("a bug")
@@ -43,7 +46,8 @@ def toy_experiment(
         step = epoch * 10
         until = time.monotonic() + epoch_s
         while time.monotonic() < until:
-            if should_stop() and mode != "deaf":
+            over = not leads and not read_state(folder).active  # real ones agree with their leader
+            if over or (should_stop() and mode != "deaf"):
                 listener(Ended("stopped", epoch - 1, step - 10, time.monotonic() - begun))
                 return
             time.sleep(0.01)
@@ -52,7 +56,8 @@ def toy_experiment(
         dice = {"val/dice/CSF": 0.5, "val/dice/GM": float("nan"), "val/dice_mean": 0.5}
         listener(Metrics(epoch, step, elapsed, {"train/loss": 1 / epoch, **dice, "lr": 1e-3}))
         listener(Picture(epoch, step, "val/slice", np.zeros((4, 6, 3), np.uint8)))
-        last.write_text(str(epoch))
+        if leads:
+            last.write_text(str(epoch))
         listener(Saved("last", str(last), epoch, step, None, None))
         listener(Saved("best", str(folder / "best.safetensors"), epoch, step, epoch / epochs, "sub-volumes"))
     listener(Ended("finished", epochs, epochs * 10, time.monotonic() - begun))

@@ -1,0 +1,138 @@
+"""Several trainers for one run: started, stopped, replaced and given up together, as real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core import runs
+from core.config import TrainConfig
+from core.runs import folder as files
+from core.runs.crew import RESTARTS
+from core.runs.process import module_command
+from tests.core.runs.watching import TOY, wait_for, wait_for_epoch, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
+
+
+@pytest.fixture
+def crew(toy: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
+    """As the toy, on two devices."""
+    return lambda *args, **values: toy(*args, **values).with_values({"devices": 2, "device": "cpu"})
+
+
+def trainers(folder: Path) -> list[psutil.Process]:
+    """The trainers of a run, the leader first."""
+    found = [
+        p
+        for p in psutil.process_iter(["cmdline"])
+        if TOY in (p.info["cmdline"] or []) and "--worker" not in p.info["cmdline"] and str(folder) in p.info["cmdline"]
+    ]
+    return sorted(found, key=lambda p: p.environ()["RANK"])
+
+
+def gone(folder: Path) -> bool:
+    """Whether no process works on a run."""
+    every = psutil.process_iter(["cmdline"])
+    return not any(str(folder) in word for p in every for word in p.info["cmdline"] or [])
+
+
+def test_two_finish_what_one_writes(root: Path, crew: Callable[..., TrainConfig]) -> None:
+    run_id = runs.submit(root, crew(), worker=TOY)
+    done = wait_for(root, run_id, "finished")
+    assert (done.epoch, done.step, done.attempt) == (3, 30, 1)
+    assert [r.value for r in runs.metrics_after(root, run_id) if r.name == "train/loss"] == [1, 1 / 2, 1 / 3]
+    wait_until(lambda: gone(root / run_id))
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_killed_trainer_is_replaced(root: Path, crew: Callable[..., TrainConfig], which: int) -> None:
+    run_id = runs.submit(root, crew(epochs=1000, epoch_s=0.2), worker=TOY)
+    before = wait_for_epoch(root, run_id)
+    first = trainers(root / run_id)
+    assert len(first) == 2
+    first[which].kill()
+    wait_until(lambda: len(now := trainers(root / run_id)) == 2 and not {p.pid for p in now} & {p.pid for p in first})
+    after = wait_until(lambda: (s := runs.get_run(root, run_id).state).epoch > before.epoch + 1 and s)
+    assert (after.state, after.attempt, after.pid) == ("running", 1, before.pid)
+    assert f"started anew (1 of at most {RESTARTS} times)" in runs.log_tail(root, run_id)
+    runs.request_stop(root, run_id)
+    wait_for(root, run_id, "stopped")
+    wait_until(lambda: gone(root / run_id))
+
+
+def test_nothing_is_left_of_a_crew_whose_launcher_is_killed(root: Path, crew: Callable[..., TrainConfig]) -> None:
+    run_id = runs.submit(root, crew("deaf", epochs=1000, epoch_s=0.2), worker=TOY)
+    running = wait_for_epoch(root, run_id)
+    assert running.pid is not None and running.pid not in {p.pid for p in trainers(root / run_id)}
+    os.kill(running.pid, signal.SIGKILL)
+    assert "SIGKILL" in wait_for(root, run_id, "crashed").message
+    wait_until(lambda: gone(root / run_id))
+
+
+def test_stopping_now_kills_all(root: Path, crew: Callable[..., TrainConfig]) -> None:
+    run_id = runs.submit(root, crew("deaf", epochs=1000, epoch_s=0.2), worker=TOY)
+    wait_for_epoch(root, run_id)
+    runs.request_stop(root, run_id, now=True)
+    assert wait_for(root, run_id, "stopped", "crashed").state == "stopped"
+    wait_until(lambda: gone(root / run_id))
+
+
+@pytest.mark.parametrize(
+    ("mode", "message"), [("badly", "expected a label"), ("buggy", "KeyError"), ("second", "expected a label")]
+)
+def test_what_a_trainer_finds_wrong_ends_the_run(
+    root: Path, crew: Callable[..., TrainConfig], mode: str, message: str
+) -> None:
+    """Nothing is started again and again to meet the same fault."""
+    run_id = runs.submit(root, crew(mode, epochs=1000, epoch_s=0.2), worker=TOY)
+    failed = wait_for(root, run_id, "failed", "crashed")
+    assert failed.state == "failed" and message in failed.message
+    wait_until(lambda: gone(root / run_id))
+    assert runs.get_run(root, run_id).state == failed
+
+
+def test_a_crew_that_dies_again_and_again_is_given_up(root: Path, crew: Callable[..., TrainConfig]) -> None:
+    run_id = runs.submit(root, crew("exit"), worker=TOY)
+    crashed = wait_for(root, run_id, "crashed")
+    assert "see log.txt" in crashed.message
+    log = runs.log_tail(root, run_id, 1000)
+    assert f"ended with exit status 7, after {RESTARTS} new starts" in log
+    wait_until(lambda: gone(root / run_id))
+
+
+def test_ctrl_c_in_a_terminal_stops_the_crew(root: Path, crew: Callable[..., TrainConfig], tmp_path: Path) -> None:
+    crew(epochs=1000, epoch_s=0.2)  # sets the toy
+    command = module_command("toy_commands", "train", "demo", "--checkpoints", str(root))
+    options = ["--preset", "quick", "--epochs", "1000", "--minutes", "0", "--device", "cpu", "--devices", "2"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
+        assert process.stdout is not None
+        run_id = process.stdout.readline().strip()
+        wait_for_epoch(root, run_id)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(60) == 0
+    assert wait_for(root, run_id, "stopped").message == ""
+    wait_until(lambda: gone(root / run_id))
+
+
+def test_a_closed_command_takes_its_crew_along(root: Path, crew: Callable[..., TrainConfig]) -> None:
+    crew("deaf", epochs=1000, epoch_s=0.2)
+    command = module_command("toy_commands", "train", "demo", "--checkpoints", str(root))
+    options = ["--preset", "quick", "--epochs", "1000", "--minutes", "0", "--device", "cpu", "--devices", "2"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        run_id = process.stdout.readline().strip()
+        wait_for_epoch(root, run_id)
+        process.kill()
+    killed = time.monotonic()
+    wait_until(lambda: gone(root / run_id))
+    assert time.monotonic() - killed < 60
+    assert runs.get_run(root, run_id).state.state == "crashed"
+    assert not (root / run_id / files.EXIT).exists()
