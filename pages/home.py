@@ -34,7 +34,7 @@ with st.container(horizontal=True, gap="small"):
     ))  # fmt: skip
 if begin:
     try:
-        run_id = runs.submit(root, preset("quick").with_values({"path": DEMO}), "demo, quick")
+        run_id = runs.engine(root).submit(preset("quick").with_values({"path": DEMO}), "demo, quick")
     except UserError as error:
         st.error(words.plain(str(error)))
     else:
@@ -60,7 +60,7 @@ def card(run: RunSummary, live: bool) -> None:
                 f"epoch {state.epoch}" + (f" / {about}{state.epochs}" if state.epochs else ""),
                 f"{words.duration(state.remaining_s)} left" if state.remaining_s is not None else "",
             ]
-            waiting = words.plain(words.sentence(state.what or "waits for its turn: one run trains at a time"))
+            waiting = words.plain(words.sentence(state.what or "waits for its turn"))
             st.caption(" · ".join(p for p in parts if p) if state.epoch else waiting)
         else:
             class_dice(root, run)

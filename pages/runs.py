@@ -64,7 +64,7 @@ def table(drawn_state: str | None) -> None:
     """The table, kept up to date; a choice, or another state of the chosen run, draws the whole page again."""
     found = runs.list_runs(root)
     shown = [run for run in found if fits(run)]
-    now = runs_table(shown, chosen)
+    now = runs_table(shown, chosen, runs.queue(root))
     if not shown:
         st.caption("No run fits this filter.")
     if now and now != chosen:

@@ -75,7 +75,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
         )
         if start and filled.config is not None:
             try:
-                run_id = runs.submit(runs_root(), filled.config, run_name or "")
+                run_id = runs.engine(runs_root()).submit(filled.config, run_name or "")
             except UserError as error:
                 st.error(words.plain(str(error)), icon=":material/error:")
             else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +61,8 @@ def head(root: Path, run: RunSummary) -> None:
         st.space("stretch")
         if run.state.best is not None and st.button("Review", icon=":material/compare:"):
             st.switch_page(page("review"), query_params={MODEL: run.id})
+        if state == "queued":
+            _move(root, run)
         if state in ("queued", "starting", "running"):
             _stop(root, run)
         elif state == "stopping":
@@ -84,7 +87,7 @@ def status(root: Path, run_id: str, every: float | None) -> None:
             return  # deleted elsewhere: the table notices and draws the page again
         if run.state.epoch or run.state.active:
             _numbers(run, best_dice(root, run))
-        _message(run.state, _before(root, run))
+        _message(run.state, _waiting_for(root, run))
 
     draw()
 
@@ -131,13 +134,13 @@ def _numbers(run: RunSummary, dice: Mapping[str, float]) -> None:
             st.metric(name, shown)
 
 
-def _before(root: Path, run: RunSummary) -> int:
-    """How many runs come before a queued one: those at work, and those that have waited longer."""
-    if run.state.state != "queued":
-        return 0
-    others = [r.state for r in runs.list_runs(root) if r.id != run.id]
-    mine = run.state.queued_at
-    return sum(s.active or (s.state == "queued" and s.queued_at < mine) for s in others)
+def _waiting_for(root: Path, run: RunSummary) -> str:
+    """What a queued run waits for, as a sentence."""
+    order = runs.queue(root)
+    if run.state.state != "queued" or run.id not in order:
+        return ""
+    before = order.index(run.id)
+    return f"{words.count(before, 'waiting run')} before it." if before else "It is next."
 
 
 def _measured(state: RunState) -> str:
@@ -147,7 +150,7 @@ def _measured(state: RunState) -> str:
     return f"Epoch {best.epoch}, measured on {best.measured_on or 'validation sub-volumes'}, background left out."
 
 
-def _message(state: RunState, before: int) -> None:
+def _message(state: RunState, waiting_for: str) -> None:
     said = words.plain(state.message.removesuffix("; it can be resumed"))
     if state.state in ("failed", "crashed"):
         st.error(
@@ -156,8 +159,13 @@ def _message(state: RunState, before: int) -> None:
     elif state.state == "stopped":
         st.caption(f"Stopped{': ' + said if said else ''}. {WHAT_NOW['stopped']}")
     elif state.state == "queued":
-        turn = f" {words.count(before, 'run')} before it." if before else " It is next."
-        st.caption("It waits for its turn: one run trains at a time." + turn)
+        st.caption(f"It waits for its turn: each GPU, or else the CPU, trains one run at a time. {waiting_for}")
+    elif (silent := state.stalled_s(time.time())) is not None:
+        st.warning(
+            f"**No sign of life for {words.duration(silent)}.** It may wait for a disk or a network, or hang; its "
+            "machine may have slept. It is left alone: wait, or stop it, and resume it from its last checkpoint.",
+            icon=":material/hourglass_disabled:",
+        )
     elif state.state == "stopping":
         st.caption("It saves a checkpoint and ends.")
     elif state.active:
@@ -170,7 +178,7 @@ def _log(root: Path, run: RunSummary) -> None:
     @st.fragment(run_every=3.0 if run.state.active else None)
     def draw() -> None:
         try:
-            text = runs.log_tail(root, run.id, LOG_LINES)
+            text = runs.engine(root).logs(run.id, LOG_LINES)
         except UserError:
             return
         if text:
@@ -208,18 +216,34 @@ def _facts(run: RunSummary) -> None:
     st.dataframe(rows, hide_index=True, width="stretch", alt="Facts about the run")
 
 
+def _move(root: Path, run: RunSummary) -> None:
+    """Where it stands in the queue, if others wait too."""
+    order = runs.queue(root)
+    if run.id not in order or len(order) < 2:
+        return
+    place = order.index(run.id)
+    ways: tuple[tuple[runs.Turn, str, str, bool], ...] = (
+        ("first", ":material/vertical_align_top:", "Start it before all others that wait", place == 0),
+        ("earlier", ":material/arrow_upward:", "One place earlier", place == 0),
+        ("later", ":material/arrow_downward:", "One place later", place == len(order) - 1),
+    )
+    for to, icon, help, there in ways:
+        if st.button("", icon=icon, help=help, type="tertiary", disabled=there, key=f"move-{to}-{run.id}"):
+            _attempt(runs.move, root, run.id, to)
+
+
 def _stop(root: Path, run: RunSummary) -> None:
     with st.popover("Stop", icon=":material/stop:", key=f"stop-{run.id}"):
         st.write("It saves a checkpoint and ends; it can be resumed.")
         if st.button("Stop this run", type="primary", key=f"stop-now-{run.id}"):
-            _attempt(runs.request_stop, root, run.id)
+            _attempt(runs.engine(root).stop, run.id)
 
 
 def _end_now(root: Path, run: RunSummary) -> None:
     with st.popover("End now", icon=":material/stop:", key=f"end-{run.id}"):
         st.write("It does not wait for a checkpoint; what it learned since its last one is lost.")
         if st.button("End this run now", type="primary", key=f"end-now-{run.id}"):
-            _attempt(runs.request_stop, root, run.id, True)
+            _attempt(runs.engine(root).stop, run.id, True)
 
 
 def _notes(root: Path, run: RunSummary) -> None:

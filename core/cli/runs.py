@@ -1,4 +1,4 @@
-"""``runs``: list, show, stop, resume, duplicate, compare, annotate, delete runs; print a log; rebuild the index."""
+"""``runs``: list, show, stop, resume, move, duplicate, compare, annotate, delete; print a log; rebuild the index."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 from rich.console import Console
 from rich.table import Table
@@ -15,11 +16,11 @@ from core import runs, strict_json
 from core.cli import checkpoints_root
 from core.cli.options import command_line
 from core.errors import RunError
-from core.runs import RunSummary
+from core.runs import RunSummary, Turn
 from core.runs.narrator import duration
 
 ACTIONS = (
-    "list", "show", "log", "stop", "resume", "duplicate", "compare", "rename", "annotate", "delete", "rebuild",
+    "list", "show", "log", "stop", "resume", "move", "duplicate", "compare", "rename", "annotate", "delete", "rebuild",
 )  # fmt: skip
 STYLES = {"running": "green", "finished": "bold", "failed": "red", "crashed": "red", "stopping": "yellow"}
 WIDTH_OF_A_PIPE = 240
@@ -33,6 +34,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="report as JSON on standard output")
     parser.add_argument("--now", action="store_true", help="stop: end at once instead of saving a checkpoint first")
+    parser.add_argument("--to", choices=get_args(Turn), default="first", help="move: where in the queue")
     parser.add_argument("--yes", action="store_true", help="delete: do not ask")
     parser.add_argument("--name", default=None, help="rename, annotate, duplicate: the new name")
     parser.add_argument("--notes", default=None, help="annotate: what there is to say about it")
@@ -63,14 +65,16 @@ def run(args: argparse.Namespace) -> int:
         )
     found = runs.find_run(root, args.run[0])
     if args.action == "log":
-        print(runs.log_tail(root, found.id, max(1, args.lines)))
+        print(runs.engine(root).logs(found.id, max(1, args.lines)))
         return 0
     if args.action == "delete":
         return _delete(root, found, args.yes, args.json)
     if args.action == "stop":
-        runs.request_stop(root, found.id, now=args.now)
+        runs.engine(root).stop(found.id, now=args.now)
     elif args.action == "resume":
         runs.resume(root, found.id)
+    elif args.action == "move":
+        runs.move(root, found.id, args.to)
     elif args.action == "rename":
         if args.name is None:
             raise RunError("runs rename: expected --name TEXT")
@@ -95,7 +99,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(root: Path, as_json: bool) -> int:
     runs.wake(root)
-    found = runs.list_runs(root)
+    found, order = runs.list_runs(root), runs.queue(root)
     if as_json:
         print(strict_json.dumps([item.to_json() for item in found]))
         return 0
@@ -110,7 +114,9 @@ def _list(root: Path, as_json: bool) -> int:
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.created_at))
         left = duration(state.remaining_s) if state.active else ""
         name = item.name if item.name != item.id else ""
-        shown = Text(state.state, style=STYLES.get(state.state, ""))
+        shown = Text(_state(item), style=STYLES.get(state.state, ""))
+        if item.id in order:
+            shown.append(f" ({order.index(item.id) + 1})")
         table.add_row(item.id, name, shown, _epoch(item), _best(item), duration(state.elapsed_s), left, created)
     _console().print(table)
     return 0
@@ -123,7 +129,7 @@ def _show(item: RunSummary) -> None:
         ("name", item.name if item.name != item.id else ""),
         ("tags", ", ".join(item.tags)),
         ("notes", item.notes),
-        ("state", state.state + (f": {state.message}" if state.message else "")),
+        ("state", _state(item) + (f": {state.message}" if state.message else "")),
         ("doing", state.what if state.active else ""),
         ("problem", item.problem),
         ("epoch", _epoch(item)),
@@ -132,8 +138,9 @@ def _show(item: RunSummary) -> None:
         ("left", duration(state.remaining_s) if state.active else ""),
         ("speed", f"{state.sub_volumes_per_s:.1f} sub-volumes/s" if state.sub_volumes_per_s else ""),
         ("trainer", f"process {state.pid}" if state.pid and state.active else ""),
+        ("GPUs", ", ".join(map(str, state.gpus)) if state.active else ""),
         *state.facts.items(),
-        ("data", item.config.data.path),
+        ("data set", item.config.data.path),
         ("folder", str(item.folder)),
         ("same again", command_line(item.config, name=item.name if item.name != item.id else "")),
         ("curves", item.tensorboard),
@@ -195,6 +202,11 @@ def _rebuild(root: Path, as_json: bool) -> int:
     count = open_index(root).rebuild()
     print(strict_json.dumps({"runs": count}) if as_json else f"index of {count} runs made again in {root}")
     return 0
+
+
+def _state(item: RunSummary) -> str:
+    silent = item.state.stalled_s(time.time())
+    return item.state.state if silent is None else f"{item.state.state}, silent for {duration(silent)}"
 
 
 def _epoch(item: RunSummary) -> str:

@@ -6,7 +6,7 @@ import argparse
 
 from core.cli import checkpoints_root
 from core.cli.options import add_config_flags, config_from
-from core.runs import submit
+from core.runs import engine
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -16,5 +16,5 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Queue the run."""
-    print(submit(checkpoints_root(args.checkpoints), config_from(args), args.name), flush=True)
+    print(engine(checkpoints_root(args.checkpoints)).submit(config_from(args), args.name), flush=True)
     return 0

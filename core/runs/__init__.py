@@ -6,6 +6,7 @@ that pages and commands need; it imports no torch, and SQLAlchemy only when the 
 
 from core.runs.catalog import (
     RunSummary,
+    Turn,
     annotate,
     delete,
     find_checkpoint,
@@ -14,18 +15,21 @@ from core.runs.catalog import (
     list_runs,
     log_tail,
     metrics_after,
+    move,
+    queue,
     rename,
     request_stop,
     run_checkpoint,
 )
 from core.runs.compare import Comparison, compare, curves_csv
+from core.runs.engines import Engine, engine
 from core.runs.folder import MetricRow
 from core.runs.launch import duplicate, ensure_supervisor, resume, submit, supervisor_alive, wake
 from core.runs.state import ACTIVE, ENDED, RESUMABLE, Best, RunState, observe
 
 __all__ = [
-    "ACTIVE", "ENDED", "RESUMABLE", "Best", "Comparison", "MetricRow", "RunState", "RunSummary",
-    "annotate", "compare", "curves_csv", "delete", "duplicate", "ensure_supervisor", "find_checkpoint", "find_run",
-    "get_run", "list_runs", "log_tail", "metrics_after", "observe", "rename", "request_stop", "resume",
-    "run_checkpoint", "submit", "supervisor_alive", "wake",
+    "ACTIVE", "ENDED", "RESUMABLE", "Best", "Comparison", "Engine", "MetricRow", "RunState", "RunSummary", "Turn",
+    "annotate", "compare", "curves_csv", "delete", "duplicate", "engine", "ensure_supervisor", "find_checkpoint",
+    "find_run", "get_run", "list_runs", "log_tail", "metrics_after", "move", "observe", "queue", "rename",
+    "request_stop", "resume", "run_checkpoint", "submit", "supervisor_alive", "wake",
 ]  # fmt: skip

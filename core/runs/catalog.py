@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from core.config import TrainConfig
 from core.errors import RunError
@@ -17,8 +17,10 @@ from core.locations import READY_MADE, ready_made
 from core.runs import folder as files
 from core.runs.folder import MetricRow
 from core.runs.process import alive, kill_tree
+from core.runs.slots import in_order
 from core.runs.state import RunState, observe, write_state
 
+Turn = Literal["first", "earlier", "later", "last"]
 Written = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
 _written: dict[Path, tuple[tuple[int, ...], Written]] = {}
 
@@ -52,6 +54,8 @@ class RunSummary:
             **self.state.to_json(),
             "config": self.config.to_json(),
         }
+        stalled = self.state.stalled_s(time.time())
+        summary["stalled_s"] = None if stalled is None else round(stalled, 1)
         return {**summary, "folder": str(self.folder), "tensorboard": self.tensorboard}
 
 
@@ -119,6 +123,46 @@ def find_checkpoint(root: Path, text: str) -> Path:
 def run_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of a run to predict with: its best, else its last, ``None`` before there is one."""
     return next(((folder / n).absolute() for n in (files.BEST, files.LAST) if (folder / n).is_file()), None)
+
+
+def queue(root: Path) -> list[str]:
+    """The ids of the runs that wait, the next one first."""
+    waiting = ((folder.name, observe(folder)) for folder in files.run_folders(root))
+    return in_order((name, state) for name, state in waiting if state.state == "queued")
+
+
+def move(root: Path, run_id: str, to: Turn) -> list[str]:
+    """Move a waiting run within the queue: to its beginning or its end, or past one other; returns the new order.
+
+    Raises
+    ------
+    RunError
+        If there is no such run or it does not wait.
+    """
+    folder = files.run_folder(root, run_id)
+    with files.lock(folder):
+        state = observe(folder)
+        if state.state != "queued":
+            raise RunError(f"{run_id}: expected a run that waits in the queue, it is {state.state}")
+        order = queue(root)
+        before = order.index(run_id)
+        order.remove(run_id)
+        place = {"first": 0, "earlier": max(before - 1, 0), "later": min(before + 1, len(order)), "last": len(order)}[
+            to
+        ]
+        turns = [observe(root / name).turn for name in order]
+        if place != before:
+            turn = _between(turns[place - 1] if place else None, turns[place] if place < len(turns) else None)
+            write_state(folder, replace(state, turn=turn))
+    put_in_index(root, folder)
+    return queue(root)
+
+
+def _between(low: float | None, high: float | None) -> float:
+    """A number that comes after one and before the other; at the end it comes before whoever is queued from now on."""
+    if low is None:
+        return (high or 0.0) - 1.0
+    return max(time.time(), low + 1e-6) if high is None else (low + high) / 2
 
 
 def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:

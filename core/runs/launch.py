@@ -65,7 +65,8 @@ def resume(root: Path, run_id: str, worker: str = WORKER) -> None:
         if state.state not in RESUMABLE:
             raise RunError(f"{run_id}: expected a stopped, failed or crashed run, it is {state.state}")
         files.read_config(folder)
-        write_state(folder, replace(state, state="queued", message="", what="", queued_at=time.time(), ended_at=None))
+        now = time.time()
+        write_state(folder, replace(state, state="queued", message="", what="", queued_at=now, turn=now, ended_at=None))
     put_in_index(root, folder)
     ensure_supervisor(root, worker)
 
@@ -83,7 +84,7 @@ def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool
     from core.runs.index import database_url
 
     root, name, now = root.absolute(), files.check_name(name), time.time()
-    state = RunState(created_at=now, queued_at=now)
+    state = RunState(created_at=now, queued_at=now, turn=now)
     if foreground:
         pid = os.getpid()
         state = replace(

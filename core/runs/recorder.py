@@ -45,9 +45,14 @@ class Recorder:
         self._pending: list[MetricRow] = []
         self._superseded: int | None = None
         self._state_at = self._index_at = 0.0
+        self._heard_at: float | None = None
 
     def __call__(self, event: Event) -> None:
         """Record one event."""
+        now = time.monotonic()
+        if self._heard_at is not None and now - self._heard_at > self.state.longest_gap_s:
+            self.state = dataclasses.replace(self.state, longest_gap_s=round(now - self._heard_at, 1))
+        self._heard_at = now
         for line in self._narrator.lines(event):
             files.append_log(self.folder, line)
         if isinstance(event, Preparing):

@@ -24,6 +24,7 @@ from core.runs.autopsy import OomCount, count_oom_kills, peak_memory_bytes, reas
 from core.runs.catalog import put_in_index
 from core.runs.launch import WORKER, wake
 from core.runs.process import identity, kill_tree, module_command, module_environment
+from core.runs.slots import Place
 from core.runs.state import RunState, read_state, settle, write_state
 
 POLL_S = 0.1
@@ -34,9 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m core.runs.shim", description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--worker", default=WORKER, help="the module that trains")
+    parser.add_argument("--gpus", type=int, nargs="*", default=[], help="numbers of the GPUs to train on")
     args = parser.parse_args(arguments)
     try:
-        start(args.folder)
+        start(args.folder, tuple(args.gpus))
     except RunError as error:
         files.append_log(args.folder, f"not started: {error}")
         return 1
@@ -44,8 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def start(folder: Path) -> RunState:
-    """Take a queued run: from here on this process answers for it.
+def start(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
+    """Take a queued run, and the GPUs that it was given: from here on this process answers for it.
 
     Raises
     ------
@@ -61,7 +63,7 @@ def start(folder: Path) -> RunState:
         pid = os.getpid()
         state = replace(
             state, state="starting", what="starting", message="", attempt=state.attempt + 1, pid=None, pid_start="",
-            shim_pid=pid, shim_start=identity(pid), started_at=time.time(), ended_at=None,
+            shim_pid=pid, shim_start=identity(pid), gpus=gpus, started_at=time.time(), ended_at=None,
         )  # fmt: skip
         return write_state(folder, state)
 
@@ -72,7 +74,7 @@ def watch(folder: Path, worker: str = WORKER, attached: bool = False) -> RunStat
     Ctrl-C and termination ask the run to stop; once more ends it at once. ``attached``: the trainer draws its progress
     on this process's standard error and stops when this process dies; otherwise it writes to ``log.txt``.
     """
-    root, attempt, before = folder.parent, read_state(folder).attempt, count_oom_kills()
+    root, state, before = folder.parent, read_state(folder), count_oom_kills()
     asked: list[int] = []
     attachment = ["--attached", str(os.getpid())] if attached else []
     command = module_command(worker, str(folder), *attachment)
@@ -87,7 +89,8 @@ def watch(folder: Path, worker: str = WORKER, attached: bool = False) -> RunStat
             # Ignored while starting, the trainer inherits it: Ctrl-C before its own handler is up is no traceback.
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
             trainer = subprocess.Popen(
-                command, env=module_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                command, env=Place(state.gpus).environment(module_environment()), stdin=subprocess.DEVNULL,
+                stdout=output, stderr=output,
                 start_new_session=devices > 1,  # Ctrl-C asks the crew through the run's folder, not its launcher
             )  # fmt: skip
             signal.signal(signal.SIGINT, handler)
@@ -95,7 +98,7 @@ def watch(folder: Path, worker: str = WORKER, attached: bool = False) -> RunStat
     finally:
         for number, previous in old.items():
             signal.signal(number, previous)
-    _write_exit(folder, attempt, trainer.pid, trainer.returncode, before)
+    _write_exit(folder, state.attempt, trainer.pid, trainer.returncode, before)
     state = settle(folder)
     put_in_index(root, folder)
     wake(root, worker)

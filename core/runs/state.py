@@ -21,6 +21,8 @@ from core.runs.process import alive, boot_id
 State = Literal["queued", "starting", "running", "stopping", "stopped", "finished", "failed", "crashed"]
 ACTIVE: tuple[State, ...] = ("starting", "running", "stopping")
 ENDED: tuple[State, ...] = ("stopped", "finished", "failed", "crashed")
+STALLED_S = 120.0  # without a sign of life, at least, before a run is called stalled
+STALLED_TIMES = 5.0  # and so many times its longest silence so far
 RESUMABLE: tuple[State, ...] = ("stopped", "failed", "crashed")
 
 
@@ -42,9 +44,13 @@ class RunState:
     state : see :data:`State`. failed: it raised, ``message`` says what. crashed: it died, ``message`` says how.
     message : why it is in this state, for people; empty where there is nothing to say.
     what : what it is doing just now ("training", "reading subjects 3/10").
-    pid, pid_start, shim_pid, shim_start : the trainer and the process that waits for it, with their identities.
+    pid, pid_start, shim_pid, shim_start : the trainer (of several: their launcher) and the process that waits for it,
+        with their identities.
+    gpus : numbers of the GPUs that the queue gave it; none: the CPU, or whatever a run in a terminal takes.
+    turn : queued runs start in the order of this number: when it was queued, unless somebody moved it.
     attempt : how often it was started; above 1 after a resume.
     epochs : planned epochs; an estimate under a time budget; 0 before it is known.
+    longest_gap_s : longest time between two signs of life so far; how long this run may well be silent.
     facts, classes : what training said about itself when it was ready; class names with the background first.
     """
 
@@ -55,6 +61,7 @@ class RunState:
     pid_start: str = ""
     shim_pid: int | None = None
     shim_start: str = ""
+    gpus: tuple[int, ...] = ()
     attempt: int = 0
     epoch: int = 0
     epochs: int = 0
@@ -66,9 +73,11 @@ class RunState:
     sub_volumes_per_s: float | None = None
     created_at: float = 0.0
     queued_at: float = 0.0
+    turn: float = 0.0
     started_at: float | None = None
     updated_at: float = 0.0
     ended_at: float | None = None
+    longest_gap_s: float = 0.0
     facts: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
 
@@ -76,6 +85,13 @@ class RunState:
     def active(self) -> bool:
         """Whether a process works on it now."""
         return self.state in ACTIVE
+
+    def stalled_s(self, now: float) -> float | None:
+        """Seconds without a sign of life where that is longer than this run has ever been silent by far; ``None`` where
+        all is well. ``now``: seconds since 1970."""
+        silent = now - self.updated_at
+        far = max(STALLED_S, STALLED_TIMES * self.longest_gap_s)
+        return silent if self.state in ("running", "stopping") and silent > far else None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -95,7 +111,9 @@ class RunState:
         values = {k: v for k, v in data.items() if k in known}
         best = values.get("best")
         values["best"] = Best(best["epoch"], best["mean_dice"], best.get("measured_on")) if best else None
-        values["classes"] = tuple(values.get("classes", ()))
+        for name in ("classes", "gpus"):
+            values[name] = tuple(values.get(name, ()))
+        values.setdefault("turn", values.get("queued_at", 0.0))  # an older version's queue
         return cls(**values)
 
 

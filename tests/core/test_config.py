@@ -315,6 +315,7 @@ def test_json_there_and_back() -> None:
     everything = {spec.name: _changed(spec) for spec in SPECS}
     everything["minutes"] = 0.0  # no budget goes with a run that is to be repeated
     everything["whole_every"] = 7  # patience needs whole volumes
+    everything["acceleration"] = "compile"  # a graph is recorded on one device
     config = TrainConfig().with_values({**everything, "preset": "mine"})
     assert changed_fields(config, TrainConfig()).keys() == BY_NAME.keys() - {"minutes"}
     for one in (config, TrainConfig()):

@@ -114,8 +114,8 @@ def test_a_run_that_never_trained_shows_no_numbers(checkpoints: Path) -> None:
 
 def test_a_run_that_waits_says_how_many_come_before_it(checkpoints: Path) -> None:
     submitted = [runs.submit(checkpoints, preset("quick").with_values({"path": "demo"}), f"n{n}") for n in range(3)]
-    assert "one run trains at a time. 2 runs before it." in texts(open_page("runs", run=submitted[2]))
-    assert "one run trains at a time. It is next." in texts(open_page("runs", run=submitted[0]))
+    assert "trains one run at a time. 2 waiting runs before it." in texts(open_page("runs", run=submitted[2]))
+    assert "trains one run at a time. It is next." in texts(open_page("runs", run=submitted[0]))
 
 
 @pytest.mark.parametrize("state", ["failed", "crashed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,19 +22,25 @@ _mount = st.components.v2.component(
 )
 
 
-def runs_table(runs: Sequence[RunSummary], selected: str | None, key: str = "runs_table") -> str | None:
-    """Draw the table; returns the id of a run that was chosen just now, else ``None``."""
+def runs_table(
+    runs: Sequence[RunSummary], selected: str | None, queue: Sequence[str] = (), key: str = "runs_table"
+) -> str | None:
+    """Draw the table; returns the id of a run that was chosen just now, else ``None``. ``queue``: ids in the order in
+    which they will start."""
     result = _mount(
         key=key,
-        data={"rows": [row(run) for run in runs], "selected": selected},
+        data={"rows": [row(run, queue) for run in runs], "selected": selected},
         on_chosen_change=lambda: None,
     )
     return result.chosen
 
 
-def row(run: RunSummary) -> dict[str, Any]:
+def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:
     """What the table shows of a run, as text."""
     state = run.state
+    silent = state.stalled_s(time.time())
+    place = f" {queue.index(run.id) + 1}" if len(queue) > 1 and run.id in queue else ""
+    title = f"{state.state}: {state.message}" if state.message else state.state
     about = "~" if state.active and run.config.run.minutes else ""
     progress = f"{state.epoch}/{about}{state.epochs}" if state.epochs else ""
     took = state.elapsed_s or None
@@ -42,7 +49,8 @@ def row(run: RunSummary) -> dict[str, Any]:
         "name": run.name,
         "tags": list(run.tags),
         "state": state.state,
-        "title": f"{state.state}: {state.message}" if state.message else state.state,
+        "shown": "silent" if silent is not None else f"{state.state}{place}",
+        "title": title if silent is None else f"{title}; no sign of life for {words.duration(silent)}",
         "data": Path(run.config.data.path).name or "–",
         "preset": run.config.preset,
         "epoch": progress,

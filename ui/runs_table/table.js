@@ -1,7 +1,7 @@
 // The table of runs. Rows come as data; a click, Enter or Space chooses one. Text goes through textContent only.
 
 const COLUMNS = [
-  ["State", (r) => r.state, "state"],
+  ["State", (r) => r.shown, "state"],
   ["Name", (r) => r.name, "name"],
   ["Data", (r) => r.data, "data"],
   ["Preset", (r) => r.preset, "extra"],

@@ -7,8 +7,9 @@ import sys
 
 from core import cli
 from core.cli import submit, train
+from core.runs.engines import ThisMachine
 
 if __name__ == "__main__":
-    for module, name in ((train, "run"), (submit, "submit")):
-        setattr(module, name, functools.partial(vars(module)[name], worker="toy_worker"))
+    train.run = functools.partial(train.run, worker="toy_worker")
+    vars(submit)["engine"] = functools.partial(ThisMachine, worker="toy_worker")
     sys.exit(cli.main())
