@@ -15,7 +15,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,8 @@ from core.models import build_model
 from core.strict_json import plain
 
 __all__ = [
-    "FORMAT_VERSION", "KEY", "Checkpoint", "Description", "build", "for_sharing", "load", "load_latest",
-    "read_description", "save", "sweep", "transfer", "write_atomically",
+    "FORMAT_VERSION", "KEY", "TYPES", "Checkpoint", "Description", "build", "for_sharing", "is_kernel", "load",
+    "load_latest", "read_description", "save", "sweep", "transfer", "write_atomically",
 ]  # fmt: skip
 
 DAMAGED = "damaged.safetensors"
@@ -277,14 +277,19 @@ def transfer(weights: Mapping[str, Tensor], model: nn.Module) -> tuple[int, int]
     """
     own = model.state_dict()
     fitting = {k: v for k, v in weights.items() if k in own and own[k].shape == v.shape}
-    # Biases and batch norm's counters may fit by chance, and so may the classifier's kernel.
-    if not any(v.ndim > 1 and not k.startswith("classifier.") for k, v in fitting.items()):
+    if not any(is_kernel(k, v.shape) for k, v in fitting.items()):
         raise CheckpointError(
             "init_from: none of the checkpoint's kernels fits the network; choose the same model and channels"
         )
     own.update({k: v.to(own[k]) for k, v in fitting.items()})
     model.load_state_dict(own)
     return len(fitting), len(own)
+
+
+def is_kernel(name: str, shape: Sequence[int]) -> bool:
+    """Whether a tensor that fits says that the networks are alike: biases and batch norm's counters may fit by chance,
+    and so may the classifier's kernel."""
+    return len(shape) > 1 and not name.startswith("classifier.")
 
 
 def _tensor(path: Path, file: Any, name: str, shapes: Collection[tuple[int, ...]], dtype: torch.dtype) -> Tensor:

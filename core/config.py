@@ -235,7 +235,9 @@ class RunConfig(Checked):
         "auto", "how a step is launched: as it is (none), torch.compile, a CUDA graph, or what suits the device"
     )
     threads: int = option(0, "CPU threads; 0: all cores", minimum=0, maximum=1024)
-    init_from: str = option("", "checkpoint (file or run) whose weights training starts from")
+    init_from: str = option(
+        "", "checkpoint whose weights training starts from: a run, a file, or another program's PyTorch file (.pth)"
+    )
     checkpoint_minutes: float = option(
         5.0, "longest time between checkpoints; one is also written after every validation", unit="minutes",
         minimum=0.01, maximum=10**4,

@@ -20,6 +20,9 @@ from core.labels import LabelSpace
 FORMAT_VERSION = 1
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"  # in the folder of a run
 KEY = "segmentarium"
+ZIP = b"PK\x03\x04"
+PICKLED = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"  # the number with which PyTorch began its files before 1.6
+FOREIGN_ENDINGS = (".pth", ".pt", ".tar", ".ckpt", ".bin")
 JSON_KINDS = dict(config=dict, labels=list, modalities=list, progress=dict, inference=dict, dataset=dict, split=dict)
 
 
@@ -85,9 +88,27 @@ def open_tensors(path: Path, framework: str) -> Any:
     try:
         return safe_open(str(path), framework=framework, device="cpu")
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        if is_foreign(path):
+            raise CheckpointError(
+                f"{path} is not a checkpoint of Segmentarium but a PyTorch file: nothing in it says what its channels "
+                "and classes mean and at what voxel size it works; train from its weights: "
+                f"python -m core train DATA --init-from {path}"
+            ) from error
         raise CheckpointError(
             f"{path} is not a checkpoint (expected safetensors), or it is damaged: {error}"
         ) from error
+
+
+def is_foreign(path: Path) -> bool:
+    """Whether a file is another program's checkpoint, a PyTorch file, by its first bytes or else its name."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(16)
+    except OSError:
+        start = b""
+    if start[8:9] == b"{":  # a safetensors file, whatever its name
+        return False
+    return start.startswith((ZIP, PICKLED)) or path.name.lower().endswith(FOREIGN_ENDINGS)
 
 
 def describe(path: Path, metadata: Mapping[str, str] | None) -> Description:

@@ -20,11 +20,12 @@ from core.config import TrainConfig
 from core.datasets import Dataset, fingerprint, open_dataset
 from core.datasets.demo import ensure_demo
 from core.datasets.splits import Split, split_subjects
-from core.description import LAST
+from core.description import LAST, is_foreign
 from core.determinism import deterministic
 from core.device import check_memory, explain_memory, free_bytes, resolve_device, set_threads
 from core.errors import CheckpointError, ConfigError, DatasetError
 from core.events import Ended, Listener, Preparing
+from core.foreign import read_foreign
 from core.heap import freed_memory_kept
 from core.inference import resolve_precision
 from core.labels import LabelSpace
@@ -244,13 +245,17 @@ def _room_for_data(config: TrainConfig, decided: Plan, device: torch.device) -> 
 
 
 def _network(config: TrainConfig, subjects: _Subjects, folder: Path) -> tuple[nn.Module, str]:
-    """The network with its first weights: from the seed, or from a checkpoint to fine-tune; and a word about the
-    latter."""
+    """The network with its first weights: from the seed, or from a checkpoint to fine-tune, ours or another
+    program's; and a word about the latter."""
     torch.manual_seed(config.run.seed)
     model = build_model(config.model, len(subjects.modalities), len(subjects.labels))
     if not config.run.init_from:
         return model, ""
     path = Path(config.run.init_from)
+    if is_foreign(path):
+        foreign = read_foreign(path, model)
+        copied, total = transfer(foreign.weights, model)
+        return model, f"{copied} of {total} tensors from {path.name}{', by order' if foreign.in_order else ''}"
     copied, total = transfer(load(path).weights, model)
     return model, f"{copied} of {total} tensors from {path.parent.name}/{path.name}"
 

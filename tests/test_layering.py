@@ -32,7 +32,7 @@ RANKS = {
     "core.patience": 3, "core.team": 3,
     "core.datasets": 4, "core.inference": 4, "core.closing": 4, "core.validation": 4, "core.residency": 4,
     "core.feed": 4, "core.step": 4, "core.saving": 4, "core.acceleration": 4, "core.determinism": 1, "core.train": 4,
-    "core.draws": 4,
+    "core.draws": 4, "core.foreign": 4,
     "core.images": 5, "core.prepare": 5, "core.predict": 5, "core.evaluate": 5, "core.experiment": 5, "core.explain": 5,
     "core.bench": 5,
     "core.runs": 6,
@@ -41,7 +41,7 @@ RANKS = {
 
 TORCH_AND_NUMPY_ONLY = (
     "core.train", "core.models", "core.losses", "core.metrics", "core.counts", "core.patches", "core.augment",
-    "core.plan", "core.closing", "core.checkpoint", "core.bench",
+    "core.plan", "core.closing", "core.checkpoint", "core.foreign", "core.bench",
 )  # fmt: skip
 TORCH_AT_WORK = (
     "core.runs.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.export", "core.cli.features",
