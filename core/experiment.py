@@ -118,7 +118,7 @@ def _train(
                 Ended("stopped", int(done.get("epoch", 0)), int(done.get("step", 0)), float(done.get("elapsed_s", 0)))
             )
             return
-        model, copied = _network(decided.config, subjects, folder)
+        model, copied = _network(decided.config, subjects, last is not None)
         task = Task(
             config=decided.config,
             model=model.to(device),
@@ -244,12 +244,12 @@ def _room_for_data(config: TrainConfig, decided: Plan, device: torch.device) -> 
     return max(free_bytes(device) - decided.step_bytes, 0)
 
 
-def _network(config: TrainConfig, subjects: _Subjects, folder: Path) -> tuple[nn.Module, str]:
+def _network(config: TrainConfig, subjects: _Subjects, resumes: bool) -> tuple[nn.Module, str]:
     """The network with its first weights: from the seed, or from a checkpoint to fine-tune, ours or another
-    program's; and a word about the latter."""
+    program's; and a word about the latter. A run that is resumed has weights of its own."""
     torch.manual_seed(config.run.seed)
     model = build_model(config.model, len(subjects.modalities), len(subjects.labels))
-    if not config.run.init_from:
+    if resumes or not config.run.init_from:
         return model, ""
     path = Path(config.run.init_from)
     if is_foreign(path):

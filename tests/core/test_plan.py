@@ -148,6 +148,12 @@ def test_steps_of_an_epoch(samples: int, batch: int, steps: int) -> None:
     assert planned(samples_train=samples, batch_size=batch).steps_per_epoch == steps
 
 
+def test_steps_of_an_epoch_on_several_devices() -> None:
+    both = planned(samples_train=250, batch_size=2, devices=2)
+    assert both.steps_per_epoch == planned(samples_train=250, batch_size=2, accumulate=2).steps_per_epoch == 63
+    assert both.epoch_s == pytest.approx(planned(samples_train=250, batch_size=2).epoch_s / 2, rel=0.02)
+
+
 def test_the_time_of_an_epoch_is_that_of_its_sub_volumes() -> None:
     one = planned(samples_train=10, batch_size=1)
     assert one.epoch_s > 0
