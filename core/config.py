@@ -298,6 +298,11 @@ class TrainConfig:
             changed["preset"] = str(values["preset"])
         return dataclasses.replace(self, **changed)
 
+    @property
+    def sub_volumes_per_step(self) -> int:
+        """How many sub-volumes make one update of the weights, on all devices together."""
+        return self.sampling.batch_size * self.optim.accumulate * self.run.devices
+
     def values(self) -> dict[str, Any]:
         """All leaf fields as one flat dictionary."""
         return {spec.name: getattr(getattr(self, spec.section), spec.name) for spec in field_specs()}

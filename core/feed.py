@@ -45,7 +45,7 @@ class Feed:
     device : that is to train.
     resident_bytes : most that the subjects may take on the device; those that do not fit are streamed from disk.
     folder : for the file that they are streamed from.
-    team : of processes; each gets its own of the batches that make a step.
+    team : of processes, as many as the configuration has devices; each gets its own of the batches that make a step.
 
     Attributes
     ----------
@@ -73,7 +73,7 @@ class Feed:
         self.sampler = PlaceSampler(train, size, config.sampling, classes)
         self.augment = Augmenter(config.augment, size)
         self.team = team
-        self.per_step = config.sampling.batch_size * config.optim.accumulate * team.size
+        self.per_step = config.sub_volumes_per_step
         self.steps_per_epoch = math.ceil(config.sampling.samples_train / self.per_step)
         self._epoch: tuple[int, list[Place]] = (-1, [])
 

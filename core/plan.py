@@ -75,10 +75,8 @@ def plan(
     size = config.sampling.sub_volume or fit_sub_volume(_median_shape(working), divisor, MOST_VOXELS[device])
     decided = config.with_values({"sub_volume": tuple(size), "channels": channels})
     per_volume = cost(decided.model, in_channels, classes, triple(size))
-    batch = config.sampling.batch_size
-    per_device = batch * config.optim.accumulate
-    steps = math.ceil(config.sampling.samples_train / (per_device * config.run.devices))
-    epoch_gflop = steps * per_device * per_volume.training_gflop
+    steps = math.ceil(config.sampling.samples_train / config.sub_volumes_per_step)
+    epoch_gflop = steps * config.sub_volumes_per_step / config.run.devices * per_volume.training_gflop
     return Plan(
         config=decided,
         spacing_mm=spacing,

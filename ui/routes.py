@@ -76,7 +76,6 @@ def _answer(run: Any, rows: Sequence[MetricRow], last: int) -> dict[str, Any]:
     names = list(dict.fromkeys(row.name for row in rows))
     number = {name: i for i, name in enumerate(names)}
     best = state.best
-    per_step = run.config.sampling.batch_size * run.config.optim.accumulate
     return {
         "run": run.id,
         "state": state.state,
@@ -84,7 +83,7 @@ def _answer(run: Any, rows: Sequence[MetricRow], last: int) -> dict[str, Any]:
         "what": state.what,
         "epoch": state.epoch,
         "epochs": state.epochs,
-        "steps_per_epoch": math.ceil(run.config.sampling.samples_train / per_step),
+        "steps_per_epoch": math.ceil(run.config.sampling.samples_train / run.config.sub_volumes_per_step),
         "best": None
         if best is None
         else {"epoch": best.epoch, "mean_dice": best.mean_dice, "measured_on": best.measured_on},

@@ -4,6 +4,7 @@
 // All text that comes from a run goes through textContent or fillText, never through HTML.
 
 const POLL_MS = 1000, IDLE_MS = 5000, RETRY_MS = 3000;
+const MOST_POINTS = 4000;  // of a series; a page that was open for so long asks the server to thin them again
 const AXES = { along: "epoch", step: "step", time: "time" };
 const kept = new WeakMap();
 
@@ -105,12 +106,14 @@ class Chart extends Drawing {
 
   async poll(url) {
     let wait = RETRY_MS;
+    const anew = [...this.series.values()].some((s) => s.value.length > MOST_POINTS);
     try {
-      const answer = await fetch(`${url}?after=${this.after}`, { credentials: "same-origin" });
+      const answer = await fetch(`${url}?after=${anew ? 0 : this.after}`, { credentials: "same-origin" });
       if (url !== this.url) return;
       if (answer.ok) {
         const news = await answer.json();
         if (url !== this.url) return;
+        if (anew) this.series = new Map();
         this.take(news);
         this.problem = "";
         wait = document.hidden || !news.active ? IDLE_MS : POLL_MS;
@@ -131,9 +134,10 @@ class Chart extends Drawing {
     for (const [number, epoch, step, time, value] of news.rows) {
       const name = news.names[number];
       let s = this.series.get(name);
-      if (!s) this.series.set(name, (s = { epoch: [], step: [], time: [], value: [], along: [] }));
+      if (!s) this.series.set(name, (s = { epoch: [], step: [], time: [], value: [], along: [], smoothed: null }));
       // A resumed run measures again what came after its checkpoint: the newer value replaces the older.
-      while (s.step.length && s.step[s.step.length - 1] >= step) for (const list of Object.values(s)) list.pop();
+      while (s.step.length && s.step[s.step.length - 1] >= step) for (const list of [s.epoch, s.step, s.time, s.value, s.along]) list.pop();
+      s.smoothed = null;
       s.epoch.push(epoch); s.step.push(step); s.time.push(time); s.value.push(value); s.along.push(0);
       this.epochSteps = Math.max(this.epochSteps, epoch ? step / epoch : 0);
     }

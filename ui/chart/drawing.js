@@ -141,7 +141,7 @@ class Drawing {
     }
     g.lineJoin = "round";
     g.setLineDash(l.mean ? [5, 4] : []);
-    const smoothed = this.smooth && raw.length > 12 ? average(raw) : null;
+    const smoothed = this.smooth && raw.length > 12 ? (l.s.smoothed ??= average(raw)) : null;
     if (smoothed) {
       g.globalAlpha = 0.28; g.lineWidth = 1;
       trace(g, xs, raw, this.x, p.y);
