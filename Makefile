@@ -34,7 +34,7 @@ test: $(VENV)/installed-dev
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 faults: $(VENV)/installed-dev
-	$(PY) -m pytest tests/faults --no-header -q $(PYTEST_ARGS)
+	$(PY) -m pytest -m fault tests/faults tests/browser --no-header -q $(PYTEST_ARGS)
 
 check: lint types test
 

@@ -1,11 +1,12 @@
-"""Fixtures that every test may use: real volumes, a browser, and a place for runs that is not the user's own."""
+"""Fixtures that every test may use: real volumes, a browser, and a place for runs that is not the user's own; and the
+table of faults, which says at the end what became of each."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -20,6 +21,9 @@ BROWSER_FILES = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
+OUTCOMES = {"passed": "held", "failed": "FAILED", "skipped": "not tried"}
+
+_faults: dict[tuple[int, str], tuple[str, float]] = {}
 
 
 def on_build_server() -> bool:
@@ -79,3 +83,30 @@ def chromium_path() -> str:
     if found is None:
         missing("needs a browser: install chromium, or set CHROMIUM to the program")
     return str(found)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Note the worst outcome and the time of each fault."""
+    fault: Any = dict(report.user_properties).get("fault")
+    if fault is None or (report.when != "call" and report.outcome == "passed"):
+        return
+    number, what = int(fault[0]), str(fault[1])
+    before, seconds = _faults.get((number, what), ("passed", 0.0))
+    worst = report.outcome if before == "passed" else before
+    _faults[(number, what)] = (worst, seconds + report.duration)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The marker's text goes along with the report."""
+    marker = item.get_closest_marker("fault")
+    if marker is not None:
+        item.user_properties.append(("fault", (marker.args[0], marker.args[1])))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The table."""
+    if _faults:
+        terminalreporter.section("faults")
+        for (number, what), (outcome, seconds) in sorted(_faults.items()):
+            terminalreporter.write_line(f"{number:>3}  {OUTCOMES[outcome]:<9}  {seconds:>6.1f} s  {what}")

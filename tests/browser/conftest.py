@@ -45,7 +45,9 @@ class Server:
         }  # fmt: skip
         command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port), *self.options]
         with (self.folder / "server.log").open("ab") as log:
-            self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+            )
         end = time.monotonic() + START_S
         while time.monotonic() < end:
             try:
@@ -61,6 +63,11 @@ class Server:
         """End it as a crash would."""
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
+
+    def interrupt(self) -> None:
+        """Ctrl-C in its terminal, which reaches the whole process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.wait(START_S)
 
     def stop(self) -> None:
         self.process.terminate()

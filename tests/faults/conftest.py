@@ -1,4 +1,4 @@
-"""Faults with real processes and real signals; at the end a table says what became of each."""
+"""Real training runs for faults, and how to wait for what becomes of them."""
 
 from __future__ import annotations
 
@@ -16,36 +16,6 @@ from core.runs.process import kill_tree
 from tests.core.balls import tiny, write_balls
 
 PATIENCE_S = 120
-OUTCOMES = {"passed": "held", "failed": "FAILED", "skipped": "not tried"}
-
-_table: dict[tuple[int, str], tuple[str, float]] = {}
-
-
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Note the worst outcome and the time of each fault."""
-    fault: Any = dict(report.user_properties).get("fault")
-    if fault is None or (report.when != "call" and report.outcome == "passed"):
-        return
-    number, what = int(fault[0]), str(fault[1])
-    before, seconds = _table.get((number, what), ("passed", 0.0))
-    worst = report.outcome if before == "passed" else before
-    _table[(number, what)] = (worst, seconds + report.duration)
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The marker's text goes along with the report."""
-    marker = item.get_closest_marker("fault")
-    if marker is not None:
-        item.user_properties.append(("fault", (marker.args[0], marker.args[1])))
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The table."""
-    if _table:
-        terminalreporter.section("faults")
-        for (number, what), (outcome, seconds) in sorted(_table.items()):
-            terminalreporter.write_line(f"{number:>3}  {OUTCOMES[outcome]:<9}  {seconds:>6.1f} s  {what}")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """What may happen to a training run while nobody looks, done to real ones; a run is never lost and never lies.
 
-A web server that dies while a run trains is in tests/browser/test_first_light.py.
+What happens to the web server and to tabs meanwhile is in tests/browser: test_first_light.py and test_web_faults.py.
 """
 
 from __future__ import annotations

@@ -1,0 +1,135 @@
+"""What may happen to the web side of a run while it trains: the server ends, tabs are closed; the run never notices.
+
+A server that is killed is in test_first_light.py.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from playwright.sync_api import BrowserContext, Locator, Page, expect
+
+from core import runs
+from core.runs.process import identity, kill_tree
+from tests.browser.conftest import Server
+from tests.core.balls import write_balls
+from tests.faults.conftest import processes_of, until, wait_for_step
+
+pytestmark = [
+    pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals"),
+]  # fmt: skip
+MINUTE_MS = 60_000
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[Server]:
+    """A server with a data set that is learned in seconds; nothing that it started is left after the test."""
+    write_balls(tmp_path / "data" / "balls")
+    server = Server(tmp_path)
+    yield server
+    server.stop()
+    for process in processes_of(server.checkpoints):
+        kill_tree(process.pid)
+
+
+@pytest.mark.fault(5, "Ctrl-C to the web server while a run trains: the run is untouched, the next server shows it")
+def test_ctrl_c_ends_the_server_and_nothing_else(own_server: Server, page: Page) -> None:
+    run_id = start(own_server, page)
+    root, group = own_server.checkpoints, own_server.process.pid
+    before = wait_for_step(root, run_id, 2)
+    family = {process.pid for process in processes_of(root / run_id)}
+    assert {before.pid, before.shim_pid} <= family
+    own_server.interrupt()
+    expect(page.get_by_text("The server does not answer")).to_be_visible(timeout=MINUTE_MS)
+    assert [p.pid for p in psutil.process_iter() if group_of(p.pid) == group] == [], "left behind by the server"
+    after = wait_for_step(root, run_id, runs.get_run(root, run_id).state.step + 4)
+    assert (after.pid, after.pid_start, after.attempt) == (before.pid, identity(before.pid or 0), 1)
+    assert {process.pid for process in processes_of(root / run_id)} == family
+    own_server.start()
+    page.goto(f"{own_server.url}/runs")
+    expect(badge(page, "running")).to_be_visible(timeout=MINUTE_MS)
+    assert shown_run(page) == run_id
+    seen = epoch(page)
+    until(lambda: epoch(page) > seen)
+    stop(page)
+    expect(badge(page, "stopped")).to_be_visible(timeout=MINUTE_MS)
+    until(lambda: not processes_of(root / run_id))
+    assert runs.get_run(root, run_id).state.attempt == 1
+
+
+@pytest.mark.fault(6, "tab closed while a run trains, two opened: both show the same, also when one of them stops it")
+def test_two_tabs_after_one_was_closed(own_server: Server, context: BrowserContext) -> None:
+    first = context.new_page()
+    run_id = start(own_server, first)
+    root = own_server.checkpoints
+    before = wait_for_step(root, run_id, 2)
+    first.close()
+    wait_for_step(root, run_id, runs.get_run(root, run_id).state.step + 4)
+    tabs = [context.new_page() for _ in range(2)]
+    for tab in tabs:
+        tab.goto(f"{own_server.url}/runs")
+        expect(badge(tab, "running")).to_be_visible(timeout=MINUTE_MS)
+        assert shown_run(tab) == run_id
+        tab.evaluate("window.sameDocument = true")
+    seen = max(epoch(tab) for tab in tabs)
+    assert seen <= runs.get_run(root, run_id).state.epoch, "they show what is written down"
+    until(lambda: min(epoch(tab) for tab in tabs) > seen + 1)
+    stop(tabs[0])
+    for tab in tabs:
+        expect(badge(tab, "stopped")).to_be_visible(timeout=MINUTE_MS)
+        expect(tab.get_by_role("row").filter(has_text="watched")).to_contain_text("stopped")
+        expect(tab.get_by_role("button", name="Resume")).to_be_visible()
+    done = runs.get_run(root, run_id).state
+    assert (done.state, done.attempt, done.pid) == ("stopped", 1, before.pid)
+    assert [epoch(tab) for tab in tabs] == [done.epoch, done.epoch]
+    assert all(tab.evaluate("window.sameDocument") for tab in tabs)
+
+
+def start(server: Server, page: Page) -> str:
+    """Start a run as people do, so that it descends from the server; returns its id."""
+    page.goto(f"{server.url}/train?data=balls&preset=quick")
+    for label, value in (
+        ("Time budget (minutes)", "30"),
+        ("Sub-volumes per epoch", "4"),
+        ("Name of the run", "watched"),
+    ):
+        page.get_by_label(label, exact=True).fill(value)
+        page.get_by_label(label, exact=True).press("Enter")
+    expect(page.get_by_text("--name watched")).to_be_visible()
+    page.get_by_role("button", name="Start training").click()
+    expect(page.get_by_role("heading", name="watched")).to_be_visible(timeout=MINUTE_MS)
+    (run,) = runs.list_runs(server.checkpoints)
+    return run.id
+
+
+def stop(page: Page) -> None:
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.get_by_role("button", name="Stop this run").click()
+
+
+def badge(page: Page, state: str) -> Locator:
+    return page.get_by_test_id("stBadge").or_(page.locator(".stMarkdownBadge")).filter(has_text=re.compile(state)).first
+
+
+def shown_run(page: Page) -> str | None:
+    """The id of the chosen run."""
+    return page.locator("[data-run][aria-selected=true]").get_attribute("data-run")
+
+
+def epoch(page: Page) -> int:
+    """The epoch that the page shows; 0 while it shows none."""
+    metric = page.get_by_test_id("stMetric").filter(has_text="Epoch").get_by_test_id("stMetricValue")
+    found = re.match(r"\d+", metric.inner_text().strip())
+    return int(found[0]) if found else 0
+
+
+def group_of(pid: int) -> int:
+    try:
+        return os.getpgid(pid)
+    except ProcessLookupError:
+        return 0
