@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import zlib
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.stats import binom
@@ -95,6 +96,7 @@ def _frames(observed: Observed) -> np.ndarray:
     return np.concatenate([whole, lengths, times, np.diff(times), counts, _texts(everything)])
 
 
+@lru_cache(maxsize=2048)  # the same recording is attacked again and again, each time with another leak
 def _texts(data: bytes) -> np.ndarray:
     """Runs of bytes, and which words occur."""
     words = np.zeros(WORD_BINS, np.float32)
@@ -107,6 +109,6 @@ def _runs(data: bytes) -> np.ndarray:
     """How often runs of three bytes occur, hashed."""
     a = np.frombuffer(data, np.uint8).astype(np.uint32)
     if a.size < 3:
-        return np.zeros(BINS)
+        return np.zeros(BINS, np.float32)
     mixed = (a[:-2] * np.uint32(0x9E3779B1)) ^ (a[1:-1] * np.uint32(0x85EBCA77)) ^ (a[2:] * np.uint32(0xC2B2AE3D))
-    return np.bincount((mixed >> np.uint32(16)) % BINS, minlength=BINS).astype(float)
+    return np.bincount((mixed >> np.uint32(16)) % BINS, minlength=BINS).astype(np.float32)

@@ -96,17 +96,34 @@ class Player:
 
     def answer(self, number: int, key: str, sure: int) -> dict[str, Any]:
         """Choose a side by its arrow key and say how sure; what the bar says then."""
-        bar, _ = self.handles()
+        self.choose(key, sure)
+        bar = self.told(number)
+        return {"verdict": bar.query_selector("strong").text_content()}  # type: ignore[union-attr]
+
+    def choose(self, key: str, sure: int) -> None:
+        """Choose a side by its arrow key and say how sure."""
         self.page.keyboard.press(key)
         self.page.keyboard.press(str(sure))
+
+    def told(self, number: int) -> ElementHandle:
+        """Wait for the answer to a question; the bar that tells it."""
+        bar, _ = self.handles()
         self.page.wait_for_function(_TOLD, arg=[bar, str(number)])
-        return {"verdict": bar.query_selector("strong").text_content()}  # type: ignore[union-attr]
+        return bar
 
     def go_on(self, number: int) -> bool:
         """Press Enter; whether another question came."""
+        return self.another(self.enter(), number)
+
+    def enter(self) -> ElementHandle:
+        """Press Enter; the bar that was there."""
         bar, _ = self.handles()
         self._reset()
         self.page.keyboard.press("Enter")
+        return bar
+
+    def another(self, bar: ElementHandle, number: int) -> bool:
+        """Wait for what Enter brings; whether it is another question."""
         self.page.wait_for_function(_ASKED_OR_OVER, arg=[bar, str(number + 1)])
         return bool(bar.evaluate("bar => bar.isConnected"))
 

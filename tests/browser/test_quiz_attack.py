@@ -1,8 +1,9 @@
 """The quiz under attack: nothing that the browser receives before an answer, but the pictures, gives the truth away.
 
-400 questions are played in a real browser. Everything that came for each - addresses, headers, sizes, order, times,
-websocket messages, the page's source - goes to a classifier that is told the truth of 200 and guesses the other 200.
-That the classifier finds a leak where there is one is shown with leaks planted into the same recording.
+400 questions are played in a real browser, two games at a time. Everything that came for each - addresses, headers,
+sizes, order, times, websocket messages, the page's source - goes to a classifier that is told the truth of 200 and
+guesses the other 200. That the classifier finds a leak where there is one is shown with leaks planted into the same
+recording.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import gzip
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, zip_longest
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -24,35 +26,49 @@ from tests.ui.quiz_runs import QuizRun
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(3600)]
 TOLD, GUESSED = 200, 200
+PAGES = 2
 CHANCE = 0.01  # such a p-value or a lower one is more than chance
 
 Recording = list[tuple[Observed, bool]]  # each question, and whether its truth is on the left
 
 
 class Reader:
-    """Plays on and on, and records."""
+    """Plays on and on, a game per page, and records. While one page waits for the server, another draws."""
 
-    def __init__(self, page: Page, server: Server, run: str) -> None:
-        self.page, self.server, self.player = page, server, Player(page, watch=True)
-        self.player.play(f"{server.url}/quiz?model={run}", 40)
+    def __init__(self, pages: Sequence[Page], server: Server, run: str) -> None:
+        self.server = server
+        self.players = [Player(page, watch=True) for page in pages]
+        for player in self.players:
+            player.play(f"{server.url}/quiz?model={run}", 40)
 
     def record(self, count: int) -> Recording:
         """That many questions and a few more: games are played to their end."""
         found: Recording = []
         while len(found) < count:
-            observed, number = [], 1
-            while True:
-                observed.append(self.player.question(number))
-                self.player.answer(number, "ArrowLeft", 2)
-                if not self.player.go_on(number):
-                    break
-                number += 1
-            game = re.search(r"game=(\w+)", self.page.url)
-            assert game is not None
-            answers = read_answers(self.server.checkpoints, game[1])
-            found += [(o, a.truth_side == "left") for o, a in zip(observed, answers, strict=True)]
-            self.player.play("", 40, start="Play again")
+            recordings: list[Recording] = [[] for _ in self.players]
+            games = [self._game(*both) for both in zip(self.players, recordings, strict=True)]
+            for _ in zip_longest(*games):
+                pass
+            found += chain.from_iterable(recordings)
         return found
+
+    def _game(self, player: Player, recording: Recording) -> Iterator[None]:
+        """Play a game to its end, and begin the next one; stops wherever there is something to wait for."""
+        observed, number, going = [], 1, True
+        while going:
+            observed.append(player.question(number))
+            player.choose("ArrowLeft", 2)
+            yield
+            player.told(number)
+            bar = player.enter()
+            yield
+            going = player.another(bar, number)
+            number += 1
+        game = re.search(r"game=(\w+)", player.page.url)
+        assert game is not None
+        answers = read_answers(self.server.checkpoints, game[1])
+        recording += [(o, a.truth_side == "left") for o, a in zip(observed, answers, strict=True)]
+        player.play("", 40, start="Play again")
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +76,12 @@ def reader(quiz_run: QuizRun, browser: Browser, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("quiz-attack")
     shutil.copytree(quiz_run.root, folder / "checkpoints")
     server = Server(folder, SEGMENTARIUM_DATA=str(quiz_run.data_root))
-    context = browser.new_context(viewport={"width": 800, "height": 600})
-    context.set_default_timeout(60_000)
-    yield Reader(context.new_page(), server, quiz_run.run)
-    context.close()
+    contexts = [browser.new_context(viewport={"width": 800, "height": 600}) for _ in range(PAGES)]
+    for context in contexts:
+        context.set_default_timeout(60_000)
+    yield Reader([context.new_page() for context in contexts], server, quiz_run.run)
+    for context in contexts:
+        context.close()
     server.stop()
 
 
