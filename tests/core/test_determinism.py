@@ -6,13 +6,14 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from core.config import RunConfig
+from core.config import RunConfig, TrainConfig
 from core.determinism import deterministic
 from core.errors import ConfigError
 from core.models.blocks import MaxPool2
@@ -23,20 +24,26 @@ import json, sys
 from pathlib import Path
 from core.config import TrainConfig
 from core.experiment import train_run
-train_run(TrainConfig.from_json(json.loads(sys.argv[1])), Path(sys.argv[2]), lambda event: None)
+for config, folder in zip(json.loads(sys.argv[1]), sys.argv[2:]):
+    Path(folder).mkdir()
+    train_run(TrainConfig.from_json(config), Path(folder), lambda event: None)
 """
 
 
-def trained(config: dict[str, object], folder: Path) -> str:
-    """The digest of the tensors that a run of its own process leaves."""
-    folder.mkdir()
-    subprocess.run([sys.executable, "-c", PROGRAM, json.dumps(config), str(folder)], check=True, timeout=300)
+def training(configs: Sequence[TrainConfig], folders: Sequence[Path]) -> subprocess.Popen[bytes]:
+    """A process that trains them one after the other."""
+    values = json.dumps([config.to_json() for config in configs])
+    return subprocess.Popen([sys.executable, "-c", PROGRAM, values, *map(str, folders)])
+
+
+def digest(folder: Path) -> str:
+    """Of the tensors that a run left."""
     from core.checkpoint import load
 
-    digest = hashlib.sha256()
+    found = hashlib.sha256()
     for name, value in sorted(load(folder / "last.safetensors").model.items()):
-        digest.update(name.encode() + value.numpy().tobytes())
-    return digest.hexdigest()
+        found.update(name.encode() + value.numpy().tobytes())
+    return found.hexdigest()
 
 
 @pytest.mark.slow
@@ -48,10 +55,13 @@ def test_the_same_weights_bit_for_bit(tmp_path: Path, downsampling: str, optimiz
     data = write_balls(tmp_path / "data")
     values = dict(
         path=str(data), deterministic=True, epochs=2, precision="auto", downsampling=downsampling, optimizer=optimizer,
-        affine=1.0, elastic=1.0, intensity=0.5, noise=0.1,
+        affine=1.0, elastic=1.0, intensity=0.5, noise=0.1, samples_train=8,
     )  # fmt: skip
-    once, again, other = (tiny(**values, seed=seed).to_json() for seed in (3, 3, 4))
-    digests = [trained(c, tmp_path / name) for c, name in ((once, "a"), (again, "b"), (other, "c"))]
+    once, again, other = (tiny(**values, seed=seed) for seed in (3, 3, 4))
+    folders = [tmp_path / name for name in ("a", "b", "c")]
+    processes = [training([once], folders[:1]), training([again, other], folders[1:])]
+    assert [process.wait(timeout=300) for process in processes] == [0, 0]
+    digests = [digest(folder) for folder in folders]
     assert digests[0] == digests[1] != digests[2]
 
 

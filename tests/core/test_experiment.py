@@ -205,7 +205,8 @@ def test_the_articles_recipe_steps_and_saves_on_the_demo_data(
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
     make_demo(tmp_path / "data" / "demo", subjects=2)
     events: list[Event] = []
-    config = preset("article").with_values({"path": "demo", "samples_train": 1, "samples_val": 1, "epochs": 1})
+    shorter = {"sub_volume": (64, 64, 32), "samples_train": 1, "samples_val": 1, "epochs": 1}
+    config = preset("article").with_values({"path": "demo", **shorter})
     train_run(config, run, events.append)
     facts = next(e for e in events if isinstance(e, Ready)).facts
     assert "19,074,724 parameters" in facts["network"] and facts["precision"] == "fp32"

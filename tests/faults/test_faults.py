@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,7 +38,7 @@ from tests.faults.conftest import processes_of, until, wait_for, wait_for_step
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
 Config = Callable[..., TrainConfig]
-KILLS = 25
+KILLS, ROOTS = 25, 3
 
 
 def kill(pid: int | None) -> None:
@@ -57,12 +58,26 @@ def same_weights(one: Path, other: Path) -> bool:
 
 @pytest.mark.fault(1, f"trainer killed while it writes a checkpoint, {KILLS} times: every time it resumes")
 def test_killed_while_it_saves(root: Path, config: Config) -> None:
-    """The keeper resumes nothing by itself; each time the run is resumed as a person would."""
+    """In several roots at once, each with a keeper of its own: most of the time goes by while trainers start."""
     large = config(epochs=10**5, channels=(48, 96, 192), sub_volume=(8, 8, 8), batch_size=1, checkpoint_minutes=0.01)
-    run_id = runs.submit(root, large)
+    kills = [len(range(n, KILLS, ROOTS)) for n in range(ROOTS)]
+    with ThreadPoolExecutor(ROOTS) as pool:
+        torn = sum(pool.map(kill_while_it_saves, [root / f"{n}" for n in range(ROOTS)], [large] * ROOTS, kills))
+    assert torn >= 0.8 * KILLS, f"only {torn} of {KILLS} were killed while they wrote"
+
+
+def kill_while_it_saves(root: Path, config: TrainConfig, times: int) -> int:
+    """Kill it in its first checkpoint after a start, then in its second, and so on; how often it was writing.
+
+    The keeper resumes nothing by itself; each time the run is resumed as a person would.
+    """
+    run_id = runs.submit(root, config)
     folder, steps, torn = root / run_id, [0], 0
-    for _ in range(KILLS):
+    for number in range(times):
+        before = written_at(folder / LAST)
         state = wait_for_step(root, run_id, steps[-1] + 1)
+        if number % 2 == 0:
+            until(lambda: written_at(folder / LAST) > before)  # noqa: B023
         seen = time.monotonic()
         until(lambda: any(folder.glob(".last.safetensors.*.tmp")) or time.monotonic() - seen > 20, every=0.001)  # noqa: B023
         kill(state.pid)
@@ -74,7 +89,11 @@ def test_killed_while_it_saves(root: Path, config: Config) -> None:
         runs.resume(root, run_id)
     wait_for_step(root, run_id, steps[-1] + 1)
     assert steps[-1] > steps[1], "it got on between the kills"
-    assert torn >= 0.8 * KILLS, f"only {torn} of {KILLS} were killed while they wrote"
+    return torn
+
+
+def written_at(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 @pytest.mark.fault(2, "trainer killed within an epoch: crashed, with the signal's name, within 5 s")
