@@ -93,13 +93,14 @@ def measured(work: str, values: dict[str, Any], channels: int, classes: int, tim
     if sys.platform != "linux":
         pytest.skip("reads the high-water mark of memory from /proc")
     asked = json.dumps([work, {"batch_size": 1, **values}, channels, classes])
-    children = [
-        subprocess.Popen([sys.executable, "-c", CHILD, asked], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        for _ in range(times)
-    ]
-    found = [child.communicate(timeout=300)[0] for child in children]
-    assert all(child.returncode == 0 for child in children)
-    return int(statistics.median(map(int, found)))
+    found = []
+    for _ in range(times):
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, asked], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(int(done.stdout))
+    return int(statistics.median(found))
 
 
 def estimated(values: dict[str, Any], channels: int = 2, classes: int = 4, device: str = "cpu") -> int:
