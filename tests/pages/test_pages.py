@@ -118,6 +118,36 @@ def test_a_run_that_waits_says_how_many_come_before_it(checkpoints: Path) -> Non
     assert "trains one run at a time. It is next." in texts(open_page("runs", run=submitted[0]))
 
 
+def test_a_run_that_waits_is_moved_by_its_arrows(checkpoints: Path) -> None:
+    a, b, c = (runs.submit(checkpoints, preset("quick").with_values({"path": "demo"}), name) for name in "abc")
+    app = open_page("runs", run=c)
+    assert [row["shown"] for row in table(app)["rows"]] == ["queued 3", "queued 2", "queued 1"]
+    assert app.button(key=f"move-later-{c}").disabled and not app.button(key=f"move-first-{c}").disabled
+    app.button(key=f"move-earlier-{c}").click().run()
+    assert runs.queue(checkpoints) == [a, c, b]
+    app.button(key=f"move-first-{c}").click().run()
+    assert runs.queue(checkpoints) == [c, a, b]
+    assert "It is next." in texts(app)
+    assert app.button(key=f"move-first-{c}").disabled and app.button(key=f"move-earlier-{c}").disabled
+
+
+def test_a_single_run_that_waits_has_nowhere_to_go(checkpoints: Path) -> None:
+    only = runs.submit(checkpoints, preset("quick").with_values({"path": "demo"}), "only")
+    app = open_page("runs", run=only)
+    assert not [b for b in app.button if str(b.key).startswith("move-")]
+    assert [row["shown"] for row in table(app)["rows"]] == ["queued"]
+
+
+def test_a_run_without_a_sign_of_life_says_so(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.runs.state.alive", lambda *_: True)
+    monkeypatch.setattr("core.runs.state.STALLED_S", -1.0)
+    run = make_run(checkpoints, "net", "running")
+    app = open_page("runs", run=run)
+    assert "No sign of life for" in texts(app) and "It is left alone" in texts(app)
+    (row,) = table(app)["rows"]
+    assert row["shown"] == "silent" and row["state"] == "running" and "no sign of life" in row["title"]
+
+
 @pytest.mark.parametrize("state", ["failed", "crashed"])
 def test_a_run_that_went_wrong_says_what_why_and_what_now(checkpoints: Path, state: str) -> None:
     make_run(checkpoints, "net", state, message="no *memory* left")

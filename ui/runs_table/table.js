@@ -49,7 +49,7 @@ function fill(tr, row, selected) {
   if (tr.dataset.signature === signature) return;
   tr.dataset.signature = signature;
   tr.dataset.run = row.id;
-  tr.className = row.state;
+  tr.className = row.shown === "silent" ? "silent" : row.state;
   tr.tabIndex = 0;
   tr.setAttribute("aria-selected", String(selected));
   const cells = COLUMNS.map(([, text, style]) => cell("td", text(row), style));
