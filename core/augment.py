@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from core.batched import change_batch, warp_batch
 from core.config import AugmentConfig
 from core.intensity import Intensity, Size, apply_intensity, draw_intensity
 from core.patches import Place, Subjects
@@ -67,6 +68,8 @@ class Augmenter:
         -------
         Image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k).
         """
+        if image.device.type != "cpu":
+            return self._apply_at_once(image, label, draw)
         with one_thread():
             if draw.warp is not None:
                 image, label = apply_warp(image, label, draw.warp, self.size, draw.flips)
@@ -75,6 +78,16 @@ class Augmenter:
             elif not all(change.nothing for change in draw.intensity):
                 image = image.clone()
             return apply_intensity(image, draw.intensity), label
+
+    def _apply_at_once(self, image: Tensor, label: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        changed = not all(change.nothing for change in draw.intensity)
+        if draw.warp is not None:
+            image, label = warp_batch(image, label, draw.warp, self.size, draw.flips)
+        elif any(draw.flips):
+            image, label = flip(image, label, draw.flips)
+        elif changed:
+            image = image.clone()
+        return change_batch(image, draw.intensity) if changed else image, label
 
     def _draw(self, places: list[Place], channels: int, generator: torch.Generator) -> Draw:
         batch = len(places)

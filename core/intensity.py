@@ -1,16 +1,15 @@
 """Random changes of intensities, each drawn per sub-volume and channel: brightness, contrast, gamma, bias field, blur,
 low resolution, noise.
 
-What is decided is drawn on the CPU from a generator (:func:`draw_intensity`); the work is done where the image is, for
-those channels alone that drew it, and waits for nothing (:func:`apply_intensity`). Blur and low resolution together are
-one small matrix along each axis, and so is the bias field.
+What is decided is drawn on the CPU from a generator (:func:`draw_intensity`); on a CPU the work is done for those
+channels alone that drew it (:func:`apply_intensity`). Blur and low resolution together are one small matrix along each
+axis, and so is the bias field.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,7 @@ BIAS_POINTS = 4  # control points per axis of a bias field
 BIAS_STRENGTH = 0.3  # standard deviation of their logarithm
 BLUR_RADIUS = 3  # voxels
 LOWEST_RESOLUTION = 0.5  # of the size along each axis
-CHUNK_VOXELS = 2**17  # that a CPU changes at once, so that they and what is needed for them stay in its caches
+CHUNK_VOXELS = 2**17  # that are changed at once, so that they and what is needed for them stay in its caches
 
 Size = tuple[int, int, int]
 Matrices = tuple[Tensor, Tensor, Tensor]
@@ -41,7 +40,7 @@ class Intensity:
     bias : control points of the bias field, float32 (4, 4, 4), or ``None``.
     smoothing : for each axis a matrix, float32 (n, n), that blurs and coarsens along it, or ``None``.
     noise : standard deviation.
-    noise_seed : of the noise itself, which is made on the device.
+    noise_seed : of the noise itself, which is made where the image is.
     """
 
     exponent: float = 1.0
@@ -99,7 +98,7 @@ def apply_intensity(image: Tensor, changes: list[Intensity]) -> Tensor:
     """
     channels = [channel for sub_volume in image for channel in sub_volume]
     todo = [(channel, change) for channel, change in zip(channels, changes, strict=True) if not change.nothing]
-    in_pieces([functools.partial(change_channel, *one) for one in todo], image.device)
+    on_all_threads([functools.partial(change_channel, *one) for one in todo])
     return image
 
 
@@ -120,8 +119,8 @@ def change_tones(channel: Tensor, change: Intensity) -> None:
     low, high = channel.aminmax()
     extent = (high - low).clamp_min_(1e-6)
     factor, offset = extent * change.contrast, low * change.contrast + change.brightness
-    field = None if change.bias is None else spread(send(change.bias, channel.device), (i, j, k))
-    for rows in slabs((i, j, k), channel.device):
+    field = None if change.bias is None else spread(change.bias, (i, j, k))
+    for rows in slabs((i, j, k)):
         part = channel[rows]
         tissue = part.sign().abs_()
         if change.exponent == 1:
@@ -136,26 +135,21 @@ def change_tones(channel: Tensor, change: Intensity) -> None:
 def smooth(channel: Tensor, matrices: Matrices) -> None:
     """Multiply a channel (i, j, k) along each axis by a matrix (n, n)."""
     i, j, k = channel.shape
-    along_i, along_j, along_k = (send(matrix, channel.device) for matrix in matrices)
-    for rows in slabs((i, j, k), channel.device):
+    along_i, along_j, along_k = matrices
+    for rows in slabs((i, j, k)):
         part = channel[rows]
         torch.bmm(along_j.expand(len(part), j, j), (part.view(-1, k) @ along_k.T).view(-1, j, k), out=part)
     flat = channel.view(i, j * k)
-    for columns in flat.split(_at_once(i, channel.device), dim=1):
+    for columns in flat.split(_at_once(i), dim=1):
         columns.copy_(along_i @ columns)
 
 
 def add_noise(channel: Tensor, deviation: float, seed: int) -> None:
     """Add independent Gaussian noise to a channel (i, j, k) where it is not 0.
 
-    On a CPU, where making it is what it costs, 16 random bits choose one of 65536 equally likely values: their standard
-    deviation is 1 to four digits, their largest is 4.2.
+    Making it is what it costs: 16 random bits choose one of 65536 equally likely values, whose standard deviation is 1
+    to four digits and whose largest is 4.2.
     """
-    device = channel.device
-    if device.type != "cpu":
-        noise = torch.randn(channel.shape, generator=torch.Generator(device).manual_seed(seed), device=device)
-        channel.add_(noise.mul_(channel.sign().abs_()), alpha=deviation)
-        return
     bits, values = np.random.SFC64(seed), _quantiles()
     for part in channel.view(-1).split(CHUNK_VOXELS):
         drawn = torch.from_numpy(bits.random_raw(-(-len(part) // 4)).view(np.uint16)[: len(part)])
@@ -166,13 +160,13 @@ def add_noise(channel: Tensor, deviation: float, seed: int) -> None:
 def spread(control: Tensor, size: Size) -> tuple[Tensor, Tensor]:
     """Trilinear interpolation between control points (..., a, b, c) that span ``size``, but for its last step: a matrix
     (i, a) and what it is to be multiplied with, (..., a, j * k), all at once or some rows after the other."""
-    i, j, k = (send(linear(n, points), control.device) for n, points in zip(size, control.shape[-3:], strict=True))
+    i, j, k = (linear(n, points) for n, points in zip(size, control.shape[-3:], strict=True))
     return i, (j @ control @ k.T).flatten(-2)
 
 
-def slabs(size: Size, device: torch.device) -> list[slice]:
+def slabs(size: Size) -> list[slice]:
     """The rows along i to be worked on at once."""
-    step = _at_once(size[1] * size[2], device)
+    step = _at_once(size[1] * size[2])
     return [slice(start, min(start + step, size[0])) for start in range(0, size[0], step)]
 
 
@@ -201,23 +195,9 @@ def coarse(n: int, share: float) -> Tensor:
     return linear(n, fewer) @ linear(fewer, n) if fewer < n else torch.eye(n)
 
 
-def send(tensor: Tensor, device: torch.device) -> Tensor:
-    """A tensor of the CPU on the device; to a GPU from pinned memory, so that nobody waits."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
-
-
-def in_pieces(works: Sequence[Callable[[], None]], device: torch.device) -> None:
-    """Do works that do not depend on one another: on a CPU each on one of its threads, on a GPU one after the other."""
-    if device.type == "cpu":
-        on_all_threads(works)
-        return
-    for work in works:
-        work()
-
-
-def _at_once(voxels: int, device: torch.device) -> int:
-    """How many lines of so many voxels are worked on at once: on a GPU all of them."""
-    return max(1, CHUNK_VOXELS // voxels) if device.type == "cpu" else 2**31
+def _at_once(voxels: int) -> int:
+    """How many lines of so many voxels are worked on at once."""
+    return max(1, CHUNK_VOXELS // voxels)
 
 
 def _smoothing(sigma: float, share: float, size: Size) -> Matrices | None:

@@ -14,7 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.config import AugmentConfig
-from core.intensity import Size, in_pieces, send, slabs, spread
+from core.intensity import Size, slabs, spread
+from core.threads import on_all_threads
 from core.types import triple
 
 ELASTIC_SPACING = 10  # voxels between the control points of the elastic deformation
@@ -69,7 +70,8 @@ def draw_warp(config: AugmentConfig, size: Size, batch: int, generator: torch.Ge
 def apply_warp(
     image: Tensor, label: Tensor, warp: Warp, size: Size, flips: Sequence[bool] | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Read a warped sub-volume of ``size`` from the middle of a larger region, and mirror it where that is wanted.
+    """Read a warped sub-volume of ``size`` from the middle of a larger region, mirrored where that is wanted; piece by
+    piece, on a CPU.
 
     What is not moved is copied. Beyond the region its outermost voxels go on.
 
@@ -95,9 +97,9 @@ def apply_warp(
             here = image[n : n + 1, :, *middle], label[n : n + 1, *middle]
             moved[n : n + 1], chosen[n : n + 1] = flip(*here, [mirror])
         else:
-            where = WhereToRead(warp, n, mirror, size, region, image.device)
-            works += [functools.partial(read, n, where, rows) for rows in slabs(size, image.device)]
-    in_pieces(works, image.device)
+            where = WhereToRead(warp, n, mirror, size, region)
+            works += [functools.partial(read, n, where, rows) for rows in slabs(size)]
+    on_all_threads(works)
     return moved, chosen
 
 
@@ -122,17 +124,17 @@ class WhereToRead:
     size, region : in voxels.
     """
 
-    def __init__(self, warp: Warp, n: int, mirror: bool, size: Size, region: Size, device: torch.device) -> None:
+    def __init__(self, warp: Warp, n: int, mirror: bool, size: Size, region: Size) -> None:
         i, j, k = (torch.arange(length) - (length - 1) / 2 for length in size)
         middle = (torch.tensor(region) - 1) / 2
         along_i, along_j, along_k = warp.matrix[n].T
         self.region = region
-        self.i = send(along_i[:, None] * (i.flip(0) if mirror else i), device)  # (3, i)
-        on_j, on_k = send((middle + along_j * j[:, None]).T, device), send(along_k[:, None] * k, device)
+        self.i = along_i[:, None] * (i.flip(0) if mirror else i)  # (3, i)
+        on_j, on_k = (middle + along_j * j[:, None]).T, along_k[:, None] * k
         self.jk = (on_j[:, :, None] + on_k[:, None]).flatten(1)  # (3, j * k)
         self.bend = None
         if warp.control is not None and warp.bends(n):
-            rows, face = spread(send(warp.control[n], device), size)
+            rows, face = spread(warp.control[n], size)
             self.bend = (rows.flip(0) if mirror else rows, face)
 
     def of(self, rows: slice) -> Tensor:
@@ -153,7 +155,7 @@ def trilinear(image: Tensor, where: Tensor) -> Tensor:
     where : voxels (3, n), none beyond the outermost ones; not written to.
     """
     shape = triple(image.shape[1:])
-    if image.device.type != "cpu" or min(shape) < 2:
+    if min(shape) < 2:
         return _by_grid_sample(image, where)
     _, j, k = shape
     low = where.floor()
@@ -180,9 +182,9 @@ def nearest(label: Tensor, where: Tensor) -> Tensor:
 
 
 def _by_grid_sample(image: Tensor, where: Tensor) -> Tensor:
-    """What :func:`trilinear` gives, by one kernel: the fast way on a GPU."""
+    """What :func:`trilinear` gives, for any shape."""
     last = torch.tensor([max(n - 1, 1) for n in image.shape[1:]])
-    grid = where.mul(2 / send(last, where.device)[:, None]).sub_(1).flip(0).T  # x, y, z are k, j, i, from -1 to 1
+    grid = where.mul(2 / last[:, None]).sub_(1).flip(0).T  # x, y, z are k, j, i, from -1 to 1
     found = F.grid_sample(image[None], grid[None, None, None], padding_mode="border", align_corners=True)
     return found.view(len(image), -1)
 

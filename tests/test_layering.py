@@ -26,7 +26,7 @@ RANKS = {
     "core.events": 1, "core.config": 1, "core.geometry": 1, "core.capped_reading": 1, "core.device": 1,
     "core.threads": 1, "core.heap": 1,
     "core.presets": 2, "core.display": 2, "core.description": 2, "core.quiz": 2, "core.headers": 2, "core.normalise": 2,
-    "core.resample": 2, "core.muon": 2, "core.intensity": 2, "core.warp": 2,
+    "core.resample": 2, "core.muon": 2, "core.batched": 2, "core.intensity": 2, "core.warp": 2,
     "core.volume": 3, "core.models": 3, "core.losses": 3, "core.metrics": 3, "core.patches": 3, "core.augment": 3,
     "core.checkpoint": 3, "core.counts": 3, "core.optim": 3, "core.plan": 3, "core.schedule": 3, "core.tissue": 3,
     "core.patience": 3, "core.team": 3,
