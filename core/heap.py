@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 # Names and numbers of malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+TUNABLES = "GLIBC_TUNABLES"
 NEVER = -1
 MAPPED_FROM = 2**30  # bytes; a block that large is worth its own place
 USUAL_MAPPED_FROM = 32 * 2**20  # where glibc's own threshold ends up, and twice that for trimming
@@ -28,6 +29,18 @@ def freed_memory_kept() -> Iterator[None]:
     finally:
         keep_freed_memory(False)
         give_back()
+
+
+def with_fewer_holes(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a process that computes: glibc keeps no small blocks aside there.
+
+    Those lie scattered over the heap, and large tensors that come after them find no room between: a tenth to a fifth
+    more memory, and another amount every time. It has to be said before the process starts; elsewhere it means nothing.
+    """
+    said = environment.get(TUNABLES, "")
+    if sys.platform != "linux" or "tcache_count" in said:
+        return dict(environment)
+    return {**environment, TUNABLES: ":".join(filter(None, [said, "glibc.malloc.tcache_count=0"]))}
 
 
 def give_back() -> None:

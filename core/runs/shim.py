@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from core.errors import RunError
+from core.heap import with_fewer_holes
 from core.runs import folder as files
 from core.runs.autopsy import OomCount, count_oom_kills, peak_memory_bytes, reason, signal_name
 from core.runs.catalog import put_in_index
@@ -89,8 +90,8 @@ def watch(folder: Path, worker: str = WORKER, attached: bool = False) -> RunStat
             # Ignored while starting, the trainer inherits it: Ctrl-C before its own handler is up is no traceback.
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
             trainer = subprocess.Popen(
-                command, env=Place(state.gpus).environment(module_environment()), stdin=subprocess.DEVNULL,
-                stdout=output, stderr=output,
+                command, env=Place(state.gpus).environment(with_fewer_holes(module_environment())),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=devices > 1,  # Ctrl-C asks the crew through the run's folder, not its launcher
             )  # fmt: skip
             signal.signal(signal.SIGINT, handler)

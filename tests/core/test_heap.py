@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from core.heap import with_fewer_holes
+
 CHILD = """
 import json, resource, sys
 import torch
@@ -55,3 +57,14 @@ def test_only_meanwhile() -> None:
 def test_memory_is_given_back_when_told() -> None:
     assert child("keep")[1] > 0.9 * 2**26
     assert child("usual")[1] < 0.1 * 2**26
+
+
+def test_a_process_that_computes_is_started_without_a_cache_of_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert with_fewer_holes({"A": "b"}) == {"A": "b", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+    given = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    assert with_fewer_holes(given)["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=0"
+    own = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}
+    assert with_fewer_holes(own) == own
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert with_fewer_holes({}) == {}

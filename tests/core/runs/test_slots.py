@@ -159,6 +159,7 @@ def test_the_keeper_gives_each_gpu_to_one_run(root: Path, toy: Callable[..., Tra
     assert runs.queue(root) == [ids[1], ids[3]]
     for run_id, state in first.items():
         variables = Path(f"/proc/{state.pid}/environ").read_bytes().split(b"\0")
+        assert b"GLIBC_TUNABLES=glibc.malloc.tcache_count=0" in variables
         visible = [v for v in variables if v.startswith(b"CUDA_VISIBLE_DEVICES=")]
         expected = f"CUDA_VISIBLE_DEVICES={state.gpus[0]}".encode() if state.gpus else None
         assert (visible == [expected]) if expected else (visible in ([], [os.environb.get(b"CUDA_VISIBLE_DEVICES")])), (
