@@ -11,7 +11,7 @@ APP_ARGS ?=
 # Another build of torch, by its package index: `make app TORCH_INDEX=https://download.pytorch.org/whl/cpu`.
 TORCH_INDEX ?=
 # Minutes that `make demo-model` trains the ready-made model.
-MINUTES ?= 25
+MINUTES ?= 10
 PYTHON = python3
 
 .DEFAULT_GOAL := help
@@ -24,7 +24,7 @@ help:
 	@echo 'make check      lint, formatting, types and tests: what a change has to pass'
 	@echo 'make format     format the code and sort its imports'
 	@echo 'make docs       write the table of options anew'
-	@echo 'make demo-model train the ready-made model anew (MINUTES=25), measure it and write its card'
+	@echo 'make demo-model train the ready-made model anew (MINUTES=10), measure it and write its card'
 	@echo 'make clean      remove caches;  make distclean  removes .venv too. Runs and data are never touched.'
 
 app: $(VENV)/installed-app

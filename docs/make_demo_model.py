@@ -17,15 +17,19 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from core.config import ModelConfig  # noqa: E402
+from core.description import read_description  # noqa: E402
+
 FOLDER = ROOT / "checkpoints" / "demo-model"
 TEST, VAL = "subject-1", "subject-2"
-# The preset `fast` with a narrower last level: the file stays below 5 MB.
-OPTIONS = ["--preset", "fast", "--channels", "16,32,64,96", "--test-subjects", TEST, "--val-subjects", VAL]
+OPTIONS = ["--preset", "fast", "--test-subjects", TEST, "--val-subjects", VAL]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=25, help="time for training, validation included")
+    parser.add_argument("--minutes", type=float, default=10, help="time for training, validation included")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder of the model")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as runs:
@@ -38,8 +42,9 @@ def main() -> int:
             del found[local]
         args.out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model, args.out / model.name)
+        network = read_description(model).train_config.model
     (args.out / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    (args.out / "README.md").write_text(card(exported, found, args.minutes), "utf-8")
+    (args.out / "README.md").write_text(card(exported, found, network, args.minutes), "utf-8")
     return 0
 
 
@@ -51,13 +56,15 @@ def core(*arguments: str) -> str:
     ).stdout
 
 
-def card(exported: dict[str, Any], found: dict[str, Any], minutes: float) -> str:
+def card(exported: dict[str, Any], found: dict[str, Any], network: ModelConfig, minutes: float) -> str:
     """The model card, from the reports of ``export`` and ``evaluate``."""
     classes, mean, split = found["classes"], found["mean"], exported["split"]
     rows = [
         f"| {c} | {mean['dice'][c]:.3f} | {mean['hd95_mm'][c]:.1f} mm | {mean['asd_mm'][c]:.2f} mm | {mean['n'][c]} |"
         for c in classes
     ]
+    channels = "-".join(map(str, network.channels))
+    half = " at half resolution with the image beside it for detail" if network.full_resolution == "detail" else ""
     average = sum(mean["dice"][c] for c in classes) / len(classes)
     return f"""\
 # The ready-made model
@@ -68,7 +75,7 @@ synthetic demo data. It is there so that Review, Predict and Quiz have something
 
 | | |
 |---|---|
-| Network | 3D U-Net, channels 16-32-64-96, instance normalisation, {exported["parameters"]:,} parameters |
+| Network | 3D U-Net{half}, channels {channels}, {network.norm} normalisation, {exported["parameters"]:,} parameters |
 | Input | {", ".join(exported["modalities"])} (one file each), 1 mm, skull-stripped, z-scored by the program |
 | Output | {", ".join(classes)}, in the input's own geometry |
 | Training data | {exported["dataset"]["name"]}: {len(split["train"])} synthetic subjects, made by the program |
