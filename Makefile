@@ -6,6 +6,8 @@ PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check install
 # What `make test` hands to pytest: `make test PYTEST_ARGS="tests/core -k volume"`.
 PYTEST_ARGS ?=
+# Processes that `make test` shares the files of tests among; 0: none but its own.
+WORKERS ?= 2
 # What `make app` hands to Streamlit: `make app APP_ARGS="--server.port 8600"`.
 APP_ARGS ?=
 # Another build of torch, by its package index: `make app TORCH_INDEX=https://download.pytorch.org/whl/cpu`.
@@ -31,7 +33,7 @@ app: $(VENV)/installed-app
 	$(PY) -m streamlit run app.py $(APP_ARGS)
 
 test: $(VENV)/installed-dev
-	$(PY) -m pytest $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 faults: $(VENV)/installed-dev
 	$(PY) -m pytest -m fault tests/faults tests/browser --no-header -q $(PYTEST_ARGS)

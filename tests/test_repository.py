@@ -16,7 +16,7 @@ from core.bench.peers import PACKAGES
 
 ROOT = Path(__file__).resolve().parents[1]
 IMPORT_NAMES = {"pillow": "PIL"}
-USED_OTHERWISE = {"ruff", "mypy", "pytest-timeout", "monai"}  # tools; MONAI is imported by a string
+USED_OTHERWISE = {"ruff", "mypy", "pytest-timeout", "pytest-xdist", "monai"}  # tools; MONAI is imported by a string
 OURS = {"core", "ui", "pages", "app", "tests", "benchmarks"}
 
 

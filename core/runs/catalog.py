@@ -147,9 +147,8 @@ def move(root: Path, run_id: str, to: Turn) -> list[str]:
         order = queue(root)
         before = order.index(run_id)
         order.remove(run_id)
-        place = {"first": 0, "earlier": max(before - 1, 0), "later": min(before + 1, len(order)), "last": len(order)}[
-            to
-        ]
+        last = len(order)
+        place = {"first": 0, "earlier": max(before - 1, 0), "later": min(before + 1, last), "last": last}[to]
         turns = [observe(root / name).turn for name in order]
         if place != before:
             turn = _between(turns[place - 1] if place else None, turns[place] if place < len(turns) else None)

@@ -19,11 +19,12 @@ from pathlib import Path
 from core.errors import RunError
 from core.runs import folder as files
 from core.runs.process import die_with_parent
-from core.runs.state import read_state
+from core.runs.state import observe, read_state
 
 RESTARTS = 5  # that a run survives between two starts of its own
 LAUNCHER = "SEGMENTARIUM_LAUNCHER"  # environment: the pid of this process
 NOTE = "failure.json"  # in the run folder, from a trainer that is not the leader
+POLL_S = 0.2
 WAIT_S = 5.0  # for the leader to write down how the run ended
 
 
@@ -55,7 +56,7 @@ def leave_note(folder: Path, rank: int, message: str) -> None:
     """Write down for the leader what went wrong here, unless it meets the same and ends the run by itself."""
     until = time.monotonic() + WAIT_S
     while read_state(folder).active and time.monotonic() < until:
-        time.sleep(0.2)
+        time.sleep(POLL_S)
     files.write_json(folder / NOTE, {"rank": rank, "message": message}, durable=True)
 
 
@@ -65,6 +66,14 @@ def read_note(folder: Path) -> str:
         return str(files.read_json(folder / NOTE).get("message", ""))
     except RunError:
         return ""
+
+
+def leave_with_leader(folder: Path) -> None:
+    """Wait until the run has ended; what then is left of this trainer waits for a leader that is gone, and is ended."""
+    while observe(folder).active:
+        time.sleep(POLL_S)
+    time.sleep(WAIT_S)
+    os._exit(0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -12,6 +12,7 @@ import faulthandler
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from core.config import TrainConfig
 from core.errors import LostMemberError, RunError, UserError
 from core.events import Ended, Event, Listener
 from core.runs import folder as files
-from core.runs.crew import RESTARTS, Member, leave_note, member, read_note
+from core.runs.crew import RESTARTS, Member, leave_note, leave_with_leader, member, read_note
 from core.runs.process import die_with_parent, identity
 from core.runs.recorder import Recorder
 from core.runs.state import read_state, write_state
@@ -119,6 +120,7 @@ def _follow(folder: Path, experiment: Experiment | None, crew: Member) -> int:
     started anew."""
     if not read_state(folder).active or read_note(folder):
         return 0
+    threading.Thread(target=leave_with_leader, args=(folder,), daemon=True).start()
     try:
         _train(folder, experiment, lambda event: None, lambda: False, time.monotonic())
     except LostMemberError:
