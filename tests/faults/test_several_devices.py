@@ -30,7 +30,7 @@ def trainers(folder: Path) -> list[psutil.Process]:
 
 @pytest.mark.fault(17, "one of two trainers killed: replaced, training goes on from the checkpoint, twice")
 def test_one_of_two_trainers_is_killed(root: Path, config: Config) -> None:
-    run_id = runs.submit(root, config(devices=2, epochs=60, samples_train=64, checkpoint_minutes=0.01))
+    run_id = runs.submit(root, config(devices=2, epochs=10**5, samples_train=64, checkpoint_minutes=0.01))
     folder = root / run_id
     before = wait_for_step(root, run_id, 40)
     for number, which in enumerate((1, 0), 1):
@@ -41,10 +41,10 @@ def test_one_of_two_trainers_is_killed(root: Path, config: Config) -> None:
         after = wait_for_step(root, run_id, before.step + 20)
         assert (after.pid, after.attempt) == (before.pid, 1)
         before = after
-    done = wait_for(root, run_id, "finished")
-    assert done.step == 60 * 16, "64 sub-volumes by two trainers, two at a time"
+    runs.request_stop(root, run_id)
+    done = wait_for(root, run_id, "stopped")
     steps = [row.step for row in files.read_metrics(folder) if row.name == "val/loss"]
-    assert steps == list(range(16, 60 * 16 + 1, 16)), "what was measured twice is there once"
+    assert steps == list(range(16, done.step + 1, 16)), "an epoch has 16 steps; what was measured twice is there once"
     until(lambda: not processes_of(folder), seconds=5)
 
 
