@@ -129,8 +129,12 @@ def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
         device = torch.device("cuda", rank)
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
+    # torchrun keeps its store when it starts all anew: what those before have said must not be taken for the others'.
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
     with _lost():
-        torch.distributed.init_process_group(backend, rank=rank, world_size=size)
+        store, _, _ = next(torch.distributed.rendezvous("env://", rank, size))  # type: ignore[attr-defined]
+        store = torch.distributed.PrefixStore(f"attempt/{attempt}", store)  # type: ignore[attr-defined]
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield Team(rank, size), device
     finally:
