@@ -111,13 +111,12 @@ def fit(
         trainer.plan_validation()
         trainer.announce()
         trainer.consult(SAVE_S)
+        if trainer.owes_validation():
+            trainer.end_epoch()
         while not trainer.over():
             trainer.train_epoch()
             if not trainer.stopped:
-                trainer.validate()
-                trainer.keep_if_due()
-                trainer.consult(SAVE_S)
-                trainer.save_if_due()
+                trainer.end_epoch()
         if not trainer.stopped:
             trainer.finish()
         trainer.save_last()
@@ -152,7 +151,7 @@ class _Trainer:
         self.validation_places = PlaceSampler(task.held_out, self.size, config.sampling, self.classes).draw(
             config.sampling.samples_val if task.held_out else 0, generator(config.run.seed, VALIDATION, 0)
         )
-        self.epoch = self.step = 0
+        self.epoch = self.step = self.validated = 0
         self.best: dict[str, Any] | None = None
         self.closing = ClosingPlan(self.schedule, self._wanted_modes(), config.validation.overlap)
         self.patience = Patience(config.validation.patience)
@@ -197,10 +196,23 @@ class _Trainer:
             self.consult(self.config.run.checkpoint_minutes * 60, self.should_stop())
             if self.step == last or self.turn.report:
                 self._report()
-            if self.turn.save:
+            if self.turn.save and self.step < last:  # what is measured at its end belongs to an epoch
                 self.save_last()
             if self.over():
                 break
+
+    def end_epoch(self) -> None:
+        """Measure, and write what is due."""
+        self.validate()
+        self.validated = self.epoch
+        self.keep_if_due()
+        self.consult(min(SAVE_S, self.config.run.checkpoint_minutes * 60))
+        if self.epoch == 1 or self.turn.save:
+            self.save_last()
+
+    def owes_validation(self) -> bool:
+        """Whether the run was stopped between the last step of an epoch and its validation."""
+        return self.validated < self.epoch and self.step == self.epoch * self.steps_per_epoch
 
     def _report(self) -> None:
         loss = self._check_finite()
@@ -359,10 +371,6 @@ class _Trainer:
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
 
-    def save_if_due(self) -> None:
-        if self.epoch == 1 or self.turn.save:
-            self.save_last()
-
     def keep_if_due(self) -> None:
         """The weights to predict with, under the name of the epoch, when one is to be kept for good."""
         every = self.config.run.keep_every
@@ -393,7 +401,7 @@ class _Trainer:
         updates = self.average.updates if self.average is not None else 0
         progress = {
             "epoch": self.epoch, "step": self.step, "elapsed_s": round(self.elapsed_s, 3), "best": self.best,
-            "average_updates": updates, "patience": self.patience.to_json(),
+            "average_updates": updates, "validated": self.validated, "patience": self.patience.to_json(),
         }  # fmt: skip
         return Description(
             given.config, given.labels, given.modalities, given.spacing_mm, progress, dict(self.inference),
@@ -415,6 +423,7 @@ class _Trainer:
         if "patience" in progress:  # older checkpoints have none
             self.patience.restore(progress["patience"])
         self.epoch, self.step = int(progress["epoch"]), int(progress["step"])
+        self.validated = int(progress.get("validated", self.epoch))
         self.schedule.elapsed_before_s, self.best = float(progress["elapsed_s"]), progress["best"]
 
 

@@ -44,6 +44,10 @@ def tensors(path: Path) -> dict[str, torch.Tensor]:
     return named | {f"{i}/{k}": v for i, state in found.optimizer.items() for k, v in state.items()}
 
 
+def measured(events: list[Event]) -> list[tuple[int, dict[str, float]]]:
+    return [(e.step, dict(e.values)) for e in events if isinstance(e, Metrics) and "val/loss" in e.values]
+
+
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[k], other[k]) for k in one)
 
@@ -118,19 +122,23 @@ def test_checkpoints_are_kept_for_good_every_few_epochs(tmp_path: Path, events: 
 
 
 @pytest.mark.parametrize("values", [{}, {"draw_once": True, "affine": 0.8, "elastic": 0.5, "intensity": 0.5}])
-@pytest.mark.parametrize("stop_after", [3, 8, 13])
+@pytest.mark.parametrize("stop_after", [3, 8, 13, 16])
 def test_stopped_and_resumed_equals_never_stopped(tmp_path: Path, stop_after: int, values: dict[str, object]) -> None:
     config = tiny(epochs=2, whole_every=0, samples_val=2, noise=0.1, **values)
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
-    fit(task(tmp_path / "one", config), lambda event: None)
+    never: list[Event] = []
+    fit(task(tmp_path / "one", config), never.append)
     asked = iter(range(1, 1000))
-    ended: list[Event] = []
-    fit(task(tmp_path / "two", config), ended.append, should_stop=lambda: next(asked) >= stop_after)
-    assert isinstance(ended[-1], Ended) and (ended[-1].reason, ended[-1].step) == ("stopped", stop_after)
+    events: list[Event] = []
+    fit(task(tmp_path / "two", config), events.append, should_stop=lambda: next(asked) >= stop_after)
+    assert isinstance(events[-1], Ended) and (events[-1].reason, events[-1].step) == ("stopped", stop_after)
     halfway = load(tmp_path / "two" / "last.safetensors", training_state=True)
-    fit(task(tmp_path / "two", config), lambda event: None, resume=halfway)
-    assert same(tensors(tmp_path / "one" / "last.safetensors"), tensors(tmp_path / "two" / "last.safetensors"))
+    fit(task(tmp_path / "two", config), events.append, resume=halfway)
+    for kind in ("last", "best"):
+        one, two = (tensors(tmp_path / which / f"{kind}.safetensors") for which in ("one", "two"))
+        assert same(one, two)
+    assert measured(events) == measured(never)
 
 
 def test_another_seed_is_another_run(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,10 @@ import pytest
 from core import runs
 from core.runs import folder as files
 from core.runs.process import kill_tree, module_environment
+from tests.core.runs.watching import PATIENCE_S, wait_until
 
 TOYS = Path(__file__).parents[1] / "runs"
 RUN_ID = r"[a-z0-9-]+-\d{8}-\d{6}-[0-9a-f]{4}"
-PATIENCE_S = 60
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 
@@ -42,16 +41,6 @@ def command(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     for process in psutil.process_iter(["cmdline"]):
         if any(str(checkpoints) in word for word in process.info["cmdline"] or []):
             kill_tree(process.pid)
-
-
-def wait_until(condition: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.05)
-    raise AssertionError("waited in vain")
 
 
 def the_run(root: Path) -> runs.RunSummary:

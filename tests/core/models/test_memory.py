@@ -38,7 +38,7 @@ def train(config, channels, classes):
     size, batch = config.sampling.sub_volume, config.sampling.batch_size
     network = build_model(config.model, channels, classes)
     step = TrainingStep(network, build_loss(config.loss), config.optim, config.run.precision)
-    for number in range(3):
+    for number in range(8):  # the heap finds its shape in the first
         image = torch.randn(batch, channels, *size)
         label = torch.randint(0, classes, (batch, *size), dtype=torch.uint8)
         step([(image, label)], 1e-3, number)
@@ -121,7 +121,8 @@ def test_a_training_step_takes_what_was_estimated(case: Case) -> None:
     values, channels, classes = case
     if values["precision"] == "bf16" and not has_bf16():
         pytest.skip("bfloat16 is emulated here, with other copies")
-    assert estimated(values, channels, classes) == pytest.approx(measured("train", values, channels, classes), rel=0.2)
+    taken = measured("train", values, channels, classes, times=3)
+    assert estimated(values, channels, classes) == pytest.approx(taken, rel=0.2)
 
 
 @pytest.mark.slow
