@@ -11,11 +11,13 @@ PROJECT = Path(__file__).resolve().parents[1]
 if str(PROJECT) not in sys.path:  # run by its own path (tests): the packages lie beside this folder
     sys.path.insert(0, str(PROJECT))
 
+from ui.garbage import set_imports_aside  # noqa: E402
 from ui.pages import all_pages  # noqa: E402
 
 FOOTER = "For research and teaching, not a medical device."
 BRAND = PROJECT / "ui" / "brand"
 
+set_imports_aside()
 st.set_page_config(
     page_title="Segmentarium", page_icon=BRAND / "icon.svg", layout="wide", initial_sidebar_state="collapsed"
 )

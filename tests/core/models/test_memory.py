@@ -38,7 +38,7 @@ def train(config, channels, classes):
     size, batch = config.sampling.sub_volume, config.sampling.batch_size
     network = build_model(config.model, channels, classes)
     step = TrainingStep(network, build_loss(config.loss), config.optim, config.run.precision)
-    for number in range(8):  # the heap finds its shape in the first
+    for number in range(6):  # the heap finds its shape in the first
         image = torch.randn(batch, channels, *size)
         label = torch.randint(0, classes, (batch, *size), dtype=torch.uint8)
         step([(image, label)], 1e-3, number)
@@ -91,7 +91,7 @@ PREDICTED: list[Case] = [
 
 
 def measured(work: str, values: dict[str, Any], channels: int, classes: int, times: int = 1) -> int:
-    """Bytes; the median of several times, where the heap has its holes by luck."""
+    """Bytes; the median of several times (odd), where the heap has its holes by luck."""
     if sys.platform != "linux":
         pytest.skip("reads the high-water mark of memory from /proc")
     asked = json.dumps([work, {"batch_size": 1, **values}, channels, classes])
