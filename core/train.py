@@ -20,13 +20,12 @@ from torch import nn
 
 from core.acceleration import accelerate
 from core.checkpoint import Checkpoint, Description, sweep
-from core.closing import ClosingPlan, time_of_a_tile
 from core.config import TrainConfig
 from core.description import LAST, PREVIOUS
 from core.errors import UserError
 from core.events import Ended, Event, Listener, Metrics, Picture, Progress, Ready, Saved
 from core.feed import VALIDATION, Feed, generator
-from core.inference import head_box
+from core.held_out import HeldOut
 from core.losses import build_loss
 from core.optim import averaged_weights, learning_rate, load_optimizer_tensors, optimizer_tensors
 from core.patches import PlaceSampler
@@ -36,11 +35,10 @@ from core.schedule import Schedule
 from core.step import TrainingStep
 from core.team import ALONE, Team
 from core.types import TrainingSubject, triple
-from core.validation import WholeVolumeScore, score_sub_volumes, score_whole_volumes
+from core.validation import WholeVolumeScore
 
 REPORT_S = 1.0  # between progress reports, each of which waits for the device once
 SAVE_S = 15.0  # least time between checkpoints at the ends of epochs
-WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against joined tiles and still be chosen
 
 
 class TrainingFailedError(UserError):
@@ -108,7 +106,7 @@ def fit(
     trainer = _Trainer(task, listen, should_stop, time.monotonic() if started is None else started)
     with trainer.writer, trainer.feed:
         trainer.restore(resume)
-        trainer.plan_validation()
+        trainer.held_out.plan()
         trainer.announce()
         trainer.consult(SAVE_S)
         if trainer.owes_validation():
@@ -141,21 +139,23 @@ class _Trainer:
         self.feed = Feed(
             config, task.train, task.held_out, self.classes, device, task.resident_bytes, task.folder, self.team
         )
-        self.held_out = self.feed.held_out
         self.training = TrainingStep(self.model, build_loss(config.loss), config.optim, config.run.precision, self.team)
         accelerate(self.training, config.run.acceleration)
         self.average = self.training.average
         self.writer = CheckpointWriter()
         self.steps_per_epoch = self.feed.steps_per_epoch
         self.schedule = Schedule(config.run, self.steps_per_epoch, started)
-        self.validation_places = PlaceSampler(task.held_out, self.size, config.sampling, self.classes).draw(
+        places = PlaceSampler(task.held_out, self.size, config.sampling, self.classes).draw(
             config.sampling.samples_val if task.held_out else 0, generator(config.run.seed, VALIDATION, 0)
         )
+        self.held_out = HeldOut(
+            config, self.model, self.training.loss, self.feed.held_out, places, self.size, task.colours, self.schedule,
+            self.team,
+        )  # fmt: skip
         self.epoch = self.step = self.validated = 0
         self.best: dict[str, Any] | None = None
-        self.closing = ClosingPlan(self.schedule, self._wanted_modes(), config.validation.overlap)
         self.patience = Patience(config.validation.patience)
-        self.inference: dict[str, Any] = {"mode": (self.closing.modes or ["tiles"])[0], "tile": list(self.size)}
+        self.inference: dict[str, Any] = {"mode": (self.held_out.wanted or ["tiles"])[0], "tile": list(self.size)}
         self.stopped = False
         self.saved_at = time.monotonic()
         self._reset_window()
@@ -265,55 +265,30 @@ class _Trainer:
 
     # --- validation -------------------------------------------------------------------------------------------------
 
-    def plan_validation(self) -> None:
-        """Under a time budget: keep the time that the last validation will take."""
-        if self.config.run.minutes and self.task.held_out:
-            tile_s = time_of_a_tile(self.model, self.held_out.channels, self.size, self.config.run.precision)
-            (tile_s,) = self.team.agree([tile_s * (2 if self.config.validation.mirror else 1)])
-            # The leader's part of the work is no smaller than another's.
-            heads = [head_box(self.held_out.image(n)) for n in range(0, len(self.held_out), self.team.size)]
-            places = -(-len(self.validation_places) // self.team.size)
-            self.closing.estimate(tile_s, self.size, places, heads)
-
     def validate(self) -> None:
         """Held-out sub-volumes after every epoch, whole volumes after the chosen ones."""
         if not self.task.held_out:
             return
         with self._weights_to_measure():
-            if self.validation_places:
+            if self.held_out.places:
                 self._validate_sub_volumes()
-            every = self.config.validation.whole_every
-            if self.closing.modes and self.epoch % every == 0 and not self.over():
-                score = self._score_whole(self.closing.modes[0])
-                self.closing.took(score.mode, score.seconds)
+            if self.held_out.whole_due(self.epoch) and not self.over():
+                score = self.held_out.score_whole(self._show_segmenting)
                 self._tell_whole(score)
                 self.patience.measured(score.mean_dice)
 
     def _validate_sub_volumes(self) -> None:
         self._show("validating", self.steps_per_epoch, None, 0.0)
-        began = time.monotonic()
-        score = score_sub_volumes(
-            self.model, self.held_out, self.validation_places, self.size, loss=self.training.loss, classes=self.classes,
-            colours=self.task.colours, batch_size=self.config.sampling.batch_size, precision=self.config.run.precision,
-            team=self.team,
-        )  # fmt: skip
-        self.closing.took("sub-volumes", time.monotonic() - began)
+        score = self.held_out.score_sub_volumes()
         values = score.values(self.task.classes)
         self.listen(Metrics(self.epoch, self.step, self.elapsed_s, values))
         if score.picture is not None:
             self.listen(Picture(self.epoch, self.step, "val/slice", score.picture))
-        if not self.closing.modes:
+        if not self.held_out.modes:
             self._keep_if_best(values["val/dice_mean"], "held-out sub-volumes")
 
-    def _score_whole(self, mode: str) -> WholeVolumeScore:
-        def show(done: int, total: int) -> None:
-            self._show(f"segmenting held-out volumes {done}/{total}", self.step % self.steps_per_epoch, None, 0.0)
-
-        return score_whole_volumes(
-            self.model, self.held_out, mode=mode, tile=self.size, overlap=self.config.validation.overlap,
-            precision=self.config.run.precision, mirror=self.config.validation.mirror, classes=self.classes,
-            progress=show, team=self.team,
-        )  # fmt: skip
+    def _show_segmenting(self, done: int, total: int) -> None:
+        self._show(f"segmenting held-out volumes {done}/{total}", self.step % self.steps_per_epoch, None, 0.0)
 
     def _tell_whole(self, score: WholeVolumeScore) -> None:
         self.listen(Metrics(self.epoch, self.step, self.elapsed_s, score.values(self.task.classes)))
@@ -326,13 +301,6 @@ class _Trainer:
         with averaged_weights(self.model, self.average):
             self.team.share(self.model.buffers())
             yield
-
-    def _wanted_modes(self) -> list[str]:
-        """How held-out volumes are to be segmented, the usual way first; none where whole volumes are not wanted."""
-        if not self.config.validation.whole_every or not self.task.held_out:
-            return []
-        mode = self.config.validation.inference_mode
-        return ["tiles", "whole"] if mode == "auto" else [mode]
 
     def _keep_if_best(self, mean_dice: float, measured_on: str) -> None:
         if math.isnan(mean_dice) or (self.best is not None and mean_dice <= self.best["mean_dice"]):
@@ -349,19 +317,17 @@ class _Trainer:
             **self.task.facts,
             "data": self.feed.told,
         }
-        if self._wanted_modes() and not self.closing.modes:
+        if self.held_out.wanted and not self.held_out.modes:
             facts["whole volumes"] = "not measured: they would take more than half of the time budget"
         self.listen(Ready(facts, self.task.classes, self.epoch, self.step))
 
     def finish(self) -> None:
         """The last validation in whole volumes; decides how volumes are to be segmented from now on."""
-        if not self.closing.modes or not self.step:
+        if not self.held_out.modes or not self.step:
             return
         with self._weights_to_measure():
-            score, *others = [self._score_whole(mode) for mode in self.closing.modes]
-            self.inference["dice"] = {s.mode: round(s.mean_dice, 5) for s in (score, *others)}
-            score = next((s for s in others if s.mean_dice >= score.mean_dice - WHOLE_TOLERANCE), score)
-            self.inference["mode"] = score.mode
+            score, dice = self.held_out.score_all_ways(self._show_segmenting)
+            self.inference |= {"mode": score.mode, "dice": dice}
             self._tell_whole(score)
 
     def end(self) -> None:

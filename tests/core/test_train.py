@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from core import train
+from core import held_out
 from core.checkpoint import Checkpoint, Description, load
 from core.config import TrainConfig
 from core.events import Ended, Event, Metrics, Picture, Progress, Ready, Saved
@@ -162,7 +162,7 @@ class Clock:
 
     def reign(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Be the clock of everything that training does."""
-        for module in ("train", "schedule", "validation", "closing"):
+        for module in ("train", "schedule", "validation", "held_out", "closing"):
             monkeypatch.setattr(f"core.{module}.time", self)
 
 
@@ -257,7 +257,7 @@ def test_one_pass_is_chosen_only_where_held_out_dice_does_not_suffer(
         loss = 0.01 if mode == "whole" and one_pass_is_worse else 0.0
         return replace(score, dice=np.full(score.dice.shape, 0.5 - loss))
 
-    monkeypatch.setattr(train, "score_whole_volumes", scored)
+    monkeypatch.setattr(held_out, "score_whole_volumes", scored)
     fit(task(tmp_path, tiny(epochs=1, samples_train=2, whole_every=10)), lambda event: None)
     inference = load(tmp_path / "last.safetensors").description.inference
     assert inference["mode"] == ("tiles" if one_pass_is_worse else "whole")
