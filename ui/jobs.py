@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from core.datasets.demo import has_subject
+from core.heap import with_fewer_holes
 from ui.state import PROJECT, cache_root, data_root, demo_folder
 
 REPORT = "report.json"
@@ -252,6 +253,7 @@ def _start(folder: Path, arguments: Sequence[str]) -> None:
             _running[folder] = subprocess.Popen(
                 [sys.executable, "-m", "core", *arguments],
                 cwd=PROJECT,
+                env=with_fewer_holes(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -2,11 +2,12 @@
 
 A network's forward pass is walked through with sizes instead of tensors, and the backward pass after it; the most that
 is alive at once is the estimate (:mod:`core.models.replay`). The tests compare it with the growth of resident memory on
-a CPU: a training step within 20 % in a process that was started as trainers are (:func:`core.heap.with_fewer_holes`), a
-prediction within 30 %, as the holes in the heap of the C library are a matter of luck there. On CUDA nothing was
-measured: the count is the same, the rules of mixed precision are CUDA's, and cuDNN is taken to need the copies that
-oneDNN makes in fp32. The context of CUDA, what a captured graph holds back, the deterministic form of pooling,
-augmentation, and what the process had before are not counted.
+a CPU, in a process that was started as trainers and the jobs of pages are (:func:`core.heap.with_fewer_holes`): a
+training step takes within 20 % of it, a prediction within 30 %, mostly less. Elsewhere the holes in the heap of the C
+library are a matter of luck, and a prediction took up to a quarter more. On CUDA nothing was measured: the count is the
+same, the rules of mixed precision are CUDA's, and cuDNN is taken to need the copies that oneDNN makes in fp32. The
+context of CUDA, what a captured graph holds back, the deterministic form of pooling, augmentation, and what the process
+had before are not counted.
 """
 
 from __future__ import annotations
