@@ -195,12 +195,19 @@ def _delete(root: Path, item: RunSummary, sure: bool, as_json: bool) -> int:
 
 
 def _rebuild(root: Path, as_json: bool) -> int:
-    from core.runs.index import open_index
+    from core.runs.rebuild import rebuild
 
     if not root.is_dir():
         raise RunError(f"{root}: expected the folder of runs, found none; choose it with --checkpoints")
-    count = open_index(root).rebuild()
-    print(strict_json.dumps({"runs": count}) if as_json else f"index of {count} runs made again in {root}")
+    made = rebuild(root)
+    if as_json:
+        damaged = None if made.damaged is None else str(made.damaged)
+        print(strict_json.dumps({"runs": made.runs, "damaged": damaged, "answers_saved": made.answers}))
+        return 0
+    print(f"index of {made.runs} runs made again in {root}")
+    if made.damaged is not None:
+        saved = f", and {made.answers} answers of the quiz were taken over from it" if made.answers else ""
+        print(f"the one before was damaged and is kept as {made.damaged}{saved}")
     return 0
 
 

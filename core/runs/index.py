@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from core.runs.state import RunState, observe
 
 FILE = "index.sqlite"
 BUSY_TIMEOUT_MS = 2000
+SAFE = "the runs themselves are safe in their folders"
 NETWORK_FILE_SYSTEMS = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "pvfs2",
     "ncpfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "davfs",
@@ -36,19 +38,24 @@ NETWORK_FILE_SYSTEMS = {
 _engines: dict[tuple[str, int, int, bool], tuple[int, Engine]] = {}
 
 
+class DamagedIndexError(RunError):
+    """The file of the index is no database any more, or is damaged inside."""
+
+
 def open_index(root: Path, timeout_ms: int = BUSY_TIMEOUT_MS) -> Index:
     """The index of a checkpoints root; made or brought up to date on the way, kept open per process.
 
     Raises
     ------
     RunError
-        If the database cannot be opened, lies on a network file system, or was made by a newer version.
+        If the database cannot be opened, lies on a network file system, or was made by a newer version;
+        :class:`DamagedIndexError` if it is damaged.
     """
     url = database_url(root)
     try:
         return Index(root, _engine(url, timeout_ms))
     except SQLAlchemyError as error:
-        raise RunError(_explain(url, error)) from error
+        raise _explain(url, error) from error
 
 
 def open_answers(root: Path, *, reading: bool = False, timeout_ms: int = BUSY_TIMEOUT_MS) -> _Transaction:
@@ -63,7 +70,7 @@ def open_answers(root: Path, *, reading: bool = False, timeout_ms: int = BUSY_TI
     try:
         return _Transaction(_engine(url, timeout_ms, durable=True), reading, _explain_answers)
     except SQLAlchemyError as error:
-        raise RunError(_explain_answers(url, error)) from error
+        raise _explain_answers(url, error) from error
 
 
 def database_url(root: Path) -> str:
@@ -121,12 +128,18 @@ class Index:
         with self._begin() as connection:
             self._put_run(connection, folder, state, config, name)
 
-    def add_metrics(self, run_id: str, rows: Iterable[MetricRow]) -> None:
-        """Append measured values in one transaction; their ids are given by the database."""
+    def add_metrics(self, run_id: str, rows: Iterable[MetricRow], again: bool = False) -> None:
+        """Append measured values in one transaction; their ids are given by the database. ``again``: somebody may have
+        put them there already, from the run's folder; they are there once then."""
         values = [_metric_values(run_id, row) for row in rows]
-        if values:
-            with self._begin() as connection:
-                connection.execute(METRICS.insert(), values)
+        if not values:
+            return
+        with self._begin() as connection:
+            if again:
+                same = [METRICS.c[n] == sa.bindparam(f"its_{n}") for n in ("run", "step", "elapsed_s", "name")]
+                named = [{f"its_{n}": row[n] for n in ("run", "step", "elapsed_s", "name")} for row in values]
+                connection.execute(METRICS.delete().where(*same), named)
+            connection.execute(METRICS.insert(), values)
 
     def metrics_after(self, run_id: str, after_id: int, limit: int) -> list[MetricRow]:
         """The values of a run with an id above ``after_id``, oldest first."""
@@ -153,6 +166,20 @@ class Index:
         with self._begin() as connection:
             connection.execute(METRICS.delete().where(METRICS.c.run == run_id))
             connection.execute(RUNS.delete().where(RUNS.c.id == run_id))
+
+    def check(self) -> None:
+        """Read all of the database.
+
+        Raises
+        ------
+        DamagedIndexError
+            If something in it is damaged; only SQLite's is looked at.
+        """
+        with self._begin(reading=True) as connection:
+            if connection.dialect.name == "sqlite":
+                found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
+                if found != "ok":
+                    raise _damaged(str(self._engine.url), str(found).splitlines()[0])
 
     def rebuild(self) -> int:
         """Make the rows of this root again from its folders, in one transaction; returns the number of runs."""
@@ -193,7 +220,7 @@ class Index:
 class _Transaction:
     """A transaction whose database errors come out as one clear line."""
 
-    def __init__(self, engine: Engine, reading: bool, explain: Callable[[str, SQLAlchemyError], str]) -> None:
+    def __init__(self, engine: Engine, reading: bool, explain: Callable[[str, SQLAlchemyError], RunError]) -> None:
         self._engine = engine.execution_options(reading=reading)
         self._explain = explain
 
@@ -202,15 +229,15 @@ class _Transaction:
             self._context = self._engine.begin()
             return self._context.__enter__()
         except SQLAlchemyError as error:
-            raise RunError(self._explain(str(self._engine.url), error)) from error
+            raise self._explain(str(self._engine.url), error) from error
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         try:
             self._context.__exit__(kind, error, traceback)
         except SQLAlchemyError as failed:
-            raise RunError(self._explain(str(self._engine.url), failed)) from failed
+            raise self._explain(str(self._engine.url), failed) from failed
         if isinstance(error, SQLAlchemyError):
-            raise RunError(self._explain(str(self._engine.url), error)) from error
+            raise self._explain(str(self._engine.url), error) from error
 
 
 def _engine(url: str, timeout_ms: int, durable: bool = False) -> Engine:
@@ -298,14 +325,34 @@ def _metric_row(row: sa.Row[Any]) -> MetricRow:
     return MetricRow(row.id, row.epoch, row.step, row.elapsed_s, row.name, value)
 
 
-def _explain(url: str, error: SQLAlchemyError) -> str:
-    reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-    return f"{_place(url)}: the index of runs cannot be used: {reason}; the runs themselves are safe in their folders"
+def _explain(url: str, error: SQLAlchemyError) -> RunError:
+    if _is_damage(error):
+        return _damaged(url, _reason(error))
+    return RunError(f"{_place(url)}: the index of runs cannot be used: {_reason(error)}; {SAFE}")
 
 
-def _explain_answers(url: str, error: SQLAlchemyError) -> str:
-    reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-    return f"{_place(url)}: the answers of the quiz cannot be reached: {reason}; mend that and try again"
+def _damaged(url: str, reason: str) -> DamagedIndexError:
+    return DamagedIndexError(
+        f"{_place(url)}: the index of runs is damaged: {reason}; {SAFE}, and `python -m core runs rebuild` makes it "
+        "again from them"
+    )
+
+
+def _explain_answers(url: str, error: SQLAlchemyError) -> RunError:
+    said = f"{_place(url)}: the answers of the quiz cannot be reached: {_reason(error)}"
+    if _is_damage(error):
+        return DamagedIndexError(f"{said}; `python -m core runs rebuild` saves what can be read of them")
+    return RunError(f"{said}; mend that and try again")
+
+
+def _reason(error: SQLAlchemyError) -> str:
+    return str(getattr(error, "orig", None) or error).splitlines()[0]
+
+
+def _is_damage(error: SQLAlchemyError) -> bool:
+    """Whether SQLite says so: no database at all, or torn inside."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF  # the rest is detail
+    return code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
 def _place(url: str) -> str:

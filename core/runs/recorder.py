@@ -44,6 +44,7 @@ class Recorder:
         self._told: set[str] = set()
         self._pending: list[MetricRow] = []
         self._superseded: int | None = None
+        self._index_failed = False
         self._state_at = self._index_at = 0.0
         self._heard_at: float | None = None
 
@@ -140,21 +141,22 @@ class Recorder:
         """Bring the index up to date, at most once a second; while it fails, rows wait here and training goes on."""
         if not closing and time.monotonic() - self._index_at < INDEX_EVERY_S:
             return
-        from core.runs.index import open_index
+        from core.runs.index import DamagedIndexError, open_index
 
         try:
             index = open_index(self.folder.parent, INDEX_TIMEOUT_MS)
             if self._superseded is not None:
                 index.keep_metrics_until(self.folder.name, self._superseded)
                 self._superseded = None
-            index.add_metrics(self.folder.name, self._pending)
-            self._pending = []
+            index.add_metrics(self.folder.name, self._pending, again=self._index_failed)
+            self._pending, self._index_failed = [], False
             self._config = self._config or files.read_config(self.folder)
             index.put_run(self.folder, self.state, self._config, files.read_name(self.folder))
             self._index_at = time.monotonic()
         except RunError as error:
-            self._tell(f"note: {error}; training goes on, `runs rebuild` mends the index")
-            self._index_at = time.monotonic() + INDEX_RETRY_S
+            advice = "" if isinstance(error, DamagedIndexError) else ", `runs rebuild` mends the index"
+            self._tell(f"note: {error}; training goes on{advice}")
+            self._index_at, self._index_failed = time.monotonic() + INDEX_RETRY_S, True
 
     def _tell(self, line: str) -> None:
         if line not in self._told:

@@ -153,7 +153,15 @@ def observe(folder: Path) -> RunState:
         state = read_state(folder)
         return _died(state, ended or _exit_of(folder, state.attempt)) if state.active else state
     except RunError as error:
-        return RunState(state="failed", message=str(error))
+        return RunState(state="failed", message=str(error), created_at=_made_at(folder))
+
+
+def _made_at(folder: Path) -> float:
+    """When the run was made, where its state does not say so: its configuration is written once."""
+    try:
+        return (folder / files.CONFIG).stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def settle(folder: Path) -> RunState:

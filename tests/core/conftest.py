@@ -1,4 +1,4 @@
-"""A trained network that tests of prediction share."""
+"""What tests of core share: a trained network, and a small checkpoint."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from core.checkpoint import save
 from core.experiment import train_run
 from tests.core.balls import tiny, write_balls
+from tests.core.checkpoint_files import trained
 
 
 @dataclass(frozen=True)
@@ -26,3 +28,18 @@ def ball_run(tmp_path_factory: pytest.TempPathFactory) -> BallRun:
     (root / "run").mkdir()
     train_run(tiny(path=str(data), epochs=16), root / "run", lambda event: None)
     return BallRun(data, root / "run" / "last.safetensors")
+
+
+@pytest.fixture(scope="module")
+def checkpoint_bytes(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Of a network that took one step."""
+    path = tmp_path_factory.mktemp("saved") / "last.safetensors"
+    save(path, trained())
+    return path.read_bytes()
+
+
+@pytest.fixture
+def saved(checkpoint_bytes: bytes, tmp_path: Path) -> Path:
+    path = tmp_path / "last.safetensors"
+    path.write_bytes(checkpoint_bytes)
+    return path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -103,5 +104,6 @@ def test_what_the_trainer_wrote_last_counts_more_than_its_exit(folder: Path) -> 
 def test_a_damaged_state_is_a_failed_run_that_says_so(folder: Path) -> None:
     (folder / files.STATE).write_text('{"state": "run')
     assert observe(folder).state == "failed" and "state.json" in observe(folder).message
+    assert abs(observe(folder).created_at - time.time()) < 60
     (folder / files.STATE).write_text('{"state": "running", "best": {"epoch": 3}}')
     assert observe(folder).state == "failed" and "damaged" in observe(folder).message

@@ -1,0 +1,117 @@
+"""A damaged index is set aside and made again; what can be read of the quiz's answers is saved."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core.errors import RunError
+from core.events import Metrics, Ready
+from core.presets import preset
+from core.runs import folder as files
+from core.runs import index
+from core.runs.answers import keep_answer, read_answers
+from core.runs.index import FILE, DamagedIndexError, open_index
+from core.runs.launch import create_run
+from core.runs.rebuild import Rebuilt, rebuild
+from core.runs.recorder import Recorder
+from core.runs.state import read_state
+from tests.core.runs.test_answers import answer
+
+ANSWERS = 300
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two runs with measurements, and answers of the quiz, all of it in one file."""
+    for _ in range(2):
+        folder = create_run(tmp_path, preset("quick"), foreground=True)
+        files.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
+    for number in range(ANSWERS):
+        keep_answer(tmp_path, answer(number=number, answered_at=100.0 + number))
+    rebuild(tmp_path)
+    with sqlite3.connect(tmp_path / FILE) as connection:
+        connection.execute("pragma wal_checkpoint(truncate)")
+    connection.close()
+    return tmp_path
+
+
+def noise(file: Path) -> None:
+    file.write_bytes(os.urandom(20_000))
+
+
+def half(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def torn_inside(file: Path) -> None:
+    """The second half of the pages is noise; the header and the schema are whole."""
+    content = bytearray(file.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle:] = os.urandom(len(content) - middle)
+    file.write_bytes(content)
+
+
+def rows(root: Path) -> list[tuple[str, float]]:
+    opened = open_index(root)
+    found = [opened.metrics_after(folder.name, 0, 100) for folder in files.run_folders(root)]
+    return sorted((row.name, row.value) for metrics in found for row in metrics)
+
+
+def test_nothing_is_set_aside_where_nothing_is_damaged(root: Path) -> None:
+    assert rebuild(root) == Rebuilt(2)
+    assert not list(root.glob("*damaged*")) and len(read_answers(root)) == ANSWERS
+
+
+@pytest.mark.parametrize("damage", [noise, half, torn_inside])
+def test_a_damaged_one_is_made_again(root: Path, damage: Callable[[Path], None]) -> None:
+    before, answers = rows(root), read_answers(root)
+    damage(root / FILE)
+    damaged = (root / FILE).read_bytes()
+    made = rebuild(root)
+    assert (made.runs, len(read_answers(root))) == (2, made.answers)
+    assert made.damaged is not None and made.damaged.read_bytes() == damaged, "nothing is deleted"
+    assert rows(root) == before
+    assert all(kept in answers for kept in read_answers(root))
+    assert (made.answers > 0) == (damage is not noise)
+    keep_answer(root, answer(game="new", number=1))
+    assert rebuild(root).damaged is None
+
+
+def test_made_again_while_a_run_trains_nothing_is_there_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = create_run(tmp_path, preset("quick"), foreground=True)
+    recorder = Recorder(folder, read_state(folder))
+    recorder(Ready({"device": "cpu"}, ("air", "CSF"), 0, 0))
+    monkeypatch.setattr("core.runs.recorder.INDEX_EVERY_S", 0.0)
+    recorder(Metrics(1, 9, 1.0, {"a": 0.5}))
+    for _, engine in index._engines.values():
+        engine.dispose()
+    noise(tmp_path / FILE)
+    recorder(Metrics(1, 10, 1.125, {"a": 1.0, "b": 2.0}))
+    assert "is damaged" in files.read_log_tail(folder, 5)
+    assert rebuild(tmp_path).damaged is not None
+    recorder(Metrics(1, 11, 1.25, {"a": 2.0}))
+    recorder.end("finished")
+    assert rows(tmp_path) == [("a", 0.5), ("a", 1.0), ("a", 2.0), ("b", 2.0)]
+
+
+def test_damage_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise(root / FILE)
+    monkeypatch.setattr(index, "_engines", {})  # as in a process that did not know it whole
+    with pytest.raises(DamagedIndexError, match=r"file is not a database.*`python -m core runs rebuild`"):
+        open_index(root)
+    with pytest.raises(DamagedIndexError, match=r"answers of the quiz.*`python -m core runs rebuild`"):
+        read_answers(root)
+
+
+def test_what_is_no_damage_is_left_where_it_is(root: Path) -> None:
+    writer = sqlite3.connect(root / FILE, isolation_level=None)
+    writer.execute("begin exclusive")
+    with pytest.raises(RunError, match="database is locked"):
+        rebuild(root)
+    writer.close()
+    assert not list(root.glob("*damaged*"))
