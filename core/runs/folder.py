@@ -190,6 +190,14 @@ def read_config(folder: Path) -> TrainConfig:
         raise RunError(f"{folder / CONFIG}: {error}") from error
 
 
+def readable_config(folder: Path) -> TrainConfig:
+    """The configuration of a run; the usual one where it is not understood, which is shown elsewhere."""
+    try:
+        return read_config(folder)
+    except RunError:
+        return TrainConfig()
+
+
 def read_name(folder: Path) -> str:
     """What people call the run; its id where nobody gave it a name."""
     try:

@@ -190,11 +190,8 @@ class Index:
             connection.execute(METRICS.delete().where(sa.or_(METRICS.c.run.in_(mine), METRICS.c.run.in_(names))))
             connection.execute(RUNS.delete().where(sa.or_(RUNS.c.root == str(self.root), RUNS.c.id.in_(names))))
             for folder in folders:
-                try:
-                    config = files.read_config(folder)
-                except RunError:
-                    config = TrainConfig()
-                self._put_run(connection, folder, observe(folder), config, files.read_name(folder))
+                config, name = files.readable_config(folder), files.read_name(folder)
+                self._put_run(connection, folder, observe(folder), config, name)
                 values = [_metric_values(folder.name, row) for row in files.read_metrics(folder)]
                 if values:
                     connection.execute(METRICS.insert(), values)

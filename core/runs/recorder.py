@@ -150,7 +150,7 @@ class Recorder:
                 self._superseded = None
             index.add_metrics(self.folder.name, self._pending, again=self._index_failed)
             self._pending, self._index_failed = [], False
-            self._config = self._config or files.read_config(self.folder)
+            self._config = self._config or files.readable_config(self.folder)
             index.put_run(self.folder, self.state, self._config, files.read_name(self.folder))
             self._index_at = time.monotonic()
         except RunError as error:
