@@ -35,7 +35,7 @@ NETWORK_FILE_SYSTEMS = {
     "ncpfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "davfs",
 }  # fmt: skip
 
-_engines: dict[tuple[str, int, int, bool], tuple[int, Engine]] = {}
+_engines: dict[tuple[sa.URL, int, int, bool], tuple[int, Engine]] = {}
 
 
 class DamagedIndexError(RunError):
@@ -73,24 +73,30 @@ def open_answers(root: Path, *, reading: bool = False, timeout_ms: int = BUSY_TI
         raise _explain_answers(url, error) from error
 
 
-def database_url(root: Path) -> str:
+def database_url(root: Path) -> sa.URL:
     """``SEGMENTARIUM_DATABASE``, or SQLite in the root.
 
     Raises
     ------
     RunError
-        If that would put SQLite on a network file system.
+        If that would put SQLite on a network file system, or the variable is no URL.
     """
     given = os.environ.get("SEGMENTARIUM_DATABASE", "")
     if given:
-        return given
+        try:
+            return sa.make_url(given)
+        except SQLAlchemyError as error:
+            raise RunError(
+                "SEGMENTARIUM_DATABASE: expected a database's URL, such as sqlite:////home/me/runs.db, got one that "
+                f"begins with {given[:8]!r}"
+            ) from error
     kind = file_system_of(root)
     if kind in NETWORK_FILE_SYSTEMS:
         raise RunError(
             f"{root}: expected a local disk for the index of runs, got a network file system ({kind}), on which SQLite "
             "loses data; choose a local folder with --checkpoints, or set SEGMENTARIUM_DATABASE to a database's URL"
         )
-    return f"sqlite:///{root / FILE}"
+    return sa.URL.create("sqlite", database=str(root / FILE))  # as it is: a path may hold what means something in a URL
 
 
 def file_system_of(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
@@ -179,7 +185,7 @@ class Index:
             if connection.dialect.name == "sqlite":
                 found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
                 if found != "ok":
-                    raise _damaged(str(self._engine.url), str(found).splitlines()[0])
+                    raise _damaged(self._engine.url, str(found).splitlines()[0])
 
     def rebuild(self) -> int:
         """Make the rows of this root again from its folders, in one transaction; returns the number of runs."""
@@ -217,7 +223,7 @@ class Index:
 class _Transaction:
     """A transaction whose database errors come out as one clear line."""
 
-    def __init__(self, engine: Engine, reading: bool, explain: Callable[[str, SQLAlchemyError], RunError]) -> None:
+    def __init__(self, engine: Engine, reading: bool, explain: Callable[[sa.URL, SQLAlchemyError], RunError]) -> None:
         self._engine = engine.execution_options(reading=reading)
         self._explain = explain
 
@@ -226,18 +232,18 @@ class _Transaction:
             self._context = self._engine.begin()
             return self._context.__enter__()
         except SQLAlchemyError as error:
-            raise self._explain(str(self._engine.url), error) from error
+            raise self._explain(self._engine.url, error) from error
 
     def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
         try:
             self._context.__exit__(kind, error, traceback)
         except SQLAlchemyError as failed:
-            raise self._explain(str(self._engine.url), failed) from failed
+            raise self._explain(self._engine.url, failed) from failed
         if isinstance(error, SQLAlchemyError):
-            raise self._explain(str(self._engine.url), error) from error
+            raise self._explain(self._engine.url, error) from error
 
 
-def _engine(url: str, timeout_ms: int, durable: bool = False) -> Engine:
+def _engine(url: sa.URL, timeout_ms: int, durable: bool = False) -> Engine:
     """One engine per database and process: a forked child must not use its parent's connections, and a database file
     that was deleted or replaced must not be written to any more. ``durable``: what is committed survives a power cut
     too; the index can do without, as it can be made again."""
@@ -252,16 +258,19 @@ def _engine(url: str, timeout_ms: int, durable: bool = False) -> Engine:
     return engine
 
 
-def _file_number(url: str) -> int:
+def _file_number(url: sa.URL) -> int:
     """What tells SQLite's file from another of the same name; 0 for other databases, or where there is none."""
     try:
-        return Path(_place(url)).stat().st_ino if url.startswith("sqlite") else 0
+        return Path(url.database or "").stat().st_ino if url.get_backend_name() == "sqlite" else 0
     except OSError:
         return 0
 
 
-def _new_engine(url: str, timeout_ms: int, durable: bool) -> Engine:
-    engine = sa.create_engine(url)
+def _new_engine(url: sa.URL, timeout_ms: int, durable: bool) -> Engine:
+    try:
+        engine = sa.create_engine(url)
+    except ImportError as error:
+        raise RunError(f"{_place(url)}: this database needs a Python package that is not installed: {error}") from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", lambda connection, _: _prepare_sqlite(connection, timeout_ms, durable))
         sa.event.listen(engine, "begin", _begin_sqlite)
@@ -286,7 +295,7 @@ def migrate(engine: Engine, migrations: Sequence[Callable[[Connection], None]]) 
         found = connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() or 0
         if found > len(migrations):
             raise RunError(
-                f"{_place(str(engine.url))}: expected schema version {len(migrations)} or older, got {found}; "
+                f"{_place(engine.url)}: expected schema version {len(migrations)} or older, got {found}; "
                 "update Segmentarium, or move the file away (it holds the answers of the quiz) and run `runs rebuild`"
             )
         for step in migrations[found:]:
@@ -322,20 +331,20 @@ def _metric_row(row: sa.Row[Any]) -> MetricRow:
     return MetricRow(row.id, row.epoch, row.step, row.elapsed_s, row.name, value)
 
 
-def _explain(url: str, error: SQLAlchemyError) -> RunError:
+def _explain(url: sa.URL, error: SQLAlchemyError) -> RunError:
     if _is_damage(error):
         return _damaged(url, _reason(error))
     return RunError(f"{_place(url)}: the index of runs cannot be used: {_reason(error)}; {SAFE}")
 
 
-def _damaged(url: str, reason: str) -> DamagedIndexError:
+def _damaged(url: sa.URL, reason: str) -> DamagedIndexError:
     return DamagedIndexError(
         f"{_place(url)}: the index of runs is damaged: {reason}; {SAFE}, and `python -m core runs rebuild` makes it "
         "again from them"
     )
 
 
-def _explain_answers(url: str, error: SQLAlchemyError) -> RunError:
+def _explain_answers(url: sa.URL, error: SQLAlchemyError) -> RunError:
     said = f"{_place(url)}: the answers of the quiz cannot be reached: {_reason(error)}"
     if _is_damage(error):
         return DamagedIndexError(f"{said}; `python -m core runs rebuild` saves what can be read of them")
@@ -352,9 +361,8 @@ def _is_damage(error: SQLAlchemyError) -> bool:
     return code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
-def _place(url: str) -> str:
-    return (
-        url.removeprefix("sqlite:///")
-        if url.startswith("sqlite")
-        else sa.make_url(url).render_as_string(hide_password=True)
-    )
+def _place(url: sa.URL) -> str:
+    """Where people find the database: SQLite's file, or the URL without its password."""
+    if url.get_backend_name() == "sqlite" and url.database:
+        return url.database
+    return url.render_as_string(hide_password=True)

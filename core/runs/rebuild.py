@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
 
 from core.errors import RunError
 from core.runs.index import DamagedIndexError, database_url, open_answers, open_index
@@ -47,7 +48,7 @@ def rebuild(root: Path) -> Rebuilt:
         index.check()
         return Rebuilt(index.rebuild())
     except DamagedIndexError:
-        damaged = _set_aside(Path(database_url(root).removeprefix("sqlite:///")))
+        damaged = _set_aside(Path(database_url(root).database or ""))
     runs = open_index(root).rebuild()
     answers = _readable_answers(damaged)
     with open_answers(root) as connection:
@@ -72,7 +73,7 @@ def _readable_answers(damaged: Path) -> list[dict[str, Any]]:
     """The answers up to the first that cannot be read, each once."""
     names = [column.name for column in ANSWERS.c]
     found: dict[tuple[str, int], dict[str, Any]] = {}
-    query = str(sa.select(ANSWERS).compile(dialect=sa.dialects.sqlite.dialect()))
+    query = str(sa.select(ANSWERS).compile(dialect=sqlite.dialect()))
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(damaged)) as connection:
         for row in connection.execute(query):
             answer = dict(zip(names, row, strict=True))

@@ -135,7 +135,7 @@ def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
 
 
 def test_a_failing_migration_leaves_the_old_schema(tmp_path: Path) -> None:
-    engine = indexes._engine(f"sqlite:///{tmp_path / 'old.sqlite'}", 1000)
+    engine = indexes._engine(sa.make_url(f"sqlite:///{tmp_path / 'old.sqlite'}"), 1000)
 
     def half(connection: sa.Connection) -> None:
         connection.exec_driver_sql("alter table runs add column half text")
@@ -157,7 +157,7 @@ def test_a_network_file_system_is_refused_with_the_reason(
         create_run(tmp_path, preset("quick"))
     assert files.run_folders(tmp_path) == []
     monkeypatch.setenv("SEGMENTARIUM_DATABASE", "postgresql://somebody@db/segmentarium")
-    assert database_url(tmp_path) == "postgresql://somebody@db/segmentarium"
+    assert database_url(tmp_path) == sa.make_url("postgresql://somebody@db/segmentarium")
 
 
 def test_the_innermost_mount_decides_the_kind_of_file_system(tmp_path: Path) -> None:
@@ -179,4 +179,25 @@ def test_a_password_in_the_url_is_not_shown(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("SEGMENTARIUM_DATABASE", f"sqlite:////{tmp_path}/no/such/folder/x.sqlite")
     with pytest.raises(RunError, match="unable to open database file"):
         open_index(tmp_path)
-    assert indexes._place("postgresql://me:secret@db/x") == "postgresql://me:***@db/x"
+    assert indexes._place(sa.make_url("postgresql://me:secret@db/x")) == "postgresql://me:***@db/x"
+
+
+@pytest.mark.parametrize("name", ["runs ?mode=memory", "100%25 #1", "mit Umlaut ü & mehr"])
+def test_a_root_may_have_any_name(tmp_path: Path, name: str) -> None:
+    root = tmp_path / name
+    root.mkdir()
+    open_index(root).add_metrics("run", [MetricRow(0, 1, 10, 0.5, "lr", 0.1)])
+    assert (root / FILE).is_file() and list(tmp_path.iterdir()) == [root]
+
+
+def test_a_database_that_cannot_be_reached_by_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for url, said in (
+        ("no url at all", "SEGMENTARIUM_DATABASE: expected a database's URL"),
+        ("nonsense://db/x", "nonsense"),
+        ("postgresql+asyncpg3://me:secret@db/x", "asyncpg3"),
+        ("mssql+pyodbc://me:secret@db/x", "pyodbc"),
+    ):
+        monkeypatch.setenv("SEGMENTARIUM_DATABASE", url)
+        with pytest.raises(RunError, match=said) as caught:
+            open_index(tmp_path)
+        assert "secret" not in str(caught.value)
