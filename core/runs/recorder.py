@@ -88,8 +88,8 @@ class Recorder:
             ended_at=time.time(), epochs=self.state.epoch if state == "finished" else self.state.epochs,
         )  # fmt: skip
         self._board_write("close")
+        self._write_index(closing=True)  # whoever sees that a run has ended finds all that it measured
         self.state = write_state(self.folder, self.state, durable=True)
-        self._write_index(closing=True)
 
     def _ready(self, event: Ready) -> None:
         files.keep_metrics_until(self.folder, event.start_step)

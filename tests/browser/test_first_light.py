@@ -9,26 +9,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from core import runs
+from tests.browser.charts import points, wait_for_more_points
 from tests.browser.conftest import Server
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE_MS = 60_000
-
-
-def points(page: Page) -> int:
-    return int(page.locator("[data-points]").first.get_attribute("data-points") or 0)
-
-
-def wait_for_more_points(page: Page, than: int) -> None:
-    page.wait_for_function(
-        """than => {
-            const find = (root) => root.querySelector('[data-points]')
-                ?? [...root.querySelectorAll('*')].map(e => e.shadowRoot && find(e.shadowRoot)).find(Boolean);
-            return Number(find(document)?.dataset.points) > than;
-        }""",
-        arg=than,
-        timeout=3 * MINUTE_MS,
-    )
 
 
 @pytest.mark.fault(4, "web server killed while a run trains: the run goes on, the page finds the next server by itself")

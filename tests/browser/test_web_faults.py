@@ -16,6 +16,7 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from core import runs
 from core.runs.process import identity, kill_tree
+from tests.browser.charts import wait_for_more_points
 from tests.browser.conftest import Server
 from tests.core.balls import write_balls
 from tests.faults.conftest import processes_of, until, wait_for_step
@@ -44,6 +45,7 @@ def test_ctrl_c_ends_the_server_and_nothing_else(own_server: Server, page: Page)
     before = wait_for_step(root, run_id, 2)
     family = {process.pid for process in processes_of(root / run_id)}
     assert {before.pid, before.shim_pid} <= family
+    wait_for_more_points(page, 0)
     own_server.interrupt()
     expect(page.get_by_text("The server does not answer")).to_be_visible(timeout=MINUTE_MS)
     assert [p.pid for p in psutil.process_iter() if group_of(p.pid) == group] == [], "left behind by the server"

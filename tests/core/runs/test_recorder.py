@@ -17,7 +17,7 @@ from core.runs import folder as files
 from core.runs.index import FILE, open_index
 from core.runs.launch import create_run
 from core.runs.recorder import Recorder
-from core.runs.state import Best, read_state
+from core.runs.state import Best, RunState, read_state, write_state
 
 READY = Ready({"device": "cpu"}, ("air", "CSF", "GM"), 0, 0)
 
@@ -118,6 +118,22 @@ def test_an_unusable_index_does_not_fail_a_run(folder: Path, monkeypatch: pytest
     monkeypatch.delenv("SEGMENTARIUM_DATABASE")
     assert open_index(folder.parent).rebuild() == 1
     assert len(open_index(folder.parent).metrics_after(folder.name, 0, 10)) == 1
+
+
+def test_whoever_sees_the_end_finds_all_measurements(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    monkeypatch.setattr("core.runs.recorder.INDEX_EVERY_S", 1000.0)
+    recorder(Metrics(1, 1, 0.1, {"lr": 0.1}))
+    found: list[int] = []
+
+    def look(where: Path, state: RunState, durable: bool = False) -> RunState:
+        found.append(len(open_index(where.parent).metrics_after(where.name, 0, 10)))
+        return write_state(where, state, durable)
+
+    monkeypatch.setattr("core.runs.recorder.write_state", look)
+    recorder.end("finished")
+    assert found == [1]
 
 
 def test_a_resumed_run_makes_the_rows_after_its_checkpoint_again(folder: Path) -> None:
