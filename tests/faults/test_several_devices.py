@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -23,9 +24,13 @@ Config = Callable[..., TrainConfig]
 
 
 def trainers(folder: Path) -> list[psutil.Process]:
-    """The processes that train a run, the leader first."""
-    found = [p for p in processes_of(folder) if p.info["cmdline"][-2:] == [WORKER, str(folder)]]
-    return sorted(found, key=lambda p: int(p.environ()["RANK"]))
+    """The processes that train a run, the leader first; those that end while they are looked at are left out."""
+    found = []
+    for process in processes_of(folder):
+        if process.info["cmdline"][-2:] == [WORKER, str(folder)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append((int(process.environ()["RANK"]), process))
+    return [process for _, process in sorted(found, key=lambda both: both[0])]
 
 
 @pytest.mark.fault(17, "one of two trainers killed: replaced, training goes on from the checkpoint, twice")

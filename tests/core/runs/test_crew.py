@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -29,13 +30,13 @@ def crew(toy: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
 
 
 def trainers(folder: Path) -> list[psutil.Process]:
-    """The trainers of a run, the leader first."""
-    found = [
-        p
-        for p in psutil.process_iter(["cmdline"])
-        if TOY in (p.info["cmdline"] or []) and "--worker" not in p.info["cmdline"] and str(folder) in p.info["cmdline"]
-    ]
-    return sorted(found, key=lambda p: p.environ()["RANK"])
+    """The processes that train a run, the leader first; those that end while they are looked at are left out."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if (process.info["cmdline"] or [])[-2:] == [TOY, str(folder)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found.append((process.environ()["RANK"], process))
+    return [process for _, process in sorted(found, key=lambda both: both[0])]
 
 
 def gone(folder: Path) -> bool:
