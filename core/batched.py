@@ -34,9 +34,9 @@ def warp_batch(image: Tensor, label: Tensor, warp: Warp, size: Size, flips: Sequ
     """
     device, region, batch = image.device, triple(image.shape[-3:]), len(image)
     mirror = torch.tensor([[-1.0, 1.0, 1.0] if flipped else [1.0, 1.0, 1.0] for flipped in flips])
-    middle, last = (_column(region, what, device) for what in ("middle", "last"))
+    last = send(torch.tensor(region, dtype=torch.float32)[None, :, None] - 1, device)
     where = torch.baddbmm(
-        middle, send(warp.matrix * mirror[:, None], device), _offsets(size, device).expand(batch, -1, -1)
+        last / 2, send(warp.matrix * mirror[:, None], device), _offsets(size, device).expand(batch, -1, -1)
     )
     if warp.control is not None:
         where += _bend(send(warp.control, device), send(mirror[:, 0] < 0, device), size).flatten(2)
@@ -92,7 +92,8 @@ def _smooth(channels: Tensor, changes: Sequence[Intensity]) -> None:
     one = tuple(torch.eye(side) for side in size)
     by_axis = zip(*(one if c.smoothing is None else c.smoothing for c in changes), strict=True)
     along_i, along_j, along_k = (send(torch.stack(matrices), channels.device) for matrices in by_axis)
-    smoothed = along_j[:, None] @ (channels @ along_k[:, None].mT)
+    along = torch.bmm(channels.flatten(1, 2), along_k.mT).view_as(channels)
+    smoothed = along_j[:, None] @ along
     torch.bmm(along_i, smoothed.flatten(2), out=channels.flatten(2))
 
 
@@ -122,10 +123,3 @@ def _offsets(size: Size, device: torch.device) -> Tensor:
     """Offsets of all voxels from the middle, float32 (1, 3, i * j * k)."""
     lines = [torch.arange(n, device=device) - (n - 1) / 2 for n in size]
     return torch.stack(torch.meshgrid(*lines, indexing="ij")).flatten(1)[None]
-
-
-@functools.lru_cache(16)
-def _column(region: Size, what: str, device: torch.device) -> Tensor:
-    """The middle or the last voxel of a region, float32 (1, 3, 1)."""
-    last = torch.tensor(region, dtype=torch.float32, device=device)[None, :, None] - 1
-    return last / 2 if what == "middle" else last

@@ -33,7 +33,7 @@ LrSchedule = Literal["constant", "cosine", "poly", "one_cycle", "trapezoid"]
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["auto", "fp32", "bf16"]
 InferenceMode = Literal["auto", "tiles", "whole"]
-Acceleration = Literal["auto", "none", "compile", "graph"]
+Acceleration = Literal["auto", "none", "compile", "graph", "compiled_graph"]
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,8 @@ class RunConfig(Checked):
         False, "bit for bit the same weights for the same seed, build, threads and device; slower on a GPU"
     )
     acceleration: Acceleration = option(
-        "auto", "how a step is launched: as it is (none), torch.compile, a CUDA graph, or what suits the device"
+        "auto",
+        "how a step is launched: as it is (none), torch.compile, a CUDA graph, both, or what proves to be faster",
     )
     threads: int = option(0, "CPU threads; 0: all cores", minimum=0, maximum=1024)
     init_from: str = option(
@@ -253,10 +254,10 @@ class RunConfig(Checked):
                 f"deterministic: expected a number of epochs, got a budget of {self.minutes:g} minutes; a run that "
                 "ends by the clock is no two times the same: choose --epochs (or --minutes 0)"
             )
-        if self.devices > 1 and self.acceleration == "graph":
+        if self.devices > 1 and self.acceleration in ("graph", "compiled_graph"):
             raise ConfigError(
-                f"acceleration: expected none, compile or auto on {self.devices} devices, got graph; a graph is "
-                "recorded on one device"
+                f"acceleration: expected none, compile or auto on {self.devices} devices, got {self.acceleration}; a "
+                "graph is recorded on one device"
             )
 
 

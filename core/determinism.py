@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -23,12 +24,16 @@ def deterministic(wanted: bool) -> Iterator[None]:
         yield
         return
     before = torch.are_deterministic_algorithms_enabled()
+    memory: Any = torch.utils.deterministic  # a module with a property, which type checkers do not see
+    filled = memory.fill_uninitialized_memory
     benchmark, exact = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", CUBLAS_WORKSPACE)
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = False, True
+    memory.fill_uninitialized_memory = False  # nothing here reads memory that it did not write
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        memory.fill_uninitialized_memory = filled
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = benchmark, exact

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
@@ -63,12 +64,19 @@ def memory_bytes(device: torch.device) -> int:
 def free_bytes(device: torch.device) -> int:
     """Memory of a device that this process could take now, under the limits of :func:`memory_bytes`."""
     if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device) - _of_graphs(device)
         return int(torch.cuda.mem_get_info(device)[0]) + int(cached)
     import psutil
 
     left = [limit - used for limit, used in _limits()]
     return max(min([int(psutil.virtual_memory().available), *left]), 0)
+
+
+def _of_graphs(device: torch.device) -> int:
+    """Bytes of a CUDA device that recorded graphs keep to themselves while they do not run."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    held = [s for s in torch.cuda.memory_snapshot() if s["device"] == index and tuple(s["segment_pool_id"]) != (0, 0)]
+    return sum(segment["total_size"] - segment["allocated_size"] for segment in held)
 
 
 def check_memory(needed_bytes: int, device: torch.device, suggestion: str = "") -> None:
@@ -113,6 +121,29 @@ def explain_memory(
     return DeviceError(
         f"not enough memory: the work does not fit into {_whose(device)} memory{there}{step}; {suggestion or SMALLER}"
     )
+
+
+def release_cached(device: torch.device) -> None:
+    """Give back what torch keeps of a GPU's memory that was freed; nothing on a CPU."""
+    if device.type == "cuda":
+        # Before 2.12 torch believed that a recording that failed went on, and refused (pytorch/pytorch#180395).
+        with contextlib.suppress(RuntimeError):
+            torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def kernels_tried(device: torch.device, wanted: bool = True) -> Iterator[None]:
+    """While the block runs cuDNN tries, once for each size that it meets, which of its kernels is fastest: worth it
+    where few sizes come again and again. Not where torch is told to be deterministic; nothing on a CPU."""
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = wanted and not torch.are_deterministic_algorithms_enabled()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before
 
 
 def _limits() -> Iterator[tuple[int, int]]:

@@ -41,6 +41,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Note:
+    """Something that people may want to know, in one sentence; it goes into the log."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Progress:
     """Where training is; at most a few times a second. ``epochs`` is an estimate under a time budget."""
 
@@ -101,5 +108,5 @@ class Ended:
     why: str = ""
 
 
-Event = Preparing | Ready | Progress | Metrics | Picture | Saved | Ended
+Event = Preparing | Ready | Note | Progress | Metrics | Picture | Saved | Ended
 Listener = Callable[[Event], None]

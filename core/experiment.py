@@ -241,7 +241,9 @@ def _room_for_data(config: TrainConfig, decided: Plan, device: torch.device) -> 
     """Bytes that images and labels may take on the device: as configured, or what a training step leaves free."""
     if config.data.resident_gb:
         return int(config.data.resident_gb * 1e9)
-    return max(free_bytes(device) - decided.step_bytes, 0)
+    # A step that is recorded on a GPU keeps its memory, and validation needs as much again.
+    steps = 2 if device.type == "cuda" else 1
+    return max(free_bytes(device) - steps * decided.step_bytes, 0)
 
 
 def _network(config: TrainConfig, subjects: _Subjects, resumes: bool) -> tuple[nn.Module, str]:

@@ -57,6 +57,11 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     return [min(n * stride, length - tile) for n in range(count)]
 
 
+def tiles_at_once(tile: tuple[int, int, int], device: torch.device) -> int:
+    """Tiles that should go through the network together: several small ones on a GPU, which one would not fill."""
+    return max(1, BATCH_VOXELS.get(device.type, 0) // math.prod(tile))
+
+
 def gaussian_weights(tile: tuple[int, int, int], device: torch.device) -> Tensor:
     """Blending weights, float32, shape of the tile: highest in the middle, never below 0.001."""
     axes = []
@@ -233,8 +238,8 @@ class _Room:
         return triple(sides)
 
     def batch(self, tile: tuple[int, int, int], images: int) -> int:
-        """Tiles that go through the network at once: several small ones on a GPU, which one would not fill."""
-        batch = max(1, BATCH_VOXELS.get(self.device.type, 0) // (images * math.prod(tile)))
+        """Tiles that go through the network at once, if the memory holds them."""
+        batch = max(1, tiles_at_once(tile, self.device) // images)
         while batch > 1 and not self.holds(tile, images * batch):
             batch -= 1
         return batch

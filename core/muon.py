@@ -10,6 +10,7 @@ no such matrices; AdamW moves them.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -49,7 +50,9 @@ class Muon(torch.optim.Optimizer):
             {"params": kernels, "orthogonal": True, "rate_share": 1.0, "lr": lr},
             {"params": rest, "orthogonal": False, "rate_share": ADAM_SHARE, "lr": lr * ADAM_SHARE},
         ]
-        super().__init__([g for g in groups if g["params"]], {"momentum": momentum, "weight_decay": weight_decay})
+        # "fused": torch leaves a stored "step" on the CPU without it (Optimizer.load_state_dict).
+        defaults = {"momentum": momentum, "weight_decay": weight_decay, "fused": True}
+        super().__init__([g for g in groups if g["params"]], defaults)
         self.found_inf: Tensor | None = None
 
     @torch.no_grad()
@@ -63,17 +66,24 @@ class Muon(torch.optim.Optimizer):
             move(given, group)
 
     def _orthogonal(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        good = 1.0 if self.found_inf is None else 1 - self.found_inf
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        rate, part = group["lr"], 1 - group["momentum"]
+        if self.found_inf is not None:
+            good = 1 - self.found_inf
+            # Not a product: what is not finite stays so in a product with 0.
+            gradients = [torch.where(good > 0, gradient, 0) for gradient in gradients]
+            rate, part = rate * good, part * good
         for p in parameters:
-            gradient = _where_good(p.grad, good)
-            state = self.state[p]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(p)
-            buffer = state["momentum_buffer"]
-            buffer.lerp_(gradient, (1 - group["momentum"]) * good)
-            direction = orthogonal(gradient.lerp(buffer, group["momentum"]).flatten(1)).view_as(p)
-            rate = group["lr"] * good
-            p.mul_(1 - rate * group["weight_decay"]).sub_(direction * rate)
+            if "momentum_buffer" not in self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        buffers = [self.state[p]["momentum_buffer"] for p in parameters]
+        torch._foreach_mul_(buffers, 1 - part)
+        torch._foreach_add_(buffers, torch._foreach_mul(gradients, part))
+        directions = torch._foreach_lerp(gradients, buffers, group["momentum"])
+        moves = [m.view_as(p) for m, p in zip(orthogonal([d.flatten(1) for d in directions]), parameters, strict=True)]
+        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+        torch._foreach_mul_(moves, rate)
+        torch._foreach_sub_(parameters, moves)
 
     def _adam(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         for p in parameters:
@@ -105,33 +115,37 @@ def sort_parameters(model: nn.Module) -> tuple[list[nn.Parameter], list[nn.Param
     return kernels, [p for p in trainable if id(p) not in chosen]
 
 
-def orthogonal(matrix: Tensor) -> Tensor:
-    """The orthogonal factor of a matrix (rows, columns), about: singular values between 0.7 and 1.2; those of a tall
-    one are longer by sqrt(rows / columns), so that its outputs move as far as a wide one's. Same type; computed in
+def orthogonal(matrices: Sequence[Tensor]) -> list[Tensor]:
+    """The orthogonal factors of matrices (rows, columns), about: singular values between 0.7 and 1.2; those of a tall
+    one are longer by sqrt(rows / columns), so that its outputs move as far as a wide one's. Same types; computed in
     float32. A matrix of zeros stays one.
 
     With X of unit length the iteration is X <- (a + b G + c G G) X, where G = X X'. All these factors are polynomials
-    of the first G and commute: only G and their product Q are iterated, small squares, and X is needed at the beginning
-    and at the end.
+    of the first G and commute: only G and their product Q are iterated, small squares, those of one size together, and
+    X is needed at the beginning and at the end.
     """
     a, b, c = COEFFICIENTS
+    wide = [m.float() if len(m) <= m.shape[1] else m.float().T for m in matrices]
+    lengths = torch._foreach_norm(wide)
+    torch._foreach_add_(lengths, 1e-7)
+    wide = [x / length for x, length in zip(wide, lengths, strict=True)]
+    by_size: dict[int, list[int]] = {}
+    for n, x in enumerate(wide):
+        by_size.setdefault(len(x), []).append(n)
+    for size, numbers in by_size.items():
+        gram = torch.stack([wide[n] @ wide[n].T for n in numbers])
+        q = identity = torch.eye(size, device=gram.device)
+        for iteration in range(ITERATIONS):
+            factor = torch.baddbmm(gram, gram, gram, beta=b, alpha=c).add_(identity, alpha=a)
+            q = factor @ q if iteration else factor
+            if iteration < ITERATIONS - 1:
+                gram = factor @ gram @ factor
+        for n, one in zip(numbers, q, strict=True):
+            wide[n] = one @ wide[n]
+    return [_as_it_was(x, matrix) for x, matrix in zip(wide, matrices, strict=True)]
+
+
+def _as_it_was(x: Tensor, matrix: Tensor) -> Tensor:
+    """A wide factor in the shape and type of its matrix."""
     rows, columns = matrix.shape
-    x = matrix.float() if rows <= columns else matrix.float().T
-    x = x / (x.norm() + 1e-7)
-    gram = x @ x.T
-    q = identity = torch.eye(len(gram), device=x.device)
-    for number in range(ITERATIONS):
-        factor = torch.addmm(gram, gram, gram, beta=b, alpha=c).add_(identity, alpha=a)
-        q = factor @ q if number else factor
-        if number < ITERATIONS - 1:
-            gram = factor @ gram @ factor
-    x = q @ x
-    if rows > columns:
-        x = x.T * math.sqrt(rows / columns)
-    return x.to(matrix.dtype)
-
-
-def _where_good(gradient: Tensor | None, good: Tensor | float) -> Tensor:
-    """The gradient, or zeros where the step is to be skipped: it may hold what no product with 0 takes away."""
-    assert gradient is not None
-    return gradient if isinstance(good, float) else torch.where(good > 0, gradient, 0)
+    return (x if rows <= columns else (x.T * math.sqrt(rows / columns)).contiguous()).to(matrix.dtype)

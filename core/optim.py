@@ -112,20 +112,21 @@ class WeightAverage:
     def __init__(self, model: nn.Module, decay: float, updates: int = 0) -> None:
         self.decay = decay
         self.updates = updates
-        self.values = {k: v.detach().clone() for k, v in model.state_dict().items()}
+        now = model.state_dict()  # the model's own tensors, which change in place
+        self.values = {k: v.detach().clone() for k, v in now.items()}
         names = {k for k, _ in model.named_parameters()}
-        self._averaged = [k for k in self.values if k in names]
-        self._copied = [k for k in self.values if k not in names]
+        self._averaged = [(self.values[k], now[k]) for k in self.values if k in names]
+        self._copied = [(self.values[k], now[k]) for k in self.values if k not in names]
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self) -> None:
         """Move the average towards the model's present weights."""
         self.updates += 1
         weight = 1 - min(self.decay, (1 + self.updates) / (10 + self.updates))
-        now = model.state_dict()
-        torch._foreach_lerp_([self.values[k] for k in self._averaged], [now[k] for k in self._averaged], weight)
-        for name in self._copied:
-            self.values[name].copy_(now[name])
+        average, own = zip(*self._averaged, strict=True)
+        torch._foreach_lerp_(average, own, weight)
+        for kept, value in self._copied:
+            kept.copy_(value)
 
     def load(self, values: Mapping[str, Tensor]) -> None:
         """Take over stored values."""

@@ -127,6 +127,6 @@ def _snapshot(checkpoint: Checkpoint) -> tuple[Checkpoint, torch.cuda.Event | No
     )
     if not on_cuda:
         return result, None
-    copied = torch.cuda.Event()
+    copied = torch.cuda.Event(blocking=True)  # who waits sleeps
     copied.record()
     return result, copied

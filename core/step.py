@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import OptimConfig
+from core.device import kernels_tried
 from core.inference import autocast
 from core.losses import Loss
 from core.optim import WeightAverage, build_optimizer, guarded_step, set_learning_rate
@@ -66,18 +67,19 @@ class TrainingStep:
         failed = torch.where(self.latch > 0, float(number), math.inf)
         torch.minimum(self.failed_at, failed, out=self.failed_at)
         if self.average is not None:
-            self.average.update(self.model)
+            self.average.update()
         self.steps += 1
 
     def compute(self, batches: Sequence[Batch]) -> None:
         """What the device does in a step: gradients, guarded update, sum of the loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        for number, (image, label) in enumerate(batches, 1):
-            last = number == len(batches)
-            with contextlib.nullcontext() if last else self.team.apart(self.network), self.team.guard():
-                loss = self.loss_of(image, label) / len(batches)
-                loss.backward()
-            self.loss_sum += loss.detach()
+        with kernels_tried(self.device):
+            for number, (image, label) in enumerate(batches, 1):
+                last = number == len(batches)
+                with contextlib.nullcontext() if last else self.team.apart(self.network), self.team.guard():
+                    loss = self.loss_of(image, label) / len(batches)
+                    loss.backward()
+                self.loss_sum += loss.detach()
         guarded_step(self.optimizer, self.parameters, self.config.clip_norm, self.latch)
 
     def loss_of(self, image: Tensor, label: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from core.checkpoint import Checkpoint, Description, sweep
 from core.config import TrainConfig
 from core.description import LAST, PREVIOUS
 from core.errors import UserError
-from core.events import Ended, Event, Listener, Metrics, Picture, Progress, Ready, Saved
+from core.events import Ended, Event, Listener, Metrics, Note, Picture, Progress, Ready, Saved
 from core.feed import VALIDATION, Feed, generator
 from core.held_out import HeldOut
 from core.losses import build_loss
@@ -140,7 +140,7 @@ class _Trainer:
             config, task.train, task.held_out, self.classes, device, task.resident_bytes, task.folder, self.team
         )
         self.training = TrainingStep(self.model, build_loss(config.loss), config.optim, config.run.precision, self.team)
-        accelerate(self.training, config.run.acceleration)
+        accelerate(self.training, config.run.acceleration, lambda words: self.listen(Note(words)))
         self.average = self.training.average
         self.writer = CheckpointWriter()
         self.steps_per_epoch = self.feed.steps_per_epoch

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core.counts import class_counts
+from core.device import kernels_tried
 from core.inference import autocast, predict_logits
 from core.metrics import dice_from_counts, nan_mean
 from core.patches import Place, Subjects
@@ -82,7 +83,7 @@ def score_sub_volumes(
     batches = [places[first : first + batch_size] for first in range(0, len(places), batch_size)]
     for batch in team.dealt(batches):
         image, label = subjects.crop(batch, size)
-        with autocast(subjects.device, precision):
+        with kernels_tried(subjects.device), autocast(subjects.device, precision):
             logits = model(image)
         total += loss(logits, label) * len(batch)
         found = logits.argmax(dim=1)

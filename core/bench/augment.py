@@ -14,7 +14,7 @@ from core.augment import Augmenter
 from core.bench import report
 from core.bench.contenders import CLASSES, IN_CHANNELS, Size
 from core.bench.machine import Machine
-from core.bench.peers import PeerMissingError, peer, versions
+from core.bench.peers import PeerMissingError, first_line, peer, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.timing import Show, Work, at_home, in_turns
 from core.config import AugmentConfig
@@ -28,6 +28,7 @@ SUB_VOLUME: Size = (128, 128, 64)
 VOLUME: Size = (144, 192, 160)
 DRAWS = 9
 NOISE = 0.1
+STEPS = 10  # sub-volumes in a row, on a GPU
 MARGIN = 1.4  # size of the region that a peer cuts before it turns and scales it, relative to a sub-volume's
 COLUMNS = (report.NAME, report.BATCH, report.MS, report.LOW, report.HIGH, report.SPEED, report.RATIO, report.NOTE)
 NOTE = (
@@ -69,7 +70,8 @@ class Settings:
 
 
 def bench_augment(settings: Settings, device_name: str, show: Show) -> Report:
-    """Measure augmentation: ours on the device that trains, the peers on the CPU, where they work, in this process.
+    """Measure augmentation: ours on the device that trains, the peers on the CPU in this process, and on a GPU those
+    that can work there. What is on a GPU makes many sub-volumes in a row, as training does.
 
     Parameters
     ----------
@@ -90,25 +92,40 @@ def bench_augment(settings: Settings, device_name: str, show: Show) -> Report:
     if settings.peers:
         where = "on the CPU; " if device.type == "cuda" else ""
         makers += [
-            (Row("MONAI", "fp32", note=where + "Rand3DElasticd and eight more"), lambda: _monai(subject, settings)),
+            (
+                Row("MONAI", "fp32", note=where + "Rand3DElasticd and eight more"),
+                lambda: _monai(subject, settings, torch.device("cpu")),
+            ),
             (
                 Row("TorchIO", "fp32", note=where + "brightness and contrast left out"),
                 lambda: _torchio(subject, settings),
             ),
         ]
+        if device.type == "cuda":
+            makers.insert(2, (Row("MONAI on the GPU", "fp32"), lambda: _monai(subject, settings, device)))
     rows: list[Row] = []
     works: list[Work] = []
     running: list[int] = []
+    steps: list[int] = []
     try:
         for row, make in makers:
             show(len(rows), len(makers), f"preparing {row.name}")
             rows.append(row)
+            ours = row is makers[0][0]
             try:
-                work = at_home(make(), row is makers[0][0])
+                work = at_home(make(), ours)
+                steps_now = STEPS if device.type == "cuda" and (ours or "GPU" in row.name) else 1
+                for _ in range(steps_now):
+                    work()
             except PeerMissingError as error:
                 rows[-1] = replace(row, note=str(error))
                 continue
-            work()
+            except Exception as error:
+                if ours:
+                    raise
+                rows[-1] = replace(row, note=f"failed: {first_line(error)}")
+                continue
+            steps.append(steps_now)
             running.append(len(rows) - 1)
             works.append(work)
         began, turns = time.perf_counter(), settings.draws * len(works)
@@ -116,7 +133,7 @@ def bench_augment(settings: Settings, device_name: str, show: Show) -> Report:
         def tell(done: int) -> None:
             show(done, turns, f"about {(time.perf_counter() - began) / done * (turns - done):.0f} s left")
 
-        for number, seconds in zip(running, in_turns(works, 1, settings.draws, device, tell), strict=True):
+        for number, seconds in zip(running, in_turns(works, steps, settings.draws, device, tell), strict=True):
             rows[number] = timed(rows[number], seconds)
     except (MemoryError, RuntimeError) as error:
         raise (explain_memory(error, device) or error) from error
@@ -153,7 +170,7 @@ def _region(settings: Settings) -> list[int]:
     return [min(v, round(n * MARGIN)) for n, v in zip(settings.sub_volume, settings.volume, strict=True)]
 
 
-def _monai(subject: TrainingSubject, settings: Settings) -> Work:
+def _monai(subject: TrainingSubject, settings: Settings, device: torch.device) -> Work:
     t = peer("monai.transforms")
     p, reach, image = settings.probability, AugmentConfig(), ["image"]
     angle = float(np.deg2rad(reach.rotation_deg))
@@ -162,7 +179,7 @@ def _monai(subject: TrainingSubject, settings: Settings) -> Work:
         t.Rand3DElasticd(
             ["image", "label"], sigma_range=(5, 7), magnitude_range=(200, 300), spatial_size=settings.sub_volume,
             prob=p, rotate_range=[angle] * 3, scale_range=[reach.scaling] * 3, mode=("bilinear", "nearest"),
-            padding_mode="zeros",
+            padding_mode="zeros", device=device,
         ),
         t.RandFlipd(["image", "label"], spatial_axis=0, prob=p),
         t.RandScaleIntensityd(image, factors=(-0.25, 0.3), prob=p),
@@ -173,7 +190,8 @@ def _monai(subject: TrainingSubject, settings: Settings) -> Work:
         t.RandSimulateLowResolutiond(image, zoom_range=(0.5, 1.0), prob=p),
         t.RandGaussianNoised(image, std=NOISE, prob=1.0),
     ]).set_random_state(seed=0)  # fmt: skip
-    data = {"image": torch.from_numpy(subject.image), "label": torch.from_numpy(subject.label[None])}
+    arrays = {"image": subject.image, "label": subject.label[None]}
+    data = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
     return lambda: pipeline(dict(data))
 
 

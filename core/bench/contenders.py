@@ -8,18 +8,19 @@ differs is how they are driven.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from core.acceleration import Tell, accelerate
 from core.bench.peers import peer
-from core.config import ModelConfig, OptimConfig
+from core.config import Acceleration, ModelConfig, OptimConfig
 from core.inference import autocast, resolve_precision
-from core.losses import dice_ce_loss
+from core.losses import Loss, dice_ce_loss
 from core.models import build_model
 from core.presets import preset
 from core.step import TrainingStep
@@ -42,8 +43,10 @@ class Contender:
     build : makes the network on torch's default device; raises :class:`~core.bench.peers.PeerMissingError`.
     step : makes the training step of a network: it takes an image, float32 (batch, channel, i, j, k), and a label,
         uint8 (batch, i, j, k), both on the device.
-    tries_kernels : let cuDNN try which kernels are fastest, as the peers' own scripts do.
-    ours : an error in it is an error of the program.
+    tries_kernels : let cuDNN try which kernels are fastest, as the peers' own scripts do; our step does by itself.
+    ours : it runs as in our trainer.
+    must_run : an error in it is an error of the program; else it is told in the row.
+    told : what its steps had to say.
     """
 
     name: str
@@ -53,6 +56,8 @@ class Contender:
     note: str = ""
     tries_kernels: bool = False
     ours: bool = True
+    must_run: bool = True
+    told: list[str] = field(default_factory=list)
 
 
 def levels_for(size: Size, most: int) -> int:
@@ -71,7 +76,14 @@ def plain_unet(channels: tuple[int, ...]) -> ModelConfig:
 
 
 def contenders(
-    channels: tuple[int, ...], device: torch.device, optim: OptimConfig, *, peers: bool, article: bool, alike: bool
+    channels: tuple[int, ...],
+    device: torch.device,
+    optim: OptimConfig,
+    *,
+    peers: bool,
+    article: bool,
+    alike: bool,
+    accelerations: Sequence[Acceleration] = (),
 ) -> list[Contender]:
     """All that take part, ours first.
 
@@ -82,33 +94,44 @@ def contenders(
     optim : how ours is optimised.
     peers, article : whether they take part.
     alike : the peers once more, in the precision that ours has.
+    accelerations : ours once more, its step launched in each of these ways.
     """
-    found = [ours(plain_unet(channels), optim, resolve_precision("auto", device), "ours")]
+    precision = resolve_precision("auto", device)
+    found = [ours(plain_unet(channels), optim, precision, "ours", "auto")]
+    for how in accelerations:
+        found.append(replace(ours(plain_unet(channels), optim, precision, f"ours, {how}", how), must_run=False))
     if peers:
         usual = "fp16" if device.type == "cuda" else "fp32"
-        every = [usual, *({found[0].precision} - {usual} if alike else ())]
-        found += [_nnunet(channels, device, precision) for precision in every]
-        found += [_dynunet(channels, device, precision) for precision in every]
+        every = [usual, *({precision} - {usual} if alike else ())]
+        found += [_nnunet(channels, device, each) for each in every]
+        found += [_dynunet(channels, device, each) for each in every]
     if article:
         recipe = preset("article")
         found.append(ours(recipe.model, recipe.optim, recipe.run.precision, "the article's (preset article)"))
     return found
 
 
-def ours(model: ModelConfig, optim: OptimConfig, precision: str, name: str) -> Contender:
+def ours(
+    model: ModelConfig, optim: OptimConfig, precision: str, name: str, acceleration: Acceleration = "auto"
+) -> Contender:
     """A network of ours with our step."""
+    told: list[str] = []
     return Contender(
         name,
         precision,
         lambda: build_model(model, IN_CHANNELS, CLASSES),
-        lambda network: our_step(network, optim, precision),
+        lambda network: our_step(network, optim, precision, acceleration, told.append),
         optim.optimizer + (", running average" if optim.ema > 0 else ""),
+        told=told,
     )
 
 
-def our_step(network: nn.Module, optim: OptimConfig, precision: str) -> Step:
-    """The training step of ours: the trainer's own."""
+def our_step(
+    network: nn.Module, optim: OptimConfig, precision: str, acceleration: Acceleration, tell: Tell = lambda words: None
+) -> Step:
+    """The training step of ours: the trainer's own, launched in one of its ways."""
     training = TrainingStep(network, dice_ce_loss, optim, precision)
+    accelerate(training, acceleration, tell)
 
     def step(image: Tensor, label: Tensor) -> None:
         training([(image, label)], optim.learning_rate, training.steps)
@@ -122,12 +145,13 @@ def peer_step(network: nn.Module, precision: str, *, compiled: bool, clip_norm: 
     device = next(network.parameters()).device
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    forward = torch.compile(network) if compiled else network
+    forward: Callable[[Tensor], Tensor] = torch.compile(network) if compiled else network
+    criterion: Loss = torch.compile(dice_ce_loss) if compiled else dice_ce_loss
 
     def step(image: Tensor, label: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)
         with _autocast(device, precision):
-            loss = dice_ce_loss(forward(image), label)
+            loss = criterion(forward(image), label)
         scaler.scale(loss).backward()
         if clip_norm > 0:
             scaler.unscale_(optimizer)
@@ -184,6 +208,7 @@ def _nnunet(channels: tuple[int, ...], device: torch.device, precision: str) -> 
         "sgd, nesterov" + (", torch.compile" if compiled else ""),
         tries_kernels=True,
         ours=False,
+        must_run=False,
     )
 
 
@@ -205,6 +230,7 @@ def _dynunet(channels: tuple[int, ...], device: torch.device, precision: str) ->
         "sgd, nesterov",
         tries_kernels=True,
         ours=False,
+        must_run=False,
     )
 
 

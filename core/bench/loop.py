@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from core.acceleration import PLAIN_STEPS
 from core.bench.contenders import CLASSES, IN_CHANNELS, Size, our_step, random_batch
 from core.bench.machine import synchronise
 from core.bench.timing import time_of
@@ -71,20 +72,21 @@ def measure_loop(
     """
     keep_freed_memory()
     bare_network, network = (build_model(model, IN_CHANNELS, CLASSES).to(device).train() for _ in range(2))
-    step = our_step(bare_network, optim, precision)
+    step = our_step(bare_network, optim, precision, "auto")
     image, label = random_batch(batch, size, device)
 
     def bare() -> None:
         step(image, label)
 
-    time_of(bare, 2, device)
-    steps = max(1, round(block_s / time_of(bare, 2, device)))
+    time_of(bare, PLAIN_STEPS + 1 if device.type == "cuda" else 2, device)  # with what is quicker, if it is to be found
+    steps = max(PLAIN_STEPS + 3 if device.type == "cuda" else 1, round(block_s / time_of(bare, 2, device)))
     config = preset("fast").with_values(
         {
             **{name: value for part in (model, optim) for name, value in asdict(part).items()},
             "loss": "dice_ce", "include_background": True, "batch_dice": False,
             "sub_volume": size, "batch_size": batch, "samples_train": steps * batch, "accumulate": 1, "samples_val": 0,
             "whole_every": 0, "epochs": EPOCHS, "minutes": 0.0, "precision": precision, "device": device.type,
+            "acceleration": "auto",
         }
     )  # fmt: skip
     clock = _Clock(bare, steps, device, show)

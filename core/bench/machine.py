@@ -13,6 +13,7 @@ import torch
 
 CPU_SIZE, CUDA_SIZE = 2048, 8192  # rows and columns of the matrices
 REPEATS = 5
+PRODUCTS = {"cpu": 1, "cuda": 10}  # in a row, between waiting for the device
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Machine:
     ----------
     device, name : "cpu" or "cuda", and the model of the processor or card.
     cores, threads : that this process may use, and that torch uses.
-    torch_version, cuda_version, python_version : ``cuda_version`` is ``None`` for a CPU.
+    torch_version, cuda_version, cudnn_version, python_version : those of CUDA and cuDNN are ``None`` for a CPU.
     precision : that ours computes in there.
     load : processes that wanted to run, mean of the last minute before the measurement; ``None`` where the system does
         not say. Much above 0: others were at work, times are longer and less certain.
@@ -35,6 +36,7 @@ class Machine:
     threads: int
     torch_version: str
     cuda_version: str | None
+    cudnn_version: int | None
     python_version: str
     precision: str
     load: float | None
@@ -50,6 +52,7 @@ class Machine:
             threads=torch.get_num_threads(),
             torch_version=torch.__version__,
             cuda_version=torch.version.cuda if cuda else None,
+            cudnn_version=torch.backends.cudnn.version() if cuda else None,
             python_version=platform.python_version(),
             precision=precision,
             load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
@@ -58,7 +61,7 @@ class Machine:
     def text(self) -> str:
         """One line."""
         load = "" if self.load is None else f", load before {self.load:.1f}"
-        cuda = f", CUDA {self.cuda_version}" if self.cuda_version else ""
+        cuda = f", CUDA {self.cuda_version}, cuDNN {self.cudnn_version}" if self.cuda_version else ""
         return (
             f"{self.device}: {self.name}, {self.cores} cores, {self.threads} threads{load}; "
             f"torch {self.torch_version}{cuda}, Python {self.python_version}; ours in {self.precision}"
@@ -99,9 +102,10 @@ def _matmul_tflops(device: torch.device, dtype: torch.dtype, size: int) -> float
     for _ in range(REPEATS):
         synchronise(device)
         began = time.perf_counter()
-        torch.matmul(one, other)
+        for _ in range(PRODUCTS[device.type]):
+            torch.matmul(one, other)
         synchronise(device)
-        best = min(best, time.perf_counter() - began)
+        best = min(best, (time.perf_counter() - began) / PRODUCTS[device.type])
     return 2 * size**3 / best / 1e12
 
 

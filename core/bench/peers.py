@@ -12,10 +12,10 @@ PACKAGES = ("monai", "dynamic_network_architectures", "torchio")  # all that is 
 
 
 class PeerMissingError(Exception):
-    """A library to compare with is not installed; its row of the table says how to get it."""
+    """A library to compare with cannot be used; its row of the table says why, or how to get it."""
 
-    def __init__(self, package: str) -> None:
-        super().__init__(f"not installed: pip install -r {REQUIREMENTS}")
+    def __init__(self, package: str, why: str = f"not installed: pip install -r {REQUIREMENTS}") -> None:
+        super().__init__(why)
         self.package = package
 
 
@@ -25,12 +25,21 @@ def peer(module: str) -> Any:
     Raises
     ------
     PeerMissingError
-        If its package is not installed.
+        If its package is not installed, or lacks something that it needs.
     """
     package = module.partition(".")[0]
     if not there(package):
         raise PeerMissingError(package)
-    return importlib.import_module(module)
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise PeerMissingError(package, f"cannot be imported: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, short enough for a row of a table."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:100]
 
 
 def there(package: str) -> bool:

@@ -1,9 +1,10 @@
 """The least time that a training step can take on this machine, level by level.
 
-Each convolution is three products of matrices - forward, gradient of its input, gradient of its kernel - of unfolded
-images, and reads and writes its input and output three times. A level's bound is the sum over its convolutions of what
-takes longer: the products, at the speed that products of exactly these shapes were measured to have, or the memory, at
-the speed of copying. Normalisation, activation, casts and the optimizer are taken to cost nothing.
+Each convolution is three products of matrices - forward, gradient of its input, gradient of its kernel - and reads and
+writes its input and output three times. A level's bound is the sum over its convolutions of what takes longer: the
+products or the memory, at the speed of copying. On a CPU, whose kernels unfold images, the products have the speed that
+was measured for unfolded images of exactly these shapes; a GPU's kernels do not unfold, and theirs is the peak of large
+square products. Normalisation, activation, casts and the optimizer are taken to cost nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ class _Product:
         return 2 * self.rows * self.inner * self.columns / 1e9
 
 
-def bounds(model: ModelConfig, batch: int, size: Size, device: torch.device, precision: str) -> list[Row]:
+def bounds(
+    model: ModelConfig, batch: int, size: Size, device: torch.device, precision: str, peak_tflops: float | None
+) -> list[Row]:
     """A row for each level, full resolution first, and one for all of them.
 
     Parameters
@@ -48,7 +51,9 @@ def bounds(model: ModelConfig, batch: int, size: Size, device: torch.device, pre
     model : the network, with its channels.
     batch, size : sub-volumes in a step, and their voxels.
     precision : "fp32" or "bf16".
+    peak_tflops : of large products in that precision; it counts on CUDA alone.
     """
+    peak = peak_tflops if device.type == "cuda" else None
     padded = padded_size(size, len(model.channels))
     dtype = DTYPES[precision]
     bytes_per_s = _copied_bytes_per_s(device)
@@ -59,7 +64,7 @@ def bounds(model: ModelConfig, batch: int, size: Size, device: torch.device, pre
         moved = 3 * (layer.in_channels + layer.out_channels) * voxels * dtype.itemsize
         products = list(_products(layer, voxels, of_image=number == 0))
         gflop[layer.level] += sum(p.gflop for p in products)
-        computed_s = sum(p.gflop / 1000 / _tflops(p, device, dtype) for p in products)
+        computed_s = sum(p.gflop / 1000 / (peak or _tflops(p, device, dtype)) for p in products)
         seconds[layer.level] += max(computed_s, moved / bytes_per_s)
     rows = [
         _row(f"bound at {'x'.join(str(n >> level) for n in padded)}, {width} channels", precision, batch, g, s)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from core.bench.machine import synchronise
+from core.device import release_cached
 from core.heap import give_back, keep_freed_memory
 
 Work = Callable[[], object]
@@ -25,14 +26,14 @@ def at_home(work: Work, ours: bool) -> Work:
 
 
 def in_turns(
-    works: Sequence[Work], steps: int, blocks: int, device: torch.device, show: Callable[[int], None]
+    works: Sequence[Work], steps: Sequence[int], blocks: int, device: torch.device, show: Callable[[int], None]
 ) -> list[list[float]]:
     """Measure works in turns: every block times each of them, and each block begins with another one.
 
     Parameters
     ----------
     works : warmed up already.
-    steps : calls in a row that are timed together; the device is waited for before and after them.
+    steps : of each work, calls in a row that are timed together; the device is waited for before and after them.
     blocks : how often each work gets its turn.
     show : called with the number of turns that are done, ``blocks * len(works)`` at the end.
 
@@ -44,7 +45,7 @@ def in_turns(
     for block in range(blocks):
         for turn in range(len(works)):
             index = (block + turn) % len(works)
-            seconds[index].append(time_of(works[index], steps, device))
+            seconds[index].append(time_of(works[index], steps[index], device))
             show(block * len(works) + turn + 1)
     return seconds
 
@@ -62,19 +63,26 @@ def time_of(work: Work, steps: int, device: torch.device) -> float:
 class PeakMemory:
     """The most memory that is taken, beyond what was taken when this was made.
 
-    On CUDA it is what torch has allocated. On a CPU it is the resident size of the process, whose highest value Linux
-    lets a process forget; other systems do not, and there is nothing to read.
+    On CUDA it is what torch has reserved, which counts what a recorded graph keeps to itself. On a CPU it is the
+    resident size of the process, whose highest value Linux lets a process forget; other systems do not, and there is
+    nothing to read.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self.before: int | None
         if device.type == "cuda":
-            synchronise(device)
-            torch.cuda.reset_peak_memory_stats(device)
-            self.before = torch.cuda.memory_allocated(device)
+            self.settle()
+            self.before = torch.cuda.memory_reserved(device)
         else:
             self.before = _forget_peak()
+
+    def settle(self) -> None:
+        """On CUDA, forget what was taken since: after a first call, which tries kernels, compiles, or records."""
+        if self.device.type == "cuda":
+            synchronise(self.device)
+            release_cached(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
 
     def read_mb(self) -> float | None:
         """In 10^6 bytes; ``None`` where the system has no way to tell."""
@@ -82,7 +90,7 @@ class PeakMemory:
             return None
         if self.device.type == "cuda":
             synchronise(self.device)
-            most: int | None = torch.cuda.max_memory_allocated(self.device)
+            most: int | None = torch.cuda.max_memory_reserved(self.device)
         else:
             most = _resident("VmHWM")
         return None if most is None else max(most - self.before, 0) / 1e6

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
+from core.acceleration import PLAIN_STEPS
 from core.bench import report
 from core.bench.contenders import (
     CLASSES,
@@ -24,12 +24,12 @@ from core.bench.contenders import (
 )
 from core.bench.loop import measure_loop
 from core.bench.machine import Machine, matmul_peaks, peak_of
-from core.bench.peers import PeerMissingError, versions
+from core.bench.peers import PeerMissingError, first_line, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.roofline import bounds
 from core.bench.timing import PeakMemory, Show, Work, at_home, in_turns, time_of
-from core.config import OptimConfig, OptimizerName
-from core.device import explain_memory, resolve_device, set_threads
+from core.config import Acceleration, OptimConfig, OptimizerName
+from core.device import explain_memory, kernels_tried, release_cached, resolve_device, set_threads
 from core.errors import ConfigError
 from core.inference import resolve_precision
 from core.presets import preset
@@ -37,7 +37,10 @@ from core.presets import preset
 WIDTHS = (32, 64, 128, 256, 320, 320)
 SUB_VOLUME: dict[str, Size] = {"cpu": (64, 64, 64), "cuda": (128, 128, 64)}
 STEPS = {"cpu": 1, "cuda": 10}
-WARM_UP_STEPS = {"cpu": 1, "cuda": 5}
+WARM_UP_STEPS = {"cpu": 1, "cuda": PLAIN_STEPS + 3}
+ACCELERATIONS: dict[str, tuple[Acceleration, ...]] = {
+    "cpu": (), "cuda": ("none", "compile", "graph", "compiled_graph"),
+}  # fmt: skip
 ALIKE = OptimConfig(learning_rate=1e-2, momentum=0.99, weight_decay=3e-5, clip_norm=12.0)  # SGD, as nnU-Net's
 COLUMNS = (
     report.NAME, report.PRECISION, report.BATCH, report.MS, report.LOW, report.HIGH, report.SPEED, report.GFLOP,
@@ -46,8 +49,9 @@ COLUMNS = (
 NOTE = (
     "ms: median of the blocks, least, most; in each block every network has its turn.\n"
     "time/ours: time of the row / time of ours at the same batch; above 1, ours is faster.\n"
-    "bound: products of matrices as each level's convolutions have them, or copying what they read and write."
+    "bound: products of matrices {products}, or copying what they read and write."
 )
+PRODUCTS = {"cpu": "as each level's convolutions have them", "cuda": "for each level's convolutions, at the peak"}
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,8 @@ class Settings:
     peers : nnU-Net and MONAI too.
     alike : them once more, in the precision of ours.
     article : the article's network too; ``None``: on CUDA.
+    accelerations : ours once more, its step launched in each of these ways; ``None``: all there are on CUDA, none on a
+        CPU.
     loop : the trainer's whole loop too, at the first batch size.
     loop_s : seconds of each of its epochs.
     roofline : the least time that ours could take, level by level, at the first batch size.
@@ -79,6 +85,7 @@ class Settings:
     peers: bool = False
     alike: bool = False
     article: bool | None = None
+    accelerations: tuple[Acceleration, ...] | None = None
     loop: bool = True
     loop_s: float = 4.0
     roofline: bool = True
@@ -138,7 +145,11 @@ def bench_train(settings: Settings, device_name: str, show: Show) -> Report:
     set_threads(0)
     size, channels, steps = settings.size(device), settings.used_channels(device), settings.steps or STEPS[device.type]
     article = device.type == "cuda" if settings.article is None else settings.article
-    every = contenders(channels, device, settings.optim, peers=settings.peers, article=article, alike=settings.alike)
+    accelerations = ACCELERATIONS[device.type] if settings.accelerations is None else settings.accelerations
+    every = contenders(
+        channels, device, settings.optim, peers=settings.peers, article=article, alike=settings.alike,
+        accelerations=accelerations,
+    )  # fmt: skip
     machine = Machine.here(device, resolve_precision("auto", device))
     groups = []
     peaks = matmul_peaks(device)
@@ -146,12 +157,13 @@ def bench_train(settings: Settings, device_name: str, show: Show) -> Report:
         groups.append(_Group(every, batch, size, device, show).measure(steps, settings.blocks))
         gc.collect()
     loop = _loop(settings, channels, device, machine.precision, show) if settings.loop else []
+    again = matmul_peaks(device)  # noise only ever makes it less
+    peaks = {name: max(tflops, again[name]) for name, tflops in peaks.items()}
     least: list[Row] = []
     if settings.roofline:
         show(0, 1, "products of the shapes of each level")
-        least = bounds(plain_unet(channels), settings.batches[0], size, device, machine.precision)
-    again = matmul_peaks(device)  # noise only ever makes it less
-    peaks = {name: max(tflops, again[name]) for name, tflops in peaks.items()}
+        peak = peak_of(machine.precision, device, peaks)
+        least = bounds(plain_unet(channels), settings.batches[0], size, device, machine.precision, peak)
     rows: list[Row] = []
     for batch, group in zip(settings.batches, groups, strict=True):
         filled = [
@@ -162,7 +174,12 @@ def bench_train(settings: Settings, device_name: str, show: Show) -> Report:
         ]
         rows += compared(filled, filled[0])
         peak = peak_of(machine.precision, device, peaks)
-        rows += [timed(replace(m.row, gflop=filled[0].gflop), m.seconds, batch=batch, peak_tflops=peak) for m in loop]
+        rows += [
+            timed(replace(m.row, gflop=filled[0].gflop), m.seconds, batch=batch, peak_tflops=peak)
+            if m.seconds
+            else m.row
+            for m in loop
+        ]
         loop = []  # it is measured at the first batch size
         if batch == settings.batches[0]:
             rows += compared(least, filled[0])
@@ -170,7 +187,8 @@ def bench_train(settings: Settings, device_name: str, show: Show) -> Report:
         sub_volume=list(size), in_channels=IN_CHANNELS, classes=CLASSES, channels=list(channels), loss="dice_ce",
         steps=steps, blocks=settings.blocks, **(versions() if settings.peers else {}),
     )  # fmt: skip
-    return Report("train", machine, told, tuple(rows), COLUMNS, peaks, (NOTE, *_unequal(rows)))
+    notes = (NOTE.format(products=PRODUCTS[device.type]), *_unequal(rows))
+    return Report("train", machine, told, tuple(rows), COLUMNS, peaks, notes)
 
 
 @dataclass
@@ -201,6 +219,9 @@ class _Group:
                 running.append(measured)
                 works.append(work)
                 step_s += time_of(work, 1, self.device)
+        if self.device.type == "cuda":
+            for work in works:  # those that recorded had torch give back the memory of those before
+                work()
         turns, began = blocks * len(works), time.perf_counter()
         self.show(0, turns, f"batch {self.batch}: about {step_s * steps * blocks:.0f} s")
 
@@ -208,7 +229,9 @@ class _Group:
             left_s = (time.perf_counter() - began) / done * (turns - done)
             self.show(done, turns, f"batch {self.batch}: about {left_s:.0f} s left")
 
-        for measured, seconds in zip(running, in_turns(works, steps, blocks, self.device, show), strict=True):
+        for measured, seconds in zip(
+            running, in_turns(works, [steps] * len(works), blocks, self.device, show), strict=True
+        ):
             measured.seconds = seconds
         return found
 
@@ -220,24 +243,28 @@ class _Group:
             step = contender.step(contender.build().to(self.device).train())
 
             def one() -> None:
-                with _kernels(contender.tries_kernels):
+                with kernels_tried(self.device, contender.tries_kernels):
                     step(self.image, self.label)
 
             work = at_home(one, contender.ours)
+            if self.device.type == "cuda":
+                time_of(work, 1, self.device)
+                memory.settle()
             time_of(work, WARM_UP_STEPS[self.device.type], self.device)
-            measured.row = replace(measured.row, gflop=gflop, peak_memory_mb=memory.read_mb())
+            note = "; ".join([measured.row.note, *contender.told]).removeprefix("; ")
+            measured.row = replace(measured.row, gflop=gflop, peak_memory_mb=memory.read_mb(), note=note)
+            return work
         except PeerMissingError as error:
             measured.row = replace(measured.row, note=str(error))
-            return None
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             explained = explain_memory(error, self.device)
-            if contender is self.every[0] or (contender.ours and explained is None):
+            if contender is self.every[0] or (contender.must_run and explained is None):
                 raise (explained or error) from error
-            first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            note = "not enough memory" if explained is not None else f"failed: {first_line[:100]}"
+            note = "not enough memory" if explained is not None else f"failed: {first_line(error)}"
             measured.row = replace(measured.row, note=note)
-            return None
-        return work
+        gc.collect()  # what it took: a step that is recorded refers to itself
+        release_cached(self.device)
+        return None
 
 
 def _loop(
@@ -245,10 +272,15 @@ def _loop(
 ) -> list[_Measured]:
     """A row for the whole loop of the trainer, and one for the bare step that was measured beside it."""
     batch = settings.batches[0]
-    times = measure_loop(
-        plain_unet(channels), settings.optim, precision, batch=batch, size=settings.size(device), device=device,
-        block_s=settings.loop_s, show=lambda done, total: show(done, total, f"batch {batch}: training loop"),
-    )  # fmt: skip
+    try:
+        times = measure_loop(
+            plain_unet(channels), settings.optim, precision, batch=batch, size=settings.size(device), device=device,
+            block_s=settings.loop_s, show=lambda done, total: show(done, total, f"batch {batch}: training loop"),
+        )  # fmt: skip
+    except (MemoryError, RuntimeError) as error:
+        if explain_memory(error, device) is None:
+            raise
+        return [_Measured(Row("ours, whole loop of fit", precision, batch, note="not enough memory"))]
     note = f"drawing, augmentation, reports, {times.saved} checkpoints; by the bare step of the next row"
     return [
         _Measured(Row("ours, whole loop of fit", precision, ratio=times.ratio, note=note), times.loop_s),
@@ -265,14 +297,3 @@ def _unequal(rows: Sequence[Row]) -> list[str]:
         if base and row.gflop and row.gflop != base and "article" not in row.name and not row.name.startswith("bound"):
             notes.append(f"{row.name}, batch {row.batch}: {1000 * (row.gflop / base - 1):+.2f} per mille operations")
     return notes
-
-
-@contextmanager
-def _kernels(tried: bool) -> Iterator[None]:
-    """While the block runs cuDNN tries which kernels are fastest, if ``tried``."""
-    before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = tried
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.benchmark = before

@@ -93,6 +93,11 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="the network of preset article too; heavy (default: on CUDA)",
     )  # fmt: skip
     parser.add_argument(
+        "--acceleration", choices=("none", *train.ACCELERATIONS["cuda"]), dest="accelerations", nargs="+",
+        default=argparse.SUPPRESS,
+        help="ours once more, its step launched in these ways (default: on CUDA all but none, on a CPU none)",
+    )  # fmt: skip
+    parser.add_argument(
         "--loop", action=argparse.BooleanOptionalAction, default=True,
         help="the trainer's whole loop too, at the first batch size, beside its bare step",
     )  # fmt: skip

@@ -78,6 +78,20 @@ class ConvUnit(nn.Sequential):
             layers.append(activation_layer(activation, out_channels))
         super().__init__(*layers)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """The three in turn. torch's instance norm is batch norm with the channels of a batch side by side, handed out
+        as a view; an activation that changes a view in place has its gradient copied twice, so it comes before."""
+        convolution, norm, *activation = self
+        if not isinstance(norm, nn.InstanceNorm3d) or not activation or isinstance(activation[0], nn.PReLU):
+            return super().forward(x)
+        x = convolution(x)
+        batch, channels = x.shape[:2]
+        flat = F.batch_norm(
+            x.reshape(1, batch * channels, *x.shape[2:]), None, None, norm.weight.repeat(batch),
+            norm.bias.repeat(batch), training=True, eps=norm.eps,
+        )  # fmt: skip
+        return activation[0](flat).view_as(x)
+
 
 class MaxPool2(nn.Module):
     """2x2x2 max pooling; the gradient of tied voxels goes to the first of them, in the order i, j, k.

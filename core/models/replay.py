@@ -93,7 +93,6 @@ class Replay:
     weight_gradients: set[int] = field(default_factory=set)
     images: list[Tensor] = field(default_factory=list)
     kernels: int = 0
-    largest_kernel: int = 0
 
     def peak(self) -> int:
         """The most that was in use at once; on a CPU with the holes in its heap."""
@@ -180,7 +179,6 @@ class Replay:
             self.weight_casts.append(weights)
             saved = (x.block, weights)
         number = self.kernels = self.kernels + 1
-        self.largest_kernel = max(self.largest_kernel, values)
         unfolded = self._unfolded(x, channels, kernel, size, transposed)
         source = self._copy(x.channels, x.size, HALF_BLOCK if x.channels <= HALF_BLOCK else BLOCK, few=FEW)
         target = self._copy(channels, size, HALF_BLOCK if transposed and channels <= HALF_BLOCK else BLOCK)
@@ -220,18 +218,18 @@ class Replay:
         self.drop(x)
         return y
 
-    def activate(self, given: Tensor, activation: str, norm: str) -> Tensor:
+    def activate(self, given: Tensor, activation: str) -> Tensor:
         def backward(gradient: Tensor) -> tuple[Tensor, ...]:
             self.memory.pass_by(*[gradient.block.size] * (copies + 1))
             return (self.like(gradient),)
 
+        copies = 0
         if activation == "prelu":
             copies = 1  # the gradient of the slopes, voxel by voxel before it is summed
             x = self.cast(given, self.width)
             y = self.record(self.like(x), (x,), (x.block,), backward)
             self.drop(x)
             return y
-        copies = 2 if norm == "instance" else 0  # it hands out a view, and what changes a view in place copies
         y = Tensor(given.channels, given.size, given.width, given.block)  # in place
         y.block.uses += 1
         return self.record(y, (given,), (y.block,), backward)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from core.events import Ended, Event, Metrics, Preparing, Ready, Saved
+from core.events import Ended, Event, Metrics, Note, Preparing, Ready, Saved
 
 _VALIDATIONS = (("val", "validation Dice"), ("whole", "whole-volume Dice"))
 
@@ -33,6 +33,8 @@ class Narrator:
             facts = ", ".join(f"{name} {value}" for name, value in event.facts.items())
             resumed = f"; goes on after epoch {event.start_epoch}, step {event.start_step}" if event.start_step else ""
             return [f"training starts: {facts}{resumed}"]
+        if isinstance(event, Note):
+            return [event.text]
         if isinstance(event, Metrics):
             return self._measured(event)
         if isinstance(event, Saved) and event.kind == "best" and event.mean_dice is not None:

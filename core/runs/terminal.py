@@ -8,7 +8,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from core.events import Ended, Event, Metrics, Preparing, Progress, Ready
+from core.events import Ended, Event, Metrics, Note, Preparing, Progress, Ready
 from core.runs.narrator import Narrator, dice, duration, number
 
 BAR_WIDTH = 30
@@ -58,7 +58,7 @@ class TerminalProgress:
             self._console.print(line, markup=False, soft_wrap=True)
 
     def _draw(self, event: Event, live: Live) -> None:
-        if isinstance(event, (Ready, Ended)):
+        if isinstance(event, (Ready, Note, Ended)):
             self._print(event)
         elif isinstance(event, Preparing):
             live.update(self._row(event.what, event.done, event.total, f"{event.done}/{event.total}"))

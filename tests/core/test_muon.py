@@ -16,7 +16,7 @@ from core.muon import ADAM_SHARE, Muon, orthogonal, sort_parameters
 def test_the_orthogonal_factor(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonal(matrix) / math.sqrt(max(1, shape[0] / shape[1]))
+    found = orthogonal([matrix])[0] / math.sqrt(max(1, shape[0] / shape[1]))
     assert ((torch.linalg.svdvals(found) - 1).abs() < 0.35).all()
     exact = left @ right
     alike = torch.nn.functional.cosine_similarity(found.flatten(), exact.flatten(), dim=0)
@@ -24,9 +24,19 @@ def test_the_orthogonal_factor(shape: tuple[int, int]) -> None:
 
 
 def test_zeros_stay_zeros_and_the_length_of_a_matrix_does_not_matter() -> None:
-    assert not orthogonal(torch.zeros(3, 5)).any()
+    zeros, matrix, long = orthogonal([torch.zeros(3, 5), torch.randn(4, 9), torch.zeros(3, 7)])
+    assert not zeros.any() and not long.any()
     matrix = torch.randn(4, 9)
-    torch.testing.assert_close(orthogonal(matrix), orthogonal(1e3 * matrix))
+    torch.testing.assert_close(orthogonal([matrix]), orthogonal([1e3 * matrix]))
+
+
+def test_matrices_of_one_size_do_not_see_each_other() -> None:
+    chance = torch.Generator().manual_seed(0)
+    every = [torch.randn(shape, generator=chance) for shape in ((4, 9), (12, 4), (4, 20), (6, 6), (3, 4))]
+    together = orthogonal(every)
+    for matrix, found in zip(every, together, strict=True):
+        torch.testing.assert_close(found, orthogonal([matrix])[0], rtol=1e-4, atol=1e-5)
+        assert found.shape == matrix.shape and found.is_contiguous()
 
 
 def test_kernels_of_hidden_convolutions_are_orthogonal_all_else_is_not() -> None:

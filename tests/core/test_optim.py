@@ -232,7 +232,7 @@ def test_weight_average_by_hand() -> None:
     found = []
     for value in (0.0, 20.0, 4.0):
         nn.init.constant_(model.weight, value)
-        average.update(model)
+        average.update()
         found.append(average.values["weight"].item())
     # Decays: min(0.2, 2/11), min(0.2, 3/12) = 0.2, 0.2.
     first = 10 * 2 / 11
@@ -247,7 +247,7 @@ def test_weight_average_reaches_its_decay() -> None:
     nn.init.zeros_(model.weight)
     average = WeightAverage(model, decay=0.9, updates=10_000)
     nn.init.ones_(model.weight)
-    average.update(model)
+    average.update()
     assert average.values["weight"].item() == pytest.approx(0.1, rel=1e-4)
 
 
@@ -258,7 +258,7 @@ def test_buffers_are_copied_as_they_are() -> None:
     with torch.no_grad():
         model(torch.randn(2, 1, 5, 5, 5, generator=torch.Generator().manual_seed(0)))
         model[1].weight.add_(1)  # type: ignore[index]
-    average.update(model)
+    average.update()
     now = model.state_dict()
     for name in ("1.running_mean", "1.running_var", "1.num_batches_tracked"):
         assert torch.equal(average.values[name], now[name]), name
@@ -274,12 +274,12 @@ def test_a_resumed_average_goes_on_exactly() -> None:
     average = WeightAverage(model, decay=0.9)
     for seed in range(3):
         step(model, optimizer, seed)
-        average.update(model)
-    resumed = WeightAverage(network(seed=1), decay=0.9, updates=average.updates)
+        average.update()
+    resumed = WeightAverage(model, decay=0.9, updates=average.updates)
     resumed.load({k: v.clone() for k, v in average.values.items()})
     step(model, optimizer, 3)
-    average.update(model)
-    resumed.update(model)
+    average.update()
+    resumed.update()
     assert same(resumed.values, average.values)
 
 

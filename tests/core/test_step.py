@@ -8,9 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.acceleration import accelerate
 from core.config import LossConfig, OptimConfig
-from core.errors import ConfigError
 from core.losses import build_loss
 from core.models.unet3d import UNet3D
 from core.step import Batch, TrainingStep
@@ -93,19 +91,3 @@ def test_options_that_are_off_cost_nothing() -> None:
 def test_nothing_in_a_step_waits_for_the_device() -> None:
     """item() and the like are what would; the sgd step has none of them."""
     assert not [n for n in operators(made(clip_norm=1.0, ema=0.9)) if n in ("aten::item", "aten::_local_scalar_dense")]
-
-
-@pytest.mark.slow
-def test_a_compiled_step_computes_the_same() -> None:
-    plain, compiled = made(), made()
-    accelerate(compiled, "compile")
-    for number in range(2):
-        for step in (plain, compiled):
-            step([batch(number)], 0.1, number)
-    for p, q in zip(weights(plain), weights(compiled), strict=True):
-        torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
-
-
-def test_a_graph_needs_a_cuda_device() -> None:
-    with pytest.raises(ConfigError, match="acceleration: expected none, compile or auto on a CPU, got graph"):
-        accelerate(made(), "graph")

@@ -31,7 +31,7 @@ def test_table_of_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_monais_pipeline_makes_a_sub_volume() -> None:
     monai_or_skip("monai.transforms")
-    made = augment._monai(augment._subject(SMALL.volume), SMALL)()
+    made = augment._monai(augment._subject(SMALL.volume), SMALL, torch.device("cpu"))()
     assert isinstance(made, dict) and made["image"].shape == (2, 24, 24, 16) and made["label"].shape == (1, 24, 24, 16)
     assert set(np.unique(made["label"])) <= {0, 1, 2, 3}
 

@@ -51,7 +51,7 @@ def test_monai_is_also_given_the_head_alone() -> None:
     image = torch.zeros(2, 32, 24, 24)
     image[:, 10:22, 8:16, 8:18] = torch.randn(2, 12, 8, 10)
     case = infer.Case("a head", network, image, torch.zeros(32, 24, 24, dtype=torch.uint8), 4, (8, 8, 8))
-    report = infer.measure_ways(case, infer.ways_of(case, "fp32", True), 1, {}, silent)
+    report = infer.measure_ways(case, infer.ways_of(case, "fp32", True), 1, silent)
     assert [row.name for row in report] == [
         "ours, tiles", "ours, whole", "MONAI sliding window, whole volume", "MONAI sliding window, head only",
     ]  # fmt: skip

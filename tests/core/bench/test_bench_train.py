@@ -105,7 +105,7 @@ def test_what_fails_in_a_peer_is_its_row(monkeypatch: pytest.MonkeyPatch) -> Non
     def build(*args: object) -> torch.nn.Module:
         raise RuntimeError("no kernel\nfor this")
 
-    broken = Contender("a peer", "fp32", build, lambda network: lambda image, label: None, ours=False)
+    broken = Contender("a peer", "fp32", build, lambda network: lambda image, label: None, ours=False, must_run=False)
     monkeypatch.setattr("core.bench.train.contenders", lambda *args, **options: [by_name("ours"), broken])
     report = bench_train(Settings(SIZE, CHANNELS, (1,), steps=1, blocks=1, loop=False, roofline=False), "cpu", silent)
     assert report.rows[1].note == "failed: no kernel" and report.rows[1].ms is None
@@ -128,7 +128,7 @@ def test_the_bound_counts_what_the_network_counts(monkeypatch: pytest.MonkeyPatc
 def test_a_bound_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where copying is slow, a level takes as long as it takes to move its voxels."""
     monkeypatch.setattr(roofline, "_copied_bytes_per_s", lambda device: 1e6)
-    first, last, _ = roofline.bounds(plain_unet((4, 8)), 1, SIZE, CPU, "fp32")
+    first, last, _ = roofline.bounds(plain_unet((4, 8)), 1, SIZE, CPU, "fp32", None)
     values = (IN_CHANNELS + 4) + (4 + 4) + (8 + 4) + (8 + 4) + (4 + 4) + (4 + CLASSES)
     assert first.ms == pytest.approx(1000 * 3 * 4096 * 4 * values / 1e6)
     assert last.ms == pytest.approx(1000 * 3 * 512 * 4 * ((4 + 8) + (8 + 8)) / 1e6)

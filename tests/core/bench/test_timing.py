@@ -16,7 +16,7 @@ def test_every_block_has_every_work_and_begins_with_another() -> None:
     calls: list[str] = []
     shown: list[int] = []
     works = [lambda: calls.append("a"), lambda: calls.append("b"), lambda: calls.append("c")]
-    seconds = in_turns(works, steps=2, blocks=3, device=CPU, show=shown.append)
+    seconds = in_turns(works, steps=[2] * len(works), blocks=3, device=CPU, show=shown.append)
     assert "".join(calls) == "aabbcc" + "bbccaa" + "ccaabb"
     assert shown == list(range(1, 10))
     assert [len(times) for times in seconds] == [3, 3, 3] and all(t >= 0 for times in seconds for t in times)

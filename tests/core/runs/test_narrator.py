@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from core.events import Ended, Metrics, Preparing, Progress, Ready, Saved
+from core.events import Ended, Metrics, Note, Preparing, Progress, Ready, Saved
 from core.runs.narrator import Narrator, duration, number
 
 
@@ -54,6 +54,7 @@ def test_start_best_and_end_are_told_and_progress_is_not() -> None:
     assert tell(Saved("best", "x", 4, 40, 0.5, "whole volumes")) == [
         "best so far: mean Dice 0.5000 on whole volumes, epoch 4"
     ]
+    assert tell(Note("steps are launched one by one")) == ["steps are launched one by one"]
     assert tell(Saved("last", "x", 4, 40, None, None)) == []
     assert tell(Progress(1, 2, 3, 4, 5, 0.5, 1.0, 1.0, None)) == []
     assert tell(Ended("stopped", 4, 40, 3700)) == ["stopped after epoch 4, 1:01:40"]
