@@ -70,13 +70,22 @@ def _set_aside(file: Path) -> Path:
 
 
 def _readable_answers(damaged: Path) -> list[dict[str, Any]]:
-    """The answers up to the first that cannot be read, each once."""
+    """The answers up to the first that cannot be read, each once; those that no game could have given are left out."""
     names = [column.name for column in ANSWERS.c]
     found: dict[tuple[str, int], dict[str, Any]] = {}
     query = str(sa.select(ANSWERS).compile(dialect=sqlite.dialect()))
     with contextlib.suppress(sqlite3.Error), contextlib.closing(sqlite3.connect(damaged)) as connection:
         for row in connection.execute(query):
             answer = dict(zip(names, row, strict=True))
-            if None not in row:
+            if _is_answer(answer):
                 found[answer["game"], answer["number"]] = {**answer, "correct": bool(answer["correct"])}
     return list(found.values())
+
+
+def _is_answer(values: dict[str, Any]) -> bool:
+    """Whether the values are of the columns' types and agree with one another. SQLite keeps anything in any column, and
+    does not notice when a page of the file holds something else than it wrote."""
+    kinds: dict[type, tuple[type, ...]] = {float: (float, int), bool: (int,)}
+    typed = all(isinstance(values[c.name], kinds.get(c.type.python_type, (c.type.python_type,))) for c in ANSWERS.c)
+    sides = [values["truth_side"], values["chosen_side"]]
+    return typed and set(sides) <= {"left", "right"} and values["correct"] == (sides[0] == sides[1])

@@ -82,6 +82,22 @@ def test_a_damaged_one_is_made_again(root: Path, damage: Callable[[Path], None])
     assert rebuild(root).damaged is None
 
 
+def test_what_no_game_could_have_given_is_not_taken_over(root: Path) -> None:
+    """Values that SQLite reads without complaint."""
+    changes = ("slice = 'seven'", "dice = x'00ff'", "truth_side = 'up'", "correct = 2", "correct = 1 - correct")
+    with sqlite3.connect(root / FILE) as connection:
+        for number, change in enumerate(changes):
+            connection.execute(f"update quiz_answers set {change} where number = {number}")
+    connection.execute("pragma wal_checkpoint(truncate)")
+    connection.close()
+    content = bytearray((root / FILE).read_bytes())
+    content[-4096:] = os.urandom(4096)
+    (root / FILE).write_bytes(content)
+    made = rebuild(root)
+    assert made.damaged is not None and 0 < made.answers <= ANSWERS - len(changes)
+    assert min(kept.number for kept in read_answers(root)) == len(changes)
+
+
 def test_made_again_while_a_run_trains_nothing_is_there_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = create_run(tmp_path, preset("quick"), foreground=True)
     recorder = Recorder(folder, read_state(folder))

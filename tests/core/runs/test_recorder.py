@@ -193,6 +193,13 @@ def test_undefined_numbers_stay_strict_json(folder: Path) -> None:
     assert state["loss"] is None and state["best"]["mean_dice"] is None
 
 
+def test_a_configuration_that_is_not_understood_is_no_fault_of_the_index(folder: Path) -> None:
+    (folder / files.CONFIG).write_text('{"minutes": "soon"}')
+    Recorder(folder, read_state(folder)).end("failed", "minutes: expected a number")
+    assert "index" not in files.read_log_tail(folder, 10)
+    assert [row["state"] for row in open_index(folder.parent).rows()] == ["failed"]
+
+
 def events(folder: Path) -> EventAccumulator:
     found = EventAccumulator(str(folder / files.TENSORBOARD))
     found.Reload()
@@ -202,10 +209,3 @@ def events(folder: Path) -> EventAccumulator:
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     found = events(folder)
     return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
-
-
-def test_a_configuration_that_is_not_understood_is_no_fault_of_the_index(folder: Path) -> None:
-    (folder / files.CONFIG).write_text('{"minutes": "soon"}')
-    Recorder(folder, read_state(folder)).end("failed", "minutes: expected a number")
-    assert "index" not in files.read_log_tail(folder, 10)
-    assert [row["state"] for row in open_index(folder.parent).rows()] == ["failed"]
