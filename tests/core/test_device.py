@@ -18,6 +18,7 @@ from core.device import (
     explain_memory,
     free_bytes,
     group_limits,
+    kernels_tried,
     memory_bytes,
     resolve_device,
     set_threads,
@@ -112,6 +113,33 @@ def test_memory_of_this_machine() -> None:
     assert 0 < free <= total
     check_memory(0, CPU)
     check_memory(free // 2, CPU)
+
+
+def test_what_recorded_graphs_keep_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch counts it as reserved and not allocated, as it does what anybody may use again."""
+    segments = [
+        {"device": 0, "segment_pool_id": (0, 0), "total_size": 500, "allocated_size": 300},
+        {"device": 0, "segment_pool_id": (0, 1), "total_size": 400, "allocated_size": 100},
+        {"device": 1, "segment_pool_id": (0, 1), "total_size": 900, "allocated_size": 0},
+    ]
+    for name, value in {
+        "current_device": lambda: 0, "memory_snapshot": lambda: segments, "memory_reserved": lambda device: 900,
+        "memory_allocated": lambda device: 400, "mem_get_info": lambda device: (1000, 2000),
+    }.items():  # fmt: skip
+        monkeypatch.setattr(torch.cuda, name, value)
+    assert free_bytes(CUDA) == free_bytes(torch.device("cuda", 0)) == 1000 + 200
+
+
+@pytest.mark.parametrize(("device", "wanted", "exact", "tried"), [
+    (CUDA, True, False, True), (CUDA, True, True, False), (CUDA, False, False, False), (CPU, True, False, False),
+])  # fmt: skip
+def test_kernels_are_tried_on_cuda_unless_the_result_must_be_the_same_again(
+    device: torch.device, wanted: bool, exact: bool, tried: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: exact)
+    with kernels_tried(device, wanted):
+        assert torch.backends.cudnn.benchmark == tried
+    assert not torch.backends.cudnn.benchmark
 
 
 def test_work_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

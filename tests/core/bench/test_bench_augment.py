@@ -29,6 +29,22 @@ def test_table_of_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (monai.ms is not None) == there
 
 
+def test_what_fails_in_a_peer_is_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise TypeError("unexpected argument\nprob")
+
+    def incomplete(module: str) -> None:
+        raise ImportError("No module named 'SimpleITK'")
+
+    monkeypatch.setattr(augment, "_monai", broken)
+    monkeypatch.setattr(peers, "there", lambda package: True)
+    monkeypatch.setattr("importlib.import_module", incomplete)
+    ours, monai, torchio = bench_augment(SMALL, "cpu", silent).rows
+    assert ours.ms is not None and monai.ms is None and torchio.ms is None
+    assert monai.note == "failed: unexpected argument"
+    assert torchio.note == "cannot be imported: No module named 'SimpleITK'"
+
+
 def test_monais_pipeline_makes_a_sub_volume() -> None:
     monai_or_skip("monai.transforms")
     made = augment._monai(augment._subject(SMALL.volume), SMALL, torch.device("cpu"))()

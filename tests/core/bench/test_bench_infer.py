@@ -10,6 +10,7 @@ import torch
 from core.bench import infer, peers
 from core.bench.contenders import plain_unet
 from core.bench.infer import Settings, bench_infer
+from core.bench.report import Row
 from core.errors import CheckpointError, ConfigError
 from core.models import build_model
 from tests.core.balls import untrained_run
@@ -42,6 +43,17 @@ def test_monai_on_the_same_tiles_says_the_same() -> None:
     assert all(row.tiles == ours.tiles and row.gflop == ours.gflop for row in theirs)
     assert theirs[-1].agreement == 1
     assert ours.agreement is not None and ours.agreement > 0.99
+
+
+def test_what_fails_in_a_peer_is_its_row() -> None:
+    def predict() -> torch.Tensor:
+        raise AttributeError("no inferer\nof that name")
+
+    network = build_model(plain_unet((4, 8)), 2, 4).eval()
+    case = infer.Case("noise", network, torch.randn(2, 16, 16, 16), None, 4, (8, 8, 8))
+    ways = [*infer.ways_of(case, "fp32", False), infer.Way(Row("a peer", "fp32"), predict)]
+    ours, _, peer = infer.measure_ways(case, ways, 1, silent)
+    assert ours.ms is not None and peer.ms is None and peer.note == "failed: no inferer"
 
 
 def test_monai_is_also_given_the_head_alone() -> None:
