@@ -45,7 +45,7 @@ def test_every_preset_has_a_word_of_help() -> None:
 
 
 def test_a_preset_that_there_is_not() -> None:
-    with pytest.raises(ConfigError, match="preset: expected one of article, fast, quick; got 'slow'"):
+    with pytest.raises(ConfigError, match="preset: expected one of article, fast, thorough, quick; got 'slow'"):
         preset("slow")
 
 
