@@ -16,13 +16,12 @@ from torch import Tensor
 
 from core.config import Acceleration
 from core.device import release_cached
-from core.errors import ConfigError
-from core.step import Batch, TrainingStep
+from core.errors import ConfigError, first_line
+from core.step import Batch, Launch, TrainingStep
 
 WARM_UP_STEPS = 3  # before recording: libraries choose their algorithms and allocate what they keep
 PLAIN_STEPS = 10  # of a run, before a graph is tried
 TIMED_STEPS = 5
-Compute = Callable[[Sequence[Batch]], None]
 Tell = Callable[[str], None]
 
 
@@ -42,7 +41,7 @@ def accelerate(step: TrainingStep, how: Acceleration, tell: Tell = lambda words:
     """
     if how == "auto":
         if step.device.type == "cuda" and not _obstacle(step) and not torch.are_deterministic_algorithms_enabled():
-            step.compute = _Quicker(step, tell)  # type: ignore[method-assign]
+            step.launch = _Quicker(step, tell)
         return
     if how in ("compile", "compiled_graph"):
         step.loss_of = torch.compile(step.loss_of, dynamic=False)  # type: ignore[method-assign]
@@ -53,7 +52,7 @@ def accelerate(step: TrainingStep, how: Acceleration, tell: Tell = lambda words:
             )
         if obstacle := _obstacle(step):
             raise ConfigError(f"acceleration: {obstacle}, got {how}; choose none, compile or auto")
-        step.compute = RecordedStep(step, step.compute)  # type: ignore[method-assign]
+        step.launch = RecordedStep(step)
 
 
 class RecordedStep:
@@ -62,11 +61,11 @@ class RecordedStep:
     Images and labels are copied to where the graph reads them; the learning rate is a tensor that is filled before.
     """
 
-    def __init__(self, step: TrainingStep, plain: Compute) -> None:
-        self.step, self.plain = step, plain
+    def __init__(self, step: TrainingStep) -> None:
+        self.step = step
         self.graph: torch.cuda.CUDAGraph | None = None
         self.image = self.label = torch.empty(0)
-        self.rates: list[float] = []
+        self.rates = [group["lr"] for group in step.optimizer.param_groups]
 
     def __call__(self, batches: Sequence[Batch]) -> None:
         ((image, label),) = batches
@@ -80,9 +79,8 @@ class RecordedStep:
     def record(self, image: Tensor, label: Tensor) -> None:
         """Record a step on a batch of that size; nothing that is trained moves."""
         step = self.step
-        self.rates = [float(group["lr"]) for group in step.optimizer.param_groups]
-        for group, rate in zip(step.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = torch.tensor(rate, device=step.device)
+        for group in step.optimizer.param_groups:
+            group["lr"] = torch.tensor(group["lr"], device=step.device)
             if "capturable" in group:
                 group["capturable"] = True
         self.image, self.label = image.clone(), label.clone()
@@ -91,12 +89,12 @@ class RecordedStep:
             aside.wait_stream(usual)
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UP_STEPS):
-                    self.plain([(self.image, self.label)])
+                    step.compute([(self.image, self.label)])
             usual.wait_stream(aside)
             step.optimizer.zero_grad(set_to_none=True)  # their memory too is given back before recording
             graph = torch.cuda.CUDAGraph()
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # threads that stream data go on
-                self.plain([(self.image, self.label)])
+                step.compute([(self.image, self.label)])
         self.graph = graph
 
     def forget(self) -> None:
@@ -104,9 +102,7 @@ class RecordedStep:
         self.graph = None
         self.image = self.label = torch.empty(0)
         self.step.optimizer.zero_grad(set_to_none=True)  # gradients lie in the graph's memory
-        for group, rate in zip(
-            self.step.optimizer.param_groups, self.rates, strict=False
-        ):  # none yet if it failed early
+        for group, rate in zip(self.step.optimizer.param_groups, self.rates, strict=True):
             group["lr"] = rate
             if "capturable" in group:
                 group["capturable"] = False
@@ -118,24 +114,22 @@ class _Quicker:
 
     def __init__(self, step: TrainingStep, tell: Tell) -> None:
         self.step, self.tell = step, tell
-        self.plain = step.compute
         self.left = PLAIN_STEPS
 
     def __call__(self, batches: Sequence[Batch]) -> None:
         if self.left:
             self.left -= 1
-            self.plain(batches)
+            self.step.compute(batches)
             return
-        chosen = self._choose(batches)
-        self.step.compute = chosen  # type: ignore[method-assign, assignment]
-        chosen(batches)
+        self.step.launch = self._choose(batches)
+        self.step.launch(batches)
 
-    def _choose(self, batches: Sequence[Batch]) -> Compute:
-        recorded, reason = RecordedStep(self.step, self.plain), ""
+    def _choose(self, batches: Sequence[Batch]) -> Launch:
+        recorded, reason = RecordedStep(self.step), ""
         plain_s = graph_s = 0.0
         try:
             with standing_still(self.step):
-                plain_s = self._seconds(self.plain, batches)
+                plain_s = self._seconds(self.step.compute, batches)
                 recorded.record(*batches[0])
                 graph_s = self._seconds(recorded, batches)
         except RuntimeError as error:  # too little memory for both, too: the plain step has proved to fit
@@ -143,22 +137,22 @@ class _Quicker:
         if reason:  # only now nothing holds what the recording took
             recorded.forget()
             self.tell(f"steps are launched one by one: a CUDA graph could not be recorded ({reason})")
-            return self.plain
+            return self.step.compute
         times = f"{1000 * graph_s:.2f} ms as a CUDA graph, {1000 * plain_s:.2f} ms launched one by one"
         if graph_s < plain_s:
             self.tell(f"steps are launched as a CUDA graph: {times}")
             return recorded
         recorded.forget()
         self.tell(f"steps are launched one by one: {times}")
-        return self.plain
+        return self.step.compute
 
-    def _seconds(self, compute: Compute, batches: Sequence[Batch]) -> float:
+    def _seconds(self, launch: Launch, batches: Sequence[Batch]) -> float:
         """Seconds of a step; waits for the device before and after."""
         wait = torch.cuda.synchronize if self.step.device.type == "cuda" else lambda device: None
         wait(self.step.device)
         began = time.perf_counter()
         for _ in range(TIMED_STEPS):
-            compute(batches)
+            launch(batches)
         wait(self.step.device)
         return (time.perf_counter() - began) / TIMED_STEPS
 
@@ -181,7 +175,7 @@ def _first_cause(error: BaseException) -> str:
     """The first line of what went wrong first; that a recording has failed is only what follows from it."""
     while error.__context__ is not None:
         error = error.__context__
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)
 
 
 def _obstacle(step: TrainingStep) -> str:

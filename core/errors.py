@@ -38,3 +38,8 @@ class DeviceError(UserError):
 class LostMemberError(Exception):
     """Another process of a team that trains together is gone. No fault of the user's: whoever started the team starts
     it anew."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, short enough for a sentence or a row of a table."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from core.optim import WeightAverage, build_optimizer, guarded_step, set_learnin
 from core.team import ALONE, Team
 
 Batch = tuple[Tensor, Tensor]
+Launch = Callable[[Sequence[Batch]], None]
 
 
 class TrainingStep:
@@ -39,6 +40,7 @@ class TrainingStep:
     network : the model as it is called in training.
     optimizer : the update rule.
     average : running average of the weights, or ``None``.
+    launch : how the device's part of a step is started: :meth:`compute`, unless somebody knows a faster way.
     """
 
     def __init__(self, model: nn.Module, loss: Loss, config: OptimConfig, precision: str, team: Team = ALONE) -> None:
@@ -52,6 +54,7 @@ class TrainingStep:
         self.failed_at = torch.full((), math.inf, device=self.device, dtype=torch.float64)
         self.loss_sum = torch.zeros((), device=self.device)
         self.steps = 0
+        self.launch: Launch = self.compute
 
     def __call__(self, batches: Sequence[Batch], rate: float, number: int) -> None:
         """Update the weights once from some batches, whose gradients are averaged.
@@ -63,7 +66,7 @@ class TrainingStep:
         number : of the step; told again where its gradient is not finite.
         """
         set_learning_rate(self.optimizer, rate)
-        self.compute(batches)
+        self.launch(batches)
         failed = torch.where(self.latch > 0, float(number), math.inf)
         torch.minimum(self.failed_at, failed, out=self.failed_at)
         if self.average is not None:

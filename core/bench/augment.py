@@ -14,12 +14,12 @@ from core.augment import Augmenter
 from core.bench import report
 from core.bench.contenders import CLASSES, IN_CHANNELS, Size
 from core.bench.machine import Machine
-from core.bench.peers import PeerMissingError, first_line, peer, versions
+from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.timing import Show, Work, at_home, in_turns
 from core.config import AugmentConfig
 from core.device import explain_memory, resolve_device, set_threads
-from core.errors import ConfigError
+from core.errors import ConfigError, first_line
 from core.inference import resolve_precision
 from core.patches import DeviceSubjects, Place
 from core.types import TrainingSubject

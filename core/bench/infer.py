@@ -19,12 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from core.bench import report
 from core.bench.contenders import CLASSES, IN_CHANNELS, Size, plain_unet
 from core.bench.machine import Machine, matmul_peaks, peak_of
-from core.bench.peers import PeerMissingError, first_line, peer, versions
+from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.timing import PeakMemory, Show, at_home, in_turns
 from core.counts import class_counts
 from core.device import explain_memory, resolve_device, set_threads
-from core.errors import ConfigError
+from core.errors import ConfigError, first_line
 from core.heap import keep_freed_memory
 from core.inference import AIR_LOGIT, autocast, head_box, predict_logits, resolve_precision, tiles_at_once
 from core.metrics import dice_from_counts, nan_mean

@@ -7,6 +7,8 @@ import importlib.util
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from core.errors import first_line
+
 REQUIREMENTS = "requirements-bench.txt"
 PACKAGES = ("monai", "dynamic_network_architectures", "torchio")  # all that is in it
 
@@ -34,12 +36,6 @@ def peer(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise PeerMissingError(package, f"cannot be imported: {first_line(error)}") from error
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a row of a table."""
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__)[:100]
 
 
 def there(package: str) -> bool:

@@ -24,13 +24,13 @@ from core.bench.contenders import (
 )
 from core.bench.loop import measure_loop
 from core.bench.machine import Machine, matmul_peaks, peak_of
-from core.bench.peers import PeerMissingError, first_line, versions
+from core.bench.peers import PeerMissingError, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.roofline import bounds
 from core.bench.timing import PeakMemory, Show, Work, at_home, in_turns, time_of
 from core.config import Acceleration, OptimConfig, OptimizerName
 from core.device import explain_memory, kernels_tried, release_cached, resolve_device, set_threads
-from core.errors import ConfigError
+from core.errors import ConfigError, first_line
 from core.inference import resolve_precision
 from core.presets import preset
 

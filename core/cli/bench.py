@@ -93,9 +93,9 @@ def _add_train(parser: argparse.ArgumentParser) -> None:
         help="the network of preset article too; heavy (default: on CUDA)",
     )  # fmt: skip
     parser.add_argument(
-        "--acceleration", choices=("none", *train.ACCELERATIONS["cuda"]), dest="accelerations", nargs="+",
+        "--acceleration", choices=train.ACCELERATIONS["cuda"], dest="accelerations", nargs="+",
         default=argparse.SUPPRESS,
-        help="ours once more, its step launched in these ways (default: on CUDA all but none, on a CPU none)",
+        help="ours once more, its step launched in these ways (default: on CUDA in all of them, on a CPU in no other)",
     )  # fmt: skip
     parser.add_argument(
         "--loop", action=argparse.BooleanOptionalAction, default=True,

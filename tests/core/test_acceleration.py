@@ -111,7 +111,7 @@ def test_a_recorded_step_trains_as_the_plain_one(optimizer: str, norm: str) -> N
     """At rates that change, with clipping and an average, from the first step on: recording itself moves nothing."""
     options = {"optimizer": optimizer, "clip_norm": 1.0, "ema": 0.9, "weight_decay": 0.01}
     plain, recorded = made(norm, **options), made(norm, **options)
-    recorded.compute = RecordedStep(recorded, recorded.compute)  # type: ignore[method-assign]
+    recorded.launch = RecordedStep(recorded)
     for step in (plain, recorded):
         train(step, 5)
     assert_same(recorded, plain)
@@ -120,7 +120,7 @@ def test_a_recorded_step_trains_as_the_plain_one(optimizer: str, norm: str) -> N
 @pytest.mark.usefixtures("taped")
 def test_a_bad_gradient_closes_the_latch_of_a_recorded_step() -> None:
     plain, recorded = made(), made()
-    recorded.compute = RecordedStep(recorded, recorded.compute)  # type: ignore[method-assign]
+    recorded.launch = RecordedStep(recorded)
     for step in (plain, recorded):
         train(step, 4, bad=2)
         assert step.read()[1] == 2
@@ -131,18 +131,18 @@ def test_a_bad_gradient_closes_the_latch_of_a_recorded_step() -> None:
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_auto_keeps_what_is_faster(optimizer: str, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def seconds(self: _Quicker, compute: Any, batches: Sequence[Batch]) -> float:
-        compute(batches)
-        return 0.001 if isinstance(compute, RecordedStep) == quick else 0.002
+    def seconds(self: _Quicker, launch: Any, batches: Sequence[Batch]) -> float:
+        launch(batches)
+        return 0.001 if isinstance(launch, RecordedStep) == quick else 0.002
 
     monkeypatch.setattr(_Quicker, "_seconds", seconds)
     told: list[str] = []
     plain, auto = made("batch", optimizer=optimizer, ema=0.9), made("batch", optimizer=optimizer, ema=0.9)
-    auto.compute = _Quicker(auto, told.append)  # type: ignore[method-assign]
+    auto.launch = _Quicker(auto, told.append)
     for step in (plain, auto):
         train(step, PLAIN_STEPS + 3)
     assert_same(auto, plain)
-    assert isinstance(auto.compute, RecordedStep) == quick
+    assert isinstance(auto.launch, RecordedStep) == quick
     how = "as a CUDA graph" if quick else "one by one"
     times = ("1.00", "2.00") if quick else ("2.00", "1.00")
     assert told == [f"steps are launched {how}: {times[0]} ms as a CUDA graph, {times[1]} ms launched one by one"]
@@ -156,7 +156,7 @@ def test_auto_goes_on_where_nothing_can_be_recorded(monkeypatch: pytest.MonkeyPa
     plain, auto = made(), made()
     real = auto.loss
     auto.loss = lambda logits, target: real(logits, target) * float(logits.isfinite().all())
-    auto.compute = _Quicker(auto, told.append)  # type: ignore[method-assign]
+    auto.launch = _Quicker(auto, told.append)
     for step in (plain, auto):
         train(step, PLAIN_STEPS + 3)
     assert_same(auto, plain)
@@ -177,9 +177,8 @@ def test_a_compiled_step_computes_the_same() -> None:
 
 def test_on_a_cpu_auto_is_the_plain_step() -> None:
     step = made()
-    plain = step.compute
     accelerate(step, "auto")
-    assert step.compute == plain
+    assert step.launch == step.compute
 
 
 @pytest.mark.parametrize("how", ["graph", "compiled_graph"])
@@ -195,8 +194,7 @@ def test_a_graph_needs_a_cuda_device(how: Any) -> None:
 def test_what_no_graph_is_recorded_of(optim: dict[str, Any], why: str) -> None:
     step = made(**optim)
     step.device = torch.device("cuda")
-    plain = step.compute
     with pytest.raises(ConfigError, match=f"acceleration: a graph can be recorded {why}, got graph; choose none"):
         accelerate(step, "graph")
     accelerate(step, "auto")
-    assert step.compute == plain
+    assert step.launch == step.compute

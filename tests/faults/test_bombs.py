@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +10,10 @@ import pytest
 
 from core.runs.process import PROJECT, module_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="reads what Linux tells of processes")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells of processes"),
+]
 
 BOMBS = """
 import os, sys, torch

@@ -134,6 +134,23 @@ def test_a_bound_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     assert last.ms == pytest.approx(1000 * 3 * 512 * 4 * ((4 + 8) + (8 + 8)) / 1e6)
 
 
+def test_on_a_gpu_products_are_bound_by_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its kernels do not unfold images; nothing is measured but copying."""
+    monkeypatch.setattr(roofline, "_copied_bytes_per_s", lambda device: 1e18)
+    *levels, everything = roofline.bounds(plain_unet((4, 8)), 1, SIZE, torch.device("cuda"), "bf16", 100.0)
+    assert len(levels) == 2 and everything.tflops == pytest.approx(100.0)
+    assert everything.gflop == pytest.approx(gflop_of(by_name("ours", (4, 8)), 1, SIZE))
+
+
+def test_ours_once_more_in_other_ways() -> None:
+    settings = Settings(
+        SIZE, CHANNELS, (1,), steps=1, blocks=1, loop=False, roofline=False, accelerations=("none", "graph")
+    )
+    ours, plain, graph = bench_train(settings, "cpu", silent).rows
+    assert (plain.name, graph.name) == ("ours, none", "ours, graph") and ours.ms and plain.ms and graph.ms is None
+    assert graph.note.startswith("failed: acceleration: expected none, compile or auto on a CPU, got graph")
+
+
 def test_the_loop_is_the_real_trainer_beside_its_bare_step() -> None:
     epochs: list[int] = []
     times = measure_loop(
