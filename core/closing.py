@@ -9,7 +9,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from core.inference import autocast, tile_starts
+from core.inference import tile_starts
+from core.precision import autocast
 from core.schedule import Schedule
 
 SAFETY = 1.25  # on the time that is kept

@@ -27,11 +27,11 @@ from core.errors import CheckpointError, ConfigError, DatasetError
 from core.events import Ended, Listener, Preparing
 from core.foreign import read_foreign
 from core.heap import freed_memory_kept
-from core.inference import resolve_precision
 from core.labels import LabelSpace
 from core.locations import DEMO, demo_folder
 from core.models import build_model
 from core.plan import Plan, plan, spoils_bf16, suggest
+from core.precision import resolve_precision
 from core.prepare import prepare_subject
 from core.residency import SubjectStore
 from core.team import Team, joined

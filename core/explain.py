@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from core.datasets import LoadedSubject
 from core.device import explain_memory
 from core.errors import ConfigError, VolumeError
-from core.inference import autocast, head_box
+from core.inference import head_box
 from core.models.unet3d import UNet3D
 from core.models.vnet import VNet
 from core.patches import cut
+from core.precision import autocast
 from core.predict import Segmenter
 from core.prepare import prepare_image
 from core.strict_json import dumps

@@ -7,10 +7,8 @@ large for one pass is joined from the largest tiles that the memory allows.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +17,7 @@ from torch import Tensor, nn
 from core.device import free_bytes
 from core.models.blocks import SegmentationNetwork
 from core.models.memory import inference_bytes
+from core.precision import autocast
 from core.types import triple
 
 SIGMA_SHARE = 0.125  # of the tile size
@@ -30,22 +29,6 @@ BATCH_VOXELS = {"cpu": 0, "cuda": 2 * 96**3}  # tiles up to so many voxels go th
 LEFT_RIGHT = 2  # the axis that is mirrored, of (batch, channel, i, j, k)
 
 Predictor = Callable[[Tensor], Tensor]
-
-
-def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """bf16 autocast for "bf16", nothing for "fp32"."""
-    if precision == "bf16":
-        return torch.autocast(device.type, dtype=torch.bfloat16)
-    return contextlib.nullcontext()
-
-
-def resolve_precision(precision: str, device: torch.device) -> str:
-    """Turn "auto" into "bf16" where the device computes in it natively, else "fp32"."""
-    if precision != "auto":
-        return precision
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _has_bf16_instructions() else "fp32"
 
 
 def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
@@ -280,13 +263,3 @@ def _pad_with_zeros(image: Tensor, least: tuple[int, int, int]) -> tuple[Tensor,
     if any(missing):
         image = F.pad(image, [v for b, m in zip(before[::-1], missing[::-1], strict=True) for v in (b, m - b)])
     return image, (slice(None), *(slice(b, b + n) for b, n in zip(before, shape, strict=True)))
-
-
-def _has_bf16_instructions() -> bool:
-    """Whether this CPU multiplies bf16 natively; emulation is slower than fp32."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            flags = next((line for line in file if line.startswith("flags")), "")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -14,8 +14,9 @@ from core.checkpoint import build, load
 from core.description import Description
 from core.device import explain_memory, resolve_device
 from core.errors import CheckpointError
-from core.inference import predict_logits, resolve_precision
+from core.inference import predict_logits
 from core.labels import LabelSpace
+from core.precision import resolve_precision
 from core.prepare import Spacing, prepare_image
 from core.resample import resample_image
 

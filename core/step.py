@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from core.config import OptimConfig
 from core.device import kernels_tried
-from core.inference import autocast
 from core.losses import Loss
 from core.optim import WeightAverage, build_optimizer, guarded_step, set_learning_rate
+from core.precision import autocast
 from core.team import ALONE, Team
 
 Batch = tuple[Tensor, Tensor]

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from core.counts import class_counts
 from core.device import kernels_tried
-from core.inference import autocast, predict_logits
+from core.inference import predict_logits
 from core.metrics import dice_from_counts, nan_mean
 from core.patches import Place, Subjects
+from core.precision import autocast
 from core.team import ALONE, Team
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]

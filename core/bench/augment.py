@@ -20,8 +20,8 @@ from core.bench.timing import Show, Work, at_home, in_turns
 from core.config import AugmentConfig
 from core.device import explain_memory, resolve_device, set_threads
 from core.errors import ConfigError, first_line
-from core.inference import resolve_precision
 from core.patches import DeviceSubjects, Place
+from core.precision import resolve_precision
 from core.types import TrainingSubject
 
 SUB_VOLUME: Size = (128, 128, 64)

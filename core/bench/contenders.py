@@ -19,9 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from core.acceleration import Tell, accelerate
 from core.bench.peers import peer
 from core.config import Acceleration, ModelConfig, OptimConfig
-from core.inference import autocast, resolve_precision
 from core.losses import Loss, dice_ce_loss
 from core.models import build_model
+from core.precision import autocast, resolve_precision
 from core.presets import preset
 from core.step import TrainingStep
 

@@ -26,9 +26,10 @@ from core.counts import class_counts
 from core.device import explain_memory, resolve_device, set_threads
 from core.errors import ConfigError, first_line
 from core.heap import keep_freed_memory
-from core.inference import AIR_LOGIT, autocast, head_box, predict_logits, resolve_precision, tiles_at_once
+from core.inference import AIR_LOGIT, head_box, predict_logits, tiles_at_once
 from core.metrics import dice_from_counts, nan_mean
 from core.models import build_model
+from core.precision import autocast, resolve_precision
 
 SIZE: Size = (256, 192, 144)
 CHANNELS = (16, 32, 64, 128)

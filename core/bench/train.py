@@ -31,7 +31,7 @@ from core.bench.timing import PeakMemory, Show, Work, at_home, in_turns, time_of
 from core.config import Acceleration, OptimConfig, OptimizerName
 from core.device import explain_memory, kernels_tried, release_cached, resolve_device, set_threads
 from core.errors import ConfigError, first_line
-from core.inference import resolve_precision
+from core.precision import resolve_precision
 from core.presets import preset
 
 WIDTHS = (32, 64, 128, 256, 320, 320)

@@ -15,17 +15,16 @@ from core.inference import (
     FREE_SHARE,
     SIGMA_SHARE,
     _Room,
-    autocast,
     gaussian_weights,
     head_box,
     join_tiles,
     predict_logits,
-    resolve_precision,
     tile_starts,
 )
 from core.models import build_model
 from core.models.blocks import SegmentationNetwork
 from core.models.memory import inference_bytes
+from core.precision import autocast, resolve_precision
 from tests.core.monai_peer import monai_or_skip
 
 CPU = torch.device("cpu")

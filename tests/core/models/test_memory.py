@@ -141,7 +141,7 @@ def test_one_pass_takes_what_was_estimated(case: Case) -> None:
 
 
 def has_bf16() -> bool:
-    from core.inference import _has_bf16_instructions
+    from core.precision import _has_bf16_instructions
 
     return _has_bf16_instructions()
 
