@@ -17,7 +17,8 @@ from torch import Tensor
 from core.config import Acceleration
 from core.device import release_cached
 from core.errors import ConfigError, first_line
-from core.step import Batch, Launch, TrainingStep
+from core.patches import Batch
+from core.step import Launch, TrainingStep
 
 WARM_UP_STEPS = 3  # before recording: libraries choose their algorithms and allocate what they keep
 PLAIN_STEPS = 10  # of a run, before a graph is tried

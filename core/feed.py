@@ -18,9 +18,8 @@ from torch import Tensor
 
 from core.augment import Augmenter, Draw
 from core.config import TrainConfig
-from core.patches import Place, PlaceSampler
+from core.patches import Batch, Place, PlaceSampler
 from core.residency import StreamedSubjects, ahead, hold
-from core.step import Batch
 from core.team import ALONE, Team
 from core.types import TrainingSubject, triple
 

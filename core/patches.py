@@ -19,6 +19,8 @@ from core.config import SamplingConfig
 from core.threads import one_thread
 from core.types import TrainingSubject
 
+Batch = tuple[Tensor, Tensor]  # image (batch, channel, i, j, k) and label (batch, i, j, k)
+
 MAX_VOXELS_REMEMBERED = 50_000  # per class and subject; enough for an even choice of centres
 MAX_TRIES = 50  # at a sub-volume with enough labelled voxels
 

@@ -17,10 +17,10 @@ from core.config import OptimConfig
 from core.device import kernels_tried
 from core.losses import Loss
 from core.optim import WeightAverage, build_optimizer, guarded_step, set_learning_rate
+from core.patches import Batch
 from core.precision import autocast
 from core.team import ALONE, Team
 
-Batch = tuple[Tensor, Tensor]
 Launch = Callable[[Sequence[Batch]], None]
 
 

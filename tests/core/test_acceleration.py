@@ -21,7 +21,8 @@ from core.config import LossConfig, OptimConfig
 from core.errors import ConfigError
 from core.losses import build_loss
 from core.models.unet3d import UNet3D
-from core.step import Batch, TrainingStep
+from core.patches import Batch
+from core.step import TrainingStep
 
 
 class Tape(TorchDispatchMode):

@@ -11,7 +11,8 @@ from torch import Tensor
 from core.config import LossConfig, OptimConfig
 from core.losses import build_loss
 from core.models.unet3d import UNet3D
-from core.step import Batch, TrainingStep
+from core.patches import Batch
+from core.step import TrainingStep
 
 
 def batch(seed: int, size: int = 2) -> Batch:
