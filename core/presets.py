@@ -10,10 +10,13 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
-from core.config import TrainConfig
+from core.config import TrainConfig, field_specs
 from core.errors import ConfigError
+
+DEFAULT_PRESET = "fast"
 
 PRESETS: dict[str, dict[str, Any]] = {
     "article": dict(
@@ -74,3 +77,19 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}; got {name!r}")
     return TrainConfig(preset=name).with_values(PRESETS[name])
+
+
+def command_line(config: TrainConfig, command: str = "train", name: str = "") -> str:
+    """The command that gives exactly this configuration: ``python -m core train DATA --preset fast --epochs 20``."""
+    start_name = config.preset if config.preset in PRESETS else DEFAULT_PRESET
+    start = preset(start_name)
+    parts = ["python", "-m", "core", command, config.data.path or "DATA", "--preset", start_name]
+    if name:
+        parts += ["--name", name]
+    mine, base = config.values(), start.values()
+    for spec in field_specs():
+        changed = mine[spec.name] != base[spec.name]
+        budget_was_reset = spec.name == "minutes" and mine["epochs"] != base["epochs"] and mine["minutes"]
+        if spec.name != "path" and (changed or budget_was_reset):
+            parts += [spec.flag, spec.format(mine[spec.name])]
+    return shlex.join(parts)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from core import runs
-from core.cli.options import DEFAULT_PRESET, command_line
 from core.errors import UserError
-from core.presets import PRESET_HELP, PRESETS, preset
+from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, command_line, preset
 from ui import forecast, forms, words
 from ui.cache import data_choices, data_facts, data_path, demo_is_there
 from ui.pages import page

@@ -10,10 +10,9 @@ from typing import Any, Literal
 import streamlit as st
 
 from core import runs
-from core.cli.options import command_line
 from core.config import changed_fields, field_specs
 from core.errors import UserError
-from core.presets import PRESETS, preset
+from core.presets import PRESETS, command_line, preset
 from core.runs import RunState, RunSummary
 from ui import words
 from ui.compare_view import compare_view

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import shlex
 
 from core.config import TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
-from core.presets import PRESET_HELP, PRESETS, preset
-
-DEFAULT_PRESET = "fast"
+from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, preset
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -47,22 +44,6 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     if "epochs" in given and "minutes" not in given:
         values["minutes"] = 0.0
     return base.with_values({"path": args.data, **values})
-
-
-def command_line(config: TrainConfig, command: str = "train", name: str = "") -> str:
-    """The command that gives exactly this configuration: ``python -m core train DATA --preset fast --epochs 20``."""
-    start_name = config.preset if config.preset in PRESETS else DEFAULT_PRESET
-    start = preset(start_name)
-    parts = ["python", "-m", "core", command, config.data.path or "DATA", "--preset", start_name]
-    if name:
-        parts += ["--name", name]
-    mine, base = config.values(), start.values()
-    for spec in field_specs():
-        changed = mine[spec.name] != base[spec.name]
-        budget_was_reset = spec.name == "minutes" and mine["epochs"] != base["epochs"] and mine["minutes"]
-        if spec.name != "path" and (changed or budget_was_reset):
-            parts += [spec.flag, spec.format(mine[spec.name])]
-    return shlex.join(parts)
 
 
 def _metavar(spec: FieldSpec) -> str:

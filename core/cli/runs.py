@@ -14,8 +14,8 @@ from rich.text import Text
 
 from core import runs, strict_json
 from core.cli import checkpoints_root
-from core.cli.options import command_line
 from core.errors import RunError
+from core.presets import command_line
 from core.runs import RunSummary, Turn
 from core.runs.narrator import duration
 
