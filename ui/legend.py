@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import streamlit as st
 
+from core.labels import LabelSpace
 from ui.state import PROJECT
 
 
@@ -41,3 +42,10 @@ def demo_picture() -> None:
         caption="A subject of the demo data with its labels: synthetic, made from the MNI152 template.",
         alt="Slices of a synthetic brain, T1, T2 and labels",
     )
+
+
+def class_colours(classes: Sequence[str]) -> list[dict[str, str]]:
+    """``[{name, colour}]`` of a run's classes without the background (which comes first in ``classes``)."""
+    if len(classes) < 2:
+        return []
+    return [{"name": c.name, "colour": c.colour} for c in LabelSpace.from_raw(list(enumerate(classes))).foreground]

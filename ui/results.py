@@ -12,7 +12,7 @@ from core import runs
 from core.errors import UserError
 from core.runs import RunSummary
 from ui import words
-from ui.routes import class_colours
+from ui.legend import class_colours
 
 MOST_SAID = 160  # characters of a message on a card; the Runs page says all
 

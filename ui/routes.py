@@ -12,22 +12,15 @@ from starlette.routing import Route
 
 from core import runs
 from core.errors import UserError
-from core.labels import LabelSpace
 from core.runs.folder import MetricRow
 from core.runs.thinning import thinned
 from ui import volumes
+from ui.legend import class_colours
 from ui.state import runs_root
 
 PAGE_ROWS = 5000  # rows read from the index at a time
 MAX_ROWS = 400_000  # a run has fewer; a bound all the same
 POINTS_PER_SERIES = 2000  # a first load sends at most about this many of each series
-
-
-def class_colours(classes: Sequence[str]) -> list[dict[str, str]]:
-    """``[{name, colour}]`` of a run's classes without the background (which comes first in ``classes``)."""
-    if len(classes) < 2:
-        return []
-    return [{"name": c.name, "colour": c.colour} for c in LabelSpace.from_raw(list(enumerate(classes))).foreground]
 
 
 def thin(rows: Iterable[MetricRow], points: int = POINTS_PER_SERIES) -> list[MetricRow]:
