@@ -8,6 +8,7 @@ from core.errors import UserError
 from core.locations import ready_made
 from ui import cache, jobs, words
 from ui.learn import chapters, network_view
+from ui.learn.lesson import cached_lesson
 from ui.state import demo_folder
 
 FIRST_SUBJECT = "subject-1"
@@ -37,7 +38,7 @@ if cache.demo_is_there() and not cache.demo_has(subject):
 doing = f"Making {subject}, a few seconds"
 if chapters.made(doing, lambda: jobs.demo_subject(subject), lambda: jobs.start_demo_subject(subject)):
     try:
-        dataset, lesson = cache.dataset(folder), cache.lesson(folder, subject)
+        dataset, lesson = cache.dataset(folder), cached_lesson(folder, subject)
     except UserError as error:
         st.error(words.plain(str(error)), icon=":material/error:")
 

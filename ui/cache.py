@@ -15,7 +15,6 @@ from core.description import Description, read_description
 from core.errors import UserError
 from core.locations import READY_MADE, ready_made
 from ui import folders
-from ui.learn.lesson import Lesson, read_lesson
 from ui.state import DEMO, data_root, demo_folder, runs_root
 
 Shape = tuple[int, int, int]
@@ -73,7 +72,7 @@ def description(path: Path) -> Description:
     CheckpointError
         If it cannot be read.
     """
-    return _description(str(path), _stamp(path))
+    return _description(str(path), file_stamp(path))
 
 
 @st.cache_data(max_entries=100, show_spinner=False)
@@ -89,7 +88,7 @@ def dataset(folder: Path) -> Dataset:
     DatasetError
         If the folder is no usable data set.
     """
-    return _dataset(str(folder), _stamp(folder))
+    return _dataset(str(folder), file_stamp(folder))
 
 
 @st.cache_data(ttl=20, max_entries=50, show_spinner=False)
@@ -172,24 +171,7 @@ def _demo_to_be() -> DataFacts:
     )  # fmt: skip
 
 
-def lesson(folder: Path, subject: str) -> Lesson:
-    """What the Learn page shows of a labelled subject.
-
-    Raises
-    ------
-    UserError
-        If it cannot be read.
-    """
-    label = dataset(folder).subject(subject).label
-    return _lesson(str(folder), subject, _stamp(label or folder))
-
-
-@st.cache_data(max_entries=4, show_spinner="Reading the subject")
-def _lesson(folder: str, subject: str, stamp: tuple[int, int]) -> Lesson:
-    return read_lesson(Path(folder), subject)
-
-
-def _stamp(path: Path) -> tuple[int, int]:
+def file_stamp(path: Path) -> tuple[int, int]:
     """Changes when the file or folder does; of what is not there, zeros: reading it says so."""
     try:
         facts = path.stat()

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import streamlit as st
 
 from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
 from core.display import channels
 from core.errors import DatasetError
 from core.labels import PALETTE, LabelSpace
 from core.tissue import BINS, Tissue, middle, tissue
+from ui import cache
 
 BLOCK = 21  # voxels a side of the three slices under the kernel
 STEP = 5  # voxels between the places that are tried for them
@@ -47,6 +49,23 @@ class Lesson:
     masks: tuple[dict[str, Any], ...]
     shares: dict[str, Any]
     extent: tuple[int, int, int]
+
+
+def cached_lesson(folder: Path, subject: str) -> Lesson:
+    """What the Learn page shows of a labelled subject, read again when its label file changes.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    label = cache.dataset(folder).subject(subject).label
+    return _cached_lesson(str(folder), subject, cache.file_stamp(label or folder))
+
+
+@st.cache_data(max_entries=4, show_spinner="Reading the subject")
+def _cached_lesson(folder: str, subject: str, stamp: tuple[int, int]) -> Lesson:
+    return read_lesson(Path(folder), subject)
 
 
 def read_lesson(folder: Path, subject: str) -> Lesson:
