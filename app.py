@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui.access import middleware
-from ui.routes import ROUTES
+from ui.server.access import middleware
+from ui.server.routes import ROUTES
 
 app = st.App("ui/shell.py", routes=ROUTES, middleware=middleware())

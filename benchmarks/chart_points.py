@@ -29,11 +29,11 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks.scroll_slices import Server  # noqa: E402
 from core.presets import preset  # noqa: E402
-from core.runs.folder import MetricRow  # noqa: E402
-from core.runs.index import open_index  # noqa: E402
 from core.runs.launch import create_run  # noqa: E402
-from core.runs.process import identity  # noqa: E402
-from core.runs.state import read_state, write_state  # noqa: E402
+from core.runs.store.folder import MetricRow  # noqa: E402
+from core.runs.store.index import open_index  # noqa: E402
+from core.runs.store.process import identity  # noqa: E402
+from core.runs.store.state import read_state, write_state  # noqa: E402
 
 PARTS = 25  # in which the values come that are measured while the page is open
 CLASSES = ("background", "CSF", "GM", "WM")

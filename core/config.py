@@ -2,7 +2,7 @@
 
 Forms, command-line flags and the JSON in a run's folder are all made from the fields here (:func:`field_specs`), so a
 new option is one new field. Leaf names are unique over all sections. ``()`` and ``None`` mean "decided from the data by
-:mod:`core.plan`".
+:mod:`core.training.plan`".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a training run says while it works. ``core.train`` emits these; who listens decides what becomes of them.
+"""What a training run says while it works. ``core.training.trainer`` emits these; who listens decides what becomes of them.
 
 Metric names are the same everywhere - run folder, index, TensorBoard, charts:
 

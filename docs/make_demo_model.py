@@ -19,8 +19,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from core.checkpointing.metadata import read_description  # noqa: E402
 from core.config import ModelConfig  # noqa: E402
-from core.description import read_description  # noqa: E402
 
 FOLDER = ROOT / "checkpoints" / "demo-model"
 TEST, VAL = "subject-1", "subject-2"

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from core.datasets import load_subject, open_dataset
-from core.datasets.demo import make_demo
+from core.datasets.synthetic.demo import make_demo
 
 PICTURE = Path(__file__).with_name("images") / "demo-subject.png"
 ZOOM, GAP, HEAD = 2, 12, 26

@@ -7,12 +7,12 @@ from typing import Literal
 import streamlit as st
 
 from core.errors import UserError
-from ui import cache, doctor_view, jobs, words
-from ui.legend import demo_picture, legend
-from ui.pages import page
-from ui.progress import progress
-from ui.scenes import subject_scene
-from ui.state import (
+from ui.data import doctor_view
+from ui.shared import cache, formatting, jobs
+from ui.shared.legend import demo_picture, legend
+from ui.shared.navigation import page
+from ui.shared.progress import progress
+from ui.shared.state import (
     DATA,
     DATA_SUBJECT,
     DATA_VIEW,
@@ -23,6 +23,7 @@ from ui.state import (
     take_from_address,
 )
 from ui.viewer import viewer
+from ui.viewer.scenes import subject_scene
 
 VIEWS = ("Middle slices", "Subjects", "Slice by slice")
 
@@ -33,7 +34,7 @@ if st.session_state[DATA] not in choices:
     choices = [*choices, st.session_state[DATA]]
 choice = st.selectbox(
     "Data set", choices, key=DATA, persist_state="session", accept_new_options=True, width=560,
-    help=f"Folders in {words.plain(str(data_root()))} that hold a data set, and the demo data. "
+    help=f"Folders in {formatting.plain(str(data_root()))} that hold a data set, and the demo data. "
     "Type the path of another folder in there to learn why it is none.",
 )  # fmt: skip
 choice = choice or DEMO
@@ -47,7 +48,7 @@ if choice == DEMO and not cache.demo_is_there():
         "MNI152 template: real anatomy, deformed differently for each. About a minute, 350 MB."
     )
     if job.state == "failed":
-        st.error(words.plain(job.message), icon=":material/error:")
+        st.error(formatting.plain(job.message), icon=":material/error:")
     if job.state == "running":
         progress("Making synthetic subjects", lambda: jobs.demo(cache.demo_is_there()), things=True)
     elif st.button("Make the demo data", type="primary", icon=":material/auto_awesome:"):
@@ -60,22 +61,22 @@ try:
     path = cache.data_path(choice)
     facts = cache.data_facts(choice)
 except UserError as error:
-    st.error(words.plain(str(error)), icon=":material/error:")
+    st.error(formatting.plain(str(error)), icon=":material/error:")
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-    st.subheader(words.plain(facts.name), anchor=False, width="content")
+    st.subheader(formatting.plain(facts.name), anchor=False, width="content")
     if facts.synthetic:
         st.badge("synthetic", color="violet")
     st.space("stretch")
     again = st.button("Check again", icon=":material/refresh:", type="tertiary")
     way_on = st.empty()
 labelled = "" if len(facts.labelled) == len(facts.ids) else f", {len(facts.labelled)} of them labelled"
-licence = f" · {words.plain(facts.licence)}" if facts.licence else ""
+licence = f" · {formatting.plain(facts.licence)}" if facts.licence else ""
 st.caption(
-    f"{words.count(len(facts.ids), 'subject')}{labelled} · {words.plain(', '.join(facts.modalities))} · "
+    f"{formatting.count(len(facts.ids), 'subject')}{labelled} · {formatting.plain(', '.join(facts.modalities))} · "
     f"layout {facts.layout}{licence}"
-    + (f"  \n{words.plain(words.sentence(facts.description))}" if facts.description else "")
+    + (f"  \n{formatting.plain(formatting.sentence(facts.description))}" if facts.description else "")
 )
 legend(facts.colours)
 
@@ -87,7 +88,7 @@ if job.state == "none":
     jobs.start_doctor(path, folder)
     job = jobs.doctor(folder)
 if job.state == "failed":
-    st.error(f"The data doctor gave up: {words.plain(job.message)}", icon=":material/error:")
+    st.error(f"The data doctor gave up: {formatting.plain(job.message)}", icon=":material/error:")
     st.stop()
 if job.state == "running":
     progress("The data doctor reads", lambda: jobs.doctor(folder), things=True)
@@ -101,16 +102,16 @@ with way_on:
     if st.button("Train on this", type=kind, icon=":material/model_training:"):
         st.switch_page(page("train"), query_params={DATA: choice})
 if report["ok"]:
-    remarks = words.count(counts["warnings"], "warning") if counts["warnings"] else "no errors, no warnings"
+    remarks = formatting.count(counts["warnings"], "warning") if counts["warnings"] else "no errors, no warnings"
     st.success(f"Fit to train on: {remarks}.", icon=":material/check_circle:")
 else:
-    st.error(f"Not fit to train on: {words.count(counts['errors'], 'error')}.", icon=":material/error:")
+    st.error(f"Not fit to train on: {formatting.count(counts['errors'], 'error')}.", icon=":material/error:")
 doctor_view.findings(report["findings"])
 view = st.segmented_control(
     "View", VIEWS, default=VIEWS[0], required=True, key=DATA_VIEW, label_visibility="collapsed", persist_state="session"
 )
 if view == VIEWS[0]:
-    st.caption(words.plain(words.sentence(report["thumbnails"])))
+    st.caption(formatting.plain(formatting.sentence(report["thumbnails"])))
     doctor_view.pictures(report, folder)
 elif view == VIEWS[1]:
     doctor_view.subjects(report, list(facts.colours))
@@ -120,6 +121,6 @@ else:
     try:
         scene = subject_scene(path, subject)
     except UserError as error:
-        st.error(words.plain(str(error)), icon=":material/error:")
+        st.error(formatting.plain(str(error)), icon=":material/error:")
         st.stop()
     viewer(scene, key="data", rows=("image", "truth") if scene.layers else ("image",))

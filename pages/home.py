@@ -8,13 +8,13 @@ from core import runs
 from core.errors import UserError
 from core.presets import preset
 from core.runs import RunSummary
-from ui import words
-from ui.chart import sparkline
-from ui.legend import demo_picture
-from ui.pages import page
-from ui.results import class_dice
-from ui.run_view import STATE_COLOURS
-from ui.state import DEMO, RUN_PARAMETER, runs_root
+from ui.runs.chart import sparkline
+from ui.runs.results import class_dice
+from ui.runs.run_view import STATE_COLOURS
+from ui.shared import formatting
+from ui.shared.legend import demo_picture
+from ui.shared.navigation import page
+from ui.shared.state import DEMO, RUN_PARAMETER, runs_root
 
 root = runs_root()
 
@@ -36,7 +36,7 @@ if begin:
     try:
         run_id = runs.engine(root).submit(preset("quick").with_values({"path": DEMO}), "demo, quick")
     except UserError as error:
-        st.error(words.plain(str(error)))
+        st.error(formatting.plain(str(error)))
     else:
         st.switch_page(page("runs"), query_params={RUN_PARAMETER: run_id})
 if mine:
@@ -50,7 +50,7 @@ def card(run: RunSummary, live: bool) -> None:
     state = run.state
     with st.container(border=True, gap="xsmall", height="stretch"):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.page_link(page("runs"), label=words.plain(run.name), query_params={RUN_PARAMETER: run.id})
+            st.page_link(page("runs"), label=formatting.plain(run.name), query_params={RUN_PARAMETER: run.id})
             st.space("stretch")
             st.badge(state.state, color=STATE_COLOURS[state.state])
         if live:
@@ -58,23 +58,27 @@ def card(run: RunSummary, live: bool) -> None:
             about = "~" if run.config.run.minutes else ""
             parts = [
                 f"epoch {state.epoch}" + (f" / {about}{state.epochs}" if state.epochs else ""),
-                f"{words.duration(state.remaining_s)} left" if state.remaining_s is not None else "",
+                f"{formatting.duration(state.remaining_s)} left" if state.remaining_s is not None else "",
             ]
-            waiting = words.plain(words.sentence(state.what or "waits for its turn"))
+            waiting = formatting.plain(formatting.sentence(state.what or "waits for its turn"))
             st.caption(" · ".join(p for p in parts if p) if state.epoch else waiting)
         else:
             class_dice(root, run)
-            measured = f"mean {words.dice(state.best.mean_dice)} on {state.best.measured_on}" if state.best else None
-            where = words.plain(run.config.data.path.rstrip("/").rsplit("/", 1)[-1])
-            st.caption(f"{where} · {words.plain(measured or 'nothing measured')} · {words.ago(state.ended_at)}")
+            measured = (
+                f"mean {formatting.dice(state.best.mean_dice)} on {state.best.measured_on}" if state.best else None
+            )
+            where = formatting.plain(run.config.data.path.rstrip("/").rsplit("/", 1)[-1])
+            st.caption(
+                f"{where} · {formatting.plain(measured or 'nothing measured')} · {formatting.ago(state.ended_at)}"
+            )
 
 
 @st.fragment(run_every=3.0)
 def overview() -> None:
     """Running now and last results, kept up to date."""
     found = runs.list_runs(root)
-    now = [r for r in found if r.state.state in words.WAITING_OR_ACTIVE]
-    ended = [r for r in found if r.state.state not in words.WAITING_OR_ACTIVE][:6]
+    now = [r for r in found if r.state.state in formatting.WAITING_OR_ACTIVE]
+    ended = [r for r in found if r.state.state not in formatting.WAITING_OR_ACTIVE][:6]
     if not found:
         first_start()
         return

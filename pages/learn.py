@@ -5,11 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from core.errors import UserError
-from core.locations import ready_made
-from ui import cache, jobs, words
+from core.paths import ready_made
 from ui.learn import chapters, network_view
 from ui.learn.lesson import cached_lesson
-from ui.state import demo_folder
+from ui.shared import cache, formatting, jobs
+from ui.shared.state import demo_folder
 
 FIRST_SUBJECT = "subject-1"
 
@@ -40,7 +40,7 @@ if chapters.made(doing, lambda: jobs.demo_subject(subject), lambda: jobs.start_d
     try:
         dataset, lesson = cache.dataset(folder), cached_lesson(folder, subject)
     except UserError as error:
-        st.error(words.plain(str(error)), icon=":material/error:")
+        st.error(formatting.plain(str(error)), icon=":material/error:")
 
 chapters.contrast(lesson, folder, subject)
 chapters.convolution(lesson)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import streamlit as st
 
 from core.errors import UserError
-from ui import predict_inputs, predict_view, segmentations, uploads, words
-from ui.segmentations import Request
-from ui.state import RESULT
+from ui.predict import inputs, segmentations, uploads, view
+from ui.predict.segmentations import Request
+from ui.shared import formatting
+from ui.shared.state import RESULT
 
 st.title("Predict", anchor=False)
 uploads.sweep()
@@ -17,16 +18,16 @@ with st.grid(3, min_column_width=360, gap=("small", "medium")) as body:
     with body.cell():
         images = None
         try:
-            chosen = predict_inputs.choose_model()
-            refs = predict_inputs.choose_images(chosen)
+            chosen = inputs.choose_model()
+            refs = inputs.choose_images(chosen)
             if chosen is not None and refs:
-                images = predict_inputs.assign(refs, chosen.description.modalities)
+                images = inputs.assign(refs, chosen.description.modalities)
         except UserError as error:
-            st.error(words.plain(str(error)), icon=":material/error:")
+            st.error(formatting.plain(str(error)), icon=":material/error:")
         asked = st.button(
             "Segment", type="primary", icon=":material/play_arrow:", width="stretch", disabled=images is None
         )
-        if chosen is not None and images is not None and (predict_inputs.example_is_chosen() or asked):
+        if chosen is not None and images is not None and (inputs.example_is_chosen() or asked):
             files = [chosen.path, *(ref.path for ref in images)]
             request = Request(
                 model=chosen.model,
@@ -35,27 +36,27 @@ with st.grid(3, min_column_width=360, gap=("small", "medium")) as body:
                 labels=chosen.description.labels,
                 modalities=chosen.description.modalities,
                 images=tuple(images),
-                channels=predict_inputs.channels(images),
+                channels=inputs.channels(images),
                 uploaded=any(uploads.is_uploaded(path) for path in files),
             )
             try:
                 st.query_params[RESULT] = segmentations.start(request)
             except UserError as error:
-                st.error(words.plain(str(error)), icon=":material/error:")
+                st.error(formatting.plain(str(error)), icon=":material/error:")
             else:
                 st.rerun()
     with body.cell(column_span=2):
         if result:
-            predict_view.show(result)
+            view.show(result)
         else:
             st.info(
                 "Choose a model and the images of one subject. The result can be looked at here and saved as NIfTI, in "
                 "the place and orientation of the image.",
                 icon=":material/info:",
             )
-            subject = predict_inputs.example(chosen) if chosen is not None else None
+            subject = inputs.example(chosen) if chosen is not None else None
             if subject is not None:
                 st.button(
                     f"Try it on the synthetic {subject}", icon=":material/science:",
-                    on_click=predict_inputs.choose_example, args=(subject,),
+                    on_click=inputs.choose_example, args=(subject,),
                 )  # fmt: skip

@@ -5,9 +5,11 @@ from __future__ import annotations
 import streamlit as st
 
 from core.errors import UserError
-from ui import quiz_setup, quiz_view, words
-from ui.quiz_games import Setup, find_game, new_game
-from ui.state import runs_root
+from ui.quiz import setup as setup_view
+from ui.quiz import view
+from ui.quiz.games import Setup, find_game, new_game
+from ui.shared import formatting
+from ui.shared.state import runs_root
 
 bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
 with bar:
@@ -20,35 +22,35 @@ def begin(setup: Setup) -> None:
         with st.spinner("Drawing the questions"):
             game = new_game(runs_root(), setup)
     except UserError as error:
-        st.error(words.plain(str(error)), icon=":material/error:")
+        st.error(formatting.plain(str(error)), icon=":material/error:")
         return
-    quiz_view.enter(game.id)
+    view.enter(game.id)
     st.rerun()
 
 
-id = quiz_view.current()
+id = view.current()
 if not id:
     st.markdown(
         "Two segmentations of the same slice: one is the ground truth, the other was made by a network. Which is which?"
     )
-    setup = quiz_setup.choose()
+    setup = setup_view.choose()
     if setup is not None:
         begin(setup)
     st.stop()
 
 game = find_game(id)
 if game is not None and not game.over:
-    quiz_view.enter(id)
-    quiz_view.play(game, bar)
+    view.enter(id)
+    view.play(game, bar)
     st.stop()
 
 with bar:
     st.space("stretch")
     if st.button("Other settings", icon=":material/tune:"):
-        quiz_view.leave()
+        view.leave()
         st.rerun()
     again = game is not None and st.button("Play again", type="primary", icon=":material/replay:")
 if again and game is not None:
     begin(game.setup)
-quiz_view.enter(id)
-quiz_view.over(id, game)
+view.enter(id)
+view.over(id, game)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import streamlit as st
 
 from core.errors import UserError
-from core.locations import READY_MADE
+from core.paths import READY_MADE
 from core.runs.predictions import kept_predictions
-from ui import cache, folders, review_view, words
-from ui.case_list import case_list
-from ui.pages import page
-from ui.scenes import subject_scene
-from ui.state import AT, CASE, MODEL, REVIEW_SHOW, put_into_address, runs_root, take_from_address
+from ui.review import view
+from ui.review.case_list import case_list
+from ui.shared import cache, folders, formatting
+from ui.shared.navigation import page
+from ui.shared.state import AT, CASE, MODEL, REVIEW_SHOW, put_into_address, runs_root, take_from_address
+from ui.viewer.scenes import subject_scene
 
 st.title("Review", anchor=False)
 models = {model.key: model for model in cache.models()}
@@ -32,16 +33,16 @@ with choosers:
     try:
         description = cache.description(model.path)
         own = folders.own_data(description)
-        folder = review_view.choose_data(own)
+        folder = view.choose_data(own)
     except UserError as error:
-        st.error(words.plain(str(error)), icon=":material/error:")
+        st.error(formatting.plain(str(error)), icon=":material/error:")
         st.stop()
-held_out = review_view.held_out(description) if folder == own else []
-review_view.make_demo_subject(folder, held_out)
+held_out = view.held_out(description) if folder == own else []
+view.make_demo_subject(folder, held_out)
 try:
     dataset = cache.dataset(folder)
 except UserError as error:
-    st.error(words.plain(str(error)), icon=":material/error:")
+    st.error(formatting.plain(str(error)), icon=":material/error:")
     st.page_link(page("data"), label="Look at the data sets", icon=":material/database:")
     st.stop()
 
@@ -50,8 +51,8 @@ with choosers:
     ways = ["held out", "all"] if held_out else ["all"]
     show = st.segmented_control("Cases", ways, default=ways[0], required=True, key=f"{REVIEW_SHOW}-{len(ways)}")
 kept = kept_predictions(runs_root(), model.path, folder)
-subjects = review_view.worst_first(held_out if show == "held out" else dataset.ids, kept)
-review_view.about(dataset, description, subjects, kept)
+subjects = view.worst_first(held_out if show == "held out" else dataset.ids, kept)
+view.about(dataset, description, subjects, kept)
 take_from_address(CASE, subjects[0], among=subjects)
 chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subjects[0]
 put_into_address(CASE, chosen)
@@ -59,19 +60,19 @@ classes = [{"name": c.name, "colour": c.colour} for c in description.label_space
 
 with st.grid(3, min_column_width=390, gap=("small", "medium")) as body:
     with body.cell():
-        review_view.step(subjects, chosen)
+        view.step(subjects, chosen)
         now = case_list(subjects, {id: p.score for id, p in kept.items()}, classes, chosen)
         if now and now != chosen:
             st.session_state[CASE] = now
             st.rerun()
-        review_view.scores(kept.get(chosen), classes)
+        view.scores(kept.get(chosen), classes)
     with body.cell(column_span=2):
         begin = model.key == READY_MADE and chosen in held_out  # the first look costs nobody a click
-        review_view.segmenting(model.path, folder, subjects, chosen, kept, begin)
+        view.segmenting(model.path, folder, subjects, chosen, kept, begin)
         try:
             file = kept[chosen].file if chosen in kept else None
             scene = subject_scene(folder, chosen, description.label_space, file)
         except UserError as error:
-            st.error(words.plain(str(error)), icon=":material/error:")
+            st.error(formatting.plain(str(error)), icon=":material/error:")
             st.stop()
-        review_view.look(scene, st.query_params.get(AT))
+        view.look(scene, st.query_params.get(AT))

@@ -6,15 +6,16 @@ import streamlit as st
 
 from core import runs
 from core.errors import RunError
-from ui import run_view, words
-from ui.chart import run_chart
-from ui.pages import page
-from ui.runs_table import runs_table
-from ui.state import RUN_FILTER, RUN_KIND, RUN_PARAMETER, runs_root
+from ui.runs import run_view
+from ui.runs.chart import run_chart
+from ui.runs.runs_table import runs_table
+from ui.shared import formatting
+from ui.shared.navigation import page
+from ui.shared.state import RUN_FILTER, RUN_KIND, RUN_PARAMETER, runs_root
 
 SHOW = {
     "all": None,
-    "running": words.WAITING_OR_ACTIVE,
+    "running": formatting.WAITING_OR_ACTIVE,
     "finished": ("finished",),
     "ended early": ("stopped", "failed", "crashed"),
 }
@@ -80,7 +81,8 @@ try:
     run = runs.get_run(root, str(chosen))
 except RunError:
     st.warning(
-        f"There is no run called {words.plain(str(chosen))}; it may have been deleted.", icon=":material/search_off:"
+        f"There is no run called {formatting.plain(str(chosen))}; it may have been deleted.",
+        icon=":material/search_off:",
     )
     if st.button("Show the newest run"):
         st.query_params.clear()
@@ -88,6 +90,6 @@ except RunError:
     st.stop()
 
 run_view.head(root, run)
-run_view.status(root, run.id, every=2.0 if run.state.state in words.WAITING_OR_ACTIVE else None)
+run_view.status(root, run.id, every=2.0 if run.state.state in formatting.WAITING_OR_ACTIVE else None)
 run_chart(run.id)
 run_view.details(root, run)

@@ -7,10 +7,10 @@ import streamlit as st
 from core import runs
 from core.errors import UserError
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, command_line, preset
-from ui import forecast, forms, words
-from ui.cache import data_choices, data_facts, data_path, demo_is_there
-from ui.pages import page
-from ui.state import (
+from ui.shared import formatting
+from ui.shared.cache import data_choices, data_facts, data_path, demo_is_there
+from ui.shared.navigation import page
+from ui.shared.state import (
     DATA,
     DEMO,
     PRESET,
@@ -21,6 +21,7 @@ from ui.state import (
     runs_root,
     take_from_address,
 )
+from ui.train import forecast, form
 
 st.title("Train", anchor=False)
 choices = data_choices()
@@ -32,7 +33,7 @@ with st.grid(2, min_column_width=380, gap=("small", "large")) as top:
     with top.cell():
         choice = st.selectbox(
             "Data set", choices, key=DATA, persist_state="session",
-            help=f"Folders in {words.plain(str(data_root()))}, and the demo data.",
+            help=f"Folders in {formatting.plain(str(data_root()))}, and the demo data.",
         )  # fmt: skip
         if choice in (None, DEMO) and not demo_is_there():
             st.caption("Ten synthetic subjects, made when training starts (once, about a minute).")
@@ -47,7 +48,7 @@ try:
     facts = data_facts(choice)
     path = DEMO if choice == DEMO else str(data_path(choice))
 except UserError as error:
-    st.error(words.plain(str(error)), icon=":material/error:")
+    st.error(formatting.plain(str(error)), icon=":material/error:")
     st.page_link(page("data"), label="Look at it on the Data page")
     st.stop()
 fixed = {"path": path}
@@ -55,7 +56,7 @@ options = {
     "modalities": facts.modalities, "classes": facts.classes,
     "val_subjects": facts.labelled, "test_subjects": facts.labelled,
 }  # fmt: skip
-filled = forms.read(base, fixed, options)
+filled = form.read(base, fixed, options)
 
 with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
     with body.cell():
@@ -63,7 +64,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             st.subheader("What will happen", anchor=False)
         fits = False
         if filled.config is None:
-            st.warning(words.plain(forms.wrong(filled)))
+            st.warning(formatting.plain(form.wrong(filled)))
         else:
             fits = forecast.draw(filled.config, facts)
         run_name = st.text_input(
@@ -76,7 +77,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             try:
                 run_id = runs.engine(runs_root()).submit(filled.config, run_name or "")
             except UserError as error:
-                st.error(words.plain(str(error)), icon=":material/error:")
+                st.error(formatting.plain(str(error)), icon=":material/error:")
             else:
                 st.switch_page(page("runs"), query_params={RUN_PARAMETER: run_id})
         if filled.config is not None:
@@ -88,6 +89,6 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             if filled.changed:
                 st.badge(f"{len(filled.changed)} changed", color="primary")
                 st.button(
-                    "Reset all", type="tertiary", icon=":material/undo:", on_click=forms.reset_all, args=(base,)
+                    "Reset all", type="tertiary", icon=":material/undo:", on_click=form.reset_all, args=(base,)
                 )  # fmt: skip
-        forms.draw(base, filled, fixed, options)
+        form.draw(base, filled, fixed, options)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
-from tests.ui.quiz_runs import QuizRun, make_quiz_run
+from tests.support.quiz_runs import QuizRun, make_quiz_run
 
 # Tiny volumes gain nothing from many threads, and a machine with many cores loses time to them. Children inherit these.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))

@@ -14,8 +14,9 @@ from core import __version__
 from core.cli import COMMANDS
 from core.cli.options import add_config_flags
 from core.config import field_specs
+from core.paths import project_root
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = project_root()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 
 

@@ -15,42 +15,44 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from core.paths import project_root
+
+ROOT = project_root()
 LAYERS = ("pages", "ui", "core")
 
 # Inside core, from what describes things to what runs them. A module may import its own rank and those below it, in no
 # circle. A new module in core needs a line here.
 RANKS = {
     "core": 0, "core.errors": 0, "core.fields": 0, "core.types": 0, "core.labels": 0, "core.strict_json": 0,
-    "core.locations": 0,
-    "core.events": 1, "core.config": 1, "core.geometry": 1, "core.capped_reading": 1, "core.device": 1,
-    "core.threads": 1, "core.heap": 1,
-    "core.presets": 2, "core.display": 2, "core.description": 2, "core.quiz": 2, "core.headers": 2, "core.normalise": 2,
-    "core.resample": 2, "core.muon": 2, "core.batched": 2, "core.intensity": 2, "core.warp": 2,
-    "core.volume": 3, "core.models": 3, "core.losses": 3, "core.metrics": 3, "core.patches": 3, "core.augment": 3,
-    "core.checkpoint": 3, "core.counts": 3, "core.optim": 3, "core.plan": 3, "core.schedule": 3, "core.tissue": 3,
-    "core.patience": 3, "core.team": 3,
-    "core.datasets": 4, "core.inference": 4, "core.closing": 4, "core.validation": 4, "core.residency": 4,
-    "core.held_out": 4, "core.feed": 4, "core.step": 4, "core.saving": 4, "core.acceleration": 4,
-    "core.determinism": 1, "core.train": 4, "core.draws": 4, "core.foreign": 4,
-    "core.images": 5, "core.prepare": 5, "core.predict": 5, "core.evaluate": 5, "core.experiment": 5, "core.explain": 5,
+    "core.paths": 0,
+    "core.events": 1, "core.config": 1, "core.imaging.geometry": 1, "core.imaging.bounded_io": 1, "core.compute.device": 1,
+    "core.compute.threads": 1, "core.compute.allocator": 1,
+    "core.presets": 2, "core.imaging.display": 2, "core.checkpointing.metadata": 2, "core.study.questions": 2, "core.imaging.headers": 2, "core.imaging.normalise": 2,
+    "core.imaging.resample": 2, "core.training.muon": 2, "core.augmentation.batched": 2, "core.augmentation.intensity": 2, "core.augmentation.warp": 2,
+    "core.imaging.volume": 3, "core.models": 3, "core.training.losses": 3, "core.evaluation.metrics": 3, "core.sampling.patches": 3, "core.augmentation.augmenter": 3,
+    "core.checkpointing.checkpoint": 3, "core.evaluation.confusion_counts": 3, "core.training.optim": 3, "core.training.plan": 3, "core.training.schedule": 3, "core.inspection.intensity_histograms": 3,
+    "core.training.early_stopping": 3, "core.compute.distributed": 3,
+    "core.datasets": 4, "core.inference.sliding_window": 4, "core.training.validation_budget": 4, "core.training.validation_scores": 4, "core.sampling.streaming": 4,
+    "core.training.validator": 4, "core.training.batches": 4, "core.training.step": 4, "core.checkpointing.async_writer": 4, "core.training.acceleration": 4,
+    "core.compute.determinism": 1, "core.training.trainer": 4, "core.inspection.patch_statistics": 4, "core.checkpointing.foreign_weights": 4,
+    "core.datasets.single_case": 5, "core.datasets.prepare": 5, "core.inference.predictor": 5, "core.evaluation.evaluate": 5, "core.training.experiment": 5, "core.inspection.feature_maps": 5,
     "core.bench": 5,
     "core.runs": 6,
     "core.cli": 7, "core.__main__": 7,
 }  # fmt: skip
 
 TORCH_AND_NUMPY_ONLY = (
-    "core.train", "core.models", "core.losses", "core.metrics", "core.counts", "core.patches", "core.augment",
-    "core.plan", "core.closing", "core.checkpoint", "core.foreign", "core.bench",
+    "core.training.trainer", "core.models", "core.training.losses", "core.evaluation.metrics", "core.evaluation.confusion_counts", "core.sampling.patches", "core.augmentation.augmenter",
+    "core.training.plan", "core.training.validation_budget", "core.checkpointing.checkpoint", "core.checkpointing.foreign_weights", "core.bench",
 )  # fmt: skip
 TORCH_AT_WORK = (
-    "core.runs.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.export", "core.cli.features",
+    "core.runs.processes.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.export", "core.cli.features",
     "core.cli.places", "core.cli.bench",
 )  # fmt: skip
 WITHOUT_TORCH = (
-    "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.description",
-    "core.volume", "core.metrics", "core.normalise", "core.resample", "core.plan", "core.tissue", "core.quiz",
-    "core.datasets", "core.images", "core.runs", "core.cli",
+    "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.checkpointing.metadata",
+    "core.imaging.volume", "core.evaluation.metrics", "core.imaging.normalise", "core.imaging.resample", "core.training.plan", "core.inspection.intensity_histograms", "core.study.questions",
+    "core.datasets", "core.datasets.single_case", "core.runs", "core.cli",
 )  # fmt: skip
 
 # A child process that imports modules one by one while some packages are out of reach, and reports what went wrong.
@@ -202,7 +204,7 @@ def test_core_imports_in_no_circle() -> None:
 
 def test_training_imports_torch_and_numpy_alone() -> None:
     modules = [m for m in sources("core") if ".".join(m.split(".")[:2]) in TORCH_AND_NUMPY_ONLY]
-    assert {"core.train", "core.models.unet3d", "core.checkpoint"} <= set(modules)
+    assert {"core.training.trainer", "core.models.unet3d", "core.checkpointing.checkpoint"} <= set(modules)
     assert in_child(modules, allowed=("torch", "numpy")) == {}
 
 

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from core.bench.peers import PACKAGES
+from core.paths import project_root
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = project_root()
 IMPORT_NAMES = {"pillow": "PIL"}
 USED_OTHERWISE = {"ruff", "mypy", "pytest-timeout", "pytest-xdist", "monai"}  # tools; MONAI is imported by a string
 OURS = {"core", "ui", "pages", "app", "tests", "benchmarks"}

@@ -11,8 +11,8 @@ PROJECT = Path(__file__).resolve().parents[1]
 if str(PROJECT) not in sys.path:  # run by its own path (tests): the packages lie beside this folder
     sys.path.insert(0, str(PROJECT))
 
-from ui.garbage import set_imports_aside  # noqa: E402
-from ui.pages import all_pages  # noqa: E402
+from ui.server.garbage_collection import set_imports_aside  # noqa: E402
+from ui.shared.navigation import all_pages  # noqa: E402
 
 FOOTER = "For research and teaching, not a medical device."
 BRAND = PROJECT / "ui" / "brand"

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.augment import Augmenter
+from core.augmentation.augmenter import Augmenter
 from core.bench import report
 from core.bench.contenders import CLASSES, IN_CHANNELS, Size
 from core.bench.machine import Machine
 from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.timing import Show, Work, at_home, in_turns
+from core.compute.device import explain_memory, resolve_device, set_threads
+from core.compute.precision import resolve_precision
 from core.config import AugmentConfig
-from core.device import explain_memory, resolve_device, set_threads
 from core.errors import ConfigError, first_line
-from core.patches import DeviceSubjects, Place
-from core.precision import resolve_precision
+from core.sampling.patches import DeviceSubjects, Place
 from core.types import TrainingSubject
 
 SUB_VOLUME: Size = (128, 128, 64)

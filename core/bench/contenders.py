@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from core.acceleration import Tell, accelerate
 from core.bench.peers import peer
+from core.compute.precision import autocast, resolve_precision
 from core.config import Acceleration, ModelConfig, OptimConfig
-from core.losses import Loss, dice_ce_loss
 from core.models import build_model
-from core.precision import autocast, resolve_precision
 from core.presets import preset
-from core.step import TrainingStep
+from core.training.acceleration import Tell, accelerate
+from core.training.losses import Loss, dice_ce_loss
+from core.training.step import TrainingStep
 
 Size = tuple[int, int, int]
 Step = Callable[[Tensor, Tensor], None]

@@ -22,14 +22,14 @@ from core.bench.machine import Machine, matmul_peaks, peak_of
 from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.timing import PeakMemory, Show, at_home, in_turns
-from core.counts import class_counts
-from core.device import explain_memory, resolve_device, set_threads
+from core.compute.allocator import keep_freed_memory
+from core.compute.device import explain_memory, resolve_device, set_threads
+from core.compute.precision import autocast, resolve_precision
 from core.errors import ConfigError, first_line
-from core.heap import keep_freed_memory
-from core.inference import AIR_LOGIT, head_box, predict_logits, tiles_at_once
-from core.metrics import dice_from_counts, nan_mean
+from core.evaluation.confusion_counts import class_counts
+from core.evaluation.metrics import dice_from_counts, nan_mean
+from core.inference.sliding_window import AIR_LOGIT, head_box, predict_logits, tiles_at_once
 from core.models import build_model
-from core.precision import autocast, resolve_precision
 
 SIZE: Size = (256, 192, 144)
 CHANNELS = (16, 32, 64, 128)
@@ -283,10 +283,10 @@ def _untrained(settings: Settings, device: torch.device) -> Case:
 def _trained(path: Path, device: torch.device, show: Show) -> Case:
     """A trained network, and a synthetic subject that is made for it."""
     from core.datasets import open_dataset
-    from core.datasets.demo import ensure_subject
+    from core.datasets.prepare import prepare_subject
+    from core.datasets.synthetic.demo import ensure_subject
     from core.errors import CheckpointError
-    from core.predict import Choices, Segmenter
-    from core.prepare import prepare_subject
+    from core.inference.predictor import Choices, Segmenter
 
     segmenter = Segmenter(path, Choices(device=device.type))
     about = segmenter.description

@@ -1,6 +1,6 @@
 """What the trainer adds to its bare step: sub-volumes drawn and augmented, reports, checkpoints.
 
-The real :func:`core.train.fit` trains on a few subjects of noise. At the end of each of its epochs, while it waits for
+The real :func:`core.training.trainer.fit` trains on a few subjects of noise. At the end of each of its epochs, while it waits for
 its listener, as many bare steps of the same network are timed: both see the same noise of the machine. Validation is
 left out.
 """
@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core.acceleration import PLAIN_STEPS
 from core.bench.contenders import CLASSES, IN_CHANNELS, Size, our_step, random_batch
 from core.bench.machine import synchronise
 from core.bench.timing import time_of
-from core.checkpoint import Description
+from core.checkpointing.checkpoint import Description
+from core.compute.allocator import keep_freed_memory
 from core.config import ModelConfig, OptimConfig, TrainConfig
 from core.events import Event, Metrics, Saved
-from core.heap import keep_freed_memory
 from core.labels import LabelSpace
 from core.models import build_model
 from core.presets import preset
-from core.train import Task, fit
+from core.training.acceleration import PLAIN_STEPS
+from core.training.trainer import Task, fit
 from core.types import TrainingSubject
 
 EPOCHS = 5  # the first warms up

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from core.bench.machine import synchronise
-from core.device import release_cached
-from core.heap import give_back, keep_freed_memory
+from core.compute.allocator import give_back, keep_freed_memory
+from core.compute.device import release_cached
 
 Work = Callable[[], object]
 Show = Callable[[float, int, str], None]  # (done, total, words)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from core.acceleration import PLAIN_STEPS
 from core.bench import report
 from core.bench.contenders import (
     CLASSES,
@@ -28,11 +27,12 @@ from core.bench.peers import PeerMissingError, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.roofline import bounds
 from core.bench.timing import PeakMemory, Show, Work, at_home, in_turns, time_of
+from core.compute.device import explain_memory, kernels_tried, release_cached, resolve_device, set_threads
+from core.compute.precision import resolve_precision
 from core.config import Acceleration, OptimConfig, OptimizerName
-from core.device import explain_memory, kernels_tried, release_cached, resolve_device, set_threads
 from core.errors import ConfigError, first_line
-from core.precision import resolve_precision
 from core.presets import preset
+from core.training.acceleration import PLAIN_STEPS
 
 WIDTHS = (32, 64, 128, 256, 320, 320)
 SUB_VOLUME: dict[str, Size] = {"cpu": (64, 64, 64), "cuda": (128, 128, 64)}

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from core import __version__
 from core.errors import UserError
-from core.locations import checkpoints_root
+from core.paths import checkpoints_root
 
 __all__ = ["COMMANDS", "checkpoints_root", "main"]
 

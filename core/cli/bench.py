@@ -17,7 +17,7 @@ from core.cli.places import sub_volume
 from core.cli.progress import add_progress, progress
 from core.config import ModelConfig, OptimizerName, field_specs
 from core.errors import ConfigError
-from core.locations import READY_MADE
+from core.paths import READY_MADE
 from core.runs import find_checkpoint
 from core.strict_json import dumps
 

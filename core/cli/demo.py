@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from core.cli.progress import add_progress, progress
-from core.datasets.demo import ensure_subject, make_demo
+from core.datasets.synthetic.demo import ensure_subject, make_demo
 
 
 def add(parser: argparse.ArgumentParser) -> None:

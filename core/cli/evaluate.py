@@ -12,12 +12,12 @@ import numpy as np
 from core.cli import checkpoints_root
 from core.cli.predict import add_choices, choices_from
 from core.cli.progress import PARTS, add_progress, progress
+from core.compute.allocator import keep_freed_memory
 from core.datasets import LAYOUTS, LoadedSubject, open_dataset
-from core.evaluate import SPLITS, Evaluation, evaluate
-from core.heap import keep_freed_memory
-from core.locations import dataset_folder
-from core.metrics import MeanScore, SubjectScore
-from core.predict import Segmenter
+from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
+from core.evaluation.metrics import MeanScore, SubjectScore
+from core.inference.predictor import Segmenter
+from core.paths import dataset_folder
 from core.runs import find_checkpoint
 from core.runs.predictions import keep_prediction, predictions_folder
 from core.strict_json import dumps

@@ -6,7 +6,7 @@ import argparse
 import os
 from pathlib import Path
 
-from core.checkpoint import for_sharing, load, save
+from core.checkpointing.checkpoint import for_sharing, load, save
 from core.cli import checkpoints_root
 from core.errors import CheckpointError
 from core.runs import find_checkpoint

@@ -8,9 +8,9 @@ from pathlib import Path
 from core.cli import checkpoints_root
 from core.cli.places import sub_volume
 from core.cli.progress import add_progress, progress
-from core.explain import write_features
-from core.images import read_images
-from core.predict import Choices, Segmenter
+from core.datasets.single_case import read_images
+from core.inference.predictor import Choices, Segmenter
+from core.inspection.feature_maps import write_features
 from core.runs import find_checkpoint
 from core.strict_json import dumps
 

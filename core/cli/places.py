@@ -14,9 +14,9 @@ from core.cli.progress import add_progress, progress
 from core.config import SamplingConfig, field_specs
 from core.datasets import LAYOUTS, open_dataset
 from core.datasets.loading import load_subject
-from core.draws import Draws, Size, draws
 from core.errors import ConfigError, DatasetError, VolumeError
-from core.locations import dataset_folder
+from core.inspection.patch_statistics import Draws, Size, draws
+from core.paths import dataset_folder
 from core.strict_json import dumps
 
 MOST = 100_000

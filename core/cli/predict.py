@@ -12,13 +12,13 @@ import numpy as np
 
 from core.cli import checkpoints_root
 from core.cli.progress import add_progress, progress
+from core.compute.allocator import keep_freed_memory
+from core.datasets.single_case import read_images
 from core.errors import VolumeError
-from core.heap import keep_freed_memory
-from core.images import read_images
-from core.predict import MODES, Choices, Segmenter
+from core.imaging.volume import write_label
+from core.inference.predictor import MODES, Choices, Segmenter
 from core.runs import find_checkpoint
 from core.strict_json import dumps
-from core.volume import write_label
 
 
 def add(parser: argparse.ArgumentParser) -> None:

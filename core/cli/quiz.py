@@ -8,9 +8,9 @@ from rich.console import Console
 from rich.table import Table
 
 from core.cli import checkpoints_root
-from core.quiz import Score
-from core.runs.answers import ALL, Report, read_answers, report
 from core.strict_json import dumps
+from core.study.answers import ALL, Report, read_answers, report
+from core.study.questions import Score
 
 SURE_WORDS = {1: "1, a guess", 2: "2", 3: "3", 4: "4, certain"}
 

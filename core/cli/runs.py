@@ -17,7 +17,7 @@ from core.cli import checkpoints_root
 from core.errors import RunError
 from core.presets import command_line
 from core.runs import RunSummary, Turn
-from core.runs.narrator import duration
+from core.runs.reporting.log_lines import duration
 
 ACTIONS = (
     "list", "show", "log", "stop", "resume", "move", "duplicate", "compare", "rename", "annotate", "delete", "rebuild",
@@ -195,7 +195,7 @@ def _delete(root: Path, item: RunSummary, sure: bool, as_json: bool) -> int:
 
 
 def _rebuild(root: Path, as_json: bool) -> int:
-    from core.runs.rebuild import rebuild
+    from core.runs.store.rebuild import rebuild
 
     if not root.is_dir():
         raise RunError(f"{root}: expected the folder of runs, found none; choose it with --checkpoints")

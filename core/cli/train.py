@@ -13,9 +13,9 @@ from core.cli import checkpoints_root
 from core.cli.options import add_config_flags, config_from
 from core.errors import RunError
 from core.runs import RunSummary, get_run
-from core.runs import folder as files
 from core.runs.launch import WORKER, checked, create_run
-from core.runs.shim import watch
+from core.runs.processes.trainer_parent import watch
+from core.runs.store import folder as files
 
 
 def add(parser: argparse.ArgumentParser) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.datasets import decathlon, iseg
-from core.datasets.base import Dataset, ImageRef, Layout, Subject, shortened
 from core.datasets.fingerprint import Fingerprint, fingerprint
+from core.datasets.layouts import decathlon, iseg
+from core.datasets.layouts.base import Dataset, ImageRef, Layout, Subject, shortened
 from core.datasets.loading import LoadedSubject, load_subject
 from core.errors import DatasetError
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from core.datasets import open_dataset
-from core.datasets.base import Dataset, Subject, shortened
+from core.datasets.layouts.base import Dataset, Subject, shortened
 from core.datasets.loading import Examined, examine
 from core.datasets.report import Finding, Report, Severity, SubjectFacts
 from core.datasets.thumbnails import thumbnail, write_thumbnail
 from core.errors import DatasetError, UserError
-from core.volume import read_image, read_label
+from core.imaging.volume import read_image, read_label
 
 SMALLEST_MM, LARGEST_MM = 0.05, 20.0  # voxel sizes outside are more likely a wrong unit than a wonder
 SPACING_RATIO = 1.2  # voxel sizes that differ by more between subjects are worth resampling

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from core.datasets.base import Dataset
+from core.datasets.layouts.base import Dataset
 from core.errors import DatasetError
-from core.headers import inspect
+from core.imaging.headers import inspect
 
 Shape = tuple[int, int, int]
 Spacing = tuple[float, float, float]

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from core.datasets.base import Dataset, Subject
+from core.datasets.layouts.base import Dataset, Subject
 from core.errors import DatasetError
-from core.geometry import Geometry, difference
-from core.headers import Header, inspect
-from core.volume import read_image, read_label
+from core.imaging.geometry import Geometry, difference
+from core.imaging.headers import Header, inspect
+from core.imaging.volume import read_image, read_label
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from core.datasets.base import Dataset
+from core.datasets.layouts.base import Dataset
 from core.datasets.thumbnails import CONVENTION, CONVENTION_UNKNOWN
 from core.strict_json import plain
 

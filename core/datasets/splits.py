@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.config import SplitConfig
-from core.datasets.base import natural_key, shortened
+from core.datasets.layouts.base import natural_key, shortened
 from core.errors import DatasetError
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import DatasetError
-from core.geometry import Geometry
+from core.imaging.geometry import Geometry
 from core.labels import LabelSpace
 
 CONVENTION = "axial, nose up, radiological: the patient's left is on the right"

@@ -2,7 +2,7 @@
 
 A network's forward pass is walked through with sizes instead of tensors, and the backward pass after it; the most that
 is alive at once is the estimate (:mod:`core.models.replay`). The tests compare it with the growth of resident memory on
-a CPU, in a process that was started as trainers and the jobs of pages are (:func:`core.heap.with_fewer_holes`): a
+a CPU, in a process that was started as trainers and the jobs of pages are (:func:`core.compute.allocator.with_fewer_holes`): a
 training step takes within 20 % of it, a prediction within 30 %, mostly less. Elsewhere the holes in the heap of the C
 library are a matter of luck, and a prediction took up to 28 % more. On CUDA nothing was measured: the count is the
 same, the rules of mixed precision are CUDA's, and cuDNN is taken to need the copies that oneDNN makes in fp32. The
@@ -76,7 +76,9 @@ def inference_bytes(
     the logits in fp32 are counted. Parameters and errors are those of :func:`training_bytes`.
     """
     replay = Replay(size, batch, precision, device, training=False)
-    replay.channels_last = replay.mixed_on == "cpu" and model.norm != "instance"  # as core.inference lays images
+    replay.channels_last = (
+        replay.mixed_on == "cpu" and model.norm != "instance"
+    )  # as core.inference.sliding_window lays images
     replay.cast(_forward(replay, model, in_channels, classes), FP32)
     return replay.peak()
 

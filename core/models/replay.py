@@ -19,7 +19,7 @@ INDEX = 8  # bytes of the place of a maximum, which pooling keeps
 LOSS_COPIES = {"dice": 2, "dice_ce": 3}  # of the probabilities, on top of those that are kept
 UNFOLDED = 20_480  # values in a slab (channels, i, j) up to which torch unfolds a single fp32 image on a CPU
 FEW, HALF_BLOCK, BLOCK = 3, 8, 16  # channels that oneDNN takes as they are, and to which it fills up its copies
-# Where the heap was found to end up, per byte in use at most. glibc keeps freed blocks (core.heap), but torch asks for
+# Where the heap was found to end up, per byte in use at most. glibc keeps freed blocks (core.compute.allocator), but torch asks for
 # aligned ones, for which a freed block of the same size is often too small.
 HEAP_SHARE = {True: 1.62, False: 1.72}  # in training, and in passes without a backward pass
 HEAP_BASE = 8e6  # bytes

@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from core.config import TrainConfig
 from core.errors import RunError
-from core.locations import READY_MADE, ready_made
-from core.runs import folder as files
-from core.runs.folder import MetricRow
-from core.runs.process import alive, kill_tree
-from core.runs.slots import in_order
-from core.runs.state import RunState, observe, write_state
+from core.paths import READY_MADE, ready_made
+from core.runs.store import folder as files
+from core.runs.store.folder import MetricRow
+from core.runs.store.gpu_slots import in_order
+from core.runs.store.process import alive, kill_tree
+from core.runs.store.state import RunState, observe, write_state
 
 Turn = Literal["first", "earlier", "later", "last"]
 Written = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
@@ -245,7 +245,7 @@ def delete(root: Path, run_id: str) -> None:
             os.replace(folder, doomed)  # from here on nobody lists or starts it
         except OSError as error:
             raise RunError(f"{folder}: cannot be deleted: {error.strerror or error}") from error
-    from core.runs.index import open_index
+    from core.runs.store.index import open_index
 
     for leftover in root.glob(".deleted-*"):  # this one, and those of which a kill left something
         shutil.rmtree(leftover, ignore_errors=leftover != doomed)
@@ -264,7 +264,7 @@ def metrics_after(root: Path, run_id: str, after_id: int = 0, limit: int = 5000)
         If there is no such run.
     """
     folder = files.run_folder(root, run_id)
-    from core.runs.index import open_index
+    from core.runs.store.index import open_index
 
     try:
         return open_index(root).metrics_after(run_id, after_id, limit)
@@ -285,7 +285,7 @@ def log_tail(root: Path, run_id: str, lines: int = 200) -> str:
 
 def put_in_index(root: Path, folder: Path) -> None:
     """Bring a run's row in the index up to date; where that fails the run's log says so and the run goes on."""
-    from core.runs.index import open_index
+    from core.runs.store.index import open_index
 
     run = _summary(folder)
     try:

@@ -12,9 +12,9 @@ from typing import Any
 
 from core.config import field_specs
 from core.errors import RunError
-from core.runs import folder as files
 from core.runs.catalog import RunSummary, find_run
-from core.runs.folder import MetricRow
+from core.runs.store import folder as files
+from core.runs.store.folder import MetricRow
 from core.runs.thinning import thinned
 
 MOST_POINTS = 1000  # of a curve

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
-from core.runs import folder as files
 from core.runs.catalog import find_checkpoint, put_in_index
-from core.runs.process import alive, identity, module_command, start_detached
-from core.runs.state import RESUMABLE, RunState, observe, write_state
+from core.runs.store import folder as files
+from core.runs.store.process import alive, identity, module_command, start_detached
+from core.runs.store.state import RESUMABLE, RunState, observe, write_state
 
-WORKER = "core.runs.worker"
+WORKER = "core.runs.processes.worker"
 SUPERVISOR_FILE, SUPERVISOR_LOG = ".supervisor.json", ".supervisor.log"
 DEMO = "demo"
 
@@ -81,7 +81,7 @@ def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool
     RunError
         If the name is not allowed, or the root cannot be written or would need its index on a network file system.
     """
-    from core.runs.index import database_url
+    from core.runs.store.index import database_url
 
     root, name, now = root.absolute(), files.check_name(name), time.time()
     state = RunState(created_at=now, queued_at=now, turn=now)
@@ -138,7 +138,7 @@ def supervisor_alive(root: Path) -> bool:
 def ensure_supervisor(root: Path, worker: str = WORKER) -> None:
     """Start the keeper of the queue, detached, unless one is there. Starting two does no harm: one leaves again."""
     if not supervisor_alive(root):
-        command = module_command("core.runs.supervisor", str(root.absolute()), "--worker", worker)
+        command = module_command("core.runs.processes.queue_supervisor", str(root.absolute()), "--worker", worker)
         start_detached(command, root / SUPERVISOR_LOG)
 
 

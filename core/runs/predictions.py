@@ -30,14 +30,14 @@ from urllib.parse import quote
 
 import numpy as np
 
+from core.checkpointing.metadata import Description, read_description
 from core.datasets import Dataset, LoadedSubject
-from core.description import Description, read_description
 from core.errors import RunError
-from core.metrics import SubjectScore
-from core.runs import folder as files
-from core.runs.process import locked
+from core.evaluation.metrics import SubjectScore
+from core.imaging.volume import write_label
+from core.runs.store import folder as files
+from core.runs.store.process import locked
 from core.strict_json import plain
-from core.volume import write_label
 
 RECORD_VERSION = 1
 LONGEST_NAME = 120

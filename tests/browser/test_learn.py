@@ -15,12 +15,12 @@ import torch
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.datasets import load_subject, open_dataset
-from core.explain import features
-from core.losses import dice_ce_loss, dice_loss
-from core.metrics import dice_per_class
-from core.predict import Segmenter
+from core.evaluation.metrics import dice_per_class
+from core.inference.predictor import Segmenter
+from core.inspection.feature_maps import features
+from core.training.losses import dice_ce_loss, dice_loss
 from tests.browser.conftest import Server
-from tests.ui.learn_things import copy_demo, small_model
+from tests.support.learn_things import copy_demo, small_model
 
 pytestmark = pytest.mark.browser
 LONG = 120_000

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import Server
-from tests.ui.run_folders import add_metrics, make_run
+from tests.support.run_folders import add_metrics, make_run
 
 pytestmark = pytest.mark.browser
 TITLES = {
@@ -103,7 +103,7 @@ def test_the_chart_gains_points_without_reload_and_keeps_its_zoom(server: Server
 
 def test_before_the_first_validation_the_chart_shows_loss_and_says_when_dice_comes(server: Server, page: Page) -> None:
     from core.runs import MetricRow
-    from core.runs.index import open_index
+    from core.runs.store.index import open_index
 
     run = make_run(server.checkpoints, "first epoch", "running", epochs=0)
     rows = [MetricRow(0, 1, step, step * 1.0, "train/loss", 1 / step) for step in (5, 10)]

@@ -11,9 +11,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from core.cli import main
 from tests.browser.conftest import Server
-from tests.browser.viewers import wait_until_ready
-from tests.core.balls import SPACING_MM, balls, untrained_run
-from tests.core.volume_files import write_analyze, write_nifti
+from tests.support.balls import SPACING_MM, balls, untrained_run
+from tests.support.viewers import wait_until_ready
+from tests.support.volume_files import write_analyze, write_nifti
 
 pytestmark = pytest.mark.browser
 LAS = np.diag([-SPACING_MM[0], *SPACING_MM[1:], 1.0])

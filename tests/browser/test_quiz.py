@@ -11,12 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from core.quiz import Score
-from core.runs.answers import read_answers
+from core.study.answers import read_answers
+from core.study.questions import Score
 from tests.browser.conftest import Server
-from tests.browser.quiz_player import Player
-from tests.browser.viewers import settle, voxel
-from tests.ui.quiz_runs import QuizRun
+from tests.support.quiz_player import Player
+from tests.support.quiz_runs import QuizRun
+from tests.support.viewers import settle, voxel
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 KEYS = ("ArrowLeft", "ArrowRight")

@@ -18,11 +18,11 @@ from itertools import chain, zip_longest
 import pytest
 from playwright.sync_api import Browser, Page
 
-from core.runs.answers import read_answers
+from core.study.answers import read_answers
 from tests.browser.conftest import Server
-from tests.browser.quiz_attack import attack, features, p_value
-from tests.browser.quiz_player import Fetched, Observed, Player
-from tests.ui.quiz_runs import QuizRun
+from tests.support.quiz_attack import attack, features, p_value
+from tests.support.quiz_player import Fetched, Observed, Player
+from tests.support.quiz_runs import QuizRun
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(3600)]
 TOLD, GUESSED = 200, 200

@@ -12,8 +12,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import ROOT, Server
-from tests.browser.quiz_player import Player
-from tests.browser.viewers import pane, settle, voxel, wait_until_ready
+from tests.support.quiz_player import Player
+from tests.support.viewers import pane, settle, voxel, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE_MS = 60_000

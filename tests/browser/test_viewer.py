@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from core.display import channels
+from core.imaging.display import channels
 from tests.browser.conftest import Server
-from tests.browser.viewers import pane, settle, voxel, wait_until_ready
+from tests.support.viewers import pane, settle, voxel, wait_until_ready
 
 pytestmark = pytest.mark.browser
 

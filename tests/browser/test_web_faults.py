@@ -15,11 +15,11 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from core import runs
-from core.runs.process import identity, kill_tree
-from tests.browser.charts import wait_for_more_points
+from core.runs.store.process import identity, kill_tree
 from tests.browser.conftest import Server
-from tests.core.balls import write_balls
 from tests.faults.conftest import processes_of, until, wait_for_step
+from tests.support.balls import write_balls
+from tests.support.charts import wait_for_more_points
 
 pytestmark = [
     pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals"),

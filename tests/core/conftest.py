@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.checkpoint import save
-from core.experiment import train_run
-from tests.core.balls import tiny, write_balls
-from tests.core.checkpoint_files import trained
+from core.checkpointing.checkpoint import save
+from core.training.experiment import train_run
+from tests.support.balls import tiny, write_balls
+from tests.support.checkpoint_files import trained
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.checkpoint import load
+from core.checkpointing.checkpoint import load
 from core.datasets import load_subject, open_dataset
-from core.datasets.demo import ensure_subject
-from core.locations import READY_MADE, project_root, ready_made
-from core.metrics import dice_per_class
-from core.predict import Segmenter
+from core.datasets.synthetic.demo import ensure_subject
+from core.evaluation.metrics import dice_per_class
+from core.inference.predictor import Segmenter
+from core.paths import READY_MADE, project_root, ready_made
 from core.runs import find_checkpoint, list_runs
 
 MODEL = ready_made()

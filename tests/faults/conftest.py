@@ -12,8 +12,8 @@ import pytest
 
 from core import runs
 from core.config import TrainConfig
-from core.runs.process import kill_tree
-from tests.core.balls import tiny, write_balls
+from core.runs.store.process import kill_tree
+from tests.support.balls import tiny, write_balls
 
 PATIENCE_S = 120
 

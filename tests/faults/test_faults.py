@@ -23,18 +23,18 @@ import pytest
 import torch
 
 from core import runs
-from core.checkpoint import load
+from core.checkpointing.checkpoint import load
+from core.checkpointing.metadata import LAST, PREVIOUS
 from core.config import TrainConfig
-from core.description import LAST, PREVIOUS
 from core.errors import RunError
-from core.runs import folder as files
-from core.runs.index import FILE, open_index
 from core.runs.launch import SUPERVISOR_FILE
-from core.runs.process import PROJECT, identity, module_command, module_environment
-from core.runs.state import read_state, write_state
+from core.runs.store import folder as files
+from core.runs.store.index import FILE, open_index
+from core.runs.store.process import PROJECT, identity, module_command, module_environment
+from core.runs.store.state import read_state, write_state
 from tests.conftest import missing
-from tests.core.damages import cut_off, emptied, garbage, one_bit
 from tests.faults.conftest import processes_of, until, wait_for, wait_for_step
+from tests.support.damages import cut_off, emptied, garbage, one_bit
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
 Config = Callable[..., TrainConfig]
@@ -303,7 +303,7 @@ def test_a_memory_limit(root: Path, config: Config) -> None:
     folder = create_run(root, config(epochs=2, sub_volume=(96, 96, 96), channels=(64, 128), batch_size=4))
     limit = 6 * 2**30
     subprocess.run(
-        module_command("core.runs.shim", str(folder)), env=module_environment(), timeout=200, check=False,
+        module_command("core.runs.processes.trainer_parent", str(folder)), env=module_environment(), timeout=200, check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)),
     )  # fmt: skip
     failed = wait_for(root, folder.name, "failed")

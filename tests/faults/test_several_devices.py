@@ -14,12 +14,12 @@ import pytest
 
 from core import runs
 from core.config import TrainConfig
-from core.runs import folder as files
-from core.runs.process import alive
+from core.runs.store import folder as files
+from core.runs.store.process import alive
 from tests.faults.conftest import processes_of, until, wait_for, wait_for_step
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
-WORKER = "core.runs.worker"
+WORKER = "core.runs.processes.worker"
 Config = Callable[..., TrainConfig]
 
 

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from tests.ui.learn_things import copy_demo, small_model
-from ui import jobs
+from core.paths import project_root
+from tests.support.learn_things import copy_demo, small_model
 from ui.learn.chapters import chapters
+from ui.shared import jobs
 
 FIGURES = ("counts", "block", "draws", "shapes", "shares", "stages", "grid")  # what only one of them is given
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = project_root()
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +26,7 @@ def data(tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> 
     root = tmp_path / "data"
     root.mkdir()
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(root))
-    for module in ("core.locations", "ui.cache"):
+    for module in ("core.paths", "ui.shared.cache"):
         monkeypatch.setattr(f"{module}.ready_made", lambda: tmp_path / "no-model.safetensors")
     return root
 

@@ -9,11 +9,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import runs
+from core.paths import project_root
 from core.presets import preset
-from tests.ui.run_folders import make_run
-from ui.jobs import Job
+from tests.support.run_folders import make_run
+from ui.shared.jobs import Job
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = project_root()
 FOOTER = "For research and teaching, not a medical device."
 
 
@@ -31,8 +32,8 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def being_made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Have pages find the demo subject being made when they ask for it, without the work; returns what they asked."""
     asked: list[str] = []
-    monkeypatch.setattr("ui.jobs.start_demo_subject", asked.append)
-    monkeypatch.setattr("ui.jobs.demo_subject", lambda _: Job("running" if asked else "none", 1, 4))
+    monkeypatch.setattr("ui.shared.jobs.start_demo_subject", asked.append)
+    monkeypatch.setattr("ui.shared.jobs.demo_subject", lambda _: Job("running" if asked else "none", 1, 4))
     return asked
 
 
@@ -139,8 +140,8 @@ def test_a_single_run_that_waits_has_nowhere_to_go(checkpoints: Path) -> None:
 
 
 def test_a_run_without_a_sign_of_life_says_so(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.runs.state.alive", lambda *_: True)
-    monkeypatch.setattr("core.runs.state.STALLED_S", -1.0)
+    monkeypatch.setattr("core.runs.store.state.alive", lambda *_: True)
+    monkeypatch.setattr("core.runs.store.state.STALLED_S", -1.0)
     run = make_run(checkpoints, "net", "running")
     app = open_page("runs", run=run)
     assert "No sign of life for" in texts(app) and "It is left alone" in texts(app)

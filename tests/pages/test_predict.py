@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core import locations
 from core.cli import main
-from tests.core.balls import balls, untrained_run, write_balls
-from tests.core.volume_files import write_nifti
-from ui import jobs, segmentations
+from core.paths import demo_folder, project_root
+from tests.support.balls import balls, untrained_run, write_balls
+from tests.support.volume_files import write_nifti
+from ui.predict import segmentations
+from ui.shared import jobs
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = project_root()
 AFFINE = np.diag([1.0, 1.0, 1.5, 1.0])
 
 
@@ -27,7 +28,7 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data = tmp_path / "data"
     data.mkdir()
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(data))
-    for module in ("ui.cache", "core.runs.catalog"):
+    for module in ("ui.shared.cache", "core.runs.catalog"):
         monkeypatch.setattr(f"{module}.ready_made", lambda: tmp_path / "no" / "model.safetensors")
     return data
 
@@ -211,6 +212,6 @@ def test_the_demo_subject_is_made_and_segmented_with_one_click(checkpoints: Path
     while "result" not in app.query_params and time.monotonic() < end:
         time.sleep(0.5)
         app.run()
-    assert len(list(locations.demo_folder().glob("subject-3-*"))) == 6
+    assert len(list(demo_folder().glob("subject-3-*"))) == 6
     wait(app)
     assert not app.error and "subject-3-T1.hdr, subject-3-T2.hdr" in texts(app)

@@ -13,14 +13,16 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.errors import RunError
-from core.quiz import Score
+from core.paths import project_root
 from core.runs import run_checkpoint
-from core.runs.answers import read_answers
 from core.runs.predictions import kept_predictions
-from tests.ui.quiz_runs import QuizRun
-from ui import jobs, quiz_games, quiz_setup
+from core.study.answers import read_answers
+from core.study.questions import Score
+from tests.support.quiz_runs import QuizRun
+from ui.quiz import games, setup
+from ui.shared import jobs
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = project_root()
 pytestmark = pytest.mark.slow  # the run is trained once
 
 
@@ -31,7 +33,7 @@ def root(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(quiz_run.root, root)
     monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(quiz_run.data_root))
-    monkeypatch.setattr("ui.cache.ready_made", lambda: tmp_path / "no such model")
+    monkeypatch.setattr("ui.shared.cache.ready_made", lambda: tmp_path / "no such model")
     return root
 
 
@@ -190,7 +192,7 @@ def test_an_answer_that_is_not_kept_can_be_given_again(root: Path, monkeypatch: 
         raise RunError("the *disk* is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(quiz_games, "keep_answer", full)
+        patch.setattr(games, "keep_answer", full)
         app = answer(app, 1)
     assert "The answer was not kept, so it does not count: the *disk* is full" in texts(app)
     assert "\\*disk\\*" in app.error[0].value
@@ -203,7 +205,7 @@ def test_after_a_restart_the_score_is_there(root: Path) -> None:
     app = go_on(answer(start(open_quiz()), 1), 1)
     app = go_on(answer(app, 2), 2)
     game = game_id(app)
-    quiz_games._games.clear()  # what a new server knows of it
+    games._games.clear()  # what a new server knows of it
     app = open_quiz(game=game)
     assert {m.label: m.value for m in app.metric}["Right"].endswith(" of 2")
     assert "2 questions of 10 asked for" in texts(app) and "Its pictures are gone" in texts(app)
@@ -217,7 +219,7 @@ def test_a_game_that_nobody_knows(root: Path) -> None:
 
 
 def test_without_a_model(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.cache.ready_made", lambda: tmp_path / "no such model")
+    monkeypatch.setattr("ui.shared.cache.ready_made", lambda: tmp_path / "no such model")
     assert "The quiz needs a trained model" in texts(open_quiz())
 
 
@@ -270,11 +272,11 @@ def test_work_that_fails_says_why_and_can_be_tried_again(
 
 
 def test_only_subjects_that_the_model_has_not_learned_from(root: Path, quiz_run: QuizRun) -> None:
+    from core.checkpointing.metadata import read_description
     from core.datasets import open_dataset
-    from core.description import read_description
 
     checkpoint = run_checkpoint(root / quiz_run.run)
     assert checkpoint is not None
     description, dataset = read_description(checkpoint), open_dataset(quiz_run.data)
-    unseen = quiz_setup.unseen(description, dataset)
+    unseen = setup.unseen(description, dataset)
     assert len(unseen) == 3 and sorted([*unseen, *description.split["train"]]) == sorted(dataset.ids)

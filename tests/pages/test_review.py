@@ -11,10 +11,10 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.cli import main
-from core.locations import ready_made
-from tests.core.balls import write_balls
+from core.paths import ready_made
 from tests.pages.test_pages import being_made, open_page, texts
-from tests.ui.run_folders import make_run
+from tests.support.balls import write_balls
+from tests.support.run_folders import make_run
 
 
 @pytest.fixture
@@ -28,8 +28,8 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def run(checkpoints: Path, data: Path, tmp_path: Path) -> str:
     """A run with a checkpoint of a network that was hardly trained."""
-    from core.experiment import train_run
-    from tests.core.balls import tiny
+    from core.training.experiment import train_run
+    from tests.support.balls import tiny
 
     id = make_run(checkpoints, "balls", path=str(data))
     train_run(tiny(path=str(data), epochs=1, whole_every=0), checkpoints / id, lambda event: None)
@@ -85,7 +85,7 @@ def test_data_that_is_gone_leaves_other_data_to_choose(run: str, data: Path, mon
 
 
 def test_without_any_model_it_says_what_to_do(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.cache.ready_made", lambda: checkpoints / "nothing")
+    monkeypatch.setattr("ui.shared.cache.ready_made", lambda: checkpoints / "nothing")
     app = open_page("review")
     assert "No model yet" in texts(app)
 

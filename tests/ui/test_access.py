@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ui.access import Access, is_loopback
+from ui.server.access import Access, is_loopback
 
 TOKEN = "correct horse battery staple"
 
@@ -48,7 +48,7 @@ def call(
 
 @pytest.fixture(autouse=True)
 def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.access.WRONG_TOKEN_PAUSE_S", 0)
+    monkeypatch.setattr("ui.server.access.WRONG_TOKEN_PAUSE_S", 0)
 
 
 def signed_in() -> str:

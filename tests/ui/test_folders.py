@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.errors import DatasetError
-from ui import folders
+from ui.shared import folders
 
 
 @pytest.fixture

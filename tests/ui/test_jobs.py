@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from core.runs.predictions import kept_predictions
-from tests.core.balls import untrained_run, write_balls
-from ui import jobs
+from tests.support.balls import untrained_run, write_balls
+from ui.shared import jobs
 
 
 def wait(observe: Callable[[], jobs.Job], seconds: float = 120) -> jobs.Job:
@@ -85,8 +85,8 @@ def test_a_changed_file_needs_a_new_report(checkpoints: Path, tmp_path: Path) ->
 def test_the_demo_data_is_made_with_progress(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.datasets.demo import read_marker
-    from core.locations import demo_folder
+    from core.datasets.synthetic.demo import read_marker
+    from core.paths import demo_folder
 
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(jobs, "DEMO_SUBJECTS", 2)
@@ -101,7 +101,7 @@ def test_the_demo_data_is_made_with_progress(
 def test_one_demo_subject_is_made_with_progress(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from core.locations import demo_folder
+    from core.paths import demo_folder
 
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
     assert jobs.demo_subject("subject-2").state == "none"

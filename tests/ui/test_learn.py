@@ -22,14 +22,15 @@ from PIL import Image
 from core.config import ModelConfig
 from core.datasets import load_subject, open_dataset
 from core.errors import DatasetError
-from core.explain import features, write_features
-from core.predict import Segmenter
-from tests.core.balls import SPACING_MM, balls, write_balls
-from tests.ui.learn_things import BALL_LABELS, LABELS, ball_model, demo_subject, small_model
-from ui import jobs, volumes
+from core.inference.predictor import Segmenter
+from core.inspection.feature_maps import features, write_features
+from tests.support.balls import SPACING_MM, balls, write_balls
+from tests.support.learn_things import BALL_LABELS, LABELS, ball_model, demo_subject, small_model
 from ui.learn import inside
 from ui.learn.chapters import TEXT, chapters
 from ui.learn.lesson import Lesson, blob, read_lesson
+from ui.shared import jobs
+from ui.viewer import volumes
 
 
 def unpacked(mask: dict[str, Any]) -> np.ndarray:

@@ -11,13 +11,13 @@ import pytest
 from core.config import TrainConfig
 from core.errors import CheckpointError
 from core.runs.launch import create_run
-from ui import cache
+from ui.shared import cache
 
 
 @pytest.fixture
 def ready_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "demo-model" / "model.safetensors"
-    monkeypatch.setattr("ui.cache.ready_made", lambda: path)
+    monkeypatch.setattr("ui.shared.cache.ready_made", lambda: path)
     return path
 
 
@@ -40,7 +40,7 @@ def test_runs_with_a_checkpoint_newest_first_then_the_ready_made_one(checkpoints
 
 
 def test_a_description_is_read_again_when_the_file_changes(tmp_path: Path) -> None:
-    from core.locations import ready_made
+    from core.paths import ready_made
 
     path = tmp_path / "model.safetensors"
     shutil.copy(ready_made(), path)

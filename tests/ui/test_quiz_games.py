@@ -13,17 +13,18 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
+from core.checkpointing.metadata import read_description
 from core.datasets import load_subject, open_dataset
-from core.description import read_description
 from core.errors import DatasetError, RunError, UserError, VolumeError
-from core.quiz import AXES
+from core.imaging.volume import read_label, write_label
 from core.runs import run_checkpoint
-from core.runs.answers import read_answers
 from core.runs.predictions import kept_predictions
-from core.volume import read_label, write_label
-from tests.ui.quiz_runs import QuizRun
-from ui import quiz_games, volumes
-from ui.quiz_games import MOST_GAMES, Case, Game, Setup, find_game, new_game
+from core.study.answers import read_answers
+from core.study.questions import AXES
+from tests.support.quiz_runs import QuizRun
+from ui.quiz import games
+from ui.quiz.games import MOST_GAMES, Case, Game, Setup, find_game, new_game
+from ui.viewer import volumes
 
 pytestmark = pytest.mark.slow  # the run is trained once
 
@@ -82,7 +83,7 @@ def test_both_sides_look_the_same_to_whoever_cannot_see_the_pictures(setup: Setu
 def test_the_page_gets_the_same_whichever_side_the_truth_is_on(setup: Setup, tmp_path: Path) -> None:
     game = game_of(setup, tmp_path)
 
-    def sent(item: quiz_games.Item) -> str:
+    def sent(item: games.Item) -> str:
         other = Game(setup, [item], tmp_path)
         text = json.dumps([dataclasses.asdict(other.scene()), other.plane(1), other.start(1), other.at, len(other)])
         return re.sub(r"[0-9a-f]{32}", "token", text)
@@ -158,7 +159,7 @@ def test_an_answer_that_cannot_be_kept_does_not_count(
         raise RunError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(quiz_games, "keep_answer", full)
+        patch.setattr(games, "keep_answer", full)
         with pytest.raises(RunError, match="full"):
             game.answer(1, "left", 1)
     assert not game.answered and game.answers == []
@@ -187,12 +188,12 @@ def test_an_ended_game_shows_what_was_answered_and_nothing_else(setup: Setup, tm
 
 
 def test_sides_slices_and_ids_differ_from_game_to_game(setup: Setup, tmp_path: Path) -> None:
-    games = [new_game(tmp_path, setup) for _ in range(6)]
-    for game in games:
+    played = [new_game(tmp_path, setup) for _ in range(6)]
+    for game in played:
         play(game)
-    sides = {tuple(a.truth_side for a in game.answers) for game in games}
-    assert len({game.id for game in games}) == 6 and len(sides) == 6
-    assert {a.subject for game in games for a in game.answers} == {case.subject for case in setup.cases}
+    sides = {tuple(a.truth_side for a in game.answers) for game in played}
+    assert len({game.id for game in played}) == 6 and len(sides) == 6
+    assert {a.subject for game in played for a in game.answers} == {case.subject for case in setup.cases}
 
 
 def test_games_that_nobody_plays_any_more_are_forgotten(setup: Setup, tmp_path: Path) -> None:
@@ -202,18 +203,18 @@ def test_games_that_nobody_plays_any_more_are_forgotten(setup: Setup, tmp_path: 
     for _ in range(MOST_GAMES):
         game_of(setup, tmp_path, count=1)
     assert find_game(first.id) is None and fetch(address).status_code == 404
-    assert len(quiz_games._games) == MOST_GAMES
+    assert len(games._games) == MOST_GAMES
 
 
 def test_games_stay_within_a_bound_of_memory(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = game_of(setup, tmp_path)
     assert first.nbytes == sum(len(i.image) + len(i.truth) + len(i.prediction) for i in first._items) > 0
-    monkeypatch.setattr(quiz_games, "MOST_BYTES", 2 * first.nbytes)
+    monkeypatch.setattr(games, "MOST_BYTES", 2 * first.nbytes)
     second, third = game_of(setup, tmp_path), game_of(setup, tmp_path)
     assert find_game(first.id) is None and find_game(second.id) is second and find_game(third.id) is third
-    monkeypatch.setattr(quiz_games, "MOST_BYTES", 1)
+    monkeypatch.setattr(games, "MOST_BYTES", 1)
     alone = game_of(setup, tmp_path)
-    assert list(quiz_games._games.values()) == [alone], "the newest can always be played"
+    assert list(games._games.values()) == [alone], "the newest can always be played"
 
 
 def test_nothing_to_ask(setup: Setup, tmp_path: Path) -> None:

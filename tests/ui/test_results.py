@@ -6,11 +6,11 @@ import dataclasses
 from pathlib import Path
 
 from core import runs
-from core.runs.folder import MetricRow
-from core.runs.index import open_index
-from core.runs.state import Best
-from tests.ui.run_folders import dice, make_run
-from ui.results import best_dice
+from core.runs.store.folder import MetricRow
+from core.runs.store.index import open_index
+from core.runs.store.state import Best
+from tests.support.run_folders import dice, make_run
+from ui.runs.results import best_dice
 
 
 def test_dice_per_class_of_the_best_epoch(checkpoints: Path) -> None:

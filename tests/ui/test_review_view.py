@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from core.display import Channel, Grid
-from core.metrics import SubjectScore
+from core.evaluation.metrics import SubjectScore
+from core.imaging.display import Channel, Grid
 from core.runs.predictions import Prediction
-from ui import review_view
+from ui.review import view
 from ui.viewer import Scene
 
 
@@ -25,7 +25,7 @@ def test_the_worst_case_comes_first_and_what_was_not_segmented_last() -> None:
         "s-5": kept("s-5", 0.0),
     }  # fmt: skip
     subjects = ["s-1", "s-2", "s-3", "s-4", "s-5", "s-10", "s-11", "s-9"]
-    assert review_view.worst_first(subjects, found) == ["s-5", "s-10", "s-2", "s-3", "s-4", "s-1", "s-9", "s-11"]
+    assert view.worst_first(subjects, found) == ["s-5", "s-10", "s-2", "s-3", "s-4", "s-1", "s-9", "s-11"]
 
 
 @pytest.mark.parametrize(
@@ -39,4 +39,4 @@ def test_a_voxel_from_the_address_lies_in_the_volume_or_is_none(
     text: str | None, voxel: tuple[int, int, int] | None
 ) -> None:
     scene = Scene(Grid((4, 5, 6), (1, 1, 1), None), (Channel("T1", 0, 1, (0, 1)),), "/api/volumes/x")
-    assert review_view._voxel(text, scene) == voxel
+    assert view._voxel(text, scene) == voxel

@@ -11,8 +11,8 @@ import pytest
 from starlette.requests import Request
 
 from core.runs import MetricRow
-from tests.ui.run_folders import add_metrics, make_run
-from ui import routes
+from tests.support.run_folders import add_metrics, make_run
+from ui.server import routes
 
 
 def ask(run_id: str, query: str = "") -> tuple[int, Any]:
@@ -46,7 +46,7 @@ def test_it_says_where_the_run_is(checkpoints: Path) -> None:
 
 
 def test_a_value_that_is_not_defined_is_null(checkpoints: Path) -> None:
-    from core.runs.index import open_index
+    from core.runs.store.index import open_index
 
     run = make_run(checkpoints, "net", epochs=0)
     open_index(checkpoints).add_metrics(run, [MetricRow(0, 1, 20, 4.0, "val/dice/CSF", math.nan)])

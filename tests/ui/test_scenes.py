@@ -12,9 +12,9 @@ import pytest
 from core.datasets import load_subject, open_dataset
 from core.errors import VolumeError
 from core.labels import LabelSpace
-from tests.core.balls import CLASSES, SHAPE, write_balls
-from ui import volumes
-from ui.scenes import subject_scene
+from tests.support.balls import CLASSES, SHAPE, write_balls
+from ui.viewer import volumes
+from ui.viewer.scenes import subject_scene
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def test_image_and_truth_of_a_subject_in_canonical_order(data: Path) -> None:
 
 
 def test_a_prediction_lies_where_its_image_does(data: Path, tmp_path: Path) -> None:
-    from core.volume import write_label
+    from core.imaging.volume import write_label
 
     dataset = open_dataset(data)
     for id in dataset.ids:
@@ -72,7 +72,7 @@ def test_another_file_is_another_address_and_the_same_file_is_not_read_again(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = subject_scene(data, "ball_0")
-    monkeypatch.setattr("ui.scenes.load_subject", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr("ui.viewer.scenes.load_subject", lambda *_: pytest.fail("read again"))
     assert subject_scene(data, "ball_0") == first
     monkeypatch.undo()
     file = data / "imagesTr" / "ball_0.nii.gz"

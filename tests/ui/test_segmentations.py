@@ -15,8 +15,9 @@ import streamlit as st
 
 from core.datasets import ImageRef
 from core.errors import RunError
-from ui import jobs, segmentations, uploads
-from ui.segmentations import Request
+from ui.predict import segmentations, uploads
+from ui.predict.segmentations import Request
+from ui.shared import jobs
 
 LABELS = [{"name": "air", "colour": "#000000", "raw": 0}, {"name": "one", "colour": "#ffffff", "raw": 1}]
 

@@ -8,7 +8,7 @@ from streamlit.testing.v1 import AppTest
 def _script() -> None:
     import streamlit as st
 
-    from ui.state import put_into_address, take_from_address
+    from ui.shared.state import put_into_address, take_from_address
 
     take_from_address("pick", "a", among=("a", "b", "c"))
     chosen = st.selectbox("Pick", ["a", "b", "c"], key="pick", persist_state="session")

@@ -13,7 +13,7 @@ import pytest
 import streamlit as st
 
 from core.errors import VolumeError
-from ui import uploads
+from ui.predict import uploads
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import FileResponse
 
-from ui import volumes
+from ui.viewer import volumes
 
 
 @pytest.fixture(autouse=True)

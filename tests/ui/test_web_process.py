@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
+from core.paths import project_root
+
+ROOT = project_root()
 
 PROGRAM = """
 import sys

@@ -14,13 +14,14 @@ from core.config import SamplingConfig
 from core.datasets import Dataset
 from core.errors import UserError
 from core.labels import LabelSpace
-from core.plan import plan
 from core.presets import preset
-from ui import jobs, learn, words
+from core.training.plan import plan
+from ui import learn
 from ui.learn.lesson import Lesson, blob
-from ui.progress import progress
-from ui.scenes import subject_scene
+from ui.shared import formatting, jobs
+from ui.shared.progress import progress
 from ui.viewer import viewer
+from ui.viewer.scenes import subject_scene
 
 TEXT = Path(__file__).with_suffix(".md")
 COUNT = 200  # sub-volumes drawn for each rule
@@ -58,9 +59,9 @@ def contrast(lesson: Lesson | None, folder: Path, subject: str) -> None:
     try:
         viewer(subject_scene(folder, subject), key="learn-viewer", rows=("image", "truth"), height=300)
     except UserError as error:
-        st.error(words.plain(str(error)), icon=":material/error:")
+        st.error(formatting.plain(str(error)), icon=":material/error:")
     guesses, names = lesson.intensities["guesses"], lesson.intensities["modalities"]
-    alone = [f"{100 * g:.0f} % from {words.plain(m)}" for g, m in zip(guesses, names, strict=False)]
+    alone = [f"{100 * g:.0f} % from {formatting.plain(m)}" for g, m in zip(guesses, names, strict=False)]
     both = f", {100 * guesses[-1]:.0f} % from both" if len(guesses) > len(names) else ""
     st.markdown(
         "**Can the grey value alone tell?** If it could, the hills below would stand apart. Guess for each voxel of "
@@ -120,7 +121,7 @@ def made(doing: str, observe: Callable[[], jobs.Job], start: Callable[[], None])
     if job.state == "running":
         progress(doing, observe)
     elif job.state == "failed":
-        st.error(f"{doing} failed: {words.plain(job.message)}", icon=":material/error:")
+        st.error(f"{doing} failed: {formatting.plain(job.message)}", icon=":material/error:")
         if st.button("Try again", key=f"again-{doing}", icon=":material/refresh:"):
             start()
             st.rerun()
@@ -151,7 +152,7 @@ def _sizes(lesson: Lesson, dataset: Dataset) -> list[tuple[str, tuple[int, ...]]
         in_channels=len(dataset.modalities), classes=len(dataset.labels),
     ).config.sampling.sub_volume  # fmt: skip
     article = preset("article").sampling.sub_volume
-    return [(words.size(fitted), fitted), (f"{words.size(article)}, the article's", article)]
+    return [(formatting.size(fitted), fitted), (f"{formatting.size(article)}, the article's", article)]
 
 
 def _places(

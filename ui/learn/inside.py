@@ -14,14 +14,14 @@ from core.config import ModelConfig
 from core.datasets import load_subject, open_dataset
 from core.labels import LabelSpace
 from core.models import architecture, keeps_both
-from ui import volumes
-from ui.jobs import MANIFEST
+from ui.shared.jobs import MANIFEST
+from ui.viewer import volumes
 
 Size = tuple[int, int, int]
 
 
 def stages(config: ModelConfig, modalities: Sequence[str], classes: Sequence[str], size: Size) -> list[dict[str, Any]]:
-    """The stages of an untrained network, in the form of the manifest of :mod:`core.explain`, without maps."""
+    """The stages of an untrained network, in the form of the manifest of :mod:`core.inspection.feature_maps`, without maps."""
     channels = config.channels or architecture(config.model).channels
     deepest = len(channels) - 1
 

@@ -14,11 +14,11 @@ import numpy as np
 import streamlit as st
 
 from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
-from core.display import channels
 from core.errors import DatasetError
+from core.imaging.display import channels
+from core.inspection.intensity_histograms import BINS, Tissue, middle, tissue
 from core.labels import PALETTE, LabelSpace
-from core.tissue import BINS, Tissue, middle, tissue
-from ui import cache
+from ui.shared import cache
 
 BLOCK = 21  # voxels a side of the three slices under the kernel
 STEP = 5  # voxels between the places that are tried for them

@@ -6,21 +6,22 @@ import math
 
 import streamlit as st
 
+from core.checkpointing.metadata import Description
 from core.config import ModelConfig
 from core.datasets import Dataset
-from core.description import Description
 from core.errors import UserError
 from core.labels import LabelSpace
-from core.locations import READY_MADE
 from core.models.cost import cost
+from core.paths import READY_MADE
 from core.presets import preset
 from core.types import triple
-from ui import cache, jobs, learn, words
+from ui import learn
 from ui.learn import inside
 from ui.learn.chapters import READING, head, made
 from ui.learn.lesson import Lesson
-from ui.pages import page
-from ui.state import DEMO, MODEL, put_into_address, take_from_address
+from ui.shared import cache, formatting, jobs
+from ui.shared.navigation import page
+from ui.shared.state import DEMO, MODEL, put_into_address, take_from_address
 
 COMMAND = "python -m core train demo --preset quick"
 
@@ -52,7 +53,7 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
     size = _across(lesson, description)
     options = ["--sub-volume", "x".join(map(str, size))]
     folder = jobs.features_folder(model.path, images, options)
-    doing = f"{words.plain(model.name)} looks at {words.plain(subject)}"
+    doing = f"{formatting.plain(model.name)} looks at {formatting.plain(subject)}"
     there = made(doing, lambda: jobs.features(folder), lambda: jobs.start_features(model.path, images, options, folder))
     labels, config = description.label_space, description.train_config
     detail = config.model.full_resolution == "detail"
@@ -64,13 +65,13 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
     try:
         maps = inside.publish_maps(folder, dataset.path, subject, labels)
     except UserError as error:
-        st.error(words.plain(str(error)), icon=":material/error:")
+        st.error(formatting.plain(str(error)), icon=":material/error:")
         return
     facts = inside.manifest(folder)
     _facts(model.name, config.model, len(images), len(labels), triple(facts["sub_volume"]["size"]))
     st.markdown(
-        f"Click a stage to see what it makes of the middle slice of {words.plain(subject)}. "
-        f"{_seen(description, subject)} It learned from sub-volumes of {words.size(config.sampling.sub_volume)} "
+        f"Click a stage to see what it makes of the middle slice of {formatting.plain(subject)}. "
+        f"{_seen(description, subject)} It learned from sub-volumes of {formatting.size(config.sampling.sub_volume)} "
         "voxels; as it is made of convolutions it takes any size, here one as wide as the head. Bright is large; each "
         "map has its own scale, the pre-activations share one. Move over a map, and the same voxel is marked in all of "
         "them.",
@@ -95,8 +96,8 @@ def _known(dataset: Dataset) -> dict[str, tuple[cache.Model, Description]]:
 def _facts(name: str, config: ModelConfig, in_channels: int, classes: int, size: tuple[int, int, int]) -> None:
     counted = cost(config, in_channels, classes, size)
     st.caption(
-        f"{words.plain(name)}: {config.model}, {counted.parameters:,} parameters; "
-        f"{counted.forward_gflop:,.1f} billion operations for a sub-volume of {words.size(size)} voxels."
+        f"{formatting.plain(name)}: {config.model}, {counted.parameters:,} parameters; "
+        f"{counted.forward_gflop:,.1f} billion operations for a sub-volume of {formatting.size(size)} voxels."
     )
 
 

@@ -153,7 +153,7 @@ function measure(truth, mask, c) {
   };
 }
 
-// The score of one class in the Dice loss, from the sums of p t, p and t (core/losses.py).
+// The score of one class in the Dice loss, from the sums of p t, p and t (core/training/losses.py).
 function score(both, claimed, truth, count) {
   const smooth = 1e-5;
   return truth ? (2 * both + smooth) / (claimed + truth + smooth) : 1 - claimed / count;

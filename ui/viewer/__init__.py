@@ -1,6 +1,6 @@
 """The slice viewer: axial, coronal and sagittal panes of a volume with its segmentations, drawn in the browser.
 
-The volume travels once (:mod:`ui.volumes`); moving through it needs neither the server nor Python. Where the crosshair
+The volume travels once (:mod:`ui.viewer.volumes`); moving through it needs neither the server nor Python. Where the crosshair
 came to rest is reported only if asked for. The browser's part is plain JavaScript on 2D canvases, one module made of
 the files below.
 """
@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from core.display import Channel, Grid
+from core.imaging.display import Channel, Grid
 
 _HERE = Path(__file__).parent
 SCRIPTS = (
@@ -48,8 +48,8 @@ class Scene:
     ----------
     grid : of all volumes of the scene; axes in canonical order.
     channels : the modalities of the image, with their ranges.
-    image : address of the image (:func:`core.display.image_bytes`).
-    layers : address of each segmentation (:func:`core.display.label_bytes`) by its name: "truth", "prediction", or
+    image : address of the image (:func:`core.imaging.display.image_bytes`).
+    layers : address of each segmentation (:func:`core.imaging.display.label_bytes`) by its name: "truth", "prediction", or
         any other.
     classes : ``{"name", "colour"}`` of the classes 1, 2, ... (the background, 0, is left out).
     """

@@ -11,7 +11,7 @@ import torch
 from core.bench import augment, peers
 from core.bench.augment import Settings, bench_augment
 from core.errors import ConfigError
-from tests.core.monai_peer import monai_or_skip
+from tests.support.monai_peer import monai_or_skip
 
 SMALL = Settings((24, 24, 16), (40, 40, 32), draws=2, peers=True)
 

@@ -13,8 +13,8 @@ from core.bench.infer import Settings, bench_infer
 from core.bench.report import Row
 from core.errors import CheckpointError, ConfigError
 from core.models import build_model
-from tests.core.balls import untrained_run
-from tests.core.monai_peer import monai_or_skip
+from tests.support.balls import untrained_run
+from tests.support.monai_peer import monai_or_skip
 
 
 def silent(done: float, total: int, words: str) -> None:
@@ -84,7 +84,7 @@ def test_a_network_for_other_images_is_refused(tmp_path: Path, monkeypatch: pyte
 
     name = untrained_run(tmp_path, "other", ("M0",))
     made: list[object] = []
-    monkeypatch.setattr("core.datasets.demo.ensure_subject", lambda *args, **options: made.append(args))
+    monkeypatch.setattr("core.datasets.synthetic.demo.ensure_subject", lambda *args, **options: made.append(args))
     with pytest.raises(CheckpointError, match="expected a network for T1, T2 that knows CSF, GM, WM"):
         bench_infer(Settings(model=find_checkpoint(tmp_path, name)), "cpu", silent)
     assert not made, "it is known before the subject is made"

@@ -23,7 +23,7 @@ from core.bench.train import ALIKE, WIDTHS, Settings, bench_train
 from core.config import OptimConfig
 from core.errors import ConfigError
 from core.models.cost import cost
-from tests.core.monai_peer import monai_or_skip
+from tests.support.monai_peer import monai_or_skip
 
 CPU = torch.device("cpu")
 SIZE = (16, 16, 16)

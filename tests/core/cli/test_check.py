@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from core.cli import main
-from tests.core.volume_files import make_decathlon, make_iseg
+from core.paths import project_root
+from tests.support.volume_files import make_decathlon, make_iseg
 
-PROJECT = Path(__file__).parents[3]
+PROJECT = project_root()
 
 
 def refuse_constant(name: str) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from core.cli import main
-from core.datasets.demo import read_marker
+from core.datasets.synthetic.demo import read_marker
 
 
 @pytest.mark.slow

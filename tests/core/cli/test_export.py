@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from core.checkpoint import load, save
+from core.checkpointing.checkpoint import load, save
 from core.cli import main
 from core.runs.launch import create_run
-from tests.core.balls import tiny
+from tests.support.balls import tiny
 
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun

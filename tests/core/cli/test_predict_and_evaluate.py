@@ -14,8 +14,8 @@ import pytest
 from core.cli import main
 from core.runs.launch import create_run
 from core.runs.predictions import kept_predictions
-from tests.core.balls import SPACING_MM, balls, tiny
-from tests.core.volume_files import load, write_analyze
+from tests.support.balls import SPACING_MM, balls, tiny
+from tests.support.volume_files import load, write_analyze
 
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun

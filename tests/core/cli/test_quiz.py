@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.cli import main
-from core.runs.answers import keep_answer
+from core.study.answers import keep_answer
 from tests.core.runs.test_answers import answer
 
 

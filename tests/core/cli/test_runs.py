@@ -12,10 +12,10 @@ import pytest
 from core import cli, runs
 from core.config import TrainConfig
 from core.presets import preset
-from core.runs import folder as files
-from core.runs.index import FILE
 from core.runs.launch import create_run
-from core.runs.state import Best, read_state, write_state
+from core.runs.store import folder as files
+from core.runs.store.index import FILE
+from core.runs.store.state import Best, read_state, write_state
 
 
 @pytest.fixture

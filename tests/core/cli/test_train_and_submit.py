@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from core import runs
-from core.runs import folder as files
-from core.runs.process import kill_tree, module_environment
+from core.runs.store import folder as files
+from core.runs.store.process import kill_tree, module_environment
 from tests.core.runs.watching import PATIENCE_S, wait_until
 
 TOYS = Path(__file__).parents[1] / "runs"

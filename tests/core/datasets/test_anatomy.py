@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from core.datasets.anatomy import enlarge, integrate, smallest_jacobian, smooth_noise
+from core.datasets.synthetic.anatomy import enlarge, integrate, smallest_jacobian, smooth_noise
 
 
 def test_flow_of_a_constant_velocity_is_a_translation() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from core.datasets import fingerprint, load_subject, open_dataset
 from core.errors import DatasetError, VolumeError
-from tests.core.volume_files import SHAPE, label_map, make_decathlon, voxels, write_nifti
+from tests.support.volume_files import SHAPE, label_map, make_decathlon, voxels, write_nifti
 
 ENTRY = {"image": "./imagesTr/case_001.nii.gz", "label": "./labelsTr/case_001.nii.gz"}
 
@@ -87,8 +87,8 @@ def test_a_label_of_another_orientation_is_an_error_here(tmp_path: Path) -> None
 @pytest.mark.parametrize("image_codes", ["RAS", "LAS", "PIR"])
 @pytest.mark.parametrize("label_codes", ["RAS", "LPS"])
 def test_files_of_the_same_place_may_store_it_in_any_order(tmp_path: Path, image_codes: str, label_codes: str) -> None:
-    from tests.core.test_volume import in_orientation
-    from tests.core.volume_files import AFFINE
+    from tests.core.imaging.test_volume import in_orientation
+    from tests.support.volume_files import AFFINE
 
     dataset = open_dataset(make_decathlon(tmp_path))
     expected = load_subject(dataset, "case_001")

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from core.datasets import open_dataset
-from core.datasets.anatomy import CSF, GM, TISSUE_SHARES, WM, Atlas, draw_anatomy, load_atlas
-from core.datasets.contrast import overlap
-from core.datasets.demo import (
+from core.datasets.synthetic.anatomy import CSF, GM, TISSUE_SHARES, WM, Atlas, draw_anatomy, load_atlas
+from core.datasets.synthetic.contrast import overlap
+from core.datasets.synthetic.demo import (
     DEMO_MARKER,
     UNFINISHED_MARKER,
     ensure_demo,
@@ -28,8 +28,9 @@ from core.datasets.demo import (
     make_demo,
     read_marker,
 )
-from core.datasets.demo_writer import SHAPE, write_subject, write_subjects
+from core.datasets.synthetic.demo_writer import SHAPE, write_subject, write_subjects
 from core.errors import DatasetError
+from core.paths import project_root
 
 SEED = 7
 SUBJECTS = ("subject-1", "subject-2", "subject-3")
@@ -133,7 +134,7 @@ def test_white_matter_differs_from_its_neighbourhood_more_than_from_all_grey_mat
 
 
 def test_folds_differ_between_subjects_of_one_size(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.datasets.anatomy._subject_to_atlas", lambda rng: np.eye(3) / 0.8)
+    monkeypatch.setattr("core.datasets.synthetic.anatomy._subject_to_atlas", lambda rng: np.eye(3) / 0.8)
     drawn = [draw_anatomy(atlas, np.random.default_rng(n)) for n in range(2)]
     white = []
     for anatomy in drawn:
@@ -194,7 +195,7 @@ def test_killed_half_way_goes_on_where_it_was(tmp_path: Path, demo: Path) -> Non
         "--workers",
         "2",
     ]
-    root = Path(__file__).parents[3]
+    root = project_root()
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while not list(folder.glob("subject-*-T1.hdr")) and time.monotonic() < deadline:
@@ -293,6 +294,6 @@ def test_overlap_by_hand() -> None:
 
 
 def test_import_is_light() -> None:
-    code = "import core.datasets.demo, sys; print({'torch', 'nilearn', 'scipy.ndimage'} & set(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], capture_output=True, text=True)
+    code = "import core.datasets.synthetic.demo, sys; print({'torch', 'nilearn', 'scipy.ndimage'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=project_root(), capture_output=True, text=True)
     assert done.stdout.strip() == "set()", done.stderr

@@ -16,8 +16,8 @@ from core.datasets import open_dataset
 from core.datasets.doctor import check
 from core.datasets.report import Finding
 from core.strict_json import dumps
-from tests.core.fetal_folder import CLASSES, make_fetal_folder
-from tests.core.volume_files import AFFINE, SHAPE, label_map, make_decathlon, make_iseg, patch, voxels, write_nifti
+from tests.support.fetal_folder import CLASSES, make_fetal_folder
+from tests.support.volume_files import AFFINE, SHAPE, label_map, make_decathlon, make_iseg, patch, voxels, write_nifti
 
 
 def test_a_sound_folder(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from core.datasets import fingerprint, open_dataset
 from core.errors import DatasetError, VolumeError
-from tests.core.volume_files import make_decathlon, make_iseg, voxels, write_nifti
+from tests.support.volume_files import make_decathlon, make_iseg, voxels, write_nifti
 
 
 def test_medians_and_axis_order(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from core.datasets import load_subject, open_dataset
 from core.errors import DatasetError, VolumeError
-from tests.core.volume_files import AFFINE, label_map, make_iseg, voxels, write_analyze, write_nifti
+from tests.support.volume_files import AFFINE, label_map, make_iseg, voxels, write_analyze, write_nifti
 
 
 @pytest.mark.parametrize("suffix", [".hdr", ".nii", ".nii.gz"])

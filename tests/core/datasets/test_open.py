@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from core.datasets import LAYOUTS, open_dataset
-from core.datasets.base import natural_key
+from core.datasets.layouts.base import natural_key
 from core.errors import DatasetError
-from tests.core.volume_files import make_decathlon, make_iseg
+from core.paths import project_root
+from tests.support.volume_files import make_decathlon, make_iseg
 
 
 def test_auto_recognises_every_layout(tmp_path: Path) -> None:
@@ -82,4 +83,4 @@ def test_an_unknown_subject(tmp_path: Path) -> None:
 
 def test_opening_needs_no_torch() -> None:
     code = "import sys, core.datasets, core.datasets.doctor, core.datasets.splits; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=project_root()).returncode == 0

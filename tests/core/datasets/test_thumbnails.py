@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core.datasets.iseg import LABELS
+from core.datasets.layouts.iseg import LABELS
 from core.datasets.thumbnails import GAP, HEIGHT, thumbnail, write_thumbnail
 from core.errors import DatasetError
-from core.geometry import Geometry
+from core.imaging.geometry import Geometry
 from core.labels import LabelSpace
 
 SPACE = LabelSpace.from_raw(LABELS)

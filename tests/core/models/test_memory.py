@@ -7,16 +7,16 @@ import os
 import statistics
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from core.compute.allocator import with_fewer_holes
 from core.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
-from core.heap import with_fewer_holes
 from core.models.memory import inference_bytes, training_bytes
+from core.paths import project_root
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = project_root()
 MB = 1e6
 
 # Measures in a fresh process: a tiny step first, so that libraries are loaded, then the growth of the high-water mark.
@@ -141,7 +141,7 @@ def test_one_pass_takes_what_was_estimated(case: Case) -> None:
 
 
 def has_bf16() -> bool:
-    from core.precision import _has_bf16_instructions
+    from core.compute.precision import _has_bf16_instructions
 
     return _has_bf16_instructions()
 

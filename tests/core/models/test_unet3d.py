@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from core.errors import ConfigError
-from core.losses import dice_loss
 from core.models.blocks import MaxPool2, group_count
 from core.models.unet3d import UNet3D
-from tests.core.monai_peer import monai_or_skip
+from core.training.losses import dice_loss
+from tests.support.monai_peer import monai_or_skip
 
 NNUNET: dict[str, Any] = dict(norm="instance", activation="leaky_relu", downsampling="stride", widening="after")
 OPTIONS = list(

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from core.errors import ConfigError
-from core.losses import dice_loss
 from core.models.vnet import ResidualStage, VNet
+from core.training.losses import dice_loss
 from tests.core.models.test_unet3d import image, kernels, parameters
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from core.config import TrainConfig
 from core.presets import preset
-from core.runs.process import kill_tree
+from core.runs.store.process import kill_tree
 
 HERE = Path(__file__).parent
 

@@ -15,14 +15,15 @@ import pytest
 import sqlalchemy as sa
 
 from core.errors import RunError
+from core.paths import project_root
 from core.presets import preset
-from core.quiz import Score
-from core.runs.answers import Answer, keep_answer, read_answers, report, streak
-from core.runs.index import FILE, migrate, open_answers, open_index
 from core.runs.launch import create_run
-from core.runs.schema import MIGRATIONS
+from core.runs.store.index import FILE, migrate, open_answers, open_index
+from core.runs.store.schema import MIGRATIONS
+from core.study.answers import Answer, keep_answer, read_answers, report, streak
+from core.study.questions import Score
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = project_root()
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -147,6 +148,6 @@ def test_a_report_counts_by_difficulty_and_by_how_sure_the_reader_was() -> None:
 
 
 def test_columns_and_fields_are_the_same() -> None:
-    from core.runs.schema import ANSWERS
+    from core.runs.store.schema import ANSWERS
 
     assert [c.name for c in ANSWERS.columns] == [f.name for f in dataclasses.fields(Answer)]

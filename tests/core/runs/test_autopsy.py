@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from core.runs.autopsy import OomCount, count_oom_kills, reason, signal_name
+from core.runs.processes.exit_reason import OomCount, count_oom_kills, reason, signal_name
 
 NOTHING = OomCount(None, None)
 

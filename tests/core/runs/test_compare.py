@@ -15,10 +15,10 @@ import pytest
 from core import runs
 from core.errors import RunError
 from core.presets import preset
-from core.runs import folder as files
 from core.runs.compare import MOST_POINTS
 from core.runs.launch import create_run
-from core.runs.state import Best, read_state, write_state
+from core.runs.store import folder as files
+from core.runs.store.state import Best, read_state, write_state
 from core.runs.thinning import thinned
 
 

@@ -15,9 +15,9 @@ import pytest
 
 from core import runs
 from core.config import TrainConfig
-from core.runs import folder as files
-from core.runs.crew import RESTARTS
-from core.runs.process import module_command
+from core.runs.processes.torchrun_launcher import RESTARTS
+from core.runs.store import folder as files
+from core.runs.store.process import module_command
 from tests.core.runs.watching import TOY, wait_for, wait_for_epoch, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import RunError
-from core.runs import folder as files
-from core.runs.process import module_environment
+from core.runs.store import folder as files
+from core.runs.store.process import module_environment
 
 
 def test_a_run_id_is_a_slug_a_time_and_a_random_part() -> None:
@@ -96,7 +96,7 @@ def test_a_damaged_json_file_is_named(tmp_path: Path) -> None:
 def test_a_killed_writer_leaves_the_old_or_the_new_file(tmp_path: Path) -> None:
     target = tmp_path / files.STATE
     code = (
-        "import sys; from pathlib import Path; from core.runs.folder import write_json\n"
+        "import sys; from pathlib import Path; from core.runs.store.folder import write_json\n"
         "n = 0\n"
         "while True:\n"
         "    n += 1; write_json(Path(sys.argv[1]), {'n': n, 'text': 'x' * 200_000})"

@@ -12,15 +12,15 @@ import sqlalchemy as sa
 from core.errors import RunError
 from core.events import Ended, Metrics, Ready, Saved
 from core.presets import preset
-from core.runs import folder as files
-from core.runs import index as indexes
 from core.runs.catalog import metrics_after, put_in_index
-from core.runs.folder import MetricRow
-from core.runs.index import FILE, database_url, file_system_of, migrate, open_index
 from core.runs.launch import create_run
-from core.runs.recorder import Recorder
-from core.runs.schema import MIGRATIONS
-from core.runs.state import read_state
+from core.runs.reporting.recorder import Recorder
+from core.runs.store import folder as files
+from core.runs.store import index as indexes
+from core.runs.store.folder import MetricRow
+from core.runs.store.index import FILE, database_url, file_system_of, migrate, open_index
+from core.runs.store.schema import MIGRATIONS
+from core.runs.store.state import read_state
 
 
 def make_run(root: Path, name: str, epochs: int) -> Path:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from core.events import Ended, Metrics, Note, Preparing, Progress, Ready, Saved
-from core.runs.narrator import Narrator, duration, number
+from core.runs.reporting.log_lines import Narrator, duration, number
 
 
 def test_preparing_is_told_once_for_each_kind_of_work() -> None:

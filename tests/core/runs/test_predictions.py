@@ -16,15 +16,15 @@ import numpy as np
 import pytest
 
 from core import runs
-from core.checkpoint import load, save
+from core.checkpointing.checkpoint import load, save
+from core.checkpointing.metadata import Description, read_description
 from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
-from core.description import Description, read_description
 from core.errors import RunError, UserError
-from core.metrics import SubjectScore
+from core.evaluation.metrics import SubjectScore
+from core.imaging.volume import read_label
 from core.runs.launch import create_run
 from core.runs.predictions import keep_prediction, kept_predictions, predictions_folder
-from core.volume import read_label
-from tests.core.balls import tiny, write_balls
+from tests.support.balls import tiny, write_balls
 
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun

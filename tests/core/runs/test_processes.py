@@ -16,10 +16,10 @@ import pytest
 from core import runs
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
-from core.runs import folder as files
 from core.runs.launch import SUPERVISOR_FILE, create_run
-from core.runs.process import module_command, module_environment
-from core.runs.state import read_state, write_state
+from core.runs.store import folder as files
+from core.runs.store.process import module_command, module_environment
+from core.runs.store.state import read_state, write_state
 from tests.core.runs.watching import (
     PATIENCE_S,
     TOY,
@@ -227,7 +227,7 @@ def test_a_run_that_somebody_took_is_not_started_twice(root: Path, toy: Callable
 
 
 def test_a_supervisor_without_work_leaves_and_a_second_one_leaves_at_once(root: Path) -> None:
-    command = module_command("core.runs.supervisor", str(root), "--idle", "1000")
+    command = module_command("core.runs.processes.queue_supervisor", str(root), "--idle", "1000")
     keeper = subprocess.Popen(command, env=module_environment())
     assert supervisor_pid(root) == keeper.pid
     assert subprocess.run(command, env=module_environment(), timeout=PATIENCE_S).returncode == 0

@@ -12,14 +12,14 @@ import pytest
 from core.errors import RunError
 from core.events import Metrics, Ready
 from core.presets import preset
-from core.runs import folder as files
-from core.runs import index
-from core.runs.answers import keep_answer, read_answers
-from core.runs.index import FILE, DamagedIndexError, open_index
 from core.runs.launch import create_run
-from core.runs.rebuild import Rebuilt, rebuild
-from core.runs.recorder import Recorder
-from core.runs.state import read_state
+from core.runs.reporting.recorder import Recorder
+from core.runs.store import folder as files
+from core.runs.store import index
+from core.runs.store.index import FILE, DamagedIndexError, open_index
+from core.runs.store.rebuild import Rebuilt, rebuild
+from core.runs.store.state import read_state
+from core.study.answers import keep_answer, read_answers
 from tests.core.runs.test_answers import answer
 
 ANSWERS = 300
@@ -102,7 +102,7 @@ def test_made_again_while_a_run_trains_nothing_is_there_twice(tmp_path: Path, mo
     folder = create_run(tmp_path, preset("quick"), foreground=True)
     recorder = Recorder(folder, read_state(folder))
     recorder(Ready({"device": "cpu"}, ("air", "CSF"), 0, 0))
-    monkeypatch.setattr("core.runs.recorder.INDEX_EVERY_S", 0.0)
+    monkeypatch.setattr("core.runs.reporting.recorder.INDEX_EVERY_S", 0.0)
     recorder(Metrics(1, 9, 1.0, {"a": 0.5}))
     for _, engine in index._engines.values():
         engine.dispose()

@@ -13,11 +13,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from core.errors import RunError
 from core.events import Ended, Metrics, Picture, Preparing, Progress, Ready, Saved
 from core.presets import preset
-from core.runs import folder as files
-from core.runs.index import FILE, open_index
 from core.runs.launch import create_run
-from core.runs.recorder import Recorder
-from core.runs.state import Best, RunState, read_state, write_state
+from core.runs.reporting.recorder import Recorder
+from core.runs.store import folder as files
+from core.runs.store.index import FILE, open_index
+from core.runs.store.state import Best, RunState, read_state, write_state
 
 READY = Ready({"device": "cpu"}, ("air", "CSF", "GM"), 0, 0)
 
@@ -27,7 +27,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
-        monkeypatch.setattr("core.runs.recorder.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("core.runs.reporting.recorder.time.monotonic", lambda: self.now)
 
 
 @pytest.fixture
@@ -123,7 +123,7 @@ def test_an_unusable_index_does_not_fail_a_run(folder: Path, monkeypatch: pytest
 def test_whoever_sees_the_end_finds_all_measurements(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
-    monkeypatch.setattr("core.runs.recorder.INDEX_EVERY_S", 1000.0)
+    monkeypatch.setattr("core.runs.reporting.recorder.INDEX_EVERY_S", 1000.0)
     recorder(Metrics(1, 1, 0.1, {"lr": 0.1}))
     found: list[int] = []
 
@@ -131,7 +131,7 @@ def test_whoever_sees_the_end_finds_all_measurements(folder: Path, monkeypatch: 
         found.append(len(open_index(where.parent).metrics_after(where.name, 0, 10)))
         return write_state(where, state, durable)
 
-    monkeypatch.setattr("core.runs.recorder.write_state", look)
+    monkeypatch.setattr("core.runs.reporting.recorder.write_state", look)
     recorder.end("finished")
     assert found == [1]
 

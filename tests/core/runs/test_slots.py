@@ -14,11 +14,11 @@ import pytest
 from core import runs
 from core.config import TrainConfig
 from core.errors import RunError
-from core.runs import folder as files
 from core.runs.launch import create_run
-from core.runs.process import module_command, start_detached
-from core.runs.slots import Place, Slots, count_gpus, in_order
-from core.runs.state import RunState, read_state, write_state
+from core.runs.store import folder as files
+from core.runs.store.gpu_slots import Place, Slots, count_gpus, in_order
+from core.runs.store.process import module_command, start_detached
+from core.runs.store.state import RunState, read_state, write_state
 from tests.core.runs.watching import TOY, wait_for, wait_until
 
 
@@ -149,7 +149,9 @@ def test_the_keeper_gives_each_gpu_to_one_run(root: Path, toy: Callable[..., Tra
         ids.append(create_run(root, base.with_values(values), "run").name)
         time.sleep(0.002)
     runs.move(root, ids[4], "first")
-    keeper = module_command("core.runs.supervisor", str(root), "--worker", TOY, "--gpus", "2", "--idle", "5")
+    keeper = module_command(
+        "core.runs.processes.queue_supervisor", str(root), "--worker", TOY, "--gpus", "2", "--idle", "5"
+    )
     start_detached(keeper, root / ".supervisor.log")
     first = {run_id: wait_for(root, run_id, "running") for run_id in (ids[4], ids[0], ids[2])}
     assert {first[ids[4]].gpus, first[ids[0]].gpus} == {(0,), (1,)}
@@ -190,11 +192,11 @@ def test_a_stopped_process_is_shown_as_silent_and_left_alone(
 ) -> None:
     import signal
 
-    monkeypatch.setattr("core.runs.state.STALLED_S", 1.0)
+    monkeypatch.setattr("core.runs.store.state.STALLED_S", 1.0)
     run_id = runs.submit(root, toy(epochs=1000, epoch_s=0.1), worker=TOY)
     state = wait_until(lambda: (s := runs.get_run(root, run_id).state).epoch >= 5 and s)
     assert 0 < state.longest_gap_s < 10
-    monkeypatch.setattr("core.runs.state.STALLED_TIMES", 1.5 / state.longest_gap_s)
+    monkeypatch.setattr("core.runs.store.state.STALLED_TIMES", 1.5 / state.longest_gap_s)
     os.kill(state.pid, signal.SIGSTOP)
     silent = wait_until(lambda: runs.get_run(root, run_id).to_json()["stalled_s"])
     assert silent > 1

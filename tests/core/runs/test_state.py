@@ -13,10 +13,10 @@ import pytest
 
 from core.errors import RunError
 from core.presets import preset
-from core.runs import folder as files
 from core.runs.launch import create_run
-from core.runs.process import alive, identity
-from core.runs.state import Best, RunState, observe, read_state, settle, write_state
+from core.runs.store import folder as files
+from core.runs.store.process import alive, identity
+from core.runs.store.state import Best, RunState, observe, read_state, settle, write_state
 
 
 @pytest.fixture

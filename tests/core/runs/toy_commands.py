@@ -7,7 +7,7 @@ import sys
 
 from core import cli
 from core.cli import submit, train
-from core.runs.engines import ThisMachine
+from core.runs.backends import ThisMachine
 
 if __name__ == "__main__":
     train.run = functools.partial(train.run, worker="toy_worker")

@@ -19,7 +19,7 @@ import numpy as np
 from core.config import TrainConfig
 from core.errors import DatasetError
 from core.events import Ended, Listener, Metrics, Picture, Preparing, Progress, Ready, Saved
-from core.runs import worker
+from core.runs.processes import worker
 
 
 def toy_experiment(

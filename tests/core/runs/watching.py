@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from core import runs
-from core.runs import folder as files
 from core.runs.launch import SUPERVISOR_FILE
-from core.runs.process import module_command, start_detached
+from core.runs.store import folder as files
+from core.runs.store.process import module_command, start_detached
 
 TOY = "toy_worker"
 PATIENCE_S = 60
@@ -47,4 +47,6 @@ def supervisor_pid(root: Path) -> int:
 
 
 def start_shim(folder: Path) -> int:
-    return start_detached(module_command("core.runs.shim", str(folder), "--worker", TOY), folder / files.LOG)
+    return start_detached(
+        module_command("core.runs.processes.trainer_parent", str(folder), "--worker", TOY), folder / files.LOG
+    )

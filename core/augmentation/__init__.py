@@ -1,0 +1,1 @@
+"""Random augmentation of sub-volumes, image and label together."""

@@ -1,0 +1,1 @@
+"""Checkpoints: one safetensors file with model, training state and metadata."""

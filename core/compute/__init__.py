@@ -1,0 +1,1 @@
+"""Devices, processes, threads, memory and precision: what training and inference run on."""

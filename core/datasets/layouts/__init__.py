@@ -1,0 +1,1 @@
+"""Folder layouts: how a folder becomes subjects and a label space."""

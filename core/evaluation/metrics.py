@@ -1,0 +1,234 @@
+"""How good the segmentation of a whole volume is: Dice and surface distances (sub-volumes: :mod:`core.evaluation.confusion_counts`).
+
+Per class and never for the background:
+
+Dice      2 |T and P| / (|T| + |P|) of the truth's and the prediction's voxels.
+HD95      the larger of the two directed 95th percentiles of surface distances, in mm (numpy's linear interpolation).
+ASD       the mean of the surface distances in both directions, pooled (each surface voxel counts once), in mm.
+
+The surface of a structure is those of its voxels that a 6-connected erosion removes: those with a face towards another
+class. What lies beyond the border of the volume counts as another class. The distance of a surface voxel is that from
+its centre to the nearest centre of the other surface's voxels, with the voxel size of each axis.
+
+A class that neither truth nor prediction has is not scored (NaN). Where one of the two lacks it, Dice is 0, there are
+no distances (NaN), and the class is in ``missed``. Means leave NaN out and carry how many they are over.
+
+Importing this needs numpy alone; scipy is imported by the functions that use it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+PERCENTILE = 95.0
+
+
+@dataclass(frozen=True)
+class SurfaceDistances:
+    """Distances between the surfaces of two masks, in mm; NaN where a mask is empty."""
+
+    hd95_mm: float
+    asd_mm: float
+
+
+@dataclass(frozen=True)
+class SubjectScore:
+    """The scores of one subject by class name, background left out; see the module's docstring.
+
+    Attributes
+    ----------
+    dice, hd95_mm, asd_mm : by class; NaN where not defined.
+    missed : classes that only truth or only prediction has.
+    volume_ml : by class, ``{"truth": ..., "prediction": ...}``.
+    """
+
+    dice: dict[str, float]
+    hd95_mm: dict[str, float]
+    asd_mm: dict[str, float]
+    missed: tuple[str, ...]
+    volume_ml: dict[str, dict[str, float]]
+
+    @property
+    def mean_dice(self) -> float:
+        """The mean over the classes that are scored; NaN if none is."""
+        return nan_mean(self.dice.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values (NaN still in it)."""
+        return dict(
+            dice=self.dice, hd95_mm=self.hd95_mm, asd_mm=self.asd_mm, missed=list(self.missed), volume_ml=self.volume_ml
+        )
+
+
+@dataclass(frozen=True)
+class MeanScore:
+    """The mean over subjects by class name.
+
+    Attributes
+    ----------
+    dice, hd95_mm, asd_mm : means over the subjects where they are defined; NaN where there is none.
+    n : subjects in which truth or prediction has the class: those that the mean Dice is over.
+    missed : those among them in which only one of the two has it; the mean distances are over the other n - missed.
+    """
+
+    dice: dict[str, float]
+    hd95_mm: dict[str, float]
+    asd_mm: dict[str, float]
+    n: dict[str, int]
+    missed: dict[str, int]
+
+    @property
+    def mean_dice(self) -> float:
+        """The mean over classes of their mean Dice; NaN if no class is scored."""
+        return nan_mean(self.dice.values())
+
+    def to_json(self) -> dict[str, Any]:
+        """A dictionary of plain values (NaN still in it)."""
+        return dict(dice=self.dice, hd95_mm=self.hd95_mm, asd_mm=self.asd_mm, n=self.n, missed=self.missed)
+
+
+def dice_per_class(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    """Dice of every class.
+
+    Parameters
+    ----------
+    truth, prediction : class indices 0 to classes - 1, integer or bool, of the same shape.
+    classes : number of classes, the background included.
+
+    Returns
+    -------
+    float64, shape (classes,), the background first; NaN for a class that neither has, 0 for one that only one has.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, or an index is none of the classes.
+    """
+    confusion = _confusion(truth, prediction, classes)
+    tp = np.diag(confusion)
+    return dice_from_counts(tp, confusion.sum(axis=0) - tp, confusion.sum(axis=1) - tp)
+
+
+def dice_from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
+    """Dice from true positives, false positives and false negatives: float64 of their shape, NaN where all are 0."""
+    total = 2 * tp + fp + fn
+    return np.divide(2 * tp, total, out=np.full(total.shape, np.nan), where=total > 0)
+
+
+def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceDistances:
+    """HD95 and ASD of two masks (bool, shape (i, j, k)); ``spacing_mm`` is the voxel size along i, j, k.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ.
+    """
+    from scipy import ndimage
+
+    if truth.shape != prediction.shape:
+        raise ValueError(f"expected masks of one shape, got {truth.shape} and {prediction.shape}")
+    if not truth.any() or not prediction.any():
+        return SurfaceDistances(math.nan, math.nan)
+    box = _bounding_box(truth | prediction)
+    surfaces = _surface(truth[box]), _surface(prediction[box])
+    directed = [
+        ndimage.distance_transform_edt(~other, sampling=spacing_mm)[surface]
+        for surface, other in (surfaces, surfaces[::-1])
+    ]
+    hd95 = max(np.percentile(d, PERCENTILE) for d in directed)
+    return SurfaceDistances(float(hd95), float(np.concatenate(directed).mean()))
+
+
+def score_subject(
+    truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], class_names: Sequence[str]
+) -> SubjectScore:
+    """Score the segmentation of one whole volume.
+
+    Parameters
+    ----------
+    truth, prediction : class indices, integer, shape (i, j, k).
+    spacing_mm : voxel size along i, j, k.
+    class_names : all classes in index order, the background first; it is not scored.
+
+    Raises
+    ------
+    ValueError
+        If shapes differ, an index is none of the classes, or the voxel size is not three positive numbers.
+    """
+    if len(spacing_mm) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing_mm):
+        raise ValueError(f"expected three positive voxel sizes, got {tuple(spacing_mm)}")
+    confusion = _confusion(truth, prediction, len(class_names))
+    in_truth, in_prediction = confusion.sum(1), confusion.sum(0)
+    voxel_ml = math.prod(spacing_mm) / 1000
+    dice, hd95_mm, asd_mm = {}, {}, {}
+    volume_ml, missed = {}, []
+    for index, name in list(enumerate(class_names))[1:]:
+        total = int(in_truth[index] + in_prediction[index])
+        distances = surface_distances(truth == index, prediction == index, spacing_mm)
+        dice[name] = 2 * int(confusion[index, index]) / total if total else math.nan
+        hd95_mm[name] = distances.hd95_mm
+        asd_mm[name] = distances.asd_mm
+        volume_ml[name] = dict(truth=int(in_truth[index]) * voxel_ml, prediction=int(in_prediction[index]) * voxel_ml)
+        if total and not (in_truth[index] and in_prediction[index]):
+            missed.append(name)
+    return SubjectScore(dice, hd95_mm, asd_mm, tuple(missed), volume_ml)
+
+
+def summarise(scores: Sequence[SubjectScore]) -> MeanScore:
+    """The mean over subjects, class by class; without subjects there are no classes either."""
+    names = list(dict.fromkeys(name for score in scores for name in score.dice))
+    return MeanScore(
+        dice={name: nan_mean(s.dice.get(name, math.nan) for s in scores) for name in names},
+        hd95_mm={name: nan_mean(s.hd95_mm.get(name, math.nan) for s in scores) for name in names},
+        asd_mm={name: nan_mean(s.asd_mm.get(name, math.nan) for s in scores) for name in names},
+        n={name: sum(not math.isnan(s.dice.get(name, math.nan)) for s in scores) for name in names},
+        missed={name: sum(name in s.missed for s in scores) for name in names},
+    )
+
+
+def nan_mean(values: Iterable[float]) -> float:
+    """The mean of the values that are not NaN; NaN if there is none."""
+    defined = [v for v in values if not math.isnan(v)]
+    return sum(defined) / len(defined) if defined else math.nan
+
+
+def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+    """Voxels by class of the truth (rows) and of the prediction (columns), int64 (classes, classes)."""
+    if truth.shape != prediction.shape:
+        raise ValueError(f"expected truth and prediction of one shape, got {truth.shape} and {prediction.shape}")
+    for name, labels in (("truth", truth), ("prediction", prediction)):
+        if labels.dtype.kind not in "bui":
+            raise ValueError(f"expected integer class indices as {name}, got {labels.dtype}")
+        if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
+            raise ValueError(
+                f"expected class indices 0 to {classes - 1} as {name}, got {labels.min()} to {labels.max()}"
+            )
+    pairs = truth.astype(np.intp).ravel() * classes + prediction.ravel()
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty."""
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(a for a in range(mask.ndim) if a != axis)
+        where = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(int(where[0]), int(where[-1]) + 1))
+    return tuple(box)
+
+
+def _surface(mask: np.ndarray) -> np.ndarray:
+    """The voxels of a mask that a 6-connected erosion removes; beyond the array there is nothing."""
+    inside = np.pad(mask, 1)
+    core = mask.copy()
+    for axis in range(mask.ndim):
+        for shift in (0, 2):
+            window = [slice(1, -1)] * mask.ndim
+            window[axis] = slice(shift, shift + mask.shape[axis])
+            core &= inside[tuple(window)]
+    return mask & ~core

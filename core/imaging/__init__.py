@@ -1,0 +1,1 @@
+"""Volumes and their geometry: headers, files, orientation, resampling, normalisation."""

@@ -1,0 +1,1 @@
+"""Views into data and networks: feature maps, intensity histograms, statistics of sub-volumes."""

@@ -1,0 +1,1 @@
+"""The processes behind a run: queue supervisor, trainer parent, trainer."""

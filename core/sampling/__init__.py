@@ -1,0 +1,1 @@
+"""Sub-volumes (patches) of training subjects."""

@@ -1,0 +1,1 @@
+"""The quiz: its questions, its answers and their statistics."""

@@ -1,0 +1,1 @@
+"""Training of one network: losses, optimizers, schedules, the training loop and its validation."""

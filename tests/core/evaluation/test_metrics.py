@@ -1,0 +1,281 @@
+"""Whole-volume scores against brute force, MONAI, and bodies whose distances are known."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+from scipy.spatial.distance import cdist
+
+from core.evaluation.confusion_counts import ClassCounts, class_counts
+from core.evaluation.metrics import (
+    MeanScore,
+    SubjectScore,
+    dice_from_counts,
+    dice_per_class,
+    nan_mean,
+    score_subject,
+    summarise,
+    surface_distances,
+)
+from tests.support.monai_peer import monai_or_skip
+
+SPACINGS = [(1.0, 1.0, 1.0), (0.7, 1.0, 2.5)]
+NAMES = ("background", "CSF", "GM", "WM")
+
+
+def blobs(seed: int, shape: tuple[int, int, int] = (18, 15, 12), classes: int = 4) -> np.ndarray:
+    """Smooth random class indices that touch the border of the volume."""
+    noise = np.random.default_rng(seed).standard_normal((classes, *shape))
+    return ndimage.gaussian_filter(noise, (0, 2, 2, 2)).argmax(0).astype(np.uint8)
+
+
+def ball(
+    radius_mm: float, spacing_mm: tuple[float, ...], shape: tuple[int, ...], shift_mm: tuple[float, ...] = (0, 0, 0)
+) -> np.ndarray:
+    """A ball about the middle of the volume, moved by ``shift_mm``."""
+    centres = [
+        (np.arange(size) - (size - 1) / 2) * step - move
+        for size, step, move in zip(shape, spacing_mm, shift_mm, strict=True)
+    ]
+    i, j, k = np.meshgrid(*centres, indexing="ij")
+    return i**2 + j**2 + k**2 <= radius_mm**2
+
+
+def brute_force(truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[float, float]:
+    """HD95 and ASD from all pairs of surface voxels, each found by looking at its six neighbours."""
+    points = []
+    for mask in (truth, prediction):
+        padded = np.pad(mask, 1)
+        surface = []
+        for i, j, k in np.argwhere(padded):
+            faces = [(i - 1, j, k), (i + 1, j, k), (i, j - 1, k), (i, j + 1, k), (i, j, k - 1), (i, j, k + 1)]
+            if not all(padded[face] for face in faces):
+                surface.append((i, j, k))
+        points.append(np.array(surface) * spacing_mm)
+    pairs = cdist(*points)
+    there, back = pairs.min(axis=1), pairs.min(axis=0)
+    hd95 = max(np.quantile(there, 0.95), np.quantile(back, 0.95))
+    return float(hd95), float((there.sum() + back.sum()) / (len(there) + len(back)))
+
+
+def test_dice_by_hand() -> None:
+    truth = np.array([[[0, 0, 1, 1, 2]]])
+    prediction = np.array([[[0, 1, 1, 1, 0]]])
+    found = dice_per_class(truth, prediction, 4)
+    assert found[:3] == pytest.approx([2 * 1 / (2 + 2), 2 * 2 / (2 + 3), 0])
+    assert math.isnan(found[3])
+
+
+def test_dice_of_masks_and_of_empty_volumes() -> None:
+    mask = np.array([[[True, False]]])
+    assert dice_per_class(mask, mask, 2).tolist() == [1, 1]
+    assert np.isnan(dice_per_class(np.zeros((0, 2, 2), int), np.zeros((0, 2, 2), int), 2)).all()
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_distances_match_brute_force(seed: int, spacing_mm: tuple[float, float, float]) -> None:
+    truth, prediction = blobs(seed), blobs(seed + 100)
+    for index in range(1, 4):
+        found = surface_distances(truth == index, prediction == index, spacing_mm)
+        expected = brute_force(truth == index, prediction == index, spacing_mm)
+        assert dataclasses.astuple(found) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+@pytest.mark.parametrize("seed", [3, 4])
+def test_scores_match_monai(seed: int, spacing_mm: tuple[float, float, float]) -> None:
+    peers = monai_or_skip("monai.metrics")
+    truth, prediction = blobs(seed), blobs(seed + 100)
+    onehot = [torch.nn.functional.one_hot(torch.as_tensor(m).long()).movedim(-1, 0)[None] for m in (prediction, truth)]
+    score = score_subject(truth, prediction, spacing_mm, NAMES)
+    peer = {
+        "dice": peers.compute_dice(*onehot, include_background=False),
+        "hd95_mm": peers.compute_hausdorff_distance(*onehot, percentile=95, spacing=spacing_mm),
+        "asd_mm": peers.compute_average_surface_distance(*onehot, symmetric=True, spacing=spacing_mm),
+    }
+    for name, values in peer.items():
+        assert list(getattr(score, name).values()) == pytest.approx(values[0].tolist(), rel=1e-5), name
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_concentric_balls_are_apart_by_the_difference_of_their_radii(spacing_mm: tuple[float, float, float]) -> None:
+    shape = tuple(math.ceil(28 / step) for step in spacing_mm)
+    found = surface_distances(ball(8, spacing_mm, shape), ball(12, spacing_mm, shape), spacing_mm)
+    diagonal = math.dist(spacing_mm, (0, 0, 0))
+    assert found.hd95_mm == pytest.approx(4, abs=diagonal)
+    assert found.asd_mm == pytest.approx(4, abs=diagonal)
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_a_shifted_ball(spacing_mm: tuple[float, float, float]) -> None:
+    # Radius r, shift d: the surface distance towards the shift is | |x - d| - r |, cos uniform in -1..1 on the sphere.
+    radius, shift = 10.0, 5.0
+    shape = tuple(math.ceil(36 / step) for step in spacing_mm)
+    cos = np.linspace(-1, 1, 100001)
+    distances = np.abs(np.sqrt(radius**2 + shift**2 - 2 * radius * shift * cos) - radius)
+    diagonal = math.dist(spacing_mm, (0, 0, 0))
+    moved = ball(radius, spacing_mm, shape, (0, 0, shift))
+    found = surface_distances(ball(radius, spacing_mm, shape), moved, spacing_mm)
+    assert found.hd95_mm == pytest.approx(np.percentile(distances, 95), abs=diagonal)
+    assert found.asd_mm == pytest.approx(distances.mean(), abs=diagonal)
+
+
+@pytest.mark.parametrize(("axis", "expected_mm"), [(0, 2.1), (1, 3.0), (2, 7.5)])
+def test_a_box_shifted_by_three_voxels_along_each_axis(axis: int, expected_mm: float) -> None:
+    # The far face is 9x9 of 9^3 - 7^3 = 386 surface voxels, more than 5 %: HD95 is the shift itself.
+    truth, prediction = np.zeros((2, 18, 18, 18), bool)
+    truth[4:13, 4:13, 4:13] = True
+    start = [4, 4, 4]
+    start[axis] = 7
+    prediction[tuple(slice(s, s + 9) for s in start)] = True
+    assert surface_distances(truth, prediction, (0.7, 1.0, 2.5)).hd95_mm == pytest.approx(expected_mm)
+
+
+def test_one_voxel_against_another() -> None:
+    truth, prediction = np.zeros((2, 5, 5, 5), bool)
+    truth[0, 0, 0] = prediction[3, 4, 0] = True
+    found = surface_distances(truth, prediction, (2.0, 1.0, 1.0))
+    assert found.hd95_mm == pytest.approx(math.hypot(6, 4))
+    assert found.asd_mm == pytest.approx(math.hypot(6, 4))
+
+
+def test_hd95_is_the_larger_of_the_two_directions() -> None:
+    # Every voxel of the truth is near the prediction, but not the other way round.
+    truth, prediction = np.zeros((2, 3, 3, 40), bool)
+    truth[1, 1, :10] = True
+    prediction[1, 1, :30] = True
+    found = surface_distances(truth, prediction, (1, 1, 1))
+    outward = np.maximum(np.arange(30) - 9, 0)
+    assert found.hd95_mm == pytest.approx(np.percentile(outward, 95))
+    assert found.asd_mm == pytest.approx(outward.sum() / 40)
+    assert surface_distances(prediction, truth, (1, 1, 1)) == found
+
+
+def test_the_border_of_the_volume_is_a_surface() -> None:
+    # Filling the volume, the truth has its surface on the border; the prediction is one voxel smaller all around.
+    truth = np.ones((8, 8, 8), bool)
+    prediction = np.zeros_like(truth)
+    prediction[1:-1, 1:-1, 1:-1] = True
+    found = surface_distances(truth, prediction, (1, 1, 1))
+    assert found.asd_mm > 0.9
+    assert surface_distances(truth, truth, (1, 1, 1)).asd_mm == 0
+
+
+def test_distances_do_not_depend_on_what_is_around() -> None:
+    truth, prediction = blobs(5) == 1, blobs(6) == 1
+    expected = surface_distances(truth, prediction, (1, 2, 3))
+    around = ((7, 3), (0, 9), (4, 4))
+    assert surface_distances(np.pad(truth, around), np.pad(prediction, around), (1, 2, 3)) == expected
+
+
+def test_absent_and_missed_classes() -> None:
+    truth, prediction = np.zeros((2, 6, 6, 6), np.uint8)
+    truth[1:3, 1:3, 1:3] = 1
+    prediction[1:3, 1:3, 1:3] = 1
+    truth[4:, 4:, 4:] = 2  # missed altogether; WM is in neither
+    score = score_subject(truth, prediction, (1, 1, 2), NAMES)
+    assert score.dice["CSF"] == 1
+    assert (score.hd95_mm["CSF"], score.asd_mm["CSF"]) == (0, 0)
+    assert score.dice["GM"] == 0
+    assert score.missed == ("GM",)
+    assert all(math.isnan(v) for v in (score.hd95_mm["GM"], score.asd_mm["GM"]))
+    assert all(math.isnan(getattr(score, name)["WM"]) for name in ("dice", "hd95_mm", "asd_mm"))
+    assert score.volume_ml["CSF"] == pytest.approx({"truth": 0.016, "prediction": 0.016})
+    assert score.volume_ml["GM"] == pytest.approx({"truth": 0.016, "prediction": 0})
+    assert score.mean_dice == pytest.approx(0.5)
+    false_alarm = score_subject(prediction, truth, (1, 1, 2), NAMES)
+    assert false_alarm.missed == ("GM",)
+    assert false_alarm.dice["GM"] == 0
+
+
+def test_means_carry_what_they_are_over() -> None:
+    perfect = np.zeros((6, 6, 6), np.uint8)
+    perfect[1:4, 1:4, 1:4] = 1
+    empty = np.zeros_like(perfect)
+    names = ("background", "lesion", "never")
+    scores = [score_subject(t, p, (1, 1, 1), names) for t, p in [(perfect, perfect), (perfect, empty), (empty, empty)]]
+    mean = summarise(scores)
+    assert mean.dice["lesion"] == pytest.approx(0.5)
+    assert mean.hd95_mm["lesion"] == 0
+    assert (mean.n, mean.missed) == ({"lesion": 2, "never": 0}, {"lesion": 1, "never": 0})
+    assert math.isnan(mean.dice["never"])
+    assert mean.mean_dice == pytest.approx(0.5)
+    assert set(mean.to_json()) == {"dice", "hd95_mm", "asd_mm", "n", "missed"}
+    assert set(scores[0].to_json()) == {"dice", "hd95_mm", "asd_mm", "missed", "volume_ml"}
+    json.dumps([mean.to_json(), scores[1].to_json()])
+
+
+def test_means_of_nothing() -> None:
+    assert summarise([]) == MeanScore({}, {}, {}, {}, {})
+    assert math.isnan(summarise([]).mean_dice)
+    assert math.isnan(SubjectScore({}, {}, {}, (), {}).mean_dice)
+    assert nan_mean([math.nan, 1, 3]) == 2
+
+
+def test_what_does_not_fit() -> None:
+    volume = np.zeros((3, 3, 3), np.uint8)
+    with pytest.raises(ValueError, match="one shape"):
+        score_subject(volume, volume[1:], (1, 1, 1), NAMES)
+    with pytest.raises(ValueError, match="one shape"):
+        surface_distances(volume > 0, volume[1:] > 0, (1, 1, 1))
+    with pytest.raises(ValueError, match="indices 0 to 3 as prediction, got 0 to 7"):
+        score_subject(volume, np.where(np.arange(3) == 2, 7, volume), (1, 1, 1), NAMES)
+    with pytest.raises(ValueError, match="as truth, got -1"):
+        score_subject(volume.astype(int) - 1, volume, (1, 1, 1), NAMES)
+    with pytest.raises(ValueError, match="integer class indices as truth, got float32"):
+        dice_per_class(volume.astype(np.float32), volume, 4)
+    for spacing_mm in [(1, 1), (1, 0, 1), (1, math.nan, 1)]:
+        with pytest.raises(ValueError, match="three positive voxel sizes"):
+            score_subject(volume, volume, spacing_mm, NAMES)
+
+
+def test_counts_of_labels_and_of_logits() -> None:
+    truth, prediction = blobs(7), blobs(8)
+    expected = dice_per_class(truth, prediction, 5)
+    target = torch.as_tensor(truth)[None]
+    counts = class_counts(torch.as_tensor(prediction)[None].long(), target, 5)
+    assert all(c.dtype == torch.int64 and c.shape == (5,) for c in counts)
+    assert (counts.tp + counts.fn).tolist() == np.bincount(truth.ravel(), minlength=5).tolist()
+    assert (counts.tp + counts.fp).tolist() == np.bincount(prediction.ravel(), minlength=5).tolist()
+    np.testing.assert_array_equal(dice_from_counts(*(c.numpy() for c in counts)), expected)
+    logits = torch.nn.functional.one_hot(torch.as_tensor(prediction)[None].long(), 5).movedim(-1, 1)
+    from_logits = class_counts(logits.bfloat16(), target, 5)
+    assert all(torch.equal(a, b) for a, b in zip(counts, from_logits, strict=True))
+
+
+def test_counts_add_up_over_sub_volumes() -> None:
+    truth, prediction = torch.as_tensor(blobs(9))[None], torch.as_tensor(blobs(10))[None]
+    whole = torch.stack(class_counts(prediction, truth, 4))
+    parts = [torch.stack(class_counts(prediction[:, s], truth[:, s], 4)) for s in (slice(0, 7), slice(7, None))]
+    assert torch.equal(parts[0] + parts[1], whole)
+
+
+def test_counts_never_wait_for_the_device() -> None:
+    # Tensors on the meta device have no values: whatever asks for one (item, bool, bincount) raises.
+    counts = class_counts(
+        torch.empty(2, 4, 3, 3, 3, device="meta"), torch.empty(2, 3, 3, 3, device="meta", dtype=torch.uint8), 4
+    )
+    assert isinstance(counts, ClassCounts)
+    assert all(c.device.type == "meta" and c.shape == (4,) for c in counts)
+
+
+def test_counts_of_shapes_that_do_not_fit() -> None:
+    target = torch.zeros(1, 3, 3, 3, dtype=torch.long)
+    for shape in [(1, 3, 3, 3, 3), (1, 3, 3, 2), (3, 3, 3)]:
+        with pytest.raises(ValueError, match=r"prediction of shape \(1, 3, 3, 3\)"):
+            class_counts(torch.zeros(shape), target, 4)
+
+
+def test_importing_needs_neither_torch_nor_scipy() -> None:
+    code = "import sys, core.evaluation.metrics; print([m for m in ('torch', 'scipy') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,234 @@
+"""The losses against values computed by hand and against MONAI's, absent classes included."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from core.config import LossConfig
+from core.training.losses import build_loss, dice_ce_loss, dice_loss
+from tests.support.monai_peer import monai_or_skip
+
+CLASSES = 4
+LOSSES = {"dice": dice_loss, "dice_ce": dice_ce_loss}
+
+
+def random_case(seed: int = 0, shape: tuple[int, ...] = (2, CLASSES, 5, 6, 7)) -> tuple[Tensor, Tensor]:
+    """Random logits and a target in which every sub-volume has every class."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 2 * torch.randn(shape, generator=generator)
+    target = torch.randint(0, shape[1], (shape[0], *shape[2:]), generator=generator)
+    assert all(len(sample.unique()) == shape[1] for sample in target)
+    return logits, target
+
+
+def from_probabilities(*voxels: tuple[float, ...]) -> Tensor:
+    """Logits (1, classes, voxels, 1, 1) whose softmax is the given probabilities, voxel by voxel."""
+    return torch.tensor(voxels).T.reshape(1, -1, len(voxels), 1, 1).log()
+
+
+def labels(*indices: int) -> Tensor:
+    return torch.tensor(indices).reshape(1, -1, 1, 1)
+
+
+def certain(target: Tensor, classes: int, logit: float = 20.0) -> Tensor:
+    """Logits that claim the target."""
+    return logit * torch.nn.functional.one_hot(target, classes).movedim(-1, 1).float()
+
+
+def value_and_gradient(loss: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
+    (gradient,) = torch.autograd.grad(loss, logits)
+    return loss.detach(), gradient
+
+
+def test_dice_by_hand() -> None:
+    logits = from_probabilities((0.8, 0.2), (0.6, 0.4), (0.1, 0.9))
+    target = labels(0, 1, 1)
+    background = 2 * 0.8 / (1.5 + 1)
+    foreground = 2 * (0.4 + 0.9) / (1.5 + 2)
+    mean = (background + foreground) / 2
+    assert dice_loss(logits, target, smooth=0).item() == pytest.approx(1 - mean, abs=1e-6)
+    without = dice_loss(logits, target, smooth=0, include_background=False)
+    assert without.item() == pytest.approx(1 - foreground, abs=1e-6)
+    smoothed = ((1.6 + 1) / (2.5 + 1) + (2.6 + 1) / (3.5 + 1)) / 2
+    assert dice_loss(logits, target, smooth=1).item() == pytest.approx(1 - smoothed, abs=1e-6)
+    squared = (1.6 / (0.64 + 0.36 + 0.01 + 1) + 2.6 / (0.04 + 0.16 + 0.81 + 2)) / 2
+    assert dice_loss(logits, target, smooth=0, squared=True).item() == pytest.approx(1 - squared, abs=1e-6)
+
+
+def test_cross_entropy_by_hand() -> None:
+    logits = from_probabilities((0.8, 0.2), (0.6, 0.4), (0.1, 0.9))
+    target = labels(0, 1, 1)
+    cross_entropy = -(torch.tensor([0.8, 0.4, 0.9]).log()).mean().item()
+    difference = dice_ce_loss(logits, target, smooth=0) - dice_loss(logits, target, smooth=0)
+    assert difference.item() == pytest.approx(cross_entropy, abs=1e-6)
+
+
+def test_gradient_by_hand() -> None:
+    # One voxel of class 1 with probability p: D = 2p / (p + 1) and dD/dlogit = 2 / (p + 1)^2 * p (1 - p).
+    p = 0.3
+    logits = from_probabilities((1 - p, p)).requires_grad_()
+    loss = dice_loss(logits, labels(1), smooth=0, include_background=False)
+    value, gradient = value_and_gradient(loss, logits)
+    slope = 2 / (p + 1) ** 2 * p * (1 - p)
+    assert value.item() == pytest.approx(1 - 2 * p / (p + 1), abs=1e-6)
+    assert gradient.flatten().tolist() == pytest.approx([slope, -slope], abs=1e-6)
+
+
+def test_per_sample_and_batch_dice_differ_as_their_formulas_do() -> None:
+    first = from_probabilities((0.5, 0.5), (0.5, 0.5))
+    second = from_probabilities((0.1, 0.9), (0.1, 0.9))
+    logits, target = torch.cat((first, second)), torch.cat((labels(0, 1), labels(1, 1)))
+    options: dict[str, Any] = dict(include_background=False, smooth=0.0)
+    per_sample = (2 * 0.5 / (1 + 1) + 2 * 1.8 / (1.8 + 2)) / 2
+    pooled = 2 * (0.5 + 1.8) / (2.8 + 3)
+    assert dice_loss(logits, target, **options).item() == pytest.approx(1 - per_sample, abs=1e-6)
+    assert dice_loss(logits, target, batch_dice=True, **options).item() == pytest.approx(1 - pooled, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "include_background", "batch_dice", "squared", "smooth"),
+    list(itertools.product(LOSSES, (True, False), (True, False), (True, False), (1e-5, 1.0))),
+)
+def test_matches_monai(name: str, include_background: bool, batch_dice: bool, squared: bool, smooth: float) -> None:
+    peers = monai_or_skip("monai.losses")
+    peer_class = {"dice": peers.DiceLoss, "dice_ce": peers.DiceCELoss}[name]
+    peer = peer_class(
+        include_background=include_background,
+        to_onehot_y=True,
+        softmax=True,
+        squared_pred=squared,
+        batch=batch_dice,
+        smooth_nr=smooth,
+        smooth_dr=smooth,
+    )
+    logits, target = random_case()
+    logits.requires_grad_()
+    options: dict[str, Any] = dict(
+        include_background=include_background, smooth=smooth, batch_dice=batch_dice, squared=squared
+    )
+    value, gradient = value_and_gradient(LOSSES[name](logits, target, **options), logits)
+    peer_value, peer_gradient = value_and_gradient(peer(logits, target[:, None]), logits)
+    torch.testing.assert_close(value, peer_value, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, peer_gradient, rtol=1e-4, atol=1e-8)
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+@pytest.mark.parametrize("squared", [True, False])
+@pytest.mark.parametrize("smooth", [0.0, 1e-5, 1.0])
+def test_a_class_that_nobody_has_scores_perfect(batch_dice: bool, squared: bool, smooth: float) -> None:
+    target = torch.randint(0, 2, (2, 6, 6, 6), generator=torch.Generator().manual_seed(0))
+    options: dict[str, Any] = dict(batch_dice=batch_dice, squared=squared, smooth=smooth)
+    logits = certain(target, CLASSES).requires_grad_()
+    for name, loss in LOSSES.items():
+        value, gradient = value_and_gradient(loss(logits, target, **options), logits)
+        assert value.item() == pytest.approx(0, abs=1e-5), name
+        assert gradient.abs().max().item() < 1e-6, name
+
+
+def test_only_background_and_rightly_so() -> None:
+    target = torch.zeros(1, 4, 4, 4, dtype=torch.long)
+    for include_background in (True, False):
+        right = dice_loss(certain(target, 3), target, include_background=include_background)
+        assert right.item() == pytest.approx(0, abs=1e-6)
+
+
+def test_false_alarms_for_an_absent_class_cost_in_proportion_and_are_pulled_down() -> None:
+    target = torch.zeros(1, 8, 1, 1, dtype=torch.long)
+    losses = []
+    for false_alarms in (0, 2, 8):
+        claimed = target.clone()
+        claimed[:, :false_alarms] = 1
+        logits = certain(claimed, 2, logit=4.0).requires_grad_()
+        value, gradient = value_and_gradient(dice_loss(logits, target, include_background=False), logits)
+        losses.append(value.item())
+        assert (gradient[:, 1] > 0).all()
+        assert gradient.isfinite().all()
+    p = torch.sigmoid(torch.tensor(4.0)).item()
+    expected = [(n * p + (8 - n) * (1 - p)) / 8 for n in (0, 2, 8)]
+    assert losses == pytest.approx(expected, abs=1e-6)
+
+
+def test_an_absent_class_leaves_the_score_of_the_others_alone() -> None:
+    logits, target = random_case(shape=(1, 3, 6, 6, 6))
+    # A fourth class that the network rules out: three classes score as before, the fourth scores 1.
+    ruled_out = torch.cat((logits, torch.full_like(logits[:, :1], -200)), dim=1)
+    three, four = dice_loss(logits, target), dice_loss(ruled_out, target)
+    assert four.item() == pytest.approx(three.item() * 3 / 4, abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", LOSSES)
+def test_sums_are_float32_whatever_the_logits(dtype: torch.dtype, name: str) -> None:
+    # 64^3 voxels of one class: more than float16 can hold, and more than bfloat16 can count.
+    target = torch.ones(1, 64, 64, 64, dtype=torch.uint8)
+    target[:, ::3, ::5] = 0
+    logits = torch.randn((1, 2, 64, 64, 64), generator=torch.Generator().manual_seed(1)).to(dtype)
+    rounded = logits.float()
+    expected = LOSSES[name](rounded, target)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = LOSSES[name](logits.requires_grad_(), target)
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(expected.item(), abs=1e-6)
+    found.backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_extreme_logits_stay_finite(name: str) -> None:
+    target = labels(0, 1, 2)
+    logits = certain(torch.tensor([[1, 2, 0]]).reshape(1, 3, 1, 1), 3, logit=3e4).requires_grad_()
+    value, gradient = value_and_gradient(LOSSES[name](logits, target), logits)
+    assert value.isfinite()
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
+def test_targets_of_any_integer_type(dtype: torch.dtype) -> None:
+    logits, target = random_case()
+    for loss in LOSSES.values():
+        assert loss(logits, target.to(dtype)) == loss(logits, target)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_never_waits_for_the_device(name: str) -> None:
+    # Tensors on the meta device have no values: whatever asks for one (item, bool, nonzero) raises.
+    logits = torch.empty(2, CLASSES, 4, 5, 6, device="meta", requires_grad=True)
+    target = torch.empty(2, 4, 5, 6, device="meta", dtype=torch.uint8)
+    loss = LOSSES[name](logits, target, batch_dice=True, include_background=False)
+    assert loss.shape == ()
+    loss.backward()
+
+
+def test_shapes_and_types_that_do_not_fit() -> None:
+    logits, target = random_case()
+    cases = {
+        r"target of shape \(2, 5, 6, 7\).*got \(2, 5, 6, 6\)": (logits, target[..., :6]),
+        r"target of shape.*got \(2, 1, 5, 6, 7\)": (logits, target[:, None]),
+        r"integer class indices, got torch.float32": (logits, target.float()),
+        r"floating logits \(batch, classes, i, j, k\).*\(4, 5, 6, 7\)": (logits[0], target[0]),
+        r"floating logits.*got torch.int64": (logits.long(), target),
+        r"at least one voxel": (logits[..., :0], target[..., :0]),
+    }
+    for loss in LOSSES.values():
+        for message, (bad_logits, bad_target) in cases.items():
+            with pytest.raises(ValueError, match=message):
+                loss(bad_logits, bad_target)
+    with pytest.raises(ValueError, match="at least two classes"):
+        dice_loss(logits[:, :1], torch.zeros_like(target), include_background=False)
+
+
+def test_build_loss_uses_every_field() -> None:
+    logits, target = random_case()
+    config = LossConfig(loss="dice_ce", include_background=False, batch_dice=True, dice_smooth=1.0)
+    expected = dice_ce_loss(logits, target, include_background=False, batch_dice=True, smooth=1.0)
+    assert build_loss(config)(logits, target) == expected
+    assert build_loss(LossConfig())(logits, target) == dice_loss(logits, target)
+    variants = [LossConfig(), LossConfig(loss="dice_ce"), LossConfig(include_background=False)]
+    variants += [LossConfig(batch_dice=True), LossConfig(dice_smooth=100.0)]
+    assert len({build_loss(variant)(logits, target).item() for variant in variants}) == len(variants)

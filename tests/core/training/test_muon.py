@@ -1,0 +1,98 @@
+"""The orthogonal factor by singular values, steps beside torch's own Muon and AdamW, and which parameter goes where."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from core.models.unet3d import UNet3D
+from core.training.muon import ADAM_SHARE, Muon, orthogonal, sort_parameters
+
+
+@pytest.mark.parametrize("shape", [(8, 108), (108, 8), (16, 16), (1, 27)])
+def test_the_orthogonal_factor(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    found = orthogonal([matrix])[0] / math.sqrt(max(1, shape[0] / shape[1]))
+    assert ((torch.linalg.svdvals(found) - 1).abs() < 0.35).all()
+    exact = left @ right
+    alike = torch.nn.functional.cosine_similarity(found.flatten(), exact.flatten(), dim=0)
+    assert alike > 0.97
+
+
+def test_zeros_stay_zeros_and_the_length_of_a_matrix_does_not_matter() -> None:
+    zeros, matrix, long = orthogonal([torch.zeros(3, 5), torch.randn(4, 9), torch.zeros(3, 7)])
+    assert not zeros.any() and not long.any()
+    matrix = torch.randn(4, 9)
+    torch.testing.assert_close(orthogonal([matrix]), orthogonal([1e3 * matrix]))
+
+
+def test_matrices_of_one_size_do_not_see_each_other() -> None:
+    chance = torch.Generator().manual_seed(0)
+    every = [torch.randn(shape, generator=chance) for shape in ((4, 9), (12, 4), (4, 20), (6, 6), (3, 4))]
+    together = orthogonal(every)
+    for matrix, found in zip(every, together, strict=True):
+        torch.testing.assert_close(found, orthogonal([matrix])[0], rtol=1e-4, atol=1e-5)
+        assert found.shape == matrix.shape and found.is_contiguous()
+
+
+def test_kernels_of_hidden_convolutions_are_orthogonal_all_else_is_not() -> None:
+    model = UNet3D(1, 3, (4, 8, 8), "instance", "leaky_relu", "stride", "after")
+    kernels, rest = sort_parameters(model)
+    names = {id(p): n for n, p in model.named_parameters()}
+    assert len(kernels) + len(rest) == len(names)
+    vectors = {n for n, p in model.named_parameters() if p.ndim == 1}
+    assert {names[id(p)] for p in rest} == vectors | {"encoder.0.1.0.weight", "classifier.weight"}
+
+
+def gradient_of(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def test_steps_beside_torchs_own() -> None:
+    torch.manual_seed(0)
+    hidden = nn.Conv3d(4, 6, 3)
+    model = nn.Sequential(nn.Conv3d(1, 4, 3), hidden, nn.Conv3d(6, 2, 1))
+    middle = nn.Parameter(hidden.weight.detach().flatten(1).clone())
+    others = [nn.Parameter(p.detach().clone()) for p in model.parameters() if p is not hidden.weight]
+    mine = Muon(model, 0.02, 0.95, 0.01)
+    peer = torch.optim.Muon([middle], lr=0.02, momentum=0.95, weight_decay=0.01, adjust_lr_fn="original")
+    adam = torch.optim.AdamW(others, lr=0.02 * ADAM_SHARE, weight_decay=0.01)
+    start = middle.detach().clone()
+    for seed in range(3):
+        chance = torch.Generator().manual_seed(seed)
+        for p in model.parameters():
+            p.grad = torch.randn(p.shape, generator=chance)
+        middle.grad = gradient_of(hidden.weight).flatten(1).clone()
+        rest = [p for p in model.parameters() if p is not hidden.weight]
+        for p, q in zip(others, rest, strict=True):
+            p.grad = None if q.grad is None else q.grad.clone()
+        mine.step()
+        peer.step()
+        adam.step()
+    moved, expected = hidden.weight.detach().flatten(1) - start, middle.detach() - start
+    assert torch.nn.functional.cosine_similarity(moved.flatten(), expected.flatten(), dim=0) > 0.999
+    assert float(moved.norm()) == pytest.approx(float(expected.norm()), rel=0.02), "torch's computes in bfloat16"
+    for p, q in zip(others, rest, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
+
+
+def test_where_found_inf_is_1_nothing_changes() -> None:
+    model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.Conv3d(4, 6, 3), nn.Conv3d(6, 2, 1))
+    optimizer = Muon(model, 0.02, 0.95, 0.01)
+    for p in model.parameters():
+        p.grad = torch.full_like(p, math.nan)
+    before = [p.detach().clone() for p in model.parameters()]
+    optimizer.found_inf = torch.ones(())
+    optimizer.step()
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))
+    assert not any(bool(v.any()) for state in optimizer.state.values() for v in state.values())
+    optimizer.found_inf = torch.zeros(())
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    assert not any(torch.equal(p, q) for p, q in zip(model.parameters(), before, strict=True))

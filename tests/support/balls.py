@@ -1,0 +1,97 @@
+"""Subjects that a tiny network learns in seconds: two balls, one bright and one dark, in noise; and a run trained on
+them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from core.config import TrainConfig
+from core.types import TrainingSubject
+
+SHAPE = (20, 24, 18)
+SPACING_MM = (1.0, 1.0, 1.5)
+CLASSES = ("background", "bright", "dark")
+COLOURS = ("#8b909a", "#4a90d9", "#1fa187")
+
+TINY = {
+    "sub_volume": (16, 16, 16), "samples_train": 16, "samples_val": 4, "batch_size": 2, "foreground": 0.5,
+    "flip": 0.5, "channels": (8, 16), "norm": "instance", "activation": "leaky_relu", "downsampling": "stride",
+    "widening": "after", "loss": "dice_ce", "batch_dice": True, "include_background": False, "optimizer": "adamw",
+    "learning_rate": 1e-2, "lr_schedule": "cosine", "ema": 0.9, "epochs": 6, "whole_every": 3, "precision": "fp32",
+    "device": "cpu", "threads": 2, "folds": 3,
+}  # fmt: skip
+
+
+def tiny(**values: object) -> TrainConfig:
+    """A configuration that trains in seconds."""
+    return TrainConfig().with_values({**TINY, **values})
+
+
+def balls(seed: int, channels: int = 1, shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
+    """Intensities, float32 (channels, i, j, k), and class indices, uint8: a bright ball to the left, a dark one behind
+    and to the right; a second channel shows the first one inverted."""
+    generator = np.random.default_rng(seed)
+    image = generator.normal(100, 8, (channels, *shape))
+    label = np.zeros(shape, np.uint8)
+    grid = np.stack(np.meshgrid(*(np.arange(n) for n in shape), indexing="ij"), axis=-1)
+    for index, at, change in ((1, (0.3, 0.6, 0.5), 60), (2, (0.68, 0.35, 0.5), -60)):
+        centre = np.array(at) * shape + generator.uniform(-1, 1, 3)
+        inside = ((grid - centre) ** 2).sum(-1) < generator.uniform(3.6, 4.6) ** 2
+        label[inside] = index
+        for channel in range(channels):
+            image[channel][inside] += change if channel == 0 else -change
+    return image.astype(np.float32), label
+
+
+def training_subjects(count: int, channels: int = 1, first: int = 0) -> list[TrainingSubject]:
+    """Subjects in memory, z-scored."""
+    found = []
+    for seed in range(first, first + count):
+        image, label = balls(seed, channels)
+        found.append(TrainingSubject(f"ball-{seed}", (image - 100) / 20, label, SPACING_MM))
+    return found
+
+
+def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: bool = True) -> Path:
+    """A Decathlon folder of them. ``flipped``: every second subject is stored with i running to the left (LAS)."""
+    training = []
+    for seed in range(subjects):
+        image, label = balls(seed, channels)
+        affine = np.diag([*SPACING_MM, 1.0])
+        affine[:3, 3] = (-10, -12, -9)
+        if flipped and seed % 2:
+            image, label = image[:, ::-1], label[::-1]
+            affine = affine @ np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+        stored = image[0] if channels == 1 else np.moveaxis(image, 0, -1)
+        for part, array in (("imagesTr", stored), ("labelsTr", label)):
+            (folder / part).mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(array, affine), folder / part / f"ball_{seed}.nii.gz")
+        training.append({"image": f"./imagesTr/ball_{seed}.nii.gz", "label": f"./labelsTr/ball_{seed}.nii.gz"})
+    content = {
+        "name": "Balls", "modality": {str(c): f"M{c}" for c in range(channels)},
+        "labels": {str(n): name for n, name in enumerate(CLASSES)}, "training": training, "test": [],
+    }  # fmt: skip
+    (folder / "dataset.json").write_text(json.dumps(content), "utf-8")
+    return folder
+
+
+def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **description: Any) -> str:
+    """A run with a network that was never trained; its segmentations are nonsense, and always the same."""
+    import torch
+
+    from core.checkpointing.checkpoint import Checkpoint, Description, build, save
+    from core.labels import LabelSpace
+    from core.runs.launch import create_run
+
+    labels = LabelSpace.from_raw(dict(enumerate(CLASSES)))
+    config = tiny(path="somewhere", sub_volume=(16, 16, 16))
+    about = Description(config.to_json(), labels.to_json(), modalities, None, **description)
+    torch.manual_seed(0)
+    folder = create_run(root, config, name)
+    save(folder / "last.safetensors", Checkpoint(about, build(about).state_dict()))
+    return folder.name

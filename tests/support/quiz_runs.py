@@ -1,0 +1,41 @@
+"""A small trained run with kept predictions, for tests that play the quiz: real files, made by the real commands."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+SUBJECTS = 9  # of which a third is held out
+
+
+@dataclass(frozen=True)
+class QuizRun:
+    """A root of runs, a data root with the data set ``balls`` in it, and the id of the run; never written to."""
+
+    root: Path
+    data_root: Path
+    run: str
+
+    @property
+    def data(self) -> Path:
+        return self.data_root / "balls"
+
+
+def make_quiz_run(base: Path, epochs: int = 4) -> QuizRun:
+    """Train for seconds, so that the network is good but not perfect, and segment the held-out subjects."""
+    from core.cli import main
+    from core.runs.launch import create_run
+    from core.training.experiment import train_run
+    from tests.support.balls import tiny, write_balls
+
+    root, data = base / "checkpoints", base / "data" / "balls"
+    root.mkdir()
+    write_balls(data, subjects=SUBJECTS)
+    config = tiny(path=str(data), epochs=epochs)
+    folder = create_run(root, config, "balls", foreground=True)
+    train_run(config, folder, lambda event: None)
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert main(["evaluate", folder.name, str(data), "--keep", "--checkpoints", str(root)]) == 0
+    return QuizRun(root, base / "data", folder.name)

@@ -1,0 +1,65 @@
+"""What a run reached: Dice per class as small bars in the classes' own colours."""
+
+from __future__ import annotations
+
+import html
+import math
+from pathlib import Path
+
+import streamlit as st
+
+from core import runs
+from core.errors import UserError
+from core.runs import RunSummary
+from ui.shared import formatting
+from ui.shared.legend import class_colours
+
+MOST_SAID = 160  # characters of a message on a card; the Runs page says all
+
+
+def best_dice(root: Path, run: RunSummary) -> dict[str, float]:
+    """Dice per class at the best epoch, of the measurement that made it the best (its mean is the run's best Dice)."""
+    best = run.state.best
+    if best is None or best.mean_dice is None:
+        return {}
+    try:
+        rows = _metrics(str(root), run.id, run.state.updated_at)
+    except UserError:
+        return {}
+    then = {name: value for epoch, name, value in rows if epoch == best.epoch}
+    for kind in ("whole/dice", "val/dice"):
+        if math.isclose(then.get(f"{kind}_mean", math.nan), best.mean_dice, abs_tol=1e-6):
+            return {n.removeprefix(f"{kind}/"): v for n, v in then.items() if n.startswith(f"{kind}/")}
+    return {}
+
+
+def class_dice(root: Path, run: RunSummary) -> None:
+    """Draw Dice per class; a line of words where there is none."""
+    values = best_dice(root, run)
+    if not values:
+        nothing = "It ended before anything was measured." if run.state.best is None else "Dice per class is not known."
+        said = run.state.message
+        st.caption(formatting.plain(said if len(said) <= MOST_SAID else said[:MOST_SAID] + "…") or nothing)
+        return
+    colours = {c["name"]: c["colour"] for c in class_colours(run.state.classes)}
+    rows = "".join(_bar(name, value, colours.get(name, "#8b909a")) for name, value in values.items())
+    st.html(
+        f'<div style="display:grid;grid-template-columns:auto 1fr auto;gap:3px 10px;align-items:center">{rows}</div>'
+    )
+
+
+def _bar(name: str, value: float, colour: str) -> str:
+    share = 0 if not math.isfinite(value) else max(0.0, min(1.0, value)) * 100
+    track = "background:color-mix(in srgb, currentColor 12%, transparent);height:6px;border-radius:3px"
+    return (
+        f'<span>{html.escape(name)}</span><span style="{track}">'
+        f'<span style="display:block;height:6px;border-radius:3px;width:{share:.1f}%;background:{html.escape(colour)}">'
+        f'</span></span><span style="font-variant-numeric:tabular-nums;text-align:right">{formatting.dice(value)}</span>'
+    )
+
+
+@st.cache_data(max_entries=200, show_spinner=False)
+def _metrics(root: str, run_id: str, updated_at: float) -> list[tuple[int, str, float]]:
+    """(epoch, name, value) of all Dice values; ``updated_at`` only makes a new entry when the run has moved on."""
+    rows = runs.metrics_after(Path(root), run_id, 0, 400_000)
+    return [(r.epoch, r.name, r.value) for r in rows if "/dice" in r.name]

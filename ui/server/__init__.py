@@ -1,0 +1,1 @@
+"""The web server: access check and routes."""

@@ -1,0 +1,93 @@
+"""The addresses beside the pages: what live charts and pictures fetch. The access check in front covers them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from core import runs
+from core.errors import UserError
+from core.runs.store.folder import MetricRow
+from core.runs.thinning import thinned
+from ui.shared.legend import class_colours
+from ui.shared.state import runs_root
+from ui.viewer import volumes
+
+PAGE_ROWS = 5000  # rows read from the index at a time
+MAX_ROWS = 400_000  # a run has fewer; a bound all the same
+POINTS_PER_SERIES = 2000  # a first load sends at most about this many of each series
+
+
+def thin(rows: Iterable[MetricRow], points: int = POINTS_PER_SERIES) -> list[MetricRow]:
+    """Rows in order, at most ``points`` of each name, such that the curves look the same."""
+    by_name: dict[str, list[MetricRow]] = {}
+    for row in rows:
+        by_name.setdefault(row.name, []).append(row)
+    kept = [row for series in by_name.values() for row in thinned(series, points, lambda row: row.value)]
+    return sorted(kept, key=lambda row: row.id)
+
+
+def metrics(request: Request) -> Response:
+    """``GET /api/runs/<id>/metrics?after=<row id>``: the rows after that one, and where the run is.
+
+    Answers ``{"run", "state", "active", "what", "epoch", "steps_per_epoch", "best", "classes": [{name, colour}],
+    "last": row id, "names": [...], "rows": [[name index, epoch, step, elapsed seconds, value or null], ...]}``; 404 for
+    an unknown run.
+    Starlette runs it in a thread: it reads the database.
+    """
+    run_id = request.path_params["run_id"]
+    try:
+        after = int(request.query_params.get("after", "0"))
+    except ValueError:
+        return JSONResponse({"error": "after: expected a row id (a whole number)"}, 400)
+    try:
+        run = runs.get_run(runs_root(), run_id)
+        rows = _rows_after(run_id, after)
+    except UserError as error:
+        return JSONResponse({"error": str(error)}, 404)
+    last = rows[-1].id if rows else after
+    return JSONResponse(_answer(run, thin(rows), last), headers={"cache-control": "no-store"})
+
+
+def _rows_after(run_id: str, after: int) -> list[MetricRow]:
+    rows: list[MetricRow] = []
+    while len(rows) < MAX_ROWS:
+        page = runs.metrics_after(runs_root(), run_id, rows[-1].id if rows else after, PAGE_ROWS)
+        rows += page
+        if len(page) < PAGE_ROWS:
+            break
+    return rows
+
+
+def _answer(run: Any, rows: Sequence[MetricRow], last: int) -> dict[str, Any]:
+    state = run.state
+    names = list(dict.fromkeys(row.name for row in rows))
+    number = {name: i for i, name in enumerate(names)}
+    best = state.best
+    return {
+        "run": run.id,
+        "state": state.state,
+        "active": state.active or state.state == "queued",
+        "what": state.what,
+        "epoch": state.epoch,
+        "epochs": state.epochs,
+        "steps_per_epoch": math.ceil(run.config.sampling.samples_train / run.config.sub_volumes_per_step),
+        "best": None
+        if best is None
+        else {"epoch": best.epoch, "mean_dice": best.mean_dice, "measured_on": best.measured_on},
+        "classes": class_colours(state.classes),
+        "last": last,
+        "names": names,
+        "rows": [
+            [number[r.name], r.epoch, r.step, round(r.elapsed_s, 2), r.value if math.isfinite(r.value) else None]
+            for r in rows
+        ],
+    }
+
+
+ROUTES = [Route("/api/runs/{run_id}/metrics", metrics, methods=["GET"]), volumes.ROUTE]
