@@ -7,8 +7,8 @@ from typing import Literal
 import streamlit as st
 
 from core.errors import UserError
-from ui.data import doctor_view
-from ui.shared import cache, formatting, jobs
+from ui.data import doctor_job, doctor_view
+from ui.shared import cache, demo_jobs, formatting, jobs
 from ui.shared.legend import demo_picture, legend
 from ui.shared.navigation import page
 from ui.shared.progress import progress
@@ -42,7 +42,7 @@ put_into_address(DATA, choice)
 
 
 if choice == DEMO and not cache.demo_is_there():
-    job = jobs.demo(False)
+    job = demo_jobs.demo(False)
     st.markdown(
         "Ten synthetic subjects in the form of iSEG-2017 (T1 and T2 of six-month-olds, CSF, GM and WM), made from the "
         "MNI152 template: real anatomy, deformed differently for each. About a minute, 350 MB."
@@ -50,9 +50,9 @@ if choice == DEMO and not cache.demo_is_there():
     if job.state == "failed":
         st.error(formatting.plain(job.message), icon=":material/error:")
     if job.state == "running":
-        progress("Making synthetic subjects", lambda: jobs.demo(cache.demo_is_there()), things=True)
+        progress("Making synthetic subjects", lambda: demo_jobs.demo(cache.demo_is_there()), things=True)
     elif st.button("Make the demo data", type="primary", icon=":material/auto_awesome:"):
-        jobs.start_demo(demo_folder())
+        demo_jobs.start_demo(demo_folder())
         st.rerun()
     demo_picture()
     st.stop()
@@ -80,22 +80,22 @@ st.caption(
 )
 legend(facts.colours)
 
-folder = jobs.doctor_folder(path)
+folder = doctor_job.folder_of(path)
 if again:
-    jobs.forget(folder)
-job = jobs.doctor(folder)
+    jobs.discard(folder)
+job = doctor_job.observe(folder)
 if job.state == "none":
-    jobs.start_doctor(path, folder)
-    job = jobs.doctor(folder)
+    doctor_job.start(path, folder)
+    job = doctor_job.observe(folder)
 if job.state == "failed":
     st.error(f"The data doctor gave up: {formatting.plain(job.message)}", icon=":material/error:")
     st.stop()
 if job.state == "running":
-    progress("The data doctor reads", lambda: jobs.doctor(folder), things=True)
+    progress("The data doctor reads", lambda: doctor_job.observe(folder), things=True)
     st.skeleton(240)
     st.stop()
 
-report = jobs.report(folder)
+report = doctor_job.report(folder)
 counts = report["counts"]
 with way_on:
     kind: Literal["primary", "secondary"] = "primary" if report["ok"] else "secondary"

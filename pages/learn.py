@@ -8,7 +8,7 @@ from core.errors import UserError
 from core.paths import ready_made
 from ui.learn import chapters, network_view
 from ui.learn.lesson import cached_lesson
-from ui.shared import cache, formatting, jobs
+from ui.shared import cache, demo_jobs, formatting
 from ui.shared.state import demo_folder
 
 FIRST_SUBJECT = "subject-1"
@@ -36,7 +36,7 @@ dataset, lesson = None, None
 if cache.demo_is_there() and not cache.demo_has(subject):
     subject = FIRST_SUBJECT  # a finished folder with fewer subjects
 doing = f"Making {subject}, a few seconds"
-if chapters.made(doing, lambda: jobs.demo_subject(subject), lambda: jobs.start_demo_subject(subject)):
+if chapters.made(doing, lambda: demo_jobs.demo_subject(subject), lambda: demo_jobs.start_demo_subject(subject)):
     try:
         dataset, lesson = cache.dataset(folder), cached_lesson(folder, subject)
     except UserError as error:

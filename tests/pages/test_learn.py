@@ -13,8 +13,9 @@ from streamlit.testing.v1 import AppTest
 
 from core.paths import project_root
 from tests.support.learn_things import copy_demo, small_model
+from ui.learn import jobs as learn_jobs
 from ui.learn.chapters import chapters
-from ui.shared import jobs
+from ui.shared import demo_jobs, jobs
 
 FIGURES = ("counts", "block", "draws", "shapes", "shares", "stages", "grid")  # what only one of them is given
 ROOT = project_root()
@@ -146,7 +147,7 @@ def test_a_folder_that_cannot_hold_the_subject_says_so_and_another_try_is_offere
     assert set(figures(app)) == {"block", "shapes", "shares", "stages"}
     (data / "demo" / "holiday.jpg").unlink()
     next(b for b in app.button if b.label == "Try again").click()
-    assert not again(app).error and jobs.demo_subject("subject-1").state == "running"
+    assert not again(app).error and demo_jobs.demo_subject("subject-1").state == "running"
 
 
 def test_a_model_that_cannot_be_read_is_left_out_and_one_that_cannot_be_used_says_why(
@@ -157,6 +158,6 @@ def test_a_model_that_cannot_be_read_is_left_out_and_one_that_cannot_be_used_say
     broken.write_bytes(b"nothing")
     assert "the ready-made one is not here" in texts(open_page())
     small_model(checkpoints, "whole")
-    monkeypatch.setattr(jobs, "features", lambda folder: jobs.Job("failed", message="no *memory* left"))
+    monkeypatch.setattr(learn_jobs, "features", lambda folder: jobs.Job("failed", message="no *memory* left"))
     app = open_page()
     assert any("no \\*memory\\* left" in e.value for e in app.error)

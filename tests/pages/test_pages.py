@@ -32,8 +32,8 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def being_made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Have pages find the demo subject being made when they ask for it, without the work; returns what they asked."""
     asked: list[str] = []
-    monkeypatch.setattr("ui.shared.jobs.start_demo_subject", asked.append)
-    monkeypatch.setattr("ui.shared.jobs.demo_subject", lambda _: Job("running" if asked else "none", 1, 4))
+    monkeypatch.setattr("ui.shared.demo_jobs.start_demo_subject", asked.append)
+    monkeypatch.setattr("ui.shared.demo_jobs.demo_subject", lambda _: Job("running" if asked else "none", 1, 4))
     return asked
 
 

@@ -157,7 +157,7 @@ def test_a_segmentation_can_be_cancelled(run_id: str, own_data: Path) -> None:
     assert segmentations.observe(id).state == "running"
     button(app, "Cancel").click().run()
     assert not app.exception and "result" not in app.query_params
-    assert not jobs.working(segmentations._job(segmentations._root() / id)) and segmentations.read(id) is None
+    assert not jobs.is_running(segmentations._job(segmentations._root() / id)) and segmentations.read(id) is None
 
 
 def test_work_that_was_broken_off_says_so(run_id: str, own_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from core.study.answers import read_answers
 from core.study.questions import Score
 from tests.support.quiz_runs import QuizRun
 from ui.quiz import games, setup
-from ui.shared import jobs
+from ui.shared import evaluation_job
 
 ROOT = project_root()
 pytestmark = pytest.mark.slow  # the run is trained once
@@ -246,7 +246,7 @@ def test_predictions_that_are_missing_are_made_and_the_game_begins(
     assert checkpoint is not None
     data = quiz_run.data
     end = time.monotonic() + 120
-    while jobs.segmenting(checkpoint, data, False).state == "running" and time.monotonic() < end:
+    while evaluation_job.observe(checkpoint, data, False).state == "running" and time.monotonic() < end:
         time.sleep(0.2)
     assert len(kept_predictions(root, checkpoint, data)) == 3
     app = checked(app.run())
@@ -263,7 +263,7 @@ def test_work_that_fails_says_why_and_can_be_tried_again(
         app = click(app, "Prepare and play")
         checkpoint = run_checkpoint(root / quiz_run.run)
         assert checkpoint is not None
-        while jobs.segmenting(checkpoint, quiz_run.data, False).state == "running":
+        while evaluation_job.observe(checkpoint, quiz_run.data, False).state == "running":
             time.sleep(0.05)
         app = checked(app.run())
     assert "Segmenting 3 subjects did not work: it ended with status 1" in texts(app)

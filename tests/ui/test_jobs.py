@@ -10,7 +10,8 @@ import pytest
 
 from core.runs.predictions import kept_predictions
 from tests.support.balls import untrained_run, write_balls
-from ui.shared import jobs
+from ui.data import doctor_job
+from ui.shared import demo_jobs, evaluation_job, jobs
 
 
 def wait(observe: Callable[[], jobs.Job], seconds: float = 120) -> jobs.Job:
@@ -22,63 +23,63 @@ def wait(observe: Callable[[], jobs.Job], seconds: float = 120) -> jobs.Job:
 
 def test_the_doctor_reports_on_a_real_data_set(checkpoints: Path, test_data: Path) -> None:
     path = test_data / "Task04_Hippocampus"
-    folder = jobs.doctor_folder(path)
-    assert jobs.doctor(folder).state == "none"
-    jobs.start_doctor(path, folder)
-    assert jobs.doctor(folder).state == "running"
-    assert wait(lambda: jobs.doctor(folder)).state == "done"
-    report = jobs.report(folder)
+    folder = doctor_job.folder_of(path)
+    assert doctor_job.observe(folder).state == "none"
+    doctor_job.start(path, folder)
+    assert doctor_job.observe(folder).state == "running"
+    assert wait(lambda: doctor_job.observe(folder)).state == "done"
+    report = doctor_job.report(folder)
     assert report["ok"] and len(report["subjects"]) == 80
     assert all((folder / s["thumbnail"]).is_file() for s in report["subjects"])
     jobs._running.clear()  # as after a restart of the server
-    assert jobs.doctor(folder).state == "done"
+    assert doctor_job.observe(folder).state == "done"
 
 
 def test_a_forgotten_report_is_made_again(checkpoints: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    folder = jobs.doctor_folder(empty)
+    folder = doctor_job.folder_of(empty)
     for _ in range(2):
-        assert jobs.doctor(folder).state == "none"
-        jobs.start_doctor(empty, folder)
-        jobs.forget(folder)  # while it works: nothing happens
-        assert wait(lambda: jobs.doctor(folder)).state == "done"
-        jobs.forget(folder)
+        assert doctor_job.observe(folder).state == "none"
+        doctor_job.start(empty, folder)
+        jobs.discard(folder)  # while it works: nothing happens
+        assert wait(lambda: doctor_job.observe(folder)).state == "done"
+        jobs.discard(folder)
 
 
 def test_a_report_on_a_folder_that_is_no_data_set_says_so(checkpoints: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    folder = jobs.doctor_folder(empty)
-    jobs.start_doctor(empty, folder)
-    assert wait(lambda: jobs.doctor(folder)).state == "done"
-    report = jobs.report(folder)
+    folder = doctor_job.folder_of(empty)
+    doctor_job.start(empty, folder)
+    assert wait(lambda: doctor_job.observe(folder)).state == "done"
+    report = doctor_job.report(folder)
     assert not report["ok"] and "empty" in report["findings"][0]["message"]
 
 
 def test_a_child_that_dies_is_a_failure_with_its_last_words(checkpoints: Path, tmp_path: Path) -> None:
     folder = tmp_path / "job"
-    jobs._start(folder, ["check"])
-    job = wait(lambda: jobs._observe(folder, False))
+    jobs.start(folder, ["check"])
+    job = wait(lambda: jobs.observe(folder, False))
     assert job.state == "failed" and "DATA" in job.message
 
 
 def test_a_child_that_is_killed_says_by_what(checkpoints: Path, tmp_path: Path, test_data: Path) -> None:
     folder = tmp_path / "job"
-    jobs._start(folder, ["check", str(test_data / "Task04_Hippocampus")])
+    jobs.start(folder, ["check", str(test_data / "Task04_Hippocampus")])
     jobs._running[folder].kill()
-    job = wait(lambda: jobs._observe(folder, False))
-    assert (job.state, job.message) == ("failed", "the system ended it with signal 9; most likely the memory ran out")
+    job = wait(lambda: jobs.observe(folder, False))
+    assert (job.state, job.message) == ("failed", "the process was ended by signal 9; most likely the memory ran out")
 
 
 def test_a_changed_file_needs_a_new_report(checkpoints: Path, tmp_path: Path) -> None:
     (tmp_path / "d").mkdir()
     file = tmp_path / "d" / "x.nii"
     file.write_bytes(b"1")
-    before = jobs.doctor_folder(tmp_path / "d")
-    assert jobs.doctor_folder(tmp_path / "d") == before
+    before = doctor_job.folder_of(tmp_path / "d")
+    assert doctor_job.folder_of(tmp_path / "d") == before
     file.write_bytes(b"22")
-    assert jobs.doctor_folder(tmp_path / "d") != before
+    assert doctor_job.folder_of(tmp_path / "d") != before
 
 
 @pytest.mark.slow
@@ -89,11 +90,11 @@ def test_the_demo_data_is_made_with_progress(
     from core.paths import demo_folder
 
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(jobs, "DEMO_SUBJECTS", 2)
-    jobs.start_demo(demo_folder())
-    job = jobs.demo(False)
+    monkeypatch.setattr(demo_jobs, "DEMO_SUBJECTS", 2)
+    demo_jobs.start_demo(demo_folder())
+    job = demo_jobs.demo(False)
     assert (job.state, job.total) == ("running", 2)
-    job = wait(lambda: jobs.demo(read_marker(demo_folder()) is not None))
+    job = wait(lambda: demo_jobs.demo(read_marker(demo_folder()) is not None))
     assert job.state == "done" and read_marker(demo_folder()) is not None
 
 
@@ -104,10 +105,10 @@ def test_one_demo_subject_is_made_with_progress(
     from core.paths import demo_folder
 
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
-    assert jobs.demo_subject("subject-2").state == "none"
-    jobs.start_demo_subject("subject-2")
-    assert jobs.demo_subject("subject-2").state == "running"
-    assert wait(lambda: jobs.demo_subject("subject-2")).state == "done"
+    assert demo_jobs.demo_subject("subject-2").state == "none"
+    demo_jobs.start_demo_subject("subject-2")
+    assert demo_jobs.demo_subject("subject-2").state == "running"
+    assert wait(lambda: demo_jobs.demo_subject("subject-2")).state == "done"
     assert len(list(demo_folder().glob("subject-*"))) == 6
 
 
@@ -117,14 +118,14 @@ def test_subjects_are_segmented_and_kept(checkpoints: Path, tmp_path: Path) -> N
 
     def observe() -> jobs.Job:
         kept = kept_predictions(checkpoints, checkpoint, data)
-        return jobs.segmenting(checkpoint, data, {"ball_1", "ball_4"} <= kept.keys())
+        return evaluation_job.observe(checkpoint, data, {"ball_1", "ball_4"} <= kept.keys())
 
     assert observe().state == "none"
-    jobs.start_segmenting(checkpoint, data, ["ball_1", "ball_4"])
+    evaluation_job.start(checkpoint, data, ["ball_1", "ball_4"])
     assert observe().state == "running"
     assert wait(observe).state == "done"
-    jobs.start_segmenting(checkpoint, data, ["nobody"])
-    job = wait(lambda: jobs.segmenting(checkpoint, data, False))
+    evaluation_job.start(checkpoint, data, ["nobody"])
+    job = wait(lambda: evaluation_job.observe(checkpoint, data, False))
     assert job.state == "failed" and "got 'nobody'" in job.message
 
 
@@ -134,20 +135,20 @@ def test_a_demo_subject_that_cannot_be_made_says_why(
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
     (tmp_path / "data" / "demo").mkdir(parents=True)
     (tmp_path / "data" / "demo" / "mine.txt").write_text("1")
-    jobs.start_demo_subject("subject-1")
-    job = wait(lambda: jobs.demo_subject("subject-1"))
+    demo_jobs.start_demo_subject("subject-1")
+    job = wait(lambda: demo_jobs.demo_subject("subject-1"))
     assert job.state == "failed" and "expected an empty or new folder" in job.message
-    jobs.start_demo_subject("../../out")  # a description may hold anything
-    assert wait(lambda: jobs.demo_subject("../../out")).state == "failed"
+    demo_jobs.start_demo_subject("../../out")  # a description may hold anything
+    assert wait(lambda: demo_jobs.demo_subject("../../out")).state == "failed"
     assert sorted(p.name for p in checkpoints.iterdir()) == [".cache"]
 
 
 def test_cancelling_ends_a_child_and_nothing_else(checkpoints: Path, tmp_path: Path, test_data: Path) -> None:
     folders = [tmp_path / name for name in ("one", "other")]
     for folder in folders:
-        jobs._start(folder, ["check", str(test_data / "Task04_Hippocampus")])
+        jobs.start(folder, ["check", str(test_data / "Task04_Hippocampus")])
     process = jobs._running[folders[0]]
     jobs.cancel(folders[0])
-    assert process.poll() is not None and not jobs.working(folders[0]) and jobs.working(folders[1])
+    assert process.poll() is not None and not jobs.is_running(folders[0]) and jobs.is_running(folders[1])
     jobs.cancel(folders[0])
     jobs.cancel(folders[1])

@@ -27,6 +27,7 @@ from core.inspection.feature_maps import features, write_features
 from tests.support.balls import SPACING_MM, balls, write_balls
 from tests.support.learn_things import BALL_LABELS, LABELS, ball_model, demo_subject, small_model
 from ui.learn import inside
+from ui.learn import jobs as learn_jobs
 from ui.learn.chapters import TEXT, chapters
 from ui.learn.lesson import Lesson, blob, read_lesson
 from ui.shared import jobs
@@ -227,36 +228,36 @@ def wait(observe: Callable[[], jobs.Job]) -> jobs.Job:
 def test_feature_maps_are_computed_once_for_each_state_of_a_checkpoint(checkpoints: Path, folder: Path) -> None:
     model = small_model(checkpoints)
     images = [folder / f"subject-1-{m}.hdr" for m in ("T1", "T2")]
-    first = jobs.features_folder(model, images)
-    assert jobs.features(first).state == "none"
-    jobs.start_features(model, images, [], first)
-    assert wait(lambda: jobs.features(first)).state == "done"
+    first = learn_jobs.features_folder(model, images)
+    assert learn_jobs.features(first).state == "none"
+    learn_jobs.start_features(model, images, [], first)
+    assert wait(lambda: learn_jobs.features(first)).state == "done"
     assert inside.manifest(first)["sub_volume"]["size"] == [32, 32, 16]
     os.utime(model, (1, 1))
-    second = jobs.features_folder(model, images)
+    second = learn_jobs.features_folder(model, images)
     assert second != first and second.parent == first.parent
     jobs._running.clear()  # as after a restart of the server
-    assert jobs.features(first).state == "done"
-    jobs.start_features(model, images, [], second)
+    assert learn_jobs.features(first).state == "done"
+    learn_jobs.start_features(model, images, [], second)
     assert not first.exists(), "maps of what is no longer there go"
-    assert wait(lambda: jobs.features(second)).state == "done"
+    assert wait(lambda: learn_jobs.features(second)).state == "done"
 
 
 def test_feature_maps_of_a_damaged_checkpoint_fail_with_its_reason(checkpoints: Path, folder: Path) -> None:
     model = small_model(checkpoints)
     model.write_bytes(b"nothing")
     images = [folder / f"subject-1-{m}.hdr" for m in ("T1", "T2")]
-    place = jobs.features_folder(model, images)
-    jobs.start_features(model, images, [], place)
-    job = wait(lambda: jobs.features(place))
+    place = learn_jobs.features_folder(model, images)
+    learn_jobs.start_features(model, images, [], place)
+    job = wait(lambda: learn_jobs.features(place))
     assert job.state == "failed" and "checkpoint" in job.message
 
 
 def test_sub_volumes_are_drawn_by_a_child(checkpoints: Path, folder: Path) -> None:
     options = ["--sub-volume", "64x64x64", "--foreground", "0.9", "--count", "20"]
-    place = jobs.places_folder(folder / "subject-1-label.hdr", options)
-    jobs.start_places(folder, "subject-1", options, place)
-    assert wait(lambda: jobs.places(place)).state == "done"
-    report = jobs.drawn(place)
+    place = learn_jobs.places_folder(folder / "subject-1-label.hdr", options)
+    learn_jobs.start_places(folder, "subject-1", options, place)
+    assert wait(lambda: learn_jobs.places(place)).state == "done"
+    report = learn_jobs.drawn_places(place)
     assert len(report["draws"][0]["starts"]) == 20 and math.isclose(sum(report["share"]), 1)
-    assert jobs.places_folder(folder / "subject-1-label.hdr", options[:-1]) != place
+    assert learn_jobs.places_folder(folder / "subject-1-label.hdr", options[:-1]) != place

@@ -17,6 +17,7 @@ from core.labels import LabelSpace
 from core.presets import preset
 from core.training.plan import plan
 from ui import learn
+from ui.learn import jobs as learn_jobs
 from ui.learn.lesson import Lesson, blob
 from ui.shared import formatting, jobs
 from ui.shared.progress import progress
@@ -92,10 +93,10 @@ def sub_volumes(lesson: Lesson | None, dataset: Dataset | None, subject: str) ->
     ]  # fmt: skip
     label = dataset.subject(subject).label
     assert label is not None, "a lesson has a label"
-    folder = jobs.places_folder(label, options)
+    folder = learn_jobs.places_folder(label, options)
     if made(
-        "Drawing sub-volumes", lambda: jobs.places(folder),
-        lambda: jobs.start_places(dataset.path, subject, options, folder),
+        "Drawing sub-volumes", lambda: learn_jobs.places(folder),
+        lambda: learn_jobs.start_places(dataset.path, subject, options, folder),
     ):  # fmt: skip
         learn.places(_places(lesson, dataset.labels, folder, rules, sizes))
 
@@ -160,7 +161,7 @@ def _places(
     sizes: Sequence[tuple[str, tuple[int, ...]]],
 ) -> dict[str, Any]:  # fmt: skip
     """What the figure needs of a finished report: the report lists sizes, and for each of them the rules."""
-    report = jobs.drawn(folder)
+    report = learn_jobs.drawn_places(folder)
     drawn = report["draws"]
     return {
         **lesson.slices,

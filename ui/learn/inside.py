@@ -14,7 +14,7 @@ from core.config import ModelConfig
 from core.datasets import load_subject, open_dataset
 from core.labels import LabelSpace
 from core.models import architecture, keeps_both
-from ui.shared.jobs import MANIFEST
+from ui.learn.jobs import MANIFEST
 from ui.viewer import volumes
 
 Size = tuple[int, int, int]

@@ -17,9 +17,10 @@ from core.presets import preset
 from core.types import triple
 from ui import learn
 from ui.learn import inside
+from ui.learn import jobs as learn_jobs
 from ui.learn.chapters import READING, head, made
 from ui.learn.lesson import Lesson
-from ui.shared import cache, formatting, jobs
+from ui.shared import cache, formatting
 from ui.shared.navigation import page
 from ui.shared.state import DEMO, MODEL, put_into_address, take_from_address
 
@@ -52,9 +53,13 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
     images = [dataset.subject(subject).images[m].path for m in description.modalities]
     size = _across(lesson, description)
     options = ["--sub-volume", "x".join(map(str, size))]
-    folder = jobs.features_folder(model.path, images, options)
+    folder = learn_jobs.features_folder(model.path, images, options)
     doing = f"{formatting.plain(model.name)} looks at {formatting.plain(subject)}"
-    there = made(doing, lambda: jobs.features(folder), lambda: jobs.start_features(model.path, images, options, folder))
+    there = made(
+        doing,
+        lambda: learn_jobs.features(folder),
+        lambda: learn_jobs.start_features(model.path, images, options, folder),
+    )
     labels, config = description.label_space, description.train_config
     detail = config.model.full_resolution == "detail"
     if not there:

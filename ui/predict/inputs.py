@@ -18,7 +18,7 @@ from core.errors import UserError
 from core.imaging.headers import inspect
 from core.paths import READY_MADE
 from ui.predict import uploads
-from ui.shared import cache, formatting, jobs
+from ui.shared import cache, demo_jobs, formatting
 from ui.shared.navigation import page
 from ui.shared.progress import progress
 from ui.shared.state import (
@@ -241,17 +241,17 @@ def _demo_subjects(wanted: Chosen | None) -> bool:
     asked = st.session_state.get(PREDICT_EXAMPLE)
     if cache.demo_has(subject) or (cache.demo_is_there() and not asked):
         return True
-    job = jobs.demo_subject(subject)
+    job = demo_jobs.demo_subject(subject)
     if job.state == "failed":
         st.error(formatting.plain(job.message), icon=":material/error:")
         st.session_state.pop(PREDICT_EXAMPLE, None)
     st.caption("The demo data are not made yet; one subject takes some seconds.")
     begin = st.button(f"Make {subject}", icon=":material/science:") if job.state != "running" else False
     if begin or (asked and job.state == "none"):
-        jobs.start_demo_subject(subject)
-        job = jobs.demo_subject(subject)
+        demo_jobs.start_demo_subject(subject)
+        job = demo_jobs.demo_subject(subject)
     if job.state == "running":
-        progress(f"Making the synthetic {subject}", lambda: jobs.demo_subject(subject))
+        progress(f"Making the synthetic {subject}", lambda: demo_jobs.demo_subject(subject))
     return False
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from core.datasets import ImageRef
 from core.errors import RunError
 from core.labels import LabelSpace
+from ui.predict import jobs as predict_jobs
 from ui.predict import uploads
 from ui.shared import jobs
 from ui.shared.state import cache_root
@@ -88,7 +89,7 @@ def start(request: Request) -> str:
     asked = [request.model, request.channels, request.modalities, *stamps]
     id = hashlib.sha256(json.dumps(asked, default=str).encode("utf-8", "surrogateescape")).hexdigest()[:16]
     folder = _root() / id
-    if jobs.working(_job(folder)) or (read(id) is not None and observe(id).state == "done"):
+    if jobs.is_running(_job(folder)) or (read(id) is not None and observe(id).state == "done"):
         return id
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def start(request: Request) -> str:
         if request.uploaded:
             request = _with_own_copies(request, folder)
         (folder / "request.json").write_text(json.dumps(_to_json(request)), encoding="utf-8")
-        jobs.start_predicting(_job(folder), request.checkpoint, request.paths, request.channels, output(id))
+        predict_jobs.start(_job(folder), request.checkpoint, request.paths, request.channels, output(id))
     except OSError as error:
         raise RunError(f"{folder}: expected to be able to write there, got: {error.strerror or error}") from error
     return id
@@ -114,7 +115,7 @@ def again(id: str) -> None:
     if request is None:
         raise RunError("expected what was asked for in the cache, found it gone; choose the images again")
     try:
-        jobs.start_predicting(_job(_root() / id), request.checkpoint, request.paths, request.channels, output(id))
+        predict_jobs.start(_job(_root() / id), request.checkpoint, request.paths, request.channels, output(id))
     except OSError as error:
         raise RunError(f"{_root() / id}: cannot be written: {error.strerror or error}") from error
 
@@ -141,12 +142,12 @@ def read(id: str) -> Request | None:
 
 def observe(id: str) -> jobs.Job:
     """Where the work is; "none" means that it was broken off."""
-    return jobs.predicting(_job(_root() / id), output(id))
+    return predict_jobs.observe(_job(_root() / id), output(id))
 
 
 def report(id: str) -> dict[str, Any]:
     """What ``predict`` reported of a result that is done: volumes, settings, time."""
-    return jobs.said(_job(_root() / id))
+    return jobs.standard_output(_job(_root() / id))
 
 
 def output(id: str) -> Path:
@@ -170,7 +171,7 @@ def sweep() -> None:
     for place, (changed, folder) in enumerate(folders):
         request = read(folder.name)
         keep_s = UPLOADED_KEPT_S if request is None or request.uploaded else KEPT_S
-        if (time.time() - changed > keep_s or place < len(folders) - MOST) and not jobs.working(_job(folder)):
+        if (time.time() - changed > keep_s or place < len(folders) - MOST) and not jobs.is_running(_job(folder)):
             remove(folder.name)
 
 

@@ -16,7 +16,7 @@ from core.runs.predictions import Prediction, kept_predictions
 from core.study.answers import read_answers
 from core.study.questions import AXES, DIFFICULTIES, MOST_SLICES, Score
 from ui.quiz.games import Case, Setup
-from ui.shared import cache, folders, formatting, jobs
+from ui.shared import cache, demo_jobs, evaluation_job, folders, formatting, jobs
 from ui.shared.navigation import page
 from ui.shared.progress import progress
 from ui.shared.state import (
@@ -150,7 +150,7 @@ def _cases(chosen: _Chosen) -> list[Case]:
             "demo data, a few seconds), then the model segments it."
         )
         if _button("Prepare and play", chosen, "subject"):
-            jobs.start_demo_subject(chosen.subject)
+            demo_jobs.start_demo_subject(chosen.subject)
             st.rerun()
         _work(chosen, "subject", f"Making {formatting.plain(chosen.subject)}", [])
         return []
@@ -182,7 +182,7 @@ def _cases(chosen: _Chosen) -> list[Case]:
     again = "again" if all(id in found for id in wanting) else "too"
     label = f"Segment {_named(wanting)} {again}" if found else "Prepare and play"
     if wanting and _button(label, chosen, "segment", primary=not found):
-        jobs.start_segmenting(chosen.checkpoint, chosen.folder, wanting)
+        evaluation_job.start(chosen.checkpoint, chosen.folder, wanting)
         st.rerun()
     if wanting:
         _work(chosen, "segment", f"Segmenting {_named(wanting)}", wanting)
@@ -209,17 +209,17 @@ def _work(chosen: _Chosen, stage: str, doing: str, subjects: Sequence[str]) -> N
 
     def job() -> jobs.Job:
         if stage == "subject":
-            return jobs.demo_subject(chosen.subject)
+            return demo_jobs.demo_subject(chosen.subject)
         kept = kept_predictions(runs_root(), chosen.checkpoint, chosen.folder)
         ready = [id for id in subjects if id in kept and not kept[id].stale]
         if ready and _preparing(chosen):
             return jobs.Job("done")  # enough to begin; the others go on and are there for the next game
-        return jobs.segmenting(chosen.checkpoint, chosen.folder, len(ready) == len(subjects))
+        return evaluation_job.observe(chosen.checkpoint, chosen.folder, len(ready) == len(subjects))
 
     now = job()
     if now.state != "running" and _preparing(chosen) and st.session_state[QUIZ_PREPARING][-1] != stage:
         st.session_state[QUIZ_PREPARING] = _flag(chosen, stage)
-        jobs.start_segmenting(chosen.checkpoint, chosen.folder, subjects)
+        evaluation_job.start(chosen.checkpoint, chosen.folder, subjects)
         now = job()
     if now.state == "running":
         progress(doing, job)

@@ -13,7 +13,7 @@ from core.checkpointing.metadata import Description
 from core.datasets import Dataset
 from core.datasets.layouts.base import natural_key
 from core.runs.predictions import Prediction, kept_predictions
-from ui.shared import cache, formatting, jobs
+from ui.shared import cache, demo_jobs, evaluation_job, formatting, jobs
 from ui.shared.progress import progress
 from ui.shared.state import AT, CASE, DEMO, REVIEW_DATA, demo_folder, runs_root
 from ui.viewer import Scene, viewer
@@ -49,14 +49,14 @@ def make_demo_subject(folder: Path, held_out: Sequence[str]) -> None:
     subject = next(iter(held_out), "subject-1")
     if folder != demo_folder() or cache.demo_has(subject):
         return
-    job = jobs.demo_subject(subject)
+    job = demo_jobs.demo_subject(subject)
     if job.state == "failed":
         st.error(formatting.plain(job.message), icon=":material/error:")
         if not st.button("Try again", icon=":material/refresh:"):
             st.stop()
     if job.state != "running":
-        jobs.start_demo_subject(subject)
-    progress(f"Making the synthetic {subject}", lambda: jobs.demo_subject(subject))
+        demo_jobs.start_demo_subject(subject)
+    progress(f"Making the synthetic {subject}", lambda: demo_jobs.demo_subject(subject))
     st.skeleton(360)
     st.stop()
 
@@ -139,7 +139,7 @@ def segmenting(
     """Segment the chosen case, or all of them, in a child process, with a bar; ``begin``: the chosen one unasked."""
 
     def job() -> jobs.Job:
-        return jobs.segmenting(checkpoint, folder, chosen in kept_predictions(runs_root(), checkpoint, folder))
+        return evaluation_job.observe(checkpoint, folder, chosen in kept_predictions(runs_root(), checkpoint, folder))
 
     missing = [subject for subject in subjects if subject not in kept or kept[subject].stale]
     now = job()
@@ -163,7 +163,7 @@ def segmenting(
         if len(missing) > 1 and st.button(f"Segment all {len(missing)} cases that wait"):
             asked = [subject for subject in (chosen, *missing) if subject in missing]
     if asked:
-        jobs.start_segmenting(checkpoint, folder, list(dict.fromkeys(asked)))
+        evaluation_job.start(checkpoint, folder, list(dict.fromkeys(asked)))
         st.rerun()
 
 
