@@ -13,46 +13,66 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from core.paths import project_root
 
 ROOT = project_root()
-LAYERS = ("pages", "ui", "core")
 
-# Inside core, from what describes things to what runs them. A module may import its own rank and those below it, in no
-# circle. A new module in core needs a line here.
+# A folder imports folders of a lower rank only, and itself. A new folder needs a line here.
 RANKS = {
-    "core": 0, "core.errors": 0, "core.fields": 0, "core.types": 0, "core.labels": 0, "core.strict_json": 0,
-    "core.paths": 0,
-    "core.events": 1, "core.config": 1, "core.imaging.geometry": 1, "core.imaging.bounded_io": 1, "core.compute.device": 1,
-    "core.compute.threads": 1, "core.compute.allocator": 1,
-    "core.presets": 2, "core.imaging.display": 2, "core.checkpointing.metadata": 2, "core.study.questions": 2, "core.imaging.headers": 2, "core.imaging.normalise": 2,
-    "core.imaging.resample": 2, "core.training.muon": 2, "core.augmentation.batched": 2, "core.augmentation.intensity": 2, "core.augmentation.warp": 2,
-    "core.imaging.volume": 3, "core.models": 3, "core.training.losses": 3, "core.evaluation.metrics": 3, "core.sampling.patches": 3, "core.augmentation.augmenter": 3,
-    "core.checkpointing.checkpoint": 3, "core.evaluation.confusion_counts": 3, "core.training.optim": 3, "core.training.plan": 3, "core.training.schedule": 3, "core.inspection.intensity_histograms": 3,
-    "core.training.early_stopping": 3, "core.compute.distributed": 3,
-    "core.datasets": 4, "core.inference.sliding_window": 4, "core.training.validation_budget": 4, "core.training.validation_scores": 4, "core.sampling.streaming": 4,
-    "core.training.validator": 4, "core.training.batches": 4, "core.training.step": 4, "core.checkpointing.async_writer": 4, "core.training.acceleration": 4,
-    "core.compute.determinism": 1, "core.training.trainer": 4, "core.inspection.patch_statistics": 4, "core.checkpointing.foreign_weights": 4,
-    "core.datasets.single_case": 5, "core.datasets.prepare": 5, "core.inference.predictor": 5, "core.evaluation.evaluate": 5, "core.training.experiment": 5, "core.inspection.feature_maps": 5,
-    "core.bench": 5,
-    "core.runs": 6,
-    "core.cli": 7, "core.__main__": 7,
-}  # fmt: skip
+    "core": 0,  # the vocabulary: errors, types, labels, configuration, events
+    "core.compute": 1,
+    "core.imaging": 1,
+    "core.models": 1,
+    "core.datasets.layouts": 1,
+    "core.datasets.synthetic": 1,
+    "core.datasets": 2,
+    "core.sampling": 2,
+    "core.checkpointing": 2,
+    "core.augmentation": 3,
+    "core.inference": 3,
+    "core.runs.store": 3,
+    "core.runs.reporting": 4,
+    "core.study": 4,
+    "core.evaluation": 4,
+    "core.inspection": 4,
+    "core.runs": 5,
+    "core.training": 5,
+    "core.bench": 6,
+    "core.runs.processes": 6,
+    "core.cli": 7,
+    "ui.shared": 10,
+    "ui.viewer": 11,
+    "ui.server": 12,
+    "ui.data": 12,
+    "ui.learn": 12,
+    "ui.predict": 12,
+    "ui.quiz.answer_bar": 11,
+    "ui.quiz": 12,
+    "ui.review.case_list": 11,
+    "ui.review": 12,
+    "ui.runs.chart": 11,
+    "ui.runs.runs_table": 11,
+    "ui.runs": 12,
+    "ui.train": 12,
+    "ui": 13,  # the shell around every page
+    "pages": 13,
+}
+ENTRY_POINTS = {"core.__main__"}  # what starts the program belongs to no folder's rank
+NOT_FOR_THE_WEB = ("core.cli", "core.bench", "core.runs.processes")  # what neither ui nor pages import
 
 TORCH_AND_NUMPY_ONLY = (
-    "core.training.trainer", "core.models", "core.training.losses", "core.evaluation.metrics", "core.evaluation.confusion_counts", "core.sampling.patches", "core.augmentation.augmenter",
-    "core.training.plan", "core.training.validation_budget", "core.checkpointing.checkpoint", "core.checkpointing.foreign_weights", "core.bench",
+    "core.compute", "core.models", "core.sampling", "core.augmentation", "core.checkpointing", "core.bench",
+    "core.training", "core.inference.sliding_window", "core.evaluation.metrics", "core.evaluation.confusion_counts",
 )  # fmt: skip
+READS_FILES = ("core.training.experiment",)  # needs nibabel at import
 TORCH_AT_WORK = (
     "core.runs.processes.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.export", "core.cli.features",
     "core.cli.places", "core.cli.bench",
 )  # fmt: skip
 WITHOUT_TORCH = (
-    "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.checkpointing.metadata",
-    "core.imaging.volume", "core.evaluation.metrics", "core.imaging.normalise", "core.imaging.resample", "core.training.plan", "core.inspection.intensity_histograms", "core.study.questions",
-    "core.datasets", "core.datasets.single_case", "core.runs", "core.cli",
+    "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.paths",
+    "core.imaging", "core.datasets", "core.evaluation.metrics", "core.training.plan", "core.checkpointing.metadata",
+    "core.inspection.intensity_histograms", "core.study", "core.runs", "core.cli",
 )  # fmt: skip
 
 # A child process that imports modules one by one while some packages are out of reach, and reports what went wrong.
@@ -142,10 +162,32 @@ def first_party(path: Path, module: str, known: dict[str, Path], for_types: bool
     return found
 
 
-def rank(module: str) -> int | None:
-    """The rank of the longest named prefix: all of ``core.models`` ranks alike."""
-    top = ".".join(module.split(".")[:2])
-    return RANKS.get(top)
+def top(name: str) -> str:
+    """The first part of a dotted name."""
+    return name.partition(".")[0]
+
+
+def under(module: str, names: tuple[str, ...]) -> bool:
+    """Whether a module is one of these, or lies in one of these packages."""
+    return any(module == name or module.startswith(name + ".") for name in names)
+
+
+def folder_of(module: str, path: Path) -> str:
+    """The folder of a module as a dotted name."""
+    return module if path.name == "__init__.py" else module.rpartition(".")[0]
+
+
+def folder_graph() -> dict[str, dict[str, set[str]]]:
+    """Imports between folders: ``{folder: {imported folder: {"module imports module"}}}``."""
+    modules = {m: p for m, p in sources("pages", "ui", "core").items() if m not in ENTRY_POINTS}
+    graph: dict[str, dict[str, set[str]]] = {}
+    for module, path in modules.items():
+        ours = folder_of(module, path)
+        for name in first_party(path, module, modules):
+            theirs = folder_of(name, modules[name])
+            if theirs != ours:
+                graph.setdefault(ours, {}).setdefault(theirs, set()).add(f"{module} imports {name}")
+    return graph
 
 
 def in_child(modules: list[str], allowed: tuple[str, ...] = (), blocked: tuple[str, ...] = ()) -> dict[str, str]:
@@ -158,43 +200,53 @@ def in_child(modules: list[str], allowed: tuple[str, ...] = (), blocked: tuple[s
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_layers_import_downward_only(layer: str) -> None:
-    allowed = LAYERS[LAYERS.index(layer) + (layer == "pages") :]  # a page does not import another page
-    above = {*LAYERS, "app"} - set(allowed)
-    modules = sources(layer)
-    assert modules, f"{layer}/ has no modules"
+def test_every_folder_has_a_rank() -> None:
+    folders = {folder_of(m, p) for m, p in sources("pages", "ui", "core").items()}
+    assert folders == RANKS.keys(), "a line per folder of RANKS"
+
+
+def test_folders_import_folders_of_lower_rank_only() -> None:
     wrong = [
-        f"{module} imports {name}"
-        for module, path in modules.items()
-        for name in imports_of(path, module)
-        if name.partition(".")[0] in above
+        line
+        for ours, imported in folder_graph().items()
+        for theirs, lines in imported.items()
+        for line in lines
+        if RANKS[theirs] >= RANKS[ours]
     ]
     assert not wrong, wrong
 
 
-def test_core_never_imports_streamlit() -> None:
-    wrong = [m for m, p in sources("core").items() for n in imports_of(p, m) if n.partition(".")[0] == "streamlit"]
+def test_the_folder_graph_has_no_cycle() -> None:
+    left = {ours: set(imported) for ours, imported in folder_graph().items()}
+    while free := [folder for folder, needs in left.items() if not needs & left.keys()]:
+        for folder in free:
+            del left[folder]
+    assert not left, f"these folders import each other: {left}"
+
+
+def test_core_imports_neither_ui_nor_pages_nor_streamlit() -> None:
+    forbidden = {"ui", "pages", "app", "streamlit"}
+    wrong = [f"{m} imports {n}" for m, p in sources("core").items() for n in imports_of(p, m) if top(n) in forbidden]
     assert not wrong, wrong
 
 
-def test_every_core_module_has_a_rank() -> None:
-    assert not [m for m in sources("core") if rank(m) is None], "give the new module a rank in RANKS"
-
-
-def test_core_imports_downward_only() -> None:
-    modules = sources("core")
+def test_pages_and_ui_import_neither_the_command_line_nor_processes_nor_benchmarks() -> None:
     wrong = [
-        f"{module} (rank {rank(module)}) imports {name} (rank {rank(name)})"
-        for module, path in modules.items()
-        for name in first_party(path, module, modules)
-        if (rank(name) or 0) > (rank(module) or 0)
+        f"{m} imports {n}"
+        for m, p in sources("pages", "ui").items()
+        for n in imports_of(p, m)
+        if under(n, NOT_FOR_THE_WEB)
     ]
     assert not wrong, wrong
 
 
-def test_core_imports_in_no_circle() -> None:
-    modules = sources("core")
+def test_no_page_imports_a_page() -> None:
+    wrong = [f"{m} imports {n}" for m, p in sources("pages").items() for n in imports_of(p, m) if top(n) == "pages"]
+    assert not wrong, wrong
+
+
+def test_modules_import_in_no_circle() -> None:
+    modules = sources("pages", "ui", "core")
     left = {m: first_party(p, m, modules) for m, p in modules.items()}
     while free := [m for m, needs in left.items() if not needs & left.keys()]:
         for module in free:
@@ -215,11 +267,7 @@ def test_the_wall_of_these_tests_holds() -> None:
 
 
 def test_what_the_web_process_imports_works_without_torch() -> None:
-    modules = [
-        m
-        for m in sources("core")
-        if any(m == top or m.startswith(top + ".") for top in WITHOUT_TORCH) and m not in TORCH_AT_WORK
-    ]
+    modules = [m for m in sources("core") if under(m, WITHOUT_TORCH) and m not in TORCH_AT_WORK]
     assert in_child([*modules, *sources("ui")], blocked=("torch",)) == {}
 
 
