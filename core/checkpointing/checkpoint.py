@@ -34,6 +34,7 @@ from core.checkpointing.metadata import (
     read_description,
 )
 from core.errors import CheckpointError, UserError
+from core.files import atomic_replace, remove_temporaries
 from core.models import build_model
 from core.strict_json import plain
 
@@ -139,20 +140,16 @@ def write_atomically(path: Path, data: bytes, previous: Path | None = None) -> N
     CheckpointError
         If it cannot be written, or something else is read than was written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        _compare(temporary, path, data)
-        if previous is not None:
-            _keep(path, previous)
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
+        with atomic_replace(path, durable=True) as temporary:
+            with open(temporary, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            _compare(temporary, path, data)
+            if previous is not None:
+                _keep(path, previous)
     except (OSError, CheckpointError) as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
         if isinstance(error, CheckpointError):
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -181,13 +178,11 @@ def _keep(path: Path, previous: Path) -> None:
     """A second name for a file that is about to be replaced; there is a file called ``path`` at every instant."""
     if not path.exists():
         return
-    name = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
-    name.unlink(missing_ok=True)
-    try:
-        os.link(path, name)
-    except OSError:  # a file system without a second name for a file: a copy will do
-        name.write_bytes(path.read_bytes())
-    os.replace(name, previous)
+    with atomic_replace(previous) as name:
+        try:
+            os.link(path, name)
+        except OSError:  # a file system without hard links
+            name.write_bytes(path.read_bytes())
 
 
 def _with_digest(data: bytes) -> bytes:
@@ -213,8 +208,7 @@ def _check_digest(path: Path, expected: str | None) -> None:
 
 def sweep(folder: Path) -> None:
     """Remove temporary files that a killed process left behind."""
-    for stale in folder.glob(".*.safetensors.*.tmp"):
-        stale.unlink(missing_ok=True)
+    remove_temporaries(folder, "*.safetensors")
 
 
 def load(path: Path, *, training_state: bool = False) -> Checkpoint:
@@ -300,13 +294,3 @@ def _tensor(path: Path, file: Any, name: str, shapes: Collection[tuple[int, ...]
         allowed = " or ".join(str(s) for s in sorted(shapes))
         raise CheckpointError(f"{path}: expected {name} of shape {allowed}, {TYPES[dtype]}; found {shape}, {kind}")
     return file.get_tensor(name)
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # Windows cannot open folders; its rename is durable with the file
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

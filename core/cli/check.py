@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from core.datasets import LAYOUTS
 from core.datasets.doctor import check
 from core.datasets.report import Report, SubjectFacts
 from core.errors import DatasetError
+from core.files import atomic_write
 from core.strict_json import dumps
 
 REPORT = "report.json"
@@ -54,12 +54,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _write(folder: Path, report: Report) -> None:
-    """Write the report in one piece: whoever sees it sees all of it."""
-    part = folder / f"{REPORT}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part.write_text(dumps(report.to_json()), encoding="utf-8")
-        os.replace(part, folder / REPORT)
+        atomic_write(folder / REPORT, dumps(report.to_json()))
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written: {error.strerror or error}; choose another place") from error
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from core.config import SamplingConfig, field_specs
 from core.datasets import LAYOUTS, open_dataset
 from core.datasets.loading import load_subject
 from core.errors import ConfigError, DatasetError, VolumeError
+from core.files import atomic_write
 from core.inspection.patch_statistics import Draws, Size, draws
 from core.paths import dataset_folder
 from core.strict_json import dumps
@@ -111,10 +111,7 @@ def _table(names: Sequence[str], share: np.ndarray, found: Sequence[Draws]) -> I
 
 
 def _write(path: Path, text: str) -> None:
-    """In one piece: whoever sees the file sees all of it."""
-    part = path.with_name(f"{path.name}.part")
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
+        atomic_write(path, text)
     except OSError as error:
         raise VolumeError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error

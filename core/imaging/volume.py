@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import gzip
 import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from core.errors import VolumeError
+from core.files import atomic_write
 from core.imaging.bounded_io import read_exactly
 from core.imaging.geometry import Geometry, from_canonical, to_canonical
 from core.imaging.headers import Header, inspect, orientation_fields
@@ -138,7 +138,7 @@ def write_label(
     small, large = int(array.min(initial=0)), int(array.max(initial=0))
     dtype = np.uint8 if small >= 0 and large <= 255 else np.int16 if small >= -(2**15) and large < 2**15 else np.int32
     content = _nifti_header(dtype, stored, like) + array.astype(dtype).tobytes(order="F")
-    _write_atomically(path, gzip.compress(content, 5, mtime=0) if path.name.lower().endswith(".gz") else content)
+    _write(path, gzip.compress(content, 5, mtime=0) if path.name.lower().endswith(".gz") else content)
 
 
 def _stored(header: Header, *, image: bool = False) -> np.ndarray:
@@ -184,32 +184,8 @@ def _nifti_header(dtype: type, stored: Geometry, like: str | Path | None) -> byt
     return header.binaryblock + b"\0\0\0\0"
 
 
-def _write_atomically(path: Path, content: bytes) -> None:
-    """Write through a temporary file in the same folder: fsync, rename, fsync of the folder."""
-    temporary: str | None = None
+def _write(path: Path, content: bytes) -> None:
     try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
-        if hasattr(os, "O_DIRECTORY"):
-            folder = os.open(path.parent, os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+        atomic_write(path, content, durable=True)
     except OSError as error:
         raise VolumeError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -11,7 +11,6 @@ the orientation is known), ``manifest.json`` with the scale of each, and the log
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from core.compute.precision import autocast
 from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
 from core.errors import ConfigError, VolumeError
+from core.files import atomic_write
 from core.inference.predictor import Segmenter
 from core.inference.sliding_window import head_box
 from core.models.unet3d import UNet3D
@@ -184,9 +184,7 @@ def write_features(
             "sub_volume": {"start": list(found.start), "size": list(found.size)}, "slice": found.slice,
             "logits": LOGITS, "stages": stages,
         }  # fmt: skip
-        part = folder / f"{MANIFEST}.part"
-        part.write_text(dumps(manifest), encoding="utf-8")
-        os.replace(part, folder / MANIFEST)  # last, and in one piece: whoever sees it finds all of the rest
+        atomic_write(folder / MANIFEST, dumps(manifest))  # last: whoever finds it finds all the other files
     except OSError as error:
         raise VolumeError(f"{folder}: cannot be written: {error.strerror or error}; choose another place") from error
     if progress is not None:

@@ -207,8 +207,8 @@ NAMESPACE = (
 TRAIN_THERE = """
 import contextlib, sys
 from pathlib import Path
-from core.runs import worker, folder as files
-from core.runs.state import read_state, write_state
+from core.runs.processes import worker; from core.runs.store import folder as files
+from core.runs.store.state import read_state, write_state
 from dataclasses import replace
 folder = next(p for p in Path(sys.argv[1]).iterdir() if (p / "config.json").is_file())
 with contextlib.suppress(OSError):  # a disk that cannot be written is what is tried
@@ -224,7 +224,7 @@ except Exception as error:
     print("raised:", type(error).__name__, error)
 print("code", code)
 print("message", read_state(folder).message)
-from core.checkpoint import load
+from core.checkpointing.checkpoint import load
 print("step", load(folder / "last.safetensors").description.progress["step"])
 """
 
@@ -357,9 +357,9 @@ METRICS_WRITER = """
 import sys, time
 from pathlib import Path
 from core.events import Metrics, Ready
-from core.runs.recorder import Recorder
-from core.runs.state import read_state
-import core.runs.recorder as module
+from core.runs.reporting.recorder import Recorder
+from core.runs.store.state import read_state
+import core.runs.reporting.recorder as module
 
 module.INDEX_EVERY_S = 0.0
 folder, step = Path(sys.argv[1]), int(sys.argv[2])

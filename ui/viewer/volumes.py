@@ -14,7 +14,6 @@ import hmac
 import json
 import os
 import secrets
-import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from core.errors import UserError
+from core.files import atomic_write
 from ui.shared.state import cache_root
 
 PREFIX = "/api/volumes/"
@@ -64,8 +64,8 @@ def publish(name: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> tupl
         try:
             content.parent.mkdir(parents=True, exist_ok=True)
             _prune(content.parent)
-            _write(content, gzip.compress(data, LEVEL, mtime=0))
-            _write(facts, json.dumps(known).encode())
+            atomic_write(content, gzip.compress(data, LEVEL, mtime=0))
+            atomic_write(facts, json.dumps(known).encode())
         except OSError as error:
             raise Unkept(
                 f"{content.parent}: expected room to keep what is shown, it cannot be written: "
@@ -139,15 +139,3 @@ def _prune(folder: Path) -> None:
             with contextlib.suppress(OSError):
                 doomed.unlink()
         total -= size
-
-
-def _write(path: Path, data: bytes) -> None:
-    """In one piece: whoever sees the file sees all of it."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

@@ -6,6 +6,7 @@ report each finished subject on standard output and end when their standard inpu
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import subprocess
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from core.errors import DatasetError
+from core.files import atomic_replace, remove_temporaries
 from core.paths import project_root
 
 SHAPE = (144, 192, 256)
@@ -27,8 +29,6 @@ DTYPES: dict[str, np.dtype[Any]] = {"T1": np.dtype("<i2"), "T2": np.dtype("<i2")
 SUBJECT_BYTES = sum(t.itemsize * int(np.prod(SHAPE)) + HEADER_BYTES for t in DTYPES.values())
 if TYPE_CHECKING:
     from core.datasets.synthetic.anatomy import Atlas
-
-TEMPORARY = ".making-"
 
 _WORK = "from core.datasets.synthetic.demo_writer import work; raise SystemExit(work())"
 
@@ -89,10 +89,9 @@ def write_subject(
     contents = {f"{kind}.img": _in_full_grid(volumes[kind]).astype(DTYPES[kind]).tobytes("F") for kind in volumes}
     contents |= {f"{kind}.hdr": _header(DTYPES[kind]) for kind in volumes}
     names = {f"subject-{number}-{ending}": data for ending, data in contents.items()}
-    for name, data in names.items():
-        _write(folder / f"{TEMPORARY}{os.getpid()}-{name}", data)
-    for name in names:
-        os.replace(folder / f"{TEMPORARY}{os.getpid()}-{name}", folder / name)
+    with contextlib.ExitStack() as stack:  # all six files appear together, once all are on the disk
+        for name, data in names.items():
+            _write(stack.enter_context(atomic_replace(folder / name)), data)
     show(4)
 
 
@@ -114,19 +113,15 @@ def write_atomically(path: Path, data: bytes) -> None:
     DatasetError
         If it cannot be written.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    _write(temporary, data)
-    os.replace(temporary, path)
+    with atomic_replace(path) as temporary:
+        _write(temporary, data)
 
 
 def sweep(folder: Path) -> None:
     """Delete what processes that are no longer alive left half-written."""
-    import psutil
-
-    for path in folder.glob(f"{TEMPORARY}*"):
-        pid = path.name.removeprefix(TEMPORARY).split("-")[0]
-        if not pid.isdigit() or int(pid) == os.getpid() or not psutil.pid_exists(int(pid)):
-            path.unlink(missing_ok=True)
+    remove_temporaries(folder, of_living=False)
+    for old in folder.glob(".making-*"):  # of earlier versions
+        old.unlink(missing_ok=True)
 
 
 def work() -> int:
@@ -199,7 +194,6 @@ def _write(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        path.unlink(missing_ok=True)
         raise DatasetError(
             f"cannot write to {path.parent}: {error.strerror}; make room or choose another folder"
         ) from error

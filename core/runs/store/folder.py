@@ -35,6 +35,7 @@ from core.checkpointing.metadata import LAST as LAST
 from core.checkpointing.metadata import PREVIOUS as PREVIOUS
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
+from core.files import atomic_write
 from core.runs.store.process import locked
 
 CONFIG, STATE, RUN, METRICS = "config.json", "state.json", "run.json", "metrics.jsonl"
@@ -147,14 +148,8 @@ def write_json(path: Path, data: Any, durable: bool = False) -> None:
     RunError
         If it cannot be written (disk full, no permission).
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as handle:
-            json.dump(data, handle, indent=1, allow_nan=False)
-            if durable:
-                handle.flush()
-                os.fsync(handle.fileno())
-        os.replace(temporary, path)
+        atomic_write(path, json.dumps(data, indent=1, allow_nan=False), durable=durable)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
 
@@ -260,9 +255,7 @@ def keep_metrics_until(folder: Path, step: int) -> None:
     path = folder / METRICS
     if path.is_file():
         kept = b"".join(line for record, line in _metric_lines(path) if step and record["step"] <= step)
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_bytes(kept)
-        os.replace(temporary, path)
+        atomic_write(path, kept)
 
 
 def append_log(folder: Path, line: str) -> None:

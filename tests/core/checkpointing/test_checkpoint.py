@@ -136,7 +136,8 @@ def test_file_then_rename_then_folder_reach_the_disk(saved: Path, monkeypatch: p
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "replace", watched_replace)
     save(saved, trained(1))
-    temporary = f".last.safetensors.{os.getpid()}.tmp"
+    temporary = done[0].removeprefix("sync ")
+    assert temporary.startswith(f".last.safetensors.{os.getpid()}.")
     assert done == [f"sync {temporary}", f"{temporary} -> last.safetensors", f"sync {saved.parent.name}"]
 
 
@@ -146,7 +147,7 @@ import os, sys
 from dataclasses import replace
 from pathlib import Path
 import torch
-from core.checkpoint import Checkpoint, Description, build, save
+from core.checkpointing.checkpoint import Checkpoint, Description, build, save
 
 torch.set_num_threads(1)
 path, about = Path(sys.argv[1]), Description(**__import__("json").loads(sys.argv[2]))
@@ -180,12 +181,12 @@ def test_sigkill_at_any_instant_leaves_a_whole_checkpoint(tmp_path: Path) -> Non
         for attempt in range(10):
             pid = _start(writer.stdin, writer.stdout, first=1000 * attempt)
             if attempt % 2 or attempt == 0:
-                _wait(lambda: any(path.parent.glob(f".*.{pid}.tmp")) and (path.exists() or last >= 0))  # noqa: B023
+                _wait(lambda: any(path.parent.glob(f".*.{pid}.*.tmp")) and (path.exists() or last >= 0))  # noqa: B023
             else:
                 time.sleep(instant.uniform(0.02, 0.25))
             os.kill(pid, signal.SIGKILL)
             assert int(writer.stdout.readline()) == signal.SIGKILL
-            killed_while_writing += any(path.parent.glob(f".*.{pid}.tmp"))
+            killed_while_writing += any(path.parent.glob(f".*.{pid}.*.tmp"))
             found = load(path)
             step = found.description.progress["step"]
             assert step >= last and step % 1000 < 900
@@ -200,7 +201,7 @@ def test_sigkill_at_any_instant_leaves_a_whole_checkpoint(tmp_path: Path) -> Non
 
 
 def test_sweep_takes_only_what_a_killed_writer_left(tmp_path: Path) -> None:
-    stale = [".last.safetensors.123.tmp", ".best.safetensors.99999.tmp"]
+    stale = [".last.safetensors.123.tmp", ".best.safetensors.99999.0a1b2c3d.tmp"]
     other = ["last.safetensors", "notes.tmp", ".hidden", "last.safetensors.tmp", ".config.json.12.tmp"]
     for name in stale + other:
         (tmp_path / name).write_bytes(b"x")
@@ -214,7 +215,7 @@ FULL_DISK = """
 import sys
 from pathlib import Path
 import torch
-from core.checkpoint import load, save
+from core.checkpointing.checkpoint import load, save
 from core.errors import CheckpointError
 
 path = Path(sys.argv[1]) / "last.safetensors"

@@ -158,7 +158,7 @@ import json, resource, sys
 from pathlib import Path
 from core.config import ModelConfig
 from core.errors import CheckpointError
-from core.foreign import read_foreign
+from core.checkpointing.foreign_weights import read_foreign
 from core.models import build_model
 
 model = build_model(ModelConfig(channels=(2, 4), norm="batch"), 1, 3)

@@ -19,7 +19,7 @@ PROGRAM = """
 import sys
 sys.modules["torch"] = None
 from pathlib import Path
-from core.description import read_description
+from core.checkpointing.metadata import read_description
 from core.errors import CheckpointError
 
 about = read_description(Path(sys.argv[1]))

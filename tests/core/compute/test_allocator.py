@@ -14,7 +14,7 @@ from core.compute.allocator import with_fewer_holes
 CHILD = """
 import json, resource, sys
 import torch
-from core.heap import give_back, keep_freed_memory
+from core.compute.allocator import give_back, keep_freed_memory
 
 def resident():
     with open("/proc/self/statm") as file:

@@ -23,7 +23,7 @@ PROGRAM = """
 import json, sys
 from pathlib import Path
 from core.config import TrainConfig
-from core.experiment import train_run
+from core.training.experiment import train_run
 for config, folder in zip(json.loads(sys.argv[1]), sys.argv[2:]):
     Path(folder).mkdir()
     train_run(TrainConfig.from_json(config), Path(folder), lambda event: None)

@@ -200,11 +200,11 @@ import resource, sys
 from pathlib import Path
 import torch
 from core.config import ModelConfig, OptimConfig
-from core.device import check_memory, explain_memory, free_bytes, memory_bytes
-from core.inference import predict_logits
-from core.losses import dice_loss
+from core.compute.device import check_memory, explain_memory, free_bytes, memory_bytes
+from core.inference.sliding_window import predict_logits
+from core.training.losses import dice_loss
 from core.models import build_model
-from core.step import TrainingStep
+from core.training.step import TrainingStep
 
 torch.set_num_threads(1)
 cpu = torch.device("cpu")

@@ -24,11 +24,11 @@ CHILD = """
 import gc, json, sys
 import torch
 from core.config import TrainConfig
-from core.heap import keep_freed_memory
-from core.inference import predict_logits
-from core.losses import build_loss
+from core.compute.allocator import keep_freed_memory
+from core.inference.sliding_window import predict_logits
+from core.training.losses import build_loss
 from core.models import build_model
-from core.step import TrainingStep
+from core.training.step import TrainingStep
 
 def status(name):
     with open("/proc/self/status") as file:

@@ -28,7 +28,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from tests.core.runs.test_answers import answer
-from core.runs.answers import keep_answer
+from core.study.answers import keep_answer
 for number in (1, 2, 3):
     keep_answer(Path(sys.argv[1]), answer(number=number))
 os.kill(os.getpid(), signal.SIGKILL)

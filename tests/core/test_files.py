@@ -1,0 +1,79 @@
+"""Atomic writing, temporary files of killed processes, stamps."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from core.files import FileStamp, atomic_replace, atomic_write, file_stamp, remove_temporaries, temporary_beside
+from core.paths import project_root
+
+
+def test_a_written_file_has_its_content_and_ordinary_permissions(tmp_path: Path) -> None:
+    path, plain = tmp_path / "a.json", tmp_path / "plain"
+    plain.write_bytes(b"")
+    atomic_write(path, "µ")
+    assert path.read_bytes() == "µ".encode()
+    assert path.stat().st_mode == plain.stat().st_mode
+    atomic_write(path, b"\x00\xff", durable=True)
+    assert path.read_bytes() == b"\x00\xff"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "plain"]
+
+
+def test_an_error_leaves_the_old_content_and_no_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"old")
+    with pytest.raises(RuntimeError), atomic_replace(path) as temporary:
+        temporary.write_bytes(b"half of it")
+        raise RuntimeError
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_two_writers_of_one_file_never_share_a_temporary_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    names = {temporary_beside(path) for _ in range(100)}
+    assert len(names) == 100 and all(n.parent == tmp_path for n in names)
+    contents = [bytes([n]) * 100_000 for n in range(4)]
+
+    def write(content: bytes) -> None:
+        for _ in range(20):
+            atomic_write(path, content)
+
+    threads = [threading.Thread(target=write, args=(content,)) for content in contents]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert not path.exists() or path.read_bytes() in contents
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_temporaries_of_dead_processes_are_removed_and_those_of_living_kept(tmp_path: Path) -> None:
+    code = "from core.files import temporary_beside; from pathlib import Path; import sys; print(temporary_beside(Path(sys.argv[1])))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a")],
+        cwd=project_root(), capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    dead = Path(done.stdout.strip())
+    living = tmp_path / f".a.{os.getppid()}.01234567.tmp"
+    digits = tmp_path / f".b.{os.getppid()}.12345678.tmp"  # a random part that looks like a number
+    for path in (dead, living, digits, tmp_path / "a"):
+        path.write_bytes(b"")
+    remove_temporaries(tmp_path, of_living=False)
+    assert {p.name for p in tmp_path.iterdir()} == {"a", living.name, digits.name}
+    remove_temporaries(tmp_path, "a")
+    assert {p.name for p in tmp_path.iterdir()} == {"a", digits.name}
+
+
+def test_a_stamp_changes_with_size_and_time_and_is_zero_without_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    assert file_stamp(path) == FileStamp(0, 0)
+    path.write_bytes(b"12")
+    first = file_stamp(path)
+    assert first.size == 2 and first.mtime_ns > 0
+    os.utime(path, ns=(1, 1))
+    assert file_stamp(path) == FileStamp(2, 1)
