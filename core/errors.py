@@ -35,7 +35,7 @@ class DeviceError(UserError):
     """The device that was asked for is missing or too small for the work."""
 
 
-class LostMemberError(Exception):
+class LostProcessError(Exception):
     """Another process of a team that trains together is gone. No fault of the user's: whoever started the team starts
     it anew."""
 

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core import runs
 from core.errors import UserError
+from core.formatting import format_duration, format_score
 from core.presets import preset
 from core.runs import RunSummary
 from ui.runs.chart import sparkline
@@ -58,15 +59,13 @@ def card(run: RunSummary, live: bool) -> None:
             about = "~" if run.config.run.minutes else ""
             parts = [
                 f"epoch {state.epoch}" + (f" / {about}{state.epochs}" if state.epochs else ""),
-                f"{formatting.duration(state.remaining_s)} left" if state.remaining_s is not None else "",
+                f"{format_duration(state.remaining_s)} left" if state.remaining_s is not None else "",
             ]
             waiting = formatting.plain(formatting.sentence(state.what or "waits for its turn"))
             st.caption(" · ".join(p for p in parts if p) if state.epoch else waiting)
         else:
             class_dice(root, run)
-            measured = (
-                f"mean {formatting.dice(state.best.mean_dice)} on {state.best.measured_on}" if state.best else None
-            )
+            measured = f"mean {format_score(state.best.mean_dice)} on {state.best.measured_on}" if state.best else None
             where = formatting.plain(run.config.data.path.rstrip("/").rsplit("/", 1)[-1])
             st.caption(
                 f"{where} · {formatting.plain(measured or 'nothing measured')} · {formatting.ago(state.ended_at)}"

@@ -22,7 +22,7 @@ from core.bench.machine import Machine, matmul_peaks, peak_of
 from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.timing import PeakMemory, Show, at_home, in_turns
-from core.compute.allocator import keep_freed_memory
+from core.compute.allocator import enable_freed_memory_retention
 from core.compute.device import explain_memory, resolve_device, set_threads
 from core.compute.precision import autocast, resolve_precision
 from core.errors import ConfigError, first_line
@@ -209,7 +209,7 @@ def measure_ways(case: Case, ways: list[Way], blocks: int, show: Show) -> list[R
         memory, began = PeakMemory(device), time.perf_counter()
         try:
             with _seen_by(case.network) as seen:
-                keep_freed_memory(way.ours)
+                enable_freed_memory_retention(way.ours)
                 labels[number] = way.predict().argmax(dim=0).to(torch.uint8)
         except Exception as error:
             if way.ours:
@@ -286,9 +286,9 @@ def _trained(path: Path, device: torch.device, show: Show) -> Case:
     from core.datasets.prepare import prepare_subject
     from core.datasets.synthetic.demo import ensure_subject
     from core.errors import CheckpointError
-    from core.inference.predictor import Choices, Segmenter
+    from core.inference.predictor import Choices, Predictor
 
-    segmenter = Segmenter(path, Choices(device=device.type))
+    segmenter = Predictor(path, Choices(device=device.type))
     about = segmenter.description
     classes = about.label_space.names
     if not set(about.modalities) <= set(MODALITIES) or not set(classes[1:]) <= set(TISSUES):

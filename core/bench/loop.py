@@ -21,7 +21,7 @@ from core.bench.contenders import CLASSES, IN_CHANNELS, Size, our_step, random_b
 from core.bench.machine import synchronise
 from core.bench.timing import time_of
 from core.checkpointing.checkpoint import Description
-from core.compute.allocator import keep_freed_memory
+from core.compute.allocator import enable_freed_memory_retention
 from core.config import ModelConfig, OptimConfig, TrainConfig
 from core.events import Event, Metrics, Saved
 from core.labels import LabelSpace
@@ -70,7 +70,7 @@ def measure_loop(
     block_s : seconds that an epoch is to take.
     show : called with (epochs done, epochs).
     """
-    keep_freed_memory()
+    enable_freed_memory_retention()
     bare_network, network = (build_model(model, IN_CHANNELS, CLASSES).to(device).train() for _ in range(2))
     step = our_step(bare_network, optim, precision, "auto")
     image, label = random_batch(batch, size, device)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from core.bench.machine import synchronise
-from core.compute.allocator import give_back, keep_freed_memory
+from core.compute.allocator import enable_freed_memory_retention, give_back
 from core.compute.device import release_cached
 
 Work = Callable[[], object]
@@ -19,7 +19,7 @@ def at_home(work: Work, ours: bool) -> Work:
     """The work in a process as it finds it: freed memory is kept for ours, as in training and in prediction."""
 
     def at_work() -> object:
-        keep_freed_memory(ours)
+        enable_freed_memory_retention(ours)
         return work()
 
     return at_work

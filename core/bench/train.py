@@ -27,7 +27,7 @@ from core.bench.peers import PeerMissingError, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.roofline import bounds
 from core.bench.timing import PeakMemory, Show, Work, at_home, in_turns, time_of
-from core.compute.device import explain_memory, kernels_tried, release_cached, resolve_device, set_threads
+from core.compute.device import cudnn_benchmark, explain_memory, release_cached, resolve_device, set_threads
 from core.compute.precision import resolve_precision
 from core.config import Acceleration, OptimConfig, OptimizerName
 from core.errors import ConfigError, first_line
@@ -243,7 +243,7 @@ class _Group:
             step = contender.step(contender.build().to(self.device).train())
 
             def one() -> None:
-                with kernels_tried(self.device, contender.tries_kernels):
+                with cudnn_benchmark(self.device, contender.tries_kernels):
                     step(self.image, self.label)
 
             work = at_home(one, contender.ours)

@@ -35,6 +35,7 @@ from core.checkpointing.metadata import (
 )
 from core.errors import CheckpointError, UserError
 from core.files import atomic_replace, remove_temporaries
+from core.formatting import format_bytes
 from core.models import build_model
 from core.strict_json import plain
 
@@ -154,7 +155,7 @@ def write_atomically(path: Path, data: bytes, previous: Path | None = None) -> N
             raise
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(
-                f"no space left to write {path} ({len(data) / 1e6:.0f} MB); the previous file is intact: "
+                f"no space left to write {path} ({format_bytes(len(data))}); the previous file is intact: "
                 "free some space and resume the run"
             ) from error
         raise CheckpointError(f"cannot write {path}: {error.strerror}; the previous file is intact") from error

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from core.checkpointing.checkpoint import TYPES, is_kernel
 from core.checkpointing.metadata import ZIP
 from core.errors import CheckpointError
+from core.formatting import format_bytes
 from core.paths import project_root
 
 if sys.platform != "win32":
@@ -114,7 +115,7 @@ def load_plain(path: Path, memory_bytes: int) -> object:
         text = str(error)
         if isinstance(error, MemoryError) or "allocate memory" in text or "not enough memory" in text:
             raise CheckpointError(
-                f"reading it takes more than the {memory_bytes / 1e6:.0f} MB that the network to train implies; choose "
+                f"reading it takes more than the {format_bytes(memory_bytes)} that the network to train implies; choose "
                 f"the model and channels that the file is from, or {ALONE}"
             ) from error
         if named := re.search(r"GLOBAL (\S+)", text):
@@ -220,8 +221,8 @@ def _check_size(path: Path, own_bytes: int) -> int:
         raise CheckpointError(f"{path} is damaged: expected a PyTorch checkpoint, found an empty file")
     if size > most:
         raise CheckpointError(
-            f"{path}: expected at most {most / 1e6:.0f} MB, enough for the weights of the network to train and all that"
-            f" an optimizer keeps; found {size / 1e6:.0f} MB; choose the model and channels that the file is from, or "
+            f"{path}: expected at most {format_bytes(most)}, enough for the weights of the network to train and all that"
+            f" an optimizer keeps; found {format_bytes(size)}; choose the model and channels that the file is from, or "
             f"{ALONE}"
         )
     return size
@@ -263,7 +264,7 @@ def wait_within(process: subprocess.Popen[bytes], resident_bytes: int, seconds: 
             return f"reading it takes longer than {seconds:.0f} s"
         with contextlib.suppress(psutil.Error):
             if psutil.Process(process.pid).memory_info().rss > resident_bytes:
-                return f"reading it takes more than {resident_bytes / 1e6:.0f} MB"
+                return f"reading it takes more than {format_bytes(resident_bytes)}"
 
 
 def _read_back(path: Path, wanted: Wanted) -> dict[str, Tensor]:
@@ -302,8 +303,8 @@ def _check_archive(path: Path) -> None:
     if packed or claimed > there or len(entries) > MOST_ENTRIES:
         raise CheckpointError(
             f"expected an archive as torch.save writes it, at most {MOST_ENTRIES} entries and none compressed; found "
-            f"{len(entries)}, {len(packed)} of them compressed, that claim {claimed / 1e6:.0f} MB in a file of "
-            f"{there / 1e6:.1f} MB; {ALONE}"
+            f"{len(entries)}, {len(packed)} of them compressed, that claim {format_bytes(claimed)} in a file of "
+            f"{format_bytes(there)}; {ALONE}"
         )
 
 

@@ -12,11 +12,11 @@ import numpy as np
 from core.cli import checkpoints_root
 from core.cli.predict import add_choices, choices_from
 from core.cli.progress import PARTS, add_progress, progress
-from core.compute.allocator import keep_freed_memory
+from core.compute.allocator import enable_freed_memory_retention
 from core.datasets import LAYOUTS, LoadedSubject, open_dataset
 from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
 from core.evaluation.metrics import MeanScore, SubjectScore
-from core.inference.predictor import Segmenter
+from core.inference.predictor import Predictor
 from core.paths import dataset_folder
 from core.runs import find_checkpoint
 from core.runs.predictions import keep_prediction, predictions_folder
@@ -61,8 +61,8 @@ def run(args: argparse.Namespace) -> int:
     """
     root = checkpoints_root(args.checkpoints)
     path = find_checkpoint(root, args.run)
-    keep_freed_memory()
-    segmenter = Segmenter(path, choices_from(args))
+    enable_freed_memory_retention()
+    segmenter = Predictor(path, choices_from(args))
     dataset = open_dataset(dataset_folder(args.data), args.layout)
     trained_on = segmenter.description.dataset.get("path")
     split, chosen = getattr(args, "split", None), getattr(args, "subject", [])

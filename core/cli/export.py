@@ -9,6 +9,7 @@ from pathlib import Path
 from core.checkpointing.checkpoint import for_sharing, load, save
 from core.cli import checkpoints_root
 from core.errors import CheckpointError
+from core.formatting import format_bytes
 from core.runs import find_checkpoint
 from core.strict_json import dumps
 
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         )  # fmt: skip
         return 0
     print(
-        f"{args.out}: {size / 1e6:.1f} MB, {parameters:,} numbers; {', '.join(about.modalities)} to "
+        f"{args.out}: {format_bytes(size)}, {parameters:,} numbers; {', '.join(about.modalities)} to "
         f"{', '.join(about.label_space.names[1:])}"
     )
     return 0

@@ -9,7 +9,7 @@ from core.cli import checkpoints_root
 from core.cli.places import sub_volume
 from core.cli.progress import add_progress, progress
 from core.datasets.single_case import read_images
-from core.inference.predictor import Choices, Segmenter
+from core.inference.predictor import Choices, Predictor
 from core.inspection.feature_maps import write_features
 from core.runs import find_checkpoint
 from core.strict_json import dumps
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     UserError
         If the checkpoint or an image cannot be used, or the folder cannot be written.
     """
-    segmenter = Segmenter(find_checkpoint(checkpoints_root(args.checkpoints), args.run), Choices(device=args.device))
+    segmenter = Predictor(find_checkpoint(checkpoints_root(args.checkpoints), args.run), Choices(device=args.device))
     subject = read_images(args.images, segmenter.modalities)
     with progress("stages", args.progress) as show:
         manifest = write_features(args.out, segmenter, subject, getattr(args, "sub_volume", None), show)

@@ -12,11 +12,11 @@ import numpy as np
 
 from core.cli import checkpoints_root
 from core.cli.progress import add_progress, progress
-from core.compute.allocator import keep_freed_memory
+from core.compute.allocator import enable_freed_memory_retention
 from core.datasets.single_case import read_images
 from core.errors import VolumeError
 from core.imaging.volume import write_label
-from core.inference.predictor import MODES, Choices, Segmenter
+from core.inference.predictor import MODES, Choices, Predictor
 from core.runs import find_checkpoint
 from core.strict_json import dumps
 
@@ -82,8 +82,8 @@ def run(args: argparse.Namespace) -> int:
     """
     _check_out(args.out)
     began = time.monotonic()
-    keep_freed_memory()
-    segmenter = Segmenter(find_checkpoint(checkpoints_root(args.checkpoints), args.run), choices_from(args))
+    enable_freed_memory_retention()
+    segmenter = Predictor(find_checkpoint(checkpoints_root(args.checkpoints), args.run), choices_from(args))
     channels = getattr(args, "channels", ())
     subject = read_images(args.images, segmenter.modalities, channels)
     with progress("tiles", args.progress) as show:

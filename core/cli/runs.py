@@ -15,9 +15,9 @@ from rich.text import Text
 from core import runs, strict_json
 from core.cli import checkpoints_root
 from core.errors import RunError
+from core.formatting import format_clock
 from core.presets import command_line
 from core.runs import RunSummary, Turn
-from core.runs.reporting.log_lines import duration
 
 ACTIONS = (
     "list", "show", "log", "stop", "resume", "move", "duplicate", "compare", "rename", "annotate", "delete", "rebuild",
@@ -112,12 +112,12 @@ def _list(root: Path, as_json: bool) -> int:
     for item in found:
         state = item.state
         created = time.strftime("%Y-%m-%d %H:%M", time.localtime(state.created_at))
-        left = duration(state.remaining_s) if state.active else ""
+        left = format_clock(state.remaining_s) if state.active else ""
         name = item.name if item.name != item.id else ""
         shown = Text(_state(item), style=STYLES.get(state.state, ""))
         if item.id in order:
             shown.append(f" ({order.index(item.id) + 1})")
-        table.add_row(item.id, name, shown, _epoch(item), _best(item), duration(state.elapsed_s), left, created)
+        table.add_row(item.id, name, shown, _epoch(item), _best(item), format_clock(state.elapsed_s), left, created)
     _console().print(table)
     return 0
 
@@ -134,8 +134,8 @@ def _show(item: RunSummary) -> None:
         ("problem", item.problem),
         ("epoch", _epoch(item)),
         ("best Dice", _best(item)),
-        ("elapsed", duration(state.elapsed_s)),
-        ("left", duration(state.remaining_s) if state.active else ""),
+        ("elapsed", format_clock(state.elapsed_s)),
+        ("left", format_clock(state.remaining_s) if state.active else ""),
         ("speed", f"{state.sub_volumes_per_s:.1f} sub-volumes/s" if state.sub_volumes_per_s else ""),
         ("trainer", f"process {state.pid}" if state.pid and state.active else ""),
         ("GPUs", ", ".join(map(str, state.gpus)) if state.active else ""),
@@ -169,7 +169,7 @@ def _compare(root: Path, names: list[str], path: str | None, as_json: bool) -> i
         table.add_column(title, overflow="fold")
     table.add_row("state", *(run.state.state for run in found.runs))
     table.add_row("epoch", *(_epoch(run) for run in found.runs))
-    table.add_row("elapsed", *(duration(run.state.elapsed_s) for run in found.runs))
+    table.add_row("elapsed", *(format_clock(run.state.elapsed_s) for run in found.runs))
     for name, texts in found.differences.items():
         table.add_row(Text(name, style="dim"), *(text or "from the data" for text in texts))
     for name, values in found.measured.items():
@@ -213,7 +213,7 @@ def _rebuild(root: Path, as_json: bool) -> int:
 
 def _state(item: RunSummary) -> str:
     silent = item.state.stalled_s(time.time())
-    return item.state.state if silent is None else f"{item.state.state}, silent for {duration(silent)}"
+    return item.state.state if silent is None else f"{item.state.state}, silent for {format_clock(silent)}"
 
 
 def _epoch(item: RunSummary) -> str:

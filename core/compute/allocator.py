@@ -21,17 +21,17 @@ USUAL_MAPPED_FROM = 32 * 2**20  # where glibc's own threshold ends up, and twice
 
 
 @contextlib.contextmanager
-def freed_memory_kept() -> Iterator[None]:
+def retain_freed_memory() -> Iterator[None]:
     """Meanwhile freed memory is kept; at the end it is given back, and the C library does as it does by itself."""
-    keep_freed_memory()
+    enable_freed_memory_retention()
     try:
         yield
     finally:
-        keep_freed_memory(False)
+        enable_freed_memory_retention(False)
         give_back()
 
 
-def with_fewer_holes(environment: Mapping[str, str]) -> dict[str, str]:
+def malloc_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment for a process that computes: glibc keeps no small blocks aside there.
 
     Those lie scattered over the heap, and large tensors that come after them find no room between: a tenth to a fifth
@@ -49,7 +49,7 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def keep_freed_memory(keep: bool = True) -> bool:
+def enable_freed_memory_retention(keep: bool = True) -> bool:
     """Keep memory that is freed for the next who asks in this process; with ``False`` as glibc does by itself.
 
     For a process that computes and ends: it stays as large as it once was. Returns whether the C library can do this;

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import torch
 
+from core.compute.cgroups import memory_limits
 from core.errors import DeviceError
+from core.formatting import format_bytes
 
 # How torch says it on Linux, on Windows, and where cuBLAS or cuDNN found no room.
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
 SMALLER = "choose a smaller sub_volume or batch_size, or fewer channels"
 UNSURE = 1.25  # an estimate may be too high by so much
-NO_LIMIT = 2**60  # bytes; version 1 writes a number beyond it where there is no limit
 
 
 def resolve_device(name: str) -> torch.device:
@@ -97,8 +98,8 @@ def check_memory(needed_bytes: int, device: torch.device, suggestion: str = "") 
     deadly = device.type == "cpu" and sys.platform == "linux" and needed_bytes > UNSURE * free
     if needed_bytes > total or deadly:
         raise DeviceError(
-            f"not enough memory: a training step would take about {_gb(needed_bytes)}, and {_whose(device)} memory is "
-            f"{_gb(total)}, {_gb(free)} of it free; {suggestion or SMALLER}"
+            f"not enough memory: a training step would take about {format_bytes(needed_bytes)}, and {_whose(device)} memory is "
+            f"{format_bytes(total)}, {format_bytes(free)} of it free; {suggestion or SMALLER}"
         )
 
 
@@ -114,10 +115,14 @@ def explain_memory(
         isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
     ):
         return None
-    step = f"; a training step was estimated to take about {_gb(needed_bytes)}" if needed_bytes is not None else ""
+    step = (
+        f"; a training step was estimated to take about {format_bytes(needed_bytes)}"
+        if needed_bytes is not None
+        else ""
+    )
     there = ""
     if device.type == "cpu" or torch.cuda.is_available():
-        there = f" ({_gb(memory_bytes(device))}, {_gb(free_bytes(device))} of it free now)"
+        there = f" ({format_bytes(memory_bytes(device))}, {format_bytes(free_bytes(device))} of it free now)"
     return DeviceError(
         f"not enough memory: the work does not fit into {_whose(device)} memory{there}{step}; {suggestion or SMALLER}"
     )
@@ -132,7 +137,7 @@ def release_cached(device: torch.device) -> None:
 
 
 @contextlib.contextmanager
-def kernels_tried(device: torch.device, wanted: bool = True) -> Iterator[None]:
+def cudnn_benchmark(device: torch.device, wanted: bool = True) -> Iterator[None]:
     """While the block runs cuDNN tries, once for each size that it meets, which of its kernels is fastest: worth it
     where few sizes come again and again. Not where torch is told to be deterministic; nothing on a CPU."""
     if device.type != "cuda":
@@ -148,7 +153,7 @@ def kernels_tried(device: torch.device, wanted: bool = True) -> Iterator[None]:
 
 def _limits() -> Iterator[tuple[int, int]]:
     """The limits that hold for this process on the CPU, and how much of each is used; bytes."""
-    yield from group_limits()
+    yield from memory_limits()
     if sys.platform == "linux":
         import resource
 
@@ -156,46 +161,6 @@ def _limits() -> Iterator[tuple[int, int]]:
         if limit != resource.RLIM_INFINITY:
             pages = int(Path("/proc/self/statm").read_text().split()[0])
             yield limit, pages * resource.getpagesize()
-
-
-def group_limits(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> Iterator[tuple[int, int]]:
-    """Limits of memory and what is used of them, in bytes, of the control groups of this process and those above it.
-
-    Version 2 (``memory.max``) and 1 (``memory.limit_in_bytes``). What is used is counted without the pages of files
-    that the kernel would let go of. Yields nothing where there is no limit or no control group.
-    """
-    for line in _lines(proc / "self" / "cgroup"):
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
-        if not controllers:
-            root, names = cgroups, ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            root, names = cgroups / "memory", ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        group = root / path.lstrip("/")
-        for folder in (group, *group.parents):
-            limit, used = (_number(folder / name) for name in names[:2])
-            if limit is not None and limit < NO_LIMIT:
-                idle = [line.split()[1] for line in _lines(folder / "memory.stat") if line.split()[0] == names[2]]
-                yield limit, max((used or 0) - int(idle[0] if idle else 0), 0)
-            if folder == root:
-                break
-
-
-def _number(path: Path) -> int | None:
-    lines = _lines(path)
-    return int(lines[0]) if lines and lines[0].isdigit() else None
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line for line in path.read_text().splitlines() if line.strip()]
-    except (OSError, ValueError):
-        return []
-
-
-def _gb(size: float) -> str:
-    return f"{size / 1e9:.1f} GB"
 
 
 def _whose(device: torch.device) -> str:

@@ -1,7 +1,7 @@
 """Several processes that train one network together, a device for each: who leads, and what they tell one another.
 
 The processes of a team do the same things in the same order. Whatever they could decide differently - by the clock, or
-because somebody asked one of them to stop - the leader decides, and the others :meth:`~Team.agree`. Gradients are
+because somebody asked one of them to stop - the leader decides, and the others :meth:`~DistributedContext.broadcast`. Gradients are
 averaged by torch's ``DistributedDataParallel`` while the backward pass goes on.
 """
 
@@ -17,13 +17,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from core.errors import DeviceError, LostMemberError
+from core.errors import DeviceError, LostProcessError
 
 Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class Team:
+class DistributedContext:
     """The processes, as one of them sees them. A team of one needs no ``torch.distributed``.
 
     Attributes
@@ -36,11 +36,11 @@ class Team:
     size: int = 1
 
     @property
-    def leads(self) -> bool:
+    def is_main(self) -> bool:
         """Whether this is the process that decides, writes and reports."""
         return self.rank == 0
 
-    def agree(self, values: Sequence[float]) -> list[float]:
+    def broadcast(self, values: Sequence[float]) -> list[float]:
         """The leader's values, on every process. They travel through the host: the device is not waited for."""
         if self.size == 1:
             return [float(value) for value in values]
@@ -56,7 +56,7 @@ class Team:
                 torch.distributed.all_reduce(tensor)
         return tensor
 
-    def share(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
         """Give every process the leader's tensors, in place."""
         if self.size > 1:
             with _lost():
@@ -73,7 +73,7 @@ class Team:
         longest = max(len(hand) for hand in every)
         return [hand[n] for n in range(longest) for hand in every if n < len(hand)]
 
-    def dealt(self, items: Sequence[Item]) -> Sequence[Item]:
+    def shard(self, items: Sequence[Item]) -> Sequence[Item]:
         """This process's part of items that are dealt out in turns, the leader first."""
         return items[self.rank :: self.size]
 
@@ -86,16 +86,16 @@ class Team:
         with _lost():
             return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
-    def apart(self, network: nn.Module) -> AbstractContextManager[None]:
+    def no_sync(self, network: nn.Module) -> AbstractContextManager[None]:
         """Meanwhile gradients of a wrapped network are summed up here alone: those of all but the last batch."""
         return contextlib.nullcontext() if self.size == 1 else network.no_sync()  # type: ignore[operator]
 
     def guard(self) -> AbstractContextManager[None]:
-        """Around what may find out that another process is gone: it raises :class:`LostMemberError` then."""
+        """Around what may find out that another process is gone: it raises :class:`LostProcessError` then."""
         return contextlib.nullcontext() if self.size == 1 else _lost()
 
 
-ALONE = Team()
+ALONE = DistributedContext()
 
 
 def asked_for() -> tuple[int, int] | None:
@@ -105,14 +105,14 @@ def asked_for() -> tuple[int, int] | None:
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
+def joined(device: torch.device) -> Iterator[tuple[DistributedContext, torch.device]]:
     """Meet the others that ``torchrun`` has started, if it has; gives the team and this process's device.
 
     Raises
     ------
     DeviceError
         If there are fewer CUDA devices than processes.
-    LostMemberError
+    LostProcessError
         If one of them does not come.
     """
     asked = asked_for()
@@ -136,7 +136,7 @@ def joined(device: torch.device) -> Iterator[tuple[Team, torch.device]]:
         store = torch.distributed.PrefixStore(f"attempt/{attempt}", store)  # type: ignore[attr-defined]
         torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
-        yield Team(rank, size), device
+        yield DistributedContext(rank, size), device
     finally:
         with contextlib.suppress(Exception):  # others may be gone; the process ends anyway
             torch.distributed.destroy_process_group()
@@ -151,5 +151,5 @@ def _lost() -> Iterator[None]:
         words = str(error).lower()
         if isinstance(error, torch.distributed.DistError) or any(part in words for part in ("gloo", "nccl", "peer")):
             told = " ".join(str(error).split())[:300]
-            raise LostMemberError(f"another process of the team is gone: {told}") from error
+            raise LostProcessError(f"another process of the team is gone: {told}") from error
         raise

@@ -53,7 +53,7 @@ def read_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequ
     return load_subject(given, subject.id, modalities)
 
 
-def named(path: Path, modalities: Sequence[str]) -> tuple[str, ...]:
+def modalities_in_filename(path: Path, modalities: Sequence[str]) -> tuple[str, ...]:
     """The modalities that a file's name names as a word of its own."""
     name = path.name.lower()
     stem = name.removesuffix(next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), ""))
@@ -61,7 +61,7 @@ def named(path: Path, modalities: Sequence[str]) -> tuple[str, ...]:
     return tuple(m for m in modalities if m.lower() in words)
 
 
-def certain(refs: Mapping[str, ImageRef], modalities: Sequence[str]) -> dict[str, str]:
+def infer_modalities(refs: Mapping[str, ImageRef], modalities: Sequence[str]) -> dict[str, str]:
     """Which of some images is certainly which modality; what is not certain is left to the person to say.
 
     Certain is an image that is called like the modality, or in a file of its own whose name names this modality alone
@@ -79,7 +79,10 @@ def certain(refs: Mapping[str, ImageRef], modalities: Sequence[str]) -> dict[str
     if len(refs) == len(modalities) == 1:
         return {modalities[0]: next(iter(refs))}
     alone = [ref.path for ref in refs.values()]
-    says = {name: named(ref.path, modalities) if alone.count(ref.path) == 1 else () for name, ref in refs.items()}
+    says = {
+        name: modalities_in_filename(ref.path, modalities) if alone.count(ref.path) == 1 else ()
+        for name, ref in refs.items()
+    }
     found = {}
     for modality in modalities:
         if modality in refs:
@@ -118,7 +121,7 @@ def _check_number(refs: Sequence[ImageRef], files: int, modalities: Sequence[str
 def _check_order(refs: Sequence[ImageRef], modalities: Sequence[str]) -> None:
     """A name that names another modality than the file's place is most likely a slip."""
     for ref, modality in zip(refs, modalities, strict=True):
-        said = named(ref.path, modalities)
+        said = modalities_in_filename(ref.path, modalities)
         if said and modality not in said:
             raise VolumeError(
                 f"{ref.path}: expected images in the order {', '.join(modalities)}; this one stands in the place of "

@@ -15,7 +15,7 @@ from core.datasets.layouts.base import shortened
 from core.datasets.loading import class_mapping
 from core.errors import DatasetError
 from core.evaluation.metrics import MeanScore, SubjectScore, score_subject, summarise
-from core.inference.predictor import Segmenter
+from core.inference.predictor import Predictor
 
 SplitName = Literal["test", "val", "train", "all"]
 SPLITS: tuple[SplitName, ...] = ("test", "val", "train", "all")
@@ -93,7 +93,7 @@ def choose_subjects(
 
 
 def evaluate(
-    segmenter: Segmenter,
+    segmenter: Predictor,
     dataset: Dataset,
     split: SplitName | None = None,
     progress: Progress | None = None,
@@ -169,7 +169,7 @@ def _named(dataset: Dataset, ids: Sequence[str], may_lack_label: bool) -> tuple[
 
 
 def _segment_and_score(
-    segmenter: Segmenter,
+    segmenter: Predictor,
     dataset: Dataset,
     id: str,
     to_network: np.ndarray,

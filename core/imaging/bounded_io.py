@@ -13,6 +13,7 @@ from typing import BinaryIO
 import numpy as np
 
 from core.errors import VolumeError
+from core.formatting import format_bytes
 
 DEFAULT_MAX_BYTES = 8 * 2**30
 MAX_DEFLATE_RATIO = 1032  # the most that one byte of a deflate stream can expand to (zlib's documentation)
@@ -34,16 +35,6 @@ def limit_bytes() -> int:
     if not text.isdecimal() or int(text) < 1:
         raise VolumeError(f"SEGMENTARIUM_MAX_BYTES: expected a whole number of bytes, got {text!r}")
     return int(text)
-
-
-def human_bytes(count: int) -> str:
-    """``1.5 GiB`` and the like."""
-    value = float(count)
-    for unit in ("bytes", "KiB", "MiB"):
-        if value < 1024:
-            return f"{value:.4g} {unit}"
-        value /= 1024
-    return f"{value:.4g} GiB"
 
 
 def open_checked(path: Path) -> BinaryIO:
@@ -108,8 +99,8 @@ def read_exactly(path: Path, offset: int, count: int, *, extra: int = 0, image: 
             raise VolumeError(_cut_off(path, offset + count, None if gzipped else size))
         if image and gzipped and count > BOMB_BYTES and count > size * BOMB_RATIO:
             raise VolumeError(
-                f"{path}: expected an image, got {human_bytes(count)} of next to nothing packed into "
-                f"{human_bytes(size)}: a decompression bomb; store it uncompressed if it is right"
+                f"{path}: expected an image, got {format_bytes(count)} of next to nothing packed into "
+                f"{format_bytes(size)}: a decompression bomb; store it uncompressed if it is right"
             )
         _check_memory(path, offset + count + extra)
         try:
@@ -120,7 +111,7 @@ def read_exactly(path: Path, offset: int, count: int, *, extra: int = 0, image: 
                 _fill(path, file, buffer.data, size)
         except MemoryError:
             raise VolumeError(
-                f"{path}: expected {human_bytes(count)} of free memory, got less; close something"
+                f"{path}: expected {format_bytes(count)} of free memory, got less; close something"
             ) from None
     return buffer[offset:]
 
@@ -188,7 +179,7 @@ def _check_memory(path: Path, count: int) -> None:
 
     free = int(psutil.virtual_memory().available)
     if count > free:
-        raise VolumeError(f"{path}: expected {human_bytes(count)} of free memory to read it, got {human_bytes(free)}")
+        raise VolumeError(f"{path}: expected {format_bytes(count)} of free memory to read it, got {format_bytes(free)}")
 
 
 def _cut_off(path: Path, expected: int, found: int | None) -> str:

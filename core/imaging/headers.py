@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from core.errors import VolumeError
-from core.imaging.bounded_io import human_bytes, limit_bytes, open_checked, read_prefix
+from core.formatting import format_bytes
+from core.imaging.bounded_io import limit_bytes, open_checked, read_prefix
 from core.imaging.geometry import Geometry
 
 Format = Literal["nifti1", "nifti2", "analyze"]
@@ -106,7 +107,7 @@ def inspect(path: str | Path) -> Header:
     limit = limit_bytes()
     if max(nbytes, voxels * 4) > limit:
         raise VolumeError(
-            f"{path}: expected at most {human_bytes(limit)} of voxels, got {human_bytes(max(nbytes, voxels * 4))} "
+            f"{path}: expected at most {format_bytes(limit)} of voxels, got {format_bytes(max(nbytes, voxels * 4))} "
             f"({'x'.join(map(str, shape3))}, {channels} channels); if this is right, raise SEGMENTARIUM_MAX_BYTES"
         )
     offset = _offset(path, fields, format, paired)

@@ -45,7 +45,7 @@ class Choices:
     mirror: bool | None = None
 
 
-class Segmenter:
+class Predictor:
     """A network with its weights on a device, ready to segment.
 
     Attributes

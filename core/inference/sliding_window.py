@@ -28,7 +28,7 @@ FREE_SHARE = 0.8  # of the free memory that one pass may take by its estimate, w
 BATCH_VOXELS = {"cpu": 0, "cuda": 2 * 96**3}  # tiles up to so many voxels go through the network together
 LEFT_RIGHT = 2  # the axis that is mirrored, of (batch, channel, i, j, k)
 
-Predictor = Callable[[Tensor], Tensor]
+Network = Callable[[Tensor], Tensor]
 
 
 def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
@@ -58,7 +58,7 @@ def gaussian_weights(tile: tuple[int, int, int], device: torch.device) -> Tensor
 @torch.no_grad()
 def join_tiles(
     image: Tensor,
-    predictor: Predictor,
+    predictor: Network,
     tile: tuple[int, int, int],
     overlap: float = 0.5,
     batch_size: int = 1,
@@ -228,7 +228,7 @@ class _Room:
         return batch
 
 
-def _predictor(model: nn.Module, precision: str, mirror: bool, together: bool) -> Predictor:
+def _predictor(model: nn.Module, precision: str, mirror: bool, together: bool) -> Network:
     """The network as a function of images; with ``mirror`` the mean of its logits for them and their mirror images,
     which go through it in one batch if there is memory for it (``together``).
 

@@ -26,7 +26,7 @@ from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
 from core.errors import ConfigError, VolumeError
 from core.files import atomic_write
-from core.inference.predictor import Segmenter
+from core.inference.predictor import Predictor
 from core.inference.sliding_window import head_box
 from core.models.unet3d import UNet3D
 from core.models.vnet import VNet
@@ -93,7 +93,7 @@ class Features:
 
 
 def features(
-    segmenter: Segmenter, image: np.ndarray, spacing_mm: tuple[float, float, float], size: Size | None = None
+    segmenter: Predictor, image: np.ndarray, spacing_mm: tuple[float, float, float], size: Size | None = None
 ) -> Features:
     """Run the network once on a sub-volume around the middle of the head.
 
@@ -146,7 +146,7 @@ def features(
 
 
 def write_features(
-    folder: Path, segmenter: Segmenter, subject: LoadedSubject, size: Size | None = None,
+    folder: Path, segmenter: Predictor, subject: LoadedSubject, size: Size | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run the network on a subject's image and write pictures, logits and the manifest into a folder.

@@ -1,6 +1,6 @@
 """Where training would draw sub-volumes of a subject, and what lies in them: the sampler at work, laid open.
 
-The places come from the sampler that training uses (:class:`core.sampling.patches.PlaceSampler`), with its rules and no others.
+The places come from the sampler that training uses (:class:`core.sampling.patches.PatchSampler`), with its rules and no others.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from core.config import SamplingConfig
-from core.sampling.patches import PlaceSampler
+from core.sampling.patches import PatchSampler
 from core.types import TrainingSubject
 
 Size = tuple[int, int, int]
@@ -63,7 +63,7 @@ def draws(
     """
     config = SamplingConfig(sub_volume=sub_volume, foreground=foreground, threshold=threshold)
     subject = TrainingSubject("", label[None], label, (1.0, 1.0, 1.0))  # its image matters to no rule
-    sampler = PlaceSampler([subject], sub_volume, config, classes)
+    sampler = PatchSampler([subject], sub_volume, config, classes)
     places = sampler.draw(count, torch.Generator().manual_seed(seed))
     centres = np.zeros(count, np.uint8)
     shares = np.zeros((count, classes))

@@ -68,15 +68,15 @@ def convolutions_at(config: ModelConfig, level: int) -> int:
 
 def encoder_convolutions(config: ModelConfig, level: int) -> int:
     """How many of them are in the encoder: where full resolution is only detail, one more takes the image to half."""
-    return convolutions_at(config, level) + (1 if takes_the_image(config, level) and level else 0)
+    return convolutions_at(config, level) + (1 if receives_input_image(config, level) and level else 0)
 
 
-def takes_the_image(config: ModelConfig, level: int) -> bool:
+def receives_input_image(config: ModelConfig, level: int) -> bool:
     """Whether an encoder level sees the image itself, not what leaves the level above."""
     return level == 0 or (level == 1 and config.full_resolution == "detail")
 
 
-def keeps_both(config: ModelConfig, level: int) -> bool:
+def keeps_concat_width(config: ModelConfig, level: int) -> bool:
     """Whether a decoder level goes on with as many channels as it has joined, instead of those of the skip."""
     return level == 0 and config.full_resolution == "detail"
 

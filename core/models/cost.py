@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from core.config import ModelConfig
-from core.models import architecture, convolutions_at, encoder_convolutions, keeps_both, takes_the_image
+from core.models import architecture, convolutions_at, encoder_convolutions, keeps_concat_width, receives_input_image
 
 TRAINING_FACTOR = 3  # forward, gradient of the input, gradient of the weights
 VNET_CONVOLUTIONS = 3  # at most, in one stage
@@ -94,7 +94,7 @@ def _unet(config: ModelConfig, channels: tuple[int, ...], in_channels: int, clas
     for level, width in enumerate(channels):
         count = encoder_convolutions(config, level)
         inner = max(1, width // 2) if before else width
-        widths = [in_channels if takes_the_image(config, level) else below, *[inner] * (count - 1), width]
+        widths = [in_channels if receives_input_image(config, level) else below, *[inner] * (count - 1), width]
         for n in range(count):
             yield unit(widths[n], widths[n + 1], level)
         below = width
@@ -102,7 +102,7 @@ def _unet(config: ModelConfig, channels: tuple[int, ...], in_channels: int, clas
         width = channels[level]
         up = below if before else width
         yield Layer(below, up, 8, level, gathers=1)
-        out = up + width if keeps_both(config, level) else width
+        out = up + width if keeps_concat_width(config, level) else width
         for n in range(convolutions_at(config, level)):
             yield unit(up + width if n == 0 else out, out, level)
         below = out

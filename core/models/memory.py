@@ -2,7 +2,7 @@
 
 A network's forward pass is walked through with sizes instead of tensors, and the backward pass after it; the most that
 is alive at once is the estimate (:mod:`core.models.replay`). The tests compare it with the growth of resident memory on
-a CPU, in a process that was started as trainers and the jobs of pages are (:func:`core.compute.allocator.with_fewer_holes`): a
+a CPU, in a process that was started as trainers and the jobs of pages are (:func:`core.compute.allocator.malloc_environment`): a
 training step takes within 20 % of it, a prediction within 30 %, mostly less. Elsewhere the holes in the heap of the C
 library are a matter of luck, and a prediction took up to 28 % more. On CUDA nothing was measured: the count is the
 same, the rules of mixed precision are CUDA's, and cuDNN is taken to need the copies that oneDNN makes in fp32. The
@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from core.config import LossConfig, ModelConfig, OptimConfig
-from core.models import architecture, convolutions_at, encoder_convolutions, keeps_both, takes_the_image
+from core.models import architecture, convolutions_at, encoder_convolutions, keeps_concat_width, receives_input_image
 from core.models.cost import VNET_CONVOLUTIONS, cost, padded_size
 from core.models.replay import FP32, Replay, Size, Tensor
 
@@ -114,7 +114,7 @@ def _walk_unet(replay: Replay, config: ModelConfig, channels: tuple[int, ...], i
     image.block.uses += 1  # the network's, to its end
     for level, width in enumerate(channels):
         strided = level > 0 and config.downsampling == "stride"
-        given = image if takes_the_image(config, level) else x
+        given = image if receives_input_image(config, level) else x
         given.block.uses += 1  # the caller's, while the level is at work
         inside = replay.pool(given) if level > 0 and not strided else given
         if inside is not given:
@@ -133,7 +133,7 @@ def _walk_unet(replay: Replay, config: ModelConfig, channels: tuple[int, ...], i
         joined = replay.join(up, skip)
         replay.drop(up)
         joined.block.uses += 1  # the caller's
-        out = joined.channels if keeps_both(config, level) else width
+        out = joined.channels if keeps_concat_width(config, level) else width
         y = units(joined, [out] * convolutions_at(config, level))
         for gone in (joined, skip, x):
             replay.drop(gone)

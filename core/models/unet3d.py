@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import Activation, Downsampling, FullResolution, ModelConfig, NormLayer, Widening
-from core.models import convolutions_at, encoder_convolutions, keeps_both, takes_the_image
+from core.models import convolutions_at, encoder_convolutions, keeps_concat_width, receives_input_image
 from core.models.blocks import ConvUnit, MaxPool2, SegmentationNetwork, initialise
 
 
@@ -74,7 +74,9 @@ class UNet3D(SegmentationNetwork):
         levels = []
         below = in_channels
         for level, width in enumerate(channels):
-            levels.append(EncoderLevel(in_channels if takes_the_image(config, level) else below, width, config, level))
+            levels.append(
+                EncoderLevel(in_channels if receives_input_image(config, level) else below, width, config, level)
+            )
             below = width
         self.encoder = nn.ModuleList(levels[:-1])
         self.bottleneck = levels[-1]
@@ -96,7 +98,7 @@ class UNet3D(SegmentationNetwork):
         inside, crop = self.pad(image)
         x, skips = inside, []
         for level, encode in enumerate((*self.encoder, self.bottleneck)):
-            x = encode(inside if takes_the_image(self.config, level) else x)
+            x = encode(inside if receives_input_image(self.config, level) else x)
             skips.append(x)
         x = skips.pop()
         for decode in self.decoder:
@@ -127,7 +129,7 @@ class DecoderLevel(nn.Module):
         super().__init__()
         up_channels = in_channels if config.widening == "before" else skip_channels
         joined = up_channels + skip_channels
-        self.channels = joined if keeps_both(config, level) else skip_channels
+        self.channels = joined if keeps_concat_width(config, level) else skip_channels
         self.up = nn.ConvTranspose3d(in_channels, up_channels, kernel_size=2, stride=2)
         self.convolutions = nn.Sequential(
             *[

@@ -95,7 +95,7 @@ class DeviceSubjects:
         """Nothing is held on disk."""
 
 
-class PlaceSampler:
+class PatchSampler:
     """Draws places: uniformly, centred on a class, or with a least labelled share, as the configuration says."""
 
     def __init__(

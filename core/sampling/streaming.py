@@ -24,6 +24,7 @@ from torch import Tensor
 
 from core.compute.threads import lone_threads
 from core.errors import DeviceError
+from core.formatting import format_bytes
 from core.sampling.patches import DeviceSubjects, Place, Subjects, boxes, half
 from core.types import TrainingSubject
 
@@ -77,7 +78,7 @@ class SubjectStore:
                 raise DeviceError(f"cannot keep the subjects on disk, in {self.folder}: {error.strerror}") from error
             raise DeviceError(
                 f"no space left for the subjects, which do not fit on the training device, in {self.folder}: "
-                f"{(start + array.nbytes) / 1e9:.2f} GB were needed so far; free some space, or raise resident_gb"
+                f"{format_bytes(start + array.nbytes)} were needed so far; free some space, or raise resident_gb"
             ) from error
         self.nbytes = start + array.nbytes
         return np.memmap(self._file, array.dtype, "r", start, array.shape)

@@ -42,7 +42,7 @@ def accelerate(step: TrainingStep, how: Acceleration, tell: Tell = lambda words:
     """
     if how == "auto":
         if step.device.type == "cuda" and not _obstacle(step) and not torch.are_deterministic_algorithms_enabled():
-            step.launch = _Quicker(step, tell)
+            step.launch = AutoLauncher(step, tell)
         return
     if how in ("compile", "compiled_graph"):
         step.loss_of = torch.compile(step.loss_of, dynamic=False)  # type: ignore[method-assign]
@@ -86,7 +86,10 @@ class RecordedStep:
                 group["capturable"] = True
         self.image, self.label = image.clone(), label.clone()
         usual, aside = torch.cuda.current_stream(step.device), torch.cuda.Stream(step.device)
-        with standing_still(step), torch.cuda.stream(usual):  # where recording fails torch leaves its own stream behind
+        with (
+            frozen_training_state(step),
+            torch.cuda.stream(usual),
+        ):  # where recording fails torch leaves its own stream behind
             aside.wait_stream(usual)
             with torch.cuda.stream(aside):
                 for _ in range(WARM_UP_STEPS):
@@ -110,7 +113,7 @@ class RecordedStep:
         release_cached(self.step.device)
 
 
-class _Quicker:
+class AutoLauncher:
     """The plain step, and after some of them whichever is faster: that, or its recording."""
 
     def __init__(self, step: TrainingStep, tell: Tell) -> None:
@@ -129,7 +132,7 @@ class _Quicker:
         recorded, reason = RecordedStep(self.step), ""
         plain_s = graph_s = 0.0
         try:
-            with standing_still(self.step):
+            with frozen_training_state(self.step):
                 plain_s = self._seconds(self.step.compute, batches)
                 recorded.record(*batches[0])
                 graph_s = self._seconds(recorded, batches)
@@ -159,7 +162,7 @@ class _Quicker:
 
 
 @contextlib.contextmanager
-def standing_still(step: TrainingStep) -> Iterator[None]:
+def frozen_training_state(step: TrainingStep) -> Iterator[None]:
     """While the block runs steps may be taken, and nothing that is trained moves: the latch is closed, so no update
     reaches the weights or the optimizer's state; buffers and the sum of the loss are put back afterwards."""
     kept = [step.latch, step.loss_sum, *step.model.buffers()]

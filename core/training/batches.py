@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from core.augmentation.augmenter import Augmenter, Draw
-from core.compute.distributed import ALONE, Team
+from core.compute.distributed import ALONE, DistributedContext
 from core.config import TrainConfig
-from core.sampling.patches import Batch, Place, PlaceSampler
+from core.formatting import format_bytes
+from core.sampling.patches import Batch, PatchSampler, Place
 from core.sampling.streaming import StreamedSubjects, ahead, hold
 from core.types import TrainingSubject, triple
 
@@ -62,14 +63,14 @@ class Feed:
         device: torch.device,
         resident_bytes: int,
         folder: Path,
-        team: Team = ALONE,
+        team: DistributedContext = ALONE,
     ) -> None:
         size = triple(config.sampling.sub_volume)
         self.config = config
         self.device = device
         self.subjects = hold(train, device, resident_bytes, folder)
         self.held_out = hold(held_out, device, resident_bytes - self.subjects.nbytes, folder)
-        self.sampler = PlaceSampler(train, size, config.sampling, classes)
+        self.sampler = PatchSampler(train, size, config.sampling, classes)
         self.augment = Augmenter(config.augment, size)
         self.team = team
         self.per_step = config.sub_volumes_per_step
@@ -86,14 +87,14 @@ class Feed:
             held.close()
 
     @property
-    def told(self) -> str:
+    def memory_summary(self) -> str:
         """One sentence for people: how much lies where."""
         parts = []
         there = self.subjects.nbytes + self.held_out.nbytes
         if there or not self._streamed:
-            parts.append(f"{there / 1e6:.0f} MB on the {self.device.type}")
+            parts.append(f"{format_bytes(there)} on the {self.device.type}")
         if self._streamed:
-            parts.append(f"{sum(held.stored_bytes for held in self._streamed) / 1e6:.0f} MB streamed from disk")
+            parts.append(f"{format_bytes(sum(held.stored_bytes for held in self._streamed))} streamed from disk")
         return ", ".join(parts)
 
     def places(self, step: int) -> list[list[Place]]:

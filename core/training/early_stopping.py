@@ -14,7 +14,7 @@ SMOOTHING = 0.7  # share of the old value
 
 
 @dataclass
-class Patience:
+class EarlyStopping:
     """Counts the validations since the smoothed Dice was best.
 
     Attributes
@@ -29,7 +29,7 @@ class Patience:
     best: float | None = None
     waited: int = 0
 
-    def measured(self, dice: float) -> None:
+    def update(self, dice: float) -> None:
         """Take a validation into account; one that is no number counts as no better."""
         if not math.isnan(dice):
             old = self.smoothed
@@ -40,13 +40,13 @@ class Patience:
         self.waited += 1
 
     @property
-    def over(self) -> bool:
+    def should_stop(self) -> bool:
         """Whether training should end."""
         return 0 < self.limit <= self.waited
 
-    def why(self) -> str:
+    def reason(self) -> str:
         """A sentence for people; empty unless it is over."""
-        if not self.over:
+        if not self.should_stop:
             return ""
         best = "" if self.best is None else f"; the best was {self.best:.4f}"
         return f"ended early: the smoothed Dice of held-out volumes has not grown in {self.waited} validations{best}"

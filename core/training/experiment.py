@@ -18,10 +18,10 @@ import torch
 from core.checkpointing.checkpoint import Checkpoint, Description, load, load_latest, transfer
 from core.checkpointing.foreign_weights import read_foreign
 from core.checkpointing.metadata import LAST, is_foreign
-from core.compute.allocator import freed_memory_kept
+from core.compute.allocator import retain_freed_memory
 from core.compute.determinism import deterministic
 from core.compute.device import check_memory, explain_memory, free_bytes, resolve_device, set_threads
-from core.compute.distributed import Team, joined
+from core.compute.distributed import DistributedContext, joined
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
 from core.datasets import Dataset, fingerprint, open_dataset
@@ -67,11 +67,11 @@ def train_run(
     ------
     UserError
         If data, configuration or checkpoint cannot be used, the memory does not suffice, or the loss is not finite.
-    LostMemberError
+    LostProcessError
         If another process of the team is gone.
     """
     started = time.monotonic() if started is None else started
-    with deterministic(config.run.deterministic), freed_memory_kept(), contextlib.ExitStack() as held:
+    with deterministic(config.run.deterministic), retain_freed_memory(), contextlib.ExitStack() as held:
         team, device = held.enter_context(joined(resolve_device(config.run.device)))
         if team.size != config.run.devices:
             raise ConfigError(
@@ -88,7 +88,7 @@ def _train(
     should_stop: Callable[[], bool],
     resume: bool,
     started: float,
-    team: Team,
+    team: DistributedContext,
     device: torch.device,
     held: contextlib.ExitStack,
 ) -> None:
@@ -99,7 +99,7 @@ def _train(
         last, damage = load_latest(folder) if resume else (None, "")
         dataset = _open(config, listener)
         split = _split(dataset, config, last)
-        subjects = _Subjects.look_at(dataset, config, split)
+        subjects = _Subjects.from_dataset(dataset, config, split)
         decided = _decide(config, subjects, split, device)
         smaller = suggest(
             decided.config, in_channels=len(subjects.modalities), classes=len(subjects.labels),
@@ -107,7 +107,7 @@ def _train(
         )  # fmt: skip
         needed = decided.step_bytes * sharing
         check_memory(needed, device, smaller)
-        room = _room_for_data(config, decided, device) // sharing
+        room = data_memory_budget(config, decided, device) // sharing
         store = None
         if decided.data_bytes > room:
             store = held.enter_context(contextlib.closing(SubjectStore(folder)))
@@ -152,7 +152,7 @@ class _Subjects:
     spacings_mm: dict[str, tuple[float, float, float]]
 
     @classmethod
-    def look_at(cls, dataset: Dataset, config: TrainConfig, split: Split) -> _Subjects:
+    def from_dataset(cls, dataset: Dataset, config: TrainConfig, split: Split) -> _Subjects:
         wanted = config.data.classes
         seen = fingerprint(dataset, (*split.train, *split.val))
         return cls(
@@ -237,7 +237,7 @@ def _prepare(
     return prepared
 
 
-def _room_for_data(config: TrainConfig, decided: Plan, device: torch.device) -> int:
+def data_memory_budget(config: TrainConfig, decided: Plan, device: torch.device) -> int:
     """Bytes that images and labels may take on the device: as configured, or what a training step leaves free."""
     if config.data.resident_gb:
         return int(config.data.resident_gb * 1e9)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from core.config import TrainConfig
+from core.formatting import format_bytes
 from core.imaging.resample import resampled_shape
 from core.models import architecture
 from core.models.cost import cost
@@ -119,14 +120,14 @@ def suggest(config: TrainConfig, *, in_channels: int, classes: int, memory_bytes
     found = []
     batch = _largest_batch(config.sampling.batch_size - 1, lambda n: needed(batch_size=n) <= memory_bytes)
     if batch:
-        found.append(f"batch_size {batch} would take about {needed(batch_size=batch) / 1e9:.2g} GB")
+        found.append(f"batch_size {batch} would take about {format_bytes(needed(batch_size=batch))}")
     kept = config.sampling.batch_size if batch else 1
     size = _largest_size(config, lambda size: needed(batch_size=kept, sub_volume=size) <= memory_bytes)
     if size:
         smaller = "" if kept == config.sampling.batch_size else " and batch_size 1"
         verb = "about" if found else "would take about"
-        took = needed(batch_size=kept, sub_volume=size) / 1e9
-        found.append(f"sub_volume {'x'.join(map(str, size))}{smaller} {verb} {took:.2g} GB")
+        took = format_bytes(needed(batch_size=kept, sub_volume=size))
+        found.append(f"sub_volume {'x'.join(map(str, size))}{smaller} {verb} {took}")
     return "; ".join(found) or "no smaller sub_volume or batch_size would fit either: choose fewer channels"
 
 

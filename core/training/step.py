@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from core.compute.device import kernels_tried
-from core.compute.distributed import ALONE, Team
+from core.compute.device import cudnn_benchmark
+from core.compute.distributed import ALONE, DistributedContext
 from core.compute.precision import autocast
 from core.config import OptimConfig
 from core.sampling.patches import Batch
@@ -43,7 +43,9 @@ class TrainingStep:
     launch : how the device's part of a step is started: :meth:`compute`, unless somebody knows a faster way.
     """
 
-    def __init__(self, model: nn.Module, loss: Loss, config: OptimConfig, precision: str, team: Team = ALONE) -> None:
+    def __init__(
+        self, model: nn.Module, loss: Loss, config: OptimConfig, precision: str, team: DistributedContext = ALONE
+    ) -> None:
         self.model, self.loss, self.config, self.precision, self.team = model, loss, config, precision, team
         self.network = team.wrap(model)
         self.device = next(model.parameters()).device
@@ -76,10 +78,10 @@ class TrainingStep:
     def compute(self, batches: Sequence[Batch]) -> None:
         """What the device does in a step: gradients, guarded update, sum of the loss."""
         self.optimizer.zero_grad(set_to_none=True)
-        with kernels_tried(self.device):
+        with cudnn_benchmark(self.device):
             for number, (image, label) in enumerate(batches, 1):
                 last = number == len(batches)
-                with contextlib.nullcontext() if last else self.team.apart(self.network), self.team.guard():
+                with contextlib.nullcontext() if last else self.team.no_sync(self.network), self.team.guard():
                     loss = self.loss_of(image, label) / len(batches)
                     loss.backward()
                 self.loss_sum += loss.detach()

@@ -21,14 +21,14 @@ from torch import nn
 from core.checkpointing.async_writer import CheckpointWriter
 from core.checkpointing.checkpoint import Checkpoint, Description, sweep
 from core.checkpointing.metadata import LAST, PREVIOUS
-from core.compute.distributed import ALONE, Team
+from core.compute.distributed import ALONE, DistributedContext
 from core.config import TrainConfig
 from core.errors import UserError
 from core.events import Ended, Event, Listener, Metrics, Note, Picture, Progress, Ready, Saved
-from core.sampling.patches import PlaceSampler
+from core.sampling.patches import PatchSampler
 from core.training.acceleration import accelerate
 from core.training.batches import VALIDATION, Feed, generator
-from core.training.early_stopping import Patience
+from core.training.early_stopping import EarlyStopping
 from core.training.losses import build_loss
 from core.training.optim import averaged_weights, learning_rate, load_optimizer_tensors, optimizer_tensors
 from core.training.schedule import Schedule
@@ -72,7 +72,7 @@ class Task:
     description: Description
     facts: dict[str, str] = field(default_factory=dict)
     resident_bytes: int = 2**62
-    team: Team = ALONE
+    team: DistributedContext = ALONE
 
 
 def fit(
@@ -98,7 +98,7 @@ def fit(
     ------
     TrainingFailedError
         If the loss is no longer finite; the last finite checkpoint is kept.
-    LostMemberError
+    LostProcessError
         If another process of the team is gone.
     CheckpointError
         If a checkpoint cannot be written.
@@ -133,7 +133,7 @@ class _Trainer:
     def __init__(self, task: Task, listen: Listener, should_stop: Callable[[], bool], started: float) -> None:
         config, device = task.config, next(task.model.parameters()).device
         self.task, self.config, self.team, self.should_stop = task, config, task.team, should_stop
-        self.listen: Listener = listen if self.team.leads else _unheard
+        self.listen: Listener = listen if self.team.is_main else _unheard
         self.device, self.model, self.classes = device, task.model, len(task.classes)
         self.size = triple(config.sampling.sub_volume)
         self.feed = Feed(
@@ -145,7 +145,7 @@ class _Trainer:
         self.writer = CheckpointWriter()
         self.steps_per_epoch = self.feed.steps_per_epoch
         self.schedule = Schedule(config.run, self.steps_per_epoch, started)
-        places = PlaceSampler(task.held_out, self.size, config.sampling, self.classes).draw(
+        places = PatchSampler(task.held_out, self.size, config.sampling, self.classes).draw(
             config.sampling.samples_val if task.held_out else 0, generator(config.run.seed, VALIDATION, 0)
         )
         self.held_out = HeldOut(
@@ -154,7 +154,7 @@ class _Trainer:
         )  # fmt: skip
         self.epoch = self.step = self.validated = 0
         self.best: dict[str, Any] | None = None
-        self.patience = Patience(config.validation.patience)
+        self.early_stopping = EarlyStopping(config.validation.patience)
         self.inference: dict[str, Any] = {"mode": (self.held_out.wanted or ["tiles"])[0], "tile": list(self.size)}
         self.stopped = False
         self.saved_at = time.monotonic()
@@ -167,12 +167,12 @@ class _Trainer:
         return self.schedule.elapsed_s
 
     def over(self) -> bool:
-        return self.stopped or self.patience.over or self.turn.progress >= 1.0
+        return self.stopped or self.early_stopping.should_stop or self.turn.progress >= 1.0
 
     def consult(self, save_after_s: float, stop: bool = False) -> None:
         """Ask the clock; all processes of a team get the leader's answer."""
         now = time.monotonic()
-        progress, report, save, stopped = self.team.agree(
+        progress, report, save, stopped = self.team.broadcast(
             (
                 self.schedule.progress(self.step),
                 now - self.window_began >= max(REPORT_S, self.elapsed_s / 300),
@@ -275,7 +275,7 @@ class _Trainer:
             if self.held_out.whole_due(self.epoch) and not self.over():
                 score = self.held_out.score_whole(self._show_segmenting)
                 self._tell_whole(score)
-                self.patience.measured(score.mean_dice)
+                self.early_stopping.update(score.mean_dice)
 
     def _validate_sub_volumes(self) -> None:
         self._show("validating", self.steps_per_epoch, None, 0.0)
@@ -299,7 +299,7 @@ class _Trainer:
         """Meanwhile the model holds the running average of its weights, if there is one; every process of a team holds
         the leader's statistics of batches."""
         with averaged_weights(self.model, self.average):
-            self.team.share(self.model.buffers())
+            self.team.broadcast_tensors(self.model.buffers())
             yield
 
     def _keep_if_best(self, mean_dice: float, measured_on: str) -> None:
@@ -315,7 +315,7 @@ class _Trainer:
         """Say what is about to happen."""
         facts = {
             **self.task.facts,
-            "data": self.feed.told,
+            "data": self.feed.memory_summary,
         }
         if self.held_out.wanted and not self.held_out.modes:
             facts["whole volumes"] = "not measured: they would take more than half of the time budget"
@@ -332,7 +332,7 @@ class _Trainer:
 
     def end(self) -> None:
         reason = "stopped" if self.stopped else "finished"
-        why = "" if self.stopped else self.patience.why()
+        why = "" if self.stopped else self.early_stopping.reason()
         self.listen(Ended(reason, self.epoch, self.step, self.elapsed_s, why))
 
     # --- checkpoints ------------------------------------------------------------------------------------------------
@@ -354,7 +354,7 @@ class _Trainer:
         self.saved_at = time.monotonic()
 
     def _write(self, kind: str, checkpoint: Checkpoint) -> None:
-        if not self.team.leads:
+        if not self.team.is_main:
             return
         path = self.task.folder / f"{kind}.safetensors"
         best = self.best or {}
@@ -367,7 +367,7 @@ class _Trainer:
         updates = self.average.updates if self.average is not None else 0
         progress = {
             "epoch": self.epoch, "step": self.step, "elapsed_s": round(self.elapsed_s, 3), "best": self.best,
-            "average_updates": updates, "validated": self.validated, "patience": self.patience.to_json(),
+            "average_updates": updates, "validated": self.validated, "patience": self.early_stopping.to_json(),
         }  # fmt: skip
         return Description(
             given.config, given.labels, given.modalities, given.spacing_mm, progress, dict(self.inference),
@@ -376,7 +376,7 @@ class _Trainer:
 
     def restore(self, resume: Checkpoint | None) -> None:
         """Go back to where a checkpoint was written; stale temporary files are swept."""
-        if self.team.leads:
+        if self.team.is_main:
             sweep(self.task.folder)
         if resume is None:
             return
@@ -387,7 +387,7 @@ class _Trainer:
             self.average.load(resume.average)
             self.average.updates = int(progress["average_updates"])
         if "patience" in progress:  # older checkpoints have none
-            self.patience.restore(progress["patience"])
+            self.early_stopping.restore(progress["patience"])
         self.epoch, self.step = int(progress["epoch"]), int(progress["step"])
         self.validated = int(progress.get("validated", self.epoch))
         self.schedule.elapsed_before_s, self.best = float(progress["elapsed_s"]), progress["best"]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.compute.device import kernels_tried
-from core.compute.distributed import ALONE, Team
+from core.compute.device import cudnn_benchmark
+from core.compute.distributed import ALONE, DistributedContext
 from core.compute.precision import autocast
 from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
@@ -73,7 +73,7 @@ def score_sub_volumes(
     colours: Sequence[str],
     batch_size: int,
     precision: str,
-    team: Team = ALONE,
+    team: DistributedContext = ALONE,
 ) -> SubVolumeScore:
     """Loss and Dice on the given sub-volumes, shared among a team, and a picture of the first (the leader's alone); the
     model is left in training mode."""
@@ -82,14 +82,14 @@ def score_sub_volumes(
     counts = torch.zeros((3, classes), dtype=torch.int64, device=subjects.device)
     picture = None
     batches = [places[first : first + batch_size] for first in range(0, len(places), batch_size)]
-    for batch in team.dealt(batches):
+    for batch in team.shard(batches):
         image, label = subjects.crop(batch, size)
-        with kernels_tried(subjects.device), autocast(subjects.device, precision):
+        with cudnn_benchmark(subjects.device), autocast(subjects.device, precision):
             logits = model(image)
         total += loss(logits, label) * len(batch)
         found = logits.argmax(dim=1)
         counts += torch.stack(class_counts(found, label, classes))
-        if picture is None and team.leads:
+        if picture is None and team.is_main:
             picture = draw_slice(image[0, 0], label[0], found[0], colours)
     model.train()
     team.sum(total)
@@ -111,12 +111,12 @@ def score_whole_volumes(
     mirror: bool,
     classes: int,
     progress: Callable[[int, int], None] | None = None,
-    team: Team = ALONE,
+    team: DistributedContext = ALONE,
 ) -> WholeVolumeScore:
     """Segment every subject as a whole volume and return its Dice per class; a team shares the subjects."""
     began = time.monotonic()
     rows = []
-    for index in team.dealt(range(len(subjects))):
+    for index in team.shard(range(len(subjects))):
         image, label = subjects.image(index), subjects.label(index)
         logits = predict_logits(model, image, mode=mode, tile=tile, overlap=overlap, precision=precision, mirror=mirror)
         counts = torch.stack(class_counts(logits.argmax(dim=0)[None], label[None], classes))

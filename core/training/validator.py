@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from torch import nn
 
-from core.compute.distributed import Team
+from core.compute.distributed import DistributedContext
 from core.config import TrainConfig
 from core.inference.sliding_window import head_box
 from core.sampling.patches import Place, Subjects
@@ -23,7 +23,7 @@ from core.training.validation_scores import (
 
 WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against joined tiles and still be chosen
 
-Told = Callable[[int, int], None]
+ProgressCallback = Callable[[int, int], None]
 
 
 class HeldOut:
@@ -56,7 +56,7 @@ class HeldOut:
         size: tuple[int, int, int],
         colours: Sequence[str],
         schedule: Schedule,
-        team: Team,
+        team: DistributedContext,
     ) -> None:
         self.config, self.model, self.loss, self.team = config, model, loss, team
         self.subjects, self.places, self.size, self.colours = subjects, places, size, colours
@@ -78,7 +78,7 @@ class HeldOut:
         if not self.config.run.minutes or not len(self.subjects):
             return
         tile_s = time_of_a_tile(self.model, self.subjects.channels, self.size, self.config.run.precision)
-        (tile_s,) = self.team.agree([tile_s * (2 if self.config.validation.mirror else 1)])
+        (tile_s,) = self.team.broadcast([tile_s * (2 if self.config.validation.mirror else 1)])
         # The leader's part of the work is no smaller than another's.
         heads = [head_box(self.subjects.image(n)) for n in range(0, len(self.subjects), self.team.size)]
         places = -(-len(self.places) // self.team.size)
@@ -98,20 +98,20 @@ class HeldOut:
         self._closing.took("sub-volumes", time.monotonic() - began)
         return score
 
-    def score_whole(self, progress: Told) -> WholeVolumeScore:
+    def score_whole(self, progress: ProgressCallback) -> WholeVolumeScore:
         """In the usual way."""
         score = self._score(self.modes[0], progress)
         self._closing.took(score.mode, score.seconds)
         return score
 
-    def score_all_ways(self, progress: Told) -> tuple[WholeVolumeScore, dict[str, float]]:
+    def score_all_ways(self, progress: ProgressCallback) -> tuple[WholeVolumeScore, dict[str, float]]:
         """In every way that there was time for: the score of the one to segment with from now on, and the mean Dice of
         each by its name. One pass is chosen over joined tiles where it is hardly worse."""
         usual, *others = [self._score(mode, progress) for mode in self.modes]
         chosen = next((s for s in others if s.mean_dice >= usual.mean_dice - WHOLE_TOLERANCE), usual)
         return chosen, {s.mode: round(s.mean_dice, 5) for s in (usual, *others)}
 
-    def _score(self, mode: str, progress: Told) -> WholeVolumeScore:
+    def _score(self, mode: str, progress: ProgressCallback) -> WholeVolumeScore:
         return score_whole_volumes(
             self.model, self.subjects, mode=mode, tile=self.size, overlap=self.config.validation.overlap,
             precision=self.config.run.precision, mirror=self.config.validation.mirror, classes=len(self.colours),

@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.datasets import load_subject, open_dataset
 from core.evaluation.metrics import dice_per_class
-from core.inference.predictor import Segmenter
+from core.inference.predictor import Predictor
 from core.inspection.feature_maps import features
 from core.training.losses import dice_ce_loss, dice_loss
 from tests.browser.conftest import Server
@@ -238,7 +238,7 @@ def test_from_pre_activations_to_a_label(taught: Server, page: Page) -> None:
     manifest = json.loads(next((server_cache(taught) / "features").glob("*/*/manifest.json")).read_text())
     width, length, height = manifest["sub_volume"]["size"]
     assert (width, length, height) == (128, 164, 16), "as wide and as long as the head, as high as in training"
-    found = features(Segmenter(model), loaded.image, loaded.geometry.spacing_mm, (width, length, height))
+    found = features(Predictor(model), loaded.image, loaded.geometry.spacing_mm, (width, length, height))
     logits = found.stage("logits").values.transpose(0, 2, 1)[:, ::-1]  # (class, row, column)
     canvas = shown.get_by_role("img", name="CSF").first
     for key, moves in (("ArrowRight", 3), ("ArrowUp", 5)):

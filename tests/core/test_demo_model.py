@@ -12,7 +12,7 @@ from core.checkpointing.checkpoint import load
 from core.datasets import load_subject, open_dataset
 from core.datasets.synthetic.demo import ensure_subject
 from core.evaluation.metrics import dice_per_class
-from core.inference.predictor import Segmenter
+from core.inference.predictor import Predictor
 from core.paths import READY_MADE, project_root, ready_made
 from core.runs import find_checkpoint, list_runs
 
@@ -62,6 +62,6 @@ def test_it_segments_a_subject_made_now(tmp_path: Path) -> None:
     brain = np.argwhere(loaded.label > 0)
     first = (brain.min(0) + brain.max(0)) // 2 - 32
     crop = tuple(slice(int(a), int(a) + 64) for a in first)
-    found = Segmenter(MODEL).segment(loaded.image[(slice(None), *crop)], loaded.geometry.spacing_mm)
+    found = Predictor(MODEL).segment(loaded.image[(slice(None), *crop)], loaded.geometry.spacing_mm)
     dice = dice_per_class(loaded.label[crop], found, 4)[1:]
     assert dice.min() > CHANCE + 0.2, dice

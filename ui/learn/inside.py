@@ -13,7 +13,7 @@ import numpy as np
 from core.config import ModelConfig
 from core.datasets import load_subject, open_dataset
 from core.labels import LabelSpace
-from core.models import architecture, keeps_both
+from core.models import architecture, keeps_concat_width
 from ui.learn.jobs import MANIFEST
 from ui.viewer import volumes
 
@@ -31,7 +31,7 @@ def stages(config: ModelConfig, modalities: Sequence[str], classes: Sequence[str
         return {"name": name, "kind": kind, "level": level, "channels": count, "size": own, "maps": []}
 
     def decoded(level: int) -> int:
-        return channels[level] * (2 if config.model == "vnet" or keeps_both(config, level) else 1)
+        return channels[level] * (2 if config.model == "vnet" or keeps_concat_width(config, level) else 1)
 
     return [
         stage("input", 0, len(modalities)),

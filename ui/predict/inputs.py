@@ -13,7 +13,7 @@ import streamlit as st
 from core.checkpointing.metadata import Description
 from core.datasets import ImageRef
 from core.datasets.layouts.base import natural_key
-from core.datasets.single_case import certain
+from core.datasets.single_case import infer_modalities
 from core.errors import UserError
 from core.imaging.headers import inspect
 from core.paths import READY_MADE
@@ -177,7 +177,7 @@ def example(chosen: Chosen) -> str | None:
 
 def assign(refs: Mapping[str, ImageRef], modalities: tuple[str, ...]) -> list[ImageRef] | None:
     """Ask which image is which modality, where it is not certain; ``None`` until all are known."""
-    known = certain(refs, modalities)
+    known = infer_modalities(refs, modalities)
     names = list(refs)
     if len(refs) == len(modalities) == 1 or all(known.get(m) == m for m in modalities):
         return [refs[known[m]] for m in modalities]  # one for one, or the data set says so

@@ -13,6 +13,7 @@ from core.datasets import LoadedSubject
 from core.datasets.single_case import read_images
 from core.datasets.synthetic.demo import is_demo
 from core.errors import UserError
+from core.formatting import format_duration
 from ui.predict import segmentations
 from ui.predict.segmentations import Request
 from ui.shared import formatting
@@ -108,7 +109,7 @@ def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]
           zip(request.modalities, request.images, strict=True)),
         ("Model", request.title),
         ("Method", f"joined sub-volumes, {tiles}" if tiles else "the whole head in one pass"),
-        ("Computed", f"{report['device']}, {report['precision']}, {formatting.duration(report['seconds'])}"),
+        ("Computed", f"{report['device']}, {report['precision']}, {format_duration(report['seconds'])}"),
         ("Values", ", ".join(f"{raw} {name}" for name, raw in report["labels"].items())),
     ]  # fmt: skip
 

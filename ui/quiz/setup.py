@@ -11,6 +11,7 @@ import streamlit as st
 from core.checkpointing.metadata import Description
 from core.datasets import Dataset
 from core.errors import UserError
+from core.formatting import format_score
 from core.paths import READY_MADE
 from core.runs.predictions import Prediction, kept_predictions
 from core.study.answers import read_answers
@@ -255,7 +256,7 @@ def _named(subjects: Sequence[str]) -> str:
 def _dice(found: Mapping[str, Prediction]) -> str:
     parts = []
     for id, kept in list(found.items())[:8]:
-        dice = f" (Dice {formatting.dice(kept.score.mean_dice)})" if kept.score is not None else ""
+        dice = f" (Dice {format_score(kept.score.mean_dice)})" if kept.score is not None else ""
         stale = ", by an earlier state of the model" if kept.stale else ""
         parts.append(formatting.plain(id) + dice + stale)
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from core.errors import UserError
+from core.formatting import format_score
 from core.study.answers import Answer, read_answers, report, streak
 from core.study.questions import Score
 from ui.quiz import answer_bar
@@ -197,7 +198,7 @@ def _dots(answers: Sequence[Answer], total: int, number: int) -> str:
 
 
 def _why(answer: Answer) -> str:
-    return f"{answer.why} Dice of this slice {formatting.dice(answer.dice)}."
+    return f"{answer.why} Dice of this slice {format_score(answer.dice)}."
 
 
 def _part(sure: int, score: Score) -> str:

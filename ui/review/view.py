@@ -12,6 +12,7 @@ import streamlit as st
 from core.checkpointing.metadata import Description
 from core.datasets import Dataset
 from core.datasets.layouts.base import natural_key
+from core.formatting import format_score
 from core.runs.predictions import Prediction, kept_predictions
 from ui.shared import cache, demo_jobs, evaluation_job, formatting, jobs
 from ui.shared.progress import progress
@@ -84,7 +85,7 @@ def about(dataset: Dataset, description: Description, subjects: Sequence[str], k
         + (", synthetic" if dataset.synthetic and "ynthetic" not in dataset.name else ""),
         formatting.count(len(subjects), "case"),
         f"epoch {epoch}" if epoch else "",
-        f"mean Dice {formatting.dice(sum(means) / len(means))}, whole volumes, n = {len(means)}" if means else "",
+        f"mean Dice {format_score(sum(means) / len(means))}, whole volumes, n = {len(means)}" if means else "",
     ]
     st.caption(" · ".join(part for part in parts if part))
 
@@ -122,13 +123,13 @@ def scores(prediction: Prediction | None, classes: Sequence[Mapping[str, str]]) 
     for c in classes:
         name, volume = c["name"], score.volume_ml.get(c["name"], {})
         numbers = [
-            formatting.dice(score.dice.get(name)), _number(score.hd95_mm.get(name)), _number(score.asd_mm.get(name)),
+            format_score(score.dice.get(name)), _number(score.hd95_mm.get(name)), _number(score.asd_mm.get(name)),
             _number(volume.get("truth")), _number(volume.get("prediction")),
         ]  # fmt: skip
         swatch = f'<i style="{_SWATCH};background:{html.escape(c["colour"])}"></i>'
         missed = " <small>(missed)</small>" if name in score.missed else ""
         rows.append(_row(swatch + html.escape(name) + missed, numbers))
-    rows.append(_row("mean", [formatting.dice(score.mean_dice), "", "", "", ""]))
+    rows.append(_row("mean", [format_score(score.mean_dice), "", "", "", ""]))
     st.html(f'<table style="{_TABLE}">{"".join(rows)}</table>')
     st.caption("HD95 and ASD in mm. The background is left out.")
 

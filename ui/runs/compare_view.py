@@ -9,6 +9,7 @@ import streamlit as st
 
 from core import runs
 from core.errors import UserError
+from core.formatting import format_score
 from core.runs import Comparison, RunSummary
 from ui.shared import formatting
 
@@ -48,7 +49,7 @@ def compare_view(root: Path, run: RunSummary) -> None:
 
 
 def _label(run: RunSummary) -> str:
-    best = f", Dice {formatting.dice(run.state.best.mean_dice)}" if run.state.best else ""
+    best = f", Dice {format_score(run.state.best.mean_dice)}" if run.state.best else ""
     return f"{run.name} ({run.state.state}{best})"
 
 

@@ -10,6 +10,7 @@ import streamlit as st
 
 from core import runs
 from core.errors import UserError
+from core.formatting import format_score
 from core.runs import RunSummary
 from ui.shared import formatting
 from ui.shared.legend import class_colours
@@ -54,7 +55,7 @@ def _bar(name: str, value: float, colour: str) -> str:
     return (
         f'<span>{html.escape(name)}</span><span style="{track}">'
         f'<span style="display:block;height:6px;border-radius:3px;width:{share:.1f}%;background:{html.escape(colour)}">'
-        f'</span></span><span style="font-variant-numeric:tabular-nums;text-align:right">{formatting.dice(value)}</span>'
+        f'</span></span><span style="font-variant-numeric:tabular-nums;text-align:right">{format_score(value)}</span>'
     )
 
 

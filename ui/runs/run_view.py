@@ -12,6 +12,7 @@ import streamlit as st
 from core import runs
 from core.config import changed_fields, field_specs
 from core.errors import UserError
+from core.formatting import format_duration, format_score
 from core.presets import PRESETS, command_line, preset
 from core.runs import RunState, RunSummary
 from ui.runs.compare_view import compare_view
@@ -120,15 +121,15 @@ def _numbers(run: RunSummary, dice: Mapping[str, float]) -> None:
     numbers = [("Epoch", f"{state.epoch} / {about}{state.epochs}" if state.epochs else "–")]
     if state.active:
         numbers += [
-            ("Time left", formatting.duration(state.remaining_s)),
+            ("Time left", format_duration(state.remaining_s)),
             ("Sub-volumes / s", f"{state.sub_volumes_per_s:.2f}" if state.sub_volumes_per_s else "–"),
         ]
-    numbers.append(("Ran for", formatting.duration(state.elapsed_s or None)))
+    numbers.append(("Ran for", format_duration(state.elapsed_s or None)))
     with st.grid("auto", min_column_width=128, gap="small"):
-        st.metric("Best mean Dice", formatting.dice(best.mean_dice if best else None), help=_measured(state))
+        st.metric("Best mean Dice", format_score(best.mean_dice if best else None), help=_measured(state))
         if len(dice) <= MOST_CLASSES:
             for name, value in dice.items():
-                st.metric(formatting.plain(name), formatting.dice(value), help="Dice of this class at the best epoch.")
+                st.metric(formatting.plain(name), format_score(value), help="Dice of this class at the best epoch.")
         for name, shown in numbers:
             st.metric(name, shown)
 
@@ -161,7 +162,7 @@ def _message(state: RunState, waiting_for: str) -> None:
         st.caption(f"It waits for its turn: each GPU, or else the CPU, trains one run at a time. {waiting_for}")
     elif (silent := state.stalled_s(time.time())) is not None:
         st.warning(
-            f"**No sign of life for {formatting.duration(silent)}.** It may wait for a disk or a network, or hang; its "
+            f"**No sign of life for {format_duration(silent)}.** It may wait for a disk or a network, or hang; its "
             "machine may have slept. It is left alone: wait, or stop it, and resume it from its last checkpoint.",
             icon=":material/hourglass_disabled:",
         )

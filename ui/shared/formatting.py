@@ -2,33 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable
 
 ACTIVE = ("starting", "running", "stopping")
 WAITING_OR_ACTIVE = ("queued", *ACTIVE)
-
-
-def dice(value: float | None) -> str:
-    """``0.912``; a dash where there is none."""
-    return "–" if value is None or not math.isfinite(value) else f"{value:.3f}"
-
-
-def duration(seconds: float | None) -> str:
-    """``95 s``, ``3 min``, ``2 h 05 min``, ``3 d 4 h``; a dash where unknown."""
-    if seconds is None or not math.isfinite(seconds) or seconds < 0:
-        return "–"
-    s = round(seconds)
-    if s < 120:
-        return f"{s} s"
-    minutes = round(s / 60)
-    if minutes < 90:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60:02d} min"
-    hours = round(minutes / 60)
-    return f"{hours // 24} d {hours % 24} h"
 
 
 def ago(moment: float | None, now: float | None = None) -> str:
@@ -55,11 +33,6 @@ def size(values: Iterable[float]) -> str:
 def count(number: int | float, word: str) -> str:
     """``1 subject``, ``1,234 subjects``."""
     return f"{number:,} {word}" + ("" if number == 1 else "s")
-
-
-def memory(nbytes: float) -> str:
-    """``380 MB``, ``2.1 GB``."""
-    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.0f} MB"
 
 
 def sentence(text: str) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.compute.allocator import with_fewer_holes
+from core.compute.allocator import malloc_environment
 from ui.shared.state import PROJECT
 
 STDOUT = "stdout.txt"
@@ -59,7 +59,7 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
             _running[folder] = subprocess.Popen(
                 [sys.executable, "-m", "core", *arguments],
                 cwd=PROJECT,
-                env=with_fewer_holes(os.environ),
+                env=malloc_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,

@@ -7,6 +7,7 @@ import streamlit as st
 from core.config import TrainConfig
 from core.datasets.splits import Split, split_subjects
 from core.errors import UserError
+from core.formatting import format_bytes, format_duration
 from core.training.plan import Plan, plan
 from ui.shared import formatting
 from ui.shared.cache import DataFacts, accelerator
@@ -48,8 +49,8 @@ def draw(config: TrainConfig, facts: DataFacts) -> bool:
         return False
     channels = " - ".join(map(str, decided.config.model.channels))
     samples = formatting.count(config.sampling.samples_train, "sub-volume")
-    step, data = formatting.memory(decided.step_bytes), formatting.memory(decided.data_bytes)
-    own = f", {formatting.memory(PROGRAM_BYTES)} for the program" if device_of(config) == "cpu" else ""
+    step, data = format_bytes(decided.step_bytes), format_bytes(decided.data_bytes)
+    own = f", {format_bytes(PROGRAM_BYTES)} for the program" if device_of(config) == "cpu" else ""
     rows = [
         ("Subjects", _subjects(split)),
         ("Network", f"{config.model.model}, {channels} channels, {decided.parameters:,} parameters"),
@@ -73,8 +74,8 @@ def _sub_volume(decided: Plan) -> str:
 
 
 def _time(config: TrainConfig, decided: Plan) -> str:
-    one = f"about {formatting.duration(decided.epoch_s)} per epoch"
+    one = f"about {format_duration(decided.epoch_s)} per epoch"
     if config.run.minutes:
         return f"ends within {config.run.minutes:g} min; {one}, a rough guess"
-    total = formatting.duration(decided.epoch_s * config.run.epochs)
+    total = format_duration(decided.epoch_s * config.run.epochs)
     return f"{one}, {total} for {formatting.count(config.run.epochs, 'epoch')}; a rough guess"

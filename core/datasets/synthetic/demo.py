@@ -24,6 +24,7 @@ from core.datasets.synthetic.demo_writer import (
     write_subjects,
 )
 from core.errors import DatasetError
+from core.formatting import format_bytes
 
 DEMO_MARKER = "segmentarium-demo.json"
 UNFINISHED_MARKER = "segmentarium-demo.unfinished.json"
@@ -236,7 +237,7 @@ def _check_room(folder: Path, missing: int) -> None:
     free, needed = shutil.disk_usage(folder).free, missing * SUBJECT_BYTES + 2**20
     if free < needed:
         raise DatasetError(
-            f"{missing} subjects need {needed / 1e6:.0f} MB, but only {free / 1e6:.0f} MB are free at {folder}; "
+            f"{missing} subjects need {format_bytes(needed)}, but only {format_bytes(free)} are free at {folder}; "
             "make room, choose another folder or ask for fewer subjects"
         )
 

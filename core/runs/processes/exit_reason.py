@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import sys
-from dataclasses import dataclass
-from pathlib import Path
+
+from core.compute.cgroups import OomKills
+from core.formatting import format_bytes
 
 _SMALLER = "try a smaller --sub-volume, --batch-size or --channels"
 _CAUSES = {
@@ -20,31 +21,6 @@ _CAUSES = {
 }
 
 
-@dataclass(frozen=True)
-class OomCount:
-    """How many processes the kernel has killed for lack of memory; ``None`` where it does not tell.
-
-    ``group`` counts this process's control group (a container, a job), ``machine`` the whole machine.
-    """
-
-    group: int | None
-    machine: int | None
-
-
-def count_oom_kills(proc: Path = Path("/proc"), cgroups: Path = Path("/sys/fs/cgroup")) -> OomCount:
-    """Read the kernel's counters (Linux 4.13 and later; cgroup version 1 and 2)."""
-    group = None
-    for line in _lines(proc / "self" / "cgroup"):
-        _, controllers, path = (line.split(":", 2) + ["", ""])[:3]
-        if not controllers:
-            group = _entry(cgroups / path.lstrip("/") / "memory.events", "oom_kill")
-        elif "memory" in controllers.split(","):
-            group = _entry(cgroups / "memory" / path.lstrip("/") / "memory.oom_control", "oom_kill")
-        if group is not None:
-            break
-    return OomCount(group, _entry(proc / "vmstat", "oom_kill"))
-
-
 def signal_name(returncode: int) -> str | None:
     """The name of the signal that ended a process (``SIGKILL``), from its return code; ``None`` if none did."""
     if returncode >= 0:
@@ -55,14 +31,14 @@ def signal_name(returncode: int) -> str | None:
         return f"signal {-returncode}"
 
 
-def reason(returncode: int, before: OomCount, after: OomCount, peak_bytes: int | None) -> str:
+def reason(returncode: int, before: OomKills, after: OomKills, peak_bytes: int | None) -> str:
     """What probably happened to a trainer that ended without saying so itself."""
     name = signal_name(returncode)
     if name is None:
         return f"its process exited with status {returncode} without saying why; see log.txt"
     if name != "SIGKILL":
         return f"its process died of {name}" + (f": {_CAUSES[name]}" if name in _CAUSES else "")
-    peak = f", its peak was {peak_bytes / 2**30:.1f} GiB" if peak_bytes else ""
+    peak = f", its peak was {format_bytes(peak_bytes)}" if peak_bytes else ""
     killed_by = "its process was killed by SIGKILL, which Segmentarium did not send"
     for count_before, count_after, where in (
         (before.group, after.group, "its control group"),
@@ -85,18 +61,3 @@ def peak_memory_bytes() -> int | None:
 
     largest = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
     return int(largest) * (1 if sys.platform == "darwin" else 1024)
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return path.read_text().splitlines()
-    except OSError:
-        return []
-
-
-def _entry(path: Path, name: str) -> int | None:
-    for line in _lines(path):
-        words = line.split()
-        if len(words) == 2 and words[0] == name and words[1].isdigit():
-            return int(words[1])
-    return None

@@ -68,7 +68,7 @@ def read_note(folder: Path) -> str:
         return ""
 
 
-def leave_with_leader(folder: Path) -> None:
+def exit_when_run_ends(folder: Path) -> None:
     """Wait until the run has ended; what then is left of this trainer waits for a leader that is gone, and is ended."""
     while observe(folder).active:
         time.sleep(POLL_S)

@@ -18,11 +18,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from core.compute.allocator import with_fewer_holes
+from core.compute.allocator import malloc_environment
+from core.compute.cgroups import OomKills, count_oom_kills
 from core.errors import RunError
 from core.runs.catalog import put_in_index
 from core.runs.launch import WORKER, wake
-from core.runs.processes.exit_reason import OomCount, count_oom_kills, peak_memory_bytes, reason, signal_name
+from core.runs.processes.exit_reason import peak_memory_bytes, reason, signal_name
 from core.runs.store import folder as files
 from core.runs.store.gpu_slots import Place
 from core.runs.store.process import identity, kill_tree, module_command, module_environment
@@ -90,7 +91,7 @@ def watch(folder: Path, worker: str = WORKER, attached: bool = False) -> RunStat
             # Ignored while starting, the trainer inherits it: Ctrl-C before its own handler is up is no traceback.
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
             trainer = subprocess.Popen(
-                command, env=Place(state.gpus).environment(with_fewer_holes(module_environment())),
+                command, env=Place(state.gpus).environment(malloc_environment(module_environment())),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output,
                 start_new_session=devices > 1,  # Ctrl-C asks the crew through the run's folder, not its launcher
             )  # fmt: skip
@@ -129,7 +130,7 @@ def _wait(trainer: subprocess.Popen[bytes], folder: Path, asked: list[int]) -> N
                 kill_tree(trainer.pid)
 
 
-def _write_exit(folder: Path, attempt: int, pid: int, returncode: int, before: OomCount) -> None:
+def _write_exit(folder: Path, attempt: int, pid: int, returncode: int, before: OomKills) -> None:
     try:
         now_asked = (folder / files.STOP).read_text(encoding="utf-8") == "now"
     except FileNotFoundError:

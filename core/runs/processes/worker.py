@@ -20,9 +20,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.config import TrainConfig
-from core.errors import LostMemberError, RunError, UserError
+from core.errors import LostProcessError, RunError, UserError
 from core.events import Ended, Event, Listener
-from core.runs.processes.torchrun_launcher import RESTARTS, Member, leave_note, leave_with_leader, member, read_note
+from core.runs.processes.torchrun_launcher import RESTARTS, Member, exit_when_run_ends, leave_note, member, read_note
 from core.runs.reporting.recorder import Recorder
 from core.runs.store import folder as files
 from core.runs.store.process import die_with_parent, identity
@@ -97,7 +97,7 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
         if crew is not None and (said := read_note(folder)):
             raise RunError(said)
         ended = _train(folder, experiment, listener, stop, begun)
-    except LostMemberError as error:
+    except LostProcessError as error:
         close()
         files.append_log(folder, _one_line(error))
         return 1
@@ -120,10 +120,10 @@ def _follow(folder: Path, experiment: Experiment | None, crew: Member) -> int:
     started anew."""
     if not read_state(folder).active or read_note(folder):
         return 0
-    threading.Thread(target=leave_with_leader, args=(folder,), daemon=True).start()
+    threading.Thread(target=exit_when_run_ends, args=(folder,), daemon=True).start()
     try:
         _train(folder, experiment, lambda event: None, lambda: False, time.monotonic())
-    except LostMemberError:
+    except LostProcessError:
         return int(read_state(folder).active)
     except Exception as error:  # noqa: BLE001 - the leader ends the run with it, unless it met the same itself
         if not isinstance(error, UserError):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 from core.events import Ended, Event, Metrics, Note, Preparing, Ready, Saved
+from core.formatting import format_clock, format_score
 
 _VALIDATIONS = (("val", "validation Dice"), ("whole", "whole-volume Dice"))
 
@@ -13,7 +13,7 @@ _VALIDATIONS = (("val", "validation Dice"), ("whole", "whole-volume Dice"))
 LOSS_EVERY_S = 30.0
 
 
-class Narrator:
+class LogFormatter:
     """Turns events into lines; remembers what it said last, so that progress does not flood a log.
 
     Dice is always told, with the newest training loss; losses alone twice a minute at most.
@@ -41,7 +41,7 @@ class Narrator:
             on = f" on {event.measured_on}" if event.measured_on else ""
             return [f"best so far: mean Dice {event.mean_dice:.4f}{on}, epoch {event.epoch}"]
         if isinstance(event, Ended):
-            return [f"{event.reason} after epoch {event.epoch}, {duration(event.elapsed_s)}"]
+            return [f"{event.reason} after epoch {event.epoch}, {format_clock(event.elapsed_s)}"]
         return []
 
     def _measured(self, event: Metrics) -> list[str]:
@@ -53,13 +53,13 @@ class Narrator:
         if not told:
             return []
         self._told_at, self._loss = event.elapsed_s, {}
-        return [f"epoch {event.epoch}  {duration(event.elapsed_s)}  {told}"]
+        return [f"epoch {event.epoch}  {format_clock(event.elapsed_s)}  {told}"]
 
 
 def measured(values: Mapping[str, float]) -> str:
     """Losses and Dice out of a set of metrics, in a few words; empty if it holds neither."""
     losses = (("train/loss", "loss"), ("val/loss", "validation loss"))
-    parts = [f"{what} {number(values[key])}" for key, what in losses if key in values]
+    parts = [f"{what} {format_score(values[key])}" for key, what in losses if key in values]
     for prefix, what in _VALIDATIONS:
         told = dice(values, prefix)
         if told:
@@ -70,22 +70,10 @@ def measured(values: Mapping[str, float]) -> str:
 def dice(values: Mapping[str, float], prefix: str) -> str:
     """``0.812 (CSF 0.80, GM 0.82)`` from the metrics under a prefix ("val" or "whole"); empty if there are none."""
     start = f"{prefix}/dice/"
-    classes = ", ".join(f"{key.removeprefix(start)} {number(v)}" for key, v in values.items() if key.startswith(start))
+    classes = ", ".join(
+        f"{key.removeprefix(start)} {format_score(v)}" for key, v in values.items() if key.startswith(start)
+    )
     mean = values.get(f"{prefix}/dice_mean")
     if mean is None:
         return classes
-    return f"{number(mean)} ({classes})" if classes else number(mean)
-
-
-def number(value: float) -> str:
-    """Three decimals; a dash where a value is not defined."""
-    return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def duration(seconds: float | None) -> str:
-    """``1:02:03`` or ``2:03``; a dash where it is not known."""
-    if seconds is None or not math.isfinite(seconds):
-        return "-"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+    return f"{format_score(mean)} ({classes})" if classes else format_score(mean)

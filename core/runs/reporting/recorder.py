@@ -14,7 +14,7 @@ from typing import Any
 from core.config import TrainConfig
 from core.errors import RunError
 from core.events import Ended, Event, Metrics, Picture, Preparing, Progress, Ready, Saved
-from core.runs.reporting.log_lines import Narrator
+from core.runs.reporting.log_lines import LogFormatter
 from core.runs.reporting.tensorboard import TensorBoardLog
 from core.runs.store import folder as files
 from core.runs.store.folder import MetricRow
@@ -39,7 +39,7 @@ class Recorder:
         self.folder = folder
         self.state = state
         self._config: TrainConfig | None = None
-        self._narrator = Narrator()
+        self._narrator = LogFormatter()
         self._board: TensorBoardLog | None = None
         self._told: set[str] = set()
         self._pending: list[MetricRow] = []

@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from core.events import Ended, Event, Metrics, Note, Preparing, Progress, Ready
-from core.runs.reporting.log_lines import Narrator, dice, duration, number
+from core.formatting import format_clock, format_score
+from core.runs.reporting.log_lines import LogFormatter, dice
 
 BAR_WIDTH = 30
 
@@ -19,7 +20,7 @@ class TerminalProgress:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._narrator = Narrator()
+        self._narrator = LogFormatter()
         self._dice: dict[str, Text] = {}
         self._bar = Table.grid()
         self._live: Live | None = None
@@ -72,8 +73,8 @@ class TerminalProgress:
         elif isinstance(event, Progress):
             done = event.step / max(1, event.steps_per_epoch)
             speed = f"  {event.sub_volumes_per_s:.1f} sub-volumes/s" if event.sub_volumes_per_s else ""
-            loss = "" if event.loss is None else f"loss {number(event.loss)}  "
-            rest = f"{loss}{duration(event.remaining_s)} left{speed}"
+            loss = "" if event.loss is None else f"loss {format_score(event.loss)}  "
+            rest = f"{loss}{format_clock(event.remaining_s)} left{speed}"
             title = f"epoch {event.epoch}/{event.epochs}" + ("" if event.what == "training" else f"  {event.what}")
             self._bar = self._row(title, done, event.epochs, rest)
             live.update(self._picture())

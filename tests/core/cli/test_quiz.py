@@ -9,7 +9,7 @@ import pytest
 
 from core.cli import main
 from core.study.answers import keep_answer
-from tests.core.runs.test_answers import answer
+from tests.core.study.test_answers import answer
 
 
 @pytest.fixture

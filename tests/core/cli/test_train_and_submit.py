@@ -18,9 +18,8 @@ import pytest
 from core import runs
 from core.runs.store import folder as files
 from core.runs.store.process import kill_tree, module_environment
-from tests.core.runs.watching import PATIENCE_S, wait_until
+from tests.support.watching import PATIENCE_S, TOYS, wait_until
 
-TOYS = Path(__file__).parents[1] / "runs"
 RUN_ID = r"[a-z0-9-]+-\d{8}-\d{6}-[0-9a-f]{4}"
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")

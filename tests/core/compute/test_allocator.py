@@ -9,18 +9,18 @@ import sys
 
 import pytest
 
-from core.compute.allocator import with_fewer_holes
+from core.compute.allocator import malloc_environment
 
 CHILD = """
 import json, resource, sys
 import torch
-from core.compute.allocator import give_back, keep_freed_memory
+from core.compute.allocator import give_back, enable_freed_memory_retention
 
 def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * resource.getpagesize()
 
-keep_freed_memory(sys.argv[1] == "keep")
+enable_freed_memory_retention(sys.argv[1] == "keep")
 torch.ones(2**24)  # 64 MiB
 before, there = resource.getrusage(resource.RUSAGE_SELF).ru_minflt, resident()
 for _ in range(100):
@@ -48,8 +48,10 @@ def test_pages_are_not_asked_for_again() -> None:
 
 
 def test_only_meanwhile() -> None:
-    program = CHILD.replace('keep_freed_memory(sys.argv[1] == "keep")', "with freed_memory_kept(): torch.ones(2**24)")
-    program = program.replace("import give_back", "import freed_memory_kept, give_back")
+    program = CHILD.replace(
+        'enable_freed_memory_retention(sys.argv[1] == "keep")', "with retain_freed_memory(): torch.ones(2**24)"
+    )
+    program = program.replace("import give_back", "import retain_freed_memory, give_back")
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout)[0] > 0.9 * 100 * 2**26 // 4096, "after it, as the C library does by itself"
 
@@ -61,10 +63,10 @@ def test_memory_is_given_back_when_told() -> None:
 
 def test_a_process_that_computes_is_started_without_a_cache_of_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    assert with_fewer_holes({"A": "b"}) == {"A": "b", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+    assert malloc_environment({"A": "b"}) == {"A": "b", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
     given = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-    assert with_fewer_holes(given)["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=0"
+    assert malloc_environment(given)["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1:glibc.malloc.tcache_count=0"
     own = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=7"}
-    assert with_fewer_holes(own) == own
+    assert malloc_environment(own) == own
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert with_fewer_holes({}) == {}
+    assert malloc_environment({}) == {}

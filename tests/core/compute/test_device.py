@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,10 +14,9 @@ import torch
 
 from core.compute.device import (
     check_memory,
+    cudnn_benchmark,
     explain_memory,
     free_bytes,
-    group_limits,
-    kernels_tried,
     memory_bytes,
     resolve_device,
     set_threads,
@@ -138,7 +136,7 @@ def test_kernels_are_tried_on_cuda_unless_the_result_must_be_the_same_again(
     device: torch.device, wanted: bool, exact: bool, tried: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: exact)
-    with kernels_tried(device, wanted):
+    with cudnn_benchmark(device, wanted):
         assert torch.backends.cudnn.benchmark == tried
     assert not torch.backends.cudnn.benchmark
 
@@ -159,39 +157,6 @@ def test_work_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("sys.platform", "darwin")
     check_memory(12_000_000_000, CPU)
     check_memory(12_000_000_000, CUDA)  # whatever takes it now may be gone soon, and CUDA says so if not
-
-
-def write(folder: Path, **files: object) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        (folder / name.replace("__", ".")).write_text(f"{text}\n")
-
-
-def test_limits_of_control_groups(tmp_path: Path) -> None:
-    proc, groups = tmp_path / "proc", tmp_path / "cgroup"
-    assert list(group_limits(proc, groups)) == []
-    write(proc / "self", cgroup="0::/jobs/mine")
-    write(groups, memory__max="8000")
-    write(groups / "jobs", memory__max="max", memory__current="77")
-    write(
-        groups / "jobs" / "mine", memory__max="5000", memory__current="1500",
-        memory__stat="anon 900\ninactive_file 400\nactive_file 1",
-    )  # fmt: skip
-    assert list(group_limits(proc, groups)) == [(5000, 1100), (8000, 0)]
-
-
-def test_limits_of_old_control_groups(tmp_path: Path) -> None:
-    proc, groups = tmp_path / "proc", tmp_path / "cgroup"
-    write(proc / "self", cgroup="9:cpu,cpuacct:/x\n4:memory:/docker/0123\n0::/")
-    write(
-        groups / "memory",
-        memory__limit_in_bytes=6000,
-        memory__usage_in_bytes=2000,
-        memory__stat="total_inactive_file 500",
-    )
-    assert list(group_limits(proc, groups)) == [(6000, 1500)]  # seen from inside: the group's own folder is not there
-    write(groups / "memory", memory__limit_in_bytes=2**63 - 4096)
-    assert list(group_limits(proc, groups)) == []
 
 
 # A training step and a prediction under a real limit of address space; what they say about it.
@@ -243,7 +208,7 @@ def test_a_real_limit_of_memory_gives_a_sentence() -> None:
     for told in (trained, predicted):
         assert re.fullmatch(
             r"not enough memory: the work does not fit into this machine's memory "
-            r"\(\d+\.\d GB, \d\.\d GB of it free now\); "
+            r"\(\d\.\d GB, [\d.]+ [MG]B of it free now\); "
             r"a training step was estimated to take about 1\.0 GB; choose a smaller sub_volume .*",
             told,
         )

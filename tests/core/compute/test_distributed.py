@@ -18,9 +18,9 @@ from torch.multiprocessing.spawn import spawn
 from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import LAST
 from core.compute.device import set_threads
-from core.compute.distributed import ALONE, Team, joined
+from core.compute.distributed import ALONE, DistributedContext, joined
 from core.config import TrainConfig
-from core.errors import ConfigError, DeviceError, LostMemberError
+from core.errors import ConfigError, DeviceError, LostProcessError
 from core.events import Ended, Event, Metrics
 from core.training.trainer import TrainingFailedError, fit
 from tests.core.training.test_trainer import task
@@ -44,7 +44,9 @@ CASES: dict[str, dict[str, Any]] = {
 VALIDATED = ("val/", "whole/")
 
 
-def train(folder: Path, config: TrainConfig, team: Team, stop_at: int = -1, spoilt: bool = False) -> list[Event]:
+def train(
+    folder: Path, config: TrainConfig, team: DistributedContext, stop_at: int = -1, spoilt: bool = False
+) -> list[Event]:
     """Train on four balls; the third is not a number if spoilt. Only the leader is asked to stop."""
     folder.mkdir(exist_ok=True)
     subjects = training_subjects(4)
@@ -57,7 +59,7 @@ def train(folder: Path, config: TrainConfig, team: Team, stop_at: int = -1, spoi
         replace(
             task(folder, config, subjects), held_out=training_subjects(3, first=50), resident_bytes=resident, team=team
         ),
-        heard.append, should_stop=lambda: team.leads and next(steps) == stop_at,
+        heard.append, should_stop=lambda: team.is_main and next(steps) == stop_at,
     )  # fmt: skip
     return heard
 
@@ -76,14 +78,14 @@ def member(rank: int, folder: Path, port: int) -> None:
     set_threads(1)
     found: dict[str, Any] = {}
     with joined(CPU) as (team, device):
-        found["who"] = (team.rank, team.size, team.leads, device.type)
-        found["agreed"] = team.agree([rank + 0.5, 10 + rank])
+        found["who"] = (team.rank, team.size, team.is_main, device.type)
+        found["agreed"] = team.broadcast([rank + 0.5, 10 + rank])
         found["sum"] = team.sum(torch.tensor([1.0, rank])).tolist()
         items = list("abcde")
-        found["dealt"] = list(team.dealt(items))
-        found["gathered"] = team.gather(team.dealt(items))
+        found["dealt"] = list(team.shard(items))
+        found["gathered"] = team.gather(team.shard(items))
         mine = torch.full((2,), float(rank))
-        team.share([mine])
+        team.broadcast_tensors([mine])
         found["shared"] = mine.tolist()
         for name, values in CASES.items():
             found[name] = train(folder / name, two(**values), team)
@@ -93,14 +95,14 @@ def member(rank: int, folder: Path, port: int) -> None:
             train(folder / "spoilt", two(foreground=0.0), team, spoilt=True)
         except TrainingFailedError as error:
             found["spoilt"] = str(error)
-        team.agree([0.0])
+        team.broadcast([0.0])
         if rank == 0:  # leaves without a word
             torch.save(found, folder / "found-0.pt")
             os._exit(0)
         try:
             while True:
-                team.agree([0.0])
-        except LostMemberError as error:
+                team.broadcast([0.0])
+        except LostProcessError as error:
             found["alone"] = str(error)
     torch.save(found, folder / "found-1.pt")
 
@@ -216,8 +218,8 @@ def test_who_is_left_alone_learns_it(found: list[dict[str, Any]]) -> None:
 def test_a_team_of_one_talks_to_nobody() -> None:
     with joined(CPU) as (team, device):
         assert team is ALONE and device is CPU
-        assert team.agree([1, 2.5]) == [1.0, 2.5]
-        assert team.gather(["a"]) == ["a"] and list(team.dealt("abc")) == list("abc")
+        assert team.broadcast([1, 2.5]) == [1.0, 2.5]
+        assert team.gather(["a"]) == ["a"] and list(team.shard("abc")) == list("abc")
         model = torch.nn.Linear(1, 1)
         assert team.wrap(model) is model
     assert not torch.distributed.is_initialized()

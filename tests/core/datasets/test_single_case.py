@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.datasets import ImageRef
-from core.datasets.single_case import certain, read_images
+from core.datasets.single_case import infer_modalities, read_images
 from core.errors import UserError, VolumeError
 from tests.support.volume_files import SHAPE, voxels, write_nifti
 
@@ -79,4 +79,4 @@ def refs(*names: str) -> dict[str, ImageRef]:
     ],
 )  # fmt: skip
 def test_what_is_certain(given: dict[str, ImageRef], modalities: tuple[str, ...], found: dict[str, str]) -> None:
-    assert certain(given, modalities) == found
+    assert infer_modalities(given, modalities) == found

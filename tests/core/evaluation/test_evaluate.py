@@ -15,7 +15,7 @@ from core.datasets import LoadedSubject, load_subject, open_dataset
 from core.errors import DatasetError
 from core.evaluation.evaluate import choose_subjects, evaluate
 from core.evaluation.metrics import SubjectScore, score_subject
-from core.inference.predictor import Segmenter
+from core.inference.predictor import Predictor
 from tests.support.balls import write_balls
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def test_scores_are_those_of_the_segmentation_on_each_subjects_grid(ball_run: BallRun) -> None:
-    segmenter, dataset = Segmenter(ball_run.checkpoint), open_dataset(ball_run.data)
+    segmenter, dataset = Predictor(ball_run.checkpoint), open_dataset(ball_run.data)
     told: list[tuple[float, int, str]] = []
     found = evaluate(segmenter, dataset, "all", lambda n, of, id: told.append((n, of, id)))
     assert found.classes == ("bright", "dark") and list(found.subjects) == list(dataset.ids)
@@ -40,7 +40,7 @@ def test_scores_are_those_of_the_segmentation_on_each_subjects_grid(ball_run: Ba
 
 def test_roles_come_from_the_checkpoint(ball_run: BallRun) -> None:
     dataset = open_dataset(ball_run.data)
-    description = Segmenter(ball_run.checkpoint).description
+    description = Predictor(ball_run.checkpoint).description
     val, train = tuple(description.split["val"]), tuple(description.split["train"])
     assert choose_subjects(dataset, description, None) == ("val", val)
     assert choose_subjects(dataset, description, "train") == ("train", train)
@@ -58,7 +58,7 @@ def test_labels_of_another_data_set_are_matched_by_name(ball_run: BallRun, tmp_p
     content = json.loads((data / "dataset.json").read_text())
     content["labels"] = {"0": "background", "1": "bright", "2": "dark", "3": "extra"}
     (data / "dataset.json").write_text(json.dumps(content))
-    segmenter = Segmenter(ball_run.checkpoint)
+    segmenter = Predictor(ball_run.checkpoint)
     again = evaluate(segmenter, open_dataset(data), "all")
     assert again.mean.dice == evaluate(segmenter, open_dataset(ball_run.data), "all").mean.dice
     content["labels"] = {"0": "background", "1": "dark", "2": "bright"}
@@ -71,7 +71,7 @@ def test_labels_of_another_data_set_are_matched_by_name(ball_run: BallRun, tmp_p
 
 
 def test_a_class_that_is_missed_is_counted(ball_run: BallRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    segmenter = Segmenter(ball_run.checkpoint)
+    segmenter = Predictor(ball_run.checkpoint)
     monkeypatch.setattr(segmenter, "segment", lambda image, spacing, progress=None: np.zeros(image.shape[1:], np.uint8))
     found = evaluate(segmenter, open_dataset(ball_run.data), "val")
     assert all(score.missed == ("bright", "dark") for score in found.subjects.values())
@@ -81,7 +81,7 @@ def test_a_class_that_is_missed_is_counted(ball_run: BallRun, monkeypatch: pytes
 
 
 def test_named_subjects_are_scored_and_handed_out(ball_run: BallRun) -> None:
-    segmenter, dataset = Segmenter(ball_run.checkpoint), open_dataset(ball_run.data)
+    segmenter, dataset = Predictor(ball_run.checkpoint), open_dataset(ball_run.data)
     kept: dict[str, tuple[np.ndarray, object]] = {}
     told: list[tuple[float, int, str]] = []
 
@@ -104,7 +104,7 @@ def test_a_subject_without_label_is_kept_without_a_score(ball_run: BallRun, tmp_
     content = json.loads((data / "dataset.json").read_text())
     del content["training"][1]["label"]
     (data / "dataset.json").write_text(json.dumps(content))
-    segmenter, dataset = Segmenter(ball_run.checkpoint), open_dataset(data)
+    segmenter, dataset = Predictor(ball_run.checkpoint), open_dataset(data)
     unlabelled = next(id for id in dataset.ids if id not in dataset.labelled_ids)
     with pytest.raises(DatasetError, match=f"expected a label to score {unlabelled} with, found none.*--keep"):
         evaluate(segmenter, dataset, subjects=[unlabelled])

@@ -163,7 +163,7 @@ def test_a_claim_that_the_file_cannot_keep_takes_no_memory(nii: Path, monkeypatc
 
 def test_the_size_limit(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     patch(nii, 40, "4h", 3, 30000, 30000, 30000)
-    fails(nii, "at most 8 GiB of voxels, got")
+    fails(nii, "at most 8.6 GB of voxels, got")
     monkeypatch.setenv("SEGMENTARIUM_MAX_BYTES", "100")
     fails(write_nifti(nii, voxels()), "SEGMENTARIUM_MAX_BYTES")
     monkeypatch.setenv("SEGMENTARIUM_MAX_BYTES", "a lot")

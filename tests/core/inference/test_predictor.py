@@ -13,7 +13,7 @@ from core.checkpointing.checkpoint import load, save
 from core.datasets.single_case import read_images
 from core.errors import CheckpointError, DatasetError, DeviceError, VolumeError
 from core.evaluation.metrics import dice_per_class
-from core.inference.predictor import Choices, Segmenter
+from core.inference.predictor import Choices, Predictor
 from tests.support.balls import SHAPE, SPACING_MM, balls
 from tests.support.volume_files import write_analyze, write_nifti
 
@@ -29,7 +29,7 @@ def dice(truth: np.ndarray, found: np.ndarray) -> float:
 
 def test_an_unseen_volume(ball_run: BallRun) -> None:
     image, label = balls(77)
-    segmenter = Segmenter(ball_run.checkpoint)
+    segmenter = Predictor(ball_run.checkpoint)
     done: list[tuple[int, int]] = []
     found = segmenter.segment(image, SPACING_MM, lambda n, of: done.append((n, of)))
     assert found.shape == SHAPE and found.dtype == np.uint8
@@ -40,22 +40,22 @@ def test_an_unseen_volume(ball_run: BallRun) -> None:
 @pytest.mark.parametrize("mode", ["tiles", "whole"])
 def test_both_ways_through_a_volume_of_any_size(ball_run: BallRun, mode: str) -> None:
     image, label = balls(78, shape=(23, 27, 19))
-    segmenter = Segmenter(ball_run.checkpoint, Choices(mode=mode, overlap=0.25, precision="fp32"))
+    segmenter = Predictor(ball_run.checkpoint, Choices(mode=mode, overlap=0.25, precision="fp32"))
     assert segmenter.facts()["mode"] == mode
     assert dice(label, segmenter.segment(image, SPACING_MM)) > 0.6
 
 
 def test_the_mirror_image_as_the_checkpoint_says_or_as_asked(ball_run: BallRun, tmp_path: Path) -> None:
-    assert not Segmenter(ball_run.checkpoint).mirror  # an old configuration does not know of it
+    assert not Predictor(ball_run.checkpoint).mirror  # an old configuration does not know of it
     checkpoint = load(ball_run.checkpoint)
     checkpoint.description.config["validation"]["mirror"] = True
     save(tmp_path / "mirror.safetensors", checkpoint)
     image, label = balls(78)
-    segmenter = Segmenter(tmp_path / "mirror.safetensors")
+    segmenter = Predictor(tmp_path / "mirror.safetensors")
     assert segmenter.mirror and segmenter.facts()["mirror"] is True
     assert dice(label, segmenter.segment(image, SPACING_MM)) > 0.8
-    assert not Segmenter(tmp_path / "mirror.safetensors", Choices(mirror=False)).mirror
-    once = Segmenter(ball_run.checkpoint, Choices(mirror=True))
+    assert not Predictor(tmp_path / "mirror.safetensors", Choices(mirror=False)).mirror
+    once = Predictor(ball_run.checkpoint, Choices(mirror=True))
     np.testing.assert_array_equal(
         once.segment(image[:, ::-1].copy(), SPACING_MM)[::-1], segmenter.segment(image, SPACING_MM)
     )
@@ -69,7 +69,7 @@ def test_too_little_memory_is_a_sentence_for_who_predicts(ball_run: BallRun, mon
     with pytest.raises(
         DeviceError, match=r"does not fit into this machine's memory \(.* free now\); end other programs"
     ):
-        Segmenter(ball_run.checkpoint).segment(balls(78)[0], SPACING_MM)
+        Predictor(ball_run.checkpoint).segment(balls(78)[0], SPACING_MM)
 
 
 def test_another_voxel_size_comes_back_to_the_images_own_grid(ball_run: BallRun, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_another_voxel_size_comes_back_to_the_images_own_grid(ball_run: BallRun,
     image, label = balls(79)
     fine_image, fine_label = (np.repeat(np.repeat(a, 2, axis=-1), 2, axis=-2) for a in (image, label))
     spacing = (SPACING_MM[0], SPACING_MM[1] / 2, SPACING_MM[2] / 2)
-    found = Segmenter(tmp_path / "spaced.safetensors").segment(fine_image, spacing)
+    found = Predictor(tmp_path / "spaced.safetensors").segment(fine_image, spacing)
     assert found.shape == fine_label.shape
     assert dice(fine_label, found) > 0.75
 
@@ -91,7 +91,7 @@ def test_the_same_anatomy_stored_in_another_order_gives_the_same_segmentation(
     ras = write_nifti(tmp_path / "ras.nii.gz", image[0], AFFINE)
     flip = np.array([[-1, 0, 0, SHAPE[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
     las = write_nifti(tmp_path / "las.nii.gz", image[0, ::-1], AFFINE @ flip)
-    segmenter = Segmenter(ball_run.checkpoint)
+    segmenter = Predictor(ball_run.checkpoint)
     one, other = (read_images([path], ("M0",)) for path in (ras, las))
     np.testing.assert_array_equal(one.image, other.image)
     assert one.stored.axis_codes == ("R", "A", "S") and other.stored.axis_codes == ("L", "A", "S")
@@ -142,4 +142,4 @@ def test_a_checkpoint_that_lies_about_its_tiles(ball_run: BallRun, tmp_path: Pat
     checkpoint.description.inference["tile"] = tile
     save(tmp_path / "odd.safetensors", checkpoint)
     with pytest.raises(CheckpointError, match="sub-volume"):
-        Segmenter(tmp_path / "odd.safetensors")
+        Predictor(tmp_path / "odd.safetensors")

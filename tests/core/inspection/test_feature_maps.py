@@ -17,7 +17,7 @@ from core.checkpointing.checkpoint import Checkpoint, load, save
 from core.config import ModelConfig, TrainConfig
 from core.datasets import load_subject, open_dataset
 from core.errors import ConfigError, VolumeError
-from core.inference.predictor import Choices, Segmenter
+from core.inference.predictor import Choices, Predictor
 from core.inspection.feature_maps import MANIFEST, features, write_features
 from core.models import build_model
 from core.models.unet3d import UNet3D
@@ -30,11 +30,11 @@ TILE = (16, 16, 16)  # of the shared run, whose network has the channels 8 and 1
 
 
 @pytest.fixture
-def segmenter(ball_run: BallRun) -> Segmenter:
-    return Segmenter(ball_run.checkpoint, Choices(mode="tiles", precision="fp32"))
+def segmenter(ball_run: BallRun) -> Predictor:
+    return Predictor(ball_run.checkpoint, Choices(mode="tiles", precision="fp32"))
 
 
-def test_the_stages_of_a_u_net(segmenter: Segmenter) -> None:
+def test_the_stages_of_a_u_net(segmenter: Predictor) -> None:
     image, _ = balls(90)
     found = features(segmenter, image, SPACING_MM)
     assert [(s.name, s.level, len(s.values), s.size) for s in found.stages] == [
@@ -51,7 +51,7 @@ def test_the_stages_of_a_u_net(segmenter: Segmenter) -> None:
     assert found.stage("logits").names == ("background", "bright", "dark") and found.stage("input").names == ("M0",)
 
 
-def test_the_largest_pre_activation_is_the_label_of_a_prediction(segmenter: Segmenter) -> None:
+def test_the_largest_pre_activation_is_the_label_of_a_prediction(segmenter: Predictor) -> None:
     image, label = balls(91, shape=TILE)
     found = features(segmenter, image, SPACING_MM)
     assert (found.start, found.slice) == ((0, 0, 0), 8)
@@ -61,7 +61,7 @@ def test_the_largest_pre_activation_is_the_label_of_a_prediction(segmenter: Segm
     assert (predicted == label).mean() > 0.9
 
 
-def test_the_stages_are_the_networks_own(segmenter: Segmenter) -> None:
+def test_the_stages_are_the_networks_own(segmenter: Predictor) -> None:
     """Against the layers called one by one."""
     image, _ = balls(92, shape=TILE)
     found = features(segmenter, image, SPACING_MM)
@@ -83,7 +83,7 @@ def test_the_stages_are_the_networks_own(segmenter: Segmenter) -> None:
         np.testing.assert_allclose(found.stage(name).values, values[0, ..., at].numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_the_sub_volume_lies_around_the_middle_of_the_head(segmenter: Segmenter) -> None:
+def test_the_sub_volume_lies_around_the_middle_of_the_head(segmenter: Predictor) -> None:
     image = np.zeros((1, 60, 50, 40), np.float32)
     image[0, 20:40, 10:30, 22:38] = balls(93, shape=(20, 20, 16))[0][0]
     found = features(segmenter, image, SPACING_MM)
@@ -94,7 +94,7 @@ def test_the_sub_volume_lies_around_the_middle_of_the_head(segmenter: Segmenter)
     assert (small.stage("input").values != 0).any()
 
 
-def test_sizes_are_rounded_up_to_what_the_levels_halve(segmenter: Segmenter) -> None:
+def test_sizes_are_rounded_up_to_what_the_levels_halve(segmenter: Predictor) -> None:
     image, _ = balls(94)
     assert features(segmenter, image, SPACING_MM, (9, 12, 1)).size == (10, 12, 4)
     with pytest.raises(ConfigError, match="1 to 512 voxels a side, got 8x0x8"):
@@ -106,7 +106,7 @@ def test_another_voxel_size_is_that_of_training(ball_run: BallRun, tmp_path: Pat
     checkpoint.description = replace(checkpoint.description, spacing_mm=SPACING_MM)
     save(tmp_path / "spaced.safetensors", checkpoint)
     image, _ = balls(95)
-    found = features(Segmenter(tmp_path / "spaced.safetensors"), image, (2.0, 2.0, 3.0))
+    found = features(Predictor(tmp_path / "spaced.safetensors"), image, (2.0, 2.0, 3.0))
     assert found.shape == (40, 48, 36) and found.spacing_mm == SPACING_MM
 
 
@@ -119,7 +119,7 @@ def test_a_v_net_and_its_wide_decoder(ball_run: BallRun, tmp_path: Path) -> None
     torch.manual_seed(0)
     weights = build_model(model, 1, 3).state_dict()
     save(tmp_path / "v.safetensors", Checkpoint(replace(description, config=config.to_json()), weights))
-    found = features(Segmenter(tmp_path / "v.safetensors"), balls(96)[0], SPACING_MM)
+    found = features(Predictor(tmp_path / "v.safetensors"), balls(96)[0], SPACING_MM)
     assert [(s.name, len(s.values), s.size[0]) for s in found.stages] == [
         ("input", 1, 16), ("encoder-0", 4, 16), ("encoder-1", 8, 8), ("bottleneck", 16, 4), ("decoder-1", 16, 8),
         ("decoder-0", 8, 16), ("logits", 3, 16), ("softmax", 3, 16),
@@ -127,7 +127,7 @@ def test_a_v_net_and_its_wide_decoder(ball_run: BallRun, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("subject", ["ball_0", "ball_1"])
-def test_pictures_numbers_and_manifest(ball_run: BallRun, segmenter: Segmenter, tmp_path: Path, subject: str) -> None:
+def test_pictures_numbers_and_manifest(ball_run: BallRun, segmenter: Predictor, tmp_path: Path, subject: str) -> None:
     loaded = load_subject(open_dataset(ball_run.data), subject)
     done: list[tuple[int, int]] = []
     out = tmp_path / "new" / "folder"
@@ -158,7 +158,7 @@ def test_of_many_channels_those_that_vary_most(ball_run: BallRun, tmp_path: Path
     torch.manual_seed(0)
     weights = build_model(config.model, 1, 3).state_dict()
     save(tmp_path / "wide.safetensors", Checkpoint(replace(description, config=config.to_json()), weights))
-    segmenter = Segmenter(tmp_path / "wide.safetensors")
+    segmenter = Predictor(tmp_path / "wide.safetensors")
     loaded = load_subject(open_dataset(ball_run.data), "ball_0")
     manifest = write_features(tmp_path / "out", segmenter, loaded)
     stage = features(segmenter, loaded.image, loaded.geometry.spacing_mm).stage("bottleneck")
@@ -168,7 +168,7 @@ def test_of_many_channels_those_that_vary_most(ball_run: BallRun, tmp_path: Path
     assert spread[shown].min() >= np.delete(spread, shown).max()
 
 
-def test_a_flat_map_is_black_and_a_folder_that_is_a_file_is_refused(segmenter: Segmenter, tmp_path: Path) -> None:
+def test_a_flat_map_is_black_and_a_folder_that_is_a_file_is_refused(segmenter: Predictor, tmp_path: Path) -> None:
     loaded = load_subject(open_dataset(segmenter_data(segmenter)), "ball_0")
     flat = replace(loaded, image=np.zeros_like(loaded.image))
     with warnings.catch_warnings():
@@ -181,5 +181,5 @@ def test_a_flat_map_is_black_and_a_folder_that_is_a_file_is_refused(segmenter: S
         write_features(tmp_path / "file", segmenter, loaded)
 
 
-def segmenter_data(segmenter: Segmenter) -> Path:
+def segmenter_data(segmenter: Predictor) -> Path:
     return Path(segmenter.description.dataset["path"])

@@ -9,7 +9,7 @@ import torch
 from core.config import SamplingConfig
 from core.errors import ConfigError
 from core.inspection.patch_statistics import draws
-from core.sampling.patches import PlaceSampler
+from core.sampling.patches import PatchSampler
 from core.types import TrainingSubject
 
 SIZE = (8, 10, 9)
@@ -27,7 +27,7 @@ def label() -> np.ndarray:
 def test_the_places_are_the_samplers_own(foreground: float, threshold: float) -> None:
     found = draws(label(), 3, SIZE, foreground, threshold, 40, seed=5)
     subject = TrainingSubject("x", label()[None].astype(np.float32), label(), (1.0, 1.0, 1.0))
-    sampler = PlaceSampler([subject], SIZE, SamplingConfig(foreground=foreground, threshold=threshold), 3)
+    sampler = PatchSampler([subject], SIZE, SamplingConfig(foreground=foreground, threshold=threshold), 3)
     expected = [place.start for place in sampler.draw(40, torch.Generator().manual_seed(5))]
     assert found.starts.tolist() == [list(start) for start in expected]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from core.compute.allocator import with_fewer_holes
+from core.compute.allocator import malloc_environment
 from core.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 from core.models.memory import inference_bytes, training_bytes
 from core.paths import project_root
@@ -24,7 +24,7 @@ CHILD = """
 import gc, json, sys
 import torch
 from core.config import TrainConfig
-from core.compute.allocator import keep_freed_memory
+from core.compute.allocator import enable_freed_memory_retention
 from core.inference.sliding_window import predict_logits
 from core.training.losses import build_loss
 from core.models import build_model
@@ -49,7 +49,7 @@ def predict(config, channels, classes, network):
     for _ in range(3):
         predict_logits(network, image, mode="whole", **options)
 
-keep_freed_memory()
+enable_freed_memory_retention()
 work, values, channels, classes = json.loads(sys.argv[1])
 config = TrainConfig().with_values(values)
 small = config.with_values({"channels": [4, 8], "sub_volume": [16, 16, 16], "batch_size": 1, "convolutions": []})
@@ -99,7 +99,7 @@ def measured(work: str, values: dict[str, Any], channels: int, classes: int, tim
     for _ in range(times):
         done = subprocess.run(
             [sys.executable, "-c", CHILD, asked], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
-            env=with_fewer_holes(os.environ),
+            env=malloc_environment(os.environ),
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         found.append(int(done.stdout))

@@ -11,8 +11,7 @@ import pytest
 from core.config import TrainConfig
 from core.presets import preset
 from core.runs.store.process import kill_tree
-
-HERE = Path(__file__).parent
+from tests.support.watching import TOYS
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +23,7 @@ def default_database(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A root of runs whose trainer is the toy; what the test leaves running is ended."""
-    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
     folder = tmp_path / "runs"
     folder.mkdir()
     yield folder

@@ -11,7 +11,7 @@ import torch
 
 from core.config import SamplingConfig
 from core.sampling import patches
-from core.sampling.patches import DeviceSubjects, Place, PlaceSampler
+from core.sampling.patches import DeviceSubjects, PatchSampler, Place
 from core.types import TrainingSubject
 
 Triple = tuple[int, int, int]
@@ -39,11 +39,11 @@ def by_numpy(volume: np.ndarray, start: Triple, size: Triple) -> np.ndarray:
 
 def sampler(
     subjects: list[TrainingSubject], size: Triple, classes: int = 4, foreground: float = 0.0, threshold: float = 0.0
-) -> PlaceSampler:
-    return PlaceSampler(subjects, size, SamplingConfig(foreground=foreground, threshold=threshold), classes)
+) -> PatchSampler:
+    return PatchSampler(subjects, size, SamplingConfig(foreground=foreground, threshold=threshold), classes)
 
 
-def draw(places: PlaceSampler, count: int, seed: int = 0) -> list[Place]:
+def draw(places: PatchSampler, count: int, seed: int = 0) -> list[Place]:
     return places.draw(count, torch.Generator().manual_seed(seed))
 
 

@@ -20,7 +20,7 @@ from core.config import LossConfig, OptimConfig
 from core.errors import ConfigError
 from core.models.unet3d import UNet3D
 from core.sampling.patches import Batch
-from core.training.acceleration import PLAIN_STEPS, RecordedStep, _Quicker, accelerate
+from core.training.acceleration import PLAIN_STEPS, AutoLauncher, RecordedStep, accelerate
 from core.training.losses import build_loss
 from core.training.step import TrainingStep
 
@@ -132,14 +132,14 @@ def test_a_bad_gradient_closes_the_latch_of_a_recorded_step() -> None:
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_auto_keeps_what_is_faster(optimizer: str, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def seconds(self: _Quicker, launch: Any, batches: Sequence[Batch]) -> float:
+    def seconds(self: AutoLauncher, launch: Any, batches: Sequence[Batch]) -> float:
         launch(batches)
         return 0.001 if isinstance(launch, RecordedStep) == quick else 0.002
 
-    monkeypatch.setattr(_Quicker, "_seconds", seconds)
+    monkeypatch.setattr(AutoLauncher, "_seconds", seconds)
     told: list[str] = []
     plain, auto = made("batch", optimizer=optimizer, ema=0.9), made("batch", optimizer=optimizer, ema=0.9)
-    auto.launch = _Quicker(auto, told.append)
+    auto.launch = AutoLauncher(auto, told.append)
     for step in (plain, auto):
         train(step, PLAIN_STEPS + 3)
     assert_same(auto, plain)
@@ -157,7 +157,7 @@ def test_auto_goes_on_where_nothing_can_be_recorded(monkeypatch: pytest.MonkeyPa
     plain, auto = made(), made()
     real = auto.loss
     auto.loss = lambda logits, target: real(logits, target) * float(logits.isfinite().all())
-    auto.launch = _Quicker(auto, told.append)
+    auto.launch = AutoLauncher(auto, told.append)
     for step in (plain, auto):
         train(step, PLAIN_STEPS + 3)
     assert_same(auto, plain)

@@ -10,7 +10,7 @@ from typing import Any
 import streamlit as st
 
 from core.evaluation.metrics import SubjectScore
-from ui.shared import formatting
+from core.formatting import format_score
 
 _HERE = Path(__file__).parent
 
@@ -50,13 +50,13 @@ def _row(
     if score is not None:
         values = [(c, score.dice.get(c["name"], math.nan)) for c in classes]
         bars = [{"colour": c["colour"], "share": 0.0 if math.isnan(v) else v} for c, v in values]
-        told = ", ".join(f"{c['name']} {formatting.dice(v)}" for c, v in values)
+        told = ", ".join(f"{c['name']} {format_score(v)}" for c, v in values)
     elif subject in scores:
         told = "segmented; there is no truth to score it with"
     missed = score.missed if score is not None else ()
     return {
         "id": subject,
-        "dice": formatting.dice(score.mean_dice if score is not None else None),
+        "dice": format_score(score.mean_dice if score is not None else None),
         "bars": bars,
         "title": told + (f"; missed: {', '.join(missed)}" if missed else ""),
         "missed": bool(missed),

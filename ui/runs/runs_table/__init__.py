@@ -9,6 +9,7 @@ from typing import Any
 
 import streamlit as st
 
+from core.formatting import format_duration, format_score
 from core.runs import RunSummary
 from ui.shared import formatting
 
@@ -50,13 +51,13 @@ def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:
         "tags": list(run.tags),
         "state": state.state,
         "shown": "silent" if silent is not None else f"{state.state}{place}",
-        "title": title if silent is None else f"{title}; no sign of life for {formatting.duration(silent)}",
+        "title": title if silent is None else f"{title}; no sign of life for {format_duration(silent)}",
         "data": Path(run.config.data.path).name or "–",
         "preset": run.config.preset,
         "epoch": progress,
         "share": min(1.0, state.epoch / state.epochs) if state.epochs and state.active else None,
-        "dice": formatting.dice(state.best.mean_dice if state.best else None),
+        "dice": format_score(state.best.mean_dice if state.best else None),
         "on": (state.best.measured_on or "") if state.best else "",
         "started": formatting.ago(state.started_at or state.created_at),
-        "length": formatting.duration(took),
+        "length": format_duration(took),
     }

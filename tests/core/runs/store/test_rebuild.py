@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.core.runs.test_answers import answer
 
 from core.errors import RunError
 from core.events import Metrics, Ready
@@ -20,7 +21,6 @@ from core.runs.store.index import FILE, DamagedIndexError, open_index
 from core.runs.store.rebuild import Rebuilt, rebuild
 from core.runs.store.state import read_state
 from core.study.answers import keep_answer, read_answers
-from tests.core.runs.test_answers import answer
 
 ANSWERS = 300
 

@@ -19,7 +19,7 @@ from core.runs.store import folder as files
 from core.runs.store.gpu_slots import Place, Slots, count_gpus, in_order
 from core.runs.store.process import module_command, start_detached
 from core.runs.store.state import RunState, read_state, write_state
-from tests.core.runs.watching import TOY, wait_for, wait_until
+from tests.support.watching import TOY, wait_for, wait_until
 
 
 def config(**values: object) -> TrainConfig:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
 from core.events import Ended, Metrics, Note, Preparing, Progress, Ready, Saved
-from core.runs.reporting.log_lines import Narrator, duration, number
+from core.runs.reporting.log_lines import LogFormatter
 
 
 def test_preparing_is_told_once_for_each_kind_of_work() -> None:
-    narrator = Narrator()
+    narrator = LogFormatter()
     events = [Preparing("reading subjects", i, 3) for i in range(4)] + [Preparing("planning", 0, 1)]
     assert [line for event in events for line in narrator.lines(event)] == ["reading subjects (3)", "planning"]
 
@@ -19,16 +17,16 @@ def test_preparing_is_told_once_for_each_kind_of_work() -> None:
 def test_a_measurement_is_one_line_with_dice_per_class() -> None:
     dice = {"val/dice/CSF": 0.5, "val/dice/GM": math.nan, "val/dice_mean": 0.5}
     whole = {"whole/dice/CSF": 0.25, "whole/dice_mean": 0.25}
-    (line,) = Narrator().lines(Metrics(3, 30, 65.0, {"train/loss": 0.125, "val/loss": 0.25, **dice, **whole}))
+    (line,) = LogFormatter().lines(Metrics(3, 30, 65.0, {"train/loss": 0.125, "val/loss": 0.25, **dice, **whole}))
     assert line == (
-        "epoch 3  1:05  loss 0.125, validation loss 0.250, validation Dice 0.500 (CSF 0.500, GM -), "
+        "epoch 3  1:05  loss 0.125, validation loss 0.250, validation Dice 0.500 (CSF 0.500, GM –), "
         "whole-volume Dice 0.250 (CSF 0.250)"
     )
-    assert Narrator().lines(Metrics(3, 30, 65.0, {"lr": 0.1, "speed": 3.0})) == []
+    assert LogFormatter().lines(Metrics(3, 30, 65.0, {"lr": 0.1, "speed": 3.0})) == []
 
 
 def test_losses_alone_are_told_now_and_then_and_with_the_next_dice() -> None:
-    narrator = Narrator()
+    narrator = LogFormatter()
     rows = [
         Metrics(1, 1, 1.0, {"train/loss": 0.9, "lr": 0.1}),
         Metrics(1, 2, 20.0, {"train/loss": 0.8}),
@@ -46,7 +44,7 @@ def test_losses_alone_are_told_now_and_then_and_with_the_next_dice() -> None:
 
 
 def test_start_best_and_end_are_told_and_progress_is_not() -> None:
-    tell = Narrator().lines
+    tell = LogFormatter().lines
     assert tell(Ready({"device": "cpu", "precision": "bf16"}, ("a", "b"), 0, 0)) == [
         "training starts: device cpu, precision bf16"
     ]
@@ -58,14 +56,3 @@ def test_start_best_and_end_are_told_and_progress_is_not() -> None:
     assert tell(Saved("last", "x", 4, 40, None, None)) == []
     assert tell(Progress(1, 2, 3, 4, 5, 0.5, 1.0, 1.0, None)) == []
     assert tell(Ended("stopped", 4, 40, 3700)) == ["stopped after epoch 4, 1:01:40"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "shown"), [(0, "0:00"), (59.6, "1:00"), (3600, "1:00:00"), (None, "-"), (math.inf, "-")]
-)
-def test_durations(seconds: float | None, shown: str) -> None:
-    assert duration(seconds) == shown
-
-
-def test_numbers() -> None:
-    assert (number(0.12345), number(math.nan)) == ("0.123", "-")

@@ -14,6 +14,7 @@ from core.runs.store import folder as files
 from core.runs.store.process import module_command, start_detached
 
 TOY = "toy_worker"
+TOYS = Path(__file__).parent / "toys"  # the folder of modules that stand in for the trainer and the command line
 PATIENCE_S = 60
 
 

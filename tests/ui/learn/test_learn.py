@@ -22,7 +22,7 @@ from PIL import Image
 from core.config import ModelConfig
 from core.datasets import load_subject, open_dataset
 from core.errors import DatasetError
-from core.inference.predictor import Segmenter
+from core.inference.predictor import Predictor
 from core.inspection.feature_maps import features, write_features
 from tests.support.balls import SPACING_MM, balls, write_balls
 from tests.support.learn_things import BALL_LABELS, LABELS, ball_model, demo_subject, small_model
@@ -173,7 +173,7 @@ def test_the_words_have_six_chapters_and_name_presets_as_they_are() -> None:
 
 @pytest.mark.parametrize("model", ["unet3d", "vnet"])
 def test_the_figure_without_maps_has_the_stages_of_the_network_itself(tmp_path: Path, model: str) -> None:
-    segmenter = Segmenter(ball_model(tmp_path / "m.safetensors", model))
+    segmenter = Predictor(ball_model(tmp_path / "m.safetensors", model))
     found = features(segmenter, balls(1)[0], SPACING_MM)
     config = ModelConfig(model, (4, 6, 8), norm="instance")
     drawn = inside.stages(config, ("M0",), BALL_LABELS.names, (16, 16, 16))
@@ -195,7 +195,7 @@ def test_maps_go_to_the_browser_in_one_piece_with_the_truth_of_their_slice(
     checkpoints: Path, tmp_path: Path, subject: str
 ) -> None:
     data, out = write_balls(tmp_path / "data", subjects=2), tmp_path / "maps"
-    segmenter = Segmenter(ball_model(tmp_path / "m.safetensors"))
+    segmenter = Predictor(ball_model(tmp_path / "m.safetensors"))
     loaded = load_subject(open_dataset(data), subject)
     manifest = write_features(out, segmenter, loaded)
     url = inside.publish_maps(out, data, subject, segmenter.labels)

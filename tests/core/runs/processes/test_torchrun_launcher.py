@@ -18,7 +18,7 @@ from core.config import TrainConfig
 from core.runs.processes.torchrun_launcher import RESTARTS
 from core.runs.store import folder as files
 from core.runs.store.process import module_command
-from tests.core.runs.watching import TOY, wait_for, wait_for_epoch, wait_until
+from tests.support.watching import TOY, wait_for, wait_for_epoch, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
 

@@ -20,7 +20,7 @@ from core.runs.launch import SUPERVISOR_FILE, create_run
 from core.runs.store import folder as files
 from core.runs.store.process import module_command, module_environment
 from core.runs.store.state import read_state, write_state
-from tests.core.runs.watching import (
+from tests.support.watching import (
     PATIENCE_S,
     TOY,
     start_shim,
