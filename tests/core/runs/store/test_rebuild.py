@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.core.runs.test_answers import answer
+from tests.core.study.test_answers import answer
 
 from core.errors import RunError
 from core.events import Metrics, Ready
