@@ -6,9 +6,9 @@ from typing import Literal
 
 import streamlit as st
 
-from core.errors import UserError
 from ui.data import doctor_job, doctor_view
 from ui.shared import cache, demo_jobs, formatting, jobs
+from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.legend import demo_picture, legend
 from ui.shared.navigation import page
 from ui.shared.progress import progress
@@ -48,7 +48,7 @@ if choice == DEMO and not cache.demo_is_there():
         "MNI152 template: real anatomy, deformed differently for each. About a minute, 350 MB."
     )
     if job.state == "failed":
-        st.error(formatting.plain(job.message), icon=":material/error:")
+        error_box(job.message)
     if job.state == "running":
         progress("Making synthetic subjects", lambda: demo_jobs.demo(cache.demo_is_there()), things=True)
     elif st.button("Make the demo data", type="primary", icon=":material/auto_awesome:"):
@@ -57,12 +57,9 @@ if choice == DEMO and not cache.demo_is_there():
     demo_picture()
     st.stop()
 
-try:
+with stop_on_user_error():
     path = cache.data_path(choice)
     facts = cache.data_facts(choice)
-except UserError as error:
-    st.error(formatting.plain(str(error)), icon=":material/error:")
-    st.stop()
 
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
     st.subheader(formatting.plain(facts.name), anchor=False, width="content")
@@ -88,7 +85,7 @@ if job.state == "none":
     doctor_job.start(path, folder)
     job = doctor_job.observe(folder)
 if job.state == "failed":
-    st.error(f"The data doctor gave up: {formatting.plain(job.message)}", icon=":material/error:")
+    error_box(job.message, context="The data doctor gave up")
     st.stop()
 if job.state == "running":
     progress("The data doctor reads", lambda: doctor_job.observe(folder), things=True)
@@ -118,9 +115,6 @@ elif view == VIEWS[1]:
 else:
     readable = [found["id"] for found in report["subjects"] if found["thumbnail"]] or list(facts.ids)
     subject = st.selectbox("Subject", readable, key=f"{DATA_SUBJECT}-{choice}", width=320)
-    try:
+    with stop_on_user_error():
         scene = subject_scene(path, subject)
-    except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
-        st.stop()
     viewer(scene, key="data", rows=("image", "truth") if scene.layers else ("image",))

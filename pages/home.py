@@ -13,6 +13,7 @@ from ui.runs.chart import sparkline
 from ui.runs.results import class_dice
 from ui.runs.run_view import STATE_COLOURS
 from ui.shared import formatting
+from ui.shared.errors import error_box
 from ui.shared.legend import demo_picture
 from ui.shared.navigation import page
 from ui.shared.state import DEMO, RUN_PARAMETER, runs_root
@@ -37,7 +38,7 @@ if begin:
     try:
         run_id = runs.engine(root).submit(preset("quick").with_values({"path": DEMO}), "demo, quick")
     except UserError as error:
-        st.error(formatting.plain(str(error)))
+        error_box(error)
     else:
         st.switch_page(page("runs"), query_params={RUN_PARAMETER: run_id})
 if mine:

@@ -8,7 +8,8 @@ from core.errors import UserError
 from core.paths import ready_made
 from ui.learn import chapters, network_view
 from ui.learn.lesson import cached_lesson
-from ui.shared import cache, demo_jobs, formatting
+from ui.shared import cache, demo_jobs
+from ui.shared.errors import error_box
 from ui.shared.state import demo_folder
 
 FIRST_SUBJECT = "subject-1"
@@ -40,7 +41,7 @@ if chapters.made(doing, lambda: demo_jobs.demo_subject(subject), lambda: demo_jo
     try:
         dataset, lesson = cache.dataset(folder), cached_lesson(folder, subject)
     except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
+        error_box(error)
 
 chapters.contrast(lesson, folder, subject)
 chapters.convolution(lesson)

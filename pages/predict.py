@@ -7,7 +7,7 @@ import streamlit as st
 from core.errors import UserError
 from ui.predict import inputs, segmentations, uploads, view
 from ui.predict.segmentations import Request
-from ui.shared import formatting
+from ui.shared.errors import error_box
 from ui.shared.state import RESULT
 
 st.title("Predict", anchor=False)
@@ -23,7 +23,7 @@ with st.grid(3, min_column_width=360, gap=("small", "medium")) as body:
             if chosen is not None and refs:
                 images = inputs.assign(refs, chosen.description.modalities)
         except UserError as error:
-            st.error(formatting.plain(str(error)), icon=":material/error:")
+            error_box(error)
         asked = st.button(
             "Segment", type="primary", icon=":material/play_arrow:", width="stretch", disabled=images is None
         )
@@ -42,7 +42,7 @@ with st.grid(3, min_column_width=360, gap=("small", "medium")) as body:
             try:
                 st.query_params[RESULT] = segmentations.start(request)
             except UserError as error:
-                st.error(formatting.plain(str(error)), icon=":material/error:")
+                error_box(error)
             else:
                 st.rerun()
     with body.cell(column_span=2):

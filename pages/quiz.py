@@ -8,7 +8,7 @@ from core.errors import UserError
 from ui.quiz import setup as setup_view
 from ui.quiz import view
 from ui.quiz.games import Setup, find_game, new_game
-from ui.shared import formatting
+from ui.shared.errors import error_box
 from ui.shared.state import runs_root
 
 bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
@@ -22,7 +22,7 @@ def begin(setup: Setup) -> None:
         with st.spinner("Drawing the questions"):
             game = new_game(runs_root(), setup)
     except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
+        error_box(error)
         return
     view.enter(game.id)
     st.rerun()

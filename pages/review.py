@@ -9,7 +9,8 @@ from core.paths import READY_MADE
 from core.runs.predictions import kept_predictions
 from ui.review import view
 from ui.review.case_list import case_list
-from ui.shared import cache, folders, formatting
+from ui.shared import cache, folders
+from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.navigation import page
 from ui.shared.state import AT, CASE, MODEL, REVIEW_SHOW, put_into_address, runs_root, take_from_address
 from ui.viewer.scenes import subject_scene
@@ -30,19 +31,16 @@ with choosers:
     )  # fmt: skip
     model = models.get(key) or next(iter(models.values()))
     put_into_address(MODEL, model.key)
-    try:
+    with stop_on_user_error():
         description = cache.description(model.path)
         own = folders.own_data(description)
         folder = view.choose_data(own)
-    except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
-        st.stop()
 held_out = view.held_out(description) if folder == own else []
 view.make_demo_subject(folder, held_out)
 try:
     dataset = cache.dataset(folder)
 except UserError as error:
-    st.error(formatting.plain(str(error)), icon=":material/error:")
+    error_box(error)
     st.page_link(page("data"), label="Look at the data sets", icon=":material/database:")
     st.stop()
 
@@ -69,10 +67,7 @@ with st.grid(3, min_column_width=390, gap=("small", "medium")) as body:
     with body.cell(column_span=2):
         begin = model.key == READY_MADE and chosen in held_out  # the first look costs nobody a click
         view.segmenting(model.path, folder, subjects, chosen, kept, begin)
-        try:
+        with stop_on_user_error():
             file = kept[chosen].file if chosen in kept else None
             scene = subject_scene(folder, chosen, description.label_space, file)
-        except UserError as error:
-            st.error(formatting.plain(str(error)), icon=":material/error:")
-            st.stop()
         view.look(scene, st.query_params.get(AT))

@@ -9,6 +9,7 @@ from core.errors import UserError
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, command_line, preset
 from ui.shared import formatting
 from ui.shared.cache import data_choices, data_facts, data_path, demo_is_there
+from ui.shared.errors import error_box
 from ui.shared.navigation import page
 from ui.shared.state import (
     DATA,
@@ -48,7 +49,7 @@ try:
     facts = data_facts(choice)
     path = DEMO if choice == DEMO else str(data_path(choice))
 except UserError as error:
-    st.error(formatting.plain(str(error)), icon=":material/error:")
+    error_box(error)
     st.page_link(page("data"), label="Look at it on the Data page")
     st.stop()
 fixed = {"path": path}
@@ -77,7 +78,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             try:
                 run_id = runs.engine(runs_root()).submit(filled.config, run_name or "")
             except UserError as error:
-                st.error(formatting.plain(str(error)), icon=":material/error:")
+                error_box(error)
             else:
                 st.switch_page(page("runs"), query_params={RUN_PARAMETER: run_id})
         if filled.config is not None:

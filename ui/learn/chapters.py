@@ -20,6 +20,7 @@ from ui import learn
 from ui.learn import jobs as learn_jobs
 from ui.learn.lesson import Lesson, blob
 from ui.shared import formatting, jobs
+from ui.shared.errors import error_box
 from ui.shared.progress import progress
 from ui.viewer import viewer
 from ui.viewer.scenes import subject_scene
@@ -60,7 +61,7 @@ def contrast(lesson: Lesson | None, folder: Path, subject: str) -> None:
     try:
         viewer(subject_scene(folder, subject), key="learn-viewer", rows=("image", "truth"), height=300)
     except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
+        error_box(error)
     guesses, names = lesson.intensities["guesses"], lesson.intensities["modalities"]
     alone = [f"{100 * g:.0f} % from {formatting.plain(m)}" for g, m in zip(guesses, names, strict=False)]
     both = f", {100 * guesses[-1]:.0f} % from both" if len(guesses) > len(names) else ""
@@ -122,7 +123,7 @@ def made(doing: str, observe: Callable[[], jobs.Job], start: Callable[[], None])
     if job.state == "running":
         progress(doing, observe)
     elif job.state == "failed":
-        st.error(f"{doing} failed: {formatting.plain(job.message)}", icon=":material/error:")
+        error_box(job.message, context=f"{doing} failed")
         if st.button("Try again", key=f"again-{doing}", icon=":material/refresh:"):
             start()
             st.rerun()

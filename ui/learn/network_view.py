@@ -14,13 +14,14 @@ from core.labels import LabelSpace
 from core.models.cost import cost
 from core.paths import READY_MADE
 from core.presets import preset
-from core.types import triple
+from core.types import Size3, triple
 from ui import learn
 from ui.learn import inside
 from ui.learn import jobs as learn_jobs
 from ui.learn.chapters import READING, head, made
 from ui.learn.lesson import Lesson
 from ui.shared import cache, formatting
+from ui.shared.errors import error_box
 from ui.shared.navigation import page
 from ui.shared.state import DEMO, MODEL, put_into_address, take_from_address
 
@@ -70,7 +71,7 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
     try:
         maps = inside.publish_maps(folder, dataset.path, subject, labels)
     except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
+        error_box(error)
         return
     facts = inside.manifest(folder)
     _facts(model.name, config.model, len(images), len(labels), triple(facts["sub_volume"]["size"]))
@@ -98,7 +99,7 @@ def _known(dataset: Dataset) -> dict[str, tuple[cache.Model, Description]]:
     return found
 
 
-def _facts(name: str, config: ModelConfig, in_channels: int, classes: int, size: tuple[int, int, int]) -> None:
+def _facts(name: str, config: ModelConfig, in_channels: int, classes: int, size: Size3) -> None:
     counted = cost(config, in_channels, classes, size)
     st.caption(
         f"{formatting.plain(name)}: {config.model}, {counted.parameters:,} parameters; "
@@ -115,7 +116,7 @@ def _seen(description: Description, subject: str) -> str:
     return "The model has not learned from this subject."
 
 
-def _across(lesson: Lesson, description: Description) -> tuple[int, int, int]:
+def _across(lesson: Lesson, description: Description) -> Size3:
     """A sub-volume as wide and as long as the head, and as high as those of training, in the model's own voxels."""
     own, target = lesson.slices["spacing"], description.spacing_mm or lesson.slices["spacing"]
     i, j = (math.ceil(n * mm / to) for n, mm, to in zip(lesson.extent[:2], own, target, strict=False))

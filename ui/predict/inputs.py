@@ -19,6 +19,7 @@ from core.imaging.headers import inspect
 from core.paths import READY_MADE
 from ui.predict import uploads
 from ui.shared import cache, demo_jobs, formatting
+from ui.shared.errors import error_box
 from ui.shared.navigation import page
 from ui.shared.progress import progress
 from ui.shared.state import (
@@ -93,7 +94,7 @@ def _described(model: str, title: str, path: Path) -> Chosen | None:
     try:
         return Chosen(model, title, path, cache.description(path))
     except UserError as error:
-        st.error(formatting.plain(_local(str(error))), icon=":material/error:")
+        error_box(_local(str(error)))
         return None
 
 
@@ -231,7 +232,7 @@ def _subject(wanted: Chosen | None) -> dict[str, ImageRef]:
         id = st.selectbox("Subject", dataset.ids, key=PREDICT_SUBJECT, persist_state="session")
         return dict(dataset.subject(str(id)).images)
     except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
+        error_box(error)
         return {}
 
 
@@ -243,7 +244,7 @@ def _demo_subjects(wanted: Chosen | None) -> bool:
         return True
     job = demo_jobs.demo_subject(subject)
     if job.state == "failed":
-        st.error(formatting.plain(job.message), icon=":material/error:")
+        error_box(job.message)
         st.session_state.pop(PREDICT_EXAMPLE, None)
     st.caption("The demo data are not made yet; one subject takes some seconds.")
     begin = st.button(f"Make {subject}", icon=":material/science:") if job.state != "running" else False
@@ -287,7 +288,7 @@ def _files(paths: list[Path]) -> dict[str, ImageRef]:
         try:
             held = inspect(path).channels
         except UserError as error:
-            st.error(formatting.plain(_local(str(error))), icon=":material/error:")
+            error_box(_local(str(error)))
             continue
         for channel in range(held):
             refs[name if held == 1 else f"{name}, channel {channel + 1}"] = ImageRef(path, channel)

@@ -17,6 +17,7 @@ from core.formatting import format_duration
 from ui.predict import segmentations
 from ui.predict.segmentations import Request
 from ui.shared import formatting
+from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
 from ui.shared.progress import progress
 from ui.shared.state import RESULT
@@ -41,7 +42,7 @@ def show(id: str) -> None:
         _done(id, request)
     else:
         why = formatting.sentence(_local(job.message, request)) if job.state == "failed" else "It was broken off."
-        st.error(formatting.plain(why), icon=":material/error:")
+        error_box(why)
         with st.container(horizontal=True):
             st.button("Try again", icon=":material/refresh:", on_click=again, args=(id,))
             st.button("Close", type="tertiary", on_click=close, args=(id,))
@@ -52,7 +53,7 @@ def again(id: str) -> None:
     try:
         segmentations.again(id)
     except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
+        error_box(error)
 
 
 def close(id: str) -> None:
@@ -76,7 +77,7 @@ def _done(id: str, request: Request) -> None:
         )
         content = _content(str(file), file.stat().st_mtime_ns)
     except (UserError, OSError, ValueError) as error:
-        st.error(formatting.plain(_local(str(error), request)), icon=":material/error:")
+        error_box(_local(str(error), request))
         st.button("Close", on_click=close, args=(id,))
         return
     viewer(scene, key=f"predict-{id}", rows=("image", "prediction"))

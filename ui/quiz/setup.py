@@ -18,6 +18,7 @@ from core.study.answers import read_answers
 from core.study.questions import AXES, DIFFICULTIES, MOST_SLICES, Score
 from ui.quiz.games import Case, Setup
 from ui.shared import cache, demo_jobs, evaluation_job, folders, formatting, jobs
+from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.navigation import page
 from ui.shared.progress import progress
 from ui.shared.state import (
@@ -125,16 +126,13 @@ def _model_and_data() -> _Chosen:
     )  # fmt: skip
     model = models[key if key in models else next(iter(models))]
     put_into_address(MODEL, model.key)
-    try:
+    with stop_on_user_error():
         description = cache.description(model.path)
         own = folders.own_data(description)
         others = [c for c in cache.data_choices() if own is None or cache.data_path(c) != own]
         choices = ([OWN] if own is not None else []) + others
         data = st.selectbox("Data", choices, key=f"{QUIZ_DATA}-{own is None}", persist_state="session")
         folder = own if data == OWN and own is not None else cache.data_path(data or DEMO)
-    except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
-        st.stop()
     name = DEMO if folder == demo_folder() else str(folder) if data == OWN else str(data)
     subject = ""
     if folder == demo_folder() and not cache.demo_is_there():
@@ -158,7 +156,7 @@ def _cases(chosen: _Chosen) -> list[Case]:
     try:
         dataset = cache.dataset(chosen.folder)
     except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
+        error_box(error)
         st.page_link(page("data"), label="Look at it on the Data page", icon=":material/database:")
         return []
     subjects = unseen(chosen.description, dataset)
@@ -226,7 +224,7 @@ def _work(chosen: _Chosen, stage: str, doing: str, subjects: Sequence[str]) -> N
         progress(doing, job)
     elif now.state == "failed":
         st.session_state.pop(QUIZ_PREPARING, None)
-        st.error(f"{doing} did not work: {formatting.plain(now.message)}", icon=":material/error:")
+        error_box(now.message, context=f"{doing} did not work")
 
 
 def _button(label: str, chosen: _Chosen, stage: str, primary: bool = True) -> bool:

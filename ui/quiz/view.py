@@ -14,6 +14,7 @@ from core.study.questions import Score
 from ui.quiz import answer_bar
 from ui.quiz.games import Game
 from ui.shared import formatting
+from ui.shared.errors import error_box
 from ui.shared.state import QUIZ_ATTEMPT, QUIZ_GAME, QUIZ_REVIEW, runs_root
 from ui.viewer import viewer
 
@@ -69,7 +70,7 @@ def _asked(game: Game, number: int) -> None:
             st.session_state[QUIZ_ATTEMPT] = attempt + 1, str(error)
         st.rerun()
     if why:
-        st.error(f"The answer was not kept, so it does not count: {formatting.plain(why)}", icon=":material/error:")
+        error_box(why, context="The answer was not kept, so it does not count")
     viewer(scene, key="quiz", rows=SIDE_BY_SIDE, planes=(game.plane(number),), start=game.start(number), height=HEIGHT)
     if len(game) < game.setup.count and number == 1:
         st.caption(f"There are {len(game)} questions: this data has no more slices of this difficulty.")

@@ -14,7 +14,9 @@ from core.datasets import Dataset
 from core.datasets.layouts.base import natural_key
 from core.formatting import format_score
 from core.runs.predictions import Prediction, kept_predictions
+from core.types import VoxelIndex
 from ui.shared import cache, demo_jobs, evaluation_job, formatting, jobs
+from ui.shared.errors import error_box
 from ui.shared.progress import progress
 from ui.shared.state import AT, CASE, DEMO, REVIEW_DATA, demo_folder, runs_root
 from ui.viewer import Scene, viewer
@@ -52,7 +54,7 @@ def make_demo_subject(folder: Path, held_out: Sequence[str]) -> None:
         return
     job = demo_jobs.demo_subject(subject)
     if job.state == "failed":
-        st.error(formatting.plain(job.message), icon=":material/error:")
+        error_box(job.message)
         if not st.button("Try again", icon=":material/refresh:"):
             st.stop()
     if job.state != "running":
@@ -151,7 +153,7 @@ def segmenting(
         return
     asked: list[str] = []
     if now.state == "failed":
-        st.error(f"It could not be segmented: {formatting.plain(now.message)}", icon=":material/error:")
+        error_box(now.message, context="It could not be segmented")
     elif begin and chosen not in kept:
         asked = [chosen]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
@@ -189,7 +191,7 @@ def _row(name: str, cells: Sequence[str], head: bool = False) -> str:
     return f'<tr style="{style}"><td style="padding:4px 0">{name}</td>{tags}</tr>'
 
 
-def _voxel(at: str | None, scene: Scene) -> tuple[int, int, int] | None:
+def _voxel(at: str | None, scene: Scene) -> VoxelIndex | None:
     """A voxel from the address (counted from 1); ``None`` where it says none of this volume."""
     try:
         i, j, k = (int(part) - 1 for part in (at or "").split(","))

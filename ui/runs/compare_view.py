@@ -11,7 +11,7 @@ from core import runs
 from core.errors import UserError
 from core.formatting import format_score
 from core.runs import Comparison, RunSummary
-from ui.shared import formatting
+from ui.shared.errors import error_box
 
 MOST = 6  # curves that can be told apart
 FIRST = ("val/dice_mean", "whole/dice_mean", "train/loss")  # what people look at first, where it was measured
@@ -41,7 +41,7 @@ def compare_view(root: Path, run: RunSummary) -> None:
     try:
         found = runs.compare(root, ids)
     except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
+        error_box(error)
         return
     _curves(found)
     _tables(found)

@@ -18,6 +18,7 @@ from core.runs import RunState, RunSummary
 from ui.runs.compare_view import compare_view
 from ui.runs.results import best_dice
 from ui.shared import formatting
+from ui.shared.errors import error_box
 from ui.shared.navigation import page
 from ui.shared.state import MODEL, RUN_PARAMETER
 
@@ -267,7 +268,7 @@ def _duplicate(root: Path, run: RunSummary) -> None:
             try:
                 st.query_params[RUN_PARAMETER] = runs.duplicate(root, run.id, name or "")
             except UserError as error:
-                st.error(formatting.plain(str(error)))
+                error_box(error)
             else:
                 st.rerun()
 
@@ -292,6 +293,6 @@ def _attempt(action: Callable[..., Any], *arguments: Any) -> None:
     try:
         action(*arguments)
     except UserError as error:
-        st.error(formatting.plain(str(error)))
+        error_box(error)
     else:
         st.rerun()

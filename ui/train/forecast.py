@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import streamlit as st
-
 from core.config import TrainConfig
 from core.datasets.splits import Split, split_subjects
 from core.errors import UserError
@@ -11,6 +9,7 @@ from core.formatting import format_bytes, format_duration
 from core.training.plan import Plan, plan
 from ui.shared import formatting
 from ui.shared.cache import DataFacts, accelerator
+from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
 
 PROGRAM_BYTES = 5e8  # Python and torch themselves, measured beside a small run on the CPU
@@ -45,7 +44,7 @@ def draw(config: TrainConfig, facts: DataFacts) -> bool:
         split = split_subjects(facts.labelled, config.split)
         decided = forecast(config, facts)
     except UserError as error:
-        st.error(formatting.plain(str(error)), icon=":material/error:")
+        error_box(error)
         return False
     channels = " - ".join(map(str, decided.config.model.channels))
     samples = formatting.count(config.sampling.samples_train, "sub-volume")
