@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from core.augmentation.batched import change_batch, warp_batch
-from core.augmentation.intensity import Intensity, Size, apply_intensity, draw_intensity
+from core.augmentation.intensity import Intensity, apply_intensity, draw_intensity
 from core.augmentation.warp import Warp, apply_warp, draw_warp, flip
 from core.compute.threads import one_thread
 from core.config import AugmentConfig
 from core.sampling.patches import Place, Subjects
-from core.types import triple
+from core.types import Size3, triple
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Draw:
     """
 
     places: list[Place]
-    region: Size
+    region: Size3
     warp: Warp | None
     flips: list[bool]
     intensity: list[Intensity]
@@ -42,7 +42,7 @@ class Draw:
 class Augmenter:
     """Cuts sub-volumes out of subjects and augments them, as the configuration says."""
 
-    def __init__(self, config: AugmentConfig, size: Size) -> None:
+    def __init__(self, config: AugmentConfig, size: Size3) -> None:
         self.config = config
         self.size = size
 

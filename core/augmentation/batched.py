@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.augmentation.intensity import BIAS_POINTS, Intensity, Size, linear
+from core.augmentation.intensity import BIAS_POINTS, Intensity, linear
 from core.augmentation.warp import EXACT_VOXELS, Warp
-from core.types import triple
+from core.types import Size3, triple
 
 
-def warp_batch(image: Tensor, label: Tensor, warp: Warp, size: Size, flips: Sequence[bool]) -> tuple[Tensor, Tensor]:
+def warp_batch(image: Tensor, label: Tensor, warp: Warp, size: Size3, flips: Sequence[bool]) -> tuple[Tensor, Tensor]:
     """What :func:`core.augmentation.warp.apply_warp` does: one field of places for the batch, read by image and label alike.
 
     Parameters
@@ -97,14 +97,14 @@ def _smooth(channels: Tensor, changes: Sequence[Intensity]) -> None:
     torch.bmm(along_i, smoothed.flatten(2), out=channels.flatten(2))
 
 
-def _bend(control: Tensor, mirrored: Tensor, size: Size) -> Tensor:
+def _bend(control: Tensor, mirrored: Tensor, size: Size3) -> Tensor:
     """Displacements (batch, 3, i, j, k) between control points (batch, 3, a, b, c); those of mirrored sub-volumes, bool
     (batch,), run the other way along i."""
     rows = _lines(size[0], control.shape[2], control.device)
     return _spread(control, size, torch.where(mirrored[:, None, None], rows.flip(0), rows))
 
 
-def _spread(control: Tensor, size: Size, rows: Tensor | None = None) -> Tensor:
+def _spread(control: Tensor, size: Size3, rows: Tensor | None = None) -> Tensor:
     """Trilinear interpolation (n, m, i, j, k) between control points (n, m, a, b, c) that span ``size``; ``rows``:
     matrices (n, i, a) instead of the usual one along i."""
     i, j, k = (_lines(n, points, control.device) for n, points in zip(size, control.shape[2:], strict=True))
@@ -119,7 +119,7 @@ def _lines(new: int, old: int, device: torch.device) -> Tensor:
 
 
 @functools.lru_cache(8)
-def _offsets(size: Size, device: torch.device) -> Tensor:
+def _offsets(size: Size3, device: torch.device) -> Tensor:
     """Offsets of all voxels from the middle, float32 (1, 3, i * j * k)."""
     lines = [torch.arange(n, device=device) - (n - 1) / 2 for n in size]
     return torch.stack(torch.meshgrid(*lines, indexing="ij")).flatten(1)[None]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from core.compute.threads import on_all_threads
 from core.config import AugmentConfig
+from core.types import Size3
 
 BIAS_POINTS = 4  # control points per axis of a bias field
 BIAS_STRENGTH = 0.3  # standard deviation of their logarithm
@@ -25,7 +26,6 @@ BLUR_RADIUS = 3  # voxels
 LOWEST_RESOLUTION = 0.5  # of the size along each axis
 CHUNK_VOXELS = 2**17  # that are changed at once, so that they and what is needed for them stay in its caches
 
-Size = tuple[int, int, int]
 Matrices = tuple[Tensor, Tensor, Tensor]
 
 
@@ -63,7 +63,7 @@ class Intensity:
 
 
 def draw_intensity(
-    config: AugmentConfig, batch: int, channels: int, size: Size, generator: torch.Generator
+    config: AugmentConfig, batch: int, channels: int, size: Size3, generator: torch.Generator
 ) -> list[Intensity]:
     """Draw for sub-volumes of ``size`` voxels: one entry per sub-volume and channel, channels changing fastest."""
     count = batch * channels
@@ -157,14 +157,14 @@ def add_noise(channel: Tensor, deviation: float, seed: int) -> None:
         part.add_(noise.mul_(part.sign().abs_()), alpha=deviation)
 
 
-def spread(control: Tensor, size: Size) -> tuple[Tensor, Tensor]:
+def spread(control: Tensor, size: Size3) -> tuple[Tensor, Tensor]:
     """Trilinear interpolation between control points (..., a, b, c) that span ``size``, but for its last step: a matrix
     (i, a) and what it is to be multiplied with, (..., a, j * k), all at once or some rows after the other."""
     i, j, k = (linear(n, points) for n, points in zip(size, control.shape[-3:], strict=True))
     return i, (j @ control @ k.T).flatten(-2)
 
 
-def slabs(size: Size) -> list[slice]:
+def slabs(size: Size3) -> list[slice]:
     """The rows along i to be worked on at once."""
     step = _at_once(size[1] * size[2])
     return [slice(start, min(start + step, size[0])) for start in range(0, size[0], step)]
@@ -200,7 +200,7 @@ def _at_once(voxels: int) -> int:
     return max(1, CHUNK_VOXELS // voxels)
 
 
-def _smoothing(sigma: float, share: float, size: Size) -> Matrices | None:
+def _smoothing(sigma: float, share: float, size: Size3) -> Matrices | None:
     """Blur, then low resolution."""
     if sigma == 0 and share == 1:
         return None

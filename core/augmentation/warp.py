@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from core.augmentation.intensity import Size, slabs, spread
+from core.augmentation.intensity import slabs, spread
 from core.compute.threads import on_all_threads
 from core.config import AugmentConfig
-from core.types import triple
+from core.types import Size3, triple
 
 ELASTIC_SPACING = 10  # voxels between the control points of the elastic deformation
 FLIP_AXIS = 0  # i runs from left to right in RAS
@@ -31,7 +31,7 @@ class Warp:
     matrix: Tensor
     control: Tensor | None
 
-    def margin(self, size: Size) -> Size:
+    def margin(self, size: Size3) -> Size3:
         """How many voxels beyond each side of a sub-volume of ``size`` are read, along i, j and k."""
         half = (torch.tensor(size, dtype=torch.float32) - 1) / 2
         beyond = (self.matrix.abs() @ half - half).amax(dim=0).clamp_min(0)
@@ -49,7 +49,7 @@ class Warp:
         return not self.bends(n) and torch.equal(self.matrix[n], torch.eye(3))
 
 
-def draw_warp(config: AugmentConfig, size: Size, batch: int, generator: torch.Generator) -> Warp | None:
+def draw_warp(config: AugmentConfig, size: Size3, batch: int, generator: torch.Generator) -> Warp | None:
     """Draw rotation, scaling and elastic deformation for each sub-volume; ``None`` where none is to be moved."""
     turned = torch.rand(batch, generator=generator) < config.affine
     bent = torch.rand(batch, generator=generator) < config.elastic
@@ -68,7 +68,7 @@ def draw_warp(config: AugmentConfig, size: Size, batch: int, generator: torch.Ge
 
 
 def apply_warp(
-    image: Tensor, label: Tensor, warp: Warp, size: Size, flips: Sequence[bool] | None = None
+    image: Tensor, label: Tensor, warp: Warp, size: Size3, flips: Sequence[bool] | None = None
 ) -> tuple[Tensor, Tensor]:
     """Read a warped sub-volume of ``size`` from the middle of a larger region, mirrored where that is wanted; piece by
     piece, on a CPU.
@@ -124,7 +124,7 @@ class WhereToRead:
     size, region : in voxels.
     """
 
-    def __init__(self, warp: Warp, n: int, mirror: bool, size: Size, region: Size) -> None:
+    def __init__(self, warp: Warp, n: int, mirror: bool, size: Size3, region: Size3) -> None:
         i, j, k = (torch.arange(length) - (length - 1) / 2 for length in size)
         middle = (torch.tensor(region) - 1) / 2
         along_i, along_j, along_k = warp.matrix[n].T
@@ -189,7 +189,7 @@ def _by_grid_sample(image: Tensor, where: Tensor) -> Tensor:
     return found.view(len(image), -1)
 
 
-def _flat_index(voxels: Tensor, shape: Size) -> Tensor:
+def _flat_index(voxels: Tensor, shape: Size3) -> Tensor:
     """Indices (n,) into a flattened volume from whole voxels (3, n), which are float32."""
     exact = math.prod(shape) <= EXACT_VOXELS
     i, j, k = voxels if exact else voxels.double()

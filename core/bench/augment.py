@@ -12,7 +12,7 @@ import torch
 
 from core.augmentation.augmenter import Augmenter
 from core.bench import report
-from core.bench.contenders import CLASSES, IN_CHANNELS, Size
+from core.bench.contenders import CLASSES, IN_CHANNELS
 from core.bench.machine import Machine
 from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
@@ -22,10 +22,10 @@ from core.compute.precision import resolve_precision
 from core.config import AugmentConfig
 from core.errors import ConfigError, first_line
 from core.sampling.patches import DeviceSubjects, Place
-from core.types import TrainingSubject
+from core.types import Size3, TrainingSubject
 
-SUB_VOLUME: Size = (128, 128, 64)
-VOLUME: Size = (144, 192, 160)
+SUB_VOLUME: Size3 = (128, 128, 64)
+VOLUME: Size3 = (144, 192, 160)
 DRAWS = 9
 NOISE = 0.1
 STEPS = 10  # sub-volumes in a row, on a GPU
@@ -51,8 +51,8 @@ class Settings:
     peers : MONAI and TorchIO too.
     """
 
-    sub_volume: Size = SUB_VOLUME
-    volume: Size = VOLUME
+    sub_volume: Size3 = SUB_VOLUME
+    volume: Size3 = VOLUME
     probability: float = 1.0
     draws: int = DRAWS
     peers: bool = False
@@ -144,7 +144,7 @@ def bench_augment(settings: Settings, device_name: str, show: Show) -> Report:
     return Report("augment", machine, told, tuple(compared(rows, rows[0])), COLUMNS, {}, (NOTE,))
 
 
-def _subject(volume: Size) -> TrainingSubject:
+def _subject(volume: Size3) -> TrainingSubject:
     """Noise, of which no voxel is 0, so that nothing is spared as air."""
     chance = np.random.default_rng(0)
     image = chance.standard_normal((IN_CHANNELS, *volume), dtype=np.float32)

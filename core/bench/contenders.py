@@ -24,8 +24,8 @@ from core.presets import preset
 from core.training.acceleration import Tell, accelerate
 from core.training.losses import Loss, dice_ce_loss
 from core.training.step import TrainingStep
+from core.types import Size3
 
-Size = tuple[int, int, int]
 Step = Callable[[Tensor, Tensor], None]
 
 IN_CHANNELS, CLASSES = 2, 4
@@ -60,7 +60,7 @@ class Contender:
     told: list[str] = field(default_factory=list)
 
 
-def levels_for(size: Size, most: int) -> int:
+def levels_for(size: Size3, most: int) -> int:
     """How many resolutions a sub-volume has room for, up to ``most``: halved evenly, four voxels a side left."""
     levels = 1
     while levels < most and all(n % 2**levels == 0 and n // 2**levels >= LEAST_EDGE for n in size):
@@ -162,7 +162,7 @@ def peer_step(network: nn.Module, precision: str, *, compiled: bool, clip_norm: 
     return step
 
 
-def random_batch(batch: int, size: Size, device: torch.device, seed: int = 0) -> tuple[Tensor, Tensor]:
+def random_batch(batch: int, size: Size3, device: torch.device, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Noise: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k); no step's time depends on it."""
     chance = torch.Generator().manual_seed(seed)
     image = torch.randn(batch, IN_CHANNELS, *size, generator=chance)
@@ -170,7 +170,7 @@ def random_batch(batch: int, size: Size, device: torch.device, seed: int = 0) ->
     return image.to(device), label.to(device)
 
 
-def gflop_of(contender: Contender, batch: int, size: Size) -> float:
+def gflop_of(contender: Contender, batch: int, size: Size3) -> float:
     """The operations of forward and backward pass of a step, in 10^9; counted without computing anything.
 
     Raises

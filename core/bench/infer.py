@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.bench import report
-from core.bench.contenders import CLASSES, IN_CHANNELS, Size, plain_unet
+from core.bench.contenders import CLASSES, IN_CHANNELS, plain_unet
 from core.bench.machine import Machine, matmul_peaks, peak_of
 from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
@@ -30,10 +30,11 @@ from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
 from core.inference.sliding_window import AIR_LOGIT, head_box, predict_logits, tiles_at_once
 from core.models import build_model
+from core.types import Size3
 
-SIZE: Size = (256, 192, 144)
+SIZE: Size3 = (256, 192, 144)
 CHANNELS = (16, 32, 64, 128)
-TILE: Size = (128, 128, 64)
+TILE: Size3 = (128, 128, 64)
 OVERLAP = 0.5
 BLOCKS = {"cpu": 3, "cuda": 7}
 SUBJECT = "subject-1"  # of the demo data; the ready-made model never saw it
@@ -63,9 +64,9 @@ class Settings:
     """
 
     model: Path | None = None
-    size: Size = SIZE
+    size: Size3 = SIZE
     channels: tuple[int, ...] = CHANNELS
-    tile: Size = TILE
+    tile: Size3 = TILE
     blocks: int | None = None
     peers: bool = False
 
@@ -101,7 +102,7 @@ class Case:
     image: Tensor
     truth: Tensor | None
     classes: int
-    tile: Size
+    tile: Size3
 
 
 def bench_infer(settings: Settings, device_name: str, show: Show) -> Report:

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from core.bench.contenders import CLASSES, IN_CHANNELS, Size, our_step, random_batch
+from core.bench.contenders import CLASSES, IN_CHANNELS, our_step, random_batch
 from core.bench.machine import synchronise
 from core.bench.timing import time_of
 from core.checkpointing.checkpoint import Description
@@ -29,7 +29,7 @@ from core.models import build_model
 from core.presets import preset
 from core.training.acceleration import PLAIN_STEPS
 from core.training.trainer import Task, fit
-from core.types import TrainingSubject
+from core.types import Size3, TrainingSubject
 
 EPOCHS = 5  # the first warms up
 SUBJECTS = 3
@@ -56,7 +56,7 @@ def measure_loop(
     precision: str,
     *,
     batch: int,
-    size: Size,
+    size: Size3,
     device: torch.device,
     block_s: float,
     show: Callable[[int, int], None],
@@ -120,7 +120,7 @@ class _Clock:
         self.began = time.perf_counter()
 
 
-def _task(config: TrainConfig, network: torch.nn.Module, size: Size, folder: Path) -> Task:
+def _task(config: TrainConfig, network: torch.nn.Module, size: Size3, folder: Path) -> Task:
     names = ("background", *(f"class {n}" for n in range(1, CLASSES)))
     labels = LabelSpace.from_raw(list(enumerate(names)))
     chance = np.random.default_rng(0)

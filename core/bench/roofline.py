@@ -16,11 +16,12 @@ from dataclasses import dataclass
 
 import torch
 
-from core.bench.contenders import CLASSES, IN_CHANNELS, Size
+from core.bench.contenders import CLASSES, IN_CHANNELS
 from core.bench.machine import synchronise
 from core.bench.report import Row
 from core.config import ModelConfig
 from core.models.cost import Layer, layers_of, padded_size
+from core.types import Size3
 
 MOST_ROWS = {"cpu": 2**14, "cuda": 2**18}  # voxels of a product; more of them only take longer
 COPIED_BYTES = {"cpu": 2**28, "cuda": 2**31}
@@ -42,7 +43,7 @@ class _Product:
 
 
 def bounds(
-    model: ModelConfig, batch: int, size: Size, device: torch.device, precision: str, peak_tflops: float | None
+    model: ModelConfig, batch: int, size: Size3, device: torch.device, precision: str, peak_tflops: float | None
 ) -> list[Row]:
     """A row for each level, full resolution first, and one for all of them.
 

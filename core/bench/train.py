@@ -14,7 +14,6 @@ from core.bench.contenders import (
     CLASSES,
     IN_CHANNELS,
     Contender,
-    Size,
     contenders,
     gflop_of,
     levels_for,
@@ -33,9 +32,10 @@ from core.config import Acceleration, OptimConfig, OptimizerName
 from core.errors import ConfigError, first_line
 from core.presets import preset
 from core.training.acceleration import PLAIN_STEPS
+from core.types import Size3
 
 WIDTHS = (32, 64, 128, 256, 320, 320)
-SUB_VOLUME: dict[str, Size] = {"cpu": (64, 64, 64), "cuda": (128, 128, 64)}
+SUB_VOLUME: dict[str, Size3] = {"cpu": (64, 64, 64), "cuda": (128, 128, 64)}
 STEPS = {"cpu": 1, "cuda": 10}
 WARM_UP_STEPS = {"cpu": 1, "cuda": PLAIN_STEPS + 3}
 ACCELERATIONS: dict[str, tuple[Acceleration, ...]] = {
@@ -76,7 +76,7 @@ class Settings:
     roofline : the least time that ours could take, level by level, at the first batch size.
     """
 
-    sub_volume: Size | None = None
+    sub_volume: Size3 | None = None
     channels: tuple[int, ...] = WIDTHS
     batches: tuple[int, ...] = (1, 2, 4)
     steps: int | None = None
@@ -98,7 +98,7 @@ class Settings:
         if not self.loop_s > 0:
             raise ConfigError(f"loop_seconds: expected more than 0, got {self.loop_s}")
 
-    def size(self, device: torch.device) -> Size:
+    def size(self, device: torch.device) -> Size3:
         """The sub-volume on this device."""
         return self.sub_volume or SUB_VOLUME[device.type]
 
@@ -202,7 +202,7 @@ class _Measured:
 class _Group:
     """All contenders at one batch size."""
 
-    def __init__(self, every: Sequence[Contender], batch: int, size: Size, device: torch.device, show: Show) -> None:
+    def __init__(self, every: Sequence[Contender], batch: int, size: Size3, device: torch.device, show: Show) -> None:
         self.every, self.batch, self.size, self.device, self.show = every, batch, size, device, show
         self.image, self.label = random_batch(batch, size, device)
 

@@ -16,6 +16,7 @@ from typing import Any
 from core.config import TrainConfig
 from core.errors import CheckpointError, UserError
 from core.labels import LabelSpace
+from core.types import SpacingMm
 
 FORMAT_VERSION = 1
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"  # in the folder of a run
@@ -45,7 +46,7 @@ class Description:
     config: dict[str, Any]
     labels: list[dict[str, Any]]
     modalities: tuple[str, ...]
-    spacing_mm: tuple[float, float, float] | None
+    spacing_mm: SpacingMm | None
     progress: dict[str, Any] = field(default_factory=dict)
     inference: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)

@@ -15,9 +15,10 @@ from core.datasets import LAYOUTS, open_dataset
 from core.datasets.loading import load_subject
 from core.errors import ConfigError, DatasetError, VolumeError
 from core.files import atomic_write
-from core.inspection.patch_statistics import Draws, Size, draws
+from core.inspection.patch_statistics import Draws, draws
 from core.paths import dataset_folder
 from core.strict_json import dumps
+from core.types import Size3
 
 MOST = 100_000
 
@@ -87,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def sub_volume(text: str) -> Size:
+def sub_volume(text: str) -> Size3:
     """A size in voxels as an argument: ``64x64x64``."""
     spec = next(spec for spec in field_specs() if spec.name == "sub_volume")
     try:

@@ -9,9 +9,7 @@ import numpy as np
 from core.datasets.layouts.base import Dataset
 from core.errors import DatasetError
 from core.imaging.headers import inspect
-
-Shape = tuple[int, int, int]
-Spacing = tuple[float, float, float]
+from core.types import Size3, SpacingMm
 
 
 @dataclass(frozen=True)
@@ -19,10 +17,10 @@ class Fingerprint:
     """Shapes in voxels and voxel sizes in mm, by subject and their medians, along canonical i, j, k (as stored where
     the orientation is unknown)."""
 
-    shapes: dict[str, Shape]
-    spacings_mm: dict[str, Spacing]
-    median_shape: Shape
-    median_spacing_mm: Spacing
+    shapes: dict[str, Size3]
+    spacings_mm: dict[str, SpacingMm]
+    median_shape: Size3
+    median_spacing_mm: SpacingMm
 
 
 def fingerprint(dataset: Dataset, ids: tuple[str, ...] = ()) -> Fingerprint:
@@ -39,8 +37,8 @@ def fingerprint(dataset: Dataset, ids: tuple[str, ...] = ()) -> Fingerprint:
     VolumeError
         If a header cannot be read.
     """
-    shapes: dict[str, Shape] = {}
-    spacings: dict[str, Spacing] = {}
+    shapes: dict[str, Size3] = {}
+    spacings: dict[str, SpacingMm] = {}
     for id in ids or dataset.ids:
         images = dataset.subject(id).images
         first = next((images[m] for m in dataset.modalities if m in images), None)

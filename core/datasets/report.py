@@ -9,6 +9,7 @@ from typing import Any, Literal
 from core.datasets.layouts.base import Dataset
 from core.datasets.thumbnails import CONVENTION, CONVENTION_UNKNOWN
 from core.strict_json import plain
+from core.types import Size3, SpacingMm
 
 FORMAT_VERSION = 1
 
@@ -54,8 +55,8 @@ class SubjectFacts:
     """
 
     id: str
-    shape: tuple[int, int, int] | None = None
-    spacing_mm: tuple[float, float, float] | None = None
+    shape: Size3 | None = None
+    spacing_mm: SpacingMm | None = None
     orientation: str = ""
     modalities: tuple[str, ...] = ()
     labelled: bool = False

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.imaging.geometry import Geometry
+from core.types import Size3, SpacingMm
 
 LEVELS = 65535
 WINDOW_PERCENTILES = (0.5, 99.5)  # of the voxels above the lowest value
 SAMPLE = 400_000  # voxels that percentiles are taken from
 STRIPPED = 0.2  # where more of the voxels than this have the lowest value, that is air, and black
 
-Affine = tuple[tuple[float, float, float, float], ...]
+AffineRows = tuple[tuple[float, float, float, float], ...]
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,9 @@ class Grid:
     """Where the voxels lie: voxels and millimetres along i, j, k; the affine (rows of 4) from voxel index to RAS mm, or
     ``None`` where the orientation is unknown."""
 
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    affine: Affine | None
+    shape: Size3
+    spacing_mm: SpacingMm
+    affine: AffineRows | None
 
     @classmethod
     def of(cls, geometry: Geometry) -> Grid:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.types import Affine, Size3, SpacingMm
+
 AXIS_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -25,8 +27,8 @@ class Geometry:
     oriented : whether the file states its orientation. Without one nothing is ever flipped.
     """
 
-    shape: tuple[int, int, int]
-    affine: np.ndarray
+    shape: Size3
+    affine: Affine
     oriented: bool = True
 
     def __eq__(self, other: object) -> bool:
@@ -38,7 +40,7 @@ class Geometry:
     __hash__ = None  # type: ignore[assignment]
 
     @property
-    def spacing_mm(self) -> tuple[float, float, float]:
+    def spacing_mm(self) -> SpacingMm:
         """Voxel size along i, j, k in mm."""
         a, b, c = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(a), float(b), float(c)

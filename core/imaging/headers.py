@@ -17,6 +17,7 @@ from core.errors import VolumeError
 from core.formatting import format_bytes
 from core.imaging.bounded_io import limit_bytes, open_checked, read_prefix
 from core.imaging.geometry import Geometry
+from core.types import Size3
 
 Format = Literal["nifti1", "nifti2", "analyze"]
 ByteOrder = Literal["<", ">"]
@@ -59,7 +60,7 @@ class Header:
 
     path: Path
     data_path: Path
-    shape3: tuple[int, int, int]
+    shape3: Size3
     channels: int
     dtype: str
     geometry: Geometry
@@ -199,7 +200,7 @@ def read_fields(path: Path) -> tuple[Any, Format, ByteOrder]:
     raise VolumeError(f"{path}: expected a NIfTI or Analyze header, got none; the file is damaged or of another format")
 
 
-def _dimensions(path: Path, fields: Any) -> tuple[tuple[int, int, int], int]:
+def _dimensions(path: Path, fields: Any) -> tuple[Size3, int]:
     dim = [int(n) for n in fields["dim"]]
     if not 1 <= dim[0] <= 7:
         raise VolumeError(f"{path}: expected 3 or 4 dimensions, got {dim[0]}; the header is damaged")
@@ -250,7 +251,7 @@ def _offset(path: Path, fields: Any, format: Format, paired: bool) -> int:
     return int(offset)
 
 
-def _geometry(path: Path, fields: Any, format: Format, shape3: tuple[int, int, int]) -> Geometry:
+def _geometry(path: Path, fields: Any, format: Format, shape3: Size3) -> Geometry:
     """sform, else qform, else unknown orientation with the voxel sizes (NIfTI-1 standard, methods 3, 2, 1)."""
     pixdim = [float(v) for v in fields["pixdim"]]
     if format != "analyze" and int(fields["sform_code"]) > 0:

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from core.types import Size3, SpacingMm
 
-def resampled_shape(
-    shape: Sequence[int], spacing_from: Sequence[float], spacing_to: Sequence[float]
-) -> tuple[int, int, int]:
+
+def resampled_shape(shape: Sequence[int], spacing_from: Sequence[float], spacing_to: Sequence[float]) -> Size3:
     """round(shape * from / to) along i, j, k, at least 1. Spacings in mm."""
     i, j, k = (
         max(1, round(n * source / target)) for n, source, target in zip(shape, spacing_from, spacing_to, strict=True)
@@ -22,9 +22,7 @@ def resampled_shape(
     return i, j, k
 
 
-def resampled_spacing(
-    shape_from: Sequence[int], spacing_from: Sequence[float], shape_to: Sequence[int]
-) -> tuple[float, float, float]:
+def resampled_spacing(shape_from: Sequence[int], spacing_from: Sequence[float], shape_to: Sequence[int]) -> SpacingMm:
     """The voxel size in mm after resampling to a shape: the box stays, so it differs a little from what was asked
     for."""
     i, j, k = (size * n / m for size, n, m in zip(spacing_from, shape_from, shape_to, strict=True))

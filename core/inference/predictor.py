@@ -14,11 +14,12 @@ from core.checkpointing.checkpoint import build, load
 from core.checkpointing.metadata import Description
 from core.compute.device import explain_memory, resolve_device
 from core.compute.precision import resolve_precision
-from core.datasets.prepare import Spacing, prepare_image
+from core.datasets.prepare import prepare_image
 from core.errors import CheckpointError
 from core.imaging.resample import resample_image
 from core.inference.sliding_window import predict_logits
 from core.labels import LabelSpace
+from core.types import Size3, SpacingMm
 
 Progress = Callable[[int, int], None]
 MODES = ("auto", "tiles", "whole")
@@ -89,7 +90,7 @@ class Predictor:
     def modalities(self) -> tuple[str, ...]:
         return self.description.modalities
 
-    def segment(self, image: np.ndarray, spacing_mm: Spacing, progress: Progress | None = None) -> np.ndarray:
+    def segment(self, image: np.ndarray, spacing_mm: SpacingMm, progress: Progress | None = None) -> np.ndarray:
         """Segment one volume.
 
         Parameters
@@ -138,7 +139,7 @@ def _stored_mode(description: Description) -> str:
     return "whole" if description.inference.get("mode") == "whole" else "tiles"
 
 
-def _tile(path: Path, description: Description) -> tuple[int, int, int]:
+def _tile(path: Path, description: Description) -> Size3:
     tile = description.inference.get("tile") or description.train_config.sampling.sub_volume
     try:
         i, j, k = (int(n) for n in tile)

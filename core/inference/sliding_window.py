@@ -18,7 +18,7 @@ from core.compute.device import free_bytes
 from core.compute.precision import autocast
 from core.models.blocks import SegmentationNetwork
 from core.models.memory import inference_bytes
-from core.types import triple
+from core.types import Size3, triple
 
 SIGMA_SHARE = 0.125  # of the tile size
 LEAST_WEIGHT = 1e-3
@@ -40,12 +40,12 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     return [min(n * stride, length - tile) for n in range(count)]
 
 
-def tiles_at_once(tile: tuple[int, int, int], device: torch.device) -> int:
+def tiles_at_once(tile: Size3, device: torch.device) -> int:
     """Tiles that should go through the network together: several small ones on a GPU, which one would not fill."""
     return max(1, BATCH_VOXELS.get(device.type, 0) // math.prod(tile))
 
 
-def gaussian_weights(tile: tuple[int, int, int], device: torch.device) -> Tensor:
+def gaussian_weights(tile: Size3, device: torch.device) -> Tensor:
     """Blending weights, float32, shape of the tile: highest in the middle, never below 0.001."""
     axes = []
     for n in tile:
@@ -59,7 +59,7 @@ def gaussian_weights(tile: tuple[int, int, int], device: torch.device) -> Tensor
 def join_tiles(
     image: Tensor,
     predictor: Network,
-    tile: tuple[int, int, int],
+    tile: Size3,
     overlap: float = 0.5,
     batch_size: int = 1,
     progress: Callable[[int, int], None] | None = None,
@@ -122,7 +122,7 @@ def predict_logits(
     image: Tensor,
     *,
     mode: str,
-    tile: tuple[int, int, int],
+    tile: Size3,
     overlap: float,
     precision: str,
     mirror: bool = False,
@@ -197,7 +197,7 @@ class _Room:
         sums = 4 * (self.network.classes + 1) * image[0].numel()  # logits of the volume, and the weights of tiles
         self.bytes = limit - sums
 
-    def holds(self, size: tuple[int, int, int], batch: int) -> bool:
+    def holds(self, size: Size3, batch: int) -> bool:
         """Whether a pass over so many boxes of a size fits."""
         if self.network is None:
             return True
@@ -207,7 +207,7 @@ class _Room:
         )  # fmt: skip
         return needed <= self.bytes
 
-    def largest_tile(self, size: tuple[int, int, int], least: tuple[int, int, int]) -> tuple[int, int, int]:
+    def largest_tile(self, size: Size3, least: Size3) -> Size3:
         """The size itself if it fits; else its sides, the longest first, are shortened to multiples of the network's
         divisor until it does, or until none is longer than ``least``."""
         sides = list(size)
@@ -220,7 +220,7 @@ class _Room:
             sides[axis] = max(least[axis], (sides[axis] - 1) // divisor * divisor)
         return triple(sides)
 
-    def batch(self, tile: tuple[int, int, int], images: int) -> int:
+    def batch(self, tile: Size3, images: int) -> int:
         """Tiles that go through the network at once, if the memory holds them."""
         batch = max(1, tiles_at_once(tile, self.device) // images)
         while batch > 1 and not self.holds(tile, images * batch):
@@ -254,7 +254,7 @@ def _predictor(model: nn.Module, precision: str, mirror: bool, together: bool) -
     return predict_both if mirror else predict
 
 
-def _pad_with_zeros(image: Tensor, least: tuple[int, int, int]) -> tuple[Tensor, tuple[slice, ...]]:
+def _pad_with_zeros(image: Tensor, least: Size3) -> tuple[Tensor, tuple[slice, ...]]:
     """An image (channel, i, j, k) that is at least of that size: zeros, evenly on both sides; and where the image lies
     in it."""
     shape = image.shape[-3:]

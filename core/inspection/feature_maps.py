@@ -32,6 +32,7 @@ from core.models.unet3d import UNet3D
 from core.models.vnet import VNet
 from core.sampling.patches import cut
 from core.strict_json import dumps
+from core.types import Size3, SpacingMm, VoxelIndex
 
 MANIFEST = "manifest.json"
 LOGITS = "logits.f32"  # float32 little-endian, (class, row, column), rows from anterior to posterior
@@ -39,7 +40,6 @@ VERSION = 1
 MOST_CHANNELS = 16
 MOST_SIDE = 512
 
-Size = tuple[int, int, int]
 Progress = Callable[[int, int], None]
 
 
@@ -59,7 +59,7 @@ class Stage:
     kind: str
     level: int
     values: np.ndarray
-    size: Size
+    size: Size3
     names: tuple[str, ...] = ()
 
     @property
@@ -81,20 +81,18 @@ class Features:
     """
 
     stages: tuple[Stage, ...]
-    start: Size
-    size: Size
+    start: VoxelIndex
+    size: Size3
     slice: int
-    shape: Size
-    spacing_mm: tuple[float, float, float]
+    shape: Size3
+    spacing_mm: SpacingMm
 
     def stage(self, name: str) -> Stage:
         """A stage by its name, such as "encoder-1" or "logits"."""
         return next(s for s in self.stages if s.name == name)
 
 
-def features(
-    segmenter: Predictor, image: np.ndarray, spacing_mm: tuple[float, float, float], size: Size | None = None
-) -> Features:
+def features(segmenter: Predictor, image: np.ndarray, spacing_mm: SpacingMm, size: Size3 | None = None) -> Features:
     """Run the network once on a sub-volume around the middle of the head.
 
     Parameters
@@ -121,7 +119,7 @@ def features(
     start = _around_the_middle(ready, size)
     box = cut(torch.from_numpy(ready), start, size)[None]
     slice_at = size[2] // 2
-    found: dict[nn.Module, tuple[np.ndarray, Size]] = {}
+    found: dict[nn.Module, tuple[np.ndarray, Size3]] = {}
     hooks = [module.register_forward_hook(_keeper(found, level, slice_at)) for _, level, module in parts]
     try:
         with torch.no_grad(), autocast(segmenter.device, segmenter.precision):
@@ -146,7 +144,7 @@ def features(
 
 
 def write_features(
-    folder: Path, segmenter: Predictor, subject: LoadedSubject, size: Size | None = None,
+    folder: Path, segmenter: Predictor, subject: LoadedSubject, size: Size3 | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Run the network on a subject's image and write pictures, logits and the manifest into a folder.
@@ -206,7 +204,7 @@ def _parts(network: nn.Module) -> list[tuple[str, int, nn.Module]]:
     return [*encoder, ("bottleneck", deepest, down[-1]), *decoder, ("logits", 0, network.classifier)]
 
 
-def _keeper(found: dict[nn.Module, tuple[np.ndarray, Size]], level: int, slice_at: int) -> Callable[..., None]:
+def _keeper(found: dict[nn.Module, tuple[np.ndarray, Size3]], level: int, slice_at: int) -> Callable[..., None]:
     """A hook that copies one slice of a module's output to the host, and notes the size of all of it."""
 
     def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -216,7 +214,7 @@ def _keeper(found: dict[nn.Module, tuple[np.ndarray, Size]], level: int, slice_a
     return keep
 
 
-def _fitting(size: Size, divisor: Size) -> Size:
+def _fitting(size: Size3, divisor: Size3) -> Size3:
     """Rounded up so that every level halves it evenly and the deepest has at least two voxels: nothing is padded."""
     if not all(1 <= n <= MOST_SIDE for n in size):
         raise ConfigError(f"size: expected 1 to {MOST_SIDE} voxels a side, got {'x'.join(map(str, size))}")
@@ -224,7 +222,7 @@ def _fitting(size: Size, divisor: Size) -> Size:
     return i, j, k
 
 
-def _around_the_middle(image: np.ndarray, size: Size) -> Size:
+def _around_the_middle(image: np.ndarray, size: Size3) -> VoxelIndex:
     """First voxel of a sub-volume around the middle of the head, inside the volume where it fits; shape of image
     (channels, i, j, k)."""
     starts = []

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.types import VoxelIndex
+
 BINS = 64
 
 
@@ -95,7 +97,7 @@ def _overlaps(counts: np.ndarray) -> dict[tuple[int, int], float]:
     return found
 
 
-def middle(label: np.ndarray) -> tuple[int, int, int]:
+def middle(label: np.ndarray) -> VoxelIndex:
     """The middle of the box around everything that is labelled; of the volume where nothing is."""
     if not label.any():
         i, j, k = (n // 2 for n in label.shape)

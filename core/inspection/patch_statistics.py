@@ -14,9 +14,7 @@ import torch
 
 from core.config import SamplingConfig
 from core.sampling.patches import PatchSampler
-from core.types import TrainingSubject
-
-Size = tuple[int, int, int]
+from core.types import Size3, TrainingSubject
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Draws:
     shares : share of each class in the voxels of each, float64 (n, classes).
     """
 
-    sub_volume: Size
+    sub_volume: Size3
     foreground: float
     threshold: float
     starts: np.ndarray
@@ -52,7 +50,7 @@ class Draws:
 
 
 def draws(
-    label: np.ndarray, classes: int, sub_volume: Size, foreground: float, threshold: float, count: int, seed: int = 0
+    label: np.ndarray, classes: int, sub_volume: Size3, foreground: float, threshold: float, count: int, seed: int = 0
 ) -> Draws:
     """Draw ``count`` places of a subject with this label map, uint8 (i, j, k), of ``classes`` classes.
 

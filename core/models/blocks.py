@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.config import Activation, ModelConfig, NormLayer
+from core.types import Size3
 
 LEAKY_SLOPE = 0.01
 MAX_GROUPS = 8
@@ -153,7 +154,7 @@ def activation_layer(activation: Activation, channels: int) -> nn.Module:
     return layers[activation]()
 
 
-def pad_to_divisor(image: Tensor, divisor: tuple[int, int, int]) -> tuple[Tensor, Crop]:
+def pad_to_divisor(image: Tensor, divisor: Size3) -> tuple[Tensor, Crop]:
     """Pad (batch, channel, i, j, k) so that ``divisor`` divides its size, and return the crop that undoes it.
 
     Border voxels are repeated, on both sides alike (the odd one at the end): the image goes on as it was, so that no

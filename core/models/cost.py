@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from core.config import ModelConfig
 from core.models import architecture, convolutions_at, encoder_convolutions, keeps_concat_width, receives_input_image
+from core.types import Size3
 
 TRAINING_FACTOR = 3  # forward, gradient of the input, gradient of the weights
 VNET_CONVOLUTIONS = 3  # at most, in one stage
@@ -48,7 +49,7 @@ class Cost:
         return TRAINING_FACTOR * self.forward_gflop
 
 
-def cost(config: ModelConfig, in_channels: int, classes: int, size: tuple[int, int, int]) -> Cost:
+def cost(config: ModelConfig, in_channels: int, classes: int, size: Size3) -> Cost:
     """Count a network's cost for a sub-volume of ``size`` voxels.
 
     Raises
@@ -76,7 +77,7 @@ def layers_of(config: ModelConfig, in_channels: int, classes: int) -> list[Layer
     return list(LAYERS[config.model](config, channels, in_channels, classes))
 
 
-def padded_size(size: tuple[int, int, int], levels: int) -> tuple[int, int, int]:
+def padded_size(size: Size3, levels: int) -> Size3:
     """The size that a network of so many resolutions pads an image to."""
     divisor = 2 ** (levels - 1)
     i, j, k = (math.ceil(n / divisor) * divisor for n in size)

@@ -17,7 +17,8 @@ from collections.abc import Callable
 from core.config import LossConfig, ModelConfig, OptimConfig
 from core.models import architecture, convolutions_at, encoder_convolutions, keeps_concat_width, receives_input_image
 from core.models.cost import VNET_CONVOLUTIONS, cost, padded_size
-from core.models.replay import FP32, Replay, Size, Tensor
+from core.models.replay import FP32, Replay, Tensor
+from core.types import Size3
 
 STATE = {"sgd": 0, "adam": 8, "adamw": 8, "rmsprop": 4, "muon": 4}  # bytes of the optimizer per parameter
 MUON_COPIES = 4  # of all kernels, while they are made orthogonal
@@ -30,7 +31,7 @@ def training_bytes(
     *,
     in_channels: int,
     classes: int,
-    size: Size,
+    size: Size3,
     batch: int = 1,
     precision: str = "bf16",
     device: str = "cpu",
@@ -65,7 +66,7 @@ def inference_bytes(
     *,
     in_channels: int,
     classes: int,
-    size: Size,
+    size: Size3,
     batch: int = 1,
     precision: str = "bf16",
     device: str = "cpu",

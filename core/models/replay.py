@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-Size = tuple[int, int, int]
+from core.types import Size3
 
 FP32 = 4  # bytes of a value; weights, their gradients, and the loss are always fp32
 INDEX = 8  # bytes of the place of a maximum, which pooling keeps
@@ -60,7 +60,7 @@ class Tensor:
     """Channels, size in voxels, bytes per value; tensors may share memory. ``constant``: it needs no gradient."""
 
     channels: int
-    size: Size
+    size: Size3
     width: int
     block: _Block
     constant: bool = False
@@ -81,7 +81,7 @@ class _Node:
 class Replay:
     """Walks through a network. Its operators take and return tensors; whoever gets one drops it when done with it."""
 
-    size: Size
+    size: Size3
     batch: int
     precision: str
     device: str
@@ -110,7 +110,7 @@ class Replay:
         """The device whose rules of mixed precision hold; empty for fp32."""
         return "" if self.precision == "fp32" else self.device
 
-    def forward(self, in_channels: int, padded: Size, network: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(self, in_channels: int, padded: Size3, network: Callable[[Tensor], Tensor]) -> Tensor:
         """The logits of an image, which somebody goes on holding, once it is padded to a size."""
         self.kernels = 0
         image = self.new(in_channels, self.size, FP32)
@@ -127,7 +127,7 @@ class Replay:
 
     # --- memory -----------------------------------------------------------------------------------------------------
 
-    def new(self, channels: int, size: Size, width: int) -> Tensor:
+    def new(self, channels: int, size: Size3, width: int) -> Tensor:
         block = _Block(channels * math.prod(size) * self.batch * width)
         self.memory.take(block.size)
         return Tensor(channels, size, width, block)
@@ -295,7 +295,7 @@ class Replay:
                 self.release(block)
         self.drop(self.images.pop())
 
-    def _copy(self, channels: int, size: Size, block: int, few: int = 0) -> int:
+    def _copy(self, channels: int, size: Size3, block: int, few: int = 0) -> int:
         """Bytes of a convolution library's own copy of a tensor; oneDNN needs none of one with few channels."""
         if self.device != "cpu":
             block, few = 1, 0
@@ -303,7 +303,7 @@ class Replay:
             return 0
         return math.ceil(channels / block) * block * math.prod(size) * self.batch * self.width
 
-    def _unfolded(self, x: Tensor, channels: int, kernel: int, size: Size, transposed: bool) -> int:
+    def _unfolded(self, x: Tensor, channels: int, kernel: int, size: Size3, transposed: bool) -> int:
         """Bytes of an unfolded image, where torch computes a convolution that way: small single ones in fp32."""
         slab = self.batch * x.channels * x.size[0] * x.size[1]
         if self.device != "cpu" or self.width < FP32 or self.batch > 1 or kernel > 3 or slab > UNFOLDED:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from core.compute.threads import one_thread
 from core.config import SamplingConfig
-from core.types import TrainingSubject
+from core.types import Size3, TrainingSubject, VoxelIndex
 
 Batch = tuple[Tensor, Tensor]  # image (batch, channel, i, j, k) and label (batch, i, j, k)
 
@@ -30,7 +30,7 @@ class Place:
     """Where a sub-volume lies: index of the subject and the first voxel, which may be negative (padding)."""
 
     subject: int
-    start: tuple[int, int, int]
+    start: VoxelIndex
 
 
 class Subjects(Protocol):
@@ -55,7 +55,7 @@ class Subjects(Protocol):
     def label(self, index: int) -> Tensor:
         """A whole label map on the device, uint8 (i, j, k)."""
 
-    def crop(self, places: Sequence[Place], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    def crop(self, places: Sequence[Place], size: Size3) -> tuple[Tensor, Tensor]:
         """Cut sub-volumes: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k), on the device."""
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class DeviceSubjects:
     def label(self, index: int) -> Tensor:
         return self.labels[index]
 
-    def crop(self, places: Sequence[Place], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    def crop(self, places: Sequence[Place], size: Size3) -> tuple[Tensor, Tensor]:
         return boxes(self.images, places, size, torch.float32), boxes(self.labels, places, size, torch.uint8)
 
     def close(self) -> None:
@@ -98,9 +98,7 @@ class DeviceSubjects:
 class PatchSampler:
     """Draws places: uniformly, centred on a class, or with a least labelled share, as the configuration says."""
 
-    def __init__(
-        self, subjects: Sequence[TrainingSubject], size: tuple[int, int, int], config: SamplingConfig, classes: int
-    ) -> None:
+    def __init__(self, subjects: Sequence[TrainingSubject], size: Size3, config: SamplingConfig, classes: int) -> None:
         self.size = size
         self.config = config
         self.shapes = [s.label.shape for s in subjects]
@@ -132,14 +130,14 @@ class PatchSampler:
                 break
         return Place(subject, best)
 
-    def _anywhere(self, subject: int, generator: torch.Generator) -> tuple[int, int, int]:
+    def _anywhere(self, subject: int, generator: torch.Generator) -> VoxelIndex:
         i, j, k = (
             _integer(n - s + 1, generator) if n >= s else -_integer(s - n + 1, generator)
             for n, s in zip(self.shapes[subject], self.size, strict=True)
         )
         return i, j, k
 
-    def _around(self, subject: int, voxel: np.ndarray, generator: torch.Generator) -> tuple[int, int, int]:
+    def _around(self, subject: int, voxel: np.ndarray, generator: torch.Generator) -> VoxelIndex:
         starts = []
         for centre, n, s in zip(voxel.tolist(), self.shapes[subject], self.size, strict=True):
             if n < s:
@@ -157,7 +155,7 @@ def half(image: np.ndarray) -> np.ndarray:
     return np.clip(image, -most, most).astype(np.float16)
 
 
-def cut(volume: Tensor, start: tuple[int, int, int], size: tuple[int, int, int]) -> Tensor:
+def cut(volume: Tensor, start: VoxelIndex, size: Size3) -> Tensor:
     """The box at ``start`` of the last three axes, zero outside; a new tensor."""
     box = volume.new_empty(*volume.shape[:-3], *size)
     _fill(box, volume, start)
@@ -167,7 +165,7 @@ def cut(volume: Tensor, start: tuple[int, int, int], size: tuple[int, int, int])
 def boxes(
     volumes: Sequence[Tensor],
     places: Sequence[Place],
-    size: tuple[int, int, int],
+    size: Size3,
     dtype: torch.dtype,
     pinned: bool = False,
 ) -> Tensor:
@@ -185,7 +183,7 @@ def boxes(
     return batch
 
 
-def _fill(box: Tensor, volume: Tensor, start: tuple[int, int, int]) -> None:
+def _fill(box: Tensor, volume: Tensor, start: VoxelIndex) -> None:
     lows = [min(max(first, 0), n) for first, n in zip(start, volume.shape[-3:], strict=True)]
     highs = [min(max(s + d, 0), n) for s, d, n in zip(start, box.shape[-3:], volume.shape[-3:], strict=True)]
     if any(high - low < d for low, high, d in zip(lows, highs, box.shape[-3:], strict=True)):
@@ -213,7 +211,7 @@ def _integral(mask: np.ndarray) -> np.ndarray:
     return table
 
 
-def _labelled_share(table: np.ndarray, start: tuple[int, int, int], size: tuple[int, int, int]) -> float:
+def _labelled_share(table: np.ndarray, start: VoxelIndex, size: Size3) -> float:
     low = [min(max(s, 0), n - 1) for s, n in zip(start, table.shape, strict=True)]
     high = [min(max(s + d, 0), n - 1) for s, d, n in zip(start, size, table.shape, strict=True)]
     total = 0

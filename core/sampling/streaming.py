@@ -26,7 +26,7 @@ from core.compute.threads import lone_threads
 from core.errors import DeviceError
 from core.formatting import format_bytes
 from core.sampling.patches import DeviceSubjects, Place, Subjects, boxes, half
-from core.types import TrainingSubject
+from core.types import Size3, TrainingSubject
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -130,7 +130,7 @@ class StreamedSubjects:
     def label(self, index: int) -> Tensor:
         return self._send(self._labels[index])
 
-    def crop(self, places: Sequence[Place], size: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+    def crop(self, places: Sequence[Place], size: Size3) -> tuple[Tensor, Tensor]:
         away = self.device.type != "cpu"
         pinned = self.device.type == "cuda"
         images = boxes(self._images, places, size, torch.float16 if away else torch.float32, pinned)

@@ -36,7 +36,7 @@ from core.paths import DEMO, demo_folder
 from core.sampling.streaming import SubjectStore
 from core.training.plan import Plan, plan, spoils_bf16, suggest
 from core.training.trainer import Task, fit
-from core.types import TrainingSubject
+from core.types import Size3, SpacingMm, TrainingSubject
 
 if TYPE_CHECKING:
     from torch import nn
@@ -148,8 +148,8 @@ class _Subjects:
 
     modalities: tuple[str, ...]
     labels: LabelSpace
-    shapes: dict[str, tuple[int, int, int]]
-    spacings_mm: dict[str, tuple[float, float, float]]
+    shapes: dict[str, Size3]
+    spacings_mm: dict[str, SpacingMm]
 
     @classmethod
     def from_dataset(cls, dataset: Dataset, config: TrainConfig, split: Split) -> _Subjects:

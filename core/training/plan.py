@@ -15,7 +15,7 @@ from core.imaging.resample import resampled_shape
 from core.models import architecture
 from core.models.cost import cost
 from core.models.memory import training_bytes
-from core.types import triple
+from core.types import Size3, SpacingMm, triple
 
 MOST_VOXELS = {"cpu": 64**3, "cuda": 128**3}  # of a sub-volume that is fitted to the data
 LEAST_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
@@ -44,7 +44,7 @@ class Plan:
     """
 
     config: TrainConfig
-    spacing_mm: tuple[float, float, float] | None
+    spacing_mm: SpacingMm | None
     parameters: int
     gflop: float
     step_bytes: int
@@ -56,8 +56,8 @@ class Plan:
 def plan(
     config: TrainConfig,
     *,
-    shapes: Sequence[tuple[int, int, int]],
-    spacings_mm: Sequence[tuple[float, float, float]],
+    shapes: Sequence[Size3],
+    spacings_mm: Sequence[SpacingMm],
     in_channels: int,
     classes: int,
     device: str = "cpu",
@@ -140,7 +140,7 @@ def _largest_batch(most: int, fits: Callable[[int], bool]) -> int:
     return low
 
 
-def _largest_size(config: TrainConfig, fits: Callable[[tuple[int, int, int]], bool]) -> tuple[int, int, int] | None:
+def _largest_size(config: TrainConfig, fits: Callable[[Size3], bool]) -> Size3 | None:
     """The sub-volume made smaller, its longest side first, until it fits."""
     divisor = 2 ** (len(config.model.channels or architecture(config.model.model).channels) - 1)
     least = math.ceil(LEAST_SIDE / divisor) * divisor
@@ -165,9 +165,7 @@ def spoils_bf16(config: TrainConfig) -> bool:
     return deepest[0] == 2 or (single and size.index(max(size)) == 0)
 
 
-def target_spacing(
-    config: TrainConfig, spacings_mm: Sequence[tuple[float, float, float]]
-) -> tuple[float, float, float] | None:
+def target_spacing(config: TrainConfig, spacings_mm: Sequence[SpacingMm]) -> SpacingMm | None:
     """The voxel size to resample to: the one given, the median over subjects, or ``None`` for no resampling."""
     if config.data.spacing_mm:
         return _triple_of_floats(config.data.spacing_mm)
@@ -176,7 +174,7 @@ def target_spacing(
     return _triple_of_floats([_median([s[axis] for s in spacings_mm]) for axis in range(3)])
 
 
-def fit_sub_volume(shape: tuple[int, int, int], divisor: int, most_voxels: int) -> tuple[int, int, int]:
+def fit_sub_volume(shape: Size3, divisor: int, most_voxels: int) -> Size3:
     """The sub-volume for a typical subject: each side the multiple of ``divisor`` that is nearest to the subject's (the
     lower of two: it had better lie inside), at least 8, and at most ``most_voxels`` in all; the longest side is
     shortened first, so it tends to a cube."""
@@ -187,7 +185,7 @@ def fit_sub_volume(shape: tuple[int, int, int], divisor: int, most_voxels: int) 
     return size[0], size[1], size[2]
 
 
-def _median_shape(shapes: Sequence[tuple[int, int, int]]) -> tuple[int, int, int]:
+def _median_shape(shapes: Sequence[Size3]) -> Size3:
     i, j, k = (math.ceil(_median([float(s[axis]) for s in shapes])) for axis in range(3))
     return i, j, k
 

@@ -12,6 +12,7 @@ from torch import nn
 from core.compute.precision import autocast
 from core.inference.sliding_window import tile_starts
 from core.training.schedule import Schedule
+from core.types import Size3
 
 SAFETY = 1.25  # on the time that is kept
 WHOLE_FACTOR = 1.5  # one pass over a volume beside sub-volumes of as many voxels, in time: it leaves the caches
@@ -39,7 +40,7 @@ class ClosingPlan:
         self.overlap = overlap
         self._seconds: dict[str, float] = {}
 
-    def estimate(self, tile_s: float, tile: tuple[int, int, int], places: int, heads: Sequence[Box]) -> None:
+    def estimate(self, tile_s: float, tile: Size3, places: int, heads: Sequence[Box]) -> None:
         """Plan from the time of one sub-volume: what would take too much is left out, one pass beside joined
         sub-volumes first, then whole volumes altogether.
 
@@ -75,7 +76,7 @@ class ClosingPlan:
 
 
 @torch.no_grad()
-def time_of_a_tile(model: nn.Module, channels: int, tile: tuple[int, int, int], precision: str) -> float:
+def time_of_a_tile(model: nn.Module, channels: int, tile: Size3, precision: str) -> float:
     """Seconds that one sub-volume takes through a network, the first time left out; it is left in training mode."""
     device = next(model.parameters()).device
     zeros = torch.zeros((1, channels, *tile), device=device)

@@ -18,6 +18,7 @@ from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
 from core.inference.sliding_window import predict_logits
 from core.sampling.patches import Place, Subjects
+from core.types import Size3
 
 LossFunction = Callable[[Tensor, Tensor], Tensor]
 
@@ -66,7 +67,7 @@ def score_sub_volumes(
     model: nn.Module,
     subjects: Subjects,
     places: Sequence[Place],
-    size: tuple[int, int, int],
+    size: Size3,
     *,
     loss: LossFunction,
     classes: int,
@@ -105,7 +106,7 @@ def score_whole_volumes(
     subjects: Subjects,
     *,
     mode: str,
-    tile: tuple[int, int, int],
+    tile: Size3,
     overlap: float,
     precision: str,
     mirror: bool,

@@ -20,6 +20,7 @@ from core.training.validation_scores import (
     score_sub_volumes,
     score_whole_volumes,
 )
+from core.types import Size3
 
 WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against joined tiles and still be chosen
 
@@ -53,7 +54,7 @@ class HeldOut:
         loss: LossFunction,
         subjects: Subjects,
         places: Sequence[Place],
-        size: tuple[int, int, int],
+        size: Size3,
         colours: Sequence[str],
         schedule: Schedule,
         team: DistributedContext,

@@ -9,9 +9,8 @@ import torch
 
 from core.config import AugmentConfig
 from core.sampling.patches import DeviceSubjects
-from core.types import TrainingSubject
+from core.types import Size3, TrainingSubject
 
-Triple = tuple[int, int, int]
 OFF: dict[str, Any] = dict(flip=0.0, affine=0.0, elastic=0.0, intensity=0.0, noise=0.0)
 SPATIAL: dict[str, dict[str, Any]] = {
     "rotation": dict(affine=1.0, rotation_deg=180.0, scaling=0.0),
@@ -34,6 +33,6 @@ def on_cpu(image: np.ndarray, label: np.ndarray) -> DeviceSubjects:
     return DeviceSubjects([subject], torch.device("cpu"))
 
 
-def textured(shape: Triple, channels: int = 2) -> DeviceSubjects:
+def textured(shape: Size3, channels: int = 2) -> DeviceSubjects:
     rng = np.random.default_rng(0)
     return on_cpu(rng.normal(size=(channels, *shape)), rng.choice([0, 3, 200], shape))

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from core.config import TrainConfig
-from core.types import TrainingSubject
+from core.types import Size3, TrainingSubject
 
 SHAPE = (20, 24, 18)
 SPACING_MM = (1.0, 1.0, 1.5)
@@ -32,7 +32,7 @@ def tiny(**values: object) -> TrainConfig:
     return TrainConfig().with_values({**TINY, **values})
 
 
-def balls(seed: int, channels: int = 1, shape: tuple[int, int, int] = SHAPE) -> tuple[np.ndarray, np.ndarray]:
+def balls(seed: int, channels: int = 1, shape: Size3 = SHAPE) -> tuple[np.ndarray, np.ndarray]:
     """Intensities, float32 (channels, i, j, k), and class indices, uint8: a bright ball to the left, a dark one behind
     and to the right; a second channel shows the first one inverted."""
     generator = np.random.default_rng(seed)

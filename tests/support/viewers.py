@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from playwright.sync_api import Locator, Page, expect
 
+from core.types import VoxelIndex
+
 READY_MS = 60_000
 _ANY = re.compile(r"\d")
 
@@ -23,7 +25,7 @@ def settle(page: Page) -> None:
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
-def voxel(page: Page) -> tuple[int, int, int]:
+def voxel(page: Page) -> VoxelIndex:
     """Where the crosshair is, counted from 0."""
     settle(page)
     i, j, k = (int(n) for n in str(page.locator(".root[data-voxel]").first.get_attribute("data-voxel")).split(","))

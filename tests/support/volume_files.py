@@ -10,6 +10,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from core.types import Size3
+
 SHAPE = (6, 7, 5)
 AFFINE = np.array([[1.0, 0, 0, -3], [0, 1.5, 0, -4], [0, 0, 2.0, -5], [0, 0, 0, 1]])
 
@@ -19,7 +21,7 @@ def voxels(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(1, 1000, shape).astype(np.int16)
 
 
-def label_map(values: tuple[int, ...], shape: tuple[int, int, int] = SHAPE, seed: int = 1) -> np.ndarray:
+def label_map(values: tuple[int, ...], shape: Size3 = SHAPE, seed: int = 1) -> np.ndarray:
     """A label map that holds every value, uint8."""
     labels = np.random.default_rng(seed).choice(values, shape).astype(np.uint8)
     labels.reshape(-1)[: len(values)] = values
@@ -59,7 +61,7 @@ def patch(path: Path, offset: int, format: str, *values: Any) -> Path:
     return path
 
 
-def make_iseg(folder: Path, subjects: int = 3, suffix: str = ".nii.gz", shape: tuple[int, int, int] = SHAPE) -> Path:
+def make_iseg(folder: Path, subjects: int = 3, suffix: str = ".nii.gz", shape: Size3 = SHAPE) -> Path:
     """A folder in the iSEG-2017 layout; ``suffix`` ".hdr" writes Analyze pairs."""
     for n in range(1, subjects + 1):
         for seed, kind in enumerate(("T1", "T2", "label")):

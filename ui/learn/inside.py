@@ -14,13 +14,12 @@ from core.config import ModelConfig
 from core.datasets import load_subject, open_dataset
 from core.labels import LabelSpace
 from core.models import architecture, keeps_concat_width
+from core.types import Size3
 from ui.learn.jobs import MANIFEST
 from ui.viewer import volumes
 
-Size = tuple[int, int, int]
 
-
-def stages(config: ModelConfig, modalities: Sequence[str], classes: Sequence[str], size: Size) -> list[dict[str, Any]]:
+def stages(config: ModelConfig, modalities: Sequence[str], classes: Sequence[str], size: Size3) -> list[dict[str, Any]]:
     """The stages of an untrained network, in the form of the manifest of :mod:`core.inspection.feature_maps`, without maps."""
     channels = config.channels or architecture(config.model).channels
     deepest = len(channels) - 1

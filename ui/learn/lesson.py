@@ -18,6 +18,7 @@ from core.errors import DatasetError
 from core.imaging.display import channels
 from core.inspection.intensity_histograms import BINS, Tissue, middle, tissue
 from core.labels import PALETTE, LabelSpace
+from core.types import Size3, VoxelIndex
 from ui.shared import cache
 
 BLOCK = 21  # voxels a side of the three slices under the kernel
@@ -48,7 +49,7 @@ class Lesson:
     slices: dict[str, Any]
     masks: tuple[dict[str, Any], ...]
     shares: dict[str, Any]
-    extent: tuple[int, int, int]
+    extent: Size3
 
 
 def cached_lesson(folder: Path, subject: str) -> Lesson:
@@ -126,13 +127,13 @@ def _shares(labels: LabelSpace, subject: str, counted: Tissue) -> dict[str, Any]
     return {"subject": subject, "total": counted.total, "shares": shares}
 
 
-def _extent(label: np.ndarray) -> tuple[int, int, int]:
+def _extent(label: np.ndarray) -> Size3:
     spans = [np.flatnonzero(label.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     i, j, k = (min(int(s[-1] - s[0]) + 1 + MARGIN, n) for s, n in zip(spans, label.shape, strict=True))
     return i, j, k
 
 
-def _block(loaded: LoadedSubject, modality: str, at: tuple[int, int, int]) -> dict[str, Any]:
+def _block(loaded: LoadedSubject, modality: str, at: VoxelIndex) -> dict[str, Any]:
     """Of the places near the middle, all of it inside the head, the one where the slices differ most."""
     image, (i, j, k) = loaded.image[0], at
     best, best_change = None, -1.0
@@ -152,7 +153,7 @@ def _block(loaded: LoadedSubject, modality: str, at: tuple[int, int, int]) -> di
     return {"subject": loaded.id, "modality": modality, "size": BLOCK, "values": rows.ravel().tolist()}
 
 
-def _slices(loaded: LoadedSubject, labels: LabelSpace, at: tuple[int, int, int]) -> dict[str, Any]:
+def _slices(loaded: LoadedSubject, labels: LabelSpace, at: VoxelIndex) -> dict[str, Any]:
     from PIL import Image
 
     assert loaded.label is not None

@@ -37,7 +37,8 @@ from core.study.questions import (
     explain,
     shown_box,
 )
-from ui.viewer import Scene, Voxel, volumes
+from core.types import VoxelIndex
+from ui.viewer import Scene, volumes
 
 MOST_SUBJECTS = 8  # of a game, drawn anew for each: they are read before it begins
 MOST_GAMES = 100  # that are remembered; the longest unused go first
@@ -188,7 +189,7 @@ class Game:
         """In which plane a question is asked."""
         return self._items[number - 1].question.candidate.plane
 
-    def start(self, number: int) -> Voxel:
+    def start(self, number: int) -> VoxelIndex:
         """The voxel to begin with: the slice in question, of what is shown of it the middle."""
         item = self._items[number - 1]
         at = [n // 2 for n in item.grid.shape]

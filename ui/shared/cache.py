@@ -14,11 +14,9 @@ from core.datasets import Dataset, fingerprint, open_dataset
 from core.datasets.synthetic.demo import has_subject, read_marker
 from core.errors import UserError
 from core.paths import READY_MADE, ready_made
+from core.types import Size3, SpacingMm
 from ui.shared import folders
 from ui.shared.state import DEMO, data_root, demo_folder, runs_root
-
-Shape = tuple[int, int, int]
-Spacing = tuple[float, float, float]
 
 
 @dataclass(frozen=True)
@@ -32,8 +30,8 @@ class DataFacts:
     colours: dict[str, str]
     ids: tuple[str, ...]
     labelled: tuple[str, ...]
-    shapes: tuple[Shape, ...]
-    spacings_mm: tuple[Spacing, ...]
+    shapes: tuple[Size3, ...]
+    spacings_mm: tuple[SpacingMm, ...]
     synthetic: bool
     description: str
     licence: str

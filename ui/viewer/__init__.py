@@ -15,6 +15,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from core.imaging.display import Channel, Grid
+from core.types import VoxelIndex
 
 _HERE = Path(__file__).parent
 SCRIPTS = (
@@ -30,7 +31,6 @@ SCRIPTS = (
 
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
-Voxel = tuple[int, int, int]
 
 _mount = st.components.v2.component(
     "segmentarium_viewer",
@@ -67,13 +67,13 @@ def viewer(
     key: str,
     rows: Sequence[str] = ("image",),
     planes: Sequence[Plane] = PLANES,
-    start: Voxel | None = None,
+    start: VoxelIndex | None = None,
     controls: bool = True,
     height: int | None = None,
     on_settle: bool = False,
     boxes: Sequence[Sequence[int]] = (),
     strip: bool = False,
-) -> Voxel | None:
+) -> VoxelIndex | None:
     """Draw the viewer.
 
     Parameters

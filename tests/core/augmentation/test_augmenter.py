@@ -15,12 +15,13 @@ from core.augmentation import warp as warping
 from core.augmentation.augmenter import Augmenter
 from core.augmentation.warp import Warp, apply_warp, draw_warp, flip, nearest, trilinear
 from core.sampling.patches import DeviceSubjects, Place
-from tests.support.augmentation import SPATIAL, Triple, config, generator, on_cpu, textured
+from core.types import Size3, VoxelIndex
+from tests.support.augmentation import SPATIAL, config, generator, on_cpu, textured
 
 spatial_kinds = pytest.mark.parametrize("kind", SPATIAL)
 
 
-def blob(shape: Triple) -> DeviceSubjects:
+def blob(shape: Size3) -> DeviceSubjects:
     """A smooth bright ellipsoid off the middle; it is of class 1 where it exceeds 0.5."""
     image = np.ones(shape)
     for axis, (n, at, width) in enumerate(zip(shape, (0.45, 0.55, 0.47), (10, 8, 9), strict=True)):
@@ -33,7 +34,7 @@ def dice(one: Tensor, other: Tensor) -> float:
     return (2 * (one & other).sum() / (one.sum() + other.sum())).item()
 
 
-def gaussian_at(centre: tuple[float, float, float], region: Triple) -> Tensor:
+def gaussian_at(centre: tuple[float, float, float], region: Size3) -> Tensor:
     """A bright blob (1, 1, i, j, k) at a distance in voxels from the middle of a region."""
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 - c for n, c in zip(region, centre, strict=True)]
     i, j, k = torch.meshgrid(*axes, indexing="ij")
@@ -63,7 +64,7 @@ def about(axis: int, degrees: float) -> Tensor:
 
 
 @pytest.mark.parametrize("start", [(3, 2, 1), (-4, 9, 0)])
-def test_everything_off_is_exactly_the_crop(start: Triple) -> None:
+def test_everything_off_is_exactly_the_crop(start: VoxelIndex) -> None:
     subjects, size = textured((20, 18, 16)), (8, 10, 12)
     places = [Place(0, start), Place(0, (0, 0, 0))]
     image, label = Augmenter(config(), size)(subjects, places, generator())
@@ -211,7 +212,7 @@ def test_drawn_sizes_stay_within_the_limit() -> None:
         dict(elastic=1.0, elastic_voxels=4.0),
     ],
 )
-def test_no_zeros_are_read_where_the_subject_goes_on(size: Triple, options: dict[str, Any]) -> None:
+def test_no_zeros_are_read_where_the_subject_goes_on(size: Size3, options: dict[str, Any]) -> None:
     subjects = on_cpu(np.ones((1, 64, 64, 64)), np.ones((64, 64, 64)))
     augment = Augmenter(config(**options), size)
     for seed in range(4):
@@ -268,7 +269,7 @@ def test_a_draw_that_is_applied_later_is_the_call(options: dict[str, Any], count
 # --- reading between voxels -------------------------------------------------------------------------------------------
 
 
-def anywhere(shape: Triple, count: int) -> Tensor:
+def anywhere(shape: Size3, count: int) -> Tensor:
     """Random voxels (3, count), some of them outermost ones."""
     last = torch.tensor(shape)[:, None] - 1.0
     inside = torch.rand(3, count, generator=generator(4)) * last
@@ -278,7 +279,7 @@ def anywhere(shape: Triple, count: int) -> Tensor:
 
 @pytest.mark.parametrize("exact", [0, 2**24])
 @pytest.mark.parametrize("shape", [(9, 7, 8), (2, 3, 2), (1, 6, 5)])
-def test_reading_equals_grid_sample(shape: Triple, exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_equals_grid_sample(shape: Size3, exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warping, "EXACT_VOXELS", exact)
     image = torch.randn(3, *shape, generator=generator())
     label = torch.randint(0, 255, shape, generator=generator(), dtype=torch.uint8)

@@ -16,7 +16,7 @@ from core.augmentation.intensity import Intensity, apply_intensity, draw_intensi
 from core.augmentation.warp import Warp, apply_warp, draw_warp
 from core.config import AugmentConfig
 from core.sampling.patches import DeviceSubjects, Place
-from core.types import TrainingSubject
+from core.types import Size3, TrainingSubject
 
 CPU = torch.device("cpu")
 EVERYTHING: dict[str, Any] = dict(flip=0.5, affine=0.7, elastic=0.6, elastic_voxels=3.0, intensity=0.6, noise=0.2)
@@ -26,13 +26,13 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def region(batch: int, channels: int, shape: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
+def region(batch: int, channels: int, shape: Size3) -> tuple[Tensor, Tensor]:
     image = torch.randn(batch, channels, *shape, generator=generator())
     label = torch.randint(0, 9, (batch, *shape), generator=generator(1), dtype=torch.uint8)
     return image, label
 
 
-def drawn(size: tuple[int, int, int], batch: int, seed: int, **options: float) -> Warp:
+def drawn(size: Size3, batch: int, seed: int, **options: float) -> Warp:
     values = {**dict(affine=0.7, elastic=0.6, rotation_deg=40.0, scaling=0.2), **options}
     warp = draw_warp(AugmentConfig(**values), size, batch, generator(seed))  # type: ignore[arg-type]
     assert warp is not None
@@ -41,7 +41,7 @@ def drawn(size: tuple[int, int, int], batch: int, seed: int, **options: float) -
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("size", [(20, 18, 16), (9, 12, 7)])
-def test_a_warp_of_the_batch_is_the_warp_of_each(size: tuple[int, int, int], seed: int) -> None:
+def test_a_warp_of_the_batch_is_the_warp_of_each(size: Size3, seed: int) -> None:
     """Among the five are some that are not moved, some not bent, some mirrored."""
     warp = drawn(size, 5, seed)
     margin = warp.margin(size)

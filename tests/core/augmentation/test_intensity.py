@@ -26,8 +26,8 @@ from core.augmentation.intensity import (
 )
 from core.config import AugmentConfig
 from core.sampling.patches import Place
-from core.types import triple
-from tests.support.augmentation import SPATIAL, Triple, config, generator, on_cpu, textured
+from core.types import Size3, triple
+from tests.support.augmentation import SPATIAL, config, generator, on_cpu, textured
 
 
 def brain(batch: int = 8, channels: int = 2) -> Tensor:
@@ -150,7 +150,7 @@ def test_contrast_and_brightness_by_hand_also_after_gamma() -> None:
 
 
 @pytest.mark.parametrize("size", [(9, 8, 7), (40, 64, 64)])
-def test_the_bias_field_is_interpolated_between_its_control_points(size: Triple) -> None:
+def test_the_bias_field_is_interpolated_between_its_control_points(size: Size3) -> None:
     control = torch.randn(4, 4, 4, generator=generator()).exp()
     channel = torch.ones(size)
     change_tones(channel, Intensity(bias=control))

@@ -23,6 +23,7 @@ from core.bench.train import ALIKE, WIDTHS, Settings, bench_train
 from core.config import OptimConfig
 from core.errors import ConfigError
 from core.models.cost import cost
+from core.types import Size3
 from tests.support.monai_peer import monai_or_skip
 
 CPU = torch.device("cpu")
@@ -42,7 +43,7 @@ def by_name(name: str, channels: tuple[int, ...] = CHANNELS) -> Contender:
 @pytest.mark.parametrize(
     ("size", "levels"), [((64, 64, 64), 5), ((128, 128, 64), 5), ((16, 16, 8), 2), ((256, 256, 128), 6), ((9, 8, 8), 1)]
 )
-def test_levels_that_a_sub_volume_has_room_for(size: tuple[int, int, int], levels: int) -> None:
+def test_levels_that_a_sub_volume_has_room_for(size: Size3, levels: int) -> None:
     assert levels_for(size, 6) == levels
     assert levels_for(size, 2) == min(levels, 2)
 

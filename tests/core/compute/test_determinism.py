@@ -17,6 +17,7 @@ from core.compute.determinism import deterministic
 from core.config import RunConfig, TrainConfig
 from core.errors import ConfigError
 from core.models.blocks import MaxPool2
+from core.types import Size3
 from tests.support.balls import write_balls
 
 PROGRAM = """
@@ -79,7 +80,7 @@ def test_a_time_budget_cannot_be_repeated() -> None:
 
 
 @pytest.mark.parametrize("size", [(4, 6, 8), (5, 7, 4)])
-def test_deterministic_pooling_is_the_usual_one(size: tuple[int, int, int]) -> None:
+def test_deterministic_pooling_is_the_usual_one(size: Size3) -> None:
     """Also its gradient where voxels are tied: the first of them gets it."""
     x = torch.randint(0, 3, (2, 3, *size), generator=torch.Generator().manual_seed(0)).float()
     one, other = x.clone().requires_grad_(), x.clone().requires_grad_()

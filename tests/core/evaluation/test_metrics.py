@@ -25,13 +25,14 @@ from core.evaluation.metrics import (
     summarise,
     surface_distances,
 )
+from core.types import Size3, SpacingMm
 from tests.support.monai_peer import monai_or_skip
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.7, 1.0, 2.5)]
 NAMES = ("background", "CSF", "GM", "WM")
 
 
-def blobs(seed: int, shape: tuple[int, int, int] = (18, 15, 12), classes: int = 4) -> np.ndarray:
+def blobs(seed: int, shape: Size3 = (18, 15, 12), classes: int = 4) -> np.ndarray:
     """Smooth random class indices that touch the border of the volume."""
     noise = np.random.default_rng(seed).standard_normal((classes, *shape))
     return ndimage.gaussian_filter(noise, (0, 2, 2, 2)).argmax(0).astype(np.uint8)
@@ -82,7 +83,7 @@ def test_dice_of_masks_and_of_empty_volumes() -> None:
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_distances_match_brute_force(seed: int, spacing_mm: tuple[float, float, float]) -> None:
+def test_distances_match_brute_force(seed: int, spacing_mm: SpacingMm) -> None:
     truth, prediction = blobs(seed), blobs(seed + 100)
     for index in range(1, 4):
         found = surface_distances(truth == index, prediction == index, spacing_mm)
@@ -92,7 +93,7 @@ def test_distances_match_brute_force(seed: int, spacing_mm: tuple[float, float, 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 @pytest.mark.parametrize("seed", [3, 4])
-def test_scores_match_monai(seed: int, spacing_mm: tuple[float, float, float]) -> None:
+def test_scores_match_monai(seed: int, spacing_mm: SpacingMm) -> None:
     peers = monai_or_skip("monai.metrics")
     truth, prediction = blobs(seed), blobs(seed + 100)
     onehot = [torch.nn.functional.one_hot(torch.as_tensor(m).long()).movedim(-1, 0)[None] for m in (prediction, truth)]
@@ -107,7 +108,7 @@ def test_scores_match_monai(seed: int, spacing_mm: tuple[float, float, float]) -
 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
-def test_concentric_balls_are_apart_by_the_difference_of_their_radii(spacing_mm: tuple[float, float, float]) -> None:
+def test_concentric_balls_are_apart_by_the_difference_of_their_radii(spacing_mm: SpacingMm) -> None:
     shape = tuple(math.ceil(28 / step) for step in spacing_mm)
     found = surface_distances(ball(8, spacing_mm, shape), ball(12, spacing_mm, shape), spacing_mm)
     diagonal = math.dist(spacing_mm, (0, 0, 0))
@@ -116,7 +117,7 @@ def test_concentric_balls_are_apart_by_the_difference_of_their_radii(spacing_mm:
 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
-def test_a_shifted_ball(spacing_mm: tuple[float, float, float]) -> None:
+def test_a_shifted_ball(spacing_mm: SpacingMm) -> None:
     # Radius r, shift d: the surface distance towards the shift is | |x - d| - r |, cos uniform in -1..1 on the sphere.
     radius, shift = 10.0, 5.0
     shape = tuple(math.ceil(36 / step) for step in spacing_mm)

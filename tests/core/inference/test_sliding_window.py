@@ -25,6 +25,7 @@ from core.inference.sliding_window import (
 from core.models import build_model
 from core.models.blocks import SegmentationNetwork
 from core.models.memory import inference_bytes
+from core.types import Size3
 from tests.support.monai_peer import monai_or_skip
 
 CPU = torch.device("cpu")
@@ -46,7 +47,7 @@ def network() -> nn.Module:
 @pytest.mark.parametrize(
     "shape", [(16, 20, 12), (13, 11, 17), (9, 31, 7), TILE, (5, 21, 6), (3, 7, 4), (1, 1, 1)], ids=str
 )
-def test_matches_monai(network: nn.Module, shape: tuple[int, int, int], overlap: float) -> None:
+def test_matches_monai(network: nn.Module, shape: Size3, overlap: float) -> None:
     peer = monai_or_skip("monai.inferers.utils").sliding_window_inference
     image = volume(*shape)
     with torch.no_grad():
@@ -128,7 +129,7 @@ def test_tiles_cover_every_voxel_and_stay_inside() -> None:
 
 
 @pytest.mark.parametrize("tile", [(8, 10, 6), (1, 1, 1), (64, 3, 7), (33, 32, 31)])
-def test_weights_are_positive_symmetric_and_highest_in_the_middle(tile: tuple[int, int, int]) -> None:
+def test_weights_are_positive_symmetric_and_highest_in_the_middle(tile: Size3) -> None:
     weights = gaussian_weights(tile, CPU)
     assert weights.shape == tile
     assert weights.dtype == torch.float32
@@ -265,7 +266,7 @@ def unet() -> SegmentationNetwork:
     return build_model(ModelConfig(channels=(4, 8), norm="batch"), 2, 3).eval()
 
 
-def needed(network: SegmentationNetwork, size: tuple[int, int, int], image: Tensor) -> int:
+def needed(network: SegmentationNetwork, size: Size3, image: Tensor) -> int:
     """Bytes that one pass over boxes of a size takes, with the joined logits of the image."""
     one = inference_bytes(network.config, in_channels=2, classes=3, size=size, precision="fp32")
     return one + 4 * 4 * image[0].numel()
@@ -303,7 +304,7 @@ def test_tiles_are_never_smaller_than_in_training(unet: SegmentationNetwork) -> 
 def test_the_largest_tile_by_hand(unet: SegmentationNetwork) -> None:
     image = volume(41, 30, 24)
 
-    def largest(limit: int) -> tuple[int, int, int]:
+    def largest(limit: int) -> Size3:
         return _Room(unet, image, "fp32", limit).largest_tile((41, 30, 24), (16, 16, 16))
 
     assert largest(2**50) == (41, 30, 24)

@@ -12,13 +12,12 @@ import torch
 from core.config import SamplingConfig
 from core.sampling import patches
 from core.sampling.patches import DeviceSubjects, PatchSampler, Place
-from core.types import TrainingSubject
+from core.types import Size3, TrainingSubject, VoxelIndex
 
-Triple = tuple[int, int, int]
 AROUND = 40  # voxels of zeros around the numpy volume that crops are compared with
 
 
-def subject(shape: Triple, label: np.ndarray | None = None, seed: int = 0, channels: int = 2) -> TrainingSubject:
+def subject(shape: Size3, label: np.ndarray | None = None, seed: int = 0, channels: int = 2) -> TrainingSubject:
     """Random intensities, and a random label of four classes unless one is given."""
     rng = np.random.default_rng(seed)
     image = rng.normal(size=(channels, *shape)).astype(np.float32)
@@ -31,14 +30,14 @@ def on_cpu(*subjects: TrainingSubject) -> DeviceSubjects:
     return DeviceSubjects(subjects, torch.device("cpu"))
 
 
-def by_numpy(volume: np.ndarray, start: Triple, size: Triple) -> np.ndarray:
+def by_numpy(volume: np.ndarray, start: VoxelIndex, size: Size3) -> np.ndarray:
     wide = np.pad(volume, [(0, 0)] * (volume.ndim - 3) + [(AROUND, AROUND)] * 3)
     i, j, k = (slice(s + AROUND, s + AROUND + n) for s, n in zip(start, size, strict=True))
     return wide[..., i, j, k]
 
 
 def sampler(
-    subjects: list[TrainingSubject], size: Triple, classes: int = 4, foreground: float = 0.0, threshold: float = 0.0
+    subjects: list[TrainingSubject], size: Size3, classes: int = 4, foreground: float = 0.0, threshold: float = 0.0
 ) -> PatchSampler:
     return PatchSampler(subjects, size, SamplingConfig(foreground=foreground, threshold=threshold), classes)
 
@@ -47,7 +46,7 @@ def draw(places: PatchSampler, count: int, seed: int = 0) -> list[Place]:
     return places.draw(count, torch.Generator().manual_seed(seed))
 
 
-def labels_at(subjects: list[TrainingSubject], places: list[Place], size: Triple) -> list[np.ndarray]:
+def labels_at(subjects: list[TrainingSubject], places: list[Place], size: Size3) -> list[np.ndarray]:
     return [by_numpy(subjects[p.subject].label, p.start, size) for p in places]
 
 
@@ -69,7 +68,7 @@ def labels_at(subjects: list[TrainingSubject], places: list[Place], size: Triple
         ((-20, 30, 2), (3, 5, 2)),
     ],
 )
-def test_crop_equals_numpys_slice_of_the_padded_volume(start: Triple, size: Triple) -> None:
+def test_crop_equals_numpys_slice_of_the_padded_volume(start: VoxelIndex, size: Size3) -> None:
     one, other = subject((7, 9, 5), seed=1), subject((8, 6, 10), seed=2)
     image, label = on_cpu(one, other).crop([Place(1, start), Place(0, start)], size)
     assert image.dtype == torch.float32 and image.shape == (2, 2, *size)

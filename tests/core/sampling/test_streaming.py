@@ -23,7 +23,7 @@ from core.config import AugmentConfig
 from core.errors import DeviceError
 from core.sampling.patches import DeviceSubjects, Place
 from core.sampling.streaming import StreamedSubjects, SubjectStore, ahead, hold
-from core.types import TrainingSubject, triple
+from core.types import TrainingSubject, VoxelIndex, triple
 from tests.support.balls import training_subjects
 
 CPU = torch.device("cpu")
@@ -31,7 +31,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("start", [(0, 0, 0), (-3, 2, 5), (15, 20, 12), (40, 0, 0)])
 @pytest.mark.parametrize("count", [1, 3])
-def test_streamed_subjects_are_the_resident_ones(tmp_path: Path, start: tuple[int, int, int], count: int) -> None:
+def test_streamed_subjects_are_the_resident_ones(tmp_path: Path, start: VoxelIndex, count: int) -> None:
     subjects = training_subjects(3, channels=2)
     resident, streamed = DeviceSubjects(subjects, CPU), StreamedSubjects(subjects, CPU, tmp_path)
     assert (streamed.ids, streamed.channels, len(streamed)) == (resident.ids, resident.channels, 3)

@@ -15,6 +15,7 @@ from core.errors import CheckpointError, ConfigError, DatasetError, DeviceError,
 from core.events import Ended, Event, Metrics, Preparing, Ready
 from core.presets import preset
 from core.training.experiment import train_run
+from core.types import Size3
 from tests.support.balls import tiny, write_balls
 from tests.support.fetal_folder import make_fetal_folder
 
@@ -148,7 +149,7 @@ def test_asking_for_cuda_where_there_is_none(data: Path, run: Path) -> None:
 
 @pytest.mark.parametrize(("sub_volume", "spoilt"), [((8, 12, 12), True), ((16, 8, 8), False), ((4 * 3, 8, 8), False)])
 def test_no_bf16_where_its_gradients_are_wrong_on_a_cpu(
-    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, sub_volume: tuple[int, int, int], spoilt: bool
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, sub_volume: Size3, spoilt: bool
 ) -> None:
     """Two voxels along i at the deepest of three levels."""
     monkeypatch.setattr("core.training.experiment.resolve_precision", lambda wanted, device: "bf16")

@@ -11,8 +11,7 @@ from core.config import TrainConfig
 from core.models import MODELS, build_model
 from core.models.cost import cost
 from core.training.plan import MOST_VOXELS, Plan, fit_sub_volume, plan, step_bytes, suggest, target_spacing
-
-Triple = tuple[int, int, int]
+from core.types import Size3
 
 SHAPES = [(60, 70, 50), (64, 64, 64), (58, 80, 44)]
 SPACINGS_MM = [(1.0, 1.0, 2.0), (0.5, 1.0, 1.0), (2.0, 1.5, 3.0)]
@@ -44,14 +43,14 @@ def planned(in_channels: int = 2, classes: int = 4, device: str = "cpu", **value
         ((100, 100, 100), 2, 100, (8, 8, 8)),
     ],
 )
-def test_fitted_sub_volume_by_hand(shape: Triple, divisor: int, most_voxels: int, expected: Triple) -> None:
+def test_fitted_sub_volume_by_hand(shape: Size3, divisor: int, most_voxels: int, expected: Size3) -> None:
     assert fit_sub_volume(shape, divisor, most_voxels) == expected
 
 
 @pytest.mark.parametrize("divisor", [2, 4, 8, 16])
 @pytest.mark.parametrize("most_voxels", [32**3, 64**3, 128**3])
 @pytest.mark.parametrize("shape", [(240, 240, 155), (35, 51, 35), (512, 512, 90), (9, 100, 300), (64, 65, 63)])
-def test_fitted_sub_volume_keeps_its_promises(shape: Triple, divisor: int, most_voxels: int) -> None:
+def test_fitted_sub_volume_keeps_its_promises(shape: Size3, divisor: int, most_voxels: int) -> None:
     size = fit_sub_volume(shape, divisor, most_voxels)
     assert all(n % divisor == 0 and n >= 8 for n in size)
     assert all(n <= max(full + divisor / 2, 8 + divisor) for n, full in zip(size, shape, strict=True))
@@ -113,7 +112,7 @@ def test_keeps_what_is_given() -> None:
 
 
 @pytest.mark.parametrize(("channels", "expected"), [((4, 8), (60, 70, 50)), ((4,) * 6, (64, 64, 64))])
-def test_the_sub_volume_fits_the_depth_of_the_network(channels: tuple[int, ...], expected: Triple) -> None:
+def test_the_sub_volume_fits_the_depth_of_the_network(channels: tuple[int, ...], expected: Size3) -> None:
     size = planned(channels=channels).config.sampling.sub_volume
     assert size == expected
 

@@ -19,7 +19,7 @@ from core.training.validation_scores import (
     score_sub_volumes,
     score_whole_volumes,
 )
-from core.types import TrainingSubject
+from core.types import Size3, TrainingSubject
 
 COLOURS = ("#8b909a", "#ff0000", "#0000ff")
 SIZE = (2, 2, 1)
@@ -176,7 +176,7 @@ def test_the_mean_of_whole_volumes_is_over_subjects_then_foreground_classes() ->
 # --- the picture ------------------------------------------------------------------------------------------------------
 
 
-def case(shape: tuple[int, int, int] = (6, 8, 5), k: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+def case(shape: Size3 = (6, 8, 5), k: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """A dim image with ``k`` as the slice with most truth."""
     image = torch.linspace(0, 0.1, math.prod(shape)).reshape(shape).clone()
     truth = torch.zeros(shape, dtype=torch.uint8)

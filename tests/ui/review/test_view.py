@@ -10,6 +10,7 @@ import pytest
 from core.evaluation.metrics import SubjectScore
 from core.imaging.display import Channel, Grid
 from core.runs.predictions import Prediction
+from core.types import VoxelIndex
 from ui.review import view
 from ui.viewer import Scene
 
@@ -35,8 +36,6 @@ def test_the_worst_case_comes_first_and_what_was_not_segmented_last() -> None:
         ("1,2", None), ("a,b,c", None), ("1,2,3,4", None),
     ],
 )  # fmt: skip
-def test_a_voxel_from_the_address_lies_in_the_volume_or_is_none(
-    text: str | None, voxel: tuple[int, int, int] | None
-) -> None:
+def test_a_voxel_from_the_address_lies_in_the_volume_or_is_none(text: str | None, voxel: VoxelIndex | None) -> None:
     scene = Scene(Grid((4, 5, 6), (1, 1, 1), None), (Channel("T1", 0, 1, (0, 1)),), "/api/volumes/x")
     assert view._voxel(text, scene) == voxel
