@@ -1,13 +1,16 @@
 # Everything is done from here: `make app` starts the workbench, `make test` tests it. Needs GNU make 3.81 or newer and
-# Python 3.11 to 3.13 (another one than python3: `make app PYTHON=python3.12`). Windows: see README.md.
+# Python 3.11 to 3.13 (another one than python3: `make app PYTHON=python3.12`). Windows: see docs/how-to/install.md.
 
 VENV = .venv
 PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check install
-# What `make test` hands to pytest: `make test PYTEST_ARGS="tests/core -k volume"`.
+# What the test targets hand to pytest: `make test PYTEST_ARGS="tests/core -k volume"`.
 PYTEST_ARGS ?=
-# Processes that `make test` shares the files of tests among; 0: none but its own.
+# Test processes that share the test files; 0: none but pytest's own.
 WORKERS ?= 2
+# Measure branch coverage in `make test` and compare it with the floor: `make test COVERAGE=1`.
+COVERAGE ?=
+COVERAGE_FLOOR = 80
 # What `make app` hands to Streamlit: `make app APP_ARGS="--server.port 8600"`.
 APP_ARGS ?=
 # Another build of torch, by its package index: `make app TORCH_INDEX=https://download.pytorch.org/whl/cpu`.
@@ -16,27 +19,38 @@ TORCH_INDEX ?=
 MINUTES ?= 10
 PYTHON = python3
 
+PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+COVER = $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR))
+
 .DEFAULT_GOAL := help
-.PHONY: help app test faults check lint types format docs demo-model clean distclean
+.PHONY: help app test test-quick test-long faults check lint types format docs demo-model clean distclean
 
 help:
 	@echo 'make app        start the workbench on http://127.0.0.1:8501 (makes .venv and installs at first)'
-	@echo 'make test       run all tests (PYTEST_ARGS="..." runs some)'
-	@echo 'make faults     do to real runs what may happen to them, and print what became of each'
+	@echo 'make test       run the tests (PYTEST_ARGS="..." runs some, COVERAGE=1 measures coverage)'
+	@echo 'make test-quick run the fast tests: less than a minute'
+	@echo 'make test-long  run the long forms of the tests that repeat something many times'
+	@echo 'make faults     run the fault table alone: kills, full disks, damaged files; print each outcome'
 	@echo 'make check      lint, formatting, types and tests: what a change has to pass'
 	@echo 'make format     format the code and sort its imports'
-	@echo 'make docs       write the table of options anew'
-	@echo 'make demo-model train the ready-made model anew (MINUTES=10), measure it and write its card'
+	@echo 'make docs       write the generated pages of docs/ anew'
+	@echo 'make demo-model train the ready-made model anew (MINUTES=10), evaluate it and write its card'
 	@echo 'make clean      remove caches;  make distclean  removes .venv too. Runs and data are never touched.'
 
 app: $(VENV)/installed-app
 	$(PY) -m streamlit run app.py $(APP_ARGS)
 
 test: $(VENV)/installed-dev
-	$(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) -m 'not long' $(COVER) $(PYTEST_ARGS)
+
+test-quick: $(VENV)/installed-dev
+	$(PYTEST) -m 'not slow and not long and not browser' $(PYTEST_ARGS)
+
+test-long: $(VENV)/installed-dev
+	$(PYTEST) -m long $(PYTEST_ARGS)
 
 faults: $(VENV)/installed-dev
-	$(PY) -m pytest -m fault tests/faults tests/browser --no-header -q $(PYTEST_ARGS)
+	$(PY) -m pytest -m 'fault and not long' tests/faults tests/browser --no-header -q $(PYTEST_ARGS)
 
 check: lint types test
 
@@ -53,18 +67,21 @@ format: $(VENV)/installed-dev
 
 docs: $(VENV)/installed-app
 	$(PY) docs/write_options.py
+	$(PY) docs/write_commands.py
+	$(PY) docs/write_architecture.py
 
 demo-model: $(VENV)/installed-app
 	$(PY) docs/make_demo_model.py --minutes $(MINUTES)
 
-# The stamps below say what is installed, so that a second call starts at once.
+# The stamps below record what is installed, so that a second call starts at once.
 $(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed-app
 	$(PIP) -r requirements-dev.txt
 	@touch $@
 
-$(VENV)/installed-app: requirements.txt $(VENV)/made
+$(VENV)/installed-app: requirements.txt pyproject.toml $(VENV)/made
 	@if [ -n '$(TORCH_INDEX)' ]; then set -x; $(PIP) --index-url '$(TORCH_INDEX)' "$$(grep '^torch==' requirements.txt)"; fi
 	$(PIP) -r requirements.txt
+	$(PIP) --quiet --no-deps --editable .
 	@touch $@
 
 $(VENV)/made:
@@ -78,7 +95,7 @@ $(VENV)/made:
 	@touch $@
 
 clean:
-	rm -rf .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .coverage*
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

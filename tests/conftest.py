@@ -1,10 +1,10 @@
-"""Fixtures that every test may use: real volumes, a browser, and a place for runs that is not the user's own; and the
-table of faults, which says at the end what became of each."""
+"""Shared fixtures: folders of each test's own, real volumes, a browser; order of the test files; the table of faults."""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,9 +12,16 @@ import pytest
 
 from tests.support.quiz_runs import QuizRun, make_quiz_run
 
-# Tiny volumes gain nothing from many threads, and a machine with many cores loses time to them. Children inherit these.
+# Tiny volumes gain nothing from many threads, and threads that spin while they wait take the cores from the other test
+# process. Set before torch is imported; child processes inherit them.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
+
+# What decides which folders, server and database the program uses: no test depends on what the user has set.
+SETTINGS = (
+    "SEGMENTARIUM_CHECKPOINTS", "SEGMENTARIUM_DATA", "SEGMENTARIUM_DATABASE", "SEGMENTARIUM_TOKEN", "SEGMENTARIUM_MAX_BYTES",
+)  # fmt: skip
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 BROWSER_FILES = (
@@ -38,13 +45,23 @@ def missing(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Roots of runs and data outside the checkout, also for fixtures that outlive a test and for child processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in SETTINGS:
+            patch.delenv(name, raising=False)
+        base = tmp_path_factory.mktemp("default-roots")
+        patch.setenv("SEGMENTARIUM_CHECKPOINTS", str(base / "checkpoints"))
+        patch.setenv("SEGMENTARIUM_DATA", str(base / "data"))
+        yield
+
+
 @pytest.fixture(autouse=True)
-def own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep every test away from the runs, data sets and tokens of whoever runs it."""
-    root = tmp_path_factory.getbasetemp() / "checkpoints-nobody-asked-for"
-    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
-    for name in ("SEGMENTARIUM_DATA", "SEGMENTARIUM_TOKEN", "SEGMENTARIUM_MAX_BYTES"):
-        monkeypatch.delenv(name, raising=False)
+def own_environment(session_environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty roots of runs and data for each test."""
+    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(tmp_path / ".default" / "checkpoints"))
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / ".default" / "data"))
 
 
 @pytest.fixture
@@ -83,6 +100,15 @@ def chromium_path() -> str:
     if found is None:
         missing("needs a browser: install chromium, or set CHROMIUM to the program")
     return str(found)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests come first, so that the test processes end at about the same time."""
+    weight: dict[Path, int] = {}
+    for item in items:
+        costs = 1 + 20 * (item.get_closest_marker("slow") is not None) + 20 * ("browser" in item.path.parts)
+        weight[item.path] = weight.get(item.path, 0) + costs
+    items.sort(key=lambda item: -weight[item.path])
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -17,7 +17,7 @@ from core.paths import project_root
 
 ROOT = project_root()
 IMPORT_NAMES = {"pillow": "PIL"}
-USED_OTHERWISE = {"ruff", "mypy", "pytest-timeout", "pytest-xdist", "monai"}  # tools; MONAI is imported by a string
+USED_OTHERWISE = {"ruff", "mypy", "pytest-timeout", "pytest-xdist", "pytest-cov", "monai"}  # tools; MONAI is imported by a string
 OURS = {"core", "ui", "pages", "app", "tests", "benchmarks"}
 
 
