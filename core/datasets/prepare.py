@@ -8,12 +8,12 @@ from core.datasets import Dataset, load_subject
 from core.errors import DatasetError
 from core.imaging.normalise import normalise
 from core.imaging.resample import resample_image, resample_label
-from core.types import TrainingSubject
-
-Spacing = tuple[float, float, float]
+from core.types import SpacingMm, TrainingSubject
 
 
-def prepare_image(image: np.ndarray, spacing_mm: Spacing, normalisation: str, target_mm: Spacing | None) -> np.ndarray:
+def prepare_image(
+    image: np.ndarray, spacing_mm: SpacingMm, normalisation: str, target_mm: SpacingMm | None
+) -> np.ndarray:
     """Resample (channels, i, j, k) in RAS to ``target_mm`` (``None``: leave) and normalise it; float32."""
     if target_mm is not None and not np.allclose(spacing_mm, target_mm, rtol=1e-3):
         image = resample_image(image, spacing_mm, target_mm)
@@ -26,7 +26,7 @@ def prepare_subject(
     modalities: tuple[str, ...],
     classes: tuple[str, ...],
     normalisation: str,
-    target_mm: Spacing | None,
+    target_mm: SpacingMm | None,
 ) -> TrainingSubject:
     """Read one subject of a data set and prepare image and label for training.
 
