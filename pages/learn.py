@@ -6,8 +6,8 @@ import streamlit as st
 
 from core.errors import UserError
 from core.paths import ready_made
-from ui.learn import chapters, network_view
-from ui.learn.lesson import cached_lesson
+from ui.learn import chapters, network_chapter
+from ui.learn.subject_data import cached_lesson
 from ui.shared import cache, demo_jobs
 from ui.shared.errors import error_box
 from ui.shared.state import demo_folder
@@ -48,4 +48,4 @@ chapters.convolution(lesson)
 chapters.sub_volumes(lesson, dataset, subject)
 chapters.dice(lesson)
 chapters.imbalance(lesson)
-network_view.chapter(lesson, dataset, subject)
+network_chapter.chapter(lesson, dataset, subject)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from core.errors import UserError
-from ui.quiz import setup as setup_view
-from ui.quiz import view
+from ui.quiz import game_view, settings_view
 from ui.quiz.games import Setup, find_game, new_game
 from ui.shared.errors import error_box
 from ui.shared.state import runs_root
@@ -24,33 +23,33 @@ def begin(setup: Setup) -> None:
     except UserError as error:
         error_box(error)
         return
-    view.enter(game.id)
+    game_view.enter(game.id)
     st.rerun()
 
 
-id = view.current()
+id = game_view.current()
 if not id:
     st.markdown(
         "Two segmentations of the same slice: one is the ground truth, the other was made by a network. Which is which?"
     )
-    setup = setup_view.choose()
+    setup = settings_view.choose()
     if setup is not None:
         begin(setup)
     st.stop()
 
 game = find_game(id)
 if game is not None and not game.over:
-    view.enter(id)
-    view.play(game, bar)
+    game_view.enter(id)
+    game_view.play(game, bar)
     st.stop()
 
 with bar:
     st.space("stretch")
     if st.button("Other settings", icon=":material/tune:"):
-        view.leave()
+        game_view.leave()
         st.rerun()
     again = game is not None and st.button("Play again", type="primary", icon=":material/replay:")
 if again and game is not None:
     begin(game.setup)
-view.enter(id)
-view.over(id, game)
+game_view.enter(id)
+game_view.over(id, game)

@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from core import runs
 from tests.browser.conftest import Server
-from tests.support.charts import points, wait_for_more_points
+from tests.support.run_chart import points, wait_for_more_points
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE_MS = 60_000

@@ -20,7 +20,7 @@ from core.inference.predictor import Predictor
 from core.inspection.feature_maps import features
 from core.training.losses import dice_ce_loss, dice_loss
 from tests.browser.conftest import Server
-from tests.support.learn_things import copy_demo, small_model
+from tests.support.learn_data import copy_demo, small_model
 
 pytestmark = pytest.mark.browser
 LONG = 120_000

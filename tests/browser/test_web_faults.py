@@ -19,7 +19,7 @@ from core.runs.store.process import identity, kill_tree
 from tests.browser.conftest import Server
 from tests.faults.conftest import processes_of, until, wait_for_step
 from tests.support.balls import write_balls
-from tests.support.charts import wait_for_more_points
+from tests.support.run_chart import wait_for_more_points
 
 pytestmark = [
     pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals"),

@@ -12,7 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.paths import project_root
-from tests.support.learn_things import copy_demo, small_model
+from tests.support.learn_data import copy_demo, small_model
 from ui.learn import jobs as learn_jobs
 from ui.learn.chapters import chapters
 from ui.shared import demo_jobs, jobs

@@ -19,7 +19,7 @@ from core.runs.predictions import kept_predictions
 from core.study.answers import read_answers
 from core.study.questions import Score
 from tests.support.quiz_runs import QuizRun
-from ui.quiz import games, setup
+from ui.quiz import games, settings_view
 from ui.shared import evaluation_job
 
 ROOT = project_root()
@@ -278,5 +278,5 @@ def test_only_subjects_that_the_model_has_not_learned_from(root: Path, quiz_run:
     checkpoint = run_checkpoint(root / quiz_run.run)
     assert checkpoint is not None
     description, dataset = read_description(checkpoint), open_dataset(quiz_run.data)
-    unseen = setup.unseen(description, dataset)
+    unseen = settings_view.unseen(description, dataset)
     assert len(unseen) == 3 and sorted([*unseen, *description.split["train"]]) == sorted(dataset.ids)

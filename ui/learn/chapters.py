@@ -16,9 +16,9 @@ from core.errors import UserError
 from core.labels import LabelSpace
 from core.presets import preset
 from core.training.plan import plan
-from ui import learn
+from ui.learn import figures
 from ui.learn import jobs as learn_jobs
-from ui.learn.lesson import Lesson, blob
+from ui.learn.subject_data import Lesson, blob
 from ui.shared import formatting, jobs
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
@@ -72,13 +72,13 @@ def contrast(lesson: Lesson | None, folder: Path, subject: str) -> None:
         "surrounds it.",
         width=READING,
     )
-    learn.intensities(lesson.intensities)
+    figures.intensities(lesson.intensities)
 
 
 def convolution(lesson: Lesson | None) -> None:
     """A kernel in two and in three dimensions."""
     head("convolution")
-    learn.kernel(lesson.block if lesson else None)
+    figures.kernel(lesson.block if lesson else None)
 
 
 def sub_volumes(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> None:
@@ -99,19 +99,19 @@ def sub_volumes(lesson: Lesson | None, dataset: Dataset | None, subject: str) ->
         "Drawing sub-volumes", lambda: learn_jobs.places(folder),
         lambda: learn_jobs.start_places(dataset.path, subject, options, folder),
     ):  # fmt: skip
-        learn.places(_places(lesson, dataset.labels, folder, rules, sizes))
+        figures.places(_places(lesson, dataset.labels, folder, rules, sizes))
 
 
 def dice(lesson: Lesson | None) -> None:
     """A mask to drag."""
     head("dice")
-    learn.overlap([blob(), *(lesson.masks if lesson else ())])
+    figures.overlap([blob(), *(lesson.masks if lesson else ())])
 
 
 def imbalance(lesson: Lesson | None) -> None:
     """Accuracy and Dice by the size of a structure."""
     head("imbalance")
-    learn.imbalance(lesson.shares if lesson else None)
+    figures.imbalance(lesson.shares if lesson else None)
 
 
 def made(doing: str, observe: Callable[[], jobs.Job], start: Callable[[], None]) -> bool:

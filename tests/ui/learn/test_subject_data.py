@@ -25,11 +25,11 @@ from core.errors import DatasetError
 from core.inference.predictor import Predictor
 from core.inspection.feature_maps import features, write_features
 from tests.support.balls import SPACING_MM, balls, write_balls
-from tests.support.learn_things import BALL_LABELS, LABELS, ball_model, demo_subject, small_model
-from ui.learn import inside
+from tests.support.learn_data import BALL_LABELS, LABELS, ball_model, demo_subject, small_model
 from ui.learn import jobs as learn_jobs
+from ui.learn import network_data
 from ui.learn.chapters import TEXT, chapters
-from ui.learn.lesson import Lesson, blob, read_lesson
+from ui.learn.subject_data import Lesson, blob, read_lesson
 from ui.shared import jobs
 from ui.viewer import volumes
 
@@ -176,7 +176,7 @@ def test_the_figure_without_maps_has_the_stages_of_the_network_itself(tmp_path: 
     segmenter = Predictor(ball_model(tmp_path / "m.safetensors", model))
     found = features(segmenter, balls(1)[0], SPACING_MM)
     config = ModelConfig(model, (4, 6, 8), norm="instance")
-    drawn = inside.stages(config, ("M0",), BALL_LABELS.names, (16, 16, 16))
+    drawn = network_data.stages(config, ("M0",), BALL_LABELS.names, (16, 16, 16))
     assert [(s["name"], s["kind"], s["level"], s["channels"], tuple(s["size"])) for s in drawn] == [
         (s.name, s.kind, s.level, len(s.values), s.size) for s in found.stages
     ]
@@ -198,7 +198,7 @@ def test_maps_go_to_the_browser_in_one_piece_with_the_truth_of_their_slice(
     segmenter = Predictor(ball_model(tmp_path / "m.safetensors"))
     loaded = load_subject(open_dataset(data), subject)
     manifest = write_features(out, segmenter, loaded)
-    url = inside.publish_maps(out, data, subject, segmenter.labels)
+    url = network_data.publish_maps(out, data, subject, segmenter.labels)
     sent = bundle(url)
     named = [m["file"] for stage in manifest["stages"] for m in stage["maps"]]
     assert set(sent["files"]) == set(named)
@@ -211,8 +211,8 @@ def test_maps_go_to_the_browser_in_one_piece_with_the_truth_of_their_slice(
     logits = np.frombuffer(base64.b64decode(sent["logits"]), "<f4").reshape(3, 16, 16)
     values = features(segmenter, loaded.image, loaded.geometry.spacing_mm).stage("logits").values
     np.testing.assert_array_equal(logits, values.transpose(0, 2, 1)[:, ::-1, ::-1])
-    assert inside.publish_maps(out, data, subject, segmenter.labels) == url
-    assert bundle(inside.publish_maps(out, data, subject, LABELS))["truth"] is None, "other classes"
+    assert network_data.publish_maps(out, data, subject, segmenter.labels) == url
+    assert bundle(network_data.publish_maps(out, data, subject, LABELS))["truth"] is None, "other classes"
 
 
 # --- work in child processes ------------------------------------------------------------------------------------------
@@ -232,7 +232,7 @@ def test_feature_maps_are_computed_once_for_each_state_of_a_checkpoint(checkpoin
     assert learn_jobs.features(first).state == "none"
     learn_jobs.start_features(model, images, [], first)
     assert wait(lambda: learn_jobs.features(first)).state == "done"
-    assert inside.manifest(first)["sub_volume"]["size"] == [32, 32, 16]
+    assert network_data.manifest(first)["sub_volume"]["size"] == [32, 32, 16]
     os.utime(model, (1, 1))
     second = learn_jobs.features_folder(model, images)
     assert second != first and second.parent == first.parent

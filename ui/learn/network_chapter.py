@@ -15,11 +15,10 @@ from core.models.cost import cost
 from core.paths import READY_MADE
 from core.presets import preset
 from core.types import Size3, triple
-from ui import learn
-from ui.learn import inside
+from ui.learn import figures, network_data
 from ui.learn import jobs as learn_jobs
 from ui.learn.chapters import READING, head, made
-from ui.learn.lesson import Lesson
+from ui.learn.subject_data import Lesson
 from ui.shared import cache, formatting
 from ui.shared.errors import error_box
 from ui.shared.navigation import page
@@ -37,7 +36,7 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
         size = triple(article.sampling.sub_volume)
         _facts("The article's network", article.model, 2, 4, size)
         labels = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM", 250: "WM"})
-        learn.network(inside.stages(article.model, ("T1", "T2"), labels.names, size), labels.to_json(), None)
+        figures.network(network_data.stages(article.model, ("T1", "T2"), labels.names, size), labels.to_json(), None)
         if lesson is not None:
             _how_to_get_one()
         return
@@ -65,15 +64,15 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
     detail = config.model.full_resolution == "detail"
     if not there:
         _facts(model.name, config.model, len(images), len(labels), size)
-        stages = inside.stages(config.model, description.modalities, labels.names, size)
-        learn.network(stages, labels.to_json(), None, detail)
+        stages = network_data.stages(config.model, description.modalities, labels.names, size)
+        figures.network(stages, labels.to_json(), None, detail)
         return
     try:
-        maps = inside.publish_maps(folder, dataset.path, subject, labels)
+        maps = network_data.publish_maps(folder, dataset.path, subject, labels)
     except UserError as error:
         error_box(error)
         return
-    facts = inside.manifest(folder)
+    facts = network_data.manifest(folder)
     _facts(model.name, config.model, len(images), len(labels), triple(facts["sub_volume"]["size"]))
     st.markdown(
         f"Click a stage to see what it makes of the middle slice of {formatting.plain(subject)}. "
@@ -83,7 +82,7 @@ def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> Non
         "them.",
         width=READING,
     )
-    learn.network(facts["stages"], labels.to_json(), maps, detail)
+    figures.network(facts["stages"], labels.to_json(), maps, detail)
 
 
 def _known(dataset: Dataset) -> dict[str, tuple[cache.Model, Description]]:
