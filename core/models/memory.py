@@ -1,7 +1,7 @@
 """How much memory a training step and a prediction take: every allocation is replayed layer by layer, without torch.
 
 A network's forward pass is walked through with sizes instead of tensors, and the backward pass after it; the most that
-is alive at once is the estimate (:mod:`core.models.replay`). The tests compare it with the growth of resident memory on
+is alive at once is the estimate (:mod:`core.models.allocation_simulator`). The tests compare it with the growth of resident memory on
 a CPU, in a process that was started as trainers and the jobs of pages are (:func:`core.compute.allocator.malloc_environment`): a
 training step takes within 20 % of it, a prediction within 30 %, mostly less. Elsewhere the holes in the heap of the C
 library are a matter of luck, and a prediction took up to 28 % more. On CUDA nothing was measured: the count is the
@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 from core.config import LossConfig, ModelConfig, OptimConfig
 from core.models import architecture, convolutions_at, encoder_convolutions, keeps_concat_width, receives_input_image
+from core.models.allocation_simulator import FP32, Replay, Tensor
 from core.models.cost import VNET_CONVOLUTIONS, cost, padded_size
-from core.models.replay import FP32, Replay, Tensor
 from core.types import Size3
 
 STATE = {"sgd": 0, "adam": 8, "adamw": 8, "rmsprop": 4, "muon": 4}  # bytes of the optimizer per parameter
