@@ -22,7 +22,7 @@ from ui.shared.state import (
     put_into_address,
     take_from_address,
 )
-from ui.viewer import viewer
+from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import subject_scene
 
 VIEWS = ("Middle slices", "Subjects", "Slice by slice")
@@ -117,4 +117,4 @@ else:
     subject = st.selectbox("Subject", readable, key=f"{DATA_SUBJECT}-{choice}", width=320)
     with stop_on_user_error():
         scene = subject_scene(path, subject)
-    viewer(scene, key="data", rows=("image", "truth") if scene.layers else ("image",))
+    viewer(scene, "data", ViewerOptions(rows=("image", "truth") if scene.layers else ("image",)))

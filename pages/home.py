@@ -9,7 +9,7 @@ from core.errors import UserError
 from core.formatting import format_duration, format_score
 from core.presets import preset
 from core.runs import RunSummary
-from ui.runs.chart import sparkline
+from ui.runs.chart.component import sparkline
 from ui.runs.results import class_dice
 from ui.runs.run_view import STATE_COLOURS
 from ui.shared import formatting
@@ -57,9 +57,8 @@ def card(run: RunSummary, live: bool) -> None:
             st.badge(state.state, color=STATE_COLOURS[state.state])
         if live:
             sparkline(run.id)
-            about = "~" if run.config.run.minutes else ""
             parts = [
-                f"epoch {state.epoch}" + (f" / {about}{state.epochs}" if state.epochs else ""),
+                f"epoch {state.epoch}" + (f" / {formatting.total_epochs(run)}" if state.epochs else ""),
                 f"{format_duration(state.remaining_s)} left" if state.remaining_s is not None else "",
             ]
             waiting = formatting.plain(formatting.sentence(state.what or "waits for its turn"))

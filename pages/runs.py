@@ -7,8 +7,8 @@ import streamlit as st
 from core import runs
 from core.errors import RunError
 from ui.runs import run_view
-from ui.runs.chart import run_chart
-from ui.runs.runs_table import runs_table
+from ui.runs.chart.component import run_chart
+from ui.runs.runs_table.component import runs_table
 from ui.shared import formatting
 from ui.shared.navigation import page
 from ui.shared.state import RUN_FILTER, RUN_KIND, RUN_PARAMETER, runs_root

@@ -1,10 +1,8 @@
-"""The chapters of the Learn page: words (chapters.md) and a figure each; without a subject, what it waits for."""
+"""Chapters of the Learn page about images, sub-volumes and scores: a text and a figure each."""
 
 from __future__ import annotations
 
-import functools
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,159 +14,134 @@ from core.errors import UserError
 from core.labels import LabelSpace
 from core.presets import preset
 from core.training.plan import plan
+from core.types import Size3, triple
 from ui.learn import figures
 from ui.learn import jobs as learn_jobs
-from ui.learn.subject_data import Lesson, blob
-from ui.shared import formatting, jobs
+from ui.learn.layout import TEXT_WIDTH, chapter_heading, job_finished, no_subject_note
+from ui.learn.subject_data import SubjectData, disc_mask
+from ui.shared import formatting
 from ui.shared.errors import error_box
-from ui.shared.progress import progress
-from ui.viewer import viewer
+from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import subject_scene
 
-TEXT = Path(__file__).with_suffix(".md")
-COUNT = 200  # sub-volumes drawn for each rule
-READING = 760  # pixels of a line of text
+SUB_VOLUMES = 200  # drawn per rule
+PRESETS_WITH_FOREGROUND = ("quick", "fast")  # presets that centre sub-volumes on classes
 
 
-def contents() -> None:
-    """The way to each chapter."""
-    with st.grid(3, min_column_width=230, gap="xsmall"):
-        for number, (anchor, (title, _)) in enumerate(chapters().items(), start=1):
-            st.markdown(f"{number}  [{title}](#{anchor})")
-
-
-@functools.cache
-def chapters() -> dict[str, tuple[str, str]]:
-    """Title and words of each chapter by its anchor, in order."""
-    parts = re.findall(r"^# ([a-z-]+): (.+)\n((?:(?!# ).*\n?)*)", TEXT.read_text("utf-8"), re.MULTILINE)
-    return {anchor: (title, text.strip()) for anchor, title, text in parts}
-
-
-def head(anchor: str) -> None:
-    """A chapter's title and its words."""
-    title, text = chapters()[anchor]
-    st.space("small")
-    st.header(f"{list(chapters()).index(anchor) + 1}  {title}", anchor=anchor)
-    st.markdown(text, width=READING)
-
-
-def contrast(lesson: Lesson | None, folder: Path, subject: str) -> None:
+def contrast(data: SubjectData | None, folder: Path, subject: str) -> None:
     """T1 and T2 in the viewer, and their histograms by tissue."""
-    head("contrast")
-    if lesson is None:
-        _waiting()
+    chapter_heading("contrast")
+    if data is None:
+        no_subject_note()
         return
     try:
-        viewer(subject_scene(folder, subject), key="learn-viewer", rows=("image", "truth"), height=300)
+        options = ViewerOptions(rows=("image", "truth"), height=300)
+        viewer(subject_scene(folder, subject), "learn-viewer", options)
     except UserError as error:
         error_box(error)
-    guesses, names = lesson.intensities["guesses"], lesson.intensities["modalities"]
-    alone = [f"{100 * g:.0f} % from {formatting.plain(m)}" for g, m in zip(guesses, names, strict=False)]
-    both = f", {100 * guesses[-1]:.0f} % from both" if len(guesses) > len(names) else ""
+    accuracies, modalities = data.intensities["guesses"], data.intensities["modalities"]
+    single = [f"{100 * a:.0f} % from {formatting.plain(m)}" for a, m in zip(accuracies, modalities, strict=False)]
+    both = f", {100 * accuracies[-1]:.0f} % from both" if len(accuracies) > len(modalities) else ""
     st.markdown(
-        "**Can the grey value alone tell?** If it could, the hills below would stand apart. Guess for each voxel of "
-        f"the head the tissue that is most frequent at its grey value, and {', '.join(alone)}{both} are right. No rule "
-        "that looks at one voxel at a time does better here. The rest has to come from where a voxel lies and what "
-        "surrounds it.",
-        width=READING,
+        "**Is intensity alone enough?** If it were, the histograms below would not overlap. Assign to each voxel of "
+        f"the head the tissue that is most frequent at its intensity, and {', '.join(single)}{both} are right. No rule "
+        "that uses the intensity of one voxel does better on this image. The remaining information lies in the position "
+        "of a voxel and in its neighbourhood.",
+        width=TEXT_WIDTH,
     )
-    figures.intensities(lesson.intensities)
+    figures.intensities(data.intensities)
 
 
-def convolution(lesson: Lesson | None) -> None:
+def convolution(data: SubjectData | None) -> None:
     """A kernel in two and in three dimensions."""
-    head("convolution")
-    figures.kernel(lesson.block if lesson else None)
+    chapter_heading("convolution")
+    figures.kernel(data.block if data else None)
 
 
-def sub_volumes(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> None:
-    """Places drawn by the sampler of training, in a child process."""
-    head("sub-volumes")
-    if lesson is None or dataset is None:
-        _waiting()
+def sub_volumes(data: SubjectData | None, dataset: Dataset | None, subject: str) -> None:
+    """Sub-volumes drawn by the sampler of training, in a child process."""
+    chapter_heading("sub-volumes")
+    if data is None or dataset is None:
+        no_subject_note()
         return
-    rules, sizes = _rules(), _sizes(lesson, dataset)
-    options = [
-        "--sub-volume", *("x".join(map(str, size)) for _, size in sizes),
-        "--foreground", *(str(rule["foreground"]) for rule in rules), "--count", str(COUNT),
-    ]  # fmt: skip
+    rules, sizes = _sampling_rules(), _sub_volume_sizes(data, dataset)
+    options = ["--sub-volume", *("x".join(map(str, size)) for _, size in sizes)]
+    options += ["--foreground", *(str(rule["foreground"]) for rule in rules), "--count", str(SUB_VOLUMES)]
     label = dataset.subject(subject).label
-    assert label is not None, "a lesson has a label"
-    folder = learn_jobs.places_folder(label, options)
-    if made(
-        "Drawing sub-volumes", lambda: learn_jobs.places(folder),
-        lambda: learn_jobs.start_places(dataset.path, subject, options, folder),
-    ):  # fmt: skip
-        figures.places(_places(lesson, dataset.labels, folder, rules, sizes))
+    assert label is not None, "subject data exists for labelled subjects alone"
+    folder = learn_jobs.sub_volumes_folder(label, options)
+    finished = job_finished(
+        "Drawing sub-volumes",
+        lambda: learn_jobs.observe_sub_volumes(folder),
+        lambda: learn_jobs.start_sub_volumes(dataset.path, subject, options, folder),
+    )
+    if finished:
+        figures.sub_volumes(_sub_volume_data(data, dataset.labels, folder, rules, sizes))
 
 
-def dice(lesson: Lesson | None) -> None:
-    """A mask to drag."""
-    head("dice")
-    figures.overlap([blob(), *(lesson.masks if lesson else ())])
+def dice(data: SubjectData | None) -> None:
+    """A predicted mask that is dragged over the true one."""
+    chapter_heading("dice")
+    figures.overlap([disc_mask(), *(data.masks if data else ())])
 
 
-def imbalance(lesson: Lesson | None) -> None:
+def imbalance(data: SubjectData | None) -> None:
     """Accuracy and Dice by the size of a structure."""
-    head("imbalance")
-    figures.imbalance(lesson.shares if lesson else None)
+    chapter_heading("imbalance")
+    figures.imbalance(data.shares if data else None)
 
 
-def made(doing: str, observe: Callable[[], jobs.Job], start: Callable[[], None]) -> bool:
-    """Whether something made in a child process is there; else it is started, and how it goes is shown."""
-    job = observe()
-    if job.state == "none":
-        start()
-        job = observe()
-    if job.state == "running":
-        progress(doing, observe)
-    elif job.state == "failed":
-        error_box(job.message, context=f"{doing} failed")
-        if st.button("Try again", key=f"again-{doing}", icon=":material/refresh:"):
-            start()
-            st.rerun()
-    return job.state == "done"
-
-
-def _waiting() -> None:
-    st.caption("This figure needs the synthetic subject; see the top of the page.")
-
-
-def _rules() -> list[dict[str, Any]]:
-    """Anywhere, and the shares of the presets that centre sub-volumes on classes."""
+def _sampling_rules() -> list[dict[str, Any]]:
+    """Uniform positions, and the foreground shares of the presets."""
     rules: list[dict[str, Any]] = [
-        {"foreground": SamplingConfig().foreground, "name": "anywhere", "say": "Each place is as likely as any other."}
+        {
+            "foreground": SamplingConfig().foreground,
+            "name": "anywhere",
+            "description": "Every position is equally likely.",
+        }
     ]
-    for name in ("quick", "fast"):
+    for name in PRESETS_WITH_FOREGROUND:
         share = preset(name).sampling.foreground
-        say = f"The preset {name} draws {100 * share:.0f} % of its sub-volumes around a class, the others anywhere."
-        rules.append({"foreground": share, "name": f"{name}: {100 * share:.0f} % around a class", "say": say})
+        description = (
+            f"The preset {name} centres {100 * share:.0f} % of its sub-volumes on a class; the others lie anywhere."
+        )
+        rules.append(
+            {"foreground": share, "name": f"{name}: {100 * share:.0f} % on a class", "description": description}
+        )
     return rules
 
 
-def _sizes(lesson: Lesson, dataset: Dataset) -> list[tuple[str, tuple[int, ...]]]:
-    """The size that a CPU gets for such a subject, and the article's."""
-    i, j, k = lesson.slices["shape"]
-    fitted = plan(
-        preset("quick"), shapes=[(i, j, k)], spacings_mm=[tuple(lesson.slices["spacing"])],
-        in_channels=len(dataset.modalities), classes=len(dataset.labels),
-    ).config.sampling.sub_volume  # fmt: skip
+def _sub_volume_sizes(data: SubjectData, dataset: Dataset) -> list[tuple[str, Size3]]:
+    """Name and value of two sizes: the one planned for this subject on a CPU, and the article's."""
+    planned = plan(
+        preset("quick"),
+        shapes=[triple(data.slices["shape"])],
+        spacings_mm=[tuple(data.slices["spacing"])],
+        in_channels=len(dataset.modalities),
+        classes=len(dataset.labels),
+    ).config.sampling.sub_volume
     article = preset("article").sampling.sub_volume
-    return [(formatting.size(fitted), fitted), (f"{formatting.size(article)}, the article's", article)]
+    return [
+        (formatting.size(planned), triple(planned)),
+        (f"{formatting.size(article)}, the article's", triple(article)),
+    ]
 
 
-def _places(
-    lesson: Lesson, labels: LabelSpace, folder: Path, rules: Sequence[dict[str, Any]],
-    sizes: Sequence[tuple[str, tuple[int, ...]]],
-) -> dict[str, Any]:  # fmt: skip
-    """What the figure needs of a finished report: the report lists sizes, and for each of them the rules."""
-    report = learn_jobs.drawn_places(folder)
-    drawn = report["draws"]
+def _sub_volume_data(
+    data: SubjectData,
+    labels: LabelSpace,
+    folder: Path,
+    rules: Sequence[dict[str, Any]],
+    sizes: Sequence[tuple[str, Size3]],
+) -> dict[str, Any]:
+    """Data of the figure from a finished report, which lists all rules of the first size, then those of the second."""
+    report = learn_jobs.read_sub_volumes(folder)
+    draws = report["draws"]
     return {
-        **lesson.slices,
+        **data.slices,
         "rules": list(rules),
         "sizes": [{"name": name} for name, _ in sizes],
-        "draws": [drawn[n * len(rules) : (n + 1) * len(rules)] for n in range(len(sizes))],
+        "draws": [draws[n * len(rules) : (n + 1) * len(rules)] for n in range(len(sizes))],
         "classes": [{"name": c.name, "colour": c.colour} for c in labels.classes],
         "share": report["share"],
     }

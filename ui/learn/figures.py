@@ -1,6 +1,6 @@
-"""The figures of the Learn page, each a component of its own: drawn, dragged and computed in the browser.
+"""Interactive figures of the Learn page, each a component that is rendered and computed in the browser.
 
-What they show of a subject comes from :mod:`ui.learn.subject_data`, of a network from :mod:`ui.learn.network_data`.
+The data comes from :mod:`ui.learn.subject_data` and :mod:`ui.learn.network_data`.
 """
 
 from __future__ import annotations
@@ -9,55 +9,85 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
+from ui.shared.component import component
 
-_HERE = Path(__file__).parent
-
-
-def _component(name: str) -> Callable[..., Any]:
-    """A figure: what all share, then its own file."""
-    parts = {
-        suffix: [(_HERE / f"{part}.{suffix}").read_text("utf-8") for part in ("common", name)]
-        for suffix in ("css", "js")
-    }
-    css, js = "\n".join(parts["css"]), "\n".join(parts["js"])
-    return st.components.v2.component(f"segmentarium_learn_{name}", html='<div class="root"></div>\n', css=css, js=js)
+_FOLDER = Path(__file__).parent
 
 
-_intensities, _kernel, _places, _overlap, _imbalance, _network = (
-    _component(name) for name in ("intensities", "kernel", "sub_volumes", "overlap", "imbalance", "network")
+def _figure(name: str) -> Callable[..., Any]:
+    """Register the component of a figure: the files that all figures share, then the figure's own."""
+    return component(f"learn_{name}", _FOLDER, ("common.js", f"{name}.js"), ("common.css", f"{name}.css"))
+
+
+_intensities, _kernel, _sub_volumes, _overlap, _imbalance, _network = (
+    _figure(name) for name in ("intensities", "kernel", "sub_volumes", "overlap", "imbalance", "network")
 )
 
 
-def intensities(facts: Mapping[str, Any]) -> None:
-    """Histograms of each modality by class, and both modalities together; ``facts`` as in a lesson."""
-    _intensities(key="learn-intensities", data=dict(facts))
+def intensities(histograms: Mapping[str, Any]) -> None:
+    """Histograms of each modality per class, and the joint histogram of the first two modalities.
+
+    Parameters
+    ----------
+    histograms : mapping. :attr:`SubjectData.intensities`.
+    """
+    _intensities(key="learn-intensities", data=dict(histograms))
 
 
 def kernel(block: Mapping[str, Any] | None) -> None:
-    """A kernel over three slices: those of ``block`` (of a lesson), or a made-up sheet."""
+    """A 3x3 and a 3x3x3 kernel over three neighbouring slices.
+
+    Parameters
+    ----------
+    block : mapping or None. :attr:`SubjectData.block`; ``None`` leaves the generated sheet alone.
+    """
     _kernel(key="learn-kernel", data={"block": block})
 
 
-def places(facts: Mapping[str, Any]) -> None:
-    """Drawn sub-volumes on three middle slices; ``facts``: slices of a lesson, rules, sizes, and what was drawn."""
-    _places(key="learn-places", data=dict(facts))
+def sub_volumes(data: Mapping[str, Any]) -> None:
+    """Outlines of drawn sub-volumes on the three middle slices, and the class shares inside them.
+
+    Parameters
+    ----------
+    data : mapping. :attr:`SubjectData.slices`, with the keys "rules", "sizes", "draws", "classes" and "share".
+    """
+    _sub_volumes(key="learn-sub-volumes", data=dict(data))
 
 
-def overlap(shapes: Sequence[Mapping[str, Any]]) -> None:
-    """A mask dragged over the true one: one of these shapes."""
-    _overlap(key="learn-overlap", data={"shapes": [dict(s) for s in shapes]})
+def overlap(masks: Sequence[Mapping[str, Any]]) -> None:
+    """A predicted mask that is dragged over the true mask, and its scores.
+
+    Parameters
+    ----------
+    masks : sequence of mapping. True masks to choose from.
+    """
+    _overlap(key="learn-overlap", data={"masks": [dict(mask) for mask in masks]})
 
 
 def imbalance(shares: Mapping[str, Any] | None) -> None:
-    """Accuracy and Dice by the size of a structure; below it the shares of a lesson's classes, if there is one."""
+    """Accuracy and Dice as functions of the size of a structure, and the class shares of a subject.
+
+    Parameters
+    ----------
+    shares : mapping or None. :attr:`SubjectData.shares`.
+    """
     _imbalance(key="learn-imbalance", data=dict(shares or {"shares": None}))
 
 
 def network(
-    stages: Sequence[Mapping[str, Any]], classes: Sequence[Mapping[str, Any]], maps: str | None, detail: bool = False
+    stages: Sequence[Mapping[str, Any]],
+    classes: Sequence[Mapping[str, Any]],
+    maps_url: str | None,
+    detail: bool = False,
 ) -> None:
-    """A network from image to label; ``maps``: where its feature maps are fetched from, if there are any. ``detail``:
-    the image enters level 1 itself (:attr:`core.config.ModelConfig.full_resolution`)."""
-    data = {"stages": list(stages), "classes": [dict(c) for c in classes], "maps": maps, "detail": detail}
+    """A network from image to label, and the feature maps of its stages.
+
+    Parameters
+    ----------
+    stages : sequence of mapping. Stages in the form of the manifest of :mod:`core.inspection.feature_maps`.
+    classes : sequence of mapping. Name and colour of each class, the background included.
+    maps_url : str or None. URL of the feature maps (:func:`ui.learn.network_data.publish_feature_maps`).
+    detail : bool. Whether the image enters level 1 itself (:attr:`core.config.ModelConfig.full_resolution`).
+    """
+    data = {"stages": list(stages), "classes": [dict(c) for c in classes], "maps": maps_url, "detail": detail}
     _network(key="learn-network", data=data)

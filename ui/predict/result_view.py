@@ -21,7 +21,7 @@ from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
 from ui.shared.progress import progress
 from ui.shared.state import RESULT
-from ui.viewer import viewer
+from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import image_scene
 
 
@@ -80,7 +80,7 @@ def _done(id: str, request: Request) -> None:
         error_box(_local(str(error), request))
         st.button("Close", on_click=close, args=(id,))
         return
-    viewer(scene, key=f"predict-{id}", rows=("image", "prediction"))
+    viewer(scene, f"predict-{id}", ViewerOptions(rows=("image", "prediction")))
     with st.grid(2, min_column_width=340, gap=("small", "large")) as below:
         with below.cell():
             _volumes(request, report["volume_ml"])

@@ -9,14 +9,14 @@ import streamlit as st
 
 from core.errors import UserError
 from core.formatting import format_score
-from core.study.answers import Answer, read_answers, report, streak
-from core.study.questions import Score
+from core.study.answers import Answer, current_streak, read_answers, summarise
+from core.study.statistics import Score
 from ui.quiz import answer_bar
 from ui.quiz.games import Game
 from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.state import QUIZ_ATTEMPT, QUIZ_GAME, QUIZ_REVIEW, runs_root
-from ui.viewer import viewer
+from ui.viewer.component import ViewerOptions, viewer
 
 RIGHT, WRONG = "#1fa187", "#d55e00"
 HEIGHT = 520  # pixels of the pictures of a question: with the bar above it fits on a laptop's screen
@@ -71,7 +71,8 @@ def _asked(game: Game, number: int) -> None:
         st.rerun()
     if why:
         error_box(why, context="The answer was not kept, so it does not count")
-    viewer(scene, key="quiz", rows=SIDE_BY_SIDE, planes=(game.plane(number),), start=game.start(number), height=HEIGHT)
+    options = ViewerOptions(SIDE_BY_SIDE, (game.plane(number),), game.start(number), HEIGHT)
+    viewer(scene, "quiz", options)
     if len(game) < game.setup.count and number == 1:
         st.caption(f"There are {len(game)} questions: this data has no more slices of this difficulty.")
 
@@ -90,7 +91,7 @@ def _revealed(game: Game, number: int) -> None:
     first = "truth" if game.answers[number - 1].truth_side == "left" else "prediction"
     rows = (first, "prediction" if first == "truth" else "truth", "errors")
     planes, start = (game.plane(number),), game.start(number)
-    viewer(game.revealed(number), key="quiz", rows=rows, planes=planes, start=start, height=HEIGHT)
+    viewer(game.revealed(number), "quiz", ViewerOptions(rows, planes, start, HEIGHT))
 
 
 def over(id: str, game: Game | None) -> None:
@@ -105,14 +106,14 @@ def over(id: str, game: Game | None) -> None:
     if not answers:
         st.info("No question of this game was answered.", icon=":material/info:")
         return
-    found = report(id, answers)
+    found = summarise(id, answers)
     total, about = answers[0].questions, answers[0]
     left_out = f" of {total} asked for" if len(answers) < total else ""
     st.caption(
         f"{formatting.count(len(answers), 'question')}{left_out} · {about.difficulty} · {_shown(about)} · "
         f"{formatting.plain(_model(game, about))} on {formatting.plain(about.data)}"
     )
-    _numbers(found.score, longest(answers), found.seconds)
+    _numbers(found.score, longest(answers), found.median_seconds)
     st.markdown(_meaning(found.score))
     if len(found.by_confidence) > 1:
         st.caption("How sure, and how often right: " + " · ".join(_part(n, s) for n, s in found.by_confidence.items()))
@@ -123,7 +124,7 @@ def over(id: str, game: Game | None) -> None:
 
 def longest(answers: Sequence[Answer]) -> int:
     """The longest row of right answers."""
-    return max((streak(answers[: n + 1]) for n in range(len(answers))), default=0)
+    return max((current_streak(answers[: n + 1]) for n in range(len(answers))), default=0)
 
 
 def _again(answers: Sequence[Answer], game: Game | None) -> None:
@@ -173,7 +174,7 @@ def _so_far(answers: Sequence[Answer]) -> str:
     if not score.n:
         return ""
     low, high = score.interval
-    row = streak(answers)
+    row = current_streak(answers)
     return (
         f"{score.correct} of {score.n} right · {100 * score.accuracy:.0f} % (95 % interval {100 * low:.0f} to "
         f"{100 * high:.0f} %)" + (f" · {row} in a row" if row > 1 else "")

@@ -19,26 +19,27 @@ import numpy as np
 from core.datasets import Dataset, load_subject, open_dataset
 from core.datasets.loading import class_mapping
 from core.errors import DatasetError, VolumeError
-from core.imaging.display import Channel, Grid, channels, image_bytes, label_bytes
+from core.imaging.display import Channel, Grid, channels, encode_image, encode_label
 from core.imaging.geometry import Geometry
 from core.imaging.volume import read_label
 from core.labels import LabelSpace
-from core.study.answers import Answer, keep_answer
+from core.study.answers import Answer, save_answer
 from core.study.questions import (
-    AXES,
+    PLANE_AXES,
     Candidate,
     Difficulty,
     Plane,
     Question,
     Side,
-    candidates,
-    common_box,
-    draw,
-    explain,
-    shown_box,
+    draw_questions,
+    explain_difference,
+    find_candidates,
+    foreground_box,
+    question_box,
 )
 from core.types import VoxelIndex
-from ui.viewer import Scene, volumes
+from ui.viewer import volumes
+from ui.viewer.scenes import Scene
 
 MOST_SUBJECTS = 8  # of a game, drawn anew for each: they are read before it begins
 MOST_GAMES = 100  # that are remembered; the longest unused go first
@@ -73,7 +74,7 @@ class Setup:
     cases: tuple[Case, ...]
     difficulty: Difficulty = "medium"
     count: int = 20
-    planes: tuple[Plane, ...] = tuple(AXES)
+    planes: tuple[Plane, ...] = tuple(PLANE_AXES)
     depth: int = 1
 
 
@@ -164,7 +165,7 @@ class Game:
                 correct=side == question.truth, confidence=confidence, seconds=time.monotonic() - self._since,
                 answered_at=time.time(), why=item.why,
             )  # fmt: skip
-            keep_answer(self._root, answer)
+            save_answer(self._root, answer)
             self.answers.append(answer)
             return True
 
@@ -193,7 +194,7 @@ class Game:
         """The voxel to begin with: the slice in question, of what is shown of it the middle."""
         item = self._items[number - 1]
         at = [n // 2 for n in item.grid.shape]
-        at[AXES[item.question.candidate.plane]] = item.question.candidate.index - item.question.first
+        at[PLANE_AXES[item.question.candidate.plane]] = item.question.candidate.index - item.question.first
         return at[0], at[1], at[2]
 
     def _addresses(self, number: int) -> tuple[str, str, str]:
@@ -241,7 +242,7 @@ def new_game(root: Path, setup: Setup, generator: np.random.Generator | None = N
     chosen = [setup.cases[n] for n in generator.permutation(len(setup.cases))[:MOST_SUBJECTS]]
     read = {case.subject: _Subject(dataset, case, setup.labels) for case in chosen}
     among = [c for subject in read.values() for c in subject.candidates(setup.planes)]
-    questions = draw(among, setup.count, setup.difficulty, generator, setup.depth)
+    questions = draw_questions(among, setup.count, setup.difficulty, generator, setup.depth)
     if not questions:
         raise DatasetError(
             f"{setup.data_name}: expected slices in which truth and prediction differ, found none in "
@@ -286,13 +287,13 @@ class _Subject:
                 f"{self.prediction.shape}; make it again"
             )
         margin = [round(MARGIN_MM / spacing) for spacing in self.geometry.spacing_mm]
-        self.common = common_box(self.truth, self.prediction, margin)
+        self.common = foreground_box(self.truth, self.prediction, margin)
 
     def candidates(self, planes: Sequence[Plane]) -> list[Candidate]:
-        return candidates(self.truth, self.prediction, self.case.subject, planes)
+        return find_candidates(self.truth, self.prediction, self.case.subject, planes)
 
     def item(self, question: Question) -> Item:
-        box = shown_box(question, self.common)
+        box = question_box(question, self.common)
         truth, prediction = self.truth[box], self.prediction[box]
         first = [side.start for side in box]
         affine = self.geometry.affine.copy()
@@ -300,14 +301,14 @@ class _Subject:
         i, j, k = truth.shape
         asked = question.candidate
         both = self.truth, self.prediction
-        true, said = (volume.take(asked.index, AXES[asked.plane]) for volume in both)
+        true, said = (volume.take(asked.index, PLANE_AXES[asked.plane]) for volume in both)
         return Item(
             question,
             self.case,
-            Grid.of(Geometry((i, j, k), affine, self.geometry.oriented)),
+            Grid.from_geometry(Geometry((i, j, k), affine, self.geometry.oriented)),
             self.ranges,
-            image_bytes(self.image[:, *box], self.ranges),
-            label_bytes(truth),
-            label_bytes(prediction),
-            explain(true, said, self.labels.names),
+            encode_image(self.image[:, *box], self.ranges),
+            encode_label(truth),
+            encode_label(prediction),
+            explain_difference(true, said, self.labels.names),
         )

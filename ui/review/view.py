@@ -19,7 +19,8 @@ from ui.shared import cache, demo_jobs, evaluation_job, formatting, jobs
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
 from ui.shared.state import AT, CASE, DEMO, REVIEW_DATA, demo_folder, runs_root
-from ui.viewer import Scene, viewer
+from ui.viewer.component import ViewerOptions, viewer
+from ui.viewer.scenes import Scene
 
 OWN = "the data it was trained on"
 COLUMNS = ("Dice", "HD95", "ASD", "true ml", "predicted ml")
@@ -174,7 +175,8 @@ def segmenting(
 def look(scene: Scene, at: str | None) -> None:
     """The viewer: truth above prediction; the address keeps where the crosshair came to rest."""
     rows = [name for name in ("truth", "prediction") if name in scene.layers] or ["image"]
-    settled = viewer(scene, key="review", rows=rows, on_settle=True, strip=True, start=_voxel(at, scene))
+    options = ViewerOptions(rows=rows, start=_voxel(at, scene), dice_strip=True)
+    settled = viewer(scene, "review", options, report_crosshair=True)
     if settled:
         st.query_params[AT] = ",".join(str(n + 1) for n in settled)
 

@@ -116,10 +116,7 @@ def details(root: Path, run: RunSummary) -> None:
 def _numbers(run: RunSummary, dice: Mapping[str, float]) -> None:
     """The best Dice, also per class where the classes are few, and how far and how fast."""
     state, best = run.state, run.state.best
-    about = (
-        "~" if state.active and run.config.run.minutes else ""
-    )  # under a time budget the number of epochs is a guess
-    numbers = [("Epoch", f"{state.epoch} / {about}{state.epochs}" if state.epochs else "–")]
+    numbers = [("Epoch", f"{state.epoch} / {formatting.total_epochs(run)}" if state.epochs else "–")]
     if state.active:
         numbers += [
             ("Time left", format_duration(state.remaining_s)),

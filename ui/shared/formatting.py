@@ -1,19 +1,25 @@
-"""Numbers and states in words: Dice with three digits, human times, user text as it is."""
+"""Times, sizes, counts and user text for pages; plain numbers are formatted by :mod:`core.formatting`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterable
 
-ACTIVE = ("starting", "running", "stopping")
+from core.runs import ACTIVE, RunSummary
+
 WAITING_OR_ACTIVE = ("queued", *ACTIVE)
 
 
-def ago(moment: float | None, now: float | None = None) -> str:
-    """``just now``, ``5 min ago``, ``3 h ago``; the day for what is older than a week. ``moment`` in Unix seconds."""
-    if not moment:
+def ago(moment_s: float | None, now_s: float | None = None) -> str:
+    """A time before now: ``just now``, ``5 min ago``, ``3 h ago``; a date if it is more than a week ago.
+
+    Parameters
+    ----------
+    moment_s, now_s : float, optional. Unix time in seconds; ``now_s`` is the current time by default.
+    """
+    if not moment_s:
         return "–"
-    seconds = (time.time() if now is None else now) - moment
+    seconds = (time.time() if now_s is None else now_s) - moment_s
     if seconds < 45:
         return "just now"
     if seconds < 90 * 60:
@@ -22,26 +28,32 @@ def ago(moment: float | None, now: float | None = None) -> str:
         return f"{round(seconds / 3600)} h ago"
     if seconds < 7 * 86400:
         return f"{round(seconds / 86400)} days ago"
-    return time.strftime("%d %b %Y", time.localtime(moment))
+    return time.strftime("%d %b %Y", time.localtime(moment_s))
 
 
 def size(values: Iterable[float]) -> str:
-    """``144 × 192 × 256``, ``0.8 × 0.8 × 1.2``."""
+    """A size along several axes: ``144 × 192 × 256``, ``0.8 × 0.8 × 1.2``."""
     return " × ".join(f"{v:g}" if isinstance(v, int) else f"{v:.3g}" for v in values)
 
 
-def count(number: int | float, word: str) -> str:
-    """``1 subject``, ``1,234 subjects``."""
-    return f"{number:,} {word}" + ("" if number == 1 else "s")
+def count(number: int | float, noun: str) -> str:
+    """A number with its noun: ``1 subject``, ``1,234 subjects``."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def total_epochs(run: RunSummary) -> str:
+    """The number of epochs of a run: ``40``; ``~40`` while it trains under a time budget, where it is an estimate."""
+    estimated = run.state.active and run.config.run.minutes
+    return f"{'~' if estimated else ''}{run.state.epochs}"
 
 
 def sentence(text: str) -> str:
-    """With a capital at its beginning."""
+    """The text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def plain(text: str) -> str:
-    """User text for Markdown: shown as it is, nothing in it is formatting, a link or an icon."""
+    """User text escaped for Markdown: no formatting, links or icons."""
     for character in "\\`*_{}[]()#+-.!|<>~$:^=&":
         text = text.replace(character, "\\" + character)
     return " ".join(text.split())

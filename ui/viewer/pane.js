@@ -1,6 +1,6 @@
 // One pane: a slice of the image with what lies over it, on a canvas of its own.
 
-const INK = "rgba(255,255,255,0.78)", SHADOW = "rgba(0,0,0,0.85)", CROSS = "rgba(255,214,102,0.6)", BOX = "#ffd666";
+const INK = "rgba(255,255,255,0.78)", SHADOW = "rgba(0,0,0,0.85)", CROSS = "rgba(255,214,102,0.6)";
 const GAP = 9, EDGE = 18, LETTER = 11; // pixels
 
 class Pane {
@@ -82,7 +82,6 @@ class Pane {
     context.imageSmoothingEnabled = true;
     context.drawImage(this.picture, at.x, at.y, width, height);
     if (this.row !== "image") this.drawOverlay(context, at, walk, width, height);
-    this.drawBoxes(context, at);
     this.drawWords(context, at);
   }
 
@@ -128,21 +127,6 @@ class Pane {
     }
   }
 
-  drawBoxes(context, at) {
-    const { view } = at, { voxel, data } = this.viewer;
-    context.lineWidth = 1.5;
-    for (const box of data.boxes) {
-      const first = box.slice(0, 3), size = box.slice(3), slice = voxel[view.axis] - first[view.axis];
-      context.strokeStyle = BOX;
-      context.globalAlpha = slice >= 0 && slice < size[view.axis] ? 1 : 0.25; // faint where the slice misses it
-      const end = first.map((f, a) => f + size[a] - 1);
-      const [x0, y0] = fromVoxel(view, first), [x1, y1] = fromVoxel(view, end);
-      const left = Math.min(x0, x1) - 0.5, top = Math.min(y0, y1) - 0.5;
-      context.strokeRect(at.x + left * at.sx, at.y + top * at.sy, size[view.across] * at.sx, size[view.up] * at.sy);
-    }
-    context.globalAlpha = 1;
-  }
-
   // Two lines through the voxel; the middle and the letters at the edges stay free.
   drawCross(context, at) {
     const [u, w] = fromVoxel(at.view, this.viewer.voxel), x = at.x + u * at.sx, y = at.y + w * at.sy;
@@ -174,10 +158,8 @@ class Pane {
     write(letters.top, w / 2, 10, "center", 700);
     write(letters.bottom, w / 2, h - 10, "center", 700);
     write(`${v.voxel[view.axis] + 1} / ${view.slices}`, w - 6, h - 10, "right");
-    if (v.data.controls) {
-      const [low, high] = v.window;
-      write(`${short(low)} to ${short(high)}`, 6, h - 10, "left");
-    }
+    const [low, high] = v.window;
+    write(`${short(low)} to ${short(high)}`, 6, h - 10, "left");
     write(v.titleOf(this.row), 6, 10, "left");
   }
 }

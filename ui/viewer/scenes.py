@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,32 @@ import numpy as np
 from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
 from core.datasets.loading import class_mapping
 from core.errors import VolumeError
-from core.imaging.display import Channel, Grid, channels, image_bytes, label_bytes
+from core.imaging.display import Channel, Grid, channels, encode_image, encode_label
 from core.imaging.volume import read_label
 from core.labels import LabelSpace
 from ui.shared import formatting
-from ui.viewer import Scene, volumes
+from ui.viewer import volumes
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A volume and its segmentations for the viewer.
+
+    Attributes
+    ----------
+    grid : Grid. Grid of all volumes of the scene, axes in canonical (RAS) order.
+    channels : tuple of Channel. Modalities of the image with their intensity ranges.
+    image : str. URL of the image (:func:`core.imaging.display.encode_image`).
+    classes : tuple of mapping. ``{"name", "colour"}`` of the classes 1, 2, ...; the background (0) is left out.
+    layers : mapping. URL of each segmentation (:func:`core.imaging.display.encode_label`) by its name: "truth",
+        "prediction", or any other.
+    """
+
+    grid: Grid
+    channels: tuple[Channel, ...]
+    image: str
+    classes: tuple[Mapping[str, str], ...] = ()
+    layers: Mapping[str, str] = field(default_factory=dict)
 
 
 def subject_scene(
@@ -102,13 +123,13 @@ def _grid(facts: Mapping[str, Any]) -> Grid:
 
 def _image(loaded: LoadedSubject, names: Sequence[str]) -> tuple[dict[str, Any], bytes]:
     ranges = channels(loaded.image, names)
-    facts = {"grid": asdict(Grid.of(loaded.geometry)), "channels": [asdict(c) for c in ranges]}
-    return facts, image_bytes(loaded.image, ranges)
+    facts = {"grid": asdict(Grid.from_geometry(loaded.geometry)), "channels": [asdict(c) for c in ranges]}
+    return facts, encode_image(loaded.image, ranges)
 
 
 def _truth(loaded: LoadedSubject, dataset: Dataset, shown: LabelSpace) -> tuple[dict[str, Any], bytes]:
     assert loaded.label is not None, "only a subject with a label has a truth to show"
-    return {}, label_bytes(class_mapping(dataset.labels.names, shown.names)[loaded.label])
+    return {}, encode_label(class_mapping(dataset.labels.names, shown.names)[loaded.label])
 
 
 def _prediction(file: Path, labels: LabelSpace, grid: Grid) -> tuple[dict[str, Any], bytes]:
@@ -119,7 +140,7 @@ def _prediction(file: Path, labels: LabelSpace, grid: Grid) -> tuple[dict[str, A
             f"{file}: expected a segmentation of {formatting.size(grid.shape)} voxels as the image has, found "
             f"{formatting.size(index.shape)}; segment the image again"
         )
-    return {}, label_bytes(np.ascontiguousarray(index))
+    return {}, encode_label(np.ascontiguousarray(index))
 
 
 def _stamp(dataset: Dataset, subject: str) -> str:

@@ -50,7 +50,7 @@ class Strip {
 
   draw() {
     const v = this.viewer;
-    this.root.hidden = !v.data.strip || !v.hasErrors;
+    this.root.hidden = !v.data.diceStrip || !v.hasErrors;
     if (this.root.hidden) return;
     if (!this.dice) this.count();
     const view = v.views[v.active], dice = this.dice[view.axis], now = v.voxel[view.axis];

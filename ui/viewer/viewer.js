@@ -87,7 +87,7 @@ class Viewer extends Moving {
       this.classes = data.classes;
       this.hasErrors = Boolean(scene.layers.truth && scene.layers.prediction);
       const place = before?.image === data.image ? this.voxel : places.get(data.image);
-      this.voxel = [...(place ?? data.first ?? startOf(data.grid.shape, scene))].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
+      this.voxel = [...(place ?? data.start ?? startOf(data.grid.shape, scene))].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
       if (before?.image !== data.image) {
         this.head = headOf(data.grid.shape, scene);
         this.fit();
@@ -113,12 +113,11 @@ class Viewer extends Moving {
     if (s.channel >= this.data.channels.length) s.channel = 0;
     this.active ??= this.data.planes[0];
     if (!this.data.planes.includes(this.active)) this.active = this.data.planes[0];
-    this.toolbar.root.hidden = !this.data.controls;
-    this.legend.root.hidden = !this.data.controls;
     this.arrange();
     this.chooseChannel(s.channel);
     this.colour();
-    if (this.data.controls) { this.toolbar.build(); this.legend.build(); }
+    this.toolbar.build();
+    this.legend.build();
     this.layout();
   }
 
@@ -154,7 +153,7 @@ class Viewer extends Moving {
     const changed = this.settings.channel !== number;
     this.settings.channel = number;
     this.grey = windowTable(this.data.channels[number], this.window);
-    if (changed && this.data.controls) this.toolbar.build();
+    if (changed) this.toolbar.build();
     this.toolbar.showWindow(this.window);
     this.ask(true);
   }
@@ -252,7 +251,6 @@ class Viewer extends Moving {
 
   // Where the crosshair is and what is there.
   describe() {
-    if (!this.data.controls) return;
     const [i, j, k] = this.voxel, [ni, nj] = this.grid.shape, at = i + ni * (j + nj * k), mm = millimetres(this.grid, this.voxel);
     const parts = [["voxel", this.voxel.map((n) => n + 1).join(", ")]];
     parts.push(["mm", mm ? mm.map((n) => n.toFixed(1)).join(", ") : "orientation unknown"]);

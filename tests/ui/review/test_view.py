@@ -12,7 +12,7 @@ from core.imaging.display import Channel, Grid
 from core.runs.predictions import Prediction
 from core.types import VoxelIndex
 from ui.review import view
-from ui.viewer import Scene
+from ui.viewer.scenes import Scene
 
 
 def kept(subject: str, dice: float | None) -> Prediction:

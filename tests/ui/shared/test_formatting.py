@@ -11,7 +11,7 @@ from ui.shared import formatting
     ("before", "text"), [(5, "just now"), (300, "5 min ago"), (7200, "2 h ago"), (3 * 86400, "3 days ago")]
 )
 def test_ago(before: float, text: str) -> None:
-    assert formatting.ago(1e9 - before, now=1e9) == text
+    assert formatting.ago(1e9 - before, now_s=1e9) == text
 
 
 def test_sizes_and_counts() -> None:

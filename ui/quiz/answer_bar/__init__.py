@@ -9,20 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
+from core.study.questions import CONFIDENCE_LEVELS, Side
+from ui.shared.component import component
 
-from core.study.questions import SURE, Side
-
-_HERE = Path(__file__).parent
 KEY = "quiz_bar"
 SIDES: tuple[Side, Side] = ("left", "right")
 
-_mount = st.components.v2.component(
-    "segmentarium_quiz_bar",
-    html='<div class="root"></div>\n',
-    css=(_HERE / "bar.css").read_text(encoding="utf-8"),
-    js=(_HERE / "bar.js").read_text(encoding="utf-8"),
-)
+_mount = component("quiz_bar", Path(__file__).parent, ("bar.js",), ("bar.css",))
 
 
 def ask(number: int, attempt: int = 0) -> tuple[Side, int] | None:
@@ -46,7 +39,7 @@ def read_answer(given: Any, number: int, attempt: int) -> tuple[Side, int] | Non
     if not isinstance(given, Mapping) or (given.get("number"), given.get("attempt")) != (number, attempt):
         return None
     side, sure = given.get("side"), given.get("sure")
-    return (side, sure) if side in SIDES and type(sure) is int and sure in SURE else None
+    return (side, sure) if side in SIDES and type(sure) is int and sure in CONFIDENCE_LEVELS else None
 
 
 def _draw(data: dict[str, Any]) -> Any:

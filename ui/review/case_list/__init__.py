@@ -7,19 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import streamlit as st
-
 from core.evaluation.metrics import SubjectScore
 from core.formatting import format_score
+from ui.shared.component import component
 
-_HERE = Path(__file__).parent
-
-_mount = st.components.v2.component(
-    "segmentarium_cases",
-    html='<div class="root"></div>\n',
-    css=(_HERE / "cases.css").read_text(encoding="utf-8"),
-    js=(_HERE / "cases.js").read_text(encoding="utf-8"),
-)
+_mount = component("cases", Path(__file__).parent, ("cases.js",), ("cases.css",))
 
 
 def case_list(

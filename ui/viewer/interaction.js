@@ -14,7 +14,7 @@ class Moving {
     places.set(this.data.image, [...this.voxel]);
     this.ask();
     clearTimeout(this.timer);
-    if (this.data.report) this.timer = setTimeout(() => this.report([...this.voxel]), SETTLED_MS);
+    if (this.data.reportCrosshair) this.timer = setTimeout(() => this.report([...this.voxel]), SETTLED_MS);
   }
 
   paneOf(event) {
@@ -128,13 +128,11 @@ class Moving {
       end: () => this.goTo(axis, view.slices - 1),
       "+": () => this.zoomAt(pane, 1.25), "=": () => this.zoomAt(pane, 1.25), "-": () => this.zoomAt(pane, 0.8),
       0: () => { this.fit(); this.ask(); },
-      ...(this.data.controls && {
-        f: () => this.set("style", "fill"), o: () => this.set("style", "outline"), b: () => this.set("style", "both"),
-        h: () => this.set("veiled", !this.settings.veiled),
-        x: () => this.set("cross", !this.settings.cross),
-        m: () => this.chooseChannel((this.settings.channel + 1) % this.data.channels.length),
-        "?": () => this.toolbar.root.querySelector(".ask").click(),
-      }),
+      f: () => this.set("style", "fill"), o: () => this.set("style", "outline"), b: () => this.set("style", "both"),
+      h: () => this.set("veiled", !this.settings.veiled),
+      x: () => this.set("cross", !this.settings.cross),
+      m: () => this.chooseChannel((this.settings.channel + 1) % this.data.channels.length),
+      "?": () => this.toolbar.root.querySelector(".ask").click(),
     }[key];
     if (!act) return;
     event.preventDefault();

@@ -1,0 +1,32 @@
+"""Components of the browser: plain JavaScript and CSS files of a folder as one Streamlit component."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+ROOT = '<div class="root"></div>\n'
+
+
+def component(name: str, folder: Path, scripts: Sequence[str], styles: Sequence[str]) -> Callable[..., Any]:
+    """Register a component; its content is rendered into the element with the class ``root``.
+
+    Parameters
+    ----------
+    name : str. Name of the component, unique in the app.
+    folder : Path. Folder of the files.
+    scripts : sequence of str. JavaScript files, joined in this order into one module; the last has the default export.
+    styles : sequence of str. CSS files, joined in this order.
+
+    Returns
+    -------
+    Callable. Mounts an instance: ``mount(key=..., data=..., on_<value>_change=...)``.
+    """
+
+    def joined(names: Sequence[str]) -> str:
+        return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
+
+    return st.components.v2.component(f"segmentarium_{name}", html=ROOT, css=joined(styles), js=joined(scripts))

@@ -1,0 +1,87 @@
+"""The slice viewer as a Streamlit component.
+
+The browser fetches each volume once (:mod:`ui.viewer.volumes`); moving through it needs no request and no Python. The
+scripts are plain JavaScript on 2D canvases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from core.types import VoxelIndex
+from ui.shared.component import component
+from ui.viewer.scenes import Scene
+
+SCRIPTS = (
+    "geometry.js", "slices.js", "volume.js", "pane.js", "toolbar.js", "strip.js", "interaction.js", "viewer.js",
+)  # fmt: skip
+
+Plane = Literal["axial", "coronal", "sagittal"]
+PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
+
+_mount = component("viewer", Path(__file__).parent, SCRIPTS, ("viewer.css",))
+
+
+@dataclass(frozen=True)
+class ViewerOptions:
+    """Initial display of a viewer.
+
+    Attributes
+    ----------
+    rows : sequence of str. One row of panes each: "image" (no overlay), the name of a layer, or "errors" (prediction
+        against truth). With a single plane they stand side by side. The toolbar can change them.
+    planes : sequence of str. One column of panes each.
+    start : tuple of int, optional. Voxel index (i, j, k) of the crosshair; by default the slices with the most labelled
+        voxels of the first layer, or the centre of the head.
+    height : int, optional. Height of a row of panes in pixels; by default as the width allows.
+    dice_strip : bool. Whether Dice per slice is shown below the panes (needs truth and prediction).
+    """
+
+    rows: Sequence[str] = ("image",)
+    planes: Sequence[Plane] = PLANES
+    start: VoxelIndex | None = None
+    height: int | None = None
+    dice_strip: bool = False
+
+
+def viewer(
+    scene: Scene, key: str, options: ViewerOptions | None = None, *, report_crosshair: bool = False
+) -> VoxelIndex | None:
+    """Show a scene.
+
+    Parameters
+    ----------
+    scene : Scene. The volume and its segmentations.
+    key : str. Key of the component; the same key keeps crosshair, zoom and settings when the page runs again.
+    options : ViewerOptions, optional. Initial display.
+    report_crosshair : bool. Whether the page runs again each time the crosshair comes to rest.
+
+    Returns
+    -------
+    tuple of int or None. Voxel index of the crosshair at its last rest; ``None`` if it is not reported or never moved.
+    """
+    options = options or ViewerOptions()
+    data: dict[str, Any] = {
+        "grid": asdict(scene.grid),
+        "channels": [asdict(c) for c in scene.channels],
+        "image": scene.image,
+        "layers": dict(scene.layers),
+        "classes": [dict(c) for c in scene.classes],
+        "rows": list(options.rows),
+        "planes": list(options.planes),
+        "start": options.start,
+        "height": options.height,
+        "diceStrip": options.dice_strip,
+        "reportCrosshair": report_crosshair,
+    }
+    if not report_crosshair:
+        _mount(key=f"viewer-{key}", data=data)
+        return None
+    voxel = _mount(key=f"viewer-{key}", data=data, on_voxel_change=lambda: None).voxel
+    if not voxel:
+        return None
+    i, j, k = (int(n) for n in voxel)
+    return i, j, k
