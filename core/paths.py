@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 DEMO = "demo"  # names the demo data set wherever a data set's folder is asked for
-READY_MADE = "demo-model"  # names the ready-made model wherever a run or a checkpoint is asked for
+DEMO_MODEL = "demo-model"  # names the ready-made model wherever a run or a checkpoint is asked for
 
 
 def project_root() -> Path:
@@ -29,9 +29,9 @@ def demo_folder() -> Path:
     return data_root() / DEMO
 
 
-def ready_made() -> Path:
+def demo_model_path() -> Path:
     """The checkpoint of the ready-made model, which comes with the program, whatever the root of runs is."""
-    return project_root() / "checkpoints" / READY_MADE / "model.safetensors"
+    return project_root() / "checkpoints" / DEMO_MODEL / "model.safetensors"
 
 
 def dataset_folder(data: str) -> Path:

@@ -14,7 +14,7 @@ from torch import Tensor
 from core.augmentation.batched import change_batch, warp_batch
 from core.augmentation.intensity import Intensity, apply_intensity, draw_intensity
 from core.augmentation.warp import Warp, apply_warp, draw_warp, flip
-from core.compute.threads import one_thread
+from core.compute.threads import single_threaded
 from core.config import AugmentConfig
 from core.sampling.patches import Place, Subjects
 from core.types import Size3, triple
@@ -53,7 +53,7 @@ class Augmenter:
 
     def draw(self, places: list[Place], channels: int, generator: torch.Generator) -> Draw:
         """Decide what happens to the sub-volumes at these places; costs next to nothing."""
-        with one_thread():
+        with single_threaded():
             return self._draw(places, channels, generator)
 
     def apply(self, image: Tensor, label: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -70,7 +70,7 @@ class Augmenter:
         """
         if image.device.type != "cpu":
             return self._apply_at_once(image, label, draw)
-        with one_thread():
+        with single_threaded():
             if draw.warp is not None:
                 image, label = apply_warp(image, label, draw.warp, self.size, draw.flips)
             elif any(draw.flips):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.compute.threads import on_all_threads
+from core.compute.threads import run_parallel
 from core.config import AugmentConfig
 from core.types import Size3
 
@@ -98,7 +98,7 @@ def apply_intensity(image: Tensor, changes: list[Intensity]) -> Tensor:
     """
     channels = [channel for sub_volume in image for channel in sub_volume]
     todo = [(channel, change) for channel, change in zip(channels, changes, strict=True) if not change.nothing]
-    on_all_threads([functools.partial(change_channel, *one) for one in todo])
+    run_parallel([functools.partial(change_channel, *one) for one in todo])
     return image
 
 

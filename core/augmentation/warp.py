@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core.augmentation.intensity import slabs, spread
-from core.compute.threads import on_all_threads
+from core.compute.threads import run_parallel
 from core.config import AugmentConfig
 from core.types import Size3, triple
 
@@ -99,7 +99,7 @@ def apply_warp(
         else:
             where = WhereToRead(warp, n, mirror, size, region)
             works += [functools.partial(read, n, where, rows) for rows in slabs(size)]
-    on_all_threads(works)
+    run_parallel(works)
     return moved, chosen
 
 

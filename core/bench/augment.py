@@ -17,7 +17,7 @@ from core.bench.machine import Machine
 from core.bench.peers import PeerMissingError, peer, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.timing import Show, Work, at_home, in_turns
-from core.compute.device import explain_memory, resolve_device, set_threads
+from core.compute.device import out_of_memory_error, resolve_device, set_num_threads
 from core.compute.precision import resolve_precision
 from core.config import AugmentConfig
 from core.errors import ConfigError, first_line
@@ -85,7 +85,7 @@ def bench_augment(settings: Settings, device_name: str, show: Show) -> Report:
         If the device is missing or its memory does not suffice.
     """
     device = resolve_device(device_name)
-    set_threads(0)
+    set_num_threads(0)
     machine = Machine.here(device, resolve_precision("auto", device))
     subject = _subject(settings.volume)
     makers: list[tuple[Row, Callable[[], Work]]] = [(Row("ours", "fp32"), lambda: _ours(subject, settings, device))]
@@ -136,7 +136,7 @@ def bench_augment(settings: Settings, device_name: str, show: Show) -> Report:
         for number, seconds in zip(running, in_turns(works, steps, settings.draws, device, tell), strict=True):
             rows[number] = timed(rows[number], seconds)
     except (MemoryError, RuntimeError) as error:
-        raise (explain_memory(error, device) or error) from error
+        raise (out_of_memory_error(error, device) or error) from error
     told: dict[str, Any] = dict(
         sub_volume=list(settings.sub_volume), volume=[IN_CHANNELS, *settings.volume], probability=settings.probability,
         draws=settings.draws, **(versions() if settings.peers else {}),

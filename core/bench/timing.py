@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 import torch
 
 from core.bench.machine import synchronise
-from core.compute.allocator import enable_freed_memory_retention, give_back
-from core.compute.device import release_cached
+from core.compute.allocator import set_freed_memory_retention, trim_heap
+from core.compute.device import empty_cache
 
 Work = Callable[[], object]
 Show = Callable[[float, int, str], None]  # (done, total, words)
@@ -19,7 +19,7 @@ def at_home(work: Work, ours: bool) -> Work:
     """The work in a process as it finds it: freed memory is kept for ours, as in training and in prediction."""
 
     def at_work() -> object:
-        enable_freed_memory_retention(ours)
+        set_freed_memory_retention(ours)
         return work()
 
     return at_work
@@ -81,7 +81,7 @@ class PeakMemory:
         """On CUDA, forget what was taken since: after a first call, which tries kernels, compiles, or records."""
         if self.device.type == "cuda":
             synchronise(self.device)
-            release_cached(self.device)
+            empty_cache(self.device)
             torch.cuda.reset_peak_memory_stats(self.device)
 
     def read_mb(self) -> float | None:
@@ -98,7 +98,7 @@ class PeakMemory:
 
 def _forget_peak() -> int | None:
     """Give back what is free, forget the highest resident size; the resident size now, in bytes."""
-    give_back()  # else the next work would reuse it, and seem to take less
+    trim_heap()  # else the next work would reuse it, and seem to take less
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")

@@ -26,7 +26,7 @@ from core.bench.peers import PeerMissingError, versions
 from core.bench.report import Report, Row, compared, timed
 from core.bench.roofline import bounds
 from core.bench.timing import PeakMemory, Show, Work, at_home, in_turns, time_of
-from core.compute.device import cudnn_benchmark, explain_memory, release_cached, resolve_device, set_threads
+from core.compute.device import cudnn_benchmark, empty_cache, out_of_memory_error, resolve_device, set_num_threads
 from core.compute.precision import resolve_precision
 from core.config import Acceleration, OptimConfig, OptimizerName
 from core.errors import ConfigError, first_line
@@ -142,7 +142,7 @@ def bench_train(settings: Settings, device_name: str, show: Show) -> Report:
         If the device is missing, or has no room for our network.
     """
     device = resolve_device(device_name)
-    set_threads(0)
+    set_num_threads(0)
     size, channels, steps = settings.size(device), settings.used_channels(device), settings.steps or STEPS[device.type]
     article = device.type == "cuda" if settings.article is None else settings.article
     accelerations = ACCELERATIONS[device.type] if settings.accelerations is None else settings.accelerations
@@ -257,13 +257,13 @@ class _Group:
         except PeerMissingError as error:
             measured.row = replace(measured.row, note=str(error))
         except Exception as error:
-            explained = explain_memory(error, self.device)
+            explained = out_of_memory_error(error, self.device)
             if contender is self.every[0] or (contender.must_run and explained is None):
                 raise (explained or error) from error
             note = "not enough memory" if explained is not None else f"failed: {first_line(error)}"
             measured.row = replace(measured.row, note=note)
         gc.collect()  # what it took: a step that is recorded refers to itself
-        release_cached(self.device)
+        empty_cache(self.device)
         return None
 
 
@@ -278,7 +278,7 @@ def _loop(
             block_s=settings.loop_s, show=lambda done, total: show(done, total, f"batch {batch}: training loop"),
         )  # fmt: skip
     except (MemoryError, RuntimeError) as error:
-        if explain_memory(error, device) is None:
+        if out_of_memory_error(error, device) is None:
             raise
         return [_Measured(Row("ours, whole loop of fit", precision, batch, note="not enough memory"))]
     note = f"drawing, augmentation, reports, {times.saved} checkpoints; by the bare step of the next row"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from core.checkpointing.checkpoint import Checkpoint, save
-from core.compute.threads import lone_threads
+from core.compute.threads import single_threaded_pool
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class CheckpointWriter:
         """
         self.poll()
         if self._thread is None:
-            self._thread = lone_threads(1, "checkpoints")
+            self._thread = single_threaded_pool(1, "checkpoints")
             self._thread.submit(self._work)
         copy, copied = _snapshot(checkpoint)
         self._jobs.put(_Job(path, copy, previous, copied, told))

@@ -1,8 +1,8 @@
-"""What the C library does with memory that tensors on a CPU give back.
+"""Settings of glibc's malloc for CPU tensors: keep freed memory in the process instead of returning it to the system.
 
-glibc asks the system for each block of 32 MiB or more, hands it back as soon as it is free, and trims what it holds
-besides. A training step frees and takes the same blocks again and again, and the system fills each page with zeros
-first: a fifth of a step, a third of a pass over a volume (benchmarks/NOTES.md).
+glibc maps each block of 32 MiB or more and unmaps it when it is freed. A training step allocates and frees the same
+blocks again and again, and the kernel zeroes every page each time: a fifth of a training step, a third of a pass over a
+volume (benchmarks/NOTES.md).
 """
 
 from __future__ import annotations
@@ -12,48 +12,34 @@ import ctypes
 import sys
 from collections.abc import Iterator, Mapping
 
-# Names and numbers of malloc.h.
+# Parameters of mallopt(3), from malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+DEFAULT_MMAP_MAX = 65_536
+DEFAULT_MMAP_BYTES = 32 * 2**20  # maximum of glibc's dynamic threshold; its trim threshold is twice that
+RETAINED_MMAP_BYTES = 2**30  # blocks from this size on are mapped even while memory is retained
+NEVER_TRIM = -1
 TUNABLES = "GLIBC_TUNABLES"
-NEVER = -1
-MAPPED_FROM = 2**30  # bytes; a block that large is worth its own place
-USUAL_MAPPED_FROM = 32 * 2**20  # where glibc's own threshold ends up, and twice that for trimming
 
 
 @contextlib.contextmanager
 def retain_freed_memory() -> Iterator[None]:
-    """Meanwhile freed memory is kept; at the end it is given back, and the C library does as it does by itself."""
-    enable_freed_memory_retention()
+    """A context in which freed memory is retained; at its end the memory is returned and the defaults are restored."""
+    set_freed_memory_retention(True)
     try:
         yield
     finally:
-        enable_freed_memory_retention(False)
-        give_back()
+        set_freed_memory_retention(False)
+        trim_heap()
 
 
-def malloc_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """An environment for a process that computes: glibc keeps no small blocks aside there.
+def set_freed_memory_retention(enabled: bool) -> bool:
+    """Retain freed memory for later allocations of this process, or restore glibc's defaults.
 
-    Those lie scattered over the heap, and large tensors that come after them find no room between: a tenth to a fifth
-    more memory, and another amount every time. It has to be said before the process starts; elsewhere it means nothing.
-    """
-    said = environment.get(TUNABLES, "")
-    if sys.platform != "linux" or "tcache_count" in said:
-        return dict(environment)
-    return {**environment, TUNABLES: ":".join(filter(None, [said, "glibc.malloc.tcache_count=0"]))}
+    While it is enabled, the process keeps its peak size.
 
-
-def give_back() -> None:
-    """Hand memory that is free to the system, as far as the C library can."""
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def enable_freed_memory_retention(keep: bool = True) -> bool:
-    """Keep memory that is freed for the next who asks in this process; with ``False`` as glibc does by itself.
-
-    For a process that computes and ends: it stays as large as it once was. Returns whether the C library can do this;
-    where it is not glibc, nothing happens.
+    Returns
+    -------
+    Whether the C library supports it; without glibc nothing changes.
     """
     if sys.platform != "linux":
         return False
@@ -61,6 +47,24 @@ def enable_freed_memory_retention(keep: bool = True) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except (OSError, AttributeError):  # musl
         return False
-    if not mallopt(M_MMAP_THRESHOLD, MAPPED_FROM if keep else USUAL_MAPPED_FROM):
-        mallopt(M_MMAP_MAX, 0 if keep else 65_536)  # an old glibc takes no higher threshold
-    return bool(mallopt(M_TRIM_THRESHOLD, NEVER if keep else 2 * USUAL_MAPPED_FROM))
+    if not mallopt(M_MMAP_THRESHOLD, RETAINED_MMAP_BYTES if enabled else DEFAULT_MMAP_BYTES):
+        mallopt(M_MMAP_MAX, 0 if enabled else DEFAULT_MMAP_MAX)  # old glibc rejects thresholds above 32 MiB
+    return bool(mallopt(M_TRIM_THRESHOLD, NEVER_TRIM if enabled else 2 * DEFAULT_MMAP_BYTES))
+
+
+def trim_heap() -> None:
+    """Return free memory to the system (malloc_trim), where the C library can."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def malloc_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a computing process in which glibc's thread cache of small blocks is off.
+
+    Cached small blocks fragment the heap: large tensors take a tenth to a fifth more memory, and a different amount in
+    each run. glibc reads the setting at process start only; other C libraries ignore it.
+    """
+    tunables = environment.get(TUNABLES, "")
+    if sys.platform != "linux" or "tcache_count" in tunables:
+        return dict(environment)
+    return {**environment, TUNABLES: ":".join(filter(None, [tunables, "glibc.malloc.tcache_count=0"]))}

@@ -1,4 +1,4 @@
-"""Chooses where to compute, and knows how much memory there is."""
+"""Compute devices: selection, number of CPU threads, total and free memory, out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -14,34 +14,43 @@ from core.compute.cgroups import memory_limits
 from core.errors import DeviceError
 from core.formatting import format_bytes
 
-# How torch says it on Linux, on Windows, and where cuBLAS or cuDNN found no room.
-OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
-SMALLER = "choose a smaller sub_volume or batch_size, or fewer channels"
-UNSURE = 1.25  # an estimate may be too high by so much
+# Parts of torch's messages: on Linux, on Windows, of cuBLAS and cuDNN.
+OUT_OF_MEMORY_MESSAGES = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+ADVICE = "choose a smaller sub_volume or batch_size, or fewer channels"
+ESTIMATE_TOLERANCE = 1.25  # an estimate may be too high by this factor
 
 
 def resolve_device(name: str) -> torch.device:
-    """Turn "auto", "cuda" or "cpu" into a device.
+    """The device for "auto", "cuda" or "cpu"; "auto" prefers CUDA.
 
     Raises
     ------
     DeviceError
-        If CUDA is asked for where there is none.
+        If CUDA is requested and not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         build = "built without CUDA" if torch.version.cuda is None else "that sees no CUDA device"
         raise DeviceError(
             f"device: expected a CUDA device, found torch {torch.__version__} {build}; "
-            "use --device cpu, or install a CUDA build as told on pytorch.org/get-started"
+            "use --device cpu, or install a CUDA build (pytorch.org/get-started)"
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
 
 
-def set_threads(threads: int, processes: int = 1) -> int:
-    """Use that many CPU threads (0: as many as this process may use, shared fairly among so many); returns the
-    number."""
+def set_num_threads(threads: int, processes: int = 1) -> int:
+    """Set torch's number of CPU threads.
+
+    Parameters
+    ----------
+    threads : int. Number of threads; 0: all cores that this process may use, divided by ``processes``.
+    processes : int. Processes of the same run on this machine.
+
+    Returns
+    -------
+    The number of threads set.
+    """
     if not threads:
         threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         threads = max(threads // processes, 1)
@@ -49,110 +58,120 @@ def set_threads(threads: int, processes: int = 1) -> int:
     return threads
 
 
-def memory_bytes(device: torch.device) -> int:
-    """All the memory that this process may ever have on a device.
+def total_bytes(device: torch.device) -> int:
+    """Memory of a device in bytes.
 
-    For the CPU that is the machine's, or what its container (control group) or its limit of address space
-    (``ulimit -v``) allows, whichever is least.
+    For the CPU: the least of the machine's memory, the limits of the process's control groups (containers) and its
+    limit of address space (``ulimit -v``).
     """
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     import psutil
 
-    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _limits())])
+    return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _cpu_limits())])
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory of a device that this process could take now, under the limits of :func:`memory_bytes`."""
+    """Memory of a device in bytes that this process can allocate now, within the limits of :func:`total_bytes`."""
     if device.type == "cuda":
-        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device) - _of_graphs(device)
+        reserved, allocated = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
+        cached = reserved - allocated - _cuda_graph_bytes(device)
         return int(torch.cuda.mem_get_info(device)[0]) + int(cached)
     import psutil
 
-    left = [limit - used for limit, used in _limits()]
+    left = [limit - used for limit, used in _cpu_limits()]
     return max(min([int(psutil.virtual_memory().available), *left]), 0)
 
 
-def _of_graphs(device: torch.device) -> int:
-    """Bytes of a CUDA device that recorded graphs keep to themselves while they do not run."""
-    index = torch.cuda.current_device() if device.index is None else device.index
-    held = [s for s in torch.cuda.memory_snapshot() if s["device"] == index and tuple(s["segment_pool_id"]) != (0, 0)]
-    return sum(segment["total_size"] - segment["allocated_size"] for segment in held)
-
-
 def check_memory(needed_bytes: int, device: torch.device, suggestion: str = "") -> None:
-    """Refuse training that cannot fit, before it makes the machine swap or the kernel kill it.
+    """Reject a training step that cannot fit into memory, before the machine swaps or the kernel kills the process.
 
     Parameters
     ----------
-    needed_bytes : that a step is estimated to take.
-    suggestion : what would fit, as :func:`core.training.plan.suggest` words it.
+    needed_bytes : int. Estimated peak of a training step.
+    suggestion : str. Configuration that would fit, from :func:`core.training.plan.suggest`.
 
     Raises
     ------
     DeviceError
-        If more is needed than the device has in all; on Linux also if far more is needed than is free for the CPU,
-        where the kernel would kill the process without a word.
+        If the step needs more than the device's total memory, or, for the CPU on Linux, far more than is free: the
+        kernel would kill the process without an error.
     """
-    total, free = memory_bytes(device), free_bytes(device)
-    deadly = device.type == "cpu" and sys.platform == "linux" and needed_bytes > UNSURE * free
-    if needed_bytes > total or deadly:
+    total, free = total_bytes(device), free_bytes(device)
+    would_be_killed = device.type == "cpu" and sys.platform == "linux" and needed_bytes > ESTIMATE_TOLERANCE * free
+    if needed_bytes > total or would_be_killed:
         raise DeviceError(
-            f"not enough memory: a training step would take about {format_bytes(needed_bytes)}, and {_whose(device)} memory is "
-            f"{format_bytes(total)}, {format_bytes(free)} of it free; {suggestion or SMALLER}"
+            f"not enough memory: a training step would take about {format_bytes(needed_bytes)}, and "
+            f"{_possessive(device)} memory is {format_bytes(total)}, {format_bytes(free)} of it free; "
+            f"{suggestion or ADVICE}"
         )
 
 
-def explain_memory(
+def out_of_memory_error(
     error: BaseException, device: torch.device, needed_bytes: int | None = None, suggestion: str = ""
 ) -> DeviceError | None:
-    """A plain sentence for an out-of-memory error; ``None`` if it is another error.
+    """The user-facing error for an out-of-memory error of torch, numpy or Python; ``None`` for any other error.
 
-    ``needed_bytes`` and ``suggestion`` are those of :func:`check_memory`, where they are known.
+    Parameters
+    ----------
+    error : BaseException. The error to translate.
+    needed_bytes, suggestion : as in :func:`check_memory`, if known.
     """
     text = str(error).lower()
     if not isinstance(error, (MemoryError, torch.OutOfMemoryError)) and not (
-        isinstance(error, RuntimeError) and any(words in text for words in OUT_OF_MEMORY)
+        isinstance(error, RuntimeError) and any(message in text for message in OUT_OF_MEMORY_MESSAGES)
     ):
         return None
-    step = (
-        f"; a training step was estimated to take about {format_bytes(needed_bytes)}"
-        if needed_bytes is not None
-        else ""
-    )
-    there = ""
+    estimate = ""
+    if needed_bytes is not None:
+        estimate = f"; a training step was estimated to take about {format_bytes(needed_bytes)}"
+    memory = ""
     if device.type == "cpu" or torch.cuda.is_available():
-        there = f" ({format_bytes(memory_bytes(device))}, {format_bytes(free_bytes(device))} of it free now)"
+        memory = f" ({format_bytes(total_bytes(device))}, {format_bytes(free_bytes(device))} of it free now)"
     return DeviceError(
-        f"not enough memory: the work does not fit into {_whose(device)} memory{there}{step}; {suggestion or SMALLER}"
+        f"not enough memory: the work does not fit into {_possessive(device)} memory{memory}{estimate}; "
+        f"{suggestion or ADVICE}"
     )
 
 
-def release_cached(device: torch.device) -> None:
-    """Give back what torch keeps of a GPU's memory that was freed; nothing on a CPU."""
+def empty_cache(device: torch.device) -> None:
+    """Release the unused memory that torch's CUDA allocator has cached; no effect on a CPU."""
     if device.type == "cuda":
-        # Before 2.12 torch believed that a recording that failed went on, and refused (pytorch/pytorch#180395).
+        # Before 2.12 torch raises after a failed graph capture (pytorch/pytorch#180395).
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
 
 
 @contextlib.contextmanager
-def cudnn_benchmark(device: torch.device, wanted: bool = True) -> Iterator[None]:
-    """While the block runs cuDNN tries, once for each size that it meets, which of its kernels is fastest: worth it
-    where few sizes come again and again. Not where torch is told to be deterministic; nothing on a CPU."""
+def cudnn_benchmark(device: torch.device, enabled: bool = True) -> Iterator[None]:
+    """A context in which cuDNN measures its kernels once per input size and uses the fastest.
+
+    Worth its cost where few sizes recur. Off while torch uses deterministic algorithms; no effect on a CPU.
+    """
     if device.type != "cuda":
         yield
         return
     before = torch.backends.cudnn.benchmark
-    torch.backends.cudnn.benchmark = wanted and not torch.are_deterministic_algorithms_enabled()
+    torch.backends.cudnn.benchmark = enabled and not torch.are_deterministic_algorithms_enabled()
     try:
         yield
     finally:
         torch.backends.cudnn.benchmark = before
 
 
-def _limits() -> Iterator[tuple[int, int]]:
-    """The limits that hold for this process on the CPU, and how much of each is used; bytes."""
+def _cuda_graph_bytes(device: torch.device) -> int:
+    """Reserved but unallocated bytes in the private memory pools of CUDA graphs, which other work cannot use."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    private = [
+        segment
+        for segment in torch.cuda.memory_snapshot()
+        if segment["device"] == index and tuple(segment["segment_pool_id"]) != (0, 0)
+    ]
+    return sum(segment["total_size"] - segment["allocated_size"] for segment in private)
+
+
+def _cpu_limits() -> Iterator[tuple[int, int]]:
+    """(limit, used) in bytes of every memory limit of this process."""
     yield from memory_limits()
     if sys.platform == "linux":
         import resource
@@ -163,5 +182,5 @@ def _limits() -> Iterator[tuple[int, int]]:
             yield limit, pages * resource.getpagesize()
 
 
-def _whose(device: torch.device) -> str:
+def _possessive(device: torch.device) -> str:
     return "the CUDA device's" if device.type == "cuda" else "this machine's"

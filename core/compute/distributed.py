@@ -1,8 +1,8 @@
-"""Several processes that train one network together, a device for each: who leads, and what they tell one another.
+"""Data-parallel training in several processes, one device each, on top of ``torch.distributed``.
 
-The processes of a team do the same things in the same order. Whatever they could decide differently - by the clock, or
-because somebody asked one of them to stop - the leader decides, and the others :meth:`~DistributedContext.broadcast`. Gradients are
-averaged by torch's ``DistributedDataParallel`` while the backward pass goes on.
+All processes execute the same collective calls in the same order. Decisions that could differ between processes (the
+clock, a request to stop) are taken by the main process and broadcast. ``DistributedDataParallel`` averages the
+gradients during the backward pass.
 """
 
 from __future__ import annotations
@@ -24,132 +24,138 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class DistributedContext:
-    """The processes, as one of them sees them. A team of one needs no ``torch.distributed``.
+    """This process among those that train one network. A single process does not use ``torch.distributed``.
+
+    Every collective method raises :class:`~core.errors.LostProcessError` if another process has ended.
 
     Attributes
     ----------
-    rank : of this process, from 0.
-    size : processes.
+    rank : int. Rank of this process, from 0.
+    world_size : int. Number of processes.
     """
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
 
     @property
     def is_main(self) -> bool:
-        """Whether this is the process that decides, writes and reports."""
+        """Whether this process has rank 0: it takes decisions, writes files and emits events."""
         return self.rank == 0
 
     def broadcast(self, values: Sequence[float]) -> list[float]:
-        """The leader's values, on every process. They travel through the host: the device is not waited for."""
-        if self.size == 1:
+        """The main process's values, on every process. Sent over gloo on the host: no device synchronisation."""
+        if self.world_size == 1:
             return [float(value) for value in values]
         shared = torch.tensor(values, dtype=torch.float64)
-        with _lost():
+        with _detect_lost_process():
             torch.distributed.broadcast(shared, src=0)
         return [float(value) for value in shared.tolist()]
 
-    def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over all processes, in place."""
-        if self.size > 1:
-            with _lost():
-                torch.distributed.all_reduce(tensor)
-        return tensor
-
     def broadcast_tensors(self, tensors: Iterable[Tensor]) -> None:
-        """Give every process the leader's tensors, in place."""
-        if self.size > 1:
-            with _lost():
+        """Overwrite the tensors of every process, in place, by those of the main process."""
+        if self.world_size > 1:
+            with _detect_lost_process():
                 for tensor in tensors:
                     torch.distributed.broadcast(tensor, src=0)
 
-    def gather(self, items: Sequence[Item]) -> list[Item]:
-        """The items of all processes that were :meth:`dealt` out, in the order in which they were dealt."""
-        if self.size == 1:
-            return list(items)
-        every: list[Any] = [None] * self.size
-        with _lost():
-            torch.distributed.all_gather_object(every, list(items))
-        longest = max(len(hand) for hand in every)
-        return [hand[n] for n in range(longest) for hand in every if n < len(hand)]
+    def all_reduce(self, tensor: Tensor) -> Tensor:
+        """Sum a tensor over all processes, in place."""
+        if self.world_size > 1:
+            with _detect_lost_process():
+                torch.distributed.all_reduce(tensor)
+        return tensor
 
     def shard(self, items: Sequence[Item]) -> Sequence[Item]:
-        """This process's part of items that are dealt out in turns, the leader first."""
-        return items[self.rank :: self.size]
+        """This process's share of the items: every ``world_size``-th, starting at ``rank``."""
+        return items[self.rank :: self.world_size]
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model as it is called in training: gradients are averaged over the team in its backward pass."""
-        if self.size == 1:
+    def all_gather(self, items: Sequence[Item]) -> list[Item]:
+        """The inverse of :meth:`shard`: the items of all processes, in the order before sharding."""
+        if self.world_size == 1:
+            return list(items)
+        shards: list[Any] = [None] * self.world_size
+        with _detect_lost_process():
+            torch.distributed.all_gather_object(shards, list(items))
+        longest = max(len(shard) for shard in shards)
+        return [shard[n] for n in range(longest) for shard in shards if n < len(shard)]
+
+    def wrap_model(self, model: nn.Module) -> nn.Module:
+        """The model in ``DistributedDataParallel``; the model itself in a single process."""
+        if self.world_size == 1:
             return model
         from torch.nn.parallel import DistributedDataParallel
 
-        with _lost():
+        with _detect_lost_process():
             return DistributedDataParallel(model, gradient_as_bucket_view=True)
 
-    def no_sync(self, network: nn.Module) -> AbstractContextManager[None]:
-        """Meanwhile gradients of a wrapped network are summed up here alone: those of all but the last batch."""
-        return contextlib.nullcontext() if self.size == 1 else network.no_sync()  # type: ignore[operator]
+    def no_sync(self, model: nn.Module) -> AbstractContextManager[None]:
+        """A context in which the gradients of a wrapped model are accumulated without being averaged."""
+        return contextlib.nullcontext() if self.world_size == 1 else model.no_sync()  # type: ignore[operator]
 
-    def guard(self) -> AbstractContextManager[None]:
-        """Around what may find out that another process is gone: it raises :class:`LostProcessError` then."""
-        return contextlib.nullcontext() if self.size == 1 else _lost()
-
-
-ALONE = DistributedContext()
+    def detect_lost_process(self) -> AbstractContextManager[None]:
+        """A context that turns torch's errors about a broken connection into :class:`~core.errors.LostProcessError`."""
+        return contextlib.nullcontext() if self.world_size == 1 else _detect_lost_process()
 
 
-def asked_for() -> tuple[int, int] | None:
-    """Rank and size of the team that this process was started for; ``None`` if it was started alone."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    return (int(os.environ["RANK"]), size) if size > 1 and "RANK" in os.environ else None
+SINGLE_PROCESS = DistributedContext()
 
 
 @contextlib.contextmanager
-def joined(device: torch.device) -> Iterator[tuple[DistributedContext, torch.device]]:
-    """Meet the others that ``torchrun`` has started, if it has; gives the team and this process's device.
+def init_process_group(device: torch.device) -> Iterator[tuple[DistributedContext, torch.device]]:
+    """Join the process group of ``torchrun``, if this process was started by it, and leave it at the end.
+
+    Yields
+    ------
+    The context, and the device of this process: for CUDA, the one whose index is the rank.
 
     Raises
     ------
     DeviceError
         If there are fewer CUDA devices than processes.
     LostProcessError
-        If one of them does not come.
+        If another process does not join.
     """
-    asked = asked_for()
-    if asked is None:
-        yield ALONE, device
+    rank, world_size = _torchrun_rank()
+    if world_size == 1:
+        yield SINGLE_PROCESS, device
         return
-    rank, size = asked
     backend = "gloo"
     if device.type == "cuda":
-        if torch.cuda.device_count() < size:
+        if torch.cuda.device_count() < world_size:
             raise DeviceError(
-                f"devices: expected at most as many as there are CUDA devices, {torch.cuda.device_count()}; got {size}"
+                f"devices: expected at most as many as there are CUDA devices, {torch.cuda.device_count()}; "
+                f"got {world_size}"
             )
         device = torch.device("cuda", rank)
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
-    # torchrun keeps its store when it starts all anew: what those before have said must not be taken for the others'.
+    # torchrun keeps its store over restarts: without a prefix, the entries of the previous attempt would be read.
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    with _lost():
-        store, _, _ = next(torch.distributed.rendezvous("env://", rank, size))  # type: ignore[attr-defined]
+    with _detect_lost_process():
+        store, _, _ = next(torch.distributed.rendezvous("env://", rank, world_size))  # type: ignore[attr-defined]
         store = torch.distributed.PrefixStore(f"attempt/{attempt}", store)  # type: ignore[attr-defined]
-        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
+        torch.distributed.init_process_group(backend, store=store, rank=rank, world_size=world_size)
     try:
-        yield DistributedContext(rank, size), device
+        yield DistributedContext(rank, world_size), device
     finally:
-        with contextlib.suppress(Exception):  # others may be gone; the process ends anyway
+        with contextlib.suppress(Exception):  # fails if other processes have ended; this one ends too
             torch.distributed.destroy_process_group()
 
 
+def _torchrun_rank() -> tuple[int, int]:
+    """Rank and world size from the environment that ``torchrun`` sets; (0, 1) without it."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    return (int(os.environ["RANK"]), world_size) if world_size > 1 and "RANK" in os.environ else (0, 1)
+
+
 @contextlib.contextmanager
-def _lost() -> Iterator[None]:
-    """Turn what torch says about a connection that broke into one type of error; it has none of its own for gloo."""
+def _detect_lost_process() -> Iterator[None]:
+    """Raise LostProcessError for a broken connection; gloo reports one as a plain RuntimeError."""
     try:
         yield
     except RuntimeError as error:
-        words = str(error).lower()
-        if isinstance(error, torch.distributed.DistError) or any(part in words for part in ("gloo", "nccl", "peer")):
-            told = " ".join(str(error).split())[:300]
-            raise LostProcessError(f"another process of the team is gone: {told}") from error
+        text = str(error).lower()
+        if isinstance(error, torch.distributed.DistError) or any(name in text for name in ("gloo", "nccl", "peer")):
+            shown = " ".join(str(error).split())[:300]
+            raise LostProcessError(f"another process of this training run has ended: {shown}") from error
         raise

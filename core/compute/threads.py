@@ -1,7 +1,7 @@
-"""Many small operations on a CPU: one thread of torch for each piece of the work, several pieces at once.
+"""Parallelism over many small CPU operations: independent tasks run in a pool of threads, each with one torch thread.
 
-Operations on pieces that fit into a core's cache take microseconds. Where torch divides each of them among its threads,
-these wait for one another after every one: slow, and ten times slower where others use the machine too.
+Operations on pieces that fit into a core's cache take microseconds. If torch splits each one over its own threads, the
+synchronisation after every operation dominates, ten times more so on a machine that is shared.
 """
 
 from __future__ import annotations
@@ -14,60 +14,65 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
-_here = threading.local()  # threads: how many torch had here before one_thread()
+_local = threading.local()  # num_threads: torch's number of threads outside single_threaded()
 
 
 @contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Meanwhile torch uses one thread here, for what is not worth dividing; :func:`on_all_threads` uses all as ever."""
+def single_threaded() -> Iterator[None]:
+    """A context in which torch uses one thread, in the calling thread; :func:`run_parallel` still uses all of them."""
     before = torch.get_num_threads()
     if before == 1:
         yield
         return
-    _here.threads = before
+    _local.num_threads = before
     torch.set_num_threads(1)
     try:
         yield
     finally:
         torch.set_num_threads(before)
-        del _here.threads
+        del _local.num_threads
 
 
-def on_all_threads(works: Sequence[Callable[[], None]]) -> None:
-    """Do works that do not depend on one another; an error in one of them is raised when all are done."""
-    threads = getattr(_here, "threads", torch.get_num_threads())
-    if threads == 1 or len(works) == 1:
-        with one_thread():
-            for work in works:
-                work()
+def run_parallel(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run independent tasks in parallel; the first error is raised after all of them have ended."""
+    threads = getattr(_local, "num_threads", torch.get_num_threads())
+    if threads == 1 or len(tasks) == 1:
+        with single_threaded():
+            for task in tasks:
+                task()
         return
-    futures = [_pool(threads).submit(work) for work in works]
+    futures = [_pool(threads).submit(task) for task in tasks]
     errors = [error for error in (future.exception() for future in futures) if error is not None]
     if errors:
         raise errors[0]
 
 
-def lone_threads(threads: int, name: str) -> ThreadPoolExecutor:
-    """Threads in which torch uses no others.
+def single_threaded_pool(threads: int, name: str) -> ThreadPoolExecutor:
+    """A pool of threads in each of which torch uses one thread.
 
-    Every thread that works with torch needs this. Otherwise OpenMP keeps as many more threads for it as there are
-    cores; from then on there are more than the machine has, those of training no longer wait for one another by
-    spinning but sleep, and a small step takes nearly twice as long, for good.
+    Needed for every Python thread that calls torch. OpenMP otherwise starts a team of threads for each of them, as
+    large as the number of cores, and keeps it. With more threads than cores, the threads of training sleep instead of
+    spinning at barriers, and a small step takes nearly twice as long from then on.
+
+    Parameters
+    ----------
+    threads : int. Number of threads; all are started at once.
+    name : str. Prefix of the threads' names.
     """
     before = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, name, initializer=_alone)
-    everybody = threading.Barrier(threads)
-    for future in [pool.submit(everybody.wait) for _ in range(threads)]:
+    pool = ThreadPoolExecutor(threads, name, initializer=_use_one_torch_thread)
+    barrier = threading.Barrier(threads)
+    for future in [pool.submit(barrier.wait) for _ in range(threads)]:
         future.result()
-    torch.set_num_threads(before)  # each thread has a number of its own, but new ones begin with the last that was set
+    torch.set_num_threads(before)  # the setting is per thread, but new threads start with the last one set
     return pool
 
 
 @functools.lru_cache(1)
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return lone_threads(threads, "piece")
+    return single_threaded_pool(threads, "piece")
 
 
-def _alone() -> None:
+def _use_one_torch_thread() -> None:
     torch.set_num_threads(1)
-    torch.get_num_threads()  # a thread looks once at the number to begin with, at the first question
+    torch.get_num_threads()  # initialises the thread lazily, from the last number set in any thread: now still 1

@@ -8,7 +8,7 @@ import numpy as np
 
 from core.datasets.layouts.base import Dataset
 from core.errors import DatasetError
-from core.imaging.headers import inspect
+from core.imaging.headers import read_header
 from core.types import Size3, SpacingMm
 
 
@@ -46,7 +46,7 @@ def fingerprint(dataset: Dataset, ids: tuple[str, ...] = ()) -> Fingerprint:
             raise DatasetError(
                 f"{dataset.path}: expected an image of {' or '.join(dataset.modalities)} for {id}, found none"
             )
-        geometry = inspect(first.path).geometry.canonical
+        geometry = read_header(first.path).geometry.canonical
         shapes[id], spacings[id] = geometry.shape, geometry.spacing_mm
     if not shapes:
         raise DatasetError(f"{dataset.path}: expected at least one subject, found none")

@@ -10,8 +10,8 @@ import numpy as np
 
 from core.datasets.layouts.base import Dataset, Subject
 from core.errors import DatasetError
-from core.imaging.geometry import Geometry, difference
-from core.imaging.headers import Header, inspect
+from core.imaging.geometry import Geometry, geometry_difference
+from core.imaging.headers import Header, read_header
 from core.imaging.volume import read_image, read_label
 
 
@@ -86,7 +86,7 @@ def examine(dataset: Dataset, subject: Subject, modalities: Sequence[str] = ()) 
     files = dict.fromkeys(subject.images[m].path for m in wanted)
     headers: dict[Path, Header] = {}
     for path in (*files, *([subject.label] if subject.label else [])):
-        headers[path] = inspect(path)
+        headers[path] = read_header(path)
         expected = 1 if path == subject.label else sum(ref.path == path for ref in subject.images.values())
         if headers[path].channels != expected:
             names = f" ({', '.join(dataset.modalities)})" if expected > 1 else ""
@@ -160,11 +160,13 @@ def _aligned(dataset: Dataset, subject: Subject, first: Geometry, header: Header
     """
     own = header.geometry
     if first.oriented and own.oriented:
-        problem = difference(first.canonical, own.canonical)
+        problem = geometry_difference(first.canonical, own.canonical)
         if problem is None:
             return own, None
         if dataset.labels_follow_images and first.axis_codes != own.axis_codes:
-            sizes = difference(Geometry(first.shape, first.affine, False), Geometry(own.shape, own.affine, False))
+            sizes = geometry_difference(
+                Geometry(first.shape, first.affine, False), Geometry(own.shape, own.affine, False)
+            )
             if sizes is None:
                 return first, (
                     f"its header says orientation {''.join(own.axis_codes)}, that of the first image "
@@ -173,7 +175,7 @@ def _aligned(dataset: Dataset, subject: Subject, first: Geometry, header: Header
         if first.axis_codes != own.axis_codes:
             problem += f" (stored as {''.join(own.axis_codes)}, the image as {''.join(first.axis_codes)})"
     else:
-        problem = difference(first, own)
+        problem = geometry_difference(first, own)
         if problem is None:
             if first.oriented == own.oriented:
                 return first, None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.datasets import Dataset, ImageRef, LoadedSubject, Subject, load_subject
 from core.errors import VolumeError
-from core.imaging.headers import SUFFIXES, inspect
+from core.imaging.headers import SUFFIXES, read_header
 from core.labels import LabelSpace
 
 
@@ -28,7 +28,7 @@ def read_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequ
     DatasetError
         If the images do not lie in the same place.
     """
-    held = {path: inspect(path).channels for path in dict.fromkeys(paths)}
+    held = {path: read_header(path).channels for path in dict.fromkeys(paths)}
     if channels:
         refs = _chosen(paths, channels, held)
     elif len(paths) == 1:

@@ -1,5 +1,4 @@
-"""Bytes of image files, plain or gzipped, never more than asked for: truncation, wrong checksums and bombs are
-errors."""
+"""Bounded reading of plain and gzipped image files; truncation, wrong checksums and decompression bombs are errors."""
 
 from __future__ import annotations
 
@@ -16,13 +15,13 @@ from core.errors import VolumeError
 from core.formatting import format_bytes
 
 DEFAULT_MAX_BYTES = 8 * 2**30
-MAX_DEFLATE_RATIO = 1032  # the most that one byte of a deflate stream can expand to (zlib's documentation)
-BOMB_BYTES, BOMB_RATIO = 256 * 2**20, 400  # an image larger than this, compressed further than this, is none
-CHUNK = 2**20
+MAX_DEFLATE_RATIO = 1032  # largest expansion of a deflate stream (zlib's documentation)
+BOMB_BYTES, BOMB_RATIO = 256 * 2**20, 400  # an image that is larger and compressed further is a decompression bomb
+CHUNK_BYTES = 2**20
 
 
-def limit_bytes() -> int:
-    """The largest decoded image that is read: ``SEGMENTARIUM_MAX_BYTES``, default 8 GiB.
+def max_image_bytes() -> int:
+    """Largest size of a decoded image, in bytes: ``SEGMENTARIUM_MAX_BYTES``, default 8 GiB.
 
     Raises
     ------
@@ -37,13 +36,13 @@ def limit_bytes() -> int:
     return int(text)
 
 
-def open_checked(path: Path) -> BinaryIO:
+def open_regular_file(path: Path) -> BinaryIO:
     """Open a regular file for reading.
 
     Raises
     ------
     VolumeError
-        If it does not exist, is a folder or a device, or may not be read.
+        If it does not exist, is a folder, pipe or device, or is not readable.
     """
     try:
         mode = os.stat(path).st_mode
@@ -61,57 +60,65 @@ def open_checked(path: Path) -> BinaryIO:
 
 
 def read_prefix(path: Path, count: int) -> bytes:
-    """The first ``count`` bytes, uncompressed; fewer where the file ends before.
+    """The first ``count`` bytes of the uncompressed content; fewer if the content is shorter.
 
     Raises
     ------
     VolumeError
-        If the file cannot be opened or is gzipped and damaged.
+        If the file cannot be opened, or its gzip data is damaged.
     """
-    with open_checked(path) as file:
+    with open_regular_file(path) as file:
         if not _is_gzip(path):
             return _read(file, count, path)
-        start = b""
-        for piece in _inflated(path, file, count):
-            start += piece
-            if len(start) >= count:
+        prefix = b""
+        for piece in _decompress(path, file, count):
+            prefix += piece
+            if len(prefix) >= count:
                 break
-        return start[:count]
+        return prefix[:count]
 
 
 def read_exactly(path: Path, offset: int, count: int, *, extra: int = 0, image: bool = False) -> np.ndarray:
-    """The ``count`` bytes that follow ``offset`` and end the file, uncompressed; uint8, shape (count,).
+    """Read the ``count`` bytes from ``offset`` to the end of the uncompressed content.
 
-    ``extra`` is the memory in bytes that the caller needs on top, for the check beforehand. ``image`` says that the
-    bytes are intensities, which never compress as far as a gzip bomb does (an empty label map may).
+    Parameters
+    ----------
+    offset, count : int. Bytes; the content must have exactly ``offset + count`` of them.
+    extra : int. Further bytes that the caller will allocate, counted when free memory is checked.
+    image : bool. Whether the bytes are intensities, which do not compress as far as a decompression bomb (an empty
+        label map may).
+
+    Returns
+    -------
+    ndarray, uint8, shape (count,).
 
     Raises
     ------
     VolumeError
-        If the file (uncompressed) is shorter or longer, its gzip checksum is wrong, other data follows, or there is not
-        enough memory. A claim that the file cannot keep is refused before memory is taken.
+        If the content is shorter or longer, the gzip checksum is wrong, other data follows, or memory is insufficient.
+        A size that the file cannot have is rejected before memory is allocated.
     """
-    with open_checked(path) as file:
+    with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         gzipped = _is_gzip(path)
-        most = size * MAX_DEFLATE_RATIO if gzipped else size
-        if offset + count > most:
-            raise VolumeError(_cut_off(path, offset + count, None if gzipped else size))
+        possible = size * MAX_DEFLATE_RATIO if gzipped else size
+        if offset + count > possible:
+            raise VolumeError(_truncated(path, offset + count, None if gzipped else size))
         if image and gzipped and count > BOMB_BYTES and count > size * BOMB_RATIO:
             raise VolumeError(
-                f"{path}: expected an image, got {format_bytes(count)} of next to nothing packed into "
-                f"{format_bytes(size)}: a decompression bomb; store it uncompressed if it is right"
+                f"{path}: expected an image, got {format_bytes(count)} compressed to {format_bytes(size)}, "
+                "a decompression bomb; store it uncompressed if this is right"
             )
         _check_memory(path, offset + count + extra)
         try:
             buffer = np.empty(offset + count, np.uint8)
             if gzipped:
-                _gunzip(path, file, buffer.data)
+                _read_gzip(path, file, buffer.data)
             else:
-                _fill(path, file, buffer.data, size)
+                _read_plain(path, file, buffer.data, size)
         except MemoryError:
             raise VolumeError(
-                f"{path}: expected {format_bytes(count)} of free memory, got less; close something"
+                f"{path}: expected {format_bytes(count)} of free memory, got less; close other programs"
             ) from None
     return buffer[offset:]
 
@@ -127,7 +134,7 @@ def _read(file: BinaryIO, count: int, path: Path) -> bytes:
         raise VolumeError(f"{path}: cannot be read: {error}") from error
 
 
-def _fill(path: Path, file: BinaryIO, buffer: memoryview, size: int) -> None:
+def _read_plain(path: Path, file: BinaryIO, buffer: memoryview, size: int) -> None:
     """Read a plain file into a buffer of exactly its size."""
     if size > len(buffer):
         raise VolumeError(_too_long(path, len(buffer), size - len(buffer)))
@@ -136,36 +143,39 @@ def _fill(path: Path, file: BinaryIO, buffer: memoryview, size: int) -> None:
     except OSError as error:
         raise VolumeError(f"{path}: cannot be read: {error}") from error
     if filled != len(buffer):
-        raise VolumeError(_cut_off(path, len(buffer), filled))
+        raise VolumeError(_truncated(path, len(buffer), filled))
 
 
-def _gunzip(path: Path, file: BinaryIO, buffer: memoryview) -> None:
+def _read_gzip(path: Path, file: BinaryIO, buffer: memoryview) -> None:
     """Decompress a gzip file into a buffer that it must fill exactly."""
     filled = 0
-    for piece in _inflated(path, file, CHUNK):
+    for piece in _decompress(path, file, CHUNK_BYTES):
         if filled + len(piece) > len(buffer):
             raise VolumeError(_too_long(path, len(buffer), None))
         buffer[filled : filled + len(piece)] = piece
         filled += len(piece)
     if filled != len(buffer):
-        raise VolumeError(_cut_off(path, len(buffer), filled))
+        raise VolumeError(_truncated(path, len(buffer), filled))
 
 
-def _inflated(path: Path, file: BinaryIO, most: int) -> Iterator[bytes]:
-    """The content of a gzip file (one or more members, zeros between and behind them allowed) in pieces of at most
-    ``most`` bytes; checksums are compared as members end."""
+def _decompress(path: Path, file: BinaryIO, piece_bytes: int) -> Iterator[bytes]:
+    """Decompress a gzip file in pieces of at most ``piece_bytes`` bytes.
+
+    Checksums are verified at the end of each member. Several members, and zero bytes between and after them, are
+    allowed.
+    """
     pending = b""
     members = 0
-    while pending := pending.lstrip(b"\0") or _read(file, CHUNK, path):
+    while pending := pending.lstrip(b"\0") or _read(file, CHUNK_BYTES, path):
         if not pending.strip(b"\0"):
             continue
         member = zlib.decompressobj(wbits=31)
         while not member.eof:
-            pending = pending or _read(file, CHUNK, path)
+            pending = pending or _read(file, CHUNK_BYTES, path)
             if not pending:
                 raise VolumeError(f"{path}: expected more gzip data, got its end; the file is cut off, copy it again")
             try:
-                piece = member.decompress(pending, most)
+                piece = member.decompress(pending, piece_bytes)
             except zlib.error as error:
                 raise VolumeError(_damaged(path, members, error)) from None
             pending = member.unused_data if member.eof else member.unconsumed_tail
@@ -174,7 +184,7 @@ def _inflated(path: Path, file: BinaryIO, most: int) -> Iterator[bytes]:
 
 
 def _check_memory(path: Path, count: int) -> None:
-    """Refuse what does not fit into free memory, where the system says how much that is."""
+    """Raise if ``count`` bytes do not fit into free memory."""
     import psutil
 
     free = int(psutil.virtual_memory().available)
@@ -182,7 +192,7 @@ def _check_memory(path: Path, count: int) -> None:
         raise VolumeError(f"{path}: expected {format_bytes(count)} of free memory to read it, got {format_bytes(free)}")
 
 
-def _cut_off(path: Path, expected: int, found: int | None) -> str:
+def _truncated(path: Path, expected: int, found: int | None) -> str:
     got = f"only {found}" if found is not None else "far fewer"
     return f"{path}: expected {expected} bytes as its header says, got {got}; the file is cut off, copy it again"
 
@@ -199,5 +209,5 @@ def _damaged(path: Path, members: int, error: zlib.error) -> str:
     if "incorrect data check" in text or "incorrect length check" in text:
         return f"{path}: expected data that fits its gzip checksum, got a mismatch; the file is damaged, copy it again"
     if "incorrect header check" in text and members:
-        return f"{path}: expected the file to end after its gzip data, got other data behind it; copy it again"
+        return f"{path}: expected the file to end after its gzip data, got other data after it; copy it again"
     return f"{path}: expected gzip data, got something else ({text}); the file is damaged, copy it again"

@@ -1,7 +1,7 @@
-"""Where voxels lie in space: shape, affine, orientation; and whether two images lie in the same place.
+"""Geometry of an image: shape, affine and orientation; reordering to canonical axes; comparison of two geometries.
 
-World coordinates are RAS millimetres: x grows to the patient's Right, y to Anterior, z to Superior. *Canonical* order
-means axes permuted and flipped (never interpolated) so that i, j, k run as closely as possible along x, y, z.
+World coordinates are RAS millimetres: x to the patient's right, y to anterior, z to superior. *Canonical* order means
+axes permuted and flipped, never interpolated, so that i, j, k run as closely as possible along x, y, z.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ AXIS_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Shape and place of one image.
+    """Shape, affine and orientation of one image.
 
     Attributes
     ----------
-    shape : voxels along i, j, k.
-    affine : float64, shape (4, 4): voxel index to RAS mm. Where the orientation is unknown: the voxel sizes on the
-        diagonal, which says nothing about left and right.
-    oriented : whether the file states its orientation. Without one nothing is ever flipped.
+    shape : tuple of int. Voxels along i, j, k.
+    affine : ndarray, float64, shape (4, 4). Voxel index to RAS mm; for an unknown orientation the voxel sizes on the
+        diagonal.
+    oriented : bool. Whether the file states its orientation; without one, axes are never flipped or permuted.
     """
 
     shape: Size3
@@ -47,71 +47,79 @@ class Geometry:
 
     @property
     def axis_codes(self) -> tuple[str, str, str]:
-        """The direction in which i, j, k grow, as letters of R/L, A/P, S/I; ``?`` where it is unknown."""
+        """Directions in which i, j, k grow, out of R/L, A/P, S/I; ``?`` for an unknown orientation."""
         if not self.oriented:
             return "?", "?", "?"
-        world, signs = axis_directions(self)
-        a, b, c = (AXIS_LETTERS[axis][sign > 0] for axis, sign in zip(world, signs, strict=True))
+        world_axes, signs = _axis_directions(self)
+        a, b, c = (AXIS_LETTERS[axis][sign > 0] for axis, sign in zip(world_axes, signs, strict=True))
         return a, b, c
 
     @property
     def canonical(self) -> Geometry:
-        """The geometry after :func:`to_canonical`; itself where the orientation is unknown."""
+        """The geometry after :func:`to_canonical`; unchanged for an unknown orientation."""
         if not self.oriented:
             return self
-        world, signs = axis_directions(self)
-        order = np.argsort(world)
-        move = np.zeros((4, 4))
-        move[3, 3] = 1
+        world_axes, signs = _axis_directions(self)
+        order = np.argsort(world_axes)
+        reorder = np.zeros((4, 4))  # canonical voxel index to stored voxel index
+        reorder[3, 3] = 1
         for new, old in enumerate(order):
-            move[old, new] = signs[old]
-            move[old, 3] = 0 if signs[old] > 0 else self.shape[old] - 1
+            reorder[old, new] = signs[old]
+            reorder[old, 3] = 0 if signs[old] > 0 else self.shape[old] - 1
         i, j, k = (self.shape[old] for old in order)
-        return Geometry((i, j, k), self.affine @ move, True)
-
-
-def axis_directions(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
-    """For each voxel axis the world axis (0 x, 1 y, 2 z) that it follows most closely, each taken once, and the sign
-    (+1 or -1) in which it grows; oblique and anisotropic affines are judged by direction alone."""
-    from nibabel.orientations import io_orientation
-
-    (a, s), (b, t), (c, u) = io_orientation(geometry.affine)
-    return (int(a), int(b), int(c)), (int(s), int(t), int(u))
+        return Geometry((i, j, k), self.affine @ reorder, True)
 
 
 def to_canonical(array: np.ndarray, stored: Geometry) -> np.ndarray:
-    """Bring an array (..., i, j, k) from a file's axis order to canonical order; a view, never interpolated."""
+    """Reorder an array from stored to canonical order.
+
+    Parameters
+    ----------
+    array : ndarray, shape (..., i, j, k), in stored order.
+    stored : Geometry. Geometry of the file.
+
+    Returns
+    -------
+    A view of the array.
+    """
     if not stored.oriented:
         return array
-    world, signs = axis_directions(stored)
-    lead = array.ndim - 3
-    flips = tuple([slice(None)] * lead + [slice(None, None, sign) for sign in signs])
-    return array[flips].transpose(*range(lead), *(lead + int(old) for old in np.argsort(world)))
+    world_axes, signs = _axis_directions(stored)
+    leading = array.ndim - 3
+    return array[_flips(leading, signs)].transpose(
+        *range(leading), *(leading + int(old) for old in np.argsort(world_axes))
+    )
 
 
 def from_canonical(array: np.ndarray, stored: Geometry) -> np.ndarray:
-    """The inverse of :func:`to_canonical`: canonical order (..., i, j, k) to the file's own order."""
+    """The inverse of :func:`to_canonical`: a view, shape (..., i, j, k), in stored order."""
     if not stored.oriented:
         return array
-    world, signs = axis_directions(stored)
-    lead = array.ndim - 3
-    flips = tuple([slice(None)] * lead + [slice(None, None, sign) for sign in signs])
-    return array.transpose(*range(lead), *(lead + axis for axis in world))[flips]
+    world_axes, signs = _axis_directions(stored)
+    leading = array.ndim - 3
+    return array.transpose(*range(leading), *(leading + axis for axis in world_axes))[_flips(leading, signs)]
 
 
-def difference(expected: Geometry, found: Geometry, tolerance: float = 0.1) -> str | None:
-    """Say how two geometries differ, or ``None`` where they agree.
+def geometry_difference(expected: Geometry, found: Geometry, tolerance: float = 0.1) -> str | None:
+    """Describe how two geometries differ.
 
-    They agree where the shapes are equal and no corner voxel is further than ``tolerance`` (in units of the smallest
-    voxel side) from its counterpart. Pass canonical geometries to compare anatomy whatever order files store it in.
-    Where either orientation is unknown, only shape and voxel size are compared.
+    Pass canonical geometries to compare positions in the patient independently of the order of the stored axes. If
+    either orientation is unknown, only shape and voxel size are compared.
+
+    Parameters
+    ----------
+    tolerance : float. Largest allowed distance of corresponding corner voxels, as a share of the smallest voxel side.
+
+    Returns
+    -------
+    The first difference ("expected ..., got ..."), or ``None`` if the geometries agree.
     """
     if expected.shape != found.shape:
-        return f"expected shape {_times(expected.shape)}, got {_times(found.shape)}"
-    sizes, others = np.array(expected.spacing_mm), np.array(found.spacing_mm)
-    limit_mm = tolerance * float(sizes.min())
-    if np.any(np.abs(sizes - others) * np.maximum(1, np.array(expected.shape) - 1) > limit_mm):
-        return f"expected voxels of {_mm(sizes)} mm, got {_mm(others)} mm"
+        return f"expected shape {_join(expected.shape)}, got {_join(found.shape)}"
+    expected_mm, found_mm = np.array(expected.spacing_mm), np.array(found.spacing_mm)
+    limit_mm = tolerance * float(expected_mm.min())
+    if np.any(np.abs(expected_mm - found_mm) * np.maximum(1, np.array(expected.shape) - 1) > limit_mm):
+        return f"expected voxels of {_join_mm(expected_mm)} mm, got {_join_mm(found_mm)} mm"
     if not (expected.oriented and found.oriented):
         return None
     corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
@@ -124,18 +132,32 @@ def difference(expected: Geometry, found: Geometry, tolerance: float = 0.1) -> s
             f"expected orientation {''.join(expected.axis_codes)}, got {''.join(found.axis_codes)} "
             f"(corners up to {distance_mm:.3g} mm apart)"
         )
-    directions = [g.affine[:3, :3] / np.array(g.spacing_mm) for g in (expected, found)]
-    if np.abs(directions[0] - directions[1]).max() > 1e-3:
+    rotations = [g.affine[:3, :3] / np.array(g.spacing_mm) for g in (expected, found)]
+    if np.abs(rotations[0] - rotations[1]).max() > 1e-3:
         return f"expected the same affine, got a rotated one (corners up to {distance_mm:.3g} mm apart)"
     return (
-        f"expected the same affine, got one with origin ({_mm(found.affine[:3, 3], ', ')}) mm instead of "
-        f"({_mm(expected.affine[:3, 3], ', ')}) mm (corners up to {distance_mm:.3g} mm apart)"
+        f"expected the same affine, got one with origin ({_join_mm(found.affine[:3, 3], ', ')}) mm instead of "
+        f"({_join_mm(expected.affine[:3, 3], ', ')}) mm (corners up to {distance_mm:.3g} mm apart)"
     )
 
 
-def _times(shape: tuple[int, ...]) -> str:
+def _axis_directions(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """For each voxel axis, the world axis (0 x, 1 y, 2 z) that it follows most closely, each used once, and the sign
+    (+1 or -1) of its direction. Voxel sizes have no influence."""
+    from nibabel.orientations import io_orientation
+
+    (a, s), (b, t), (c, u) = io_orientation(geometry.affine)
+    return (int(a), int(b), int(c)), (int(s), int(t), int(u))
+
+
+def _flips(leading: int, signs: tuple[int, int, int]) -> tuple[slice, ...]:
+    """An index that reverses the last three axes where the sign is negative."""
+    return (slice(None),) * leading + tuple(slice(None, None, sign) for sign in signs)
+
+
+def _join(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape)
 
 
-def _mm(values: np.ndarray, separator: str = " x ") -> str:
+def _join_mm(values: np.ndarray, separator: str = " x ") -> str:
     return separator.join(f"{v:.4g}" for v in values)

@@ -1,7 +1,7 @@
-"""Intensity normalisation: brings the arbitrary units of MRI to a common scale, per image channel.
+"""Intensity normalisation: maps the arbitrary units of MRI to a common scale, per image channel.
 
-With x the intensities of one channel of one subject, "non-zero" meaning the voxels with x != 0 (the head, in
-skull-stripped data), and standard deviations those of the population:
+x are the intensities of one channel of one subject; "non-zero" are the voxels with x != 0 (the brain, in skull-stripped
+data); standard deviations are those of the population:
 
 ====================  ============================================================================================
 ``max_min``           (x - min) / (max - min), over the whole volume: 0 to 1
@@ -12,12 +12,12 @@ skull-stripped data), and standard deviations those of the population:
 ``z_score``           the same, but zero voxels stay 0
 ====================  ============================================================================================
 
-The first five carry the names they have in MedicalZooPytorch, the library of the article. Two of them differ from its
-code where that cannot have been meant: its ``brats`` rescales standardised intensities with the minimum and maximum of
-the raw ones (which leaves next to no contrast), its ``max`` fails on every call. Standardising first changes nothing in
-``brats``: it cancels out of the rescaling.
+The first five have their names from MedicalZooPytorch, the library of the article. Two of them differ from its code,
+which has bugs: its ``brats`` rescales standardised intensities with the minimum and maximum of the raw ones (nearly no
+contrast is left), and its ``max`` fails on every call. ``brats`` does not standardise first, because the rescaling
+cancels it out.
 
-A channel without contrast (a zero denominator) becomes all zeros; ``brats`` then gives 10 on its non-zero voxels.
+A channel without contrast (denominator 0) becomes 0; ``brats`` then gives 10 on its non-zero voxels.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ METHODS: tuple[str, ...] = get_args(Normalisation)
 
 
 def normalise(image: np.ndarray, method: str) -> np.ndarray:
-    """Normalise each channel by itself.
+    """Normalise each channel separately.
 
     Parameters
     ----------
-    image : shape (channels, i, j, k), finite, any numeric dtype; not changed.
-    method : one of :data:`METHODS`; the formulas are at the top of this module.
+    image : ndarray, any numeric dtype, shape (channel, i, j, k). Finite intensities; not modified.
+    method : str. One of :data:`METHODS`; the module docstring has the formulas.
 
     Returns
     -------
-    float32, same shape, always finite.
+    ndarray, float32, same shape. Finite.
 
     Raises
     ------
@@ -58,41 +58,41 @@ def normalise(image: np.ndarray, method: str) -> np.ndarray:
 
 
 def _channel(x: np.ndarray, method: str) -> np.ndarray:
-    """One channel, float32, shape (i, j, k)."""
+    """Normalise one channel, float32, shape (i, j, k)."""
     if method == "max_min":
         low, high = float(x.min()), float(x.max())
-        return _scaled(x, low, high - low)
+        return _rescale(x, low, high - low)
     if method == "max":
-        return _scaled(x, 0.0, float(np.abs(x).max()))
+        return _rescale(x, 0.0, float(np.abs(x).max()))
     if method == "full_volume_mean":
-        return _scaled(x, *_mean_std(x))
-    head = x != 0
+        return _rescale(x, *_mean_std(x))
+    nonzero = x != 0
     if method == "mean":
-        return _scaled(x, *_mean_std(x[head]))
+        return _rescale(x, *_mean_std(x[nonzero]))
     result = np.zeros_like(x)
-    if not head.any():
+    if not nonzero.any():
         return result
-    values = x[head]
+    values = x[nonzero]
     if method == "brats":
         low, high = float(values.min()), float(values.max())
-        result[head] = 10 + 100 * _scaled(values, low, high - low)
+        result[nonzero] = 10 + 100 * _rescale(values, low, high - low)
     else:
-        result[head] = _scaled(values, *_mean_std(values))
+        result[nonzero] = _rescale(values, *_mean_std(values))
     return result
 
 
 def _mean_std(values: np.ndarray) -> tuple[float, float]:
-    """Mean and population standard deviation, accumulated in float64; (0, 0) where there are no values."""
+    """Mean and population standard deviation, accumulated in float64; (0, 0) for no values."""
     if not values.size:
         return 0.0, 0.0
     mean = float(values.mean(dtype=np.float64))
     deviation = float(values.std(dtype=np.float64))
-    # Rounding leaves a constant channel with a deviation of about 1e-8 of its mean: that is no contrast.
+    # Rounding gives a constant channel a standard deviation of about 1e-8 of its mean; it counts as 0.
     return mean, deviation if deviation > 1e-6 * abs(mean) else 0.0
 
 
-def _scaled(x: np.ndarray, offset: float, divisor: float) -> np.ndarray:
-    """(x - offset) / divisor in float64, or zeros where the divisor is 0; float32."""
+def _rescale(x: np.ndarray, offset: float, divisor: float) -> np.ndarray:
+    """(x - offset) / divisor, computed in float64, as float32; zeros if the divisor is 0."""
     if divisor == 0:
         return np.zeros(x.shape, np.float32)
     return ((x.astype(np.float64) - offset) / divisor).astype(np.float32)

@@ -1,8 +1,8 @@
-"""Resampling between voxel sizes: separable linear interpolation, anti-aliased where the grid gets coarser.
+"""Resampling to another voxel size: separable linear interpolation, anti-aliased when downsampling.
 
-Both grids cover the same box: the centre of new voxel n lies at (n + 0.5) * old / new - 0.5 old voxels. Where the
-grid gets coarser the linear kernel is widened by that factor, so every old voxel counts (as in Pillow's and torch's
-antialias). Outside the box the kernel is cut off and its weights renormalised.
+Both grids cover the same box: the centre of new voxel n is at (n + 0.5) * old / new - 0.5 old voxels. For downsampling
+the linear kernel is widened by the factor old / new (as ``antialias`` of Pillow and torch). At the border the kernel is
+truncated and renormalised.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from core.types import Size3, SpacingMm
 
 
 def resampled_shape(shape: Sequence[int], spacing_from: Sequence[float], spacing_to: Sequence[float]) -> Size3:
-    """round(shape * from / to) along i, j, k, at least 1. Spacings in mm."""
+    """The shape round(shape * from / to), at least 1 along each axis; spacings in mm."""
     i, j, k = (
         max(1, round(n * source / target)) for n, source, target in zip(shape, spacing_from, spacing_to, strict=True)
     )
@@ -23,8 +23,7 @@ def resampled_shape(shape: Sequence[int], spacing_from: Sequence[float], spacing
 
 
 def resampled_spacing(shape_from: Sequence[int], spacing_from: Sequence[float], shape_to: Sequence[int]) -> SpacingMm:
-    """The voxel size in mm after resampling to a shape: the box stays, so it differs a little from what was asked
-    for."""
+    """The voxel size in mm after resampling to a shape. The box is kept, so it differs slightly from the target."""
     i, j, k = (size * n / m for size, n, m in zip(spacing_from, shape_from, shape_to, strict=True))
     return i, j, k
 
@@ -40,13 +39,13 @@ def resample_image(
 
     Parameters
     ----------
-    image : shape (channels, i, j, k), any numeric dtype.
-    spacing_from, spacing_to : voxel sizes in mm along i, j, k.
-    shape_to : the new shape (i, j, k) instead of spacings.
+    image : ndarray, any numeric dtype, shape (channel, i, j, k).
+    spacing_from, spacing_to : sequence of float. Old and new voxel size in mm along i, j, k.
+    shape_to : sequence of int. New shape (i, j, k), instead of spacings.
 
     Returns
     -------
-    float32, shape (channels, *new shape); a copy also where the shape stays.
+    ndarray, float32, shape (channel, *new shape). Always a copy.
     """
     if shape_to is None:
         if spacing_from is None or spacing_to is None:
@@ -61,29 +60,29 @@ def resample_image(
 
 
 def resample_label(label: np.ndarray, shape_to: Sequence[int]) -> np.ndarray:
-    """Resample class indices: each class as a linear 0-1 image, then the class with the largest share (the lower
-    index wins a tie). Smoother than nearest neighbour, and thin structures survive as long as they hold the largest
-    share.
+    """Resample a label map: each class as a 0-1 image, then per voxel the class with the largest share.
+
+    Smoother than nearest neighbour. The lower index wins a tie.
 
     Parameters
     ----------
-    label : integer class indices, shape (i, j, k).
-    shape_to : the new shape (i, j, k).
+    label : ndarray, integer, shape (i, j, k). Class indices.
+    shape_to : sequence of int. New shape (i, j, k).
 
     Returns
     -------
-    Same dtype, the new shape; a copy also where the shape stays.
+    ndarray, same dtype, the new shape. Always a copy.
     """
     shape = tuple(int(n) for n in shape_to)
     if shape == label.shape:
         return label.copy()
     result = np.zeros(shape, label.dtype)
-    best = np.zeros(shape, np.float32)
+    largest = np.zeros(shape, np.float32)
     for value in np.unique(label):
         share = resample_image((label == value)[None], shape_to=shape)[0]
-        wins = share > best + 1e-6
+        wins = share > largest + 1e-6
         result[wins] = value
-        best[wins] = share[wins]
+        largest[wins] = share[wins]
     return result
 
 

@@ -1,7 +1,7 @@
-"""One image with its geometry: read in canonical RAS order, written in the order and place of the file it came from.
+"""Reads images and label maps in canonical RAS order, and writes label maps in the geometry of the image file.
 
-Nothing else in the program opens image files. Everything wrong with one is a :class:`~core.errors.VolumeError` that
-names the file.
+The only module that reads or writes voxels of image files. Every fault of a file is a
+:class:`~core.errors.VolumeError` that names it.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from core.errors import VolumeError
 from core.files import atomic_write
 from core.imaging.bounded_io import read_exactly
 from core.imaging.geometry import Geometry, from_canonical, to_canonical
-from core.imaging.headers import Header, inspect, orientation_fields
+from core.imaging.headers import Header, orientation_fields, read_header
 
-__all__ = ["Geometry", "Header", "Volume", "inspect", "read_image", "read_label", "to_stored", "write_label"]
+__all__ = ["Geometry", "Header", "Volume", "read_header", "read_image", "read_label", "to_stored", "write_label"]
 
 INTENT_LABEL = 1002  # NIfTI's intent code for label maps
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """Voxels in canonical order.
+    """Voxels of a file in canonical order.
 
     Attributes
     ----------
-    data : shape (channels, i, j, k), C-contiguous; float32 intensities, or int32 raw label values.
-    geometry : of ``data``; canonical.
-    stored : of the file; outputs go back to it.
+    data : ndarray, C-contiguous, shape (channel, i, j, k). float32 intensities, or int32 raw label values.
+    geometry : Geometry. Canonical, of ``data``.
+    stored : Geometry. Of the file; label maps are written in it.
     """
 
     data: np.ndarray
@@ -41,90 +41,92 @@ class Volume:
 
 
 def read_image(path: str | Path, channel: int | None = None, *, geometry: Geometry | None = None) -> Volume:
-    """Read intensities as float32, with the file's own scaling applied.
+    """Read intensities as float32, scaled by the file's slope and intercept.
 
     Parameters
     ----------
-    channel : one channel of a 4-D file; ``None`` reads all of them.
-    geometry : how the voxels lie, where that is known better than the file knows it (same shape).
+    channel : int or None. Index of one channel of a 4-D file; ``None`` reads all channels.
+    geometry : Geometry or None. Replaces the geometry of the header; same shape.
 
     Raises
     ------
     VolumeError
-        If the header or the data is wrong (see :func:`core.imaging.headers.inspect`), the channel does not exist, or an
-        intensity is not a finite number.
+        If the header or the data is invalid (see :func:`core.imaging.headers.read_header`), the channel does not
+        exist, or an intensity is not finite.
     """
-    header = inspect(path)
+    header = read_header(path)
     if channel is not None and not 0 <= channel < header.channels:
         raise VolumeError(f"{path}: expected at least {channel + 1} channels, got {header.channels}")
-    stored = _stored(header, image=True)
+    stored = _read_stored(header, image=True)
     with np.errstate(over="ignore", invalid="ignore"):
         data = _scaled(header, stored if channel is None else stored[channel : channel + 1]).astype(
             np.float32, copy=False
         )
-    wrong = data.size - int(np.count_nonzero(np.isfinite(data)))
-    if wrong:
+    non_finite = data.size - int(np.count_nonzero(np.isfinite(data)))
+    if non_finite:
         raise VolumeError(
-            f"{path}: expected finite intensities, got {wrong} voxels of {data.size} that are NaN or infinite; "
+            f"{path}: expected finite intensities, got {non_finite} voxels of {data.size} that are NaN or infinite; "
             "replace them (often by 0) and write the file again"
         )
     return _canonical(header, data, geometry)
 
 
 def read_label(path: str | Path, *, geometry: Geometry | None = None) -> Volume:
-    """Read a label map: raw values as the file has them, int32, shape (1, i, j, k).
+    """Read a label map as int32 raw values, shape (1, i, j, k).
 
-    ``geometry`` is as in :func:`read_image`: pass the image's where a label's voxels line up with it as stored.
+    Parameters
+    ----------
+    geometry : Geometry or None. Replaces the geometry of the header; pass the image's if the voxels of the label
+        correspond to those of the image in stored order.
 
     Raises
     ------
     VolumeError
-        If the header or the data is wrong, the file has several channels, or a value is not a whole number within
-        int32.
+        If the header or the data is invalid, the file has several channels, or a value is not an integer of 32 bits.
     """
-    header = inspect(path)
+    header = read_header(path)
     if header.channels != 1:
         raise VolumeError(
             f"{path}: expected a 3-D label map, got {header.channels} channels; write one label per voxel"
         )
-    values = _scaled(header, _stored(header))
+    values = _scaled(header, _read_stored(header))
     if not np.can_cast(values.dtype, np.int32):
-        whole = np.isfinite(values) & (np.abs(values) < 2**31)
-        whole[whole] = values[whole] == np.round(values[whole])
-        if not whole.all():
-            examples = ", ".join(f"{v:g}" for v in np.unique(values[~whole])[:3])
+        valid = np.isfinite(values) & (np.abs(values) < 2**31)
+        valid[valid] = values[valid] == np.round(values[valid])
+        if not valid.all():
+            examples = ", ".join(f"{v:g}" for v in np.unique(values[~valid])[:3])
             raise VolumeError(
-                f"{path}: expected whole numbers as labels, got {int((~whole).sum())} voxels that are not, such as "
+                f"{path}: expected whole numbers as labels, got {int((~valid).sum())} voxels that are not, such as "
                 f"{examples}; was it resampled with interpolation? Use nearest neighbour"
             )
     return _canonical(header, values.astype(np.int32, copy=False), geometry)
 
 
 def to_stored(array: np.ndarray, stored: Geometry | Volume) -> np.ndarray:
-    """Bring an array (..., i, j, k) from canonical order to the order of the file it belongs to."""
+    """Reorder an array, shape (..., i, j, k), from canonical order to the stored order of a file or volume."""
     return from_canonical(array, stored.stored if isinstance(stored, Volume) else stored)
 
 
 def write_label(
     path: str | Path, values: np.ndarray, volume: Volume | Geometry, like: str | Path | None = None
 ) -> None:
-    """Write a label map as NIfTI-1 in the orientation and place of the image it belongs to.
+    """Write a label map as NIfTI-1 in the geometry of the image that was segmented, atomically.
 
-    The file appears complete or not at all. Orientation codes are the input's; an input of unknown orientation gives
-    sform and qform code 0, so that nobody takes an invented left and right for a known one.
+    The orientation codes are those of the image. If its orientation is unknown, sform and qform code are 0, so that
+    no reader assumes a left and right.
 
     Parameters
     ----------
-    path : ends in .nii or .nii.gz; an existing file is replaced.
-    values : raw label values in canonical order, integer, shape (i, j, k).
-    volume : the image that was segmented, or the geometry of its file.
-    like : its file, from which qform and sform are copied exactly; without it the sform says where the voxels lie
-        (code 1).
+    path : str or Path. Ends in .nii or .nii.gz; an existing file is replaced.
+    values : ndarray, integer, shape (i, j, k). Raw label values in canonical order.
+    volume : Volume or Geometry. The segmented image, or the geometry of its file.
+    like : str, Path or None. The file of the image, whose sform and qform are copied; without it the sform is written
+        from the geometry, with code 1.
 
     Raises
     ------
     VolumeError
-        If the name ends otherwise, it would replace ``like``, or the file cannot be written.
+        If the name has another ending, ``path`` is the file ``like``, or the file cannot be written.
     """
     path = Path(path)
     if not path.name.lower().endswith((".nii", ".nii.gz")):
@@ -135,23 +137,23 @@ def write_label(
     array = from_canonical(np.asarray(values), stored)
     if array.shape != stored.shape:
         raise ValueError(f"expected labels of shape {stored.canonical.shape}, got {np.shape(values)}")
-    small, large = int(array.min(initial=0)), int(array.max(initial=0))
-    dtype = np.uint8 if small >= 0 and large <= 255 else np.int16 if small >= -(2**15) and large < 2**15 else np.int32
+    low, high = int(array.min(initial=0)), int(array.max(initial=0))
+    dtype = next((t for t in (np.uint8, np.int16) if np.iinfo(t).min <= low and high <= np.iinfo(t).max), np.int32)
     content = _nifti_header(dtype, stored, like) + array.astype(dtype).tobytes(order="F")
-    _write(path, gzip.compress(content, 5, mtime=0) if path.name.lower().endswith(".gz") else content)
+    _write_file(path, gzip.compress(content, 5, mtime=0) if path.name.lower().endswith(".gz") else content)
 
 
-def _stored(header: Header, *, image: bool = False) -> np.ndarray:
-    """The stored numbers, shape (channels, i, j, k), in the file's own axis and byte order."""
+def _read_stored(header: Header, *, image: bool = False) -> np.ndarray:
+    """Stored values, shape (channel, i, j, k), in the file's axis and byte order."""
     voxels = header.nbytes // np.dtype(header.dtype).itemsize
     raw = read_exactly(header.data_path, header.offset, header.nbytes, extra=4 * voxels, image=image)
-    numbers = raw.view(np.dtype(header.dtype).newbyteorder(header.byte_order))
-    return numbers.reshape((header.channels, *header.shape3[::-1])).transpose(0, 3, 2, 1)
+    values = raw.view(np.dtype(header.dtype).newbyteorder(header.byte_order))
+    return values.reshape((header.channels, *header.shape[::-1])).transpose(0, 3, 2, 1)
 
 
 @np.errstate(over="ignore", invalid="ignore")
 def _scaled(header: Header, stored: np.ndarray) -> np.ndarray:
-    """Stored numbers to intensities; float64 where they are scaled, so that whole numbers stay whole."""
+    """Apply slope and intercept; in float64, so that scaled integers stay integers."""
     if not header.scaled:
         return stored
     return stored.astype(np.float64) * header.slope + header.intercept
@@ -159,7 +161,7 @@ def _scaled(header: Header, stored: np.ndarray) -> np.ndarray:
 
 def _canonical(header: Header, data: np.ndarray, geometry: Geometry | None) -> Volume:
     stored = header.geometry if geometry is None else geometry
-    assert stored.shape == header.shape3
+    assert stored.shape == header.shape
     return Volume(np.ascontiguousarray(to_canonical(data, stored)), stored.canonical, stored)
 
 
@@ -175,7 +177,7 @@ def _nifti_header(dtype: type, stored: Geometry, like: str | Path | None) -> byt
     header.set_zooms(stored.spacing_mm)
     header.set_xyzt_units("mm")
     header["vox_offset"] = 352
-    if like is not None and stored.oriented and inspect(like).geometry == stored:
+    if like is not None and stored.oriented and read_header(like).geometry == stored:
         for name, value in orientation_fields(Path(like)).items():
             header[name] = value
     elif stored.oriented:
@@ -184,8 +186,8 @@ def _nifti_header(dtype: type, stored: Geometry, like: str | Path | None) -> byt
     return header.binaryblock + b"\0\0\0\0"
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_file(path: Path, content: bytes) -> None:
     try:
         atomic_write(path, content, durable=True)
     except OSError as error:
-        raise VolumeError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
+        raise VolumeError(f"{path}: cannot be written: {error.strerror or error}; choose another folder") from error

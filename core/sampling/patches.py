@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.compute.threads import one_thread
+from core.compute.threads import single_threaded
 from core.config import SamplingConfig
 from core.types import Size3, TrainingSubject, VoxelIndex
 
@@ -177,7 +177,7 @@ def boxes(
     """
     of = volumes[places[0].subject]
     batch = torch.empty(len(places), *of.shape[:-3], *size, dtype=dtype, device=of.device, pin_memory=pinned)
-    with one_thread():
+    with single_threaded():
         for box, place in zip(batch, places, strict=True):
             _fill(box, volumes[place.subject], place.start)
     return batch

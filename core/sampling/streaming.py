@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from core.compute.threads import lone_threads
+from core.compute.threads import single_threaded_pool
 from core.errors import DeviceError
 from core.formatting import format_bytes
 from core.sampling.patches import DeviceSubjects, Place, Subjects, boxes, half
@@ -169,7 +169,7 @@ def ahead(jobs: Iterable[Job], work: Callable[[Job], Result], depth: int) -> Gen
     """The results of ``work`` in the order of the jobs, up to ``depth`` of them made in a thread before they are asked
     for. What ``work`` raises is raised where its result would have come. Close it to stop early; the thread ends."""
     todo = iter(jobs)
-    pool = lone_threads(1, "ahead")
+    pool = single_threaded_pool(1, "ahead")
     waiting: deque[Future[Result]] = deque()
     stopped = threading.Event()
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from core.compute.device import release_cached
+from core.compute.device import empty_cache
 from core.config import Acceleration
 from core.errors import ConfigError, first_line
 from core.sampling.patches import Batch
@@ -110,7 +110,7 @@ class RecordedStep:
             group["lr"] = rate
             if "capturable" in group:
                 group["capturable"] = False
-        release_cached(self.step.device)
+        empty_cache(self.step.device)
 
 
 class AutoLauncher:
@@ -188,6 +188,6 @@ def _obstacle(step: TrainingStep) -> str:
         return f"a graph can be recorded with accumulate 1, found {step.config.accumulate}"
     if step.config.optimizer == "rmsprop":
         return "a graph can be recorded with any optimizer but rmsprop"
-    if step.team.size > 1:
+    if step.distributed.world_size > 1:
         return "a graph is recorded on one device"
     return ""

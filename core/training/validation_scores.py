@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from core.compute.device import cudnn_benchmark
-from core.compute.distributed import ALONE, DistributedContext
+from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.compute.precision import autocast
 from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
@@ -74,7 +74,7 @@ def score_sub_volumes(
     colours: Sequence[str],
     batch_size: int,
     precision: str,
-    team: DistributedContext = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> SubVolumeScore:
     """Loss and Dice on the given sub-volumes, shared among a team, and a picture of the first (the leader's alone); the
     model is left in training mode."""
@@ -83,18 +83,18 @@ def score_sub_volumes(
     counts = torch.zeros((3, classes), dtype=torch.int64, device=subjects.device)
     picture = None
     batches = [places[first : first + batch_size] for first in range(0, len(places), batch_size)]
-    for batch in team.shard(batches):
+    for batch in distributed.shard(batches):
         image, label = subjects.crop(batch, size)
         with cudnn_benchmark(subjects.device), autocast(subjects.device, precision):
             logits = model(image)
         total += loss(logits, label) * len(batch)
         found = logits.argmax(dim=1)
         counts += torch.stack(class_counts(found, label, classes))
-        if picture is None and team.is_main:
+        if picture is None and distributed.is_main:
             picture = draw_slice(image[0, 0], label[0], found[0], colours)
     model.train()
-    team.sum(total)
-    team.sum(counts)
+    distributed.all_reduce(total)
+    distributed.all_reduce(counts)
     return SubVolumeScore(
         float(total) / len(places) if places else math.nan, dice_from_counts(*counts.cpu().numpy()), picture
     )
@@ -112,19 +112,19 @@ def score_whole_volumes(
     mirror: bool,
     classes: int,
     progress: Callable[[int, int], None] | None = None,
-    team: DistributedContext = ALONE,
+    distributed: DistributedContext = SINGLE_PROCESS,
 ) -> WholeVolumeScore:
     """Segment every subject as a whole volume and return its Dice per class; a team shares the subjects."""
     began = time.monotonic()
     rows = []
-    for index in team.shard(range(len(subjects))):
+    for index in distributed.shard(range(len(subjects))):
         image, label = subjects.image(index), subjects.label(index)
         logits = predict_logits(model, image, mode=mode, tile=tile, overlap=overlap, precision=precision, mirror=mirror)
         counts = torch.stack(class_counts(logits.argmax(dim=0)[None], label[None], classes))
         rows.append(dice_from_counts(*counts.cpu().numpy()))
         if progress is not None:
             progress(index + 1, len(subjects))
-    return WholeVolumeScore(np.stack(team.gather(rows)), mode, time.monotonic() - began)
+    return WholeVolumeScore(np.stack(distributed.all_gather(rows)), mode, time.monotonic() - began)
 
 
 def draw_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequence[str]) -> np.ndarray:

@@ -13,10 +13,10 @@ from core.datasets import load_subject, open_dataset
 from core.datasets.synthetic.demo import ensure_subject
 from core.evaluation.metrics import dice_per_class
 from core.inference.predictor import Predictor
-from core.paths import READY_MADE, project_root, ready_made
+from core.paths import DEMO_MODEL, demo_model_path, project_root
 from core.runs import find_checkpoint, list_runs
 
-MODEL = ready_made()
+MODEL = demo_model_path()
 CHANCE = 0.34  # Dice of naming the commonest tissue everywhere in the brain, for that tissue; 0 for the others
 
 
@@ -33,8 +33,8 @@ def test_it_is_small_and_tells_nothing_of_the_machine_it_was_made_on() -> None:
 
 
 def test_it_is_found_from_any_root_and_is_no_run(tmp_path: Path) -> None:
-    assert find_checkpoint(tmp_path, READY_MADE) == MODEL
-    assert READY_MADE not in {run.id for run in list_runs(project_root() / "checkpoints")}
+    assert find_checkpoint(tmp_path, DEMO_MODEL) == MODEL
+    assert DEMO_MODEL not in {run.id for run in list_runs(project_root() / "checkpoints")}
 
 
 def test_its_card_says_what_was_measured_on_a_subject_it_never_saw() -> None:

@@ -29,7 +29,7 @@ def own_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     data.mkdir()
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(data))
     for module in ("ui.shared.cache", "core.runs.catalog"):
-        monkeypatch.setattr(f"{module}.ready_made", lambda: tmp_path / "no" / "model.safetensors")
+        monkeypatch.setattr(f"{module}.demo_model_path", lambda: tmp_path / "no" / "model.safetensors")
     return data
 
 

@@ -11,7 +11,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.cli import main
-from core.paths import ready_made
+from core.paths import demo_model_path
 from tests.pages.test_pages import being_made, open_page, texts
 from tests.support.balls import write_balls
 from tests.support.run_folders import make_run
@@ -85,7 +85,7 @@ def test_data_that_is_gone_leaves_other_data_to_choose(run: str, data: Path, mon
 
 
 def test_without_any_model_it_says_what_to_do(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.shared.cache.ready_made", lambda: checkpoints / "nothing")
+    monkeypatch.setattr("ui.shared.cache.demo_model_path", lambda: checkpoints / "nothing")
     app = open_page("review")
     assert "No model yet" in texts(app)
 
@@ -93,5 +93,5 @@ def test_without_any_model_it_says_what_to_do(checkpoints: Path, monkeypatch: py
 def test_the_ready_made_model_is_offered_on_first_start(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = being_made(monkeypatch)
     app = open_page("review")
-    assert ready_made().is_file() and app.selectbox[0].value == "demo-model"
+    assert demo_model_path().is_file() and app.selectbox[0].value == "demo-model"
     assert started == ["subject-1"] and not app.exception

@@ -15,11 +15,11 @@ import torch
 from core.compute.device import (
     check_memory,
     cudnn_benchmark,
-    explain_memory,
     free_bytes,
-    memory_bytes,
+    out_of_memory_error,
     resolve_device,
-    set_threads,
+    set_num_threads,
+    total_bytes,
 )
 from core.errors import DeviceError
 from core.paths import project_root
@@ -61,24 +61,24 @@ def test_cuda_that_is_not_there(version: str | None, why: str, monkeypatch: pyte
 
 @pytest.mark.usefixtures("threads_put_back")
 def test_threads() -> None:
-    assert set_threads(1) == torch.get_num_threads() == 1
+    assert set_num_threads(1) == torch.get_num_threads() == 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    assert set_threads(0) == torch.get_num_threads() == allowed
+    assert set_num_threads(0) == torch.get_num_threads() == allowed
 
 
 def test_more_memory_than_there_is_in_torch_and_in_numpy() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    explained = explain_memory(caught.value, CPU)
+    explained = out_of_memory_error(caught.value, CPU)
     told = str(explained)
     assert told.startswith("not enough memory: the work does not fit into this machine's memory (")
     assert re.search(r"\(\d+\.\d GB, \d+\.\d GB of it free now\); choose a smaller sub_volume or batch_size", told)
     suggestion = "batch_size 1 would take about 3.1 GB"
-    told = str(explain_memory(caught.value, CPU, 12_340_000_000, suggestion))
+    told = str(out_of_memory_error(caught.value, CPU, 12_340_000_000, suggestion))
     assert told.endswith("; a training step was estimated to take about 12.3 GB; batch_size 1 would take about 3.1 GB")
     with pytest.raises(MemoryError) as other:
         np.empty(2**60, np.uint8)
-    assert isinstance(explain_memory(other.value, CPU), DeviceError)
+    assert isinstance(out_of_memory_error(other.value, CPU), DeviceError)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +92,8 @@ def test_more_memory_than_there_is_in_torch_and_in_numpy() -> None:
     ids=str,
 )
 def test_out_of_memory_as_it_is_told(error: Exception) -> None:
-    assert "does not fit into the CUDA device's memory" in str(explain_memory(error, CUDA))
-    assert "does not fit into this machine's memory" in str(explain_memory(error, CPU))
+    assert "does not fit into the CUDA device's memory" in str(out_of_memory_error(error, CUDA))
+    assert "does not fit into this machine's memory" in str(out_of_memory_error(error, CPU))
 
 
 @pytest.mark.parametrize(
@@ -101,14 +101,14 @@ def test_out_of_memory_as_it_is_told(error: Exception) -> None:
     [RuntimeError("expected 2 channels"), ValueError("out of memory"), KeyError("out of memory"), OSError(12, "no")],
 )
 def test_another_error_is_not_explained_away(error: Exception) -> None:
-    assert explain_memory(error, CPU) is None
+    assert out_of_memory_error(error, CPU) is None
 
 
 # --- how much there is ------------------------------------------------------------------------------------------------
 
 
 def test_memory_of_this_machine() -> None:
-    total, free = memory_bytes(CPU), free_bytes(CPU)
+    total, free = total_bytes(CPU), free_bytes(CPU)
     assert 0 < free <= total
     check_memory(0, CPU)
     check_memory(free // 2, CPU)
@@ -142,7 +142,7 @@ def test_kernels_are_tried_on_cuda_unless_the_result_must_be_the_same_again(
 
 
 def test_work_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.compute.device.memory_bytes", lambda device: 16_000_000_000)
+    monkeypatch.setattr("core.compute.device.total_bytes", lambda device: 16_000_000_000)
     monkeypatch.setattr("core.compute.device.free_bytes", lambda device: 8_000_000_000)
     check_memory(9_000_000_000, CPU)  # an estimate may be too high
     with pytest.raises(DeviceError) as caught:
@@ -165,8 +165,8 @@ import resource, sys
 from pathlib import Path
 import torch
 from core.config import ModelConfig, OptimConfig
-from core.compute.device import check_memory, explain_memory, free_bytes, memory_bytes
-from core.inference.sliding_window import predict_logits
+from core.compute.device import check_memory, out_of_memory_error, free_bytes, total_bytes
+from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.training.losses import dice_loss
 from core.models import build_model
 from core.training.step import TrainingStep
@@ -175,24 +175,24 @@ torch.set_num_threads(1)
 cpu = torch.device("cpu")
 network = build_model(ModelConfig(channels=(8, 16)), 1, 2)
 step = TrainingStep(network, dice_loss, OptimConfig(), "fp32")
-options = dict(mode="whole", tile=(16, 16, 16), overlap=0.5, precision="fp32")
+options = InferenceOptions("whole", (16, 16, 16))
 
 def train(size):
     step([(torch.zeros(2, 1, size, size, size), torch.zeros(2, size, size, size, dtype=torch.uint8))], 0.1, 0)
 
 def predict(size):
-    predict_logits(network, torch.zeros(1, size, size, size), memory_bytes=2**50, **options)
+    predict_logits(network, torch.zeros(1, size, size, size), options, memory_bytes=2**50)
 
 train(16), predict(16)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 limit = used + 400_000_000
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-assert memory_bytes(cpu) == limit and 0 < free_bytes(cpu) <= 400_000_000
+assert total_bytes(cpu) == limit and 0 < free_bytes(cpu) <= 400_000_000
 for work in (lambda: train(128), lambda: predict(224), lambda: check_memory(10**10, cpu)):
     try:
         work()
     except Exception as error:
-        print(explain_memory(error, cpu, 10**9) or f"{type(error).__name__}: {error}")
+        print(out_of_memory_error(error, cpu, 10**9) or f"{type(error).__name__}: {error}")
 """
 
 

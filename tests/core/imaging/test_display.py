@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.imaging.display import Grid, channels, image_bytes, label_bytes
+from core.imaging.display import Grid, channels, encode_image, encode_label
 from core.imaging.geometry import Geometry
 
 SHAPE = (3, 4, 5)
@@ -15,13 +15,13 @@ def test_the_first_axis_runs_fastest_and_channels_follow_each_other() -> None:
     first = np.arange(60, dtype=np.float32).reshape(SHAPE)
     image = np.stack([first, 100 - first])
     ranges = channels(image, ["T1", "T2"])
-    stored = np.frombuffer(image_bytes(image, ranges), "<u2").reshape(2, 5, 4, 3)
+    stored = np.frombuffer(encode_image(image, ranges), "<u2").reshape(2, 5, 4, 3)
     for n, channel in enumerate(ranges):
         back = channel.low + stored[n] / 65535 * (channel.high - channel.low)
         np.testing.assert_allclose(back.transpose(2, 1, 0), image[n], atol=59 / 65535)
     assert (ranges[0].name, ranges[0].low, ranges[0].high) == ("T1", 0.0, 59.0)
     labels = np.arange(60, dtype=np.uint8).reshape(SHAPE)
-    assert np.array_equal(np.frombuffer(label_bytes(labels), np.uint8).reshape(5, 4, 3).transpose(2, 1, 0), labels)
+    assert np.array_equal(np.frombuffer(encode_label(labels), np.uint8).reshape(5, 4, 3).transpose(2, 1, 0), labels)
 
 
 def test_of_a_stripped_volume_air_is_black_and_outliers_do_not_count() -> None:
@@ -42,18 +42,18 @@ def test_of_other_volumes_the_window_leaves_out_the_darkest_and_the_brightest() 
 def test_a_constant_image_and_negative_intensities() -> None:
     (flat,) = channels(np.full((1, *SHAPE), 7, np.float32), ["x"])
     assert flat.low == 7 and flat.high > 7
-    assert set(np.frombuffer(image_bytes(np.full((1, *SHAPE), 7, np.float32), [flat]), "<u2")) == {0}
+    assert set(np.frombuffer(encode_image(np.full((1, *SHAPE), 7, np.float32), [flat]), "<u2")) == {0}
     (ct,) = channels(np.linspace(-1000, 3000, 60, dtype=np.float32).reshape(1, *SHAPE), ["CT"])
     assert (ct.low, ct.high) == (-1000, 3000)
 
 
 def test_labels_are_eight_bit() -> None:
     with pytest.raises(ValueError, match="uint8"):
-        label_bytes(np.zeros(SHAPE, np.int32))
+        encode_label(np.zeros(SHAPE, np.int32))
 
 
 def test_a_grid_states_no_affine_where_the_orientation_is_unknown() -> None:
     affine = np.diag([1, 2, 3, 1.0])
-    known, unknown = (Grid.of(Geometry(SHAPE, affine, oriented)) for oriented in (True, False))
+    known, unknown = (Grid.from_geometry(Geometry(SHAPE, affine, oriented)) for oriented in (True, False))
     assert known.spacing_mm == (1, 2, 3) and known.affine is not None and known.affine[1] == (0, 2, 0, 0)
     assert unknown.affine is None

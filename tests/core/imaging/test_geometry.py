@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from core.imaging.geometry import Geometry, difference, from_canonical, to_canonical
+from core.imaging.geometry import Geometry, from_canonical, geometry_difference, to_canonical
 
 RAS = Geometry((10, 12, 8), np.diag([1.0, 1.0, 2.0, 1.0]))
 
@@ -16,32 +16,32 @@ def moved(*shift_mm: float) -> Geometry:
 
 
 def test_agreement() -> None:
-    assert difference(RAS, Geometry(RAS.shape, RAS.affine.copy())) is None
-    assert difference(RAS, moved(0.05, 0, 0)) is None
+    assert geometry_difference(RAS, Geometry(RAS.shape, RAS.affine.copy())) is None
+    assert geometry_difference(RAS, moved(0.05, 0, 0)) is None
     flipped = np.diag([-1.0, 1, 2, 1])
     flipped[0, 3] = 9
     las = Geometry(RAS.shape, flipped)
     assert las.axis_codes == ("L", "A", "S")
-    assert difference(RAS, las.canonical) is None
+    assert geometry_difference(RAS, las.canonical) is None
 
 
 def test_disagreement_says_what_differs() -> None:
-    assert "shape 10x12x8, got 10x12x9" in str(difference(RAS, Geometry((10, 12, 9), RAS.affine)))
+    assert "shape 10x12x8, got 10x12x9" in str(geometry_difference(RAS, Geometry((10, 12, 9), RAS.affine)))
     assert "voxels of 1 x 1 x 2 mm, got 1 x 1 x 3 mm" in str(
-        difference(RAS, Geometry(RAS.shape, np.diag([1, 1, 3.0, 1])))
+        geometry_difference(RAS, Geometry(RAS.shape, np.diag([1, 1, 3.0, 1])))
     )
-    assert "origin (2, 0, 0) mm instead of (0, 0, 0)" in str(difference(RAS, moved(2, 0, 0)))
-    assert "orientation RAS, got LAS" in str(difference(RAS, Geometry(RAS.shape, np.diag([-1.0, 1, 2, 1]))))
+    assert "origin (2, 0, 0) mm instead of (0, 0, 0)" in str(geometry_difference(RAS, moved(2, 0, 0)))
+    assert "orientation RAS, got LAS" in str(geometry_difference(RAS, Geometry(RAS.shape, np.diag([-1.0, 1, 2, 1]))))
     angle = np.deg2rad(5)
     rotation = np.eye(4)
     rotation[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    assert "rotated" in str(difference(RAS, Geometry(RAS.shape, rotation @ RAS.affine)))
+    assert "rotated" in str(geometry_difference(RAS, Geometry(RAS.shape, rotation @ RAS.affine)))
 
 
 def test_unknown_orientation_is_compared_by_shape_and_voxel_size() -> None:
     unknown = Geometry(RAS.shape, RAS.affine, oriented=False)
-    assert difference(moved(50, 0, 0), unknown) is None
-    assert difference(Geometry((10, 12, 9), RAS.affine), unknown) is not None
+    assert geometry_difference(moved(50, 0, 0), unknown) is None
+    assert geometry_difference(Geometry((10, 12, 9), RAS.affine), unknown) is not None
     assert unknown.canonical == unknown and unknown.axis_codes == ("?", "?", "?")
     array = np.arange(960).reshape(RAS.shape)
     assert np.array_equal(to_canonical(array, unknown), array)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from core.errors import VolumeError
-from core.imaging.volume import inspect, read_image, read_label, to_stored, write_label
+from core.imaging.volume import read_header, read_image, read_label, to_stored, write_label
 from tests.support.volume_files import AFFINE, SHAPE, label_map, load, patch, voxels, write_analyze, write_nifti
 
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR", "SLA", "IPL", "ARS")
@@ -53,8 +53,8 @@ def test_oblique_affines_follow_nibabels_closest_canonical(tmp_path: Path, seed:
 def test_header_of_a_multichannel_file(tmp_path: Path) -> None:
     array = voxels((*SHAPE, 3))
     path = write_nifti(tmp_path / "a b ü.nii.gz", array)
-    header = inspect(path)
-    assert (header.shape3, header.channels, header.dtype, header.format) == (SHAPE, 3, "int16", "nifti1")
+    header = read_header(path)
+    assert (header.shape, header.channels, header.dtype, header.format) == (SHAPE, 3, "int16", "nifti1")
     assert header.nbytes == array.nbytes
     assert np.array_equal(read_image(path).data, np.moveaxis(array, 3, 0))
     assert np.array_equal(read_image(path, 2).data[0], array[..., 2])
@@ -67,7 +67,7 @@ def test_analyze_without_affine_is_never_flipped(tmp_path: Path) -> None:
     header = write_analyze(tmp_path / "subject", array, (1, 1, 2))
     for path in (header, header.with_suffix(".img")):
         volume = read_image(path)
-        assert inspect(path).format == "analyze"
+        assert read_header(path).format == "analyze"
         assert np.array_equal(volume.data[0], array)
         assert volume.geometry.axis_codes == ("?", "?", "?")
         assert volume.geometry.spacing_mm == (1, 1, 2)
@@ -96,7 +96,7 @@ def test_every_type_in_either_byte_order(tmp_path: Path, dtype: str, order: str)
     header = nib.Nifti1Header(endianness=order)
     header.set_data_dtype(dtype)
     nib.save(nib.Nifti1Image(array, AFFINE, header), tmp_path / "a.nii")
-    assert inspect(tmp_path / "a.nii").byte_order == order
+    assert read_header(tmp_path / "a.nii").byte_order == order
     assert np.array_equal(read_image(tmp_path / "a.nii").data[0], array)
 
 
@@ -113,7 +113,7 @@ def test_qform_is_used_where_there_is_no_sform(tmp_path: Path) -> None:
     image.set_qform(affine, 1)
     image.set_sform(None, 0)
     nib.save(image, tmp_path / "a.nii")
-    assert np.allclose(inspect(tmp_path / "a.nii").geometry.affine, affine, atol=1e-5)
+    assert np.allclose(read_header(tmp_path / "a.nii").geometry.affine, affine, atol=1e-5)
 
 
 def test_uppercase_extensions(tmp_path: Path) -> None:

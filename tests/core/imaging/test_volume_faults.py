@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from core.errors import VolumeError
-from core.imaging.volume import inspect, read_image, read_label, write_label
+from core.imaging.volume import read_header, read_image, read_label, write_label
 from tests.support.volume_files import label_map, load, patch, voxels, write_analyze, write_nifti
 
 
@@ -64,7 +64,7 @@ def test_impossible_headers(nii: Path, offset: int, format: str, values: tuple[f
     patch(nii, offset, format, *values)
     fails(nii, match)
     with pytest.raises(VolumeError):
-        inspect(nii)
+        read_header(nii)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_a_wrong_checksum(gz: Path) -> None:
     content[-8] ^= 1
     gz.write_bytes(bytes(content))
     fails(gz, "gzip checksum")
-    inspect(gz)  # the header alone cannot know
+    read_header(gz)  # the header alone cannot know
 
 
 def test_a_flipped_bit_in_the_middle(gz: Path) -> None:
@@ -131,7 +131,7 @@ def test_trailing_data(nii: Path, gz: Path) -> None:
     nii.write_bytes(nii.read_bytes() + b"more")
     fails(nii, "got 4 more")
     gz.write_bytes(gz.read_bytes() + b"garbage")
-    fails(gz, "other data behind it")
+    fails(gz, "other data after")
 
 
 def test_a_gzip_bomb_is_not_inflated(nii: Path, gz: Path) -> None:

@@ -15,35 +15,35 @@ from ui.shared import cache
 
 
 @pytest.fixture
-def ready_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def demo_model_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "demo-model" / "model.safetensors"
-    monkeypatch.setattr("ui.shared.cache.ready_made", lambda: path)
+    monkeypatch.setattr("ui.shared.cache.demo_model_path", lambda: path)
     return path
 
 
-def test_runs_with_a_checkpoint_newest_first_then_the_ready_made_one(checkpoints: Path, ready_made: Path) -> None:
+def test_runs_with_a_checkpoint_newest_first_then_the_ready_made_one(checkpoints: Path, demo_model_path: Path) -> None:
     assert cache.models() == []
     folders = [create_run(checkpoints, TrainConfig(), name) for name in ("old", "none yet", "twin", "twin")]
     for number, folder in enumerate(folders):
         if number != 1:
             (folder / "last.safetensors").write_bytes(b"1")
     (folders[0] / "best.safetensors").write_bytes(b"1")
-    ready_made.parent.mkdir()
-    ready_made.write_bytes(b"1")
-    os.utime(ready_made, (5, 5))
+    demo_model_path.parent.mkdir()
+    demo_model_path.write_bytes(b"1")
+    os.utime(demo_model_path, (5, 5))
     found = cache.models()
     assert {m.key for m in found} == {"demo-model", *(f.name for n, f in enumerate(folders) if n != 1)}
-    assert found[-1].key == "demo-model" and (found[-1].path, found[-1].modified) == (ready_made, 5)
+    assert found[-1].key == "demo-model" and (found[-1].path, found[-1].modified) == (demo_model_path, 5)
     by_key = {m.key: m for m in found}
     assert by_key[folders[0].name].path == folders[0] / "best.safetensors"
     assert by_key[folders[0].name].name == "old" and by_key[folders[2].name].name == f"twin ({folders[2].name})"
 
 
 def test_a_description_is_read_again_when_the_file_changes(tmp_path: Path) -> None:
-    from core.paths import ready_made
+    from core.paths import demo_model_path
 
     path = tmp_path / "model.safetensors"
-    shutil.copy(ready_made(), path)
+    shutil.copy(demo_model_path(), path)
     assert cache.description(path).label_space.names == ("background", "CSF", "GM", "WM")
     path.write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
