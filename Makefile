@@ -1,5 +1,5 @@
 # Everything is done from here: `make app` starts the workbench, `make test` tests it. Needs GNU make 3.81 or newer and
-# Python 3.11 to 3.13 (another one than python3: `make app PYTHON=python3.12`). Windows: see docs/how-to/install.md.
+# Python 3.11 to 3.13 (another one than python3: `make app PYTHON=python3.12`). Windows: see docs/install.md.
 
 VENV = .venv
 PY = $(VENV)/bin/python

@@ -1,4 +1,4 @@
-"""Shared fixtures: folders of each test's own, real volumes, a browser; order of the test files; the table of faults."""
+"""Shared fixtures: folders of each test's own, real volumes, a browser; the order of files; the table of faults."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any, NoReturn
 
 import pytest
 
+from core.files import file_stamp
+from core.paths import project_root
 from tests.support.quiz_runs import QuizRun, make_quiz_run
 
 # Tiny volumes gain nothing from many threads, and threads that spin while they wait take the cores from the other test
@@ -20,8 +22,12 @@ os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
 
 # What decides which folders, server and database the program uses: no test depends on what the user has set.
 SETTINGS = (
-    "SEGMENTARIUM_CHECKPOINTS", "SEGMENTARIUM_DATA", "SEGMENTARIUM_DATABASE", "SEGMENTARIUM_TOKEN", "SEGMENTARIUM_MAX_BYTES",
-)  # fmt: skip
+    "SEGMENTARIUM_CHECKPOINTS",
+    "SEGMENTARIUM_DATA",
+    "SEGMENTARIUM_DATABASE",
+    "SEGMENTARIUM_TOKEN",
+    "SEGMENTARIUM_MAX_BYTES",
+)
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 BROWSER_FILES = (
@@ -31,6 +37,7 @@ BROWSER_FILES = (
 OUTCOMES = {"passed": "held", "failed": "FAILED", "skipped": "not tried"}
 
 _faults: dict[tuple[int, str], tuple[str, float]] = {}
+_BEFORE = pytest.StashKey[dict[str, tuple[int, int]]]()
 
 
 def on_build_server() -> bool:
@@ -136,3 +143,31 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("faults")
         for (number, what), (outcome, seconds) in sorted(_faults.items()):
             terminalreporter.write_line(f"{number:>3}  {OUTCOMES[outcome]:<9}  {seconds:>6.1f} s  {what}")
+
+
+# --- the checkout stays as it is --------------------------------------------------------------------------------------
+
+
+def _checkout_state() -> dict[str, tuple[int, int]]:
+    """Size and modification time of every file below the checkout's roots of data and runs."""
+    root = project_root()
+    files = [path for folder in ("data", "checkpoints") for path in (root / folder).rglob("*") if path.is_file()]
+    return {path.relative_to(root).as_posix(): file_stamp(path) for path in files}
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Note what the checkout's data/ and checkpoints/ hold, once for all test processes."""
+    if not hasattr(session.config, "workerinput"):
+        session.config.stash[_BEFORE] = _checkout_state()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail where a test wrote into the checkout's data/ or checkpoints/; outside the build server, where the workbench may
+    be running beside the tests, only say so."""
+    before = session.config.stash.get(_BEFORE, None)
+    if before is not None and before != (after := _checkout_state()):
+        changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+        print(f"\nfiles of the checkout changed during the tests: {', '.join(changed[:20])}")
+        if on_build_server():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,10 +1,12 @@
-"""What the documents promise: tables that match the code, names of every file, links that lead somewhere."""
+"""The documents: generated parts are up to date, links and file names exist, commands exist."""
 
 from __future__ import annotations
 
 import argparse
 import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -20,13 +22,23 @@ ROOT = project_root()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
 
 
-@pytest.fixture(scope="module")
-def write_options() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("write_options", ROOT / "docs" / "write_options.py")
+def script(name: str) -> ModuleType:
+    """A script of docs/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope="module")
+def write_options() -> ModuleType:
+    return script("write_options")
+
+
+@pytest.fixture(scope="module")
+def write_architecture() -> ModuleType:
+    return script("write_architecture")
 
 
 def test_table_of_fields_is_up_to_date(write_options: ModuleType) -> None:
@@ -47,31 +59,42 @@ def test_options_of_the_script_lead_to_flags_that_exist(write_options: ModuleTyp
     assert named <= known, named - known
 
 
-def test_readme_names_every_file() -> None:
-    """The tree is indented: a file belongs to the last folder that was named above it with less indentation."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    tree = readme.partition("## What is where")[2].partition("```")[2].partition("```")[0]
-    named: set[str] = set()
-    above: list[tuple[int, str]] = []
-    for line in tree.splitlines():
-        if line.strip():
-            indent = len(line) - len(line.lstrip())
-            while above and above[-1][0] >= indent:
-                above.pop()
-            folder = above[-1][1] if above else ""
-            names = line.strip().split("  ")[0]
-            if names.endswith("/"):
-                above.append((indent, folder + names))
-            named |= {folder + name.strip() for name in names.split(",")}
-    files = {
-        path.relative_to(ROOT).as_posix()
-        for layer in ("core", "ui", "pages", "benchmarks")
-        for path in (ROOT / layer).rglob("*.py")
-        if path.name != "__init__.py"
-    }
-    assert files, "nothing found to name"
-    assert not files - named, f"the tree in README.md lacks {sorted(files - named)}"
-    assert not (gone := [n for n in named if not (ROOT / n).exists()]), f"the tree in README.md names {sorted(gone)}"
+def test_tree_of_the_architecture_is_up_to_date_and_complete(write_architecture: ModuleType) -> None:
+    page = write_architecture.PAGE.read_text("utf-8")
+    assert page == write_architecture.page_with_tree(page), "docs/architecture.md is out of date: run `make docs`"
+    lines = page.partition("## The tree")[2].splitlines()
+    files = [p for layer in ("core", "ui", "pages", "benchmarks") for p in (ROOT / layer).rglob("*.py")]
+    for path in files:
+        if path.name != "__init__.py":
+            described = [line for line in lines if line.split() and line.split()[0] == path.name]
+            assert any(len(line.split()) > 3 for line in described), f"{path} has no line in the tree"
+
+
+def test_picture_of_the_layers_is_up_to_date(write_architecture: ModuleType) -> None:
+    assert write_architecture.PICTURE.read_text("utf-8") == write_architecture.picture(), "run `make docs`"
+
+
+def test_commands_page_is_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "docs/write_commands.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, f"docs/commands.md is out of date: run `make docs`\n{done.stdout}{done.stderr}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    named = re.findall(r"`((?:core|ui|pages|tests|benchmarks|docs)/[\w/.-]*)`", page.read_text("utf-8"))
+    assert not (gone := [name for name in named if not (ROOT / name).exists()]), gone
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 150
+
+
+def test_every_page_of_the_documentation_is_in_its_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text("utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert not (lost := [name for name in sorted(pages) if f"({name})" not in index]), lost
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
@@ -81,13 +104,13 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not [link for link in local if not (page.parent / link).exists()]
 
 
-def test_readme_shows_commands_that_exist() -> None:
-    readme = (ROOT / "README.md").read_text("utf-8")
-    shown = set(re.findall(r"python -m core ([a-z]+)", readme))
+def test_pages_show_commands_and_make_targets_that_exist() -> None:
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    shown = set(re.findall(r"(?:python -m core|^segmentarium|`segmentarium) ([a-z]+)", text, re.MULTILINE))
     assert shown >= {"demo", "check", "train", "submit", "runs", "predict", "evaluate"}
     assert shown <= set(COMMANDS), shown - set(COMMANDS)
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    assert set(re.findall(r"^make ([a-z]+)", readme, re.MULTILINE)) <= targets
+    targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert set(re.findall(r"(?:^|`)make ([a-z][a-z-]*)", text, re.MULTILINE)) <= targets
 
 
 def test_versions_agree() -> None:
