@@ -163,8 +163,10 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail where a test wrote into the checkout's data/ or checkpoints/; outside the build server, where the workbench may
-    be running beside the tests, only say so."""
+    """Fail where a test wrote into the checkout's data/ or checkpoints/.
+
+    Outside the build server, where the workbench may run beside the tests, it is only reported.
+    """
     before = session.config.stash.get(_BEFORE, None)
     if before is not None and before != (after := _checkout_state()):
         changed = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
