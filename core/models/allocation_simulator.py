@@ -1,311 +1,356 @@
-"""Replays what torch allocates: operators on tensors that are only sizes, forward and backward.
+"""Simulates what torch allocates in a forward pass, and in the backward pass after it, on tensors without values.
 
-As in torch, a tensor lives as long as somebody refers to it: a variable, or a node of the backward pass that needs it.
-The backward pass frees what the forward pass kept while gradients come and go. A convolution has for a moment the
-copies that its library works on: oneDNN lays channels side by side in blocks, and takes transposes for the gradient of
-bf16 kernels. All of it was found by watching torch 2.13 on a CPU with bfloat16 instructions.
+As in torch, memory lives as long as there are references to it: of variables, and of the nodes of the autograd graph
+that save it for the backward pass. A convolution holds for its duration the copies that its library works on: oneDNN
+keeps channels side by side in blocks, and takes transposes for the gradient of bf16 kernels. All rules were found by
+observing torch 2.13 on a CPU with bfloat16 instructions.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from core.types import Size3
+from core.config import Activation, LossName, NormLayer
+from core.models.spec import Operators
+from core.types import Size3, triple
 
 FP32 = 4  # bytes of a value; weights, their gradients, and the loss are always fp32
-INDEX = 8  # bytes of the place of a maximum, which pooling keeps
-LOSS_COPIES = {"dice": 2, "dice_ce": 3}  # of the probabilities, on top of those that are kept
-UNFOLDED = 20_480  # values in a slab (channels, i, j) up to which torch unfolds a single fp32 image on a CPU
-FEW, HALF_BLOCK, BLOCK = 3, 8, 16  # channels that oneDNN takes as they are, and to which it fills up its copies
-# Where the heap was found to end up, per byte in use at most. glibc keeps freed blocks (core.compute.allocator), but torch asks for
-# aligned ones, for which a freed block of the same size is often too small.
-HEAP_SHARE = {True: 1.62, False: 1.72}  # in training, and in passes without a backward pass
+BF16 = 2
+INDEX = 8  # bytes of the index of a maximum, which pooling saves
+LOSS_COPIES = {"dice": 2, "dice_ce": 3}  # copies of the probabilities, beside those that are saved
+MAX_IM2COL_VALUES = 20_480  # of a slab (channels, i, j) up to which torch unfolds a single fp32 image on a CPU
+FEW_CHANNELS, HALF_BLOCK, BLOCK = 3, 8, 16  # channels that oneDNN takes as they are, and to which it pads its copies
+# Heap of the process per byte in use at the peak, as measured. glibc keeps freed blocks (core.compute.allocator), but
+# torch asks for aligned ones, for which a freed block of the same size is often too small.
+HEAP_PER_BYTE = {True: 1.62, False: 1.72}  # in training, and in inference
 HEAP_BASE = 8e6  # bytes
 
 
 @dataclass
-class Memory:
-    """Bytes in use now and at most."""
+class AllocationCounter:
+    """Bytes in use now, and at the peak."""
 
     used: int = 0
-    most: int = 0
+    peak: int = 0
 
-    def take(self, size: int) -> None:
-        self.used += size
-        self.most = max(self.most, self.used)
+    def allocate(self, nbytes: int) -> None:
+        """Count allocated bytes."""
+        self.used += nbytes
+        self.peak = max(self.peak, self.used)
 
-    def give(self, size: int) -> None:
-        self.used -= size
+    def free(self, nbytes: int) -> None:
+        """Count freed bytes."""
+        self.used -= nbytes
 
-    def pass_by(self, *sizes: int) -> None:
-        """Blocks that are there together for a moment."""
-        for size in sizes:
-            self.take(size)
-        for size in sizes:
-            self.give(size)
-
-
-@dataclass(eq=False)
-class _Block:
-    """Memory of a tensor, and how many refer to it."""
-
-    size: int
-    uses: int = 1
+    def allocate_temporarily(self, *nbytes: int) -> None:
+        """Count blocks that exist together, and are freed at once."""
+        self.allocate(sum(nbytes))
+        self.free(sum(nbytes))
 
 
 @dataclass(eq=False)
-class Tensor:
-    """Channels, size in voxels, bytes per value; tensors may share memory. ``constant``: it needs no gradient."""
+class _Storage:
+    """Memory of one or more tensors, and the number of references to it."""
+
+    nbytes: int
+    references: int = 1
+
+
+@dataclass(eq=False)
+class SimulatedTensor:
+    """A tensor without values.
+
+    Attributes
+    ----------
+    channels : int
+    size : tuple of int. Voxels along (i, j, k).
+    value_bytes : int. Bytes of one value.
+    storage : _Storage. Its memory, which other tensors may share.
+    requires_grad : bool. Whether the backward pass computes its gradient.
+    grad : SimulatedTensor or None
+    """
 
     channels: int
     size: Size3
-    width: int
-    block: _Block
-    constant: bool = False
-    gradient: Tensor | None = None
+    value_bytes: int
+    storage: _Storage
+    requires_grad: bool = True
+    grad: SimulatedTensor | None = None
+
+
+_Backward = Callable[[SimulatedTensor], tuple[SimulatedTensor, ...]]
 
 
 @dataclass(eq=False)
 class _Node:
-    """A step of the backward pass: from the gradient of ``output`` to those of ``inputs``; what it refers to."""
+    """A node of the autograd graph: from the gradient of ``output`` to those of ``inputs``, with what it saved."""
 
-    output: Tensor
-    inputs: tuple[Tensor, ...]
-    saved: tuple[_Block, ...]
-    backward: Callable[[Tensor], tuple[Tensor, ...]]
+    output: SimulatedTensor
+    inputs: tuple[SimulatedTensor, ...]
+    saved: tuple[_Storage, ...]
+    backward: _Backward
 
 
-@dataclass
-class Replay:
-    """Walks through a network. Its operators take and return tensors; whoever gets one drops it when done with it."""
+class AllocationSimulator(Operators[SimulatedTensor]):
+    """Runs the description of a network and counts the bytes that torch would allocate.
 
-    size: Size3
-    batch: int
-    precision: str
-    device: str
-    training: bool
-    channels_last: bool = False  # as oneDNN likes it: it needs no copies
-    memory: Memory = field(default_factory=Memory)
-    tape: list[_Node] = field(default_factory=list)
-    weight_casts: list[_Block] = field(default_factory=list)
-    weight_gradients: set[int] = field(default_factory=set)
-    images: list[Tensor] = field(default_factory=list)
-    kernels: int = 0
+    Parameters
+    ----------
+    size : tuple of int. Voxels of the image along (i, j, k).
+    batch : int. Images in one pass.
+    precision : str. "fp32" or "bf16" (mixed precision).
+    device : str. "cpu" or "cuda".
+    training : bool. Whether an autograd graph is recorded.
+    channels_last : bool. Whether tensors are stored with the channels of a voxel side by side, which oneDNN reads
+        without a copy.
 
-    def peak(self) -> int:
-        """The most that was in use at once; on a CPU with the holes in its heap."""
+    Attributes
+    ----------
+    memory : AllocationCounter. What is and was allocated.
+    """
+
+    def __init__(
+        self, size: Size3, batch: int, precision: str, device: str, *, training: bool, channels_last: bool = False
+    ) -> None:
+        self.size = size
+        self.batch = batch
+        self.device = device
+        self.training = training
+        self.channels_last = channels_last
+        self.memory = AllocationCounter()
+        self._value_bytes = FP32 if precision == "fp32" else BF16  # of what a convolution reads and writes
+        self._autocast_device = "" if precision == "fp32" else device  # its rules of mixed precision hold
+        self._graph: list[_Node] = []
+        self._weight_casts: list[_Storage] = []
+        self._weights_with_grad: set[int] = set()
+        self._images: list[SimulatedTensor] = []
+        self._convolutions = 0  # in this forward pass so far
+
+    def peak_bytes(self) -> int:
+        """The most bytes in use at once; on a CPU with the holes in the heap."""
         if self.device == "cuda":
-            return self.memory.most
-        return int(HEAP_SHARE[self.training] * self.memory.most + HEAP_BASE)
+            return self.memory.peak
+        return int(HEAP_PER_BYTE[self.training] * self.memory.peak + HEAP_BASE)
 
-    @property
-    def width(self) -> int:
-        """Bytes of a value that a convolution reads and writes."""
-        return FP32 if self.precision == "fp32" else 2
+    # --- passes -----------------------------------------------------------------------------------------------------
 
-    @property
-    def mixed_on(self) -> str:
-        """The device whose rules of mixed precision hold; empty for fp32."""
-        return "" if self.precision == "fp32" else self.device
-
-    def forward(self, in_channels: int, padded: Size3, network: Callable[[Tensor], Tensor]) -> Tensor:
-        """The logits of an image, which somebody goes on holding, once it is padded to a size."""
-        self.kernels = 0
-        image = self.new(in_channels, self.size, FP32)
-        inside = image if padded == self.size else self.new(in_channels, padded, FP32)
-        image.constant = inside.constant = True
+    def run_forward(
+        self, in_channels: int, padded: Size3, network: Callable[[SimulatedTensor], SimulatedTensor]
+    ) -> SimulatedTensor:
+        """The logits of an image that the caller keeps, padded to a size before it enters the network."""
+        self._convolutions = 0
+        image = self._empty(in_channels, self.size, FP32)
+        inside = image if padded == self.size else self._empty(in_channels, padded, FP32)
+        image.requires_grad = inside.requires_grad = False
         if inside is image:
-            image.block.uses += 1
+            self.retain(image)
         logits = network(inside)
-        for block in self.weight_casts:
-            self.release(block)
-        self.weight_casts.clear()
-        self.images.append(image)
+        for storage in self._weight_casts:
+            self._release(storage)
+        self._weight_casts.clear()
+        self._images.append(image)
         return logits
 
-    # --- memory -----------------------------------------------------------------------------------------------------
+    def run_loss_and_backward(self, logits: SimulatedTensor, loss: LossName) -> None:
+        """The loss of the logits and the backward pass; the image of the forward pass is freed."""
+        values = logits.channels * math.prod(self.size) * self.batch
+        # Probabilities (and their logarithms) in fp32, and the one-hot reference in one byte per value.
+        saved = [FP32 * values] * (2 if loss == "dice_ce" else 1) + [values]
+        for nbytes in saved:
+            self.memory.allocate(nbytes)
+        self.memory.allocate_temporarily(FP32 * values)
+        self.release(logits)
+        self.memory.allocate_temporarily(*[FP32 * values] * LOSS_COPIES[loss])
+        logits.grad = self._empty_like(logits)
+        for nbytes in saved:
+            self.memory.free(nbytes)
+        while self._graph:
+            self._run_node(self._graph.pop())
+        self.release(self._images.pop())
 
-    def new(self, channels: int, size: Size3, width: int) -> Tensor:
-        block = _Block(channels * math.prod(size) * self.batch * width)
-        self.memory.take(block.size)
-        return Tensor(channels, size, width, block)
+    def _run_node(self, node: _Node) -> None:
+        gradient = node.output.grad
+        assert gradient is not None, "nodes that use a tensor come before the node that made it"
+        for x, grad in zip(node.inputs, node.backward(gradient), strict=True):
+            if x.grad is None:
+                x.grad = grad
+                continue
+            total = self._empty_like(x)
+            self.release(x.grad, grad)
+            x.grad = total
+        node.output.grad = None
+        self.release(gradient)
+        for storage in node.saved:
+            self._release(storage)
 
-    def like(self, x: Tensor, width: int = 0) -> Tensor:
-        return self.new(x.channels, x.size, width or x.width)
+    # --- references -------------------------------------------------------------------------------------------------
 
-    def drop(self, x: Tensor) -> None:
-        self.release(x.block)
+    def retain(self, *tensors: SimulatedTensor) -> None:
+        for x in tensors:
+            x.storage.references += 1
 
-    def release(self, block: _Block) -> None:
-        block.uses -= 1
-        if not block.uses:
-            self.memory.give(block.size)
+    def release(self, *tensors: SimulatedTensor) -> None:
+        for x in tensors:
+            self._release(x.storage)
 
-    def record(
+    def _release(self, storage: _Storage) -> None:
+        storage.references -= 1
+        if not storage.references:
+            self.memory.free(storage.nbytes)
+
+    def _empty(self, channels: int, size: Size3, value_bytes: int) -> SimulatedTensor:
+        storage = _Storage(channels * math.prod(size) * self.batch * value_bytes)
+        self.memory.allocate(storage.nbytes)
+        return SimulatedTensor(channels, size, value_bytes, storage)
+
+    def _empty_like(self, x: SimulatedTensor, value_bytes: int = 0) -> SimulatedTensor:
+        return self._empty(x.channels, x.size, value_bytes or x.value_bytes)
+
+    def _record(
         self,
-        output: Tensor,
-        inputs: tuple[Tensor, ...],
-        saved: tuple[_Block, ...],
-        backward: Callable[[Tensor], tuple[Tensor, ...]],
-    ) -> Tensor:
+        output: SimulatedTensor,
+        inputs: tuple[SimulatedTensor, ...],
+        saved: tuple[_Storage, ...],
+        backward: _Backward,
+    ) -> SimulatedTensor:
         if self.training:
-            for block in saved:
-                block.uses += 1
-            self.tape.append(_Node(output, inputs, saved, backward))
+            for storage in saved:
+                storage.references += 1
+            self._graph.append(_Node(output, inputs, saved, backward))
         return output
 
     # --- operators --------------------------------------------------------------------------------------------------
 
-    def cast(self, x: Tensor, width: int) -> Tensor:
-        """The tensor in another precision; itself, with one more who refers to it, where it has that."""
-        if x.width == width:
-            x.block.uses += 1
+    def cast(self, x: SimulatedTensor, value_bytes: int) -> SimulatedTensor:
+        """The tensor in another precision; the same tensor with one more reference where it has that precision."""
+        if x.value_bytes == value_bytes:
+            self.retain(x)
             return x
-        y = self.like(x, width)
-        y.constant = x.constant
-        return y if x.constant else self.record(y, (x,), (), lambda g: (self.like(g, x.width),))
-
-    def convolve(self, given: Tensor, channels: int, kernel: int, stride: int = 1, transposed: bool = False) -> Tensor:
-        x = self.cast(given, self.width)
-        i, j, k = (n * stride if transposed else n // stride for n in x.size)
-        size = (i, j, k)
-        values = x.channels * channels * kernel**3
-        weights = _Block(values * self.width)
-        saved: tuple[_Block, ...] = (x.block,)
-        if self.width < FP32:
-            self.memory.take(weights.size)
-            self.weight_casts.append(weights)
-            saved = (x.block, weights)
-        number = self.kernels = self.kernels + 1
-        unfolded = self._unfolded(x, channels, kernel, size, transposed)
-        source = self._copy(x.channels, x.size, HALF_BLOCK if x.channels <= HALF_BLOCK else BLOCK, few=FEW)
-        target = self._copy(channels, size, HALF_BLOCK if transposed and channels <= HALF_BLOCK else BLOCK)
-        if unfolded:
-            self.memory.take(unfolded)
-        else:
-            self.memory.pass_by(target, target if transposed else source, weights.size)
-            self.memory.take(target)
-        y = self.new(channels, size, self.width)
-        if transposed and not unfolded:
-            self.memory.pass_by(target)
-        self.memory.give(unfolded or target)
-
-        def backward(gradient: Tensor) -> tuple[Tensor, ...]:
-            apart = 0 if gradient.block.size == y.block.size else y.block.size  # copied out of a joined gradient
-            self.memory.take(apart)
-            found: tuple[Tensor, ...] = ()
-            if not x.constant:
-                self.memory.pass_by(*([unfolded] if unfolded else [source, target, weights.size]))
-                found = (self.like(x),)
-            transposes = 2 if self.mixed_on == "cpu" and kernel > 1 and x.channels > HALF_BLOCK else 1
-            sums = [weights.size, FP32 * values * (1 if self.width == FP32 else 2)]
-            self.memory.pass_by(*([unfolded] if unfolded else [source, target] * transposes), *sums)
-            if number not in self.weight_gradients:
-                self.weight_gradients.add(number)
-                self.memory.take(FP32 * values)
-            self.memory.give(apart)
-            return found
-
-        self.record(y, () if x.constant else (x,), saved, backward)
-        self.drop(x)
-        return y
-
-    def normalise(self, given: Tensor, norm: str) -> Tensor:
-        x = self.cast(given, FP32 if norm == "group" and self.mixed_on == "cuda" else given.width)
-        y = self.record(self.like(x), (x,), (x.block,), lambda g: (self.like(g),))
-        self.drop(x)
-        return y
-
-    def activate(self, given: Tensor, activation: str) -> Tensor:
-        def backward(gradient: Tensor) -> tuple[Tensor, ...]:
-            self.memory.pass_by(*[gradient.block.size] * (copies + 1))
-            return (self.like(gradient),)
-
-        copies = 0
-        if activation == "prelu":
-            copies = 1  # the gradient of the slopes, voxel by voxel before it is summed
-            x = self.cast(given, self.width)
-            y = self.record(self.like(x), (x,), (x.block,), backward)
-            self.drop(x)
+        y = self._empty_like(x, value_bytes)
+        y.requires_grad = x.requires_grad
+        if not x.requires_grad:
             return y
-        y = Tensor(given.channels, given.size, given.width, given.block)  # in place
-        y.block.uses += 1
-        return self.record(y, (given,), (y.block,), backward)
+        return self._record(y, (x,), (), lambda grad: (self._empty_like(grad, x.value_bytes),))
 
-    def pool(self, given: Tensor) -> Tensor:
-        x = self.cast(given, FP32 if self.mixed_on == "cpu" else given.width)
-        i, j, k = x.size
-        y = self.new(x.channels, (i // 2, j // 2, k // 2), x.width)
-        places = self.like(y, INDEX)
-        self.record(y, (x,), (x.block, places.block), lambda g: (self.like(x),))
-        self.drop(places)
-        self.drop(x)
+    def convolve(
+        self, x: SimulatedTensor, out_channels: int, kernel_size: int, stride: int = 1, transposed: bool = False
+    ) -> SimulatedTensor:
+        x = self.cast(x, self._value_bytes)
+        size = triple([n * stride if transposed else n // stride for n in x.size])
+        values = x.channels * out_channels * kernel_size**3
+        weights = _Storage(values * self._value_bytes)
+        saved: tuple[_Storage, ...] = (x.storage,)
+        if self._value_bytes < FP32:
+            self.memory.allocate(weights.nbytes)
+            self._weight_casts.append(weights)
+            saved = (x.storage, weights)
+        number = self._convolutions = self._convolutions + 1
+        columns = self._im2col_bytes(x, out_channels, kernel_size, size, transposed)
+        source = self._reorder_bytes(
+            x.channels, x.size, HALF_BLOCK if x.channels <= HALF_BLOCK else BLOCK, few=FEW_CHANNELS
+        )
+        target = self._reorder_bytes(
+            out_channels, size, HALF_BLOCK if transposed and out_channels <= HALF_BLOCK else BLOCK
+        )
+        if columns:
+            self.memory.allocate(columns)
+        else:
+            self.memory.allocate_temporarily(target, target if transposed else source, weights.nbytes)
+            self.memory.allocate(target)
+        y = self._empty(out_channels, size, self._value_bytes)
+        if transposed and not columns:
+            self.memory.allocate_temporarily(target)
+        self.memory.free(columns or target)
+
+        def backward(gradient: SimulatedTensor) -> tuple[SimulatedTensor, ...]:
+            # A gradient that is part of a concatenated one is copied out of it.
+            copied = 0 if gradient.storage.nbytes == y.storage.nbytes else y.storage.nbytes
+            self.memory.allocate(copied)
+            grads: tuple[SimulatedTensor, ...] = ()
+            if x.requires_grad:
+                self.memory.allocate_temporarily(*([columns] if columns else [source, target, weights.nbytes]))
+                grads = (self._empty_like(x),)
+            transposes = 2 if self._autocast_device == "cpu" and kernel_size > 1 and x.channels > HALF_BLOCK else 1
+            sums = [weights.nbytes, FP32 * values * (1 if self._value_bytes == FP32 else 2)]
+            self.memory.allocate_temporarily(*([columns] if columns else [source, target] * transposes), *sums)
+            if number not in self._weights_with_grad:
+                self._weights_with_grad.add(number)
+                self.memory.allocate(FP32 * values)
+            self.memory.free(copied)
+            return grads
+
+        self._record(y, (x,) if x.requires_grad else (), saved, backward)
+        self.release(x)
         return y
 
-    def join(self, a: Tensor, b: Tensor) -> Tensor:
-        """Concatenation; the gradients are two parts of one tensor, which lives until both are used."""
-        y = self.new(a.channels + b.channels, a.size, max(a.width, b.width))
+    def normalise(self, x: SimulatedTensor, norm: NormLayer) -> SimulatedTensor:
+        x = self.cast(x, FP32 if norm == "group" and self._autocast_device == "cuda" else x.value_bytes)
+        y = self._record(self._empty_like(x), (x,), (x.storage,), lambda grad: (self._empty_like(grad),))
+        self.release(x)
+        return y
 
-        def backward(gradient: Tensor) -> tuple[Tensor, ...]:
-            gradient.block.uses += 2
-            return tuple(Tensor(x.channels, x.size, x.width, gradient.block) for x in (a, b))
+    def activate(self, x: SimulatedTensor, activation: Activation) -> SimulatedTensor:
+        # The gradient of PReLU's slopes is computed voxel by voxel before it is summed.
+        copies = 1 if activation == "prelu" else 0
 
-        return self.record(y, (a, b), (), backward)
+        def backward(gradient: SimulatedTensor) -> tuple[SimulatedTensor, ...]:
+            self.memory.allocate_temporarily(*[gradient.storage.nbytes] * (copies + 1))
+            return (self._empty_like(gradient),)
 
-    def add(self, a: Tensor, b: Tensor) -> Tensor:
-        wide = a if a.channels >= b.channels else b
-        y = self.like(wide, max(a.width, b.width))
+        if activation == "prelu":
+            x = self.cast(x, self._value_bytes)
+            y = self._record(self._empty_like(x), (x,), (x.storage,), backward)
+            self.release(x)
+            return y
+        y = SimulatedTensor(x.channels, x.size, x.value_bytes, x.storage)  # in place
+        self.retain(y)
+        return self._record(y, (x,), (y.storage,), backward)
 
-        def backward(gradient: Tensor) -> tuple[Tensor, ...]:
-            inputs = [x for x in (a, b) if not x.constant]
-            gradient.block.uses += len(inputs)
-            return tuple(Tensor(y.channels, y.size, y.width, gradient.block) for _ in inputs)
+    def max_pool(self, x: SimulatedTensor) -> SimulatedTensor:
+        x = self.cast(x, FP32 if self._autocast_device == "cpu" else x.value_bytes)
+        y = self._empty(x.channels, triple([n // 2 for n in x.size]), x.value_bytes)
+        indices = self._empty_like(y, INDEX)
+        self._record(y, (x,), (x.storage, indices.storage), lambda grad: (self._empty_like(x),))
+        self.release(indices, x)
+        return y
 
-        return self.record(y, tuple(x for x in (a, b) if not x.constant), (), backward)
+    def concatenate(self, a: SimulatedTensor, b: SimulatedTensor) -> SimulatedTensor:
+        y = self._empty(a.channels + b.channels, a.size, max(a.value_bytes, b.value_bytes))
 
-    def lose(self, logits: Tensor, loss: str) -> None:
-        """Loss and backward pass; the image is let go."""
-        values = logits.channels * math.prod(self.size) * self.batch
-        kept = [FP32 * values] * (2 if loss == "dice_ce" else 1) + [values]  # probabilities, their logarithms, one-hot
-        for size in kept:
-            self.memory.take(size)
-        self.memory.pass_by(FP32 * values)
-        self.drop(logits)
-        self.memory.pass_by(*[FP32 * values] * LOSS_COPIES[loss])
-        logits.gradient = self.like(logits)
-        for size in kept:
-            self.memory.give(size)
-        while self.tape:
-            node = self.tape.pop()
-            gradient = node.output.gradient
-            assert gradient is not None, "whoever used a tensor comes before who made it"
-            for x, found in zip(node.inputs, node.backward(gradient), strict=True):
-                if x.gradient is None:
-                    x.gradient = found
-                    continue
-                both = self.like(x)
-                self.drop(x.gradient)
-                self.drop(found)
-                x.gradient = both
-            node.output.gradient = None
-            self.drop(gradient)
-            for block in node.saved:
-                self.release(block)
-        self.drop(self.images.pop())
+        def backward(gradient: SimulatedTensor) -> tuple[SimulatedTensor, ...]:
+            # Two views of one tensor, which lives until both are used.
+            self.retain(gradient, gradient)
+            return tuple(SimulatedTensor(x.channels, x.size, x.value_bytes, gradient.storage) for x in (a, b))
 
-    def _copy(self, channels: int, size: Size3, block: int, few: int = 0) -> int:
+        return self._record(y, (a, b), (), backward)
+
+    def add(self, a: SimulatedTensor, b: SimulatedTensor) -> SimulatedTensor:
+        y = self._empty_like(a if a.channels >= b.channels else b, max(a.value_bytes, b.value_bytes))
+        inputs = tuple(x for x in (a, b) if x.requires_grad)
+
+        def backward(gradient: SimulatedTensor) -> tuple[SimulatedTensor, ...]:
+            self.retain(*[gradient] * len(inputs))
+            return tuple(SimulatedTensor(y.channels, y.size, y.value_bytes, gradient.storage) for _ in inputs)
+
+        return self._record(y, inputs, (), backward)
+
+    def _reorder_bytes(self, channels: int, size: Size3, block: int, few: int = 0) -> int:
         """Bytes of a convolution library's own copy of a tensor; oneDNN needs none of one with few channels."""
         if self.device != "cpu":
             block, few = 1, 0
         if channels <= few or self.channels_last:
             return 0
-        return math.ceil(channels / block) * block * math.prod(size) * self.batch * self.width
+        return math.ceil(channels / block) * block * math.prod(size) * self.batch * self._value_bytes
 
-    def _unfolded(self, x: Tensor, channels: int, kernel: int, size: Size3, transposed: bool) -> int:
-        """Bytes of an unfolded image, where torch computes a convolution that way: small single ones in fp32."""
+    def _im2col_bytes(
+        self, x: SimulatedTensor, out_channels: int, kernel_size: int, size: Size3, transposed: bool
+    ) -> int:
+        """Bytes of an unfolded image, where torch convolves by a matrix product: small single images in fp32."""
         slab = self.batch * x.channels * x.size[0] * x.size[1]
-        if self.device != "cpu" or self.width < FP32 or self.batch > 1 or kernel > 3 or slab > UNFOLDED:
+        unfolds = self.device == "cpu" and self._value_bytes == FP32 and self.batch == 1 and kernel_size <= 3
+        if not unfolds or slab > MAX_IM2COL_VALUES:
             return 0
-        return FP32 * kernel**3 * (channels * math.prod(x.size) if transposed else x.channels * math.prod(size))
+        values = out_channels * math.prod(x.size) if transposed else x.channels * math.prod(size)
+        return FP32 * kernel_size**3 * values

@@ -1,16 +1,19 @@
-"""What the networks share: the convolution unit, normalisation and activation by name, padding to any size, weights."""
+"""Building blocks of the networks: convolution unit, normalisation and activation by name, padding, initialisation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.config import Activation, ModelConfig, NormLayer
+from core.models import architecture
+from core.models.spec import StageKind
 from core.types import Size3
 
 LEAKY_SLOPE = 0.01
@@ -20,30 +23,60 @@ CHANNELS_PER_GROUP = 4
 Crop = Callable[[Tensor], Tensor]
 
 
-class SegmentationNetwork(nn.Module):
-    """A network from an image (batch, in_channels, i, j, k) to logits (batch, classes, i, j, k).
+@dataclass(frozen=True)
+class StageModule:
+    """One stage of a network.
 
     Attributes
     ----------
-    config : the architecture's configuration, everything resolved.
-    in_channels, classes : channels in and out; the background is a class.
-    levels : number of resolutions.
-    divisor : multiple, along i, j and k, to which images are padded inside; other sizes only cost the padding.
+    kind : "encoder", "bottleneck", "decoder" or "logits".
+    level : int. Resolution of the output; 0 is full resolution, each further level halves it.
+    module : nn.Module. Its output is the stage's.
+    """
+
+    kind: StageKind
+    level: int
+    module: nn.Module
+
+
+class SegmentationNetwork(nn.Module):
+    """A network from an image (batch, in_channels, i, j, k) to logits (batch, classes, i, j, k).
+
+    Parameters
+    ----------
+    config : ModelConfig. What it leaves open, or the architecture does not take, is resolved.
+    in_channels : int. Number of modalities.
+    classes : int. Number of classes, the background included.
+
+    Attributes
+    ----------
+    config : ModelConfig. The resolved configuration.
+    in_channels, classes : int
+    levels : int. Number of resolutions.
+    divisor : tuple of int. Multiple, along (i, j, k), to which images are padded inside.
+
+    Raises
+    ------
+    ConfigError
+        If the architecture is unknown.
+    ValueError
+        If there is no channel or no class.
     """
 
     def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
         super().__init__()
         if in_channels < 1 or classes < 1:
             raise ValueError(f"expected at least one channel and one class, got {in_channels} and {classes}")
-        self.config = config
+        entry = architecture(config.model)
+        self.config = entry.resolve(config)
         self.in_channels = in_channels
         self.classes = classes
-        self.levels = len(config.channels)
-        self.divisor = (2 ** (self.levels - 1),) * 3
+        self.levels = len(self.config.channels)
+        self.divisor: Size3 = (entry.divisor(config),) * 3
 
-    @classmethod
-    def from_config(cls, config: ModelConfig, in_channels: int, classes: int) -> Self:
-        """Build from a configuration that names its channels."""
+    def stages(self) -> list[StageModule]:
+        """The stages between image and logits, in the order of computation, as
+        :func:`core.models.layers.list_stages` lists them."""
         raise NotImplementedError
 
     def pad(self, image: Tensor) -> tuple[Tensor, Crop]:
@@ -59,6 +92,20 @@ class SegmentationNetwork(nn.Module):
                 f"expected an image of shape (batch, {self.in_channels}, i, j, k), got {tuple(image.shape)}"
             )
         return pad_to_divisor(image, self.divisor)
+
+
+def encoder_decoder_stages(
+    encoder: Sequence[nn.Module], decoder: Iterable[nn.Module], classifier: nn.Module
+) -> list[StageModule]:
+    """The stages of an encoder, full resolution first and its last the bottleneck, a decoder, deepest level first, and
+    a classifier."""
+    deepest = len(encoder) - 1
+    return [
+        *(StageModule("encoder", level, module) for level, module in enumerate(encoder[:-1])),
+        StageModule("bottleneck", deepest, encoder[-1]),
+        *(StageModule("decoder", deepest - 1 - n, module) for n, module in enumerate(decoder)),
+        StageModule("logits", 0, classifier),
+    ]
 
 
 class ConvUnit(nn.Sequential):
@@ -80,8 +127,11 @@ class ConvUnit(nn.Sequential):
         super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The three in turn. torch's instance norm is batch norm with the channels of a batch side by side, handed out
-        as a view; an activation that changes a view in place has its gradient copied twice, so it comes before."""
+        """Apply the three in turn.
+
+        torch's instance norm is batch norm over the channels of the whole batch, returned as a view. An in-place
+        activation of a view copies its gradient twice, so it is applied before the view is taken.
+        """
         convolution, norm, *activation = self
         if not isinstance(norm, nn.InstanceNorm3d) or not activation or isinstance(activation[0], nn.PReLU):
             return super().forward(x)
@@ -97,8 +147,8 @@ class ConvUnit(nn.Sequential):
 class MaxPool2(nn.Module):
     """2x2x2 max pooling; the gradient of tied voxels goes to the first of them, in the order i, j, k.
 
-    The usual operator, but where torch is told to be deterministic: its CUDA backward is not, so there the maximum is
-    taken over the eight voxels as an axis of their own.
+    This is torch's operator, except under deterministic algorithms: the operator's CUDA backward is not deterministic,
+    so the maximum is then taken over an axis that holds the eight voxels.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,21 +161,21 @@ class MaxPool2(nn.Module):
 
 
 class _FirstMaximum(torch.autograd.Function):
-    """The maximum over the last axis; its gradient goes to the first voxel that has it, by comparison alone."""
+    """The maximum over the last axis; its gradient goes to the first voxel that has it, by comparison (no scatter)."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
-        first = x.argmax(dim=-1)  # of tied entries it promises the first; max() promises none in particular
-        most = x.gather(-1, first[..., None])[..., 0]
+        first = x.argmax(dim=-1)  # the first of tied entries; max() guarantees none in particular
+        maximum = x.gather(-1, first[..., None])[..., 0]
         ctx.save_for_backward(first)
         ctx.choices = x.shape[-1]
-        return most
+        return maximum
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (first,) = ctx.saved_tensors
-        places = torch.arange(ctx.choices, device=gradient.device)
-        return torch.where(first[..., None] == places, gradient[..., None], 0)
+        indices = torch.arange(ctx.choices, device=gradient.device)
+        return torch.where(first[..., None] == indices, gradient[..., None], 0)
 
 
 def norm_layer(norm: NormLayer, channels: int) -> nn.Module:
@@ -139,7 +189,7 @@ def norm_layer(norm: NormLayer, channels: int) -> nn.Module:
 
 
 def group_count(channels: int) -> int:
-    """The most groups, up to 8, that divide the channels and leave at least four in each; 1 where there are none."""
+    """Number of groups for group norm: the most, up to 8, that divide the channels with at least four in each, or 1."""
     fitting = (g for g in range(2, MAX_GROUPS + 1) if channels % g == 0 and channels // g >= CHANNELS_PER_GROUP)
     return max(fitting, default=1)
 
@@ -157,10 +207,10 @@ def activation_layer(activation: Activation, channels: int) -> nn.Module:
 def pad_to_divisor(image: Tensor, divisor: Size3) -> tuple[Tensor, Crop]:
     """Pad (batch, channel, i, j, k) so that ``divisor`` divides its size, and return the crop that undoes it.
 
-    Border voxels are repeated, on both sides alike (the odd one at the end): the image goes on as it was, so that no
-    edge appears and the statistics of normalisation layers move least. Where the deepest level would be a single voxel,
-    the longest axis gets a second one: normalisation over one value is undefined in training and constant in
-    prediction. A size that fits is passed through untouched.
+    Border voxels are replicated on both sides alike (the odd one at the end), so that no edge appears and statistics of
+    normalisation layers change least. Where the deepest level would be a single voxel, the longest axis gets a
+    second one: normalisation over one value is undefined in training and constant in prediction. An image whose size
+    fits is returned as it is.
 
     Raises
     ------

@@ -1,201 +1,99 @@
-"""How much memory a training step and a prediction take: every allocation is replayed layer by layer, without torch.
+"""Estimates the memory of a training step and of a prediction, without torch.
 
-A network's forward pass is walked through with sizes instead of tensors, and the backward pass after it; the most that
-is alive at once is the estimate (:mod:`core.models.allocation_simulator`). The tests compare it with the growth of resident memory on
-a CPU, in a process that was started as trainers and the jobs of pages are (:func:`core.compute.allocator.malloc_environment`): a
-training step takes within 20 % of it, a prediction within 30 %, mostly less. Elsewhere the holes in the heap of the C
-library are a matter of luck, and a prediction took up to 28 % more. On CUDA nothing was measured: the count is the
-same, the rules of mixed precision are CUDA's, and cuDNN is taken to need the copies that oneDNN makes in fp32. The
-context of CUDA, what a captured graph holds back, the deterministic form of pooling, augmentation, and what the process
-had before are not counted.
+The network's description is run on an :class:`core.models.allocation_simulator.AllocationSimulator`; its peak is the
+estimate. The tests compare it with the growth of resident memory on a CPU, in a process started as trainers and the
+pages' jobs are (:func:`core.compute.allocator.malloc_environment`): a training step takes within 20 % of it, a
+prediction within 30 %, mostly less; with another heap a prediction took up to 28 % more. On CUDA nothing was measured:
+the count is the same, the rules of mixed precision are CUDA's, and cuDNN is assumed to need the copies that oneDNN
+makes in fp32. Not counted: the CUDA context, what a captured graph holds back, the deterministic form of pooling,
+augmentation, and what the process had before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass
 
-from core.config import LossConfig, ModelConfig, OptimConfig
-from core.models import architecture, convolutions_at, encoder_convolutions, keeps_concat_width, receives_input_image
-from core.models.allocation_simulator import FP32, Replay, Tensor
-from core.models.cost import VNET_CONVOLUTIONS, cost, padded_size
+from core.config import LossConfig, ModelConfig, NormLayer, OptimConfig
+from core.models import architecture
+from core.models.allocation_simulator import FP32, AllocationSimulator, SimulatedTensor
+from core.models.cost import network_cost, padded_size
 from core.types import Size3
 
-STATE = {"sgd": 0, "adam": 8, "adamw": 8, "rmsprop": 4, "muon": 4}  # bytes of the optimizer per parameter
-MUON_COPIES = 4  # of all kernels, while they are made orthogonal
+OPTIMIZER_STATE_BYTES = {"sgd": 0, "adam": 8, "adamw": 8, "rmsprop": 4, "muon": 4}  # per parameter
+MUON_COPIES = 4  # of all kernels, while they are orthogonalised
 
 
-def training_bytes(
-    model: ModelConfig,
-    loss: LossConfig,
-    optim: OptimConfig,
-    *,
-    in_channels: int,
-    classes: int,
-    size: Size3,
-    batch: int = 1,
-    precision: str = "bf16",
-    device: str = "cpu",
-) -> int:
-    """The peak of memory that a training step takes on the device, with weights and optimizer.
+@dataclass(frozen=True)
+class PassShape:
+    """What passes through a network at once, and where.
 
-    Parameters
+    Attributes
     ----------
-    model, loss, optim : of the configuration.
-    size : of a sub-volume in voxels.
-    batch : sub-volumes in a forward pass.
-    precision : "fp32" or "bf16" (mixed precision).
-    device : "cpu" or "cuda".
+    in_channels : int. Number of modalities.
+    classes : int. Number of classes, the background included.
+    size : tuple of int. Voxels of a sub-volume or tile along (i, j, k).
+    batch : int. Sub-volumes or tiles in one forward pass.
+    precision : str. "fp32" or "bf16" (mixed precision).
+    device : str. "cpu" or "cuda".
+    """
+
+    in_channels: int
+    classes: int
+    size: Size3
+    batch: int = 1
+    precision: str = "bf16"
+    device: str = "cpu"
+
+
+def training_bytes(model: ModelConfig, loss: LossConfig, optim: OptimConfig, shape: PassShape) -> int:
+    """Peak memory in bytes of a training step on the device, with weights and optimizer.
 
     Raises
     ------
     ConfigError
         If the architecture is unknown.
     """
-    parameters = cost(model, in_channels, classes, size).parameters
-    state = STATE[optim.optimizer] + (FP32 if optim.optimizer in ("sgd", "rmsprop") and optim.momentum else 0)
-    replay = Replay(size, batch, precision, device, training=True)
-    for _ in range(min(optim.accumulate, 2)):  # from the second on, there are gradients before
-        replay.lose(_forward(replay, model, in_channels, classes), loss.loss)
+    parameters = network_cost(model, shape.in_channels, shape.classes, shape.size).parameters
+    has_momentum = optim.optimizer in ("sgd", "rmsprop") and optim.momentum > 0
+    state = OPTIMIZER_STATE_BYTES[optim.optimizer] + (FP32 if has_momentum else 0)
+    simulator = AllocationSimulator(shape.size, shape.batch, shape.precision, shape.device, training=True)
+    for _ in range(min(optim.accumulate, 2)):  # from the second backward pass on, weights have gradients already
+        simulator.run_loss_and_backward(_run_forward(simulator, model, shape), loss.loss)
     if optim.optimizer == "muon":
-        replay.memory.pass_by(*[FP32 * parameters] * MUON_COPIES)
-    return parameters * (FP32 + state + (FP32 if optim.ema else 0)) + replay.peak()
+        simulator.memory.allocate_temporarily(*[FP32 * parameters] * MUON_COPIES)
+    return parameters * (FP32 + state + (FP32 if optim.ema else 0)) + simulator.peak_bytes()
 
 
-def inference_bytes(
-    model: ModelConfig,
-    *,
-    in_channels: int,
-    classes: int,
-    size: Size3,
-    batch: int = 1,
-    precision: str = "bf16",
-    device: str = "cpu",
-) -> int:
-    """The peak of memory that one pass over ``size`` voxels takes on the device, without the weights.
+def inference_bytes(model: ModelConfig, shape: PassShape) -> int:
+    """Peak memory in bytes of a forward pass without gradients, without the weights.
 
-    Nothing is kept for a backward pass: skip connections live, and what is around the widest convolution. The image and
-    the logits in fp32 are counted. Parameters and errors are those of :func:`training_bytes`.
+    Only skip connections and the tensors around the widest convolution live at once. The image and the logits in fp32
+    are counted.
+
+    Raises
+    ------
+    ConfigError
+        If the architecture is unknown.
     """
-    replay = Replay(size, batch, precision, device, training=False)
-    replay.channels_last = (
-        replay.mixed_on == "cpu" and model.norm != "instance"
-    )  # as core.inference.sliding_window lays images
-    replay.cast(_forward(replay, model, in_channels, classes), FP32)
-    return replay.peak()
-
-
-def _forward(replay: Replay, model: ModelConfig, in_channels: int, classes: int) -> Tensor:
-    """The forward pass of the configured network; gives its logits."""
-    channels = model.channels or architecture(model.model).channels
-    padded = padded_size(replay.size, len(channels))
-    return replay.forward(
-        in_channels, padded, lambda image: WALKS[model.model](replay, model, channels, image, classes)
+    channels_last = predicts_channels_last(model.norm, shape.precision, shape.device)
+    simulator = AllocationSimulator(
+        shape.size, shape.batch, shape.precision, shape.device, training=False, channels_last=channels_last
     )
+    simulator.cast(_run_forward(simulator, model, shape), FP32)
+    return simulator.peak_bytes()
 
 
-def _walk_unet(replay: Replay, config: ModelConfig, channels: tuple[int, ...], image: Tensor, classes: int) -> Tensor:
-    def unit(x: Tensor, width: int, stride: int) -> Tensor:
-        convolved = replay.convolve(x, width, 3, stride)
-        normed = replay.normalise(convolved, config.norm)
-        replay.drop(convolved)
-        active = replay.activate(normed, config.activation)
-        replay.drop(normed)
-        return active
-
-    def units(x: Tensor, widths: list[int], stride: int = 1) -> Tensor:
-        """Drops ``x``."""
-        for number, width in enumerate(widths):
-            y = unit(x, width, stride if number == 0 else 1)
-            replay.drop(x)
-            x = y
-        return x
-
-    before = config.widening == "before"
-    x, skips = image, []
-    image.block.uses += 1  # the network's, to its end
-    for level, width in enumerate(channels):
-        strided = level > 0 and config.downsampling == "stride"
-        given = image if receives_input_image(config, level) else x
-        given.block.uses += 1  # the caller's, while the level is at work
-        inside = replay.pool(given) if level > 0 and not strided else given
-        if inside is not given:
-            replay.drop(given)
-        count = encoder_convolutions(config, level)
-        inner = max(1, width // 2) if before else width
-        y = units(inside, [inner] * (count - 1) + [width], 2 if strided else 1)
-        if level < len(channels) - 1:
-            skips.append(y)
-            y.block.uses += 1
-        replay.drop(x)
-        x = y
-    for level in reversed(range(len(channels) - 1)):
-        skip, width = skips.pop(), channels[level]
-        up = replay.convolve(x, x.channels if before else width, 2, 2, transposed=True)
-        joined = replay.join(up, skip)
-        replay.drop(up)
-        joined.block.uses += 1  # the caller's
-        out = joined.channels if keeps_concat_width(config, level) else width
-        y = units(joined, [out] * convolutions_at(config, level))
-        for gone in (joined, skip, x):
-            replay.drop(gone)
-        x = y
-    logits = replay.convolve(x, classes, 1)
-    replay.drop(x)
-    replay.drop(image)
-    return logits
+def predicts_channels_last(norm: NormLayer, precision: str, device: str) -> bool:
+    """Whether inference stores the channels of a voxel side by side: for bf16 on a CPU, unless instance norm would
+    reorder them."""
+    return precision != "fp32" and device == "cpu" and norm != "instance"
 
 
-def _walk_vnet(replay: Replay, config: ModelConfig, channels: tuple[int, ...], image: Tensor, classes: int) -> Tensor:
-    def then(x: Tensor, operator: Callable[[Tensor], Tensor]) -> Tensor:
-        y = operator(x)
-        replay.drop(x)
-        return y
-
-    def normed(x: Tensor) -> Tensor:
-        return replay.normalise(x, config.norm)
-
-    def active(x: Tensor) -> Tensor:
-        return replay.activate(x, "prelu")
-
-    def stage(x: Tensor, shortcut: Tensor, width: int, level: int) -> Tensor:
-        count = min(level + 1, VNET_CONVOLUTIONS)
-        y = x
-        y.block.uses += 1
-        for number in range(count):
-            unit = then(replay.convolve(y, width, 5), normed)
-            if number < count - 1:
-                unit = then(unit, active)
-            replay.drop(y)
-            y = unit
-        return then(then(y, lambda t: replay.add(t, shortcut)), active)
-
-    shortcut = image
-    if image.channels > 1:
-        shortcut = replay.convolve(image, channels[0], 1)
-    x = stage(image, shortcut, channels[0], 0)
-    replay.drop(image)
-    if shortcut is not image:
-        replay.drop(shortcut)
-    skips = []
-    for level in range(1, len(channels)):
-        skips.append(x)
-        down = replay.convolve(x, channels[level], 2, 2)
-        y = then(then(down, normed), active)
-        x = stage(y, y, channels[level], level)
-        replay.drop(y)
-    for level in reversed(range(len(channels) - 1)):
-        skip, width = skips.pop(), channels[level]
-        up = then(then(replay.convolve(x, width, 2, 2, transposed=True), normed), active)
-        joined = replay.join(up, skip)
-        replay.drop(up)
-        y = stage(joined, joined, 2 * width, level)
-        for gone in (joined, skip, x):
-            replay.drop(gone)
-        x = y
-    logits = replay.convolve(x, classes, 1)
-    replay.drop(x)
-    return logits
-
-
-Walk = Callable[[Replay, ModelConfig, tuple[int, ...], Tensor, int], Tensor]
-WALKS: dict[str, Walk] = {"unet3d": _walk_unet, "vnet": _walk_vnet}
+def _run_forward(simulator: AllocationSimulator, model: ModelConfig, shape: PassShape) -> SimulatedTensor:
+    """The logits of the configured network."""
+    entry = architecture(model.model)
+    config = entry.resolve(model)
+    padded = padded_size(shape.size, entry.divisor(model))
+    return simulator.run_forward(
+        shape.in_channels, padded, lambda image: entry.forward(simulator, config, image, shape.classes)
+    )

@@ -2,7 +2,7 @@
 
 Five resolutions with 16 to 256 channels and 1, 2, 3, 3, 3 convolutions each; the input of a stage is added to the
 output of its last convolution. Sizes are halved and doubled by 2x2x2 convolutions of stride 2; a decoder stage works on
-the skip connection joined with as many channels from below. PReLU throughout, a final 1x1x1 convolution.
+the skip connection concatenated with as many channels from below. PReLU throughout, a final 1x1x1 convolution.
 
 Where this differs from the paper: a normalisation layer follows each 5x5x5, down and up convolution (the paper has
 none, and trains badly without); an image of several channels reaches the first residual sum through a 1x1x1 convolution
@@ -14,15 +14,20 @@ Segmentation. 3DV 2016, arXiv:1606.04797.
 
 from __future__ import annotations
 
-from typing import Self
-
 import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig, NormLayer
-from core.models.blocks import ConvUnit, SegmentationNetwork, activation_layer, initialise, norm_layer
-
-MOST_CONVOLUTIONS = 3
+from core.models.blocks import (
+    ConvUnit,
+    SegmentationNetwork,
+    StageModule,
+    activation_layer,
+    encoder_decoder_stages,
+    initialise,
+    norm_layer,
+)
+from core.models.vnet_spec import KERNEL_SIZE, stage_convolutions
 
 
 class VNet(SegmentationNetwork):
@@ -30,47 +35,32 @@ class VNet(SegmentationNetwork):
 
     Parameters
     ----------
-    in_channels : number of modalities.
-    classes : number of classes, the background included.
-    channels : channels at each resolution, full resolution first; level n has n + 1 convolutions, at most three.
-    norm : "batch", "instance" or "group" normalisation after each convolution.
-
-    Raises
-    ------
-    ConfigError
-        If the norm is none of its choices.
+    config : ModelConfig. ``channels`` and ``norm`` are used: channels at each resolution, full resolution first, where
+        level n has n + 1 convolutions, at most three; "batch", "instance" or "group" normalisation after each
+        convolution. The other options are the architecture's own, and replaced in the network's ``config``.
+    in_channels : int. Number of modalities.
+    classes : int. Number of classes, the background included.
 
     Notes
     -----
-    Activation (PReLU) and down-sampling (strided convolution) are the architecture's own; a configuration's are not
-    used, and ``config`` says what is. Images are padded inside to a multiple of ``divisor`` = 2^(levels - 1).
+    Images are padded inside to a multiple of ``divisor`` = 2^(levels - 1).
     """
 
-    def __init__(
-        self,
-        in_channels: int = 2,
-        classes: int = 4,
-        channels: tuple[int, ...] = (16, 32, 64, 128, 256),
-        norm: NormLayer = "batch",
-    ) -> None:
-        config = ModelConfig("vnet", channels, (), norm, "prelu", "stride", "after")
+    def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
         super().__init__(config, in_channels, classes)
+        channels, norm = self.config.channels, self.config.norm
         self.entry = nn.Identity() if in_channels == 1 else nn.Conv3d(in_channels, channels[0], kernel_size=1)
-        self.first = ResidualStage(in_channels, channels[0], convolutions=1, norm=norm)
+        self.first = ResidualStage(in_channels, channels[0], stage_convolutions(0), norm)
         self.encoder = nn.ModuleList()
         for level in range(1, len(channels)):
-            self.encoder.append(EncoderStage(channels[level - 1], channels[level], _convolutions(level), norm))
+            self.encoder.append(EncoderStage(channels[level - 1], channels[level], stage_convolutions(level), norm))
         self.decoder = nn.ModuleList()
         below = channels[-1]
         for level in reversed(range(len(channels) - 1)):
-            self.decoder.append(DecoderStage(below, channels[level], _convolutions(level), norm))
+            self.decoder.append(DecoderStage(below, channels[level], stage_convolutions(level), norm))
             below = 2 * channels[level]
         self.classifier = nn.Conv3d(below, classes, kernel_size=1)
         initialise(self, self.classifier, "prelu")
-
-    @classmethod
-    def from_config(cls, config: ModelConfig, in_channels: int, classes: int) -> Self:
-        return cls(in_channels, classes, config.channels, config.norm)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits (batch, classes, i, j, k) of an image (batch, in_channels, i, j, k)."""
@@ -84,24 +74,20 @@ class VNet(SegmentationNetwork):
             x = decode(x, skips.pop())
         return crop(self.classifier(x))
 
+    def stages(self) -> list[StageModule]:
+        return encoder_decoder_stages([self.first, *self.encoder], self.decoder, self.classifier)
+
 
 class ResidualStage(nn.Module):
-    """5x5x5 convolutions, whose last output is added to ``shortcut`` before its activation."""
+    """5x5x5 convolutions; ``shortcut`` is added to the last one's output before the activation."""
 
     def __init__(self, in_channels: int, out_channels: int, convolutions: int, norm: NormLayer) -> None:
         super().__init__()
         units = []
         for n in range(convolutions):
+            inputs = in_channels if n == 0 else out_channels
             last = n == convolutions - 1
-            units.append(
-                ConvUnit(
-                    in_channels if n == 0 else out_channels,
-                    out_channels,
-                    norm,
-                    None if last else "prelu",
-                    kernel_size=5,
-                )
-            )
+            units.append(ConvUnit(inputs, out_channels, norm, None if last else "prelu", KERNEL_SIZE))
         self.convolutions = nn.Sequential(*units)
         self.activation = activation_layer("prelu", out_channels)
 
@@ -110,7 +96,7 @@ class ResidualStage(nn.Module):
 
 
 class EncoderStage(nn.Module):
-    """Halve the size and widen, then a residual stage."""
+    """Halve the size and change the channels, then a residual stage."""
 
     def __init__(self, in_channels: int, out_channels: int, convolutions: int, norm: NormLayer) -> None:
         super().__init__()
@@ -123,7 +109,7 @@ class EncoderStage(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Double the size to the skip's channels, join the skip connection, then a residual stage on both."""
+    """Double the size, with the skip's channels, concatenate the skip connection, then a residual stage on both."""
 
     def __init__(self, in_channels: int, skip_channels: int, convolutions: int, norm: NormLayer) -> None:
         super().__init__()
@@ -137,7 +123,3 @@ class DecoderStage(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = torch.cat((self.up(x), skip), dim=1)
         return self.stage(x, x)
-
-
-def _convolutions(level: int) -> int:
-    return min(level + 1, MOST_CONVOLUTIONS)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from core.config import TrainConfig
 from core.formatting import format_bytes
 from core.imaging.resample import resampled_shape
-from core.models import architecture
-from core.models.cost import cost
-from core.models.memory import training_bytes
+from core.models import resolve, size_divisor
+from core.models.cost import network_cost
+from core.models.memory import PassShape, training_bytes
 from core.types import Size3, SpacingMm, triple
 
 MOST_VOXELS = {"cpu": 64**3, "cuda": 128**3}  # of a sub-volume that is fitted to the data
@@ -71,11 +71,11 @@ def plan(
         shape if spacing is None else resampled_shape(shape, own, spacing)
         for shape, own in zip(shapes, spacings_mm, strict=True)
     ]
-    channels = config.model.channels or architecture(config.model.model).channels
-    divisor = 2 ** (len(channels) - 1)
+    channels = resolve(config.model).channels
+    divisor = size_divisor(config.model)
     size = config.sampling.sub_volume or fit_sub_volume(_median_shape(working), divisor, MOST_VOXELS[device])
     decided = config.with_values({"sub_volume": tuple(size), "channels": channels})
-    per_volume = cost(decided.model, in_channels, classes, triple(size))
+    per_volume = network_cost(decided.model, in_channels, classes, triple(size))
     steps = math.ceil(config.sampling.samples_train / config.sub_volumes_per_step)
     epoch_gflop = steps * config.sub_volumes_per_step / config.run.devices * per_volume.training_gflop
     return Plan(
@@ -93,10 +93,9 @@ def plan(
 def step_bytes(config: TrainConfig, in_channels: int, classes: int, device: str) -> int:
     """Estimate of the memory that a training step takes; the configuration's sub-volume is decided."""
     precision = "fp32" if config.run.precision == "fp32" else "bf16"
-    return training_bytes(
-        config.model, config.loss, config.optim, in_channels=in_channels, classes=classes,
-        size=triple(config.sampling.sub_volume), batch=config.sampling.batch_size, precision=precision, device=device,
-    )  # fmt: skip
+    size, batch = triple(config.sampling.sub_volume), config.sampling.batch_size
+    shape = PassShape(in_channels, classes, size, batch, precision, device)
+    return training_bytes(config.model, config.loss, config.optim, shape)
 
 
 def suggest(config: TrainConfig, *, in_channels: int, classes: int, memory_bytes: int, device: str = "cpu") -> str:
@@ -142,7 +141,7 @@ def _largest_batch(most: int, fits: Callable[[int], bool]) -> int:
 
 def _largest_size(config: TrainConfig, fits: Callable[[Size3], bool]) -> Size3 | None:
     """The sub-volume made smaller, its longest side first, until it fits."""
-    divisor = 2 ** (len(config.model.channels or architecture(config.model.model).channels) - 1)
+    divisor = size_divisor(config.model)
     least = math.ceil(LEAST_SIDE / divisor) * divisor
     size = list(config.sampling.sub_volume)
     while max(size) > least:
@@ -159,7 +158,7 @@ def spoils_bf16(config: TrainConfig) -> bool:
     oneDNN (as in torch 2.13) gives gradients of kernels there that are memory as it was found.
     """
     size = config.sampling.sub_volume
-    divisor = 2 ** (len(config.model.channels or architecture(config.model.model).channels) - 1)
+    divisor = size_divisor(config.model)
     deepest = [-(-n // divisor) for n in size]
     single = max(deepest) == 1  # the longest axis is then padded to two: see core.models.blocks.pad_to_divisor
     return deepest[0] == 2 or (single and size.index(max(size)) == 0)

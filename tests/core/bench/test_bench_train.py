@@ -22,7 +22,7 @@ from core.bench.loop import EPOCHS, measure_loop
 from core.bench.train import ALIKE, WIDTHS, Settings, bench_train
 from core.config import OptimConfig
 from core.errors import ConfigError
-from core.models.cost import cost
+from core.models.cost import network_cost
 from core.types import Size3
 from tests.support.monai_peer import monai_or_skip
 
@@ -51,7 +51,7 @@ def test_levels_that_a_sub_volume_has_room_for(size: Size3, levels: int) -> None
 def test_operations_of_ours_are_what_its_cost_says() -> None:
     """Three passes over every convolution, but no gradient of the image."""
     found = gflop_of(by_name("ours"), 2, SIZE)
-    whole = 2 * cost(plain_unet(CHANNELS), IN_CHANNELS, CLASSES, SIZE).training_gflop
+    whole = 2 * network_cost(plain_unet(CHANNELS), IN_CHANNELS, CLASSES, SIZE).training_gflop
     voxels = SIZE[0] * SIZE[1] * SIZE[2]
     assert found == pytest.approx(whole - 2 * 2 * voxels * IN_CHANNELS * CHANNELS[0] * 27 / 1e9)
 

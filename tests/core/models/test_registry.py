@@ -1,4 +1,4 @@
-"""The registry: names to networks, made again from what they say they are."""
+"""The registry: every architecture is built from its name, and built again from its own configuration."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from core.config import ModelConfig
 from core.errors import ConfigError
-from core.models import MODELS, build_model
+from core.models import MODELS, build_model, resolve, size_divisor
 from core.models.unet3d import UNet3D
 from core.models.vnet import VNet
 from core.presets import PRESETS, preset
@@ -22,24 +22,24 @@ def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("unet3d", UNet3D), ("vnet", VNet)])
-def test_without_channels_the_architectures_own(name: str, kind: type[torch.nn.Module]) -> None:
+def test_empty_channels_take_the_architectures_own(name: str, kind: type[torch.nn.Module]) -> None:
     with torch.device("meta"):
         network = build_model(ModelConfig(name), 2, 4)
-        assert shapes(network) == shapes(kind())
     assert isinstance(network, kind)
     assert network.config.channels == MODELS[name].channels
     assert (network.in_channels, network.classes, network.levels) == (2, 4, len(MODELS[name].channels))
+    assert network.divisor == (size_divisor(ModelConfig(name)),) * 3
 
 
-def test_the_articles_preset_is_the_articles_network() -> None:
+def test_article_preset_builds_the_article_network() -> None:
     with torch.device("meta"):
         network = build_model(preset("article").model, 2, 4)
-        assert shapes(network) == shapes(UNet3D())
+        assert shapes(network) == shapes(build_model(ModelConfig(), 2, 4))
 
 
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("model", MODELS)
-def test_every_preset_with_every_architecture(name: str, model: str) -> None:
+def test_every_preset_works_with_every_architecture(name: str, model: str) -> None:
     config = dataclasses.replace(preset(name).model, model=model)
     with torch.device("meta"):
         network = build_model(config, 1, 3)
@@ -49,23 +49,24 @@ def test_every_preset_with_every_architecture(name: str, model: str) -> None:
     assert shapes(again) == shapes(network)
 
 
-def test_every_option_arrives() -> None:
+def test_network_keeps_every_option_of_the_configuration() -> None:
     config = ModelConfig("unet3d", (6, 8), (1, 3), "group", "prelu", "stride", "after")
     assert build_model(config, 1, 2).config == config
     assert build_model(ModelConfig("vnet", (6, 8), norm="group"), 1, 2).config.norm == "group"
 
 
-def test_the_vnet_says_what_it_does_not_take_from_the_configuration() -> None:
-    network = build_model(ModelConfig("vnet", (4, 8), activation="relu", downsampling="pool"), 1, 2)
-    assert (network.config.activation, network.config.downsampling) == ("prelu", "stride")
+def test_vnet_replaces_the_options_that_it_does_not_take() -> None:
+    config = ModelConfig("vnet", (4, 8), (1,), activation="relu", downsampling="pool", full_resolution="detail")
+    network = build_model(config, 1, 2)
+    assert network.config == resolve(config) == ModelConfig("vnet", (4, 8), (), "batch", "prelu", "stride", "after")
 
 
-def test_an_unknown_architecture() -> None:
-    with pytest.raises(ConfigError, match="model: expected one of unet3d, vnet; got 'resnet'"):
+def test_unknown_architecture_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"model: .*unet3d, vnet.*'resnet'"):
         build_model(ModelConfig("resnet"), 2, 4)
 
 
-def test_the_registry_needs_no_torch() -> None:
-    code = "import sys, core.models; print(list(core.models.MODELS), 'torch' in sys.modules)"
+def test_registry_and_estimates_need_no_torch() -> None:
+    code = "import sys, core.models, core.models.memory; print(list(core.models.MODELS), 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['unet3d', 'vnet'] False"

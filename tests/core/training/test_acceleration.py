@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from core.config import LossConfig, OptimConfig
+from core.config import LossConfig, ModelConfig, OptimConfig
 from core.errors import ConfigError
-from core.models.unet3d import UNet3D
+from core.models import build_model
 from core.sampling.patches import Batch
 from core.training.acceleration import PLAIN_STEPS, AutoLauncher, RecordedStep, accelerate
 from core.training.losses import build_loss
@@ -81,7 +81,14 @@ def batch(seed: int) -> Batch:
 
 def made(norm: str = "instance", **optim: object) -> TrainingStep:
     torch.manual_seed(0)
-    model = UNet3D(1, 3, (4, 8), norm, "leaky_relu", "stride", "after")  # type: ignore[arg-type]
+    config = ModelConfig(
+        channels=(4, 8),
+        norm=norm,
+        activation="leaky_relu",
+        downsampling="stride",
+        widening="after",  # type: ignore[arg-type]
+    )
+    model = build_model(config, 1, 3)
     for name, p in model.named_parameters():
         # Normalisation takes these away: their gradient is rounding alone, of which Adam makes steps.
         p.requires_grad_(not name.endswith(".0.bias"))

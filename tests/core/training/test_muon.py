@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.models.unet3d import UNet3D
+from core.config import ModelConfig
+from core.models import build_model
 from core.training.muon import ADAM_SHARE, Muon, orthogonal, sort_parameters
 
 
@@ -40,7 +41,10 @@ def test_matrices_of_one_size_do_not_see_each_other() -> None:
 
 
 def test_kernels_of_hidden_convolutions_are_orthogonal_all_else_is_not() -> None:
-    model = UNet3D(1, 3, (4, 8, 8), "instance", "leaky_relu", "stride", "after")
+    config = ModelConfig(
+        channels=(4, 8, 8), norm="instance", activation="leaky_relu", downsampling="stride", widening="after"
+    )
+    model = build_model(config, 1, 3)
     kernels, rest = sort_parameters(model)
     names = {id(p): n for n, p in model.named_parameters()}
     assert len(kernels) + len(rest) == len(names)

@@ -9,7 +9,7 @@ import pytest
 
 from core.config import TrainConfig
 from core.models import MODELS, build_model
-from core.models.cost import cost
+from core.models.cost import network_cost
 from core.training.plan import MOST_VOXELS, Plan, fit_sub_volume, plan, step_bytes, suggest, target_spacing
 from core.types import Size3
 
@@ -161,7 +161,7 @@ def test_the_time_of_an_epoch_is_that_of_its_sub_volumes() -> None:
     assert planned(samples_train=30, batch_size=1).epoch_s == pytest.approx(3 * one.epoch_s)
     given: dict[str, Any] = dict(sub_volume=(32, 32, 32), samples_train=10)
     assert planned(device="cuda", **given).epoch_s < planned(**given).epoch_s / 50
-    assert planned(**given).gflop == cost(planned(**given).config.model, 2, 4, (32, 32, 32)).training_gflop
+    assert planned(**given).gflop == network_cost(planned(**given).config.model, 2, 4, (32, 32, 32)).training_gflop
 
 
 def test_memory_grows_with_batch_and_precision() -> None:

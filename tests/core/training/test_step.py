@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.config import LossConfig, OptimConfig
-from core.models.unet3d import UNet3D
+from core.config import LossConfig, ModelConfig, OptimConfig
+from core.models import build_model
 from core.sampling.patches import Batch
 from core.training.losses import build_loss
 from core.training.step import TrainingStep
@@ -23,7 +23,10 @@ def batch(seed: int, size: int = 2) -> Batch:
 
 def made(**optim: object) -> TrainingStep:
     torch.manual_seed(0)
-    model = UNet3D(1, 3, (4, 8), "instance", "leaky_relu", "stride", "after")
+    config = ModelConfig(
+        channels=(4, 8), norm="instance", activation="leaky_relu", downsampling="stride", widening="after"
+    )
+    model = build_model(config, 1, 3)
     loss = build_loss(LossConfig(loss="dice_ce"))
     return TrainingStep(model, loss, OptimConfig(**{"optimizer": "sgd", "learning_rate": 0.1, **optim}), "fp32")  # type: ignore[arg-type]
 
