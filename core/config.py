@@ -1,8 +1,8 @@
-"""The configuration of a training run: frozen dataclasses that document and validate every field.
+"""Configuration of a training run: frozen dataclasses that document and validate each field.
 
-Forms, command-line flags and the JSON in a run's folder are all made from the fields here (:func:`field_specs`), so a
-new option is one new field. Leaf names are unique over all sections. ``()`` and ``None`` mean "decided from the data by
-:mod:`core.training.plan`".
+Forms, command-line flags and ``config.json`` are generated from the fields (:func:`field_specs`), so a new option is
+one new field. Field names are unique over all sections. ``()`` means that :mod:`core.training.plan` derives the value
+from the data.
 """
 
 from __future__ import annotations
@@ -38,35 +38,36 @@ Acceleration = Literal["auto", "none", "compile", "graph", "compiled_graph"]
 
 @dataclass(frozen=True)
 class DataConfig(Checked):
-    """Data: which folder, which images of it, and how intensities and voxel sizes are made comparable."""
+    """Data: folder, modalities and classes; intensity normalisation and resampling."""
 
-    path: str = option("", "folder of the data set; 'demo' makes the synthetic demo data on first use", advanced=False)
-    layout: str = option("auto", "how the folder is organised; auto recognises it")
-    modalities: tuple[str, ...] = option((), "modalities used as input channels, in order; empty: all", advanced=False)
-    classes: tuple[str, ...] = option((), "classes to segment; the others count as background; empty: all")
-    normalisation: Normalisation = option("z_score", "how intensities of each modality and subject are rescaled")
-    resample: Resample = option("none", "median: bring every subject to the data set's median voxel size")
+    path: str = option("", "folder of the data set; 'demo': the synthetic demo data, made on first use", advanced=False)
+    layout: str = option("auto", "folder layout; auto: detected")
+    modalities: tuple[str, ...] = option((), "input channels, in order; empty: all modalities", advanced=False)
+    classes: tuple[str, ...] = option((), "classes to segment; all others become background; empty: all")
+    normalisation: Normalisation = option("z_score", "intensity normalisation, per modality and subject")
+    resample: Resample = option("none", "median: resample every subject to the median voxel size of the data set")
     spacing_mm: tuple[float, ...] = option(
-        (), "bring every subject to this voxel size instead", unit="mm", minimum=0.01, maximum=100, length=3
+        (), "resample every subject to this voxel size instead", unit="mm", minimum=0.01, maximum=100, length=3
     )
     resident_gb: float = option(
-        0.0, "most that images and labels may take on the device; what exceeds it is streamed from disk; 0: what fits",
-        unit="GB", minimum=0, maximum=10**6,
-    )  # fmt: skip
+        0.0,
+        "device memory for images and labels; the rest is streamed from disk; 0: what is free",
+        unit="GB",
+        minimum=0,
+        maximum=10**6,
+    )
 
 
 @dataclass(frozen=True)
 class SplitConfig(Checked):
-    """Split: which subjects train, which choose the best epoch (validation), which are never looked at (test)."""
+    """Split: training subjects, held-out subjects for validation (they choose the best epoch) and test subjects."""
 
-    folds: int = option(
-        5, "number of cross-validation folds; 0: one fold per subject (leave one out)", minimum=0, maximum=1000
-    )
-    fold: int = option(0, "the fold held out for validation, counted from 0", minimum=0, maximum=999, advanced=False)
-    shuffle_subjects: bool = option(True, "deal subjects to folds in a random (seeded) order instead of by name")
-    split_seed: int = option(0, "seed of that order", minimum=0, maximum=2**31 - 1)
-    val_subjects: tuple[str, ...] = option((), "held-out subjects by id, instead of a fold")
-    test_subjects: tuple[str, ...] = option((), "subjects by id that neither train nor validate")
+    folds: int = option(5, "cross-validation folds; 0: one per subject (leave one out)", minimum=0, maximum=1000)
+    fold: int = option(0, "fold that is held out for validation, from 0", minimum=0, maximum=999, advanced=False)
+    shuffle_subjects: bool = option(True, "assign subjects to folds in random order (seeded) instead of by name")
+    split_seed: int = option(0, "seed of the random order", minimum=0, maximum=2**31 - 1)
+    val_subjects: tuple[str, ...] = option((), "ids of the held-out subjects, instead of a fold")
+    test_subjects: tuple[str, ...] = option((), "ids of test subjects, excluded from training and validation")
 
     def check(self) -> None:
         if self.folds == 1:
@@ -80,45 +81,59 @@ class SplitConfig(Checked):
 
 @dataclass(frozen=True)
 class SamplingConfig(Checked):
-    """Sub-volumes: how large they are, how many make an epoch, and where they are drawn."""
+    """Sub-volumes: size, number per epoch, and how their positions are drawn."""
 
     sub_volume: tuple[int, ...] = option(
-        (), "size of a sub-volume; empty: fitted to data and device", unit="voxels", minimum=8, maximum=1024, length=3,
+        (),
+        "size of a sub-volume; empty: fitted to the data and device",
+        unit="voxels",
+        minimum=8,
+        maximum=1024,
+        length=3,
         advanced=False,
-    )  # fmt: skip
+    )
     samples_train: int = option(250, "sub-volumes per training epoch", minimum=1, maximum=10**6, advanced=False)
     samples_val: int = option(16, "sub-volumes per validation; 0: none", minimum=0, maximum=10**5)
-    batch_size: int = option(2, "sub-volumes per step", minimum=1, maximum=1024, advanced=False)
-    draw_once: bool = option(False, "draw the training sub-volumes once from the seed and reuse them every epoch")
+    batch_size: int = option(2, "sub-volumes per batch", minimum=1, maximum=1024, advanced=False)
+    draw_once: bool = option(False, "draw the training sub-volumes once and reuse them in every epoch")
     threshold: float = option(
-        0.0, "least labelled share of a drawn sub-volume", unit="share", minimum=0.0, maximum=0.99
+        0.0, "least share of labelled voxels in a drawn sub-volume", unit="share", minimum=0.0, maximum=0.99
     )
     foreground: float = option(
-        0.0, "share of sub-volumes centred on a voxel of a class picked at random", unit="share",
-        minimum=0.0, maximum=1.0,
-    )  # fmt: skip
+        0.0,
+        "share of sub-volumes centred on a voxel of a random foreground class",
+        unit="share",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
 
 @dataclass(frozen=True)
 class AugmentConfig(Checked):
-    """Augmentation: random changes of training sub-volumes; image and label always move together."""
+    """Augmentation: random transforms of training sub-volumes; spatial ones apply to image and label alike."""
 
-    flip: float = option(0.5, "probability of mirroring left and right", unit="probability", minimum=0, maximum=1)
-    affine: float = option(0.0, "probability of a rotation with scaling", unit="probability", minimum=0, maximum=1)
+    flip: float = option(0.5, "probability of a left-right flip", unit="probability", minimum=0, maximum=1)
+    affine: float = option(0.0, "probability of rotation and scaling", unit="probability", minimum=0, maximum=1)
     rotation_deg: float = option(15.0, "largest rotation about each axis", unit="degrees", minimum=0, maximum=180)
     scaling: float = option(0.15, "largest relative change of size", unit="share", minimum=0, maximum=0.9)
-    elastic: float = option(
-        0.0, "probability of a smooth elastic deformation", unit="probability", minimum=0, maximum=1
+    elastic: float = option(0.0, "probability of an elastic deformation", unit="probability", minimum=0, maximum=1)
+    elastic_voxels: float = option(
+        2.0, "standard deviation of the elastic displacements", unit="voxels", minimum=0, maximum=50
     )
-    elastic_voxels: float = option(2.0, "standard deviation of its displacements", unit="voxels", minimum=0, maximum=50)
     intensity: float = option(
-        0.0, "probability of each of: brightness, contrast, gamma, bias field, blur, low resolution",
-        unit="probability", minimum=0, maximum=1,
-    )  # fmt: skip
+        0.0,
+        "probability of each of brightness, contrast, gamma, bias field, blur, low resolution",
+        unit="probability",
+        minimum=0,
+        maximum=1,
+    )
     noise: float = option(
-        0.0, "largest standard deviation of added Gaussian noise, relative to the image's", unit="share",
-        minimum=0, maximum=10,
-    )  # fmt: skip
+        0.0,
+        "largest standard deviation of Gaussian noise, relative to the image's",
+        unit="share",
+        minimum=0,
+        maximum=10,
+    )
 
 
 @dataclass(frozen=True)
@@ -127,23 +142,26 @@ class ModelConfig(Checked):
 
     model: str = option("unet3d", "architecture: unet3d or vnet", advanced=False)
     channels: tuple[int, ...] = option(
-        (), "channels at each resolution, full resolution first; empty: the architecture's own", unit="channels",
-        minimum=1, maximum=4096,
-    )  # fmt: skip
-    convolutions: tuple[int, ...] = option(
-        (), "convolutions at each resolution of unet3d, full resolution first, the last number for all below; empty: 2",
-        unit="convolutions", minimum=1, maximum=8,
-    )  # fmt: skip
-    norm: NormLayer = option("batch", "normalisation layer after each convolution")
-    activation: Activation = option("relu", "activation after each normalisation")
-    downsampling: Downsampling = option("pool", "2x2x2 max pooling or strided convolution")
-    widening: Widening = option(
-        "before", "where channels double: before down-sampling (Cicek et al.) or after it (nnU-Net)"
+        (),
+        "channels per level, full resolution first; empty: default of the architecture",
+        unit="channels",
+        minimum=1,
+        maximum=4096,
     )
+    convolutions: tuple[int, ...] = option(
+        (),
+        "convolutions per level of unet3d, full resolution first; the last holds for all deeper levels; empty: 2",
+        unit="convolutions",
+        minimum=1,
+        maximum=8,
+    )
+    norm: NormLayer = option("batch", "normalisation layer after each convolution")
+    activation: Activation = option("relu", "activation after each normalisation layer")
+    downsampling: Downsampling = option("pool", "2x2x2 max pooling or strided convolution")
+    widening: Widening = option("before", "double channels before down-sampling (Cicek et al.) or after it (nnU-Net)")
     full_resolution: FullResolution = option(
-        "level", "what unet3d does there: a level as any other, or only detail, beside a U-Net at half resolution that "
-        "the image enters by a stride"
-    )  # fmt: skip
+        "level", "level: unet3d has a full level there; detail: a shallow branch beside a U-Net at half resolution"
+    )
 
     def check(self) -> None:
         if len(self.channels) == 1 or len(self.channels) > 8:
@@ -157,53 +175,61 @@ class ModelConfig(Checked):
 
 @dataclass(frozen=True)
 class LossConfig(Checked):
-    """Loss: what training minimises."""
+    """Loss: the training objective."""
 
     loss: LossName = option("dice", "multi-class Dice loss, or Dice plus cross-entropy")
-    include_background: bool = option(True, "count the background as a class in the Dice loss")
-    batch_dice: bool = option(False, "sum over the batch before the ratio, instead of one Dice per sub-volume")
-    dice_smooth: float = option(1e-5, "added to numerator and denominator", minimum=0, maximum=1e6)
+    include_background: bool = option(True, "include the background in the Dice loss")
+    batch_dice: bool = option(False, "one Dice over the whole batch instead of one per sub-volume")
+    dice_smooth: float = option(1e-5, "added to numerator and denominator of the Dice", minimum=0, maximum=1e6)
 
 
 @dataclass(frozen=True)
 class OptimConfig(Checked):
-    """Optimisation: steps through weight space."""
+    """Optimisation: optimizer, learning rate and gradients."""
 
-    optimizer: OptimizerName = option("sgd", "update rule")
-    learning_rate: float = option(1e-3, "learning rate at its highest", minimum=1e-12, maximum=100, advanced=False)
-    momentum: float = option(0.0, "momentum of sgd and rmsprop", minimum=0, maximum=0.9999)
-    weight_decay: float = option(1e-8, "weight decay (decoupled for adamw, L2 for the others)", minimum=0, maximum=10)
-    lr_schedule: LrSchedule = option("constant", "how the learning rate changes over the run")
-    warmup: float = option(
-        0.0, "share of the run in which the learning rate rises", unit="share", minimum=0, maximum=0.5
+    optimizer: OptimizerName = option("sgd", "optimizer")
+    learning_rate: float = option(1e-3, "peak learning rate", minimum=1e-12, maximum=100, advanced=False)
+    momentum: float = option(0.0, "momentum of sgd, rmsprop and muon", minimum=0, maximum=0.9999)
+    weight_decay: float = option(
+        1e-8, "weight decay (decoupled for adamw and muon, L2 for the others)", minimum=0, maximum=10
     )
+    lr_schedule: LrSchedule = option("constant", "learning-rate schedule")
+    warmup: float = option(0.0, "share of the run for learning-rate warm-up", unit="share", minimum=0, maximum=0.5)
     accumulate: int = option(
-        1, "batches whose gradients make one update: the effect of a larger batch without its memory",
-        unit="batches", minimum=1, maximum=1024,
-    )  # fmt: skip
-    clip_norm: float = option(0.0, "largest norm of the gradient; 0: no limit", minimum=0, maximum=1e9)
-    ema: float = option(0.0, "decay of the running average of the weights; 0: none", minimum=0, maximum=0.99999)
+        1, "batches per optimizer step (gradient accumulation)", unit="batches", minimum=1, maximum=1024
+    )
+    clip_norm: float = option(0.0, "largest gradient norm (clipping); 0: no clipping", minimum=0, maximum=1e9)
+    ema: float = option(
+        0.0, "decay of the exponential moving average (EMA) of the weights; 0: none", minimum=0, maximum=0.99999
+    )
 
 
 @dataclass(frozen=True)
 class ValidationConfig(Checked):
-    """Validation and prediction: when held-out subjects are segmented as whole volumes, and how."""
+    """Validation and prediction: segmentation of whole volumes, early stopping."""
 
     whole_every: int = option(
-        10, "epochs between whole-volume validations (one is always made at the end); 0: never", unit="epochs",
-        minimum=0, maximum=10**6,
-    )  # fmt: skip
+        10,
+        "epochs between whole-volume validations (one is always at the end); 0: never",
+        unit="epochs",
+        minimum=0,
+        maximum=10**6,
+    )
     overlap: float = option(
-        0.5, "overlap of neighbouring sub-volumes when a whole volume is joined", unit="share", minimum=0, maximum=0.9
-    )  # fmt: skip
-    mirror: bool = option(False, "segment the mirror image (left and right) too and take the mean of both")
+        0.5, "overlap of neighbouring tiles in sliding-window inference", unit="share", minimum=0, maximum=0.9
+    )
+    mirror: bool = option(False, "average the prediction with that of the left-right mirrored image")
     inference_mode: InferenceMode = option(
-        "auto", "join sub-volumes (tiles), one pass over the whole volume, or whichever held-out Dice prefers"
+        "auto",
+        "tiles: sliding window; whole: the whole volume in one pass; auto: the better of both on held-out subjects",
     )
     patience: int = option(
-        0, "end early when the smoothed Dice of held-out whole volumes has not grown for so many validations; 0: never",
-        unit="validations", minimum=0, maximum=10**6,
-    )  # fmt: skip
+        0,
+        "stop early after this many whole-volume validations without a better smoothed Dice; 0: never",
+        unit="validations",
+        minimum=0,
+        maximum=10**6,
+    )
 
     def check(self) -> None:
         if self.patience and not self.whole_every:
@@ -214,56 +240,66 @@ class ValidationConfig(Checked):
 
 @dataclass(frozen=True)
 class RunConfig(Checked):
-    """Run: how long, on what, from where."""
+    """Run: duration, device, seed and checkpoints."""
 
     epochs: int = option(100, "number of epochs", minimum=1, maximum=10**6, unit="epochs", advanced=False)
     minutes: float = option(
-        0.0, "time budget: the learning rate is fitted to it and training ends within it; 0: by epochs",
-        unit="minutes", minimum=0, maximum=10**6, advanced=False,
-    )  # fmt: skip
-    device: Device = option("auto", "where to train", advanced=False)
+        0.0,
+        "time budget; the learning-rate schedule is fitted to it; 0: train for the number of epochs",
+        unit="minutes",
+        minimum=0,
+        maximum=10**6,
+        advanced=False,
+    )
+    device: Device = option("auto", "device; auto: CUDA if available", advanced=False)
     devices: int = option(
-        1, "GPUs of this machine that train together (on a CPU: processes), each on its own batches; gradients are "
-        "averaged, as accumulate averages them", unit="devices", minimum=1, maximum=64,
-    )  # fmt: skip
-    precision: Precision = option("auto", "bf16 mixed precision where the device has it, or fp32")
+        1,
+        "number of GPUs (on a CPU: processes) for data-parallel training; gradients are averaged as with accumulate",
+        unit="devices",
+        minimum=1,
+        maximum=64,
+    )
+    precision: Precision = option("auto", "auto: bf16 mixed precision if the device supports it, else fp32")
     seed: int = option(0, "seed of weights, sub-volumes and augmentation", minimum=0, maximum=2**31 - 1)
     deterministic: bool = option(
-        False, "bit for bit the same weights for the same seed, build, threads and device; slower on a GPU"
+        False, "bit-for-bit the same weights for the same seed, torch build, threads and device; slower on a GPU"
     )
     acceleration: Acceleration = option(
-        "auto",
-        "how a step is launched: as it is (none), torch.compile, a CUDA graph, both, or what proves to be faster",
+        "auto", "launch of training steps: eager (none), torch.compile, a CUDA graph, both, or the fastest (auto)"
     )
     threads: int = option(0, "CPU threads; 0: all cores", minimum=0, maximum=1024)
-    init_from: str = option(
-        "", "checkpoint whose weights training starts from: a run, a file, or another program's PyTorch file (.pth)"
-    )
+    init_from: str = option("", "initial weights: a run, a checkpoint, or a PyTorch file of another program (.pth)")
     checkpoint_minutes: float = option(
-        5.0, "longest time between checkpoints; one is also written after every validation", unit="minutes",
-        minimum=0.01, maximum=10**4,
-    )  # fmt: skip
+        5.0,
+        "longest time between checkpoints; one is also written after every validation",
+        unit="minutes",
+        minimum=0.01,
+        maximum=10**4,
+    )
     keep_every: int = option(
-        0, "epochs between checkpoints that are kept for good, beside last and best; 0: none", unit="epochs",
-        minimum=0, maximum=10**6,
-    )  # fmt: skip
+        0,
+        "epochs between checkpoints that are kept, besides last and best; 0: none",
+        unit="epochs",
+        minimum=0,
+        maximum=10**6,
+    )
 
     def check(self) -> None:
         if self.deterministic and self.minutes:
             raise ConfigError(
                 f"deterministic: expected a number of epochs, got a budget of {self.minutes:g} minutes; a run that "
-                "ends by the clock is no two times the same: choose --epochs (or --minutes 0)"
+                "ends by the clock cannot be repeated exactly: choose --epochs (or --minutes 0)"
             )
         if self.devices > 1 and self.acceleration in ("graph", "compiled_graph"):
             raise ConfigError(
                 f"acceleration: expected none, compile or auto on {self.devices} devices, got {self.acceleration}; a "
-                "graph is recorded on one device"
+                "CUDA graph is captured on one device"
             )
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a training run, by section. ``preset`` only records where the values came from."""
+    """Configuration of a training run by section. ``preset`` records the preset that the values started from."""
 
     preset: str = "custom"
     data: DataConfig = field(default_factory=DataConfig)
@@ -277,12 +313,12 @@ class TrainConfig:
     run: RunConfig = field(default_factory=RunConfig)
 
     def with_values(self, values: Mapping[str, Any]) -> TrainConfig:
-        """Return a copy with leaf fields replaced: ``{"learning_rate": 0.01, "fold": 2}``.
+        """A copy with fields replaced: ``{"learning_rate": 0.01, "fold": 2}``.
 
         Raises
         ------
         ConfigError
-            If a name is no field or a value is not allowed.
+            If a name is unknown or a value is invalid.
         """
         by_section: dict[str, dict[str, Any]] = {}
         section_of = {spec.name: spec.section for spec in field_specs()}
@@ -301,28 +337,28 @@ class TrainConfig:
 
     @property
     def sub_volumes_per_step(self) -> int:
-        """How many sub-volumes make one update of the weights, on all devices together."""
+        """Sub-volumes per optimizer step, over all devices."""
         return self.sampling.batch_size * self.optim.accumulate * self.run.devices
 
     def values(self) -> dict[str, Any]:
-        """All leaf fields as one flat dictionary."""
+        """All fields as one flat dictionary."""
         return {spec.name: getattr(getattr(self, spec.section), spec.name) for spec in field_specs()}
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain JSON values, by section, with the format's version."""
+        """JSON values by section, with the format version."""
         return {"version": FORMAT_VERSION, **json.loads(json.dumps(dataclasses.asdict(self)))}
 
     @classmethod
     def from_json(cls, data: Any) -> TrainConfig:
-        """Read what :meth:`to_json` wrote; missing fields take their defaults.
+        """The inverse of :meth:`to_json`; missing fields get their defaults.
 
         Raises
         ------
         ConfigError
-            If it is not such a dictionary, comes from a newer version, or holds an unknown field or value.
+            If the data is not a configuration, has a newer version, or contains an unknown field or invalid value.
         """
         if not isinstance(data, dict) or not isinstance(data.get("version"), int):
-            raise ConfigError("expected a configuration (an object with a version); the file is damaged or another's")
+            raise ConfigError("expected a configuration (an object with a version); the file is damaged")
         if data["version"] > FORMAT_VERSION:
             raise ConfigError(
                 f"expected configuration version {FORMAT_VERSION} or older, got {data['version']}; update Segmentarium"
@@ -344,14 +380,14 @@ class TrainConfig:
 
 @functools.cache
 def field_specs() -> tuple[FieldSpec, ...]:
-    """Every leaf field of :class:`TrainConfig`, in order."""
+    """All fields of :class:`TrainConfig`, in order."""
     hints = typing.get_type_hints(TrainConfig)
     sections = [f.name for f in fields(TrainConfig) if f.name != "preset"]
     return tuple(spec for name in sections for spec in specs_of(hints[name], section=name))
 
 
 def section_titles() -> dict[str, tuple[str, str]]:
-    """``{section: (title, one sentence)}`` from the sections' docstrings, in order."""
+    """``{section: (title, description)}``, parsed from the docstrings of the sections, in order."""
     hints = typing.get_type_hints(TrainConfig)
     titles = {}
     for f in fields(TrainConfig):
@@ -362,6 +398,6 @@ def section_titles() -> dict[str, tuple[str, str]]:
 
 
 def changed_fields(config: TrainConfig, base: TrainConfig) -> dict[str, tuple[Any, Any]]:
-    """``{field: (value in base, value in config)}`` for the fields that differ."""
-    mine, theirs = config.values(), base.values()
-    return {name: (theirs[name], mine[name]) for name in mine if mine[name] != theirs[name]}
+    """``{field: (value in base, value in config)}`` of the fields that differ."""
+    values, before = config.values(), base.values()
+    return {name: (before[name], values[name]) for name in values if values[name] != before[name]}

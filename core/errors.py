@@ -1,22 +1,22 @@
-"""The one family of exceptions that a user can cause.
+"""Exceptions for faults that a user can cause, and for a lost process of a distributed run.
 
-The command line prints the message as one line and exits with status 1; pages show it in an error box. Nobody else
-catches it. Anything that is not a :class:`UserError` is a bug of ours and keeps its traceback.
+The command line prints a :class:`UserError` as one line and exits with status 1; pages show it in an error box; other
+code lets it pass. Any other exception is a bug and keeps its traceback.
 """
 
 from __future__ import annotations
 
 
 class UserError(Exception):
-    """Something the user gave cannot be used; the message says what was expected, what was found and what to do."""
+    """Input that cannot be used. The message names what was expected, what was found and what to do."""
 
 
 class ConfigError(UserError):
-    """A configuration field has a value that it cannot have."""
+    """A configuration field has an invalid value."""
 
 
 class VolumeError(UserError):
-    """An image file cannot be read or does not hold what it should."""
+    """An image file is missing, unreadable or has invalid content."""
 
 
 class DatasetError(UserError):
@@ -24,22 +24,21 @@ class DatasetError(UserError):
 
 
 class CheckpointError(UserError):
-    """A checkpoint is missing, damaged, or does not fit what it is used for."""
+    """A checkpoint is missing, damaged or does not fit its use."""
 
 
 class RunError(UserError):
-    """A run cannot be found or is not in a state that allows what was asked."""
+    """A run is missing or its state does not allow the operation."""
 
 
 class DeviceError(UserError):
-    """The device that was asked for is missing or too small for the work."""
+    """A device is missing or has too little memory for the work."""
 
 
 class LostProcessError(Exception):
-    """Another process of a team that trains together is gone. No fault of the user's: whoever started the team starts
-    it anew."""
+    """Another process of a distributed run has ended. Not the user's fault: the launcher restarts the run."""
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a sentence or a row of a table."""
+    """The first line of an error's message, at most 200 characters; the type's name if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

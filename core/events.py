@@ -1,11 +1,11 @@
-"""What a training run says while it works. ``core.training.trainer`` emits these; who listens decides what becomes of them.
+"""Events of a training run. :mod:`core.training.trainer` emits them; listeners write, print or discard them.
 
-Metric names are the same everywhere - run folder, index, TensorBoard, charts:
+Metric names, the same in the run folder, index, TensorBoard and charts:
 
 ==========================================  ===========================================================================
-``train/loss``                              mean training loss since the last such row
+``train/loss``                              mean training loss since the previous row with this name
 ``val/loss``                                mean loss over the validation sub-volumes
-``val/dice/<class>``, ``val/dice_mean``     Dice on validation sub-volumes, pooled; the mean leaves the background out
+``val/dice/<class>``, ``val/dice_mean``     Dice pooled over the validation sub-volumes; the mean excludes background
 ``val/sub_volume_dice_with_background``     the article's figure: mean over all classes, background included
 ``whole/dice/<class>``, ``whole/dice_mean`` mean Dice over the held-out subjects, segmented as whole volumes
 ``lr``                                      learning rate
@@ -23,16 +23,29 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Preparing:
-    """Work before the first step: making demo data, reading subjects."""
+    """Progress of work before the first step, such as reading subjects.
 
-    what: str
+    Attributes
+    ----------
+    activity : str. Name of the work, for display.
+    done, total : int. Units of work.
+    """
+
+    activity: str
     done: int
     total: int
 
 
 @dataclass(frozen=True)
 class Ready:
-    """Training is about to start; ``facts`` are short (name, value) pairs for people: device, precision, parameters."""
+    """The first step follows.
+
+    Attributes
+    ----------
+    facts : dict. Short texts by name, for display: device, precision, parameters.
+    classes : tuple of str. Class names, background first.
+    start_epoch, start_step : int. Epochs and steps completed before; above 0 for a resumed run.
+    """
 
     facts: dict[str, str]
     classes: tuple[str, ...]
@@ -42,14 +55,25 @@ class Ready:
 
 @dataclass(frozen=True)
 class Note:
-    """Something that people may want to know, in one sentence; it goes into the log."""
+    """One sentence for the log."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training is; at most a few times a second. ``epochs`` is an estimate under a time budget."""
+    """Progress of training, emitted a few times a second at most.
+
+    Attributes
+    ----------
+    epoch, epochs : int. Current epoch from 1, and total; the total is an estimate under a time budget.
+    step : int. Steps since the start of the run.
+    step_in_epoch, steps_per_epoch : int.
+    loss : float or None. Training loss; ``None`` before it is known.
+    sub_volumes_per_s : float. Training speed.
+    elapsed_s, remaining_s : float. Time spent, and an estimate of the rest (``None`` before it is known).
+    activity : "training", "validating" or similar, for display.
+    """
 
     epoch: int
     epochs: int
@@ -60,12 +84,12 @@ class Progress:
     sub_volumes_per_s: float
     elapsed_s: float
     remaining_s: float | None
-    what: str = "training"
+    activity: str = "training"
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Measured values by metric name; a value is ``nan`` where it is not defined."""
+    """Metric values by name; NaN if a metric is undefined."""
 
     epoch: int
     step: int
@@ -75,7 +99,13 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Picture:
-    """One slice of a validation sub-volume: image, truth and prediction side by side: uint8 (height, width, 3)."""
+    """A slice of a validation sub-volume.
+
+    Attributes
+    ----------
+    name : str. TensorBoard tag.
+    rgb : ndarray, uint8, shape (height, width, 3). Image, reference and prediction side by side.
+    """
 
     epoch: int
     step: int
@@ -85,8 +115,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint is on disk. ``kind`` is "last", "best" or "epoch-0010"; ``mean_dice`` and ``measured_on`` are what
-    best was chosen by."""
+    """A checkpoint has been written.
+
+    Attributes
+    ----------
+    kind : "last", "best", or for example "epoch-0010".
+    path : str. The file.
+    mean_dice : float or None. Score by which the best checkpoint is chosen.
+    measured_on : str or None. "whole volumes" or "sub-volumes": where that score was measured.
+    """
 
     kind: str
     path: str
@@ -98,14 +135,19 @@ class Saved:
 
 @dataclass(frozen=True)
 class Ended:
-    """Training is over: ``reason`` is "finished" or "stopped" (somebody asked); ``why`` says more where there is more
-    to say."""
+    """Training has ended.
+
+    Attributes
+    ----------
+    reason : "finished", or "stopped" on request.
+    detail : str. Further explanation, may be empty.
+    """
 
     reason: str
     epoch: int
     step: int
     elapsed_s: float
-    why: str = ""
+    detail: str = ""
 
 
 Event = Preparing | Ready | Note | Progress | Metrics | Picture | Saved | Ended

@@ -1,7 +1,7 @@
-"""Documented, validated fields of frozen dataclasses: what forms and command-line flags are made from.
+"""Documented and validated fields of frozen dataclasses; forms and command-line flags are generated from them.
 
-A dataclass that derives from :class:`Checked` declares its fields with :func:`option`; :func:`specs_of` gives them back
-as :class:`FieldSpec`, which checks, reads and writes values.
+A subclass of :class:`Checked` declares its fields with :func:`option`; :func:`specs_of` returns them as
+:class:`FieldSpec`, which validates, parses and formats values.
 """
 
 from __future__ import annotations
@@ -27,14 +27,23 @@ def option(
     length: int | None = None,
     advanced: bool = True,
 ) -> Any:
-    """Declare a documented field. Bounds are inclusive and hold for every item of a tuple; ``length`` is the number of
-    items a non-empty tuple must have; ``advanced`` fields are collapsed in forms."""
+    """Declare a field.
+
+    Parameters
+    ----------
+    default : Any. Default value.
+    help : str. Description in forms and in ``--help``.
+    unit : str. Unit of the value.
+    minimum, maximum : float or None. Inclusive bounds, for each item of a tuple.
+    length : int or None. Number of items of a non-empty tuple.
+    advanced : bool. Whether forms show the field in the collapsed part.
+    """
     metadata = dict(help=help, unit=unit, minimum=minimum, maximum=maximum, length=length, advanced=advanced)
     return dataclasses.field(default=default, metadata=metadata)
 
 
 class Checked:
-    """Checks every field on construction; subclasses add what involves several fields in ``check``."""
+    """Base of dataclasses that validate their fields on construction."""
 
     def __post_init__(self) -> None:
         cls: type = type(self)
@@ -43,12 +52,13 @@ class Checked:
         self.check()
 
     def check(self) -> None:
-        """Rules that involve more than one field."""
+        """Validate combinations of fields; for subclasses to override."""
 
 
 @dataclass(frozen=True)
 class FieldSpec:
-    """One leaf field as forms and the command line need it."""
+    """Specification of one field. The attributes are the parameters of :func:`option`; ``section`` is the name of the
+    configuration section, ``type`` the annotation."""
 
     section: str
     name: str
@@ -63,26 +73,26 @@ class FieldSpec:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The allowed strings of a choice field, else empty."""
+        """Allowed values of a choice field; empty for other fields."""
         return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else ()
 
     @property
     def item_type(self) -> type | None:
-        """The type of a tuple field's items, else ``None``."""
+        """Type of the items of a tuple field; ``None`` for other fields."""
         return typing.get_args(self.type)[0] if typing.get_origin(self.type) is tuple else None
 
     @property
     def flag(self) -> str:
-        """The command-line flag: ``--learning-rate``."""
+        """Command-line flag, such as ``--learning-rate``."""
         return "--" + self.name.replace("_", "-")
 
     def coerce(self, value: Any) -> Any:
-        """Check a value and bring it to the field's type.
+        """Validate a value and convert it to the field's type.
 
         Raises
         ------
         ConfigError
-            If the value does not fit; the message names the field, what was expected and what was found.
+            If the value is invalid; the message names the field, what was expected and what was found.
         """
         if self.choices:
             if value not in self.choices:
@@ -93,23 +103,23 @@ class FieldSpec:
                 raise ConfigError(f"{self.name}: expected a list, got {value!r}")
             if self.length is not None and len(value) not in (0, self.length):
                 raise ConfigError(f"{self.name}: expected {self.length} values, got {len(value)}")
-            return tuple(self._one(v, self.item_type) for v in value)
-        return self._one(value, self.type)
+            return tuple(self._coerce_scalar(v, self.item_type) for v in value)
+        return self._coerce_scalar(value, self.type)
 
     def parse(self, text: str) -> Any:
-        """Read a command-line value: tuples as ``a,b,c`` (or ``64x64x32`` for sizes), booleans as true/false."""
+        """Convert command-line text: tuples as ``a,b,c`` (or ``64x64x32`` for sizes), booleans as true/false."""
         text = text.strip()
         if self.item_type is not None:
             separator = "x" if self.item_type is int and "x" in text and "," not in text else ","
             parts = [p.strip() for p in text.split(separator) if p.strip()]
-            return self.coerce(tuple(self._number(p, self.item_type) for p in parts))
+            return self.coerce(tuple(self._parse_scalar(p, self.item_type) for p in parts))
         if self.type is bool:
-            known = {"true": True, "yes": True, "1": True, "on": True}
-            known |= {"false": False, "no": False, "0": False, "off": False}
-            if text.lower() not in known:
+            values = {"true": True, "yes": True, "1": True, "on": True}
+            values |= {"false": False, "no": False, "0": False, "off": False}
+            if text.lower() not in values:
                 raise ConfigError(f"{self.name}: expected true or false, got {text!r}")
-            return known[text.lower()]
-        return self.coerce(self._number(text, self.type))
+            return values[text.lower()]
+        return self.coerce(self._parse_scalar(text, self.type))
 
     def format(self, value: Any) -> str:
         """The inverse of :meth:`parse`."""
@@ -117,16 +127,16 @@ class FieldSpec:
             return ",".join(str(v) for v in value)
         return str(value).lower() if isinstance(value, bool) else str(value)
 
-    def _number(self, text: str, kind: Any) -> Any:
+    def _parse_scalar(self, text: str, kind: Any) -> Any:
         if kind not in (int, float):
             return text
         try:
             return kind(text)
         except ValueError:
-            what = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{self.name}: expected {what}{self._range()}, got {text!r}") from None
+            expected = "a whole number" if kind is int else "a number"
+            raise ConfigError(f"{self.name}: expected {expected}{self._range()}, got {text!r}") from None
 
-    def _one(self, value: Any, kind: Any) -> Any:
+    def _coerce_scalar(self, value: Any, kind: Any) -> Any:
         if kind is bool:
             if not isinstance(value, bool):
                 raise ConfigError(f"{self.name}: expected true or false, got {value!r}")
@@ -154,6 +164,7 @@ class FieldSpec:
 
 @functools.cache
 def specs_of(cls: type, section: str) -> tuple[FieldSpec, ...]:
+    """The fields of a :class:`Checked` dataclass, in order."""
     hints = typing.get_type_hints(cls)
     assert not any(isinstance(hint, types.UnionType) for hint in hints.values())
     return tuple(FieldSpec(section, f.name, hints[f.name], f.default, **f.metadata) for f in dataclasses.fields(cls))

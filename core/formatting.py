@@ -1,8 +1,9 @@
-"""Numbers, durations and sizes as text."""
+"""Numbers, durations, sizes and lists as text."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 MISSING = "–"
 
@@ -13,7 +14,7 @@ def format_score(value: float | None, missing: str = MISSING) -> str:
 
 
 def format_duration(seconds: float | None, missing: str = MISSING) -> str:
-    """A duration rounded to what matters: ``95 s``, ``3 min``, ``2 h 05 min``, ``3 d 4 h``."""
+    """A duration rounded to two units at most: ``95 s``, ``3 min``, ``2 h 05 min``, ``3 d 4 h``."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:
         return missing
     s = round(seconds)
@@ -46,3 +47,9 @@ def format_bytes(nbytes: float) -> str:
             value = nbytes / scale
             return f"{value:.0f} {unit}" if value >= 9.95 or unit == "kB" else f"{value:.1f} {unit}"
     return f"{nbytes / 1e9:.1f} GB"
+
+
+def format_list(names: Sequence[str], limit: int = 8) -> str:
+    """The first names of a list: ``a, b, c and 5 more``."""
+    shown = ", ".join(names[:limit])
+    return f"{shown} and {len(names) - limit} more" if len(names) > limit else shown

@@ -1,7 +1,7 @@
-"""Label spaces: which classes a data set has, what each is called, its colour, and the raw value that files use.
+"""Label spaces: the classes of a data set with their names, colours and raw values in files.
 
-Inside the program a label map holds class *indices* 0..n-1 (uint8); index 0 is the background. Files keep their own raw
-values: iSEG-2017 stores 0, 10, 150 and 250.
+In memory a label map holds class *indices* 0 to n-1 (uint8); index 0 is the background. Files hold raw values:
+iSEG-2017 stores 0, 10, 150 and 250.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from core.errors import DatasetError
 
 BACKGROUND_COLOUR = "#8b909a"
 
-# Colour-blind-safe (after Okabe and Ito, and Tol), readable on dark and on light; the first three are the tissues' own.
+# Safe for colour-blind readers (after Okabe and Ito, and Tol), on dark and light; the first three are of the tissues.
 PALETTE = (
     "#4a90d9",  # blue: CSF
     "#1fa187",  # green: GM
@@ -42,7 +42,14 @@ TISSUE_NAMES = {
 
 @dataclass(frozen=True)
 class LabelClass:
-    """One class: its name, its colour as ``#rrggbb``, and the raw value that label files hold for it."""
+    """One class.
+
+    Attributes
+    ----------
+    name : str.
+    colour : str. ``#rrggbb``.
+    raw : int. Value in label files.
+    """
 
     name: str
     colour: str
@@ -51,13 +58,13 @@ class LabelClass:
 
 @dataclass(frozen=True)
 class LabelSpace:
-    """The classes of a data set in index order; the first is the background.
+    """The classes of a data set in index order, background first.
 
     Raises
     ------
     DatasetError
-        If there are fewer than two classes, or names or raw values repeat, or there are more than 255; if a colour is
-        not ``#rrggbb``, or a raw value is more than 32 bits can hold.
+        If there are not 2 to 255 classes, names or raw values repeat, a colour is not ``#rrggbb``, or a raw value
+        exceeds 32 bits.
     """
 
     classes: tuple[LabelClass, ...]
@@ -65,9 +72,9 @@ class LabelSpace:
     def __post_init__(self) -> None:
         if not 2 <= len(self.classes) <= 255:
             raise DatasetError(f"a label space needs 2 to 255 classes, background first; got {len(self.classes)}")
-        for what, values in (("names", self.names), ("raw values", self.raw_values)):
+        for attribute, values in (("names", self.names), ("raw values", self.raw_values)):
             if len(set(values)) != len(values):
-                raise DatasetError(f"the {what} of a label space must differ from each other; got {list(values)}")
+                raise DatasetError(f"the {attribute} of a label space must differ from each other; got {list(values)}")
         for c in self.classes:
             if not re.fullmatch("#[0-9a-fA-F]{6}", c.colour):
                 raise DatasetError(f"the colour of a class must be #rrggbb; got {c.colour!r} for {c.name}")
@@ -76,23 +83,23 @@ class LabelSpace:
 
     @classmethod
     def from_raw(cls, names: Mapping[int, str] | Sequence[tuple[int, str]]) -> LabelSpace:
-        """Build a label space from ``{raw value: name}``; colours come from the palette, in order.
+        """Build a label space from ``{raw value: name}``, background first, with colours of the palette in order.
 
-        CSF, GM and WM, also by their full names, have their own colours, which the other classes then leave to them.
+        CSF, GM and WM, also by their full names, have fixed colours, which no other class gets then.
         """
         items = list(names.items()) if isinstance(names, Mapping) else list(names)
-        own: dict[str, str] = {}  # colour of a tissue by class name; where two classes are one tissue, the first has it
+        fixed: dict[str, str] = {}  # colour by class name; the first of several classes of one tissue
         for _, name in items[1:]:
             colour = _tissue_colour(str(name))
-            if colour and colour not in own.values():
-                own[str(name)] = colour
-        free = itertools.cycle(colour for colour in PALETTE if colour not in own.values())
+            if colour and colour not in fixed.values():
+                fixed[str(name)] = colour
+        free = itertools.cycle(colour for colour in PALETTE if colour not in fixed.values())
         classes = []
         for index, (raw, name) in enumerate(items):
             if index == 0:
                 colour = BACKGROUND_COLOUR
             else:
-                colour = own.get(str(name)) or next(free)
+                colour = fixed.get(str(name)) or next(free)
             classes.append(LabelClass(str(name), colour, int(raw)))
         return cls(tuple(classes))
 
@@ -106,53 +113,53 @@ class LabelSpace:
 
     @property
     def foreground(self) -> tuple[LabelClass, ...]:
-        """All classes but the background."""
+        """All classes except the background."""
         return self.classes[1:]
 
     def __len__(self) -> int:
         return len(self.classes)
 
     def to_index(self, raw: np.ndarray) -> np.ndarray:
-        """Turn an array of raw values into class indices (uint8, same shape).
+        """Convert raw values to class indices, uint8, same shape.
 
         Raises
         ------
         DatasetError
-            If a value is none of the classes' raw values (non-integers included).
+            If a value is not the raw value of a class.
         """
         index = np.zeros(raw.shape, np.uint8)
         known = np.zeros(raw.shape, bool)
         for i, c in enumerate(self.classes):
-            here = raw == c.raw
-            index[here] = i
-            known |= here
+            mask = raw == c.raw
+            index[mask] = i
+            known |= mask
         if not known.all():
-            found = ", ".join(f"{v:g}" for v in np.unique(raw[~known])[:5])
+            unknown = ", ".join(f"{v:g}" for v in np.unique(raw[~known])[:5])
+            count = int((~known).sum())
             raise DatasetError(
-                f"expected only the label values {sorted(self.raw_values)}, found also {found} "
-                f"in {(count := int((~known).sum()))} voxel{'s' * (count > 1)}"
+                f"expected only the label values {sorted(self.raw_values)}, found also {unknown} "
+                f"in {count} voxel{'s' * (count > 1)}"
             )
         return index
 
     def to_raw(self, index: np.ndarray) -> np.ndarray:
-        """Turn class indices back into the files' raw values (uint8, or int16 or int32 where a value needs it)."""
+        """Convert class indices to raw values, in the smallest of uint8, int16 and int32 that holds them all."""
         low, high = min(self.raw_values), max(self.raw_values)
         dtype = next(t for t in (np.uint8, np.int16, np.int32) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
         return np.asarray(self.raw_values, dtype)[index]
 
     def subset(self, names: Sequence[str]) -> LabelSpace:
-        """Keep the background and the named classes.
+        """The label space of the background and the given classes, in the present order.
 
         Raises
         ------
         DatasetError
             If a name is not a foreground class.
         """
-        wanted = tuple(names)
-        unknown = [n for n in wanted if n not in self.names[1:]]
+        unknown = [n for n in names if n not in self.names[1:]]
         if unknown:
             raise DatasetError(f"expected classes out of {list(self.names[1:])}, got {unknown}")
-        return LabelSpace((self.classes[0], *(c for c in self.foreground if c.name in wanted)))
+        return LabelSpace((self.classes[0], *(c for c in self.foreground if c.name in names)))
 
     def to_json(self) -> list[dict[str, Any]]:
         return [{"name": c.name, "colour": c.colour, "raw": c.raw} for c in self.classes]
@@ -166,5 +173,5 @@ class LabelSpace:
 
 
 def _tissue_colour(name: str) -> str | None:
-    """The colour of the tissue that a class's name means, or ``None`` where it means none."""
+    """The fixed colour of a class name; ``None`` if it names no tissue."""
     return next((TISSUE_COLOURS[t] for t, names in TISSUE_NAMES.items() if name.strip().lower() in names), None)

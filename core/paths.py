@@ -1,41 +1,41 @@
-"""Where things are kept unless somebody says otherwise."""
+"""Folders of runs and data sets, and their defaults."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-DEMO = "demo"  # names the demo data set wherever a data set's folder is asked for
-DEMO_MODEL = "demo-model"  # names the ready-made model wherever a run or a checkpoint is asked for
+DEMO = "demo"  # stands for the demo data set instead of a folder
+DEMO_MODEL = "demo-model"  # stands for the ready-made model instead of a run or checkpoint
 
 
 def project_root() -> Path:
-    """The folder that holds ``app.py``."""
+    """The folder that contains ``app.py``."""
     return Path(__file__).resolve().parents[1]
 
 
 def checkpoints_root(chosen: str | None = None) -> Path:
-    """The folder of runs and index: what was chosen, else ``SEGMENTARIUM_CHECKPOINTS``, else ``checkpoints/`` here."""
+    """Folder of runs and index: the argument, ``SEGMENTARIUM_CHECKPOINTS``, or ``checkpoints/`` of the project."""
     return _folder(chosen, "SEGMENTARIUM_CHECKPOINTS", "checkpoints")
 
 
 def data_root(chosen: str | None = None) -> Path:
-    """The folder in which data sets are looked for: what was chosen, else ``SEGMENTARIUM_DATA``, else ``data/``."""
+    """Folder of data sets: the argument, ``SEGMENTARIUM_DATA``, or ``data/`` of the project."""
     return _folder(chosen, "SEGMENTARIUM_DATA", "data")
 
 
 def demo_folder() -> Path:
-    """Where the demo data set is made."""
+    """Folder of the demo data set."""
     return data_root() / DEMO
 
 
 def demo_model_path() -> Path:
-    """The checkpoint of the ready-made model, which comes with the program, whatever the root of runs is."""
+    """Checkpoint of the ready-made model. It is part of the project and independent of :func:`checkpoints_root`."""
     return project_root() / "checkpoints" / DEMO_MODEL / "model.safetensors"
 
 
 def dataset_folder(data: str) -> Path:
-    """The folder that DATA on the command line means."""
+    """Folder for the argument DATA of the command line."""
     return demo_folder() if data == DEMO else _absolute(data)
 
 
@@ -44,5 +44,5 @@ def _folder(chosen: str | None, variable: str, default: str) -> Path:
 
 
 def _absolute(text: str) -> Path:
-    """``~`` means the home folder, as in a shell; the name of no user stays as it is."""
+    """An absolute path, with ``~`` expanded as in a shell; ``~name`` of an unknown user stays unchanged."""
     return Path(os.path.expanduser(text)).absolute()

@@ -1,11 +1,11 @@
-"""Presets: named starting points for a configuration. Data, not code.
+"""Presets: named configurations to start from, as data.
 
-``article``  the recipe of the article on 3D brain-MRI segmentation that Segmentarium grew out of (Cicek's 3D U-Net,
-             plain SGD, batch size 1, 500 sub-volumes of 128x128x64 drawn once, first subject held out).
-``fast``     our best recipe for some minutes: most Dice per minute.
-``thorough`` the same with a larger network and twice the augmentation, for ten minutes and more: by then ``fast`` has
-             learnt few subjects by heart.
-``quick``    a small network that learns visibly within two minutes on a laptop's CPU.
+``article``   the recipe of the article on 3D brain-MRI segmentation that Segmentarium implements (3D U-Net of Cicek et
+              al., plain SGD, batch size 1, 500 sub-volumes of 128x128x64 drawn once, first subject held out).
+``fast``      the highest Dice after a few minutes of training.
+``thorough``  as ``fast``, with a larger network and twice the augmentation, for ten minutes and more, when ``fast``
+              overfits to few subjects.
+``quick``     a small network for two minutes of training on a laptop CPU.
 """
 
 from __future__ import annotations
@@ -59,20 +59,20 @@ PRESETS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 PRESET_HELP = {
-    "article": "the article's recipe, unchanged; made for a GPU",
-    "fast": "our best recipe for some minutes: most Dice per minute on any device",
-    "thorough": "for ten minutes and more: a larger network and twice the augmentation",
-    "quick": "a small network that learns visibly in two minutes on a laptop",
+    "article": "the recipe of the article, unchanged; for a GPU",
+    "fast": "highest Dice after a few minutes of training, on any device",
+    "thorough": "for ten minutes and more: larger network, twice the augmentation",
+    "quick": "a small network for two minutes of training on a laptop",
 }
 
 
 def preset(name: str) -> TrainConfig:
-    """The configuration of a preset.
+    """The configuration of a preset, by name.
 
     Raises
     ------
     ConfigError
-        If there is no preset of that name.
+        If there is no preset with that name.
     """
     if name not in PRESETS:
         raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}; got {name!r}")
@@ -80,16 +80,16 @@ def preset(name: str) -> TrainConfig:
 
 
 def command_line(config: TrainConfig, command: str = "train", name: str = "") -> str:
-    """The command that gives exactly this configuration: ``python -m core train DATA --preset fast --epochs 20``."""
-    start_name = config.preset if config.preset in PRESETS else DEFAULT_PRESET
-    start = preset(start_name)
-    parts = ["python", "-m", "core", command, config.data.path or "DATA", "--preset", start_name]
+    """The command line for exactly this configuration: ``python -m core train DATA --preset fast --epochs 20``."""
+    preset_name = config.preset if config.preset in PRESETS else DEFAULT_PRESET
+    parts = ["python", "-m", "core", command, config.data.path or "DATA", "--preset", preset_name]
     if name:
         parts += ["--name", name]
-    mine, base = config.values(), start.values()
+    values, preset_values = config.values(), preset(preset_name).values()
     for spec in field_specs():
-        changed = mine[spec.name] != base[spec.name]
-        budget_was_reset = spec.name == "minutes" and mine["epochs"] != base["epochs"] and mine["minutes"]
-        if spec.name != "path" and (changed or budget_was_reset):
-            parts += [spec.flag, spec.format(mine[spec.name])]
+        changed = values[spec.name] != preset_values[spec.name]
+        # --epochs alone resets the time budget, so the budget has to be given as well
+        reset = spec.name == "minutes" and values["epochs"] != preset_values["epochs"] and values["minutes"]
+        if spec.name != "path" and (changed or reset):
+            parts += [spec.flag, spec.format(values[spec.name])]
     return shlex.join(parts)

@@ -1,4 +1,4 @@
-"""JSON that every reader accepts: what is not a number becomes ``null``, never ``NaN``."""
+"""Strict JSON (RFC 8259): NaN and infinities become ``null``."""
 
 from __future__ import annotations
 
@@ -13,26 +13,25 @@ import numpy as np
 
 
 def dumps(value: Any, *, indent: int | None = None) -> str:
-    """Serialise to strict JSON text (RFC 8259).
+    """Serialise to strict JSON.
 
-    NaN and infinities become ``null``; numpy scalars and arrays, paths, tuples, sets (sorted) and dataclasses become
-    their plain counterparts; keys become text.
+    numpy scalars and arrays, paths, tuples, sets (sorted) and dataclasses are converted; keys become strings.
 
     Raises
     ------
     TypeError
-        If a value has no JSON counterpart.
+        If a value cannot be represented.
     """
     return json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
 
 
 def plain(value: Any) -> Any:
-    """The same value made of dictionaries, lists, text, finite numbers, booleans and ``None`` only.
+    """Convert a value to dictionaries, lists, strings, finite numbers, booleans and ``None``.
 
     Raises
     ------
     TypeError
-        If a value has no such counterpart.
+        If a value cannot be represented.
     """
     if value is None or isinstance(value, (bool, str)):
         return value

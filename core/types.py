@@ -5,7 +5,7 @@ Axis order is (channel, i, j, k), i/j/k in RAS.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -20,6 +20,8 @@ VoxelIndex: TypeAlias = tuple[int, int, int]
 SpacingMm: TypeAlias = tuple[float, float, float]
 # float64, shape (4, 4): homogeneous transform from voxel index to RAS mm.
 Affine: TypeAlias = npt.NDArray[np.float64]
+# Receives (steps done, steps in all).
+ProgressCallback: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

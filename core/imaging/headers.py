@@ -109,7 +109,7 @@ def read_header(path: str | Path) -> Header:
     offset = _offset(path, fields, format, paired)
     header = Header(
         path, data_path, shape, channels, dtype, geometry, format, nbytes, slope, intercept, offset, byte_order
-    )  # fmt: skip
+    )
     if paired:
         open_regular_file(data_path).close()
     return header

@@ -1,4 +1,4 @@
-"""Atomic writing, temporary files of killed processes, stamps."""
+"""Atomic writing, removal of stale temporary files, stamps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.files import FileStamp, atomic_replace, atomic_write, file_stamp, remo
 from core.paths import project_root
 
 
-def test_a_written_file_has_its_content_and_ordinary_permissions(tmp_path: Path) -> None:
+def test_written_file_has_its_content_and_default_permissions(tmp_path: Path) -> None:
     path, plain = tmp_path / "a.json", tmp_path / "plain"
     plain.write_bytes(b"")
     atomic_write(path, "µ")
@@ -25,16 +25,16 @@ def test_a_written_file_has_its_content_and_ordinary_permissions(tmp_path: Path)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.json", "plain"]
 
 
-def test_an_error_leaves_the_old_content_and_no_temporary_file(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_old_content_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"old")
     with pytest.raises(RuntimeError), atomic_replace(path) as temporary:
-        temporary.write_bytes(b"half of it")
+        temporary.write_bytes(b"incomplete")
         raise RuntimeError
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-def test_two_writers_of_one_file_never_share_a_temporary_file(tmp_path: Path) -> None:
+def test_readers_see_complete_content_under_concurrent_writers(tmp_path: Path) -> None:
     path = tmp_path / "a"
     names = {temporary_beside(path) for _ in range(100)}
     assert len(names) == 100 and all(n.parent == tmp_path for n in names)
@@ -52,24 +52,24 @@ def test_two_writers_of_one_file_never_share_a_temporary_file(tmp_path: Path) ->
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
-def test_temporaries_of_dead_processes_are_removed_and_those_of_living_kept(tmp_path: Path) -> None:
-    code = "from core.files import temporary_beside; from pathlib import Path; import sys; print(temporary_beside(Path(sys.argv[1])))"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path / "a")],
-        cwd=project_root(), capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    dead = Path(done.stdout.strip())
-    living = tmp_path / f".a.{os.getppid()}.01234567.tmp"
-    digits = tmp_path / f".b.{os.getppid()}.12345678.tmp"  # a random part that looks like a number
-    for path in (dead, living, digits, tmp_path / "a"):
+def test_temporaries_of_ended_processes_are_removed(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from core.files import temporary_beside; "
+        "print(temporary_beside(Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "a")]
+    ended = Path(subprocess.check_output(command, cwd=project_root(), text=True).strip())
+    running = tmp_path / f".a.{os.getppid()}.01234567.tmp"
+    digits = tmp_path / f".b.{os.getppid()}.12345678.tmp"  # a random part of digits only
+    for path in (ended, running, digits, tmp_path / "a"):
         path.write_bytes(b"")
     remove_temporaries(tmp_path, of_living=False)
-    assert {p.name for p in tmp_path.iterdir()} == {"a", living.name, digits.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"a", running.name, digits.name}
     remove_temporaries(tmp_path, "a")
     assert {p.name for p in tmp_path.iterdir()} == {"a", digits.name}
 
 
-def test_a_stamp_changes_with_size_and_time_and_is_zero_without_a_file(tmp_path: Path) -> None:
+def test_stamp_has_size_and_time_and_is_zero_for_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
     assert file_stamp(path) == FileStamp(0, 0)
     path.write_bytes(b"12")

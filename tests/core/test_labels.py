@@ -1,4 +1,4 @@
-"""Label spaces: raw values to indices and back, colours that differ, and what cannot be one."""
+"""Label spaces: conversion between raw values and indices, colours, validation, JSON."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def space(*raw: int) -> LabelSpace:
     return LabelSpace.from_raw([(value, f"class {n}") for n, value in enumerate(raw)])
 
 
-def test_the_articles_labels() -> None:
+def test_classes_of_the_article() -> None:
     assert ISEG.names == ("background", "CSF", "GM", "WM")
     assert ISEG.raw_values == (0, 10, 150, 250)
     assert [c.colour for c in ISEG.classes] == [BACKGROUND_COLOUR, *PALETTE[:3]]
@@ -29,7 +29,7 @@ def test_the_articles_labels() -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.uint16, np.int32, np.int64, np.float32, np.float64])
-def test_raw_values_to_indices_and_back(dtype: Any) -> None:
+def test_raw_values_of_any_dtype_round_trip(dtype: Any) -> None:
     raw = np.random.default_rng(0).choice([0, 10, 150, 250], (4, 5, 6)).astype(dtype)
     index = ISEG.to_index(raw)
     assert index.dtype == np.uint8
@@ -42,7 +42,7 @@ def test_raw_values_to_indices_and_back(dtype: Any) -> None:
     assert np.array_equal(back, raw)
 
 
-def test_the_background_need_not_be_0_nor_the_order_that_of_the_values() -> None:
+def test_raw_values_may_have_any_order_and_any_background_value() -> None:
     labels = space(7, 3, 0)
     raw = np.array([[0, 3], [7, 7]])
     assert labels.to_index(raw).tolist() == [[2, 1], [0, 0]]
@@ -56,7 +56,7 @@ def test_the_background_need_not_be_0_nor_the_order_that_of_the_values() -> None
         ((0, 2**15), np.int32), ((0, 40_000), np.int32), ((-(2**31), 2**31 - 1), np.int32),
     ],
 )  # fmt: skip
-def test_raw_values_come_back_in_the_smallest_type_that_holds_them(raw: tuple[int, int], dtype: Any) -> None:
+def test_raw_values_have_the_smallest_sufficient_dtype(raw: tuple[int, int], dtype: Any) -> None:
     labels = space(*raw)
     index = np.array([[[0, 1], [1, 0]]], np.uint8)
     back = labels.to_raw(index)
@@ -65,7 +65,7 @@ def test_raw_values_come_back_in_the_smallest_type_that_holds_them(raw: tuple[in
     assert np.array_equal(labels.to_index(back), index)
 
 
-def test_values_that_no_class_has() -> None:
+def test_unknown_raw_values_are_named_and_counted() -> None:
     cases: dict[str, np.ndarray] = {
         "found also 5 in 2 voxels": np.array([0, 10, 5, 5]),
         "found also 0.5, nan in 2 voxels": np.array([0, 0.5, np.nan]),
@@ -79,19 +79,19 @@ def test_values_that_no_class_has() -> None:
             ISEG.to_index(raw)
 
 
-def test_nothing_stays_nothing() -> None:
+def test_empty_arrays_keep_their_shape() -> None:
     assert ISEG.to_index(np.zeros((0, 3, 4))).shape == (0, 3, 4)
     assert ISEG.to_raw(np.zeros((2, 0), np.uint8)).shape == (2, 0)
 
 
-def test_255_classes() -> None:
+def test_255_classes_round_trip() -> None:
     labels = space(*range(255))
     raw = np.arange(255)
     assert np.array_equal(labels.to_index(raw), raw)
     assert np.array_equal(labels.to_raw(labels.to_index(raw)), raw)
 
 
-def test_tissues_keep_their_colours_and_the_others_leave_them_alone() -> None:
+def test_tissue_colours_are_fixed_and_not_reused() -> None:
     tissues = ("CSF", "GM", "WM")
     for order in itertools.permutations((*tissues, "ventricles", "lesion")):
         colours = {c.name: c.colour for c in LabelSpace.from_raw(list(enumerate(("air", *order)))).classes}
@@ -101,13 +101,13 @@ def test_tissues_keep_their_colours_and_the_others_leave_them_alone() -> None:
     assert [c.colour for c in partly.foreground] == [PALETTE[0], TISSUE_COLOURS["GM"], TISSUE_COLOURS["WM"]]
 
 
-def test_other_classes_take_the_palette_in_order_and_again() -> None:
+def test_other_classes_cycle_through_the_palette() -> None:
     colours = [c.colour for c in space(*range(24)).foreground]
     assert colours == [*PALETTE, *PALETTE, *PALETTE[:3]]
     assert len({BACKGROUND_COLOUR, *PALETTE}) == len(PALETTE) + 1
 
 
-def test_subset_keeps_background_and_order() -> None:
+def test_subset_keeps_the_background_and_the_order() -> None:
     part = ISEG.subset(["WM", "CSF"])
     assert part.names == ("background", "CSF", "WM")
     assert part.raw_values == (0, 10, 250)
@@ -122,7 +122,7 @@ def test_subset_keeps_background_and_order() -> None:
         ISEG.subset([])
 
 
-def test_json_there_and_back() -> None:
+def test_json_round_trip() -> None:
     data = json.loads(json.dumps(ISEG.to_json()))
     assert data[1] == {"name": "CSF", "colour": PALETTE[0], "raw": 10}
     assert LabelSpace.from_json(data) == ISEG
@@ -143,18 +143,18 @@ def test_json_there_and_back() -> None:
     ],
     ids=repr,
 )
-def test_json_that_is_none_of_ours(data: Any) -> None:
+def test_invalid_json_is_rejected(data: Any) -> None:
     with pytest.raises(DatasetError, match=r"expected a list of {name, colour, raw}, got"):
         LabelSpace.from_json(data)
 
 
 @pytest.mark.parametrize("count", [0, 1, 256])
-def test_too_few_or_too_many_classes(count: int) -> None:
+def test_number_of_classes_is_limited(count: int) -> None:
     with pytest.raises(DatasetError, match=f"2 to 255 classes, background first; got {count}"):
         space(*range(count))
 
 
-def test_names_and_values_must_differ() -> None:
+def test_names_and_raw_values_are_unique() -> None:
     with pytest.raises(DatasetError, match=r"the names of a label space must differ .* got \['air', 'a', 'a'\]"):
         LabelSpace.from_raw([(0, "air"), (1, "a"), (2, "a")])
     with pytest.raises(DatasetError, match=r"the raw values of a label space must differ .* got \[0, 1, 1\]"):
@@ -164,18 +164,18 @@ def test_names_and_values_must_differ() -> None:
 @pytest.mark.parametrize(
     "colour", ["", "red", "#fff", "#12345", "#1234567", "#12345g", "123456", "#123456\n", "#+12345"]
 )
-def test_a_colour_is_rrggbb(colour: str) -> None:
+def test_colours_are_validated(colour: str) -> None:
     with pytest.raises(DatasetError, match=r"the colour of a class must be #rrggbb; got .* for b"):
         LabelSpace((LabelClass("a", "#AbCdEf", 0), LabelClass("b", colour, 1)))
 
 
 @pytest.mark.parametrize("raw", [2**31, -(2**31) - 1, 10**30])
-def test_a_raw_value_fits_into_a_file(raw: int) -> None:
+def test_raw_values_fit_into_32_bits(raw: int) -> None:
     with pytest.raises(DatasetError, match=f"must fit into 32 bits; got {raw} for class 1"):
         space(0, raw)
 
 
-def test_a_tissue_has_its_colour_by_its_full_name_too() -> None:
+def test_tissues_are_recognised_by_their_full_names() -> None:
     labels = LabelSpace.from_raw(
         list(enumerate(("background", "white matter", "ventricles", "Grey Matter", "CSF", "wm")))
     )

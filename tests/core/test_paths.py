@@ -1,4 +1,4 @@
-"""Where things are kept: what was chosen, else the environment, else a folder beside the program."""
+"""Folders of runs and data sets: argument, environment variable, default."""
 
 from __future__ import annotations
 
@@ -17,61 +17,61 @@ Root = Callable[[str | None], Path]
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home folder and a working folder of the test's own."""
+def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Home and working folder of the test."""
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
     for name in ("SEGMENTARIUM_CHECKPOINTS", "SEGMENTARIUM_DATA"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
 
 
-def test_the_project_is_where_the_app_is() -> None:
+def test_project_root_contains_the_app() -> None:
     assert (project_root() / "app.py").is_file()
     assert project_root().is_absolute()
 
 
 @pytest.mark.parametrize(("root", "variable", "default"), ROOTS)
-def test_what_was_chosen_then_the_environment_then_the_default(
-    root: Root, variable: str, default: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+def test_argument_precedes_environment_precedes_default(
+    root: Root, variable: str, default: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert root(None) == project_root() / default
     monkeypatch.setenv(variable, "")
     assert root(None) == root("") == project_root() / default
-    monkeypatch.setenv(variable, str(elsewhere / "set"))
-    assert root(None) == root("") == elsewhere / "set"
-    assert root(str(elsewhere / "chosen")) == elsewhere / "chosen"
+    monkeypatch.setenv(variable, str(sandbox / "from-environment"))
+    assert root(None) == root("") == sandbox / "from-environment"
+    assert root(str(sandbox / "from-argument")) == sandbox / "from-argument"
 
 
 @pytest.mark.parametrize(("root", "variable", "default"), ROOTS)
-def test_home_and_relative_folders(
-    root: Root, variable: str, default: str, elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+def test_home_and_relative_paths_become_absolute(
+    root: Root, variable: str, default: str, sandbox: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert root("~/mine") == elsewhere / "home" / "mine"
-    assert root("mine/of") == elsewhere / "here" / "mine" / "of"
-    assert root("~nobody-of-this-name/x") == elsewhere / "here" / "~nobody-of-this-name" / "x"
+    assert root("~/mine") == sandbox / "home" / "mine"
+    assert root("mine/of") == sandbox / "cwd" / "mine" / "of"
+    assert root("~unknown-user/x") == sandbox / "cwd" / "~unknown-user" / "x"
     monkeypatch.setenv(variable, "~")
-    assert root(None) == elsewhere / "home"
+    assert root(None) == sandbox / "home"
     monkeypatch.setenv(variable, "mine")
-    assert root(None) == elsewhere / "here" / "mine"
+    assert root(None) == sandbox / "cwd" / "mine"
 
 
-def test_the_environment_is_read_when_asked(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SEGMENTARIUM_DATA", str(elsewhere / "one"))
-    assert demo_folder() == elsewhere / "one" / DEMO
-    monkeypatch.setenv("SEGMENTARIUM_DATA", str(elsewhere / "two"))
-    assert demo_folder() == elsewhere / "two" / DEMO
+def test_environment_is_read_at_each_call(sandbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(sandbox / "one"))
+    assert demo_folder() == sandbox / "one" / DEMO
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(sandbox / "two"))
+    assert demo_folder() == sandbox / "two" / DEMO
 
 
-def test_the_folder_of_a_data_set(elsewhere: Path) -> None:
+def test_dataset_folder_of_demo_and_of_paths(sandbox: Path) -> None:
     assert dataset_folder(DEMO) == demo_folder() == project_root() / "data" / DEMO
-    assert dataset_folder("./demo") == elsewhere / "here" / "demo"
-    assert dataset_folder("~/Task04") == elsewhere / "home" / "Task04"
-    assert dataset_folder(str(elsewhere)) == elsewhere
+    assert dataset_folder("./demo") == sandbox / "cwd" / "demo"
+    assert dataset_folder("~/Task04") == sandbox / "home" / "Task04"
+    assert dataset_folder(str(sandbox)) == sandbox
 
 
-def test_nothing_is_made() -> None:
+def test_folders_are_not_created() -> None:
     for root in (checkpoints_root, data_root):
         assert not root("never-made").exists()

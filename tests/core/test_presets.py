@@ -1,21 +1,25 @@
-"""The presets: valid, storable, and the article's recipe to the letter."""
+"""Presets: valid, serialisable, the article's recipe exactly; the command line that gives a configuration."""
 
 from __future__ import annotations
 
+import argparse
 import json
+import shlex
+from typing import Any
 
 import pytest
 import torch
 
+from core.cli.options import add_config_flags, config_from
 from core.config import TrainConfig, changed_fields, field_specs
 from core.errors import ConfigError
 from core.models import MODELS, build_model
 from core.models.cost import network_cost
-from core.presets import PRESET_HELP, PRESETS, preset
+from core.presets import PRESETS, command_line, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_survives_text_and_json(name: str) -> None:
+def test_preset_round_trips_through_text_and_json(name: str) -> None:
     config = preset(name)
     assert config.preset == name
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json(), allow_nan=False))) == config
@@ -25,31 +29,38 @@ def test_a_preset_survives_text_and_json(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_says_only_what_it_means(name: str) -> None:
+def test_preset_sets_exactly_its_values(name: str) -> None:
     values = preset(name).values()
     assert {key: values[key] for key in PRESETS[name]} == PRESETS[name]
     assert set(changed_fields(preset(name), TrainConfig())) <= set(PRESETS[name])
-    assert not {"path", "device", "seed", "threads", "init_from"} & set(PRESETS[name]), "these are the person's own"
+    assert not {"path", "device", "seed", "threads", "init_from"} & set(PRESETS[name]), "left to the user"
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_preset_builds_its_network(name: str) -> None:
+def test_preset_builds_its_network(name: str) -> None:
     with torch.device("meta"):
         network = build_model(preset(name).model, 2, 4)
         assert network(torch.empty(1, 2, 32, 32, 32)).shape == (1, 4, 32, 32, 32)
 
 
-def test_every_preset_has_a_word_of_help() -> None:
-    assert PRESET_HELP.keys() == PRESETS.keys()
-    assert all(len(text) > 10 for text in PRESET_HELP.values())
+@pytest.mark.parametrize("changes", [{}, {"epochs": 20}, {"sub_volume": (64, 64, 32), "minutes": 3.0, "epochs": 7}])
+@pytest.mark.parametrize("name", PRESETS)
+def test_command_line_gives_the_same_configuration(name: str, changes: dict[str, Any]) -> None:
+    config = preset(name).with_values({"path": "DATA", **changes})
+    program = shlex.split(command_line(config, name="a b"))
+    assert program[:4] == ["python", "-m", "core", "train"]
+    parser = argparse.ArgumentParser()
+    add_config_flags(parser)
+    args = parser.parse_args(program[4:])
+    assert config_from(args) == config and args.name == "a b"
 
 
-def test_a_preset_that_there_is_not() -> None:
+def test_unknown_preset_is_rejected() -> None:
     with pytest.raises(ConfigError, match="preset: expected one of article, fast, thorough, quick; got 'slow'"):
         preset("slow")
 
 
-def test_the_articles_recipe() -> None:
+def test_recipe_of_the_article() -> None:
     article = preset("article")
     model, sampling, optim, split = article.model, article.sampling, article.optim, article.split
     channels = model.channels or MODELS[model.model].channels
@@ -65,7 +76,7 @@ def test_the_articles_recipe() -> None:
     assert (sampling.threshold, sampling.foreground) == (0, 0)
     assert (optim.optimizer, optim.learning_rate, optim.momentum, optim.weight_decay) == ("sgd", 1e-3, 0, 1e-8)
     assert (optim.lr_schedule, optim.warmup, optim.clip_norm, optim.ema) == ("constant", 0, 0, 0)
-    # One fold per subject, in order of name, the first held out.
+    # Leave one out, in order of name; the first subject is held out.
     assert (split.folds, split.fold, split.shuffle_subjects) == (0, 0, False)
     assert (split.val_subjects, split.test_subjects) == ((), ())
     augment = article.augment

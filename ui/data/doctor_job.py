@@ -1,4 +1,4 @@
-"""The data doctor (``check``) as a background job; its report is kept until a file of the data set changes."""
+"""Background job of the data doctor (``check``); a report is valid until a file of the data set changes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,23 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ui.shared import jobs
+from core.files import file_stamp
+from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
-from ui.shared.state import cache_root
+from ui.shared.paths import cache_root
 
 REPORT = "report.json"
 
 
-def folder_of(path: Path) -> Path:
-    """The folder of the report on a data set; it changes with the size or time of any file of the data set."""
+def report_folder(path: Path) -> Path:
+    """The folder of the report on a data set; it changes with name, size or modification time of any of its files."""
     digest = hashlib.sha256()
     for folder, folders, names in os.walk(path, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(names):
-            try:
-                facts = os.stat(os.path.join(folder, name))
-            except OSError:
-                continue  # a broken link: the report names it
-            digest.update(f"{folder}/{name}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return cache_root() / "doctor" / jobs.short_hash(str(path)) / digest.hexdigest()[:16]
+            size, mtime_ns = file_stamp(Path(folder, name))
+            digest.update(f"{folder}/{name}\0{size}\0{mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return cache_root() / "doctor" / hashes.short_hash(str(path)) / digest.hexdigest()[:16]
 
 
 def start(path: Path, folder: Path) -> None:

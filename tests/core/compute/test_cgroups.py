@@ -16,20 +16,18 @@ def write(folder: Path, **files: object) -> None:
         (folder / name.replace("__", ".")).write_text(f"{text}\n")
 
 
-def test_limits_of_control_groups(tmp_path: Path) -> None:
+def test_limits_of_version_2_groups_and_their_parents(tmp_path: Path) -> None:
     proc, groups = tmp_path / "proc", tmp_path / "cgroup"
     assert list(memory_limits(proc, groups)) == []
     write(proc / "self", cgroup="0::/jobs/mine")
     write(groups, memory__max="8000")
     write(groups / "jobs", memory__max="max", memory__current="77")
-    write(
-        groups / "jobs" / "mine", memory__max="5000", memory__current="1500",
-        memory__stat="anon 900\ninactive_file 400\nactive_file 1",
-    )  # fmt: skip
+    stat = "anon 900\ninactive_file 400\nactive_file 1"
+    write(groups / "jobs" / "mine", memory__max="5000", memory__current="1500", memory__stat=stat)
     assert list(memory_limits(proc, groups)) == [(5000, 1100), (8000, 0)]
 
 
-def test_limits_of_old_control_groups(tmp_path: Path) -> None:
+def test_limits_of_version_1_groups(tmp_path: Path) -> None:
     proc, groups = tmp_path / "proc", tmp_path / "cgroup"
     write(proc / "self", cgroup="9:cpu,cpuacct:/x\n4:memory:/docker/0123\n0::/")
     write(
@@ -38,12 +36,14 @@ def test_limits_of_old_control_groups(tmp_path: Path) -> None:
         memory__usage_in_bytes=2000,
         memory__stat="total_inactive_file 500",
     )
-    assert list(memory_limits(proc, groups)) == [(6000, 1500)]  # seen from inside: the group's own folder is not there
+    assert list(memory_limits(proc, groups)) == [
+        (6000, 1500)
+    ]  # in a container: the folder of the group itself is missing
     write(groups / "memory", memory__limit_in_bytes=2**63 - 4096)
     assert list(memory_limits(proc, groups)) == []
 
 
-def test_the_counters_of_both_control_group_versions_are_read(tmp_path: Path) -> None:
+def test_oom_kills_are_counted_in_both_versions(tmp_path: Path) -> None:
     proc, groups = tmp_path / "proc", tmp_path / "groups"
     for folder in (proc / "self", groups / "user" / "job", groups / "memory" / "old"):
         folder.mkdir(parents=True)
@@ -58,6 +58,6 @@ def test_the_counters_of_both_control_group_versions_are_read(tmp_path: Path) ->
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_this_machine_can_be_asked() -> None:
-    found = count_oom_kills()
-    assert all(count is None or count >= 0 for count in (found.group, found.machine))
+def test_oom_kills_of_this_machine_are_readable() -> None:
+    kills = count_oom_kills()
+    assert all(count is None or count >= 0 for count in (kills.group, kills.machine))

@@ -1,4 +1,4 @@
-"""The switch: the same weights again, bit for bit, and ties of max pooling that are defined."""
+"""Deterministic training repeats weights bit for bit; deterministic max pooling resolves ties."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ import torch
 import torch.nn.functional as F
 
 from core.compute.determinism import deterministic
-from core.config import RunConfig, TrainConfig
-from core.errors import ConfigError
+from core.config import TrainConfig
 from core.models.blocks import MaxPool2
 from core.types import Size3
-from tests.support.balls import write_balls
+from tests.support.balls import tiny, write_balls
 
 PROGRAM = """
 import json, sys
@@ -31,42 +30,37 @@ for config, folder in zip(json.loads(sys.argv[1]), sys.argv[2:]):
 """
 
 
-def training(configs: Sequence[TrainConfig], folders: Sequence[Path]) -> subprocess.Popen[bytes]:
-    """A process that trains them one after the other."""
+def start_training(configs: Sequence[TrainConfig], folders: Sequence[Path]) -> subprocess.Popen[bytes]:
+    """Start a process that trains the configurations one after another."""
     values = json.dumps([config.to_json() for config in configs])
     return subprocess.Popen([sys.executable, "-c", PROGRAM, values, *map(str, folders)])
 
 
 def digest(folder: Path) -> str:
-    """Of the tensors that a run left."""
+    """SHA-256 of the weights of the last checkpoint."""
     from core.checkpointing.checkpoint import load
 
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, value in sorted(load(folder / "last.safetensors").model.items()):
-        found.update(name.encode() + value.numpy().tobytes())
-    return found.hexdigest()
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("downsampling", ["pool", "stride"])
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_the_same_weights_bit_for_bit(tmp_path: Path, downsampling: str, optimizer: str) -> None:
-    from tests.support.balls import tiny
-
+@pytest.mark.parametrize(("downsampling", "optimizer"), [("pool", "adamw"), ("stride", "muon")])
+def test_same_seed_gives_bit_identical_weights(tmp_path: Path, downsampling: str, optimizer: str) -> None:
     data = write_balls(tmp_path / "data")
-    values = dict(
-        path=str(data), deterministic=True, epochs=2, precision="auto", downsampling=downsampling, optimizer=optimizer,
-        affine=1.0, elastic=1.0, intensity=0.5, noise=0.1, samples_train=8,
-    )  # fmt: skip
+    values = dict(path=str(data), deterministic=True, epochs=2, precision="auto", samples_train=8)
+    values |= dict(downsampling=downsampling, optimizer=optimizer, affine=1.0, elastic=1.0, intensity=0.5, noise=0.1)
     once, again, other = (tiny(**values, seed=seed) for seed in (3, 3, 4))
     folders = [tmp_path / name for name in ("a", "b", "c")]
-    processes = [training([once], folders[:1]), training([again, other], folders[1:])]
+    processes = [start_training([once], folders[:1]), start_training([again, other], folders[1:])]
     assert [process.wait(timeout=300) for process in processes] == [0, 0]
     digests = [digest(folder) for folder in folders]
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_the_switch_is_put_back() -> None:
+def test_previous_setting_is_restored() -> None:
     with deterministic(True):
         assert torch.are_deterministic_algorithms_enabled()
         with deterministic(False):
@@ -74,28 +68,23 @@ def test_the_switch_is_put_back() -> None:
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def test_a_time_budget_cannot_be_repeated() -> None:
-    with pytest.raises(ConfigError, match=r"deterministic: expected a number of epochs.*the clock"):
-        RunConfig(deterministic=True, minutes=3)
-
-
 @pytest.mark.parametrize("size", [(4, 6, 8), (5, 7, 4)])
-def test_deterministic_pooling_is_the_usual_one(size: Size3) -> None:
-    """Also its gradient where voxels are tied: the first of them gets it."""
+def test_deterministic_max_pooling_equals_torchs(size: Size3) -> None:
+    """Values, and gradients where voxels are tied: the first one receives it."""
     x = torch.randint(0, 3, (2, 3, *size), generator=torch.Generator().manual_seed(0)).float()
-    one, other = x.clone().requires_grad_(), x.clone().requires_grad_()
-    usual = F.max_pool3d(one, 2)
+    x_torch, x_ours = x.clone().requires_grad_(), x.clone().requires_grad_()
+    expected = F.max_pool3d(x_torch, 2)
     with deterministic(True):
-        mine = MaxPool2()(other)
-    assert torch.equal(mine, usual)
-    weight = torch.randn(usual.shape, generator=torch.Generator().manual_seed(1))
-    (usual * weight).sum().backward()
-    (mine * weight).sum().backward()
-    assert one.grad is not None and other.grad is not None
-    assert torch.equal(other.grad, one.grad)
+        pooled = MaxPool2()(x_ours)
+    assert torch.equal(pooled, expected)
+    weight = torch.randn(expected.shape, generator=torch.Generator().manual_seed(1))
+    (expected * weight).sum().backward()
+    (pooled * weight).sum().backward()
+    assert x_torch.grad is not None and x_ours.grad is not None
+    assert torch.equal(x_ours.grad, x_torch.grad)
 
 
-def test_pooling_of_a_whole_block_of_ties_goes_to_its_first_voxel() -> None:
+def test_gradient_of_a_block_of_ties_goes_to_its_first_voxel() -> None:
     x = torch.zeros(1, 1, 2, 2, 2, requires_grad=True)
     with deterministic(True):
         MaxPool2()(x).sum().backward()

@@ -1,4 +1,4 @@
-"""Where to compute: a device that is not there, threads, and what an error of memory means."""
+"""Devices, number of threads, memory limits, out-of-memory errors."""
 
 from __future__ import annotations
 
@@ -28,26 +28,28 @@ CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 @pytest.fixture
-def threads_put_back() -> Iterator[None]:
+def restore_threads() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("has_cuda", [True, False])
-def test_auto_takes_cuda_where_there_is_one(has_cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_prefers_cuda(has_cuda: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_cuda)
     assert resolve_device("auto").type == ("cuda" if has_cuda else "cpu")
     assert resolve_device("cpu") == CPU
 
 
-def test_cuda_that_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_available_cuda_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert resolve_device("cuda") == CUDA
 
 
-@pytest.mark.parametrize(("version", "why"), [(None, "built without CUDA"), ("13.0", "that sees no CUDA device")])
-def test_cuda_that_is_not_there(version: str | None, why: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("version", "reason"), [(None, "built without CUDA"), ("13.0", "that sees no CUDA device")])
+def test_missing_cuda_is_rejected_with_the_reason(
+    version: str | None, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.version, "cuda", version)
     with pytest.raises(DeviceError) as caught:
@@ -55,27 +57,28 @@ def test_cuda_that_is_not_there(version: str | None, why: str, monkeypatch: pyte
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(
-        f"device: expected a CUDA device, found torch {torch.__version__} {why}; use --device cpu"
+        f"device: expected a CUDA device, found torch {torch.__version__} {reason}; use --device cpu"
     )
 
 
-@pytest.mark.usefixtures("threads_put_back")
-def test_threads() -> None:
+@pytest.mark.usefixtures("restore_threads")
+def test_number_of_threads_is_set_and_0_uses_all_allowed_cores() -> None:
     assert set_num_threads(1) == torch.get_num_threads() == 1
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert set_num_threads(0) == torch.get_num_threads() == allowed
 
 
-def test_more_memory_than_there_is_in_torch_and_in_numpy() -> None:
+def test_out_of_memory_of_torch_and_numpy_is_translated() -> None:
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
-    explained = out_of_memory_error(caught.value, CPU)
-    told = str(explained)
-    assert told.startswith("not enough memory: the work does not fit into this machine's memory (")
-    assert re.search(r"\(\d+\.\d GB, \d+\.\d GB of it free now\); choose a smaller sub_volume or batch_size", told)
+    message = str(out_of_memory_error(caught.value, CPU))
+    assert message.startswith("not enough memory: the work does not fit into this machine's memory (")
+    assert re.search(r"\(\d+\.\d GB, \d+\.\d GB of it free now\); choose a smaller sub_volume or batch_size", message)
     suggestion = "batch_size 1 would take about 3.1 GB"
-    told = str(out_of_memory_error(caught.value, CPU, 12_340_000_000, suggestion))
-    assert told.endswith("; a training step was estimated to take about 12.3 GB; batch_size 1 would take about 3.1 GB")
+    message = str(out_of_memory_error(caught.value, CPU, 12_340_000_000, suggestion))
+    assert message.endswith(
+        "; a training step was estimated to take about 12.3 GB; batch_size 1 would take about 3.1 GB"
+    )
     with pytest.raises(MemoryError) as other:
         np.empty(2**60, np.uint8)
     assert isinstance(out_of_memory_error(other.value, CPU), DeviceError)
@@ -91,7 +94,7 @@ def test_more_memory_than_there_is_in_torch_and_in_numpy() -> None:
     ],
     ids=str,
 )
-def test_out_of_memory_as_it_is_told(error: Exception) -> None:
+def test_out_of_memory_messages_are_recognised(error: Exception) -> None:
     assert "does not fit into the CUDA device's memory" in str(out_of_memory_error(error, CUDA))
     assert "does not fit into this machine's memory" in str(out_of_memory_error(error, CPU))
 
@@ -100,48 +103,46 @@ def test_out_of_memory_as_it_is_told(error: Exception) -> None:
     "error",
     [RuntimeError("expected 2 channels"), ValueError("out of memory"), KeyError("out of memory"), OSError(12, "no")],
 )
-def test_another_error_is_not_explained_away(error: Exception) -> None:
+def test_other_errors_are_not_translated(error: Exception) -> None:
     assert out_of_memory_error(error, CPU) is None
 
 
-# --- how much there is ------------------------------------------------------------------------------------------------
-
-
-def test_memory_of_this_machine() -> None:
+def test_free_memory_of_this_machine_is_at_most_its_total() -> None:
     total, free = total_bytes(CPU), free_bytes(CPU)
     assert 0 < free <= total
     check_memory(0, CPU)
     check_memory(free // 2, CPU)
 
 
-def test_what_recorded_graphs_keep_is_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    """torch counts it as reserved and not allocated, as it does what anybody may use again."""
+def test_private_pools_of_cuda_graphs_are_not_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch counts them as reserved and not allocated, like memory that any allocation can reuse."""
     segments = [
         {"device": 0, "segment_pool_id": (0, 0), "total_size": 500, "allocated_size": 300},
         {"device": 0, "segment_pool_id": (0, 1), "total_size": 400, "allocated_size": 100},
         {"device": 1, "segment_pool_id": (0, 1), "total_size": 900, "allocated_size": 0},
     ]
-    for name, value in {
-        "current_device": lambda: 0, "memory_snapshot": lambda: segments, "memory_reserved": lambda device: 900,
-        "memory_allocated": lambda device: 400, "mem_get_info": lambda device: (1000, 2000),
-    }.items():  # fmt: skip
-        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "memory_snapshot", lambda: segments)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 900)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 400)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
     assert free_bytes(CUDA) == free_bytes(torch.device("cuda", 0)) == 1000 + 200
 
 
-@pytest.mark.parametrize(("device", "wanted", "exact", "tried"), [
-    (CUDA, True, False, True), (CUDA, True, True, False), (CUDA, False, False, False), (CPU, True, False, False),
-])  # fmt: skip
-def test_kernels_are_tried_on_cuda_unless_the_result_must_be_the_same_again(
-    device: torch.device, wanted: bool, exact: bool, tried: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("device", "enabled", "deterministic", "expected"),
+    [(CUDA, True, False, True), (CUDA, True, True, False), (CUDA, False, False, False), (CPU, True, False, False)],
+)
+def test_cudnn_benchmark_is_on_for_cuda_without_deterministic_algorithms(
+    device: torch.device, enabled: bool, deterministic: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: exact)
-    with cudnn_benchmark(device, wanted):
-        assert torch.backends.cudnn.benchmark == tried
+    monkeypatch.setattr(torch, "are_deterministic_algorithms_enabled", lambda: deterministic)
+    with cudnn_benchmark(device, enabled):
+        assert torch.backends.cudnn.benchmark == expected
     assert not torch.backends.cudnn.benchmark
 
 
-def test_work_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_that_cannot_fit_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.compute.device.total_bytes", lambda device: 16_000_000_000)
     monkeypatch.setattr("core.compute.device.free_bytes", lambda device: 8_000_000_000)
     check_memory(9_000_000_000, CPU)  # an estimate may be too high
@@ -156,10 +157,10 @@ def test_work_that_cannot_fit_is_refused(monkeypatch: pytest.MonkeyPatch) -> Non
         check_memory(12_000_000_000, CPU)
     monkeypatch.setattr("sys.platform", "darwin")
     check_memory(12_000_000_000, CPU)
-    check_memory(12_000_000_000, CUDA)  # whatever takes it now may be gone soon, and CUDA says so if not
+    check_memory(12_000_000_000, CUDA)  # other programs may release memory; if not, CUDA raises an error
 
 
-# A training step and a prediction under a real limit of address space; what they say about it.
+# Prints the errors of a training step and a prediction under a limit of address space.
 LIMITED = """
 import resource, sys
 from pathlib import Path
@@ -196,20 +197,18 @@ for work in (lambda: train(128), lambda: predict(224), lambda: check_memory(10**
 """
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="sets a limit that only Linux keeps")
-def test_a_real_limit_of_memory_gives_a_sentence() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED], cwd=project_root(), capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
+@pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is enforced on Linux only")
+def test_memory_limit_of_the_process_gives_a_translated_error() -> None:
+    command = [sys.executable, "-c", LIMITED]
+    done = subprocess.run(command, cwd=project_root(), capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
     trained, predicted, refused = done.stdout.splitlines()
-    for told in (trained, predicted):
+    for message in (trained, predicted):
         assert re.fullmatch(
             r"not enough memory: the work does not fit into this machine's memory "
             r"\(\d\.\d GB, [\d.]+ [MG]B of it free now\); "
             r"a training step was estimated to take about 1\.0 GB; choose a smaller sub_volume .*",
-            told,
+            message,
         )
     assert refused.startswith("DeviceError: not enough memory: a training step would take about 10.0 GB, and this")

@@ -13,21 +13,21 @@ from core.imaging.normalise import METHODS, normalise
 X = np.array([0, 0, 2, 4, 6, 8], np.float32).reshape(1, 1, 2, 3)  # non-zero: mean 5, population variance 5
 
 
-def result(method: str) -> list[float]:
+def normalised(method: str) -> list[float]:
     return normalise(X, method).reshape(-1).tolist()
 
 
-def test_formulas() -> None:
-    assert result("max_min") == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1])
-    assert result("max") == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1])
+def test_formulas_by_hand() -> None:
+    assert normalised("max_min") == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1])
+    assert normalised("max") == pytest.approx([0, 0, 0.25, 0.5, 0.75, 1])
     spread = math.sqrt(80 / 9)  # of all six: mean 10/3, mean square 20
-    assert result("full_volume_mean") == pytest.approx([(v - 10 / 3) / spread for v in (0, 0, 2, 4, 6, 8)])
-    assert result("mean") == pytest.approx([(v - 5) / math.sqrt(5) for v in (0, 0, 2, 4, 6, 8)])
-    assert result("z_score") == pytest.approx([0, 0, *((v - 5) / math.sqrt(5) for v in (2, 4, 6, 8))])
-    assert result("brats") == pytest.approx([0, 0, 10, 10 + 100 / 3, 10 + 200 / 3, 110])
+    assert normalised("full_volume_mean") == pytest.approx([(v - 10 / 3) / spread for v in (0, 0, 2, 4, 6, 8)])
+    assert normalised("mean") == pytest.approx([(v - 5) / math.sqrt(5) for v in (0, 0, 2, 4, 6, 8)])
+    assert normalised("z_score") == pytest.approx([0, 0, *((v - 5) / math.sqrt(5) for v in (2, 4, 6, 8))])
+    assert normalised("brats") == pytest.approx([0, 0, 10, 10 + 100 / 3, 10 + 200 / 3, 110])
 
 
-def test_offsets_show_in_max_min_only() -> None:
+def test_max_min_is_invariant_to_an_offset_and_max_is_not() -> None:
     assert normalise(X + 10, "max_min") == pytest.approx(normalise(X, "max_min"))
     assert normalise(X - 4, "max").min() == -1
 
@@ -35,14 +35,14 @@ def test_offsets_show_in_max_min_only() -> None:
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("value", [0, 7, -3, 0.1, 1e30])
 def test_constant_images_stay_finite(method: str, value: float) -> None:
-    found = normalise(np.full((2, 3, 4, 5), value, np.float32), method)
-    assert found.dtype == np.float32 and found.shape == (2, 3, 4, 5)
+    constant = normalise(np.full((2, 3, 4, 5), value, np.float32), method)
+    assert constant.dtype == np.float32 and constant.shape == (2, 3, 4, 5)
     expected = 10 if method == "brats" and value else math.copysign(1, value) if method == "max" and value else 0
-    assert np.all(found == expected)
+    assert np.all(constant == expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_channels_are_independent_and_the_input_stays(method: str) -> None:
+def test_channels_are_independent_and_the_image_is_not_modified(method: str) -> None:
     image = np.random.default_rng(0).normal(50, 20, (2, 4, 5, 6)).astype(np.float32)
     image[1] *= 1000
     before = image.copy()
@@ -61,6 +61,6 @@ def test_extreme_intensities_stay_finite(method: str) -> None:
     assert normalise(np.zeros((0, 4, 4, 4), np.float32), method).shape == (0, 4, 4, 4)
 
 
-def test_unknown_method() -> None:
+def test_unknown_method_is_rejected() -> None:
     with pytest.raises(ConfigError, match="expected one of max_min"):
         normalise(X, "minmax")

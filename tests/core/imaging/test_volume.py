@@ -1,4 +1,4 @@
-"""Reading and writing sound files: orientations, formats, scaling, and the way back to the input's own place."""
+"""Reading and writing valid files: orientations, formats, scaling, label maps in the geometry of the image."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from tests.support.volume_files import AFFINE, SHAPE, label_map, load, patch, vo
 ORIENTATIONS = ("RAS", "LAS", "LPS", "PIR", "SLA", "IPL", "ARS")
 
 
-def in_orientation(array: np.ndarray, affine: np.ndarray, codes: str) -> nib.Nifti1Image:
-    """The same anatomy stored in another axis order."""
+def reoriented(array: np.ndarray, affine: np.ndarray, codes: str) -> nib.Nifti1Image:
+    """The image stored in another orientation."""
     image = nib.Nifti1Image(array, affine)
     start = nib.io_orientation(affine)
     return image.as_reoriented(nib.orientations.ornt_transform(start, nib.orientations.axcodes2ornt(codes)))
 
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)
-def test_every_orientation_reads_the_same_anatomy(tmp_path: Path, codes: str) -> None:
+def test_image_of_any_orientation_is_read_in_canonical_order(tmp_path: Path, codes: str) -> None:
     array = voxels()
-    nib.save(in_orientation(array, AFFINE, codes), tmp_path / "a.nii.gz")
+    nib.save(reoriented(array, AFFINE, codes), tmp_path / "a.nii.gz")
     volume = read_image(tmp_path / "a.nii.gz")
     assert volume.data.dtype == np.float32 and volume.data.flags.c_contiguous
     assert np.array_equal(volume.data[0], array)
@@ -38,7 +38,7 @@ def test_every_orientation_reads_the_same_anatomy(tmp_path: Path, codes: str) ->
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_oblique_affines_follow_nibabels_closest_canonical(tmp_path: Path, seed: int) -> None:
+def test_oblique_image_equals_nibabels_closest_canonical(tmp_path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     affine = np.eye(4)
     affine[:3, :3] = np.linalg.qr(rng.normal(size=(3, 3)))[0] * rng.uniform(0.5, 3, 3)
@@ -50,7 +50,7 @@ def test_oblique_affines_follow_nibabels_closest_canonical(tmp_path: Path, seed:
     assert np.allclose(volume.geometry.affine, expected.affine)
 
 
-def test_header_of_a_multichannel_file(tmp_path: Path) -> None:
+def test_channels_of_a_4d_file(tmp_path: Path) -> None:
     array = voxels((*SHAPE, 3))
     path = write_nifti(tmp_path / "a b ü.nii.gz", array)
     header = read_header(path)
@@ -62,7 +62,7 @@ def test_header_of_a_multichannel_file(tmp_path: Path) -> None:
         read_image(path, 3)
 
 
-def test_analyze_without_affine_is_never_flipped(tmp_path: Path) -> None:
+def test_analyze_file_is_not_flipped(tmp_path: Path) -> None:
     array = voxels()
     header = write_analyze(tmp_path / "subject", array, (1, 1, 2))
     for path in (header, header.with_suffix(".img")):
@@ -73,13 +73,13 @@ def test_analyze_without_affine_is_never_flipped(tmp_path: Path) -> None:
         assert volume.geometry.spacing_mm == (1, 1, 2)
 
 
-def test_nifti_without_orientation_codes_is_never_flipped(tmp_path: Path) -> None:
+def test_nifti_without_orientation_codes_is_not_flipped(tmp_path: Path) -> None:
     volume = read_image(write_nifti(tmp_path / "a.nii", voxels(), None))
     assert not volume.geometry.oriented and np.array_equal(volume.data[0], voxels())
 
 
 @pytest.mark.parametrize("kind", [nib.Nifti2Image, nib.Nifti1Pair, nib.Nifti1Image])
-def test_nifti_in_all_its_containers(tmp_path: Path, kind: type) -> None:
+def test_nifti_1_and_2_single_files_and_pairs_are_read(tmp_path: Path, kind: type) -> None:
     names = [".hdr", ".hdr.gz"] if kind is nib.Nifti1Pair else [".nii", ".nii.gz"]
     for suffix in names:
         nib.save(kind(voxels(), AFFINE), tmp_path / f"a{suffix}")
@@ -91,7 +91,7 @@ def test_nifti_in_all_its_containers(tmp_path: Path, kind: type) -> None:
     "dtype", ["uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "float32", "float64"]
 )
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_every_type_in_either_byte_order(tmp_path: Path, dtype: str, order: str) -> None:
+def test_every_dtype_is_read_in_both_byte_orders(tmp_path: Path, dtype: str, order: str) -> None:
     array = (voxels() % 100).astype(dtype)
     header = nib.Nifti1Header(endianness=order)
     header.set_data_dtype(dtype)
@@ -100,14 +100,14 @@ def test_every_type_in_either_byte_order(tmp_path: Path, dtype: str, order: str)
     assert np.array_equal(read_image(tmp_path / "a.nii").data[0], array)
 
 
-def test_scaling_is_applied(tmp_path: Path) -> None:
+def test_slope_and_intercept_are_applied(tmp_path: Path) -> None:
     path = patch(write_nifti(tmp_path / "a.nii", voxels()), 112, "2f", 0.5, -3)
     assert np.allclose(read_image(path).data[0], voxels() * 0.5 - 3)
     patch(path, 112, "2f", 0, 7)  # a slope of 0 means: not scaled
     assert np.array_equal(read_image(path).data[0], voxels())
 
 
-def test_qform_is_used_where_there_is_no_sform(tmp_path: Path) -> None:
+def test_qform_is_used_without_an_sform(tmp_path: Path) -> None:
     affine = AFFINE @ np.diag([-1, 1, 1, 1])
     image = nib.Nifti1Image(voxels(), None)
     image.set_qform(affine, 1)
@@ -116,7 +116,7 @@ def test_qform_is_used_where_there_is_no_sform(tmp_path: Path) -> None:
     assert np.allclose(read_header(tmp_path / "a.nii").geometry.affine, affine, atol=1e-5)
 
 
-def test_uppercase_extensions(tmp_path: Path) -> None:
+def test_uppercase_extensions_are_recognised(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii.gz", voxels()).rename(tmp_path / "A.NII.GZ")
     assert np.array_equal(read_image(path).data[0], voxels())
     write_analyze(tmp_path / "b", voxels())
@@ -132,7 +132,7 @@ def test_several_gzip_members_and_padding_are_valid(tmp_path: Path) -> None:
     assert np.array_equal(read_image(path).data[0], voxels())
 
 
-def test_labels_keep_their_raw_values(tmp_path: Path) -> None:
+def test_label_maps_keep_their_raw_values(tmp_path: Path) -> None:
     labels = label_map((0, 10, 150, 250))
     for dtype in (np.uint8, np.float32, np.float64, np.uint16, np.int64):
         volume = read_label(write_nifti(tmp_path / "a.nii.gz", labels.astype(dtype) if dtype != np.int64 else labels))
@@ -141,8 +141,8 @@ def test_labels_keep_their_raw_values(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("codes", ORIENTATIONS)
 @pytest.mark.parametrize("name", ["out.nii", "out.nii.gz"])
-def test_labels_go_back_to_the_inputs_place(tmp_path: Path, codes: str, name: str) -> None:
-    image = in_orientation(voxels(), AFFINE, codes)
+def test_label_map_is_written_in_the_geometry_of_the_image(tmp_path: Path, codes: str, name: str) -> None:
+    image = reoriented(voxels(), AFFINE, codes)
     image.set_sform(image.affine, 2)
     image.set_qform(image.affine, 1)
     nib.save(image, tmp_path / "a.nii.gz")
@@ -157,7 +157,7 @@ def test_labels_go_back_to_the_inputs_place(tmp_path: Path, codes: str, name: st
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted({"a.nii.gz", name})
 
 
-def test_an_unknown_orientation_stays_unknown(tmp_path: Path) -> None:
+def test_unknown_orientation_is_written_as_unknown(tmp_path: Path) -> None:
     header = write_analyze(tmp_path / "a", voxels(), (1, 1, 2))
     volume = read_image(header)
     write_label(tmp_path / "out.nii.gz", volume.data[0] > 500, volume, header)
@@ -168,7 +168,7 @@ def test_an_unknown_orientation_stays_unknown(tmp_path: Path) -> None:
     assert read_label(tmp_path / "out.nii.gz").stored == volume.stored
 
 
-def test_large_and_negative_labels_take_a_wider_type(tmp_path: Path) -> None:
+def test_label_dtype_is_the_smallest_sufficient(tmp_path: Path) -> None:
     volume = read_image(write_nifti(tmp_path / "a.nii", voxels()))
     for low, high, dtype in ((0, 255, np.uint8), (0, 256, np.int16), (-1, 5, np.int16), (0, 40_000, np.int32)):
         values = np.zeros(SHAPE, np.int64)
@@ -178,7 +178,7 @@ def test_large_and_negative_labels_take_a_wider_type(tmp_path: Path) -> None:
         assert np.array_equal(read_label(tmp_path / "out.nii").data[0], values)
 
 
-def test_writing_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+def test_invalid_output_paths_are_rejected(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii.gz", voxels())
     volume = read_image(path)
     values = np.zeros(SHAPE, np.uint8)
@@ -193,7 +193,7 @@ def test_writing_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
 
 
-def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
+def test_written_file_has_default_permissions(tmp_path: Path) -> None:
     volume = read_image(write_nifti(tmp_path / "a.nii", voxels()))
     write_label(tmp_path / "out.nii", np.zeros(SHAPE, np.uint8), volume)
     (tmp_path / "plain").touch()
@@ -201,7 +201,7 @@ def test_written_files_have_ordinary_permissions(tmp_path: Path) -> None:
 
 
 @pytest.mark.data
-def test_real_volumes_read_as_nibabel_reads_them(test_data: Path) -> None:
+def test_real_volumes_equal_nibabels(test_data: Path) -> None:
     paths = sorted((test_data / "Task04_Hippocampus" / "imagesTr").glob("*.nii.gz"))[:5]
     paths.append(next((test_data / "fetal_atlas").glob("*/srr.nii.gz")))
     for path in paths:

@@ -1,4 +1,4 @@
-"""Files that cannot be read: each is one VolumeError that names the file and the fault."""
+"""Invalid files: each raises one VolumeError that names the file and the fault."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def gz(tmp_path: Path) -> Path:
     return write_nifti(tmp_path / "a.nii.gz", voxels())
 
 
-def fails(path: Path, match: str) -> None:
-    """The header or the data of this file is refused, in one line that names it."""
+def assert_rejected(path: Path, match: str) -> None:
+    """Reading the image raises a VolumeError of one line that names the file."""
     with pytest.raises(VolumeError, match=match) as caught:
         read_image(path)
     assert str(caught.value).startswith(f"{path}: ")
@@ -60,9 +60,11 @@ def fails(path: Path, match: str) -> None:
         (344, "4s", (b"ni1\0",), "that of a .hdr/.img pair"),
     ],
 )
-def test_impossible_headers(nii: Path, offset: int, format: str, values: tuple[float, ...], match: str) -> None:
+def test_impossible_header_fields_are_rejected(
+    nii: Path, offset: int, format: str, values: tuple[float, ...], match: str
+) -> None:
     patch(nii, offset, format, *values)
-    fails(nii, match)
+    assert_rejected(nii, match)
     with pytest.raises(VolumeError):
         read_header(nii)
 
@@ -76,120 +78,124 @@ def test_impossible_headers(nii: Path, offset: int, format: str, values: tuple[f
         (268, "3f", (np.inf, 0, 0), "finite numbers in the qform"),
     ],
 )
-def test_impossible_qforms(nii: Path, offset: int, format: str, values: tuple[float, ...], match: str) -> None:
+def test_impossible_qforms_are_rejected(
+    nii: Path, offset: int, format: str, values: tuple[float, ...], match: str
+) -> None:
     patch(nii, 252, "2h", 1, 0)
     patch(nii, offset, format, *values)
-    fails(nii, match)
+    assert_rejected(nii, match)
 
 
-def test_analyze_needs_voxel_sizes(tmp_path: Path) -> None:
-    fails(write_analyze(tmp_path / "a", voxels(), (0, 1, 1)), "voxel sizes above 0")
+def test_analyze_file_needs_voxel_sizes(tmp_path: Path) -> None:
+    assert_rejected(write_analyze(tmp_path / "a", voxels(), (0, 1, 1)), "voxel sizes above 0")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 347])
-def test_a_header_cut_off(nii: Path, keep: int) -> None:
+def test_truncated_header_is_rejected(nii: Path, keep: int) -> None:
     nii.write_bytes(nii.read_bytes()[:keep])
-    fails(nii, "cut off")
+    assert_rejected(nii, "cut off")
 
 
-def test_data_cut_off(nii: Path, gz: Path) -> None:
+def test_truncated_data_is_rejected(nii: Path, gz: Path) -> None:
     nii.write_bytes(nii.read_bytes()[:-1])
-    fails(nii, "772 bytes as its header says, got only 771")
+    assert_rejected(nii, "772 bytes as its header says, got only 771")
     content = gz.read_bytes()
     for keep in (len(content) // 2, len(content) - 9, len(content) - 8, len(content) - 1):
         gz.write_bytes(content[:keep])
-        fails(gz, "cut off")
+        assert_rejected(gz, "cut off")
 
 
-def test_compressed_data_shorter_than_the_header_says(nii: Path, gz: Path) -> None:
+def test_compressed_data_shorter_than_in_the_header_is_rejected(nii: Path, gz: Path) -> None:
     gz.write_bytes(gzip.compress(nii.read_bytes()[:-10]))
-    fails(gz, "got only 762")
+    assert_rejected(gz, "got only 762")
 
 
-def test_empty_and_foreign_files(tmp_path: Path) -> None:
+def test_empty_files_and_other_formats_are_rejected(tmp_path: Path) -> None:
     for name, content in {"a.nii.gz": b"", "b.nii.gz": b"no gzip here", "c.nii": b"x" * 1000}.items():
         (tmp_path / name).write_bytes(content)
-        fails(tmp_path / name, "cut off|something else|no.* header|got none")
+        assert_rejected(tmp_path / name, "cut off|something else|no.* header|got none")
 
 
-def test_a_wrong_checksum(gz: Path) -> None:
+def test_wrong_gzip_checksum_is_rejected(gz: Path) -> None:
     content = bytearray(gz.read_bytes())
     content[-8] ^= 1
     gz.write_bytes(bytes(content))
-    fails(gz, "gzip checksum")
-    read_header(gz)  # the header alone cannot know
+    assert_rejected(gz, "gzip checksum")
+    read_header(gz)  # the header precedes the checksum
 
 
-def test_a_flipped_bit_in_the_middle(gz: Path) -> None:
+def test_flipped_bit_is_detected(gz: Path) -> None:
     content = bytearray(gz.read_bytes())
     content[len(content) // 2] ^= 0x10
     gz.write_bytes(bytes(content))
-    fails(gz, "copy it again|copy the file again|header is wrong")
+    assert_rejected(gz, "copy it again|copy the file again|header is wrong")
 
 
-def test_trailing_data(nii: Path, gz: Path) -> None:
+def test_trailing_data_is_rejected(nii: Path, gz: Path) -> None:
     nii.write_bytes(nii.read_bytes() + b"more")
-    fails(nii, "got 4 more")
+    assert_rejected(nii, "got 4 more")
     gz.write_bytes(gz.read_bytes() + b"garbage")
-    fails(gz, "other data after")
+    assert_rejected(gz, "other data after")
 
 
-def test_a_gzip_bomb_is_not_inflated(nii: Path, gz: Path) -> None:
+def test_gzip_data_longer_than_in_the_header_is_not_decompressed(nii: Path, gz: Path) -> None:
     packer = zlib.compressobj(9, wbits=31)
     with gz.open("wb") as file:
         file.write(packer.compress(nii.read_bytes()))
         for _ in range(20):
             file.write(packer.compress(bytes(2**20)))
         file.write(packer.flush())
-    fails(gz, "got more")
+    assert_rejected(gz, "got more")
 
 
-def test_a_gzip_bomb_whose_header_agrees_is_not_inflated(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decompression_bomb_with_a_consistent_header_is_not_decompressed(
+    nii: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     patch(nii, 40, "4h", 3, 640, 640, 512)
     bomb = nii.with_name("bomb.nii.gz")
-    bomb.write_bytes(gzip.compress(nii.read_bytes()[:352]) + bytes(500_000))  # refused by its size alone
-    monkeypatch.setattr("core.imaging.bounded_io.np.empty", lambda *_: pytest.fail("memory was taken"))
-    fails(bomb, "decompression bomb")
+    bomb.write_bytes(gzip.compress(nii.read_bytes()[:352]) + bytes(500_000))  # rejected by its size alone
+    monkeypatch.setattr("core.imaging.bounded_io.np.empty", lambda *_: pytest.fail("memory was allocated"))
+    assert_rejected(bomb, "decompression bomb")
 
 
-def test_a_claim_that_the_file_cannot_keep_takes_no_memory(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_impossible_size_is_rejected_before_allocation(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     gz = nii.with_name("b.nii.gz")
     patch(nii, 40, "4h", 3, 1000, 1000, 1000)
     gz.write_bytes(gzip.compress(nii.read_bytes()))
-    monkeypatch.setattr("core.imaging.bounded_io.np.empty", lambda *_: pytest.fail("memory was taken"))
-    fails(nii, "cut off")
-    fails(gz, "got far fewer")
+    monkeypatch.setattr("core.imaging.bounded_io.np.empty", lambda *_: pytest.fail("memory was allocated"))
+    assert_rejected(nii, "cut off")
+    assert_rejected(gz, "got far fewer")
 
 
-def test_the_size_limit(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_size_limit_and_its_environment_variable(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     patch(nii, 40, "4h", 3, 30000, 30000, 30000)
-    fails(nii, "at most 8.6 GB of voxels, got")
+    assert_rejected(nii, "at most 8.6 GB of voxels, got")
     monkeypatch.setenv("SEGMENTARIUM_MAX_BYTES", "100")
-    fails(write_nifti(nii, voxels()), "SEGMENTARIUM_MAX_BYTES")
+    assert_rejected(write_nifti(nii, voxels()), "SEGMENTARIUM_MAX_BYTES")
     monkeypatch.setenv("SEGMENTARIUM_MAX_BYTES", "a lot")
     with pytest.raises(VolumeError, match="whole number of bytes"):
         read_image(nii)
 
 
-def test_more_than_the_free_memory(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_larger_than_free_memory_is_rejected(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Memory:
         available = 10
 
     monkeypatch.setattr("psutil.virtual_memory", Memory)
-    fails(nii, "free memory")
+    assert_rejected(nii, "free memory")
 
 
-def test_intensities_that_are_no_numbers(tmp_path: Path) -> None:
+def test_non_finite_intensities_are_rejected(tmp_path: Path) -> None:
     array = voxels().astype(np.float32)
     array[0, 0, :2] = np.nan
     array[1, 1, 1] = np.inf
-    fails(write_nifti(tmp_path / "a.nii", array), "got 3 voxels of 210 that are NaN or infinite")
+    assert_rejected(write_nifti(tmp_path / "a.nii", array), "got 3 voxels of 210 that are NaN or infinite")
     huge = np.full((2, 2, 2), 1e300)
-    fails(write_nifti(tmp_path / "b.nii", huge), "got 8 voxels of 8")
+    assert_rejected(write_nifti(tmp_path / "b.nii", huge), "got 8 voxels of 8")
 
 
 @pytest.mark.parametrize("bad", [0.5, np.nan, np.inf, 1e20])
-def test_labels_that_are_no_whole_numbers(tmp_path: Path, bad: float) -> None:
+def test_label_values_must_be_integers(tmp_path: Path, bad: float) -> None:
     labels = label_map((0, 1, 2)).astype(np.float64)
     labels[2, 2, 2] = bad
     path = write_nifti(tmp_path / "a.nii.gz", labels)
@@ -197,50 +203,50 @@ def test_labels_that_are_no_whole_numbers(tmp_path: Path, bad: float) -> None:
         read_label(path)
 
 
-def test_a_label_with_channels(tmp_path: Path) -> None:
+def test_label_map_must_have_one_channel(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match="3-D label map, got 2 channels"):
         read_label(write_nifti(tmp_path / "a.nii", voxels((4, 4, 4, 2))))
 
 
-def test_files_that_are_none(tmp_path: Path) -> None:
-    fails(tmp_path / "none.nii.gz", "nothing there")
+def test_missing_files_folders_links_and_other_types_are_rejected(tmp_path: Path) -> None:
+    assert_rejected(tmp_path / "none.nii.gz", "nothing there")
     (tmp_path / "folder.nii").mkdir()
-    fails(tmp_path / "folder.nii", "got a folder")
+    assert_rejected(tmp_path / "folder.nii", "got a folder")
     (tmp_path / "picture.png").write_bytes(b"")
-    fails(tmp_path / "picture.png", "another kind of file")
+    assert_rejected(tmp_path / "picture.png", "another kind of file")
     (tmp_path / "loop.nii").symlink_to(tmp_path / "loop.nii")
-    fails(tmp_path / "loop.nii", "cannot be opened")
-    fails(tmp_path / ("x" * 300 + ".nii"), "cannot be opened")
-    fails(tmp_path / "a.nii" / "b.nii", "nothing there|cannot be opened")
+    assert_rejected(tmp_path / "loop.nii", "cannot be opened")
+    assert_rejected(tmp_path / ("x" * 300 + ".nii"), "cannot be opened")
+    assert_rejected(tmp_path / "a.nii" / "b.nii", "nothing there|cannot be opened")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
-def test_a_pipe_does_not_block(tmp_path: Path) -> None:
+def test_pipe_is_rejected_without_blocking(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.nii")
-    fails(tmp_path / "pipe.nii", "pipe or device")
+    assert_rejected(tmp_path / "pipe.nii", "pipe or device")
 
 
-def test_no_permission(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreadable_file_is_rejected(nii: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     nii.chmod(0)
-    if os.access(nii, os.R_OK):  # the superuser reads everything: let the system call say no
+    if os.access(nii, os.R_OK):  # root can read it: simulate the error
 
         def refuse(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
 
         monkeypatch.setattr("builtins.open", refuse)
-    fails(nii, "permission denied")
+    assert_rejected(nii, "permission denied")
 
 
-def test_half_a_pair(tmp_path: Path) -> None:
+def test_pair_needs_both_files(tmp_path: Path) -> None:
     header = write_analyze(tmp_path / "a", voxels())
     header.with_suffix(".img").unlink()
-    fails(header, "other half a.img")
+    assert_rejected(header, "other half a.img")
     header = write_analyze(tmp_path / "b", voxels())
     header.unlink()
-    fails(header.with_suffix(".img"), "other half b.hdr")
+    assert_rejected(header.with_suffix(".img"), "other half b.hdr")
 
 
-def test_a_pairs_data_of_the_wrong_size(tmp_path: Path) -> None:
+def test_pair_with_data_of_the_wrong_size_is_rejected(tmp_path: Path) -> None:
     header = write_analyze(tmp_path / "a", voxels())
     header.with_suffix(".img").write_bytes(struct.pack("<5h", *range(5)))
     with pytest.raises(VolumeError, match=r"a\.img: expected 420 bytes as its header says, got only 10"):
@@ -248,21 +254,21 @@ def test_a_pairs_data_of_the_wrong_size(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("container", ["nifti1", "nifti2", "pair", "analyze"])
-def test_any_damage_to_a_header_is_one_volume_error_or_none(tmp_path: Path, container: str) -> None:
-    """Random bytes in random places of a header: read as something, or refused; never another exception."""
+def test_damaged_header_gives_a_valid_volume_or_a_volume_error(tmp_path: Path, container: str) -> None:
+    """Random bytes at random positions of the header; never another exception."""
     kinds = {"nifti1": nib.Nifti1Image, "nifti2": nib.Nifti2Image, "pair": nib.Nifti1Pair}
     path = tmp_path / ("a.nii" if container in ("nifti1", "nifti2") else "a.hdr")
     if container == "analyze":
         write_analyze(path, voxels())
     else:
         nib.save(kinds[container](voxels(), np.diag([1, 2, 3, 1])), path)
-    sound = path.read_bytes()
+    intact = path.read_bytes()
     rng = np.random.default_rng(0)
-    refused = 0
+    rejected = 0
     for _ in range(100):
-        content = bytearray(sound)
-        for place in rng.integers(0, min(len(content), 540), rng.integers(1, 6)):
-            content[place] = rng.choice(np.array([0, 127, 128, 255, rng.integers(256)]))
+        content = bytearray(intact)
+        for position in rng.integers(0, min(len(content), 540), rng.integers(1, 6)):
+            content[position] = rng.choice(np.array([0, 127, 128, 255, rng.integers(256)]))
         path.write_bytes(bytes(content))
         try:
             volume = read_label(path)
@@ -270,11 +276,11 @@ def test_any_damage_to_a_header_is_one_volume_error_or_none(tmp_path: Path, cont
             assert np.array_equal(read_label(tmp_path / "out.nii").data, volume.data)
         except VolumeError as error:
             assert "expected" in str(error) and "\n" not in str(error)
-            refused += 1
-    assert 0 < refused < 100
+            rejected += 1
+    assert 0 < rejected < 100
 
 
-def test_a_broken_qform_beside_a_sound_sform_is_not_passed_on(nii: Path, tmp_path: Path) -> None:
+def test_invalid_qform_beside_a_valid_sform_is_not_copied(nii: Path, tmp_path: Path) -> None:
     patch(nii, 252, "2h", 1, 9)
     patch(nii, 256, "3f", 0.9, 0.9, 0.9)
     volume = read_image(nii)
