@@ -1,4 +1,4 @@
-"""Small image files and data sets for tests, sound and faulty ones."""
+"""Writes small image files and data sets for tests, valid and invalid ones."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def voxels(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
 
 
 def label_map(values: tuple[int, ...], shape: Size3 = SHAPE, seed: int = 1) -> np.ndarray:
-    """A label map that holds every value, uint8."""
+    """A random label map that contains every value, uint8."""
     labels = np.random.default_rng(seed).choice(values, shape).astype(np.uint8)
     labels.reshape(-1)[: len(values)] = values
     return labels
 
 
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = AFFINE) -> Path:
-    """Write NIfTI-1; ``affine=None`` leaves both orientation codes 0."""
+    """Write NIfTI-1; without an affine, both orientation codes are 0."""
     image = nib.Nifti1Image(array, affine)
     path.parent.mkdir(parents=True, exist_ok=True)
     if affine is None:
@@ -40,7 +40,12 @@ def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = AFFIN
 
 
 def write_analyze(path: Path, array: np.ndarray, spacing: tuple[float, ...] = (1, 1, 1)) -> Path:
-    """Write an Analyze pair as infant-imaging labs do: 348 bytes, no affine, a fourth axis of 1. Returns the .hdr."""
+    """Write an Analyze 7.5 pair as in iSEG-2017: header of 348 bytes, no affine, fourth axis of size 1.
+
+    Returns
+    -------
+    Path of the .hdr file.
+    """
     header = bytearray(348)
     struct.pack_into("<i", header, 0, 348)
     struct.pack_into("<8h", header, 40, 4, *array.shape, 1, 1, 1, 1)
@@ -54,7 +59,7 @@ def write_analyze(path: Path, array: np.ndarray, spacing: tuple[float, ...] = (1
 
 
 def patch(path: Path, offset: int, format: str, *values: Any) -> Path:
-    """Overwrite header bytes of an uncompressed file."""
+    """Overwrite little-endian values at a byte offset of an uncompressed file."""
     content = bytearray(path.read_bytes())
     struct.pack_into("<" + format, content, offset, *values)
     path.write_bytes(bytes(content))
@@ -62,7 +67,7 @@ def patch(path: Path, offset: int, format: str, *values: Any) -> Path:
 
 
 def make_iseg(folder: Path, subjects: int = 3, suffix: str = ".nii.gz", shape: Size3 = SHAPE) -> Path:
-    """A folder in the iSEG-2017 layout; ``suffix`` ".hdr" writes Analyze pairs."""
+    """Write a data set in the iSEG-2017 layout, as Analyze pairs if ``suffix`` is ".hdr"."""
     for n in range(1, subjects + 1):
         for seed, kind in enumerate(("T1", "T2", "label")):
             array = label_map((0, 10, 150, 250), shape, n) if kind == "label" else voxels(shape, 10 * n + seed)
@@ -72,8 +77,10 @@ def make_iseg(folder: Path, subjects: int = 3, suffix: str = ".nii.gz", shape: S
 
 
 def make_decathlon(folder: Path, subjects: int = 3, channels: int = 1, **changes: Any) -> Path:
-    """A folder in the Decathlon's layout with labels 0, 1, 2; ``changes`` replace entries of dataset.json (``None``
-    removes them)."""
+    """Write a data set in the Decathlon layout with labels 0, 1, 2.
+
+    ``changes`` replace entries of dataset.json; ``None`` removes an entry.
+    """
     training = []
     for n in range(1, subjects + 1):
         shape = SHAPE if channels == 1 else (*SHAPE, channels)
@@ -96,5 +103,5 @@ def make_decathlon(folder: Path, subjects: int = 3, channels: int = 1, **changes
 
 
 def load(path: Path) -> Any:
-    """An image as nibabel sees it."""
+    """The image read by nibabel."""
     return nib.load(path)
