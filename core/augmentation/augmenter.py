@@ -1,7 +1,7 @@
-"""Random changes of a batch of sub-volumes on the training device: space (image and label together) and intensity.
+"""Random spatial and intensity augmentation of a batch of sub-volumes, on the training device.
 
-What is decided per sub-volume - whether, how far - is drawn on the CPU from the generator that is passed in
-(:meth:`Augmenter.draw`), so nothing on the device is waited for and regions can be cut ahead of time.
+All random parameters are drawn on the CPU from the generator that is passed in (:meth:`Augmenter.draw`), so there is no
+device synchronisation, and regions can be cropped ahead of time.
 """
 
 from __future__ import annotations
@@ -11,92 +11,108 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from core.augmentation.batched import change_batch, warp_batch
-from core.augmentation.intensity import Intensity, apply_intensity, draw_intensity
+from core.augmentation.batched import apply_intensity_batched, apply_warp_batched
+from core.augmentation.intensity import IntensityChange, apply_intensity, draw_intensity
 from core.augmentation.warp import Warp, apply_warp, draw_warp, flip
 from core.compute.threads import single_threaded
 from core.config import AugmentConfig
-from core.sampling.patches import Place, Subjects
+from core.sampling.patches import Batch, PatchLocation, Subjects
 from core.types import Size3, triple
 
 
 @dataclass(frozen=True)
-class Draw:
-    """Everything that chance decides about a batch.
+class AugmentationParams:
+    """The random parameters of a batch.
 
     Attributes
     ----------
-    places, region : what to cut for it: where, and how many voxels along i, j and k.
-    warp : how the sub-volume is read from the region, or ``None``.
-    flips : which sub-volumes are mirrored.
-    intensity : what happens to intensities, for each channel of each sub-volume.
+    locations : list of PatchLocation. Regions to crop for the batch.
+    region : tuple of int. Size of a region in voxels (i, j, k).
+    warp : Warp or None. Spatial transform from the region to the sub-volume.
+    flips : list of bool. Which sub-volumes are mirrored left-right.
+    intensity : list of IntensityChange. One per sub-volume and channel, channels changing fastest.
     """
 
-    places: list[Place]
+    locations: list[PatchLocation]
     region: Size3
     warp: Warp | None
     flips: list[bool]
-    intensity: list[Intensity]
+    intensity: list[IntensityChange]
+
+    @property
+    def changes_intensity(self) -> bool:
+        """Whether the intensities of any channel change."""
+        return not all(change.is_identity for change in self.intensity)
 
 
 class Augmenter:
-    """Cuts sub-volumes out of subjects and augments them, as the configuration says."""
+    """Crops sub-volumes from subjects and augments them.
+
+    Parameters
+    ----------
+    config : AugmentConfig. Probabilities and magnitudes.
+    size : tuple of int. Sub-volume size in voxels (i, j, k).
+    """
 
     def __init__(self, config: AugmentConfig, size: Size3) -> None:
         self.config = config
         self.size = size
 
-    def __call__(self, subjects: Subjects, places: list[Place], generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Return image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k)."""
-        draw = self.draw(places, subjects.channels, generator)
-        return self.apply(*subjects.crop(draw.places, draw.region), draw)
+    def __call__(self, subjects: Subjects, locations: list[PatchLocation], generator: torch.Generator) -> Batch:
+        """Augmented sub-volumes: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k)."""
+        params = self.draw(locations, subjects.channels, generator)
+        return self.apply(*subjects.crop(params.locations, params.region), params)
 
-    def draw(self, places: list[Place], channels: int, generator: torch.Generator) -> Draw:
-        """Decide what happens to the sub-volumes at these places; costs next to nothing."""
+    def draw(self, locations: list[PatchLocation], channels: int, generator: torch.Generator) -> AugmentationParams:
+        """Draw the random parameters for sub-volumes at these locations."""
         with single_threaded():
-            return self._draw(places, channels, generator)
+            return self._draw(locations, channels, generator)
 
-    def apply(self, image: Tensor, label: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """Make sub-volumes of the regions that were drawn, on the device where they are.
+    def apply(self, image: Tensor, label: Tensor, params: AugmentationParams) -> Batch:
+        """Augment the cropped regions, on the device where they are.
 
         Parameters
         ----------
-        image : float32 (batch, channel, *draw.region).
-        label : uint8 (batch, *draw.region).
+        image : Tensor, float32, shape (batch, channel, *params.region). Not written to.
+        label : Tensor, uint8, shape (batch, *params.region). Not written to.
+        params : AugmentationParams
 
         Returns
         -------
-        Image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k).
+        image : Tensor, float32, shape (batch, channel, i, j, k)
+        label : Tensor, uint8, shape (batch, i, j, k)
         """
         if image.device.type != "cpu":
-            return self._apply_at_once(image, label, draw)
+            return self._apply_batched(image, label, params)
         with single_threaded():
-            if draw.warp is not None:
-                image, label = apply_warp(image, label, draw.warp, self.size, draw.flips)
-            elif any(draw.flips):
-                image, label = flip(image, label, draw.flips)
-            elif not all(change.nothing for change in draw.intensity):
+            if params.warp is not None:
+                image, label = apply_warp(image, label, params.warp, self.size, params.flips)
+            elif any(params.flips):
+                image, label = flip(image, label, params.flips)
+            elif params.changes_intensity:
                 image = image.clone()
-            return apply_intensity(image, draw.intensity), label
+            return apply_intensity(image, params.intensity), label
 
-    def _apply_at_once(self, image: Tensor, label: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        changed = not all(change.nothing for change in draw.intensity)
-        if draw.warp is not None:
-            image, label = warp_batch(image, label, draw.warp, self.size, draw.flips)
-        elif any(draw.flips):
-            image, label = flip(image, label, draw.flips)
-        elif changed:
+    def _apply_batched(self, image: Tensor, label: Tensor, params: AugmentationParams) -> Batch:
+        if params.warp is not None:
+            image, label = apply_warp_batched(image, label, params.warp, self.size, params.flips)
+        elif any(params.flips):
+            image, label = flip(image, label, params.flips)
+        elif params.changes_intensity:
             image = image.clone()
-        return change_batch(image, draw.intensity) if changed else image, label
+        return apply_intensity_batched(image, params.intensity) if params.changes_intensity else image, label
 
-    def _draw(self, places: list[Place], channels: int, generator: torch.Generator) -> Draw:
-        batch = len(places)
+    def _draw(self, locations: list[PatchLocation], channels: int, generator: torch.Generator) -> AugmentationParams:
+        batch = len(locations)
         warp = draw_warp(self.config, self.size, batch, generator)
         region = self.size
         if warp is not None:
             margin = warp.margin(self.size)
             region = triple([n + 2 * m for n, m in zip(self.size, margin, strict=True)])
-            places = [Place(p.subject, triple([s - m for s, m in zip(p.start, margin, strict=True)])) for p in places]
+            locations = [
+                PatchLocation(location.subject, triple([s - m for s, m in zip(location.start, margin, strict=True)]))
+                for location in locations
+            ]
         flips = (torch.rand(batch, generator=generator) < self.config.flip).tolist()
         intensity = draw_intensity(self.config, batch, channels, self.size, generator)
-        return Draw(places, region, warp, flips, intensity)
+        return AugmentationParams(locations, region, warp, flips, intensity)

@@ -1,9 +1,9 @@
-"""Random changes of intensities, each drawn per sub-volume and channel: brightness, contrast, gamma, bias field, blur,
-low resolution, noise.
+"""Random changes of intensities per sub-volume and channel: brightness, contrast, gamma, bias field, blur, low
+resolution, noise.
 
-What is decided is drawn on the CPU from a generator (:func:`draw_intensity`); on a CPU the work is done for those
-channels alone that drew it (:func:`apply_intensity`). Blur and low resolution together are one small matrix along each
-axis, and so is the bias field.
+Parameters are drawn on the CPU from a generator (:func:`draw_intensity`). On a CPU only the channels that drew a change
+are processed (:func:`apply_intensity`). Blur and low resolution together are one small matrix along each axis, and so
+is the bias field.
 """
 
 from __future__ import annotations
@@ -21,165 +21,182 @@ from core.config import AugmentConfig
 from core.types import Size3
 
 BIAS_POINTS = 4  # control points per axis of a bias field
-BIAS_STRENGTH = 0.3  # standard deviation of their logarithm
+BIAS_LOG_STD = 0.3  # standard deviation of the logarithm of the control points
 BLUR_RADIUS = 3  # voxels
-LOWEST_RESOLUTION = 0.5  # of the size along each axis
-CHUNK_VOXELS = 2**17  # that are changed at once, so that they and what is needed for them stay in its caches
+MIN_RESOLUTION = 0.5  # fraction of the size along each axis
+CHUNK_VOXELS = 2**17  # processed at once, so that they stay in a core's cache with their intermediate results
 
-Matrices = tuple[Tensor, Tensor, Tensor]
+AxisMatrices = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Intensity:
-    """What happens to one channel of one sub-volume, in this order; tensors are on the CPU until they are used.
+class IntensityChange:
+    """Changes of one channel of one sub-volume, in the order of application; tensors are on the CPU.
 
     Attributes
     ----------
-    exponent : power of gamma.
-    contrast, brightness : factor and offset.
-    bias : control points of the bias field, float32 (4, 4, 4), or ``None``.
-    smoothing : for each axis a matrix, float32 (n, n), that blurs and coarsens along it, or ``None``.
-    noise : standard deviation.
-    noise_seed : of the noise itself, which is made where the image is.
+    gamma : float. Exponent of intensities scaled to 0 ... 1.
+    contrast, brightness : float. Factor and offset.
+    bias_field : Tensor or None. Control points, float32 (4, 4, 4).
+    smoothing : tuple of Tensor or None. For each axis a matrix, float32 (n, n), that blurs and lowers the resolution.
+    noise_std : float. Standard deviation of Gaussian noise.
+    noise_seed : int. Seed of the noise, which is generated on the image's device.
     """
 
-    exponent: float = 1.0
+    gamma: float = 1.0
     contrast: float = 1.0
     brightness: float = 0.0
-    bias: Tensor | None = None
-    smoothing: Matrices | None = None
-    noise: float = 0.0
+    bias_field: Tensor | None = None
+    smoothing: AxisMatrices | None = None
+    noise_std: float = 0.0
     noise_seed: int = 0
 
     @property
-    def tones(self) -> bool:
-        """Whether single voxels change before smoothing."""
-        return (self.exponent, self.contrast, self.brightness) != (1.0, 1.0, 0.0) or self.bias is not None
+    def is_voxelwise(self) -> bool:
+        """Whether gamma, contrast, brightness or bias field change voxels."""
+        return (self.gamma, self.contrast, self.brightness) != (1.0, 1.0, 0.0) or self.bias_field is not None
 
     @property
-    def nothing(self) -> bool:
-        """Whether nothing happens."""
-        return not self.tones and self.smoothing is None and self.noise == 0
+    def is_identity(self) -> bool:
+        """Whether nothing changes."""
+        return not self.is_voxelwise and self.smoothing is None and self.noise_std == 0
 
 
 def draw_intensity(
     config: AugmentConfig, batch: int, channels: int, size: Size3, generator: torch.Generator
-) -> list[Intensity]:
-    """Draw for sub-volumes of ``size`` voxels: one entry per sub-volume and channel, channels changing fastest."""
+) -> list[IntensityChange]:
+    """Draw changes for sub-volumes of ``size`` voxels: one per sub-volume and channel, channels changing fastest."""
     count = batch * channels
 
-    def some(neutral: float, low: float, high: float) -> list[float]:
-        """Numbers between low and high for those that chance picks, the neutral one for the others."""
-        picked, value = torch.rand(2, count, generator=generator)
-        return torch.where(picked < config.intensity, low + (high - low) * value, neutral).tolist()
+    def draw_values(neutral: float, low: float, high: float) -> list[float]:
+        """Uniform values between low and high with the configured probability, else the neutral one."""
+        chance, value = torch.rand(2, count, generator=generator)
+        return torch.where(chance < config.intensity, low + (high - low) * value, neutral).tolist()
 
     if config.intensity <= 0 and config.noise <= 0:
-        return [Intensity()] * count
-    contrast, brightness, exponent = some(1, 0.75, 1.3), some(0, -0.2, 0.2), some(1, 0.7, 1.5)
-    sigma, share = some(0, 0.4, 1.0), some(1, LOWEST_RESOLUTION, 1.0)
-    biased = (torch.rand(count, generator=generator) < config.intensity).tolist()
-    bias = (torch.randn(count, *[BIAS_POINTS] * 3, generator=generator) * BIAS_STRENGTH).exp_()
-    noise = (config.noise * torch.rand(count, generator=generator)).tolist()
+        return [IntensityChange()] * count
+    contrast, brightness, gamma = draw_values(1, 0.75, 1.3), draw_values(0, -0.2, 0.2), draw_values(1, 0.7, 1.5)
+    sigma, resolution = draw_values(0, 0.4, 1.0), draw_values(1, MIN_RESOLUTION, 1.0)
+    has_bias = (torch.rand(count, generator=generator) < config.intensity).tolist()
+    bias_field = (torch.randn(count, *[BIAS_POINTS] * 3, generator=generator) * BIAS_LOG_STD).exp_()
+    noise_std = (config.noise * torch.rand(count, generator=generator)).tolist()
     seeds = torch.randint(2**62, (count,), generator=generator).tolist()
     return [
-        Intensity(
-            exponent[n], contrast[n], brightness[n], bias[n] if biased[n] else None,
-            _smoothing(sigma[n], share[n], size), noise[n], seeds[n],
+        IntensityChange(
+            gamma=gamma[n],
+            contrast=contrast[n],
+            brightness=brightness[n],
+            bias_field=bias_field[n] if has_bias[n] else None,
+            smoothing=_smoothing_matrices(sigma[n], resolution[n], size),
+            noise_std=noise_std[n],
+            noise_seed=seeds[n],
         )
         for n in range(count)
-    ]  # fmt: skip
+    ]
 
 
-def apply_intensity(image: Tensor, changes: list[Intensity]) -> Tensor:
-    """Change an image, float32 (batch, channel, i, j, k) and contiguous: it is written to, and returned.
+def apply_intensity(image: Tensor, changes: list[IntensityChange]) -> Tensor:
+    """Change an image in place, and return it.
 
-    Voxels of exactly 0 (air of skull-stripped images, padding) stay 0, so that no edge appears there; blur and low
-    resolution are the exception, as they are in a scanner.
+    Voxels of exactly 0 (air of skull-stripped images, padding) stay 0, so that no edge appears there, except under blur
+    and low resolution.
+
+    Parameters
+    ----------
+    image : Tensor, float32, shape (batch, channel, i, j, k). Contiguous.
+    changes : list of IntensityChange. One per sub-volume and channel, channels changing fastest.
     """
     channels = [channel for sub_volume in image for channel in sub_volume]
-    todo = [(channel, change) for channel, change in zip(channels, changes, strict=True) if not change.nothing]
-    run_parallel([functools.partial(change_channel, *one) for one in todo])
+    changed = [(channel, change) for channel, change in zip(channels, changes, strict=True) if not change.is_identity]
+    run_parallel([functools.partial(change_channel, *arguments) for arguments in changed])
     return image
 
 
-def change_channel(channel: Tensor, change: Intensity) -> None:
-    """Change one channel (i, j, k) of one sub-volume."""
-    if change.tones:
-        change_tones(channel, change)
+def change_channel(channel: Tensor, change: IntensityChange) -> None:
+    """Change one channel (i, j, k) of one sub-volume, in place."""
+    if change.is_voxelwise:
+        change_voxelwise(channel, change)
     if change.smoothing is not None:
         smooth(channel, change.smoothing)
-    if change.noise > 0:
-        add_noise(channel, change.noise, change.noise_seed)
+    if change.noise_std > 0:
+        add_noise(channel, change.noise_std, change.noise_seed)
 
 
-def change_tones(channel: Tensor, change: Intensity) -> None:
-    """Gamma - intensities, scaled to 0..1, are raised to a power and scaled back -, contrast and brightness, and the
-    bias field, of a channel (i, j, k)."""
+def change_voxelwise(channel: Tensor, change: IntensityChange) -> None:
+    """Apply gamma, contrast, brightness and bias field to a channel (i, j, k), in place.
+
+    Gamma raises intensities scaled to 0 ... 1 to a power and scales them back.
+    """
     i, j, k = channel.shape
     low, high = channel.aminmax()
     extent = (high - low).clamp_min_(1e-6)
     factor, offset = extent * change.contrast, low * change.contrast + change.brightness
-    field = None if change.bias is None else spread(change.bias, (i, j, k))
-    for rows in slabs((i, j, k)):
+    field = None if change.bias_field is None else interpolation_factors(change.bias_field, (i, j, k))
+    for rows in row_chunks((i, j, k)):
         part = channel[rows]
-        tissue = part.sign().abs_()
-        if change.exponent == 1:
+        nonzero = part.sign().abs_()
+        if change.gamma == 1:
             part.mul_(change.contrast).add_(change.brightness)
         else:
-            part.sub_(low).div_(extent).log2_().mul_(change.exponent).exp2_().mul_(factor).add_(offset)
+            part.sub_(low).div_(extent).log2_().mul_(change.gamma).exp2_().mul_(factor).add_(offset)
         if field is not None:
             part.mul_((field[0][rows] @ field[1]).view_as(part))
-        part.mul_(tissue)
+        part.mul_(nonzero)
 
 
-def smooth(channel: Tensor, matrices: Matrices) -> None:
-    """Multiply a channel (i, j, k) along each axis by a matrix (n, n)."""
+def smooth(channel: Tensor, matrices: AxisMatrices) -> None:
+    """Multiply a channel (i, j, k) along each axis by a matrix (n, n), in place."""
     i, j, k = channel.shape
     along_i, along_j, along_k = matrices
-    for rows in slabs((i, j, k)):
+    for rows in row_chunks((i, j, k)):
         part = channel[rows]
         torch.bmm(along_j.expand(len(part), j, j), (part.view(-1, k) @ along_k.T).view(-1, j, k), out=part)
     flat = channel.view(i, j * k)
-    for columns in flat.split(_at_once(i), dim=1):
+    for columns in flat.split(_lines_per_chunk(i), dim=1):
         columns.copy_(along_i @ columns)
 
 
-def add_noise(channel: Tensor, deviation: float, seed: int) -> None:
-    """Add independent Gaussian noise to a channel (i, j, k) where it is not 0.
+def add_noise(channel: Tensor, std: float, seed: int) -> None:
+    """Add independent Gaussian noise to the non-zero voxels of a channel (i, j, k), in place.
 
-    Making it is what it costs: 16 random bits choose one of 65536 equally likely values, whose standard deviation is 1
-    to four digits and whose largest is 4.2.
+    Generating the noise takes most of the time, so 16 random bits choose one of 65536 equally likely values, whose
+    standard deviation is 1 to four digits and whose largest is 4.2.
     """
-    bits, values = np.random.SFC64(seed), _quantiles()
+    bits, quantiles = np.random.SFC64(seed), _normal_quantiles()
     for part in channel.view(-1).split(CHUNK_VOXELS):
-        drawn = torch.from_numpy(bits.random_raw(-(-len(part) // 4)).view(np.uint16)[: len(part)])
-        noise = values.index_select(0, drawn.to(torch.int32))
-        part.add_(noise.mul_(part.sign().abs_()), alpha=deviation)
+        indices = torch.from_numpy(bits.random_raw(-(-len(part) // 4)).view(np.uint16)[: len(part)])
+        noise = quantiles.index_select(0, indices.to(torch.int32))
+        part.add_(noise.mul_(part.sign().abs_()), alpha=std)
 
 
-def spread(control: Tensor, size: Size3) -> tuple[Tensor, Tensor]:
-    """Trilinear interpolation between control points (..., a, b, c) that span ``size``, but for its last step: a matrix
-    (i, a) and what it is to be multiplied with, (..., a, j * k), all at once or some rows after the other."""
-    i, j, k = (linear(n, points) for n, points in zip(size, control.shape[-3:], strict=True))
+def interpolation_factors(control: Tensor, size: Size3) -> tuple[Tensor, Tensor]:
+    """Trilinear interpolation between control points (..., a, b, c) that span ``size``, without its last product.
+
+    Returns
+    -------
+    rows : Tensor, shape (i, a). Interpolation along i; a few rows at a time can be multiplied.
+    face : Tensor, shape (..., a, j * k). The control points interpolated along j and k.
+    """
+    i, j, k = (linear_matrix(n, points) for n, points in zip(size, control.shape[-3:], strict=True))
     return i, (j @ control @ k.T).flatten(-2)
 
 
-def slabs(size: Size3) -> list[slice]:
-    """The rows along i to be worked on at once."""
-    step = _at_once(size[1] * size[2])
+def row_chunks(size: Size3) -> list[slice]:
+    """Slices of rows along i that are processed at once."""
+    step = _lines_per_chunk(size[1] * size[2])
     return [slice(start, min(start + step, size[0])) for start in range(0, size[0], step)]
 
 
 @functools.lru_cache(64)
-def linear(new: int, old: int) -> Tensor:
-    """The matrix (new, old) of linear interpolation; the outermost points stay where they are. Not to be written to."""
-    where = torch.linspace(0, old - 1, new) if new > 1 else torch.full((1,), (old - 1) / 2)
-    return (1 - (where[:, None] - torch.arange(old)).abs()).clamp_min(0)
+def linear_matrix(new: int, old: int) -> Tensor:
+    """The cached matrix (new, old) of linear interpolation with aligned end points; not to be written to."""
+    positions = torch.linspace(0, old - 1, new) if new > 1 else torch.full((1,), (old - 1) / 2)
+    return (1 - (positions[:, None] - torch.arange(old)).abs()).clamp_min(0)
 
 
-def gaussian(n: int, sigma: float) -> Tensor:
-    """The matrix (n, n) of a Gaussian blur with a standard deviation in voxels, cut at three voxels; beyond the border
-    the image goes on with the border's values."""
+def gaussian_matrix(n: int, sigma: float) -> Tensor:
+    """The matrix (n, n) of a Gaussian blur with standard deviation ``sigma`` in voxels, cut at three voxels; the border
+    is replicated."""
     if sigma <= 0:
         return torch.eye(n)
     offsets = torch.arange(-BLUR_RADIUS, BLUR_RADIUS + 1)
@@ -189,26 +206,26 @@ def gaussian(n: int, sigma: float) -> Tensor:
     return torch.zeros(n, n).scatter_add_(1, columns, kernel.expand(n, -1))
 
 
-def coarse(n: int, share: float) -> Tensor:
-    """The matrix (n, n) that goes down to a share of ``n`` points and up again, linear both times."""
-    fewer = max(2, math.ceil(n * share))
-    return linear(n, fewer) @ linear(fewer, n) if fewer < n else torch.eye(n)
+def low_resolution_matrix(n: int, resolution: float) -> Tensor:
+    """The matrix (n, n) that resamples linearly to a fraction of ``n`` points and back."""
+    fewer = max(2, math.ceil(n * resolution))
+    return linear_matrix(n, fewer) @ linear_matrix(fewer, n) if fewer < n else torch.eye(n)
 
 
-def _at_once(voxels: int) -> int:
-    """How many lines of so many voxels are worked on at once."""
+def _lines_per_chunk(voxels: int) -> int:
+    """Number of lines of so many voxels in a chunk."""
     return max(1, CHUNK_VOXELS // voxels)
 
 
-def _smoothing(sigma: float, share: float, size: Size3) -> Matrices | None:
+def _smoothing_matrices(sigma: float, resolution: float, size: Size3) -> AxisMatrices | None:
     """Blur, then low resolution."""
-    if sigma == 0 and share == 1:
+    if sigma == 0 and resolution == 1:
         return None
-    i, j, k = (coarse(n, share) @ gaussian(n, sigma) for n in size)
+    i, j, k = (low_resolution_matrix(n, resolution) @ gaussian_matrix(n, sigma) for n in size)
     return i, j, k
 
 
 @functools.cache
-def _quantiles() -> Tensor:
-    """The middles of 65536 equally likely ranges of a standard normal number."""
+def _normal_quantiles() -> Tensor:
+    """The medians of 65536 equally likely ranges of a standard normal variable, float32."""
     return torch.special.ndtri((torch.arange(65536, dtype=torch.float64) + 0.5) / 65536).float()

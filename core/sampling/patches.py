@@ -1,8 +1,8 @@
-"""Draws sub-volumes from subjects that live on the training device.
+"""Draws the locations of sub-volumes, and crops sub-volumes from subjects on the training device.
 
-A :class:`Place` says where a sub-volume lies; places are drawn on the CPU from a seeded generator (a few numbers, no
-device synchronisation), the voxels are cut on the device. What lies outside a subject is 0, in image and label alike:
-the value of air and of the mean after the normalisations, and the background class.
+Locations (:class:`PatchLocation`) are drawn on the CPU from a seeded generator, without device synchronisation; voxels
+are cropped on the device. Voxels outside a subject are 0 in image and label: the value of air, the mean after
+normalisation, and the background class.
 """
 
 from __future__ import annotations
@@ -21,20 +21,26 @@ from core.types import Size3, TrainingSubject, VoxelIndex
 
 Batch = tuple[Tensor, Tensor]  # image (batch, channel, i, j, k) and label (batch, i, j, k)
 
-MAX_VOXELS_REMEMBERED = 50_000  # per class and subject; enough for an even choice of centres
-MAX_TRIES = 50  # at a sub-volume with enough labelled voxels
+MAX_CENTRES = 50_000  # voxels per class and subject from which the centre of a sub-volume is chosen
+MAX_TRIES = 50  # draws of a sub-volume with enough labelled voxels
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a sub-volume lies: index of the subject and the first voxel, which may be negative (padding)."""
+class PatchLocation:
+    """Location of a sub-volume.
+
+    Attributes
+    ----------
+    subject : int. Index of the subject.
+    start : tuple of int. First voxel (i, j, k); negative where the sub-volume begins in the padding.
+    """
 
     subject: int
     start: VoxelIndex
 
 
 class Subjects(Protocol):
-    """Subjects that sub-volumes can be cut from: on the training device, or streamed to it."""
+    """Subjects from which sub-volumes are cropped: on the training device, or streamed to it."""
 
     ids: list[str]
     device: torch.device
@@ -43,31 +49,31 @@ class Subjects(Protocol):
 
     @property
     def channels(self) -> int:
-        """Of an image."""
+        """Channels of an image."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes that images and labels take on the device for good."""
+        """Bytes that images and labels occupy on the device permanently."""
 
     def image(self, index: int) -> Tensor:
-        """A whole image on the device, float32 (channel, i, j, k)."""
+        """A whole image on the device, float32, shape (channel, i, j, k)."""
 
     def label(self, index: int) -> Tensor:
-        """A whole label map on the device, uint8 (i, j, k)."""
+        """A whole label map on the device, uint8, shape (i, j, k)."""
 
-    def crop(self, places: Sequence[Place], size: Size3) -> tuple[Tensor, Tensor]:
-        """Cut sub-volumes: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k), on the device."""
+    def crop(self, locations: Sequence[PatchLocation], size: Size3) -> Batch:
+        """Sub-volumes on the device: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k)."""
 
     def close(self) -> None:
-        """Let go of what is held on disk."""
+        """Release files."""
 
 
-class DeviceSubjects:
-    """Subjects that live on the training device: images in half precision, labels as uint8."""
+class ResidentSubjects:
+    """Subjects that are kept on the training device: images in half precision, labels as uint8."""
 
     def __init__(self, subjects: Sequence[TrainingSubject], device: torch.device) -> None:
         self.ids = [s.id for s in subjects]
-        self.images = [torch.from_numpy(half(s.image)).to(device) for s in subjects]
+        self.images = [torch.from_numpy(to_float16(s.image)).to(device) for s in subjects]
         self.labels = [torch.from_numpy(np.ascontiguousarray(s.label)).to(device) for s in subjects]
         self.device = device
 
@@ -88,142 +94,161 @@ class DeviceSubjects:
     def label(self, index: int) -> Tensor:
         return self.labels[index]
 
-    def crop(self, places: Sequence[Place], size: Size3) -> tuple[Tensor, Tensor]:
-        return boxes(self.images, places, size, torch.float32), boxes(self.labels, places, size, torch.uint8)
+    def crop(self, locations: Sequence[PatchLocation], size: Size3) -> Batch:
+        images = crop_patches(self.images, locations, size, torch.float32)
+        return images, crop_patches(self.labels, locations, size, torch.uint8)
 
     def close(self) -> None:
-        """Nothing is held on disk."""
+        """There are no files."""
 
 
 class PatchSampler:
-    """Draws places: uniformly, centred on a class, or with a least labelled share, as the configuration says."""
+    """Draws locations of sub-volumes: anywhere, centred on a class, or with a least labelled share, as configured.
+
+    Parameters
+    ----------
+    subjects : sequence of TrainingSubject
+    size : tuple of int. Sub-volume size in voxels (i, j, k).
+    config : SamplingConfig. ``foreground`` and ``threshold`` are used.
+    classes : int. Number of classes, the background included.
+    """
 
     def __init__(self, subjects: Sequence[TrainingSubject], size: Size3, config: SamplingConfig, classes: int) -> None:
         self.size = size
         self.config = config
         self.shapes = [s.label.shape for s in subjects]
-        self._voxels = [_voxels_by_class(s.label, classes) for s in subjects] if config.foreground > 0 else []
-        self._integrals = [_integral(s.label > 0) for s in subjects] if config.threshold > 0 else []
+        self._centres = [_centres_by_class(s.label, classes) for s in subjects] if config.foreground > 0 else []
+        self._tables = [_summed_volume_table(s.label > 0) for s in subjects] if config.threshold > 0 else []
 
-    def draw(self, count: int, generator: torch.Generator) -> list[Place]:
-        """Draw ``count`` places, subjects in random order so that each is used equally often."""
+    def draw(self, count: int, generator: torch.Generator) -> list[PatchLocation]:
+        """Draw ``count`` locations, with subjects in random order and each equally often."""
         order: list[int] = []
         while len(order) < count:
             order += torch.randperm(len(self.shapes), generator=generator).tolist()
-        return [self._draw_one(subject, generator) for subject in order[:count]]
+        return [PatchLocation(subject, self._draw_start(subject, generator)) for subject in order[:count]]
 
-    def _draw_one(self, subject: int, generator: torch.Generator) -> Place:
-        if self._voxels and _uniform(generator) < self.config.foreground:
-            present = self._voxels[subject]
-            if present:
-                voxels = present[_integer(len(present), generator)]
-                return Place(subject, self._around(subject, voxels[_integer(len(voxels), generator)], generator))
-        best, best_share = self._anywhere(subject, generator), -1.0
-        if not self._integrals:
-            return Place(subject, best)
+    def _draw_start(self, subject: int, generator: torch.Generator) -> VoxelIndex:
+        if self._centres and _random_float(generator) < self.config.foreground:
+            by_class = self._centres[subject]
+            if by_class:
+                voxels = by_class[_random_int(len(by_class), generator)]
+                return self._start_around(subject, voxels[_random_int(len(voxels), generator)], generator)
+        best, best_share = self._random_start(subject, generator), -1.0
+        if not self._tables:
+            return best
         for _ in range(MAX_TRIES):
-            start = self._anywhere(subject, generator)
-            share = _labelled_share(self._integrals[subject], start, self.size)
+            start = self._random_start(subject, generator)
+            share = _labelled_share(self._tables[subject], start, self.size)
             if share > best_share:
                 best, best_share = start, share
             if share >= self.config.threshold:
                 break
-        return Place(subject, best)
+        return best
 
-    def _anywhere(self, subject: int, generator: torch.Generator) -> VoxelIndex:
+    def _random_start(self, subject: int, generator: torch.Generator) -> VoxelIndex:
         i, j, k = (
-            _integer(n - s + 1, generator) if n >= s else -_integer(s - n + 1, generator)
+            _random_int(n - s + 1, generator) if n >= s else -_random_int(s - n + 1, generator)
             for n, s in zip(self.shapes[subject], self.size, strict=True)
         )
         return i, j, k
 
-    def _around(self, subject: int, voxel: np.ndarray, generator: torch.Generator) -> VoxelIndex:
+    def _start_around(self, subject: int, centre: np.ndarray, generator: torch.Generator) -> VoxelIndex:
+        """The start of a sub-volume around a voxel, shifted inside the subject; random where the subject is smaller."""
         starts = []
-        for centre, n, s in zip(voxel.tolist(), self.shapes[subject], self.size, strict=True):
+        for voxel, n, s in zip(centre.tolist(), self.shapes[subject], self.size, strict=True):
             if n < s:
-                starts.append(-_integer(s - n + 1, generator))
+                starts.append(-_random_int(s - n + 1, generator))
             else:
-                starts.append(min(max(centre - s // 2, 0), n - s))
+                starts.append(min(max(voxel - s // 2, 0), n - s))
         return starts[0], starts[1], starts[2]
 
 
-def half(image: np.ndarray) -> np.ndarray:
-    """An image as float16; what lies beyond its range becomes its largest value."""
+def to_float16(image: np.ndarray) -> np.ndarray:
+    """An image as contiguous float16; values beyond its range are clipped."""
     if image.dtype == np.float16:
         return np.ascontiguousarray(image)
-    most = float(np.finfo(np.float16).max)
-    return np.clip(image, -most, most).astype(np.float16)
+    limit = float(np.finfo(np.float16).max)
+    return np.clip(image, -limit, limit).astype(np.float16)
 
 
-def cut(volume: Tensor, start: VoxelIndex, size: Size3) -> Tensor:
-    """The box at ``start`` of the last three axes, zero outside; a new tensor."""
-    box = volume.new_empty(*volume.shape[:-3], *size)
-    _fill(box, volume, start)
-    return box
+def crop_volume(volume: Tensor, start: VoxelIndex, size: Size3) -> Tensor:
+    """A new tensor (..., i, j, k) with the sub-volume at ``start`` of a volume (..., I, J, K), zero outside."""
+    patch = volume.new_empty(*volume.shape[:-3], *size)
+    _copy_patch(patch, volume, start)
+    return patch
 
 
-def boxes(
+def crop_patches(
     volumes: Sequence[Tensor],
-    places: Sequence[Place],
+    locations: Sequence[PatchLocation],
     size: Size3,
     dtype: torch.dtype,
-    pinned: bool = False,
+    pin_memory: bool = False,
 ) -> Tensor:
-    """Boxes of volumes (..., I, J, K), zero outside, as one new tensor (batch, ..., i, j, k) where the volumes are.
+    """A new tensor (batch, ..., i, j, k) with sub-volumes of volumes (..., I, J, K), zero outside, on their device.
 
     Parameters
     ----------
-    pinned : whether the result is to lie in pinned memory, from which it goes to a GPU while nobody waits.
+    volumes : sequence of Tensor. All volumes, by index of the subject.
+    locations : sequence of PatchLocation, not empty.
+    size : tuple of int. Sub-volume size in voxels (i, j, k).
+    dtype : torch.dtype. Of the result.
+    pin_memory : bool. Whether the result lies in pinned memory, for asynchronous copies to a GPU.
     """
-    of = volumes[places[0].subject]
-    batch = torch.empty(len(places), *of.shape[:-3], *size, dtype=dtype, device=of.device, pin_memory=pinned)
+    first = volumes[locations[0].subject]
+    batch = torch.empty(
+        len(locations), *first.shape[:-3], *size, dtype=dtype, device=first.device, pin_memory=pin_memory
+    )
     with single_threaded():
-        for box, place in zip(batch, places, strict=True):
-            _fill(box, volumes[place.subject], place.start)
+        for patch, location in zip(batch, locations, strict=True):
+            _copy_patch(patch, volumes[location.subject], location.start)
     return batch
 
 
-def _fill(box: Tensor, volume: Tensor, start: VoxelIndex) -> None:
+def _copy_patch(patch: Tensor, volume: Tensor, start: VoxelIndex) -> None:
     lows = [min(max(first, 0), n) for first, n in zip(start, volume.shape[-3:], strict=True)]
-    highs = [min(max(s + d, 0), n) for s, d, n in zip(start, box.shape[-3:], volume.shape[-3:], strict=True)]
-    if any(high - low < d for low, high, d in zip(lows, highs, box.shape[-3:], strict=True)):
-        box.zero_()
+    highs = [min(max(s + d, 0), n) for s, d, n in zip(start, patch.shape[-3:], volume.shape[-3:], strict=True)]
+    if any(high - low < d for low, high, d in zip(lows, highs, patch.shape[-3:], strict=True)):
+        patch.zero_()
     i, j, k = (slice(low, high) for low, high in zip(lows, highs, strict=True))
     x, y, z = (slice(low - s, high - s) for low, high, s in zip(lows, highs, start, strict=True))
-    box[..., x, y, z] = volume[..., i, j, k]
+    patch[..., x, y, z] = volume[..., i, j, k]
 
 
-def _voxels_by_class(label: np.ndarray, classes: int) -> list[np.ndarray]:
-    """For each foreground class present: some of its voxels, evenly strided, int16, shape (n, 3)."""
-    found = []
+def _centres_by_class(label: np.ndarray, classes: int) -> list[np.ndarray]:
+    """Evenly strided voxels of each foreground class that is present, int16, shape (n, 3)."""
+    centres = []
     for c in range(1, classes):
         flat = np.flatnonzero(label == c)
         if flat.size:
-            flat = flat[:: max(1, flat.size // MAX_VOXELS_REMEMBERED)]
-            found.append(np.stack(np.unravel_index(flat, label.shape), axis=1).astype(np.int16))
-    return found
+            flat = flat[:: max(1, flat.size // MAX_CENTRES)]
+            centres.append(np.stack(np.unravel_index(flat, label.shape), axis=1).astype(np.int16))
+    return centres
 
 
-def _integral(mask: np.ndarray) -> np.ndarray:
-    """Summed-volume table with a leading zero plane on each axis, int32 (Crow 1984, in 3D)."""
+def _summed_volume_table(mask: np.ndarray) -> np.ndarray:
+    """Summed-volume table (Crow 1984, in 3D) with a leading zero plane on each axis, int32."""
     table = np.zeros([n + 1 for n in mask.shape], np.int32)
     table[1:, 1:, 1:] = mask.astype(np.int32).cumsum(0).cumsum(1).cumsum(2)
     return table
 
 
 def _labelled_share(table: np.ndarray, start: VoxelIndex, size: Size3) -> float:
+    """Share of labelled voxels in a sub-volume, from the summed-volume table; the padding is not labelled."""
     low = [min(max(s, 0), n - 1) for s, n in zip(start, table.shape, strict=True)]
     high = [min(max(s + d, 0), n - 1) for s, d, n in zip(start, size, table.shape, strict=True)]
     total = 0
     for corner in range(8):
-        at = tuple(high[a] if corner >> a & 1 else low[a] for a in range(3))
-        total += int(table[at]) * (1 if bin(corner).count("1") % 2 else -1)
+        index = tuple(high[axis] if corner >> axis & 1 else low[axis] for axis in range(3))
+        total += int(table[index]) * (1 if bin(corner).count("1") % 2 else -1)
     return total / float(np.prod(size))
 
 
-def _integer(below: int, generator: torch.Generator) -> int:
-    return int(torch.randint(below, (1,), generator=generator))
+def _random_int(upper: int, generator: torch.Generator) -> int:
+    """Uniform in 0 ... upper - 1."""
+    return int(torch.randint(upper, (1,), generator=generator))
 
 
-def _uniform(generator: torch.Generator) -> float:
+def _random_float(generator: torch.Generator) -> float:
+    """Uniform in 0 ... 1."""
     return float(torch.rand((), generator=generator))

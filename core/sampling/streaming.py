@@ -1,7 +1,7 @@
-"""Subjects that do not fit on the training device: kept in a memory-mapped file, cut there, and streamed.
+"""Keeps subjects that do not fit on the training device in a memory-mapped file, and streams sub-volumes to the device.
 
-The sub-volumes are the same as those of subjects that live on the device. The file has no name once it is open (where
-the system allows that), so nothing is left behind, however the process ends.
+The sub-volumes equal those of :class:`core.sampling.patches.ResidentSubjects`. Where the system allows it the file is
+unlinked as soon as it is open, so nothing is left behind however the process ends.
 """
 
 from __future__ import annotations
@@ -25,20 +25,28 @@ from torch import Tensor
 from core.compute.threads import single_threaded_pool
 from core.errors import DeviceError
 from core.formatting import format_bytes
-from core.sampling.patches import DeviceSubjects, Place, Subjects, boxes, half
+from core.sampling.patches import Batch, PatchLocation, ResidentSubjects, Subjects, crop_patches, to_float16
 from core.types import Size3, TrainingSubject
 
-Job = TypeVar("Job")
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
 class SubjectStore:
-    """A file in a folder that subjects are moved into one by one, so that no more than one is ever in memory.
+    """A memory-mapped file to which subjects are moved one by one, so that at most one is in memory.
+
+    Parameters
+    ----------
+    folder : Path. Where the file is created.
+
+    Attributes
+    ----------
+    nbytes : int. Bytes written so far.
 
     Raises
     ------
     DeviceError
-        If the file cannot be made, or later if the disk is full.
+        If the file cannot be created.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -49,25 +57,35 @@ class SubjectStore:
         except OSError as error:
             raise DeviceError(f"cannot keep the subjects on disk, in {folder}: {error.strerror}") from error
         self._file = os.fdopen(handle, "r+b")
-        self._name: Path | None = Path(name)
-        with contextlib.suppress(OSError):  # Windows cannot remove what is open: close() does
+        self._path: Path | None = Path(name)
+        with contextlib.suppress(OSError):  # Windows cannot remove an open file; close() does
             os.unlink(name)
-            self._name = None
+            self._path = None
 
     def add(self, subject: TrainingSubject) -> TrainingSubject:
-        """Move a subject to the file; returns one whose arrays, float16 and uint8, lie there."""
-        image, label = (self._put(a) for a in (half(subject.image), np.ascontiguousarray(subject.label)))
+        """Move a subject to the file.
+
+        Returns
+        -------
+        TrainingSubject. The subject with memory-mapped arrays, image float16 and label uint8.
+
+        Raises
+        ------
+        DeviceError
+            If the disk is full or cannot be written.
+        """
+        image, label = (self._append(a) for a in (to_float16(subject.image), np.ascontiguousarray(subject.label)))
         return TrainingSubject(subject.id, image, label, subject.spacing_mm)
 
     def close(self) -> None:
-        """Remove the file; the arrays of its subjects stay readable as long as they are held."""
+        """Remove the file; arrays of its subjects stay readable as long as there are references to them."""
         if not self._file.closed:
             self._file.close()
-            if self._name is not None:
+            if self._path is not None:
                 with contextlib.suppress(OSError):
-                    self._name.unlink()
+                    self._path.unlink()
 
-    def _put(self, array: np.ndarray) -> np.ndarray:
+    def _append(self, array: np.ndarray) -> np.ndarray:
         start = self.nbytes
         try:
             self._file.seek(start)
@@ -85,17 +103,17 @@ class SubjectStore:
 
 
 class StreamedSubjects:
-    """Subjects in a :class:`SubjectStore`; what is cut goes to the device, through pinned memory where it is a GPU.
+    """Subjects in a :class:`SubjectStore`; sub-volumes are copied to the device, through pinned memory to a GPU.
 
     Parameters
     ----------
-    subjects : those that are not in a store already are moved into one in ``folder``.
-    device : that trains.
-    folder : for the file.
+    subjects : sequence of TrainingSubject. Those that are not in a store yet are moved to one.
+    device : torch.device. The training device.
+    folder : Path. Where the file of the store is created.
 
     Attributes
     ----------
-    stored_bytes : of images and labels on disk.
+    stored_bytes : int. Bytes of images and labels on disk.
     """
 
     def __init__(self, subjects: Sequence[TrainingSubject], device: torch.device, folder: Path) -> None:
@@ -108,8 +126,8 @@ class StreamedSubjects:
             if not _is_stored(subject):
                 self._store = self._store or SubjectStore(folder)
                 stored = self._store.add(subject)
-            images.append(_tensor(stored.image))
-            labels.append(_tensor(stored.label))
+            images.append(_as_tensor(stored.image))
+            labels.append(_as_tensor(stored.label))
         self._images, self._labels = images, labels
         self.stored_bytes = sum(t.numel() * t.element_size() for t in (*images, *labels))
 
@@ -125,33 +143,39 @@ class StreamedSubjects:
         return 0
 
     def image(self, index: int) -> Tensor:
-        return self._send(self._images[index]).float()
+        return self._to_device(self._images[index]).float()
 
     def label(self, index: int) -> Tensor:
-        return self._send(self._labels[index])
+        return self._to_device(self._labels[index])
 
-    def crop(self, places: Sequence[Place], size: Size3) -> tuple[Tensor, Tensor]:
-        away = self.device.type != "cpu"
+    def crop(self, locations: Sequence[PatchLocation], size: Size3) -> Batch:
+        copies = self.device.type != "cpu"
         pinned = self.device.type == "cuda"
-        images = boxes(self._images, places, size, torch.float16 if away else torch.float32, pinned)
-        labels = boxes(self._labels, places, size, torch.uint8, pinned)
+        images = crop_patches(self._images, locations, size, torch.float16 if copies else torch.float32, pinned)
+        labels = crop_patches(self._labels, locations, size, torch.uint8, pinned)
         return images.to(self.device, non_blocking=True).float(), labels.to(self.device, non_blocking=True)
 
     def close(self) -> None:
         if self._store is not None:
             self._store.close()
 
-    def _send(self, tensor: Tensor) -> Tensor:
+    def _to_device(self, tensor: Tensor) -> Tensor:
         if self.device.type == "cuda":
             return tensor.contiguous().pin_memory().to(self.device, non_blocking=True)
         return tensor.clone()
 
 
-def hold(subjects: Sequence[TrainingSubject], device: torch.device, limit_bytes: int, folder: Path) -> Subjects:
-    """Keep subjects on the device if they take at most ``limit_bytes`` there, else on disk, in ``folder``.
+def resident_or_streamed(
+    subjects: Sequence[TrainingSubject], device: torch.device, limit_bytes: int, folder: Path
+) -> Subjects:
+    """Keep subjects on the device if they fit, else stream them from disk.
 
-    On the device an image takes two bytes per voxel and channel, a label one per voxel. Subjects that lie in a
-    :class:`SubjectStore` already stay there.
+    Parameters
+    ----------
+    subjects : sequence of TrainingSubject. Those in a :class:`SubjectStore` stay there.
+    device : torch.device. The training device.
+    limit_bytes : int. Most bytes on the device: two per voxel and channel of an image, one per voxel of a label map.
+    folder : Path. Where the file of streamed subjects is created.
 
     Raises
     ------
@@ -161,30 +185,31 @@ def hold(subjects: Sequence[TrainingSubject], device: torch.device, limit_bytes:
     needed = sum(2 * s.image.size + s.label.size for s in subjects)
     stored = any(_is_stored(s) for s in subjects)
     if needed <= limit_bytes and not stored:
-        return DeviceSubjects(subjects, device)
+        return ResidentSubjects(subjects, device)
     return StreamedSubjects(subjects, device, folder)
 
 
-def ahead(jobs: Iterable[Job], work: Callable[[Job], Result], depth: int) -> Generator[Result, None, None]:
-    """The results of ``work`` in the order of the jobs, up to ``depth`` of them made in a thread before they are asked
-    for. What ``work`` raises is raised where its result would have come. Close it to stop early; the thread ends."""
-    todo = iter(jobs)
-    pool = single_threaded_pool(1, "ahead")
-    waiting: deque[Future[Result]] = deque()
+def prefetch(items: Iterable[Item], load: Callable[[Item], Result], depth: int) -> Generator[Result, None, None]:
+    """The results of ``load`` in the order of the items, up to ``depth`` of them computed ahead in a thread.
+
+    What ``load`` raises is raised in place of its result. Closing the generator ends the thread.
+    """
+    pool = single_threaded_pool(1, "prefetch")
+    pending: deque[Future[Result]] = deque()
     stopped = threading.Event()
 
-    def unless_stopped(job: Job) -> Result:
+    def load_unless_stopped(item: Item) -> Result:
         if stopped.is_set():
-            raise RuntimeError("nobody wants it any more")
-        return work(job)
+            raise RuntimeError("prefetching was stopped")
+        return load(item)
 
     try:
-        for job in todo:
-            waiting.append(pool.submit(unless_stopped, job))
-            if len(waiting) > depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for item in items:
+            pending.append(pool.submit(load_unless_stopped, item))
+            if len(pending) > depth:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
     finally:
         stopped.set()
         pool.shutdown(wait=True, cancel_futures=True)
@@ -198,8 +223,8 @@ def _is_stored(subject: TrainingSubject) -> bool:
     )
 
 
-def _tensor(array: np.ndarray) -> Tensor:
-    """A tensor over a read-only map; torch warns that it could be written to, which it never is."""
+def _as_tensor(array: np.ndarray) -> Tensor:
+    """A tensor over a read-only map; torch's warning that writing to it is undefined is suppressed, nothing writes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(np.asarray(array))

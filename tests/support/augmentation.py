@@ -1,4 +1,4 @@
-"""What tests of augmentation share: options, generators, subjects."""
+"""Options, generators and subjects for tests of augmentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from core.config import AugmentConfig
-from core.sampling.patches import DeviceSubjects
+from core.sampling.patches import ResidentSubjects
 from core.types import Size3, TrainingSubject
 
 OFF: dict[str, Any] = dict(flip=0.0, affine=0.0, elastic=0.0, intensity=0.0, noise=0.0)
@@ -28,11 +28,11 @@ def generator(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def on_cpu(image: np.ndarray, label: np.ndarray) -> DeviceSubjects:
+def on_cpu(image: np.ndarray, label: np.ndarray) -> ResidentSubjects:
     subject = TrainingSubject("s", image.astype(np.float32), label.astype(np.uint8), (1.0, 1.0, 1.0))
-    return DeviceSubjects([subject], torch.device("cpu"))
+    return ResidentSubjects([subject], torch.device("cpu"))
 
 
-def textured(shape: Size3, channels: int = 2) -> DeviceSubjects:
+def textured(shape: Size3, channels: int = 2) -> ResidentSubjects:
     rng = np.random.default_rng(0)
     return on_cpu(rng.normal(size=(channels, *shape)), rng.choice([0, 3, 200], shape))

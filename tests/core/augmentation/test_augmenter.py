@@ -1,4 +1,4 @@
-"""Image and label move together and the right way, nothing is invented, and what is switched off changes nothing."""
+"""Spatial augmentation: image and label are transformed alike, labels get no new values."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from core.augmentation import intensity as intensities
 from core.augmentation import warp as warping
 from core.augmentation.augmenter import Augmenter
 from core.augmentation.warp import Warp, apply_warp, draw_warp, flip, nearest, trilinear
-from core.sampling.patches import DeviceSubjects, Place
+from core.sampling.patches import PatchLocation, ResidentSubjects
 from core.types import Size3, VoxelIndex
 from tests.support.augmentation import SPATIAL, config, generator, on_cpu, textured
 
 spatial_kinds = pytest.mark.parametrize("kind", SPATIAL)
 
 
-def blob(shape: Size3) -> DeviceSubjects:
-    """A smooth bright ellipsoid off the middle; it is of class 1 where it exceeds 0.5."""
+def blob(shape: Size3) -> ResidentSubjects:
+    """A smooth bright ellipsoid off the centre; class 1 where it exceeds 0.5."""
     image = np.ones(shape)
     for axis, (n, at, width) in enumerate(zip(shape, (0.45, 0.55, 0.47), (10, 8, 9), strict=True)):
         profile = np.exp(-0.5 * ((np.arange(n) - at * n) / width) ** 2)
@@ -35,14 +35,14 @@ def dice(one: Tensor, other: Tensor) -> float:
 
 
 def gaussian_at(centre: tuple[float, float, float], region: Size3) -> Tensor:
-    """A bright blob (1, 1, i, j, k) at a distance in voxels from the middle of a region."""
+    """A bright blob (1, 1, i, j, k) at a distance in voxels from the centre of a region."""
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 - c for n, c in zip(region, centre, strict=True)]
     i, j, k = torch.meshgrid(*axes, indexing="ij")
     return torch.exp(-0.5 * (i**2 + j**2 + k**2) / 1.5**2)[None, None]
 
 
 def centre_of(image: Tensor) -> list[float]:
-    """Centre of mass in voxels from the middle."""
+    """Centre of mass in voxels from the centre."""
     size = image.shape[-3:]
     axes = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))
@@ -60,36 +60,36 @@ def about(axis: int, degrees: float) -> Tensor:
     return torch.tensor([rows[axis]], dtype=torch.float32)
 
 
-# --- nothing to do ----------------------------------------------------------------------------------------------------
+# --- no augmentation --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("start", [(3, 2, 1), (-4, 9, 0)])
-def test_everything_off_is_exactly_the_crop(start: VoxelIndex) -> None:
+def test_without_augmentation_the_result_equals_the_crop(start: VoxelIndex) -> None:
     subjects, size = textured((20, 18, 16)), (8, 10, 12)
-    places = [Place(0, start), Place(0, (0, 0, 0))]
-    image, label = Augmenter(config(), size)(subjects, places, generator())
-    plain_image, plain_label = subjects.crop(places, size)
+    locations = [PatchLocation(0, start), PatchLocation(0, (0, 0, 0))]
+    image, label = Augmenter(config(), size)(subjects, locations, generator())
+    plain_image, plain_label = subjects.crop(locations, size)
     assert torch.equal(image, plain_image)
     assert torch.equal(label, plain_label)
 
 
-def test_a_move_by_nothing_is_the_crop() -> None:
+def test_identity_warp_equals_the_crop() -> None:
     subjects, size = textured((20, 18, 16)), (8, 11, 12)
-    places = [Place(0, (3, 2, 1)), Place(0, (-4, 9, 0))]
+    locations = [PatchLocation(0, (3, 2, 1)), PatchLocation(0, (-4, 9, 0))]
     still = config(affine=1.0, rotation_deg=0.0, scaling=0.0, elastic=1.0, elastic_voxels=0.0)
     hardly = config(affine=1.0, rotation_deg=1e-5, scaling=1e-7, elastic=1.0, elastic_voxels=1e-6)
-    plain_image, plain_label = subjects.crop(places, size)
+    plain_image, plain_label = subjects.crop(locations, size)
     for nothing in (still, hardly):
-        image, label = Augmenter(nothing, size)(subjects, places, generator())
+        image, label = Augmenter(nothing, size)(subjects, locations, generator())
         torch.testing.assert_close(image, plain_image, rtol=1e-4, atol=1e-4)
         assert torch.equal(label, plain_label)
 
 
-def test_who_is_not_moved_stays_when_others_are() -> None:
+def test_untransformed_sub_volumes_of_a_batch_equal_the_crop() -> None:
     subjects, size = textured((30, 30, 30)), (8, 8, 8)
-    places = [Place(0, (11, 11, 11))] * 12
-    image, label = Augmenter(config(affine=0.5, rotation_deg=90.0), size)(subjects, places, generator())
-    plain_image, plain_label = subjects.crop(places, size)
+    locations = [PatchLocation(0, (11, 11, 11))] * 12
+    image, label = Augmenter(config(affine=0.5, rotation_deg=90.0), size)(subjects, locations, generator())
+    plain_image, plain_label = subjects.crop(locations, size)
     stayed = [n for n in range(12) if torch.equal(label[n], plain_label[n])]
     assert 2 < len(stayed) < 10
     assert torch.equal(image[stayed], plain_image[stayed])
@@ -99,26 +99,26 @@ def test_who_is_not_moved_stays_when_others_are() -> None:
 
 
 @spatial_kinds
-def test_image_and_label_move_together(kind: str) -> None:
+def test_image_and_label_are_transformed_alike(kind: str) -> None:
     subjects, size = blob((40, 38, 36)), (36, 34, 32)
-    places = [Place(0, (2, 2, 2))] * 4
-    image, label = Augmenter(config(**SPATIAL[kind]), size)(subjects, places, generator())
-    plain_image, _ = subjects.crop(places, size)
+    locations = [PatchLocation(0, (2, 2, 2))] * 4
+    image, label = Augmenter(config(**SPATIAL[kind]), size)(subjects, locations, generator())
+    plain_image, _ = subjects.crop(locations, size)
     assert (image - plain_image).abs().amax(dim=(1, 2, 3, 4)).median() > 0.1
-    for n in range(len(places)):
+    for n in range(len(locations)):
         assert dice(image[n, 0] > 0.5, label[n] == 1) > 0.95
 
 
 def test_flips_mirror_left_and_right_exactly() -> None:
     subjects, size = textured((12, 11, 10)), (8, 6, 7)
-    places = [Place(0, (n, 1, 2)) for n in range(4)]
-    image, label = Augmenter(config(flip=1.0), size)(subjects, places, generator())
-    plain_image, plain_label = subjects.crop(places, size)
+    locations = [PatchLocation(0, (n, 1, 2)) for n in range(4)]
+    image, label = Augmenter(config(flip=1.0), size)(subjects, locations, generator())
+    plain_image, plain_label = subjects.crop(locations, size)
     np.testing.assert_array_equal(image.numpy(), plain_image.numpy()[:, :, ::-1])
     np.testing.assert_array_equal(label.numpy(), plain_label.numpy()[:, ::-1])
 
 
-def test_half_of_the_sub_volumes_are_flipped_label_and_image_alike() -> None:
+def test_flip_mirrors_the_chosen_sub_volumes_image_and_label_alike() -> None:
     image = torch.arange(4.0).reshape(1, 1, 4, 1, 1).repeat(200, 1, 1, 1, 1)
     chosen = (torch.rand(200, generator=generator()) < 0.5).tolist()
     moved, label = flip(image, image[:, 0].to(torch.uint8), chosen)
@@ -130,30 +130,30 @@ def test_half_of_the_sub_volumes_are_flipped_label_and_image_alike() -> None:
 @spatial_kinds
 def test_labels_get_no_new_values(kind: str) -> None:
     subjects, size = textured((16, 16, 16)), (16, 12, 8)
-    places = [Place(0, (0, 2, 4)), Place(0, (-5, 9, 3)), Place(0, (1, 1, 1))]
-    _, label = Augmenter(config(**SPATIAL[kind], intensity=1.0, noise=1.0), size)(subjects, places, generator())
+    locations = [PatchLocation(0, (0, 2, 4)), PatchLocation(0, (-5, 9, 3)), PatchLocation(0, (1, 1, 1))]
+    _, label = Augmenter(config(**SPATIAL[kind], intensity=1.0, noise=1.0), size)(subjects, locations, generator())
     assert label.dtype == torch.uint8
     assert set(label.unique().tolist()) == {0, 3, 200}
 
 
-# --- where things go --------------------------------------------------------------------------------------------------
+# --- transforms -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("degrees", [90.0, -90.0, 30.0, -75.0])
-def test_a_rotation_brings_a_marker_to_the_right_place(axis: int, degrees: float) -> None:
+def test_rotation_moves_a_marker_by_the_inverse_matrix(axis: int, degrees: float) -> None:
     region, size, marker = (27, 23, 25), (21, 19, 17), (3.0, -2.0, 4.0)
     image = gaussian_at(marker, region)
     matrix = about(axis, degrees)
     moved, label = apply_warp(image, (image[:, 0] > 0.5).to(torch.uint8), Warp(matrix, None), size)
-    # The warped sub-volume shows at x what lies at M x, so what lies at y is shown at the inverse rotation of y.
+    # The warped sub-volume at x is the region at M x: the marker at y moves to the inverse rotation of y.
     expected = (about(axis, -degrees)[0] @ torch.tensor(marker)).tolist()
     assert moved.shape == (1, 1, *size) and label.shape == (1, *size)
     assert centre_of(moved[0, 0]) == pytest.approx(expected, abs=0.05)
     assert centre_of(label[0].float()) == pytest.approx(expected, abs=0.35)
 
 
-def test_a_quarter_turn_by_hand() -> None:
+def test_quarter_turn_by_hand() -> None:
     image = torch.zeros(1, 1, 9, 11, 13)
     image[0, 0, 4 + 1, 5 + 2, 6 + 3] = 1  # at (1, 2, 3) from the middle
     moved, label = apply_warp(image, image[:, 0].to(torch.uint8), Warp(about(2, 90.0), None), (7, 7, 7))
@@ -163,14 +163,14 @@ def test_a_quarter_turn_by_hand() -> None:
     assert moved.sum().item() == pytest.approx(1, abs=1e-4)
 
 
-def test_scaling_is_about_the_middle_axis_by_axis() -> None:
+def test_scaling_is_about_the_centre_axis_by_axis() -> None:
     image = gaussian_at((4.0, -3.0, 2.0), (31, 31, 31))
     warp = Warp(torch.diag(torch.tensor([2.0, 1.0, 0.5]))[None], None)
     moved, _ = apply_warp(image, (image[:, 0] > 0.5).to(torch.uint8), warp, (21, 21, 25))
     assert centre_of(moved[0, 0]) == pytest.approx([2.0, -3.0, 4.0], abs=0.05)
 
 
-def test_a_constant_displacement_shifts() -> None:
+def test_constant_displacement_is_a_shift() -> None:
     image = torch.randn(1, 2, 14, 13, 12, generator=generator())
     label = torch.randint(0, 5, (1, 14, 13, 12), generator=generator(), dtype=torch.uint8)
     control = torch.tensor([1.0, -2.0, 0.0])[None, :, None, None, None].expand(1, 3, 4, 4, 4)
@@ -179,7 +179,7 @@ def test_a_constant_displacement_shifts() -> None:
     assert torch.equal(chosen, label[:, 4:12, 1:8, 3:9])
 
 
-def test_drawn_rotations_are_rotations_within_the_limit() -> None:
+def test_drawn_matrices_are_rotations_within_the_limit() -> None:
     warp = draw_warp(config(affine=1.0, rotation_deg=20.0, scaling=0.0), (8, 8, 8), 200, generator())
     assert warp is not None and warp.control is None
     torch.testing.assert_close(warp.matrix @ warp.matrix.mT, torch.eye(3).expand(200, 3, 3), rtol=0, atol=1e-5)
@@ -190,7 +190,7 @@ def test_drawn_rotations_are_rotations_within_the_limit() -> None:
     assert degrees.min() < 10
 
 
-def test_drawn_sizes_stay_within_the_limit() -> None:
+def test_drawn_scales_stay_within_the_limit() -> None:
     warp = draw_warp(config(affine=1.0, rotation_deg=0.0, scaling=0.3), (8, 8, 8), 200, generator())
     assert warp is not None
     scales = warp.matrix.diagonal(dim1=1, dim2=2)
@@ -199,7 +199,7 @@ def test_drawn_sizes_stay_within_the_limit() -> None:
     assert 1.28 < scales.max() <= 1.3
 
 
-# --- what is read -----------------------------------------------------------------------------------------------------
+# --- margin -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("size", [(16, 16, 8), (8, 12, 16)])
@@ -212,11 +212,11 @@ def test_drawn_sizes_stay_within_the_limit() -> None:
         dict(elastic=1.0, elastic_voxels=4.0),
     ],
 )
-def test_no_zeros_are_read_where_the_subject_goes_on(size: Size3, options: dict[str, Any]) -> None:
+def test_margin_is_large_enough_to_read_no_padding_inside_the_subject(size: Size3, options: dict[str, Any]) -> None:
     subjects = on_cpu(np.ones((1, 64, 64, 64)), np.ones((64, 64, 64)))
     augment = Augmenter(config(**options), size)
     for seed in range(4):
-        image, label = augment(subjects, [Place(0, (24, 24, 24))] * 4, generator(seed))
+        image, label = augment(subjects, [PatchLocation(0, (24, 24, 24))] * 4, generator(seed))
         torch.testing.assert_close(image, torch.ones_like(image), rtol=0, atol=1e-4)
         assert (label == 1).all()
 
@@ -234,43 +234,43 @@ def test_margin_by_hand() -> None:
     assert Warp(both, None).margin((17, 13, 9)) == (1, 1, 5)
 
 
-# --- chance -----------------------------------------------------------------------------------------------------------
+# --- random numbers ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("options", [*SPATIAL.values(), dict(flip=0.5), dict(intensity=0.5), dict(noise=0.5)], ids=str)
-def test_the_generator_decides(options: dict[str, Any]) -> None:
+def test_result_depends_on_the_generator_alone(options: dict[str, Any]) -> None:
     subjects, size = textured((20, 20, 20)), (10, 9, 8)
-    places = [Place(0, (n, 2, 3)) for n in range(6)]
+    locations = [PatchLocation(0, (n, 2, 3)) for n in range(6)]
     augment = Augmenter(config(**options), size)
-    image, label = augment(subjects, places, generator(1))
-    torch.manual_seed(5)  # the global generator has no say
-    again, same_label = augment(subjects, places, generator(1))
-    other, _ = augment(subjects, places, generator(2))
+    image, label = augment(subjects, locations, generator(1))
+    torch.manual_seed(5)  # the global generator is not used
+    again, same_label = augment(subjects, locations, generator(1))
+    other, _ = augment(subjects, locations, generator(2))
     assert torch.equal(image, again) and torch.equal(label, same_label)
     assert not torch.equal(image, other)
 
 
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("options", [{}, *SPATIAL.values(), dict(flip=1.0), dict(intensity=1.0, noise=0.2)], ids=str)
-def test_a_draw_that_is_applied_later_is_the_call(options: dict[str, Any], count: int) -> None:
+def test_draw_then_apply_equals_the_call(options: dict[str, Any], count: int) -> None:
     subjects, size = textured((20, 20, 20)), (10, 9, 8)
-    places = [Place(0, (n, 2, 3)) for n in range(count)]
+    locations = [PatchLocation(0, (n, 2, 3)) for n in range(count)]
     augment = Augmenter(config(**options), size)
-    image, label = augment(subjects, places, generator(1))
-    draw = augment.draw(places, 2, generator(1))
-    region = subjects.crop(draw.places, draw.region)
+    image, label = augment(subjects, locations, generator(1))
+    params = augment.draw(locations, 2, generator(1))
+    region = subjects.crop(params.locations, params.region)
     before = [tensor.clone() for tensor in region]
     for _ in range(2):
-        later = augment.apply(*region, draw)
+        later = augment.apply(*region, params)
         assert torch.equal(later[0], image) and torch.equal(later[1], label)
     assert all(torch.equal(tensor, was) for tensor, was in zip(region, before, strict=True)), "not written to"
 
 
-# --- reading between voxels -------------------------------------------------------------------------------------------
+# --- interpolation ----------------------------------------------------------------------------------------------------
 
 
-def anywhere(shape: Size3, count: int) -> Tensor:
-    """Random voxels (3, count), some of them outermost ones."""
+def random_coordinates(shape: Size3, count: int) -> Tensor:
+    """Random coordinates (3, count), some of them on the border."""
     last = torch.tensor(shape)[:, None] - 1.0
     inside = torch.rand(3, count, generator=generator(4)) * last
     ends = torch.randint(0, 2, (3, count), generator=generator(5)) * last
@@ -279,11 +279,11 @@ def anywhere(shape: Size3, count: int) -> Tensor:
 
 @pytest.mark.parametrize("exact", [0, 2**24])
 @pytest.mark.parametrize("shape", [(9, 7, 8), (2, 3, 2), (1, 6, 5)])
-def test_reading_equals_grid_sample(shape: Size3, exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interpolation_equals_grid_sample(shape: Size3, exact: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warping, "EXACT_VOXELS", exact)
     image = torch.randn(3, *shape, generator=generator())
     label = torch.randint(0, 255, shape, generator=generator(), dtype=torch.uint8)
-    where = anywhere(shape, 500)
+    where = random_coordinates(shape, 500)
     grid = (where / (torch.tensor(shape)[:, None] - 1).clamp_min(1) * 2 - 1).flip(0).T[None, None, None]
     how = dict(padding_mode="border", align_corners=True)
     expected = torch.nn.functional.grid_sample(image[None], grid, **how).view(3, -1)  # type: ignore[arg-type]
@@ -293,7 +293,7 @@ def test_reading_equals_grid_sample(shape: Size3, exact: int, monkeypatch: pytes
     assert not trilinear(image, where[:, :0]).numel()
 
 
-def test_a_warp_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunked_warp_equals_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     region, size = (26, 24, 22), (20, 18, 16)
     image = torch.randn(2, 2, *region, generator=generator())
     label = torch.randint(0, 9, (2, *region), generator=generator(), dtype=torch.uint8)
@@ -308,7 +308,7 @@ def test_a_warp_in_pieces_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @spatial_kinds
-def test_a_mirrored_warp_is_the_mirror_image_of_the_warp(kind: str) -> None:
+def test_warp_with_flip_equals_flip_after_warp(kind: str) -> None:
     region, size = (40, 40, 40), (12, 11, 10)
     image = torch.randn(3, 2, *region, generator=generator())
     label = torch.randint(0, 9, (3, *region), generator=generator(), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""Intensities change as they should, each channel on its own, and nothing else does."""
+"""Intensity augmentation by hand and against SciPy and torch, per channel; labels and geometry do not change."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from torch import Tensor
 from core.augmentation import intensity as intensities
 from core.augmentation.augmenter import Augmenter
 from core.augmentation.intensity import (
-    Intensity,
+    IntensityChange,
     apply_intensity,
-    change_tones,
-    coarse,
+    change_voxelwise,
     draw_intensity,
-    gaussian,
-    linear,
+    gaussian_matrix,
+    linear_matrix,
+    low_resolution_matrix,
     smooth,
 )
 from core.config import AugmentConfig
-from core.sampling.patches import Place
+from core.sampling.patches import PatchLocation
 from core.types import Size3, triple
 from tests.support.augmentation import SPATIAL, config, generator, on_cpu, textured
 
@@ -43,11 +43,11 @@ def change_intensity(image: Tensor, config: AugmentConfig, generator: torch.Gene
     return apply_intensity(image.clone(), changes)
 
 
-def test_intensity_leaves_label_and_place_alone() -> None:
+def test_intensity_changes_neither_label_nor_geometry() -> None:
     subjects, size = textured((20, 20, 20)), (10, 9, 8)
-    places = [Place(0, (n, 2, 3)) for n in range(4)]
-    image, label = Augmenter(config(intensity=1.0, noise=0.1), size)(subjects, places, generator())
-    plain_image, plain_label = subjects.crop(places, size)
+    locations = [PatchLocation(0, (n, 2, 3)) for n in range(4)]
+    image, label = Augmenter(config(intensity=1.0, noise=0.1), size)(subjects, locations, generator())
+    plain_image, plain_label = subjects.crop(locations, size)
     assert torch.equal(label, plain_label)
     assert not torch.equal(image, plain_image)
     for n in range(4):
@@ -56,7 +56,7 @@ def test_intensity_leaves_label_and_place_alone() -> None:
             assert torch.corrcoef(pair)[0, 1] > 0.3
 
 
-def test_zeros_stay_zero_but_for_blur_and_low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zeros_stay_zero_except_under_blur_and_low_resolution(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(intensities, "smooth", lambda channel, matrices: None)
     image = brain()
     changed = change_intensity(image, config(intensity=1.0, noise=1.0), generator())
@@ -64,16 +64,16 @@ def test_zeros_stay_zero_but_for_blur_and_low_resolution(monkeypatch: pytest.Mon
     assert (changed != image)[image != 0].all()
 
 
-def test_the_subject_is_not_written_to() -> None:
+def test_subject_is_not_modified() -> None:
     subjects = textured((10, 10, 10))
     before = subjects.image(0), subjects.label(0).clone()
-    Augmenter(config(intensity=1.0, noise=1.0), (10, 10, 10))(subjects, [Place(0, (0, 0, 0))], generator())
+    Augmenter(config(intensity=1.0, noise=1.0), (10, 10, 10))(subjects, [PatchLocation(0, (0, 0, 0))], generator())
     assert torch.equal(subjects.image(0), before[0]) and torch.equal(subjects.label(0), before[1])
 
 
 @pytest.mark.parametrize("count", [1, 2**18 + 3])
 def test_noise_is_gaussian(count: int) -> None:
-    """Every voxel its own number, whatever the piece of the volume that it was made in."""
+    """Independent per voxel, across the chunks in which it is generated."""
     channel = torch.ones(count, 1, 1)
     intensities.add_noise(channel, 2.0, seed=5)
     noise = (channel.flatten() - 1).numpy() / 2
@@ -109,7 +109,7 @@ def test_channels_and_sub_volumes_change_independently() -> None:
     assert len({tuple(c.flatten().tolist()) for c in changed}) >= 18
 
 
-def test_an_intensity_probability_is_one() -> None:
+def test_intensity_is_the_probability_of_each_change() -> None:
     image = brain(batch=200, channels=1)[:, :, 3:9, 3:9, 3:9].contiguous()
     changed = change_intensity(image, config(intensity=0.05), generator())
     untouched = ((changed - image).abs() < 1e-4).all(dim=(1, 2, 3, 4)).float().mean()
@@ -125,41 +125,40 @@ def test_everything_stays_finite(value: float) -> None:
         for seed in range(3):
             subjects = on_cpu(image, np.ones(shape))
             changed, _ = Augmenter(everything, (16, 12, 8))(
-                subjects, [Place(0, (n, 2, 14)) for n in range(4)], generator(seed)
+                subjects, [PatchLocation(0, (n, 2, 14)) for n in range(4)], generator(seed)
             )
             assert changed.dtype == torch.float32
             assert changed.isfinite().all()
 
 
-def toned(values: list[float], **change: Any) -> list[float]:
+def voxelwise(values: list[float], **change: Any) -> list[float]:
     channel = torch.tensor(values).reshape(-1, 1, 1)
-    change_tones(channel, Intensity(**change))
+    change_voxelwise(channel, IntensityChange(**change))
     return channel.flatten().tolist()
 
 
 def test_gamma_by_hand() -> None:
-    assert toned([1.0, 2.0, 3.0, 5.0], exponent=2.0) == pytest.approx([1, 1.25, 2, 5], abs=1e-5)
-    assert toned([-2.0, -1.0, 0.0, 2.0], exponent=0.5) == pytest.approx([-2, 0, 0, 2], abs=1e-5)
-    assert toned([3.0, 3.0], exponent=2.0) == pytest.approx([3, 3], abs=1e-5)
+    assert voxelwise([1.0, 2.0, 3.0, 5.0], gamma=2.0) == pytest.approx([1, 1.25, 2, 5], abs=1e-5)
+    assert voxelwise([-2.0, -1.0, 0.0, 2.0], gamma=0.5) == pytest.approx([-2, 0, 0, 2], abs=1e-5)
+    assert voxelwise([3.0, 3.0], gamma=2.0) == pytest.approx([3, 3], abs=1e-5)
 
 
-def test_contrast_and_brightness_by_hand_also_after_gamma() -> None:
-    assert toned([1.0, -2.0, 0.0], contrast=2.0, brightness=0.5) == [2.5, -3.5, 0]
-    both = toned([1.0, 2.0, 3.0, 5.0], exponent=2.0, contrast=2.0, brightness=0.5)
+def test_contrast_and_brightness_by_hand_alone_and_after_gamma() -> None:
+    assert voxelwise([1.0, -2.0, 0.0], contrast=2.0, brightness=0.5) == [2.5, -3.5, 0]
+    both = voxelwise([1.0, 2.0, 3.0, 5.0], gamma=2.0, contrast=2.0, brightness=0.5)
     assert both == pytest.approx([2.5, 3, 4.5, 10.5], abs=1e-5)
 
 
 @pytest.mark.parametrize("size", [(9, 8, 7), (40, 64, 64)])
-def test_the_bias_field_is_interpolated_between_its_control_points(size: Size3) -> None:
+def test_bias_field_equals_torchs_interpolation_of_its_control_points(size: Size3) -> None:
     control = torch.randn(4, 4, 4, generator=generator()).exp()
     channel = torch.ones(size)
-    change_tones(channel, Intensity(bias=control))
+    change_voxelwise(channel, IntensityChange(bias_field=control))
     field = torch.nn.functional.interpolate(control[None, None], size=size, mode="trilinear", align_corners=True)
     torch.testing.assert_close(channel, field[0, 0])
 
 
-def test_pieces_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large volume is changed a few rows at a time."""
+def test_chunked_change_equals_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     image, options = torch.randn(1, 2, 40, 20, 24, generator=generator()), config(intensity=1.0, noise=0.1)
     whole = change_intensity(image, options, generator())
     monkeypatch.setattr(intensities, "CHUNK_VOXELS", 1200)
@@ -169,12 +168,12 @@ def test_pieces_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
 def blur(image: Tensor, sigmas: list[float]) -> Tensor:
     image = image.clone()
     for channel, sigma in zip(image.flatten(0, 1), sigmas, strict=True):
-        i, j, k = (gaussian(n, sigma) for n in channel.shape)
+        i, j, k = (gaussian_matrix(n, sigma) for n in channel.shape)
         smooth(channel, (i, j, k))
     return image
 
 
-def test_blur_equals_scipys_each_channel_its_own() -> None:
+def test_blur_equals_scipys_with_a_sigma_per_channel() -> None:
     image = torch.randn(2, 2, 9, 10, 11, generator=generator())
     sigmas = [0.5, 0.0, 1.0, 0.8]
     for found, plain, sigma in zip(blur(image, sigmas).flatten(0, 1).numpy(), image.flatten(0, 1), sigmas, strict=True):
@@ -188,10 +187,10 @@ def test_blur_does_not_darken_the_border() -> None:
 
 
 @pytest.mark.parametrize(("new", "old"), [(7, 4), (4, 7), (5, 5), (9, 2)])
-def test_interpolation_along_an_axis_is_torchs(new: int, old: int) -> None:
+def test_linear_matrix_equals_torchs_interpolation(new: int, old: int) -> None:
     values = torch.randn(1, 1, old, generator=generator())
     expected = torch.nn.functional.interpolate(values, size=new, mode="linear", align_corners=True)
-    torch.testing.assert_close(linear(new, old) @ values[0, 0], expected[0, 0])
+    torch.testing.assert_close(linear_matrix(new, old) @ values[0, 0], expected[0, 0])
 
 
 @pytest.mark.parametrize("share", [0.5, 0.7])
@@ -200,22 +199,22 @@ def test_low_resolution_equals_torchs_interpolation_down_and_up(share: float) ->
     down = [math.ceil(n * share) for n in channel.shape]
     small = torch.nn.functional.interpolate(channel[None, None], size=down, mode="trilinear", align_corners=True)
     expected = torch.nn.functional.interpolate(small, size=channel.shape, mode="trilinear", align_corners=True)[0, 0]
-    i, j, k = (coarse(n, share) for n in channel.shape)
+    i, j, k = (low_resolution_matrix(n, share) for n in channel.shape)
     smooth(channel, (i, j, k))
     torch.testing.assert_close(channel, expected, rtol=1e-5, atol=1e-5)
 
 
-def test_low_resolution_keeps_what_is_linear_and_loses_detail() -> None:
+def test_low_resolution_keeps_linear_ramps_and_halves_the_rank() -> None:
     n = 16
-    matrix = coarse(n, 0.5)
+    matrix = low_resolution_matrix(n, 0.5)
     ramp = torch.arange(float(n))
     torch.testing.assert_close(matrix @ ramp, ramp)
     assert torch.linalg.matrix_rank(matrix) == n // 2
-    assert torch.equal(coarse(n, 1.0), torch.eye(n))
+    assert torch.equal(low_resolution_matrix(n, 1.0), torch.eye(n))
 
 
-def test_low_resolution_is_drawn() -> None:
-    """With the blur: smoothing matrices of a lower rank, down to half of the size, for the share that was asked for."""
+def test_low_resolution_is_drawn_with_its_probability() -> None:
+    """Low resolution lowers the rank of the smoothing matrix, down to half of the size."""
     changes = draw_intensity(config(intensity=0.3), 100, 2, (32, 4, 4), generator())
     assert len(changes) == 200
     smoothed = torch.stack([c.smoothing[0] for c in changes if c.smoothing is not None])

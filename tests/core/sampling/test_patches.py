@@ -1,4 +1,4 @@
-"""Sub-volumes against numpy's slicing, and places that are where the configuration wants them, fairly dealt."""
+"""Cropped sub-volumes against NumPy slices, and the distribution of drawn locations."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 
 from core.config import SamplingConfig
 from core.sampling import patches
-from core.sampling.patches import DeviceSubjects, PatchSampler, Place
+from core.sampling.patches import PatchLocation, PatchSampler, ResidentSubjects
 from core.types import Size3, TrainingSubject, VoxelIndex
 
 AROUND = 40  # voxels of zeros around the numpy volume that crops are compared with
@@ -26,8 +26,8 @@ def subject(shape: Size3, label: np.ndarray | None = None, seed: int = 0, channe
     return TrainingSubject(f"s{seed}", image, label.astype(np.uint8), (1.0, 1.0, 1.0))
 
 
-def on_cpu(*subjects: TrainingSubject) -> DeviceSubjects:
-    return DeviceSubjects(subjects, torch.device("cpu"))
+def on_cpu(*subjects: TrainingSubject) -> ResidentSubjects:
+    return ResidentSubjects(subjects, torch.device("cpu"))
 
 
 def by_numpy(volume: np.ndarray, start: VoxelIndex, size: Size3) -> np.ndarray:
@@ -42,12 +42,12 @@ def sampler(
     return PatchSampler(subjects, size, SamplingConfig(foreground=foreground, threshold=threshold), classes)
 
 
-def draw(places: PatchSampler, count: int, seed: int = 0) -> list[Place]:
-    return places.draw(count, torch.Generator().manual_seed(seed))
+def draw(patch_sampler: PatchSampler, count: int, seed: int = 0) -> list[PatchLocation]:
+    return patch_sampler.draw(count, torch.Generator().manual_seed(seed))
 
 
-def labels_at(subjects: list[TrainingSubject], places: list[Place], size: Size3) -> list[np.ndarray]:
-    return [by_numpy(subjects[p.subject].label, p.start, size) for p in places]
+def labels_at(subjects: list[TrainingSubject], locations: list[PatchLocation], size: Size3) -> list[np.ndarray]:
+    return [by_numpy(subjects[p.subject].label, p.start, size) for p in locations]
 
 
 # --- cutting ----------------------------------------------------------------------------------------------------------
@@ -68,22 +68,22 @@ def labels_at(subjects: list[TrainingSubject], places: list[Place], size: Size3)
         ((-20, 30, 2), (3, 5, 2)),
     ],
 )
-def test_crop_equals_numpys_slice_of_the_padded_volume(start: VoxelIndex, size: Size3) -> None:
+def test_crop_equals_a_slice_of_the_padded_volume(start: VoxelIndex, size: Size3) -> None:
     one, other = subject((7, 9, 5), seed=1), subject((8, 6, 10), seed=2)
-    image, label = on_cpu(one, other).crop([Place(1, start), Place(0, start)], size)
+    image, label = on_cpu(one, other).crop([PatchLocation(1, start), PatchLocation(0, start)], size)
     assert image.dtype == torch.float32 and image.shape == (2, 2, *size)
     assert label.dtype == torch.uint8 and label.shape == (2, *size)
-    for n, cut in enumerate((other, one)):
-        kept = cut.image.astype(np.float16).astype(np.float32)
+    for n, source in enumerate((other, one)):
+        kept = source.image.astype(np.float16).astype(np.float32)
         np.testing.assert_array_equal(image[n].numpy(), by_numpy(kept, start, size))
-        np.testing.assert_array_equal(label[n].numpy(), by_numpy(cut.label, start, size))
+        np.testing.assert_array_equal(label[n].numpy(), by_numpy(source.label, start, size))
 
 
 def test_crops_are_float32_copies_whatever_the_subject() -> None:
     stored = subject((6, 6, 6), channels=1)
     halved = TrainingSubject("half", stored.image.astype(np.float16), stored.label[::-1], stored.spacing_mm)
     device = on_cpu(halved)
-    image, label = device.crop([Place(0, (0, 0, 0))], (6, 6, 6))
+    image, label = device.crop([PatchLocation(0, (0, 0, 0))], (6, 6, 6))
     assert image.dtype == torch.float32
     np.testing.assert_array_equal(image[0].numpy(), halved.image.astype(np.float32))
     np.testing.assert_array_equal(label[0].numpy(), stored.label[::-1])
@@ -92,54 +92,54 @@ def test_crops_are_float32_copies_whatever_the_subject() -> None:
     assert device.images[0].any() and device.labels[0].any()
 
 
-def test_a_single_box_can_be_cut_from_anything() -> None:
+def test_crop_volume_returns_a_new_zero_padded_tensor() -> None:
     volume = torch.arange(2 * 7 * 9 * 5).reshape(2, 7, 9, 5)
     for start in [(0, 0, 0), (-3, 4, 2), (9, 0, 0), (-9, 0, 0)]:
-        box = patches.cut(volume, start, (4, 6, 3))
+        box = patches.crop_volume(volume, start, (4, 6, 3))
         np.testing.assert_array_equal(box.numpy(), by_numpy(volume.numpy(), start, (4, 6, 3)))
         box.zero_()
     assert volume[1].all()
 
 
-def test_device_subjects_say_what_they_hold() -> None:
+def test_resident_subjects_count_their_bytes() -> None:
     device = on_cpu(subject((3, 4, 5), seed=1), subject((2, 2, 2), seed=2))
     assert (len(device), device.ids) == (2, ["s1", "s2"])
     assert device.nbytes == (60 + 8) * (2 * 2 + 1)
 
 
-def test_intensities_beyond_half_precision_become_its_largest() -> None:
+def test_intensities_beyond_float16_are_clipped() -> None:
     image = np.array([-1e9, -2.0, 0.0, 7e4, np.inf], np.float32).reshape(1, 5, 1, 1)
     device = on_cpu(TrainingSubject("s", image, np.zeros((5, 1, 1), np.uint8), (1, 1, 1)))
     assert device.image(0).flatten().tolist() == [-65504, -2, 0, 65504, 65504]
 
 
-# --- anywhere ---------------------------------------------------------------------------------------------------------
+# --- uniform ----------------------------------------------------------------------------------------------------------
 
 
-def test_every_place_inside_is_reached_equally_often_and_no_other() -> None:
-    found = Counter(p.start for p in draw(sampler([subject((6, 5, 4))], (4, 4, 4)), 600))
-    assert set(found) == {(i, j, 0) for i in range(3) for j in range(2)}
-    assert all(70 <= n <= 130 for n in found.values())
+def test_start_is_uniform_over_all_positions_inside() -> None:
+    locations = Counter(p.start for p in draw(sampler([subject((6, 5, 4))], (4, 4, 4)), 600))
+    assert set(locations) == {(i, j, 0) for i in range(3) for j in range(2)}
+    assert all(70 <= n <= 130 for n in locations.values())
 
 
 def test_subjects_are_used_equally_often_in_changing_order() -> None:
-    places = sampler([subject((5, 5, 5), seed=n) for n in range(3)], (4, 4, 4))
-    used = [p.subject for p in draw(places, 30)]
+    patches_of_three = sampler([subject((5, 5, 5), seed=n) for n in range(3)], (4, 4, 4))
+    used = [p.subject for p in draw(patches_of_three, 30)]
     rounds = [tuple(used[n : n + 3]) for n in range(0, 30, 3)]
     assert all(sorted(r) == [0, 1, 2] for r in rounds)
     assert len(set(rounds)) > 2
-    assert sorted(Counter(p.subject for p in draw(places, 7)).values()) == [2, 2, 3]
-    assert draw(places, 0) == []
+    assert sorted(Counter(p.subject for p in draw(patches_of_three, 7)).values()) == [2, 2, 3]
+    assert draw(patches_of_three, 0) == []
 
 
 @pytest.mark.parametrize("foreground", [0.0, 1.0])
 def test_padding_of_a_larger_sub_volume_spreads_over_both_sides(foreground: float) -> None:
     small = subject((5, 9, 8))
-    found = draw(sampler([small], (8, 4, 8), foreground=foreground), 200)
-    assert {p.start[0] for p in found} == {-3, -2, -1, 0}
-    assert {p.start[1] for p in found} == set(range(6))
-    assert {p.start[2] for p in found} == {0}
-    image, _ = on_cpu(small).crop(found, (8, 4, 8))
+    locations = draw(sampler([small], (8, 4, 8), foreground=foreground), 200)
+    assert {p.start[0] for p in locations} == {-3, -2, -1, 0}
+    assert {p.start[1] for p in locations} == set(range(6))
+    assert {p.start[2] for p in locations} == {0}
+    image, _ = on_cpu(small).crop(locations, (8, 4, 8))
     padded = (image == 0).all(dim=(1, 3, 4)).sum(dim=1)
     assert (padded == 3).all()
 
@@ -155,48 +155,48 @@ def rare_and_common() -> np.ndarray:
     return label
 
 
-def test_foreground_always_shows_a_class_and_picks_rare_ones_equally() -> None:
+def test_foreground_picks_every_present_class_equally_often() -> None:
     size = (6, 6, 6)
     subjects = [subject((20, 12, 10), rare_and_common())]
-    found = labels_at(subjects, draw(sampler(subjects, size, foreground=1.0), 400), size)
-    shown = Counter(frozenset(np.unique(label)) - {0} for label in found)
+    labels = labels_at(subjects, draw(sampler(subjects, size, foreground=1.0), 400), size)
+    shown = Counter(frozenset(np.unique(label)) - {0} for label in labels)
     assert set(shown) == {frozenset({1}), frozenset({3})}
     assert 160 <= shown[frozenset({3})] <= 240
 
 
-def test_a_place_is_centred_on_its_voxel_where_it_can_be() -> None:
+def test_foreground_sub_volume_is_centred_on_its_voxel_inside_the_subject() -> None:
     for voxel, start in {(9, 6, 5): (6, 3, 2), (0, 11, 1): (0, 6, 0), (19, 2, 9): (14, 0, 4)}.items():
         label = np.zeros((20, 12, 10), np.uint8)
         label[voxel] = 2
-        (place,) = draw(sampler([subject(label.shape, label)], (6, 6, 6), foreground=1.0), 1)  # type: ignore[arg-type]
-        assert place.start == start
+        (location,) = draw(sampler([subject(label.shape, label)], (6, 6, 6), foreground=1.0), 1)  # type: ignore[arg-type]
+        assert location.start == start
 
 
-def test_foreground_is_the_share_of_such_places() -> None:
+def test_foreground_is_the_share_of_centred_sub_volumes() -> None:
     size = (4, 4, 4)
     label = np.zeros((20, 20, 20), np.uint8)
     label[2, 2, 2] = 1
     subjects = [subject(label.shape, label)]  # type: ignore[arg-type]
-    found = labels_at(subjects, draw(sampler(subjects, size, foreground=0.3), 500), size)
-    assert 120 <= sum(bool(cut.any()) for cut in found) <= 190
+    labels = labels_at(subjects, draw(sampler(subjects, size, foreground=0.3), 500), size)
+    assert 120 <= sum(bool(cut.any()) for cut in labels) <= 190
 
 
-def test_voxels_of_a_large_class_are_remembered_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patches, "MAX_VOXELS_REMEMBERED", 50)
+def test_centres_of_a_large_class_are_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patches, "MAX_CENTRES", 50)
     size = (2, 2, 2)
     subjects = [subject((20, 12, 10), rare_and_common())]
-    found = draw(sampler(subjects, size, foreground=1.0, classes=2), 600)
-    assert all((cut == 1).any() for cut in labels_at(subjects, found, size))
-    quarters = Counter(min(p.start[0] + 1, 7) // 2 for p in found)
+    locations = draw(sampler(subjects, size, foreground=1.0, classes=2), 600)
+    assert all((cut == 1).any() for cut in labels_at(subjects, locations, size))
+    quarters = Counter(min(p.start[0] + 1, 7) // 2 for p in locations)
     assert sorted(quarters) == [0, 1, 2, 3]
     assert all(100 <= n <= 200 for n in quarters.values())
 
 
 @pytest.mark.parametrize("options", [dict(foreground=1.0), dict(threshold=0.3), dict(foreground=0.5, threshold=0.3)])
-def test_a_subject_without_labels_is_drawn_from_anywhere(options: dict[str, Any]) -> None:
+def test_subject_without_labels_is_sampled_uniformly(options: dict[str, Any]) -> None:
     empty = subject((6, 5, 4), np.zeros((6, 5, 4)))
-    found = draw(sampler([empty], (4, 4, 4), **options), 200)
-    assert {p.start for p in found} == {(i, j, 0) for i in range(3) for j in range(2)}
+    locations = draw(sampler([empty], (4, 4, 4), **options), 200)
+    assert {p.start for p in locations} == {(i, j, 0) for i in range(3) for j in range(2)}
 
 
 # --- threshold --------------------------------------------------------------------------------------------------------
@@ -206,7 +206,7 @@ def shares(cuts: list[np.ndarray]) -> np.ndarray:
     return np.array([(cut > 0).mean() for cut in cuts])
 
 
-def test_the_threshold_is_the_least_labelled_share() -> None:
+def test_threshold_is_the_least_labelled_share() -> None:
     size = (4, 4, 4)
     label = np.zeros((12, 12, 12), np.uint8)
     label[:6, :, 3:] = 2
@@ -214,15 +214,15 @@ def test_the_threshold_is_the_least_labelled_share() -> None:
     unbounded = shares(labels_at(subjects, draw(sampler(subjects, size), 200), size))
     assert unbounded.min() == 0
     for threshold in (0.25, 0.75):
-        found = draw(sampler(subjects, size, threshold=threshold), 200)
-        assert shares(labels_at(subjects, found, size)).min() >= threshold
-        assert len({p.start for p in found}) > 50
+        locations = draw(sampler(subjects, size, threshold=threshold), 200)
+        assert shares(labels_at(subjects, locations, size)).min() >= threshold
+        assert len({p.start for p in locations}) > 50
 
 
 def test_padding_counts_as_unlabelled() -> None:
     size = (8, 8, 8)
     subjects = [subject((4, 8, 8), np.ones((4, 8, 8)))]
-    table = patches._integral(subjects[0].label > 0)
+    table = patches._summed_volume_table(subjects[0].label > 0)
     assert patches._labelled_share(table, (-2, 0, 0), size) == 0.5
     assert patches._labelled_share(table, (-9, 0, 0), size) == 0
 
@@ -230,7 +230,7 @@ def test_padding_counts_as_unlabelled() -> None:
 def test_labelled_share_equals_counting() -> None:
     rng = np.random.default_rng(0)
     label = (rng.random((7, 9, 5)) < 0.4).astype(np.uint8)
-    table = patches._integral(label > 0)
+    table = patches._summed_volume_table(label > 0)
     for _ in range(50):
         i, j, k = rng.integers(-6, 9, 3).tolist()
         a, b, c = rng.integers(1, 12, 3).tolist()
@@ -238,7 +238,7 @@ def test_labelled_share_equals_counting() -> None:
         assert patches._labelled_share(table, (i, j, k), (a, b, c)) == pytest.approx(expected, abs=1e-12)
 
 
-def test_best_effort_where_the_threshold_cannot_be_reached() -> None:
+def test_unreachable_threshold_takes_the_best_of_the_tries() -> None:
     size = (4, 4, 4)
     label = np.zeros((10, 10, 10), np.uint8)
     label[3:6, 3:6, 3:6] = 1
@@ -256,9 +256,9 @@ def test_best_effort_where_the_threshold_cannot_be_reached() -> None:
 @pytest.mark.parametrize(
     "options", [{}, dict(foreground=0.5), dict(threshold=0.5), dict(foreground=0.5, threshold=0.7)]
 )
-def test_places_are_the_seeds(options: dict[str, Any]) -> None:
-    places = sampler([subject((14, 15, 16), seed=n) for n in range(3)], (4, 4, 4), **options)
-    assert draw(places, 20, seed=3) == draw(places, 20, seed=3)
-    assert draw(places, 20, seed=3) != draw(places, 20, seed=4)
+def test_locations_depend_on_the_seed_alone(options: dict[str, Any]) -> None:
+    patches_of_three = sampler([subject((14, 15, 16), seed=n) for n in range(3)], (4, 4, 4), **options)
+    assert draw(patches_of_three, 20, seed=3) == draw(patches_of_three, 20, seed=3)
+    assert draw(patches_of_three, 20, seed=3) != draw(patches_of_three, 20, seed=4)
     again = sampler([subject((14, 15, 16), seed=n) for n in range(3)], (4, 4, 4), **options)
-    assert draw(again, 20, seed=3) == draw(places, 20, seed=3)
+    assert draw(again, 20, seed=3) == draw(patches_of_three, 20, seed=3)
