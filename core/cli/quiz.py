@@ -1,4 +1,4 @@
-"""``quiz``: what the answers of the quiz come to."""
+"""``quiz``: report the answers of the quiz."""
 
 from __future__ import annotations
 
@@ -7,26 +7,38 @@ import argparse
 from rich.console import Console
 from rich.table import Table
 
-from core.cli import checkpoints_root
+from core.cli.arguments import add_checkpoints, add_json
+from core.cli.help_format import HelpFormatter
+from core.paths import checkpoints_root
 from core.strict_json import dumps
-from core.study.answers import ALL, Report, read_answers, report
-from core.study.questions import Score
+from core.study.answers import ALL_GAMES, StudyReport, read_answers, summarise
+from core.study.statistics import Score
 
-SURE_WORDS = {1: "1, a guess", 2: "2", 3: "3", 4: "4, certain"}
+CONFIDENCE_LABELS = {1: "1, a guess", 2: "2", 3: "3", 4: "4, certain"}
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
-    parser.add_argument("action", choices=("report",), help="report: right answers, with exact intervals")
-    parser.add_argument(
-        "study", metavar="STUDY",
-        help=f"id of a game (or the beginning of one), as the quiz shows it at its end; {ALL}: every answer",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="report as JSON on standard output, nothing else there")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sub-command and its arguments."""
+    add_json(parser)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
+    help = "report the share of correct answers with exact 95 % intervals"
+    report = actions.add_parser(
+        "report",
+        help=help.replace("%", "%%"),
+        description=help.replace("%", "%%"),
+        formatter_class=HelpFormatter,
+    )
+    report.add_argument(
+        "study",
+        metavar="STUDY",
+        help=f"id of a game (or the beginning of one), as the quiz shows it at its end; {ALL_GAMES}: every answer",
+    )
+    add_checkpoints(report, nested=True)
+    add_json(report, nested=True)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Report.
+    """Print the report of a game or of all games.
 
     Raises
     ------
@@ -34,34 +46,34 @@ def run(args: argparse.Namespace) -> int:
         If there is no such game, or the database cannot be read.
     """
     answers = read_answers(checkpoints_root(args.checkpoints), args.study)
-    study = answers[0].game if answers and args.study != ALL else args.study
-    found = report(study, answers)
+    study = answers[0].game if answers and args.study != ALL_GAMES else args.study
+    report = summarise(study, answers)
     if args.json:
-        print(dumps(found.to_json()))
+        print(dumps(report.to_json()))
     elif not answers:
         print("no answers yet; play on the page Quiz of the workbench")
     else:
-        _print(found)
+        _print_report(report)
     return 0
 
 
-def _print(found: Report) -> None:
-    games = f", {found.games} game{'s' * (found.games != 1)}" if found.study == ALL else ""
+def _print_report(report: StudyReport) -> None:
+    games = f", {report.games} game{'s' * (report.games != 1)}" if report.study == ALL_GAMES else ""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     for title in ("RIGHT", "OF", "ACCURACY", "95 % INTERVAL"):
         table.add_column(title, justify="right", no_wrap=True)
-    rows = [("all", found.score), *found.by_difficulty.items()]
-    rows += [(f"sure {SURE_WORDS[sure]}", score) for sure, score in found.by_confidence.items()]
+    rows = [("all", report.score), *report.by_difficulty.items()]
+    rows += [(f"sure {CONFIDENCE_LABELS[level]}", score) for level, score in report.by_confidence.items()]
     for name, score in rows:
-        table.add_row(name, *_numbers(score))
+        table.add_row(name, *_score_cells(score))
     console = Console(highlight=False, markup=False, width=100)
-    console.print(f"{found.study}{games}: which is the ground truth? Guessing is right half of the time.")
+    console.print(f"{report.study}{games}: which is the ground truth? Guessing gives 50 %.")
     console.print(table)
-    if found.seconds is not None:
-        console.print(f"median time of an answer: {found.seconds:.1f} s; intervals: exact (Clopper-Pearson)")
+    if report.median_seconds is not None:
+        console.print(f"median time of an answer: {report.median_seconds:.1f} s; intervals: exact (Clopper-Pearson)")
 
 
-def _numbers(score: Score) -> tuple[str, ...]:
+def _score_cells(score: Score) -> tuple[str, ...]:
     low, high = score.interval
     return str(score.correct), str(score.n), f"{100 * score.accuracy:.0f} %", f"{100 * low:.0f} to {100 * high:.0f} %"

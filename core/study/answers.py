@@ -1,15 +1,15 @@
-"""The answers of the quiz: kept one by one the moment they are given, and what they come to.
+"""Answers of the quiz: written to the database one by one, read back, summarised.
 
-They live in the database beside the index of runs and nowhere else; making that index again leaves them alone.
+Answers are stored in the database of the index of runs and nowhere else; rebuilding the index keeps them.
 """
 
 from __future__ import annotations
 
 import os
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,32 +18,33 @@ from sqlalchemy.exc import IntegrityError
 from core.errors import RunError
 from core.runs.store.index import open_answers
 from core.runs.store.schema import ANSWERS
-from core.study.questions import DIFFICULTIES, SURE, Score
+from core.study.questions import CONFIDENCE_LEVELS, DIFFICULTIES
+from core.study.statistics import Score
 
-ALL = "all"  # instead of a game: every answer in the database
+ALL_GAMES = "all"  # selects the answers of every game
 
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer, with all that a later analysis needs.
+    """One answer with everything that a later analysis needs; the fields are the columns of the database.
 
     Attributes
     ----------
-    game : id of the game.
-    number : of the question in the game, from 1.
-    questions : that the game has.
-    model : the run's id, or the name of the ready-made model.
-    epoch, step : of the checkpoint that made the prediction.
-    data, subject : of which data set and subject the slice is.
-    plane, slice : "axial", "coronal" or "sagittal"; the slice in question, in canonical order.
-    first_slice, slices : the stack that was shown.
-    difficulty, dice, differing, foreground : of the slice, see :class:`core.study.questions.Candidate`.
-    truth_side, chosen_side : "left" or "right".
-    correct : whether they are the same.
-    confidence : 1 (a guess) to 4 (certain).
-    seconds : from the question on the screen to the answer at the server.
-    answered_at : Unix seconds.
-    why : the line that explained the difference.
+    game : str. Id of the game.
+    number, questions : int. Number of the question, from 1, and of all questions of the game.
+    model : str. Run id, or name of the ready-made model.
+    epoch, step : int. Progress of the checkpoint that made the prediction.
+    data, subject : str. Data set and subject id.
+    plane : str. "axial", "coronal" or "sagittal".
+    slice : int. Slice in question, in canonical order.
+    first_slice, slices : int. Stack that was shown.
+    difficulty, dice, differing, foreground : properties of the slice, see :class:`core.study.questions.Candidate`.
+    truth_side, chosen_side : str. "left" or "right".
+    correct : bool. Whether the chosen side is the reference.
+    confidence : int. 1 (a guess) to 4 (certain).
+    seconds : float. Time from the display of the question to the arrival of the answer at the server.
+    answered_at : float. Unix time in seconds.
+    why : str. Explanation of the difference that was shown after the answer.
     """
 
     game: str
@@ -72,42 +73,51 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Report:
-    """What answers come to; ``seconds`` is the median time of an answer, ``None`` without any."""
+class StudyReport:
+    """Summary of answers.
+
+    Attributes
+    ----------
+    study : str. Id of the game, or "all".
+    games : int. Number of games.
+    score : Score. All answers.
+    by_difficulty, by_confidence : dict. Scores by difficulty and by confidence; parts without answers are absent.
+    median_seconds : float or None. Median time of an answer; ``None`` without answers.
+    """
 
     study: str
     games: int
     score: Score
     by_difficulty: dict[str, Score]
     by_confidence: dict[int, Score]
-    seconds: float | None
+    median_seconds: float | None
 
     def to_json(self) -> dict[str, Any]:
-        """The form that ``quiz report --json`` prints; NaN still in it."""
+        """The form that ``quiz report --json`` prints; undefined numbers are NaN."""
         return {
             "study": self.study,
             "games": self.games,
             **score_json(self.score),
             "by_difficulty": {name: score_json(score) for name, score in self.by_difficulty.items()},
-            "by_confidence": {str(sure): score_json(score) for sure, score in self.by_confidence.items()},
-            "median_seconds": self.seconds,
+            "by_confidence": {str(level): score_json(score) for level, score in self.by_confidence.items()},
+            "median_seconds": self.median_seconds,
         }
 
 
 def score_json(score: Score) -> dict[str, Any]:
-    """A score with its exact 95 % interval."""
+    """A score with its exact 95 % interval as JSON values."""
     low, high = score.interval
     interval = {"confidence": 0.95, "low": low, "high": high, "method": "Clopper-Pearson"}
     return {"n": score.n, "correct": score.correct, "accuracy": score.accuracy, "interval": interval}
 
 
-def keep_answer(root: Path, answer: Answer) -> None:
-    """Write an answer; it is on the disk when this returns.
+def save_answer(root: Path, answer: Answer) -> None:
+    """Store an answer durably: it is on the disk when the function returns.
 
     Raises
     ------
     RunError
-        If the question has been answered before, or the database cannot be written.
+        If the question has an answer already, or the database cannot be written.
     """
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -120,57 +130,58 @@ def keep_answer(root: Path, answer: Answer) -> None:
             raise RunError(f"question {answer.number} of this game has been answered already") from error
 
 
-def read_answers(root: Path, study: str = ALL) -> list[Answer]:
-    """The answers of a game in the order of its questions, or those of all games, oldest first.
+def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
+    """Read the answers of a game in the order of its questions, or those of all games, oldest first.
 
     Parameters
     ----------
-    study : a game's id, an unambiguous beginning of it, or "all".
+    root : Path. Folder of runs.
+    study : str. Game id, an unambiguous prefix of it, or "all".
 
     Raises
     ------
     RunError
-        If no game or more than one fits, or the database cannot be read.
+        If no game or more than one matches, or the database cannot be read.
     """
-    found: list[Answer] = []
+    answers: list[Answer] = []
     if root.is_dir() or os.environ.get("SEGMENTARIUM_DATABASE"):
         query = sa.select(ANSWERS).order_by(ANSWERS.c.answered_at, ANSWERS.c.game, ANSWERS.c.number)
-        if study != ALL:
+        if study != ALL_GAMES:
             query = query.where(ANSWERS.c.game.startswith(study, autoescape=True))
         with open_answers(root, reading=True) as connection:
-            found = [Answer(**row) for row in connection.execute(query).mappings()]
-    if study == ALL:
-        return found
-    games = sorted({answer.game for answer in found})
+            answers = [Answer(**row) for row in connection.execute(query).mappings()]
+    if study == ALL_GAMES:
+        return answers
+    games = sorted({answer.game for answer in answers})
     if study in games:
         games = [study]
     if not games or not study:
-        raise RunError(f"expected the id of a game, its beginning, or {ALL!r}; got {study!r}, which fits no game")
+        raise RunError(f"expected the id of a game, its beginning, or {ALL_GAMES!r}; got {study!r}, which fits no game")
     if len(games) > 1:
         raise RunError(f"{study!r} fits {len(games)} games: {', '.join(games[:8])}; give more of the id")
-    return sorted((a for a in found if a.game == games[0]), key=lambda a: a.number)
+    return sorted((a for a in answers if a.game == games[0]), key=lambda a: a.number)
 
 
-def report(study: str, answers: Sequence[Answer]) -> Report:
-    """Right answers in all, by difficulty and by how sure the reader was; parts without answers are left out."""
-    return Report(
-        study,
-        len({answer.game for answer in answers}),
-        Score.of(answer.correct for answer in answers),
-        _by(answers, DIFFICULTIES, lambda answer: answer.difficulty),
-        _by(answers, SURE, lambda answer: answer.confidence),
-        statistics.median(answer.seconds for answer in answers) if answers else None,
+def summarise(study: str, answers: Sequence[Answer]) -> StudyReport:
+    """Score answers overall, by difficulty and by confidence."""
+    return StudyReport(
+        study=study,
+        games=len({answer.game for answer in answers}),
+        score=Score.of(answer.correct for answer in answers),
+        by_difficulty=_scores_by(answers, DIFFICULTIES, lambda answer: answer.difficulty),
+        by_confidence=_scores_by(answers, CONFIDENCE_LEVELS, lambda answer: answer.confidence),
+        median_seconds=median(answer.seconds for answer in answers) if answers else None,
     )
 
 
-def streak(answers: Iterable[Answer]) -> int:
-    """How many of the last answers were right without a wrong one between."""
+def current_streak(answers: Iterable[Answer]) -> int:
+    """Number of correct answers since the last wrong one."""
     length = 0
     for answer in answers:
         length = length + 1 if answer.correct else 0
     return length
 
 
-def _by(answers: Sequence[Answer], parts: Iterable[Any], of: Callable[[Answer], Any]) -> dict[Any, Score]:
-    scores = {part: Score.of(a.correct for a in answers if of(a) == part) for part in parts}
-    return {part: score for part, score in scores.items() if score.n}
+def _scores_by(answers: Sequence[Answer], keys: Iterable[Any], key: Callable[[Answer], Any]) -> dict[Any, Score]:
+    scores = {value: Score.of(a.correct for a in answers if key(a) == value) for value in keys}
+    return {value: score for value, score in scores.items() if score.n}

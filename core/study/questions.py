@@ -1,49 +1,63 @@
-"""The quiz "which of these two is the ground truth?": its questions, and what a score says.
+"""Questions of the quiz "which of these two is the ground truth?": selection of slices, difficulty, explanation.
 
-A question is one slice (or a stack around it) of a subject, drawn with the truth and with a prediction. Which slices
-are asked is decided from the two segmentations alone; which side shows the truth is a coin that the caller's generator
-tosses. How hard a question is, is measured: by the share of its marked voxels on which the two disagree.
+A question is one slice, or a stack of slices around it, of a subject, shown with the reference and with the prediction.
+The selection of slices is symmetric in the two label maps; the side of the reference is random. The difficulty of a
+slice is the share of its labelled voxels on which the two label maps disagree.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import betaincinv
 
 Plane = Literal["axial", "coronal", "sagittal"]
 Side = Literal["left", "right"]
 Difficulty = Literal["easy", "medium", "hard"]
 Box = tuple[slice, slice, slice]
 
-AXES: dict[Plane, int] = {"axial": 2, "coronal": 1, "sagittal": 0}  # the axis that a plane's slices follow
+PLANE_AXES: dict[Plane, int] = {"axial": 2, "coronal": 1, "sagittal": 0}  # array axis perpendicular to the plane
 DIFFICULTIES: tuple[Difficulty, ...] = ("easy", "medium", "hard")
-SURE = (1, 2, 3, 4)  # how sure a reader may be, from a guess to certain
-MOST_SLICES = 9  # of a stack
+CONFIDENCE_LEVELS = (1, 2, 3, 4)  # of an answer, from a guess to certain
+MAX_STACK_DEPTH = 9  # slices
+SPREAD_TRIES = 6  # random candidates per question, of which the one farthest from the questions so far is taken
 
-LEAST_FOREGROUND = 30  # voxels that either segmentation marks; with fewer there is nothing to compare
-LEAST_SHARE = 0.1  # of what the fullest slice of the plane marks; below lie the tips of structures
-LEAST_DIFFERING = 3  # voxels; with fewer the question would be a search
-TRIES = 6  # places thrown for each question, of which the one farthest from those already asked is taken
+
+@dataclass(frozen=True)
+class CandidateLimits:
+    """Minimum content of a slice that can be a question.
+
+    Attributes
+    ----------
+    foreground : int. Foreground voxels in each label map; slices with fewer offer nothing to compare.
+    foreground_share : float. Foreground voxels relative to the plane's slice with the most; excludes the tips of
+        structures.
+    differing : int. Voxels on which the label maps disagree; slices with fewer differ too little to be judged.
+    """
+
+    foreground: int = 30
+    foreground_share: float = 0.1
+    differing: int = 3
+
+
+DEFAULT_LIMITS = CandidateLimits()
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A slice that can be asked.
+    """A slice that can be a question.
 
     Attributes
     ----------
-    subject : whose slice it is.
-    plane, index : which slice, counted from 0 along the plane's axis.
-    slices : how many the volume has along that axis.
-    dice : overlap of truth and prediction in this slice, all classes but the background together: twice the voxels
-        that both give the same class, by those that either marks.
-    differing : voxels to which they give different classes.
-    foreground : voxels that at least one of them marks.
+    subject : str. Subject id.
+    plane : str. "axial", "coronal" or "sagittal".
+    index : int. Slice index along the plane's axis.
+    slices : int. Number of slices of the volume along that axis.
+    dice : float. Dice of reference and prediction in this slice, pooled over the foreground classes.
+    differing : int. Voxels on which the two disagree.
+    foreground : int. Voxels that at least one of them labels.
     """
 
     subject: str
@@ -55,14 +69,22 @@ class Candidate:
     foreground: int
 
     @property
-    def share(self) -> float:
-        """The differing voxels as a share of the marked ones: the more, the easier."""
+    def differing_share(self) -> float:
+        """Differing voxels relative to the labelled ones; higher is easier."""
         return self.differing / self.foreground
 
 
 @dataclass(frozen=True)
 class Question:
-    """A slice to ask, the stack it is shown in, and the side on which the truth is."""
+    """A slice to ask about.
+
+    Attributes
+    ----------
+    candidate : Candidate. The slice.
+    difficulty : str. "easy", "medium" or "hard".
+    first, depth : int. First slice and number of slices of the stack that is shown.
+    truth : str. Side of the reference, "left" or "right".
+    """
 
     candidate: Candidate
     difficulty: Difficulty
@@ -72,158 +94,166 @@ class Question:
 
     @property
     def stack(self) -> slice:
-        """The slices that are shown, along the plane's axis."""
+        """Slices that are shown, along the plane's axis."""
         return slice(self.first, self.first + self.depth)
 
     @property
     def prediction(self) -> Side:
+        """Side of the prediction."""
         return "right" if self.truth == "left" else "left"
 
 
-@dataclass(frozen=True)
-class Score:
-    """Right answers out of n."""
-
-    correct: int
-    n: int
-
-    @classmethod
-    def of(cls, answers: Iterable[bool]) -> Score:
-        """Count answers, each true where it was right."""
-        given = list(answers)
-        return cls(sum(given), len(given))
-
-    @property
-    def accuracy(self) -> float:
-        """The share of right answers; NaN without any answer."""
-        return self.correct / self.n if self.n else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The exact 95 % interval of the accuracy."""
-        return exact_interval(self.correct, self.n)
-
-
-def candidates(
+def find_candidates(
     truth: np.ndarray,
     prediction: np.ndarray,
     subject: str = "",
-    planes: Sequence[Plane] = tuple(AXES),
-    least_foreground: int = LEAST_FOREGROUND,
-    least_share: float = LEAST_SHARE,
-    least_differing: int = LEAST_DIFFERING,
+    planes: Sequence[Plane] = tuple(PLANE_AXES),
+    limits: CandidateLimits = DEFAULT_LIMITS,
 ) -> list[Candidate]:
-    """The slices of a subject that can be asked, plane by plane in order.
-
-    Left out are slices in which truth or prediction marks nothing or next to nothing (``least_foreground`` voxels, and
-    ``least_share`` of what the fullest slice of the plane marks), and those in which they are the same or nearly so.
+    """Select the slices of a subject that can be questions, in order of plane and index.
 
     Parameters
     ----------
-    truth, prediction : class indices, uint8, shape (i, j, k), 0 is the background.
+    truth, prediction : ndarray, uint8, shape (i, j, k). Class indices, 0 is the background.
+    subject : str. Subject id.
+    planes : sequence of str. Planes to search.
+    limits : CandidateLimits. Minimum content of a slice.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not three-dimensional.
     """
     if truth.shape != prediction.shape or truth.ndim != 3:
         raise ValueError(f"expected two volumes of one shape, got {truth.shape} and {prediction.shape}")
-    found = []
-    differs = truth != prediction
+    candidates = []
+    unequal = truth != prediction
     for plane in planes:
-        axis = AXES[plane]
-        across = tuple(a for a in range(3) if a != axis)
-        in_truth, in_prediction = (np.count_nonzero(v, axis=across) for v in (truth, prediction))
-        differing = np.count_nonzero(differs, axis=across)
-        either = np.count_nonzero((truth > 0) | (prediction > 0), axis=across)
-        agreed = either - differing  # where neither marks anything, they do not differ
-        marked = np.minimum(in_truth, in_prediction)
-        enough = max(least_foreground, least_share * marked.max(initial=0), 1)
-        for index in np.flatnonzero((marked >= enough) & (differing >= max(1, least_differing))):
-            dice = 2 * agreed[index] / (in_truth[index] + in_prediction[index])
-            numbers = float(dice), int(differing[index]), int(either[index])
-            found.append(Candidate(subject, plane, int(index), truth.shape[axis], *numbers))
-    return found
+        axis = PLANE_AXES[plane]
+        in_plane = tuple(a for a in range(3) if a != axis)
+        truth_voxels, prediction_voxels = (np.count_nonzero(v, axis=in_plane) for v in (truth, prediction))
+        differing = np.count_nonzero(unequal, axis=in_plane)
+        foreground = np.count_nonzero((truth > 0) | (prediction > 0), axis=in_plane)
+        agreeing = foreground - differing  # background voxels of both never differ
+        smaller = np.minimum(truth_voxels, prediction_voxels)
+        least_foreground = max(limits.foreground, limits.foreground_share * smaller.max(initial=0), 1)
+        for index in np.flatnonzero((smaller >= least_foreground) & (differing >= max(1, limits.differing))):
+            candidates.append(
+                Candidate(
+                    subject=subject,
+                    plane=plane,
+                    index=int(index),
+                    slices=truth.shape[axis],
+                    dice=float(2 * agreeing[index] / (truth_voxels[index] + prediction_voxels[index])),
+                    differing=int(differing[index]),
+                    foreground=int(foreground[index]),
+                )
+            )
+    return candidates
 
 
-def bands(among: Sequence[Candidate]) -> dict[Difficulty, list[Candidate]]:
-    """Three parts of equal size by the share that differs: the most is easy. With fewer than three all are in each."""
-    if len(among) < len(DIFFICULTIES):
-        return {difficulty: list(among) for difficulty in DIFFICULTIES}
-    ordered = sorted(among, key=lambda c: (-c.share, c.subject, c.plane, c.index))
+def split_by_difficulty(candidates: Sequence[Candidate]) -> dict[Difficulty, list[Candidate]]:
+    """Divide candidates into thirds by their differing share, the highest being easy.
+
+    Fewer than three candidates are listed under every difficulty.
+    """
+    if len(candidates) < len(DIFFICULTIES):
+        return {difficulty: list(candidates) for difficulty in DIFFICULTIES}
+    ordered = sorted(candidates, key=lambda c: (-c.differing_share, c.subject, c.plane, c.index))
     cuts = [round(len(ordered) * n / len(DIFFICULTIES)) for n in range(len(DIFFICULTIES) + 1)]
     return {d: ordered[a:b] for d, a, b in zip(DIFFICULTIES, cuts[:-1], cuts[1:], strict=True)}
 
 
-def draw(
-    among: Sequence[Candidate], count: int, difficulty: Difficulty, generator: np.random.Generator, depth: int = 1
+def draw_questions(
+    candidates: Sequence[Candidate],
+    count: int,
+    difficulty: Difficulty,
+    generator: np.random.Generator,
+    depth: int = 1,
 ) -> list[Question]:
     """Draw the questions of a game, spread over subjects, planes and positions.
 
-    No two stacks of a game overlap: an answer shows the truth of its stack. Where slices run out there are fewer
-    questions than asked for; without candidates there are none.
+    The stacks of a game do not overlap, because an answer reveals the reference of its stack. The result is shorter
+    than ``count`` where the slices do not suffice, and empty without candidates.
 
     Parameters
     ----------
-    depth : slices of each stack, 1 to 9 (fewer where the volume has fewer).
-    generator : decides slices, order and sides; the same one draws the same game.
+    candidates : sequence of Candidate. Slices of all difficulties.
+    count : int. Number of questions.
+    difficulty : str. "easy", "medium" or "hard".
+    generator : numpy Generator. Source of slices, order and sides; the same state gives the same game.
+    depth : int. Slices of each stack, 1 to 9, reduced where the volume has fewer.
+
+    Raises
+    ------
+    ValueError
+        If ``depth`` is out of range.
     """
-    if not 1 <= depth <= MOST_SLICES:
-        raise ValueError(f"expected a stack of 1 to {MOST_SLICES} slices, got {depth}")
-    groups: dict[tuple[str, Plane], list[Candidate]] = {}
-    for candidate in bands(among)[difficulty]:
-        groups.setdefault((candidate.subject, candidate.plane), []).append(candidate)
-    taken: dict[tuple[str, Plane], list[Candidate]] = {key: [] for key in groups}
+    if not 1 <= depth <= MAX_STACK_DEPTH:
+        raise ValueError(f"expected a stack of 1 to {MAX_STACK_DEPTH} slices, got {depth}")
+    remaining: dict[tuple[str, Plane], list[Candidate]] = {}
+    for candidate in split_by_difficulty(candidates)[difficulty]:
+        remaining.setdefault((candidate.subject, candidate.plane), []).append(candidate)
+    chosen: dict[tuple[str, Plane], list[Candidate]] = {group: [] for group in remaining}
     drawn: list[Candidate] = []
-    while groups and len(drawn) < count:
-        keys = list(groups)
-        for number in generator.permutation(len(keys)):
-            key = keys[number]
-            groups[key] = left = [c for c in groups[key] if _apart(c, taken[key], depth)]
-            if not left:
-                del groups[key]
+    while remaining and len(drawn) < count:
+        groups = list(remaining)
+        for number in generator.permutation(len(groups)):
+            group = groups[number]
+            remaining[group] = free = [c for c in remaining[group] if _is_disjoint(c, chosen[group], depth)]
+            if not free:
+                del remaining[group]
             elif len(drawn) < count:
-                chosen = _far_from(taken[key], left, generator)
-                taken[key].append(chosen)
-                drawn.append(chosen)
+                candidate = _draw_distant(free, chosen[group], generator)
+                chosen[group].append(candidate)
+                drawn.append(candidate)
     sides: tuple[Side, Side] = ("left", "right")
     return [
-        Question(c, difficulty, *stack(c.index, depth, c.slices), truth=sides[generator.integers(2)])
+        Question(c, difficulty, *stack_around(c.index, depth, c.slices), truth=sides[generator.integers(2)])
         for c in (drawn[number] for number in generator.permutation(len(drawn)))
     ]
 
 
-def stack(index: int, depth: int, slices: int) -> tuple[int, int]:
-    """First slice and number of slices of a stack around a slice; at the ends of the volume it is moved inside."""
+def stack_around(index: int, depth: int, slices: int) -> tuple[int, int]:
+    """First slice and depth of the stack around a slice, shifted inside the volume at its ends."""
     depth = min(depth, slices)
     return min(max(index - depth // 2, 0), slices - depth), depth
 
 
-def common_box(truth: np.ndarray, prediction: np.ndarray, margin: Sequence[int]) -> Box:
-    """The part of a volume that is shown: the box around what either marks, with a margin in voxels along each axis.
+def joint_foreground_box(truth: np.ndarray, prediction: np.ndarray, margin: Sequence[int]) -> Box:
+    """Bounding box of the foreground of both label maps; the whole volume without foreground.
 
-    It is the same whichever of the two is given first, so that nothing follows from what is cut away. Without any mark
-    it is the whole volume.
-    """
-    either = (truth > 0) | (prediction > 0)
-    sides = []
-    for axis in range(3):
-        marked = np.flatnonzero(either.any(axis=tuple(a for a in range(3) if a != axis)))
-        first, last = (marked[0], marked[-1]) if marked.size else (0, either.shape[axis] - 1)
-        sides.append(slice(max(0, int(first) - margin[axis]), min(either.shape[axis], int(last) + 1 + margin[axis])))
-    return sides[0], sides[1], sides[2]
-
-
-def shown_box(question: Question, common: Box) -> Box:
-    """The part of a volume that a question shows: its stack, within the part that all questions of a subject share."""
-    sides = list(common)
-    sides[AXES[question.candidate.plane]] = question.stack
-    return sides[0], sides[1], sides[2]
-
-
-def explain(truth: np.ndarray, prediction: np.ndarray, names: Sequence[str]) -> str:
-    """One line on what gives a slice away: the most frequent confusion.
+    The result is symmetric in the two label maps, so that the crop does not reveal which is the reference.
 
     Parameters
     ----------
-    truth, prediction : class indices of the slice, uint8, any shape.
-    names : of the classes, the background first.
+    truth, prediction : ndarray, uint8, shape (i, j, k). Class indices.
+    margin : sequence of int. Margin along i, j, k in voxels, clipped at the volume.
+    """
+    foreground = (truth > 0) | (prediction > 0)
+    sides = []
+    for axis in range(3):
+        occupied = np.flatnonzero(foreground.any(axis=tuple(a for a in range(3) if a != axis)))
+        size = foreground.shape[axis]
+        first, last = (int(occupied[0]), int(occupied[-1])) if occupied.size else (0, size - 1)
+        sides.append(slice(max(0, first - margin[axis]), min(size, last + 1 + margin[axis])))
+    return sides[0], sides[1], sides[2]
+
+
+def question_box(question: Question, common: Box) -> Box:
+    """Part of the volume that a question shows: its stack within the box common to all questions of the subject."""
+    sides = list(common)
+    sides[PLANE_AXES[question.candidate.plane]] = question.stack
+    return sides[0], sides[1], sides[2]
+
+
+def explain_difference(truth: np.ndarray, prediction: np.ndarray, names: Sequence[str]) -> str:
+    """Describe the most frequent confusion of a slice in one sentence.
+
+    Parameters
+    ----------
+    truth, prediction : ndarray, uint8, any shape. Class indices of the slice.
+    names : sequence of str. Class names, background first.
     """
     classes = len(names)
     pairs = truth.astype(np.int64).ravel() * classes + prediction.ravel()
@@ -232,40 +262,26 @@ def explain(truth: np.ndarray, prediction: np.ndarray, names: Sequence[str]) -> 
     differing = int(confusion.sum())
     if not differing:
         return "The two are the same here."
-    true, said = (int(n) for n in np.unravel_index(confusion.argmax(), confusion.shape))
-    count = int(confusion[true, said])
+    true, predicted = (int(n) for n in np.unravel_index(confusion.argmax(), confusion.shape))
+    count = int(confusion[true, predicted])
     voxels = f"{count:,} voxel{'s' * (count != 1)}"
-    share = f"{100 * count / differing:.0f} % of all {differing:,} that differ"
-    if said == 0:
-        what = f"misses {voxels} of {names[true]} here"
+    if predicted == 0:
+        error = f"misses {voxels} of {names[true]} here"
     elif true == 0:
-        what = f"marks {voxels} of {names[said]} here that are {names[0]}"
+        error = f"marks {voxels} of {names[predicted]} here that are {names[0]}"
     else:
-        what = f"takes {voxels} of {names[true]} for {names[said]} here"
-    return f"The prediction {what}" + (f" ({share})." if count < differing else ": all that differ.")
+        error = f"takes {voxels} of {names[true]} for {names[predicted]} here"
+    share = f" ({100 * count / differing:.0f} % of all {differing:,} that differ)."
+    return f"The prediction {error}" + (share if count < differing else ": all that differ.")
 
 
-def exact_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """The exact interval of Clopper and Pearson (Biometrika 1934) for a share, here of right answers.
-
-    The lower end is the share at which ``correct`` or more of n have probability (1 - confidence) / 2, the upper end
-    the one at which ``correct`` or fewer have it. Without any answer it is 0 to 1.
-    """
-    if not 0 <= correct <= n or not 0 < confidence < 1:
-        raise ValueError(f"expected 0 to n right answers and 0 < confidence < 1, got {correct} of {n}, {confidence}")
-    tail = (1 - confidence) / 2
-    low = float(betaincinv(correct, n - correct + 1, tail)) if correct else 0.0
-    high = float(betaincinv(correct + 1, n - correct, 1 - tail)) if correct < n else 1.0
-    return low, high
+def _is_disjoint(candidate: Candidate, others: Iterable[Candidate], depth: int) -> bool:
+    """Whether the candidate's stack shares no slice with those of others in the same subject and plane."""
+    first, size = stack_around(candidate.index, depth, candidate.slices)
+    return all(abs(first - stack_around(other.index, depth, other.slices)[0]) >= size for other in others)
 
 
-def _apart(candidate: Candidate, taken: Iterable[Candidate], depth: int) -> bool:
-    """Whether its stack shares no slice with those that are taken from the same subject and plane."""
-    first, size = stack(candidate.index, depth, candidate.slices)
-    return all(abs(first - stack(other.index, depth, other.slices)[0]) >= size for other in taken)
-
-
-def _far_from(taken: Sequence[Candidate], left: Sequence[Candidate], generator: np.random.Generator) -> Candidate:
-    """One of those that are left, at random, but rather far from those that are taken."""
-    thrown = [left[n] for n in generator.integers(len(left), size=TRIES)]
-    return max(thrown, key=lambda c: min((abs(c.index - other.index) for other in taken), default=0))
+def _draw_distant(free: Sequence[Candidate], chosen: Sequence[Candidate], generator: np.random.Generator) -> Candidate:
+    """The candidate farthest from the chosen ones, out of a few drawn at random."""
+    tries = [free[n] for n in generator.integers(len(free), size=SPREAD_TRIES)]
+    return max(tries, key=lambda c: min((abs(c.index - other.index) for other in chosen), default=0))

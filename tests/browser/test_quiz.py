@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from core.study.answers import read_answers
-from core.study.questions import Score
+from core.study.statistics import Score
 from tests.browser.conftest import Server
 from tests.support.quiz_player import Player
 from tests.support.quiz_runs import QuizRun

@@ -15,9 +15,9 @@ from streamlit.testing.v1 import AppTest
 from core.errors import RunError
 from core.paths import project_root
 from core.runs import run_checkpoint
-from core.runs.predictions import kept_predictions
+from core.runs.predictions import read_predictions
 from core.study.answers import read_answers
-from core.study.questions import Score
+from core.study.statistics import Score
 from tests.support.quiz_runs import QuizRun
 from ui.quiz import games, settings_view
 from ui.shared import evaluation_job
@@ -33,7 +33,7 @@ def root(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     shutil.copytree(quiz_run.root, root)
     monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(quiz_run.data_root))
-    monkeypatch.setattr("ui.shared.cache.ready_made", lambda: tmp_path / "no such model")
+    monkeypatch.setattr("ui.shared.cache.demo_model_path", lambda: tmp_path / "no such model")
     return root
 
 
@@ -192,7 +192,7 @@ def test_an_answer_that_is_not_kept_can_be_given_again(root: Path, monkeypatch: 
         raise RunError("the *disk* is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(games, "keep_answer", full)
+        patch.setattr(games, "save_answer", full)
         app = answer(app, 1)
     assert "The answer was not kept, so it does not count: the *disk* is full" in texts(app)
     assert "\\*disk\\*" in app.error[0].value
@@ -219,7 +219,7 @@ def test_a_game_that_nobody_knows(root: Path) -> None:
 
 
 def test_without_a_model(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.shared.cache.ready_made", lambda: tmp_path / "no such model")
+    monkeypatch.setattr("ui.shared.cache.demo_model_path", lambda: tmp_path / "no such model")
     assert "The quiz needs a trained model" in texts(open_quiz())
 
 
@@ -248,7 +248,7 @@ def test_predictions_that_are_missing_are_made_and_the_game_begins(
     end = time.monotonic() + 120
     while evaluation_job.observe(checkpoint, data, False).state == "running" and time.monotonic() < end:
         time.sleep(0.2)
-    assert len(kept_predictions(root, checkpoint, data)) == 3
+    assert len(read_predictions(root, checkpoint, data)) == 3
     app = checked(app.run())
     assert bar(app)["number"] == 1 and len(data_of(app, "viewer")["layers"]) == 2
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from core.cli import main
-from core.study.answers import keep_answer
+from core.study.answers import save_answer
 from tests.core.study.test_answers import answer
 
 
@@ -16,8 +16,8 @@ from tests.core.study.test_answers import answer
 def played(checkpoints: Path) -> Path:
     """Two games: 3 right of 4, and 1 of 1."""
     for number, correct in enumerate((True, True, False, True), start=1):
-        keep_answer(checkpoints, answer(game="a1", number=number, correct=correct, confidence=number))
-    keep_answer(checkpoints, answer(game="b2", difficulty="hard"))
+        save_answer(checkpoints, answer(game="a1", number=number, correct=correct, confidence=number))
+    save_answer(checkpoints, answer(game="b2", difficulty="hard"))
     return checkpoints
 
 

@@ -1,4 +1,4 @@
-"""Answers of the quiz: on the disk before the next question, never twice, untouched by whatever mends the index."""
+"""Answers of the quiz: durable, stored once, independent of the index of runs, summarised."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from core.paths import project_root
 from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.store.index import FILE, migrate, open_answers, open_index
-from core.runs.store.schema import MIGRATIONS
-from core.study.answers import Answer, keep_answer, read_answers, report, streak
-from core.study.questions import Score
+from core.runs.store.schema import ANSWERS, MIGRATIONS
+from core.study.answers import Answer, current_streak, read_answers, save_answer, summarise
+from core.study.statistics import Score
 
 ROOT = project_root()
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from tests.core.runs.test_answers import answer
-from core.study.answers import keep_answer
+from tests.core.study.test_answers import answer
+from core.study.answers import save_answer
 for number in (1, 2, 3):
-    keep_answer(Path(sys.argv[1]), answer(number=number))
+    save_answer(Path(sys.argv[1]), answer(number=number))
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 def answer(**values: Any) -> Answer:
-    """A right answer, unless the values say otherwise."""
+    """A correct answer with some fields replaced."""
     given: dict[str, Any] = dict(
         game="a1b2", number=1, questions=20, model="demo-model", epoch=12, step=600, data="demo", subject="subject-1",
         plane="axial", slice=60, first_slice=56, slices=9, difficulty="medium", dice=0.91, differing=212,
@@ -46,16 +46,16 @@ def answer(**values: Any) -> Answer:
     return Answer(**{**given, **values})
 
 
-def test_what_is_kept_is_what_is_read(tmp_path: Path) -> None:
-    root = tmp_path / "not there yet"
+def test_saved_answers_are_read_unchanged(tmp_path: Path) -> None:
+    root = tmp_path / "missing"
     assert read_answers(root) == [] and not root.exists()
     given = [answer(number=n, answered_at=100.0 + n, dice=0.1 + n / 3) for n in (1, 2, 3)]
-    for one in given:
-        keep_answer(root, one)
+    for each in given:
+        save_answer(root, each)
     assert read_answers(root) == read_answers(root, "a1b2") == given
 
 
-def test_a_kill_right_after_an_answer_keeps_it(tmp_path: Path) -> None:
+def test_saved_answer_survives_a_kill(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
     assert [a.number for a in read_answers(tmp_path, "a1b2")] == [1, 2, 3]
@@ -68,25 +68,25 @@ def test_every_answer_is_synced_to_the_disk(tmp_path: Path) -> None:
             assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
 
 
-def test_a_question_is_answered_once(tmp_path: Path) -> None:
+def test_question_is_answered_once(tmp_path: Path) -> None:
     first = answer()
-    keep_answer(tmp_path, first)
-    with pytest.raises(RunError, match="question 1 of this game has been answered already"):
-        keep_answer(tmp_path, answer(chosen_side="right", correct=False))
-    keep_answer(tmp_path, answer(game="other"))
+    save_answer(tmp_path, first)
+    with pytest.raises(RunError, match=r"question 1 .* answered already"):
+        save_answer(tmp_path, answer(chosen_side="right", correct=False))
+    save_answer(tmp_path, answer(game="other"))
     assert read_answers(tmp_path, "a1b2") == [first]
 
 
-def test_making_the_index_again_leaves_the_answers_alone(tmp_path: Path) -> None:
+def test_rebuilding_the_index_keeps_the_answers(tmp_path: Path) -> None:
     folder = create_run(tmp_path, preset("quick"), foreground=True)
     given = answer(model=folder.name)
-    keep_answer(tmp_path, given)
+    save_answer(tmp_path, given)
     assert open_index(tmp_path).rebuild() == 1
     open_index(tmp_path).delete_run(folder.name)
     assert read_answers(tmp_path) == [given]
 
 
-def test_a_database_of_version_1_gets_the_answers_and_keeps_its_runs(tmp_path: Path) -> None:
+def test_database_of_version_1_is_migrated_with_its_runs(tmp_path: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path / FILE}")
     migrate(engine, MIGRATIONS[:1])
     assert not sa.inspect(engine).has_table("quiz_answers")
@@ -95,28 +95,28 @@ def test_a_database_of_version_1_gets_the_answers_and_keeps_its_runs(tmp_path: P
             "insert into metrics (run, epoch, step, elapsed_s, name, value) values ('r', 1, 1, 0, 'lr', 0.5)"
         )
     engine.dispose()
-    keep_answer(tmp_path, answer())
+    save_answer(tmp_path, answer())
     with sqlite3.connect(tmp_path / FILE) as connection:
         assert connection.execute("select version from schema_version").fetchall() == [(2,)]
         assert connection.execute("select name, value from metrics").fetchall() == [("lr", 0.5)]
     assert read_answers(tmp_path) == [answer()]
 
 
-def test_an_answer_that_cannot_be_kept_says_so(tmp_path: Path) -> None:
-    keep_answer(tmp_path, answer())
+def test_unwritable_database_is_reported(tmp_path: Path) -> None:
+    save_answer(tmp_path, answer())
     writer = sqlite3.connect(tmp_path / FILE, isolation_level=None)
     writer.execute("begin exclusive")
-    with pytest.raises(RunError, match=r"index\.sqlite: the answers of the quiz cannot be reached: database is locked"):
-        keep_answer(tmp_path, answer(number=2))
+    with pytest.raises(RunError, match=r"index\.sqlite: .*database is locked"):
+        save_answer(tmp_path, answer(number=2))
     writer.close()
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(RunError, match="expected a folder to keep answers in"):
-        keep_answer(tmp_path / "file", answer())
+    with pytest.raises(RunError, match="expected a folder"):
+        save_answer(tmp_path / "file", answer())
 
 
-def test_a_game_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
+def test_game_is_found_by_a_prefix_of_its_id(tmp_path: Path) -> None:
     for game in ("abc1", "abc2", "ab", "x_1", "xy1"):
-        keep_answer(tmp_path, answer(game=game))
+        save_answer(tmp_path, answer(game=game))
     assert [a.game for a in read_answers(tmp_path, "abc2")] == ["abc2"]
     assert [a.game for a in read_answers(tmp_path, "ab")] == ["ab"]  # an id in full, though others begin with it
     assert [a.game for a in read_answers(tmp_path, "x_")] == ["x_1"]  # no wildcard
@@ -128,26 +128,24 @@ def test_a_game_is_found_by_the_beginning_of_its_id(tmp_path: Path) -> None:
     assert len(read_answers(tmp_path, "all")) == 5
 
 
-def test_a_report_counts_by_difficulty_and_by_how_sure_the_reader_was() -> None:
+def test_report_counts_by_difficulty_and_confidence() -> None:
     given = [
-        answer(number=n, game=game, difficulty=difficulty, correct=correct, confidence=sure, seconds=seconds)
-        for n, (game, difficulty, correct, sure, seconds) in enumerate(
+        answer(number=n, game=game, difficulty=difficulty, correct=correct, confidence=confidence, seconds=seconds)
+        for n, (game, difficulty, correct, confidence, seconds) in enumerate(
             (("a", "easy", True, 4, 1.0), ("a", "easy", True, 4, 2.0), ("a", "hard", False, 1, 9.0),
              ("b", "hard", True, 4, 3.0), ("b", "hard", False, 4, 4.0)), start=1,
         )
     ]  # fmt: skip
-    found = report("all", given)
-    assert (found.games, found.score, found.seconds) == (2, Score(3, 5), 3.0)
+    found = summarise("all", given)
+    assert (found.games, found.score, found.median_seconds) == (2, Score(3, 5), 3.0)
     assert found.by_difficulty == {"easy": Score(2, 2), "hard": Score(1, 3)}
     assert found.by_confidence == {1: Score(0, 1), 4: Score(3, 4)}
-    assert [streak(given[:n]) for n in range(6)] == [0, 1, 2, 0, 1, 0]
+    assert [current_streak(given[:n]) for n in range(6)] == [0, 1, 2, 0, 1, 0]
     as_json = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert as_json["correct"] == 3 and as_json["by_confidence"]["4"]["accuracy"] == 0.75
     assert as_json["interval"]["method"] == "Clopper-Pearson"
-    assert report("all", []).score == Score(0, 0) and report("all", []).seconds is None
+    assert summarise("all", []).score == Score(0, 0) and summarise("all", []).median_seconds is None
 
 
-def test_columns_and_fields_are_the_same() -> None:
-    from core.runs.store.schema import ANSWERS
-
+def test_database_columns_equal_answer_fields() -> None:
     assert [c.name for c in ANSWERS.columns] == [f.name for f in dataclasses.fields(Answer)]

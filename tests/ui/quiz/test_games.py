@@ -1,4 +1,4 @@
-"""Games of the quiz in the server: what leaves it before an answer, what counts, what is kept."""
+"""Games of the quiz in the server: data sent before an answer, counting, storage of answers, limits."""
 
 from __future__ import annotations
 
@@ -18,31 +18,33 @@ from core.datasets import load_subject, open_dataset
 from core.errors import DatasetError, RunError, UserError, VolumeError
 from core.imaging.volume import read_label, write_label
 from core.runs import run_checkpoint
-from core.runs.predictions import kept_predictions
+from core.runs.predictions import read_predictions
 from core.study.answers import read_answers
-from core.study.questions import AXES
+from core.study.questions import PLANE_AXES
 from tests.support.quiz_runs import QuizRun
+from ui.quiz import game as game_module
 from ui.quiz import games
-from ui.quiz.games import MOST_GAMES, Case, Game, Setup, find_game, new_game
+from ui.quiz.game import Case, Game, GameQuestion, GameSettings
+from ui.quiz.games import MAX_GAMES, find_game, new_game
 from ui.viewer import volumes
 
 pytestmark = pytest.mark.slow  # the run is trained once
 
 
 @pytest.fixture(scope="module")
-def setup(quiz_run: QuizRun) -> Setup:
-    """A run that was trained, and the held-out subjects that it has segmented."""
+def settings(quiz_run: QuizRun) -> GameSettings:
+    """Settings for a trained run and its segmented held-out subjects."""
     checkpoint = run_checkpoint(quiz_run.root / quiz_run.run)
     assert checkpoint is not None
-    kept = kept_predictions(quiz_run.root, checkpoint, quiz_run.data)
+    kept = read_predictions(quiz_run.root, checkpoint, quiz_run.data)
     cases = tuple(Case(id, p.file, p.epoch, p.step) for id, p in kept.items())
     assert len(cases) == 3
     labels = read_description(checkpoint).label_space
-    return Setup(quiz_run.run, "balls", str(quiz_run.data), "Balls", quiz_run.data, labels, cases, count=12)
+    return GameSettings(quiz_run.run, "balls", str(quiz_run.data), "Balls", quiz_run.data, labels, cases, count=12)
 
 
-def game_of(setup: Setup, root: Path, seed: int = 0, **values: Any) -> Game:
-    return new_game(root, dataclasses.replace(setup, **values), np.random.default_rng(seed))
+def game_of(settings: GameSettings, root: Path, seed: int = 0, **values: Any) -> Game:
+    return new_game(root, dataclasses.replace(settings, **values), np.random.default_rng(seed))
 
 
 def fetch(url: str) -> Response:
@@ -55,12 +57,12 @@ def fetch(url: str) -> Response:
 
 def play(game: Game, side: str = "left") -> None:
     while not game.over:
-        assert game.answer(game.at, side, 2)  # type: ignore[arg-type]
-        game.go_on(game.at)
+        assert game.answer(game.number, side, 2)  # type: ignore[arg-type]
+        game.advance(game.number)
 
 
-def test_both_sides_look_the_same_to_whoever_cannot_see_the_pictures(setup: Setup, tmp_path: Path) -> None:
-    game = game_of(setup, tmp_path, depth=3)
+def test_both_sides_are_sent_with_equal_sizes_headers_and_random_urls(settings: GameSettings, tmp_path: Path) -> None:
+    game = game_of(settings, tmp_path, depth=3)
     seen: set[str] = set()
     for number in range(1, len(game) + 1):
         scene = game.scene()
@@ -76,47 +78,54 @@ def test_both_sides_look_the_same_to_whoever_cannot_see_the_pictures(setup: Setu
         assert all(re.fullmatch(r"/api/volumes/[0-9a-f]{32}", url) for url in urls)
         seen |= urls
         game.answer(number, "left", 1)
-        game.go_on(number)
+        game.advance(number)
     assert game.over and all(fetch(url).status_code == 404 for url in seen)
 
 
-def test_the_page_gets_the_same_whichever_side_the_truth_is_on(setup: Setup, tmp_path: Path) -> None:
-    game = game_of(setup, tmp_path)
+def test_page_data_does_not_depend_on_the_side_of_the_truth(settings: GameSettings, tmp_path: Path) -> None:
+    game = game_of(settings, tmp_path)
 
-    def sent(item: games.Item) -> str:
-        other = Game(setup, [item], tmp_path)
-        text = json.dumps([dataclasses.asdict(other.scene()), other.plane(1), other.start(1), other.at, len(other)])
+    def sent(item: GameQuestion) -> str:
+        other = Game(settings, [item], tmp_path)
+        text = json.dumps(
+            [dataclasses.asdict(other.scene()), other.plane(1), other.start_voxel(1), other.number, len(other)]
+        )
         return re.sub(r"[0-9a-f]{32}", "token", text)
 
-    for item in game._items:
+    for item in game._questions:
         question = item.question
         turned = dataclasses.replace(item, question=dataclasses.replace(question, truth=question.prediction))
         assert sent(item) == sent(turned)
 
 
 @pytest.mark.parametrize("depth", [1, 5])
-def test_what_is_shown_is_the_slice_of_truth_and_prediction(setup: Setup, tmp_path: Path, depth: int) -> None:
-    """Also of subjects that are stored with i running to the left."""
-    dataset, game = open_dataset(setup.folder), game_of(setup, tmp_path, depth=depth)
-    files = {case.subject: case.file for case in setup.cases}
+def test_shown_volumes_equal_the_cropped_truth_prediction_and_image(
+    settings: GameSettings, tmp_path: Path, depth: int
+) -> None:
+    """Half of the subjects are stored as LAS."""
+    dataset, game = open_dataset(settings.folder), game_of(settings, tmp_path, depth=depth)
+    files = {case.subject: case.file for case in settings.cases}
     for number in range(1, len(game) + 1):
         game.scene()
         game.answer(number, "left", 1)
-        scene, answer = game.revealed(number), game.answers[-1]
+        scene, answer = game.revealed_scene(number), game.answers[-1]
         loaded = load_subject(dataset, answer.subject)
         assert loaded.label is not None
-        whole = {"truth": loaded.label, "prediction": setup.labels.to_index(read_label(files[answer.subject]).data[0])}
-        axis = AXES[game.plane(number)]
+        expected = {
+            "truth": loaded.label,
+            "prediction": settings.labels.to_index(read_label(files[answer.subject]).data[0]),
+        }
+        axis = PLANE_AXES[game.plane(number)]
         assert scene.grid.shape[axis] == depth == answer.slices
-        at = game.start(number)[axis]
+        at = game.start_voxel(number)[axis]
         assert answer.first_slice + at == answer.slice
         shown = {}
-        for name, volume in whole.items():
+        for name, volume in expected.items():
             body = bytes(fetch(scene.layers[name]).body)
             cut = np.frombuffer(body, np.uint8).reshape(scene.grid.shape, order="F")
             shown[name] = cut.take(at, axis)
             inside = volume.take(answer.slice, axis)
-            assert shown[name].sum() == inside.sum(), "nothing that is marked is cut away"
+            assert shown[name].sum() == inside.sum(), "no labelled voxel is cropped"
         assert np.count_nonzero(shown["truth"] != shown["prediction"]) == answer.differing
         assert answer.correct == (answer.truth_side == "left")
         assert list(scene.layers) == (["truth", "prediction"] if answer.correct else ["prediction", "truth"])
@@ -129,106 +138,108 @@ def test_what_is_shown_is_the_slice_of_truth_and_prediction(setup: Setup, tmp_pa
         image = np.frombuffer(bytes(fetch(scene.image).body), "<u2").reshape(scene.grid.shape, order="F")
         back = channel.low + image / 65535 * (channel.high - channel.low)
         np.testing.assert_allclose(back, loaded.image[0][box], atol=(channel.high - channel.low) / 65535)
-        game.go_on(number)
+        game.advance(number)
 
 
-def test_an_answer_is_kept_before_it_counts_and_once(setup: Setup, tmp_path: Path) -> None:
-    game = game_of(setup, tmp_path)
-    assert not game.answer(2, "left", 4), "not the question on the screen"
+def test_answer_is_stored_once_before_it_counts(settings: GameSettings, tmp_path: Path) -> None:
+    game = game_of(settings, tmp_path)
+    assert not game.answer(2, "left", 4), "not the present question"
     with pytest.raises(ValueError, match="not answered"):
-        game.revealed(1)
-    game.go_on(1)
-    assert game.at == 1 and not game.answered
+        game.revealed_scene(1)
+    game.advance(1)
+    assert game.number == 1 and not game.answered
     assert game.answer(1, "right", 4) and game.answered
     (kept,) = read_answers(tmp_path, game.id)
     assert kept == game.answers[0]
     assert (kept.number, kept.chosen_side, kept.confidence, kept.questions) == (1, "right", 4, 12)
     assert kept.correct == (kept.truth_side == "right") and 0 <= kept.seconds < 60
     assert not game.answer(1, "left", 1) and read_answers(tmp_path, game.id) == [kept]
-    game.go_on(1)
-    game.go_on(1)
-    assert game.at == 2
+    game.advance(1)
+    game.advance(1)
+    assert game.number == 2
 
 
-def test_an_answer_that_cannot_be_kept_does_not_count(
-    setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_answer_that_cannot_be_stored_does_not_count(
+    settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    game = game_of(setup, tmp_path)
+    game = game_of(settings, tmp_path)
 
     def full(*_: object) -> None:
         raise RunError("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(games, "keep_answer", full)
+        patch.setattr(game_module, "save_answer", full)
         with pytest.raises(RunError, match="full"):
             game.answer(1, "left", 1)
     assert not game.answered and game.answers == []
     assert game.answer(1, "left", 1)
 
 
-def test_a_page_that_is_loaded_again_gets_the_same_question(setup: Setup, tmp_path: Path) -> None:
-    game = game_of(setup, tmp_path)
+def test_reloaded_page_gets_the_same_question(settings: GameSettings, tmp_path: Path) -> None:
+    game = game_of(settings, tmp_path)
     scene = game.scene()
     assert find_game(game.id) is game and game.scene() == scene
     game.answer(1, "left", 1)
-    assert set(game.revealed(1).layers.values()) == set(scene.layers.values()), "the answer fetches nothing again"
-    game.go_on(1)
+    assert set(game.revealed_scene(1).layers.values()) == set(scene.layers.values()), "the verdict loads nothing again"
+    game.advance(1)
     assert game.scene() != scene and fetch(scene.image).status_code == 404
 
 
-def test_an_ended_game_shows_what_was_answered_and_nothing_else(setup: Setup, tmp_path: Path) -> None:
-    game = game_of(setup, tmp_path)
+def test_ended_game_reveals_answered_questions_only(settings: GameSettings, tmp_path: Path) -> None:
+    game = game_of(settings, tmp_path)
     game.answer(1, "left", 1)
-    game.go_on(1)
+    game.advance(1)
     game.end()
     assert game.over and not game.answer(2, "left", 1)
-    assert fetch(game.revealed(1).image).status_code == 200
+    assert fetch(game.revealed_scene(1).image).status_code == 200
     with pytest.raises(ValueError, match="question 2 is not answered"):
-        game.revealed(2)
+        game.revealed_scene(2)
 
 
-def test_sides_slices_and_ids_differ_from_game_to_game(setup: Setup, tmp_path: Path) -> None:
-    played = [new_game(tmp_path, setup) for _ in range(6)]
+def test_sides_and_ids_differ_between_games(settings: GameSettings, tmp_path: Path) -> None:
+    played = [new_game(tmp_path, settings) for _ in range(6)]
     for game in played:
         play(game)
     sides = {tuple(a.truth_side for a in game.answers) for game in played}
     assert len({game.id for game in played}) == 6 and len(sides) == 6
-    assert {a.subject for game in played for a in game.answers} == {case.subject for case in setup.cases}
+    assert {a.subject for game in played for a in game.answers} == {case.subject for case in settings.cases}
 
 
-def test_games_that_nobody_plays_any_more_are_forgotten(setup: Setup, tmp_path: Path) -> None:
-    first = game_of(setup, tmp_path, count=1)
+def test_least_recently_used_games_are_forgotten(settings: GameSettings, tmp_path: Path) -> None:
+    first = game_of(settings, tmp_path, count=1)
     address = first.scene().image
     assert fetch(address).status_code == 200
-    for _ in range(MOST_GAMES):
-        game_of(setup, tmp_path, count=1)
+    for _ in range(MAX_GAMES):
+        game_of(settings, tmp_path, count=1)
     assert find_game(first.id) is None and fetch(address).status_code == 404
-    assert len(games._games) == MOST_GAMES
+    assert len(games._games) == MAX_GAMES
 
 
-def test_games_stay_within_a_bound_of_memory(setup: Setup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = game_of(setup, tmp_path)
-    assert first.nbytes == sum(len(i.image) + len(i.truth) + len(i.prediction) for i in first._items) > 0
-    monkeypatch.setattr(games, "MOST_BYTES", 2 * first.nbytes)
-    second, third = game_of(setup, tmp_path), game_of(setup, tmp_path)
+def test_games_stay_within_the_memory_limit(
+    settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = game_of(settings, tmp_path)
+    assert first.nbytes == sum(len(i.image) + len(i.truth) + len(i.prediction) for i in first._questions) > 0
+    monkeypatch.setattr(games, "MAX_BYTES", 2 * first.nbytes)
+    second, third = game_of(settings, tmp_path), game_of(settings, tmp_path)
     assert find_game(first.id) is None and find_game(second.id) is second and find_game(third.id) is third
-    monkeypatch.setattr(games, "MOST_BYTES", 1)
-    alone = game_of(setup, tmp_path)
+    monkeypatch.setattr(games, "MAX_BYTES", 1)
+    alone = game_of(settings, tmp_path)
     assert list(games._games.values()) == [alone], "the newest can always be played"
 
 
-def test_nothing_to_ask(setup: Setup, tmp_path: Path) -> None:
-    dataset, case = open_dataset(setup.folder), setup.cases[0]
+def test_unusable_predictions_are_refused(settings: GameSettings, tmp_path: Path) -> None:
+    dataset, case = open_dataset(settings.folder), settings.cases[0]
     loaded = load_subject(dataset, case.subject)
     assert loaded.label is not None
     perfect = tmp_path / "perfect.nii.gz"
-    write_label(perfect, setup.labels.to_raw(loaded.label), loaded.stored, loaded.first_image)
+    write_label(perfect, settings.labels.to_raw(loaded.label), loaded.stored, loaded.first_image)
     with pytest.raises(DatasetError, match="Balls: expected slices in which truth and prediction differ, found none"):
-        game_of(setup, tmp_path, cases=(dataclasses.replace(case, file=perfect),))
+        game_of(settings, tmp_path, cases=(dataclasses.replace(case, file=perfect),))
     small = tmp_path / "small.nii.gz"
     geometry = dataclasses.replace(loaded.stored, shape=(4, 4, 4))
     write_label(small, np.zeros((4, 4, 4), np.int32), geometry, loaded.first_image)
     with pytest.raises(VolumeError, match="expected a segmentation of"):
-        game_of(setup, tmp_path, cases=(dataclasses.replace(case, file=small),))
+        game_of(settings, tmp_path, cases=(dataclasses.replace(case, file=small),))
     with pytest.raises(UserError):
-        game_of(setup, tmp_path, cases=(dataclasses.replace(case, file=tmp_path / "gone.nii.gz"),))
+        game_of(settings, tmp_path, cases=(dataclasses.replace(case, file=tmp_path / "gone.nii.gz"),))

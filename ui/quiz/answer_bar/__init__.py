@@ -1,11 +1,12 @@
-"""The bar under a question's number: choose a side, say how sure, go on; by mouse and by keyboard.
+"""The bar below the number of a question: choice of a side, confidence, next question; by mouse and by keyboard.
 
-Everything up to the answer happens in the browser, which knows nothing but the number of the question.
+Until the answer is sent the browser knows nothing but the number of the question.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +19,58 @@ SIDES: tuple[Side, Side] = ("left", "right")
 _mount = component("quiz_bar", Path(__file__).parent, ("bar.js",), ("bar.css",))
 
 
-def ask(number: int, attempt: int = 0) -> tuple[Side, int] | None:
-    """Draw the bar for an open question; returns the side that was chosen and how sure (1 to 4), once it was.
+@dataclass(frozen=True)
+class Verdict:
+    """The result of an answer.
 
-    ``attempt`` counts the answers that could not be kept: with another number the reader can answer again.
+    Attributes
+    ----------
+    correct : bool. Whether the chosen side is the truth.
+    text : str. The result in a sentence.
+    explanation : str. How truth and prediction differ.
+    last : bool. Whether the question is the last one of the game.
     """
-    given = _draw({"number": number, "attempt": attempt, "told": None}).answer
-    return read_answer(given, number, attempt)
+
+    correct: bool
+    text: str
+    explanation: str
+    last: bool
 
 
-def tell(number: int, right: bool, verdict: str, why: str, last: bool) -> bool:
-    """Draw the bar for an answered question; returns whether the reader goes on."""
-    told = {"right": right, "verdict": verdict, "why": why, "last": last}
-    given = _draw({"number": number, "told": told}).next
-    return isinstance(given, Mapping) and given.get("number") == number
+def ask(number: int, attempt: int = 0) -> tuple[Side, int] | None:
+    """Render the bar of an open question.
+
+    Parameters
+    ----------
+    number : int. Number of the question.
+    attempt : int. Number of answers that could not be stored; a new value lets the reader answer again.
+
+    Returns
+    -------
+    tuple of (str, int) or None. Chosen side and confidence (1 to 4); ``None`` until there is an answer.
+    """
+    answer = _render({"number": number, "attempt": attempt, "verdict": None}).answer
+    return parse_answer(answer, number, attempt)
 
 
-def read_answer(given: Any, number: int, attempt: int) -> tuple[Side, int] | None:
-    """What the browser sent, if it is an answer to that question, given after the last failure."""
-    if not isinstance(given, Mapping) or (given.get("number"), given.get("attempt")) != (number, attempt):
+def show_verdict(number: int, verdict: Verdict) -> bool:
+    """Render the bar of an answered question; whether the reader continues."""
+    event = _render({"number": number, "verdict": asdict(verdict)}).next
+    return isinstance(event, Mapping) and event.get("number") == number
+
+
+def parse_answer(answer: Any, number: int, attempt: int) -> tuple[Side, int] | None:
+    """Side and confidence from the browser; ``None`` if the value is invalid or is of another question or attempt."""
+    if not isinstance(answer, Mapping) or (answer.get("number"), answer.get("attempt")) != (number, attempt):
         return None
-    side, sure = given.get("side"), given.get("sure")
-    return (side, sure) if side in SIDES and type(sure) is int and sure in CONFIDENCE_LEVELS else None
+    side, confidence = answer.get("side"), answer.get("confidence")
+    valid = side in SIDES and type(confidence) is int and confidence in CONFIDENCE_LEVELS
+    return (side, confidence) if valid else None
 
 
-def _draw(data: dict[str, Any]) -> Any:
-    return _mount(key=KEY, data=data, on_answer_change=_nothing, on_next_change=_nothing)
+def _render(data: dict[str, Any]) -> Any:
+    return _mount(key=KEY, data=data, on_answer_change=_no_callback, on_next_change=_no_callback)
 
 
-def _nothing() -> None:
-    """The page looks at what came back."""
+def _no_callback() -> None:
+    """Registers an event; the page reads its value."""

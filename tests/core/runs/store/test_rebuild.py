@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.core.study.test_answers import answer
 
 from core.errors import RunError
 from core.events import Metrics, Ready
@@ -18,9 +17,10 @@ from core.runs.reporting.recorder import Recorder
 from core.runs.store import folder as files
 from core.runs.store import index
 from core.runs.store.index import FILE, DamagedIndexError, open_index
-from core.runs.store.rebuild import Rebuilt, rebuild
+from core.runs.store.rebuild import RebuildResult, rebuild
 from core.runs.store.state import read_state
-from core.study.answers import keep_answer, read_answers
+from core.study.answers import read_answers, save_answer
+from tests.core.study.test_answers import answer
 
 ANSWERS = 300
 
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
         folder = create_run(tmp_path, preset("quick"), foreground=True)
         files.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
     for number in range(ANSWERS):
-        keep_answer(tmp_path, answer(number=number, answered_at=100.0 + number))
+        save_answer(tmp_path, answer(number=number, answered_at=100.0 + number))
     rebuild(tmp_path)
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")
@@ -63,7 +63,7 @@ def rows(root: Path) -> list[tuple[str, float]]:
 
 
 def test_nothing_is_set_aside_where_nothing_is_damaged(root: Path) -> None:
-    assert rebuild(root) == Rebuilt(2)
+    assert rebuild(root) == RebuildResult(2)
     assert not list(root.glob("*damaged*")) and len(read_answers(root)) == ANSWERS
 
 
@@ -78,7 +78,7 @@ def test_a_damaged_one_is_made_again(root: Path, damage: Callable[[Path], None])
     assert rows(root) == before
     assert all(kept in answers for kept in read_answers(root))
     assert (made.answers > 0) == (damage is not noise)
-    keep_answer(root, answer(game="new", number=1))
+    save_answer(root, answer(game="new", number=1))
     assert rebuild(root).damaged is None
 
 
