@@ -1,4 +1,4 @@
-"""The server: the Streamlit app, the routes that carry data to it, and the access check in front of everything."""
+"""The web server: the Streamlit app, the data routes beside it, and the access check in front of both."""
 
 from __future__ import annotations
 

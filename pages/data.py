@@ -1,4 +1,4 @@
-"""Data: choose a data set, see what is in it, and whether it is fit to train on."""
+"""Data: select a data set, look at it, and check whether it can be trained on."""
 
 from __future__ import annotations
 
@@ -6,95 +6,93 @@ from typing import Literal
 
 import streamlit as st
 
+from core.paths import DEMO, data_root
 from ui.data import doctor_job, doctor_view
 from ui.shared import cache, demo_jobs, formatting, jobs
 from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.legend import demo_picture, legend
 from ui.shared.navigation import page
 from ui.shared.progress import progress
-from ui.shared.state import (
-    DATA,
-    DATA_SUBJECT,
-    DATA_VIEW,
-    DEMO,
-    data_root,
-    demo_folder,
-    put_into_address,
-    take_from_address,
-)
+from ui.shared.state import DATA, load_from_url, save_to_url
 from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import subject_scene
 
+VIEW = "data_view"
+SUBJECT = "data_subject"
 VIEWS = ("Middle slices", "Subjects", "Slice by slice")
 
 st.title("Data", anchor=False)
-choices = cache.data_choices()
-take_from_address(DATA, DEMO)
+choices = cache.dataset_choices()
+load_from_url(DATA, DEMO)
 if st.session_state[DATA] not in choices:
     choices = [*choices, st.session_state[DATA]]
 choice = st.selectbox(
-    "Data set", choices, key=DATA, persist_state="session", accept_new_options=True, width=560,
-    help=f"Folders in {formatting.plain(str(data_root()))} that hold a data set, and the demo data. "
-    "Type the path of another folder in there to learn why it is none.",
-)  # fmt: skip
+    "Data set",
+    choices,
+    key=DATA,
+    persist_state="session",
+    accept_new_options=True,
+    width=560,
+    help=f"Data sets in {formatting.plain(str(data_root()))}, and the demo data. "
+    "Type the path of another folder in there to see why it is not a data set.",
+)
 choice = choice or DEMO
-put_into_address(DATA, choice)
+save_to_url(DATA, choice)
 
-
-if choice == DEMO and not cache.demo_is_there():
-    job = demo_jobs.demo(False)
+if choice == DEMO and not cache.demo_exists():
+    job = demo_jobs.observe_demo(False)
     st.markdown(
-        "Ten synthetic subjects in the form of iSEG-2017 (T1 and T2 of six-month-olds, CSF, GM and WM), made from the "
-        "MNI152 template: real anatomy, deformed differently for each. About a minute, 350 MB."
+        "Ten synthetic subjects in the format of iSEG-2017 (T1 and T2 of six-month-olds, CSF, GM and WM), made from "
+        "the MNI152 template: real anatomy, deformed differently for each. About a minute, 350 MB."
     )
     if job.state == "failed":
         error_box(job.message)
     if job.state == "running":
-        progress("Making synthetic subjects", lambda: demo_jobs.demo(cache.demo_is_there()), things=True)
+        progress("Making synthetic subjects", lambda: demo_jobs.observe_demo(cache.demo_exists()), show_counts=True)
     elif st.button("Make the demo data", type="primary", icon=":material/auto_awesome:"):
-        demo_jobs.start_demo(demo_folder())
+        demo_jobs.start_demo()
         st.rerun()
     demo_picture()
     st.stop()
 
 with stop_on_user_error():
-    path = cache.data_path(choice)
-    facts = cache.data_facts(choice)
+    path = cache.dataset_path(choice)
+    summary = cache.dataset_summary(choice)
 
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-    st.subheader(formatting.plain(facts.name), anchor=False, width="content")
-    if facts.synthetic:
+    st.subheader(formatting.plain(summary.name), anchor=False, width="content")
+    if summary.synthetic:
         st.badge("synthetic", color="violet")
     st.space("stretch")
-    again = st.button("Check again", icon=":material/refresh:", type="tertiary")
-    way_on = st.empty()
-labelled = "" if len(facts.labelled) == len(facts.ids) else f", {len(facts.labelled)} of them labelled"
-licence = f" · {formatting.plain(facts.licence)}" if facts.licence else ""
+    check_again = st.button("Check again", icon=":material/refresh:", type="tertiary")
+    train_button = st.empty()
+labelled = "" if len(summary.labelled) == len(summary.ids) else f", {len(summary.labelled)} of them labelled"
+licence = f" · {formatting.plain(summary.licence)}" if summary.licence else ""
 st.caption(
-    f"{formatting.count(len(facts.ids), 'subject')}{labelled} · {formatting.plain(', '.join(facts.modalities))} · "
-    f"layout {facts.layout}{licence}"
-    + (f"  \n{formatting.plain(formatting.sentence(facts.description))}" if facts.description else "")
+    f"{formatting.count(len(summary.ids), 'subject')}{labelled} · {formatting.plain(', '.join(summary.modalities))} · "
+    f"layout {summary.layout}{licence}"
+    + (f"  \n{formatting.plain(formatting.sentence(summary.description))}" if summary.description else "")
 )
-legend(facts.colours)
+legend(summary.colours)
 
-folder = doctor_job.folder_of(path)
-if again:
+folder = doctor_job.report_folder(path)
+if check_again:
     jobs.discard(folder)
 job = doctor_job.observe(folder)
 if job.state == "none":
     doctor_job.start(path, folder)
     job = doctor_job.observe(folder)
 if job.state == "failed":
-    error_box(job.message, context="The data doctor gave up")
+    error_box(job.message, context="The data doctor failed")
     st.stop()
 if job.state == "running":
-    progress("The data doctor reads", lambda: doctor_job.observe(folder), things=True)
+    progress("Checking the data", lambda: doctor_job.observe(folder), show_counts=True)
     st.skeleton(240)
     st.stop()
 
 report = doctor_job.report(folder)
 counts = report["counts"]
-with way_on:
+with train_button:
     kind: Literal["primary", "secondary"] = "primary" if report["ok"] else "secondary"
     if st.button("Train on this", type=kind, icon=":material/model_training:"):
         st.switch_page(page("train"), query_params={DATA: choice})
@@ -103,18 +101,18 @@ if report["ok"]:
     st.success(f"Fit to train on: {remarks}.", icon=":material/check_circle:")
 else:
     st.error(f"Not fit to train on: {formatting.count(counts['errors'], 'error')}.", icon=":material/error:")
-doctor_view.findings(report["findings"])
+doctor_view.show_findings(report["findings"])
 view = st.segmented_control(
-    "View", VIEWS, default=VIEWS[0], required=True, key=DATA_VIEW, label_visibility="collapsed", persist_state="session"
+    "View", VIEWS, default=VIEWS[0], required=True, key=VIEW, label_visibility="collapsed", persist_state="session"
 )
 if view == VIEWS[0]:
     st.caption(formatting.plain(formatting.sentence(report["thumbnails"])))
-    doctor_view.pictures(report, folder)
+    doctor_view.show_slices(report, folder)
 elif view == VIEWS[1]:
-    doctor_view.subjects(report, list(facts.colours))
+    doctor_view.show_subjects(report, list(summary.colours))
 else:
-    readable = [found["id"] for found in report["subjects"] if found["thumbnail"]] or list(facts.ids)
-    subject = st.selectbox("Subject", readable, key=f"{DATA_SUBJECT}-{choice}", width=320)
+    readable = [subject["id"] for subject in report["subjects"] if subject["thumbnail"]] or list(summary.ids)
+    subject = st.selectbox("Subject", readable, key=f"{SUBJECT}-{choice}", width=320)
     with stop_on_user_error():
         scene = subject_scene(path, subject)
     viewer(scene, "data", ViewerOptions(rows=("image", "truth") if scene.layers else ("image",)))

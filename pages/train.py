@@ -1,4 +1,4 @@
-"""Train: choose data and a preset, change what should differ, see what will happen, start."""
+"""Train: select a data set and a preset, change settings, see the forecast, start."""
 
 from __future__ import annotations
 
@@ -6,90 +6,87 @@ import streamlit as st
 
 from core import runs
 from core.errors import UserError
+from core.paths import DEMO, data_root
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, command_line, preset
-from ui.shared import formatting
-from ui.shared.cache import data_choices, data_facts, data_path, demo_is_there
+from ui.shared import cache, formatting
 from ui.shared.errors import error_box
 from ui.shared.navigation import page
-from ui.shared.state import (
-    DATA,
-    DEMO,
-    PRESET,
-    RUN_NAME,
-    RUN_PARAMETER,
-    data_root,
-    put_into_address,
-    runs_root,
-    take_from_address,
-)
+from ui.shared.paths import runs_root
+from ui.shared.state import DATA, PRESET, RUN_PARAMETER, load_from_url, save_to_url
 from ui.train import forecast, form
 
+RUN_NAME = "run_name"
+
 st.title("Train", anchor=False)
-choices = data_choices()
-take_from_address(DATA, DEMO)
-take_from_address(PRESET, DEFAULT_PRESET, among=tuple(PRESETS))
+choices = cache.dataset_choices()
+load_from_url(DATA, DEMO)
+load_from_url(PRESET, DEFAULT_PRESET, allowed=tuple(PRESETS))
 if st.session_state[DATA] not in choices:
-    choices = [*choices, st.session_state[DATA]]  # says below why it cannot be used
+    choices = [*choices, st.session_state[DATA]]  # the reason why it cannot be used is shown below
 with st.grid(2, min_column_width=380, gap=("small", "large")) as top:
     with top.cell():
         choice = st.selectbox(
-            "Data set", choices, key=DATA, persist_state="session",
+            "Data set",
+            choices,
+            key=DATA,
+            persist_state="session",
             help=f"Folders in {formatting.plain(str(data_root()))}, and the demo data.",
-        )  # fmt: skip
-        if choice in (None, DEMO) and not demo_is_there():
+        )
+        choice = choice or DEMO
+        if choice == DEMO and not cache.demo_exists():
             st.caption("Ten synthetic subjects, made when training starts (once, about a minute).")
     with top.cell():
         name = st.segmented_control("Preset", list(PRESETS), required=True, key=PRESET, persist_state="session")
-        st.caption(f"{name}: {PRESET_HELP[name or DEFAULT_PRESET]}")
-choice = choice or DEMO
-put_into_address(DATA, choice)
-put_into_address(PRESET, name or DEFAULT_PRESET)
-base = preset(name or DEFAULT_PRESET)
+        name = name or DEFAULT_PRESET
+        st.caption(f"{name}: {PRESET_HELP[name]}")
+save_to_url(DATA, choice)
+save_to_url(PRESET, name)
+base = preset(name)
 try:
-    facts = data_facts(choice)
-    path = DEMO if choice == DEMO else str(data_path(choice))
+    summary = cache.dataset_summary(choice)
+    path = DEMO if choice == DEMO else str(cache.dataset_path(choice))
 except UserError as error:
     error_box(error)
     st.page_link(page("data"), label="Look at it on the Data page")
     st.stop()
 fixed = {"path": path}
 options = {
-    "modalities": facts.modalities, "classes": facts.classes,
-    "val_subjects": facts.labelled, "test_subjects": facts.labelled,
-}  # fmt: skip
-filled = form.read(base, fixed, options)
+    "modalities": summary.modalities,
+    "classes": summary.classes,
+    "val_subjects": summary.labelled,
+    "test_subjects": summary.labelled,
+}
+state = form.read(base, fixed)
 
 with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
     with body.cell():
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.subheader("What will happen", anchor=False)
-        fits = False
-        if filled.config is None:
-            st.warning(formatting.plain(form.wrong(filled)))
+        can_start = False
+        if state.config is None:
+            st.warning(formatting.plain(form.error_summary(state)))
         else:
-            fits = forecast.draw(filled.config, facts)
+            can_start = forecast.render(state.config, summary)
         run_name = st.text_input(
             "Name of the run", key=RUN_NAME, max_chars=80, placeholder="optional", persist_state="session"
         )
         start = st.button(
-            "Start training", type="primary", icon=":material/play_arrow:", width="stretch", disabled=not fits
+            "Start training", type="primary", icon=":material/play_arrow:", width="stretch", disabled=not can_start
         )
-        if start and filled.config is not None:
+        if start and state.config is not None:
             try:
-                run_id = runs.engine(runs_root()).submit(filled.config, run_name or "")
+                run_id = runs.get_backend(runs_root()).submit(state.config, run_name or "")
             except UserError as error:
                 error_box(error)
             else:
                 st.switch_page(page("runs"), query_params={RUN_PARAMETER: run_id})
-        if filled.config is not None:
+        if state.config is not None:
             st.caption("The same as a command:")
-            st.code(command_line(filled.config, name=run_name or ""), language="bash", wrap_lines=True)
+            st.code(command_line(state.config, name=run_name or ""), language="bash", wrap_lines=True)
     with body.cell(column_span=2):
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.subheader("Settings", anchor=False, width="content")
-            if filled.changed:
-                st.badge(f"{len(filled.changed)} changed", color="primary")
-                st.button(
-                    "Reset all", type="tertiary", icon=":material/undo:", on_click=form.reset_all, args=(base,)
-                )  # fmt: skip
-        form.draw(base, filled, fixed, options)
+            if state.changed:
+                st.badge(f"{len(state.changed)} changed", color="primary")
+                st.button("Reset all", type="tertiary", icon=":material/undo:", on_click=form.reset_all, args=(base,))
+        form.render(base, state, fixed, options)

@@ -172,11 +172,11 @@ def test_work_shows_its_progress(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/data?data=demo")
     page.get_by_role("button", name="Make the demo data").click()
     expect(page.get_by_text(re.compile("Making synthetic subjects: [1-9] of 10"))).to_be_visible(timeout=60_000)
-    expect(page.get_by_text("The data doctor reads: ")).to_be_visible(timeout=180_000)
+    expect(page.get_by_text("Checking the data: ")).to_be_visible(timeout=180_000)
     expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("synthetic", exact=True)).to_be_visible()
     page.get_by_role("button", name="Check again").click()
-    expect(page.get_by_text("The data doctor reads: ")).to_be_visible()
+    expect(page.get_by_text("Checking the data: ")).to_be_visible()
     expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
 
 
@@ -196,7 +196,7 @@ def test_beyond_this_machine_it_asks_for_the_token(tmp_path: Path, page: Page) -
     try:
         assert "/?token=open sesame" in server.log()
         page.goto(f"{server.url}/runs?run=abc")
-        expect(page.get_by_text("asks for its owner token")).to_be_visible()
+        expect(page.get_by_text("requires its owner token")).to_be_visible()
         for route in ("/api/volumes/" + 32 * "0", "/api/runs/abc/metrics"):
             assert page.request.get(server.url + route).status == 401, route
         page.get_by_label("Owner token").fill("wrong")

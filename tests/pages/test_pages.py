@@ -33,7 +33,7 @@ def being_made(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Have pages find the demo subject being made when they ask for it, without the work; returns what they asked."""
     asked: list[str] = []
     monkeypatch.setattr("ui.shared.demo_jobs.start_demo_subject", asked.append)
-    monkeypatch.setattr("ui.shared.demo_jobs.demo_subject", lambda _: Job("running" if asked else "none", 1, 4))
+    monkeypatch.setattr("ui.shared.demo_jobs.observe_demo_subject", lambda _: Job("running" if asked else "none", 1, 4))
     return asked
 
 
@@ -115,7 +115,7 @@ def test_a_run_that_never_trained_shows_no_numbers(checkpoints: Path) -> None:
 
 def test_a_run_that_waits_says_how_many_come_before_it(checkpoints: Path) -> None:
     submitted = [runs.submit(checkpoints, preset("quick").with_values({"path": "demo"}), f"n{n}") for n in range(3)]
-    assert "trains one run at a time. 2 waiting runs before it." in texts(open_page("runs", run=submitted[2]))
+    assert "trains one run at a time. 2 queued runs before it." in texts(open_page("runs", run=submitted[2]))
     assert "trains one run at a time. It is next." in texts(open_page("runs", run=submitted[0]))
 
 
@@ -125,9 +125,9 @@ def test_a_run_that_waits_is_moved_by_its_arrows(checkpoints: Path) -> None:
     assert [row["shown"] for row in table(app)["rows"]] == ["queued 3", "queued 2", "queued 1"]
     assert app.button(key=f"move-later-{c}").disabled and not app.button(key=f"move-first-{c}").disabled
     app.button(key=f"move-earlier-{c}").click().run()
-    assert runs.queue(checkpoints) == [a, c, b]
+    assert runs.queued_runs(checkpoints) == [a, c, b]
     app.button(key=f"move-first-{c}").click().run()
-    assert runs.queue(checkpoints) == [c, a, b]
+    assert runs.queued_runs(checkpoints) == [c, a, b]
     assert "It is next." in texts(app)
     assert app.button(key=f"move-first-{c}").disabled and app.button(key=f"move-earlier-{c}").disabled
 
@@ -140,13 +140,13 @@ def test_a_single_run_that_waits_has_nowhere_to_go(checkpoints: Path) -> None:
 
 
 def test_a_run_without_a_sign_of_life_says_so(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.runs.store.state.alive", lambda *_: True)
+    monkeypatch.setattr("core.runs.store.state.is_alive", lambda *_: True)
     monkeypatch.setattr("core.runs.store.state.STALLED_S", -1.0)
     run = make_run(checkpoints, "net", "running")
     app = open_page("runs", run=run)
-    assert "No sign of life for" in texts(app) and "It is left alone" in texts(app)
+    assert "No update for" in texts(app) and "not ended automatically" in texts(app)
     (row,) = table(app)["rows"]
-    assert row["shown"] == "silent" and row["state"] == "running" and "no sign of life" in row["title"]
+    assert row["shown"] == "stalled" and row["state"] == "running" and "no update for" in row["title"]
 
 
 @pytest.mark.parametrize("state", ["failed", "crashed"])
@@ -166,7 +166,7 @@ def test_the_filter_leaves_what_fits(checkpoints: Path) -> None:
     app.text_input(key="run_filter").set_value("ALP").run()
     assert [r["name"] for r in table(app)["rows"]] == ["alpha"]
     app.text_input(key="run_filter").set_value("zzz").run()
-    assert table(app)["rows"] == [] and "No run fits" in texts(app)
+    assert table(app)["rows"] == [] and "No run matches" in texts(app)
 
 
 def test_stop_resume_rename_delete(checkpoints: Path) -> None:
@@ -204,7 +204,7 @@ def test_train_says_what_is_wrong_at_the_field(checkpoints: Path) -> None:
     ):
         field(app, name).set_value(value).run()
         assert not app.exception and said in texts(app), name
-        assert "Another look is needed at" in app.warning[0].value
+        assert "Please correct" in app.warning[0].value
         assert not [b for b in app.button if b.label == "Start training" and not b.disabled]
         next(b for b in app.button if b.label.startswith("back to") and f".{name}." in (b.key or "")).click().run()
         assert said not in texts(app)

@@ -31,7 +31,7 @@ def test_there_is_nothing_to_compare_with(checkpoints: Path) -> None:
 def test_runs_side_by_side(checkpoints: Path) -> None:
     one, two = trained(checkpoints, "one"), trained(checkpoints, "two", learning_rate=0.5)
     app = open_page("runs", run=one.name)
-    assert "appear here, side by side" in texts(app)
+    assert "appear here side by side" in texts(app)
     app.multiselect(key=f"compare-{one.name}").select(two.name).run()
     assert not app.exception
     frames = [frame.value for frame in tabs(app)["Compare"].dataframe]
@@ -49,7 +49,7 @@ def test_runs_of_one_name_are_told_apart(checkpoints: Path) -> None:
     app.multiselect(key=f"compare-{one.name}").select(two.name).run()
     results = tabs(app)["Compare"].dataframe[0].value
     assert list(results.columns) == ["measurement", f"net ({one.name[-4:]})", f"net ({two.name[-4:]})"]
-    assert "They were told to do the same." in texts(app)
+    assert "All settings are the same." in texts(app)
 
 
 def test_notes_and_tags_are_kept_and_found(checkpoints: Path) -> None:

@@ -1,4 +1,4 @@
-"""What the data doctor found, on screen: findings with their fixes, a table of subjects, a wall of middle slices."""
+"""The report of the data doctor: findings with fixes, a table of subjects, middle slices of all subjects."""
 
 from __future__ import annotations
 
@@ -10,30 +10,29 @@ import streamlit as st
 
 from ui.shared import formatting
 
-MOST_FINDINGS = 12  # shown openly; the others are in a table
-PICTURES_PER_PAGE = 24
+MAX_FINDINGS = 12  # shown as text; all are in a table
+SLICES_PER_PAGE = 24
 ICONS = {"error": ":red[:material/error:]", "warning": ":orange[:material/warning:]", "note": ":gray[:material/info:]"}
-ORDER = tuple(ICONS)
+SEVERITIES = tuple(ICONS)
 
 
-def findings(found: Sequence[Mapping[str, Any]]) -> None:
-    """Findings, the worst first; many as a table."""
-    ordered = sorted(found, key=lambda f: ORDER.index(f["severity"]))
-    for finding in ordered[:MOST_FINDINGS]:
+def show_findings(findings: Sequence[Mapping[str, Any]]) -> None:
+    """Show findings, the most severe first."""
+    ordered = sorted(findings, key=lambda f: SEVERITIES.index(f["severity"]))
+    for finding in ordered[:MAX_FINDINGS]:
         where = " · ".join(formatting.plain(p) for p in (finding["subject"], _file(finding["file"])) if p)
-        said = formatting.plain(formatting.sentence(finding["message"]) if not where else finding["message"])
-        text = f"{ICONS[finding['severity']]} " + (f"**{where}**: " if where else "") + said
-        st.markdown(
-            text + (f"  \n:gray[{formatting.plain(formatting.sentence(finding['fix']))}]" if finding["fix"] else "")
-        )
-    if len(ordered) > MOST_FINDINGS:
+        message = formatting.plain(finding["message"] if where else formatting.sentence(finding["message"]))
+        fix = formatting.plain(formatting.sentence(finding["fix"]))
+        text = f"{ICONS[finding['severity']]} " + (f"**{where}**: " if where else "") + message
+        st.markdown(text + (f"  \n:gray[{fix}]" if fix else ""))
+    if len(ordered) > MAX_FINDINGS:
         with st.expander(f"All {len(ordered)} findings"):
             st.dataframe([dict(f) for f in ordered], hide_index=True, alt="Findings of the data doctor")
 
 
-def subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:
-    """One row per subject: geometry and label shares."""
-    rows = [_row(facts, classes) for facts in report["subjects"]]
+def show_subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:
+    """Show a table with geometry and label shares of each subject."""
+    rows = [_row(subject, classes) for subject in report["subjects"]]
     right = st.column_config.TextColumn(alignment="right")
     columns: dict[str, Any] = {"size (voxels)": right, "voxel size (mm)": right}
     share = st.column_config.NumberColumn(format="%.2f %%", help="share of all voxels of the volume")
@@ -44,37 +43,37 @@ def subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:
     )  # fmt: skip
 
 
-def pictures(report: Mapping[str, Any], folder: Path) -> None:
-    """The middle slice of every subject, without and with its labels."""
-    shown = [facts for facts in report["subjects"] if facts["thumbnail"]]
-    pages = -(-len(shown) // PICTURES_PER_PAGE)
+def show_slices(report: Mapping[str, Any], folder: Path) -> None:
+    """Show the middle slice of each subject, without and with its labels, from the thumbnails in a folder."""
+    subjects = [subject for subject in report["subjects"] if subject["thumbnail"]]
+    pages = -(-len(subjects) // SLICES_PER_PAGE)
     number = st.pagination(pages, key="picture_page") if pages > 1 else 1
     with st.grid("auto", min_column_width=230, gap="small") as grid:
-        for facts in shown[(number - 1) * PICTURES_PER_PAGE : number * PICTURES_PER_PAGE]:
-            picture = folder / facts["thumbnail"]
-            if picture.parent == folder and picture.is_file():
+        for subject in subjects[(number - 1) * SLICES_PER_PAGE : number * SLICES_PER_PAGE]:
+            thumbnail = folder / subject["thumbnail"]
+            if thumbnail.parent == folder and thumbnail.is_file():  # the name comes from a file
                 with grid.cell():
                     st.image(
-                        str(picture),
-                        caption=formatting.plain(facts["id"]),
+                        str(thumbnail),
+                        caption=formatting.plain(subject["id"]),
                         width="stretch",
-                        alt=f"Middle slice of {facts['id']}",
+                        alt=f"Middle slice of {subject['id']}",
                     )
 
 
 def _file(path: str) -> str:
-    """A file with the folder it lies in: an image and its label often have the same name."""
+    """A file name with its folder, since an image and its label often have the same name."""
     return "/".join(Path(path).parts[-2:])
 
 
-def _row(facts: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
-    shares = facts["label_shares"]
+def _row(subject: Mapping[str, Any], classes: Sequence[str]) -> dict[str, Any]:
+    shape, spacing_mm, shares = subject["shape"], subject["spacing_mm"], subject["label_shares"]
     return {
-        "subject": facts["id"],
-        "": "ok" if facts["ok"] else "error",
-        "size (voxels)": formatting.size(facts["shape"]) if facts["shape"] else None,
-        "voxel size (mm)": formatting.size(float(v) for v in facts["spacing_mm"]) if facts["spacing_mm"] else None,
-        "axes": facts["orientation"],
-        "images": ", ".join(facts["modalities"]),
+        "subject": subject["id"],
+        "": "ok" if subject["ok"] else "error",
+        "size (voxels)": formatting.size(shape) if shape else None,
+        "voxel size (mm)": formatting.size(float(v) for v in spacing_mm) if spacing_mm else None,
+        "axes": subject["orientation"],
+        "images": ", ".join(subject["modalities"]),
         **{f"{name} ": 100 * shares[name] if name in shares else None for name in classes},
     }

@@ -1,4 +1,4 @@
-"""What a run reached: Dice per class as small bars in the classes' own colours."""
+"""Results of a run: Dice per class as small bars in the colours of the classes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ from core.runs import RunSummary
 from ui.shared import formatting
 from ui.shared.legend import class_colours
 
-MOST_SAID = 160  # characters of a message on a card; the Runs page says all
+MAX_MESSAGE = 160  # characters of a message on a card; the Runs page shows all of it
+MAX_ROWS = 400_000
+UNKNOWN_COLOUR = "#8b909a"
 
 
 def best_dice(root: Path, run: RunSummary) -> dict[str, float]:
-    """Dice per class at the best epoch, of the measurement that made it the best (its mean is the run's best Dice)."""
+    """Dice per class at the best epoch, on the whole volumes or sub-volumes whose mean selected it."""
     best = run.state.best
     if best is None or best.mean_dice is None:
         return {}
@@ -27,23 +29,24 @@ def best_dice(root: Path, run: RunSummary) -> dict[str, float]:
         rows = _metrics(str(root), run.id, run.state.updated_at)
     except UserError:
         return {}
-    then = {name: value for epoch, name, value in rows if epoch == best.epoch}
+    values = {name: value for epoch, name, value in rows if epoch == best.epoch}
     for kind in ("whole/dice", "val/dice"):
-        if math.isclose(then.get(f"{kind}_mean", math.nan), best.mean_dice, abs_tol=1e-6):
-            return {n.removeprefix(f"{kind}/"): v for n, v in then.items() if n.startswith(f"{kind}/")}
+        if math.isclose(values.get(f"{kind}_mean", math.nan), best.mean_dice, abs_tol=1e-6):
+            return {n.removeprefix(f"{kind}/"): v for n, v in values.items() if n.startswith(f"{kind}/")}
     return {}
 
 
 def class_dice(root: Path, run: RunSummary) -> None:
-    """Draw Dice per class; a line of words where there is none."""
+    """Show Dice per class as bars; without measurements, the message of the run."""
     values = best_dice(root, run)
     if not values:
-        nothing = "It ended before anything was measured." if run.state.best is None else "Dice per class is not known."
-        said = run.state.message
-        st.caption(formatting.plain(said if len(said) <= MOST_SAID else said[:MOST_SAID] + "…") or nothing)
+        message = run.state.message
+        message = message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "…"
+        default = "It ended before the first measurement." if run.state.best is None else "Dice per class is not known."
+        st.caption(formatting.plain(message) or default)
         return
     colours = {c["name"]: c["colour"] for c in class_colours(run.state.classes)}
-    rows = "".join(_bar(name, value, colours.get(name, "#8b909a")) for name, value in values.items())
+    rows = "".join(_bar(name, value, colours.get(name, UNKNOWN_COLOUR)) for name, value in values.items())
     st.html(
         f'<div style="display:grid;grid-template-columns:auto 1fr auto;gap:3px 10px;align-items:center">{rows}</div>'
     )
@@ -61,6 +64,6 @@ def _bar(name: str, value: float, colour: str) -> str:
 
 @st.cache_data(max_entries=200, show_spinner=False)
 def _metrics(root: str, run_id: str, updated_at: float) -> list[tuple[int, str, float]]:
-    """(epoch, name, value) of all Dice values; ``updated_at`` only makes a new entry when the run has moved on."""
-    rows = runs.metrics_after(Path(root), run_id, 0, 400_000)
+    """(epoch, name, value) of all Dice measurements; ``updated_at`` is part of the cache key alone."""
+    rows = runs.metrics_after(Path(root), run_id, 0, MAX_ROWS)
     return [(r.epoch, r.name, r.value) for r in rows if "/dice" in r.name]

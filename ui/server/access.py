@@ -1,9 +1,9 @@
-"""Who may come in: one ASGI middleware in front of pages, routes and the websocket.
+"""Access check: one ASGI middleware in front of pages, routes and the websocket.
 
-Bound to a loopback address the server is open to whoever sits at this machine; the ``Host`` header must then be a
-loopback name too, so that a web page elsewhere cannot reach it by pointing its own name here (DNS rebinding). Bound to
-anything else, it asks for the owner token that is printed at start (``SEGMENTARIUM_TOKEN`` sets it). ``?token=...`` in
-any address, or the small login page, exchanges the token for a cookie.
+A server bound to a loopback address is open to all users of its machine; the ``Host`` header must be a loopback name
+too, which prevents DNS rebinding by web pages elsewhere. A server bound to any other address requires the owner token,
+which is printed at start (or set by ``SEGMENTARIUM_TOKEN``). ``?token=...`` in any URL, or the login page, exchanges
+the token for a cookie.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 TOKEN_VARIABLE = "SEGMENTARIUM_TOKEN"
 LOGIN_PATH = "/login"
-OPEN_PATHS = frozenset({"/_stcore/health"})  # says "ok" and nothing else
+OPEN_PATHS = frozenset({"/_stcore/health"})  # the response is "ok"
 MAX_LOGIN_BYTES = 4096
 WRONG_TOKEN_PAUSE_S = 0.5
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 def middleware() -> list[Middleware]:
-    """The middleware of ``st.App``: only the access check."""
+    """The middleware of ``st.App``."""
     return [Middleware(Access)]
 
 
 def is_loopback(host: str | None) -> bool:
-    """Whether a host name or address (no port, brackets allowed) is this machine's own loopback."""
+    """Whether a host name or address, without port, is a loopback name or address; brackets are allowed."""
     name = (host or "").strip().strip("[]").rstrip(".").lower()
     if name in LOOPBACK_NAMES:
         return True
@@ -48,7 +48,14 @@ def is_loopback(host: str | None) -> bool:
 
 
 class Access:
-    """The access check; ``address`` and ``token`` default to the server's settings."""
+    """The access check.
+
+    Parameters
+    ----------
+    app : ASGI application. The application behind the check.
+    address : str, optional. Address the server is bound to; by default Streamlit's ``server.address``.
+    token : str, optional. Owner token; by default ``SEGMENTARIUM_TOKEN``, else a random one.
+    """
 
     def __init__(self, app: ASGIApp, address: str | None = None, token: str | None = None) -> None:
         self.app = app
@@ -57,12 +64,12 @@ class Access:
 
     @property
     def address(self) -> str:
-        """The address the server was told to listen on; empty means every interface."""
+        """The address the server is bound to; empty for all interfaces."""
         return self._address if self._address is not None else (st.get_option("server.address") or "")
 
     @property
     def _proof(self) -> str:
-        """What the cookie holds: derived from the token, so that the cookie never shows it."""
+        """The value of the cookie: derived from the token, which it does not reveal."""
         return hmac.new(self.token.encode(), b"segmentarium owner", hashlib.sha256).hexdigest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,19 +85,19 @@ class Access:
         if scope["path"] in OPEN_PATHS:
             await self.app(scope, receive, send)
         elif not _same_origin(scope, headers):
-            await _refuse(scope, receive, send, 403, _page("Not from here", "This request came from another site."))
+            await _refuse(scope, receive, send, 403, _page("Request refused", "This request came from another site."))
         elif self._is_open(scope):
             if is_loopback(_host_name(headers)):
                 await self.app(scope, receive, send)
             else:
-                await _refuse(scope, receive, send, 403, _page("Open on this machine only", _ONLY_LOCAL))
+                await _refuse(scope, receive, send, 403, _page("Available on this machine only", _ONLY_LOCAL))
         else:
             await self._with_token(scope, receive, send, headers)
 
     def _is_open(self, scope: Scope) -> bool:
-        """Both the setting and the socket that was reached say loopback."""
-        reached = (scope.get("server") or ("",))[0]
-        return is_loopback(self.address) and is_loopback(reached)
+        """Whether both the configured address and the address of the socket are loopback addresses."""
+        socket_address = (scope.get("server") or ("",))[0]
+        return is_loopback(self.address) and is_loopback(socket_address)
 
     async def _with_token(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
         port = (scope.get("server") or ("", 0))[1]
@@ -122,10 +129,10 @@ class Access:
 
     def _announce(self) -> None:
         port = st.get_option("server.port")
-        shown = self.address if self.address not in ("", "0.0.0.0", "::") else "<this machine>"
+        host = self.address if self.address not in ("", "0.0.0.0", "::") else "<this machine>"
         print(
-            f"\n  Segmentarium listens beyond this machine and asks for its owner token:\n"
-            f"  http://{shown}:{port}/?token={self.token}\n",
+            f"\n  Segmentarium can be reached from other machines and requires its owner token:\n"
+            f"  http://{host}:{port}/?token={self.token}\n",
             flush=True,
         )
 
@@ -135,7 +142,7 @@ def _host_name(headers: Mapping[str, str]) -> str:
 
 
 def _same_origin(scope: Scope, headers: Mapping[str, str]) -> bool:
-    """False for what another site's page sends: a websocket or a changing request with a foreign ``Origin``."""
+    """False for websockets and changing requests whose ``Origin`` is another site."""
     origin = headers.get("origin")
     if origin is None or (scope["type"] == "http" and scope["method"] in ("GET", "HEAD", "OPTIONS")):
         return True
@@ -148,14 +155,14 @@ def _same(given: str | None, expected: str) -> bool:
 
 def _cookie(headers: Mapping[str, str], name: str) -> str | None:
     try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
+        cookie = SimpleCookie(headers.get("cookie", "")).get(name)
     except CookieError:
         return None
-    return found.value if found else None
+    return cookie.value if cookie else None
 
 
 def _local(target: str) -> str:
-    """A path on this server; anything else becomes the start page (no open redirects, no header injection)."""
+    """A path on this server, or ``/`` for any other target: prevents open redirects and header injection."""
     parts = urlsplit(target.replace("\\", "/"))
     bad = parts.scheme or parts.netloc or not parts.path.startswith("/") or parts.path.startswith("//")
     if bad or not target.isprintable() or parts.path == LOGIN_PATH:
@@ -176,7 +183,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _hardened(send: Send) -> Send:
-    """Add headers that keep other sites from framing the app or learning its addresses."""
+    """Add headers that prevent other sites from framing the app and from receiving its URLs as referrer."""
     extra = [(b"x-frame-options", b"SAMEORIGIN"), (b"referrer-policy", b"same-origin")]
 
     async def with_headers(message: Message) -> None:
@@ -209,9 +216,9 @@ async def _reply(send: Send, status: int, body: bytes, extra: Mapping[str, str])
 
 
 _ONLY_LOCAL = (
-    "This server answers only on this machine (localhost). To reach it from elsewhere, forward the port through SSH - "
-    "<code>ssh -L 8501:localhost:8501 HOST</code>, then open http://localhost:8501 - or start it with "
-    "<code>--server.address 0.0.0.0</code>, which asks for a token."
+    "This server is available on its own machine (localhost). To use it from another machine, forward the port through "
+    "SSH - <code>ssh -L 8501:localhost:8501 HOST</code>, then open http://localhost:8501 - or start it with "
+    "<code>--server.address 0.0.0.0</code>, which requires a token."
 )
 
 _STYLE = """
@@ -235,7 +242,7 @@ def _login_page(target: str, message: str) -> bytes:
     bad = f'<p class="bad" role="alert">{html.escape(message)}</p>' if message else ""
     return _page(
         "Segmentarium",
-        "This server asks for its owner token. It was printed where the server was started.</p>"
+        "This server requires its owner token, which was printed when the server was started.</p>"
         f'{bad}<form method="post" action="{LOGIN_PATH}">'
         f'<input type="hidden" name="next" value="{html.escape(target)}">'
         '<input name="token" type="password" placeholder="token" aria-label="Owner token" autofocus required '

@@ -1,4 +1,4 @@
-"""The addresses beside the pages: what live charts and pictures fetch. The access check in front covers them."""
+"""HTTP routes for live charts and volumes, behind the access check."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from core.errors import UserError
 from core.runs.store.folder import MetricRow
 from core.runs.thinning import thinned
 from ui.shared.legend import class_colours
-from ui.shared.state import runs_root
+from ui.shared.paths import runs_root
 from ui.viewer import volumes
 
 PAGE_ROWS = 5000  # rows read from the index at a time
-MAX_ROWS = 400_000  # a run has fewer; a bound all the same
-POINTS_PER_SERIES = 2000  # a first load sends at most about this many of each series
+MAX_ROWS = 400_000  # per request
+POINTS_PER_SERIES = 2000  # per request; longer series are thinned
 
 
 def thin(rows: Iterable[MetricRow], points: int = POINTS_PER_SERIES) -> list[MetricRow]:
-    """Rows in order, at most ``points`` of each name, such that the curves look the same."""
+    """Rows sorted by id, about ``points`` per series at most, with the shape of the curves preserved."""
     by_name: dict[str, list[MetricRow]] = {}
     for row in rows:
         by_name.setdefault(row.name, []).append(row)
@@ -33,12 +33,11 @@ def thin(rows: Iterable[MetricRow], points: int = POINTS_PER_SERIES) -> list[Met
 
 
 def metrics(request: Request) -> Response:
-    """``GET /api/runs/<id>/metrics?after=<row id>``: the rows after that one, and where the run is.
+    """``GET /api/runs/<id>/metrics?after=<row id>``: measurements after a row, and the state of the run.
 
-    Answers ``{"run", "state", "active", "what", "epoch", "steps_per_epoch", "best", "classes": [{name, colour}],
-    "last": row id, "names": [...], "rows": [[name index, epoch, step, elapsed seconds, value or null], ...]}``; 404 for
-    an unknown run.
-    Starlette runs it in a thread: it reads the database.
+    The response is ``{"run", "state", "active", "what", "epoch", "epochs", "steps_per_epoch", "best", "classes":
+    [{name, colour}], "last": row id, "names": [...], "rows": [[name index, epoch, step, elapsed seconds, value or null],
+    ...]}``; 404 for an unknown run. The function is not async: Starlette runs it in a thread, as it reads the database.
     """
     run_id = request.path_params["run_id"]
     try:
@@ -51,7 +50,7 @@ def metrics(request: Request) -> Response:
     except UserError as error:
         return JSONResponse({"error": str(error)}, 404)
     last = rows[-1].id if rows else after
-    return JSONResponse(_answer(run, thin(rows), last), headers={"cache-control": "no-store"})
+    return JSONResponse(_response(run, thin(rows), last), headers={"cache-control": "no-store"})
 
 
 def _rows_after(run_id: str, after: int) -> list[MetricRow]:
@@ -64,7 +63,7 @@ def _rows_after(run_id: str, after: int) -> list[MetricRow]:
     return rows
 
 
-def _answer(run: Any, rows: Sequence[MetricRow], last: int) -> dict[str, Any]:
+def _response(run: runs.RunSummary, rows: Sequence[MetricRow], last: int) -> dict[str, Any]:
     state = run.state
     names = list(dict.fromkeys(row.name for row in rows))
     number = {name: i for i, name in enumerate(names)}
@@ -77,9 +76,7 @@ def _answer(run: Any, rows: Sequence[MetricRow], last: int) -> dict[str, Any]:
         "epoch": state.epoch,
         "epochs": state.epochs,
         "steps_per_epoch": math.ceil(run.config.sampling.samples_train / run.config.sub_volumes_per_step),
-        "best": None
-        if best is None
-        else {"epoch": best.epoch, "mean_dice": best.mean_dice, "measured_on": best.measured_on},
+        "best": best and {"epoch": best.epoch, "mean_dice": best.mean_dice, "measured_on": best.measured_on},
         "classes": class_colours(state.classes),
         "last": last,
         "names": names,

@@ -1,4 +1,4 @@
-"""Cached looks at data sets and models: what pages need to know before any image or tensor is read."""
+"""Cached reads of data sets and models: names, headers and metadata; no voxels and no weights."""
 
 from __future__ import annotations
 
@@ -13,15 +13,28 @@ from core.checkpointing.metadata import Description, read_description
 from core.datasets import Dataset, fingerprint, open_dataset
 from core.datasets.synthetic.demo import has_subject, read_marker
 from core.errors import UserError
-from core.paths import READY_MADE, ready_made
+from core.files import FileStamp, file_stamp
+from core.labels import TISSUE_COLOURS
+from core.paths import DEMO, DEMO_MODEL, data_root, demo_folder, demo_model_path
 from core.types import Size3, SpacingMm
 from ui.shared import folders
-from ui.shared.state import DEMO, data_root, demo_folder, runs_root
+from ui.shared.demo_jobs import DEMO_SUBJECTS
+from ui.shared.paths import runs_root
 
 
 @dataclass(frozen=True)
-class DataFacts:
-    """A data set as the pages need it; ``colours`` by class name, without the background."""
+class DatasetSummary:
+    """A data set as pages show it.
+
+    Attributes
+    ----------
+    name, layout, description, licence : str. As in :class:`core.datasets.Dataset`.
+    modalities, classes, ids, labelled : tuple of str. Names; the background is no class here.
+    colours : dict. Colour (#rrggbb) by class name.
+    shapes : tuple. Size in voxels of each labelled subject.
+    spacings_mm : tuple. Voxel size in mm of each labelled subject.
+    synthetic : bool. Whether the data is simulated.
+    """
 
     name: str
     layout: str
@@ -32,38 +45,45 @@ class DataFacts:
     labelled: tuple[str, ...]
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
-    synthetic: bool
-    description: str
-    licence: str
-    notes: tuple[str, ...]
+    synthetic: bool = False
+    description: str = ""
+    licence: str = ""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A checkpoint to predict with: ``key`` is the run's id or "demo-model", ``name`` for people, ``modified`` in Unix
-    seconds."""
+    """A checkpoint that can predict.
+
+    Attributes
+    ----------
+    key : str. Id of its run, or "demo-model".
+    name : str. Name on screen, unique in a list of models.
+    path : Path. Checkpoint file.
+    modified_s : float. Modification time, Unix time in seconds.
+    """
 
     key: str
     name: str
     path: Path
-    modified: float
+    modified_s: float
 
 
 def models() -> list[Model]:
-    """Every run that has a checkpoint, the newest first, and the ready-made model."""
+    """All runs with a checkpoint, the newest first, then the ready-made model."""
     found = []
     for run in runs.list_runs(runs_root()):
         path = runs.run_checkpoint(run.folder)
         if path is not None:
             found.append(Model(run.id, run.name, path, path.stat().st_mtime))
-    if ready_made().is_file():
-        found.append(Model(READY_MADE, "Ready-made, from synthetic data", ready_made(), ready_made().stat().st_mtime))
+    path = demo_model_path()
+    if path.is_file():
+        found.append(Model(DEMO_MODEL, "Ready-made, from synthetic data", path, path.stat().st_mtime))
     names = [model.name for model in found]
     return [m if names.count(m.name) == 1 else replace(m, name=f"{m.name} ({m.key})") for m in found]
 
 
 def description(path: Path) -> Description:
-    """What is in a checkpoint.
+    """The metadata of a checkpoint.
 
     Raises
     ------
@@ -74,32 +94,32 @@ def description(path: Path) -> Description:
 
 
 @st.cache_data(max_entries=100, show_spinner=False)
-def _description(path: str, stamp: tuple[int, int]) -> Description:
+def _description(path: str, stamp: FileStamp) -> Description:
     return read_description(Path(path))
 
 
 def dataset(folder: Path) -> Dataset:
-    """A data set opened: names of subjects and files, no image.
+    """An opened data set: names of subjects and files.
 
     Raises
     ------
     DatasetError
-        If the folder is no usable data set.
+        If the folder is not a usable data set.
     """
     return _dataset(str(folder), file_stamp(folder))
 
 
 @st.cache_data(ttl=20, max_entries=50, show_spinner=False)
-def _dataset(path: str, stamp: tuple[int, int]) -> Dataset:
+def _dataset(path: str, stamp: FileStamp) -> Dataset:
     return open_dataset(path)
 
 
-def demo_has(subject: str) -> bool:
-    """Whether a subject of the demo data is there, whatever the others are."""
+def demo_subject_exists(subject: str) -> bool:
+    """Whether a subject of the demo data exists; the data set may be incomplete."""
     return has_subject(demo_folder(), subject)
 
 
-def demo_is_there() -> bool:
+def demo_exists() -> bool:
     """Whether the demo data set is complete."""
     try:
         return read_marker(demo_folder()) is not None
@@ -107,42 +127,47 @@ def demo_is_there() -> bool:
         return False
 
 
+def dataset_choices() -> list[str]:
+    """Data sets that can be selected: the demo data, and all data sets in the data root by their relative paths."""
+    return _dataset_choices(str(data_root()))
+
+
 @st.cache_data(ttl=20, show_spinner=False)
-def choices(root: str) -> list[str]:
-    """What can be chosen on the Data and Train pages: the demo data, and every data set under the data root."""
+def _dataset_choices(root: str) -> list[str]:
     base = Path(root)
-    return [DEMO, *(folders.label(base, p) for p in folders.data_sets(base) if p != demo_folder())]
+    return [DEMO, *(folders.display_name(base, p) for p in folders.find_datasets(base) if p != demo_folder())]
 
 
-def data_choices() -> list[str]:
-    """The choices for the app's data root."""
-    return choices(str(data_root()))
+def dataset_path(choice: str) -> Path:
+    """The folder of a selected data set.
+
+    Raises
+    ------
+    DatasetError
+        If it is outside the data root or not a folder.
+    """
+    return demo_folder() if choice == DEMO else folders.resolve_inside(data_root(), choice)
 
 
-def data_path(choice: str) -> Path:
-    """The folder of a choice. Raises DatasetError where it leads out of the data root or to nothing."""
-    return demo_folder() if choice == DEMO else folders.inside(data_root(), choice)
-
-
-def data_facts(choice: str) -> DataFacts:
-    """Facts from names and headers. For demo data that is not made yet: what it will be.
+def dataset_summary(choice: str) -> DatasetSummary:
+    """A selected data set, from its names and headers; the demo data also before it is made.
 
     Raises
     ------
     UserError
-        If the folder is no usable data set.
+        If the folder is not a usable data set.
     """
-    if choice == DEMO and not demo_is_there():
-        return _demo_to_be()
-    path = data_path(choice)
-    return _facts(str(path), path.stat().st_mtime_ns)
+    if choice == DEMO and not demo_exists():
+        return _planned_demo()
+    path = dataset_path(choice)
+    return _dataset_summary(str(path), path.stat().st_mtime_ns)
 
 
 @st.cache_data(ttl=60, max_entries=50, show_spinner="Reading headers")
-def _facts(path: str, changed: int) -> DataFacts:
+def _dataset_summary(path: str, mtime_ns: int) -> DatasetSummary:
     dataset = open_dataset(path)
-    seen = fingerprint(dataset, dataset.labelled_ids)
-    return DataFacts(
+    geometry = fingerprint(dataset, dataset.labelled_ids)
+    return DatasetSummary(
         name=dataset.name,
         layout=dataset.layout,
         modalities=dataset.modalities,
@@ -150,35 +175,31 @@ def _facts(path: str, changed: int) -> DataFacts:
         colours={c.name: c.colour for c in dataset.labels.foreground},
         ids=dataset.ids,
         labelled=dataset.labelled_ids,
-        shapes=tuple(seen.shapes.values()),
-        spacings_mm=tuple(seen.spacings_mm.values()),
+        shapes=tuple(geometry.shapes.values()),
+        spacings_mm=tuple(geometry.spacings_mm.values()),
         synthetic=dataset.synthetic,
         description=dataset.description,
         licence=dataset.licence,
-        notes=dataset.notes,
     )
 
 
-def _demo_to_be() -> DataFacts:
-    from core.labels import TISSUE_COLOURS
-
-    names = tuple(f"subject-{n}" for n in range(1, 11))
-    return DataFacts(
-        "demo", "iseg", ("T1", "T2"), tuple(TISSUE_COLOURS), dict(TISSUE_COLOURS), names, names,
-        ((144, 192, 256),) * 10, ((1.0, 1.0, 1.0),) * 10, True, "", "", (),
-    )  # fmt: skip
-
-
-def file_stamp(path: Path) -> tuple[int, int]:
-    """Changes when the file or folder does; of what is not there, zeros: reading it says so."""
-    try:
-        facts = path.stat()
-    except OSError:
-        return 0, 0
-    return facts.st_mtime_ns, facts.st_size
+def _planned_demo() -> DatasetSummary:
+    subjects = tuple(f"subject-{n}" for n in range(1, DEMO_SUBJECTS + 1))
+    return DatasetSummary(
+        name="demo",
+        layout="iseg",
+        modalities=("T1", "T2"),
+        classes=tuple(TISSUE_COLOURS),
+        colours=dict(TISSUE_COLOURS),
+        ids=subjects,
+        labelled=subjects,
+        shapes=((144, 192, 256),) * DEMO_SUBJECTS,
+        spacings_mm=((1.0, 1.0, 1.0),) * DEMO_SUBJECTS,
+        synthetic=True,
+    )
 
 
 @st.cache_resource(show_spinner=False)
 def accelerator() -> str:
-    """``cuda`` or ``cpu``: what training would most likely use, found without torch."""
+    """``cuda`` or ``cpu``: the device on which training will probably run, detected without torch."""
     return "cuda" if shutil.which("nvidia-smi") else "cpu"

@@ -6,25 +6,26 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.datasets.synthetic.demo import has_subject
-from ui.shared import jobs
+from core.paths import data_root, demo_folder
+from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
-from ui.shared.state import cache_root, data_root, demo_folder
+from ui.shared.paths import cache_root
 
 DEMO_SUBJECTS = 10
 
 
-def start_demo(path: Path) -> None:
-    """Start making the demo data set, unless that is running."""
+def start_demo() -> None:
+    """Start to make the demo data set, unless that job is running."""
     data_root().mkdir(parents=True, exist_ok=True)
-    jobs.start(_folder(), ["demo", str(path), "--subjects", str(DEMO_SUBJECTS)])
+    jobs.start(_folder(), ["demo", str(demo_folder()), "--subjects", str(DEMO_SUBJECTS)])
 
 
-def demo(complete: bool) -> Job:
-    """The state of the demo data set.
+def observe_demo(complete: bool) -> Job:
+    """The state of the job that makes the demo data set.
 
     Parameters
     ----------
-    complete : bool. Whether the data set exists.
+    complete : bool. Whether the data set is complete.
     """
     job = jobs.observe(_folder(), complete)
     if job.state != "running":
@@ -33,13 +34,13 @@ def demo(complete: bool) -> Job:
 
 
 def start_demo_subject(subject: str) -> None:
-    """Start making one subject of the demo data, unless that is running."""
+    """Start to make one subject of the demo data, unless that job is running."""
     data_root().mkdir(parents=True, exist_ok=True)
     jobs.start(_subject_folder(subject), ["demo", str(demo_folder()), f"--only={subject}", "--progress"])
 
 
-def demo_subject(subject: str) -> Job:
-    """The state of one subject of the demo data."""
+def observe_demo_subject(subject: str) -> Job:
+    """The state of the job that makes one subject of the demo data."""
     return jobs.observe(_subject_folder(subject), has_subject(demo_folder(), subject))
 
 
@@ -48,4 +49,4 @@ def _folder() -> Path:
 
 
 def _subject_folder(subject: str) -> Path:
-    return cache_root() / "demo-subject" / jobs.short_hash(subject)
+    return cache_root() / "demo-subject" / hashes.short_hash(subject)

@@ -1,4 +1,4 @@
-"""Folders of data: the data sets in the data root, that nobody is led out of it, and what a model was trained on."""
+"""Folders of data sets: those in the data root, and the one a model was trained on."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from core.datasets import open_dataset
 from core.errors import DatasetError
 from core.paths import demo_folder
 
-DEPTH = 2  # data sets are looked for in the root's folders and in theirs
-MOST_FOLDERS = 300
+DEPTH = 2  # levels of folders below the root that are searched
+MAX_FOLDERS = 300
 
 
-def inside(root: Path, text: str) -> Path:
-    """The folder that somebody named, relative to the data root or absolute.
+def resolve_inside(root: Path, text: str) -> Path:
+    """The folder of a path that a user typed, relative to the data root or absolute.
 
-    Links that the owner of the root put there are followed; ``..`` and absolute paths cannot leave the root.
+    ``..`` and absolute paths cannot leave the root; symbolic links in the root are followed.
 
     Raises
     ------
     DatasetError
-        If it is outside of the root or no folder.
+        If the path is outside the root or not a folder.
     """
     root = Path(os.path.abspath(root))
     path = Path(os.path.normpath(root / os.path.expanduser(text.strip())))
@@ -36,8 +36,8 @@ def inside(root: Path, text: str) -> Path:
     return path
 
 
-def data_sets(root: Path) -> list[Path]:
-    """The folders under the data root that a layout recognises, in order of their names; empty without a root."""
+def find_datasets(root: Path) -> list[Path]:
+    """Folders below the data root that a layout recognises, sorted by name; none if the root is missing."""
     found: list[Path] = []
     for folder in _folders(root, DEPTH):
         if any(folder.is_relative_to(known) for known in found):
@@ -50,21 +50,24 @@ def data_sets(root: Path) -> list[Path]:
     return found
 
 
-def own_data(description: Description) -> Path | None:
-    """The folder that a model was trained on, where it is still there; the demo data may have been made elsewhere."""
+def training_data_folder(description: Description) -> Path | None:
+    """The folder of the data set that a model was trained on; ``None`` if it no longer exists here.
+
+    For the demo data it is the demo folder of this installation.
+    """
     if description.dataset.get("synthetic"):
         return demo_folder()
     path = Path(str(description.dataset.get("path") or ""))
     return path if path.is_absolute() and path.is_dir() else None
 
 
-def label(root: Path, path: Path) -> str:
-    """How a data set is called on screen: its path below the root."""
+def display_name(root: Path, path: Path) -> str:
+    """The path of a data set relative to the root."""
     return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
 
 
 def _folders(root: Path, depth: int) -> list[Path]:
-    """Folders under a root, parents before children, hidden ones left out, a bounded number."""
+    """Folders below a root, parents before children, at most ``MAX_FOLDERS``; hidden ones are left out."""
     level, found = [root], []
     for _ in range(depth):
         children: list[Path] = []
@@ -73,7 +76,7 @@ def _folders(root: Path, depth: int) -> list[Path]:
                 with os.scandir(folder) as entries:
                     children += [Path(e.path) for e in entries if e.is_dir() and not e.name.startswith(".")]
             except OSError:
-                continue  # unreadable: not ours to offer
-        level = sorted(children)[:MOST_FOLDERS]
+                continue  # unreadable folders are not offered
+        level = sorted(children)[:MAX_FOLDERS]
         found += level
-    return found[:MOST_FOLDERS]
+    return found[:MAX_FOLDERS]

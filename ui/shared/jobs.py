@@ -1,12 +1,11 @@
 """Background jobs of the web server: child processes that run one command and leave their result in a folder.
 
-A job is identified by its folder, which holds its output, its progress and its result. A page that is opened later, or
-a server that was restarted, therefore finds the job again.
+A job is identified by its folder, which holds its output, progress and result; pages that are opened later and a
+restarted server find the result there.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from core.compute.allocator import malloc_environment
-from ui.shared.state import PROJECT
+from core.paths import project_root
 
 STDOUT = "stdout.txt"
 STDERR = "stderr.txt"
@@ -35,9 +34,9 @@ class Job:
 
     Attributes
     ----------
-    state : "none", "running", "done" or "failed".
-    done, total : finished steps and all steps; 0 and 0 if unknown.
-    message : reason of a failure.
+    state : str. "none", "running", "done" or "failed".
+    done, total : int. Finished steps and all steps; both 0 if unknown.
+    message : str. Reason of a failure.
     """
 
     state: str
@@ -47,8 +46,13 @@ class Job:
 
 
 def start(folder: Path, arguments: Sequence[str]) -> None:
-    """Start ``python -m core`` in the background, unless a job of this folder is running; older contents of the folder
-    are removed."""
+    """Start ``python -m core`` in the background, unless a job of this folder is running.
+
+    Parameters
+    ----------
+    folder : Path. Folder of the job; earlier contents are removed.
+    arguments : sequence of str. Command-line arguments of ``python -m core``.
+    """
     with _lock:
         process = _running.get(folder)
         if process is not None and process.poll() is None:
@@ -58,7 +62,7 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
         with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
             _running[folder] = subprocess.Popen(
                 [sys.executable, "-m", "core", *arguments],
-                cwd=PROJECT,
+                cwd=project_root(),
                 env=malloc_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -71,6 +75,7 @@ def observe(folder: Path, complete: bool) -> Job:
 
     Parameters
     ----------
+    folder : Path. Folder of the job.
     complete : bool. Whether the result of the job exists.
     """
     with _lock:
@@ -86,7 +91,7 @@ def observe(folder: Path, complete: bool) -> Job:
     if process is None:
         return Job("none")
     lines = [line for line in output.splitlines() if line.strip() and not _PROGRESS.search(line)]
-    if status is not None and status < 0:  # ended by a signal: the last line of output is not the reason
+    if status is not None and status < 0:  # killed by a signal: the last line of output is not the reason
         likely = "; most likely the memory ran out" if status == -9 else ""
         return Job("failed", message=f"the process was ended by signal {-status}{likely}")
     return Job("failed", message=lines[-1].removeprefix("error: ") if lines else f"exit status {status}")
@@ -136,25 +141,8 @@ def standard_output(folder: Path) -> dict[str, Any]:
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file."""
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return found
-
-
-def short_hash(text: str) -> str:
-    """A folder name for any text."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-
-
-def files_hash(prefix: str, files: Sequence[Path], with_stat: bool = True) -> str:
-    """A folder name for files: changes with ``prefix``, their paths and, unless ``with_stat`` is false, their sizes and
-    modification times. The data file of an Analyze header counts too."""
-    digest = hashlib.sha256(prefix.encode("utf-8", "surrogateescape"))
-    for path in files:
-        for part in (path, path.with_suffix(".img")) if path.suffix == ".hdr" else (path,):
-            facts = part.stat() if with_stat and part.is_file() else None
-            size, time = (facts.st_size, facts.st_mtime_ns) if facts else (0, 0)
-            digest.update(f"{part}\0{size}\0{time}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()[:16]
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
 
 
 def _tail(path: Path, nbytes: int = 8192) -> str:

@@ -1,4 +1,4 @@
-"""Small lists in HTML, every text escaped: classes with their colours, facts with their names. The demo's picture."""
+"""Legends and lists of facts as escaped HTML, and the picture of the demo data."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import streamlit as st
 
 from core.labels import LabelSpace
-from ui.shared.state import PROJECT
+from core.paths import project_root
 
 
 def legend(colours: Mapping[str, str]) -> None:
-    """Draw ``{class name: colour}`` as a row of swatches."""
+    """Show ``{class name: colour}`` as a row of swatches."""
     items = "".join(
         '<span style="display:inline-flex;gap:6px;align-items:center">'
         f'<span style="width:11px;height:11px;border-radius:3px;background:{html.escape(colour)}"></span>'
@@ -23,7 +23,7 @@ def legend(colours: Mapping[str, str]) -> None:
 
 
 def facts_list(rows: Iterable[tuple[str, str]]) -> None:
-    """Draw (name, text) pairs as a quiet two-column list."""
+    """Show (name, value) pairs as a list of two columns."""
     line = "border-top:1px solid color-mix(in srgb, currentColor 14%, transparent);padding:5px 0"
     items = "".join(
         f'<span style="{line};padding-right:16px;white-space:nowrap">'
@@ -35,9 +35,9 @@ def facts_list(rows: Iterable[tuple[str, str]]) -> None:
 
 
 def demo_picture() -> None:
-    """A subject of the demo data, before there is one."""
+    """Show a subject of the demo data from a stored image."""
     st.image(
-        PROJECT / "docs" / "images" / "demo-subject.png",
+        project_root() / "docs" / "images" / "demo-subject.png",
         width=440,
         caption="A subject of the demo data with its labels: synthetic, made from the MNI152 template.",
         alt="Slices of a synthetic brain, T1, T2 and labels",
@@ -45,7 +45,12 @@ def demo_picture() -> None:
 
 
 def class_colours(classes: Sequence[str]) -> list[dict[str, str]]:
-    """``[{name, colour}]`` of a run's classes without the background (which comes first in ``classes``)."""
+    """``[{name, colour}]`` of the classes of a run.
+
+    Parameters
+    ----------
+    classes : sequence of str. Class names, the background first; it is left out of the result.
+    """
     if len(classes) < 2:
         return []
     return [{"name": c.name, "colour": c.colour} for c in LabelSpace.from_raw(list(enumerate(classes))).foreground]

@@ -1,14 +1,15 @@
-"""The pages and their addresses, by name."""
+"""The pages of the app: names, titles, icons and links.
+
+A page is a file of the same name in ``pages/`` and a line in ``PAGES``.
+"""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from ui.shared.state import PROJECT
+from core.paths import project_root
 
-_FOLDER = PROJECT / "pages"  # absolute: Streamlit would look beside the shell
-
-_PAGES = {
+PAGES = {  # in the order of the navigation; the first is the start page
     "home": ("Home", ":material/home:"),
     "learn": ("Learn", ":material/school:"),
     "data": ("Data", ":material/database:"),
@@ -21,11 +22,12 @@ _PAGES = {
 
 
 def page(name: str) -> st.Page:
-    """A page by its name, for links and switches. Made anew each time: Streamlit keeps a session's state in it."""
-    title, icon = _PAGES[name]
-    return st.Page(_FOLDER / f"{name}.py", title=title, icon=icon, default=name == "home")
+    """A page by its name, for links and switches; a new object each time, since Streamlit keeps session state in it."""
+    title, icon = PAGES[name]
+    path = project_root() / "pages" / f"{name}.py"  # absolute: Streamlit resolves relative paths from ui/shell.py
+    return st.Page(path, title=title, icon=icon, default=name == next(iter(PAGES)))
 
 
 def all_pages() -> list[st.Page]:
     """All pages in the order of the navigation."""
-    return [page(name) for name in _PAGES]
+    return [page(name) for name in PAGES]

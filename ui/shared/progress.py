@@ -1,4 +1,4 @@
-"""A progress bar for work in a child process."""
+"""Progress bar of a background job."""
 
 from __future__ import annotations
 
@@ -9,19 +9,25 @@ import streamlit as st
 from ui.shared.jobs import Job
 
 
-def progress(doing: str, observe: Callable[[], Job], things: bool = False) -> None:
-    """Draw a bar that moves by itself; when the work is over the page is drawn again.
+def progress(label: str, observe: Callable[[], Job], show_counts: bool = False) -> None:
+    """Show a bar that updates itself; the page runs again when the job has ended.
 
-    ``things``: what is counted are things (subjects, files), which are named by number; else it is a share.
+    Parameters
+    ----------
+    label : str. Text of the bar: what the job does.
+    observe : callable. Returns the state of the job.
+    show_counts : bool. Whether progress is shown as "3 of 10" instead of a percentage.
     """
 
     @st.fragment(run_every=1.0)
-    def draw() -> None:
+    def bar() -> None:
         job = observe()
         if job.state != "running":
             st.rerun()
         share = min(1.0, job.done / job.total) if job.total else 0.0
-        where = f": {job.done} of {job.total}" if things and job.total else f": {share:.0%}" if share else ""
-        st.progress(share, doing + where)
+        if show_counts and job.total:
+            st.progress(share, f"{label}: {job.done} of {job.total}")
+        else:
+            st.progress(share, f"{label}: {share:.0%}" if share else label)
 
-    draw()
+    bar()

@@ -1,4 +1,4 @@
-"""What will happen if training starts now: who trains, which network, how much memory, how long."""
+"""The forecast of a training: subjects, network, memory and time, before it starts."""
 
 from __future__ import annotations
 
@@ -6,75 +6,76 @@ from core.config import TrainConfig
 from core.datasets.splits import Split, split_subjects
 from core.errors import UserError
 from core.formatting import format_bytes, format_duration
-from core.training.plan import Plan, plan
+from core.training.plan import TrainingPlan, make_plan
 from ui.shared import formatting
-from ui.shared.cache import DataFacts, accelerator
+from ui.shared.cache import DatasetSummary, accelerator
 from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
 
-PROGRAM_BYTES = 5e8  # Python and torch themselves, measured beside a small run on the CPU
+PROGRAM_BYTES = 5e8  # Python and torch without data, measured in a small run on the CPU
 
 
-def forecast(config: TrainConfig, facts: DataFacts) -> Plan:
-    """The plan for a configuration on a data set, on the device that it will most likely use.
+def forecast(config: TrainConfig, summary: DatasetSummary) -> TrainingPlan:
+    """The plan of a training on the device that it will probably use.
 
     Raises
     ------
     UserError
-        If the configuration and the data set do not fit together.
+        If the configuration does not fit the data set.
     """
-    return plan(
+    return make_plan(
         config,
-        shapes=facts.shapes,
-        spacings_mm=facts.spacings_mm,
-        in_channels=len(config.data.modalities or facts.modalities),
-        classes=1 + len(config.data.classes or facts.classes),
-        device=device_of(config),
+        shapes=summary.shapes,
+        spacings_mm=summary.spacings_mm,
+        in_channels=len(config.data.modalities or summary.modalities),
+        classes=1 + len(config.data.classes or summary.classes),
+        device=expected_device(config),
     )
 
 
-def device_of(config: TrainConfig) -> str:
-    """The device that a run will most likely use, ``cuda`` or ``cpu``."""
+def expected_device(config: TrainConfig) -> str:
+    """``cuda`` or ``cpu``: the device that a run will probably use."""
     return accelerator() if config.run.device == "auto" else config.run.device
 
 
-def draw(config: TrainConfig, facts: DataFacts) -> bool:
-    """Draw the plan as short lines; False (with the reason on screen) where training could not start."""
+def render(config: TrainConfig, summary: DatasetSummary) -> bool:
+    """Show the plan as a list; if training cannot start, show the reason and return false."""
     try:
-        split = split_subjects(facts.labelled, config.split)
-        decided = forecast(config, facts)
+        split = split_subjects(summary.labelled, config.split)
+        planned = forecast(config, summary)
     except UserError as error:
         error_box(error)
         return False
-    channels = " - ".join(map(str, decided.config.model.channels))
+    channels = " - ".join(map(str, planned.config.model.channels))
     samples = formatting.count(config.sampling.samples_train, "sub-volume")
-    step, data = format_bytes(decided.step_bytes), format_bytes(decided.data_bytes)
-    own = f", {format_bytes(PROGRAM_BYTES)} for the program" if device_of(config) == "cpu" else ""
-    rows = [
-        ("Subjects", _subjects(split)),
-        ("Network", f"{config.model.model}, {channels} channels, {decided.parameters:,} parameters"),
-        ("Sub-volume", _sub_volume(decided)),
-        ("Epoch", f"{samples} in {formatting.count(decided.steps_per_epoch, 'step')}"),
-        ("Memory", f"about {step} for a step, {data} for the data{own}"),
-        ("Time", _time(config, decided)),
-    ]
-    facts_list(rows)
+    step, data = format_bytes(planned.step_bytes), format_bytes(planned.data_bytes)
+    program = f", {format_bytes(PROGRAM_BYTES)} for the program" if expected_device(config) == "cpu" else ""
+    facts_list(
+        [
+            ("Subjects", _subjects(split)),
+            ("Network", f"{config.model.model}, {channels} channels, {planned.parameters:,} parameters"),
+            ("Sub-volume", _sub_volume(planned)),
+            ("Epoch", f"{samples} in {formatting.count(planned.steps_per_epoch, 'step')}"),
+            ("Memory", f"about {step} for a step, {data} for the data{program}"),
+            ("Time", _time(config, planned)),
+        ]
+    )
     return True
 
 
 def _subjects(split: Split) -> str:
     parts = [f"{len(split.train)} train", f"{len(split.val)} choose the best epoch"]
-    return ", ".join(parts + ([f"{len(split.test)} kept aside"] if split.test else []))
+    return ", ".join(parts + ([f"{len(split.test)} held out for the test"] if split.test else []))
 
 
-def _sub_volume(decided: Plan) -> str:
-    size = formatting.size(decided.config.sampling.sub_volume) + " voxels"
-    return size + (f" of {formatting.size(decided.spacing_mm)} mm" if decided.spacing_mm else "")
+def _sub_volume(planned: TrainingPlan) -> str:
+    size = formatting.size(planned.config.sampling.sub_volume) + " voxels"
+    return size + (f" of {formatting.size(planned.spacing_mm)} mm" if planned.spacing_mm else "")
 
 
-def _time(config: TrainConfig, decided: Plan) -> str:
-    one = f"about {format_duration(decided.epoch_s)} per epoch"
+def _time(config: TrainConfig, planned: TrainingPlan) -> str:
+    epoch = f"about {format_duration(planned.epoch_s)} per epoch"
     if config.run.minutes:
-        return f"ends within {config.run.minutes:g} min; {one}, a rough guess"
-    total = format_duration(decided.epoch_s * config.run.epochs)
-    return f"{one}, {total} for {formatting.count(config.run.epochs, 'epoch')}; a rough guess"
+        return f"ends within {config.run.minutes:g} min; {epoch}, a rough estimate"
+    total = format_duration(planned.epoch_s * config.run.epochs)
+    return f"{epoch}, {total} for {formatting.count(config.run.epochs, 'epoch')}; a rough estimate"

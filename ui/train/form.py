@@ -1,5 +1,4 @@
-"""The training form, made from the configuration's own fields: a widget for each, its unit and help, its error in plain
-words, and a mark with a way back where it differs from the preset."""
+"""The training form: for each field of the configuration a widget with unit, help, error and reset."""
 
 from __future__ import annotations
 
@@ -14,50 +13,69 @@ from core.errors import ConfigError
 from core.fields import FieldSpec
 from core.models import MODELS
 from ui.shared import formatting
-from ui.shared.state import FORM_GENERATION
 
-LABELS = {
-    "sub_volume": "Sub-volume size", "samples_train": "Sub-volumes per epoch",
+LABELS = {  # of fields whose name is not a good label
+    "sub_volume": "Sub-volume size",
+    "samples_train": "Sub-volumes per epoch",
     "samples_val": "Sub-volumes per validation",
-    "batch_size": "Batch size", "minutes": "Time budget", "fold": "Held-out fold", "model": "Network",
-    "lr_schedule": "Learning-rate schedule", "ema": "Running average of weights", "norm": "Normalisation layer",
-    "clip_norm": "Gradient norm limit", "whole_every": "Whole volumes every", "spacing_mm": "Voxel size",
-    "rotation_deg": "Largest rotation", "elastic_voxels": "Elastic displacement", "init_from": "Start from",
-    "checkpoint_minutes": "Checkpoint at least every", "normalisation": "Intensity normalisation",
+    "batch_size": "Batch size",
+    "minutes": "Time budget",
+    "fold": "Held-out fold",
+    "model": "Network",
+    "lr_schedule": "Learning-rate schedule",
+    "ema": "Running average of weights",
+    "norm": "Normalisation layer",
+    "clip_norm": "Gradient norm limit",
+    "whole_every": "Whole volumes every",
+    "spacing_mm": "Voxel size",
+    "rotation_deg": "Largest rotation",
+    "elastic_voxels": "Elastic displacement",
+    "init_from": "Start from",
+    "checkpoint_minutes": "Checkpoint at least every",
+    "normalisation": "Intensity normalisation",
     "resample": "Resampling",
-}  # fmt: skip
-COLUMN_WIDTH = 200
+}
+COLUMN_WIDTH = 200  # px
 AUTOMATIC = "from the data"
+GENERATION = "form_generation"  # session key; counts resets, see _key
 
 
 @dataclass(frozen=True)
-class Filled:
-    """A form as it is filled in: the configuration, or what is wrong, by field ("" for what belongs to none)."""
+class FormState:
+    """The form as it is filled in.
+
+    Attributes
+    ----------
+    config : TrainConfig, optional. The configuration; ``None`` if a value is not valid.
+    errors : dict. Message by field name; the key is "" for an error that belongs to no field.
+    changed : frozenset of str. Fields that differ from the preset.
+    """
 
     config: TrainConfig | None
     errors: dict[str, str]
     changed: frozenset[str]
 
 
-def wrong(filled: Filled) -> str:
-    """What needs another look, in one sentence: the fields by their names on screen."""
-    names = [label(spec) for spec in field_specs() if spec.name in filled.errors]
-    return (
-        filled.errors.get("") or f"Another look is needed at: {', '.join(names)}. What is wrong stands below the field."
-    )
+def error_summary(form: FormState) -> str:
+    """One sentence that names the fields with errors by their labels."""
+    labels = [field_label(spec) for spec in field_specs() if spec.name in form.errors]
+    return form.errors.get("") or f"Please correct: {', '.join(labels)}. The reason is below each field."
 
 
-def label(spec: FieldSpec) -> str:
-    """What a field is called on screen, with its unit."""
-    text = LABELS.get(spec.name, spec.name.replace("_", " ").capitalize())
-    said = not spec.unit or spec.unit in ("share", "probability") or spec.unit in text.lower()
-    return text if said else f"{text} ({spec.unit})"
+def field_label(spec: FieldSpec) -> str:
+    """The label of a field on screen, with its unit."""
+    label = LABELS.get(spec.name, spec.name.replace("_", " ").capitalize())
+    without_unit = not spec.unit or spec.unit in ("share", "probability") or spec.unit in label.lower()
+    return label if without_unit else f"{label} ({spec.unit})"
 
 
-def read(base: TrainConfig, fixed: Mapping[str, Any], options: Mapping[str, Sequence[str]]) -> Filled:
-    """The configuration as the form is filled in now: ``base`` (the preset) with ``fixed`` values and what was edited.
+def read(base: TrainConfig, fixed: Mapping[str, Any]) -> FormState:
+    """Read the form from the session; errors are known before the widgets are rendered.
 
-    Reads the session only, so errors are known before the widgets are drawn.
+    Parameters
+    ----------
+    base : TrainConfig. The preset.
+    fixed : mapping. Values by field name that the form does not offer.
     """
     values: dict[str, Any] = dict(fixed)
     errors: dict[str, str] = {}
@@ -69,7 +87,7 @@ def read(base: TrainConfig, fixed: Mapping[str, Any], options: Mapping[str, Sequ
         try:
             values[spec.name] = _parse(spec, st.session_state[key])
         except ConfigError as error:
-            errors[spec.name] = _plainly(spec.name, error)
+            errors[spec.name] = _message(spec.name, error)
     changed = {n for n, v in values.items() if n not in fixed and v != preset_values[n]} | set(errors)
     config = None
     if not errors:
@@ -78,69 +96,83 @@ def read(base: TrainConfig, fixed: Mapping[str, Any], options: Mapping[str, Sequ
         except ConfigError as error:
             name = str(error).partition(":")[0]
             name = name if name in preset_values else ""
-            errors[name] = _plainly(name, error)
-    return Filled(config, errors, frozenset(changed))
+            errors[name] = _message(name, error)
+    return FormState(config, errors, frozenset(changed))
 
 
-def draw(base: TrainConfig, filled: Filled, fixed: Mapping[str, Any], options: Mapping[str, Sequence[str]]) -> None:
-    """Draw the fields: the usual ones first, the others by section, collapsed. ``options`` are the choices of fields
-    that name something of the data set."""
+def render(base: TrainConfig, form: FormState, fixed: Mapping[str, Any], options: Mapping[str, Sequence[str]]) -> None:
+    """Render the usual fields, then the advanced ones in collapsed sections.
+
+    Parameters
+    ----------
+    base, fixed : as in :func:`read`.
+    form : FormState. Errors and changes to mark.
+    options : mapping. Choices, by field name, of fields whose values are names from the data set.
+    """
     specs = _specs(fixed)
-    with st.grid("auto", min_column_width=COLUMN_WIDTH, gap=("small", "small")) as grid:
-        for spec in specs:
-            if not spec.advanced:
-                with grid.cell(), st.container(gap="xxsmall"):
-                    _field(base, spec, filled, options)
-    st.caption("Everything else, by section; the preset has chosen already.")
+    _fields(base, form, [s for s in specs if not s.advanced], options)
+    st.caption("All other settings, by section. The preset has a value for each.")
     with st.container(gap="xsmall"):
         for section, (title, sentence) in section_titles().items():
-            inside = [s for s in specs if s.section == section and s.advanced]
-            if not inside:
+            advanced = [s for s in specs if s.section == section and s.advanced]
+            if not advanced:
                 continue
-            edited = len(filled.changed & {s.name for s in inside})
-            bad = any(s.name in filled.errors for s in inside)
-            mark = f" :primary-badge[{edited} changed]" if edited else ""
-            with st.expander(f"{title}{mark}{' :red-badge[look here]' if bad else ''}", key=f"section-{section}"):
+            changed = len(form.changed & {s.name for s in advanced})
+            badges = f" :primary-badge[{changed} changed]" if changed else ""
+            badges += " :red-badge[error]" if any(s.name in form.errors for s in advanced) else ""
+            with st.expander(f"{title}{badges}", key=f"section-{section}"):
                 st.caption(sentence)
-                with st.grid("auto", min_column_width=COLUMN_WIDTH, gap=("small", "small")) as grid:
-                    for spec in inside:
-                        with grid.cell(), st.container(gap="xxsmall"):
-                            _field(base, spec, filled, options)
+                _fields(base, form, advanced, options)
 
 
 def reset_all(base: TrainConfig) -> None:
-    """Forget every edit of this preset."""
+    """Discard all changes to a preset (callback of a button)."""
     st.session_state[_generation_key(base)] = st.session_state.get(_generation_key(base), 0) + 1
 
 
-def _field(base: TrainConfig, spec: FieldSpec, filled: Filled, options: Mapping[str, Sequence[str]]) -> None:
+def _fields(
+    base: TrainConfig, form: FormState, specs: Sequence[FieldSpec], options: Mapping[str, Sequence[str]]
+) -> None:
+    with st.grid("auto", min_column_width=COLUMN_WIDTH, gap=("small", "small")) as grid:
+        for spec in specs:
+            with grid.cell(), st.container(gap="xxsmall"):
+                _field(base, form, spec, options)
+
+
+def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping[str, Sequence[str]]) -> None:
+    """The widget of a field, its error, and a button that resets it if it was changed."""
     value = base.values()[spec.name]
-    shown = label(spec) + (" :primary[●]" if spec.name in filled.changed else "")
+    label = field_label(spec) + (" :primary[●]" if spec.name in form.changed else "")
     help = f"{spec.help}. On the command line: `{spec.flag}`"
     common: dict[str, Any] = {"key": _key(base, spec), "help": help, "persist_state": "session"}
     if spec.name in options:
-        st.multiselect(
-            shown, options[spec.name], default=[v for v in value if v in options[spec.name]],
-            placeholder="none" if spec.section == "split" else "all", **common,
-        )  # fmt: skip
+        choices = options[spec.name]
+        placeholder = "none" if spec.section == "split" else "all"
+        st.multiselect(label, choices, [v for v in value if v in choices], placeholder=placeholder, **common)
     elif spec.name == "model" or spec.choices:
         names = list(spec.choices or MODELS)
-        st.selectbox(shown, names, index=names.index(value), **common)
+        st.selectbox(label, names, index=names.index(value), **common)
     elif spec.type is bool:
         st.space(8)
-        st.toggle(shown, value=value, **common)
+        st.toggle(label, value=value, **common)
     elif spec.type is int:
-        st.number_input(shown, value=value, step=1, **common)
+        st.number_input(label, value=value, step=1, **common)
     else:
-        st.text_input(shown, value=spec.format(value), placeholder=AUTOMATIC if spec.item_type else "none", **common)
-    if spec.name in filled.errors:
-        st.markdown(f":small[:red[{formatting.plain(filled.errors[spec.name])}]]")
-    if spec.name in filled.changed:
-        before = spec.format(value) or ("all" if spec.name in options else "automatic" if spec.item_type else "none")
+        st.text_input(label, value=spec.format(value), placeholder=AUTOMATIC if spec.item_type else "none", **common)
+    if spec.name in form.errors:
+        st.markdown(f":small[:red[{formatting.plain(form.errors[spec.name])}]]")
+    if spec.name in form.changed:
+        preset_value = spec.format(value) or (
+            "all" if spec.name in options else "automatic" if spec.item_type else "none"
+        )
         st.button(
-            f"back to {before}", key=f"reset.{_key(base, spec)}", type="tertiary", icon=":material/undo:",
-            on_click=_reset, args=(base, spec),
-        )  # fmt: skip
+            f"back to {preset_value}",
+            key=f"reset.{_key(base, spec)}",
+            type="tertiary",
+            icon=":material/undo:",
+            on_click=_reset,
+            args=(base, spec),
+        )
 
 
 def _specs(fixed: Mapping[str, Any]) -> list[FieldSpec]:
@@ -148,14 +180,14 @@ def _specs(fixed: Mapping[str, Any]) -> list[FieldSpec]:
 
 
 def _generation_key(base: TrainConfig) -> str:
-    return f"{FORM_GENERATION}.{base.preset}"
+    return f"{GENERATION}.{base.preset}"
 
 
 def _key(base: TrainConfig, spec: FieldSpec) -> str:
-    """The widget's key: edits belong to a preset, and a reset makes a new widget."""
-    everything = st.session_state.get(_generation_key(base), 0)
-    this = st.session_state.get(f"{_generation_key(base)}.{spec.name}", 0)
-    return f"form.{base.preset}.{spec.name}.{everything}.{this}"
+    """Key of a field's widget: changes belong to a preset, and a reset changes the key, which makes a new widget."""
+    form_generation = st.session_state.get(_generation_key(base), 0)
+    field_generation = st.session_state.get(f"{_generation_key(base)}.{spec.name}", 0)
+    return f"form.{base.preset}.{spec.name}.{form_generation}.{field_generation}"
 
 
 def _reset(base: TrainConfig, spec: FieldSpec) -> None:
@@ -171,6 +203,6 @@ def _parse(spec: FieldSpec, raw: Any) -> Any:
     return spec.coerce(tuple(raw) if isinstance(raw, list) else raw)
 
 
-def _plainly(name: str, error: ConfigError) -> str:
-    text = str(error).removeprefix(f"{name}: ")
-    return text[:1].upper() + text[1:]
+def _message(name: str, error: ConfigError) -> str:
+    """The message of an error without the field's name, which is the label beside it."""
+    return formatting.sentence(str(error).removeprefix(f"{name}: "))

@@ -1,20 +1,21 @@
-// Moving through a volume: wheel, keys, mouse. What a viewer (viewer.js) shows is its own business.
+// Mouse, wheel and keyboard of a viewer: slices, crosshair, window, zoom.
 
-const SETTLED_MS = 400, NOTCH = 40;
+const REST_MS = 400, NOTCH = 40, MAX_ZOOM = 24;
 
-class Moving {
+// Base class of Viewer (viewer.js).
+class Interaction {
   goTo(axis, slice) {
     const next = clamp(Math.round(slice), 0, this.grid.shape[axis] - 1);
     if (!Number.isFinite(next) || next === this.voxel[axis]) return;
     this.voxel[axis] = next;
-    this.moved();
+    this.crosshairMoved();
   }
 
-  moved() {
-    places.set(this.data.image, [...this.voxel]);
-    this.ask();
+  crosshairMoved() {
+    crosshairs.set(this.data.image, [...this.voxel]);
+    this.requestRender();
     clearTimeout(this.timer);
-    if (this.data.reportCrosshair) this.timer = setTimeout(() => this.report([...this.voxel]), SETTLED_MS);
+    if (this.data.reportCrosshair) this.timer = setTimeout(() => this.report([...this.voxel]), REST_MS);
   }
 
   paneOf(event) {
@@ -31,9 +32,9 @@ class Moving {
       this.active = pane.plane;
       if (event.ctrlKey || event.metaKey) return this.zoomAt(pane, Math.exp(-clamp(amount, -200, 200) / 300), event);
       // A notch of a wheel is one slice; the small steps of a touchpad add up to one.
-      this.rest = Math.abs(amount) >= NOTCH ? Math.sign(amount) * NOTCH : (this.rest ?? 0) + amount;
-      const steps = Math.trunc(this.rest / NOTCH);
-      this.rest -= steps * NOTCH;
+      this.scrolled = Math.abs(amount) >= NOTCH ? Math.sign(amount) * NOTCH : (this.scrolled ?? 0) + amount;
+      const steps = Math.trunc(this.scrolled / NOTCH);
+      this.scrolled -= steps * NOTCH;
       if (steps) this.goTo(this.views[pane.plane].axis, this.voxel[this.views[pane.plane].axis] - steps);
     }, { passive: false });
     s.addEventListener("contextmenu", (event) => { if (this.paneOf(event)) event.preventDefault(); });
@@ -44,15 +45,15 @@ class Moving {
       pane.canvas.focus({ preventScroll: true });
       pane.canvas.setPointerCapture(event.pointerId);
       this.active = pane.plane;
-      const kind = event.button === 2 ? "window" : event.button === 1 || event.shiftKey ? "pan" : "cross";
+      const kind = event.button === 2 ? "window" : event.button === 1 || event.shiftKey ? "pan" : "crosshair";
       this.drag = { pane, kind, x: event.clientX, y: event.clientY, window: this.window, focus: [...this.focus] };
-      if (kind === "cross") this.moveCross(pane, event); else this.ask();
+      if (kind === "crosshair") this.moveCrosshair(pane, event); else this.requestRender();
     });
     s.addEventListener("pointermove", (event) => {
       const drag = this.drag;
       if (!drag) return;
       const dx = event.clientX - drag.x, dy = event.clientY - drag.y;
-      if (drag.kind === "cross") this.moveCross(drag.pane, event);
+      if (drag.kind === "crosshair") this.moveCrosshair(drag.pane, event);
       else if (drag.kind === "pan") this.pan(drag, dx, dy);
       else {
         const { low, high } = this.data.channels[this.settings.channel], span = high - low, [a, b] = drag.window;
@@ -63,33 +64,33 @@ class Moving {
     for (const end of ["pointerup", "pointercancel"]) s.addEventListener(end, () => { this.drag = null; });
     s.addEventListener("focusin", (event) => { const pane = this.paneOf(event); if (pane) this.active = pane.plane; });
     s.addEventListener("pointermove", (event) => {
-      // The pane under the pointer takes the keys if one of this viewer has them.
+      // Keyboard focus follows the pointer from pane to pane.
       const pane = this.paneOf(event), focused = this.panes.find((p) => p.canvas.matches(":focus"));
       if (pane && focused && pane !== focused && !this.drag) pane.canvas.focus({ preventScroll: true });
     });
     s.addEventListener("keydown", (event) => this.key(event));
   }
 
-  moveCross(pane, event) {
-    const [x, y] = pane.at(event), view = this.views[pane.plane], [a, b] = toVoxel(view, x, y);
+  moveCrosshair(pane, event) {
+    const [x, y] = pane.position(event), view = this.views[pane.plane], [a, b] = toVoxel(view, x, y);
     this.voxel[view.across] = clamp(Math.round(a), 0, view.width - 1);
     this.voxel[view.up] = clamp(Math.round(b), 0, view.height - 1);
-    this.moved();
+    this.crosshairMoved();
   }
 
   zoomAt(pane, factor, event) {
-    const view = this.views[pane.plane], before = event ? pane.at(event) : null;
-    const next = clamp(this.zoom * factor, 1, 24);
+    const view = this.views[pane.plane], before = event ? pane.position(event) : null;
+    const next = clamp(this.zoom * factor, 1, MAX_ZOOM);
     this.zoom = next;
     if (next === 1) this.fit();
-    else if (before) { // what is under the pointer stays there
-      const after = pane.at(event), [u, w] = fromVoxel(view, this.focus);
-      this.aim(view, u + before[0] - after[0], w + before[1] - after[1]);
+    else if (before) { // the voxel under the pointer stays in place
+      const after = pane.position(event), [u, w] = fromVoxel(view, this.focus);
+      this.centreOn(view, u + before[0] - after[0], w + before[1] - after[1]);
     } else this.focus = [...this.voxel];
-    this.ask();
+    this.requestRender();
   }
 
-  // All of the head in every pane.
+  // Show the whole head in each pane.
   fit() {
     this.zoom = 1;
     this.focus = this.head.map(([first, last]) => (first + last) / 2);
@@ -97,12 +98,12 @@ class Moving {
 
   pan(drag, dx, dy) {
     if (this.zoom <= 1) return;
-    const { view, sx, sy } = drag.pane.place(), [u, w] = fromVoxel(view, drag.focus);
-    this.aim(view, u - dx / sx, w - dy / sy);
-    this.ask();
+    const { view, sx, sy } = drag.pane.placement(), [u, w] = fromVoxel(view, drag.focus);
+    this.centreOn(view, u - dx / sx, w - dy / sy);
+    this.requestRender();
   }
 
-  aim(view, u, w) {
+  centreOn(view, u, w) {
     const [a, b] = toVoxel(view, clamp(u, 0, view.width), clamp(w, 0, view.height));
     this.focus[view.across] = a;
     this.focus[view.up] = b;
@@ -112,31 +113,31 @@ class Moving {
     const pane = this.paneOf(event);
     if (!pane || !this.scene || event.ctrlKey || event.metaKey || event.altKey) return;
     const view = this.views[pane.plane], { axis } = view, now = this.voxel[axis], key = event.key.toLowerCase();
-    const cross = (dx, dy) => {
+    const step = (dx, dy) => {
       this.voxel[view.across] = clamp(this.voxel[view.across] + (view.mirrored ? -dx : dx), 0, view.width - 1);
       this.voxel[view.up] = clamp(this.voxel[view.up] - dy, 0, view.height - 1);
-      this.moved();
+      this.crosshairMoved();
     };
-    const act = {
-      arrowup: () => (event.shiftKey ? cross(0, -1) : this.goTo(axis, now + 1)),
-      arrowdown: () => (event.shiftKey ? cross(0, 1) : this.goTo(axis, now - 1)),
-      arrowleft: () => (event.shiftKey ? cross(-1, 0) : this.goTo(axis, now - 1)),
-      arrowright: () => (event.shiftKey ? cross(1, 0) : this.goTo(axis, now + 1)),
+    const action = {
+      arrowup: () => (event.shiftKey ? step(0, -1) : this.goTo(axis, now + 1)),
+      arrowdown: () => (event.shiftKey ? step(0, 1) : this.goTo(axis, now - 1)),
+      arrowleft: () => (event.shiftKey ? step(-1, 0) : this.goTo(axis, now - 1)),
+      arrowright: () => (event.shiftKey ? step(1, 0) : this.goTo(axis, now + 1)),
       pageup: () => this.goTo(axis, now + 10),
       pagedown: () => this.goTo(axis, now - 10),
       home: () => this.goTo(axis, 0),
       end: () => this.goTo(axis, view.slices - 1),
       "+": () => this.zoomAt(pane, 1.25), "=": () => this.zoomAt(pane, 1.25), "-": () => this.zoomAt(pane, 0.8),
-      0: () => { this.fit(); this.ask(); },
+      0: () => { this.fit(); this.requestRender(); },
       f: () => this.set("style", "fill"), o: () => this.set("style", "outline"), b: () => this.set("style", "both"),
-      h: () => this.set("veiled", !this.settings.veiled),
-      x: () => this.set("cross", !this.settings.cross),
-      m: () => this.chooseChannel((this.settings.channel + 1) % this.data.channels.length),
-      "?": () => this.toolbar.root.querySelector(".ask").click(),
+      h: () => this.set("overlayHidden", !this.settings.overlayHidden),
+      x: () => this.set("crosshair", !this.settings.crosshair),
+      m: () => this.setChannel((this.settings.channel + 1) % this.data.channels.length),
+      "?": () => this.toolbar.helpButton.click(),
     }[key];
-    if (!act) return;
+    if (!action) return;
     event.preventDefault();
     event.stopPropagation();
-    act();
+    action();
   }
 }

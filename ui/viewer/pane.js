@@ -1,7 +1,7 @@
-// One pane: a slice of the image with what lies over it, on a canvas of its own.
+// A pane: one slice of the image with its overlay, on a canvas of its own.
 
-const INK = "rgba(255,255,255,0.78)", SHADOW = "rgba(0,0,0,0.85)", CROSS = "rgba(255,214,102,0.6)";
-const GAP = 9, EDGE = 18, LETTER = 11; // pixels
+const TEXT = "rgba(255,255,255,0.78)", SHADOW = "rgba(0,0,0,0.85)", CROSSHAIR = "rgba(255,214,102,0.6)";
+const CROSSHAIR_GAP = 9, EDGE = 18, FONT_SIZE = 11; // pixels
 
 class Pane {
   constructor(viewer, plane, row) {
@@ -14,12 +14,12 @@ class Pane {
     this.canvas.setAttribute("role", "img");
     this.canvas.dataset.plane = plane;
     this.canvas.dataset.row = row;
-    this.still = document.createElement("canvas");
-    this.picture = document.createElement("canvas");
-    this.overlay = document.createElement("canvas");
+    this.base = document.createElement("canvas"); // all but the crosshair
+    this.image = document.createElement("canvas"); // one pixel per voxel
+    this.overlay = document.createElement("canvas"); // one pixel per voxel
   }
 
-  // Give it a size on the page, in CSS pixels.
+  // Size on the page in CSS pixels.
   resize(width, height) {
     const ratio = Math.min(window.devicePixelRatio || 1, 3);
     this.width = width;
@@ -34,89 +34,88 @@ class Pane {
     }
   }
 
-  // Where the slice lies: its top left corner and the size of a voxel, in CSS pixels.
-  place() {
+  // Placement of the slice: its top left corner and the size of a voxel, in CSS pixels.
+  placement() {
     const v = this.viewer, view = v.views[this.plane], scale = v.scale * v.zoom;
     const sx = scale * view.spacing[0], sy = scale * view.spacing[1];
     const [u, w] = fromVoxel(view, v.focus);
     return { view, sx, sy, x: this.width / 2 - u * sx, y: this.height / 2 - w * sy };
   }
 
-  // The position in the slice (pixels of the slice) of a point on the page.
-  at(event) {
-    const box = this.canvas.getBoundingClientRect(), { x, y, sx, sy } = this.place();
+  // Position of a pointer event in the slice, in pixels of the slice.
+  position(event) {
+    const box = this.canvas.getBoundingClientRect(), { x, y, sx, sy } = this.placement();
     return [(event.clientX - box.left - x) / sx, (event.clientY - box.top - y) / sy];
   }
 
-  // Draw it. While the crosshair alone moves, all that lies under it is only copied.
-  draw() {
-    const v = this.viewer, at = this.place(), { view } = at, slice = v.voxel[view.axis];
+  // While only the crosshair moves, the rest is copied from the base canvas.
+  render() {
+    const v = this.viewer, at = this.placement(), { view } = at, slice = v.voxel[view.axis];
     const { width, height } = this.canvas, context = this.canvas.getContext("2d", { alpha: false });
-    const where = [at.x, at.y, at.sx, at.sy].map((n) => n.toFixed(3)).join(",");
-    const shown = [slice, where, width, height, v.revision].join(" ");
-    if (this.shown !== shown) {
-      if (this.still.width !== width || this.still.height !== height) { this.still.width = width; this.still.height = height; }
-      this.drawStill(this.still.getContext("2d", { alpha: false }), at, slice);
-      this.shown = shown;
+    const placement = [at.x, at.y, at.sx, at.sy].map((n) => n.toFixed(3)).join(",");
+    const signature = [slice, placement, width, height, v.revision].join(" ");
+    if (this.signature !== signature) {
+      if (this.base.width !== width || this.base.height !== height) { this.base.width = width; this.base.height = height; }
+      this.renderBase(this.base.getContext("2d", { alpha: false }), at, slice);
+      this.signature = signature;
       const layer = this.row === "image" ? "" : `, ${this.row}`;
       this.canvas.setAttribute("aria-label", `${this.plane} slice ${slice + 1} of ${view.slices}${layer}`);
       this.canvas.dataset.letters = Object.values(view.letters).join(""); // left, right, top, bottom
       this.canvas.dataset.slice = String(slice);
-      this.canvas.dataset.at = where;
+      this.canvas.dataset.at = placement;
     }
     context.setTransform(1, 0, 0, 1, 0, 0);
-    context.drawImage(this.still, 0, 0);
+    context.drawImage(this.base, 0, 0);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-    if (v.settings.cross) this.drawCross(context, at);
+    if (v.settings.crosshair) this.renderCrosshair(context, at);
   }
 
-  // Everything but the crosshair.
-  drawStill(context, at, slice) {
-    const v = this.viewer, { view } = at, r = this.ratio, walk = walkOf(view, v.grid.shape, slice);
+  renderBase(context, at, slice) {
+    const v = this.viewer, { view } = at, r = this.ratio, layout = sliceLayout(view, v.grid.shape, slice);
     context.setTransform(1, 0, 0, 1, 0, 0);
     context.fillStyle = "#000";
-    context.fillRect(0, 0, this.still.width, this.still.height);
+    context.fillRect(0, 0, this.base.width, this.base.height);
     context.setTransform(r, 0, 0, r, 0, 0);
     const width = view.width * at.sx, height = view.height * at.sy;
-    this.paint(this.picture, walk, (pixels) => paintImage(pixels, v.scene.channels[v.settings.channel], walk, v.grey));
+    this.paint(this.image, layout, (pixels) => paintImage(pixels, v.scene.channels[v.settings.channel], layout, v.grey));
     context.imageSmoothingEnabled = true;
-    context.drawImage(this.picture, at.x, at.y, width, height);
-    if (this.row !== "image") this.drawOverlay(context, at, walk, width, height);
-    this.drawWords(context, at);
+    context.drawImage(this.image, at.x, at.y, width, height);
+    if (this.row !== "image") this.renderOverlay(context, at, layout, width, height);
+    this.renderText(context, at);
   }
 
-  // Fill a small canvas with one pixel per voxel.
-  paint(canvas, walk, fill) {
-    if (canvas.width !== walk.width || canvas.height !== walk.height) {
-      canvas.width = walk.width;
-      canvas.height = walk.height;
+  // Fill a canvas with one pixel per voxel.
+  paint(canvas, layout, fill) {
+    if (canvas.width !== layout.width || canvas.height !== layout.height) {
+      canvas.width = layout.width;
+      canvas.height = layout.height;
       canvas.data = null;
     }
     const context = canvas.getContext("2d", { willReadFrequently: true });
-    canvas.data ??= context.createImageData(walk.width, walk.height);
+    canvas.data ??= context.createImageData(layout.width, layout.height);
     fill(new Uint32Array(canvas.data.data.buffer));
     context.putImageData(canvas.data, 0, 0);
   }
 
-  drawOverlay(context, at, walk, width, height) {
-    const v = this.viewer, { layers } = v.scene, s = v.settings, count = walk.width * walk.height;
-    const found = (this.found = this.found?.length === count ? this.found : new Uint8Array(count));
+  renderOverlay(context, at, layout, width, height) {
+    const v = this.viewer, { layers } = v.scene, s = v.settings, count = layout.width * layout.height;
+    const indices = (this.indices = this.indices?.length === count ? this.indices : new Uint8Array(count));
     const errors = this.row === "errors";
-    if (errors) readErrors(found, layers.truth, layers.prediction, walk, v.shown);
-    else readClasses(found, layers[this.row], walk, v.shown);
+    if (errors) readErrors(indices, layers.truth, layers.prediction, layout, v.visible);
+    else readClasses(indices, layers[this.row], layout, v.visible);
     if (errors || s.style !== "outline") {
-      this.paint(this.overlay, walk, (pixels) => paintClasses(pixels, found, errors ? v.errorColours : v.colours));
+      this.paint(this.overlay, layout, (pixels) => paintClasses(pixels, indices, errors ? v.errorColours : v.colours));
       context.imageSmoothingEnabled = false;
       context.drawImage(this.overlay, at.x, at.y, width, height);
     }
-    if (!errors && s.style !== "fill") this.drawOutlines(context, at, found, walk);
+    if (!errors && s.style !== "fill") this.renderOutlines(context, at, indices, layout);
   }
 
-  // Runs are straight and lie along the axes: filled rectangles on whole pixels, inside of what they go around.
-  drawOutlines(context, at, found, walk) {
+  // Outlines are filled rectangles on whole pixels, inside the class.
+  renderOutlines(context, at, indices, layout) {
     const v = this.viewer, r = this.ratio, thick = Math.max(1, Math.round(v.settings.line * r)) / r;
     const snap = (n) => Math.round(n * r) / r;
-    for (const [index, runs] of outlines(found, walk.width, walk.height)) {
+    for (const [index, runs] of outlines(indices, layout.width, layout.height)) {
       context.fillStyle = v.classes[index - 1]?.colour ?? "#ffffff";
       for (let n = 0; n < runs.length; n += 6) {
         const x = snap(at.x + runs[n] * at.sx), y = snap(at.y + runs[n + 1] * at.sy);
@@ -127,29 +126,29 @@ class Pane {
     }
   }
 
-  // Two lines through the voxel; the middle and the letters at the edges stay free.
-  drawCross(context, at) {
+  // Two lines through the voxel; the centre and the letters at the edges are left free.
+  renderCrosshair(context, at) {
     const [u, w] = fromVoxel(at.view, this.viewer.voxel), x = at.x + u * at.sx, y = at.y + w * at.sy;
-    context.strokeStyle = CROSS;
+    context.strokeStyle = CROSSHAIR;
     context.lineWidth = 1;
     context.beginPath();
     for (const [x0, y0, x1, y1] of [
-      [EDGE, y, x - GAP, y], [x + GAP, y, this.width - EDGE, y],
-      [x, EDGE, x, y - GAP], [x, y + GAP, x, this.height - EDGE],
+      [EDGE, y, x - CROSSHAIR_GAP, y], [x + CROSSHAIR_GAP, y, this.width - EDGE, y],
+      [x, EDGE, x, y - CROSSHAIR_GAP], [x, y + CROSSHAIR_GAP, x, this.height - EDGE],
     ]) { context.moveTo(x0, y0); context.lineTo(x1, y1); }
     context.stroke();
   }
 
-  drawWords(context, at) {
+  renderText(context, at) {
     const v = this.viewer, { view } = at, { letters } = view, w = this.width, h = this.height;
     const write = (text, x, y, align, weight = 500) => {
-      context.font = `${weight} ${LETTER}px ${v.font}`;
+      context.font = `${weight} ${FONT_SIZE}px ${v.font}`;
       context.textAlign = align;
       context.textBaseline = "middle";
       context.lineWidth = 3;
       context.strokeStyle = SHADOW;
       context.strokeText(text, x, y);
-      context.fillStyle = INK;
+      context.fillStyle = TEXT;
       context.fillText(text, x, y);
     };
     if (h < 90) return;

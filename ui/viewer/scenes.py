@@ -1,10 +1,11 @@
-"""Subjects and their segmentations as scenes for the viewer: read once, sent once."""
+"""Scenes of the viewer: a subject's image, its truth and a prediction, published as volumes for the browser."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,13 @@ from core.imaging.display import Channel, Grid, channels, encode_image, encode_l
 from core.imaging.volume import read_label
 from core.labels import LabelSpace
 from ui.shared import formatting
+from ui.shared.hashes import files_hash
 from ui.viewer import volumes
 
 
 @dataclass(frozen=True)
 class Scene:
-    """A volume and its segmentations for the viewer.
+    """A volume and its segmentations.
 
     Attributes
     ----------
@@ -44,75 +46,65 @@ class Scene:
 def subject_scene(
     folder: Path, subject: str, labels: LabelSpace | None = None, prediction: Path | None = None
 ) -> Scene:
-    """A subject of a data set: its image, its truth where it has one, and a prediction of it.
+    """The scene of a subject of a data set: its image, its truth if it has one, and a prediction.
 
     Parameters
     ----------
-    labels : the classes to show; those of the truth that are not among them become background. ``None``: the data
-        set's own.
-    prediction : a label map with the raw values of ``labels``, on the subject's grid.
+    folder : Path. Folder of the data set.
+    subject : str. Id of the subject.
+    labels : LabelSpace, optional. Classes to show; other classes of the truth become background. By default those of
+        the data set.
+    prediction : Path, optional. Label map with the raw values of ``labels``, on the subject's grid.
 
     Raises
     ------
     UserError
-        If a file cannot be read, or the prediction does not lie where the subject does.
+        If a file cannot be read, or the prediction has another size than the image.
     """
     dataset = open_dataset(folder)
-    space = labels or dataset.labels
-    loaded = _Once(lambda: load_subject(dataset, subject))
-    stamp = _stamp(dataset, subject)
-    facts, image = volumes.publish(f"image\n{stamp}", lambda: _image(loaded(), dataset.modalities))
+    label_space = labels or dataset.labels
+    load = cache(lambda: load_subject(dataset, subject))  # not called if all volumes are published already
+    files = _subject_hash(dataset, subject)
+    facts, image = volumes.publish(f"image\n{files}", lambda: _image(load(), dataset.modalities))
     layers = {}
     if dataset.subject(subject).label is not None:
-        shown = json.dumps([space.names, dataset.labels.to_json()])
-        _, layers["truth"] = volumes.publish(f"truth\n{stamp}\n{shown}", lambda: _truth(loaded(), dataset, space))
-    if prediction is not None:
-        grid = _grid(facts["grid"])
-        name = f"prediction\n{stamp}\n{_file_stamp(prediction)}\n{json.dumps(space.to_json())}"
-        _, layers["prediction"] = volumes.publish(name, lambda: _prediction(prediction, space, grid))
-    return _scene(facts, image, layers, space)
+        mapping = json.dumps([label_space.names, dataset.labels.to_json()])
+        _, layers["truth"] = volumes.publish(f"truth\n{files}\n{mapping}", lambda: _truth(load(), dataset, label_space))
+    return _scene(files, facts, image, layers, label_space, prediction)
 
 
 def image_scene(
     files: Sequence[Path], load: Callable[[], LoadedSubject], modalities: Sequence[str], labels: LabelSpace,
-    prediction: Path | None = None, more: str = "",
+    prediction: Path | None = None, channels_key: str = "",
 ) -> Scene:  # fmt: skip
-    """Images that belong to no data set, and a prediction of them.
+    """The scene of images that belong to no data set, and a prediction.
 
     Parameters
     ----------
-    files : that are read, for a name of the content.
-    load : reads them (:func:`core.datasets.loading.load_subject` or the like); called only if they are not kept.
-    more : whatever else the content depends on: which channels of the files.
+    files : sequence of Path. Image files; a changed file is published again.
+    load : callable. Reads the images; not called if they are published already.
+    modalities : sequence of str. Names of the channels of the loaded image.
+    labels : LabelSpace. Classes of the prediction.
+    prediction : Path, optional. Label map with the raw values of ``labels``, on the images' grid.
+    channels_key : str. Text that changes with the channels read from the files.
     """
-    loaded = _Once(load)
-    stamp = "\n".join([*map(_file_stamp, files), *modalities, more])
-    facts, image = volumes.publish(f"image\n{stamp}", lambda: _image(loaded(), modalities))
-    layers = {}
+    hashed = files_hash("\n".join([*modalities, channels_key]), files)
+    facts, image = volumes.publish(f"image\n{hashed}", lambda: _image(load(), modalities))
+    return _scene(hashed, facts, image, {}, labels, prediction)
+
+
+def _scene(
+    files: str, facts: Mapping[str, Any], image: str, layers: dict[str, str], labels: LabelSpace,
+    prediction: Path | None,
+) -> Scene:  # fmt: skip
+    """A scene from the facts of its published image; the prediction is published as a further layer."""
+    grid = _grid(facts["grid"])
     if prediction is not None:
-        grid = _grid(facts["grid"])
-        name = f"prediction\n{stamp}\n{_file_stamp(prediction)}\n{json.dumps(labels.to_json())}"
+        name = f"prediction\n{files}\n{files_hash('', [prediction])}\n{json.dumps(labels.to_json())}"
         _, layers["prediction"] = volumes.publish(name, lambda: _prediction(prediction, labels, grid))
-    return _scene(facts, image, layers, labels)
-
-
-class _Once:
-    """A subject that is read at most once, and only if needed."""
-
-    def __init__(self, load: Callable[[], LoadedSubject]) -> None:
-        self._load = load
-        self._loaded: LoadedSubject | None = None
-
-    def __call__(self) -> LoadedSubject:
-        if self._loaded is None:
-            self._loaded = self._load()
-        return self._loaded
-
-
-def _scene(facts: Mapping[str, Any], image: str, layers: Mapping[str, str], labels: LabelSpace) -> Scene:
     ranges = tuple(Channel(c["name"], c["low"], c["high"], tuple(c["window"])) for c in facts["channels"])
     classes = tuple({"name": c.name, "colour": c.colour} for c in labels.foreground)
-    return Scene(_grid(facts["grid"]), ranges, image, classes, layers)
+    return Scene(grid, ranges, image, classes, layers)
 
 
 def _grid(facts: Mapping[str, Any]) -> Grid:
@@ -127,40 +119,25 @@ def _image(loaded: LoadedSubject, names: Sequence[str]) -> tuple[dict[str, Any],
     return facts, encode_image(loaded.image, ranges)
 
 
-def _truth(loaded: LoadedSubject, dataset: Dataset, shown: LabelSpace) -> tuple[dict[str, Any], bytes]:
-    assert loaded.label is not None, "only a subject with a label has a truth to show"
-    return {}, encode_label(class_mapping(dataset.labels.names, shown.names)[loaded.label])
+def _truth(loaded: LoadedSubject, dataset: Dataset, labels: LabelSpace) -> tuple[dict[str, Any], bytes]:
+    assert loaded.label is not None, "only called for a subject with a label"
+    return {}, encode_label(class_mapping(dataset.labels.names, labels.names)[loaded.label])
 
 
 def _prediction(file: Path, labels: LabelSpace, grid: Grid) -> tuple[dict[str, Any], bytes]:
-    """A label map on the grid of its image; it states its orientation or does not, as the image does."""
+    """Class indices of a label map; its orientation is known or unknown as that of its image."""
     index = labels.to_index(read_label(file).data[0])
     if index.shape != grid.shape:
         raise VolumeError(
-            f"{file}: expected a segmentation of {formatting.size(grid.shape)} voxels as the image has, found "
+            f"{file}: expected a segmentation of {formatting.size(grid.shape)} voxels like the image, found "
             f"{formatting.size(index.shape)}; segment the image again"
         )
     return {}, encode_label(np.ascontiguousarray(index))
 
 
-def _stamp(dataset: Dataset, subject: str) -> str:
-    """What the content of a subject's files depends on."""
-    found = dataset.subject(subject)
-    refs = [found.images[m] for m in dataset.modalities if m in found.images]
-    files = [*(f"{ref.channel} {_file_stamp(ref.path)}" for ref in refs), _file_stamp(found.label)]
-    return "\n".join([*dataset.modalities, *files])
-
-
-def _file_stamp(path: Path | None) -> str:
-    """A file's name, size and time of change; of an Analyze header its data file's too."""
-    if path is None:
-        return "none"
-    stamps = []
-    for part in (path, path.with_suffix(".img") if path.suffix == ".hdr" else None):
-        if part is not None:
-            try:
-                facts = part.stat()
-                stamps.append(f"{part} {facts.st_size} {facts.st_mtime_ns}")
-            except OSError:
-                stamps.append(f"{part} missing")
-    return " ".join(stamps)
+def _subject_hash(dataset: Dataset, subject: str) -> str:
+    """A hash that changes with the modalities, channels and files of a subject."""
+    record = dataset.subject(subject)
+    refs = [record.images[m] for m in dataset.modalities if m in record.images]
+    prefix = json.dumps([dataset.modalities, [ref.channel for ref in refs]])
+    return files_hash(prefix, [*(ref.path for ref in refs), *([record.label] if record.label else [])])

@@ -1,19 +1,19 @@
-// What a slice looks like: grey values through a window, classes as colours, differences, outlines.
+// Pixels of a slice: windowed intensities, class colours, errors of a prediction, outlines.
 
 const ERRORS = [
   { name: "false positive", colour: "#ff9f40" },
   { name: "false negative", colour: "#4fc3f7" },
   { name: "wrong class", colour: "#e05cd0" },
 ];
-const AGREED = 4, AGREED_COLOUR = "#ffffff";
+const CORRECT = 4, CORRECT_COLOUR = "#ffffff";
 
 function rgba(colour, alpha) {
   const n = parseInt(colour.slice(1), 16);
   return ((Math.round(alpha * 255) << 24) | ((n & 255) << 16) | (n & 0xff00) | (n >> 16)) >>> 0;
 }
 
-// Stored 16-bit values to opaque grey pixels: black at the lower end of the window, white at the upper one.
-function windowTable(channel, [low, high]) {
+// Lookup table from stored 16-bit values to opaque grey pixels, black to white over the window.
+function greyTable(channel, [low, high]) {
   const table = new Uint32Array(65536), step = (channel.high - channel.low) / 65535, width = Math.max(high - low, 1e-12);
   for (let stored = 0; stored < 65536; stored++) {
     const grey = Math.round(255 * clamp((channel.low + stored * step - low) / width, 0, 1));
@@ -22,50 +22,49 @@ function windowTable(channel, [low, high]) {
   return table;
 }
 
-// Classes that are hidden count as background.
-function shownTable(classes, hidden) {
+// Lookup table of class indices with hidden classes as background.
+function visibleTable(classes, hidden) {
   const table = new Uint8Array(256);
   classes.forEach((c, n) => { if (!hidden.has(c.name)) table[n + 1] = n + 1; });
   return table;
 }
 
-function paintImage(pixels, values, walk, table) {
+function paintImage(pixels, values, layout, table) {
   let p = 0;
-  for (let y = 0; y < walk.height; y++) {
-    let at = walk.start + y * walk.dy;
-    for (let x = 0; x < walk.width; x++, at += walk.dx) pixels[p++] = table[values[at]];
+  for (let y = 0; y < layout.height; y++) {
+    let at = layout.offset + y * layout.dy;
+    for (let x = 0; x < layout.width; x++, at += layout.dx) pixels[p++] = table[values[at]];
   }
 }
 
-// The class of each pixel of a slice, hidden ones as background.
-function readClasses(found, layer, walk, shown) {
+// Class index of each pixel of a slice, hidden classes as background.
+function readClasses(indices, layer, layout, visible) {
   let p = 0;
-  for (let y = 0; y < walk.height; y++) {
-    let at = walk.start + y * walk.dy;
-    for (let x = 0; x < walk.width; x++, at += walk.dx) found[p++] = shown[layer[at]];
+  for (let y = 0; y < layout.height; y++) {
+    let at = layout.offset + y * layout.dy;
+    for (let x = 0; x < layout.width; x++, at += layout.dx) indices[p++] = visible[layer[at]];
   }
 }
 
-// Of each pixel how the prediction differs from the truth: 1 + index in ERRORS, AGREED, or 0 where neither is.
-function readErrors(found, truth, prediction, walk, shown) {
+// Error of each pixel: 1 + index in ERRORS, CORRECT, or 0 where truth and prediction are background.
+function readErrors(indices, truth, prediction, layout, visible) {
   let p = 0;
-  for (let y = 0; y < walk.height; y++) {
-    let at = walk.start + y * walk.dy;
-    for (let x = 0; x < walk.width; x++, at += walk.dx) {
-      const t = shown[truth[at]], q = shown[prediction[at]];
-      found[p++] = t === q ? (t ? AGREED : 0) : !t ? 1 : !q ? 2 : 3;
+  for (let y = 0; y < layout.height; y++) {
+    let at = layout.offset + y * layout.dy;
+    for (let x = 0; x < layout.width; x++, at += layout.dx) {
+      const t = visible[truth[at]], q = visible[prediction[at]];
+      indices[p++] = t === q ? (t ? CORRECT : 0) : !t ? 1 : !q ? 2 : 3;
     }
   }
 }
 
-function paintClasses(pixels, found, colours) {
-  for (let p = 0; p < pixels.length; p++) pixels[p] = colours[found[p]];
+function paintClasses(pixels, indices, colours) {
+  for (let p = 0; p < pixels.length; p++) pixels[p] = colours[indices[p]];
 }
 
-// The borders of the classes in a slice: of each class the straight runs of pixel edges at which it ends, as
-// [x0, y0, x1, y1, inward x, inward y] in pixels; "inward" points into the class, so that neighbours' lines lie side by
-// side and not on top of each other.
-function outlines(found, width, height) {
+// Borders of the classes in a slice: for each class its straight runs of pixel edges, as [x0, y0, x1, y1, nx, ny] in
+// pixels. The normal (nx, ny) points into the class: lines drawn on that side do not cover those of the neighbour.
+function outlines(indices, width, height) {
   const runs = new Map();
   const add = (c, x0, y0, x1, y1, nx, ny) => {
     if (!c) return;
@@ -78,8 +77,8 @@ function outlines(found, width, height) {
     for (let x = 0; x <= width; x++) {
       let a = 0, b = 0;
       if (x < width) {
-        a = y > 0 ? found[(y - 1) * width + x] : 0;
-        b = y < height ? found[y * width + x] : 0;
+        a = y > 0 ? indices[(y - 1) * width + x] : 0;
+        b = y < height ? indices[y * width + x] : 0;
         if (a === b) a = b = 0;
       }
       if (a !== above) { add(above, aboveFrom, y, x, y, 0, -1); above = a; aboveFrom = x; }
@@ -91,8 +90,8 @@ function outlines(found, width, height) {
     for (let y = 0; y <= height; y++) {
       let a = 0, b = 0;
       if (y < height) {
-        a = x > 0 ? found[y * width + x - 1] : 0;
-        b = x < width ? found[y * width + x] : 0;
+        a = x > 0 ? indices[y * width + x - 1] : 0;
+        b = x < width ? indices[y * width + x] : 0;
         if (a === b) a = b = 0;
       }
       if (a !== left) { add(left, x, leftFrom, x, y, -1, 0); left = a; leftFrom = y; }

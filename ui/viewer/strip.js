@@ -1,4 +1,4 @@
-// Dice of every slice of the active plane: where the errors are, and the way there.
+// Dice per slice of the active plane as bars; a click moves to a slice.
 
 const STRIP_HEIGHT = 54;
 
@@ -10,29 +10,29 @@ class Strip {
     this.canvas = element("canvas");
     this.canvas.setAttribute("role", "img");
     this.root.append(this.title, this.canvas);
-    const go = (event) => {
+    const moveTo = (event) => {
       const box = this.canvas.getBoundingClientRect(), view = this.viewer.views[this.viewer.active];
       const slice = Math.floor(((event.clientX - box.left) / box.width) * view.slices);
       this.viewer.goTo(view.axis, slice);
     };
-    this.canvas.addEventListener("pointerdown", (event) => { this.canvas.setPointerCapture(event.pointerId); this.held = true; go(event); });
-    this.canvas.addEventListener("pointermove", (event) => { if (this.held) go(event); });
-    this.canvas.addEventListener("pointerup", () => { this.held = false; });
-    this.canvas.addEventListener("pointercancel", () => { this.held = false; });
+    this.canvas.addEventListener("pointerdown", (event) => { this.canvas.setPointerCapture(event.pointerId); this.dragging = true; moveTo(event); });
+    this.canvas.addEventListener("pointermove", (event) => { if (this.dragging) moveTo(event); });
+    this.canvas.addEventListener("pointerup", () => { this.dragging = false; });
+    this.canvas.addEventListener("pointercancel", () => { this.dragging = false; });
   }
 
-  // Count again: another scene, or other classes are shown.
-  forget() {
+  // Recount on the next render: the scene or the visible classes have changed.
+  invalidate() {
     this.dice = null;
   }
 
-  // Of every slice along every axis: the mean Dice over the shown classes that truth or prediction has there.
+  // Mean Dice of each slice along each axis, over the visible classes of truth or prediction in the slice.
   count() {
-    const v = this.viewer, { truth, prediction } = v.scene.layers, [ni, nj, nk] = v.grid.shape, shown = v.shown;
+    const v = this.viewer, { truth, prediction } = v.scene.layers, [ni, nj, nk] = v.grid.shape, visible = v.visible;
     const n = v.classes.length + 1, sizes = [ni, nj, nk];
     const both = sizes.map((s) => new Uint32Array(s * n)), sum = sizes.map((s) => new Uint32Array(s * n));
     for (let k = 0, at = 0; k < nk; k++) for (let j = 0; j < nj; j++) for (let i = 0; i < ni; i++, at++) {
-      const t = shown[truth[at]], p = shown[prediction[at]];
+      const t = visible[truth[at]], p = visible[prediction[at]];
       if (!t && !p) continue;
       sum[0][i * n + t]++; sum[1][j * n + t]++; sum[2][k * n + t]++;
       sum[0][i * n + p]++; sum[1][j * n + p]++; sum[2][k * n + p]++;
@@ -48,7 +48,7 @@ class Strip {
     }));
   }
 
-  draw() {
+  render() {
     const v = this.viewer;
     this.root.hidden = !v.data.diceStrip || !v.hasErrors;
     if (this.root.hidden) return;
@@ -75,8 +75,8 @@ class Strip {
     context.strokeStyle = v.style.primary;
     context.lineWidth = 1.5;
     context.beginPath(); context.moveTo((now + 0.5) * step, 0); context.lineTo((now + 0.5) * step, STRIP_HEIGHT); context.stroke();
-    const value = dice[now], told = value === null ? "nothing here" : value.toFixed(3);
-    this.title.textContent = `Dice per ${v.active} slice (mean of the shown classes) · slice ${now + 1}: ${told}`;
+    const value = dice[now], score = value === null ? "no label" : value.toFixed(3);
+    this.title.textContent = `Dice per ${v.active} slice (mean of the visible classes) · slice ${now + 1}: ${score}`;
     this.canvas.setAttribute("aria-label", this.title.textContent);
   }
 }

@@ -1,17 +1,17 @@
-// What can be set: modality, what lies over the image, planes, fill or outline, opacity, window, classes.
+// Toolbar and legend: modality, rows, planes, overlay style, opacity, window, classes.
 
 const STYLES = ["fill", "outline", "both"];
 const KEYS = [
-  ["wheel, ↑ ↓", "one slice on in the pane under the pointer"],
+  ["wheel, ↑ ↓", "next or previous slice of the pane under the pointer"],
   ["Page Up, Page Down", "ten slices"],
   ["Home, End", "first and last slice"],
   ["click, drag", "move the crosshair; all panes follow"],
   ["Shift + arrows", "move the crosshair by one voxel"],
-  ["right drag", "window: left and right its width, up and down its level"],
-  ["Ctrl + wheel, + −", "zoom; 0 shows all"],
-  ["Shift + drag", "move the zoomed picture"],
+  ["right drag", "window: horizontally the width, vertically the level"],
+  ["Ctrl + wheel, + −", "zoom; 0 resets it"],
+  ["Shift + drag", "move the zoomed image"],
   ["F, O, B", "fill, outline, both"],
-  ["H", "hide or show what lies over the image"],
+  ["H", "hide or show the overlay"],
   ["X", "crosshair"],
   ["M", "next modality"],
 ];
@@ -23,16 +23,16 @@ class Toolbar {
     this.help = element("div", "help");
     this.help.hidden = true;
     const list = element("dl");
-    for (const [keys, what] of KEYS) list.append(text("dt", keys), text("dd", what));
+    for (const [keys, effect] of KEYS) list.append(text("dt", keys), text("dd", effect));
     this.help.append(list);
   }
 
-  // Make it anew for a scene: what can be set depends on what there is.
+  // The controls depend on the channels and layers of the scene.
   build() {
     const v = this.viewer, s = v.settings, names = Object.keys(v.scene.layers);
     const parts = [];
     if (v.data.channels.length > 1) {
-      parts.push(this.switch("Modality", v.data.channels.map((c, n) => [n, c.name]), () => s.channel, (n) => v.chooseChannel(n)));
+      parts.push(this.switch("Modality", v.data.channels.map((c, n) => [n, c.name]), () => s.channel, (n) => v.setChannel(n)));
     }
     const rows = [["image", "image"], ...names.map((n) => [n, n])];
     if (v.hasErrors) rows.push(["errors", "errors"]);
@@ -47,7 +47,8 @@ class Toolbar {
     }
     parts.push(this.windowPanel());
     const help = button("?", () => { this.help.hidden = !this.help.hidden; help.setAttribute("aria-expanded", String(!this.help.hidden)); });
-    help.className = "ask";
+    this.helpButton = help;
+    help.className = "help-button";
     help.title = "Mouse and keys";
     help.setAttribute("aria-label", "Mouse and keys");
     help.setAttribute("aria-expanded", String(!this.help.hidden));
@@ -56,12 +57,12 @@ class Toolbar {
     this.refresh();
   }
 
-  // Bring what is pressed in line with the settings.
+  // Set the pressed state of all buttons from the settings.
   refresh() {
     for (const group of this.root.querySelectorAll("[role=group]")) group.refresh?.();
   }
 
-  switch(title, choices, current, choose, several = false) {
+  switch(title, choices, current, choose, multiple = false) {
     const group = element("span", "switch");
     group.setAttribute("role", "group");
     group.setAttribute("aria-label", title);
@@ -72,8 +73,8 @@ class Toolbar {
     });
     group.append(...buttons.map(([, b]) => b));
     group.refresh = () => {
-      const now = current();
-      for (const [value, b] of buttons) b.setAttribute("aria-pressed", String(several ? now.includes(value) : now === value));
+      const pressed = current();
+      for (const [value, b] of buttons) b.setAttribute("aria-pressed", String(multiple ? pressed.includes(value) : pressed === value));
     };
     return group;
   }
@@ -97,8 +98,8 @@ class Toolbar {
     }));
     const reset = button("reset window", () => v.setWindow(null));
     const extra = element("div", "checks");
-    extra.append(this.check("crosshair", () => v.settings.cross, (on) => v.set("cross", on)));
-    if (v.grid.affine) extra.append(this.check("patient's right on the left", () => v.settings.radiological, (on) => v.mirror(on)));
+    extra.append(this.check("crosshair", () => v.settings.crosshair, (on) => v.set("crosshair", on)));
+    if (v.grid.affine) extra.append(this.check("patient's right on the left", () => v.settings.radiological, (on) => v.setRadiological(on)));
     const panel = element("div", "panel");
     panel.append(...sides, reset, extra);
     details.append(text("summary", "Window"), panel);
@@ -124,7 +125,7 @@ class Toolbar {
   }
 }
 
-// Classes with their colours; a click hides or shows one, Alt and a click shows it alone. Differences have their own.
+// Class colours; a click hides or shows a class, Alt and a click shows only this class. Errors have their own colours.
 class Legend {
   constructor(viewer) {
     this.viewer = viewer;
@@ -140,11 +141,11 @@ class Legend {
           hidden.clear();
           if (!alone) for (const other of v.classes) if (other !== c) hidden.add(other.name);
         } else if (!hidden.delete(c.name)) hidden.add(c.name);
-        v.colour();
+        v.updateColours();
         this.build();
       });
       b.prepend(swatch(c.colour));
-      b.title = "show or hide; Alt and a click: this one alone";
+      b.title = "show or hide; Alt and a click: show only this class";
       b.setAttribute("aria-pressed", String(!hidden.has(c.name)));
       return b;
     });
@@ -165,15 +166,15 @@ function element(tag, style = "") {
   return made;
 }
 
-function text(tag, words) {
+function text(tag, content) {
   const made = element(tag);
-  made.textContent = words;
+  made.textContent = content;
   return made;
 }
 
-function button(title, act) {
+function button(title, action) {
   const made = text("button", title);
   made.type = "button";
-  made.addEventListener("click", act);
+  made.addEventListener("click", action);
   return made;
 }

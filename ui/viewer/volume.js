@@ -1,40 +1,41 @@
-// Fetches volumes, each once; keeps the last ones, so that going back to a case is immediate.
+// Fetches volumes and caches the most recent ones, so that returning to a case is immediate.
 
-const KEEP_BYTES = 400e6;
-const fetched = new Map(); // address -> { promise, bytes }, least recently used first
+const CACHE_BYTES = 400e6, MIN_CACHED = 4;
+const cache = new Map(); // URL -> { promise, bytes }, least recently used first
 
 function fetchVolume(url) {
-  let entry = fetched.get(url);
+  let entry = cache.get(url);
   if (entry) {
-    fetched.delete(url);
+    cache.delete(url);
   } else {
     entry = { promise: load(url), bytes: 0 };
     entry.promise.then(
-      (buffer) => { entry.bytes = buffer.byteLength; forgetOld(); },
-      () => fetched.delete(url), // tried again next time
+      (buffer) => { entry.bytes = buffer.byteLength; evict(); },
+      () => cache.delete(url), // the next call tries again
     );
   }
-  fetched.set(url, entry);
+  cache.set(url, entry);
   return entry.promise;
 }
 
 async function load(url) {
-  let answer;
+  let response;
   try {
-    answer = await fetch(url, { credentials: "same-origin" });
+    response = await fetch(url, { credentials: "same-origin" });
   } catch {
     throw new Error("The server does not answer.");
   }
-  if (!answer.ok) throw new Error(answer.status === 404 ? "The volume is no longer there: load the page again." : `The server refused the volume (${answer.status}).`);
-  return answer.arrayBuffer();
+  if (response.status === 404) throw new Error("The volume is no longer available: load the page again.");
+  if (!response.ok) throw new Error(`The server refused the volume (${response.status}).`);
+  return response.arrayBuffer();
 }
 
-function forgetOld() {
+function evict() {
   let total = 0;
-  for (const { bytes } of fetched.values()) total += bytes;
-  for (const [url, { bytes }] of fetched) {
-    if (total <= KEEP_BYTES || fetched.size <= 4) break;
-    fetched.delete(url);
+  for (const { bytes } of cache.values()) total += bytes;
+  for (const [url, { bytes }] of cache) {
+    if (total <= CACHE_BYTES || cache.size <= MIN_CACHED) break;
+    cache.delete(url);
     total -= bytes;
   }
 }
@@ -44,16 +45,16 @@ async function fetchScene(data) {
   const voxels = data.grid.shape.reduce((a, b) => a * b, 1), names = Object.keys(data.layers);
   const [image, ...layers] = await Promise.all([data.image, ...names.map((n) => data.layers[n])].map(fetchVolume));
   if (image.byteLength !== voxels * 2 * data.channels.length || layers.some((l) => l.byteLength !== voxels)) {
-    throw new Error("The volume is not as long as it should be: load the page again.");
+    throw new Error("The volume is incomplete: load the page again.");
   }
   return {
     channels: data.channels.map((_, n) => new Uint16Array(image, n * voxels * 2, voxels)),
-    layers: Object.fromEntries(names.map((n, at) => [n, new Uint8Array(layers[at])])),
+    layers: Object.fromEntries(names.map((name, n) => [name, new Uint8Array(layers[n])])),
   };
 }
 
-// The smallest box around all voxels of a volume that are not 0: [first, last] along each axis, or null if none is.
-function boxOf(values, [ni, nj, nk]) {
+// Bounding box of the non-zero voxels: [first, last] along each axis; null if all are 0.
+function boundingBox(values, [ni, nj, nk]) {
   const low = [ni, nj, nk], high = [-1, -1, -1];
   for (let k = 0, row = 0; k < nk; k++) for (let j = 0; j < nj; j++, row += ni) {
     let first = 0, last = ni - 1;
@@ -70,22 +71,22 @@ function boxOf(values, [ni, nj, nk]) {
   return high[0] < 0 ? null : low.map((l, a) => [l, high[a]]);
 }
 
-// The box that panes show at first: all that is not air in the image, and a margin.
-function headOf(shape, scene) {
-  const box = boxOf(scene.channels[0], shape) ?? shape.map((n) => [0, n - 1]);
+// The box that panes show at first: the foreground of the image with a margin.
+function headBox(shape, scene) {
+  const box = boundingBox(scene.channels[0], shape) ?? shape.map((n) => [0, n - 1]);
   return box.map(([first, last], a) => {
     const margin = Math.round(0.04 * (last - first + 1)) + 1;
     return [Math.max(0, first - margin), Math.min(shape[a] - 1, last + margin)];
   });
 }
 
-// The voxel to begin with: where the slices of the first layer show most, else the middle of the head.
-function startOf(shape, scene) {
+// Initial voxel of the crosshair: the slices with the most labelled voxels of the first layer, else the centre of the head.
+function startVoxel(shape, scene) {
   const layer = Object.values(scene.layers)[0], [ni, nj, nk] = shape;
   const counts = shape.map((n) => new Uint32Array(n));
   for (let k = 0, at = 0; layer && k < nk; k++) for (let j = 0; j < nj; j++) for (let i = 0; i < ni; i++, at++) {
     if (layer[at]) { counts[0][i]++; counts[1][j]++; counts[2][k]++; }
   }
   const fullest = counts.map((count) => count.reduce((best, n, at) => (n > count[best] ? at : best), 0));
-  return counts[0][fullest[0]] ? fullest : headOf(shape, scene).map(([first, last]) => (first + last) >> 1);
+  return counts[0][fullest[0]] ? fullest : headBox(shape, scene).map(([first, last]) => (first + last) >> 1);
 }

@@ -1,8 +1,8 @@
-"""Carries volumes to the browser: addresses with tokens that nobody can guess, behind the access check.
+"""Serves volumes to the browser under URLs with unguessable tokens, behind the access check.
 
-``publish`` is for what never changes under its name: it travels once, compressed, and the browser keeps it.
-``publish_once`` is for the quiz: what is sent says nothing about what is in it. Equal lengths stay equal (nothing is
-compressed), tokens are random, headers are always the same, and nothing is kept anywhere.
+``publish`` serves content that never changes under its name: compressed, cached on disk and by the browser.
+``publish_in_memory`` serves the quiz, where a response must not reveal its content: no compression (equal sizes stay
+equal), random tokens, identical headers, and no cache.
 """
 
 from __future__ import annotations
@@ -26,49 +26,53 @@ from starlette.routing import Route
 
 from core.errors import UserError
 from core.files import atomic_write
-from ui.shared.state import cache_root
+from ui.shared.paths import cache_root
 
 PREFIX = "/api/volumes/"
-MOST_BYTES = 2 * 2**30  # of kept volumes; the longest unused go first
-MOST_ONCE = 4096  # volumes of open quizzes; the oldest go first
-LEVEL = 1  # of compression: 5 MB in a fifth of a second
+MAX_CACHE_BYTES = 2 * 2**30  # of volumes on disk; the least recently used are removed first
+MAX_IN_MEMORY = 4096  # volumes of open quizzes; the oldest are removed first
+COMPRESSION_LEVEL = 1  # 5 MB in a fifth of a second
 
 _secret = secrets.token_bytes(32)
 _published: dict[str, Path] = {}
-_once: OrderedDict[str, bytes] = OrderedDict()
+_in_memory: OrderedDict[str, bytes] = OrderedDict()
 _lock = threading.Lock()
 
 
-class Unkept(UserError):
-    """There is no room for what the browser is to be shown."""
+class CacheWriteError(UserError):
+    """A volume cannot be written to the cache on disk."""
 
 
 def publish(name: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> tuple[dict[str, Any], str]:
-    """Facts about a volume and the address of its bytes, made now unless they are kept from before.
+    """Publish a volume from the cache, or make it if it is not cached.
 
     Parameters
     ----------
-    name : everything that the content depends on, as text; the same name always means the same content.
-    make : gives plain JSON facts and the bytes.
+    name : str. Everything that the content depends on; the same name always means the same content.
+    make : callable. Returns facts about the volume, as plain JSON, and its bytes; its errors are passed on.
+
+    Returns
+    -------
+    tuple of dict and str. The facts and the URL of the bytes.
 
     Raises
     ------
-    Unkept
-        If it cannot be written; and what ``make`` raises.
+    CacheWriteError
+        If the volume cannot be written.
     """
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
     content, facts = (_folder() / f"{digest}{suffix}" for suffix in (".gz", ".json"))
-    known = _kept(content, facts)
+    known = _cached(content, facts)
     if known is None:
         known, data = make()
         try:
             content.parent.mkdir(parents=True, exist_ok=True)
             _prune(content.parent)
-            atomic_write(content, gzip.compress(data, LEVEL, mtime=0))
+            atomic_write(content, gzip.compress(data, COMPRESSION_LEVEL, mtime=0))
             atomic_write(facts, json.dumps(known).encode())
         except OSError as error:
-            raise Unkept(
-                f"{content.parent}: expected room to keep what is shown, it cannot be written: "
+            raise CacheWriteError(
+                f"{content.parent}: expected a folder with room for volumes, cannot write: "
                 f"{error.strerror or error}; make room there"
             ) from error
     token = hmac.new(_secret, digest.encode(), hashlib.sha256).hexdigest()[:32]
@@ -77,34 +81,34 @@ def publish(name: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> tupl
     return known, PREFIX + token
 
 
-def publish_once(data: bytes) -> str:
-    """An address under which these bytes can be fetched until they are withdrawn; another one at every call."""
+def publish_in_memory(data: bytes) -> str:
+    """A new URL that serves the bytes until they are withdrawn."""
     token = secrets.token_hex(16)
     with _lock:
-        _once[token] = data
-        while len(_once) > MOST_ONCE:
-            _once.popitem(last=False)
+        _in_memory[token] = data
+        while len(_in_memory) > MAX_IN_MEMORY:
+            _in_memory.popitem(last=False)
     return PREFIX + token
 
 
 def withdraw(url: str) -> None:
-    """Forget what :func:`publish_once` gave; asking twice changes nothing."""
+    """Stop serving a URL of :func:`publish_in_memory`; a URL that is not served is ignored."""
     with _lock:
-        _once.pop(url.removeprefix(PREFIX), None)
+        _in_memory.pop(url.removeprefix(PREFIX), None)
 
 
 def volume(request: Request) -> Response:
-    """``GET /api/volumes/<token>``: the bytes of a volume; 404 for a token that is not known (any more)."""
+    """``GET /api/volumes/<token>``: the bytes of a volume; 404 for an unknown token."""
     token = request.path_params["token"]
     with _lock:
-        once, kept = _once.get(token), _published.get(token)
-    if once is not None:
-        headers = {"cache-control": "no-store", "content-encoding": "identity"}  # nobody compresses it on the way
-        return Response(once, media_type="application/octet-stream", headers=headers)
-    if kept is None or not kept.is_file():
-        return Response("this volume is no longer here: load the page again\n", 404, media_type="text/plain")
+        data, file = _in_memory.get(token), _published.get(token)
+    if data is not None:
+        headers = {"cache-control": "no-store", "content-encoding": "identity"}  # no proxy may compress it
+        return Response(data, media_type="application/octet-stream", headers=headers)
+    if file is None or not file.is_file():
+        return Response("this volume is no longer available: load the page again\n", 404, media_type="text/plain")
     headers = {"content-encoding": "gzip", "cache-control": "private, max-age=31536000, immutable"}
-    return FileResponse(kept, media_type="application/octet-stream", headers=headers)
+    return FileResponse(file, media_type="application/octet-stream", headers=headers)
 
 
 ROUTE = Route(PREFIX + "{token}", volume, methods=["GET"])
@@ -114,28 +118,28 @@ def _folder() -> Path:
     return cache_root() / "volumes"
 
 
-def _kept(content: Path, facts: Path) -> dict[str, Any] | None:
-    """The facts of a volume that is kept, marked as used now; ``None`` where there is none."""
+def _cached(content: Path, facts: Path) -> dict[str, Any] | None:
+    """The facts of a cached volume, whose modification time is set to now; ``None`` if it is not cached."""
     try:
-        found: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
+        known: dict[str, Any] = json.loads(facts.read_text(encoding="utf-8"))
         os.utime(content)
     except (OSError, ValueError):
         return None
-    return found
+    return known
 
 
 def _prune(folder: Path) -> None:
-    """Make room: remove the volumes that were not used for the longest time."""
-    found = []
+    """Remove the least recently used volumes until the cache is within its limit."""
+    volumes = []
     for path in folder.glob("*.gz"):
         with contextlib.suppress(OSError):
-            facts = path.stat()
-            found.append((facts.st_mtime, facts.st_size, path))
-    total = sum(size for _, size, _ in found)
-    for _, size, path in sorted(found):
-        if total <= MOST_BYTES:
+            stat = path.stat()
+            volumes.append((stat.st_mtime, stat.st_size, path))
+    total = sum(size for _, size, _ in volumes)
+    for _, size, path in sorted(volumes):
+        if total <= MAX_CACHE_BYTES:
             break
-        for doomed in (path.with_suffix(".json"), path):
+        for part in (path.with_suffix(".json"), path):
             with contextlib.suppress(OSError):
-                doomed.unlink()
+                part.unlink()
         total -= size

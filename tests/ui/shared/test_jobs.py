@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.runs.predictions import kept_predictions
+from core.runs.predictions import read_predictions
 from tests.support.balls import untrained_run, write_balls
 from ui.data import doctor_job
 from ui.shared import demo_jobs, evaluation_job, jobs
@@ -23,7 +23,7 @@ def wait(observe: Callable[[], jobs.Job], seconds: float = 120) -> jobs.Job:
 
 def test_the_doctor_reports_on_a_real_data_set(checkpoints: Path, test_data: Path) -> None:
     path = test_data / "Task04_Hippocampus"
-    folder = doctor_job.folder_of(path)
+    folder = doctor_job.report_folder(path)
     assert doctor_job.observe(folder).state == "none"
     doctor_job.start(path, folder)
     assert doctor_job.observe(folder).state == "running"
@@ -38,7 +38,7 @@ def test_the_doctor_reports_on_a_real_data_set(checkpoints: Path, test_data: Pat
 def test_a_forgotten_report_is_made_again(checkpoints: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    folder = doctor_job.folder_of(empty)
+    folder = doctor_job.report_folder(empty)
     for _ in range(2):
         assert doctor_job.observe(folder).state == "none"
         doctor_job.start(empty, folder)
@@ -50,7 +50,7 @@ def test_a_forgotten_report_is_made_again(checkpoints: Path, tmp_path: Path) -> 
 def test_a_report_on_a_folder_that_is_no_data_set_says_so(checkpoints: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    folder = doctor_job.folder_of(empty)
+    folder = doctor_job.report_folder(empty)
     doctor_job.start(empty, folder)
     assert wait(lambda: doctor_job.observe(folder)).state == "done"
     report = doctor_job.report(folder)
@@ -76,10 +76,10 @@ def test_a_changed_file_needs_a_new_report(checkpoints: Path, tmp_path: Path) ->
     (tmp_path / "d").mkdir()
     file = tmp_path / "d" / "x.nii"
     file.write_bytes(b"1")
-    before = doctor_job.folder_of(tmp_path / "d")
-    assert doctor_job.folder_of(tmp_path / "d") == before
+    before = doctor_job.report_folder(tmp_path / "d")
+    assert doctor_job.report_folder(tmp_path / "d") == before
     file.write_bytes(b"22")
-    assert doctor_job.folder_of(tmp_path / "d") != before
+    assert doctor_job.report_folder(tmp_path / "d") != before
 
 
 @pytest.mark.slow
@@ -91,10 +91,10 @@ def test_the_demo_data_is_made_with_progress(
 
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
     monkeypatch.setattr(demo_jobs, "DEMO_SUBJECTS", 2)
-    demo_jobs.start_demo(demo_folder())
-    job = demo_jobs.demo(False)
+    demo_jobs.start_demo()
+    job = demo_jobs.observe_demo(False)
     assert (job.state, job.total) == ("running", 2)
-    job = wait(lambda: demo_jobs.demo(read_marker(demo_folder()) is not None))
+    job = wait(lambda: demo_jobs.observe_demo(read_marker(demo_folder()) is not None))
     assert job.state == "done" and read_marker(demo_folder()) is not None
 
 
@@ -105,10 +105,10 @@ def test_one_demo_subject_is_made_with_progress(
     from core.paths import demo_folder
 
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
-    assert demo_jobs.demo_subject("subject-2").state == "none"
+    assert demo_jobs.observe_demo_subject("subject-2").state == "none"
     demo_jobs.start_demo_subject("subject-2")
-    assert demo_jobs.demo_subject("subject-2").state == "running"
-    assert wait(lambda: demo_jobs.demo_subject("subject-2")).state == "done"
+    assert demo_jobs.observe_demo_subject("subject-2").state == "running"
+    assert wait(lambda: demo_jobs.observe_demo_subject("subject-2")).state == "done"
     assert len(list(demo_folder().glob("subject-*"))) == 6
 
 
@@ -117,7 +117,7 @@ def test_subjects_are_segmented_and_kept(checkpoints: Path, tmp_path: Path) -> N
     checkpoint = checkpoints / untrained_run(checkpoints, "net", ("M0",)) / "last.safetensors"
 
     def observe() -> jobs.Job:
-        kept = kept_predictions(checkpoints, checkpoint, data)
+        kept = read_predictions(checkpoints, checkpoint, data)
         return evaluation_job.observe(checkpoint, data, {"ball_1", "ball_4"} <= kept.keys())
 
     assert observe().state == "none"
@@ -136,10 +136,10 @@ def test_a_demo_subject_that_cannot_be_made_says_why(
     (tmp_path / "data" / "demo").mkdir(parents=True)
     (tmp_path / "data" / "demo" / "mine.txt").write_text("1")
     demo_jobs.start_demo_subject("subject-1")
-    job = wait(lambda: demo_jobs.demo_subject("subject-1"))
+    job = wait(lambda: demo_jobs.observe_demo_subject("subject-1"))
     assert job.state == "failed" and "expected an empty or new folder" in job.message
     demo_jobs.start_demo_subject("../../out")  # a description may hold anything
-    assert wait(lambda: demo_jobs.demo_subject("../../out")).state == "failed"
+    assert wait(lambda: demo_jobs.observe_demo_subject("../../out")).state == "failed"
     assert sorted(p.name for p in checkpoints.iterdir()) == [".cache"]
 
 

@@ -33,7 +33,7 @@ def test_runs_with_a_checkpoint_newest_first_then_the_ready_made_one(checkpoints
     os.utime(demo_model_path, (5, 5))
     found = cache.models()
     assert {m.key for m in found} == {"demo-model", *(f.name for n, f in enumerate(folders) if n != 1)}
-    assert found[-1].key == "demo-model" and (found[-1].path, found[-1].modified) == (demo_model_path, 5)
+    assert found[-1].key == "demo-model" and (found[-1].path, found[-1].modified_s) == (demo_model_path, 5)
     by_key = {m.key: m for m in found}
     assert by_key[folders[0].name].path == folders[0] / "best.safetensors"
     assert by_key[folders[0].name].name == "old" and by_key[folders[2].name].name == f"twin ({folders[2].name})"

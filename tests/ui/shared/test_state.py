@@ -8,11 +8,11 @@ from streamlit.testing.v1 import AppTest
 def _script() -> None:
     import streamlit as st
 
-    from ui.shared.state import put_into_address, take_from_address
+    from ui.shared.state import load_from_url, save_to_url
 
-    take_from_address("pick", "a", among=("a", "b", "c"))
+    load_from_url("pick", "a", allowed=("a", "b", "c"))
     chosen = st.selectbox("Pick", ["a", "b", "c"], key="pick", persist_state="session")
-    put_into_address("pick", chosen)
+    save_to_url("pick", chosen)
     st.caption(f"{chosen} {st.query_params['pick']}")
 
 

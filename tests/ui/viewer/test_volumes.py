@@ -63,20 +63,20 @@ def test_the_longest_unused_volumes_make_room(monkeypatch: pytest.MonkeyPatch) -
     paths = [Path(ask(url).path) for url in urls]
     for age, path in zip((300, 100, 200), paths, strict=True):
         os.utime(path, (1e9 - age, 1e9 - age))
-    monkeypatch.setattr(volumes, "MOST_BYTES", 2500)
+    monkeypatch.setattr(volumes, "MAX_CACHE_BYTES", 2500)
     volumes.publish("d", lambda: ({}, b"x"))
     assert [path.exists() for path in paths] == [False, True, True]
 
 
 def test_no_room_is_one_clear_line(own_root: Path) -> None:
     (own_root / ".cache").write_text("a file where a folder should be")
-    with pytest.raises(volumes.Unkept, match="make room"):
+    with pytest.raises(volumes.CacheWriteError, match="make room"):
         volumes.publish("a", lambda: ({}, b"x"))
 
 
 def test_what_is_sent_once_says_nothing_about_itself() -> None:
-    zeros, noise = volumes.publish_once(bytes(5000)), volumes.publish_once(os.urandom(5000))
-    assert zeros != noise and zeros != volumes.publish_once(bytes(5000))
+    zeros, noise = volumes.publish_in_memory(bytes(5000)), volumes.publish_in_memory(os.urandom(5000))
+    assert zeros != noise and zeros != volumes.publish_in_memory(bytes(5000))
     answers = [ask(zeros), ask(noise)]
     assert dict(answers[0].headers) == dict(answers[1].headers)
     assert answers[0].headers["cache-control"] == "no-store" and answers[0].headers["content-length"] == "5000"
@@ -87,6 +87,6 @@ def test_what_is_sent_once_says_nothing_about_itself() -> None:
 
 
 def test_open_quizzes_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volumes, "MOST_ONCE", 3)
-    urls = [volumes.publish_once(bytes([n])) for n in range(5)]
+    monkeypatch.setattr(volumes, "MAX_IN_MEMORY", 3)
+    urls = [volumes.publish_in_memory(bytes([n])) for n in range(5)]
     assert [ask(url).status_code for url in urls] == [404, 404, 200, 200, 200]

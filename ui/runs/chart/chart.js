@@ -1,29 +1,27 @@
-// A live chart of one run on a 2D canvas: Dice per class above, loss below, one x axis.
-// It polls data.url for points after the last one it has; Streamlit never reruns for it.
-// drawing.js and numbers.js come before it in one module (ui/runs/chart/__init__.py joins them).
-// All text that comes from a run goes through textContent or fillText, never through HTML.
+// The live chart of a run: Dice per class above, loss below, one x axis. It polls data.url for new points.
+// Text from data goes through textContent or fillText only, never through HTML.
 
 const POLL_MS = 1000, IDLE_MS = 5000, RETRY_MS = 3000;
-const MOST_POINTS = 4000;  // of a series; a page that was open for so long asks the server to thin them again
-const AXES = { along: "epoch", step: "step", time: "time" };
-const kept = new WeakMap();
+const MAX_POINTS = 4000; // per series; beyond it all points are fetched again, thinned by the server
+const AXES = { epochs: "epoch", step: "step", time: "time" };
+const charts = new WeakMap(); // by element
 
 export default function ({ data, parentElement }) {
-  let chart = kept.get(parentElement);
+  let chart = charts.get(parentElement);
   if (!chart) {
     chart = new Chart(parentElement);
-    kept.set(parentElement, chart);
+    charts.set(parentElement, chart);
   }
   chart.show(data);
-  return () => { chart.close(); kept.delete(parentElement); };
+  return () => { chart.close(); charts.delete(parentElement); };
 }
 
-class Chart extends Drawing {
+class Chart extends Renderer {
   constructor(parent) {
     super();
     this.host = parent.host ?? parent;
     this.root = parent.querySelector(".root");
-    this.axis = "along";
+    this.axis = "epochs";
     this.smooth = true;
     this.hidden = new Set();
   }
@@ -44,7 +42,7 @@ class Chart extends Drawing {
       this.poll(this.url);
     }
     this.theme();
-    this.draw();
+    this.render();
   }
 
   close() {
@@ -80,7 +78,7 @@ class Chart extends Drawing {
       this.root.append(this.note, this.table);
       this.listen();
     }
-    this.observer = new ResizeObserver(() => this.draw());
+    this.observer = new ResizeObserver(() => this.render());
     this.observer.observe(plot);
   }
 
@@ -91,13 +89,13 @@ class Chart extends Drawing {
     this.axes.setAttribute("role", "group");
     this.axes.setAttribute("aria-label", "x axis");
     for (const [axis, title] of Object.entries(AXES)) {
-      this.axes.append(button(title, () => { this.axis = axis; this.view = null; this.draw(); }, axis));
+      this.axes.append(button(title, () => { this.axis = axis; this.view = null; this.render(); }, axis));
     }
     const smooth = element("div", "switch");
-    this.smoothButton = button("smooth", () => { this.smooth = !this.smooth; this.draw(); });
+    this.smoothButton = button("smooth", () => { this.smooth = !this.smooth; this.render(); });
     smooth.append(this.smoothButton);
     this.reset = element("div", "switch");
-    this.reset.append(button("reset zoom", () => { this.view = null; this.draw(); }));
+    this.reset.append(button("reset zoom", () => { this.view = null; this.render(); }));
     bar.append(this.legend, this.reset, smooth, this.axes);
     return bar;
   }
@@ -106,56 +104,58 @@ class Chart extends Drawing {
 
   async poll(url) {
     let wait = RETRY_MS;
-    const anew = [...this.series.values()].some((s) => s.value.length > MOST_POINTS);
+    const all = [...this.series.values()].some((s) => s.value.length > MAX_POINTS);
     try {
-      const answer = await fetch(`${url}?after=${anew ? 0 : this.after}`, { credentials: "same-origin" });
+      const response = await fetch(`${url}?after=${all ? 0 : this.after}`, { credentials: "same-origin" });
       if (url !== this.url) return;
-      if (answer.ok) {
-        const news = await answer.json();
+      if (response.ok) {
+        const update = await response.json();
         if (url !== this.url) return;
-        if (anew) this.series = new Map();
-        this.take(news);
+        if (all) this.series = new Map();
+        this.add(update);
         this.problem = "";
-        wait = document.hidden || !news.active ? IDLE_MS : POLL_MS;
+        wait = document.hidden || !update.active ? IDLE_MS : POLL_MS;
       } else {
-        this.problem = answer.status === 404 ? "This run is no longer there." : "The server refused to show this run.";
+        this.problem = response.status === 404 ? "This run no longer exists." : "The server refused to show this run.";
       }
     } catch {
       this.problem = "The server does not answer; the run is not affected. Trying again.";
     }
     if (url !== this.url) return;
-    this.draw();
+    this.render();
     this.timer = setTimeout(() => this.poll(url), wait);
   }
 
-  take(news) {
-    this.info = news;
-    this.after = news.last;
-    for (const [number, epoch, step, time, value] of news.rows) {
-      const name = news.names[number];
+  add(update) {
+    this.info = update;
+    this.after = update.last;
+    for (const [number, epoch, step, time, value] of update.rows) {
+      const name = update.names[number];
       let s = this.series.get(name);
-      if (!s) this.series.set(name, (s = { epoch: [], step: [], time: [], value: [], along: [], smoothed: null }));
-      // A resumed run measures again what came after its checkpoint: the newer value replaces the older.
-      while (s.step.length && s.step[s.step.length - 1] >= step) for (const list of [s.epoch, s.step, s.time, s.value, s.along]) list.pop();
+      if (!s) this.series.set(name, (s = { epoch: [], step: [], time: [], value: [], epochs: [], smoothed: null }));
+      // A resumed run repeats the steps after its checkpoint: the newer values replace the older ones.
+      while (s.step.length && s.step[s.step.length - 1] >= step) {
+        for (const list of [s.epoch, s.step, s.time, s.value, s.epochs]) list.pop();
+      }
       s.smoothed = null;
-      s.epoch.push(epoch); s.step.push(step); s.time.push(time); s.value.push(value); s.along.push(0);
+      s.epoch.push(epoch); s.step.push(step); s.time.push(time); s.value.push(value); s.epochs.push(0);
       this.epochSteps = Math.max(this.epochSteps, epoch ? step / epoch : 0);
     }
     this.placeEpochs();
     let points = 0;
     for (const s of this.series.values()) points += s.value.length;
     this.root.dataset.points = String(points);
-    this.root.dataset.state = news.state;
-    if (!this.spark && news.rows.length) { this.fillLegend(); this.fillTable(); }
+    this.root.dataset.state = update.state;
+    if (!this.spark && update.rows.length) { this.fillLegend(); this.fillTable(); }
   }
 
-  // Along the epoch axis a point lies where its step lies: one measured halfway through epoch 3 at 2.5. The steps of an
-  // epoch are seen once an epoch is over; until then the configuration says them.
+  // Position on the epoch axis: step / steps per epoch, i.e. 2.5 halfway through epoch 3. The steps per epoch are known
+  // from the points after the first epoch, before from the configuration.
   placeEpochs() {
-    let over = 0;
-    for (const s of this.series.values()) over = Math.max(over, s.epoch[s.epoch.length - 1] - 1);
-    const steps = over > 0 ? this.epochSteps : Math.max(this.epochSteps, this.info.steps_per_epoch ?? 1);
-    for (const s of this.series.values()) s.along = s.step.map((step) => step / Math.max(steps, 1e-9));
+    let complete = 0;
+    for (const s of this.series.values()) complete = Math.max(complete, s.epoch[s.epoch.length - 1] - 1);
+    const steps = complete > 0 ? this.epochSteps : Math.max(this.epochSteps, this.info.steps_per_epoch ?? 1);
+    for (const s of this.series.values()) s.epochs = s.step.map((step) => step / Math.max(steps, 1e-9));
   }
 
   // ---- interaction ----------------------------------------------------------------------------------------------
@@ -170,18 +170,18 @@ class Chart extends Drawing {
     c.addEventListener("pointermove", (e) => {
       if (!this.box) return;
       if (this.drag) this.drag[1] = position(e); else this.hover = position(e);
-      this.draw();
+      this.render();
     });
     c.addEventListener("pointerup", (e) => {
       const drag = this.drag;
       this.drag = null;
       if (drag && Math.abs(drag[1] - drag[0]) > 6) this.zoom(this.fromX(Math.min(...drag)), this.fromX(Math.max(...drag)));
       this.hover = position(e);
-      this.draw();
+      this.render();
     });
-    c.addEventListener("pointercancel", () => { this.drag = null; this.draw(); });
-    c.addEventListener("pointerleave", () => { if (!this.drag) { this.hover = null; this.draw(); } });
-    c.addEventListener("dblclick", () => { this.view = null; this.draw(); });
+    c.addEventListener("pointercancel", () => { this.drag = null; this.render(); });
+    c.addEventListener("pointerleave", () => { if (!this.drag) { this.hover = null; this.render(); } });
+    c.addEventListener("dblclick", () => { this.view = null; this.render(); });
     c.addEventListener("wheel", (e) => {
       if (!this.empty.hidden || !this.fromX) return;
       e.preventDefault();
@@ -196,10 +196,10 @@ class Chart extends Drawing {
       if (e.key === "ArrowLeft" || e.key === "ArrowRight") {
         const move = e.key === "ArrowLeft" ? -1 : 1;
         if (e.shiftKey) this.pan(move * half * 0.4);
-        else { this.hover = Math.min(this.box.right, Math.max(this.box.left, (this.hover ?? this.box.right) + move * 8)); this.draw(); }
+        else { this.hover = Math.min(this.box.right, Math.max(this.box.left, (this.hover ?? this.box.right) + move * 8)); this.render(); }
       } else if (e.key === "+" || e.key === "=") this.zoom(middle - half / 1.4, middle + half / 1.4);
       else if (e.key === "-") this.zoom(middle - half * 1.4, middle + half * 1.4);
-      else if (e.key === "0" || e.key === "Escape") { this.view = null; this.hover = null; this.draw(); }
+      else if (e.key === "0" || e.key === "Escape") { this.view = null; this.hover = null; this.render(); }
       else return;
       e.preventDefault();
     });
@@ -210,14 +210,14 @@ class Chart extends Drawing {
     a = Math.max(low, a); b = Math.min(high, b);
     if (b - a < (high - low) / 1000) return;
     this.view = a <= low && b >= high ? null : [a, b];
-    this.draw();
+    this.render();
   }
 
   pan(by) {
     if (!this.view) return;
     const [low, high] = this.full, [a, b] = this.view, shift = Math.max(low - a, Math.min(high - b, by));
     this.view = [a + shift, b + shift];
-    this.draw();
+    this.render();
   }
 
   // ---- legend and table -----------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class Chart extends Drawing {
       const b = button(l.id, () => {
         if (!this.hidden.delete(l.id)) this.hidden.add(l.id);
         b.setAttribute("aria-pressed", String(!this.hidden.has(l.id)));
-        this.draw();
+        this.render();
       });
       const mark = element("i");
       mark.style.background = l.colour;

@@ -1,4 +1,4 @@
-// Numbers for the chart: smoothing, ticks, and how values and times are written.
+// Numeric helpers of the chart: smoothing, ticks, and values and times as text.
 
 function number(v) {
   return v === undefined || v === null ? "–" : v.toFixed(3);
@@ -6,13 +6,13 @@ function number(v) {
 
 function emptyText(info) {
   if (!info) return "";
-  const why = {
-    queued: "waiting for its turn",
+  const reason = {
+    queued: "queued",
     starting: "starting",
-    running: info.what || "the first epoch is not over",
+    running: info.what || "the first epoch is not complete",
     stopping: "stopping",
   }[info.state];
-  return why ? `no points yet: ${why}` : "no points: it ended before the first measurement";
+  return reason ? `no points yet: ${reason}` : "no points: it ended before the first measurement";
 }
 
 function extent(lists) {
@@ -21,8 +21,8 @@ function extent(lists) {
   return low > high ? [0, 1] : [low, high];
 }
 
-// A local line fitted with Gaussian weights: it neither lags behind a rising curve nor bends at the ends.
-function average(values) {
+// Local linear regression with Gaussian weights: no lag on a rising curve, no bias at the ends.
+function smoothed(values) {
   const width = Math.max(1.5, values.length / 60), reach = Math.ceil(width * 2.5), weights = [];
   for (let d = 0; d <= reach; d++) weights.push(Math.exp(-0.5 * (d / width) ** 2));
   return values.map((own, i) => {
@@ -38,6 +38,7 @@ function average(values) {
   });
 }
 
+// Index of the value in a sorted list that is nearest to a value; -1 if the list is empty.
 function nearest(list, value) {
   let low = 0, high = list.length - 1;
   if (high < 0) return -1;
@@ -48,19 +49,20 @@ function nearest(list, value) {
   return Math.abs(list[low] - value) <= Math.abs(list[high] - value) ? low : high;
 }
 
-function niceTicks(low, high, wanted) {
-  const rough = (high - low) / Math.max(2, wanted), power = 10 ** Math.floor(Math.log10(rough));
+function niceTicks(low, high, count) {
+  const rough = (high - low) / Math.max(2, count), power = 10 ** Math.floor(Math.log10(rough));
   const size = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough), ticks = [];
   for (let v = Math.ceil(low / size) * size; v <= high + size / 1e6; v += size) ticks.push(Math.abs(v) < size / 1e6 ? 0 : v);
   return ticks;
 }
 
-function xTicks(low, high, axis, wanted) {
+function xTicks(low, high, axis, count) {
   if (axis !== "time") {
-    return niceTicks(low, high, wanted).filter((v) => Number.isInteger(Math.round(v * 1e6) / 1e6)).map((at) => ({ at, text: at.toLocaleString("en") }));
+    const whole = niceTicks(low, high, count).filter((v) => Number.isInteger(Math.round(v * 1e6) / 1e6));
+    return whole.map((at) => ({ at, text: at.toLocaleString("en") }));
   }
   const sizes = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 172800, 604800];
-  const size = sizes.find((s) => s >= (high - low) / Math.max(2, wanted)) ?? 2419200, ticks = [];
+  const size = sizes.find((s) => s >= (high - low) / Math.max(2, count)) ?? 2419200, ticks = [];
   for (let v = Math.ceil(low / size) * size; v <= high; v += size) ticks.push({ at: v, text: clock(v) });
   return ticks;
 }
@@ -73,6 +75,6 @@ function clock(seconds) {
   return m % 60 ? `${Math.floor(m / 60)} h ${m % 60} min` : `${Math.floor(m / 60)} h`;
 }
 
-function tidy(v) {
+function tickText(v) {
   return Math.abs(v) >= 100 ? v.toFixed(0) : String(Math.round(v * 1e4) / 1e4);
 }

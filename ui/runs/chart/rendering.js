@@ -1,18 +1,22 @@
-// How the chart looks: two panels on one canvas, the theme's colours, the box of values under the pointer.
+// Rendering of the chart: two panels on one canvas, colours of the theme, the tooltip.
 
 const PAD = { left: 44, right: 14, top: 20, gap: 30, bottom: 24 };
-const HEIGHT = 430, EMPTY_HEIGHT = 132, DICE_SHARE = 0.62, LEAST_DICE_SPAN = 0.1;  // a small step must not look like a large one
+const HEIGHT = 430, EMPTY_HEIGHT = 132, DICE_SHARE = 0.62;
+const MIN_DICE_SPAN = 0.1; // the Dice axis is never narrower: a small change must not look large
+const MIN_SMOOTHED = 12; // shorter curves are not smoothed
 
-class Drawing {
+// Base class of Chart (chart.js).
+class Renderer {
+  // The curves: series `s`, panel (0: Dice, 1: loss), legend entry `id`, title, colour; `whole` for whole volumes.
   lines() {
     const colours = new Map((this.info?.classes ?? []).map((c) => [c.name, c.colour]));
     const palette = this.palette, lines = [];
     for (const [name, s] of this.series) {
-      const tissue = name.match(/^(val|whole)\/dice\/(.+)$/);
-      if (tissue) {
-        if (!colours.has(tissue[2])) colours.set(tissue[2], palette[colours.size % palette.length]);
-        const whole = tissue[1] === "whole";
-        lines.push({ s, panel: 0, id: tissue[2], title: tissue[2] + (whole ? ", whole volume" : ""), whole, colour: colours.get(tissue[2]) });
+      const [, kind, label] = name.match(/^(val|whole)\/dice\/(.+)$/) ?? [];
+      if (label) {
+        if (!colours.has(label)) colours.set(label, palette[colours.size % palette.length]);
+        const whole = kind === "whole";
+        lines.push({ s, panel: 0, id: label, title: label + (whole ? ", whole volume" : ""), whole, colour: colours.get(label) });
       } else if (name === "val/dice_mean" || name === "whole/dice_mean") {
         const whole = name.startsWith("whole");
         lines.push({ s, panel: 0, id: "mean", title: "mean" + (whole ? ", whole volume" : ""), whole, colour: this.ink, mean: true });
@@ -37,10 +41,10 @@ class Drawing {
     this.palette = read("--st-chart-categorical-colors", "#4a90d9").split(",").map((c) => c.trim());
   }
 
-  draw() {
+  render() {
     if (!this.url || !this.canvas) return;
-    const lines = this.lines(), seen = this.spark ? lines.filter((l) => l.panel === 0 && !l.whole) : lines;
-    this.empty.hidden = seen.some((l) => l.s.value.length);
+    const lines = this.lines(), relevant = this.spark ? lines.filter((l) => l.panel === 0 && !l.whole) : lines;
+    this.empty.hidden = relevant.some((l) => l.s.value.length);
     this.empty.textContent = this.empty.hidden ? "" : this.problem || emptyText(this.info);
     this.root.classList.toggle("waiting", !this.empty.hidden);
     if (!this.spark) this.canvas.style.height = (this.empty.hidden || !this.info ? HEIGHT : EMPTY_HEIGHT) + "px";
@@ -54,7 +58,7 @@ class Drawing {
     g.setTransform(ratio, 0, 0, ratio, 0, 0);
     g.clearRect(0, 0, width, height);
     g.font = this.font;
-    if (this.spark) return this.drawSpark(g, lines, width, height);
+    if (this.spark) return this.renderSparkline(g, lines, width, height);
     this.note.textContent = this.empty.hidden ? this.problem : "";
     this.note.hidden = !this.note.textContent;
     this.reset.hidden = !this.view;
@@ -76,14 +80,14 @@ class Drawing {
     if (this.empty.hidden) panels.forEach((p, i) => { p.range = this.range(shown.filter((l) => l.panel === i), i, x0, x1); });
     const ticks = this.empty.hidden ? xTicks(x0, x1, this.axis, (this.box.right - this.box.left) / 80) : [];
     if (!this.empty.hidden) return;
-    panels.forEach((p, i) => this.drawPanel(g, p, i, shown, ticks));
-    this.drawBest(g, panels[0], lines);
+    panels.forEach((p, i) => this.renderPanel(g, p, i, shown, ticks));
+    this.renderBest(g, panels[0], lines);
     if (this.drag) {
       g.fillStyle = this.accent; g.globalAlpha = 0.15;
       g.fillRect(Math.min(...this.drag), PAD.top, Math.abs(this.drag[1] - this.drag[0]), this.box.bottom - PAD.top);
       g.globalAlpha = 1;
     }
-    this.drawHover(g, panels, shown);
+    this.renderTooltip(g, panels, shown);
   }
 
   range(lines, panel, x0, x1) {
@@ -95,12 +99,12 @@ class Drawing {
       });
     }
     if (low > high) return [0, 1];
-    if (panel === 0) { const more = (LEAST_DICE_SPAN - (high - low)) / 2; if (more > 0) { low -= more; high += more; } }
+    if (panel === 0) { const margin = (MIN_DICE_SPAN - (high - low)) / 2; if (margin > 0) { low -= margin; high += margin; } }
     const margin = Math.max((high - low) * 0.08, 0.005);
     return panel === 0 ? [Math.max(0, low - margin), Math.min(1, high + margin)] : [low - margin, high + margin];
   }
 
-  drawPanel(g, p, index, lines, ticks) {
+  renderPanel(g, p, index, lines, ticks) {
     const { left, right } = this.box, [y0, y1] = p.range;
     p.y = (v) => p.bottom - ((v - y0) / (y1 - y0)) * (p.bottom - p.top);
     g.lineWidth = 1;
@@ -110,7 +114,7 @@ class Drawing {
       g.strokeStyle = this.grid; g.globalAlpha = 0.7;
       stroke(g, [[left, y], [right, y]]);
       g.globalAlpha = 0.75; g.fillStyle = this.ink; g.textAlign = "right";
-      g.fillText(tidy(v), left - 7, y);
+      g.fillText(tickText(v), left - 7, y);
     }
     g.textBaseline = "top";
     for (const t of ticks) {
@@ -123,16 +127,16 @@ class Drawing {
     g.fillText(p.title, left, p.top - 4);
     if (index === 0 && !this.lines().some((l) => l.panel === 0)) {
       g.textAlign = "center"; g.textBaseline = "middle";
-      g.fillText(this.info?.active ? "Dice appears after the first validation" : "Dice was never measured", (left + right) / 2, (p.top + p.bottom) / 2);
+      g.fillText(this.info?.active ? "Dice appears after the first validation" : "Dice was not measured", (left + right) / 2, (p.top + p.bottom) / 2);
     }
     g.globalAlpha = 1;
     g.save();
     g.beginPath(); g.rect(left - 5, p.top - 5, right - left + 10, p.bottom - p.top + 10); g.clip();
-    for (const l of lines) if (l.panel === index) this.drawLine(g, p, l);
+    for (const l of lines) if (l.panel === index) this.renderLine(g, p, l);
     g.restore();
   }
 
-  drawLine(g, p, l) {
+  renderLine(g, p, l) {
     const xs = l.s[this.axis], raw = l.s.value;
     g.strokeStyle = g.fillStyle = l.colour;
     if (l.whole) {
@@ -141,19 +145,19 @@ class Drawing {
     }
     g.lineJoin = "round";
     g.setLineDash(l.mean ? [5, 4] : []);
-    const smoothed = this.smooth && raw.length > 12 ? (l.s.smoothed ??= average(raw)) : null;
-    if (smoothed) {
+    const curve = this.smooth && raw.length > MIN_SMOOTHED ? (l.s.smoothed ??= smoothed(raw)) : null;
+    if (curve) {
       g.globalAlpha = 0.28; g.lineWidth = 1;
       trace(g, xs, raw, this.x, p.y);
     }
     g.globalAlpha = l.mean ? 0.75 : 1; g.lineWidth = l.mean ? 1.5 : 2;
-    trace(g, xs, smoothed ?? raw, this.x, p.y);
+    trace(g, xs, curve ?? raw, this.x, p.y);
     g.setLineDash([]);
     if (raw.length === 1 && raw[0] !== null) { g.beginPath(); g.arc(this.x(xs[0]), p.y(raw[0]), 3, 0, 7); g.fill(); }
     g.globalAlpha = 1;
   }
 
-  drawBest(g, p, lines) {
+  renderBest(g, p, lines) {
     const best = this.info?.best;
     const reference = lines.find((l) => l.panel === 0 && l.s.epoch.includes(best?.epoch));
     if (!best || !reference) return;
@@ -168,7 +172,7 @@ class Drawing {
     g.fillText(text, x + (leftSide ? -5 : 5), p.bottom - 3);
   }
 
-  drawHover(g, panels, lines) {
+  renderTooltip(g, panels, lines) {
     const at = this.hover;
     if (at === null || !this.empty.hidden || this.drag) { this.tip.hidden = true; return; }
     const rows = [];
@@ -195,7 +199,7 @@ class Drawing {
     this.tip.style.transform = `translate(${Math.max(0, right ? anchor.x - room : anchor.x + 14)}px, ${PAD.top + 6}px)`;
   }
 
-  drawSpark(g, lines, width, height) {
+  renderSparkline(g, lines, width, height) {
     const mean = lines.filter((l) => l.panel === 0 && !l.whole);
     const [x0, x1] = extent(mean.map((l) => l.s.epoch)), span = Math.max(1e-9, x1 - x0);
     for (const l of mean) {

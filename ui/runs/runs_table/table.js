@@ -1,4 +1,4 @@
-// The table of runs. Rows come as data; a click, Enter or Space chooses one. Text goes through textContent only.
+// The table of runs; a click, Enter or Space selects a row. Text goes through textContent only.
 
 const COLUMNS = [
   ["State", (r) => r.shown, "state"],
@@ -27,7 +27,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
     root.append(frame);
   }
   const body = frame.querySelector("tbody"), known = new Map([...body.children].map((tr) => [tr.dataset.run, tr]));
-  const wanted = data.rows.map((row) => {
+  const rows = data.rows.map((row) => {
     const tr = known.get(row.id) ?? make("tr");
     fill(tr, row, row.id === data.selected);
     tr.onclick = () => setTriggerValue("chosen", row.id);
@@ -40,8 +40,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
     };
     return tr;
   });
-  const same = wanted.length === body.children.length && wanted.every((tr, i) => body.children[i] === tr);
-  if (!same) body.replaceChildren(...wanted);
+  const same = rows.length === body.children.length && rows.every((tr, i) => body.children[i] === tr);
+  if (!same) body.replaceChildren(...rows);
 }
 
 function fill(tr, row, selected) {
@@ -49,7 +49,7 @@ function fill(tr, row, selected) {
   if (tr.dataset.signature === signature) return;
   tr.dataset.signature = signature;
   tr.dataset.run = row.id;
-  tr.className = row.shown === "silent" ? "silent" : row.state;
+  tr.className = row.shown === "stalled" ? "stalled" : row.state;
   tr.tabIndex = 0;
   tr.setAttribute("aria-selected", String(selected));
   const cells = COLUMNS.map(([, text, style]) => cell("td", text(row), style));

@@ -1,0 +1,112 @@
+"""The header of a run: name, state, and buttons for all actions that its state allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import streamlit as st
+
+from core import runs
+from core.errors import UserError
+from core.runs import RunSummary
+from ui.runs.states import STATE_COLOURS, STATE_ICONS
+from ui.shared import formatting
+from ui.shared.errors import error_box
+from ui.shared.navigation import page
+from ui.shared.state import MODEL, RUN_PARAMETER
+
+
+def header(root: Path, run: RunSummary) -> None:
+    """Show name, state and actions of a run."""
+    state = run.state.state
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.subheader(formatting.plain(run.name), anchor=False, width="content")
+        st.badge(state, color=STATE_COLOURS[state], icon=STATE_ICONS[state])
+        st.space("stretch")
+        if run.state.best is not None and st.button("Review", icon=":material/compare:"):
+            st.switch_page(page("review"), query_params={MODEL: run.id})
+        if state == "queued":
+            _move(root, run)
+        if state in ("queued", "starting", "running"):
+            _stop(root, run)
+        elif state == "stopping":
+            _end_now(root, run)
+        # After a failure the cause comes first: Resume is not the primary button.
+        kind: Literal["primary", "secondary"] = "secondary" if state == "failed" else "primary"
+        if state in runs.RESUMABLE and st.button("Resume", icon=":material/resume:", type=kind):
+            attempt(runs.resume, root, run.id)
+        _duplicate(root, run)
+        _rename(root, run)
+        if not run.state.active:
+            _delete(root, run)
+
+
+def attempt(action: Callable[..., Any], *arguments: Any) -> None:
+    """Perform an action and run the page again; if it fails, show the error in its place."""
+    try:
+        action(*arguments)
+    except UserError as error:
+        error_box(error)
+    else:
+        st.rerun()
+
+
+def _move(root: Path, run: RunSummary) -> None:
+    """Buttons that move a run in the queue, if other runs are queued."""
+    queue = runs.queued_runs(root)
+    if run.id not in queue or len(queue) < 2:
+        return
+    first, last = run.id == queue[0], run.id == queue[-1]
+    moves: tuple[tuple[runs.QueuePosition, str, str, bool], ...] = (
+        ("first", ":material/vertical_align_top:", "Start before all other queued runs", first),
+        ("earlier", ":material/arrow_upward:", "One position earlier", first),
+        ("later", ":material/arrow_downward:", "One position later", last),
+    )
+    for position, icon, help, disabled in moves:
+        key = f"move-{position}-{run.id}"
+        if st.button("", icon=icon, help=help, type="tertiary", disabled=disabled, key=key):
+            attempt(runs.move_in_queue, root, run.id, position)
+
+
+def _stop(root: Path, run: RunSummary) -> None:
+    with st.popover("Stop", icon=":material/stop:", key=f"stop-{run.id}"):
+        st.write("The run saves a checkpoint and ends; it can be resumed.")
+        if st.button("Stop this run", type="primary", key=f"stop-now-{run.id}"):
+            attempt(runs.get_backend(root).stop, run.id)
+
+
+def _end_now(root: Path, run: RunSummary) -> None:
+    with st.popover("End now", icon=":material/stop:", key=f"end-{run.id}"):
+        st.write("The run ends without a checkpoint; training since its last checkpoint is lost.")
+        if st.button("End this run now", type="primary", key=f"end-now-{run.id}"):
+            attempt(runs.get_backend(root).stop, run.id, True)
+
+
+def _duplicate(root: Path, run: RunSummary) -> None:
+    with st.popover("Duplicate", icon=":material/content_copy:", type="tertiary", key=f"duplicate-{run.id}"):
+        st.write("A new run with the same settings, from the beginning.")
+        name = st.text_input("Name", value=f"{run.name[:70]} again", max_chars=80, key=f"copy-{run.id}")
+        if st.button("Start", type="primary", key=f"duplicate-now-{run.id}"):
+            try:
+                st.query_params[RUN_PARAMETER] = runs.duplicate(root, run.id, name or "")
+            except UserError as error:
+                error_box(error)
+            else:
+                st.rerun()
+
+
+def _rename(root: Path, run: RunSummary) -> None:
+    with st.popover("Rename", icon=":material/edit:", type="tertiary", key=f"rename-{run.id}"):
+        name = st.text_input("Name", value=run.name, max_chars=80, key=f"name-{run.id}")
+        if st.button("Rename", key=f"rename-now-{run.id}"):
+            attempt(runs.rename, root, run.id, name or "")
+
+
+def _delete(root: Path, run: RunSummary) -> None:
+    with st.popover("Delete", icon=":material/delete:", type="tertiary", key=f"delete-{run.id}"):
+        st.write("Its checkpoints, measurements and predictions are deleted permanently.")
+        if st.button("Delete this run", type="primary", key=f"delete-now-{run.id}"):
+            st.query_params.pop(RUN_PARAMETER, None)
+            attempt(runs.delete, root, run.id)

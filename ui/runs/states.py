@@ -1,0 +1,32 @@
+"""Colours, icons and advice for the states of a run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Colour = Literal["red", "orange", "green", "blue", "gray", "primary"]
+STATE_COLOURS: dict[str, Colour] = {
+    "queued": "gray",
+    "starting": "blue",
+    "running": "green",
+    "stopping": "orange",
+    "stopped": "gray",
+    "finished": "primary",
+    "failed": "red",
+    "crashed": "red",
+}
+STATE_ICONS = {
+    "queued": ":material/schedule:",
+    "starting": ":material/hourglass_top:",
+    "running": ":material/play_circle:",
+    "stopping": ":material/pending:",
+    "stopped": ":material/stop_circle:",
+    "finished": ":material/check_circle:",
+    "failed": ":material/error:",
+    "crashed": ":material/heart_broken:",
+}
+NEXT_STEPS = {
+    "failed": "Fix the cause and resume it, or start another run on the Train page.",
+    "crashed": "Resume it: it continues from its last checkpoint.",
+    "stopped": "It can be resumed at any time and continues from its last checkpoint.",
+}

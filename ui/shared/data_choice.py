@@ -1,0 +1,63 @@
+"""The select box for the data set on which a model is reviewed, and the subjects held out from its training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+
+from core.checkpointing.metadata import Description
+from core.paths import DEMO
+from ui.shared import cache, folders
+
+TRAINING_DATA = "the data it was trained on"
+FIRST_DEMO_SUBJECT = "subject-1"
+
+
+@dataclass(frozen=True)
+class DataChoice:
+    """A chosen data set.
+
+    Attributes
+    ----------
+    label : str. Label in the select box.
+    folder : Path. Folder of the data set.
+    is_training_data : bool. Whether the model was trained on it.
+    """
+
+    label: str
+    folder: Path
+    is_training_data: bool
+
+
+def choose_data(description: Description, key: str, width: int | Literal["stretch"] = "stretch") -> DataChoice:
+    """Render the select box: the data that the model was trained on, if it is found, and all other data sets.
+
+    Parameters
+    ----------
+    key : str. Key of the widget.
+
+    Raises
+    ------
+    DatasetError
+        If the chosen data set has no folder.
+    """
+    own = folders.training_data_folder(description)
+    others = [choice for choice in cache.dataset_choices() if cache.dataset_path(choice) != own]
+    choices = others if own is None else [TRAINING_DATA, *others]
+    label = st.selectbox("Data", choices, key=f"{key}-{own is None}", persist_state="session", width=width) or DEMO
+    if own is not None and label == TRAINING_DATA:
+        return DataChoice(label, own, True)
+    return DataChoice(label, cache.dataset_path(label), False)
+
+
+def held_out_subjects(description: Description) -> list[str]:
+    """Subjects that the network was not trained on: those of the test split, then those of the validation split."""
+    return [*description.split.get("test", []), *description.split.get("val", [])]
+
+
+def held_out_demo_subject(description: Description) -> str:
+    """A subject of the demo data that the network was not trained on, or the first subject if the split names none."""
+    return next(iter([*held_out_subjects(description), FIRST_DEMO_SUBJECT]))

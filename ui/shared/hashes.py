@@ -1,0 +1,33 @@
+"""Short hashes of texts and files, as names of cached results."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.files import FileStamp, file_stamp
+
+LENGTH = 16  # hexadecimal digits
+
+
+def short_hash(text: str) -> str:
+    """A folder name for any text."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:LENGTH]
+
+
+def files_hash(prefix: str, files: Sequence[Path], with_stat: bool = True) -> str:
+    """A folder name for a list of files.
+
+    Parameters
+    ----------
+    prefix : str. Anything else that the result depends on.
+    files : sequence of Path. Image files; of an Analyze header, the data file is included.
+    with_stat : bool. Whether the hash changes with size and modification time of the files.
+    """
+    digest = hashlib.sha256(prefix.encode("utf-8", "surrogateescape"))
+    for path in files:
+        for part in (path, path.with_suffix(".img")) if path.suffix == ".hdr" else (path,):
+            size, mtime_ns = file_stamp(part) if with_stat else FileStamp(0, 0)
+            digest.update(f"{part}\0{size}\0{mtime_ns}\n".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:LENGTH]

@@ -1,0 +1,42 @@
+"""The select box for a model; the address and all pages share the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import streamlit as st
+
+from ui.shared.cache import Model
+from ui.shared.state import MODEL, load_from_url, save_to_url
+
+
+def choose_model(
+    models: Mapping[str, Model],
+    default: str,
+    label: str = "Model",
+    label_visibility: Literal["visible", "collapsed"] = "visible",
+    width: int | Literal["stretch"] = "stretch",
+) -> Model:
+    """Render the select box and return the chosen model.
+
+    Parameters
+    ----------
+    models : mapping. Models by key, at least one.
+    default : str. Key of the model that is chosen unless the address or another page has chosen one of ``models``.
+    """
+    load_from_url(MODEL, default, allowed=tuple(models))
+    if st.session_state[MODEL] not in models:  # chosen on another page that offers other models
+        st.session_state[MODEL] = default
+    key = st.selectbox(
+        label,
+        list(models),
+        key=MODEL,
+        persist_state="session",
+        label_visibility=label_visibility,
+        width=width,
+        format_func=lambda k: models[k].name if k in models else str(k),
+    )
+    model = models.get(key) or models[default]
+    save_to_url(MODEL, model.key)
+    return model
