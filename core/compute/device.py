@@ -89,7 +89,7 @@ def check_memory(needed_bytes: int, device: torch.device, suggestion: str = "") 
     Parameters
     ----------
     needed_bytes : int. Estimated peak of a training step.
-    suggestion : str. Configuration that would fit, from :func:`core.training.plan.suggest`.
+    suggestion : str. Configuration that would fit, from :func:`core.training.plan.suggest_smaller`.
 
     Raises
     ------

@@ -22,9 +22,10 @@ from core.compute.distributed import SINGLE_PROCESS, DistributedContext, init_pr
 from core.config import TrainConfig
 from core.errors import DeviceError, LostProcessError
 from core.events import Ended, Event, Metrics
-from core.training.trainer import TrainingFailedError, fit
-from tests.core.training.test_trainer import task
+from core.training.nonfinite import NonFiniteLossError
+from core.training.trainer import fit
 from tests.support.balls import tiny, training_subjects
+from tests.support.training_tasks import make_task
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
@@ -54,7 +55,7 @@ def train(
     resident = int(config.data.resident_gb * 1e9) or 2**62
     events: list[Event] = []
     steps = iter(range(10**6))
-    work = task(folder, config, subjects)
+    work = make_task(folder, config, subjects)
     work = replace(work, held_out=training_subjects(3, first=50), resident_bytes=resident, distributed=distributed)
     fit(work, events.append, should_stop=lambda: distributed.is_main and next(steps) == stop_at)
     return events
@@ -89,7 +90,7 @@ def process_main(rank: int, folder: Path, port: int) -> None:
         results["budget"] = train(folder / "budget", two_devices(epochs=100, minutes=BUDGET_S / 60), distributed)
         try:
             train(folder / "nan", two_devices(foreground=0.0), distributed, with_nan=True)
-        except TrainingFailedError as error:
+        except NonFiniteLossError as error:
             results["nan"] = str(error)
         distributed.broadcast([0.0])
         if rank == 0:  # ends without leaving the process group
@@ -161,7 +162,7 @@ def test_two_processes_train_the_weights_of_one_that_accumulates(
     folder: Path, case: str, single: tuple[Path, list[Event]]
 ) -> None:
     one, two = (load(path / LAST, training_state=True) for path in (single[0], folder / case))
-    assert one.description.progress["step"] == two.description.progress["step"] > 0
+    assert one.metadata.progress["step"] == two.metadata.progress["step"] > 0
     groups = [(one.model, two.model), (one.average, two.average)]
     for expected, actual in [*groups, *zip(one.optimizer.values(), two.optimizer.values(), strict=True)]:
         assert expected.keys() == actual.keys()
@@ -200,7 +201,7 @@ def test_both_processes_stop_at_the_step_where_the_main_process_is_asked_to(
 ) -> None:
     ended = results[0]["stopped"][-1]
     assert (ended.reason, ended.step) == ("stopped", 11)
-    assert load(folder / "stopped" / LAST).description.progress["step"] == 11
+    assert load(folder / "stopped" / LAST).metadata.progress["step"] == 11
 
 
 def test_training_ends_within_the_time_budget(results: list[dict[str, Any]]) -> None:
