@@ -32,7 +32,7 @@ from core.presets import preset  # noqa: E402
 from core.runs.launch import create_run  # noqa: E402
 from core.runs.store.folder import MetricRow  # noqa: E402
 from core.runs.store.index import open_index  # noqa: E402
-from core.runs.store.process import identity  # noqa: E402
+from core.runs.store.process import process_identity  # noqa: E402
 from core.runs.store.state import read_state, write_state  # noqa: E402
 
 PARTS = 25  # in which the values come that are measured while the page is open
@@ -68,7 +68,12 @@ def main() -> int:
         write_state(
             run,
             dataclasses.replace(
-                read_state(run), state="running", what="training", pid=pid, pid_start=identity(pid), classes=CLASSES
+                read_state(run),
+                state="running",
+                what="training",
+                pid=pid,
+                pid_start=process_identity(pid),
+                classes=CLASSES,
             ),
         )
         measure_values(root, run.name, 0, args.points)

@@ -1,13 +1,13 @@
-"""Training runs: folders, their index, and the processes that work on them.
+"""Training runs: run folders, their index, and the processes that train them.
 
-The run folder is the truth (:mod:`core.runs.store.folder`), the database an index that can be made again. This module is all
-that pages and commands need; it imports no torch, and SQLAlchemy only when the index is asked.
+The run folder (:mod:`core.runs.store.folder`) is the source of truth; the database is an index that can be rebuilt from
+it. Pages and commands need this module alone. It does not import torch, and imports SQLAlchemy only with the index.
 """
 
-from core.runs.backends import Engine, engine
+from core.runs.backends import Backend, get_backend
 from core.runs.catalog import (
+    QueuePosition,
     RunSummary,
-    Turn,
     annotate,
     delete,
     find_checkpoint,
@@ -16,20 +16,20 @@ from core.runs.catalog import (
     list_runs,
     log_tail,
     metrics_after,
-    move,
-    queue,
+    move_in_queue,
+    queued_runs,
     rename,
     request_stop,
     run_checkpoint,
 )
 from core.runs.compare import Comparison, compare, curves_csv
-from core.runs.launch import duplicate, ensure_supervisor, resume, submit, supervisor_alive, wake
+from core.runs.launch import duplicate, ensure_supervisor, resume, serve_queue, submit, supervisor_alive
 from core.runs.store.folder import MetricRow
-from core.runs.store.state import ACTIVE, ENDED, RESUMABLE, Best, RunState, observe
+from core.runs.store.state import ACTIVE, ENDED, RESUMABLE, Best, RunState
 
 __all__ = [
-    "ACTIVE", "ENDED", "RESUMABLE", "Best", "Comparison", "Engine", "MetricRow", "RunState", "RunSummary", "Turn",
-    "annotate", "compare", "curves_csv", "delete", "duplicate", "engine", "ensure_supervisor", "find_checkpoint",
-    "find_run", "get_run", "list_runs", "log_tail", "metrics_after", "move", "observe", "queue", "rename",
-    "request_stop", "resume", "run_checkpoint", "submit", "supervisor_alive", "wake",
+    "ACTIVE", "ENDED", "RESUMABLE", "Backend", "Best", "Comparison", "MetricRow", "QueuePosition", "RunState",
+    "RunSummary", "annotate", "compare", "curves_csv", "delete", "duplicate", "ensure_supervisor", "find_checkpoint",
+    "find_run", "get_backend", "get_run", "list_runs", "log_tail", "metrics_after", "move_in_queue", "queued_runs",
+    "rename", "request_stop", "resume", "run_checkpoint", "serve_queue", "submit", "supervisor_alive",
 ]  # fmt: skip

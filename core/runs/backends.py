@@ -1,7 +1,7 @@
-"""Who trains runs: this machine, through its queue; a cluster's scheduler could be another.
+"""Interface of what trains runs, and its implementation by this machine's queue; a cluster scheduler could be another.
 
-Pages and commands ask an engine for four things and leave the rest to the run folder, which looks the same wherever a
-run was trained.
+Pages and commands use the four methods of a backend and read everything else from the run folder, which is the same
+whatever backend trained the run.
 """
 
 from __future__ import annotations
@@ -15,25 +15,31 @@ from core.runs import catalog, launch
 from core.runs.store.state import RunState
 
 
-class Engine(Protocol):
-    """What trains the runs of a checkpoints root. A method raises ``UserError`` where it cannot do what is asked."""
+class Backend(Protocol):
+    """Trains the runs of a checkpoints root. Methods raise ``UserError`` where they cannot do what is requested."""
 
     def submit(self, config: TrainConfig, name: str = "") -> str:
-        """Have a run trained when its turn comes; returns its id at once."""
+        """Queue a new run; returns its id at once."""
 
     def status(self, run_id: str) -> RunState:
-        """Where a run truly is, whatever became of the processes that should have said so."""
+        """The state of a run, reconciled with its processes."""
 
     def logs(self, run_id: str, lines: int) -> str:
-        """The last lines of what a run and its processes said."""
+        """The last lines of the log of a run."""
 
     def stop(self, run_id: str, now: bool = False) -> RunState:
-        """Ask a run to save a checkpoint and end, or end it at once; asking again changes nothing."""
+        """Request that a run saves a checkpoint and ends, or kill it ``now``; repeated requests change nothing."""
 
 
 @dataclass(frozen=True)
-class ThisMachine:
-    """A detached process keeps the queue of the root and gives each run a GPU, or the CPU. ``worker``: what trains."""
+class LocalBackend:
+    """The queue of a checkpoints root on this machine: a detached supervisor gives each run GPUs or the CPU.
+
+    Attributes
+    ----------
+    root : Path. Checkpoints root.
+    worker : str. Module of the trainer process.
+    """
 
     root: Path
     worker: str = launch.WORKER
@@ -51,6 +57,6 @@ class ThisMachine:
         return catalog.request_stop(self.root, run_id, now)
 
 
-def engine(root: Path) -> Engine:
-    """The engine of a checkpoints root."""
-    return ThisMachine(root)
+def get_backend(root: Path) -> Backend:
+    """The backend of a checkpoints root."""
+    return LocalBackend(root)

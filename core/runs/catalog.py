@@ -1,4 +1,4 @@
-"""The runs of a checkpoints root, as people and pages see them: list, find, stop, rename, delete, read measurements."""
+"""Operations on the runs of a checkpoints root: list, find, stop, rename, annotate, delete, read measurements."""
 
 from __future__ import annotations
 
@@ -6,29 +6,40 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from core.config import TrainConfig
 from core.errors import RunError
-from core.paths import READY_MADE, ready_made
+from core.files import FileStamp, file_stamp
+from core.formatting import format_list
+from core.paths import DEMO_MODEL, demo_model_path
 from core.runs.store import folder as files
 from core.runs.store.folder import MetricRow
-from core.runs.store.gpu_slots import in_order
-from core.runs.store.process import alive, kill_tree
-from core.runs.store.state import RunState, observe, write_state
+from core.runs.store.gpu_slots import queue_order
+from core.runs.store.process import is_alive, kill_tree
+from core.runs.store.state import RunState, reconciled_state, write_state
 
-Turn = Literal["first", "earlier", "later", "last"]
-Written = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
-_written: dict[Path, tuple[tuple[int, ...], Written]] = {}
+QueuePosition = Literal["first", "earlier", "later", "last"]
+_Facts = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
+_facts_cache: dict[Path, tuple[tuple[FileStamp, ...], _Facts]] = {}
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """One run: ``state`` is the observed truth, ``name`` falls back to the id, ``problem`` says what is damaged;
-    ``notes`` and ``tags`` are what people wrote about it."""
+    """One run.
+
+    Attributes
+    ----------
+    id, name : str. Folder name; display name, which is the id where the run has none.
+    state : RunState. State reconciled with the run's processes.
+    config : TrainConfig. Configuration; the default one where ``config.json`` is damaged.
+    folder : Path. Run folder.
+    problem : str. What is damaged; empty if nothing is.
+    notes, tags : str, tuple of str. Annotations.
+    """
 
     id: str
     name: str
@@ -41,11 +52,11 @@ class RunSummary:
 
     @property
     def tensorboard(self) -> str:
-        """The command that opens the run's TensorBoard events."""
+        """The shell command that opens the run's TensorBoard events."""
         return shlex.join(["tensorboard", "--logdir", str(self.folder / files.TENSORBOARD)])
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain JSON values; ``state`` is its name, the rest of the state lies beside it."""
+        """Everything as plain JSON values; the fields of the state are merged in, ``state`` is its name."""
         summary = {
             "id": self.id,
             "name": self.name,
@@ -60,13 +71,13 @@ class RunSummary:
 
 
 def list_runs(root: Path) -> list[RunSummary]:
-    """All runs of a root, newest first; empty if the root does not exist. A damaged run is listed as such."""
+    """All runs of a root, newest first, damaged ones included; empty if the root does not exist."""
     runs = [_summary(folder) for folder in files.run_folders(root)]
     return sorted(runs, key=lambda run: (run.state.created_at, run.id), reverse=True)
 
 
 def get_run(root: Path, run_id: str) -> RunSummary:
-    """One run by its full id.
+    """The run with this full id.
 
     Raises
     ------
@@ -77,28 +88,31 @@ def get_run(root: Path, run_id: str) -> RunSummary:
 
 
 def find_run(root: Path, text: str) -> RunSummary:
-    """The run that somebody means: its id, an unambiguous beginning of its id, or its exact name.
+    """The run with this id, unambiguous id prefix, or exact name.
 
     Raises
     ------
     RunError
-        If no run or more than one fits; the message lists the candidates.
+        If no run or more than one matches; the message lists candidates.
     """
     folders = {folder.name: folder for folder in files.run_folders(root)}
     if text in folders:
         return _summary(folders[text])
-    fitting = [f for i, f in folders.items() if text and (i.startswith(text) or files.read_name(f) == text)]
-    if len(fitting) == 1:
-        return _summary(fitting[0])
-    if fitting:
-        raise RunError(f"{text!r} fits {len(fitting)} runs: {_some(f.name for f in fitting)}; give more of the id")
-    known = f"there are: {_some(folders)}" if folders else "there are no runs yet"
+    matching = [
+        folder for id, folder in folders.items() if text and (id.startswith(text) or files.read_name(folder) == text)
+    ]
+    if len(matching) == 1:
+        return _summary(matching[0])
+    if matching:
+        candidates = format_list(sorted((folder.name for folder in matching), reverse=True))
+        raise RunError(f"{text!r} matches {len(matching)} runs: {candidates}; give more of the id")
+    known = f"there are: {format_list(sorted(folders, reverse=True))}" if folders else "there are no runs yet"
     raise RunError(f"expected a run's id, its beginning, or its name in {root}; got {text!r}; {known}")
 
 
 def find_checkpoint(root: Path, text: str) -> Path:
-    """The checkpoint that somebody means: a file, a run (see :func:`find_run`), of which its best, else its last, or
-    the ready-made model by its name.
+    """The checkpoint file that a text names: a file, the demo model, or a run (:func:`find_run`; its best checkpoint,
+    else its last).
 
     Raises
     ------
@@ -108,66 +122,71 @@ def find_checkpoint(root: Path, text: str) -> Path:
     path = Path(text).expanduser()
     if path.is_file():
         return path.absolute()
-    if text == READY_MADE and ready_made().is_file():
-        return ready_made()
+    if text == DEMO_MODEL and demo_model_path().is_file():
+        return demo_model_path()
     try:
         run = find_run(root, text)
     except RunError as error:
         raise RunError(f"expected a checkpoint file or a run, found no file {text!r}; {error}") from error
-    found = run_checkpoint(run.folder)
-    if found is None:
+    checkpoint = run_checkpoint(run.folder)
+    if checkpoint is None:
         raise RunError(f"{run.id}: it has no checkpoint yet (it is {run.state.state})")
-    return found
+    return checkpoint
 
 
 def run_checkpoint(folder: Path) -> Path | None:
-    """The checkpoint of a run to predict with: its best, else its last, ``None`` before there is one."""
-    return next(((folder / n).absolute() for n in (files.BEST, files.LAST) if (folder / n).is_file()), None)
+    """The checkpoint of a run to predict with: its best, else its last; ``None`` before the first one."""
+    candidates = [(folder / name).absolute() for name in (files.BEST, files.LAST)]
+    return next((path for path in candidates if path.is_file()), None)
 
 
-def queue(root: Path) -> list[str]:
-    """The ids of the runs that wait, the next one first."""
-    waiting = ((folder.name, observe(folder)) for folder in files.run_folders(root))
-    return in_order((name, state) for name, state in waiting if state.state == "queued")
+def queued_runs(root: Path) -> list[str]:
+    """Ids of the queued runs in queue order."""
+    states = ((folder.name, reconciled_state(folder)) for folder in files.run_folders(root))
+    return queue_order((run_id, state) for run_id, state in states if state.state == "queued")
 
 
-def move(root: Path, run_id: str, to: Turn) -> list[str]:
-    """Move a waiting run within the queue: to its beginning or its end, or past one other; returns the new order.
+def move_in_queue(root: Path, run_id: str, to: QueuePosition) -> list[str]:
+    """Move a queued run to the front or the end of the queue, or past one other run; returns the new order.
 
     Raises
     ------
     RunError
-        If there is no such run or it does not wait.
+        If there is no such run or it is not queued.
     """
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
-        state = observe(folder)
+        state = reconciled_state(folder)
         if state.state != "queued":
             raise RunError(f"{run_id}: expected a run that waits in the queue, it is {state.state}")
-        order = queue(root)
+        order = queued_runs(root)
         before = order.index(run_id)
         order.remove(run_id)
         last = len(order)
-        place = {"first": 0, "earlier": max(before - 1, 0), "later": min(before + 1, last), "last": last}[to]
-        turns = [observe(root / name).turn for name in order]
-        if place != before:
-            turn = _between(turns[place - 1] if place else None, turns[place] if place < len(turns) else None)
+        after = {"first": 0, "earlier": max(before - 1, 0), "later": min(before + 1, last), "last": last}[to]
+        if after != before:
+            turns = [reconciled_state(root / other).turn for other in order]
+            turn = _turn_between(turns[after - 1] if after else None, turns[after] if after < len(turns) else None)
             write_state(folder, replace(state, turn=turn))
-    put_in_index(root, folder)
-    return queue(root)
+    update_index(root, folder)
+    return queued_runs(root)
 
 
-def _between(low: float | None, high: float | None) -> float:
-    """A number that comes after one and before the other; at the end it comes before whoever is queued from now on."""
-    if low is None:
-        return (high or 0.0) - 1.0
-    return max(time.time(), low + 1e-6) if high is None else (low + high) / 2
+def _turn_between(previous: float | None, following: float | None) -> float:
+    """A turn between those of two neighbours in the queue; at its end one that precedes every run queued later."""
+    if previous is None:
+        return (following or 0.0) - 1.0
+    return max(time.time(), previous + 1e-6) if following is None else (previous + following) / 2
 
 
 def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
-    """Ask a run to stop: a queued one is stopped at once, a training one saves a checkpoint and ends.
+    """Request a run to stop: a queued one is stopped at once, an active one saves a checkpoint and ends.
 
-    Asking again changes nothing. ``now`` ends the trainer at once; what came after its last checkpoint is lost.
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    run_id : str. The run.
+    now : bool. Whether the trainer is killed; the progress since its last checkpoint is lost.
 
     Raises
     ------
@@ -176,7 +195,7 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
     """
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
-        state = observe(folder)
+        state = reconciled_state(folder)
         if state.state == "queued":
             message = "stopped while it waited in the queue"
             state = write_state(folder, replace(state, state="stopped", message=message, ended_at=time.time()))
@@ -184,13 +203,13 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
             raise RunError(f"{run_id}: expected a queued or running run, it is {state.state} already")
         else:
             (folder / files.STOP).write_text("now" if now else "", encoding="utf-8")
-            if now and state.pid and alive(state.pid, state.pid_start):
+            if now and state.pid and is_alive(state.pid, state.pid_start):
                 kill_tree(state.pid)
-    return observe(folder)
+    return reconciled_state(folder)
 
 
 def rename(root: Path, run_id: str, name: str) -> None:
-    """Give a run another name (its id stays); an empty one goes back to the id.
+    """Change the display name of a run; its id stays. An empty name stands for the id.
 
     Raises
     ------
@@ -203,12 +222,12 @@ def rename(root: Path, run_id: str, name: str) -> None:
 def annotate(
     root: Path, run_id: str, *, name: str | None = None, notes: str | None = None, tags: Sequence[str] | None = None
 ) -> None:
-    """Write down a name, notes or tags; what is ``None`` stays as it is. Any run may be annotated at any time.
+    """Change the name, notes or tags of a run in any state; ``None`` keeps the present value.
 
     Raises
     ------
     RunError
-        If there is no such run, or what is written is not allowed.
+        If there is no such run, or a value is not allowed.
     """
     folder = files.run_folder(root, run_id)
     changes: dict[str, Any] = {}
@@ -224,39 +243,40 @@ def annotate(
         except RunError:
             facts = {"version": 1}
         files.write_json(folder / files.RUN, {**facts, **changes})
-    put_in_index(root, folder)
+    update_index(root, folder)
 
 
 def delete(root: Path, run_id: str) -> None:
-    """Remove a run with everything in its folder, and its rows in the index.
+    """Remove a run folder and the run's rows in the index.
 
     Raises
     ------
     RunError
-        If there is no such run, a process works on it, or it cannot be removed (then `runs rebuild` mends the index).
+        If there is no such run, it is active, or it cannot be removed. If only the index fails, `runs rebuild` repairs
+        it.
     """
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
-        state = observe(folder)
+        state = reconciled_state(folder)
         if state.active:
             raise RunError(f"{run_id}: it is {state.state}; stop it first, then delete it")
         doomed = root / f".deleted-{run_id}"
         try:
-            os.replace(folder, doomed)  # from here on nobody lists or starts it
+            os.replace(folder, doomed)  # hidden at once: not listed, not started
         except OSError as error:
             raise RunError(f"{folder}: cannot be deleted: {error.strerror or error}") from error
     from core.runs.store.index import open_index
 
-    for leftover in root.glob(".deleted-*"):  # this one, and those of which a kill left something
+    for leftover in root.glob(".deleted-*"):  # this run, and what a killed deletion left
         shutil.rmtree(leftover, ignore_errors=leftover != doomed)
     open_index(root).delete_run(run_id)
 
 
 def metrics_after(root: Path, run_id: str, after_id: int = 0, limit: int = 5000) -> list[MetricRow]:
-    """The measured values of a run with an id above ``after_id``, oldest first; ids only grow, so pages ask for news.
+    """Values of a run with an id above ``after_id``, oldest first, so that pages can poll for new ones.
 
-    After a resume the values that training makes again have new ids; the old ones are gone. Where the index cannot be
-    used the values come from the run's folder, numbered in order.
+    Ids only grow. A value that a resumed run measures again has a new id, and the old one is removed. Where the index
+    cannot be used, the values come from the run folder, numbered from 1.
 
     Raises
     ------
@@ -283,8 +303,8 @@ def log_tail(root: Path, run_id: str, lines: int = 200) -> str:
     return files.read_log_tail(files.run_folder(root, run_id), lines)
 
 
-def put_in_index(root: Path, folder: Path) -> None:
-    """Bring a run's row in the index up to date; where that fails the run's log says so and the run goes on."""
+def update_index(root: Path, folder: Path) -> None:
+    """Update a run's row in the index; an error is logged in the run folder, not raised."""
     from core.runs.store.index import open_index
 
     run = _summary(folder)
@@ -295,32 +315,21 @@ def put_in_index(root: Path, folder: Path) -> None:
 
 
 def _summary(folder: Path) -> RunSummary:
-    state, problem = observe(folder), ""
+    state, problem = reconciled_state(folder), ""
     try:
-        config, name, notes, tags = _read(folder)
+        config, name, notes, tags = _read_facts(folder)
     except RunError as error:
         config, name, (notes, tags) = TrainConfig(), files.read_name(folder), files.read_notes(folder)
         problem = str(error)
     return RunSummary(folder.name, name, state, config, folder, problem, notes, tags)
 
 
-def _read(folder: Path) -> Written:
-    """Parsing a configuration takes milliseconds and a page lists a hundred of them every second: keep them."""
-    changed = tuple(_changed_at(folder / name) for name in (files.CONFIG, files.RUN))
-    known = _written.get(folder)
-    if known is None or known[0] != changed:
-        written = (files.read_config(folder), files.read_name(folder), *files.read_notes(folder))
-        known = _written[folder] = (changed, written)
-    return known[1]
-
-
-def _changed_at(path: Path) -> int:
-    try:
-        return path.stat().st_mtime_ns
-    except FileNotFoundError:
-        return 0
-
-
-def _some(ids: Iterable[str]) -> str:
-    shown = sorted(ids, reverse=True)
-    return ", ".join(shown[:8]) + (f" and {len(shown) - 8} more" if len(shown) > 8 else "")
+def _read_facts(folder: Path) -> _Facts:
+    """Configuration, name, notes and tags of a run, cached: parsing takes milliseconds, and a page lists a hundred runs
+    every second."""
+    stamps = tuple(file_stamp(folder / name) for name in (files.CONFIG, files.RUN))
+    cached = _facts_cache.get(folder)
+    if cached is None or cached[0] != stamps:
+        facts = (files.read_config(folder), files.read_name(folder), *files.read_notes(folder))
+        cached = _facts_cache[folder] = (stamps, facts)
+    return cached[1]

@@ -1,4 +1,4 @@
-"""Runs side by side: what they were told to do differently, and what came out."""
+"""Comparison of runs: differing configuration fields, measured values, curves; as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -17,22 +17,21 @@ from core.runs.store import folder as files
 from core.runs.store.folder import MetricRow
 from core.runs.thinning import thinned
 
-MOST_POINTS = 1000  # of a curve
+MAX_POINTS = 1000  # per curve
 PROGRESS = ("epoch", "step", "elapsed_s")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two or more runs.
+    """Comparison of two or more runs.
 
     Attributes
     ----------
-    runs : in the order in which they were named.
-    differences : of each configuration field that is not the same in all of them, its value in each, as people write
-        it.
-    measured : of each metric, the value of each run: at the epoch of its best checkpoint where it was measured there,
-        else its last one; ``None`` where a run has none. Training loss, rate and speed are always the last ones.
-    curves : of each metric, the points of each run, thinned to at most a thousand.
+    runs : tuple of RunSummary. The runs, in the order given.
+    differences : dict. By configuration field that differs between runs: its value in each run, as text.
+    measured : dict. By metric: its value in each run, at the epoch of the best checkpoint if it was measured then, else
+        the last one; ``None`` for a run without it. Training loss, learning rate and speed are the last ones.
+    curves : dict. By metric: the points of each run, at most ``MAX_POINTS`` each.
     """
 
     runs: tuple[RunSummary, ...]
@@ -41,7 +40,7 @@ class Comparison:
     curves: dict[str, tuple[list[MetricRow], ...]]
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the curves, as plain values."""
+        """Everything but the curves, as plain JSON values."""
         return {
             "runs": [{"id": r.id, "name": r.name, "state": r.state.state} for r in self.runs],
             "differences": {name: list(values) for name, values in self.differences.items()},
@@ -49,7 +48,7 @@ class Comparison:
         }
 
     def table_csv(self) -> str:
-        """A line for each run: what it is, where it is, the fields that differ, what was measured."""
+        """CSV with a line per run: id, name, state, progress, differing fields, measured values."""
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(["run", "name", "state", *PROGRESS, *self.differences, *self.measured])
@@ -62,16 +61,17 @@ class Comparison:
 
 
 def compare(root: Path, names: Sequence[str]) -> Comparison:
-    """Put runs side by side.
+    """Compare runs.
 
     Parameters
     ----------
-    names : two or more ids, beginnings of ids, or names.
+    root : Path. Checkpoints root.
+    names : sequence of str. Two or more ids, unambiguous id prefixes, or names.
 
     Raises
     ------
     RunError
-        If there are fewer than two, or one is not there, or the same is named twice.
+        If there are fewer than two, one does not exist, or two of them are the same run.
     """
     runs = tuple(find_run(root, name) for name in names)
     if len({run.id for run in runs}) < max(len(runs), 2):
@@ -84,22 +84,22 @@ def compare(root: Path, names: Sequence[str]) -> Comparison:
         if any(v[name] != values[0][name] for v in values)
     }
     rows = [list(files.read_metrics(run.folder)) for run in runs]
-    metrics = list(dict.fromkeys(row.name for every in rows for row in every))
-    by_metric = {m: tuple([row for row in every if row.name == m] for every in rows) for m in metrics}
-    return Comparison(
-        runs, differences,
-        {m: tuple(_measured(run, points) for run, points in zip(runs, by_metric[m], strict=True)) for m in metrics},
-        {m: tuple(thinned(points, MOST_POINTS, lambda row: row.value) for points in by_metric[m]) for m in metrics},
-    )  # fmt: skip
+    measured: dict[str, tuple[float | None, ...]] = {}
+    curves: dict[str, tuple[list[MetricRow], ...]] = {}
+    for metric in dict.fromkeys(row.name for run_rows in rows for row in run_rows):
+        series = [[row for row in run_rows if row.name == metric] for run_rows in rows]
+        measured[metric] = tuple(_measured(run, points) for run, points in zip(runs, series, strict=True))
+        curves[metric] = tuple(thinned(points, MAX_POINTS, lambda row: row.value) for points in series)
+    return Comparison(runs, differences, measured, curves)
 
 
 def curves_csv(root: Path, names: Sequence[str]) -> str:
-    """Every measured value of the runs, a line each: run, epoch, step, elapsed_s, metric, value.
+    """CSV with a line per measured value: run, epoch, step, elapsed_s, metric, value.
 
     Raises
     ------
     RunError
-        If a run is not there.
+        If a run does not exist.
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -113,7 +113,7 @@ def curves_csv(root: Path, names: Sequence[str]) -> str:
 
 
 def _measured(run: RunSummary, points: Sequence[MetricRow]) -> float | None:
-    """The value that stands for a run."""
+    """The value of a metric shown for a run."""
     if not points:
         return None
     best = run.state.best
@@ -125,5 +125,5 @@ def _measured(run: RunSummary, points: Sequence[MetricRow]) -> float | None:
 
 
 def _cell(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """A cell value; an apostrophe is put before text that a spreadsheet would evaluate as a formula."""
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value

@@ -1,4 +1,4 @@
-"""Before a run: what can be known to be wrong is said now, the run folder is made, and the queue gets its keeper."""
+"""Starting runs: validates a configuration, creates or requeues the run folder, and starts the queue supervisor."""
 
 from __future__ import annotations
 
@@ -9,45 +9,51 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
-from core.runs.catalog import find_checkpoint, put_in_index
+from core.paths import DEMO
+from core.runs.catalog import find_checkpoint, update_index
 from core.runs.store import folder as files
-from core.runs.store.process import alive, identity, module_command, start_detached
-from core.runs.store.state import RESUMABLE, RunState, observe, write_state
+from core.runs.store.process import is_alive, module_command, process_identity, start_detached
+from core.runs.store.state import RESUMABLE, RunState, reconciled_state, write_state
 
 WORKER = "core.runs.processes.worker"
 SUPERVISOR_FILE, SUPERVISOR_LOG = ".supervisor.json", ".supervisor.log"
-DEMO = "demo"
 
 
 def submit(root: Path, config: TrainConfig, name: str = "", worker: str = WORKER) -> str:
-    """Queue a training run and return its id at once; a detached process starts it when its turn comes.
+    """Queue a training run and return its id at once; a detached supervisor starts it when a slot is free.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    config : TrainConfig. Configuration.
+    name : str. Display name.
+    worker : str. Module of the trainer process.
 
     Raises
     ------
     UserError
-        If the configuration, the data set or the checkpoints root cannot be used; then no run is made.
+        If the configuration, the data set or the checkpoints root cannot be used; then no run is created.
     """
-    folder = create_run(root, checked(root, config), name)
+    folder = create_run(root, resolve_config(root, config), name)
     ensure_supervisor(root, worker)
     return folder.name
 
 
 def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> str:
-    """Queue a new run with the configuration of another, whatever became of that; returns the new id.
+    """Queue a new run with the configuration of another one in any state; returns the new id.
 
     Raises
     ------
     UserError
-        If there is no such run, or its data or the checkpoint that it began with are gone.
+        If there is no such run, or its data set or initial checkpoint no longer exists.
     """
     folder = files.run_folder(root, run_id)
-    return submit(
-        root, files.read_config(folder), name or f"{files.read_name(folder)[: files.NAME_LENGTH - 6]} again", worker
-    )
+    name = name or f"{files.read_name(folder)[: files.NAME_LENGTH - 6]} again"
+    return submit(root, files.read_config(folder), name, worker)
 
 
 def resume(root: Path, run_id: str, worker: str = WORKER) -> None:
-    """Queue an ended run again, in its own folder; it goes on from its last checkpoint, or from the start without one.
+    """Queue an ended run again in its own folder; it resumes from its last checkpoint, or starts anew without one.
 
     Raises
     ------
@@ -56,7 +62,7 @@ def resume(root: Path, run_id: str, worker: str = WORKER) -> None:
     """
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
-        state = observe(folder)
+        state = reconciled_state(folder)
         if state.state == "finished":
             raise RunError(
                 f"{run_id}: it is finished and cannot be resumed; a new run can start from its weights: "
@@ -67,19 +73,24 @@ def resume(root: Path, run_id: str, worker: str = WORKER) -> None:
         files.read_config(folder)
         now = time.time()
         write_state(folder, replace(state, state="queued", message="", what="", queued_at=now, turn=now, ended_at=None))
-    put_in_index(root, folder)
+    update_index(root, folder)
     ensure_supervisor(root, worker)
 
 
 def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool = False) -> Path:
-    """Make the folder of a new run, queued, or starting under this very process; returns the folder.
+    """Create the folder of a new run atomically and return it.
 
-    The folder appears complete: it is prepared under a hidden name and renamed.
+    Parameters
+    ----------
+    root : Path. Checkpoints root, created if missing.
+    config : TrainConfig. Configuration.
+    name : str. Display name.
+    foreground : bool. Whether the run is started by this process ("starting") instead of the queue ("queued").
 
     Raises
     ------
     RunError
-        If the name is not allowed, or the root cannot be written or would need its index on a network file system.
+        If the name is not allowed, or the root cannot be written or is on a network file system.
     """
     from core.runs.store.index import database_url
 
@@ -88,7 +99,13 @@ def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool
     if foreground:
         pid = os.getpid()
         state = replace(
-            state, state="starting", attempt=1, started_at=now, shim_pid=pid, shim_start=identity(pid), what="starting"
+            state,
+            state="starting",
+            attempt=1,
+            started_at=now,
+            shim_pid=pid,
+            shim_start=process_identity(pid),
+            what="starting",
         )
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -102,20 +119,20 @@ def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool
         os.rename(hidden, folder)
     except OSError as error:
         raise RunError(
-            f"{root}: a run cannot be made there: {error.strerror or error}; choose another --checkpoints"
+            f"{root}: a run cannot be created there: {error.strerror or error}; choose another --checkpoints"
         ) from error
-    put_in_index(root, folder)
+    update_index(root, folder)
     return folder
 
 
-def checked(root: Path, config: TrainConfig) -> TrainConfig:
-    """The configuration with absolute paths, after everything that needs no training was looked at.
+def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
+    """The configuration with absolute paths, after all checks that need no training.
 
     Raises
     ------
     UserError
-        If the data set cannot be opened, lacks a modality, class or subject that was asked for, or the checkpoint to
-        start from is not there.
+        If the data set cannot be opened, lacks a requested modality, class or subject, or the initial checkpoint does
+        not exist.
     """
     values = {"init_from": _initial_checkpoint(root, config.run.init_from)}
     if not config.data.path:
@@ -127,30 +144,30 @@ def checked(root: Path, config: TrainConfig) -> TrainConfig:
 
 
 def supervisor_alive(root: Path) -> bool:
-    """Whether a process looks after the queue of this root."""
+    """Whether a queue supervisor of this root is running."""
     try:
-        keeper = files.read_json(root / SUPERVISOR_FILE)
+        record = files.read_json(root / SUPERVISOR_FILE)
     except RunError:
         return False
-    return alive(keeper.get("pid"), str(keeper.get("identity", "")))
+    return is_alive(record.get("pid"), str(record.get("identity", "")))
 
 
 def ensure_supervisor(root: Path, worker: str = WORKER) -> None:
-    """Start the keeper of the queue, detached, unless one is there. Starting two does no harm: one leaves again."""
+    """Start a detached queue supervisor unless one is running. If two are started at once, one of them exits."""
     if not supervisor_alive(root):
         command = module_command("core.runs.processes.queue_supervisor", str(root.absolute()), "--worker", worker)
         start_detached(command, root / SUPERVISOR_LOG)
 
 
-def wake(root: Path, worker: str = WORKER) -> None:
-    """Start the keeper of the queue if runs wait and nobody looks after them (killed, or the machine restarted)."""
-    if any(observe(folder).state == "queued" for folder in files.run_folders(root)):
+def serve_queue(root: Path, worker: str = WORKER) -> None:
+    """Start a queue supervisor if runs are queued and none is running (it was killed, or the machine restarted)."""
+    if any(reconciled_state(folder).state == "queued" for folder in files.run_folders(root)):
         ensure_supervisor(root, worker)
 
 
-def _initial_checkpoint(root: Path, given: str) -> str:
+def _initial_checkpoint(root: Path, text: str) -> str:
     try:
-        return str(find_checkpoint(root, given)) if given else ""
+        return str(find_checkpoint(root, text)) if text else ""
     except RunError as error:
         raise RunError(f"init_from: {error}") from error
 

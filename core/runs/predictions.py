@@ -1,17 +1,16 @@
-"""Segmentations that are kept: one label map per subject of a data set, its score, and which checkpoint made it.
+"""Stored predictions: a label map per subject of a data set with its scores and the checkpoint that made it.
 
-Those of a run lie in its folder and go with it; those of any other checkpoint under the root of runs:
+Predictions of a run's checkpoint are in the run folder and are deleted with it; those of other checkpoints are under
+the checkpoints root:
 
 ==================================================  ================================================================
-``<run>/predictions/<data set>-<hash>/``            made with a run's checkpoint
-``predictions/<model>-<hash>/<data set>-<hash>/``   made with another file: the ready-made model, an upload
-``<subject>.nii.gz``                                the label map, in the place and orientation of the subject's image
-``<subject>.json``                                  its score, and what it was made from; without it there is no
-                                                    prediction
+``<run>/predictions/<data set>-<hash>/``            predicted with a checkpoint of a run
+``predictions/<model>-<hash>/<data set>-<hash>/``   predicted with another file: the demo model, an upload
+``<subject>.nii.gz``                                label map in the geometry and orientation of the subject's image
+``<subject>.json``                                  record: scores and origin; without it there is no prediction
 ==================================================  ================================================================
 
-Each file appears complete or not at all, and the record last, so a kill at any instant leaves no prediction rather than
-half of one.
+Files are written atomically, the record last, so a kill leaves no half-written prediction.
 """
 
 from __future__ import annotations
@@ -30,32 +29,33 @@ from urllib.parse import quote
 
 import numpy as np
 
-from core.checkpointing.metadata import Description, read_description
+from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.datasets import Dataset, LoadedSubject
 from core.errors import RunError
 from core.evaluation.metrics import SubjectScore
+from core.files import file_stamp
 from core.imaging.volume import write_label
 from core.runs.store import folder as files
 from core.runs.store.process import locked
 from core.strict_json import plain
 
 RECORD_VERSION = 1
-LONGEST_NAME = 120
+MAX_NAME_LENGTH = 120
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One subject segmented by one checkpoint.
+    """Prediction of one subject by one checkpoint.
 
     Attributes
     ----------
-    subject : its id.
-    file : NIfTI label map in the input's geometry, with the raw values of the network's label space.
-    score : against the truth, or ``None`` where there was none.
-    epoch, step : of the checkpoint that made it.
-    stale : the checkpoint, or a file of the subject, has changed since.
-    made_at : Unix seconds.
+    subject : str. Subject id.
+    file : Path. NIfTI label map in the geometry of the subject's image, with the raw values of the label space.
+    score : SubjectScore or None. Scores against the reference; ``None`` without a reference.
+    epoch, step : int. Epoch and step of the checkpoint.
+    stale : bool. Whether the checkpoint or a file of the subject has changed since.
+    made_at : float. Time of the prediction, in seconds since 1970.
     """
 
     subject: str
@@ -68,7 +68,7 @@ class Prediction:
 
 
 def predictions_folder(root: Path, checkpoint: Path, dataset: Path) -> Path:
-    """Where the segmentations of a data set by a checkpoint lie; the folder need not exist."""
+    """Folder of the predictions of a data set by a checkpoint; it need not exist."""
     checkpoint, dataset = Path(os.path.abspath(checkpoint)), dataset.resolve()
     name = f"{_slug(dataset.name)}-{_hash(dataset, checkpoint.name)}"
     if (checkpoint.parent / files.CONFIG).is_file():
@@ -77,26 +77,29 @@ def predictions_folder(root: Path, checkpoint: Path, dataset: Path) -> Path:
     return root / files.PREDICTIONS / model / name
 
 
-def keep_prediction(
+def save_prediction(
     folder: Path,
-    description: Description,
+    description: CheckpointMetadata,
     dataset: Dataset,
     loaded: LoadedSubject,
     prediction: np.ndarray,
     score: SubjectScore | None,
 ) -> Path:
-    """Write one prediction; one of the same subject that was there before is replaced.
+    """Write the prediction of a subject; an earlier one is replaced.
 
     Parameters
     ----------
-    folder : of :func:`predictions_folder`; made if missing.
-    description : of the checkpoint that made it.
-    loaded : the subject as it was read from ``dataset``.
-    prediction : class indices of the network, shape (i, j, k), on the grid of ``loaded``.
+    folder : Path. Folder of :func:`predictions_folder`, created if missing.
+    description : CheckpointMetadata. Metadata of the checkpoint.
+    dataset : Dataset. The data set of the subject.
+    loaded : LoadedSubject. The subject as loaded.
+    prediction : ndarray, integer, shape (i, j, k). Class indices on the grid of ``loaded``.
+    score : SubjectScore or None. Scores against the reference, if there is one.
 
     Returns
     -------
-    The label map's file.
+    Path
+        The label map's file.
 
     Raises
     ------
@@ -106,29 +109,29 @@ def keep_prediction(
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"{folder}: cannot be made: {error.strerror or error}; nothing was kept") from error
+        raise RunError(f"{folder}: cannot be created: {error.strerror or error}; nothing was written") from error
     name = _file_name(loaded.id)
     file, record = folder / f"{name}.nii.gz", folder / f"{name}.json"
-    facts = {
+    content = {
         "version": RECORD_VERSION,
         "subject": loaded.id,
         "score": None if score is None else score.to_json(),
-        "checkpoint": _identity(description),
-        "inputs": _stamps(dataset, loaded.id),
+        "checkpoint": _checkpoint_identity(description),
+        "inputs": _file_stamps(dataset, loaded.id),
         "made_at": time.time(),
     }
     with locked(folder / files.LOCK, timeout_s=60):
         try:
-            record.unlink(missing_ok=True)  # never a score beside another segmentation, not even after a kill
+            record.unlink(missing_ok=True)  # a kill must not leave the old score with the new label map
         except OSError as error:
             raise RunError(f"{record}: cannot be replaced: {error.strerror or error}") from error
         write_label(file, description.label_space.to_raw(prediction), loaded.stored, loaded.first_image)
-        files.write_json(record, plain(facts))
+        files.write_json(record, plain(content))
     return file
 
 
-def kept_predictions(root: Path, checkpoint: Path, dataset: Path) -> dict[str, Prediction]:
-    """The predictions of a data set by a checkpoint, by subject id; damaged ones are left out.
+def read_predictions(root: Path, checkpoint: Path, dataset: Path) -> dict[str, Prediction]:
+    """Valid predictions of a data set by a checkpoint, by subject id.
 
     Raises
     ------
@@ -136,21 +139,21 @@ def kept_predictions(root: Path, checkpoint: Path, dataset: Path) -> dict[str, P
         If the checkpoint cannot be read.
     """
     folder = predictions_folder(root, checkpoint, dataset)
-    now = plain(_identity(read_description(checkpoint)))
-    found = {}
+    identity = plain(_checkpoint_identity(read_metadata(checkpoint)))
+    predictions = {}
     try:
         records = sorted(folder.glob("*.json"))
     except OSError:
         return {}
     for path in records:
-        prediction = _read(path, now)
+        prediction = _read(path, identity)
         if prediction is not None:
-            found[prediction.subject] = prediction
-    return found
+            predictions[prediction.subject] = prediction
+    return predictions
 
 
-def _read(path: Path, now: Mapping[str, Any]) -> Prediction | None:
-    """One prediction by its record; ``None`` where that or the label map is damaged, missing or not ours."""
+def _read(path: Path, identity: Mapping[str, Any]) -> Prediction | None:
+    """The prediction of a record; ``None`` where the record is damaged or foreign, or the label map is missing."""
     file = path.with_suffix(".nii.gz")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -163,8 +166,8 @@ def _read(path: Path, now: Mapping[str, Any]) -> Prediction | None:
             score=None if record["score"] is None else _score(record["score"]),
             epoch=int(made_by["epoch"] or 0),
             step=int(made_by["step"] or 0),
-            stale=made_by != now
-            or any((_stamp(Path(name)) or [0, 0]) != [size, changed] for name, size, changed in record["inputs"]),
+            stale=made_by != identity
+            or any(file_stamp(Path(name)) != (size, mtime_ns) for name, size, mtime_ns in record["inputs"]),
             made_at=float(record["made_at"]),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
@@ -184,8 +187,8 @@ def _score(data: Mapping[str, Any]) -> SubjectScore:
     )
 
 
-def _identity(description: Description) -> dict[str, Any]:
-    """What tells one state of a checkpoint from another, without reading its tensors."""
+def _checkpoint_identity(description: CheckpointMetadata) -> dict[str, Any]:
+    """Metadata that differs between two states of a checkpoint file; its tensors are not read."""
     progress = description.progress
     return {
         "epoch": progress.get("epoch"),
@@ -195,31 +198,23 @@ def _identity(description: Description) -> dict[str, Any]:
     }
 
 
-def _stamps(dataset: Dataset, subject_id: str) -> list[list[Any]]:
-    """The files of a subject as they are now: path, bytes, time of change."""
+def _file_stamps(dataset: Dataset, subject_id: str) -> list[list[Any]]:
+    """Path, size in bytes and modification time in ns of each file of a subject."""
     subject = dataset.subject(subject_id)
-    used = dict.fromkeys(ref.path for ref in subject.images.values())
-    named = [*used, *([subject.label] if subject.label is not None else [])]
-    paths = [*named, *(path.with_suffix(".img") for path in named if path.suffix == ".hdr")]
-    return [[os.path.abspath(path), *(_stamp(path) or [0, 0])] for path in paths]
-
-
-def _stamp(path: Path) -> list[int] | None:
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return [facts.st_size, facts.st_mtime_ns]
+    images = dict.fromkeys(ref.path for ref in subject.images.values())
+    paths = [*images, *([subject.label] if subject.label is not None else [])]
+    paths += [path.with_suffix(".img") for path in paths if path.suffix == ".hdr"]
+    return [[os.path.abspath(path), *file_stamp(path)] for path in paths]
 
 
 def _file_name(subject: str) -> str:
-    """A file name for any id: itself where it is one already, else percent-encoded, and cut where it is long."""
-    if _SAFE.fullmatch(subject) and len(subject) <= LONGEST_NAME:
+    """A file name for any subject id: the id where it is a safe file name, else percent-encoded, shortened if long."""
+    if _SAFE.fullmatch(subject) and len(subject) <= MAX_NAME_LENGTH:
         return subject
     text = quote(subject, safe="", errors="surrogatepass").replace("~", "%7E")
     text = "%2E" + text[1:] if text.startswith(".") else text
-    if len(text) > LONGEST_NAME:
-        text = f"{text[:LONGEST_NAME]}%-{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
+    if len(text) > MAX_NAME_LENGTH:
+        text = f"{text[:MAX_NAME_LENGTH]}%-{hashlib.sha256(subject.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"
     return text
 
 

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from core import runs
-from core.runs.store.process import identity, kill_tree
+from core.runs.store.process import kill_tree, process_identity
 from tests.browser.conftest import Server
 from tests.faults.conftest import processes_of, until, wait_for_step
 from tests.support.balls import write_balls
@@ -50,7 +50,7 @@ def test_ctrl_c_ends_the_server_and_nothing_else(own_server: Server, page: Page)
     expect(page.get_by_text("The server does not answer")).to_be_visible(timeout=MINUTE_MS)
     assert [p.pid for p in psutil.process_iter() if group_of(p.pid) == group] == [], "left behind by the server"
     after = wait_for_step(root, run_id, runs.get_run(root, run_id).state.step + 4)
-    assert (after.pid, after.pid_start, after.attempt) == (before.pid, identity(before.pid or 0), 1)
+    assert (after.pid, after.pid_start, after.attempt) == (before.pid, process_identity(before.pid or 0), 1)
     assert {process.pid for process in processes_of(root / run_id)} == family
     own_server.start()
     page.goto(f"{own_server.url}/runs")

@@ -40,9 +40,13 @@ def config(data: Path) -> Callable[..., TrainConfig]:
     """A real training run on the six subjects, at most a few seconds an epoch."""
 
     def make(**values: object) -> TrainConfig:
-        return tiny(**{"path": str(data), "whole_every": 0, "threads": 1, **values})
+        return tiny_config(data, **values)
 
     return make
+
+
+def tiny_config(data: Path, **values: object) -> TrainConfig:
+    return tiny(**{"path": str(data), "whole_every": 0, "threads": 1, **values})
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:

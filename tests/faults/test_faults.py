@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -30,11 +30,12 @@ from core.errors import RunError
 from core.runs.launch import SUPERVISOR_FILE
 from core.runs.store import folder as files
 from core.runs.store.index import FILE, open_index
-from core.runs.store.process import PROJECT, identity, module_command, module_environment
+from core.runs.store.process import PROJECT, module_command, module_environment, process_identity
 from core.runs.store.state import read_state, write_state
 from tests.conftest import missing
-from tests.faults.conftest import processes_of, until, wait_for, wait_for_step
+from tests.faults.conftest import processes_of, tiny_config, until, wait_for, wait_for_step
 from tests.support.damages import cut_off, emptied, garbage, one_bit
+from tests.support.watching import TOYS
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
 Config = Callable[..., TrainConfig]
@@ -47,7 +48,7 @@ def kill(pid: int | None) -> None:
 
 
 def step_of(path: Path) -> int:
-    return int(load(path).description.progress["step"])
+    return int(load(path).metadata.progress["step"])
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -107,28 +108,67 @@ def test_killed_within_an_epoch(root: Path, config: Config, name: str) -> None:
     assert name in crashed.message
 
 
+DETERMINISTIC: dict[str, object] = {
+    "epochs": 6, "deterministic": True, "affine": 0.7, "elastic": 0.3, "noise": 0.1, "checkpoint_minutes": 0.01,
+    "optimizer": "muon", "learning_rate": 0.02, "ema": 0.9, "whole_every": 4,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a deterministic run that was never interrupted."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    run_id = runs.submit(root, tiny_config(data, **DETERMINISTIC))
+    wait_for(root, run_id, "finished")
+    return root / run_id
+
+
+def dice_rows(rows: Iterable[runs.MetricRow]) -> list[tuple[int, str, float]]:
+    return [(row.step, row.name, row.value) for row in rows if "dice" in row.name]
+
+
+def assert_same_run(folder: Path, uninterrupted: Path) -> None:
+    """Same weights, and every measurement is in the file, in the index and in the API once, in the same order."""
+    assert same_weights(uninterrupted, folder)
+    lines = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
+    written = [(line["step"], name) for line in lines for name in line["values"]]
+    assert len(written) == len(set(written)), "a step and name twice in metrics.jsonl"
+    with sqlite3.connect(folder.parent / FILE) as database:
+        indexed = database.execute("select step, name from metrics where run = ? order by id", [folder.name]).fetchall()
+    assert indexed == written, "the index differs from metrics.jsonl"
+    served = runs.metrics_after(folder.parent, folder.name)
+    assert [(row.step, row.name) for row in served] == written, "metrics_after differs from metrics.jsonl"
+    expected = dice_rows(files.read_metrics(uninterrupted))
+    assert dice_rows(served) == dice_rows(files.read_metrics(folder)) == expected
+    losses = {row.step for row in files.read_metrics(uninterrupted) if row.name == "train/loss"}
+    epoch_ends = {step for step, _, _ in expected}
+    assert epoch_ends <= losses and epoch_ends <= {step for step, name in written if name == "train/loss"}
+
+
 @pytest.mark.fault(3, "killed and resumed equals never interrupted, bit for bit")
-def test_killed_and_resumed_is_the_same_run(root: Path, config: Config) -> None:
-    options = config(
-        epochs=30, deterministic=True, affine=0.7, elastic=0.3, noise=0.1, checkpoint_minutes=0.01, optimizer="muon",
-        learning_rate=0.02, ema=0.9, whole_every=15,
-    )  # fmt: skip
-    whole = runs.submit(root, options, "never interrupted")
-    wait_for(root, whole, "finished")
-    run_id = runs.submit(root, options, "killed")
-    for step in (30, 120, 200):
+def test_killed_and_resumed_run_equals_uninterrupted_run(root: Path, config: Config, uninterrupted: Path) -> None:
+    run_id = runs.submit(root, config(**DETERMINISTIC))
+    for step in (3, 20):
         kill(wait_for_step(root, run_id, step).pid)
         wait_for(root, run_id, "crashed", seconds=5)
         runs.resume(root, run_id)
-    done = wait_for(root, run_id, "finished")
-    assert done.attempt == 4
-    assert same_weights(root / whole, root / run_id)
-    curves = [
-        [(r.step, r.name, r.value) for r in files.read_metrics(root / i) if "dice" in r.name] for i in (whole, run_id)
-    ]
-    assert curves[0] == curves[1], "what was measured twice is there once"
-    board = root / run_id / files.TENSORBOARD
-    assert len(list(board.glob("events.*"))) >= 1
+    assert wait_for(root, run_id, "finished").attempt == 3
+    assert_same_run(root / run_id, uninterrupted)
+    assert list((root / run_id / files.TENSORBOARD).glob("events.*"))
+
+
+@pytest.mark.fault(3, "killed between its measurement on whole volumes and its checkpoint: measured again, there once")
+def test_run_killed_between_measurement_and_checkpoint_has_each_row_once(
+    root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    monkeypatch.setenv("KILL_AT_EPOCHS", "4,6,6")
+    run_id = runs.submit(root, config(**DETERMINISTIC), worker="self_killing_worker")
+    for _ in range(3):
+        assert "SIGKILL" in wait_for(root, run_id, "crashed").message
+        runs.resume(root, run_id, worker="self_killing_worker")
+    assert wait_for(root, run_id, "finished").attempt == 4
+    assert_same_run(root / run_id, uninterrupted)
 
 
 @pytest.mark.fault(7, "supervisor killed: the run goes on, is taken over, nothing starts twice, no orphan")
@@ -178,7 +218,7 @@ def test_a_recycled_pid(root: Path, config: Config) -> None:
     wait_for(root, run_id, "crashed", seconds=5)
     stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        old = identity(os.getpid()) + "1"  # of a process that started at another time
+        old = process_identity(os.getpid()) + "1"  # of a process that started at another time
         stale = {"pid": stranger.pid, "identity": old, "since": 1.0}
         files.write_json(root / SUPERVISOR_FILE, stale)
         (root / ".supervisor.lock").write_text(str(stranger.pid))
@@ -225,7 +265,7 @@ except Exception as error:
 print("code", code)
 print("message", read_state(folder).message)
 from core.checkpointing.checkpoint import load
-print("step", load(folder / "last.safetensors").description.progress["step"])
+print("step", load(folder / "last.safetensors").metadata.progress["step"])
 """
 
 

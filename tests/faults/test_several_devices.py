@@ -15,7 +15,7 @@ import pytest
 from core import runs
 from core.config import TrainConfig
 from core.runs.store import folder as files
-from core.runs.store.process import alive
+from core.runs.store.process import is_alive
 from tests.faults.conftest import processes_of, until, wait_for, wait_for_step
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
@@ -66,4 +66,4 @@ def test_the_launcher_is_killed(root: Path, config: Config) -> None:
     until(lambda: not any(p.is_running() for p in orphans), seconds=5 - (time.monotonic() - killed))
     runs.resume(root, run_id)
     again = wait_for_step(root, run_id, state.step + 1)
-    assert again.attempt == 2 and alive(again.pid, again.pid_start)
+    assert again.attempt == 2 and is_alive(again.pid, again.pid_start)

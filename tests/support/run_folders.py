@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from core.presets import preset
-from core.runs.catalog import put_in_index
+from core.runs.catalog import update_index
 from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store.index import open_index
@@ -32,7 +32,7 @@ def make_run(root: Path, name: str, state: Any = "finished", epochs: int = 3, me
         ),
     )  # fmt: skip
     files.append_log(folder, f"this is the log of {name}")
-    put_in_index(root, folder)
+    update_index(root, folder)
     return folder.name
 
 

@@ -1,1 +1,1 @@
-"""The processes behind a run: queue supervisor, trainer parent, trainer."""
+"""Processes of a run: queue supervisor, trainer parent, torchrun launcher, trainer."""

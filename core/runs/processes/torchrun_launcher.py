@@ -1,8 +1,9 @@
-"""Several trainer processes for one run, one for each device: ``torchrun`` starts them and replaces those that die.
+"""Launcher of a run on several devices: starts one trainer per device with torchrun, which restarts them when one dies.
 
-``python -m core.runs.processes.torchrun_launcher FOLDER --devices N``, started by the shim in place of the trainer; the run's ``pid`` is this
-process's. When a trainer is killed, torchrun starts all of them anew, and they go on from the last checkpoint. What a
-trainer finds wrong itself ends the run instead: the leader writes it down, another leaves a note for the leader.
+``python -m core.runs.processes.torchrun_launcher FOLDER --devices N --worker MODULE``, started by the trainer parent in
+place of the trainer; the run's ``pid`` is the launcher's. When a trainer is killed, torchrun restarts all of them, and
+they resume from the last checkpoint. An error raised in a trainer ends the run instead: rank 0 writes it to the state,
+other ranks pass it to rank 0 in ``failure.json``.
 """
 
 from __future__ import annotations
@@ -19,101 +20,102 @@ from pathlib import Path
 from core.errors import RunError
 from core.runs.store import folder as files
 from core.runs.store.process import die_with_parent
-from core.runs.store.state import observe, read_state
+from core.runs.store.state import read_state, reconciled_state
 
-RESTARTS = 5  # that a run survives between two starts of its own
-LAUNCHER = "SEGMENTARIUM_LAUNCHER"  # environment: the pid of this process
-NOTE = "failure.json"  # in the run folder, from a trainer that is not the leader
+MAX_RESTARTS = 5  # per start of the run
+LAUNCHER_PID = "SEGMENTARIUM_LAUNCHER"  # environment variable of the trainers: PID of the launcher
+FAILURE = "failure.json"  # in the run folder, written by a rank other than 0
 POLL_S = 0.2
-WAIT_S = 5.0  # for the leader to write down how the run ended
+WAIT_S = 5.0  # for rank 0 to write how the run ended
 
 
 @dataclass(frozen=True)
-class Member:
-    """One of the trainers, as its environment tells.
+class TorchrunContext:
+    """Environment of a trainer started by torchrun.
 
     Attributes
     ----------
-    rank : from 0, the leader.
-    restarts : how often the crew was started anew.
-    launcher : pid of the process that looks after the crew.
+    rank : int. Rank of the process.
+    restarts : int. How often torchrun has restarted the trainers.
+    launcher_pid : int. PID of the launcher.
     """
 
     rank: int
     restarts: int
-    launcher: int
+    launcher_pid: int
 
 
-def member() -> Member | None:
-    """Who this process is in a crew; ``None`` for a trainer that works alone."""
-    launcher = os.environ.get(LAUNCHER, "")
-    if not launcher or "RANK" not in os.environ:
+def torchrun_context() -> TorchrunContext | None:
+    """The context of this process; ``None`` for a trainer on a single device."""
+    launcher_pid = os.environ.get(LAUNCHER_PID, "")
+    if not launcher_pid or "RANK" not in os.environ:
         return None
-    return Member(int(os.environ["RANK"]), int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")), int(launcher))
+    restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    return TorchrunContext(int(os.environ["RANK"]), restarts, int(launcher_pid))
 
 
-def leave_note(folder: Path, rank: int, message: str) -> None:
-    """Write down for the leader what went wrong here, unless it meets the same and ends the run by itself."""
-    until = time.monotonic() + WAIT_S
-    while read_state(folder).active and time.monotonic() < until:
+def write_failure(folder: Path, rank: int, message: str) -> None:
+    """Pass an error of a rank other than 0 to rank 0, unless rank 0 raises one too and ends the run."""
+    deadline = time.monotonic() + WAIT_S
+    while read_state(folder).active and time.monotonic() < deadline:
         time.sleep(POLL_S)
-    files.write_json(folder / NOTE, {"rank": rank, "message": message}, durable=True)
+    files.write_json(folder / FAILURE, {"rank": rank, "message": message}, durable=True)
 
 
-def read_note(folder: Path) -> str:
-    """What :func:`leave_note` wrote since the run was started; empty if nothing."""
+def read_failure(folder: Path) -> str:
+    """The message of :func:`write_failure` since the run was started; empty if there is none."""
     try:
-        return str(files.read_json(folder / NOTE).get("message", ""))
+        return str(files.read_json(folder / FAILURE).get("message", ""))
     except RunError:
         return ""
 
 
 def exit_when_run_ends(folder: Path) -> None:
-    """Wait until the run has ended; what then is left of this trainer waits for a leader that is gone, and is ended."""
-    while observe(folder).active:
+    """Wait until the run has ended, then end this process, which may be waiting for a rank 0 that is gone."""
+    while reconciled_state(folder).active:
         time.sleep(POLL_S)
     time.sleep(WAIT_S)
     os._exit(0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start the trainers of the run in FOLDER and look after them until they are done."""
+    """Start the trainers of the run in FOLDER and wait until they end."""
     parser = argparse.ArgumentParser(prog="python -m core.runs.processes.torchrun_launcher", description=main.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--devices", type=int, required=True, help="trainers to start")
-    parser.add_argument("--worker", required=True, help="the module that trains")
-    parser.add_argument("--attached", type=int, default=0, metavar="PID", help="pid of the command that watches")
+    parser.add_argument("--devices", type=int, required=True, help="number of trainers")
+    parser.add_argument("--worker", required=True, help="module of the trainer process")
+    parser.add_argument("--attached", type=int, default=0, metavar="PID", help="PID of the command in the terminal")
     args = parser.parse_args(arguments)
     if args.attached:
         die_with_parent(args.attached)
-    (args.folder / NOTE).unlink(missing_ok=True)
-    os.environ[LAUNCHER] = str(os.getpid())
+    (args.folder / FAILURE).unlink(missing_ok=True)
+    os.environ[LAUNCHER_PID] = str(os.getpid())
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # they are all on this machine, whatever its name resolves to
-    # Set, or torchrun sets it to 1 with a warning; every trainer takes its part of the cores itself.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on this machine, whatever its host name resolves to
+    # Unset, torchrun sets it to 1 with a warning; every trainer limits its threads itself.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // args.devices, 1)))
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    attached = ["--attached", str(args.attached)] if args.attached else []
+    command = ["--standalone", "--nproc-per-node", str(args.devices), "--max-restarts", str(MAX_RESTARTS)]
+    command += ["--monitor-interval", "0.2", "--local-addr", "localhost", "-m", args.worker, str(args.folder)]
+    if args.attached:
+        command += ["--attached", str(args.attached)]
     try:
-        torchrun(
-            ["--standalone", "--nproc-per-node", str(args.devices), "--max-restarts", str(RESTARTS),
-             "--monitor-interval", "0.2", "--local-addr", "localhost", "-m", args.worker, str(args.folder), *attached]
-        )  # fmt: skip
+        torchrun(command)
     except ChildFailedError as error:
-        print(_told(error, args.devices), flush=True)
+        print(_describe(error, args.devices), flush=True)
         return 1
     return 0
 
 
-def _told(error: object, devices: int) -> str:
-    """A line about trainers that died once too often."""
+def _describe(error: object, devices: int) -> str:
+    """One line about the trainer that exhausted the restarts."""
     rank, failure = error.get_first_failure()  # type: ignore[attr-defined]
-    how = f"exit status {failure.exitcode}"
+    status = f"exit status {failure.exitcode}"
     if failure.exitcode < 0:
-        how = signal.Signals(-failure.exitcode).name
-    return f"trainer {rank} of {devices} ended with {how}, after {RESTARTS} new starts: the run is given up"
+        status = signal.Signals(-failure.exitcode).name
+    return f"trainer {rank} of {devices} ended with {status} after {MAX_RESTARTS} restarts: the run is given up"
 
 
 if __name__ == "__main__":

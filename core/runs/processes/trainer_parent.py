@@ -1,7 +1,7 @@
-"""The process that starts a trainer, waits for it and writes ``exit.json``: only a parent learns how its child ended.
+"""Parent process of a trainer: starts it, waits for it and writes ``exit.json``; only a parent gets an exit status.
 
-A queued run gets one of its own (``python -m core.runs.processes.trainer_parent FOLDER``, detached); in the foreground the command
-``train`` is it. It needs next to nothing, so that it outlives what kills a trainer.
+A queued run has a detached one (``python -m core.runs.processes.trainer_parent FOLDER``); in the foreground the command
+``train`` is the parent. It needs little memory, so that it survives what kills a trainer.
 """
 
 from __future__ import annotations
@@ -21,40 +21,45 @@ from typing import Any
 from core.compute.allocator import malloc_environment
 from core.compute.cgroups import OomKills, count_oom_kills
 from core.errors import RunError
-from core.runs.catalog import put_in_index
-from core.runs.launch import WORKER, wake
-from core.runs.processes.exit_reason import peak_memory_bytes, reason, signal_name
+from core.runs.catalog import update_index
+from core.runs.launch import WORKER, serve_queue
+from core.runs.processes.exit_reason import describe_exit, peak_memory_bytes, signal_name
 from core.runs.store import folder as files
-from core.runs.store.gpu_slots import Place
-from core.runs.store.process import identity, kill_tree, module_command, module_environment
-from core.runs.store.state import RunState, read_state, settle, write_state
+from core.runs.store.gpu_slots import GpuSlot
+from core.runs.store.process import kill_tree, module_command, module_environment, process_identity
+from core.runs.store.state import RunState, read_state, write_reconciled_state, write_state
 
 POLL_S = 0.1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Start the queued run in FOLDER, wait for it, and leave; exit status 0 unless the run was not startable."""
+    """Run the trainer of the queued run in FOLDER to its end. Exit status: 0, or 1 if the run was not queued."""
     parser = argparse.ArgumentParser(prog="python -m core.runs.processes.trainer_parent", description=main.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--worker", default=WORKER, help="the module that trains")
-    parser.add_argument("--gpus", type=int, nargs="*", default=[], help="numbers of the GPUs to train on")
+    parser.add_argument("--worker", default=WORKER, help="module of the trainer process")
+    parser.add_argument("--gpus", type=int, nargs="*", default=[], help="indices of the GPUs to train on")
     args = parser.parse_args(arguments)
     try:
-        start(args.folder, tuple(args.gpus))
+        claim_run(args.folder, tuple(args.gpus))
     except RunError as error:
         files.append_log(args.folder, f"not started: {error}")
         return 1
-    watch(args.folder, worker=args.worker)
+    run_trainer(args.folder, worker=args.worker)
     return 0
 
 
-def start(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
-    """Take a queued run, and the GPUs that it was given: from here on this process answers for it.
+def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
+    """Set a queued run to "starting", with this process as the parent of its trainer.
+
+    Parameters
+    ----------
+    folder : Path. The run folder.
+    gpus : tuple of int. Indices of the GPUs assigned to it.
 
     Raises
     ------
     RunError
-        If the run is not queued (somebody else took it, or it was stopped).
+        If the run is not queued (another process claimed it, or it was stopped).
     """
     with files.lock(folder):
         state = read_state(folder)
@@ -64,58 +69,73 @@ def start(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
             (folder / name).unlink(missing_ok=True)
         pid = os.getpid()
         state = replace(
-            state, state="starting", what="starting", message="", attempt=state.attempt + 1, pid=None, pid_start="",
-            shim_pid=pid, shim_start=identity(pid), gpus=gpus, started_at=time.time(), ended_at=None,
-        )  # fmt: skip
+            state,
+            state="starting",
+            what="starting",
+            message="",
+            attempt=state.attempt + 1,
+            pid=None,
+            pid_start="",
+            shim_pid=pid,
+            shim_start=process_identity(pid),
+            gpus=gpus,
+            started_at=time.time(),
+            ended_at=None,
+        )
         return write_state(folder, state)
 
 
-def watch(folder: Path, worker: str = WORKER, attached: bool = False) -> RunState:
-    """Run the trainer of a starting run to its end and return the state that the run ended in.
+def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> RunState:
+    """Run the trainer of a starting run to its end. SIGINT and SIGTERM request a stop; a second one kills the trainer.
 
-    Ctrl-C and termination ask the run to stop; once more ends it at once. ``attached``: the trainer draws its progress
-    on this process's standard error and stops when this process dies; otherwise it writes to ``log.txt``.
+    Parameters
+    ----------
+    folder : Path. The run folder.
+    worker : str. Module of the trainer process.
+    attached : bool. Whether the trainer shows its progress on this process's standard error and stops when this process
+        dies; otherwise it writes to ``log.txt``.
+
+    Returns
+    -------
+    RunState
+        Final state of the run.
     """
-    root, state, before = folder.parent, read_state(folder), count_oom_kills()
-    asked: list[int] = []
+    root, state, oom_kills = folder.parent, read_state(folder), count_oom_kills()
+    signals: list[int] = []
     attachment = ["--attached", str(os.getpid())] if attached else []
     command = module_command(worker, str(folder), *attachment)
-    devices = _devices(folder)
+    devices = files.read_config_or_default(folder).run.devices
     if devices > 1:
-        crew = ["--devices", str(devices), "--worker", worker, *attachment]
-        command = module_command("core.runs.processes.torchrun_launcher", str(folder), *crew)
-    old = _handle_signals(lambda number, _: asked.append(number))
+        options = ["--devices", str(devices), "--worker", worker, *attachment]
+        command = module_command("core.runs.processes.torchrun_launcher", str(folder), *options)
+    handlers = _handle_signals(lambda number, _: signals.append(number))
     try:
         with (folder / files.LOG).open("ab") as log:
             output = sys.stderr.fileno() if attached else log.fileno()
-            # Ignored while starting, the trainer inherits it: Ctrl-C before its own handler is up is no traceback.
+            # The trainer inherits the ignored signal: Ctrl-C before it has its own handler is not a traceback.
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
             trainer = subprocess.Popen(
-                command, env=Place(state.gpus).environment(malloc_environment(module_environment())),
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                start_new_session=devices > 1,  # Ctrl-C asks the crew through the run's folder, not its launcher
-            )  # fmt: skip
+                command,
+                env=GpuSlot(state.gpus).environment(malloc_environment(module_environment())),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=devices > 1,  # Ctrl-C reaches the trainers as a stop file, not the launcher
+            )
             signal.signal(signal.SIGINT, handler)
-        _wait(trainer, folder, asked)
+        _wait(trainer, folder, signals)
     finally:
-        for number, previous in old.items():
+        for number, previous in handlers.items():
             signal.signal(number, previous)
-    _write_exit(folder, state.attempt, trainer.pid, trainer.returncode, before)
-    state = settle(folder)
-    put_in_index(root, folder)
-    wake(root, worker)
+    _write_exit(folder, state.attempt, trainer, oom_kills)
+    state = write_reconciled_state(folder)
+    update_index(root, folder)
+    serve_queue(root, worker)
     return state
 
 
-def _devices(folder: Path) -> int:
-    """How many devices the run is for; the trainer says what is wrong with a configuration that cannot be read."""
-    try:
-        return files.read_config(folder).run.devices
-    except RunError:
-        return 1
-
-
-def _wait(trainer: subprocess.Popen[bytes], folder: Path, asked: list[int]) -> None:
+def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int]) -> None:
+    """Wait for the trainer, and pass on signals as stop requests."""
     requests = 0
     while True:
         try:
@@ -123,31 +143,36 @@ def _wait(trainer: subprocess.Popen[bytes], folder: Path, asked: list[int]) -> N
             return
         except subprocess.TimeoutExpired:
             pass
-        if len(asked) > requests:
-            requests = len(asked)
+        if len(signals) > requests:
+            requests = len(signals)
             (folder / files.STOP).write_text("" if requests == 1 else "now", encoding="utf-8")
             if requests > 1:
                 kill_tree(trainer.pid)
 
 
-def _write_exit(folder: Path, attempt: int, pid: int, returncode: int, before: OomKills) -> None:
+def _write_exit(folder: Path, attempt: int, trainer: subprocess.Popen[bytes], oom_kills_before: OomKills) -> None:
     try:
-        now_asked = (folder / files.STOP).read_text(encoding="utf-8") == "now"
+        kill_requested = (folder / files.STOP).read_text(encoding="utf-8") == "now"
     except FileNotFoundError:
-        now_asked = False
-    name, peak = signal_name(returncode), peak_memory_bytes()
-    silent = read_state(folder).active  # it did not say itself how it ended
-    ended = {
-        "attempt": attempt, "pid": pid, "returncode": returncode, "signal": name,
-        "killed_on_request": now_asked and name == "SIGKILL",
-        "reason": reason(returncode, before, count_oom_kills(), peak) if silent else "",
-        "peak_memory_bytes": peak, "ended_at": time.time(),
-    }  # fmt: skip
-    files.write_json(folder / files.EXIT, ended, durable=True)
+        kill_requested = False
+    name, peak = signal_name(trainer.returncode), peak_memory_bytes()
+    unexplained = read_state(folder).active  # the trainer did not write how it ended
+    reason = describe_exit(trainer.returncode, oom_kills_before, count_oom_kills(), peak) if unexplained else ""
+    record = {
+        "attempt": attempt,
+        "pid": trainer.pid,
+        "returncode": trainer.returncode,
+        "signal": name,
+        "killed_on_request": kill_requested and name == "SIGKILL",
+        "reason": reason,
+        "peak_memory_bytes": peak,
+        "ended_at": time.time(),
+    }
+    files.write_json(folder / files.EXIT, record, durable=True)
 
 
 def _handle_signals(handler: Callable[[int, FrameType | None], None]) -> dict[int, Any]:
-    """Install a handler for what asks a process to end; returns what was there before."""
+    """Install a handler for the signals that end a process; returns the previous handlers."""
     names = ("SIGINT", "SIGTERM", "SIGHUP")
     numbers = [getattr(signal, name) for name in names if hasattr(signal, name)]
     return {number: signal.signal(number, handler) for number in numbers}

@@ -1,7 +1,7 @@
-"""The trainer process of one run: reads its folder, trains, records, and says how it ended.
+"""Trainer process of a run: reads the run folder, trains, records, and writes how training ended.
 
-``python -m core.runs.processes.worker FOLDER``, started by a shim or by the command ``train``. Whatever happens inside Python
-ends in ``state.json``: finished, stopped, or failed with the message. What kills the process is noticed by its shim.
+``python -m core.runs.processes.worker FOLDER``, started by the trainer parent. Every Python exception ends in
+``state.json`` as "failed" with its message; the death of the process itself is recorded by its parent.
 """
 
 from __future__ import annotations
@@ -22,38 +22,51 @@ from pathlib import Path
 from core.config import TrainConfig
 from core.errors import LostProcessError, RunError, UserError
 from core.events import Ended, Event, Listener
-from core.runs.processes.torchrun_launcher import RESTARTS, Member, exit_when_run_ends, leave_note, member, read_note
+from core.runs.processes.torchrun_launcher import (
+    MAX_RESTARTS,
+    TorchrunContext,
+    exit_when_run_ends,
+    read_failure,
+    torchrun_context,
+    write_failure,
+)
 from core.runs.reporting.recorder import Recorder
 from core.runs.store import folder as files
-from core.runs.store.process import die_with_parent, identity
-from core.runs.store.state import read_state, write_state
+from core.runs.store.process import die_with_parent, process_identity
+from core.runs.store.state import RunState, read_state, write_state
 
 Experiment = Callable[[TrainConfig, Path, Listener, Callable[[], bool], bool, float], None]
 STOP_POLL_S = 0.5
 
 
 class StopRequest:
-    """Whether the run should stop: somebody left the file ``stop`` in its folder, or a signal asked."""
+    """Whether the run is to stop: its folder holds the file ``stop``, or a signal was received.
 
-    def __init__(self, folder: Path, noticed: Callable[[], None]) -> None:
+    Parameters
+    ----------
+    folder : Path. The run folder.
+    on_request : callable. Called once, at the first check after the request.
+    """
+
+    def __init__(self, folder: Path, on_request: Callable[[], None]) -> None:
         self._file = folder / files.STOP
-        self._noticed = noticed
-        self._asked = self._signalled = False
-        self._looked_at = 0.0
+        self._on_request = on_request
+        self._requested = self._signalled = False
+        self._checked_at = 0.0
 
     def __call__(self) -> bool:
-        """Cheap: looks at the disk twice a second at most."""
-        if not self._asked:
-            if time.monotonic() - self._looked_at >= STOP_POLL_S:
-                self._looked_at = time.monotonic()
-                self._asked = self._file.exists()
-            self._asked = self._asked or self._signalled
-            if self._asked:
-                self._noticed()
-        return self._asked
+        """Check the signal, and the file at most once per ``STOP_POLL_S``."""
+        if not self._requested:
+            if time.monotonic() - self._checked_at >= STOP_POLL_S:
+                self._checked_at = time.monotonic()
+                self._requested = self._file.exists()
+            self._requested = self._requested or self._signalled
+            if self._requested:
+                self._on_request()
+        return self._requested
 
-    def listen(self) -> None:
-        """Take Ctrl-C, termination and a closed terminal as requests; asking again changes nothing."""
+    def handle_signals(self) -> None:
+        """Take SIGINT, SIGTERM and SIGHUP as stop requests; repeated ones change nothing."""
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), self._on_signal)
@@ -63,40 +76,43 @@ class StopRequest:
 
 
 def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 0) -> int:
-    """Train the run in ``folder``; returns the exit status: 0 finished or stopped, 1 failed.
+    """Train the run in ``folder``.
 
     Parameters
     ----------
-    experiment : what trains; :func:`core.training.experiment.train_run` unless given.
-    attached_to : pid of the command in whose terminal this runs: progress is drawn there, and the run stops with it.
-        0: nobody watches, output goes to ``log.txt``.
+    folder : Path. The run folder.
+    experiment : callable, optional. The training function; default :func:`core.training.experiment.train_run`.
+    attached_to : int. PID of the command in a terminal: progress is shown there, and training stops when the command
+        dies. 0: detached, output goes to ``log.txt``.
+
+    Returns
+    -------
+    int
+        Exit status: 0 finished or stopped, 1 failed.
     """
     faulthandler.enable()
-    crew = member()
-    if crew is not None:
-        die_with_parent(crew.launcher, signal.SIGKILL)
-        if crew.rank or (crew.restarts and not read_state(folder).active):
-            return _follow(folder, experiment, crew)
+    context = torchrun_context()
+    if context is not None:
+        die_with_parent(context.launcher_pid, signal.SIGKILL)
+        if context.rank or (context.restarts and not read_state(folder).active):
+            return _train_without_recording(folder, experiment, context)
     state = read_state(folder)
-    again = crew is not None and crew.restarts > 0 and state.active
-    if state.state != "starting" and not again:
+    restarted = context is not None and context.restarts > 0 and state.active
+    if state.state != "starting" and not restarted:
         raise RunError(f"{folder.name}: expected a run that is starting, it is {state.state}")
-    begun = time.monotonic() - (0.0 if again else max(0.0, time.time() - (state.started_at or time.time())))
-    pid = os.getpid() if crew is None else crew.launcher
-    what = "a trainer died: starting again from the last checkpoint" if again else state.what
-    recorder = Recorder(folder, write_state(folder, replace(state, pid=pid, pid_start=identity(pid), what=what)))
-    stop = StopRequest(folder, recorder.stopping)
-    if crew is None:  # a crew is asked by the file; signals come from who replaces a trainer
-        stop.listen()
+    startup_s = 0.0 if restarted else max(0.0, time.time() - (state.started_at or time.time()))
+    started = time.monotonic() - startup_s
+    recorder = Recorder(folder, _claim_state(folder, state, context, restarted))
+    stop = StopRequest(folder, recorder.stop_requested)
+    if context is None:  # with torchrun a stop is requested by the file; signals come from torchrun itself
+        stop.handle_signals()
         if attached_to:
             die_with_parent(attached_to)
-    elif again:
-        files.append_log(folder, f"a trainer died: all were started anew ({crew.restarts} of at most {RESTARTS} times)")
     listener, close = _listener(recorder, bool(attached_to))
     try:
-        if crew is not None and (said := read_note(folder)):
-            raise RunError(said)
-        ended = _train(folder, experiment, listener, stop, begun)
+        if context is not None and (failure := read_failure(folder)):
+            raise RunError(failure)
+        ended = _train(folder, experiment, listener, stop, started)
     except LostProcessError as error:
         close()
         files.append_log(folder, _one_line(error))
@@ -104,56 +120,67 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
     except UserError as error:
         close()
         recorder.end("failed", _one_line(error))
-        return 1 if crew is None else 0  # a crew that failed is not to be started anew
-    except Exception as error:  # noqa: BLE001 - a bug of ours: the run has failed, its log keeps the traceback
+        return 1 if context is None else 0  # torchrun restarts a trainer that exits with 1
+    except Exception as error:  # noqa: BLE001 - a bug: the run has failed, its log holds the traceback
         close()
         files.append_log(folder, traceback.format_exc())
-        recorder.end("failed", _explained(error))
-        return 1 if crew is None else 0
+        recorder.end("failed", _describe(error))
+        return 1 if context is None else 0
     close()
-    recorder.end("stopped" if ended.reason == "stopped" else "finished", ended.why)
+    recorder.end("stopped" if ended.reason == "stopped" else "finished", ended.detail)
     return 0
 
 
-def _follow(folder: Path, experiment: Experiment | None, crew: Member) -> int:
-    """Train beside the leader, who alone writes and is asked to stop. The exit status is 1 where the crew is to be
-    started anew."""
-    if not read_state(folder).active or read_note(folder):
+def _claim_state(folder: Path, state: RunState, context: TorchrunContext | None, restarted: bool) -> RunState:
+    """Write this trainer, or its launcher, into the state."""
+    pid, activity = os.getpid() if context is None else context.launcher_pid, state.what
+    if context is not None and restarted:
+        activity = "a trainer died: restarting from the last checkpoint"
+        files.append_log(
+            folder, f"a trainer died: all were restarted ({context.restarts} of at most {MAX_RESTARTS} times)"
+        )
+    return write_state(folder, replace(state, pid=pid, pid_start=process_identity(pid), what=activity))
+
+
+def _train_without_recording(folder: Path, experiment: Experiment | None, context: TorchrunContext) -> int:
+    """Train as a rank other than 0, which alone records and checks for a stop. Exit status 1 has torchrun restart all
+    trainers."""
+    if not read_state(folder).active or read_failure(folder):
         return 0
     threading.Thread(target=exit_when_run_ends, args=(folder,), daemon=True).start()
     try:
         _train(folder, experiment, lambda event: None, lambda: False, time.monotonic())
     except LostProcessError:
         return int(read_state(folder).active)
-    except Exception as error:  # noqa: BLE001 - the leader ends the run with it, unless it met the same itself
+    except Exception as error:  # noqa: BLE001 - rank 0 ends the run with it, unless it raised the same error
         if not isinstance(error, UserError):
             files.append_log(folder, traceback.format_exc())
-        leave_note(folder, crew.rank, _one_line(error) if isinstance(error, UserError) else _explained(error))
+        write_failure(folder, context.rank, _one_line(error) if isinstance(error, UserError) else _describe(error))
         return int(read_state(folder).active)
     return 0
 
 
 def _train(
-    folder: Path, experiment: Experiment | None, listener: Listener, stop: Callable[[], bool], begun: float
+    folder: Path, experiment: Experiment | None, listener: Listener, stop: Callable[[], bool], started: float
 ) -> Ended:
-    """Train to the end; returns what training said at its end."""
+    """Train to the end; returns the last event."""
     config = files.read_config(folder)
     if experiment is None:
         from core.training.experiment import train_run
 
         experiment = train_run
-    reasons: list[Ended] = []
+    ended: list[Ended] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, Ended):
-            reasons.append(event)
+            ended.append(event)
         listener(event)
 
     resume = any((folder / name).exists() for name in (files.LAST, files.PREVIOUS))
-    experiment(config, folder, listen, stop, resume, begun)
-    if not reasons:
-        raise RuntimeError("training returned without saying that it ended")
-    return reasons[-1]
+    experiment(config, folder, listen, stop, resume, started)
+    if not ended:
+        raise RuntimeError("training returned without the event Ended")
+    return ended[-1]
 
 
 def _listener(recorder: Recorder, attached: bool) -> tuple[Listener, Callable[[], None]]:
@@ -161,17 +188,17 @@ def _listener(recorder: Recorder, attached: bool) -> tuple[Listener, Callable[[]
         return recorder, lambda: None
     from core.runs.reporting.terminal import TerminalProgress
 
-    screen = TerminalProgress()
+    progress = TerminalProgress()
 
-    def both(event: Event) -> None:
+    def listener(event: Event) -> None:
         recorder(event)
-        screen(event)
+        progress(event)
 
-    return both, screen.close
+    return listener, progress.close
 
 
-def _explained(error: Exception) -> str:
-    """One line about an exception that no part of the program translated; the log has its traceback."""
+def _describe(error: Exception) -> str:
+    """One line about an exception that is not a :class:`UserError`; the log holds its traceback."""
     text = _one_line(error)
     lowered = text.lower()
     if isinstance(error, MemoryError) or "out of memory" in lowered or "can't allocate memory" in lowered:
@@ -188,12 +215,12 @@ def _one_line(error: Exception) -> str:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m core.runs.processes.worker", description=main.__doc__)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--attached", type=int, default=0, metavar="PID", help="pid of the command that watches")
+    parser.add_argument("--attached", type=int, default=0, metavar="PID", help="PID of the command in the terminal")
     return parser.parse_args(arguments)
 
 
 def run(arguments: Sequence[str] | None = None, experiment: Experiment | None = None) -> int:
-    """The process: ``FOLDER [--attached PID]``."""
+    """Entry point: ``FOLDER [--attached PID]``; returns the exit status."""
     args = _parse(arguments)
     return main(args.folder, experiment, args.attached)
 

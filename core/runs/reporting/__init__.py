@@ -1,1 +1,1 @@
-"""What a run reports while it trains: log, measurements, progress, TensorBoard events."""
+"""Output of a training run: log, metrics, terminal progress, TensorBoard events."""

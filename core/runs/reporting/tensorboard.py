@@ -1,4 +1,4 @@
-"""TensorBoard events of a run - metrics by name, and pictures - with TensorBoard's own writer, without torch."""
+"""TensorBoard events of a run, scalars and images, written by TensorBoard's own writer without torch."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ FLUSH_S = 5
 
 
 class TensorBoardLog:
-    """Writes event files into a folder.
+    """Writes TensorBoard event files.
 
-    After a resume (``start_step`` above 0) TensorBoard is told to forget what was written after that step.
+    Parameters
+    ----------
+    folder : Path. Folder of the event files, created if missing.
+    start_step : int. Step at which the run resumes: TensorBoard discards later events of earlier files; 0 for none.
     """
 
     def __init__(self, folder: Path, start_step: int = 0) -> None:
@@ -32,13 +35,20 @@ class TensorBoardLog:
             self._writer.add_event(Event(wall_time=time.time(), step=start_step + 1, session_log=session))
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        """Write numbers by name; those that are not defined are left out."""
+        """Write scalars by name; values that are not finite are left out."""
         entries = [self._summary.Value(tag=k, simple_value=v) for k, v in values.items() if math.isfinite(v)]
         if entries:
             self._add(step, entries)
 
     def picture(self, step: int, name: str, rgb: np.ndarray) -> None:
-        """Write a picture: uint8, shape (height, width, 3)."""
+        """Write an image.
+
+        Parameters
+        ----------
+        step : int. Optimiser step.
+        name : str. TensorBoard tag.
+        rgb : ndarray, uint8, shape (height, width, 3). The image.
+        """
         from PIL import Image
 
         png = io.BytesIO()
@@ -49,7 +59,7 @@ class TensorBoardLog:
         self._add(step, [self._summary.Value(tag=name, image=image)])
 
     def close(self) -> None:
-        """Write out what is still in memory."""
+        """Flush and close the event file."""
         self._writer.close()
 
     def _add(self, step: int, values: list[object]) -> None:

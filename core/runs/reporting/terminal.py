@@ -1,4 +1,4 @@
-"""Progress of a foreground run on standard error: one live bar with Dice per class, or plain lines off a terminal."""
+"""Progress of a foreground run on standard error: a live progress bar with Dice per class, or plain lines."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from rich.text import Text
 
 from core.events import Ended, Event, Metrics, Note, Preparing, Progress, Ready
 from core.formatting import format_clock, format_score
-from core.runs.reporting.log_lines import LogFormatter, dice
+from core.runs.reporting.log_lines import LogFormatter, format_dice
 
 BAR_WIDTH = 30
 
 
 class TerminalProgress:
-    """Shows events on standard error. A terminal that went away is ignored: the run does not depend on it."""
+    """Event listener that shows progress on standard error. A closed terminal is ignored: it must not fail the run."""
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, highlight=False)
-        self._narrator = LogFormatter()
+        self._formatter = LogFormatter()
         self._dice: dict[str, Text] = {}
         self._bar = Table.grid()
         self._live: Live | None = None
@@ -34,19 +34,12 @@ class TerminalProgress:
             if self._live is None:
                 self._print(event)
             else:
-                self._draw(event, self._live)
+                self._update(event, self._live)
         except OSError:  # the terminal was closed
             self._live = None
 
-    def say(self, line: str) -> None:
-        """Show one line of text above the bar."""
-        try:
-            self._console.print(line, markup=False)
-        except OSError:
-            self._live = None
-
     def close(self) -> None:
-        """Leave the terminal as it was, with the last bar standing."""
+        """End the live display; the last bar stays."""
         live, self._live = self._live, None
         if live is not None:
             try:
@@ -55,36 +48,38 @@ class TerminalProgress:
                 return
 
     def _print(self, event: Event) -> None:
-        for line in self._narrator.lines(event):
+        for line in self._formatter.lines(event):
             self._console.print(line, markup=False, soft_wrap=True)
 
-    def _draw(self, event: Event, live: Live) -> None:
+    def _update(self, event: Event, live: Live) -> None:
         if isinstance(event, (Ready, Note, Ended)):
             self._print(event)
         elif isinstance(event, Preparing):
-            live.update(self._row(event.what, event.done, event.total, f"{event.done}/{event.total}"))
+            live.update(self._row(event.activity, event.done, event.total, f"{event.done}/{event.total}"))
         elif isinstance(event, Metrics):
-            for prefix, what in (("val", "validation"), ("whole", "whole volumes")):
-                told = dice(event.values, prefix)
-                if told:
-                    line = f"Dice {told}  {what}, epoch {event.epoch}"
-                    self._dice[what] = Text(line, overflow="ellipsis", no_wrap=True)
-            live.update(self._picture())
+            for prefix, label in (("val", "validation"), ("whole", "whole volumes")):
+                scores = format_dice(event.values, prefix)
+                if scores:
+                    line = f"Dice {scores}  {label}, epoch {event.epoch}"
+                    self._dice[label] = Text(line, overflow="ellipsis", no_wrap=True)
+            live.update(self._display())
         elif isinstance(event, Progress):
             done = event.step / max(1, event.steps_per_epoch)
             speed = f"  {event.sub_volumes_per_s:.1f} sub-volumes/s" if event.sub_volumes_per_s else ""
             loss = "" if event.loss is None else f"loss {format_score(event.loss)}  "
-            rest = f"{loss}{format_clock(event.remaining_s)} left{speed}"
-            title = f"epoch {event.epoch}/{event.epochs}" + ("" if event.what == "training" else f"  {event.what}")
-            self._bar = self._row(title, done, event.epochs, rest)
-            live.update(self._picture())
+            details = f"{loss}{format_clock(event.remaining_s)} left{speed}"
+            title = f"epoch {event.epoch}/{event.epochs}" + (
+                "" if event.activity == "training" else f"  {event.activity}"
+            )
+            self._bar = self._row(title, done, event.epochs, details)
+            live.update(self._display())
 
-    def _picture(self) -> Group:
+    def _display(self) -> Group:
         return Group(self._bar, *self._dice.values())
 
-    def _row(self, title: str, done: float, total: float, rest: str) -> Table:
+    def _row(self, title: str, done: float, total: float, details: str) -> Table:
         row = Table.grid(padding=(0, 1))
         width = BAR_WIDTH if self._console.width >= 100 else BAR_WIDTH // 2
         bar = ProgressBar(total=max(total, 1), completed=min(done, total), width=width)
-        row.add_row(Text(title, no_wrap=True), bar, Text(rest, no_wrap=True, overflow="ellipsis"))
+        row.add_row(Text(title, no_wrap=True), bar, Text(details, no_wrap=True, overflow="ellipsis"))
         return row

@@ -1,1 +1,1 @@
-"""What is stored of a run: its folder, its state, the index of all runs."""
+"""Storage of runs: folder, state, index of all runs, processes and GPU slots."""

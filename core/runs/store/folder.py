@@ -1,18 +1,18 @@
-"""The run folder: what lies where, and how each file is written so that it survives being killed at any instant.
+"""The run folder: its files, and functions to read and write them that survive a kill at any instant.
 
 ``checkpoints/<run id>/``
 
 ==================  ===================================================================================================
-``run.json``        name, notes, tags, and time of creation
-``config.json``     the configuration (:meth:`core.config.TrainConfig.to_json`)
-``state.json``      where the run is (:class:`core.runs.store.state.RunState`); replaced as a whole, never half written
-``metrics.jsonl``   one line per measurement, appended; a line torn by a kill is skipped
-``log.txt``         what the run said, and whatever its processes printed
-``exit.json``       how the last trainer process ended, written by the process that waited for it
-``stop``            present while somebody has asked the run to stop
-``*.safetensors``   checkpoints: last, the one before (previous), best
-``tensorboard/``    event files
-``predictions/``    segmentations made with this run's model
+``run.json``        name, notes, tags, creation time
+``config.json``     configuration (:meth:`core.config.TrainConfig.to_json`)
+``state.json``      state (:class:`core.runs.store.state.RunState`), replaced atomically
+``metrics.jsonl``   one measurement per line, appended; of each step and metric name the last value counts
+``log.txt``         log, and the output of the run's processes
+``exit.json``       exit status of the last trainer process, written by its parent
+``stop``            present while a stop is requested; content ``now``: the trainer is killed
+``*.safetensors``   checkpoints: last, previous (the one before last), best
+``tensorboard/``    TensorBoard event files
+``predictions/``    label maps predicted with this run's checkpoints
 ==================  ===================================================================================================
 """
 
@@ -24,9 +24,10 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -41,14 +42,23 @@ from core.runs.store.process import locked
 CONFIG, STATE, RUN, METRICS = "config.json", "state.json", "run.json", "metrics.jsonl"
 LOG, EXIT, STOP, LOCK = "log.txt", "exit.json", "stop", ".lock"
 TENSORBOARD, PREDICTIONS = "tensorboard", "predictions"
-NAME_LENGTH, NOTES_LENGTH, TAG_LENGTH, MOST_TAGS = 80, 10_000, 40, 20
+NAME_LENGTH, NOTES_LENGTH, TAG_LENGTH, MAX_TAGS = 80, 10_000, 40, 20
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 _TAIL_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
 class MetricRow:
-    """One measured value; ``id`` grows with time within an index, ``value`` is ``nan`` where it is not defined."""
+    """One value of a metric.
+
+    Attributes
+    ----------
+    id : int. Number that grows in the order of measurement within an index; from 1 within a file.
+    epoch, step : int. Epoch and optimiser step of the measurement.
+    elapsed_s : float. Training time.
+    name : str. Metric name (:mod:`core.events`).
+    value : float. NaN where it is not defined.
+    """
 
     id: int
     epoch: int
@@ -59,7 +69,7 @@ class MetricRow:
 
 
 def check_name(name: str) -> str:
-    """A run's name as people may write it, spaces at the ends removed.
+    """Validate a run's name; returns it stripped.
 
     Raises
     ------
@@ -73,7 +83,7 @@ def check_name(name: str) -> str:
 
 
 def check_notes(notes: str) -> str:
-    """Notes about a run as people may write them, over several lines.
+    """Validate the notes of a run, which may have several lines; returns them stripped, with ``\\n`` line ends.
 
     Raises
     ------
@@ -87,7 +97,7 @@ def check_notes(notes: str) -> str:
 
 
 def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
-    """Tags of a run, each once, in the order given; empty ones are left out.
+    """Validate the tags of a run; returns them stripped, without empty and repeated ones.
 
     Raises
     ------
@@ -98,24 +108,24 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
     for tag in cleaned:
         if len(tag) > TAG_LENGTH or not tag.isprintable() or "," in tag:
             raise RunError(f"tags: expected at most {TAG_LENGTH} printable characters without comma, got {tag[:60]!r}")
-    if len(cleaned) > MOST_TAGS:
-        raise RunError(f"tags: expected at most {MOST_TAGS}, got {len(cleaned)}")
+    if len(cleaned) > MAX_TAGS:
+        raise RunError(f"tags: expected at most {MAX_TAGS}, got {len(cleaned)}")
     return cleaned
 
 
 def new_run_id(text: str) -> str:
-    """A new id from a name: ``my-net-20260131-235959-1a2b`` (UTC)."""
+    """A new run id from a name: ``my-net-20260131-235959-1a2b`` (UTC)."""
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "run"
     return f"{slug}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
 
 
 def run_folder(root: Path, run_id: str) -> Path:
-    """The folder of a run that exists.
+    """The folder of an existing run.
 
     Raises
     ------
     RunError
-        If the id could lead out of the root, or there is no such run.
+        If the id is not a plain folder name, or there is no such run.
     """
     if not _RUN_ID.fullmatch(run_id):
         raise RunError(f"expected a run id (letters, digits, '-', '_' and '.'), got {run_id!r}")
@@ -136,12 +146,13 @@ def run_folders(root: Path) -> list[Path]:
 
 
 def lock(folder: Path) -> AbstractContextManager[IO[str]]:
-    """Hold a run while its state is changed from outside (started, stopped while queued, resumed, renamed, deleted)."""
+    """Lock of a run, held while another process than its trainer changes it (start, stop in the queue, resume, rename,
+    delete)."""
     return locked(folder / LOCK)
 
 
 def write_json(path: Path, data: Any, durable: bool = False) -> None:
-    """Replace a file by strict JSON as a whole: a reader, or a kill, sees the old or the new one, nothing between.
+    """Write strict JSON atomically.
 
     Raises
     ------
@@ -185,8 +196,9 @@ def read_config(folder: Path) -> TrainConfig:
         raise RunError(f"{folder / CONFIG}: {error}") from error
 
 
-def readable_config(folder: Path) -> TrainConfig:
-    """The configuration of a run; the usual one where it is not understood, which is shown elsewhere."""
+def read_config_or_default(folder: Path) -> TrainConfig:
+    """The configuration of a run, or the default one where ``config.json`` is damaged (:func:`read_config` reports
+    that)."""
     try:
         return read_config(folder)
     except RunError:
@@ -194,7 +206,7 @@ def readable_config(folder: Path) -> TrainConfig:
 
 
 def read_name(folder: Path) -> str:
-    """What people call the run; its id where nobody gave it a name."""
+    """The name of a run; its id where it has none."""
     try:
         return str(read_json(folder / RUN).get("name") or folder.name)
     except RunError:
@@ -202,7 +214,7 @@ def read_name(folder: Path) -> str:
 
 
 def read_notes(folder: Path) -> tuple[str, tuple[str, ...]]:
-    """What people wrote about the run, and its tags; nothing where they did not."""
+    """Notes and tags of a run; empty where there are none."""
     try:
         facts = read_json(folder / RUN)
     except RunError:
@@ -211,55 +223,72 @@ def read_notes(folder: Path) -> tuple[str, tuple[str, ...]]:
     return str(facts.get("notes") or ""), tuple(str(t) for t in tags) if isinstance(tags, list) else ()
 
 
-def finite(value: float | None) -> float | None:
-    """The value, or ``None`` (``null`` in JSON) where it is not a finite number."""
+def finite_or_none(value: float | None) -> float | None:
+    """The value, or ``None`` (``null`` in JSON) for NaN, infinity and ``None``."""
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def append_metrics(folder: Path, epoch: int, step: int, elapsed_s: float, values: Mapping[str, float]) -> None:
+def append_metrics(folder: Path, epoch: int, step: int, elapsed_s: float, values: Mapping[str, float]) -> bool:
     """Append one measurement as one line, in one write.
+
+    Values of the same step and name that the file already holds are superseded: a run that is resumed between a
+    measurement and its checkpoint measures again. The file is then rewritten atomically without them.
+
+    Returns
+    -------
+    bool
+        Whether earlier values were superseded.
 
     Raises
     ------
     RunError
-        If it cannot be written.
+        If the file cannot be written.
     """
     record = dict(
-        epoch=epoch, step=step, elapsed_s=round(elapsed_s, 3), values={k: finite(v) for k, v in values.items()}
+        epoch=epoch,
+        step=step,
+        elapsed_s=round(elapsed_s, 3),
+        values={name: finite_or_none(value) for name, value in values.items()},
     )
     path = folder / METRICS
-    line = (json.dumps(record, allow_nan=False) + "\n").encode()
     try:
         with path.open("ab+") as handle:
-            if handle.seek(0, os.SEEK_END):
-                handle.seek(-1, os.SEEK_END)
-                if handle.read(1) != b"\n":
-                    line = b"\n" + line  # the last writer was killed within a line
-            handle.write(line)
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - _TAIL_BYTES))
+            tail = handle.read()
+            superseded = not values.keys().isdisjoint(_names_of_last_step(tail, step))
+            if not superseded:
+                line = _to_line(record)
+                handle.write(b"\n" + line if tail and not tail.endswith(b"\n") else line)  # after a torn line
+        if superseded:
+            records = _without_superseded([*_parse_records(path.read_bytes()), record])
+            atomic_write(path, b"".join(map(_to_line, records)))
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
+    return superseded
 
 
 def read_metrics(folder: Path) -> Iterator[MetricRow]:
-    """All measured values in order, ids counted from 1; torn and foreign lines are skipped."""
+    """All values in file order, ids counted from 1. Torn and foreign lines are skipped, and so are superseded values,
+    which files of earlier versions may hold."""
     number = 0
-    for record, _ in _metric_lines(folder / METRICS):
+    for record in _without_superseded(_records(folder / METRICS)):
         for name, value in record["values"].items():
             number += 1
-            shown = math.nan if value is None else float(value)
-            yield MetricRow(number, record["epoch"], record["step"], record["elapsed_s"], str(name), shown)
+            value = math.nan if value is None else float(value)
+            yield MetricRow(number, record["epoch"], record["step"], record["elapsed_s"], str(name), value)
 
 
-def keep_metrics_until(folder: Path, step: int) -> None:
-    """Drop the measurements after ``step`` (all of them for step 0): a resumed run makes them again."""
+def drop_metrics_after(folder: Path, step: int) -> None:
+    """Remove the measurements after a step, all of them for step 0: a run resumed at that step makes them again."""
     path = folder / METRICS
     if path.is_file():
-        kept = b"".join(line for record, line in _metric_lines(path) if step and record["step"] <= step)
-        atomic_write(path, kept)
+        kept = [record for record in _without_superseded(_records(path)) if step and record["step"] <= step]
+        atomic_write(path, b"".join(map(_to_line, kept)))
 
 
 def append_log(folder: Path, line: str) -> None:
-    """Append a line, with the time of day (UTC), to ``log.txt``; a full disk loses the line, not the run."""
+    """Append a line with the time of day (UTC) to ``log.txt``. A write error is printed, not raised."""
     try:
         with (folder / LOG).open("a", encoding="utf-8") as handle:
             handle.write(f"{time.strftime('%H:%M:%S', time.gmtime())}  {line}\n")
@@ -268,7 +297,7 @@ def append_log(folder: Path, line: str) -> None:
 
 
 def read_log_tail(folder: Path, lines: int) -> str:
-    """The last lines of ``log.txt``; empty if there is none yet."""
+    """The last lines of ``log.txt``; empty where it does not exist."""
     try:
         with (folder / LOG).open("rb") as handle:
             size = handle.seek(0, os.SEEK_END)
@@ -279,16 +308,54 @@ def read_log_tail(folder: Path, lines: int) -> str:
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _metric_lines(path: Path) -> Iterator[tuple[dict[str, Any], bytes]]:
+def _records(path: Path) -> Iterator[dict[str, Any]]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         return
+    yield from _parse_records(content)
+
+
+def _parse_records(content: bytes) -> Iterator[dict[str, Any]]:
+    """The measurements of a metrics file, in file order; torn and foreign lines are skipped."""
     for line in content.split(b"\n"):
-        try:
-            record = json.loads(line)
-            complete = {"epoch", "step", "elapsed_s", "values"} <= record.keys() and isinstance(record["values"], dict)
-        except (ValueError, AttributeError):
-            continue  # torn by a kill, or empty after the last newline
-        if complete:
-            yield record, line + b"\n"
+        record = _parse_record(line)
+        if record is not None:
+            yield record
+
+
+def _parse_record(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+        complete = {"epoch", "step", "elapsed_s", "values"} <= record.keys() and isinstance(record["values"], dict)
+    except (ValueError, AttributeError):
+        return None  # torn by a kill, or empty after the last newline
+    return record if complete else None
+
+
+def _names_of_last_step(tail: bytes, step: int) -> set[str]:
+    """Metric names of the measurements of ``step`` at the end of a metrics file."""
+    names: set[str] = set()
+    for line in reversed(tail.split(b"\n")):
+        record = _parse_record(line)
+        if record is None:
+            continue
+        if record["step"] != step:
+            break
+        names.update(record["values"])
+    return names
+
+
+def _without_superseded(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Measurements without the values that a later one of the same step repeats; steps never decrease in a file."""
+    for _, group in groupby(records, key=lambda record: record["step"]):
+        same_step = list(group)
+        last = {name: number for number, record in enumerate(same_step) for name in record["values"]}
+        for number, record in enumerate(same_step):
+            values = {name: value for name, value in record["values"].items() if last[name] == number}
+            if values:
+                yield {**record, "values": values}
+
+
+def _to_line(record: Mapping[str, Any]) -> bytes:
+    return (json.dumps(record, allow_nan=False) + "\n").encode()

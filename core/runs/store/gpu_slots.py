@@ -1,7 +1,7 @@
-"""Where runs train at the same time: one run on each GPU of this machine, and one on its CPU.
+"""Slots for runs that train at the same time: each GPU of this machine takes one run, its CPU another one.
 
-A run on several devices takes as many GPUs at once. The queue is kept in order: nobody who came later takes the GPUs
-that the first in line waits for; a run for the CPU does not wait for GPUs.
+A run on several devices takes as many GPUs at once. The queue order is kept: a later run does not take GPUs that the
+first queued one waits for, but runs on the CPU do not wait for GPUs.
 """
 
 from __future__ import annotations
@@ -18,19 +18,24 @@ from core.config import TrainConfig
 from core.runs.store.process import PROJECT, module_environment
 from core.runs.store.state import RunState
 
-COUNT_S = 120  # that torch may take to start, on a machine under load
+COUNT_TIMEOUT_S = 120  # importing torch may take that long on a loaded machine
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_COUNT = "import torch; print('gpus', torch.cuda.device_count() if torch.cuda.is_available() else 0)"
+_COUNT_SCRIPT = "import torch; print('gpus', torch.cuda.device_count() if torch.cuda.is_available() else 0)"
 
 
 @dataclass(frozen=True)
-class Place:
-    """What a run trains on: the numbers of its GPUs, as torch counts those that this process sees; none: the CPU."""
+class GpuSlot:
+    """Devices of one run.
+
+    Attributes
+    ----------
+    gpus : tuple of int. GPU indices, as torch counts those visible to this process; empty for the CPU.
+    """
 
     gpus: tuple[int, ...] = ()
 
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """The variables with which a trainer sees its GPUs alone."""
+        """The environment variables of a trainer that sees these GPUs alone."""
         if not self.gpus:
             return dict(environment)
         visible = [name.strip() for name in environment.get(VISIBLE, "").split(",") if name.strip()]
@@ -38,74 +43,89 @@ class Place:
         return {**environment, VISIBLE: ",".join(names)}
 
 
-class Slots:
-    """What is free beside the runs that train already.
+class SlotPool:
+    """The free GPUs and the CPU of this machine.
 
     Parameters
     ----------
-    gpus : of this machine.
+    gpus : int. Number of GPUs.
     """
 
     def __init__(self, gpus: int) -> None:
         self.gpus = gpus
-        self._taken: set[int] = set()
-        self._cpu_taken = self._gpus_wanted = False
+        self._used: set[int] = set()
+        self._cpu_used = self._gpus_reserved = False
 
-    def take(self, config: TrainConfig, gpus: Iterable[int] = ()) -> None:
-        """A run trains already. ``gpus``: what it was given; one in a terminal was given none and takes the first."""
-        if not self._on_gpus(config):
-            self._cpu_taken = True
+    def occupy(self, config: TrainConfig, gpus: Iterable[int] = ()) -> None:
+        """Mark the devices of an active run as used.
+
+        Parameters
+        ----------
+        config : TrainConfig. The run's configuration.
+        gpus : iterable of int. GPU indices assigned to it; empty for a run in a terminal, which uses the first ones.
+        """
+        if not self._needs_gpus(config):
+            self._cpu_used = True
             return
-        self._taken.update(tuple(gpus) or range(config.run.devices))
+        self._used.update(tuple(gpus) or range(config.run.devices))
 
-    def give(self, config: TrainConfig) -> Place | None:
-        """A place for the next run in line; ``None`` where it has to wait. More GPUs than there are count as all: the
-        trainer says what is wrong."""
-        if not self._on_gpus(config):
-            if self._cpu_taken:
+    def allocate(self, config: TrainConfig) -> GpuSlot | None:
+        """The slot of the next queued run; ``None`` if it has to wait. A run for more GPUs than there are gets all of
+        them: its trainer reports the error."""
+        if not self._needs_gpus(config):
+            if self._cpu_used:
                 return None
-            self._cpu_taken = True
-            return Place()
-        free = [n for n in range(self.gpus) if n not in self._taken]
-        wanted = min(config.run.devices, self.gpus)
-        if self._gpus_wanted or len(free) < wanted:
-            self._gpus_wanted = True
+            self._cpu_used = True
+            return GpuSlot()
+        free = [n for n in range(self.gpus) if n not in self._used]
+        needed = min(config.run.devices, self.gpus)
+        if self._gpus_reserved or len(free) < needed:
+            self._gpus_reserved = True
             return None
-        self._taken.update(free[:wanted])
-        return Place(tuple(free[:wanted]))
+        self._used.update(free[:needed])
+        return GpuSlot(tuple(free[:needed]))
 
-    def _on_gpus(self, config: TrainConfig) -> bool:
+    def _needs_gpus(self, config: TrainConfig) -> bool:
         return self.gpus > 0 and config.run.device != "cpu"
 
 
 def count_gpus() -> int:
-    """The GPUs that torch can use here; asked in another process, since torch is large and keeps a GPU busy. Where it
-    was built without CUDA or ROCm nothing is asked."""
+    """Number of GPUs that torch can use.
+
+    Torch is imported in a child process, since it is large and occupies a GPU; not at all if its build has no CUDA or
+    ROCm.
+    """
     if not _built_for_gpus():
         return 0
-    command = [sys.executable, "-c", _COUNT]
+    command = [sys.executable, "-c", _COUNT_SCRIPT]
     try:
         done = subprocess.run(
-            command, cwd=PROJECT, env=module_environment(), capture_output=True, text=True, timeout=COUNT_S, check=False
+            command,
+            cwd=PROJECT,
+            env=module_environment(),
+            capture_output=True,
+            text=True,
+            timeout=COUNT_TIMEOUT_S,
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired):
         return 0
-    told = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("gpus ")]
-    return int(told[-1]) if told else 0
+    counts = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("gpus ")]
+    return int(counts[-1]) if counts else 0
 
 
 def _built_for_gpus() -> bool:
-    """What torch's own file about its build says, which can be read without importing torch."""
-    found = importlib.util.find_spec("torch")
-    if found is None or not found.submodule_search_locations:
+    """Whether torch was built with CUDA or ROCm, from its ``version.py``, without importing it."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or not spec.submodule_search_locations:
         return False
     try:
-        text = (Path(found.submodule_search_locations[0]) / "version.py").read_text(encoding="utf-8")
+        text = (Path(spec.submodule_search_locations[0]) / "version.py").read_text(encoding="utf-8")
     except OSError:
-        return True  # not known: ask torch
+        return True  # unknown: import torch and count
     return re.search(r"^(cuda|hip)\b[^=]*= *['\"]", text, re.MULTILINE) is not None
 
 
-def in_order(queued: Iterable[tuple[str, RunState]]) -> list[str]:
-    """Ids of queued runs, the next one first."""
-    return [run for run, _ in sorted(queued, key=lambda item: (item[1].turn, item[0]))]
+def queue_order(queued: Iterable[tuple[str, RunState]]) -> list[str]:
+    """Ids of queued runs in the order in which they start."""
+    return [run_id for run_id, _ in sorted(queued, key=lambda item: (item[1].turn, item[0]))]

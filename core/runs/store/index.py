@@ -1,9 +1,9 @@
-"""The index: one SQL database over all run folders, so that pages can ask for what is new without reading files.
+"""SQL index of all runs of a checkpoints root, so that pages query measurements without reading files.
 
-What it says of runs can be lost at any time: :meth:`Index.rebuild` makes it again from the folders. The answers of the
-quiz lie in the same database (:mod:`core.study.answers`) and nowhere else. SQLite in WAL mode lies beside the runs by
-default; ``SEGMENTARIUM_DATABASE`` (an SQLAlchemy URL) moves it, to PostgreSQL for example. SQLite's WAL needs
-memory shared between processes, which network file systems do not give: these are recognised and refused.
+The rows of runs can be lost at any time: :meth:`Index.rebuild` makes them again from the run folders. The same database
+holds the quiz answers (:mod:`core.study.answers`), which exist nowhere else. The default is SQLite in WAL mode in the
+root; ``SEGMENTARIUM_DATABASE`` (an SQLAlchemy URL) selects another database, such as PostgreSQL. WAL needs memory
+shared between processes, which network file systems do not provide: SQLite on one is refused.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import math
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from core.config import TrainConfig
 from core.errors import RunError
 from core.runs.store import folder as files
-from core.runs.store.folder import MetricRow, finite
+from core.runs.store.folder import MetricRow, finite_or_none
 from core.runs.store.schema import METRICS, MIGRATIONS, RUNS, VERSION
-from core.runs.store.state import RunState, observe
+from core.runs.store.state import RunState, reconciled_state
 
 FILE = "index.sqlite"
 BUSY_TIMEOUT_MS = 2000
-SAFE = "the runs themselves are safe in their folders"
+RUNS_INTACT = "the runs themselves are safe in their folders"
 NETWORK_FILE_SYSTEMS = {
     "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "pvfs2",
     "ncpfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "davfs",
@@ -39,11 +40,11 @@ _engines: dict[tuple[sa.URL, int, int, bool], tuple[int, Engine]] = {}
 
 
 class DamagedIndexError(RunError):
-    """The file of the index is no database any more, or is damaged inside."""
+    """The SQLite file of the index is damaged or not a database."""
 
 
 def open_index(root: Path, timeout_ms: int = BUSY_TIMEOUT_MS) -> Index:
-    """The index of a checkpoints root; made or brought up to date on the way, kept open per process.
+    """The index of a checkpoints root, created or migrated first; its connections are kept per process.
 
     Raises
     ------
@@ -59,12 +60,12 @@ def open_index(root: Path, timeout_ms: int = BUSY_TIMEOUT_MS) -> Index:
 
 
 def open_answers(root: Path, *, reading: bool = False, timeout_ms: int = BUSY_TIMEOUT_MS) -> _Transaction:
-    """A transaction on the same database for the answers of the quiz: on the disk when it has ended.
+    """A durable transaction on the same database for the quiz answers, as a context manager that gives the connection.
 
     Raises
     ------
     RunError
-        As :func:`open_index`; and when the transaction cannot be begun or ended.
+        As :func:`open_index`, and if the transaction cannot begin or commit.
     """
     url = database_url(root)
     try:
@@ -74,12 +75,12 @@ def open_answers(root: Path, *, reading: bool = False, timeout_ms: int = BUSY_TI
 
 
 def database_url(root: Path) -> sa.URL:
-    """``SEGMENTARIUM_DATABASE``, or SQLite in the root.
+    """URL of the database: ``SEGMENTARIUM_DATABASE``, else SQLite in the root.
 
     Raises
     ------
     RunError
-        If that would put SQLite on a network file system, or the variable is no URL.
+        If SQLite would be on a network file system, or the variable is not a URL.
     """
     given = os.environ.get("SEGMENTARIUM_DATABASE", "")
     if given:
@@ -96,11 +97,11 @@ def database_url(root: Path) -> sa.URL:
             f"{root}: expected a local disk for the index of runs, got a network file system ({kind}), on which SQLite "
             "loses data; choose a local folder with --checkpoints, or set SEGMENTARIUM_DATABASE to a database's URL"
         )
-    return sa.URL.create("sqlite", database=str(root / FILE))  # as it is: a path may hold what means something in a URL
+    return sa.URL.create("sqlite", database=str(root / FILE))  # unparsed: a path may hold characters special in a URL
 
 
 def file_system_of(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """The type of the file system that holds ``path``, as in ``/proc/mounts``; empty where that is not known."""
+    """Type of the file system that holds ``path``, as in ``/proc/mounts``; empty where it is unknown."""
     try:
         lines = mounts.read_text(errors="replace").splitlines()
     except OSError:
@@ -117,55 +118,73 @@ def file_system_of(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
 
 
 class Index:
-    """Rows about the runs of one checkpoints root."""
+    """The rows of one checkpoints root.
+
+    Every method raises :class:`RunError` if the database is locked for too long or cannot be used.
+    """
 
     def __init__(self, root: Path, engine: Engine) -> None:
         self.root = root.resolve()
         self._engine = engine
 
     def put_run(self, folder: Path, state: RunState, config: TrainConfig, name: str) -> None:
-        """Insert or replace the row of a run.
-
-        Raises
-        ------
-        RunError
-            If the database is locked for too long or cannot be written; so do all methods here.
-        """
+        """Insert or replace the row of a run."""
         with self._begin() as connection:
             self._put_run(connection, folder, state, config, name)
 
-    def add_metrics(self, run_id: str, rows: Iterable[MetricRow], again: bool = False) -> None:
-        """Append measured values in one transaction; their ids are given by the database. ``again``: somebody may have
-        put them there already, from the run's folder; they are there once then."""
+    def add_metrics(self, run_id: str, rows: Iterable[MetricRow], after: MetricRow | None = None) -> bool:
+        """Append values in one transaction; the database assigns their ids.
+
+        Parameters
+        ----------
+        run_id : str. The run.
+        rows : iterable of MetricRow. The values; their ids are ignored.
+        after : MetricRow, optional. What the caller takes for the run's last value in the index. If it is not, because
+            the index was rebuilt meanwhile, nothing is appended: see :meth:`synchronize_metrics`.
+
+        Returns
+        -------
+        bool
+            Whether the values were appended.
+        """
         values = [_metric_values(run_id, row) for row in rows]
         if not values:
-            return
+            return True
+        last = sa.select(METRICS.c.step, METRICS.c.elapsed_s, METRICS.c.name).where(METRICS.c.run == run_id)
         with self._begin() as connection:
-            if again:
-                same = [METRICS.c[n] == sa.bindparam(f"its_{n}") for n in ("run", "step", "elapsed_s", "name")]
-                named = [{f"its_{n}": row[n] for n in ("run", "step", "elapsed_s", "name")} for row in values]
-                connection.execute(METRICS.delete().where(*same), named)
+            if after is not None:
+                stored = connection.execute(last.order_by(METRICS.c.id.desc()).limit(1)).first()
+                if stored is None or tuple(stored) != (after.step, after.elapsed_s, after.name):
+                    return False
             connection.execute(METRICS.insert(), values)
+        return True
+
+    def synchronize_metrics(self, run_id: str, rows: Iterable[MetricRow]) -> None:
+        """Make the values of a run equal to ``rows``, the content of its metrics file, in one transaction.
+
+        The rows from the first difference on are replaced and get new ids, so that ids grow in file order and the rows
+        before keep theirs.
+        """
+        values = [_metric_values(run_id, row) for row in rows]
+        columns = [METRICS.c[name] for name in ("run", "epoch", "step", "elapsed_s", "name", "value")]
+        query = sa.select(METRICS.c.id, *columns).where(METRICS.c.run == run_id).order_by(METRICS.c.id)
+        with self._begin() as connection:
+            stored = connection.execute(query).all()
+            pairs = zip(stored, values, strict=False)
+            equal = sum(1 for _ in takewhile(lambda pair: tuple(pair[0][1:]) == tuple(pair[1].values()), pairs))
+            if equal < len(stored):
+                differing = METRICS.c.id >= stored[equal].id
+                connection.execute(METRICS.delete().where(METRICS.c.run == run_id, differing))
+            if equal < len(values):
+                connection.execute(METRICS.insert(), values[equal:])
 
     def metrics_after(self, run_id: str, after_id: int, limit: int) -> list[MetricRow]:
-        """The values of a run with an id above ``after_id``, oldest first."""
-        columns = [METRICS.c[n] for n in ("id", "epoch", "step", "elapsed_s", "name", "value")]
+        """At most ``limit`` values of a run with an id above ``after_id``, oldest first."""
+        columns = [METRICS.c[name] for name in ("id", "epoch", "step", "elapsed_s", "name", "value")]
         query = sa.select(*columns).where(METRICS.c.run == run_id, METRICS.c.id > after_id)
         with self._begin(reading=True) as connection:
-            found = connection.execute(query.order_by(METRICS.c.id).limit(limit)).all()
-        return [_metric_row(row) for row in found]
-
-    def keep_metrics_until(self, run_id: str, step: int) -> None:
-        """Drop the values after ``step`` (all of them for step 0)."""
-        superseded = METRICS.c.step > step if step else sa.true()
-        with self._begin() as connection:
-            connection.execute(METRICS.delete().where(METRICS.c.run == run_id, superseded))
-
-    def rows(self) -> list[dict[str, Any]]:
-        """All run rows of this root, oldest first."""
-        query = sa.select(RUNS).where(RUNS.c.root == str(self.root)).order_by(RUNS.c.created_at, RUNS.c.id)
-        with self._begin(reading=True) as connection:
-            return [dict(row) for row in connection.execute(query).mappings()]
+            rows = connection.execute(query.order_by(METRICS.c.id).limit(limit)).all()
+        return [_metric_row(row) for row in rows]
 
     def delete_run(self, run_id: str) -> None:
         """Remove all rows of a run."""
@@ -174,12 +193,12 @@ class Index:
             connection.execute(RUNS.delete().where(RUNS.c.id == run_id))
 
     def check(self) -> None:
-        """Read all of the database.
+        """Check the integrity of the whole database; only SQLite supports that.
 
         Raises
         ------
         DamagedIndexError
-            If something in it is damaged; only SQLite's is looked at.
+            If it is damaged.
         """
         with self._begin(reading=True) as connection:
             if connection.dialect.name == "sqlite":
@@ -188,16 +207,16 @@ class Index:
                     raise _damaged(self._engine.url, str(found).splitlines()[0])
 
     def rebuild(self) -> int:
-        """Make the rows of this root again from its folders, in one transaction; returns the number of runs."""
+        """Make all rows of this root again from its run folders, in one transaction; returns the number of runs."""
         folders = sorted(files.run_folders(self.root), key=lambda f: f.name)
-        mine = sa.select(RUNS.c.id).where(RUNS.c.root == str(self.root))
-        names = [f.name for f in folders]
+        of_root = sa.select(RUNS.c.id).where(RUNS.c.root == str(self.root))
+        ids = [folder.name for folder in folders]
         with self._begin() as connection:
-            connection.execute(METRICS.delete().where(sa.or_(METRICS.c.run.in_(mine), METRICS.c.run.in_(names))))
-            connection.execute(RUNS.delete().where(sa.or_(RUNS.c.root == str(self.root), RUNS.c.id.in_(names))))
+            connection.execute(METRICS.delete().where(sa.or_(METRICS.c.run.in_(of_root), METRICS.c.run.in_(ids))))
+            connection.execute(RUNS.delete().where(sa.or_(RUNS.c.root == str(self.root), RUNS.c.id.in_(ids))))
             for folder in folders:
-                config, name = files.readable_config(folder), files.read_name(folder)
-                self._put_run(connection, folder, observe(folder), config, name)
+                config, name = files.read_config_or_default(folder), files.read_name(folder)
+                self._put_run(connection, folder, reconciled_state(folder), config, name)
                 values = [_metric_values(folder.name, row) for row in files.read_metrics(folder)]
                 if values:
                     connection.execute(METRICS.insert(), values)
@@ -221,7 +240,7 @@ class Index:
 
 
 class _Transaction:
-    """A transaction whose database errors come out as one clear line."""
+    """A transaction that raises database errors as :class:`RunError`."""
 
     def __init__(self, engine: Engine, reading: bool, explain: Callable[[sa.URL, SQLAlchemyError], RunError]) -> None:
         self._engine = engine.execution_options(reading=reading)
@@ -244,22 +263,22 @@ class _Transaction:
 
 
 def _engine(url: sa.URL, timeout_ms: int, durable: bool = False) -> Engine:
-    """One engine per database and process: a forked child must not use its parent's connections, and a database file
-    that was deleted or replaced must not be written to any more. ``durable``: what is committed survives a power cut
-    too; the index can do without, as it can be made again."""
+    """The SQLAlchemy engine of a database, kept per process: a forked child must not use its parent's connections, and
+    a file that was deleted or replaced must not be written to any more. ``durable``: commits survive a power cut; the
+    index does not need that, as it can be rebuilt."""
     key = (url, timeout_ms, os.getpid(), durable)
-    known = _engines.get(key)
-    if known is not None:
-        if known[0] == _file_number(url):
-            return known[1]
-        known[1].dispose()
+    cached = _engines.get(key)
+    if cached is not None:
+        if cached[0] == _inode(url):
+            return cached[1]
+        cached[1].dispose()
     engine = _new_engine(url, timeout_ms, durable)
-    _engines[key] = (_file_number(url), engine)
+    _engines[key] = (_inode(url), engine)
     return engine
 
 
-def _file_number(url: sa.URL) -> int:
-    """What tells SQLite's file from another of the same name; 0 for other databases, or where there is none."""
+def _inode(url: sa.URL) -> int:
+    """Inode of SQLite's file; 0 for other databases, or where there is no file."""
     try:
         return Path(url.database or "").stat().st_ino if url.get_backend_name() == "sqlite" else 0
     except OSError:
@@ -270,7 +289,9 @@ def _new_engine(url: sa.URL, timeout_ms: int, durable: bool) -> Engine:
     try:
         engine = sa.create_engine(url)
     except ImportError as error:
-        raise RunError(f"{_place(url)}: this database needs a Python package that is not installed: {error}") from error
+        raise RunError(
+            f"{_display_name(url)}: this database needs a Python package that is not installed: {error}"
+        ) from error
     if engine.dialect.name == "sqlite":
         sa.event.listen(engine, "connect", lambda connection, _: _prepare_sqlite(connection, timeout_ms, durable))
         sa.event.listen(engine, "begin", _begin_sqlite)
@@ -279,7 +300,12 @@ def _new_engine(url: sa.URL, timeout_ms: int, durable: bool) -> Engine:
 
 
 def migrate(engine: Engine, migrations: Sequence[Callable[[Connection], None]]) -> None:
-    """Bring the schema to the newest version, in one transaction; entry n of ``migrations`` leads to version n + 1.
+    """Bring the schema to the newest version in one transaction.
+
+    Parameters
+    ----------
+    engine : sqlalchemy.Engine. The database.
+    migrations : sequence of callable. Entry n migrates version n to version n + 1.
 
     Raises
     ------
@@ -292,27 +318,27 @@ def migrate(engine: Engine, migrations: Sequence[Callable[[Connection], None]]) 
             return
     with engine.begin() as connection:
         VERSION.create(connection, checkfirst=True)
-        found = connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() or 0
-        if found > len(migrations):
+        version = connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() or 0
+        if version > len(migrations):
             raise RunError(
-                f"{_place(engine.url)}: expected schema version {len(migrations)} or older, got {found}; "
+                f"{_display_name(engine.url)}: expected schema version {len(migrations)} or older, got {version}; "
                 "update Segmentarium, or move the file away (it holds the answers of the quiz) and run `runs rebuild`"
             )
-        for step in migrations[found:]:
-            step(connection)
-        if found < len(migrations):
+        for migration in migrations[version:]:
+            migration(connection)
+        if version < len(migrations):
             connection.execute(VERSION.delete())
             connection.execute(VERSION.insert().values(version=len(migrations)))
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # Writers take the write lock at the start: one that upgrades from reading fails at once instead of waiting.
+    # Writers take the write lock at the start: an upgrade from a read lock fails at once instead of waiting.
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
 
 
 def _prepare_sqlite(connection: Any, timeout_ms: int, durable: bool) -> None:
-    connection.isolation_level = None  # transactions begin when we say so
+    connection.isolation_level = None  # transactions begin explicitly, in _begin_sqlite
     cursor = connection.cursor()
     cursor.execute(f"PRAGMA busy_timeout = {timeout_ms}")
     cursor.execute("PRAGMA journal_mode = WAL")
@@ -321,9 +347,14 @@ def _prepare_sqlite(connection: Any, timeout_ms: int, durable: bool) -> None:
 
 
 def _metric_values(run_id: str, row: MetricRow) -> dict[str, Any]:
-    return dict(
-        run=run_id, epoch=row.epoch, step=row.step, elapsed_s=row.elapsed_s, name=row.name, value=finite(row.value)
-    )
+    return {
+        "run": run_id,
+        "epoch": row.epoch,
+        "step": row.step,
+        "elapsed_s": row.elapsed_s,
+        "name": row.name,
+        "value": finite_or_none(row.value),
+    }
 
 
 def _metric_row(row: sa.Row[Any]) -> MetricRow:
@@ -334,21 +365,21 @@ def _metric_row(row: sa.Row[Any]) -> MetricRow:
 def _explain(url: sa.URL, error: SQLAlchemyError) -> RunError:
     if _is_damage(error):
         return _damaged(url, _reason(error))
-    return RunError(f"{_place(url)}: the index of runs cannot be used: {_reason(error)}; {SAFE}")
+    return RunError(f"{_display_name(url)}: the index of runs cannot be used: {_reason(error)}; {RUNS_INTACT}")
 
 
 def _damaged(url: sa.URL, reason: str) -> DamagedIndexError:
     return DamagedIndexError(
-        f"{_place(url)}: the index of runs is damaged: {reason}; {SAFE}, and `python -m core runs rebuild` makes it "
-        "again from them"
+        f"{_display_name(url)}: the index of runs is damaged: {reason}; {RUNS_INTACT}, and "
+        "`python -m core runs rebuild` makes it again from them"
     )
 
 
 def _explain_answers(url: sa.URL, error: SQLAlchemyError) -> RunError:
-    said = f"{_place(url)}: the answers of the quiz cannot be reached: {_reason(error)}"
+    problem = f"{_display_name(url)}: the quiz answers cannot be accessed: {_reason(error)}"
     if _is_damage(error):
-        return DamagedIndexError(f"{said}; `python -m core runs rebuild` saves what can be read of them")
-    return RunError(f"{said}; mend that and try again")
+        return DamagedIndexError(f"{problem}; `python -m core runs rebuild` recovers those that are readable")
+    return RunError(f"{problem}; repair the database and try again")
 
 
 def _reason(error: SQLAlchemyError) -> str:
@@ -356,13 +387,13 @@ def _reason(error: SQLAlchemyError) -> str:
 
 
 def _is_damage(error: SQLAlchemyError) -> bool:
-    """Whether SQLite says so: no database at all, or torn inside."""
-    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF  # the rest is detail
+    """Whether SQLite reports a damaged file, or one that is not a database."""
+    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF  # without the extended code
     return code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
 
 
-def _place(url: sa.URL) -> str:
-    """Where people find the database: SQLite's file, or the URL without its password."""
+def _display_name(url: sa.URL) -> str:
+    """SQLite's file, or the URL without its password."""
     if url.get_backend_name() == "sqlite" and url.database:
         return url.database
     return url.render_as_string(hide_password=True)

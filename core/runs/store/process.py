@@ -1,8 +1,7 @@
-"""Processes and locks: who is alive, who starts whom, and a lock that processes share.
+"""Processes and file locks: process identities, detached and terminated processes, locks shared between processes.
 
-A pid alone says little, because pids are used again. A process is known here by its pid and its *identity*: on Linux
-the boot it belongs to and its start in clock ticks since that boot (immune to clock changes), elsewhere its creation
-time.
+PIDs are reused, so a process is identified by its PID and an *identity*: on Linux the boot id and the start time in
+clock ticks since boot (immune to clock changes), elsewhere its creation time.
 """
 
 from __future__ import annotations
@@ -29,13 +28,14 @@ else:
 
 PROJECT = project_root()
 _PR_SET_PDEATHSIG = 1
-_started: list[subprocess.Popen[bytes]] = []
+_detached: list[subprocess.Popen[bytes]] = []
 
 
-def identity(pid: int) -> str:
-    """What tells this process from every other that ever had its pid; empty if there is none or it is a zombie."""
+def process_identity(pid: int) -> str:
+    """Identity of the process with this PID, which no earlier or later process with the same PID has; empty if there
+    is no such process or it is a zombie."""
     if not sys.platform.startswith("linux"):
-        return _identity_elsewhere(pid)
+        return _identity_by_creation_time(pid)
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
@@ -44,14 +44,14 @@ def identity(pid: int) -> str:
     return "" if fields[0] in "ZX" else f"{boot_id()}:{fields[19]}"
 
 
-def alive(pid: int | None, process_identity: str) -> bool:
-    """Whether the process with this pid is still the one that had this identity."""
-    return bool(pid and process_identity) and identity(int(pid or 0)) == process_identity
+def is_alive(pid: int | None, identity: str) -> bool:
+    """Whether a process with this PID and this identity exists."""
+    return bool(pid and identity) and process_identity(int(pid or 0)) == identity
 
 
 @cache
 def boot_id() -> str:
-    """The machine's current boot; empty where the system does not tell."""
+    """Id of the machine's current boot; empty where the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -59,26 +59,26 @@ def boot_id() -> str:
 
 
 def kill_tree(pid: int) -> None:
-    """Kill a process and everything it started; nothing happens where it is gone already."""
+    """Kill a process and all its descendants, those that still exist."""
     import psutil
 
     try:
         process = psutil.Process(pid)
-        family = [*process.children(recursive=True), process]
+        tree = [*process.children(recursive=True), process]
     except psutil.NoSuchProcess:
         return
-    for member in family:
+    for process in tree:
         try:
-            member.kill()
+            process.kill()
         except psutil.NoSuchProcess:
             continue
 
 
 def die_with_parent(parent_pid: int, with_signal: int = signal.SIGTERM) -> None:
-    """Ask Linux to send this process a signal when its parent dies; elsewhere nothing happens.
+    """Have the kernel send this process a signal when its parent dies; Linux only, elsewhere nothing happens.
 
-    Without it, closing a terminal or killing a command leaves its child behind. If the parent is gone already, the
-    signal is sent at once.
+    Without it, closing a terminal or killing a command leaves an orphan. If the parent is dead already, the signal is
+    sent at once.
     """
     if sys.platform.startswith("linux"):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0)
@@ -87,48 +87,56 @@ def die_with_parent(parent_pid: int, with_signal: int = signal.SIGTERM) -> None:
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
-    """The command that runs one of the project's modules with this Python."""
+    """Command line that runs a module with this Python."""
     return [sys.executable, "-m", module, *arguments]
 
 
 def module_environment() -> dict[str, str]:
-    """This process's environment, with the project importable whatever the working directory is."""
+    """This process's environment with the project on ``PYTHONPATH``."""
     paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in paths if p))}
 
 
 def start_detached(command: Sequence[str], log: Path) -> int:
-    """Start a process in its own session, so that it outlives this one, its terminal and its signals; returns its pid.
+    """Start a process in a session of its own, so that it survives this one, its terminal and its signals.
 
-    Standard output and error are appended to ``log``; there is no standard input.
+    Parameters
+    ----------
+    command : sequence of str. Command line.
+    log : Path. File to which standard output and error are appended; there is no standard input.
+
+    Returns
+    -------
+    int
+        PID of the process.
     """
-    reap()
-    detached: dict[str, object] = {"start_new_session": True}
+    reap_detached()
+    options: dict[str, object] = {"start_new_session": True}
     if os.name == "nt":
         flags = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0) | getattr(subprocess, "DETACHED_PROCESS", 0)
-        detached = {"creationflags": flags}
+        options = {"creationflags": flags}
     with log.open("ab") as output:
         process = subprocess.Popen(
             command, cwd=PROJECT, env=module_environment(), stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-            **detached,  # type: ignore[call-overload]
+            **options,  # type: ignore[call-overload]
         )  # fmt: skip
-    _started.append(process)
+    _detached.append(process)
     return int(process.pid)
 
 
-def reap() -> None:
-    """Collect detached children that have ended, so that they do not stay as zombies while this process lives."""
-    _started[:] = [process for process in _started if process.poll() is None]
+def reap_detached() -> None:
+    """Collect the exit status of detached children that have ended, so that they do not stay zombies."""
+    _detached[:] = [process for process in _detached if process.poll() is None]
 
 
 @contextmanager
 def locked(path: Path, timeout_s: float = 5.0) -> Iterator[IO[str]]:
-    """Hold the lock file ``path`` exclusively; the kernel frees it when the holder dies.
+    """Hold an exclusive lock on a lock file; the kernel releases it when the holder dies.
 
     Raises
     ------
     RunError
-        If another process holds it for longer than ``timeout_s``, or it cannot be made (a read-only folder).
+        If another process holds it for longer than ``timeout_s``, or it cannot be created (read-only folder).
     """
     try:
         handle = path.open("a+", encoding="utf-8")
@@ -155,7 +163,7 @@ def _try_lock(handle: IO[str]) -> bool:
     return True
 
 
-def _identity_elsewhere(pid: int) -> str:
+def _identity_by_creation_time(pid: int) -> str:
     import psutil
 
     try:

@@ -1,4 +1,4 @@
-"""The tables of the database, and how an older database is brought to them."""
+"""Tables of the database and its schema migrations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ METRICS = sa.Table(
     sa.Index("metrics_by_run", "run", "id"),
     sqlite_autoincrement=True,
 )
-ANSWERS = sa.Table(  # of the quiz; nothing else holds them
+ANSWERS = sa.Table(  # the only copy of the quiz answers
     "quiz_answers",
     _meta,
     sa.Column("game", sa.String(64), primary_key=True),

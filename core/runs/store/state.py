@@ -1,8 +1,8 @@
-"""Where a run is: the state it wrote itself, reconciled with what its processes really do.
+"""State of a run: what ``state.json`` says, reconciled with the run's processes.
 
-Each moment has one writer of ``state.json``: who changes a run that nobody works on holds the folder's lock; from
-"starting" on the trainer alone writes it; who waits for the trainer writes only ``exit.json``. :func:`observe` puts the
-three together, so it tells the truth even when every process that should have reported is dead.
+``state.json`` has one writer at a time: the holder of the folder's lock while the run is not active, the trainer alone
+from "starting" on. The trainer's parent process writes only ``exit.json``. :func:`reconciled_state` combines both with
+the processes that are alive, so it is right even where every process died without a report.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ from typing import Any, Literal
 
 from core.errors import RunError
 from core.runs.store import folder as files
-from core.runs.store.process import alive, boot_id
+from core.runs.store.process import boot_id, is_alive
 
 State = Literal["queued", "starting", "running", "stopping", "stopped", "finished", "failed", "crashed"]
 ACTIVE: tuple[State, ...] = ("starting", "running", "stopping")
 ENDED: tuple[State, ...] = ("stopped", "finished", "failed", "crashed")
-STALLED_S = 120.0  # without a sign of life, at least, before a run is called stalled
-STALLED_TIMES = 5.0  # and so many times its longest silence so far
+STALLED_S = 120.0  # shortest time without an update after which a run counts as stalled
+STALLED_TIMES = 5.0  # and that many times its longest gap between updates
 RESUMABLE: tuple[State, ...] = ("stopped", "failed", "crashed")
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far: its mean Dice, and on what that was measured."""
+    """The best epoch so far.
+
+    Attributes
+    ----------
+    epoch : int. Epoch of the best checkpoint.
+    mean_dice : float or None. Its mean Dice without background.
+    measured_on : str or None. What the Dice was measured on: held-out whole volumes or sub-volumes.
+    """
 
     epoch: int
     mean_dice: float | None
@@ -37,21 +44,28 @@ class Best:
 
 @dataclass(frozen=True)
 class RunState:
-    """Everything that changes while a run lives. Times ending in ``_at`` are seconds since 1970 (UTC).
+    """Everything about a run that changes. Times ending in ``_at`` are seconds since 1970 (UTC).
 
     Attributes
     ----------
-    state : see :data:`State`. failed: it raised, ``message`` says what. crashed: it died, ``message`` says how.
-    message : why it is in this state, for people; empty where there is nothing to say.
-    what : what it is doing just now ("training", "reading subjects 3/10").
-    pid, pid_start, shim_pid, shim_start : the trainer (of several: their launcher) and the process that waits for it,
-        with their identities.
-    gpus : numbers of the GPUs that the queue gave it; none: the CPU, or whatever a run in a terminal takes.
-    turn : queued runs start in the order of this number: when it was queued, unless somebody moved it.
-    attempt : how often it was started; above 1 after a resume.
-    epochs : planned epochs; an estimate under a time budget; 0 before it is known.
-    longest_gap_s : longest time between two signs of life so far; how long this run may well be silent.
-    facts, classes : what training said about itself when it was ready; class names with the background first.
+    state : str. One of :data:`State`. "failed": the trainer raised an error; "crashed": it died.
+    message : str. Reason of the state, for people; may be empty.
+    what : str. Present activity ("training", "reading subjects 3/10").
+    pid, pid_start : int or None, str. PID and process identity of the trainer; on several devices, of torchrun.
+    shim_pid, shim_start : int or None, str. PID and process identity of the trainer's parent process.
+    gpus : tuple of int. GPU indices assigned by the queue; empty for the CPU and for runs in a terminal.
+    attempt : int. Number of starts; above 1 after a resume.
+    epoch, epochs : int. Present epoch; planned epochs, an estimate under a time budget, 0 before it is known.
+    step : int. Optimiser steps taken.
+    best : Best or None. Best epoch so far.
+    loss : float or None. Last training loss.
+    elapsed_s, remaining_s : float, float or None. Training time so far; estimated time left.
+    sub_volumes_per_s : float or None. Training speed.
+    turn : float. Queue position: runs start in ascending order; the time of queueing unless the run was moved.
+    updated_at : float. Time of the last write of ``state.json``.
+    longest_gap_s : float. Longest time between two training events so far.
+    facts : dict of str. Facts about the training setup, by name.
+    classes : tuple of str. Class names, background first.
     """
 
     state: State = "queued"
@@ -83,27 +97,31 @@ class RunState:
 
     @property
     def active(self) -> bool:
-        """Whether a process works on it now."""
+        """Whether a process trains it."""
         return self.state in ACTIVE
 
     def stalled_s(self, now: float) -> float | None:
-        """Seconds without a sign of life where that is longer than this run has ever been silent by far; ``None`` where
-        all is well. ``now``: seconds since 1970."""
-        silent = now - self.updated_at
-        far = max(STALLED_S, STALLED_TIMES * self.longest_gap_s)
-        return silent if self.state in ("running", "stopping") and silent > far else None
+        """Time since the last update where it is far longer than any gap of this run so far, else ``None``.
+
+        Parameters
+        ----------
+        now : float. Present time, in seconds since 1970.
+        """
+        silent_s = now - self.updated_at
+        limit_s = max(STALLED_S, STALLED_TIMES * self.longest_gap_s)
+        return silent_s if self.state in ("running", "stopping") and silent_s > limit_s else None
 
     def to_json(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunState:
-        """Read what :meth:`to_json` gave; unknown fields (a newer version's) are left out.
+        """Inverse of :meth:`to_json`; unknown fields, of a newer version, are ignored.
 
         Raises
         ------
         RunError
-            If it holds no known state.
+            If the state is not a known one.
         """
         if data.get("state") not in State.__args__:  # type: ignore[attr-defined]
             raise RunError(f"state: expected one of {', '.join(ENDED + ACTIVE)}, queued; got {data.get('state')!r}")
@@ -113,12 +131,12 @@ class RunState:
         values["best"] = Best(best["epoch"], best["mean_dice"], best.get("measured_on")) if best else None
         for name in ("classes", "gpus"):
             values[name] = tuple(values.get(name, ()))
-        values.setdefault("turn", values.get("queued_at", 0.0))  # an older version's queue
+        values.setdefault("turn", values.get("queued_at", 0.0))  # queued by an earlier version
         return cls(**values)
 
 
 def read_state(folder: Path) -> RunState:
-    """The state as the run last wrote it; see :func:`observe` for the truth.
+    """The content of ``state.json``, which may be outdated: see :func:`reconciled_state`.
 
     Raises
     ------
@@ -133,67 +151,75 @@ def read_state(folder: Path) -> RunState:
 
 
 def write_state(folder: Path, state: RunState, durable: bool = False) -> RunState:
-    """Replace ``state.json``; returns the state with its new ``updated_at``."""
+    """Write ``state.json`` atomically; returns the state with its new ``updated_at``."""
     state = dataclasses.replace(state, updated_at=time.time())
     files.write_json(folder / files.STATE, state.to_json(), durable)
     return state
 
 
-def observe(folder: Path) -> RunState:
-    """Where the run truly is. Reads only; never raises for a damaged folder, which is a failed run that says so."""
+def reconciled_state(folder: Path) -> RunState:
+    """The state of a run, reconciled with its processes. Only reads; a damaged folder is a failed run whose message
+    says what is damaged."""
     try:
         state = read_state(folder)
         if not state.active:
             return state
-        ended = _exit_of(folder, state.attempt)
-        if ended is None and (alive(state.pid, state.pid_start) or alive(state.shim_pid, state.shim_start)):
-            asked = (folder / files.STOP).exists()
-            return dataclasses.replace(state, state="stopping") if asked else state
-        # A trainer writes its last state just before it exits: read again what it may have written meanwhile.
+        exit_record = _exit_record(folder, state.attempt)
+        if exit_record is None and (is_alive(state.pid, state.pid_start) or is_alive(state.shim_pid, state.shim_start)):
+            stop_requested = (folder / files.STOP).exists()
+            return dataclasses.replace(state, state="stopping") if stop_requested else state
+        # The trainer may have written its last state and exited since: read it again.
         state = read_state(folder)
-        return _died(state, ended or _exit_of(folder, state.attempt)) if state.active else state
+        return _dead(state, exit_record or _exit_record(folder, state.attempt)) if state.active else state
     except RunError as error:
-        return RunState(state="failed", message=str(error), created_at=_made_at(folder))
+        return RunState(state="failed", message=str(error), created_at=_creation_time(folder))
 
 
-def _made_at(folder: Path) -> float:
-    """When the run was made, where its state does not say so: its configuration is written once."""
+def write_reconciled_state(folder: Path) -> RunState:
+    """Reconcile the state; write it where the run's processes died without doing so."""
+    state = reconciled_state(folder)
+    if state.state in ENDED:
+        with files.lock(folder):
+            state = reconciled_state(folder)
+            if state.state in ENDED and read_state(folder).active:
+                state = write_state(folder, state, durable=True)
+    return state
+
+
+def _creation_time(folder: Path) -> float:
+    """Creation time of a run whose state cannot be read: its configuration is written once."""
     try:
         return (folder / files.CONFIG).stat().st_mtime
     except OSError:
         return 0.0
 
 
-def settle(folder: Path) -> RunState:
-    """Write down what :func:`observe` found out about a run whose processes are gone, and return it."""
-    state = observe(folder)
-    if state.state in ENDED:
-        with files.lock(folder):
-            state = observe(folder)
-            if state.state in ENDED and read_state(folder).active:
-                state = write_state(folder, state, durable=True)
-    return state
-
-
-def _exit_of(folder: Path, attempt: int) -> dict[str, Any] | None:
+def _exit_record(folder: Path, attempt: int) -> dict[str, Any] | None:
+    """``exit.json``, if it is of this attempt."""
     try:
-        ended = files.read_json(folder / files.EXIT)
+        record = files.read_json(folder / files.EXIT)
     except RunError:
         return None
-    return ended if ended.get("attempt") == attempt else None
+    return record if record.get("attempt") == attempt else None
 
 
-def _died(state: RunState, ended: dict[str, Any] | None) -> RunState:
-    what: State = "crashed"
-    if ended is None:
-        message = "it died, and so did the process that waited for it: how is not known"
+def _dead(state: RunState, exit_record: dict[str, Any] | None) -> RunState:
+    """The final state of an active run whose trainer is dead."""
+    final: State = "crashed"
+    if exit_record is None:
+        message = "trainer and parent process died; the cause is not known"
         if not state.shim_start.startswith(boot_id()):
             message = "the machine was restarted while it ran (or this folder comes from another machine)"
-    elif ended.get("killed_on_request"):
-        what, message = "stopped", "ended at once on request; the work since its last checkpoint is lost"
+    elif exit_record.get("killed_on_request"):
+        final, message = "stopped", "killed on request; the progress since its last checkpoint is lost"
     else:
-        message = str(ended.get("reason") or "it died")
-    ended_at = ended.get("ended_at") if ended else state.updated_at
+        message = str(exit_record.get("reason") or "the trainer died")
     return dataclasses.replace(
-        state, state=what, message=message, what="", remaining_s=None, sub_volumes_per_s=None, ended_at=ended_at
+        state,
+        state=final,
+        message=message,
+        what="",
+        remaining_s=None,
+        sub_volumes_per_s=None,
+        ended_at=exit_record.get("ended_at") if exit_record else state.updated_at,
     )

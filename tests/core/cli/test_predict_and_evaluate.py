@@ -13,7 +13,7 @@ import pytest
 
 from core.cli import main
 from core.runs.launch import create_run
-from core.runs.predictions import kept_predictions
+from core.runs.predictions import read_predictions
 from tests.support.balls import SPACING_MM, balls, tiny
 from tests.support.volume_files import load, write_analyze
 
@@ -119,7 +119,7 @@ def test_evaluate_keeps_what_it_segments(
     assert all(re.fullmatch(r"progress [0-9]+/200", line) for line in lines) and len(set(lines)) > 6
     assert lines[0] == "progress 0/200" and lines[-1] == "progress 200/200"
     checkpoint = checkpoints / run_id / "last.safetensors"
-    kept = kept_predictions(checkpoints, checkpoint, ball_run.data)
+    kept = read_predictions(checkpoints, checkpoint, ball_run.data)
     assert kept.keys() == {"ball_1", "ball_3"} and Path(report["kept"]) == kept["ball_1"].file.parent
     assert report["subjects"][1]["dice"] == {n: pytest.approx(v) for n, v in kept["ball_1"].score.dice.items()}  # type: ignore[union-attr]
     assert kept["ball_1"].file.is_relative_to(checkpoints / run_id / "predictions")

@@ -18,7 +18,7 @@ import pytest
 from core import runs
 from core.runs.store import folder as files
 from core.runs.store.process import kill_tree, module_environment
-from tests.support.watching import PATIENCE_S, TOYS, wait_until
+from tests.support.watching import TIMEOUT_S, TOYS, wait_until
 
 RUN_ID = r"[a-z0-9-]+-\d{8}-\d{6}-[0-9a-f]{4}"
 
@@ -30,7 +30,7 @@ def command(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     """Start a command in its own process group, like a shell does."""
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
 
-    def start(*arguments: str, mode: str = "well", epoch_s: float = 0.05, **options: Any) -> subprocess.Popen[str]:
+    def start(*arguments: str, mode: str = "normal", epoch_s: float = 0.05, **options: Any) -> subprocess.Popen[str]:
         environment = {**module_environment(), "TOY": mode, "TOY_EPOCH_S": str(epoch_s)}
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
         words = [sys.executable, "-m", "toy_commands", *arguments]
@@ -56,7 +56,7 @@ def test_the_first_line_of_train_is_the_run_id_alone(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = command("train", "demo", "--preset", "quick", "--epochs", "3", "--name", "My net")
-    output, errors = process.communicate(timeout=PATIENCE_S)
+    output, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, errors
     assert re.fullmatch(RUN_ID, output.strip()) and output.startswith("my-net-")
     run = the_run(checkpoints)
@@ -68,8 +68,8 @@ def test_the_first_line_of_train_is_the_run_id_alone(
 
 
 def test_a_failing_run_is_one_clear_line(checkpoints: Path, command: Callable[..., subprocess.Popen[str]]) -> None:
-    process = command("train", "demo", mode="badly")
-    output, errors = process.communicate(timeout=PATIENCE_S)
+    process = command("train", "demo", mode="user_error")
+    output, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert re.fullmatch(RUN_ID, output.strip())
     assert [line for line in errors.splitlines() if line.startswith("error: ")] == [
@@ -84,7 +84,7 @@ def test_bad_data_is_known_before_there_is_a_run(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]], what: str
 ) -> None:
     process = command(what, str(checkpoints / "nowhere"))
-    output, errors = process.communicate(timeout=PATIENCE_S)
+    output, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, output) == (1, "")
     assert len(errors.splitlines()) == 1 and errors.startswith("error: ") and "nowhere" in errors
     assert runs.list_runs(checkpoints) == []
@@ -97,7 +97,7 @@ def test_ctrl_c_saves_and_stops(
     process = command("train", "demo", "--epochs", "1000", epoch_s=0.2)
     run = in_training(checkpoints)
     (os.killpg if whom == "terminal" else os.kill)(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0
     assert "Traceback" not in errors and f"python -m core runs resume {run.id}" in errors
     assert the_run(checkpoints).state.state == "stopped"
@@ -106,14 +106,14 @@ def test_ctrl_c_saves_and_stops(
 
 
 def test_a_second_ctrl_c_ends_at_once(checkpoints: Path, command: Callable[..., subprocess.Popen[str]]) -> None:
-    process = command("train", "demo", "--epochs", "1000", mode="deaf", epoch_s=0.1)
+    process = command("train", "demo", "--epochs", "1000", mode="unstoppable", epoch_s=0.1)
     in_training(checkpoints)
     os.killpg(process.pid, signal.SIGINT)
     wait_until(lambda: the_run(checkpoints).state.state == "stopping")
     os.killpg(process.pid, signal.SIGINT)
-    process.communicate(timeout=PATIENCE_S)
+    process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0
-    assert the_run(checkpoints).state.message.startswith("ended at once on request")
+    assert the_run(checkpoints).state.message.startswith("killed on request")
 
 
 def test_a_killed_trainer_ends_the_command_with_its_signal(
@@ -123,7 +123,7 @@ def test_a_killed_trainer_ends_the_command_with_its_signal(
     pid = in_training(checkpoints).state.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
-    _, errors = process.communicate(timeout=PATIENCE_S)
+    _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert "error: its process was killed by SIGKILL" in errors
     assert the_run(checkpoints).state.state == "crashed"
@@ -151,12 +151,12 @@ def test_a_terminal_shows_one_bar_with_dice_per_class(
     process = command("train", "demo", "--epochs", "4", epoch_s=0.4, stderr=theirs)
     os.close(theirs)
     shown = b""
-    while select.select([ours], [], [], PATIENCE_S)[0]:
+    while select.select([ours], [], [], TIMEOUT_S)[0]:
         try:
             shown += os.read(ours, 65536)
         except OSError:  # the other end is closed
             break
-    process.communicate(timeout=PATIENCE_S)
+    process.communicate(timeout=TIMEOUT_S)
     os.close(ours)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert process.returncode == 0
@@ -169,7 +169,7 @@ def test_submit_prints_the_run_id_alone_and_the_run_goes_on_without_it(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = command("submit", "demo", "--preset", "quick", "--epochs", "2")
-    output, errors = process.communicate(timeout=PATIENCE_S)
+    output, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
     assert re.fullmatch(RUN_ID + "\n", output)
     wait_until(lambda: the_run(checkpoints).state.state == "finished")

@@ -1,4 +1,4 @@
-"""What the tests of runs share."""
+"""Fixtures of the tests of runs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from tests.support.watching import TOYS
 
 @pytest.fixture(autouse=True)
 def default_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index lies beside the runs, whatever the machine is set to."""
+    """The index is in the checkpoints root, whatever ``SEGMENTARIUM_DATABASE`` is set to."""
     monkeypatch.delenv("SEGMENTARIUM_DATABASE", raising=False)
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A root of runs whose trainer is the toy; what the test leaves running is ended."""
+    """A checkpoints root for runs with the toy trainer; processes left by the test are killed."""
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
     folder = tmp_path / "runs"
     folder.mkdir()
@@ -34,9 +34,9 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Callable[..., TrainConfig]:
-    """Set how the toy behaves; returns a configuration for it."""
+    """Sets the behaviour of the toy trainer; returns a configuration for it."""
 
-    def choose(mode: str = "well", epochs: int = 3, epoch_s: float = 0.05) -> TrainConfig:
+    def choose(mode: str = "normal", epochs: int = 3, epoch_s: float = 0.05) -> TrainConfig:
         monkeypatch.setenv("TOY", mode)
         monkeypatch.setenv("TOY_EPOCH_S", str(epoch_s))
         return preset("quick").with_values({"path": "demo", "epochs": epochs, "minutes": 0})

@@ -1,4 +1,4 @@
-"""Listing, finding, renaming and deleting runs."""
+"""Listing, finding, renaming, annotating and deleting runs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from core.runs.store import folder as files
 from core.runs.store.index import open_index
 from core.runs.store.process import PROJECT, module_environment
 from core.runs.store.state import read_state, write_state
+from tests.support.index_rows import run_rows
 
 
-def queue(root: Path, name: str = "", created_at: float | None = None) -> Path:
+def queued_run(root: Path, name: str = "", created_at: float | None = None) -> Path:
     folder = create_run(root, preset("quick").with_values({"path": "demo"}), name)
     if created_at is not None:
         write_state(folder, replace(read_state(folder), created_at=created_at))
@@ -29,69 +30,69 @@ def queue(root: Path, name: str = "", created_at: float | None = None) -> Path:
 def test_runs_are_listed_newest_first(tmp_path: Path) -> None:
     assert runs.list_runs(tmp_path / "nothing here") == []
     for name, created_at in (("old", 1.0), ("newest", 3.0), ("middle", 2.0)):
-        queue(tmp_path, name, created_at)
+        queued_run(tmp_path, name, created_at)
     (tmp_path / "not a run").mkdir()
     (tmp_path / "a file").write_text("")
     assert [run.name for run in runs.list_runs(tmp_path)] == ["newest", "middle", "old"]
 
 
-def test_a_damaged_run_is_listed_with_its_problem(tmp_path: Path) -> None:
-    good, bad = queue(tmp_path, "good"), queue(tmp_path, "bad")
+def test_damaged_run_is_listed_with_its_problem(tmp_path: Path) -> None:
+    good, bad = queued_run(tmp_path, "good"), queued_run(tmp_path, "bad")
     (bad / files.CONFIG).write_text("{")
     damaged = runs.get_run(tmp_path, bad.name)
     assert "config.json" in damaged.problem and damaged.name == "bad"
     assert {run.id for run in runs.list_runs(tmp_path)} == {good.name, bad.name}
 
 
-def test_a_run_is_found_by_id_beginning_or_name(tmp_path: Path) -> None:
-    first, second = queue(tmp_path, "alpha one"), queue(tmp_path, "alpha two")
+def test_find_run_takes_id_unambiguous_prefix_or_name(tmp_path: Path) -> None:
+    first, second = queued_run(tmp_path, "alpha one"), queued_run(tmp_path, "alpha two")
     for text in (first.name, first.name[:-1], "alpha-one", "alpha one"):
         assert runs.find_run(tmp_path, text).id == first.name
-    with pytest.raises(RunError, match="'alpha' fits 2 runs: ") as caught:
+    with pytest.raises(RunError, match=r"'alpha'.* 2 runs") as caught:
         runs.find_run(tmp_path, "alpha")
     assert first.name in str(caught.value) and second.name in str(caught.value)
     for text in ("", "nobody", "../" + first.name):
-        with pytest.raises(RunError, match="there are: alpha-two"):
+        with pytest.raises(RunError, match="alpha-two"):
             runs.find_run(tmp_path, text)
-    with pytest.raises(RunError, match="there are no runs yet"):
+    with pytest.raises(RunError, match="no runs"):
         runs.find_run(tmp_path / "empty", "x")
 
 
-def test_two_runs_of_one_name_are_told_apart_by_id(tmp_path: Path) -> None:
-    first, _ = queue(tmp_path, "twin"), queue(tmp_path, "twin")
-    with pytest.raises(RunError, match="fits 2 runs"):
+def test_runs_of_the_same_name_are_found_by_id(tmp_path: Path) -> None:
+    first, _ = queued_run(tmp_path, "twin"), queued_run(tmp_path, "twin")
+    with pytest.raises(RunError, match="2 runs"):
         runs.find_run(tmp_path, "twin")
     assert runs.find_run(tmp_path, first.name).id == first.name
 
 
-def test_a_renamed_run_keeps_its_id(tmp_path: Path) -> None:
-    folder = queue(tmp_path, "before")
+def test_renamed_run_keeps_its_id(tmp_path: Path) -> None:
+    folder = queued_run(tmp_path, "before")
     assert runs.get_run(tmp_path, folder.name).name == "before"
     runs.rename(tmp_path, folder.name, "after [it]")
     assert runs.get_run(tmp_path, folder.name).name == "after [it]"
-    assert open_index(tmp_path).rows()[0]["name"] == "after [it]"
+    assert run_rows(tmp_path)[0]["name"] == "after [it]"
     runs.rename(tmp_path, folder.name, "")
     assert runs.get_run(tmp_path, folder.name).name == folder.name
 
 
-def test_a_deleted_run_is_gone_from_disk_and_index(tmp_path: Path) -> None:
-    folder, other = queue(tmp_path), queue(tmp_path)
+def test_deleted_run_is_removed_from_disk_and_index(tmp_path: Path) -> None:
+    folder, other = queued_run(tmp_path), queued_run(tmp_path)
     index = open_index(tmp_path)
     for run in (folder, other):
         files.append_metrics(run, 1, 1, 0.0, {"lr": 1.0})
     index.rebuild()
     runs.delete(tmp_path, folder.name)
     assert [run.id for run in runs.list_runs(tmp_path)] == [other.name]
-    assert [row["id"] for row in index.rows()] == [other.name]
+    assert [row["id"] for row in run_rows(tmp_path)] == [other.name]
     assert index.metrics_after(folder.name, 0, 10) == [] and len(index.metrics_after(other.name, 0, 10)) == 1
     assert not [path for path in tmp_path.iterdir() if "deleted" in path.name]
     with pytest.raises(RunError, match="none called"):
         runs.delete(tmp_path, folder.name)
 
 
-def test_an_active_run_is_not_deleted(tmp_path: Path) -> None:
-    folder = create_run(tmp_path, preset("quick"), foreground=True)  # this process is its shim, and lives
-    with pytest.raises(RunError, match="it is starting; stop it first"):
+def test_active_run_is_not_deleted(tmp_path: Path) -> None:
+    folder = create_run(tmp_path, preset("quick"), foreground=True)  # this process is its parent, and alive
+    with pytest.raises(RunError, match=r"starting.*stop it"):
         runs.delete(tmp_path, folder.name)
     assert folder.is_dir()
 
@@ -99,14 +100,14 @@ def test_an_active_run_is_not_deleted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "call", [runs.get_run, runs.request_stop, runs.resume, runs.delete, runs.log_tail, runs.metrics_after]
 )
-def test_no_call_leads_out_of_the_root(tmp_path: Path, call: object) -> None:
-    outside = queue(tmp_path / "outside")
+def test_run_ids_outside_the_root_are_refused(tmp_path: Path, call: object) -> None:
+    outside = queued_run(tmp_path / "outside")
     (tmp_path / "root").mkdir()
     with pytest.raises(RunError, match="expected a run id"):
         call(tmp_path / "root", f"../outside/{outside.name}")  # type: ignore[operator]
 
 
-def test_what_pages_import_brings_no_torch_and_no_database() -> None:
+def test_import_of_runs_imports_neither_torch_nor_sqlalchemy() -> None:
     code = "import sys, core.runs; print(sorted({'torch', 'sqlalchemy', 'streamlit', 'nibabel'} & set(sys.modules)))"
     done = subprocess.run(
         [sys.executable, "-c", code], env=module_environment(), cwd=PROJECT, capture_output=True, text=True, check=True
@@ -114,12 +115,12 @@ def test_what_pages_import_brings_no_torch_and_no_database() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_a_waiting_queue_without_a_keeper_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    woken: list[Path] = []
-    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker: woken.append(root))
-    folder = queue(tmp_path)
-    runs.wake(tmp_path)
-    assert woken == [tmp_path]
+def test_serve_queue_starts_a_supervisor_only_for_queued_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Path] = []
+    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker: started.append(root))
+    folder = queued_run(tmp_path)
+    runs.serve_queue(tmp_path)
+    assert started == [tmp_path]
     runs.request_stop(tmp_path, folder.name)
-    runs.wake(tmp_path)
-    assert woken == [tmp_path]
+    runs.serve_queue(tmp_path)
+    assert started == [tmp_path]

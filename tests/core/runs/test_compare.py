@@ -1,4 +1,4 @@
-"""Runs side by side: what differs, what was measured, and files that a spreadsheet opens."""
+"""Comparison of runs: differing fields, measured values, and CSV that spreadsheets open."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from core import runs
 from core.errors import RunError
 from core.presets import preset
-from core.runs.compare import MOST_POINTS
+from core.runs.compare import MAX_POINTS
 from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store.state import Best, read_state, write_state
@@ -35,7 +35,7 @@ def rows_of(text: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_what_differs_and_what_came_out(tmp_path: Path) -> None:
+def test_comparison_holds_differing_fields_and_measured_values(tmp_path: Path) -> None:
     one = trained(tmp_path, "one", Best(2, 0.75, "held-out whole volumes"))
     two = trained(tmp_path, "two", learning_rate=0.5, channels=(4, 8))
     found = runs.compare(tmp_path, ["one", two.name])
@@ -46,7 +46,7 @@ def test_what_differs_and_what_came_out(tmp_path: Path) -> None:
     assert [row.value for row in found.curves["whole/dice_mean"][0]] == [0.5, 0.75, 0.7]
 
 
-def test_a_run_without_a_measurement_has_none(tmp_path: Path) -> None:
+def test_metric_without_a_finite_value_is_none(tmp_path: Path) -> None:
     one, two = trained(tmp_path, "one"), trained(tmp_path, "two")
     files.append_metrics(two, 3, 30, 9.0, {"val/loss": math.nan, "val/dice_mean": 0.5})
     found = runs.compare(tmp_path, [one.name, two.name])
@@ -55,7 +55,7 @@ def test_a_run_without_a_measurement_has_none(tmp_path: Path) -> None:
     assert (line["val/dice_mean"], other["val/dice_mean"]) == ("", "0.5")
 
 
-def test_tables_for_spreadsheets(tmp_path: Path) -> None:
+def test_csv_escapes_formulas_and_holds_every_value(tmp_path: Path) -> None:
     one, two = trained(tmp_path, "=1+1"), trained(tmp_path, "two, with comma", learning_rate=0.5)
     first, second = rows_of(runs.compare(tmp_path, [one.name, two.name]).table_csv())
     assert first["name"] == "'=1+1" and second["name"] == "two, with comma"
@@ -67,22 +67,22 @@ def test_tables_for_spreadsheets(tmp_path: Path) -> None:
     assert every[0] == expected
 
 
-def test_one_run_alone_or_twice_is_no_comparison(tmp_path: Path) -> None:
+def test_comparison_of_fewer_than_two_runs_is_refused(tmp_path: Path) -> None:
     one = trained(tmp_path, "one")
     for names in ([], [one.name], [one.name, "one"]):
-        with pytest.raises(RunError, match="expected two or more different runs"):
+        with pytest.raises(RunError, match="two or more"):
             runs.compare(tmp_path, names)
     with pytest.raises(RunError, match="got 'nobody'"):
         runs.compare(tmp_path, ["one", "nobody"])
 
 
-def test_long_curves_are_thinned_and_keep_their_spikes(tmp_path: Path) -> None:
+def test_thinned_curve_keeps_spikes_and_ends(tmp_path: Path) -> None:
     chance = random.Random(0)
     values = [chance.random() for _ in range(100_000)]
     values[31_415], values[77_777] = 50.0, -50.0
     points = list(enumerate(values))
-    kept = thinned(points, MOST_POINTS, lambda p: p[1])
-    assert len(kept) <= MOST_POINTS and kept == sorted(kept)
+    kept = thinned(points, MAX_POINTS, lambda p: p[1])
+    assert len(kept) <= MAX_POINTS and kept == sorted(kept)
     assert kept[0] == points[0] and kept[-1] == points[-1]
     assert (31_415, 50.0) in kept and (77_777, -50.0) in kept
     assert thinned(points[:999], 1000, lambda p: p[1]) == points[:999]

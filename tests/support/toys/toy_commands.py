@@ -1,4 +1,4 @@
-"""The command line with the toy as its trainer: ``python -m toy_commands train DATA ...``."""
+"""Command line with the toy as the trainer process: ``python -m toy_commands train DATA ...``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import sys
 
 from core import cli
 from core.cli import submit, train
-from core.runs.backends import ThisMachine
+from core.runs.backends import LocalBackend
 
 if __name__ == "__main__":
     train.run = functools.partial(train.run, worker="toy_worker")
-    vars(submit)["engine"] = functools.partial(ThisMachine, worker="toy_worker")
+    vars(submit)["get_backend"] = functools.partial(LocalBackend, worker="toy_worker")
     sys.exit(cli.main())

@@ -13,7 +13,7 @@ import pytest
 from starlette.requests import Request
 from starlette.responses import Response
 
-from core.checkpointing.metadata import read_description
+from core.checkpointing.metadata import read_metadata
 from core.datasets import load_subject, open_dataset
 from core.errors import DatasetError, RunError, UserError, VolumeError
 from core.imaging.volume import read_label, write_label
@@ -39,7 +39,7 @@ def settings(quiz_run: QuizRun) -> GameSettings:
     kept = read_predictions(quiz_run.root, checkpoint, quiz_run.data)
     cases = tuple(Case(id, p.file, p.epoch, p.step) for id, p in kept.items())
     assert len(cases) == 3
-    labels = read_description(checkpoint).label_space
+    labels = read_metadata(checkpoint).label_space
     return GameSettings(quiz_run.run, "balls", str(quiz_run.data), "Balls", quiz_run.data, labels, cases, count=12)
 
 

@@ -1,33 +1,33 @@
-"""Reasons of death: evidence is read where the kernel gives it, and never invented."""
+"""Reasons of a trainer's death: the kernel's counters are evidence where they can be read, and never invented."""
 
 from __future__ import annotations
 
 import pytest
 
 from core.compute.cgroups import OomKills
-from core.runs.processes.exit_reason import reason, signal_name
+from core.runs.processes.exit_reason import describe_exit, signal_name
 
-NOTHING = OomKills(None, None)
+UNKNOWN = OomKills(None, None)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        (OomKills(0, 3), OomKills(1, 4), "out of memory (the kernel killed for lack of memory in its control group"),
-        (OomKills(None, 3), OomKills(None, 4), "out of memory (the kernel killed for lack of memory in this machine"),
-        (NOTHING, NOTHING, "probably out of memory (the kernel's own count cannot be read here"),
-        (OomKills(1, 3), OomKills(1, 3), "out of memory is the usual cause, but the kernel counted no such kill"),
+        (OomKills(0, 3), OomKills(1, 4), "lack of memory in its control group"),
+        (OomKills(None, 3), OomKills(None, 4), "lack of memory in this machine"),
+        (UNKNOWN, UNKNOWN, "probably out of memory"),
+        (OomKills(1, 3), OomKills(1, 3), "the kernel counted no such kill"),
     ],
 )
-def test_a_kill_we_did_not_send_names_its_evidence(before: OomKills, after: OomKills, expected: str) -> None:
-    told = reason(-9, before, after, 3 * 2**30)
-    assert told.startswith("its process was killed by SIGKILL, which Segmentarium did not send: ")
-    assert expected in told and "its peak was 3.2 GB" in told
+def test_sigkill_of_unknown_sender_names_the_evidence(before: OomKills, after: OomKills, expected: str) -> None:
+    message = describe_exit(-9, before, after, 3 * 2**30)
+    assert "SIGKILL" in message and expected in message and "3.2 GB" in message
 
 
-def test_other_deaths() -> None:
-    assert reason(-7, NOTHING, NOTHING, None).startswith("its process died of SIGBUS: a memory-mapped file")
-    assert reason(-10, NOTHING, NOTHING, None) == "its process died of SIGUSR1"
-    assert "status 3" in reason(3, NOTHING, NOTHING, None)
+def test_other_signals_and_exit_statuses_are_named() -> None:
+    message = describe_exit(-7, UNKNOWN, UNKNOWN, None)
+    assert "SIGBUS" in message and "memory-mapped file" in message
+    assert "SIGUSR1" in describe_exit(-10, UNKNOWN, UNKNOWN, None)
+    assert "status 3" in describe_exit(3, UNKNOWN, UNKNOWN, None)
     assert (signal_name(0), signal_name(1), signal_name(-15), signal_name(-64)) == (None, None, "SIGTERM", "SIGRTMAX")
     assert signal_name(-99) == "signal 99"

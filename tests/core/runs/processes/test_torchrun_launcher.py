@@ -1,4 +1,4 @@
-"""Several trainers for one run: started, stopped, replaced and given up together, as real processes."""
+"""Runs on several devices as real processes: trainers are started, stopped, restarted and given up together."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from core import runs
 from core.config import TrainConfig
-from core.runs.processes.torchrun_launcher import RESTARTS
+from core.runs.processes.torchrun_launcher import MAX_RESTARTS
 from core.runs.store import folder as files
 from core.runs.store.process import module_command
 from tests.support.watching import TOY, wait_for, wait_for_epoch, wait_until
@@ -24,93 +24,94 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="send
 
 
 @pytest.fixture
-def crew(toy: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
-    """As the toy, on two devices."""
+def two_devices(toy: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
+    """As ``toy``, on two devices."""
     return lambda *args, **values: toy(*args, **values).with_values({"devices": 2, "device": "cpu"})
 
 
 def trainers(folder: Path) -> list[psutil.Process]:
-    """The processes that train a run, the leader first; those that end while they are looked at are left out."""
-    found = []
+    """Trainer processes of a run by rank; those that end meanwhile are left out."""
+    ranks = []
     for process in psutil.process_iter(["cmdline"]):
         if (process.info["cmdline"] or [])[-2:] == [TOY, str(folder)]:
             with contextlib.suppress(psutil.NoSuchProcess):
-                found.append((process.environ()["RANK"], process))
-    return [process for _, process in sorted(found, key=lambda both: both[0])]
+                ranks.append((process.environ()["RANK"], process))
+    return [process for _, process in sorted(ranks, key=lambda item: item[0])]
 
 
-def gone(folder: Path) -> bool:
-    """Whether no process works on a run."""
-    every = psutil.process_iter(["cmdline"])
-    return not any(str(folder) in word for p in every for word in p.info["cmdline"] or [])
+def no_process_left(folder: Path) -> bool:
+    processes = psutil.process_iter(["cmdline"])
+    return not any(str(folder) in argument for p in processes for argument in p.info["cmdline"] or [])
 
 
-def test_two_finish_what_one_writes(root: Path, crew: Callable[..., TrainConfig]) -> None:
-    run_id = runs.submit(root, crew(), worker=TOY)
+def test_two_trainers_finish_and_rank_0_alone_records(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
+    run_id = runs.submit(root, two_devices(), worker=TOY)
     done = wait_for(root, run_id, "finished")
     assert (done.epoch, done.step, done.attempt) == (3, 30, 1)
     assert [r.value for r in runs.metrics_after(root, run_id) if r.name == "train/loss"] == [1, 1 / 2, 1 / 3]
-    wait_until(lambda: gone(root / run_id))
+    wait_until(lambda: no_process_left(root / run_id))
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_killed_trainer_is_replaced(root: Path, crew: Callable[..., TrainConfig], which: int) -> None:
-    run_id = runs.submit(root, crew(epochs=1000, epoch_s=0.2), worker=TOY)
+@pytest.mark.parametrize("rank", [0, 1])
+def test_killed_trainer_is_restarted(root: Path, two_devices: Callable[..., TrainConfig], rank: int) -> None:
+    run_id = runs.submit(root, two_devices(epochs=1000, epoch_s=0.2), worker=TOY)
     before = wait_for_epoch(root, run_id)
     first = trainers(root / run_id)
     assert len(first) == 2
-    first[which].kill()
+    first[rank].kill()
     wait_until(lambda: len(now := trainers(root / run_id)) == 2 and not {p.pid for p in now} & {p.pid for p in first})
     after = wait_until(lambda: (s := runs.get_run(root, run_id).state).epoch > before.epoch + 1 and s)
     assert (after.state, after.attempt, after.pid) == ("running", 1, before.pid)
-    assert f"started anew (1 of at most {RESTARTS} times)" in runs.log_tail(root, run_id)
+    assert f"restarted (1 of at most {MAX_RESTARTS} times)" in runs.log_tail(root, run_id)
     runs.request_stop(root, run_id)
     wait_for(root, run_id, "stopped")
-    wait_until(lambda: gone(root / run_id))
+    wait_until(lambda: no_process_left(root / run_id))
 
 
-def test_nothing_is_left_of_a_crew_whose_launcher_is_killed(root: Path, crew: Callable[..., TrainConfig]) -> None:
-    run_id = runs.submit(root, crew("deaf", epochs=1000, epoch_s=0.2), worker=TOY)
+def test_no_process_is_left_if_the_launcher_is_killed(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
+    run_id = runs.submit(root, two_devices("unstoppable", epochs=1000, epoch_s=0.2), worker=TOY)
     running = wait_for_epoch(root, run_id)
     assert running.pid is not None and running.pid not in {p.pid for p in trainers(root / run_id)}
     os.kill(running.pid, signal.SIGKILL)
     assert "SIGKILL" in wait_for(root, run_id, "crashed").message
-    wait_until(lambda: gone(root / run_id))
+    wait_until(lambda: no_process_left(root / run_id))
 
 
-def test_stopping_now_kills_all(root: Path, crew: Callable[..., TrainConfig]) -> None:
-    run_id = runs.submit(root, crew("deaf", epochs=1000, epoch_s=0.2), worker=TOY)
+def test_stop_now_kills_all_trainers(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
+    run_id = runs.submit(root, two_devices("unstoppable", epochs=1000, epoch_s=0.2), worker=TOY)
     wait_for_epoch(root, run_id)
     runs.request_stop(root, run_id, now=True)
     assert wait_for(root, run_id, "stopped", "crashed").state == "stopped"
-    wait_until(lambda: gone(root / run_id))
+    wait_until(lambda: no_process_left(root / run_id))
 
 
 @pytest.mark.parametrize(
-    ("mode", "message"), [("badly", "expected a label"), ("buggy", "KeyError"), ("second", "expected a label")]
+    ("mode", "message"),
+    [("user_error", "expected a label"), ("bug", "KeyError"), ("user_error_in_rank_1", "expected a label")],
 )
-def test_what_a_trainer_finds_wrong_ends_the_run(
-    root: Path, crew: Callable[..., TrainConfig], mode: str, message: str
+def test_error_in_a_trainer_ends_the_run_without_restarts(
+    root: Path, two_devices: Callable[..., TrainConfig], mode: str, message: str
 ) -> None:
-    """Nothing is started again and again to meet the same fault."""
-    run_id = runs.submit(root, crew(mode, epochs=1000, epoch_s=0.2), worker=TOY)
+    run_id = runs.submit(root, two_devices(mode, epochs=1000, epoch_s=0.2), worker=TOY)
     failed = wait_for(root, run_id, "failed", "crashed")
     assert failed.state == "failed" and message in failed.message
-    wait_until(lambda: gone(root / run_id))
+    wait_until(lambda: no_process_left(root / run_id))
     assert runs.get_run(root, run_id).state == failed
 
 
-def test_a_crew_that_dies_again_and_again_is_given_up(root: Path, crew: Callable[..., TrainConfig]) -> None:
-    run_id = runs.submit(root, crew("exit"), worker=TOY)
+def test_trainers_that_always_die_are_given_up(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
+    run_id = runs.submit(root, two_devices("exit"), worker=TOY)
     crashed = wait_for(root, run_id, "crashed")
     assert "see log.txt" in crashed.message
     log = runs.log_tail(root, run_id, 1000)
-    assert f"ended with exit status 7, after {RESTARTS} new starts" in log
-    wait_until(lambda: gone(root / run_id))
+    assert f"exit status 7 after {MAX_RESTARTS} restarts" in log
+    wait_until(lambda: no_process_left(root / run_id))
 
 
-def test_ctrl_c_in_a_terminal_stops_the_crew(root: Path, crew: Callable[..., TrainConfig], tmp_path: Path) -> None:
-    crew(epochs=1000, epoch_s=0.2)  # sets the toy
+def test_ctrl_c_in_a_terminal_stops_all_trainers(
+    root: Path, two_devices: Callable[..., TrainConfig], tmp_path: Path
+) -> None:
+    two_devices(epochs=1000, epoch_s=0.2)  # sets the environment
     command = module_command("toy_commands", "train", "demo", "--checkpoints", str(root))
     options = ["--preset", "quick", "--epochs", "1000", "--minutes", "0", "--device", "cpu", "--devices", "2"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True, start_new_session=True) as process:
@@ -120,11 +121,11 @@ def test_ctrl_c_in_a_terminal_stops_the_crew(root: Path, crew: Callable[..., Tra
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(60) == 0
     assert wait_for(root, run_id, "stopped").message == ""
-    wait_until(lambda: gone(root / run_id))
+    wait_until(lambda: no_process_left(root / run_id))
 
 
-def test_a_closed_command_takes_its_crew_along(root: Path, crew: Callable[..., TrainConfig]) -> None:
-    crew("deaf", epochs=1000, epoch_s=0.2)
+def test_killed_command_ends_all_trainers(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
+    two_devices("unstoppable", epochs=1000, epoch_s=0.2)
     command = module_command("toy_commands", "train", "demo", "--checkpoints", str(root))
     options = ["--preset", "quick", "--epochs", "1000", "--minutes", "0", "--device", "cpu", "--devices", "2"]
     with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True) as process:
@@ -133,7 +134,7 @@ def test_a_closed_command_takes_its_crew_along(root: Path, crew: Callable[..., T
         wait_for_epoch(root, run_id)
         process.kill()
     killed = time.monotonic()
-    wait_until(lambda: gone(root / run_id))
+    wait_until(lambda: no_process_left(root / run_id))
     assert time.monotonic() - killed < 60
     assert runs.get_run(root, run_id).state.state == "crashed"
     assert not (root / run_id / files.EXIT).exists()

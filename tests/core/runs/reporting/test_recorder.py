@@ -1,15 +1,19 @@
-"""What a recorder writes, how often, and that an unusable index never stops training."""
+"""Files and index rows of a recorder, how often they are written, and that an unusable index does not stop training."""
 
 from __future__ import annotations
 
+import io
 import json
+import math
 import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from core import runs
 from core.errors import RunError
 from core.events import Ended, Metrics, Picture, Preparing, Progress, Ready, Saved
 from core.presets import preset
@@ -18,12 +22,13 @@ from core.runs.reporting.recorder import Recorder
 from core.runs.store import folder as files
 from core.runs.store.index import FILE, open_index
 from core.runs.store.state import Best, RunState, read_state, write_state
+from tests.support.index_rows import metric_rows, run_rows
 
 READY = Ready({"device": "cpu"}, ("air", "CSF", "GM"), 0, 0)
 
 
 class Clock:
-    """Time that passes only when the test says so."""
+    """A monotonic clock that the test advances."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -61,7 +66,7 @@ def test_events_become_state(folder: Path) -> None:
     state = read_state(folder)
     assert (state.step, state.epochs, state.loss, state.remaining_s) == (7, 5, 0.5, 60.0)
     assert state.best == Best(1, 0.75, "whole volumes")
-    recorder.stopping()
+    recorder.stop_requested()
     recorder(progress(8))
     assert read_state(folder).state == "stopping"
     recorder(Ended("stopped", 1, 8, 3.0))
@@ -80,7 +85,7 @@ def test_state_and_index_are_written_once_a_second_at_most(folder: Path, clock: 
         recorder(Metrics(1, step, 0.1, {"train/loss": 0.5}))
     assert read_state(folder).step == 0
     assert index.metrics_after(folder.name, 0, 10) == []
-    assert [row.step for row in files.read_metrics(folder)] == [1, 2, 3]  # the truth does not wait
+    assert [row.step for row in files.read_metrics(folder)] == [1, 2, 3]  # the file is written at once
     clock.now += 1
     recorder(progress(4))
     assert read_state(folder).step == 4
@@ -90,7 +95,7 @@ def test_state_and_index_are_written_once_a_second_at_most(folder: Path, clock: 
     assert [row.step for row in index.metrics_after(folder.name, 0, 10)] == [1, 2, 3, 5]
 
 
-def test_a_locked_index_is_noted_and_caught_up_with_later(folder: Path, clock: Clock) -> None:
+def test_locked_index_is_logged_once_and_updated_later(folder: Path, clock: Clock) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
     other = sqlite3.connect(folder.parent / FILE, isolation_level=None)
@@ -99,7 +104,7 @@ def test_a_locked_index_is_noted_and_caught_up_with_later(folder: Path, clock: C
         clock.now += 100
         recorder(Metrics(1, step, 0.1, {"train/loss": 0.5}))
     log = files.read_log_tail(folder, 100)
-    assert log.count("database is locked; the runs themselves are safe in their folders; training goes on") == 1
+    assert log.count("database is locked") == 1
     other.execute("rollback")
     other.close()
     clock.now += 100
@@ -107,7 +112,7 @@ def test_a_locked_index_is_noted_and_caught_up_with_later(folder: Path, clock: C
     assert [row.step for row in open_index(folder.parent).metrics_after(folder.name, 0, 10)] == [1, 2, 3]
 
 
-def test_an_unusable_index_does_not_fail_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_index_does_not_fail_a_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENTARIUM_DATABASE", f"sqlite:///{folder}/no/such/folder/x.sqlite")
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
@@ -120,7 +125,7 @@ def test_an_unusable_index_does_not_fail_a_run(folder: Path, monkeypatch: pytest
     assert len(open_index(folder.parent).metrics_after(folder.name, 0, 10)) == 1
 
 
-def test_whoever_sees_the_end_finds_all_measurements(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_is_complete_before_the_final_state_is_written(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
     monkeypatch.setattr("core.runs.reporting.recorder.INDEX_EVERY_S", 1000.0)
@@ -136,7 +141,7 @@ def test_whoever_sees_the_end_finds_all_measurements(folder: Path, monkeypatch: 
     assert found == [1]
 
 
-def test_a_resumed_run_makes_the_rows_after_its_checkpoint_again(folder: Path) -> None:
+def test_resumed_run_replaces_the_rows_after_its_checkpoint(folder: Path) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
     for step in (10, 20, 30):
@@ -144,16 +149,77 @@ def test_a_resumed_run_makes_the_rows_after_its_checkpoint_again(folder: Path) -
     recorder.end("stopped")
     (written,) = (folder / files.TENSORBOARD).iterdir()  # TensorBoard orders files by the second in their name
     written.rename(written.with_name("events.out.tfevents.1000000000.earlier"))
-    again = Recorder(folder, read_state(folder))
-    again(Ready({}, READY.classes, 2, 20))
-    again(Metrics(3, 30, 0.1, {"train/loss": 2.0}))
-    again.end("finished")
-    for rows in (list(files.read_metrics(folder)), open_index(folder.parent).metrics_after(folder.name, 0, 10)):
-        assert [(row.step, row.value) for row in rows] == [(10, 1.0), (20, 1.0), (30, 2.0)]
+    resumed = Recorder(folder, read_state(folder))
+    resumed(Ready({}, READY.classes, 2, 20))
+    resumed(Metrics(3, 30, 0.1, {"train/loss": 2.0}))
+    resumed.end("finished")
+    assert_rows(folder, [(10, "train/loss", 1.0), (20, "train/loss", 1.0), (30, "train/loss", 2.0)])
     assert scalars(folder)["train/loss"] == [(10, 1.0), (20, 1.0), (30, 2.0)]
 
 
-def test_tensorboard_shows_every_metric_and_the_pictures(folder: Path) -> None:
+EPOCH = [(20, "train/loss", 0.5), (20, "lr", 0.1), (20, "val/loss", 0.75)]
+
+
+@pytest.mark.parametrize("index_every_s", [0.0, 1000.0], ids=["killed after the index", "killed before the index"])
+def test_values_measured_again_at_the_resumed_step_replace_the_earlier_ones(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, index_every_s: float
+) -> None:
+    """Killed three times between the checkpoint of step 20 and the next one, with its whole volumes measured."""
+    monkeypatch.setattr("core.runs.reporting.recorder.INDEX_EVERY_S", index_every_s)
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    recorder(Metrics(1, 10, 0.1, {"train/loss": 1.0, "lr": 0.1}))
+    recorder(Metrics(2, 20, 0.2, {"train/loss": 0.5, "lr": 0.1}))
+    recorder(Metrics(2, 20, 0.25, {"val/loss": 0.75}))
+    before = [(10, "train/loss", 1.0), (10, "lr", 0.1), *EPOCH]
+    for attempt in (1, 2, 3):
+        recorder(Metrics(2, 20, 0.25 + attempt, {"whole/dice_mean": 0.1 * attempt, "whole/dice/GM": math.nan}))
+        recorder = Recorder(folder, read_state(folder))  # killed, and resumed
+        recorder(Ready({}, READY.classes, 2, 20))
+    recorder.end("stopped")
+    assert_rows(folder, [*before, (20, "whole/dice_mean", pytest.approx(0.3)), (20, "whole/dice/GM", None)])
+
+
+def test_row_that_the_index_missed_before_a_kill_is_added_on_resume(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.runs.reporting.recorder.INDEX_EVERY_S", 1000.0)
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    recorder(Metrics(1, 10, 0.1, {"lr": 0.1}))
+    assert open_index(folder.parent).metrics_after(folder.name, 0, 10) == []
+    resumed = Recorder(folder, read_state(folder))
+    resumed(Ready({}, READY.classes, 1, 10))
+    resumed.end("stopped")
+    assert_rows(folder, [(10, "lr", 0.1)])
+
+
+def test_index_rebuilt_between_file_and_index_holds_each_value_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    recorder, index = Recorder(folder, read_state(folder)), open_index(folder.parent)
+    recorder(READY)
+    recorder(Metrics(1, 10, 0.1, {"lr": 0.1}))
+    clock.now += 2
+    recorder(Metrics(1, 20, 0.2, {"lr": 0.2}))  # in file and index
+    recorder(Metrics(1, 30, 0.3, {"lr": 0.3}))  # in the file, pending for the index
+    index.rebuild()
+    clock.now += 2
+    recorder(Metrics(1, 40, 0.4, {"lr": 0.4}))
+    assert_rows(folder, [(10, "lr", 0.1), (20, "lr", 0.2), (30, "lr", 0.3), (40, "lr", 0.4)])
+
+
+def assert_rows(folder: Path, expected: list[tuple[int, str, object]]) -> None:
+    """The metrics file, the index and the API hold these values, NaN as ``None``, in this order."""
+    lines = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
+    assert [(line["step"], name, value) for line in lines for name, value in line["values"].items()] == expected
+    indexed = [row for row in metric_rows(folder.parent) if row["run"] == folder.name]
+    assert [(row["step"], row["name"], row["value"]) for row in indexed] == expected
+    for rows in (list(files.read_metrics(folder)), runs.metrics_after(folder.parent, folder.name)):
+        assert [(row.step, row.name, files.finite_or_none(row.value)) for row in rows] == expected
+
+
+def test_tensorboard_holds_every_finite_metric_and_the_pictures(folder: Path) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
     recorder(Metrics(1, 10, 0.1, {"train/loss": 0.5, "val/dice/CSF": 0.25, "val/dice/GM": float("nan"), "lr": 0.125}))
@@ -164,14 +230,10 @@ def test_tensorboard_shows_every_metric_and_the_pictures(folder: Path) -> None:
     assert scalars(folder) == {"train/loss": [(10, 0.5)], "val/dice/CSF": [(10, 0.25)], "lr": [(10, 0.125)]}
     (picture,) = events(folder).Images("val/slice")
     assert (picture.step, picture.width, picture.height) == (10, 6, 4)
-    import io
-
-    from PIL import Image
-
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(picture.encoded_image_string))), rgb)
 
 
-def test_metrics_that_cannot_be_written_end_the_run_with_a_clear_line(folder: Path) -> None:
+def test_metrics_that_cannot_be_written_are_an_error_that_names_the_file(folder: Path) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
     (folder / files.METRICS).unlink(missing_ok=True)
@@ -193,11 +255,11 @@ def test_undefined_numbers_stay_strict_json(folder: Path) -> None:
     assert state["loss"] is None and state["best"]["mean_dice"] is None
 
 
-def test_a_configuration_that_is_not_understood_is_no_fault_of_the_index(folder: Path) -> None:
+def test_damaged_configuration_does_not_fail_the_index(folder: Path) -> None:
     (folder / files.CONFIG).write_text('{"minutes": "soon"}')
     Recorder(folder, read_state(folder)).end("failed", "minutes: expected a number")
     assert "index" not in files.read_log_tail(folder, 10)
-    assert [row["state"] for row in open_index(folder.parent).rows()] == ["failed"]
+    assert [row["state"] for row in run_rows(folder.parent)] == ["failed"]
 
 
 def events(folder: Path) -> EventAccumulator:

@@ -1,4 +1,4 @@
-"""The index: made again from the folders, migrated forward, refused on network file systems."""
+"""The index: rebuilt from the folders, synchronised with metrics files, migrated, refused on network file systems."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from core.errors import RunError
 from core.events import Ended, Metrics, Ready, Saved
 from core.presets import preset
-from core.runs.catalog import metrics_after, put_in_index
+from core.runs.catalog import metrics_after, update_index
 from core.runs.launch import create_run
 from core.runs.reporting.recorder import Recorder
 from core.runs.store import folder as files
@@ -21,10 +21,11 @@ from core.runs.store.folder import MetricRow
 from core.runs.store.index import FILE, database_url, file_system_of, migrate, open_index
 from core.runs.store.schema import MIGRATIONS
 from core.runs.store.state import read_state
+from tests.support.index_rows import metric_rows, run_rows
 
 
 def make_run(root: Path, name: str, epochs: int) -> Path:
-    """A run that has trained, recorded as in real life."""
+    """A finished run, recorded from events."""
     folder = create_run(root, preset("quick").with_values({"path": "demo"}), name, foreground=True)
     recorder = Recorder(folder, read_state(folder))
     recorder(Ready({}, ("air", "CSF"), 0, 0))
@@ -36,13 +37,11 @@ def make_run(root: Path, name: str, epochs: int) -> Path:
     return folder
 
 
-def contents(root: Path) -> tuple[list[dict[str, object]], list[tuple[object, ...]]]:
-    with sqlite3.connect(root / FILE) as connection:
-        metrics = connection.execute("select run, epoch, step, elapsed_s, name, value from metrics order by run, id")
-        return open_index(root).rows(), metrics.fetchall()
+def contents(root: Path) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    return run_rows(root), metric_rows(root)
 
 
-def test_rebuilding_gives_the_same_index(tmp_path: Path) -> None:
+def test_rebuilt_index_is_the_same(tmp_path: Path) -> None:
     for name, epochs in (("b", 3), ("a", 2), ("waiting", 0)):
         make_run(tmp_path, name, epochs)
     before = contents(tmp_path)
@@ -56,50 +55,78 @@ def test_rebuilding_gives_the_same_index(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_rebuilding_leaves_another_roots_rows_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rebuild_leaves_rows_of_another_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENTARIUM_DATABASE", f"sqlite:///{tmp_path / 'shared.sqlite'}")
     one, two = make_run(tmp_path / "one", "x", 2), make_run(tmp_path / "two", "y", 2)
     assert not (tmp_path / "one" / FILE).exists()
     assert open_index(tmp_path / "one").rebuild() == 1
-    assert [row["id"] for row in open_index(tmp_path / "one").rows()] == [one.name]
-    assert [row["id"] for row in open_index(tmp_path / "two").rows()] == [two.name]
+    assert [row["id"] for row in run_rows(tmp_path / "one")] == [one.name]
+    assert [row["id"] for row in run_rows(tmp_path / "two")] == [two.name]
     assert len(metrics_after(tmp_path / "two", two.name)) == 4
 
 
-def test_ids_are_never_used_again(tmp_path: Path) -> None:
-    folder, index = create_run(tmp_path, preset("quick")), open_index(tmp_path)
-    row = MetricRow(0, 1, 10, 0.5, "lr", 0.1)
-    index.add_metrics(folder.name, [row, row])
-    old = index.metrics_after(folder.name, 0, 10)
-    index.keep_metrics_until(folder.name, 0)
-    index.add_metrics(folder.name, [row])
-    new = index.metrics_after(folder.name, 0, 10)
-    assert len(new) == 1 and new[0].id > old[-1].id
-    assert index.metrics_after(folder.name, new[0].id, 10) == []
+def row(step: int, name: str = "lr", value: float = 0.1) -> MetricRow:
+    return MetricRow(0, 1, step, 0.5, name, value)
 
 
-def test_only_values_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
+def test_ids_are_not_reused(tmp_path: Path) -> None:
     index = open_index(tmp_path)
-    index.add_metrics("run", [MetricRow(0, 1, step, 0.5, "lr", 0.1) for step in (10, 20, 30)])
-    index.add_metrics("other", [MetricRow(0, 1, 99, 0.5, "lr", 0.1)])
-    index.keep_metrics_until("run", 20)
-    assert [r.step for r in index.metrics_after("run", 0, 10)] == [10, 20]
+    index.add_metrics("run", [row(10), row(20)])
+    old = index.metrics_after("run", 0, 10)
+    index.synchronize_metrics("run", [])
+    index.add_metrics("run", [row(10)])
+    new = index.metrics_after("run", 0, 10)
+    assert len(new) == 1 and new[0].id > old[-1].id
+    assert index.metrics_after("run", new[0].id, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("stored", "rows", "kept"),
+    [
+        ([10, 20, 30], [10, 20], 2),
+        ([10, 20], [10, 20, 30], 2),
+        ([10, 20, 20], [10, 20], 2),
+        ([10, 15, 20], [10, 20, 30], 1),
+        ([], [10], 0),
+        ([10], [10], 1),
+    ],
+)
+def test_synchronized_values_equal_the_rows_and_ids_grow(
+    tmp_path: Path, stored: list[int], rows: list[int], kept: int
+) -> None:
+    index = open_index(tmp_path)
+    index.add_metrics("run", [row(step, value=math.nan) for step in stored])
+    index.add_metrics("other", [row(99)])
+    before = index.metrics_after("run", 0, 10)
+    index.synchronize_metrics("run", [row(step, value=math.nan) for step in rows])
+    after = index.metrics_after("run", 0, 10)
+    assert [r.step for r in after] == rows and [r.id for r in after] == sorted(r.id for r in after)
+    assert [r.id for r in after[:kept]] == [r.id for r in before[:kept]], "unchanged rows keep their ids"
+    assert all(r.id > before[-1].id for r in after[kept:] if before)
     assert len(index.metrics_after("other", 0, 10)) == 1
 
 
-def test_sqlite_is_in_wal_mode_and_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
+def test_values_are_added_only_after_the_expected_one(tmp_path: Path) -> None:
     index = open_index(tmp_path)
-    index.add_metrics("run", [MetricRow(0, 1, 10, 0.5, "lr", 0.1)])
+    assert index.add_metrics("run", [row(10), row(20)])
+    assert not index.add_metrics("run", [row(30)], after=row(10)) and not index.add_metrics("new", [row(1)], row(0))
+    assert index.add_metrics("run", [row(30)], after=row(20)) and index.add_metrics("run", [], after=row(10))
+    assert [r.step for r in index.metrics_after("run", 0, 10)] == [10, 20, 30]
+
+
+def test_sqlite_is_in_wal_mode_so_readers_do_not_wait_for_a_writer(tmp_path: Path) -> None:
+    index = open_index(tmp_path)
+    index.add_metrics("run", [row(10)])
     writer = sqlite3.connect(tmp_path / FILE, isolation_level=None)
     assert writer.execute("pragma journal_mode").fetchone() == ("wal",)
     writer.execute("begin exclusive")
     assert len(index.metrics_after("run", 0, 10)) == 1
-    with pytest.raises(RunError, match=r"index\.sqlite: the index of runs cannot be used: database is locked"):
-        open_index(tmp_path, timeout_ms=50).add_metrics("run", [MetricRow(0, 1, 10, 0.5, "lr", 0.1)])
+    with pytest.raises(RunError, match=r"index\.sqlite.*database is locked"):
+        open_index(tmp_path, timeout_ms=50).add_metrics("run", [row(10)])
     writer.close()
 
 
-def test_a_run_without_an_index_shows_what_its_folder_holds(tmp_path: Path) -> None:
+def test_metrics_come_from_the_folder_if_the_index_is_unusable(tmp_path: Path) -> None:
     folder = create_run(tmp_path, preset("quick"))
     files.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
     for file in tmp_path.glob(f"{FILE}*"):
@@ -107,11 +134,11 @@ def test_a_run_without_an_index_shows_what_its_folder_holds(tmp_path: Path) -> N
     (tmp_path / FILE).write_text("this is no database, and longer than the header of one would be " * 20)
     assert [(r.id, r.name) for r in metrics_after(tmp_path, folder.name)] == [(1, "a"), (2, "b")]
     assert [(r.id, r.name) for r in metrics_after(tmp_path, folder.name, after_id=1)] == [(2, "b")]
-    put_in_index(tmp_path, folder)
+    update_index(tmp_path, folder)
     assert "file is not a database" in files.read_log_tail(folder, 5)
 
 
-def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
+def test_migrations_run_once_and_in_order(tmp_path: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'old.sqlite'}")
     migrate(engine, MIGRATIONS)
     with engine.begin() as connection:
@@ -130,11 +157,11 @@ def test_migrations_run_once_each_and_in_order(tmp_path: Path) -> None:
     with engine.connect() as connection:
         assert connection.exec_driver_sql("select unit from metrics").scalar() == "none!"
         assert connection.exec_driver_sql("select version from schema_version").scalar() == len(MIGRATIONS) + 2
-    with pytest.raises(RunError, match=r"expected schema version \d or older, got \d; update"):
+    with pytest.raises(RunError, match=r"schema version \d or older, got \d"):
         migrate(engine, MIGRATIONS)
 
 
-def test_a_failing_migration_leaves_the_old_schema(tmp_path: Path) -> None:
+def test_failed_migration_leaves_the_old_schema(tmp_path: Path) -> None:
     engine = indexes._engine(sa.make_url(f"sqlite:///{tmp_path / 'old.sqlite'}"), 1000)
 
     def half(connection: sa.Connection) -> None:
@@ -149,9 +176,7 @@ def test_a_failing_migration_leaves_the_old_schema(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "lustre"])
-def test_a_network_file_system_is_refused_with_the_reason(
-    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_network_file_system_is_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(indexes, "file_system_of", lambda path: kind)
     with pytest.raises(RunError, match=rf"network file system \({kind}\).*--checkpoints.*SEGMENTARIUM_DATABASE"):
         create_run(tmp_path, preset("quick"))
@@ -160,7 +185,7 @@ def test_a_network_file_system_is_refused_with_the_reason(
     assert database_url(tmp_path) == sa.make_url("postgresql://somebody@db/segmentarium")
 
 
-def test_the_innermost_mount_decides_the_kind_of_file_system(tmp_path: Path) -> None:
+def test_file_system_is_that_of_the_innermost_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mounts"
     shared = tmp_path.resolve() / "with space"
     shared.mkdir()
@@ -175,29 +200,31 @@ def test_the_innermost_mount_decides_the_kind_of_file_system(tmp_path: Path) -> 
     assert file_system_of(tmp_path, tmp_path / "no such file") == ""
 
 
-def test_a_password_in_the_url_is_not_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_password_in_the_url_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENTARIUM_DATABASE", f"sqlite:////{tmp_path}/no/such/folder/x.sqlite")
     with pytest.raises(RunError, match="unable to open database file"):
         open_index(tmp_path)
-    assert indexes._place(sa.make_url("postgresql://me:secret@db/x")) == "postgresql://me:***@db/x"
+    assert indexes._display_name(sa.make_url("postgresql://me:secret@db/x")) == "postgresql://me:***@db/x"
 
 
 @pytest.mark.parametrize("name", ["runs ?mode=memory", "100%25 #1", "mit Umlaut ü & mehr"])
-def test_a_root_may_have_any_name(tmp_path: Path, name: str) -> None:
+def test_root_may_have_any_name(tmp_path: Path, name: str) -> None:
     root = tmp_path / name
     root.mkdir()
-    open_index(root).add_metrics("run", [MetricRow(0, 1, 10, 0.5, "lr", 0.1)])
+    open_index(root).add_metrics("run", [row(10)])
     assert (root / FILE).is_file() and list(tmp_path.iterdir()) == [root]
 
 
-def test_a_database_that_cannot_be_reached_by_its_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for url, said in (
-        ("no url at all", "SEGMENTARIUM_DATABASE: expected a database's URL"),
+def test_unusable_database_url_is_an_error_without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for url, fact in (
+        ("no url at all", "SEGMENTARIUM_DATABASE.*URL"),
         ("nonsense://db/x", "nonsense"),
         ("postgresql+asyncpg3://me:secret@db/x", "asyncpg3"),
         ("mssql+pyodbc://me:secret@db/x", "pyodbc"),
     ):
         monkeypatch.setenv("SEGMENTARIUM_DATABASE", url)
-        with pytest.raises(RunError, match=said) as caught:
+        with pytest.raises(RunError, match=fact) as caught:
             open_index(tmp_path)
         assert "secret" not in str(caught.value)

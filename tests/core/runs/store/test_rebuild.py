@@ -1,4 +1,4 @@
-"""A damaged index is set aside and made again; what can be read of the quiz's answers is saved."""
+"""A damaged index is renamed and rebuilt; readable quiz answers are recovered."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ANSWERS = 300
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Two runs with measurements, and answers of the quiz, all of it in one file."""
+    """Two runs with measurements and quiz answers, in one database file."""
     for _ in range(2):
         folder = create_run(tmp_path, preset("quick"), foreground=True)
         files.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
@@ -49,7 +49,7 @@ def half(file: Path) -> None:
 
 
 def torn_inside(file: Path) -> None:
-    """The second half of the pages is noise; the header and the schema are whole."""
+    """Overwrites the second half of the pages; header and schema stay intact."""
     content = bytearray(file.read_bytes())
     middle = len(content) // 2 // 4096 * 4096
     content[middle:] = os.urandom(len(content) - middle)
@@ -62,13 +62,13 @@ def rows(root: Path) -> list[tuple[str, float]]:
     return sorted((row.name, row.value) for metrics in found for row in metrics)
 
 
-def test_nothing_is_set_aside_where_nothing_is_damaged(root: Path) -> None:
+def test_intact_database_is_not_renamed(root: Path) -> None:
     assert rebuild(root) == RebuildResult(2)
     assert not list(root.glob("*damaged*")) and len(read_answers(root)) == ANSWERS
 
 
 @pytest.mark.parametrize("damage", [noise, half, torn_inside])
-def test_a_damaged_one_is_made_again(root: Path, damage: Callable[[Path], None]) -> None:
+def test_damaged_database_is_renamed_and_rebuilt(root: Path, damage: Callable[[Path], None]) -> None:
     before, answers = rows(root), read_answers(root)
     damage(root / FILE)
     damaged = (root / FILE).read_bytes()
@@ -82,8 +82,8 @@ def test_a_damaged_one_is_made_again(root: Path, damage: Callable[[Path], None])
     assert rebuild(root).damaged is None
 
 
-def test_what_no_game_could_have_given_is_not_taken_over(root: Path) -> None:
-    """Values that SQLite reads without complaint."""
+def test_invalid_answers_are_not_recovered(root: Path) -> None:
+    """Values that SQLite reads without an error."""
     changes = ("slice = 'seven'", "dice = x'00ff'", "truth_side = 'up'", "correct = 2", "correct = 1 - correct")
     with sqlite3.connect(root / FILE) as connection:
         for number, change in enumerate(changes):
@@ -98,7 +98,7 @@ def test_what_no_game_could_have_given_is_not_taken_over(root: Path) -> None:
     assert min(kept.number for kept in read_answers(root)) == len(changes)
 
 
-def test_made_again_while_a_run_trains_nothing_is_there_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_index_rebuilt_while_a_run_trains_has_each_row_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = create_run(tmp_path, preset("quick"), foreground=True)
     recorder = Recorder(folder, read_state(folder))
     recorder(Ready({"device": "cpu"}, ("air", "CSF"), 0, 0))
@@ -115,16 +115,16 @@ def test_made_again_while_a_run_trains_nothing_is_there_twice(tmp_path: Path, mo
     assert rows(tmp_path) == [("a", 0.5), ("a", 1.0), ("a", 2.0), ("b", 2.0)]
 
 
-def test_damage_says_what_to_do(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_damage_error_names_the_rebuild_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise(root / FILE)
-    monkeypatch.setattr(index, "_engines", {})  # as in a process that did not know it whole
-    with pytest.raises(DamagedIndexError, match=r"file is not a database.*`python -m core runs rebuild`"):
+    monkeypatch.setattr(index, "_engines", {})  # as in a new process
+    with pytest.raises(DamagedIndexError, match=r"file is not a database.*runs rebuild"):
         open_index(root)
-    with pytest.raises(DamagedIndexError, match=r"answers of the quiz.*`python -m core runs rebuild`"):
+    with pytest.raises(DamagedIndexError, match=r"quiz answers.*runs rebuild"):
         read_answers(root)
 
 
-def test_what_is_no_damage_is_left_where_it_is(root: Path) -> None:
+def test_locked_database_is_not_renamed(root: Path) -> None:
     writer = sqlite3.connect(root / FILE, isolation_level=None)
     writer.execute("begin exclusive")
     with pytest.raises(RunError, match="database is locked"):

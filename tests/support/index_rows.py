@@ -1,0 +1,31 @@
+"""Rows of the index, read as another program would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from core.runs.store.index import database_url
+from core.runs.store.schema import METRICS, RUNS
+
+
+def run_rows(root: Path) -> list[dict[str, Any]]:
+    """Rows of the runs of a checkpoints root, oldest first."""
+    query = sa.select(RUNS).where(RUNS.c.root == str(root.resolve())).order_by(RUNS.c.created_at, RUNS.c.id)
+    return _read(root, query)
+
+
+def metric_rows(root: Path) -> list[dict[str, Any]]:
+    """Rows of all measurements in the database, by run and id; without the ids."""
+    columns = [METRICS.c[name] for name in ("run", "epoch", "step", "elapsed_s", "name", "value")]
+    return _read(root, sa.select(*columns).order_by(METRICS.c.run, METRICS.c.id))
+
+
+def _read(root: Path, query: sa.Select[Any]) -> list[dict[str, Any]]:
+    engine = sa.create_engine(database_url(root))
+    with engine.connect() as connection:
+        rows = [dict(row) for row in connection.execute(query).mappings()]
+    engine.dispose()
+    return rows
