@@ -1,51 +1,53 @@
-"""Learn: how a network comes to name every voxel of a brain, in six chapters with figures to touch."""
+"""The Learn page: how a network labels every voxel of a brain, in six chapters with interactive figures."""
 
 from __future__ import annotations
 
 import streamlit as st
 
 from core.errors import UserError
-from core.paths import ready_made
+from core.paths import demo_folder, demo_model_path
 from ui.learn import chapters, network_chapter
-from ui.learn.subject_data import cached_lesson
+from ui.learn.layout import TEXT_WIDTH, job_finished, table_of_contents
+from ui.learn.subject_data import cached_subject_data
 from ui.shared import cache, demo_jobs
+from ui.shared.data_choice import FIRST_DEMO_SUBJECT, held_out_demo_subject
 from ui.shared.errors import error_box
-from ui.shared.state import demo_folder
-
-FIRST_SUBJECT = "subject-1"
 
 
-def held_out() -> str:
-    """A subject of the demo data: one that the ready-made model has not learned from, where there is such a model."""
+def choose_subject() -> str:
+    """A demo subject held out from the training of the ready-made model, if the demo data has it or can get it."""
     try:
-        split = cache.description(ready_made()).split
+        subject = held_out_demo_subject(cache.description(demo_model_path()))
     except UserError:
-        return FIRST_SUBJECT
-    return next(iter([*split.get("test", []), *split.get("val", []), FIRST_SUBJECT]))
+        return FIRST_DEMO_SUBJECT
+    complete_without_it = cache.demo_exists() and not cache.demo_subject_exists(subject)
+    return FIRST_DEMO_SUBJECT if complete_without_it else subject
 
 
 st.title("Learn", anchor=False)
 st.markdown(
-    "How a network comes to name every voxel of a brain: six short chapters, and figures that can be moved. The "
-    "subject is *synthetic*: made from a template, with the contrasts of a six-month-old as in iSEG-2017.",
-    width=chapters.READING,
+    "How a network labels every voxel of a brain: six short chapters with interactive figures. The subject is "
+    "*synthetic*: made from a template, with the contrasts of a six-month-old as in iSEG-2017.",
+    width=TEXT_WIDTH,
 )
-chapters.contents()
+table_of_contents()
 
-subject, folder = held_out(), demo_folder()
-dataset, lesson = None, None
-if cache.demo_is_there() and not cache.demo_has(subject):
-    subject = FIRST_SUBJECT  # a finished folder with fewer subjects
-doing = f"Making {subject}, a few seconds"
-if chapters.made(doing, lambda: demo_jobs.demo_subject(subject), lambda: demo_jobs.start_demo_subject(subject)):
+subject, folder = choose_subject(), demo_folder()
+dataset, data = None, None
+subject_exists = job_finished(
+    f"Making {subject}, a few seconds",
+    lambda: demo_jobs.observe_demo_subject(subject),
+    lambda: demo_jobs.start_demo_subject(subject),
+)
+if subject_exists:
     try:
-        dataset, lesson = cache.dataset(folder), cached_lesson(folder, subject)
+        dataset, data = cache.dataset(folder), cached_subject_data(folder, subject)
     except UserError as error:
         error_box(error)
 
-chapters.contrast(lesson, folder, subject)
-chapters.convolution(lesson)
-chapters.sub_volumes(lesson, dataset, subject)
-chapters.dice(lesson)
-chapters.imbalance(lesson)
-network_chapter.chapter(lesson, dataset, subject)
+chapters.contrast(data, folder, subject)
+chapters.convolution(data)
+chapters.sub_volumes(data, dataset, subject)
+chapters.dice(data)
+chapters.imbalance(data)
+network_chapter.chapter(data, dataset, subject)

@@ -1,62 +1,73 @@
-"""Predict: segment images of one's own with a trained model, look at the result, save it."""
+"""The Predict page: segment images with a trained network, view the result, save it."""
 
 from __future__ import annotations
 
 import streamlit as st
 
+from core.datasets import ImageRef
 from core.errors import UserError
-from ui.predict import image_choice, result_view, segmentations, uploads
+from ui.predict import image_choice, segmentations, uploads
+from ui.predict.modality_choice import assign_modalities, channel_numbers
+from ui.predict.model_choice import Network, choose_network
+from ui.predict.result_view import render_result
 from ui.predict.segmentations import Request
 from ui.shared.errors import error_box
 from ui.shared.state import RESULT
+
+
+def segment(network: Network, images: list[ImageRef]) -> None:
+    """Start the segmentation and show it."""
+    request = Request(
+        model=network.argument,
+        title=network.title,
+        checkpoint=network.path,
+        labels=network.description.labels,
+        modalities=network.description.modalities,
+        images=tuple(images),
+        channels=channel_numbers(images),
+        uploaded=any(uploads.is_uploaded(path) for path in (network.path, *(ref.path for ref in images))),
+    )
+    try:
+        st.query_params[RESULT] = segmentations.start(request)
+    except UserError as error:
+        error_box(error)
+    else:
+        st.rerun()
+
 
 st.title("Predict", anchor=False)
 uploads.sweep()
 segmentations.sweep()
 result = st.query_params.get(RESULT)
-with st.grid(3, min_column_width=360, gap=("small", "medium")) as body:
-    with body.cell():
-        images = None
+with st.grid(3, min_column_width=360, gap=("small", "medium")) as grid:
+    with grid.cell():
+        network, images = None, None
         try:
-            chosen = image_choice.choose_model()
-            refs = image_choice.choose_images(chosen)
-            if chosen is not None and refs:
-                images = image_choice.assign(refs, chosen.description.modalities)
+            network = choose_network()
+            refs = image_choice.choose_images(network)
+            if network is not None and refs:
+                images = assign_modalities(refs, network.description.modalities)
         except UserError as error:
             error_box(error)
-        asked = st.button(
+        clicked = st.button(
             "Segment", type="primary", icon=":material/play_arrow:", width="stretch", disabled=images is None
         )
-        if chosen is not None and images is not None and (image_choice.example_is_chosen() or asked):
-            files = [chosen.path, *(ref.path for ref in images)]
-            request = Request(
-                model=chosen.model,
-                title=chosen.title,
-                checkpoint=chosen.path,
-                labels=chosen.description.labels,
-                modalities=chosen.description.modalities,
-                images=tuple(images),
-                channels=image_choice.channels(images),
-                uploaded=any(uploads.is_uploaded(path) for path in files),
-            )
-            try:
-                st.query_params[RESULT] = segmentations.start(request)
-            except UserError as error:
-                error_box(error)
-            else:
-                st.rerun()
-    with body.cell(column_span=2):
+        if network is not None and images is not None and (image_choice.take_example_request() or clicked):
+            segment(network, images)
+    with grid.cell(column_span=2):
         if result:
-            result_view.show(result)
+            render_result(result)
         else:
             st.info(
-                "Choose a model and the images of one subject. The result can be looked at here and saved as NIfTI, in "
-                "the place and orientation of the image.",
+                "Choose a model and the images of one subject. The result can be viewed here and saved as NIfTI, with "
+                "the position and orientation of the image.",
                 icon=":material/info:",
             )
-            subject = image_choice.example(chosen) if chosen is not None else None
+            subject = image_choice.example_subject(network) if network is not None else None
             if subject is not None:
                 st.button(
-                    f"Try it on the synthetic {subject}", icon=":material/science:",
-                    on_click=image_choice.choose_example, args=(subject,),
-                )  # fmt: skip
+                    f"Try it on the synthetic {subject}",
+                    icon=":material/science:",
+                    on_click=image_choice.choose_example,
+                    args=(subject,),
+                )

@@ -1,24 +1,24 @@
-"""The Learn page without a browser: before its subject is there, with it, with and without a model, and what fails."""
+"""The Learn page without a browser: before the demo subject exists, with it, with and without a model, failures."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.paths import project_root
-from tests.support.learn_data import copy_demo, small_model
+from tests.support.app_pages import button, component_data, hide_demo_model, open_page, run_page, texts
+from tests.support.background_jobs import poll
+from tests.support.learn_data import link_demo_subject, small_model
 from ui.learn import jobs as learn_jobs
-from ui.learn.chapters import chapters
-from ui.shared import demo_jobs, jobs
+from ui.learn.layout import chapter_texts
+from ui.shared import demo_jobs
+from ui.shared.jobs import Job
 
-FIGURES = ("counts", "block", "draws", "shapes", "shares", "stages", "grid")  # what only one of them is given
-ROOT = project_root()
+pytestmark = pytest.mark.slow  # the demo subject is made once
+FIGURES = ("counts", "block", "draws", "masks", "shares", "stages", "grid")  # a key of each figure's data
+WITHOUT_SUBJECT = {"block", "masks", "shares", "stages"}
 
 
 @pytest.fixture(autouse=True)
@@ -27,137 +27,120 @@ def data(tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> 
     root = tmp_path / "data"
     root.mkdir()
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(root))
-    for module in ("core.paths", "ui.shared.cache"):
-        monkeypatch.setattr(f"{module}.ready_made", lambda: tmp_path / "no-model.safetensors")
+    hide_demo_model(monkeypatch)
     return root
 
 
-def open_page() -> AppTest:
-    app = AppTest.from_file(str(ROOT / "ui" / "shell.py"), default_timeout=120).run()
-    return again(app.switch_page(str(ROOT / "pages" / "learn.py")))
-
-
-def again(app: AppTest) -> AppTest:
-    app.run()
-    assert not app.exception, [e.message for e in app.exception]
-    return app
-
-
-def until(app: AppTest, ready: Callable[[AppTest], object]) -> AppTest:
-    """Run the page again, as its progress bars do, until something is there."""
-    end = time.monotonic() + 120
-    while not ready(app) and time.monotonic() < end:
-        time.sleep(0.3)
-        again(app)
-    assert ready(app)
-    return app
-
-
 def figures(app: AppTest) -> dict[str, Any]:
-    """Data of the figures by what is in it."""
-    found = {}
-    for element in app.get("bidi_component"):
-        data = json.loads(element.proto.json or "{}")
-        kind = next(
-            (k for k in ("counts", "block", "draws", "shapes", "shares", "stages", "grid") if k in data), "other"
-        )
-        found[kind] = data
-    return found
+    """Data of the figures on the page."""
+    shown = {key: component_data(app, key) for key in FIGURES}
+
+    return {key: value for key, value in shown.items() if value}
 
 
-def texts(app: AppTest) -> str:
-    parts = [*app.markdown, *app.caption, *app.error, *app.info, *app.title, *app.header]
-    return "\n".join(str(p.value) for p in parts).replace("\\", "")
+def wait_for_figure(app: AppTest, key: str) -> AppTest:
+    """Run the page until a figure is there, as its progress bar does."""
+    poll(lambda: figures(run_page(app)), lambda shown: key in shown)
+    return app
 
 
-def test_before_there_is_a_subject_it_is_made_and_what_needs_none_is_there(data: Path) -> None:
-    app = open_page()
-    assert [h.value for h in app.header] == [f"{n}  {t}" for n, (t, _) in enumerate(chapters().values(), start=1)]
+def test_figures_without_a_subject_are_shown_while_it_is_made(
+    data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+    monkeypatch.setattr("ui.shared.jobs.start", lambda folder, arguments: started.extend(arguments))
+    jobs = iter([Job("none"), Job("running")])
+    monkeypatch.setattr("ui.shared.demo_jobs.observe_demo_subject", lambda _: next(jobs, Job("running")))
+    app = open_page("learn")
+    assert started[0] == "demo" and "--only=subject-1" in started
+    assert [h.value for h in app.header] == [
+        f"{n}  {title}" for n, (title, _) in enumerate(chapter_texts().values(), start=1)
+    ]
     assert texts(app).count("This figure needs the synthetic subject") == 2
     shown = figures(app)
-    assert set(shown) == {"block", "shapes", "shares", "stages"}
-    assert shown["block"]["block"] is None and len(shown["shapes"]["shapes"]) == 1
+    assert set(shown) == WITHOUT_SUBJECT
+    assert shown["block"]["block"] is None and len(shown["masks"]["masks"]) == 1
     assert shown["stages"]["maps"] is None
     assert [s["channels"] for s in shown["stages"]["stages"]] == [2, 64, 128, 256, 512, 256, 128, 64, 4, 4]
     assert "19,074,724 parameters" in texts(app), "the article's network"
-    until(app, lambda a: "counts" in figures(a))
-    assert (data / "demo" / "subject-1-label.img").is_file() and not (data / "demo" / "subject-2-label.img").exists()
+    link_demo_subject(tmp_path_factory, data)
+    monkeypatch.setattr("ui.shared.demo_jobs.observe_demo_subject", lambda _: Job("done"))
+    assert {"counts", "grid"} <= set(figures(run_page(app)))
 
 
-def test_with_the_subject_and_no_model_it_says_how_to_get_one(
-    data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    copy_demo(tmp_path_factory, data)
-    app = until(open_page(), lambda a: "draws" in figures(a))
-    assert set(figures(app)) == {"counts", "grid", "block", "draws", "shapes", "shares", "stages"}
+def test_without_a_model_the_page_tells_how_to_train_one(data: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    link_demo_subject(tmp_path_factory, data)
+    app = wait_for_figure(open_page("learn"), "draws")
+    assert set(figures(app)) == set(FIGURES)
     assert "needs the synthetic subject" not in texts(app)
     assert "% from T1" in texts(app) and "% from both are right" in texts(app)
-    assert (
-        "the ready-made one is not here" in texts(app)
-        and app.code[0].value == "python -m core train demo --preset quick"
-    )
+    assert "the ready-made one is missing" in texts(app)
+    assert app.code[0].value == "python -m core train demo --preset quick"
     drawn = figures(app)["draws"]
     assert [s["name"] for s in drawn["sizes"]] == ["64 × 64 × 64", "128 × 128 × 64, the article's"]
     assert [rule["foreground"] for rule in drawn["rules"]] == [0.0, 0.33, 0.9]
     for size, of_size in zip(([64, 64, 64], [128, 128, 64]), drawn["draws"], strict=True):
         assert [(d["sub_volume"], d["foreground"]) for d in of_size] == [(size, 0.0), (size, 0.33), (size, 0.9)]
-    (round_one, *real) = figures(app)["shapes"]["shapes"]
-    assert round_one["name"] == "round" and len(real) == 3
+    disc, *class_masks = figures(app)["masks"]["masks"]
+    assert disc["name"] == "round" and len(class_masks) == 3
 
 
-def test_with_a_model_its_maps_are_computed_and_shown(
+def test_feature_maps_of_a_model_are_computed_and_shown(
     data: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    copy_demo(tmp_path_factory, data)
+    link_demo_subject(tmp_path_factory, data)
     small_model(checkpoints, "my <b>net</b>")
-    app = open_page()
+    app = open_page("learn")
     assert figures(app)["stages"]["maps"] is None and len(figures(app)["stages"]["stages"]) == 8
-    until(app, lambda a: figures(a)["stages"]["maps"])
+    poll(lambda: figures(run_page(app))["stages"]["maps"])
     shown = figures(app)["stages"]
-    assert shown["maps"].startswith("/api/volumes/") and [c["name"] for c in shown["classes"]][1:] == [
-        "CSF",
-        "GM",
-        "WM",
-    ]
+    assert shown["maps"].startswith("/api/volumes/")
+    assert [c["name"] for c in shown["classes"]][1:] == ["CSF", "GM", "WM"]
     assert [(s["name"], len(s["maps"])) for s in shown["stages"]] == [
-        ("input", 2), ("encoder-0", 4), ("encoder-1", 8), ("bottleneck", 16), ("decoder-1", 8), ("decoder-0", 4),
-        ("logits", 4), ("softmax", 4),
-    ]  # fmt: skip
+        ("input", 2),
+        ("encoder-0", 4),
+        ("encoder-1", 8),
+        ("bottleneck", 16),
+        ("decoder-1", 8),
+        ("decoder-0", 4),
+        ("logits", 4),
+        ("softmax", 4),
+    ]
     assert "The model has not learned from this subject." in texts(app)
     assert "my <b>net</b>: unet3d" in texts(app)
-    assert any("my \\<b\\>net" in c.value for c in app.caption), "a name is text"
+    assert any("my \\<b\\>net" in c.value for c in app.caption), "the name is escaped"
 
 
-def test_a_model_chosen_elsewhere_for_other_data_does_not_matter_here(
-    data: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
+def test_model_chosen_on_another_page_for_other_data_is_replaced(
+    data: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy_demo(tmp_path_factory, data)
+    link_demo_subject(tmp_path_factory, data)
     model = small_model(checkpoints)
-    app = AppTest.from_file(str(ROOT / "ui" / "shell.py"), default_timeout=120).run()
-    app.session_state["model"] = "another-model"
-    again(app.switch_page(str(ROOT / "pages" / "learn.py")))
+    monkeypatch.setattr("ui.shared.jobs.start", lambda folder, arguments: None)
+    app = open_page("learn", session={"model": "another-model"})
     assert app.selectbox(key="model").value == model.parent.name
 
 
-def test_a_folder_that_cannot_hold_the_subject_says_so_and_another_try_is_offered(data: Path) -> None:
+def test_failure_to_make_the_subject_is_shown_and_can_be_retried(data: Path) -> None:
     (data / "demo").mkdir()
     (data / "demo" / "holiday.jpg").write_bytes(b"x")
-    app = until(open_page(), lambda a: list(a.error))
+    app = open_page("learn")
+    poll(lambda: list(run_page(app).error))
     assert "holiday.jpg" in app.error[0].value.replace("\\", "")
-    assert set(figures(app)) == {"block", "shapes", "shares", "stages"}
+    assert set(figures(app)) == WITHOUT_SUBJECT
     (data / "demo" / "holiday.jpg").unlink()
-    next(b for b in app.button if b.label == "Try again").click()
-    assert not again(app).error and demo_jobs.demo_subject("subject-1").state == "running"
+    button(app, "Try again").click()
+    assert not run_page(app).error and demo_jobs.observe_demo_subject("subject-1").state == "running"
 
 
-def test_a_model_that_cannot_be_read_is_left_out_and_one_that_cannot_be_used_says_why(
+def test_unreadable_model_is_left_out_and_failed_feature_maps_give_the_reason(
     data: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    copy_demo(tmp_path_factory, data)
-    broken = small_model(checkpoints, "broken")
-    broken.write_bytes(b"nothing")
-    assert "the ready-made one is not here" in texts(open_page())
+    link_demo_subject(tmp_path_factory, data)
+    monkeypatch.setattr("ui.shared.jobs.start", lambda folder, arguments: None)
+    small_model(checkpoints, "broken").write_bytes(b"nothing")
+    assert "the ready-made one is missing" in texts(open_page("learn"))
     small_model(checkpoints, "whole")
-    monkeypatch.setattr(learn_jobs, "features", lambda folder: jobs.Job("failed", message="no *memory* left"))
-    app = open_page()
+    monkeypatch.setattr(learn_jobs, "observe_features", lambda folder: Job("failed", message="no *memory* left"))
+    app = open_page("learn")
     assert any("no \\*memory\\* left" in e.value for e in app.error)

@@ -1,11 +1,9 @@
-"""The page Quiz, run without a browser: from the first screen over questions and answers to the score."""
+"""The Quiz page without a browser: settings, questions, answers, score, preparation, failures."""
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -13,82 +11,72 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core.errors import RunError
-from core.paths import project_root
 from core.runs import run_checkpoint
 from core.runs.predictions import read_predictions
 from core.study.answers import read_answers
 from core.study.statistics import Score
+from tests.support.app_pages import (
+    button_labels,
+    choose,
+    click,
+    component_data,
+    go_to_page,
+    hide_demo_model,
+    open_page,
+    run_page,
+    simulate_demo_subject,
+    texts,
+)
+from tests.support.background_jobs import wait_for_job
+from tests.support.learn_data import link_demo_subject
 from tests.support.quiz_runs import QuizRun
-from ui.quiz import games, settings_view
+from ui.quiz import game as game_module
+from ui.quiz import games, preparation
 from ui.shared import evaluation_job
 
-ROOT = project_root()
 pytestmark = pytest.mark.slow  # the run is trained once
 
 
 @pytest.fixture
 def root(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A root of its own with the run that can be played, and no other model."""
+    """A copy of the trained run, and no other model."""
     root = tmp_path / "checkpoints"
     shutil.copytree(quiz_run.root, root)
     monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(quiz_run.data_root))
-    monkeypatch.setattr("ui.shared.cache.demo_model_path", lambda: tmp_path / "no such model")
+    hide_demo_model(monkeypatch)
     return root
 
 
 def open_quiz(**query: str) -> AppTest:
-    app = AppTest.from_file(str(ROOT / "ui" / "shell.py"), default_timeout=60)
-    app.run().switch_page(str(ROOT / "pages" / "quiz.py"))
-    for key, value in query.items():
-        app.query_params[key] = value
-    return checked(app.run())
-
-
-def checked(app: AppTest) -> AppTest:
-    assert not app.exception, [e.message for e in app.exception]
-    assert len(app.title) == 1
-    return app
-
-
-def texts(app: AppTest) -> str:
-    parts = [*app.markdown, *app.caption, *app.error, *app.warning, *app.info, *app.subheader]
-    return "\n".join(str(p.value) for p in parts).replace("\\", "")
-
-
-def click(app: AppTest, label: str) -> AppTest:
-    return checked(next(b for b in app.button if b.label == label).click().run())
-
-
-def data_of(app: AppTest, component: str) -> dict[str, Any]:
-    found = [e.proto for e in app.get("bidi_component") if e.proto.component_name == f"segmentarium_{component}"]
-    return dict(json.loads(found[0].json)) if found else {}
+    return open_page("quiz", **query)
 
 
 def bar(app: AppTest) -> dict[str, Any]:
-    return data_of(app, "quiz_bar")
+    return component_data(app, "number")
 
 
-def answer(app: AppTest, number: int, side: str = "left", sure: Any = 3, attempt: int = 0) -> AppTest:
-    app.session_state["quiz_bar"] = {"answer": {"number": number, "attempt": attempt, "side": side, "sure": sure}}
-    return checked(app.run())
+def answer(app: AppTest, number: int, side: str = "left", confidence: Any = 3, attempt: int = 0) -> AppTest:
+    app.session_state["quiz_bar"] = {
+        "answer": {"number": number, "attempt": attempt, "side": side, "confidence": confidence}
+    }
+    return run_page(app)
 
 
 def go_on(app: AppTest, number: int) -> AppTest:
     app.session_state["quiz_bar"] = {"next": {"number": number}}
-    return checked(app.run())
+    return run_page(app)
 
 
 def start(app: AppTest, count: int = 10) -> AppTest:
-    groups: list[Any] = list(app.get("button_group"))
-    next(g for g in groups if g.label == "Questions").set_value(count).run()
+    choose(app, "Questions", count)
     return click(app, "Play")
 
 
 def play(app: AppTest) -> AppTest:
     while bar(app):
         number = bar(app)["number"]
-        app = go_on(answer(app, number, sure=number % 4 + 1), number)
+        app = go_on(answer(app, number, confidence=number % 4 + 1), number)
     return app
 
 
@@ -96,26 +84,28 @@ def game_id(app: AppTest) -> str:
     return str(app.session_state["game"])
 
 
-def test_a_game_from_the_first_screen_to_the_score(root: Path) -> None:
+def test_game_from_the_settings_to_the_score(root: Path) -> None:
     app = open_quiz()
-    assert "3 subjects of Balls that the model has not learned from, 3 of them segmented." in texts(app)
+    assert "3 held-out subjects of Balls, 3 of them segmented." in texts(app)
     assert "All games so far" not in texts(app)
     app = start(app)
-    assert bar(app) == {"number": 1, "attempt": 0, "told": None}
-    shown = data_of(app, "viewer")
+    assert bar(app) == {"number": 1, "attempt": 0, "verdict": None}
+    shown = component_data(app, "grid")
     assert shown["rows"] == list(shown["layers"]) == ["left", "right"] and len(shown["planes"]) == 1
     app = answer(app, 1)
-    (kept,) = read_answers(root, game_id(app))
-    told = bar(app)["told"]
-    assert told["right"] == kept.correct and not told["last"]
-    assert told["verdict"].endswith(f"the ground truth is on the {kept.truth_side}.")
-    assert told["why"].startswith(kept.why) and "Dice of this slice 0." in told["why"]
-    shown = data_of(app, "viewer")
+    (stored,) = read_answers(root, game_id(app))
+    verdict = bar(app)["verdict"]
+    assert verdict["correct"] == stored.correct and not verdict["last"]
+    assert verdict["text"].endswith(f"the ground truth is on the {stored.truth_side}.")
+    assert verdict["explanation"].startswith(stored.why) and "Dice of this slice 0." in verdict["explanation"]
+    shown = component_data(app, "grid")
     assert shown["rows"] == [*shown["layers"], "errors"]
-    assert list(shown["layers"]) == (["truth", "prediction"] if kept.truth_side == "left" else ["prediction", "truth"])
-    assert f"{int(kept.correct)} of 1 right" in texts(app)
+    assert list(shown["layers"]) == (
+        ["truth", "prediction"] if stored.truth_side == "left" else ["prediction", "truth"]
+    )
+    assert f"{int(stored.correct)} of 1 right" in texts(app)
     app = go_on(app, 1)
-    assert bar(app)["number"] == 2 and bar(app)["told"] is None
+    assert bar(app)["number"] == 2 and bar(app)["verdict"] is None
     app = play(app)
     answers = read_answers(root, game_id(app))
     score = Score.of(a.correct for a in answers)
@@ -129,16 +119,16 @@ def test_a_game_from_the_first_screen_to_the_score(root: Path) -> None:
     assert f"All games so far: {score.correct} of 10 right" in texts(again)
 
 
-def test_each_question_can_be_looked_at_again(root: Path) -> None:
+def test_answered_questions_can_be_shown_again(root: Path) -> None:
     app = play(start(open_quiz()))
     answers = read_answers(root, game_id(app))
     groups: list[Any] = list(app.get("button_group"))
     choice = next(g for g in groups if g.label == "Question")
     assert list(choice.options) == [f"{a.number} {'✓' if a.correct else '✗'}" for a in answers]
-    checked(choice.set_value(7).run())
+    run_page(choice.set_value(7))
     assert answers[6].why.replace("\\", "") in texts(app)
     assert f"the ground truth was on the {answers[6].truth_side}" in texts(app)
-    assert data_of(app, "viewer")["rows"][2] == "errors"
+    assert component_data(app, "grid")["rows"][2] == "errors"
     app = click(app, "Play again")
     assert bar(app)["number"] == 1 and game_id(app) != answers[0].game
     app = click(app, "End the game")
@@ -147,83 +137,85 @@ def test_each_question_can_be_looked_at_again(root: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "side", "sure"), [(2, "left", 3), (1, "middle", 3), (1, "left", 5), (1, "left", "4"), (1, "left", True)]
+    ("number", "side", "confidence"),
+    [(2, "left", 3), (1, "middle", 3), (1, "left", 5), (1, "left", "4"), (1, "left", True)],
 )
-def test_what_is_no_answer_to_the_question_changes_nothing(root: Path, number: int, side: str, sure: Any) -> None:
+def test_invalid_answers_are_ignored(root: Path, number: int, side: str, confidence: Any) -> None:
     app = start(open_quiz())
-    app = answer(app, number, side, sure)
-    assert bar(app)["told"] is None and read_answers(root) == []
+    app = answer(app, number, side, confidence)
+    assert bar(app)["verdict"] is None and read_answers(root) == []
     app = go_on(app, 1)
     assert bar(app)["number"] == 1
 
 
-def test_a_question_is_answered_once(root: Path) -> None:
+def test_question_is_answered_once(root: Path) -> None:
     app = answer(start(open_quiz()), 1, "left")
     app = answer(app, 1, "right")
     app = go_on(go_on(app, 1), 1)
     assert bar(app)["number"] == 2
     app = answer(app, 1, "right")
-    assert [a.chosen_side for a in read_answers(root)] == ["left"] and bar(app)["told"] is None
+    assert [a.chosen_side for a in read_answers(root)] == ["left"] and bar(app)["verdict"] is None
 
 
-def test_two_tabs_of_one_game_share_it(root: Path) -> None:
+def test_two_tabs_share_a_game(root: Path) -> None:
     one = start(open_quiz())
     other = open_quiz(game=game_id(one))
-    assert bar(other) == bar(one) and data_of(other, "viewer") == data_of(one, "viewer")
+    assert bar(other) == bar(one) and component_data(other, "grid") == component_data(one, "grid")
     answer(one, 1, "left")
     other = answer(other, 1, "right")
     assert [a.chosen_side for a in read_answers(root)] == ["left"]
-    assert bar(other)["told"] is not None
+    assert bar(other)["verdict"] is not None
 
 
-def test_leaving_the_page_keeps_the_question(root: Path) -> None:
+def test_question_is_kept_while_another_page_is_open(root: Path) -> None:
     app = go_on(answer(start(open_quiz()), 1), 1)
-    before = data_of(app, "viewer")
-    app.switch_page(str(ROOT / "pages" / "runs.py")).run()
-    app.switch_page(str(ROOT / "pages" / "quiz.py"))
-    app = checked(app.run())
-    assert bar(app)["number"] == 2 and data_of(app, "viewer") == before
+    before = component_data(app, "grid")
+    go_to_page(app, "runs")
+    go_to_page(app, "quiz")
+    assert bar(app)["number"] == 2 and component_data(app, "grid") == before
 
 
-def test_an_answer_that_is_not_kept_can_be_given_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answer_that_could_not_be_stored_can_be_repeated(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     app = start(open_quiz())
 
     def full(*_: object) -> None:
         raise RunError("the *disk* is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(games, "save_answer", full)
+        patch.setattr(game_module, "save_answer", full)
         app = answer(app, 1)
-    assert "The answer was not kept, so it does not count: the *disk* is full" in texts(app)
+    assert "The answer was not stored, so it does not count: the *disk* is full" in texts(app)
     assert "\\*disk\\*" in app.error[0].value
-    assert bar(app) == {"number": 1, "attempt": 1, "told": None} and read_answers(root) == []
+    assert bar(app) == {"number": 1, "attempt": 1, "verdict": None} and read_answers(root) == []
     app = answer(app, 1, attempt=1)
-    assert bar(app)["told"] is not None and len(read_answers(root)) == 1 and not app.error
+    assert bar(app)["verdict"] is not None and len(read_answers(root)) == 1 and not app.error
 
 
-def test_after_a_restart_the_score_is_there(root: Path) -> None:
+def test_score_survives_a_restart_of_the_server(root: Path) -> None:
     app = go_on(answer(start(open_quiz()), 1), 1)
     app = go_on(answer(app, 2), 2)
     game = game_id(app)
-    games._games.clear()  # what a new server knows of it
+    games._games.clear()  # as after a restart
     app = open_quiz(game=game)
     assert {m.label: m.value for m in app.metric}["Right"].endswith(" of 2")
     assert "2 questions of 10 asked for" in texts(app) and "Its pictures are gone" in texts(app)
-    assert [b.label for b in app.button] == ["Other settings"]
+    assert button_labels(app) == ["Other settings"]
 
 
-def test_a_game_that_nobody_knows(root: Path) -> None:
-    app = open_quiz(game="nobody")
+def test_unknown_game_is_reported(root: Path) -> None:
+    app = open_quiz(game="unknown")
     assert "expected the id of a game" in texts(app)
     assert "What will happen" in texts(click(app, "Other settings"))
 
 
-def test_without_a_model(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.shared.cache.demo_model_path", lambda: tmp_path / "no such model")
+def test_without_a_model_the_page_tells_what_to_do(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_demo_model(monkeypatch)
     assert "The quiz needs a trained model" in texts(open_quiz())
 
 
-def test_a_damaged_checkpoint_says_so(root: Path, quiz_run: QuizRun) -> None:
+def test_damaged_checkpoint_is_reported(root: Path, quiz_run: QuizRun) -> None:
     checkpoint = run_checkpoint(root / quiz_run.run)
     assert checkpoint is not None
     checkpoint.write_bytes(b"nothing of the kind")
@@ -231,29 +223,40 @@ def test_a_damaged_checkpoint_says_so(root: Path, quiz_run: QuizRun) -> None:
     assert len(app.error) == 1 and "best.safetensors" in texts(app)
 
 
-def test_predictions_that_are_missing_are_made_and_the_game_begins(
-    root: Path, quiz_run: QuizRun, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The real command in a real child process."""
+def test_missing_predictions_are_made_and_the_game_begins(root: Path, quiz_run: QuizRun) -> None:
+    """With the real command in a child process."""
     run = root / quiz_run.run
     shutil.rmtree(run / "predictions")
     app = open_quiz()
-    assert "3 subjects of Balls that the model has not learned from, none of them segmented." in texts(app)
-    assert "Play" not in [b.label for b in app.button]
+    assert "3 held-out subjects of Balls, none of them segmented." in texts(app)
+    assert "Play" not in button_labels(app)
     app = click(app, "Prepare and play")
-    assert not [b for b in app.button if b.label == "Prepare and play"] and not app.error
+    assert not [b for b in button_labels(app) if b == "Prepare and play"] and not app.error
     checkpoint = run_checkpoint(run)
     assert checkpoint is not None
     data = quiz_run.data
-    end = time.monotonic() + 120
-    while evaluation_job.observe(checkpoint, data, False).state == "running" and time.monotonic() < end:
-        time.sleep(0.2)
+    wait_for_job(lambda: evaluation_job.observe(checkpoint, data, False))
     assert len(read_predictions(root, checkpoint, data)) == 3
-    app = checked(app.run())
-    assert bar(app)["number"] == 1 and len(data_of(app, "viewer")["layers"]) == 2
+    app = run_page(app)
+    assert bar(app)["number"] == 1 and len(component_data(app, "grid")["layers"]) == 2
 
 
-def test_work_that_fails_says_why_and_can_be_tried_again(
+def test_requested_game_continues_from_the_demo_subject_to_its_segmentation(
+    checkpoints: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
+    made = simulate_demo_subject(monkeypatch)
+    segmented: list[str] = []
+    monkeypatch.setattr(evaluation_job, "start", lambda checkpoint, data, subjects: segmented.extend(subjects))
+    app = click(open_quiz(), "Prepare and play")
+    assert made == ["subject-1"] and segmented == []
+    assert "Prepare and play" not in button_labels(run_page(app))
+    link_demo_subject(tmp_path_factory, tmp_path / "data")
+    run_page(app)
+    assert segmented == ["subject-1"]
+
+
+def test_failed_preparation_gives_the_reason_and_can_be_repeated(
     root: Path, quiz_run: QuizRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree(root / quiz_run.run / "predictions")
@@ -263,20 +266,19 @@ def test_work_that_fails_says_why_and_can_be_tried_again(
         app = click(app, "Prepare and play")
         checkpoint = run_checkpoint(root / quiz_run.run)
         assert checkpoint is not None
-        while evaluation_job.observe(checkpoint, quiz_run.data, False).state == "running":
-            time.sleep(0.05)
-        app = checked(app.run())
-    assert "Segmenting 3 subjects did not work: it ended with status 1" in texts(app)
-    app = checked(app.run())
-    assert "Prepare and play" in [b.label for b in app.button]
+        wait_for_job(lambda: evaluation_job.observe(checkpoint, quiz_run.data, False))
+        app = run_page(app)
+    assert "Segmenting 3 subjects failed: exit status 1" in texts(app)
+    app = run_page(app)
+    assert "Prepare and play" in button_labels(app)
 
 
-def test_only_subjects_that_the_model_has_not_learned_from(root: Path, quiz_run: QuizRun) -> None:
-    from core.checkpointing.metadata import read_description
+def test_only_held_out_subjects_are_asked_about(root: Path, quiz_run: QuizRun) -> None:
+    from core.checkpointing.metadata import read_metadata
     from core.datasets import open_dataset
 
     checkpoint = run_checkpoint(root / quiz_run.run)
     assert checkpoint is not None
-    description, dataset = read_description(checkpoint), open_dataset(quiz_run.data)
-    unseen = settings_view.unseen(description, dataset)
+    description, dataset = read_metadata(checkpoint), open_dataset(quiz_run.data)
+    unseen = preparation.unseen_subjects(description, dataset)
     assert len(unseen) == 3 and sorted([*unseen, *description.split["train"]]) == sorted(dataset.ids)

@@ -1,97 +1,103 @@
-"""The Review page without a browser: what it offers, which case it shows, and what it says when something is wrong."""
+"""The Review page without a browser: models, cases, scores, segmentation on demand, failures."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from core.cli import main
 from core.paths import demo_model_path
-from tests.pages.test_pages import being_made, open_page, texts
-from tests.support.balls import write_balls
-from tests.support.run_folders import make_run
+from tests.support.app_pages import (
+    button_labels,
+    choose,
+    click,
+    component_data,
+    hide_demo_model,
+    open_page,
+    simulate_demo_subject,
+    texts,
+)
+from tests.support.balls import untrained_run
+from tests.support.quiz_runs import SUBJECTS, QuizRun
+
+HELD_OUT = SUBJECTS // 3
 
 
 @pytest.fixture
-def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    root = tmp_path / "data"
-    write_balls(root / "balls")
-    monkeypatch.setenv("SEGMENTARIUM_DATA", str(root))
-    return root / "balls"
+def root(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the trained run, whose held-out subjects are segmented."""
+    root = tmp_path / "checkpoints"
+    shutil.copytree(quiz_run.root, root)
+    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(quiz_run.data_root))
+    return root
 
 
-@pytest.fixture
-def run(checkpoints: Path, data: Path, tmp_path: Path) -> str:
-    """A run with a checkpoint of a network that was hardly trained."""
-    from core.training.experiment import train_run
-    from tests.support.balls import tiny
-
-    id = make_run(checkpoints, "balls", path=str(data))
-    train_run(tiny(path=str(data), epochs=1, whole_every=0), checkpoints / id, lambda event: None)
-    return id
+@pytest.mark.slow  # the run is trained once
+def test_unsegmented_case_offers_a_segmentation(root: Path, quiz_run: QuizRun) -> None:
+    shutil.rmtree(root / quiz_run.run / "predictions")
+    app = open_page("review", model=quiz_run.run)
+    cases = component_data(app, "selected")
+    assert [row["dice"] for row in cases["rows"]] == ["–"] * HELD_OUT and cases["selected"]
+    assert {"Segment this case", f"Segment all {HELD_OUT} remaining cases"} <= set(button_labels(app))
 
 
-def component(app: AppTest, what: str) -> Any:
-    found = [json.loads(e.proto.json or "{}") for e in app.get("bidi_component")]
-    return next(d for d in found if what in d)
-
-
-def test_a_case_that_is_not_segmented_offers_to_do_so(run: str) -> None:
-    app = open_page("review", model=run)
-    cases = component(app, "selected")
-    assert [row["dice"] for row in cases["rows"]] == ["–"] * len(cases["rows"]) and cases["selected"]
-    assert {"Segment this case", f"Segment all {len(cases['rows'])} cases that wait"} <= {b.label for b in app.button}
-
-
-def test_a_kept_prediction_is_shown_with_its_scores_and_the_worst_case_comes_first(
-    run: str, data: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.slow
+def test_kept_predictions_are_shown_with_scores_and_the_worst_case_first(
+    root: Path, quiz_run: QuizRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["evaluate", run, str(data), "--split", "all", "--keep", "--json"]) == 0
+    assert main(["evaluate", quiz_run.run, str(quiz_run.data), "--json"]) == 0
     scores = {s["id"]: sum(s["dice"].values()) / 2 for s in json.loads(capsys.readouterr().out)["subjects"]}
-    app = open_page("review", model=run)
-    app.segmented_control[0].set_value("all").run()
-    cases = component(app, "selected")
+    app = open_page("review", model=quiz_run.run)
+    cases = component_data(app, "selected")
     assert [row["id"] for row in cases["rows"]] == sorted(scores, key=lambda id: scores[id])
-    scene = component(app, "grid")
+    assert [row["dice"] for row in cases["rows"]] == [f"{dice:.3f}" for dice in sorted(scores.values())]
+    scene = component_data(app, "grid")
     assert set(scene["layers"]) == {"truth", "prediction"} and scene["rows"] == ["truth", "prediction"]
-    assert f"n = {len(scores)}" in texts(app)
-    assert not [b.label for b in app.button if b.label.startswith("Segment")]
+    assert f"n = {HELD_OUT}" in texts(app)
+    table = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    assert f"{scores[cases['selected']]:.3f}" in table
+    assert not [label for label in button_labels(app) if label.startswith("Segment")]
+    choose(app, "Cases", "all")
+    rows = component_data(app, "selected")["rows"]
+    assert len(rows) == SUBJECTS and [row["waiting"] for row in rows] == [False] * HELD_OUT + [True] * (
+        SUBJECTS - HELD_OUT
+    )
 
 
-def test_going_to_the_next_case_keeps_the_model(run: str) -> None:
-    app = open_page("review", model=run)
+@pytest.mark.slow
+def test_next_case_keeps_the_model(root: Path, quiz_run: QuizRun) -> None:
+    app = open_page("review", model=quiz_run.run)
     before = app.session_state["case"]
-    next(b for b in app.button if b.label == "Next").click().run()
-    assert app.session_state["case"] != before and app.session_state["model"] == run
+    click(app, "Next")
+    assert app.session_state["case"] != before and app.session_state["model"] == quiz_run.run
 
 
-def test_a_damaged_checkpoint_is_one_clear_line(run: str, checkpoints: Path) -> None:
-    for file in (checkpoints / run).glob("*.safetensors"):
+@pytest.mark.slow
+def test_damaged_checkpoint_is_reported(root: Path, quiz_run: QuizRun) -> None:
+    for file in (root / quiz_run.run).glob("*.safetensors"):
         file.write_bytes(b"no checkpoint")
+    app = open_page("review", model=quiz_run.run)
+    assert len(app.error) == 1 and "checkpoint" in app.error[0].value
+
+
+def test_missing_training_data_leaves_other_data_to_choose(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    simulate_demo_subject(monkeypatch)
+    run = untrained_run(checkpoints, "balls", ("M0",), dataset={"name": "Balls", "path": "/nonexistent/balls"})
     app = open_page("review", model=run)
-    assert "checkpoint" in app.error[0].value and not app.exception
+    assert "the data it was trained on" not in app.selectbox[1].options
 
 
-def test_data_that_is_gone_leaves_other_data_to_choose(run: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    being_made(monkeypatch)
-    shutil.rmtree(data)
-    app = open_page("review", model=run)
-    assert not app.exception and "the data it was trained on" not in app.selectbox[1].options
+def test_without_a_model_the_page_tells_what_to_do(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hide_demo_model(monkeypatch)
+    assert "No model yet" in texts(open_page("review"))
 
 
-def test_without_any_model_it_says_what_to_do(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ui.shared.cache.demo_model_path", lambda: checkpoints / "nothing")
-    app = open_page("review")
-    assert "No model yet" in texts(app)
-
-
-def test_the_ready_made_model_is_offered_on_first_start(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started = being_made(monkeypatch)
+def test_ready_made_model_is_offered_on_first_start(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started = simulate_demo_subject(monkeypatch)
     app = open_page("review")
     assert demo_model_path().is_file() and app.selectbox[0].value == "demo-model"
-    assert started == ["subject-1"] and not app.exception
+    assert started == ["subject-1"]

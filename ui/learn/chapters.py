@@ -13,7 +13,7 @@ from core.datasets import Dataset
 from core.errors import UserError
 from core.labels import LabelSpace
 from core.presets import preset
-from core.training.plan import plan
+from core.training.plan import make_plan
 from core.types import Size3, triple
 from ui.learn import figures
 from ui.learn import jobs as learn_jobs
@@ -39,14 +39,14 @@ def contrast(data: SubjectData | None, folder: Path, subject: str) -> None:
         viewer(subject_scene(folder, subject), "learn-viewer", options)
     except UserError as error:
         error_box(error)
-    accuracies, modalities = data.intensities["guesses"], data.intensities["modalities"]
+    accuracies, modalities = data.intensities["accuracies"], data.intensities["modalities"]
     single = [f"{100 * a:.0f} % from {formatting.plain(m)}" for a, m in zip(accuracies, modalities, strict=False)]
     both = f", {100 * accuracies[-1]:.0f} % from both" if len(accuracies) > len(modalities) else ""
     st.markdown(
         "**Is intensity alone enough?** If it were, the histograms below would not overlap. Assign to each voxel of "
         f"the head the tissue that is most frequent at its intensity, and {', '.join(single)}{both} are right. No rule "
-        "that uses the intensity of one voxel does better on this image. The remaining information lies in the position "
-        "of a voxel and in its neighbourhood.",
+        "that uses the intensity of one voxel does better on this image. What is missing is the position of a voxel "
+        "and its neighbourhood.",
         width=TEXT_WIDTH,
     )
     figures.intensities(data.intensities)
@@ -113,7 +113,7 @@ def _sampling_rules() -> list[dict[str, Any]]:
 
 def _sub_volume_sizes(data: SubjectData, dataset: Dataset) -> list[tuple[str, Size3]]:
     """Name and value of two sizes: the one planned for this subject on a CPU, and the article's."""
-    planned = plan(
+    planned = make_plan(
         preset("quick"),
         shapes=[triple(data.slices["shape"])],
         spacings_mm=[tuple(data.slices["spacing"])],

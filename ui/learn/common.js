@@ -1,22 +1,23 @@
-// What the figures of the Learn page share: mounting, elements, controls, colours of the theme. One module in the
-// browser with the figure's own file behind it (ui/learn/__init__.py joins them). Text goes through textContent only.
+// Shared by the figures of the Learn page: mounting, elements, controls, theme colours, decoding. In the browser it is
+// one module with the file of the figure behind it (ui/learn/figures.py). Text is set through textContent only.
 
-const kept = new WeakMap();
+const figures = new WeakMap();
 
-// The component of a figure: it is made once per place on the page; data and theme may change later.
-function component(Figure) {
+// The default export of a figure's file: one instance per place on the page, whose data and theme may change.
+function component(FigureClass) {
   return ({ data, parentElement }) => {
-    let figure = kept.get(parentElement);
+    let figure = figures.get(parentElement);
     if (!figure) {
-      figure = new Figure(parentElement.querySelector(".root"), parentElement.host ?? parentElement);
-      kept.set(parentElement, figure);
+      figure = new FigureClass(parentElement.querySelector(".root"), parentElement.host ?? parentElement);
+      figures.set(parentElement, figure);
     }
     figure.show(data);
-    return () => { figure.close(); kept.delete(parentElement); };
+    return () => { figure.close(); figures.delete(parentElement); };
   };
 }
 
-class Base {
+// A subclass builds its elements in build(data) and renders its state in draw().
+class Figure {
   constructor(root, host) {
     this.root = root;
     this.host = host;
@@ -25,9 +26,9 @@ class Base {
   }
 
   show(data) {
-    const changed = JSON.stringify(data) !== this.known;
-    if (changed) {
-      this.known = JSON.stringify(data);
+    const signature = JSON.stringify(data);
+    if (signature !== this.signature) {
+      this.signature = signature;
       this.data = data;
       this.root.replaceChildren();
       this.build(data);
@@ -43,47 +44,47 @@ class Base {
   }
 }
 
-function make(tag, style = "", text = "") {
+function createElement(tag, className = "", text = "") {
   const element = document.createElement(tag);
-  if (style) element.className = style;
+  if (className) element.className = className;
   if (text) element.textContent = text;
   return element;
 }
 
-function svg(tag, attributes = {}, text = "") {
+function createSvg(tag, attributes = {}, text = "") {
   const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
   for (const [name, value] of Object.entries(attributes)) element.setAttribute(name, String(value));
   if (text) element.textContent = text;
   return element;
 }
 
-// A slider with its name and its value in words; ``words`` turns the number into them.
-function slider(name, low, high, step, value, words, changed) {
-  const label = make("label", "slider"), title = make("span", "", name), out = make("output");
-  const input = make("input");
+// A labelled slider; ``format`` turns its value into text, ``onChange`` receives it.
+function slider(name, low, high, step, value, format, onChange) {
+  const label = createElement("label", "slider"), title = createElement("span", "", name), output = createElement("output");
+  const input = createElement("input");
   Object.assign(input, { type: "range", min: low, max: high, step, value });
   input.setAttribute("aria-label", name);
-  const tell = () => { out.textContent = words(Number(input.value)); input.setAttribute("aria-valuetext", out.textContent); };
-  input.addEventListener("input", () => { tell(); changed(Number(input.value)); });
-  label.append(title, input, out);
-  label.set = (v) => { input.value = v; tell(); };
-  tell();
+  const update = () => { output.textContent = format(Number(input.value)); input.setAttribute("aria-valuetext", output.textContent); };
+  input.addEventListener("input", () => { update(); onChange(Number(input.value)); });
+  label.append(title, input, output);
+  label.set = (v) => { input.value = v; update(); };
+  update();
   return label;
 }
 
 // A row of buttons of which one is pressed; ``options``: [[value, text], ...].
-function choice(name, options, value, changed) {
-  const group = make("div", "choice");
+function buttonGroup(name, options, value, onChange) {
+  const group = createElement("div", "button-group");
   group.setAttribute("role", "group");
   group.setAttribute("aria-label", name);
   const press = (chosen) => {
     for (const b of group.children) b.setAttribute("aria-pressed", String(b.dataset.value === String(chosen)));
   };
   for (const [key, text] of options) {
-    const b = make("button", "", text);
+    const b = createElement("button", "", text);
     b.type = "button";
     b.dataset.value = String(key);
-    b.addEventListener("click", () => { press(key); changed(key); });
+    b.addEventListener("click", () => { press(key); onChange(key); });
     group.append(b);
   }
   press(value);
@@ -91,39 +92,40 @@ function choice(name, options, value, changed) {
   return group;
 }
 
-function button(text, pressed) {
-  const b = make("button", "plain", text);
+function button(text, onClick) {
+  const b = createElement("button", "plain", text);
   b.type = "button";
-  b.addEventListener("click", pressed);
+  b.addEventListener("click", onClick);
   return b;
 }
 
-// Names and numbers side by side: [[name, id], ...]; ``set(id, text)`` writes a number.
-function readout(rows) {
-  const list = make("dl", "readout"), places = new Map();
+// Names and values side by side: [[id, name], ...]; ``set(id, text)`` writes a value.
+function valueList(rows) {
+  const list = createElement("dl", "value-list"), values = new Map();
   for (const [id, name] of rows) {
-    const value = make("dd");
+    const value = createElement("dd");
     value.dataset.id = id;
-    list.append(make("dt", "", name), value);
-    places.set(id, value);
+    list.append(createElement("dt", "", name), value);
+    values.set(id, value);
   }
-  list.set = (id, text) => { places.get(id).textContent = text; };
+  list.set = (id, text) => { values.get(id).textContent = text; };
   return list;
 }
 
-function swatches(rows) {
-  const line = make("div", "swatches");
-  for (const [colour, name] of rows) {
-    const item = make("span"), mark = make("i");
-    mark.style.background = colour;
-    item.append(mark, name);
-    line.append(item);
+// A colour and a name per entry: [[colour, name], ...].
+function colourLegend(entries) {
+  const legend = createElement("div", "legend");
+  for (const [colour, name] of entries) {
+    const item = createElement("span"), swatch = createElement("i");
+    swatch.style.background = colour;
+    item.append(swatch, name);
+    legend.append(item);
   }
-  return line;
+  return legend;
 }
 
-// Ready to draw in CSS pixels; nothing where the canvas has no size yet.
-function surface(canvas, width, height) {
+// The cleared 2D context of a canvas, resized to CSS pixels at the resolution of the screen.
+function canvasContext(canvas, width, height) {
   const ratio = window.devicePixelRatio || 1;
   canvas.width = Math.round(width * ratio);
   canvas.height = Math.round(height * ratio);
@@ -136,26 +138,28 @@ function surface(canvas, width, height) {
   return g;
 }
 
-// Two masks on a dark ground, in the viewer's colours for errors.
-const MASKS = { ground: "#0b0e13", both: "#d5d9e0", missed: "#4fc3f7", extra: "#ff9f40" };
+// Colours of two masks on a dark background, as for errors in the viewer.
+const MASKS = { background: "#0b0e13", both: "#d5d9e0", falseNegative: "#4fc3f7", falsePositive: "#ff9f40" };
+
+const ARROW_STEPS = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };  // column, row
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 const percent = (share) => (100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0) + " %";
 const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
-function bytes(base64) {
-  return Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+function decodeBase64(text) {
+  return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 }
 
-// Bits packed eight to a byte, the first one highest, as numpy.packbits does.
-function bits(base64, count) {
-  const packed = bytes(base64), found = new Uint8Array(count);
-  for (let n = 0; n < count; n++) found[n] = (packed[n >> 3] >> (7 - (n & 7))) & 1;
-  return found;
+// Bits packed eight to a byte, the first one highest, as by numpy.packbits.
+function unpackBits(base64, count) {
+  const packed = decodeBase64(base64), bits = new Uint8Array(count);
+  for (let n = 0; n < count; n++) bits[n] = (packed[n >> 3] >> (7 - (n & 7))) & 1;
+  return bits;
 }
 
-function packed(mask) {
-  const out = new Uint8Array(Math.ceil(mask.length / 8));
-  for (let n = 0; n < mask.length; n++) if (mask[n]) out[n >> 3] |= 128 >> (n & 7);
-  return btoa(String.fromCharCode(...out));
+function packBits(mask) {
+  const packed = new Uint8Array(Math.ceil(mask.length / 8));
+  for (let n = 0; n < mask.length; n++) if (mask[n]) packed[n >> 3] |= 128 >> (n & 7);
+  return btoa(String.fromCharCode(...packed));
 }

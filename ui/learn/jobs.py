@@ -6,48 +6,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ui.shared import jobs
+from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
-from ui.shared.state import cache_root
+from ui.shared.paths import cache_root
 
 MANIFEST = "manifest.json"
-PLACES = "places.json"
+REPORT = "places.json"
 
 
 def features_folder(checkpoint: Path, images: Sequence[Path], options: Sequence[str] = ()) -> Path:
     """The folder of the feature maps of a checkpoint for a subject; it changes with any of the files."""
     files, prefix = [checkpoint, *images], "\0".join(("features 1", *options))
-    return cache_root() / "features" / jobs.files_hash("names", files, False) / jobs.files_hash(prefix, files)
+    return cache_root() / "features" / hashes.files_hash("names", files, False) / hashes.files_hash(prefix, files)
 
 
 def start_features(checkpoint: Path, images: Sequence[Path], options: Sequence[str], folder: Path) -> None:
-    """Start to compute feature maps, unless that is running; results of older files are removed."""
+    """Start to compute feature maps, unless a job of the folder is running; results of older files are removed."""
     jobs.remove_others(folder)
     files = [str(path) for path in (checkpoint, *images)]
     jobs.start(folder, ["features", *files, *options, "--out", str(folder), "--device", "cpu", "--progress"])
 
 
-def features(folder: Path) -> Job:
-    """The state of the feature maps."""
+def observe_features(folder: Path) -> Job:
+    """The state of the job that computes feature maps."""
     return jobs.observe(folder, (folder / MANIFEST).is_file())
 
 
-def places_folder(label: Path, options: Sequence[str]) -> Path:
+def sub_volumes_folder(label: Path, options: Sequence[str]) -> Path:
     """The folder of the sub-volumes drawn from the subject with this label file."""
-    return cache_root() / "places" / jobs.files_hash("\0".join(("places 1", *options)), [label])
+    return cache_root() / "places" / hashes.files_hash("\0".join(("places 1", *options)), [label])
 
 
-def start_places(data: Path, subject: str, options: Sequence[str], folder: Path) -> None:
-    """Start to draw sub-volumes, unless that is running."""
-    out = ["--out", str(folder / PLACES), "--progress"]
+def start_sub_volumes(data: Path, subject: str, options: Sequence[str], folder: Path) -> None:
+    """Start to draw sub-volumes, unless a job of the folder is running."""
+    out = ["--out", str(folder / REPORT), "--progress"]
     jobs.start(folder, ["places", str(data), "--subject", subject, *options, *out])
 
 
-def places(folder: Path) -> Job:
-    """The state of the drawn sub-volumes."""
-    return jobs.observe(folder, (folder / PLACES).is_file())
+def observe_sub_volumes(folder: Path) -> Job:
+    """The state of the job that draws sub-volumes."""
+    return jobs.observe(folder, (folder / REPORT).is_file())
 
 
-def drawn_places(folder: Path) -> dict[str, Any]:
-    """The finished report of the drawn sub-volumes."""
-    return jobs.read_json(folder / PLACES)
+def read_sub_volumes(folder: Path) -> dict[str, Any]:
+    """The report of a finished job that draws sub-volumes."""
+    return jobs.read_json(folder / REPORT)

@@ -1,4 +1,4 @@
-"""The chapter on the network: which one, its figure, and its feature maps once they are computed."""
+"""The chapter of the Learn page about the network: choice of a model, its figure, its feature maps."""
 
 from __future__ import annotations
 
@@ -6,108 +6,116 @@ import math
 
 import streamlit as st
 
-from core.checkpointing.metadata import Description
+from core.checkpointing.metadata import CheckpointMetadata
 from core.config import ModelConfig
 from core.datasets import Dataset
 from core.errors import UserError
 from core.labels import LabelSpace
-from core.models.cost import cost
-from core.paths import READY_MADE
+from core.models.cost import network_cost
+from core.models.layers import reads_image_at
+from core.paths import DEMO, DEMO_MODEL
 from core.presets import preset
 from core.types import Size3, triple
 from ui.learn import figures, network_data
 from ui.learn import jobs as learn_jobs
-from ui.learn.chapters import READING, head, made
-from ui.learn.subject_data import Lesson
+from ui.learn.layout import TEXT_WIDTH, chapter_heading, job_finished
+from ui.learn.subject_data import SubjectData
 from ui.shared import cache, formatting
 from ui.shared.errors import error_box
+from ui.shared.model_choice import choose_model
 from ui.shared.navigation import page
-from ui.shared.state import DEMO, MODEL, put_into_address, take_from_address
 
-COMMAND = "python -m core train demo --preset quick"
+TRAIN_COMMAND = "python -m core train demo --preset quick"
+ISEG_MODALITIES = ("T1", "T2")
+ISEG_CLASSES = {0: "background", 10: "CSF", 150: "GM", 250: "WM"}  # raw value to name
 
 
-def chapter(lesson: Lesson | None, dataset: Dataset | None, subject: str) -> None:
-    """Draw it. Without a subject, or a model that fits it, the article's network is drawn without maps."""
-    head("network")
-    known = _known(dataset) if dataset is not None else {}
-    if lesson is None or dataset is None or not known:
-        article = preset("article")
-        size = triple(article.sampling.sub_volume)
-        _facts("The article's network", article.model, 2, 4, size)
-        labels = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM", 250: "WM"})
-        figures.network(network_data.stages(article.model, ("T1", "T2"), labels.names, size), labels.to_json(), None)
-        if lesson is not None:
-            _how_to_get_one()
+def chapter(data: SubjectData | None, dataset: Dataset | None, subject: str) -> None:
+    """Render the chapter; without a subject, or a model of its modalities, the article's network without maps."""
+    chapter_heading("network")
+    models = _usable_models(dataset) if dataset is not None else {}
+    if data is None or dataset is None or not models:
+        _article_network()
+        if data is not None:
+            _how_to_train()
         return
-    first = READY_MADE if READY_MADE in known else next(iter(known))
-    take_from_address(MODEL, first, among=tuple(known))
-    if st.session_state[MODEL] not in known:  # chosen on another page, and for other data
-        st.session_state[MODEL] = first
-    key = st.selectbox(
-        "Model", list(known), key=MODEL, persist_state="session", width=440,
-        format_func=lambda k: known[k][0].name,
-    )  # fmt: skip
-    model, description = known[key]
-    put_into_address(MODEL, model.key)
+    default = DEMO_MODEL if DEMO_MODEL in models else next(iter(models))
+    model = choose_model({key: model for key, (model, _) in models.items()}, default, width=440)
+    _network_of_model(model, models[model.key][1], data, dataset, subject)
+
+
+def _network_of_model(
+    model: cache.Model, description: CheckpointMetadata, data: SubjectData, dataset: Dataset, subject: str
+) -> None:
+    """The network of a model, with the feature maps of the subject once they are computed."""
     images = [dataset.subject(subject).images[m].path for m in description.modalities]
-    size = _across(lesson, description)
+    size = _head_sized_sub_volume(data, description)
     options = ["--sub-volume", "x".join(map(str, size))]
     folder = learn_jobs.features_folder(model.path, images, options)
-    doing = f"{formatting.plain(model.name)} looks at {formatting.plain(subject)}"
-    there = made(
-        doing,
-        lambda: learn_jobs.features(folder),
+    finished = job_finished(
+        f"Computing feature maps of {formatting.plain(model.name)} for {formatting.plain(subject)}",
+        lambda: learn_jobs.observe_features(folder),
         lambda: learn_jobs.start_features(model.path, images, options, folder),
     )
     labels, config = description.label_space, description.train_config
-    detail = config.model.full_resolution == "detail"
-    if not there:
-        _facts(model.name, config.model, len(images), len(labels), size)
-        stages = network_data.stages(config.model, description.modalities, labels.names, size)
+    detail = reads_image_at(config.model, level=1)
+    if not finished:
+        _architecture_facts(model.name, config.model, len(images), len(labels), size)
+        stages = network_data.network_stages(config.model, description.modalities, labels.names, size)
         figures.network(stages, labels.to_json(), None, detail)
         return
     try:
-        maps = network_data.publish_maps(folder, dataset.path, subject, labels)
+        maps_url = network_data.publish_feature_maps(folder, dataset.path, subject, labels)
     except UserError as error:
         error_box(error)
         return
-    facts = network_data.manifest(folder)
-    _facts(model.name, config.model, len(images), len(labels), triple(facts["sub_volume"]["size"]))
+    manifest = network_data.read_manifest(folder)
+    size = triple(manifest["sub_volume"]["size"])
+    _architecture_facts(model.name, config.model, len(images), len(labels), size)
     st.markdown(
-        f"Click a stage to see what it makes of the middle slice of {formatting.plain(subject)}. "
-        f"{_seen(description, subject)} It learned from sub-volumes of {formatting.size(config.sampling.sub_volume)} "
-        "voxels; as it is made of convolutions it takes any size, here one as wide as the head. Bright is large; each "
-        "map has its own scale, the pre-activations share one. Move over a map, and the same voxel is marked in all of "
-        "them.",
-        width=READING,
+        f"Click a stage to see its feature maps of the middle slice of {formatting.plain(subject)}. "
+        f"{_learned_from(description, subject)} It was trained on sub-volumes of "
+        f"{formatting.size(config.sampling.sub_volume)} voxels; a convolutional network takes any size, here the width "
+        "and length of the head. Bright is large; each map has its own scale, the logits share one. Move over a map to "
+        "mark the same voxel in all of them.",
+        width=TEXT_WIDTH,
     )
-    figures.network(facts["stages"], labels.to_json(), maps, detail)
+    figures.network(manifest["stages"], labels.to_json(), maps_url, detail)
 
 
-def _known(dataset: Dataset) -> dict[str, tuple[cache.Model, Description]]:
-    """The models that take these modalities; damaged checkpoints are left to the pages that are about them."""
-    found = {}
+def _article_network() -> None:
+    """The article's network without feature maps."""
+    article = preset("article")
+    size = triple(article.sampling.sub_volume)
+    labels = LabelSpace.from_raw(ISEG_CLASSES)
+    _architecture_facts("The article's network", article.model, len(ISEG_MODALITIES), len(labels), size)
+    stages = network_data.network_stages(article.model, ISEG_MODALITIES, labels.names, size)
+    figures.network(stages, labels.to_json(), None)
+
+
+def _usable_models(dataset: Dataset) -> dict[str, tuple[cache.Model, CheckpointMetadata]]:
+    """Models whose modalities the data set has; unreadable checkpoints are reported on other pages."""
+    usable = {}
     for model in cache.models():
         try:
             description = cache.description(model.path)
         except UserError:
             continue
         if set(description.modalities) <= set(dataset.modalities):
-            found[model.key] = model, description
-    return found
+            usable[model.key] = model, description
+    return usable
 
 
-def _facts(name: str, config: ModelConfig, in_channels: int, classes: int, size: Size3) -> None:
-    counted = cost(config, in_channels, classes, size)
+def _architecture_facts(name: str, config: ModelConfig, in_channels: int, classes: int, size: Size3) -> None:
+    cost = network_cost(config, in_channels, classes, size)
     st.caption(
-        f"{formatting.plain(name)}: {config.model}, {counted.parameters:,} parameters; "
-        f"{counted.forward_gflop:,.1f} billion operations for a sub-volume of {formatting.size(size)} voxels."
+        f"{formatting.plain(name)}: {config.model}, {cost.parameters:,} parameters; "
+        f"{cost.forward_gflop:,.1f} billion operations for a sub-volume of {formatting.size(size)} voxels."
     )
 
 
-def _seen(description: Description, subject: str) -> str:
-    """Whether the model learned from the subject; other data may have subjects of the same name."""
+def _learned_from(description: CheckpointMetadata, subject: str) -> str:
+    """Whether the model was trained on the subject; empty for models of other data, which may reuse its name."""
     if not description.dataset.get("synthetic"):
         return ""
     if subject in description.split.get("train", []):
@@ -115,20 +123,21 @@ def _seen(description: Description, subject: str) -> str:
     return "The model has not learned from this subject."
 
 
-def _across(lesson: Lesson, description: Description) -> Size3:
-    """A sub-volume as wide and as long as the head, and as high as those of training, in the model's own voxels."""
-    own, target = lesson.slices["spacing"], description.spacing_mm or lesson.slices["spacing"]
-    i, j = (math.ceil(n * mm / to) for n, mm, to in zip(lesson.extent[:2], own, target, strict=False))
+def _head_sized_sub_volume(data: SubjectData, description: CheckpointMetadata) -> Size3:
+    """Width and length of the head and the height of the training sub-volumes, in the model's voxels."""
+    spacing = data.slices["spacing"]
+    target = description.spacing_mm or spacing
+    i, j = (math.ceil(n * mm / to) for n, mm, to in zip(data.extent[:2], spacing, target, strict=False))
     return i, j, description.train_config.sampling.sub_volume[2]
 
 
-def _how_to_get_one() -> None:
+def _how_to_train() -> None:
     st.info(
-        "Feature maps need a trained network, and the ready-made one is not here. Train one on the demo data: two "
+        "Feature maps need a trained network, and the ready-made one is missing. Train one on the demo data: two "
         "minutes on a laptop.",
         icon=":material/info:",
     )
-    st.code(COMMAND, language="bash")
+    st.code(TRAIN_COMMAND, language="bash")
     st.page_link(
         page("train"),
         label="Go to Train",

@@ -1,63 +1,64 @@
-// A mask that is dragged over the true one, and what Dice, accuracy, cross-entropy and the Dice loss make of it.
+// A predicted mask that is dragged over the true one; Dice, accuracy, cross-entropy and Dice loss of the two.
 
-class Overlap extends Base {
+class Overlap extends Figure {
   build(data) {
-    this.shape = data.shapes[0];
+    this.structure = data.masks[0];
     this.confidence = 0.9;
-    const bar = make("div", "bar");
-    if (data.shapes.length > 1) {
-      bar.append(choice("Structure", data.shapes.map((s, n) => [n, s.name]), 0, (v) => { this.shape = data.shapes[Number(v)]; this.load(); this.restart(); }));
+    const bar = createElement("div", "bar");
+    if (data.masks.length > 1) {
+      bar.append(buttonGroup("Structure", data.masks.map((s, n) => [n, s.name]), 0, (v) => { this.structure = data.masks[Number(v)]; this.loadTruth(); this.reset(); }));
     }
-    this.grower = slider("Grow or shrink", -4, 4, 1, 0, (v) => (v ? `${v > 0 ? "+" : "−"}${Math.abs(v)} voxels` : "as it is"), (v) => { this.grow = v; this.empty = false; this.draw(); });
-    const sure = slider("Confidence", 0.5, 0.99, 0.01, this.confidence, (v) => v.toFixed(2), (v) => { this.confidence = v; this.draw(); });
-    bar.append(this.grower, sure, button("Put it right", () => this.restart()), button("Predict nothing", () => { this.empty = true; this.draw(); }));
-    const body = make("div", "body"), left = make("div"), right = make("div");
-    this.canvas = make("canvas");
+    this.growthSlider = slider("Grow or shrink", -4, 4, 1, 0, (v) => (v ? `${v > 0 ? "+" : "−"}${Math.abs(v)} voxels` : "unchanged"), (v) => { this.growth = v; this.empty = false; this.draw(); });
+    const confidenceSlider = slider("Confidence", 0.5, 0.99, 0.01, this.confidence, (v) => v.toFixed(2), (v) => { this.confidence = v; this.draw(); });
+    bar.append(this.growthSlider, confidenceSlider, button("Reset", () => this.reset()), button("Empty prediction", () => { this.empty = true; this.draw(); }));
+    const body = createElement("div", "body"), left = createElement("div"), right = createElement("div");
+    this.canvas = createElement("canvas");
     this.canvas.tabIndex = 0;
     this.canvas.setAttribute("role", "application");
     this.canvas.setAttribute("aria-label", "The predicted mask over the true one; drag it, or move it with the arrow keys");
-    this.legend = make("div");
+    this.legend = createElement("div");
     left.append(this.canvas, this.legend);
-    this.numbers = readout([
-      ["dice", "Dice"], ["accuracy", "voxels that are right"], ["ce", "cross-entropy, mean over voxels"],
+    this.values = valueList([
+      ["dice", "Dice"], ["accuracy", "accuracy"], ["ce", "cross-entropy, mean over voxels"],
       ["dice_loss", "Dice loss, background counted"], ["sum", "Dice loss + cross-entropy"],
     ]);
-    this.formula = make("div", "formula");
-    right.append(this.numbers, this.formula);
+    this.formula = createElement("div", "formula");
+    right.append(this.values, this.formula);
     body.append(left, right);
     this.root.append(bar, body);
-    this.load();
-    this.restart(false);
-    this.move();
+    this.loadTruth();
+    this.reset(false);
+    this.addDragging();
   }
 
-  load() {
-    const { width, height, mask } = this.shape;
-    this.truth = bits(mask, width * height);
+  loadTruth() {
+    const { width, height, mask } = this.structure;
+    this.truth = unpackBits(mask, width * height);
     this.grown = new Map([[0, this.truth]]);
   }
 
-  restart(draw = true) {
-    this.offset = draw ? [0, 0] : [Math.round(this.shape.width / 9), Math.round(this.shape.height / 12)];
-    this.grow = 0;
+  // Without growth or shift; at first shifted a little, and rendered later.
+  reset(draw = true) {
+    this.offset = draw ? [0, 0] : [Math.round(this.structure.width / 9), Math.round(this.structure.height / 12)];
+    this.growth = 0;
     this.empty = false;
-    this.grower.set(0);
+    this.growthSlider.set(0);
     if (draw) this.draw();
   }
 
-  move() {
+  addDragging() {
     const c = this.canvas;
-    let from = null;
-    c.addEventListener("pointerdown", (e) => { c.setPointerCapture(e.pointerId); from = [e.clientX, e.clientY, ...this.offset]; });
+    let start = null;  // pointer and offset at the begin of a drag
+    c.addEventListener("pointerdown", (e) => { c.setPointerCapture(e.pointerId); start = [e.clientX, e.clientY, ...this.offset]; });
     c.addEventListener("pointermove", (e) => {
-      if (!from) return;
-      this.offset = [from[2] + Math.round((e.clientX - from[0]) / this.cell), from[3] + Math.round((e.clientY - from[1]) / this.cell)];
+      if (!start) return;
+      this.offset = [start[2] + Math.round((e.clientX - start[0]) / this.cell), start[3] + Math.round((e.clientY - start[1]) / this.cell)];
       this.empty = false;
       this.draw();
     });
-    for (const end of ["pointerup", "pointercancel"]) c.addEventListener(end, () => { from = null; });
+    for (const end of ["pointerup", "pointercancel"]) c.addEventListener(end, () => { start = null; });
     c.addEventListener("keydown", (e) => {
-      const step = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] }[e.key];
+      const step = ARROW_STEPS[e.key];
       if (!step) return;
       e.preventDefault();
       this.offset = [this.offset[0] + step[0], this.offset[1] + step[1]];
@@ -66,31 +67,31 @@ class Overlap extends Base {
     });
   }
 
-  // The true mask grown or shrunk by some voxels, then moved; what leaves the image is cut off.
+  // The true mask, grown or shrunk, then shifted; cropped at the border of the image.
   prediction() {
-    const { width, height } = this.shape, moved = new Uint8Array(width * height);
-    if (this.empty) return moved;
-    if (!this.grown.has(this.grow)) this.grown.set(this.grow, resized(this.truth, width, height, this.grow));
-    const from = this.grown.get(this.grow), [dx, dy] = this.offset;
+    const { width, height } = this.structure, shifted = new Uint8Array(width * height);
+    if (this.empty) return shifted;
+    if (!this.grown.has(this.growth)) this.grown.set(this.growth, resized(this.truth, width, height, this.growth));
+    const source = this.grown.get(this.growth), [dx, dy] = this.offset;
     for (let y = Math.max(0, dy); y < Math.min(height, height + dy); y++) {
-      for (let x = Math.max(0, dx); x < Math.min(width, width + dx); x++) moved[y * width + x] = from[(y - dy) * width + x - dx];
+      for (let x = Math.max(0, dx); x < Math.min(width, width + dx); x++) shifted[y * width + x] = source[(y - dy) * width + x - dx];
     }
-    return moved;
+    return shifted;
   }
 
   draw() {
-    const { width, height, colour } = this.shape, space = Math.min(this.canvas.parentElement.clientWidth, 620);
-    if (!space) return;
-    const mask = this.prediction(), found = measure(this.truth, mask, this.confidence);
-    const cell = (this.cell = Math.max(2, Math.floor(Math.min(space / width, 510 / height))));
-    const g = surface(this.canvas, cell * width, cell * height);
-    g.fillStyle = MASKS.ground;
+    const { width, height, colour } = this.structure, available = Math.min(this.canvas.parentElement.clientWidth, 620);
+    if (!available) return;
+    const mask = this.prediction(), scores = computeScores(this.truth, mask, this.confidence);
+    const cell = (this.cell = Math.max(2, Math.floor(Math.min(available / width, 510 / height))));
+    const g = canvasContext(this.canvas, cell * width, cell * height);
+    g.fillStyle = MASKS.background;
     g.fillRect(0, 0, cell * width, cell * height);
     const gap = cell > 4 ? 1 : 0;
     for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
       const t = this.truth[y * width + x], p = mask[y * width + x];
       if (!t && !p) continue;
-      g.fillStyle = t && p ? MASKS.both : t ? MASKS.missed : MASKS.extra;
+      g.fillStyle = t && p ? MASKS.both : t ? MASKS.falseNegative : MASKS.falsePositive;
       g.fillRect(x * cell, y * cell, cell - gap, cell - gap);
     }
     g.strokeStyle = colour;
@@ -104,46 +105,46 @@ class Overlap extends Base {
       if (y === height - 1 || !this.truth[(y + 1) * width + x]) line(g, x * cell, (y + 1) * cell, (x + 1) * cell, (y + 1) * cell);
     }
     g.stroke();
-    this.legend.replaceChildren(swatches([
-      [MASKS.both, `in both: ${found.tp}`], [MASKS.missed, `false negative: ${found.fn}`],
-      [MASKS.extra, `false positive: ${found.fp}`], [MASKS.ground, `in neither: ${found.tn}`],
+    this.legend.replaceChildren(colourLegend([
+      [MASKS.both, `in both: ${scores.tp}`], [MASKS.falseNegative, `false negative: ${scores.fn}`],
+      [MASKS.falsePositive, `false positive: ${scores.fp}`], [MASKS.background, `in neither: ${scores.tn}`],
     ]));
-    this.fill(found);
+    this.showScores(scores);
     Object.assign(this.root.dataset, {
-      width, height, truth: packed(this.truth), prediction: packed(mask), confidence: this.confidence,
-      dice: found.dice ?? "", accuracy: found.accuracy, ce: found.ce, loss: found.diceLoss,
+      width, height, truth: packBits(this.truth), prediction: packBits(mask), confidence: this.confidence,
+      dice: scores.dice ?? "", accuracy: scores.accuracy, ce: scores.ce, loss: scores.diceLoss,
     });
   }
 
-  fill(f) {
-    const right = this.confidence.toFixed(2), wrong = (1 - this.confidence).toFixed(2), n = f.tp + f.fn + f.fp + f.tn;
-    this.numbers.set("dice", f.dice === null ? "–" : f.dice.toFixed(3));
-    this.numbers.set("accuracy", (100 * f.accuracy).toFixed(1) + " %");
-    this.numbers.set("ce", f.ce.toFixed(3));
-    this.numbers.set("dice_loss", f.diceLoss.toFixed(3));
-    this.numbers.set("sum", (f.ce + f.diceLoss).toFixed(3));
+  showScores(f) {
+    const correct = this.confidence.toFixed(2), wrong = (1 - this.confidence).toFixed(2), n = f.tp + f.fn + f.fp + f.tn;
+    this.values.set("dice", f.dice === null ? "–" : f.dice.toFixed(3));
+    this.values.set("accuracy", (100 * f.accuracy).toFixed(1) + " %");
+    this.values.set("ce", f.ce.toFixed(3));
+    this.values.set("dice_loss", f.diceLoss.toFixed(3));
+    this.values.set("sum", (f.ce + f.diceLoss).toFixed(3));
     this.formula.replaceChildren(...[
       ["Dice", `2 × ${f.tp} / (${f.tp + f.fn} + ${f.tp + f.fp})`],
       ["accuracy", `(${f.tp} + ${f.tn}) / ${n}`],
-      ["cross-entropy", `−(${f.tp + f.tn} ln ${right} + ${f.fn + f.fp} ln ${wrong}) / ${n}`],
+      ["cross-entropy", `−(${f.tp + f.tn} ln ${correct} + ${f.fn + f.fp} ln ${wrong}) / ${n}`],
     ].map(([name, text]) => {
-      const line = make("div");
-      line.append(make("span", "label", name), make("code", "", text));
+      const line = createElement("div");
+      line.append(createElement("span", "label", name), createElement("code", "", text));
       return line;
     }));
   }
 }
 
-// All numbers of two masks; inside its mask the network gives the structure the probability c, outside 1 - c.
-function measure(truth, mask, c) {
+// Scores of two masks for a network that gives the structure the probability c inside its mask and 1 - c outside.
+function computeScores(truth, mask, c) {
   let tp = 0, fp = 0, fn = 0, tn = 0;
   for (let n = 0; n < truth.length; n++) {
     if (truth[n]) mask[n] ? tp++ : fn++;
     else mask[n] ? fp++ : tn++;
   }
   const count = truth.length, sizes = 2 * tp + fp + fn;
-  const structure = score(c * tp + (1 - c) * fn, c * (tp + fp) + (1 - c) * (fn + tn), tp + fn, count);
-  const background = score(c * tn + (1 - c) * fp, c * (tn + fn) + (1 - c) * (tp + fp), tn + fp, count);
+  const structure = diceScore(c * tp + (1 - c) * fn, c * (tp + fp) + (1 - c) * (fn + tn), tp + fn, count);
+  const background = diceScore(c * tn + (1 - c) * fp, c * (tn + fn) + (1 - c) * (tp + fp), tn + fp, count);
   return {
     tp, fp, fn, tn,
     dice: sizes ? (2 * tp) / sizes : null,
@@ -153,23 +154,23 @@ function measure(truth, mask, c) {
   };
 }
 
-// The score of one class in the Dice loss, from the sums of p t, p and t (core/training/losses.py).
-function score(both, claimed, truth, count) {
+// The term of one class of the Dice loss, from the sums of p t, p and t over the voxels (core/training/losses.py).
+function diceScore(intersection, predicted, truth, count) {
   const smooth = 1e-5;
-  return truth ? (2 * both + smooth) / (claimed + truth + smooth) : 1 - claimed / count;
+  return truth ? (2 * intersection + smooth) / (predicted + truth + smooth) : 1 - predicted / count;
 }
 
-// The mask grown by all voxels within ``by`` voxels of it; shrunk where ``by`` is negative: its outside grown.
+// The mask grown by ``by`` voxels in every direction; negative: shrunk, that is, its complement grown.
 function resized(mask, width, height, by) {
-  const reach = Math.abs(by), kept = by > 0 ? 1 : 0, out = mask.slice();
+  const radius = Math.abs(by), grown = by > 0 ? 1 : 0, result = mask.slice();
   for (let y = 0; y < height; y++) for (let x = 0; x < width; x++) {
-    if (mask[y * width + x] !== kept) continue;
-    for (let dy = -reach; dy <= reach; dy++) for (let dx = -reach; dx <= reach; dx++) {
+    if (mask[y * width + x] !== grown) continue;
+    for (let dy = -radius; dy <= radius; dy++) for (let dx = -radius; dx <= radius; dx++) {
       const inside = y + dy >= 0 && y + dy < height && x + dx >= 0 && x + dx < width;
-      if (inside && dx * dx + dy * dy <= reach * reach) out[(y + dy) * width + x + dx] = kept;
+      if (inside && dx * dx + dy * dy <= radius * radius) result[(y + dy) * width + x + dx] = grown;
     }
   }
-  return out;
+  return result;
 }
 
 function line(g, x0, y0, x1, y1) { g.moveTo(x0, y0); g.lineTo(x1, y1); }

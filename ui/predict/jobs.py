@@ -10,15 +10,19 @@ from ui.shared.jobs import Job
 
 
 def start(folder: Path, checkpoint: Path, images: Sequence[Path], channels: Sequence[int], out: Path) -> None:
-    """Start to segment images, one per modality of the network, into ``out``.
+    """Start to segment images, one per modality of the network.
 
     Parameters
     ----------
-    channels : sequence of int. Channel of each image, counted from 1; empty if every image has one channel.
+    folder : Path. Folder of the job.
+    checkpoint : Path. File of the network.
+    images : sequence of Path. Image files, one per modality.
+    channels : sequence of int. Channel of each image, counted from 1; empty if every file has one channel.
+    out : Path. Label map to write.
     """
-    which = ["--channels", ",".join(map(str, channels))] if channels else []
+    channel_option = ["--channels", ",".join(map(str, channels))] if channels else []
     files = [str(checkpoint), *map(str, images)]
-    jobs.start(folder, ["predict", *files, *which, "--out", str(out), "--json", "--progress"])
+    jobs.start(folder, ["predict", *files, *channel_option, "--out", str(out), "--json", "--progress"])
 
 
 def observe(folder: Path, out: Path) -> Job:

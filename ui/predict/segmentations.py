@@ -1,9 +1,10 @@
-"""Segmentations made on the Predict page: each a folder in the cache with what was asked, uploaded images, and the
-result. Its name stands in the address, so a result can be opened again while the cache holds it."""
+"""Results of the Predict page: per segmentation a folder in the cache with request, uploaded files and label map.
+
+The folder's name is the id of the result; it is part of the URL, so a result can be opened as long as it is kept.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -11,38 +12,41 @@ import re
 import shlex
 import shutil
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from core.datasets import ImageRef
 from core.errors import RunError
+from core.files import file_stamp
 from core.labels import LabelSpace
 from ui.predict import jobs as predict_jobs
 from ui.predict import uploads
 from ui.shared import jobs
-from ui.shared.state import cache_root
+from ui.shared.paths import cache_root
 
-UPLOADED_KEPT_S = 24 * 3600.0
-KEPT_S = 30 * 24 * 3600.0
-MOST = 100  # results that are kept; the oldest go first
+MAX_AGE_S = 30 * 24 * 3600.0
+MAX_AGE_OF_UPLOADS_S = 24 * 3600.0
+MAX_RESULTS = 100  # the oldest are removed
+REQUEST = "request.json"
 _ID = re.compile(r"[0-9a-f]{16}")
+_IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", "")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What somebody asked to segment.
+    """A segmentation to make.
 
     Attributes
     ----------
-    model : the network as a command names it: a run's id, "demo-model", or a file.
-    title : of the network, for people.
-    checkpoint : its file.
-    labels : its classes, as JSON.
-    modalities : in its order.
-    images : one per modality.
-    uploaded : images, or the checkpoint, are somebody's own and kept with the result.
+    model : str. The network as argument of a command: a run's id, "demo-model", or a file.
+    title : str. Name of the network on screen.
+    checkpoint : Path. File of the network.
+    labels : list of dict. Classes of the network, as JSON.
+    modalities : tuple of str. Modalities in the network's order.
+    images : tuple of ImageRef. One per modality.
+    channels : tuple of int. Channel of each image, counted from 1; empty if every file has one channel.
+    uploaded : bool. Whether images or checkpoint are uploads, which are copied to the result.
     """
 
     model: str
@@ -56,76 +60,85 @@ class Request:
 
     @property
     def label_space(self) -> LabelSpace:
+        """Classes of the network."""
         return LabelSpace.from_json(self.labels)
 
     @property
     def paths(self) -> list[Path]:
+        """Files of the images, one per modality."""
         return [ref.path for ref in self.images]
 
     @property
     def download_name(self) -> str:
-        """What the result is called when it is saved."""
-        name = self.images[0].path.name.lower()
-        suffix = next(s for s in (".nii.gz", ".nii", ".hdr", ".img", "") if name.endswith(s))
-        return f"{self.images[0].path.name[: len(name) - len(suffix)]}-segmentation.nii.gz"
+        """File name of the saved result."""
+        name = self.images[0].path.name
+        suffix = next(s for s in _IMAGE_SUFFIXES if name.lower().endswith(s))
+        return f"{name[: len(name) - len(suffix)]}-segmentation.nii.gz"
 
     @property
     def command(self) -> str:
-        """The same in a terminal; uploaded files by their names alone."""
+        """The command that makes the same file; uploaded files by their names alone."""
         files = [path.name if self.uploaded else str(path) for path in self.paths]
-        which = ["--channels", ",".join(map(str, self.channels))] if self.channels else []
-        return shlex.join(["python", "-m", "core", "predict", self.model, *files, *which, "--out", self.download_name])
+        channels = ["--channels", ",".join(map(str, self.channels))] if self.channels else []
+        return shlex.join(
+            ["python", "-m", "core", "predict", self.model, *files, *channels, "--out", self.download_name]
+        )
 
 
 def start(request: Request) -> str:
-    """Start to segment unless that is done or being done; the result's name.
+    """Start a segmentation, unless the same one is running or done.
+
+    Returns
+    -------
+    str. Id of the result.
 
     Raises
     ------
     RunError
-        If the request cannot be written down.
+        If the result's folder cannot be written.
     """
-    stamps = [_stamp(path) for path in (request.checkpoint, *request.paths, *filter(None, map(_other, request.paths)))]
-    asked = [request.model, request.channels, request.modalities, *stamps]
-    id = hashlib.sha256(json.dumps(asked, default=str).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    files = (request.checkpoint, *request.paths, *filter(None, map(_existing_partner, request.paths)))
+    stamps = [(str(path), *file_stamp(path)) for path in files]
+    key = json.dumps([request.model, request.channels, request.modalities, *stamps])
+    id = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     folder = _root() / id
-    if jobs.is_running(_job(folder)) or (read(id) is not None and observe(id).state == "done"):
+    if jobs.is_running(_job_folder(id)) or (read(id) is not None and observe(id).state == "done"):
         return id
     try:
         folder.mkdir(parents=True, exist_ok=True)
         output(id).unlink(missing_ok=True)
         if request.uploaded:
-            request = _with_own_copies(request, folder)
-        (folder / "request.json").write_text(json.dumps(_to_json(request)), encoding="utf-8")
-        predict_jobs.start(_job(folder), request.checkpoint, request.paths, request.channels, output(id))
+            request = _with_copied_uploads(request, folder)
+        (folder / REQUEST).write_text(json.dumps(_to_json(request)), encoding="utf-8")
+        _start_job(id, request)
     except OSError as error:
-        raise RunError(f"{folder}: expected to be able to write there, got: {error.strerror or error}") from error
+        raise _not_writable(folder, error) from error
     return id
 
 
-def again(id: str) -> None:
-    """Start work that failed or was broken off once more, with the files that it was asked for with.
+def restart(id: str) -> None:
+    """Start a failed or interrupted segmentation again, with the files of its request.
 
     Raises
     ------
     RunError
-        If it is no longer here, or its folder cannot be written.
+        If the request is no longer in the cache, or its folder cannot be written.
     """
     request = read(id)
     if request is None:
-        raise RunError("expected what was asked for in the cache, found it gone; choose the images again")
+        raise RunError("expected the request in the cache, found none; choose the images again")
     try:
-        predict_jobs.start(_job(_root() / id), request.checkpoint, request.paths, request.channels, output(id))
+        _start_job(id, request)
     except OSError as error:
-        raise RunError(f"{_root() / id}: cannot be written: {error.strerror or error}") from error
+        raise _not_writable(_root() / id, error) from error
 
 
 def read(id: str) -> Request | None:
-    """What was asked for under a name; ``None`` where there is nothing (any more)."""
+    """The request of a result; ``None`` if the id is invalid or the cache does not have it."""
     if not _ID.fullmatch(id):
         return None
     try:
-        data = json.loads((_root() / id / "request.json").read_text(encoding="utf-8"))
+        data = json.loads((_root() / id / REQUEST).read_text(encoding="utf-8"))
         return Request(
             model=data["model"],
             title=data["title"],
@@ -141,13 +154,13 @@ def read(id: str) -> Request | None:
 
 
 def observe(id: str) -> jobs.Job:
-    """Where the work is; "none" means that it was broken off."""
-    return predict_jobs.observe(_job(_root() / id), output(id))
+    """The state of the job; "none" if it was interrupted."""
+    return predict_jobs.observe(_job_folder(id), output(id))
 
 
 def report(id: str) -> dict[str, Any]:
-    """What ``predict`` reported of a result that is done: volumes, settings, time."""
-    return jobs.standard_output(_job(_root() / id))
+    """Volumes, settings and time of a finished segmentation, as reported by ``predict``."""
+    return jobs.standard_output(_job_folder(id))
 
 
 def output(id: str) -> Path:
@@ -156,70 +169,72 @@ def output(id: str) -> Path:
 
 
 def remove(id: str) -> None:
-    """Break off what is at work, and remove the result with the images that were uploaded for it."""
+    """Cancel the job, and remove the result with the files that were uploaded for it."""
     if _ID.fullmatch(id):
-        jobs.cancel(_job(_root() / id))
+        jobs.cancel(_job_folder(id))
         shutil.rmtree(_root() / id, ignore_errors=True)
 
 
 def sweep() -> None:
-    """Remove results that are too old or too many; those of uploaded images go after a day."""
+    """Remove results that are too old or too many; those with uploads after a day."""
     try:
         folders = sorted((folder.stat().st_mtime, folder) for folder in _root().iterdir())
     except OSError:
         return
-    for place, (changed, folder) in enumerate(folders):
+    for index, (modified_s, folder) in enumerate(folders):
         request = read(folder.name)
-        keep_s = UPLOADED_KEPT_S if request is None or request.uploaded else KEPT_S
-        if (time.time() - changed > keep_s or place < len(folders) - MOST) and not jobs.is_running(_job(folder)):
+        max_age_s = MAX_AGE_OF_UPLOADS_S if request is None or request.uploaded else MAX_AGE_S
+        expired = time.time() - modified_s > max_age_s or index < len(folders) - MAX_RESULTS
+        if expired and not jobs.is_running(_job_folder(folder.name)):
             remove(folder.name)
 
 
-def _with_own_copies(request: Request, folder: Path) -> Request:
-    """The request with its files beside the result: what the session uploaded goes with the session."""
-    own = folder / "files"
-    shutil.rmtree(own, ignore_errors=True)
-    own.mkdir()
+def _start_job(id: str, request: Request) -> None:
+    predict_jobs.start(_job_folder(id), request.checkpoint, request.paths, request.channels, output(id))
+
+
+def _with_copied_uploads(request: Request, folder: Path) -> Request:
+    """The request with copies of its uploads beside the result, because uploads are removed with their session."""
+    copies = folder / "files"
+    shutil.rmtree(copies, ignore_errors=True)
+    copies.mkdir()
 
     def copy(path: Path) -> Path:
         if not uploads.is_uploaded(path):
             return path
-        for part in filter(None, (path, _other(path))):
-            if not (own / part.name).exists():
-                _link(part, own / part.name)
-        return own / path.name
+        for part in filter(None, (path, _existing_partner(path))):
+            if not (copies / part.name).exists():
+                _link_or_copy(part, copies / part.name)
+        return copies / path.name
 
     images = tuple(ImageRef(copy(ref.path), ref.channel) for ref in request.images)
     return replace(request, images=images, checkpoint=copy(request.checkpoint))
 
 
-def _link(source: Path, target: Path) -> None:
+def _link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source, target)
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)
 
 
-def _other(path: Path) -> Path | None:
-    other = uploads.partner(path)
-    return other if other is not None and other.is_file() else None
+def _existing_partner(path: Path) -> Path | None:
+    partner = uploads.analyze_partner(path)
+    return partner if partner is not None and partner.is_file() else None
 
 
 def _to_json(request: Request) -> dict[str, Any]:
-    images: Sequence[Any] = [[str(ref.path), ref.channel] for ref in request.images]
+    images = [[str(ref.path), ref.channel] for ref in request.images]
     return {**request.__dict__, "images": images, "checkpoint": str(request.checkpoint)}
 
 
-def _stamp(path: Path) -> tuple[str, int, int]:
-    with contextlib.suppress(OSError):
-        facts = path.stat()
-        return str(path), facts.st_size, facts.st_mtime_ns
-    return str(path), 0, 0
+def _not_writable(folder: Path, error: OSError) -> RunError:
+    return RunError(f"{folder}: expected a writable folder, got: {error.strerror or error}; check its permissions")
 
 
 def _root() -> Path:
     return cache_root() / "predict"
 
 
-def _job(folder: Path) -> Path:
-    return folder / "job"
+def _job_folder(id: str) -> Path:
+    return _root() / id / "job"

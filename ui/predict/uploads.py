@@ -1,4 +1,4 @@
-"""Files that somebody uploads: written to a folder of the session in the cache, and removed when no longer needed."""
+"""Uploaded files: written to a folder of the session in the cache, removed when they are no longer needed."""
 
 from __future__ import annotations
 
@@ -16,120 +16,130 @@ from typing import IO
 import streamlit as st
 
 from core.errors import VolumeError
-from ui.shared.state import UPLOAD_ROUND, UPLOADS, cache_root
+from ui.shared.paths import cache_root
 
 IMAGES = (".nii", ".nii.gz", ".hdr", ".img")
 MODELS = (".safetensors",)
-LIMIT_MB = 400  # of one file, as .streamlit/config.toml says
-KEPT_S = 6 * 3600.0  # after the last visit of a session
-LONGEST_NAME = 100
+LIMIT_MB = 400  # of one file, as in .streamlit/config.toml
+MAX_AGE_S = 6 * 3600.0  # since the last visit of a session
+MAX_STEM_LENGTH = 100
+
+# Session keys.
+SESSION_ID = "uploads"
+UPLOADER_ROUND = "upload_round"
 
 
-def uploader(label: str, kinds: Sequence[str], help: str) -> None:
-    """Draw a place to drop files; what arrives is written down at once and leaves the server's memory."""
-    turn = st.session_state.setdefault(UPLOAD_ROUND, 0)
-    given = st.file_uploader(
-        label, list(kinds), accept_multiple_files=True, key=f"{UPLOAD_ROUND}-{kinds[0]}-{turn}", help=help
-    )
-    if given:
-        for file in given:
-            take(file.name, file, kinds)
-        st.session_state[UPLOAD_ROUND] = turn + 1  # an empty uploader: it would keep all bytes in memory
+def uploader(label: str, suffixes: Sequence[str], help: str) -> None:
+    """Render a file uploader; files are written to disk at once, so that the server does not keep them in memory."""
+    uploader_round = st.session_state.setdefault(UPLOADER_ROUND, 0)
+    key = f"{UPLOADER_ROUND}-{suffixes[0]}-{uploader_round}"
+    files = st.file_uploader(label, list(suffixes), accept_multiple_files=True, key=key, help=help)
+    if files:
+        for file in files:
+            save(file.name, file, suffixes)
+        st.session_state[UPLOADER_ROUND] = uploader_round + 1  # a new, empty uploader: the old one keeps all bytes
         st.rerun()
 
 
-def take(name: str, content: IO[bytes], kinds: Sequence[str]) -> Path:
-    """Write an uploaded file into the session's folder; one of the same name is replaced.
+def save(name: str, content: IO[bytes], suffixes: Sequence[str]) -> Path:
+    """Write an uploaded file into the session's folder; a file of the same name is replaced.
 
     Raises
     ------
     VolumeError
-        If it is no file of these kinds, or cannot be written.
+        If the name has none of the suffixes, or the file cannot be written.
     """
-    path = session_folder() / safe_name(name, kinds)
+    path = session_folder() / safe_name(name, suffixes)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # a result may hold a link to it
+        path.unlink(missing_ok=True)  # a result may hold a hard link to it
         with path.open("wb") as file:
             shutil.copyfileobj(content, file, 2**20)
     except OSError as error:
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         raise VolumeError(
-            f"{path.name}: expected room to keep what was uploaded, it cannot be written: {error.strerror or error}"
+            f"{path.name}: expected space for the uploaded file, got: {error.strerror or error}; free some space"
         ) from error
     return path
 
 
-def kept(kinds: Sequence[str]) -> list[Path]:
-    """What this session has uploaded of these kinds, by name."""
+def list_uploads(suffixes: Sequence[str]) -> list[Path]:
+    """Uploaded files of this session with one of the suffixes, by name."""
     folder = session_folder()
     with contextlib.suppress(OSError):
-        os.utime(folder)  # this session is alive
+        os.utime(folder)  # the session is active
     try:
-        return sorted(path for path in folder.iterdir() if _suffix(path.name, kinds))
+        return sorted(path for path in folder.iterdir() if _suffix(path.name, suffixes))
     except OSError:
         return []
 
 
 def remove(path: Path) -> None:
-    """Remove one uploaded file, of an Analyze pair both."""
-    for part in (path, partner(path)):
+    """Remove an uploaded file of this session; both files of an Analyze pair."""
+    for part in (path, analyze_partner(path)):
         if part is not None and part.parent == session_folder():
             part.unlink(missing_ok=True)
 
 
-def partner(path: Path) -> Path | None:
+def analyze_partner(path: Path) -> Path | None:
     """The other file of an Analyze pair; ``None`` for any other file."""
-    other = {".hdr": ".img", ".img": ".hdr"}.get(path.suffix)
-    return path.with_suffix(other) if other else None
+    suffix = {".hdr": ".img", ".img": ".hdr"}.get(path.suffix)
+    return path.with_suffix(suffix) if suffix else None
 
 
 def is_uploaded(path: Path) -> bool:
-    """Whether a file lies where uploads are written."""
+    """Whether a file lies in the folder of uploads."""
     return path.is_relative_to(_root())
 
 
 def sweep() -> None:
-    """Remove what sessions left that have not been here for some hours."""
+    """Remove the files of sessions that have been inactive for some hours."""
     try:
         folders = list(_root().iterdir())
     except OSError:
         return
     for folder in folders:
         with contextlib.suppress(OSError):
-            if time.time() - folder.stat().st_mtime > KEPT_S:
+            if time.time() - folder.stat().st_mtime > MAX_AGE_S:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def safe_name(name: str, kinds: Sequence[str]) -> str:
-    """A file name of plain characters for whatever a browser says; two names stay two, and a pair stays a pair.
+def safe_name(name: str, suffixes: Sequence[str]) -> str:
+    """A file name of ASCII letters, digits, dots, dashes and underscores.
+
+    Different names stay different, and the two files of an Analyze pair keep a common stem.
 
     Raises
     ------
     VolumeError
-        If it does not end as one of these kinds.
+        If the name has none of the suffixes.
     """
     base = name.replace("\\", "/").rpartition("/")[2]
-    suffix = _suffix(base, kinds)
+    suffix = _suffix(base, suffixes)
     if suffix is None:
-        raise VolumeError(f"{base[:80]}: expected a file ending in {', '.join(kinds)}")
+        raise VolumeError(f"{base[:80]}: expected a file ending in {', '.join(suffixes)}")
     stem = base[: len(base) - len(suffix)]
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".-_")[:LONGEST_NAME]
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".-_")[:MAX_STEM_LENGTH]
     if plain != stem or not plain:
         plain = f"{plain or 'file'}-{hashlib.sha256(stem.encode('utf-8', 'replace')).hexdigest()[:6]}"
     return plain + suffix
 
 
-def _suffix(name: str, kinds: Sequence[str]) -> str | None:
-    """How a name ends, in lower case, if that is one of these kinds; the longest counts."""
-    return next((kind for kind in sorted(kinds, key=len, reverse=True) if name.lower().endswith(kind)), None)
+def session_folder() -> Path:
+    """The folder of this session's uploads."""
+    return _root() / str(st.session_state.setdefault(SESSION_ID, secrets.token_hex(8)))
+
+
+def without_session_folder(message: str) -> str:
+    """An error message in which uploaded files appear by their names alone."""
+    return message.replace(f"{session_folder()}{os.sep}", "")
+
+
+def _suffix(name: str, suffixes: Sequence[str]) -> str | None:
+    """The longest of the suffixes that a name ends with, in lower case."""
+    return next((s for s in sorted(suffixes, key=len, reverse=True) if name.lower().endswith(s)), None)
 
 
 def _root() -> Path:
     return cache_root() / "uploads"
-
-
-def session_folder() -> Path:
-    """Where this session's files are written."""
-    return _root() / str(st.session_state.setdefault(UPLOADS, secrets.token_hex(8)))

@@ -8,7 +8,7 @@ from typing import Literal
 
 import streamlit as st
 
-from core.checkpointing.metadata import Description
+from core.checkpointing.metadata import CheckpointMetadata
 from core.paths import DEMO
 from ui.shared import cache, folders
 
@@ -32,7 +32,7 @@ class DataChoice:
     is_training_data: bool
 
 
-def choose_data(description: Description, key: str, width: int | Literal["stretch"] = "stretch") -> DataChoice:
+def choose_data(description: CheckpointMetadata, key: str, width: int | Literal["stretch"] = "stretch") -> DataChoice:
     """Render the select box: the data that the model was trained on, if it is found, and all other data sets.
 
     Parameters
@@ -53,11 +53,11 @@ def choose_data(description: Description, key: str, width: int | Literal["stretc
     return DataChoice(label, cache.dataset_path(label), False)
 
 
-def held_out_subjects(description: Description) -> list[str]:
+def held_out_subjects(description: CheckpointMetadata) -> list[str]:
     """Subjects that the network was not trained on: those of the test split, then those of the validation split."""
     return [*description.split.get("test", []), *description.split.get("val", [])]
 
 
-def held_out_demo_subject(description: Description) -> str:
+def held_out_demo_subject(description: CheckpointMetadata) -> str:
     """A subject of the demo data that the network was not trained on, or the first subject if the split names none."""
     return next(iter([*held_out_subjects(description), FIRST_DEMO_SUBJECT]))

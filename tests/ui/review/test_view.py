@@ -1,4 +1,4 @@
-"""The Review page's order of cases, and what it takes from an address."""
+"""The Review page's order of cases, and the crosshair in the URL."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from ui.review import view
 from ui.viewer.scenes import Scene
 
 
-def kept(subject: str, dice: float | None) -> Prediction:
+def prediction(subject: str, dice: float | None) -> Prediction:
     score = None if dice is None else SubjectScore({"GM": dice, "CSF": math.nan}, {}, {}, (), {})
     return Prediction(subject, Path(subject), score, 1, 1, False, 0.0)
 
 
-def test_the_worst_case_comes_first_and_what_was_not_segmented_last() -> None:
-    found = {
-        "s-2": kept("s-2", 0.9), "s-10": kept("s-10", 0.5), "s-3": kept("s-3", None), "s-4": kept("s-4", math.nan),
-        "s-5": kept("s-5", 0.0),
-    }  # fmt: skip
+def test_worst_case_is_first_and_unsegmented_cases_are_last() -> None:
+    dice = {"s-2": 0.9, "s-10": 0.5, "s-3": None, "s-4": math.nan, "s-5": 0.0}
+    predictions = {subject: prediction(subject, value) for subject, value in dice.items()}
     subjects = ["s-1", "s-2", "s-3", "s-4", "s-5", "s-10", "s-11", "s-9"]
-    assert view.worst_first(subjects, found) == ["s-5", "s-10", "s-2", "s-3", "s-4", "s-1", "s-9", "s-11"]
+    assert view.worst_first(subjects, predictions) == ["s-5", "s-10", "s-2", "s-3", "s-4", "s-1", "s-9", "s-11"]
 
 
 @pytest.mark.parametrize(
@@ -36,6 +34,6 @@ def test_the_worst_case_comes_first_and_what_was_not_segmented_last() -> None:
         ("1,2", None), ("a,b,c", None), ("1,2,3,4", None),
     ],
 )  # fmt: skip
-def test_a_voxel_from_the_address_lies_in_the_volume_or_is_none(text: str | None, voxel: VoxelIndex | None) -> None:
+def test_crosshair_of_the_url_is_a_voxel_of_the_volume_or_none(text: str | None, voxel: VoxelIndex | None) -> None:
     scene = Scene(Grid((4, 5, 6), (1, 1, 1), None), (Channel("T1", 0, 1, (0, 1)),), "/api/volumes/x")
-    assert view._voxel(text, scene) == voxel
+    assert view.parse_crosshair(text, scene) == voxel

@@ -1,33 +1,33 @@
-// Choose a side (← →), say how sure (1 to 4), go on (Enter or Space). Text goes through textContent only.
+// Choose a side (← →), give a confidence (1 to 4), continue (Enter or Space). Text is set through textContent only.
 
-const AGAIN_MS = 4000; // what was sent and changed nothing is sent again; the server counts it once
-const SURE = ["a guess", "rather unsure", "rather sure", "certain"];
-const kept = new WeakMap();
+const RESEND_MS = 4000; // an event without effect is sent again; the server counts it once
+const CONFIDENCE = ["a guess", "rather unsure", "rather sure", "certain"];
+const bars = new WeakMap();
 
 export default function ({ data, parentElement, setTriggerValue }) {
-  let bar = kept.get(parentElement);
+  let bar = bars.get(parentElement);
   if (!bar) {
     bar = new Bar(parentElement);
-    kept.set(parentElement, bar);
+    bars.set(parentElement, bar);
   }
   bar.send = setTriggerValue;
   bar.show(data);
-  return () => { bar.close(); kept.delete(parentElement); };
+  return () => { bar.close(); bars.delete(parentElement); };
 }
 
 class Bar {
   constructor(parent) {
     this.root = parent.querySelector(".root");
-    this.hear = (event) => this.key(event);
-    document.addEventListener("keydown", this.hear, { capture: true });
+    this.onKeyDown = (event) => this.handleKey(event);
+    document.addEventListener("keydown", this.onKeyDown, { capture: true });
   }
 
   close() {
-    document.removeEventListener("keydown", this.hear, { capture: true });
+    document.removeEventListener("keydown", this.onKeyDown, { capture: true });
     clearTimeout(this.timer);
   }
 
-  // The page runs again for many reasons; only another question, or its answer, changes what is here.
+  // The page runs again for many reasons; only another question or its verdict changes the bar.
   show(data) {
     const signature = JSON.stringify(data);
     if (signature === this.signature) return;
@@ -37,109 +37,110 @@ class Bar {
     this.side = null;
     this.sent = false;
     this.root.dataset.number = String(data.number);
-    this.root.dataset.state = data.told ? "told" : "asked";
-    this.root.replaceChildren(...(data.told ? this.told(data.told) : this.asked()));
+    this.root.dataset.state = data.verdict ? "answered" : "open";
+    this.root.replaceChildren(...(data.verdict ? this.answeredElements(data.verdict) : this.openElements()));
   }
 
-  asked() {
-    this.sides = ["left", "right"].map((side) => {
-      const b = button("side", () => this.choose(side));
-      b.append(...(side === "left" ? [mark("←"), "The left one"] : ["The right one", mark("→")]));
-      b.setAttribute("aria-pressed", "false");
-      b.dataset.side = side;
-      return b;
+  openElements() {
+    this.sideButtons = ["left", "right"].map((side) => {
+      const button = createButton("side", () => this.choose(side));
+      button.append(...(side === "left" ? [createKey("←"), "The left one"] : ["The right one", createKey("→")]));
+      button.setAttribute("aria-pressed", "false");
+      button.dataset.side = side;
+      return button;
     });
-    const sure = make("div", "sure"), name = make("span", "name");
+    const group = createElement("div", "confidence"), name = createElement("span", "name");
     name.textContent = "How sure?";
-    sure.setAttribute("role", "group");
-    sure.setAttribute("aria-label", "How sure?");
-    this.degrees = SURE.map((words, n) => {
-      const b = button("degree", () => this.answer(n + 1));
-      b.append(mark(String(n + 1)), words);
-      return b;
+    group.setAttribute("role", "group");
+    group.setAttribute("aria-label", "How sure?");
+    this.confidenceButtons = CONFIDENCE.map((text, n) => {
+      const button = createButton("level", () => this.answer(n + 1));
+      button.append(createKey(String(n + 1)), text);
+      return button;
     });
-    sure.append(name, ...this.degrees);
-    this.hint = make("div", "hint");
+    group.append(name, ...this.confidenceButtons);
+    this.hint = createElement("div", "hint");
     this.hint.setAttribute("role", "status");
     this.hint.textContent = "Which is the ground truth? ← or →, then 1 to 4.";
-    return [this.sides[0], sure, this.sides[1], this.hint];
+    return [this.sideButtons[0], group, this.sideButtons[1], this.hint];
   }
 
-  told({ right, verdict, why, last }) {
-    const said = make("div", "said"), head = make("strong", right ? "right" : "wrong"), line = make("span", "why");
-    head.textContent = `${right ? "✓" : "✗"} ${verdict}`;
-    line.textContent = why;
-    said.setAttribute("role", "status");
-    said.append(head, line);
-    this.onward = button("next", () => this.next());
-    this.onward.append(last ? "See the score" : "Next question", mark("Enter"));
-    return [said, this.onward];
+  answeredElements({ correct, text, explanation, last }) {
+    const verdict = createElement("div", "verdict"), heading = createElement("strong", correct ? "correct" : "wrong");
+    const line = createElement("span", "explanation");
+    heading.textContent = `${correct ? "✓" : "✗"} ${text}`;
+    line.textContent = explanation;
+    verdict.setAttribute("role", "status");
+    verdict.append(heading, line);
+    this.nextButton = createButton("next", () => this.next());
+    this.nextButton.append(last ? "See the score" : "Next question", createKey("Enter"));
+    return [verdict, this.nextButton];
   }
 
   choose(side) {
-    if (this.sent || this.data.told) return;
+    if (this.sent || this.data.verdict) return;
     this.side = side;
-    for (const b of this.sides) b.setAttribute("aria-pressed", String(b.dataset.side === side));
+    for (const b of this.sideButtons) b.setAttribute("aria-pressed", String(b.dataset.side === side));
     this.hint.textContent = `The ${side} one. How sure? 1 to 4.`;
   }
 
-  answer(sure) {
-    if (this.sent || this.data.told) return;
+  answer(confidence) {
+    if (this.sent || this.data.verdict) return;
     if (!this.side) {
       this.hint.textContent = "Choose a side first: ← or →.";
       return;
     }
     this.sent = true;
-    this.degrees[sure - 1].setAttribute("aria-pressed", "true");
-    for (const b of [...this.sides, ...this.degrees]) b.disabled = true;
-    this.deliver("answer", { number: this.data.number, attempt: this.data.attempt, side: this.side, sure });
+    this.confidenceButtons[confidence - 1].setAttribute("aria-pressed", "true");
+    for (const b of [...this.sideButtons, ...this.confidenceButtons]) b.disabled = true;
+    this.sendUntilShown("answer", { number: this.data.number, attempt: this.data.attempt, side: this.side, confidence });
   }
 
   next() {
-    if (this.sent || !this.data.told) return;
+    if (this.sent || !this.data.verdict) return;
     this.sent = true;
-    this.onward.disabled = true;
-    this.deliver("next", { number: this.data.number });
+    this.nextButton.disabled = true;
+    this.sendUntilShown("next", { number: this.data.number });
   }
 
-  // The connection may break just then; after it is back the page looks as it did before.
-  deliver(name, value) {
+  // The connection may break at this moment; after a reconnection the bar is the same as before.
+  sendUntilShown(name, value) {
     this.send(name, value);
-    this.timer = setTimeout(() => this.deliver(name, value), AGAIN_MS);
+    this.timer = setTimeout(() => this.sendUntilShown(name, value), RESEND_MS);
   }
 
-  key(event) {
+  handleKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.repeat) return;
-    const target = event.composedPath()[0], own = this.root.contains(target);
+    const target = event.composedPath()[0], inBar = this.root.contains(target);
     if (target.closest?.("input, textarea, select, summary, [contenteditable=true], [role=dialog]")) return;
-    const act = this.data.told
+    const action = this.data.verdict
       ? { Enter: () => this.next(), " ": () => this.next() }[event.key]
       : { ArrowLeft: () => this.choose("left"), ArrowRight: () => this.choose("right") }[event.key] ??
         (/^[1-4]$/.test(event.key) ? () => this.answer(Number(event.key)) : null);
-    if (!act) return;
-    // Enter and Space on somebody else's button are that button's.
-    if (!own && (event.key === "Enter" || event.key === " ") && target.closest?.("button, a, [role=button], [role=tab]")) return;
+    if (!action) return;
+    // Enter and Space press a focused button outside of the bar.
+    if (!inBar && (event.key === "Enter" || event.key === " ") && target.closest?.("button, a, [role=button], [role=tab]")) return;
     event.preventDefault();
     event.stopPropagation();
-    act();
+    action();
   }
 }
 
-function make(tag, style) {
-  const made = document.createElement(tag);
-  made.className = style;
-  return made;
+function createElement(tag, className) {
+  const element = document.createElement(tag);
+  element.className = className;
+  return element;
 }
 
-function button(style, act) {
-  const made = make("button", style);
-  made.type = "button";
-  made.addEventListener("click", act);
-  return made;
+function createButton(className, onClick) {
+  const button = createElement("button", className);
+  button.type = "button";
+  button.addEventListener("click", onClick);
+  return button;
 }
 
-function mark(words) {
-  const made = make("kbd", "");
-  made.textContent = words;
-  return made;
+function createKey(text) {
+  const key = createElement("kbd", "");
+  key.textContent = text;
+  return key;
 }

@@ -1,4 +1,4 @@
-"""The list of cases of a review: one row each with its Dice as a number and as a bar per class; a click chooses one."""
+"""The list of cases on the Review page: mean Dice and a bar per class for each case; a click chooses a case."""
 
 from __future__ import annotations
 
@@ -15,19 +15,24 @@ _mount = component("cases", Path(__file__).parent, ("cases.js",), ("cases.css",)
 
 
 def case_list(
-    subjects: Sequence[str], scores: Mapping[str, SubjectScore | None], classes: Sequence[Mapping[str, str]],
-    chosen: str | None, key: str = "cases",
-) -> str | None:  # fmt: skip
-    """Draw the list in the order given.
+    subjects: Sequence[str],
+    scores: Mapping[str, SubjectScore | None],
+    classes: Sequence[Mapping[str, str]],
+    chosen: str | None,
+    key: str = "cases",
+) -> str | None:
+    """Render the list in the given order.
 
     Parameters
     ----------
-    scores : by subject; ``None`` for one that was segmented and has no truth; a subject that is not segmented has none.
-    classes : ``{"name", "colour"}`` of each class.
+    subjects : sequence of str. Ids of the cases.
+    scores : mapping. Scores of segmented cases; ``None`` for a case without truth.
+    classes : sequence of mapping. ``{"name", "colour"}`` of each class.
+    chosen : str or None. The case that is marked.
 
     Returns
     -------
-    The subject that was chosen just now, else ``None``.
+    str or None. The case that was chosen by a click, else ``None``.
     """
     rows = [_row(subject, scores, classes) for subject in subjects]
     result = _mount(key=key, data={"rows": rows, "selected": chosen}, on_chosen_change=lambda: None)
@@ -38,19 +43,19 @@ def _row(
     subject: str, scores: Mapping[str, SubjectScore | None], classes: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     score = scores.get(subject)
-    bars, told = [], "not segmented yet"
+    bars, title, missed = [], "not segmented yet", []
     if score is not None:
-        values = [(c, score.dice.get(c["name"], math.nan)) for c in classes]
-        bars = [{"colour": c["colour"], "share": 0.0 if math.isnan(v) else v} for c, v in values]
-        told = ", ".join(f"{c['name']} {format_score(v)}" for c, v in values)
+        dice = [(c, score.dice.get(c["name"], math.nan)) for c in classes]
+        bars = [{"colour": c["colour"], "share": 0.0 if math.isnan(d) else d} for c, d in dice]
+        title = ", ".join(f"{c['name']} {format_score(d)}" for c, d in dice)
+        missed = list(score.missed)
     elif subject in scores:
-        told = "segmented; there is no truth to score it with"
-    missed = score.missed if score is not None else ()
+        title = "segmented; no truth to score it with"
     return {
         "id": subject,
         "dice": format_score(score.mean_dice if score is not None else None),
         "bars": bars,
-        "title": told + (f"; missed: {', '.join(missed)}" if missed else ""),
+        "title": title + (f"; missed: {', '.join(missed)}" if missed else ""),
         "missed": bool(missed),
         "waiting": subject not in scores,
     }

@@ -1,4 +1,4 @@
-// The list of cases. Rows come as data; a click, Enter or Space chooses one. Text goes through textContent only.
+// The list of cases: a click, Enter or Space chooses one. Text is set through textContent only.
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
@@ -6,41 +6,41 @@ export default function ({ data, parentElement, setTriggerValue }) {
   root.setAttribute("role", "listbox");
   root.setAttribute("aria-label", "Cases");
   const rows = data.rows.map((row) => {
-    const made = make("div", "case" + (row.waiting ? " waiting" : ""));
-    made.tabIndex = 0;
-    made.setAttribute("role", "option");
-    made.setAttribute("aria-selected", String(row.id === data.selected));
-    made.title = `${row.id}: ${row.title}`;
-    const name = make("span", "name"), bars = make("span", "bars"), dice = make("span", "dice");
+    const element = createElement("div", "case" + (row.waiting ? " waiting" : ""));
+    element.tabIndex = 0;
+    element.setAttribute("role", "option");
+    element.setAttribute("aria-selected", String(row.id === data.selected));
+    element.title = `${row.id}: ${row.title}`;
+    const name = createElement("span", "name"), bars = createElement("span", "bars"), dice = createElement("span", "dice");
     name.textContent = row.id;
     dice.textContent = row.dice;
     if (row.missed) {
-      const flag = make("span", "flag");
+      const flag = createElement("span", "flag");
       flag.textContent = "missed";
       name.append(flag);
     }
     for (const bar of row.bars) {
-      const track = make("i"), fill = make("b");
+      const track = createElement("i"), fill = createElement("b");
       fill.style.height = `${Math.round(Math.max(0.04, bar.share) * 100)}%`;
       fill.style.background = bar.colour;
       track.append(fill);
       bars.append(track);
     }
-    made.append(name, bars, dice);
-    made.onclick = () => setTriggerValue("chosen", row.id);
-    made.onkeydown = (event) => {
+    element.append(name, bars, dice);
+    element.onclick = () => setTriggerValue("chosen", row.id);
+    element.onkeydown = (event) => {
       if (event.key === "Enter" || event.key === " ") setTriggerValue("chosen", row.id);
-      else if (event.key === "ArrowDown") made.nextElementSibling?.focus();
-      else if (event.key === "ArrowUp") made.previousElementSibling?.focus();
+      else if (event.key === "ArrowDown") element.nextElementSibling?.focus();
+      else if (event.key === "ArrowUp") element.previousElementSibling?.focus();
       else return;
       event.preventDefault();
     };
-    return made;
+    return element;
   });
   root.replaceChildren(...rows);
   if (focused >= 0) rows[focused]?.focus({ preventScroll: true });
   const selected = rows.find((row) => row.getAttribute("aria-selected") === "true");
-  if (selected && root.dataset.selected !== data.selected) { // bring it into view within the list alone
+  if (selected && root.dataset.selected !== data.selected) { // scroll the list, not the page
     const top = selected.offsetTop - root.offsetTop, bottom = top + selected.offsetHeight;
     if (top < root.scrollTop) root.scrollTop = top;
     else if (bottom > root.scrollTop + root.clientHeight) root.scrollTop = bottom - root.clientHeight;
@@ -48,8 +48,8 @@ export default function ({ data, parentElement, setTriggerValue }) {
   root.dataset.selected = data.selected ?? "";
 }
 
-function make(tag, style = "") {
+function createElement(tag, className = "") {
   const element = document.createElement(tag);
-  if (style) element.className = style;
+  if (className) element.className = className;
   return element;
 }

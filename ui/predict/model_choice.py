@@ -1,0 +1,121 @@
+"""Choice of the network on the Predict page: a trained model, or a checkpoint file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import streamlit as st
+
+from core.checkpointing.metadata import CheckpointMetadata
+from core.errors import UserError
+from ui.predict import uploads
+from ui.shared import cache, formatting
+from ui.shared.errors import error_box
+from ui.shared.model_choice import choose_model
+from ui.shared.navigation import page
+from ui.shared.paths import runs_root
+
+TRAINED, FILE = SOURCES = ("Models", "A file")
+
+# Session keys.
+SOURCE = "predict_models"
+CHECKPOINT = "predict_file"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to segment with.
+
+    Attributes
+    ----------
+    argument : str. The network as argument of a command: key of a model or path of a file.
+    title : str. Name on screen.
+    path : Path. Checkpoint.
+    description : CheckpointMetadata. Metadata of the checkpoint.
+    """
+
+    argument: str
+    title: str
+    path: Path
+    description: CheckpointMetadata
+
+
+def choose_network() -> Network | None:
+    """Render the choice; ``None``, with a message, if there is no network to use."""
+    models = {model.key: model for model in cache.models()}
+    source = FILE
+    if models:
+        source = segmented_choice("Model", SOURCES, SOURCE)
+    else:
+        st.caption("No model was trained yet. Choose a file, or train one.")
+        st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
+    if source == TRAINED:
+        model = choose_model(models, next(iter(models)), "Model to use", label_visibility="collapsed")
+        network = _read(model.key, model.name, model.path)
+    else:
+        path = _choose_checkpoint()
+        argument = path.name if path and uploads.is_uploaded(path) else str(path)
+        network = _read(argument, path.name, path) if path else None
+    if network is not None:
+        st.caption(formatting.plain(_summary(network.description)))
+    return network
+
+
+def segmented_choice(label: str, options: tuple[str, ...], key: str) -> str:
+    """A segmented control that always has a value, the first option unless the session holds another one."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
+    return str(st.segmented_control(label, options, required=True, key=key, persist_state="session"))
+
+
+def _summary(description: CheckpointMetadata) -> str:
+    """Modalities, classes and training data of a network."""
+    text = f"{', '.join(description.modalities)} to {', '.join(description.label_space.names[1:])}"
+    if training_data := description.dataset.get("name"):
+        text += f"; trained on {training_data}"
+    if description.dataset.get("synthetic"):
+        text += "; synthetic, so it will be wrong on real images"
+    return text
+
+
+def _read(argument: str, title: str, path: Path) -> Network | None:
+    try:
+        return Network(argument, title, path, cache.description(path))
+    except UserError as error:
+        error_box(uploads.without_session_folder(str(error)))
+        return None
+
+
+def _choose_checkpoint() -> Path | None:
+    """An uploaded checkpoint, or a checkpoint below the root of runs that is no listed model."""
+    root = runs_root()
+    listed = {model.path for model in cache.models()}
+    files = [path for pattern in ("*.safetensors", "*/*.safetensors") for path in sorted(root.glob(pattern))]
+    options = [*uploads.list_uploads(uploads.MODELS), *(p for p in files if p not in listed and p.name[0] != ".")]
+    path = None
+    if st.session_state.get(CHECKPOINT) not in options:
+        st.session_state.pop(CHECKPOINT, None)
+    if options:
+        path = st.selectbox(
+            "Checkpoint",
+            options,
+            key=CHECKPOINT,
+            label_visibility="collapsed",
+            persist_state="session",
+            format_func=lambda p: p.name if uploads.is_uploaded(p) else str(p.relative_to(root)),
+        )
+        if path is not None and uploads.is_uploaded(path):
+            st.button(
+                f"Remove {formatting.plain(path.name)}",
+                icon=":material/close:",
+                type="tertiary",
+                on_click=uploads.remove,
+                args=(path,),
+            )
+    uploads.uploader(
+        "A model as file (.safetensors)",
+        uploads.MODELS,
+        f"A file written by `export`, or a checkpoint of a run; at most {uploads.LIMIT_MB} MB.",
+    )
+    return path if path in options else None

@@ -1,0 +1,254 @@
+"""A game of the quiz in the server's memory: its questions, the one on the screen, and the answers.
+
+The side of the truth stays in this process until the answer is stored. Volumes that are sent before are made the same
+way for both sides: files of equal length under random URLs (:func:`ui.viewer.volumes.publish_in_memory`), complete
+before the page is sent.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.imaging.display import Channel, Grid
+from core.labels import LabelSpace
+from core.study.answers import Answer, save_answer
+from core.study.questions import PLANE_AXES, Difficulty, Plane, Question, Side
+from core.types import VoxelIndex
+from ui.viewer import volumes
+from ui.viewer.scenes import Scene
+
+
+@dataclass(frozen=True)
+class Case:
+    """A subject with a prediction.
+
+    Attributes
+    ----------
+    subject : str. Subject id.
+    file : Path. The prediction.
+    epoch, step : int. Progress of the checkpoint that made the prediction.
+    """
+
+    subject: str
+    file: Path
+    epoch: int
+    step: int
+
+
+@dataclass(frozen=True)
+class GameSettings:
+    """What a game is about.
+
+    Attributes
+    ----------
+    model, model_name : str. Key of the model, and its name on screen.
+    data, data_name : str. Key of the data set, and its name on screen.
+    folder : Path. Folder of the data set.
+    labels : LabelSpace. Classes of the predictions; the truth is mapped to them.
+    cases : tuple of Case. Subjects to ask about.
+    difficulty : str. "easy", "medium" or "hard".
+    count : int. Number of questions.
+    planes : tuple of str. Planes to ask about.
+    depth : int. Slices that a question shows.
+    """
+
+    model: str
+    model_name: str
+    data: str
+    data_name: str
+    folder: Path
+    labels: LabelSpace
+    cases: tuple[Case, ...]
+    difficulty: Difficulty = "medium"
+    count: int = 20
+    planes: tuple[Plane, ...] = tuple(PLANE_AXES)
+    depth: int = 1
+
+
+@dataclass(frozen=True)
+class GameQuestion:
+    """A question with the encoded volumes that it shows.
+
+    Attributes
+    ----------
+    question : Question. Slice, difficulty and side of the truth.
+    case : Case. Subject and prediction.
+    grid : Grid. Grid of the volumes.
+    channels : tuple of Channel. Modalities of the image.
+    image, truth, prediction : bytes. Encoded volumes.
+    explanation : str. How truth and prediction differ in the slice.
+    """
+
+    question: Question
+    case: Case
+    grid: Grid
+    channels: tuple[Channel, ...]
+    image: bytes
+    truth: bytes
+    prediction: bytes
+    explanation: str
+
+
+class Game:
+    """One game; several browser tabs may use it at the same time.
+
+    Attributes
+    ----------
+    id : str. Public id, independent of the content.
+    settings : GameSettings. What the game is about.
+    number : int. Number of the present question, from 1.
+    answers : list of Answer. Stored answers, in order.
+    over : bool. Whether the game has ended.
+    """
+
+    def __init__(self, settings: GameSettings, questions: Sequence[GameQuestion], root: Path) -> None:
+        self.id = secrets.token_hex(8)
+        self.settings = settings
+        self.number = 1
+        self.answers: list[Answer] = []
+        self.over = False
+        self._questions = tuple(questions)
+        self._root = root
+        self._lock = threading.RLock()
+        self._published: tuple[int, tuple[str, str, str]] | None = None  # number of the question, its URLs
+        self._shown_at = time.monotonic()
+
+    def __len__(self) -> int:
+        return len(self._questions)
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the encoded volumes."""
+        return sum(len(q.image) + len(q.truth) + len(q.prediction) for q in self._questions)
+
+    @property
+    def answered(self) -> bool:
+        """Whether the present question is answered."""
+        return len(self.answers) >= self.number
+
+    def scene(self) -> Scene:
+        """The present question: two segmentations that differ in their side alone."""
+        with self._lock:
+            image, left, right = self._publish(self.number)
+            return self._scene(self.number, image, {"left": left, "right": right})
+
+    def revealed_scene(self, number: int) -> Scene:
+        """An answered question with the names of truth and prediction.
+
+        Raises
+        ------
+        ValueError
+            If the question is not answered.
+        """
+        with self._lock:
+            if number > len(self.answers):
+                raise ValueError(f"question {number} is not answered yet")
+            image, left, right = self._publish(number)
+            question = self._questions[number - 1].question
+            names = {question.truth: "truth", question.prediction: "prediction"}
+            return self._scene(number, image, {names["left"]: left, names["right"]: right})
+
+    def answer(self, number: int, side: Side, confidence: int) -> bool:
+        """Store an answer and count it.
+
+        Returns
+        -------
+        bool. False if the question is not the present one or is answered already.
+
+        Raises
+        ------
+        RunError
+            If the answer cannot be stored; the question stays open.
+        """
+        with self._lock:
+            if self.over or number != self.number or self.answered:
+                return False
+            item = self._questions[number - 1]
+            question, candidate = item.question, item.question.candidate
+            answer = Answer(
+                game=self.id,
+                number=number,
+                questions=len(self),
+                model=self.settings.model,
+                epoch=item.case.epoch,
+                step=item.case.step,
+                data=self.settings.data,
+                subject=candidate.subject,
+                plane=candidate.plane,
+                slice=candidate.index,
+                first_slice=question.first,
+                slices=question.depth,
+                difficulty=question.difficulty,
+                dice=candidate.dice,
+                differing=candidate.differing,
+                foreground=candidate.foreground,
+                truth_side=question.truth,
+                chosen_side=side,
+                correct=side == question.truth,
+                confidence=confidence,
+                seconds=time.monotonic() - self._shown_at,
+                answered_at=time.time(),
+                why=item.explanation,
+            )
+            save_answer(self._root, answer)
+            self.answers.append(answer)
+            return True
+
+    def advance(self, number: int) -> None:
+        """Leave an answered question for the next one, or end the game after the last; repeated calls do nothing."""
+        with self._lock:
+            if number != self.number or not self.answered or self.over:
+                return
+            self._withdraw()
+            if self.number == len(self):
+                self.over = True
+            else:
+                self.number += 1
+
+    def end(self) -> None:
+        """End the game before its last question; stored answers count."""
+        with self._lock:
+            self._withdraw()
+            self.over = True
+
+    def plane(self, number: int) -> Plane:
+        """The plane of a question."""
+        return self._questions[number - 1].question.candidate.plane
+
+    def start_voxel(self, number: int) -> VoxelIndex:
+        """The voxel of the crosshair at first: in the slice in question, in the middle of what is shown."""
+        item = self._questions[number - 1]
+        voxel = [n // 2 for n in item.grid.shape]
+        voxel[PLANE_AXES[item.question.candidate.plane]] = item.question.candidate.index - item.question.first
+        return voxel[0], voxel[1], voxel[2]
+
+    def _publish(self, number: int) -> tuple[str, str, str]:
+        """URLs of the image and of the left and right segmentation of a question.
+
+        They stay the same until another question is published; only one question is published at a time.
+        """
+        if self._published is None or self._published[0] != number:
+            self._withdraw()
+            item = self._questions[number - 1]
+            sides = {item.question.truth: item.truth, item.question.prediction: item.prediction}
+            encoded = (item.image, sides["left"], sides["right"])
+            image, left, right = (volumes.publish_in_memory(data) for data in encoded)
+            self._published = number, (image, left, right)
+            self._shown_at = time.monotonic()
+        return self._published[1]
+
+    def _withdraw(self) -> None:
+        if self._published is not None:
+            for url in self._published[1]:
+                volumes.withdraw(url)
+            self._published = None
+
+    def _scene(self, number: int, image: str, layers: dict[str, str]) -> Scene:
+        item = self._questions[number - 1]
+        classes = tuple({"name": c.name, "colour": c.colour} for c in self.settings.labels.foreground)
+        return Scene(item.grid, item.channels, image, classes, layers)

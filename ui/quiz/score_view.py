@@ -1,0 +1,115 @@
+"""The end of a game of the quiz: score, confidence, and every question again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from core.errors import UserError
+from core.study.answers import Answer, current_streak, read_answers, summarise
+from core.study.statistics import Score
+from ui.quiz.game import Game
+from ui.quiz.question_view import explanation, render_revealed
+from ui.shared import formatting
+from ui.shared.paths import runs_root
+
+CONFIDENCE_NAMES = {1: "a guess", 2: "rather unsure", 3: "rather sure", 4: "certain"}
+
+# Prefix of a session key: the question that is shown again.
+SHOWN_QUESTION = "quiz_review"
+
+
+def render_score(id: str, game: Game | None) -> None:
+    """Render the score of a game.
+
+    Parameters
+    ----------
+    id : str. Id of the game; its answers are read from the database.
+    game : Game or None. The game, if the server remembers it: its questions can be shown again.
+    """
+    try:
+        answers = read_answers(runs_root(), id)
+    except UserError as error:
+        answers = game.answers if game is not None else []
+        if game is None or answers:
+            st.warning(formatting.plain(str(error)), icon=":material/search_off:")
+            return
+    if not answers:
+        st.info("No question of this game was answered.", icon=":material/info:")
+        return
+    report = summarise(id, answers)
+    first = answers[0]
+    requested = f" of {first.questions} asked for" if len(answers) < first.questions else ""
+    model_name = game.settings.model_name if game is not None else first.model
+    st.caption(
+        f"{formatting.count(len(answers), 'question')}{requested} · {first.difficulty} · {_shown_slices(first)} · "
+        f"{formatting.plain(model_name)} on {formatting.plain(first.data)}"
+    )
+    _metrics(report.score, longest_streak(answers), report.median_seconds)
+    st.markdown(_interpretation(report.score))
+    if len(report.by_confidence) > 1:
+        scores = (f"{CONFIDENCE_NAMES[c]} {s.correct} of {s.n}" for c, s in report.by_confidence.items())
+        st.caption("Right answers by confidence: " + " · ".join(scores))
+    _questions_again(answers, game)
+    st.caption("Every answer is stored. The same report in a terminal:")
+    st.code(f"python -m core quiz report {id}", language="bash")
+
+
+def longest_streak(answers: Sequence[Answer]) -> int:
+    """The longest series of correct answers."""
+    return max((current_streak(answers[: n + 1]) for n in range(len(answers))), default=0)
+
+
+def _questions_again(answers: Sequence[Answer], game: Game | None) -> None:
+    """Choose an answered question and show it with the truth."""
+    st.subheader("The questions again", anchor=False)
+    labels = {a.number: f"{a.number} {'✓' if a.correct else '✗'}" for a in answers}
+    number = st.segmented_control(
+        "Question",
+        list(labels),
+        default=answers[0].number,
+        required=True,
+        key=f"{SHOWN_QUESTION}-{answers[0].game}",
+        format_func=lambda n: labels[n],
+        label_visibility="collapsed",
+    )
+    answer = next(a for a in answers if a.number == (number or answers[0].number))
+    given = f"your answer: {answer.chosen_side}, {CONFIDENCE_NAMES[answer.confidence]}, after {answer.seconds:.1f} s"
+    st.markdown(
+        f"**{'Right' if answer.correct else 'Wrong'}**: the ground truth was on the {answer.truth_side}; {given}.  \n"
+        f"{formatting.plain(explanation(answer))}"
+    )
+    if game is None:
+        st.caption("Its pictures are gone: the server was restarted since.")
+    else:
+        render_revealed(game, answer.number)
+
+
+def _metrics(score: Score, longest: int, median_seconds: float | None) -> None:
+    low, high = score.interval
+    with st.container(horizontal=True, gap="large"):
+        st.metric("Right", f"{score.correct} of {score.n}", width="content")
+        st.metric("Accuracy", f"{100 * score.accuracy:.0f} %", width="content")
+        st.metric(
+            "95 % interval",
+            f"{100 * low:.0f} to {100 * high:.0f} %",
+            width="content",
+            help="Exact (Clopper-Pearson): accuracies with which this score would not be unusual.",
+        )
+        st.metric("Most in a row", str(longest), width="content")
+        seconds = f"{median_seconds:.1f} s" if median_seconds is not None else "–"
+        st.metric("Time per question", seconds, width="content")
+
+
+def _interpretation(score: Score) -> str:
+    low, high = score.interval
+    if low > 0.5:
+        return "You can tell them apart: guessing (50 %) lies below the interval."
+    if high < 0.5:
+        return "You see a difference, but take the prediction for the truth: guessing (50 %) lies above the interval."
+    return "Guessing (50 %) lies within the interval: this game does not show that you can tell them apart."
+
+
+def _shown_slices(answer: Answer) -> str:
+    return "single slices" if answer.slices == 1 else f"stacks of {answer.slices} slices"
