@@ -1,4 +1,4 @@
-"""Voxels per class of sub-volumes, counted on the device: what their Dice is made of while training."""
+"""Counts true positives, false positives and false negatives per class on the device, without synchronisation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 class ClassCounts(NamedTuple):
-    """True positive, false positive and false negative voxels per class: int64 tensors of shape (classes,)."""
+    """True positives, false positives and false negatives per class: int64 tensors of shape (class,)."""
 
     tp: Tensor
     fp: Tensor
@@ -17,18 +17,22 @@ class ClassCounts(NamedTuple):
 
 
 def class_counts(prediction: Tensor, target: Tensor, classes: int) -> ClassCounts:
-    """Count voxels per class on the tensors' device, without waiting for it; counts of sub-volumes may be added up.
+    """Count voxels per class on the tensors' device. Counts of several batches may be summed.
 
     Parameters
     ----------
-    prediction : logits or probabilities (batch, classes, i, j, k), or class indices of the target's shape.
-    target : class indices (batch, i, j, k), integer.
-    classes : number of classes, the background included.
+    prediction : Tensor. Logits or probabilities (batch, class, i, j, k), or class indices of the target's shape.
+    target : Tensor, integer, shape (batch, i, j, k). Class indices.
+    classes : int. Number of classes, background included.
+
+    Returns
+    -------
+    ClassCounts.
 
     Raises
     ------
     ValueError
-        If shapes do not fit.
+        If the shapes do not match.
     """
     if prediction.ndim == target.ndim + 1 and prediction.shape[1] == classes:
         prediction = prediction.argmax(1)
@@ -37,11 +41,11 @@ def class_counts(prediction: Tensor, target: Tensor, classes: int) -> ClassCount
             f"expected a prediction of shape {tuple(target.shape)}, or with {classes} classes as second axis, "
             f"got {tuple(prediction.shape)}"
         )
-    found, there, both = [], [], []
-    for index in range(classes):  # bincount would wait for the device to learn the largest value
+    predicted, present, correct = [], [], []
+    for index in range(classes):  # bincount would synchronise with the device
         p, t = prediction == index, target == index
-        found.append(p.sum())
-        there.append(t.sum())
-        both.append((p & t).sum())
-    tp = torch.stack(both)
-    return ClassCounts(tp, torch.stack(found) - tp, torch.stack(there) - tp)
+        predicted.append(p.sum())
+        present.append(t.sum())
+        correct.append((p & t).sum())
+    tp = torch.stack(correct)
+    return ClassCounts(tp, torch.stack(predicted) - tp, torch.stack(present) - tp)

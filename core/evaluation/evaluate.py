@@ -1,5 +1,4 @@
-"""Scores a trained network on subjects of a data set, in whole volumes on each subject's own grid; hands out what it
-segments."""
+"""Segments and scores subjects of a data set as whole volumes, each on its own grid."""
 
 from __future__ import annotations
 
@@ -9,32 +8,32 @@ from typing import Any, Literal
 
 import numpy as np
 
-from core.checkpointing.metadata import Description
+from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset, LoadedSubject, load_subject
-from core.datasets.layouts.base import shortened
 from core.datasets.loading import class_mapping
 from core.errors import DatasetError
 from core.evaluation.metrics import MeanScore, SubjectScore, score_subject, summarise
+from core.formatting import format_list
 from core.inference.predictor import Predictor
 
 SplitName = Literal["test", "val", "train", "all"]
 SPLITS: tuple[SplitName, ...] = ("test", "val", "train", "all")
-CHOSEN = "chosen"  # the split's name where subjects were named one by one
-Progress = Callable[[float, int, str], None]
-Keep = Callable[[LoadedSubject, np.ndarray, SubjectScore | None], None]
-READ, SEGMENTED = 0.05, 0.9  # shares of the work on one subject that are done by then; scoring is the rest
+CHOSEN = "chosen"  # split name of an evaluation of subjects given by id
+ProgressCallback = Callable[[float, int, str], None]
+PredictionCallback = Callable[[LoadedSubject, np.ndarray, SubjectScore | None], None]
+LOADED_FRACTION, SEGMENTED_FRACTION = 0.05, 0.9  # of the work on one subject; the rest is scoring
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What :func:`evaluate` found.
+    """Result of :func:`evaluate`.
 
     Attributes
     ----------
-    split : the split, or "chosen" where subjects were named one by one.
-    classes : names without the background.
-    subjects : scores by subject id.
-    unscored : ids of subjects that were segmented and have no label to score them with.
+    split : str. Name of the split, or "chosen" for subjects given by id.
+    classes : tuple of str. Class names without the background.
+    subjects : dict. Score by subject id.
+    unscored : tuple of str. Ids of segmented subjects that have no label.
     """
 
     split: str
@@ -44,10 +43,11 @@ class Evaluation:
 
     @property
     def mean(self) -> MeanScore:
+        """Mean over the scored subjects."""
         return summarise(list(self.subjects.values()))
 
     def to_json(self, run: str) -> dict[str, Any]:
-        """The form that ``evaluate --json`` prints; NaN still in it."""
+        """The format of ``evaluate --json``; NaN is not replaced."""
         return {
             "run": run,
             "split": self.split,
@@ -58,33 +58,33 @@ class Evaluation:
         }
 
 
-def choose_subjects(
-    dataset: Dataset, description: Description, split: SplitName | None
+def split_subjects_of(
+    dataset: Dataset, metadata: CheckpointMetadata, split: SplitName | None
 ) -> tuple[SplitName, tuple[str, ...]]:
-    """The split and the ids of its labelled subjects, by the roles that the checkpoint remembers.
+    """Name of a split and ids of its labelled subjects, by the split that the checkpoint stores.
 
-    ``None`` chooses the test subjects, or where none were set aside those for validation.
+    ``None`` is the test split, or the validation split where the run has no test subjects.
 
     Raises
     ------
     DatasetError
-        If there is no labelled subject to score.
+        If the split has no labelled subject, or one is missing from the data set.
     """
-    roles = description.split
+    stored = metadata.split
     if split is None:
-        split = "test" if roles.get("test") else "val"
+        split = "test" if stored.get("test") else "val"
     labelled = dataset.labelled_ids
     if split == "all":
         ids = labelled
     else:
-        listed = roles.get(split, [])
+        listed = stored.get(split, [])
         if not listed:
             raise DatasetError(f"split: expected subjects in the split {split}, but this run has none; choose another")
         ids = tuple(id for id in labelled if id in listed)
-        gone = [id for id in listed if id not in ids]
-        if gone:
+        missing = [id for id in listed if id not in ids]
+        if missing:
             raise DatasetError(
-                f"{dataset.path}: expected the run's {split} subjects with labels, found no {shortened(gone)}; "
+                f"{dataset.path}: expected the run's {split} subjects with labels, found no {format_list(missing)}; "
                 "for another data set than the run's use --split all"
             )
     if not ids:
@@ -93,99 +93,96 @@ def choose_subjects(
 
 
 def evaluate(
-    segmenter: Predictor,
+    predictor: Predictor,
     dataset: Dataset,
     split: SplitName | None = None,
-    progress: Progress | None = None,
+    progress: ProgressCallback | None = None,
     *,
     subjects: Sequence[str] = (),
-    keep: Keep | None = None,
+    on_prediction: PredictionCallback | None = None,
 ) -> Evaluation:
-    """Segment and score every subject of a split.
+    """Segment and score the subjects of a split, or those given by id.
 
     Parameters
     ----------
-    split : by the roles that the checkpoint remembers; "all" takes every labelled subject; ``None``: the test subjects,
-        or those for validation where no test subjects were set aside.
-    progress : called with (subjects done, subjects, id of the one at work); done has a fraction while one is at work.
-    subjects : ids, instead of a split.
-    keep : called with each subject as it was read, its segmentation (class indices, uint8, (i, j, k)) and its score.
-        With it, named subjects may lack a label: they are segmented, and their score is ``None``.
+    predictor : Predictor. The network.
+    dataset : Dataset. Images and labels.
+    split : str, optional. Split stored in the checkpoint; "all" is every labelled subject. Default: the test split, or
+        the validation split where there are no test subjects.
+    progress : callable, optional. Called with (subjects done, total subjects, id of the current subject); subjects done
+        is fractional during a subject.
+    subjects : sequence of str. Subject ids, instead of a split.
+    on_prediction : callable, optional. Called with each loaded subject, its prediction (uint8 class indices, shape
+        (i, j, k)) and its score. With it, subjects given by id need no label; their score is ``None``.
 
     Raises
     ------
     DatasetError
-        If the data set lacks a modality, a class or the subjects that are asked for, or a subject has no label.
+        If the data set lacks a modality, a class or a subject, or a subject has no label.
     VolumeError
         If a file cannot be read.
     DeviceError
         If the memory does not suffice.
     """
-    shown: str = CHOSEN
+    name: str = CHOSEN
     if subjects:
-        ids = _named(dataset, subjects, keep is not None)
+        ids = _checked_ids(dataset, subjects, label_required=on_prediction is None)
     else:
-        shown, ids = choose_subjects(dataset, segmenter.description, split)
-    names = segmenter.labels.names
-    labelled = set(dataset.labelled_ids)
-    lacking = [name for name in names[1:] if name not in dataset.labels.names]
-    if lacking and not labelled.isdisjoint(ids):
+        name, ids = split_subjects_of(dataset, predictor.metadata, split)
+    classes = predictor.labels.names
+    missing_classes = [c for c in classes[1:] if c not in dataset.labels.names]
+    if missing_classes and not set(dataset.labelled_ids).isdisjoint(ids):
         raise DatasetError(
-            f"{dataset.path}: expected labels of {', '.join(names[1:])}, which the network knows; this data set has "
-            f"no {', '.join(lacking)}"
+            f"{dataset.path}: expected labels of the network's classes {', '.join(classes[1:])}; this data set has "
+            f"no {', '.join(missing_classes)}"
         )
-    to_network = class_mapping(dataset.labels.names, names)
+    to_network = class_mapping(dataset.labels.names, classes)
     scores: dict[str, SubjectScore] = {}
     for number, id in enumerate(ids):
 
-        def show(share: float, number: int = number, id: str = id) -> None:
+        def show(fraction: float, number: int = number, id: str = id) -> None:
             if progress is not None:
-                progress(number + share, len(ids), id)
+                progress(number + fraction, len(ids), id)
 
-        score = _segment_and_score(segmenter, dataset, id, to_network, show, keep)
-        if score is not None:
+        loaded, prediction = _segment_subject(predictor, dataset, id, show)
+        score = None
+        if loaded.label is not None:
+            score = score_subject(to_network[loaded.label], prediction, loaded.geometry.spacing_mm, classes)
             scores[id] = score
+        if on_prediction is not None:
+            on_prediction(loaded, prediction, score)
     if progress is not None:
         progress(len(ids), len(ids), "")
-    return Evaluation(shown, names[1:], scores, tuple(id for id in ids if id not in scores))
+    return Evaluation(name, classes[1:], scores, tuple(id for id in ids if id not in scores))
 
 
-def _named(dataset: Dataset, ids: Sequence[str], may_lack_label: bool) -> tuple[str, ...]:
-    """The ids, each once.
+def _checked_ids(dataset: Dataset, ids: Sequence[str], label_required: bool) -> tuple[str, ...]:
+    """The ids without duplicates.
 
     Raises
     ------
     DatasetError
-        If there is no such subject, or one has no label and needs it.
+        If a subject does not exist, or has no label and needs one.
     """
     ids = tuple(dict.fromkeys(ids))
-    without = [id for id in ids if dataset.subject(id).label is None]
-    if without and not may_lack_label:
+    unlabelled = [id for id in ids if dataset.subject(id).label is None]
+    if unlabelled and label_required:
         raise DatasetError(
-            f"{dataset.path}: expected a label to score {shortened(without)} with, found none; choose other subjects, "
-            "or keep the segmentations (--keep), which needs no label"
+            f"{dataset.path}: expected a label to score {format_list(unlabelled)} with, found none; choose other "
+            "subjects, or keep the segmentations (--keep), which needs no label"
         )
     return ids
 
 
-def _segment_and_score(
-    segmenter: Predictor,
-    dataset: Dataset,
-    id: str,
-    to_network: np.ndarray,
-    show: Callable[[float], None],
-    keep: Keep | None,
-) -> SubjectScore | None:
+def _segment_subject(
+    predictor: Predictor, dataset: Dataset, id: str, show: Callable[[float], None]
+) -> tuple[LoadedSubject, np.ndarray]:
+    """A subject and its prediction; ``show`` is called with the fraction done."""
     show(0)
-    loaded = load_subject(dataset, id, segmenter.modalities)
-    show(READ)
-    spacing = loaded.geometry.spacing_mm
-    prediction = segmenter.segment(
-        loaded.image, spacing, lambda done, tiles: show(READ + (SEGMENTED - READ) * done / tiles)
+    loaded = load_subject(dataset, id, predictor.modalities)
+    show(LOADED_FRACTION)
+    step = SEGMENTED_FRACTION - LOADED_FRACTION
+    prediction = predictor.segment(
+        loaded.image, loaded.geometry.spacing_mm, lambda done, total: show(LOADED_FRACTION + step * done / total)
     )
-    score = None
-    if loaded.label is not None:
-        score = score_subject(to_network[loaded.label], prediction, spacing, segmenter.labels.names)
-    if keep is not None:
-        keep(loaded, prediction, score)
-    return score
+    return loaded, prediction

@@ -1,19 +1,16 @@
-"""How good the segmentation of a whole volume is: Dice and surface distances (sub-volumes: :mod:`core.evaluation.confusion_counts`).
-
-Per class and never for the background:
+"""Scores of a whole volume: Dice, HD95 and average surface distance (ASD) per foreground class.
 
 Dice      2 |T and P| / (|T| + |P|) of the truth's and the prediction's voxels.
 HD95      the larger of the two directed 95th percentiles of surface distances, in mm (numpy's linear interpolation).
 ASD       the mean of the surface distances in both directions, pooled (each surface voxel counts once), in mm.
 
-The surface of a structure is those of its voxels that a 6-connected erosion removes: those with a face towards another
-class. What lies beyond the border of the volume counts as another class. The distance of a surface voxel is that from
-its centre to the nearest centre of the other surface's voxels, with the voxel size of each axis.
+The surface of a structure is the set of its voxels that a 6-connected erosion removes; the outside of the volume counts
+as another class. Distances are between voxel centres, with the voxel size of each axis.
 
-A class that neither truth nor prediction has is not scored (NaN). Where one of the two lacks it, Dice is 0, there are
-no distances (NaN), and the class is in ``missed``. Means leave NaN out and carry how many they are over.
+A class absent from both truth and prediction is not scored (NaN). A class absent from one of them has Dice 0, no
+distances (NaN), and is listed in ``missed``. Means leave NaN out and carry the number of values.
 
-Importing this needs numpy alone; scipy is imported by the functions that use it.
+The module needs numpy alone at import; scipy is imported where it is used.
 """
 
 from __future__ import annotations
@@ -38,13 +35,13 @@ class SurfaceDistances:
 
 @dataclass(frozen=True)
 class SubjectScore:
-    """The scores of one subject by class name, background left out; see the module's docstring.
+    """Scores of one subject by class name, background left out.
 
     Attributes
     ----------
-    dice, hd95_mm, asd_mm : by class; NaN where not defined.
-    missed : classes that only truth or only prediction has.
-    volume_ml : by class, ``{"truth": ..., "prediction": ...}``.
+    dice, hd95_mm, asd_mm : dict. Value by class; NaN where undefined.
+    missed : tuple of str. Classes present in only one of truth and prediction.
+    volume_ml : dict. ``{"truth": ..., "prediction": ...}`` by class.
     """
 
     dice: dict[str, float]
@@ -55,11 +52,11 @@ class SubjectScore:
 
     @property
     def mean_dice(self) -> float:
-        """The mean over the classes that are scored; NaN if none is."""
+        """Mean over the scored classes; NaN if there is none."""
         return nan_mean(self.dice.values())
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values (NaN still in it)."""
+        """Plain values; NaN is not replaced."""
         return dict(
             dice=self.dice, hd95_mm=self.hd95_mm, asd_mm=self.asd_mm, missed=list(self.missed), volume_ml=self.volume_ml
         )
@@ -67,13 +64,13 @@ class SubjectScore:
 
 @dataclass(frozen=True)
 class MeanScore:
-    """The mean over subjects by class name.
+    """Means over subjects by class name.
 
     Attributes
     ----------
-    dice, hd95_mm, asd_mm : means over the subjects where they are defined; NaN where there is none.
-    n : subjects in which truth or prediction has the class: those that the mean Dice is over.
-    missed : those among them in which only one of the two has it; the mean distances are over the other n - missed.
+    dice, hd95_mm, asd_mm : dict. Mean over the subjects where the value is defined; NaN if there is none.
+    n : dict. Number of subjects with the class in truth or prediction: those of the mean Dice.
+    missed : dict. Number of those with the class in only one of the two; the mean distances are over n - missed.
     """
 
     dice: dict[str, float]
@@ -84,11 +81,11 @@ class MeanScore:
 
     @property
     def mean_dice(self) -> float:
-        """The mean over classes of their mean Dice; NaN if no class is scored."""
+        """Mean over classes of the mean Dice; NaN if no class is scored."""
         return nan_mean(self.dice.values())
 
     def to_json(self) -> dict[str, Any]:
-        """A dictionary of plain values (NaN still in it)."""
+        """Plain values; NaN is not replaced."""
         return dict(dice=self.dice, hd95_mm=self.hd95_mm, asd_mm=self.asd_mm, n=self.n, missed=self.missed)
 
 
@@ -97,17 +94,17 @@ def dice_per_class(truth: np.ndarray, prediction: np.ndarray, classes: int) -> n
 
     Parameters
     ----------
-    truth, prediction : class indices 0 to classes - 1, integer or bool, of the same shape.
-    classes : number of classes, the background included.
+    truth, prediction : ndarray, integer or bool, same shape. Class indices 0 to classes - 1.
+    classes : int. Number of classes, background included.
 
     Returns
     -------
-    float64, shape (classes,), the background first; NaN for a class that neither has, 0 for one that only one has.
+    ndarray, float64, shape (class,). Background first; NaN for a class absent from both, 0 for one absent from one.
 
     Raises
     ------
     ValueError
-        If shapes differ, or an index is none of the classes.
+        If the shapes differ, or an index is out of range.
     """
     confusion = _confusion(truth, prediction, classes)
     tp = np.diag(confusion)
@@ -115,18 +112,27 @@ def dice_per_class(truth: np.ndarray, prediction: np.ndarray, classes: int) -> n
 
 
 def dice_from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarray:
-    """Dice from true positives, false positives and false negatives: float64 of their shape, NaN where all are 0."""
+    """Dice from true positives, false positives and false negatives; float64 of their shape, NaN where all are 0."""
     total = 2 * tp + fp + fn
     return np.divide(2 * tp, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
 def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceDistances:
-    """HD95 and ASD of two masks (bool, shape (i, j, k)); ``spacing_mm`` is the voxel size along i, j, k.
+    """HD95 and ASD of two masks.
+
+    Parameters
+    ----------
+    truth, prediction : ndarray, bool, shape (i, j, k).
+    spacing_mm : sequence of float. Voxel size along i, j, k.
+
+    Returns
+    -------
+    SurfaceDistances. NaN where a mask is empty.
 
     Raises
     ------
     ValueError
-        If shapes differ.
+        If the shapes differ.
     """
     from scipy import ndimage
 
@@ -147,18 +153,22 @@ def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Seq
 def score_subject(
     truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], class_names: Sequence[str]
 ) -> SubjectScore:
-    """Score the segmentation of one whole volume.
+    """Score the prediction of one whole volume.
 
     Parameters
     ----------
-    truth, prediction : class indices, integer, shape (i, j, k).
-    spacing_mm : voxel size along i, j, k.
-    class_names : all classes in index order, the background first; it is not scored.
+    truth, prediction : ndarray, integer, shape (i, j, k). Class indices.
+    spacing_mm : sequence of float. Voxel size along i, j, k.
+    class_names : sequence of str. Classes in index order; the first is the background and is not scored.
+
+    Returns
+    -------
+    SubjectScore.
 
     Raises
     ------
     ValueError
-        If shapes differ, an index is none of the classes, or the voxel size is not three positive numbers.
+        If the shapes differ, an index is out of range, or the voxel size is not three positive numbers.
     """
     if len(spacing_mm) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing_mm):
         raise ValueError(f"expected three positive voxel sizes, got {tuple(spacing_mm)}")
@@ -180,7 +190,7 @@ def score_subject(
 
 
 def summarise(scores: Sequence[SubjectScore]) -> MeanScore:
-    """The mean over subjects, class by class; without subjects there are no classes either."""
+    """Mean over subjects by class; empty for no subjects."""
     names = list(dict.fromkeys(name for score in scores for name in score.dice))
     return MeanScore(
         dice={name: nan_mean(s.dice.get(name, math.nan) for s in scores) for name in names},
@@ -192,13 +202,13 @@ def summarise(scores: Sequence[SubjectScore]) -> MeanScore:
 
 
 def nan_mean(values: Iterable[float]) -> float:
-    """The mean of the values that are not NaN; NaN if there is none."""
+    """Mean of the values that are not NaN; NaN if there is none."""
     defined = [v for v in values if not math.isnan(v)]
     return sum(defined) / len(defined) if defined else math.nan
 
 
 def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """Voxels by class of the truth (rows) and of the prediction (columns), int64 (classes, classes)."""
+    """Confusion matrix: voxels by class of truth (rows) and prediction (columns), int64, shape (class, class)."""
     if truth.shape != prediction.shape:
         raise ValueError(f"expected truth and prediction of one shape, got {truth.shape} and {prediction.shape}")
     for name, labels in (("truth", truth), ("prediction", prediction)):
@@ -213,22 +223,22 @@ def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.nd
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest box around a mask that is not empty."""
+    """Bounding box of a non-empty mask."""
     box = []
     for axis in range(mask.ndim):
         others = tuple(a for a in range(mask.ndim) if a != axis)
-        where = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(where[0]), int(where[-1]) + 1))
+        indices = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(int(indices[0]), int(indices[-1]) + 1))
     return tuple(box)
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
-    """The voxels of a mask that a 6-connected erosion removes; beyond the array there is nothing."""
-    inside = np.pad(mask, 1)
-    core = mask.copy()
+    """Voxels of a mask that a 6-connected erosion removes; the outside of the array is empty."""
+    padded = np.pad(mask, 1)
+    eroded = mask.copy()
     for axis in range(mask.ndim):
         for shift in (0, 2):
             window = [slice(1, -1)] * mask.ndim
             window[axis] = slice(shift, shift + mask.shape[axis])
-            core &= inside[tuple(window)]
-    return mask & ~core
+            eroded &= padded[tuple(window)]
+    return mask & ~eroded

@@ -1,8 +1,7 @@
-"""A trained network applied to an image: a checkpoint and an array to a label map on the image's own grid."""
+"""Segments images with a trained checkpoint: array in, label map on the image's own grid out."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,33 +9,33 @@ from typing import Any
 import numpy as np
 import torch
 
-from core.checkpointing.checkpoint import build, load
-from core.checkpointing.metadata import Description
-from core.compute.device import explain_memory, resolve_device
+from core.checkpointing.checkpoint import build_network, load
+from core.checkpointing.metadata import CheckpointMetadata
+from core.compute.device import out_of_memory_error, resolve_device
 from core.compute.precision import resolve_precision
 from core.datasets.prepare import prepare_image
 from core.errors import CheckpointError
 from core.imaging.resample import resample_image
-from core.inference.sliding_window import predict_logits
+from core.inference.sliding_window import InferenceOptions, ProgressCallback, predict_logits
 from core.labels import LabelSpace
 from core.types import Size3, SpacingMm
 
-Progress = Callable[[int, int], None]
 MODES = ("auto", "tiles", "whole")
-LESS_MEMORY = "end other programs, join sub-volumes (mode tiles), or predict where there is more memory"
+MAX_TILE_SIDE = 1024  # voxels
+OUT_OF_MEMORY_ADVICE = "end other programs, join sub-volumes (mode tiles), or predict where there is more memory"
 
 
 @dataclass(frozen=True)
-class Choices:
-    """How to predict; what is ``None`` or "auto" is as the checkpoint says.
+class InferenceOverrides:
+    """Inference settings given by the user; "auto" and ``None`` keep what the checkpoint stores.
 
     Attributes
     ----------
-    device : "auto", "cuda" or "cpu".
-    mode : "tiles" (joined sub-volumes), "whole" (one pass), or "auto".
-    overlap : share of a tile that the next one covers again, 0 to 0.9.
-    precision : "fp32", "bf16", or "auto": as trained, where the device has it.
-    mirror : segment the mirror image (left and right) too and take the mean; ``None``: as the configuration says.
+    device : str. "auto", "cuda" or "cpu".
+    mode : str. "auto", "tiles" (sliding window) or "whole" (one pass).
+    overlap : float, optional. Overlap of neighbouring tiles, 0 to 0.9.
+    precision : str. "fp32", "bf16", or "auto": as in training, where the device supports it.
+    mirror : bool, optional. Average with the left-right mirrored image.
     """
 
     device: str = "auto"
@@ -47,61 +46,61 @@ class Choices:
 
 
 class Predictor:
-    """A network with its weights on a device, ready to segment.
+    """A trained network on a device.
+
+    Parameters
+    ----------
+    path : Path. Checkpoint file.
+    overrides : InferenceOverrides. Settings that replace those of the checkpoint.
 
     Attributes
     ----------
-    path : the checkpoint.
-    description : what is in it.
-    mode, tile, overlap, precision, mirror : how volumes are segmented.
+    path : Path. Checkpoint file.
+    metadata : CheckpointMetadata. Metadata of the checkpoint.
+    device : torch.device.
+    model : Module. The network, in evaluation mode.
+    options : InferenceOptions. How volumes are segmented.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no checkpoint, or damaged.
+    DeviceError
+        If the device is not available.
     """
 
-    def __init__(self, path: Path, choices: Choices = Choices()) -> None:
-        """Read a checkpoint.
-
-        Raises
-        ------
-        CheckpointError
-            If the file is no checkpoint, or damaged.
-        DeviceError
-            If the device is not there.
-        """
+    def __init__(self, path: Path, overrides: InferenceOverrides = InferenceOverrides()) -> None:
         self.path = path
-        self.device = resolve_device(choices.device)
+        self.device = resolve_device(overrides.device)
         checkpoint = load(path)
-        self.description: Description = checkpoint.description
-        config = self.description.train_config
-        self.model = build(self.description)
+        self.metadata: CheckpointMetadata = checkpoint.metadata
+        self.model = build_network(self.metadata)
         self.model.load_state_dict(checkpoint.weights)
         self.model.to(self.device).eval()
-        self.mode = _stored_mode(self.description) if choices.mode == "auto" else choices.mode
-        self.tile = _tile(path, self.description)
-        self.overlap = config.validation.overlap if choices.overlap is None else choices.overlap
-        self.mirror = config.validation.mirror if choices.mirror is None else choices.mirror
-        trained_in = config.run.precision
-        wanted = choices.precision if choices.precision != "auto" else "auto" if trained_in == "bf16" else trained_in
-        self.precision = resolve_precision(wanted, self.device)
+        self.options = _resolve_options(path, self.metadata, overrides, self.device)
 
     @property
     def labels(self) -> LabelSpace:
-        return self.description.label_space
+        """Classes of the network, background first."""
+        return self.metadata.label_space
 
     @property
     def modalities(self) -> tuple[str, ...]:
-        return self.description.modalities
+        """Input channels of the network, in order."""
+        return self.metadata.modalities
 
-    def segment(self, image: np.ndarray, spacing_mm: SpacingMm, progress: Progress | None = None) -> np.ndarray:
+    def segment(self, image: np.ndarray, spacing_mm: SpacingMm, progress: ProgressCallback | None = None) -> np.ndarray:
         """Segment one volume.
 
         Parameters
         ----------
-        image : float32, shape (channels, i, j, k), canonical RAS, intensities as in the file; one channel per modality.
-        spacing_mm : its voxel size along i, j, k.
-        progress : called with (tiles done, tiles in all).
+        image : ndarray, float32, shape (channel, i, j, k). Intensities as stored, one channel per modality, in RAS.
+        spacing_mm : tuple of float. Voxel size along i, j, k.
+        progress : callable, optional. Called with (tiles done, total tiles).
 
         Returns
         -------
-        Class indices, uint8, shape (i, j, k), on the grid of the image.
+        ndarray, uint8, shape (i, j, k). Class indices on the grid of the image.
 
         Raises
         ------
@@ -110,41 +109,56 @@ class Predictor:
         """
         if image.shape[0] != len(self.modalities):
             raise ValueError(f"expected {len(self.modalities)} channels, got {image.shape[0]}")
-        target = self.description.spacing_mm
+        normalisation = self.metadata.train_config.data.normalisation
         try:
-            ready = prepare_image(image, spacing_mm, self.description.train_config.data.normalisation, target)
-            logits = predict_logits(
-                self.model, torch.from_numpy(ready).to(self.device), mode=self.mode, tile=self.tile,
-                overlap=self.overlap, precision=self.precision, mirror=self.mirror, progress=progress,
-            )  # fmt: skip
+            prepared = prepare_image(image, spacing_mm, normalisation, self.metadata.spacing_mm)
+            tensor = torch.from_numpy(prepared).to(self.device)
+            logits = predict_logits(self.model, tensor, self.options, progress=progress)
             if logits.shape[1:] == image.shape[1:]:
                 return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
             probabilities = torch.softmax(logits, dim=0).cpu().numpy()
             return resample_image(probabilities, shape_to=image.shape[1:]).argmax(axis=0).astype(np.uint8)
         except (MemoryError, RuntimeError) as error:
-            explained = explain_memory(error, self.device, suggestion=LESS_MEMORY)
+            explained = out_of_memory_error(error, self.device, suggestion=OUT_OF_MEMORY_ADVICE)
             if explained is None:
                 raise
             raise explained from error
 
-    def facts(self) -> dict[str, Any]:
-        """How volumes are segmented, as plain JSON values."""
-        tile = {"tile": list(self.tile), "overlap": self.overlap} if self.mode == "tiles" else {}
+    def settings(self) -> dict[str, Any]:
+        """Device and inference options as plain JSON values."""
+        options = self.options
+        tile = {"tile": list(options.tile), "overlap": options.overlap} if options.mode == "tiles" else {}
         return {
-            "mode": self.mode, **tile, "mirror": self.mirror, "device": self.device.type, "precision": self.precision,
-        }  # fmt: skip
+            "mode": options.mode,
+            **tile,
+            "mirror": options.mirror,
+            "device": self.device.type,
+            "precision": options.precision,
+        }
 
 
-def _stored_mode(description: Description) -> str:
-    return "whole" if description.inference.get("mode") == "whole" else "tiles"
+def _resolve_options(
+    path: Path, metadata: CheckpointMetadata, overrides: InferenceOverrides, device: torch.device
+) -> InferenceOptions:
+    """The options of a checkpoint with the user's overrides applied."""
+    config = metadata.train_config
+    stored_mode = "whole" if metadata.inference.get("mode") == "whole" else "tiles"
+    trained = "auto" if config.run.precision == "bf16" else config.run.precision
+    return InferenceOptions(
+        mode=stored_mode if overrides.mode == "auto" else overrides.mode,
+        tile=_stored_tile(path, metadata),
+        overlap=config.validation.overlap if overrides.overlap is None else overrides.overlap,
+        precision=resolve_precision(trained if overrides.precision == "auto" else overrides.precision, device),
+        mirror=config.validation.mirror if overrides.mirror is None else overrides.mirror,
+    )
 
 
-def _tile(path: Path, description: Description) -> Size3:
-    tile = description.inference.get("tile") or description.train_config.sampling.sub_volume
+def _stored_tile(path: Path, metadata: CheckpointMetadata) -> Size3:
+    tile = metadata.inference.get("tile") or metadata.train_config.sampling.sub_volume
     try:
         i, j, k = (int(n) for n in tile)
     except (TypeError, ValueError):
-        raise CheckpointError(f"{path}: expected the size of its sub-volumes, found {tile!r}") from None
-    if min(i, j, k) < 1 or max(i, j, k) > 1024:
-        raise CheckpointError(f"{path}: expected a sub-volume of 1 to 1024 voxels a side, found {i}x{j}x{k}")
+        raise CheckpointError(f"{path}: expected a sub-volume of three sizes, got {tile!r}") from None
+    if min(i, j, k) < 1 or max(i, j, k) > MAX_TILE_SIDE:
+        raise CheckpointError(f"{path}: expected a sub-volume of 1 to {MAX_TILE_SIDE} voxels a side, got {i}x{j}x{k}")
     return i, j, k

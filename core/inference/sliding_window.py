@@ -1,38 +1,69 @@
-"""Segments a whole volume: joins overlapping sub-volumes with Gaussian weights, or takes the volume in one pass.
+"""Whole-volume inference: sliding-window tiles blended with Gaussian weights, or one pass over the foreground.
 
-The tiling is the field's usual one (as in nnU-Net and MONAI's sliding window): tiles at a fixed stride, the last one
-moved inside the volume, logits averaged with a Gaussian of 1/8 of the tile size. Sums are float32. A volume that is too
-large for one pass is joined from the largest tiles that the memory allows.
+The tiling is that of nnU-Net and of MONAI's ``sliding_window_inference``: a fixed stride, the last tile moved inside
+the volume, logits averaged with Gaussian weights whose sigma is 1/8 of the tile size. Sums are float32. A volume that
+is too large for one pass is tiled with the largest tiles that the memory allows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.compute.device import free_bytes
 from core.compute.precision import autocast
+from core.inference.memory_limit import InferenceMemory
 from core.models.blocks import SegmentationNetwork
-from core.models.memory import inference_bytes
+from core.models.memory import predicts_channels_last
 from core.types import Size3, triple
 
-SIGMA_SHARE = 0.125  # of the tile size
-LEAST_WEIGHT = 1e-3
-HEAD_MARGIN = 4  # voxels of air kept around the head
-AIR_LOGIT = 20.0  # of the background, where nothing was predicted
-FREE_SHARE = 0.8  # of the free memory that one pass may take by its estimate, which may be too low by a fifth
-BATCH_VOXELS = {"cpu": 0, "cuda": 2 * 96**3}  # tiles up to so many voxels go through the network together
-LEFT_RIGHT = 2  # the axis that is mirrored, of (batch, channel, i, j, k)
+SIGMA_SCALE = 0.125  # of the tile size
+MIN_WEIGHT = 1e-3
+FOREGROUND_MARGIN = 4  # voxels kept around the foreground
+BACKGROUND_LOGIT = 20.0  # of class 0, outside the foreground box
+LEFT_RIGHT_AXIS = 2  # of (batch, channel, i, j, k)
 
-Network = Callable[[Tensor], Tensor]
+ForwardFunction = Callable[[Tensor], Tensor]
+ProgressCallback = Callable[[int, int], None]
+Box = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class InferenceOptions:
+    """How a whole volume is segmented.
+
+    Attributes
+    ----------
+    mode : str. "tiles" (sliding window), or "whole": one pass over the foreground; where it does not fit into memory,
+        the largest tiles that do.
+    tile : tuple of int. Tile size in voxels (i, j, k): the sub-volume size of training.
+    overlap : float. Overlap of neighbouring tiles as a fraction of the tile, 0 to below 1.
+    precision : str. "fp32" or "bf16".
+    mirror : bool. Average the logits with those of the left-right mirrored image, as nnU-Net does.
+
+    Raises
+    ------
+    ValueError
+        If the mode is unknown.
+    """
+
+    mode: str
+    tile: Size3
+    overlap: float = 0.5
+    precision: str = "fp32"
+    mirror: bool = False
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("tiles", "whole"):
+            raise ValueError(f"mode: expected tiles or whole, got {self.mode!r}")
 
 
 def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
-    """First voxels of the tiles along one axis; the last tile ends at the volume's edge."""
+    """First voxel of each tile along one axis; the last tile ends at the edge of the volume."""
     if tile >= length:
         return [0]
     stride = max(1, int(tile * (1 - overlap)))
@@ -40,79 +71,84 @@ def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
     return [min(n * stride, length - tile) for n in range(count)]
 
 
-def tiles_at_once(tile: Size3, device: torch.device) -> int:
-    """Tiles that should go through the network together: several small ones on a GPU, which one would not fill."""
-    return max(1, BATCH_VOXELS.get(device.type, 0) // math.prod(tile))
-
-
-def gaussian_weights(tile: Size3, device: torch.device) -> Tensor:
-    """Blending weights, float32, shape of the tile: highest in the middle, never below 0.001."""
+def gaussian_importance_map(tile: Size3, device: torch.device) -> Tensor:
+    """Blending weights, float32, shape of the tile: highest in the centre, at least 0.001."""
     axes = []
     for n in tile:
         x = torch.arange(n, device=device, dtype=torch.float32) - (n - 1) / 2
-        axes.append(torch.exp(-(x**2) / (2 * (SIGMA_SHARE * n) ** 2)))
+        axes.append(torch.exp(-(x**2) / (2 * (SIGMA_SCALE * n) ** 2)))
     weights = axes[0][:, None, None] * axes[1][None, :, None] * axes[2][None, None, :]
-    return weights.clamp_min(max(float(weights.min()), LEAST_WEIGHT))
+    return weights.clamp_min(max(float(weights.min()), MIN_WEIGHT))
 
 
 @torch.no_grad()
-def join_tiles(
+def sliding_window_inference(
     image: Tensor,
-    predictor: Network,
+    predictor: ForwardFunction,
     tile: Size3,
     overlap: float = 0.5,
     batch_size: int = 1,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Tensor:
-    """Predict a volume by overlapping tiles.
+    """Predict a volume with overlapping tiles.
 
     Parameters
     ----------
-    image : float32 (channel, i, j, k); padded with zeros, evenly on both sides, where it is smaller than the tile.
-    predictor : maps (batch, channel, *tile) to logits (batch, class, *tile).
-    tile : size of a tile in voxels.
-    overlap : share of a tile that the next one covers again, 0 to below 1.
-    batch_size : tiles predicted at once.
-    progress : called with (tiles done, tiles in all).
+    image : Tensor, float32, shape (channel, i, j, k). Zero-padded symmetrically where it is smaller than the tile.
+    predictor : callable. Maps (batch, channel, *tile) to logits (batch, class, *tile).
+    tile : tuple of int. Tile size in voxels (i, j, k).
+    overlap : float. Overlap of neighbouring tiles as a fraction of the tile, 0 to below 1.
+    batch_size : int. Tiles per forward pass.
+    progress : callable, optional. Called with (tiles done, total tiles).
 
     Returns
     -------
-    Logits, float32 (class, i, j, k).
+    Tensor, float32, shape (class, i, j, k). Logits.
     """
-    image, inner = _pad_with_zeros(image, tile)
+    image, unpadded = _pad_to_size(image, tile)
     starts = [tile_starts(n, t, overlap) for n, t in zip(image.shape[-3:], tile, strict=True)]
     corners = [(i, j, k) for i in starts[0] for j in starts[1] for k in starts[2]]
-    weights = gaussian_weights(tile, image.device)
-    total = torch.zeros(image.shape[-3:], device=image.device)
-    joined: Tensor | None = None
+    weights = gaussian_importance_map(tile, image.device)
+    weight_sum = torch.zeros(image.shape[-3:], device=image.device)
+    logit_sum: Tensor | None = None
     for first in range(0, len(corners), batch_size):
         boxes = [
-            tuple(slice(c, c + t) for c, t in zip(at, tile, strict=True)) for at in corners[first : first + batch_size]
+            tuple(slice(c, c + t) for c, t in zip(corner, tile, strict=True))
+            for corner in corners[first : first + batch_size]
         ]
         logits = predictor(torch.stack([image[(slice(None), *box)] for box in boxes])).float()
-        if joined is None:
-            joined = torch.zeros((logits.shape[1], *image.shape[-3:]), device=image.device)
-        for one, box in zip(logits, boxes, strict=True):
-            joined[(slice(None), *box)] += one * weights
-            total[box] += weights
+        if logit_sum is None:
+            logit_sum = torch.zeros((logits.shape[1], *image.shape[-3:]), device=image.device)
+        for tile_logits, box in zip(logits, boxes, strict=True):
+            logit_sum[(slice(None), *box)] += tile_logits * weights
+            weight_sum[box] += weights
         if progress is not None:
             progress(min(first + batch_size, len(corners)), len(corners))
-    assert joined is not None
-    joined /= total
-    return joined[inner]
+    assert logit_sum is not None
+    logit_sum /= weight_sum
+    return logit_sum[unpadded]
 
 
-def head_box(image: Tensor, margin: int = HEAD_MARGIN) -> tuple[slice, slice, slice]:
-    """The box around all voxels of (channel, i, j, k) that are not 0 in every channel, and a margin: the head, in
-    skull-stripped data. All of the volume where there is no such voxel. Waits for the device."""
-    there = (image != 0).any(dim=0)
-    if not bool(there.any()):
+def foreground_box(image: Tensor, margin: int = FOREGROUND_MARGIN) -> Box:
+    """Bounding box of the voxels that are non-zero in any channel, with a margin. Waits for the device.
+
+    Parameters
+    ----------
+    image : Tensor, shape (channel, i, j, k).
+    margin : int. Voxels added on each side, cut at the edge of the volume.
+
+    Returns
+    -------
+    tuple of slice. The whole volume if every voxel is zero.
+    """
+    nonzero = (image != 0).any(dim=0)
+    if not bool(nonzero.any()):
         return slice(0, image.shape[1]), slice(0, image.shape[2]), slice(0, image.shape[3])
     box = []
-    for axis, length in enumerate(there.shape):
+    for axis, length in enumerate(nonzero.shape):
         others = tuple(a for a in range(3) if a != axis)
-        where = there.any(dim=others[1]).any(dim=others[0]).nonzero().flatten()
-        box.append(slice(max(int(where[0]) - margin, 0), min(int(where[-1]) + 1 + margin, length)))
+        indices = nonzero.any(dim=others[1]).any(dim=others[0]).nonzero().flatten()
+        box.append(slice(max(int(indices[0]) - margin, 0), min(int(indices[-1]) + 1 + margin, length)))
     return box[0], box[1], box[2]
 
 
@@ -120,145 +156,103 @@ def head_box(image: Tensor, margin: int = HEAD_MARGIN) -> tuple[slice, slice, sl
 def predict_logits(
     model: nn.Module,
     image: Tensor,
+    options: InferenceOptions,
     *,
-    mode: str,
-    tile: Size3,
-    overlap: float,
-    precision: str,
-    mirror: bool = False,
     memory_bytes: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
 ) -> Tensor:
-    """Logits, float32 (class, i, j, k), for one image (channel, i, j, k) on the model's device.
+    """Logits of one whole volume.
 
-    Only the head (:func:`head_box`) is predicted, the air around it is background: sub-volumes of air alone are no use
-    and, under instance norm, unlike anything that training showed. For the same reason a head smaller than a
-    sub-volume of training is surrounded with zeros up to that size, as training did. The model is put into evaluation
-    mode and left in the mode it was in.
+    Only the foreground (:func:`foreground_box`) is predicted, the rest is background: under instance norm, tiles of
+    zeros alone are unlike any sub-volume of training. For the same reason a foreground smaller than a sub-volume of
+    training is zero-padded to that size, as in training.
 
     Parameters
     ----------
-    mode : "tiles", or "whole": one pass over the head; where that does not fit into the memory, the largest tiles that
-        do are joined.
-    tile : the sub-volume of training, in voxels.
-    overlap : share of a tile that the next one covers again, 0 to below 1.
-    precision : "fp32" or "bf16".
-    mirror : predict the mirror image (left and right) too; the mean of both logits is taken, as nnU-Net does.
-    memory_bytes : that a pass may take on the device, by the estimate of :mod:`core.models.memory`; ``None``: most of
-        what is free. It decides the size of tiles in the mode "whole", and whether image and mirror image, or several
-        tiles, go through the network together; a sub-volume of training is always tried.
-    progress : called with (passes done, passes in all).
+    model : Module. Runs in evaluation mode; its training mode is restored afterwards.
+    image : Tensor, float32, shape (channel, i, j, k). On the model's device.
+    options : InferenceOptions. Mode, tile, overlap, precision, mirroring.
+    memory_bytes : int, optional. Estimated device memory that a pass may take (:mod:`core.models.memory`); most of
+        the free memory by default. It limits the tile size in mode "whole", and the number of images in a batch; the
+        sub-volume size of training is always accepted.
+    progress : callable, optional. Called with (passes done, total passes).
 
-    Raises
-    ------
-    ValueError
-        If there is no such mode.
+    Returns
+    -------
+    Tensor, float32, shape (class, i, j, k).
     """
-    if mode not in ("tiles", "whole"):
-        raise ValueError(f"mode: expected tiles or whole, got {mode!r}")
     was_training = model.training
     model.eval()
-    head = head_box(image)
-    inside = image[(slice(None), *head)]
-    room = _Room(model, image, precision, memory_bytes)
+    box = foreground_box(image)
+    foreground = image[(slice(None), *box)]
+    memory = InferenceMemory(model, image, options.precision, memory_bytes)
     try:
-        with autocast(image.device, precision):
-            if mode == "whole":
-                padded, inner = _pad_with_zeros(inside, tile)
-                tile = room.largest_tile(triple(padded.shape[-3:]), tile)
-            if mode == "whole" and tile == triple(padded.shape[-3:]):
-                predictor = _predictor(model, precision, mirror, mirror and room.holds(tile, 2))
-                logits = predictor(padded[None])[0].float()[inner]
-                if progress is not None:
-                    progress(1, 1)
-            else:
-                batch = room.batch(tile, 2 if mirror else 1)
-                predictor = _predictor(model, precision, mirror, mirror and room.holds(tile, 2 * batch))
-                logits = join_tiles(inside, predictor, tile, overlap, batch, progress)
+        with autocast(image.device, options.precision):
+            logits = _predict_foreground(model, foreground, options, memory, progress)
     finally:
         model.train(was_training)
-    if inside.shape == image.shape:
+    if foreground.shape == image.shape:
         return logits
     whole = torch.zeros((logits.shape[0], *image.shape[-3:]), device=image.device)
-    whole[0] = AIR_LOGIT
-    whole[(slice(None), *head)] = logits
+    whole[0] = BACKGROUND_LOGIT
+    whole[(slice(None), *box)] = logits
     return whole
 
 
-class _Room:
-    """The memory that a pass may take, and what fits into it; anything fits for a network of unknown cost."""
-
-    def __init__(self, model: nn.Module, image: Tensor, precision: str, limit_bytes: int | None) -> None:
-        self.network = model if isinstance(model, SegmentationNetwork) else None
-        self.device, self.precision = image.device, precision
-        if self.network is None:
-            return
-        limit = FREE_SHARE * free_bytes(image.device) if limit_bytes is None else limit_bytes
-        sums = 4 * (self.network.classes + 1) * image[0].numel()  # logits of the volume, and the weights of tiles
-        self.bytes = limit - sums
-
-    def holds(self, size: Size3, batch: int) -> bool:
-        """Whether a pass over so many boxes of a size fits."""
-        if self.network is None:
-            return True
-        needed = inference_bytes(
-            self.network.config, in_channels=self.network.in_channels, classes=self.network.classes, size=size,
-            batch=batch, precision=self.precision, device=self.device.type,
-        )  # fmt: skip
-        return needed <= self.bytes
-
-    def largest_tile(self, size: Size3, least: Size3) -> Size3:
-        """The size itself if it fits; else its sides, the longest first, are shortened to multiples of the network's
-        divisor until it does, or until none is longer than ``least``."""
-        sides = list(size)
-        while self.network is not None and not self.holds(triple(sides), 1):
-            longer = [axis for axis in range(3) if sides[axis] > least[axis]]
-            if not longer:
-                break
-            axis = max(longer, key=lambda a: sides[a])
-            divisor = self.network.divisor[axis]
-            sides[axis] = max(least[axis], (sides[axis] - 1) // divisor * divisor)
-        return triple(sides)
-
-    def batch(self, tile: Size3, images: int) -> int:
-        """Tiles that go through the network at once, if the memory holds them."""
-        batch = max(1, tiles_at_once(tile, self.device) // images)
-        while batch > 1 and not self.holds(tile, images * batch):
-            batch -= 1
-        return batch
+def _predict_foreground(
+    model: nn.Module,
+    foreground: Tensor,
+    options: InferenceOptions,
+    memory: InferenceMemory,
+    progress: ProgressCallback | None,
+) -> Tensor:
+    """Logits of the foreground (channel, i, j, k): one pass where the options ask for it and it fits, else tiles."""
+    tile, images = options.tile, 2 if options.mirror else 1
+    if options.mode == "whole":
+        padded, unpadded = _pad_to_size(foreground, tile)
+        size = triple(padded.shape[-3:])
+        tile = memory.largest_tile(size, minimum=tile)
+        if tile == size:
+            forward = _forward_function(model, options, flip_in_batch=memory.fits(tile, images))
+            logits = forward(padded[None])[0].float()[unpadded]
+            if progress is not None:
+                progress(1, 1)
+            return logits
+    batch_size = memory.batch_size(tile, images)
+    forward = _forward_function(model, options, flip_in_batch=memory.fits(tile, images * batch_size))
+    return sliding_window_inference(foreground, forward, tile, options.overlap, batch_size, progress)
 
 
-def _predictor(model: nn.Module, precision: str, mirror: bool, together: bool) -> Network:
-    """The network as a function of images; with ``mirror`` the mean of its logits for them and their mirror images,
-    which go through it in one batch if there is memory for it (``together``).
+def _forward_function(model: nn.Module, options: InferenceOptions, flip_in_batch: bool) -> ForwardFunction:
+    """The model as a function of images (batch, channel, i, j, k); with mirroring, the mean of the logits of the images
+    and of the mirrored images, in one batch if ``flip_in_batch``.
 
-    On a CPU bf16 convolutions are faster where the channels of a voxel lie side by side, and all layers but instance
-    norm keep that order: 16-32-64-128 channels took 0.6 to 0.7 of the time with batch and group norm.
+    On a CPU bf16 convolutions are faster in channels-last order, which all layers but instance norm keep: 16-32-64-128
+    channels took 0.6 to 0.7 of the time with batch and group norm.
     """
+    network = model if isinstance(model, SegmentationNetwork) else None
 
-    def predict(images: Tensor) -> Tensor:
-        network = model if isinstance(model, SegmentationNetwork) else None
-        if network is None or images.device.type != "cpu" or precision != "bf16" or network.config.norm == "instance":
+    def forward(images: Tensor) -> Tensor:
+        if network is None or not predicts_channels_last(network.config.norm, options.precision, images.device.type):
             return model(images)
-        padded, crop = network.pad(images)  # by itself it would bring them back to the usual order
+        padded, crop = network.pad(images)  # padding inside the model would restore the default memory format
         return crop(model(padded.contiguous(memory_format=torch.channels_last_3d))).contiguous()
 
-    def predict_both(images: Tensor) -> Tensor:
-        mirrored = images.flip(LEFT_RIGHT)
-        if together:
-            logits, other = predict(torch.cat((images, mirrored))).float().chunk(2)
+    def forward_mirrored(images: Tensor) -> Tensor:
+        mirrored = images.flip(LEFT_RIGHT_AXIS)
+        if flip_in_batch:
+            logits, flipped = forward(torch.cat((images, mirrored))).float().chunk(2)
         else:
-            logits, other = predict(images).float(), predict(mirrored).float()
-        return (logits + other.flip(LEFT_RIGHT)) / 2
+            logits, flipped = forward(images).float(), forward(mirrored).float()
+        return (logits + flipped.flip(LEFT_RIGHT_AXIS)) / 2
 
-    return predict_both if mirror else predict
+    return forward_mirrored if options.mirror else forward
 
 
-def _pad_with_zeros(image: Tensor, least: Size3) -> tuple[Tensor, tuple[slice, ...]]:
-    """An image (channel, i, j, k) that is at least of that size: zeros, evenly on both sides; and where the image lies
-    in it."""
+def _pad_to_size(image: Tensor, size: Size3) -> tuple[Tensor, tuple[slice, ...]]:
+    """An image (channel, i, j, k) zero-padded symmetrically to at least ``size``, and the index that undoes it."""
     shape = image.shape[-3:]
-    missing = [max(t - n, 0) for t, n in zip(least, shape, strict=True)]
+    missing = [max(s - n, 0) for s, n in zip(size, shape, strict=True)]
     before = [m // 2 for m in missing]
     if any(missing):
         image = F.pad(image, [v for b, m in zip(before[::-1], missing[::-1], strict=True) for v in (b, m - b)])

@@ -1,11 +1,10 @@
-"""What a trained network computes inside: the feature maps of every stage for one sub-volume, down to the labels.
+"""Computes the feature maps of every stage of a network for one sub-volume, and writes them as pictures.
 
-The network sees a sub-volume around the middle of the head, prepared as for prediction, and what leaves each of its
-stages is kept for the axial slice through the middle of that sub-volume. The last convolution gives one number per
-class and voxel, the *pre-activations* or logits; their softmax is what the loss sees, their largest the label.
+The sub-volume is centred on the head and prepared as for prediction; of every stage its central axial slice is kept.
+The stages run from the input through encoder, bottleneck and decoder to the logits and their softmax.
 
-:func:`write_features` writes them as pictures: one PNG per channel, anterior up (the patient's right on the left where
-the orientation is known), ``manifest.json`` with the scale of each, and the logits as numbers.
+:func:`write_feature_maps` writes one PNG per channel in radiological convention (anterior up, the patient's right on
+the left where the orientation is known), ``manifest.json`` with the intensity range of each, and the logits as numbers.
 """
 
 from __future__ import annotations
@@ -20,40 +19,37 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from core.compute.device import explain_memory
+from core.compute.device import out_of_memory_error
 from core.compute.precision import autocast
 from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
 from core.errors import ConfigError, VolumeError
 from core.files import atomic_write
+from core.imaging.display import upright_slices
 from core.inference.predictor import Predictor
-from core.inference.sliding_window import head_box
-from core.models.unet3d import UNet3D
-from core.models.vnet import VNet
-from core.sampling.patches import cut
+from core.inference.sliding_window import foreground_box
+from core.sampling.patches import crop_volume
 from core.strict_json import dumps
-from core.types import Size3, SpacingMm, VoxelIndex
+from core.types import ProgressCallback, Size3, SpacingMm, VoxelIndex
 
 MANIFEST = "manifest.json"
-LOGITS = "logits.f32"  # float32 little-endian, (class, row, column), rows from anterior to posterior
-VERSION = 1
-MOST_CHANNELS = 16
-MOST_SIDE = 512
-
-Progress = Callable[[int, int], None]
+LOGITS = "logits.f32"  # float32 little-endian, shape (class, row, column), rows from anterior to posterior
+MANIFEST_VERSION = 1
+MAX_CHANNELS = 16  # pictures per stage
+MAX_SIDE = 512  # voxels of the sub-volume
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What leaves one stage of the network, in one axial slice.
+    """Output of one stage of the network in one axial slice.
 
     Attributes
     ----------
-    kind : "input", "encoder", "bottleneck", "decoder", "logits" or "softmax".
-    level : 0 is full resolution, each further one half of it.
-    values : float32, shape (channels, ni, nj).
-    size : of the whole stage, (ni, nj, nk).
-    names : of the channels where they have any (modalities, classes), else empty.
+    kind : str. "input", "encoder", "bottleneck", "decoder", "logits" or "softmax".
+    level : int. Resolution level, 0 is full resolution.
+    values : ndarray, float32, shape (channel, i, j). Slice of the output.
+    size : tuple of int. Voxels (i, j, k) of the whole output.
+    names : tuple of str. Names of the channels (modalities, classes); empty where they have none.
     """
 
     kind: str
@@ -64,20 +60,22 @@ class Stage:
 
     @property
     def name(self) -> str:
+        """Kind and, where a kind has several stages, level: "encoder-1", "logits"."""
         return f"{self.kind}-{self.level}" if self.kind in ("encoder", "decoder") else self.kind
 
 
 @dataclass(frozen=True)
-class Features:
-    """The stages in the order of computation, and where the sub-volume lies.
+class FeatureMaps:
+    """Stages in the order of computation, and the position of the sub-volume.
 
     Attributes
     ----------
-    stages : input first, softmax last.
-    start, size : of the sub-volume in the working grid; ``start`` may be negative (zeros outside of the image).
-    slice : the axial slice shown, in the working grid.
-    shape : of the working grid.
-    spacing_mm : its voxel size.
+    stages : tuple of Stage. Input first, softmax last.
+    start : tuple of int. First voxel of the sub-volume in the working grid; negative where it is padded.
+    size : tuple of int. Size of the sub-volume in voxels.
+    slice : int. Axial slice that the stages show, in the working grid.
+    shape : tuple of int. Voxels of the working grid.
+    spacing_mm : tuple of float. Voxel size of the working grid.
     """
 
     stages: tuple[Stage, ...]
@@ -88,101 +86,126 @@ class Features:
     spacing_mm: SpacingMm
 
     def stage(self, name: str) -> Stage:
-        """A stage by its name, such as "encoder-1" or "logits"."""
+        """The stage with this name, such as "encoder-1" or "logits"."""
         return next(s for s in self.stages if s.name == name)
 
 
-def features(segmenter: Predictor, image: np.ndarray, spacing_mm: SpacingMm, size: Size3 | None = None) -> Features:
-    """Run the network once on a sub-volume around the middle of the head.
+def compute_feature_maps(
+    predictor: Predictor, image: np.ndarray, spacing_mm: SpacingMm, size: Size3 | None = None
+) -> FeatureMaps:
+    """Run the network once on a sub-volume around the centre of the head.
 
     Parameters
     ----------
-    segmenter : the network on its device.
-    image : float32 (channels, i, j, k), canonical RAS, intensities as in the file; one channel per modality.
-    spacing_mm : its voxel size.
-    size : of the sub-volume in voxels, rounded up to what the levels can halve; by default that of training.
+    predictor : Predictor. Network on its device.
+    image : ndarray, float32, shape (channel, i, j, k). Intensities as in the file, canonical RAS, one channel per
+        modality.
+    spacing_mm : tuple of float. Voxel size of the image.
+    size : tuple of int, optional. Sub-volume size in voxels, rounded up to a multiple of the network's total stride; by
+        default the size of training.
 
     Raises
     ------
     ConfigError
-        If the size is out of range.
+        If the size is out of range or the architecture is not supported.
     DeviceError
-        If the memory does not suffice.
+        If the device runs out of memory.
     """
-    description = segmenter.description
-    network = segmenter.model
-    parts = _parts(network)
-    target = description.spacing_mm
-    ready = prepare_image(image, spacing_mm, description.train_config.data.normalisation, target)
-    spacing = spacing_mm if target is None else target
-    size = _fitting(size or segmenter.tile, (2 ** max(level for _, level, _ in parts),) * 3)
-    start = _around_the_middle(ready, size)
-    box = cut(torch.from_numpy(ready), start, size)[None]
-    slice_at = size[2] // 2
-    found: dict[nn.Module, tuple[np.ndarray, Size3]] = {}
-    hooks = [module.register_forward_hook(_keeper(found, level, slice_at)) for _, level, module in parts]
+    description = predictor.metadata
+    network_stages = predictor.model.stages()
+    target_mm = description.spacing_mm
+    prepared = prepare_image(image, spacing_mm, description.train_config.data.normalisation, target_mm)
+    size = _round_up(size or predictor.options.tile, predictor.model.divisor)
+    start = _centred_start(prepared, size)
+    patch = crop_volume(torch.from_numpy(prepared), start, size)[None]
+    centre_slice = size[2] // 2
+    outputs: dict[nn.Module, tuple[np.ndarray, Size3]] = {}
+    hooks = [
+        stage.module.register_forward_hook(_capture_slice(outputs, centre_slice >> stage.level))
+        for stage in network_stages
+    ]
     try:
-        with torch.no_grad(), autocast(segmenter.device, segmenter.precision):
-            network(box.to(segmenter.device))
+        with torch.no_grad(), autocast(predictor.device, predictor.options.precision):
+            predictor.model(patch.to(predictor.device))
     except (MemoryError, RuntimeError) as error:
-        explained = explain_memory(error, segmenter.device)
-        if explained is None:
+        memory_error = out_of_memory_error(error, predictor.device)
+        if memory_error is None:
             raise
-        raise explained from error
+        raise memory_error from error
     finally:
         for hook in hooks:
             hook.remove()
-    classes = segmenter.labels.names
-    stages = [Stage("input", 0, box[0, ..., slice_at].numpy(), size, segmenter.modalities)]
-    for kind, level, module in parts:
-        values, whole = found[module]
-        stages.append(Stage(kind, level, values, whole, classes if kind == "logits" else ()))
+    classes = predictor.labels.names
+    stages = [Stage("input", 0, patch[0, ..., centre_slice].numpy(), size, predictor.modalities)]
+    for stage in network_stages:
+        values, output_size = outputs[stage.module]
+        names = classes if stage.kind == "logits" else ()
+        stages.append(Stage(stage.kind, stage.level, values, output_size, names))
     probabilities = torch.softmax(torch.from_numpy(stages[-1].values), dim=0).numpy()
     stages.append(Stage("softmax", 0, probabilities, size, classes))
-    i, j, k = ready.shape[1:]
-    return Features(tuple(stages), start, size, start[2] + slice_at, (i, j, k), spacing)
+    i, j, k = prepared.shape[1:]
+    spacing = spacing_mm if target_mm is None else target_mm
+    return FeatureMaps(tuple(stages), start, size, start[2] + centre_slice, (i, j, k), spacing)
 
 
-def write_features(
-    folder: Path, segmenter: Predictor, subject: LoadedSubject, size: Size3 | None = None,
-    progress: Progress | None = None,
-) -> dict[str, Any]:  # fmt: skip
-    """Run the network on a subject's image and write pictures, logits and the manifest into a folder.
+def write_feature_maps(
+    folder: Path,
+    predictor: Predictor,
+    subject: LoadedSubject,
+    size: Size3 | None = None,
+    progress: ProgressCallback | None = None,
+) -> dict[str, Any]:
+    """Compute the feature maps of a subject and write pictures, logits and the manifest into a folder.
+
+    Parameters
+    ----------
+    folder : Path. Output folder, created if missing.
+    predictor : Predictor. Network on its device.
+    subject : LoadedSubject. Images of the subject.
+    size : tuple of int, optional. Sub-volume size, see :func:`compute_feature_maps`.
+    progress : callable, optional. Called with (steps done, steps) after each stage and at the end.
 
     Returns
     -------
-    The manifest: ``{"version", "checkpoint", "modalities", "classes": [{name, colour}], "oriented", "shape",
+    dict. The manifest: ``{"version", "checkpoint", "modalities", "classes": [{name, colour}], "oriented", "shape",
     "spacing_mm", "sub_volume": {"start", "size"}, "slice", "logits", "stages": [{"name", "kind", "level", "channels",
     "size", "maps": [{"file", "channel", "name", "min", "max"}]}]}``. A picture's black is ``min``, its white ``max``;
-    maps of logits share one scale, those of the softmax run from 0 to 1. Of more than 16 channels the 16 that vary
-    most in the slice are written.
+    maps of logits share one range, those of the softmax have the range 0 to 1. Of more than 16 channels the 16 with the
+    largest standard deviation are written.
 
     Raises
     ------
     VolumeError
         If the folder cannot be written.
     UserError
-        As :func:`features`.
+        As :func:`compute_feature_maps`.
     """
-    found = features(segmenter, subject.image, subject.geometry.spacing_mm, size)
+    maps = compute_feature_maps(predictor, subject.image, subject.geometry.spacing_mm, size)
     oriented = subject.geometry.oriented
-    steps = len(found.stages) + 1
+    steps = len(maps.stages) + 1
     stages = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / LOGITS).write_bytes(_upright(found.stage("logits").values, oriented).astype("<f4").tobytes())
-        for done, stage in enumerate(found.stages, start=1):
+        logits = upright_slices(maps.stage("logits").values, oriented)
+        (folder / LOGITS).write_bytes(logits.astype("<f4").tobytes())
+        for done, stage in enumerate(maps.stages, start=1):
             stages.append(_write_stage(folder, stage, oriented))
             if progress is not None:
                 progress(done, steps)
         manifest = {
-            "version": VERSION, "checkpoint": str(segmenter.path), "modalities": list(segmenter.modalities),
-            "classes": [{"name": c.name, "colour": c.colour} for c in segmenter.labels.classes],
-            "oriented": oriented, "shape": list(found.shape), "spacing_mm": list(found.spacing_mm),
-            "sub_volume": {"start": list(found.start), "size": list(found.size)}, "slice": found.slice,
-            "logits": LOGITS, "stages": stages,
-        }  # fmt: skip
-        atomic_write(folder / MANIFEST, dumps(manifest))  # last: whoever finds it finds all the other files
+            "version": MANIFEST_VERSION,
+            "checkpoint": str(predictor.path),
+            "modalities": list(predictor.modalities),
+            "classes": [{"name": c.name, "colour": c.colour} for c in predictor.labels.classes],
+            "oriented": oriented,
+            "shape": list(maps.shape),
+            "spacing_mm": list(maps.spacing_mm),
+            "sub_volume": {"start": list(maps.start), "size": list(maps.size)},
+            "slice": maps.slice,
+            "logits": LOGITS,
+            "stages": stages,
+        }
+        atomic_write(folder / MANIFEST, dumps(manifest))  # last: its presence means that the folder is complete
     except OSError as error:
         raise VolumeError(f"{folder}: cannot be written: {error.strerror or error}; choose another place") from error
     if progress is not None:
@@ -190,75 +213,61 @@ def write_features(
     return manifest
 
 
-def _parts(network: nn.Module) -> list[tuple[str, int, nn.Module]]:
-    """(kind, level, module) of the stages between image and logits, in the order of computation."""
-    if isinstance(network, UNet3D):
-        down = [*network.encoder, network.bottleneck]
-    elif isinstance(network, VNet):
-        down = [network.first, *network.encoder]
-    else:
-        raise ConfigError(f"model: expected unet3d or vnet to look into, got {type(network).__name__}")
-    deepest = len(down) - 1
-    encoder = [("encoder", level, module) for level, module in enumerate(down[:-1])]
-    decoder = [("decoder", deepest - 1 - n, module) for n, module in enumerate(network.decoder)]
-    return [*encoder, ("bottleneck", deepest, down[-1]), *decoder, ("logits", 0, network.classifier)]
+def _capture_slice(outputs: dict[nn.Module, tuple[np.ndarray, Size3]], k: int) -> Callable[..., None]:
+    """A forward hook that stores slice ``k`` of a module's output on the host, and the size of the whole output."""
+
+    def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        size_i, size_j, size_k = output.shape[2:]
+        outputs[module] = output[0, ..., k].float().cpu().numpy().copy(), (size_i, size_j, size_k)
+
+    return hook
 
 
-def _keeper(found: dict[nn.Module, tuple[np.ndarray, Size3]], level: int, slice_at: int) -> Callable[..., None]:
-    """A hook that copies one slice of a module's output to the host, and notes the size of all of it."""
-
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        i, j, k = output.shape[2:]
-        found[module] = output[0, ..., slice_at >> level].float().cpu().numpy().copy(), (i, j, k)
-
-    return keep
-
-
-def _fitting(size: Size3, divisor: Size3) -> Size3:
-    """Rounded up so that every level halves it evenly and the deepest has at least two voxels: nothing is padded."""
-    if not all(1 <= n <= MOST_SIDE for n in size):
-        raise ConfigError(f"size: expected 1 to {MOST_SIDE} voxels a side, got {'x'.join(map(str, size))}")
-    i, j, k = (max(2, math.ceil(n / d)) * d for n, d in zip(size, divisor, strict=True))
+def _round_up(size: Size3, strides: Size3) -> Size3:
+    """Size as a multiple of the network's total stride, at least twice it, so that no stage pads."""
+    if not all(1 <= n <= MAX_SIDE for n in size):
+        raise ConfigError(f"size: expected 1 to {MAX_SIDE} voxels a side, got {'x'.join(map(str, size))}")
+    i, j, k = (max(2, math.ceil(n / stride)) * stride for n, stride in zip(size, strides, strict=True))
     return i, j, k
 
 
-def _around_the_middle(image: np.ndarray, size: Size3) -> VoxelIndex:
-    """First voxel of a sub-volume around the middle of the head, inside the volume where it fits; shape of image
-    (channels, i, j, k)."""
+def _centred_start(image: np.ndarray, size: Size3) -> VoxelIndex:
+    """First voxel of a sub-volume centred on the head, shifted inside the volume where it fits.
+
+    ``image`` has the shape (channel, i, j, k).
+    """
     starts = []
-    for span, length, n in zip(head_box(torch.from_numpy(image), margin=0), image.shape[1:], size, strict=True):
-        middle = (span.start + span.stop) // 2
-        starts.append(min(max(middle - n // 2, 0), length - n) if length >= n else -((n - length) // 2))
+    for span, length, n in zip(foreground_box(torch.from_numpy(image), margin=0), image.shape[1:], size, strict=True):
+        centre = (span.start + span.stop) // 2
+        starts.append(min(max(centre - n // 2, 0), length - n) if length >= n else -((n - length) // 2))
     i, j, k = starts
     return i, j, k
 
 
 def _write_stage(folder: Path, stage: Stage, oriented: bool) -> dict[str, Any]:
-    """The pictures of one stage, and its part of the manifest."""
+    """Write the pictures of one stage; returns its entry in the manifest."""
     from PIL import Image
 
     count = len(stage.values)
-    shown = list(range(count))
-    if count > MOST_CHANNELS:
-        varied = np.argsort(-stage.values.reshape(count, -1).std(axis=1), kind="stable")
-        shown = sorted(varied[:MOST_CHANNELS].tolist())
-    shared = {"softmax": (0.0, 1.0), "logits": (float(stage.values.min()), float(stage.values.max()))}.get(stage.kind)
+    channels = list(range(count))
+    if count > MAX_CHANNELS:
+        by_deviation = np.argsort(-stage.values.reshape(count, -1).std(axis=1), kind="stable")
+        channels = sorted(by_deviation[:MAX_CHANNELS].tolist())
+    stage_range = {"softmax": (0.0, 1.0), "logits": (float(stage.values.min()), float(stage.values.max()))}
     maps = []
-    for channel in shown:
-        plane = _upright(stage.values[channel], oriented)
-        low, high = shared or (float(plane.min()), float(plane.max()))
+    for channel in channels:
+        plane = upright_slices(stage.values[channel], oriented)
+        low, high = stage_range.get(stage.kind) or (float(plane.min()), float(plane.max()))
         levels = (plane.astype(np.float64) - low) * (255 / (high - low if high > low else 1.0))
         file = f"{stage.name}-{channel:03d}.png"
         Image.fromarray(np.rint(levels).astype(np.uint8)).save(folder / file, format="PNG")
         name = stage.names[channel] if stage.names else ""
         maps.append({"file": file, "channel": channel, "name": name, "min": low, "max": high})
     return {
-        "name": stage.name, "kind": stage.kind, "level": stage.level, "channels": count, "size": list(stage.size),
+        "name": stage.name,
+        "kind": stage.kind,
+        "level": stage.level,
+        "channels": count,
+        "size": list(stage.size),
         "maps": maps,
-    }  # fmt: skip
-
-
-def _upright(plane: np.ndarray, oriented: bool) -> np.ndarray:
-    """Slices (..., i, j) as picture rows and columns: anterior up; mirrored where the orientation is known."""
-    rows = np.moveaxis(plane, -1, -2)[..., ::-1, :]
-    return np.ascontiguousarray(rows[..., ::-1] if oriented else rows)
+    }

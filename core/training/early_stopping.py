@@ -1,7 +1,7 @@
-"""Early stopping: training ends when the held-out Dice of whole volumes has not grown for a while.
+"""Early stopping on the smoothed held-out Dice of whole volumes.
 
-One validation alone says little: on few subjects it goes up and down by more than an epoch adds. So it is smoothed, as
-nnU-Net does with its own choice of the best epoch, and the smoothed value is what must grow.
+On few subjects a single validation varies by more than an epoch adds. The Dice is therefore smoothed exponentially, as
+nnU-Net smooths it to choose the best epoch, and the smoothed value has to improve.
 """
 
 from __future__ import annotations
@@ -10,51 +10,55 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-SMOOTHING = 0.7  # share of the old value
+SMOOTHING = 0.7  # weight of the previous value
 
 
 @dataclass
 class EarlyStopping:
-    """Counts the validations since the smoothed Dice was best.
+    """Counts the validations since the smoothed Dice last improved.
 
     Attributes
     ----------
-    limit : validations without a better value after which training ends; 0: never.
-    smoothed, best : the smoothed Dice now, and the best it was.
-    waited : validations since then.
+    patience : int. Validations without improvement after which training stops; 0 never stops.
+    smoothed : float, optional. Smoothed Dice of the last validation.
+    best : float, optional. Highest smoothed Dice.
+    wait_count : int. Validations since then.
     """
 
-    limit: int
+    patience: int
     smoothed: float | None = None
     best: float | None = None
-    waited: int = 0
+    wait_count: int = 0
 
     def update(self, dice: float) -> None:
-        """Take a validation into account; one that is no number counts as no better."""
+        """Record a validation; NaN counts as no improvement."""
         if not math.isnan(dice):
-            old = self.smoothed
-            self.smoothed = float(dice if old is None else SMOOTHING * old + (1 - SMOOTHING) * dice)
+            previous = self.smoothed
+            self.smoothed = float(dice if previous is None else SMOOTHING * previous + (1 - SMOOTHING) * dice)
             if self.best is None or self.smoothed > self.best:
-                self.best, self.waited = self.smoothed, 0
+                self.best, self.wait_count = self.smoothed, 0
                 return
-        self.waited += 1
+        self.wait_count += 1
 
     @property
     def should_stop(self) -> bool:
-        """Whether training should end."""
-        return 0 < self.limit <= self.waited
+        """Whether training should stop."""
+        return 0 < self.patience <= self.wait_count
 
     def reason(self) -> str:
-        """A sentence for people; empty unless it is over."""
+        """A sentence for the log; empty unless training should stop."""
         if not self.should_stop:
             return ""
         best = "" if self.best is None else f"; the best was {self.best:.4f}"
-        return f"ended early: the smoothed Dice of held-out volumes has not grown in {self.waited} validations{best}"
+        return (
+            f"stopped early: the smoothed Dice of held-out volumes has not improved in {self.wait_count} "
+            f"validations{best}"
+        )
 
-    def to_json(self) -> dict[str, Any]:
-        """What a resumed run must know."""
-        return {"smoothed": self.smoothed, "best": self.best, "waited": self.waited}
+    def state_dict(self) -> dict[str, Any]:
+        """State for a checkpoint."""
+        return {"smoothed": self.smoothed, "best": self.best, "waited": self.wait_count}
 
-    def restore(self, data: dict[str, Any]) -> None:
-        """Go back to what :meth:`to_json` gave."""
-        self.smoothed, self.best, self.waited = data["smoothed"], data["best"], int(data["waited"])
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what :meth:`state_dict` returned."""
+        self.smoothed, self.best, self.wait_count = state["smoothed"], state["best"], int(state["waited"])

@@ -1,27 +1,27 @@
-"""One training run from its configuration: opens the data, decides what was left open, builds the network, trains.
+"""One training run from its configuration: open the data, resolve the plan, build the network, train.
 
-This is what the trainer process of a run does. Everything it says goes to a listener (:mod:`core.events`); everything
-it leaves, but what listeners write, is the checkpoints in the run's folder.
+This is the work of the trainer process of a run. It emits the events of :mod:`core.events` and writes the checkpoints
+in the run folder; all other files of the run are written by listeners.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 
-from core.checkpointing.checkpoint import Checkpoint, Description, load, load_latest, transfer
-from core.checkpointing.foreign_weights import read_foreign
-from core.checkpointing.metadata import LAST, is_foreign
+from core.checkpointing.checkpoint import Checkpoint, copy_matching_weights, load, load_latest
+from core.checkpointing.foreign_weights import read_foreign_weights
+from core.checkpointing.metadata import LAST, CheckpointMetadata, is_torch_file
 from core.compute.allocator import retain_freed_memory
 from core.compute.determinism import deterministic
-from core.compute.device import check_memory, explain_memory, free_bytes, resolve_device, set_threads
-from core.compute.distributed import DistributedContext, joined
+from core.compute.device import check_memory, free_bytes, out_of_memory_error, resolve_device, set_num_threads
+from core.compute.distributed import DistributedContext, init_process_group
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
 from core.datasets import Dataset, fingerprint, open_dataset
@@ -34,12 +34,10 @@ from core.labels import LabelSpace
 from core.models import build_model
 from core.paths import DEMO, demo_folder
 from core.sampling.streaming import SubjectStore
-from core.training.plan import Plan, plan, spoils_bf16, suggest
-from core.training.trainer import Task, fit
+from core.training.plan import TrainingPlan, has_wrong_bf16_gradients, make_plan, suggest_smaller
+from core.training.task import TrainingTask
+from core.training.trainer import fit
 from core.types import Size3, SpacingMm, TrainingSubject
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def train_run(
@@ -50,224 +48,302 @@ def train_run(
     resume: bool = False,
     started: float | None = None,
 ) -> None:
-    """Train until the end, the time budget or a stop; checkpoints go to ``folder``.
+    """Train until the end, the end of the time budget or a stop request; checkpoints are written to ``folder``.
 
     Parameters
     ----------
-    config : what to train on what; a data path of "demo" makes the demo data on first use.
-    folder : of the run.
-    listener : gets every event; the last one is :class:`~core.events.Ended`. In a process that ``torchrun`` has started
-        beside others only the leader's hears what training says.
-    should_stop : asked between subjects while they are read, and after every step.
-    resume : go on from the last checkpoint in the folder, or the one before where that is damaged, with the split that
-        is stored there.
-    started : ``time.monotonic()`` at which a time budget began; now if not given.
+    config : TrainConfig. A data path of "demo" creates the demo data set on first use.
+    folder : Path. Run folder.
+    listener : callable. Receives every event, :class:`~core.events.Ended` last. Among processes started by ``torchrun``
+        only that of rank 0 receives the events of training.
+    should_stop : callable. Called between subjects while they are read, and after every step; true stops the run.
+    resume : bool. Continue from the last checkpoint in the folder (the previous one if that is damaged), with the split
+        stored in it.
+    started : float, optional. ``time.monotonic()`` at the start of a time budget; now by default.
 
     Raises
     ------
     UserError
         If data, configuration or checkpoint cannot be used, the memory does not suffice, or the loss is not finite.
     LostProcessError
-        If another process of the team is gone.
+        If another process of this run has ended.
     """
-    started = time.monotonic() if started is None else started
-    with deterministic(config.run.deterministic), retain_freed_memory(), contextlib.ExitStack() as held:
-        team, device = held.enter_context(joined(resolve_device(config.run.device)))
-        if team.size != config.run.devices:
+    inputs = _RunInputs(config, folder, listener, should_stop, resume, time.monotonic() if started is None else started)
+    with deterministic(config.run.deterministic), retain_freed_memory(), contextlib.ExitStack() as stack:
+        distributed, device = stack.enter_context(init_process_group(resolve_device(config.run.device)))
+        if distributed.world_size != config.run.devices:
             raise ConfigError(
                 f"devices: expected {config.run.devices} processes for a run on {config.run.devices} devices, found "
-                f"{team.size}; start it with `python -m core train` or `submit`"
+                f"{distributed.world_size}; start it with `python -m core train` or `submit`"
             )
-        _train(config, folder, listener, should_stop, resume, started, team, device, held)
-
-
-def _train(
-    config: TrainConfig,
-    folder: Path,
-    listener: Listener,
-    should_stop: Callable[[], bool],
-    resume: bool,
-    started: float,
-    team: DistributedContext,
-    device: torch.device,
-    held: contextlib.ExitStack,
-) -> None:
-    threads = set_threads(config.run.threads, team.size)
-    sharing = team.size if device.type == "cpu" else 1  # processes in the same memory
-    needed, smaller = None, ""
-    try:
-        last, damage = load_latest(folder) if resume else (None, "")
-        dataset = _open(config, listener)
-        split = _split(dataset, config, last)
-        subjects = _Subjects.from_dataset(dataset, config, split)
-        decided = _decide(config, subjects, split, device)
-        smaller = suggest(
-            decided.config, in_channels=len(subjects.modalities), classes=len(subjects.labels),
-            memory_bytes=free_bytes(device) // sharing, device=device.type,
-        )  # fmt: skip
-        needed = decided.step_bytes * sharing
-        check_memory(needed, device, smaller)
-        room = data_memory_budget(config, decided, device) // sharing
-        store = None
-        if decided.data_bytes > room:
-            store = held.enter_context(contextlib.closing(SubjectStore(folder)))
-        prepared = _prepare(dataset, subjects, decided, split, store, listener, should_stop)
-        if prepared is None:
-            done = last.description.progress if last is not None else {}
-            listener(
-                Ended("stopped", int(done.get("epoch", 0)), int(done.get("step", 0)), float(done.get("elapsed_s", 0)))
-            )
-            return
-        model, copied = _network(decided.config, subjects, last is not None)
-        task = Task(
-            config=decided.config,
-            model=model.to(device),
-            train=[prepared[id] for id in split.train],
-            held_out=[prepared[id] for id in split.val],
-            classes=subjects.labels.names,
-            colours=tuple(c.colour for c in subjects.labels.classes),
-            folder=folder,
-            description=_describe(dataset, subjects, decided, split),
-            facts=_facts(decided, split, device, threads, copied, damage),
-            resident_bytes=room,
-            team=team,
-        )
-        if last is not None:
-            _check_same(last.description, task.description, folder)
-        fit(task, listener, should_stop=should_stop, resume=last, started=started)
-    except (MemoryError, RuntimeError) as error:
-        explained = explain_memory(error, device, needed, smaller)
-        if explained is None:
-            raise
-        raise explained from error
+        threads = set_num_threads(config.run.threads, distributed.world_size)
+        _train(inputs, _Machine(device, threads, distributed), stack)
 
 
 @dataclass(frozen=True)
-class _Subjects:
-    """What training needs to know about the data set: channels, classes, and sizes by subject from headers alone."""
+class _RunInputs:
+    """Arguments of :func:`train_run`."""
 
+    config: TrainConfig
+    folder: Path
+    listener: Listener
+    should_stop: Callable[[], bool]
+    resume: bool
+    started: float
+
+
+@dataclass(frozen=True)
+class _Machine:
+    """Device, CPU threads and processes of a run."""
+
+    device: torch.device
+    threads: int
+    distributed: DistributedContext
+
+    @property
+    def processes_per_memory(self) -> int:
+        """Processes that share the memory of the device: all of them on a CPU."""
+        return self.distributed.world_size if self.device.type == "cpu" else 1
+
+
+@dataclass(frozen=True)
+class _RunData:
+    """An opened data set: subjects, channels and classes of the run, and sizes by subject id from headers alone."""
+
+    dataset: Dataset
+    split: Split
     modalities: tuple[str, ...]
     labels: LabelSpace
     shapes: dict[str, Size3]
     spacings_mm: dict[str, SpacingMm]
 
     @classmethod
-    def from_dataset(cls, dataset: Dataset, config: TrainConfig, split: Split) -> _Subjects:
-        wanted = config.data.classes
-        seen = fingerprint(dataset, (*split.train, *split.val))
+    def open(cls, inputs: _RunInputs, last: Checkpoint | None) -> _RunData:
+        """The configured data set, with the split of the configuration or of the checkpoint to resume."""
+        config = inputs.config.data
+        dataset = _open_dataset(inputs)
+        split = (
+            split_subjects(dataset.labelled_ids, inputs.config.split) if last is None else _stored_split(dataset, last)
+        )
+        geometry = fingerprint(dataset, (*split.train, *split.val))
         return cls(
-            config.data.modalities or dataset.modalities,
-            dataset.labels.subset(wanted) if wanted else dataset.labels,
-            seen.shapes,
-            seen.spacings_mm,
+            dataset,
+            split,
+            config.modalities or dataset.modalities,
+            dataset.labels.subset(config.classes) if config.classes else dataset.labels,
+            geometry.shapes,
+            geometry.spacings_mm,
         )
 
 
-def _open(config: TrainConfig, listener: Listener) -> Dataset:
-    if config.data.path != DEMO:
-        return open_dataset(config.data.path, config.data.layout)
+@dataclass(frozen=True)
+class _MemoryPlan:
+    """Memory of a run on its device.
+
+    Attributes
+    ----------
+    step_bytes : int. Estimated memory of a training step, over the processes that share the device's memory.
+    resident_bytes : int. Memory for the subjects of each process.
+    suggestion : str. Smaller settings that would fit.
+    """
+
+    step_bytes: int
+    resident_bytes: int
+    suggestion: str
+
+    @classmethod
+    def make(cls, config: TrainConfig, plan: TrainingPlan, data: _RunData, machine: _Machine) -> _MemoryPlan:
+        sharing = machine.processes_per_memory
+        suggestion = suggest_smaller(
+            plan.config,
+            in_channels=len(data.modalities),
+            classes=len(data.labels),
+            memory_bytes=free_bytes(machine.device) // sharing,
+            device=machine.device.type,
+        )
+        resident_bytes = data_memory_budget(config, plan, machine.device) // sharing
+        return cls(plan.step_bytes * sharing, resident_bytes, suggestion)
+
+
+def data_memory_budget(config: TrainConfig, plan: TrainingPlan, device: torch.device) -> int:
+    """Device memory for images and labels in bytes: as configured, or what training steps leave free."""
+    if config.data.resident_gb:
+        return int(config.data.resident_gb * 1e9)
+    # A captured CUDA graph keeps the memory of a step, and validation needs as much again.
+    steps = 2 if device.type == "cuda" else 1
+    return max(free_bytes(device) - steps * plan.step_bytes, 0)
+
+
+def _train(inputs: _RunInputs, machine: _Machine, stack: contextlib.ExitStack) -> None:
+    """Open, plan, prepare, build and train; the stack closes what has to outlive the training."""
+    device = machine.device
+    with _explained_out_of_memory(device):
+        last, damage = load_latest(inputs.folder) if inputs.resume else (None, "")
+        data = _RunData.open(inputs, last)
+        plan = _resolve_plan(inputs.config, data, device)
+        memory = _MemoryPlan.make(inputs.config, plan, data, machine)
+    with _explained_out_of_memory(device, memory.step_bytes, memory.suggestion):
+        check_memory(memory.step_bytes, device, memory.suggestion)
+        store = None
+        if plan.data_bytes > memory.resident_bytes:
+            store = stack.enter_context(contextlib.closing(SubjectStore(inputs.folder)))
+        subjects = _prepare_subjects(inputs, data, plan, store)
+        if subjects is None:
+            inputs.listener(_stopped_while_preparing(last))
+            return
+        model, weights_source = _build_network(plan.config, data, resumed=last is not None)
+        facts = _facts(plan, data.split, machine)
+        if weights_source:
+            facts["weights"] = weights_source
+        if damage:
+            facts["resumed from"] = f"the checkpoint before the last one, since {damage}"
+        task = TrainingTask(
+            config=plan.config,
+            model=model.to(device),
+            train=[subjects[id] for id in data.split.train],
+            held_out=[subjects[id] for id in data.split.val],
+            classes=data.labels.names,
+            colours=tuple(c.colour for c in data.labels.classes),
+            folder=inputs.folder,
+            metadata=_checkpoint_metadata(data, plan),
+            facts=facts,
+            resident_bytes=memory.resident_bytes,
+            distributed=machine.distributed,
+        )
+        if last is not None:
+            _check_unchanged(last.metadata, task.metadata, inputs.folder)
+        fit(task, inputs.listener, should_stop=inputs.should_stop, resume=last, started=inputs.started)
+
+
+@contextlib.contextmanager
+def _explained_out_of_memory(
+    device: torch.device, needed_bytes: int | None = None, suggestion: str = ""
+) -> Iterator[None]:
+    """Turn an out-of-memory error of the block into a ``DeviceError``."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        explained = out_of_memory_error(error, device, needed_bytes, suggestion)
+        if explained is None:
+            raise
+        raise explained from error
+
+
+# --- data -------------------------------------------------------------------------------------------------------------
+
+
+def _open_dataset(inputs: _RunInputs) -> Dataset:
+    config = inputs.config.data
+    if config.path != DEMO:
+        return open_dataset(config.path, config.layout)
 
     def show(done: int, total: int) -> None:
-        listener(Preparing("making synthetic demo subjects", done, total))
+        inputs.listener(Preparing("making synthetic demo subjects", done, total))
 
     return open_dataset(ensure_demo(demo_folder(), progress=show))
 
 
-def _split(dataset: Dataset, config: TrainConfig, last: Checkpoint | None) -> Split:
-    """The roles of the subjects; those of a resumed run are what they were, whatever was added to the folder since."""
-    if last is None:
-        return split_subjects(dataset.labelled_ids, config.split)
-    roles = {role: tuple(last.description.split.get(role, ())) for role in ("train", "val", "test")}
-    gone = [id for ids in roles.values() for id in ids if id not in dataset.labelled_ids]
-    if gone:
+def _stored_split(dataset: Dataset, last: Checkpoint) -> Split:
+    """The split of a checkpoint, whatever subjects were added to the folder since."""
+    stored = last.metadata.split
+    subsets = {name: tuple(stored.get(name, ())) for name in ("train", "val", "test")}
+    missing = [id for ids in subsets.values() for id in ids if id not in dataset.labelled_ids]
+    if missing:
         raise DatasetError(
-            f"{dataset.path}: expected the subjects that the run began with, found no {', '.join(gone[:5])}; "
+            f"{dataset.path}: expected the subjects that the run began with, found no {', '.join(missing[:5])}; "
             "put them back to resume it"
         )
-    return Split(**roles)
+    return Split(**subsets)
 
 
-def _decide(config: TrainConfig, subjects: _Subjects, split: Split, device: torch.device) -> Plan:
-    def decided(precision: str) -> Plan:
-        return plan(
+def _prepare_subjects(
+    inputs: _RunInputs, data: _RunData, plan: TrainingPlan, store: SubjectStore | None
+) -> dict[str, TrainingSubject] | None:
+    """Read and normalise every training and validation subject, by id, and move it to the store if there is one;
+    ``None`` if a stop was requested meanwhile."""
+    ids = (*data.split.train, *data.split.val)
+    config = plan.config.data
+    subjects = {}
+    for number, id in enumerate(ids):
+        inputs.listener(Preparing("reading subjects", number, len(ids)))
+        if inputs.should_stop():
+            return None
+        subject = prepare_subject(
+            data.dataset, id, data.modalities, config.classes, config.normalisation, plan.spacing_mm
+        )
+        subjects[id] = subject if store is None else store.add(subject)
+    inputs.listener(Preparing("reading subjects", len(ids), len(ids)))
+    return subjects
+
+
+def _stopped_while_preparing(last: Checkpoint | None) -> Ended:
+    """The event of a run that was stopped before its first step."""
+    progress = last.metadata.progress if last is not None else {}
+    return Ended(
+        "stopped",
+        int(progress.get("epoch", 0)),
+        int(progress.get("step", 0)),
+        float(progress.get("elapsed_s", 0)),
+    )
+
+
+# --- plan and network -------------------------------------------------------------------------------------------------
+
+
+def _resolve_plan(config: TrainConfig, data: _RunData, device: torch.device) -> TrainingPlan:
+    def plan_in(precision: str) -> TrainingPlan:
+        return make_plan(
             config.with_values({"precision": precision}),
-            shapes=list(subjects.shapes.values()),
-            spacings_mm=list(subjects.spacings_mm.values()),
-            in_channels=len(subjects.modalities),
-            classes=len(subjects.labels),
+            shapes=list(data.shapes.values()),
+            spacings_mm=list(data.spacings_mm.values()),
+            in_channels=len(data.modalities),
+            classes=len(data.labels),
             device=device.type,
         )
 
-    result = decided(resolve_precision(config.run.precision, device))
-    if result.config.run.precision == "bf16" and device.type == "cpu" and spoils_bf16(result.config):
+    plan = plan_in(resolve_precision(config.run.precision, device))
+    if plan.config.run.precision == "bf16" and device.type == "cpu" and has_wrong_bf16_gradients(plan.config):
         if config.run.precision == "bf16":
             raise ConfigError(
                 "precision: expected fp32 or auto for a sub_volume that leaves two voxels along its first axis at the "
-                f"deepest of {len(result.config.model.channels)} resolutions, got bf16, whose gradients are wrong "
+                f"deepest of {len(plan.config.model.channels)} resolutions, got bf16, whose gradients are wrong "
                 "there on a CPU; or choose a larger sub_volume, or fewer channels"
             )
-        result = decided("fp32")
-    modalities, names = subjects.modalities, subjects.labels.names[1:]
-    return replace(result, config=result.config.with_values({"modalities": modalities, "classes": names}))
+        plan = plan_in("fp32")
+    values = {"modalities": data.modalities, "classes": data.labels.names[1:]}
+    return replace(plan, config=plan.config.with_values(values))
 
 
-def _prepare(
-    dataset: Dataset,
-    subjects: _Subjects,
-    decided: Plan,
-    split: Split,
-    store: SubjectStore | None,
-    listener: Listener,
-    should_stop: Callable[[], bool],
-) -> dict[str, TrainingSubject] | None:
-    """Read and normalise every subject that trains or validates, and move it to the store if there is one; ``None`` if
-    asked to stop meanwhile."""
-    ids = (*split.train, *split.val)
-    data = decided.config.data
-    prepared = {}
-    for number, id in enumerate(ids):
-        listener(Preparing("reading subjects", number, len(ids)))
-        if should_stop():
-            return None
-        subject = prepare_subject(
-            dataset, id, subjects.modalities, data.classes, data.normalisation, decided.spacing_mm
-        )
-        prepared[id] = subject if store is None else store.add(subject)
-    listener(Preparing("reading subjects", len(ids), len(ids)))
-    return prepared
+def _build_network(config: TrainConfig, data: _RunData, resumed: bool) -> tuple[nn.Module, str]:
+    """The network with its initial weights, and where they come from if not from the seed.
 
-
-def data_memory_budget(config: TrainConfig, decided: Plan, device: torch.device) -> int:
-    """Bytes that images and labels may take on the device: as configured, or what a training step leaves free."""
-    if config.data.resident_gb:
-        return int(config.data.resident_gb * 1e9)
-    # A step that is recorded on a GPU keeps its memory, and validation needs as much again.
-    steps = 2 if device.type == "cuda" else 1
-    return max(free_bytes(device) - steps * decided.step_bytes, 0)
-
-
-def _network(config: TrainConfig, subjects: _Subjects, resumes: bool) -> tuple[nn.Module, str]:
-    """The network with its first weights: from the seed, or from a checkpoint to fine-tune, ours or another
-    program's; and a word about the latter. A run that is resumed has weights of its own."""
+    A configured checkpoint to fine-tune, of this or another program, is not read for a resumed run, whose weights are
+    in its own checkpoint.
+    """
     torch.manual_seed(config.run.seed)
-    model = build_model(config.model, len(subjects.modalities), len(subjects.labels))
-    if resumes or not config.run.init_from:
+    model = build_model(config.model, len(data.modalities), len(data.labels))
+    if resumed or not config.run.init_from:
         return model, ""
     path = Path(config.run.init_from)
-    if is_foreign(path):
-        foreign = read_foreign(path, model)
-        copied, total = transfer(foreign.weights, model)
+    if is_torch_file(path):
+        foreign = read_foreign_weights(path, model)
+        copied, total = copy_matching_weights(foreign.weights, model)
         return model, f"{copied} of {total} tensors from {path.name}{', by order' if foreign.in_order else ''}"
-    copied, total = transfer(load(path).weights, model)
+    copied, total = copy_matching_weights(load(path).weights, model)
     return model, f"{copied} of {total} tensors from {path.parent.name}/{path.name}"
 
 
-def _describe(dataset: Dataset, subjects: _Subjects, decided: Plan, split: Split) -> Description:
-    return Description(
-        config=decided.config.to_json(),
-        labels=subjects.labels.to_json(),
-        modalities=subjects.modalities,
-        spacing_mm=decided.spacing_mm,
+# --- metadata ---------------------------------------------------------------------------------------------------------
+
+
+def _checkpoint_metadata(data: _RunData, plan: TrainingPlan) -> CheckpointMetadata:
+    """Metadata of the run's checkpoints."""
+    dataset, split = data.dataset, data.split
+    return CheckpointMetadata(
+        config=plan.config.to_json(),
+        labels=data.labels.to_json(),
+        modalities=data.modalities,
+        spacing_mm=plan.spacing_mm,
         dataset={
             "name": dataset.name,
             "path": str(dataset.path.resolve()),
@@ -279,9 +355,9 @@ def _describe(dataset: Dataset, subjects: _Subjects, decided: Plan, split: Split
     )
 
 
-def _check_same(before: Description, now: Description, folder: Path) -> None:
-    """A run goes on with the network that it began with: the data may not have changed under it."""
-    for what, old, new in (
+def _check_unchanged(before: CheckpointMetadata, now: CheckpointMetadata, folder: Path) -> None:
+    """Refuse to resume a run whose data set now gives another network."""
+    for name, old, new in (
         ("classes", before.label_space.names, now.label_space.names),
         ("modalities", before.modalities, now.modalities),
         ("sub-volume", before.train_config.sampling.sub_volume, now.train_config.sampling.sub_volume),
@@ -289,28 +365,25 @@ def _check_same(before: Description, now: Description, folder: Path) -> None:
     ):
         if old != new:
             raise CheckpointError(
-                f"{folder / LAST}: expected the {what} that the run began with ({old}), got {new} from the data set "
+                f"{folder / LAST}: expected the {name} that the run began with ({old}), got {new} from the data set "
                 "as it is now; put the data back as it was, or start a new run with --init-from"
             )
 
 
-def _facts(decided: Plan, split: Split, device: torch.device, threads: int, copied: str, damage: str) -> dict[str, str]:
-    config = decided.config
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {threads} threads"
+def _facts(plan: TrainingPlan, split: Split, machine: _Machine) -> dict[str, str]:
+    """Facts about the run for the log and the page."""
+    config, on_cuda = plan.config, machine.device.type == "cuda"
+    device = torch.cuda.get_device_name(machine.device) if on_cuda else f"cpu, {machine.threads} threads"
     if config.run.devices > 1:
-        name = f"{config.run.devices} x {name}"
+        device = f"{config.run.devices} x {device}"
     network = f"{config.model.model} {'-'.join(map(str, config.model.channels))}"
     facts = {
-        "device": name,
+        "device": device,
         "precision": config.run.precision,
-        "network": f"{network}, {decided.parameters:,} parameters",
+        "network": f"{network}, {plan.parameters:,} parameters",
         "subjects": f"{len(split.train)} train, {len(split.val)} validate, {len(split.test)} test",
         "sub-volume": "x".join(map(str, config.sampling.sub_volume)) + " voxels",
     }
-    if decided.spacing_mm is not None:
-        facts["voxel size"] = "x".join(f"{s:.3g}" for s in decided.spacing_mm) + " mm"
-    if copied:
-        facts["weights"] = copied
-    if damage:
-        facts["resumed from"] = f"the checkpoint before the last one, since {damage}"
+    if plan.spacing_mm is not None:
+        facts["voxel size"] = "x".join(f"{s:.3g}" for s in plan.spacing_mm) + " mm"
     return facts

@@ -1,7 +1,7 @@
-"""One update of the weights: forward pass, loss, backward pass, guarded step. Nothing in it waits for the device.
+"""One optimizer step: forward pass, loss, backward pass, guarded update. It never synchronises with the device.
 
-A gradient that is not finite closes a latch on the device: from then on no update reaches the weights, and the trainer,
-which reads the latch now and then, learns at which step that was.
+A non-finite gradient sets a flag on the device that stays set: no later update reaches the weights. The trainer reads
+the flag now and then, together with the number of the first such step.
 """
 
 from __future__ import annotations
@@ -14,93 +14,107 @@ import torch
 from torch import Tensor, nn
 
 from core.compute.device import cudnn_benchmark
-from core.compute.distributed import ALONE, DistributedContext
+from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.compute.precision import autocast
 from core.config import OptimConfig
 from core.sampling.patches import Batch
-from core.training.losses import Loss
-from core.training.optim import WeightAverage, build_optimizer, guarded_step, set_learning_rate
+from core.training.losses import LossFunction
+from core.training.optim import ExponentialMovingAverage, build_optimizer, set_learning_rate, step_if_finite
 
 Launch = Callable[[Sequence[Batch]], None]
 
 
 class TrainingStep:
-    """The step, and what it keeps on the device until somebody reads it.
+    """An optimizer step, with the running loss and the non-finite flag on the device.
 
     Parameters
     ----------
-    model : on the device that is to train it.
-    loss : of logits (batch, classes, i, j, k) and target (batch, i, j, k).
-    config : optimizer, accumulation, clipping, running average.
-    precision : "fp32" or "bf16".
-    team : of processes, each of which takes a step with batches of its own; their gradients are averaged.
+    model : Module. On the training device.
+    loss : callable. Of logits (batch, class, i, j, k) and target (batch, i, j, k).
+    config : OptimConfig. Optimizer, gradient accumulation, clipping, EMA.
+    precision : str. "fp32" or "bf16".
+    distributed : DistributedContext. Processes whose gradients are averaged.
 
     Attributes
     ----------
-    network : the model as it is called in training.
-    optimizer : the update rule.
-    average : running average of the weights, or ``None``.
-    launch : how the device's part of a step is started: :meth:`compute`, unless somebody knows a faster way.
+    network : Module. The model, wrapped for gradient averaging where there are several processes.
+    optimizer : Optimizer.
+    ema : ExponentialMovingAverage or None. Moving average of the weights.
+    found_inf : Tensor, float32 scalar. 1 from the first non-finite gradient on.
+    launch : callable. Runs the device work of a step: :meth:`compute`, or a faster equivalent
+        (:mod:`core.training.acceleration`).
+    steps : int. Steps since the last :meth:`reset_loss`.
     """
 
     def __init__(
-        self, model: nn.Module, loss: Loss, config: OptimConfig, precision: str, team: DistributedContext = ALONE
+        self,
+        model: nn.Module,
+        loss: LossFunction,
+        config: OptimConfig,
+        precision: str,
+        distributed: DistributedContext = SINGLE_PROCESS,
     ) -> None:
-        self.model, self.loss, self.config, self.precision, self.team = model, loss, config, precision, team
-        self.network = team.wrap(model)
+        self.model, self.loss, self.config, self.precision = model, loss, config, precision
+        self.distributed = distributed
+        self.network = distributed.wrap_model(model)
         self.device = next(model.parameters()).device
         self.optimizer = build_optimizer(model, config)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.average = WeightAverage(model, config.ema) if config.ema > 0 else None
-        self.latch = torch.zeros((), device=self.device)
-        self.failed_at = torch.full((), math.inf, device=self.device, dtype=torch.float64)
+        self.ema = ExponentialMovingAverage(model, config.ema) if config.ema > 0 else None
+        self.found_inf = torch.zeros((), device=self.device)
+        self.first_failed_step = torch.full((), math.inf, device=self.device, dtype=torch.float64)
         self.loss_sum = torch.zeros((), device=self.device)
         self.steps = 0
         self.launch: Launch = self.compute
 
-    def __call__(self, batches: Sequence[Batch], rate: float, number: int) -> None:
-        """Update the weights once from some batches, whose gradients are averaged.
+    def __call__(self, batches: Sequence[Batch], learning_rate: float, number: int) -> None:
+        """Update the weights once, with the mean gradient of the batches.
 
         Parameters
         ----------
-        batches : image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k), each.
-        rate : the learning rate.
-        number : of the step; told again where its gradient is not finite.
+        batches : sequence of (image, label). Image float32, shape (batch, channel, i, j, k); label uint8, shape
+            (batch, i, j, k).
+        learning_rate : float.
+        number : int. Number of the step, which :meth:`read_loss` returns if its gradient is not finite.
         """
-        set_learning_rate(self.optimizer, rate)
+        set_learning_rate(self.optimizer, learning_rate)
         self.launch(batches)
-        failed = torch.where(self.latch > 0, float(number), math.inf)
-        torch.minimum(self.failed_at, failed, out=self.failed_at)
-        if self.average is not None:
-            self.average.update()
+        failed = torch.where(self.found_inf > 0, float(number), math.inf)
+        torch.minimum(self.first_failed_step, failed, out=self.first_failed_step)
+        if self.ema is not None:
+            self.ema.update()
         self.steps += 1
 
     def compute(self, batches: Sequence[Batch]) -> None:
-        """What the device does in a step: gradients, guarded update, sum of the loss."""
+        """The device work of a step: gradients, guarded update, running loss."""
         self.optimizer.zero_grad(set_to_none=True)
         with cudnn_benchmark(self.device):
             for number, (image, label) in enumerate(batches, 1):
-                last = number == len(batches)
-                with contextlib.nullcontext() if last else self.team.no_sync(self.network), self.team.guard():
-                    loss = self.loss_of(image, label) / len(batches)
+                synchronise = number == len(batches)
+                with (
+                    contextlib.nullcontext() if synchronise else self.distributed.no_sync(self.network),
+                    self.distributed.detect_lost_process(),
+                ):
+                    loss = self.compute_loss(image, label) / len(batches)
                     loss.backward()
                 self.loss_sum += loss.detach()
-        guarded_step(self.optimizer, self.parameters, self.config.clip_norm, self.latch)
+        step_if_finite(self.optimizer, self.parameters, self.config.clip_norm, self.found_inf)
 
-    def loss_of(self, image: Tensor, label: Tensor) -> Tensor:
-        """The loss of one batch, float32 scalar."""
+    def compute_loss(self, image: Tensor, label: Tensor) -> Tensor:
+        """Loss of one batch, float32 scalar."""
         with autocast(self.device, self.precision):
             logits = self.network(image)
         return self.loss(logits, label)
 
-    def read(self) -> tuple[float, int | None]:
-        """Mean loss since the last :meth:`reset`, over the team, and the number of the first step that failed, if one
-        did; waits for the device. The whole team has to ask."""
-        loss = self.team.sum(self.loss_sum.double())
-        total, failed = torch.stack([loss, self.failed_at]).tolist()
-        return total / max(self.steps, 1) / self.team.size, None if math.isinf(failed) else int(failed)
+    def read_loss(self) -> tuple[float, int | None]:
+        """Mean loss over all processes since the last :meth:`reset_loss`, and the number of the first step with a
+        non-finite gradient, if any. Synchronises with the device; every process has to call it."""
+        loss = self.distributed.all_reduce(self.loss_sum.double())
+        total, failed = torch.stack([loss, self.first_failed_step]).tolist()
+        mean = total / max(self.steps, 1) / self.distributed.world_size
+        return mean, None if math.isinf(failed) else int(failed)
 
-    def reset(self) -> None:
-        """Begin a new mean of the loss."""
+    def reset_loss(self) -> None:
+        """Start a new running mean of the loss."""
         self.loss_sum.zero_()
         self.steps = 0

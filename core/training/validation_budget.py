@@ -1,4 +1,4 @@
-"""What a time budget keeps for its end: how long the last validation will take, and what is left out of it."""
+"""Reserves part of a time budget for the final validation, and drops the inference modes it does not allow."""
 
 from __future__ import annotations
 
@@ -10,82 +10,86 @@ import torch
 from torch import nn
 
 from core.compute.precision import autocast
-from core.inference.sliding_window import tile_starts
-from core.training.schedule import Schedule
+from core.inference.sliding_window import Box, tile_starts
+from core.training.run_progress import RunProgress
 from core.types import Size3
 
-SAFETY = 1.25  # on the time that is kept
-WHOLE_FACTOR = 1.5  # one pass over a volume beside sub-volumes of as many voxels, in time: it leaves the caches
+SAFETY_FACTOR = 1.25  # on the reserved time
+WHOLE_FACTOR = 1.5  # one pass over a volume, relative to tiles of as many voxels: it does not fit the caches
+SUB_VOLUMES = "sub-volumes"  # duration of the validation of sub-volumes, beside those of the inference modes
 
-Box = Sequence[slice]
 
-
-class ClosingPlan:
-    """The last validation of a run.
+class ValidationBudget:
+    """Estimated and measured durations of the final validation.
 
     Parameters
     ----------
-    schedule : of the run; is told how much of its time budget to keep.
-    modes : how held-out volumes are to be segmented, the usual way first; empty where they are not.
-    overlap : of neighbouring sub-volumes.
+    progress : RunProgress. Time is reserved here.
+    modes : sequence of str. Inference modes for held-out whole volumes, the default first; may be empty.
+    overlap : float. Overlap of neighbouring tiles.
 
     Attributes
     ----------
-    modes : those that the time budget affords; all of them without one.
+    modes : list of str. Modes that the time budget allows; all of them without a budget.
     """
 
-    def __init__(self, schedule: Schedule, modes: Sequence[str], overlap: float) -> None:
-        self.schedule = schedule
+    def __init__(self, progress: RunProgress, modes: Sequence[str], overlap: float) -> None:
+        self.progress = progress
         self.modes = list(modes)
         self.overlap = overlap
         self._seconds: dict[str, float] = {}
 
-    def estimate(self, tile_s: float, tile: Size3, places: int, heads: Sequence[Box]) -> None:
-        """Plan from the time of one sub-volume: what would take too much is left out, one pass beside joined
-        sub-volumes first, then whole volumes altogether.
+    def estimate(self, tile_s: float, tile: Size3, sub_volumes: int, boxes: Sequence[Box]) -> None:
+        """Reserve time by the duration of one tile. Modes that would take too long are dropped, the last one first.
 
         Parameters
         ----------
-        tile_s : seconds that one sub-volume of size ``tile`` takes through the network.
-        places : sub-volumes that every epoch is validated on.
-        heads : of each held-out subject the box that is segmented.
+        tile_s : float. Duration of a forward pass over one tile.
+        tile : tuple of int. Tile size in voxels (i, j, k).
+        sub_volumes : int. Validation sub-volumes per epoch.
+        boxes : sequence of Box. Foreground box of each held-out subject.
         """
         tiles = voxels = 0
-        for box in heads:
+        for box in boxes:
             sides = [side.stop - side.start for side in box]
             tiles += math.prod(len(tile_starts(n, t, self.overlap)) for n, t in zip(sides, tile, strict=True))
             voxels += math.prod(sides)
         self._seconds = {
-            "sub-volumes": places * tile_s,
+            SUB_VOLUMES: sub_volumes * tile_s,
             "tiles": tiles * tile_s,
             "whole": WHOLE_FACTOR * voxels / math.prod(tile) * tile_s,
         }
-        while self.modes and not self.schedule.affords(self._needed_s()):
+        while self.modes and not self.progress.can_reserve(self._needed_s()):
             self.modes.pop()
-        self.schedule.keep(self._needed_s())
+        self.progress.reserve(self._needed_s())
 
-    def took(self, kind: str, seconds: float) -> None:
-        """A validation ("sub-volumes", or a mode) was timed: keep that long for it, if it is more than was thought."""
-        if self.schedule.total_s:
+    def record(self, kind: str, seconds: float) -> None:
+        """Update the reserved time with a measured duration, if it is longer than the present one.
+
+        Parameters
+        ----------
+        kind : str. "sub-volumes", or an inference mode.
+        seconds : float. Measured duration.
+        """
+        if self.progress.budget_s:
             self._seconds[kind] = max(seconds, self._seconds.get(kind, 0.0))
-            self.schedule.keep(self._needed_s())
+            self.progress.reserve(self._needed_s())
 
     def _needed_s(self) -> float:
-        """Seconds of the last validation, with something to spare."""
-        return SAFETY * sum(self._seconds.get(kind, 0.0) for kind in ("sub-volumes", *self.modes)) + 1.0
+        return SAFETY_FACTOR * sum(self._seconds.get(kind, 0.0) for kind in (SUB_VOLUMES, *self.modes)) + 1.0
 
 
 @torch.no_grad()
-def time_of_a_tile(model: nn.Module, channels: int, tile: Size3, precision: str) -> float:
-    """Seconds that one sub-volume takes through a network, the first time left out; it is left in training mode."""
+def time_tile(model: nn.Module, channels: int, tile: Size3, precision: str) -> float:
+    """Seconds of a forward pass over one tile, after a warm-up pass. The model is left in training mode."""
     device = next(model.parameters()).device
     zeros = torch.zeros((1, channels, *tile), device=device)
     model.eval()
     seconds = 0.0
     for _ in range(2):
-        began = time.monotonic()
+        started = time.monotonic()
         with autocast(device, precision):
-            model(zeros).argmax(dim=1).sum().item()  # waits for the device: this is what is timed
-        seconds = time.monotonic() - began
+            model(zeros).argmax(dim=1).sum().item()  # synchronises with the device
+        seconds = time.monotonic() - started
     model.train()
     return seconds

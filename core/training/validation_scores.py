@@ -1,4 +1,4 @@
-"""Measures a network on held-out subjects while it trains: on fixed sub-volumes, and on whole volumes."""
+"""Scores a network on held-out subjects during training: on fixed sub-volumes, and on whole volumes."""
 
 from __future__ import annotations
 
@@ -16,27 +16,58 @@ from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.compute.precision import autocast
 from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
-from core.inference.sliding_window import predict_logits
-from core.sampling.patches import Place, Subjects
+from core.inference.sliding_window import InferenceOptions, predict_logits
+from core.sampling.patches import PatchLocation, Subjects
+from core.training.losses import LossFunction
 from core.types import Size3
 
-LossFunction = Callable[[Tensor, Tensor], Tensor]
+LABEL_OPACITY = 0.55  # of the colours in the picture
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """Held-out subjects, and the fixed sub-volumes drawn from them.
+
+    Attributes
+    ----------
+    subjects : Subjects. On the training device, or streamed to it; may be empty.
+    locations : tuple of PatchLocation. Locations of the sub-volumes; may be empty.
+    size : tuple of int. Sub-volume size in voxels (i, j, k).
+    colours : tuple of str. Display colour ``#rrggbb`` of each class, background first.
+    """
+
+    subjects: Subjects
+    locations: tuple[PatchLocation, ...]
+    size: Size3
+    colours: tuple[str, ...]
+
+    @property
+    def classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.colours)
 
 
 @dataclass(frozen=True)
 class SubVolumeScore:
-    """Loss and Dice over all validation sub-volumes together (counts pooled), one Dice per class, background first."""
+    """Scores of the validation sub-volumes, voxel counts pooled over all of them.
+
+    Attributes
+    ----------
+    loss : float. Mean over the sub-volumes.
+    dice : ndarray, shape (class,). Background first; NaN for a class absent from truth and prediction.
+    picture : ndarray, uint8, shape (height, width, 3), optional. A slice of the first sub-volume; rank 0 only.
+    """
 
     loss: float
     dice: np.ndarray
     picture: np.ndarray | None
 
     def values(self, classes: Sequence[str]) -> dict[str, float]:
-        """By metric name; see :mod:`core.events`."""
-        named = {f"val/dice/{name}": float(d) for name, d in zip(classes[1:], self.dice[1:], strict=True)}
+        """Values by metric name (:mod:`core.events`)."""
+        by_class = {f"val/dice/{name}": float(d) for name, d in zip(classes[1:], self.dice[1:], strict=True)}
         return {
             "val/loss": self.loss,
-            **named,
+            **by_class,
             "val/dice_mean": nan_mean(self.dice[1:]),
             "val/sub_volume_dice_with_background": nan_mean(self.dice),
         }
@@ -44,8 +75,14 @@ class SubVolumeScore:
 
 @dataclass(frozen=True)
 class WholeVolumeScore:
-    """Dice of each held-out subject, shape (subjects, classes); nan where a class is in neither truth nor
-    prediction."""
+    """Scores of the held-out whole volumes.
+
+    Attributes
+    ----------
+    dice : ndarray, shape (subject, class). NaN for a class absent from truth and prediction.
+    mode : str. Inference mode, "tiles" or "whole".
+    seconds : float. Duration.
+    """
 
     dice: np.ndarray
     mode: str
@@ -57,80 +94,79 @@ class WholeVolumeScore:
         return nan_mean([nan_mean(column) for column in self.dice.T[1:]])
 
     def values(self, classes: Sequence[str]) -> dict[str, float]:
-        """By metric name; see :mod:`core.events`."""
-        named = {f"whole/dice/{name}": nan_mean(self.dice[:, c]) for c, name in enumerate(classes) if c}
-        return {**named, "whole/dice_mean": self.mean_dice}
+        """Values by metric name (:mod:`core.events`)."""
+        by_class = {f"whole/dice/{name}": nan_mean(self.dice[:, c]) for c, name in enumerate(classes) if c}
+        return {**by_class, "whole/dice_mean": self.mean_dice}
 
 
 @torch.no_grad()
 def score_sub_volumes(
     model: nn.Module,
-    subjects: Subjects,
-    places: Sequence[Place],
-    size: Size3,
-    *,
+    validation_set: ValidationSet,
     loss: LossFunction,
-    classes: int,
-    colours: Sequence[str],
+    *,
     batch_size: int,
     precision: str,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> SubVolumeScore:
-    """Loss and Dice on the given sub-volumes, shared among a team, and a picture of the first (the leader's alone); the
-    model is left in training mode."""
+    """Loss and Dice on the validation sub-volumes, which the processes share. The model is left in training mode."""
     model.eval()
-    total = torch.zeros((), device=subjects.device)
-    counts = torch.zeros((3, classes), dtype=torch.int64, device=subjects.device)
+    locations, device = validation_set.locations, validation_set.subjects.device
+    loss_sum = torch.zeros((), device=device)
+    counts = torch.zeros((3, validation_set.classes), dtype=torch.int64, device=device)
     picture = None
-    batches = [places[first : first + batch_size] for first in range(0, len(places), batch_size)]
+    batches = [locations[first : first + batch_size] for first in range(0, len(locations), batch_size)]
     for batch in distributed.shard(batches):
-        image, label = subjects.crop(batch, size)
-        with cudnn_benchmark(subjects.device), autocast(subjects.device, precision):
+        image, label = validation_set.subjects.crop(batch, validation_set.size)
+        with cudnn_benchmark(device), autocast(device, precision):
             logits = model(image)
-        total += loss(logits, label) * len(batch)
-        found = logits.argmax(dim=1)
-        counts += torch.stack(class_counts(found, label, classes))
+        loss_sum += loss(logits, label) * len(batch)
+        prediction = logits.argmax(dim=1)
+        counts += torch.stack(class_counts(prediction, label, validation_set.classes))
         if picture is None and distributed.is_main:
-            picture = draw_slice(image[0, 0], label[0], found[0], colours)
+            picture = render_slice(image[0, 0], label[0], prediction[0], validation_set.colours)
     model.train()
-    distributed.all_reduce(total)
+    distributed.all_reduce(loss_sum)
     distributed.all_reduce(counts)
-    return SubVolumeScore(
-        float(total) / len(places) if places else math.nan, dice_from_counts(*counts.cpu().numpy()), picture
-    )
+    mean_loss = float(loss_sum) / len(locations) if locations else math.nan
+    return SubVolumeScore(mean_loss, dice_from_counts(*counts.cpu().numpy()), picture)
 
 
 @torch.no_grad()
 def score_whole_volumes(
     model: nn.Module,
-    subjects: Subjects,
-    *,
-    mode: str,
-    tile: Size3,
-    overlap: float,
-    precision: str,
-    mirror: bool,
-    classes: int,
+    validation_set: ValidationSet,
+    options: InferenceOptions,
     progress: Callable[[int, int], None] | None = None,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> WholeVolumeScore:
-    """Segment every subject as a whole volume and return its Dice per class; a team shares the subjects."""
-    began = time.monotonic()
+    """Dice of every held-out subject, segmented as a whole volume; the processes share the subjects."""
+    started = time.monotonic()
+    subjects = validation_set.subjects
     rows = []
     for index in distributed.shard(range(len(subjects))):
         image, label = subjects.image(index), subjects.label(index)
-        logits = predict_logits(model, image, mode=mode, tile=tile, overlap=overlap, precision=precision, mirror=mirror)
-        counts = torch.stack(class_counts(logits.argmax(dim=0)[None], label[None], classes))
+        prediction = predict_logits(model, image, options).argmax(dim=0)
+        counts = torch.stack(class_counts(prediction[None], label[None], validation_set.classes))
         rows.append(dice_from_counts(*counts.cpu().numpy()))
         if progress is not None:
             progress(index + 1, len(subjects))
-    return WholeVolumeScore(np.stack(distributed.all_gather(rows)), mode, time.monotonic() - began)
+    return WholeVolumeScore(np.stack(distributed.all_gather(rows)), options.mode, time.monotonic() - started)
 
 
-def draw_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequence[str]) -> np.ndarray:
-    """Image, truth and prediction side by side in the axial slice with most truth: uint8 (height, width, 3).
+def render_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequence[str]) -> np.ndarray:
+    """Image, truth and prediction side by side, in the axial slice with most labelled voxels.
 
-    Rows run from anterior (top) to posterior; the subject's right is on the left of the picture.
+    Parameters
+    ----------
+    image : Tensor, shape (i, j, k). Intensities of one channel.
+    truth, prediction : Tensor, integer, shape (i, j, k). Class indices.
+    colours : sequence of str. ``#rrggbb`` of each class; the background is transparent.
+
+    Returns
+    -------
+    ndarray, uint8, shape (height, width, 3). Rows run from anterior (top) to posterior, the subject's right is on the
+    left (radiological convention).
     """
     k = int((truth > 0).sum(dim=(0, 1)).argmax())
     grey = image[:, :, k].float().cpu().numpy()
@@ -140,7 +176,7 @@ def draw_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequen
     panels = [base]
     for labels in (truth, prediction):
         index = labels[:, :, k].cpu().numpy().astype(np.int64)
-        shown = (index > 0)[..., None]
-        panels.append(np.where(shown, 0.45 * base + 0.55 * palette[index], base))
+        overlay = (1 - LABEL_OPACITY) * base + LABEL_OPACITY * palette[index]
+        panels.append(np.where((index > 0)[..., None], overlay, base))
     upright = [np.flip(np.swapaxes(p, 0, 1), axis=(0, 1)) for p in panels]
     return np.ascontiguousarray(np.concatenate(upright, axis=1)).astype(np.uint8)

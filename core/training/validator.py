@@ -1,50 +1,43 @@
-"""What a run is measured on while it trains: its held-out subjects, in sub-volumes and whole, within its time."""
+"""Validates a network during training on its held-out subjects, within the time budget of the run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 
 from torch import nn
 
 from core.compute.distributed import DistributedContext
 from core.config import TrainConfig
-from core.inference.sliding_window import head_box
-from core.sampling.patches import Place, Subjects
-from core.training.schedule import Schedule
-from core.training.validation_budget import ClosingPlan, time_of_a_tile
+from core.inference.sliding_window import InferenceOptions, ProgressCallback, foreground_box
+from core.training.losses import LossFunction
+from core.training.run_progress import RunProgress
+from core.training.validation_budget import SUB_VOLUMES, ValidationBudget, time_tile
 from core.training.validation_scores import (
-    LossFunction,
     SubVolumeScore,
+    ValidationSet,
     WholeVolumeScore,
     score_sub_volumes,
     score_whole_volumes,
 )
-from core.types import Size3
 
-WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against joined tiles and still be chosen
-
-ProgressCallback = Callable[[int, int], None]
+WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against tiles and still be chosen
 
 
-class HeldOut:
-    """Measures a network while it is trained. Whoever calls puts the weights to be measured into it before.
+class Validator:
+    """Scores the present weights of a model. All processes call it, and all get the same scores.
 
     Parameters
     ----------
-    config : of the run, with the precision decided.
-    model, loss : on the device of the subjects.
-    subjects : held out; may be none.
-    places : the sub-volumes that every epoch is measured on; may be none.
-    size : of a sub-volume in voxels.
-    colours : by class index, background first.
-    schedule : is told how much of a time budget the last measurement needs.
-    team : shares the work; all of it calls, and all of it gets the same scores.
+    config : TrainConfig. With the precision resolved.
+    model : Module. On the training device.
+    loss : callable. Of logits and target.
+    validation_set : ValidationSet. Held-out subjects and sub-volumes.
+    progress : RunProgress. Time for the final validation is reserved here.
+    distributed : DistributedContext. Processes that share the work.
 
     Attributes
     ----------
-    wanted : the ways in which whole volumes are to be segmented, the usual one first; none where they are not.
-    modes : those of them that a time budget affords.
+    configured_modes : list of str. Inference modes for whole volumes, the default first; empty if they are not scored.
     """
 
     def __init__(
@@ -52,69 +45,82 @@ class HeldOut:
         config: TrainConfig,
         model: nn.Module,
         loss: LossFunction,
-        subjects: Subjects,
-        places: Sequence[Place],
-        size: Size3,
-        colours: Sequence[str],
-        schedule: Schedule,
-        team: DistributedContext,
+        validation_set: ValidationSet,
+        progress: RunProgress,
+        distributed: DistributedContext,
     ) -> None:
-        self.config, self.model, self.loss, self.team = config, model, loss, team
-        self.subjects, self.places, self.size, self.colours = subjects, places, size, colours
-        self.wanted = self._wanted_modes()
-        self._closing = ClosingPlan(schedule, self.wanted, config.validation.overlap)
+        self.config, self.model, self.loss, self.distributed = config, model, loss, distributed
+        self.validation_set = validation_set
+        self.configured_modes = self._configured_modes()
+        self._budget = ValidationBudget(progress, self.configured_modes, config.validation.overlap)
 
     @property
     def modes(self) -> list[str]:
-        return self._closing.modes
+        """The configured modes that the time budget allows."""
+        return self._budget.modes
 
-    def _wanted_modes(self) -> list[str]:
-        if not self.config.validation.whole_every or not len(self.subjects):
-            return []
-        mode = self.config.validation.inference_mode
-        return ["tiles", "whole"] if mode == "auto" else [mode]
+    @property
+    def has_sub_volumes(self) -> bool:
+        """Whether there are validation sub-volumes."""
+        return bool(self.validation_set.locations)
 
-    def plan(self) -> None:
-        """Under a time budget: keep the time that the last measurement will take."""
-        if not self.config.run.minutes or not len(self.subjects):
+    def reserve_time(self) -> None:
+        """Under a time budget, reserve time for the final validation."""
+        subjects, size = self.validation_set.subjects, self.validation_set.size
+        if not self.config.run.minutes or not len(subjects):
             return
-        tile_s = time_of_a_tile(self.model, self.subjects.channels, self.size, self.config.run.precision)
-        (tile_s,) = self.team.broadcast([tile_s * (2 if self.config.validation.mirror else 1)])
-        # The leader's part of the work is no smaller than another's.
-        heads = [head_box(self.subjects.image(n)) for n in range(0, len(self.subjects), self.team.size)]
-        places = -(-len(self.places) // self.team.size)
-        self._closing.estimate(tile_s, self.size, places, heads)
+        tile_s = time_tile(self.model, subjects.channels, size, self.config.run.precision)
+        (tile_s,) = self.distributed.broadcast([tile_s * (2 if self.config.validation.mirror else 1)])
+        # The share of rank 0 is no smaller than that of any other process.
+        world_size = self.distributed.world_size
+        boxes = [foreground_box(subjects.image(n)) for n in range(0, len(subjects), world_size)]
+        self._budget.estimate(tile_s, size, -(-len(self.validation_set.locations) // world_size), boxes)
 
-    def whole_due(self, epoch: int) -> bool:
-        """Whether whole volumes are measured after this epoch."""
+    def whole_volumes_due(self, epoch: int) -> bool:
+        """Whether whole volumes are scored after this epoch."""
         return bool(self.modes) and epoch % self.config.validation.whole_every == 0
 
     def score_sub_volumes(self) -> SubVolumeScore:
-        began = time.monotonic()
+        """Loss and Dice on the validation sub-volumes."""
+        started = time.monotonic()
         score = score_sub_volumes(
-            self.model, self.subjects, self.places, self.size, loss=self.loss, classes=len(self.colours),
-            colours=self.colours, batch_size=self.config.sampling.batch_size, precision=self.config.run.precision,
-            team=self.team,
-        )  # fmt: skip
-        self._closing.took("sub-volumes", time.monotonic() - began)
+            self.model,
+            self.validation_set,
+            self.loss,
+            batch_size=self.config.sampling.batch_size,
+            precision=self.config.run.precision,
+            distributed=self.distributed,
+        )
+        self._budget.record(SUB_VOLUMES, time.monotonic() - started)
         return score
 
-    def score_whole(self, progress: ProgressCallback) -> WholeVolumeScore:
-        """In the usual way."""
+    def score_whole_volumes(self, progress: ProgressCallback) -> WholeVolumeScore:
+        """Dice on whole volumes in the default mode."""
         score = self._score(self.modes[0], progress)
-        self._closing.took(score.mode, score.seconds)
+        self._budget.record(score.mode, score.seconds)
         return score
 
-    def score_all_ways(self, progress: ProgressCallback) -> tuple[WholeVolumeScore, dict[str, float]]:
-        """In every way that there was time for: the score of the one to segment with from now on, and the mean Dice of
-        each by its name. One pass is chosen over joined tiles where it is hardly worse."""
-        usual, *others = [self._score(mode, progress) for mode in self.modes]
-        chosen = next((s for s in others if s.mean_dice >= usual.mean_dice - WHOLE_TOLERANCE), usual)
-        return chosen, {s.mode: round(s.mean_dice, 5) for s in (usual, *others)}
+    def compare_modes(self, progress: ProgressCallback) -> tuple[WholeVolumeScore, dict[str, float]]:
+        """Score whole volumes in every mode that the time budget allows.
+
+        Returns
+        -------
+        The score of the mode to use from now on (one pass is preferred where it is hardly worse than tiles), and the
+        mean Dice by mode.
+        """
+        default, *others = [self._score(mode, progress) for mode in self.modes]
+        best = next((s for s in others if s.mean_dice >= default.mean_dice - WHOLE_TOLERANCE), default)
+        return best, {s.mode: round(s.mean_dice, 5) for s in (default, *others)}
 
     def _score(self, mode: str, progress: ProgressCallback) -> WholeVolumeScore:
-        return score_whole_volumes(
-            self.model, self.subjects, mode=mode, tile=self.size, overlap=self.config.validation.overlap,
-            precision=self.config.run.precision, mirror=self.config.validation.mirror, classes=len(self.colours),
-            progress=progress, team=self.team,
-        )  # fmt: skip
+        validation = self.config.validation
+        options = InferenceOptions(
+            mode, self.validation_set.size, validation.overlap, self.config.run.precision, validation.mirror
+        )
+        return score_whole_volumes(self.model, self.validation_set, options, progress, self.distributed)
+
+    def _configured_modes(self) -> list[str]:
+        if not self.config.validation.whole_every or not len(self.validation_set.subjects):
+            return []
+        mode = self.config.validation.inference_mode
+        return ["tiles", "whole"] if mode == "auto" else [mode]

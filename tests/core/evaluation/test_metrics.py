@@ -1,4 +1,4 @@
-"""Whole-volume scores against brute force, MONAI, and bodies whose distances are known."""
+"""Whole-volume scores against brute force, MONAI, and shapes of known distances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
-from core.evaluation.confusion_counts import ClassCounts, class_counts
 from core.evaluation.metrics import (
     MeanScore,
     SubjectScore,
@@ -51,7 +50,7 @@ def ball(
 
 
 def brute_force(truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[float, ...]) -> tuple[float, float]:
-    """HD95 and ASD from all pairs of surface voxels, each found by looking at its six neighbours."""
+    """HD95 and ASD from all pairs of surface voxels, each found by its six neighbours."""
     points = []
     for mask in (truth, prediction):
         padded = np.pad(mask, 1)
@@ -70,12 +69,12 @@ def brute_force(truth: np.ndarray, prediction: np.ndarray, spacing_mm: tuple[flo
 def test_dice_by_hand() -> None:
     truth = np.array([[[0, 0, 1, 1, 2]]])
     prediction = np.array([[[0, 1, 1, 1, 0]]])
-    found = dice_per_class(truth, prediction, 4)
-    assert found[:3] == pytest.approx([2 * 1 / (2 + 2), 2 * 2 / (2 + 3), 0])
-    assert math.isnan(found[3])
+    dice = dice_per_class(truth, prediction, 4)
+    assert dice[:3] == pytest.approx([2 * 1 / (2 + 2), 2 * 2 / (2 + 3), 0])
+    assert math.isnan(dice[3])
 
 
-def test_dice_of_masks_and_of_empty_volumes() -> None:
+def test_dice_of_masks_and_empty_volumes() -> None:
     mask = np.array([[[True, False]]])
     assert dice_per_class(mask, mask, 2).tolist() == [1, 1]
     assert np.isnan(dice_per_class(np.zeros((0, 2, 2), int), np.zeros((0, 2, 2), int), 2)).all()
@@ -86,9 +85,9 @@ def test_dice_of_masks_and_of_empty_volumes() -> None:
 def test_distances_match_brute_force(seed: int, spacing_mm: SpacingMm) -> None:
     truth, prediction = blobs(seed), blobs(seed + 100)
     for index in range(1, 4):
-        found = surface_distances(truth == index, prediction == index, spacing_mm)
+        distances = surface_distances(truth == index, prediction == index, spacing_mm)
         expected = brute_force(truth == index, prediction == index, spacing_mm)
-        assert dataclasses.astuple(found) == pytest.approx(expected, rel=1e-9)
+        assert dataclasses.astuple(distances) == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
@@ -108,30 +107,30 @@ def test_scores_match_monai(seed: int, spacing_mm: SpacingMm) -> None:
 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
-def test_concentric_balls_are_apart_by_the_difference_of_their_radii(spacing_mm: SpacingMm) -> None:
+def test_distance_of_concentric_balls_is_the_difference_of_their_radii(spacing_mm: SpacingMm) -> None:
     shape = tuple(math.ceil(28 / step) for step in spacing_mm)
-    found = surface_distances(ball(8, spacing_mm, shape), ball(12, spacing_mm, shape), spacing_mm)
+    distances = surface_distances(ball(8, spacing_mm, shape), ball(12, spacing_mm, shape), spacing_mm)
     diagonal = math.dist(spacing_mm, (0, 0, 0))
-    assert found.hd95_mm == pytest.approx(4, abs=diagonal)
-    assert found.asd_mm == pytest.approx(4, abs=diagonal)
+    assert distances.hd95_mm == pytest.approx(4, abs=diagonal)
+    assert distances.asd_mm == pytest.approx(4, abs=diagonal)
 
 
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
-def test_a_shifted_ball(spacing_mm: SpacingMm) -> None:
+def test_distances_of_a_shifted_ball(spacing_mm: SpacingMm) -> None:
     # Radius r, shift d: the surface distance towards the shift is | |x - d| - r |, cos uniform in -1..1 on the sphere.
     radius, shift = 10.0, 5.0
     shape = tuple(math.ceil(36 / step) for step in spacing_mm)
     cos = np.linspace(-1, 1, 100001)
-    distances = np.abs(np.sqrt(radius**2 + shift**2 - 2 * radius * shift * cos) - radius)
+    analytic = np.abs(np.sqrt(radius**2 + shift**2 - 2 * radius * shift * cos) - radius)
     diagonal = math.dist(spacing_mm, (0, 0, 0))
     moved = ball(radius, spacing_mm, shape, (0, 0, shift))
-    found = surface_distances(ball(radius, spacing_mm, shape), moved, spacing_mm)
-    assert found.hd95_mm == pytest.approx(np.percentile(distances, 95), abs=diagonal)
-    assert found.asd_mm == pytest.approx(distances.mean(), abs=diagonal)
+    distances = surface_distances(ball(radius, spacing_mm, shape), moved, spacing_mm)
+    assert distances.hd95_mm == pytest.approx(np.percentile(analytic, 95), abs=diagonal)
+    assert distances.asd_mm == pytest.approx(analytic.mean(), abs=diagonal)
 
 
 @pytest.mark.parametrize(("axis", "expected_mm"), [(0, 2.1), (1, 3.0), (2, 7.5)])
-def test_a_box_shifted_by_three_voxels_along_each_axis(axis: int, expected_mm: float) -> None:
+def test_distances_of_a_box_shifted_by_three_voxels(axis: int, expected_mm: float) -> None:
     # The far face is 9x9 of 9^3 - 7^3 = 386 surface voxels, more than 5 %: HD95 is the shift itself.
     truth, prediction = np.zeros((2, 18, 18, 18), bool)
     truth[4:13, 4:13, 4:13] = True
@@ -141,12 +140,12 @@ def test_a_box_shifted_by_three_voxels_along_each_axis(axis: int, expected_mm: f
     assert surface_distances(truth, prediction, (0.7, 1.0, 2.5)).hd95_mm == pytest.approx(expected_mm)
 
 
-def test_one_voxel_against_another() -> None:
+def test_distance_between_two_voxels() -> None:
     truth, prediction = np.zeros((2, 5, 5, 5), bool)
     truth[0, 0, 0] = prediction[3, 4, 0] = True
-    found = surface_distances(truth, prediction, (2.0, 1.0, 1.0))
-    assert found.hd95_mm == pytest.approx(math.hypot(6, 4))
-    assert found.asd_mm == pytest.approx(math.hypot(6, 4))
+    distances = surface_distances(truth, prediction, (2.0, 1.0, 1.0))
+    assert distances.hd95_mm == pytest.approx(math.hypot(6, 4))
+    assert distances.asd_mm == pytest.approx(math.hypot(6, 4))
 
 
 def test_hd95_is_the_larger_of_the_two_directions() -> None:
@@ -154,31 +153,31 @@ def test_hd95_is_the_larger_of_the_two_directions() -> None:
     truth, prediction = np.zeros((2, 3, 3, 40), bool)
     truth[1, 1, :10] = True
     prediction[1, 1, :30] = True
-    found = surface_distances(truth, prediction, (1, 1, 1))
+    distances = surface_distances(truth, prediction, (1, 1, 1))
     outward = np.maximum(np.arange(30) - 9, 0)
-    assert found.hd95_mm == pytest.approx(np.percentile(outward, 95))
-    assert found.asd_mm == pytest.approx(outward.sum() / 40)
-    assert surface_distances(prediction, truth, (1, 1, 1)) == found
+    assert distances.hd95_mm == pytest.approx(np.percentile(outward, 95))
+    assert distances.asd_mm == pytest.approx(outward.sum() / 40)
+    assert surface_distances(prediction, truth, (1, 1, 1)) == distances
 
 
-def test_the_border_of_the_volume_is_a_surface() -> None:
+def test_border_of_the_volume_is_a_surface() -> None:
     # Filling the volume, the truth has its surface on the border; the prediction is one voxel smaller all around.
     truth = np.ones((8, 8, 8), bool)
     prediction = np.zeros_like(truth)
     prediction[1:-1, 1:-1, 1:-1] = True
-    found = surface_distances(truth, prediction, (1, 1, 1))
-    assert found.asd_mm > 0.9
+    distances = surface_distances(truth, prediction, (1, 1, 1))
+    assert distances.asd_mm > 0.9
     assert surface_distances(truth, truth, (1, 1, 1)).asd_mm == 0
 
 
-def test_distances_do_not_depend_on_what_is_around() -> None:
+def test_distances_do_not_depend_on_the_surroundings() -> None:
     truth, prediction = blobs(5) == 1, blobs(6) == 1
     expected = surface_distances(truth, prediction, (1, 2, 3))
     around = ((7, 3), (0, 9), (4, 4))
     assert surface_distances(np.pad(truth, around), np.pad(prediction, around), (1, 2, 3)) == expected
 
 
-def test_absent_and_missed_classes() -> None:
+def test_absent_classes_are_not_scored_and_missed_ones_are_listed() -> None:
     truth, prediction = np.zeros((2, 6, 6, 6), np.uint8)
     truth[1:3, 1:3, 1:3] = 1
     prediction[1:3, 1:3, 1:3] = 1
@@ -198,7 +197,7 @@ def test_absent_and_missed_classes() -> None:
     assert false_alarm.dice["GM"] == 0
 
 
-def test_means_carry_what_they_are_over() -> None:
+def test_means_carry_the_number_of_values() -> None:
     perfect = np.zeros((6, 6, 6), np.uint8)
     perfect[1:4, 1:4, 1:4] = 1
     empty = np.zeros_like(perfect)
@@ -215,14 +214,14 @@ def test_means_carry_what_they_are_over() -> None:
     json.dumps([mean.to_json(), scores[1].to_json()])
 
 
-def test_means_of_nothing() -> None:
+def test_mean_of_no_scores_is_empty() -> None:
     assert summarise([]) == MeanScore({}, {}, {}, {}, {})
     assert math.isnan(summarise([]).mean_dice)
     assert math.isnan(SubjectScore({}, {}, {}, (), {}).mean_dice)
     assert nan_mean([math.nan, 1, 3]) == 2
 
 
-def test_what_does_not_fit() -> None:
+def test_invalid_input_is_refused() -> None:
     volume = np.zeros((3, 3, 3), np.uint8)
     with pytest.raises(ValueError, match="one shape"):
         score_subject(volume, volume[1:], (1, 1, 1), NAMES)
@@ -239,44 +238,42 @@ def test_what_does_not_fit() -> None:
             score_subject(volume, volume, spacing_mm, NAMES)
 
 
-def test_counts_of_labels_and_of_logits() -> None:
-    truth, prediction = blobs(7), blobs(8)
-    expected = dice_per_class(truth, prediction, 5)
-    target = torch.as_tensor(truth)[None]
-    counts = class_counts(torch.as_tensor(prediction)[None].long(), target, 5)
-    assert all(c.dtype == torch.int64 and c.shape == (5,) for c in counts)
-    assert (counts.tp + counts.fn).tolist() == np.bincount(truth.ravel(), minlength=5).tolist()
-    assert (counts.tp + counts.fp).tolist() == np.bincount(prediction.ravel(), minlength=5).tolist()
-    np.testing.assert_array_equal(dice_from_counts(*(c.numpy() for c in counts)), expected)
-    logits = torch.nn.functional.one_hot(torch.as_tensor(prediction)[None].long(), 5).movedim(-1, 1)
-    from_logits = class_counts(logits.bfloat16(), target, 5)
-    assert all(torch.equal(a, b) for a, b in zip(counts, from_logits, strict=True))
-
-
-def test_counts_add_up_over_sub_volumes() -> None:
-    truth, prediction = torch.as_tensor(blobs(9))[None], torch.as_tensor(blobs(10))[None]
-    whole = torch.stack(class_counts(prediction, truth, 4))
-    parts = [torch.stack(class_counts(prediction[:, s], truth[:, s], 4)) for s in (slice(0, 7), slice(7, None))]
-    assert torch.equal(parts[0] + parts[1], whole)
-
-
-def test_counts_never_wait_for_the_device() -> None:
-    # Tensors on the meta device have no values: whatever asks for one (item, bool, bincount) raises.
-    counts = class_counts(
-        torch.empty(2, 4, 3, 3, 3, device="meta"), torch.empty(2, 3, 3, 3, device="meta", dtype=torch.uint8), 4
-    )
-    assert isinstance(counts, ClassCounts)
-    assert all(c.device.type == "meta" and c.shape == (4,) for c in counts)
-
-
-def test_counts_of_shapes_that_do_not_fit() -> None:
-    target = torch.zeros(1, 3, 3, 3, dtype=torch.long)
-    for shape in [(1, 3, 3, 3, 3), (1, 3, 3, 2), (3, 3, 3)]:
-        with pytest.raises(ValueError, match=r"prediction of shape \(1, 3, 3, 3\)"):
-            class_counts(torch.zeros(shape), target, 4)
-
-
 def test_importing_needs_neither_torch_nor_scipy() -> None:
     code = "import sys, core.evaluation.metrics; print([m for m in ('torch', 'scipy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_json_has_every_figure_under_its_name() -> None:
+    score = SubjectScore({"a": 0.5}, {"a": 2.0}, {"a": 1.0}, ("b",), {"a": {"truth": 3.0, "prediction": 4.0}})
+    assert score.to_json() == {
+        "dice": {"a": 0.5}, "hd95_mm": {"a": 2.0}, "asd_mm": {"a": 1.0}, "missed": ["b"],
+        "volume_ml": {"a": {"truth": 3.0, "prediction": 4.0}},
+    }  # fmt: skip
+    assert summarise([score]).to_json() == {
+        "dice": {"a": 0.5}, "hd95_mm": {"a": 2.0}, "asd_mm": {"a": 1.0}, "n": {"a": 1}, "missed": {"a": 0},
+    }  # fmt: skip
+
+
+def test_means_of_subjects_with_different_classes_use_the_subjects_that_have_each_class() -> None:
+    first = SubjectScore({"a": 0.5, "b": 0.25}, {"a": 2.0, "b": 8.0}, {"a": 1.0, "b": 4.0}, (), {})
+    second = SubjectScore({"a": 0.75}, {"a": 4.0}, {"a": 3.0}, (), {})
+    mean = summarise([first, second])
+    assert mean.dice == {"a": 0.625, "b": 0.25}
+    assert mean.hd95_mm == {"a": 3.0, "b": 8.0}
+    assert mean.asd_mm == {"a": 2.0, "b": 4.0}
+    assert mean.n == {"a": 2, "b": 1}
+
+
+def test_classes_without_voxels_are_nan_without_a_division_by_zero() -> None:
+    with np.errstate(all="raise"):
+        dice = dice_from_counts(np.array([0, 3, 0]), np.array([0, 1, 2]), np.array([0, 1, 0]))
+    assert math.isnan(dice[0]) and dice[1:].tolist() == [0.75, 0.0]
+
+
+@pytest.mark.parametrize("index", [2, -1])
+def test_class_indices_outside_the_range_are_refused(index: int) -> None:
+    labels, wrong = np.zeros((2, 2, 2), np.int16), np.full((2, 2, 2), index, np.int16)
+    for truth, prediction in ((labels, wrong), (wrong, labels)):
+        with pytest.raises(ValueError, match="0 to 1"):
+            dice_per_class(truth, prediction, 2)

@@ -1,18 +1,19 @@
-"""A step that is compiled or recorded trains as the plain one does; "auto" keeps what is faster.
+"""A compiled or captured step trains as the eager one; "auto" keeps the faster one.
 
-There need be no GPU: a tape stands in for a CUDA graph. As a graph does, it keeps the operators of a block with the
-very tensors that they read and wrote, runs them again on those alone, and allows nothing that waits for a value.
+No GPU is needed: a tape stands in for a CUDA graph. As a graph does, it records operators with the tensors that they
+read and wrote, replays them on these tensors, and refuses operators that synchronise.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -20,13 +21,13 @@ from core.config import LossConfig, ModelConfig, OptimConfig
 from core.errors import ConfigError
 from core.models import build_model
 from core.sampling.patches import Batch
-from core.training.acceleration import PLAIN_STEPS, AutoLauncher, RecordedStep, accelerate
+from core.training.acceleration import EAGER_STEPS, AutoLauncher, CudaGraphLauncher, accelerate
 from core.training.losses import build_loss
 from core.training.step import TrainingStep
 
 
 class Tape(TorchDispatchMode):
-    """What stands in for a CUDA graph."""
+    """Stands in for a CUDA graph."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,7 +56,7 @@ def tensors(values: Any) -> list[Tensor]:
 
 class Stream:
     def wait_stream(self, other: Stream) -> None:
-        """Everything is done in turn."""
+        """All work is in order already."""
 
 
 @pytest.fixture
@@ -79,25 +80,23 @@ def batch(seed: int) -> Batch:
     return image, torch.randint(0, 3, (2, 8, 8, 8), generator=chance).to(torch.uint8)
 
 
-def made(norm: str = "instance", **optim: object) -> TrainingStep:
-    torch.manual_seed(0)
-    config = ModelConfig(
-        channels=(4, 8),
-        norm=norm,
-        activation="leaky_relu",
-        downsampling="stride",
-        widening="after",  # type: ignore[arg-type]
-    )
+def unet(norm: Any) -> nn.Module:
+    config = ModelConfig(channels=(4, 8), norm=norm, activation="leaky_relu", downsampling="stride", widening="after")
     model = build_model(config, 1, 3)
     for name, p in model.named_parameters():
-        # Normalisation takes these away: their gradient is rounding alone, of which Adam makes steps.
+        # Cancelled by the normalisation: their gradient is rounding error, which Adam would amplify.
         p.requires_grad_(not name.endswith(".0.bias"))
+    return model
+
+
+def make_step(norm: str = "instance", model: nn.Module | None = None, **optim: object) -> TrainingStep:
+    torch.manual_seed(0)
     config = OptimConfig(**{"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9, **optim})  # type: ignore[arg-type]
-    return TrainingStep(model, build_loss(LossConfig(loss="dice_ce")), config, "fp32")
+    return TrainingStep(model or unet(norm), build_loss(LossConfig(loss="dice_ce")), config, "fp32")
 
 
 def train(step: TrainingStep, steps: int, bad: int | None = None) -> None:
-    """Steps on other batches, at other rates."""
+    """Steps on different batches at different rates."""
     for number in range(steps):
         image, label = batch(number)
         step([(image * torch.nan if number == bad else image, label)], 0.02 / (1 + number), number)
@@ -106,103 +105,104 @@ def train(step: TrainingStep, steps: int, bad: int | None = None) -> None:
 def assert_same(one: TrainingStep, other: TrainingStep) -> None:
     for (name, p), q in zip(one.model.state_dict().items(), other.model.state_dict().values(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-4, atol=1e-6, msg=f"{name} differs")
-    assert one.read() == (pytest.approx(other.read()[0], rel=1e-5, nan_ok=True), other.read()[1])
-    if one.average is not None and other.average is not None:
-        for key, value in one.average.values.items():
-            torch.testing.assert_close(value, other.average.values[key], rtol=1e-4, atol=1e-6)
+    assert one.read_loss() == (pytest.approx(other.read_loss()[0], rel=1e-5, nan_ok=True), other.read_loss()[1])
+    if one.ema is not None and other.ema is not None:
+        for key, value in one.ema.values.items():
+            torch.testing.assert_close(value, other.ema.values[key], rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.usefixtures("taped")
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
-def test_a_recorded_step_trains_as_the_plain_one(optimizer: str, norm: str) -> None:
-    """At rates that change, with clipping and an average, from the first step on: recording itself moves nothing."""
-    options = {"optimizer": optimizer, "clip_norm": 1.0, "ema": 0.9, "weight_decay": 0.01}
-    plain, recorded = made(norm, **options), made(norm, **options)
-    recorded.launch = RecordedStep(recorded)
-    for step in (plain, recorded):
+def test_captured_step_trains_as_the_eager_one(optimizer: str, norm: str) -> None:
+    """With changing rates, clipping and EMA, from the first step on: the capture itself changes no weights."""
+    options: dict[str, Any] = {"optimizer": optimizer, "clip_norm": 1.0, "ema": 0.9, "weight_decay": 0.01}
+    eager, captured = make_step(norm, **options), make_step(norm, **options)
+    captured.launch = CudaGraphLauncher(captured)
+    for step in (eager, captured):
         train(step, 5)
-    assert_same(recorded, plain)
+    assert_same(captured, eager)
 
 
 @pytest.mark.usefixtures("taped")
-def test_a_bad_gradient_closes_the_latch_of_a_recorded_step() -> None:
-    plain, recorded = made(), made()
-    recorded.launch = RecordedStep(recorded)
-    for step in (plain, recorded):
+def test_nonfinite_gradient_stops_updates_of_a_captured_step() -> None:
+    eager, captured = make_step(), make_step()
+    captured.launch = CudaGraphLauncher(captured)
+    for step in (eager, captured):
         train(step, 4, bad=2)
-        assert step.read()[1] == 2
-    assert_same(recorded, plain)
+        assert step.read_loss()[1] == 2
+    assert_same(captured, eager)
 
 
 @pytest.mark.usefixtures("taped")
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
-def test_auto_keeps_what_is_faster(optimizer: str, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_keeps_the_faster_launch(optimizer: str, quick: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def seconds(self: AutoLauncher, launch: Any, batches: Sequence[Batch]) -> float:
         launch(batches)
-        return 0.001 if isinstance(launch, RecordedStep) == quick else 0.002
+        return 0.001 if isinstance(launch, CudaGraphLauncher) == quick else 0.002
 
-    monkeypatch.setattr(AutoLauncher, "_seconds", seconds)
-    told: list[str] = []
-    plain, auto = made("batch", optimizer=optimizer, ema=0.9), made("batch", optimizer=optimizer, ema=0.9)
-    auto.launch = AutoLauncher(auto, told.append)
-    for step in (plain, auto):
-        train(step, PLAIN_STEPS + 3)
-    assert_same(auto, plain)
-    assert isinstance(auto.launch, RecordedStep) == quick
+    monkeypatch.setattr(AutoLauncher, "_time", seconds)
+    messages: list[str] = []
+    eager, auto = make_step("batch", optimizer=optimizer, ema=0.9), make_step("batch", optimizer=optimizer, ema=0.9)
+    auto.launch = AutoLauncher(auto, messages.append)
+    for step in (eager, auto):
+        train(step, EAGER_STEPS + 3)
+    assert_same(auto, eager)
+    assert isinstance(auto.launch, CudaGraphLauncher) == quick
     how = "as a CUDA graph" if quick else "one by one"
     times = ("1.00", "2.00") if quick else ("2.00", "1.00")
-    assert told == [f"steps are launched {how}: {times[0]} ms as a CUDA graph, {times[1]} ms launched one by one"]
+    assert messages == [f"steps are launched {how}: {times[0]} ms as a CUDA graph, {times[1]} ms launched one by one"]
     assert all(isinstance(group["lr"], Tensor) == quick for group in auto.optimizer.param_groups)
 
 
 @pytest.mark.usefixtures("taped")
-def test_auto_goes_on_where_nothing_can_be_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step that waits for a value cannot be."""
-    told: list[str] = []
-    plain, auto = made(), made()
+def test_auto_continues_eagerly_if_the_capture_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that synchronises cannot be captured."""
+    messages: list[str] = []
+    eager, auto = make_step(), make_step()
     real = auto.loss
     auto.loss = lambda logits, target: real(logits, target) * float(logits.isfinite().all())
-    auto.launch = AutoLauncher(auto, told.append)
-    for step in (plain, auto):
-        train(step, PLAIN_STEPS + 3)
-    assert_same(auto, plain)
+    auto.launch = AutoLauncher(auto, messages.append)
+    for step in (eager, auto):
+        train(step, EAGER_STEPS + 3)
+    assert_same(auto, eager)
     reason = "operation not permitted when stream is capturing"
-    assert told == [f"steps are launched one by one: a CUDA graph could not be recorded ({reason})"]
+    assert messages == [f"steps are launched one by one: a CUDA graph could not be captured ({reason})"]
     assert all(isinstance(group["lr"], float) for group in auto.optimizer.param_groups)
 
 
 @pytest.mark.slow
-def test_a_compiled_step_computes_the_same() -> None:
-    plain, compiled = made(), made()
+def test_compiled_step_computes_the_same() -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.LeakyReLU(), nn.Conv3d(4, 3, 1))  # compiles in seconds
+    eager, compiled = make_step(model=network), make_step(model=copy.deepcopy(network))
     accelerate(compiled, "compile")
-    for step in (plain, compiled):
+    for step in (eager, compiled):
         train(step, 2)
-    for p, q in zip(plain.model.parameters(), compiled.model.parameters(), strict=True):
+    for p, q in zip(eager.model.parameters(), compiled.model.parameters(), strict=True):
         torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
 
 
-def test_on_a_cpu_auto_is_the_plain_step() -> None:
-    step = made()
+def test_auto_is_the_eager_step_on_a_cpu() -> None:
+    step = make_step()
     accelerate(step, "auto")
     assert step.launch == step.compute
 
 
 @pytest.mark.parametrize("how", ["graph", "compiled_graph"])
-def test_a_graph_needs_a_cuda_device(how: Any) -> None:
-    with pytest.raises(ConfigError, match=f"acceleration: expected none, compile or auto on a CPU, got {how}"):
-        accelerate(made(), how)
+def test_graph_needs_a_cuda_device(how: Any) -> None:
+    with pytest.raises(ConfigError, match=f"acceleration: .*{how}.* CUDA"):
+        accelerate(make_step(), how)
 
 
 @pytest.mark.parametrize(
-    ("optim", "why"),
-    [({"accumulate": 2}, "with accumulate 1, found 2"), ({"optimizer": "rmsprop"}, "with any optimizer but rmsprop")],
+    ("optim", "obstacle"), [({"accumulate": 2}, "accumulate 1, found 2"), ({"optimizer": "rmsprop"}, "rmsprop")]
 )
-def test_what_no_graph_is_recorded_of(optim: dict[str, Any], why: str) -> None:
-    step = made(**optim)
+def test_steps_that_cannot_be_captured_are_refused(optim: dict[str, Any], obstacle: str) -> None:
+    step = make_step(**optim)
     step.device = torch.device("cuda")
-    with pytest.raises(ConfigError, match=f"acceleration: a graph can be recorded {why}, got graph; choose none"):
+    with pytest.raises(ConfigError, match=f"acceleration: .*{obstacle}, got graph"):
         accelerate(step, "graph")
     accelerate(step, "auto")
     assert step.launch == step.compute

@@ -1,4 +1,4 @@
-"""Early stopping counts validations without a better smoothed Dice, and survives a resume."""
+"""Early stopping: validations without an improved smoothed Dice, and its state across a resume."""
 
 from __future__ import annotations
 
@@ -11,43 +11,43 @@ from core.errors import ConfigError
 from core.training.early_stopping import SMOOTHING, EarlyStopping
 
 
-def fed(patience: EarlyStopping, values: list[float]) -> list[bool]:
-    over = []
+def update_all(stopping: EarlyStopping, values: list[float]) -> list[bool]:
+    should_stop = []
     for value in values:
-        patience.update(value)
-        over.append(patience.should_stop)
-    return over
+        stopping.update(value)
+        should_stop.append(stopping.should_stop)
+    return should_stop
 
 
-def test_it_ends_when_the_smoothed_dice_stands_still() -> None:
-    patience = EarlyStopping(3)
-    assert fed(patience, [0.5, 0.6, 0.7, 0.5, 0.5, 0.5]) == [False] * 5 + [True]
-    assert patience.best == pytest.approx(SMOOTHING * (SMOOTHING * 0.5 + 0.3 * 0.6) + 0.3 * 0.7)
-    assert "has not grown in 3 validations; the best was 0.5810" in patience.reason()
+def test_stops_when_the_smoothed_dice_does_not_improve() -> None:
+    stopping = EarlyStopping(3)
+    assert update_all(stopping, [0.5, 0.6, 0.7, 0.5, 0.5, 0.5]) == [False] * 5 + [True]
+    assert stopping.best == pytest.approx(SMOOTHING * (SMOOTHING * 0.5 + 0.3 * 0.6) + 0.3 * 0.7)
+    assert "3 validations" in stopping.reason() and "0.5810" in stopping.reason()
 
 
-def test_a_lucky_validation_does_not_count_for_ever() -> None:
-    patience = EarlyStopping(4)
+def test_single_outlier_does_not_stop_training() -> None:
+    stopping = EarlyStopping(4)
     rising = [0.5 + 0.02 * n for n in range(8)]
-    assert not any(fed(patience, [*rising[:3], 0.58, *rising[3:]])), "the outlier is soon passed"
+    assert not any(update_all(stopping, [*rising[:3], 0.58, *rising[3:]]))
 
 
-def test_off_by_default_and_no_numbers_count_as_no_better() -> None:
-    assert not any(fed(EarlyStopping(0), [0.5] * 50)) and not EarlyStopping(0).reason()
-    assert fed(EarlyStopping(2), [math.nan, math.nan]) == [False, True]
-    assert fed(EarlyStopping(2), [0.5, math.nan, 0.9, 0.1]) == [False] * 4
+def test_patience_0_never_stops_and_nan_is_no_improvement() -> None:
+    assert not any(update_all(EarlyStopping(0), [0.5] * 50)) and not EarlyStopping(0).reason()
+    assert update_all(EarlyStopping(2), [math.nan, math.nan]) == [False, True]
+    assert update_all(EarlyStopping(2), [0.5, math.nan, 0.9, 0.1]) == [False] * 4
 
 
-def test_without_whole_volumes_there_is_nothing_to_wait_for() -> None:
-    with pytest.raises(ConfigError, match="patience: expected 0 where whole_every is 0, got 3"):
+def test_patience_needs_whole_volume_validation() -> None:
+    with pytest.raises(ConfigError, match=r"patience.*whole_every.*3"):
         ValidationConfig(whole_every=0, patience=3)
 
 
-def test_a_resumed_run_goes_on_counting() -> None:
+def test_resumed_run_continues_counting() -> None:
     values = [0.4, 0.6, 0.55, 0.5, 0.52, 0.51, 0.5, 0.5]
-    whole = fed(EarlyStopping(3), values)
+    uninterrupted = update_all(EarlyStopping(3), values)
     for cut in range(len(values)):
         first, second = EarlyStopping(3), EarlyStopping(3)
-        fed(first, values[:cut])
-        second.restore(first.to_json())
-        assert fed(second, values[cut:]) == whole[cut:]
+        update_all(first, values[:cut])
+        second.load_state_dict(first.state_dict())
+        assert update_all(second, values[cut:]) == uninterrupted[cut:]

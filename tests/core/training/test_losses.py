@@ -79,7 +79,7 @@ def test_gradient_by_hand() -> None:
     assert gradient.flatten().tolist() == pytest.approx([slope, -slope], abs=1e-6)
 
 
-def test_per_sample_and_batch_dice_differ_as_their_formulas_do() -> None:
+def test_per_sample_and_batch_dice_by_hand() -> None:
     first = from_probabilities((0.5, 0.5), (0.5, 0.5))
     second = from_probabilities((0.1, 0.9), (0.1, 0.9))
     logits, target = torch.cat((first, second)), torch.cat((labels(0, 1), labels(1, 1)))
@@ -120,7 +120,7 @@ def test_matches_monai(name: str, include_background: bool, batch_dice: bool, sq
 @pytest.mark.parametrize("batch_dice", [True, False])
 @pytest.mark.parametrize("squared", [True, False])
 @pytest.mark.parametrize("smooth", [0.0, 1e-5, 1.0])
-def test_a_class_that_nobody_has_scores_perfect(batch_dice: bool, squared: bool, smooth: float) -> None:
+def test_class_absent_from_target_and_prediction_scores_1(batch_dice: bool, squared: bool, smooth: float) -> None:
     target = torch.randint(0, 2, (2, 6, 6, 6), generator=torch.Generator().manual_seed(0))
     options: dict[str, Any] = dict(batch_dice=batch_dice, squared=squared, smooth=smooth)
     logits = certain(target, CLASSES).requires_grad_()
@@ -130,14 +130,14 @@ def test_a_class_that_nobody_has_scores_perfect(batch_dice: bool, squared: bool,
         assert gradient.abs().max().item() < 1e-6, name
 
 
-def test_only_background_and_rightly_so() -> None:
+def test_background_only_prediction_of_background_is_perfect() -> None:
     target = torch.zeros(1, 4, 4, 4, dtype=torch.long)
     for include_background in (True, False):
         right = dice_loss(certain(target, 3), target, include_background=include_background)
         assert right.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_false_alarms_for_an_absent_class_cost_in_proportion_and_are_pulled_down() -> None:
+def test_false_positives_of_an_absent_class_cost_in_proportion() -> None:
     target = torch.zeros(1, 8, 1, 1, dtype=torch.long)
     losses = []
     for false_alarms in (0, 2, 8):
@@ -153,7 +153,7 @@ def test_false_alarms_for_an_absent_class_cost_in_proportion_and_are_pulled_down
     assert losses == pytest.approx(expected, abs=1e-6)
 
 
-def test_an_absent_class_leaves_the_score_of_the_others_alone() -> None:
+def test_absent_class_does_not_change_the_score_of_the_others() -> None:
     logits, target = random_case(shape=(1, 3, 6, 6, 6))
     # A fourth class that the network rules out: three classes score as before, the fourth scores 1.
     ruled_out = torch.cat((logits, torch.full_like(logits[:, :1], -200)), dim=1)
@@ -163,7 +163,7 @@ def test_an_absent_class_leaves_the_score_of_the_others_alone() -> None:
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("name", LOSSES)
-def test_sums_are_float32_whatever_the_logits(dtype: torch.dtype, name: str) -> None:
+def test_sums_are_float32_for_any_logits(dtype: torch.dtype, name: str) -> None:
     # 64^3 voxels of one class: more than float16 can hold, and more than bfloat16 can count.
     target = torch.ones(1, 64, 64, 64, dtype=torch.uint8)
     target[:, ::3, ::5] = 0
@@ -189,14 +189,14 @@ def test_extreme_logits_stay_finite(name: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
-def test_targets_of_any_integer_type(dtype: torch.dtype) -> None:
+def test_target_may_be_any_integer_type(dtype: torch.dtype) -> None:
     logits, target = random_case()
     for loss in LOSSES.values():
         assert loss(logits, target.to(dtype)) == loss(logits, target)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_never_waits_for_the_device(name: str) -> None:
+def test_loss_never_synchronises_with_the_device(name: str) -> None:
     # Tensors on the meta device have no values: whatever asks for one (item, bool, nonzero) raises.
     logits = torch.empty(2, CLASSES, 4, 5, 6, device="meta", requires_grad=True)
     target = torch.empty(2, 4, 5, 6, device="meta", dtype=torch.uint8)
@@ -205,7 +205,7 @@ def test_never_waits_for_the_device(name: str) -> None:
     loss.backward()
 
 
-def test_shapes_and_types_that_do_not_fit() -> None:
+def test_mismatched_shapes_and_types_are_refused() -> None:
     logits, target = random_case()
     cases = {
         r"target of shape \(2, 5, 6, 7\).*got \(2, 5, 6, 6\)": (logits, target[..., :6]),
@@ -232,3 +232,34 @@ def test_build_loss_uses_every_field() -> None:
     variants = [LossConfig(), LossConfig(loss="dice_ce"), LossConfig(include_background=False)]
     variants += [LossConfig(batch_dice=True), LossConfig(dice_smooth=100.0)]
     assert len({build_loss(variant)(logits, target).item() for variant in variants}) == len(variants)
+
+
+def test_smoothing_of_a_class_absent_from_the_batch_counts_all_its_voxels() -> None:
+    """Absent class: 1 minus its mean probability, over a sub-volume or over the batch."""
+    logits = torch.zeros(2, 3, 2, 1, 1)
+    logits[0, 2], logits[1, 2] = -1.0, 1.0
+    target = torch.tensor([0, 1, 0, 1]).view(2, 2, 1, 1)
+    probabilities = torch.softmax(logits, 1)
+    present = [
+        2 * probabilities[:, c][target == c].sum() / (probabilities[:, c].sum() + (target == c).sum()) for c in (0, 1)
+    ]
+    expected = 1 - (present[0] + present[1] + 1 - probabilities[:, 2].mean()) / 3
+    assert float(dice_loss(logits, target, batch_dice=True, smooth=0.0)) == pytest.approx(float(expected), abs=1e-6)
+
+
+def test_defaults_of_both_losses_are_those_of_the_configuration_per_sub_volume() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 4, 4, generator=generator)
+    target = torch.randint(0, 3, (2, 4, 4, 4), generator=generator)
+    for loss in (dice_loss, dice_ce_loss):
+        explicit = loss(logits, target, include_background=True, smooth=1e-5, batch_dice=False, squared=False)
+        assert torch.equal(loss(logits, target), explicit)
+        assert not torch.equal(loss(logits, target), loss(logits, target, batch_dice=True))
+
+
+def test_voxels_are_counted_exactly_beyond_the_range_of_half_precision() -> None:
+    """300 x 300 voxels of one class: more than float16 can count, and more than bfloat16 counts one by one."""
+    target = torch.zeros(1, 300, 300, 1, dtype=torch.long)
+    logits = torch.zeros(1, 2, 300, 300, 1, dtype=torch.bfloat16)
+    logits[:, 0] = 20.0
+    assert float(dice_loss(logits, target, smooth=0.0)) == pytest.approx(0.0, abs=1e-6)

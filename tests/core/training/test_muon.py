@@ -1,4 +1,4 @@
-"""The orthogonal factor by singular values, steps beside torch's own Muon and AdamW, and which parameter goes where."""
+"""Orthogonalisation against the SVD, steps against torch's Muon and AdamW, and the split of the parameters."""
 
 from __future__ import annotations
 
@@ -10,42 +10,42 @@ from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.models import build_model
-from core.training.muon import ADAM_SHARE, Muon, orthogonal, sort_parameters
+from core.training.muon import ADAMW_LR_SCALE, Muon, orthogonalise, split_parameters
 
 
 @pytest.mark.parametrize("shape", [(8, 108), (108, 8), (16, 16), (1, 27)])
-def test_the_orthogonal_factor(shape: tuple[int, int]) -> None:
+def test_orthogonal_factor_matches_the_svd(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    found = orthogonal([matrix])[0] / math.sqrt(max(1, shape[0] / shape[1]))
+    found = orthogonalise([matrix])[0] / math.sqrt(max(1, shape[0] / shape[1]))
     assert ((torch.linalg.svdvals(found) - 1).abs() < 0.35).all()
     exact = left @ right
     alike = torch.nn.functional.cosine_similarity(found.flatten(), exact.flatten(), dim=0)
     assert alike > 0.97
 
 
-def test_zeros_stay_zeros_and_the_length_of_a_matrix_does_not_matter() -> None:
-    zeros, matrix, long = orthogonal([torch.zeros(3, 5), torch.randn(4, 9), torch.zeros(3, 7)])
+def test_zeros_stay_zero_and_the_norm_of_a_matrix_does_not_matter() -> None:
+    zeros, matrix, long = orthogonalise([torch.zeros(3, 5), torch.randn(4, 9), torch.zeros(3, 7)])
     assert not zeros.any() and not long.any()
     matrix = torch.randn(4, 9)
-    torch.testing.assert_close(orthogonal([matrix]), orthogonal([1e3 * matrix]))
+    torch.testing.assert_close(orthogonalise([matrix]), orthogonalise([1e3 * matrix]))
 
 
-def test_matrices_of_one_size_do_not_see_each_other() -> None:
+def test_batched_matrices_do_not_affect_each_other() -> None:
     chance = torch.Generator().manual_seed(0)
-    every = [torch.randn(shape, generator=chance) for shape in ((4, 9), (12, 4), (4, 20), (6, 6), (3, 4))]
-    together = orthogonal(every)
-    for matrix, found in zip(every, together, strict=True):
-        torch.testing.assert_close(found, orthogonal([matrix])[0], rtol=1e-4, atol=1e-5)
+    matrices = [torch.randn(shape, generator=chance) for shape in ((4, 9), (12, 4), (4, 20), (6, 6), (3, 4))]
+    together = orthogonalise(matrices)
+    for matrix, found in zip(matrices, together, strict=True):
+        torch.testing.assert_close(found, orthogonalise([matrix])[0], rtol=1e-4, atol=1e-5)
         assert found.shape == matrix.shape and found.is_contiguous()
 
 
-def test_kernels_of_hidden_convolutions_are_orthogonal_all_else_is_not() -> None:
+def test_only_kernels_of_hidden_convolutions_are_orthogonalised() -> None:
     config = ModelConfig(
         channels=(4, 8, 8), norm="instance", activation="leaky_relu", downsampling="stride", widening="after"
     )
     model = build_model(config, 1, 3)
-    kernels, rest = sort_parameters(model)
+    kernels, rest = split_parameters(model)
     names = {id(p): n for n, p in model.named_parameters()}
     assert len(kernels) + len(rest) == len(names)
     vectors = {n for n, p in model.named_parameters() if p.ndim == 1}
@@ -57,7 +57,7 @@ def gradient_of(parameter: Tensor) -> Tensor:
     return parameter.grad
 
 
-def test_steps_beside_torchs_own() -> None:
+def test_steps_match_torch() -> None:
     torch.manual_seed(0)
     hidden = nn.Conv3d(4, 6, 3)
     model = nn.Sequential(nn.Conv3d(1, 4, 3), hidden, nn.Conv3d(6, 2, 1))
@@ -65,7 +65,7 @@ def test_steps_beside_torchs_own() -> None:
     others = [nn.Parameter(p.detach().clone()) for p in model.parameters() if p is not hidden.weight]
     mine = Muon(model, 0.02, 0.95, 0.01)
     peer = torch.optim.Muon([middle], lr=0.02, momentum=0.95, weight_decay=0.01, adjust_lr_fn="original")
-    adam = torch.optim.AdamW(others, lr=0.02 * ADAM_SHARE, weight_decay=0.01)
+    adam = torch.optim.AdamW(others, lr=0.02 * ADAMW_LR_SCALE, weight_decay=0.01)
     start = middle.detach().clone()
     for seed in range(3):
         chance = torch.Generator().manual_seed(seed)
@@ -80,12 +80,12 @@ def test_steps_beside_torchs_own() -> None:
         adam.step()
     moved, expected = hidden.weight.detach().flatten(1) - start, middle.detach() - start
     assert torch.nn.functional.cosine_similarity(moved.flatten(), expected.flatten(), dim=0) > 0.999
-    assert float(moved.norm()) == pytest.approx(float(expected.norm()), rel=0.02), "torch's computes in bfloat16"
+    assert float(moved.norm()) == pytest.approx(float(expected.norm()), rel=0.02), "torch computes in bfloat16"
     for p, q in zip(others, rest, strict=True):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
 
 
-def test_where_found_inf_is_1_nothing_changes() -> None:
+def test_step_with_found_inf_changes_nothing() -> None:
     model = nn.Sequential(nn.Conv3d(1, 4, 3), nn.Conv3d(4, 6, 3), nn.Conv3d(6, 2, 1))
     optimizer = Muon(model, 0.02, 0.95, 0.01)
     for p in model.parameters():

@@ -1,4 +1,4 @@
-"""Schedules and averages by hand, steps that a bad gradient cannot spoil, and optimizers that go on exactly."""
+"""Learning-rate schedules, guarded steps, moving averages and resumed optimizers, by hand and against torch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from core.config import OptimConfig
 from core.training.optim import (
-    WeightAverage,
+    ExponentialMovingAverage,
     build_optimizer,
-    guarded_step,
-    learning_rate,
+    learning_rate_at,
     load_optimizer_tensors,
     optimizer_tensors,
+    step_if_finite,
 )
 
 KINDS = {
@@ -43,16 +43,16 @@ def set_gradients(model: nn.Module, seed: int) -> None:
 
 def step(model: nn.Module, optimizer: torch.optim.Optimizer, seed: int, clip_norm: float = 0.0) -> float:
     set_gradients(model, seed)
-    return guarded_step(optimizer, list(model.parameters()), clip_norm).item()
+    return step_if_finite(optimizer, list(model.parameters()), clip_norm).item()
 
 
-def spoiled_step(model: nn.Module, optimizer: torch.optim.Optimizer, value: float, clip_norm: float = 0.0) -> float:
-    """A step with a single bad number in the gradient."""
+def nonfinite_step(model: nn.Module, optimizer: torch.optim.Optimizer, value: float, clip_norm: float = 0.0) -> float:
+    """A step with a single non-finite number in the gradient."""
     set_gradients(model, seed=99)
     last = list(model.parameters())[-1]
     assert last.grad is not None
     last.grad[0] = value
-    return guarded_step(optimizer, list(model.parameters()), clip_norm).item()
+    return step_if_finite(optimizer, list(model.parameters()), clip_norm).item()
 
 
 def snapshot(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -85,7 +85,7 @@ def same(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 )  # fmt: skip
 def test_schedules_by_hand(schedule: Any, progress: float, factor: float) -> None:
     config = OptimConfig(learning_rate=0.02, lr_schedule=schedule)
-    assert learning_rate(config, progress) == pytest.approx(0.02 * factor, abs=1e-8)
+    assert learning_rate_at(config, progress) == pytest.approx(0.02 * factor, abs=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_schedules_by_hand(schedule: Any, progress: float, factor: float) -> Non
 )  # fmt: skip
 def test_warm_up_by_hand(schedule: Any, progress: float, factor: float) -> None:
     config = OptimConfig(learning_rate=0.02, lr_schedule=schedule, warmup=0.2)
-    assert learning_rate(config, progress) == pytest.approx(0.02 * factor, abs=1e-8)
+    assert learning_rate_at(config, progress) == pytest.approx(0.02 * factor, abs=1e-8)
 
 
 # --- optimizers -------------------------------------------------------------------------------------------------------
@@ -113,7 +113,7 @@ def test_warm_up_by_hand(schedule: Any, progress: float, factor: float) -> None:
         ("rmsprop", torch.optim.RMSprop, 0.8),
     ],
 )
-def test_every_kind_gets_its_values(name: Any, kind: type, momentum: float | None) -> None:
+def test_optimizer_has_the_configured_hyperparameters(name: Any, kind: type, momentum: float | None) -> None:
     config = OptimConfig(optimizer=name, learning_rate=0.03, momentum=0.8, weight_decay=0.007)
     optimizer = build_optimizer(network(), config)
     assert type(optimizer) is kind
@@ -123,7 +123,7 @@ def test_every_kind_gets_its_values(name: Any, kind: type, momentum: float | Non
     assert bool(group.get("fused")) == (name != "rmsprop")
 
 
-def test_frozen_parameters_are_left_out() -> None:
+def test_frozen_parameters_are_not_optimised() -> None:
     model = network()
     next(model.parameters()).requires_grad_(False)
     (group,) = build_optimizer(model, KINDS["adamw"]).param_groups
@@ -137,13 +137,13 @@ def test_sgd_with_momentum_by_hand() -> None:
     found = []
     for gradient in (1.0, 2.0):
         model.weight.grad = torch.full((1, 1), gradient)
-        guarded_step(optimizer, list(model.parameters()), 0.0)
+        step_if_finite(optimizer, list(model.parameters()), 0.0)
         found.append(model.weight.item())
     assert found == pytest.approx([1 - 0.1 * 1, 0.9 - 0.1 * (0.5 * 1 + 2)], abs=1e-6)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "muon"])  # test_muon.py has its own peer
-def test_steps_equal_the_plain_optimizers(kind: str) -> None:
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "muon"])  # compared in test_muon.py
+def test_steps_equal_those_of_torch(kind: str) -> None:
     plain = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
     config = KINDS[kind]
     mine, theirs = network(), network()
@@ -166,23 +166,23 @@ def test_steps_equal_the_plain_optimizers(kind: str) -> None:
 @all_kinds
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 @pytest.mark.parametrize("clip_norm", [0.0, 1.0])
-def test_a_bad_gradient_changes_nothing(kind: str, value: float, clip_norm: float) -> None:
+def test_nonfinite_gradient_changes_neither_weights_nor_state(kind: str, value: float, clip_norm: float) -> None:
     model = network()
     optimizer = build_optimizer(model, KINDS[kind])
     for seed in range(2):
         assert step(model, optimizer, seed, clip_norm) == 0.0
     before = snapshot(model, optimizer)
-    assert spoiled_step(model, optimizer, value, clip_norm) == 1.0
+    assert nonfinite_step(model, optimizer, value, clip_norm) == 1.0
     assert same(snapshot(model, optimizer), before)
     assert step(model, optimizer, 2, clip_norm) == 0.0
     assert not same(snapshot(model, optimizer), before)
 
 
 @all_kinds
-def test_a_bad_first_gradient_leaves_no_trace(kind: str) -> None:
+def test_nonfinite_first_gradient_leaves_no_trace(kind: str) -> None:
     spoiled, clean = network(), network()
     one, other = build_optimizer(spoiled, KINDS[kind]), build_optimizer(clean, KINDS[kind])
-    assert spoiled_step(spoiled, one, math.nan) == 1.0
+    assert nonfinite_step(spoiled, one, math.nan) == 1.0
     assert same(spoiled.state_dict(), clean.state_dict())
     for seed in range(2):
         step(spoiled, one, seed)
@@ -197,90 +197,90 @@ def test_clip_norm_limits_the_norm_and_keeps_the_direction(clip_norm: float, exp
     before = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     start = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
     config = OptimConfig(learning_rate=0.5, weight_decay=0.0)
-    guarded_step(build_optimizer(model, config), list(model.parameters()), clip_norm)
+    step_if_finite(build_optimizer(model, config), list(model.parameters()), clip_norm)
     moved = (start - torch.cat([p.detach().flatten() for p in model.parameters()])) / 0.5
     factor = 1.0 if expected is None else expected / before.norm().item()
     torch.testing.assert_close(moved, before * factor, rtol=1e-4, atol=1e-5)
     assert moved.norm().item() == pytest.approx(before.norm().item() if expected is None else expected, rel=1e-4)
 
 
-def test_the_norm_is_that_of_all_parameters_together() -> None:
+def test_clipped_norm_is_that_of_all_parameters_together() -> None:
     one, other = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     one.grad, other.grad = torch.tensor([3.0]), torch.tensor([4.0])
-    guarded_step(torch.optim.SGD([one, other], lr=1.0, fused=True), [one, other], clip_norm=1.0)
+    step_if_finite(torch.optim.SGD([one, other], lr=1.0, fused=True), [one, other], clip_norm=1.0)
     assert (one.item(), other.item()) == pytest.approx((-0.6, -0.8), abs=1e-5)
 
 
-def test_parameters_without_a_gradient_stay() -> None:
+def test_parameter_without_gradient_does_not_change() -> None:
     model = network()
     optimizer = build_optimizer(model, KINDS["adamw"])
     first, *rest = model.parameters()
     set_gradients(model, seed=0)
     first.grad = None
     before = first.detach().clone()
-    assert guarded_step(optimizer, [first, *rest], 1.0).item() == 0.0
+    assert step_if_finite(optimizer, [first, *rest], 1.0).item() == 0.0
     assert torch.equal(first, before)
 
 
-# --- running average --------------------------------------------------------------------------------------------------
+# --- moving average ---------------------------------------------------------------------------------------------------
 
 
-def test_weight_average_by_hand() -> None:
+def test_moving_average_by_hand() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 10.0)
-    average = WeightAverage(model, decay=0.2)
+    ema = ExponentialMovingAverage(model, decay=0.2)
     found = []
     for value in (0.0, 20.0, 4.0):
         nn.init.constant_(model.weight, value)
-        average.update()
-        found.append(average.values["weight"].item())
+        ema.update()
+        found.append(ema.values["weight"].item())
     # Decays: min(0.2, 2/11), min(0.2, 3/12) = 0.2, 0.2.
     first = 10 * 2 / 11
     second = 0.2 * first + 0.8 * 20
     assert found == pytest.approx([first, second, 0.2 * second + 0.8 * 4], rel=1e-5)
-    assert average.updates == 3
+    assert ema.updates == 3
     assert model.weight.item() == 4.0
 
 
-def test_weight_average_reaches_its_decay() -> None:
+def test_moving_average_reaches_its_decay() -> None:
     model = nn.Linear(1, 1, bias=False)
     nn.init.zeros_(model.weight)
-    average = WeightAverage(model, decay=0.9, updates=10_000)
+    ema = ExponentialMovingAverage(model, decay=0.9, updates=10_000)
     nn.init.ones_(model.weight)
-    average.update()
-    assert average.values["weight"].item() == pytest.approx(0.1, rel=1e-4)
+    ema.update()
+    assert ema.values["weight"].item() == pytest.approx(0.1, rel=1e-4)
 
 
-def test_buffers_are_copied_as_they_are() -> None:
+def test_buffers_are_copied() -> None:
     model = network()
-    average = WeightAverage(model, decay=0.99)
-    started_with = model[1].weight.detach().clone()  # type: ignore[index]
+    ema = ExponentialMovingAverage(model, decay=0.99)
+    initial = model[1].weight.detach().clone()  # type: ignore[index]
     with torch.no_grad():
         model(torch.randn(2, 1, 5, 5, 5, generator=torch.Generator().manual_seed(0)))
         model[1].weight.add_(1)  # type: ignore[index]
-    average.update()
+    ema.update()
     now = model.state_dict()
     for name in ("1.running_mean", "1.running_var", "1.num_batches_tracked"):
-        assert torch.equal(average.values[name], now[name]), name
-        assert average.values[name].data_ptr() != now[name].data_ptr()
-    assert average.values["1.num_batches_tracked"].item() == 1
-    torch.testing.assert_close(average.values["1.weight"], started_with + 9 / 11)
-    model.load_state_dict(average.values)
+        assert torch.equal(ema.values[name], now[name]), name
+        assert ema.values[name].data_ptr() != now[name].data_ptr()
+    assert ema.values["1.num_batches_tracked"].item() == 1
+    torch.testing.assert_close(ema.values["1.weight"], initial + 9 / 11)
+    model.load_state_dict(ema.values)
 
 
-def test_a_resumed_average_goes_on_exactly() -> None:
+def test_resumed_moving_average_continues_exactly() -> None:
     model = network()
     optimizer = build_optimizer(model, KINDS["adamw"])
-    average = WeightAverage(model, decay=0.9)
+    ema = ExponentialMovingAverage(model, decay=0.9)
     for seed in range(3):
         step(model, optimizer, seed)
-        average.update()
-    resumed = WeightAverage(model, decay=0.9, updates=average.updates)
-    resumed.load({k: v.clone() for k, v in average.values.items()})
+        ema.update()
+    resumed = ExponentialMovingAverage(model, decay=0.9, updates=ema.updates)
+    resumed.load({k: v.clone() for k, v in ema.values.items()})
     step(model, optimizer, 3)
-    average.update()
+    ema.update()
     resumed.update()
-    assert same(resumed.values, average.values)
+    assert same(resumed.values, ema.values)
 
 
 # --- resuming ---------------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ def test_a_resumed_average_goes_on_exactly() -> None:
 
 @all_kinds
 @pytest.mark.parametrize("steps_before", [0, 3])
-def test_a_resumed_optimizer_makes_the_same_steps(kind: str, steps_before: int) -> None:
+def test_resumed_optimizer_takes_the_same_steps(kind: str, steps_before: int) -> None:
     model, resumed = network(), network(seed=1)
     optimizer = build_optimizer(model, KINDS[kind])
     for seed in range(steps_before):
@@ -306,9 +306,9 @@ def test_a_resumed_optimizer_makes_the_same_steps(kind: str, steps_before: int) 
         assert same(snapshot(resumed, again), snapshot(model, optimizer))
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "rmsprop"])  # it counts its steps on the CPU
-def test_stored_state_goes_to_the_device_of_the_weights(kind: str) -> None:
-    """The meta device stands in for a GPU: the step count, too, which torch leaves on the CPU where nobody says so."""
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "rmsprop"])  # which keeps its step count on the CPU
+def test_loaded_state_is_on_the_device_of_the_weights(kind: str) -> None:
+    """The meta device stands in for a GPU. Torch leaves the step count on the CPU unless the optimizer is fused."""
     model = network()
     optimizer = build_optimizer(model, KINDS[kind])
     step(model, optimizer, 0)
@@ -319,7 +319,7 @@ def test_stored_state_goes_to_the_device_of_the_weights(kind: str) -> None:
     assert len(resumed.state) == len(optimizer.state)
 
 
-def test_the_learning_rate_is_the_configurations_not_the_stored_ones() -> None:
+def test_learning_rate_is_configured_not_restored() -> None:
     model = network()
     optimizer = build_optimizer(model, KINDS["adam"])
     step(model, optimizer, 0)

@@ -1,4 +1,4 @@
-"""What is decided from the data, by hand, and counts that are those of the network that is really built."""
+"""Resolved configurations by hand, and estimates against the built network."""
 
 from __future__ import annotations
 
@@ -8,18 +8,27 @@ from typing import Any
 import pytest
 
 from core.config import TrainConfig
+from core.formatting import format_bytes
 from core.models import MODELS, build_model
 from core.models.cost import network_cost
-from core.training.plan import MOST_VOXELS, Plan, fit_sub_volume, plan, step_bytes, suggest, target_spacing
+from core.training.plan import (
+    MAX_SUB_VOLUME_VOXELS,
+    TrainingPlan,
+    fit_sub_volume,
+    make_plan,
+    step_bytes,
+    suggest_smaller,
+    target_spacing,
+)
 from core.types import Size3
 
 SHAPES = [(60, 70, 50), (64, 64, 64), (58, 80, 44)]
 SPACINGS_MM = [(1.0, 1.0, 2.0), (0.5, 1.0, 1.0), (2.0, 1.5, 3.0)]
 
 
-def planned(in_channels: int = 2, classes: int = 4, device: str = "cpu", **values: Any) -> Plan:
+def planned(in_channels: int = 2, classes: int = 4, device: str = "cpu", **values: Any) -> TrainingPlan:
     config = TrainConfig().with_values(values)
-    return plan(
+    return make_plan(
         config, shapes=SHAPES, spacings_mm=SPACINGS_MM, in_channels=in_channels, classes=classes, device=device
     )  # fmt: skip
 
@@ -28,7 +37,7 @@ def planned(in_channels: int = 2, classes: int = 4, device: str = "cpu", **value
 
 
 @pytest.mark.parametrize(
-    ("shape", "divisor", "most_voxels", "expected"),
+    ("shape", "divisor", "max_voxels", "expected"),
     [
         ((48, 32, 16), 8, 64**3, (48, 32, 16)),  # fits as it is
         ((35, 51, 36), 8, 64**3, (32, 48, 32)),  # to the nearest, the lower of two
@@ -43,34 +52,34 @@ def planned(in_channels: int = 2, classes: int = 4, device: str = "cpu", **value
         ((100, 100, 100), 2, 100, (8, 8, 8)),
     ],
 )
-def test_fitted_sub_volume_by_hand(shape: Size3, divisor: int, most_voxels: int, expected: Size3) -> None:
-    assert fit_sub_volume(shape, divisor, most_voxels) == expected
+def test_fitted_sub_volume_by_hand(shape: Size3, divisor: int, max_voxels: int, expected: Size3) -> None:
+    assert fit_sub_volume(shape, divisor, max_voxels) == expected
 
 
 @pytest.mark.parametrize("divisor", [2, 4, 8, 16])
-@pytest.mark.parametrize("most_voxels", [32**3, 64**3, 128**3])
+@pytest.mark.parametrize("max_voxels", [32**3, 64**3, 128**3])
 @pytest.mark.parametrize("shape", [(240, 240, 155), (35, 51, 35), (512, 512, 90), (9, 100, 300), (64, 65, 63)])
-def test_fitted_sub_volume_keeps_its_promises(shape: Size3, divisor: int, most_voxels: int) -> None:
-    size = fit_sub_volume(shape, divisor, most_voxels)
+def test_fitted_sub_volume_has_its_properties(shape: Size3, divisor: int, max_voxels: int) -> None:
+    size = fit_sub_volume(shape, divisor, max_voxels)
     assert all(n % divisor == 0 and n >= 8 for n in size)
     assert all(n <= max(full + divisor / 2, 8 + divisor) for n, full in zip(size, shape, strict=True))
-    assert math.prod(size) <= most_voxels
+    assert math.prod(size) <= max_voxels
     shortened = [n for n, full in zip(size, shape, strict=True) if n < full - divisor / 2]
     if shortened:  # the longest come together, and one step back would be too many voxels
         assert max(size) - min(shortened) <= divisor
-        assert math.prod(size) * (1 + divisor / min(shortened)) > most_voxels
+        assert math.prod(size) * (1 + divisor / min(shortened)) > max_voxels
 
 
-def test_a_fitted_sub_volume_is_always_a_valid_configuration() -> None:
+def test_fitted_sub_volume_is_a_valid_configuration() -> None:
     config = TrainConfig().with_values({"channels": (8, 16)})
-    shallow = plan(config, shapes=[(100, 90, 3)], spacings_mm=[(1.0, 1.0, 5.0)], in_channels=1, classes=2)
+    shallow = make_plan(config, shapes=[(100, 90, 3)], spacings_mm=[(1.0, 1.0, 5.0)], in_channels=1, classes=2)
     assert shallow.config.sampling.sub_volume == (100, 90, 8)
 
 
 # --- spacing ----------------------------------------------------------------------------------------------------------
 
 
-def test_spacing_given_median_or_none() -> None:
+def test_target_spacing_is_given_median_or_none() -> None:
     def target(spacings: Any = SPACINGS_MM, **values: Any) -> Any:
         return target_spacing(TrainConfig().with_values(values), spacings)
 
@@ -98,29 +107,32 @@ def test_sizes_are_those_after_resampling() -> None:
 # --- configuration ----------------------------------------------------------------------------------------------------
 
 
-def test_decides_what_is_open_and_nothing_else() -> None:
-    decided = planned(learning_rate=0.5, classes=3).config
-    open_fields = {"channels": (64, 128, 256, 512), "sub_volume": decided.sampling.sub_volume}
-    assert decided == TrainConfig().with_values({"learning_rate": 0.5, **open_fields})
+def test_only_open_fields_are_resolved() -> None:
+    resolved = planned(learning_rate=0.5, classes=3).config
+    open_fields = {"channels": (64, 128, 256, 512), "sub_volume": resolved.sampling.sub_volume}
+    assert resolved == TrainConfig().with_values({"learning_rate": 0.5, **open_fields})
     assert planned(model="vnet").config.model.channels == MODELS["vnet"].channels
 
 
-def test_keeps_what_is_given() -> None:
-    decided = planned(sub_volume=(33, 24, 17), channels=(8, 16, 24)).config
-    assert decided.sampling.sub_volume == (33, 24, 17)
-    assert decided.model.channels == (8, 16, 24)
+def test_configured_fields_are_kept() -> None:
+    resolved = planned(sub_volume=(33, 24, 17), channels=(8, 16, 24)).config
+    assert resolved.sampling.sub_volume == (33, 24, 17)
+    assert resolved.model.channels == (8, 16, 24)
 
 
 @pytest.mark.parametrize(("channels", "expected"), [((4, 8), (60, 70, 50)), ((4,) * 6, (64, 64, 64))])
-def test_the_sub_volume_fits_the_depth_of_the_network(channels: tuple[int, ...], expected: Size3) -> None:
+def test_sub_volume_fits_the_depth_of_the_network(channels: tuple[int, ...], expected: Size3) -> None:
     size = planned(channels=channels).config.sampling.sub_volume
     assert size == expected
 
 
-def test_larger_devices_take_larger_sub_volumes() -> None:
+def test_sub_volume_is_larger_on_a_gpu() -> None:
     config = TrainConfig()
     options: dict[str, Any] = dict(shapes=[(240, 240, 155)], spacings_mm=[(1.0,) * 3], in_channels=4, classes=4)
-    sizes = {device: plan(config, device=device, **options).config.sampling.sub_volume for device in MOST_VOXELS}
+    sizes = {
+        device: make_plan(config, device=device, **options).config.sampling.sub_volume
+        for device in MAX_SUB_VOLUME_VOXELS
+    }
     assert sizes == {"cpu": (64, 64, 64), "cuda": (128, 128, 128)}
 
 
@@ -136,10 +148,10 @@ def test_larger_devices_take_larger_sub_volumes() -> None:
     ],
     ids=str,
 )
-def test_parameters_are_those_of_the_network_that_is_built(values: dict[str, Any]) -> None:
-    found = planned(in_channels=2, classes=4, **values)
-    network = build_model(found.config.model, 2, 4)
-    assert found.parameters == sum(p.numel() for p in network.parameters())
+def test_parameters_are_those_of_the_built_network(values: dict[str, Any]) -> None:
+    plan = planned(in_channels=2, classes=4, **values)
+    network = build_model(plan.config.model, 2, 4)
+    assert plan.parameters == sum(p.numel() for p in network.parameters())
 
 
 @pytest.mark.parametrize(("samples", "batch", "steps"), [(250, 2, 125), (7, 2, 4), (1, 8, 1), (16, 16, 1)])
@@ -153,7 +165,7 @@ def test_steps_of_an_epoch_on_several_devices() -> None:
     assert both.epoch_s == pytest.approx(planned(samples_train=250, batch_size=2).epoch_s / 2, rel=0.02)
 
 
-def test_the_time_of_an_epoch_is_that_of_its_sub_volumes() -> None:
+def test_duration_of_an_epoch_is_that_of_its_sub_volumes() -> None:
     one = planned(samples_train=10, batch_size=1)
     assert one.epoch_s > 0
     assert planned(samples_train=10, batch_size=5).epoch_s == pytest.approx(one.epoch_s)
@@ -164,7 +176,7 @@ def test_the_time_of_an_epoch_is_that_of_its_sub_volumes() -> None:
     assert planned(**given).gflop == network_cost(planned(**given).config.model, 2, 4, (32, 32, 32)).training_gflop
 
 
-def test_memory_grows_with_batch_and_precision() -> None:
+def test_memory_depends_on_batch_and_precision() -> None:
     given: dict[str, Any] = dict(sub_volume=(32, 32, 32), channels=(8, 16))
     small, large = (planned(**given, batch_size=n).step_bytes for n in (1, 3))
     assert 2 * small < large < 4 * small
@@ -173,10 +185,10 @@ def test_memory_grows_with_batch_and_precision() -> None:
     assert planned(**given, batch_size=1, accumulate=3).step_bytes < large
 
 
-def test_accumulated_batches_make_one_step() -> None:
-    found = planned(samples_train=10, batch_size=2, accumulate=2)
-    assert found.steps_per_epoch == 3
-    assert found.epoch_s == pytest.approx(planned(samples_train=12, batch_size=1).epoch_s)
+def test_accumulated_batches_are_one_step() -> None:
+    plan = planned(samples_train=10, batch_size=2, accumulate=2)
+    assert plan.steps_per_epoch == 3
+    assert plan.epoch_s == pytest.approx(planned(samples_train=12, batch_size=1).epoch_s)
 
 
 # --- what would fit ---------------------------------------------------------------------------------------------------
@@ -186,38 +198,38 @@ LARGE: dict[str, Any] = dict(sub_volume=(64, 72, 48), channels=(8, 16, 32), batc
 
 def suggested(memory_bytes: float, **values: Any) -> str:
     config = TrainConfig().with_values({**LARGE, **values})
-    return suggest(config, in_channels=2, classes=4, memory_bytes=int(memory_bytes))
+    return suggest_smaller(config, in_channels=2, classes=4, memory_bytes=int(memory_bytes))
 
 
-def needed(**values: Any) -> int:
+def step_memory(**values: Any) -> int:
     return step_bytes(TrainConfig().with_values({**LARGE, **values}), 2, 4, "cpu")
 
 
-def test_the_largest_batch_and_the_largest_sub_volume_that_fit() -> None:
-    words = suggested(needed(batch_size=5) + 1)
-    assert words.startswith(f"batch_size 5 would take about {needed(batch_size=5) / 1e9:.2g} GB; sub_volume ")
-    i, j, k = map(int, words.split("sub_volume ")[1].split(" about ")[0].split("x"))
-    assert needed(sub_volume=(i, j, k)) <= needed(batch_size=5)
+def test_largest_batch_and_sub_volume_that_fit_are_suggested() -> None:
+    text = suggested(step_memory(batch_size=5) + 1)
+    assert text.startswith(f"batch_size 5 would take about {format_bytes(step_memory(batch_size=5))}; sub_volume ")
+    i, j, k = map(int, text.split("sub_volume ")[1].split(" about ")[0].split("x"))
+    assert step_memory(sub_volume=(i, j, k)) <= step_memory(batch_size=5)
     longest = max(range(3), key=lambda axis: (i, j, k)[axis])
     one_more = [n + 4 * (axis == longest) for axis, n in enumerate((i, j, k))]
-    assert needed(sub_volume=tuple(one_more)) > needed(batch_size=5)
+    assert step_memory(sub_volume=tuple(one_more)) > step_memory(batch_size=5)
     assert all(n % 4 == 0 and 8 <= n <= most for n, most in zip((i, j, k), (64, 72, 48), strict=True))
 
 
-def test_a_smaller_sub_volume_where_no_batch_fits() -> None:
-    room = needed(batch_size=1) * 0.6
-    words = suggested(room)
-    assert words.startswith("sub_volume ") and " and batch_size 1 would take about " in words
-    alone = suggested(room, batch_size=1)
+def test_smaller_sub_volume_is_suggested_if_no_batch_fits() -> None:
+    memory_bytes = step_memory(batch_size=1) * 0.6
+    text = suggested(memory_bytes)
+    assert text.startswith("sub_volume ") and " and batch_size 1 would take about " in text
+    alone = suggested(memory_bytes, batch_size=1)
     assert alone.startswith("sub_volume ") and "batch_size" not in alone
-    assert words.split()[1] == alone.split()[1]
+    assert text.split()[1] == alone.split()[1]
 
 
-def test_where_nothing_fits() -> None:
+def test_fewer_channels_are_suggested_if_nothing_fits() -> None:
     assert suggested(1000) == "no smaller sub_volume or batch_size would fit either: choose fewer channels"
     assert "fewer channels" in suggested(1000, sub_volume=(8, 8, 8), batch_size=1)
 
 
-def test_an_odd_sub_volume_is_brought_to_what_the_levels_can_halve() -> None:
-    words = suggested(needed(sub_volume=(33, 30, 30), batch_size=1) * 0.999, sub_volume=(33, 30, 30), batch_size=1)
-    assert words.startswith("sub_volume 32x30x30 ")
+def test_suggested_sub_volume_is_a_multiple_of_the_divisor() -> None:
+    text = suggested(step_memory(sub_volume=(33, 30, 30), batch_size=1) * 0.999, sub_volume=(33, 30, 30), batch_size=1)
+    assert text.startswith("sub_volume 32x30x30 ")

@@ -1,4 +1,4 @@
-"""Validation: pooled counts and losses by hand, whole volumes against the metric, the picture voxel by voxel."""
+"""Validation scores: pooled counts and losses by hand, whole volumes against the metric, the picture by voxel."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from core.evaluation.metrics import dice_per_class
-from core.sampling.patches import DeviceSubjects, Place
+from core.inference.sliding_window import InferenceOptions
+from core.sampling.patches import PatchLocation, ResidentSubjects
 from core.training.validation_scores import (
     SubVolumeScore,
+    ValidationSet,
     WholeVolumeScore,
-    draw_slice,
+    render_slice,
     score_sub_volumes,
     score_whole_volumes,
 )
@@ -26,7 +28,7 @@ SIZE = (2, 2, 1)
 
 
 class Oracle(nn.Module):
-    """Takes the intensity for the class: the image is the prediction."""
+    """Predicts the intensity as the class: the image is the prediction."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,27 +39,34 @@ class Oracle(nn.Module):
         return 10 * torch.nn.functional.one_hot(image[:, 0].long(), 3).movedim(-1, 1).float()
 
 
-def subjects(*pairs: tuple[np.ndarray, np.ndarray]) -> DeviceSubjects:
+def subjects(*pairs: tuple[np.ndarray, np.ndarray]) -> ResidentSubjects:
     """Subjects from (prediction, truth)."""
-    made = [
+    subjects = [
         TrainingSubject(str(n), prediction[None].astype(np.float32), truth.astype(np.uint8), (1.0, 1.0, 1.0))
         for n, (prediction, truth) in enumerate(pairs)
     ]
-    return DeviceSubjects(made, torch.device("cpu"))
+    return ResidentSubjects(subjects, torch.device("cpu"))
 
 
 def four(*values: int) -> np.ndarray:
     return np.array(values).reshape(SIZE)
 
 
+def first_voxels(count: int) -> tuple[PatchLocation, ...]:
+    """One sub-volume at the start of each subject."""
+    return tuple(PatchLocation(n, (0, 0, 0)) for n in range(count))
+
+
 def score(
-    held_out: DeviceSubjects, batch_size: int = 1, loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    held_out: ResidentSubjects,
+    batch_size: int = 1,
+    loss: Callable[[Tensor, Tensor], Tensor] = lambda logits, label: label.float().mean(),
+    model: nn.Module | None = None,
+    sub_volumes: int | None = None,
 ) -> SubVolumeScore:
-    places = [Place(n, (0, 0, 0)) for n in range(len(held_out))]
-    return score_sub_volumes(
-        Oracle(), held_out, places, SIZE, loss=loss or (lambda logits, label: label.float().mean()), classes=3,
-        colours=COLOURS, batch_size=batch_size, precision="fp32",
-    )  # fmt: skip
+    locations = first_voxels(len(held_out) if sub_volumes is None else sub_volumes)
+    validation_set = ValidationSet(held_out, locations, SIZE, COLOURS)
+    return score_sub_volumes(model or Oracle(), validation_set, loss, batch_size=batch_size, precision="fp32")
 
 
 HAND = (
@@ -68,20 +77,20 @@ HAND = (
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
 def test_counts_are_pooled_over_all_sub_volumes(batch_size: int) -> None:
-    found = score(subjects(*HAND), batch_size)
+    scores = score(subjects(*HAND), batch_size)
     # Class 0: both 1 + 2, predicted 1 + 3, true 2 + 2. Class 1: both 2, predicted 3 + 1, true 2 + 1. Class 2: missed.
-    assert found.dice.tolist() == pytest.approx([2 * 3 / (4 + 4), 2 * 2 / (4 + 3), 0])
+    assert scores.dice.tolist() == pytest.approx([2 * 3 / (4 + 4), 2 * 2 / (4 + 3), 0])
     mean_of_dice = (2 * 2 / (3 + 2) + 0) / 2
-    assert found.dice[1] != pytest.approx(mean_of_dice)
+    assert scores.dice[1] != pytest.approx(mean_of_dice)
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 3])
-def test_the_loss_is_the_mean_over_sub_volumes_whatever_the_batches(batch_size: int) -> None:
+def test_loss_is_the_mean_over_sub_volumes_for_any_batch_size(batch_size: int) -> None:
     held_out = subjects(*HAND, (four(0, 0, 0, 0), four(2, 2, 2, 2)))
     assert score(held_out, batch_size).loss == pytest.approx((2 / 4 + 3 / 4 + 8 / 4) / 3)
 
 
-def test_the_loss_gets_logits_and_label() -> None:
+def test_loss_receives_logits_and_label() -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
     def loss(logits: Tensor, label: Tensor) -> Tensor:
@@ -96,7 +105,7 @@ def test_the_loss_gets_logits_and_label() -> None:
     assert np.array_equal(label.numpy(), np.stack([truth for _, truth in HAND]))
 
 
-def test_names_say_whether_the_background_counts() -> None:
+def test_metric_names_tell_whether_the_background_counts() -> None:
     values = score(subjects(*HAND)).values(("air", "CSF", "GM"))
     dice = (2 * 3 / 8, 2 * 2 / 7, 0)
     assert values == pytest.approx(
@@ -110,64 +119,56 @@ def test_names_say_whether_the_background_counts() -> None:
     )
 
 
-def test_an_absent_class_is_no_number_and_leaves_the_means_alone() -> None:
+def test_absent_class_is_nan_and_left_out_of_the_means() -> None:
     values = score(subjects((four(0, 1, 1, 1), four(0, 0, 1, 1)))).values(("air", "CSF", "GM"))
     assert math.isnan(values["val/dice/GM"])
     assert values["val/dice_mean"] == pytest.approx(4 / 5)
     assert values["val/sub_volume_dice_with_background"] == pytest.approx((2 / 3 + 4 / 5) / 2)
 
 
-def test_nothing_to_score_is_no_number() -> None:
-    held_out = subjects(*HAND)
-    found = score_sub_volumes(
-        Oracle(), held_out, [], SIZE, loss=lambda logits, label: torch.ones(()), classes=3, colours=COLOURS,
-        batch_size=1, precision="fp32",
-    )  # fmt: skip
-    assert math.isnan(found.loss)
-    assert np.isnan(found.dice).all()
-    assert found.picture is None
+def test_scores_of_no_sub_volumes_are_nan() -> None:
+    scores = score(subjects(*HAND), sub_volumes=0)
+    assert math.isnan(scores.loss)
+    assert np.isnan(scores.dice).all()
+    assert scores.picture is None
 
 
-def test_the_picture_shows_the_first_sub_volume() -> None:
+def test_picture_is_of_the_first_sub_volume() -> None:
     held_out = subjects(*HAND)
-    images, labels = held_out.crop([Place(0, (0, 0, 0))], SIZE)
-    expected = draw_slice(images[0, 0], labels[0], torch.from_numpy(HAND[0][0]), COLOURS)
+    images, labels = held_out.crop([PatchLocation(0, (0, 0, 0))], SIZE)
+    expected = render_slice(images[0, 0], labels[0], torch.from_numpy(HAND[0][0]), COLOURS)
     for batch_size in (1, 2):
         picture = score(held_out, batch_size).picture
         assert picture is not None
         assert np.array_equal(picture, expected)
 
 
-def test_scored_in_evaluation_mode_and_left_in_training_mode() -> None:
+def test_model_is_scored_in_evaluation_mode_and_left_in_training_mode() -> None:
     network = Oracle()
-    score_sub_volumes(
-        network, subjects(*HAND), [Place(0, (0, 0, 0))], SIZE, loss=lambda logits, label: torch.ones(()), classes=3,
-        colours=COLOURS, batch_size=1, precision="fp32",
-    )  # fmt: skip
+    score(subjects(*HAND), model=network, sub_volumes=1)
     assert network.modes == [False]
     assert network.training
 
 
 @pytest.mark.parametrize("mode", ["tiles", "whole"])
-def test_whole_volumes_against_the_metric(mode: str) -> None:
+def test_whole_volume_dice_matches_the_metric(mode: str) -> None:
     generator = np.random.default_rng(0)
     shapes = [(9, 7, 5), (4, 11, 6), (3, 3, 3)]
     pairs = [(generator.integers(0, 3, shape), generator.integers(0, 3, shape)) for shape in shapes]
     pairs.append((np.minimum(pairs[0][0], 1), np.minimum(pairs[0][1], 1)))
-    told: list[tuple[int, int]] = []
-    found = score_whole_volumes(
-        Oracle(), subjects(*pairs), mode=mode, tile=(4, 4, 4), overlap=0.5, precision="fp32", mirror=False,
-        classes=3, progress=lambda *n: told.append(n),
-    )  # fmt: skip
+    calls: list[tuple[int, int]] = []
+    validation_set = ValidationSet(subjects(*pairs), (), (4, 4, 4), COLOURS)
+    options = InferenceOptions(mode, (4, 4, 4))
+    scores = score_whole_volumes(Oracle(), validation_set, options, lambda *n: calls.append(n))
     expected = np.stack([dice_per_class(truth, prediction, 3) for prediction, truth in pairs])
-    np.testing.assert_allclose(found.dice, expected)
+    np.testing.assert_allclose(scores.dice, expected)
     assert np.isnan(expected[3, 2])
-    assert found.mode == mode
-    assert found.seconds > 0
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert scores.mode == mode
+    assert scores.seconds > 0
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_the_mean_of_whole_volumes_is_over_subjects_then_foreground_classes() -> None:
+def test_whole_volume_mean_is_over_subjects_then_foreground_classes() -> None:
     dice = np.array([[1.0, 0.5, np.nan], [1.0, 0.7, 0.1]])
     assert WholeVolumeScore(dice, "tiles", 1.0).mean_dice == pytest.approx((0.6 + 0.1) / 2)
     assert math.isnan(WholeVolumeScore(np.full((2, 3), np.nan), "tiles", 1.0).mean_dice)
@@ -176,7 +177,7 @@ def test_the_mean_of_whole_volumes_is_over_subjects_then_foreground_classes() ->
 # --- the picture ------------------------------------------------------------------------------------------------------
 
 
-def case(shape: Size3 = (6, 8, 5), k: int = 3) -> tuple[Tensor, Tensor, Tensor]:
+def example(shape: Size3 = (6, 8, 5), k: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     """A dim image with ``k`` as the slice with most truth."""
     image = torch.linspace(0, 0.1, math.prod(shape)).reshape(shape).clone()
     truth = torch.zeros(shape, dtype=torch.uint8)
@@ -185,8 +186,8 @@ def case(shape: Size3 = (6, 8, 5), k: int = 3) -> tuple[Tensor, Tensor, Tensor]:
     return image, truth, torch.zeros(shape, dtype=torch.long)
 
 
-def test_the_picture_is_three_panels_of_the_axial_slice() -> None:
-    picture = draw_slice(*case(), COLOURS)
+def test_picture_has_three_panels_of_the_axial_slice() -> None:
+    picture = render_slice(*example(), COLOURS)
     assert picture.shape == (8, 3 * 6, 3)
     assert picture.dtype == np.uint8
     assert picture.flags["C_CONTIGUOUS"]
@@ -194,11 +195,11 @@ def test_the_picture_is_three_panels_of_the_axial_slice() -> None:
 
 def test_anterior_is_up_and_the_subjects_left_is_on_the_right() -> None:
     # RAS: i grows to the subject's right, j towards the front. Front left is the first i and the last j.
-    image, truth, prediction = case()
+    image, truth, prediction = example()
     image[0, -1, 3] = 100
     truth[0, -1, 3] = 1
     prediction[-1, 0, 3] = 2
-    picture = draw_slice(image, truth, prediction, COLOURS)
+    picture = render_slice(image, truth, prediction, COLOURS)
     grey, red, blue = np.split(picture.astype(int), 3, axis=1)
     width = 6
     assert np.unravel_index(grey.sum(-1).argmax(), grey.shape[:2]) == (0, width - 1)
@@ -207,12 +208,12 @@ def test_anterior_is_up_and_the_subjects_left_is_on_the_right() -> None:
     assert tinted.tolist() == [[7, 0]]
 
 
-def test_truth_and_prediction_are_tinted_and_background_is_not() -> None:
-    image, truth, prediction = case()
+def test_labels_are_tinted_and_background_is_not() -> None:
+    image, truth, prediction = example()
     image[:] = 0
     prediction[:] = truth
     prediction[2, 3, 3] = 2
-    grey, red, other = np.split(draw_slice(image, truth, prediction, COLOURS).astype(int), 3, axis=1)
+    grey, red, other = np.split(render_slice(image, truth, prediction, COLOURS).astype(int), 3, axis=1)
     assert (grey == 0).all()
     marked = [int(0.55 * 255), 0, 0]
     assert (red == marked).all(-1).sum() == 4
@@ -220,9 +221,9 @@ def test_truth_and_prediction_are_tinted_and_background_is_not() -> None:
     assert np.argwhere((other == [0, 0, int(0.55 * 255)]).all(-1)).tolist() == [[8 - 1 - 3, 6 - 1 - 2]]
 
 
-def test_a_picture_without_truth_or_contrast() -> None:
+def test_picture_without_labels_or_contrast() -> None:
     flat = torch.full((4, 5, 3), 7.0, dtype=torch.float16)
     nothing = torch.zeros((4, 5, 3), dtype=torch.uint8)
-    picture = draw_slice(flat, nothing, nothing.long(), COLOURS)
+    picture = render_slice(flat, nothing, nothing.long(), COLOURS)
     assert picture.shape == (5, 12, 3)
     assert (picture == 0).all()

@@ -1,0 +1,81 @@
+"""Decisions that depend on the clock, made by rank 0 for all processes: progress, when to report, save and stop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from core.compute.distributed import DistributedContext
+from core.training.run_progress import RunProgress
+
+MIN_REPORT_INTERVAL_S = 1.0  # each report synchronises with the device
+REPORTS_PER_RUN = 300  # about, for long runs
+
+
+@dataclass(frozen=True)
+class ClockReading:
+    """Decisions at one step, equal on all processes.
+
+    Attributes
+    ----------
+    progress : float. Fraction of the training steps done, 0 to 1; above 1 if time ran out during a step.
+    report_due, save_due : bool. Whether to report metrics, or to write a checkpoint.
+    stopped : bool. Whether a stop was requested.
+    """
+
+    progress: float = 0.0
+    report_due: bool = False
+    save_due: bool = False
+    stopped: bool = False
+
+
+class TrainingClock:
+    """Intervals of reports and checkpoints, and the stop request of a run.
+
+    Parameters
+    ----------
+    progress : RunProgress. Elapsed time and progress of the run.
+    distributed : DistributedContext. Processes that follow rank 0.
+
+    Attributes
+    ----------
+    reading : ClockReading. Result of the last :meth:`update`.
+    """
+
+    def __init__(self, progress: RunProgress, distributed: DistributedContext) -> None:
+        self.progress, self.distributed = progress, distributed
+        self.reading = ClockReading()
+        self._reported = self._saved = time.monotonic()
+
+    @property
+    def seconds_since_report(self) -> float:
+        """Time since the last :meth:`mark_reported`."""
+        return time.monotonic() - self._reported
+
+    def mark_reported(self) -> None:
+        """Restart the report interval."""
+        self._reported = time.monotonic()
+
+    def mark_saved(self) -> None:
+        """Restart the checkpoint interval."""
+        self._saved = time.monotonic()
+
+    def update(self, step: int, save_interval_s: float, stop_requested: bool = False) -> None:
+        """Read the clock on rank 0 and broadcast the reading. Once stopped, a run stays stopped.
+
+        Parameters
+        ----------
+        step : int. Optimizer steps done.
+        save_interval_s : float. Minimum time between checkpoints.
+        stop_requested : bool. Whether this process was asked to stop; rank 0 decides.
+        """
+        now = time.monotonic()
+        progress, report_due, save_due, stopped = self.distributed.broadcast(
+            (
+                self.progress.fraction(step),
+                now - self._reported >= max(MIN_REPORT_INTERVAL_S, self.progress.elapsed_s / REPORTS_PER_RUN),
+                now - self._saved >= save_interval_s,
+                self.reading.stopped or stop_requested,
+            )
+        )
+        self.reading = ClockReading(progress, bool(report_due), bool(save_due), bool(stopped))

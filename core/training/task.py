@@ -1,0 +1,45 @@
+"""Inputs of the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import nn
+
+from core.checkpointing.metadata import CheckpointMetadata
+from core.compute.distributed import SINGLE_PROCESS, DistributedContext
+from core.config import TrainConfig
+from core.types import TrainingSubject
+
+
+@dataclass(frozen=True)
+class TrainingTask:
+    """A network, its data and its resolved configuration.
+
+    Attributes
+    ----------
+    config : TrainConfig. With sub-volume size, channels and precision ("fp32" or "bf16") resolved.
+    model : Module. On the training device.
+    train, held_out : sequence of TrainingSubject. Normalised, with equal spacing and the channels of the model.
+    classes : tuple of str. Class names, background first.
+    colours : tuple of str. Display colour ``#rrggbb`` of each class.
+    folder : Path. Run folder; checkpoints are written here.
+    metadata : CheckpointMetadata. Metadata of the checkpoints, without progress and inference.
+    facts : dict of str. Facts about the run for the log and the page.
+    resident_bytes : int. Device memory for subjects; those that do not fit are streamed from disk.
+    distributed : DistributedContext. Processes that train together; rank 0 writes files and emits events.
+    """
+
+    config: TrainConfig
+    model: nn.Module
+    train: Sequence[TrainingSubject]
+    held_out: Sequence[TrainingSubject]
+    classes: tuple[str, ...]
+    colours: tuple[str, ...]
+    folder: Path
+    metadata: CheckpointMetadata
+    facts: dict[str, str] = field(default_factory=dict)
+    resident_bytes: int = 2**62
+    distributed: DistributedContext = SINGLE_PROCESS
