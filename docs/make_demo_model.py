@@ -19,7 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from core.checkpointing.metadata import read_description  # noqa: E402
+from core.checkpointing.metadata import read_metadata  # noqa: E402
 from core.config import ModelConfig  # noqa: E402
 
 FOLDER = ROOT / "checkpoints" / "demo-model"
@@ -42,7 +42,7 @@ def main() -> int:
             del found[local]
         args.out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model, args.out / model.name)
-        network = read_description(model).train_config.model
+        network = read_metadata(model).train_config.model
     (args.out / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
     (args.out / "README.md").write_text(card(exported, found, network, args.minutes), "utf-8")
     return 0

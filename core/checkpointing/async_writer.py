@@ -1,7 +1,7 @@
-"""Writes checkpoints beside training: the tensors are copied at once, a thread does the rest.
+"""Writes checkpoints in a background thread.
 
-On a GPU the copy goes to pinned memory and is not waited for; the thread waits. What was written, and what could not
-be, is told in the trainer's own thread, at its next call.
+The tensors are copied at once, on a GPU asynchronously to pinned memory, which the thread waits for. Completed writes
+and errors are reported in the trainer's own thread, at its next call.
 """
 
 from __future__ import annotations
@@ -20,72 +20,76 @@ from core.compute.threads import single_threaded_pool
 
 
 @dataclass(frozen=True)
-class _Job:
+class _WriteJob:
+    """A checkpoint to write; ``copied`` is the event after which its tensors are complete."""
+
     path: Path
     checkpoint: Checkpoint
     previous: Path | None
     copied: torch.cuda.Event | None
-    told: Callable[[], None]
+    on_written: Callable[[], None]
 
 
 class CheckpointWriter:
-    """Writes one checkpoint after the other, in the order in which they were given.
+    """Writes checkpoints one after the other, in the order in which they are submitted.
 
-    At most one waits while another is written: a disk that is slower than training slows training, it does not fill the
-    memory. Use as a context manager; leaving it waits for what is still to be written.
+    At most one waits while another is written, so a disk that is slower than training slows training instead of filling
+    the memory. A context manager; leaving it waits for all writes.
     """
 
     def __init__(self) -> None:
-        self._jobs: queue.Queue[_Job | None] = queue.Queue(maxsize=1)
-        self._written: queue.Queue[_Job] = queue.Queue()
+        self._jobs: queue.Queue[_WriteJob | None] = queue.Queue(maxsize=1)
+        self._written: queue.Queue[_WriteJob] = queue.Queue()
         self._error: BaseException | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._executor: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> CheckpointWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Wait for the thread; what it met is raised unless something else already is."""
-        self._end()
+        """Wait for the thread; its error is raised unless another one already is."""
+        self._shutdown()
         if kind is None:
             self.poll()
 
-    def write(self, path: Path, checkpoint: Checkpoint, told: Callable[[], None], previous: Path | None = None) -> None:
-        """Copy the tensors and have them written to ``path``.
+    def write(
+        self, path: Path, checkpoint: Checkpoint, on_written: Callable[[], None], previous: Path | None = None
+    ) -> None:
+        """Copy the tensors, and write them to ``path`` in the background.
 
         Parameters
         ----------
-        path : of the file, replaced atomically.
-        checkpoint : may change as soon as this returns.
-        told : called once the file is safe, from a later call of ours in the caller's thread.
-        previous : where the file that it replaces goes on living.
+        path : Path. The file, replaced atomically.
+        checkpoint : Checkpoint. May change after the call.
+        on_written : callable. Called in this thread, by a later call of this object, once the file is safe.
+        previous : Path, optional. New name of the file that is replaced.
 
         Raises
         ------
         CheckpointError
-            If an earlier one could not be written.
+            If an earlier checkpoint could not be written.
         """
         self.poll()
-        if self._thread is None:
-            self._thread = single_threaded_pool(1, "checkpoints")
-            self._thread.submit(self._work)
-        copy, copied = _snapshot(checkpoint)
-        self._jobs.put(_Job(path, copy, previous, copied, told))
+        if self._executor is None:
+            self._executor = single_threaded_pool(1, "checkpoints")
+            self._executor.submit(self._run)
+        copy, copied = _copy_to_host(checkpoint)
+        self._jobs.put(_WriteJob(path, copy, previous, copied, on_written))
 
     def flush(self) -> None:
-        """Wait until everything is written; raises as :meth:`write` does."""
+        """Wait for all writes; raises as :meth:`write` does."""
         self._jobs.join()
         self.poll()
 
     def poll(self) -> None:
-        """Tell what was written since the last call; raises as :meth:`write` does."""
+        """Report the writes completed since the last call; raises as :meth:`write` does."""
         while not self._written.empty():
-            self._written.get().told()
+            self._written.get().on_written()
         if self._error is not None:
             error, self._error = self._error, None
             raise error
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
             try:
                 if self._error is None:
@@ -99,15 +103,15 @@ class CheckpointWriter:
                 self._jobs.task_done()
         self._jobs.task_done()
 
-    def _end(self) -> None:
-        if self._thread is not None:
+    def _shutdown(self) -> None:
+        if self._executor is not None:
             self._jobs.put(None)
-            self._thread.shutdown()
-            self._thread = None
+            self._executor.shutdown()
+            self._executor = None
 
 
-def _snapshot(checkpoint: Checkpoint) -> tuple[Checkpoint, torch.cuda.Event | None]:
-    """A copy in the host's memory, and what to wait for before it is complete."""
+def _copy_to_host(checkpoint: Checkpoint) -> tuple[Checkpoint, torch.cuda.Event | None]:
+    """A copy in host memory, and for tensors on a GPU the event after which it is complete."""
     on_cuda = False
 
     def copy(tensor: Tensor) -> Tensor:
@@ -127,6 +131,6 @@ def _snapshot(checkpoint: Checkpoint) -> tuple[Checkpoint, torch.cuda.Event | No
     )
     if not on_cuda:
         return result, None
-    copied = torch.cuda.Event(blocking=True)  # who waits sleeps
+    copied = torch.cuda.Event(blocking=True)  # synchronize() sleeps instead of spinning
     copied.record()
     return result, copied

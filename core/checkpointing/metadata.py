@@ -1,7 +1,7 @@
-"""What is in a checkpoint and what it needs, read without torch: the text beside the tensors of a safetensors file.
+"""Reads the metadata of a checkpoint without torch: JSON in the header of a safetensors file.
 
-The description (:class:`Description`) says what the network is, what it was trained on, and how an image must be
-prepared for it, so a checkpoint can be used on its own. :mod:`core.checkpointing.checkpoint` writes it and reads the tensors.
+:class:`CheckpointMetadata` describes the network, its training data, and the preprocessing of images, so that a
+checkpoint can be used on its own. :mod:`core.checkpointing.checkpoint` writes it and reads the tensors.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from core.types import SpacingMm
 
 FORMAT_VERSION = 1
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"  # in the folder of a run
-KEY = "segmentarium"
-ZIP = b"PK\x03\x04"
-PICKLED = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"  # the number with which PyTorch began its files before 1.6
-FOREIGN_ENDINGS = (".pth", ".pt", ".tar", ".ckpt", ".bin")
-JSON_KINDS = dict(config=dict, labels=list, modalities=list, progress=dict, inference=dict, dataset=dict, split=dict)
+METADATA_KEY = "segmentarium"
+ZIP_MAGIC = b"PK\x03\x04"
+LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"  # pickled number at the start of PyTorch files before 1.6
+TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin")
+FIELD_TYPES = dict(config=dict, labels=list, modalities=list, progress=dict, inference=dict, dataset=dict, split=dict)
 
 
 @dataclass(frozen=True)
-class Description:
-    """What is in a checkpoint and what it needs.
+class CheckpointMetadata:
+    """Everything in a checkpoint but tensors; plain JSON.
 
     Attributes
     ----------
-    config : the run's configuration as JSON, with everything that was decided from the data filled in.
-    labels : the label space as JSON; its order is the network's output order.
-    modalities : names of the input channels, in order.
-    spacing_mm : voxel size that images are brought to, or ``None`` for their own.
-    progress : epoch, step, elapsed_s, best, and the like; plain JSON.
-    inference : chosen mode and tile size.
-    dataset : name, whether it is synthetic, its licence.
-    split : ids of the subjects for train, val and test.
+    config : dict. The run's configuration, with everything that was derived from the data filled in.
+    labels : list of dict. The label space; its order is that of the network's output channels.
+    modalities : tuple of str. Names of the input channels, in order.
+    spacing_mm : tuple of float or None. Voxel size to which images are resampled; ``None`` for no resampling.
+    progress : dict. Epoch, step, elapsed seconds, best score and the like.
+    inference : dict. Chosen mode and tile size.
+    dataset : dict. Name, whether it is synthetic, licence.
+    split : dict of list of str. Subject ids for train, val and test.
+    version : int. Format version.
     """
 
     config: dict[str, Any]
@@ -55,32 +56,39 @@ class Description:
 
     @property
     def train_config(self) -> TrainConfig:
+        """The run's configuration."""
         return TrainConfig.from_json(self.config)
 
     @property
     def label_space(self) -> LabelSpace:
+        """The label space."""
         return LabelSpace.from_json(self.labels)
 
 
-def read_description(path: Path) -> Description:
-    """Read only the description (a few kilobytes).
+def read_metadata(path: Path) -> CheckpointMetadata:
+    """Read the metadata alone (a few kilobytes), no tensor.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or no checkpoint of ours.
+        If the file is missing, damaged, or not a checkpoint of Segmentarium.
     """
-    with open_tensors(path, "numpy") as file:
-        return describe(path, file.metadata())
+    with open_safetensors(path, "numpy") as file:
+        return parse_metadata(path, file.metadata())
 
 
-def open_tensors(path: Path, framework: str) -> Any:
-    """Open a safetensors file for tensors of "pt" (torch) or "numpy"; its header is checked, no tensor is read.
+def open_safetensors(path: Path, framework: str) -> Any:
+    """Open a safetensors file; its header is checked, no tensor is read.
+
+    Parameters
+    ----------
+    path : Path. The file.
+    framework : str. "pt" or "numpy": what its tensors are read as.
 
     Raises
     ------
     CheckpointError
-        If the file is missing, damaged, or no safetensors file.
+        If the file is missing, damaged, or not a safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -89,50 +97,56 @@ def open_tensors(path: Path, framework: str) -> Any:
     try:
         return safe_open(str(path), framework=framework, device="cpu")
     except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        if is_foreign(path):
+        if is_torch_file(path):
             raise CheckpointError(
-                f"{path} is not a checkpoint of Segmentarium but a PyTorch file: nothing in it says what its channels "
-                "and classes mean and at what voxel size it works; train from its weights: "
-                f"python -m core train DATA --init-from {path}"
+                f"{path} is not a checkpoint of Segmentarium but a PyTorch file, which does not state its modalities, "
+                f"classes and voxel size; train from its weights: python -m core train DATA --init-from {path}"
             ) from error
         raise CheckpointError(
             f"{path} is not a checkpoint (expected safetensors), or it is damaged: {error}"
         ) from error
 
 
-def is_foreign(path: Path) -> bool:
-    """Whether a file is another program's checkpoint, a PyTorch file, by its first bytes or else its name."""
+def is_torch_file(path: Path) -> bool:
+    """Whether a file is a checkpoint of another program, written by PyTorch: by its first bytes, else by its name."""
     try:
         with open(path, "rb") as file:
             start = file.read(16)
     except OSError:
         start = b""
-    if start[8:9] == b"{":  # a safetensors file, whatever its name
+    if start[8:9] == b"{":  # the header of a safetensors file
         return False
-    return start.startswith((ZIP, PICKLED)) or path.name.lower().endswith(FOREIGN_ENDINGS)
+    return start.startswith((ZIP_MAGIC, LEGACY_TORCH_MAGIC)) or path.name.lower().endswith(TORCH_SUFFIXES)
 
 
-def describe(path: Path, metadata: Mapping[str, str] | None) -> Description:
-    """The description in the metadata of a safetensors file; ``path`` is named in errors.
+def parse_metadata(path: Path, header: Mapping[str, str] | None) -> CheckpointMetadata:
+    """Parse and validate the metadata in the header of a safetensors file.
+
+    Parameters
+    ----------
+    path : Path. Named in errors.
+    header : mapping of str or None. The header's own metadata.
 
     Raises
     ------
     CheckpointError
-        If there is none, or it is damaged or from a newer version.
+        If there is none, or it is damaged or of a newer version.
     """
-    text = (metadata or {}).get(KEY)
+    text = (header or {}).get(METADATA_KEY)
     if text is None:
-        raise CheckpointError(f"{path} is a safetensors file, but not one of Segmentarium's: it has no description")
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not one of Segmentarium's: it has no metadata of this program"
+        )
     try:
-        data = json.loads(text)
-        version = int(data["version"])
+        content = json.loads(text)
+        version = int(content["version"])
         if version > FORMAT_VERSION:
             raise CheckpointError(f"it has format {version}, this program reads up to {FORMAT_VERSION}: update it")
-        description = Description(**data)
-        for name, kind in JSON_KINDS.items():
-            if not isinstance(getattr(description, name), kind):
-                raise TypeError(f"{name} is no {kind.__name__}")
-        modalities, spacing = tuple(str(m) for m in data["modalities"]), data["spacing_mm"]
+        metadata = CheckpointMetadata(**content)
+        for name, expected_type in FIELD_TYPES.items():
+            if not isinstance(getattr(metadata, name), expected_type):
+                raise TypeError(f"{name} is no {expected_type.__name__}")
+        modalities, spacing = tuple(str(m) for m in content["modalities"]), content["spacing_mm"]
         if not modalities:
             raise ValueError("no modalities")
         if spacing is not None:
@@ -140,10 +154,10 @@ def describe(path: Path, metadata: Mapping[str, str] | None) -> Description:
             spacing = (i, j, k)
             if not all(math.isfinite(v) and v > 0 for v in spacing):
                 raise ValueError(f"spacing_mm is {spacing}")
-        description = replace(description, modalities=modalities, spacing_mm=spacing)
-        description.train_config, description.label_space  # noqa: B018 - both validate
+        metadata = replace(metadata, modalities=modalities, spacing_mm=spacing)
+        metadata.train_config, metadata.label_space  # noqa: B018 - both validate
     except UserError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{path}: its description is damaged ({error})") from error
-    return description
+        raise CheckpointError(f"{path}: its metadata are damaged ({error})") from error
+    return metadata

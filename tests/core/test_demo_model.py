@@ -24,8 +24,8 @@ def test_it_is_small_and_tells_nothing_of_the_machine_it_was_made_on() -> None:
     assert MODEL.stat().st_size <= 5_000_000
     about = load(MODEL, training_state=True)
     assert not about.optimizer and not about.average
-    assert "path" not in about.description.dataset and about.description.dataset["synthetic"]
-    assert about.description.train_config.data.path == "demo"
+    assert "path" not in about.metadata.dataset and about.metadata.dataset["synthetic"]
+    assert about.metadata.train_config.data.path == "demo"
     files = {path.name for path in MODEL.parent.iterdir()}
     assert files == {"model.safetensors", "README.md", "evaluation.json"}
     for name in ("README.md", "evaluation.json"):
@@ -40,7 +40,7 @@ def test_it_is_found_from_any_root_and_is_no_run(tmp_path: Path) -> None:
 def test_its_card_says_what_was_measured_on_a_subject_it_never_saw() -> None:
     card = (MODEL.parent / "README.md").read_text("utf-8")
     found = json.loads((MODEL.parent / "evaluation.json").read_text("utf-8"))
-    about = load(MODEL).description
+    about = load(MODEL).metadata
     ids = [subject["id"] for subject in found["subjects"]]
     assert found["split"] == "test" and ids == about.split["test"]
     assert not set(ids) & {*about.split["train"], *about.split["val"]}

@@ -84,14 +84,15 @@ def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **descript
     """A run with a network that was never trained; its segmentations are nonsense, and always the same."""
     import torch
 
-    from core.checkpointing.checkpoint import Checkpoint, Description, build, save
+    from core.checkpointing.checkpoint import Checkpoint, build_network, save
+    from core.checkpointing.metadata import CheckpointMetadata
     from core.labels import LabelSpace
     from core.runs.launch import create_run
 
     labels = LabelSpace.from_raw(dict(enumerate(CLASSES)))
     config = tiny(path="somewhere", sub_volume=(16, 16, 16))
-    about = Description(config.to_json(), labels.to_json(), modalities, None, **description)
+    about = CheckpointMetadata(config.to_json(), labels.to_json(), modalities, None, **description)
     torch.manual_seed(0)
     folder = create_run(root, config, name)
-    save(folder / "last.safetensors", Checkpoint(about, build(about).state_dict()))
+    save(folder / "last.safetensors", Checkpoint(about, build_network(about).state_dict()))
     return folder.name

@@ -1,4 +1,4 @@
-"""Small checkpoints for tests: made, compared, forged."""
+"""Small checkpoints for tests: created, compared, altered."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.checkpointing.checkpoint import KEY, Checkpoint, Description, build
+from core.checkpointing.checkpoint import Checkpoint, build_network
+from core.checkpointing.metadata import METADATA_KEY, CheckpointMetadata
 from core.config import TrainConfig
 from core.labels import LabelSpace
 from core.training.optim import build_optimizer, optimizer_tensors
@@ -24,10 +25,10 @@ from core.training.optim import build_optimizer, optimizer_tensors
 SMALL = {"channels": (2, 4), "norm": "batch", "optimizer": "adamw"}
 
 
-def description(**values: Any) -> Description:
+def checkpoint_metadata(**values: Any) -> CheckpointMetadata:
     config = TrainConfig().with_values({**SMALL, **values})
     labels = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM"})
-    return Description(
+    return CheckpointMetadata(
         config.to_json(), labels.to_json(), ("T1", "T2"), (1.0, 1.0, 1.5), {"epoch": 3, "best": None},
         {"mode": "tiles"}, {"name": "Söhne & Co", "synthetic": True}, {"train": ["a", "b"], "val": ["c"], "test": []},
     )  # fmt: skip
@@ -36,13 +37,13 @@ def description(**values: Any) -> Description:
 def trained(seed: int = 0) -> Checkpoint:
     """A checkpoint of a network that took one step."""
     torch.manual_seed(seed)
-    about = description()
-    network = build(about)
-    optimizer = build_optimizer(network, about.train_config.optim)
+    metadata = checkpoint_metadata()
+    network = build_network(metadata)
+    optimizer = build_optimizer(network, metadata.train_config.optim)
     network(torch.randn(1, 2, 4, 4, 4)).square().sum().backward()
     optimizer.step()
     average = {k: v + 1 for k, v in network.state_dict().items()}
-    return Checkpoint(about, dict(network.state_dict()), average, optimizer_tensors(optimizer, network))
+    return Checkpoint(metadata, dict(network.state_dict()), average, optimizer_tensors(optimizer, network))
 
 
 def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
@@ -57,25 +58,25 @@ def same_bits(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
 def forge(
     path: Path,
     tensors: Callable[[dict[str, Tensor]], object] = lambda tensors: None,
-    about: Callable[[dict[str, Any]], object] = lambda about: None,
+    metadata: Callable[[dict[str, Any]], object] = lambda metadata: None,
     text: str | None = None,
 ) -> Path:
-    """Change a checkpoint's tensors or its description, or put another text in the description's place."""
+    """Change a checkpoint's tensors or its metadata, or replace the text of the metadata."""
     with safe_open(str(path), "pt") as file:
-        metadata = file.metadata()
-        found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    tensors(found)
-    told = json.loads(metadata[KEY])
-    about(told)
-    save_file(found, str(path), {KEY: json.dumps(told) if text is None else text})
+        header = file.metadata()
+        stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors(stored)
+    content = json.loads(header[METADATA_KEY])
+    metadata(content)
+    save_file(stored, str(path), {METADATA_KEY: json.dumps(content) if text is None else text})
     return path
 
 
 @contextmanager
 def at_most(seconds: float, megabytes: float) -> Iterator[None]:
-    """What happens inside takes no longer and raises this process's peak of memory by no more."""
-    began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Assert that the block takes no longer, and raises the process's peak memory by no more."""
+    start, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     yield
     scale = 1e6 if sys.platform == "darwin" else 1e3
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / scale < megabytes
-    assert time.monotonic() - began < seconds
+    assert time.monotonic() - start < seconds

@@ -1,4 +1,4 @@
-"""What disks and people do to a file."""
+"""Damages of a file, as by disks and transfers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def garbage(path: Path) -> None:
 
 
 def one_bit(path: Path) -> None:
-    """In the last tensor of a checkpoint: no header tells."""
+    """Flip a bit in the last tensor of a checkpoint, which the header does not cover."""
     data = bytearray(path.read_bytes())
     data[-3] ^= 4
     path.write_bytes(data)

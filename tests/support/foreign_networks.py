@@ -1,4 +1,4 @@
-"""Networks whose weights are written as other programs write them."""
+"""Networks whose weights are written as by other programs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.models import build_model
 
 
 def network(seed: int = 0, in_channels: int = 1, classes: int = 3, **values: Any) -> nn.Module:
-    """A small network with batch norm, all of whose numbers are random."""
+    """A small network with batch norm, with random values in all tensors."""
     torch.manual_seed(seed)
     model = build_model(ModelConfig(**{"channels": (2, 4), "norm": "batch", **values}), in_channels, classes)
     for tensor in model.state_dict().values():

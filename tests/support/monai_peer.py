@@ -1,4 +1,4 @@
-"""MONAI, the independent implementation that losses, metrics and networks are compared with."""
+"""Imports MONAI, the independent implementation for comparisons."""
 
 from __future__ import annotations
 

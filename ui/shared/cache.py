@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from core import runs
-from core.checkpointing.metadata import Description, read_description
+from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.datasets import Dataset, fingerprint, open_dataset
 from core.datasets.synthetic.demo import has_subject, read_marker
 from core.errors import UserError
@@ -82,7 +82,7 @@ def models() -> list[Model]:
     return [m if names.count(m.name) == 1 else replace(m, name=f"{m.name} ({m.key})") for m in found]
 
 
-def description(path: Path) -> Description:
+def description(path: Path) -> CheckpointMetadata:
     """The metadata of a checkpoint.
 
     Raises
@@ -94,8 +94,8 @@ def description(path: Path) -> Description:
 
 
 @st.cache_data(max_entries=100, show_spinner=False)
-def _description(path: str, stamp: FileStamp) -> Description:
-    return read_description(Path(path))
+def _description(path: str, stamp: FileStamp) -> CheckpointMetadata:
+    return read_metadata(Path(path))
 
 
 def dataset(folder: Path) -> Dataset:

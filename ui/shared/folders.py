@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from core.checkpointing.metadata import Description
+from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import open_dataset
 from core.errors import DatasetError
 from core.paths import demo_folder
@@ -50,7 +50,7 @@ def find_datasets(root: Path) -> list[Path]:
     return found
 
 
-def training_data_folder(description: Description) -> Path | None:
+def training_data_folder(description: CheckpointMetadata) -> Path | None:
     """The folder of the data set that a model was trained on; ``None`` if it no longer exists here.
 
     For the demo data it is the demo folder of this installation.

@@ -1,4 +1,4 @@
-"""What only looks like a checkpoint, or is damaged, is named and never used."""
+"""Damaged files, files that are no checkpoints, and invalid metadata or tensors are refused."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from core.checkpointing.checkpoint import FORMAT_VERSION, load, read_description
+from core.checkpointing.checkpoint import load
+from core.checkpointing.metadata import FORMAT_VERSION, read_metadata
 from core.config import TrainConfig
 from core.errors import CheckpointError
 from tests.support.checkpoint_files import SMALL, at_most, forge, trained
 
-# --- what is no checkpoint --------------------------------------------------------------------------------------------
+# --- files that are no checkpoints ------------------------------------------------------------------------------------
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """Makes a folder when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -36,7 +37,7 @@ def _pth(path: Path, mark: Path) -> None:
     torch.save({"state_dict": trained().model, "trap": Trap(mark)}, path)
 
 
-IMPOSTORS: dict[str, Callable[[Path, Path], object]] = {
+NO_CHECKPOINTS: dict[str, Callable[[Path, Path], object]] = {
     "missing": lambda path, mark: None,
     "folder": lambda path, mark: path.mkdir(),
     "empty": lambda path, mark: path.write_bytes(b""),
@@ -49,33 +50,33 @@ IMPOSTORS: dict[str, Callable[[Path, Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("kind", IMPOSTORS)
-def test_impostors_are_named_and_never_run(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", NO_CHECKPOINTS)
+def test_files_that_are_no_checkpoints_are_refused_and_not_executed(kind: str, tmp_path: Path) -> None:
     path, mark = tmp_path / "best.safetensors", tmp_path / "mark"
-    IMPOSTORS[kind](path, mark)
-    for read in (load, read_description):
+    NO_CHECKPOINTS[kind](path, mark)
+    for read in (load, read_metadata):
         with pytest.raises(CheckpointError) as caught:
             read(path)
         assert str(path) in str(caught.value)
     assert not mark.exists()
 
 
-def test_the_trap_of_these_tests_works(tmp_path: Path) -> None:
+def test_unpickling_the_trap_makes_a_folder(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Trap(tmp_path / "mark")))
     assert (tmp_path / "mark").exists()
 
 
-def test_a_file_that_was_cut_off(saved: Path) -> None:
+def test_truncated_file_is_refused(saved: Path) -> None:
     whole = saved.read_bytes()
     header = int.from_bytes(whole[:8], "little")
     for length in (1, 7, 8, 9, 8 + header // 2, 8 + header, len(whole) // 2, len(whole) - 1):
         saved.write_bytes(whole[:length])
-        for read in (load, read_description):
-            with pytest.raises(CheckpointError, match=f"{saved} is not a checkpoint.* or it is damaged"):
+        for read in (load, read_metadata):
+            with pytest.raises(CheckpointError, match=f"{saved} is not a checkpoint.*damaged"):
                 read(saved)
 
 
-def test_flipped_bits_in_the_header_are_refused_or_harmless(saved: Path) -> None:
+def test_flipped_bits_in_the_header_raise_nothing_but_checkpoint_errors(saved: Path) -> None:
     whole = saved.read_bytes()
     header = int.from_bytes(whole[:8], "little")
     generator = random.Random(0)
@@ -93,19 +94,11 @@ def test_flipped_bits_in_the_header_are_refused_or_harmless(saved: Path) -> None
     assert refused > 150
 
 
-# --- descriptions that lie --------------------------------------------------------------------------------------------
+# --- invalid metadata -------------------------------------------------------------------------------------------------
 
-DAMAGED = {
-    "": "its description is damaged",
-    "{": "its description is damaged",
-    "[]": "its description is damaged",
-    "null": "its description is damaged",
-    "[" * 100_000: "its description is damaged",
-    '{"version": 1e999}': "its description is damaged",
-    '{"version": 1}': "its description is damaged",
-}
+DAMAGED = ("", "{", "[]", "null", "[" * 100_000, '{"version": 1e999}', '{"version": 1}')
 
-LIES: dict[str, tuple[dict[str, Any], str]] = {
+INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "newer": ({"version": FORMAT_VERSION + 1, "novelty": 1}, rf"format {FORMAT_VERSION + 1}, this program reads up to"),
     "newer configuration": ({"config": {"version": 99}}, "expected configuration version 1 or older, got 99"),
     "no configuration": ({"config": None}, "config is no dict"),
@@ -118,25 +111,25 @@ LIES: dict[str, tuple[dict[str, Any], str]] = {
     "labels as numbers": ({"labels": [1, 2, 3]}, "expected a list of {name, colour, raw}"),
     "infinite label": ({"labels": [{"name": "a", "colour": "#000000", "raw": float("inf")}] * 3}, "expected a list of"),
     "progress as list": ({"progress": []}, "progress is no dict"),
-    "two sizes": ({"spacing_mm": [1, 1]}, "description is damaged"),
+    "two sizes": ({"spacing_mm": [1, 1]}, "metadata are damaged"),
     "no size": ({"spacing_mm": [1, 1, 0]}, "spacing_mm"),
     "infinite size": ({"spacing_mm": [1, 1, float("inf")]}, "spacing_mm"),
-    "large size": ({"spacing_mm": [1, 1, 10**400]}, "description is damaged"),
+    "large size": ({"spacing_mm": [1, 1, 10**400]}, "metadata are damaged"),
 }
 
 
 @pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
-def test_a_damaged_description(text: str, saved: Path) -> None:
+def test_damaged_metadata_are_refused(text: str, saved: Path) -> None:
     forge(saved, text=text)
-    for read in (load, read_description):
-        with pytest.raises(CheckpointError, match=f"{saved}: {DAMAGED[text]}"):
+    for read in (load, read_metadata):
+        with pytest.raises(CheckpointError, match=f"{saved}: its metadata are damaged"):
             read(saved)
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_description_that_cannot_be(lie: str, saved: Path) -> None:
-    changes, message = LIES[lie]
-    forge(saved, about=lambda about: about.update(changes))
+@pytest.mark.parametrize("kind", INVALID)
+def test_invalid_metadata_are_refused(kind: str, saved: Path) -> None:
+    changes, message = INVALID[kind]
+    forge(saved, metadata=lambda metadata: metadata.update(changes))
     with pytest.raises(CheckpointError, match=message) as caught:
         load(saved, training_state=True)
     assert str(caught.value).count(str(saved)) == 1
@@ -153,14 +146,14 @@ def test_a_description_that_cannot_be(lie: str, saved: Path) -> None:
         {"activation": "prelu"},
     ],
 )
-def test_another_network_than_described_is_refused_without_building_it(values: dict[str, Any], saved: Path) -> None:
+def test_metadata_of_another_network_are_refused_without_allocating_it(values: dict[str, Any], saved: Path) -> None:
     claimed = TrainConfig().with_values({**SMALL, **values}).to_json()
-    forge(saved, about=lambda about: about.update(config=claimed))
+    forge(saved, metadata=lambda metadata: metadata.update(config=claimed))
     with at_most(seconds=5, megabytes=60), pytest.raises(CheckpointError, match=f"{saved}: expected"):
         load(saved, training_state=True)
 
 
-# --- tensors that do not belong ---------------------------------------------------------------------------------------
+# --- invalid tensors --------------------------------------------------------------------------------------------------
 
 
 def _renamed(old: str, new: str) -> Callable[[dict[str, Tensor]], object]:
@@ -200,7 +193,7 @@ STRANGE_STATE: dict[str, tuple[Callable[[dict[str, Tensor]], object], str]] = {
 
 
 @pytest.mark.parametrize("kind", STRANGE)
-def test_tensors_that_are_not_the_networks(kind: str, saved: Path) -> None:
+def test_tensors_of_another_network_are_refused(kind: str, saved: Path) -> None:
     change, message = STRANGE[kind]
     forge(saved, tensors=change)
     with pytest.raises(CheckpointError, match=message) as caught:
@@ -209,10 +202,10 @@ def test_tensors_that_are_not_the_networks(kind: str, saved: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", STRANGE_STATE)
-def test_optimizer_tensors_that_fit_no_parameter(kind: str, saved: Path) -> None:
+def test_optimizer_tensors_of_no_parameter_are_refused(kind: str, saved: Path) -> None:
     change, message = STRANGE_STATE[kind]
     forge(saved, tensors=change)
-    load(saved)  # to predict, the optimizer does not matter
+    load(saved)  # inference does not read the optimizer
     with pytest.raises(CheckpointError, match=message) as caught:
         load(saved, training_state=True)
     assert str(caught.value).startswith(str(saved))

@@ -1,4 +1,4 @@
-"""Other programs' checkpoints: their weights arrive bit for bit, under their names or in their order."""
+"""Weights of other programs' checkpoints are read bit for bit, and matched by name or by order."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.checkpointing.checkpoint import TYPES
-from core.checkpointing.foreign_weights import Wanted, match, read_foreign, weights_in
-from core.checkpointing.metadata import is_foreign
+from core.checkpointing.checkpoint import SAFETENSORS_DTYPES
+from core.checkpointing.foreign_reader import ExpectedTensors, find_state_dict, match_weights
+from core.checkpointing.foreign_weights import read_foreign_weights
+from core.checkpointing.metadata import is_torch_file
 from core.errors import CheckpointError
 from core.events import Event, Ready
 from core.models import build_model
@@ -23,12 +24,12 @@ from tests.support.balls import tiny, write_balls
 from tests.support.foreign_networks import network, same
 
 
-def wanted(model: nn.Module) -> Wanted:
-    return {name: (tuple(t.shape), TYPES[t.dtype]) for name, t in model.state_dict().items()}
+def expected_tensors(model: nn.Module) -> ExpectedTensors:
+    return {name: (tuple(t.shape), SAFETENSORS_DTYPES[t.dtype]) for name, t in model.state_dict().items()}
 
 
 def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors in the same order under names of somebody else's."""
+    """The same tensors in the same order under other names."""
     return {f"layer{n:03d}.{name.rpartition('.')[2]}": tensor for n, (name, tensor) in enumerate(state.items())}
 
 
@@ -40,12 +41,12 @@ def optimizer_state(model: nn.Module) -> dict[str, Any]:
     return optimizer.state_dict()
 
 
-# --- what arrives -----------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
-def test_trained_weights_arrive_bit_for_bit(tmp_path: Path, zipped: bool) -> None:
-    """As MedicalZooPytorch writes them, through the child process."""
+def test_weights_are_read_bit_for_bit(tmp_path: Path, zipped: bool) -> None:
+    """From a file as MedicalZooPytorch writes it, through the child process."""
     source, path = network(1), tmp_path / "UNet3D_BEST.pth"
     optimizer = optimizer_state(source)
     state = source.state_dict()
@@ -54,13 +55,13 @@ def test_trained_weights_arrive_bit_for_bit(tmp_path: Path, zipped: bool) -> Non
         kernel.view(-1)[:5] = torch.tensor([float("nan"), float("-inf"), -0.0, 1e-45, 3.4e38])
     content = {"model_state_dict": state, "optimizer_state_dict": optimizer, "epoch": 9}
     torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    assert zipfile.is_zipfile(path) == zipped and is_foreign(path)
+    assert zipfile.is_zipfile(path) == zipped and is_torch_file(path)
     target = network(2)
     before = {k: v.clone() for k, v in target.state_dict().items()}
-    found = read_foreign(path, target)
+    found = read_foreign_weights(path, target)
     assert not found.in_order
     assert same(found.weights, dict(state))
-    assert same(dict(target.state_dict()), before), "only transfer() changes the network"
+    assert same(dict(target.state_dict()), before), "only copy_matching_weights() changes the network"
 
 
 @pytest.mark.parametrize(
@@ -77,44 +78,46 @@ def test_trained_weights_arrive_bit_for_bit(tmp_path: Path, zipped: bool) -> Non
                        if t.is_floating_point()} | {name: t for name, t in state.items() if not t.is_floating_point()},
     ],
 )  # fmt: skip
-def test_the_state_dict_is_found(wrap: Callable[[dict[str, Tensor]], dict[str, Any]]) -> None:
+def test_state_dict_is_found_under_the_keys_of_other_programs(
+    wrap: Callable[[dict[str, Tensor]], dict[str, Any]],
+) -> None:
     state = dict(network(1).state_dict())
-    found, in_order = match(weights_in(wrap(state)), wanted(network(2)))
+    found, in_order = match_weights(find_state_dict(wrap(state)), expected_tensors(network(2)))
     assert not in_order
     assert same({name: tensor.detach() for name, tensor in found.items()}, state)
 
 
-def test_other_precisions_become_single(tmp_path: Path) -> None:
+def test_other_precisions_are_converted_to_float32(tmp_path: Path) -> None:
     state, path = dict(network(1).state_dict()), tmp_path / "weights.pt"
     floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
     for n, name in enumerate(floating):
         state[name] = state[name].to((torch.float16, torch.bfloat16, torch.float64)[n % 3])
     torch.save(state, path)
-    found = read_foreign(path, network(2)).weights
+    found = read_foreign_weights(path, network(2)).weights
     assert same(found, {k: v.float() if v.is_floating_point() else v for k, v in state.items()})
 
 
-def test_what_does_not_fit_stays_behind() -> None:
+def test_tensors_of_other_shapes_are_left_out() -> None:
     state = dict(network(1, in_channels=2, classes=5).state_dict())
-    ours = wanted(network())
-    found, in_order = match(weights_in(state), ours)
+    ours = expected_tensors(network())
+    found, in_order = match_weights(find_state_dict(state), ours)
     first = next(name for name, (shape, _) in ours.items() if len(shape) == 5)
     assert not in_order
     assert set(ours) - set(found) == {first, "classifier.weight", "classifier.bias"}
 
 
-def test_the_same_network_under_other_names_is_matched_in_order(tmp_path: Path) -> None:
+def test_same_network_under_other_names_is_matched_by_order(tmp_path: Path) -> None:
     state, path = dict(network(1).state_dict()), tmp_path / "weights.pth"
     torch.save({"state_dict": renamed(state), "epoch": 1}, path)
-    found = read_foreign(path, network(2))
+    found = read_foreign_weights(path, network(2))
     assert found.in_order
     assert same(found.weights, {k: v for k, v in state.items() if v.ndim})
 
 
-def test_in_order_means_all_of_them_and_each_in_its_place() -> None:
+def test_match_by_order_needs_every_tensor_in_its_place() -> None:
     model = network(1, norm="instance", activation="prelu")
     state = renamed(dict(model.state_dict()))
-    assert match(state, wanted(model))[1]
+    assert match_weights(state, expected_tensors(model))[1]
     names = list(state)
     for other in (
         {name: state[name] for name in names[:-1]},
@@ -123,42 +126,44 @@ def test_in_order_means_all_of_them_and_each_in_its_place() -> None:
         {name: state[name] for name in [*names[:3], names[4], names[3], *names[5:]]},
     ):
         with pytest.raises(CheckpointError, match="the whole does not by order"):
-            match(other, wanted(model))
+            match_weights(other, expected_tensors(model))
 
 
-def test_nothing_fits_names_both_networks() -> None:
+def test_mismatch_names_the_kernels_of_both_networks() -> None:
     state = dict(network(1, channels=(4, 8)).state_dict())
     ours = next((n, tuple(t.shape)) for n, t in network().state_dict().items() if t.ndim == 5)
     theirs = next((n, tuple(t.shape)) for n, t in state.items() if t.ndim == 5)
     with pytest.raises(CheckpointError) as caught:
-        match(state, wanted(network()))
-    for words in (f"{ours[0]} {ours[1]}", f"{theirs[0]} {theirs[1]}", "choose the model, channels"):
-        assert words in str(caught.value)
+        match_weights(state, expected_tensors(network()))
+    for part in (f"{ours[0]} {ours[1]}", f"{theirs[0]} {theirs[1]}", "choose the model, channels"):
+        assert part in str(caught.value)
 
 
-def test_the_classifier_alone_is_no_fit() -> None:
+def test_classifier_alone_is_no_match() -> None:
     state = dict(network(1).state_dict())
     with pytest.raises(CheckpointError, match="no kernel fits"):
-        match({name: t for name, t in state.items() if name.startswith("classifier.")}, wanted(network()))
+        match_weights(
+            {name: t for name, t in state.items() if name.startswith("classifier.")}, expected_tensors(network())
+        )
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"epoch": 3}, {"state_dict": {"epoch": 3}}, torch.zeros(3), None, {}])
-def test_no_state_dict_in_it(content: object) -> None:
+def test_content_without_state_dict_is_refused(content: object) -> None:
     with pytest.raises(CheckpointError, match=r"expected a state_dict .* found a (list|dict|Tensor|NoneType)"):
-        weights_in(content)
+        find_state_dict(content)
 
 
-def test_tensors_that_hold_no_plain_numbers_are_left_out() -> None:
+def test_sparse_meta_complex_and_bool_tensors_are_left_out() -> None:
     state = dict(network(1).state_dict())
     odd: dict[Any, Any] = {
         "sparse": torch.eye(3).to_sparse(), "meta": torch.empty(3, device="meta"), "complex": torch.zeros(3) * 1j,
         "text": "weights", "flag": torch.tensor([True]), 5: torch.zeros(3),
     }  # fmt: skip
-    assert weights_in({**state, **odd}).keys() == state.keys()
+    assert find_state_dict({**state, **odd}).keys() == state.keys()
 
 
-def test_a_run_starts_from_it(tmp_path: Path) -> None:
-    """The whole way: the run says what it took, and its first checkpoint has it."""
+def test_training_starts_from_foreign_weights(tmp_path: Path) -> None:
+    """The run reports the copied tensors, and its first checkpoint contains them."""
     data, run, path = write_balls(tmp_path / "balls"), tmp_path / "run", tmp_path / "weights.pth"
     run.mkdir()
     config = tiny(

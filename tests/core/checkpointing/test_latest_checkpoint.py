@@ -1,4 +1,4 @@
-"""A run has two checkpoints to go on from; a damaged last one is noticed, and the one before takes its place."""
+"""Fallback from a damaged last checkpoint to the previous one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.damages import cut_off, emptied, garbage, one_bit
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Of a run that has saved steps 1 and 2."""
+    """Folder of a run that has saved steps 1 and 2."""
     checkpoint = load(tmp_path / untrained_run(tmp_path, "one", ("M0",)) / LAST)
     folder = tmp_path / "run"
     folder.mkdir()
@@ -29,77 +29,77 @@ def folder(tmp_path: Path) -> Path:
 
 
 def save_step(folder: Path, checkpoint: Checkpoint, step: int) -> None:
-    about = replace(checkpoint.description, progress={"step": step})
-    save(folder / LAST, replace(checkpoint, description=about), folder / PREVIOUS)
+    metadata = replace(checkpoint.metadata, progress={"step": step})
+    save(folder / LAST, replace(checkpoint, metadata=metadata), folder / PREVIOUS)
 
 
 def step_of(path: Path) -> int:
-    return int(load(path).description.progress["step"])
+    return int(load(path).metadata.progress["step"])
 
 
-def gone(path: Path) -> None:
+def remove(path: Path) -> None:
     path.unlink()
 
 
-DAMAGES = (cut_off, emptied, garbage, one_bit, gone)
+DAMAGES = (cut_off, emptied, garbage, one_bit, remove)
 
 
-def test_two_are_kept(folder: Path) -> None:
+def test_last_and_previous_checkpoint_are_kept(folder: Path) -> None:
     assert (step_of(folder / LAST), step_of(folder / PREVIOUS)) == (2, 1)
     save_step(folder, load(folder / LAST), 3)
     assert (step_of(folder / LAST), step_of(folder / PREVIOUS)) == (3, 2)
     assert sorted(p.name for p in folder.iterdir()) == [LAST, PREVIOUS]
-    found, damage = load_latest(folder)
-    assert found.description.progress["step"] == 3 and not damage
+    checkpoint, damage = load_latest(folder)
+    assert checkpoint.metadata.progress["step"] == 3 and not damage
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_the_one_before_takes_the_place_of_a_damaged_one(folder: Path, damage: Callable[[Path], None]) -> None:
+def test_previous_checkpoint_is_loaded_where_the_last_is_damaged(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder / LAST)
     with pytest.raises(CheckpointError):
         load(folder / LAST)
-    found, told = load_latest(folder)
-    assert found.description.progress["step"] == 1 and str(folder / LAST) in told
+    checkpoint, reported = load_latest(folder)
+    assert checkpoint.metadata.progress["step"] == 1 and str(folder / LAST) in reported
     damage(folder / PREVIOUS)
-    what = "there is none before" if damage is gone else "the one before neither"
-    with pytest.raises(CheckpointError, match=f"the last checkpoint cannot be read: .*{what}"):
+    what = "no previous one" if damage is remove else str(folder / PREVIOUS)
+    with pytest.raises(CheckpointError, match=f"{folder / LAST}.*{what}"):
         load_latest(folder)
 
 
-def test_a_damaged_one_is_never_kept_for_good(folder: Path) -> None:
-    """After a fall back the next save must not push the good one out in favour of the damaged one."""
+def test_damaged_checkpoint_never_becomes_the_previous_one(folder: Path) -> None:
+    """After a fallback the next save must not replace the intact file by the damaged one."""
     one_bit(folder / LAST)
-    found, _ = load_latest(folder)
-    save_step(folder, found, 2)
+    checkpoint, _ = load_latest(folder)
+    save_step(folder, checkpoint, 2)
     assert (step_of(folder / LAST), step_of(folder / PREVIOUS)) == (2, 1) and (folder / "damaged.safetensors").exists()
     one_bit(folder / LAST)
-    assert load_latest(folder)[0].description.progress["step"] == 1
+    assert load_latest(folder)[0].metadata.progress["step"] == 1
 
 
 @pytest.mark.parametrize("call", ["link", "replace"])
 @pytest.mark.parametrize("number", [0, 1])
-def test_killed_between_the_files_there_is_always_one(
+def test_kill_between_link_and_replace_leaves_a_checkpoint(
     folder: Path, call: str, number: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint, honest, calls = load(folder / LAST), getattr(os, call), list[int]()
+    checkpoint, original, calls = load(folder / LAST), getattr(os, call), list[int]()
 
-    def killed(*arguments: Path) -> None:
+    def interrupted(*arguments: Path) -> None:
         calls.append(0)
         if len(calls) > number:
             raise KeyboardInterrupt
-        honest(*arguments)
+        original(*arguments)
 
-    monkeypatch.setattr(os, call, killed)
+    monkeypatch.setattr(os, call, interrupted)
     try:
         save_step(folder, checkpoint, 3)
     except KeyboardInterrupt:
-        assert step_of(folder / LAST) == 2, "the new one has not got its name yet"
+        assert step_of(folder / LAST) == 2, "before the rename"
         assert step_of(folder / PREVIOUS) in (1, 2)
     else:
         assert call == "link" and number == 1 and step_of(folder / LAST) == 3
 
 
-def test_a_file_system_without_second_names(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_system_without_hard_links(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: Path) -> None:
         raise OSError("not supported")
 
@@ -108,22 +108,22 @@ def test_a_file_system_without_second_names(folder: Path, monkeypatch: pytest.Mo
     assert (step_of(folder / LAST), step_of(folder / PREVIOUS)) == (3, 2)
 
 
-def test_a_disk_that_forgets_is_noticed_at_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, checkpoint = os.fsync, load(folder / LAST)
+def test_bytes_that_read_back_differently_are_detected(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync, checkpoint = os.fsync, load(folder / LAST)
 
-    def forget(handle: int) -> None:
-        honest(handle)
+    def corrupt(handle: int) -> None:
+        fsync(handle)
         os.pwrite(os.open(f"/proc/self/fd/{handle}", os.O_WRONLY), b"\0" * 64, 4096)
 
-    monkeypatch.setattr(os, "fsync", forget)
-    with pytest.raises(CheckpointError, match="the disk gives back something else than was written"):
+    monkeypatch.setattr(os, "fsync", corrupt)
+    with pytest.raises(CheckpointError, match=str(folder / LAST)):
         save_step(folder, checkpoint, 3)
     monkeypatch.undo()
     assert (step_of(folder / LAST), step_of(folder / PREVIOUS)) == (2, 1)
     assert sorted(p.name for p in folder.iterdir()) == [LAST, PREVIOUS]
 
 
-def test_files_of_before_had_no_digest(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_without_digest_is_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_with_digest", lambda data: data)
     save_step(folder, load(folder / LAST), 3)
     assert step_of(folder / LAST) == 3

@@ -46,12 +46,12 @@ def test_what_is_shared_predicts_the_same_with_the_running_average(
 
 def test_the_description_is_complete_but_for_folders(ball_run: BallRun, run_id: str, tmp_path: Path) -> None:
     source = load(ball_run.checkpoint)
-    about = source.description
+    about = source.metadata
     about.config["run"]["init_from"] = "/home/somebody/runs/first.safetensors"
-    save(tmp_path / "source.safetensors", replace(source, description=about))
+    save(tmp_path / "source.safetensors", replace(source, metadata=about))
     out = tmp_path / "model.safetensors"
     assert main(["export", str(tmp_path / "source.safetensors"), "--out", str(out)]) == 0
-    shared = load(out).description
+    shared = load(out).metadata
     assert str(ball_run.data.parent).encode() not in out.read_bytes() and b"somebody" not in out.read_bytes()
     assert shared.dataset == {k: v for k, v in about.dataset.items() if k != "path"}
     for name in ("labels", "modalities", "spacing_mm", "progress", "inference", "split", "version"):
