@@ -1,4 +1,4 @@
-"""``python -m core``: the command line."""
+"""``python -m core``: the command line, also installed as ``segmentarium``."""
 
 import sys
 

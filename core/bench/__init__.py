@@ -1,5 +1,5 @@
-"""Measurements side by side: our training step, prediction and augmentation beside nnU-Net, MONAI and TorchIO.
+"""Benchmarks of training steps, inference and augmentation, side by side with nnU-Net, MONAI and TorchIO.
 
-Each module measures one thing and returns a :class:`~core.bench.report.Report`, one table. The peers are imported only
-where they are asked for; where one is not installed, its row says so.
+Each module measures one of them and returns a :class:`~core.bench.report.Report`. In names, *peers* are the other
+libraries. They are optional: imported on demand, and a row reports one that is missing.
 """

@@ -1,4 +1,5 @@
-"""A whole volume segmented by ours, in joined sub-volumes and in one pass, beside MONAI's sliding window."""
+"""Benchmark of inference: a whole volume segmented by Segmentarium in tiles and in one pass, and by MONAI's sliding
+window."""
 
 from __future__ import annotations
 
@@ -17,18 +18,19 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.bench import report
-from core.bench.contenders import CLASSES, IN_CHANNELS, plain_unet
-from core.bench.machine import Machine, matmul_peaks, peak_of
-from core.bench.peers import PeerMissingError, peer, versions
-from core.bench.report import Report, Row, compared, timed
-from core.bench.timing import PeakMemory, Show, at_home, in_turns
-from core.compute.allocator import enable_freed_memory_retention
-from core.compute.device import explain_memory, resolve_device, set_threads
+from core.bench.implementations import CLASSES, IN_CHANNELS, plain_unet
+from core.bench.machine import Machine, matmul_peaks, peak_for
+from core.bench.peers import PeerMissingError, import_peer, peer_versions
+from core.bench.report import Report, Row, with_ratios, with_times
+from core.bench.timing import PeakMemory, ProgressCallback, RemainingTime, time_interleaved, with_memory_retention
+from core.compute.allocator import set_freed_memory_retention
+from core.compute.device import out_of_memory_error, resolve_device, set_num_threads
 from core.compute.precision import autocast, resolve_precision
-from core.errors import ConfigError, first_line
+from core.errors import CheckpointError, ConfigError, first_line
 from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
-from core.inference.sliding_window import AIR_LOGIT, head_box, predict_logits, tiles_at_once
+from core.inference.memory_limit import tile_batch_size
+from core.inference.sliding_window import BACKGROUND_LOGIT, InferenceOptions, foreground_box, predict_logits
 from core.models import build_model
 from core.types import Size3
 
@@ -37,16 +39,29 @@ CHANNELS = (16, 32, 64, 128)
 TILE: Size3 = (128, 128, 64)
 OVERLAP = 0.5
 BLOCKS = {"cpu": 3, "cuda": 7}
-SUBJECT = "subject-1"  # of the demo data; the ready-made model never saw it
-MODALITIES, TISSUES = ("T1", "T2"), ("CSF", "GM", "WM")  # that it has
+SUBJECT = "subject-1"  # of the demo data; held out from the training of the ready-made model
+MODALITIES, TISSUES = ("T1", "T2"), ("CSF", "GM", "WM")  # of the demo data
 COLUMNS = (
-    report.NAME, report.PRECISION, report.TILES, report.MS, report.LOW, report.HIGH, report.GFLOP, report.TFLOPS,
-    report.SHARE, report.MEMORY, report.RATIO, report.DICE, report.AGREEMENT, report.NOTE,
-)  # fmt: skip
+    report.NAME,
+    report.PRECISION,
+    report.TILES,
+    report.MS,
+    report.LOW,
+    report.HIGH,
+    report.GFLOP,
+    report.TFLOPS,
+    report.SHARE,
+    report.MEMORY,
+    report.RATIO,
+    report.DICE,
+    report.AGREEMENT,
+    report.NOTE,
+)
 NOTE = (
-    "ms: median of the blocks, least, most, in turns. tiles: sub-volumes that the network saw; ours leaves out the\n"
-    "air around the head. time/ours: time of the row / time of ours in tiles.\n"
-    "agrees: share of voxels with the label that the last row gives them."
+    "ours: Segmentarium. ms, min, max: median, minimum and maximum of the blocks, made in turns. tiles: sub-volumes\n"
+    "the network computed; ours skips the background around the head. time/ours: time of the row / time of ours in\n"
+    "tiles. "
+    "agrees: share of voxels with the same label as in the last row."
 )
 
 
@@ -56,11 +71,13 @@ class Settings:
 
     Attributes
     ----------
-    model : checkpoint of a trained network, which segments a synthetic subject; ``None``: a network without training
-        that segments noise.
-    size, channels, tile : of that noise and that network, and of its sub-volumes.
-    blocks : how often each way has its turn; ``None``: 3 on a CPU, 7 on CUDA.
-    peers : MONAI too.
+    model : Path, optional. Checkpoint of a trained network, which segments a synthetic subject; ``None``: an untrained
+        network segments noise.
+    size : tuple of int. Size of the noise volume in voxels (i, j, k).
+    channels : tuple of int. Channels of each level of the untrained network.
+    tile : tuple of int. Tile size of the untrained network in voxels (i, j, k).
+    blocks : int, optional. Measurements per method; ``None``: 3 on a CPU, 7 on CUDA.
+    peers : bool. Measure MONAI.
     """
 
     model: Path | None = None
@@ -85,16 +102,16 @@ class Settings:
 
 @dataclass(frozen=True)
 class Case:
-    """A network and the volume that it segments.
+    """A network and the volume it segments.
 
     Attributes
     ----------
-    name : for the table.
-    network : on the device, in evaluation mode.
-    image : float32 (channel, i, j, k), on the device.
-    truth : uint8 (i, j, k), on the device, or ``None``.
-    classes : with the background.
-    tile : size of a sub-volume in voxels.
+    name : str.
+    network : Module. On the device, in evaluation mode.
+    image : Tensor, float32, shape (channel, i, j, k). On the device.
+    truth : Tensor, uint8, shape (i, j, k), optional. On the device.
+    classes : int. Number of classes, background included.
+    tile : tuple of int. Tile size in voxels (i, j, k).
     """
 
     name: str
@@ -105,175 +122,189 @@ class Case:
     tile: Size3
 
 
-def bench_infer(settings: Settings, device_name: str, show: Show) -> Report:
-    """Measure the segmentation of one volume.
-
-    Parameters
-    ----------
-    settings : what is measured.
-    device_name : "auto", "cpu" or "cuda".
-    show : called with (done, total, words).
-
-    Raises
-    ------
-    CheckpointError
-        If the model cannot be read, or takes other images than the synthetic subject has.
-    DeviceError
-        If the device is missing or its memory does not suffice.
-    """
-    device = resolve_device(device_name)
-    set_threads(0)
-    precision = resolve_precision("auto", device)
-    case = _trained(settings.model, device, show) if settings.model is not None else _untrained(settings, device)
-    machine = Machine.here(device, precision)
-    before = matmul_peaks(device)
-    ways = ways_of(case, precision, settings.peers)
-    try:
-        rows = measure_ways(case, ways, settings.blocks or BLOCKS[device.type], show)
-    except (MemoryError, RuntimeError) as error:
-        raise (explain_memory(error, device) or error) from error
-    again = matmul_peaks(device)  # noise only ever makes it less
-    peaks = {name: max(tflops, again[name]) for name, tflops in before.items()}
-    rows = [_beside_peak(row, peak_of(row.precision, device, peaks)) for row in rows]
-    told: dict[str, Any] = dict(model=case.name, volume=list(case.image.shape), tile=list(case.tile), overlap=OVERLAP)
-    told |= versions() if settings.peers else {}
-    return Report("infer", machine, told, tuple(rows), COLUMNS, peaks, (NOTE,))
-
-
 @dataclass(frozen=True)
-class Way:
-    """A row that is to be filled, and what it does: an image (channel, i, j, k) to logits (class, i, j, k)."""
+class Method:
+    """A way to segment the volume.
+
+    Attributes
+    ----------
+    row : Row. To fill in.
+    predict : callable, optional. Returns logits, shape (class, i, j, k); ``None`` if its library is missing.
+    ours : bool. Segmentarium's: it runs with the allocator settings of inference, and its errors are raised.
+    """
 
     row: Row
     predict: Callable[[], Tensor] | None
     ours: bool = False
 
 
-def ways_of(case: Case, precision: str, peers: bool) -> list[Way]:
-    """Ours in tiles and in one pass; MONAI's as it comes, in the precision of ours, and on the head alone as ours."""
-    ways = [_ours(case, "tiles", precision), _ours(case, "whole", precision)]
+def bench_infer(settings: Settings, device_name: str, progress: ProgressCallback) -> Report:
+    """Measure the segmentation of one volume.
+
+    Parameters
+    ----------
+    settings : Settings.
+    device_name : str. "auto", "cpu" or "cuda".
+    progress : callable. Called with (done, total, text).
+
+    Raises
+    ------
+    CheckpointError
+        If the model cannot be read, or needs other images than the synthetic subject has.
+    DeviceError
+        If the device is missing or its memory does not suffice.
+    """
+    device = resolve_device(device_name)
+    set_num_threads(0)
+    precision = resolve_precision("auto", device)
+    if settings.model is None:
+        case = _untrained_case(settings, device)
+    else:
+        case = _trained_case(settings.model, device, progress)
+    machine = Machine.current(device, precision)
+    peaks_before = matmul_peaks(device)
+    methods = methods_for(case, precision, settings.peers)
+    try:
+        rows = measure_methods(case, methods, settings.blocks or BLOCKS[device.type], progress)
+    except (MemoryError, RuntimeError) as error:
+        raise (out_of_memory_error(error, device) or error) from error
+    peaks_after = matmul_peaks(device)  # noise of the machine only lowers a peak
+    peaks = {name: max(tflops, peaks_after[name]) for name, tflops in peaks_before.items()}
+    rows = [_with_share_of_peak(row, peak_for(row.precision, device, peaks)) for row in rows]
+    shown_settings: dict[str, Any] = dict(
+        model=case.name,
+        volume=list(case.image.shape),
+        tile=list(case.tile),
+        overlap=OVERLAP,
+        **(peer_versions() if settings.peers else {}),
+    )
+    return Report("infer", machine, shown_settings, tuple(rows), COLUMNS, peaks, (NOTE,))
+
+
+def methods_for(case: Case, precision: str, peers: bool) -> list[Method]:
+    """Segmentarium in tiles and in one pass; MONAI in fp32, in Segmentarium's precision, and on the foreground."""
+    methods = [_segmentarium(case, mode, precision) for mode in ("tiles", "whole")]
     if peers:
         whole = (slice(None), slice(None), slice(None))
-        ways += [_monai(case, p, whole, "whole volume") for p in dict.fromkeys(("fp32", precision))]
-        head = head_box(case.image)
-        if tuple(case.image[(slice(None), *head)].shape) != tuple(case.image.shape):
-            ways.append(_monai(case, precision, head, "head only"))
-    return ways
+        methods += [_monai(case, p, whole, "whole volume") for p in dict.fromkeys(("fp32", precision))]
+        foreground = foreground_box(case.image)
+        if case.image[(slice(None), *foreground)].shape != case.image.shape:
+            methods.append(_monai(case, precision, foreground, "head only"))
+    return methods
 
 
-def _ours(case: Case, mode: str, precision: str) -> Way:
-    def predict() -> Tensor:
-        return predict_logits(
-            case.network, case.image, mode=mode, tile=case.tile, overlap=OVERLAP, precision=precision
-        )  # fmt: skip
+def measure_methods(case: Case, methods: list[Method], blocks: int, progress: ProgressCallback) -> list[Row]:
+    """Check the result of every method in one pass, then time those that run in turns; a row reports a library that
+    fails."""
+    device = case.image.device
+    rows = [method.row for method in methods]
+    labels: dict[int, Tensor] = {}  # by index of the row
+    workloads: dict[int, Callable[[], object]] = {}
+    pass_s = 0.0
+    for number, method in enumerate(methods):
+        progress(number, len(methods), f"preparing {method.row.name}")
+        if method.predict is None:
+            continue
+        memory, started = PeakMemory(device), time.perf_counter()
+        try:
+            with _recorded_input_shapes(case.network) as shapes:
+                set_freed_memory_retention(method.ours)
+                labels[number] = method.predict().argmax(dim=0).to(torch.uint8)
+        except Exception as error:
+            if method.ours:
+                raise
+            rows[number] = replace(method.row, note=f"failed: {first_line(error)}")
+            continue
+        rows[number] = replace(
+            method.row,
+            gflop=_count_gflop(case.network, shapes),
+            peak_memory_mb=memory.read_mb(),
+            tiles=sum(shape[0] for shape in shapes),
+            dice=_mean_dice(case, labels[number]),
+        )
+        pass_s += time.perf_counter() - started
+        workloads[number] = with_memory_retention(method.predict, method.ours)
+    turns = blocks * len(workloads)
+    progress(0, turns, f"about {pass_s * blocks:.0f} s")
+    seconds = time_interleaved(
+        list(workloads.values()), [1] * len(workloads), blocks, device, RemainingTime(turns, progress)
+    )
+    monai = next((n for n in reversed(workloads) if rows[n].name.startswith("MONAI")), None)  # closest to ours
+    for number, times in zip(workloads, seconds, strict=True):
+        row = with_times(rows[number], times)
+        if monai is not None:
+            row = replace(row, agreement=float((labels[number] == labels[monai]).float().mean()))
+        rows[number] = row
+    return with_ratios(rows, rows[0])
 
-    return Way(Row(f"ours, {mode}", precision), predict, ours=True)
+
+def _segmentarium(case: Case, mode: str, precision: str) -> Method:
+    options = InferenceOptions(mode, case.tile, OVERLAP, precision)
+    return Method(Row(f"ours, {mode}", precision), lambda: predict_logits(case.network, case.image, options), ours=True)
 
 
-def _monai(case: Case, precision: str, box: tuple[slice, slice, slice], name: str) -> Way:
-    """MONAI's sliding window over a box of the volume; what lies outside is background."""
+def _monai(case: Case, precision: str, box: tuple[slice, slice, slice], name: str) -> Method:
+    """MONAI's sliding window over a box of the volume; the rest is background."""
     row = Row(f"MONAI sliding window, {name}", precision)
     try:
-        inferer = peer("monai.inferers").SlidingWindowInferer(
+        inferer = import_peer("monai.inferers").SlidingWindowInferer(
             roi_size=case.tile,
-            sw_batch_size=tiles_at_once(case.tile, case.image.device),
+            sw_batch_size=tile_batch_size(case.tile, case.image.device),
             overlap=OVERLAP,
             mode="gaussian",
         )
     except PeerMissingError as error:
-        return Way(replace(row, note=str(error)), None)
+        return Method(replace(row, note=str(error)), None)
 
     @torch.no_grad()
     def predict() -> Tensor:
         with autocast(case.image.device, precision):
-            inside = inferer(case.image[(None, slice(None), *box)], case.network)[0]
-        if inside.shape[1:] == case.image.shape[1:]:
-            return inside
-        logits = inside.new_zeros((case.classes, *case.image.shape[1:]))
-        logits[0] = AIR_LOGIT
-        logits[(slice(None), *box)] = inside
+            box_logits = inferer(case.image[(None, slice(None), *box)], case.network)[0]
+        if box_logits.shape[1:] == case.image.shape[1:]:
+            return box_logits
+        logits = box_logits.new_zeros((case.classes, *case.image.shape[1:]))
+        logits[0] = BACKGROUND_LOGIT
+        logits[(slice(None), *box)] = box_logits
         return logits
 
-    return Way(row, predict)
+    return Method(row, predict)
 
 
-def measure_ways(case: Case, ways: list[Way], blocks: int, show: Show) -> list[Row]:
-    """One pass of each to look at what comes out, then timed turns; what fails in a peer is told in its row."""
-    device = case.image.device
-    rows, works, running, pass_s = [], [], [], 0.0
-    labels: dict[int, Tensor] = {}
-    for number, way in enumerate(ways):
-        show(number, len(ways), f"preparing {way.row.name}")
-        rows.append(way.row)
-        if way.predict is None:
-            continue
-        memory, began = PeakMemory(device), time.perf_counter()
-        try:
-            with _seen_by(case.network) as seen:
-                enable_freed_memory_retention(way.ours)
-                labels[number] = way.predict().argmax(dim=0).to(torch.uint8)
-        except Exception as error:
-            if way.ours:
-                raise
-            rows[number] = replace(way.row, note=f"failed: {first_line(error)}")
-            continue
-        rows[number] = replace(
-            way.row, gflop=_gflop(case.network, seen), peak_memory_mb=memory.read_mb(),
-            tiles=sum(shape[0] for shape in seen), dice=_dice(case, labels[number]),
-        )  # fmt: skip
-        pass_s += time.perf_counter() - began
-        works.append(at_home(way.predict, way.ours))
-        running.append(number)
-    began, turns = time.perf_counter(), blocks * len(works)
-    show(0, turns, f"about {pass_s * blocks:.0f} s")
-
-    def tell(done: int) -> None:
-        show(done, turns, f"about {(time.perf_counter() - began) / done * (turns - done):.0f} s left")
-
-    theirs = next((n for n in reversed(running) if rows[n].name.startswith("MONAI")), None)  # most like ours
-    for number, seconds in zip(running, in_turns(works, [1] * len(works), blocks, device, tell), strict=True):
-        row = timed(rows[number], seconds)
-        if theirs is not None:
-            row = replace(row, agreement=float((labels[number] == labels[theirs]).float().mean()))
-        rows[number] = row
-    return compared(rows, rows[0])
-
-
-def _beside_peak(row: Row, peak_tflops: float | None) -> Row:
+def _with_share_of_peak(row: Row, peak_tflops: float | None) -> Row:
     return row if row.tflops is None or not peak_tflops else replace(row, share_of_peak=row.tflops / peak_tflops)
 
 
-def _dice(case: Case, found: Tensor) -> float | None:
-    """Mean Dice of the classes, the background left out; ``None`` without a truth."""
+def _mean_dice(case: Case, prediction: Tensor) -> float | None:
+    """Mean Dice of the classes without background; ``None`` without a truth."""
     if case.truth is None:
         return None
-    counts = torch.stack(class_counts(found[None], case.truth[None], case.classes))
+    counts = torch.stack(class_counts(prediction[None], case.truth[None], case.classes))
     return nan_mean(dice_from_counts(*counts.cpu().numpy())[1:])
 
 
 @contextmanager
-def _seen_by(network: nn.Module) -> Iterator[list[tuple[int, ...]]]:
-    """While the block runs, the shape (batch, channel, i, j, k) of all that the network is given."""
-    seen: list[tuple[int, ...]] = []
-    hook = network.register_forward_pre_hook(lambda module, images: seen.append(tuple(images[0].shape)))
+def _recorded_input_shapes(network: nn.Module) -> Iterator[list[tuple[int, ...]]]:
+    """Shapes (batch, channel, i, j, k) of the network's inputs while the block runs."""
+    shapes: list[tuple[int, ...]] = []
+    hook = network.register_forward_pre_hook(lambda module, images: shapes.append(tuple(images[0].shape)))
     try:
-        yield seen
+        yield shapes
     finally:
         hook.remove()
 
 
 @torch.no_grad()
-def _gflop(network: nn.Module, shapes: list[tuple[int, ...]]) -> float:
-    """The operations for images of these shapes, in 10^9; counted without computing anything."""
-    shadow, total = copy.deepcopy(network).to("meta"), 0
+def _count_gflop(network: nn.Module, shapes: list[tuple[int, ...]]) -> float:
+    """Operations for inputs of these shapes in 10^9, counted on the meta device."""
+    meta_network, flop = copy.deepcopy(network).to("meta"), 0
     for shape in set(shapes):
         with FlopCounterMode(display=False) as counter:
-            shadow(torch.empty(shape, device="meta"))
-        total += counter.get_total_flops() * shapes.count(shape)
-    return total / 1e9
+            meta_network(torch.empty(shape, device="meta"))
+        flop += counter.get_total_flops() * shapes.count(shape)
+    return flop / 1e9
 
 
-def _untrained(settings: Settings, device: torch.device) -> Case:
+def _untrained_case(settings: Settings, device: torch.device) -> Case:
     torch.manual_seed(0)
     network = build_model(plain_unet(settings.channels), IN_CHANNELS, CLASSES).to(device).eval()
     image = torch.randn(IN_CHANNELS, *settings.size, generator=torch.Generator().manual_seed(0)).to(device)
@@ -281,29 +312,31 @@ def _untrained(settings: Settings, device: torch.device) -> Case:
     return Case(name, network, image, None, CLASSES, settings.tile)
 
 
-def _trained(path: Path, device: torch.device, show: Show) -> Case:
-    """A trained network, and a synthetic subject that is made for it."""
-    from core.datasets import open_dataset
+def _trained_case(path: Path, device: torch.device, progress: ProgressCallback) -> Case:
+    """A trained network, and a synthetic subject made for it."""
+    from core.datasets import open_dataset  # needs nibabel, which training has not
     from core.datasets.prepare import prepare_subject
     from core.datasets.synthetic.demo import ensure_subject
-    from core.errors import CheckpointError
-    from core.inference.predictor import Choices, Predictor
+    from core.inference.predictor import InferenceOverrides, Predictor
 
-    segmenter = Predictor(path, Choices(device=device.type))
-    about = segmenter.description
-    classes = about.label_space.names
-    if not set(about.modalities) <= set(MODALITIES) or not set(classes[1:]) <= set(TISSUES):
+    predictor = Predictor(path, InferenceOverrides(device=device.type))
+    description = predictor.metadata
+    classes = description.label_space.names
+    if not set(description.modalities) <= set(MODALITIES) or not set(classes[1:]) <= set(TISSUES):
         raise CheckpointError(
-            f"{path}: expected a network for {', '.join(MODALITIES)} that knows {', '.join(TISSUES)}, as the synthetic "
-            f"subject has them; found one for {', '.join(about.modalities)} and {', '.join(classes[1:])}: give --size "
-            "and --channels instead"
+            f"{path}: expected a network with the modalities {', '.join(MODALITIES)} and the classes "
+            f"{', '.join(TISSUES)} of the synthetic subject, found one with {', '.join(description.modalities)} and "
+            f"{', '.join(classes[1:])}; give --size and --channels instead"
         )
     with tempfile.TemporaryDirectory() as folder:
-        ensure_subject(folder, SUBJECT, progress=lambda done, total: show(done, total, "making a synthetic subject"))
+        ensure_subject(
+            folder, SUBJECT, progress=lambda done, total: progress(done, total, "making a synthetic subject")
+        )
         dataset = open_dataset(folder)
+        normalisation = description.train_config.data.normalisation
         subject = prepare_subject(
-            dataset, SUBJECT, about.modalities, classes[1:], about.train_config.data.normalisation, about.spacing_mm
+            dataset, SUBJECT, description.modalities, classes[1:], normalisation, description.spacing_mm
         )
     image = torch.from_numpy(np.ascontiguousarray(subject.image, dtype=np.float32)).to(device)
     truth = torch.from_numpy(np.ascontiguousarray(subject.label)).to(device)
-    return Case(path.parent.name, segmenter.model, image, truth, len(classes), segmenter.tile)
+    return Case(path.parent.name, predictor.model, image, truth, len(classes), predictor.options.tile)

@@ -1,4 +1,4 @@
-"""What the measurements ran on, and how fast it multiplies matrices."""
+"""The machine of a measurement, and its peak of matrix products."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import torch
 
-CPU_SIZE, CUDA_SIZE = 2048, 8192  # rows and columns of the matrices
+CPU_MATRIX_SIZE, CUDA_MATRIX_SIZE = 2048, 8192  # rows and columns
 REPEATS = 5
-PRODUCTS = {"cpu": 1, "cuda": 10}  # in a row, between waiting for the device
+PRODUCTS_PER_SYNC = {"cpu": 1, "cuda": 10}
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,15 @@ class Machine:
 
     Attributes
     ----------
-    device, name : "cpu" or "cuda", and the model of the processor or card.
-    cores, threads : that this process may use, and that torch uses.
-    torch_version, cuda_version, cudnn_version, python_version : those of CUDA and cuDNN are ``None`` for a CPU.
-    precision : that ours computes in there.
-    load : processes that wanted to run, mean of the last minute before the measurement; ``None`` where the system does
-        not say. Much above 0: others were at work, times are longer and less certain.
+    device : str. "cpu" or "cuda".
+    name : str. Model of the processor or card.
+    cores : int. Cores this process may use.
+    threads : int. CPU threads of torch.
+    torch_version, python_version : str.
+    cuda_version, cudnn_version : optional. ``None`` on a CPU.
+    precision : str. Precision in which Segmentarium computes on the device.
+    load : float, optional. Load average of the minute before the measurement; ``None`` where the system has none. Well
+        above 0: other processes were running, and the times are longer and less certain.
     """
 
     device: str
@@ -42,12 +45,12 @@ class Machine:
     load: float | None
 
     @classmethod
-    def here(cls, device: torch.device, precision: str) -> Machine:
+    def current(cls, device: torch.device, precision: str) -> Machine:
         """This machine."""
         cuda = device.type == "cuda"
         return cls(
             device=device.type,
-            name=torch.cuda.get_device_name(device) if cuda else _processor(),
+            name=torch.cuda.get_device_name(device) if cuda else _processor_name(),
             cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             threads=torch.get_num_threads(),
             torch_version=torch.__version__,
@@ -64,25 +67,25 @@ class Machine:
         cuda = f", CUDA {self.cuda_version}, cuDNN {self.cudnn_version}" if self.cuda_version else ""
         return (
             f"{self.device}: {self.name}, {self.cores} cores, {self.threads} threads{load}; "
-            f"torch {self.torch_version}{cuda}, Python {self.python_version}; ours in {self.precision}"
+            f"torch {self.torch_version}{cuda}, Python {self.python_version}; Segmentarium in {self.precision}"
         )
 
 
 def matmul_peaks(device: torch.device, size: int | None = None) -> dict[str, float]:
-    """The fastest of some products of square matrices, in 10^12 operations a second, by precision.
+    """Best of several products of square matrices, in 10^12 operations per second, by precision.
 
     "fp32" and "bf16", and on CUDA "tf32", which convolutions in fp32 use there. bf16 stands for fp16 too.
     """
-    size = size or (CUDA_SIZE if device.type == "cuda" else CPU_SIZE)
+    size = size or (CUDA_MATRIX_SIZE if device.type == "cuda" else CPU_MATRIX_SIZE)
     peaks = {"fp32": _matmul_tflops(device, torch.float32, size), "bf16": _matmul_tflops(device, torch.bfloat16, size)}
     if device.type == "cuda":
-        with _tf32():
+        with _tf32_allowed():
             peaks["tf32"] = _matmul_tflops(device, torch.float32, size)
     return peaks
 
 
-def peak_of(precision: str | None, device: torch.device, peaks: dict[str, float]) -> float | None:
-    """The peak that convolutions in this precision can be compared with."""
+def peak_for(precision: str | None, device: torch.device, peaks: dict[str, float]) -> float | None:
+    """The matmul peak to compare convolutions in this precision with."""
     if precision in ("bf16", "fp16"):
         return peaks.get("bf16")
     if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
@@ -90,27 +93,27 @@ def peak_of(precision: str | None, device: torch.device, peaks: dict[str, float]
     return peaks.get("fp32")
 
 
-def synchronise(device: torch.device) -> None:
-    """Wait until the device has done all that it was given."""
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def _matmul_tflops(device: torch.device, dtype: torch.dtype, size: int) -> float:
-    one, other = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
     best = float("inf")
     for _ in range(REPEATS):
-        synchronise(device)
-        began = time.perf_counter()
-        for _ in range(PRODUCTS[device.type]):
-            torch.matmul(one, other)
-        synchronise(device)
-        best = min(best, (time.perf_counter() - began) / PRODUCTS[device.type])
+        synchronize(device)
+        started = time.perf_counter()
+        for _ in range(PRODUCTS_PER_SYNC[device.type]):
+            torch.matmul(left, right)
+        synchronize(device)
+        best = min(best, (time.perf_counter() - started) / PRODUCTS_PER_SYNC[device.type])
     return 2 * size**3 / best / 1e12
 
 
 @contextmanager
-def _tf32() -> Iterator[None]:
+def _tf32_allowed() -> Iterator[None]:
     before = torch.backends.cuda.matmul.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = True
     try:
@@ -119,10 +122,10 @@ def _tf32() -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32 = before
 
 
-def _processor() -> str:
+def _processor_name() -> str:
     try:
         with open("/proc/cpuinfo") as file:
-            named = next((line for line in file if line.startswith("model name")), "")
+            line = next((line for line in file if line.startswith("model name")), "")
     except OSError:
-        named = ""
-    return named.partition(":")[2].strip() or platform.processor() or platform.machine()
+        line = ""
+    return line.partition(":")[2].strip() or platform.processor() or platform.machine()

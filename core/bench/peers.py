@@ -1,4 +1,4 @@
-"""The libraries that ours is measured beside: imported when they are asked for, or said to be missing."""
+"""Optional libraries to compare with: imported on demand, or reported as missing."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 from core.errors import first_line
 
 REQUIREMENTS = "requirements-bench.txt"
-PACKAGES = ("monai", "dynamic_network_architectures", "torchio")  # all that is in it
+PACKAGES = ("monai", "dynamic_network_architectures", "torchio")  # all packages in REQUIREMENTS
 
 
 class PeerMissingError(Exception):
-    """A library to compare with cannot be used; its row of the table says why, or how to get it."""
+    """A library to compare with is not installed or cannot be imported; the message goes into its row."""
 
-    def __init__(self, package: str, why: str = f"not installed: pip install -r {REQUIREMENTS}") -> None:
-        super().__init__(why)
+    def __init__(self, package: str, reason: str = f"not installed: pip install -r {REQUIREMENTS}") -> None:
+        super().__init__(reason)
         self.package = package
 
 
-def peer(module: str) -> Any:
-    """Import a module of a peer.
+def import_peer(module: str) -> Any:
+    """Import a module of a library to compare with.
 
     Raises
     ------
     PeerMissingError
-        If its package is not installed, or lacks something that it needs.
+        If its package is not installed, or lacks a dependency.
     """
     package = module.partition(".")[0]
-    if not there(package):
+    if not is_installed(package):
         raise PeerMissingError(package)
     try:
         return importlib.import_module(module)
@@ -38,17 +38,17 @@ def peer(module: str) -> Any:
         raise PeerMissingError(package, f"cannot be imported: {first_line(error)}") from error
 
 
-def there(package: str) -> bool:
-    """Whether a package can be imported; it is not."""
+def is_installed(package: str) -> bool:
+    """Whether a package is installed; does not import it."""
     return importlib.util.find_spec(package) is not None
 
 
-def versions() -> dict[str, str]:
-    """The versions of the peers that are installed."""
-    found = {}
+def peer_versions() -> dict[str, str]:
+    """Versions of the libraries that are installed."""
+    versions = {}
     for package in PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions

@@ -1,4 +1,4 @@
-"""How long things take, taken in turns so that noise hits all alike, and how much memory."""
+"""Interleaved timing, so that noise of the machine affects all workloads alike, and peak memory."""
 
 from __future__ import annotations
 
@@ -7,110 +7,135 @@ from collections.abc import Callable, Sequence
 
 import torch
 
-from core.bench.machine import synchronise
+from core.bench.machine import synchronize
 from core.compute.allocator import set_freed_memory_retention, trim_heap
 from core.compute.device import empty_cache
 
-Work = Callable[[], object]
-Show = Callable[[float, int, str], None]  # (done, total, words)
+Workload = Callable[[], object]
+ProgressCallback = Callable[[float, int, str], None]  # (done, total, text)
 
 
-def at_home(work: Work, ours: bool) -> Work:
-    """The work in a process as it finds it: freed memory is kept for ours, as in training and in prediction."""
+def with_memory_retention(workload: Workload, retain: bool) -> Workload:
+    """The workload with the allocator setting of its process: Segmentarium retains freed memory, the others do not."""
 
-    def at_work() -> object:
-        set_freed_memory_retention(ours)
-        return work()
+    def run() -> object:
+        set_freed_memory_retention(retain)
+        return workload()
 
-    return at_work
+    return run
 
 
-def in_turns(
-    works: Sequence[Work], steps: Sequence[int], blocks: int, device: torch.device, show: Callable[[int], None]
+def time_interleaved(
+    workloads: Sequence[Workload],
+    calls: Sequence[int],
+    blocks: int,
+    device: torch.device,
+    on_turn: Callable[[int], None],
 ) -> list[list[float]]:
-    """Measure works in turns: every block times each of them, and each block begins with another one.
+    """Time workloads in turns: every block times each of them, and each block begins with another one.
 
     Parameters
     ----------
-    works : warmed up already.
-    steps : of each work, calls in a row that are timed together; the device is waited for before and after them.
-    blocks : how often each work gets its turn.
-    show : called with the number of turns that are done, ``blocks * len(works)`` at the end.
+    workloads : sequence of callable. Warmed up.
+    calls : sequence of int. Calls of each workload that are timed together; the device is synchronised before and
+        after them.
+    blocks : int. Number of blocks.
+    device : torch.device. Device to synchronise.
+    on_turn : callable. Called after each turn with the number of turns done, ``blocks * len(workloads)`` at the end.
 
     Returns
     -------
-    For each work the seconds of one call, one value for each block.
+    list of list of float. Seconds per call, shape (workload, block).
     """
-    seconds: list[list[float]] = [[] for _ in works]
+    seconds: list[list[float]] = [[] for _ in workloads]
     for block in range(blocks):
-        for turn in range(len(works)):
-            index = (block + turn) % len(works)
-            seconds[index].append(time_of(works[index], steps[index], device))
-            show(block * len(works) + turn + 1)
+        for turn in range(len(workloads)):
+            index = (block + turn) % len(workloads)
+            seconds[index].append(seconds_per_call(workloads[index], calls[index], device))
+            on_turn(block * len(workloads) + turn + 1)
     return seconds
 
 
-def time_of(work: Work, steps: int, device: torch.device) -> float:
-    """Seconds of one of ``steps`` calls in a row."""
-    synchronise(device)
-    began = time.perf_counter()
-    for _ in range(steps):
-        work()
-    synchronise(device)
-    return (time.perf_counter() - began) / steps
+def seconds_per_call(workload: Workload, calls: int, device: torch.device) -> float:
+    """Mean duration of consecutive calls in seconds."""
+    synchronize(device)
+    started = time.perf_counter()
+    for _ in range(calls):
+        workload()
+    synchronize(device)
+    return (time.perf_counter() - started) / calls
+
+
+class RemainingTime:
+    """Turns as progress with an estimate of the remaining time.
+
+    Parameters
+    ----------
+    turns : int. Number of turns.
+    progress : callable. Called with (turns done, turns, text).
+    prefix : str. Begin of the text.
+    """
+
+    def __init__(self, turns: int, progress: ProgressCallback, prefix: str = "") -> None:
+        self._turns, self._progress, self._prefix = turns, progress, prefix
+        self._started = time.perf_counter()
+
+    def __call__(self, done: int) -> None:
+        left_s = (time.perf_counter() - self._started) / done * (self._turns - done)
+        self._progress(done, self._turns, f"{self._prefix}about {left_s:.0f} s left")
 
 
 class PeakMemory:
-    """The most memory that is taken, beyond what was taken when this was made.
+    """Peak memory beyond what is in use at construction.
 
-    On CUDA it is what torch has reserved, which counts what a recorded graph keeps to itself. On a CPU it is the
-    resident size of the process, whose highest value Linux lets a process forget; other systems do not, and there is
-    nothing to read.
+    On CUDA: memory reserved by torch, which includes the private pools of captured graphs. On a CPU: resident size of
+    the process, whose peak Linux can reset; other systems cannot, and there is no value.
     """
 
     def __init__(self, device: torch.device) -> None:
-        self.device = device
-        self.before: int | None
+        self._device = device
+        self._baseline: int | None
         if device.type == "cuda":
-            self.settle()
-            self.before = torch.cuda.memory_reserved(device)
+            self.reset()
+            self._baseline = torch.cuda.memory_reserved(device)
         else:
-            self.before = _forget_peak()
+            self._baseline = _reset_resident_peak()
 
-    def settle(self) -> None:
-        """On CUDA, forget what was taken since: after a first call, which tries kernels, compiles, or records."""
-        if self.device.type == "cuda":
-            synchronise(self.device)
-            empty_cache(self.device)
-            torch.cuda.reset_peak_memory_stats(self.device)
+    def reset(self) -> None:
+        """On CUDA, reset the peak: after the first call, which tries kernels, compiles, or captures a graph."""
+        if self._device.type == "cuda":
+            synchronize(self._device)
+            empty_cache(self._device)
+            torch.cuda.reset_peak_memory_stats(self._device)
 
     def read_mb(self) -> float | None:
-        """In 10^6 bytes; ``None`` where the system has no way to tell."""
-        if self.before is None:
+        """Peak in 10^6 bytes; ``None`` where the system has no value."""
+        if self._baseline is None:
             return None
-        if self.device.type == "cuda":
-            synchronise(self.device)
-            most: int | None = torch.cuda.max_memory_reserved(self.device)
+        if self._device.type == "cuda":
+            synchronize(self._device)
+            peak: int | None = torch.cuda.max_memory_reserved(self._device)
         else:
-            most = _resident("VmHWM")
-        return None if most is None else max(most - self.before, 0) / 1e6
+            peak = _process_memory("VmHWM")
+        return None if peak is None else max(peak - self._baseline, 0) / 1e6
 
 
-def _forget_peak() -> int | None:
-    """Give back what is free, forget the highest resident size; the resident size now, in bytes."""
-    trim_heap()  # else the next work would reuse it, and seem to take less
+def _reset_resident_peak() -> int | None:
+    """Reset the peak of the resident size; returns the resident size in bytes, or ``None`` where neither is known."""
+    trim_heap()  # else the next workload reuses freed memory, and its peak is too low
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
     except OSError:
         return None
-    return _resident("VmRSS")
+    return _process_memory("VmRSS")
 
 
-def _resident(name: str) -> int | None:
+def _process_memory(field: str) -> int | None:
+    """A field of /proc/self/status in bytes."""
     try:
         with open("/proc/self/status") as file:
-            line = next((line for line in file if line.startswith(name + ":")), None)
+            line = next((line for line in file if line.startswith(field + ":")), None)
     except OSError:
         return None
     return int(line.split()[1]) * 1024 if line is not None else None

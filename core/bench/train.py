@@ -1,57 +1,78 @@
-"""A training step of ours beside the same network of nnU-Net and MONAI, in turns, on the same sub-volumes."""
+"""Benchmark of training steps: Segmentarium, nnU-Net and MONAI in turns on the same sub-volumes."""
 
 from __future__ import annotations
 
 import gc
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
 
 from core.bench import report
-from core.bench.contenders import (
+from core.bench.implementations import (
     CLASSES,
     IN_CHANNELS,
-    Contender,
-    contenders,
-    gflop_of,
-    levels_for,
+    Implementation,
+    Selection,
+    count_gflop,
+    max_levels,
     plain_unet,
     random_batch,
+    select_implementations,
 )
-from core.bench.loop import measure_loop
-from core.bench.machine import Machine, matmul_peaks, peak_of
-from core.bench.peers import PeerMissingError, versions
-from core.bench.report import Report, Row, compared, timed
-from core.bench.roofline import bounds
-from core.bench.timing import PeakMemory, Show, Work, at_home, in_turns, time_of
+from core.bench.loop import LoopSetup, measure_loop
+from core.bench.machine import Machine, matmul_peaks, peak_for
+from core.bench.peers import PeerMissingError, peer_versions
+from core.bench.report import Report, Row, with_ratios, with_times
+from core.bench.roofline import lower_bounds
+from core.bench.timing import (
+    PeakMemory,
+    ProgressCallback,
+    RemainingTime,
+    Workload,
+    seconds_per_call,
+    time_interleaved,
+    with_memory_retention,
+)
 from core.compute.device import cudnn_benchmark, empty_cache, out_of_memory_error, resolve_device, set_num_threads
 from core.compute.precision import resolve_precision
 from core.config import Acceleration, OptimConfig, OptimizerName
 from core.errors import ConfigError, first_line
 from core.presets import preset
-from core.training.acceleration import PLAIN_STEPS
+from core.training.acceleration import EAGER_STEPS
 from core.types import Size3
 
-WIDTHS = (32, 64, 128, 256, 320, 320)
+CHANNELS = (32, 64, 128, 256, 320, 320)
 SUB_VOLUME: dict[str, Size3] = {"cpu": (64, 64, 64), "cuda": (128, 128, 64)}
 STEPS = {"cpu": 1, "cuda": 10}
-WARM_UP_STEPS = {"cpu": 1, "cuda": PLAIN_STEPS + 3}
+WARM_UP_STEPS = {"cpu": 1, "cuda": EAGER_STEPS + 3}
 ACCELERATIONS: dict[str, tuple[Acceleration, ...]] = {
-    "cpu": (), "cuda": ("none", "compile", "graph", "compiled_graph"),
-}  # fmt: skip
-ALIKE = OptimConfig(learning_rate=1e-2, momentum=0.99, weight_decay=3e-5, clip_norm=12.0)  # SGD, as nnU-Net's
+    "cpu": (),
+    "cuda": ("none", "compile", "graph", "compiled_graph"),
+}
+NNUNET_OPTIM = OptimConfig(learning_rate=1e-2, momentum=0.99, weight_decay=3e-5, clip_norm=12.0)  # SGD
 COLUMNS = (
-    report.NAME, report.PRECISION, report.BATCH, report.MS, report.LOW, report.HIGH, report.SPEED, report.GFLOP,
-    report.TFLOPS, report.SHARE, report.MEMORY, report.RATIO, report.NOTE,
-)  # fmt: skip
-NOTE = (
-    "ms: median of the blocks, least, most; in each block every network has its turn.\n"
-    "time/ours: time of the row / time of ours at the same batch; above 1, ours is faster.\n"
-    "bound: products of matrices {products}, or copying what they read and write."
+    report.NAME,
+    report.PRECISION,
+    report.BATCH,
+    report.MS,
+    report.LOW,
+    report.HIGH,
+    report.SPEED,
+    report.GFLOP,
+    report.TFLOPS,
+    report.SHARE,
+    report.MEMORY,
+    report.RATIO,
+    report.NOTE,
 )
-PRODUCTS = {"cpu": "as each level's convolutions have them", "cuda": "for each level's convolutions, at the peak"}
+NOTE = (
+    "ours: Segmentarium. ms, min, max: median, minimum and maximum of the blocks; each block times every network.\n"
+    "time/ours: time of the row / time of ours at the same batch size; above 1, ours is faster.\n"
+    "bound: matrix products {products}, or memory traffic at the bandwidth of a copy."
+)
+PRODUCTS = {"cpu": "in the shapes of each level's convolutions", "cuda": "of each level's convolutions at the peak"}
+LOOP_ROW, BARE_STEP_ROW = "ours, whole loop of fit", "ours, its bare step"
 
 
 @dataclass(frozen=True)
@@ -60,30 +81,31 @@ class Settings:
 
     Attributes
     ----------
-    sub_volume : in voxels; ``None``: 128x128x64 on CUDA, 64x64x64 on a CPU.
-    channels : at each level, full resolution first; as many of them are used as the sub-volume has room for.
-    batches : sub-volumes in a step; a group of rows for each.
-    steps : of each network in a block; ``None``: 10 on CUDA, 1 on a CPU.
-    blocks : how often each network has its turn.
-    optimizer : of ours, as preset ``fast`` has it otherwise; ``None``: the peers' own, SGD with momentum.
-    peers : nnU-Net and MONAI too.
-    alike : them once more, in the precision of ours.
-    article : the article's network too; ``None``: on CUDA.
-    accelerations : ours once more, its step launched in each of these ways; ``None``: all there are on CUDA, none on a
-        CPU.
-    loop : the trainer's whole loop too, at the first batch size.
-    loop_s : seconds of each of its epochs.
-    roofline : the least time that ours could take, level by level, at the first batch size.
+    sub_volume : tuple of int, optional. Size in voxels (i, j, k); ``None``: 128x128x64 on CUDA, 64x64x64 on a CPU.
+    channels : tuple of int. Channels of each level, full resolution first; limited to the levels the sub-volume allows.
+    batches : tuple of int. Batch sizes; a group of rows for each.
+    steps : int, optional. Steps of each network per block; ``None``: 10 on CUDA, 1 on a CPU.
+    blocks : int. Number of blocks.
+    optimizer : str, optional. Optimizer of Segmentarium with the other values of preset ``fast``; ``None``: the SGD
+        with momentum of the other libraries.
+    peers : bool. Measure nnU-Net and MONAI.
+    same_precision : bool. Measure these also in Segmentarium's precision.
+    article : bool, optional. Measure the network of preset ``article``; ``None``: on CUDA.
+    accelerations : tuple of str, optional. Measure Segmentarium's step also in these accelerations; ``None``: all on
+        CUDA, none on a CPU.
+    loop : bool. Measure the trainer's whole loop at the first batch size.
+    loop_s : float. Seconds of each of its epochs.
+    roofline : bool. Report lower bounds, level by level, at the first batch size.
     """
 
     sub_volume: Size3 | None = None
-    channels: tuple[int, ...] = WIDTHS
+    channels: tuple[int, ...] = CHANNELS
     batches: tuple[int, ...] = (1, 2, 4)
     steps: int | None = None
     blocks: int = 7
     optimizer: OptimizerName | None = None
     peers: bool = False
-    alike: bool = False
+    same_precision: bool = False
     article: bool | None = None
     accelerations: tuple[Acceleration, ...] | None = None
     loop: bool = True
@@ -99,11 +121,11 @@ class Settings:
             raise ConfigError(f"loop_seconds: expected more than 0, got {self.loop_s}")
 
     def size(self, device: torch.device) -> Size3:
-        """The sub-volume on this device."""
+        """Sub-volume size on this device."""
         return self.sub_volume or SUB_VOLUME[device.type]
 
     def used_channels(self, device: torch.device) -> tuple[int, ...]:
-        """The widths that the sub-volume has room for.
+        """Channels of the levels the sub-volume allows.
 
         Raises
         ------
@@ -111,189 +133,201 @@ class Settings:
             If these are fewer than two.
         """
         size = self.size(device)
-        used = self.channels[: levels_for(size, len(self.channels))]
-        if len(used) < 2:
+        channels = self.channels[: max_levels(size, len(self.channels))]
+        if len(channels) < 2:
             raise ConfigError(
                 f"sub_volume, channels: expected room for two levels or more, got {'x'.join(map(str, size))} voxels "
-                f"and {len(self.channels)} widths; choose even sides of 8 voxels or more, such as 64x64x64"
+                f"and channels for {len(self.channels)} levels; choose even sides of 8 voxels or more, such as 64x64x64"
             )
-        return used
+        return channels
+
+    def selection(self, device: torch.device) -> Selection:
+        """Implementations to compare on this device."""
+        article = device.type == "cuda" if self.article is None else self.article
+        accelerations = ACCELERATIONS[device.type] if self.accelerations is None else self.accelerations
+        return Selection(self.peers, self.same_precision, article, accelerations)
 
     @property
     def optim(self) -> OptimConfig:
-        """How ours is optimised."""
-        return ALIKE if self.optimizer is None else replace(preset("fast").optim, optimizer=self.optimizer)
+        """Optimizer of Segmentarium."""
+        return NNUNET_OPTIM if self.optimizer is None else replace(preset("fast").optim, optimizer=self.optimizer)
 
 
-def bench_train(settings: Settings, device_name: str, show: Show) -> Report:
+def bench_train(settings: Settings, device_name: str, progress: ProgressCallback) -> Report:
     """Measure training steps.
 
     Parameters
     ----------
-    settings : what is measured.
-    device_name : "auto", "cpu" or "cuda".
-    show : called with (done, total, words).
+    settings : Settings.
+    device_name : str. "auto", "cpu" or "cuda".
+    progress : callable. Called with (done, total, text).
 
     Raises
     ------
     ConfigError
-        If the sub-volume has no room for two levels.
+        If the sub-volume allows fewer than two levels.
     DeviceError
-        If the device is missing, or has no room for our network.
+        If the device is missing, or its memory does not suffice for Segmentarium's network.
     """
     device = resolve_device(device_name)
     set_num_threads(0)
     size, channels, steps = settings.size(device), settings.used_channels(device), settings.steps or STEPS[device.type]
-    article = device.type == "cuda" if settings.article is None else settings.article
-    accelerations = ACCELERATIONS[device.type] if settings.accelerations is None else settings.accelerations
-    every = contenders(
-        channels, device, settings.optim, peers=settings.peers, article=article, alike=settings.alike,
-        accelerations=accelerations,
-    )  # fmt: skip
-    machine = Machine.here(device, resolve_precision("auto", device))
-    groups = []
-    peaks = matmul_peaks(device)
+    implementations = select_implementations(channels, device, settings.optim, settings.selection(device))
+    machine = Machine.current(device, resolve_precision("auto", device))
+    peaks_before = matmul_peaks(device)
+    measured: list[list[_MeasuredRow]] = []
     for batch in settings.batches:
-        groups.append(_Group(every, batch, size, device, show).measure(steps, settings.blocks))
+        group = _BatchBenchmark(implementations, batch, size, device, progress)
+        measured.append(group.measure(steps, settings.blocks))
         gc.collect()
-    loop = _loop(settings, channels, device, machine.precision, show) if settings.loop else []
-    again = matmul_peaks(device)  # noise only ever makes it less
-    peaks = {name: max(tflops, again[name]) for name, tflops in peaks.items()}
-    least: list[Row] = []
+    loop = _measure_loop(settings, channels, device, machine.precision, progress) if settings.loop else []
+    peaks_after = matmul_peaks(device)  # noise of the machine only lowers a peak
+    peaks = {name: max(tflops, peaks_after[name]) for name, tflops in peaks_before.items()}
+    peak = peak_for(machine.precision, device, peaks)
+    bounds: list[Row] = []
     if settings.roofline:
-        show(0, 1, "products of the shapes of each level")
-        peak = peak_of(machine.precision, device, peaks)
-        least = bounds(plain_unet(channels), settings.batches[0], size, device, machine.precision, peak)
+        progress(0, 1, "matrix products of each level")
+        bounds = lower_bounds(plain_unet(channels), settings.batches[0], size, device, machine.precision, peak)
     rows: list[Row] = []
-    for batch, group in zip(settings.batches, groups, strict=True):
-        filled = [
-            timed(m.row, m.seconds, batch=batch, peak_tflops=peak_of(m.row.precision, device, peaks))
-            if m.seconds
-            else m.row
-            for m in group
+    for batch, group_rows in zip(settings.batches, measured, strict=True):
+        timed = [
+            with_times(m.row, m.seconds, batch=batch, peak_tflops=peak_for(m.row.precision, device, peaks))
+            for m in group_rows
         ]
-        rows += compared(filled, filled[0])
-        peak = peak_of(machine.precision, device, peaks)
-        rows += [
-            timed(replace(m.row, gflop=filled[0].gflop), m.seconds, batch=batch, peak_tflops=peak)
-            if m.seconds
-            else m.row
-            for m in loop
-        ]
-        loop = []  # it is measured at the first batch size
+        ours = timed[0]
+        rows += with_ratios(timed, ours)
         if batch == settings.batches[0]:
-            rows += compared(least, filled[0])
-    told = dict(
-        sub_volume=list(size), in_channels=IN_CHANNELS, classes=CLASSES, channels=list(channels), loss="dice_ce",
-        steps=steps, blocks=settings.blocks, **(versions() if settings.peers else {}),
-    )  # fmt: skip
-    notes = (NOTE.format(products=PRODUCTS[device.type]), *_unequal(rows))
-    return Report("train", machine, told, tuple(rows), COLUMNS, peaks, notes)
+            loop_rows = [replace(m, row=replace(m.row, gflop=ours.gflop)) if m.seconds else m for m in loop]
+            rows += [with_times(m.row, m.seconds, batch=batch, peak_tflops=peak) for m in loop_rows]
+            rows += with_ratios(bounds, ours)
+    shown_settings = dict(
+        sub_volume=list(size),
+        in_channels=IN_CHANNELS,
+        classes=CLASSES,
+        channels=list(channels),
+        loss="dice_ce",
+        steps=steps,
+        blocks=settings.blocks,
+        **(peer_versions() if settings.peers else {}),
+    )
+    notes = (NOTE.format(products=PRODUCTS[device.type]), *_differing_operations(rows))
+    return Report("train", machine, shown_settings, tuple(rows), COLUMNS, peaks, notes)
 
 
-@dataclass
-class _Measured:
-    """A row, and the seconds of a step in each block; none where there is nothing to run."""
+@dataclass(frozen=True)
+class _MeasuredRow:
+    """A row, and the seconds per step in each block; empty if the row has no measurement."""
 
     row: Row
     seconds: Sequence[float] = ()
 
 
-class _Group:
-    """All contenders at one batch size."""
+class _BatchBenchmark:
+    """All implementations at one batch size."""
 
-    def __init__(self, every: Sequence[Contender], batch: int, size: Size3, device: torch.device, show: Show) -> None:
-        self.every, self.batch, self.size, self.device, self.show = every, batch, size, device, show
+    def __init__(
+        self,
+        implementations: Sequence[Implementation],
+        batch: int,
+        size: Size3,
+        device: torch.device,
+        progress: ProgressCallback,
+    ) -> None:
+        self.implementations, self.batch, self.size, self.device = implementations, batch, size, device
+        self.progress = progress
         self.image, self.label = random_batch(batch, size, device)
 
-    def measure(self, steps: int, blocks: int) -> list[_Measured]:
-        """Build and warm up each, then time those that run, in turns."""
-        torch.compiler.reset()  # compiled for another batch size before, a network would be compiled for any size
-        found, running, works, step_s = [], [], [], 0.0
-        for number, contender in enumerate(self.every):
-            self.show(number, len(self.every), f"batch {self.batch}: preparing {contender.name}")
-            measured = _Measured(Row(contender.name, contender.precision, self.batch, note=contender.note))
-            found.append(measured)
-            work = self._prepare(contender, measured)
-            if work is not None:
-                running.append(measured)
-                works.append(work)
-                step_s += time_of(work, 1, self.device)
+    def measure(self, steps: int, blocks: int) -> list[_MeasuredRow]:
+        """Build and warm up every implementation, then time those that run in turns."""
+        torch.compiler.reset()  # a network compiled for another batch size would be compiled for dynamic shapes
+        rows: list[Row] = []
+        workloads: dict[int, Workload] = {}  # by index of the row
+        pass_s = 0.0
+        for number, implementation in enumerate(self.implementations):
+            self.progress(number, len(self.implementations), f"batch {self.batch}: preparing {implementation.name}")
+            row, workload = self._prepare(implementation)
+            rows.append(row)
+            if workload is not None:
+                workloads[number] = workload
+                pass_s += seconds_per_call(workload, 1, self.device)
         if self.device.type == "cuda":
-            for work in works:  # those that recorded had torch give back the memory of those before
-                work()
-        turns, began = blocks * len(works), time.perf_counter()
-        self.show(0, turns, f"batch {self.batch}: about {step_s * steps * blocks:.0f} s")
+            for workload in workloads.values():  # capturing a graph freed the cached memory of the others
+                workload()
+        turns, prefix = blocks * len(workloads), f"batch {self.batch}: "
+        self.progress(0, turns, f"{prefix}about {pass_s * steps * blocks:.0f} s")
+        seconds = time_interleaved(
+            list(workloads.values()),
+            [steps] * len(workloads),
+            blocks,
+            self.device,
+            RemainingTime(turns, self.progress, prefix),
+        )
+        times = dict(zip(workloads, seconds, strict=True))
+        return [_MeasuredRow(row, times.get(number, ())) for number, row in enumerate(rows)]
 
-        def show(done: int) -> None:
-            left_s = (time.perf_counter() - began) / done * (turns - done)
-            self.show(done, turns, f"batch {self.batch}: about {left_s:.0f} s left")
-
-        for measured, seconds in zip(
-            running, in_turns(works, [steps] * len(works), blocks, self.device, show), strict=True
-        ):
-            measured.seconds = seconds
-        return found
-
-    def _prepare(self, contender: Contender, measured: _Measured) -> Work | None:
-        """Count, build and warm up; where a peer is missing or fails the row says so, and there is nothing to run."""
+    def _prepare(self, implementation: Implementation) -> tuple[Row, Workload | None]:
+        """Count operations, build and warm up; the row reports a library that is missing or fails."""
+        row = Row(implementation.name, implementation.precision, self.batch, note=implementation.note)
         try:
-            gflop = gflop_of(contender, self.batch, self.size)
+            gflop = count_gflop(implementation, self.batch, self.size)
             memory = PeakMemory(self.device)
-            step = contender.step(contender.build().to(self.device).train())
+            step = implementation.make_step(implementation.build_network().to(self.device).train())
 
-            def one() -> None:
-                with cudnn_benchmark(self.device, contender.tries_kernels):
+            def run_step() -> None:
+                with cudnn_benchmark(self.device, implementation.cudnn_benchmark):
                     step(self.image, self.label)
 
-            work = at_home(one, contender.ours)
+            workload = with_memory_retention(run_step, implementation.ours)
             if self.device.type == "cuda":
-                time_of(work, 1, self.device)
-                memory.settle()
-            time_of(work, WARM_UP_STEPS[self.device.type], self.device)
-            note = "; ".join([measured.row.note, *contender.told]).removeprefix("; ")
-            measured.row = replace(measured.row, gflop=gflop, peak_memory_mb=memory.read_mb(), note=note)
-            return work
+                seconds_per_call(workload, 1, self.device)
+                memory.reset()
+            seconds_per_call(workload, WARM_UP_STEPS[self.device.type], self.device)
+            note = "; ".join([row.note, *implementation.messages]).removeprefix("; ")
+            return replace(row, gflop=gflop, peak_memory_mb=memory.read_mb(), note=note), workload
         except PeerMissingError as error:
-            measured.row = replace(measured.row, note=str(error))
+            note = str(error)
         except Exception as error:
-            explained = out_of_memory_error(error, self.device)
-            if contender is self.every[0] or (contender.must_run and explained is None):
-                raise (explained or error) from error
-            note = "not enough memory" if explained is not None else f"failed: {first_line(error)}"
-            measured.row = replace(measured.row, note=note)
-        gc.collect()  # what it took: a step that is recorded refers to itself
+            out_of_memory = out_of_memory_error(error, self.device)
+            if implementation is self.implementations[0] or (implementation.required and out_of_memory is None):
+                raise (out_of_memory or error) from error
+            note = "not enough memory" if out_of_memory is not None else f"failed: {first_line(error)}"
+        gc.collect()  # a captured step refers to itself
         empty_cache(self.device)
-        return None
+        return replace(row, note=note), None
 
 
-def _loop(
-    settings: Settings, channels: tuple[int, ...], device: torch.device, precision: str, show: Show
-) -> list[_Measured]:
-    """A row for the whole loop of the trainer, and one for the bare step that was measured beside it."""
+def _measure_loop(
+    settings: Settings,
+    channels: tuple[int, ...],
+    device: torch.device,
+    precision: str,
+    progress: ProgressCallback,
+) -> list[_MeasuredRow]:
+    """A row for the whole loop of the trainer, and one for the bare step measured beside it."""
     batch = settings.batches[0]
+    setup = LoopSetup(
+        plain_unet(channels), settings.optim, precision, batch, settings.size(device), device, settings.loop_s
+    )
     try:
-        times = measure_loop(
-            plain_unet(channels), settings.optim, precision, batch=batch, size=settings.size(device), device=device,
-            block_s=settings.loop_s, show=lambda done, total: show(done, total, f"batch {batch}: training loop"),
-        )  # fmt: skip
+        times = measure_loop(setup, lambda done, total: progress(done, total, f"batch {batch}: training loop"))
     except (MemoryError, RuntimeError) as error:
         if out_of_memory_error(error, device) is None:
             raise
-        return [_Measured(Row("ours, whole loop of fit", precision, batch, note="not enough memory"))]
-    note = f"drawing, augmentation, reports, {times.saved} checkpoints; by the bare step of the next row"
+        return [_MeasuredRow(Row(LOOP_ROW, precision, batch, note="not enough memory"))]
+    note = f"drawing, augmentation, reports, {times.checkpoints} checkpoints; relative to the bare step of the next row"
     return [
-        _Measured(Row("ours, whole loop of fit", precision, ratio=times.ratio, note=note), times.loop_s),
-        _Measured(Row("ours, its bare step", precision, ratio=1.0, note="in turns with the loop"), times.bare_s),
+        _MeasuredRow(Row(LOOP_ROW, precision, ratio=times.ratio, note=note), times.loop_s),
+        _MeasuredRow(Row(BARE_STEP_ROW, precision, ratio=1.0, note="in turns with the loop"), times.bare_s),
     ]
 
 
-def _unequal(rows: Sequence[Row]) -> list[str]:
-    """A sentence about every peer that does not do exactly the operations of ours."""
-    first = {row.batch: row.gflop for row in reversed(rows) if row.name == "ours"}
+def _differing_operations(rows: Sequence[Row]) -> list[str]:
+    """A sentence about every network that does not do exactly the operations of Segmentarium's."""
+    reference = {row.batch: row.gflop for row in reversed(rows) if row.name == "ours"}
     notes = []
     for row in rows:
-        base = first.get(row.batch)
-        if base and row.gflop and row.gflop != base and "article" not in row.name and not row.name.startswith("bound"):
-            notes.append(f"{row.name}, batch {row.batch}: {1000 * (row.gflop / base - 1):+.2f} per mille operations")
+        gflop = reference.get(row.batch)
+        exempt = "article" in row.name or row.name.startswith("bound")
+        if gflop and row.gflop and row.gflop != gflop and not exempt:
+            notes.append(f"{row.name}, batch {row.batch}: {1000 * (row.gflop / gflop - 1):+.2f} per mille operations")
     return notes

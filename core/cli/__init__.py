@@ -1,8 +1,8 @@
-"""The command line: one module per command, each with ``add(subparsers)`` and ``run(args) -> int``.
+"""The command line: one module per command, each with ``add_arguments(parser)`` and ``run(args) -> int``.
 
-A :class:`~core.errors.UserError` becomes one line on standard error and exit status 1; argparse's own usage errors exit
-with status 2; Ctrl-C with 130. Modules are imported only when their command is used, so ``--help`` and ``submit`` stay
-fast.
+A :class:`~core.errors.UserError` becomes one line on standard error and exit status 1; argparse's usage errors exit
+with status 2; Ctrl-C with 130. :func:`main` imports the module of the command in use alone, so ``--help`` and
+``submit`` start fast; :func:`build_parser` imports all of them.
 """
 
 from __future__ import annotations
@@ -11,57 +11,41 @@ import argparse
 import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from core import __version__
+from core.cli.arguments import add_checkpoints
+from core.cli.help_format import HelpFormatter
+from core.cli.program import program_name, with_program_name
 from core.errors import UserError
-from core.paths import checkpoints_root
 
-__all__ = ["COMMANDS", "checkpoints_root", "main"]
+__all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = {
     "demo": "write the demo data set (synthetic, iSEG-2017 layout)",
-    "check": "the data doctor: is a folder fit to train on?",
+    "check": "check whether a data set is fit to train on",
     "train": "train in the foreground; the first line printed is the run id",
     "submit": "queue a training run and return at once; prints the run id",
-    "runs": "list, show, stop, resume, delete runs; rebuild their index",
+    "runs": "list, show, stop, resume, compare and delete runs; rebuild their index",
     "predict": "segment images with a trained model",
     "export": "write a trained model as one small file to share",
-    "evaluate": "score a trained model on a data set, in whole volumes",
-    "features": "pictures of what a trained model computes inside, stage by stage",
-    "places": "where training would draw sub-volumes of a subject, and what lies in them",
-    "quiz": "what the answers of the quiz come to",
-    "bench": "how fast training, prediction and augmentation are, beside nnU-Net, MONAI and TorchIO",
+    "evaluate": "score a trained model on whole volumes of a data set",
+    "features": "write the feature maps of a trained model as pictures, stage by stage",
+    "places": "show where training draws sub-volumes of a subject, and which classes they contain",
+    "quiz": "report the answers of the quiz",
+    "bench": "measure training, inference and augmentation, beside nnU-Net, MONAI and TorchIO",
+    "completion": "print a script that completes commands and options in a shell",
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(
-        prog="python -m core", description="Segmentarium: train, watch, predict and evaluate 3D segmentation models.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )  # fmt: skip
-    parser.add_argument("--version", action="version", version=__version__)
-    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    named = next((a for a in arguments if not a.startswith("-")), None)
-    modules = {}
-    for name, help in COMMANDS.items():
-        sub = subparsers.add_parser(
-            name, help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter
-        )
-        sub.add_argument(
-            "--checkpoints", metavar="DIR", default=None,
-            help="root of runs and their index (SEGMENTARIUM_CHECKPOINTS, else checkpoints/ beside the program)",
-        )  # fmt: skip
-        if name == named:
-            modules[name] = importlib.import_module(f"core.cli.{name}")
-            modules[name].add(sub)
-    args = parser.parse_args(arguments)
+    command = next((a for a in arguments if not a.startswith("-")), "")
+    args = _make_parser(program_name(), {command}).parse_args(arguments)
     try:
-        return modules[args.command].run(args)
+        return int(args.run_command(args))
     except UserError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {with_program_name(' '.join(str(error).split()))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -69,3 +53,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+
+
+def build_parser(program: str | None = None) -> argparse.ArgumentParser:
+    """The parser with the arguments of every command, for documentation and shell completion; imports torch.
+
+    Parameters
+    ----------
+    program : str, optional. Name in usage lines; default: the name under which the program was started.
+    """
+    return _make_parser(program or program_name(), COMMANDS)
+
+
+def _make_parser(program: str, complete: Collection[str]) -> argparse.ArgumentParser:
+    """The parser of all commands; only those in ``complete`` get their arguments, which imports their modules."""
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="Segmentarium: train, watch, predict and evaluate 3D segmentation models.",
+        formatter_class=HelpFormatter,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show versions and the device, and exit")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, help in COMMANDS.items():
+        command = commands.add_parser(name, help=help, description=help, formatter_class=HelpFormatter)
+        add_checkpoints(command)
+        if name in complete:
+            module = importlib.import_module(f"core.cli.{name}")
+            module.add_arguments(command)
+            command.set_defaults(run_command=module.run)
+    return parser
+
+
+class _Version(argparse.Action):
+    """Print the versions and exit."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from core.cli.version import version_text  # imports importlib.metadata and torch
+
+        print(version_text())
+        parser.exit()

@@ -1,46 +1,45 @@
-"""``bench``: how fast training, prediction and augmentation are, beside nnU-Net, MONAI and TorchIO."""
+"""``bench``: measure training, inference and augmentation, beside nnU-Net, MONAI and TorchIO."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import typing
-from collections.abc import Callable
 from typing import Any
 
 from core.bench import augment, infer, train
 from core.bench.peers import REQUIREMENTS
-from core.bench.report import Report
-from core.bench.timing import Show
-from core.cli import checkpoints_root
-from core.cli.places import sub_volume
-from core.cli.progress import add_progress, progress
-from core.config import ModelConfig, OptimizerName, field_specs
+from core.cli.arguments import add_checkpoints, add_device, add_json, add_progress
+from core.cli.help_format import HelpFormatter
+from core.cli.progress import show_progress
+from core.cli.values import format_size, network_channels, size_in_voxels
+from core.config import OptimizerName
 from core.errors import ConfigError
-from core.paths import READY_MADE
+from core.paths import DEMO_MODEL, checkpoints_root
 from core.runs import find_checkpoint
 from core.strict_json import dumps
 
-WHAT = {
-    "train": "a training step of ours beside the same network of nnU-Net and MONAI, and the trainer's whole loop",
-    "infer": "a whole volume segmented by ours beside MONAI's sliding window",
-    "augment": "sub-volumes drawn and augmented by ours beside MONAI and TorchIO",
+BENCHMARKS = {
+    "train": "training steps of Segmentarium, nnU-Net and MONAI on the same network, and the trainer's whole loop",
+    "infer": "segmentation of a whole volume by Segmentarium, and by MONAI's sliding window",
+    "augment": "drawing and augmenting sub-volumes in Segmentarium, MONAI and TorchIO",
 }
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    """Declare the arguments."""
-    parts = parser.add_subparsers(dest="what", required=True, metavar="|".join(WHAT))
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the sub-commands and their arguments. Options left out are missing in the parsed arguments, and the
+    benchmark's settings have the default."""
+    benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="|".join(BENCHMARKS))
     declare = {"train": _add_train, "infer": _add_infer, "augment": _add_augment}
-    for name, help in WHAT.items():
-        part = parts.add_parser(
-            name, help=help, description=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    for name, help in BENCHMARKS.items():
+        benchmark = benchmarks.add_parser(name, help=help, description=help, formatter_class=HelpFormatter)
+        benchmark.add_argument(
+            "--peers", action="store_true", help=f"measure the other libraries too: pip install -r {REQUIREMENTS}"
         )
-        part.add_argument("--peers", action="store_true", help=f"the peers too: pip install -r {REQUIREMENTS}")
-        part.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto", help="where to measure")
-        declare[name](part)
-        add_progress(part)
-        part.add_argument("--json", action="store_true", help="report as JSON on standard output, nothing else there")
+        add_device(benchmark, "where to measure")
+        declare[name](benchmark)
+        add_progress(benchmark)
+        add_json(benchmark)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -49,15 +48,15 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     UserError
-        If an argument has a value that it cannot have, or the device or the model cannot be used.
+        If a value is out of range, or the device or the model cannot be used.
     """
-    benches: dict[str, Callable[[argparse.Namespace, Show], Report]] = {
-        "train": lambda args, show: train.bench_train(_settings(train.Settings, args), args.device, show),
-        "infer": lambda args, show: infer.bench_infer(_infer_settings(args), args.device, show),
-        "augment": lambda args, show: augment.bench_augment(_settings(augment.Settings, args), args.device, show),
-    }
-    with progress(f"bench {args.what}", args.progress) as show:
-        report = benches[args.what](args, show)
+    with show_progress(f"bench {args.benchmark}", args.progress) as progress:
+        if args.benchmark == "train":
+            report = train.bench_train(_settings(train.Settings, args), args.device, progress)
+        elif args.benchmark == "infer":
+            report = infer.bench_infer(_infer_settings(args), args.device, progress)
+        else:
+            report = augment.bench_augment(_settings(augment.Settings, args), args.device, progress)
     print(dumps(report.to_json()) if args.json else report.text())
     return 0
 
@@ -65,93 +64,122 @@ def run(args: argparse.Namespace) -> int:
 def _add_train(parser: argparse.ArgumentParser) -> None:
     defaults = train.Settings()
     _add_size(parser, "--sub-volume", "size of a sub-volume in voxels (default: 128x128x64 on CUDA, 64x64x64 on a CPU)")
-    parser.add_argument(
-        "--channels", metavar="N,N", type=_channels, default=argparse.SUPPRESS,
-        help="widths of the compared networks, full resolution first; as many are used as the sub-volume has room for "
-        f"(default: {','.join(map(str, defaults.channels))})",
-    )  # fmt: skip
-    parser.add_argument(
-        "--batch", metavar="N", dest="batches", nargs="+", type=int, default=argparse.SUPPRESS,
-        help=f"sub-volumes in a step; a group of rows for each (default: {' '.join(map(str, defaults.batches))})",
-    )  # fmt: skip
-    parser.add_argument(
-        "--steps", metavar="N", type=int, default=argparse.SUPPRESS,
-        help="steps of each network in a block (default: 10 on CUDA, 1 on a CPU)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--blocks", metavar="N", type=int, default=defaults.blocks, help="how often each network has its turn"
+    _add_channels(
+        parser,
+        "channels of the compared networks, full resolution first; the number of levels is limited by the size of the "
+        "sub-volume",
+        defaults.channels,
+    )
+    _add(
+        parser,
+        "--batch",
+        f"batch sizes to measure (default: {' '.join(map(str, defaults.batches))})",
+        metavar="N",
+        dest="batches",
+        nargs="+",
+        type=int,
+    )
+    _add(parser, "--steps", "steps per block (default: 10 on CUDA, 1 on a CPU)", metavar="N", type=int)
+    _add(parser, "--blocks", f"blocks of steps per network (default: {defaults.blocks})", metavar="N", type=int)
+    _add(
+        parser,
+        "--optimizer",
+        "optimizer of Segmentarium with the other values of preset fast (default: SGD with momentum as in the other "
+        "libraries, without EMA)",
+        choices=typing.get_args(OptimizerName),
     )
     parser.add_argument(
-        "--optimizer", choices=typing.get_args(OptimizerName), default=argparse.SUPPRESS,
-        help="of ours, otherwise as in preset fast (default: the peers' own, SGD with momentum, no running average)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--same-precision", dest="alike", action="store_true", help="the peers once more, in the precision of ours"
+        "--same-precision",
+        action="store_true",
+        help="measure the other libraries in Segmentarium's precision too",
     )
-    parser.add_argument(
-        "--article", action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
-        help="the network of preset article too; heavy (default: on CUDA)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--acceleration", choices=train.ACCELERATIONS["cuda"], dest="accelerations", nargs="+",
-        default=argparse.SUPPRESS,
-        help="ours once more, its step launched in these ways (default: on CUDA in all of them, on a CPU in no other)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--loop", action=argparse.BooleanOptionalAction, default=True,
-        help="the trainer's whole loop too, at the first batch size, beside its bare step",
-    )  # fmt: skip
-    parser.add_argument(
-        "--loop-seconds", metavar="S", dest="loop_s", type=float, default=defaults.loop_s,
-        help="length of each of its five epochs, in seconds",
-    )  # fmt: skip
-    parser.add_argument(
-        "--roofline", action=argparse.BooleanOptionalAction, default=True,
-        help="the least time that ours could take, level by level, at the first batch size",
-    )  # fmt: skip
+    _add(
+        parser,
+        "--article",
+        "measure the network of preset article too; slow (default: on CUDA)",
+        action=argparse.BooleanOptionalAction,
+    )
+    _add(
+        parser,
+        "--acceleration",
+        "measure Segmentarium's step in these accelerations too (default: all on CUDA, none on a CPU)",
+        choices=train.ACCELERATIONS["cuda"],
+        dest="accelerations",
+        nargs="+",
+    )
+    _add(
+        parser,
+        "--loop",
+        "measure the trainer's whole loop at the first batch size, beside its bare step (default: on)",
+        action=argparse.BooleanOptionalAction,
+    )
+    _add(
+        parser,
+        "--loop-seconds",
+        f"duration of each of the loop's five epochs in seconds (default: {defaults.loop_s:g})",
+        metavar="S",
+        dest="loop_s",
+        type=float,
+    )
+    _add(
+        parser,
+        "--roofline",
+        "report the lower bound of a step's time, level by level, at the first batch size (default: on)",
+        action=argparse.BooleanOptionalAction,
+    )
 
 
 def _add_infer(parser: argparse.ArgumentParser) -> None:
+    defaults = infer.Settings()
     parser.add_argument(
-        "--model", metavar="RUN|FILE", default=None,
-        help="network to segment a synthetic subject with (default: the ready-made model, unless --size, --channels or "
-        "--tile is given)",
-    )  # fmt: skip
-    untrained = infer.Settings()
-    size, tile = ("x".join(map(str, s)) for s in (untrained.size, untrained.tile))
-    channels = ",".join(map(str, untrained.channels))
-    _add_size(parser, "--size", f"of a volume of noise, in voxels, for a network without training (default: {size})")
-    parser.add_argument(
-        "--channels", metavar="N,N", type=_channels, default=argparse.SUPPRESS,
-        help=f"widths of that network (default: {channels})",
-    )  # fmt: skip
-    _add_size(parser, "--tile", f"size of its sub-volumes in voxels (default: {tile})")
-    parser.add_argument(
-        "--blocks", metavar="N", type=int, default=argparse.SUPPRESS,
-        help="how often each way has its turn (default: 7 on CUDA, 3 on a CPU)",
-    )  # fmt: skip
-    parser.add_argument("--checkpoints", metavar="DIR", default=argparse.SUPPRESS, help="root of runs")
+        "--model",
+        metavar="RUN|FILE",
+        help=f"model to segment a synthetic subject with (default: {DEMO_MODEL}, unless --size, --channels or --tile "
+        "is given)",
+    )
+    _add_size(
+        parser, "--size", f"size in voxels of noise for an untrained model (default: {format_size(defaults.size)})"
+    )
+    _add_channels(parser, "channels of the untrained model", defaults.channels)
+    _add_size(parser, "--tile", f"tile of the untrained model in voxels (default: {format_size(defaults.tile)})")
+    _add(parser, "--blocks", "measurements per method (default: 7 on CUDA, 3 on a CPU)", metavar="N", type=int)
+    add_checkpoints(parser, nested=True)
 
 
 def _add_augment(parser: argparse.ArgumentParser) -> None:
     defaults = augment.Settings()
-    size, volume = ("x".join(map(str, s)) for s in (defaults.sub_volume, defaults.volume))
-    _add_size(parser, "--sub-volume", f"size of a sub-volume in voxels (default: {size})")
-    _add_size(parser, "--volume", f"size of the volume that it is cut from (default: {volume})")
-    parser.add_argument(
-        "--probability", metavar="P", type=float, default=defaults.probability, help="of each operation, 0 to 1"
+    _add_size(parser, "--sub-volume", f"size of a sub-volume in voxels (default: {format_size(defaults.sub_volume)})")
+    _add_size(
+        parser,
+        "--volume",
+        f"size in voxels of the volume to draw from (default: {format_size(defaults.volume)})",
     )
-    parser.add_argument(
-        "--draws", metavar="N", type=int, default=defaults.draws, help="how many sub-volumes each way makes"
+    _add(
+        parser,
+        "--probability",
+        f"probability of each operation, 0 to 1 (default: {defaults.probability:g})",
+        metavar="P",
+        type=float,
     )
+    _add(parser, "--draws", f"sub-volumes per library (default: {defaults.draws})", metavar="N", type=int)
+
+
+def _add(parser: argparse.ArgumentParser, flag: str, help: str, **options: Any) -> None:
+    """An option whose default stands in the settings of the benchmark."""
+    parser.add_argument(flag, help=help, default=argparse.SUPPRESS, **options)
 
 
 def _add_size(parser: argparse.ArgumentParser, flag: str, help: str) -> None:
-    parser.add_argument(flag, metavar="IxJxK", type=sub_volume, default=argparse.SUPPRESS, help=help)
+    _add(parser, flag, help, metavar="IxJxK", type=size_in_voxels)
+
+
+def _add_channels(parser: argparse.ArgumentParser, help: str, default: tuple[int, ...]) -> None:
+    text = f"{help} (default: {','.join(map(str, default))})"
+    _add(parser, "--channels", text, metavar="N,N", type=network_channels)
 
 
 def _settings(cls: type, args: argparse.Namespace) -> Any:
-    """The settings that the arguments name; what was not given is as the class has it."""
+    """The settings with the values that were given."""
     return cls(**{f.name: getattr(args, f.name) for f in dataclasses.fields(cls) if hasattr(args, f.name)})
 
 
@@ -159,22 +187,10 @@ def _infer_settings(args: argparse.Namespace) -> infer.Settings:
     untrained = [name for name in ("size", "channels", "tile") if hasattr(args, name)]
     if args.model is not None and untrained:
         raise ConfigError(
-            f"model: expected either a trained network or --{' and --'.join(untrained)} of one without training, got "
-            "both; leave one of the two out"
+            f"model: expected either a trained model or --{' and --'.join(untrained)} of an untrained one, got both; "
+            "leave one of the two out"
         )
     if not untrained:
-        args.model = find_checkpoint(checkpoints_root(args.checkpoints), args.model or READY_MADE)
+        args.model = find_checkpoint(checkpoints_root(args.checkpoints), args.model or DEMO_MODEL)
     settings: infer.Settings = _settings(infer.Settings, args)
     return settings
-
-
-def _channels(text: str) -> tuple[int, ...]:
-    """Widths as an argument: ``32,64,128`` or ``32-64-128``."""
-    spec = next(spec for spec in field_specs() if spec.name == "channels")
-    try:
-        channels = ModelConfig(channels=spec.parse(text.replace("-", ","))).channels
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(f"expected widths like 32,64,128, got {text}: {error}") from None
-    if not channels:
-        raise argparse.ArgumentTypeError(f"expected widths like 32,64,128, got {text!r}")
-    return channels

@@ -1,4 +1,4 @@
-"""``python -m core check DATA``: the data doctor on the command line; exit status 1 where training would be unsafe."""
+"""``check``: the data doctor; exit status 1 where training would be unsafe."""
 
 from __future__ import annotations
 
@@ -7,88 +7,87 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from core.cli.progress import add_progress, progress
+from core.cli.arguments import add_data, add_json, add_layout, add_progress
+from core.cli.output import align_columns, write_text
+from core.cli.progress import show_progress
 from core.datasets import LAYOUTS
 from core.datasets.doctor import check
-from core.datasets.report import Report, SubjectFacts
+from core.datasets.doctor_report import DoctorReport, SubjectFacts
 from core.errors import DatasetError
-from core.files import atomic_write
 from core.strict_json import dumps
 
 REPORT = "report.json"
 
 
-def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("data", metavar="DATA", help="folder of the data set")
-    parser.add_argument(
-        "--layout", default="auto", metavar="|".join(("auto", *LAYOUTS)), help="how the folder is organised"
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON, nothing else")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    add_data(parser, "folder of the data set")
+    add_layout(parser)
+    add_json(parser)
     add_progress(parser)
     parser.add_argument(
-        "--thumbnails", metavar="DIR", type=Path, default=None,
+        "--thumbnails",
+        metavar="DIR",
+        type=Path,
         help=f"write a picture of each subject (<id>.png) and the report ({REPORT}) into this folder",
-    )  # fmt: skip
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    """Check and report.
+
+    Raises
+    ------
+    DatasetError
+        If the memory does not suffice, or pictures and report cannot be written.
+    """
     try:
-        with progress("subjects", args.progress) as show:
-            report = check(args.data, args.layout, show, args.thumbnails)
+        with show_progress("subjects", args.progress) as progress:
+            report = check(args.data, args.layout, progress, args.thumbnails)
     except MemoryError:
         raise DatasetError(
-            f"{args.data}: expected enough free memory to read it, got too little; close something"
+            f"{args.data}: expected enough free memory to read it, got too little; close other programs"
         ) from None
     if args.thumbnails is not None:
-        _write(args.thumbnails, report)
+        _write_report(args.thumbnails, report)
     if args.json:
         print(dumps(report.to_json(), indent=2))
     elif report.dataset is not None:
         print("\n".join(_text(report)))
     if report.ok:
         return 0
-    errors = report.of("error")
+    errors = report.with_severity("error")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     print(f"error: {' '.join(errors[0].line.split())}{more}", file=sys.stderr)
     return 1
 
 
-def _write(folder: Path, report: Report) -> None:
+def _write_report(folder: Path, report: DoctorReport) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write(folder / REPORT, dumps(report.to_json()))
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written: {error.strerror or error}; choose another place") from error
+    write_text(folder / REPORT, dumps(report.to_json()), DatasetError)
 
 
-def _text(report: Report) -> Iterator[str]:
-    data = report.dataset
-    assert data is not None
-    synthetic = ", synthetic" if data.synthetic else ""
-    yield f"{data.name}: {len(data.subjects)} subjects, {LAYOUTS[data.layout].title} layout{synthetic}"
-    yield f"images: {', '.join(data.modalities)}; classes: {', '.join(data.labels.names)}"
+def _text(report: DoctorReport) -> Iterator[str]:
+    dataset = report.dataset
+    assert dataset is not None
+    synthetic = ", synthetic" if dataset.synthetic else ""
+    yield f"{dataset.name}: {len(dataset.subjects)} subjects, {LAYOUTS[dataset.layout].title} layout{synthetic}"
+    yield f"images: {', '.join(dataset.modalities)}; classes: {', '.join(dataset.labels.names)}"
     yield ""
-    yield from _table(report)
+    classes = dataset.labels.names[1:]
+    header = ("subject", "shape", "spacing mm", "axes", *(f"{name} %" for name in classes))
+    yield from align_columns([header, *(_row(facts, classes) for facts in report.subjects)])
+    yield ""
     for finding in report.findings:
         yield f"{finding.severity}: {finding.line}"
     if report.ok:
-        warnings = len(report.of("warning"))
-        yield "fit to train on" + (f", with {warnings} warning{'s' * (warnings > 1)}" if warnings else "")
+        warnings = len(report.with_severity("warning"))
+        yield "fit to train on" + (f", with {_count(warnings, 'warning')}" if warnings else "")
     else:
-        yield f"not fit to train on: {len(report.of('error'))} error{'s' * (len(report.of('error')) > 1)}"
-
-
-def _table(report: Report) -> Iterator[str]:
-    assert report.dataset is not None
-    classes = report.dataset.labels.names[1:]
-    rows = [("subject", "shape", "spacing mm", "axes", *(f"{name} %" for name in classes))]
-    rows += [_row(facts, classes) for facts in report.subjects]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(
-            (row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True)))
-        )
-    yield ""
+        yield f"not fit to train on: {_count(len(report.with_severity('error')), 'error')}"
 
 
 def _row(facts: SubjectFacts, classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -96,3 +95,7 @@ def _row(facts: SubjectFacts, classes: tuple[str, ...]) -> tuple[str, ...]:
     spacing = "x".join(f"{size:.3g}" for size in facts.spacing_mm) if facts.spacing_mm else "-"
     shares = (f"{100 * facts.label_shares[c]:.2f}" if c in facts.label_shares else "-" for c in classes)
     return facts.id, shape, spacing, facts.orientation or "-", *shares
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number > 1)}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from core.cli.arguments import add_data
 from core.config import TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, preset
@@ -11,12 +12,14 @@ from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, preset
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """Add DATA, ``--preset``, ``--name`` and one flag per configuration field, grouped by section."""
-    parser.add_argument("data", metavar="DATA", help="folder of the data set, or 'demo' for the synthetic demo data")
+    add_data(parser, "folder of the data set, or 'demo' for the synthetic demo data")
     parser.add_argument(
-        "--preset", default=DEFAULT_PRESET, metavar="NAME",
-        help="starting point: " + "; ".join(f"{k}: {v}" for k, v in PRESET_HELP.items()),
-    )  # fmt: skip
-    parser.add_argument("--name", default="", help="a name for people; the run id is made from it")
+        "--preset",
+        default=DEFAULT_PRESET,
+        metavar="|".join(PRESETS),
+        help="values to start from; " + "; ".join(f"{name}: {help}" for name, help in PRESET_HELP.items()),
+    )
+    parser.add_argument("--name", metavar="TEXT", default="", help="name of the run; its id begins with it")
     groups = {s: parser.add_argument_group(title, text) for s, (title, text) in section_titles().items()}
     for spec in field_specs():
         if spec.name != "path":
@@ -30,7 +33,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def config_from(args: argparse.Namespace) -> TrainConfig:
-    """The configuration that the flags describe.
+    """The configuration from the parsed flags.
 
     Raises
     ------
@@ -56,7 +59,7 @@ def _metavar(spec: FieldSpec) -> str:
 
 def _help(spec: FieldSpec) -> str:
     unit = f" [{spec.unit}]" if spec.unit else ""
-    by_preset = {p: spec.format(values[spec.name]) for p, values in PRESETS.items() if spec.name in values}
+    preset_values = {name: spec.format(values[spec.name]) for name, values in PRESETS.items() if spec.name in values}
     default = spec.format(spec.default) or "from the data"
-    presets = "".join(f", {p}: {v}" for p, v in by_preset.items() if v != default)
+    presets = "".join(f", {name}: {value}" for name, value in preset_values.items() if value != default)
     return f"{spec.help}{unit} (default: {default}{presets})".replace("%", "%%")

@@ -1,52 +1,64 @@
-"""``places``: where training would draw sub-volumes of a subject, by which rule, and what lies in them."""
+"""``places``: draw sub-volumes of a subject as training does, and report their positions and classes."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from core.cli.progress import add_progress, progress
-from core.config import SamplingConfig, field_specs
-from core.datasets import LAYOUTS, open_dataset
+from core.cli.arguments import add_data, add_json, add_layout, add_progress
+from core.cli.output import align_columns, write_text
+from core.cli.progress import show_progress
+from core.cli.values import format_size, size_in_voxels
+from core.config import SamplingConfig
+from core.datasets import open_dataset
 from core.datasets.loading import load_subject
 from core.errors import ConfigError, DatasetError, VolumeError
-from core.files import atomic_write
-from core.inspection.patch_statistics import Draws, draws
+from core.inspection.patch_statistics import PatchStatistics, draw_patch_statistics
 from core.paths import dataset_folder
 from core.strict_json import dumps
-from core.types import Size3
 
-MOST = 100_000
+MAX_COUNT = 100_000
 
 
-def add(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("data", metavar="DATA", help="folder of the data set, or 'demo'")
+    add_data(parser)
+    parser.add_argument("--subject", metavar="ID", help="subject to draw from (default: the first with a label map)")
+    add_layout(parser)
     parser.add_argument(
-        "--subject", metavar="ID", default=None, help="whose label map (default: the first that has one)"
+        "--sub-volume",
+        metavar="IxJxK",
+        nargs="+",
+        type=size_in_voxels,
+        required=True,
+        help="one or more sizes of sub-volumes in voxels",
     )
     parser.add_argument(
-        "--layout", default="auto", metavar="|".join(("auto", *LAYOUTS)), help="how the folder is organised"
+        "--foreground",
+        metavar="SHARE",
+        nargs="+",
+        type=float,
+        default=[0.0],
+        help="one or more shares, 0 to 1, of sub-volumes centred on a voxel of a random class",
     )
     parser.add_argument(
-        "--sub-volume", metavar="IxJxK", nargs="+", type=sub_volume, required=True, help="one or more sizes, in voxels"
+        "--threshold",
+        metavar="SHARE",
+        type=float,
+        default=0.0,
+        help="least labelled share, 0 to 1, of the other sub-volumes",
     )
     parser.add_argument(
-        "--foreground", metavar="SHARE", nargs="+", type=float, default=[0.0],
-        help="one or more shares of sub-volumes centred on a voxel of a class picked at random",
-    )  # fmt: skip
-    parser.add_argument(
-        "--threshold", metavar="SHARE", type=float, default=0.0, help="least labelled share of the others"
+        "--count", metavar="N", type=int, default=200, help=f"sub-volumes for each size and share, 1 to {MAX_COUNT}"
     )
-    parser.add_argument("--count", metavar="N", type=int, default=200, help=f"sub-volumes for each rule, 1 to {MOST}")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="same seed, same places")
-    parser.add_argument("--out", metavar="FILE", type=Path, default=None, help="write the JSON report to this file")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="seed of the draw")
+    parser.add_argument("--out", metavar="FILE", type=Path, help="write the JSON report to this file")
     add_progress(parser)
-    parser.add_argument("--json", action="store_true", help="report as JSON on standard output, nothing else there")
+    add_json(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,64 +67,59 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     UserError
-        If the subject cannot be read or has no label, or the rule is none that training could have.
+        If the subject cannot be read or has no label map, or a value is out of range.
     """
-    if not 1 <= args.count <= MOST:
-        raise ConfigError(f"count: expected 1 to {MOST} sub-volumes, got {args.count}")
+    if not 1 <= args.count <= MAX_COUNT:
+        raise ConfigError(f"count: expected 1 to {MAX_COUNT} sub-volumes, got {args.count}")
     if not 0 <= args.seed < 2**63:
         raise ConfigError(f"seed: expected 0 or more, got {args.seed}")
+    rules = [
+        SamplingConfig(sub_volume=size, foreground=share, threshold=args.threshold)
+        for size, share in itertools.product(args.sub_volume, args.foreground)
+    ]
     dataset = open_dataset(dataset_folder(args.data), args.layout)
-    named = args.subject or next(iter(dataset.labelled_ids), None)
-    if named is None:
+    subject = args.subject or next(iter(dataset.labelled_ids), None)
+    if subject is None:
         raise DatasetError(f"{dataset.path}: expected a subject with a label map, found none")
-    label = load_subject(dataset, named).label
+    label = load_subject(dataset, subject).label
     if label is None:
-        raise DatasetError(f"{dataset.path}: expected a label map of {named}, found none; choose another subject")
-    names = dataset.labels.names
-    rules = list(itertools.product(args.sub_volume, args.foreground))
-    found = []
-    with progress("rules", args.progress) as show:
-        for size, share in rules:
-            found.append(draws(label, len(names), size, share, args.threshold, args.count, args.seed))
-            show(len(found), len(rules))
+        raise DatasetError(f"{dataset.path}: expected a label map of {subject}, found none; choose another subject")
+    classes = dataset.labels.names
+    statistics: list[PatchStatistics] = []
+    with show_progress("rules", args.progress) as progress:
+        for sampling in rules:
+            statistics.append(draw_patch_statistics(label, len(classes), sampling, args.count, args.seed))
+            progress(len(statistics), len(rules))
+    class_shares = np.bincount(label.ravel(), minlength=len(classes)) / label.size
     report = {
-        "subject": named, "shape": label.shape, "classes": names, "seed": args.seed,
-        "share": np.bincount(label.ravel(), minlength=len(names)) / label.size, "draws": [d.to_json() for d in found],
-    }  # fmt: skip
+        "subject": subject,
+        "shape": label.shape,
+        "classes": classes,
+        "seed": args.seed,
+        "share": class_shares,
+        "draws": [s.to_json() for s in statistics],
+    }
     if args.out is not None:
-        _write(args.out, dumps(report))
+        write_text(args.out, dumps(report), VolumeError)
     if args.json:
         print(dumps(report))
     elif args.out is None:
-        print("\n".join(_table(names, report["share"], found)))
+        print("\n".join(_table(classes, class_shares, statistics)))
     return 0
 
 
-def sub_volume(text: str) -> Size3:
-    """A size in voxels as an argument: ``64x64x64``."""
-    spec = next(spec for spec in field_specs() if spec.name == "sub_volume")
-    try:
-        i, j, k = SamplingConfig(sub_volume=spec.parse(text)).sub_volume
-    except (ConfigError, ValueError) as error:
-        raise argparse.ArgumentTypeError(f"expected a size like 64x64x64, got {text}: {error}") from None
-    return i, j, k
+def _table(classes: Sequence[str], class_shares: np.ndarray, statistics: Sequence[PatchStatistics]) -> list[str]:
+    rows = [
+        ("sub-volume", "foreground", *(f"{name} %" for name in classes)),
+        ("whole volume", "", *_percentages(class_shares)),
+    ]
+    for s in statistics:
+        size, foreground = format_size(s.sampling.sub_volume), f"{s.sampling.foreground:g}"
+        centres = np.bincount(s.centre_classes, minlength=len(classes)) / len(s.centre_classes)
+        rows.append((size, foreground, *_percentages(s.class_shares.mean(axis=0))))
+        rows.append(("  centre voxel", "", *_percentages(centres)))
+    return align_columns(rows)
 
 
-def _table(names: Sequence[str], share: np.ndarray, found: Sequence[Draws]) -> Iterator[str]:
-    head = ("sub-volume", "foreground", *(f"{name} %" for name in names))
-    rows = [head, ("whole volume", "", *(f"{100 * s:.1f}" for s in share))]
-    for d in found:
-        size = "x".join(map(str, d.sub_volume))
-        rows.append((size, f"{d.foreground:g}", *(f"{100 * s:.1f}" for s in d.shares.mean(axis=0))))
-        centred = np.bincount(d.centres, minlength=len(names)) / len(d.centres)
-        rows.append(("  centred on", "", *(f"{100 * s:.1f}" for s in centred)))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
-    for row in rows:
-        yield "  ".join((row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))))
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        atomic_write(path, text)
-    except OSError as error:
-        raise VolumeError(f"{path}: cannot be written: {error.strerror or error}; choose another place") from error
+def _percentages(shares: np.ndarray) -> list[str]:
+    return [f"{100 * share:.1f}" for share in shares]

@@ -1,51 +1,49 @@
-"""Progress of a command on standard error: a bar for a person at a terminal, now and then a line elsewhere, or all of
-it as lines for a program."""
+"""Progress of a command on standard error: a bar at a terminal, occasional lines elsewhere, or a line for every step
+where a program reads them."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-LINE_EVERY_S = 5.0
-PARTS = 100  # that whole steps are counted in, in lines for a program, where steps are done bit by bit
+LINE_INTERVAL_S = 5.0
+PARTS_PER_STEP = 100  # resolution of progress lines where steps are done bit by bit
 
 
-class Show(Protocol):
-    """Called with (done, total), and a few words if there are any; done may have a fraction."""
+class ProgressCallback(Protocol):
+    """Called with (done, total) and an optional text; ``done`` may have a fraction."""
 
-    def __call__(self, done: float, total: int, words: str = "", /) -> None: ...
-
-
-def add_progress(parser: argparse.ArgumentParser) -> None:
-    """The option of commands that the web server starts."""
-    parser.add_argument(
-        "--progress", action="store_true", help="report progress as lines 'progress 3/80' on standard error"
-    )
+    def __call__(self, done: float, total: int, text: str = "", /) -> None: ...
 
 
 @contextmanager
-def progress(what: str, lines: bool, parts: int = 1) -> Iterator[Show]:
-    """Lines for a program that reads them (``--progress``), in ``parts`` of a step; else :func:`bar`."""
-    if not lines:
-        with bar(what) as show:
-            yield show
+def show_progress(label: str, as_lines: bool, parts_per_step: int = 1) -> Iterator[ProgressCallback]:
+    """Show progress while the block runs.
+
+    Parameters
+    ----------
+    label : str. Unit that is counted, such as "subjects".
+    as_lines : bool. Lines ``progress 3/80`` for a program (``--progress``), else a bar or occasional lines.
+    parts_per_step : int. Factor of both numbers in these lines.
+    """
+    if not as_lines:
+        with _bar(label) as callback:
+            yield callback
         return
 
-    def tell(done: float, total: int, words: str = "", /) -> None:
-        print(f"progress {int(done * parts)}/{total * parts}", file=sys.stderr, flush=True)
+    def print_line(done: float, total: int, text: str = "", /) -> None:
+        print(f"progress {int(done * parts_per_step)}/{total * parts_per_step}", file=sys.stderr, flush=True)
 
-    yield tell
+    yield print_line
 
 
 @contextmanager
-def bar(what: str) -> Iterator[Show]:
-    """Progress while the block runs; quick work off a terminal leaves no line at all."""
+def _bar(label: str) -> Iterator[ProgressCallback]:
     if not sys.stderr.isatty():
-        yield _Lines(what)
+        yield _OccasionalLines(label)
         return
     from rich.console import Console
     from rich.progress import (
@@ -58,24 +56,30 @@ def bar(what: str) -> Iterator[Show]:
     )
 
     columns = (
-        TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}", style="dim", markup=False),
-    )  # fmt: skip
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task(what, total=None, words="")
+        TextColumn(label),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[text]}", style="dim", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None, text="")
 
-        def show(done: float, total: int, words: str = "", /) -> None:
-            shown.update(task, completed=done, total=total, words=words)
+        def update(done: float, total: int, text: str = "", /) -> None:
+            bar.update(task, completed=done, total=total, text=text)
 
-        yield show
+        yield update
 
 
-class _Lines:
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._told_at = time.monotonic()
+class _OccasionalLines:
+    """A line every few seconds; none for quick work."""
 
-    def __call__(self, done: float, total: int, words: str = "", /) -> None:
-        if time.monotonic() - self._told_at >= LINE_EVERY_S:
-            self._told_at = time.monotonic()
-            print(f"{self._what} {int(done)}/{total}" + (f"  {words}" if words else ""), file=sys.stderr, flush=True)
+    def __init__(self, label: str) -> None:
+        self._label = label
+        self._printed_at = time.monotonic()
+
+    def __call__(self, done: float, total: int, text: str = "", /) -> None:
+        if time.monotonic() - self._printed_at >= LINE_INTERVAL_S:
+            self._printed_at = time.monotonic()
+            print(f"{self._label} {int(done)}/{total}" + (f"  {text}" if text else ""), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Matrices small enough for a test."""
+"""Small matrices for the matmul peak."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from core.bench import machine
 
 @pytest.fixture(autouse=True)
 def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The peak of matrix products is measured with small ones."""
-    monkeypatch.setattr(machine, "CPU_SIZE", 64)
+    """Measure the matmul peak with small matrices."""
+    monkeypatch.setattr(machine, "CPU_MATRIX_SIZE", 64)

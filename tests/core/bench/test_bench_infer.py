@@ -1,4 +1,4 @@
-"""Whole volumes side by side."""
+"""Benchmark of inference: rows of each method, agreement with MONAI, errors of other libraries."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from core.bench import infer, peers
-from core.bench.contenders import plain_unet
+from core.bench.implementations import plain_unet
 from core.bench.infer import Settings, bench_infer
 from core.bench.report import Row
 from core.errors import CheckpointError, ConfigError
@@ -17,8 +17,8 @@ from tests.support.balls import untrained_run
 from tests.support.monai_peer import monai_or_skip
 
 
-def silent(done: float, total: int, words: str) -> None:
-    """Nobody watches."""
+def ignore_progress(done: float, total: int, text: str) -> None:
+    """A progress callback that does nothing."""
 
 
 def settings(**values: object) -> Settings:
@@ -26,7 +26,7 @@ def settings(**values: object) -> Settings:
 
 
 def test_ours_in_tiles_and_in_one_pass() -> None:
-    report = bench_infer(settings(), "cpu", silent)
+    report = bench_infer(settings(), "cpu", ignore_progress)
     tiles, whole = report.rows
     assert (tiles.name, whole.name) == ("ours, tiles", "ours, whole")
     assert (tiles.tiles, whole.tiles) == (4 * 3 * 2, 1)
@@ -35,62 +35,64 @@ def test_ours_in_tiles_and_in_one_pass() -> None:
     assert tiles.dice is None and tiles.agreement is None
 
 
-def test_monai_on_the_same_tiles_says_the_same() -> None:
+def test_monai_on_the_same_tiles_gives_the_same_labels() -> None:
     monai_or_skip("monai.inferers")
-    report = bench_infer(settings(peers=True), "cpu", silent)
-    ours, _, *theirs = report.rows
-    assert [row.precision for row in theirs] == list(dict.fromkeys(("fp32", ours.precision)))
-    assert all(row.tiles == ours.tiles and row.gflop == ours.gflop for row in theirs)
-    assert theirs[-1].agreement == 1
+    report = bench_infer(settings(peers=True), "cpu", ignore_progress)
+    ours, _, *monai = report.rows
+    assert [row.precision for row in monai] == list(dict.fromkeys(("fp32", ours.precision)))
+    assert all(row.tiles == ours.tiles and row.gflop == ours.gflop for row in monai)
+    assert monai[-1].agreement == 1
     assert ours.agreement is not None and ours.agreement > 0.99
 
 
-def test_what_fails_in_a_peer_is_its_row() -> None:
+def test_error_of_another_library_is_reported_in_its_row() -> None:
     def predict() -> torch.Tensor:
         raise AttributeError("no inferer\nof that name")
 
     network = build_model(plain_unet((4, 8)), 2, 4).eval()
     case = infer.Case("noise", network, torch.randn(2, 16, 16, 16), None, 4, (8, 8, 8))
-    ways = [*infer.ways_of(case, "fp32", False), infer.Way(Row("a peer", "fp32"), predict)]
-    ours, _, peer = infer.measure_ways(case, ways, 1, silent)
+    methods = [*infer.methods_for(case, "fp32", False), infer.Method(Row("a peer", "fp32"), predict)]
+    ours, _, peer = infer.measure_methods(case, methods, 1, ignore_progress)
     assert ours.ms is not None and peer.ms is None and peer.note == "failed: no inferer"
 
 
-def test_monai_is_also_given_the_head_alone() -> None:
+def test_monai_also_segments_the_foreground_alone() -> None:
     monai_or_skip("monai.inferers")
     torch.manual_seed(0)
     network = build_model(plain_unet((4, 8)), 2, 4).eval()
     image = torch.zeros(2, 32, 24, 24)
     image[:, 10:22, 8:16, 8:18] = torch.randn(2, 12, 8, 10)
     case = infer.Case("a head", network, image, torch.zeros(32, 24, 24, dtype=torch.uint8), 4, (8, 8, 8))
-    report = infer.measure_ways(case, infer.ways_of(case, "fp32", True), 1, silent)
-    assert [row.name for row in report] == [
+    rows = infer.measure_methods(case, infer.methods_for(case, "fp32", True), 1, ignore_progress)
+    assert [row.name for row in rows] == [
         "ours, tiles", "ours, whole", "MONAI sliding window, whole volume", "MONAI sliding window, head only",
     ]  # fmt: skip
-    ours, _, everything, head = report
-    assert ours.tiles == head.tiles and (everything.tiles or 0) > (head.tiles or 0)
+    ours, _, whole, head = rows
+    assert ours.tiles == head.tiles and (whole.tiles or 0) > (head.tiles or 0)
     assert ours.agreement is not None and ours.agreement > 0.999 and ours.dice == 0
 
 
-def test_without_monai_the_row_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(peers, "there", lambda package: False)
-    report = bench_infer(settings(peers=True), "cpu", silent)
+def test_missing_monai_is_reported_in_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "is_installed", lambda package: False)
+    report = bench_infer(settings(peers=True), "cpu", ignore_progress)
     assert {row.note for row in report.rows[2:]} == {"not installed: pip install -r requirements-bench.txt"}
     assert all(row.ms is None for row in report.rows[2:]) and report.rows[0].ratio == 1
 
 
-def test_a_network_for_other_images_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_model_with_other_modalities_is_refused_before_the_subject_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from core.runs import find_checkpoint
 
     name = untrained_run(tmp_path, "other", ("M0",))
     made: list[object] = []
     monkeypatch.setattr("core.datasets.synthetic.demo.ensure_subject", lambda *args, **options: made.append(args))
-    with pytest.raises(CheckpointError, match="expected a network for T1, T2 that knows CSF, GM, WM"):
-        bench_infer(Settings(model=find_checkpoint(tmp_path, name)), "cpu", silent)
-    assert not made, "it is known before the subject is made"
+    with pytest.raises(CheckpointError, match=r"T1, T2.*CSF, GM, WM.*found.*M0"):
+        bench_infer(Settings(model=find_checkpoint(tmp_path, name)), "cpu", ignore_progress)
+    assert not made
 
 
-def test_settings_that_cannot_be() -> None:
+def test_invalid_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="blocks: expected at least 1"):
         settings(blocks=0)
     with pytest.raises(ConfigError, match="tile: expected multiples of 4, which 3 levels can halve, got 10x8x8"):

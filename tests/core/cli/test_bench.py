@@ -15,7 +15,7 @@ TINY = ["--sub-volume", "16x16x8", "--channels", "4,8", "--batch", "1", "--steps
 
 @pytest.fixture(autouse=True)
 def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "CPU_SIZE", 64)
+    monkeypatch.setattr(machine, "CPU_MATRIX_SIZE", 64)
 
 
 def test_train_as_json_alone(capsys: pytest.CaptureFixture[str]) -> None:
@@ -48,7 +48,7 @@ def test_infer_and_augment_as_text(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["train", "--batch", "0"], "batch: expected one or more numbers of at least 1"),
         (["train", "--sub-volume", "9x9x9"], "expected room for two levels"),
-        (["infer", "--model", "demo-model", "--size", "16x16x16"], "expected either a trained network or --size"),
+        (["infer", "--model", "demo-model", "--size", "16x16x16"], "expected either a trained model or --size"),
         (["infer", "--model", "nothing"], "expected a checkpoint file or a run, found no file 'nothing'"),
         (["augment", "--volume", "16x16x16"], "expected at most the volume's 16x16x16 voxels"),
     ],

@@ -17,7 +17,7 @@ def test_writes_the_subjects_and_says_where(tmp_path: Path, capsys: pytest.Captu
     assert said.out.splitlines() == [f"1 synthetic subjects in {tmp_path / 'demo'}"]
     marker = read_marker(tmp_path / "demo")
     assert marker is not None
-    assert (marker["seed"], marker["subjects"]) == (3, ["subject-1"])
+    assert (marker.seed, marker.subjects) == (3, ("subject-1",))
 
 
 @pytest.mark.slow

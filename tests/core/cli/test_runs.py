@@ -20,7 +20,7 @@ from core.runs.store.state import Best, read_state, write_state
 
 @pytest.fixture
 def folder(checkpoints: Path) -> Path:
-    """A stopped run that knows something about itself."""
+    """A stopped run with a name, a best epoch and an elapsed time."""
     made = create_run(checkpoints, preset("quick").with_values({"path": "demo", "epochs": 12}), "My [net]")
     state = replace(
         read_state(made), state="stopped", epoch=7, epochs=12, best=Best(6, 0.8125, "whole volumes"), elapsed_s=65.0
@@ -29,7 +29,7 @@ def folder(checkpoints: Path) -> Path:
     return made
 
 
-def test_show_as_json_has_what_scripts_rely_on(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_as_json_has_the_promised_keys(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["runs", "show", "My [net]", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert {k: shown[k] for k in ("id", "name", "state", "message", "pid", "epoch", "epochs", "best")} == {
@@ -41,7 +41,7 @@ def test_show_as_json_has_what_scripts_rely_on(folder: Path, capsys: pytest.Capt
     assert shlex.split(shown["tensorboard"]) == ["tensorboard", "--logdir", str(folder / "tensorboard")]
 
 
-def test_show_for_people_gives_the_commands(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_show_prints_results_and_commands_to_copy(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["runs", "show", folder.name[:8]]) == 0
     shown = capsys.readouterr().out
     for expected in ("My [net]", "stopped", "7/12", "0.8125 (whole volumes)", f"tensorboard --logdir {folder}"):
@@ -65,19 +65,18 @@ def test_list_is_a_table_or_json(folder: Path, checkpoints: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["show"], "expected a run's id, the beginning of one, or its name"),
-        (["show", "nobody"], "there are: my-net-"),
+        (["show", "nothing"], "my-net-"),
         (["stop", "my-net"], "expected a queued or running run, it is stopped already"),
         (["delete", "my-net"], "confirm with --yes"),
         (["rename", "my-net"], "expected --name TEXT"),
-        (["show", "my-net", "another"], "got 2; `runs list` shows all"),
+        (["--yes", "list"], "got --yes; `python -m core runs list --help`"),
         (["annotate", "my-net"], "expected --name, --notes or --tags"),
         (["annotate", "my-net", "--tags", "x" * 41], "at most 40 printable characters"),
         (["compare", "my-net"], "expected two or more different runs"),
         (["rename", "my-net", "--name", "x" * 99], "expected at most 80 printable characters"),
     ],
 )
-def test_what_cannot_be_done_is_one_clear_line(
+def test_error_is_one_line(
     folder: Path, arguments: list[str], expected: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["runs", *arguments]) == 1
@@ -85,6 +84,52 @@ def test_what_cannot_be_done_is_one_clear_line(
     assert captured.out == "" and len(captured.err.splitlines()) == 1
     assert captured.err.startswith("error: ") and expected in captured.err
     assert folder.is_dir()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["show"],
+        ["show", "my-net", "another"],
+        ["compare"],
+        ["walk"],
+        ["stop", "my-net", "--to", "first"],
+        ["--lines", "x"],
+    ],
+)
+def test_wrong_usage_has_status_2(folder: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["runs", *arguments])
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.startswith("usage: ")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (["--json", "--checkpoints", "ROOT", "show", "my-net"], ["show", "my-net", "--json", "--checkpoints", "ROOT"]),
+        (["--lines", "2", "log", "my-net"], ["log", "--lines", "2", "my-net"]),
+        (["--name", "new", "rename", "my-net"], ["rename", "my-net", "--name", "new"]),
+        (["--json"], ["list", "--json"]),
+    ],
+)
+def test_options_may_stand_before_or_after_the_sub_command(
+    folder: Path,
+    checkpoints: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    before: list[str],
+    after: list[str],
+) -> None:
+    monkeypatch.delenv("SEGMENTARIUM_CHECKPOINTS")
+    root = [] if "ROOT" in before else ["--checkpoints", str(checkpoints)]
+    for i in range(5):
+        files.append_log(folder, f"line {i}")
+    outputs = []
+    for arguments in ([*root, *before], [*after, *root]):
+        assert cli.main(["runs", *(str(checkpoints) if word == "ROOT" else word for word in arguments)]) == 0
+        outputs.append(capsys.readouterr().out)
+    assert outputs[0] == outputs[1] != ""
 
 
 def test_stop_rename_and_delete(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -98,7 +143,7 @@ def test_stop_rename_and_delete(checkpoints: Path, capsys: pytest.CaptureFixture
     assert runs.list_runs(checkpoints) == []
 
 
-def test_notes_and_tags(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_annotate_changes_notes_and_tags_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["annotate", folder.name, "--notes", " first line\nsecond ", "--tags", "baseline, good,,good"]
     assert cli.main(["runs", *words, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
@@ -110,7 +155,7 @@ def test_notes_and_tags(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "first line" in shown_text and "baseline" not in shown_text
 
 
-def test_compare_for_people_scripts_and_spreadsheets(
+def test_compare_as_table_json_and_csv(
     folder: Path, checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = create_run(checkpoints, preset("quick").with_values({"path": "demo", "learning_rate": 0.5}), "other")
@@ -125,7 +170,7 @@ def test_compare_for_people_scripts_and_spreadsheets(
     assert found["differences"]["learning_rate"][1] == "0.5" and found["measured"]["train/loss"][1] == 0.25
 
 
-def test_duplicate_queues_the_same_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_duplicate_queues_the_same_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Path] = []
     monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker: started.append(root))
     assert cli.main(["runs", "duplicate", folder.name]) == 0
@@ -134,14 +179,17 @@ def test_duplicate_queues_the_same_again(folder: Path, monkeypatch: pytest.Monke
     assert copy.config == files.read_config(folder)
 
 
-def test_the_log_is_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_log_prints_the_last_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for i in range(5):
         files.append_log(folder, f"line {i}")
     assert cli.main(["runs", "log", "my-net", "--lines", "2"]) == 0
-    assert [line[-6:] for line in capsys.readouterr().out.splitlines()] == ["line 3", "line 4"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[-6:] for line in lines] == ["line 3", "line 4"]
+    assert cli.main(["runs", "log", "my-net", "--lines", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"id": folder.name, "lines": lines}
 
 
-def test_rebuild_mends_a_lost_index(folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rebuild_restores_a_lost_index(folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
     files.append_metrics(folder, 1, 10, 0.5, {"lr": 0.1})
     assert runs.metrics_after(checkpoints, folder.name) == []
     assert cli.main(["runs", "rebuild", "--json"]) == 0

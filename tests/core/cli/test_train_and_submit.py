@@ -61,7 +61,7 @@ def test_the_first_line_of_train_is_the_run_id_alone(
     assert re.fullmatch(RUN_ID, output.strip()) and output.startswith("my-net-")
     run = the_run(checkpoints)
     assert (run.id, run.name, run.state.state, run.state.epoch) == (output.strip(), "My net", "finished", 3)
-    assert "epoch 3" in errors and "validation Dice 0.500 (CSF 0.500, GM -)" in errors
+    assert "epoch 3" in errors and "validation Dice 0.500 (CSF 0.500, GM " in errors
     assert f"tensorboard --logdir {run.folder / 'tensorboard'}" in errors
     assert "epoch 3" in runs.log_tail(checkpoints, run.id)
     assert files.read_json(run.folder / files.EXIT)["returncode"] == 0
@@ -161,7 +161,7 @@ def test_a_terminal_shows_one_bar_with_dice_per_class(
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
     assert process.returncode == 0
     assert "Ctrl-C saves a checkpoint and stops" in text
-    assert "Dice 0.500 (CSF 0.500, GM -)" in text
+    assert "Dice 0.500 (CSF 0.500, GM " in text
     assert re.search(r"epoch 2/4 .*loss 0\.500 .*0:01 left", text)
 
 

@@ -1,0 +1,81 @@
+"""Arguments that several commands share, each declared once.
+
+``nested``: for a parser below another one that declares the same option; the outer parser holds the default, and the
+option may stand before or after the sub-command.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+DEVICES = ("auto", "cuda", "cpu")
+
+
+def add_checkpoints(parser: argparse.ArgumentParser, *, nested: bool = False) -> None:
+    """``--checkpoints DIR``."""
+    parser.add_argument(
+        "--checkpoints",
+        metavar="DIR",
+        default=argparse.SUPPRESS if nested else None,
+        help="root of runs and their index (SEGMENTARIUM_CHECKPOINTS, else checkpoints/ beside the program)",
+    )
+
+
+def add_json(parser: argparse.ArgumentParser, *, nested: bool = False) -> None:
+    """``--json``."""
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS if nested else False,
+        help="report as JSON on standard output, nothing else there",
+    )
+
+
+def add_progress(parser: argparse.ArgumentParser) -> None:
+    """``--progress``, for programs that read the progress of a child process."""
+    parser.add_argument(
+        "--progress", action="store_true", help="report progress as lines 'progress 3/80' on standard error"
+    )
+
+
+def add_device(parser: argparse.ArgumentParser, help: str = "where to compute") -> None:
+    """``--device``."""
+    parser.add_argument("--device", choices=DEVICES, default="auto", help=help)
+
+
+def add_data(parser: argparse.ArgumentParser, help: str = "folder of the data set, or 'demo'") -> None:
+    """Positional DATA."""
+    parser.add_argument("data", metavar="DATA", help=help)
+
+
+def add_layout(parser: argparse.ArgumentParser) -> None:
+    """``--layout``."""
+    from core.datasets import LAYOUTS
+
+    parser.add_argument(
+        "--layout", default="auto", metavar="|".join(("auto", *LAYOUTS)), help="how the folder is organised"
+    )
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Positional RUN|FILE."""
+    parser.add_argument(
+        "run", metavar="RUN|FILE", help="a run (its best checkpoint, else its last), or a checkpoint file"
+    )
+
+
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Positional IMAGE, one or more."""
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        type=Path,
+        help="one file per modality in the order the network was trained with, or one 4-D file with all of them",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Positional RUN."""
+    parser.add_argument("run", metavar="RUN", help="id of a run, the beginning of one, or a run's name")

@@ -1,0 +1,51 @@
+"""Options of inference, shared by ``predict`` and ``evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from core.cli.arguments import add_device
+from core.cli.values import overlap_share
+
+if TYPE_CHECKING:
+    from core.inference.predictor import InferenceOverrides
+
+
+def add_inference_options(parser: argparse.ArgumentParser) -> None:
+    """``--device``, ``--mode``, ``--overlap``, ``--precision`` and ``--mirror``."""
+    from core.inference.predictor import MODES
+
+    add_device(parser)
+    parser.add_argument(
+        "--mode",
+        choices=MODES,
+        default="auto",
+        help="sliding window over sub-volumes (tiles), one pass over the whole volume, or the one with the better Dice "
+        "on held-out subjects (auto)",
+    )
+    parser.add_argument(
+        "--overlap",
+        type=overlap_share,
+        metavar="SHARE",
+        help="overlap of neighbouring tiles, 0 to 0.9 (default: from the run's configuration)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="auto: as in training, where the device supports it",
+    )
+    parser.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        help="average with the prediction for the left-right mirrored image; doubles the work (default: from the run's "
+        "configuration)",
+    )
+
+
+def inference_overrides(args: argparse.Namespace) -> InferenceOverrides:
+    """The parsed options."""
+    from core.inference.predictor import InferenceOverrides
+
+    return InferenceOverrides(args.device, args.mode, args.overlap, args.precision, args.mirror)

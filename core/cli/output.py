@@ -1,0 +1,47 @@
+"""Files and tables that commands write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from core.errors import UserError
+from core.files import atomic_write
+
+
+def check_output_file(path: Path, suffixes: tuple[str, ...], error: type[UserError]) -> None:
+    """Check the name of a file to write before the work starts.
+
+    Raises
+    ------
+    UserError
+        Of the given type, if the name ends otherwise or its folder is missing.
+    """
+    if not path.name.lower().endswith(suffixes):
+        raise error(f"{path}: expected a name ending in {' or '.join(suffixes)} to write to")
+    folder = path.absolute().parent
+    if not folder.is_dir():
+        raise error(f"{path}: expected a folder that exists to write to, found none at {folder}")
+
+
+def write_text(path: Path, text: str, error: type[UserError]) -> None:
+    """Write a text file atomically.
+
+    Raises
+    ------
+    UserError
+        Of the given type, if it cannot be written.
+    """
+    try:
+        atomic_write(path, text)
+    except OSError as failure:
+        raise error(f"{path}: cannot be written: {failure.strerror or failure}; choose another place") from failure
+
+
+def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the first column to the left, all others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]

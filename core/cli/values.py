@@ -1,0 +1,52 @@
+"""Values of arguments that have a form of their own; argparse reports what cannot be read as a usage error."""
+
+from __future__ import annotations
+
+import argparse
+
+from core.config import ModelConfig, SamplingConfig, field_specs
+from core.errors import ConfigError
+from core.types import Size3
+
+
+def size_in_voxels(text: str) -> Size3:
+    """A size along i, j, k: ``64x64x64``."""
+    spec = next(spec for spec in field_specs() if spec.name == "sub_volume")
+    try:
+        i, j, k = SamplingConfig(sub_volume=spec.parse(text)).sub_volume
+    except (ConfigError, ValueError) as error:
+        raise argparse.ArgumentTypeError(f"expected a size like 64x64x64, got {text}: {error}") from None
+    return i, j, k
+
+
+def format_size(size: Size3) -> str:
+    """The inverse of :func:`size_in_voxels`."""
+    return "x".join(map(str, size))
+
+
+def network_channels(text: str) -> tuple[int, ...]:
+    """Channels of each level of a network, full resolution first: ``32,64,128`` or ``32-64-128``."""
+    spec = next(spec for spec in field_specs() if spec.name == "channels")
+    try:
+        channels = ModelConfig(channels=spec.parse(text.replace("-", ","))).channels
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(f"expected channels like 32,64,128, got {text}: {error}") from None
+    if not channels:
+        raise argparse.ArgumentTypeError(f"expected channels like 32,64,128, got {text!r}")
+    return channels
+
+
+def image_channels(text: str) -> tuple[int, ...]:
+    """Channels of image files, counted from 1: ``1,3``."""
+    numbers = tuple(int(part) for part in text.split(","))
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"expected numbers counted from 1, got {text}")
+    return numbers
+
+
+def overlap_share(text: str) -> float:
+    """Overlap of neighbouring tiles, 0 to 0.9."""
+    value = float(text)
+    if not 0 <= value <= 0.9:
+        raise argparse.ArgumentTypeError(f"expected a share from 0 to 0.9, got {text}")
+    return value

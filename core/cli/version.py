@@ -1,0 +1,41 @@
+"""``--version``: versions of the program and of what it runs on, and the device it computes on."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+
+from core import __version__
+
+
+def version_text() -> str:
+    """One line each for Segmentarium, Python, torch, Streamlit and the device."""
+    return "\n".join(
+        [
+            f"Segmentarium {__version__}",
+            f"Python {platform.python_version()}",
+            f"torch {_package_version('torch')}",
+            f"Streamlit {_package_version('streamlit')}",
+            f"device {_device()}",
+        ]
+    )
+
+
+def _package_version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _device() -> str:
+    try:
+        import torch
+
+        from core.compute.device import resolve_device, set_num_threads
+    except ImportError as error:
+        return f"unknown: torch cannot be imported ({error})"
+    threads = set_num_threads(0)
+    device = resolve_device("auto")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+    return f"{name}, {threads} CPU thread{'s' * (threads != 1)}"

@@ -1,0 +1,89 @@
+"""The parsers: name of the program, help of every command, what start-up imports."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from core.cli import COMMANDS, build_parser, main
+from core.cli.program import program_name, with_program_name
+from core.paths import project_root
+
+
+def sub_commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parser and all below it."""
+    yield parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from sub_commands(command)
+
+
+@pytest.mark.parametrize(
+    ("started_as", "name"),
+    [
+        ("/opt/venv/bin/segmentarium", "segmentarium"),
+        ("segmentarium.exe", "segmentarium"),
+        ("/src/core/__main__.py", "python -m core"),
+        ("", "python -m core"),
+    ],
+)
+def test_usage_and_messages_name_the_program_as_it_was_started(
+    started_as: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [started_as])
+    assert program_name() == name
+    assert with_program_name("run `python -m core runs rebuild`") == f"run `{name} runs rebuild`"
+    with pytest.raises(SystemExit):
+        main(["runs", "stop", "--help"])
+    assert capsys.readouterr().out.startswith(f"usage: {name} runs stop [-h]")
+
+
+def test_errors_of_core_name_the_program_as_it_was_started(
+    checkpoints: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from core.errors import RunError
+
+    def fail(*args: object) -> None:
+        raise RunError("damaged;\n`python -m core runs rebuild` makes it again")
+
+    monkeypatch.setattr(sys, "argv", ["segmentarium"])
+    monkeypatch.setattr("core.runs.list_runs", fail)
+    assert main(["runs"]) == 1
+    assert capsys.readouterr().err == "error: damaged; `segmentarium runs rebuild` makes it again\n"
+
+
+def test_every_command_has_help_and_a_folder_of_runs() -> None:
+    parsers = list(sub_commands(build_parser("segmentarium")))
+    names = {parser.prog for parser in parsers}
+    assert {f"segmentarium {command}" for command in COMMANDS} < names
+    assert {"segmentarium runs annotate", "segmentarium bench augment", "segmentarium quiz report"} < names
+    for parser in parsers:
+        text = parser.format_help()
+        assert "default: None" not in text and "==SUPPRESS==" not in text, parser.prog
+    for command in COMMANDS:
+        (parser,) = [p for p in parsers if p.prog == f"segmentarium {command}"]
+        assert "--checkpoints" in parser.format_help()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "not_imported"),
+    [
+        (["--help"], {"torch", "numpy", "streamlit", "core.runs", "core.config", "importlib.metadata"}),
+        (["submit", "--help"], {"torch", "streamlit", "sqlalchemy", "nibabel", "rich"}),
+    ],
+)
+def test_start_up_imports_only_what_the_command_needs(arguments: list[str], not_imported: set[str]) -> None:
+    script = (
+        "import sys\nfrom core.cli import main\ntry:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        "print('IMPORTED', *sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *arguments], cwd=project_root(), capture_output=True, text=True, check=True
+    )
+    imported = set(done.stdout.rpartition("IMPORTED")[2].split())
+    assert "core.cli" in imported and not imported & not_imported
