@@ -1,4 +1,4 @@
-"""The facts of a data set that planning needs - sizes and voxel sizes - from headers alone."""
+"""Sizes and voxel sizes of a data set, read from headers alone, as planning needs them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,15 @@ from core.types import Size3, SpacingMm
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Shapes in voxels and voxel sizes in mm, by subject and their medians, along canonical i, j, k (as stored where
-    the orientation is unknown)."""
+    """Geometry of the subjects along canonical i, j, k (as stored where the orientation is unknown).
+
+    Attributes
+    ----------
+    shapes : dict. Voxels by subject id.
+    spacings_mm : dict. Voxel size in mm by subject id.
+    median_shape : tuple of int. Median of the shapes along each axis.
+    median_spacing_mm : tuple of float. Median of the voxel sizes along each axis.
+    """
 
     shapes: dict[str, Size3]
     spacings_mm: dict[str, SpacingMm]
@@ -28,7 +35,8 @@ def fingerprint(dataset: Dataset, ids: tuple[str, ...] = ()) -> Fingerprint:
 
     Parameters
     ----------
-    ids : the subjects to look at; empty: all.
+    dataset : Dataset. Data set.
+    ids : tuple of str. Subjects to include; empty for all.
 
     Raises
     ------

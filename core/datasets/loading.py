@@ -1,4 +1,4 @@
-"""Reading one subject: its images and label brought together in canonical orientation, or one clear error why not."""
+"""Reads one subject: images and label map, aligned in canonical orientation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from core.datasets.layouts.base import Dataset, Subject
+from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.errors import DatasetError
 from core.imaging.geometry import Geometry, geometry_difference
 from core.imaging.headers import Header, read_header
@@ -21,12 +21,12 @@ class LoadedSubject:
 
     Attributes
     ----------
-    id : the subject's id.
-    image : float32, shape (channels, i, j, k), canonical RAS, intensities as in the files.
-    label : uint8 class indices, shape (i, j, k), or ``None``.
-    geometry : of the arrays; canonical.
-    stored : of the first image's file.
-    first_image : that file.
+    id : str. Subject id.
+    image : ndarray, float32, shape (channel, i, j, k). Intensities as in the files, canonical RAS.
+    label : ndarray, uint8, shape (i, j, k), or None. Class indices.
+    geometry : Geometry. Canonical geometry of the arrays.
+    stored : Geometry. Geometry of the first image's file.
+    first_image : Path. File of the first image.
     """
 
     id: str
@@ -38,15 +38,14 @@ class LoadedSubject:
 
 
 @dataclass(frozen=True)
-class Examined:
-    """One subject's files by their headers alone.
+class SubjectHeaders:
+    """Headers of one subject's files; the first file is the first image.
 
     Attributes
     ----------
-    headers : by file; the first is that of the first image.
-    geometries : by file, how its voxels are taken to lie.
-    stored, geometry : of the first image, as stored and canonical.
-    notes : (file, what is unusual about its orientation).
+    headers : dict. Header by file.
+    geometries : dict. Geometry by file, after alignment with the first image.
+    notes : tuple of (Path, str). Unusual orientations by file.
     """
 
     headers: dict[Path, Header]
@@ -55,53 +54,59 @@ class Examined:
 
     @property
     def stored(self) -> Geometry:
+        """Geometry of the first image as stored."""
         return next(iter(self.geometries.values()))
 
     @property
     def geometry(self) -> Geometry:
+        """Canonical geometry of the first image."""
         return self.stored.canonical
 
 
-def examine(dataset: Dataset, subject: Subject, modalities: Sequence[str] = ()) -> Examined:
-    """Check by headers alone that a subject's files exist and fit together.
+def read_subject_headers(dataset: Dataset, subject: Subject, modalities: Sequence[str] = ()) -> SubjectHeaders:
+    """Check by headers alone that a subject's files exist and agree in geometry.
+
+    Parameters
+    ----------
+    dataset, subject : Dataset and Subject. The subject and its data set.
+    modalities : sequence of str. Modalities to include, in order; empty for all.
 
     Raises
     ------
     DatasetError
-        If a modality is missing, a file has another number of channels than the data set says, or image and label do
-        not lie in the same place.
+        If a modality is missing, a file has another number of channels than the data set states, or geometries differ.
     VolumeError
-        If a file is missing or its header is wrong.
+        If a file is missing or its header is invalid.
     """
-    wanted = tuple(modalities) or dataset.modalities
-    unknown = [m for m in wanted if m not in dataset.modalities]
+    modalities = tuple(modalities) or dataset.modalities
+    unknown = [m for m in modalities if m not in dataset.modalities]
     if unknown:
         raise DatasetError(f"modalities: expected some of {', '.join(dataset.modalities)}; got {', '.join(unknown)}")
-    missing = [m for m in wanted if m not in subject.images]
+    missing = [m for m in modalities if m not in subject.images]
     if missing:
         raise DatasetError(
             f"{dataset.path}: expected an image of {' and '.join(missing)} for {subject.id}, found none; "
             "add it, or remove the subject"
         )
-    files = dict.fromkeys(subject.images[m].path for m in wanted)
+    images = dict.fromkeys(subject.images[m].path for m in modalities)
     headers: dict[Path, Header] = {}
-    for path in (*files, *([subject.label] if subject.label else [])):
+    for path in (*images, *([subject.label] if subject.label else [])):
         headers[path] = read_header(path)
         expected = 1 if path == subject.label else sum(ref.path == path for ref in subject.images.values())
         if headers[path].channels != expected:
             names = f" ({', '.join(dataset.modalities)})" if expected > 1 else ""
             raise DatasetError(
-                f"{path}: expected {expected} channel{'s' * (expected > 1)}{names} as {dataset.name} says, got "
+                f"{path}: expected {expected} channel{'s' * (expected > 1)}{names} as {dataset.name} states, got "
                 f"{headers[path].channels}; correct the file or the list of modalities"
             )
     first = next(iter(headers.values())).geometry
     geometries: dict[Path, Geometry] = {}
     notes: list[tuple[Path, str]] = []
     for path, header in headers.items():
-        geometries[path], note = _aligned(dataset, subject, first, header)
+        geometries[path], note = _align_to_first_image(dataset, subject, first, header)
         if note:
             notes.append((path, note))
-    return Examined(headers, geometries, tuple(notes))
+    return SubjectHeaders(headers, geometries, tuple(notes))
 
 
 def load_subject(
@@ -111,52 +116,62 @@ def load_subject(
 
     Parameters
     ----------
-    modalities : the channels of the image, in order; empty: all of the data set.
-    classes : the foreground classes to keep, in the data set's order; the others become background. Empty: all.
+    dataset : Dataset. Data set.
+    subject_id : str. Subject id.
+    modalities : sequence of str. Channels of the image, in order; empty for all.
+    classes : sequence of str. Foreground classes to keep, in the data set's order; others become background. Empty for
+        all.
 
     Raises
     ------
     DatasetError
-        If the subject, a modality or a class is unknown, an image is missing, files do not fit together, or the
-        label map holds a value that is no class.
+        If the subject, a modality or a class is unknown, an image is missing, geometries differ, or the label map holds
+        a value that is no class.
     VolumeError
         If a file cannot be read.
     """
     subject = dataset.subject(subject_id)
-    keep = dataset.labels.subset(classes) if classes else dataset.labels
-    wanted = tuple(modalities) or dataset.modalities
-    examined = examine(dataset, subject, wanted)
-    refs = [subject.images[m] for m in wanted]
-    opened: dict[Path, np.ndarray] = {}
-    for path in dict.fromkeys(ref.path for ref in refs):
-        used = {ref.channel for ref in refs if ref.path == path}
-        several = examined.headers[path].channels > 1 and len(used) > 1
-        data = read_image(path, None if several else next(iter(used)), geometry=examined.geometries[path]).data
-        opened[path] = data
-    channels = [opened[ref.path][ref.channel if opened[ref.path].shape[0] > 1 else 0] for ref in refs]
-    image = opened[refs[0].path] if len(opened) == 1 and len(refs) == 1 else np.stack(channels)
+    kept = dataset.labels.subset(classes) if classes else dataset.labels
+    modalities = tuple(modalities) or dataset.modalities
+    files = read_subject_headers(dataset, subject, modalities)
+    refs = [subject.images[m] for m in modalities]
+    image = _read_channels(refs, files)
     label = None
     if subject.label is not None:
-        raw = read_label(subject.label, geometry=examined.geometries[subject.label]).data[0]
+        raw = read_label(subject.label, geometry=files.geometries[subject.label]).data[0]
         try:
             label = dataset.labels.to_index(raw)
         except DatasetError as error:
             raise DatasetError(f"{subject.label}: {error}; correct the file or the list of labels") from None
         if classes:
-            label = class_mapping(dataset.labels.names, keep.names)[label]
-    return LoadedSubject(subject.id, image, label, examined.geometry, examined.stored, refs[0].path)
+            label = class_mapping(dataset.labels.names, kept.names)[label]
+    return LoadedSubject(subject.id, image, label, files.geometry, files.stored, refs[0].path)
 
 
 def class_mapping(names: Sequence[str], kept: Sequence[str]) -> np.ndarray:
-    """A table from class index among ``names`` to class index among ``kept``, 0 for the others; uint8."""
+    """Lookup table from class index in ``names`` to class index in ``kept``, 0 where a class is not kept; uint8."""
     return np.array([kept.index(name) if name in kept else 0 for name in names], np.uint8)
 
 
-def _aligned(dataset: Dataset, subject: Subject, first: Geometry, header: Header) -> tuple[Geometry, str | None]:
-    """How a file's voxels lie, given the subject's first image; and what is unusual about it.
+def _read_channels(refs: Sequence[ImageRef], files: SubjectHeaders) -> np.ndarray:
+    """Read images as one array, float32, shape (channel, i, j, k); each file is read once."""
+    volumes: dict[Path, np.ndarray] = {}
+    for path in dict.fromkeys(ref.path for ref in refs):
+        channels = {ref.channel for ref in refs if ref.path == path}
+        channel = next(iter(channels)) if len(channels) == 1 else None
+        volumes[path] = read_image(path, channel, geometry=files.geometries[path]).data
+    if len(refs) == 1:
+        return volumes[refs[0].path]
+    return np.stack([volumes[ref.path][ref.channel if len(volumes[ref.path]) > 1 else 0] for ref in refs])
 
-    Files that lie in the same place may store it in any order. A file that states no orientation, or follows one that
-    states none, is taken as stored.
+
+def _align_to_first_image(
+    dataset: Dataset, subject: Subject, first: Geometry, header: Header
+) -> tuple[Geometry, str | None]:
+    """Geometry of a file, checked against the subject's first image; and a note on an unusual orientation.
+
+    Files may store the same grid in any axis order. A file without orientation, or one after a first image without
+    orientation, is aligned as stored.
     """
     own = header.geometry
     if first.oriented and own.oriented:
@@ -164,13 +179,11 @@ def _aligned(dataset: Dataset, subject: Subject, first: Geometry, header: Header
         if problem is None:
             return own, None
         if dataset.labels_follow_images and first.axis_codes != own.axis_codes:
-            sizes = geometry_difference(
-                Geometry(first.shape, first.affine, False), Geometry(own.shape, own.affine, False)
-            )
-            if sizes is None:
+            as_stored = (Geometry(g.shape, g.affine, oriented=False) for g in (first, own))
+            if geometry_difference(*as_stored) is None:
                 return first, (
-                    f"its header says orientation {''.join(own.axis_codes)}, that of the first image "
-                    f"{''.join(first.axis_codes)}; its voxels are taken to line up with the image's as stored"
+                    f"its header states orientation {''.join(own.axis_codes)}, that of the first image "
+                    f"{''.join(first.axis_codes)}; its voxels are aligned with the image's as stored"
                 )
         if first.axis_codes != own.axis_codes:
             problem += f" (stored as {''.join(own.axis_codes)}, the image as {''.join(first.axis_codes)})"
@@ -179,10 +192,10 @@ def _aligned(dataset: Dataset, subject: Subject, first: Geometry, header: Header
         if problem is None:
             if first.oriented == own.oriented:
                 return first, None
-            silent = "the first image" if own.oriented else "it"
-            return first, f"{silent} states no orientation; its voxels are taken to line up with the image's as stored"
-    what = "label" if header.path == subject.label else "image"
+            unoriented = "the first image" if own.oriented else "it"
+            return first, f"{unoriented} states no orientation; its voxels are aligned with the image's as stored"
+    kind = "label" if header.path == subject.label else "image"
     raise DatasetError(
-        f"{header.path}: the {what} does not fit the first image of {subject.id}: {problem}; "
+        f"{header.path}: the {kind} does not fit the first image of {subject.id}: {problem}; "
         "resample one onto the other or correct its header"
     )

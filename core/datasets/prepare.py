@@ -1,10 +1,11 @@
-"""Brings images to what a network expects: channels, voxel size, intensities."""
+"""Preparation of images for a network: channels, voxel size, intensities."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from core.datasets import Dataset, load_subject
+from core.datasets.layouts.base import Dataset
+from core.datasets.loading import load_subject
 from core.errors import DatasetError
 from core.imaging.normalise import normalise
 from core.imaging.resample import resample_image, resample_label
@@ -14,7 +15,19 @@ from core.types import SpacingMm, TrainingSubject
 def prepare_image(
     image: np.ndarray, spacing_mm: SpacingMm, normalisation: str, target_mm: SpacingMm | None
 ) -> np.ndarray:
-    """Resample (channels, i, j, k) in RAS to ``target_mm`` (``None``: leave) and normalise it; float32."""
+    """Resample and normalise an image.
+
+    Parameters
+    ----------
+    image : ndarray, shape (channel, i, j, k). Intensities in canonical RAS.
+    spacing_mm : tuple of float. Voxel size of the image.
+    normalisation : str. Method of :func:`core.imaging.normalise.normalise`.
+    target_mm : tuple of float or None. Working voxel size; ``None`` keeps that of the image.
+
+    Returns
+    -------
+    ndarray, float32, shape (channel, i, j, k).
+    """
     if target_mm is not None and not np.allclose(spacing_mm, target_mm, rtol=1e-3):
         image = resample_image(image, spacing_mm, target_mm)
     return normalise(image, normalisation)
@@ -28,21 +41,26 @@ def prepare_subject(
     normalisation: str,
     target_mm: SpacingMm | None,
 ) -> TrainingSubject:
-    """Read one subject of a data set and prepare image and label for training.
+    """Read one subject and prepare image and label map for training.
+
+    Parameters
+    ----------
+    dataset, subject_id, modalities, classes : as in :func:`core.datasets.load_subject`.
+    normalisation, target_mm : as in :func:`prepare_image`.
 
     Raises
     ------
     DatasetError
-        If the subject has no label.
+        If the subject has no label map.
     VolumeError
         If a file cannot be used.
     """
     loaded = load_subject(dataset, subject_id, modalities, classes)
     if loaded.label is None:
         raise DatasetError(f"subject {subject_id}: expected a label file, found none; training needs one")
-    spacing = loaded.geometry.spacing_mm
-    image = prepare_image(loaded.image, spacing, normalisation, target_mm)
+    spacing_mm = loaded.geometry.spacing_mm
+    image = prepare_image(loaded.image, spacing_mm, normalisation, target_mm)
     label = loaded.label
     if image.shape[1:] != label.shape:
         label = resample_label(label, image.shape[1:])
-    return TrainingSubject(subject_id, image, label, spacing if target_mm is None else target_mm)
+    return TrainingSubject(subject_id, image, label, spacing_mm if target_mm is None else target_mm)

@@ -1,14 +1,17 @@
-"""The images of one subject given as files, for a network: which file is which modality, and all of them read."""
+"""Reads the images of one subject, given as files, for a network: assigns files and channels to modalities."""
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core.datasets import Dataset, ImageRef, LoadedSubject, Subject, load_subject
+from core.datasets.layouts.base import Dataset, ImageRef, Subject
+from core.datasets.layouts.files import image_stem
+from core.datasets.loading import LoadedSubject, load_subject
 from core.errors import VolumeError
-from core.imaging.headers import SUFFIXES, read_header
+from core.imaging.headers import read_header
 from core.labels import LabelSpace
 
 
@@ -17,113 +20,116 @@ def read_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequ
 
     Parameters
     ----------
-    paths : one file per modality in the network's order, or one file with all channels.
-    channels : with files of several channels: the one to take of each path, counted from 1; a path may come several
-        times.
+    paths : sequence of Path. One file per modality in the network's order, or one file with all channels.
+    modalities : sequence of str. Modalities of the network, in order.
+    channels : sequence of int. Channel of each path, from 1, for files with several channels; a path may be repeated.
 
     Raises
     ------
     VolumeError
-        If a file cannot be read, their number is not the network's, or a name says that the order is another one.
+        If a file cannot be read, their number differs from the network's, or a file name contradicts the order.
     DatasetError
-        If the images do not lie in the same place.
+        If the geometries of the images differ.
     """
-    held = {path: read_header(path).channels for path in dict.fromkeys(paths)}
+    channel_counts = {path: read_header(path).channels for path in dict.fromkeys(paths)}
     if channels:
-        refs = _chosen(paths, channels, held)
+        refs = _select_channels(paths, channels, channel_counts)
     elif len(paths) == 1:
-        refs = [ImageRef(paths[0], channel) for channel in range(held[paths[0]])]
+        refs = [ImageRef(paths[0], channel) for channel in range(channel_counts[paths[0]])]
     else:
-        for path in paths:
-            if held[path] != 1:
-                raise VolumeError(
-                    f"{path}: expected one image per file where there are several, got {held[path]} channels; say "
-                    "which with --channels"
-                )
         refs = [ImageRef(path) for path in paths]
-    _check_number(refs, len(paths), modalities)
+        for path, count in channel_counts.items():
+            if count != 1:
+                raise VolumeError(
+                    f"{path}: expected one image per file where there are several, got {count} channels; choose with "
+                    "--channels"
+                )
+    _check_count(refs, len(paths), modalities)
     if len(paths) > 1:
         _check_order(refs, modalities)
     images = dict(zip(modalities, refs, strict=True))
-    unused = [ImageRef(path, c) for path, count in held.items() for c in range(count) if ImageRef(path, c) not in refs]
-    everything = {**images, **{f"unused {number}": ref for number, ref in enumerate(unused)}}
+    all_refs = [ImageRef(path, channel) for path, count in channel_counts.items() for channel in range(count)]
+    unused = [ref for ref in all_refs if ref not in refs]
+    # A data set states every channel of its files, the unused ones too.
+    images_and_unused = {**images, **{f"unused {number}": ref for number, ref in enumerate(unused)}}
     placeholder = LabelSpace.from_raw({0: "background", 1: "foreground"})
-    subject = Subject("the subject", everything, None)
-    given = Dataset(paths[0].parent, "", "the network", tuple(everything), placeholder, (subject,))
-    return load_subject(given, subject.id, modalities)
+    subject = Subject("the subject", images_and_unused, None)
+    dataset = Dataset(paths[0].parent, "", "the network", tuple(images_and_unused), placeholder, (subject,))
+    return load_subject(dataset, subject.id, modalities)
 
 
 def modalities_in_filename(path: Path, modalities: Sequence[str]) -> tuple[str, ...]:
-    """The modalities that a file's name names as a word of its own."""
-    name = path.name.lower()
-    stem = name.removesuffix(next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), ""))
-    words = re.split(r"[^a-z0-9]+", stem)
+    """Modalities that occur in a file name as separate words, in any case."""
+    words = re.split(r"[^a-z0-9]+", image_stem(path.name).lower())
     return tuple(m for m in modalities if m.lower() in words)
 
 
 def infer_modalities(refs: Mapping[str, ImageRef], modalities: Sequence[str]) -> dict[str, str]:
-    """Which of some images is certainly which modality; what is not certain is left to the person to say.
+    """Assign images to modalities where names leave no doubt.
 
-    Certain is an image that is called like the modality, or in a file of its own whose name names this modality alone
-    and no other file's name does; and the only image where only one is wanted.
+    An image is assigned if it has the name of the modality, or if it has a file of its own whose name contains this
+    modality alone and no other file name contains it. A single image is assigned to a single modality.
 
     Parameters
     ----------
-    refs : the images by what they are called.
-    modalities : that are wanted.
+    refs : mapping. Images by name.
+    modalities : sequence of str. Modalities of the network.
 
     Returns
     -------
-    The names of images by modality.
+    dict. Image name by modality; modalities in doubt are absent.
     """
     if len(refs) == len(modalities) == 1:
         return {modalities[0]: next(iter(refs))}
-    alone = [ref.path for ref in refs.values()]
-    says = {
-        name: modalities_in_filename(ref.path, modalities) if alone.count(ref.path) == 1 else ()
+    images_per_file = Counter(ref.path for ref in refs.values())
+    named = {
+        name: modalities_in_filename(ref.path, modalities) if images_per_file[ref.path] == 1 else ()
         for name, ref in refs.items()
     }
-    found = {}
+    assigned = {}
     for modality in modalities:
         if modality in refs:
-            found[modality] = modality
+            assigned[modality] = modality
             continue
-        fitting = [name for name, said in says.items() if modality in said]
-        if len(fitting) == 1 and says[fitting[0]] == (modality,):
-            found[modality] = fitting[0]
-    return found
+        candidates = [name for name, found in named.items() if modality in found]
+        if len(candidates) == 1 and named[candidates[0]] == (modality,):
+            assigned[modality] = candidates[0]
+    return assigned
 
 
-def _chosen(paths: Sequence[Path], channels: Sequence[int], held: Mapping[Path, int]) -> list[ImageRef]:
+def _select_channels(
+    paths: Sequence[Path], channels: Sequence[int], channel_counts: Mapping[Path, int]
+) -> list[ImageRef]:
+    """One channel, from 1, of each path."""
     if len(channels) != len(paths):
         raise VolumeError(
             f"{paths[0]}: expected one channel for each of {len(paths)} images, got {len(channels)}; name an image "
             "once for every channel that is taken of it"
         )
     for path, channel in zip(paths, channels, strict=True):
-        if not 1 <= channel <= held[path]:
-            raise VolumeError(f"{path}: expected a channel from 1 to {held[path]}, got {channel}")
+        if not 1 <= channel <= channel_counts[path]:
+            raise VolumeError(f"{path}: expected a channel from 1 to {channel_counts[path]}, got {channel}")
     refs = [ImageRef(path, channel - 1) for path, channel in zip(paths, channels, strict=True)]
     if len(set(refs)) != len(refs):
         raise VolumeError(f"{paths[0]}: expected another image for each modality, got one twice")
     return refs
 
 
-def _check_number(refs: Sequence[ImageRef], files: int, modalities: Sequence[str]) -> None:
+def _check_count(refs: Sequence[ImageRef], files: int, modalities: Sequence[str]) -> None:
     if len(refs) != len(modalities):
-        held = "image" if files > 1 or len(refs) == 1 else "channel"
+        unit = "image" if files > 1 or len(refs) == 1 else "channel"
         raise VolumeError(
             f"{refs[0].path}: expected {len(modalities)} image{'s' * (len(modalities) > 1)} in the order "
-            f"{', '.join(modalities)}, as the network was trained; got {len(refs)} {held}{'s' * (len(refs) > 1)}"
+            f"{', '.join(modalities)}, as the network was trained; got {len(refs)} {unit}{'s' * (len(refs) > 1)}"
         )
 
 
 def _check_order(refs: Sequence[ImageRef], modalities: Sequence[str]) -> None:
-    """A name that names another modality than the file's place is most likely a slip."""
+    """Refuse a file whose name contains another modality than its position."""
     for ref, modality in zip(refs, modalities, strict=True):
-        said = modalities_in_filename(ref.path, modalities)
-        if said and modality not in said:
+        named = modalities_in_filename(ref.path, modalities)
+        if named and modality not in named:
             raise VolumeError(
-                f"{ref.path}: expected images in the order {', '.join(modalities)}; this one stands in the place of "
-                f"{modality}, but its name says {' '.join(said)}; swap them (or rename it)"
+                f"{ref.path}: expected images in the order {', '.join(modalities)}; this one is in the position of "
+                f"{modality}, but its name contains {' '.join(named)}; swap them (or rename it)"
             )

@@ -1,4 +1,4 @@
-"""Which subjects train, which validate, which are kept for the test: explicit, seeded, the same everywhere."""
+"""Splits of subjects into training, validation and test: explicit or k-fold, seeded, reproducible."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.config import SplitConfig
-from core.datasets.layouts.base import natural_key, shortened
+from core.datasets.layouts.base import natural_key
 from core.errors import DatasetError
+from core.formatting import format_list
 
 
 @dataclass(frozen=True)
 class Split:
-    """Subject ids by role, each in natural order; no subject has two roles."""
+    """Subject ids by role, each in natural order; the roles are disjoint.
+
+    Attributes
+    ----------
+    train, val, test : tuple of str. Ids for training, validation and test.
+    """
 
     train: tuple[str, ...]
     val: tuple[str, ...]
@@ -22,13 +28,16 @@ class Split:
 
 
 def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
-    """Give every subject a role.
+    """Assign a role to every subject.
 
-    ``test_subjects`` are set aside first. Then either ``val_subjects`` validate, or fold ``fold`` of ``folds``: the
-    subjects, in natural order or shuffled by ``split_seed``, are dealt to the folds in turn, so that fold sizes
-    differ by at most one and every subject validates in exactly one fold. ``folds=0`` makes one fold per subject.
+    ``test_subjects`` are removed first. Validation subjects are ``val_subjects`` if given, else fold ``fold`` of
+    ``folds``: the subjects, in natural order or shuffled by ``split_seed``, are assigned to the folds in turn, so that
+    fold sizes differ by at most one and every subject is in exactly one fold. ``folds=0`` is leave-one-out.
 
-    The result depends on the set of ids and the configuration only, not on the order of the ids.
+    Parameters
+    ----------
+    ids : iterable of str. Ids of the labelled subjects; their order is irrelevant.
+    config : SplitConfig. Configuration of the split.
 
     Raises
     ------
@@ -39,14 +48,14 @@ def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
     for field in ("val_subjects", "test_subjects"):
         unknown = [id for id in getattr(config, field) if id not in known]
         if unknown:
-            raise DatasetError(f"{field}: expected ids out of {shortened(known)}; got {shortened(unknown)}")
+            raise DatasetError(f"{field}: expected ids out of {format_list(known)}; got {format_list(unknown)}")
     test = [id for id in known if id in config.test_subjects]
-    rest = [id for id in known if id not in config.test_subjects]
+    remaining = [id for id in known if id not in config.test_subjects]
     if config.val_subjects:
-        val = [id for id in rest if id in config.val_subjects]
+        val = [id for id in remaining if id in config.val_subjects]
     else:
-        val = _fold(rest, config)
-    train = [id for id in rest if id not in val]
+        val = _fold_subjects(remaining, config)
+    train = [id for id in remaining if id not in val]
     if not train:
         raise DatasetError(f"split: expected subjects to train on, got none out of {len(known)}; hold out fewer")
     if not val:
@@ -56,8 +65,8 @@ def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
     return Split(tuple(train), tuple(val), tuple(test))
 
 
-def _fold(ids: list[str], config: SplitConfig) -> list[str]:
-    """The ids of one fold, in the order of ``ids``."""
+def _fold_subjects(ids: list[str], config: SplitConfig) -> list[str]:
+    """Ids of the configured fold, in the order of ``ids``."""
     folds = config.folds or len(ids)
     if len(ids) < 2:
         raise DatasetError(f"split: expected at least 2 subjects, one to train and one to validate; got {len(ids)}")

@@ -1,8 +1,8 @@
-"""What the intensities of an image say about its classes, and how much they leave open: histograms, overlaps, shares.
+"""Intensity histograms of the classes of one subject, their overlaps, and the accuracy of intensity alone.
 
-All counts are of the head alone: the voxels that are not 0 in every modality (skull-stripped data), or have a class.
-A *guess by intensity* gives every voxel the class that is most frequent among the voxels in the same bin of the
-histogram; no rule that looks at one voxel's intensity alone, at this resolution, is right more often on this image.
+Voxels outside of the head are ignored: those that are 0 in every modality (skull-stripped data) and unlabelled.
+The *intensity classifier* assigns to each voxel the most frequent class in its histogram bin. It is an upper bound: no
+rule that uses the intensity of one voxel alone, at this resolution, classifies more voxels of this image correctly.
 """
 
 from __future__ import annotations
@@ -18,90 +18,96 @@ BINS = 64
 
 
 @dataclass(frozen=True)
-class Tissue:
-    """One subject's classes and their intensities. Index c of a class means class c + 1: the background is left out.
+class IntensityHistograms:
+    """Histograms of one subject; index c of a class stands for class c + 1, because the background is left out.
 
     Attributes
     ----------
-    edges : per modality, the BINS + 1 borders of its bins, from the least to the greatest intensity of the head.
-    counts : voxels, int64 (modalities, classes, BINS).
-    joint : voxels by the bins of the first two modalities, int64 (classes, BINS, BINS); ``None`` with one modality.
-    overlaps : per modality, ``{(c, d): sum over bins of the smaller of two normalised histograms}``, 0 to 1; NaN where
-        one of the two is absent.
-    guesses : share of labelled voxels that a guess by intensity gets right: one per modality, then both (if there are).
-    voxels : of every class, the background included.
-    total : voxels of the volume.
+    bin_edges : ndarray, shape (modality, BINS + 1). From the least to the greatest intensity of the head.
+    counts : ndarray, int64, shape (modality, class, BINS). Voxels.
+    joint_counts : ndarray, int64, shape (class, BINS, BINS), or None. Voxels by the bins of the first two modalities;
+        ``None`` with one modality.
+    overlaps : tuple of dict. Per modality, the overlap of the normalised histograms of classes (c, d), 0 (disjoint) to
+        1 (equal); NaN where a class is absent.
+    accuracies : tuple of float. Accuracy of the intensity classifier on the labelled voxels: with each modality alone,
+        then with the first two together.
+    class_voxels : tuple of int. Voxels of each class, background included.
+    total_voxels : int. Voxels of the volume.
     """
 
-    edges: np.ndarray
+    bin_edges: np.ndarray
     counts: np.ndarray
-    joint: np.ndarray | None
+    joint_counts: np.ndarray | None
     overlaps: tuple[dict[tuple[int, int], float], ...]
-    guesses: tuple[float, ...]
-    voxels: tuple[int, ...]
-    total: int
+    accuracies: tuple[float, ...]
+    class_voxels: tuple[int, ...]
+    total_voxels: int
 
 
-def tissue(image: np.ndarray, label: np.ndarray, classes: int) -> Tissue:
-    """Count a subject.
+def compute_histograms(image: np.ndarray, label: np.ndarray, classes: int) -> IntensityHistograms:
+    """Compute the histograms of a subject.
 
     Parameters
     ----------
-    image : float32, shape (channels, i, j, k).
-    label : class indices below ``classes``, shape (i, j, k).
-    classes : number of classes, the background included.
+    image : ndarray, float32, shape (channel, i, j, k). Intensities.
+    label : ndarray, integer, shape (i, j, k). Class indices below ``classes``.
+    classes : int. Number of classes, background included.
 
     Raises
     ------
     ValueError
-        If there is no head, or no labelled voxel.
+        If no voxel is labelled.
     """
     head = (image != 0).any(axis=0) | (label > 0)
-    index = label[head].astype(np.int64)
-    if not (index > 0).any():
+    head_label = label[head].astype(np.int64)
+    if not (head_label > 0).any():
         raise ValueError("expected at least one labelled voxel, found none")
-    edges, bins = [], []
+    bin_edges, bins = [], []
     for values in image[:, head]:
         low, high = float(values.min()), float(values.max())
-        edges.append(np.linspace(low, high if high > low else low + 1, BINS + 1))
-        place = np.searchsorted(edges[-1], values, side="right") - 1  # as np.histogram: the last bin is closed
-        bins.append(place.clip(0, BINS - 1))
-    counts = np.stack([_count(index * BINS + b, classes, BINS) for b in bins])
-    joint = None
+        bin_edges.append(np.linspace(low, high if high > low else low + 1, BINS + 1))
+        bin_index = np.searchsorted(bin_edges[-1], values, side="right") - 1
+        bins.append(bin_index.clip(0, BINS - 1))  # the last bin is closed, as in numpy.histogram
+    counts = np.stack([_count_by_class(head_label * BINS + b, classes, BINS) for b in bins])
+    tables = list(counts)
+    joint_counts = None
     if len(bins) > 1:
-        both = bins[0] * BINS + bins[1]
-        joint = _count(index * BINS**2 + both, classes, BINS**2).reshape(classes - 1, BINS, BINS)
-    tables = [*counts, *([] if joint is None else [joint.reshape(classes - 1, -1)])]
-    return Tissue(
-        edges=np.stack(edges),
+        joint_bins = head_label * BINS**2 + bins[0] * BINS + bins[1]
+        tables.append(_count_by_class(joint_bins, classes, BINS**2))
+        joint_counts = tables[-1].reshape(classes - 1, BINS, BINS)
+    return IntensityHistograms(
+        bin_edges=np.stack(bin_edges),
         counts=counts,
-        joint=joint,
-        overlaps=tuple(_overlaps(table) for table in counts),
-        guesses=tuple(float(table.max(axis=0).sum() / table.sum()) for table in tables),
-        voxels=tuple(int(n) for n in np.bincount(label.ravel(), minlength=classes)),
-        total=label.size,
+        joint_counts=joint_counts,
+        overlaps=tuple(_pairwise_overlaps(table) for table in counts),
+        accuracies=tuple(float(table.max(axis=0).sum() / table.sum()) for table in tables),
+        class_voxels=tuple(int(n) for n in np.bincount(label.ravel(), minlength=classes)),
+        total_voxels=label.size,
     )
 
 
-def _count(cell: np.ndarray, classes: int, cells: int) -> np.ndarray:
-    """Voxels by class and cell, the background left out."""
-    return np.bincount(cell, minlength=classes * cells).reshape(classes, cells)[1:]
-
-
-def _overlaps(counts: np.ndarray) -> dict[tuple[int, int], float]:
-    sizes = counts.sum(axis=1)
-    found = {}
-    for c, d in itertools.combinations(range(len(counts)), 2):
-        there = sizes[c] > 0 and sizes[d] > 0
-        found[c, d] = float(np.minimum(counts[c] / sizes[c], counts[d] / sizes[d]).sum()) if there else float("nan")
-    return found
-
-
-def middle(label: np.ndarray) -> VoxelIndex:
-    """The middle of the box around everything that is labelled; of the volume where nothing is."""
+def label_centre(label: np.ndarray) -> VoxelIndex:
+    """Centre of the bounding box of the labelled voxels; of the volume without any."""
     if not label.any():
         i, j, k = (n // 2 for n in label.shape)
         return i, j, k
-    spans = [np.flatnonzero(label.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    i, j, k = ((int(span[0]) + int(span[-1])) // 2 for span in spans)
+    occupied = [np.flatnonzero(label.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    i, j, k = ((int(slices[0]) + int(slices[-1])) // 2 for slices in occupied)
     return i, j, k
+
+
+def _count_by_class(cells: np.ndarray, classes: int, cells_per_class: int) -> np.ndarray:
+    """Voxels by class and histogram cell, shape (classes - 1, cells_per_class); background left out."""
+    return np.bincount(cells, minlength=classes * cells_per_class).reshape(classes, cells_per_class)[1:]
+
+
+def _pairwise_overlaps(counts: np.ndarray) -> dict[tuple[int, int], float]:
+    """Sum over bins of the smaller of two normalised histograms, for every pair of classes."""
+    sizes = counts.sum(axis=1)
+    overlaps = {}
+    for c, d in itertools.combinations(range(len(counts)), 2):
+        if sizes[c] and sizes[d]:
+            overlaps[c, d] = float(np.minimum(counts[c] / sizes[c], counts[d] / sizes[d]).sum())
+        else:
+            overlaps[c, d] = float("nan")
+    return overlaps

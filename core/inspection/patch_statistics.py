@@ -1,6 +1,6 @@
-"""Where training would draw sub-volumes of a subject, and what lies in them: the sampler at work, laid open.
+"""Statistics of the sub-volumes that training draws from a subject: positions, centre classes, class shares.
 
-The places come from the sampler that training uses (:class:`core.sampling.patches.PatchSampler`), with its rules and no others.
+The positions come from the sampler of training, :class:`core.sampling.patches.PatchSampler`.
 """
 
 from __future__ import annotations
@@ -14,64 +14,63 @@ import torch
 
 from core.config import SamplingConfig
 from core.sampling.patches import PatchSampler
-from core.types import Size3, TrainingSubject
+from core.types import TrainingSubject
 
 
 @dataclass(frozen=True)
-class Draws:
-    """Places drawn by one rule.
+class PatchStatistics:
+    """Sub-volumes drawn from one subject under one sampling configuration.
 
     Attributes
     ----------
-    sub_volume : size in voxels.
-    foreground : share of sub-volumes that are centred on a voxel of a class picked at random.
-    threshold : least labelled share of the others.
-    starts : first voxel of each, int64 (n, 3); negative where a sub-volume is larger than the subject.
-    centres : class at the middle voxel (start + size // 2) of each, uint8 (n,); background outside the subject.
-    shares : share of each class in the voxels of each, float64 (n, classes).
+    sampling : SamplingConfig. Sub-volume size, foreground share and threshold of the draw.
+    starts : ndarray, int64, shape (n, 3). First voxel; negative where the sub-volume is larger than the subject.
+    centre_classes : ndarray, uint8, shape (n,). Class of the centre voxel, start + size // 2; background outside of the
+        subject.
+    class_shares : ndarray, float64, shape (n, classes). Share of each class in the voxels of the sub-volume.
     """
 
-    sub_volume: Size3
-    foreground: float
-    threshold: float
+    sampling: SamplingConfig
     starts: np.ndarray
-    centres: np.ndarray
-    shares: np.ndarray
+    centre_classes: np.ndarray
+    class_shares: np.ndarray
 
     def to_json(self) -> dict[str, Any]:
+        """JSON values, as ``places --json`` reports them."""
         return {
-            "sub_volume": list(self.sub_volume),
-            "foreground": self.foreground,
-            "threshold": self.threshold,
+            "sub_volume": list(self.sampling.sub_volume),
+            "foreground": self.sampling.foreground,
+            "threshold": self.sampling.threshold,
             "starts": self.starts.tolist(),
-            "centres": self.centres.tolist(),
-            "shares": np.round(self.shares, 5).tolist(),
+            "centres": self.centre_classes.tolist(),
+            "shares": np.round(self.class_shares, 5).tolist(),
         }
 
 
-def draws(
-    label: np.ndarray, classes: int, sub_volume: Size3, foreground: float, threshold: float, count: int, seed: int = 0
-) -> Draws:
-    """Draw ``count`` places of a subject with this label map, uint8 (i, j, k), of ``classes`` classes.
+def draw_patch_statistics(
+    label: np.ndarray, classes: int, sampling: SamplingConfig, count: int, seed: int = 0
+) -> PatchStatistics:
+    """Draw sub-volumes as training does, and count the classes in them.
 
-    Raises
-    ------
-    ConfigError
-        If the rule is none that a configuration could have.
+    Parameters
+    ----------
+    label : ndarray, uint8, shape (i, j, k). Class indices of the subject.
+    classes : int. Number of classes, background included.
+    sampling : SamplingConfig. Sub-volume size, foreground share and threshold.
+    count : int. Number of sub-volumes.
+    seed : int. Seed of the draw.
     """
-    config = SamplingConfig(sub_volume=sub_volume, foreground=foreground, threshold=threshold)
-    subject = TrainingSubject("", label[None], label, (1.0, 1.0, 1.0))  # its image matters to no rule
-    sampler = PatchSampler([subject], sub_volume, config, classes)
-    places = sampler.draw(count, torch.Generator().manual_seed(seed))
-    centres = np.zeros(count, np.uint8)
-    shares = np.zeros((count, classes))
-    for n, place in enumerate(places):
-        inside = tuple(slice(max(s, 0), s + d) for s, d in zip(place.start, sub_volume, strict=True))
-        box = label[inside]
-        shares[n, 1:] = [np.count_nonzero(box == c) / math.prod(sub_volume) for c in range(1, classes)]
-        middle = tuple(s + d // 2 for s, d in zip(place.start, sub_volume, strict=True))
-        if all(0 <= at < length for at, length in zip(middle, label.shape, strict=True)):
-            centres[n] = label[middle]
-    shares[:, 0] = 1 - shares[:, 1:].sum(axis=1)  # what lies outside is background, as where sub-volumes are cut
-    starts = np.array([place.start for place in places], np.int64).reshape(count, 3)
-    return Draws(sub_volume, foreground, threshold, starts, centres, shares)
+    size = sampling.sub_volume
+    subject = TrainingSubject("", label[None], label, (1.0, 1.0, 1.0))  # no sampling rule depends on the image
+    sampler = PatchSampler([subject], size, sampling, classes)
+    starts = [place.start for place in sampler.draw(count, torch.Generator().manual_seed(seed))]
+    centre_classes = np.zeros(count, np.uint8)
+    class_shares = np.zeros((count, classes))
+    for n, start in enumerate(starts):
+        patch = label[tuple(slice(max(s, 0), s + d) for s, d in zip(start, size, strict=True))]
+        class_shares[n, 1:] = [np.count_nonzero(patch == c) / math.prod(size) for c in range(1, classes)]
+        centre = tuple(s + d // 2 for s, d in zip(start, size, strict=True))
+        if all(0 <= at < length for at, length in zip(centre, label.shape, strict=True)):
+            centre_classes[n] = label[centre]
+    class_shares[:, 0] = 1 - class_shares[:, 1:].sum(axis=1)  # padding counts as background, as in training
+    return PatchStatistics(sampling, np.array(starts, np.int64).reshape(count, 3), centre_classes, class_shares)

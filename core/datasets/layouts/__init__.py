@@ -1,1 +1,1 @@
-"""Folder layouts: how a folder becomes subjects and a label space."""
+"""Folder layouts, one module each: how the files of a folder become subjects and a label space."""

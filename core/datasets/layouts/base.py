@@ -1,20 +1,27 @@
-"""What a data set is, whatever its folder looks like: subjects with images and labels, and the classes they use."""
+"""Data set, subject and image reference as every layout produces them, and the protocol of a layout."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from core.errors import DatasetError
+from core.formatting import format_list
 from core.labels import LabelSpace
 
 
 @dataclass(frozen=True)
 class ImageRef:
-    """One modality of one subject: a file and the channel of it, counted from 0."""
+    """One modality of one subject.
+
+    Attributes
+    ----------
+    path : Path. Image file.
+    channel : int. Channel of the file, from 0.
+    """
 
     path: Path
     channel: int = 0
@@ -22,8 +29,14 @@ class ImageRef:
 
 @dataclass(frozen=True)
 class Subject:
-    """One subject: images by modality, and a label map unless it has none. The files need not exist: opening a data set
-    reads no image."""
+    """Files of one subject; they need not exist, because opening a data set reads no image.
+
+    Attributes
+    ----------
+    id : str. Unique id in the data set.
+    images : dict. Images by modality.
+    label : Path or None. Label map.
+    """
 
     id: str
     images: dict[str, ImageRef]
@@ -36,17 +49,22 @@ class Dataset:
 
     Attributes
     ----------
-    path : the folder.
-    layout : how it is organised, a key of :data:`core.datasets.LAYOUTS`.
-    name : for people.
-    modalities : names of the images that subjects have, in channel order.
-    labels : the classes; the first is the background.
-    subjects : in natural order of their ids (2 before 10).
-    synthetic : made by the program, not measured; said wherever it is shown.
-    description, licence : from the data set itself, may be empty.
-    notes : what was noticed on opening and is no error.
-    labels_follow_images : where the orientation in a header contradicts that of the subject's first image, the
-        voxels line up as stored (known of this layout's published data), and the image's orientation holds.
+    path : Path. Folder.
+    layout : str. Name of the layout, a key of :data:`core.datasets.LAYOUTS`.
+    name : str. Name on screen.
+    modalities : tuple of str. Modalities of the subjects, in channel order.
+    labels : LabelSpace. Classes, background first.
+    subjects : tuple of Subject. In natural order of their ids (2 before 10).
+    synthetic : bool. Whether the data is computed instead of measured.
+    description, licence : str. As the data set states them; empty otherwise.
+    notes : tuple of str. Observations on opening that are no errors.
+    labels_follow_images : bool. Whether voxels are aligned as stored where the orientation in a header contradicts that
+        of the subject's first image; known to hold for the published data of some layouts.
+
+    Raises
+    ------
+    DatasetError
+        If an id occurs twice.
     """
 
     path: Path
@@ -62,23 +80,23 @@ class Dataset:
     labels_follow_images: bool = False
 
     def __post_init__(self) -> None:
-        twice = sorted((id for id, times in Counter(self.ids).items() if times > 1), key=natural_key)
-        if twice:
-            raise DatasetError(f"{self.path}: expected every subject once, got {', '.join(twice)} more than once")
+        repeated = sorted((id for id, count in Counter(self.ids).items() if count > 1), key=natural_key)
+        if repeated:
+            raise DatasetError(f"{self.path}: expected every subject once, got {', '.join(repeated)} more than once")
         object.__setattr__(self, "subjects", tuple(sorted(self.subjects, key=lambda s: natural_key(s.id))))
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The subjects' ids, in natural order."""
+        """Ids of the subjects, in natural order."""
         return tuple(s.id for s in self.subjects)
 
     @property
     def labelled_ids(self) -> tuple[str, ...]:
-        """The ids of the subjects that have a label map: what can be trained and evaluated on."""
+        """Ids of the subjects with a label map, which training and evaluation need."""
         return tuple(s.id for s in self.subjects if s.label is not None)
 
     def subject(self, id: str) -> Subject:
-        """One subject by id.
+        """The subject with this id.
 
         Raises
         ------
@@ -88,36 +106,45 @@ class Dataset:
         for subject in self.subjects:
             if subject.id == id:
                 return subject
-        raise DatasetError(f"{self.path}: expected one of the subjects {shortened(self.ids)}; got {id!r}")
+        raise DatasetError(f"{self.path}: expected one of the subjects {format_list(self.ids)}; got {id!r}")
 
 
-@dataclass(frozen=True)
-class Layout:
-    """One way to organise a folder.
+class Layout(Protocol):
+    """Organisation of a data set's folder.
 
     Attributes
     ----------
-    name : as in ``--layout``.
-    title : for people.
-    expects : what such a folder holds, as the end of "expected ...".
-    recognises : whether a folder (which exists and can be listed) is meant to be one.
-    open : the folder as a data set; raises DatasetError where it is not a usable one. No image is read.
+    name : str. Value of ``--layout``.
+    title : str. Name on screen.
+    expects : str. Content of such a folder, as a noun phrase that completes "expected".
     """
 
     name: str
     title: str
     expects: str
-    recognises: Callable[[Path], bool]
-    open: Callable[[Path], Dataset]
+
+    def recognises(self, folder: Path) -> bool:
+        """Whether an existing folder has this layout, judged by its file names.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be listed.
+        """
+
+    def open(self, folder: Path) -> Dataset:
+        """List subjects and classes without reading an image.
+
+        Raises
+        ------
+        DatasetError
+            If the folder is no usable data set of this layout.
+        OSError
+            If the folder cannot be listed.
+        """
 
 
 def natural_key(id: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key that counts: subject-2 comes before subject-10."""
+    """Sort key that orders digits by value: subject-2 before subject-10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", id)
     return tuple((0, int(part), part) if part.isdigit() else (1, 0, part) for part in parts)
-
-
-def shortened(names: tuple[str, ...] | list[str], most: int = 8) -> str:
-    """``a, b, c and 5 more``."""
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

@@ -1,4 +1,4 @@
-"""The Medical Segmentation Decathlon layout: ``dataset.json`` lists images and labels; 4-D images hold the modalities.
+"""Layout of the Medical Segmentation Decathlon: ``dataset.json`` lists files whose channels are the modalities.
 
 Antonelli et al., "The Medical Segmentation Decathlon", Nature Communications 2022; http://medicaldecathlon.com.
 """
@@ -10,102 +10,62 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.datasets.layouts.base import Dataset, ImageRef, Layout, Subject, natural_key, shortened
+from core.datasets.layouts.base import Dataset, ImageRef, Subject, natural_key
+from core.datasets.layouts.files import describe_json, image_stem, is_image_name, read_json_object
 from core.errors import DatasetError
+from core.formatting import format_list
 from core.labels import LabelSpace
 
 FILE = "dataset.json"
-MAX_JSON_BYTES = 64 * 2**20
-_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".hdr.gz", ".img.gz")
 
 
-def recognises(path: Path) -> bool:
-    """Whether there is a ``dataset.json``."""
-    return (path / FILE).exists()
+class DecathlonLayout:
+    """Folder with ``dataset.json``, ``imagesTr`` and ``labelsTr``."""
 
+    name = "decathlon"
+    title = "Medical Segmentation Decathlon"
+    expects = "a dataset.json that lists modality, labels and training, with imagesTr and labelsTr beside it"
 
-def open_decathlon(path: Path) -> Dataset:
-    """Read ``dataset.json``; no image is read, and listed files need not exist.
+    def recognises(self, folder: Path) -> bool:
+        """Whether there is a ``dataset.json``."""
+        return (folder / FILE).exists()
 
-    Raises
-    ------
-    DatasetError
-        If it is missing, no valid JSON, lacks ``modality``, ``labels`` or ``training``, or lists an image twice.
-    """
-    file = path / FILE
-    content = _content(file)
-    if "training" not in content and "channel_names" in content:
-        raise DatasetError(
-            f"{file}: expected the Decathlon's dataset.json, got nnU-Net's; list the cases under 'training'"
+    def open(self, folder: Path) -> Dataset:
+        """List the training cases of ``dataset.json``; listed files need not exist.
+
+        Raises
+        ------
+        DatasetError
+            If the file is missing or no valid JSON, lacks ``modality``, ``labels`` or ``training``, or lists an image
+            twice.
+        """
+        file = folder / FILE
+        try:
+            content = read_json_object(file, "modality, labels and training")
+        except FileNotFoundError:
+            raise DatasetError(f"{folder}: expected {self.expects}; found no {FILE}") from None
+        if "training" not in content and "channel_names" in content:
+            raise DatasetError(
+                f"{file}: expected the Decathlon's dataset.json, got nnU-Net's; list the cases under 'training'"
+            )
+        modalities = _read_modalities(file, content.get("modality"))
+        labels = _read_labels(file, content.get("labels"))
+        subjects, hidden = _read_subjects(file, content.get("training"), modalities)
+        return Dataset(
+            path=folder,
+            layout=self.name,
+            name=str(content.get("name") or folder.absolute().name),
+            modalities=modalities,
+            labels=labels,
+            subjects=tuple(subjects),
+            description=str(content.get("description") or ""),
+            licence=str(content.get("licence") or content.get("license") or ""),
+            notes=tuple(_collect_notes(folder, subjects, hidden, content.get("numTraining"))),
         )
-    modalities = _modalities(file, content.get("modality"))
-    labels = _labels(file, content.get("labels"))
-    entries = content.get("training")
-    if not isinstance(entries, list):
-        raise DatasetError(f"{file}: expected a list under 'training', got {_kind(entries)}")
-    notes: list[str] = []
-    subjects: list[Subject] = []
-    hidden = 0
-    for number, entry in enumerate(entries, start=1):
-        image, label = _entry(file, number, entry)
-        if Path(image).name.startswith("._"):
-            hidden += 1
-            continue
-        refs = {name: ImageRef(path / image, channel) for channel, name in enumerate(modalities)}
-        subjects.append(Subject(_id(image), refs, path / label if label is not None else None))
-    if not subjects:
-        raise DatasetError(f"{file}: expected at least one case under 'training', got none")
-    _check_labels_differ(file, subjects)
-    if hidden:
-        notes.append(f"{hidden} entries of macOS's own '._' files are ignored")
-    stated = content.get("numTraining")
-    if isinstance(stated, int) and stated != len(subjects):
-        notes.append(f"{FILE} states {stated} training cases (numTraining) but lists {len(subjects)}")
-    unlisted = _unlisted(path, subjects)
-    if unlisted:
-        notes.append(f"imagesTr holds images that {FILE} does not list: {shortened(unlisted, 4)}")
-    return Dataset(
-        path=path,
-        layout=LAYOUT.name,
-        name=str(content.get("name") or path.absolute().name),
-        modalities=modalities,
-        labels=labels,
-        subjects=tuple(subjects),
-        description=str(content.get("description") or ""),
-        licence=str(content.get("licence") or content.get("license") or ""),
-        notes=tuple(notes),
-    )
 
 
-def _content(file: Path) -> dict[str, Any]:
-    try:
-        if file.stat().st_size > MAX_JSON_BYTES:
-            raise DatasetError(f"{file}: expected at most {MAX_JSON_BYTES} bytes, got {file.stat().st_size}")
-        content = json.loads(file.read_text("utf-8-sig"), object_pairs_hook=_no_repeats)
-    except FileNotFoundError:
-        raise DatasetError(f"{file.parent}: expected {LAYOUT.expects}; found no {FILE}") from None
-    except OSError as error:
-        raise DatasetError(
-            f"{file}: cannot be read: {error.strerror or error}; check that it is a file you may read"
-        ) from None
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{file}: expected valid JSON, got an error: {error}") from None
-    if not isinstance(content, dict):
-        raise DatasetError(f"{file}: expected an object with modality, labels and training; got {_kind(content)}")
-    return content
-
-
-def _no_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Refuse objects that name a key twice; JSON readers would silently keep the last."""
-    content = dict(pairs)
-    if len(content) != len(pairs):
-        keys = [k for k, _ in pairs]
-        raise ValueError(f"the key {next(k for k in keys if keys.count(k) > 1)!r} appears twice")
-    return content
-
-
-def _modalities(file: Path, value: Any) -> tuple[str, ...]:
-    names = _by_number(file, "modality", '{"0": "T1", "1": "T2"}', value)
+def _read_modalities(file: Path, value: Any) -> tuple[str, ...]:
+    names = _read_numbered_names(file, "modality", '{"0": "T1", "1": "T2"}', value)
     if [number for number, _ in names] != list(range(len(names))):
         raise DatasetError(
             f"{file}: expected the keys of 'modality' to count 0, 1, 2 ...; got {[str(n) for n, _ in names]}"
@@ -116,8 +76,8 @@ def _modalities(file: Path, value: Any) -> tuple[str, ...]:
     return modalities
 
 
-def _labels(file: Path, value: Any) -> LabelSpace:
-    names = _by_number(file, "labels", '{"0": "background", "1": "tumour"}', value)
+def _read_labels(file: Path, value: Any) -> LabelSpace:
+    names = _read_numbered_names(file, "labels", '{"0": "background", "1": "tumour"}', value)
     if names[0][0] != 0:
         raise DatasetError(
             f"{file}: expected the smallest value under 'labels' to be 0, the background; got {names[0][0]}"
@@ -130,10 +90,10 @@ def _labels(file: Path, value: Any) -> LabelSpace:
         raise DatasetError(f"{file}: 'labels': {error}") from None
 
 
-def _by_number(file: Path, field: str, example: str, value: Any) -> list[tuple[int, str]]:
-    """A dictionary of numbers (as text) to names, in the order of the numbers."""
+def _read_numbered_names(file: Path, field: str, example: str, value: Any) -> list[tuple[int, str]]:
+    """Entries of an object whose keys are whole numbers as text and whose values are names, in order of the numbers."""
     if not isinstance(value, Mapping) or not value:
-        raise DatasetError(f"{file}: expected '{field}' like {example}, got {_kind(value)}")
+        raise DatasetError(f"{file}: expected '{field}' like {example}, got {describe_json(value)}")
     names = []
     for key, name in value.items():
         if not str(key).strip().isdecimal() or not isinstance(name, str) or not name.strip():
@@ -142,15 +102,31 @@ def _by_number(file: Path, field: str, example: str, value: Any) -> list[tuple[i
     return sorted(names)
 
 
-def _entry(file: Path, number: int, entry: Any) -> tuple[str, str | None]:
+def _read_subjects(file: Path, entries: Any, modalities: tuple[str, ...]) -> tuple[list[Subject], int]:
+    """Subjects of the list under 'training', and the number of hidden files that are skipped."""
+    if not isinstance(entries, list):
+        raise DatasetError(f"{file}: expected a list under 'training', got {describe_json(entries)}")
+    subjects: list[Subject] = []
+    hidden = 0
+    for number, entry in enumerate(entries, start=1):
+        image, label = _read_entry(file, number, entry)
+        name = Path(image).name
+        if name.startswith("._"):
+            hidden += 1
+            continue
+        refs = {modality: ImageRef(file.parent / image, channel) for channel, modality in enumerate(modalities)}
+        subjects.append(Subject(image_stem(name), refs, file.parent / label if label is not None else None))
+    if not subjects:
+        raise DatasetError(f"{file}: expected at least one case under 'training', got none")
+    _check_labels_differ(file, subjects)
+    return subjects, hidden
+
+
+def _read_entry(file: Path, number: int, entry: Any) -> tuple[str, str | None]:
     """Image and label path of one training entry, as written."""
     image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, Mapping) else (None, None)
-    if (
-        not isinstance(image, str)
-        or not image.strip()
-        or not (label is None or isinstance(label, str))
-        or "\0" in image
-    ):
+    has_image = isinstance(image, str) and bool(image.strip()) and "\0" not in image
+    if not has_image or not (label is None or isinstance(label, str)):
         raise DatasetError(
             f'{file}: expected entry {number} of \'training\' like {{"image": "./imagesTr/a.nii.gz", "label": '
             f'"./labelsTr/a.nii.gz"}}, got {json.dumps(entry)[:120]}'
@@ -158,14 +134,8 @@ def _entry(file: Path, number: int, entry: Any) -> tuple[str, str | None]:
     return image, label or None
 
 
-def _id(image: str) -> str:
-    name = Path(image).name
-    suffix = next((s for s in _SUFFIXES if name.lower().endswith(s)), "")
-    return name[: len(name) - len(suffix)]
-
-
 def _check_labels_differ(file: Path, subjects: list[Subject]) -> None:
-    """One label file for two images is a slip of copy and paste."""
+    """Refuse one label file for two images, most likely a copy-and-paste mistake."""
     owner: dict[Path, str] = {}
     for subject in subjects:
         if subject.label is not None and owner.setdefault(subject.label, subject.id) != subject.id:
@@ -175,26 +145,24 @@ def _check_labels_differ(file: Path, subjects: list[Subject]) -> None:
             )
 
 
-def _unlisted(path: Path, subjects: list[Subject]) -> list[str]:
-    """Images in imagesTr that are no training case."""
-    folder = path / "imagesTr"
+def _collect_notes(folder: Path, subjects: list[Subject], hidden: int, stated_count: Any) -> list[str]:
+    """Observations that are no errors: hidden files, a wrong count, images that are not listed."""
+    notes = []
+    if hidden:
+        notes.append(f"{hidden} entries of macOS's own '._' files are ignored")
+    if isinstance(stated_count, int) and stated_count != len(subjects):
+        notes.append(f"{FILE} states {stated_count} training cases (numTraining) but lists {len(subjects)}")
+    unlisted = _unlisted_images(folder / "imagesTr", subjects)
+    if unlisted:
+        notes.append(f"imagesTr holds images that {FILE} does not list: {format_list(unlisted, 4)}")
+    return notes
+
+
+def _unlisted_images(folder: Path, subjects: list[Subject]) -> list[str]:
+    """Names of the images in a folder that belong to no training case, in natural order."""
     listed = {ref.path.name for s in subjects for ref in s.images.values()}
     try:
-        present = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
     except OSError:
-        return []  # unreadable: opening the listed images will say so
-    images = [n for n in present if n.lower().endswith(_SUFFIXES) and not n.startswith(".") and n not in listed]
-    return sorted(images, key=natural_key)
-
-
-def _kind(value: Any) -> str:
-    return "nothing" if value is None else f"{type(value).__name__} {json.dumps(value)[:80]}"
-
-
-LAYOUT = Layout(
-    name="decathlon",
-    title="Medical Segmentation Decathlon",
-    expects="a dataset.json that lists modality, labels and training, with imagesTr and labelsTr beside it",
-    recognises=recognises,
-    open=open_decathlon,
-)
+        return []  # reading the listed images reports the error
+    return sorted((n for n in names if is_image_name(n) and n not in listed), key=natural_key)

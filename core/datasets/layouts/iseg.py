@@ -1,4 +1,4 @@
-"""The iSEG-2017 layout: ``subject-N-T1``, ``-T2`` and ``-label`` side by side, as Analyze pairs or NIfTI files.
+"""Layout of iSEG-2017: ``subject-N-T1``, ``-T2`` and ``-label`` side by side, as Analyze pairs or NIfTI files.
 
 Six-month-old infants, skull-stripped T1 and T2 at 1 mm; labels 0, 10, 150, 250 (Wang et al., "Benchmark on automatic
 six-month-old infant brain segmentation algorithms: the iSEG-2017 challenge", IEEE TMI 2019). Its Analyze files state no
@@ -11,96 +11,108 @@ import json
 import re
 from pathlib import Path
 
-from core.datasets.layouts.base import Dataset, ImageRef, Layout, Subject, natural_key
+from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.errors import DatasetError
 from core.labels import LabelSpace
 
 LABELS = {0: "background", 10: "CSF", 150: "GM", 250: "WM"}
 MODALITIES = ("T1", "T2")
-DEMO_MARKER = "segmentarium-demo.json"
+DEMO_MARKER = "segmentarium-demo.json"  # marks finished synthetic demo data
 UNFINISHED_DEMO_MARKER = "segmentarium-demo.unfinished.json"
 
-_FILE = re.compile(r"subject-(\d+)-(T1|T2|label)\.(hdr|img|nii)(\.gz)?", re.IGNORECASE)
+_FILE_NAME = re.compile(r"subject-(?P<number>\d+)-(?P<kind>T1|T2|label)\.(?P<type>hdr|img|nii)(\.gz)?", re.IGNORECASE)
 
 
-def recognises(path: Path) -> bool:
-    """Whether any file is named like one of this layout."""
-    return any(_FILE.fullmatch(p.name) for p in path.iterdir())
+class IsegLayout:
+    """Folder with the files of all subjects side by side."""
+
+    name = "iseg"
+    title = "iSEG-2017"
+    expects = "files subject-1-T1, subject-1-T2, subject-1-label ... (.hdr with .img, .nii or .nii.gz)"
+
+    def recognises(self, folder: Path) -> bool:
+        """Whether any file name fits the pattern of this layout."""
+        return any(_FILE_NAME.fullmatch(p.name) for p in folder.iterdir())
+
+    def open(self, folder: Path) -> Dataset:
+        """List the subjects of a folder.
+
+        Raises
+        ------
+        DatasetError
+            If no file name fits, there are labels alone, or an image or label exists twice.
+        """
+        files = _group_files(folder)
+        if not files:
+            raise DatasetError(f"{folder}: expected {self.expects}; found no such file")
+        chosen = {id: {kind: _select_file(paths) for kind, paths in kinds.items()} for id, kinds in files.items()}
+        modalities = tuple(m for m in MODALITIES if any(m in kinds for kinds in chosen.values()))
+        if not modalities:
+            raise DatasetError(f"{folder}: expected T1 or T2 images, found only labels")
+        subjects = tuple(
+            Subject(id, {m: ImageRef(kinds[m]) for m in modalities if m in kinds}, kinds.get("label"))
+            for id, kinds in chosen.items()
+        )
+        unfinished = not (folder / DEMO_MARKER).is_file() and (folder / UNFINISHED_DEMO_MARKER).is_file()
+        marker = _read_demo_marker(folder / (UNFINISHED_DEMO_MARKER if unfinished else DEMO_MARKER))
+        return Dataset(
+            path=folder,
+            layout=self.name,
+            name=str(marker.get("name") or folder.absolute().name),
+            modalities=modalities,
+            labels=LabelSpace.from_raw(LABELS),
+            subjects=subjects,
+            synthetic=bool(marker),
+            description=str(marker.get("description") or ""),
+            licence=str(marker.get("licence") or ""),
+            notes=("the demo data is unfinished: subjects are missing",) if unfinished else (),
+            labels_follow_images=True,
+        )
 
 
-def open_iseg(path: Path) -> Dataset:
-    """List the subjects of a folder.
+def _group_files(folder: Path) -> dict[str, dict[str, list[Path]]]:
+    """Files by subject id and kind ("T1", "T2" or "label")."""
+    groups: dict[str, dict[str, list[Path]]] = {}
+    for file in sorted(folder.iterdir()):
+        match = _FILE_NAME.fullmatch(file.name)
+        if match:
+            kind = {"t1": "T1", "t2": "T2", "label": "label"}[match["kind"].lower()]
+            groups.setdefault(f"subject-{int(match['number'])}", {}).setdefault(kind, []).append(file)
+    return groups
+
+
+def _select_file(files: list[Path]) -> Path:
+    """The file to open for one image: of an Analyze pair the header.
 
     Raises
     ------
     DatasetError
-        If there is no such file, no image among them, or one image or label exists twice.
+        If the files are several images.
     """
-    found: dict[str, dict[str, list[Path]]] = {}
-    for file in sorted(path.iterdir()):
-        match = _FILE.fullmatch(file.name)
-        if match:
-            kind = {"t1": "T1", "t2": "T2", "label": "label"}[match[2].lower()]
-            found.setdefault(f"subject-{int(match[1])}", {}).setdefault(kind, []).append(file)
-    if not found:
-        raise DatasetError(f"{path}: expected {LAYOUT.expects}; found no such file")
-    chosen = {id: {kind: _one(files) for kind, files in kinds.items()} for id, kinds in found.items()}
-    modalities = tuple(m for m in MODALITIES if any(m in kinds for kinds in chosen.values()))
-    if not modalities:
-        raise DatasetError(f"{path}: expected T1 or T2 images, found only labels")
-    subjects = [
-        Subject(id, {m: ImageRef(kinds[m]) for m in modalities if m in kinds}, kinds.get("label"))
-        for id, kinds in sorted(chosen.items(), key=lambda item: natural_key(item[0]))
-    ]
-    unfinished = not (path / DEMO_MARKER).is_file() and (path / UNFINISHED_DEMO_MARKER).is_file()
-    marker = _demo_marker(path / (UNFINISHED_DEMO_MARKER if unfinished else DEMO_MARKER))
-    return Dataset(
-        path=path,
-        layout=LAYOUT.name,
-        name=str(marker.get("name") or path.absolute().name),
-        modalities=modalities,
-        labels=LabelSpace.from_raw(LABELS),
-        subjects=tuple(subjects),
-        synthetic=bool(marker),
-        description=str(marker.get("description") or ""),
-        licence=str(marker.get("licence") or ""),
-        notes=("the demo data are unfinished: more subjects are to come",) * unfinished,
-        labels_follow_images=True,
-    )
-
-
-def _one(files: list[Path]) -> Path:
-    """The file to open out of those for one image: the header of a pair; an error where there are several images."""
-    stems: dict[str, Path] = {}
+    images: dict[str, Path] = {}
     for file in files:
-        match = _FILE.fullmatch(file.name)
+        match = _FILE_NAME.fullmatch(file.name)
         assert match is not None
-        image = "pair" + file.name[: match.start(3)] if match[3].lower() != "nii" else file.name
-        if image not in stems or match[3].lower() == "hdr":
-            stems[image] = file
-    if len(stems) > 1:
-        names = " and ".join(file.name for file in stems.values())
+        image = file.name if match["type"].lower() == "nii" else "pair" + file.name[: match.start("type")]
+        if image not in images or match["type"].lower() == "hdr":
+            images[image] = file
+    if len(images) > 1:
+        names = " and ".join(file.name for file in images.values())
         raise DatasetError(
             f"{files[0].parent}: expected one file (or pair) for each image, got {names}; remove all but one"
         )
-    return next(iter(stems.values()))
+    return next(iter(images.values()))
 
 
-def _demo_marker(file: Path) -> dict[str, object]:
-    """What the demo data say about themselves; empty for measured data."""
+def _read_demo_marker(file: Path) -> dict[str, object]:
+    """Content of the marker of the demo data; empty without one.
+
+    A damaged marker still marks the data as synthetic.
+    """
     if not file.is_file():
         return {}
     try:
         content = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):
-        content = None  # its presence alone says that the data are synthetic
+        content = None
     return {"synthetic": True, **content} if isinstance(content, dict) else {"synthetic": True}
-
-
-LAYOUT = Layout(
-    name="iseg",
-    title="iSEG-2017",
-    expects="files subject-1-T1, subject-1-T2, subject-1-label ... (.hdr with .img, .nii or .nii.gz)",
-    recognises=recognises,
-    open=open_iseg,
-)

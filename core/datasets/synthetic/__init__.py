@@ -1,1 +1,1 @@
-"""The synthetic demo data set."""
+"""Synthetic demo data: anatomy, contrast, files."""

@@ -1,7 +1,8 @@
-"""Makes synthetic subjects and writes each as three Analyze pairs, in this process or in several worker processes.
+"""Writes synthetic subjects as Analyze pairs, in this process or in several worker processes.
 
-Workers are plain child processes (not ``multiprocessing``, which would import the caller's main script once more); they
-report each finished subject on standard output and end when their standard input closes, that is, with their parent.
+Workers are plain child processes, because ``multiprocessing`` would import the caller's main script again. They print
+the number of each finished subject on standard output, and exit when their standard input closes, that is, with their
+parent.
 """
 
 from __future__ import annotations
@@ -12,39 +13,49 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from core.datasets.layouts.iseg import LABELS
 from core.errors import DatasetError
 from core.files import atomic_replace, remove_temporaries
 from core.paths import project_root
+from core.types import ProgressCallback
 
-SHAPE = (144, 192, 256)
-RAW_LABELS = (0, 10, 150, 250)
-HEADER_BYTES = 348
-DTYPES: dict[str, np.dtype[Any]] = {"T1": np.dtype("<i2"), "T2": np.dtype("<i2"), "label": np.dtype("u1")}
-SUBJECT_BYTES = sum(t.itemsize * int(np.prod(SHAPE)) + HEADER_BYTES for t in DTYPES.values())
 if TYPE_CHECKING:
     from core.datasets.synthetic.anatomy import Atlas
 
-_WORK = "from core.datasets.synthetic.demo_writer import work; raise SystemExit(work())"
+SHAPE = (144, 192, 256)
+HEADER_BYTES = 348
+DTYPES: dict[str, np.dtype[Any]] = {"T1": np.dtype("<i2"), "T2": np.dtype("<i2"), "label": np.dtype("u1")}
+SUBJECT_BYTES = sum(t.itemsize * int(np.prod(SHAPE)) + HEADER_BYTES for t in DTYPES.values())
+STEPS = 4  # of making one subject, for its progress
+
+_WORKER = "from core.datasets.synthetic.demo_writer import run_worker; raise SystemExit(run_worker())"
 
 
 def write_subjects(folder: Path, seed: int, numbers: Sequence[int], workers: int) -> Iterator[int]:
-    """Write the subjects with these numbers; yields each number as it is finished, in any order.
+    """Write subjects; yields the number of each when it is finished, in any order.
+
+    Parameters
+    ----------
+    folder : Path. Existing folder.
+    seed : int. Seed of the data.
+    numbers : sequence of int. Subject numbers, from 1.
+    workers : int. Maximum number of processes; with 1 the subjects are made in this process.
 
     Raises
     ------
     DatasetError
-        If a file cannot be written or a worker process ends early.
+        If a file cannot be written or a worker fails.
     """
     if not numbers:
         return
     if min(workers, len(numbers)) > 1:
-        yield from _in_processes(folder, seed, numbers, min(workers, len(numbers)))
+        yield from _write_in_workers(folder, seed, numbers, min(workers, len(numbers)))
         return
     from core.datasets.synthetic.anatomy import load_atlas
 
@@ -55,14 +66,16 @@ def write_subjects(folder: Path, seed: int, numbers: Sequence[int], workers: int
 
 
 def write_subject(
-    folder: Path, seed: int, number: int, atlas: Atlas | None = None, progress: Callable[[int, int], None] | None = None
+    folder: Path, seed: int, number: int, atlas: Atlas | None = None, progress: ProgressCallback | None = None
 ) -> None:
-    """Make subject ``number`` of ``seed`` and move its six files into place when all of them are complete.
+    """Make one subject and write its six files, which appear together when all of them are complete.
 
     Parameters
     ----------
-    atlas : of :func:`core.datasets.synthetic.anatomy.load_atlas`, read here if not given.
-    progress : called with (steps done, steps) at the start and after each step.
+    folder : Path. Existing folder.
+    seed, number : int. Seed of the data and number of the subject; the files depend on nothing else.
+    atlas : Atlas, optional. Result of :func:`core.datasets.synthetic.anatomy.load_atlas`, loaded here if absent.
+    progress : callable, optional. Called with (steps done, steps) at the start and after each step.
 
     Raises
     ------
@@ -70,64 +83,62 @@ def write_subject(
         If a file cannot be written.
     """
     from core.datasets.synthetic.anatomy import draw_anatomy, load_atlas
-    from core.datasets.synthetic.contrast import paint
+    from core.datasets.synthetic.contrast import simulate_images
 
-    def show(done: int) -> None:
+    def report(done: int) -> None:
         if progress is not None:
-            progress(done, 4)
+            progress(done, STEPS)
 
-    show(0)
+    report(0)
     atlas = atlas or load_atlas()
     rng = np.random.default_rng([seed, number])
-    show(1)
+    report(1)
     anatomy = draw_anatomy(atlas, rng)
-    show(2)
+    report(2)
     label = np.zeros(anatomy.brain.shape, np.uint8)
-    label[anatomy.brain] = np.array(RAW_LABELS, np.uint8)[anatomy.tissue + 1]
-    volumes = {"label": label, **paint(anatomy, rng)}
-    show(3)
-    contents = {f"{kind}.img": _in_full_grid(volumes[kind]).astype(DTYPES[kind]).tobytes("F") for kind in volumes}
-    contents |= {f"{kind}.hdr": _header(DTYPES[kind]) for kind in volumes}
-    names = {f"subject-{number}-{ending}": data for ending, data in contents.items()}
-    with contextlib.ExitStack() as stack:  # all six files appear together, once all are on the disk
-        for name, data in names.items():
-            _write(stack.enter_context(atomic_replace(folder / name)), data)
-    show(4)
+    label[anatomy.brain] = np.array(list(LABELS), np.uint8)[anatomy.tissue + 1]
+    volumes = {"label": label, **simulate_images(anatomy, rng)}
+    report(3)
+    files: dict[str, bytes] = {}
+    for kind, volume in volumes.items():
+        files[f"subject-{number}-{kind}.img"] = _pad_to_file_grid(volume).astype(DTYPES[kind]).tobytes("F")
+        files[f"subject-{number}-{kind}.hdr"] = _analyze_header(DTYPES[kind])
+    with write_errors_as_dataset_errors(folder), contextlib.ExitStack() as stack:
+        for name, data in files.items():
+            _write_durably(stack.enter_context(atomic_replace(folder / name)), data)
+    report(4)
 
 
-def is_written(folder: Path, name: str) -> bool:
-    """Whether all six files of a subject are there in their full sizes."""
+def is_written(folder: Path, subject: str) -> bool:
+    """Whether all six files of a subject exist in their full sizes."""
     for kind, dtype in DTYPES.items():
-        for ending, size in (("hdr", HEADER_BYTES), ("img", dtype.itemsize * int(np.prod(SHAPE)))):
-            path = folder / f"{name}-{kind}.{ending}"
+        for suffix, size in (("hdr", HEADER_BYTES), ("img", dtype.itemsize * int(np.prod(SHAPE)))):
+            path = folder / f"{subject}-{kind}.{suffix}"
             if not path.is_file() or path.stat().st_size != size:
                 return False
     return True
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there either completely or not at all.
-
-    Raises
-    ------
-    DatasetError
-        If it cannot be written.
-    """
-    with atomic_replace(path) as temporary:
-        _write(temporary, data)
-
-
-def sweep(folder: Path) -> None:
-    """Delete what processes that are no longer alive left half-written."""
+def remove_stale_temporaries(folder: Path) -> None:
+    """Remove temporary files of processes that no longer run."""
     remove_temporaries(folder, of_living=False)
-    for old in folder.glob(".making-*"):  # of earlier versions
+    for old in folder.glob(".making-*"):  # of versions before 0.2
         old.unlink(missing_ok=True)
 
 
-def work() -> int:
-    """A worker process: ``FOLDER SEED NUMBER...`` in ``sys.argv``; prints the number of each subject when written."""
+@contextlib.contextmanager
+def write_errors_as_dataset_errors(folder: Path) -> Iterator[None]:
+    """Context manager that turns an OSError on writing into a DatasetError that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        raise DatasetError(f"cannot write to {folder}: {error.strerror}; make room or choose another folder") from error
+
+
+def run_worker() -> int:
+    """Entry point of a worker process: ``sys.argv`` holds folder, seed and subject numbers; returns the exit status."""
     folder, seed, *numbers = sys.argv[1:]
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         for number in write_subjects(Path(folder), int(seed), [int(n) for n in numbers], 1):
             sys.stdout.write(f"{number}\n")
@@ -138,69 +149,67 @@ def work() -> int:
     return 0
 
 
-def _end_with_parent() -> None:
-    while os.read(0, 1):  # not sys.stdin: its lock would be held when the interpreter ends
+def _exit_with_parent() -> None:
+    while os.read(0, 1):  # not sys.stdin, whose lock would be held at the interpreter's exit
         pass
     os._exit(1)
 
 
-def _in_processes(folder: Path, seed: int, numbers: Sequence[int], workers: int) -> Iterator[int]:
-    root = str(project_root())
-    search = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": search, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    reports: queue.Queue[int | str] = queue.Queue()
-    children: list[subprocess.Popen[str]] = []
+def _write_in_workers(folder: Path, seed: int, numbers: Sequence[int], workers: int) -> Iterator[int]:
+    path = os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    results: queue.Queue[int | str] = queue.Queue()
+    processes: list[subprocess.Popen[str]] = []
     try:
         for first in range(workers):
-            mine = [str(n) for n in numbers[first::workers]]
-            child = subprocess.Popen(
-                [sys.executable, "-c", _WORK, str(folder), str(seed), *mine],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-            )  # fmt: skip
-            children.append(child)
-            threading.Thread(target=_relay, args=(child, reports), daemon=True).start()
+            share = [str(n) for n in numbers[first::workers]]
+            process = subprocess.Popen(
+                [sys.executable, "-c", _WORKER, str(folder), str(seed), *share],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            processes.append(process)
+            threading.Thread(target=_forward_results, args=(process, results), daemon=True).start()
         for _ in numbers:
-            report = reports.get()
-            if isinstance(report, str):
-                raise DatasetError(report)
-            yield report
+            result = results.get()
+            if isinstance(result, str):
+                raise DatasetError(result)
+            yield result
     finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            child.wait()
-        sweep(folder)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait()
+        remove_stale_temporaries(folder)
 
 
-def _relay(child: subprocess.Popen[str], reports: queue.Queue[int | str]) -> None:
-    """Pass on the numbers that a worker prints and, should it fail, its last line on standard error."""
-    assert child.stdout is not None and child.stderr is not None
+def _forward_results(process: subprocess.Popen[str], results: queue.Queue[int | str]) -> None:
+    """Forward the numbers that a worker prints and, if it fails, its last line on standard error."""
+    assert process.stdout is not None and process.stderr is not None
     errors: list[str] = []
-    reader = threading.Thread(target=lambda: errors.extend(child.stderr or ()), daemon=True)
+    reader = threading.Thread(target=lambda: errors.extend(process.stderr or ()), daemon=True)
     reader.start()
-    for line in child.stdout:
-        reports.put(int(line))
+    for line in process.stdout:
+        results.put(int(line))
     reader.join()
-    status = child.wait()
+    status = process.wait()
     if status:
         reason = errors[-1].strip() if errors else "out of memory?"
-        reports.put(reason if status == 1 and len(errors) == 1 else f"a worker ended with status {status}: {reason}")
+        results.put(reason if status == 1 and len(errors) == 1 else f"a worker ended with status {status}: {reason}")
 
 
-def _write(path: Path, data: bytes) -> None:
-    try:
-        with open(path, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise DatasetError(
-            f"cannot write to {path.parent}: {error.strerror}; make room or choose another folder"
-        ) from error
+def _write_durably(path: Path, data: bytes) -> None:
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
 
 
-def _header(dtype: np.dtype[Any]) -> bytes:
-    """Analyze 7.5 header as infant labs write it: no affine, four dimensions of which the last is 1, little-endian."""
+def _analyze_header(dtype: np.dtype[Any]) -> bytes:
+    """Analyze 7.5 header as in iSEG-2017: little-endian, no affine, four dimensions of which the last is 1."""
     from nibabel.analyze import AnalyzeHeader
 
     header = AnalyzeHeader(endianness="<")
@@ -211,8 +220,8 @@ def _header(dtype: np.dtype[Any]) -> bytes:
     return bytes(header.binaryblock)
 
 
-def _in_full_grid(volume: np.ndarray) -> np.ndarray:
-    """Put the region that was worked on in the middle of the file's grid."""
-    whole = np.zeros(SHAPE, volume.dtype)
-    whole[tuple(slice((n - w) // 2, (n - w) // 2 + w) for n, w in zip(SHAPE, volume.shape, strict=True))] = volume
-    return whole
+def _pad_to_file_grid(volume: np.ndarray) -> np.ndarray:
+    """Centre a volume of the work grid in the grid of the file."""
+    padded = np.zeros(SHAPE, volume.dtype)
+    padded[tuple(slice((n - w) // 2, (n - w) // 2 + w) for n, w in zip(SHAPE, volume.shape, strict=True))] = volume
+    return padded

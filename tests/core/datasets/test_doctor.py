@@ -1,9 +1,10 @@
-"""The data doctor: sound folders pass, every fault is found, named and blamed on the right subject and file."""
+"""The data doctor: valid folders pass; every fault is reported with its subject and file."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,13 @@ from PIL import Image
 
 from core.datasets import open_dataset
 from core.datasets.doctor import check
-from core.datasets.report import Finding
+from core.datasets.doctor_report import Finding
 from core.strict_json import dumps
 from tests.support.fetal_folder import CLASSES, make_fetal_folder
 from tests.support.volume_files import AFFINE, SHAPE, label_map, make_decathlon, make_iseg, patch, voxels, write_nifti
 
 
-def test_a_sound_folder(tmp_path: Path) -> None:
+def test_valid_folder_has_no_findings(tmp_path: Path) -> None:
     steps: list[tuple[int, int]] = []
     report = check(make_iseg(tmp_path / "data"), progress=lambda *step: steps.append(step), thumbnails=tmp_path / "t")
     assert report.ok and report.findings == ()
@@ -36,7 +37,7 @@ def test_a_sound_folder(tmp_path: Path) -> None:
     assert sorted(p.name for p in (tmp_path / "t").iterdir()) == [f"subject-{n}.png" for n in (1, 2, 3)]
 
 
-def test_the_report_as_json(tmp_path: Path) -> None:
+def test_report_as_json_names_errors_and_subjects(tmp_path: Path) -> None:
     make_iseg(tmp_path)
     (tmp_path / "subject-3-T2.nii.gz").write_bytes(b"")
     report = json.loads(dumps(check(tmp_path).to_json()))
@@ -46,7 +47,7 @@ def test_the_report_as_json(tmp_path: Path) -> None:
     assert [c["name"] for c in report["labels"]] == ["background", "CSF", "GM", "WM"]
 
 
-def test_a_folder_that_cannot_be_opened(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_opened_gives_a_report(tmp_path: Path) -> None:
     report = check(tmp_path)
     assert not report.ok and report.dataset is None and "dataset.json" in report.findings[0].message
     assert json.loads(dumps(report.to_json()))["ok"] is False
@@ -99,11 +100,11 @@ IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("fault", IMAGE_FAULTS)
-def test_faulty_images(tmp_path: Path, fault: str) -> None:
+def test_faulty_image_gives_one_error(tmp_path: Path, fault: str) -> None:
     make_decathlon(tmp_path)
     change, match = IMAGE_FAULTS[fault]
     change(tmp_path / "imagesTr" / "case_002.nii.gz")
-    the_one_error(tmp_path, "case_002", match)
+    assert_single_error(tmp_path, "case_002", match)
 
 
 LABEL_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
@@ -118,127 +119,125 @@ LABEL_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("fault", LABEL_FAULTS)
-def test_faulty_labels(tmp_path: Path, fault: str) -> None:
+def test_faulty_label_gives_one_error(tmp_path: Path, fault: str) -> None:
     make_decathlon(tmp_path)
     change, match = LABEL_FAULTS[fault]
     change(tmp_path / "labelsTr" / "case_002.nii.gz")
-    the_one_error(tmp_path, "case_002", match)
+    assert_single_error(tmp_path, "case_002", match)
 
 
-def the_one_error(folder: Path, subject: str, match: str) -> None:
-    """There is one error, about this subject and one of its files, with words on what to do."""
-    import re
-
+def assert_single_error(folder: Path, subject: str, match: str) -> None:
+    """The report has one error, for this subject and one of its files, with a remedy."""
     report = check(folder)
-    errors = report.of("error")
+    errors = report.with_severity("error")
     assert len(errors) == 1 and errors[0].subject == subject
     assert re.search(match, errors[0].line) and errors[0].fix and "\n" not in errors[0].line
     assert Path(errors[0].file).name == f"{subject}.nii.gz" and errors[0].file not in errors[0].message
     assert [s.ok for s in report.subjects] == [s.id != subject for s in report.subjects]
 
 
-def test_a_missing_modality_and_a_missing_label(tmp_path: Path) -> None:
+def test_missing_modality_and_missing_label_are_errors(tmp_path: Path) -> None:
     make_iseg(tmp_path)
     (tmp_path / "subject-1-T2.nii.gz").unlink()
     (tmp_path / "subject-2-label.nii.gz").unlink()
-    errors = check(tmp_path).of("error")
+    errors = check(tmp_path).with_severity("error")
     assert [(e.subject, "image of T2" in e.message, "label map" in e.message) for e in errors] == [
         ("subject-1", True, False),
         ("subject-2", False, True),
     ]
 
 
-def test_several_faults_are_all_found(tmp_path: Path) -> None:
+def test_all_faults_are_reported(tmp_path: Path) -> None:
     make_decathlon(tmp_path, 4)
     with_nan(tmp_path / "imagesTr" / "case_001.nii.gz")
     write_nifti(tmp_path / "labelsTr" / "case_001.nii.gz", label_map((0, 9)))
     truncate(tmp_path / "imagesTr" / "case_003.nii.gz")
-    assert [e.subject for e in check(tmp_path).of("error")] == ["case_001", "case_001", "case_003"]
+    assert [e.subject for e in check(tmp_path).with_severity("error")] == ["case_001", "case_001", "case_003"]
 
 
-def test_too_few_subjects(tmp_path: Path) -> None:
-    assert "at least 2 subjects" in check(make_iseg(tmp_path, 1)).of("error")[0].message
+def test_single_subject_is_an_error(tmp_path: Path) -> None:
+    assert "at least 2 subjects" in check(make_iseg(tmp_path, 1)).with_severity("error")[0].message
 
 
-def test_empty_labels(tmp_path: Path) -> None:
+def test_empty_label_maps_are_reported(tmp_path: Path) -> None:
     make_decathlon(tmp_path)
     empty = np.zeros(SHAPE, np.uint8)
     write_nifti(tmp_path / "labelsTr" / "case_001.nii.gz", empty)
     report = check(tmp_path)
-    assert report.ok and "background in every voxel" in report.of("warning")[0].message
-    assert [n.message for n in report.of("note")] == [
+    assert report.ok and "background in every voxel" in report.with_severity("warning")[0].message
+    assert [n.message for n in report.with_severity("note")] == [
         f"{name} is absent in 1 of 3 label maps: case_001" for name in ("front", "back")
     ]
     for n in (2, 3):
         write_nifti(tmp_path / "labelsTr" / f"case_00{n}.nii.gz", empty)
-    assert "only background in every label map" in check(tmp_path).of("error")[0].message
+    assert "only background in every label map" in check(tmp_path).with_severity("error")[0].message
 
 
-def test_a_class_that_nobody_has(tmp_path: Path) -> None:
+def test_absent_class_is_a_warning(tmp_path: Path) -> None:
     make_decathlon(tmp_path, labels={"0": "background", "1": "front", "2": "back", "3": "ghost"})
     report = check(tmp_path)
-    assert report.ok and "holds the class ghost" in report.of("warning")[0].message
+    assert report.ok and "holds the class ghost" in report.with_severity("warning")[0].message
 
 
-def test_the_same_image_twice(tmp_path: Path) -> None:
+def test_duplicate_image_is_a_warning(tmp_path: Path) -> None:
     make_decathlon(tmp_path)
     shutil.copy(tmp_path / "imagesTr" / "case_001.nii.gz", tmp_path / "imagesTr" / "case_003.nii.gz")
     (warning,) = check(tmp_path).findings
     assert warning.severity == "warning" and warning.subject == "case_003" and "case_001" in warning.message
 
 
-def test_voxel_sizes(tmp_path: Path) -> None:
+def test_unusual_and_differing_voxel_sizes_are_warnings(tmp_path: Path) -> None:
     make_decathlon(tmp_path)
     for part, array in (("imagesTr", voxels()), ("labelsTr", label_map((0, 1, 2)))):
         write_nifti(tmp_path / part / "case_001.nii.gz", array, np.diag([3, 3, 3, 1]))
         write_nifti(
             tmp_path / part / "case_002.nii.gz", array + (part == "imagesTr"), np.diag([0.001, 0.001, 0.001, 1])
         )
-    odd, spread = check(tmp_path).of("warning")
+    odd, spread = check(tmp_path).with_severity("warning")
     assert odd.subject == "case_002" and "0.001 x 0.001 x 0.001 mm" in odd.message
     assert "differ between subjects" in spread.message and "--resample median" in spread.fix
 
 
-def test_orientation_findings(tmp_path: Path) -> None:
+def test_missing_and_contradicting_orientations_are_reported(tmp_path: Path) -> None:
     report = check(make_iseg(tmp_path / "analyze", suffix=".hdr"))
     assert report.ok and {s.orientation for s in report.subjects} == {"???"}
     assert [f.severity for f in report.findings] == ["note"]
     assert "3 of 3 subjects state no orientation" in report.findings[0].message
-    assert "unknown" in report.convention and "radiological" not in report.convention
+    assert "unknown" in report.thumbnail_orientation and "radiological" not in report.thumbnail_orientation
     make_iseg(tmp_path / "flipped")
     write_nifti(
         tmp_path / "flipped" / "subject-1-label.nii.gz", label_map((0, 10, 150, 250)), AFFINE @ np.diag([-1, 1, 1, 1])
     )
     report = check(tmp_path / "flipped")
-    assert report.convention.endswith("the patient's left is on the right")
+    assert report.thumbnail_orientation.endswith("the patient's left is on the right")
     assert report.ok and "LAS" in report.findings[0].message and report.findings[0].severity == "warning"
 
 
-def test_notes_of_the_layout_are_passed_on(tmp_path: Path) -> None:
+def test_notes_of_the_layout_are_reported(tmp_path: Path) -> None:
     report = check(make_decathlon(tmp_path, numTraining=7))
     assert report.ok and "states 7 training cases" in report.findings[0].message
 
 
-def test_an_opened_data_set_is_accepted(tmp_path: Path) -> None:
+def test_opened_data_set_is_accepted(tmp_path: Path) -> None:
     assert check(open_dataset(make_iseg(tmp_path))).ok
 
 
-def test_a_finding_is_one_line() -> None:
+def test_finding_is_one_line() -> None:
     finding = Finding("error", "expected a, got b", "s", "/f", "do c")
     assert finding.line == "s: /f: expected a, got b; do c"
     assert Finding("note", "hello").line == "hello"
 
 
 @pytest.mark.data
-def test_the_hippocampus_is_fit(test_data: Path) -> None:
+def test_hippocampus_data_set_is_valid(test_data: Path) -> None:
     report = check(test_data / "Task04_Hippocampus")
-    assert report.ok and len(report.subjects) == 80 and not report.of("warning")
+    assert report.ok and len(report.subjects) == 80 and not report.with_severity("warning")
     shares = np.array([[s.label_shares[c] for c in ("Anterior", "Posterior")] for s in report.subjects])
     assert 0.01 < shares.mean() < 0.1
 
 
 @pytest.mark.data
-def test_the_fetal_atlas_is_fit(test_data: Path, tmp_path: Path) -> None:
+def test_fetal_atlas_is_valid(test_data: Path, tmp_path: Path) -> None:
     folder = make_fetal_folder(test_data / "fetal_atlas", tmp_path / "fetal")
     report = check(folder, thumbnails=tmp_path / "pictures")
     assert report.ok and len(report.subjects) == 15 and len(CLASSES) == 9

@@ -1,4 +1,4 @@
-"""Sizes and voxel sizes come from headers, in canonical axis order."""
+"""Fingerprint: shapes and voxel sizes from headers, in canonical axis order."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from core.errors import DatasetError, VolumeError
 from tests.support.volume_files import make_decathlon, make_iseg, voxels, write_nifti
 
 
-def test_medians_and_axis_order(tmp_path: Path) -> None:
+def test_medians_are_in_canonical_axis_order(tmp_path: Path) -> None:
     dataset = open_dataset(make_decathlon(tmp_path, 3))
     stored_pir = np.array([[0, 0, 3.0, 0], [-2.0, 0, 0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1]])
     write_nifti(tmp_path / "imagesTr" / "case_002.nii.gz", voxels((4, 8, 9)), stored_pir)
-    (tmp_path / "labelsTr" / "case_001.nii.gz").unlink()  # labels are not looked at
-    facts = fingerprint(dataset)
-    assert facts.shapes == {"case_001": (6, 7, 5), "case_002": (9, 4, 8), "case_003": (6, 7, 5)}
-    assert facts.spacings_mm["case_002"] == (3, 2, 1)
-    assert facts.median_shape == (6, 7, 5) and facts.median_spacing_mm == (1, 1.5, 2)
+    (tmp_path / "labelsTr" / "case_001.nii.gz").unlink()  # labels are not read
+    geometry = fingerprint(dataset)
+    assert geometry.shapes == {"case_001": (6, 7, 5), "case_002": (9, 4, 8), "case_003": (6, 7, 5)}
+    assert geometry.spacings_mm["case_002"] == (3, 2, 1)
+    assert geometry.median_shape == (6, 7, 5) and geometry.median_spacing_mm == (1, 1.5, 2)
     assert fingerprint(dataset, ("case_002",)).median_shape == (9, 4, 8)
 
 
-def test_what_cannot_be_measured(tmp_path: Path) -> None:
+def test_unknown_subject_and_unreadable_header_are_refused(tmp_path: Path) -> None:
     dataset = open_dataset(make_iseg(tmp_path, 2))
     with pytest.raises(DatasetError, match="expected one of the subjects"):
-        fingerprint(dataset, ("nobody",))
+        fingerprint(dataset, ("unknown",))
     (tmp_path / "subject-1-T1.nii.gz").write_bytes(b"")
     with pytest.raises(VolumeError, match="subject-1-T1"):
         fingerprint(dataset)

@@ -1,4 +1,4 @@
-"""Files of one subject for a network: which is which, one channel out of several, and slips that are noticed."""
+"""Files of one subject given as files: channels, order, inference of modalities."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from tests.support.volume_files import SHAPE, voxels, write_nifti
 
 
 @pytest.fixture
-def four(tmp_path: Path) -> Path:
-    """A file of three channels, each with its own intensities."""
+def three_channels(tmp_path: Path) -> Path:
+    """A file of three channels with different intensities."""
     return write_nifti(tmp_path / "all.nii.gz", np.stack([voxels(SHAPE, seed) for seed in range(3)], axis=-1))
 
 
-def test_channels_in_any_order_and_only_some_of_them(four: Path) -> None:
-    read = read_images([four, four], ("B", "A"), (3, 1))
+def test_channels_are_selected_in_any_order(three_channels: Path) -> None:
+    read = read_images([three_channels, three_channels], ("B", "A"), (3, 1))
     for channel, seed in enumerate((2, 0)):
         np.testing.assert_array_equal(read.image[channel], voxels(SHAPE, seed))
     assert read.image.shape == (2, *SHAPE)
-    alone = read_images([four], ("A",), (2,))
+    alone = read_images([three_channels], ("A",), (2,))
     np.testing.assert_array_equal(alone.image[0], voxels(SHAPE, 1))
 
 
-def test_a_channel_and_a_file(four: Path, tmp_path: Path) -> None:
+def test_channels_of_several_files_are_combined(three_channels: Path, tmp_path: Path) -> None:
     other = write_nifti(tmp_path / "other.nii", voxels(SHAPE, 9))
-    read = read_images([other, four], ("A", "B"), (1, 2))
+    read = read_images([other, three_channels], ("A", "B"), (1, 2))
     np.testing.assert_array_equal(read.image[0], voxels(SHAPE, 9))
     np.testing.assert_array_equal(read.image[1], voxels(SHAPE, 1))
     assert read.first_image == other
@@ -43,19 +43,21 @@ def test_a_channel_and_a_file(four: Path, tmp_path: Path) -> None:
         (1, (1, 2), "expected one channel for each of 1 images, got 2"),
         (2, (1, 4), "expected a channel from 1 to 3, got 4"),
         (2, (2, 2), "expected another image for each modality, got one twice"),
-        (2, (), "expected one image per file where there are several, got 3 channels; say which with --channels"),
+        (2, (), "expected one image per file where there are several, got 3 channels.*--channels"),
         (3, (1, 2, 3), "expected 2 images in the order A, B, as the network was trained; got 3 images"),
     ],
 )
-def test_what_cannot_be(four: Path, times: int, channels: tuple[int, ...], message: str) -> None:
+def test_impossible_files_and_channels_are_refused(
+    three_channels: Path, times: int, channels: tuple[int, ...], message: str
+) -> None:
     with pytest.raises(VolumeError, match=message):
-        read_images([four] * times, ("A", "B"), channels)
+        read_images([three_channels] * times, ("A", "B"), channels)
 
 
-def test_images_of_different_places_are_refused(four: Path, tmp_path: Path) -> None:
+def test_images_of_different_geometry_are_refused(three_channels: Path, tmp_path: Path) -> None:
     small = write_nifti(tmp_path / "small.nii", voxels((4, 4, 4)))
     with pytest.raises(UserError, match="does not fit the first image"):
-        read_images([four, small], ("A", "B"), (1, 1))
+        read_images([three_channels, small], ("A", "B"), (1, 1))
 
 
 def refs(*names: str) -> dict[str, ImageRef]:
@@ -63,20 +65,22 @@ def refs(*names: str) -> dict[str, ImageRef]:
 
 
 @pytest.mark.parametrize(
-    ("given", "modalities", "found"),
+    ("images", "modalities", "expected"),
     [
         (refs("s-T1.nii", "s-T2.nii"), ("T1", "T2"), {"T1": "s-T1.nii", "T2": "s-T2.nii"}),
         (refs("s-t2.hdr", "s-t1.hdr"), ("T1", "T2"), {"T1": "s-t1.hdr", "T2": "s-t2.hdr"}),
-        (refs("a.nii", "s_T2.nii"), ("T1", "T2"), {"T2": "s_T2.nii"}),  # not even by what is left
+        (refs("a.nii", "s_T2.nii"), ("T1", "T2"), {"T2": "s_T2.nii"}),  # no inference by elimination
         (refs("a.nii", "b.nii"), ("T1", "T2"), {}),
         (refs("T1_T2.nii", "b.nii"), ("T1", "T2"), {}),
         (refs("a-T1.nii", "b-T1.nii"), ("T1", "T2"), {}),
-        (refs("T1w.nii", "b.nii"), ("T1", "T2"), {}),  # not a word of its own
+        (refs("T1w.nii", "b.nii"), ("T1", "T2"), {}),  # not a separate word
         (refs("anything.nii"), ("T1",), {"T1": "anything.nii"}),
         (refs("anything.nii", "s-T1.nii"), ("T1",), {"T1": "s-T1.nii"}),
         ({"T1": ImageRef(Path("x"), 1), "T2": ImageRef(Path("x"), 0)}, ("T2", "T1"), {"T1": "T1", "T2": "T2"}),
         ({"1": ImageRef(Path("T1.nii"), 0), "2": ImageRef(Path("T1.nii"), 1)}, ("T1", "T2"), {}),
     ],
 )  # fmt: skip
-def test_what_is_certain(given: dict[str, ImageRef], modalities: tuple[str, ...], found: dict[str, str]) -> None:
-    assert infer_modalities(given, modalities) == found
+def test_modalities_are_inferred_without_doubt_only(
+    images: dict[str, ImageRef], modalities: tuple[str, ...], expected: dict[str, str]
+) -> None:
+    assert infer_modalities(images, modalities) == expected

@@ -1,4 +1,4 @@
-"""Splits: every subject has one role, the same from any order, and folds cover everyone once."""
+"""Splits: disjoint roles, complete folds, independence of the order of ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IDS = [f"subject-{n}" for n in range(1, 12)]
 
 @pytest.mark.parametrize("folds", [2, 3, 5, 11, 0])
 @pytest.mark.parametrize("shuffle", [True, False])
-def test_folds_cover_everyone_once(folds: int, shuffle: bool) -> None:
+def test_every_subject_validates_in_exactly_one_fold(folds: int, shuffle: bool) -> None:
     splits = [
         split_subjects(IDS, SplitConfig(folds=folds, fold=f, shuffle_subjects=shuffle))
         for f in range(folds or len(IDS))
@@ -26,19 +26,19 @@ def test_folds_cover_everyone_once(folds: int, shuffle: bool) -> None:
         assert list(s.train) == [id for id in IDS if id in s.train]  # natural order
 
 
-def test_the_article_holds_out_the_first_subject() -> None:
+def test_unshuffled_leave_one_out_starts_with_the_first_subject() -> None:
     split = split_subjects(reversed(IDS), SplitConfig(folds=0, fold=0, shuffle_subjects=False))
     assert split.val == ("subject-1",) and split.train == tuple(IDS[1:])
 
 
-def test_the_order_of_ids_does_not_matter_but_the_seed_does() -> None:
+def test_split_depends_on_the_seed_and_not_on_the_order_of_ids() -> None:
     first = split_subjects(IDS, SplitConfig())
     assert split_subjects(sorted(IDS, reverse=True), SplitConfig()) == first
     others = {split_subjects(IDS, SplitConfig(split_seed=seed)).val for seed in range(10)}
     assert len(others) > 3
 
 
-def test_explicit_subjects() -> None:
+def test_explicit_subjects_have_their_roles() -> None:
     config = SplitConfig(val_subjects=("subject-10", "subject-2"), test_subjects=("subject-3",))
     split = split_subjects(IDS, config)
     assert split.val == ("subject-2", "subject-10") and split.test == ("subject-3",)
@@ -51,7 +51,7 @@ def test_explicit_subjects() -> None:
     ("ids", "config", "match"),
     [
         (IDS, dict(val_subjects=("subject-99",)), "val_subjects: expected ids out of .*; got subject-99"),
-        (IDS, dict(test_subjects=("nobody",)), "test_subjects"),
+        (IDS, dict(test_subjects=("unknown",)), "test_subjects"),
         (IDS, dict(folds=12), "folds: expected at most 11, the number of subjects; got 12"),
         (IDS, dict(folds=0, fold=11), "fold: expected 0 to 10"),
         (IDS[:1], dict(folds=0), "at least 2 subjects"),
@@ -60,6 +60,6 @@ def test_explicit_subjects() -> None:
         (IDS[:2], dict(test_subjects=tuple(IDS[:2])), "at least 2 subjects"),
     ],
 )
-def test_splits_that_cannot_be(ids: list[str], config: dict, match: str) -> None:
+def test_impossible_splits_are_refused(ids: list[str], config: dict, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         split_subjects(ids, SplitConfig(**config))

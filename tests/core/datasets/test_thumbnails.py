@@ -1,4 +1,4 @@
-"""Pictures of subjects: nose up, the patient's left on the right, true proportions, the classes' colours."""
+"""Thumbnails: radiological convention, true proportions, colours of the classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from core.datasets.layouts.iseg import LABELS
-from core.datasets.thumbnails import GAP, HEIGHT, thumbnail, write_thumbnail
+from core.datasets.thumbnails import GAP, HEIGHT, render_thumbnail, write_thumbnail
 from core.errors import DatasetError
 from core.imaging.geometry import Geometry
 from core.labels import LabelSpace
@@ -29,55 +29,57 @@ def halves(rgb: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return rgb[:, :width], rgb[:, width + GAP :]
 
 
-def test_orientation() -> None:
+def test_thumbnail_is_in_radiological_convention() -> None:
     right_front = bright_corner(slice(15, None), slice(22, None))  # i and j grow to Right and Anterior
-    left, right = halves(thumbnail(right_front, None, GEOMETRY, SPACE))
+    left, right = halves(render_thumbnail(right_front, None, GEOMETRY, SPACE))
     assert np.array_equal(left, right)
     assert left[:30, :30].mean() > 250 and left[-30:].mean() < 5 and left[:, -30:].mean() < 5
     unknown = Geometry(GEOMETRY.shape, GEOMETRY.affine, oriented=False)
-    left, _ = halves(thumbnail(right_front, None, unknown, SPACE))
+    left, _ = halves(render_thumbnail(right_front, None, unknown, SPACE))
     assert left[:30, -30:].mean() > 250 and left[:30, :30].mean() < 5
 
 
-def test_proportions() -> None:
-    rgb = thumbnail(bright_corner(slice(5), slice(5)), None, GEOMETRY, SPACE)
+def test_thumbnail_has_the_proportions_of_the_voxels() -> None:
+    rgb = render_thumbnail(bright_corner(slice(5), slice(5)), None, GEOMETRY, SPACE)
     assert rgb.dtype == np.uint8
     left, _ = halves(rgb)
     assert left.shape == (HEIGHT, round(HEIGHT * 40 / 30), 3)
     slab = Geometry((300, 3, 4), np.eye(4))
-    assert thumbnail(np.ones(slab.shape, np.float32), None, slab, SPACE).shape[1] < 1000
+    assert render_thumbnail(np.ones(slab.shape, np.float32), None, slab, SPACE).shape[1] < 1000
 
 
-def test_labels_are_coloured_on_the_right_only() -> None:
+def test_labels_are_coloured_in_the_right_half_only() -> None:
     image = bright_corner(slice(10), slice(None))
     label = np.zeros(GEOMETRY.shape, np.uint8)
-    label[10:, :, 7] = 3  # WM, in one slice: that one is shown
-    left, right = halves(thumbnail(image, label, GEOMETRY, SPACE))
+    label[10:, :, 7] = 3  # WM in one slice, which is shown
+    left, right = halves(render_thumbnail(image, label, GEOMETRY, SPACE))
     assert (left[..., 0] == left[..., 2]).all()
     corner = right[5, 5].astype(int)  # the patient's right, dark in the image
     assert corner[0] > corner[2] + 50 and corner[1] > corner[2] + 50
     assert np.array_equal(right[:, -10:], left[:, -10:])
 
 
-def test_empty_margins_are_cut() -> None:
+def test_empty_margins_are_cropped() -> None:
     image = np.zeros((100, 100, 5), np.float32)
     image[40:60, 30:70, :] = 50
-    left, _ = halves(thumbnail(image, None, Geometry(image.shape, np.eye(4)), SPACE))
+    left, _ = halves(render_thumbnail(image, None, Geometry(image.shape, np.eye(4)), SPACE))
     assert left.shape[:2] == (HEIGHT, HEIGHT * 28 // 48)  # 20 x 40 voxels and a margin of 4 on each side
     label = np.zeros(image.shape, np.uint8)
-    label[90, 50] = 1  # a label outside the head stays in sight
-    _, right = halves(thumbnail(image, label, Geometry(image.shape, np.eye(4)), SPACE))
+    label[90, 50] = 1  # a label outside the head stays visible
+    _, right = halves(render_thumbnail(image, label, Geometry(image.shape, np.eye(4)), SPACE))
     assert (right[..., 2] > right[..., 0].astype(int) + 20).any()
 
 
 @pytest.mark.parametrize("value", [0, 5, -5])
-def test_images_without_contrast(value: float) -> None:
-    rgb = thumbnail(np.full(GEOMETRY.shape, value, np.float32), np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY, SPACE)
+def test_constant_image_is_rendered(value: float) -> None:
+    rgb = render_thumbnail(
+        np.full(GEOMETRY.shape, value, np.float32), np.zeros(GEOMETRY.shape, np.uint8), GEOMETRY, SPACE
+    )
     assert rgb.shape[0] == HEIGHT
 
 
-def test_writing(tmp_path: Path) -> None:
-    rgb = thumbnail(bright_corner(slice(5), slice(5)), None, GEOMETRY, SPACE)
+def test_written_thumbnail_is_read_unchanged(tmp_path: Path) -> None:
+    rgb = render_thumbnail(bright_corner(slice(5), slice(5)), None, GEOMETRY, SPACE)
     write_thumbnail(tmp_path / "a.png", rgb)
     with Image.open(tmp_path / "a.png") as picture:
         assert np.array_equal(np.asarray(picture), rgb)

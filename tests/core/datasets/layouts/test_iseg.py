@@ -1,4 +1,4 @@
-"""The iSEG-2017 layout, as Analyze pairs and as NIfTI."""
+"""Layout of iSEG-2017, as Analyze pairs and as NIfTI files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.volume_files import AFFINE, label_map, make_iseg, voxels, wri
 
 
 @pytest.mark.parametrize("suffix", [".hdr", ".nii", ".nii.gz"])
-def test_subjects_modalities_and_classes(tmp_path: Path, suffix: str) -> None:
+def test_subjects_modalities_and_classes_are_read(tmp_path: Path, suffix: str) -> None:
     dataset = open_dataset(make_iseg(tmp_path, 11, suffix))
     assert dataset.ids == tuple(f"subject-{n}" for n in range(1, 12)) == dataset.labelled_ids
     assert dataset.modalities == ("T1", "T2")
@@ -29,7 +29,7 @@ def test_subjects_modalities_and_classes(tmp_path: Path, suffix: str) -> None:
     assert loaded.geometry.oriented == (suffix != ".hdr")
 
 
-def test_names_in_any_case_and_other_files(tmp_path: Path) -> None:
+def test_names_are_matched_in_any_case_and_other_files_ignored(tmp_path: Path) -> None:
     make_iseg(tmp_path, 2)
     (tmp_path / "subject-1-T1.nii.gz").rename(tmp_path / "SUBJECT-1-t1.NII.GZ")
     for name in ("._subject-3-T1.nii.gz", "notes.txt", "subject-x-T1.nii", "subject-1-T1.nii.gz.bak"):
@@ -39,7 +39,7 @@ def test_names_in_any_case_and_other_files(tmp_path: Path) -> None:
     assert load_subject(dataset, "subject-1").image.shape[0] == 2
 
 
-def test_a_missing_modality_or_label_is_that_subjects(tmp_path: Path) -> None:
+def test_missing_modality_or_label_concerns_its_subject_alone(tmp_path: Path) -> None:
     make_iseg(tmp_path, 3)
     (tmp_path / "subject-2-T2.nii.gz").unlink()
     (tmp_path / "subject-3-label.nii.gz").unlink()
@@ -51,34 +51,34 @@ def test_a_missing_modality_or_label_is_that_subjects(tmp_path: Path) -> None:
     assert load_subject(dataset, "subject-3").label is None
 
 
-def test_two_files_for_one_image(tmp_path: Path) -> None:
+def test_two_files_for_one_image_are_refused(tmp_path: Path) -> None:
     make_iseg(tmp_path, 2)
     write_analyze(tmp_path / "subject-1-T1", voxels())
     with pytest.raises(DatasetError, match=r"one file .or pair. for each image, got .* and .*; remove all but one"):
         open_dataset(tmp_path)
 
 
-def test_two_spellings_of_one_id(tmp_path: Path) -> None:
+def test_two_spellings_of_one_id_are_refused(tmp_path: Path) -> None:
     make_iseg(tmp_path, 1)
     shutil.copy(tmp_path / "subject-1-T1.nii.gz", tmp_path / "subject-01-T1.nii.gz")
     with pytest.raises(DatasetError, match="subject-01-T1"):
         open_dataset(tmp_path)
 
 
-def test_only_labels(tmp_path: Path) -> None:
+def test_labels_without_images_are_refused(tmp_path: Path) -> None:
     write_nifti(tmp_path / "subject-1-label.nii", label_map((0, 10)))
     with pytest.raises(DatasetError, match="expected T1 or T2 images, found only labels"):
         open_dataset(tmp_path)
 
 
-def test_half_a_pair(tmp_path: Path) -> None:
+def test_incomplete_analyze_pair_is_refused(tmp_path: Path) -> None:
     make_iseg(tmp_path, 1, ".hdr")
     (tmp_path / "subject-1-T2.hdr").unlink()
     with pytest.raises(VolumeError, match="other half"):
         load_subject(open_dataset(tmp_path), "subject-1")
 
 
-def test_a_label_of_another_orientation_follows_its_image(tmp_path: Path) -> None:
+def test_label_of_another_orientation_is_aligned_as_stored(tmp_path: Path) -> None:
     make_iseg(tmp_path, 1)
     labels = label_map((0, 10, 150, 250))
     write_nifti(tmp_path / "subject-1-label.nii.gz", labels, AFFINE @ np.diag([-1, -1, 1, 1]))
@@ -88,7 +88,7 @@ def test_a_label_of_another_orientation_follows_its_image(tmp_path: Path) -> Non
     assert np.array_equal(dataset.labels.to_raw(loaded.label), labels)
 
 
-def test_a_label_without_orientation_follows_its_image(tmp_path: Path) -> None:
+def test_label_without_orientation_is_aligned_as_stored(tmp_path: Path) -> None:
     make_iseg(tmp_path, 1)
     labels = label_map((0, 10, 150, 250))
     las = AFFINE @ np.diag([-1, 1, 1, 1])
@@ -109,7 +109,7 @@ def test_a_label_without_orientation_follows_its_image(tmp_path: Path) -> None:
         (dict(scale=2), "expected voxels of"),
     ],
 )
-def test_a_label_that_lies_elsewhere(tmp_path: Path, change: dict, match: str) -> None:
+def test_label_of_another_geometry_is_refused(tmp_path: Path, change: dict, match: str) -> None:
     make_iseg(tmp_path, 1)
     affine = AFFINE.copy()
     affine[:3, :3] *= change.get("scale", 1)
@@ -121,7 +121,7 @@ def test_a_label_that_lies_elsewhere(tmp_path: Path, change: dict, match: str) -
         load_subject(open_dataset(tmp_path), "subject-1")
 
 
-def test_the_demo_marker_says_synthetic(tmp_path: Path) -> None:
+def test_demo_marker_marks_data_as_synthetic(tmp_path: Path) -> None:
     make_iseg(tmp_path, 1)
     (tmp_path / "segmentarium-demo.json").write_text('{"licence": "MNI"}')
     assert open_dataset(tmp_path).synthetic and open_dataset(tmp_path).licence == "MNI"
