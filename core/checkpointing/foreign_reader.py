@@ -29,8 +29,15 @@ if sys.platform != "win32":
 REQUEST_FILE, RESPONSE_FILE, WEIGHTS_FILE = "request.json", "response.json", "weights.safetensors"
 MAX_ARCHIVE_ENTRIES = 10_000  # one for each tensor, and some
 STATE_DICT_KEYS = (
-    "state_dict", "model_state_dict", "network_weights", "model_state", "model", "network", "net", "weights",
-)  # fmt: skip
+    "state_dict",
+    "model_state_dict",
+    "network_weights",
+    "model_state",
+    "model",
+    "network",
+    "net",
+    "weights",
+)
 MAX_NESTING = 3  # of dictionaries around the state_dict
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")  # DataParallel, torch.compile, Lightning
 SAVE_HINT = "in the program that wrote it, write the weights alone: torch.save(model.state_dict(), FILE)"

@@ -6,6 +6,7 @@ and ``NAME_spec.py``, torch-free, with its :class:`core.models.spec.Architecture
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from core.config import ModelConfig
@@ -74,4 +75,7 @@ def build_model(config: ModelConfig, in_channels: int, classes: int) -> Segmenta
     ConfigError
         If the architecture is unknown or an option has none of its values.
     """
-    return architecture(config.model).load()(config, in_channels, classes)
+    entry = architecture(config.model)
+    network_class = getattr(importlib.import_module(entry.module), entry.class_name)
+    network: SegmentationNetwork = network_class(config, in_channels, classes)
+    return network

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.config import Activation, ModelConfig, NormLayer
-from core.models import architecture
-from core.models.spec import StageKind
+from core.models.spec import Architecture, StageKind
 from core.types import Size3
 
 LEAKY_SLOPE = 0.01
@@ -44,6 +43,7 @@ class SegmentationNetwork(nn.Module):
 
     Parameters
     ----------
+    architecture : Architecture. Entry of the registry; subclasses pass their own.
     config : ModelConfig. What it leaves open, or the architecture does not take, is resolved.
     in_channels : int. Number of modalities.
     classes : int. Number of classes, the background included.
@@ -57,22 +57,19 @@ class SegmentationNetwork(nn.Module):
 
     Raises
     ------
-    ConfigError
-        If the architecture is unknown.
     ValueError
         If there is no channel or no class.
     """
 
-    def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
+    def __init__(self, architecture: Architecture, config: ModelConfig, in_channels: int, classes: int) -> None:
         super().__init__()
         if in_channels < 1 or classes < 1:
             raise ValueError(f"expected at least one channel and one class, got {in_channels} and {classes}")
-        entry = architecture(config.model)
-        self.config = entry.resolve(config)
+        self.config = architecture.resolve(config)
         self.in_channels = in_channels
         self.classes = classes
         self.levels = len(self.config.channels)
-        self.divisor: Size3 = (entry.divisor(config),) * 3
+        self.divisor: Size3 = (architecture.divisor(config),) * 3
 
     def stages(self) -> list[StageModule]:
         """The stages between image and logits, in the order of computation, as
@@ -138,9 +135,14 @@ class ConvUnit(nn.Sequential):
         x = convolution(x)
         batch, channels = x.shape[:2]
         flat = F.batch_norm(
-            x.reshape(1, batch * channels, *x.shape[2:]), None, None, norm.weight.repeat(batch),
-            norm.bias.repeat(batch), training=True, eps=norm.eps,
-        )  # fmt: skip
+            x.reshape(1, batch * channels, *x.shape[2:]),
+            None,
+            None,
+            norm.weight.repeat(batch),
+            norm.bias.repeat(batch),
+            training=True,
+            eps=norm.eps,
+        )
         return activation[0](flat).view_as(x)
 
 

@@ -7,17 +7,13 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, Literal, Protocol, TypeVar
+from typing import Generic, Literal, Protocol, TypeVar
 
 from core.config import Activation, ModelConfig, NormLayer
 from core.types import Size3
-
-if TYPE_CHECKING:
-    from core.models.blocks import SegmentationNetwork
 
 StageKind = Literal["encoder", "bottleneck", "decoder", "logits"]
 
@@ -77,9 +73,15 @@ class Operators(ABC, Generic[T]):
         """Note that ``x`` is the output of a stage at a level; ``reads_image``: the stage starts from the image."""
 
     def conv_unit(
-        self, x: T, out_channels: int, norm: NormLayer, activation: Activation | None, kernel_size: int = 3,
-        stride: int = 1, transposed: bool = False,
-    ) -> T:  # fmt: skip
+        self,
+        x: T,
+        out_channels: int,
+        norm: NormLayer,
+        activation: Activation | None,
+        kernel_size: int = 3,
+        stride: int = 1,
+        transposed: bool = False,
+    ) -> T:
         """Convolution, normalisation, activation, as :class:`core.models.blocks.ConvUnit`."""
         convolved = self.convolve(x, out_channels, kernel_size, stride, transposed)
         normalised = self.normalise(convolved, norm)
@@ -118,11 +120,6 @@ class Architecture:
     help: str
     forward: Forward
     fixed_options: Mapping[str, object] = field(default_factory=dict)
-
-    def load(self) -> type[SegmentationNetwork]:
-        """Import the network's class (and torch)."""
-        network: type[SegmentationNetwork] = getattr(importlib.import_module(self.module), self.class_name)
-        return network
 
     def resolve(self, config: ModelConfig) -> ModelConfig:
         """The configuration with channels and fixed options filled in."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.models.blocks import ConvUnit, MaxPool2, SegmentationNetwork, StageModule, encoder_decoder_stages, initialise
-from core.models.unet3d_spec import DecoderLevelSpec, EncoderLevelSpec, decoder_levels, encoder_levels
+from core.models.unet3d_spec import UNET3D, DecoderLevelSpec, EncoderLevelSpec, decoder_levels, encoder_levels
 
 
 class UNet3D(SegmentationNetwork):
@@ -52,7 +52,7 @@ class UNet3D(SegmentationNetwork):
     """
 
     def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
-        super().__init__(config, in_channels, classes)
+        super().__init__(UNET3D, config, in_channels, classes)
         levels = [EncoderLevel(spec, self.config) for spec in encoder_levels(self.config, in_channels)]
         self.encoder = nn.ModuleList(levels[:-1])
         self.bottleneck = levels[-1]

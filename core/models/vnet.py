@@ -27,7 +27,7 @@ from core.models.blocks import (
     initialise,
     norm_layer,
 )
-from core.models.vnet_spec import KERNEL_SIZE, stage_convolutions
+from core.models.vnet_spec import KERNEL_SIZE, VNET, stage_convolutions
 
 
 class VNet(SegmentationNetwork):
@@ -47,7 +47,7 @@ class VNet(SegmentationNetwork):
     """
 
     def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
-        super().__init__(config, in_channels, classes)
+        super().__init__(VNET, config, in_channels, classes)
         channels, norm = self.config.channels, self.config.norm
         self.entry = nn.Identity() if in_channels == 1 else nn.Conv3d(in_channels, channels[0], kernel_size=1)
         self.first = ResidualStage(in_channels, channels[0], stage_convolutions(0), norm)

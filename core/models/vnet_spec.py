@@ -74,7 +74,10 @@ VNET = Architecture(
     help="V-Net (Milletari et al. 2016); residual, 5x5x5 convolutions",
     forward=forward,
     fixed_options={
-        "convolutions": (), "activation": "prelu", "downsampling": "stride", "widening": "after",
+        "convolutions": (),
+        "activation": "prelu",
+        "downsampling": "stride",
+        "widening": "after",
         "full_resolution": "level",
     },
-)  # fmt: skip
+)

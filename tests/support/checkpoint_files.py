@@ -29,9 +29,15 @@ def checkpoint_metadata(**values: Any) -> CheckpointMetadata:
     config = TrainConfig().with_values({**SMALL, **values})
     labels = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM"})
     return CheckpointMetadata(
-        config.to_json(), labels.to_json(), ("T1", "T2"), (1.0, 1.0, 1.5), {"epoch": 3, "best": None},
-        {"mode": "tiles"}, {"name": "Söhne & Co", "synthetic": True}, {"train": ["a", "b"], "val": ["c"], "test": []},
-    )  # fmt: skip
+        config.to_json(),
+        labels.to_json(),
+        ("T1", "T2"),
+        (1.0, 1.0, 1.5),
+        {"epoch": 3, "best": None},
+        {"mode": "tiles"},
+        {"name": "Söhne & Co", "synthetic": True},
+        {"train": ["a", "b"], "val": ["c"], "test": []},
+    )
 
 
 def trained(seed: int = 0) -> Checkpoint:

@@ -239,8 +239,12 @@ def test_full_file_system_leaves_the_old_file(saved: Path, tmp_path: Path) -> No
     mount = 'mount -t tmpfs -o size=2m tmpfs "$1" || exit 77; exec "$0" -c "$3" "$1" "$2"'
     done = subprocess.run(
         ["unshare", "-m", "sh", "-c", mount, sys.executable, str(disk), str(saved), FULL_DISK],
-        capture_output=True, text=True, cwd=project_root(), timeout=60, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=project_root(),
+        timeout=60,
+        check=False,
+    )
     if done.returncode == 77 or "unshare failed" in done.stderr:
         pytest.skip(f"cannot mount a small disk here: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr

@@ -182,8 +182,12 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
         make(paths[name], folder / "trap")
     done = subprocess.run(
         [sys.executable, "-c", READER, json.dumps([str(path) for path in paths.values()])],
-        cwd=project_root(), capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
+        cwd=project_root(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert not (folder / "trap").exists(), "code in the file was executed"
     found = dict(zip(paths, map(json.loads, done.stdout.splitlines()), strict=True))

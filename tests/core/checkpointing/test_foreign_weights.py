@@ -156,9 +156,13 @@ def test_content_without_state_dict_is_refused(content: object) -> None:
 def test_sparse_meta_complex_and_bool_tensors_are_left_out() -> None:
     state = dict(network(1).state_dict())
     odd: dict[Any, Any] = {
-        "sparse": torch.eye(3).to_sparse(), "meta": torch.empty(3, device="meta"), "complex": torch.zeros(3) * 1j,
-        "text": "weights", "flag": torch.tensor([True]), 5: torch.zeros(3),
-    }  # fmt: skip
+        "sparse": torch.eye(3).to_sparse(),
+        "meta": torch.empty(3, device="meta"),
+        "complex": torch.zeros(3) * 1j,
+        "text": "weights",
+        "flag": torch.tensor([True]),
+        5: torch.zeros(3),
+    }
     assert find_state_dict({**state, **odd}).keys() == state.keys()
 
 

@@ -36,8 +36,12 @@ def test_metadata_are_read_without_torch(ball_run: BallRun, tmp_path: Path) -> N
     damaged = tmp_path / "cut.safetensors"
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(ball_run.checkpoint), str(damaged)],
-        cwd=project_root(), capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
+        cwd=project_root(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert done.returncode == 0, done.stderr
     metadata = load(ball_run.checkpoint).metadata
     printed, refused = done.stdout.splitlines()

@@ -191,10 +191,19 @@ def test_estimate_grows_with_everything_that_takes_memory() -> None:
     given: dict[str, Any] = dict(channels=(8, 16, 32), sub_volume=(32, 32, 32), precision="bf16", optimizer="sgd")
     base = estimated(given)
     for change in (
-        dict(batch_size=2), dict(sub_volume=(32, 32, 40)), dict(channels=(16, 16, 32)), dict(precision="fp32"),
-        dict(convolutions=(3,)), dict(optimizer="adamw"), dict(ema=0.9), dict(momentum=0.9), dict(activation="prelu"),
-        dict(loss="dice_ce"), dict(optimizer="muon"), dict(model="vnet"),
-    ):  # fmt: skip
+        dict(batch_size=2),
+        dict(sub_volume=(32, 32, 40)),
+        dict(channels=(16, 16, 32)),
+        dict(precision="fp32"),
+        dict(convolutions=(3,)),
+        dict(optimizer="adamw"),
+        dict(ema=0.9),
+        dict(momentum=0.9),
+        dict(activation="prelu"),
+        dict(loss="dice_ce"),
+        dict(optimizer="muon"),
+        dict(model="vnet"),
+    ):
         for device in ("cpu", "cuda"):
             assert estimated({**given, **change}, device=device) >= estimated(given, device=device), (change, device)
     assert estimated(given, channels=4) > base

@@ -151,9 +151,15 @@ def test_detail_reads_the_image_at_half_resolution() -> None:
 def test_detail_works_with_the_other_options(downsampling: Any, widening: Any) -> None:
     for channels in ((4, 6), (4, 6, 8)):
         network = unet(
-            2, 3, channels=channels, norm="group", activation="prelu", downsampling=downsampling, widening=widening,
+            2,
+            3,
+            channels=channels,
+            norm="group",
+            activation="prelu",
+            downsampling=downsampling,
+            widening=widening,
             full_resolution="detail",
-        )  # fmt: skip
+        )
         logits = network(image(7, 5, 11))
         assert logits.shape == (1, 3, 7, 5, 11)
         logits.square().sum().backward()

@@ -54,9 +54,8 @@ def test_augmented_streamed_subjects_equal_resident_ones(tmp_path: Path) -> None
     corners = [PatchLocation(n % 2, triple([-5 if n >> a & 1 else 11 for a in range(3)])) for n in range(8)]
     for locations in (corners, corners[:1]):
         one, other = (
-            augment(subjects_on, locations, torch.Generator().manual_seed(3))
-            for subjects_on in (resident, streamed)
-        )  # fmt: skip
+            augment(subjects_on, locations, torch.Generator().manual_seed(3)) for subjects_on in (resident, streamed)
+        )
         assert torch.equal(one[0], other[0]) and torch.equal(one[1], other[1])
 
 
