@@ -66,3 +66,70 @@ def test_geometries_compare_by_value() -> None:
     assert Geometry(RAS.shape, RAS.affine.copy()) == RAS
     assert shifted(1, 0, 0) != RAS
     assert RAS != "RAS"
+
+
+def test_geometries_differ_in_shape_or_known_orientation_even_with_the_same_affine() -> None:
+    assert Geometry((10, 12, 9), RAS.affine) != RAS
+    assert Geometry(RAS.shape, RAS.affine, oriented=False) != RAS
+    assert Geometry(RAS.shape, RAS.affine.copy()) == RAS
+
+
+def test_tolerance_is_a_tenth_of_the_smallest_voxel_side_and_included() -> None:
+    large = Geometry((4, 4, 4), np.diag([2.0, 4.0, 8.0, 1.0]))
+
+    def moved(shift_mm: float) -> Geometry:
+        affine = large.affine.copy()
+        affine[1, 3] += shift_mm
+        return Geometry(large.shape, affine)
+
+    assert geometry_difference(large, moved(0.125), tolerance=0.0625) is None  # exactly at the limit, 0.0625 * 2 mm
+    assert geometry_difference(large, moved(0.126), tolerance=0.0625) is not None
+    assert geometry_difference(large, moved(0.19)) is None
+    assert geometry_difference(large, moved(0.21)) is not None
+
+
+def test_a_small_difference_of_voxel_size_counts_over_the_whole_extent() -> None:
+    def scaled(axis: int, factor: float, count: int) -> str | None:
+        shape = [3, 3, 3]
+        shape[axis] = count
+        affine = np.eye(4)
+        affine[axis, axis] = factor
+        return geometry_difference(
+            Geometry((shape[0], shape[1], shape[2]), np.eye(4)), Geometry((shape[0], shape[1], shape[2]), affine)
+        )
+
+    for axis in range(3):
+        assert scaled(axis, 1.03, 3) is None  # 0.06 mm at the last voxel
+        assert "got" in str(scaled(axis, 1.03, 5))  # 0.12 mm
+        assert scaled(axis, 1.0078125, 13) is None  # 0.09375 mm
+        assert scaled(axis, 1.0078125, 14) is not None  # 0.1015625 mm
+    assert geometry_difference(Geometry((1, 3, 3), np.eye(4)), Geometry((1, 3, 3), np.diag([1.08, 1, 1, 1]))) is None
+    assert "1.12" in str(
+        geometry_difference(Geometry((1, 3, 3), np.eye(4)), Geometry((1, 3, 3), np.diag([1.12, 1, 1, 1])))
+    )
+
+
+def test_a_rotation_counts_at_the_farthest_corner_of_every_axis() -> None:
+    for axis in range(3):  # a voxel row along each axis that starts at the origin and ends 0.2 mm away
+        shape = [1, 1, 1]
+        shape[axis] = 41
+        other = (axis + 1) % 3
+        angle = 0.2 / 40
+        rotation = np.eye(4)
+        rotation[[axis, other], [axis, other]] = np.cos(angle)
+        rotation[other, axis], rotation[axis, other] = np.sin(angle), -np.sin(angle)
+        size = (shape[0], shape[1], shape[2])
+        assert "rotated" in str(geometry_difference(Geometry(size, np.eye(4)), Geometry(size, rotation)))
+        shape[axis] = 11  # 0.05 mm away: within the tolerance
+        size = (shape[0], shape[1], shape[2])
+        assert geometry_difference(Geometry(size, np.eye(4)), Geometry(size, rotation)) is None
+
+
+def test_a_rotation_is_told_from_a_shift_for_anisotropic_voxels() -> None:
+    thick = Geometry((10, 10, 4), np.diag([0.5, 0.5, 5.0, 1.0]))
+    affine = thick.affine.copy()
+    affine[:3, 3] = (1, 0, 0)
+    assert "origin (1, 0, 0)" in str(geometry_difference(thick, Geometry(thick.shape, affine)))
+    tilt = np.eye(4)
+    tilt[1:3, 1:3] = [[np.cos(0.02), -np.sin(0.02)], [np.sin(0.02), np.cos(0.02)]]
+    assert "rotated" in str(geometry_difference(thick, Geometry(thick.shape, tilt @ thick.affine)))

@@ -64,3 +64,35 @@ def test_extreme_intensities_stay_finite(method: str) -> None:
 def test_unknown_method_is_rejected() -> None:
     with pytest.raises(ConfigError, match="expected one of max_min"):
         normalise(X, "minmax")
+
+
+def test_statistics_are_accumulated_in_double_precision() -> None:
+    """A small contrast on a large offset: float32 sums would lose the standard deviation."""
+    rng = np.random.default_rng(0)
+    image = (20_000 + rng.normal(0, 2, (1, 80, 80, 80))).astype(np.float32)
+    for method in ("full_volume_mean", "mean", "z_score"):
+        result = normalise(image, method).astype(np.float64)
+        exact = (image - image.mean(dtype=np.float64)) / image.astype(np.float64).std()
+        assert np.abs(result - exact).max() < 1e-5, method
+
+
+def test_a_constant_channel_with_rounding_noise_becomes_zeros() -> None:
+    image = np.full((1, 4, 4, 4), 1000.0, np.float32)
+    image[0, 0, 0, 0] = np.nextafter(np.float32(1000), np.float32(2000))  # a spread of 1e-8 of the mean
+    for method in ("full_volume_mean", "mean", "z_score"):
+        assert not normalise(image, method).any(), method
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float64, np.float32, np.float16])
+@pytest.mark.parametrize("method", METHODS)
+def test_result_is_float32_for_every_dtype_and_for_empty_channels(method: str, dtype: type) -> None:
+    result = normalise(X.astype(dtype), method)
+    assert result.dtype == np.float32
+    assert result == pytest.approx(normalise(X, method), abs=1e-6)
+    assert normalise(np.zeros((1, 0, 2, 2), dtype), method).shape == (1, 0, 2, 2)
+
+
+def test_error_lists_the_methods() -> None:
+    with pytest.raises(ConfigError) as caught:
+        normalise(X, "histogram")
+    assert f"{', '.join(METHODS)}; got 'histogram'" in str(caught.value)

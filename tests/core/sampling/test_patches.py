@@ -262,3 +262,47 @@ def test_locations_depend_on_the_seed_alone(options: dict[str, Any]) -> None:
     assert draw(patches_of_three, 20, seed=3) != draw(patches_of_three, 20, seed=4)
     again = sampler([subject((14, 15, 16), seed=n) for n in range(3)], (4, 4, 4), **options)
     assert draw(again, 20, seed=3) == draw(patches_of_three, 20, seed=3)
+
+
+# --- boundaries -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("side", ["before", "after"])
+def test_a_patch_that_lies_outside_the_volume_is_zero(axis: int, side: str) -> None:
+    ones = TrainingSubject("ones", np.ones((1, 6, 6, 6), np.float32), np.ones((6, 6, 6), np.uint8), (1.0, 1.0, 1.0))
+    start = [0, 0, 0]
+    start[axis] = -4 if side == "before" else 6  # touches the volume, without sharing a voxel
+    image, label = on_cpu(ones).crop([PatchLocation(0, (start[0], start[1], start[2]))], (4, 4, 4))
+    assert not image.any() and not label.any()
+
+
+def test_subjects_and_patches_live_on_the_chosen_device() -> None:
+    resident = ResidentSubjects([subject((5, 5, 5))], torch.device("meta"))
+    image, label = resident.crop([PatchLocation(0, (0, 0, 0))], (3, 3, 3))
+    assert {resident.device.type, image.device.type, label.device.type, resident.image(0).device.type} == {"meta"}
+    assert (image.dtype, label.dtype) == (torch.float32, torch.uint8)
+
+
+def test_patches_of_half_precision_subjects_are_float32() -> None:
+    image, _ = on_cpu(subject((5, 5, 5))).crop([PatchLocation(0, (0, 0, 0))], (3, 3, 3))
+    assert image.dtype == torch.float32
+
+
+def test_both_voxels_of_a_tiny_class_are_centres() -> None:
+    label = np.zeros((12, 4, 4), np.uint8)
+    label[2, 2, 2] = label[9, 2, 2] = 1
+    subjects = [subject((12, 4, 4), label)]
+    starts = Counter(p.start[0] for p in draw(sampler(subjects, (2, 2, 2), classes=2, foreground=1.0), 200))
+    assert starts.keys() == {1, 8} and min(starts.values()) > 60
+
+
+def test_the_same_seed_draws_the_same_around_classes_of_subjects_smaller_than_the_patch() -> None:
+    subjects = [subject((3, 9, 3), seed=n) for n in range(3)]
+    patch_sampler = sampler(subjects, (6, 6, 6), foreground=0.7)
+    global_state = torch.random.get_rng_state()
+    first = draw(patch_sampler, 40, seed=1)
+    assert torch.equal(torch.random.get_rng_state(), global_state), "the global generator is never used"
+    torch.manual_seed(99)
+    assert draw(patch_sampler, 40, seed=1) == first
+    assert len({p.start for p in first}) > 10
