@@ -1,8 +1,9 @@
-"""The ready-made model as it is committed: small, whole, what its card says, and far better than chance."""
+"""The committed demo model: size, privacy, agreement with its model card, accuracy above chance."""
 
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,39 +14,40 @@ from core.datasets import load_subject, open_dataset
 from core.datasets.synthetic.demo import ensure_subject
 from core.evaluation.metrics import dice_per_class
 from core.inference.predictor import Predictor
-from core.paths import DEMO_MODEL, demo_model_path, project_root
+from core.paths import DEMO_MODEL, demo_model_path
 from core.runs import find_checkpoint, list_runs
 
 MODEL = demo_model_path()
-CHANCE = 0.34  # Dice of naming the commonest tissue everywhere in the brain, for that tissue; 0 for the others
+CHANCE = 0.34  # Dice of labelling the whole brain as the most frequent tissue, for that tissue; 0 for the others
 
 
-def test_it_is_small_and_tells_nothing_of_the_machine_it_was_made_on() -> None:
+def test_model_is_small_and_contains_no_local_paths() -> None:
     assert MODEL.stat().st_size <= 5_000_000
-    about = load(MODEL, training_state=True)
-    assert not about.optimizer and not about.average
-    assert "path" not in about.metadata.dataset and about.metadata.dataset["synthetic"]
-    assert about.metadata.train_config.data.path == "demo"
+    checkpoint = load(MODEL, training_state=True)
+    assert not checkpoint.optimizer and not checkpoint.average
+    assert "path" not in checkpoint.metadata.dataset and checkpoint.metadata.dataset["synthetic"]
+    assert checkpoint.metadata.train_config.data.path == "demo"
     files = {path.name for path in MODEL.parent.iterdir()}
     assert files == {"model.safetensors", "README.md", "evaluation.json"}
     for name in ("README.md", "evaluation.json"):
         assert "/tmp" not in (MODEL.parent / name).read_text() and "/home" not in (MODEL.parent / name).read_text()
 
 
-def test_it_is_found_from_any_root_and_is_no_run(tmp_path: Path) -> None:
+def test_model_is_found_from_any_root_and_is_no_run(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path, DEMO_MODEL) == MODEL
-    assert DEMO_MODEL not in {run.id for run in list_runs(project_root() / "checkpoints")}
+    shutil.copytree(MODEL.parent, tmp_path / DEMO_MODEL)
+    assert list_runs(tmp_path) == []
 
 
-def test_its_card_says_what_was_measured_on_a_subject_it_never_saw() -> None:
+def test_model_card_states_the_evaluation_on_unseen_subjects() -> None:
     card = (MODEL.parent / "README.md").read_text("utf-8")
-    found = json.loads((MODEL.parent / "evaluation.json").read_text("utf-8"))
-    about = load(MODEL).metadata
-    ids = [subject["id"] for subject in found["subjects"]]
-    assert found["split"] == "test" and ids == about.split["test"]
-    assert not set(ids) & {*about.split["train"], *about.split["val"]}
-    mean = found["mean"]
-    for name in about.label_space.names[1:]:
+    evaluation = json.loads((MODEL.parent / "evaluation.json").read_text("utf-8"))
+    metadata = load(MODEL).metadata
+    ids = [subject["id"] for subject in evaluation["subjects"]]
+    assert evaluation["split"] == "test" and ids == metadata.split["test"]
+    assert not set(ids) & {*metadata.split["train"], *metadata.split["val"]}
+    mean = evaluation["mean"]
+    for name in metadata.label_space.names[1:]:
         row = f"| {name} | {mean['dice'][name]:.3f} | {mean['hd95_mm'][name]:.1f} mm | {mean['asd_mm'][name]:.2f} mm |"
         assert f"{row} {mean['n'][name]} |" in card
         assert mean["dice"][name] > 0.7
@@ -54,14 +56,14 @@ def test_its_card_says_what_was_measured_on_a_subject_it_never_saw() -> None:
 
 
 @pytest.mark.slow
-def test_it_segments_a_subject_made_now(tmp_path: Path) -> None:
+def test_model_segments_a_new_subject(tmp_path: Path) -> None:
     subject = "subject-1"
     dataset = open_dataset(ensure_subject(tmp_path / "demo", subject))
     loaded = load_subject(dataset, subject)
     assert loaded.label is not None
     brain = np.argwhere(loaded.label > 0)
-    first = (brain.min(0) + brain.max(0)) // 2 - 32
-    crop = tuple(slice(int(a), int(a) + 64) for a in first)
-    found = Predictor(MODEL).segment(loaded.image[(slice(None), *crop)], loaded.geometry.spacing_mm)
-    dice = dice_per_class(loaded.label[crop], found, 4)[1:]
+    start = (brain.min(0) + brain.max(0)) // 2 - 32
+    crop = tuple(slice(int(a), int(a) + 64) for a in start)
+    prediction = Predictor(MODEL).segment(loaded.image[(slice(None), *crop)], loaded.geometry.spacing_mm)
+    dice = dice_per_class(loaded.label[crop], prediction, 4)[1:]
     assert dice.min() > CHANCE + 0.2, dice

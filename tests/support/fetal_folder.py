@@ -5,17 +5,31 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-# The parcellation's values (Fidon et al. 2022, a spatio-temporal atlas of the fetal brain with spina bifida aperta).
+# Classes of the parcellation (Fidon et al. 2022, a spatio-temporal atlas of the fetal brain with spina bifida aperta).
 CLASSES = (
-    "background", "white matter", "ventricular system", "cerebellum", "extra-axial CSF", "cortical grey matter",
-    "deep grey matter", "brainstem", "corpus callosum",
-)  # fmt: skip
+    "background",
+    "white matter",
+    "ventricular system",
+    "cerebellum",
+    "extra-axial CSF",
+    "cortical grey matter",
+    "deep grey matter",
+    "brainstem",
+    "corpus callosum",
+)
 
 
-def make_fetal_folder(atlas: Path, folder: Path) -> Path:
-    """Make ``folder`` with a dataset.json and links to the 15 volumes and parcellations of ``atlas``."""
+def make_fetal_folder(atlas: Path, folder: Path, cases: int | None = None) -> Path:
+    """Write a dataset.json and links to volumes and parcellations.
+
+    Parameters
+    ----------
+    atlas : Path. Folder of the atlas, one subfolder per case.
+    folder : Path. Folder to write to.
+    cases : int, optional. Number of cases, the oldest fetuses; all 15 by default.
+    """
     training = []
-    for case in sorted(p for p in atlas.iterdir() if p.is_dir()):
+    for case in sorted(p for p in atlas.iterdir() if p.is_dir())[-cases if cases else None :]:
         name = case.name.removeprefix("fetal_SB_atlas_") + ".nii.gz"
         for part, source in (("imagesTr", "srr.nii.gz"), ("labelsTr", "parcellation.nii.gz")):
             (folder / part).mkdir(parents=True, exist_ok=True)

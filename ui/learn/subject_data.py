@@ -16,7 +16,7 @@ import streamlit as st
 from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
 from core.errors import DatasetError
 from core.files import file_stamp
-from core.imaging.display import channels
+from core.imaging.display import channels, upright_slices
 from core.inspection.intensity_histograms import BINS, IntensityHistograms, compute_histograms, label_centre
 from core.labels import PALETTE, LabelSpace
 from core.types import Size3, VoxelIndex
@@ -154,7 +154,7 @@ def _block(loaded: LoadedSubject, modality: str, centre: VoxelIndex) -> dict[str
         raise DatasetError(f"{loaded.id}: expected at least {BLOCK}x{BLOCK}x3 voxels around the middle of its labels")
     low, high = (float(v) for v in np.percentile(best, (1, 99)))
     scaled = np.rint((best - low) * (99 / ((high - low) or 1.0))).clip(0, 99).astype(int)
-    rows = _picture_rows(np.moveaxis(scaled, 2, 0), loaded.geometry.oriented)  # (slice, row, column)
+    rows = upright_slices(np.moveaxis(scaled, 2, 0), loaded.geometry.oriented)  # (slice, row, column)
     return {"subject": loaded.id, "modality": modality, "size": BLOCK, "values": rows.ravel().tolist()}
 
 
@@ -170,7 +170,7 @@ def _slices(loaded: LoadedSubject, labels: LabelSpace, centre: VoxelIndex) -> di
         index = loaded.label.take(centre[axis], axis)
         opacity = np.where(index > 0, OVERLAY_OPACITY, 0.0)[..., None]
         rgb = grey.clip(0, 255)[..., None] * (1 - opacity) + colours[index] * opacity
-        rows = np.moveaxis(_picture_rows(np.moveaxis(rgb, -1, 0), loaded.geometry.oriented), 0, -1)
+        rows = np.moveaxis(upright_slices(np.moveaxis(rgb, -1, 0), loaded.geometry.oriented), 0, -1)
         file = io.BytesIO()
         Image.fromarray(np.ascontiguousarray(rows.round().astype(np.uint8))).save(file, format="PNG")
         pictures[name] = "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
@@ -190,7 +190,7 @@ def _masks(label: np.ndarray, labels: LabelSpace, k: int, oriented: bool) -> Seq
     for axis in (0, 1):
         labelled = np.flatnonzero(plane.any(axis=1 - axis))
         box.append(slice(max(0, int(labelled[0]) - MARGIN), int(labelled[-1]) + 1 + MARGIN))
-    rows = _picture_rows(plane[box[0], box[1]], oriented)
+    rows = upright_slices(plane[box[0], box[1]], oriented)
     return [
         _mask(f"{c.name} in a slice", c.colour, rows == n)
         for n, c in enumerate(labels.classes)
@@ -202,9 +202,3 @@ def _mask(name: str, colour: str, mask: np.ndarray) -> dict[str, Any]:
     """A mask of shape (row, column) as packed bits."""
     data = base64.b64encode(np.packbits(mask.ravel()).tobytes()).decode()
     return {"name": name, "colour": colour, "width": mask.shape[1], "height": mask.shape[0], "mask": data}
-
-
-def _picture_rows(plane: np.ndarray, oriented: bool) -> np.ndarray:
-    """Slices of shape (..., horizontal axis, vertical axis) as (..., row, column); mirrored as in the viewer."""
-    rows = np.moveaxis(plane, -1, -2)[..., ::-1, :]
-    return np.ascontiguousarray(rows[..., ::-1] if oriented else rows)
