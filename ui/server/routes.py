@@ -36,8 +36,9 @@ def metrics(request: Request) -> Response:
     """``GET /api/runs/<id>/metrics?after=<row id>``: measurements after a row, and the state of the run.
 
     The response is ``{"run", "state", "active", "what", "epoch", "epochs", "steps_per_epoch", "best", "classes":
-    [{name, colour}], "last": row id, "names": [...], "rows": [[name index, epoch, step, elapsed seconds, value or null],
-    ...]}``; 404 for an unknown run. The function is not async: Starlette runs it in a thread, as it reads the database.
+    [{name, colour}], "last": row id, "names": [...], "rows": [[name index, epoch, step, elapsed seconds, value or
+    null], ...]}``; 404 for an unknown run. The function is not async: Starlette runs it in a thread, since it reads the
+    database.
     """
     run_id = request.path_params["run_id"]
     try:

@@ -1,4 +1,4 @@
-"""The access check, by calling the middleware as a server would."""
+"""The access check: the middleware is called like a server calls it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TOKEN = "correct horse battery staple"
 
 
 async def _inner(scope: Any, receive: Any, send: Any) -> None:
-    """The app behind the check: says hello on any path, accepts any websocket."""
+    """The app behind the check: answers on any path, accepts any websocket."""
     if scope["type"] == "websocket":
         await send({"type": "websocket.accept"})
         return
@@ -25,7 +25,7 @@ def call(
     address: str, path: str = "/", *, host: str = "127.0.0.1:8501", server: str = "127.0.0.1", method: str = "GET",
     query: str = "", body: bytes = b"", kind: str = "http", cookie: str = "", origin: str = "",
 ) -> tuple[int | str, dict[str, str], bytes]:  # fmt: skip
-    """One request through the check; returns status (or the websocket's answer), headers, body."""
+    """One request through the check; returns status (or the websocket's message type), headers, body."""
     given = {"host": host, "cookie": cookie, "origin": origin}
     scope = {
         "type": kind, "path": path, "query_string": query.encode(), "server": (server, 8501), "method": method,
@@ -57,7 +57,7 @@ def signed_in() -> str:
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost", "::1", "[::1]", "127.3.2.1", "LOCALHOST", "localhost."])
-def test_loopback_names(name: str) -> None:
+def test_loopback_names_are_recognised(name: str) -> None:
     assert is_loopback(name)
 
 
@@ -67,18 +67,18 @@ def test_other_names_are_not_loopback(name: str | None) -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:8501", "localhost:8501", "[::1]:8501", "localhost"])
-def test_bound_to_loopback_it_is_open(host: str) -> None:
+def test_loopback_server_is_open_to_loopback_hosts(host: str) -> None:
     assert call("127.0.0.1", "/api/runs/x/metrics", host=host)[2] == b"inside"
     assert call("localhost", kind="websocket", host=host)[0] == "websocket.accept"
 
 
 @pytest.mark.parametrize("host", ["evil.org", "evil.org:8501", "localhost.evil.org", ""])
-def test_a_foreign_host_name_is_refused_on_loopback(host: str) -> None:
+def test_loopback_server_refuses_foreign_host_names(host: str) -> None:
     assert call("127.0.0.1", host=host)[0] == 403
     assert call("127.0.0.1", kind="websocket", host=host)[0] == "websocket.close"
 
 
-def test_another_sites_page_cannot_open_the_websocket_or_post() -> None:
+def test_foreign_origin_cannot_open_websocket_or_post() -> None:
     assert call("127.0.0.1", kind="websocket", origin="http://evil.org")[0] == "websocket.close"
     assert call("127.0.0.1", method="POST", origin="http://evil.org")[0] == 403
     assert call("127.0.0.1", kind="websocket", origin="http://127.0.0.1:8501")[0] == "websocket.accept"
@@ -88,7 +88,7 @@ def test_another_sites_page_cannot_open_the_websocket_or_post() -> None:
 @pytest.mark.parametrize(
     "path", ["/", "/runs", "/api/runs/x/metrics", "/media/x.png", "/_stcore/host-config", "/static/x.js"]
 )
-def test_bound_wider_everything_asks_for_the_token(address: str, path: str) -> None:
+def test_public_server_requires_the_token_on_every_path(address: str, path: str) -> None:
     status, headers, body = call(address, path, host="box:8501", server="10.0.0.5")
     assert status == 401 and b"inside" not in body and b"owner token" in body
     assert headers["cache-control"] == "no-store"
@@ -97,19 +97,19 @@ def test_bound_wider_everything_asks_for_the_token(address: str, path: str) -> N
     )
 
 
-def test_bound_wider_localhost_asks_too() -> None:
+def test_public_server_requires_the_token_from_localhost() -> None:
     assert call("0.0.0.0", host="localhost:8501")[0] == 401
 
 
-def test_reached_over_another_interface_than_the_setting_says_it_asks() -> None:
+def test_loopback_server_requires_the_token_on_another_interface() -> None:
     assert call("127.0.0.1", host="localhost:8501", server="10.0.0.5")[0] == 401
 
 
-def test_health_stays_open() -> None:
+def test_health_path_is_open() -> None:
     assert call("0.0.0.0", "/_stcore/health", server="10.0.0.5")[2] == b"inside"
 
 
-def test_the_token_in_the_address_becomes_a_cookie_and_disappears() -> None:
+def test_token_in_url_is_exchanged_for_a_cookie_and_removed() -> None:
     query = f"run=abc&token={TOKEN.replace(' ', '+')}"
     status, headers, body = call("0.0.0.0", "/runs", query=query, host="box:8501", server="10.0.0.5")
     assert (status, headers["location"], body) == (303, "/runs?run=abc", b"")
@@ -122,7 +122,7 @@ def test_the_token_in_the_address_becomes_a_cookie_and_disappears() -> None:
 
 
 @pytest.mark.parametrize("query", ["token=wrong", "token=", "token=%FF", "TOKEN=" + TOKEN.replace(" ", "+")])
-def test_a_wrong_token_opens_nothing(query: str) -> None:
+def test_wrong_token_is_refused(query: str) -> None:
     status, headers, body = call("0.0.0.0", query=query, server="10.0.0.5")
     assert status == 401 and "set-cookie" not in headers and b"inside" not in body
 
@@ -130,15 +130,15 @@ def test_a_wrong_token_opens_nothing(query: str) -> None:
 @pytest.mark.parametrize(
     "cookie", ["segmentarium-8501=wrong", "segmentarium-8501=" + TOKEN.replace(" ", "+"), "junk;;=", ""]
 )
-def test_a_wrong_cookie_opens_nothing(cookie: str) -> None:
+def test_wrong_cookie_is_refused(cookie: str) -> None:
     assert call("0.0.0.0", server="10.0.0.5", cookie=cookie)[0] == 401
 
 
-def test_the_right_cookie_opens() -> None:
+def test_right_cookie_is_accepted() -> None:
     assert call("0.0.0.0", server="10.0.0.5", cookie=signed_in())[2] == b"inside"
 
 
-def test_the_login_page_takes_the_token_and_goes_where_one_wanted_to_go() -> None:
+def test_login_redirects_to_the_requested_page() -> None:
     body = f"token={TOKEN.replace(' ', '+')}&next=%2Fruns%3Frun%3Da".encode()
     status, headers, _ = call("0.0.0.0", "/login", method="POST", body=body, server="10.0.0.5")
     assert status == 303 and headers["location"] == "/runs?run=a" and "set-cookie" in headers
@@ -149,23 +149,23 @@ def test_the_login_page_takes_the_token_and_goes_where_one_wanted_to_go() -> Non
 @pytest.mark.parametrize(
     "target", ["//evil.org", "https://evil.org", "/\\evil.org", "javascript:x", "/a\r\nx: y", "runs"]
 )
-def test_login_never_leads_elsewhere(target: str) -> None:
+def test_login_does_not_redirect_to_other_sites(target: str) -> None:
     from urllib.parse import urlencode
 
     body = urlencode({"token": TOKEN, "next": target}).encode()
     assert call("0.0.0.0", "/login", method="POST", body=body, server="10.0.0.5")[1]["location"] == "/"
 
 
-def test_the_login_page_shows_paths_as_text() -> None:
+def test_login_page_escapes_the_path() -> None:
     page = call("0.0.0.0", '/"><script>alert(1)</script>', server="10.0.0.5")[2]
     assert b"<script>" not in page
 
 
-def test_answers_may_not_be_framed_by_other_sites() -> None:
+def test_responses_forbid_framing_by_other_sites() -> None:
     assert call("127.0.0.1")[1]["x-frame-options"] == "SAMEORIGIN"
 
 
-def test_the_token_comes_from_the_environment_or_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_token_comes_from_the_environment_or_is_random(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENTARIUM_TOKEN", "given")
     assert Access(_inner).token == "given"
     monkeypatch.delenv("SEGMENTARIUM_TOKEN")
@@ -173,10 +173,10 @@ def test_the_token_comes_from_the_environment_or_is_made(monkeypatch: pytest.Mon
     assert len(made) == 3 and all(len(token) >= 32 for token in made)
 
 
-def test_the_token_is_announced_only_where_it_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
-    for address, said in (("0.0.0.0", True), ("127.0.0.1", False)):
+def test_token_is_printed_only_by_a_public_server(capsys: pytest.CaptureFixture[str]) -> None:
+    for address, printed in (("0.0.0.0", True), ("127.0.0.1", False)):
         asyncio.run(_lifespan(Access(_inner_lifespan, address, TOKEN)))
-        assert (TOKEN in capsys.readouterr().out) is said
+        assert (TOKEN in capsys.readouterr().out) is printed
 
 
 async def _inner_lifespan(scope: Any, receive: Any, send: Any) -> None:

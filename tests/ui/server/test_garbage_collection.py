@@ -1,4 +1,4 @@
-"""Garbage collection after a run of a page: short, as imported modules are left out, and still thorough."""
+"""Garbage collection excludes imported modules and still frees cycles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ui.server import garbage_collection
 
 
 class Node:
-    """Refers to itself: gone by collection alone."""
+    """An object in a reference cycle."""
 
     def __init__(self) -> None:
         self.me = self
@@ -26,27 +26,27 @@ def thawed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     gc.unfreeze()
 
 
-def test_modules_are_not_looked_at_again() -> None:
+def test_imported_objects_are_excluded_from_collection() -> None:
     before = len(gc.get_objects())
     garbage_collection.freeze_imports()
     assert gc.get_freeze_count() > 0.9 * before
     assert len(gc.get_objects()) < 0.1 * before
 
 
-def test_what_comes_later_is_collected() -> None:
+def test_later_cycles_are_collected() -> None:
     garbage_collection.freeze_imports()
     gone = weakref.ref(Node())
     gc.collect()
     assert gone() is None
 
 
-def test_what_is_garbage_already_goes_first() -> None:
+def test_existing_garbage_is_collected_first() -> None:
     gone = weakref.ref(Node())
     garbage_collection.freeze_imports()
     assert gone() is None
 
 
-def test_again_only_where_more_was_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_call_freezes_only_after_new_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     garbage_collection.freeze_imports()
     kept = Node()
     first = gc.get_freeze_count()

@@ -1,4 +1,4 @@
-"""The route that live charts poll."""
+"""The route of live charts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ask(run_id: str, query: str = "") -> tuple[int, Any]:
     return answer.status_code, json.loads(bytes(answer.body))
 
 
-def test_all_points_then_only_new_ones(checkpoints: Path) -> None:
+def test_first_request_has_all_points_and_later_ones_only_new_points(checkpoints: Path) -> None:
     run = make_run(checkpoints, "net", epochs=2)
     status, first = ask(run)
     assert status == 200 and len(first["rows"]) == 12
@@ -36,7 +36,7 @@ def test_all_points_then_only_new_ones(checkpoints: Path) -> None:
     assert {row[1] for row in news["rows"]} == {3} and news["last"] > first["last"]
 
 
-def test_it_says_where_the_run_is(checkpoints: Path) -> None:
+def test_response_has_state_and_classes_of_the_run(checkpoints: Path) -> None:
     answer = ask(make_run(checkpoints, "net", epochs=2, samples_train=40, batch_size=2))[1]
     assert (answer["state"], answer["active"], answer["best"]["mean_dice"]) == ("finished", False, 0.75)
     assert answer["steps_per_epoch"] == 20
@@ -45,7 +45,7 @@ def test_it_says_where_the_run_is(checkpoints: Path) -> None:
     ]  # fmt: skip
 
 
-def test_a_value_that_is_not_defined_is_null(checkpoints: Path) -> None:
+def test_nan_is_null(checkpoints: Path) -> None:
     from core.runs.store.index import open_index
 
     run = make_run(checkpoints, "net", epochs=0)
@@ -54,11 +54,11 @@ def test_a_value_that_is_not_defined_is_null(checkpoints: Path) -> None:
 
 
 @pytest.mark.parametrize("run_id", ["nope", "../../etc", "", "a/b", ".cache"])
-def test_an_unknown_run_is_404(checkpoints: Path, run_id: str) -> None:
+def test_unknown_run_is_404(checkpoints: Path, run_id: str) -> None:
     assert ask(run_id)[0] == 404
 
 
-def test_a_wrong_after_is_said(checkpoints: Path) -> None:
+def test_invalid_row_id_is_400(checkpoints: Path) -> None:
     status, answer = ask(make_run(checkpoints, "net"), "after=abc")
     assert status == 400 and "whole number" in answer["error"]
 
@@ -73,6 +73,6 @@ def test_thinning_keeps_ends_peaks_and_order() -> None:
     assert {1, 4322, 9000, 9001} <= {r.id for r in kept}
 
 
-def test_a_short_series_is_not_thinned() -> None:
+def test_short_series_is_not_thinned() -> None:
     rows = [MetricRow(i, i, i, 0.0, "a", math.nan if i == 3 else 1.0) for i in range(1, 11)]
     assert routes.thin(rows) == rows

@@ -1,4 +1,4 @@
-"""The data root: what is offered from it, and that nothing leads out of it."""
+"""The data root: data sets are found in it, and paths cannot leave it."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ def root(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("text", ["mine", "./mine", "mine/../mine/deep", " mine "])
-def test_folders_inside_are_found(root: Path, text: str) -> None:
+def test_path_inside_root_is_resolved(root: Path, text: str) -> None:
     assert folders.resolve_inside(root, text).is_relative_to(root)
 
 
-def test_an_absolute_path_inside_is_found(root: Path) -> None:
+def test_absolute_path_inside_root_is_resolved(root: Path) -> None:
     assert folders.resolve_inside(root, str(root / "mine")) == root / "mine"
 
 
 @pytest.mark.parametrize("text", ["..", "../outside", "mine/../../outside", "/", "/etc", "~", "../data-2"])
-def test_paths_outside_are_refused(root: Path, text: str) -> None:
+def test_path_outside_root_is_refused(root: Path, text: str) -> None:
     with pytest.raises(DatasetError, match="inside"):
         folders.resolve_inside(root, text)
 
 
-def test_a_neighbour_whose_name_only_begins_alike_is_outside(root: Path) -> None:
+def test_sibling_folder_with_common_prefix_is_refused(root: Path) -> None:
     (root.parent / "data-2").mkdir()
     with pytest.raises(DatasetError, match="inside"):
         folders.resolve_inside(root, str(root.parent / "data-2"))
 
 
-def test_what_is_no_folder_is_said(root: Path) -> None:
+def test_missing_folder_is_refused(root: Path) -> None:
     with pytest.raises(DatasetError, match="found none at"):
         folders.resolve_inside(root, "nothing-here")
 
 
-def test_a_link_of_the_roots_owner_is_followed(root: Path) -> None:
+def test_symbolic_link_in_root_is_followed(root: Path) -> None:
     (root / "linked").symlink_to(root.parent / "outside")
     assert folders.resolve_inside(root, "linked") == root / "linked"
 
 
-def test_only_data_sets_are_offered(root: Path, test_data: Path) -> None:
+def test_only_data_sets_are_found(root: Path, test_data: Path) -> None:
     (root / "mine" / "Task04").symlink_to(test_data / "Task04_Hippocampus")
     assert [folders.display_name(root, p) for p in folders.find_datasets(root)] == ["mine/Task04"]
 
 
-def test_a_missing_root_offers_nothing(tmp_path: Path) -> None:
+def test_missing_root_has_no_data_sets(tmp_path: Path) -> None:
     assert folders.find_datasets(tmp_path / "no") == []

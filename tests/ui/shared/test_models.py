@@ -1,4 +1,4 @@
-"""Which models can be chosen, and what is in them, without torch."""
+"""The list of models and the metadata of checkpoints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ def demo_model_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def test_runs_with_a_checkpoint_newest_first_then_the_ready_made_one(checkpoints: Path, demo_model_path: Path) -> None:
+def test_models_are_runs_with_checkpoints_newest_first_then_the_demo_model(
+    checkpoints: Path, demo_model_path: Path
+) -> None:
     assert cache.models() == []
     folders = [create_run(checkpoints, TrainConfig(), name) for name in ("old", "none yet", "twin", "twin")]
     for number, folder in enumerate(folders):
@@ -39,15 +41,15 @@ def test_runs_with_a_checkpoint_newest_first_then_the_ready_made_one(checkpoints
     assert by_key[folders[0].name].name == "old" and by_key[folders[2].name].name == f"twin ({folders[2].name})"
 
 
-def test_a_description_is_read_again_when_the_file_changes(tmp_path: Path) -> None:
+def test_metadata_are_read_again_when_the_file_changes(tmp_path: Path) -> None:
     from core.paths import demo_model_path
 
     path = tmp_path / "model.safetensors"
     shutil.copy(demo_model_path(), path)
-    assert cache.description(path).label_space.names == ("background", "CSF", "GM", "WM")
+    assert cache.checkpoint_metadata(path).label_space.names == ("background", "CSF", "GM", "WM")
     path.write_bytes(b"damaged")
     with pytest.raises(CheckpointError, match="is not a checkpoint"):
-        cache.description(path)
+        cache.checkpoint_metadata(path)
     path.unlink()
     with pytest.raises(CheckpointError, match="found no file"):
-        cache.description(path)
+        cache.checkpoint_metadata(path)

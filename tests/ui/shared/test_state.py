@@ -1,4 +1,4 @@
-"""Choices in the address: an address chooses, a choice changes the address, pages can be left."""
+"""Query parameters: the URL sets a widget, and the widget sets the URL."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ def run(**query: str) -> AppTest:
     return app.run()
 
 
-def test_without_an_address_it_is_the_default() -> None:
+def test_widget_has_default_without_query_parameter() -> None:
     assert run().caption[0].value == "a a"
 
 
-def test_the_address_chooses() -> None:
+def test_query_parameter_sets_widget() -> None:
     assert run(pick="c").caption[0].value == "c c"
 
 
-def test_an_unknown_choice_in_the_address_is_replaced() -> None:
+def test_unknown_value_in_url_is_replaced_by_default() -> None:
     assert run(pick="<script>").caption[0].value == "a a"
 
 
-def test_a_choice_changes_the_address_and_stays() -> None:
+def test_choice_changes_url_and_stays() -> None:
     app = run(pick="c")
     app.selectbox(key="pick").set_value("b").run()
     assert app.run().caption[0].value == "b b"

@@ -1,4 +1,4 @@
-"""Subjects as scenes: what is read, in which classes, on which grid."""
+"""Scenes: volumes, classes and grids of subjects and predictions."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def volume(url: str) -> np.ndarray:
     return content(url).reshape(SHAPE[::-1]).transpose(2, 1, 0)
 
 
-def test_image_and_truth_of_a_subject_in_canonical_order(data: Path) -> None:
+def test_image_and_truth_are_in_canonical_order(data: Path) -> None:
     dataset = open_dataset(data)
-    for id in dataset.ids:  # the second is stored the other way round
+    for id in dataset.ids:  # the second is stored with flipped axes
         scene = subject_scene(data, id)
         loaded = load_subject(dataset, id)
         assert loaded.label is not None
@@ -46,7 +46,7 @@ def test_image_and_truth_of_a_subject_in_canonical_order(data: Path) -> None:
             np.testing.assert_allclose(back, loaded.image[n], atol=(c.high - c.low) / 65535)
 
 
-def test_a_prediction_lies_where_its_image_does(data: Path, tmp_path: Path) -> None:
+def test_prediction_is_on_the_grid_of_its_image(data: Path, tmp_path: Path) -> None:
     from core.imaging.volume import write_label
 
     dataset = open_dataset(data)
@@ -59,7 +59,7 @@ def test_a_prediction_lies_where_its_image_does(data: Path, tmp_path: Path) -> N
         assert np.array_equal(volume(scene.layers["prediction"]), loaded.label)
 
 
-def test_the_classes_of_a_network_that_knows_fewer(data: Path) -> None:
+def test_truth_is_reduced_to_the_classes_of_the_network(data: Path) -> None:
     one = open_dataset(data).labels.subset(["dark"])
     scene = subject_scene(data, "ball_0", one)
     truth = volume(scene.layers["truth"])
@@ -68,7 +68,7 @@ def test_the_classes_of_a_network_that_knows_fewer(data: Path) -> None:
     assert np.array_equal(truth, full == 2)
 
 
-def test_another_file_is_another_address_and_the_same_file_is_not_read_again(
+def test_unchanged_files_are_not_read_again_and_changed_files_have_a_new_url(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = subject_scene(data, "ball_0")
@@ -81,7 +81,7 @@ def test_another_file_is_another_address_and_the_same_file_is_not_read_again(
     assert subject_scene(data, "ball_0").image != first.image
 
 
-def test_a_prediction_of_another_size_is_refused(data: Path, tmp_path: Path) -> None:
+def test_prediction_of_another_size_is_refused(data: Path, tmp_path: Path) -> None:
     file = tmp_path / "small.nii.gz"
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), file)
     with pytest.raises(VolumeError, match="found 4 × 4 × 4"):

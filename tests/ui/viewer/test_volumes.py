@@ -1,4 +1,4 @@
-"""The addresses under which volumes travel."""
+"""URLs of volumes: caching, tokens, and responses that reveal nothing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def ask(url: str) -> Any:
     return volumes.volume(Request(scope))
 
 
-def test_what_is_published_is_made_once_and_sent_compressed() -> None:
+def test_published_volume_is_made_once_and_served_compressed() -> None:
     made = []
 
     def make() -> tuple[dict[str, Any], bytes]:
@@ -43,14 +43,14 @@ def test_what_is_published_is_made_once_and_sent_compressed() -> None:
     assert other != first[1] and len(other) == len(first[1])
 
 
-def test_a_token_says_nothing_and_nobody_can_make_one() -> None:
+def test_url_does_not_contain_the_name_and_wrong_tokens_are_404() -> None:
     url = volumes.publish("subject-1", lambda: ({}, b"x"))[1]
     assert "subject" not in url
     for wrong in ("", "0" * 32, "../../etc/passwd", url.removeprefix(volumes.PREFIX)[:-1]):
         assert ask(volumes.PREFIX + wrong).status_code == 404
 
 
-def test_a_volume_that_was_removed_is_404_and_made_again_when_it_is_wanted() -> None:
+def test_removed_volume_is_404_until_it_is_published_again() -> None:
     url = volumes.publish("a", lambda: ({}, b"x"))[1]
     Path(ask(url).path).unlink()
     assert ask(url).status_code == 404
@@ -58,7 +58,7 @@ def test_a_volume_that_was_removed_is_404_and_made_again_when_it_is_wanted() -> 
     assert gzip.decompress(Path(ask(url).path).read_bytes()) == b"y"
 
 
-def test_the_longest_unused_volumes_make_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_least_recently_used_volumes_are_removed(monkeypatch: pytest.MonkeyPatch) -> None:
     urls = [volumes.publish(name, lambda: ({}, os.urandom(1000)))[1] for name in "abc"]
     paths = [Path(ask(url).path) for url in urls]
     for age, path in zip((300, 100, 200), paths, strict=True):
@@ -68,13 +68,13 @@ def test_the_longest_unused_volumes_make_room(monkeypatch: pytest.MonkeyPatch) -
     assert [path.exists() for path in paths] == [False, True, True]
 
 
-def test_no_room_is_one_clear_line(own_root: Path) -> None:
+def test_unwritable_cache_is_a_user_error(own_root: Path) -> None:
     (own_root / ".cache").write_text("a file where a folder should be")
     with pytest.raises(volumes.CacheWriteError, match="make room"):
         volumes.publish("a", lambda: ({}, b"x"))
 
 
-def test_what_is_sent_once_says_nothing_about_itself() -> None:
+def test_volumes_in_memory_have_identical_headers_until_withdrawn() -> None:
     zeros, noise = volumes.publish_in_memory(bytes(5000)), volumes.publish_in_memory(os.urandom(5000))
     assert zeros != noise and zeros != volumes.publish_in_memory(bytes(5000))
     answers = [ask(zeros), ask(noise)]
@@ -86,7 +86,7 @@ def test_what_is_sent_once_says_nothing_about_itself() -> None:
     assert ask(zeros).status_code == 404 and ask(noise).status_code == 200
 
 
-def test_open_quizzes_take_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_volumes_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(volumes, "MAX_IN_MEMORY", 3)
     urls = [volumes.publish_in_memory(bytes([n])) for n in range(5)]
     assert [ask(url).status_code for url in urls] == [404, 404, 200, 200, 200]

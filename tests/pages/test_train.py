@@ -1,0 +1,71 @@
+"""The Train page without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from core import runs
+from core.config import field_specs
+from core.presets import preset
+from tests.support.app_pages import button, button_labels, choose, click, go_to_page, open_page, run_page, texts
+
+pytestmark = pytest.mark.usefixtures("empty_app")
+
+
+def test_form_has_a_field_for_every_option_and_submits_its_configuration(checkpoints: Path) -> None:
+    app = choose(open_page("train"), "Preset", "quick")
+    for spec in field_specs():
+        if spec.name != "path":
+            assert field(app, spec.name).help.startswith(spec.help), spec.name
+    run_page(field(app, "learning_rate").set_value("0.01"))
+    assert "--learning-rate 0.01" in app.code[0].value
+    assert "back to 0.02" in button_labels(app)
+    click(app, "Start training")
+    (run,) = runs.list_runs(checkpoints)
+    assert run.config == preset("quick").with_values({"path": "demo", "learning_rate": 0.01})
+
+
+def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
+    app = open_page("train")
+    for name, value, message in (
+        ("learning_rate", "fast", "Expected a number"),
+        ("sub_volume", "64,64", "Expected 3 values, got 2"),
+        ("fold", 7, "Expected 0 to 4 with 5 folds, got 7"),
+    ):
+        run_page(field(app, name).set_value(value))
+        assert message in texts(app) and "Please correct" in app.warning[0].value, name
+        assert button(app, "Start training").disabled
+        run_page(next(b for b in app.button if b.label.startswith("back to") and f".{name}." in (b.key or "")).click())
+        assert message not in texts(app)
+    assert not button(app, "Start training").disabled
+
+
+def test_form_keeps_values_when_the_page_is_left() -> None:
+    app = open_page("train")
+    field(app, "learning_rate").set_value("0.01")
+    field(app, "loss").set_value("dice")
+    run_page(app.text_input(key="run_name").set_value("mine"))
+    go_to_page(go_to_page(app, "runs"), "train")
+    assert field(app, "learning_rate").value == "0.01" and field(app, "loss").value == "dice"
+    assert app.text_input(key="run_name").value == "mine"
+
+
+def test_forecast_is_shown_for_real_data(empty_app: Path, test_data: Path) -> None:
+    (empty_app / "hippo").symlink_to(test_data / "Task04_Hippocampus")
+    app = open_page("train", data="hippo")
+    shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    assert "64 train, 16 choose the best epoch" in shown and "parameters" in shown
+
+
+def field(app: AppTest, name: str) -> Any:
+    """The widget of a configuration field."""
+    for kind in ("text_input", "number_input", "selectbox", "toggle", "multiselect"):
+        for widget in app.get(kind):
+            key = str(getattr(widget, "key", ""))
+            if key.startswith("form.") and f".{name}." in key:
+                return widget
+    raise AssertionError(f"no widget for {name}")
