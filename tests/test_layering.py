@@ -60,7 +60,11 @@ TORCH_AND_NUMPY_ONLY = (
     "core.compute", "core.models", "core.sampling", "core.augmentation", "core.checkpointing", "core.bench",
     "core.training", "core.inference.sliding_window", "core.evaluation.metrics", "core.evaluation.confusion_counts",
 )  # fmt: skip
-READS_FILES = ("core.training.experiment",)  # needs nibabel at import
+READS_FILES = (
+    "core.training.experiment",
+    "core.training.run_data",
+    "core.training.run_metadata",
+)  # need nibabel at import
 TORCH_AT_WORK = (
     "core.runs.processes.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.export", "core.cli.features",
     "core.cli.places", "core.cli.bench",

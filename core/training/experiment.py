@@ -17,27 +17,22 @@ from torch import nn
 
 from core.checkpointing.checkpoint import Checkpoint, copy_matching_weights, load, load_latest
 from core.checkpointing.foreign_weights import read_foreign_weights
-from core.checkpointing.metadata import LAST, CheckpointMetadata, is_torch_file
+from core.checkpointing.metadata import is_torch_file
 from core.compute.allocator import retain_freed_memory
 from core.compute.determinism import deterministic
 from core.compute.device import check_memory, free_bytes, out_of_memory_error, resolve_device, set_num_threads
 from core.compute.distributed import DistributedContext, init_process_group
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
-from core.datasets import Dataset, fingerprint, open_dataset
-from core.datasets.prepare import prepare_subject
-from core.datasets.splits import Split, split_subjects
-from core.datasets.synthetic.demo import ensure_demo
-from core.errors import CheckpointError, ConfigError, DatasetError
-from core.events import Ended, Listener, Preparing
-from core.labels import LabelSpace
+from core.errors import ConfigError
+from core.events import Ended, Listener
 from core.models import build_model
-from core.paths import DEMO, demo_folder
 from core.sampling.streaming import SubjectStore
 from core.training.plan import TrainingPlan, has_wrong_bf16_gradients, make_plan, suggest_smaller
+from core.training.run_data import RunData, RunInputs, prepare_subjects
+from core.training.run_metadata import check_unchanged, checkpoint_metadata, run_facts
 from core.training.task import TrainingTask
 from core.training.trainer import fit
-from core.types import Size3, SpacingMm, TrainingSubject
 
 
 def train_run(
@@ -68,7 +63,7 @@ def train_run(
     LostProcessError
         If another process of this run has ended.
     """
-    inputs = _RunInputs(config, folder, listener, should_stop, resume, time.monotonic() if started is None else started)
+    inputs = RunInputs(config, folder, listener, should_stop, resume, time.monotonic() if started is None else started)
     with deterministic(config.run.deterministic), retain_freed_memory(), contextlib.ExitStack() as stack:
         distributed, device = stack.enter_context(init_process_group(resolve_device(config.run.device)))
         if distributed.world_size != config.run.devices:
@@ -81,18 +76,6 @@ def train_run(
 
 
 @dataclass(frozen=True)
-class _RunInputs:
-    """Arguments of :func:`train_run`."""
-
-    config: TrainConfig
-    folder: Path
-    listener: Listener
-    should_stop: Callable[[], bool]
-    resume: bool
-    started: float
-
-
-@dataclass(frozen=True)
 class _Machine:
     """Device, CPU threads and processes of a run."""
 
@@ -101,39 +84,17 @@ class _Machine:
     distributed: DistributedContext
 
     @property
+    def name(self) -> str:
+        """For display: GPU model, or "cpu" and threads, with the number of processes."""
+        on_cuda = self.device.type == "cuda"
+        name = torch.cuda.get_device_name(self.device) if on_cuda else f"cpu, {self.threads} threads"
+        processes = self.distributed.world_size
+        return f"{processes} x {name}" if processes > 1 else name
+
+    @property
     def processes_per_memory(self) -> int:
         """Processes that share the memory of the device: all of them on a CPU."""
         return self.distributed.world_size if self.device.type == "cpu" else 1
-
-
-@dataclass(frozen=True)
-class _RunData:
-    """An opened data set: subjects, channels and classes of the run, and sizes by subject id from headers alone."""
-
-    dataset: Dataset
-    split: Split
-    modalities: tuple[str, ...]
-    labels: LabelSpace
-    shapes: dict[str, Size3]
-    spacings_mm: dict[str, SpacingMm]
-
-    @classmethod
-    def open(cls, inputs: _RunInputs, last: Checkpoint | None) -> _RunData:
-        """The configured data set, with the split of the configuration or of the checkpoint to resume."""
-        config = inputs.config.data
-        dataset = _open_dataset(inputs)
-        split = (
-            split_subjects(dataset.labelled_ids, inputs.config.split) if last is None else _stored_split(dataset, last)
-        )
-        geometry = fingerprint(dataset, (*split.train, *split.val))
-        return cls(
-            dataset,
-            split,
-            config.modalities or dataset.modalities,
-            dataset.labels.subset(config.classes) if config.classes else dataset.labels,
-            geometry.shapes,
-            geometry.spacings_mm,
-        )
 
 
 @dataclass(frozen=True)
@@ -152,7 +113,7 @@ class _MemoryPlan:
     suggestion: str
 
     @classmethod
-    def make(cls, config: TrainConfig, plan: TrainingPlan, data: _RunData, machine: _Machine) -> _MemoryPlan:
+    def make(cls, config: TrainConfig, plan: TrainingPlan, data: RunData, machine: _Machine) -> _MemoryPlan:
         sharing = machine.processes_per_memory
         suggestion = suggest_smaller(
             plan.config,
@@ -174,12 +135,12 @@ def data_memory_budget(config: TrainConfig, plan: TrainingPlan, device: torch.de
     return max(free_bytes(device) - steps * plan.step_bytes, 0)
 
 
-def _train(inputs: _RunInputs, machine: _Machine, stack: contextlib.ExitStack) -> None:
+def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) -> None:
     """Open, plan, prepare, build and train; the stack closes what has to outlive the training."""
     device = machine.device
     with _explained_out_of_memory(device):
         last, damage = load_latest(inputs.folder) if inputs.resume else (None, "")
-        data = _RunData.open(inputs, last)
+        data = RunData.open(inputs, last)
         plan = _resolve_plan(inputs.config, data, device)
         memory = _MemoryPlan.make(inputs.config, plan, data, machine)
     with _explained_out_of_memory(device, memory.step_bytes, memory.suggestion):
@@ -187,12 +148,12 @@ def _train(inputs: _RunInputs, machine: _Machine, stack: contextlib.ExitStack) -
         store = None
         if plan.data_bytes > memory.resident_bytes:
             store = stack.enter_context(contextlib.closing(SubjectStore(inputs.folder)))
-        subjects = _prepare_subjects(inputs, data, plan, store)
+        subjects = prepare_subjects(inputs, data, plan, store)
         if subjects is None:
             inputs.listener(_stopped_while_preparing(last))
             return
         model, weights_source = _build_network(plan.config, data, resumed=last is not None)
-        facts = _facts(plan, data.split, machine)
+        facts = run_facts(plan, data.split, machine.name)
         if weights_source:
             facts["weights"] = weights_source
         if damage:
@@ -205,13 +166,13 @@ def _train(inputs: _RunInputs, machine: _Machine, stack: contextlib.ExitStack) -
             classes=data.labels.names,
             colours=tuple(c.colour for c in data.labels.classes),
             folder=inputs.folder,
-            metadata=_checkpoint_metadata(data, plan),
+            metadata=checkpoint_metadata(data, plan),
             facts=facts,
             resident_bytes=memory.resident_bytes,
             distributed=machine.distributed,
         )
         if last is not None:
-            _check_unchanged(last.metadata, task.metadata, inputs.folder)
+            check_unchanged(last.metadata, task.metadata, inputs.folder)
         fit(task, inputs.listener, should_stop=inputs.should_stop, resume=last, started=inputs.started)
 
 
@@ -229,53 +190,6 @@ def _explained_out_of_memory(
         raise explained from error
 
 
-# --- data -------------------------------------------------------------------------------------------------------------
-
-
-def _open_dataset(inputs: _RunInputs) -> Dataset:
-    config = inputs.config.data
-    if config.path != DEMO:
-        return open_dataset(config.path, config.layout)
-
-    def show(done: int, total: int) -> None:
-        inputs.listener(Preparing("making synthetic demo subjects", done, total))
-
-    return open_dataset(ensure_demo(demo_folder(), progress=show))
-
-
-def _stored_split(dataset: Dataset, last: Checkpoint) -> Split:
-    """The split of a checkpoint, whatever subjects were added to the folder since."""
-    stored = last.metadata.split
-    subsets = {name: tuple(stored.get(name, ())) for name in ("train", "val", "test")}
-    missing = [id for ids in subsets.values() for id in ids if id not in dataset.labelled_ids]
-    if missing:
-        raise DatasetError(
-            f"{dataset.path}: expected the subjects that the run began with, found no {', '.join(missing[:5])}; "
-            "put them back to resume it"
-        )
-    return Split(**subsets)
-
-
-def _prepare_subjects(
-    inputs: _RunInputs, data: _RunData, plan: TrainingPlan, store: SubjectStore | None
-) -> dict[str, TrainingSubject] | None:
-    """Read and normalise every training and validation subject, by id, and move it to the store if there is one;
-    ``None`` if a stop was requested meanwhile."""
-    ids = (*data.split.train, *data.split.val)
-    config = plan.config.data
-    subjects = {}
-    for number, id in enumerate(ids):
-        inputs.listener(Preparing("reading subjects", number, len(ids)))
-        if inputs.should_stop():
-            return None
-        subject = prepare_subject(
-            data.dataset, id, data.modalities, config.classes, config.normalisation, plan.spacing_mm
-        )
-        subjects[id] = subject if store is None else store.add(subject)
-    inputs.listener(Preparing("reading subjects", len(ids), len(ids)))
-    return subjects
-
-
 def _stopped_while_preparing(last: Checkpoint | None) -> Ended:
     """The event of a run that was stopped before its first step."""
     progress = last.metadata.progress if last is not None else {}
@@ -290,7 +204,7 @@ def _stopped_while_preparing(last: Checkpoint | None) -> Ended:
 # --- plan and network -------------------------------------------------------------------------------------------------
 
 
-def _resolve_plan(config: TrainConfig, data: _RunData, device: torch.device) -> TrainingPlan:
+def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> TrainingPlan:
     def plan_in(precision: str) -> TrainingPlan:
         return make_plan(
             config.with_values({"precision": precision}),
@@ -314,7 +228,7 @@ def _resolve_plan(config: TrainConfig, data: _RunData, device: torch.device) -> 
     return replace(plan, config=plan.config.with_values(values))
 
 
-def _build_network(config: TrainConfig, data: _RunData, resumed: bool) -> tuple[nn.Module, str]:
+def _build_network(config: TrainConfig, data: RunData, resumed: bool) -> tuple[nn.Module, str]:
     """The network with its initial weights, and where they come from if not from the seed.
 
     A configured checkpoint to fine-tune, of this or another program, is not read for a resumed run, whose weights are
@@ -331,59 +245,3 @@ def _build_network(config: TrainConfig, data: _RunData, resumed: bool) -> tuple[
         return model, f"{copied} of {total} tensors from {path.name}{', by order' if foreign.in_order else ''}"
     copied, total = copy_matching_weights(load(path).weights, model)
     return model, f"{copied} of {total} tensors from {path.parent.name}/{path.name}"
-
-
-# --- metadata ---------------------------------------------------------------------------------------------------------
-
-
-def _checkpoint_metadata(data: _RunData, plan: TrainingPlan) -> CheckpointMetadata:
-    """Metadata of the run's checkpoints."""
-    dataset, split = data.dataset, data.split
-    return CheckpointMetadata(
-        config=plan.config.to_json(),
-        labels=data.labels.to_json(),
-        modalities=data.modalities,
-        spacing_mm=plan.spacing_mm,
-        dataset={
-            "name": dataset.name,
-            "path": str(dataset.path.resolve()),
-            "layout": dataset.layout,
-            "synthetic": dataset.synthetic,
-            "licence": dataset.licence,
-        },
-        split={"train": list(split.train), "val": list(split.val), "test": list(split.test)},
-    )
-
-
-def _check_unchanged(before: CheckpointMetadata, now: CheckpointMetadata, folder: Path) -> None:
-    """Refuse to resume a run whose data set now gives another network."""
-    for name, old, new in (
-        ("classes", before.label_space.names, now.label_space.names),
-        ("modalities", before.modalities, now.modalities),
-        ("sub-volume", before.train_config.sampling.sub_volume, now.train_config.sampling.sub_volume),
-        ("network", before.train_config.model, now.train_config.model),
-    ):
-        if old != new:
-            raise CheckpointError(
-                f"{folder / LAST}: expected the {name} that the run began with ({old}), got {new} from the data set "
-                "as it is now; put the data back as it was, or start a new run with --init-from"
-            )
-
-
-def _facts(plan: TrainingPlan, split: Split, machine: _Machine) -> dict[str, str]:
-    """Facts about the run for the log and the page."""
-    config, on_cuda = plan.config, machine.device.type == "cuda"
-    device = torch.cuda.get_device_name(machine.device) if on_cuda else f"cpu, {machine.threads} threads"
-    if config.run.devices > 1:
-        device = f"{config.run.devices} x {device}"
-    network = f"{config.model.model} {'-'.join(map(str, config.model.channels))}"
-    facts = {
-        "device": device,
-        "precision": config.run.precision,
-        "network": f"{network}, {plan.parameters:,} parameters",
-        "subjects": f"{len(split.train)} train, {len(split.val)} validate, {len(split.test)} test",
-        "sub-volume": "x".join(map(str, config.sampling.sub_volume)) + " voxels",
-    }
-    if plan.spacing_mm is not None:
-        facts["voxel size"] = "x".join(f"{s:.3g}" for s in plan.spacing_mm) + " mm"
-    return facts

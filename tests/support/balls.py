@@ -1,5 +1,4 @@
-"""Subjects that a tiny network learns in seconds: two balls, one bright and one dark, in noise; and a run trained on
-them."""
+"""Synthetic subjects that a tiny network learns in seconds: a bright and a dark ball in noise."""
 
 from __future__ import annotations
 
@@ -19,12 +18,31 @@ CLASSES = ("background", "bright", "dark")
 COLOURS = ("#8b909a", "#4a90d9", "#1fa187")
 
 TINY = {
-    "sub_volume": (16, 16, 16), "samples_train": 16, "samples_val": 4, "batch_size": 2, "foreground": 0.5,
-    "flip": 0.5, "channels": (8, 16), "norm": "instance", "activation": "leaky_relu", "downsampling": "stride",
-    "widening": "after", "loss": "dice_ce", "batch_dice": True, "include_background": False, "optimizer": "adamw",
-    "learning_rate": 1e-2, "lr_schedule": "cosine", "ema": 0.9, "epochs": 6, "whole_every": 3, "precision": "fp32",
-    "device": "cpu", "threads": 2, "folds": 3,
-}  # fmt: skip
+    "sub_volume": (16, 16, 16),
+    "samples_train": 16,
+    "samples_val": 4,
+    "batch_size": 2,
+    "foreground": 0.5,
+    "flip": 0.5,
+    "channels": (8, 16),
+    "norm": "instance",
+    "activation": "leaky_relu",
+    "downsampling": "stride",
+    "widening": "after",
+    "loss": "dice_ce",
+    "batch_dice": True,
+    "include_background": False,
+    "optimizer": "adamw",
+    "learning_rate": 1e-2,
+    "lr_schedule": "cosine",
+    "ema": 0.9,
+    "epochs": 6,
+    "whole_every": 3,
+    "precision": "fp32",
+    "device": "cpu",
+    "threads": 2,
+    "folds": 3,
+}
 
 
 def tiny(**values: object) -> TrainConfig:
@@ -33,8 +51,13 @@ def tiny(**values: object) -> TrainConfig:
 
 
 def balls(seed: int, channels: int = 1, shape: Size3 = SHAPE) -> tuple[np.ndarray, np.ndarray]:
-    """Intensities, float32 (channels, i, j, k), and class indices, uint8: a bright ball to the left, a dark one behind
-    and to the right; a second channel shows the first one inverted."""
+    """One subject: a bright ball on the left, a dark one posterior on the right.
+
+    Returns
+    -------
+    image : ndarray, float32, shape (channel, i, j, k). A second channel is the inverse of the first.
+    label : ndarray, uint8, shape (i, j, k). Class indices.
+    """
     generator = np.random.default_rng(seed)
     image = generator.normal(100, 8, (channels, *shape))
     label = np.zeros(shape, np.uint8)
@@ -50,15 +73,15 @@ def balls(seed: int, channels: int = 1, shape: Size3 = SHAPE) -> tuple[np.ndarra
 
 def training_subjects(count: int, channels: int = 1, first: int = 0) -> list[TrainingSubject]:
     """Subjects in memory, z-scored."""
-    found = []
+    subjects = []
     for seed in range(first, first + count):
         image, label = balls(seed, channels)
-        found.append(TrainingSubject(f"ball-{seed}", (image - 100) / 20, label, SPACING_MM))
-    return found
+        subjects.append(TrainingSubject(f"ball-{seed}", (image - 100) / 20, label, SPACING_MM))
+    return subjects
 
 
 def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: bool = True) -> Path:
-    """A Decathlon folder of them. ``flipped``: every second subject is stored with i running to the left (LAS)."""
+    """Write subjects as a Decathlon folder; with ``flipped`` every second one is stored in LAS orientation."""
     training = []
     for seed in range(subjects):
         image, label = balls(seed, channels)
@@ -73,15 +96,18 @@ def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: boo
             nib.save(nib.Nifti1Image(array, affine), folder / part / f"ball_{seed}.nii.gz")
         training.append({"image": f"./imagesTr/ball_{seed}.nii.gz", "label": f"./labelsTr/ball_{seed}.nii.gz"})
     content = {
-        "name": "Balls", "modality": {str(c): f"M{c}" for c in range(channels)},
-        "labels": {str(n): name for n, name in enumerate(CLASSES)}, "training": training, "test": [],
-    }  # fmt: skip
+        "name": "Balls",
+        "modality": {str(c): f"M{c}" for c in range(channels)},
+        "labels": {str(n): name for n, name in enumerate(CLASSES)},
+        "training": training,
+        "test": [],
+    }
     (folder / "dataset.json").write_text(json.dumps(content), "utf-8")
     return folder
 
 
-def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **description: Any) -> str:
-    """A run with a network that was never trained; its segmentations are nonsense, and always the same."""
+def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **metadata: Any) -> str:
+    """A run with an untrained network, whose segmentations are meaningless but reproducible; returns its id."""
     import torch
 
     from core.checkpointing.checkpoint import Checkpoint, build_network, save
@@ -91,8 +117,8 @@ def untrained_run(root: Path, name: str, modalities: tuple[str, ...], **descript
 
     labels = LabelSpace.from_raw(dict(enumerate(CLASSES)))
     config = tiny(path="somewhere", sub_volume=(16, 16, 16))
-    about = CheckpointMetadata(config.to_json(), labels.to_json(), modalities, None, **description)
+    described = CheckpointMetadata(config.to_json(), labels.to_json(), modalities, None, **metadata)
     torch.manual_seed(0)
     folder = create_run(root, config, name)
-    save(folder / "last.safetensors", Checkpoint(about, build_network(about).state_dict()))
+    save(folder / "last.safetensors", Checkpoint(described, build_network(described).state_dict()))
     return folder.name

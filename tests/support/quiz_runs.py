@@ -1,4 +1,4 @@
-"""A small trained run with kept predictions, for tests that play the quiz: real files, made by the real commands."""
+"""A small trained run with stored predictions, for tests of the quiz; made with the real commands."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import io
 from dataclasses import dataclass
 from pathlib import Path
 
-SUBJECTS = 9  # of which a third is held out
+SUBJECTS = 9  # a third is held out
 
 
 @dataclass(frozen=True)
 class QuizRun:
-    """A root of runs, a data root with the data set ``balls`` in it, and the id of the run; never written to."""
+    """Checkpoints root, data root with the data set ``balls``, and run id; tests must not write to them."""
 
     root: Path
     data_root: Path
@@ -24,7 +24,7 @@ class QuizRun:
 
 
 def make_quiz_run(base: Path, epochs: int = 4) -> QuizRun:
-    """Train for seconds, so that the network is good but not perfect, and segment the held-out subjects."""
+    """Train for seconds, so that the predictions have errors, and segment the held-out subjects."""
     from core.cli import main
     from core.runs.launch import create_run
     from core.training.experiment import train_run

@@ -1,4 +1,4 @@
-"""Run folders as a trainer would leave them, made through the runs' own functions."""
+"""Run folders as a trainer leaves them, written with the functions of core.runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLASSES = ("background", "CSF", "GM", "WM")
 
 
 def make_run(root: Path, name: str, state: Any = "finished", epochs: int = 3, message: str = "", **values: Any) -> str:
-    """A run with ``epochs`` epochs of measurements; returns its id."""
+    """A run with metrics of ``epochs`` epochs; returns its id."""
     root.mkdir(parents=True, exist_ok=True)
     folder = create_run(root, preset("quick").with_values({"path": "demo", **values}), name)
     add_metrics(root, folder.name, 1, epochs)
@@ -27,10 +27,19 @@ def make_run(root: Path, name: str, state: Any = "finished", epochs: int = 3, me
     write_state(
         folder,
         dataclasses.replace(
-            read_state(folder), state=state, message=message, epoch=epochs, epochs=10, step=epochs * 20, best=best,
-            elapsed_s=epochs * 4.0, started_at=now, ended_at=now, classes=CLASSES,
+            read_state(folder),
+            state=state,
+            message=message,
+            epoch=epochs,
+            epochs=10,
+            step=epochs * 20,
+            best=best,
+            elapsed_s=epochs * 4.0,
+            started_at=now,
+            ended_at=now,
+            classes=CLASSES,
         ),
-    )  # fmt: skip
+    )
     files.append_log(folder, f"this is the log of {name}")
     update_index(root, folder)
     return folder.name
@@ -41,7 +50,7 @@ def dice(epoch: int) -> float:
 
 
 def add_metrics(root: Path, run_id: str, first: int, last: int) -> None:
-    """Measurements of the epochs ``first`` to ``last``, in the folder and in the index."""
+    """Metrics of the epochs ``first`` to ``last``, in the run folder and in the index."""
     rows = []
     for epoch in range(first, last + 1):
         values = {"train/loss": 1 / epoch, "val/loss": 1.1 / epoch, "val/dice_mean": dice(epoch)}

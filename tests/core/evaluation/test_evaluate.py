@@ -40,15 +40,15 @@ def test_scores_are_computed_on_each_subjects_own_grid(ball_run: BallRun) -> Non
 
 def test_split_is_the_one_stored_in_the_checkpoint(ball_run: BallRun) -> None:
     dataset = open_dataset(ball_run.data)
-    description = Predictor(ball_run.checkpoint).metadata
-    val, train = tuple(description.split["val"]), tuple(description.split["train"])
-    assert split_subjects_of(dataset, description, None) == ("val", val)
-    assert split_subjects_of(dataset, description, "train") == ("train", train)
-    with_test = replace(description, split={"train": list(train), "val": [], "test": list(val)})
+    metadata = Predictor(ball_run.checkpoint).metadata
+    val, train = tuple(metadata.split["val"]), tuple(metadata.split["train"])
+    assert split_subjects_of(dataset, metadata, None) == ("val", val)
+    assert split_subjects_of(dataset, metadata, "train") == ("train", train)
+    with_test = replace(metadata, split={"train": list(train), "val": [], "test": list(val)})
     assert split_subjects_of(dataset, with_test, None) == ("test", val)
     with pytest.raises(DatasetError, match="split test"):
-        split_subjects_of(dataset, description, "test")
-    elsewhere = replace(description, split={"val": ["another-1"]})
+        split_subjects_of(dataset, metadata, "test")
+    elsewhere = replace(metadata, split={"val": ["another-1"]})
     with pytest.raises(DatasetError, match=r"found no another-1; .* --split all"):
         split_subjects_of(dataset, elsewhere, "val")
 

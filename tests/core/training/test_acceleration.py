@@ -67,10 +67,13 @@ def taped(monkeypatch: pytest.MonkeyPatch) -> None:
             yield
 
     for name, value in {
-        "CUDAGraph": Tape, "graph": record, "Stream": lambda device: Stream(),
-        "current_stream": lambda device: Stream(), "stream": lambda stream: contextlib.nullcontext(),
+        "CUDAGraph": Tape,
+        "graph": record,
+        "Stream": lambda device: Stream(),
+        "current_stream": lambda device: Stream(),
+        "stream": lambda stream: contextlib.nullcontext(),
         "empty_cache": lambda: None,
-    }.items():  # fmt: skip
+    }.items():
         monkeypatch.setattr(torch.cuda, name, value)
 
 

@@ -207,7 +207,7 @@ def test_article_preset_trains_on_the_demo_data(run: Path, tmp_path: Path, monke
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
     make_demo(tmp_path / "data" / "demo", subjects=2)
     events: list[Event] = []
-    shorter = {"sub_volume": (64, 64, 32), "samples_train": 1, "samples_val": 1, "epochs": 1}
+    shorter = {"sub_volume": (32, 32, 16), "samples_train": 1, "samples_val": 1, "epochs": 1}
     config = preset("article").with_values({"path": "demo", **shorter})
     train_run(config, run, events.append)
     facts = next(e for e in events if isinstance(e, Ready)).facts

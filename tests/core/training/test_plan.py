@@ -30,7 +30,7 @@ def planned(in_channels: int = 2, classes: int = 4, device: str = "cpu", **value
     config = TrainConfig().with_values(values)
     return make_plan(
         config, shapes=SHAPES, spacings_mm=SPACINGS_MM, in_channels=in_channels, classes=classes, device=device
-    )  # fmt: skip
+    )
 
 
 # --- sub-volume -------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,39 +32,54 @@ def events() -> list[Event]:
     return []
 
 
-def test_training_learns_and_reports(tmp_path: Path, events: list[Event]) -> None:
-    fit(make_task(tmp_path, tiny(epochs=8)), events.append)
+@dataclass(frozen=True)
+class FinishedRun:
+    """Events and checkpoints of a run to its end; never written to."""
+
+    folder: Path
+    events: list[Event]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
+    run = FinishedRun(tmp_path_factory.mktemp("finished"), [])
+    fit(make_task(run.folder, tiny(epochs=8, whole_every=2, inference_mode="tiles")), run.events.append)
+    return run
+
+
+def test_training_learns_and_reports(finished: FinishedRun) -> None:
+    events = finished.events
     losses = metric_values(events, "train/loss")
     assert losses[-1] < 0.5 * losses[0]
     whole = metric_values(events, "whole/dice_mean")
-    assert len(whole) == 3 and whole[-1] > 0.8  # epochs 3 and 6, and the end
+    assert len(whole) == 4 and whole[-1] > 0.8  # epochs 2, 4 and 6, and the end
     assert isinstance(events[0], Ready) and events[0].classes == CLASSES
     assert events[-1] == replace(events[-1], reason="finished", epoch=8, step=64)  # type: ignore[arg-type]
     assert [e.epoch for e in events if isinstance(e, Picture)] == list(range(1, 9))
     assert {e.activity for e in events if isinstance(e, Progress)} >= {"training", "validating"}
 
 
-def test_metrics_have_the_documented_names(tmp_path: Path, events: list[Event]) -> None:
-    fit(make_task(tmp_path, tiny(epochs=1, whole_every=1)), events.append)
-    names = {name for e in events if isinstance(e, Metrics) for name in e.values}
+def test_metrics_have_the_documented_names(finished: FinishedRun) -> None:
+    names = {name for e in finished.events if isinstance(e, Metrics) for name in e.values}
     by_class = {f"{kind}/dice/{name}" for kind in ("val", "whole") for name in CLASSES[1:]}
     means = {"val/dice_mean", "whole/dice_mean", "val/sub_volume_dice_with_background"}
     assert names == {"train/loss", "lr", "speed", "val/loss", *means, *by_class}
 
 
-def test_best_checkpoint_has_the_averaged_weights_of_the_best_epoch(tmp_path: Path, events: list[Event]) -> None:
-    fit(make_task(tmp_path, tiny(epochs=4, whole_every=1, inference_mode="tiles")), events.append)
+def test_best_checkpoint_has_the_averaged_weights_of_the_best_epoch(finished: FinishedRun) -> None:
     by_epoch = {
-        e.epoch: e.values["whole/dice_mean"] for e in events if isinstance(e, Metrics) and "whole/dice_mean" in e.values
+        e.epoch: e.values["whole/dice_mean"]
+        for e in finished.events
+        if isinstance(e, Metrics) and "whole/dice_mean" in e.values
     }
-    best, last = load(tmp_path / "best.safetensors"), load(tmp_path / "last.safetensors")
+    best, last = (load(finished.folder / f"{kind}.safetensors") for kind in ("best", "last"))
     stored = best.metadata.progress["best"]
     assert stored["mean_dice"] == max(by_epoch.values()) and by_epoch[stored["epoch"]] == stored["mean_dice"]
     assert stored["measured_on"] == "held-out whole volumes"
     assert last.average and not equal_tensors(last.model, last.average)
-    if stored["epoch"] == 4:
+    if stored["epoch"] == 8:
         assert equal_tensors(best.model, last.average)
-    assert [e.kind for e in events if isinstance(e, Saved)][-1] == "last"
+    assert [e.kind for e in finished.events if isinstance(e, Saved)][-1] == "last"
 
 
 def test_early_stopping_ends_training_and_survives_a_resume(tmp_path: Path, events: list[Event]) -> None:
@@ -95,20 +110,27 @@ def test_checkpoints_are_kept_every_few_epochs(tmp_path: Path, events: list[Even
 # --- stop and resume --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [{}, {"draw_once": True, "affine": 0.8, "elastic": 0.5, "intensity": 0.5}])
-@pytest.mark.parametrize("stop_step", [3, 8, 13, 16])
-def test_resumed_run_equals_uninterrupted_run(tmp_path: Path, stop_step: int, values: dict[str, object]) -> None:
+AUGMENTED = {"draw_once": True, "affine": 0.8, "elastic": 0.5, "intensity": 0.5}
+
+
+@pytest.mark.parametrize(("values", "stop_steps"), [({}, (3, 8)), (AUGMENTED, (5, 13, 16))])
+def test_resumed_run_equals_uninterrupted_run(
+    tmp_path: Path, values: dict[str, object], stop_steps: tuple[int, ...]
+) -> None:
+    """Stopped within an epoch of 8 steps, or at its end before the validation."""
     config = tiny(epochs=2, whole_every=0, samples_val=2, noise=0.1, **values)
     uninterrupted: list[Event] = []
     fit(make_task(tmp_path / "uninterrupted", config), uninterrupted.append)
-    events: list[Event] = []
-    folder = tmp_path / "stopped"
-    fit(make_task(folder, config), events.append, should_stop=stop_after(stop_step))
-    assert isinstance(events[-1], Ended) and (events[-1].reason, events[-1].step) == ("stopped", stop_step)
-    fit(make_task(folder, config), events.append, resume=load(folder / "last.safetensors", training_state=True))
-    for name in ("last.safetensors", "best.safetensors"):
-        assert equal_tensors(checkpoint_tensors(folder / name), checkpoint_tensors(tmp_path / "uninterrupted" / name))
-    assert validations(events) == validations(uninterrupted)
+    for stop_step in stop_steps:
+        events: list[Event] = []
+        folder = tmp_path / f"stopped-{stop_step}"
+        fit(make_task(folder, config), events.append, should_stop=stop_after(stop_step))
+        assert isinstance(events[-1], Ended) and (events[-1].reason, events[-1].step) == ("stopped", stop_step)
+        fit(make_task(folder, config), events.append, resume=load(folder / "last.safetensors", training_state=True))
+        for name in ("last.safetensors", "best.safetensors"):
+            expected = checkpoint_tensors(tmp_path / "uninterrupted" / name)
+            assert equal_tensors(checkpoint_tensors(folder / name), expected)
+        assert validations(events) == validations(uninterrupted)
 
 
 def test_validation_in_the_checkpoint_is_not_repeated(tmp_path: Path, events: list[Event]) -> None:
