@@ -1,14 +1,14 @@
-"""From a turn of the wheel to new pixels: the Review page beside a plain Streamlit slider, in one run of one browser.
+"""Latency from a wheel or key event to new pixels: the Review page, and a plain Streamlit slider in the same browser.
 
     python benchmarks/scroll_slices.py [--steps 60] [--rounds 5] [--json]
 
-Makes a volume of 256x192x144 voxels with a truth, trains a small network on it for a moment, keeps its prediction, and
-opens Review with six panes and two overlays. The peer is an app of a few lines with a slider in a fragment: once with
-six such pictures (``st.image``), once with a single one. Steps alternate between them; each is an event of the real
-input pipeline, timed in the page from the event's own time stamp to the end of the frame that shows its slice. A slider
-has no wheel, so keys are compared with keys; a browser hands on wheel events later, in step with its frames. After that
-a sweep at 30 events a second shows whether a slice comes late, and what moving costs on the network. Needs
-Chromium (``CHROMIUM`` names it) and playwright, which ``requirements-dev.txt`` brings.
+Makes a volume of 256x192x144 voxels with a reference label map, trains a small network on it for a few epochs, keeps
+its prediction, and opens Review with six panes and two overlays. The app to compare with has a slider in a fragment and
+six pictures (``st.image``), or a single one. Steps alternate between the apps. Each step is an event of the browser's
+input pipeline, timed in the page from the event's time stamp to the end of the frame that shows the slice. A slider has
+no wheel, so keys are compared with keys; browsers deliver wheel events later, in step with their frames. Then a sweep
+at 30 events per second reports late slices and network traffic. Needs Chromium (on the path, or named by ``CHROMIUM``)
+and playwright of ``requirements-dev.txt``.
 """
 
 from __future__ import annotations
@@ -17,24 +17,23 @@ import argparse
 import json
 import os
 import platform
-import shutil
-import socket
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.processes import StreamlitServer, chromium_path, run_command
+
 SHAPE = (256, 192, 144)
 SWEEP_HZ = 30
 
-PEER = """
+SLIDER_APP = """
 import numpy as np, streamlit as st
 st.set_page_config(layout="wide")
 volume, overlay = st.cache_resource(lambda: (np.load("{image}"), np.load("{label}")))()
@@ -56,12 +55,12 @@ def look():
 look()
 """
 
-# In the page: the time from an event to the frame that shows its slice. `now()` gives what is shown.
-WATCH = """
+# In the page: record the time from an event to the frame that shows its slice; `now()` returns what is shown.
+RECORD_TIMES = """
 ([kind, source]) => {
   const now = new Function(source);
   window.times = []; window.late = [];
-  for (const one of kind.split(" ")) addEventListener(one, (event) => {
+  for (const name of kind.split(" ")) addEventListener(name, (event) => {
     const before = now(), at = event.timeStamp;
     let frames = 0;
     const look = () => {
@@ -77,12 +76,12 @@ WATCH = """
   }, { capture: true, passive: true });
 }
 """
-DEEP = (
-    "const find = (root, what) => root.querySelector(what) ?? "
-    "[...root.querySelectorAll('*')].map(e => e.shadowRoot && find(e.shadowRoot, what)).find(Boolean);"
+FIND = (  # within shadow roots
+    "const find = (root, selector) => root.querySelector(selector) ?? "
+    "[...root.querySelectorAll('*')].map(e => e.shadowRoot && find(e.shadowRoot, selector)).find(Boolean);"
 )
-SHOWN_HERE = DEEP + "window.pane ??= find(document, 'canvas.pane'); return window.pane.dataset.slice;"
-SHOWN_THERE = (
+VIEWER_SLICE = FIND + "window.pane ??= find(document, 'canvas.pane'); return window.pane.dataset.slice;"
+SLIDER_PICTURE = (
     "const image = document.querySelector('[data-testid=stImage] img');"
     "if (image.complete) window.shown = image.src; return window.shown;"
 )
@@ -97,24 +96,24 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         run = prepare(folder)
-        servers = [Server("app.py", folder)]
+        servers = [StreamlitServer("app.py", folder)]
         for panes, (rows, columns) in {6: (2, 3), 1: (1, 1)}.items():
-            peer = folder / f"peer{panes}.py"
+            app = folder / f"slider{panes}.py"
             names = {"image": folder / "image.npy", "label": folder / "label.npy"}
-            peer.write_text(PEER.format(**names, rows=rows, columns=columns))
-            servers.append(Server(str(peer), folder))
+            app.write_text(SLIDER_APP.format(**names, rows=rows, columns=columns))
+            servers.append(StreamlitServer(str(app), folder))
         try:
-            ours, six, one = (server.url for server in servers)
-            found = measure(f"{ours}/review?model={run}&case=big_0", six, one, args)
+            review, six, single = (server.url for server in servers)
+            results = measure(f"{review}/review?model={run}&case=big_0", six, single, args)
         finally:
             for server in servers:
                 server.stop()
-    report(found, args.json)
+    report(results, args.json)
     return 0
 
 
 def prepare(folder: Path) -> str:
-    """The data set, a short run on it, and its prediction; returns the run's id."""
+    """Make the data set, a short run on it, and its prediction; returns the run's id."""
     import nibabel
 
     generator = np.random.default_rng(0)
@@ -126,82 +125,49 @@ def prepare(folder: Path) -> str:
     image[label == 0] = 0
     data = folder / "data" / "big"
     training = []
-    for n in range(2):  # one to learn from, one held out
+    for n in range(2):  # one for training, one held out
         for part, array in (("imagesTr", image), ("labelsTr", label)):
             (data / part).mkdir(parents=True, exist_ok=True)
             nibabel.save(nibabel.Nifti1Image(array, np.eye(4)), data / part / f"big_{n}.nii.gz")
         training.append({"image": f"./imagesTr/big_{n}.nii.gz", "label": f"./labelsTr/big_{n}.nii.gz"})
     content = {
-        "name": "Big", "modality": {"0": "M"}, "training": training, "test": [],
+        "name": "Big",
+        "modality": {"0": "M"},
+        "training": training,
+        "test": [],
         "labels": {"0": "background", "1": "inner", "2": "middle", "3": "outer"},
-    }  # fmt: skip
+    }
     (data / "dataset.json").write_text(json.dumps(content))
     np.save(folder / "image.npy", (image / 4.5).clip(0, 255).astype(np.uint8))
     np.save(folder / "label.npy", label)
     checkpoints = str(folder / "checkpoints")
-    run = core(
-        "train", str(data), "--preset", "quick", "--channels", "8,16", "--epochs", "5", "--samples-train", "20",
-        "--val-subjects", "big_0", "--checkpoints", checkpoints,
-    ).splitlines()[0]  # fmt: skip
-    core("evaluate", run, str(data), "--subject", "big_0", "--keep", "--checkpoints", checkpoints)
-    return run
+    options = {"--preset": "quick", "--channels": "8,16", "--epochs": "5", "--samples-train": "20"}
+    options |= {"--val-subjects": "big_0", "--checkpoints": checkpoints}
+    words = [word for option in options.items() for word in option]
+    run_id = run_command("train", str(data), *words).splitlines()[0]
+    run_command("evaluate", run_id, str(data), "--subject", "big_0", "--keep", "--checkpoints", checkpoints)
+    return run_id
 
 
-def core(*arguments: str) -> str:
-    """Run a command of the program; its standard output."""
-    done = subprocess.run([sys.executable, "-m", "core", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    if done.returncode:
-        sys.exit(done.returncode)
-    return done.stdout
-
-
-class Server:
-    """A Streamlit server on a free port."""
-
-    def __init__(self, script: str, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
-        environment = {
-            **os.environ, "SEGMENTARIUM_DATA": str(folder / "data"),
-            "SEGMENTARIUM_CHECKPOINTS": str(folder / "checkpoints"),
-        }  # fmt: skip
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", script, "--server.port", str(port), "--server.headless", "true"],
-            cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2)
-                return
-            except OSError:
-                time.sleep(0.2)
-        raise SystemExit(f"the server of {script} did not start")
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait()
-
-
-def measure(ours: str, six: str, one: str, args: argparse.Namespace) -> dict[str, Any]:
+def measure(review: str, six: str, single: str, args: argparse.Namespace) -> dict[str, Any]:
+    """Time the steps of all apps; the arguments are the addresses of Review and of the sliders with six pictures and
+    with a single one."""
     from playwright.sync_api import sync_playwright
 
-    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=["--headless", "--no-sandbox"])
-        opened = [first_picture(browser, ours) for _ in range(3)]
+        browser = playwright.chromium.launch(executable_path=chromium_path(), args=["--headless", "--no-sandbox"])
+        opened = [opening_time_s(browser, review) for _ in range(3)]
         viewer = browser.new_page(viewport={"width": 1440, "height": 1000})
-        viewer.goto(ours)
+        viewer.goto(review)
         viewer.locator("canvas.pane[data-at]").nth(5).wait_for()
         assert viewer.locator("canvas.pane").count() == 6
-        viewer.evaluate(WATCH, ["wheel keydown", SHOWN_HERE])
+        viewer.evaluate(RECORD_TIMES, ["wheel keydown", VIEWER_SLICE])
         pages = {"viewer": viewer}
-        for name, url in {"slider, six pictures": six, "slider, one picture": one}.items():
+        for name, url in {"slider, six pictures": six, "slider, one picture": single}.items():
             pages[name] = page = browser.new_page(viewport={"width": 1440, "height": 1000})
             page.goto(url)
             page.locator("[data-testid=stImage] img").last.wait_for()
-            page.evaluate(WATCH, ["keydown", SHOWN_THERE])
+            page.evaluate(RECORD_TIMES, ["keydown", SLIDER_PICTURE])
         times: dict[str, list[float]] = {}
         for _ in range(args.rounds):
             for style in ("fill", "both"):
@@ -222,8 +188,8 @@ def measure(ours: str, six: str, one: str, args: argparse.Namespace) -> dict[str
 
 
 def steps(page: Any, count: int, forward: str, back: str) -> list[float]:
-    """Make steps forward and back, each after the one before is on the screen: with keys, or with the wheel where no
-    key is named. Their times in milliseconds."""
+    """Make steps forward and back, each after the previous one is on the screen: with keys, or with the wheel where no
+    key is given. Returns their times in ms."""
     page.evaluate("times.length = 0")
     for n in range(count):
         if forward:
@@ -231,69 +197,70 @@ def steps(page: Any, count: int, forward: str, back: str) -> list[float]:
         else:
             page.mouse.wheel(0, -100 if n % 20 < 10 else 100)
         page.wait_for_function("count => window.times.length >= count", arg=n + 1)
-    found: list[float] = page.evaluate("times")
-    return found
+    times: list[float] = page.evaluate("times")
+    return times
 
 
-def first_picture(browser: Any, url: str) -> float:
-    """Seconds from asking for the page to all six panes, in a browser context that has nothing kept."""
+def opening_time_s(browser: Any, url: str) -> float:
+    """Seconds from the request of the page to all six panes, in a browser context without a cache."""
     context = browser.new_context(viewport={"width": 1440, "height": 1000})
     page = context.new_page()
-    began = time.monotonic()
+    started = time.monotonic()
     page.goto(url, wait_until="commit")
     page.locator("canvas.pane[data-at]").nth(5).wait_for()
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - started
     context.close()
     return seconds
 
 
 def sweep_through(page: Any) -> dict[str, Any]:
-    """Thirty wheel events a second through 60 slices: the frames that each slice came late, and what was sent."""
-    asked: list[str] = []
+    """Thirty wheel events per second through 60 slices: frames by which slices are late, and bytes sent."""
+    requests: list[str] = []
     page.bring_to_front()
     page.locator("canvas.pane").first.hover()
     page.locator("canvas.pane").first.press("Home")
-    page.wait_for_timeout(1000)  # the crosshair comes to rest, and is reported
+    page.wait_for_timeout(1000)  # until the position of the crosshair has been sent
     page.evaluate("late.length = 0")
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("websocket", lambda opened: asked.append(opened.url))
+    page.on("request", lambda request: requests.append(request.url))
+    page.on("websocket", lambda websocket: requests.append(websocket.url))
     client = page.context.new_cdp_session(page)
     frames: list[int] = []
     client.on("Network.webSocketFrameSent", lambda event: frames.append(len(event["response"]["payloadData"])))
     client.on("Network.webSocketFrameReceived", lambda event: frames.append(len(event["response"]["payloadData"])))
     client.send("Network.enable")
-    first = int(page.evaluate(f"(() => {{ {SHOWN_HERE} }})()"))
-    began = time.monotonic()
+    first = int(page.evaluate(f"(() => {{ {VIEWER_SLICE} }})()"))
+    started = time.monotonic()
     for n in range(60):
         page.mouse.wheel(0, -100)
-        time.sleep(max(0.0, began + (n + 1) / SWEEP_HZ - time.monotonic()))
-    sent = sum(frames) + len(asked)
+        time.sleep(max(0.0, started + (n + 1) / SWEEP_HZ - time.monotonic()))
+    sent = sum(frames) + len(requests)
     page.wait_for_timeout(200)
-    last = int(page.evaluate(f"(() => {{ {SHOWN_HERE} }})()"))
+    last = int(page.evaluate(f"(() => {{ {VIEWER_SLICE} }})()"))
     late = page.evaluate("late")
     return {"events": 60, "slices_moved": last - first, "frames_late_most": max(late), "seen": len(late), "bytes": sent}
 
 
-def report(found: dict[str, Any], as_json: bool) -> None:
+def report(results: dict[str, Any], as_json: bool) -> None:
+    """Print the results."""
     import streamlit
 
     if as_json:
-        print(json.dumps(found))
+        print(json.dumps(results))
         return
     print(f"{platform.machine()}, {os.cpu_count()} cores, streamlit {streamlit.__version__}")
     p95 = {}
-    for name, times in found["times_ms"].items():
+    for name, times in results["times_ms"].items():
         p95[name] = float(np.percentile(times, 95))
         print(f"{name}: median {statistics.median(times):.0f} ms, p95 {p95[name]:.0f} ms, n = {len(times)}")
     ratios = [f"{p95['viewer, key, fill'] / p95[name]:.2f} ({name})" for name in p95 if name.startswith("slider")]
     print(f"p95 of the viewer over that of the slider, keys both: {', '.join(ratios)}")
-    sweep = found["sweep"]
+    sweep = results["sweep"]
     print(
         f"sweep at {SWEEP_HZ} events/s: {sweep['slices_moved']} slices by {sweep['events']} events, at most "
         f"{sweep['frames_late_most']} frames late, {sweep['bytes']} bytes moved"
     )
-    opened = ", ".join(f"{s:.2f}" for s in found["opened_s"])
-    print(f"from opening Review to six panes: {opened} s (first: nothing prepared)")
+    opened = ", ".join(f"{s:.2f}" for s in results["opened_s"])
+    print(f"from opening Review to six panes: {opened} s (the first without prepared files)")
 
 
 if __name__ == "__main__":

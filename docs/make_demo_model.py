@@ -1,6 +1,6 @@
-"""Makes the ready-made model: trains on the demo data, measures it on a subject it never saw, writes its card.
+"""Makes the ready-made model: trains on the demo data, evaluates on a test subject, writes the model card.
 
-``make demo-model`` runs this. Every figure in the card comes from the commands below; nothing in it is typed by hand.
+``make demo-model`` runs this script. Every figure in the card comes from the commands below.
 """
 
 from __future__ import annotations
@@ -35,53 +35,60 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as runs:
         model = Path(runs) / "model.safetensors"
         training = ["train", "demo", *OPTIONS, "--minutes", f"{args.minutes:g}", "--name", "demo-model"]
-        run = core(*training, "--checkpoints", runs).split()[0]
-        exported = json.loads(core("export", run, "--out", str(model), "--json", "--checkpoints", runs))
-        found = json.loads(core("evaluate", str(model), "demo", "--split", "test", "--json"))
-        for local in ("run", "checkpoint", "data"):  # folders of this machine
-            del found[local]
+        run_id = run_command(*training, "--checkpoints", runs).split()[0]
+        export = json.loads(run_command("export", run_id, "--out", str(model), "--json", "--checkpoints", runs))
+        evaluation = json.loads(run_command("evaluate", str(model), "demo", "--split", "test", "--json"))
+        for key in ("run", "checkpoint", "data"):  # paths on this machine
+            del evaluation[key]
         args.out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model, args.out / model.name)
         network = read_metadata(model).train_config.model
-    (args.out / "evaluation.json").write_text(json.dumps(found, indent=1) + "\n", "utf-8")
-    (args.out / "README.md").write_text(card(exported, found, network, args.minutes), "utf-8")
+    (args.out / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
+    (args.out / "README.md").write_text(card(export, evaluation, network, args.minutes), "utf-8")
     return 0
 
 
-def core(*arguments: str) -> str:
-    """What a command printed; its progress goes to the terminal. A failure ends this program, too."""
+def run_command(*arguments: str) -> str:
+    """Run a command of the program; returns its standard output. Its progress goes to standard error.
+
+    Raises
+    ------
+    CalledProcessError
+        If the command fails.
+    """
     sys.stderr.write(f"python -m core {shlex.join(arguments)}\n")
     return subprocess.run(
         [sys.executable, "-m", "core", *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True
     ).stdout
 
 
-def card(exported: dict[str, Any], found: dict[str, Any], network: ModelConfig, minutes: float) -> str:
+def card(export: dict[str, Any], evaluation: dict[str, Any], network: ModelConfig, minutes: float) -> str:
     """The model card, from the reports of ``export`` and ``evaluate``."""
-    classes, mean, split = found["classes"], found["mean"], exported["split"]
+    classes, mean, split = evaluation["classes"], evaluation["mean"], export["split"]
     rows = [
         f"| {c} | {mean['dice'][c]:.3f} | {mean['hd95_mm'][c]:.1f} mm | {mean['asd_mm'][c]:.2f} mm | {mean['n'][c]} |"
         for c in classes
     ]
     channels = "-".join(map(str, network.channels))
     half = " at half resolution with the image beside it for detail" if network.full_resolution == "detail" else ""
+    device = evaluation["device"]
     average = sum(mean["dice"][c] for c in classes) / len(classes)
     return f"""\
 # The ready-made model
-A small network that segments {", ".join(classes)} in {" and ".join(exported["modalities"])} images like those of the
+A small network that segments {", ".join(classes)} in {" and ".join(export["modalities"])} images like those of the
 synthetic demo data. It is there so that Review, Predict and Quiz have something to show before anything was trained.
 
 **For research and teaching, not a medical device.** It has never seen a real brain: on real images it will be wrong.
 
 | | |
 |---|---|
-| Network | 3D U-Net{half}, channels {channels}, {network.norm} normalisation, {exported["parameters"]:,} parameters |
-| Input | {", ".join(exported["modalities"])} (one file each), 1 mm, skull-stripped, z-scored by the program |
+| Network | 3D U-Net{half}, channels {channels}, {network.norm} normalisation, {export["parameters"]:,} parameters |
+| Input | {", ".join(export["modalities"])} (one file each), 1 mm, skull-stripped, z-scored by the program |
 | Output | {", ".join(classes)}, in the input's own geometry |
-| Training data | {exported["dataset"]["name"]}: {len(split["train"])} synthetic subjects, made by the program |
+| Training data | {export["dataset"]["name"]}: {len(split["train"])} synthetic subjects, made by the program |
 | Held out | {", ".join(split["val"])} chose the epoch; {", ".join(split["test"])} was never looked at |
-| Training | preset `fast`, {minutes:g} minutes, {exported["epoch"]} epochs, {found["device"]}, {os.cpu_count()} cores |
-| File | `model.safetensors`, {exported["bytes"] / 1e6:.1f} MB: weights and description, no training state |
+| Training | preset `fast`, {minutes:g} minutes, {export["epoch"]} epochs, {device}, {os.cpu_count()} cores |
+| File | `model.safetensors`, {export["bytes"] / 1e6:.1f} MB: weights and description, no training state |
 
 ## How good it is
 On {", ".join(split["test"])} (synthetic, never seen), whole volume, background left out; what the measures mean is in

@@ -1,4 +1,4 @@
-"""Draws images/demo-subject.png, a demo subject in three planes: ``python docs/make_demo_picture.py``."""
+"""Renders images/demo-subject.png, a demo subject in three planes: ``python docs/make_demo_picture.py``."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from core.datasets import load_subject, open_dataset
 from core.datasets.synthetic.demo import make_demo
 
 PICTURE = Path(__file__).with_name("images") / "demo-subject.png"
-ZOOM, GAP, HEAD = 2, 12, 26
-INK, PAPER = (200, 204, 212), (14, 16, 20)
+ZOOM = 2
+GAP, TITLE_HEIGHT = 12, 26  # pixels
+TEXT_COLOUR, BACKGROUND = (200, 204, 212), (14, 16, 20)
 
 
-def planes(volume: np.ndarray, at: list[int]) -> list[np.ndarray]:
-    """Axial, coronal and sagittal slice through a voxel, up (or the nose) on top; shape (height, width, ...)."""
-    i, j, k = at
+def slices_through(volume: np.ndarray, voxel: list[int]) -> list[np.ndarray]:
+    """Axial, coronal and sagittal slice, superior (axial: anterior) on top; shape (height, width, ...)."""
+    i, j, k = voxel
     return [np.swapaxes(s, 0, 1)[::-1] for s in (volume[:, :, k], volume[:, j], volume[i])]
 
 
@@ -33,27 +34,31 @@ def main() -> None:
     brain = np.argwhere(subject.label)
     box = tuple(slice(a - 4, b + 5) for a, b in zip(brain.min(0), brain.max(0), strict=True))
     label = subject.label[box]
-    at = [round(n * part) for n, part in zip(label.shape, (0.42, 0.47, 0.55), strict=True)]
+    voxel = [round(n * share) for n, share in zip(label.shape, (0.42, 0.47, 0.55), strict=True)]
     colours = [tuple(int(c.colour[n : n + 2], 16) for n in (1, 3, 5)) for c in dataset.labels.classes]
-    rows: list[tuple[str, np.ndarray]] = []
+    rows: list[tuple[str, np.ndarray]] = []  # title and RGB volume
     for name, image in zip(dataset.modalities, subject.image, strict=True):
-        top = np.percentile(image[subject.label > 0], 99.7)
-        rows.append((f"{name} (synthetic)", np.repeat((255 * np.clip(image[box] / top, 0, 1))[..., None], 3, 3)))
-    rows.append(("labels: CSF blue, GM green, WM yellow", np.array([PAPER, *colours[1:]])[label]))
+        white = np.percentile(image[subject.label > 0], 99.7)
+        rows.append((f"{name} (synthetic)", np.repeat((255 * np.clip(image[box] / white, 0, 1))[..., None], 3, 3)))
+    rows.append(("labels: CSF blue, GM green, WM yellow", np.array([BACKGROUND, *colours[1:]])[label]))
 
-    drawn = [[Image.fromarray(s.astype(np.uint8)) for s in planes(volume, at)] for _, volume in rows]
-    drawn = [[s.resize((s.width * ZOOM, s.height * ZOOM), Image.Resampling.NEAREST) for s in row] for row in drawn]
-    widths, height = [s.width for s in drawn[0]], max(s.height for s in drawn[0])
-    page = Image.new("RGB", (sum(widths) + 4 * GAP, len(rows) * (height + HEAD) + GAP), PAPER)
-    pen, font = ImageDraw.Draw(page), ImageFont.load_default(15)
-    for r, ((title, _), row) in enumerate(zip(rows, drawn, strict=True)):
-        top, left = r * (height + HEAD), GAP
-        pen.text((left, top + 7), title, INK, font)
-        for s in row:
-            page.paste(s, (left, top + HEAD + (height - s.height) // 2))
-            left += s.width + GAP
+    images = [[_zoomed(s) for s in slices_through(volume, voxel)] for _, volume in rows]
+    widths, height = [image.width for image in images[0]], max(image.height for image in images[0])
+    page = Image.new("RGB", (sum(widths) + 4 * GAP, len(rows) * (height + TITLE_HEIGHT) + GAP), BACKGROUND)
+    draw, font = ImageDraw.Draw(page), ImageFont.load_default(15)
+    for number, ((title, _), row) in enumerate(zip(rows, images, strict=True)):
+        top, left = number * (height + TITLE_HEIGHT), GAP
+        draw.text((left, top + 7), title, TEXT_COLOUR, font)
+        for image in row:
+            page.paste(image, (left, top + TITLE_HEIGHT + (height - image.height) // 2))
+            left += image.width + GAP
     PICTURE.parent.mkdir(exist_ok=True)
     page.quantize(128, dither=Image.Dither.NONE).save(PICTURE, optimize=True)
+
+
+def _zoomed(plane: np.ndarray) -> Image.Image:
+    image = Image.fromarray(plane.astype(np.uint8))
+    return image.resize((image.width * ZOOM, image.height * ZOOM), Image.Resampling.NEAREST)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Writes the table of all fields in options.md from the configuration itself: ``make docs``."""
+"""Writes the table of all fields in options.md from the configuration: ``make docs``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from core.presets import PRESETS  # noqa: E402
 
 
 def values_of(spec: FieldSpec) -> str:
-    """What a field may be, in words: choices, range and unit."""
+    """The values a field accepts: choices, or type, range and unit."""
     if spec.choices:
         return ", ".join(f"`{choice}`" for choice in spec.choices)
     if spec.type is bool:
@@ -37,14 +37,14 @@ def table() -> str:
             f"### {title}",
             sentence,
             "",
-            "| Flag | What it is | Values | Default | Presets |",
+            "| Flag | Meaning | Values | Default | Presets |",
             "|---|---|---|---|---|",
         ]
         for spec in field_specs():
             if spec.section == section:
                 default = spec.format(spec.default)
-                set_by = {name: spec.format(v[spec.name]) for name, v in PRESETS.items() if spec.name in v}
-                presets = ", ".join(f"{name}: {text}" for name, text in set_by.items() if text != default)
+                by_preset = {name: spec.format(v[spec.name]) for name, v in PRESETS.items() if spec.name in v}
+                presets = ", ".join(f"{name}: {text}" for name, text in by_preset.items() if text != default)
                 flag = "`DATA`" if spec.name == "path" else f"`{spec.flag}`"
                 cells = (flag, spec.help, values_of(spec), f"`{default}`" if default else "", presets)
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
@@ -53,7 +53,7 @@ def table() -> str:
 
 
 def page_with_table(page: str) -> str:
-    """The page's text with the part between the two marks made anew."""
+    """The page with a new table between :data:`START` and :data:`END`."""
     before, _, rest = page.partition(START)
     _, _, after = rest.partition(END)
     return f"{before}{START}\n{table()}\n{END}{after}"

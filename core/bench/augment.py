@@ -41,8 +41,8 @@ COLUMNS = (
 )
 NOTE = (
     "ours: Segmentarium. ms, min, max: median, minimum and maximum of the draws, made in turns. time/ours: time of\n"
-    "the row / time of ours. Image trilinear, label nearest neighbour; each operation has the given probability, noise\n"
-    "is always added. Rotation, scaling and elastic deformation are one interpolation in all three."
+    "the row / time of ours. Image trilinear, label nearest neighbour; each operation has the given probability;\n"
+    "noise is added always. Rotation, scaling and elastic deformation are one interpolation in all three."
 )
 
 

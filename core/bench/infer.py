@@ -320,12 +320,12 @@ def _trained_case(path: Path, device: torch.device, progress: ProgressCallback) 
     from core.inference.predictor import InferenceOverrides, Predictor
 
     predictor = Predictor(path, InferenceOverrides(device=device.type))
-    description = predictor.metadata
-    classes = description.label_space.names
-    if not set(description.modalities) <= set(MODALITIES) or not set(classes[1:]) <= set(TISSUES):
+    metadata = predictor.metadata
+    classes = metadata.label_space.names
+    if not set(metadata.modalities) <= set(MODALITIES) or not set(classes[1:]) <= set(TISSUES):
         raise CheckpointError(
             f"{path}: expected a network with the modalities {', '.join(MODALITIES)} and the classes "
-            f"{', '.join(TISSUES)} of the synthetic subject, found one with {', '.join(description.modalities)} and "
+            f"{', '.join(TISSUES)} of the synthetic subject, found one with {', '.join(metadata.modalities)} and "
             f"{', '.join(classes[1:])}; give --size and --channels instead"
         )
     with tempfile.TemporaryDirectory() as folder:
@@ -333,9 +333,9 @@ def _trained_case(path: Path, device: torch.device, progress: ProgressCallback) 
             folder, SUBJECT, progress=lambda done, total: progress(done, total, "making a synthetic subject")
         )
         dataset = open_dataset(folder)
-        normalisation = description.train_config.data.normalisation
+        normalisation = metadata.train_config.data.normalisation
         subject = prepare_subject(
-            dataset, SUBJECT, description.modalities, classes[1:], normalisation, description.spacing_mm
+            dataset, SUBJECT, metadata.modalities, classes[1:], normalisation, metadata.spacing_mm
         )
     image = torch.from_numpy(np.ascontiguousarray(subject.image, dtype=np.float32)).to(device)
     truth = torch.from_numpy(np.ascontiguousarray(subject.label)).to(device)

@@ -1,4 +1,4 @@
-"""``export``: write a trained model as one small file to share: weights and description, no training state."""
+"""``export``: write a trained model as one small file to share: weights and metadata, no training state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         raise CheckpointError(f"{args.out}: expected another file to write to than the checkpoint itself")
     checkpoint = strip_for_sharing(load(source))
     save(args.out, checkpoint)
-    description, size_bytes = checkpoint.metadata, args.out.stat().st_size
+    metadata, size_bytes = checkpoint.metadata, args.out.stat().st_size
     parameters = sum(tensor.numel() for tensor in checkpoint.model.values())
     if args.json:
         report = {
@@ -45,14 +45,14 @@ def run(args: argparse.Namespace) -> int:
             "checkpoint": str(source),
             "bytes": size_bytes,
             "parameters": parameters,
-            "modalities": description.modalities,
-            "classes": description.label_space.names[1:],
-            "epoch": description.progress.get("epoch"),
-            "dataset": description.dataset,
-            "split": description.split,
+            "modalities": metadata.modalities,
+            "classes": metadata.label_space.names[1:],
+            "epoch": metadata.progress.get("epoch"),
+            "dataset": metadata.dataset,
+            "split": metadata.split,
         }
         print(dumps(report))
         return 0
-    modalities, classes = ", ".join(description.modalities), ", ".join(description.label_space.names[1:])
+    modalities, classes = ", ".join(metadata.modalities), ", ".join(metadata.label_space.names[1:])
     print(f"{args.out}: {format_bytes(size_bytes)}, {parameters:,} parameters; {modalities} to {classes}")
     return 0
