@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,23 @@ from core.errors import DatasetError
 from core.paths import project_root
 from tests.support.volume_files import make_decathlon, make_iseg
 
+EXAMPLES: dict[str, Callable[[Path], Path]] = {"iseg": make_iseg, "decathlon": make_decathlon}
 
-def test_auto_recognises_the_layout(tmp_path: Path) -> None:
-    (tmp_path / "a ü").mkdir()
-    assert open_dataset(make_iseg(tmp_path / "a ü" / "iseg")).layout == "iseg"
-    assert open_dataset(str(make_decathlon(tmp_path / "decathlon"))).layout == "decathlon"
+
+def test_every_layout_has_an_example() -> None:
+    assert EXAMPLES.keys() == LAYOUTS.keys(), "a layout without an entry in EXAMPLES is not tested"
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example_is_recognised_by_its_own_layout_alone(tmp_path: Path, name: str) -> None:
+    folder = EXAMPLES[name](tmp_path / "data")
+    assert [layout.name for layout in LAYOUTS.values() if layout.recognises(folder)] == [name]
+    assert open_dataset(folder).layout == LAYOUTS[name].open(folder).layout == name
+    assert re.fullmatch(r"[a-z][a-z0-9-]*", name) and LAYOUTS[name].title and LAYOUTS[name].expects
+
+
+def test_path_may_be_text_with_spaces_and_umlauts(tmp_path: Path) -> None:
+    assert open_dataset(str(make_iseg(tmp_path / "a ü" / "iseg"))).layout == "iseg"
 
 
 def test_named_layout_is_not_replaced_by_a_recognised_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Files of one subject given as files: channels, order, inference of modalities."""
+"""Images of one subject given as files: channels, order, orientation, inference of modalities."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from core.datasets import ImageRef
 from core.datasets.single_case import infer_modalities, read_images
 from core.errors import UserError, VolumeError
-from tests.support.volume_files import SHAPE, voxels, write_nifti
+from tests.support.volume_files import AFFINE, SHAPE, voxels, write_analyze, write_nifti
 
 
 @pytest.fixture
@@ -36,6 +36,17 @@ def test_channels_of_several_files_are_combined(three_channels: Path, tmp_path: 
     assert read.first_image == other
 
 
+def test_all_channels_of_one_file_are_read_in_order(three_channels: Path) -> None:
+    read = read_images([three_channels], ("A", "B", "C"))
+    np.testing.assert_array_equal(read.image, np.stack([voxels(SHAPE, seed) for seed in range(3)]))
+
+
+def test_image_without_orientation_is_read_as_stored(tmp_path: Path) -> None:
+    read = read_images([write_analyze(tmp_path / "scan", voxels(), (1, 1.5, 2))], ("A",))
+    np.testing.assert_array_equal(read.image[0], voxels())
+    assert not read.stored.oriented and read.geometry.spacing_mm == (1, 1.5, 2)
+
+
 @pytest.mark.parametrize(
     ("times", "channels", "message"),
     [
@@ -43,7 +54,7 @@ def test_channels_of_several_files_are_combined(three_channels: Path, tmp_path: 
         (1, (1, 2), "expected one channel for each of 1 images, got 2"),
         (2, (1, 4), "expected a channel from 1 to 3, got 4"),
         (2, (2, 2), "expected another image for each modality, got one twice"),
-        (2, (), "expected one image per file where there are several, got 3 channels.*--channels"),
+        (2, (), r"expected one image per file where there are several, got 3 channels.*--channels"),
         (3, (1, 2, 3), "expected 2 images in the order A, B, as the network was trained; got 3 images"),
     ],
 )
@@ -58,6 +69,22 @@ def test_images_of_different_geometry_are_refused(three_channels: Path, tmp_path
     small = write_nifti(tmp_path / "small.nii", voxels((4, 4, 4)))
     with pytest.raises(UserError, match="does not fit the first image"):
         read_images([three_channels, small], ("A", "B"), (1, 1))
+    moved = AFFINE + np.eye(4)[:, [3, 3, 3, 0]] * 9
+    elsewhere = write_nifti(tmp_path / "elsewhere.nii", voxels(), moved)
+    with pytest.raises(UserError, match="does not fit the first image"):
+        read_images([three_channels, elsewhere], ("A", "B"), (1, 1))
+
+
+def test_file_names_that_contradict_the_order_are_refused(tmp_path: Path) -> None:
+    t1, t2 = (write_nifti(tmp_path / f"sub-1_{name}.nii.gz", voxels(seed=n)) for n, name in enumerate(("T1", "T2")))
+    np.testing.assert_array_equal(read_images([t1, t2], ("T1", "T2")).image[1], voxels(seed=1))
+    with pytest.raises(VolumeError, match=r"T1, but its name .* T2; swap them"):
+        read_images([t2, t1], ("T1", "T2"))
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VolumeError, match="missing"):
+        read_images([tmp_path / "missing.nii.gz"], ("T1",))
 
 
 def refs(*names: str) -> dict[str, ImageRef]:

@@ -28,15 +28,15 @@ from core.study.questions import (
 NAMES = ("background", "CSF", "GM", "WM")
 
 
-def volumes() -> tuple[np.ndarray, np.ndarray]:
-    """A box of class 1 with a core of class 2, and a prediction that errs in three known ways."""
+def make_volumes() -> tuple[np.ndarray, np.ndarray]:
+    """A box of class 1 with a core of class 2, and a prediction with three known errors."""
     truth = np.zeros((10, 12, 8), np.uint8)
     truth[2:8, 2:10, 1:7] = 1
     truth[4:6, 4:8, 2:6] = 2
     prediction = truth.copy()
-    prediction[4:6, 4:6, 3] = 1  # 4 voxels of class 2 called 1, in slice k = 3
+    prediction[4:6, 4:6, 3] = 1  # 4 voxels of class 2 predicted as 1, in slice k = 3
     prediction[2, 2:10, 4] = 0  # 8 voxels missed, in slice k = 4
-    prediction[:, :, 6] = 0  # nothing in slice k = 6
+    prediction[:, :, 6] = 0  # empty slice k = 6
     return truth, prediction
 
 
@@ -46,12 +46,12 @@ def make_candidates(count: int, subject: str = "s", plane: Any = "axial", slices
 
 
 def test_candidates_equal_hand_computed_values() -> None:
-    truth, prediction = volumes()
-    found = find_candidates(truth, prediction, "s", ("axial",), limits=CandidateLimits(foreground=10, differing=1))
-    assert [(c.index, c.differing, c.foreground) for c in found] == [(3, 4, 48), (4, 8, 48)]
-    assert [c.dice for c in found] == [pytest.approx(2 * 44 / (48 + 48)), pytest.approx(2 * 40 / (48 + 40))]
-    assert {(c.subject, c.plane, c.slices) for c in found} == {("s", "axial", 8)}
-    assert found[1].differing_share == pytest.approx(8 / 48)
+    truth, prediction = make_volumes()
+    candidates = find_candidates(truth, prediction, "s", ("axial",), limits=CandidateLimits(foreground=10, differing=1))
+    assert [(c.index, c.differing, c.foreground) for c in candidates] == [(3, 4, 48), (4, 8, 48)]
+    assert [c.dice for c in candidates] == [pytest.approx(2 * 44 / (48 + 48)), pytest.approx(2 * 40 / (48 + 40))]
+    assert {(c.subject, c.plane, c.slices) for c in candidates} == {("s", "axial", 8)}
+    assert candidates[1].differing_share == pytest.approx(8 / 48)
 
 
 def test_empty_identical_and_nearly_empty_slices_are_excluded() -> None:
@@ -64,35 +64,35 @@ def test_empty_identical_and_nearly_empty_slices_are_excluded() -> None:
         prediction = np.where(generator.random(truth.shape) < 0.9, truth, generator.integers(0, 4, truth.shape))
         prediction[:, 7, :] = 0
         prediction[:, :, 10] = truth[:, :, 10]
-        found = find_candidates(truth, prediction.astype(np.uint8))
-        assert {c.plane for c in found} == set(PLANE_AXES)
-        for c in found:
+        candidates = find_candidates(truth, prediction.astype(np.uint8))
+        assert {c.plane for c in candidates} == set(PLANE_AXES)
+        for c in candidates:
             a, b = (v.take(c.index, PLANE_AXES[c.plane]) for v in (truth, prediction))
             assert min((a > 0).sum(), (b > 0).sum()) >= 30
             assert (a != b).sum() == c.differing >= 3
             assert ((a > 0) | (b > 0)).sum() == c.foreground
             same = ((a == b) & (a > 0)).sum()
             assert c.dice == pytest.approx(2 * same / ((a > 0).sum() + (b > 0).sum()))
-        asked = {(c.plane, c.index) for c in found}
-        assert not asked & {("axial", 10), ("axial", 20), ("axial", 23), ("coronal", 7)}
+        selected = {(c.plane, c.index) for c in candidates}
+        assert not selected & {("axial", 10), ("axial", 20), ("axial", 23), ("coronal", 7)}
 
 
 def test_selection_is_symmetric_in_reference_and_prediction() -> None:
-    truth, prediction = volumes()
-    one, other = (
+    truth, prediction = make_volumes()
+    forward, swapped = (
         find_candidates(a, b, limits=CandidateLimits(foreground=1, differing=1))
         for a, b in ((truth, prediction), (prediction, truth))
     )
-    assert one == other and len(one) > 5
+    assert forward == swapped and len(forward) > 5
     assert joint_foreground_box(truth, prediction, (1, 1, 1)) == joint_foreground_box(prediction, truth, (1, 1, 1))
 
 
 def test_empty_volumes_give_no_questions() -> None:
-    nothing = np.zeros((5, 5, 5), np.uint8)
-    assert find_candidates(nothing, nothing) == [] and find_candidates(nothing, nothing + 1) == []
+    empty = np.zeros((5, 5, 5), np.uint8)
+    assert find_candidates(empty, empty) == [] and find_candidates(empty, empty + 1) == []
     assert draw_questions([], 10, "easy", np.random.default_rng(0)) == []
     with pytest.raises(ValueError, match="one shape"):
-        find_candidates(nothing, nothing[1:])
+        find_candidates(empty, empty[1:])
 
 
 def test_difficulties_are_thirds_of_the_differing_share() -> None:
@@ -118,7 +118,7 @@ def test_questions_are_spread_over_subjects_planes_and_positions() -> None:
         assert len(groups) == 6 and set(groups.values()) == {4}
         for group in groups:
             at = sorted(q.candidate.index for q in game if (q.candidate.subject, q.candidate.plane) == group)
-            assert at[-1] - at[0] >= 10  # of 32 slices in the band
+            assert at[-1] - at[0] >= 10  # of 32 slices per group
         order = [(q.candidate.subject, q.candidate.plane) for q in game]
         assert order != sorted(order)
 
@@ -131,8 +131,8 @@ def test_stacks_of_a_game_do_not_overlap(depth: int) -> None:
         shown = [n for q in game for n in range(q.stack.start, q.stack.stop)]
         assert len(shown) == len(set(shown)) == depth * len(game)
         assert all(q.stack.start <= q.candidate.index < q.stack.stop and q.stack.stop <= 40 for q in game)
-    everything = draw_questions(candidates, 40, "easy", np.random.default_rng(0))
-    assert len(everything) == len(split_by_difficulty(candidates)["easy"])  # all there are, no more
+    questions = draw_questions(candidates, 40, "easy", np.random.default_rng(0))
+    assert len(questions) == len(split_by_difficulty(candidates)["easy"])  # as many as there are
 
 
 def test_games_are_reproducible_and_sides_are_fair() -> None:
@@ -144,7 +144,7 @@ def test_games_are_reproducible_and_sides_are_fair() -> None:
     left = sides.count("left")
     assert binomtest(left, len(sides)).pvalue > 0.001
     changes = sum(a.truth != b.truth for game in games for a, b in itertools.pairwise(game))
-    assert binomtest(changes, 200 * 19).pvalue > 0.001  # a side says nothing about the next one
+    assert binomtest(changes, 200 * 19).pvalue > 0.001  # consecutive sides are independent
 
 
 def test_stack_surrounds_its_slice_inside_the_volume() -> None:
@@ -159,7 +159,7 @@ def test_stack_surrounds_its_slice_inside_the_volume() -> None:
 
 
 def test_crop_is_the_same_for_reference_and_prediction() -> None:
-    truth, prediction = volumes()
+    truth, prediction = make_volumes()
     prediction[9, 11, 7] = 1
     box = joint_foreground_box(truth, prediction, (1, 2, 0))
     assert box == (slice(1, 10), slice(0, 12), slice(1, 8))

@@ -16,15 +16,11 @@ import pytest
 
 from core.datasets import open_dataset
 from core.datasets.layouts.iseg import DEMO_MARKER, UNFINISHED_DEMO_MARKER
-from core.datasets.synthetic import anatomy as anatomy_module
-from core.datasets.synthetic import contrast as contrast_module
 from core.datasets.synthetic.anatomy import (
     CSF,
     GM,
     TISSUE_SHARES,
     WM,
-    WORK_SHAPE,
-    Anatomy,
     Atlas,
     draw_anatomy,
     load_atlas,
@@ -34,6 +30,7 @@ from core.datasets.synthetic.demo import ensure_demo, ensure_subject, has_subjec
 from core.datasets.synthetic.demo_writer import SHAPE, write_subject, write_subjects
 from core.errors import DatasetError
 from core.paths import project_root
+from tests.support.quick_demo import replace_generator
 
 SEED = 7
 SUBJECTS = ("subject-1", "subject-2")  # of the shared data set
@@ -57,23 +54,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def quick_generator(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Replace anatomy and contrast by random values, for tests of files and folders in this process."""
-    brain = np.zeros(WORK_SHAPE, bool)
-    brain[60:80, 60:80, 60:80] = True
-    voxels = int(brain.sum())
-
-    def draw(atlas: Atlas, rng: np.random.Generator) -> Anatomy:
-        return Anatomy(brain, np.zeros((3, voxels)), rng.integers(0, 3, voxels), np.zeros(voxels), 1.0)
-
-    def simulate(anatomy: Anatomy, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        images = {kind: np.zeros(WORK_SHAPE, np.int16) for kind in ("T1", "T2")}
-        for image in images.values():
-            image[brain] = rng.integers(1, 1000, voxels)
-        return images
-
-    monkeypatch.setattr(anatomy_module, "load_atlas", lambda: None)
-    monkeypatch.setattr(anatomy_module, "draw_anatomy", draw)
-    monkeypatch.setattr(contrast_module, "simulate_images", simulate)
+    replace_generator(monkeypatch)
 
 
 def volume(folder: Path, subject: str, kind: str) -> np.ndarray:
