@@ -17,7 +17,7 @@ from ui.shared.errors import error_box
 def choose_subject() -> str:
     """A demo subject held out from the training of the ready-made model, if the demo data has it or can get it."""
     try:
-        subject = held_out_demo_subject(cache.description(demo_model_path()))
+        subject = held_out_demo_subject(cache.checkpoint_metadata(demo_model_path()))
     except UserError:
         return FIRST_DEMO_SUBJECT
     complete_without_it = cache.demo_exists() and not cache.demo_subject_exists(subject)

@@ -21,8 +21,8 @@ def segment(network: Network, images: list[ImageRef]) -> None:
         model=network.argument,
         title=network.title,
         checkpoint=network.path,
-        labels=network.description.labels,
-        modalities=network.description.modalities,
+        labels=network.metadata.labels,
+        modalities=network.metadata.modalities,
         images=tuple(images),
         channels=channel_numbers(images),
         uploaded=any(uploads.is_uploaded(path) for path in (network.path, *(ref.path for ref in images))),
@@ -46,7 +46,7 @@ with st.grid(3, min_column_width=360, gap=("small", "medium")) as grid:
             network = choose_network()
             refs = image_choice.choose_images(network)
             if network is not None and refs:
-                images = assign_modalities(refs, network.description.modalities)
+                images = assign_modalities(refs, network.metadata.modalities)
         except UserError as error:
             error_box(error)
         clicked = st.button(

@@ -32,9 +32,9 @@ choosers = st.container(horizontal=True, vertical_alignment="bottom", gap="small
 with choosers:
     model = choose_model(models, next(iter(models)), width=380)
     with stop_on_user_error():
-        description = cache.description(model.path)
-        choice = choose_data(description, DATA, width=260)
-held_out = held_out_subjects(description) if choice.is_training_data else []
+        metadata = cache.checkpoint_metadata(model.path)
+        choice = choose_data(metadata, DATA, width=260)
+held_out = held_out_subjects(metadata) if choice.is_training_data else []
 view.make_demo_subject(choice.folder, held_out)
 try:
     dataset = cache.dataset(choice.folder)
@@ -52,11 +52,11 @@ with choosers:
 predictions = read_predictions(runs_root(), model.path, choice.folder)
 subjects = view.worst_first(held_out if case_filter == HELD_OUT else dataset.ids, predictions)
 cases = view.CaseList(model.path, choice.folder, subjects, predictions)
-view.summary(dataset, description, cases)
+view.summary(dataset, metadata, cases)
 load_from_url(CASE, subjects[0], allowed=subjects)
 chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subjects[0]
 save_to_url(CASE, chosen)
-classes = [{"name": c.name, "colour": c.colour} for c in description.label_space.foreground]
+classes = [{"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground]
 
 with st.grid(3, min_column_width=390, gap=("small", "medium")) as grid:
     with grid.cell():
@@ -71,5 +71,5 @@ with st.grid(3, min_column_width=390, gap=("small", "medium")) as grid:
         view.segmentation_controls(cases, chosen, start_unasked)
         with stop_on_user_error():
             file = predictions[chosen].file if chosen in predictions else None
-            scene = subject_scene(choice.folder, chosen, description.label_space, file)
+            scene = subject_scene(choice.folder, chosen, metadata.label_space, file)
         view.case_viewer(scene, st.query_params.get(CROSSHAIR))

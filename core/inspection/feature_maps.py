@@ -107,14 +107,14 @@ def compute_feature_maps(
     Raises
     ------
     ConfigError
-        If the size is out of range or the architecture is not supported.
+        If the size is out of range.
     DeviceError
         If the device runs out of memory.
     """
-    description = predictor.metadata
+    metadata = predictor.metadata
     network_stages = predictor.model.stages()
-    target_mm = description.spacing_mm
-    prepared = prepare_image(image, spacing_mm, description.train_config.data.normalisation, target_mm)
+    target_mm = metadata.spacing_mm
+    prepared = prepare_image(image, spacing_mm, metadata.train_config.data.normalisation, target_mm)
     size = _round_up(size or predictor.options.tile, predictor.model.divisor)
     start = _centred_start(prepared, size)
     patch = crop_volume(torch.from_numpy(prepared), start, size)[None]

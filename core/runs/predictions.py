@@ -79,7 +79,7 @@ def predictions_folder(root: Path, checkpoint: Path, dataset: Path) -> Path:
 
 def save_prediction(
     folder: Path,
-    description: CheckpointMetadata,
+    metadata: CheckpointMetadata,
     dataset: Dataset,
     loaded: LoadedSubject,
     prediction: np.ndarray,
@@ -90,7 +90,7 @@ def save_prediction(
     Parameters
     ----------
     folder : Path. Folder of :func:`predictions_folder`, created if missing.
-    description : CheckpointMetadata. Metadata of the checkpoint.
+    metadata : CheckpointMetadata. Metadata of the checkpoint.
     dataset : Dataset. The data set of the subject.
     loaded : LoadedSubject. The subject as loaded.
     prediction : ndarray, integer, shape (i, j, k). Class indices on the grid of ``loaded``.
@@ -116,7 +116,7 @@ def save_prediction(
         "version": RECORD_VERSION,
         "subject": loaded.id,
         "score": None if score is None else score.to_json(),
-        "checkpoint": _checkpoint_identity(description),
+        "checkpoint": _checkpoint_identity(metadata),
         "inputs": _file_stamps(dataset, loaded.id),
         "made_at": time.time(),
     }
@@ -125,7 +125,7 @@ def save_prediction(
             record.unlink(missing_ok=True)  # a kill must not leave the old score with the new label map
         except OSError as error:
             raise RunError(f"{record}: cannot be replaced: {error.strerror or error}") from error
-        write_label(file, description.label_space.to_raw(prediction), loaded.stored, loaded.first_image)
+        write_label(file, metadata.label_space.to_raw(prediction), loaded.stored, loaded.first_image)
         files.write_json(record, plain(content))
     return file
 
@@ -187,14 +187,14 @@ def _score(data: Mapping[str, Any]) -> SubjectScore:
     )
 
 
-def _checkpoint_identity(description: CheckpointMetadata) -> dict[str, Any]:
+def _checkpoint_identity(metadata: CheckpointMetadata) -> dict[str, Any]:
     """Metadata that differs between two states of a checkpoint file; its tensors are not read."""
-    progress = description.progress
+    progress = metadata.progress
     return {
         "epoch": progress.get("epoch"),
         "step": progress.get("step"),
         "elapsed_s": progress.get("elapsed_s"),
-        "labels": description.labels,
+        "labels": metadata.labels,
     }
 
 

@@ -49,7 +49,7 @@ def root(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def open_quiz(**query: str) -> AppTest:
-    return open_page("quiz", **query)
+    return open_page("quiz", None, **query)
 
 
 def bar(app: AppTest) -> dict[str, Any]:
@@ -279,6 +279,6 @@ def test_only_held_out_subjects_are_asked_about(root: Path, quiz_run: QuizRun) -
 
     checkpoint = run_checkpoint(root / quiz_run.run)
     assert checkpoint is not None
-    description, dataset = read_metadata(checkpoint), open_dataset(quiz_run.data)
-    unseen = preparation.unseen_subjects(description, dataset)
-    assert len(unseen) == 3 and sorted([*unseen, *description.split["train"]]) == sorted(dataset.ids)
+    metadata, dataset = read_metadata(checkpoint), open_dataset(quiz_run.data)
+    unseen = preparation.unseen_subjects(metadata, dataset)
+    assert len(unseen) == 3 and sorted([*unseen, *metadata.split["train"]]) == sorted(dataset.ids)

@@ -59,7 +59,7 @@ def small_model(checkpoints: Path, name: str = "small", channels: tuple[int, ...
     )
     torch.manual_seed(1)
     weights = build_model(config.model, 2, len(ISEG_LABELS)).state_dict()
-    description = CheckpointMetadata(
+    metadata = CheckpointMetadata(
         config.to_json(),
         ISEG_LABELS.to_json(),
         ("T1", "T2"),
@@ -69,5 +69,5 @@ def small_model(checkpoints: Path, name: str = "small", channels: tuple[int, ...
         split={"train": ["subject-2"], "val": ["subject-1"], "test": []},
     )
     path = checkpoints / make_run(checkpoints, name) / "best.safetensors"
-    save(path, Checkpoint(description, weights))
+    save(path, Checkpoint(metadata, weights))
     return path

@@ -45,11 +45,11 @@ def chapter(data: SubjectData | None, dataset: Dataset | None, subject: str) -> 
 
 
 def _network_of_model(
-    model: cache.Model, description: CheckpointMetadata, data: SubjectData, dataset: Dataset, subject: str
+    model: cache.Model, metadata: CheckpointMetadata, data: SubjectData, dataset: Dataset, subject: str
 ) -> None:
     """The network of a model, with the feature maps of the subject once they are computed."""
-    images = [dataset.subject(subject).images[m].path for m in description.modalities]
-    size = _head_sized_sub_volume(data, description)
+    images = [dataset.subject(subject).images[m].path for m in metadata.modalities]
+    size = _head_sized_sub_volume(data, metadata)
     options = ["--sub-volume", "x".join(map(str, size))]
     folder = learn_jobs.features_folder(model.path, images, options)
     finished = job_finished(
@@ -57,11 +57,11 @@ def _network_of_model(
         lambda: learn_jobs.observe_features(folder),
         lambda: learn_jobs.start_features(model.path, images, options, folder),
     )
-    labels, config = description.label_space, description.train_config
+    labels, config = metadata.label_space, metadata.train_config
     detail = reads_image_at(config.model, level=1)
     if not finished:
         _architecture_facts(model.name, config.model, len(images), len(labels), size)
-        stages = network_data.network_stages(config.model, description.modalities, labels.names, size)
+        stages = network_data.network_stages(config.model, metadata.modalities, labels.names, size)
         figures.network(stages, labels.to_json(), None, detail)
         return
     try:
@@ -74,7 +74,7 @@ def _network_of_model(
     _architecture_facts(model.name, config.model, len(images), len(labels), size)
     st.markdown(
         f"Click a stage to see its feature maps of the middle slice of {formatting.plain(subject)}. "
-        f"{_learned_from(description, subject)} It was trained on sub-volumes of "
+        f"{_learned_from(metadata, subject)} It was trained on sub-volumes of "
         f"{formatting.size(config.sampling.sub_volume)} voxels; a convolutional network takes any size, here the width "
         "and length of the head. Bright is large; each map has its own scale, the logits share one. Move over a map to "
         "mark the same voxel in all of them.",
@@ -98,11 +98,11 @@ def _usable_models(dataset: Dataset) -> dict[str, tuple[cache.Model, CheckpointM
     usable = {}
     for model in cache.models():
         try:
-            description = cache.description(model.path)
+            metadata = cache.checkpoint_metadata(model.path)
         except UserError:
             continue
-        if set(description.modalities) <= set(dataset.modalities):
-            usable[model.key] = model, description
+        if set(metadata.modalities) <= set(dataset.modalities):
+            usable[model.key] = model, metadata
     return usable
 
 
@@ -114,21 +114,21 @@ def _architecture_facts(name: str, config: ModelConfig, in_channels: int, classe
     )
 
 
-def _learned_from(description: CheckpointMetadata, subject: str) -> str:
+def _learned_from(metadata: CheckpointMetadata, subject: str) -> str:
     """Whether the model was trained on the subject; empty for models of other data, which may reuse its name."""
-    if not description.dataset.get("synthetic"):
+    if not metadata.dataset.get("synthetic"):
         return ""
-    if subject in description.split.get("train", []):
+    if subject in metadata.split.get("train", []):
         return "The model has learned from this subject."
     return "The model has not learned from this subject."
 
 
-def _head_sized_sub_volume(data: SubjectData, description: CheckpointMetadata) -> Size3:
+def _head_sized_sub_volume(data: SubjectData, metadata: CheckpointMetadata) -> Size3:
     """Width and length of the head and the height of the training sub-volumes, in the model's voxels."""
     spacing = data.slices["spacing"]
-    target = description.spacing_mm or spacing
+    target = metadata.spacing_mm or spacing
     i, j = (math.ceil(n * mm / to) for n, mm, to in zip(data.extent[:2], spacing, target, strict=False))
-    return i, j, description.train_config.sampling.sub_volume[2]
+    return i, j, metadata.train_config.sampling.sub_volume[2]
 
 
 def _how_to_train() -> None:

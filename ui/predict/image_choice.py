@@ -68,11 +68,11 @@ def take_example_request() -> bool:
 
 def example_subject(network: Network) -> str | None:
     """A demo subject held out from the training of a network; ``None`` for a network of other images."""
-    description = network.description
-    synthetic = network.argument == DEMO_MODEL or description.dataset.get("synthetic")
-    if not synthetic or set(description.modalities) - {"T1", "T2"}:
+    metadata = network.metadata
+    synthetic = network.argument == DEMO_MODEL or metadata.dataset.get("synthetic")
+    if not synthetic or set(metadata.modalities) - {"T1", "T2"}:
         return None
-    return held_out_demo_subject(description)
+    return held_out_demo_subject(metadata)
 
 
 def _images_of_subject(network: Network | None) -> dict[str, ImageRef]:

@@ -32,13 +32,13 @@ class Network:
     argument : str. The network as argument of a command: key of a model or path of a file.
     title : str. Name on screen.
     path : Path. Checkpoint.
-    description : CheckpointMetadata. Metadata of the checkpoint.
+    metadata : CheckpointMetadata. Metadata of the checkpoint.
     """
 
     argument: str
     title: str
     path: Path
-    description: CheckpointMetadata
+    metadata: CheckpointMetadata
 
 
 def choose_network() -> Network | None:
@@ -58,7 +58,7 @@ def choose_network() -> Network | None:
         argument = path.name if path and uploads.is_uploaded(path) else str(path)
         network = _read(argument, path.name, path) if path else None
     if network is not None:
-        st.caption(formatting.plain(_summary(network.description)))
+        st.caption(formatting.plain(_summary(network.metadata)))
     return network
 
 
@@ -69,19 +69,19 @@ def segmented_choice(label: str, options: tuple[str, ...], key: str) -> str:
     return str(st.segmented_control(label, options, required=True, key=key, persist_state="session"))
 
 
-def _summary(description: CheckpointMetadata) -> str:
+def _summary(metadata: CheckpointMetadata) -> str:
     """Modalities, classes and training data of a network."""
-    text = f"{', '.join(description.modalities)} to {', '.join(description.label_space.names[1:])}"
-    if training_data := description.dataset.get("name"):
+    text = f"{', '.join(metadata.modalities)} to {', '.join(metadata.label_space.names[1:])}"
+    if training_data := metadata.dataset.get("name"):
         text += f"; trained on {training_data}"
-    if description.dataset.get("synthetic"):
+    if metadata.dataset.get("synthetic"):
         text += "; synthetic, so it will be wrong on real images"
     return text
 
 
 def _read(argument: str, title: str, path: Path) -> Network | None:
     try:
-        return Network(argument, title, path, cache.description(path))
+        return Network(argument, title, path, cache.checkpoint_metadata(path))
     except UserError as error:
         error_box(uploads.without_session_folder(str(error)))
         return None

@@ -36,7 +36,7 @@ class Selection:
     ----------
     model, model_name : str. Key of the model, and its name on screen.
     checkpoint : Path. File of the model.
-    description : CheckpointMetadata. Metadata of the checkpoint.
+    metadata : CheckpointMetadata. Metadata of the checkpoint.
     data : str. Key of the data set.
     folder : Path. Folder of the data set.
     missing_demo_subject : str. Subject of the demo data that has to be made first; empty if none.
@@ -45,15 +45,15 @@ class Selection:
     model: str
     model_name: str
     checkpoint: Path
-    description: CheckpointMetadata
+    metadata: CheckpointMetadata
     data: str
     folder: Path
     missing_demo_subject: str = ""
 
 
-def unseen_subjects(description: CheckpointMetadata, dataset: Dataset) -> list[str]:
+def unseen_subjects(metadata: CheckpointMetadata, dataset: Dataset) -> list[str]:
     """Labelled subjects that the model was not trained on."""
-    trained_on = set(description.split.get("train", []))
+    trained_on = set(metadata.split.get("train", []))
     return [subject for subject in dataset.labelled_ids if subject not in trained_on]
 
 
@@ -79,7 +79,7 @@ def playable_cases(selection: Selection) -> list[Case]:
         error_box(error)
         st.page_link(page("data"), label="Look at it on the Data page", icon=":material/database:")
         return []
-    subjects = unseen_subjects(selection.description, dataset)
+    subjects = unseen_subjects(selection.metadata, dataset)
     if not subjects:
         st.warning("The model was trained on every labelled subject of this data set. Choose another one.")
         return []
@@ -153,8 +153,8 @@ def _prepare_button(label: str, selection: Selection, stage: str, plays: bool = 
     """A button that starts a stage; ``plays``: the game begins when all is ready."""
     if is_requested(selection):
         return False
-    kind = "primary" if plays else "secondary"
-    if not st.button(label, type=kind, icon=":material/auto_awesome:", key=f"prepare-{stage}"):
+    icon, key = ":material/auto_awesome:", f"prepare-{stage}"
+    if not st.button(label, type="primary" if plays else "secondary", icon=icon, key=key):
         return False
     if plays:
         st.session_state[REQUEST] = _request(selection, stage)

@@ -87,7 +87,7 @@ def choose_settings() -> GameSettings | None:
         data=selection.data,
         data_name=cache.dataset(selection.folder).name,
         folder=selection.folder,
-        labels=selection.description.label_space,
+        labels=selection.metadata.label_space,
         cases=tuple(cases),
         difficulty=difficulty,
         count=count,
@@ -104,15 +104,15 @@ def _choose_model_and_data() -> Selection:
         st.stop()
     model = choose_model(models, DEMO_MODEL if DEMO_MODEL in models else next(iter(models)))
     with stop_on_user_error():
-        description = cache.description(model.path)
-        choice = choose_data(description, DATA)
+        metadata = cache.checkpoint_metadata(model.path)
+        choice = choose_data(metadata, DATA)
     is_demo = choice.folder == demo_folder()
     data = DEMO if is_demo else str(choice.folder) if choice.is_training_data else choice.label
     missing_demo_subject = ""
     if is_demo and not cache.demo_exists():
-        subject = held_out_demo_subject(description)
+        subject = held_out_demo_subject(metadata)
         missing_demo_subject = "" if cache.demo_subject_exists(subject) else subject
-    return Selection(model.key, model.name, model.path, description, data, choice.folder, missing_demo_subject)
+    return Selection(model.key, model.name, model.path, metadata, data, choice.folder, missing_demo_subject)
 
 
 def _score_of_all_games() -> None:

@@ -76,11 +76,11 @@ def worst_first(subjects: Sequence[str], predictions: Mapping[str, Prediction]) 
     return sorted(sorted(subjects, key=natural_key), key=rank)
 
 
-def summary(dataset: Dataset, description: CheckpointMetadata, cases: CaseList) -> None:
+def summary(dataset: Dataset, metadata: CheckpointMetadata, cases: CaseList) -> None:
     """Data set, number of cases, epoch, and mean Dice with what it was measured on, in one line."""
     scores = [cases.predictions[id].score for id in cases.subjects if id in cases.predictions]
     means = [score.mean_dice for score in scores if score is not None and not math.isnan(score.mean_dice)]
-    epoch = description.progress.get("epoch")
+    epoch = metadata.progress.get("epoch")
     named_synthetic = "synthetic" in dataset.name.lower()
     parts = [
         formatting.plain(dataset.name) + (", synthetic" if dataset.synthetic and not named_synthetic else ""),

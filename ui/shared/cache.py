@@ -82,7 +82,7 @@ def models() -> list[Model]:
     return [m if names.count(m.name) == 1 else replace(m, name=f"{m.name} ({m.key})") for m in found]
 
 
-def description(path: Path) -> CheckpointMetadata:
+def checkpoint_metadata(path: Path) -> CheckpointMetadata:
     """The metadata of a checkpoint.
 
     Raises
@@ -90,11 +90,11 @@ def description(path: Path) -> CheckpointMetadata:
     CheckpointError
         If it cannot be read.
     """
-    return _description(str(path), file_stamp(path))
+    return _checkpoint_metadata(str(path), file_stamp(path))
 
 
 @st.cache_data(max_entries=100, show_spinner=False)
-def _description(path: str, stamp: FileStamp) -> CheckpointMetadata:
+def _checkpoint_metadata(path: str, stamp: FileStamp) -> CheckpointMetadata:
     return read_metadata(Path(path))
 
 

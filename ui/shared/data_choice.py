@@ -32,7 +32,7 @@ class DataChoice:
     is_training_data: bool
 
 
-def choose_data(description: CheckpointMetadata, key: str, width: int | Literal["stretch"] = "stretch") -> DataChoice:
+def choose_data(metadata: CheckpointMetadata, key: str, width: int | Literal["stretch"] = "stretch") -> DataChoice:
     """Render the select box: the data that the model was trained on, if it is found, and all other data sets.
 
     Parameters
@@ -44,7 +44,7 @@ def choose_data(description: CheckpointMetadata, key: str, width: int | Literal[
     DatasetError
         If the chosen data set has no folder.
     """
-    own = folders.training_data_folder(description)
+    own = folders.training_data_folder(metadata)
     others = [choice for choice in cache.dataset_choices() if cache.dataset_path(choice) != own]
     choices = others if own is None else [TRAINING_DATA, *others]
     label = st.selectbox("Data", choices, key=f"{key}-{own is None}", persist_state="session", width=width) or DEMO
@@ -53,11 +53,11 @@ def choose_data(description: CheckpointMetadata, key: str, width: int | Literal[
     return DataChoice(label, cache.dataset_path(label), False)
 
 
-def held_out_subjects(description: CheckpointMetadata) -> list[str]:
+def held_out_subjects(metadata: CheckpointMetadata) -> list[str]:
     """Subjects that the network was not trained on: those of the test split, then those of the validation split."""
-    return [*description.split.get("test", []), *description.split.get("val", [])]
+    return [*metadata.split.get("test", []), *metadata.split.get("val", [])]
 
 
-def held_out_demo_subject(description: CheckpointMetadata) -> str:
+def held_out_demo_subject(metadata: CheckpointMetadata) -> str:
     """A subject of the demo data that the network was not trained on, or the first subject if the split names none."""
-    return next(iter([*held_out_subjects(description), FIRST_DEMO_SUBJECT]))
+    return next(iter([*held_out_subjects(metadata), FIRST_DEMO_SUBJECT]))

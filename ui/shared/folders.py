@@ -50,14 +50,14 @@ def find_datasets(root: Path) -> list[Path]:
     return found
 
 
-def training_data_folder(description: CheckpointMetadata) -> Path | None:
+def training_data_folder(metadata: CheckpointMetadata) -> Path | None:
     """The folder of the data set that a model was trained on; ``None`` if it no longer exists here.
 
     For the demo data it is the demo folder of this installation.
     """
-    if description.dataset.get("synthetic"):
+    if metadata.dataset.get("synthetic"):
         return demo_folder()
-    path = Path(str(description.dataset.get("path") or ""))
+    path = Path(str(metadata.dataset.get("path") or ""))
     return path if path.is_absolute() and path.is_dir() else None
 
 

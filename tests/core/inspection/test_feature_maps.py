@@ -110,14 +110,14 @@ def test_image_is_resampled_to_the_spacing_of_training(ball_run: BallRun, tmp_pa
 
 
 def test_stages_of_the_vnet(ball_run: BallRun, tmp_path: Path) -> None:
-    description = load(ball_run.checkpoint).metadata
+    metadata = load(ball_run.checkpoint).metadata
     model = ModelConfig("vnet", (4, 8, 16), (), "instance", "prelu", "stride", "after")
-    config = TrainConfig.from_json(description.config).with_values(
+    config = TrainConfig.from_json(metadata.config).with_values(
         {"model": "vnet", "channels": (4, 8, 16), "norm": "instance", "precision": "fp32"}
     )
     torch.manual_seed(0)
     weights = build_model(model, 1, 3).state_dict()
-    save(tmp_path / "v.safetensors", Checkpoint(replace(description, config=config.to_json()), weights))
+    save(tmp_path / "v.safetensors", Checkpoint(replace(metadata, config=config.to_json()), weights))
     maps = compute_feature_maps(Predictor(tmp_path / "v.safetensors"), balls(96)[0], SPACING_MM)
     assert [(s.name, len(s.values), s.size[0]) for s in maps.stages] == [
         ("input", 1, 16), ("encoder-0", 4, 16), ("encoder-1", 8, 8), ("bottleneck", 16, 4), ("decoder-1", 16, 8),
@@ -154,11 +154,11 @@ def test_pictures_logits_and_manifest_agree_with_the_stages(
 
 
 def test_channels_with_the_largest_deviation_are_written(ball_run: BallRun, tmp_path: Path) -> None:
-    description = load(ball_run.checkpoint).metadata
-    config = TrainConfig.from_json(description.config).with_values({"channels": (20, 40)})
+    metadata = load(ball_run.checkpoint).metadata
+    config = TrainConfig.from_json(metadata.config).with_values({"channels": (20, 40)})
     torch.manual_seed(0)
     weights = build_model(config.model, 1, 3).state_dict()
-    save(tmp_path / "wide.safetensors", Checkpoint(replace(description, config=config.to_json()), weights))
+    save(tmp_path / "wide.safetensors", Checkpoint(replace(metadata, config=config.to_json()), weights))
     predictor = Predictor(tmp_path / "wide.safetensors")
     loaded = load_subject(open_dataset(ball_run.data), "ball_0")
     manifest = write_feature_maps(tmp_path / "out", predictor, loaded)

@@ -50,7 +50,7 @@ class Workspace:
         return open_dataset(self.data)
 
     @property
-    def description(self) -> CheckpointMetadata:
+    def metadata(self) -> CheckpointMetadata:
         return read_metadata(self.checkpoint)
 
     @property
@@ -63,7 +63,7 @@ class Workspace:
     def save(self, id: str, score: SubjectScore | None = SCORE) -> Path:
         loaded = self.subject(id)
         assert loaded.label is not None
-        return save_prediction(self.folder, self.description, self.dataset, loaded, loaded.label, score)
+        return save_prediction(self.folder, self.metadata, self.dataset, loaded, loaded.label, score)
 
     def read(self) -> dict[str, object]:
         return dict(read_predictions(self.root, self.checkpoint, self.data))
@@ -82,13 +82,13 @@ def test_saved_prediction_is_read_back(workspace: Workspace) -> None:
     assert found.keys() == {"ball_0", "ball_1"} and found["ball_0"].score is None
     kept = found["ball_1"]
     assert kept.file == file and not kept.stale and abs(kept.made_at - file.stat().st_mtime) < 60
-    assert (kept.epoch, kept.step) == (16, workspace.description.progress["step"])
+    assert (kept.epoch, kept.step) == (16, workspace.metadata.progress["step"])
     score = kept.score
     assert score is not None and score.missed == ("dark",) and score.volume_ml == SCORE.volume_ml
     assert score.dice["bright"] == 0.9 and math.isnan(score.dice["dark"]) and math.isnan(score.hd95_mm["dark"])
     loaded, written = workspace.subject("ball_1"), read_label(file)
     assert written.stored == loaded.stored and written.stored.axis_codes == ("L", "A", "S")
-    index = workspace.description.label_space.to_index(written.data[0])
+    index = workspace.metadata.label_space.to_index(written.data[0])
     np.testing.assert_array_equal(index, np.asarray(loaded.label))
     strict = json.loads((workspace.folder / "ball_1.json").read_text(), parse_constant=lambda name: pytest.fail(name))
     assert strict["score"]["dice"]["dark"] is None
@@ -176,7 +176,7 @@ def test_any_subject_id_has_a_file_of_its_own(workspace: Workspace, id: str) -> 
     subject = replace(workspace.dataset.subject("ball_0"), id=id)
     dataset = replace(workspace.dataset, subjects=(*workspace.dataset.subjects, subject))
     assert loaded.label is not None
-    file = save_prediction(workspace.folder, workspace.description, dataset, loaded, loaded.label, None)
+    file = save_prediction(workspace.folder, workspace.metadata, dataset, loaded, loaded.label, None)
     assert file.resolve().parent == workspace.folder.resolve() and not file.name.startswith(".")
     workspace.save("ball_0")
     assert workspace.read().keys() == {id, "ball_0"}
@@ -214,12 +214,12 @@ def test_full_disk_is_an_error_and_leaves_no_prediction(workspace: Workspace, mo
 
 
 def _write_repeatedly(root: Path, checkpoint: Path, data: Path, value: int) -> None:
-    dataset, description = open_dataset(data), read_metadata(checkpoint)
+    dataset, metadata = open_dataset(data), read_metadata(checkpoint)
     loaded = load_subject(dataset, "ball_0")
     for _ in range(8):
         prediction = np.full(loaded.geometry.shape, value, np.uint8)
         score = replace(SCORE, dice={"bright": float(value), "dark": 0.0})
-        save_prediction(predictions_folder(root, checkpoint, data), description, dataset, loaded, prediction, score)
+        save_prediction(predictions_folder(root, checkpoint, data), metadata, dataset, loaded, prediction, score)
 
 
 def test_concurrent_writers_leave_one_consistent_prediction(workspace: Workspace) -> None:
