@@ -1,8 +1,9 @@
-"""A real server and a real browser."""
+"""A real server and a real browser, shared by the tests of this folder."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,12 +15,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from core.paths import project_root
+from tests.support.learn_data import link_demo_subject
+from tests.support.quiz_runs import QuizRun
 
 ROOT = project_root()
-START_S = 60
+FOLDER = Path(__file__).parent
+START_TIMEOUT_S = 60
+TIMEOUT_MS = 30_000
+# ``streamlit`` in a process that does not find the ready-made model, whose jobs would compete with the tests.
+WITHOUT_DEMO_MODEL = """
+import pathlib, core.paths
+core.paths.demo_model_path = lambda: pathlib.Path("/nonexistent/model.safetensors")
+from streamlit.web.cli import main
+main(prog_name="streamlit")
+"""
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -27,10 +39,19 @@ FLAGS = [
 
 
 class Server:
-    """``streamlit run app.py`` on a free port, with its own runs and data; can be killed and started again."""
+    """``streamlit run app.py`` on a free port; can be killed and started again.
 
-    def __init__(self, folder: Path, *options: str, **environment: str) -> None:
+    Parameters
+    ----------
+    folder : Path. Gets the folders ``checkpoints`` and ``data``, and the log.
+    options : options of ``streamlit run``.
+    demo_model : bool. Whether the server has the ready-made model of the checkout.
+    environment : environment variables.
+    """
+
+    def __init__(self, folder: Path, *options: str, demo_model: bool = True, **environment: str) -> None:
         self.folder, self.options, self.environment = folder, options, environment
+        self.launcher = ["-m", "streamlit"] if demo_model else ["-c", WITHOUT_DEMO_MODEL]
         self.checkpoints, self.data = folder / "checkpoints", folder / "data"
         self.checkpoints.mkdir(exist_ok=True)
         self.data.mkdir(exist_ok=True)
@@ -45,12 +66,12 @@ class Server:
             **os.environ, "SEGMENTARIUM_CHECKPOINTS": str(self.checkpoints), "SEGMENTARIUM_DATA": str(self.data),
             **self.environment,
         }  # fmt: skip
-        command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(self.port), *self.options]
+        command = [sys.executable, *self.launcher, "run", "app.py", "--server.port", str(self.port), *self.options]
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
             )
-        end = time.monotonic() + START_S
+        end = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < end:
             try:
                 urllib.request.urlopen(f"{self.url}/_stcore/health", timeout=2)
@@ -69,7 +90,7 @@ class Server:
     def interrupt(self) -> None:
         """Ctrl-C in its terminal, which reaches the whole process group."""
         os.killpg(self.process.pid, signal.SIGINT)
-        self.process.wait(START_S)
+        self.process.wait(START_TIMEOUT_S)
 
     def stop(self) -> None:
         self.process.terminate()
@@ -82,33 +103,97 @@ class Server:
         return (self.folder / "server.log").read_text(errors="replace")
 
 
-@pytest.fixture(scope="module")
+class SharedBrowser:
+    """One browser for all tests of this folder.
+
+    The event loop of Playwright occupies the main thread: the browser is closed before a test of another folder runs.
+    """
+
+    def __init__(self, executable: str) -> None:
+        self._executable = executable
+        self._playwright: Playwright | None = None
+        self._browser: Browser | None = None
+
+    def get(self) -> Browser:
+        """The browser; started if it is not running."""
+        if self._playwright is None or self._browser is None:
+            self._playwright = sync_playwright().start()
+            self._browser = self._playwright.chromium.launch(executable_path=self._executable, args=FLAGS)
+        return self._browser
+
+    def close(self) -> None:
+        """Close the browser and end the event loop."""
+        if self._browser is not None:
+            self._browser.close()
+        if self._playwright is not None:
+            self._playwright.stop()
+        self._browser = self._playwright = None
+
+
+_shared_browsers: list[SharedBrowser] = []
+
+
+@pytest.hookimpl(trylast=True)  # after the fixtures of the test are torn down
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Close the browser after the last test of this folder in a row."""
+    if nextitem is None or FOLDER not in nextitem.path.parents:
+        for shared in _shared_browsers:
+            shared.close()
+
+
+@pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    made = Server(tmp_path_factory.mktemp("server"))
-    yield made
-    made.stop()
+    """A server for all tests that do not kill it: with subject-1 of the demo data, without the ready-made model."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "data").mkdir()
+    link_demo_subject(tmp_path_factory, folder / "data")
+    started = Server(folder, demo_model=False)
+    yield started
+    started.stop()
 
 
-@pytest.fixture(scope="module")  # its event loop occupies the thread: other tests must find it gone
-def browser(chromium_path: str) -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium_path, args=FLAGS)
-        yield started
-        started.close()
+@pytest.fixture(scope="session")
+def quiz_server(quiz_run: QuizRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with a trained run whose held-out subjects are segmented."""
+    folder = tmp_path_factory.mktemp("quiz-server")
+    shutil.copytree(quiz_run.root, folder / "checkpoints")
+    started = Server(folder, demo_model=False, SEGMENTARIUM_DATA=str(quiz_run.data_root))
+    yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def shared_browser(chromium_path: str) -> SharedBrowser:
+    shared = SharedBrowser(chromium_path)
+    _shared_browsers.append(shared)
+    return shared
+
+
+@pytest.fixture
+def browser(shared_browser: SharedBrowser) -> Browser:
+    return shared_browser.get()
 
 
 @pytest.fixture
 def context(browser: Browser) -> Iterator[BrowserContext]:
-    made = browser.new_context(viewport={"width": 1440, "height": 1000})
-    made.set_default_timeout(30_000)
-    yield made
-    made.close()
+    context = browser.new_context(viewport={"width": 1440, "height": 1000})
+    context.set_default_timeout(TIMEOUT_MS)
+    yield context
+    context.close()
 
 
 @pytest.fixture
 def page(context: BrowserContext) -> Iterator[Page]:
-    """A page that fails the test when its scripts raise."""
-    made, raised = context.new_page(), []
-    made.on("pageerror", lambda error: raised.append(str(error)))
-    yield made
-    assert raised == []
+    """A page that fails the test if one of its scripts raises."""
+    page, errors = context.new_page(), []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    yield page
+    assert errors == []
+
+
+def hippocampus_folder(server: Server, test_data: Path) -> Path:
+    """The real volumes as the data set "hippo" of a server."""
+    link = server.data / "hippo"
+    if not link.exists():
+        link.symlink_to(test_data / "Task04_Hippocampus")
+    return link

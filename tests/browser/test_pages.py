@@ -1,4 +1,4 @@
-"""Every page in a real browser: by its own address, narrow and wide, light and dark, with nothing from outside."""
+"""Every page in a real browser: deep links, narrow and wide, light and dark, no requests to other hosts."""
 
 from __future__ import annotations
 
@@ -6,22 +6,29 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.conftest import Server
+from tests.browser.conftest import Server, hippocampus_folder
 from tests.support.run_folders import add_metrics, make_run
 
 pytestmark = pytest.mark.browser
 TITLES = {
-    "": "Segmentarium", "learn": "Learn", "data": "Data", "train": "Train", "runs": "Runs", "review": "Review",
-    "predict": "Predict", "quiz": "Quiz",
-}  # fmt: skip
+    "": "Segmentarium",
+    "learn": "Learn",
+    "data": "Data",
+    "train": "Train",
+    "runs": "Runs",
+    "review": "Review",
+    "predict": "Predict",
+    "quiz": "Quiz",
+}
 FOOTER = "For research and teaching, not a medical device."
 
 
 @pytest.mark.parametrize("path", TITLES)
-def test_a_page_opens_by_its_own_address(server: Server, page: Page, path: str) -> None:
+def test_page_opens_by_its_url(server: Server, page: Page, path: str) -> None:
     page.goto(f"{server.url}/{path}")
     expect(page.get_by_role("heading", level=1)).to_have_text(TITLES[path])
     expect(page.get_by_text(FOOTER)).to_have_count(1)
@@ -30,24 +37,8 @@ def test_a_page_opens_by_its_own_address(server: Server, page: Page, path: str) 
         expect(page.get_by_test_id("stTopNavLink").filter(has_text=title)).to_be_visible()
 
 
-def test_a_deep_link_is_the_first_thing_a_fresh_server_shows(tmp_path: Path, page: Page) -> None:
-    server = Server(tmp_path)
-    try:
-        page.goto(f"{server.url}/train")
-        expect(page.get_by_role("heading", level=1)).to_have_text("Train")
-        expect(page.get_by_role("button", name="Start training")).to_be_visible()
-        for width in (800, 900, 1000):  # the start page before anything ran has a picture
-            page.set_viewport_size({"width": width, "height": 900})
-            page.goto(server.url)
-            box = page.get_by_role("img", name="Slices of a synthetic brain").bounding_box()
-            assert box is not None and box["x"] + box["width"] <= width
-    finally:
-        server.stop()
-
-
-@pytest.mark.parametrize("width", [800, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_scrolls_sideways_and_nothing_comes_from_outside(
+@pytest.mark.parametrize(("width", "scheme"), [(800, "dark"), (1440, "light")])
+def test_pages_do_not_scroll_sideways_and_load_nothing_from_other_hosts(
     server: Server, browser: Browser, width: int, scheme: str
 ) -> None:
     run = make_run(server.checkpoints, "a name that is rather long, as names of runs sometimes are when people write")
@@ -66,7 +57,7 @@ def test_nothing_scrolls_sideways_and_nothing_comes_from_outside(
     context.close()
 
 
-def test_the_chart_gains_points_without_reload_and_keeps_its_zoom(server: Server, page: Page) -> None:
+def test_chart_gains_points_without_reload_and_keeps_its_zoom(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "live", "running", epochs=10)
     page.goto(f"{server.url}/runs?run={run}")
     page.evaluate("window.sameDocument = true")
@@ -101,7 +92,7 @@ def test_the_chart_gains_points_without_reload_and_keeps_its_zoom(server: Server
     expect(page.get_by_role("cell", name="0.500").first).to_be_visible()
 
 
-def test_before_the_first_validation_the_chart_shows_loss_and_says_when_dice_comes(server: Server, page: Page) -> None:
+def test_chart_shows_the_loss_before_the_first_validation(server: Server, page: Page) -> None:
     from core.runs import MetricRow
     from core.runs.store.index import open_index
 
@@ -118,13 +109,13 @@ def test_before_the_first_validation_the_chart_shows_loss_and_says_when_dice_com
     expect(page.locator(".tip")).to_contain_text("0.200")
 
 
-def test_an_empty_chart_says_so(server: Server, page: Page) -> None:
+def test_empty_chart_gives_the_reason(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "young", "stopped", epochs=0)
     page.goto(f"{server.url}/runs?run={run}")
     expect(page.get_by_text("no points: it ended before the first measurement")).to_be_visible()
 
 
-def test_names_and_messages_are_text(server: Server, page: Page) -> None:
+def test_names_and_messages_are_escaped(server: Server, page: Page) -> None:
     bad = "<img src=x onerror=alert(1)> **b** [l](javascript:1)"
     run = make_run(server.checkpoints, bad, "failed", message=bad)
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
@@ -134,7 +125,7 @@ def test_names_and_messages_are_text(server: Server, page: Page) -> None:
         expect(page.locator("img[src=x]")).to_have_count(0)
 
 
-def test_choosing_a_run_in_the_table(server: Server, page: Page) -> None:
+def test_run_chosen_in_the_table_is_shown_and_kept_on_reload(server: Server, page: Page) -> None:
     first, second = make_run(server.checkpoints, "first one"), make_run(server.checkpoints, "second one")
     page.goto(f"{server.url}/runs?run={second}")
     expect(page.get_by_role("heading", name="second one")).to_be_visible()
@@ -145,19 +136,19 @@ def test_choosing_a_run_in_the_table(server: Server, page: Page) -> None:
     expect(page.get_by_role("heading", name="first one")).to_be_visible()
 
 
-def test_a_run_started_elsewhere_appears_by_itself(server: Server, page: Page) -> None:
+def test_run_started_elsewhere_appears_without_reload(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/runs")
     expect(page.get_by_role("heading", level=1)).to_be_visible()
     make_run(server.checkpoints, "started in a terminal")
     expect(page.get_by_role("row").filter(has_text="started in a terminal")).to_be_visible(timeout=15_000)
 
 
-def test_data_checks_a_folder_and_leads_to_train(server: Server, page: Page, test_data: Path) -> None:
-    (server.data / "hippo").symlink_to(test_data / "Task04_Hippocampus")
+def test_data_page_checks_a_folder_and_leads_to_train(server: Server, page: Page, test_data: Path) -> None:
+    hippocampus_folder(server, test_data)
     (server.data / "nothing").mkdir()
     page.goto(f"{server.url}/data?data=hippo")
     expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
-    expect(page.get_by_text("Anterior")).to_be_visible()
+    expect(page.get_by_text("Anterior", exact=True)).to_be_visible()
     expect(page.get_by_role("img", name="Middle slice of hippocampus_001")).to_be_visible()
     page.get_by_text("Subjects", exact=True).click()
     expect(page.get_by_test_id("stDataFrame")).to_be_visible()
@@ -167,11 +158,29 @@ def test_data_checks_a_folder_and_leads_to_train(server: Server, page: Page, tes
     expect(page.get_by_text("64 train, 16 choose the best epoch")).to_be_visible()
 
 
+def complete_demo_subjects(folder: Path, count: int) -> None:
+    """Subjects 1 to ``count`` of unfinished demo data as variants of subject-1; the others are removed."""
+    for file in [*folder.glob("subject-*"), *folder.glob("segmentarium-demo.json")]:
+        if not file.name.startswith("subject-1-"):
+            file.unlink()
+    for number in range(2, count + 1):
+        for file in folder.glob("subject-1-*"):
+            target = folder / file.name.replace("subject-1-", f"subject-{number}-")
+            if file.suffix == ".img" and "label" not in file.name:
+                voxels = np.fromfile(file, np.int16)
+                (voxels + number * (voxels > 0)).astype(np.int16).tofile(target)  # no duplicate of subject-1
+            else:
+                target.hardlink_to(file)
+
+
 @pytest.mark.slow
-def test_work_shows_its_progress(server: Server, page: Page) -> None:
+@pytest.mark.parametrize("to_make", [2, pytest.param(9, marks=pytest.mark.long)])
+def test_demo_data_and_data_doctor_show_progress(server: Server, page: Page, to_make: int) -> None:
+    """Subject-1 and, in the short form, copies of it are there already."""
+    complete_demo_subjects(server.data / "demo", 10 - to_make)
     page.goto(f"{server.url}/data?data=demo")
     page.get_by_role("button", name="Make the demo data").click()
-    expect(page.get_by_text(re.compile("Making synthetic subjects: [1-9] of 10"))).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(re.compile("Making synthetic subjects: [0-9] of 10"))).to_be_visible(timeout=60_000)
     expect(page.get_by_text("Checking the data: ")).to_be_visible(timeout=180_000)
     expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("synthetic", exact=True)).to_be_visible()
@@ -180,7 +189,7 @@ def test_work_shows_its_progress(server: Server, page: Page) -> None:
     expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
 
 
-def test_the_server_never_loads_torch(server: Server, page: Page) -> None:
+def test_server_does_not_load_torch(server: Server, page: Page) -> None:
     maps = Path(f"/proc/{server.process.pid}/maps")
     if not maps.exists():
         pytest.skip("needs /proc to look into the server's process")
@@ -191,8 +200,8 @@ def test_the_server_never_loads_torch(server: Server, page: Page) -> None:
     assert "numpy" in loaded and "torch" not in loaded
 
 
-def test_beyond_this_machine_it_asks_for_the_token(tmp_path: Path, page: Page) -> None:
-    server = Server(tmp_path, "--server.address", "0.0.0.0", SEGMENTARIUM_TOKEN="open sesame")
+def test_server_on_all_interfaces_asks_for_the_token(tmp_path: Path, page: Page) -> None:
+    server = Server(tmp_path, "--server.address", "0.0.0.0", demo_model=False, SEGMENTARIUM_TOKEN="open sesame")
     try:
         assert "/?token=open sesame" in server.log()
         page.goto(f"{server.url}/runs?run=abc")

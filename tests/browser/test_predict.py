@@ -1,8 +1,7 @@
-"""Predict in a real browser: upload, segment, look, save - and the file is the command's, byte for byte."""
+"""The Predict page in a real browser: upload, segmentation, download; the file equals the command's."""
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from core.cli import main
 from tests.browser.conftest import Server
+from tests.support.background_jobs import poll
 from tests.support.balls import SPACING_MM, balls, untrained_run
 from tests.support.viewers import wait_until_ready
 from tests.support.volume_files import write_analyze, write_nifti
@@ -22,7 +22,7 @@ CHILD_MS = 180_000  # a child process imports torch, on a busy machine
 
 @pytest.fixture(scope="module")
 def run_id(server: Server) -> str:
-    return untrained_run(server.checkpoints, "one", ("M0",), dataset={"name": "Balls"})
+    return untrained_run(server.checkpoints, "predict", ("M0",), dataset={"name": "Balls"})
 
 
 def upload(page: Page, *files: Path) -> None:
@@ -47,9 +47,7 @@ def save(page: Page, folder: Path) -> Path:
     return target
 
 
-def test_an_uploaded_image_gives_the_file_that_the_command_writes(
-    server: Server, page: Page, run_id: str, tmp_path: Path
-) -> None:
+def test_uploaded_image_gives_the_file_of_the_command(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
     scan = write_nifti(tmp_path / "my-scan.nii.gz", balls(60)[0][0], LAS)
     page.goto(f"{server.url}/predict?model={run_id}")
     expect(page.get_by_text("M0 to bright, dark")).to_be_visible()
@@ -63,7 +61,7 @@ def test_an_uploaded_image_gives_the_file_that_the_command_writes(
     assert main(arguments) == 0
     assert saved.name == "my-scan-segmentation.nii.gz" and saved.read_bytes() == out.read_bytes()
     wait_until_ready(page)
-    page.reload()  # another session: the address brings it back
+    page.reload()  # a new session opens it by the URL
     wait_until_ready(page)
     again = save(page, tmp_path / "again")
     assert again.read_bytes() == out.read_bytes()
@@ -74,7 +72,7 @@ def test_an_uploaded_image_gives_the_file_that_the_command_writes(
     assert not kept[0].exists()
 
 
-def test_a_pair_needs_both_files_and_has_no_known_orientation(
+def test_analyze_pair_needs_both_files_and_has_unknown_orientation(
     server: Server, page: Page, run_id: str, tmp_path: Path
 ) -> None:
     header = write_analyze(tmp_path / "pair", balls(61)[0][0], SPACING_MM)
@@ -94,7 +92,7 @@ def test_a_pair_needs_both_files_and_has_no_known_orientation(
     expect(page.get_by_text("orientation unknown")).to_be_visible()
 
 
-def test_a_model_from_this_computer(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
+def test_uploaded_checkpoint_is_used(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
     model = tmp_path / "from-a-friend.safetensors"
     assert main(["export", run_id, "--out", str(model), "--checkpoints", str(server.checkpoints)]) == 0
     broken = tmp_path / "broken.safetensors"
@@ -112,33 +110,32 @@ def test_a_model_from_this_computer(server: Server, page: Page, run_id: str, tmp
     expect(page.get_by_text("predict from-a-friend.safetensors scan.nii")).to_be_visible()
 
 
-def test_cancelling_ends_the_child(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
+def test_cancelled_segmentation_removes_its_files(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
     large = np.tile(balls(63)[0][0], (4, 4, 4))
     page.goto(f"{server.url}/predict?model={run_id}")
     upload(page, write_nifti(tmp_path / "large.nii", large, LAS))
     page.get_by_role("button", name="Segment", exact=True).click()
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Choose a model and the images")).to_be_visible()
-    end = time.monotonic() + 20
-    while (
-        left := list((server.checkpoints / ".cache" / "predict").glob("*/files/large.nii"))
-    ) and time.monotonic() < end:
-        time.sleep(0.2)
-    assert left == []
+    cache = server.checkpoints / ".cache" / "predict"
+    poll(lambda: list(cache.glob("*/files/large.nii")), lambda files: files == [])
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_narrow_screens_stack_and_nothing_scrolls_sideways(
-    server: Server, browser: Browser, run_id: str, tmp_path: Path, scheme: str
+def test_result_fits_a_narrow_screen_in_both_themes(
+    server: Server, browser: Browser, run_id: str, tmp_path: Path
 ) -> None:
-    context = browser.new_context(viewport={"width": 800, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    page = context.new_page()
-    page.set_default_timeout(30_000)
-    page.goto(f"{server.url}/predict?model={run_id}")
-    upload(page, write_nifti(tmp_path / f"{scheme}.nii", balls(64)[0][0], LAS))
-    page.get_by_role("button", name="Segment", exact=True).click()
-    expect(page.get_by_role("button", name="Save the segmentation")).to_be_visible(timeout=CHILD_MS)
-    wait_until_ready(page)
-    inner = "[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth - e.clientWidth)"
-    assert max(page.evaluate(inner)) <= 0
-    context.close()
+    url = f"{server.url}/predict?model={run_id}"
+    for scheme in ("light", "dark"):
+        context = browser.new_context(viewport={"width": 800, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+        context.set_default_timeout(30_000)
+        page = context.new_page()
+        page.goto(url)
+        if scheme == "light":
+            upload(page, write_nifti(tmp_path / "narrow.nii", balls(64)[0][0], LAS))
+            page.get_by_role("button", name="Segment", exact=True).click()
+        expect(page.get_by_role("button", name="Save the segmentation")).to_be_visible(timeout=CHILD_MS)
+        wait_until_ready(page)
+        widths = "[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth - e.clientWidth)"
+        assert max(page.evaluate(widths)) <= 0
+        url = page.url  # opens the result
+        context.close()

@@ -1,11 +1,8 @@
-"""The quiz in a real browser: played by keyboard to a score, by mouse, through a reload; and how it looks."""
+"""The quiz in a real browser: by keyboard to the score, by mouse, through a reload; layout."""
 
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -22,17 +19,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 KEYS = ("ArrowLeft", "ArrowRight")
 
 
-@pytest.fixture(scope="module")
-def quiz_server(quiz_run: QuizRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("quiz-server")
-    shutil.copytree(quiz_run.root, folder / "checkpoints")
-    server = Server(folder, SEGMENTARIUM_DATA=str(quiz_run.data_root))
-    yield server
-    server.stop()
-
-
 @pytest.fixture
-def address(quiz_server: Server, quiz_run: QuizRun) -> str:
+def quiz_url(quiz_server: Server, quiz_run: QuizRun) -> str:
     return f"{quiz_server.url}/quiz?model={quiz_run.run}"
 
 
@@ -40,20 +28,20 @@ def game_of(page: Page) -> str:
     return parse_qs(urlsplit(page.url).query)["game"][0]
 
 
-def test_played_by_keyboard_to_a_score(quiz_server: Server, address: str, page: Page) -> None:
+def test_game_played_by_keyboard_to_the_score(quiz_server: Server, quiz_url: str, page: Page) -> None:
     player = Player(page)
-    player.play(address, 10)
+    player.play(quiz_url, 10)
     number, going = 1, True
     while going:
         observed = player.question(number)
         assert observed.left != observed.right
-        told = player.answer(number, KEYS[number % 2], number % 4 + 1)
+        verdict = player.answer(number, KEYS[number % 2], number % 4 + 1)
         answers = read_answers(quiz_server.checkpoints, game_of(page))
-        assert [a.number for a in answers] == list(range(1, number + 1)), "kept as soon as it is told"
-        assert told["verdict"].startswith("✓ Right" if answers[-1].correct else "✗ Wrong")
-        for key in ("ArrowLeft", "4", "ArrowRight", "1"):  # too late
+        assert [a.number for a in answers] == list(range(1, number + 1)), "stored before the verdict is shown"
+        assert verdict.startswith("✓ Right" if answers[-1].correct else "✗ Wrong")
+        for key in ("ArrowLeft", "4", "ArrowRight", "1"):  # ignored after the answer
             page.keyboard.press(key)
-        going = player.go_on(number)
+        going = player.next_question(number)
         number += 1
     answers = read_answers(quiz_server.checkpoints, game_of(page))
     assert [a.chosen_side for a in answers] == [("left", "right")[n % 2] for n in range(1, 11)]
@@ -69,9 +57,9 @@ def test_played_by_keyboard_to_a_score(quiz_server: Server, address: str, page: 
     expect(page.locator("canvas.pane")).to_have_count(3)
 
 
-def test_played_by_mouse_and_through_a_reload(quiz_server: Server, address: str, page: Page) -> None:
+def test_game_played_by_mouse_and_through_a_reload(quiz_server: Server, quiz_url: str, page: Page) -> None:
     player = Player(page)
-    player.play(address, 10)
+    player.play(quiz_url, 10)
     first = player.question(1)
     page.get_by_role("button", name="2 rather unsure").click()
     expect(page.get_by_text("Choose a side first")).to_be_visible()
@@ -79,7 +67,7 @@ def test_played_by_mouse_and_through_a_reload(quiz_server: Server, address: str,
     page.reload()
     page.wait_for_selector(".root[data-voxel]")
     again = player.question(1)
-    assert (again.left, again.right) == (first.left, first.right), "the question survives"
+    assert (again.left, again.right) == (first.left, first.right), "the question is kept"
     page.get_by_role("button", name="The right one").click()
     page.get_by_role("button", name="The left one").click()
     expect(page.get_by_role("button", name="The right one")).to_have_attribute("aria-pressed", "false")
@@ -89,22 +77,22 @@ def test_played_by_mouse_and_through_a_reload(quiz_server: Server, address: str,
     assert (answer.chosen_side, answer.confidence) == ("left", 4)
     expect(page.locator("canvas.pane")).to_have_count(3)
     row = page.locator("canvas.pane").nth(0).get_attribute("data-row")
-    assert row == ("truth" if answer.truth_side == "left" else "prediction"), "each stays on its side"
+    assert row == ("truth" if answer.truth_side == "left" else "prediction"), "the segmentations keep their sides"
     page.reload()
     expect(page.get_by_text("the ground truth is on the")).to_be_visible()
     page.get_by_role("button", name="Next question").click()
     expect(page.get_by_label("question 2 of 10")).to_be_visible()
     for url in (first.left, first.right):
-        assert page.request.get(quiz_server.url + url).status == 404, "what was shown is withdrawn"
+        assert page.request.get(quiz_server.url + url).status == 404, "volumes are withdrawn"
     page.get_by_role("button", name="End the game").click()
     expect(page.get_by_test_id("stMetric").first).to_contain_text("of 1")
     page.get_by_role("button", name="Play again").click()
     expect(page.get_by_label("question 1 of 10")).to_be_visible()
 
 
-def test_a_stack_is_scrolled_on_both_sides_at_once(address: str, page: Page) -> None:
+def test_stack_scrolls_on_both_sides_at_once(quiz_url: str, page: Page) -> None:
     player = Player(page)
-    page.goto(address)
+    page.goto(quiz_url)
     page.get_by_label("Shown").get_by_text("a stack of 5").click()
     player.play("", 10)
     player.question(1)
@@ -123,10 +111,9 @@ def test_a_stack_is_scrolled_on_both_sides_at_once(address: str, page: Page) -> 
     assert panes.nth(0).get_attribute("data-at") == panes.nth(1).get_attribute("data-at")
 
 
-@pytest.mark.parametrize("width", [800, 1440])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_scrolls_sideways_and_nothing_comes_from_outside(
-    quiz_server: Server, address: str, browser: Browser, width: int, scheme: str
+@pytest.mark.parametrize(("width", "scheme"), [(800, "dark"), (1440, "light")])
+def test_quiz_does_not_scroll_sideways_and_loads_nothing_from_other_hosts(
+    quiz_server: Server, quiz_url: str, browser: Browser, width: int, scheme: str
 ) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
     page, asked = context.new_page(), []
@@ -137,7 +124,7 @@ def test_nothing_scrolls_sideways_and_nothing_comes_from_outside(
         inner = "[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth - e.clientWidth)"
         return max(page.evaluate(inner))
 
-    player.play(address, 10)
+    player.play(quiz_url, 10)
     player.question(1)
     assert overflow() <= 0
     bar, viewer = (handle.bounding_box() for handle in player.handles())
@@ -151,15 +138,3 @@ def test_nothing_scrolls_sideways_and_nothing_comes_from_outside(
     outside = [u for u in asked if urlsplit(u).scheme not in ("data", "blob") and urlsplit(u).port != quiz_server.port]
     assert outside == []
     context.close()
-
-
-def test_a_fresh_server_makes_what_the_first_game_needs(tmp_path: Path, page: Page) -> None:
-    server = Server(tmp_path)
-    try:
-        page.goto(f"{server.url}/quiz")
-        page.get_by_role("button", name="Prepare and play").click()
-        expect(page.get_by_label("question 1 of 20")).to_be_visible(timeout=300_000)
-        page.wait_for_selector(".root[data-voxel]")
-        expect(page.locator("canvas.pane")).to_have_count(2)
-    finally:
-        server.stop()

@@ -1,93 +1,52 @@
-"""Review in a real browser: the ready-made model on a fresh server, and a run that the test trains on real volumes."""
+"""The Review page in a real browser with a run trained on real volumes."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import ROOT, Server
+from core.cli import main
+from tests.browser.conftest import ROOT, Server, hippocampus_folder
 from tests.support.quiz_player import Player
-from tests.support.viewers import pane, settle, voxel, wait_until_ready
+from tests.support.viewers import coloured_pixels, pane, settle, voxel, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE_MS = 60_000
 
 
-def core(server: Server, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "core", *arguments, "--checkpoints", str(server.checkpoints)],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def test_first_start_shows_the_ready_made_model_without_a_click(tmp_path: Path, page: Page) -> None:
-    server = Server(tmp_path)
-    try:
-        page.goto(f"{server.url}/review")
-        expect(page.get_by_text("Making the synthetic subject")).to_be_visible(timeout=MINUTE_MS)
-        expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible(timeout=4 * MINUTE_MS)
-        wait_until_ready(page)
-        expect(page.locator("canvas.pane")).to_have_count(6)
-        assert not page.get_by_text("synthetic", exact=False).first.is_hidden()
-        page.keyboard.press("Escape")
-        truth, prediction = pane(page, "axial", "truth"), pane(page, "axial", "prediction")
-        assert coloured(truth) > 500 and coloured(prediction) > 500
-        assert truth.picture() != prediction.picture() and truth.at == prediction.at
-        assert truth.letters == "????", "the demo data's Analyze files state no orientation"
-        before, picture = voxel(page), prediction.picture()
-        prediction.canvas.hover()
-        page.mouse.wheel(0, -100)
-        settle(page)
-        assert prediction.slice == truth.slice == before[2] + 1 and prediction.picture() != picture
-        prediction.canvas.press("PageUp")
-        settle(page)
-        assert truth.slice == before[2] + 11
-        expect(page.get_by_role("option")).to_contain_text("0.")
-        page.wait_for_function("n => new URL(location).searchParams.get('at')?.endsWith(`,${n}`)", arg=before[2] + 12)
-        page.reload()
-        wait_until_ready(page)
-        assert voxel(page)[2] == before[2] + 11, "the address keeps the place"
-    finally:
-        server.stop()
-
-
-def coloured(shown: Any) -> int:
-    """Pixels of a pane that are not grey."""
-    return int(
-        shown.canvas.evaluate(
-            """c => { const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data; let n = 0;
-            for (let p = 0; p < d.length; p += 4) {
-                if (Math.max(d[p], d[p+1], d[p+2]) - Math.min(d[p], d[p+1], d[p+2]) > 30) n++;
-            } return n; }"""
-        )
-    )
-
-
 @pytest.fixture(scope="module")
 def hippocampus(server: Server, test_data: Path) -> str:
-    """A run of a few steps on a few of the real volumes."""
-    (server.data / "hippo").symlink_to(test_data / "Task04_Hippocampus")
-    return core(
-        server, "train", str(server.data / "hippo"), "--preset", "quick", "--minutes", "0.4", "--name", "little",
-        "--val-subjects", "hippocampus_001,hippocampus_004,hippocampus_006",
-    ).splitlines()[0]  # fmt: skip
+    """A run of a few seconds on the real volumes."""
+    data = hippocampus_folder(server, test_data)
+    options = ["--preset", "quick", "--minutes", "0.2", "--name", "hippocampus"]
+    options += ["--val-subjects", "hippocampus_001,hippocampus_004,hippocampus_006"]
+    command = [sys.executable, "-m", "core", "train", str(data), *options, "--checkpoints", str(server.checkpoints)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[0]
 
 
-def test_a_run_on_real_volumes_is_segmented_scored_and_sorted(server: Server, page: Page, hippocampus: str) -> None:
+def core(server: Server, *arguments: str) -> str:
+    """Run a command in this process; its standard output."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main([*arguments, "--checkpoints", str(server.checkpoints)]) == 0
+    return out.getvalue()
+
+
+def test_cases_are_segmented_scored_and_sorted(server: Server, page: Page, hippocampus: str) -> None:
     page.goto(f"{server.url}/review?model={hippocampus}")
     wait_until_ready(page)
     expect(page.get_by_role("option")).to_have_count(3)
-    expect(page.locator("canvas.pane")).to_have_count(3)  # the truth alone: nothing is segmented yet
+    expect(page.locator("canvas.pane")).to_have_count(3)  # the truth alone
     assert pane(page, "axial", "truth").letters == "RLAP"
-    page.get_by_role("button", name="Segment all 3 cases that wait").click()
+    page.get_by_role("button", name="Segment all 3 remaining cases").click()
     expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible(timeout=2 * MINUTE_MS)
     expect(page.get_by_role("button", name="Segment")).to_have_count(0)
     scores = json.loads(core(server, "evaluate", hippocampus, str(server.data / "hippo"), "--split", "val", "--json"))
@@ -103,7 +62,7 @@ def test_a_run_on_real_volumes_is_segmented_scored_and_sorted(server: Server, pa
         assert f"{by_subject[shown]['volume_ml'][name]['truth']:.1f}" in table
 
 
-def test_errors_outline_cases_and_the_strip(server: Server, page: Page, hippocampus: str) -> None:
+def test_errors_single_plane_dice_strip_and_next_case(server: Server, page: Page, hippocampus: str) -> None:
     core(server, "evaluate", hippocampus, str(server.data / "hippo"), "--subject", "hippocampus_001", "--keep")
     page.goto(f"{server.url}/review?model={hippocampus}&case=hippocampus_001")
     wait_until_ready(page)
@@ -111,7 +70,7 @@ def test_errors_outline_cases_and_the_strip(server: Server, page: Page, hippocam
     expect(page.locator("canvas.pane")).to_have_count(9)
     expect(page.get_by_text("false negative")).to_be_visible()
     errors = pane(page, "axial", "errors")
-    assert coloured(errors) > 0
+    assert coloured_pixels(errors) > 0
     page.get_by_role("button", name="axial", exact=True).click()
     expect(page.locator("canvas.pane")).to_have_count(3)
     settle(page)
@@ -126,7 +85,8 @@ def test_errors_outline_cases_and_the_strip(server: Server, page: Page, hippocam
     page.wait_for_function("() => new URL(location).searchParams.get('case') !== 'hippocampus_001'")
 
 
-def test_predict_and_quiz_on_the_same_volumes(
+@pytest.mark.long  # the same with small volumes: test_predict.py, test_quiz.py
+def test_predict_and_quiz_with_the_same_run(
     server: Server, page: Page, hippocampus: str, test_data: Path, tmp_path: Path
 ) -> None:
     scan = test_data / "Task04_Hippocampus" / "imagesTr" / "hippocampus_001.nii.gz"
@@ -148,12 +108,12 @@ def test_predict_and_quiz_on_the_same_volumes(
     for number in range(1, 11):
         player.question(number)
         player.answer(number, "ArrowLeft", 2)
-        player.go_on(number)
+        player.next_question(number)
     expect(page.get_by_test_id("stMetric").first).to_contain_text("of 10")
 
 
-def test_an_unknown_model_or_case_in_the_address_falls_back(server: Server, page: Page, hippocampus: str) -> None:
-    page.goto(f"{server.url}/review?model=nothing&case=nobody")
+def test_unknown_model_or_case_in_the_url_falls_back(server: Server, page: Page, hippocampus: str) -> None:
+    page.goto(f"{server.url}/review?model=unknown&case=unknown")
     expect(page.get_by_role("heading", level=1)).to_have_text("Review")
     page.goto(f"{server.url}/review?model={hippocampus}&case=../../etc")
     wait_until_ready(page)

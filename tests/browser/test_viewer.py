@@ -1,4 +1,4 @@
-"""The viewer on real pages of a real server: orientation, outlines, moving, and that moving asks for nothing."""
+"""The viewer in a real browser: orientation, outlines, navigation without requests, windowing, caching."""
 
 from __future__ import annotations
 
@@ -54,9 +54,12 @@ def write_cases(folder: Path) -> None:
             nib.save(made, folder / part / f"{name}.nii.gz")
         training.append({"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"})
     content = {
-        "name": "Corners", "modality": {"0": "M"}, "labels": {"0": "background", "1": "box"}, "training": training,
+        "name": "Corners",
+        "modality": {"0": "M"},
+        "labels": {"0": "background", "1": "box"},
+        "training": training,
         "test": [],
-    }  # fmt: skip
+    }
     (folder / "dataset.json").write_text(json.dumps(content), "utf-8")
 
 
@@ -105,7 +108,7 @@ def open_raw(server: Server, page: Page, name: str = "ras") -> None:
 
 
 @pytest.mark.parametrize("name", ["ras", "las"])
-def test_marked_corners_lie_where_the_letters_say(server: Server, page: Page, name: str) -> None:
+def test_marked_corners_are_where_the_orientation_letters_say(server: Server, page: Page, name: str) -> None:
     open_raw(server, page, name)
     ni, nj, nk = SHAPE
     axial, coronal, sagittal = (pane(page, plane, "image") for plane in ("axial", "coronal", "sagittal"))
@@ -143,7 +146,7 @@ def test_las_and_ras_copies_look_the_same(server: Server, page: Page) -> None:
     assert [pane(page, *which).picture() for which in planes] == pictures
 
 
-def test_an_unknown_orientation_is_shown_as_such_and_never_mirrored(server: Server, page: Page) -> None:
+def test_unknown_orientation_is_labelled_and_not_mirrored(server: Server, page: Page) -> None:
     open_raw(server, page, "unknown")
     axial = pane(page, "axial", "image")
     assert axial.letters == "????" and pane(page, "sagittal", "image").letters == "????"
@@ -152,7 +155,7 @@ def test_an_unknown_orientation_is_shown_as_such_and_never_mirrored(server: Serv
     expect(page.get_by_text("orientation unknown")).to_be_visible()
 
 
-def test_an_outline_lies_on_the_edge_of_its_label_and_a_fill_inside(server: Server, page: Page) -> None:
+def test_outline_is_on_the_edge_of_the_label_and_the_fill_inside(server: Server, page: Page) -> None:
     open_raw(server, page)
     go_to(page, "axial", 9)
     truth = pane(page, "axial", "truth")
@@ -185,7 +188,7 @@ def is_blue(colour: tuple[int, int, int]) -> bool:
     return colour[2] > colour[0] + 40
 
 
-def test_wheel_keys_and_mouse_move_and_ask_for_nothing(server: Server, page: Page) -> None:
+def test_wheel_keys_and_mouse_navigate_without_requests(server: Server, page: Page) -> None:
     open_case(server, page, "ras")
     asked: list[str] = []
     page.on("request", lambda request: asked.append(request.url))
@@ -205,9 +208,15 @@ def test_wheel_keys_and_mouse_move_and_ask_for_nothing(server: Server, page: Pag
     assert voxel(page)[2] == before[2] - 2
     axial.canvas.focus()
     for key, expected in (
-        ("End", SHAPE[2] - 1), ("ArrowUp", SHAPE[2] - 1), ("PageDown", SHAPE[2] - 11), ("ArrowDown", SHAPE[2] - 12),
-        ("Home", 0), ("PageUp", 10), ("ArrowRight", 11), ("ArrowLeft", 10),
-    ):  # fmt: skip
+        ("End", SHAPE[2] - 1),
+        ("ArrowUp", SHAPE[2] - 1),
+        ("PageDown", SHAPE[2] - 11),
+        ("ArrowDown", SHAPE[2] - 12),
+        ("Home", 0),
+        ("PageUp", 10),
+        ("ArrowRight", 11),
+        ("ArrowLeft", 10),
+    ):
         page.keyboard.press(key)
         assert voxel(page)[2] == expected, key
     here = voxel(page)
@@ -260,7 +269,7 @@ def test_window_zoom_planes_and_help(server: Server, page: Page) -> None:
     expect(page.get_by_text("first and last slice")).to_be_visible()
 
 
-def test_a_volume_that_does_not_come_is_said_and_asked_for_again(server: Server, page: Page) -> None:
+def test_failed_volume_request_is_reported_and_can_be_repeated(server: Server, page: Page) -> None:
     if not (server.data / "corners").exists():
         write_cases(server.data / "corners")
     page.route("**/api/volumes/*", lambda route: route.abort())
@@ -272,7 +281,7 @@ def test_a_volume_that_does_not_come_is_said_and_asked_for_again(server: Server,
     wait_until_ready(page)
 
 
-def test_volumes_are_compressed_private_and_kept_by_the_browser(server: Server, page: Page) -> None:
+def test_volumes_are_compressed_private_and_cached_by_the_browser(server: Server, page: Page) -> None:
     answers = []
     page.on("response", lambda r: answers.append(r) if "/api/volumes/" in r.url else None)
     open_case(server, page, "las")

@@ -1,6 +1,6 @@
-"""What may happen to the web side of a run while it trains: the server ends, tabs are closed; the run never notices.
+"""Faults of the web server and of tabs while a run trains: the run is not affected.
 
-A server that is killed is in test_first_light.py.
+A killed server is tested in test_first_light.py.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
@@ -17,21 +16,24 @@ from playwright.sync_api import BrowserContext, Locator, Page, expect
 from core import runs
 from core.runs.store.process import kill_tree, process_identity
 from tests.browser.conftest import Server
-from tests.faults.conftest import processes_of, until, wait_for_step
 from tests.support.balls import write_balls
 from tests.support.run_chart import wait_for_more_points
+from tests.support.watching import processes_of, wait_for_step, wait_until
 
 pytestmark = [
-    pytest.mark.browser, pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals"),
-]  # fmt: skip
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals"),
+]
 MINUTE_MS = 60_000
 
 
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[Server]:
-    """A server with a data set that is learned in seconds; nothing that it started is left after the test."""
-    write_balls(tmp_path / "data" / "balls")
-    server = Server(tmp_path)
+@pytest.fixture(scope="module")
+def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with tiny data; its processes are ended after the tests."""
+    folder = tmp_path_factory.mktemp("faults-server")
+    write_balls(folder / "data" / "balls")
+    server = Server(folder, demo_model=False)
     yield server
     server.stop()
     for process in processes_of(server.checkpoints):
@@ -39,8 +41,8 @@ def own_server(tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.mark.fault(5, "Ctrl-C to the web server while a run trains: the run is untouched, the next server shows it")
-def test_ctrl_c_ends_the_server_and_nothing_else(own_server: Server, page: Page) -> None:
-    run_id = start(own_server, page)
+def test_ctrl_c_ends_the_server_alone(own_server: Server, page: Page) -> None:
+    run_id = start(own_server, page, "interrupted")
     root, group = own_server.checkpoints, own_server.process.pid
     before = wait_for_step(root, run_id, 2)
     family = {process.pid for process in processes_of(root / run_id)}
@@ -48,7 +50,7 @@ def test_ctrl_c_ends_the_server_and_nothing_else(own_server: Server, page: Page)
     wait_for_more_points(page, 0)
     own_server.interrupt()
     expect(page.get_by_text("The server does not answer")).to_be_visible(timeout=MINUTE_MS)
-    assert [p.pid for p in psutil.process_iter() if group_of(p.pid) == group] == [], "left behind by the server"
+    assert [p.pid for p in psutil.process_iter() if group_of(p.pid) == group] == [], "processes left by the server"
     after = wait_for_step(root, run_id, runs.get_run(root, run_id).state.step + 4)
     assert (after.pid, after.pid_start, after.attempt) == (before.pid, process_identity(before.pid or 0), 1)
     assert {process.pid for process in processes_of(root / run_id)} == family
@@ -57,17 +59,17 @@ def test_ctrl_c_ends_the_server_and_nothing_else(own_server: Server, page: Page)
     expect(badge(page, "running")).to_be_visible(timeout=MINUTE_MS)
     assert shown_run(page) == run_id
     seen = epoch(page)
-    until(lambda: epoch(page) > seen)
+    wait_until(lambda: epoch(page) > seen)
     stop(page)
     expect(badge(page, "stopped")).to_be_visible(timeout=MINUTE_MS)
-    until(lambda: not processes_of(root / run_id))
+    wait_until(lambda: not processes_of(root / run_id))
     assert runs.get_run(root, run_id).state.attempt == 1
 
 
 @pytest.mark.fault(6, "tab closed while a run trains, two opened: both show the same, also when one of them stops it")
-def test_two_tabs_after_one_was_closed(own_server: Server, context: BrowserContext) -> None:
+def test_run_survives_a_closed_tab_and_two_tabs_agree(own_server: Server, context: BrowserContext) -> None:
     first = context.new_page()
-    run_id = start(own_server, first)
+    run_id = start(own_server, first, "two tabs")
     root = own_server.checkpoints
     before = wait_for_step(root, run_id, 2)
     first.close()
@@ -79,12 +81,12 @@ def test_two_tabs_after_one_was_closed(own_server: Server, context: BrowserConte
         assert shown_run(tab) == run_id
         tab.evaluate("window.sameDocument = true")
     seen = max(epoch(tab) for tab in tabs)
-    assert seen <= runs.get_run(root, run_id).state.epoch, "they show what is written down"
-    until(lambda: min(epoch(tab) for tab in tabs) > seen + 1)
+    assert seen <= runs.get_run(root, run_id).state.epoch, "tabs show what is stored"
+    wait_until(lambda: min(epoch(tab) for tab in tabs) > seen + 1)
     stop(tabs[0])
     for tab in tabs:
         expect(badge(tab, "stopped")).to_be_visible(timeout=MINUTE_MS)
-        expect(tab.get_by_role("row").filter(has_text="watched")).to_contain_text("stopped")
+        expect(tab.get_by_role("row").filter(has_text="two tabs")).to_contain_text("stopped")
         expect(tab.get_by_role("button", name="Resume")).to_be_visible()
     done = runs.get_run(root, run_id).state
     assert (done.state, done.attempt, done.pid) == ("stopped", 1, before.pid)
@@ -92,20 +94,20 @@ def test_two_tabs_after_one_was_closed(own_server: Server, context: BrowserConte
     assert all(tab.evaluate("window.sameDocument") for tab in tabs)
 
 
-def start(server: Server, page: Page) -> str:
-    """Start a run as people do, so that it descends from the server; returns its id."""
+def start(server: Server, page: Page, name: str) -> str:
+    """Start a run from the Train page, as a descendant of the server; returns its id."""
     page.goto(f"{server.url}/train?data=balls&preset=quick")
     for label, value in (
         ("Time budget (minutes)", "30"),
         ("Sub-volumes per epoch", "4"),
-        ("Name of the run", "watched"),
+        ("Name of the run", name),
     ):
         page.get_by_label(label, exact=True).fill(value)
         page.get_by_label(label, exact=True).press("Enter")
-    expect(page.get_by_text("--name watched")).to_be_visible()
+    expect(page.get_by_text("--name ")).to_be_visible()
     page.get_by_role("button", name="Start training").click()
-    expect(page.get_by_role("heading", name="watched")).to_be_visible(timeout=MINUTE_MS)
-    (run,) = runs.list_runs(server.checkpoints)
+    expect(page.get_by_role("heading", name=name)).to_be_visible(timeout=MINUTE_MS)
+    (run,) = (run for run in runs.list_runs(server.checkpoints) if run.name == name)
     return run.id
 
 

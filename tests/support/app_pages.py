@@ -53,9 +53,16 @@ def run_page(changed: Any) -> AppTest:
 def texts(app: AppTest) -> str:
     """All texts of the page without Markdown escapes."""
     parts = [
-        *app.title, *app.header, *app.subheader, *app.markdown, *app.caption,
-        *app.error, *app.warning, *app.info, *app.success,
-    ]  # fmt: skip
+        *app.title,
+        *app.header,
+        *app.subheader,
+        *app.markdown,
+        *app.caption,
+        *app.error,
+        *app.warning,
+        *app.info,
+        *app.success,
+    ]
     return "\n".join(str(p.value) for p in parts).replace("\\", "")
 
 

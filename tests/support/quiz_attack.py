@@ -1,8 +1,8 @@
-"""An attacker who sees everything that the browser receives but cannot read pictures: features, and a classifier.
+"""An attack on the blinding of the quiz: a classifier that sees everything the browser receives, but no pictures.
 
-Numbers are taken from sizes, headers, addresses, order and times of the volumes, from the bytes, words and times of the
-websocket's messages and from the page's source. The classifier keeps the features that go best with the answers it is
-told, and fits a logistic regression to them.
+Features are sizes, headers, URLs, order and times of the volumes, bytes, words and times of the websocket messages, and
+the page source. The classifier selects the features that correlate best with the side of the truth and fits a logistic
+regression to them.
 """
 
 from __future__ import annotations
@@ -17,26 +17,33 @@ from scipy.stats import binom
 
 from tests.support.quiz_player import Fetched, Observed
 
-BINS = 1024  # of hashed runs of three bytes
+BINS = 1024  # of hashed byte trigrams
 WORD_BINS = 32768
 HEADER_BINS = 64
 LAST_FRAMES = 30
-KEPT = 24  # features
+MAX_SELECTED = 24  # features
+QUESTIONS_PER_FEATURE = 8
 PENALTY = 1.0
 _WORD = re.compile(rb"[A-Za-z_-]{2,}")
 
 
 def features(observed: Observed) -> np.ndarray:
-    """Everything about a question as one vector."""
+    """The feature vector of a question."""
     sides = [_side(observed, observed.side(name)) for name in ("left", "right")]
     compared = [float(observed.left < observed.right), *(sides[0] - sides[1])]
     found = [*sides, np.array(compared), _frames(observed), _texts(observed.source.encode())]
     return np.concatenate(found).astype(np.float32)
 
 
-def attack(train: Sequence[np.ndarray], told: Sequence[bool], test: Sequence[np.ndarray]) -> np.ndarray:
-    """Whether the truth is on the left, as guessed for each question of ``test``."""
-    x, y = np.stack(train), np.asarray(told, float)
+def attack(train: Sequence[np.ndarray], left: Sequence[bool], test: Sequence[np.ndarray]) -> np.ndarray:
+    """Guesses whether the truth is on the left, for each question of ``test``.
+
+    Parameters
+    ----------
+    train, test : sequence of ndarray. Feature vectors.
+    left : sequence of bool. Whether the truth is on the left, for each question of ``train``.
+    """
+    x, y = np.stack(train), np.asarray(left, float)
     varies = (x != x[0]).any(0)
     mean, deviation = x[:, varies].astype(float).mean(0), x[:, varies].astype(float).std(0)
 
@@ -44,14 +51,15 @@ def attack(train: Sequence[np.ndarray], told: Sequence[bool], test: Sequence[np.
         return np.clip((rows[:, varies] - mean) / deviation, -5, 5)
 
     z = scaled(x)
-    best = np.argsort(-np.abs(z.T @ (y - y.mean())), kind="stable")[:KEPT]
+    selected = min(MAX_SELECTED, max(3, len(x) // QUESTIONS_PER_FEATURE))
+    best = np.argsort(-np.abs(z.T @ (y - y.mean())), kind="stable")[:selected]
     weights = _logistic(np.column_stack([z[:, best], np.ones(len(z))]), y)
     seen = scaled(np.stack(test))[:, best]
     return np.asarray(np.column_stack([seen, np.ones(len(seen))]) @ weights > 0)
 
 
 def p_value(guesses: np.ndarray, truth: Sequence[bool]) -> float:
-    """The probability that as many guesses or more are right by chance."""
+    """Probability that chance guesses at least as many sides correctly."""
     right = int((guesses == np.asarray(truth)).sum())
     return float(binom.sf(right - 1, len(truth), 0.5))
 
@@ -68,7 +76,7 @@ def _logistic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _side(observed: Observed, volume: Fetched) -> np.ndarray:
-    """One of the two segmentations: sizes, times, order, headers, address."""
+    """Features of one segmentation: sizes, times, order, headers, URL."""
     by_end = sorted(observed.volumes, key=lambda v: v.finished_s)
     first = min(v.asked_s for v in observed.volumes)
     numbers = [
@@ -85,7 +93,7 @@ def _side(observed: Observed, volume: Fetched) -> np.ndarray:
 
 
 def _frames(observed: Observed) -> np.ndarray:
-    """The websocket's messages: how many, how long, when, and which bytes."""
+    """Features of the websocket messages: number, lengths, times, bytes."""
     last = observed.frames[-LAST_FRAMES:]
     lengths, times = np.zeros(LAST_FRAMES), np.zeros(LAST_FRAMES)
     lengths[: len(last)] = [len(frame) for _, frame in last]
@@ -96,17 +104,17 @@ def _frames(observed: Observed) -> np.ndarray:
     return np.concatenate([whole, lengths, times, np.diff(times), counts, _texts(everything)])
 
 
-@lru_cache(maxsize=2048)  # the same recording is attacked again and again, each time with another leak
+@lru_cache(maxsize=2048)  # the same recording is attacked repeatedly, each time with another leak
 def _texts(data: bytes) -> np.ndarray:
-    """Runs of bytes, and which words occur."""
+    """Byte trigrams, and the words that occur."""
     words = np.zeros(WORD_BINS, np.float32)
     for word in set(_WORD.findall(data)):
         words[zlib.crc32(word) % WORD_BINS] = 1
-    return np.concatenate([_runs(data), words])
+    return np.concatenate([_trigrams(data), words])
 
 
-def _runs(data: bytes) -> np.ndarray:
-    """How often runs of three bytes occur, hashed."""
+def _trigrams(data: bytes) -> np.ndarray:
+    """Counts of hashed byte trigrams."""
     a = np.frombuffer(data, np.uint8).astype(np.uint32)
     if a.size < 3:
         return np.zeros(BINS, np.float32)

@@ -1,4 +1,4 @@
-"""Plays the quiz in a real browser by keyboard, and notes all that the browser receives before each answer."""
+"""A player of the quiz in a real browser, by keyboard, which records what the browser receives before each answer."""
 
 from __future__ import annotations
 
@@ -6,16 +6,15 @@ import json
 import re
 import time
 from dataclasses import dataclass, field
-from typing import Any
 
 from playwright.sync_api import ElementHandle, Page, Request, WebSocket
 
 _VIEWER = re.compile(rb'"image": "(/api/volumes/\w+)", "layers": (\{[^}]*\})')
-_SHOWN = """([bar, viewer, number, token]) => bar.dataset.state === "asked" && bar.dataset.number === number &&
+_SHOWN = """([bar, viewer, number, token]) => bar.dataset.state === "open" && bar.dataset.number === number &&
   viewer.dataset.ready?.includes(token)"""
-_TOLD = "([bar, number]) => bar.dataset.state === 'told' && bar.dataset.number === number"
-_ASKED_OR_OVER = (
-    """([bar, number]) => !bar.isConnected || (bar.dataset.state === "asked" && bar.dataset.number === number)"""
+_ANSWERED = "([bar, number]) => bar.dataset.state === 'answered' && bar.dataset.number === number"
+_OPEN_OR_OVER = (
+    """([bar, number]) => !bar.isConnected || (bar.dataset.state === "open" && bar.dataset.number === number)"""
 )
 _SOURCE = """() => {
   const parts = [];
@@ -30,8 +29,17 @@ _SOURCE = """() => {
 
 @dataclass
 class Fetched:
-    """One volume as it came: address, when it was asked for and answered (seconds since the question was asked for),
-    headers in their order, bytes on the wire and in the body."""
+    """A volume that the browser received.
+
+    Attributes
+    ----------
+    url : str. Address.
+    asked_s, finished_s : float. Times of the request and of its end.
+    headers : list of (name, value). Response headers in their order.
+    wire : int. Bytes on the wire.
+    body : bytes. Decoded body.
+    first_byte_ms, last_byte_ms : float. Times of the response since the request.
+    """
 
     url: str
     asked_s: float
@@ -45,8 +53,16 @@ class Fetched:
 
 @dataclass
 class Observed:
-    """All that came for one question before it was answered: websocket frames with their times, volumes in the order in
-    which they were asked for, the page's source."""
+    """Everything that the browser received for a question before it was answered.
+
+    Attributes
+    ----------
+    number : int. Number of the question.
+    frames : list of (time, bytes). Websocket messages.
+    volumes : list of Fetched. Volumes in the order of their requests.
+    left, right : str. URLs of the segmentations.
+    source : str. Source of the page.
+    """
 
     number: int
     frames: list[tuple[float, bytes]]
@@ -60,10 +76,15 @@ class Observed:
 
 
 class Player:
-    """A page on which a game is played. ``watch``: keep what is received (bodies, headers, sizes, source)."""
+    """A page on which games are played.
 
-    def __init__(self, page: Page, watch: bool = False) -> None:
-        self.page, self.watch = page, watch
+    Parameters
+    ----------
+    record : bool. Whether volumes and page source are recorded too.
+    """
+
+    def __init__(self, page: Page, record: bool = False) -> None:
+        self.page, self.record = page, record
         self.frames: list[tuple[float, bytes]] = []
         self.requests: list[tuple[float, float, Request]] = []
         self.began = time.monotonic()
@@ -71,60 +92,61 @@ class Player:
         page.on("requestfinished", self._finished)
 
     def play(self, url: str, count: int, start: str = "Play") -> None:
-        """Open the first screen (or the score of the last game), and begin."""
+        """Begin a game on the first screen, or on the present screen if the URL is empty."""
         if url:
             self.page.goto(url)
             self.page.get_by_label("Questions").get_by_text(str(count), exact=True).click()
         self._reset()
         self.page.get_by_role("button", name=start).click()
-        self.page.wait_for_selector(".root[data-state=asked]", timeout=60_000)
+        self.page.wait_for_selector(".root[data-state=open]", timeout=60_000)
         self.page.wait_for_selector(".root[data-voxel]", timeout=60_000)
 
     def question(self, number: int) -> Observed:
-        """Wait until a question is on the screen in full; all that came for it."""
+        """Wait until a question is completely on the screen; what was received for it."""
         bar, viewer = self.handles()
         image, left, right = self._layers(number)
         self.page.wait_for_function(_SHOWN, arg=[bar, viewer, str(number), right])
         observed = Observed(number, list(self.frames), [], left, right, "")
-        if self.watch:
-            wanted = {image, left, right}
+        if self.record:
+            urls = {image, left, right}
             for asked, finished, request in self.requests:
-                if any(request.url.endswith(token) for token in wanted):
+                if any(request.url.endswith(url) for url in urls):
                     observed.volumes.append(_fetched(asked, finished, request))
             observed.source = self.page.evaluate(_SOURCE)
         return observed
 
-    def answer(self, number: int, key: str, sure: int) -> dict[str, Any]:
-        """Choose a side by its arrow key and say how sure; what the bar says then."""
-        self.choose(key, sure)
-        bar = self.told(number)
-        return {"verdict": bar.query_selector("strong").text_content()}  # type: ignore[union-attr]
+    def answer(self, number: int, key: str, confidence: int) -> str:
+        """Answer a question; the text of the verdict."""
+        self.choose(key, confidence)
+        heading = self.wait_for_verdict(number).query_selector("strong")
+        assert heading is not None
+        return heading.text_content() or ""
 
-    def choose(self, key: str, sure: int) -> None:
-        """Choose a side by its arrow key and say how sure."""
+    def choose(self, key: str, confidence: int) -> None:
+        """Press the arrow key of a side, then the digit of the confidence."""
         self.page.keyboard.press(key)
-        self.page.keyboard.press(str(sure))
+        self.page.keyboard.press(str(confidence))
 
-    def told(self, number: int) -> ElementHandle:
-        """Wait for the answer to a question; the bar that tells it."""
+    def wait_for_verdict(self, number: int) -> ElementHandle:
+        """Wait for the verdict of a question; the element of the bar."""
         bar, _ = self.handles()
-        self.page.wait_for_function(_TOLD, arg=[bar, str(number)])
+        self.page.wait_for_function(_ANSWERED, arg=[bar, str(number)])
         return bar
 
-    def go_on(self, number: int) -> bool:
-        """Press Enter; whether another question came."""
-        return self.another(self.enter(), number)
+    def next_question(self, number: int) -> bool:
+        """Press Enter; whether another question follows."""
+        return self.question_follows(self.press_enter(), number)
 
-    def enter(self) -> ElementHandle:
-        """Press Enter; the bar that was there."""
+    def press_enter(self) -> ElementHandle:
+        """Press Enter; the element of the bar before."""
         bar, _ = self.handles()
         self._reset()
         self.page.keyboard.press("Enter")
         return bar
 
-    def another(self, bar: ElementHandle, number: int) -> bool:
-        """Wait for what Enter brings; whether it is another question."""
-        self.page.wait_for_function(_ASKED_OR_OVER, arg=[bar, str(number + 1)])
+    def question_follows(self, bar: ElementHandle, number: int) -> bool:
+        """Wait for the next question or the end of the game."""
+        self.page.wait_for_function(_OPEN_OR_OVER, arg=[bar, str(number + 1)])
         return bool(bar.evaluate("bar => bar.isConnected"))
 
     def handles(self) -> tuple[ElementHandle, ElementHandle]:
@@ -133,7 +155,7 @@ class Player:
         return bar, viewer
 
     def _layers(self, number: int) -> tuple[str, str, str]:
-        """The addresses in the newest message to the viewer, once that of this question has come."""
+        """URLs of image, left and right segmentation in the newest message to the viewer that has them."""
         end = time.monotonic() + 60
         while time.monotonic() < end:
             found = [m for _, frame in self.frames for m in _VIEWER.finditer(frame)]
@@ -143,7 +165,7 @@ class Player:
                 image, both = asked[-1]
                 return image, both["left"], both["right"]
             self.page.wait_for_timeout(5)
-        raise AssertionError(f"question {number} did not come")
+        raise AssertionError(f"question {number} was not received")
 
     def _reset(self) -> None:
         self.frames.clear()
@@ -170,6 +192,12 @@ def _fetched(asked: float, finished: float, request: Request) -> Fetched:
     timing = request.timing
     sizes = request.sizes()
     return Fetched(
-        request.url, asked, headers, sizes["responseBodySize"] + sizes["responseHeadersSize"], response.body(),
-        timing["responseStart"], timing["responseEnd"], finished,
-    )  # fmt: skip
+        request.url,
+        asked,
+        headers,
+        sizes["responseBodySize"] + sizes["responseHeadersSize"],
+        response.body(),
+        timing["responseStart"],
+        timing["responseEnd"],
+        finished,
+    )

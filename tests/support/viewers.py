@@ -1,4 +1,4 @@
-"""What the tests of pages with a viewer share: its panes, their pixels, and where voxels lie on them."""
+"""The viewer on a page: its panes, their pixels and the positions of voxels."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _ANY = re.compile(r"\d")
 
 
 def wait_until_ready(page: Page) -> None:
-    """Until the viewer has its volume and has drawn it."""
+    """Wait until the viewer has rendered its volume."""
     expect(page.locator(".root[data-ready]").first).to_have_attribute("data-ready", _ANY, timeout=READY_MS)
     expect(page.locator("canvas.pane").first).to_have_attribute("data-at", _ANY)
     settle(page)
 
 
 def settle(page: Page) -> None:
-    """Until what was asked for has been drawn: two frames."""
+    """Wait for two animation frames: requested changes are rendered."""
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
 def voxel(page: Page) -> VoxelIndex:
-    """Where the crosshair is, counted from 0."""
+    """Voxel index of the crosshair, counted from 0."""
     settle(page)
     i, j, k = (int(n) for n in str(page.locator(".root[data-voxel]").first.get_attribute("data-voxel")).split(","))
     return i, j, k
@@ -50,7 +50,7 @@ class Pane:
 
     @property
     def letters(self) -> str:
-        """At the left, right, top and bottom."""
+        """Orientation letters at the left, right, top and bottom."""
         return str(self.canvas.get_attribute("data-letters"))
 
     def pixel(self, x: float, y: float) -> tuple[int, int, int]:
@@ -68,9 +68,25 @@ class Pane:
         return self.pixel(x + (column + 0.5) * sx, y + (row + 0.5) * sy)
 
     def picture(self) -> str:
-        """All of it, to compare."""
+        """The picture as a data URL, to compare."""
         return str(self.canvas.evaluate("c => c.toDataURL()"))
 
 
 def pane(page: Page, plane: str, row: str) -> Pane:
     return Pane(page.locator(f"canvas.pane[data-plane={plane}][data-row={row}]"))
+
+
+def coloured_pixels(shown: Pane) -> int:
+    """Number of pixels that are not grey."""
+    return int(
+        shown.canvas.evaluate(
+            """c => {
+                const d = c.getContext('2d').getImageData(0, 0, c.width, c.height).data;
+                let count = 0;
+                for (let p = 0; p < d.length; p += 4) {
+                    if (Math.max(d[p], d[p + 1], d[p + 2]) - Math.min(d[p], d[p + 1], d[p + 2]) > 30) count++;
+                }
+                return count;
+            }"""
+        )
+    )

@@ -112,9 +112,12 @@ def oriented_subject(folder: Path, flipped: bool) -> Path:
         (folder / part).mkdir(parents=True, exist_ok=True)
         nib.save(nib.Nifti1Image(array, affine), folder / part / "a.nii.gz")
     content = {
-        "name": "Balls", "modality": {"0": "M0"}, "labels": {"0": "background", "1": "bright", "2": "dark"},
-        "training": [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}], "test": [],
-    }  # fmt: skip
+        "name": "Balls",
+        "modality": {"0": "M0"},
+        "labels": {"0": "background", "1": "bright", "2": "dark"},
+        "training": [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}],
+        "test": [],
+    }
     (folder / "dataset.json").write_text(json.dumps(content), "utf-8")
     return folder
 

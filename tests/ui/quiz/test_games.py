@@ -49,9 +49,13 @@ def game_of(settings: GameSettings, root: Path, seed: int = 0, **values: Any) ->
 
 def fetch(url: str) -> Response:
     scope = {
-        "type": "http", "method": "GET", "path": url, "headers": [], "query_string": b"",
+        "type": "http",
+        "method": "GET",
+        "path": url,
+        "headers": [],
+        "query_string": b"",
         "path_params": {"token": url.removeprefix(volumes.PREFIX)},
-    }  # fmt: skip
+    }
     return volumes.volume(Request(scope))
 
 

@@ -64,8 +64,9 @@ def parse_answer(answer: Any, number: int, attempt: int) -> tuple[Side, int] | N
     if not isinstance(answer, Mapping) or (answer.get("number"), answer.get("attempt")) != (number, attempt):
         return None
     side, confidence = answer.get("side"), answer.get("confidence")
-    valid = side in SIDES and type(confidence) is int and confidence in CONFIDENCE_LEVELS
-    return (side, confidence) if valid else None
+    if side not in SIDES or type(confidence) is not int or confidence not in CONFIDENCE_LEVELS:
+        return None
+    return side, confidence
 
 
 def _render(data: dict[str, Any]) -> Any:

@@ -1,0 +1,76 @@
+"""The pages of a fresh server in the order of a first visit: everything they need is made while they are open."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Server
+from tests.support.viewers import coloured_pixels, pane, settle, voxel, wait_until_ready
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+MINUTE_MS = 60_000
+
+
+@pytest.fixture(scope="module")
+def fresh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server with the ready-made model and nothing else."""
+    server = Server(tmp_path_factory.mktemp("fresh-server"))
+    yield server
+    server.stop()
+
+
+def test_deep_link_is_the_first_page_of_a_fresh_server(fresh_server: Server, page: Page) -> None:
+    page.goto(f"{fresh_server.url}/train")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Train")
+    expect(page.get_by_role("button", name="Start training")).to_be_visible()
+    for width in (800, 900, 1000):  # the start page has a picture until something ran
+        page.set_viewport_size({"width": width, "height": 900})
+        page.goto(fresh_server.url)
+        box = page.get_by_role("img", name="Slices of a synthetic brain").bounding_box()
+        assert box is not None and box["x"] + box["width"] <= width
+
+
+def test_learn_makes_a_subject_and_fills_its_figures(fresh_server: Server, page: Page) -> None:
+    page.goto(f"{fresh_server.url}/learn")
+    expect(page.get_by_text("Making subject-1")).to_be_visible()
+    expect(page.get_by_role("application", name="The predicted mask over the true one")).to_be_visible()
+    expect(page.get_by_role("img", name="Histogram of T1 intensities by tissue")).to_be_visible(timeout=2 * MINUTE_MS)
+    expect(page.get_by_role("slider", name="Drawn")).to_be_visible(timeout=2 * MINUTE_MS)
+
+
+def test_review_shows_the_ready_made_model_without_a_click(fresh_server: Server, page: Page) -> None:
+    page.goto(f"{fresh_server.url}/review")
+    expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible(timeout=4 * MINUTE_MS)
+    wait_until_ready(page)
+    expect(page.locator("canvas.pane")).to_have_count(6)
+    expect(page.get_by_text("synthetic", exact=False).first).to_be_visible()
+    page.keyboard.press("Escape")
+    truth, prediction = pane(page, "axial", "truth"), pane(page, "axial", "prediction")
+    assert coloured_pixels(truth) > 500 and coloured_pixels(prediction) > 500
+    assert truth.picture() != prediction.picture() and truth.at == prediction.at
+    assert truth.letters == "????", "the Analyze files of the demo data state no orientation"
+    before, picture = voxel(page), prediction.picture()
+    prediction.canvas.hover()
+    page.mouse.wheel(0, -100)
+    settle(page)
+    assert prediction.slice == truth.slice == before[2] + 1 and prediction.picture() != picture
+    prediction.canvas.press("PageUp")
+    settle(page)
+    assert truth.slice == before[2] + 11
+    expect(page.get_by_role("option")).to_contain_text("0.")
+    page.wait_for_function("n => new URL(location).searchParams.get('at')?.endsWith(`,${n}`)", arg=before[2] + 12)
+    page.reload()
+    wait_until_ready(page)
+    assert voxel(page)[2] == before[2] + 11, "the URL keeps the crosshair"
+
+
+def test_quiz_prepares_what_is_missing_and_begins(fresh_server: Server, page: Page) -> None:
+    page.goto(f"{fresh_server.url}/quiz")
+    page.get_by_role("button", name=re.compile("^.*(Prepare and play|Play)$")).click()
+    expect(page.get_by_label("question 1 of 20")).to_be_visible(timeout=5 * MINUTE_MS)
+    page.wait_for_selector(".root[data-voxel]")
+    expect(page.locator("canvas.pane")).to_have_count(2)
