@@ -1,1 +1,1 @@
-"""What the pages share: the shell around them, access, routes, live components, forms, cached loading, session keys."""
+"""Everything that pages show and run: the shell, the server, shared parts, and a folder per page."""

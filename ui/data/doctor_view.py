@@ -38,9 +38,13 @@ def show_subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:
     share = st.column_config.NumberColumn(format="%.2f %%", help="share of all voxels of the volume")
     columns |= {f"{name} ": share for name in classes}
     st.dataframe(
-        rows, hide_index=True, column_config=columns, height=min(35 * (len(rows) + 1) + 3, 400), placeholder="–",
+        rows,
+        hide_index=True,
+        column_config=columns,
+        height=min(35 * (len(rows) + 1) + 3, 400),
+        placeholder="–",
         alt="Subjects of the data set",
-    )  # fmt: skip
+    )
 
 
 def show_slices(report: Mapping[str, Any], folder: Path) -> None:

@@ -31,9 +31,14 @@ def compare_view(root: Path, run: RunSummary) -> None:
         st.caption("There is no other run with measurements yet. Start a second one to compare it here.")
         return
     chosen = st.multiselect(
-        "Compare with", list(others), key=f"compare-{run.id}", max_selections=MAX_RUNS - 1, persist_state="session",
-        format_func=lambda id: _label(others[id]), placeholder="Choose one or more runs",
-    )  # fmt: skip
+        "Compare with",
+        list(others),
+        key=f"compare-{run.id}",
+        max_selections=MAX_RUNS - 1,
+        persist_state="session",
+        format_func=lambda id: _label(others[id]),
+        placeholder="Choose one or more runs",
+    )
     ids = [run.id, *(id for id in chosen if id in others)]
     if len(ids) < 2:
         st.caption("Curves, settings and results appear here side by side.")
@@ -123,9 +128,16 @@ def _number(value: float | None) -> str:
 def _exports(root: Path, comparison: Comparison, ids: list[str]) -> None:
     with st.container(horizontal=True):
         st.download_button(
-            "Table as CSV", comparison.table_csv, file_name="runs.csv", mime="text/csv", icon=":material/download:",
-        )  # fmt: skip
+            "Table as CSV",
+            comparison.table_csv,
+            file_name="runs.csv",
+            mime="text/csv",
+            icon=":material/download:",
+        )
         st.download_button(
-            "All measurements as CSV", lambda: runs.curves_csv(root, ids), file_name="measurements.csv",
-            mime="text/csv", icon=":material/download:",
-        )  # fmt: skip
+            "All measurements as CSV",
+            lambda: runs.curves_csv(root, ids),
+            file_name="measurements.csv",
+            mime="text/csv",
+            icon=":material/download:",
+        )

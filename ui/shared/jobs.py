@@ -135,7 +135,7 @@ def remove_others(folder: Path) -> None:
 
 
 def standard_output(folder: Path) -> dict[str, Any]:
-    """What a finished job reported as JSON on standard output."""
+    """The JSON object that a finished job wrote to standard output."""
     return read_json(folder / STDOUT)
 
 

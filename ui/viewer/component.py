@@ -16,8 +16,15 @@ from ui.shared.component import component
 from ui.viewer.scenes import Scene
 
 SCRIPTS = (
-    "geometry.js", "slices.js", "volume.js", "pane.js", "toolbar.js", "strip.js", "interaction.js", "viewer.js",
-)  # fmt: skip
+    "geometry.js",
+    "slices.js",
+    "volume.js",
+    "pane.js",
+    "toolbar.js",
+    "strip.js",
+    "interaction.js",
+    "viewer.js",
+)
 
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")

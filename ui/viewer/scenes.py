@@ -74,9 +74,13 @@ def subject_scene(
 
 
 def image_scene(
-    files: Sequence[Path], load: Callable[[], LoadedSubject], modalities: Sequence[str], labels: LabelSpace,
-    prediction: Path | None = None, channels_key: str = "",
-) -> Scene:  # fmt: skip
+    files: Sequence[Path],
+    load: Callable[[], LoadedSubject],
+    modalities: Sequence[str],
+    labels: LabelSpace,
+    prediction: Path | None = None,
+    channels_key: str = "",
+) -> Scene:
     """The scene of images that belong to no data set, and a prediction.
 
     Parameters
@@ -94,9 +98,13 @@ def image_scene(
 
 
 def _scene(
-    files: str, facts: Mapping[str, Any], image: str, layers: dict[str, str], labels: LabelSpace,
+    files: str,
+    facts: Mapping[str, Any],
+    image: str,
+    layers: dict[str, str],
+    labels: LabelSpace,
     prediction: Path | None,
-) -> Scene:  # fmt: skip
+) -> Scene:
     """A scene from the facts of its published image; the prediction is published as a further layer."""
     grid = _grid(facts["grid"])
     if prediction is not None:

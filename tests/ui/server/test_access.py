@@ -22,15 +22,29 @@ async def _inner(scope: Any, receive: Any, send: Any) -> None:
 
 
 def call(
-    address: str, path: str = "/", *, host: str = "127.0.0.1:8501", server: str = "127.0.0.1", method: str = "GET",
-    query: str = "", body: bytes = b"", kind: str = "http", cookie: str = "", origin: str = "",
-) -> tuple[int | str, dict[str, str], bytes]:  # fmt: skip
+    address: str,
+    path: str = "/",
+    *,
+    host: str = "127.0.0.1:8501",
+    server: str = "127.0.0.1",
+    method: str = "GET",
+    query: str = "",
+    body: bytes = b"",
+    kind: str = "http",
+    cookie: str = "",
+    origin: str = "",
+) -> tuple[int | str, dict[str, str], bytes]:
     """One request through the check; returns status (or the websocket's message type), headers, body."""
     given = {"host": host, "cookie": cookie, "origin": origin}
     scope = {
-        "type": kind, "path": path, "query_string": query.encode(), "server": (server, 8501), "method": method,
-        "scheme": "http", "headers": [(k.encode(), v.encode()) for k, v in given.items() if v],
-    }  # fmt: skip
+        "type": kind,
+        "path": path,
+        "query_string": query.encode(),
+        "server": (server, 8501),
+        "method": method,
+        "scheme": "http",
+        "headers": [(k.encode(), v.encode()) for k, v in given.items() if v],
+    }
     sent: list[Any] = []
 
     async def receive() -> Any:

@@ -17,9 +17,13 @@ from ui.server import routes
 
 def ask(run_id: str, query: str = "") -> tuple[int, Any]:
     scope = {
-        "type": "http", "method": "GET", "path": "/", "headers": [], "query_string": query.encode(),
+        "type": "http",
+        "method": "GET",
+        "path": "/",
+        "headers": [],
+        "query_string": query.encode(),
         "path_params": {"run_id": run_id},
-    }  # fmt: skip
+    }
     answer = routes.metrics(Request(scope))
     return answer.status_code, json.loads(bytes(answer.body))
 
@@ -41,8 +45,10 @@ def test_response_has_state_and_classes_of_the_run(checkpoints: Path) -> None:
     assert (answer["state"], answer["active"], answer["best"]["mean_dice"]) == ("finished", False, 0.75)
     assert answer["steps_per_epoch"] == 20
     assert answer["classes"] == [
-        {"name": "CSF", "colour": "#4a90d9"}, {"name": "GM", "colour": "#1fa187"}, {"name": "WM", "colour": "#e0b000"},
-    ]  # fmt: skip
+        {"name": "CSF", "colour": "#4a90d9"},
+        {"name": "GM", "colour": "#1fa187"},
+        {"name": "WM", "colour": "#e0b000"},
+    ]
 
 
 def test_nan_is_null(checkpoints: Path) -> None:
