@@ -1,32 +1,31 @@
-"""Real training runs for faults, and how to wait for what becomes of them."""
+"""Fixtures of the fault tests: a small data set, a checkpoints root, and configurations of real training runs."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 
 from core import runs
+from core.checkpointing.metadata import PREVIOUS
 from core.config import TrainConfig
 from core.runs.store.process import kill_tree
 from tests.support.balls import tiny, write_balls
+from tests.support.watching import processes_of, wait_for, wait_until
 
-PATIENCE_S = 120
+LARGE_NETWORK = {"channels": (48, 96, 192), "sub_volume": (8, 8, 8), "batch_size": 1}  # its checkpoint takes a while
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six subjects that a tiny network learns in seconds."""
+    """A data set of six subjects that a tiny network learns in seconds."""
     return write_balls(tmp_path_factory.mktemp("balls"))
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A root of runs; every process that names it is ended after the test."""
+    """A checkpoints root; processes left by the test are killed."""
     monkeypatch.delenv("SEGMENTARIUM_DATABASE", raising=False)
     folder = tmp_path / "runs"
     folder.mkdir()
@@ -35,63 +34,24 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         kill_tree(process.pid)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def config(data: Path) -> Callable[..., TrainConfig]:
-    """A real training run on the six subjects, at most a few seconds an epoch."""
+    """Makes a configuration of a real training run on the data set; an epoch takes a fraction of a second."""
 
     def make(**values: object) -> TrainConfig:
-        return tiny_config(data, **values)
+        return tiny(**{"path": str(data), "whole_every": 0, "threads": 1, **values})
 
     return make
 
 
-def tiny_config(data: Path, **values: object) -> TrainConfig:
-    return tiny(**{"path": str(data), "whole_every": 0, "threads": 1, **values})
-
-
-def processes_of(folder: Path) -> list[psutil.Process]:
-    """The processes that name a folder in their command line."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(folder) in word for word in process.info["cmdline"] or []):
-            found.append(process)
-    return found
-
-
-def until(condition: Callable[[], Any], seconds: float = PATIENCE_S, every: float = 0.02) -> Any:
-    """Wait for what a condition gives."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(every)
-    raise AssertionError(f"waited in vain for {seconds:.0f} s")
-
-
-def wait_for(root: Path, run_id: str, *states: str, seconds: float = PATIENCE_S) -> runs.RunState:
-    """Wait for one of the states; another final one is an error that shows the log."""
-
-    def there() -> runs.RunState | None:
-        state = runs.get_run(root, run_id).state
-        if state.state in states:
-            return state
-        if state.state in ("failed", "crashed", "finished") and state.state not in states:
-            raise AssertionError(f"it is {state.state}: {state.message}\n{runs.log_tail(root, run_id)}")
-        return None
-
-    found: runs.RunState = until(there, seconds)
-    return found
-
-
-def wait_for_step(root: Path, run_id: str, step: int) -> runs.RunState:
-    """Wait until training is beyond a step."""
-
-    def there() -> runs.RunState | None:
-        state = runs.get_run(root, run_id).state
-        if state.state in ("failed", "crashed"):
-            raise AssertionError(f"it is {state.state}: {state.message}\n{runs.log_tail(root, run_id)}")
-        return state if state.state == "running" and state.step >= step else None
-
-    found: runs.RunState = until(there)
-    return found
+@pytest.fixture(scope="session")
+def stopped_run(config: Callable[..., TrainConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a stopped run with a large network and two checkpoints, alone in its root; tests work on copies."""
+    root = tmp_path_factory.mktemp("stopped")
+    sgd = {"optimizer": "sgd", "learning_rate": 1e-3, "lr_schedule": "constant", "clip_norm": 0.0, "ema": 0.0}
+    run_id = runs.submit(root, config(epochs=10**5, checkpoint_minutes=0.01, **LARGE_NETWORK, **sgd))
+    wait_until(lambda: (root / run_id / PREVIOUS).is_file())
+    runs.request_stop(root, run_id)
+    wait_for(root, run_id, "stopped")
+    wait_until(lambda: not processes_of(root / run_id))
+    return root / run_id

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from core.config import TrainConfig
 from core.presets import preset
 from core.runs.store.process import kill_tree
-from tests.support.watching import TOYS
+from tests.support.watching import TOYS, processes_of
 
 
 @pytest.fixture(autouse=True)
@@ -27,9 +26,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "runs"
     folder.mkdir()
     yield folder
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(folder) in word for word in process.info["cmdline"] or []):
-            kill_tree(process.pid)
+    for process in processes_of(folder):
+        kill_tree(process.pid)
 
 
 @pytest.fixture

@@ -19,7 +19,8 @@ import numpy as np
 from core.config import TrainConfig
 from core.errors import DatasetError
 from core.events import Ended, Listener, Metrics, Picture, Preparing, Progress, Ready, Saved
-from core.runs.processes import worker
+from core.runs.processes import torchrun_launcher, worker
+from core.runs.reporting import recorder
 
 
 def toy_experiment(
@@ -62,4 +63,6 @@ def toy_experiment(
 
 
 if __name__ == "__main__":
+    torchrun_launcher.WAIT_S = 0.5  # short delays, since tests wait for them
+    recorder.STATE_EVERY_S = 0.1
     sys.exit(worker.run(experiment=toy_experiment))

@@ -1,0 +1,220 @@
+"""Trainers killed at any instant: while they save, within an epoch, between measurement and checkpoint."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from core import runs
+from core.checkpointing.checkpoint import load
+from core.checkpointing.metadata import LAST
+from core.config import TrainConfig
+from core.errors import RunError
+from core.runs.launch import SUPERVISOR_FILE, create_run
+from core.runs.store import folder as files
+from core.runs.store.index import FILE
+from core.runs.store.process import process_identity
+from core.runs.store.state import read_state, write_state
+from tests.faults.conftest import LARGE_NETWORK
+from tests.support.watching import TOYS, wait_for, wait_for_step, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
+Config = Callable[..., TrainConfig]
+KILLS, ROOTS = 25, 3
+
+DETERMINISTIC: dict[str, object] = {
+    "epochs": 6, "deterministic": True, "affine": 0.7, "elastic": 0.3, "noise": 0.1, "checkpoint_minutes": 0.01,
+    "optimizer": "muon", "learning_rate": 0.02, "ema": 0.9, "whole_every": 4,
+}  # fmt: skip
+
+
+def kill(pid: int | None) -> None:
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+
+
+def step_of(path: Path) -> int:
+    return int(load(path).metadata.progress["step"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.fault(1, "trainer killed while it writes a checkpoint: every time it resumes")
+@pytest.mark.parametrize(
+    "instants",
+    [("half", "rename"), pytest.param(("empty", "half", "link", "rename"), marks=pytest.mark.long)],
+    ids=["two", "all"],
+)
+def test_run_killed_within_a_save_resumes(
+    root: Path, config: Config, monkeypatch: pytest.MonkeyPatch, instants: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    monkeypatch.setenv("KILL_IN_SAVE", ",".join(instants))
+    run_id = runs.submit(root, config(epochs=10**5, checkpoint_minutes=0.01), worker="killed_in_save_worker")
+    folder, steps, stale = root / run_id, [0], set[Path]()
+    for instant in instants:
+        assert "SIGKILL" in wait_for(root, run_id, "crashed").message
+        left = set(folder.glob(f".{LAST}.*.tmp"))
+        assert len(left) == 1 and not left & stale, f"not killed within the save: {instant}"
+        stale |= left
+        steps.append(step_of(folder / LAST))
+        runs.resume(root, run_id, worker="killed_in_save_worker")
+    assert steps == sorted(set(steps)), "no progress between two kills"
+    wait_for_step(root, run_id, steps[-1] + 1)
+    assert not stale & set(folder.glob(f".{LAST}.*.tmp")), "a temporary file of a killed trainer is left"
+
+
+@pytest.mark.long
+@pytest.mark.fault(1, f"trainer killed while it writes a checkpoint, {KILLS} times: every time it resumes")
+def test_run_killed_during_many_saves_resumes(root: Path, config: Config) -> None:
+    """In several roots at once: most of the time passes while trainers start."""
+    large = config(epochs=10**5, checkpoint_minutes=0.01, **LARGE_NETWORK)
+    kills = [len(range(n, KILLS, ROOTS)) for n in range(ROOTS)]
+    with ThreadPoolExecutor(ROOTS) as pool:
+        during_save = sum(pool.map(kill_during_saves, [root / f"{n}" for n in range(ROOTS)], [large] * ROOTS, kills))
+    assert during_save >= 0.8 * KILLS, f"only {during_save} of {KILLS} kills were during a save"
+
+
+def kill_during_saves(root: Path, config: TrainConfig, times: int) -> int:
+    """Kill a run during its first or second save after a start, and resume it; returns how often it was saving."""
+    run_id = runs.submit(root, config)
+    folder, steps, during_save = root / run_id, [0], 0
+    for number in range(times):
+        before = mtime_ns(folder / LAST)
+        state = wait_for_step(root, run_id, steps[-1] + 1)
+        if number % 2 == 0:
+            wait_until(lambda: mtime_ns(folder / LAST) > before)  # noqa: B023
+        wait_until(lambda: any(folder.glob(f".{LAST}.*.tmp")), timeout_s=60, poll_s=0.001)
+        kill(state.pid)
+        during_save += any(folder.glob(f".{LAST}.*.tmp"))
+        assert "SIGKILL" in wait_for(root, run_id, "crashed", timeout_s=5).message
+        steps.append(step_of(folder / LAST))
+        assert steps[-1] >= steps[-2]
+        runs.resume(root, run_id)
+    wait_for_step(root, run_id, steps[-1] + 1)
+    assert steps[-1] > steps[1], "no progress between the kills"
+    return during_save
+
+
+def mtime_ns(path: Path) -> int:
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+@pytest.mark.fault(2, "trainer killed within an epoch: crashed, with the signal's name, within 5 s")
+@pytest.mark.parametrize(
+    "name", ["SIGKILL", *(pytest.param(s, marks=pytest.mark.long) for s in ("SIGSEGV", "SIGABRT"))]
+)
+def test_killed_trainer_is_a_crash_with_the_signals_name(root: Path, config: Config, name: str) -> None:
+    run_id = runs.submit(root, config(epochs=10**5))
+    state = wait_for_step(root, run_id, 3)
+    assert state.pid is not None
+    os.kill(state.pid, getattr(signal, name))
+    assert name in wait_for(root, run_id, "crashed", timeout_s=5).message
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a deterministic run that was never interrupted."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    run_id = runs.submit(root, config(**DETERMINISTIC))
+    wait_for(root, run_id, "finished")
+    return root / run_id
+
+
+def same_weights(one: Path, other: Path) -> bool:
+    a, b = (load(path / LAST, training_state=True) for path in (one, other))
+    groups = [(a.model, b.model), (a.average, b.average), *zip(a.optimizer.values(), b.optimizer.values(), strict=True)]
+    return all(x.keys() == y.keys() and all(torch.equal(x[k], y[k]) for k in x) for x, y in groups)
+
+
+def dice_rows(rows: Iterable[runs.MetricRow]) -> list[tuple[int, str, float]]:
+    return [(row.step, row.name, row.value) for row in rows if "dice" in row.name]
+
+
+def assert_same_run(folder: Path, uninterrupted: Path) -> None:
+    """Same weights, and every measurement is in the file, in the index and in the API once, in the same order."""
+    assert same_weights(uninterrupted, folder)
+    lines = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
+    written = [(line["step"], name) for line in lines for name in line["values"]]
+    assert len(written) == len(set(written)), "a step and name twice in metrics.jsonl"
+    with sqlite3.connect(folder.parent / FILE) as database:
+        indexed = database.execute("select step, name from metrics where run = ? order by id", [folder.name]).fetchall()
+    assert indexed == written, "the index differs from metrics.jsonl"
+    served = runs.metrics_after(folder.parent, folder.name)
+    assert [(row.step, row.name) for row in served] == written, "metrics_after differs from metrics.jsonl"
+    expected = dice_rows(files.read_metrics(uninterrupted))
+    assert dice_rows(served) == dice_rows(files.read_metrics(folder)) == expected
+    losses = {row.step for row in files.read_metrics(uninterrupted) if row.name == "train/loss"}
+    epoch_ends = {step for step, _, _ in expected}
+    assert epoch_ends <= losses and epoch_ends <= {step for step, name in written if name == "train/loss"}
+
+
+@pytest.mark.fault(3, "killed and resumed equals never interrupted, bit for bit")
+@pytest.mark.parametrize("steps", [(20,), pytest.param((3, 11, 20, 37), marks=pytest.mark.long)], ids=["once", "often"])
+def test_killed_and_resumed_run_equals_uninterrupted_run(
+    root: Path, config: Config, uninterrupted: Path, steps: tuple[int, ...]
+) -> None:
+    run_id = runs.submit(root, config(**DETERMINISTIC))
+    for step in steps:
+        kill(wait_for_step(root, run_id, step).pid)
+        wait_for(root, run_id, "crashed", timeout_s=5)
+        runs.resume(root, run_id)
+    assert wait_for(root, run_id, "finished").attempt == 1 + len(steps)
+    assert_same_run(root / run_id, uninterrupted)
+    assert list((root / run_id / files.TENSORBOARD).glob("events.*"))
+
+
+@pytest.mark.fault(3, "killed between its measurement on whole volumes and its checkpoint: measured again, there once")
+@pytest.mark.parametrize("epochs", ["4,6", pytest.param("4,4,6,6,6", marks=pytest.mark.long)], ids=["once", "often"])
+def test_run_killed_between_measurement_and_checkpoint_has_each_row_once(
+    root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, epochs: str
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    monkeypatch.setenv("KILL_AT_EPOCHS", epochs)
+    kills = len(epochs.split(","))
+    run_id = runs.submit(root, config(**DETERMINISTIC), worker="self_killing_worker")
+    for _ in range(kills):
+        assert "SIGKILL" in wait_for(root, run_id, "crashed").message
+        runs.resume(root, run_id, worker="self_killing_worker")
+    assert wait_for(root, run_id, "finished").attempt == 1 + kills
+    assert_same_run(root / run_id, uninterrupted)
+
+
+@pytest.mark.fault(9, "stale lock and recycled PID: no foreign process is touched")
+def test_process_with_a_recycled_pid_is_not_touched(root: Path, config: Config) -> None:
+    """Another process has the PID of the dead trainer, its dead parent and the dead supervisor."""
+    run_id = create_run(root, config(epochs=10**5)).name
+    foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        old = process_identity(os.getpid()) + "1"  # of a process that started at another time
+        stale = {"pid": foreign.pid, "identity": old, "since": 1.0}
+        files.write_json(root / SUPERVISOR_FILE, stale)
+        (root / ".supervisor.lock").write_text(str(foreign.pid))
+        state = read_state(root / run_id)
+        write_state(
+            root / run_id,
+            replace(
+                state, state="running", attempt=1, pid=foreign.pid, pid_start=old, shim_pid=foreign.pid, shim_start=old
+            ),
+        )
+        assert runs.get_run(root, run_id).state.state == "crashed"
+        with pytest.raises(RunError, match="crashed already"):
+            runs.request_stop(root, run_id, now=True)
+        runs.resume(root, run_id)
+        wait_for_step(root, run_id, 1)
+        runs.request_stop(root, run_id, now=True)
+        wait_for(root, run_id, "stopped", timeout_s=10)
+        assert foreign.poll() is None, "a foreign process was killed"
+    finally:
+        foreign.kill()
+        foreign.wait()
