@@ -179,8 +179,8 @@ def _align_to_first_image(
         if problem is None:
             return own, None
         if dataset.labels_follow_images and first.axis_codes != own.axis_codes:
-            as_stored = (Geometry(g.shape, g.affine, oriented=False) for g in (first, own))
-            if geometry_difference(*as_stored) is None:
+            first_as_stored, own_as_stored = (Geometry(g.shape, g.affine, oriented=False) for g in (first, own))
+            if geometry_difference(first_as_stored, own_as_stored) is None:
                 return first, (
                     f"its header states orientation {''.join(own.axis_codes)}, that of the first image "
                     f"{''.join(first.axis_codes)}; its voxels are aligned with the image's as stored"

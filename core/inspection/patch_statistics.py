@@ -14,7 +14,7 @@ import torch
 
 from core.config import SamplingConfig
 from core.sampling.patches import PatchSampler
-from core.types import TrainingSubject
+from core.types import TrainingSubject, triple
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def draw_patch_statistics(
     count : int. Number of sub-volumes.
     seed : int. Seed of the draw.
     """
-    size = sampling.sub_volume
+    size = triple(sampling.sub_volume)
     subject = TrainingSubject("", label[None], label, (1.0, 1.0, 1.0))  # no sampling rule depends on the image
     sampler = PatchSampler([subject], size, sampling, classes)
     starts = [place.start for place in sampler.draw(count, torch.Generator().manual_seed(seed))]

@@ -125,13 +125,13 @@ def _read_subjects(file: Path, entries: Any, modalities: tuple[str, ...]) -> tup
 def _read_entry(file: Path, number: int, entry: Any) -> tuple[str, str | None]:
     """Image and label path of one training entry, as written."""
     image, label = (entry.get("image"), entry.get("label")) if isinstance(entry, Mapping) else (None, None)
-    has_image = isinstance(image, str) and bool(image.strip()) and "\0" not in image
-    if not has_image or not (label is None or isinstance(label, str)):
+    image_is_valid = isinstance(image, str) and image.strip() and "\0" not in image
+    if not image_is_valid or not (label is None or isinstance(label, str)):
         raise DatasetError(
             f'{file}: expected entry {number} of \'training\' like {{"image": "./imagesTr/a.nii.gz", "label": '
             f'"./labelsTr/a.nii.gz"}}, got {json.dumps(entry)[:120]}'
         )
-    return image, label or None
+    return str(image), label or None
 
 
 def _check_labels_differ(file: Path, subjects: list[Subject]) -> None:
