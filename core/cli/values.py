@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 
 from core.config import ModelConfig, SamplingConfig, field_specs
 from core.errors import ConfigError
@@ -19,7 +20,7 @@ def size_in_voxels(text: str) -> Size3:
     return i, j, k
 
 
-def format_size(size: Size3) -> str:
+def format_size(size: Sequence[int]) -> str:
     """The inverse of :func:`size_in_voxels`."""
     return "x".join(map(str, size))
 

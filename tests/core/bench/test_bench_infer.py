@@ -65,8 +65,11 @@ def test_monai_also_segments_the_foreground_alone() -> None:
     case = infer.Case("a head", network, image, torch.zeros(32, 24, 24, dtype=torch.uint8), 4, (8, 8, 8))
     rows = infer.measure_methods(case, infer.methods_for(case, "fp32", True), 1, ignore_progress)
     assert [row.name for row in rows] == [
-        "ours, tiles", "ours, whole", "MONAI sliding window, whole volume", "MONAI sliding window, head only",
-    ]  # fmt: skip
+        "ours, tiles",
+        "ours, whole",
+        "MONAI sliding window, whole volume",
+        "MONAI sliding window, head only",
+    ]
     ours, _, whole, head = rows
     assert ours.tiles == head.tiles and (whole.tiles or 0) > (head.tiles or 0)
     assert ours.agreement is not None and ours.agreement > 0.999 and ours.dice == 0

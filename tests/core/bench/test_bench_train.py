@@ -124,8 +124,10 @@ def test_bounds_count_the_operations_of_the_network(monkeypatch: pytest.MonkeyPa
     report = bench_train(Settings(SIZE, CHANNELS, (2, 1), steps=1, blocks=1, loop=False), "cpu", ignore_progress)
     ours, *levels, total = report.rows[:5]
     assert [row.name for row in levels] == [
-        "bound at 16x16x16, 8 channels", "bound at 8x8x8, 16 channels", "bound at 4x4x4, 24 channels",
-    ]  # fmt: skip
+        "bound at 16x16x16, 8 channels",
+        "bound at 8x8x8, 16 channels",
+        "bound at 4x4x4, 24 channels",
+    ]
     assert sum(row.gflop or 0 for row in levels) == pytest.approx(total.gflop) == pytest.approx(ours.gflop)
     assert sum(row.ms or 0 for row in levels) == pytest.approx(total.ms)
     assert all(row.ms and row.batch == 2 for row in levels) and report.rows[5].name == "ours"

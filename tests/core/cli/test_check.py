@@ -11,30 +11,23 @@ import pytest
 
 from core.cli import main
 from core.paths import project_root
+from tests.support.strict_json import loads_strict
 from tests.support.volume_files import make_decathlon, make_iseg
 
 PROJECT = project_root()
 
 
-def refuse_constant(name: str) -> float:
-    raise AssertionError(f"{name} in JSON")
-
-
-def test_a_sound_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_of_a_data_set_without_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(make_iseg(tmp_path))]) == 0
     text, err = capsys.readouterr()
     lines = text.splitlines()
     assert "3 subjects, iSEG-2017 layout" in lines[0] and "background, CSF, GM, WM" in lines[1]
-    assert lines[3].split()[:2] == ["subject", "shape"] and lines[4].split()[:4] == [
-        "subject-1",
-        "6x7x5",
-        "1x1.5x2",
-        "RAS",
-    ]
+    assert lines[3].split()[:2] == ["subject", "shape"]
+    assert lines[4].split()[:4] == ["subject-1", "6x7x5", "1x1.5x2", "RAS"]
     assert lines[-1] == "fit to train on" and err == ""
 
 
-def test_an_unsafe_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_errors_in_the_data_set_have_exit_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_decathlon(tmp_path)
     for n in (1, 2):
         (tmp_path / "labelsTr" / f"case_00{n}.nii.gz").unlink()
@@ -44,40 +37,44 @@ def test_an_unsafe_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert err.startswith("error: case_001: ") and err.count("\n") == 1 and "(and 1 more)" in err
 
 
-def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(make_iseg(tmp_path)), "--layout", "iseg", "--json"]) == 0
-    report = json.loads(capsys.readouterr().out, parse_constant=refuse_constant)
+    report = loads_strict(capsys.readouterr().out)
     assert report["ok"] and len(report["subjects"]) == 3 and report["modalities"] == ["T1", "T2"]
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
-def test_a_folder_that_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
+def test_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str]) -> None:
     assert main(["check", str(tmp_path / "none"), *flags]) == 1
     text, err = capsys.readouterr()
     assert err.startswith("error: ") and err.count("\n") == 1 and "found nothing there" in err
     assert json.loads(text)["ok"] is False if flags else text == ""
 
 
-def test_as_a_child_of_the_app(tmp_path: Path) -> None:
+def test_child_process_of_the_web_server_gets_progress_report_and_pictures(tmp_path: Path) -> None:
     data = make_iseg(tmp_path / "my data ü")
     out = tmp_path / "report"
     done = subprocess.run(
         [sys.executable, "-m", "core", "check", str(data), "--json", "--progress", "--thumbnails", str(out)],
-        cwd=PROJECT, capture_output=True, text=True, encoding="utf-8", env=None,
-    )  # fmt: skip
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == [f"progress {n}/3" for n in range(4)]
     assert json.loads(done.stdout) == json.loads((out / "report.json").read_text(encoding="utf-8"))
     assert sorted(p.name for p in out.iterdir()) == ["report.json", *(f"subject-{n}.png" for n in (1, 2, 3))]
 
 
-def test_a_report_is_written_for_an_unsafe_folder_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_is_written_for_a_data_set_with_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tmp_path), "--thumbnails", str(tmp_path / "report")]) == 1
     assert json.loads((tmp_path / "report" / "report.json").read_text())["ok"] is False
     assert "error: " in capsys.readouterr().err
 
 
-def test_a_place_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "file").write_text("")
     assert main(["check", str(make_iseg(tmp_path / "data")), "--thumbnails", str(tmp_path / "file" / "x")]) == 1
-    assert "choose another place" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert str(tmp_path / "file" / "x") in error and "choose another place" in error

@@ -1,9 +1,8 @@
-"""``export``: a small file that predicts as the run does, and tells nothing of the machine it was made on."""
+"""``export``: a small file with the same predictions and without paths of this machine."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,29 +12,20 @@ import torch
 
 from core.checkpointing.checkpoint import load, save
 from core.cli import main
-from core.runs.launch import create_run
-from tests.support.balls import tiny
 
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun
 
 
-@pytest.fixture
-def run_id(ball_run: BallRun, checkpoints: Path) -> str:
-    folder = create_run(checkpoints, tiny(path=str(ball_run.data)), "balls")
-    shutil.copy(ball_run.checkpoint, folder / "best.safetensors")
-    return folder.name
-
-
-def test_what_is_shared_predicts_the_same_with_the_running_average(
+def test_exported_model_holds_the_average_weights_and_predicts_the_same(
     ball_run: BallRun, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "model.safetensors"
     assert main(["export", run_id, "--out", str(out), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
-    whole, shared = load(ball_run.checkpoint, training_state=True), load(out, training_state=True)
-    assert whole.average and whole.optimizer and not shared.average and not shared.optimizer
-    assert all(torch.equal(shared.model[name], whole.average[name]) for name in whole.average)
+    original, exported = load(ball_run.checkpoint, training_state=True), load(out, training_state=True)
+    assert original.average and original.optimizer and not exported.average and not exported.optimizer
+    assert all(torch.equal(exported.model[name], original.average[name]) for name in original.average)
     assert report["bytes"] == out.stat().st_size < 0.5 * ball_run.checkpoint.stat().st_size
     assert (report["modalities"], report["classes"], report["epoch"]) == (["M0"], ["bright", "dark"], 16)
     image = str(ball_run.data / "imagesTr" / "ball_1.nii.gz")
@@ -44,7 +34,7 @@ def test_what_is_shared_predicts_the_same_with_the_running_average(
     assert (tmp_path / "one.nii").read_bytes() == (tmp_path / "other.nii").read_bytes()
 
 
-def test_the_description_is_complete_but_for_folders(ball_run: BallRun, run_id: str, tmp_path: Path) -> None:
+def test_exported_metadata_is_complete_except_for_paths(ball_run: BallRun, run_id: str, tmp_path: Path) -> None:
     source = load(ball_run.checkpoint)
     about = source.metadata
     about.config["run"]["init_from"] = "/home/somebody/runs/first.safetensors"
@@ -70,7 +60,7 @@ def test_the_description_is_complete_but_for_folders(ball_run: BallRun, run_id: 
         ("nothing", "model.safetensors", "expected a checkpoint file or a run"),
     ],
 )
-def test_one_clear_line(
+def test_error_is_one_line_and_nothing_is_written(
     run_id: str,
     checkpoints: Path,
     tmp_path: Path,
@@ -79,11 +69,11 @@ def test_one_clear_line(
     out: str,
     message: str,
 ) -> None:
-    source = checkpoints / run_id / "best.safetensors"
+    source = checkpoints / run_id / "last.safetensors"
     before = source.read_bytes()
     target = str(source) if out == "SOURCE" else str(tmp_path / out)
     assert main(["export", run_id if model == "RUN" else model, "--out", target]) == 1
-    said = capsys.readouterr()
-    (line,) = said.err.splitlines()
-    assert said.out == "" and line.startswith("error: ") and message in line
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert captured.out == "" and line.startswith("error: ") and message in line
     assert source.read_bytes() == before and not (tmp_path / "model.safetensors").exists()

@@ -21,7 +21,7 @@ def played(checkpoints: Path) -> Path:
     return checkpoints
 
 
-def test_a_game_as_text(played: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_report_of_a_game(played: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quiz", "report", "a1"]) == 0
     text, err = capsys.readouterr()
     rows = {line.split("  ")[0].strip(): line.split() for line in text.splitlines()}
@@ -30,19 +30,22 @@ def test_a_game_as_text(played: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "hard" not in rows and err == ""
 
 
-def test_all_as_json(played: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_json_report_of_all_games(played: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quiz", "report", "all", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert (found["study"], found["games"], found["n"], found["correct"], found["accuracy"]) == ("all", 2, 5, 4, 0.8)
-    assert found["interval"]["low"] == pytest.approx(0.2836, abs=1e-4)  # Clopper-Pearson for 4 of 5
-    assert found["interval"]["high"] == pytest.approx(0.9949, abs=1e-4)
-    assert found["by_difficulty"]["hard"]["n"] == 1 and found["by_confidence"]["3"]["correct"] == 1
+    report = json.loads(capsys.readouterr().out)
+    assert (report["study"], report["games"], report["n"]) == ("all", 2, 5)
+    assert (report["correct"], report["accuracy"]) == (4, 0.8)
+    assert report["interval"]["low"] == pytest.approx(0.2836, abs=1e-4)  # Clopper-Pearson for 4 of 5
+    assert report["interval"]["high"] == pytest.approx(0.9949, abs=1e-4)
+    assert report["by_difficulty"]["hard"]["n"] == 1 and report["by_confidence"]["3"]["correct"] == 1
 
 
-def test_no_answers_and_no_such_game(checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_answers_is_a_report_and_an_unknown_game_an_error(
+    checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["quiz", "report", "all"]) == 0
     assert "no answers yet" in capsys.readouterr().out
-    assert main(["quiz", "report", "all", "--json"]) == 0
+    assert main(["quiz", "--json", "report", "all"]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] is None
     assert main(["quiz", "report", "nope"]) == 1
     text, err = capsys.readouterr()
@@ -51,6 +54,6 @@ def test_no_answers_and_no_such_game(checkpoints: Path, capsys: pytest.CaptureFi
         main(["quiz", "play"])
 
 
-def test_a_root_that_is_not_there_is_not_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_root_of_runs_is_not_created(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["quiz", "report", "all", "--checkpoints", str(tmp_path / "none")]) == 0
     assert not (tmp_path / "none").exists()

@@ -24,7 +24,7 @@ def folder(checkpoints: Path) -> Path:
     made = create_run(checkpoints, preset("quick").with_values({"path": "demo", "epochs": 12}), "My [net]")
     state = replace(
         read_state(made), state="stopped", epoch=7, epochs=12, best=Best(6, 0.8125, "whole volumes"), elapsed_s=65.0
-    )  # fmt: skip
+    )
     write_state(made, state)
     return made
 
@@ -33,9 +33,15 @@ def test_show_as_json_has_the_promised_keys(folder: Path, capsys: pytest.Capture
     assert cli.main(["runs", "show", "My [net]", "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert {k: shown[k] for k in ("id", "name", "state", "message", "pid", "epoch", "epochs", "best")} == {
-        "id": folder.name, "name": "My [net]", "state": "stopped", "message": "", "pid": None, "epoch": 7, "epochs": 12,
+        "id": folder.name,
+        "name": "My [net]",
+        "state": "stopped",
+        "message": "",
+        "pid": None,
+        "epoch": 7,
+        "epochs": 12,
         "best": {"epoch": 6, "mean_dice": 0.8125, "measured_on": "whole volumes"},
-    }  # fmt: skip
+    }
     assert TrainConfig.from_json(shown["config"]) == files.read_config(folder)
     assert shown["folder"] == str(folder)
     assert shlex.split(shown["tensorboard"]) == ["tensorboard", "--logdir", str(folder / "tensorboard")]
@@ -166,8 +172,9 @@ def test_compare_as_table_json_and_csv(
         assert expected in table
     assert f"{other.name},1,10,1.0,train/loss,0.25" in (tmp_path / "all.csv").read_text().splitlines()
     assert cli.main(["runs", "compare", folder.name, "other", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["differences"]["learning_rate"][1] == "0.5" and found["measured"]["train/loss"][1] == 0.25
+    comparison = json.loads(capsys.readouterr().out)
+    assert comparison["differences"]["learning_rate"][1] == "0.5"
+    assert comparison["measured"]["train/loss"][1] == 0.25
 
 
 def test_duplicate_queues_the_same_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""``train`` in the foreground and ``submit``, as real commands with a toy trainer, interrupted as people do."""
+"""``train`` and ``submit`` as real commands with a toy trainer: output, exit status, interrupts."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 
 @pytest.fixture
 def command(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a command in its own process group, like a shell does."""
+    """Start a command in a process group of its own, as a shell does."""
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
 
     def start(*arguments: str, mode: str = "normal", epoch_s: float = 0.05, **options: Any) -> subprocess.Popen[str]:
@@ -42,24 +42,24 @@ def command(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
             kill_tree(process.pid)
 
 
-def the_run(root: Path) -> runs.RunSummary:
+def only_run(root: Path) -> runs.RunSummary:
     (run,) = runs.list_runs(root)
     return run
 
 
-def in_training(root: Path) -> runs.RunSummary:
+def wait_for_first_epoch(root: Path) -> runs.RunSummary:
     wait_until(lambda: [run for run in runs.list_runs(root) if run.state.epoch >= 1])
-    return the_run(root)
+    return only_run(root)
 
 
-def test_the_first_line_of_train_is_the_run_id_alone(
+def test_first_line_of_train_is_the_run_id_alone(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = command("train", "demo", "--preset", "quick", "--epochs", "3", "--name", "My net")
     output, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0, errors
     assert re.fullmatch(RUN_ID, output.strip()) and output.startswith("my-net-")
-    run = the_run(checkpoints)
+    run = only_run(checkpoints)
     assert (run.id, run.name, run.state.state, run.state.epoch) == (output.strip(), "My net", "finished", 3)
     assert "epoch 3" in errors and "validation Dice 0.500 (CSF 0.500, GM " in errors
     assert f"tensorboard --logdir {run.folder / 'tensorboard'}" in errors
@@ -67,109 +67,109 @@ def test_the_first_line_of_train_is_the_run_id_alone(
     assert files.read_json(run.folder / files.EXIT)["returncode"] == 0
 
 
-def test_a_failing_run_is_one_clear_line(checkpoints: Path, command: Callable[..., subprocess.Popen[str]]) -> None:
+def test_failed_run_is_one_line_with_exit_status_1(
+    checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
+) -> None:
     process = command("train", "demo", mode="user_error")
     output, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert re.fullmatch(RUN_ID, output.strip())
     assert [line for line in errors.splitlines() if line.startswith("error: ")] == [
-        f"error: expected a label for subject 3, got none; add it (log: {the_run(checkpoints).folder / 'log.txt'})"
+        f"error: expected a label for subject 3, got none; add it (log: {only_run(checkpoints).folder / 'log.txt'})"
     ]
     assert "Traceback" not in errors
-    assert the_run(checkpoints).state.state == "failed"
+    assert only_run(checkpoints).state.state == "failed"
 
 
-@pytest.mark.parametrize("what", ["train", "submit"])
-def test_bad_data_is_known_before_there_is_a_run(
-    checkpoints: Path, command: Callable[..., subprocess.Popen[str]], what: str
+@pytest.mark.parametrize("name", ["train", "submit"])
+def test_missing_data_set_makes_no_run(
+    checkpoints: Path, command: Callable[..., subprocess.Popen[str]], name: str
 ) -> None:
-    process = command(what, str(checkpoints / "nowhere"))
+    process = command(name, str(checkpoints / "nowhere"))
     output, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, output) == (1, "")
     assert len(errors.splitlines()) == 1 and errors.startswith("error: ") and "nowhere" in errors
     assert runs.list_runs(checkpoints) == []
 
 
-@pytest.mark.parametrize("whom", ["terminal", "command"])
-def test_ctrl_c_saves_and_stops(
-    checkpoints: Path, command: Callable[..., subprocess.Popen[str]], whom: str
-) -> None:  # fmt: skip
+@pytest.mark.parametrize("target", ["process group", "process"])
+def test_ctrl_c_saves_and_stops(checkpoints: Path, command: Callable[..., subprocess.Popen[str]], target: str) -> None:
     process = command("train", "demo", "--epochs", "1000", epoch_s=0.2)
-    run = in_training(checkpoints)
-    (os.killpg if whom == "terminal" else os.kill)(process.pid, signal.SIGINT)
+    run = wait_for_first_epoch(checkpoints)
+    (os.killpg if target == "process group" else os.kill)(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0
     assert "Traceback" not in errors and f"python -m core runs resume {run.id}" in errors
-    assert the_run(checkpoints).state.state == "stopped"
+    assert only_run(checkpoints).state.state == "stopped"
     runs.resume(checkpoints, run.id, worker="toy_worker")
-    wait_until(lambda: the_run(checkpoints).state.attempt == 2 and the_run(checkpoints).state.state == "running")
+    wait_until(lambda: only_run(checkpoints).state.attempt == 2 and only_run(checkpoints).state.state == "running")
 
 
-def test_a_second_ctrl_c_ends_at_once(checkpoints: Path, command: Callable[..., subprocess.Popen[str]]) -> None:
+def test_second_ctrl_c_ends_at_once(checkpoints: Path, command: Callable[..., subprocess.Popen[str]]) -> None:
     process = command("train", "demo", "--epochs", "1000", mode="unstoppable", epoch_s=0.1)
-    in_training(checkpoints)
+    wait_for_first_epoch(checkpoints)
     os.killpg(process.pid, signal.SIGINT)
-    wait_until(lambda: the_run(checkpoints).state.state == "stopping")
+    wait_until(lambda: only_run(checkpoints).state.state == "stopping")
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 0
-    assert the_run(checkpoints).state.message.startswith("killed on request")
+    assert only_run(checkpoints).state.message.startswith("killed on request")
 
 
-def test_a_killed_trainer_ends_the_command_with_its_signal(
+def test_killed_trainer_is_an_error_that_names_the_signal(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = command("train", "demo", "--epochs", "1000", epoch_s=0.1)
-    pid = in_training(checkpoints).state.pid
+    pid = wait_for_first_epoch(checkpoints).state.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     _, errors = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert "error: its process was killed by SIGKILL" in errors
-    assert the_run(checkpoints).state.state == "crashed"
+    assert only_run(checkpoints).state.state == "crashed"
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells a child that its parent died")
-def test_a_trainer_saves_and_stops_when_its_command_is_killed(
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux signals the death of a parent")
+def test_trainer_saves_and_stops_when_its_command_is_killed(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = command("train", "demo", "--epochs", "1000", epoch_s=0.1, stderr=subprocess.DEVNULL)
-    run = in_training(checkpoints)
+    run = wait_for_first_epoch(checkpoints)
     process.kill()
-    wait_until(lambda: the_run(checkpoints).state.state == "stopped")
+    wait_until(lambda: only_run(checkpoints).state.state == "stopped")
     assert run.state.pid is not None
     wait_until(lambda: not psutil.pid_exists(run.state.pid) or psutil.Process(run.state.pid).status() == "zombie")
     process.communicate()
 
 
-def test_a_terminal_shows_one_bar_with_dice_per_class(
+def test_terminal_shows_one_bar_with_dice_per_class(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     import pty
 
-    ours, theirs = pty.openpty()
-    process = command("train", "demo", "--epochs", "4", epoch_s=0.4, stderr=theirs)
-    os.close(theirs)
-    shown = b""
-    while select.select([ours], [], [], TIMEOUT_S)[0]:
+    controller, terminal = pty.openpty()
+    process = command("train", "demo", "--epochs", "4", epoch_s=0.4, stderr=terminal)
+    os.close(terminal)
+    output = b""
+    while select.select([controller], [], [], TIMEOUT_S)[0]:
         try:
-            shown += os.read(ours, 65536)
-        except OSError:  # the other end is closed
+            output += os.read(controller, 65536)
+        except OSError:  # the terminal is closed
             break
     process.communicate(timeout=TIMEOUT_S)
-    os.close(ours)
-    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    os.close(controller)
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", output.decode())
     assert process.returncode == 0
     assert "Ctrl-C saves a checkpoint and stops" in text
     assert "Dice 0.500 (CSF 0.500, GM " in text
     assert re.search(r"epoch 2/4 .*loss 0\.500 .*0:01 left", text)
 
 
-def test_submit_prints_the_run_id_alone_and_the_run_goes_on_without_it(
+def test_submit_prints_the_run_id_alone_and_the_run_finishes_without_it(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = command("submit", "demo", "--preset", "quick", "--epochs", "2")
     output, errors = process.communicate(timeout=TIMEOUT_S)
     assert (process.returncode, errors) == (0, "")
     assert re.fullmatch(RUN_ID + "\n", output)
-    wait_until(lambda: the_run(checkpoints).state.state == "finished")
+    wait_until(lambda: only_run(checkpoints).state.state == "finished")

@@ -1,4 +1,4 @@
-"""``features`` and ``places`` as a person and the web server use them."""
+"""``places``: report file, JSON, table, errors."""
 
 from __future__ import annotations
 
@@ -14,39 +14,14 @@ if TYPE_CHECKING:
     from tests.core.conftest import BallRun
 
 
-def test_features_of_a_checkpoint(ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    image, out = ball_run.data / "imagesTr" / "ball_2.nii.gz", tmp_path / "maps"
-    assert main(["features", str(ball_run.checkpoint), str(image), "--out", str(out), "--progress"]) == 0
-    said = capsys.readouterr()
-    assert said.err.splitlines()[-1] == "progress 7/7"
-    assert "of 6 stages, from a sub-volume of 16x16x16 voxels" in said.out
-    arguments = [
-        "features",
-        str(ball_run.checkpoint),
-        str(image),
-        "--out",
-        str(out),
-        "--sub-volume",
-        "12x12x8",
-        "--json",
-    ]
-    assert main(arguments) == 0
-    manifest = json.loads(capsys.readouterr().out)
-    assert manifest["sub_volume"]["size"] == [12, 12, 8] and manifest == json.loads((out / "manifest.json").read_text())
-
-
-def test_features_of_what_is_no_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["features", "nothing", "image.nii", "--out", str(tmp_path / "x")]) == 1
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.startswith("error: ") and said.err.count("\n") == 1
-
-
-def test_places_of_a_subject(ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_report_has_a_draw_for_each_size_and_share(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     common = ["places", str(ball_run.data), "--sub-volume", "8x8x8", "12x12x10", "--foreground", "0", "0.9"]
     out = tmp_path / "places.json"
     assert main([*common, "--count", "30", "--out", str(out), "--progress"]) == 0
-    said = capsys.readouterr()
-    assert said.out == "" and said.err.splitlines() == [f"progress {n}/4" for n in range(1, 5)]
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.splitlines() == [f"progress {n}/4" for n in range(1, 5)]
     report = json.loads(out.read_text())
     assert report["subject"] == "ball_0" and report["classes"] == ["background", "bright", "dark"]
     rules = [(d["sub_volume"], d["foreground"]) for d in report["draws"]]
@@ -67,14 +42,14 @@ def test_places_of_a_subject(ball_run: BallRun, tmp_path: Path, capsys: pytest.C
         (["--subject", "ball_99"], "expected one of the subjects"),
     ],
 )
-def test_places_that_cannot_be_drawn(
+def test_error_names_the_argument(
     ball_run: BallRun, capsys: pytest.CaptureFixture[str], more: list[str], expected: str
 ) -> None:
     assert main(["places", str(ball_run.data), "--sub-volume", "8x8x8", *more]) == 1
     assert expected in capsys.readouterr().err
 
 
-def test_a_size_that_is_none_is_a_usage_error(ball_run: BallRun, capsys: pytest.CaptureFixture[str]) -> None:
+def test_invalid_size_is_wrong_usage(ball_run: BallRun, capsys: pytest.CaptureFixture[str]) -> None:
     for size in ("4x4x4", "8x8", "x"):
         with pytest.raises(SystemExit, match="2"):
             main(["places", str(ball_run.data), "--sub-volume", size])

@@ -1,0 +1,23 @@
+"""Shared fixtures: a run with a trained checkpoint."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core.runs.launch import create_run
+from tests.support.balls import tiny
+
+if TYPE_CHECKING:
+    from tests.core.conftest import BallRun
+
+
+@pytest.fixture
+def run_id(ball_run: BallRun, checkpoints: Path) -> str:
+    """Id of a run named balls with a last checkpoint."""
+    folder = create_run(checkpoints, tiny(path=str(ball_run.data)), "balls")
+    shutil.copy(ball_run.checkpoint, folder / "last.safetensors")
+    return folder.name

@@ -1,0 +1,92 @@
+"""``evaluate``: JSON and text report, kept segmentations, errors."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from core.cli import main
+from core.runs.launch import create_run
+from core.runs.predictions import read_predictions
+from tests.support.balls import tiny
+from tests.support.strict_json import loads_strict
+
+if TYPE_CHECKING:
+    from tests.core.conftest import BallRun
+
+
+def test_json_report(ball_run: BallRun, run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", "balls", str(ball_run.data), "--split", "all", "--json"]) == 0
+    report = loads_strict(capsys.readouterr().out)
+    assert (report["run"], report["split"], report["classes"]) == (run_id, "all", ["bright", "dark"])
+    assert [s["id"] for s in report["subjects"]] == [f"ball_{n}" for n in range(6)]
+    for subject in report["subjects"]:
+        assert subject.keys() == {"id", "dice", "hd95_mm", "asd_mm", "missed", "volume_ml"}
+        assert subject["volume_ml"]["bright"].keys() == {"truth", "prediction"}
+    mean = report["mean"]
+    assert mean.keys() == {"dice", "hd95_mm", "asd_mm", "n", "missed"} and mean["n"] == {"bright": 6, "dark": 6}
+    assert mean["dice"]["bright"] > 0.8 and 0 <= mean["asd_mm"]["bright"] < 1
+    assert report["mirror"] is False
+
+
+def test_text_report_has_a_table_of_subjects_and_one_of_classes(
+    ball_run: BallRun, run_id: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", run_id, str(ball_run.data)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith("val subjects of Balls, whole volumes, n = 2")
+    assert lines[1].split() == ["subject", "Dice", "bright", "Dice", "dark", "mean"]
+    assert lines[6].split() == ["class", "Dice", "HD95", "mm", "ASD", "mm", "n", "missed"]
+
+
+def test_kept_segmentations_are_those_of_predict(
+    ball_run: BallRun, run_id: str, checkpoints: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["evaluate", run_id, str(ball_run.data), "--subject", "ball_3", "--subject", "ball_1"]
+    assert main([*arguments, "--mirror", "--keep", "--progress", "--json"]) == 0
+    captured = capsys.readouterr()
+    report = loads_strict(captured.out)
+    assert (report["split"], [s["id"] for s in report["subjects"]]) == ("chosen", ["ball_3", "ball_1"])
+    assert report["mirror"] is True
+    lines = captured.err.splitlines()
+    assert all(re.fullmatch(r"progress [0-9]+/200", line) for line in lines) and len(set(lines)) > 6
+    assert lines[0] == "progress 0/200" and lines[-1] == "progress 200/200"
+    checkpoint = checkpoints / run_id / "last.safetensors"
+    kept = read_predictions(checkpoints, checkpoint, ball_run.data)
+    assert kept.keys() == {"ball_1", "ball_3"} and Path(report["kept"]) == kept["ball_1"].file.parent
+    score = kept["ball_1"].score
+    assert score is not None and report["subjects"][1]["dice"] == {n: pytest.approx(v) for n, v in score.dice.items()}
+    assert kept["ball_1"].file.is_relative_to(checkpoints / run_id / "predictions")
+    image, out = ball_run.data / "imagesTr" / "ball_1.nii.gz", checkpoints / "out.nii.gz"
+    assert main(["predict", run_id, str(image), "--mirror", "--out", str(out)]) == 0
+    assert out.read_bytes() == kept["ball_1"].file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "found nothing there"),
+        (["DATA", "--split", "test"], "expected subjects in the split test"),
+        (["DATA", "--subject", "ball_77"], "got 'ball_77'"),
+    ],
+)
+def test_error_is_one_line(
+    ball_run: BallRun, checkpoints: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    words = [str(ball_run.data) if word == "DATA" else word for word in arguments]
+    assert main(["evaluate", str(ball_run.checkpoint), *words]) == 1
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert captured.out == "" and line.startswith("error: ") and message in line
+
+
+def test_run_without_a_checkpoint_is_refused(
+    checkpoints: Path, ball_run: BallRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    create_run(checkpoints, tiny(path=str(ball_run.data)), "young")
+    assert main(["evaluate", "young", str(ball_run.data)]) == 1
+    error = capsys.readouterr().err
+    assert "no checkpoint yet" in error and "queued" in error

@@ -1,0 +1,116 @@
+"""``predict``: geometry and content of the label map, JSON, progress, errors."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from core.cli import main
+from tests.support.balls import SPACING_MM, balls
+from tests.support.strict_json import loads_strict
+from tests.support.volume_files import load, write_analyze
+
+if TYPE_CHECKING:
+    from tests.core.conftest import BallRun
+
+
+@pytest.mark.parametrize("subject", ["ball_0", "ball_1"])
+def test_label_map_has_the_geometry_and_voxel_order_of_the_image(
+    ball_run: BallRun, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], subject: str
+) -> None:
+    path, out = ball_run.data / "imagesTr" / f"{subject}.nii.gz", tmp_path / "seg.nii.gz"
+    assert main(["predict", run_id, str(path), "--out", str(out)]) == 0
+    captured = capsys.readouterr()
+    assert "bright" in captured.out and " ml" in captured.out and captured.err == ""
+    image, label_map = load(path), load(out)
+    np.testing.assert_array_equal(image.affine, label_map.affine)
+    for code in ("sform_code", "qform_code"):
+        assert image.header[code] == label_map.header[code]
+    truth = np.asarray(load(ball_run.data / "labelsTr" / f"{subject}.nii.gz").dataobj)
+    prediction = np.asarray(label_map.dataobj)
+    assert prediction.shape == truth.shape and set(np.unique(prediction)) <= {0, 1, 2}
+    for value in (1, 2):
+        intersection = ((prediction == value) & (truth == value)).sum()
+        assert 2 * intersection / ((prediction == value).sum() + (truth == value).sum()) > 0.8
+
+
+@pytest.mark.parametrize(("flags", "mirror"), [([], False), (["--mirror"], True), (["--no-mirror"], False)])
+def test_json_report(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str], flags: list[str], mirror: bool
+) -> None:
+    image, out = ball_run.data / "imagesTr" / "ball_2.nii.gz", tmp_path / "seg.nii"
+    arguments = ["predict", str(ball_run.checkpoint), str(image), "--out", str(out), "--mode", "tiles", "--json"]
+    assert main([*arguments, *flags]) == 0
+    report = loads_strict(capsys.readouterr().out)
+    label_map = np.asarray(load(out).dataobj)
+    assert report["volume_ml"]["dark"] == pytest.approx((label_map == 2).sum() * 1.5 / 1000)
+    assert (report["mode"], report["device"], report["images"]) == ("tiles", "cpu", {"M0": str(image)})
+    assert report["mirror"] is mirror and report["channels"] is None
+
+
+def test_image_without_orientation_gives_a_label_map_without(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair, out = write_analyze(tmp_path / "scan", balls(5)[0][0], SPACING_MM), tmp_path / "seg.nii.gz"
+    assert main(["predict", str(ball_run.checkpoint), str(pair), "--out", str(out)]) == 0
+    assert "no orientation" in capsys.readouterr().err
+    label_map = load(out)
+    assert label_map.header["sform_code"] == label_map.header["qform_code"] == 0
+    np.testing.assert_allclose(label_map.header.get_zooms(), SPACING_MM)
+
+
+def test_progress_lines_count_tiles(ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image, out = ball_run.data / "imagesTr" / "ball_2.nii.gz", tmp_path / "seg.nii"
+    arguments = ["predict", str(ball_run.checkpoint), str(image), "--out", str(out), "--mode", "tiles", "--progress"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().err.splitlines()
+    total = int(lines[-1].split("/")[1])
+    assert lines[-1] == f"progress {total}/{total}" and len(lines) >= total > 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing", "IMAGE", "--out", "OUT.nii"], "expected a checkpoint file or a run, found no file 'nothing'"),
+        (["IMAGE", "IMAGE", "--out", "OUT.nii"], "expected safetensors"),
+        (["MODEL", "IMAGE", "--out", "OUT.txt"], "expected a name ending in .nii or .nii.gz"),
+        (["MODEL", "IMAGE", "--out", "no/where.nii"], "expected a folder that exists"),
+        (["MODEL", "missing.nii", "--out", "OUT.nii"], "missing.nii"),
+        (["MODEL", "IMAGE", "IMAGE", "--out", "OUT.nii"], "expected 1 image in the order M0"),
+        (["MODEL", "IMAGE", "--out", "IMAGE"], "expected another file"),
+        (["MODEL", "IMAGE", "--out", "OUT.nii", "--device", "cuda"], "expected a CUDA device"),
+    ],
+)
+def test_error_is_one_line_and_nothing_is_written(
+    ball_run: BallRun,
+    checkpoints: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
+) -> None:
+    image = tmp_path / "image.nii.gz"
+    shutil.copy(ball_run.data / "imagesTr" / "ball_0.nii.gz", image)
+    paths = {
+        "IMAGE": image,
+        "MODEL": ball_run.checkpoint,
+        "OUT.nii": tmp_path / "out.nii",
+        "OUT.txt": tmp_path / "out.txt",
+    }
+    before = image.read_bytes()
+    assert main(["predict", *(str(paths.get(word, word)) for word in arguments)]) == 1
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert captured.out == "" and line.startswith("error: ") and message in line
+    assert image.read_bytes() == before and not (tmp_path / "out.nii").exists()
+
+
+@pytest.mark.parametrize("option", ["--overlap=1", "--overlap=-0.1", "--overlap=x", "--channels=0", "--channels=x"])
+def test_value_out_of_range_is_wrong_usage(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "run", "image.nii", "--out", "out.nii", option])
+    assert option.partition("=")[0] in capsys.readouterr().err
