@@ -18,6 +18,7 @@ from core.training.experiment import train_run
 from core.types import Size3
 from tests.support.balls import tiny, write_balls
 from tests.support.fetal_folder import make_fetal_folder
+from tests.support.quick_demo import replace_generator
 
 SHORT = {"epochs": 1, "samples_train": 4, "samples_val": 2, "whole_every": 0}
 
@@ -205,7 +206,8 @@ def test_eight_classes_of_the_fetal_atlas(test_data: Path, tmp_path: Path, run: 
 @pytest.mark.slow
 def test_article_preset_trains_on_the_demo_data(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
-    make_demo(tmp_path / "data" / "demo", subjects=2)
+    replace_generator(monkeypatch)
+    make_demo(tmp_path / "data" / "demo", subjects=2, workers=1)
     events: list[Event] = []
     shorter = {"sub_volume": (32, 32, 16), "samples_train": 1, "samples_val": 1, "epochs": 1}
     config = preset("article").with_values({"path": "demo", **shorter})
