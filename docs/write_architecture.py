@@ -47,10 +47,11 @@ def description(path: Path) -> str:
         comment = re.match(r"\s*(?:/\*+(.*?)\*/|((?:\s*//[^\n]*\n)+))", text, re.DOTALL)
         text = re.sub(r"^\s*(?://+|\*)", "", comment[1] or comment[2], flags=re.MULTILINE) if comment else ""
     elif path.suffix == ".md":
-        text = re.sub(r"^#+ *", "", text.lstrip().partition("\n")[0])
+        text = re.sub(r"^#+ *", "", text.lstrip().partition("\n")[0]) if path.parent == PAGE.parent else ""
     else:
         return ""
     sentence = re.split(r"(?<=[^.])[.](?=\s|$)|\n\s*\n", " ".join(text.split("\n\n")[0].split()))[0]
+    sentence = re.sub(r":mod:`([\w.]+)`", r"\1", sentence)
     return re.sub(r":[a-z]+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", sentence).replace("``", "").rstrip(".")
 
 
