@@ -57,7 +57,12 @@ def description(path: Path) -> str:
 
 def _branch(folder: Path, depth: int) -> list[str]:
     lines = [_line(f"{folder.name}/", depth, description(folder))]
-    entries = [p for p in folder.iterdir() if p.name[0] not in "._" and (p.is_dir() or p.suffix in SUFFIXES)]
+    hidden = ("__init__.py", "__pycache__")
+    entries = [
+        p
+        for p in folder.iterdir()
+        if p.name not in hidden and p.name[0] != "." and (p.is_dir() or p.suffix in SUFFIXES)
+    ]
     for path in sorted(entries, key=lambda p: (p.is_dir(), p.name)):
         if path.is_dir():
             if any(path.rglob("*.py")):

@@ -17,8 +17,15 @@ from core.paths import project_root
 
 ROOT = project_root()
 IMPORT_NAMES = {"pillow": "PIL"}
-USED_OTHERWISE = {"ruff", "mypy", "pytest-timeout", "pytest-xdist", "pytest-cov", "monai"}  # tools; MONAI is imported by a string
-OURS = {"core", "ui", "pages", "app", "tests", "benchmarks"}
+USED_OTHERWISE = {
+    "ruff",
+    "mypy",
+    "pytest-timeout",
+    "pytest-xdist",
+    "pytest-cov",
+    "monai",
+}  # tools; MONAI is imported by a string
+OURS = {"core", "ui", "pages", "app", "tests", "benchmarks", "docs"}
 
 
 def requirements(path: Path) -> dict[str, str]:
