@@ -283,14 +283,14 @@ def test_interpolation_equals_grid_sample(shape: Size3, exact: int, monkeypatch:
     monkeypatch.setattr(warping, "EXACT_VOXELS", exact)
     image = torch.randn(3, *shape, generator=generator())
     label = torch.randint(0, 255, shape, generator=generator(), dtype=torch.uint8)
-    where = random_coordinates(shape, 500)
-    grid = (where / (torch.tensor(shape)[:, None] - 1).clamp_min(1) * 2 - 1).flip(0).T[None, None, None]
-    how = dict(padding_mode="border", align_corners=True)
-    expected = torch.nn.functional.grid_sample(image[None], grid, **how).view(3, -1)  # type: ignore[arg-type]
-    torch.testing.assert_close(trilinear(image, where), expected, rtol=1e-5, atol=1e-5)
-    chosen = torch.nn.functional.grid_sample(label[None, None].float(), grid, mode="nearest", **how)  # type: ignore[arg-type]
-    assert torch.equal(nearest(label, where), chosen.flatten().to(torch.uint8))
-    assert not trilinear(image, where[:, :0]).numel()
+    coordinates = random_coordinates(shape, 500)
+    grid = (coordinates / (torch.tensor(shape)[:, None] - 1).clamp_min(1) * 2 - 1).flip(0).T[None, None, None]
+    options = dict(padding_mode="border", align_corners=True)
+    expected = torch.nn.functional.grid_sample(image[None], grid, **options).view(3, -1)  # type: ignore[arg-type]
+    torch.testing.assert_close(trilinear(image, coordinates), expected, rtol=1e-5, atol=1e-5)
+    chosen = torch.nn.functional.grid_sample(label[None, None].float(), grid, mode="nearest", **options)  # type: ignore[arg-type]
+    assert torch.equal(nearest(label, coordinates), chosen.flatten().to(torch.uint8))
+    assert not trilinear(image, coordinates[:, :0]).numel()
 
 
 def test_chunked_warp_equals_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:

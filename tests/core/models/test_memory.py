@@ -100,7 +100,7 @@ TRAINED: list[Case] = [
 PREDICTED: list[Case] = [
     (dict(channels=(16, 32, 64, 128), sub_volume=(96, 112, 96), precision="bf16"), 2, 4),
     (dict(**NNUNET, channels=(16, 32, 64), sub_volume=(80, 80, 80), precision="fp32"), 2, 4),
-    (dict(model="vnet", channels=(16, 32, 64, 128), sub_volume=(96, 96, 80), precision="bf16"), 2, 4),
+    (dict(model="vnet", channels=(8, 16, 32), sub_volume=(80, 80, 64), precision="bf16"), 2, 4),
 ]
 
 
