@@ -17,7 +17,7 @@ from typing import Any, Literal
 from core.errors import ConfigError
 
 
-def option(
+def option(  # noqa: PLR0913 - one parameter per property of a field, given by name
     default: Any,
     help: str,
     *,
