@@ -15,7 +15,7 @@ from tests.support.run_chart import point_count, wait_for_more_points
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE_MS = 60_000
-BUDGET_MIN = "0.4"
+BUDGET_MIN = "0.7"  # counts from the start of the process, which takes long on a busy machine
 
 
 @pytest.mark.fault(4, "web server killed while a run trains: the run goes on, the page finds the next server by itself")
