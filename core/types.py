@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,8 @@ VoxelIndex: TypeAlias = tuple[int, int, int]
 SpacingMm: TypeAlias = tuple[float, float, float]
 # float64, shape (4, 4): homogeneous transform from voxel index to RAS mm.
 Affine: TypeAlias = npt.NDArray[np.float64]
+# An orthogonal plane of a volume in RAS.
+Plane: TypeAlias = Literal["axial", "coronal", "sagittal"]
 # Receives (steps done, steps in all).
 ProgressCallback: TypeAlias = Callable[[int, int], None]
 

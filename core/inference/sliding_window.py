@@ -19,7 +19,7 @@ from core.compute.precision import autocast
 from core.inference.memory_limit import InferenceMemory
 from core.models.blocks import SegmentationNetwork
 from core.models.memory import predicts_channels_last
-from core.types import Size3, triple
+from core.types import ProgressCallback, Size3, triple
 
 SIGMA_SCALE = 0.125  # of the tile size
 MIN_WEIGHT = 1e-3
@@ -28,7 +28,6 @@ BACKGROUND_LOGIT = 20.0  # of class 0, outside the foreground box
 LEFT_RIGHT_AXIS = 2  # of (batch, channel, i, j, k)
 
 ForwardFunction = Callable[[Tensor], Tensor]
-ProgressCallback = Callable[[int, int], None]
 Box = tuple[slice, slice, slice]
 
 
@@ -163,9 +162,9 @@ def predict_logits(
 ) -> Tensor:
     """Logits of one whole volume.
 
-    Only the foreground (:func:`foreground_box`) is predicted, the rest is background: under instance norm, tiles of
-    zeros alone are unlike any sub-volume of training. For the same reason a foreground smaller than a sub-volume of
-    training is zero-padded to that size, as in training.
+    Only the foreground (:func:`foreground_box`) is predicted, the rest is background: under instance norm, tiles that
+    contain only zeros are unlike any sub-volume of training. For the same reason a foreground smaller than a sub-volume
+    of training is zero-padded to that size, as in training.
 
     Parameters
     ----------

@@ -13,7 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-Plane = Literal["axial", "coronal", "sagittal"]
+from core.types import Plane
+
 Side = Literal["left", "right"]
 Difficulty = Literal["easy", "medium", "hard"]
 Box = tuple[slice, slice, slice]

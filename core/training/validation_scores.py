@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,7 @@ from core.evaluation.metrics import dice_from_counts, nan_mean
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.sampling.patches import PatchLocation, Subjects
 from core.training.losses import LossFunction
-from core.types import Size3
+from core.types import ProgressCallback, Size3
 
 LABEL_OPACITY = 0.55  # of the colours in the picture
 
@@ -137,7 +137,7 @@ def score_whole_volumes(
     model: nn.Module,
     validation_set: ValidationSet,
     options: InferenceOptions,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressCallback | None = None,
     distributed: DistributedContext = SINGLE_PROCESS,
 ) -> WholeVolumeScore:
     """Dice of every held-out subject, segmented as a whole volume; the processes share the subjects."""

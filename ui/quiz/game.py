@@ -1,8 +1,8 @@
-"""A game of the quiz in the server's memory: its questions, the one on the screen, and the answers.
+"""A game of the quiz in the server's memory: its questions, the current one, and the answers.
 
-The side of the truth stays in this process until the answer is stored. Volumes that are sent before are made the same
-way for both sides: files of equal length under random URLs (:func:`ui.viewer.volumes.publish_in_memory`), complete
-before the page is sent.
+The side of the truth is not sent to the browser before the answer is stored. Until then nothing distinguishes the two
+segmentations but their voxels: their files have equal lengths and random URLs
+(:func:`ui.viewer.volumes.publish_in_memory`), and exist before the page is sent.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 from core.imaging.display import Channel, Grid
 from core.labels import LabelSpace
 from core.study.answers import Answer, save_answer
-from core.study.questions import PLANE_AXES, Difficulty, Plane, Question, Side
-from core.types import VoxelIndex
+from core.study.questions import PLANE_AXES, Difficulty, Question, Side
+from core.types import Plane, VoxelIndex
 from ui.viewer import volumes
 from ui.viewer.scenes import Scene
 
@@ -42,7 +42,7 @@ class Case:
 
 @dataclass(frozen=True)
 class GameSettings:
-    """What a game is about.
+    """Settings of a game.
 
     Attributes
     ----------
@@ -50,11 +50,11 @@ class GameSettings:
     data, data_name : str. Key of the data set, and its name on screen.
     folder : Path. Folder of the data set.
     labels : LabelSpace. Classes of the predictions; the truth is mapped to them.
-    cases : tuple of Case. Subjects to ask about.
+    cases : tuple of Case. Subjects that questions are drawn from.
     difficulty : str. "easy", "medium" or "hard".
     count : int. Number of questions.
-    planes : tuple of str. Planes to ask about.
-    depth : int. Slices that a question shows.
+    planes : tuple of str. Planes that questions are drawn from.
+    depth : int. Number of slices of a question.
     """
 
     model: str
@@ -100,8 +100,8 @@ class Game:
     Attributes
     ----------
     id : str. Public id, independent of the content.
-    settings : GameSettings. What the game is about.
-    number : int. Number of the present question, from 1.
+    settings : GameSettings. Settings of the game.
+    number : int. Number of the current question, from 1.
     answers : list of Answer. Stored answers, in order.
     over : bool. Whether the game has ended.
     """
@@ -128,11 +128,11 @@ class Game:
 
     @property
     def answered(self) -> bool:
-        """Whether the present question is answered."""
+        """Whether the current question is answered."""
         return len(self.answers) >= self.number
 
     def scene(self) -> Scene:
-        """The present question: two segmentations that differ in their side alone."""
+        """The current question: two segmentations, named only "left" and "right"."""
         with self._lock:
             image, left, right = self._publish(self.number)
             return self._scene(self.number, image, {"left": left, "right": right})
@@ -158,7 +158,7 @@ class Game:
 
         Returns
         -------
-        bool. False if the question is not the present one or is answered already.
+        bool. False if the question is not the current one or is answered already.
 
         Raises
         ------
@@ -221,7 +221,7 @@ class Game:
         return self._questions[number - 1].question.candidate.plane
 
     def start_voxel(self, number: int) -> VoxelIndex:
-        """The voxel of the crosshair at first: in the slice in question, in the middle of what is shown."""
+        """Initial voxel of the crosshair: the centre of the slice in question."""
         item = self._questions[number - 1]
         voxel = [n // 2 for n in item.grid.shape]
         voxel[PLANE_AXES[item.question.candidate.plane]] = item.question.candidate.index - item.question.first

@@ -14,13 +14,13 @@ from core.labels import LabelSpace
 from core.study.questions import (
     PLANE_AXES,
     Candidate,
-    Plane,
     Question,
     explain_difference,
     find_candidates,
     joint_foreground_box,
     question_box,
 )
+from core.types import Plane
 from ui.quiz.game import Case, GameQuestion
 
 MARGIN_MM = 8.0  # around the labelled voxels

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from core.types import VoxelIndex
+from core.types import Plane, VoxelIndex
 from ui.shared.component import component
 from ui.viewer.scenes import Scene
 
@@ -26,7 +26,6 @@ SCRIPTS = (
     "viewer.js",
 )
 
-Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
 _mount = component("viewer", Path(__file__).parent, SCRIPTS, ("viewer.css",))
@@ -64,7 +63,7 @@ def viewer(
     scene : Scene. The volume and its segmentations.
     key : str. Key of the component; the same key keeps crosshair, zoom and settings when the page runs again.
     options : ViewerOptions, optional. Initial display.
-    report_crosshair : bool. Whether the page runs again each time the crosshair comes to rest.
+    report_crosshair : bool. Whether the page runs again each time the crosshair stops moving.
 
     Returns
     -------
