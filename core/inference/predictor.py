@@ -16,9 +16,9 @@ from core.compute.precision import resolve_precision
 from core.datasets.prepare import prepare_image
 from core.errors import CheckpointError
 from core.imaging.resample import resample_image
-from core.inference.sliding_window import InferenceOptions, ProgressCallback, predict_logits
+from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.labels import LabelSpace
-from core.types import Size3, SpacingMm
+from core.types import ProgressCallback, Size3, SpacingMm
 
 MODES = ("auto", "tiles", "whole")
 MAX_TILE_SIDE = 1024  # voxels
@@ -64,7 +64,7 @@ class Predictor:
     Raises
     ------
     CheckpointError
-        If the file is no checkpoint, or damaged.
+        If the file is not a checkpoint, or damaged.
     DeviceError
         If the device is not available.
     """

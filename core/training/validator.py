@@ -8,7 +8,7 @@ from torch import nn
 
 from core.compute.distributed import DistributedContext
 from core.config import TrainConfig
-from core.inference.sliding_window import InferenceOptions, ProgressCallback, foreground_box
+from core.inference.sliding_window import InferenceOptions, foreground_box
 from core.training.losses import LossFunction
 from core.training.run_progress import RunProgress
 from core.training.validation_budget import SUB_VOLUMES, ValidationBudget, time_tile
@@ -19,6 +19,7 @@ from core.training.validation_scores import (
     score_sub_volumes,
     score_whole_volumes,
 )
+from core.types import ProgressCallback
 
 WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against tiles and still be chosen
 
