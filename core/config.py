@@ -51,7 +51,7 @@ class DataConfig(Checked):
     )
     resident_gb: float = option(
         0.0,
-        "device memory for images and labels; the rest is streamed from disk; 0: what is free",
+        "device memory for images and labels; the rest is streamed from disk; 0: all free memory",
         unit="GB",
         minimum=0,
         maximum=10**6,

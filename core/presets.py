@@ -88,7 +88,7 @@ def command_line(config: TrainConfig, command: str = "train", name: str = "") ->
     values, preset_values = config.values(), preset(preset_name).values()
     for spec in field_specs():
         changed = values[spec.name] != preset_values[spec.name]
-        # --epochs alone resets the time budget, so the budget has to be given as well
+        # --epochs without --minutes resets the time budget, so the budget has to be given as well
         reset = spec.name == "minutes" and values["epochs"] != preset_values["epochs"] and values["minutes"]
         if spec.name != "path" and (changed or reset):
             parts += [spec.flag, spec.format(values[spec.name])]

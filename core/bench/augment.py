@@ -48,7 +48,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """Settings of the augmentation benchmark.
 
     Attributes
     ----------

@@ -67,7 +67,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """Settings of the inference benchmark.
 
     Attributes
     ----------
@@ -124,11 +124,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to segment the volume.
+    """A method of segmentation to measure.
 
     Attributes
     ----------
-    row : Row. To fill in.
+    row : Row. Row of the report for its measurements.
     predict : callable, optional. Returns logits, shape (class, i, j, k); ``None`` if its library is missing.
     ours : bool. Segmentarium's: it runs with the allocator settings of inference, and its errors are raised.
     """

@@ -83,7 +83,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the columns of the text."""
+        """All fields except the columns of the text, as plain JSON values."""
         return dict(
             bench=self.bench,
             machine=self.machine,

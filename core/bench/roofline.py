@@ -56,7 +56,7 @@ def lower_bounds(
     size : tuple of int. Sub-volume size in voxels (i, j, k).
     device : torch.device.
     precision : str. "fp32" or "bf16".
-    peak_tflops : float, optional. Matmul peak in that precision; used on CUDA alone.
+    peak_tflops : float, optional. Matmul peak in that precision; used on CUDA only.
     """
     peak = peak_tflops if device.type == "cuda" else None
     padded = padded_size(size, size_divisor(model))

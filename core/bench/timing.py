@@ -89,7 +89,7 @@ class PeakMemory:
     """Peak memory beyond what is in use at construction.
 
     On CUDA: memory reserved by torch, which includes the private pools of captured graphs. On a CPU: resident size of
-    the process, whose peak Linux can reset; other systems cannot, and there is no value.
+    the process, on Linux only, where the peak can be reset; ``None`` elsewhere.
     """
 
     def __init__(self, device: torch.device) -> None:

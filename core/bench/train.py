@@ -77,7 +77,7 @@ LOOP_ROW, BARE_STEP_ROW = "ours, whole loop of fit", "ours, its bare step"
 
 @dataclass(frozen=True)
 class Settings:
-    """What is measured.
+    """Settings of the training benchmark.
 
     Attributes
     ----------

@@ -138,7 +138,7 @@ def load_latest(folder: Path) -> tuple[Checkpoint, str]:
     Returns
     -------
     checkpoint : Checkpoint
-    damage : str. What is wrong with the last checkpoint where the previous one was read, else empty.
+    damage : str. Error of the last checkpoint if the previous one was read instead, else empty.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def load_latest(folder: Path) -> tuple[Checkpoint, str]:
 
 
 def strip_for_sharing(checkpoint: Checkpoint) -> Checkpoint:
-    """A checkpoint for inference alone: the weights for inference, and metadata without folders of this machine."""
+    """A checkpoint for inference only: the weights for inference, and metadata without folders of this machine."""
     metadata = checkpoint.metadata
     config = {
         name: dict(section) if isinstance(section, dict) else section for name, section in metadata.config.items()

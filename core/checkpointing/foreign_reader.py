@@ -40,7 +40,7 @@ STATE_DICT_KEYS = (
 )
 MAX_NESTING = 3  # of dictionaries around the state_dict
 WRAPPER_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "net.")  # DataParallel, torch.compile, Lightning
-SAVE_HINT = "in the program that wrote it, write the weights alone: torch.save(model.state_dict(), FILE)"
+SAVE_HINT = "in the program that wrote it, save only the weights: torch.save(model.state_dict(), FILE)"
 
 ExpectedTensors = Mapping[str, tuple[tuple[int, ...], str]]  # shape and dtype (as safetensors names it) by name
 
@@ -85,7 +85,7 @@ def main(folder: Path) -> int:
 
 
 def load_weights_only(path: Path, memory_bytes: int) -> object:
-    """Load a file that holds tensors and plain values alone; the tensors of an archive stay on disk.
+    """Load a file that holds only tensors and plain values; the tensors of an archive stay on disk.
 
     Call it only in a process whose memory is limited.
 
@@ -97,7 +97,7 @@ def load_weights_only(path: Path, memory_bytes: int) -> object:
     Raises
     ------
     CheckpointError
-        If the file is damaged, compressed, needs more memory, or contains anything else.
+        If the file is damaged, compressed, needs more memory, or contains other objects.
     """
     with open(path, "rb") as file:
         is_archive = file.read(len(ZIP_MAGIC)) == ZIP_MAGIC
@@ -114,13 +114,13 @@ def load_weights_only(path: Path, memory_bytes: int) -> object:
             ) from error
         if refused := re.search(r"GLOBAL (\S+)", text):
             raise CheckpointError(
-                f"expected tensors and plain values alone, found {printable(refused[1])}, which may run code of the "
-                f"file's; nothing was executed; {SAVE_HINT}"
+                f"expected only tensors and plain values, found {printable(refused[1])}, which may run code from "
+                f"the file; nothing was executed; {SAVE_HINT}"
             ) from error
         lines = text.rpartition("WeightsUnpickler error:")[2].strip().splitlines()
         reason = printable(lines[0]) if lines else "it ends too early"
         raise CheckpointError(
-            f"expected a PyTorch checkpoint, but it is damaged or none ({type(error).__name__}: {reason})"
+            f"expected a PyTorch checkpoint, but it is damaged or of another format ({type(error).__name__}: {reason})"
         ) from error
 
 
@@ -157,7 +157,7 @@ def match_weights(tensors: Mapping[str, Tensor], expected: ExpectedTensors) -> t
     """Match tensors with a network's: by name and shape, or where no kernel matches, all of them by their order.
 
     They match by order only if every shape and every last part of a name (weight, bias, running_mean ...) is the same:
-    by shape alone, the slope of an activation could be taken for the scale of a normalisation. Counters of batch norm
+    by shape only, the slope of an activation could be taken for the scale of a normalisation. Counters of batch norm
     are left out.
 
     Returns
@@ -192,7 +192,7 @@ def printable(value: object) -> str:
 
 
 def _limit_resources(memory_bytes: int, written_bytes: int) -> None:
-    """Limit the additional memory of this process, and the size of the files it writes; on Linux alone."""
+    """Limit the additional memory of this process, and the size of the files it writes; on Linux only."""
     if sys.platform == "linux":
         used = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
         for kind, limit in ((resource.RLIMIT_AS, used + memory_bytes), (resource.RLIMIT_FSIZE, written_bytes)):

@@ -1,7 +1,7 @@
 """Reads weights from checkpoints of other programs (PyTorch's ``.pth``, ``.pt``, ``.pt.tar``), to start training from.
 
 Such a file is a pickle: reading it may take any amount of memory and, with a careless reader, run code. It is read in a
-child process (:mod:`core.checkpointing.foreign_reader`) that accepts tensors and plain values alone and is limited to
+child process (:mod:`core.checkpointing.foreign_reader`) that accepts only tensors and plain values and is limited to
 the memory that the network to train implies. The child writes the matching tensors to a safetensors file, which this
 process reads and compares with the network once more.
 """
@@ -65,7 +65,7 @@ def read_foreign_weights(path: Path, network: nn.Module) -> ForeignWeights:
 
     Parameters
     ----------
-    path : Path. The file: a state_dict, alone or in a dictionary
+    path : Path. The file: a state_dict, at the top level or in a dictionary
         (:data:`core.checkpointing.foreign_reader.STATE_DICT_KEYS`).
     network : Module. Network for the weights; it is not changed.
 

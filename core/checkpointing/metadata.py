@@ -66,7 +66,7 @@ class CheckpointMetadata:
 
 
 def read_metadata(path: Path) -> CheckpointMetadata:
-    """Read the metadata alone (a few kilobytes), no tensor.
+    """Read only the metadata (a few kilobytes), no tensor.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def parse_metadata(path: Path, header: Mapping[str, str] | None) -> CheckpointMe
         metadata = CheckpointMetadata(**content)
         for name, expected_type in FIELD_TYPES.items():
             if not isinstance(getattr(metadata, name), expected_type):
-                raise TypeError(f"{name} is no {expected_type.__name__}")
+                raise TypeError(f"{name} is not a {expected_type.__name__}")
         modalities, spacing = tuple(str(m) for m in content["modalities"]), content["spacing_mm"]
         if not modalities:
             raise ValueError("no modalities")

@@ -28,7 +28,7 @@ def add_json(parser: argparse.ArgumentParser, *, nested: bool = False) -> None:
         "--json",
         action="store_true",
         default=argparse.SUPPRESS if nested else False,
-        help="report as JSON on standard output, nothing else there",
+        help="report as JSON on standard output, without other text",
     )
 
 

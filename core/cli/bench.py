@@ -165,7 +165,7 @@ def _add_augment(parser: argparse.ArgumentParser) -> None:
 
 
 def _add(parser: argparse.ArgumentParser, flag: str, help: str, **options: Any) -> None:
-    """An option whose default stands in the settings of the benchmark."""
+    """Add an option whose default is that of the benchmark's settings."""
     parser.add_argument(flag, help=help, default=argparse.SUPPRESS, **options)
 
 

@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     subjects.add_argument(
         "--only",
         metavar="SUBJECT",
-        help="make this subject alone, such as subject-1; a later call without --only makes the others",
+        help="make only this subject, such as subject-1; a later call without --only makes the others",
     )
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the synthetic anatomy")
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core, at most 4)")

@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     UserError
-        If the checkpoint cannot be used, or the file cannot be written; then nothing is.
+        If the checkpoint cannot be used, or the file cannot be written; then no file is left.
     """
     source = find_checkpoint(checkpoints_root(args.checkpoints), args.run)
     check_output_file(args.out, (".safetensors",), CheckpointError)

@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     Raises
     ------
     UserError
-        If the checkpoint or an image cannot be used, or the result cannot be written; then nothing is.
+        If the checkpoint or an image cannot be used, or the result cannot be written; then no file is left.
     """
     check_output_file(args.out, (".nii", ".nii.gz"), VolumeError)
     started = time.monotonic()

@@ -16,7 +16,7 @@ from core.presets import command_line
 from core.runs import Comparison, RunSummary
 
 STYLES = {"running": "green", "finished": "bold", "failed": "red", "crashed": "red", "stopping": "yellow"}
-PIPE_WIDTH = 240  # columns where standard output is no terminal, so that nothing is cut off
+PIPE_WIDTH = 240  # columns where standard output is not a terminal, so that no text is cut off
 
 
 def print_runs(summaries: Sequence[RunSummary], queue: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ def print_runs(summaries: Sequence[RunSummary], queue: Sequence[str]) -> None:
 
 
 def print_run(summary: RunSummary) -> None:
-    """Everything known about a run, a line each."""
+    """Print all facts about a run, one per line."""
     state = summary.state
     rows = [
         ("run", summary.id),

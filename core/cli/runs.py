@@ -219,7 +219,7 @@ def _confirm_deletion(summary: RunSummary) -> bool:
     Raises
     ------
     RunError
-        If standard input is no terminal.
+        If standard input is not a terminal.
     """
     if not sys.stdin.isatty():
         raise RunError(f"{summary.id}: deleting is final; confirm with --yes")

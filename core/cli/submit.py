@@ -1,4 +1,4 @@
-"""``submit``: queue a training run and return at once; standard output is the run id alone."""
+"""``submit``: queue a training run and return at once; standard output is only the run id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``train``: a training run in the foreground; the first line on standard output is the run id alone.
+"""``train``: a training run in the foreground; the first line on standard output is only the run id.
 
 The command is the parent process of the trainer. Exit status: 0 finished, or stopped on request; 1 failed or crashed.
 """

@@ -100,7 +100,7 @@ class DoctorReport:
 
     @property
     def thumbnail_orientation(self) -> str:
-        """Orientation of the thumbnails in words."""
+        """Orientation of the thumbnails, as text."""
         known = {not facts.orientation.startswith("?") for facts in self.subjects if facts.orientation}
         if known == {False}:
             return UNKNOWN_ORIENTATION

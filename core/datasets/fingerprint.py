@@ -1,4 +1,4 @@
-"""Sizes and voxel sizes of a data set, read from headers alone, as planning needs them."""
+"""Sizes and voxel sizes of a data set, read from headers only, for planning."""
 
 from __future__ import annotations
 

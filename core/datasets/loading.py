@@ -64,7 +64,7 @@ class SubjectHeaders:
 
 
 def read_subject_headers(dataset: Dataset, subject: Subject, modalities: Sequence[str] = ()) -> SubjectHeaders:
-    """Check by headers alone that a subject's files exist and agree in geometry.
+    """Check, reading only headers, that a subject's files exist and agree in geometry.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def load_subject(
     ------
     DatasetError
         If the subject, a modality or a class is unknown, an image is missing, geometries differ, or the label map holds
-        a value that is no class.
+        a value that is not a class.
     VolumeError
         If a file cannot be read.
     """

@@ -67,8 +67,9 @@ def modalities_in_filename(path: Path, modalities: Sequence[str]) -> tuple[str, 
 def infer_modalities(refs: Mapping[str, ImageRef], modalities: Sequence[str]) -> dict[str, str]:
     """Assign images to modalities where names leave no doubt.
 
-    An image is assigned if it has the name of the modality, or if it has a file of its own whose name contains this
-    modality alone and no other file name contains it. A single image is assigned to a single modality.
+    An image is assigned if it has the name of the modality; or if it is the only image in its file, and the file name
+    contains this modality and no other, and is the only one to contain it. A single
+    image is assigned to a single modality.
 
     Parameters
     ----------

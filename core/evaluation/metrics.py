@@ -10,7 +10,7 @@ as another class. Distances are between voxel centres, with the voxel size of ea
 A class absent from both truth and prediction is not scored (NaN). A class absent from one of them has Dice 0, no
 distances (NaN), and is listed in ``missed``. Means leave NaN out and carry the number of values.
 
-The module needs numpy alone at import; scipy is imported where it is used.
+At import the module needs only numpy; scipy is imported on first use.
 """
 
 from __future__ import annotations

@@ -194,13 +194,14 @@ def _check_memory(path: Path, count: int) -> None:
 
 def _truncated(path: Path, expected: int, found: int | None) -> str:
     got = f"only {found}" if found is not None else "far fewer"
-    return f"{path}: expected {expected} bytes as its header says, got {got}; the file is cut off, copy it again"
+    return f"{path}: expected {expected} bytes according to its header, got {got}; the file is cut off, copy it again"
 
 
 def _too_long(path: Path, expected: int, extra: int | None) -> str:
     more = f"{extra} more" if extra is not None else "more"
     return (
-        f"{path}: expected {expected} bytes as its header says, got {more}; the file is damaged or its header is wrong"
+        f"{path}: expected {expected} bytes according to its header, got {more}; "
+        "the file is damaged or its header is wrong"
     )
 
 

@@ -18,7 +18,7 @@ BATCH_VOXELS = {"cpu": 0, "cuda": 2 * 96**3}  # tiles are batched up to so many 
 
 
 class InferenceMemory:
-    """Memory available to one forward pass; a network that is no ``SegmentationNetwork`` has no estimate and no limit.
+    """Memory available to one forward pass; no limit for a network that is not a ``SegmentationNetwork``.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Intensity histograms of the classes of one subject, their overlaps, and the accuracy of intensity alone.
+"""Intensity histograms of the classes of one subject, their overlaps, and the accuracy of classification by intensity.
 
 Voxels outside of the head are ignored: those that are 0 in every modality (skull-stripped data) and unlabelled.
 The *intensity classifier* assigns to each voxel the most frequent class in its histogram bin. It is an upper bound: no
-rule that uses the intensity of one voxel alone, at this resolution, classifies more voxels of this image correctly.
+rule that uses only the intensity of one voxel, at this resolution, classifies more voxels of this image correctly.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ class IntensityHistograms:
         ``None`` with one modality.
     overlaps : tuple of dict. Per modality, the overlap of the normalised histograms of classes (c, d), 0 (disjoint) to
         1 (equal); NaN where a class is absent.
-    accuracies : tuple of float. Accuracy of the intensity classifier on the labelled voxels: with each modality alone,
-        then with the first two together.
+    accuracies : tuple of float. Accuracy of the intensity classifier on the labelled voxels: from each single modality,
+        then from the first two together.
     class_voxels : tuple of int. Voxels of each class, background included.
     total_voxels : int. Voxels of the volume.
     """

@@ -1,7 +1,7 @@
 """Simulates what torch allocates in a forward pass, and in the backward pass after it, on tensors without values.
 
-As in torch, memory lives as long as there are references to it: of variables, and of the nodes of the autograd graph
-that save it for the backward pass. A convolution holds for its duration the copies that its library works on: oneDNN
+As in torch, memory is kept while there are references to it: from variables, and from nodes of the autograd graph
+that save it for the backward pass. A convolution holds for its duration the copies that its library makes: oneDNN
 keeps channels side by side in blocks, and takes transposes for the gradient of bf16 kernels. All rules were found by
 observing torch 2.13 on a CPU with bfloat16 instructions.
 """
@@ -21,9 +21,13 @@ BF16 = 2
 INDEX = 8  # bytes of the index of a maximum, which pooling saves
 LOSS_COPIES = {"dice": 2, "dice_ce": 3}  # copies of the probabilities, beside those that are saved
 MAX_IM2COL_VALUES = 20_480  # of a slab (channels, i, j) up to which torch unfolds a single fp32 image on a CPU
-FEW_CHANNELS, HALF_BLOCK, BLOCK = 3, 8, 16  # channels that oneDNN takes as they are, and to which it pads its copies
+FEW_CHANNELS, HALF_BLOCK, BLOCK = (
+    3,
+    8,
+    16,
+)  # channels that oneDNN does not pad, and multiples to which it pads its copies
 # Heap of the process per byte in use at the peak, as measured. glibc keeps freed blocks (core.compute.allocator), but
-# torch asks for aligned ones, for which a freed block of the same size is often too small.
+# torch requests aligned ones, for which a freed block of the same size is often too small.
 HEAP_PER_BYTE = {True: 1.62, False: 1.72}  # in training, and in inference
 HEAP_BASE = 8e6  # bytes
 
@@ -108,7 +112,7 @@ class AllocationSimulator(Operators[SimulatedTensor]):
 
     Attributes
     ----------
-    memory : AllocationCounter. What is and was allocated.
+    memory : AllocationCounter. Bytes allocated now, and at the peak.
     """
 
     def __init__(
@@ -320,7 +324,7 @@ class AllocationSimulator(Operators[SimulatedTensor]):
         y = self._empty(a.channels + b.channels, a.size, max(a.value_bytes, b.value_bytes))
 
         def backward(gradient: SimulatedTensor) -> tuple[SimulatedTensor, ...]:
-            # Two views of one tensor, which lives until both are used.
+            # Two views of one tensor, which is kept until both are used.
             self.retain(gradient, gradient)
             return tuple(SimulatedTensor(x.channels, x.size, x.value_bytes, gradient.storage) for x in (a, b))
 

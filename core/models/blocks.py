@@ -58,7 +58,7 @@ class SegmentationNetwork(nn.Module):
     Raises
     ------
     ValueError
-        If there is no channel or no class.
+        If the number of channels or classes is 0.
     """
 
     def __init__(self, architecture: Architecture, config: ModelConfig, in_channels: int, classes: int) -> None:
@@ -212,7 +212,7 @@ def pad_to_divisor(image: Tensor, divisor: Size3) -> tuple[Tensor, Crop]:
     Border voxels are replicated on both sides alike (the odd one at the end), so that no edge appears and statistics of
     normalisation layers change least. Where the deepest level would be a single voxel, the longest axis gets a
     second one: normalisation over one value is undefined in training and constant in prediction. An image whose size
-    fits is returned as it is.
+    fits is returned unchanged.
 
     Raises
     ------

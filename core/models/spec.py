@@ -36,7 +36,7 @@ class Operators(ABC, Generic[T]):
 
     An operator returns a new tensor with one reference and keeps its arguments alive. The description retains and
     releases tensors where variables of the network's own ``forward`` begin and end to refer to them, so that lifetimes
-    can be simulated; implementations that need no lifetimes leave :meth:`retain` and :meth:`release` as they are.
+    can be simulated; implementations that need no lifetimes do not override :meth:`retain` and :meth:`release`.
     """
 
     @abstractmethod
@@ -110,7 +110,7 @@ class Architecture:
     channels : tuple of int. Channels at each resolution, full resolution first, where a configuration has none.
     help : str. One line for forms and ``--help``.
     forward : Forward. The forward pass in abstract operators; it must follow the class's own.
-    fixed_options : mapping of str. Fields of the configuration that the architecture sets, whatever was configured.
+    fixed_options : mapping of str. Fields of the configuration that the architecture overrides.
     """
 
     name: str

@@ -20,7 +20,7 @@ class EncoderLevelSpec:
     Attributes
     ----------
     reads_image : bool. Whether the level reads the image instead of the output of the level above.
-    pooled : bool. Whether 2x2x2 max pooling comes first.
+    pooled : bool. Whether the level starts with 2x2x2 max pooling.
     stride : int. Stride of the first convolution.
     in_channels : int
     out_channels : tuple of int. Output channels of each 3x3x3 convolution.

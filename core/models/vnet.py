@@ -6,7 +6,7 @@ the skip connection concatenated with as many channels from below. PReLU through
 
 Where this differs from the paper: a normalisation layer follows each 5x5x5, down and up convolution (the paper has
 none, and trains badly without); an image of several channels reaches the first residual sum through a 1x1x1 convolution
-(the paper's single channel is broadcast, as it is here); one logit per class instead of two; any size works.
+(a single channel is broadcast, as in the paper); one logit per class instead of two; any size works.
 
 F. Milletari, N. Navab, S.-A. Ahmadi: V-Net: Fully Convolutional Neural Networks for Volumetric Medical Image
 Segmentation. 3DV 2016, arXiv:1606.04797.

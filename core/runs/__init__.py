@@ -1,7 +1,7 @@
 """Training runs: run folders, their index, and the processes that train them.
 
 The run folder (:mod:`core.runs.store.folder`) is the source of truth; the database is an index that can be rebuilt from
-it. Pages and commands need this module alone. It does not import torch, and imports SQLAlchemy only with the index.
+it. Pages and commands need only this module. It does not import torch, and imports SQLAlchemy only with the index.
 """
 
 from core.runs.backends import Backend, get_backend

@@ -1,7 +1,7 @@
-"""Interface of what trains runs, and its implementation by this machine's queue; a cluster scheduler could be another.
+"""Interface of a training backend, and the queue of this machine as its implementation.
 
 Pages and commands use the four methods of a backend and read everything else from the run folder, which is the same
-whatever backend trained the run.
+for every backend. A cluster scheduler could be another backend.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Backend(Protocol):
         """The last lines of the log of a run."""
 
     def stop(self, run_id: str, now: bool = False) -> RunState:
-        """Request that a run saves a checkpoint and ends, or kill it ``now``; repeated requests change nothing."""
+        """Request that a run saves a checkpoint and ends, or kill it ``now``; repeated requests have no effect."""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ class RunSummary:
     state : RunState. State reconciled with the run's processes.
     config : TrainConfig. Configuration; the default one where ``config.json`` is damaged.
     folder : Path. Run folder.
-    problem : str. What is damaged; empty if nothing is.
+    problem : str. Message about a damaged run folder; empty if it is intact.
     notes, tags : str, tuple of str. Annotations.
     """
 

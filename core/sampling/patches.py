@@ -193,7 +193,7 @@ def crop_patches(
     locations : sequence of PatchLocation, not empty.
     size : tuple of int. Sub-volume size in voxels (i, j, k).
     dtype : torch.dtype. Of the result.
-    pin_memory : bool. Whether the result lies in pinned memory, for asynchronous copies to a GPU.
+    pin_memory : bool. Whether the result is in pinned memory, for asynchronous copies to a GPU.
     """
     first = volumes[locations[0].subject]
     batch = torch.empty(

@@ -1,7 +1,7 @@
 """Keeps subjects that do not fit on the training device in a memory-mapped file, and streams sub-volumes to the device.
 
 The sub-volumes equal those of :class:`core.sampling.patches.ResidentSubjects`. Where the system allows it the file is
-unlinked as soon as it is open, so nothing is left behind however the process ends.
+unlinked as soon as it is open, so no file remains when the process ends, even if it is killed.
 """
 
 from __future__ import annotations

@@ -175,7 +175,7 @@ def frozen_training_state(step: TrainingStep) -> Iterator[None]:
 
 
 def _root_cause(error: BaseException) -> str:
-    """First line of the first error of a chain: "capture failed" alone only follows from it."""
+    """First line of the first error of a chain; later ones ("capture failed") only follow from it."""
     while error.__context__ is not None:
         error = error.__context__
     return first_line(error)

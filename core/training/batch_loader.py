@@ -28,7 +28,7 @@ _Region: TypeAlias = tuple[AugmentationParams, Tensor, Tensor]  # parameters to 
 
 
 def seeded_generator(seed: int, stream: int, index: int) -> torch.Generator:
-    """A CPU generator for one step or epoch of a random stream; independent of anything drawn before."""
+    """A CPU generator for one step or epoch of a random stream; independent of all earlier draws."""
     sequence = np.random.SeedSequence([seed, stream, index])
     return torch.Generator().manual_seed(int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1)))
 

@@ -67,7 +67,7 @@ class TrainingClock:
         ----------
         step : int. Optimizer steps done.
         save_interval_s : float. Minimum time between checkpoints.
-        stop_requested : bool. Whether this process was asked to stop; rank 0 decides.
+        stop_requested : bool. Whether a stop of this process was requested; rank 0 decides.
         """
         now = time.monotonic()
         progress, report_due, save_due, stopped = self.distributed.broadcast(

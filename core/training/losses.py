@@ -14,8 +14,8 @@ and the loss is 1 minus the mean of D_c over classes and sub-volumes.
 
 The second case departs from the usual formula, by which an absent class scores s / (sum p_c + s): nearly 0 unless the
 probabilities vanish, so that a perfect prediction loses 1 / classes, and with hardly any gradient (none for s = 0), so
-that false positives cost nothing. Squares in the denominator (Milletari et al. 2016) do not change that. Here a class
-absent from target and prediction scores 1 with no gradient, and false positives cost in proportion.
+that false positives are not penalised. Squares in the denominator (Milletari et al. 2016) do not change that. Here a
+class absent from target and prediction scores 1 with no gradient, and false positives are penalised in proportion.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 A kernel (out, in, i, j, k) is treated as a matrix (out, in * i * j * k). Its momentum, with the singular value
 decomposition U S V', is replaced by U V': all directions of the update have the same length, so rare ones are learnt
-as fast as common ones. U V' is approximated by the quintic Newton-Schulz iteration, which needs matrix products alone
+as fast as common ones. U V' is approximated by the quintic Newton-Schulz iteration, which needs only matrix products
 (K. Jordan et al.: Muon, an optimizer for hidden layers in neural networks, 2024, kellerjordan.github.io/posts/muon).
 The first layer, the classifier, biases and normalisation scales are updated by AdamW.
 """

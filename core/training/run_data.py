@@ -43,7 +43,7 @@ class RunData:
     split : Split. Subject ids for training, validation and test.
     modalities : tuple of str. Input channels of the network, in order.
     labels : LabelSpace. Classes of the network, background first.
-    shapes, spacings_mm : dict. Voxels and voxel size along i, j, k by subject id, from headers alone; training and
+    shapes, spacings_mm : dict. Voxels and voxel size along i, j, k by subject id, from headers only; training and
         validation subjects.
     """
 
@@ -85,7 +85,7 @@ def _open_dataset(inputs: RunInputs) -> Dataset:
 
 
 def _stored_split(dataset: Dataset, last: Checkpoint) -> Split:
-    """The split of a checkpoint, whatever subjects were added to the folder since."""
+    """The split stored in a checkpoint; subjects added to the folder since are ignored."""
     stored = last.metadata.split
     subsets = {name: tuple(stored.get(name, ())) for name in ("train", "val", "test")}
     missing = [id for ids in subsets.values() for id in ids if id not in dataset.labelled_ids]

@@ -1,7 +1,7 @@
 """The training loop: load a batch, take a step, validate, save.
 
 Every random draw is a function of the seed and the step or epoch, so that a resumed run continues as if it had not been
-interrupted. A step never synchronises with the device, except where a comment says so.
+interrupted. A step never synchronises with the device, except where a comment marks it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Predict page in a real browser: upload, segmentation, download; the file equals the command's."""
+"""The Predict page in a real browser: upload, segmentation, download; the file equals that of `predict`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.volume_files import write_analyze, write_nifti
 
 pytestmark = pytest.mark.browser
 LAS = np.diag([-SPACING_MM[0], *SPACING_MM[1:], 1.0])
-CHILD_MS = 180_000  # a child process imports torch, on a busy machine
+SEGMENTATION_TIMEOUT_MS = 180_000  # a child process imports torch, on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def upload_model(page: Page, file: Path) -> None:
 
 def save(page: Page, folder: Path) -> Path:
     button = page.get_by_role("button", name="Save the segmentation")
-    expect(button).to_be_visible(timeout=CHILD_MS)
+    expect(button).to_be_visible(timeout=SEGMENTATION_TIMEOUT_MS)
     with page.expect_download() as download:
         button.click()
     target = folder / download.value.suggested_filename
@@ -47,7 +47,9 @@ def save(page: Page, folder: Path) -> Path:
     return target
 
 
-def test_uploaded_image_gives_the_file_of_the_command(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
+def test_uploaded_image_gives_the_same_file_as_the_command(
+    server: Server, page: Page, run_id: str, tmp_path: Path
+) -> None:
     scan = write_nifti(tmp_path / "my-scan.nii.gz", balls(60)[0][0], LAS)
     page.goto(f"{server.url}/predict?model={run_id}")
     expect(page.get_by_text("M0 to bright, dark")).to_be_visible()
@@ -63,10 +65,10 @@ def test_uploaded_image_gives_the_file_of_the_command(server: Server, page: Page
     wait_until_ready(page)
     page.set_viewport_size({"width": 800, "height": 900})
     page.emulate_media(color_scheme="dark")
-    page.reload()  # a new session opens it by the URL
+    page.reload()  # a new session; the URL names the result
     wait_until_ready(page)
     widths = "[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth - e.clientWidth)"
-    assert max(page.evaluate(widths)) <= 0, "narrow screens stack"
+    assert max(page.evaluate(widths)) <= 0, "no horizontal scrolling on a narrow screen"
     again = save(page, tmp_path / "again")
     assert again.read_bytes() == out.read_bytes()
     kept = list((server.checkpoints / ".cache" / "predict").glob("*/files/my-scan.nii.gz"))
@@ -97,7 +99,7 @@ def test_analyze_pair_needs_both_files_and_has_unknown_orientation(
 
 
 def test_uploaded_checkpoint_is_used(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
-    model = tmp_path / "from-a-friend.safetensors"
+    model = tmp_path / "uploaded-model.safetensors"
     assert main(["export", run_id, "--out", str(model), "--checkpoints", str(server.checkpoints)]) == 0
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(model.read_bytes()[:1000])
@@ -111,7 +113,7 @@ def test_uploaded_checkpoint_is_used(server: Server, page: Page, run_id: str, tm
     upload(page, write_nifti(tmp_path / "scan.nii", balls(62)[0][0], LAS))
     page.get_by_role("button", name="Segment", exact=True).click()
     assert save(page, tmp_path).stat().st_size > 0
-    expect(page.get_by_text("predict from-a-friend.safetensors scan.nii")).to_be_visible()
+    expect(page.get_by_text("predict uploaded-model.safetensors scan.nii")).to_be_visible()
 
 
 def test_cancelled_segmentation_removes_its_files(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:

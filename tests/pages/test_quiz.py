@@ -198,7 +198,7 @@ def test_score_survives_a_restart_of_the_server(root: Path) -> None:
     games._games.clear()  # as after a restart
     app = open_quiz(game=game)
     assert {m.label: m.value for m in app.metric}["Right"].endswith(" of 2")
-    assert "2 questions of 10 asked for" in texts(app) and "Its pictures are gone" in texts(app)
+    assert "2 questions of 10 requested" in texts(app) and "images are no longer available" in texts(app)
     assert button_labels(app) == ["Other settings"]
 
 

@@ -55,7 +55,9 @@ def show_slices(report: Mapping[str, Any], folder: Path) -> None:
     with st.grid("auto", min_column_width=230, gap="small") as grid:
         for subject in subjects[(number - 1) * SLICES_PER_PAGE : number * SLICES_PER_PAGE]:
             thumbnail = folder / subject["thumbnail"]
-            if thumbnail.parent == folder and thumbnail.is_file():  # the name comes from a file
+            if (
+                thumbnail.parent == folder and thumbnail.is_file()
+            ):  # the name is read from a file: it must not leave the folder
                 with grid.cell():
                     st.image(
                         str(thumbnail),

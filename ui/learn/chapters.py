@@ -68,7 +68,7 @@ def sub_volumes(data: SubjectData | None, dataset: Dataset | None, subject: str)
     options = ["--sub-volume", *("x".join(map(str, size)) for _, size in sizes)]
     options += ["--foreground", *(str(rule["foreground"]) for rule in rules), "--count", str(SUB_VOLUMES)]
     label = dataset.subject(subject).label
-    assert label is not None, "subject data exists for labelled subjects alone"
+    assert label is not None, "subject data exists only for labelled subjects"
     folder = learn_jobs.sub_volumes_folder(label, options)
     finished = job_finished(
         "Drawing sub-volumes",

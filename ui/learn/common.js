@@ -1,9 +1,9 @@
-// Shared by the figures of the Learn page: mounting, elements, controls, theme colours, decoding. In the browser it is
-// one module with the file of the figure behind it (ui/learn/figures.py). Text is set through textContent only.
+// Shared by the figures of the Learn page: mounting, elements, controls, theme colours, decoding. The file of a figure is
+// appended to this one to make one module (ui/shared/component.py). Text is set through textContent only.
 
 const figures = new WeakMap();
 
-// The default export of a figure's file: one instance per place on the page, whose data and theme may change.
+// The default export of a figure's file: a Streamlit component with one figure per mount point; later calls update it.
 function component(FigureClass) {
   return ({ data, parentElement }) => {
     let figure = figures.get(parentElement);
@@ -72,7 +72,7 @@ function slider(name, low, high, step, value, format, onChange) {
   return label;
 }
 
-// A row of buttons of which one is pressed; ``options``: [[value, text], ...].
+// A row of buttons of which exactly one is pressed; ``options``: [[value, text], ...].
 function buttonGroup(name, options, value, onChange) {
   const group = createElement("div", "button-group");
   group.setAttribute("role", "group");
@@ -151,7 +151,7 @@ function decodeBase64(text) {
   return Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 }
 
-// Bits packed eight to a byte, the first one highest, as by numpy.packbits.
+// Bits packed eight to a byte, most significant bit first, as by numpy.packbits.
 function unpackBits(base64, count) {
   const packed = decodeBase64(base64), bits = new Uint8Array(count);
   for (let n = 0; n < count; n++) bits[n] = (packed[n >> 3] >> (7 - (n & 7))) & 1;

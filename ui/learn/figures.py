@@ -1,6 +1,6 @@
 """Interactive figures of the Learn page, each a component that is rendered and computed in the browser.
 
-The data comes from :mod:`ui.learn.subject_data` and :mod:`ui.learn.network_data`.
+Their data is made by :mod:`ui.learn.subject_data` and :mod:`ui.learn.network_data`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def kernel(block: Mapping[str, Any] | None) -> None:
 
     Parameters
     ----------
-    block : mapping or None. :attr:`SubjectData.block`; ``None`` leaves the generated sheet alone.
+    block : mapping or None. :attr:`SubjectData.block`; ``None`` shows only the generated sheet.
     """
     _kernel(key="learn-kernel", data={"block": block})
 

@@ -85,7 +85,7 @@ class Imbalance extends Figure {
   }
 }
 
-// Whether the centre of a voxel lies within the ball in the middle of the sub-volume.
+// Whether the centre of a voxel is within the ball in the middle of the sub-volume.
 function inBall(x, y, z, diameter) {
   const middle = diameter % 2 ? SIDE / 2 : (SIDE - 1) / 2;  // on a voxel or between two: the ball is symmetric
   return (x - middle) ** 2 + (y - middle) ** 2 + (z - middle) ** 2 <= (diameter / 2) ** 2;

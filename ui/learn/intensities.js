@@ -40,7 +40,7 @@ class Intensities extends Figure {
     status.setAttribute("role", "status");
     const list = valueList([
       ...this.data.overlaps[m].map(([a, b]) => [`${a}-${b}`, `overlap of ${this.name(a)} and ${this.name(b)}`]),
-      ["guess", `accuracy from ${name} alone`],
+      ["guess", `accuracy from ${name} only`],
     ]);
     for (const [a, b, value] of this.data.overlaps[m]) list.set(`${a}-${b}`, value === null ? "–" : value.toFixed(2));
     list.set("guess", percent(this.data.accuracies[m]));

@@ -7,11 +7,11 @@ const PATTERNS = {
   },
   edge: {
     name: "edges", weights2d: Array(9).fill(-1 / 8).fill(1, 4, 5), weights3d: Array(27).fill(-1 / 26).fill(1, 13, 14),
-    description: "The middle voxel minus its neighbours: large at edges. An edge between two slices shows in the 3D result alone.",
+    description: "The middle voxel minus its neighbours: large at edges. An edge between two slices shows only in the 3D result.",
   },
   through: {
     name: "change between slices", weights2d: Array(9).fill(0), weights3d: [...Array(9).fill(-1 / 9), ...Array(9).fill(0), ...Array(9).fill(1 / 9)],
-    description: "The slice above minus the slice below. A 2D kernel has no weights there and cannot compute this, whatever it learns.",
+    description: "The slice above minus the slice below. A 2D kernel has no weights there and cannot compute this, for any values of its weights.",
   },
 };
 

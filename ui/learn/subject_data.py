@@ -39,7 +39,7 @@ class SubjectData:
     Attributes
     ----------
     intensities : dict. Intensity histograms per modality and class, their overlaps, and the accuracies of a
-        classification by intensity alone.
+        classification by intensity.
     block : dict. Three neighbouring axial slices of the first modality, values 0 to 99.
     slices : dict. The middle slices as PNG pictures; shape and voxel size of the volume.
     masks : tuple of dict. Mask of each class in the middle axial slice.

@@ -20,7 +20,7 @@ def assign_modalities(refs: Mapping[str, ImageRef], modalities: tuple[str, ...])
 
     Returns
     -------
-    list of ImageRef or None. One image per modality; ``None`` until each modality has an image of its own.
+    list of ImageRef or None. One image per modality; ``None`` until each modality has a different image.
     """
     inferred = infer_modalities(refs, modalities)
     names = list(refs)

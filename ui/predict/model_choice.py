@@ -42,7 +42,7 @@ class Network:
 
 
 def choose_network() -> Network | None:
-    """Render the choice; ``None``, with a message, if there is no network to use."""
+    """Render the choice of a model; ``None``, with a message, if no network can be used."""
     models = {model.key: model for model in cache.models()}
     source = FILE
     if models:
@@ -88,7 +88,7 @@ def _read(argument: str, title: str, path: Path) -> Network | None:
 
 
 def _choose_checkpoint() -> Path | None:
-    """An uploaded checkpoint, or a checkpoint below the root of runs that is no listed model."""
+    """An uploaded checkpoint, or a checkpoint below the root of runs that is not a listed model."""
     root = runs_root()
     listed = {model.path for model in cache.models()}
     files = [path for pattern in ("*.safetensors", "*/*.safetensors") for path in sorted(root.glob(pattern))]

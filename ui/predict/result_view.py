@@ -154,7 +154,7 @@ def _file_content(path: str, mtime_ns: int) -> bytes:
 
 
 def _without_folders(message: str, request: Request) -> str:
-    """An error message in which uploaded files appear by their names alone."""
+    """An error message in which uploaded files appear by name, without folders."""
     for path in (request.checkpoint, *request.paths) if request.uploaded else ():
         message = message.replace(str(path), path.name)
     return message

@@ -77,7 +77,7 @@ class Request:
 
     @property
     def command(self) -> str:
-        """The command that makes the same file; uploaded files by their names alone."""
+        """The command that makes the same file; uploaded files by name, without folders."""
         files = [path.name if self.uploaded else str(path) for path in self.paths]
         channels = ["--channels", ",".join(map(str, self.channels))] if self.channels else []
         return shlex.join(

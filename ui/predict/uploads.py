@@ -89,7 +89,7 @@ def analyze_partner(path: Path) -> Path | None:
 
 
 def is_uploaded(path: Path) -> bool:
-    """Whether a file lies in the folder of uploads."""
+    """Whether a file is in the folder of uploads."""
     return path.is_relative_to(_root())
 
 
@@ -132,7 +132,7 @@ def session_folder() -> Path:
 
 
 def without_session_folder(message: str) -> str:
-    """An error message in which uploaded files appear by their names alone."""
+    """An error message in which uploaded files appear by name, without folders."""
     return message.replace(f"{session_folder()}{os.sep}", "")
 
 

@@ -1,4 +1,4 @@
-"""Games that the server remembers: made from settings, found by their id, forgotten when there are too many."""
+"""Games kept in the server's memory: made from settings, found by id, the least recently used removed first."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from ui.quiz.quiz_subject import QuizSubject
 from ui.shared import formatting
 
 MAX_SUBJECTS = 8  # per game, drawn at random: all are read before the game begins
-MAX_GAMES = 100  # remembered; the least recently used are forgotten
-MAX_BYTES = 2**30  # of all remembered games
+MAX_GAMES = 100  # in memory; the least recently used are removed
+MAX_BYTES = 2**30  # of all games in memory
 
 _games: OrderedDict[str, Game] = OrderedDict()
 _lock = threading.Lock()
@@ -30,7 +30,7 @@ def new_game(root: Path, settings: GameSettings, generator: np.random.Generator 
     Parameters
     ----------
     root : Path. Root of runs, whose database stores the answers.
-    settings : GameSettings. What the game is about.
+    settings : GameSettings. Settings of the game.
     generator : Generator, optional. Source of all random choices; unpredictable by default.
 
     Raises
@@ -57,7 +57,7 @@ def new_game(root: Path, settings: GameSettings, generator: np.random.Generator 
 
 
 def find_game(id: str) -> Game | None:
-    """A remembered game."""
+    """A game in memory; ``None`` if there is none with this id."""
     with _lock:
         game = _games.get(id)
         if game is not None:
@@ -66,11 +66,11 @@ def find_game(id: str) -> Game | None:
 
 
 def _remember(game: Game) -> None:
-    """Add a game; forget the least recently used ones that exceed a limit."""
+    """Add a game; remove the least recently used ones that exceed a limit."""
     with _lock:
         _games[game.id] = game
-        nbytes = sum(known.nbytes for known in _games.values())
+        nbytes = sum(kept.nbytes for kept in _games.values())
         while len(_games) > 1 and (len(_games) > MAX_GAMES or nbytes > MAX_BYTES):
-            _, forgotten = _games.popitem(last=False)
-            nbytes -= forgotten.nbytes
-            forgotten.end()
+            _, removed = _games.popitem(last=False)
+            nbytes -= removed.nbytes
+            removed.end()

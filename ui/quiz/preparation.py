@@ -64,12 +64,12 @@ def is_requested(selection: Selection) -> bool:
 
 
 def clear_request() -> None:
-    """Forget the request of a game."""
+    """Remove the request of a game."""
     st.session_state.pop(REQUEST, None)
 
 
 def playable_cases(selection: Selection) -> list[Case]:
-    """Subjects with a prediction; what is missing, and a button that prepares it, are rendered."""
+    """Subjects with a prediction; renders a list of missing predictions with a button that makes them."""
     if selection.missing_demo_subject:
         _prepare_demo_subject(selection)
         return []
@@ -77,7 +77,7 @@ def playable_cases(selection: Selection) -> list[Case]:
         dataset = cache.dataset(selection.folder)
     except UserError as error:
         error_box(error)
-        st.page_link(page("data"), label="Look at it on the Data page", icon=":material/database:")
+        st.page_link(page("data"), label="Check the folder on the Data page", icon=":material/database:")
         return []
     subjects = unseen_subjects(selection.metadata, dataset)
     if not subjects:
@@ -134,7 +134,7 @@ def _show_job(selection: Selection, stage: str, title: str, subjects: Sequence[s
         kept = read_predictions(runs_root(), selection.checkpoint, selection.folder)
         ready = [subject for subject in subjects if subject in kept and not kept[subject].stale]
         if ready and is_requested(selection):
-            return jobs.Job("done")  # enough for a game; the job goes on for the next one
+            return jobs.Job("done")  # enough for a game; the job continues for the next one
         return evaluation_job.observe(selection.checkpoint, selection.folder, len(ready) == len(subjects))
 
     job = observe()

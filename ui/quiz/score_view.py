@@ -26,7 +26,7 @@ def render_score(id: str, game: Game | None) -> None:
     Parameters
     ----------
     id : str. Id of the game; its answers are read from the database.
-    game : Game or None. The game, if the server remembers it: its questions can be shown again.
+    game : Game or None. The game, if it is still in memory: its questions can be shown again.
     """
     try:
         answers = read_answers(runs_root(), id)
@@ -40,7 +40,7 @@ def render_score(id: str, game: Game | None) -> None:
         return
     report = summarise(id, answers)
     first = answers[0]
-    requested = f" of {first.questions} asked for" if len(answers) < first.questions else ""
+    requested = f" of {first.questions} requested" if len(answers) < first.questions else ""
     model_name = game.settings.model_name if game is not None else first.model
     st.caption(
         f"{formatting.count(len(answers), 'question')}{requested} · {first.difficulty} · {_shown_slices(first)} · "
@@ -81,7 +81,7 @@ def _questions_again(answers: Sequence[Answer], game: Game | None) -> None:
         f"{formatting.plain(explanation(answer))}"
     )
     if game is None:
-        st.caption("Its pictures are gone: the server was restarted since.")
+        st.caption("Its images are no longer available: the server was restarted.")
     else:
         render_revealed(game, answer.number)
 
@@ -105,10 +105,10 @@ def _metrics(score: Score, longest: int, median_seconds: float | None) -> None:
 def _interpretation(score: Score) -> str:
     low, high = score.interval
     if low > 0.5:
-        return "You can tell them apart: guessing (50 %) lies below the interval."
+        return "You can tell them apart: guessing (50 %) is below the interval."
     if high < 0.5:
-        return "You see a difference, but take the prediction for the truth: guessing (50 %) lies above the interval."
-    return "Guessing (50 %) lies within the interval: this game does not show that you can tell them apart."
+        return "You see a difference, but take the prediction for the truth: guessing (50 %) is above the interval."
+    return "Guessing (50 %) is within the interval: this game does not show that you can tell them apart."
 
 
 def _shown_slices(answer: Answer) -> str:

@@ -33,7 +33,7 @@ DEPTH = "quiz_depth"
 
 
 def choose_settings() -> GameSettings | None:
-    """Render the screen; the settings once a game is requested and everything it needs exists."""
+    """Render the screen; returns the settings once a game is requested and its predictions exist."""
     with st.grid(2, min_column_width=420, gap=("small", "large")) as grid:
         with grid.cell():
             selection = _choose_model_and_data()

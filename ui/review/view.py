@@ -136,7 +136,7 @@ def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, st
         return
     score = prediction.score
     if score is None:
-        st.caption("There is no truth to score this case with.")
+        st.caption("This case has no truth, so it has no scores.")
         return
     rows = []
     for c in classes:

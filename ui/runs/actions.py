@@ -33,7 +33,7 @@ def header(root: Path, run: RunSummary) -> None:
             _stop(root, run)
         elif state == "stopping":
             _end_now(root, run)
-        # After a failure the cause comes first: Resume is not the primary button.
+        # After a failure the cause has to be removed before Resume, so Resume is not the primary button.
         kind: Literal["primary", "secondary"] = "secondary" if state == "failed" else "primary"
         if state in runs.RESUMABLE and st.button("Resume", icon=":material/resume:", type=kind):
             attempt(runs.resume, root, run.id)

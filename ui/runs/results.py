@@ -64,6 +64,6 @@ def _bar(name: str, value: float, colour: str) -> str:
 
 @st.cache_data(max_entries=200, show_spinner=False)
 def _metrics(root: str, run_id: str, updated_at: float) -> list[tuple[int, str, float]]:
-    """(epoch, name, value) of all Dice measurements; ``updated_at`` is part of the cache key alone."""
+    """(epoch, name, value) of all Dice measurements; ``updated_at`` serves only as part of the cache key."""
     rows = runs.metrics_after(Path(root), run_id, 0, MAX_ROWS)
     return [(r.epoch, r.name, r.value) for r in rows if "/dice" in r.name]

@@ -21,7 +21,7 @@ from ui.runs.states import NEXT_STEPS
 from ui.shared import formatting
 
 LOG_LINES = 200
-MAX_CLASSES = 4  # with more, Dice per class is shown in the chart alone
+MAX_CLASSES = 4  # with more, Dice per class is shown only in the chart
 FROM_DATA = "from the data"
 
 
@@ -99,7 +99,7 @@ def _queue_position(root: Path, run: RunSummary) -> str:
 def _measured_on(state: RunState) -> str:
     best = state.best
     if best is None:
-        return "There is no measurement yet."
+        return "No measurement yet."
     return f"Epoch {best.epoch}, measured on {best.measured_on or 'validation sub-volumes'}, background left out."
 
 

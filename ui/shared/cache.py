@@ -29,7 +29,7 @@ class DatasetSummary:
     Attributes
     ----------
     name, layout, description, licence : str. As in :class:`core.datasets.Dataset`.
-    modalities, classes, ids, labelled : tuple of str. Names; the background is no class here.
+    modalities, classes, ids, labelled : tuple of str. Names; classes do not include the background.
     colours : dict. Colour (#rrggbb) by class name.
     shapes : tuple. Size in voxels of each labelled subject.
     spacings_mm : tuple. Voxel size in mm of each labelled subject.

@@ -22,7 +22,7 @@ class ClassRow:
     ----------
     name : str. Name of the class.
     values : sequence of str. One per column.
-    colour : str. Colour of the class (#rrggbb); empty for a row that is no class.
+    colour : str. Colour of the class (#rrggbb); empty for a row that is not a class.
     note : str. Small text after the name.
     """
 

@@ -21,7 +21,7 @@ def files_hash(prefix: str, files: Sequence[Path], with_stat: bool = True) -> st
 
     Parameters
     ----------
-    prefix : str. Anything else that the result depends on.
+    prefix : str. Other parameters that the result depends on.
     files : sequence of Path. Image files; of an Analyze header, the data file is included.
     with_stat : bool. Whether the hash changes with size and modification time of the files.
     """

@@ -105,7 +105,7 @@ def is_running(folder: Path) -> bool:
 
 
 def cancel(folder: Path, timeout_s: float = 5.0) -> None:
-    """Terminate a running job, and kill it after a timeout; without a running job nothing happens."""
+    """Terminate a running job, and kill it after a timeout; no effect without a running job."""
     with _lock:
         process = _running.pop(folder, None)
     if process is not None and process.poll() is None:
@@ -118,7 +118,7 @@ def cancel(folder: Path, timeout_s: float = 5.0) -> None:
 
 
 def discard(folder: Path) -> None:
-    """Remove the result of a finished job; a running job is left alone."""
+    """Remove the result of a finished job; no effect on a running job."""
     with _lock:
         process = _running.get(folder)
         if process is None or process.poll() is not None:

@@ -22,7 +22,7 @@ PAGES = {  # in the order of the navigation; the first is the start page
 
 
 def page(name: str) -> st.Page:
-    """A page by its name, for links and switches; a new object each time, since Streamlit keeps session state in it."""
+    """A page by name, for links and ``st.switch_page``; a new object per call, as it holds state of the session."""
     title, icon = PAGES[name]
     path = project_root() / "pages" / f"{name}.py"  # absolute: Streamlit resolves relative paths from ui/shell.py
     return st.Page(path, title=title, icon=icon, default=name == next(iter(PAGES)))

@@ -42,7 +42,7 @@ GENERATION = "form_generation"  # session key; counts resets, see _key
 
 @dataclass(frozen=True)
 class FormState:
-    """The form as it is filled in.
+    """The current values of the form.
 
     Attributes
     ----------

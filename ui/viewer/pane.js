@@ -1,4 +1,4 @@
-// A pane: one slice of the image with its overlay, on a canvas of its own.
+// A pane: one slice of the image with its overlay, on one canvas.
 
 const TEXT = "rgba(255,255,255,0.78)", SHADOW = "rgba(0,0,0,0.85)", CROSSHAIR = "rgba(255,214,102,0.6)";
 const CROSSHAIR_GAP = 9, EDGE = 18, FONT_SIZE = 11; // pixels

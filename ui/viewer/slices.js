@@ -62,7 +62,7 @@ function paintClasses(pixels, indices, colours) {
   for (let p = 0; p < pixels.length; p++) pixels[p] = colours[indices[p]];
 }
 
-// Borders of the classes in a slice: for each class its straight runs of pixel edges, as [x0, y0, x1, y1, nx, ny] in
+// Borders of the classes in a slice: for each class its straight segments of pixel edges, as [x0, y0, x1, y1, nx, ny] in
 // pixels. The normal (nx, ny) points into the class: lines drawn on that side do not cover those of the neighbour.
 function outlines(indices, width, height) {
   const runs = new Map();

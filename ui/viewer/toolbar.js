@@ -137,9 +137,9 @@ class Legend {
     const chips = v.classes.map((c) => {
       const b = button(c.name, (event) => {
         if (event.altKey) {
-          const alone = v.classes.every((other) => hidden.has(other.name) === (other !== c));
+          const onlyVisible = v.classes.every((other) => hidden.has(other.name) === (other !== c));
           hidden.clear();
-          if (!alone) for (const other of v.classes) if (other !== c) hidden.add(other.name);
+          if (!onlyVisible) for (const other of v.classes) if (other !== c) hidden.add(other.name);
         } else if (!hidden.delete(c.name)) hidden.add(c.name);
         v.updateColours();
         this.build();

@@ -48,7 +48,7 @@ def publish(name: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> tupl
 
     Parameters
     ----------
-    name : str. Everything that the content depends on; the same name always means the same content.
+    name : str. Key of all parameters that the content depends on; the same name always means the same content.
     make : callable. Returns facts about the volume, as plain JSON, and its bytes; its errors are passed on.
 
     Returns

@@ -138,7 +138,7 @@ class Layout(Protocol):
         Raises
         ------
         DatasetError
-            If the folder is no usable data set of this layout.
+            If the folder is not a usable data set of this layout.
         OSError
             If the folder cannot be listed.
         """

@@ -140,7 +140,7 @@ def _check_labels_differ(file: Path, subjects: list[Subject]) -> None:
     for subject in subjects:
         if subject.label is not None and owner.setdefault(subject.label, subject.id) != subject.id:
             raise DatasetError(
-                f"{file}: expected a label file of its own for each image, got {subject.label.name} for both "
+                f"{file}: expected a separate label file for each image, got {subject.label.name} for both "
                 f"{owner[subject.label]} and {subject.id}"
             )
 

@@ -36,7 +36,7 @@ def read_json_object(file: Path, expects: str) -> dict[str, Any]:
     FileNotFoundError
         If the file does not exist.
     DatasetError
-        If it cannot be read, is too large, is not valid JSON, repeats a key, or is no object.
+        If it cannot be read, is too large, is not valid JSON, repeats a key, or is not an object.
     """
     try:
         size = file.stat().st_size

@@ -40,7 +40,7 @@ class IsegLayout:
         Raises
         ------
         DatasetError
-            If no file name fits, there are labels alone, or an image or label exists twice.
+            If no file name fits, there are labels but no images, or an image or label exists twice.
         """
         files = _group_files(folder)
         if not files:

@@ -1,6 +1,6 @@
 """Anatomy of a synthetic infant brain: MNI152 tissue maps under a random affine map and a random diffeomorphism.
 
-Computed with numpy and scipy on one thread, so that the result depends on the random generator alone.
+Computed with numpy and scipy on one thread, so that the result depends only on the random generator.
 
 Source: Arsigny et al., "A log-Euclidean framework for statistics on diffeomorphisms", MICCAI 2006 (a stationary
 velocity field, integrated by scaling and squaring).

@@ -102,7 +102,7 @@ def simulate_images(anatomy: Anatomy, rng: np.random.Generator) -> dict[str, np.
 
 @dataclass(frozen=True)
 class _Acquisition:
-    """Everything about one image but its three fitted parameters; arrays have one value per voxel in the last axis."""
+    """Inputs of one image except its three fitted parameters; arrays have one value per voxel in the last axis."""
 
     solid: np.ndarray
     white: np.ndarray

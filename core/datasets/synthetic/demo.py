@@ -1,6 +1,6 @@
 """The demo data set: synthetic subjects in the folder layout of iSEG-2017.
 
-Subject n depends on the seed and on n alone: the same seed gives the same bytes for any number of subjects or worker
+Subject n depends only on the seed and on n: the same seed gives the same bytes for any number of subjects or worker
 processes (on the same machine with the same library versions). An unfinished folder is completed by the next call.
 """
 
@@ -94,7 +94,7 @@ def make_demo(
     if marker is not None and len(marker.subjects) > subjects:
         raise DatasetError(
             f"{folder} already holds demo data with {len(marker.subjects)} subjects, more than the {subjects} "
-            "asked for; choose another folder or delete this one"
+            "requested; choose another folder or delete this one"
         )
     names = tuple(f"subject-{n}" for n in range(1, subjects + 1))
     missing = [n for n, name in enumerate(names, start=1) if not is_written(folder, name)]

@@ -22,7 +22,7 @@ _CAUSES = {
 
 
 def signal_name(returncode: int) -> str | None:
-    """Name of the signal that ended a process ("SIGKILL"), from its return code; ``None`` if it exited by itself."""
+    """Name of the signal that ended a process ("SIGKILL"), from its return code; ``None`` if no signal ended it."""
     if returncode >= 0:
         return None
     try:

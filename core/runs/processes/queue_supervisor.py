@@ -1,6 +1,6 @@
 """Queue supervisor of a checkpoints root: a detached process that starts the next queued run when a slot is free.
 
-Its state is in the run folders alone, so another supervisor can take over at any instant, and its death does not affect
+Its state is only in the run folders, so another supervisor can take over at any instant, and its death does not affect
 runs. Runs started in a terminal occupy slots too. It exits after some time without queued or active runs.
 """
 
@@ -174,8 +174,8 @@ class QueueSupervisor:
             print(f"{folder.name}: {error}", flush=True)
 
     def _check_launches(self, queued: Mapping[Path, RunState]) -> None:
-        """Forget the launches that have claimed their runs. A run whose parent process died first is failed, not
-        launched again and again."""
+        """Remove launches that have claimed their runs. A run whose parent process died before is set to failed, so
+        that it is not launched repeatedly."""
         for folder, launch in list(self._launches.items()):
             unclaimed = folder in queued and queued[folder].attempt == launch.attempt
             if unclaimed and is_alive(launch.pid, launch.identity):

@@ -71,7 +71,7 @@ def read_failure(folder: Path) -> str:
 
 
 def exit_when_run_ends(folder: Path) -> None:
-    """Wait until the run has ended, then end this process, which may be waiting for a rank 0 that is gone."""
+    """Wait until the run has ended, then end this process, which may be waiting for a rank 0 that has exited."""
     while reconciled_state(folder).active:
         time.sleep(POLL_S)
     time.sleep(WAIT_S)
@@ -91,7 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     (args.folder / FAILURE).unlink(missing_ok=True)
     os.environ[LAUNCHER_PID] = str(os.getpid())
     if sys.platform == "linux":
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")  # all on this machine, whatever its host name resolves to
+        os.environ.setdefault(
+            "GLOO_SOCKET_IFNAME", "lo"
+        )  # all on this machine, independent of what its host name resolves to
     # Unset, torchrun sets it to 1 with a warning; every trainer limits its threads itself.
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // args.devices, 1)))
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

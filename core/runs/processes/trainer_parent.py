@@ -1,7 +1,7 @@
-"""Parent process of a trainer: starts it, waits for it and writes ``exit.json``; only a parent gets an exit status.
+"""Parent process of a trainer: starts it, waits for it and writes its exit status to ``exit.json``.
 
-A queued run has a detached one (``python -m core.runs.processes.trainer_parent FOLDER``); in the foreground the command
-``train`` is the parent. It needs little memory, so that it survives what kills a trainer.
+The parent of a queued run is a detached process (``python -m core.runs.processes.trainer_parent FOLDER``); a run in the
+foreground has the command ``train`` as its parent. It uses little memory, so the OOM killer picks the trainer first.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
     try:
         with (folder / files.LOG).open("ab") as log:
             output = sys.stderr.fileno() if attached else log.fileno()
-            # The trainer inherits the ignored signal: Ctrl-C before it has its own handler is not a traceback.
+            # The trainer inherits the ignored signal, so Ctrl-C before it installs its handler causes no traceback.
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
             trainer = subprocess.Popen(
                 command,
@@ -120,7 +120,8 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                start_new_session=devices > 1,  # Ctrl-C reaches the trainers as a stop file, not the launcher
+                start_new_session=devices
+                > 1,  # the terminal sends Ctrl-C to this process only, which writes the stop file
             )
             signal.signal(signal.SIGINT, handler)
         _wait(trainer, folder, signals)

@@ -66,7 +66,7 @@ class StopRequest:
         return self._requested
 
     def handle_signals(self) -> None:
-        """Take SIGINT, SIGTERM and SIGHUP as stop requests; repeated ones change nothing."""
+        """Take SIGINT, SIGTERM and SIGHUP as stop requests; repeated signals have no effect."""
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), self._on_signal)
@@ -143,7 +143,7 @@ def _claim_state(folder: Path, state: RunState, context: TorchrunContext | None,
 
 
 def _train_without_recording(folder: Path, experiment: Experiment | None, context: TorchrunContext) -> int:
-    """Train as a rank other than 0, which alone records and checks for a stop. Exit status 1 has torchrun restart all
+    """Train as a rank other than 0; only rank 0 records and checks for a stop. Exit status 1 has torchrun restart all
     trainers."""
     if not read_state(folder).active or read_failure(folder):
         return 0

@@ -15,7 +15,7 @@ _LOSS_LABELS = (("train/loss", "loss"), ("val/loss", "validation loss"))
 class LogFormatter:
     """Formats events as lines; repeated progress is left out.
 
-    Every Dice is logged, together with the last training loss; losses alone at most once per ``LOSS_EVERY_S``.
+    Every Dice is logged, together with the last training loss; losses without Dice at most once per ``LOSS_EVERY_S``.
     """
 
     def __init__(self) -> None:

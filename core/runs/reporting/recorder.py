@@ -82,8 +82,8 @@ class Recorder:
         self._write_index()
 
     def stop_requested(self) -> None:
-        """Record that the run was asked to stop."""
-        files.append_log(self.folder, "asked to stop")
+        """Record that a stop of the run was requested."""
+        files.append_log(self.folder, "stop requested")
         self._update_state(now=True, state="stopping", what="stopping")
 
     def end(self, state: State, message: str = "") -> None:
@@ -187,7 +187,7 @@ class Recorder:
             self._index_at = time.monotonic() + INDEX_RETRY_S
 
     def _write_index_metrics(self, index: Index) -> None:
-        """Append what is new, or the whole metrics file where the index may differ from it: after a resume, a failure,
+        """Append new rows, or the whole metrics file where the index may differ from it: after a resume, a failure,
         a superseded value or a rebuild by another process."""
         run_id, rows = self.folder.name, self._pending
         if self._last_indexed is None or not index.add_metrics(run_id, rows, after=self._last_indexed):

@@ -35,7 +35,7 @@ class GpuSlot:
     gpus: tuple[int, ...] = ()
 
     def environment(self, environment: Mapping[str, str]) -> dict[str, str]:
-        """The environment variables of a trainer that sees these GPUs alone."""
+        """The environment variables of a trainer that sees only these GPUs."""
         if not self.gpus:
             return dict(environment)
         visible = [name.strip() for name in environment.get(VISIBLE, "").split(",") if name.strip()]

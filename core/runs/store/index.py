@@ -49,7 +49,7 @@ def open_index(root: Path, timeout_ms: int = BUSY_TIMEOUT_MS) -> Index:
     Raises
     ------
     RunError
-        If the database cannot be opened, lies on a network file system, or was made by a newer version;
+        If the database cannot be opened, is on a network file system, or was made by a newer version;
         :class:`DamagedIndexError` if it is damaged.
     """
     url = database_url(root)

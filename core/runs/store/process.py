@@ -75,7 +75,7 @@ def kill_tree(pid: int) -> None:
 
 
 def die_with_parent(parent_pid: int, with_signal: int = signal.SIGTERM) -> None:
-    """Have the kernel send this process a signal when its parent dies; Linux only, elsewhere nothing happens.
+    """Have the kernel send this process a signal when its parent dies; no effect except on Linux.
 
     Without it, closing a terminal or killing a command leaves an orphan. If the parent is dead already, the signal is
     sent at once.
@@ -98,7 +98,7 @@ def module_environment() -> dict[str, str]:
 
 
 def start_detached(command: Sequence[str], log: Path) -> int:
-    """Start a process in a session of its own, so that it survives this one, its terminal and its signals.
+    """Start a process in a new session, so that it survives this process, its terminal and its signals.
 
     Parameters
     ----------

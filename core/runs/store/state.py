@@ -1,6 +1,6 @@
-"""State of a run: what ``state.json`` says, reconciled with the run's processes.
+"""State of a run: the content of ``state.json``, reconciled with the run's processes.
 
-``state.json`` has one writer at a time: the holder of the folder's lock while the run is not active, the trainer alone
+``state.json`` has one writer at a time: the holder of the folder's lock while the run is not active, only the trainer
 from "starting" on. The trainer's parent process writes only ``exit.json``. :func:`reconciled_state` combines both with
 the processes that are alive, so it is right even where every process died without a report.
 """
@@ -44,7 +44,7 @@ class Best:
 
 @dataclass(frozen=True)
 class RunState:
-    """Everything about a run that changes. Times ending in ``_at`` are seconds since 1970 (UTC).
+    """The mutable facts about a run. Times ending in ``_at`` are seconds since 1970 (UTC).
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ def write_state(folder: Path, state: RunState, durable: bool = False) -> RunStat
 
 def reconciled_state(folder: Path) -> RunState:
     """The state of a run, reconciled with its processes. Only reads; a damaged folder is a failed run whose message
-    says what is damaged."""
+    names the damage."""
     try:
         state = read_state(folder)
         if not state.active:
@@ -209,7 +209,7 @@ def _dead(state: RunState, exit_record: dict[str, Any] | None) -> RunState:
     if exit_record is None:
         message = "trainer and parent process died; the cause is not known"
         if not state.shim_start.startswith(boot_id()):
-            message = "the machine was restarted while it ran (or this folder comes from another machine)"
+            message = "the machine was restarted while it ran (or this folder was copied from another machine)"
     elif exit_record.get("killed_on_request"):
         final, message = "stopped", "killed on request; the progress since its last checkpoint is lost"
     else:

@@ -145,10 +145,10 @@ NO_WEIGHTS: dict[str, tuple[Make, str]] = {
         rf"{REFUSED}numpy\S*.scalar",
     ),
     "overlapping": (lambda path, trap: overlapping(path), r"0 of them compressed, that claim \d+ MB in a file of"),
-    "short storage": (lambda path, trap: short_storage(path), "damaged or none"),
+    "short storage": (lambda path, trap: short_storage(path), "is damaged"),
     "truncated": (lambda path, trap: damaged(path, cut_off), "it is damaged"),
-    "old truncated": (lambda path, trap: damaged(path, cut_off, False), "damaged or none"),
-    "garbage": (lambda path, trap: damaged(path, garbage), "damaged or none"),
+    "old truncated": (lambda path, trap: damaged(path, cut_off, False), "is damaged"),
+    "garbage": (lambda path, trap: damaged(path, garbage), "is damaged"),
 }  # fmt: skip
 
 # Reads every file for the network; prints after each the message, and the peak memory of this and of a child process.

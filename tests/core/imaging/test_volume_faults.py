@@ -98,7 +98,7 @@ def test_truncated_header_is_rejected(nii: Path, keep: int) -> None:
 
 def test_truncated_data_is_rejected(nii: Path, gz: Path) -> None:
     nii.write_bytes(nii.read_bytes()[:-1])
-    assert_rejected(nii, "772 bytes as its header says, got only 771")
+    assert_rejected(nii, "772 bytes .*got only 771")
     content = gz.read_bytes()
     for keep in (len(content) // 2, len(content) - 9, len(content) - 8, len(content) - 1):
         gz.write_bytes(content[:keep])
@@ -249,7 +249,7 @@ def test_pair_needs_both_files(tmp_path: Path) -> None:
 def test_pair_with_data_of_the_wrong_size_is_rejected(tmp_path: Path) -> None:
     header = write_analyze(tmp_path / "a", voxels())
     header.with_suffix(".img").write_bytes(struct.pack("<5h", *range(5)))
-    with pytest.raises(VolumeError, match=r"a\.img: expected 420 bytes as its header says, got only 10"):
+    with pytest.raises(VolumeError, match=r"a\.img: expected 420 bytes .*got only 10"):
         read_image(header)
 
 

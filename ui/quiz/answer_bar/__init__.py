@@ -1,6 +1,6 @@
 """The bar below the number of a question: choice of a side, confidence, next question; by mouse and by keyboard.
 
-Until the answer is sent the browser knows nothing but the number of the question.
+Until the answer is sent the browser has only the number of the question.
 """
 
 from __future__ import annotations
