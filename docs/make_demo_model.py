@@ -1,6 +1,6 @@
 """Makes the ready-made model: trains on the demo data, evaluates on a test subject, writes the model card.
 
-``make demo-model`` runs this script. Every figure in the card comes from the commands below.
+``make demo-model`` runs this script. Every figure in the card is measured by the commands below.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ synthetic demo data. It is there so that Review, Predict and Quiz have something
 
 ## How good it is
 On {", ".join(split["test"])} (synthetic, never seen), whole volume, background left out; what the measures mean is in
-[docs/metrics.md](../../docs/metrics.md). One subject says little about others: the figures show that it works, no more.
+[docs/metrics.md](../../docs/metrics.md). One subject is little evidence: the figures show only that it works.
 
 | Class | Dice | HD95 | ASD | n |
 |---|---|---|---|---|

@@ -1,4 +1,4 @@
-"""Writes what is generated of architecture.md, and its picture of the layers: ``make docs``.
+"""Writes the generated part of architecture.md, and its picture of the layers: ``make docs``.
 
 The picture is drawn from the imports, the tree from the first sentence of each module's docstring or leading comment.
 """

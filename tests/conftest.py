@@ -1,4 +1,4 @@
-"""Shared fixtures: folders of each test's own, real volumes, a browser; the order of files; the table of faults."""
+"""Shared fixtures: a folder per test, real volumes, a browser; the order of files; the table of faults."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _BEFORE = pytest.StashKey[dict[str, tuple[int, int]]]()
 
 
 def on_build_server() -> bool:
-    """Whether what is missing must fail a test (``CI`` is set) instead of skipping it."""
+    """Whether a missing requirement fails a test (``CI`` is set) instead of skipping it."""
     return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
@@ -131,21 +131,21 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """The marker's text goes along with the report."""
+    """Add the text of the marker to the report."""
     marker = item.get_closest_marker("fault")
     if marker is not None:
         item.user_properties.append(("fault", (marker.args[0], marker.args[1])))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """The table."""
+    """Print the table of faults."""
     if _faults:
         terminalreporter.section("faults")
         for (number, what), (outcome, seconds) in sorted(_faults.items()):
             terminalreporter.write_line(f"{number:>3}  {OUTCOMES[outcome]:<9}  {seconds:>6.1f} s  {what}")
 
 
-# --- the checkout stays as it is --------------------------------------------------------------------------------------
+# --- the checkout is not changed --------------------------------------------------------------------------------------
 
 
 def _checkout_state() -> dict[str, tuple[int, int]]:

@@ -47,7 +47,7 @@ def test_table_of_fields_is_up_to_date(write_options: ModuleType) -> None:
     assert all(f"`{spec.flag}`" in page for spec in field_specs() if spec.name != "path")
 
 
-def test_options_of_the_script_lead_to_flags_that_exist(write_options: ModuleType) -> None:
+def test_flags_for_the_options_of_the_script_exist(write_options: ModuleType) -> None:
     parser = argparse.ArgumentParser()
     add_config_flags(parser)
     known = {flag for action in parser._actions for flag in action.option_strings} | {"--checkpoints"}
@@ -82,9 +82,9 @@ def test_commands_page_is_up_to_date() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_files_that_a_page_names_exist(page: Path) -> None:
+def test_files_named_in_the_documentation_exist(page: Path) -> None:
     named = re.findall(r"`((?:core|ui|pages|tests|benchmarks|docs)/[\w/.-]*)`", page.read_text("utf-8"))
-    assert not (gone := [name for name in named if not (ROOT / name).exists()]), gone
+    assert not (missing := [name for name in named if not (ROOT / name).exists()]), missing
 
 
 def test_readme_is_short() -> None:
@@ -98,7 +98,7 @@ def test_every_page_of_the_documentation_is_in_its_index() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page: Path) -> None:
+def test_linked_files_exist(page: Path) -> None:
     links = re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8"))
     local = [link.partition("#")[0] for link in links if not re.match(r"[a-z]+:|#", link)]
     assert not [link for link in local if not (page.parent / link).exists()]

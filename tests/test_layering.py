@@ -1,7 +1,7 @@
-"""The layers: imports point downward only, the web process stays free of torch, training needs torch and numpy alone.
+"""The layers: imports point downward only, the web process stays free of torch, training needs only torch and numpy.
 
-Every import statement counts for the layers, also one inside a function. What must not be loaded *at import* is tried
-for real in a child process in which the forbidden packages cannot be imported.
+Every import statement counts for the layers, also one inside a function. Imports at module level are
+executed in a child process in which the forbidden packages cannot be imported.
 """
 
 from __future__ import annotations
@@ -122,12 +122,12 @@ def top(name: str) -> str:
 
 
 def under(module: str, names: tuple[str, ...]) -> bool:
-    """Whether a module is one of these, or lies in one of these packages."""
+    """Whether a module is one of these, or is in one of these packages."""
     return any(module == name or module.startswith(name + ".") for name in names)
 
 
 def in_child(modules: list[str], allowed: tuple[str, ...] = (), blocked: tuple[str, ...] = ()) -> dict[str, str]:
-    """Import modules in a fresh interpreter; returns ``{module: what it could not import}``."""
+    """Import modules in a fresh interpreter; returns ``{module: package that it could not import}``."""
     done = subprocess.run(
         [sys.executable, "-c", CHILD, json.dumps([modules, allowed, blocked])],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
@@ -179,7 +179,7 @@ def test_no_page_imports_a_page() -> None:
     assert not wrong, wrong
 
 
-def test_modules_import_in_no_circle() -> None:
+def test_modules_have_no_circular_imports() -> None:
     modules = sources("pages", "ui", "core")
     left = {m: first_party(p, m, modules) for m, p in modules.items()}
     while free := [m for m, needs in left.items() if not needs & left.keys()]:
@@ -188,24 +188,24 @@ def test_modules_import_in_no_circle() -> None:
     assert not left, f"these import each other: {left}"
 
 
-def test_training_imports_torch_and_numpy_alone() -> None:
+def test_training_imports_only_torch_and_numpy() -> None:
     modules = [m for m in sources("core") if ".".join(m.split(".")[:2]) in TORCH_AND_NUMPY_ONLY]
     assert {"core.training.trainer", "core.models.unet3d", "core.checkpointing.checkpoint"} <= set(modules)
     assert in_child(modules, allowed=("torch", "numpy")) == {}
 
 
-def test_the_wall_of_these_tests_holds() -> None:
+def test_child_process_cannot_import_blocked_modules() -> None:
     failures = in_child(["numpy", "scipy", "torch"], allowed=("numpy",))
     assert failures.keys() == {"scipy", "torch"}
     assert in_child(["numpy", "torch"], blocked=("torch",)).keys() == {"torch"}
 
 
-def test_what_the_web_process_imports_works_without_torch() -> None:
+def test_imports_of_the_web_process_work_without_torch() -> None:
     modules = [m for m in sources("core") if under(m, WITHOUT_TORCH) and m not in TORCH_AT_WORK]
     assert in_child([*modules, *sources("ui")], blocked=("torch",)) == {}
 
 
-def test_no_page_reaches_torch() -> None:
+def test_no_page_imports_torch() -> None:
     """Follows every import from app.py, ui and pages, also those inside functions."""
     modules = {**sources("pages", "ui", "core"), "app": ROOT / "app.py"}
     seen: dict[str, str] = {}

@@ -44,7 +44,7 @@ def rounded(value: Any) -> Any:
     return round(value, 9) if isinstance(value, float) else value
 
 
-def test_its_run_is_listed_with_state_notes_and_tags(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_run_of_version_0_1_is_listed_with_state_notes_and_tags(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shown = reported(capsys, "runs", "show", RUN)
     assert {name: shown[name] for name in EXPECTED["shown"]} == EXPECTED["shown"]
     (run,) = runs.list_runs(root)
@@ -52,7 +52,7 @@ def test_its_run_is_listed_with_state_notes_and_tags(root: Path, capsys: pytest.
 
 
 @pytest.mark.parametrize("index", ["as it is", "rebuilt", "missing"])
-def test_its_measurements_are_read(root: Path, index: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_measurements_of_version_0_1_are_read(root: Path, index: str, capsys: pytest.CaptureFixture[str]) -> None:
     if index == "missing":
         (root / "index.sqlite").unlink()
     if index != "as it is":
@@ -61,13 +61,13 @@ def test_its_measurements_are_read(root: Path, index: str, capsys: pytest.Captur
     assert sorted(rows) == sorted(EXPECTED["metrics"])
 
 
-def test_its_answers_of_the_quiz_are_counted_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiz_answers_of_version_0_1_are_counted_the_same(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rounded(reported(capsys, "quiz", "report", "all")) == rounded(EXPECTED["quiz"])
     reported(capsys, "runs", "rebuild")
     assert rounded(reported(capsys, "quiz", "report", "all")) == rounded(EXPECTED["quiz"])
 
 
-def test_its_checkpoint_is_evaluated_to_the_same_scores(
+def test_checkpoint_of_version_0_1_has_the_same_scores(
     root: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     found = reported(capsys, "evaluate", RUN, str(data), "--split", "val", "--device", "cpu")
@@ -80,7 +80,7 @@ def test_its_checkpoint_is_evaluated_to_the_same_scores(
 
 
 @pytest.mark.slow
-def test_its_run_is_resumed_from_its_step(root: Path) -> None:
+def test_run_of_version_0_1_is_resumed_from_its_step(root: Path) -> None:
     from core.config import TrainConfig
     from core.runs.store import folder as files
     from core.training.experiment import train_run

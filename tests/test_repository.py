@@ -1,4 +1,4 @@
-"""The repository as a whole: requirements match the imports, nothing in it belongs to somebody's own machine."""
+"""The repository as a whole: requirements match the imports, no file contains paths of a developer's machine."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def imported(*folders: str) -> set[str]:
 
 
 def tracked_text() -> list[tuple[str, str]]:
-    """Every text file that git knows, by its name."""
+    """Name and content of every text file tracked by git."""
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         pytest.skip("needs a git checkout: this copy has no .git folder, or git is not installed")
     listing = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
@@ -68,15 +68,15 @@ def import_names(path: Path) -> set[str]:
     return {IMPORT_NAMES.get(name, name) for name in requirements(path)} - USED_OTHERWISE
 
 
-def test_requirements_are_what_the_program_imports() -> None:
+def test_requirements_equal_the_imports_of_the_program() -> None:
     wanted = import_names(ROOT / "requirements.txt")
     used = imported("app.py", "core", "ui", "pages")
-    # Starlette comes with Streamlit, whose st.App takes its routes and middleware.
+    # Starlette is a dependency of Streamlit, whose st.App takes its routes and middleware.
     assert used - wanted - {"starlette"} == set(), "imported, but not in requirements.txt"
     assert wanted - used == set(), "in requirements.txt, but not imported"
 
 
-def test_requirements_of_the_tests_are_what_they_import() -> None:
+def test_requirements_of_the_tests_equal_their_imports() -> None:
     wanted = import_names(ROOT / "requirements-dev.txt")
     used = imported("tests", "benchmarks")
     assert used - wanted - import_names(ROOT / "requirements.txt") - {"starlette"} == set(), (
@@ -98,7 +98,7 @@ def test_requirements_and_pyproject_agree() -> None:
 
 
 def test_requirements_of_the_benchmarks_are_the_peers() -> None:
-    """The peers are imported by a string, only where they are asked for."""
+    """The peers are imported by name, only when a benchmark uses them."""
     wanted = requirements(ROOT / "requirements-bench.txt")
     assert wanted.keys() == set(PACKAGES)
     assert all(re.fullmatch(r"==[\d.]+", bounds) for bounds in wanted.values()), "figures belong to exact versions"
@@ -109,7 +109,7 @@ def test_requirements_of_the_benchmarks_are_the_peers() -> None:
     assert not imported("app.py", "core", "ui", "pages") & set(PACKAGES)
 
 
-def test_no_file_names_a_path_of_somebodys_machine() -> None:
+def test_no_file_contains_a_path_of_a_developers_machine() -> None:
     pattern = re.compile(r"(?<![\w.-])/(work|home/\w|Users/\w|root|tmp/w)/[\w.]")
     here = Path(__file__).relative_to(ROOT).as_posix()
     wrong = [

@@ -1,4 +1,4 @@
-"""The tests of the pages pass in a checkout that was used before, and leave its data and runs as they are."""
+"""The tests of the pages pass in a checkout with data and runs, and do not change them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ USED = ("data", "checkpoints")
 
 
 def tracked_files() -> list[str]:
-    """Files of the checkout that git knows or would take, which leaves out environment, data and runs."""
+    """Files that git tracks or does not ignore; environment, data and runs are ignored."""
     listing = subprocess.run(
         ["git", "ls-files", "-coz", "--exclude-standard"], cwd=project_root(), capture_output=True, check=True
     )
@@ -27,7 +27,7 @@ def tracked_files() -> list[str]:
 
 @pytest.fixture
 def used_clone(tmp_path: Path) -> Path:
-    """A copy of the checkout as `make app`, a look at Review and a training leave it."""
+    """A copy of the checkout as after `make app`, a visit of the Review page and a training run."""
     if not (project_root() / ".git").exists() or shutil.which("git") is None:
         pytest.skip("needs a git checkout: this copy has no .git folder, or git is not installed")
     clone = tmp_path / "clone"

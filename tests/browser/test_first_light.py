@@ -1,4 +1,4 @@
-"""From the Train page to a finished run: the chart grows by itself, also after the server was killed."""
+"""From the Train page to a finished run: the chart is updated without reload, also after a restart of the server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MINUTE_MS = 60_000
 BUDGET_MIN = "0.7"  # counts from the start of the process, which takes long on a busy machine
 
 
-@pytest.mark.fault(4, "web server killed while a run trains: the run goes on, the page finds the next server by itself")
+@pytest.mark.fault(4, "web server killed while a run trains: the run continues, the page reconnects to the next server")
 def test_run_started_on_the_page_finishes_although_the_server_is_killed(tmp_path: Path, page: Page) -> None:
     write_balls(tmp_path / "data" / "balls")
     server = Server(tmp_path, demo_model=False)

@@ -68,7 +68,7 @@ def test_review_shows_the_ready_made_model_without_a_click(fresh_server: Server,
     assert voxel(page)[2] == before[2] + 11, "the URL keeps the crosshair"
 
 
-def test_quiz_prepares_what_is_missing_and_begins(fresh_server: Server, page: Page) -> None:
+def test_quiz_makes_missing_predictions_and_begins(fresh_server: Server, page: Page) -> None:
     page.goto(f"{fresh_server.url}/quiz")
     page.get_by_role("button", name=re.compile("^.*(Prepare and play|Play)$")).click()
     expect(page.get_by_label("question 1 of 20")).to_be_visible(timeout=5 * MINUTE_MS)

@@ -173,7 +173,7 @@ def test_kernel_sums_equal_the_products(page: Page) -> None:
             assert float(read["sum2d"]) == pytest.approx(values[9:18] @ flat[read["pattern"]], abs=1e-5)
             assert float(read["sum3d"]) == pytest.approx(values @ solid[read["pattern"]], abs=1e-5)
     page.get_by_role("button", name="edges").click()
-    expect(shown.locator("dd[data-id=sum2d]")).to_have_text("0.0")  # the sheet lies within the slice
+    expect(shown.locator("dd[data-id=sum2d]")).to_have_text("0.0")  # the sheet is within the slice
     expect(shown.locator("dd[data-id=sum3d]")).to_have_text("41.5")
     at = shown.get_attribute("data-center")
     pane.hover(position={"x": 30, "y": 40})

@@ -43,17 +43,17 @@ def test_pages_do_not_scroll_sideways_and_load_nothing_from_other_hosts(
 ) -> None:
     run = make_run(server.checkpoints, "a name that is rather long, as names of runs sometimes are when people write")
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    page, asked = context.new_page(), []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("websocket", lambda socket: asked.append(socket.url))
+    page, requested = context.new_page(), []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("websocket", lambda socket: requested.append(socket.url))
     for path in (*TITLES, f"runs?run={run}", "runs?run=nothing"):
         page.goto(f"{server.url}/{path}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(page.get_by_text(FOOTER)).to_be_visible()  # the last element
         inner = "[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth - e.clientWidth)"
         assert max(page.evaluate(inner)) <= 0, path
-    outside = [u for u in asked if urlsplit(u).scheme not in ("data", "blob") and urlsplit(u).port != server.port]
-    assert outside == [] and len(asked) > 20
+    outside = [u for u in requested if urlsplit(u).scheme not in ("data", "blob") and urlsplit(u).port != server.port]
+    assert outside == [] and len(requested) > 20
     context.close()
 
 
@@ -201,7 +201,7 @@ def test_server_does_not_load_torch(server: Server, page: Page) -> None:
     assert "numpy" in loaded and "torch" not in loaded
 
 
-def test_server_on_all_interfaces_asks_for_the_token(tmp_path: Path, page: Page) -> None:
+def test_server_on_all_interfaces_requires_the_token(tmp_path: Path, page: Page) -> None:
     server = Server(tmp_path, "--server.address", "0.0.0.0", demo_model=False, SEGMENTARIUM_TOKEN="open sesame")
     try:
         assert "/?token=open sesame" in server.log()

@@ -100,7 +100,7 @@ def test_stack_scrolls_on_both_sides_at_once(quiz_url: str, page: Page) -> None:
     expect(panes).to_have_count(2)
     settle(page)
     before, shown = voxel(page), [panes.nth(n).get_attribute("data-slice") for n in (0, 1)]
-    assert shown == ["2", "2"], "the slice in question lies in the middle"
+    assert shown == ["2", "2"], "the slice in question is the middle one"
     panes.nth(1).click()  # the pane has the keys now; left and right still choose a side
     page.keyboard.press("ArrowUp")
     settle(page)
@@ -116,8 +116,8 @@ def test_quiz_does_not_scroll_sideways_and_loads_nothing_from_other_hosts(
     quiz_server: Server, quiz_url: str, browser: Browser, width: int, scheme: str
 ) -> None:
     context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
-    page, asked = context.new_page(), []
-    page.on("request", lambda request: asked.append(request.url))
+    page, requested = context.new_page(), []
+    page.on("request", lambda request: requested.append(request.url))
     player = Player(page)
 
     def overflow() -> int:
@@ -135,6 +135,8 @@ def test_quiz_does_not_scroll_sideways_and_loads_nothing_from_other_hosts(
     page.get_by_role("button", name="End the game").click()
     expect(page.get_by_test_id("stMetric").first).to_be_visible()
     assert overflow() <= 0
-    outside = [u for u in asked if urlsplit(u).scheme not in ("data", "blob") and urlsplit(u).port != quiz_server.port]
+    outside = [
+        u for u in requested if urlsplit(u).scheme not in ("data", "blob") and urlsplit(u).port != quiz_server.port
+    ]
     assert outside == []
     context.close()

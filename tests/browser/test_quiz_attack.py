@@ -27,7 +27,7 @@ from tests.support.quiz_runs import QuizRun
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.timeout(3600)]
 PAGES = 2
 QUESTIONS = 20  # per game
-SIGNIFICANT = 0.01  # p-value from which a success of the classifier is no chance
+SIGNIFICANT = 0.01  # p-value below which the accuracy of the classifier is not chance
 
 Questions = list[tuple[Observed, bool]]  # what was received, and whether the truth is on the left
 
@@ -155,13 +155,13 @@ def of_volumes(change: Callable[[Fetched, bool], Fetched]) -> Callable[[Observed
     [of_volumes(tagged), of_volumes(delayed), truth_first, with_message],
     ids=["a header", "time", "order", "a message"],
 )
-def test_attack_finds_a_planted_leak(recording: Recording, leak: Callable[[Observed, bool], Observed]) -> None:
+def test_attack_detects_an_added_leak(recording: Recording, leak: Callable[[Observed, bool], Observed]) -> None:
     assert classifier_p_value(with_leak(recording, leak)) < SIGNIFICANT
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("recording", [400], indirect=True)
-def test_attack_finds_compressed_sizes(recording: Recording) -> None:
+def test_attack_detects_compressed_sizes(recording: Recording) -> None:
     """Sizes differ on average only, which takes many questions to find."""
     assert classifier_p_value(with_leak(recording, of_volumes(compressed))) < SIGNIFICANT
 

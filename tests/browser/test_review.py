@@ -44,7 +44,7 @@ def test_cases_are_segmented_scored_and_sorted(server: Server, page: Page, hippo
     page.goto(f"{server.url}/review?model={hippocampus}")
     wait_until_ready(page)
     expect(page.get_by_role("option")).to_have_count(3)
-    expect(page.locator("canvas.pane")).to_have_count(3)  # the truth alone
+    expect(page.locator("canvas.pane")).to_have_count(3)  # only the truth
     assert pane(page, "axial", "truth").letters == "RLAP"
     page.get_by_role("button", name="Segment all 3 remaining cases").click()
     expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible(timeout=2 * MINUTE_MS)

@@ -30,7 +30,7 @@ def corner_value(right: bool, front: bool, up: bool) -> float:
 
 
 def marked_volume() -> np.ndarray:
-    """Every corner has a brightness of its own; the middle is dark, with a gradient so that no slice equals another."""
+    """Every corner has a different brightness; the middle is dark, with a gradient, so that all slices differ."""
     image = np.full(SHAPE, 100.0, np.float32) + np.arange(SHAPE[2]) * 2
     ends = (slice(0, BLOCK), slice(-BLOCK, None))
     for right in (False, True):
@@ -90,7 +90,7 @@ def choose_subject(page: Page, name: str) -> None:
 
 
 def go_to(page: Page, plane: str, slice: int) -> None:
-    """To a slice of a plane, by keys alone."""
+    """Go to a slice of a plane by keys."""
     canvas = pane(page, plane, "image").canvas
     canvas.focus()
     canvas.press("Home")
@@ -190,9 +190,9 @@ def is_blue(colour: tuple[int, int, int]) -> bool:
 
 def test_wheel_keys_and_mouse_navigate_without_requests(server: Server, page: Page) -> None:
     open_case(server, page, "ras")
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("websocket", lambda socket: asked.append(socket.url))
+    requested: list[str] = []
+    page.on("request", lambda request: requested.append(request.url))
+    page.on("websocket", lambda socket: requested.append(socket.url))
     axial = pane(page, "axial", "image")
     before = voxel(page)
     frames = count_frames(page)
@@ -229,7 +229,7 @@ def test_wheel_keys_and_mouse_navigate_without_requests(server: Server, page: Pa
     assert voxel(page) == (SHAPE[0] - 4, SHAPE[1] - 5, here[2])
     assert pane(page, "sagittal", "image").slice == SHAPE[0] - 4, "panes are linked"
     assert count_frames(page) - frames >= 12
-    assert asked == []
+    assert requested == []
 
 
 def count_frames(page: Page) -> int:

@@ -41,7 +41,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 @pytest.mark.fault(5, "Ctrl-C to the web server while a run trains: the run is untouched, the next server shows it")
-def test_ctrl_c_ends_the_server_alone(own_server: Server, page: Page) -> None:
+def test_ctrl_c_ends_only_the_server(own_server: Server, page: Page) -> None:
     run_id = start(own_server, page, "interrupted")
     root, group = own_server.checkpoints, own_server.process.pid
     before = wait_for_step(root, run_id, 2)
@@ -67,7 +67,7 @@ def test_ctrl_c_ends_the_server_alone(own_server: Server, page: Page) -> None:
 
 
 @pytest.mark.fault(6, "tab closed while a run trains, two opened: both show the same, also when one of them stops it")
-def test_run_survives_a_closed_tab_and_two_tabs_agree(own_server: Server, context: BrowserContext) -> None:
+def test_run_survives_a_closed_tab_and_two_tabs_show_the_same(own_server: Server, context: BrowserContext) -> None:
     first = context.new_page()
     run_id = start(own_server, first, "two tabs")
     root = own_server.checkpoints
@@ -81,7 +81,7 @@ def test_run_survives_a_closed_tab_and_two_tabs_agree(own_server: Server, contex
         assert shown_run(tab) == run_id
         tab.evaluate("window.sameDocument = true")
     seen = max(epoch(tab) for tab in tabs)
-    assert seen <= runs.get_run(root, run_id).state.epoch, "tabs show what is stored"
+    assert seen <= runs.get_run(root, run_id).state.epoch, "tabs show at most the stored epoch"
     wait_until(lambda: min(epoch(tab) for tab in tabs) > seen + 1)
     stop(tabs[0])
     for tab in tabs:

@@ -33,7 +33,7 @@ def test_model_is_small_and_contains_no_local_paths() -> None:
         assert "/tmp" not in (MODEL.parent / name).read_text() and "/home" not in (MODEL.parent / name).read_text()
 
 
-def test_model_is_found_from_any_root_and_is_no_run(tmp_path: Path) -> None:
+def test_model_is_found_from_any_root_and_is_not_listed_as_a_run(tmp_path: Path) -> None:
     assert find_checkpoint(tmp_path, DEMO_MODEL) == MODEL
     shutil.copytree(MODEL.parent, tmp_path / DEMO_MODEL)
     assert list_runs(tmp_path) == []

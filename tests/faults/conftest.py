@@ -46,7 +46,7 @@ def config(data: Path) -> Callable[..., TrainConfig]:
 
 @pytest.fixture(scope="session")
 def stopped_run(config: Callable[..., TrainConfig], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a stopped run with a large network and two checkpoints, alone in its root; tests work on copies."""
+    """The folder of a stopped run with a large network and two checkpoints, the only run of its root; tests copy it."""
     root = tmp_path_factory.mktemp("stopped")
     sgd = {"optimizer": "sgd", "learning_rate": 1e-3, "lr_schedule": "constant", "clip_norm": 0.0, "ema": 0.0}
     run_id = runs.submit(root, config(epochs=10**5, checkpoint_minutes=0.01, **LARGE_NETWORK, **sgd))

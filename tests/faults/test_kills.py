@@ -114,7 +114,7 @@ def mtime_ns(path: Path) -> int:
 @pytest.mark.parametrize(
     "name", ["SIGKILL", *(pytest.param(s, marks=pytest.mark.long) for s in ("SIGSEGV", "SIGABRT"))]
 )
-def test_killed_trainer_is_a_crash_with_the_signals_name(root: Path, config: Config, name: str) -> None:
+def test_killed_trainer_is_a_crash_that_names_its_signal(root: Path, config: Config, name: str) -> None:
     run_id = runs.submit(root, config(epochs=10**5))
     state = wait_for_step(root, run_id, 3)
     assert state.pid is not None
@@ -174,7 +174,7 @@ def test_killed_and_resumed_run_equals_uninterrupted_run(
     assert list((root / run_id / files.TENSORBOARD).glob("events.*"))
 
 
-@pytest.mark.fault(3, "killed between its measurement on whole volumes and its checkpoint: measured again, there once")
+@pytest.mark.fault(3, "killed between whole-volume validation and checkpoint: measured again, recorded once")
 @pytest.mark.parametrize("epochs", ["4,6", pytest.param("4,4,6,6,6", marks=pytest.mark.long)], ids=["once", "often"])
 def test_run_killed_between_measurement_and_checkpoint_has_each_row_once(
     root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, epochs: str

@@ -28,13 +28,13 @@ Config = Callable[..., TrainConfig]
 
 @pytest.fixture
 def toy(root: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
-    """A configuration for the toy trainer: the queue is the same, whatever a run trains."""
+    """A configuration for the toy trainer; the queue does not depend on the trainer."""
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
     monkeypatch.setenv("TOY_EPOCH_S", "0.1")
     return preset("quick").with_values({"path": "demo", "epochs": 10**5, "minutes": 0})
 
 
-@pytest.mark.fault(7, "supervisor killed: the run goes on, is taken over, nothing starts twice, no orphan")
+@pytest.mark.fault(7, "supervisor killed: the run continues, is taken over, no run starts twice, no orphan")
 def test_killed_supervisor_is_replaced_and_starts_no_run_twice(root: Path, toy: TrainConfig) -> None:
     first = runs.submit(root, toy, worker=TOY)
     second = runs.submit(root, toy.with_values({"epochs": 1}), worker=TOY)

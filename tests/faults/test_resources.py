@@ -101,7 +101,7 @@ def test_non_finite_loss_fails_the_run_and_keeps_a_finite_checkpoint(root: Path,
     assert all(bool(t.isfinite().all()) for t in load(folder / LAST).model.values())
 
 
-@pytest.mark.fault(12, "memory limit: a sentence with numbers and what to do")
+@pytest.mark.fault(12, "memory limit: a message with numbers and advice")
 def test_memory_limit_is_an_error_with_numbers_and_advice(root: Path, config: Config) -> None:
     import resource
 
@@ -119,7 +119,9 @@ def test_memory_limit_is_an_error_with_numbers_and_advice(root: Path, config: Co
         assert fact in failed.message, failed.message
 
 
-@pytest.mark.fault(13, "last checkpoint truncated, empty, garbage, one bit flipped: the one before is taken, and told")
+@pytest.mark.fault(
+    13, "last checkpoint truncated, empty, garbage, one bit flipped: the previous one is loaded, with a message"
+)
 @pytest.mark.parametrize(
     "damages",
     [(one_bit,), pytest.param((emptied, cut_off, garbage, one_bit), marks=pytest.mark.long)],

@@ -23,7 +23,7 @@ STEPS_PER_EPOCH = 16
 Config = Callable[..., TrainConfig]
 
 
-@pytest.mark.fault(17, "one of two trainers killed: replaced, training goes on from the checkpoint")
+@pytest.mark.fault(17, "one of two trainers killed: replaced, training continues from the checkpoint")
 @pytest.mark.parametrize(
     "ranks", [(0,), pytest.param((1, 0), marks=pytest.mark.long)], ids=["rank 0", "rank 1, rank 0"]
 )

@@ -68,7 +68,9 @@ def test_figures_without_a_subject_are_shown_while_it_is_made(
     assert {"counts", "grid"} <= set(figures(run_page(app)))
 
 
-def test_without_a_model_the_page_tells_how_to_train_one(data: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_without_a_model_the_page_shows_the_command_to_train_one(
+    data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     link_demo_subject(tmp_path_factory, data)
     app = wait_for_figure(open_page("learn"), "draws")
     assert set(figures(app)) == set(FIGURES)

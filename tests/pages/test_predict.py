@@ -170,7 +170,7 @@ def test_ambiguous_images_are_assigned_by_the_user(checkpoints: Path, own_data: 
 
 
 @pytest.mark.usefixtures("no_child_processes")
-def test_subject_of_a_data_set_is_assigned_by_itself(run_id: str, own_data: Path) -> None:
+def test_images_of_a_data_set_subject_are_assigned_automatically(run_id: str, own_data: Path) -> None:
     write_balls(own_data / "balls")
     app = open_page("predict")
     choose(app, "Images", "Data set")

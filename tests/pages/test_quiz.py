@@ -208,7 +208,7 @@ def test_unknown_game_is_reported(root: Path) -> None:
     assert "What will happen" in texts(click(app, "Other settings"))
 
 
-def test_without_a_model_the_page_tells_what_to_do(
+def test_without_a_model_the_page_gives_the_reason(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide_demo_model(monkeypatch)
@@ -273,7 +273,7 @@ def test_failed_preparation_gives_the_reason_and_can_be_repeated(
     assert "Prepare and play" in button_labels(app)
 
 
-def test_only_held_out_subjects_are_asked_about(root: Path, quiz_run: QuizRun) -> None:
+def test_questions_are_about_held_out_subjects_only(root: Path, quiz_run: QuizRun) -> None:
     from core.checkpointing.metadata import read_metadata
     from core.datasets import open_dataset
 

@@ -91,7 +91,7 @@ def test_missing_training_data_leaves_other_data_to_choose(checkpoints: Path, mo
     assert "the data it was trained on" not in app.selectbox[1].options
 
 
-def test_without_a_model_the_page_tells_what_to_do(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_model_the_page_gives_the_reason(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hide_demo_model(monkeypatch)
     assert "No model yet" in texts(open_page("review"))
 

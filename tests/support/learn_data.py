@@ -23,7 +23,7 @@ ISEG_LABELS = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM", 250: "
 
 
 def demo_subject(factory: pytest.TempPathFactory) -> Path:
-    """A folder with subject-1 of the demo data alone, made once per test session; not to be written to."""
+    """A folder with only subject-1 of the demo data, made once per test session; read-only by convention."""
     return ensure_subject(factory.getbasetemp() / "one-demo-subject")
 
 

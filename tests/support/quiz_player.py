@@ -109,9 +109,9 @@ class Player:
         observed = Observed(number, list(self.frames), [], left, right, "")
         if self.record:
             urls = {image, left, right}
-            for asked, finished, request in self.requests:
+            for requested_at, finished, request in self.requests:
                 if any(request.url.endswith(url) for url in urls):
-                    observed.volumes.append(_fetched(asked, finished, request))
+                    observed.volumes.append(_fetched(requested_at, finished, request))
             observed.source = self.page.evaluate(_SOURCE)
         return observed
 
@@ -160,9 +160,9 @@ class Player:
         while time.monotonic() < end:
             found = [m for _, frame in self.frames for m in _VIEWER.finditer(frame)]
             layers = [(m[1].decode(), json.loads(m[2])) for m in found]
-            asked = [(image, both) for image, both in layers if set(both) == {"left", "right"}]
-            if asked:
-                image, both = asked[-1]
+            unanswered = [(image, both) for image, both in layers if set(both) == {"left", "right"}]
+            if unanswered:
+                image, both = unanswered[-1]
                 return image, both["left"], both["right"]
             self.page.wait_for_timeout(5)
         raise AssertionError(f"question {number} was not received")
@@ -177,15 +177,15 @@ class Player:
 
     def _finished(self, request: Request) -> None:
         if "/api/volumes/" in request.url:
-            asked = request.timing["startTime"]
-            self.requests.append((asked, time.monotonic() - self.began, request))
+            requested_at = request.timing["startTime"]
+            self.requests.append((requested_at, time.monotonic() - self.began, request))
 
 
 def _bytes(data: str | bytes) -> bytes:
     return data if isinstance(data, bytes) else data.encode()
 
 
-def _fetched(asked: float, finished: float, request: Request) -> Fetched:
+def _fetched(requested_at: float, finished: float, request: Request) -> Fetched:
     response = request.response()
     assert response is not None
     headers = [(h["name"], h["value"]) for h in response.headers_array()]
@@ -193,7 +193,7 @@ def _fetched(asked: float, finished: float, request: Request) -> Fetched:
     sizes = request.sizes()
     return Fetched(
         request.url,
-        asked,
+        requested_at,
         headers,
         sizes["responseBodySize"] + sizes["responseHeadersSize"],
         response.body(),

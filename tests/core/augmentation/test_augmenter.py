@@ -238,7 +238,7 @@ def test_margin_by_hand() -> None:
 
 
 @pytest.mark.parametrize("options", [*SPATIAL.values(), dict(flip=0.5), dict(intensity=0.5), dict(noise=0.5)], ids=str)
-def test_result_depends_on_the_generator_alone(options: dict[str, Any]) -> None:
+def test_result_depends_only_on_the_generator(options: dict[str, Any]) -> None:
     subjects, size = textured((20, 20, 20)), (10, 9, 8)
     locations = [PatchLocation(0, (n, 2, 3)) for n in range(6)]
     augment = Augmenter(config(**options), size)

@@ -117,7 +117,7 @@ def test_intensity_is_the_probability_of_each_change() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -3.0, 1e4])
-def test_everything_stays_finite(value: float) -> None:
+def test_augmented_intensities_are_finite(value: float) -> None:
     shape = (20, 20, 20)
     everything = config(**SPATIAL["everything"], intensity=1.0, noise=1.0)
     constant, rough = np.full((2, *shape), value), np.random.default_rng(0).normal(value, abs(value) + 1, (2, *shape))
@@ -143,7 +143,7 @@ def test_gamma_by_hand() -> None:
     assert voxelwise([3.0, 3.0], gamma=2.0) == pytest.approx([3, 3], abs=1e-5)
 
 
-def test_contrast_and_brightness_by_hand_alone_and_after_gamma() -> None:
+def test_contrast_and_brightness_by_hand_with_and_without_gamma() -> None:
     assert voxelwise([1.0, -2.0, 0.0], contrast=2.0, brightness=0.5) == [2.5, -3.5, 0]
     both = voxelwise([1.0, 2.0, 3.0, 5.0], gamma=2.0, contrast=2.0, brightness=0.5)
     assert both == pytest.approx([2.5, 3, 4.5, 10.5], abs=1e-5)

@@ -25,7 +25,7 @@ def settings(**values: object) -> Settings:
     return Settings(**{"size": (20, 16, 12), "channels": (4, 8), "tile": (8, 8, 8), "blocks": 2, **values})  # type: ignore[arg-type]
 
 
-def test_ours_in_tiles_and_in_one_pass() -> None:
+def test_segmentarium_is_measured_in_tiles_and_in_one_pass() -> None:
     report = bench_infer(settings(), "cpu", ignore_progress)
     tiles, whole = report.rows
     assert (tiles.name, whole.name) == ("ours, tiles", "ours, whole")
@@ -56,7 +56,7 @@ def test_error_of_another_library_is_reported_in_its_row() -> None:
     assert ours.ms is not None and peer.ms is None and peer.note == "failed: no inferer"
 
 
-def test_monai_also_segments_the_foreground_alone() -> None:
+def test_monai_is_also_measured_on_the_foreground() -> None:
     monai_or_skip("monai.inferers")
     torch.manual_seed(0)
     network = build_model(plain_unet((4, 8)), 2, 4).eval()

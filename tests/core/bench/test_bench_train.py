@@ -150,7 +150,7 @@ def test_bound_on_a_gpu_uses_the_matmul_peak(monkeypatch: pytest.MonkeyPatch) ->
     assert total.gflop == pytest.approx(count_gflop(by_name("ours", (4, 8)), 1, SIZE))
 
 
-def test_accelerations_have_rows_of_their_own() -> None:
+def test_every_acceleration_has_a_row() -> None:
     settings = Settings(
         SIZE, CHANNELS, (1,), steps=1, blocks=1, loop=False, roofline=False, accelerations=("none", "graph")
     )

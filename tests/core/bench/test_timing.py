@@ -34,7 +34,7 @@ def test_remaining_time_is_extrapolated_from_the_turns_done(monkeypatch: pytest.
 
 def test_peak_memory_on_the_cpu() -> None:
     memory = PeakMemory(CPU)
-    torch.ones(20_000_000)  # 80 MB, gone at once
+    torch.ones(20_000_000)  # 80 MB, freed at once
     peak = memory.read_mb()
     if not sys.platform.startswith("linux"):
         assert peak is None

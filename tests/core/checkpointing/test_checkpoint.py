@@ -210,7 +210,7 @@ def test_only_temporary_files_of_writers_are_removed(tmp_path: Path) -> None:
     remove_temporary_checkpoints(tmp_path / "nowhere")
 
 
-# Fills a file system of two megabytes of its own; the parent sees nothing of it.
+# Fills a file system of two megabytes in a new mount namespace, which the parent does not see.
 FULL_DISK = """
 import sys
 from pathlib import Path

@@ -51,7 +51,7 @@ NO_CHECKPOINTS: dict[str, Callable[[Path, Path], object]] = {
 
 
 @pytest.mark.parametrize("kind", NO_CHECKPOINTS)
-def test_files_that_are_no_checkpoints_are_refused_and_not_executed(kind: str, tmp_path: Path) -> None:
+def test_files_of_other_formats_are_refused_and_not_executed(kind: str, tmp_path: Path) -> None:
     path, mark = tmp_path / "best.safetensors", tmp_path / "mark"
     NO_CHECKPOINTS[kind](path, mark)
     for read in (load, read_metadata):
@@ -61,7 +61,7 @@ def test_files_that_are_no_checkpoints_are_refused_and_not_executed(kind: str, t
     assert not mark.exists()
 
 
-def test_unpickling_the_trap_makes_a_folder(tmp_path: Path) -> None:
+def test_unpickling_the_test_file_executes_its_code(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Trap(tmp_path / "mark")))
     assert (tmp_path / "mark").exists()
 
@@ -76,7 +76,7 @@ def test_truncated_file_is_refused(saved: Path) -> None:
                 read(saved)
 
 
-def test_flipped_bits_in_the_header_raise_nothing_but_checkpoint_errors(saved: Path) -> None:
+def test_flipped_bits_in_the_header_raise_only_checkpoint_errors(saved: Path) -> None:
     whole = saved.read_bytes()
     header = int.from_bytes(whole[:8], "little")
     generator = random.Random(0)
@@ -202,7 +202,7 @@ def test_tensors_of_another_network_are_refused(kind: str, saved: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", STRANGE_STATE)
-def test_optimizer_tensors_of_no_parameter_are_refused(kind: str, saved: Path) -> None:
+def test_optimizer_tensors_without_a_parameter_are_refused(kind: str, saved: Path) -> None:
     change, message = STRANGE_STATE[kind]
     forge(saved, tensors=change)
     load(saved)  # inference does not read the optimizer

@@ -108,7 +108,7 @@ def short_storage(path: Path) -> None:
     huge = torch.zeros(1).expand(2**20, 2**20)
     written(path, {"state_dict": {"weight": huge}})
     data = path.read_bytes()
-    # Its strides are two zeros in the pickle; the same number of bytes says 128 and 1.
+    # Its strides are two zeros in the pickle; they are replaced by 128 and 1, of the same number of bytes.
     assert data.count(b"K\x00K\x00\x86") == 1
     path.write_bytes(data.replace(b"K\x00K\x00\x86", b"K\x80K\x01\x86"))
 
@@ -195,7 +195,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits the memory of the child, and says its peak")
+@pytest.mark.skipif(sys.platform != "linux", reason="the memory of the child is limited and measured only on Linux")
 @pytest.mark.parametrize("name", MALICIOUS)
 def test_malicious_files_are_refused_within_the_memory_limit(name: str, outcomes: dict[str, list[Any]]) -> None:
     path, message, own, child = outcomes[name]
@@ -205,7 +205,7 @@ def test_malicious_files_are_refused_within_the_memory_limit(name: str, outcomes
 
 
 @pytest.mark.parametrize("name", NO_WEIGHTS)
-def test_files_that_are_no_weights_are_refused(tmp_path: Path, name: str) -> None:
+def test_files_without_weights_are_refused(tmp_path: Path, name: str) -> None:
     make, pattern = NO_WEIGHTS[name]
     make(tmp_path / "file.pth", tmp_path / "trap")
     with pytest.raises(CheckpointError, match=pattern):

@@ -139,7 +139,7 @@ def test_mismatch_names_the_kernels_of_both_networks() -> None:
         assert part in str(caught.value)
 
 
-def test_classifier_alone_is_no_match() -> None:
+def test_match_of_only_the_classifier_is_refused() -> None:
     state = dict(network(1).state_dict())
     with pytest.raises(CheckpointError, match="no kernel fits"):
         match_weights(

@@ -32,7 +32,7 @@ def sub_commands(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentP
         ("", "python -m core"),
     ],
 )
-def test_usage_and_messages_name_the_program_as_it_was_started(
+def test_usage_and_messages_contain_the_name_the_program_was_started_by(
     started_as: str, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", [started_as])
@@ -43,7 +43,7 @@ def test_usage_and_messages_name_the_program_as_it_was_started(
     assert capsys.readouterr().out.startswith(f"usage: {name} runs stop [-h]")
 
 
-def test_errors_of_core_name_the_program_as_it_was_started(
+def test_errors_of_core_contain_the_name_the_program_was_started_by(
     checkpoints: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from core.errors import RunError

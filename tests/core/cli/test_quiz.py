@@ -40,7 +40,7 @@ def test_json_report_of_all_games(played: Path, capsys: pytest.CaptureFixture[st
     assert report["by_difficulty"]["hard"]["n"] == 1 and report["by_confidence"]["3"]["correct"] == 1
 
 
-def test_no_answers_is_a_report_and_an_unknown_game_an_error(
+def test_report_without_answers_is_empty_and_an_unknown_game_is_an_error(
     checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["quiz", "report", "all"]) == 0

@@ -119,7 +119,7 @@ def test_wrong_usage_has_status_2(folder: Path, arguments: list[str], capsys: py
         (["--json"], ["list", "--json"]),
     ],
 )
-def test_options_may_stand_before_or_after_the_sub_command(
+def test_options_are_accepted_before_and_after_the_sub_command(
     folder: Path,
     checkpoints: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -149,7 +149,7 @@ def test_stop_rename_and_delete(checkpoints: Path, capsys: pytest.CaptureFixture
     assert runs.list_runs(checkpoints) == []
 
 
-def test_annotate_changes_notes_and_tags_alone(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_annotate_changes_only_notes_and_tags(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["annotate", folder.name, "--notes", " first line\nsecond ", "--tags", "baseline, good,,good"]
     assert cli.main(["runs", *words, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 
 @pytest.fixture
 def command(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a command in a process group of its own, as a shell does."""
+    """Start a command in a new process group, as a shell does."""
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
 
     def start(*arguments: str, mode: str = "normal", epoch_s: float = 0.05, **options: Any) -> subprocess.Popen[str]:
@@ -52,7 +52,7 @@ def wait_for_first_epoch(root: Path) -> runs.RunSummary:
     return only_run(root)
 
 
-def test_first_line_of_train_is_the_run_id_alone(
+def test_first_line_of_train_is_only_the_run_id(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = command("train", "demo", "--preset", "quick", "--epochs", "3", "--name", "My net")
@@ -165,7 +165,7 @@ def test_terminal_shows_one_bar_with_dice_per_class(
     assert re.search(r"epoch 2/4 .*loss 0\.500 .*0:01 left", text)
 
 
-def test_submit_prints_the_run_id_alone_and_the_run_finishes_without_it(
+def test_submit_prints_only_the_run_id_and_the_run_finishes_without_it(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
     process = command("submit", "demo", "--preset", "quick", "--epochs", "2")

@@ -47,7 +47,7 @@ VALIDATION_METRICS = ("val/", "whole/")
 def train(
     folder: Path, config: TrainConfig, distributed: DistributedContext, stop_at: int = -1, with_nan: bool = False
 ) -> list[Event]:
-    """Train on four balls, the third all NaN if ``with_nan``; the main process alone gets the request to stop."""
+    """Train on four balls, the third all NaN if ``with_nan``; only the main process gets the request to stop."""
     folder.mkdir(exist_ok=True)
     subjects = training_subjects(4)
     if with_nan:
@@ -196,7 +196,7 @@ def test_batch_norm_trains_with_the_statistics_of_each_process(results: list[dic
     assert all(torch.isfinite(v.float()).all() for v in load(folder / "batch" / LAST).weights.values())
 
 
-def test_both_processes_stop_at_the_step_where_the_main_process_is_asked_to(
+def test_stop_request_to_the_main_process_stops_both_at_the_same_step(
     results: list[dict[str, Any]], folder: Path
 ) -> None:
     ended = results[0]["stopped"][-1]

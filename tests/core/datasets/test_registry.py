@@ -24,7 +24,7 @@ def test_every_layout_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_example_is_recognised_by_its_own_layout_alone(tmp_path: Path, name: str) -> None:
+def test_example_is_recognised_only_by_its_own_layout(tmp_path: Path, name: str) -> None:
     folder = EXAMPLES[name](tmp_path / "data")
     assert [layout.name for layout in LAYOUTS.values() if layout.recognises(folder)] == [name]
     assert open_dataset(folder).layout == LAYOUTS[name].open(folder).layout == name

@@ -24,8 +24,8 @@ def test_channels_are_selected_in_any_order(three_channels: Path) -> None:
     for channel, seed in enumerate((2, 0)):
         np.testing.assert_array_equal(read.image[channel], voxels(SHAPE, seed))
     assert read.image.shape == (2, *SHAPE)
-    alone = read_images([three_channels], ("A",), (2,))
-    np.testing.assert_array_equal(alone.image[0], voxels(SHAPE, 1))
+    second = read_images([three_channels], ("A",), (2,))
+    np.testing.assert_array_equal(second.image[0], voxels(SHAPE, 1))
 
 
 def test_channels_of_several_files_are_combined(three_channels: Path, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_rotation_counts_at_the_farthest_corner_of_every_axis() -> None:
         assert geometry_difference(Geometry(size, np.eye(4)), Geometry(size, rotation)) is None
 
 
-def test_a_rotation_is_told_from_a_shift_for_anisotropic_voxels() -> None:
+def test_rotation_and_shift_are_distinguished_for_anisotropic_voxels() -> None:
     thick = Geometry((10, 10, 4), np.diag([0.5, 0.5, 5.0, 1.0]))
     affine = thick.affine.copy()
     affine[:3, 3] = (1, 0, 0)

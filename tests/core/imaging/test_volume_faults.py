@@ -153,7 +153,7 @@ def test_decompression_bomb_with_a_consistent_header_is_not_decompressed(
 ) -> None:
     patch(nii, 40, "4h", 3, 640, 640, 512)
     bomb = nii.with_name("bomb.nii.gz")
-    bomb.write_bytes(gzip.compress(nii.read_bytes()[:352]) + bytes(500_000))  # rejected by its size alone
+    bomb.write_bytes(gzip.compress(nii.read_bytes()[:352]) + bytes(500_000))  # rejected by its size
     monkeypatch.setattr("core.imaging.bounded_io.np.empty", lambda *_: pytest.fail("memory was allocated"))
     assert_rejected(bomb, "decompression bomb")
 

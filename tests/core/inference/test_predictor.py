@@ -1,4 +1,4 @@
-"""Segmentation of images with a checkpoint: on the image's own grid, whatever its orientation and voxel size."""
+"""Segmentation of images with a checkpoint: on the image's own grid, for any orientation and voxel size."""
 
 from __future__ import annotations
 

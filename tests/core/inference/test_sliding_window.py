@@ -281,7 +281,7 @@ def test_whole_mode_falls_back_to_the_largest_tiles_that_fit(unet: SegmentationN
     assert torch.equal(tiled, sliding_window_inference(image, unet, (28, 28, 24), 0.5))
     difference = (tiled - whole).abs()
     assert difference.max() > 0 and difference.mean() < 0.1 * whole.abs().mean()
-    assert difference[:, :12, :8].max() < 1e-5  # covered by the first tile alone, far from its inner border
+    assert difference[:, :12, :8].max() < 1e-5  # covered only by the first tile, far from its inner border
 
 
 def test_tiles_are_never_smaller_than_the_training_sub_volume(unet: SegmentationNetwork) -> None:

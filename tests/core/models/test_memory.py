@@ -187,7 +187,7 @@ def test_inference_estimate_of_a_small_network_by_hand() -> None:
     assert estimate == full + full + half + 2 * full + (2 * full + 2 * 27 * 4 + full)
 
 
-def test_estimate_grows_with_everything_that_takes_memory() -> None:
+def test_estimate_grows_with_every_option_that_takes_memory() -> None:
     given: dict[str, Any] = dict(channels=(8, 16, 32), sub_volume=(32, 32, 32), precision="bf16", optimizer="sgd")
     base = estimated(given)
     for change in (

@@ -22,7 +22,7 @@ def shapes(network: torch.nn.Module) -> dict[str, torch.Size]:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("unet3d", UNet3D), ("vnet", VNet)])
-def test_empty_channels_take_the_architectures_own(name: str, kind: type[torch.nn.Module]) -> None:
+def test_empty_channels_default_to_those_of_the_architecture(name: str, kind: type[torch.nn.Module]) -> None:
     with torch.device("meta"):
         network = build_model(ModelConfig(name), 2, 4)
     assert isinstance(network, kind)
@@ -55,7 +55,7 @@ def test_network_keeps_every_option_of_the_configuration() -> None:
     assert build_model(ModelConfig("vnet", (6, 8), norm="group"), 1, 2).config.norm == "group"
 
 
-def test_vnet_replaces_the_options_that_it_does_not_take() -> None:
+def test_vnet_overrides_the_options_that_it_does_not_support() -> None:
     config = ModelConfig("vnet", (4, 8), (1,), activation="relu", downsampling="pool", full_resolution="detail")
     network = build_model(config, 1, 2)
     assert network.config == resolve(config) == ModelConfig("vnet", (4, 8), (), "batch", "prelu", "stride", "after")

@@ -15,7 +15,7 @@ from tests.support.watching import TOYS, processes_of
 
 @pytest.fixture(autouse=True)
 def default_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index is in the checkpoints root, whatever ``SEGMENTARIUM_DATABASE`` is set to."""
+    """The index is in the checkpoints root; ``SEGMENTARIUM_DATABASE`` is unset."""
     monkeypatch.delenv("SEGMENTARIUM_DATABASE", raising=False)
 
 

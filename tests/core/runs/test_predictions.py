@@ -171,7 +171,7 @@ def _change(folder: Path, **values: object) -> None:
 @pytest.mark.parametrize(
     "id", ["../../up", "..", ".", "a/b", "häß lich", "x" * 300, "ä" * 100, "sub.01", "%2E", ".lock"]
 )
-def test_any_subject_id_has_a_file_of_its_own(workspace: Workspace, id: str) -> None:
+def test_every_subject_id_has_a_distinct_file(workspace: Workspace, id: str) -> None:
     loaded = replace(workspace.subject("ball_0"), id=id)
     subject = replace(workspace.dataset.subject("ball_0"), id=id)
     dataset = replace(workspace.dataset, subjects=(*workspace.dataset.subjects, subject))

@@ -79,7 +79,7 @@ def test_crop_equals_a_slice_of_the_padded_volume(start: VoxelIndex, size: Size3
         np.testing.assert_array_equal(label[n].numpy(), by_numpy(source.label, start, size))
 
 
-def test_crops_are_float32_copies_whatever_the_subject() -> None:
+def test_crops_are_float32_copies_of_any_stored_array() -> None:
     stored = subject((6, 6, 6), channels=1)
     halved = TrainingSubject("half", stored.image.astype(np.float16), stored.label[::-1], stored.spacing_mm)
     device = on_cpu(halved)
@@ -256,7 +256,7 @@ def test_unreachable_threshold_takes_the_best_of_the_tries() -> None:
 @pytest.mark.parametrize(
     "options", [{}, dict(foreground=0.5), dict(threshold=0.5), dict(foreground=0.5, threshold=0.7)]
 )
-def test_locations_depend_on_the_seed_alone(options: dict[str, Any]) -> None:
+def test_locations_depend_only_on_the_seed(options: dict[str, Any]) -> None:
     patches_of_three = sampler([subject((14, 15, 16), seed=n) for n in range(3)], (4, 4, 4), **options)
     assert draw(patches_of_three, 20, seed=3) == draw(patches_of_three, 20, seed=3)
     assert draw(patches_of_three, 20, seed=3) != draw(patches_of_three, 20, seed=4)
@@ -269,7 +269,7 @@ def test_locations_depend_on_the_seed_alone(options: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("side", ["before", "after"])
-def test_a_patch_that_lies_outside_the_volume_is_zero(axis: int, side: str) -> None:
+def test_patch_outside_the_volume_is_zero(axis: int, side: str) -> None:
     ones = TrainingSubject("ones", np.ones((1, 6, 6, 6), np.float32), np.ones((6, 6, 6), np.uint8), (1.0, 1.0, 1.0))
     start = [0, 0, 0]
     start[axis] = -4 if side == "before" else 6  # touches the volume, without sharing a voxel
@@ -277,7 +277,7 @@ def test_a_patch_that_lies_outside_the_volume_is_zero(axis: int, side: str) -> N
     assert not image.any() and not label.any()
 
 
-def test_subjects_and_patches_live_on_the_chosen_device() -> None:
+def test_subjects_and_patches_are_on_the_chosen_device() -> None:
     resident = ResidentSubjects([subject((5, 5, 5))], torch.device("meta"))
     image, label = resident.crop([PatchLocation(0, (0, 0, 0))], (3, 3, 3))
     assert {resident.device.type, image.device.type, label.device.type, resident.image(0).device.type} == {"meta"}

@@ -143,7 +143,7 @@ def test_full_disk_error_names_the_needed_bytes(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs to mount a small disk")
-def test_full_file_system_is_reported_and_left_clean(tmp_path: Path) -> None:
+def test_full_file_system_is_reported_and_no_file_remains(tmp_path: Path) -> None:
     code = (
         "import sys, torch; from pathlib import Path; from core.errors import UserError;"
         "from core.sampling.streaming import StreamedSubjects; from tests.support.balls import training_subjects\n"

@@ -27,7 +27,7 @@ from core.training.step import TrainingStep
 
 
 class Tape(TorchDispatchMode):
-    """Stands in for a CUDA graph."""
+    """Replaces a CUDA graph on a CPU."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -137,7 +137,7 @@ def test_background_only_prediction_of_background_is_perfect() -> None:
         assert right.item() == pytest.approx(0, abs=1e-6)
 
 
-def test_false_positives_of_an_absent_class_cost_in_proportion() -> None:
+def test_false_positives_of_an_absent_class_are_penalised_in_proportion() -> None:
     target = torch.zeros(1, 8, 1, 1, dtype=torch.long)
     losses = []
     for false_alarms in (0, 2, 8):
@@ -197,7 +197,7 @@ def test_target_may_be_any_integer_type(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_loss_never_synchronises_with_the_device(name: str) -> None:
-    # Tensors on the meta device have no values: whatever asks for one (item, bool, nonzero) raises.
+    # Tensors on the meta device have no values: operations that need them (item, bool, nonzero) raise.
     logits = torch.empty(2, CLASSES, 4, 5, 6, device="meta", requires_grad=True)
     target = torch.empty(2, 4, 5, 6, device="meta", dtype=torch.uint8)
     loss = LOSSES[name](logits, target, batch_dice=True, include_background=False)

@@ -179,7 +179,7 @@ def test_nonfinite_gradient_changes_neither_weights_nor_state(kind: str, value: 
 
 
 @all_kinds
-def test_nonfinite_first_gradient_leaves_no_trace(kind: str) -> None:
+def test_nonfinite_first_gradient_changes_nothing(kind: str) -> None:
     spoiled, clean = network(), network()
     one, other = build_optimizer(spoiled, KINDS[kind]), build_optimizer(clean, KINDS[kind])
     assert nonfinite_step(spoiled, one, math.nan) == 1.0

@@ -39,7 +39,7 @@ def planned(in_channels: int = 2, classes: int = 4, device: str = "cpu", **value
 @pytest.mark.parametrize(
     ("shape", "divisor", "max_voxels", "expected"),
     [
-        ((48, 32, 16), 8, 64**3, (48, 32, 16)),  # fits as it is
+        ((48, 32, 16), 8, 64**3, (48, 32, 16)),  # fits unchanged
         ((35, 51, 36), 8, 64**3, (32, 48, 32)),  # to the nearest, the lower of two
         ((37, 53, 63), 8, 64**3, (40, 56, 64)),
         ((256, 256, 256), 8, 64**3, (64, 64, 64)),  # a cube
@@ -48,7 +48,7 @@ def planned(in_channels: int = 2, classes: int = 4, device: str = "cpu", **value
         ((1, 1, 1), 8, 64**3, (8, 8, 8)),
         ((20, 5, 3), 2, 64**3, (20, 8, 8)),  # the configuration allows no side below 8
         ((20, 3, 9), 3, 64**3, (21, 9, 9)),
-        ((300, 300, 300), 128, 64**3, (128, 128, 128)),  # one multiple is the least, whatever the limit
+        ((300, 300, 300), 128, 64**3, (128, 128, 128)),  # at least one multiple, even above the limit
         ((100, 100, 100), 2, 100, (8, 8, 8)),
     ],
 )
@@ -59,7 +59,7 @@ def test_fitted_sub_volume_by_hand(shape: Size3, divisor: int, max_voxels: int, 
 @pytest.mark.parametrize("divisor", [2, 4, 8, 16])
 @pytest.mark.parametrize("max_voxels", [32**3, 64**3, 128**3])
 @pytest.mark.parametrize("shape", [(240, 240, 155), (35, 51, 35), (512, 512, 90), (9, 100, 300), (64, 65, 63)])
-def test_fitted_sub_volume_has_its_properties(shape: Size3, divisor: int, max_voxels: int) -> None:
+def test_fitted_sub_volume_has_the_documented_properties(shape: Size3, divisor: int, max_voxels: int) -> None:
     size = fit_sub_volume(shape, divisor, max_voxels)
     assert all(n % divisor == 0 and n >= 8 for n in size)
     assert all(n <= max(full + divisor / 2, 8 + divisor) for n, full in zip(size, shape, strict=True))
@@ -220,9 +220,9 @@ def test_smaller_sub_volume_is_suggested_if_no_batch_fits() -> None:
     memory_bytes = step_memory(batch_size=1) * 0.6
     text = suggested(memory_bytes)
     assert text.startswith("sub_volume ") and " and batch_size 1 would take about " in text
-    alone = suggested(memory_bytes, batch_size=1)
-    assert alone.startswith("sub_volume ") and "batch_size" not in alone
-    assert text.split()[1] == alone.split()[1]
+    for_batch_1 = suggested(memory_bytes, batch_size=1)
+    assert for_batch_1.startswith("sub_volume ") and "batch_size" not in for_batch_1
+    assert text.split()[1] == for_batch_1.split()[1]
 
 
 def test_fewer_channels_are_suggested_if_nothing_fits() -> None:

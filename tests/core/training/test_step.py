@@ -83,7 +83,7 @@ def operators(step: TrainingStep) -> list[str]:
     return [e.name for e in profile.events() if e.name.startswith("aten::")]
 
 
-def test_options_that_are_off_cost_nothing() -> None:
+def test_options_that_are_off_do_no_work() -> None:
     """Clipping, moving average and accumulation run no operator where they are off."""
     plain = operators(make_step())
     assert operators(make_step(clip_norm=0.0, ema=0.0, accumulate=1, momentum=0.0)) == plain

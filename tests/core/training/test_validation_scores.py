@@ -105,7 +105,7 @@ def test_loss_receives_logits_and_label() -> None:
     assert np.array_equal(label.numpy(), np.stack([truth for _, truth in HAND]))
 
 
-def test_metric_names_tell_whether_the_background_counts() -> None:
+def test_metric_names_state_whether_the_background_counts() -> None:
     values = score(subjects(*HAND)).values(("air", "CSF", "GM"))
     dice = (2 * 3 / 8, 2 * 2 / 7, 0)
     assert values == pytest.approx(
@@ -221,7 +221,7 @@ def test_labels_are_tinted_and_background_is_not() -> None:
     assert np.argwhere((other == [0, 0, int(0.55 * 255)]).all(-1)).tolist() == [[8 - 1 - 3, 6 - 1 - 2]]
 
 
-def test_picture_without_labels_or_contrast() -> None:
+def test_picture_is_made_without_labels_and_without_contrast() -> None:
     flat = torch.full((4, 5, 3), 7.0, dtype=torch.float16)
     nothing = torch.zeros((4, 5, 3), dtype=torch.uint8)
     picture = render_slice(flat, nothing, nothing.long(), COLOURS)

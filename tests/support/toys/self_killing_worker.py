@@ -45,7 +45,7 @@ def experiment(
 
 
 def wait_for_checkpoint(path: Path, step: int) -> None:
-    """The writer works in a thread of its own."""
+    """Wait for the checkpoint of a step; the writer works in another thread."""
     deadline = time.monotonic() + TIMEOUT_S
     while time.monotonic() < deadline:
         try:

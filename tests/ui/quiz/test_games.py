@@ -209,7 +209,7 @@ def test_sides_and_ids_differ_between_games(settings: GameSettings, tmp_path: Pa
     assert {a.subject for game in played for a in game.answers} == {case.subject for case in settings.cases}
 
 
-def test_least_recently_used_games_are_forgotten(settings: GameSettings, tmp_path: Path) -> None:
+def test_least_recently_used_games_are_removed(settings: GameSettings, tmp_path: Path) -> None:
     first = game_of(settings, tmp_path, count=1)
     address = first.scene().image
     assert fetch(address).status_code == 200
@@ -228,8 +228,8 @@ def test_games_stay_within_the_memory_limit(
     second, third = game_of(settings, tmp_path), game_of(settings, tmp_path)
     assert find_game(first.id) is None and find_game(second.id) is second and find_game(third.id) is third
     monkeypatch.setattr(games, "MAX_BYTES", 1)
-    alone = game_of(settings, tmp_path)
-    assert list(games._games.values()) == [alone], "the newest can always be played"
+    newest = game_of(settings, tmp_path)
+    assert list(games._games.values()) == [newest], "the newest is kept, even above the limit"
 
 
 def test_unusable_predictions_are_refused(settings: GameSettings, tmp_path: Path) -> None:

@@ -35,15 +35,15 @@ def test_imported_objects_are_excluded_from_collection() -> None:
 
 def test_later_cycles_are_collected() -> None:
     garbage_collection.freeze_imports()
-    gone = weakref.ref(Node())
+    reference = weakref.ref(Node())
     gc.collect()
-    assert gone() is None
+    assert reference() is None
 
 
 def test_existing_garbage_is_collected_first() -> None:
-    gone = weakref.ref(Node())
+    reference = weakref.ref(Node())
     garbage_collection.freeze_imports()
-    assert gone() is None
+    assert reference() is None
 
 
 def test_second_call_freezes_only_after_new_imports(monkeypatch: pytest.MonkeyPatch) -> None:

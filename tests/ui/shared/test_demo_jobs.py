@@ -38,6 +38,6 @@ def test_demo_subject_fails_in_a_foreign_folder_and_for_a_malicious_name(
     demo_jobs.start_demo_subject("subject-1")
     job = wait_for_job(lambda: demo_jobs.observe_demo_subject("subject-1"))
     assert job.state == "failed" and "expected an empty or new folder" in job.message
-    demo_jobs.start_demo_subject("../../out")  # the name comes from a file
+    demo_jobs.start_demo_subject("../../out")  # the name is read from a file
     assert wait_for_job(lambda: demo_jobs.observe_demo_subject("../../out")).state == "failed"
     assert sorted(p.name for p in checkpoints.iterdir()) == [".cache"]

@@ -39,7 +39,7 @@ def test_names_are_matched_in_any_case_and_other_files_ignored(tmp_path: Path) -
     assert load_subject(dataset, "subject-1").image.shape[0] == 2
 
 
-def test_missing_modality_or_label_concerns_its_subject_alone(tmp_path: Path) -> None:
+def test_missing_modality_or_label_affects_only_its_subject(tmp_path: Path) -> None:
     make_iseg(tmp_path, 3)
     (tmp_path / "subject-2-T2.nii.gz").unlink()
     (tmp_path / "subject-3-label.nii.gz").unlink()

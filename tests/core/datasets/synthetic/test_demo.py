@@ -160,7 +160,7 @@ def test_folds_differ_between_subjects_of_equal_size(atlas: Atlas, monkeypatch: 
 
 
 @pytest.mark.slow
-def test_subject_depends_on_seed_and_number_alone(demo: Path, atlas: Atlas, tmp_path: Path) -> None:
+def test_subject_depends_only_on_seed_and_number(demo: Path, atlas: Atlas, tmp_path: Path) -> None:
     write_subject(tmp_path, SEED, 2, atlas)
     again = contents(tmp_path)
     assert len(again) == 6
@@ -277,7 +277,7 @@ def test_invalid_subject_names_are_refused(tmp_path: Path, name: str) -> None:
     ],
 )
 def test_failing_worker_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: str, expected: str) -> None:
-    (tmp_path / "nilearn").mkdir()  # a package that fails in the workers alone
+    (tmp_path / "nilearn").mkdir()  # a package whose import fails, only in the workers
     (tmp_path / "nilearn" / "__init__.py").write_text(f"import core.errors\nraise {error}\n")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with pytest.raises(DatasetError) as caught:

@@ -19,7 +19,7 @@ UNKNOWN = OomKills(None, None)
         (OomKills(1, 3), OomKills(1, 3), "the kernel counted no such kill"),
     ],
 )
-def test_sigkill_of_unknown_sender_names_the_evidence(before: OomKills, after: OomKills, expected: str) -> None:
+def test_message_after_sigkill_gives_the_oom_evidence(before: OomKills, after: OomKills, expected: str) -> None:
     message = describe_exit(-9, before, after, 3 * 2**30)
     assert "SIGKILL" in message and expected in message and "3.2 GB" in message
 

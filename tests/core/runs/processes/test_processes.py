@@ -1,4 +1,4 @@
-"""Runs as real processes, ended by real signals: whatever dies, the state of the run is right."""
+"""Runs as real processes, ended by real signals: the state of a run is correct whichever process dies."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_submitted_run_finishes_with_all_files(root: Path, toy: Callable[..., Tr
     assert [r.id for r in runs.metrics_after(root, run_id, rows[4].id)] == [r.id for r in rows[5:]]
 
 
-def test_killed_trainer_is_a_crash_with_its_signal(root: Path, toy: Callable[..., TrainConfig]) -> None:
+def test_killed_trainer_is_a_crash_that_names_the_signal(root: Path, toy: Callable[..., TrainConfig]) -> None:
     folder = create_run(root, toy(epochs=1000, epoch_s=0.2))
     start_trainer_parent(folder)
     running = wait_for_epoch(root, folder.name)
@@ -166,7 +166,7 @@ def test_queued_run_that_is_stopped_never_starts(root: Path, toy: Callable[..., 
         ("segv", "crashed", "SIGSEGV"),
     ],
 )
-def test_error_and_death_of_the_trainer_are_told_apart(
+def test_error_and_crash_of_the_trainer_are_distinguished(
     root: Path, toy: Callable[..., TrainConfig], mode: str, ends: str, message: str
 ) -> None:
     folder = create_run(root, toy(mode))

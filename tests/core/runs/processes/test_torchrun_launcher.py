@@ -26,7 +26,7 @@ def two_devices(toy: Callable[..., TrainConfig]) -> Callable[..., TrainConfig]:
     return lambda *args, **values: toy(*args, **values).with_values({"devices": 2, "device": "cpu"})
 
 
-def test_two_trainers_finish_and_rank_0_alone_records(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
+def test_two_trainers_finish_and_only_rank_0_records(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
     run_id = runs.submit(root, two_devices(), worker=TOY)
     done = wait_for(root, run_id, "finished")
     assert (done.epoch, done.step, done.attempt) == (3, 30, 1)
@@ -83,7 +83,9 @@ def test_error_in_a_trainer_ends_the_run_without_restarts(
     assert runs.get_run(root, run_id).state == failed
 
 
-def test_trainers_that_always_die_are_given_up(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
+def test_trainers_that_always_crash_are_not_restarted_again(
+    root: Path, two_devices: Callable[..., TrainConfig]
+) -> None:
     run_id = runs.submit(root, two_devices("exit"), worker=TOY)
     crashed = wait_for(root, run_id, "crashed")
     assert "see log.txt" in crashed.message

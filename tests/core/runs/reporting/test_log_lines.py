@@ -25,7 +25,7 @@ def test_measurement_is_one_line_with_dice_per_class() -> None:
     assert LogFormatter().lines(Metrics(3, 30, 65.0, {"lr": 0.1, "speed": 3.0})) == []
 
 
-def test_losses_alone_are_logged_rarely_and_with_the_next_dice() -> None:
+def test_losses_are_logged_rarely_and_with_the_next_dice() -> None:
     formatter = LogFormatter()
     rows = [
         Metrics(1, 1, 1.0, {"train/loss": 0.9, "lr": 0.1}),

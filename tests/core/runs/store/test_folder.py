@@ -56,7 +56,7 @@ def test_metrics_round_trip_with_undefined_values_as_null(tmp_path: Path) -> Non
     assert rows[0].value == 0.25 and math.isnan(rows[1].value)
 
 
-def test_torn_line_is_skipped_and_the_next_one_is_whole(tmp_path: Path) -> None:
+def test_incomplete_line_is_skipped_and_the_next_one_is_complete(tmp_path: Path) -> None:
     files.append_metrics(tmp_path, 1, 10, 0.5, {"a": 1.0})
     with (tmp_path / files.METRICS).open("a") as handle:
         handle.write('{"epoch": 2, "step": 20, "elap')
@@ -89,7 +89,7 @@ def test_later_value_of_the_same_step_and_name_supersedes_the_earlier_one(tmp_pa
     assert lines == [{"lr": 0.1, "whole": 1.0}, {"lr": 0.1}, {"val": 0.5}, {"whole": 3.0}, {"whole": 4.0}]
 
 
-def test_superseded_values_before_a_torn_line_are_removed(tmp_path: Path) -> None:
+def test_superseded_values_before_an_incomplete_line_are_removed(tmp_path: Path) -> None:
     files.append_metrics(tmp_path, 2, 20, 1.0, {"whole": 1.0})
     with (tmp_path / files.METRICS).open("a") as handle:
         handle.write('{"epoch": 2, "step": 20, "elap')
