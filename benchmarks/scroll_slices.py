@@ -55,7 +55,7 @@ def look():
 look()
 """
 
-# In the page: record the time from an event to the frame that shows its slice; `now()` returns what is shown.
+# In the page: record the time from an event to the frame that shows its slice; `now()` returns the slice on screen.
 RECORD_TIMES = """
 ([kind, source]) => {
   const now = new Function(source);

@@ -160,7 +160,7 @@ class ModelConfig(Checked):
     downsampling: Downsampling = option("pool", "2x2x2 max pooling or strided convolution")
     widening: Widening = option("before", "double channels before down-sampling (Cicek et al.) or after it (nnU-Net)")
     full_resolution: FullResolution = option(
-        "level", "level: unet3d has a full level there; detail: a shallow branch beside a U-Net at half resolution"
+        "level", "level: unet3d has a full level there; detail: a shallow branch parallel to a U-Net at half resolution"
     )
 
     def check(self) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-DEMO = "demo"  # stands for the demo data set instead of a folder
-DEMO_MODEL = "demo-model"  # stands for the ready-made model instead of a run or checkpoint
+DEMO = "demo"  # names the demo data set in place of a folder
+DEMO_MODEL = "demo-model"  # names the ready-made model in place of a run or checkpoint
 
 
 def project_root() -> Path:

@@ -78,7 +78,7 @@ def _line(name: str, depth: int, text: str) -> str:
 
 
 def picture() -> str:
-    """The folders as an SVG picture: what imports stands above what it imports, a line for every import that no longer
+    """The folders as an SVG picture: a folder is above the folders it imports, a line for every import that no longer
     chain of imports implies."""
     graph = folder_graph()
     level = _bands(graph)

@@ -1,6 +1,6 @@
 """Writes commands.md, the reference of the command line, from the parsers: ``make docs``.
 
-``--check`` writes nothing; its exit status is 1 where the page is out of date.
+``--check`` does not write; its exit status is 1 where the page is out of date.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class IntensityChange:
 
     @property
     def is_identity(self) -> bool:
-        """Whether nothing changes."""
+        """Whether the channel stays unchanged."""
         return not self.is_voxelwise and self.smoothing is None and self.noise_std == 0
 
 
@@ -213,7 +213,7 @@ def low_resolution_matrix(n: int, resolution: float) -> Tensor:
 
 
 def _lines_per_chunk(voxels: int) -> int:
-    """Number of lines of so many voxels in a chunk."""
+    """Number of lines per chunk, for lines of ``voxels`` voxels."""
     return max(1, CHUNK_VOXELS // voxels)
 
 

@@ -74,7 +74,7 @@ class Machine:
 def matmul_peaks(device: torch.device, size: int | None = None) -> dict[str, float]:
     """Best of several products of square matrices, in 10^12 operations per second, by precision.
 
-    "fp32" and "bf16", and on CUDA "tf32", which convolutions in fp32 use there. bf16 stands for fp16 too.
+    "fp32" and "bf16", and on CUDA "tf32", which convolutions in fp32 use there. The bf16 peak also applies to fp16.
     """
     size = size or (CUDA_MATRIX_SIZE if device.type == "cuda" else CPU_MATRIX_SIZE)
     peaks = {"fp32": _matmul_tflops(device, torch.float32, size), "bf16": _matmul_tflops(device, torch.bfloat16, size)}

@@ -86,7 +86,7 @@ class RemainingTime:
 
 
 class PeakMemory:
-    """Peak memory beyond what is in use at construction.
+    """Peak memory beyond the memory in use at construction.
 
     On CUDA: memory reserved by torch, which includes the private pools of captured graphs. On a CPU: resident size of
     the process, on Linux only, where the peak can be reset; ``None`` elsewhere.

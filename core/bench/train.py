@@ -303,7 +303,7 @@ def _measure_loop(
     precision: str,
     progress: ProgressCallback,
 ) -> list[_MeasuredRow]:
-    """A row for the whole loop of the trainer, and one for the bare step measured beside it."""
+    """A row for the whole loop of the trainer, and one for its bare step, measured in turns."""
     batch = settings.batches[0]
     setup = LoopSetup(
         plain_unet(channels), settings.optim, precision, batch, settings.size(device), device, settings.loop_s

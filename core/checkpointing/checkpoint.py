@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from core.models.blocks import SegmentationNetwork
 
 DAMAGED = "damaged.safetensors"
-DIGEST = "sha256"  # of everything behind the header
+DIGEST = "sha256"  # of all bytes after the header
 READ_BYTES = 2**22
 GROUPS = ("model", "average", "optimizer")
 SAFETENSORS_DTYPES = {torch.float32: "F32", torch.int64: "I64"}

@@ -46,7 +46,7 @@ ExpectedTensors = Mapping[str, tuple[tuple[int, ...], str]]  # shape and dtype (
 
 
 class Request(TypedDict):
-    """What the child is to do.
+    """Request to the child process.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ def load_weights_only(path: Path, memory_bytes: int) -> object:
         _check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive)
-    except Exception as error:  # a damaged pickle may raise anything
+    except Exception as error:  # a damaged pickle may raise any exception
         text = str(error)
         if isinstance(error, MemoryError) or "allocate memory" in text or "not enough memory" in text:
             raise CheckpointError(
@@ -168,7 +168,7 @@ def match_weights(tensors: Mapping[str, Tensor], expected: ExpectedTensors) -> t
     Raises
     ------
     CheckpointError
-        If nothing matches.
+        If no kernel matches.
     """
     by_name = {
         name: tensors[name] for name, (shape, dtype) in expected.items() if _fits(tensors.get(name), shape, dtype)

@@ -33,7 +33,7 @@ class CheckpointMetadata:
 
     Attributes
     ----------
-    config : dict. The run's configuration, with everything that was derived from the data filled in.
+    config : dict. The run's configuration, including the values derived from the data.
     labels : list of dict. The label space; its order is that of the network's output channels.
     modalities : tuple of str. Names of the input channels, in order.
     spacing_mm : tuple of float or None. Voxel size to which images are resampled; ``None`` for no resampling.

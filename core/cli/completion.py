@@ -21,7 +21,7 @@ INSTALL = {
     "zsh": f"{COMMAND} completion zsh > a folder of $fpath, as _{COMMAND}",
     "fish": f"{COMMAND} completion fish > ~/.config/fish/completions/{COMMAND}.fish",
 }
-DIRECTORIES = {"DIR", "FOLDER", "DATA", "OUT"}  # metavars that stand for a folder
+DIRECTORIES = {"DIR", "FOLDER", "DATA", "OUT"}  # metavars of folders
 FILES = {"FILE", "IMAGE", "SEG.nii.gz", "FILE.safetensors"}
 RUNS = {"RUN", "RUN|FILE"}
 
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def mark_values(parser: argparse.ArgumentParser) -> None:
-    """Tell shtab what completes each argument, from the placeholder in its help."""
+    """Set the completion of each argument for shtab, by its metavar."""
     import shtab
 
     for action in parser._actions:

@@ -1,4 +1,4 @@
-"""Values of arguments that have a form of their own; argparse reports what cannot be read as a usage error."""
+"""Parsers of argument values with a special format; argparse reports their errors as usage errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``--version``: versions of the program and of what it runs on, and the device it computes on."""
+"""``--version``: versions of the program, its packages and Python, and the compute device."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Devices, processes, threads, memory and precision: what training and inference run on."""
+"""Compute resources of training and inference: devices, processes, threads, memory and precision."""

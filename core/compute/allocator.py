@@ -39,7 +39,7 @@ def set_freed_memory_retention(enabled: bool) -> bool:
 
     Returns
     -------
-    Whether the C library supports it; without glibc nothing changes.
+    Whether the C library supports it; no effect without glibc.
     """
     if sys.platform != "linux":
         return False

@@ -9,7 +9,7 @@ import torch
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """bf16 autocast for "bf16", nothing for "fp32"."""
+    """bf16 autocast for "bf16", a context without effect for "fp32"."""
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()

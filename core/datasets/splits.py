@@ -42,7 +42,7 @@ def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
     Raises
     ------
     DatasetError
-        If a listed subject is unknown, there are fewer subjects than folds, or nothing is left to train or validate on.
+        If a listed subject is unknown, there are fewer subjects than folds, or none is left to train or validate on.
     """
     known = sorted(set(ids), key=natural_key)
     for field in ("val_subjects", "test_subjects"):

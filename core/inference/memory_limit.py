@@ -14,7 +14,7 @@ from core.models.memory import PassShape, inference_bytes
 from core.types import Size3, triple
 
 FREE_FRACTION = 0.8  # of the free memory; the estimate may be too low by a fifth
-BATCH_VOXELS = {"cpu": 0, "cuda": 2 * 96**3}  # tiles are batched up to so many voxels
+BATCH_VOXELS = {"cpu": 0, "cuda": 2 * 96**3}  # tiles are batched up to this number of voxels
 
 
 class InferenceMemory:

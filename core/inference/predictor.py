@@ -27,7 +27,7 @@ OUT_OF_MEMORY_ADVICE = "end other programs, join sub-volumes (mode tiles), or pr
 
 @dataclass(frozen=True)
 class InferenceOverrides:
-    """Inference settings given by the user; "auto" and ``None`` keep what the checkpoint stores.
+    """Inference settings given by the user; "auto" and ``None`` keep the values in the checkpoint.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ BINS = 64
 
 @dataclass(frozen=True)
 class IntensityHistograms:
-    """Histograms of one subject; index c of a class stands for class c + 1, because the background is left out.
+    """Histograms of one subject; index c is class c + 1, because the background is left out.
 
     Attributes
     ----------

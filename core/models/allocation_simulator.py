@@ -19,7 +19,7 @@ from core.types import Size3, triple
 FP32 = 4  # bytes of a value; weights, their gradients, and the loss are always fp32
 BF16 = 2
 INDEX = 8  # bytes of the index of a maximum, which pooling saves
-LOSS_COPIES = {"dice": 2, "dice_ce": 3}  # copies of the probabilities, beside those that are saved
+LOSS_COPIES = {"dice": 2, "dice_ce": 3}  # copies of the probabilities, in addition to the saved ones
 MAX_IM2COL_VALUES = 20_480  # of a slab (channels, i, j) up to which torch unfolds a single fp32 image on a CPU
 FEW_CHANNELS, HALF_BLOCK, BLOCK = (
     3,
@@ -89,7 +89,7 @@ _Backward = Callable[[SimulatedTensor], tuple[SimulatedTensor, ...]]
 
 @dataclass(eq=False)
 class _Node:
-    """A node of the autograd graph: from the gradient of ``output`` to those of ``inputs``, with what it saved."""
+    """A node of the autograd graph: from the gradient of ``output`` to those of ``inputs``, with its saved tensors."""
 
     output: SimulatedTensor
     inputs: tuple[SimulatedTensor, ...]
@@ -124,7 +124,7 @@ class AllocationSimulator(Operators[SimulatedTensor]):
         self.training = training
         self.channels_last = channels_last
         self.memory = AllocationCounter()
-        self._value_bytes = FP32 if precision == "fp32" else BF16  # of what a convolution reads and writes
+        self._value_bytes = FP32 if precision == "fp32" else BF16  # of the tensors that a convolution reads and writes
         self._autocast_device = "" if precision == "fp32" else device  # its rules of mixed precision hold
         self._graph: list[_Node] = []
         self._weight_casts: list[_Storage] = []

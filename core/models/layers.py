@@ -38,7 +38,7 @@ class Layer:
         return self.in_channels * self.out_channels * self.kernel_size**3 + self.out_channels + self.extra_parameters
 
     def multiply_adds(self, voxels: int) -> int:
-        """Multiply-adds of the convolution for so many output voxels."""
+        """Multiply-adds of the convolution for a number of output voxels."""
         taps = self.kernel_size**3 // (self.stride**3 if self.transposed else 1)
         return voxels * self.in_channels * self.out_channels * taps
 

@@ -3,10 +3,10 @@
 The network's description is run on an :class:`core.models.allocation_simulator.AllocationSimulator`; its peak is the
 estimate. The tests compare it with the growth of resident memory on a CPU, in a process started as trainers and the
 pages' jobs are (:func:`core.compute.allocator.malloc_environment`): a training step takes within 20 % of it, a
-prediction within 30 %, mostly less; with another heap a prediction took up to 28 % more. On CUDA nothing was measured:
+prediction within 30 %, mostly less; with another heap a prediction took up to 28 % more. CUDA was not measured:
 the count is the same, the rules of mixed precision are CUDA's, and cuDNN is assumed to need the copies that oneDNN
-makes in fp32. Not counted: the CUDA context, what a captured graph holds back, the deterministic form of pooling,
-augmentation, and what the process had before.
+makes in fp32. Not counted: the CUDA context, memory reserved by a captured graph, the deterministic form of pooling,
+augmentation, and earlier allocations of the process.
 """
 
 from __future__ import annotations

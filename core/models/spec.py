@@ -72,7 +72,7 @@ class Operators(ABC, Generic[T]):
     def mark_stage(self, kind: StageKind, level: int, x: T, reads_image: bool = False) -> None:
         """Note that ``x`` is the output of a stage at a level; ``reads_image``: the stage starts from the image."""
 
-    def conv_unit(  # noqa: PLR0913 - mirrors the layer it stands for
+    def conv_unit(  # noqa: PLR0913 - the arguments of the layer
         self,
         x: T,
         out_channels: int,

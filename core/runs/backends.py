@@ -16,7 +16,7 @@ from core.runs.store.state import RunState
 
 
 class Backend(Protocol):
-    """Trains the runs of a checkpoints root. Methods raise ``UserError`` where they cannot do what is requested."""
+    """Trains the runs of a checkpoints root. Methods raise ``UserError`` if a request cannot be carried out."""
 
     def submit(self, config: TrainConfig, name: str = "") -> str:
         """Queue a new run; returns its id at once."""

@@ -209,7 +209,7 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
 
 
 def rename(root: Path, run_id: str, name: str) -> None:
-    """Change the display name of a run; its id stays. An empty name stands for the id.
+    """Change the display name of a run; its id stays. With an empty name the id is displayed.
 
     Raises
     ------
@@ -267,7 +267,7 @@ def delete(root: Path, run_id: str) -> None:
             raise RunError(f"{folder}: cannot be deleted: {error.strerror or error}") from error
     from core.runs.store.index import open_index
 
-    for leftover in root.glob(".deleted-*"):  # this run, and what a killed deletion left
+    for leftover in root.glob(".deleted-*"):  # this run, and the remains of killed deletions
         shutil.rmtree(leftover, ignore_errors=leftover != doomed)
     open_index(root).delete_run(run_id)
 

@@ -224,7 +224,7 @@ def _is_stored(subject: TrainingSubject) -> bool:
 
 
 def _as_tensor(array: np.ndarray) -> Tensor:
-    """A tensor over a read-only map; torch's warning that writing to it is undefined is suppressed, nothing writes."""
+    """A tensor over a read-only map; torch's warning about writes to it is suppressed, as the program only reads."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(np.asarray(array))

@@ -26,7 +26,7 @@ ALL_GAMES = "all"  # selects the answers of every game
 
 @dataclass(frozen=True)
 class Answer:
-    """One answer with everything that a later analysis needs; the fields are the columns of the database.
+    """One answer with the facts for a later analysis; the fields are the columns of the database.
 
     Attributes
     ----------

@@ -101,7 +101,7 @@ class CudaGraphLauncher:
         self.graph = graph
 
     def release(self) -> None:
-        """Free what the capture took, so that the eager step can continue."""
+        """Free the memory of the capture, so that the eager step can continue."""
         self.graph = None
         self.image = self.label = torch.empty(0)
         self.step.optimizer.zero_grad(set_to_none=True)  # gradients are in the graph's memory

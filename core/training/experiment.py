@@ -136,7 +136,7 @@ def data_memory_budget(config: TrainConfig, plan: TrainingPlan, device: torch.de
 
 
 def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) -> None:
-    """Open, plan, prepare, build and train; the stack closes what has to outlive the training."""
+    """Open, plan, prepare, build and train; the stack closes resources that have to outlive the training."""
     device = machine.device
     with _explained_out_of_memory(device):
         last, damage = load_latest(inputs.folder) if inputs.resume else (None, "")

@@ -185,7 +185,7 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, model: nn.Module) -> dic
 def load_optimizer_tensors(
     optimizer: torch.optim.Optimizer, model: nn.Module, tensors: Mapping[int, Mapping[str, Tensor]]
 ) -> None:
-    """Load what :func:`optimizer_tensors` returned. Hyperparameters such as the learning rate are not restored."""
+    """Load the tensors of :func:`optimizer_tensors`. Hyperparameters such as the learning rate are not restored."""
     indices = {id(p): n for n, p in enumerate(model.parameters())}
     ordered = [indices[id(p)] for group in optimizer.param_groups for p in group["params"]]
     state_dict = optimizer.state_dict()

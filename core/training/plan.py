@@ -1,4 +1,4 @@
-"""Resolves what a configuration leaves open from the data and the device, and estimates the cost of the run.
+"""Resolves the open values of a configuration from the data and the device, and estimates the cost of the run.
 
 The module does not import torch, so that the Train page can show the plan before a run starts.
 """
@@ -117,7 +117,7 @@ def suggest_smaller(
     Returns
     -------
     str. For example "batch_size 1 would take about 3.1 GB; sub_volume 64x64x48 about 2.2 GB". The sub-volume is for the
-    present batch size if a smaller batch fits, else for batch size 1. If nothing fits, the advice to choose fewer
+    present batch size if a smaller batch fits, else for batch size 1. If none fits, the advice to choose fewer
     channels.
     """
 

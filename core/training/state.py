@@ -1,4 +1,4 @@
-"""State of a training run that a checkpoint stores beside the tensors."""
+"""State of a training run that a checkpoint stores in addition to the tensors."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from core.types import Size3
 
 SAFETY_FACTOR = 1.25  # on the reserved time
 WHOLE_FACTOR = 1.5  # one pass over a volume, relative to tiles of as many voxels: it does not fit the caches
-SUB_VOLUMES = "sub-volumes"  # duration of the validation of sub-volumes, beside those of the inference modes
+SUB_VOLUMES = "sub-volumes"  # key of the duration of sub-volume validation; the other keys are inference modes
 
 
 class ValidationBudget:

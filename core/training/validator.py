@@ -106,7 +106,7 @@ class Validator:
 
         Returns
         -------
-        The score of the mode to use from now on (one pass is preferred where it is hardly worse than tiles), and the
+        The score of the mode to use from now on (one pass if its Dice is within a tolerance of that of tiles), and the
         mean Dice by mode.
         """
         default, *others = [self._score(mode, progress) for mode in self.modes]

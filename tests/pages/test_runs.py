@@ -112,7 +112,7 @@ def test_run_is_stopped_resumed_renamed_and_deleted(checkpoints: Path) -> None:
 def test_duplicate_submits_a_run_with_the_same_settings(checkpoints: Path) -> None:
     one = trained(checkpoints, "one", learning_rate=0.5)
     app = open_page("runs", run=one.name)
-    assert "There is no other run with measurements yet" in texts(app)  # on the tab Compare
+    assert "No other run has measurements yet" in texts(app)  # on the tab Compare
     run_page(app.text_input(key=f"copy-{one.name}").set_value("second"))
     run_page(app.button(key=f"duplicate-now-{one.name}").click())
     copy = next(run for run in runs.list_runs(checkpoints) if run.id != one.name)

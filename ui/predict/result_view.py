@@ -118,7 +118,7 @@ def _load(request: Request) -> LoadedSubject:
 
 
 def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values of what was computed from what."""
+    """Names and values of the inputs and settings of the segmentation."""
     images = [
         (modality, _image_name(ref, request)) for modality, ref in zip(request.modalities, request.images, strict=True)
     ]

@@ -77,7 +77,7 @@ def worst_first(subjects: Sequence[str], predictions: Mapping[str, Prediction]) 
 
 
 def summary(dataset: Dataset, metadata: CheckpointMetadata, cases: CaseList) -> None:
-    """Data set, number of cases, epoch, and mean Dice with what it was measured on, in one line."""
+    """Data set, number of cases, epoch and mean Dice, in one line."""
     scores = [cases.predictions[id].score for id in cases.subjects if id in cases.predictions]
     means = [score.mean_dice for score in scores if score is not None and not math.isnan(score.mean_dice)]
     epoch = metadata.progress.get("epoch")

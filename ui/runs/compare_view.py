@@ -25,10 +25,10 @@ def compare_view(root: Path, run: RunSummary) -> None:
     """Choose runs to compare with a run, and show the comparison."""
     others = {r.id: r for r in runs.list_runs(root) if r.id != run.id and (r.state.step or r.state.best is not None)}
     if not run.state.step:
-        st.caption("This run has measured nothing yet.")
+        st.caption("This run has no measurements yet.")
         return
     if not others:
-        st.caption("There is no other run with measurements yet. Start a second one to compare it here.")
+        st.caption("No other run has measurements yet. Start a second one to compare it here.")
         return
     chosen = st.multiselect(
         "Compare with",

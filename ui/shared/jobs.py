@@ -127,7 +127,7 @@ def discard(folder: Path) -> None:
 
 
 def remove_others(folder: Path) -> None:
-    """Remove the results beside a folder, except those of jobs that this server started."""
+    """Remove the siblings of a result folder, except those of jobs that this server runs."""
     if folder.parent.is_dir():
         for old in folder.parent.iterdir():
             if old != folder and old not in _running:

@@ -14,7 +14,7 @@ def progress(label: str, observe: Callable[[], Job], show_counts: bool = False) 
 
     Parameters
     ----------
-    label : str. Text of the bar: what the job does.
+    label : str. Text of the bar: the activity of the job.
     observe : callable. Returns the state of the job.
     show_counts : bool. Whether progress is shown as "3 of 10" instead of a percentage.
     """

@@ -38,7 +38,7 @@ class Viewer extends Interaction {
     this.root.replaceChildren(this.toolbar.root, this.toolbar.help, this.legend.root, this.stage, this.readout, this.strip.root);
     this.panes = [];
     this.rendered = 0; // number of rendered frames
-    this.revision = 0; // counts changes of everything but crosshair, slice and placement
+    this.revision = 0; // counts all changes except of crosshair, slice and placement
     this.listen();
     this.observer = new ResizeObserver(() => this.layout());
     this.observer.observe(this.stage);

@@ -73,7 +73,7 @@ def write_subject(
     Parameters
     ----------
     folder : Path. Existing folder.
-    seed, number : int. Seed of the data and number of the subject; the files depend on nothing else.
+    seed, number : int. Seed of the data and number of the subject; the files depend only on these.
     atlas : Atlas, optional. Result of :func:`core.datasets.synthetic.anatomy.load_atlas`, loaded here if absent.
     progress : callable, optional. Called with (steps done, steps) at the start and after each step.
 

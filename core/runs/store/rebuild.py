@@ -57,7 +57,7 @@ def rebuild(root: Path) -> RebuildResult:
 
 
 def _set_aside(file: Path) -> Path:
-    """Rename an SQLite database and its WAL files; nothing is deleted."""
+    """Rename an SQLite database and its WAL files, without deleting them."""
     aside = file.with_name(f"{file.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
     try:
         for suffix in ("-wal", "-shm", ""):

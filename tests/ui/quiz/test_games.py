@@ -98,8 +98,8 @@ def test_page_data_does_not_depend_on_the_side_of_the_truth(settings: GameSettin
 
     for item in game._questions:
         question = item.question
-        turned = dataclasses.replace(item, question=dataclasses.replace(question, truth=question.prediction))
-        assert sent(item) == sent(turned)
+        swapped = dataclasses.replace(item, question=dataclasses.replace(question, truth=question.prediction))
+        assert sent(item) == sent(swapped)
 
 
 @pytest.mark.parametrize("depth", [1, 5])
