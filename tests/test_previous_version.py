@@ -51,11 +51,11 @@ def test_run_of_version_0_1_is_listed_with_state_notes_and_tags(root: Path, caps
     assert (run.id, run.notes, run.tags) == (RUN, "a note", ("old",))
 
 
-@pytest.mark.parametrize("index", ["as it is", "rebuilt", "missing"])
+@pytest.mark.parametrize("index", ["unchanged", "rebuilt", "missing"])
 def test_measurements_of_version_0_1_are_read(root: Path, index: str, capsys: pytest.CaptureFixture[str]) -> None:
     if index == "missing":
         (root / "index.sqlite").unlink()
-    if index != "as it is":
+    if index != "unchanged":
         reported(capsys, "runs", "rebuild")
     rows = [[r.epoch, r.step, r.name, r.value] for r in runs.metrics_after(root, RUN, 0, 10_000)]
     assert sorted(rows) == sorted(EXPECTED["metrics"])

@@ -96,7 +96,7 @@ class Settings:
         if self.model is None and any(n % divisor for n in self.tile):
             raise ConfigError(
                 f"tile: expected multiples of {divisor}, which {len(self.channels)} levels can halve, got "
-                f"{'x'.join(map(str, self.tile))}; choose such a size, or fewer channels"
+                f"{'x'.join(map(str, self.tile))}; choose multiples, or fewer channels"
             )
 
 

@@ -25,7 +25,7 @@ from core.models.cost import padded_size
 from core.models.layers import Layer, list_layers
 from core.types import Size3
 
-MAX_ROWS = {"cpu": 2**14, "cuda": 2**18}  # of a timed product; more rows are no faster per row
+MAX_ROWS = {"cpu": 2**14, "cuda": 2**18}  # of a timed product; the time per row does not fall with more
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}
 REPEATS = 3
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -99,7 +99,7 @@ class ResidentSubjects:
         return images, crop_patches(self.labels, locations, size, torch.uint8)
 
     def close(self) -> None:
-        """There are no files."""
+        """No effect: there are no files."""
 
 
 class PatchSampler:

@@ -117,7 +117,7 @@ def suggest_smaller(
     Returns
     -------
     str. For example "batch_size 1 would take about 3.1 GB; sub_volume 64x64x48 about 2.2 GB". The sub-volume is for the
-    present batch size if a smaller batch fits, else for batch size 1. If none fits, the advice to choose fewer
+    current batch size if a smaller batch fits, else for batch size 1. If none fits, the advice to choose fewer
     channels.
     """
 

@@ -41,7 +41,7 @@ def check_unchanged(before: CheckpointMetadata, now: CheckpointMetadata, folder:
         if old != new:
             raise CheckpointError(
                 f"{folder / LAST}: expected the {name} that the run began with ({old}), got {new} from the data set "
-                "at present; restore the earlier data, or start a new run with --init-from"
+                "as it is now; restore the earlier data, or start a new run with --init-from"
             )
 
 

@@ -64,7 +64,7 @@ class ValidationBudget:
         self.progress.reserve(self._needed_s())
 
     def record(self, kind: str, seconds: float) -> None:
-        """Update the reserved time with a measured duration, if it is longer than the present one.
+        """Update the reserved time with a measured duration, if it is longer than the current one.
 
         Parameters
         ----------

@@ -26,7 +26,7 @@ from ui.viewer.scenes import image_scene
 
 
 def render_result(id: str) -> None:
-    """Render a segmentation in its present state."""
+    """Render a segmentation: its progress, error or result."""
     request = segmentations.read(id)
     if request is None:
         st.warning("This segmentation is no longer kept; make it again.", icon=":material/search_off:")

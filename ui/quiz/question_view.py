@@ -25,7 +25,7 @@ ATTEMPT = "quiz_attempt"
 
 
 def render_question(game: Game, bar: st.delta_generator.DeltaGenerator) -> None:
-    """Render the present question or its answer; ``bar`` shows progress and score."""
+    """Render the current question or its answer; ``bar`` shows progress and score."""
     with bar:
         st.html(_progress_dots(game.answers, len(game), game.number), width="content")
         st.space("stretch")
@@ -95,7 +95,7 @@ def _running_score(answers: Sequence[Answer]) -> str:
 
 def _progress_dots(answers: Sequence[Answer], total: int, number: int) -> str:
     """``question 7/20`` and a mark per question: a dot for a correct answer, a cross for a wrong one, a ring for the
-    present question."""
+    current question."""
     marks = []
     for n in range(1, total + 1):
         if n <= len(answers):

@@ -57,7 +57,7 @@ class Dataset:
     subjects : tuple of Subject. In natural order of their ids (2 before 10).
     synthetic : bool. Whether the data is computed instead of measured.
     description, licence : str. As the data set states them; empty otherwise.
-    notes : tuple of str. Observations on opening that are no errors.
+    notes : tuple of str. Observations on opening that are not errors.
     labels_follow_images : bool. Whether voxels are aligned as stored where the orientation in a header contradicts that
         of the subject's first image; known to hold for the published data of some layouts.
 

@@ -146,7 +146,7 @@ def _check_labels_differ(file: Path, subjects: list[Subject]) -> None:
 
 
 def _collect_notes(folder: Path, subjects: list[Subject], hidden: int, stated_count: Any) -> list[str]:
-    """Observations that are no errors: hidden files, a wrong count, images that are not listed."""
+    """Observations that are not errors: hidden files, a wrong count, images that are not listed."""
     notes = []
     if hidden:
         notes.append(f"{hidden} entries of macOS's own '._' files are ignored")

@@ -1,4 +1,4 @@
-"""Damaged files, files that are no checkpoints, and invalid metadata or tensors are refused."""
+"""Damaged files, files of other formats, and invalid metadata or tensors are refused."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from core.config import TrainConfig
 from core.errors import CheckpointError
 from tests.support.checkpoint_files import SMALL, at_most, forge, trained
 
-# --- files that are no checkpoints ------------------------------------------------------------------------------------
+# --- files of other formats ------------------------------------------------------------------------------------------
 
 
 class Trap:

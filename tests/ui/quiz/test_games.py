@@ -147,7 +147,7 @@ def test_shown_volumes_equal_the_cropped_truth_prediction_and_image(
 
 def test_answer_is_stored_once_before_it_counts(settings: GameSettings, tmp_path: Path) -> None:
     game = game_of(settings, tmp_path)
-    assert not game.answer(2, "left", 4), "not the present question"
+    assert not game.answer(2, "left", 4), "not the current question"
     with pytest.raises(ValueError, match="not answered"):
         game.revealed_scene(1)
     game.advance(1)

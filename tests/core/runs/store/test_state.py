@@ -65,7 +65,7 @@ def test_state_of_a_run_with_live_processes_is_as_written(folder: Path) -> None:
 
 
 def test_dead_trainer_is_running_until_its_parent_wrote_the_exit_record(folder: Path, dead: int) -> None:
-    write_state(folder, replace(read_state(folder), state="running", pid=dead, pid_start="long gone"))
+    write_state(folder, replace(read_state(folder), state="running", pid=dead, pid_start="start of an ended process"))
     assert reconciled_state(folder).state == "running"
     record = {"attempt": 1, "returncode": -9, "signal": "SIGKILL", "reason": "killed", "ended_at": 5.0}
     files.write_json(folder / files.EXIT, record)
@@ -82,10 +82,10 @@ def test_exit_record_of_an_earlier_attempt_is_ignored(folder: Path) -> None:
 
 def test_run_whose_processes_all_died_has_crashed(folder: Path, dead: int) -> None:
     boot = process_identity(os.getpid()).partition(":")[0]
-    gone = replace(
+    dead_state = replace(
         read_state(folder), state="running", shim_pid=dead, shim_start=f"{boot}:1", pid=dead, pid_start=f"{boot}:1"
     )
-    write_state(folder, gone)
+    write_state(folder, dead_state)
     assert (reconciled_state(folder).state, "not known" in reconciled_state(folder).message) == ("crashed", True)
 
 
