@@ -145,7 +145,7 @@ def find_state_dict(content: object) -> dict[str, Tensor]:
     if not tensors:
         keys = ", ".join(printable(k) for k in list(content)[:5]) if isinstance(content, dict) else ""
         raise CheckpointError(
-            f"expected a state_dict (names and tensors), at the top level or under one of {', '.join(STATE_DICT_KEYS)}; "
+            f"expected a state_dict (names and tensors), at top level or under one of {', '.join(STATE_DICT_KEYS)}; "
             f"found a {type(content).__name__}{f' of {keys}' if keys else ''}; {SAVE_HINT}"
         )
     while prefix := next((p for p in WRAPPER_PREFIXES if all(name.startswith(p) for name in tensors)), ""):
