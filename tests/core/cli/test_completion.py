@@ -13,6 +13,7 @@ import pytest
 
 from core.cli import COMMANDS, main
 from core.cli.completion import SHELLS
+from tests.conftest import missing
 
 BASH = r"""
 source "$1"
@@ -83,6 +84,6 @@ def test_bash_completes(complete: Callable[[str], set[str]], line: str, expected
 @pytest.mark.parametrize("shell", SHELLS)
 def test_script_is_valid(scripts: dict[str, Path], shell: str) -> None:
     if shutil.which(shell) is None:
-        pytest.skip(f"needs {shell}")
+        missing(f"needs the shell {shell}")
     done = subprocess.run([shell, "-n", str(scripts[shell])], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
