@@ -12,7 +12,8 @@ import pytest
 
 from core.files import file_stamp
 from core.paths import project_root
-from tests.support.quiz_runs import QuizRun, make_quiz_run
+from tests.support.once import made_once
+from tests.support.quiz_runs import QuizRun, make_quiz_run, read_quiz_run
 
 # Tiny volumes gain nothing from many threads, and threads that spin while they wait take the cores from the other test
 # process. Set before torch is imported; child processes inherit them.
@@ -83,7 +84,7 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def quiz_run(tmp_path_factory: pytest.TempPathFactory) -> QuizRun:
     """A run whose held-out subjects can be played in the quiz."""
-    return make_quiz_run(tmp_path_factory.mktemp("quiz"))
+    return read_quiz_run(made_once(tmp_path_factory, "quiz-run", make_quiz_run))
 
 
 @pytest.fixture(scope="session")

@@ -46,10 +46,8 @@ def stamps(clone: Path) -> dict[str, FileStamp]:
     return {path.relative_to(clone).as_posix(): file_stamp(path) for path in files}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "tests", ["tests/pages/test_review.py", pytest.param("tests/pages tests/ui", marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize("tests", ["tests/pages tests/ui"])
 def test_page_tests_pass_in_a_used_clone_and_change_nothing(used_clone: Path, tests: str) -> None:
     before = stamps(used_clone)
     environment = {

@@ -11,6 +11,7 @@ from core.checkpointing.checkpoint import save
 from core.training.experiment import train_run
 from tests.support.balls import tiny, write_balls
 from tests.support.checkpoint_files import trained
+from tests.support.once import made_once
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,13 @@ class BallRun:
 
 @pytest.fixture(scope="session")
 def ball_run(tmp_path_factory: pytest.TempPathFactory) -> BallRun:
-    root = tmp_path_factory.mktemp("balls")
-    data = write_balls(root / "data")
-    (root / "run").mkdir()
-    train_run(tiny(path=str(data), epochs=16), root / "run", lambda event: None)
-    return BallRun(data, root / "run" / "last.safetensors")
+    def train(root: Path) -> None:
+        data = write_balls(root / "data")
+        (root / "run").mkdir()
+        train_run(tiny(path=str(data), epochs=16), root / "run", lambda event: None)
+
+    root = made_once(tmp_path_factory, "ball-run", train)
+    return BallRun(root / "data", root / "run" / "last.safetensors")
 
 
 @pytest.fixture(scope="module")

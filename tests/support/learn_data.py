@@ -16,6 +16,7 @@ from core.datasets.synthetic.demo import ensure_subject
 from core.labels import LabelSpace
 from core.models import build_model
 from tests.support.balls import CLASSES
+from tests.support.once import made_once
 from tests.support.run_folders import make_run
 
 BALL_LABELS = LabelSpace.from_raw(dict(enumerate(CLASSES)))
@@ -24,7 +25,7 @@ ISEG_LABELS = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM", 250: "
 
 def demo_subject(factory: pytest.TempPathFactory) -> Path:
     """A folder with only subject-1 of the demo data, made once per test session; read-only by convention."""
-    return ensure_subject(factory.getbasetemp() / "one-demo-subject")
+    return made_once(factory, "one-demo-subject", lambda folder: ensure_subject(folder / "demo")) / "demo"
 
 
 def link_demo_subject(factory: pytest.TempPathFactory, data_root: Path) -> Path:

@@ -38,4 +38,10 @@ def make_quiz_run(base: Path, epochs: int = 4) -> QuizRun:
     train_run(config, folder, lambda event: None)
     with contextlib.redirect_stdout(io.StringIO()):
         assert main(["evaluate", folder.name, str(data), "--keep", "--checkpoints", str(root)]) == 0
-    return QuizRun(root, base / "data", folder.name)
+    return read_quiz_run(base)
+
+
+def read_quiz_run(base: Path) -> QuizRun:
+    """The run that :func:`make_quiz_run` made in a folder."""
+    (run,) = (path.parent.name for path in (base / "checkpoints").glob("*/config.json"))
+    return QuizRun(base / "checkpoints", base / "data", run)

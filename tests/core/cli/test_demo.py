@@ -30,7 +30,7 @@ def test_arguments_reach_the_generator_and_the_folder_is_printed(
     assert (call["subjects"], call["seed"], call["workers"]) == (4, 3, 2)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_one_subject_with_progress_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", str(tmp_path / "demo"), "--only", "subject-2", "--seed", "3", "--progress"]) == 0
     captured = capsys.readouterr()

@@ -104,6 +104,11 @@ PREDICTED: list[Case] = [
 ]
 
 
+def short_and_long(cases: list[Case], short: tuple[int, ...]) -> list[Any]:
+    """Cases as parameters; those outside ``short`` belong to the long form."""
+    return [case if n in short else pytest.param(case, marks=pytest.mark.long) for n, case in enumerate(cases)]
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[subprocess.Popen[str]]:
     if sys.platform != "linux":
@@ -147,14 +152,18 @@ def estimated(values: dict[str, Any], channels: int = 2, classes: int = 4, devic
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", TRAINED, ids=lambda case: "-".join(map(str, case[0].values())))
+@pytest.mark.parametrize(
+    "case", short_and_long(TRAINED, short=(1, 4)), ids=lambda case: "-".join(map(str, case[0].values()))
+)
 def test_training_step_takes_the_estimated_memory(server: subprocess.Popen[str], case: Case) -> None:
     skip_emulated_bf16(case)
     assert_near(server, "train", case, estimated(*case), tolerance=0.2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", PREDICTED, ids=lambda case: "-".join(map(str, case[0].values())))
+@pytest.mark.parametrize(
+    "case", short_and_long(PREDICTED, short=(1,)), ids=lambda case: "-".join(map(str, case[0].values()))
+)
 def test_prediction_takes_the_estimated_memory(server: subprocess.Popen[str], case: Case) -> None:
     skip_emulated_bf16(case)
     values, channels, classes = case

@@ -175,7 +175,7 @@ def test_auto_continues_eagerly_if_the_capture_fails(monkeypatch: pytest.MonkeyP
     assert all(isinstance(group["lr"], float) for group in auto.optimizer.param_groups)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_compiled_step_computes_the_same() -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.LeakyReLU(), nn.Conv3d(4, 3, 1))  # compiles in seconds

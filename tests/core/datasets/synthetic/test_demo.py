@@ -169,7 +169,7 @@ def test_subject_depends_only_on_seed_and_number(demo: Path, atlas: Atlas, tmp_p
     assert (first != second).mean() > 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform == "win32", reason="kills processes the POSIX way")
 def test_killed_generation_is_completed_with_the_same_bytes(tmp_path: Path, demo: Path) -> None:
     folder = tmp_path / "demo"
