@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from core.paths import project_root
 from tests.support.learn_data import link_demo_subject
@@ -32,6 +32,7 @@ core.paths.demo_model_path = lambda: pathlib.Path("/nonexistent/model.safetensor
 from streamlit.web.cli import main
 main(prog_name="streamlit")
 """
+expect.set_options(timeout=TIMEOUT_MS)  # five seconds are too short on a busy machine
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -103,17 +104,21 @@ def test_uploaded_checkpoint_is_used(server: Server, page: Page, run_id: str, tm
     assert main(["export", run_id, "--out", str(model), "--checkpoints", str(server.checkpoints)]) == 0
     broken = tmp_path / "broken.safetensors"
     broken.write_bytes(model.read_bytes()[:1000])
+    other = server.checkpoints / "another-checkpoint.safetensors"  # can be chosen, but an upload is selected
+    shutil.copy2(model, other)
     page.goto(f"{server.url}/predict")
     upload_model(page, broken)
     expect(page.get_by_text("is not a checkpoint")).to_be_visible()
     expect(page.get_by_text(str(server.checkpoints))).to_have_count(0)
     page.reload()
     upload_model(page, model)
+    expect(page.get_by_role("button", name="Remove uploaded-model.safetensors")).to_be_visible()
     expect(page.get_by_text("M0 to bright, dark")).to_be_visible()
     upload(page, write_nifti(tmp_path / "scan.nii", balls(62)[0][0], LAS))
     page.get_by_role("button", name="Segment", exact=True).click()
     assert save(page, tmp_path).stat().st_size > 0
     expect(page.get_by_text("predict uploaded-model.safetensors scan.nii")).to_be_visible()
+    other.unlink()
 
 
 def test_cancelled_segmentation_removes_its_files(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:

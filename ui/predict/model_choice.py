@@ -94,6 +94,8 @@ def _choose_checkpoint() -> Path | None:
     files = [path for pattern in ("*.safetensors", "*/*.safetensors") for path in sorted(root.glob(pattern))]
     options = [*uploads.list_uploads(uploads.MODELS), *(p for p in files if p not in listed and p.name[0] != ".")]
     path = None
+    if (latest := uploads.take_latest(uploads.MODELS)) in options:
+        st.session_state[CHECKPOINT] = latest
     if st.session_state.get(CHECKPOINT) not in options:
         st.session_state.pop(CHECKPOINT, None)
     if options:

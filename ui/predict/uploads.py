@@ -30,15 +30,23 @@ UPLOADER_ROUND = "upload_round"
 
 
 def uploader(label: str, suffixes: Sequence[str], help: str) -> None:
-    """Render a file uploader; files are written to disk at once, so that the server does not keep them in memory."""
-    uploader_round = st.session_state.setdefault(UPLOADER_ROUND, 0)
-    key = f"{UPLOADER_ROUND}-{suffixes[0]}-{uploader_round}"
+    """Render a file uploader; files are written to disk at once, so that the server does not keep them in memory. The
+    next run of the page finds the last one with :func:`take_latest`."""
+    round_key = f"{UPLOADER_ROUND}-{suffixes[0]}"  # an upload of a model leaves the uploader of images alone
+    uploader_round = st.session_state.setdefault(round_key, 0)
+    key = f"{round_key}-{uploader_round}"
     files = st.file_uploader(label, list(suffixes), accept_multiple_files=True, key=key, help=help)
     if files:
         for file in files:
-            save(file.name, file, suffixes)
-        st.session_state[UPLOADER_ROUND] = uploader_round + 1  # a new, empty uploader: the old one keeps all bytes
+            st.session_state[_latest_key(suffixes)] = save(file.name, file, suffixes)
+        st.session_state[round_key] = uploader_round + 1  # a new, empty uploader: the old one keeps all bytes
         st.rerun()
+
+
+def take_latest(suffixes: Sequence[str]) -> Path | None:
+    """The file that was uploaded just now, once."""
+    latest: Path | None = st.session_state.pop(_latest_key(suffixes), None)
+    return latest
 
 
 def save(name: str, content: IO[bytes], suffixes: Sequence[str]) -> Path:
@@ -143,3 +151,7 @@ def _suffix(name: str, suffixes: Sequence[str]) -> str | None:
 
 def _root() -> Path:
     return cache_root() / "uploads"
+
+
+def _latest_key(suffixes: Sequence[str]) -> str:
+    return f"latest_upload-{suffixes[0]}"
