@@ -6,8 +6,8 @@ PY = $(VENV)/bin/python
 PIP = $(PY) -m pip --disable-pip-version-check install
 # What the test targets hand to pytest: `make test PYTEST_ARGS="tests/core -k volume"`.
 PYTEST_ARGS ?=
-# Test processes that share the test files; half of their time they wait for other processes. 0: none but pytest's own.
-WORKERS ?= 3
+# Test processes that share the test files; 0: none but pytest's own.
+WORKERS ?= 2
 # Measure branch coverage in `make test` and compare it with the floor: `make test COVERAGE=1`.
 COVERAGE ?=
 COVERAGE_FLOOR = 91

@@ -48,10 +48,10 @@ def test_existing_garbage_is_collected_first() -> None:
 
 def test_second_call_freezes_only_after_new_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     garbage_collection.freeze_imports()
-    kept = Node()
+    kept = [Node() for _ in range(1000)]
     first = gc.get_freeze_count()
     garbage_collection.freeze_imports()
-    assert gc.get_freeze_count() == first and gc.is_tracked(kept)
+    assert gc.get_freeze_count() <= first  # frozen objects may be freed meanwhile, by their reference count
     monkeypatch.setitem(sys.modules, "one_more", sys)
     garbage_collection.freeze_imports()
-    assert gc.get_freeze_count() > first
+    assert gc.get_freeze_count() > first + len(kept) // 2
