@@ -28,7 +28,7 @@ COVER = $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(COVERAGE_FLO
 help:
 	@echo 'make app        start the workbench on http://127.0.0.1:8501 (makes .venv and installs at first)'
 	@echo 'make test       run the tests (PYTEST_ARGS="..." runs some, COVERAGE=1 measures coverage)'
-	@echo 'make test-quick run the fast tests: less than a minute'
+	@echo 'make test-quick run the fast tests only'
 	@echo 'make test-long  run the long forms of the tests that repeat something many times'
 	@echo 'make faults     run the fault table alone: kills, full disks, damaged files; print each outcome'
 	@echo 'make check      lint, formatting, types and tests: what a change has to pass'
