@@ -69,7 +69,7 @@ class LoopTimes:
     ----------
     loop_s : list of float. Seconds per step in the trainer.
     bare_s : list of float. Seconds per bare step.
-    checkpoints : int. Checkpoints written meanwhile.
+    checkpoints : int. Checkpoints written during the measurement.
     """
 
     loop_s: list[float]

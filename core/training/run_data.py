@@ -101,7 +101,7 @@ def prepare_subjects(
     inputs: RunInputs, data: RunData, plan: TrainingPlan, store: SubjectStore | None
 ) -> dict[str, TrainingSubject] | None:
     """Read and normalise every training and validation subject, by id, and move it to the store if there is one;
-    ``None`` if a stop was requested meanwhile."""
+    ``None`` if a stop is requested while subjects are read."""
     ids = (*data.split.train, *data.split.val)
     config = plan.config.data
     subjects = {}

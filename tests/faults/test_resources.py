@@ -146,7 +146,7 @@ def test_damaged_last_checkpoint_is_replaced_by_the_previous_one(
 
 
 def step_if_readable(path: Path) -> int:
-    """Step of a checkpoint that may be replaced meanwhile; 0 where it cannot be read."""
+    """Step of a checkpoint that may be replaced while it is read; 0 where it cannot be read."""
     try:
         return step_of(path)
     except CheckpointError:

@@ -75,7 +75,7 @@ def supervisor_pid(root: Path) -> int:
 
 
 def supervisor_in_this_process(root: Path, gpus: int = 0) -> QueueSupervisor:
-    """A supervisor that polls when the test calls it; no other one is started meanwhile."""
+    """A supervisor that polls when the test calls it; no other one is started during the test."""
     record = {"pid": os.getpid(), "identity": process_identity(os.getpid()), "since": time.time()}
     files.write_json(root / SUPERVISOR_FILE, record)
     return QueueSupervisor(root, TOY, gpus)
@@ -94,7 +94,7 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 
 def trainers(folder: Path, worker: str) -> list[psutil.Process]:
-    """Trainer processes of a run on several devices, by rank; those that end meanwhile are left out."""
+    """Trainer processes of a run on several devices, by rank; those that end during the search are left out."""
     ranks = []
     for process in processes_of(folder):
         if process.info["cmdline"][-2:] == [worker, str(folder)]:

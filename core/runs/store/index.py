@@ -140,7 +140,7 @@ class Index:
         run_id : str. The run.
         rows : iterable of MetricRow. The values; their ids are ignored.
         after : MetricRow, optional. What the caller takes for the run's last value in the index. If it is not, because
-            the index was rebuilt meanwhile, no row is appended: see :meth:`synchronize_metrics`.
+            the index was rebuilt in between, no row is appended: see :meth:`synchronize_metrics`.
 
         Returns
         -------
