@@ -44,6 +44,10 @@ class DataConfig(Checked):
     layout: str = option("auto", "folder layout; auto: detected")
     modalities: tuple[str, ...] = option((), "input channels, in order; empty: all modalities", advanced=False)
     classes: tuple[str, ...] = option((), "classes to segment; all others become background; empty: all")
+    ignore: str = option(
+        "auto", "class left out of training and scores, by name or label value; auto: one named ignore; none: no class"
+    )
+    nan_is_zero: bool = option(False, "read NaN as 0, for files with NaN outside the field of view")
     normalisation: Normalisation = option("z_score", "intensity normalisation, per modality and subject")
     resample: Resample = option("none", "median: resample every subject to the median voxel size of the data set")
     spacing_mm: tuple[float, ...] = option(

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from core.cli.arguments import add_data, add_json, add_layout, add_progress
+from core.cli.options import add_data_options, data_options_from
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
 from core.datasets import LAYOUTS
@@ -23,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_data(parser, "folder of the data set")
     add_layout(parser)
+    add_data_options(parser)
     add_json(parser)
     add_progress(parser)
     parser.add_argument(
@@ -43,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     """
     try:
         with show_progress("subjects", args.progress) as progress:
-            report = check(args.data, args.layout, progress, args.thumbnails)
+            report = check(args.data, args.layout, progress, args.thumbnails, data_options_from(args))
     except MemoryError:
         raise DatasetError(
             f"{args.data}: expected enough free memory to read it, got too little; close other programs"

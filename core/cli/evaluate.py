@@ -11,6 +11,7 @@ import numpy as np
 
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
 from core.cli.inference_options import add_inference_options, inference_overrides
+from core.cli.options import add_data_options, data_options_from
 from core.cli.output import align_columns
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_data(parser)
     add_layout(parser)
+    add_data_options(parser)
     selection = parser.add_mutually_exclusive_group()
     selection.add_argument(
         "--split",
@@ -65,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = find_checkpoint(root, args.run)
     set_freed_memory_retention(True)
     predictor = Predictor(checkpoint, inference_overrides(args))
-    dataset = open_dataset(dataset_folder(args.data), args.layout)
+    options = data_options_from(args, predictor.metadata.train_config.data)
+    dataset = open_dataset(dataset_folder(args.data), args.layout, options)
     subjects = args.subject or []
     trained_on = predictor.metadata.dataset.get("path")
     if args.split != "all" and not subjects and trained_on and str(dataset.path.resolve()) != trained_on:

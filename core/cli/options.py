@@ -1,13 +1,19 @@
-"""Command-line flags made from the configuration's fields, shared by ``train`` and ``submit``."""
+"""Command-line flags made from the configuration's fields: all of them for ``train`` and ``submit``, those of reading a
+data set for every command that reads one."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from core.cli.arguments import add_data
-from core.config import TrainConfig, field_specs, section_titles
+from core.config import DataConfig, TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, preset
+
+if TYPE_CHECKING:
+    from core.datasets import DataOptions
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -23,13 +29,31 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     groups = {s: parser.add_argument_group(title, text) for s, (title, text) in section_titles().items()}
     for spec in field_specs():
         if spec.name != "path":
-            groups[spec.section].add_argument(
-                spec.flag,
-                dest=f"field_{spec.name}",
-                metavar=_metavar(spec),
-                default=argparse.SUPPRESS,
-                help=_help(spec),
-            )
+            _add_flag(groups[spec.section], spec)
+
+
+def add_data_options(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of :class:`~core.datasets.options.DataOptions`."""
+    from core.datasets import DataOptions
+
+    for spec in field_specs():
+        if spec.name in DataOptions.names():
+            _add_flag(parser, spec)
+
+
+def data_options_from(args: argparse.Namespace, default: DataConfig | None = None) -> DataOptions:
+    """The parsed options of reading a data set; ``default`` holds the values of the flags that are not given.
+
+    Raises
+    ------
+    ConfigError
+        If a value is not allowed.
+    """
+    from core.datasets import DataOptions
+
+    default = default or DataConfig()
+    given = _given_values(args)
+    return DataOptions.from_config(replace(default, **{n: v for n, v in given.items() if n in DataOptions.names()}))
 
 
 def config_from(args: argparse.Namespace) -> TrainConfig:
@@ -41,12 +65,27 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         If a value is not allowed.
     """
     base = preset(args.preset)
-    specs = {spec.name: spec for spec in field_specs()}
-    given = {k.removeprefix("field_"): v for k, v in vars(args).items() if k.startswith("field_")}
-    values = {name: specs[name].parse(text) for name, text in given.items()}
-    if "epochs" in given and "minutes" not in given:
+    values = _given_values(args)
+    if "epochs" in values and "minutes" not in values:
         values["minutes"] = 0.0
     return base.with_values({"path": args.data, **values})
+
+
+def _add_flag(parser: argparse._ActionsContainer, spec: FieldSpec) -> None:
+    parser.add_argument(
+        spec.flag,
+        dest=f"field_{spec.name}",
+        metavar=_metavar(spec),
+        default=argparse.SUPPRESS,
+        help=_help(spec),
+    )
+
+
+def _given_values(args: argparse.Namespace) -> dict[str, Any]:
+    """Values, by field name, of the flags that are given."""
+    specs = {spec.name: spec for spec in field_specs()}
+    given = {k.removeprefix("field_"): v for k, v in vars(args).items() if k.startswith("field_")}
+    return {name: specs[name].parse(text) for name, text in given.items()}
 
 
 def _metavar(spec: FieldSpec) -> str:

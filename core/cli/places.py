@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from core.cli.arguments import add_data, add_json, add_layout, add_progress
+from core.cli.options import add_data_options, data_options_from
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
 from core.cli.values import format_size, size_in_voxels
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     parser.add_argument("--subject", metavar="ID", help="subject to draw from (default: the first with a label map)")
     add_layout(parser)
+    add_data_options(parser)
     parser.add_argument(
         "--sub-volume",
         metavar="IxJxK",
@@ -77,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         SamplingConfig(sub_volume=size, foreground=share, threshold=args.threshold)
         for size, share in itertools.product(args.sub_volume, args.foreground)
     ]
-    dataset = open_dataset(dataset_folder(args.data), args.layout)
+    dataset = open_dataset(dataset_folder(args.data), args.layout, data_options_from(args))
     subject = args.subject or next(iter(dataset.labelled_ids), None)
     if subject is None:
         raise DatasetError(f"{dataset.path}: expected a subject with a label map, found none")

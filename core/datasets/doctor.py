@@ -11,7 +11,8 @@ import numpy as np
 from core.datasets.doctor_report import DoctorReport, Finding, Severity, SubjectFacts
 from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.loading import SubjectHeaders, read_subject_headers
-from core.datasets.registry import open_dataset
+from core.datasets.options import DataOptions
+from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
 from core.datasets.thumbnails import render_thumbnail, write_thumbnail
 from core.errors import DatasetError, UserError
 from core.formatting import format_list
@@ -27,6 +28,7 @@ def check(
     layout: str = "auto",
     progress: ProgressCallback | None = None,
     thumbnails: Path | None = None,
+    options: DataOptions = DEFAULT_OPTIONS,
 ) -> DoctorReport:
     """Examine a data set.
 
@@ -36,6 +38,7 @@ def check(
     layout : str. Layout of the folder, or "auto".
     progress : callable, optional. Called with (subjects done, subjects) from (0, n) to (n, n).
     thumbnails : Path, optional. Folder, created if missing, for a picture ``<id>.png`` of each readable subject.
+    options : DataOptions. Options of reading the files of a folder; a data set has its own.
 
     Raises
     ------
@@ -45,7 +48,7 @@ def check(
     if not isinstance(data, Dataset):
         folder = Path(data)
         try:
-            data = open_dataset(data, layout)
+            data = open_dataset(data, layout, options)
         except UserError as error:
             return DoctorReport(folder, None, (_finding_from_error(error, [folder]),), ())
     if thumbnails is not None:

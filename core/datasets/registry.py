@@ -5,21 +5,24 @@ A new layout is a module in :mod:`core.datasets.layouts` and an entry in :data:`
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from core.datasets.layouts.base import Dataset, Layout
 from core.datasets.layouts.decathlon import DecathlonLayout
 from core.datasets.layouts.iseg import IsegLayout
+from core.datasets.options import DataOptions
 from core.errors import DatasetError
 from core.formatting import format_list
 
 MAX_NEARBY_FOLDERS = 200  # subfolders that are searched for the suggestion of an error message
+DEFAULT_OPTIONS = DataOptions()
 
 # By name, in the order of recognition: the first layout that recognises a folder opens it.
 LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (IsegLayout(), DecathlonLayout())}
 
 
-def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
+def open_dataset(path: str | Path, layout: str = "auto", options: DataOptions = DEFAULT_OPTIONS) -> Dataset:
     """Open a folder as a data set.
 
     No image is read; :func:`core.datasets.doctor.check` verifies the files.
@@ -28,6 +31,7 @@ def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
     ----------
     path : str or Path. Folder; ``~`` is expanded.
     layout : str. Key of :data:`LAYOUTS`, or "auto" to recognise it.
+    options : DataOptions. Options of reading its files.
 
     Raises
     ------
@@ -41,7 +45,7 @@ def open_dataset(path: str | Path, layout: str = "auto") -> Dataset:
     try:
         name = recognise_layout(folder) if layout == "auto" else layout
         if name is not None:
-            return LAYOUTS[name].open(folder)
+            return replace(LAYOUTS[name].open(folder), nan_is_zero=options.nan_is_zero)
         content = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be read: {error.strerror or error}; check its permissions") from None

@@ -173,10 +173,10 @@ def _initial_checkpoint(root: Path, text: str) -> str:
 
 
 def _check_data(config: TrainConfig, path: Path) -> None:
-    from core.datasets import open_dataset
+    from core.datasets import DataOptions, open_dataset
     from core.datasets.splits import split_subjects
 
-    dataset = open_dataset(path, config.data.layout)
+    dataset = open_dataset(path, config.data.layout, DataOptions.from_config(config.data))
     missing = [m for m in config.data.modalities if m not in dataset.modalities]
     if missing:
         raise ConfigError(f"modalities: {path} has {', '.join(dataset.modalities)}; got {', '.join(missing)}")

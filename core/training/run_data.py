@@ -8,7 +8,7 @@ from pathlib import Path
 
 from core.checkpointing.checkpoint import Checkpoint
 from core.config import TrainConfig
-from core.datasets import Dataset, fingerprint, open_dataset
+from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
 from core.datasets.prepare import prepare_subject
 from core.datasets.splits import Split, split_subjects
 from core.datasets.synthetic.demo import ensure_demo
@@ -76,7 +76,7 @@ class RunData:
 def _open_dataset(inputs: RunInputs) -> Dataset:
     config = inputs.config.data
     if config.path != DEMO:
-        return open_dataset(config.path, config.layout)
+        return open_dataset(config.path, config.layout, DataOptions.from_config(config))
 
     def show(done: int, total: int) -> None:
         inputs.listener(Preparing("making synthetic demo subjects", done, total))

@@ -60,6 +60,7 @@ class Dataset:
     notes : tuple of str. Observations on opening that are not errors.
     labels_follow_images : bool. Whether voxels are aligned as stored where the orientation in a header contradicts that
         of the subject's first image; known to hold for the published data of some layouts.
+    nan_is_zero : bool. Whether NaN in its files is read as 0.
 
     Raises
     ------
@@ -78,6 +79,7 @@ class Dataset:
     licence: str = ""
     notes: tuple[str, ...] = ()
     labels_follow_images: bool = False
+    nan_is_zero: bool = False
 
     def __post_init__(self) -> None:
         repeated = sorted((id for id, count in Counter(self.ids).items() if count > 1), key=natural_key)
