@@ -45,12 +45,14 @@ class Ready:
     facts : dict. Short texts by name, for display: device, precision, parameters.
     classes : tuple of str. Class names, background first.
     start_epoch, start_step : int. Epochs and steps completed before; above 0 for a resumed run.
+    colours : tuple of str. Display colour ``#rrggbb`` of each class.
     """
 
     facts: dict[str, str]
     classes: tuple[str, ...]
     start_epoch: int
     start_step: int
+    colours: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

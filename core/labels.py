@@ -1,12 +1,12 @@
 """Label spaces: the classes of a data set with their names, colours and raw values in files.
 
 In memory a label map holds class *indices* 0 to n-1 (uint8); index 0 is the background. Files hold raw values:
-iSEG-2017 stores 0, 10, 150 and 250.
+iSEG-2017 stores 0, 10, 150 and 250. Voxels with the ignore label, which nobody has labelled, hold
+:data:`IGNORE_INDEX`: they are left out of losses, sampling and scores, and no network predicts them.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,23 +14,21 @@ from typing import Any
 
 import numpy as np
 
+from core.colours import BACKGROUND_COLOUR, IGNORE_COLOUR, PALETTE, complete, is_colour
 from core.errors import DatasetError
+from core.freesurfer import freesurfer_colours
 
-BACKGROUND_COLOUR = "#8b909a"
+__all__ = ["BACKGROUND_COLOUR", "IGNORE_COLOUR", "IGNORE_INDEX", "PALETTE", "LabelClass", "LabelSpace"]
 
-# Safe for colour-blind readers (after Okabe and Ito, and Tol), on dark and light; the first three are of the tissues.
-PALETTE = (
-    "#4a90d9",  # blue: CSF
-    "#1fa187",  # green: GM
-    "#e0b000",  # yellow: WM
-    "#d55e00",  # vermilion
-    "#b07cc6",  # purple
-    "#5fc8e8",  # sky
-    "#e07a9b",  # rose
-    "#9a6b3f",  # brown
-    "#7fae3d",  # olive
-    "#7a7fe0",  # indigo
-)
+IGNORE_INDEX = 255  # of voxels with the ignore label, in memory
+MAX_CLASSES = 255  # background included: indices 0 to 254
+BACKGROUND = "background"
+
+# Names of an ignore label without case and separators; nnU-Net's is "ignore".
+IGNORE_NAMES = (
+    "ignore", "ignored", "ignorelabel", "void", "unlabelled", "unlabeled", "unannotated", "notannotated", "dontcare",
+    "donotcare",
+)  # fmt: skip
 
 TISSUE_COLOURS = {"CSF": PALETTE[0], "GM": PALETTE[1], "WM": PALETTE[2]}
 TISSUE_NAMES = {
@@ -60,6 +58,11 @@ class LabelClass:
 class LabelSpace:
     """The classes of a data set in index order, background first.
 
+    Attributes
+    ----------
+    classes : tuple of LabelClass. Background first; the outputs of a network.
+    ignore : LabelClass or None. The ignore label: its voxels belong to no class.
+
     Raises
     ------
     DatasetError
@@ -68,40 +71,66 @@ class LabelSpace:
     """
 
     classes: tuple[LabelClass, ...]
+    ignore: LabelClass | None = None
 
     def __post_init__(self) -> None:
-        if not 2 <= len(self.classes) <= 255:
-            raise DatasetError(f"a label space needs 2 to 255 classes, background first; got {len(self.classes)}")
-        for attribute, values in (("names", self.names), ("raw values", self.raw_values)):
+        if not 2 <= len(self.classes) <= MAX_CLASSES:
+            raise DatasetError(
+                f"a label space needs 2 to {MAX_CLASSES} classes, background first; got {len(self.classes)}"
+            )
+        labels = self._labels
+        for attribute, values in (("names", [c.name for c in labels]), ("raw values", [c.raw for c in labels])):
             if len(set(values)) != len(values):
-                raise DatasetError(f"the {attribute} of a label space must differ from each other; got {list(values)}")
-        for c in self.classes:
-            if not re.fullmatch("#[0-9a-fA-F]{6}", c.colour):
+                raise DatasetError(f"the {attribute} of a label space must differ from each other; got {values}")
+        for c in labels:
+            if not is_colour(c.colour):
                 raise DatasetError(f"the colour of a class must be #rrggbb; got {c.colour!r} for {c.name}")
             if not -(2**31) <= c.raw < 2**31:
                 raise DatasetError(f"the raw value of a class must fit into 32 bits; got {c.raw} for {c.name}")
 
     @classmethod
-    def from_raw(cls, names: Mapping[int, str] | Sequence[tuple[int, str]]) -> LabelSpace:
-        """Build a label space from ``{raw value: name}``, background first, with colours of the palette in order.
+    def from_raw(
+        cls,
+        names: Mapping[int, str] | Sequence[tuple[int, str]],
+        ignore: str = "auto",
+        colours: Mapping[int, str] | None = None,
+    ) -> LabelSpace:
+        """Build a label space from ``{raw value: name}``, background first.
 
-        CSF, GM and WM, also by their full names, have fixed colours, which no other class gets then.
+        Parameters
+        ----------
+        names : mapping or sequence of (int, str). Name by raw value.
+        ignore : str. The ignore label, by name or by raw value, which need not be listed; "auto": the one named so
+            (:data:`IGNORE_NAMES`); "none": no label.
+        colours : mapping, optional. Colours ``#rrggbb`` that the data set states, by raw value.
+
+        Notes
+        -----
+        A class has the colour that the data set states, or FreeSurfer's if it is one of its structures. CSF, GM and WM,
+        also by their full names, have fixed colours, which no other class gets then. All others get a colour of the
+        palette in order, or one of those that continue it.
+
+        Raises
+        ------
+        DatasetError
+            If the ignore label is not one of the labels, or several are named so; and as for the class.
         """
-        items = list(names.items()) if isinstance(names, Mapping) else list(names)
-        fixed: dict[str, str] = {}  # colour by class name; the first of several classes of one tissue
-        for _, name in items[1:]:
-            colour = _tissue_colour(str(name))
-            if colour and colour not in fixed.values():
-                fixed[str(name)] = colour
-        free = itertools.cycle(colour for colour in PALETTE if colour not in fixed.values())
-        classes = []
-        for index, (raw, name) in enumerate(items):
-            if index == 0:
-                colour = BACKGROUND_COLOUR
-            else:
-                colour = fixed.get(str(name)) or next(free)
-            classes.append(LabelClass(str(name), colour, int(raw)))
-        return cls(tuple(classes))
+        items = [(int(raw), str(name)) for raw, name in (names.items() if isinstance(names, Mapping) else names)]
+        ignored = _find_ignored(items, ignore)
+        if ignored is not None and ignored in items:
+            items = _without_ignored(items, ignored)
+        stated = {**freesurfer_colours(items[1:]), **(colours or {})}
+        tissues: dict[int, str] = {}  # by raw value; the first of several classes of one tissue
+        for raw, name in items[1:]:
+            colour = _tissue_colour(name)
+            if colour and raw not in stated and colour not in tissues.values():
+                tissues[raw] = colour
+        chosen = complete(tuple(stated.get(raw) or tissues.get(raw) for raw, _ in items[1:]))
+        chosen = (BACKGROUND_COLOUR, *chosen)[: len(items)]
+        return cls(
+            tuple(LabelClass(name, colour, raw) for (raw, name), colour in zip(items, chosen, strict=True)),
+            None if ignored is None else LabelClass(ignored[1], IGNORE_COLOUR, ignored[0]),
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -120,36 +149,45 @@ class LabelSpace:
         return len(self.classes)
 
     def to_index(self, raw: np.ndarray) -> np.ndarray:
-        """Convert raw values to class indices, uint8, same shape.
+        """Convert raw values to class indices, uint8, same shape; :data:`IGNORE_INDEX` for the ignore label.
 
         Raises
         ------
         DatasetError
             If a value is not the raw value of a class.
         """
-        index = np.zeros(raw.shape, np.uint8)
-        known = np.zeros(raw.shape, bool)
-        for i, c in enumerate(self.classes):
-            mask = raw == c.raw
-            index[mask] = i
-            known |= mask
-        if not known.all():
-            unknown = ", ".join(f"{v:g}" for v in np.unique(raw[~known])[:5])
-            count = int((~known).sum())
+        values = np.array([c.raw for c in self._labels], np.int64)
+        indices = np.arange(len(values), dtype=np.uint8)
+        if self.ignore is not None:
+            indices[-1] = IGNORE_INDEX
+        order = np.argsort(values)
+        values, indices = values[order], indices[order]
+        position = np.searchsorted(values, raw).clip(max=len(values) - 1)
+        unknown = values[position] != raw
+        if unknown.any():
+            examples = ", ".join(f"{v:g}" for v in np.unique(raw[unknown])[:5])
+            count = int(unknown.sum())
             raise DatasetError(
-                f"expected only the label values {sorted(self.raw_values)}, found also {unknown} "
-                f"in {count} voxel{'s' * (count > 1)}"
+                f"expected only the label values {values.tolist()}, found also {examples} in {count} "
+                f"voxel{'s' * (count > 1)}"
             )
-        return index
+        return indices[position]
 
     def to_raw(self, index: np.ndarray) -> np.ndarray:
         """Convert class indices to raw values, in the smallest of uint8, int16 and int32 that holds them all."""
-        low, high = min(self.raw_values), max(self.raw_values)
+        raw = [c.raw for c in self._labels]
+        low, high = min(raw), max(raw)
         dtype = next(t for t in (np.uint8, np.int16, np.int32) if np.iinfo(t).min <= low and high <= np.iinfo(t).max)
-        return np.asarray(self.raw_values, dtype)[index]
+        table = np.zeros(IGNORE_INDEX + 1, dtype)
+        table[: len(self)] = self.raw_values
+        if self.ignore is not None:
+            table[IGNORE_INDEX] = self.ignore.raw
+        elif index.size and int(index.max()) >= len(self):
+            raise ValueError(f"expected class indices below {len(self)}, got {index.max()}")
+        return table[index]
 
     def subset(self, names: Sequence[str]) -> LabelSpace:
-        """The label space of the background and the given classes, in the present order.
+        """The label space of the background, the given classes in the present order, and the ignore label.
 
         Raises
         ------
@@ -158,18 +196,116 @@ class LabelSpace:
         """
         unknown = [n for n in names if n not in self.names[1:]]
         if unknown:
-            raise DatasetError(f"expected classes out of {list(self.names[1:])}, got {unknown}")
-        return LabelSpace((self.classes[0], *(c for c in self.foreground if c.name in names)))
+            left_out = f" ({self.ignore.name} is left out, not a class)" if self.ignore else ""
+            raise DatasetError(f"expected classes out of {list(self.names[1:])}{left_out}, got {unknown}")
+        return LabelSpace((self.classes[0], *(c for c in self.foreground if c.name in names)), self.ignore)
 
     def to_json(self) -> list[dict[str, Any]]:
-        return [{"name": c.name, "colour": c.colour, "raw": c.raw} for c in self.classes]
+        """The classes in order, then the ignore label, which is marked so."""
+        classes = [{"name": c.name, "colour": c.colour, "raw": c.raw} for c in self._labels]
+        if self.ignore is not None:
+            classes[-1]["ignore"] = True
+        return classes
 
     @classmethod
     def from_json(cls, data: Sequence[Mapping[str, Any]]) -> LabelSpace:
+        """The inverse of :meth:`to_json`.
+
+        Raises
+        ------
+        DatasetError
+            If the data is not of this form, or not a valid label space.
+        """
         try:
-            return cls(tuple(LabelClass(str(c["name"]), str(c["colour"]), int(c["raw"])) for c in data))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            labels = [
+                (bool(c.get("ignore")), LabelClass(str(c["name"]), str(c["colour"]), int(c["raw"]))) for c in data
+            ]
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise DatasetError(f"expected a list of {{name, colour, raw}}, got {data!r}") from error
+        ignored = [c for ignore, c in labels if ignore]
+        if len(ignored) > 1:
+            raise DatasetError(f"expected at most one ignore label, got {[c.name for c in ignored]}")
+        return cls(tuple(c for ignore, c in labels if not ignore), ignored[0] if ignored else None)
+
+    @property
+    def _labels(self) -> tuple[LabelClass, ...]:
+        """The classes, then the ignore label if there is one."""
+        return (*self.classes, *([self.ignore] if self.ignore is not None else []))
+
+
+def is_ignore_name(name: str) -> bool:
+    """Whether a label with this name is taken as the ignore label; case and separators do not count."""
+    return _normalised(name) in IGNORE_NAMES
+
+
+def leave_out_ignored(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """The prediction with :data:`IGNORE_INDEX` where the truth has it; unchanged where the truth has none.
+
+    Parameters
+    ----------
+    truth, prediction : ndarray, integer or bool, same shape. Class indices.
+    """
+    ignored = truth == IGNORE_INDEX
+    return np.where(ignored, np.uint8(IGNORE_INDEX), prediction) if ignored.any() else prediction
+
+
+def _find_ignored(items: Sequence[tuple[int, str]], spec: str) -> tuple[int, str] | None:
+    """The ignore label as (raw value, name), which need not be listed; ``None`` if there is none."""
+    spec = spec.strip()
+    if spec.lower() == "none":
+        return None
+    if spec.lower() == "auto":
+        return _ignored_by_name(items)
+    for same in (str.strip, _normalised):
+        named = [item for item in items if same(item[1]) == same(spec)]
+        if named:
+            return named[0]
+    if not re.fullmatch(r"[+-]?\d+", spec):
+        raise DatasetError(
+            f"ignore: expected auto, none, a label value, or one of the labels {[name for _, name in items]}; got "
+            f"{spec!r}"
+        )
+    value = int(spec)
+    listed = [item for item in items if item[0] == value]
+    free = next(n for n in ("ignore", f"ignore {value}") if n not in [name for _, name in items])
+    return listed[0] if listed else (value, free)
+
+
+def _without_ignored(items: Sequence[tuple[int, str]], ignored: tuple[int, str]) -> list[tuple[int, str]]:
+    """The other labels. Where the ignore label is in the place of the background, the one named so is the first."""
+    others = [item for item in items if item != ignored]
+    if items[0] == ignored and ignored[0] >= 0:
+        if not _has_background(others):
+            raise DatasetError(
+                f"ignore: expected another label than the background, got {ignored[0]}, {ignored[1]!r}; to leave it "
+                "out, name another label background"
+            )
+        others.sort(key=lambda item: _normalised(item[1]) != BACKGROUND)
+    return others
+
+
+def _ignored_by_name(items: Sequence[tuple[int, str]]) -> tuple[int, str] | None:
+    """The label named so. The first one is the background, unless it is negative or another label is named so."""
+    candidates = [item for item in items if is_ignore_name(item[1])]
+    if items and items[0] in candidates and items[0][0] >= 0 and not _has_background(items[1:]):
+        candidates.remove(items[0])
+    if len(candidates) > 1:
+        explicit = [item for item in candidates if _normalised(item[1]).startswith("ignore")]
+        if len(explicit) != 1:
+            names = " and ".join(name for _, name in candidates)
+            raise DatasetError(f"expected one label that is left out, found {names}; choose with --ignore")
+        return explicit[0]
+    return candidates[0] if candidates else None
+
+
+def _has_background(items: Sequence[tuple[int, str]]) -> bool:
+    """Whether a label is named background."""
+    return any(_normalised(name) == BACKGROUND for _, name in items)
+
+
+def _normalised(name: str) -> str:
+    """A name without case and separators."""
+    return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
 def _tissue_colour(name: str) -> str | None:

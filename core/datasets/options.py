@@ -14,8 +14,8 @@ class DataOptions:
 
     Attributes
     ----------
-    ignore : str. Class whose voxels are left out of training and scores, by name or by value in the files; "auto": a
-        class named "ignore"; "none": no class.
+    ignore : str. Label whose voxels are left out of training and scores, by name or by value in the files; "auto": the
+        one named ignore, void, unlabelled or the like (:data:`core.labels.IGNORE_NAMES`); "none": no label.
     nan_is_zero : bool. Whether NaN is read as 0: intensities outside the field of view, and background in label maps.
     """
 

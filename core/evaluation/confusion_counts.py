@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from core.labels import IGNORE_INDEX
+
 
 class ClassCounts(NamedTuple):
     """True positives, false positives and false negatives per class: int64 tensors of shape (class,)."""
@@ -18,6 +20,8 @@ class ClassCounts(NamedTuple):
 
 def class_counts(prediction: Tensor, target: Tensor, classes: int) -> ClassCounts:
     """Count voxels per class on the tensors' device. Counts of several batches may be summed.
+
+    Voxels with the ignore label (:data:`core.labels.IGNORE_INDEX`) in the target are left out.
 
     Parameters
     ----------
@@ -41,6 +45,7 @@ def class_counts(prediction: Tensor, target: Tensor, classes: int) -> ClassCount
             f"expected a prediction of shape {tuple(target.shape)}, or with {classes} classes as second axis, "
             f"got {tuple(prediction.shape)}"
         )
+    prediction = torch.where(target == IGNORE_INDEX, IGNORE_INDEX, prediction)
     predicted, present, correct = [], [], []
     for index in range(classes):  # bincount would synchronise with the device
         p, t = prediction == index, target == index

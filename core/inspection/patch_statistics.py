@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from core.config import SamplingConfig
+from core.labels import IGNORE_INDEX
 from core.sampling.patches import PatchSampler
 from core.types import TrainingSubject, triple
 
@@ -26,8 +27,9 @@ class PatchStatistics:
     sampling : SamplingConfig. Sub-volume size, foreground share and threshold of the draw.
     starts : ndarray, int64, shape (n, 3). First voxel; negative where the sub-volume is larger than the subject.
     centre_classes : ndarray, uint8, shape (n,). Class of the centre voxel, start + size // 2; background outside of the
-        subject.
-    class_shares : ndarray, float64, shape (n, classes). Share of each class in the voxels of the sub-volume.
+        subject, :data:`core.labels.IGNORE_INDEX` where ignored.
+    class_shares : ndarray, float64, shape (n, classes). Share of each class in the voxels of the sub-volume that are
+        not ignored; 0 without any.
     """
 
     sampling: SamplingConfig
@@ -68,9 +70,11 @@ def draw_patch_statistics(
     class_shares = np.zeros((count, classes))
     for n, start in enumerate(starts):
         patch = label[tuple(slice(max(s, 0), s + d) for s, d in zip(start, size, strict=True))]
-        class_shares[n, 1:] = [np.count_nonzero(patch == c) / math.prod(size) for c in range(1, classes)]
+        voxels = np.bincount(patch.ravel(), minlength=IGNORE_INDEX + 1)
+        counted = math.prod(size) - voxels[IGNORE_INDEX]
+        voxels[0] += math.prod(size) - patch.size  # padding counts as background, as in training
+        class_shares[n] = voxels[:classes] / max(counted, 1)
         centre = tuple(s + d // 2 for s, d in zip(start, size, strict=True))
         if all(0 <= at < length for at, length in zip(centre, label.shape, strict=True)):
             centre_classes[n] = label[centre]
-    class_shares[:, 0] = 1 - class_shares[:, 1:].sum(axis=1)  # padding counts as background, as in training
     return PatchStatistics(sampling, np.array(starts, np.int64).reshape(count, 3), centre_classes, class_shares)

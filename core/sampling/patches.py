@@ -3,6 +3,9 @@
 Locations (:class:`PatchLocation`) are drawn on the CPU from a seeded generator, without device synchronisation; voxels
 are cropped on the device. Voxels outside a subject are 0 in image and label: the value of air, the mean after
 normalisation, and the background class.
+
+Voxels with the ignore label are not labelled: they are no centre of a sub-volume and no part of its labelled share, and
+no sub-volume consists of them alone.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from torch import Tensor
 
 from core.compute.threads import single_threaded
 from core.config import SamplingConfig
+from core.labels import IGNORE_INDEX
 from core.types import Size3, TrainingSubject, VoxelIndex
 
 Batch = tuple[Tensor, Tensor]  # image (batch, channel, i, j, k) and label (batch, i, j, k)
@@ -102,6 +106,28 @@ class ResidentSubjects:
         """No effect: there are no files."""
 
 
+@dataclass(frozen=True, eq=False)
+class _Annotation:
+    """Voxels of a subject that are not ignored.
+
+    Attributes
+    ----------
+    table : ndarray, int32. Their summed-volume table.
+    voxels : ndarray, int16, shape (n, 3). Evenly strided ones of them.
+    """
+
+    table: np.ndarray
+    voxels: np.ndarray
+
+    @classmethod
+    def of(cls, label: np.ndarray) -> _Annotation | None:
+        """``None`` for a label map in which no voxel, or every voxel, is ignored."""
+        counted = label != IGNORE_INDEX
+        if counted.all() or not counted.any():
+            return None
+        return cls(_summed_volume_table(counted), _strided_voxels(counted))
+
+
 class PatchSampler:
     """Draws locations of sub-volumes: anywhere, centred on a class, or with a least labelled share, as configured.
 
@@ -118,7 +144,9 @@ class PatchSampler:
         self.config = config
         self.shapes = [s.label.shape for s in subjects]
         self._centres = [_centres_by_class(s.label, classes) for s in subjects] if config.foreground > 0 else []
-        self._tables = [_summed_volume_table(s.label > 0) for s in subjects] if config.threshold > 0 else []
+        labelled = [_is_labelled(s.label) for s in subjects] if config.threshold > 0 else []
+        self._tables = [_summed_volume_table(mask) for mask in labelled]
+        self._annotations = [_Annotation.of(s.label) for s in subjects]
 
     def draw(self, count: int, generator: torch.Generator) -> list[PatchLocation]:
         """Draw ``count`` locations, with subjects in random order and each equally often."""
@@ -146,6 +174,19 @@ class PatchSampler:
         return best
 
     def _random_start(self, subject: int, generator: torch.Generator) -> VoxelIndex:
+        """A uniform start; where voxels are ignored, one whose sub-volume has others too."""
+        annotation = self._annotations[subject]
+        start = self._uniform_start(subject, generator)
+        if annotation is None:
+            return start
+        for _ in range(MAX_TRIES):
+            if _labelled_share(annotation.table, start, self.size) > 0:
+                return start
+            start = self._uniform_start(subject, generator)
+        voxels = annotation.voxels
+        return self._start_around(subject, voxels[_random_int(len(voxels), generator)], generator)
+
+    def _uniform_start(self, subject: int, generator: torch.Generator) -> VoxelIndex:
         i, j, k = (
             _random_int(n - s + 1, generator) if n >= s else -_random_int(s - n + 1, generator)
             for n, s in zip(self.shapes[subject], self.size, strict=True)
@@ -219,11 +260,22 @@ def _centres_by_class(label: np.ndarray, classes: int) -> list[np.ndarray]:
     """Evenly strided voxels of each foreground class that is present, int16, shape (n, 3)."""
     centres = []
     for c in range(1, classes):
-        flat = np.flatnonzero(label == c)
-        if flat.size:
-            flat = flat[:: max(1, flat.size // MAX_CENTRES)]
-            centres.append(np.stack(np.unravel_index(flat, label.shape), axis=1).astype(np.int16))
+        voxels = _strided_voxels(label == c)
+        if len(voxels):
+            centres.append(voxels)
     return centres
+
+
+def _strided_voxels(mask: np.ndarray) -> np.ndarray:
+    """Evenly strided voxels of a mask, int16, shape (n, 3)."""
+    flat = np.flatnonzero(mask)
+    flat = flat[:: max(1, flat.size // MAX_CENTRES)]
+    return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int16)
+
+
+def _is_labelled(label: np.ndarray) -> np.ndarray:
+    """Voxels of a foreground class."""
+    return np.asarray((label > 0) & (label != IGNORE_INDEX))
 
 
 def _summed_volume_table(mask: np.ndarray) -> np.ndarray:

@@ -33,9 +33,9 @@ class Reporter:
         """A sentence for the log."""
         self.emit(Note(text))
 
-    def ready(self, facts: dict[str, str], classes: tuple[str, ...]) -> None:
+    def ready(self, facts: dict[str, str], classes: tuple[str, ...], colours: tuple[str, ...]) -> None:
         """The first step follows."""
-        self.emit(Ready(facts, classes, self.state.epoch, self.state.step))
+        self.emit(Ready(facts, classes, self.state.epoch, self.state.step, colours))
 
     def metrics(self, values: dict[str, float]) -> None:
         """Metric values of the current step by name."""

@@ -25,6 +25,7 @@ class TrainingTask:
     train, held_out : sequence of TrainingSubject. Normalised, with equal spacing and the channels of the model.
     classes : tuple of str. Class names, background first.
     colours : tuple of str. Display colour ``#rrggbb`` of each class.
+    ignore : bool. Whether label maps may have the ignore label (:data:`core.labels.IGNORE_INDEX`).
     folder : Path. Run folder; checkpoints are written here.
     metadata : CheckpointMetadata. Metadata of the checkpoints, without progress and inference.
     facts : dict of str. Facts about the run for the log and the page.
@@ -43,3 +44,4 @@ class TrainingTask:
     facts: dict[str, str] = field(default_factory=dict)
     resident_bytes: int = 2**62
     distributed: DistributedContext = SINGLE_PROCESS
+    ignore: bool = False

@@ -104,7 +104,7 @@ class _Trainer:
         self.clock = TrainingClock(self.progress, distributed)
         self.reporter = Reporter(listener if distributed.is_main else None, self.state, self.progress)
 
-        loss = build_loss(config.loss)
+        loss = build_loss(config.loss, task.ignore)
         self.step = TrainingStep(task.model, loss, config.optim, config.run.precision, distributed)
         accelerate(self.step, config.run.acceleration, self.reporter.note)
 
@@ -142,7 +142,7 @@ class _Trainer:
         facts = {**self.task.facts, "data": self.data.memory_summary}
         if self.validator.configured_modes and not self.validator.modes:
             facts["whole volumes"] = "not measured: they would take more than half of the time budget"
-        self.reporter.ready(facts, self.task.classes)
+        self.reporter.ready(facts, self.task.classes, self.task.colours)
         self.clock.update(self.state.step, SAVE_INTERVAL_S)
         complete = self.state.step == self.state.epoch * self.loader.steps_per_epoch
         if complete and self.state.validated_epoch < self.state.epoch:

@@ -16,7 +16,9 @@ from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.compute.precision import autocast
 from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
+from core.imaging.overlay import overlay_classes
 from core.inference.sliding_window import InferenceOptions, predict_logits
+from core.labels import IGNORE_INDEX
 from core.sampling.patches import PatchLocation, Subjects
 from core.training.losses import LossFunction
 from core.types import ProgressCallback, Size3
@@ -53,7 +55,7 @@ class SubVolumeScore:
 
     Attributes
     ----------
-    loss : float. Mean over the sub-volumes.
+    loss : float. Mean over the sub-volumes with voxels that are not ignored.
     dice : ndarray, shape (class,). Background first; NaN for a class absent from truth and prediction.
     picture : ndarray, uint8, shape (height, width, 3), optional. A slice of the first sub-volume; rank 0 only.
     """
@@ -112,7 +114,7 @@ def score_sub_volumes(
     """Loss and Dice on the validation sub-volumes, which the processes share. The model is left in training mode."""
     model.eval()
     locations, device = validation_set.locations, validation_set.subjects.device
-    loss_sum = torch.zeros((), device=device)
+    loss_sum, scored = torch.zeros((), device=device), torch.zeros((), device=device)
     counts = torch.zeros((3, validation_set.classes), dtype=torch.int64, device=device)
     picture = None
     batches = [locations[first : first + batch_size] for first in range(0, len(locations), batch_size)]
@@ -120,15 +122,18 @@ def score_sub_volumes(
         image, label = validation_set.subjects.crop(batch, validation_set.size)
         with cudnn_benchmark(device), autocast(device, precision):
             logits = model(image)
-        loss_sum += loss(logits, label) * len(batch)
+        sub_volumes = (label != IGNORE_INDEX).flatten(1).any(dim=1).sum()
+        loss_sum += loss(logits, label) * sub_volumes
+        scored += sub_volumes
         prediction = logits.argmax(dim=1)
         counts += torch.stack(class_counts(prediction, label, validation_set.classes))
         if picture is None and distributed.is_main:
             picture = render_slice(image[0, 0], label[0], prediction[0], validation_set.colours)
     model.train()
     distributed.all_reduce(loss_sum)
+    distributed.all_reduce(scored)
     distributed.all_reduce(counts)
-    mean_loss = float(loss_sum) / len(locations) if locations else math.nan
+    mean_loss = float(loss_sum) / float(scored) if scored else math.nan
     return SubVolumeScore(mean_loss, dice_from_counts(*counts.cpu().numpy()), picture)
 
 
@@ -160,7 +165,7 @@ def render_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequ
     Parameters
     ----------
     image : Tensor, shape (i, j, k). Intensities of one channel.
-    truth, prediction : Tensor, integer, shape (i, j, k). Class indices.
+    truth, prediction : Tensor, integer, shape (i, j, k). Class indices; ignored voxels of the truth are hatched.
     colours : sequence of str. ``#rrggbb`` of each class; the background is transparent.
 
     Returns
@@ -168,15 +173,11 @@ def render_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequ
     ndarray, uint8, shape (height, width, 3). Rows run from anterior (top) to posterior, the subject's right is on the
     left (radiological convention).
     """
-    k = int((truth > 0).sum(dim=(0, 1)).argmax())
+    k = int(((truth > 0) & (truth != IGNORE_INDEX)).sum(dim=(0, 1)).argmax())
     grey = image[:, :, k].float().cpu().numpy()
     low, high = np.percentile(grey, [1, 99])
     base = (np.clip((grey - low) / max(high - low, 1e-6), 0, 1) * 255)[..., None].repeat(3, axis=-1)
-    palette = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], np.float32)
-    panels = [base]
-    for labels in (truth, prediction):
-        index = labels[:, :, k].cpu().numpy().astype(np.int64)
-        overlay = (1 - LABEL_OPACITY) * base + LABEL_OPACITY * palette[index]
-        panels.append(np.where((index > 0)[..., None], overlay, base))
+    indices = (labels[:, :, k].cpu().numpy() for labels in (truth, prediction))
+    panels = [base, *(overlay_classes(base, index, colours, LABEL_OPACITY) for index in indices)]
     upright = [np.flip(np.swapaxes(p, 0, 1), axis=(0, 1)) for p in panels]
     return np.ascontiguousarray(np.concatenate(upright, axis=1)).astype(np.uint8)

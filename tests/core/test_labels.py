@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from core.errors import DatasetError
-from core.labels import BACKGROUND_COLOUR, PALETTE, TISSUE_COLOURS, LabelClass, LabelSpace
+from core.labels import (
+    BACKGROUND_COLOUR,
+    IGNORE_COLOUR,
+    IGNORE_INDEX,
+    PALETTE,
+    TISSUE_COLOURS,
+    LabelClass,
+    LabelSpace,
+    is_ignore_name,
+    leave_out_ignored,
+)
 
 ISEG = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "GM", 250: "WM"})
 
@@ -101,10 +111,10 @@ def test_tissue_colours_are_fixed_and_not_reused() -> None:
     assert [c.colour for c in partly.foreground] == [PALETTE[0], TISSUE_COLOURS["GM"], TISSUE_COLOURS["WM"]]
 
 
-def test_other_classes_cycle_through_the_palette() -> None:
+def test_classes_beyond_the_palette_continue_it_with_other_colours() -> None:
     colours = [c.colour for c in space(*range(24)).foreground]
-    assert colours == [*PALETTE, *PALETTE, *PALETTE[:3]]
-    assert len({BACKGROUND_COLOUR, *PALETTE}) == len(PALETTE) + 1
+    assert colours[:10] == list(PALETTE)
+    assert len({BACKGROUND_COLOUR, *colours}) == 24
 
 
 def test_subset_keeps_the_background_and_the_order() -> None:
@@ -183,3 +193,104 @@ def test_tissues_are_recognised_by_their_full_names() -> None:
     assert colours["white matter"] == TISSUE_COLOURS["WM"] and colours["Grey Matter"] == TISSUE_COLOURS["GM"]
     assert colours["CSF"] == TISSUE_COLOURS["CSF"]
     assert len(set(colours.values())) == 5, "a second class of the same tissue has another colour"
+
+
+# --- the ignore label -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["ignore", "Ignore", "IGNORE", "ignore label", "void", "Unlabelled", "un-labeled"])
+def test_label_named_so_is_ignored_and_no_class(name: str) -> None:
+    labels = LabelSpace.from_raw({0: "background", 1: "a", 255: name})
+    assert labels.names == ("background", "a") and len(labels) == 2
+    assert labels.ignore == LabelClass(name, IGNORE_COLOUR, 255) and is_ignore_name(name)
+    assert labels.to_index(np.array([0, 1, 255])).tolist() == [0, 1, IGNORE_INDEX]
+    assert labels.to_raw(np.array([1, IGNORE_INDEX], np.uint8)).tolist() == [1, 255]
+
+
+@pytest.mark.parametrize("name", ["avoid", "ignored organ", "unlabelled cyst", "left void", "a"])
+def test_other_names_are_classes(name: str) -> None:
+    assert LabelSpace.from_raw({0: "background", 1: "b", 2: name}).ignore is None
+
+
+def test_ignore_label_is_chosen_by_name_or_value_or_switched_off() -> None:
+    names = {0: "background", 1: "a", 2: "b", 3: "ignore"}
+    by_value = LabelSpace.from_raw(names, "2")
+    assert (
+        by_value.ignore is not None and by_value.ignore.name == "b" and by_value.names == ("background", "a", "ignore")
+    )
+    by_name = LabelSpace.from_raw(names, "B ")
+    assert by_name.ignore == by_value.ignore
+    assert LabelSpace.from_raw(names, "none").names == ("background", "a", "b", "ignore")
+    unlisted = LabelSpace.from_raw({0: "background", 1: "a"}, "255")
+    assert unlisted.ignore == LabelClass("ignore", IGNORE_COLOUR, 255) and unlisted.names == ("background", "a")
+    beside = LabelSpace.from_raw(names, "-1")
+    assert beside.ignore is not None and beside.ignore.raw == -1 and beside.ignore.name != "ignore"
+    with pytest.raises(DatasetError, match=r"ignore: expected auto, none, a label value, or one of .* got 'c'"):
+        LabelSpace.from_raw(names, "c")
+
+
+@pytest.mark.parametrize("value", [-1, 255, 4000, -(2**31)])
+def test_ignore_label_has_any_value(value: int) -> None:
+    labels = LabelSpace.from_raw(sorted({0: "background", 1: "a", value: "ignore"}.items()))
+    assert labels.names == ("background", "a") and labels.ignore is not None and labels.ignore.raw == value
+    raw = np.array([0, value, 1])
+    assert labels.to_index(raw).tolist() == [0, IGNORE_INDEX, 1]
+    assert np.array_equal(labels.to_raw(labels.to_index(raw)), raw)
+
+
+def test_unlabelled_zero_is_ignored_only_beside_a_background() -> None:
+    """Sparse annotation: 0 is not annotated, another value is the background."""
+    sparse = LabelSpace.from_raw({0: "unlabelled", 1: "kidney", 2: "background"})
+    assert sparse.names == ("background", "kidney") and sparse.raw_values == (2, 1)
+    assert sparse.ignore is not None and sparse.ignore.raw == 0
+    usual = LabelSpace.from_raw({0: "unlabelled", 1: "kidney"})
+    assert usual.ignore is None and usual.names == ("unlabelled", "kidney")
+    with pytest.raises(DatasetError, match="expected another label than the background, got 0"):
+        LabelSpace.from_raw({0: "air", 1: "kidney"}, "0")
+
+
+def test_several_labels_named_so_are_refused_unless_one_is_named_ignore() -> None:
+    with pytest.raises(DatasetError, match="found void and unlabelled; choose with --ignore"):
+        LabelSpace.from_raw({0: "background", 1: "a", 2: "void", 3: "unlabelled"})
+    labels = LabelSpace.from_raw({0: "background", 1: "a", 2: "void", 3: "ignore"})
+    assert labels.ignore is not None and labels.ignore.raw == 3 and labels.names == ("background", "a", "void")
+
+
+def test_ignore_label_survives_json_and_subsets() -> None:
+    labels = LabelSpace.from_raw({0: "background", 1: "a", 2: "b", 255: "ignore"})
+    data = json.loads(json.dumps(labels.to_json()))
+    assert data[-1] == {"name": "ignore", "colour": IGNORE_COLOUR, "raw": 255, "ignore": True}
+    assert LabelSpace.from_json(data) == labels
+    assert labels.subset(["b"]).ignore == labels.ignore
+    with pytest.raises(DatasetError, match=r"\(ignore is left out, not a class\), got \['ignore'\]"):
+        labels.subset(["ignore"])
+    with pytest.raises(DatasetError, match="at most one ignore label"):
+        LabelSpace.from_json([*data, {**data[-1], "name": "other", "raw": 9}])
+
+
+def test_255_classes_and_the_ignore_label() -> None:
+    labels = LabelSpace.from_raw([*((n, f"class {n}") for n in range(255)), (1000, "ignore")])
+    raw = np.array([*range(255), 1000])
+    assert np.array_equal(labels.to_raw(labels.to_index(raw)), raw)
+    assert len({c.colour for c in labels.foreground}) == 254
+
+
+def test_prediction_is_ignored_where_the_truth_is() -> None:
+    truth = np.array([0, 1, IGNORE_INDEX, IGNORE_INDEX], np.uint8)
+    assert leave_out_ignored(truth, np.array([1, 1, 0, 2])).tolist() == [1, 1, IGNORE_INDEX, IGNORE_INDEX]
+    prediction = np.array([1, 0])
+    assert leave_out_ignored(np.array([0, 1]), prediction) is prediction
+
+
+# --- colours of the data set ------------------------------------------------------------------------------------------
+
+
+def test_stated_colours_are_kept_and_given_to_no_other_class() -> None:
+    labels = LabelSpace.from_raw({0: "background", 1: "a", 2: "b", 3: "GM"}, colours={1: "#112233", 3: PALETTE[0]})
+    assert [c.colour for c in labels.foreground] == ["#112233", PALETTE[1], PALETTE[0]]
+
+
+def test_freesurfer_structures_have_its_colours() -> None:
+    labels = LabelSpace.from_raw({0: "Unknown", 17: "Left-Hippocampus", 16: "Brain-Stem", 2035: "ctx-rh-insula"})
+    assert [c.colour for c in labels.foreground] == ["#dcd814", "#779fb0", "#ffc020"]
+    assert labels.to_index(np.array([2035, 17])).tolist() == [3, 1]

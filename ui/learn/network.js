@@ -208,13 +208,20 @@ class Network extends Figure {
     const g = canvas.getContext("2d"), image = g.createImageData(this.columns, this.rows);
     const colours = this.data.classes.map((c, n) => (n ? rgb(c.colour) : [11, 14, 19]));
     labels.forEach((label, n) => {
-      image.data.set(colours[label], 4 * n);
+      image.data.set(colours[label] ?? rgb(classAt(this.data.classes, label).colour), 4 * n);
       image.data[4 * n + 3] = 255;
     });
     g.putImageData(image, 0, 0);
   }
 
   // ---- from logits to a label ----------------------------------------------------------------------------------
+
+  // A sentence on the truth of a voxel; one with the ignore label has no loss.
+  describeTruth(label, probabilities) {
+    if (!this.data.classes[label]) return " The truth leaves this voxel out.";
+    const p = probabilities[label];
+    return ` The truth here is ${this.data.classes[label].name}: cross-entropy −ln ${p.toFixed(3)} = ${(-Math.log(Math.max(p, 1e-12))).toFixed(3)}.`;
+  }
 
   logitsAt(index) {
     const count = this.columns * this.rows;
@@ -243,7 +250,7 @@ class Network extends Figure {
       return line;
     });
     table.append(head, ...rows);
-    const truth = this.truth ? ` The truth here is ${this.data.classes[this.truth[index]].name}: cross-entropy −ln ${probabilities[this.truth[index]].toFixed(3)} = ${(-Math.log(Math.max(probabilities[this.truth[index]], 1e-12))).toFixed(3)}.` : "";
+    const truth = this.truth ? this.describeTruth(this.truth[index], probabilities) : "";
     this.steps.replaceChildren(table, createElement("div", "small", `The voxel marked in the maps.${truth}`));
     Object.assign(this.root.dataset, { at: this.marked.join(","), logits: logits.map((v) => v.toFixed(5)).join(","), softmax: probabilities.map((v) => v.toFixed(6)).join(","), label: best });
   }

@@ -72,7 +72,7 @@ class SubVolumes extends Figure {
       for (const start of starts.slice(0, -1)) g.strokeRect(...box(start));
       starts.forEach((start, n) => {
         const [x, y, w, h] = box(start);
-        g.fillStyle = classes[draws.centres[n]].colour;
+        g.fillStyle = classAt(classes, draws.centres[n]).colour;
         g.fillRect(x + w / 2 - 2, y + h / 2 - 2, 4, 4);
       });
       g.lineWidth = 2.5;
@@ -83,7 +83,7 @@ class SubVolumes extends Figure {
     const centred = classes.map((_, c) => draws.centres.slice(0, this.count).filter((v) => v === c).length);
     this.fillTable(classes, share, shares, centred);
     const rule = this.data.rules[this.rule];
-    this.description.textContent = `${rule.description} Sub-volume ${this.count} starts at voxel (${last.join(", ")}); its central voxel is ${classes[draws.centres[this.count - 1]].name}.`;
+    this.description.textContent = `${rule.description} Sub-volume ${this.count} starts at voxel (${last.join(", ")}); its central voxel is ${classAt(classes, draws.centres[this.count - 1]).name}.`;
     Object.assign(this.root.dataset, { count: this.count, centred: centred.join(","), shares: shares.map((v) => v.toFixed(5)).join(","), rule: rule.foreground, start: last.join(",") });
   }
 

@@ -45,7 +45,7 @@ def class_dice(root: Path, run: RunSummary) -> None:
         default = "It ended before the first measurement." if run.state.best is None else "Dice per class is not known."
         st.caption(formatting.plain(message) or default)
         return
-    colours = {c["name"]: c["colour"] for c in class_colours(run.state.classes)}
+    colours = {c["name"]: c["colour"] for c in class_colours(run.state)}
     rows = "".join(_bar(name, value, colours.get(name, UNKNOWN_COLOUR)) for name, value in values.items())
     st.html(
         f'<div style="display:grid;grid-template-columns:auto 1fr auto;gap:3px 10px;align-items:center">{rows}</div>'

@@ -78,7 +78,7 @@ def _response(run: runs.RunSummary, rows: Sequence[MetricRow], last: int) -> dic
         "epochs": state.epochs,
         "steps_per_epoch": math.ceil(run.config.sampling.samples_train / run.config.sub_volumes_per_step),
         "best": best and {"epoch": best.epoch, "mean_dice": best.mean_dice, "measured_on": best.measured_on},
-        "classes": class_colours(state.classes),
+        "classes": class_colours(state),
         "last": last,
         "names": names,
         "rows": [

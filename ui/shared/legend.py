@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import streamlit as st
 
-from core.labels import LabelSpace
+from core.labels import IGNORE_COLOUR, LabelSpace
 from core.paths import project_root
+from core.runs.store.state import RunState
 
 
-def legend(colours: Mapping[str, str]) -> None:
-    """Show ``{class name: colour}`` as a row of swatches."""
-    items = "".join(
+def legend(colours: Mapping[str, str], ignored: str = "") -> None:
+    """Show ``{class name: colour}`` as a row of swatches, and the ignore label, if there is one, with a hatched one."""
+    items = [_swatch(name, html.escape(colour)) for name, colour in colours.items()]
+    if ignored:
+        hatching = f"repeating-linear-gradient(135deg,{IGNORE_COLOUR} 0 2px,#00000073 2px 4px)"
+        items.append(_swatch(f"{ignored} (left out)", hatching))
+    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:4px 14px;font-size:13px">{"".join(items)}</div>')
+
+
+def _swatch(name: str, background: str) -> str:
+    """A coloured square and a name; the background is CSS."""
+    return (
         '<span style="display:inline-flex;gap:6px;align-items:center">'
-        f'<span style="width:11px;height:11px;border-radius:3px;background:{html.escape(colour)}"></span>'
+        f'<span style="width:11px;height:11px;border-radius:3px;background:{background}"></span>'
         f"{html.escape(name)}</span>"
-        for name, colour in colours.items()
     )
-    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:4px 14px;font-size:13px">{items}</div>')
 
 
 def facts_list(rows: Iterable[tuple[str, str]]) -> None:
@@ -44,13 +52,13 @@ def demo_picture() -> None:
     )
 
 
-def class_colours(classes: Sequence[str]) -> list[dict[str, str]]:
-    """``[{name, colour}]`` of the classes of a run.
-
-    Parameters
-    ----------
-    classes : sequence of str. Class names, the background first; it is left out of the result.
-    """
-    if len(classes) < 2:
+def class_colours(state: RunState) -> list[dict[str, str]]:
+    """``[{name, colour}]`` of the classes of a run, the background left out."""
+    if len(state.classes) < 2:
         return []
-    return [{"name": c.name, "colour": c.colour} for c in LabelSpace.from_raw(list(enumerate(classes))).foreground]
+    # Version 0.1 did not store colours: they were those of the palette.
+    colours = state.colours or tuple(
+        c.colour for c in LabelSpace.from_raw(list(enumerate(state.classes)), ignore="none").classes
+    )
+    named = zip(state.classes, colours, strict=False)
+    return [{"name": name, "colour": colour} for name, colour in named][1:]

@@ -42,6 +42,12 @@ class Subject:
     images: dict[str, ImageRef]
     label: Path | None
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Files of the images, then the label map."""
+        images = dict.fromkeys(ref.path for ref in self.images.values())
+        return (*images, *([self.label] if self.label is not None else []))
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -53,7 +59,7 @@ class Dataset:
     layout : str. Name of the layout, a key of :data:`core.datasets.LAYOUTS`.
     name : str. Name on screen.
     modalities : tuple of str. Modalities of the subjects, in channel order.
-    labels : LabelSpace. Classes, background first.
+    labels : LabelSpace. Classes, background first, and the ignore label.
     subjects : tuple of Subject. In natural order of their ids (2 before 10).
     synthetic : bool. Whether the data is computed instead of measured.
     description, licence : str. As the data set states them; empty otherwise.
@@ -134,8 +140,13 @@ class Layout(Protocol):
             If the folder cannot be listed.
         """
 
-    def open(self, folder: Path) -> Dataset:
+    def open(self, folder: Path, ignore: str = "auto") -> Dataset:
         """List subjects and classes without reading an image.
+
+        Parameters
+        ----------
+        folder : Path. An existing folder.
+        ignore : str. The label that is left out, as in :meth:`core.labels.LabelSpace.from_raw`.
 
         Raises
         ------

@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.datasets.layouts.base import Dataset, ImageRef, Subject, natural_key
-from core.datasets.layouts.files import describe_json, image_stem, is_image_name, read_json_object
+from core.datasets.layouts.base import Dataset, ImageRef, Subject
+from core.datasets.layouts.files import describe_json, read_json_object
+from core.datasets.layouts.label_list import read_labels
+from core.datasets.layouts.listed_files import is_elsewhere, resolve_listed, subject_ids, unlisted_images
 from core.errors import DatasetError
 from core.formatting import format_list
-from core.labels import LabelSpace
 
 FILE = "dataset.json"
 
@@ -30,7 +31,7 @@ class DecathlonLayout:
         """Whether there is a ``dataset.json``."""
         return (folder / FILE).exists()
 
-    def open(self, folder: Path) -> Dataset:
+    def open(self, folder: Path, ignore: str = "auto") -> Dataset:
         """List the training cases of ``dataset.json``; listed files need not exist.
 
         Raises
@@ -49,8 +50,8 @@ class DecathlonLayout:
                 f"{file}: expected the Decathlon's dataset.json, got nnU-Net's; list the cases under 'training'"
             )
         modalities = _read_modalities(file, content.get("modality"))
-        labels = _read_labels(file, content.get("labels"))
-        subjects, hidden = _read_subjects(file, content.get("training"), modalities)
+        labels = read_labels(file, content, ignore)
+        subjects, notes = _read_subjects(file, content.get("training"), modalities)
         return Dataset(
             path=folder,
             layout=self.name,
@@ -60,12 +61,20 @@ class DecathlonLayout:
             subjects=tuple(subjects),
             description=str(content.get("description") or ""),
             licence=str(content.get("licence") or content.get("license") or ""),
-            notes=tuple(_collect_notes(folder, subjects, hidden, content.get("numTraining"))),
+            notes=(*notes, *_collect_notes(folder, subjects, content.get("numTraining"))),
         )
 
 
 def _read_modalities(file: Path, value: Any) -> tuple[str, ...]:
-    names = _read_numbered_names(file, "modality", '{"0": "T1", "1": "T2"}', value)
+    example = '{"0": "T1", "1": "T2"}'
+    if not isinstance(value, Mapping) or not value:
+        raise DatasetError(f"{file}: expected 'modality' like {example}, got {describe_json(value)}")
+    names = []
+    for key, name in value.items():
+        if not str(key).strip().isdecimal() or not isinstance(name, str) or not name.strip():
+            raise DatasetError(f"{file}: expected 'modality' like {example}, got {key!r}: {name!r}")
+        names.append((int(key), name.strip()))
+    names.sort()
     if [number for number, _ in names] != list(range(len(names))):
         raise DatasetError(
             f"{file}: expected the keys of 'modality' to count 0, 1, 2 ...; got {[str(n) for n, _ in names]}"
@@ -76,50 +85,33 @@ def _read_modalities(file: Path, value: Any) -> tuple[str, ...]:
     return modalities
 
 
-def _read_labels(file: Path, value: Any) -> LabelSpace:
-    names = _read_numbered_names(file, "labels", '{"0": "background", "1": "tumour"}', value)
-    if names[0][0] != 0:
-        raise DatasetError(
-            f"{file}: expected the smallest value under 'labels' to be 0, the background; got {names[0][0]}"
-        )
-    if names[-1][0] >= 2**31:
-        raise DatasetError(f"{file}: expected label values below 2147483648, got {names[-1][0]}")
-    try:
-        return LabelSpace.from_raw(names)
-    except DatasetError as error:
-        raise DatasetError(f"{file}: 'labels': {error}") from None
-
-
-def _read_numbered_names(file: Path, field: str, example: str, value: Any) -> list[tuple[int, str]]:
-    """Entries of an object whose keys are whole numbers as text and whose values are names, in order of the numbers."""
-    if not isinstance(value, Mapping) or not value:
-        raise DatasetError(f"{file}: expected '{field}' like {example}, got {describe_json(value)}")
-    names = []
-    for key, name in value.items():
-        if not str(key).strip().isdecimal() or not isinstance(name, str) or not name.strip():
-            raise DatasetError(f"{file}: expected '{field}' like {example}, got {key!r}: {name!r}")
-        names.append((int(key), name.strip()))
-    return sorted(names)
-
-
-def _read_subjects(file: Path, entries: Any, modalities: tuple[str, ...]) -> tuple[list[Subject], int]:
-    """Subjects of the list under 'training', and the number of hidden files that are skipped."""
+def _read_subjects(file: Path, entries: Any, modalities: tuple[str, ...]) -> tuple[list[Subject], list[str]]:
+    """Subjects of the list under 'training', and notes on entries that are skipped or found elsewhere."""
     if not isinstance(entries, list):
         raise DatasetError(f"{file}: expected a list under 'training', got {describe_json(entries)}")
-    subjects: list[Subject] = []
-    hidden = 0
+    files: list[tuple[Path, Path | None]] = []
+    hidden, moved = 0, ""
     for number, entry in enumerate(entries, start=1):
         image, label = _read_entry(file, number, entry)
-        name = Path(image).name
-        if name.startswith("._"):
+        image_file = resolve_listed(file.parent, image)
+        if image_file.name.startswith("._"):
             hidden += 1
             continue
-        refs = {modality: ImageRef(file.parent / image, channel) for channel, modality in enumerate(modalities)}
-        subjects.append(Subject(image_stem(name), refs, file.parent / label if label is not None else None))
+        if is_elsewhere(image) and image_file != Path(image):
+            moved = (
+                moved or f"{FILE} lists files of another place ({image}); {image_file.relative_to(file.parent)} is read"
+            )
+        files.append((image_file, resolve_listed(file.parent, label) if label is not None else None))
+    ids = subject_ids(file.parent, [image for image, _ in files])
+    subjects = [
+        Subject(id, {m: ImageRef(image, channel) for channel, m in enumerate(modalities)}, label)
+        for id, (image, label) in zip(ids, files, strict=True)
+    ]
     if not subjects:
         raise DatasetError(f"{file}: expected at least one case under 'training', got none")
     _check_labels_differ(file, subjects)
-    return subjects, hidden
+    notes = [f"{hidden} entries of macOS's own '._' files are ignored"] if hidden else []
+    return subjects, notes + ([moved] if moved else [])
 
 
 def _read_entry(file: Path, number: int, entry: Any) -> tuple[str, str | None]:
@@ -145,24 +137,12 @@ def _check_labels_differ(file: Path, subjects: list[Subject]) -> None:
             )
 
 
-def _collect_notes(folder: Path, subjects: list[Subject], hidden: int, stated_count: Any) -> list[str]:
-    """Observations that are not errors: hidden files, a wrong count, images that are not listed."""
+def _collect_notes(folder: Path, subjects: list[Subject], stated_count: Any) -> list[str]:
+    """Observations that are not errors: a wrong count, images that are not listed."""
     notes = []
-    if hidden:
-        notes.append(f"{hidden} entries of macOS's own '._' files are ignored")
     if isinstance(stated_count, int) and stated_count != len(subjects):
         notes.append(f"{FILE} states {stated_count} training cases (numTraining) but lists {len(subjects)}")
-    unlisted = _unlisted_images(folder / "imagesTr", subjects)
+    unlisted = unlisted_images(folder / "imagesTr", (ref.path for s in subjects for ref in s.images.values()))
     if unlisted:
         notes.append(f"imagesTr holds images that {FILE} does not list: {format_list(unlisted, 4)}")
     return notes
-
-
-def _unlisted_images(folder: Path, subjects: list[Subject]) -> list[str]:
-    """Names of the images in a folder that belong to no training case, in natural order."""
-    listed = {ref.path.name for s in subjects for ref in s.images.values()}
-    try:
-        names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
-    except OSError:
-        return []  # reading the listed images reports the error
-    return sorted((n for n in names if is_image_name(n) and n not in listed), key=natural_key)

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
+from core.datasets.layouts.colour_files import find_colours
 from core.errors import DatasetError
 from core.labels import LabelSpace
 
@@ -34,7 +35,7 @@ class IsegLayout:
         """Whether any file name fits the pattern of this layout."""
         return any(_FILE_NAME.fullmatch(p.name) for p in folder.iterdir())
 
-    def open(self, folder: Path) -> Dataset:
+    def open(self, folder: Path, ignore: str = "auto") -> Dataset:
         """List the subjects of a folder.
 
         Raises
@@ -60,7 +61,7 @@ class IsegLayout:
             layout=self.name,
             name=str(marker.get("name") or folder.absolute().name),
             modalities=modalities,
-            labels=LabelSpace.from_raw(LABELS),
+            labels=LabelSpace.from_raw(LABELS, ignore, find_colours(folder, LABELS)),
             subjects=subjects,
             synthetic=bool(marker),
             description=str(marker.get("description") or ""),

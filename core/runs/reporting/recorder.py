@@ -121,6 +121,7 @@ class Recorder:
             what="training",
             facts=dict(event.facts),
             classes=event.classes,
+            colours=event.colours,
             **changes,
         )
 

@@ -66,6 +66,7 @@ class RunState:
     longest_gap_s : float. Longest time between two training events so far.
     facts : dict of str. Facts about the training setup, by name.
     classes : tuple of str. Class names, background first.
+    colours : tuple of str. Display colour ``#rrggbb`` of each class; empty in runs of version 0.1.
     """
 
     state: State = "queued"
@@ -94,6 +95,7 @@ class RunState:
     longest_gap_s: float = 0.0
     facts: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    colours: tuple[str, ...] = ()
 
     @property
     def active(self) -> bool:
@@ -129,7 +131,7 @@ class RunState:
         values = {k: v for k, v in data.items() if k in known}
         best = values.get("best")
         values["best"] = Best(best["epoch"], best["mean_dice"], best.get("measured_on")) if best else None
-        for name in ("classes", "gpus"):
+        for name in ("classes", "colours", "gpus"):
             values[name] = tuple(values.get(name, ()))
         values.setdefault("turn", values.get("queued_at", 0.0))  # queued by an earlier version
         return cls(**values)

@@ -14,6 +14,7 @@ from core.augmentation import intensity as intensities
 from core.augmentation import warp as warping
 from core.augmentation.augmenter import Augmenter
 from core.augmentation.warp import Warp, apply_warp, draw_warp, flip, nearest, trilinear
+from core.labels import IGNORE_INDEX
 from core.sampling.patches import PatchLocation, ResidentSubjects
 from core.types import Size3, VoxelIndex
 from tests.support.augmentation import SPATIAL, config, generator, on_cpu, textured
@@ -319,3 +320,13 @@ def test_warp_with_flip_equals_flip_after_warp(kind: str) -> None:
     expected, labels = flip(moved, chosen, [True, False, True])
     torch.testing.assert_close(mirrored, expected, rtol=1e-4, atol=1e-4)
     assert (same == labels).float().mean() > 0.999
+
+
+@spatial_kinds
+def test_ignored_voxels_stay_ignored_and_the_padding_is_background(kind: str) -> None:
+    label = np.zeros((20, 22, 18), np.uint8)
+    label[:, :8] = IGNORE_INDEX
+    subjects = on_cpu(np.random.default_rng(0).normal(size=(1, *label.shape)), label)
+    augmenter = Augmenter(config(**SPATIAL[kind]), (16, 16, 16))
+    _, augmented = augmenter(subjects, [PatchLocation(0, (-4, -4, 6))] * 2, generator())
+    assert set(augmented.unique().tolist()) == {0, IGNORE_INDEX}

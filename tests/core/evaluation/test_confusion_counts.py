@@ -8,6 +8,7 @@ import torch
 
 from core.evaluation.confusion_counts import ClassCounts, class_counts
 from core.evaluation.metrics import dice_from_counts, dice_per_class
+from core.labels import IGNORE_INDEX
 from tests.core.evaluation.test_metrics import blobs
 
 
@@ -46,3 +47,15 @@ def test_mismatched_shapes_are_refused() -> None:
     for shape in [(1, 3, 3, 3, 3), (1, 3, 3, 2), (3, 3, 3)]:
         with pytest.raises(ValueError, match=r"prediction of shape \(1, 3, 3, 3\)"):
             class_counts(torch.zeros(shape), target, 4)
+
+
+def test_ignored_voxels_are_not_counted() -> None:
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (2, 4, 5, 6), generator=generator).byte()
+    prediction = torch.randint(0, 3, (2, 4, 5, 6), generator=generator)
+    whole = target.clone()
+    whole[:, 2:] = IGNORE_INDEX
+    counts, cropped = class_counts(prediction, whole, 3), class_counts(prediction[:, :2], target[:, :2], 3)
+    assert [c.tolist() for c in counts] == [c.tolist() for c in cropped]
+    logits = torch.nn.functional.one_hot(prediction, 3).movedim(-1, 1).float()
+    assert [c.tolist() for c in class_counts(logits, whole, 3)] == [c.tolist() for c in cropped]

@@ -76,3 +76,13 @@ def test_tie_goes_to_the_lower_class() -> None:
 def test_spacing_or_shape_is_required() -> None:
     with pytest.raises(ValueError, match="shape_to"):
         resample_image(np.zeros((1, 2, 2, 2), np.float32))
+
+
+def test_ignored_voxels_are_resampled_like_a_class() -> None:
+    label = np.zeros((12, 8, 8), np.uint8)
+    label[6:] = 255
+    label[2:4] = 1
+    coarser = resample_label(label, (6, 8, 8))
+    assert coarser[:, 0, 0].tolist() == [0, 1, 0, 255, 255, 255]
+    finer = resample_label(label, (24, 8, 8))
+    assert set(np.unique(finer)) == {0, 1, 255} and (finer == 255).sum() == 12 * 64

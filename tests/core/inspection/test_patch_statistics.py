@@ -8,6 +8,7 @@ import torch
 
 from core.config import SamplingConfig
 from core.inspection.patch_statistics import draw_patch_statistics
+from core.labels import IGNORE_INDEX
 from core.sampling.patches import PatchSampler
 from core.types import TrainingSubject
 
@@ -59,3 +60,14 @@ def test_padding_of_a_sub_volume_larger_than_the_subject_is_background() -> None
     assert (drawn.starts[:, 2] <= 0).all() and (drawn.starts[:, 2] >= -6).all()
     np.testing.assert_allclose(drawn.class_shares.sum(axis=1), 1)
     assert (drawn.class_shares[:, 0] >= 0.5).all()
+
+
+def test_shares_are_of_the_voxels_that_are_not_ignored() -> None:
+    label = make_label()
+    label[:, :, 14:] = IGNORE_INDEX
+    drawn = draw_patch_statistics(label, 3, SamplingConfig(sub_volume=SIZE), 40)
+    for start, shares in zip(drawn.starts, drawn.class_shares, strict=True):
+        i, j, k = (slice(s, s + n) for s, n in zip(start, SIZE, strict=True))
+        patch = label[i, j, k]
+        counted = patch[patch != IGNORE_INDEX]
+        np.testing.assert_allclose(shares, np.bincount(counted, minlength=3) / counted.size)

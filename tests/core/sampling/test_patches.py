@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from core.config import SamplingConfig
+from core.labels import IGNORE_INDEX
 from core.sampling import patches
 from core.sampling.patches import PatchLocation, PatchSampler, ResidentSubjects
 from core.types import Size3, TrainingSubject, VoxelIndex
@@ -306,3 +307,59 @@ def test_the_same_seed_draws_the_same_around_classes_of_subjects_smaller_than_th
     torch.manual_seed(99)
     assert draw(patch_sampler, 40, seed=1) == first
     assert len({p.start for p in first}) > 10
+
+
+# --- the ignore label -------------------------------------------------------------------------------------------------
+
+
+def partly_ignored() -> np.ndarray:
+    """Class 1 in one corner, class 2 in the other one, all between them ignored."""
+    label = np.full((24, 20, 16), IGNORE_INDEX, np.uint8)
+    label[:4, :4, :4], label[20:, 16:, 12:] = 1, 2
+    return label
+
+
+def test_ignored_voxels_are_no_centres() -> None:
+    subjects = [subject((24, 20, 16), partly_ignored())]
+    locations = draw(sampler(subjects, (3, 3, 3), 3, foreground=1.0), 100)
+    centres = [by_numpy(subjects[0].label, p.start, (3, 3, 3)) for p in locations]
+    assert all(((cut > 0) & (cut != IGNORE_INDEX)).any() for cut in centres)
+    both = [cut[cut != IGNORE_INDEX].max() for cut in centres]
+    assert 30 < both.count(1) < 70 and both.count(1) + both.count(2) == 100
+
+
+def test_ignored_voxels_are_not_labelled_for_the_threshold() -> None:
+    label = np.zeros((30, 12, 12), np.uint8)
+    label[:10], label[20:26] = IGNORE_INDEX, 1
+    subjects = [subject(label.shape, label)]
+    for cut in labels_at(subjects, draw(sampler(subjects, (8, 8, 8), 2, threshold=0.3), 60), (8, 8, 8)):
+        assert (cut == 1).mean() >= 0.3
+
+
+@pytest.mark.parametrize("size", [(4, 4, 4), (30, 30, 30)])
+def test_no_sub_volume_consists_of_ignored_voxels_only(size: Size3) -> None:
+    subjects = [subject((24, 20, 16), partly_ignored())]
+    for cut in labels_at(subjects, draw(sampler(subjects, size, 3), 60), size):
+        assert (cut != IGNORE_INDEX).any()
+
+
+def test_single_annotated_voxel_is_found() -> None:
+    label = np.full((60, 60, 60), IGNORE_INDEX, np.uint8)
+    label[31, 17, 44] = 0
+    subjects = [subject(label.shape, label)]
+    for cut in labels_at(subjects, draw(sampler(subjects, (8, 8, 8), 2), 10), (8, 8, 8)):
+        assert (cut == 0).sum() == 1
+
+
+def test_wholly_ignored_subject_is_sampled_uniformly() -> None:
+    subjects = [subject((9, 9, 9), np.full((9, 9, 9), IGNORE_INDEX))]
+    assert len({p.start for p in draw(sampler(subjects, (4, 4, 4), 2, foreground=0.5, threshold=0.1), 50)}) > 20
+
+
+def test_ignored_voxels_elsewhere_leave_the_draws_of_other_subjects_alone() -> None:
+    """The same random numbers are used up as without the ignore label."""
+    plain = [subject((20, 20, 20), seed=n) for n in (1, 2)]
+    one_ignored = plain[0].label.copy()
+    one_ignored[0, 0, 0] = IGNORE_INDEX
+    other = [subject((20, 20, 20), one_ignored, seed=1), plain[1]]
+    assert draw(sampler(plain, (8, 8, 8)), 20) == draw(sampler(other, (8, 8, 8)), 20)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from core.config import LossConfig
+from core.labels import IGNORE_INDEX
 from core.training.losses import build_loss, dice_ce_loss, dice_loss
 from tests.support.monai_peer import monai_or_skip
 
@@ -263,3 +264,77 @@ def test_voxels_are_counted_exactly_beyond_the_range_of_half_precision() -> None
     logits = torch.zeros(1, 2, 300, 300, 1, dtype=torch.bfloat16)
     logits[:, 0] = 20.0
     assert float(dice_loss(logits, target, smooth=0.0)) == pytest.approx(0.0, abs=1e-6)
+
+
+# --- the ignore label -------------------------------------------------------------------------------------------------
+
+VARIANTS = [
+    LossConfig(loss=name, include_background=background, batch_dice=batch_dice, dice_smooth=smooth)
+    for name, background, batch_dice, smooth in itertools.product(LOSSES, (True, False), (True, False), (1e-5, 1.0))
+]
+
+
+def test_ignored_voxels_by_hand() -> None:
+    logits = from_probabilities((0.8, 0.2), (0.6, 0.4), (0.1, 0.9), (0.3, 0.7))
+    target = labels(0, 1, 1, IGNORE_INDEX)
+    background, foreground = 2 * 0.8 / (1.5 + 1), 2 * (0.4 + 0.9) / (1.5 + 2)
+    dice = build_loss(LossConfig(loss="dice", dice_smooth=0.0), ignore=True)(logits, target)
+    assert dice.item() == pytest.approx(1 - (background + foreground) / 2, abs=1e-6)
+    combined = build_loss(LossConfig(loss="dice_ce", dice_smooth=0.0), ignore=True)(logits, target)
+    cross_entropy = -(torch.tensor([0.8, 0.4, 0.9]).log()).mean()
+    assert combined.item() == pytest.approx(dice.item() + cross_entropy.item(), abs=1e-6)
+
+
+def test_absent_class_beside_ignored_voxels_by_hand() -> None:
+    """False positives count relative to the voxels that are not ignored."""
+    logits = from_probabilities((0.8, 0.2), (0.6, 0.4), (0.1, 0.9), (0.1, 0.9))
+    target = labels(0, 0, IGNORE_INDEX, IGNORE_INDEX)
+    config = LossConfig(loss="dice", dice_smooth=0.0, include_background=False)
+    assert build_loss(config, ignore=True)(logits, target).item() == pytest.approx((0.2 + 0.4) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
+def test_ignored_region_is_as_if_cropped(config: LossConfig) -> None:
+    logits, target = random_case(shape=(2, CLASSES, 6, 7, 5))
+    logits.requires_grad_()
+    whole = target.clone()
+    whole[:, 4:] = IGNORE_INDEX
+    value, gradient = value_and_gradient(build_loss(config, ignore=True)(logits, whole.byte()), logits)
+    cropped = build_loss(config)(logits[:, :, :4], target[:, :4].byte())
+    expected, expected_gradient = value_and_gradient(cropped, logits)
+    torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-4, atol=1e-7)
+    assert not gradient[:, :, 4:].any(), "ignored voxels have no gradient"
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
+def test_wholly_ignored_sub_volume_is_as_if_absent(config: LossConfig) -> None:
+    logits, target = random_case()
+    target[1] = IGNORE_INDEX
+    value = build_loss(config, ignore=True)(logits, target.byte())
+    torch.testing.assert_close(value, build_loss(config)(logits[:1], target[:1].byte()), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
+def test_batch_of_ignored_voxels_has_no_loss_and_no_gradient(config: LossConfig) -> None:
+    logits, target = random_case()
+    logits.requires_grad_()
+    everything = torch.full_like(target, IGNORE_INDEX)
+    value, gradient = value_and_gradient(build_loss(config, ignore=True)(logits, everything), logits)
+    assert value.item() == 0 and not gradient.any()
+
+
+@pytest.mark.parametrize("config", VARIANTS, ids=str)
+def test_without_ignored_voxels_the_loss_is_the_same(config: LossConfig) -> None:
+    logits, target = random_case()
+    value = build_loss(config, ignore=True)(logits, target.byte())
+    torch.testing.assert_close(value, build_loss(config)(logits, target.byte()), rtol=1e-6, atol=1e-7)
+
+
+def test_extreme_logits_of_ignored_voxels_do_not_matter() -> None:
+    logits, target = random_case()
+    target[:, 0] = IGNORE_INDEX
+    extreme = logits.clone()
+    extreme[:, 2, 0] = 1e4
+    loss = build_loss(LossConfig(loss="dice_ce"), ignore=True)
+    torch.testing.assert_close(loss(extreme, target), loss(logits, target), rtol=1e-6, atol=1e-7)

@@ -10,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from core.colours import IGNORE_COLOUR, rgb
 from core.evaluation.metrics import dice_per_class
 from core.inference.sliding_window import InferenceOptions
+from core.labels import IGNORE_INDEX
 from core.sampling.patches import PatchLocation, ResidentSubjects
 from core.training.validation_scores import (
     SubVolumeScore,
@@ -227,3 +229,43 @@ def test_picture_is_made_without_labels_and_without_contrast() -> None:
     picture = render_slice(flat, nothing, nothing.long(), COLOURS)
     assert picture.shape == (5, 12, 3)
     assert (picture == 0).all()
+
+
+def test_ignored_voxels_count_for_no_score() -> None:
+    from core.config import LossConfig
+    from core.training.losses import build_loss
+
+    rng = np.random.default_rng(0)
+    prediction, truth = (rng.integers(0, 3, (4, 6, 2)) for _ in range(2))
+    whole = truth.copy()
+    whole[:, 3:] = IGNORE_INDEX
+    pairs, cropped = [(prediction, whole)], [(prediction[:, :3], truth[:, :3])]
+    size = (4, 6, 2)
+
+    def sub_volumes(held_out: list[tuple[np.ndarray, np.ndarray]], size: Size3, count: int = 1) -> SubVolumeScore:
+        locations = tuple(PatchLocation(n, (0, 0, 0)) for n in range(count))
+        validation_set = ValidationSet(subjects(*held_out), locations, size, COLOURS)
+        loss = build_loss(LossConfig(loss="dice_ce"), ignore=True)
+        return score_sub_volumes(Oracle(), validation_set, loss, batch_size=1, precision="fp32")
+
+    score, expected = sub_volumes(pairs, size), sub_volumes(cropped, (4, 3, 2))
+    assert np.array_equal(score.dice, expected.dice) and score.loss == pytest.approx(expected.loss, rel=1e-5)
+    nothing = np.full_like(truth, IGNORE_INDEX)
+    with_empty = sub_volumes([*pairs, (prediction, nothing)], size, count=2)
+    assert np.array_equal(with_empty.dice, score.dice) and with_empty.loss == pytest.approx(score.loss)
+    assert math.isnan(sub_volumes([(prediction, nothing)], size).loss)
+    options = InferenceOptions("tiles", size, 0.5, "fp32")
+    validation_set = ValidationSet(subjects(*pairs), (), size, COLOURS)
+    volumes = score_whole_volumes(Oracle(), validation_set, options)
+    assert np.array_equal(volumes.dice[0], dice_per_class(whole, prediction, 3))
+
+
+def test_picture_hatches_ignored_voxels() -> None:
+    truth = torch.zeros(12, 12, 2, dtype=torch.uint8)
+    truth[:, :, 0], truth[4, 4, 1] = IGNORE_INDEX, 1
+    truth[:2, :, 1] = IGNORE_INDEX
+    picture = render_slice(torch.zeros(12, 12, 2), truth, torch.zeros(12, 12, 2, dtype=torch.long), COLOURS)
+    panel = picture[:, 12:24].reshape(-1, 3)
+    hatched = (0.55 * np.array(rgb(IGNORE_COLOUR))).astype(np.uint8)
+    assert (panel == (140, 0, 0)).all(axis=1).sum() == 1, "the slice with a labelled voxel is shown"
+    assert 0 < (panel == hatched).all(axis=1).sum() < 24

@@ -139,7 +139,7 @@ def test_missing_listed_file_is_named(tmp_path: Path) -> None:
         (dict(labels={"0": "background", "-1": "a"}), "expected 'labels' like"),
         (dict(labels={"0": "background", "99999999999": "a"}), "below 2147483648"),
         (dict(labels={"0": "background", "1.5": "a"}), "expected 'labels' like"),
-        (dict(labels={"background": 0, "a": 1}), "expected 'labels' like"),
+        (dict(labels={"background": 0, "a": "1"}), "expected 'labels' like"),
         (dict(training=None), "expected a list under 'training', got nothing"),
         (dict(training={}), "expected a list under 'training'"),
         (dict(training=[]), "at least one case"),

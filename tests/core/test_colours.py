@@ -1,0 +1,58 @@
+"""Display colours: as many as classes, far apart in the list, readable, the palette first."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from core.colours import PALETTE, complete, is_colour, rgb
+
+
+def oklab(colours: tuple[str, ...]) -> np.ndarray:
+    """Oklab values, shape (n, 3), by the matrices of the article in one step each."""
+    srgb = np.array([rgb(c) for c in colours]) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    lms = linear @ np.array([[0.41222, 0.53633, 0.05145], [0.21190, 0.68070, 0.10740], [0.08830, 0.28172, 0.62998]]).T
+    to_lab = [[0.21045, 0.79362, -0.00407], [1.97800, -2.42859, 0.45059], [0.02590, 0.78277, -0.80868]]
+    return np.asarray(np.cbrt(lms) @ np.array(to_lab).T)
+
+
+def contrast(colour: str, with_white: bool) -> float:
+    """Contrast of a colour with white or black after WCAG 2."""
+    srgb = np.array(rgb(colour)) / 255
+    linear = np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+    luminance = float(linear @ [0.2126, 0.7152, 0.0722])
+    return 1.05 / (luminance + 0.05) if with_white else (luminance + 0.05) / 0.05
+
+
+def test_first_ten_are_the_palette() -> None:
+    assert complete((None,) * 10) == PALETTE
+    assert complete((None,) * 30)[:10] == PALETTE
+
+
+@pytest.mark.parametrize("classes", [11, 24, 100, pytest.param(254, marks=pytest.mark.slow)])
+def test_as_many_colours_as_classes_far_from_their_neighbours(classes: int) -> None:
+    colours = complete((None,) * classes)
+    assert len(set(colours)) == classes and all(map(is_colour, colours))
+    lab = oklab(colours)
+    assert np.linalg.norm(np.diff(lab, axis=0), axis=1).min() > 0.15, "classes next to each other in the list"
+    apart = np.linalg.norm(lab[:, None] - lab, axis=2)[~np.eye(classes, dtype=bool)]
+    assert apart.min() > {11: 0.06, 24: 0.06, 100: 0.03, 254: 0.015}[classes]
+
+
+def test_computed_colours_are_readable_on_dark_and_light() -> None:
+    for colour in complete((None,) * 60)[10:]:
+        assert contrast(colour, with_white=True) > 1.6 and contrast(colour, with_white=False) > 2.9, colour
+
+
+def test_more_classes_do_not_change_the_colours_before_them() -> None:
+    assert complete((None,) * 40)[:25] == complete((None,) * 25)
+
+
+def test_given_colours_stay_and_are_not_used_again() -> None:
+    given = ("#4A90D9", None, "#ff0000", None, "#ff0000")
+    colours = complete(given)
+    assert (colours[0], colours[2], colours[4]) == ("#4A90D9", "#ff0000", "#ff0000")
+    assert (colours[1], colours[3]) == (PALETTE[1], PALETTE[2])
+    many = complete((*(None for _ in range(40)), "#123456"))
+    assert len({c.lower() for c in many}) == 41
