@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 MISSING = "–"
+SMALLEST = 1e-6  # smaller numbers are written with an exponent
+
+
+def format_number(value: float | None, decimals: int, missing: str = MISSING, grouped: bool = False) -> str:
+    """A number with fixed decimals; one that is not zero never appears as zero.
+
+    A number below the last decimal has as many decimals as its first digit needs: ``0.00625`` with two decimals is
+    ``0.006``. Below ``SMALLEST`` there is an exponent: ``2e-09``.
+
+    Parameters
+    ----------
+    value : float or None.
+    decimals : int. Number of decimals.
+    missing : str. Text for ``None``, NaN and infinity.
+    grouped : bool. Whether thousands are separated: ``1,234.5``.
+    """
+    if value is None or not math.isfinite(value):
+        return missing
+    if 0 < abs(value) < min(SMALLEST, 10.0**-decimals):
+        return f"{value:.0e}"
+    decimals = least_decimals([value], decimals)
+    return f"{value:,.{decimals}f}" if grouped else f"{value:.{decimals}f}"
+
+
+def least_decimals(values: Iterable[float], decimals: int) -> int:
+    """The least number of decimals, but no fewer than given, that show the first digit of every value but zeros."""
+    hidden = [abs(value) for value in values if value and math.isfinite(value) and abs(value) < 10.0**-decimals]
+    return -math.floor(math.log10(min(hidden))) if hidden else decimals
 
 
 def format_score(value: float | None, missing: str = MISSING) -> str:
-    """A loss or a score between 0 and 1 with three decimals: ``0.912``."""
-    return missing if value is None or not math.isfinite(value) else f"{value:.3f}"
+    """A loss or a score between 0 and 1 with three decimals, a small one with more: ``0.912``, ``0.0004``."""
+    return format_number(value, 3, missing)
 
 
 def format_duration(seconds: float | None, missing: str = MISSING) -> str:

@@ -26,6 +26,8 @@ STATES = {
 root = runs_root()
 requested = st.query_params.get(RUN_PARAMETER)
 all_runs = runs.list_runs(root)
+matching = runs.matching_ids(requested or "", {run.id: run.name for run in all_runs})
+requested = matching[0] if len(matching) == 1 else requested
 
 bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
 with bar:
@@ -97,8 +99,10 @@ table(next((run.state.state for run in all_runs if run.id == selected), None))
 try:
     run = runs.get_run(root, str(selected))
 except RunError:
+    name = formatting.plain(str(selected))
+    several = f"{len(matching)} runs are called {name} or have ids that begin with it; choose one in the table."
     st.warning(
-        f"There is no run called {formatting.plain(str(selected))}; it may have been deleted.",
+        several if matching else f"There is no run called {name}; it may have been deleted.",
         icon=":material/search_off:",
     )
     if st.button("Show the newest run"):

@@ -12,9 +12,11 @@ from core.cli.options import add_data_options, data_options_from
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
 from core.datasets import LAYOUTS
+from core.datasets.description import write_description
 from core.datasets.doctor import check
 from core.datasets.doctor_report import DoctorReport, SubjectFacts
 from core.errors import DatasetError
+from core.formatting import format_number
 from core.strict_json import dumps
 
 REPORT = "report.json"
@@ -27,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data_options(parser)
     add_json(parser)
     add_progress(parser)
+    parser.add_argument(
+        "--write-description",
+        action="store_true",
+        help="first write a dataset.json for a folder that has none: images and label maps, found by their names, and "
+        "a class for each label value, to be renamed",
+    )
     parser.add_argument(
         "--thumbnails",
         metavar="DIR",
@@ -43,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     DatasetError
         If the memory does not suffice, or pictures and report cannot be written.
     """
+    if args.write_description:
+        print(f"written: {write_description(Path(args.data))}", file=sys.stderr)
     try:
         with show_progress("subjects", args.progress) as progress:
             report = check(args.data, args.layout, progress, args.thumbnails, data_options_from(args))
@@ -95,7 +105,7 @@ def _text(report: DoctorReport) -> Iterator[str]:
 def _row(facts: SubjectFacts, classes: tuple[str, ...]) -> tuple[str, ...]:
     shape = "x".join(map(str, facts.shape)) if facts.shape else "-"
     spacing = "x".join(f"{size:.3g}" for size in facts.spacing_mm) if facts.spacing_mm else "-"
-    shares = (f"{100 * facts.label_shares[c]:.2f}" if c in facts.label_shares else "-" for c in classes)
+    shares = (format_number(100 * facts.label_shares[c], 2) if c in facts.label_shares else "-" for c in classes)
     return facts.id, shape, spacing, facts.orientation or "-", *shares
 
 

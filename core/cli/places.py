@@ -15,9 +15,10 @@ from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
 from core.cli.values import format_size, size_in_voxels
 from core.config import SamplingConfig
-from core.datasets import open_dataset
+from core.datasets import fitness, open_dataset
 from core.datasets.loading import load_subject
 from core.errors import ConfigError, DatasetError, VolumeError
+from core.formatting import format_number
 from core.inspection.patch_statistics import PatchStatistics, draw_patch_statistics
 from core.paths import dataset_folder
 from core.strict_json import dumps
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
         for sampling in rules:
             statistics.append(draw_patch_statistics(label, len(classes), sampling, args.count, args.seed))
             progress(len(statistics), len(rules))
-    class_shares = np.bincount(label.ravel(), minlength=len(classes)) / label.size
+    class_shares = np.array(list(fitness.class_shares(label, dataset.labels).values()))
     report = {
         "subject": subject,
         "shape": label.shape,
@@ -117,11 +118,11 @@ def _table(classes: Sequence[str], class_shares: np.ndarray, statistics: Sequenc
     ]
     for s in statistics:
         size, foreground = format_size(s.sampling.sub_volume), f"{s.sampling.foreground:g}"
-        centres = np.bincount(s.centre_classes, minlength=len(classes)) / len(s.centre_classes)
+        centres = np.bincount(s.centre_classes, minlength=len(classes))[: len(classes)] / len(s.centre_classes)
         rows.append((size, foreground, *_percentages(s.class_shares.mean(axis=0))))
         rows.append(("  centre voxel", "", *_percentages(centres)))
     return align_columns(rows)
 
 
 def _percentages(shares: np.ndarray) -> list[str]:
-    return [f"{100 * share:.1f}" for share in shares]
+    return [format_number(100 * share, 1) for share in shares]

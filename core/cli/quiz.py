@@ -75,5 +75,4 @@ def _print_report(report: StudyReport) -> None:
 
 
 def _score_cells(score: Score) -> tuple[str, ...]:
-    low, high = score.interval
-    return str(score.correct), str(score.n), f"{100 * score.accuracy:.0f} %", f"{100 * low:.0f} to {100 * high:.0f} %"
+    return str(score.correct), str(score.n), score.accuracy_text, score.interval_text

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.cli.program import with_program_name
-from core.formatting import format_clock
+from core.formatting import format_clock, format_number
 from core.presets import command_line
 from core.runs import Comparison, RunSummary
 
@@ -52,7 +52,7 @@ def print_run(summary: RunSummary) -> None:
         ("best Dice", _best_dice(summary)),
         ("elapsed", format_clock(state.elapsed_s)),
         ("left", format_clock(state.remaining_s) if state.active else ""),
-        ("speed", f"{state.sub_volumes_per_s:.1f} sub-volumes/s" if state.sub_volumes_per_s else ""),
+        ("speed", f"{format_number(state.sub_volumes_per_s, 1)} sub-volumes/s" if state.sub_volumes_per_s else ""),
         ("trainer", f"process {state.pid}" if state.pid and state.active else ""),
         ("GPUs", ", ".join(map(str, state.gpus)) if state.active else ""),
         *state.facts.items(),
@@ -81,7 +81,7 @@ def print_comparison(comparison: Comparison) -> None:
     for name, texts in comparison.differences.items():
         table.add_row(Text(name, style="dim"), *(text or "from the data" for text in texts))
     for name, values in comparison.measured.items():
-        table.add_row(name, *("-" if value is None else f"{value:.4f}" for value in values))
+        table.add_row(name, *(format_number(value, 4, missing="-") for value in values))
     _console().print(table)
 
 
@@ -103,7 +103,7 @@ def _best_dice(summary: RunSummary) -> str:
     best = summary.state.best
     if best is None or best.mean_dice is None:
         return ""
-    return f"{best.mean_dice:.4f}" + (f" ({best.measured_on})" if best.measured_on else "")
+    return format_number(best.mean_dice, 4) + (f" ({best.measured_on})" if best.measured_on else "")
 
 
 def _console() -> Console:

@@ -12,6 +12,7 @@ import sys
 from core.cli.options import add_config_flags, config_from
 from core.cli.program import program_name
 from core.errors import RunError
+from core.formatting import format_number
 from core.paths import checkpoints_root
 from core.runs import RunSummary, get_run
 from core.runs.launch import WORKER, create_run, resolve_config
@@ -55,7 +56,7 @@ def _summary(run: RunSummary) -> str:
     best = run.state.best
     if best is not None and best.mean_dice is not None:
         on = f" on {best.measured_on}" if best.measured_on else ""
-        lines.append(f"best mean Dice {best.mean_dice:.4f}{on}, epoch {best.epoch}")
+        lines.append(f"best mean Dice {format_number(best.mean_dice, 4)}{on}, epoch {best.epoch}")
     if run.state.state == "stopped":
         lines.append(f"resume:   {program_name()} runs resume {run.id}")
     if (run.folder / files.BEST).is_file() or (run.folder / files.LAST).is_file():

@@ -15,6 +15,7 @@ from core.runs.catalog import (
     get_run,
     list_runs,
     log_tail,
+    matching_ids,
     metrics_after,
     move_in_queue,
     queued_runs,
@@ -30,6 +31,6 @@ from core.runs.store.state import ACTIVE, ENDED, RESUMABLE, Best, RunState
 __all__ = [
     "ACTIVE", "ENDED", "RESUMABLE", "Backend", "Best", "Comparison", "MetricRow", "QueuePosition", "RunState",
     "RunSummary", "annotate", "compare", "curves_csv", "delete", "duplicate", "ensure_supervisor", "find_checkpoint",
-    "find_run", "get_backend", "get_run", "list_runs", "log_tail", "metrics_after", "move_in_queue", "queued_runs",
-    "rename", "request_stop", "resume", "run_checkpoint", "serve_queue", "submit", "supervisor_alive",
+    "find_run", "get_backend", "get_run", "list_runs", "log_tail", "matching_ids", "metrics_after", "move_in_queue",
+    "queued_runs", "rename", "request_stop", "resume", "run_checkpoint", "serve_queue", "submit", "supervisor_alive",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ import os
 import shlex
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -87,8 +87,24 @@ def get_run(root: Path, run_id: str) -> RunSummary:
     return _summary(files.run_folder(root, run_id))
 
 
+def matching_ids(text: str, names: Mapping[str, str]) -> list[str]:
+    """The ids that a text stands for: those of its first rule that fits any.
+
+    The rules are: the id itself; an exact name, which several may have; the beginning of ids.
+
+    Parameters
+    ----------
+    text : str. Id, name, or beginning of an id.
+    names : mapping. Name by id.
+    """
+    if text in names:
+        return [text]
+    named = [id for id, name in names.items() if text and name == text]
+    return named or [id for id in names if text and id.startswith(text)]
+
+
 def find_run(root: Path, text: str) -> RunSummary:
-    """The run with this id, unambiguous id prefix, or exact name.
+    """The run with this id, exact name, or unambiguous beginning of its id, in this order (:func:`matching_ids`).
 
     Raises
     ------
@@ -96,15 +112,11 @@ def find_run(root: Path, text: str) -> RunSummary:
         If no run or more than one matches; the message lists candidates.
     """
     folders = {folder.name: folder for folder in files.run_folders(root)}
-    if text in folders:
-        return _summary(folders[text])
-    matching = [
-        folder for id, folder in folders.items() if text and (id.startswith(text) or files.read_name(folder) == text)
-    ]
+    matching = matching_ids(text, {id: files.read_name(folder) for id, folder in folders.items()})
     if len(matching) == 1:
-        return _summary(matching[0])
+        return _summary(folders[matching[0]])
     if matching:
-        candidates = format_list(sorted((folder.name for folder in matching), reverse=True))
+        candidates = format_list(sorted(matching, reverse=True))
         raise RunError(f"{text!r} matches {len(matching)} runs: {candidates}; give more of the id")
     known = f"there are: {format_list(sorted(folders, reverse=True))}" if folders else "there are no runs yet"
     raise RunError(f"expected a run's id, its beginning, or its name in {root}; got {text!r}; {known}")

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from core.formatting import format_number
 from core.types import Plane
 
 Side = Literal["left", "right"]
@@ -272,7 +273,7 @@ def explain_difference(truth: np.ndarray, prediction: np.ndarray, names: Sequenc
         error = f"marks {voxels} of {names[predicted]} here that are {names[0]}"
     else:
         error = f"takes {voxels} of {names[true]} for {names[predicted]} here"
-    share = f" ({100 * count / differing:.0f} % of all {differing:,} that differ)."
+    share = f" ({format_number(100 * count / differing, 0)} % of all {differing:,} that differ)."
     return f"The prediction {error}" + (share if count < differing else ": all that differ.")
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from core.formatting import format_number
+
 
 @dataclass(frozen=True)
 class Score:
@@ -35,6 +37,17 @@ class Score:
     def interval(self) -> tuple[float, float]:
         """Exact 95 % confidence interval of the accuracy."""
         return binomial_interval(self.correct, self.n)
+
+    @property
+    def accuracy_text(self) -> str:
+        """The accuracy as text: ``80 %``."""
+        return f"{format_number(100 * self.accuracy, 0)} %"
+
+    @property
+    def interval_text(self) -> str:
+        """The interval as text: ``44 to 97 %``."""
+        low, high = (format_number(100 * bound, 0) for bound in self.interval)
+        return f"{low} to {high} %"
 
 
 def binomial_interval(correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:

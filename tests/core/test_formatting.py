@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from core.formatting import format_bytes, format_clock, format_duration, format_score
+from core.formatting import format_bytes, format_clock, format_duration, format_number, format_score, least_decimals
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,27 @@ from core.formatting import format_bytes, format_clock, format_duration, format_
 )
 def test_format_score(value: float | None, text: str) -> None:
     assert format_score(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "decimals", "text"),
+    [(0, 2, "0.00"), (12.346, 2, "12.35"), (0.00625, 2, "0.006"), (0.004999, 2, "0.005"), (0.0099, 2, "0.010"),
+     (0.01, 2, "0.01"), (0.00002, 2, "0.00002"), (2e-9, 2, "2e-09"), (-0.003, 1, "-0.003"), (0.33, 0, "0.3"),
+     (0.0, 0, "0"), (99.6, 0, "100"), (None, 2, "–"), (math.nan, 2, "–"), (math.inf, 2, "–")],
+)  # fmt: skip
+def test_number_that_is_not_zero_never_appears_as_zero(value: float | None, decimals: int, text: str) -> None:
+    assert format_number(value, decimals) == text
+
+
+def test_small_score_and_large_number() -> None:
+    assert format_score(0.0004) == "0.0004" and format_score(0.0016) == "0.002"
+    assert format_number(1234.56, 1, grouped=True) == "1,234.6"
+    assert format_number(None, 1, missing="-") == "-"
+
+
+def test_decimals_of_a_column_show_its_smallest_share() -> None:
+    assert least_decimals([0, 12.5, 0.00625], 2) == 3 and least_decimals([0, 12.5], 2) == 2
+    assert least_decimals([0.00002, 0.3, math.nan], 2) == 5
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import runs
+from core.checkpointing.metadata import ACCEPT_DATA
+from core.datasets.data_record import ChangedDataError
 from core.presets import preset
 from tests.core.runs.test_compare import trained
 from tests.support.app_pages import click, component_data, open_page, run_page, texts
@@ -107,6 +109,35 @@ def test_run_is_stopped_resumed_renamed_and_deleted(checkpoints: Path) -> None:
     assert runs.get_run(checkpoints, run).name == "other"
     run_page(app.button(key=f"delete-now-{run}").click())
     assert runs.list_runs(checkpoints) == [] and "No runs yet" in texts(app)
+
+
+def test_run_in_the_url_is_found_by_name_beside_a_longer_one(checkpoints: Path) -> None:
+    base, longer = make_run(checkpoints, "base"), make_run(checkpoints, "base2")
+    for text, run in (("base", base), ("base2", longer), (longer[:-1], longer)):
+        assert (
+            f"this is the log of {'base' if run == base else 'base2'}"
+            == open_page("runs", run=text).code[0].value.split("  ")[-1]
+        )
+    twin = make_run(checkpoints, "base")
+    assert "2 runs are called base" in texts(open_page("runs", run="base"))
+    assert "this is the log of base" in open_page("runs", run=twin).code[0].value
+
+
+def test_changed_data_is_resumed_on_request(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = submit(checkpoints, "net")
+    runs.request_stop(checkpoints, run)
+
+    def refuse(*_: object) -> None:
+        raise ChangedDataError(["a.nii.gz: voxel size 1 x 1 x 1 mm to 2 x 2 x 2 mm"])
+
+    monkeypatch.setattr("core.runs.launch._check_recorded_data", refuse)
+    (checkpoints / run / "last.safetensors").touch()
+    app = click(open_page("runs"), "Resume")
+    assert "voxel size 1 x 1 x 1 mm to 2 x 2 x 2 mm" in texts(app)
+    assert runs.get_run(checkpoints, run).state.state == "stopped"
+    click(app, "Go on with the data as it is now")
+    assert runs.get_run(checkpoints, run).state.state == "queued"
+    assert (checkpoints / run / ACCEPT_DATA).exists()
 
 
 def test_duplicate_submits_a_run_with_the_same_settings(checkpoints: Path) -> None:

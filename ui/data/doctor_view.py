@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from core.formatting import least_decimals
 from ui.shared import formatting
 
 MAX_FINDINGS = 12  # shown as text; all are in a table
@@ -35,8 +36,11 @@ def show_subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:
     rows = [_row(subject, classes) for subject in report["subjects"]]
     right = st.column_config.TextColumn(alignment="right")
     columns: dict[str, Any] = {"size (voxels)": right, "voxel size (mm)": right}
-    share = st.column_config.NumberColumn(format="%.2f %%", help="share of all voxels of the volume")
-    columns |= {f"{name} ": share for name in classes}
+    for name in classes:
+        decimals = least_decimals([row[f"{name} "] for row in rows if row[f"{name} "] is not None], 2)
+        columns[f"{name} "] = st.column_config.NumberColumn(
+            format=f"%.{decimals}f %%", help="share of all voxels of the volume"
+        )
     st.dataframe(
         rows,
         hide_index=True,

@@ -141,10 +141,18 @@ function canvasContext(canvas, width, height) {
 // Colours of two masks on a dark background, as for errors in the viewer.
 const MASKS = { background: "#0b0e13", both: "#d5d9e0", falseNegative: "#4fc3f7", falsePositive: "#ff9f40" };
 
+// The class of an index, or a name and a colour for a voxel with the ignore label, which belongs to no class.
+const classAt = (classes, index) => classes[index] ?? { name: "left out", colour: "#c3c7cf" };
+
 const ARROW_STEPS = { ArrowUp: [0, -1], ArrowDown: [0, 1], ArrowLeft: [-1, 0], ArrowRight: [1, 0] };  // column, row
 
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
-const percent = (share) => (100 * share).toFixed(share > 0 && share < 0.1 ? 1 : 0) + " %";
+// A number with fixed decimals; one that is not zero never appears as zero.
+function fixed(value, digits) {
+  while (value && digits < 12 && Math.abs(value) < 10 ** -digits) digits += 1;
+  return value.toFixed(digits);
+}
+const percent = (share) => fixed(100 * share, share > 0 && share < 0.1 ? 1 : 0) + " %";
 const rgb = (hex) => [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 
 function decodeBase64(text) {

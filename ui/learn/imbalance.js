@@ -114,13 +114,17 @@ function shareTable(data) {
   });
   whole.append(
     createElement("figcaption", "", `${data.subject}, all ${data.total.toLocaleString("en")} voxels of the scan`), track,
-    colourLegend(data.shares.map((s) => [s.colour, `${s.name} ${(100 * s.share).toFixed(1)} %`])),
-    createElement("div", "description", `Label every voxel ${data.shares[0].name}, and ${(100 * data.shares[0].share).toFixed(1)} % of them are correct, while Dice is 0 for ${joinNames(data.shares.slice(1).map((s) => s.name))}.`),
+    colourLegend(data.shares.map((s) => [s.colour, `${s.name} ${fixed(100 * s.share, 1)} %`])),
+    createElement("div", "description", `Label every voxel ${data.shares[0].name}, and ${exactPercent(data.shares[0].share)} of them are correct, while Dice is 0 for ${joinNames(data.shares.slice(1).map((s) => s.name))}.`),
   );
   return whole;
 }
 
 const joinNames = (names) => (names.length < 2 ? names.join() : `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}`);
-const exactPercent = (share) => (100 * share).toFixed(2) + " %";
+// Two decimals, or more where a share that is not whole would appear as 100 %.
+function exactPercent(share) {
+  const decimals = fixed(100 * (1 - share), 2).split(".")[1].length;
+  return fixed(100 * share, decimals) + " %";
+}
 
 export default component(Imbalance);

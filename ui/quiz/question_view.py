@@ -85,11 +85,9 @@ def _running_score(answers: Sequence[Answer]) -> str:
     score = Score.of(a.correct for a in answers)
     if not score.n:
         return ""
-    low, high = score.interval
     streak = current_streak(answers)
-    return (
-        f"{score.correct} of {score.n} right · {100 * score.accuracy:.0f} % (95 % interval {100 * low:.0f} to "
-        f"{100 * high:.0f} %)" + (f" · {streak} in a row" if streak > 1 else "")
+    return f"{score.correct} of {score.n} right · {score.accuracy_text} (95 % interval {score.interval_text})" + (
+        f" · {streak} in a row" if streak > 1 else ""
     )
 
 

@@ -87,13 +87,12 @@ def _questions_again(answers: Sequence[Answer], game: Game | None) -> None:
 
 
 def _metrics(score: Score, longest: int, median_seconds: float | None) -> None:
-    low, high = score.interval
     with st.container(horizontal=True, gap="large"):
         st.metric("Right", f"{score.correct} of {score.n}", width="content")
-        st.metric("Accuracy", f"{100 * score.accuracy:.0f} %", width="content")
+        st.metric("Accuracy", score.accuracy_text, width="content")
         st.metric(
             "95 % interval",
-            f"{100 * low:.0f} to {100 * high:.0f} %",
+            score.interval_text,
             width="content",
             help="Exact (Clopper-Pearson): accuracies with which this score would not be unusual.",
         )

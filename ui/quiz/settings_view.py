@@ -93,6 +93,7 @@ def choose_settings() -> GameSettings | None:
         count=count,
         planes=tuple(planes or PLANE_AXES),
         depth=depth,
+        options=selection.options,
     )
 
 
@@ -122,8 +123,7 @@ def _score_of_all_games() -> None:
         st.warning(f"Answers cannot be stored: {formatting.plain(str(error))}", icon=":material/warning:")
         return
     if score.n:
-        low, high = score.interval
         st.caption(
-            f"All games so far: {score.correct:,} of {score.n:,} right, {100 * score.accuracy:.0f} % (95 % interval "
-            f"{100 * low:.0f} to {100 * high:.0f} %)."
+            f"All games so far: {score.correct:,} of {score.n:,} right, {score.accuracy_text} (95 % interval "
+            f"{score.interval_text})."
         )

@@ -11,7 +11,7 @@ import streamlit as st
 from core import runs
 from core.config import changed_fields, field_specs
 from core.errors import UserError
-from core.formatting import format_duration, format_score
+from core.formatting import format_duration, format_number, format_score
 from core.presets import PRESETS, command_line, preset
 from core.runs import RunState, RunSummary
 from ui.runs.actions import attempt
@@ -75,7 +75,7 @@ def _numbers(run: RunSummary, dice: Mapping[str, float]) -> None:
     if state.active:
         numbers += [
             ("Time left", format_duration(state.remaining_s)),
-            ("Sub-volumes / s", f"{state.sub_volumes_per_s:.2f}" if state.sub_volumes_per_s else "–"),
+            ("Sub-volumes / s", format_number(state.sub_volumes_per_s or None, 2)),
         ]
     numbers.append(("Ran for", format_duration(state.elapsed_s or None)))
     with st.grid("auto", min_column_width=128, gap="small"):

@@ -7,6 +7,7 @@ from typing import Literal
 
 import streamlit as st
 
+from core.runs import matching_ids
 from ui.shared.cache import Model
 from ui.shared.state import MODEL, load_from_url, save_to_url
 
@@ -23,8 +24,12 @@ def choose_model(
     Parameters
     ----------
     models : mapping. Models by key, at least one.
-    default : str. Key of the model that is chosen unless the address or another page has chosen one of ``models``.
+    default : str. Key of the model that is chosen unless the address (by key, name, or beginning of a key) or another
+        page has chosen one of ``models``.
     """
+    matching = matching_ids(st.query_params.get(MODEL, ""), {key: model.name for key, model in models.items()})
+    if len(matching) == 1:
+        st.query_params[MODEL] = matching[0]
     load_from_url(MODEL, default, allowed=tuple(models))
     if st.session_state[MODEL] not in models:  # chosen on another page that offers other models
         st.session_state[MODEL] = default

@@ -33,7 +33,7 @@ class Strip {
     const both = sizes.map((s) => new Uint32Array(s * n)), sum = sizes.map((s) => new Uint32Array(s * n));
     for (let k = 0, at = 0; k < nk; k++) for (let j = 0; j < nj; j++) for (let i = 0; i < ni; i++, at++) {
       const t = visible[truth[at]], p = visible[prediction[at]];
-      if (!t && !p) continue;
+      if ((!t && !p) || truth[at] === IGNORED) continue;
       sum[0][i * n + t]++; sum[1][j * n + t]++; sum[2][k * n + t]++;
       sum[0][i * n + p]++; sum[1][j * n + p]++; sum[2][k * n + p]++;
       if (t === p) { both[0][i * n + t]++; both[1][j * n + t]++; both[2][k * n + t]++; }
@@ -75,7 +75,7 @@ class Strip {
     context.strokeStyle = v.style.primary;
     context.lineWidth = 1.5;
     context.beginPath(); context.moveTo((now + 0.5) * step, 0); context.lineTo((now + 0.5) * step, STRIP_HEIGHT); context.stroke();
-    const value = dice[now], score = value === null ? "no label" : value.toFixed(3);
+    const value = dice[now], score = value === null ? "no label" : value > 0 && value < 0.001 ? value.toFixed(5) : value.toFixed(3);
     this.title.textContent = `Dice per ${v.active} slice (mean of the visible classes) · slice ${now + 1}: ${score}`;
     this.canvas.setAttribute("aria-label", this.title.textContent);
   }

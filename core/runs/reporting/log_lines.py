@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from core.events import Ended, Event, Metrics, Note, Preparing, Ready, Saved
-from core.formatting import format_clock, format_score
+from core.formatting import format_clock, format_number, format_score
 
 LOSS_EVERY_S = 30.0
 _DICE_LABELS = (("val", "validation Dice"), ("whole", "whole-volume Dice"))
@@ -40,7 +40,7 @@ class LogFormatter:
             return self._metrics_lines(event)
         if isinstance(event, Saved) and event.kind == "best" and event.mean_dice is not None:
             on = f" on {event.measured_on}" if event.measured_on else ""
-            return [f"best so far: mean Dice {event.mean_dice:.4f}{on}, epoch {event.epoch}"]
+            return [f"best so far: mean Dice {format_number(event.mean_dice, 4)}{on}, epoch {event.epoch}"]
         if isinstance(event, Ended):
             return [f"{event.reason} after epoch {event.epoch}, {format_clock(event.elapsed_s)}"]
         return []

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from core.events import Ended, Event, Metrics, Note, Preparing, Progress, Ready
-from core.formatting import format_clock, format_score
+from core.formatting import format_clock, format_number, format_score
 from core.runs.reporting.log_lines import LogFormatter, format_dice
 
 BAR_WIDTH = 30
@@ -65,7 +65,7 @@ class TerminalProgress:
             live.update(self._display())
         elif isinstance(event, Progress):
             done = event.step / max(1, event.steps_per_epoch)
-            speed = f"  {event.sub_volumes_per_s:.1f} sub-volumes/s" if event.sub_volumes_per_s else ""
+            speed = f"  {format_number(event.sub_volumes_per_s, 1)} sub-volumes/s" if event.sub_volumes_per_s else ""
             loss = "" if event.loss is None else f"loss {format_score(event.loss)}  "
             details = f"{loss}{format_clock(event.remaining_s)} left{speed}"
             title = f"epoch {event.epoch}/{event.epochs}" + (

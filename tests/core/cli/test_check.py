@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core.cli import main
 from core.paths import project_root
 from tests.support.strict_json import loads_strict
-from tests.support.volume_files import make_decathlon, make_iseg
+from tests.support.volume_files import make_decathlon, make_iseg, voxels, write_nifti
 
 PROJECT = project_root()
 
@@ -25,6 +26,19 @@ def test_report_of_a_data_set_without_errors(tmp_path: Path, capsys: pytest.Capt
     assert lines[3].split()[:2] == ["subject", "shape"]
     assert lines[4].split()[:4] == ["subject-1", "6x7x5", "1x1.5x2", "RAS"]
     assert lines[-1] == "fit to train on" and err == ""
+
+
+def test_class_of_four_voxels_is_not_shown_as_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_decathlon(tmp_path, 5)
+    for n in range(1, 6):
+        label = np.zeros((40, 40, 40), np.uint8)
+        label[5:20, 5:20, 5:20] = 1
+        label[30:32, 30:32, 30] = 2
+        write_nifti(tmp_path / "labelsTr" / f"case_00{n}.nii.gz", label)
+        write_nifti(tmp_path / "imagesTr" / f"case_00{n}.nii.gz", voxels((40, 40, 40), n))
+    assert main(["check", str(tmp_path)]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("case_001"))
+    assert row.split()[-2:] == ["5.27", "0.006"], "4 of 64,000 voxels are 0.00625 %"
 
 
 def test_errors_in_the_data_set_have_exit_status_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

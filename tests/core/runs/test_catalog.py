@@ -58,6 +58,17 @@ def test_find_run_takes_id_unambiguous_prefix_or_name(tmp_path: Path) -> None:
         runs.find_run(tmp_path / "empty", "x")
 
 
+def test_exact_name_is_found_beside_longer_names_and_ids(tmp_path: Path) -> None:
+    base, base2, other = (queued_run(tmp_path, name) for name in ("base", "base2", "base-2"))
+    for text, folder in (("base", base), ("base2", base2), ("base-2", other)):
+        assert runs.find_run(tmp_path, text).id == folder.name
+    runs.rename(tmp_path, other.name, base.name[:6])  # a name that begins the id of another run
+    assert runs.find_run(tmp_path, base.name[:6]).id == other.name
+    runs.rename(tmp_path, other.name, base.name)  # a name that is the id of another run
+    assert runs.find_run(tmp_path, base.name).id == base.name
+    assert runs.matching_ids("", {"a": ""}) == []
+
+
 def test_runs_of_the_same_name_are_found_by_id(tmp_path: Path) -> None:
     first, _ = queued_run(tmp_path, "twin"), queued_run(tmp_path, "twin")
     with pytest.raises(RunError, match="2 runs"):

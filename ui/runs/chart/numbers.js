@@ -1,7 +1,11 @@
 // Numeric helpers of the chart: smoothing, ticks, and values and times as text.
 
+// Three decimals; a value that is not zero never appears as zero.
 function number(v) {
-  return v === undefined || v === null ? "–" : v.toFixed(3);
+  if (v === undefined || v === null) return "–";
+  let digits = 3;
+  while (v && digits < 12 && Math.abs(v) < 10 ** -digits) digits += 1;
+  return v.toFixed(digits);
 }
 
 function emptyText(info) {
@@ -76,5 +80,5 @@ function clock(seconds) {
 }
 
 function tickText(v) {
-  return Math.abs(v) >= 100 ? v.toFixed(0) : String(Math.round(v * 1e4) / 1e4);
+  return Math.abs(v) >= 100 ? v.toFixed(0) : String(Math.round(v * 1e7) / 1e7);
 }
