@@ -9,13 +9,14 @@ from core.errors import UserError
 from ui.predict import image_choice, segmentations, uploads
 from ui.predict.modality_choice import assign_modalities, channel_numbers
 from ui.predict.model_choice import Network, choose_network
+from ui.predict.resampling import choose_resampling
 from ui.predict.result_view import render_result
 from ui.predict.segmentations import Request
 from ui.shared.errors import error_box
 from ui.shared.state import RESULT
 
 
-def segment(network: Network, images: list[ImageRef]) -> None:
+def segment(network: Network, images: list[ImageRef], resample: bool) -> None:
     """Start the segmentation and show it."""
     request = Request(
         model=network.argument,
@@ -26,6 +27,7 @@ def segment(network: Network, images: list[ImageRef]) -> None:
         images=tuple(images),
         channels=channel_numbers(images),
         uploaded=any(uploads.is_uploaded(path) for path in (network.path, *(ref.path for ref in images))),
+        resample=resample,
     )
     try:
         st.query_params[RESULT] = segmentations.start(request)
@@ -41,19 +43,21 @@ segmentations.sweep()
 result = st.query_params.get(RESULT)
 with st.grid(3, min_column_width=360, gap=("small", "medium")) as grid:
     with grid.cell():
-        network, images = None, None
+        network, images, resample = None, None, False
         try:
             network = choose_network()
             refs = image_choice.choose_images(network)
             if network is not None and refs:
                 images = assign_modalities(refs, network.metadata.modalities)
+            if network is not None and images:
+                resample = choose_resampling(network, images)
         except UserError as error:
             error_box(error)
         clicked = st.button(
             "Segment", type="primary", icon=":material/play_arrow:", width="stretch", disabled=images is None
         )
         if network is not None and images is not None and (image_choice.take_example_request() or clicked):
-            segment(network, images)
+            segment(network, images, resample)
     with grid.cell(column_span=2):
         if result:
             render_result(result)

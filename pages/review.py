@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+from core.datasets import DataOptions
 from core.errors import UserError
 from core.paths import DEMO_MODEL
 from core.runs.predictions import read_predictions
@@ -37,7 +38,8 @@ with choosers:
 held_out = held_out_subjects(metadata) if choice.is_training_data else []
 view.make_demo_subject(choice.folder, held_out)
 try:
-    dataset = cache.dataset(choice.folder)
+    options = DataOptions.from_config(metadata.train_config.data)
+    dataset = cache.dataset(choice.folder, options)
 except UserError as error:
     error_box(error)
     st.page_link(page("data"), label="Look at the data sets", icon=":material/database:")
@@ -68,8 +70,9 @@ with st.grid(3, min_column_width=390, gap=("small", "medium")) as grid:
         view.score_table(predictions.get(chosen), classes)
     with grid.cell(column_span=2):
         start_unasked = model.key == DEMO_MODEL and chosen in held_out  # a first look without a click
+        view.case_warnings(cases, dataset, metadata, chosen)
         view.segmentation_controls(cases, chosen, start_unasked)
         with stop_on_user_error():
             file = predictions[chosen].file if chosen in predictions else None
-            scene = subject_scene(choice.folder, chosen, metadata.label_space, file)
+            scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options)
         view.case_viewer(scene, st.query_params.get(CROSSHAIR))

@@ -62,6 +62,7 @@ TORCH_AND_NUMPY_ONLY = (
 )  # fmt: skip
 READS_FILES = (
     "core.training.experiment",
+    "core.training.recorded_data",
     "core.training.run_data",
     "core.training.run_metadata",
 )  # need nibabel at import

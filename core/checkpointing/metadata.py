@@ -6,6 +6,7 @@ checkpoint can be used on its own. :mod:`core.checkpointing.checkpoint` writes i
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Mapping
@@ -13,18 +14,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from core.checkpointing.training_spacing import TrainingSpacing
 from core.config import TrainConfig
 from core.errors import CheckpointError, UserError
-from core.labels import LabelSpace
+from core.imaging.normalise import Normaliser
+from core.labels import LabelSpace, is_ignore_name
 from core.types import SpacingMm
 
 FORMAT_VERSION = 1
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"  # in the folder of a run
+DATA_RECORD = "data.json"  # in the folder of a run: what it was trained on (core.datasets.data_record)
+ACCEPT_DATA = "accept-data"  # there, while the run is to resume on changed data (runs resume --force)
 METADATA_KEY = "segmentarium"
+TRAINING_SPACING = "spacing_mm"  # in the description of the data set
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"  # pickled number at the start of PyTorch files before 1.6
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin")
-FIELD_TYPES = dict(config=dict, labels=list, modalities=list, progress=dict, inference=dict, dataset=dict, split=dict)
+FIELD_TYPES = dict(
+    config=dict,
+    labels=list,
+    modalities=list,
+    progress=dict,
+    inference=dict,
+    dataset=dict,
+    split=dict,
+    normalisation=dict,
+)
 
 
 @dataclass(frozen=True)
@@ -34,13 +49,16 @@ class CheckpointMetadata:
     Attributes
     ----------
     config : dict. The run's configuration, including the values derived from the data.
-    labels : list of dict. The label space; its order is that of the network's output channels.
+    labels : list of dict. The label space; its order is that of the network's output channels. The ignore label, of
+        which there is none, comes last.
     modalities : tuple of str. Names of the input channels, in order.
     spacing_mm : tuple of float or None. Voxel size to which images are resampled; ``None`` for no resampling.
     progress : dict. Epoch, step, elapsed seconds, best score and the like.
     inference : dict. Chosen mode and tile size.
-    dataset : dict. Name, whether it is synthetic, licence.
+    dataset : dict. Name, whether it is synthetic, licence, voxel sizes of the training subjects.
     split : dict of list of str. Subject ids for train, val and test.
+    normalisation : dict. Intensity normalisation, as :meth:`core.imaging.normalise.Normaliser.to_json` gives it; empty in
+        checkpoints of version 0.1, whose configuration names the method, z_score by default.
     version : int. Format version.
     """
 
@@ -52,12 +70,31 @@ class CheckpointMetadata:
     inference: dict[str, Any] = field(default_factory=dict)
     dataset: dict[str, Any] = field(default_factory=dict)
     split: dict[str, list[str]] = field(default_factory=dict)
+    normalisation: dict[str, Any] = field(default_factory=dict)
     version: int = FORMAT_VERSION
 
     @property
     def train_config(self) -> TrainConfig:
-        """The run's configuration."""
-        return TrainConfig.from_json(self.config)
+        """The run's configuration. Where it was written before there was an ignore label, and the network has a class
+        with such a name, the class stays one."""
+        config = TrainConfig.from_json(self.config)
+        if config.data.ignore == "auto" and any(is_ignore_name(c.name) for c in self.label_space.foreground):
+            return config.with_values({"ignore": "none"})
+        return config
+
+    @property
+    def normaliser(self) -> Normaliser:
+        """Intensity normalisation of the input channels."""
+        if self.normalisation:
+            return Normaliser.from_json(self.normalisation)
+        method = self.train_config.data.normalisation
+        return Normaliser.of_images("z_score" if method == "auto" else method, len(self.modalities), version=1)
+
+    @property
+    def training_spacing(self) -> TrainingSpacing | None:
+        """Voxel sizes of the training subjects; ``None`` in checkpoints of earlier versions."""
+        stored = self.dataset.get(TRAINING_SPACING)
+        return None if stored is None else TrainingSpacing.from_json(stored)
 
     @property
     def label_space(self) -> LabelSpace:
@@ -155,7 +192,12 @@ def parse_metadata(path: Path, header: Mapping[str, str] | None) -> CheckpointMe
             if not all(math.isfinite(v) and v > 0 for v in spacing):
                 raise ValueError(f"spacing_mm is {spacing}")
         metadata = replace(metadata, modalities=modalities, spacing_mm=spacing)
-        metadata.train_config, metadata.label_space  # noqa: B018 - both validate
+        metadata.training_spacing  # noqa: B018 - validates
+        if len(metadata.normaliser.methods) != len(modalities):
+            raise ValueError(f"{len(metadata.normaliser.methods)} normalised channels for {len(modalities)} modalities")
+        swapped, classes = metadata.train_config.swapped_classes, metadata.label_space.names
+        if max(itertools.chain(*swapped), default=0) >= len(classes):
+            raise ValueError(f"left and right classes beyond {len(classes)} classes")
     except UserError as error:
         raise CheckpointError(f"{path}: {error}") from error
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
 from core.cli.inference_options import add_inference_options, inference_overrides
-from core.cli.options import add_data_options, data_options_from
+from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.output import align_columns
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
-from core.datasets import LoadedSubject, open_dataset
+from core.datasets import open_dataset
 from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
 from core.evaluation.metrics import MeanScore, SubjectScore
+from core.evaluation.subject_prediction import SubjectPrediction
+from core.formatting import format_list, format_number
 from core.inference.predictor import Predictor
+from core.inference.voxel_size import with_advice
 from core.paths import checkpoints_root, dataset_folder
 from core.runs import find_checkpoint
 from core.runs.predictions import predictions_folder, save_prediction
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model(parser)
     add_data(parser)
     add_layout(parser)
-    add_data_options(parser)
+    add_data_options(parser, default=AS_IN_TRAINING)
     selection = parser.add_mutually_exclusive_group()
     selection.add_argument(
         "--split",
@@ -78,13 +78,15 @@ def run(args: argparse.Namespace) -> int:
         )
     folder = predictions_folder(root, checkpoint, dataset.path)
 
-    def keep(loaded: LoadedSubject, prediction: np.ndarray, score: SubjectScore | None) -> None:
-        save_prediction(folder, predictor.metadata, dataset, loaded, prediction, score)
+    def keep(result: SubjectPrediction) -> None:
+        save_prediction(folder, predictor.metadata, dataset, result)
 
     with show_progress("subjects", args.progress, PARTS_PER_STEP) as progress:
         evaluation = evaluate(
             predictor, dataset, args.split, progress, subjects=subjects, on_prediction=keep if args.keep else None
         )
+    for text, ids in _subjects_by_warning(evaluation).items():
+        print(f"warning: {format_list(ids)}: {with_advice(text)}", file=sys.stderr)
     if args.json:
         run_id = checkpoint.parent.name if checkpoint.parent.joinpath("run.json").is_file() else str(checkpoint)
         report = {
@@ -111,6 +113,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _subjects_by_warning(evaluation: Evaluation) -> dict[str, list[str]]:
+    """Ids of the subjects by the text of a warning."""
+    subjects: dict[str, list[str]] = {}
+    for id, texts in evaluation.warnings.items():
+        for text in texts:
+            subjects.setdefault(text, []).append(id)
+    return subjects
+
+
 def _dice_table(evaluation: Evaluation) -> list[str]:
     """Dice of each subject and their mean."""
     classes = evaluation.classes
@@ -135,4 +146,4 @@ def _dice_row(title: str, score: SubjectScore | MeanScore, classes: Sequence[str
 
 
 def _number(value: float, digits: int = 3) -> str:
-    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+    return format_number(value, digits, missing="-")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from core.cli.arguments import add_device, add_images, add_json, add_model, add_progress
+from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.progress import show_progress
 from core.cli.values import format_size, size_in_voxels
 from core.datasets.single_case import read_images
@@ -33,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=size_in_voxels,
         help="size of the sub-volume at the centre of the head (default: as in training)",
     )
+    add_data_options(parser, ("nan_is_zero",), AS_IN_TRAINING)
     add_device(parser)
     add_progress(parser)
     add_json(parser)
@@ -48,9 +51,12 @@ def run(args: argparse.Namespace) -> int:
     """
     checkpoint = find_checkpoint(checkpoints_root(args.checkpoints), args.run)
     predictor = Predictor(checkpoint, InferenceOverrides(device=args.device))
-    subject = read_images(args.images, predictor.modalities)
+    options = data_options_from(args, predictor.metadata.train_config.data)
+    subject = read_images(args.images, predictor.modalities, nan_is_zero=options.nan_is_zero)
     with show_progress("stages", args.progress) as progress:
         manifest = write_feature_maps(args.out, predictor, subject, args.sub_volume, progress)
+    for warning in manifest["warnings"]:
+        print(f"warning: {warning}", file=sys.stderr)
     if args.json:
         print(dumps(manifest))
         return 0

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_inference_options(parser: argparse.ArgumentParser) -> None:
-    """``--device``, ``--mode``, ``--overlap``, ``--precision`` and ``--mirror``."""
+    """``--device``, ``--mode``, ``--overlap``, ``--precision``, ``--mirror`` and ``--resample``."""
     from core.inference.predictor import MODES
 
     add_device(parser)
@@ -42,10 +42,16 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
         help="average with the prediction for the left-right mirrored image; doubles the work (default: from the run's "
         "configuration)",
     )
+    parser.add_argument(
+        "--resample",
+        action="store_true",
+        help="for a model trained without resampling: resample images to the median voxel size of its training, and "
+        "the segmentation back to the image's grid",
+    )
 
 
 def inference_overrides(args: argparse.Namespace) -> InferenceOverrides:
     """The parsed options."""
     from core.inference.predictor import InferenceOverrides
 
-    return InferenceOverrides(args.device, args.mode, args.overlap, args.precision, args.mirror)
+    return InferenceOverrides(args.device, args.mode, args.overlap, args.precision, args.mirror, args.resample)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from pathlib import Path
@@ -12,14 +11,17 @@ import numpy as np
 
 from core.cli.arguments import add_images, add_json, add_model, add_progress
 from core.cli.inference_options import add_inference_options, inference_overrides
+from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.output import check_output_file
 from core.cli.progress import show_progress
 from core.cli.values import image_channels
 from core.compute.allocator import set_freed_memory_retention
 from core.datasets.single_case import read_images
 from core.errors import VolumeError
+from core.formatting import format_number
 from core.imaging.volume import write_label
 from core.inference.predictor import Predictor
+from core.inference.voxel_size import with_advice
 from core.paths import checkpoints_root
 from core.runs import find_checkpoint
 from core.strict_json import dumps
@@ -39,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", metavar="SEG.nii.gz", type=Path, required=True, help="label map to write, .nii or .nii.gz"
     )
+    add_data_options(parser, ("nan_is_zero",), AS_IN_TRAINING)
     add_inference_options(parser)
     add_json(parser)
     add_progress(parser)
@@ -57,15 +60,19 @@ def run(args: argparse.Namespace) -> int:
     set_freed_memory_retention(True)
     checkpoint = find_checkpoint(checkpoints_root(args.checkpoints), args.run)
     predictor = Predictor(checkpoint, inference_overrides(args))
-    subject = read_images(args.images, predictor.modalities, args.channels or ())
+    options = data_options_from(args, predictor.metadata.train_config.data)
+    subject = read_images(args.images, predictor.modalities, args.channels or (), options.nan_is_zero)
     with show_progress("tiles", args.progress) as progress:
-        prediction = predictor.segment(subject.image, subject.geometry.spacing_mm, progress)
+        prediction = predictor.segment(subject.image, subject.geometry.spacing_mm, progress, subject.geometry.oriented)
+    warnings, training = predictor.warnings(subject), predictor.expected.training
     labels = predictor.labels
     write_label(args.out, labels.to_raw(prediction), subject.stored, subject.first_image)
-    voxel_ml = math.prod(subject.geometry.spacing_mm) / 1000
+    voxel_ml = subject.geometry.voxel_volume_mm3 / 1000
     counts = np.bincount(prediction.ravel(), minlength=len(labels))
     volumes_ml = {c.name: int(n) * voxel_ml for c, n in zip(labels.classes[1:], counts[1:], strict=True)}
     elapsed_s = round(time.monotonic() - started, 2)
+    for warning in warnings:
+        print(f"warning: {with_advice(warning)}", file=sys.stderr)
     if args.json:
         paths = [str(path) for path in args.images * len(predictor.modalities)]
         report = {
@@ -75,13 +82,22 @@ def run(args: argparse.Namespace) -> int:
             "channels": args.channels,
             "volume_ml": volumes_ml,
             "labels": {c.name: c.raw for c in labels.classes},
+            "nan_voxels": subject.nan_voxels,
+            "remarks": [f"{path.name}: {text}" for path, text in subject.remarks],
+            "warnings": warnings,
+            "spacing_mm": subject.geometry.spacing_mm,
+            "training_spacing_mm": None if training is None else training.to_json(),
             **predictor.settings(),
             "seconds": elapsed_s,
         }
         print(dumps(report))
         return 0
-    volumes = ", ".join(f"{name} {volume_ml:.1f} ml" for name, volume_ml in volumes_ml.items())
+    volumes = ", ".join(f"{name} {format_number(volume_ml, 1)} ml" for name, volume_ml in volumes_ml.items())
     print(f"{args.out}: {volumes} ({elapsed_s:.1f} s)")
+    if subject.nan_voxels:
+        print(f"note: {subject.nan_voxels} voxels that are NaN were read as 0", file=sys.stderr)
+    for path, text in subject.remarks:
+        print(f"note: {path}: {text}", file=sys.stderr)
     if not subject.stored.oriented:
         print("note: the image states no orientation, and neither does the segmentation", file=sys.stderr)
     return 0

@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(log, "--lines", "number of lines", metavar="N", type=int, default=LOG_LINES)
     stop = add("stop", _stop, "stop a run; a running one saves a checkpoint first")
     add_option(stop, "--now", "end at once, without saving a checkpoint", action="store_true")
-    add("resume", _resume, "queue a run that ended early, to go on from its last checkpoint")
+    resume = add("resume", _resume, "queue a run that ended early, to go on from its last checkpoint")
+    add_option(resume, "--data", "new folder of the data set, if it was moved", metavar="DATA", default="")
+    add_option(resume, "--force", "go on although the data is not what the run began with", action="store_true")
     duplicate = add("duplicate", _duplicate, "queue a new run with the settings of another one")
     add_option(duplicate, "--name", "name of the new run (default: the other name with 'again')", metavar="TEXT")
     move = add("move", _move, "change the position of a run in the queue")
@@ -128,7 +130,7 @@ def _stop(root: Path, args: argparse.Namespace) -> int:
 
 def _resume(root: Path, args: argparse.Namespace) -> int:
     summary = runs.find_run(root, args.run)
-    runs.resume(root, summary.id)
+    runs.resume(root, summary.id, data=args.data, force=args.force)
     return _report(root, summary.id, args)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,9 @@ from core.imaging.headers import read_header
 from core.labels import LabelSpace
 
 
-def read_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequence[int] = ()) -> LoadedSubject:
+def read_images(
+    paths: Sequence[Path], modalities: Sequence[str], channels: Sequence[int] = (), nan_is_zero: bool = False
+) -> LoadedSubject:
     """Read the images of one subject for a network.
 
     Parameters
@@ -23,11 +26,13 @@ def read_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequ
     paths : sequence of Path. One file per modality in the network's order, or one file with all channels.
     modalities : sequence of str. Modalities of the network, in order.
     channels : sequence of int. Channel of each path, from 1, for files with several channels; a path may be repeated.
+    nan_is_zero : bool. Whether NaN is read as 0.
 
     Raises
     ------
     VolumeError
-        If a file cannot be read, their number differs from the network's, or a file name contradicts the order.
+        If a file cannot be read, their number differs from the network's, an image is given twice, or a file name
+        contradicts the order.
     DatasetError
         If the geometries of the images differ.
     """
@@ -45,6 +50,7 @@ def read_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequ
                     "--channels"
                 )
     _check_count(refs, len(paths), modalities)
+    _check_distinct(refs, modalities)
     if len(paths) > 1:
         _check_order(refs, modalities)
     images = dict(zip(modalities, refs, strict=True))
@@ -54,7 +60,15 @@ def read_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequ
     images_and_unused = {**images, **{f"unused {number}": ref for number, ref in enumerate(unused)}}
     placeholder = LabelSpace.from_raw({0: "background", 1: "foreground"})
     subject = Subject("the subject", images_and_unused, None)
-    dataset = Dataset(paths[0].parent, "", "the network", tuple(images_and_unused), placeholder, (subject,))
+    dataset = Dataset(
+        paths[0].parent,
+        "",
+        "the network",
+        tuple(images_and_unused),
+        placeholder,
+        (subject,),
+        nan_is_zero=nan_is_zero,
+    )
     return load_subject(dataset, subject.id, modalities)
 
 
@@ -110,10 +124,7 @@ def _select_channels(
     for path, channel in zip(paths, channels, strict=True):
         if not 1 <= channel <= channel_counts[path]:
             raise VolumeError(f"{path}: expected a channel from 1 to {channel_counts[path]}, got {channel}")
-    refs = [ImageRef(path, channel - 1) for path, channel in zip(paths, channels, strict=True)]
-    if len(set(refs)) != len(refs):
-        raise VolumeError(f"{paths[0]}: expected another image for each modality, got one twice")
-    return refs
+    return [ImageRef(path, channel - 1) for path, channel in zip(paths, channels, strict=True)]
 
 
 def _check_count(refs: Sequence[ImageRef], files: int, modalities: Sequence[str]) -> None:
@@ -123,6 +134,20 @@ def _check_count(refs: Sequence[ImageRef], files: int, modalities: Sequence[str]
             f"{refs[0].path}: expected {len(modalities)} image{'s' * (len(modalities) > 1)} in the order "
             f"{', '.join(modalities)}, as the network was trained; got {len(refs)} {unit}{'s' * (len(refs) > 1)}"
         )
+
+
+def _check_distinct(refs: Sequence[ImageRef], modalities: Sequence[str]) -> None:
+    """Refuse one image for two modalities, also under two names: a relative path, a link, the other file of a pair."""
+    modality_of: dict[tuple[int, int, int], str] = {}
+    for ref, modality in zip(refs, modalities, strict=True):
+        status = os.stat(read_header(ref.path).data_path)
+        first = modality_of.setdefault((status.st_dev, status.st_ino, ref.channel), modality)
+        if first != modality:
+            channel = f"channel {ref.channel + 1} of it" if read_header(ref.path).channels > 1 else "the same file"
+            raise VolumeError(
+                f"{ref.path}: expected another image for each modality, got {channel} for {first} and for {modality}; "
+                f"give the image of {modality}"
+            )
 
 
 def _check_order(refs: Sequence[ImageRef], modalities: Sequence[str]) -> None:

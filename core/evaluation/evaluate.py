@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 
 from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset, LoadedSubject, load_subject
+from core.datasets.data_record import DataRecord
 from core.datasets.loading import class_mapping
 from core.errors import DatasetError
 from core.evaluation.metrics import MeanScore, SubjectScore, score_subject, summarise
+from core.evaluation.subject_prediction import SubjectPrediction
 from core.formatting import format_list
 from core.inference.predictor import Predictor
 
@@ -20,7 +22,7 @@ SplitName = Literal["test", "val", "train", "all"]
 SPLITS: tuple[SplitName, ...] = ("test", "val", "train", "all")
 CHOSEN = "chosen"  # split name of an evaluation of subjects given by id
 ProgressCallback = Callable[[float, int, str], None]
-PredictionCallback = Callable[[LoadedSubject, np.ndarray, SubjectScore | None], None]
+PredictionCallback = Callable[[SubjectPrediction], None]
 LOADED_FRACTION, SEGMENTED_FRACTION = 0.05, 0.9  # of the work on one subject; the rest is scoring
 
 
@@ -34,12 +36,14 @@ class Evaluation:
     classes : tuple of str. Class names without the background.
     subjects : dict. Score by subject id.
     unscored : tuple of str. Ids of segmented subjects that have no label.
+    warnings : dict. By subject id, reasons why its prediction may be wrong; only subjects with any.
     """
 
     split: str
     classes: tuple[str, ...]
     subjects: dict[str, SubjectScore]
     unscored: tuple[str, ...] = ()
+    warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def mean(self) -> MeanScore:
@@ -55,6 +59,7 @@ class Evaluation:
             "subjects": [{"id": id, **score.to_json()} for id, score in self.subjects.items()],
             "mean": self.mean.to_json(),
             "unscored": list(self.unscored),
+            "warnings": {id: list(texts) for id, texts in self.warnings.items()},
         }
 
 
@@ -112,8 +117,8 @@ def evaluate(
     progress : callable, optional. Called with (subjects done, total subjects, id of the current subject); subjects done
         is fractional during a subject.
     subjects : sequence of str. Subject ids, instead of a split.
-    on_prediction : callable, optional. Called with each loaded subject, its prediction (uint8 class indices, shape
-        (i, j, k)) and its score. With it, subjects given by id need no label; their score is ``None``.
+    on_prediction : callable, optional. Called with the prediction of each subject. With it, subjects given by id need
+        no label; their score is ``None``.
 
     Raises
     ------
@@ -137,7 +142,9 @@ def evaluate(
             f"no {', '.join(missing_classes)}"
         )
     to_network = class_mapping(dataset.labels.names, classes)
+    record = _record_of_training(predictor, dataset, name)
     scores: dict[str, SubjectScore] = {}
+    warnings: dict[str, tuple[str, ...]] = {}
     for number, id in enumerate(ids):
 
         def show(fraction: float, number: int = number, id: str = id) -> None:
@@ -147,13 +154,29 @@ def evaluate(
         loaded, prediction = _segment_subject(predictor, dataset, id, show)
         score = None
         if loaded.label is not None:
-            score = score_subject(to_network[loaded.label], prediction, loaded.geometry.spacing_mm, classes)
+            score = score_subject(to_network[loaded.label], prediction, loaded.geometry.axes_mm, classes)
             scores[id] = score
+        found = predictor.warnings(loaded)
+        if record is not None:
+            label = None if loaded.label is None else to_network[loaded.label]
+            now = replace(loaded, label=label)
+            found += record.subject_warnings(dataset, now, predictor.labels)
+        if found:
+            warnings[id] = found
         if on_prediction is not None:
-            on_prediction(loaded, prediction, score)
+            on_prediction(SubjectPrediction(loaded, prediction, score, found, predictor.settings()))
     if progress is not None:
         progress(len(ids), len(ids), "")
-    return Evaluation(name, classes[1:], scores, tuple(id for id in ids if id not in scores))
+    return Evaluation(name, classes[1:], scores, tuple(id for id in ids if id not in scores), warnings)
+
+
+def _record_of_training(predictor: Predictor, dataset: Dataset, split: str) -> DataRecord | None:
+    """The record of the run's data, if the data set is taken to be the run's: by its folder, or because a split is
+    scored."""
+    trained_on = predictor.metadata.dataset.get("path")
+    if split in (CHOSEN, "all") and str(dataset.path.resolve()) != trained_on:
+        return None
+    return DataRecord.load_or_none(predictor.path.parent)
 
 
 def _checked_ids(dataset: Dataset, ids: Sequence[str], label_required: bool) -> tuple[str, ...]:
@@ -183,6 +206,9 @@ def _segment_subject(
     show(LOADED_FRACTION)
     step = SEGMENTED_FRACTION - LOADED_FRACTION
     prediction = predictor.segment(
-        loaded.image, loaded.geometry.spacing_mm, lambda done, total: show(LOADED_FRACTION + step * done / total)
+        loaded.image,
+        loaded.geometry.spacing_mm,
+        lambda done, total: show(LOADED_FRACTION + step * done / total),
+        loaded.geometry.oriented,
     )
     return loaded, prediction

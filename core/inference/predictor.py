@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,14 @@ from core.checkpointing.checkpoint import build_network, load
 from core.checkpointing.metadata import CheckpointMetadata
 from core.compute.device import out_of_memory_error, resolve_device
 from core.compute.precision import resolve_precision
+from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
-from core.errors import CheckpointError
+from core.errors import CheckpointError, ConfigError
 from core.imaging.resample import resample_image
 from core.inference.sliding_window import InferenceOptions, predict_logits
+from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import LabelSpace
+from core.laterality import unknown_sides
 from core.types import ProgressCallback, Size3, SpacingMm
 
 MODES = ("auto", "tiles", "whole")
@@ -36,6 +40,8 @@ class InferenceOverrides:
     overlap : float, optional. Overlap of neighbouring tiles, 0 to 0.9.
     precision : str. "fp32", "bf16", or "auto": as in training, where the device supports it.
     mirror : bool, optional. Average with the left-right mirrored image.
+    resample : bool. Whether a network that was trained without resampling gets its images resampled to the median voxel
+        size of its training.
     """
 
     device: str = "auto"
@@ -43,6 +49,7 @@ class InferenceOverrides:
     overlap: float | None = None
     precision: str = "auto"
     mirror: bool | None = None
+    resample: bool = False
 
 
 class Predictor:
@@ -60,13 +67,17 @@ class Predictor:
     device : torch.device.
     model : Module. The network, in evaluation mode.
     options : InferenceOptions. How volumes are segmented.
+    expected : ExpectedVoxelSize. Voxel size that the network expects.
+    target_mm : tuple of float or None. Voxel size to which images are resampled; ``None`` for their own.
 
     Raises
     ------
     CheckpointError
-        If the file is not a checkpoint, or damaged.
+        If the file is not a checkpoint, or damaged, or images are to be resampled to an unknown voxel size.
     DeviceError
         If the device is not available.
+    ConfigError
+        If mirroring is requested for a network with classes that forbid it.
     """
 
     def __init__(self, path: Path, overrides: InferenceOverrides = InferenceOverrides()) -> None:
@@ -78,6 +89,8 @@ class Predictor:
         self.model.load_state_dict(checkpoint.weights)
         self.model.to(self.device).eval()
         self.options = _resolve_options(path, self.metadata, overrides, self.device)
+        self.expected = ExpectedVoxelSize.of(self.metadata, path)
+        self.target_mm = self.expected.target_mm(overrides.resample)
 
     @property
     def labels(self) -> LabelSpace:
@@ -89,7 +102,13 @@ class Predictor:
         """Input channels of the network, in order."""
         return self.metadata.modalities
 
-    def segment(self, image: np.ndarray, spacing_mm: SpacingMm, progress: ProgressCallback | None = None) -> np.ndarray:
+    def segment(
+        self,
+        image: np.ndarray,
+        spacing_mm: SpacingMm,
+        progress: ProgressCallback | None = None,
+        oriented: bool = True,
+    ) -> np.ndarray:
         """Segment one volume.
 
         Parameters
@@ -97,6 +116,8 @@ class Predictor:
         image : ndarray, float32, shape (channel, i, j, k). Intensities as stored, one channel per modality, in RAS.
         spacing_mm : tuple of float. Voxel size along i, j, k.
         progress : callable, optional. Called with (tiles done, total tiles).
+        oriented : bool. Whether the image states its orientation; without one, it is not known along which axis left
+            and right lie, and a network with classes for both does not average with the mirrored image.
 
         Returns
         -------
@@ -109,11 +130,11 @@ class Predictor:
         """
         if image.shape[0] != len(self.modalities):
             raise ValueError(f"expected {len(self.modalities)} channels, got {image.shape[0]}")
-        normalisation = self.metadata.train_config.data.normalisation
         try:
-            prepared = prepare_image(image, spacing_mm, normalisation, self.metadata.spacing_mm)
+            prepared = prepare_image(image, spacing_mm, self.metadata.normaliser, self.target_mm)
             tensor = torch.from_numpy(prepared).to(self.device)
-            logits = predict_logits(self.model, tensor, self.options, progress=progress)
+            options = self.options if oriented or not self.options.swapped else replace(self.options, mirror=False)
+            logits = predict_logits(self.model, tensor, options, progress=progress)
             if logits.shape[1:] == image.shape[1:]:
                 return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
             probabilities = torch.softmax(logits, dim=0).cpu().numpy()
@@ -123,6 +144,18 @@ class Predictor:
             if explained is None:
                 raise
             raise explained from error
+
+    def warnings(self, subject: LoadedSubject) -> tuple[str, ...]:
+        """Reasons why a subject, read with the modalities of the network, may be segmented wrongly."""
+        found = [self.expected.warning(subject.geometry.spacing_mm, resample=self.target_mm is not None)]
+        if not subject.geometry.oriented:
+            found.append(unknown_sides(self.labels.names))
+        found += [
+            f"the images of {one} and {other} are the same, voxel by voxel; is one of them the wrong file?"
+            for (one, first), (other, second) in combinations(zip(self.modalities, subject.image, strict=True), 2)
+            if np.array_equal(first, second)
+        ]
+        return tuple(text for text in found if text)
 
     def settings(self) -> dict[str, Any]:
         """Device and inference options as plain JSON values."""
@@ -134,6 +167,7 @@ class Predictor:
             "mirror": options.mirror,
             "device": self.device.type,
             "precision": options.precision,
+            "resampled_mm": None if self.target_mm is None else list(self.target_mm),
         }
 
 
@@ -143,6 +177,11 @@ def _resolve_options(
     """The options of a checkpoint with the user's overrides applied."""
     config = metadata.train_config
     stored_mode = "whole" if metadata.inference.get("mode") == "whole" else "tiles"
+    if overrides.mirror and config.augment.lateral == "off":
+        raise ConfigError(
+            f"{path}: expected no mirroring, since left and right differ for this network (lateral off in its "
+            "configuration), got --mirror; leave it out"
+        )
     trained = "auto" if config.run.precision == "bf16" else config.run.precision
     return InferenceOptions(
         mode=stored_mode if overrides.mode == "auto" else overrides.mode,
@@ -150,6 +189,7 @@ def _resolve_options(
         overlap=config.validation.overlap if overrides.overlap is None else overrides.overlap,
         precision=resolve_precision(trained if overrides.precision == "auto" else overrides.precision, device),
         mirror=config.validation.mirror if overrides.mirror is None else overrides.mirror,
+        swapped=config.swapped_classes,
     )
 
 

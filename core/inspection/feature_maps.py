@@ -26,6 +26,7 @@ from core.datasets.prepare import prepare_image
 from core.errors import ConfigError, VolumeError
 from core.files import atomic_write
 from core.imaging.display import upright_slices
+from core.imaging.outliers import intensity_range
 from core.inference.predictor import Predictor
 from core.inference.sliding_window import foreground_box
 from core.sampling.patches import crop_volume
@@ -113,8 +114,8 @@ def compute_feature_maps(
     """
     metadata = predictor.metadata
     network_stages = predictor.model.stages()
-    target_mm = metadata.spacing_mm
-    prepared = prepare_image(image, spacing_mm, metadata.train_config.data.normalisation, target_mm)
+    target_mm = predictor.target_mm
+    prepared = prepare_image(image, spacing_mm, metadata.normaliser, target_mm)
     size = _round_up(size or predictor.options.tile, predictor.model.divisor)
     start = _centred_start(prepared, size)
     patch = crop_volume(torch.from_numpy(prepared), start, size)[None]
@@ -168,10 +169,10 @@ def write_feature_maps(
     Returns
     -------
     dict. The manifest: ``{"version", "checkpoint", "modalities", "classes": [{name, colour}], "oriented", "shape",
-    "spacing_mm", "sub_volume": {"start", "size"}, "slice", "logits", "stages": [{"name", "kind", "level", "channels",
-    "size", "maps": [{"file", "channel", "name", "min", "max"}]}]}``. A picture's black is ``min``, its white ``max``;
-    maps of logits share one range, those of the softmax have the range 0 to 1. Of more than 16 channels the 16 with the
-    largest standard deviation are written.
+    "spacing_mm", "sub_volume": {"start", "size"}, "slice", "warnings", "logits", "stages": [{"name", "kind", "level",
+    "channels", "size", "maps": [{"file", "channel", "name", "min", "max"}]}]}``. A picture's black is ``min``, its
+    white ``max``; maps of logits share one range, those of the softmax have the range 0 to 1. Of more than 16 channels the 16
+    with the largest standard deviation are written.
 
     Raises
     ------
@@ -202,6 +203,7 @@ def write_feature_maps(
             "spacing_mm": list(maps.spacing_mm),
             "sub_volume": {"start": list(maps.start), "size": list(maps.size)},
             "slice": maps.slice,
+            "warnings": list(predictor.warnings(subject)),
             "logits": LOGITS,
             "stages": stages,
         }
@@ -258,7 +260,10 @@ def _write_stage(folder: Path, stage: Stage, oriented: bool) -> dict[str, Any]:
     for channel in channels:
         plane = upright_slices(stage.values[channel], oriented)
         low, high = stage_range.get(stage.kind) or (float(plane.min()), float(plane.max()))
-        levels = (plane.astype(np.float64) - low) * (255 / (high - low if high > low else 1.0))
+        if stage.kind == "input":  # of a checkpoint whose normalisation keeps outliers
+            inliers = intensity_range(plane)
+            low, high = inliers.low, inliers.high
+        levels = ((plane.astype(np.float64) - low) * (255 / (high - low if high > low else 1.0))).clip(0, 255)
         file = f"{stage.name}-{channel:03d}.png"
         Image.fromarray(np.rint(levels).astype(np.uint8)).save(folder / file, format="PNG")
         name = stage.names[channel] if stage.names else ""

@@ -7,9 +7,10 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
-from core.paths import DEMO
+from core.paths import DEMO, dataset_folder
 from core.runs.catalog import find_checkpoint, update_index
 from core.runs.store import folder as files
 from core.runs.store.process import is_alive, module_command, process_identity, start_detached
@@ -52,13 +53,24 @@ def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> 
     return submit(root, files.read_config(folder), name, worker)
 
 
-def resume(root: Path, run_id: str, worker: str = WORKER) -> None:
+def resume(root: Path, run_id: str, worker: str = WORKER, *, data: str = "", force: bool = False) -> None:
     """Queue an ended run again in its own folder; it resumes from its last checkpoint, or starts anew without one.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    run_id : str. The run.
+    worker : str. Module of the trainer process.
+    data : str. New folder of the data set, if it was moved; empty for that of the configuration.
+    force : bool. Whether the run resumes on data that is not what it began with.
 
     Raises
     ------
     RunError
         If there is no such run, or it is queued, active or finished.
+    ChangedDataError
+        If names and headers show that the data is not what the run began with. Voxels are compared by the trainer,
+        which reads them.
     """
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
@@ -70,7 +82,17 @@ def resume(root: Path, run_id: str, worker: str = WORKER) -> None:
             )
         if state.state not in RESUMABLE:
             raise RunError(f"{run_id}: expected a stopped, failed or crashed run, it is {state.state}")
-        files.read_config(folder)
+        config = files.read_config(folder)
+        if data:
+            config = config.with_values({"path": DEMO if data == DEMO else os.path.abspath(Path(data).expanduser())})
+        if not force and any((folder / name).exists() for name in (files.LAST, files.PREVIOUS)):
+            _check_recorded_data(folder, config)
+        if data:
+            files.write_json(folder / files.CONFIG, config.to_json())
+        if force:
+            (folder / ACCEPT_DATA).touch()
+        else:
+            (folder / ACCEPT_DATA).unlink(missing_ok=True)
         now = time.time()
         write_state(folder, replace(state, state="queued", message="", what="", queued_at=now, turn=now, ended_at=None))
     update_index(root, folder)
@@ -131,8 +153,8 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     Raises
     ------
     UserError
-        If the data set cannot be opened, lacks a requested modality, class or subject, or the initial checkpoint does
-        not exist.
+        If the data set cannot be opened, lacks a requested modality, class or subject, is not fit to train on by names
+        and headers and training is not forced, or the initial checkpoint does not exist.
     """
     values = {"init_from": _initial_checkpoint(root, config.run.init_from)}
     if not config.data.path:
@@ -172,9 +194,34 @@ def _initial_checkpoint(root: Path, text: str) -> str:
         raise RunError(f"init_from: {error}") from error
 
 
+def _check_recorded_data(folder: Path, config: TrainConfig) -> None:
+    """Compare names and headers of a run's data with its record, if it has one.
+
+    Raises
+    ------
+    UserError
+        If they differ, or the data set cannot be opened.
+    """
+    from core.datasets import DataOptions, open_dataset
+    from core.datasets.data_record import ChangedDataError, DataRecord
+
+    record = DataRecord.load(folder)
+    path = dataset_folder(config.data.path)
+    if record is None or (config.data.path == DEMO and not path.is_dir()):
+        return  # the trainer makes the demo data
+    dataset = open_dataset(path, config.data.layout, DataOptions.from_config(config.data))
+    labels = dataset.labels.subset(config.data.classes) if config.data.classes else dataset.labels
+    present = [id for id in record.subjects if id in dataset.ids]
+    now = DataRecord.read_headers(dataset, present, config.data.modalities or dataset.modalities, labels)
+    if changes := record.changes(now):
+        raise ChangedDataError(changes)
+
+
 def _check_data(config: TrainConfig, path: Path) -> None:
     from core.datasets import DataOptions, open_dataset
+    from core.datasets.fitness import judge_files, refuse_unfit
     from core.datasets.splits import split_subjects
+    from core.laterality import check_pairs
 
     dataset = open_dataset(path, config.data.layout, DataOptions.from_config(config.data))
     missing = [m for m in config.data.modalities if m not in dataset.modalities]
@@ -182,5 +229,7 @@ def _check_data(config: TrainConfig, path: Path) -> None:
         raise ConfigError(f"modalities: {path} has {', '.join(dataset.modalities)}; got {', '.join(missing)}")
     if config.data.classes:
         dataset.labels.subset(config.data.classes)
-    labelled = [subject.id for subject in dataset.subjects if subject.label is not None]
-    split_subjects(labelled, config.split)
+    check_pairs(config.augment, ("", *(config.data.classes or dataset.labels.names[1:])))
+    split_subjects(dataset.labelled_ids, config.split)
+    if not config.data.force:
+        refuse_unfit(dataset, judge_files(dataset, config.data.modalities, config.split.test_subjects))

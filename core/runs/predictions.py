@@ -22,17 +22,16 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from core.checkpointing.metadata import CheckpointMetadata, read_metadata
-from core.datasets import Dataset, LoadedSubject
-from core.errors import RunError
+from core.datasets import DataOptions, Dataset, open_dataset
+from core.errors import DatasetError, RunError
 from core.evaluation.metrics import SubjectScore
+from core.evaluation.subject_prediction import SubjectPrediction
 from core.files import file_stamp
 from core.imaging.volume import write_label
 from core.runs.store import folder as files
@@ -40,6 +39,9 @@ from core.runs.store.process import locked
 from core.strict_json import plain
 
 RECORD_VERSION = 1
+OTHER_CHECKPOINT = "with an earlier checkpoint of this run"
+CHANGED_FILES = "from files of this subject that have changed since"
+OTHER_FILES = "from other files, channels or label values than the data set has for this subject now"
 MAX_NAME_LENGTH = 120
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -54,8 +56,10 @@ class Prediction:
     file : Path. NIfTI label map in the geometry of the subject's image, with the raw values of the label space.
     score : SubjectScore or None. Scores against the reference; ``None`` without a reference.
     epoch, step : int. Epoch and step of the checkpoint.
-    stale : bool. Whether the checkpoint or a file of the subject has changed since.
+    stale_reason : str. What has changed since, as the end of a sentence; empty if nothing has.
     made_at : float. Time of the prediction, in seconds since 1970.
+    warnings : tuple of str. Reasons why the prediction may be wrong.
+    settings : dict. Device and inference options; empty in records of earlier versions.
     """
 
     subject: str
@@ -63,8 +67,15 @@ class Prediction:
     score: SubjectScore | None
     epoch: int
     step: int
-    stale: bool
+    stale_reason: str
     made_at: float
+    warnings: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the checkpoint, or the files, channels or label values of the subject have changed since."""
+        return bool(self.stale_reason)
 
 
 def predictions_folder(root: Path, checkpoint: Path, dataset: Path) -> Path:
@@ -77,14 +88,7 @@ def predictions_folder(root: Path, checkpoint: Path, dataset: Path) -> Path:
     return root / files.PREDICTIONS / model / name
 
 
-def save_prediction(
-    folder: Path,
-    metadata: CheckpointMetadata,
-    dataset: Dataset,
-    loaded: LoadedSubject,
-    prediction: np.ndarray,
-    score: SubjectScore | None,
-) -> Path:
+def save_prediction(folder: Path, metadata: CheckpointMetadata, dataset: Dataset, result: SubjectPrediction) -> Path:
     """Write the prediction of a subject; an earlier one is replaced.
 
     Parameters
@@ -92,9 +96,7 @@ def save_prediction(
     folder : Path. Folder of :func:`predictions_folder`, created if missing.
     metadata : CheckpointMetadata. Metadata of the checkpoint.
     dataset : Dataset. The data set of the subject.
-    loaded : LoadedSubject. The subject as loaded.
-    prediction : ndarray, integer, shape (i, j, k). Class indices on the grid of ``loaded``.
-    score : SubjectScore or None. Scores against the reference, if there is one.
+    result : SubjectPrediction. The prediction in the classes of the checkpoint.
 
     Returns
     -------
@@ -110,6 +112,7 @@ def save_prediction(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot be created: {error.strerror or error}; nothing was written") from error
+    loaded, score = result.subject, result.score
     name = _file_name(loaded.id)
     file, record = folder / f"{name}.nii.gz", folder / f"{name}.json"
     content = {
@@ -118,6 +121,10 @@ def save_prediction(
         "score": None if score is None else score.to_json(),
         "checkpoint": _checkpoint_identity(metadata),
         "inputs": _file_stamps(dataset, loaded.id),
+        "layout": dataset.layout,
+        "sources": _sources(dataset, loaded.id, metadata),
+        "warnings": list(result.warnings),
+        "settings": result.settings,
         "made_at": time.time(),
     }
     with locked(folder / files.LOCK, timeout_s=60):
@@ -125,7 +132,7 @@ def save_prediction(
             record.unlink(missing_ok=True)  # a kill must not leave the old score with the new label map
         except OSError as error:
             raise RunError(f"{record}: cannot be replaced: {error.strerror or error}") from error
-        write_label(file, metadata.label_space.to_raw(prediction), loaded.stored, loaded.first_image)
+        write_label(file, metadata.label_space.to_raw(result.prediction), loaded.stored, loaded.first_image)
         files.write_json(record, plain(content))
     return file
 
@@ -139,20 +146,52 @@ def read_predictions(root: Path, checkpoint: Path, dataset: Path) -> dict[str, P
         If the checkpoint cannot be read.
     """
     folder = predictions_folder(root, checkpoint, dataset)
-    identity = plain(_checkpoint_identity(read_metadata(checkpoint)))
+    current = _CurrentState(read_metadata(checkpoint), dataset)
     predictions = {}
     try:
         records = sorted(folder.glob("*.json"))
     except OSError:
         return {}
     for path in records:
-        prediction = _read(path, identity)
+        prediction = _read(path, current)
         if prediction is not None:
             predictions[prediction.subject] = prediction
     return predictions
 
 
-def _read(path: Path, identity: Mapping[str, Any]) -> Prediction | None:
+class _CurrentState:
+    """What predictions of a data set by a checkpoint depend on, at present."""
+
+    def __init__(self, metadata: CheckpointMetadata, folder: Path) -> None:
+        self._metadata, self._folder = metadata, folder
+        self._identity = plain(_checkpoint_identity(metadata))
+        self._datasets: dict[str, Dataset | None] = {}  # by layout; None: cannot be opened
+
+    def stale_reason(self, record: Mapping[str, Any]) -> str:
+        """What has changed since a record was written; empty if nothing has."""
+        if dict(record["checkpoint"]) != self._identity:
+            return OTHER_CHECKPOINT
+        if any(file_stamp(Path(name)) != (size, mtime_ns) for name, size, mtime_ns in record["inputs"]):
+            return CHANGED_FILES
+        sources = record.get("sources")  # records of earlier versions have none
+        if sources is not None and sources != self._sources(record["layout"], record["subject"]):
+            return OTHER_FILES
+        return ""
+
+    def _sources(self, layout: str, subject: str) -> Any:
+        if layout not in self._datasets:
+            try:
+                options = DataOptions.from_config(self._metadata.train_config.data)
+                self._datasets[layout] = open_dataset(self._folder, layout, options)
+            except DatasetError:
+                self._datasets[layout] = None
+        dataset = self._datasets[layout]
+        if dataset is None or subject not in dataset.ids:
+            return None
+        return plain(_sources(dataset, subject, self._metadata))
+
+
+def _read(path: Path, current: _CurrentState) -> Prediction | None:
     """The prediction of a record; ``None`` where the record is damaged or foreign, or the label map is missing."""
     file = path.with_suffix(".nii.gz")
     try:
@@ -166,9 +205,10 @@ def _read(path: Path, identity: Mapping[str, Any]) -> Prediction | None:
             score=None if record["score"] is None else _score(record["score"]),
             epoch=int(made_by["epoch"] or 0),
             step=int(made_by["step"] or 0),
-            stale=made_by != identity
-            or any(file_stamp(Path(name)) != (size, mtime_ns) for name, size, mtime_ns in record["inputs"]),
+            stale_reason=current.stale_reason(record),
             made_at=float(record["made_at"]),
+            warnings=tuple(str(text) for text in record.get("warnings", ())),
+            settings=dict(record.get("settings") or {}),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -205,6 +245,19 @@ def _file_stamps(dataset: Dataset, subject_id: str) -> list[list[Any]]:
     paths = [*images, *([subject.label] if subject.label is not None else [])]
     paths += [path.with_suffix(".img") for path in paths if path.suffix == ".hdr"]
     return [[os.path.abspath(path), *file_stamp(path)] for path in paths]
+
+
+def _sources(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) -> dict[str, Any]:
+    """Files and channels that a data set gives a network for a subject, its label map, and values of the classes."""
+    subject = dataset.subject(subject_id)
+    refs = {m: subject.images[m] for m in metadata.modalities if m in subject.images}
+    names = metadata.label_space.names
+    return {
+        "images": {modality: [os.path.abspath(ref.path), ref.channel] for modality, ref in refs.items()},
+        "label": None if subject.label is None else os.path.abspath(subject.label),
+        "values": {c.name: c.raw for c in dataset.labels.classes if c.name in names},
+        "ignore": dataset.labels.ignore.raw if dataset.labels.ignore is not None else None,
+    }
 
 
 def _file_name(subject: str) -> str:

@@ -25,12 +25,21 @@ from core.compute.distributed import DistributedContext, init_process_group
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
 from core.errors import ConfigError
-from core.events import Ended, Listener
+from core.events import Ended, Listener, Note
 from core.models import build_model
 from core.sampling.streaming import SubjectStore
 from core.training.plan import TrainingPlan, has_wrong_bf16_gradients, make_plan, suggest_smaller
+from core.training.recorded_data import DataCheck
 from core.training.run_data import RunData, RunInputs, prepare_subjects
-from core.training.run_metadata import check_unchanged, checkpoint_metadata, run_facts
+from core.training.run_metadata import (
+    check_unchanged,
+    checkpoint_metadata,
+    other_voxel_size,
+    run_facts,
+    spacing_notes,
+)
+from core.training.run_mirroring import decide_mirroring, keep_mirroring
+from core.training.run_normalisation import choose_normaliser, normaliser_facts
 from core.training.task import TrainingTask
 from core.training.trainer import fit
 
@@ -141,19 +150,40 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
     with _explained_out_of_memory(device):
         last, damage = load_latest(inputs.folder) if inputs.resume else (None, "")
         data = RunData.open(inputs, last)
+        data_check = DataCheck(inputs, data, resumed=last is not None)
         plan = _resolve_plan(inputs.config, data, device)
+        if last is not None:
+            check_unchanged(last.metadata, data, plan, inputs.folder)
+        for note in spacing_notes(data, plan):
+            inputs.listener(Note(note))
         memory = _MemoryPlan.make(inputs.config, plan, data, machine)
     with _explained_out_of_memory(device, memory.step_bytes, memory.suggestion):
         check_memory(memory.step_bytes, device, memory.suggestion)
+        normaliser = choose_normaliser(inputs, data, last)
+        if normaliser is None:
+            inputs.listener(_stopped_while_preparing(last))
+            return
+        plan = plan.with_normaliser(normaliser)
         store = None
         if plan.data_bytes > memory.resident_bytes:
             store = stack.enter_context(contextlib.closing(SubjectStore(inputs.folder)))
-        subjects = prepare_subjects(inputs, data, plan, store)
-        if subjects is None:
+        prepared = prepare_subjects(inputs, data, plan, store, last is None, data_check.add)
+        if prepared is None:
             inputs.listener(_stopped_while_preparing(last))
             return
-        model, weights_source = _build_network(plan.config, data, resumed=last is not None)
-        facts = run_facts(plan, data.split, machine.name)
+        train = [prepared.subjects[id] for id in data.split.train]
+        if last is None:
+            mirroring = decide_mirroring(plan.config, data, train)
+        else:
+            mirroring = keep_mirroring(plan.config, last.metadata.train_config)
+        for note in mirroring.notes:
+            inputs.listener(Note(note))
+        plan = replace(plan, config=mirroring.config)
+        model, weights_source = _build_network(plan, data, resumed=last is not None)
+        facts = run_facts(plan, data.split, machine.name) | prepared.facts | mirroring.facts
+        facts |= normaliser_facts(normaliser, data.modalities)
+        if data.labels.ignore is not None:
+            facts["left out"] = f"label {data.labels.ignore.name} ({data.labels.ignore.raw})"
         if weights_source:
             facts["weights"] = weights_source
         if damage:
@@ -161,8 +191,8 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         task = TrainingTask(
             config=plan.config,
             model=model.to(device),
-            train=[subjects[id] for id in data.split.train],
-            held_out=[subjects[id] for id in data.split.val],
+            train=train,
+            held_out=[prepared.subjects[id] for id in data.split.val],
             classes=data.labels.names,
             colours=tuple(c.colour for c in data.labels.classes),
             folder=inputs.folder,
@@ -170,9 +200,9 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             facts=facts,
             resident_bytes=memory.resident_bytes,
             distributed=machine.distributed,
+            ignore=data.labels.ignore is not None,
         )
-        if last is not None:
-            check_unchanged(last.metadata, task.metadata, inputs.folder)
+        data_check.finish(machine.distributed.is_main)
         fit(task, inputs.listener, should_stop=inputs.should_stop, resume=last, started=inputs.started)
 
 
@@ -228,12 +258,13 @@ def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> T
     return replace(plan, config=plan.config.with_values(values))
 
 
-def _build_network(config: TrainConfig, data: RunData, resumed: bool) -> tuple[nn.Module, str]:
+def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn.Module, str]:
     """The network with its initial weights, and where they come from if not from the seed.
 
     A configured checkpoint to fine-tune, of this or another program, is not read for a resumed run, whose weights are
     in its own checkpoint.
     """
+    config = plan.config
     torch.manual_seed(config.run.seed)
     model = build_model(config.model, len(data.modalities), len(data.labels))
     if resumed or not config.run.init_from:
@@ -243,5 +274,7 @@ def _build_network(config: TrainConfig, data: RunData, resumed: bool) -> tuple[n
         foreign = read_foreign_weights(path, model)
         copied, total = copy_matching_weights(foreign.weights, model)
         return model, f"{copied} of {total} tensors from {path.name}{', by order' if foreign.in_order else ''}"
-    copied, total = copy_matching_weights(load(path).weights, model)
-    return model, f"{copied} of {total} tensors from {path.parent.name}/{path.name}"
+    source = load(path)
+    copied, total = copy_matching_weights(source.weights, model)
+    text = f"{copied} of {total} tensors from {path.parent.name}/{path.name}"
+    return model, text + other_voxel_size(source.metadata, data, plan)

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.checkpointing.checkpoint import Checkpoint
-from core.config import TrainConfig
-from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
-from core.datasets.prepare import prepare_subject
+from core.config import DataConfig, TrainConfig
+from core.datasets import DataOptions, Dataset, LoadedSubject, fingerprint, load_subject, open_dataset
+from core.datasets.fitness import SubjectCounts, judge_counts, judge_split, refuse_unfit
+from core.datasets.prepare import prepare_loaded
 from core.datasets.splits import Split, split_subjects
 from core.datasets.synthetic.demo import ensure_demo
 from core.errors import DatasetError
-from core.events import Listener, Preparing
+from core.events import Listener, Note, Preparing
 from core.labels import LabelSpace
 from core.paths import DEMO, demo_folder
 from core.sampling.streaming import SubjectStore
@@ -45,6 +46,7 @@ class RunData:
     labels : LabelSpace. Classes of the network, background first.
     shapes, spacings_mm : dict. Voxels and voxel size along i, j, k by subject id, from headers only; training and
         validation subjects.
+    unoriented : tuple of str. Ids of those whose files state no orientation.
     """
 
     dataset: Dataset
@@ -53,12 +55,13 @@ class RunData:
     labels: LabelSpace
     shapes: dict[str, Size3]
     spacings_mm: dict[str, SpacingMm]
+    unoriented: tuple[str, ...] = ()
 
     @classmethod
     def open(cls, inputs: RunInputs, last: Checkpoint | None) -> RunData:
         """The configured data set, with the split of the configuration or of the checkpoint to resume."""
         config = inputs.config.data
-        dataset = _open_dataset(inputs)
+        dataset = _open_dataset(inputs, config if last is None else last.metadata.train_config.data)
         split = (
             split_subjects(dataset.labelled_ids, inputs.config.split) if last is None else _stored_split(dataset, last)
         )
@@ -70,13 +73,15 @@ class RunData:
             dataset.labels.subset(config.classes) if config.classes else dataset.labels,
             geometry.shapes,
             geometry.spacings_mm,
+            geometry.unoriented,
         )
 
 
-def _open_dataset(inputs: RunInputs) -> Dataset:
+def _open_dataset(inputs: RunInputs, began_with: DataConfig) -> Dataset:
+    """The data set of the configuration, read with the options that the run began with."""
     config = inputs.config.data
     if config.path != DEMO:
-        return open_dataset(config.path, config.layout, DataOptions.from_config(config))
+        return open_dataset(config.path, config.layout, DataOptions.from_config(began_with))
 
     def show(done: int, total: int) -> None:
         inputs.listener(Preparing("making synthetic demo subjects", done, total))
@@ -97,21 +102,72 @@ def _stored_split(dataset: Dataset, last: Checkpoint) -> Split:
     return Split(**subsets)
 
 
+@dataclass(frozen=True)
+class PreparedSubjects:
+    """Training and validation subjects of a run, ready for the network.
+
+    Attributes
+    ----------
+    subjects : dict. Subjects by id.
+    facts : dict of str. Facts about their voxels for the log and the page, by name.
+    """
+
+    subjects: dict[str, TrainingSubject]
+    facts: dict[str, str]
+
+
 def prepare_subjects(
-    inputs: RunInputs, data: RunData, plan: TrainingPlan, store: SubjectStore | None
-) -> dict[str, TrainingSubject] | None:
-    """Read and normalise every training and validation subject, by id, and move it to the store if there is one;
-    ``None`` if a stop is requested while subjects are read."""
+    inputs: RunInputs,
+    data: RunData,
+    plan: TrainingPlan,
+    store: SubjectStore | None,
+    judged: bool,
+    on_loaded: Callable[[LoadedSubject], None] = lambda loaded: None,
+) -> PreparedSubjects | None:
+    """Read and normalise every training and validation subject, and move it to the store if there is one.
+
+    Parameters
+    ----------
+    judged : bool. Whether subjects that are not fit to train on are refused, unless training is forced.
+    on_loaded : callable. Called with each subject as read.
+
+    Returns
+    -------
+    PreparedSubjects, or ``None`` if a stop is requested while subjects are read.
+
+    Raises
+    ------
+    UserError
+        If a file cannot be used, or the subjects are refused.
+    """
     ids = (*data.split.train, *data.split.val)
     config = plan.config.data
-    subjects = {}
+    subjects: dict[str, TrainingSubject] = {}
+    counts: dict[str, SubjectCounts] = {}
     for number, id in enumerate(ids):
         inputs.listener(Preparing("reading subjects", number, len(ids)))
         if inputs.should_stop():
             return None
-        subject = prepare_subject(
-            data.dataset, id, data.modalities, config.classes, config.normalisation, plan.spacing_mm
-        )
+        loaded = load_subject(data.dataset, id, data.modalities, config.classes)
+        on_loaded(loaded)
+        subject = prepare_loaded(loaded, plan.normaliser, plan.spacing_mm)
+        counts[id] = SubjectCounts.of(loaded, data.modalities, data.labels)
         subjects[id] = subject if store is None else store.add(subject)
     inputs.listener(Preparing("reading subjects", len(ids), len(ids)))
-    return subjects
+    return PreparedSubjects(subjects, _judge_voxels(inputs, data, counts, judged))
+
+
+def _judge_voxels(inputs: RunInputs, data: RunData, counts: dict[str, SubjectCounts], judged: bool) -> dict[str, str]:
+    """Facts about the voxels that were read, after a refusal of what is not fit to train on."""
+    findings = judge_counts(data.labels, counts)
+    if judged and not inputs.config.data.force:
+        refuse_unfit(data.dataset, findings)
+    shares = {id: c.shares for id, c in counts.items()}
+    findings = [f for f in findings if f.severity == "error"] + judge_split(data.labels.names[1:], shares, data.split)
+    for finding in findings:
+        inputs.listener(Note(f"{finding.severity}: {finding.line}"))
+    facts = {"warning": "; ".join(f.line for f in findings if f.severity != "note")}
+    with_nan = sum(c.nan_voxels > 0 for c in counts.values())
+    if data.dataset.nan_is_zero:
+        facts["NaN"] = f"read as 0, in {with_nan} of {len(counts)} subjects"
+    return {name: text for name, text in facts.items() if text}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.checkpointing.metadata import LAST, CheckpointMetadata
-from core.datasets.splits import Split
+from core.checkpointing.metadata import LAST, TRAINING_SPACING, CheckpointMetadata
+from core.checkpointing.training_spacing import TrainingSpacing
+from core.datasets.splits import Split, number_of_folds
 from core.errors import CheckpointError
+from core.formatting import format_list
 from core.training.plan import TrainingPlan
 from core.training.run_data import RunData
 
@@ -25,18 +27,20 @@ def checkpoint_metadata(data: RunData, plan: TrainingPlan) -> CheckpointMetadata
             "layout": dataset.layout,
             "synthetic": dataset.synthetic,
             "licence": dataset.licence,
+            TRAINING_SPACING: training_spacing(data).to_json(),
         },
         split={"train": list(split.train), "val": list(split.val), "test": list(split.test)},
+        normalisation=plan.normaliser.to_json(),
     )
 
 
-def check_unchanged(before: CheckpointMetadata, now: CheckpointMetadata, folder: Path) -> None:
+def check_unchanged(before: CheckpointMetadata, data: RunData, plan: TrainingPlan, folder: Path) -> None:
     """Refuse to resume a run whose data set now gives another network."""
     for name, old, new in (
-        ("classes", before.label_space.names, now.label_space.names),
-        ("modalities", before.modalities, now.modalities),
-        ("sub-volume", before.train_config.sampling.sub_volume, now.train_config.sampling.sub_volume),
-        ("network", before.train_config.model, now.train_config.model),
+        ("classes", before.label_space.names, data.labels.names),
+        ("modalities", before.modalities, data.modalities),
+        ("sub-volume", before.train_config.sampling.sub_volume, plan.config.sampling.sub_volume),
+        ("network", before.train_config.model, plan.config.model),
     ):
         if old != new:
             raise CheckpointError(
@@ -56,6 +60,38 @@ def run_facts(plan: TrainingPlan, split: Split, device_name: str) -> dict[str, s
         "subjects": f"{len(split.train)} train, {len(split.val)} validate, {len(split.test)} test",
         "sub-volume": "x".join(map(str, config.sampling.sub_volume)) + " voxels",
     }
+    subjects = len(split.train) + len(split.val)
+    if not config.split.val_subjects and config.split.folds > number_of_folds(subjects, config.split):
+        facts["folds"] = f"{subjects}, one per subject, instead of {config.split.folds}"
     if plan.spacing_mm is not None:
         facts["voxel size"] = "x".join(f"{s:.3g}" for s in plan.spacing_mm) + " mm"
     return facts
+
+
+def training_spacing(data: RunData) -> TrainingSpacing:
+    """Voxel sizes of the training subjects, before resampling."""
+    return TrainingSpacing.of([data.spacings_mm[id] for id in data.split.train])
+
+
+def other_voxel_size(source: CheckpointMetadata, data: RunData, plan: TrainingPlan) -> str:
+    """Remark on initial weights that were trained at another voxel size than this run's; empty if they were not."""
+    before = source.training_spacing
+    if source.spacing_mm is not None:
+        before = TrainingSpacing.of([source.spacing_mm])
+    now_mm = plan.spacing_mm or training_spacing(data).median_mm
+    return f", trained at voxels of {before.text}" if before is not None and before.difference(now_mm) else ""
+
+
+def spacing_notes(data: RunData, plan: TrainingPlan) -> list[str]:
+    """Notes on held-out subjects that a network without resampling gets at another voxel size than in training."""
+    if plan.spacing_mm is not None:
+        return []
+    trained_on = training_spacing(data)
+    differing = [id for id in data.split.val if trained_on.difference(data.spacings_mm[id])]
+    if not differing:
+        return []
+    note = (
+        f"warning: the voxels of the held-out {format_list(differing)} differ by more than 15 % from those of training, "
+        f"{trained_on.text}, and nothing is resampled: their scores tell little; --resample median"
+    )
+    return [note]

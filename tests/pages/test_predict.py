@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.checkpointing.training_spacing import TrainingSpacing
 from core.cli import main
 from tests.support.app_pages import (
     button,
@@ -104,6 +105,41 @@ def test_server_file_is_segmented_as_by_the_command(
     click(app, "Remove")
     assert "result" not in app.query_params and segmentations.read(id) is None
     assert "no longer kept" in texts(open_page("predict", result=id)) and scan.is_file()
+
+
+def test_other_voxel_size_is_warned_of_and_resampled_on_request(checkpoints: Path, own_data: Path) -> None:
+    sizes = TrainingSpacing.of([(1.0, 1.0, 1.5)]).to_json()
+    run = untrained_run(checkpoints, "fine", ("M0",), dataset={"name": "Balls", "spacing_mm": sizes})
+    scan = write_nifti(own_data / "coarse.nii.gz", balls(50)[0][0], np.diag([3.0, 3.0, 4.5, 1.0]))
+    app = from_files(open_page("predict", model=run), scan)
+    assert "Its voxels are 3 x 3 x 4.5 mm, those of training 1 x 1 x 1.5 mm" in texts(app)
+    click(app, "Segment")
+    wait(app)
+    assert texts(app).count("Its voxels are 3 x 3 x 4.5 mm") == 2, "beside the images and beside the result"
+    run_page(app.checkbox(key="predict_resample").check())
+    click(app, "Segment")
+    wait(app)
+    id = result_of(app)
+    assert texts(app).count("Its voxels are 3 x 3 x 4.5 mm") == 1
+    assert segmentations.report(id)["resampled_mm"] == [1.0, 1.0, 1.5]
+    assert "--resample" in app.code[0].value
+    shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    assert "at voxels of 1 × 1 × 1.5 mm" in shown
+
+
+def test_image_of_the_voxel_size_of_training_has_no_warning(checkpoints: Path, own_data: Path) -> None:
+    sizes = TrainingSpacing.of([(1.0, 1.0, 1.5)]).to_json()
+    run = untrained_run(checkpoints, "fine", ("M0",), dataset={"name": "Balls", "spacing_mm": sizes})
+    scan = write_nifti(own_data / "scan.nii.gz", balls(50)[0][0], AFFINE)
+    app = from_files(open_page("predict", model=run), scan)
+    assert not app.warning and not app.checkbox
+
+
+def test_model_in_the_url_is_found_by_name_beside_a_longer_one(checkpoints: Path) -> None:
+    base, longer = (untrained_run(checkpoints, name, ("M0",)) for name in ("base", "base2"))
+    assert open_page("predict", model="base").session_state["model"] == base
+    assert open_page("predict", model="base2").session_state["model"] == longer
+    assert open_page("predict", model=longer[:-1]).session_state["model"] == longer
 
 
 def test_unusable_image_is_reported_in_one_line(run_id: str, own_data: Path) -> None:

@@ -24,6 +24,7 @@ from ui.shared import cache, formatting
 from ui.shared.errors import error_box
 from ui.shared.model_choice import choose_model
 from ui.shared.navigation import page
+from ui.shared.voxel_size import show_warnings
 
 TRAIN_COMMAND = "python -m core train demo --preset quick"
 ISEG_MODALITIES = ("T1", "T2")
@@ -70,6 +71,7 @@ def _network_of_model(
         error_box(error)
         return
     manifest = network_data.read_manifest(folder)
+    show_warnings(manifest.get("warnings", ()))
     size = triple(manifest["sub_volume"]["size"])
     _architecture_facts(model.name, config.model, len(images), len(labels), size)
     st.markdown(

@@ -9,7 +9,14 @@ from ui.shared import jobs
 from ui.shared.jobs import Job
 
 
-def start(folder: Path, checkpoint: Path, images: Sequence[Path], channels: Sequence[int], out: Path) -> None:
+def start(
+    folder: Path,
+    checkpoint: Path,
+    images: Sequence[Path],
+    channels: Sequence[int],
+    out: Path,
+    options: Sequence[str] = (),
+) -> None:
     """Start to segment images, one per modality of the network.
 
     Parameters
@@ -19,10 +26,11 @@ def start(folder: Path, checkpoint: Path, images: Sequence[Path], channels: Sequ
     images : sequence of Path. Image files, one per modality.
     channels : sequence of int. Channel of each image, counted from 1; empty if every file has one channel.
     out : Path. Label map to write.
+    options : sequence of str. Further options of ``predict``.
     """
     channel_option = ["--channels", ",".join(map(str, channels))] if channels else []
     files = [str(checkpoint), *map(str, images)]
-    jobs.start(folder, ["predict", *files, *channel_option, "--out", str(out), "--json", "--progress"])
+    jobs.start(folder, ["predict", *files, *channel_option, *options, "--out", str(out), "--json", "--progress"])
 
 
 def observe(folder: Path, out: Path) -> Job:

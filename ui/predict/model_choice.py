@@ -74,6 +74,8 @@ def _summary(metadata: CheckpointMetadata) -> str:
     text = f"{', '.join(metadata.modalities)} to {', '.join(metadata.label_space.names[1:])}"
     if training_data := metadata.dataset.get("name"):
         text += f"; trained on {training_data}"
+    if metadata.training_spacing is not None and metadata.spacing_mm is None:
+        text += f", voxels of {metadata.training_spacing.text}"
     if metadata.dataset.get("synthetic"):
         text += "; synthetic, so it will be wrong on real images"
     return text

@@ -12,7 +12,7 @@ from core.datasets import ImageRef, LoadedSubject
 from core.datasets.single_case import read_images
 from core.datasets.synthetic.demo import is_demo
 from core.errors import UserError
-from core.formatting import format_duration
+from core.formatting import format_duration, format_number
 from ui.predict import segmentations
 from ui.predict.segmentations import Request
 from ui.shared import formatting
@@ -21,6 +21,7 @@ from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
 from ui.shared.progress import progress
 from ui.shared.state import RESULT
+from ui.shared.voxel_size import show_warnings
 from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import image_scene
 
@@ -85,6 +86,7 @@ def _finished(id: str, request: Request) -> None:
         error_box(_without_folders(str(error), request))
         st.button("Close", on_click=close, args=(id,))
         return
+    show_warnings(report.get("warnings", ()))
     viewer(scene, f"predict-{id}", ViewerOptions(rows=("image", "prediction")))
     with st.grid(2, min_column_width=340, gap=("small", "large")) as grid:
         with grid.cell():
@@ -109,6 +111,8 @@ def _finished(id: str, request: Request) -> None:
                 )
         with grid.cell():
             facts_list(_facts(request, report))
+            for remark in report.get("remarks", ()):
+                st.caption(formatting.plain(remark))
             st.caption("The same in a terminal:")
             st.code(request.command, language="bash", wrap_lines=True)
 
@@ -125,6 +129,8 @@ def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]
     method = "the whole head in one pass"
     if "tile" in report:
         method = f"sliding window, tiles of {formatting.size(report['tile'])} voxels, overlap {report['overlap']:g}"
+    if resampled_mm := report.get("resampled_mm"):
+        method += f", at voxels of {formatting.size(resampled_mm)} mm"
     return [
         *images,
         ("Model", request.title),
@@ -141,7 +147,7 @@ def _image_name(ref: ImageRef, request: Request) -> str:
 def _class_volumes(request: Request, volume_ml: Mapping[str, float]) -> None:
     """Volume per class; without a truth there is no Dice."""
     rows = [
-        ClassRow(c.name, [f"{volume_ml[c.name]:,.1f} ml"], c.colour)
+        ClassRow(c.name, [f"{format_number(volume_ml[c.name], 1, grouped=True)} ml"], c.colour)
         for c in request.label_space.foreground
         if c.name in volume_ml
     ]

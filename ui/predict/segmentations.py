@@ -47,6 +47,7 @@ class Request:
     images : tuple of ImageRef. One per modality.
     channels : tuple of int. Channel of each image, counted from 1; empty if every file has one channel.
     uploaded : bool. Whether images or checkpoint are uploads, which are copied to the result.
+    resample : bool. Whether images are resampled to the voxel size of training.
     """
 
     model: str
@@ -57,6 +58,12 @@ class Request:
     images: tuple[ImageRef, ...]
     channels: tuple[int, ...]
     uploaded: bool
+    resample: bool = False
+
+    @property
+    def options(self) -> list[str]:
+        """Options of the command ``predict``."""
+        return ["--resample"] if self.resample else []
 
     @property
     def label_space(self) -> LabelSpace:
@@ -81,7 +88,18 @@ class Request:
         files = [path.name if self.uploaded else str(path) for path in self.paths]
         channels = ["--channels", ",".join(map(str, self.channels))] if self.channels else []
         return shlex.join(
-            ["python", "-m", "core", "predict", self.model, *files, *channels, "--out", self.download_name]
+            [
+                "python",
+                "-m",
+                "core",
+                "predict",
+                self.model,
+                *files,
+                *channels,
+                *self.options,
+                "--out",
+                self.download_name,
+            ]
         )
 
 
@@ -99,7 +117,7 @@ def start(request: Request) -> str:
     """
     files = (request.checkpoint, *request.paths, *filter(None, map(_existing_partner, request.paths)))
     stamps = [(str(path), *file_stamp(path)) for path in files]
-    key = json.dumps([request.model, request.channels, request.modalities, *stamps])
+    key = json.dumps([request.model, request.channels, request.modalities, *request.options, *stamps])
     id = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
     folder = _root() / id
     if jobs.is_running(_job_folder(id)) or (read(id) is not None and observe(id).state == "done"):
@@ -148,6 +166,7 @@ def read(id: str) -> Request | None:
             images=tuple(ImageRef(Path(path), int(channel)) for path, channel in data["images"]),
             channels=tuple(data["channels"]),
             uploaded=bool(data["uploaded"]),
+            resample=bool(data.get("resample", False)),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -190,7 +209,9 @@ def sweep() -> None:
 
 
 def _start_job(id: str, request: Request) -> None:
-    predict_jobs.start(_job_folder(id), request.checkpoint, request.paths, request.channels, output(id))
+    predict_jobs.start(
+        _job_folder(id), request.checkpoint, request.paths, request.channels, output(id), request.options
+    )
 
 
 def _with_copied_uploads(request: Request, folder: Path) -> Request:

@@ -9,7 +9,7 @@ from pathlib import Path
 import streamlit as st
 
 from core.checkpointing.metadata import CheckpointMetadata
-from core.datasets import Dataset
+from core.datasets import DataOptions, Dataset
 from core.errors import UserError
 from core.formatting import format_score
 from core.runs.predictions import Prediction, read_predictions
@@ -19,6 +19,7 @@ from ui.shared.errors import error_box
 from ui.shared.navigation import page
 from ui.shared.paths import runs_root
 from ui.shared.progress import progress
+from ui.shared.voxel_size import show_warnings, subject_warning
 
 MAX_SEGMENTED = 4  # subjects per request
 MAX_LISTED = 8  # subjects whose Dice is shown
@@ -50,6 +51,11 @@ class Selection:
     folder: Path
     missing_demo_subject: str = ""
 
+    @property
+    def options(self) -> DataOptions:
+        """Options of reading the data set, those of the model's training."""
+        return DataOptions.of_network(self.metadata.train_config.data, self.metadata.label_space.names)
+
 
 def unseen_subjects(metadata: CheckpointMetadata, dataset: Dataset) -> list[str]:
     """Labelled subjects that the model was not trained on."""
@@ -74,7 +80,7 @@ def playable_cases(selection: Selection) -> list[Case]:
         _prepare_demo_subject(selection)
         return []
     try:
-        dataset = cache.dataset(selection.folder)
+        dataset = cache.dataset(selection.folder, selection.options)
     except UserError as error:
         error_box(error)
         st.page_link(page("data"), label="Check the folder on the Data page", icon=":material/database:")
@@ -90,6 +96,7 @@ def playable_cases(selection: Selection) -> list[Case]:
         f"{formatting.count(len(subjects), 'held-out subject')} of {formatting.plain(dataset.name)}, "
         f"{len(predictions) or 'none'} of them segmented.{synthetic}"
     )
+    _show_warnings(selection, dataset, subjects, predictions)
     _prepare_predictions(selection, subjects, predictions)
     return [Case(subject, p.file, p.epoch, p.step) for subject, p in predictions.items()]
 
@@ -104,6 +111,21 @@ def _prepare_demo_subject(selection: Selection) -> None:
         demo_jobs.start_demo_subject(selection.missing_demo_subject)
         st.rerun()
     _show_job(selection, DEMO_STAGE, f"Making {subject}", [])
+
+
+def _show_warnings(
+    selection: Selection, dataset: Dataset, subjects: Sequence[str], predictions: Mapping[str, Prediction]
+) -> None:
+    """Warnings of the predictions, and about images that are segmented next, each once with its subjects."""
+    warnings = {subject: list(prediction.warnings) for subject, prediction in predictions.items()}
+    for subject in [s for s in subjects if s not in predictions][:MAX_SEGMENTED]:
+        warnings[subject] = [subject_warning(selection.checkpoint, dataset, subject, selection.metadata.modalities)]
+    by_text: dict[str, list[str]] = {}
+    for subject, texts in warnings.items():
+        for text in filter(None, texts):
+            by_text.setdefault(text, []).append(subject)
+    for text, ids in by_text.items():
+        show_warnings([text], ids)
 
 
 def _prepare_predictions(selection: Selection, subjects: Sequence[str], predictions: Mapping[str, Prediction]) -> None:
@@ -169,7 +191,7 @@ def _dice_list(predictions: Mapping[str, Prediction]) -> str:
     parts = []
     for subject, prediction in list(predictions.items())[:MAX_LISTED]:
         dice = f" (Dice {format_score(prediction.score.mean_dice)})" if prediction.score is not None else ""
-        stale = ", by an earlier checkpoint" if prediction.stale else ""
+        stale = f", made {prediction.stale_reason}" if prediction.stale else ""
         parts.append(formatting.plain(subject) + dice + stale)
     more = f" and {len(predictions) - MAX_LISTED} more" if len(predictions) > MAX_LISTED else ""
     return f"{', '.join(parts)}{more}"

@@ -12,7 +12,7 @@ import streamlit as st
 from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset
 from core.datasets.layouts.base import natural_key
-from core.formatting import format_score
+from core.formatting import format_number, format_score
 from core.paths import demo_folder
 from core.runs.predictions import Prediction, read_predictions
 from core.types import VoxelIndex
@@ -23,6 +23,7 @@ from ui.shared.errors import error_box
 from ui.shared.paths import runs_root
 from ui.shared.progress import progress
 from ui.shared.state import CASE, CROSSHAIR
+from ui.shared.voxel_size import show_warnings, subject_warning
 from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import Scene
 
@@ -143,15 +144,26 @@ def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, st
         name, volume_ml = c["name"], score.volume_ml.get(c["name"], {})
         values = [
             format_score(score.dice.get(name)),
-            _one_decimal(score.hd95_mm.get(name)),
-            _one_decimal(score.asd_mm.get(name)),
-            _one_decimal(volume_ml.get("truth")),
-            _one_decimal(volume_ml.get("prediction")),
+            format_number(score.hd95_mm.get(name), 1),
+            format_number(score.asd_mm.get(name), 1),
+            format_number(volume_ml.get("truth"), 1),
+            format_number(volume_ml.get("prediction"), 1),
         ]
         rows.append(ClassRow(name, values, c["colour"], "missed" if name in score.missed else ""))
     mean = [format_score(score.mean_dice)] + [""] * (len(SCORE_COLUMNS) - 1)
     class_table(SCORE_COLUMNS, [*rows, ClassRow("mean", mean)])
     st.caption("HD95 and ASD in mm. The background is left out.")
+
+
+def case_warnings(cases: CaseList, dataset: Dataset, metadata: CheckpointMetadata, chosen: str) -> None:
+    """What is to be known about the segmentation of a case, or of the image before it is segmented."""
+    prediction = cases.predictions.get(chosen)
+    if prediction is not None:
+        show_warnings(prediction.warnings)
+        if resampled_mm := prediction.settings.get("resampled_mm"):
+            st.caption(f"Segmented at voxels of {formatting.size(resampled_mm)} mm.")
+    else:
+        show_warnings([subject_warning(cases.checkpoint, dataset, chosen, metadata.modalities)])
 
 
 def segmentation_controls(cases: CaseList, chosen: str, start_unasked: bool) -> None:
@@ -183,7 +195,7 @@ def segmentation_controls(cases: CaseList, chosen: str, start_unasked: bool) -> 
         if chosen not in kept and st.button("Segment this case", type="primary", icon=":material/play_arrow:"):
             requested = [chosen]
         if chosen in kept and kept[chosen].stale:
-            st.caption("Made with an earlier checkpoint of this run.", width="content")
+            st.caption(f"Made {kept[chosen].stale_reason}.", width="content")
             if st.button("Segment again", icon=":material/refresh:"):
                 requested = [chosen]
         if len(missing) > 1 and st.button(f"Segment all {len(missing)} remaining cases"):
@@ -211,7 +223,3 @@ def parse_crosshair(text: str | None, scene: Scene) -> VoxelIndex | None:
         return None
     inside = all(0 <= n < size for n, size in zip((i, j, k), scene.grid.shape, strict=True))
     return (i, j, k) if inside else None
-
-
-def _one_decimal(value: float | None) -> str:
-    return "–" if value is None or math.isnan(value) else f"{value:.1f}"

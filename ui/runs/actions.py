@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import streamlit as st
 
 from core import runs
+from core.datasets.data_record import CHANGED_DATA, ChangedDataError
 from core.errors import UserError
 from core.runs import RunSummary
 from ui.runs.states import STATE_COLOURS, STATE_ICONS
@@ -35,8 +37,8 @@ def header(root: Path, run: RunSummary) -> None:
             _end_now(root, run)
         # After a failure the cause has to be removed before Resume, so Resume is not the primary button.
         kind: Literal["primary", "secondary"] = "secondary" if state == "failed" else "primary"
-        if state in runs.RESUMABLE and st.button("Resume", icon=":material/resume:", type=kind):
-            attempt(runs.resume, root, run.id)
+        if state in runs.RESUMABLE:
+            _resume(root, run, kind)
         _duplicate(root, run)
         _rename(root, run)
         if not run.state.active:
@@ -68,6 +70,28 @@ def _move(root: Path, run: RunSummary) -> None:
         key = f"move-{position}-{run.id}"
         if st.button("", icon=icon, help=help, type="tertiary", disabled=disabled, key=key):
             attempt(runs.move_in_queue, root, run.id, position)
+
+
+def _resume(root: Path, run: RunSummary, kind: Literal["primary", "secondary"]) -> None:
+    """A button that resumes a run; where its data has changed since it began, a second one that goes on with it."""
+    refused = f"resume-refused-{run.id}"
+    if st.button("Resume", icon=":material/resume:", type=kind):
+        try:
+            runs.resume(root, run.id)
+        except ChangedDataError as error:
+            st.session_state[refused] = str(error)
+        except UserError as error:
+            error_box(error)
+        else:
+            st.session_state.pop(refused, None)
+            st.rerun()
+    changed = st.session_state.get(refused) or (run.state.message if run.state.message.startswith(CHANGED_DATA) else "")
+    if changed:
+        with st.popover("Resume on changed data", icon=":material/warning:", key=f"resume-anyway-{run.id}"):
+            st.write(formatting.plain(changed))
+            if st.button("Go on with the data as it is now", type="primary", key=f"resume-anyway-now-{run.id}"):
+                st.session_state.pop(refused, None)
+                attempt(partial(runs.resume, force=True), root, run.id)
 
 
 def _stop(root: Path, run: RunSummary) -> None:

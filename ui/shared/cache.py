@@ -10,10 +10,14 @@ import streamlit as st
 
 from core import runs
 from core.checkpointing.metadata import CheckpointMetadata, read_metadata
-from core.datasets import Dataset, fingerprint, open_dataset
+from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
+from core.datasets.findings import Finding
+from core.datasets.fitness import judge_files
+from core.datasets.registry import DEFAULT_OPTIONS
 from core.datasets.synthetic.demo import has_subject, read_marker
 from core.errors import UserError
 from core.files import FileStamp, file_stamp
+from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import TISSUE_COLOURS
 from core.paths import DEMO, DEMO_MODEL, data_root, demo_folder, demo_model_path
 from core.types import Size3, SpacingMm
@@ -31,9 +35,11 @@ class DatasetSummary:
     name, layout, description, licence : str. As in :class:`core.datasets.Dataset`.
     modalities, classes, ids, labelled : tuple of str. Names; classes do not include the background.
     colours : dict. Colour (#rrggbb) by class name.
+    ignored : str. Name of the ignore label; empty if there is none.
     shapes : tuple. Size in voxels of each labelled subject.
     spacings_mm : tuple. Voxel size in mm of each labelled subject.
     synthetic : bool. Whether the data is simulated.
+    unoriented : tuple of str. Ids of labelled subjects whose files state no orientation.
     """
 
     name: str
@@ -48,6 +54,8 @@ class DatasetSummary:
     synthetic: bool = False
     description: str = ""
     licence: str = ""
+    ignored: str = ""
+    unoriented: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -98,7 +106,23 @@ def _checkpoint_metadata(path: str, stamp: FileStamp) -> CheckpointMetadata:
     return read_metadata(Path(path))
 
 
-def dataset(folder: Path) -> Dataset:
+def expected_voxel_size(path: Path) -> ExpectedVoxelSize:
+    """The voxel size that the network of a checkpoint expects.
+
+    Raises
+    ------
+    CheckpointError
+        If it cannot be read.
+    """
+    return _expected_voxel_size(str(path), file_stamp(path))
+
+
+@st.cache_data(ttl=60, max_entries=100, show_spinner=False)
+def _expected_voxel_size(path: str, stamp: FileStamp) -> ExpectedVoxelSize:
+    return ExpectedVoxelSize.of(_checkpoint_metadata(path, stamp), Path(path))
+
+
+def dataset(folder: Path, options: DataOptions = DEFAULT_OPTIONS) -> Dataset:
     """An opened data set: names of subjects and files.
 
     Raises
@@ -106,12 +130,12 @@ def dataset(folder: Path) -> Dataset:
     DatasetError
         If the folder is not a usable data set.
     """
-    return _dataset(str(folder), file_stamp(folder))
+    return _dataset(str(folder), file_stamp(folder), options)
 
 
 @st.cache_data(ttl=20, max_entries=50, show_spinner=False)
-def _dataset(path: str, stamp: FileStamp) -> Dataset:
-    return open_dataset(path)
+def _dataset(path: str, stamp: FileStamp, options: DataOptions) -> Dataset:
+    return open_dataset(path, options=options)
 
 
 def demo_subject_exists(subject: str) -> bool:
@@ -149,7 +173,7 @@ def dataset_path(choice: str) -> Path:
     return demo_folder() if choice == DEMO else folders.resolve_inside(data_root(), choice)
 
 
-def dataset_summary(choice: str) -> DatasetSummary:
+def dataset_summary(choice: str, options: DataOptions = DEFAULT_OPTIONS) -> DatasetSummary:
     """A selected data set, from its names and headers; the demo data also before it is made.
 
     Raises
@@ -160,12 +184,12 @@ def dataset_summary(choice: str) -> DatasetSummary:
     if choice == DEMO and not demo_exists():
         return _planned_demo()
     path = dataset_path(choice)
-    return _dataset_summary(str(path), path.stat().st_mtime_ns)
+    return _dataset_summary(str(path), path.stat().st_mtime_ns, options)
 
 
 @st.cache_data(ttl=60, max_entries=50, show_spinner="Reading headers")
-def _dataset_summary(path: str, mtime_ns: int) -> DatasetSummary:
-    dataset = open_dataset(path)
+def _dataset_summary(path: str, mtime_ns: int, options: DataOptions) -> DatasetSummary:
+    dataset = open_dataset(path, options=options)
     geometry = fingerprint(dataset, dataset.labelled_ids)
     return DatasetSummary(
         name=dataset.name,
@@ -180,7 +204,31 @@ def _dataset_summary(path: str, mtime_ns: int) -> DatasetSummary:
         synthetic=dataset.synthetic,
         description=dataset.description,
         licence=dataset.licence,
+        ignored=dataset.labels.ignore.name if dataset.labels.ignore is not None else "",
+        unoriented=geometry.unoriented,
     )
+
+
+def file_errors(
+    choice: str, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...]
+) -> list[Finding]:
+    """What names and headers of a selected data set say against training on it; nothing for the demo data.
+
+    Parameters
+    ----------
+    modalities, excluded : as in :func:`core.datasets.fitness.judge_files`.
+    """
+    if choice == DEMO:
+        return []
+    path = dataset_path(choice)
+    return _file_errors(str(path), path.stat().st_mtime_ns, options, modalities, excluded)
+
+
+@st.cache_data(ttl=60, max_entries=50, show_spinner="Reading headers")
+def _file_errors(
+    path: str, mtime_ns: int, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...]
+) -> list[Finding]:
+    return judge_files(open_dataset(path, options=options), modalities, excluded)
 
 
 def _planned_demo() -> DatasetSummary:

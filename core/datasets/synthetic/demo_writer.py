@@ -34,6 +34,7 @@ DTYPES: dict[str, np.dtype[Any]] = {"T1": np.dtype("<i2"), "T2": np.dtype("<i2")
 SUBJECT_BYTES = sum(t.itemsize * int(np.prod(SHAPE)) + HEADER_BYTES for t in DTYPES.values())
 STEPS = 4  # of making one subject, for its progress
 
+SPACING_MM = (1.0, 1.0, 1.0)  # of the voxels of synthetic subjects
 _WORKER = "from core.datasets.synthetic.demo_writer import run_worker; raise SystemExit(run_worker())"
 
 
@@ -215,7 +216,7 @@ def _analyze_header(dtype: np.dtype[Any]) -> bytes:
     header = AnalyzeHeader(endianness="<")
     header.set_data_dtype(dtype)
     header.set_data_shape((*SHAPE, 1))
-    header.set_zooms((1.0, 1.0, 1.0, 1.0))
+    header.set_zooms((*SPACING_MM, 1.0))
     header["descrip"] = b"synthetic (Segmentarium demo data)"
     return bytes(header.binaryblock)
 

@@ -8,8 +8,10 @@
 ``state.json``      state (:class:`core.runs.store.state.RunState`), replaced atomically
 ``metrics.jsonl``   one measurement per line, appended; of each step and metric name the last value counts
 ``log.txt``         log, and the output of the run's processes
+``data.json``       geometry and digest of the files of the training and validation subjects, as the run began
 ``exit.json``       exit status of the last trainer process, written by its parent
 ``stop``            present while a stop is requested; content ``now``: the trainer is killed
+``accept-data``     present while the run is to resume on data that has changed
 ``*.safetensors``   checkpoints: last, previous (the one before last), best
 ``tensorboard/``    TensorBoard event files
 ``predictions/``    label maps predicted with this run's checkpoints

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from core.cli import main
@@ -13,6 +16,7 @@ from core.runs.launch import create_run
 from core.runs.predictions import read_predictions
 from tests.support.balls import tiny
 from tests.support.strict_json import loads_strict
+from tests.support.volume_files import load
 
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun
@@ -63,6 +67,30 @@ def test_kept_segmentations_are_those_of_predict(
     image, out = ball_run.data / "imagesTr" / "ball_1.nii.gz", checkpoints / "out.nii.gz"
     assert main(["predict", run_id, str(image), "--mirror", "--out", str(out)]) == 0
     assert out.read_bytes() == kept["ball_1"].file.read_bytes()
+
+
+def test_warnings_stay_with_report_and_kept_prediction(
+    ball_run: BallRun, run_id: str, checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "coarse"
+    shutil.copytree(ball_run.data, data)
+    for path in (*(data / "imagesTr").glob("*_1.nii.gz"), *(data / "labelsTr").glob("*_1.nii.gz")):
+        image = load(path)
+        affine = image.affine * np.array([2, 2, 2, 1])[:, None]
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    arguments = ["evaluate", run_id, str(data), "--subject", "ball_1", "--subject", "ball_0", "--keep", "--json"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    (warning,) = loads_strict(captured.out)["warnings"]["ball_1"]
+    assert "its voxels are 2 x 2 x 3 mm, those of training 1 x 1 x 1.5 mm" in warning
+    assert f"warning: ball_1: {warning}; --resample" in captured.err
+    checkpoint = checkpoints / run_id / "last.safetensors"
+    kept = read_predictions(checkpoints, checkpoint, data)
+    assert kept["ball_1"].warnings == (warning,) and kept["ball_0"].warnings == ()
+    assert main([*arguments, "--resample"]) == 0
+    assert loads_strict(capsys.readouterr().out)["warnings"] == {}
+    kept = read_predictions(checkpoints, checkpoint, data)
+    assert kept["ball_1"].warnings == () and kept["ball_1"].settings["resampled_mm"] == [1.0, 1.0, 1.5]
 
 
 @pytest.mark.parametrize(

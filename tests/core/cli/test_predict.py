@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nibabel as nib
 import numpy as np
 import pytest
 
 from core.cli import main
 from tests.support.balls import SPACING_MM, balls
 from tests.support.strict_json import loads_strict
-from tests.support.volume_files import load, write_analyze
+from tests.support.volume_files import load, write_analyze, write_nifti
 
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun
@@ -61,6 +62,43 @@ def test_image_without_orientation_gives_a_label_map_without(
     label_map = load(out)
     assert label_map.header["sform_code"] == label_map.header["qform_code"] == 0
     np.testing.assert_allclose(label_map.header.get_zooms(), SPACING_MM)
+
+
+@pytest.fixture
+def coarse(tmp_path: Path) -> Path:
+    """An image with voxels three times as large as those of training."""
+    return write_nifti(tmp_path / "coarse.nii.gz", balls(2)[0][0], np.diag([*(3 * mm for mm in SPACING_MM), 1]))
+
+
+def test_other_voxel_size_than_in_training_is_warned_of_and_can_be_resampled(
+    ball_run: BallRun, tmp_path: Path, coarse: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "seg.nii.gz"
+    arguments = ["predict", str(ball_run.checkpoint), str(coarse), "--out", str(out), "--json"]
+    assert main(arguments) == 0
+    captured = capsys.readouterr()
+    report = loads_strict(captured.out)
+    (warning,) = report["warnings"]
+    assert "its voxels are 3 x 3 x 4.5 mm, those of training 1 x 1 x 1.5 mm" in warning
+    (line,) = captured.err.splitlines()
+    assert line.startswith("warning: ") and warning in line and "--resample" in line
+    assert report["training_spacing_mm"]["median"] == list(SPACING_MM) and report["resampled_mm"] is None
+    assert report["spacing_mm"] == pytest.approx([3, 3, 4.5])
+    assert main([*arguments, "--resample"]) == 0
+    captured = capsys.readouterr()
+    report = loads_strict(captured.out)
+    assert report["warnings"] == [] and captured.err == "" and report["resampled_mm"] == list(SPACING_MM)
+    assert load(out).shape == load(coarse).shape
+    np.testing.assert_array_equal(load(out).affine, load(coarse).affine)
+
+
+def test_tiny_volume_is_not_shown_as_zero(
+    ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    micron = write_nifti(tmp_path / "fine.nii", balls(2)[0][0], np.diag([*(mm / 100 for mm in SPACING_MM), 1]))
+    assert main(["predict", str(ball_run.checkpoint), str(micron), "--out", str(tmp_path / "seg.nii")]) == 0
+    text = capsys.readouterr().out
+    assert "bright 0.000" in text and "bright 0.000 ml" not in text
 
 
 def test_progress_lines_count_tiles(ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -114,3 +152,43 @@ def test_value_out_of_range_is_wrong_usage(option: str, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit, match="2"):
         main(["predict", "run", "image.nii", "--out", "out.nii", option])
     assert option.partition("=")[0] in capsys.readouterr().err
+
+
+def stored_otherwise(path: Path, affine: np.ndarray, unit: str, out: Path) -> Path:
+    """The voxels of a file under another affine."""
+    image = nib.Nifti1Image(np.asarray(load(path).dataobj), affine)
+    image.header.set_xyzt_units(unit)
+    nib.save(image, out)
+    return out
+
+
+@pytest.mark.parametrize(
+    ("affine", "unit", "voxel_mm3", "said"),
+    [
+        (np.diag([10.0, 10, 15, 1]), "micron", 1.5e-6, "it states lengths in micron: its voxels are 0.01 x 0.01"),
+        (np.diag([1e-3, 1e-3, 1.5e-3, 1]), "meter", 1.5, "it states lengths in metre: its voxels are 1 x 1 x 1.5 mm"),
+        (np.diag([1, 1, 1.5, 1]), "unknown", 1.5, "it states no unit of length: millimetres are assumed"),
+        (np.array([[1, 0, 0, 0], [0, 1, 0.9, 0], [0, 0, 1.5, 0], [0, 0, 0, 1]]), "mm", 1.5, "sheared 31°"),
+    ],
+)
+def test_volumes_are_those_of_the_voxels_and_the_result_keeps_the_unit(
+    ball_run: BallRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    affine: np.ndarray,
+    unit: str,
+    voxel_mm3: float,
+    said: str,
+) -> None:
+    image = stored_otherwise(ball_run.data / "imagesTr" / "ball_2.nii.gz", affine, unit, tmp_path / "image.nii")
+    out = tmp_path / "seg.nii.gz"
+    assert main(["predict", str(ball_run.checkpoint), str(image), "--out", str(out), "--json"]) == 0
+    report = loads_strict(capsys.readouterr().out)
+    label_map = load(out)
+    voxels = int((np.asarray(label_map.dataobj) == 1).sum())
+    assert voxels > 50 and report["volume_ml"]["bright"] == pytest.approx(voxels * voxel_mm3 / 1000, rel=1e-5)
+    assert label_map.header.get_xyzt_units()[0] == unit
+    np.testing.assert_allclose(label_map.affine, load(image).affine)
+    assert said in report["remarks"][0]
+    assert main(["predict", str(ball_run.checkpoint), str(image), "--out", str(out)]) == 0
+    assert f"note: {image}: " in (shown := capsys.readouterr().err) and said in shown

@@ -53,7 +53,7 @@ def test_image_without_orientation_is_read_as_stored(tmp_path: Path) -> None:
         (1, (), "expected 2 images in the order A, B, as the network was trained; got 3 channels"),
         (1, (1, 2), "expected one channel for each of 1 images, got 2"),
         (2, (1, 4), "expected a channel from 1 to 3, got 4"),
-        (2, (2, 2), "expected another image for each modality, got one twice"),
+        (2, (2, 2), "expected another image for each modality, got channel 2 of it for A and for B"),
         (2, (), r"expected one image per file where there are several, got 3 channels.*--channels"),
         (3, (1, 2, 3), "expected 2 images in the order A, B, as the network was trained; got 3 images"),
     ],
@@ -63,6 +63,27 @@ def test_impossible_files_and_channels_are_refused(
 ) -> None:
     with pytest.raises(VolumeError, match=message):
         read_images([three_channels] * times, ("A", "B"), channels)
+
+
+def test_the_same_file_for_two_modalities_is_named_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = write_nifti(tmp_path / "scan.nii.gz", voxels())
+    pair = write_analyze(tmp_path / "pair", voxels())
+    (tmp_path / "link.nii.gz").symlink_to(scan)
+    monkeypatch.chdir(tmp_path)
+    same = "expected another image for each modality, got the same file for A and for B; give the image of B"
+    for first, second in (
+        (scan, scan),
+        (scan, Path("scan.nii.gz")),
+        (scan, tmp_path / "link.nii.gz"),
+        (pair, pair),
+        (pair, pair.with_suffix(".img")),
+    ):
+        with pytest.raises(VolumeError, match=same):
+            read_images([first, second], ("A", "B"))
+    with pytest.raises(VolumeError, match="got 2 images"):
+        read_images([scan, scan], ("A",))
+    with pytest.raises(VolumeError, match="the same file for A and for C"):
+        read_images([scan, pair, scan], ("A", "B", "C"))
 
 
 def test_images_of_different_geometry_are_refused(three_channels: Path, tmp_path: Path) -> None:

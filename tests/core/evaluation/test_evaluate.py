@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nibabel as nib
 import numpy as np
 import pytest
 
-from core.datasets import LoadedSubject, load_subject, open_dataset
+from core.datasets import DataOptions, load_subject, open_dataset
 from core.errors import DatasetError
 from core.evaluation.evaluate import evaluate, split_subjects_of
 from core.evaluation.metrics import SubjectScore, score_subject
-from core.inference.predictor import Predictor
+from core.evaluation.subject_prediction import SubjectPrediction
+from core.inference.predictor import InferenceOverrides, Predictor
+from core.labels import IGNORE_INDEX
 from tests.support.balls import write_balls
+from tests.support.ignored import SLAB, write_ignored_balls
+from tests.support.volume_files import load
 
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun
@@ -85,8 +91,8 @@ def test_subjects_by_id_are_scored_and_passed_to_the_callback(ball_run: BallRun)
     kept: dict[str, tuple[np.ndarray, object]] = {}
     calls: list[tuple[float, int, str]] = []
 
-    def keep(loaded: LoadedSubject, prediction: np.ndarray, score: SubjectScore | None) -> None:
-        kept[loaded.id] = prediction, score
+    def keep(result: SubjectPrediction) -> None:
+        kept[result.subject.id] = result.prediction, result.score
 
     chosen = ("ball_4", "ball_1", "ball_4")
     evaluation = evaluate(
@@ -99,6 +105,44 @@ def test_subjects_by_id_are_scored_and_passed_to_the_callback(ball_run: BallRun)
     steps = [n for n, of, _ in calls]
     assert steps == sorted(steps) and {of for _, of, _ in calls} == {2}
     assert len([n for n in steps if 0 < n < 1]) > 2, "progress within one subject"
+
+
+def scale_affine(path: Path, factor: float) -> None:
+    image = load(path)
+    affine = image.affine * np.array([factor, factor, factor, 1])[:, None]
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
+
+
+def test_warnings_name_other_voxel_sizes_and_changes_since_training(ball_run: BallRun, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(ball_run.data, data)
+    for part in ("imagesTr", "labelsTr"):
+        scale_affine(data / part / "ball_0.nii.gz", 3)
+    predictor = Predictor(ball_run.checkpoint)
+    evaluation = evaluate(predictor, open_dataset(data), "all")
+    assert list(evaluation.warnings) == ["ball_0"], "another folder than that of training: its subjects are others"
+    (warning,) = evaluation.warnings["ball_0"]
+    assert "its voxels are 3 x 3 x 4.5 mm, those of training 1 x 1 x 1.5 mm" in warning
+    role = next(name for name, ids in predictor.metadata.split.items() if "ball_0" in ids)
+    found = evaluate(predictor, open_dataset(data), role).warnings["ball_0"]  # type: ignore[arg-type]
+    assert "changed since training: imagesTr/ball_0.nii.gz: voxel size 1 x 1 x 1.5 mm to 3 x 3 x 4.5 mm" in found
+    assert evaluate(predictor, open_dataset(data), role).to_json("run")["warnings"] == {"ball_0": list(found)}  # type: ignore[arg-type]
+    resampled = Predictor(ball_run.checkpoint, InferenceOverrides(resample=True))
+    assert evaluate(resampled, open_dataset(data), "all").warnings == {}
+
+
+def test_unchanged_data_has_no_warnings(ball_run: BallRun) -> None:
+    assert evaluate(Predictor(ball_run.checkpoint), open_dataset(ball_run.data), "all").warnings == {}
+
+
+def test_changed_voxels_of_a_subject_are_warned_of(ball_run: BallRun, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(ball_run.data, data)
+    predictor = Predictor(ball_run.checkpoint)
+    role = next(name for name, ids in predictor.metadata.split.items() if "ball_0" in ids)
+    shutil.copy(data / "labelsTr" / "ball_2.nii.gz", data / "labelsTr" / "ball_0.nii.gz")
+    (warning,) = evaluate(predictor, open_dataset(data), role).warnings["ball_0"]  # type: ignore[arg-type]
+    assert "changed since training: labelsTr/ball_0.nii.gz: content (label 2 in" in warning
 
 
 def test_unlabelled_subject_is_predicted_without_a_score(ball_run: BallRun, tmp_path: Path) -> None:
@@ -115,7 +159,7 @@ def test_unlabelled_subject_is_predicted_without_a_score(ball_run: BallRun, tmp_
         predictor,
         dataset,
         subjects=["ball_0", unlabelled],
-        on_prediction=lambda loaded, prediction, score: scores.append(score),
+        on_prediction=lambda result: scores.append(result.score),
     )
     assert scores == [evaluation.subjects["ball_0"], None] and evaluation.unscored == (unlabelled,)
     content["labels"] = {"0": "background", "1": "other"}  # classes are not compared without a label
@@ -123,3 +167,19 @@ def test_unlabelled_subject_is_predicted_without_a_score(ball_run: BallRun, tmp_
     assert evaluate(predictor, open_dataset(data), subjects=[unlabelled], on_prediction=lambda *_: None).subjects == {}
     with pytest.raises(DatasetError, match="got 'nobody'"):
         evaluate(predictor, dataset, subjects=["nobody"])
+
+
+@pytest.mark.slow
+def test_network_without_an_ignore_label_is_not_scored_in_ignored_voxels(ball_run: BallRun, tmp_path: Path) -> None:
+    dataset = open_dataset(write_ignored_balls(tmp_path / "ignored"))
+    predictor = Predictor(ball_run.checkpoint)
+    evaluation = evaluate(predictor, dataset, "all")
+    loaded = load_subject(dataset, "ball_2")
+    assert loaded.label is not None and (loaded.label == IGNORE_INDEX).any()
+    prediction = predictor.segment(loaded.image, loaded.geometry.spacing_mm)
+    assert (prediction[:, :SLAB] > 0).any(), "the network segments there nevertheless"
+    cropped = score_subject(loaded.label[:, SLAB:], prediction[:, SLAB:], (1.0, 1.0, 1.5), predictor.labels.names)
+    assert evaluation.subjects["ball_2"] == cropped
+    # The same label as a class of the data set is background to the network.
+    as_class = evaluate(predictor, open_dataset(tmp_path / "ignored", options=DataOptions(ignore="none")), "all")
+    assert as_class.subjects["ball_2"].dice["dark"] < evaluation.subjects["ball_2"].dice["dark"]

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
 from core.errors import RunError, UserError
 from core.evaluation.metrics import SubjectScore
+from core.evaluation.subject_prediction import SubjectPrediction
 from core.imaging.volume import read_label
 from core.runs.launch import create_run
 from core.runs.predictions import predictions_folder, read_predictions, save_prediction
@@ -33,6 +34,7 @@ SCORE = SubjectScore(
     {"bright": 0.9, "dark": math.nan}, {"bright": 1.5, "dark": math.nan}, {"bright": 0.5, "dark": math.nan}, ("dark",),
     {"bright": {"truth": 0.3, "prediction": 0.25}, "dark": {"truth": 0.0, "prediction": 0.1}},
 )  # fmt: skip
+WARNINGS = ("its voxels are large",)
 
 
 class Workspace:
@@ -63,7 +65,8 @@ class Workspace:
     def save(self, id: str, score: SubjectScore | None = SCORE) -> Path:
         loaded = self.subject(id)
         assert loaded.label is not None
-        return save_prediction(self.folder, self.metadata, self.dataset, loaded, loaded.label, score)
+        result = SubjectPrediction(loaded, loaded.label, score, WARNINGS, {"resampled_mm": [1, 1, 1]})
+        return save_prediction(self.folder, self.metadata, self.dataset, result)
 
     def read(self) -> dict[str, object]:
         return dict(read_predictions(self.root, self.checkpoint, self.data))
@@ -81,6 +84,7 @@ def test_saved_prediction_is_read_back(workspace: Workspace) -> None:
     found = read_predictions(workspace.root, workspace.checkpoint, workspace.data)
     assert found.keys() == {"ball_0", "ball_1"} and found["ball_0"].score is None
     kept = found["ball_1"]
+    assert kept.warnings == WARNINGS and kept.settings == {"resampled_mm": [1, 1, 1]}
     assert kept.file == file and not kept.stale and abs(kept.made_at - file.stat().st_mtime) < 60
     assert (kept.epoch, kept.step) == (16, workspace.metadata.progress["step"])
     score = kept.score
@@ -132,6 +136,39 @@ def test_prediction_is_stale_if_the_checkpoint_changed_not_if_touched(workspace:
     assert not read_predictions(workspace.root, workspace.checkpoint, workspace.data)["ball_0"].stale
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training": [{"image": "./imagesTr/ball_0.nii.gz", "label": "./labelsTr/ball_1.nii.gz"}]},
+        {"labels": {"0": "background", "1": "dark", "2": "bright"}},
+        {"modality": {"0": "M1", "1": "M0"}},
+    ],
+)
+def test_prediction_from_other_files_than_the_data_set_names_now_is_stale(
+    workspace: Workspace, change: dict[str, Any]
+) -> None:
+    """No file has changed; the description of the data set gives the subject another channel, label map or values."""
+    if "modality" in change:
+        write_balls(workspace.data, 3, channels=2)
+    file = workspace.data / "dataset.json"
+    content = json.loads(file.read_text())
+    workspace.save("ball_0")
+    file.write_text(json.dumps({**content, **change}))
+    found = read_predictions(workspace.root, workspace.checkpoint, workspace.data)
+    assert found["ball_0"].stale and "other files" in found["ball_0"].stale_reason
+
+
+def test_record_of_an_earlier_version_is_read(workspace: Workspace) -> None:
+    workspace.save("ball_0")
+    path = workspace.folder / "ball_0.json"
+    record = json.loads(path.read_text())
+    for name in ("layout", "sources", "warnings", "settings"):
+        del record[name]
+    path.write_text(json.dumps(record))
+    kept = read_predictions(workspace.root, workspace.checkpoint, workspace.data)["ball_0"]
+    assert not kept.stale and kept.warnings == () and kept.settings == {}
+
+
 def test_prediction_is_stale_if_an_image_of_its_subject_changed(workspace: Workspace) -> None:
     for id in ("ball_0", "ball_1"):
         workspace.save(id)
@@ -176,7 +213,8 @@ def test_every_subject_id_has_a_distinct_file(workspace: Workspace, id: str) -> 
     subject = replace(workspace.dataset.subject("ball_0"), id=id)
     dataset = replace(workspace.dataset, subjects=(*workspace.dataset.subjects, subject))
     assert loaded.label is not None
-    file = save_prediction(workspace.folder, workspace.metadata, dataset, loaded, loaded.label, None)
+    result = SubjectPrediction(loaded, loaded.label)
+    file = save_prediction(workspace.folder, workspace.metadata, dataset, result)
     assert file.resolve().parent == workspace.folder.resolve() and not file.name.startswith(".")
     workspace.save("ball_0")
     assert workspace.read().keys() == {id, "ball_0"}
@@ -219,7 +257,8 @@ def _write_repeatedly(root: Path, checkpoint: Path, data: Path, value: int) -> N
     for _ in range(8):
         prediction = np.full(loaded.geometry.shape, value, np.uint8)
         score = replace(SCORE, dice={"bright": float(value), "dark": 0.0})
-        save_prediction(predictions_folder(root, checkpoint, data), metadata, dataset, loaded, prediction, score)
+        result = SubjectPrediction(loaded, prediction, score)
+        save_prediction(predictions_folder(root, checkpoint, data), metadata, dataset, result)
 
 
 def test_concurrent_writers_leave_one_consistent_prediction(workspace: Workspace) -> None:

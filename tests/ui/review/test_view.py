@@ -17,7 +17,7 @@ from ui.viewer.scenes import Scene
 
 def prediction(subject: str, dice: float | None) -> Prediction:
     score = None if dice is None else SubjectScore({"GM": dice, "CSF": math.nan}, {}, {}, (), {})
-    return Prediction(subject, Path(subject), score, 1, 1, False, 0.0)
+    return Prediction(subject, Path(subject), score, 1, 1, "", 0.0)
 
 
 def test_worst_case_is_first_and_unsegmented_cases_are_last() -> None:

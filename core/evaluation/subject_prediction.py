@@ -1,0 +1,31 @@
+"""The prediction of one subject with its score and what is to be known about it; without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from core.datasets import LoadedSubject
+from core.evaluation.metrics import SubjectScore
+
+
+@dataclass(frozen=True)
+class SubjectPrediction:
+    """Prediction of one subject.
+
+    Attributes
+    ----------
+    subject : LoadedSubject. The subject as read.
+    prediction : ndarray, integer, shape (i, j, k). Class indices on the grid of the subject.
+    score : SubjectScore or None. Scores against the reference; ``None`` without a reference.
+    warnings : tuple of str. Reasons why the prediction may be wrong.
+    settings : dict. Device and inference options, as plain JSON values.
+    """
+
+    subject: LoadedSubject
+    prediction: np.ndarray
+    score: SubjectScore | None = None
+    warnings: tuple[str, ...] = ()
+    settings: dict[str, Any] = field(default_factory=dict)
