@@ -95,7 +95,7 @@ $(VENV)/made:
 	@touch $@
 
 clean:
-	rm -rf .pytest_cache .mypy_cache .ruff_cache .coverage*
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage*
 	find . -name .venv -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

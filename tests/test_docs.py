@@ -115,3 +115,13 @@ def test_pages_show_commands_and_make_targets_that_exist() -> None:
 
 def test_versions_agree() -> None:
     assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text("utf-8")
+
+
+def test_tests_that_the_page_on_data_names_exist() -> None:
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "data.md").read_text("utf-8")))
+    defined = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", file.read_text("utf-8"))
+    }
+    assert len(named) > 15 and named <= defined, named - defined

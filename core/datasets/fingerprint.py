@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.datasets.layouts.base import Dataset
+from core.datasets.loading import read_first_geometry
 from core.errors import DatasetError
-from core.imaging.headers import read_header
 from core.types import Size3, SpacingMm
 
 
@@ -22,12 +22,14 @@ class Fingerprint:
     spacings_mm : dict. Voxel size in mm by subject id.
     median_shape : tuple of int. Median of the shapes along each axis.
     median_spacing_mm : tuple of float. Median of the voxel sizes along each axis.
+    unoriented : tuple of str. Ids of subjects whose first image states no orientation.
     """
 
     shapes: dict[str, Size3]
     spacings_mm: dict[str, SpacingMm]
     median_shape: Size3
     median_spacing_mm: SpacingMm
+    unoriented: tuple[str, ...] = ()
 
 
 def fingerprint(dataset: Dataset, ids: tuple[str, ...] = ()) -> Fingerprint:
@@ -47,17 +49,14 @@ def fingerprint(dataset: Dataset, ids: tuple[str, ...] = ()) -> Fingerprint:
     """
     shapes: dict[str, Size3] = {}
     spacings: dict[str, SpacingMm] = {}
+    unoriented: list[str] = []
     for id in ids or dataset.ids:
-        images = dataset.subject(id).images
-        first = next((images[m] for m in dataset.modalities if m in images), None)
-        if first is None:
-            raise DatasetError(
-                f"{dataset.path}: expected an image of {' or '.join(dataset.modalities)} for {id}, found none"
-            )
-        geometry = read_header(first.path).geometry.canonical
+        geometry = read_first_geometry(dataset, dataset.subject(id)).canonical
         shapes[id], spacings[id] = geometry.shape, geometry.spacing_mm
+        if not geometry.oriented:
+            unoriented.append(id)
     if not shapes:
         raise DatasetError(f"{dataset.path}: expected at least one subject, found none")
     i, j, k = (max(1, round(float(n))) for n in np.median(list(shapes.values()), axis=0))
     a, b, c = (float(size) for size in np.median(list(spacings.values()), axis=0))
-    return Fingerprint(shapes, spacings, (i, j, k), (a, b, c))
+    return Fingerprint(shapes, spacings, (i, j, k), (a, b, c), tuple(unoriented))

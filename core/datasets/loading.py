@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
-from core.errors import DatasetError
-from core.imaging.geometry import Geometry, geometry_difference
+from core.errors import DatasetError, VolumeError
+from core.imaging.alignment import align_to_first, in_common_unit
+from core.imaging.geometry import Geometry
+from core.imaging.header_geometry import LengthUnit
 from core.imaging.headers import Header, read_header
-from core.imaging.volume import read_image, read_label
+from core.imaging.volume import Volume, read_image, read_label, read_one_hot
+from core.labels import IGNORE_INDEX
+
+WRONG_VALUE_REMEDY = "correct the file or the list of labels, or leave a value out with --ignore VALUE"
 
 
 @dataclass(frozen=True)
@@ -23,10 +29,12 @@ class LoadedSubject:
     ----------
     id : str. Subject id.
     image : ndarray, float32, shape (channel, i, j, k). Intensities as in the files, canonical RAS.
-    label : ndarray, uint8, shape (i, j, k), or None. Class indices.
+    label : ndarray, uint8, shape (i, j, k), or None. Class indices; :data:`core.labels.IGNORE_INDEX` where ignored.
     geometry : Geometry. Canonical geometry of the arrays.
     stored : Geometry. Geometry of the first image's file.
     first_image : Path. File of the first image.
+    nan_voxels : int. Values of all files whose NaN was read as 0.
+    remarks : tuple of (Path, str). Notes and warnings on the headers, and what was done to label values, by file.
     """
 
     id: str
@@ -35,6 +43,8 @@ class LoadedSubject:
     geometry: Geometry
     stored: Geometry
     first_image: Path
+    nan_voxels: int = 0
+    remarks: tuple[tuple[Path, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,20 @@ class SubjectHeaders:
     ----------
     headers : dict. Header by file.
     geometries : dict. Geometry by file, after alignment with the first image.
-    notes : tuple of (Path, str). Unusual orientations by file.
+    notes : tuple of (Path, str). What is unusual in a file and harmless.
+    warnings : tuple of (Path, str). What in a file may make a result wrong: contradictions of its header, and with the
+        headers of the other files.
     """
 
     headers: dict[Path, Header]
     geometries: dict[Path, Geometry]
     notes: tuple[tuple[Path, str], ...]
+    warnings: tuple[tuple[Path, str], ...]
+
+    @property
+    def unit(self) -> LengthUnit:
+        """Unit of length of the first image."""
+        return next(iter(self.headers.values())).unit
 
     @property
     def stored(self) -> Geometry:
@@ -93,20 +111,30 @@ def read_subject_headers(dataset: Dataset, subject: Subject, modalities: Sequenc
     for path in (*images, *([subject.label] if subject.label else [])):
         headers[path] = read_header(path)
         expected = 1 if path == subject.label else sum(ref.path == path for ref in subject.images.values())
-        if headers[path].channels != expected:
+        one_hot = path == subject.label and headers[path].channels in _one_hot_channels(dataset)
+        if headers[path].channels != expected and not one_hot:
             names = f" ({', '.join(dataset.modalities)})" if expected > 1 else ""
+            remedy = "correct the file or the list of modalities"
+            if path == subject.label:
+                remedy = "write one label per voxel; channels that hold 0 and 1 are read if there is one for each class"
             raise DatasetError(
                 f"{path}: expected {expected} channel{'s' * (expected > 1)}{names} as {dataset.name} states, got "
-                f"{headers[path].channels}; correct the file or the list of modalities"
+                f"{headers[path].channels}; {remedy}"
             )
-    first = next(iter(headers.values())).geometry
+    paths = list(headers)
+    headers[paths[0]] = in_common_unit(headers[paths[0]], [headers[path] for path in paths[1:]])
     geometries: dict[Path, Geometry] = {}
     notes: list[tuple[Path, str]] = []
-    for path, header in headers.items():
-        geometries[path], note = _align_to_first_image(dataset, subject, first, header)
-        if note:
-            notes.append((path, note))
-    return SubjectHeaders(headers, geometries, tuple(notes))
+    warnings: list[tuple[Path, str]] = []
+    for path in paths:
+        aligned = align_to_first(headers[paths[0]], headers[path], dataset.labels_follow_images)
+        if aligned.problem:
+            kind = "label" if path == subject.label else "image"
+            raise DatasetError(f"{path}: the {kind} does not fit the first image of {subject.id}: {aligned.problem}")
+        geometries[path] = aligned.header.geometry
+        notes += [(path, note) for note in aligned.header.notes]
+        warnings += [(path, warning) for warning in aligned.header.warnings]
+    return SubjectHeaders(headers, geometries, tuple(notes), tuple(warnings))
 
 
 def load_subject(
@@ -135,67 +163,121 @@ def load_subject(
     modalities = tuple(modalities) or dataset.modalities
     files = read_subject_headers(dataset, subject, modalities)
     refs = [subject.images[m] for m in modalities]
-    image = _read_channels(refs, files)
+    image, nan_voxels = _read_channels(refs, files, dataset.nan_is_zero)
     label = None
+    remarks = [*files.warnings, *files.notes]
     if subject.label is not None:
-        raw = read_label(subject.label, geometry=files.geometries[subject.label]).data[0]
+        geometry = files.geometries[subject.label]
+        raw = read_label_values(dataset, subject.label, geometry)
+        nan_voxels += raw.nan_voxels
+        remarks += [(subject.label, warning) for warning in raw.warnings]
         try:
-            label = dataset.labels.to_index(raw)
+            label = dataset.labels.to_index(raw.data[0])
         except DatasetError as error:
-            raise DatasetError(f"{subject.label}: {error}; correct the file or the list of labels") from None
+            raise DatasetError(f"{subject.label}: {error}; {WRONG_VALUE_REMEDY}") from None
         if classes:
             label = class_mapping(dataset.labels.names, kept.names)[label]
-    return LoadedSubject(subject.id, image, label, files.geometry, files.stored, refs[0].path)
+    first = refs[0].path
+    return LoadedSubject(subject.id, image, label, files.geometry, files.stored, first, nan_voxels, tuple(remarks))
+
+
+def read_label_values(dataset: Dataset, path: Path, geometry: Geometry) -> Volume:
+    """Read a label map of a data set: one with a channel for each class (one-hot) as one value per voxel.
+
+    Such channels are the classes in the order of the data set's list, with the background in front or left out.
+
+    Parameters
+    ----------
+    dataset, path : Dataset and Path. The data set and the label map.
+    geometry : Geometry. Geometry of the label map after alignment with the first image.
+
+    Returns
+    -------
+    Volume. int32 raw values, shape (1, i, j, k); a warning where they were channels.
+
+    Raises
+    ------
+    VolumeError
+        If the file cannot be read, values are not whole numbers, or channels are not one-hot.
+    """
+    channels = read_header(path).channels
+    if channels == 1:
+        return read_label(path, geometry=geometry, nan_is_zero=dataset.nan_is_zero)
+    classes = dataset.labels.classes[len(dataset.labels) - channels :]
+    one_hot = read_one_hot(path, geometry=geometry, nan_is_zero=dataset.nan_is_zero)
+    background = one_hot.data[0] if channels == len(dataset.labels) else None
+    empty = int(np.count_nonzero(~one_hot.data.any(axis=0))) if background is not None else 0
+    if empty:
+        raise VolumeError(
+            f"{path}: expected 1 channel, or 0 and 1 in a channel for each class (one-hot), got {channels} channels of "
+            f"which none is 1 in {empty} voxels; write one label per voxel"
+        )
+    if background is not None and background.sum() < max(map(np.count_nonzero, one_hot.data[1:])):
+        raise VolumeError(
+            f"{path}: expected the background in the first of {channels} one-hot channels, got a smaller class than "
+            "another one; write one label per voxel"
+        )
+    raw = np.zeros(one_hot.data.shape[1:], np.int32) + dataset.labels.classes[0].raw
+    for channel, c in zip(one_hot.data, classes, strict=True):
+        raw[channel == 1] = c.raw
+    names = ", ".join(c.name for c in classes)
+    warning = (
+        f"its {channels} channels hold 0 and 1 (one-hot): they are read as the classes {names}, in this order; "
+        "write one label per voxel if the order is another one"
+    )
+    return replace(one_hot, data=raw[None], warnings=(warning,))
 
 
 def class_mapping(names: Sequence[str], kept: Sequence[str]) -> np.ndarray:
-    """Lookup table from class index in ``names`` to class index in ``kept``, 0 where a class is not kept; uint8."""
-    return np.array([kept.index(name) if name in kept else 0 for name in names], np.uint8)
+    """Lookup table from class index in ``names`` to class index in ``kept``, 0 where a class is not kept; uint8, with an
+    entry for every value. Ignored voxels stay ignored."""
+    table = np.zeros(IGNORE_INDEX + 1, np.uint8)
+    table[: len(names)] = [kept.index(name) if name in kept else 0 for name in names]
+    table[IGNORE_INDEX] = IGNORE_INDEX
+    return table
 
 
-def _read_channels(refs: Sequence[ImageRef], files: SubjectHeaders) -> np.ndarray:
-    """Read images as one array, float32, shape (channel, i, j, k); each file is read once."""
-    volumes: dict[Path, np.ndarray] = {}
+def _read_channels(refs: Sequence[ImageRef], files: SubjectHeaders, nan_is_zero: bool) -> tuple[np.ndarray, int]:
+    """Read images as one array, float32, shape (channel, i, j, k), and count NaN; each file is read once."""
+    volumes: dict[Path, Volume] = {}
     for path in dict.fromkeys(ref.path for ref in refs):
         channels = {ref.channel for ref in refs if ref.path == path}
         channel = next(iter(channels)) if len(channels) == 1 else None
-        volumes[path] = read_image(path, channel, geometry=files.geometries[path]).data
+        volumes[path] = read_image(path, channel, geometry=files.geometries[path], nan_is_zero=nan_is_zero)
+    nan_voxels = sum(volume.nan_voxels for volume in volumes.values())
     if len(refs) == 1:
-        return volumes[refs[0].path]
-    return np.stack([volumes[ref.path][ref.channel if len(volumes[ref.path]) > 1 else 0] for ref in refs])
+        return volumes[refs[0].path].data, nan_voxels
+    arrays = [volumes[ref.path].data for ref in refs]
+    return np.stack(
+        [data[ref.channel if len(data) > 1 else 0] for ref, data in zip(refs, arrays, strict=True)]
+    ), nan_voxels
 
 
-def _align_to_first_image(
-    dataset: Dataset, subject: Subject, first: Geometry, header: Header
-) -> tuple[Geometry, str | None]:
-    """Geometry of a file, checked against the subject's first image; and a note on an unusual orientation.
+def read_first_geometry(dataset: Dataset, subject: Subject) -> Geometry:
+    """Geometry of a subject's first image as stored, from headers only; other files are read only for a unit of length
+    that it lacks, and none of them needs to be valid.
 
-    Files may store the same grid in any axis order. A file without orientation, or one after a first image without
-    orientation, is aligned as stored.
+    Raises
+    ------
+    DatasetError
+        If there is no image.
+    VolumeError
+        If its header is invalid.
     """
-    own = header.geometry
-    if first.oriented and own.oriented:
-        problem = geometry_difference(first.canonical, own.canonical)
-        if problem is None:
-            return own, None
-        if dataset.labels_follow_images and first.axis_codes != own.axis_codes:
-            first_as_stored, own_as_stored = (Geometry(g.shape, g.affine, oriented=False) for g in (first, own))
-            if geometry_difference(first_as_stored, own_as_stored) is None:
-                return first, (
-                    f"its header states orientation {''.join(own.axis_codes)}, that of the first image "
-                    f"{''.join(first.axis_codes)}; its voxels are aligned with the image's as stored"
-                )
-        if first.axis_codes != own.axis_codes:
-            problem += f" (stored as {''.join(own.axis_codes)}, the image as {''.join(first.axis_codes)})"
-    else:
-        problem = geometry_difference(first, own)
-        if problem is None:
-            if first.oriented == own.oriented:
-                return first, None
-            unoriented = "the first image" if own.oriented else "it"
-            return first, f"{unoriented} states no orientation; its voxels are aligned with the image's as stored"
-    kind = "label" if header.path == subject.label else "image"
-    raise DatasetError(
-        f"{header.path}: the {kind} does not fit the first image of {subject.id}: {problem}; "
-        "resample one onto the other or correct its header"
-    )
+    first = next((subject.images[m].path for m in dataset.modalities if m in subject.images), None)
+    if first is None:
+        raise DatasetError(
+            f"{dataset.path}: expected an image of {' or '.join(dataset.modalities)} for {subject.id}, found none"
+        )
+    header = read_header(first)
+    others = []
+    if header.unit == "unknown":
+        for path in subject.files:
+            with contextlib.suppress(VolumeError):
+                others.append(read_header(path))
+    return in_common_unit(header, others).geometry
+
+
+def _one_hot_channels(dataset: Dataset) -> tuple[int, ...]:
+    """Numbers of channels that a label map may have with a channel for each class, with or without the background."""
+    return tuple(n for n in (len(dataset.labels), len(dataset.labels.foreground)) if n > 1)

@@ -5,10 +5,14 @@ HD95      the larger of the two directed 95th percentiles of surface distances, 
 ASD       the mean of the surface distances in both directions, pooled (each surface voxel counts once), in mm.
 
 The surface of a structure is the set of its voxels that a 6-connected erosion removes; the outside of the volume counts
-as another class. Distances are between voxel centres, with the voxel size of each axis.
+as another class. Distances are between voxel centres, with the voxel size of each axis, or with the affine where the
+voxel axes are not at right angles; volumes likewise.
 
 A class absent from both truth and prediction is not scored (NaN). A class absent from one of them has Dice 0, no
 distances (NaN), and is listed in ``missed``. Means leave NaN out and carry the number of values.
+
+Voxels with the ignore label in the truth (:data:`core.labels.IGNORE_INDEX`) are as outside of the volume: they belong
+to no class of truth or prediction, and count for no score and no volume.
 
 At import the module needs only numpy; scipy is imported on first use.
 """
@@ -18,11 +22,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
+
+from core.imaging.geometry import SHEAR_TOLERANCE_DEG, shear_deg
+from core.labels import IGNORE_INDEX, leave_out_ignored
 
 PERCENTILE = 95.0
+
+# Voxel size in mm along i, j, k; or steps in mm along i, j, k as columns of a matrix.
+VoxelMm: TypeAlias = Sequence[float] | npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -94,7 +105,7 @@ def dice_per_class(truth: np.ndarray, prediction: np.ndarray, classes: int) -> n
 
     Parameters
     ----------
-    truth, prediction : ndarray, integer or bool, same shape. Class indices 0 to classes - 1.
+    truth, prediction : ndarray, integer or bool, same shape. Class indices 0 to classes - 1, or ignored in the truth.
     classes : int. Number of classes, background included.
 
     Returns
@@ -117,13 +128,13 @@ def dice_from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarr
     return np.divide(2 * tp, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float]) -> SurfaceDistances:
+def surface_distances(truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm) -> SurfaceDistances:
     """HD95 and ASD of two masks.
 
     Parameters
     ----------
     truth, prediction : ndarray, bool, shape (i, j, k).
-    spacing_mm : sequence of float. Voxel size along i, j, k.
+    voxel_mm : as in :func:`score_subject`.
 
     Returns
     -------
@@ -134,31 +145,29 @@ def surface_distances(truth: np.ndarray, prediction: np.ndarray, spacing_mm: Seq
     ValueError
         If the shapes differ.
     """
-    from scipy import ndimage
-
     if truth.shape != prediction.shape:
         raise ValueError(f"expected masks of one shape, got {truth.shape} and {prediction.shape}")
+    axes_mm = _axes_mm(voxel_mm)
     if not truth.any() or not prediction.any():
         return SurfaceDistances(math.nan, math.nan)
     box = _bounding_box(truth | prediction)
     surfaces = _surface(truth[box]), _surface(prediction[box])
-    directed = [
-        ndimage.distance_transform_edt(~other, sampling=spacing_mm)[surface]
-        for surface, other in (surfaces, surfaces[::-1])
-    ]
+    directed = [_nearest_mm(surface, other, axes_mm) for surface, other in (surfaces, surfaces[::-1])]
     hd95 = max(np.percentile(d, PERCENTILE) for d in directed)
     return SurfaceDistances(float(hd95), float(np.concatenate(directed).mean()))
 
 
 def score_subject(
-    truth: np.ndarray, prediction: np.ndarray, spacing_mm: Sequence[float], class_names: Sequence[str]
+    truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm, class_names: Sequence[str]
 ) -> SubjectScore:
     """Score the prediction of one whole volume.
 
     Parameters
     ----------
     truth, prediction : ndarray, integer, shape (i, j, k). Class indices.
-    spacing_mm : sequence of float. Voxel size along i, j, k.
+    voxel_mm : sequence of float, or ndarray of shape (3, 3). Voxel size along i, j, k; or the steps to the neighbouring
+        voxel along i, j, k as columns (:attr:`core.imaging.geometry.Geometry.axes_mm`), which need not be at right
+        angles.
     class_names : sequence of str. Classes in index order; the first is the background and is not scored.
 
     Returns
@@ -168,18 +177,18 @@ def score_subject(
     Raises
     ------
     ValueError
-        If the shapes differ, an index is out of range, or the voxel size is not three positive numbers.
+        If the shapes differ, an index is out of range, or the voxel size is not three positive numbers or steps.
     """
-    if len(spacing_mm) != 3 or not all(math.isfinite(s) and s > 0 for s in spacing_mm):
-        raise ValueError(f"expected three positive voxel sizes, got {tuple(spacing_mm)}")
+    axes_mm = _axes_mm(voxel_mm)
     confusion = _confusion(truth, prediction, len(class_names))
     in_truth, in_prediction = confusion.sum(1), confusion.sum(0)
-    voxel_ml = math.prod(spacing_mm) / 1000
+    prediction = leave_out_ignored(truth, prediction)
+    voxel_ml = abs(float(np.linalg.det(axes_mm))) / 1000
     dice, hd95_mm, asd_mm = {}, {}, {}
     volume_ml, missed = {}, []
     for index, name in list(enumerate(class_names))[1:]:
         total = int(in_truth[index] + in_prediction[index])
-        distances = surface_distances(truth == index, prediction == index, spacing_mm)
+        distances = surface_distances(truth == index, prediction == index, axes_mm)
         dice[name] = 2 * int(confusion[index, index]) / total if total else math.nan
         hd95_mm[name] = distances.hd95_mm
         asd_mm[name] = distances.asd_mm
@@ -208,9 +217,13 @@ def nan_mean(values: Iterable[float]) -> float:
 
 
 def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
-    """Confusion matrix: voxels by class of truth (rows) and prediction (columns), int64, shape (class, class)."""
+    """Confusion matrix: voxels by class of truth (rows) and prediction (columns), int64, shape (class, class); ignored
+    voxels are left out."""
     if truth.shape != prediction.shape:
         raise ValueError(f"expected truth and prediction of one shape, got {truth.shape} and {prediction.shape}")
+    ignored = truth == IGNORE_INDEX
+    if ignored.any():
+        truth, prediction = truth[~ignored], prediction[~ignored]
     for name, labels in (("truth", truth), ("prediction", prediction)):
         if labels.dtype.kind not in "bui":
             raise ValueError(f"expected integer class indices as {name}, got {labels.dtype}")
@@ -220,6 +233,33 @@ def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.nd
             )
     pairs = truth.astype(np.intp).ravel() * classes + prediction.ravel()
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def _axes_mm(voxel_mm: VoxelMm) -> np.ndarray:
+    """Steps along i, j, k in mm as columns, float64, shape (3, 3).
+
+    Raises
+    ------
+    ValueError
+        If there are not three, or one has no length.
+    """
+    given = np.asarray(voxel_mm, np.float64)
+    axes = np.diag(given) if given.shape == (3,) else given
+    positive = given.shape == (3, 3) or bool((given > 0).all())
+    if axes.shape != (3, 3) or not positive or not np.isfinite(axes).all() or abs(np.linalg.det(axes)) == 0:
+        raise ValueError(f"expected three positive voxel sizes, or three steps in mm, got {given.tolist()}")
+    return axes
+
+
+def _nearest_mm(surface: np.ndarray, other: np.ndarray, axes_mm: np.ndarray) -> np.ndarray:
+    """Distance from each voxel of a mask to the nearest one of another, both of them not empty."""
+    from scipy import ndimage, spatial
+
+    if shear_deg(axes_mm) <= SHEAR_TOLERANCE_DEG:
+        distances = ndimage.distance_transform_edt(~other, sampling=np.linalg.norm(axes_mm, axis=0))
+        return np.asarray(distances)[surface]
+    points, targets = (np.argwhere(mask) @ axes_mm.T for mask in (surface, other))
+    return np.asarray(spatial.cKDTree(targets).query(points)[0])
 
 
 def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:

@@ -1,4 +1,7 @@
-"""Bounded reading of plain and gzipped image files; truncation, wrong checksums and decompression bombs are errors."""
+"""Bounded reading of plain and gzipped image files; truncation, wrong checksums and decompression bombs are errors.
+
+Whether a file is gzipped is read from its content, whatever its name.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,13 @@ import numpy as np
 
 from core.errors import VolumeError
 from core.formatting import format_bytes
+from core.imaging.file_kinds import PREFIX_BYTES, identify, identify_dangling_link
 
 DEFAULT_MAX_BYTES = 8 * 2**30
 MAX_DEFLATE_RATIO = 1032  # largest expansion of a deflate stream (zlib's documentation)
 BOMB_BYTES, BOMB_RATIO = 256 * 2**20, 400  # an image that is larger and compressed further is a decompression bomb
 CHUNK_BYTES = 2**20
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 def max_image_bytes() -> int:
@@ -52,6 +57,9 @@ def open_regular_file(path: Path) -> BinaryIO:
             raise VolumeError(f"{path}: expected an image file, got a pipe or device")
         return open(path, "rb")
     except FileNotFoundError:
+        link = identify_dangling_link(path)
+        if link is not None:
+            raise VolumeError(f"{path}: expected an image file, got {link.name}; {link.remedy}") from None
         raise VolumeError(f"{path}: expected an image file, found nothing there; check the path") from None
     except PermissionError:
         raise VolumeError(f"{path}: expected a readable file, got permission denied; change its permissions") from None
@@ -68,7 +76,7 @@ def read_prefix(path: Path, count: int) -> bytes:
         If the file cannot be opened, or its gzip data is damaged.
     """
     with open_regular_file(path) as file:
-        if not _is_gzip(path):
+        if not _starts_as_gzip(path, file):
             return _read(file, count, path)
         prefix = b""
         for piece in _decompress(path, file, count):
@@ -76,6 +84,18 @@ def read_prefix(path: Path, count: int) -> bytes:
             if len(prefix) >= count:
                 break
         return prefix[:count]
+
+
+def is_gzip(path: Path) -> bool:
+    """Whether the content of a file is gzipped.
+
+    Raises
+    ------
+    VolumeError
+        If the file cannot be opened.
+    """
+    with open_regular_file(path) as file:
+        return _starts_as_gzip(path, file)
 
 
 def read_exactly(path: Path, offset: int, count: int, *, extra: int = 0, image: bool = False) -> np.ndarray:
@@ -100,9 +120,11 @@ def read_exactly(path: Path, offset: int, count: int, *, extra: int = 0, image: 
     """
     with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
-        gzipped = _is_gzip(path)
+        # The voxels of a pair have no header, and may begin like gzip by chance.
+        gzipped = _starts_as_gzip(path, file) and (_is_named_gzip(path) or size != offset + count)
         possible = size * MAX_DEFLATE_RATIO if gzipped else size
         if offset + count > possible:
+            _refuse_other_kind(path, file)
             raise VolumeError(_truncated(path, offset + count, None if gzipped else size))
         if image and gzipped and count > BOMB_BYTES and count > size * BOMB_RATIO:
             raise VolumeError(
@@ -123,8 +145,24 @@ def read_exactly(path: Path, offset: int, count: int, *, extra: int = 0, image: 
     return buffer[offset:]
 
 
-def _is_gzip(path: Path) -> bool:
+def _is_named_gzip(path: Path) -> bool:
     return path.name.lower().endswith(".gz")
+
+
+def _starts_as_gzip(path: Path, file: BinaryIO) -> bool:
+    """Whether a file at its beginning, where it stays, holds gzip data."""
+    start = _read(file, len(GZIP_MAGIC), path)
+    file.seek(0)
+    return start == GZIP_MAGIC
+
+
+def _refuse_other_kind(path: Path, file: BinaryIO) -> None:
+    """Raise if a file that is too short for its voxels is a pointer or a text."""
+    start = _read(file, PREFIX_BYTES, path)
+    file.seek(0)
+    kind = identify(start) if len(start) < PREFIX_BYTES and start.isascii() else None
+    if kind is not None:
+        raise VolumeError(f"{path}: expected the voxels of an image, got {kind.name}; {kind.remedy}")
 
 
 def _read(file: BinaryIO, count: int, path: Path) -> bytes:

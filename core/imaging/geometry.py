@@ -2,10 +2,14 @@
 
 World coordinates are RAS millimetres: x to the patient's right, y to anterior, z to superior. *Canonical* order means
 axes permuted and flipped, never interpolated, so that i, j, k run as closely as possible along x, y, z.
+
+Voxel axes need not be at right angles (a computed tomography with a tilted gantry is *sheared*): the volume of a voxel
+is the determinant of the affine, not the product of the voxel sizes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +17,8 @@ import numpy as np
 from core.types import Affine, Size3, SpacingMm
 
 AXIS_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
+SHEAR_TOLERANCE_DEG = 0.1  # a smaller deviation from right angles changes distances by less than a thousandth
+OBLIQUE_TOLERANCE_DEG = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +47,46 @@ class Geometry:
 
     @property
     def spacing_mm(self) -> SpacingMm:
-        """Voxel size along i, j, k in mm."""
+        """Voxel size along i, j, k in mm: the distance of neighbouring voxels."""
         a, b, c = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(a), float(b), float(c)
+
+    @property
+    def axes_mm(self) -> np.ndarray:
+        """Steps from a voxel to its neighbours along i, j, k, in mm; the columns of a matrix, float64, shape (3, 3)."""
+        return self.affine[:3, :3]
+
+    @property
+    def voxel_volume_mm3(self) -> float:
+        """Volume of one voxel in mm3."""
+        return float(abs(np.linalg.det(self.axes_mm)))
+
+    @property
+    def shear_deg(self) -> float:
+        """Largest deviation of two voxel axes from a right angle, in degrees."""
+        return shear_deg(self.axes_mm)
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether the voxel axes are not at right angles."""
+        return self.shear_deg > SHEAR_TOLERANCE_DEG
+
+    @property
+    def obliqueness_deg(self) -> float:
+        """Largest angle between a voxel axis and the world axis that it follows, in degrees; 0 for an unknown
+        orientation."""
+        if not self.oriented:
+            return 0.0
+        world_axes, _ = _axis_directions(self)
+        along = np.abs(self.axes_mm[list(world_axes), range(3)]) / np.array(self.spacing_mm)
+        return float(np.rad2deg(np.arccos(np.clip(along, 0, 1))).max())
+
+    @property
+    def tilt(self) -> str:
+        """How the voxel axes deviate from the world axes, as text: "sheared 30°", "oblique 12°", or empty."""
+        if self.is_sheared:
+            return f"sheared {self.shear_deg:.3g}°"
+        return f"oblique {self.obliqueness_deg:.3g}°" if self.obliqueness_deg >= OBLIQUE_TOLERANCE_DEG else ""
 
     @property
     def axis_codes(self) -> tuple[str, str, str]:
@@ -68,6 +111,22 @@ class Geometry:
             reorder[old, 3] = 0 if signs[old] > 0 else self.shape[old] - 1
         i, j, k = (self.shape[old] for old in order)
         return Geometry((i, j, k), self.affine @ reorder, True)
+
+    def scaled(self, factor: float) -> Geometry:
+        """The geometry with all lengths multiplied by a factor."""
+        return Geometry(self.shape, np.diag([factor, factor, factor, 1.0]) @ self.affine, self.oriented)
+
+
+def shear_deg(axes: np.ndarray) -> float:
+    """Largest deviation of two axes from a right angle, in degrees.
+
+    Parameters
+    ----------
+    axes : ndarray, shape (3, 3). The axes as columns, of any length above 0.
+    """
+    directions = axes / np.linalg.norm(axes, axis=0)
+    cosines = (directions.T @ directions)[np.triu_indices(3, 1)]
+    return float(np.rad2deg(np.arcsin(np.clip(np.abs(cosines), 0, 1))).max())
 
 
 def to_canonical(array: np.ndarray, stored: Geometry) -> np.ndarray:
@@ -100,6 +159,18 @@ def from_canonical(array: np.ndarray, stored: Geometry) -> np.ndarray:
     return array.transpose(*range(leading), *(leading + axis for axis in world_axes))[_flips(leading, signs)]
 
 
+def corner_distance_mm(one: Geometry, other: Geometry) -> float:
+    """Largest distance, in mm, between the same corner voxels of two geometries of one shape."""
+    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
+    corners[:, :3] *= np.array(one.shape) - 1
+    return float(np.linalg.norm((corners @ (one.affine - other.affine).T)[:, :3], axis=1).max())
+
+
+def format_mm(values: Sequence[float] | np.ndarray, separator: str = " x ") -> str:
+    """Lengths in mm as text, without the unit."""
+    return separator.join(f"{v:.4g}" for v in values)
+
+
 def geometry_difference(expected: Geometry, found: Geometry, tolerance: float = 0.1) -> str | None:
     """Describe how two geometries differ.
 
@@ -119,12 +190,10 @@ def geometry_difference(expected: Geometry, found: Geometry, tolerance: float = 
     expected_mm, found_mm = np.array(expected.spacing_mm), np.array(found.spacing_mm)
     limit_mm = tolerance * float(expected_mm.min())
     if np.any(np.abs(expected_mm - found_mm) * np.maximum(1, np.array(expected.shape) - 1) > limit_mm):
-        return f"expected voxels of {_join_mm(expected_mm)} mm, got {_join_mm(found_mm)} mm"
+        return f"expected voxels of {format_mm(expected_mm)} mm, got {format_mm(found_mm)} mm"
     if not (expected.oriented and found.oriented):
         return None
-    corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], float)
-    corners[:, :3] *= np.array(expected.shape) - 1
-    distance_mm = float(np.linalg.norm((corners @ (expected.affine - found.affine).T)[:, :3], axis=1).max())
+    distance_mm = corner_distance_mm(expected, found)
     if distance_mm <= limit_mm:
         return None
     if expected.axis_codes != found.axis_codes:
@@ -136,8 +205,8 @@ def geometry_difference(expected: Geometry, found: Geometry, tolerance: float = 
     if np.abs(rotations[0] - rotations[1]).max() > 1e-3:
         return f"expected the same affine, got a rotated one (corners up to {distance_mm:.3g} mm apart)"
     return (
-        f"expected the same affine, got one with origin ({_join_mm(found.affine[:3, 3], ', ')}) mm instead of "
-        f"({_join_mm(expected.affine[:3, 3], ', ')}) mm (corners up to {distance_mm:.3g} mm apart)"
+        f"expected the same affine, got one with origin ({format_mm(found.affine[:3, 3], ', ')}) mm instead of "
+        f"({format_mm(expected.affine[:3, 3], ', ')}) mm (corners up to {distance_mm:.3g} mm apart)"
     )
 
 
@@ -157,7 +226,3 @@ def _flips(leading: int, signs: tuple[int, int, int]) -> tuple[slice, ...]:
 
 def _join(shape: tuple[int, ...]) -> str:
     return "x".join(str(n) for n in shape)
-
-
-def _join_mm(values: np.ndarray, separator: str = " x ") -> str:
-    return separator.join(f"{v:.4g}" for v in values)

@@ -2,12 +2,16 @@
 
 The bytes are not read through nibabel, which accepts zero dimensions, singular affines and NaN slopes, and assumes an
 orientation for Analyze files. Formats: NIfTI-1, NIfTI-2 (https://nifti.nimh.nih.gov), Analyze
-7.5; one file or a ``.hdr``/``.img`` pair; either may be gzipped; extensions in any case.
+7.5; one file or a ``.hdr``/``.img`` pair; either may be gzipped, whatever its name; extensions in any case.
+
+Geometry is in millimetres, whichever unit of length the file states. What a header says is not always what is used:
+docs/data.md lists which fields are understood, and the notes of a :class:`Header` say what was decided.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,11 +19,20 @@ import numpy as np
 
 from core.errors import VolumeError
 from core.formatting import format_bytes
-from core.imaging.bounded_io import max_image_bytes, open_regular_file, read_prefix
-from core.imaging.geometry import Geometry
-from core.types import Affine, Size3
+from core.imaging.bounded_io import is_gzip, max_image_bytes, open_regular_file, read_prefix
+from core.imaging.file_kinds import CONVERT, PREFIX_BYTES, identify
+from core.imaging.geometry import Geometry, corner_distance_mm, format_mm
+from core.imaging.header_geometry import (
+    UNIT_MM,
+    Format,
+    LengthUnit,
+    geometries,
+    length_unit,
+    orientation_values,
+    plausible_sizes,
+)
+from core.types import Size3
 
-Format = Literal["nifti1", "nifti2", "analyze"]
 ByteOrder = Literal["<", ">"]
 
 DTYPES = {
@@ -31,7 +44,9 @@ UNSUPPORTED_DTYPES = {
 }  # fmt: skip
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
-SMALLEST_MM, LARGEST_MM = 1e-6, 1e6  # outside this range a voxel size or position is a damaged one
+NO_UNIT = "it states no unit of length: millimetres are assumed"
+SFORM_USED = ": the sform is used, as in most programs; correct the header if that is wrong"
+PIXDIM_TOLERANCE = 0.01  # relative difference of voxel sizes between pixdim and sform that is reported
 
 
 @dataclass(frozen=True)
@@ -45,12 +60,16 @@ class Header:
     shape : tuple of int. Voxels along i, j, k, in stored order.
     channels : int. Size of the fourth dimension; 1 for a 3-D image.
     dtype : str. numpy name of the stored type.
-    geometry : Geometry. Geometry in stored order.
+    geometry : Geometry. Geometry in stored order, in mm.
     format : "nifti1", "nifti2" or "analyze".
     nbytes : int. Uncompressed size of the voxels in bytes.
     slope, intercept : float. Intensity = slope * stored value + intercept.
     offset : int. Position of the first voxel in the uncompressed ``data_path``, in bytes.
     byte_order : "<" (little-endian) or ">".
+    unit : str. Unit of length that the file states: "metre", "mm", "micron", or "unknown", which is read as mm.
+    qform : Geometry or None. Geometry of the qform where the sform is used although the file has both and they differ.
+    notes : tuple of str. What is unusual and harmless, each as a clause about the file.
+    warnings : tuple of str. What may make a result wrong, each as a clause about the file with a remedy.
     """
 
     path: Path
@@ -65,11 +84,24 @@ class Header:
     intercept: float
     offset: int
     byte_order: ByteOrder
+    unit: LengthUnit = "mm"
+    qform: Geometry | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def scaled(self) -> bool:
         """Whether intensities differ from the stored values."""
         return self.slope != 1 or self.intercept != 0
+
+    def in_unit(self, unit: LengthUnit) -> Header:
+        """The header with its lengths read in another unit than it states."""
+        if unit == self.unit:
+            return self
+        scale = UNIT_MM[unit] / UNIT_MM[self.unit]
+        qform = None if self.qform is None else self.qform.scaled(scale)
+        notes = tuple(note for note in self.notes if note != NO_UNIT)
+        return replace(self, unit=unit, geometry=self.geometry.scaled(scale), qform=qform, notes=notes)
 
 
 @np.errstate(all="ignore")  # values of damaged headers overflow; each is checked explicitly
@@ -97,7 +129,8 @@ def read_header(path: str | Path) -> Header:
     shape, channels = _dimensions(path, fields)
     dtype = _dtype(path, fields)
     slope, intercept = _scaling(path, fields, format)
-    geometry = _geometry(path, fields, format, shape)
+    unit = length_unit(fields, format)
+    geometry, qform = geometries(path, fields, format, shape)
     voxels = shape[0] * shape[1] * shape[2] * channels
     nbytes = voxels * np.dtype(dtype).itemsize
     limit = max_image_bytes()
@@ -107,17 +140,32 @@ def read_header(path: str | Path) -> Header:
             f"({'x'.join(map(str, shape))}, {channels} channels); if this is right, raise SEGMENTARIUM_MAX_BYTES"
         )
     offset = _offset(path, fields, format, paired)
-    header = Header(
-        path, data_path, shape, channels, dtype, geometry, format, nbytes, slope, intercept, offset, byte_order
-    )
     if paired:
         open_regular_file(data_path).close()
-    return header
+    return Header(
+        path,
+        data_path,
+        shape,
+        channels,
+        dtype,
+        geometry,
+        format,
+        nbytes,
+        slope,
+        intercept,
+        offset,
+        byte_order,
+        unit,
+        qform,
+        _notes(header_path, fields, format, geometry),
+        _warnings(fields, format, geometry, qform),
+    )
 
 
 @np.errstate(all="ignore")
 def orientation_fields(path: Path) -> dict[str, Any]:
-    """The valid sform and qform fields of a NIfTI file by the standard's names, to be copied into another header.
+    """The valid sform and qform of a NIfTI file, by the standard's field names and in the file's unit of length, to be
+    copied into another header.
 
     Empty for an Analyze file.
 
@@ -127,23 +175,7 @@ def orientation_fields(path: Path) -> dict[str, Any]:
         If the file cannot be read or its header has another format.
     """
     fields, format, _ = read_fields(path)
-    orientation: dict[str, Any] = {}
-    if format == "analyze":
-        return orientation
-    if int(fields["sform_code"]) > 0:
-        orientation["sform_code"] = _orientation_code(fields["sform_code"])
-        orientation |= {name: fields[name] for name in ("srow_x", "srow_y", "srow_z")}
-    sizes = np.abs(np.asarray(fields["pixdim"][1:4], np.float64))
-    if int(fields["qform_code"]) > 0 and _plausible_sizes(sizes):
-        try:
-            _validated_affine(path, _qform_affine(path, fields, sizes), "qform")
-        except VolumeError:
-            return orientation  # the sform takes precedence; an invalid qform is not copied
-        orientation["qform_code"] = _orientation_code(fields["qform_code"])
-        names = (*(f"quatern_{axis}" for axis in "bcd"), *(f"qoffset_{axis}" for axis in "xyz"))
-        orientation |= {name: fields[name] for name in names}
-        orientation["pixdim"] = [-1 if float(fields["pixdim"][0]) < 0 else 1, *sizes, 1, 1, 1, 1]
-    return orientation
+    return orientation_values(path, fields, format)
 
 
 def _header_and_data_paths(path: Path) -> tuple[Path, Path]:
@@ -151,14 +183,18 @@ def _header_and_data_paths(path: Path) -> tuple[Path, Path]:
     name = path.name.lower()
     suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), None)
     if suffix is None:
-        raise VolumeError(f"{path}: expected an image ending in {', '.join(SUFFIXES)}; got another kind of file")
+        kind = identify(read_prefix(path, PREFIX_BYTES)) if path.is_file() else None
+        named, remedy = (f", {kind.name}", kind.remedy) if kind else ("", CONVERT)
+        raise VolumeError(
+            f"{path}: expected an image ending in {', '.join(SUFFIXES)}; got another kind of file{named}; {remedy}"
+        )
     if suffix.startswith(".nii"):
         return path, path
     open_regular_file(path).close()
     stem = path.name[: len(path.name) - len(suffix)]
     partner = ".img" if suffix.startswith(".hdr") else ".hdr"
     spellings = (partner, partner.upper(), partner + ".gz", partner.upper() + ".GZ", partner.title())
-    other = next((p for p in (path.with_name(stem + s) for s in spellings) if p.exists()), None)
+    other = next((p for p in (path.with_name(stem + s) for s in spellings) if os.path.lexists(p)), None)
     if other is None:
         raise VolumeError(
             f"{path}: expected its other half {stem}{partner} in the same folder, found none; copy both files"
@@ -183,7 +219,12 @@ def read_fields(path: Path) -> tuple[Any, Format, ByteOrder]:
     from nibabel.nifti1 import header_dtype as nifti1
     from nibabel.nifti2 import header_dtype as nifti2
 
-    raw = read_prefix(_header_and_data_paths(path)[0], NIFTI2_BYTES)
+    header_path = _header_and_data_paths(path)[0]
+    raw = read_prefix(header_path, NIFTI2_BYTES)
+    if not _has_header_size(raw):
+        kind = identify(raw)
+        if kind is not None:
+            raise VolumeError(f"{header_path}: expected a NIfTI or Analyze image, got {kind.name}; {kind.remedy}")
     if len(raw) < NIFTI1_BYTES:
         raise VolumeError(
             f"{path}: expected a header of {NIFTI1_BYTES} bytes, got only {len(raw)}; the file is cut off"
@@ -203,6 +244,11 @@ def read_fields(path: Path) -> tuple[Any, Format, ByteOrder]:
     raise VolumeError(f"{path}: expected a NIfTI or Analyze header, got none; the file is damaged or of another format")
 
 
+def _has_header_size(raw: bytes) -> bool:
+    """Whether content begins with the size of a NIfTI or Analyze header, in either byte order."""
+    return any(int.from_bytes(raw[:4], order) in (NIFTI1_BYTES, NIFTI2_BYTES) for order in ("little", "big"))
+
+
 def _dimensions(path: Path, fields: Any) -> tuple[Size3, int]:
     dim = [int(n) for n in fields["dim"]]
     if not 1 <= dim[0] <= 7:
@@ -211,14 +257,13 @@ def _dimensions(path: Path, fields: Any) -> tuple[Size3, int]:
     text = "x".join(map(str, sizes))
     if any(n < 1 for n in sizes):
         raise VolumeError(f"{path}: expected every dimension to be at least 1, got {text}; the header is damaged")
-    while len(sizes) > 3 and sizes[-1] == 1:
-        sizes.pop()
-    if not 3 <= len(sizes) <= 4:
+    further = [n for n in sizes[3:] if n > 1]  # a vector image of ITK has the sizes i, j, k, 1, channels
+    if len(sizes) < 3 or len(further) > 1:
         raise VolumeError(
             f"{path}: expected a 3-D image, or 4-D with channels last; got {len(sizes)} dimensions ({text})"
         )
     i, j, k = sizes[:3]
-    return (i, j, k), sizes[3] if len(sizes) == 4 else 1
+    return (i, j, k), further[0] if further else 1
 
 
 def _dtype(path: Path, fields: Any) -> str:
@@ -232,15 +277,17 @@ def _dtype(path: Path, fields: Any) -> str:
 
 
 def _scaling(path: Path, fields: Any, format: Format) -> tuple[float, float]:
-    """Slope and intercept; a slope of 0 means unscaled. Analyze as SPM: a slope in the same field, no intercept."""
+    """Slope and intercept; a slope of 0 or NaN means unscaled. Analyze as SPM: a slope in that field, no intercept."""
     slope = float(fields["scl_slope"])
     intercept = 0.0 if format == "analyze" else float(fields["scl_inter"])
-    if not (np.isfinite(slope) and np.isfinite(intercept)):
+    if np.isinf(slope) or np.isinf(intercept):
         raise VolumeError(
             f"{path}: expected a finite intensity scaling, got scl_slope {slope:g} and scl_inter {intercept:g}; "
             "write the file again with slope 1 and intercept 0"
         )
-    return (slope, intercept) if slope != 0 else (1.0, 0.0)
+    if slope == 0 or np.isnan(slope):
+        return 1.0, 0.0
+    return slope, 0.0 if np.isnan(intercept) else intercept
 
 
 def _offset(path: Path, fields: Any, format: Format, paired: bool) -> int:
@@ -253,56 +300,44 @@ def _offset(path: Path, fields: Any, format: Format, paired: bool) -> int:
     return int(offset)
 
 
-def _geometry(path: Path, fields: Any, format: Format, shape: Size3) -> Geometry:
-    """sform, else qform, else an unknown orientation with the voxel sizes (methods 3, 2, 1 of the NIfTI-1 standard)."""
-    pixdim = [float(v) for v in fields["pixdim"]]
-    if format != "analyze" and int(fields["sform_code"]) > 0:
-        affine = np.eye(4)
-        affine[:3] = [fields[name] for name in ("srow_x", "srow_y", "srow_z")]
-        return Geometry(shape, _validated_affine(path, affine, "sform"))
-    sizes = np.abs(pixdim[1:4])
-    if not (np.isfinite(sizes).all() and (sizes > 0).all()):
-        raise VolumeError(f"{path}: expected voxel sizes above 0 mm, got {', '.join(f'{v:g}' for v in pixdim[1:4])}")
-    if format != "analyze" and int(fields["qform_code"]) > 0:
-        return Geometry(shape, _validated_affine(path, _qform_affine(path, fields, sizes), "qform"))
-    return Geometry(shape, np.diag([*sizes, 1.0]), oriented=False)
-
-
-def _qform_affine(path: Path, fields: Any, sizes: np.ndarray) -> Affine:
-    from nibabel.quaternions import fillpositive, quat2mat
-
-    quaternion = np.array([fields[f"quatern_{axis}"] for axis in "bcd"], np.float64)
-    try:
-        rotation = quat2mat(fillpositive(quaternion, w2_thresh=-1e-5))
-    except ValueError:
-        raise VolumeError(f"{path}: expected a unit quaternion in the qform, got {quaternion.tolist()}") from None
-    qfac = -1.0 if float(fields["pixdim"][0]) < 0 else 1.0
-    affine = np.eye(4)
-    affine[:3, :3] = rotation * (sizes * [1, 1, qfac])
-    affine[:3, 3] = [fields[f"qoffset_{axis}"] for axis in "xyz"]
-    return affine
-
-
-def _validated_affine(path: Path, affine: Affine, source: str) -> Affine:
-    affine = np.asarray(affine, np.float64)
-    sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or np.abs(affine).max() > LARGEST_MM:
-        raise VolumeError(
-            f"{path}: expected finite numbers in the {source} affine, got NaN, infinity or more than a million"
+def _notes(path: Path, fields: Any, format: Format, geometry: Geometry) -> tuple[str, ...]:
+    """What is unusual in a header and harmless."""
+    notes = []
+    if is_gzip(path) and not path.name.lower().endswith(".gz"):
+        notes.append("it is gzipped, although its name does not end in .gz: other programs may refuse it")
+    elif path.name.lower().endswith(".gz") and not is_gzip(path):
+        notes.append("it is not gzipped, although its name ends in .gz: other programs may refuse it")
+    unit = length_unit(fields, format)
+    if unit == "unknown":
+        notes.append(NO_UNIT)
+    elif unit != "mm":
+        notes.append(f"it states lengths in {unit}: its voxels are {format_mm(geometry.spacing_mm)} mm")
+    slope = float(fields["scl_slope"])
+    if np.isnan(slope):
+        notes.append("its scl_slope is NaN: its values are taken as stored")
+    elif slope != 0 and format != "analyze" and np.isnan(float(fields["scl_inter"])):
+        notes.append("its scl_inter is NaN: nothing is added to its values")
+    if geometry.is_sheared:
+        notes.append(
+            f"its voxel axes are not at right angles ({geometry.tilt}): volumes and distances take that into account, "
+            "slices are shown as if they were"
         )
-    if not _plausible_sizes(sizes) or abs(np.linalg.det(affine[:3, :3] / sizes)) < 1e-2:
-        rows = "; ".join(" ".join(f"{v:g}" for v in row) for row in affine[:3])
-        raise VolumeError(
-            f"{path}: expected an invertible {source} affine, got a singular one [{rows}]; correct the header"
+    return tuple(notes)
+
+
+def _warnings(fields: Any, format: Format, geometry: Geometry, qform: Geometry | None) -> tuple[str, ...]:
+    """What in a header may make a result wrong."""
+    if format == "analyze" or int(fields["sform_code"]) <= 0:
+        return ()
+    if qform is not None:
+        codes = ["".join(g.axis_codes) for g in (geometry, qform)]
+        turned = f" and turn it differently ({codes[0]} and {codes[1]})" if codes[0] != codes[1] else ""
+        return (
+            f"its sform and qform lie up to {corner_distance_mm(geometry, qform):.3g} mm apart{turned}{SFORM_USED}",
         )
-    return affine
-
-
-def _plausible_sizes(sizes: np.ndarray) -> bool:
-    """Whether voxel sizes are finite and between ``SMALLEST_MM`` and ``LARGEST_MM``."""
-    return bool(np.isfinite(sizes).all() and (sizes > SMALLEST_MM).all() and (sizes < LARGEST_MM).all())
-
-
-def _orientation_code(code: Any) -> int:
-    """A code of the standard (1 to 5); other positive codes count as 1, scanner coordinates."""
-    return int(code) if int(code) <= 5 else 1
+    sizes = np.abs(np.asarray(fields["pixdim"][1:4], np.float64)) * UNIT_MM[length_unit(fields, format)]
+    ratio = sizes / geometry.spacing_mm
+    if plausible_sizes(sizes) and not geometry.is_sheared and np.abs(ratio - 1).max() > PIXDIM_TOLERANCE:
+        stated = f"{format_mm(sizes)} mm, its sform of {format_mm(geometry.spacing_mm)} mm"
+        return (f"its pixdim states voxels of {stated}{SFORM_USED}",)
+    return ()

@@ -93,7 +93,9 @@ def write_balls(folder: Path, subjects: int = 6, channels: int = 1, flipped: boo
         stored = image[0] if channels == 1 else np.moveaxis(image, 0, -1)
         for part, array in (("imagesTr", stored), ("labelsTr", label)):
             (folder / part).mkdir(parents=True, exist_ok=True)
-            nib.save(nib.Nifti1Image(array, affine), folder / part / f"ball_{seed}.nii.gz")
+            image_file = nib.Nifti1Image(array, affine)
+            image_file.header.set_xyzt_units("mm")
+            nib.save(image_file, folder / part / f"ball_{seed}.nii.gz")
         training.append({"image": f"./imagesTr/ball_{seed}.nii.gz", "label": f"./labelsTr/ball_{seed}.nii.gz"})
     content = {
         "name": "Balls",

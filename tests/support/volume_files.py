@@ -29,8 +29,9 @@ def label_map(values: tuple[int, ...], shape: Size3 = SHAPE, seed: int = 1) -> n
 
 
 def write_nifti(path: Path, array: np.ndarray, affine: np.ndarray | None = AFFINE) -> Path:
-    """Write NIfTI-1; without an affine, both orientation codes are 0."""
+    """Write NIfTI-1 in mm; without an affine, both orientation codes are 0."""
     image = nib.Nifti1Image(array, affine)
+    image.header.set_xyzt_units("mm")
     path.parent.mkdir(parents=True, exist_ok=True)
     if affine is None:
         image.header["sform_code"] = image.header["qform_code"] = 0

@@ -24,6 +24,7 @@ from core.evaluation.metrics import (
     summarise,
     surface_distances,
 )
+from core.labels import IGNORE_INDEX
 from core.types import Size3, SpacingMm
 from tests.support.monai_peer import monai_or_skip
 
@@ -274,3 +275,70 @@ def test_class_indices_outside_the_range_are_refused(index: int) -> None:
     for truth, prediction in ((labels, wrong), (wrong, labels)):
         with pytest.raises(ValueError, match="0 to 1"):
             dice_per_class(truth, prediction, 2)
+
+
+TILTED = np.array([[1.0, 0, 0], [0, 1, 5 * np.tan(np.deg2rad(30))], [0, 0, 5]])  # gantry tilt, columns are steps
+
+
+@pytest.mark.parametrize("axes_mm", [TILTED, np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0] @ TILTED])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_distances_on_sheared_axes_match_brute_force_in_mm(seed: int, axes_mm: np.ndarray) -> None:
+    truth, prediction = blobs(seed) == 1, blobs(seed + 100) == 1
+    points = []
+    for mask in (truth, prediction):
+        surface = mask & ~ndimage.binary_erosion(mask)
+        points.append(np.argwhere(surface) @ axes_mm.T)
+    pairs = cdist(*points)
+    there, back = pairs.min(axis=1), pairs.min(axis=0)
+    distances = surface_distances(truth, prediction, axes_mm)
+    assert distances.hd95_mm == pytest.approx(max(np.quantile(there, 0.95), np.quantile(back, 0.95)), rel=1e-9)
+    assert distances.asd_mm == pytest.approx((there.sum() + back.sum()) / (len(there) + len(back)), rel=1e-9)
+
+
+def test_volumes_on_sheared_axes_are_by_the_determinant() -> None:
+    truth = blobs(0)
+    voxels = int((truth == 1).sum())
+    assert score_subject(truth, truth, TILTED, NAMES).volume_ml["CSF"]["truth"] == pytest.approx(voxels * 5 / 1000)
+    flipped = TILTED @ np.diag([1, -1, 1])
+    assert score_subject(truth, truth, flipped, NAMES).volume_ml["CSF"]["truth"] == pytest.approx(voxels * 5 / 1000)
+
+
+def test_steps_at_right_angles_give_the_scores_of_their_lengths() -> None:
+    truth, prediction = blobs(2) == 1, blobs(102) == 1
+    rotation = np.linalg.qr(np.random.default_rng(1).normal(size=(3, 3)))[0]
+    expected = dataclasses.astuple(surface_distances(truth, prediction, SPACINGS[1]))
+    steps = surface_distances(truth, prediction, rotation @ np.diag(SPACINGS[1]))
+    assert dataclasses.astuple(steps) == pytest.approx(expected, rel=1e-9)
+    with pytest.raises(ValueError, match="three steps"):
+        surface_distances(truth, prediction, np.zeros((3, 3)))
+
+
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_scores_beside_ignored_voxels_are_those_of_the_other_voxels(spacing_mm: SpacingMm) -> None:
+    truth, prediction = blobs(3), blobs(103)
+    whole = truth.copy()
+    whole[11:] = IGNORE_INDEX
+    score = score_subject(whole, prediction, spacing_mm, NAMES)
+    cropped = score_subject(truth[:11], prediction[:11], spacing_mm, NAMES)
+    assert score == cropped
+    assert np.array_equal(dice_per_class(whole, prediction, 4), dice_per_class(truth[:11], prediction[:11], 4))
+
+
+def test_prediction_in_ignored_voxels_costs_nothing() -> None:
+    truth = np.zeros((12, 12, 12), np.uint8)
+    truth[2:5, 2:5, 2:5], truth[7:] = 1, IGNORE_INDEX
+    prediction = np.where(truth == IGNORE_INDEX, 1, truth)
+    score = score_subject(truth, prediction, (1, 1, 1), ("background", "a"))
+    assert (score.dice["a"], score.hd95_mm["a"], score.asd_mm["a"]) == (1, 0, 0)
+    assert score.volume_ml["a"] == {"truth": 0.027, "prediction": 0.027} and score.missed == ()
+
+
+def test_class_in_ignored_voxels_only_is_not_scored() -> None:
+    truth = np.zeros((6, 6, 6), np.uint8)
+    truth[3:] = IGNORE_INDEX
+    prediction = np.zeros_like(truth)
+    prediction[4:] = 1
+    score = score_subject(truth, prediction, (1, 1, 1), ("background", "a"))
+    assert math.isnan(score.dice["a"]) and score.missed == ()
+    everything = score_subject(np.full_like(truth, IGNORE_INDEX), prediction, (1, 1, 1), ("background", "a"))
+    assert math.isnan(everything.dice["a"]) and everything.volume_ml["a"] == {"truth": 0, "prediction": 0}

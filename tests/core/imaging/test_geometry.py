@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from core.imaging.geometry import Geometry, from_canonical, geometry_difference, to_canonical
 
@@ -133,3 +134,37 @@ def test_rotation_and_shift_are_distinguished_for_anisotropic_voxels() -> None:
     tilt = np.eye(4)
     tilt[1:3, 1:3] = [[np.cos(0.02), -np.sin(0.02)], [np.sin(0.02), np.cos(0.02)]]
     assert "rotated" in str(geometry_difference(thick, Geometry(thick.shape, tilt @ thick.affine)))
+
+
+GANTRY = np.diag([1.0, 1, 5, 1])
+GANTRY[1, 2] = 5 * np.tan(np.deg2rad(30))
+
+
+def rotated(angle_deg: float, axes: tuple[int, int] = (0, 1)) -> np.ndarray:
+    angle = np.deg2rad(angle_deg)
+    affine = np.eye(4)
+    affine[np.ix_(axes, axes)] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    return affine
+
+
+def test_volume_of_a_voxel_is_the_determinant() -> None:
+    sheared = Geometry((10, 10, 10), GANTRY)
+    assert sheared.voxel_volume_mm3 == pytest.approx(5)  # not 1 * 1 * 5.77
+    assert sheared.spacing_mm == pytest.approx((1, 1, 5 / np.cos(np.deg2rad(30))))
+    assert Geometry((10, 10, 10), rotated(20) @ GANTRY).voxel_volume_mm3 == pytest.approx(5)
+    assert Geometry((2, 2, 2), np.diag([-1.0, 2, 3, 1])).voxel_volume_mm3 == pytest.approx(6)
+    assert Geometry((2, 2, 2), np.diag([1.0, 2, 3, 1]), oriented=False).voxel_volume_mm3 == pytest.approx(6)
+
+
+def test_tilt_tells_sheared_from_oblique_axes_with_the_angle() -> None:
+    def tilt(affine: np.ndarray, oriented: bool = True) -> str:
+        return Geometry((10, 10, 10), affine, oriented).tilt
+
+    assert tilt(GANTRY) == tilt(GANTRY @ np.diag([-1, 1, -1, 1])) == "sheared 30°"
+    assert tilt(rotated(40) @ GANTRY) == "sheared 30°"
+    assert tilt(rotated(12)) == tilt(rotated(12) @ np.diag([1, -1, 7, 1])) == "oblique 12°"
+    assert tilt(rotated(12)[[1, 0, 2, 3]]) == "oblique 12°"
+    assert tilt(np.eye(4)) == tilt(rotated(0.3)) == tilt(np.eye(4)[[1, 2, 0, 3]]) == ""
+    assert tilt(np.eye(4), oriented=False) == ""
+    single = Geometry((10, 10, 10), (rotated(33) @ np.diag([0.7, 1.1, 4, 1])).astype(np.float32).astype(np.float64))
+    assert not single.is_sheared and single.shear_deg < 0.01

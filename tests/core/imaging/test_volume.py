@@ -209,3 +209,54 @@ def test_real_volumes_equal_nibabels(test_data: Path) -> None:
         volume = read_image(path)
         assert np.array_equal(volume.data[0], expected.get_fdata(dtype=np.float32))
         assert np.allclose(volume.geometry.affine, expected.affine)
+
+
+@pytest.mark.parametrize("stored", [np.uint8, np.int16, np.uint16])
+@pytest.mark.parametrize("values", [(0.0, 1.0, 2.0, 3.0), (0.0, 10.0, 150.0, 250.0), (0.0, 1.0)])
+def test_float_labels_under_an_integer_header_are_whole_numbers(
+    tmp_path: Path, stored: type, values: tuple[float, ...]
+) -> None:
+    header = nib.Nifti1Header()
+    header.set_data_dtype(stored)  # nibabel then writes a slope that does not hit whole numbers
+    labels = label_map(tuple(int(v) for v in values))
+    nib.save(nib.Nifti1Image(labels.astype(np.float64), AFFINE, header), tmp_path / "a.nii.gz")
+    assert read_header(tmp_path / "a.nii.gz").scaled
+    assert np.array_equal(read_label(tmp_path / "a.nii.gz").data[0], labels)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_small_deviations_from_whole_numbers_are_rounded(tmp_path: Path, dtype: type) -> None:
+    labels = label_map((0, 1, 2))
+    noise = np.random.default_rng(0).uniform(-9e-4, 9e-4, labels.shape)
+    volume = read_label(write_nifti(tmp_path / "a.nii", (labels + noise).astype(dtype)))
+    assert np.array_equal(volume.data[0], labels) and volume.warnings == ()
+
+
+def test_visible_rounding_within_half_a_scaling_step_is_told(tmp_path: Path) -> None:
+    path = patch(write_nifti(tmp_path / "a.nii", label_map((0, 10, 20))), 112, "f", 0.98)
+    volume = read_label(path)
+    assert np.array_equal(np.unique(volume.data), [0, 10, 20])
+    assert "by up to 0.4, within half a step of its scl_slope 0.98" in volume.warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("slope", "inter", "said"),
+    [
+        (0.5, 0, r"such as 0\.5 \(stored as uint8 times scl_slope 0\.5\)"),
+        (1.3, 0, r"such as 1\.29999995\d*, 2\.5999999\d* \(stored as uint8 times scl_slope 1\.3\)"),
+        (1, 0.25, r"such as 0\.25, 1\.25, 2\.25 \(stored as uint8 times scl_slope 1 plus scl_inter 0\.25\)"),
+    ],
+)
+def test_labels_beyond_half_a_scaling_step_are_refused_with_digits_and_slope(
+    tmp_path: Path, slope: float, inter: float, said: str
+) -> None:
+    path = patch(write_nifti(tmp_path / "a.nii", label_map((0, 1, 2))), 112, "2f", slope, inter)
+    with pytest.raises(VolumeError, match=said):
+        read_label(path)
+
+
+def test_deviations_of_labels_are_shown_with_their_digits(tmp_path: Path) -> None:
+    labels = label_map((0, 1, 2)).astype(np.float64)
+    labels[labels == 2] = 2000.00125
+    with pytest.raises(VolumeError, match=r"such as 2000\.00125"):
+        read_label(write_nifti(tmp_path / "a.nii", labels))

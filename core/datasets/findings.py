@@ -1,0 +1,61 @@
+"""One finding about a data set, with its severity and remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.errors import UserError
+
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One finding.
+
+    Attributes
+    ----------
+    severity : str. "error" (training is unsafe), "warning" (training may suffer) or "note".
+    message : str. Expectation and finding.
+    subject, file : str. Subject id and file; empty where the finding concerns the whole data set.
+    fix : str. Remedy; empty where none is needed.
+    """
+
+    severity: Severity
+    message: str
+    subject: str = ""
+    file: str = ""
+    fix: str = ""
+
+    @property
+    def line(self) -> str:
+        """The whole finding as one line of text."""
+        location = ": ".join(part for part in (self.subject, self.file) if part)
+        text = f"{location}: {self.message}" if location else self.message
+        return f"{text}; {self.fix}" if self.fix else text
+
+    @classmethod
+    def from_error(cls, error: UserError, files: Iterable[Path] = (), subject: str = "") -> Finding:
+        """Split a message of the form "file: expectation and finding; remedy" into the parts of a finding."""
+        text = str(error)
+        file = next((str(f) for f in files if text.startswith(f"{f}: ")), "")
+        message, separator, fix = text.removeprefix(f"{file}: ").rpartition("; ")
+        return cls("error", message if separator else fix, subject, file, fix if separator else "")
+
+
+def merge_notes(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings in which notes on files that say the same are one, with the number of files."""
+    findings = list(findings)
+    alike = [(f.message, f.fix) for f in findings if f.severity == "note" and f.file]
+    merged: dict[object, Finding] = {}
+    for number, finding in enumerate(findings):
+        count = alike.count((finding.message, finding.fix)) if finding.severity == "note" and finding.file else 1
+        if count == 1:
+            merged[number] = finding
+        else:
+            message = f"{finding.message} ({count} files, such as {Path(finding.file).name})"
+            merged.setdefault((finding.message, finding.fix), Finding("note", message, fix=finding.fix))
+    return list(merged.values())
