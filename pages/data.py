@@ -6,9 +6,12 @@ from typing import Literal
 
 import streamlit as st
 
+from core.errors import UserError
 from core.paths import DEMO, data_root
 from ui.data import doctor_job, doctor_view
+from ui.data.description_view import offer_description
 from ui.shared import cache, demo_jobs, formatting, jobs
+from ui.shared.data_options import choose_data_options, data_options
 from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.legend import demo_picture, legend
 from ui.shared.navigation import page
@@ -19,6 +22,7 @@ from ui.viewer.scenes import subject_scene
 
 VIEW = "data_view"
 SUBJECT = "data_subject"
+READING = "data_reading"
 VIEWS = ("Middle slices", "Subjects", "Slice by slice")
 
 st.title("Data", anchor=False)
@@ -57,13 +61,21 @@ if choice == DEMO and not cache.demo_exists():
 
 with stop_on_user_error():
     path = cache.dataset_path(choice)
-    summary = cache.dataset_summary(choice)
+options = data_options(choice)
+try:
+    summary, dataset = cache.dataset_summary(choice, options), cache.dataset(path, options)
+except UserError as error:
+    error_box(error)
+    offer_description(path)
+    st.stop()
 
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
     st.subheader(formatting.plain(summary.name), anchor=False, width="content")
     if summary.synthetic:
         st.badge("synthetic", color="violet")
     st.space("stretch")
+    with st.popover("Reading", icon=":material/tune:", type="tertiary", key=READING):
+        choose_data_options(choice, dataset)
     check_again = st.button("Check again", icon=":material/refresh:", type="tertiary")
     train_button = st.empty()
 labelled = "" if len(summary.labelled) == len(summary.ids) else f", {len(summary.labelled)} of them labelled"
@@ -73,14 +85,14 @@ st.caption(
     f"layout {summary.layout}{licence}"
     + (f"  \n{formatting.plain(formatting.sentence(summary.description))}" if summary.description else "")
 )
-legend(summary.colours)
+legend(summary.colours, summary.ignored)
 
-folder = doctor_job.report_folder(path)
+folder = doctor_job.report_folder(path, options)
 if check_again:
     jobs.discard(folder)
 job = doctor_job.observe(folder)
 if job.state == "none":
-    doctor_job.start(path, folder)
+    doctor_job.start(path, folder, options)
     job = doctor_job.observe(folder)
 if job.state == "failed":
     error_box(job.message, context="The data doctor failed")
@@ -114,5 +126,5 @@ else:
     readable = [subject["id"] for subject in report["subjects"] if subject["thumbnail"]] or list(summary.ids)
     subject = st.selectbox("Subject", readable, key=f"{SUBJECT}-{choice}", width=320)
     with stop_on_user_error():
-        scene = subject_scene(path, subject)
+        scene = subject_scene(path, subject, options=options)
     viewer(scene, "data", ViewerOptions(rows=("image", "truth") if scene.layers else ("image",)))

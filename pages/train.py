@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
 import streamlit as st
 
 from core import runs
+from core.datasets import DataOptions
 from core.errors import UserError
 from core.paths import DEMO, data_root
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, command_line, preset
+from ui.data import doctor_job
 from ui.shared import cache, formatting
+from ui.shared.data_options import data_options
 from ui.shared.errors import error_box
 from ui.shared.navigation import page
 from ui.shared.paths import runs_root
 from ui.shared.state import DATA, PRESET, RUN_PARAMETER, load_from_url, save_to_url
-from ui.train import forecast, form
+from ui.train import forecast, form, readiness
 
 RUN_NAME = "run_name"
 
@@ -41,22 +48,29 @@ with st.grid(2, min_column_width=380, gap=("small", "large")) as top:
         st.caption(f"{name}: {PRESET_HELP[name]}")
 save_to_url(DATA, choice)
 save_to_url(PRESET, name)
-base = preset(name)
+base = preset(name).with_values(asdict(data_options(choice)))
 try:
-    summary = cache.dataset_summary(choice)
+    summary = cache.dataset_summary(choice, data_options(choice))
     path = DEMO if choice == DEMO else str(cache.dataset_path(choice))
 except UserError as error:
     error_box(error)
     st.page_link(page("data"), label="Look at it on the Data page")
     st.stop()
 fixed = {"path": path}
+state = form.read(base, fixed)
+problem = None
+if state.config is not None:
+    try:
+        summary = cache.dataset_summary(choice, DataOptions.from_config(state.config.data))
+    except UserError as error:
+        problem = error
 options = {
     "modalities": summary.modalities,
     "classes": summary.classes,
+    "lateral_pairs": summary.classes,
     "val_subjects": summary.labelled,
     "test_subjects": summary.labelled,
 }
-state = form.read(base, fixed)
 
 with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
     with body.cell():
@@ -65,8 +79,15 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
         can_start = False
         if state.config is None:
             st.warning(formatting.plain(form.error_summary(state)))
+        elif problem is not None:
+            error_box(problem)
         else:
             can_start = forecast.render(state.config, summary)
+            report = None
+            if choice != DEMO:
+                report = doctor_job.finished_report(Path(path), DataOptions.from_config(state.config.data))
+            force = partial(form.set_value, base, "force", True)
+            can_start = readiness.render(choice, state.config, summary, report, force) and can_start
         run_name = st.text_input(
             "Name of the run", key=RUN_NAME, max_chars=80, placeholder="optional", persist_state="session"
         )

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Collection, Sequence
 
 from core.cli.arguments import add_checkpoints
+from core.cli.command_parser import CommandParser
 from core.cli.help_format import HelpFormatter
 from core.cli.program import program_name, with_program_name
 from core.errors import UserError
@@ -67,7 +68,7 @@ def build_parser(program: str | None = None) -> argparse.ArgumentParser:
 
 def _make_parser(program: str, complete: Collection[str]) -> argparse.ArgumentParser:
     """The parser of all commands; only those in ``complete`` get their arguments, which imports their modules."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=program,
         description="Segmentarium: train, watch, predict and evaluate 3D segmentation models.",
         formatter_class=HelpFormatter,

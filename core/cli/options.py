@@ -4,16 +4,20 @@ data set for every command that reads one."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from core.cli.arguments import add_data
+from core.cli.command_parser import TRUE
 from core.config import DataConfig, TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, preset
 
 if TYPE_CHECKING:
     from core.datasets import DataOptions
+
+AS_IN_TRAINING = "as in training"
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -32,13 +36,19 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
             _add_flag(groups[spec.section], spec)
 
 
-def add_data_options(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of :class:`~core.datasets.options.DataOptions`."""
+def add_data_options(parser: argparse.ArgumentParser, names: Collection[str] = (), default: str = "") -> None:
+    """Add the flags of :class:`~core.datasets.options.DataOptions`.
+
+    Parameters
+    ----------
+    names : collection of str. Names of the options; empty for all.
+    default : str. Text for a default that is not that of the field.
+    """
     from core.datasets import DataOptions
 
     for spec in field_specs():
-        if spec.name in DataOptions.names():
-            _add_flag(parser, spec)
+        if spec.name in (names or DataOptions.names()):
+            _add_flag(parser, spec, default)
 
 
 def data_options_from(args: argparse.Namespace, default: DataConfig | None = None) -> DataOptions:
@@ -71,13 +81,14 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     return base.with_values({"path": args.data, **values})
 
 
-def _add_flag(parser: argparse._ActionsContainer, spec: FieldSpec) -> None:
+def _add_flag(parser: argparse._ActionsContainer, spec: FieldSpec, default: str = "") -> None:
     parser.add_argument(
         spec.flag,
         dest=f"field_{spec.name}",
         metavar=_metavar(spec),
         default=argparse.SUPPRESS,
-        help=_help(spec),
+        help=_help(spec, default),
+        **({"nargs": "?", "const": TRUE} if spec.type is bool else {}),
     )
 
 
@@ -96,9 +107,9 @@ def _metavar(spec: FieldSpec) -> str:
     return {int: "N", float: "X", bool: "true|false", str: "TEXT"}[spec.type]
 
 
-def _help(spec: FieldSpec) -> str:
+def _help(spec: FieldSpec, default: str) -> str:
     unit = f" [{spec.unit}]" if spec.unit else ""
     preset_values = {name: spec.format(values[spec.name]) for name, values in PRESETS.items() if spec.name in values}
-    default = spec.format(spec.default) or "from the data"
+    default = default or spec.format(spec.default) or "from the data"
     presets = "".join(f", {name}: {value}" for name, value in preset_values.items() if value != default)
     return f"{spec.help}{unit} (default: {default}{presets})".replace("%", "%%")

@@ -292,9 +292,15 @@ class DataRecord:
 
 
 class ChangedDataError(DatasetError):
-    """The data of a run is not what the run began with."""
+    """The data of a run is not what the run began with.
+
+    Attributes
+    ----------
+    changes : tuple of str. What differs, as :meth:`DataRecord.changes` names it.
+    """
 
     def __init__(self, changes: Sequence[str]) -> None:
+        self.changes = tuple(changes)
         more = f"; and {len(changes) - MAX_CHANGES} more" if len(changes) > MAX_CHANGES else ""
         super().__init__(
             f"{CHANGED_DATA}: {'; '.join(changes[:MAX_CHANGES])}{more}; restore the earlier files, start a new run, or "

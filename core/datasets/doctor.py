@@ -8,15 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from core.datasets.doctor_report import DoctorReport, Finding, Severity, SubjectFacts
+from core.class_positions import ClassPositions, measure_positions
+from core.datasets import fitness
+from core.datasets.doctor_report import DoctorReport, SubjectFacts
+from core.datasets.doctor_sides import check_sides
+from core.datasets.findings import Finding, Severity, merge_notes
+from core.datasets.label_match import LabelMatch, coarse_image, judge_file_names
 from core.datasets.layouts.base import Dataset, Subject
-from core.datasets.loading import SubjectHeaders, read_subject_headers
+from core.datasets.loading import WRONG_VALUE_REMEDY, SubjectHeaders, read_label_values, read_subject_headers
 from core.datasets.options import DataOptions
 from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
 from core.datasets.thumbnails import render_thumbnail, write_thumbnail
 from core.errors import DatasetError, UserError
-from core.formatting import format_list
-from core.imaging.volume import read_image, read_label
+from core.formatting import format_number
+from core.imaging.geometry import format_mm
+from core.imaging.outliers import describe_outliers, intensity_range
+from core.imaging.volume import Volume, read_image
+from core.labels import IGNORE_INDEX
 from core.types import ProgressCallback
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0  # voxel sizes outside most likely have a wrong unit
@@ -50,7 +58,7 @@ def check(
         try:
             data = open_dataset(data, layout, options)
         except UserError as error:
-            return DoctorReport(folder, None, (_finding_from_error(error, [folder]),), ())
+            return DoctorReport(folder, None, (Finding.from_error(error, [folder]),), ())
     if thumbnails is not None:
         try:
             thumbnails.mkdir(parents=True, exist_ok=True)
@@ -61,16 +69,22 @@ def check(
     findings = [Finding("note", note) for note in data.notes]
     subjects: list[SubjectFacts] = []
     subject_by_image: dict[bytes, str] = {}
+    match = LabelMatch()
+    positions: list[ClassPositions] = []
     for number, subject in enumerate(data.subjects):
         if progress is not None:
             progress(number, len(data.subjects))
-        examination = _Examination(data, subject, subject_by_image, thumbnails)
+        examination = _Examination(data, subject, subject_by_image, match, thumbnails)
         examination.run()
         subjects.append(examination.facts)
         findings += examination.findings
+        positions += examination.positions
     if progress is not None:
         progress(len(data.subjects), len(data.subjects))
     findings += _check_across_subjects(data, subjects)
+    findings += judge_file_names(data) + match.findings()
+    findings += check_sides(data.labels, positions, [s.id for s in subjects if s.orientation.startswith("?")])
+    findings = merge_notes(findings)
     rank = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda f: rank[f.severity])
     return DoctorReport(data.path, data, tuple(findings), tuple(subjects))
@@ -83,15 +97,21 @@ class _Examination:
     Attributes
     ----------
     subject_by_image : dict. Subject id by digest of its first image; shared by all examinations of a data set.
+    match : LabelMatch. Compares images and label maps of all subjects; shared too.
+    coarse_images : list of ndarray. Each image that can be read, averaged down for this comparison.
     facts, findings : results.
+    positions : list of ClassPositions. Of the label map, if it can be read.
     """
 
     dataset: Dataset
     subject: Subject
     subject_by_image: dict[bytes, str]
+    match: LabelMatch
     thumbnails: Path | None
     facts: SubjectFacts = field(init=False)
     findings: list[Finding] = field(default_factory=list)
+    positions: list[ClassPositions] = field(default_factory=list)
+    coarse_images: list[np.ndarray] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         present = tuple(m for m in self.dataset.modalities if m in self.subject.images)
@@ -99,12 +119,16 @@ class _Examination:
 
     def run(self) -> None:
         """Read what can be read and collect facts and findings."""
-        self._check_completeness()
+        self.findings += fitness.judge_completeness(self.subject, self.dataset.modalities)
         headers = self._read_headers()
         if headers is not None:
             self._check_geometry(headers)
             first_image = self._check_images(headers)
             label = self._check_label(headers)
+            if label is not None:
+                self._measure_positions(label, headers, first_image)
+                if len(self.coarse_images) == len(self.facts.modalities):
+                    self.match.add(self.subject, self.coarse_images, label)
             if self.thumbnails is not None and first_image is not None:
                 picture = render_thumbnail(first_image, label, headers.geometry, self.dataset.labels)
                 self.facts.thumbnail = f"{self.subject.id}.png"
@@ -114,20 +138,13 @@ class _Examination:
     def _add(self, severity: Severity, message: str, fix: str = "", file: Path | None = None) -> None:
         self.findings.append(Finding(severity, message, self.subject.id, str(file or ""), fix))
 
-    def _add_error(self, error: UserError) -> None:
-        files = [ref.path for ref in self.subject.images.values()]
-        if self.subject.label is not None:
-            files.append(self.subject.label)
-        self.findings.append(_finding_from_error(error, files, self.subject.id))
+    def _add_warning(self, file: Path, text: str) -> None:
+        """Add a warning of the form "finding; remedy"."""
+        message, _, fix = text.rpartition("; ")
+        self._add("warning", message, fix, file)
 
-    def _check_completeness(self) -> None:
-        missing = [m for m in self.dataset.modalities if m not in self.subject.images]
-        if missing:
-            self._add(
-                "error", f"expected an image of {' and '.join(missing)}, found none", "add it, or remove the subject"
-            )
-        if self.subject.label is None:
-            self._add("error", "expected a label map, found none", "add it, or move the subject to another folder")
+    def _add_error(self, error: UserError) -> None:
+        self.findings.append(Finding.from_error(error, self.subject.files, self.subject.id))
 
     def _read_headers(self) -> SubjectHeaders | None:
         if not self.facts.modalities:
@@ -142,15 +159,18 @@ class _Examination:
         geometry = headers.geometry
         self.facts.shape, self.facts.spacing_mm = geometry.shape, geometry.spacing_mm
         self.facts.orientation = "".join(headers.stored.axis_codes)
-        if not all(MIN_SPACING_MM <= size <= MAX_SPACING_MM for size in geometry.spacing_mm):
-            sizes = " x ".join(f"{size:.4g}" for size in geometry.spacing_mm)
+        smallest_mm = 0.0 if headers.unit == "micron" else MIN_SPACING_MM
+        if not all(smallest_mm <= size <= MAX_SPACING_MM for size in geometry.spacing_mm):
             self._add(
                 "warning",
-                f"expected voxels of {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm, got {sizes} mm",
-                "check the unit in its header",
+                f"expected voxels of {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm, got {format_mm(geometry.spacing_mm)} "
+                "mm",
+                f"check the unit in its header, which is {headers.unit}",
             )
         for file, note in headers.notes:
-            self._add("warning", note, "look at its picture: do labels and anatomy match?", file)
+            self._add("note", note, file=file)
+        for file, warning in headers.warnings:
+            self._add_warning(file, warning)
 
     def _check_images(self, headers: SubjectHeaders) -> np.ndarray | None:
         """Check intensities; returns the image of the first modality, shape (i, j, k)."""
@@ -160,26 +180,35 @@ class _Examination:
             modalities_by_file.setdefault(self.subject.images[modality].path, []).append(modality)
         for path, modalities in modalities_by_file.items():
             try:
-                data = read_image(path, geometry=headers.geometries[path]).data
+                volume = read_image(path, geometry=headers.geometries[path], nan_is_zero=self.dataset.nan_is_zero)
             except UserError as error:
                 self._add_error(error)
                 continue
+            self._count_nan(volume)
             for modality in modalities:
-                image = data[self.subject.images[modality].channel]
+                image = volume.data[self.subject.images[modality].channel]
+                self.coarse_images.append(coarse_image(image))
                 low, high = float(image.min()), float(image.max())
                 mean = float(image.mean(dtype=np.float64))
                 self.facts.intensities[modality] = {"min": low, "max": high, "mean": mean}
-                if low == high:
-                    self._add(
-                        "error",
-                        f"expected an image, got {modality} with the value {low:g} in every voxel",
-                        "replace the file or remove the subject",
-                        path,
-                    )
+                inliers = intensity_range(image)
+                if inliers.outliers:
+                    message = f"{modality}: {describe_outliers(image, inliers)}"
+                    self._add("note", message, "training sets them to the nearest of the others", path)
+                if fitness.is_constant(image):
+                    self.findings.append(fitness.judge_constant(self.subject.id, modality, inliers.low, str(path)))
                 if modality == self.dataset.modalities[0]:
                     first_image = image
                     self._check_duplicate(image, path)
         return first_image
+
+    def _measure_positions(self, label: np.ndarray, headers: SubjectHeaders, image: np.ndarray | None) -> None:
+        classes, spacing_mm = len(self.dataset.labels), headers.geometry.spacing_mm
+        channels = None if image is None else image[None]
+        self.positions.append(measure_positions(self.subject.id, label, classes, spacing_mm, channels))
+
+    def _count_nan(self, volume: Volume) -> None:
+        self.facts.nan_share = max(self.facts.nan_share, volume.nan_voxels / volume.data.size)
 
     def _check_duplicate(self, image: np.ndarray, path: Path) -> None:
         """Warn about equal images of two subjects, which would leak from training into validation."""
@@ -200,64 +229,58 @@ class _Examination:
         if path is None:
             return None
         try:
-            raw = read_label(path, geometry=headers.geometries[path]).data[0]
+            volume = read_label_values(self.dataset, path, headers.geometries[path])
         except UserError as error:
             self._add_error(error)
             return None
+        self._count_nan(volume)
+        for warning in volume.warnings:
+            self._add_warning(path, warning)
         labels = self.dataset.labels
         try:
-            index = labels.to_index(raw)
+            index = labels.to_index(volume.data[0])
         except DatasetError as error:
-            self._add("error", str(error), "correct the file or the list of labels", path)
+            self._add("error", str(error), WRONG_VALUE_REMEDY, path)
             return None
-        voxels = np.bincount(index.reshape(-1), minlength=len(labels))
-        self.facts.label_shares = {n: float(v) / index.size for n, v in zip(labels.names, voxels, strict=True)}
-        if voxels[0] == index.size:
-            self._add("warning", "expected labels, got background in every voxel", "is it the right file?", path)
+        self.facts.label_shares = fitness.class_shares(index, labels)
+        self.facts.ignored_share = float(np.mean(index == IGNORE_INDEX))
+        if not any(self.facts.label_shares[name] for name in labels.names[1:]):
+            others = "background or ignored voxels only" if self.facts.ignored_share else "background in every voxel"
+            self._add("warning", f"expected labels, got {others}", "is it the right file?", path)
         return index
-
-
-def _finding_from_error(error: UserError, files: list[Path], subject: str = "") -> Finding:
-    """Split a message of the form "file: expectation and finding; remedy" into the parts of a finding."""
-    text = str(error)
-    file = next((str(f) for f in files if text.startswith(f"{f}: ")), "")
-    message, separator, fix = text.removeprefix(f"{file}: ").rpartition("; ")
-    return Finding("error", message if separator else fix, subject, file, fix if separator else "")
 
 
 def _check_across_subjects(dataset: Dataset, subjects: list[SubjectFacts]) -> list[Finding]:
     """Findings that concern several subjects."""
-    findings: list[Finding] = []
-    labelled = [s for s in subjects if s.labelled]
-    if len(labelled) < 2:
-        message = f"expected at least 2 subjects with labels, one to train and one to validate; got {len(labelled)}"
-        findings.append(Finding("error", message, fix="add subjects"))
-    findings += _check_classes(dataset, [s for s in labelled if s.label_shares])
+    findings = fitness.judge_number(dataset)
+    shares = {s.id: s.label_shares for s in subjects if s.label_shares}
+    findings += fitness.judge_classes(dataset.labels.names[1:], shares)
     unoriented = [s.id for s in subjects if s.orientation.startswith("?")]
     if unoriented:
         message = f"{len(unoriented)} of {len(subjects)} subjects state no orientation"
         findings.append(Finding("note", f"{message}: nothing is flipped, and left and right are unknown"))
+    findings += _note_ignored(dataset, subjects)
+    with_nan = [s for s in subjects if s.nan_share]
+    if with_nan:
+        share = format_number(100 * max(s.nan_share for s in with_nan), 1)
+        message = f"NaN is read as 0 in {len(with_nan)} of {len(subjects)} subjects, in up to {share} % of the voxels"
+        findings.append(Finding("note", message))
     findings += _check_spacing_spread(subjects)
     return findings
 
 
-def _check_classes(dataset: Dataset, subjects: list[SubjectFacts]) -> list[Finding]:
-    """Findings on classes that are absent in some or all of the label maps that could be read."""
-    findings: list[Finding] = []
-    if not subjects:
-        return findings
-    for name in dataset.labels.names[1:]:
-        absent = [s.id for s in subjects if not s.label_shares[name]]
-        if len(absent) == len(subjects):
-            message = f"no label map holds the class {name}: it cannot be learned"
-            findings.append(Finding("warning", message, fix="leave it out of the classes"))
-        elif absent:
-            message = f"{name} is absent in {len(absent)} of {len(subjects)} label maps: {format_list(absent, 4)}"
-            findings.append(Finding("note", message))
-    if all(s.label_shares[dataset.labels.names[0]] == 1 for s in subjects):
-        message = "expected labels, got only background in every label map"
-        findings.append(Finding("error", message, fix="add label maps"))
-    return findings
+def _note_ignored(dataset: Dataset, subjects: list[SubjectFacts]) -> list[Finding]:
+    """A note on the label that is left out."""
+    ignore = dataset.labels.ignore
+    if ignore is None:
+        return []
+    shares = [s.ignored_share for s in subjects if s.label_shares]
+    share = format_number(100 * max(shares, default=0.0), 1)
+    message = (
+        f"the label {ignore.name} ({ignore.raw}) is left out of training and scores: it is in "
+        f"{sum(share > 0 for share in shares)} of {len(shares)} label maps, in up to {share} % of the voxels"
+    )
+    return [Finding("note", message, fix="--ignore none makes it a class")]
 
 
 def _check_spacing_spread(subjects: list[SubjectFacts]) -> list[Finding]:

@@ -1,45 +1,18 @@
-"""Report of the data doctor: facts about each subject, and findings with their remedies."""
+"""Report of the data doctor: facts about each subject, and findings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from core.datasets.findings import Finding, Severity
 from core.datasets.layouts.base import Dataset
 from core.datasets.thumbnails import RADIOLOGICAL, UNKNOWN_ORIENTATION
 from core.strict_json import plain
 from core.types import Size3, SpacingMm
 
 FORMAT_VERSION = 1
-
-Severity = Literal["error", "warning", "note"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One finding.
-
-    Attributes
-    ----------
-    severity : str. "error" (training is unsafe), "warning" (training may suffer) or "note".
-    message : str. Expectation and finding.
-    subject, file : str. Subject id and file; empty where the finding concerns the whole data set.
-    fix : str. Remedy; empty where none is needed.
-    """
-
-    severity: Severity
-    message: str
-    subject: str = ""
-    file: str = ""
-    fix: str = ""
-
-    @property
-    def line(self) -> str:
-        """The whole finding as one line of text."""
-        location = ": ".join(part for part in (self.subject, self.file) if part)
-        text = f"{location}: {self.message}" if location else self.message
-        return f"{text}; {self.fix}" if self.fix else text
 
 
 @dataclass
@@ -54,8 +27,10 @@ class SubjectFacts:
     orientation : str. Axis codes of the first image's file, such as "LAS"; "???" where it states none.
     modalities : tuple of str. Modalities with an image.
     labelled : bool. Whether there is a label map.
-    label_shares : dict. Share of all voxels by class, background included; sums to 1.
+    label_shares : dict. Share of voxels by class, background included; sums to 1. Ignored voxels are left out.
+    ignored_share : float. Share of all voxels with the ignore label.
     intensities : dict. By modality: ``min``, ``max`` and ``mean`` over all voxels.
+    nan_share : float. Largest share of the values of one of its files that are NaN and read as 0.
     thumbnail : str. File name of the picture, or empty.
     ok : bool. Whether no error concerns the subject.
     """
@@ -68,6 +43,8 @@ class SubjectFacts:
     labelled: bool = False
     label_shares: dict[str, float] = field(default_factory=dict)
     intensities: dict[str, dict[str, float]] = field(default_factory=dict)
+    ignored_share: float = 0.0
+    nan_share: float = 0.0
     thumbnail: str = ""
     ok: bool = True
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from core.datasets.layouts.base import Dataset
-from core.datasets.loading import load_subject
+from core.datasets.loading import LoadedSubject, load_subject
 from core.errors import DatasetError
-from core.imaging.normalise import normalise
+from core.imaging.normalise import Normaliser
 from core.imaging.resample import resample_image, resample_label
 from core.types import SpacingMm, TrainingSubject
 
 
 def prepare_image(
-    image: np.ndarray, spacing_mm: SpacingMm, normalisation: str, target_mm: SpacingMm | None
+    image: np.ndarray, spacing_mm: SpacingMm, normaliser: Normaliser, target_mm: SpacingMm | None
 ) -> np.ndarray:
     """Resample and normalise an image.
 
@@ -21,7 +21,7 @@ def prepare_image(
     ----------
     image : ndarray, shape (channel, i, j, k). Intensities in canonical RAS.
     spacing_mm : tuple of float. Voxel size of the image.
-    normalisation : str. Method of :func:`core.imaging.normalise.normalise`.
+    normaliser : Normaliser. Intensity normalisation of the channels.
     target_mm : tuple of float or None. Working voxel size; ``None`` keeps that of the image.
 
     Returns
@@ -30,7 +30,7 @@ def prepare_image(
     """
     if target_mm is not None and not np.allclose(spacing_mm, target_mm, rtol=1e-3):
         image = resample_image(image, spacing_mm, target_mm)
-    return normalise(image, normalisation)
+    return normaliser(image)
 
 
 def prepare_subject(
@@ -38,7 +38,7 @@ def prepare_subject(
     subject_id: str,
     modalities: tuple[str, ...],
     classes: tuple[str, ...],
-    normalisation: str,
+    normaliser: Normaliser,
     target_mm: SpacingMm | None,
 ) -> TrainingSubject:
     """Read one subject and prepare image and label map for training.
@@ -46,7 +46,7 @@ def prepare_subject(
     Parameters
     ----------
     dataset, subject_id, modalities, classes : as in :func:`core.datasets.load_subject`.
-    normalisation, target_mm : as in :func:`prepare_image`.
+    normaliser, target_mm : as in :func:`prepare_image`.
 
     Raises
     ------
@@ -55,12 +55,27 @@ def prepare_subject(
     VolumeError
         If a file cannot be used.
     """
-    loaded = load_subject(dataset, subject_id, modalities, classes)
+    return prepare_loaded(load_subject(dataset, subject_id, modalities, classes), normaliser, target_mm)
+
+
+def prepare_loaded(loaded: LoadedSubject, normaliser: Normaliser, target_mm: SpacingMm | None) -> TrainingSubject:
+    """Prepare image and label map of a subject for training.
+
+    Parameters
+    ----------
+    loaded : LoadedSubject. The subject as read.
+    normaliser, target_mm : as in :func:`prepare_image`.
+
+    Raises
+    ------
+    DatasetError
+        If the subject has no label map.
+    """
     if loaded.label is None:
-        raise DatasetError(f"subject {subject_id}: expected a label file, found none; training needs one")
+        raise DatasetError(f"subject {loaded.id}: expected a label file, found none; training needs one")
     spacing_mm = loaded.geometry.spacing_mm
-    image = prepare_image(loaded.image, spacing_mm, normalisation, target_mm)
+    image = prepare_image(loaded.image, spacing_mm, normaliser, target_mm)
     label = loaded.label
     if image.shape[1:] != label.shape:
         label = resample_label(label, image.shape[1:])
-    return TrainingSubject(subject_id, image, label, spacing_mm if target_mm is None else target_mm)
+    return TrainingSubject(loaded.id, image, label, spacing_mm if target_mm is None else target_mm)

@@ -8,7 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from core.datasets.description import advise_description
 from core.datasets.layouts.base import Dataset, Layout
+from core.datasets.layouts.decathlon import FILE as DESCRIPTION
 from core.datasets.layouts.decathlon import DecathlonLayout
 from core.datasets.layouts.iseg import IsegLayout
 from core.datasets.options import DataOptions
@@ -45,10 +47,13 @@ def open_dataset(path: str | Path, layout: str = "auto", options: DataOptions = 
     try:
         name = recognise_layout(folder) if layout == "auto" else layout
         if name is not None:
-            return replace(LAYOUTS[name].open(folder), nan_is_zero=options.nan_is_zero)
+            return replace(LAYOUTS[name].open(folder, options.ignore), nan_is_zero=options.nan_is_zero)
         content = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+        advice = advise_description(folder)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be read: {error.strerror or error}; check its permissions") from None
+    if advice:
+        raise DatasetError(f"{folder}: expected a {DESCRIPTION}, found none; {advice}")
     tried = ", or ".join(f"{known.name}: {known.expects}" for known in LAYOUTS.values())
     found = format_list(content, 4) if content else "an empty folder"
     raise DatasetError(f"{folder}: expected one of the layouts {tried}; got {found}; {_suggestion(folder)}")

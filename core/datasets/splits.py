@@ -12,6 +12,8 @@ from core.datasets.layouts.base import natural_key
 from core.errors import DatasetError
 from core.formatting import format_list
 
+DEFAULT_FOLDS = SplitConfig().folds
+
 
 @dataclass(frozen=True)
 class Split:
@@ -31,8 +33,8 @@ def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
     """Assign a role to every subject.
 
     ``test_subjects`` are removed first. Validation subjects are ``val_subjects`` if given, else fold ``fold`` of
-    ``folds``: the subjects, in natural order or shuffled by ``split_seed``, are assigned to the folds in turn, so that
-    fold sizes differ by at most one and every subject is in exactly one fold. ``folds=0`` is leave-one-out.
+    :func:`number_of_folds`: the subjects, in natural order or shuffled by ``split_seed``, are assigned to the folds in
+    turn, so that fold sizes differ by at most one and every subject is in exactly one fold.
 
     Parameters
     ----------
@@ -65,15 +67,27 @@ def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
     return Split(tuple(train), tuple(val), tuple(test))
 
 
+def number_of_folds(subjects: int, config: SplitConfig) -> int:
+    """Folds of a number of subjects: as configured, but one per subject for 0 (leave-one-out), and where the subjects
+    are fewer than the default number of folds and no other number is configured."""
+    if config.folds in (0, DEFAULT_FOLDS):
+        return min(config.folds or subjects, subjects)
+    return config.folds
+
+
 def _fold_subjects(ids: list[str], config: SplitConfig) -> list[str]:
     """Ids of the configured fold, in the order of ``ids``."""
-    folds = config.folds or len(ids)
     if len(ids) < 2:
-        raise DatasetError(f"split: expected at least 2 subjects, one to train and one to validate; got {len(ids)}")
+        raise DatasetError(
+            f"expected at least 2 subjects with labels, one to train and one to validate, got {len(ids)}; add subjects"
+        )
+    folds = number_of_folds(len(ids), config)
     if folds > len(ids):
         raise DatasetError(f"folds: expected at most {len(ids)}, the number of subjects; got {folds}")
     if config.fold >= folds:
-        raise DatasetError(f"fold: expected 0 to {folds - 1}, one fold per subject; got {config.fold}")
+        raise DatasetError(
+            f"fold: expected 0 to {folds - 1}, as {len(ids)} subjects make {folds} folds; got {config.fold}"
+        )
     order = np.arange(len(ids))
     if config.shuffle_subjects:
         order = np.random.default_rng(config.split_seed).permutation(len(ids))

@@ -13,7 +13,9 @@ import numpy as np
 from core.errors import DatasetError
 from core.imaging.display import upright_slices
 from core.imaging.geometry import Geometry
-from core.labels import LabelSpace
+from core.imaging.outliers import intensity_range
+from core.imaging.overlay import overlay_classes
+from core.labels import IGNORE_INDEX, LabelSpace
 
 RADIOLOGICAL = "axial, anterior up, radiological: the patient's left is on the right"
 UNKNOWN_ORIENTATION = (
@@ -30,12 +32,13 @@ def render_thumbnail(image: np.ndarray, label: np.ndarray | None, geometry: Geom
     """Render one subject.
 
     The slice is the central one of the labelled slices, else of the volume, cropped to its content. Grey levels span
-    the 1st to the 99th percentile of its non-zero voxels.
+    the 1st to the 99th percentile of its non-zero voxels, without outliers of the volume.
 
     Parameters
     ----------
     image : ndarray, shape (i, j, k). Intensities in canonical order.
-    label : ndarray, shape (i, j, k), or None. Class indices; without them the right half repeats the image.
+    label : ndarray, shape (i, j, k), or None. Class indices; without them the right half repeats the image. Ignored
+        voxels are hatched.
     geometry : Geometry. Geometry of the arrays; the picture has the true proportions of the voxels.
     labels : LabelSpace. Colours of the classes.
 
@@ -48,14 +51,17 @@ def render_thumbnail(image: np.ndarray, label: np.ndarray | None, geometry: Geom
     k = _central_labelled_slice(label) if label is not None else None
     k = image.shape[2] // 2 if k is None else k
     window = _content_window(image[:, :, k], label[:, :, k] if label is not None else None)
-    plane = image[:, :, k][window]
+    inliers = intensity_range(image)
+    plane = image[:, :, k][window].clip(inliers.low, inliers.high)
     grey = Image.fromarray(upright_slices(_grey_levels(plane), geometry.oriented))
     size = _size_in_pixels(plane.shape, geometry)
     left = np.asarray(grey.resize(size, Image.Resampling.BILINEAR))[..., None].repeat(3, axis=2)
     right = left
     if label is not None:
         index = Image.fromarray(upright_slices(label[:, :, k][window].astype(np.uint8), geometry.oriented))
-        right = _overlay_classes(left, np.asarray(index.resize(size, Image.Resampling.NEAREST)), labels)
+        resized = np.asarray(index.resize(size, Image.Resampling.NEAREST))
+        colours = [c.colour for c in labels.classes]
+        right = overlay_classes(left, resized, colours, LABEL_OPACITY).round().astype(np.uint8)
     gap = np.zeros((left.shape[0], GAP, 3), np.uint8)
     return np.concatenate([left, gap, right], axis=1)
 
@@ -80,7 +86,7 @@ def write_thumbnail(path: Path, rgb: np.ndarray) -> None:
 
 def _central_labelled_slice(label: np.ndarray) -> int | None:
     """Median index of the axial slices with a label, or ``None`` without any."""
-    slices = np.flatnonzero(label.any(axis=(0, 1)))
+    slices = np.flatnonzero(((label > 0) & (label != IGNORE_INDEX)).any(axis=(0, 1)))
     return int(slices[slices.size // 2]) if slices.size else None
 
 
@@ -115,10 +121,3 @@ def _grey_levels(plane: np.ndarray) -> np.ndarray:
     span = (high - low) or 1.0
     levels = np.clip((plane.astype(np.float64) - low) / span, 0, 1) * 255
     return levels.astype(np.uint8)
-
-
-def _overlay_classes(grey: np.ndarray, index: np.ndarray, labels: LabelSpace) -> np.ndarray:
-    """Blend the classes' colours over a grey picture; the background is unchanged."""
-    colours = np.array([[int(c.colour[n : n + 2], 16) for n in (1, 3, 5)] for c in labels.classes], np.float32)
-    opacity = np.where(index > 0, LABEL_OPACITY, 0)[..., None]
-    return (grey * (1 - opacity) + colours[index] * opacity).round().astype(np.uint8)

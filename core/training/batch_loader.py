@@ -59,7 +59,7 @@ class BatchLoader:
         self.config = config
         self.subjects = subjects
         self.sampler = sampler
-        self.augmenter = Augmenter(config.augment, sampler.size)
+        self.augmenter = Augmenter(config.augment, sampler.size, config.swapped_classes)
         self.distributed = distributed
         self.sub_volumes_per_step = config.sub_volumes_per_step
         self.steps_per_epoch = math.ceil(config.sampling.samples_train / self.sub_volumes_per_step)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from core.config import TrainConfig
 from core.formatting import format_bytes
+from core.imaging.normalise import Normaliser
 from core.imaging.resample import resampled_shape
 from core.models import resolve, size_divisor
 from core.models.cost import network_cost
@@ -38,6 +39,7 @@ class TrainingPlan:
     data_bytes : int. Images and labels of all subjects on the device.
     steps_per_epoch : int. Optimizer steps.
     epoch_s : float. Rough estimate of the duration of an epoch.
+    normaliser : Normaliser. Intensity normalisation; that of every run before its training subjects are read.
     """
 
     config: TrainConfig
@@ -48,6 +50,13 @@ class TrainingPlan:
     data_bytes: int
     steps_per_epoch: int
     epoch_s: float
+    normaliser: Normaliser = field(default_factory=lambda: Normaliser(()))
+
+    def with_normaliser(self, normaliser: Normaliser) -> TrainingPlan:
+        """The plan with the intensity normalisation decided, also in its configuration where all channels share one."""
+        methods = set(normaliser.methods)
+        config = self.config.with_values({"normalisation": methods.pop()}) if len(methods) == 1 else self.config
+        return replace(self, config=config, normaliser=normaliser)
 
 
 def make_plan(

@@ -116,7 +116,12 @@ class Validator:
     def _score(self, mode: str, progress: ProgressCallback) -> WholeVolumeScore:
         validation = self.config.validation
         options = InferenceOptions(
-            mode, self.validation_set.size, validation.overlap, self.config.run.precision, validation.mirror
+            mode,
+            self.validation_set.size,
+            validation.overlap,
+            self.config.run.precision,
+            validation.mirror,
+            self.config.swapped_classes,
         )
         return score_whole_volumes(self.model, self.validation_set, options, progress, self.distributed)
 

@@ -7,6 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from core.config import field_specs
+from core.datasets import DataOptions
+from core.fields import FieldSpec
 from core.files import file_stamp
 from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
@@ -15,9 +18,10 @@ from ui.shared.paths import cache_root
 REPORT = "report.json"
 
 
-def report_folder(path: Path) -> Path:
-    """The folder of the report on a data set; it changes with name, size or modification time of any of its files."""
-    digest = hashlib.sha256()
+def report_folder(path: Path, options: DataOptions) -> Path:
+    """The folder of the report on a data set; it changes with the options of reading it, and with name, size or
+    modification time of any of its files."""
+    digest = hashlib.sha256(repr(options).encode())
     for folder, folders, names in os.walk(path, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(names):
@@ -26,10 +30,11 @@ def report_folder(path: Path) -> Path:
     return cache_root() / "doctor" / hashes.short_hash(str(path)) / digest.hexdigest()[:16]
 
 
-def start(path: Path, folder: Path) -> None:
+def start(path: Path, folder: Path, options: DataOptions) -> None:
     """Start the data doctor on a data set, unless it is running; older reports on the data set are removed."""
     jobs.remove_others(folder)
-    jobs.start(folder, ["check", str(path), "--json", "--progress", "--thumbnails", str(folder)])
+    flags = [text for spec in field_specs() if spec.name in options.names() for text in _flag(spec, options)]
+    jobs.start(folder, ["check", str(path), *flags, "--json", "--progress", "--thumbnails", str(folder)])
 
 
 def observe(folder: Path) -> Job:
@@ -40,3 +45,15 @@ def observe(folder: Path) -> Job:
 def report(folder: Path) -> dict[str, Any]:
     """The finished report of the data doctor."""
     return jobs.read_json(folder / REPORT)
+
+
+def finished_report(path: Path, options: DataOptions) -> dict[str, Any] | None:
+    """The report on a data set as it is now; ``None`` if there is none."""
+    folder = report_folder(path, options)
+    return report(folder) if observe(folder).state == "done" else None
+
+
+def _flag(spec: FieldSpec, options: DataOptions) -> list[str]:
+    """The flag of an option and its value, if that is not the default."""
+    value = getattr(options, spec.name)
+    return [f"{spec.flag}={spec.format(value)}"] if value != spec.default else []

@@ -10,17 +10,18 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from core.imaging.display import Channel, Grid
+from core.datasets import DataOptions
+from core.imaging.display import EncodedImage, Grid
 from core.labels import LabelSpace
 from core.study.answers import Answer, save_answer
 from core.study.questions import PLANE_AXES, Difficulty, Question, Side
 from core.types import Plane, VoxelIndex
 from ui.viewer import volumes
-from ui.viewer.scenes import Scene
+from ui.viewer.scenes import Scene, described
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class GameSettings:
     count : int. Number of questions.
     planes : tuple of str. Planes that questions are drawn from.
     depth : int. Number of slices of a question.
+    options : DataOptions. Options of reading the data set.
     """
 
     model: str
@@ -68,6 +70,7 @@ class GameSettings:
     count: int = 20
     planes: tuple[Plane, ...] = tuple(PLANE_AXES)
     depth: int = 1
+    options: DataOptions = field(default_factory=DataOptions)
 
 
 @dataclass(frozen=True)
@@ -79,19 +82,22 @@ class GameQuestion:
     question : Question. Slice, difficulty and side of the truth.
     case : Case. Subject and prediction.
     grid : Grid. Grid of the volumes.
-    channels : tuple of Channel. Modalities of the image.
-    image, truth, prediction : bytes. Encoded volumes.
+    image : EncodedImage. The image.
+    intensities : bytes. Its intensities (:attr:`ui.viewer.scenes.Scene.intensities`), where it holds them rounded.
+    truth, prediction : bytes. Encoded segmentations.
     explanation : str. How truth and prediction differ in the slice.
+    ignore : mapping, optional. ``{"name", "colour"}`` of the ignore label, in the same voxels of both segmentations.
     """
 
     question: Question
     case: Case
     grid: Grid
-    channels: tuple[Channel, ...]
-    image: bytes
+    image: EncodedImage
+    intensities: bytes
     truth: bytes
     prediction: bytes
     explanation: str
+    ignore: Mapping[str, str] | None = None
 
 
 class Game:
@@ -115,7 +121,7 @@ class Game:
         self._questions = tuple(questions)
         self._root = root
         self._lock = threading.RLock()
-        self._published: tuple[int, tuple[str, str, str]] | None = None  # number of the question, its URLs
+        self._published: tuple[int, tuple[str, str, str, str]] | None = None  # number of the question, its URLs
         self._shown_at = time.monotonic()
 
     def __len__(self) -> int:
@@ -124,7 +130,7 @@ class Game:
     @property
     def nbytes(self) -> int:
         """Size of the encoded volumes."""
-        return sum(len(q.image) + len(q.truth) + len(q.prediction) for q in self._questions)
+        return sum(len(q.image.data) + len(q.intensities) + len(q.truth) + len(q.prediction) for q in self._questions)
 
     @property
     def answered(self) -> bool:
@@ -134,8 +140,8 @@ class Game:
     def scene(self) -> Scene:
         """The current question: two segmentations, named only "left" and "right"."""
         with self._lock:
-            image, left, right = self._publish(self.number)
-            return self._scene(self.number, image, {"left": left, "right": right})
+            image, intensities, left, right = self._publish(self.number)
+            return self._scene(self.number, image, intensities, {"left": left, "right": right})
 
     def revealed_scene(self, number: int) -> Scene:
         """An answered question with the names of truth and prediction.
@@ -148,10 +154,10 @@ class Game:
         with self._lock:
             if number > len(self.answers):
                 raise ValueError(f"question {number} is not answered yet")
-            image, left, right = self._publish(number)
+            image, intensities, left, right = self._publish(number)
             question = self._questions[number - 1].question
             names = {question.truth: "truth", question.prediction: "prediction"}
-            return self._scene(number, image, {names["left"]: left, names["right"]: right})
+            return self._scene(number, image, intensities, {names["left"]: left, names["right"]: right})
 
     def answer(self, number: int, side: Side, confidence: int) -> bool:
         """Store an answer and count it.
@@ -227,8 +233,9 @@ class Game:
         voxel[PLANE_AXES[item.question.candidate.plane]] = item.question.candidate.index - item.question.first
         return voxel[0], voxel[1], voxel[2]
 
-    def _publish(self, number: int) -> tuple[str, str, str]:
-        """URLs of the image and of the left and right segmentation of a question.
+    def _publish(self, number: int) -> tuple[str, str, str, str]:
+        """URLs of the image, of its intensities if it holds them rounded, and of the left and right segmentation of a
+        question.
 
         They stay the same until another question is published; only one question is published at a time.
         """
@@ -236,9 +243,10 @@ class Game:
             self._withdraw()
             item = self._questions[number - 1]
             sides = {item.question.truth: item.truth, item.question.prediction: item.prediction}
-            encoded = (item.image, sides["left"], sides["right"])
+            encoded = (item.image.data, sides["left"], sides["right"])
             image, left, right = (volumes.publish_in_memory(data) for data in encoded)
-            self._published = number, (image, left, right)
+            intensities = volumes.publish_in_memory(item.intensities) if item.intensities else ""
+            self._published = number, (image, intensities, left, right)
             self._shown_at = time.monotonic()
         return self._published[1]
 
@@ -248,7 +256,7 @@ class Game:
                 volumes.withdraw(url)
             self._published = None
 
-    def _scene(self, number: int, image: str, layers: dict[str, str]) -> Scene:
+    def _scene(self, number: int, image: str, intensities: str, layers: dict[str, str]) -> Scene:
         item = self._questions[number - 1]
-        classes = tuple({"name": c.name, "colour": c.colour} for c in self.settings.labels.foreground)
-        return Scene(item.grid, item.channels, image, classes, layers)
+        classes = tuple(described(c) for c in self.settings.labels.foreground)
+        return Scene(item.grid, item.image.channels, image, classes, layers, intensities, item.ignore)

@@ -41,7 +41,7 @@ def new_game(root: Path, settings: GameSettings, generator: np.random.Generator 
         If no slice can be a question.
     """
     generator = generator or np.random.default_rng(secrets.randbits(256))
-    dataset = open_dataset(settings.folder)
+    dataset = open_dataset(settings.folder, options=settings.options)
     cases = [settings.cases[n] for n in generator.permutation(len(settings.cases))[:MAX_SUBJECTS]]
     subjects = {case.subject: QuizSubject(dataset, case, settings.labels) for case in cases}
     candidates = [c for subject in subjects.values() for c in subject.candidates(settings.planes)]

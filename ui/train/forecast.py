@@ -6,12 +6,14 @@ from core.config import TrainConfig
 from core.datasets.splits import Split, split_subjects
 from core.errors import UserError
 from core.formatting import format_bytes, format_duration
+from core.laterality import find_sides, resolve_mirroring
 from core.training.plan import TrainingPlan, make_plan
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary, accelerator
 from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
 
+BACKGROUND = "background"
 PROGRAM_BYTES = 5e8  # Python and torch without data, measured in a small run on the CPU
 
 
@@ -58,9 +60,19 @@ def render(config: TrainConfig, summary: DatasetSummary) -> bool:
             ("Epoch", f"{samples} in {formatting.count(planned.steps_per_epoch, 'step')}"),
             ("Memory", f"about {step} for a step, {data} for the data{program}"),
             ("Time", _time(config, planned)),
+            *_left_and_right(config, summary),
         ]
     )
     return True
+
+
+def _left_and_right(config: TrainConfig, summary: DatasetSummary) -> list[tuple[str, str]]:
+    """What mirroring does with classes that have a side in their names; training looks at their positions too."""
+    all_classes = (BACKGROUND, *summary.classes)
+    classes = (BACKGROUND, *(config.data.classes or summary.classes))
+    sides = find_sides(classes, all_classes, given=config.augment.stated_pairs)
+    mirroring = resolve_mirroring(config.augment, sides, summary.unoriented)
+    return [("Left and right", formatting.sentence(mirroring.reason))] if mirroring.reason else []
 
 
 def _subjects(split: Split) -> str:

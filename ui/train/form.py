@@ -9,6 +9,7 @@ from typing import Any
 import streamlit as st
 
 from core.config import TrainConfig, field_specs, section_titles
+from core.datasets import DataOptions
 from core.errors import ConfigError
 from core.fields import FieldSpec
 from core.models import MODELS
@@ -34,6 +35,11 @@ LABELS = {  # of fields whose name is not a good label
     "checkpoint_minutes": "Checkpoint at least every",
     "normalisation": "Intensity normalisation",
     "resample": "Resampling",
+    "ignore": "Ignored label",
+    "nan_is_zero": "Read NaN as 0",
+    "force": "Train despite errors",
+    "lateral": "Left and right",
+    "lateral_pairs": "Left and right pairs",
 }
 COLUMN_WIDTH = 200  # px
 AUTOMATIC = "from the data"
@@ -130,6 +136,12 @@ def reset_all(base: TrainConfig) -> None:
     st.session_state[_generation_key(base)] = st.session_state.get(_generation_key(base), 0) + 1
 
 
+def set_value(base: TrainConfig, name: str, value: Any) -> None:
+    """Set the widget of a field (callback of a button)."""
+    spec = next(spec for spec in field_specs() if spec.name == name)
+    st.session_state[_key(base, spec)] = value
+
+
 def _fields(
     base: TrainConfig, form: FormState, specs: Sequence[FieldSpec], options: Mapping[str, Sequence[str]]
 ) -> None:
@@ -147,8 +159,7 @@ def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping
     common: dict[str, Any] = {"key": _key(base, spec), "help": help, "persist_state": "session"}
     if spec.name in options:
         choices = options[spec.name]
-        placeholder = "none" if spec.section == "split" else "all"
-        st.multiselect(label, choices, [v for v in value if v in choices], placeholder=placeholder, **common)
+        st.multiselect(label, choices, [v for v in value if v in choices], placeholder=_no_names(spec), **common)
     elif spec.name == "model" or spec.choices:
         names = list(spec.choices or MODELS)
         st.selectbox(label, names, index=names.index(value), **common)
@@ -163,7 +174,7 @@ def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping
         st.markdown(f":small[:red[{formatting.plain(form.errors[spec.name])}]]")
     if spec.name in form.changed:
         preset_value = spec.format(value) or (
-            "all" if spec.name in options else "automatic" if spec.item_type else "none"
+            _no_names(spec) if spec.name in options else "automatic" if spec.item_type else "none"
         )
         st.button(
             f"back to {preset_value}",
@@ -173,6 +184,11 @@ def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping
             on_click=_reset,
             args=(base, spec),
         )
+
+
+def _no_names(spec: FieldSpec) -> str:
+    """What an empty list of names from the data set means."""
+    return {"data": "all", "augment": "automatic"}.get(spec.section, "none")
 
 
 def _specs(fixed: Mapping[str, Any]) -> list[FieldSpec]:
@@ -187,7 +203,9 @@ def _key(base: TrainConfig, spec: FieldSpec) -> str:
     """Key of a field's widget: changes belong to a preset, and a reset changes the key, which makes a new widget."""
     form_generation = st.session_state.get(_generation_key(base), 0)
     field_generation = st.session_state.get(f"{_generation_key(base)}.{spec.name}", 0)
-    return f"form.{base.preset}.{spec.name}.{form_generation}.{field_generation}"
+    # Options of reading are chosen for each data set on the Data page: another choice there makes a new widget.
+    chosen = f".{base.values()[spec.name]}" if spec.name in DataOptions.names() else ""
+    return f"form.{base.preset}.{spec.name}{chosen}.{form_generation}.{field_generation}"
 
 
 def _reset(base: TrainConfig, spec: FieldSpec) -> None:

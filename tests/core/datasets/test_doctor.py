@@ -9,16 +9,28 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
-from core.datasets import open_dataset
+from core.datasets import DataOptions, open_dataset
 from core.datasets.doctor import check
 from core.datasets.doctor_report import Finding
 from core.strict_json import dumps
 from tests.support.fetal_folder import CLASSES, make_fetal_folder
-from tests.support.volume_files import AFFINE, SHAPE, label_map, make_decathlon, make_iseg, patch, voxels, write_nifti
+from tests.support.ignored import SLAB, write_ignored_balls
+from tests.support.volume_files import (
+    AFFINE,
+    SHAPE,
+    label_map,
+    load,
+    make_decathlon,
+    make_iseg,
+    patch,
+    voxels,
+    write_nifti,
+)
 
 
 def test_valid_folder_has_no_findings(tmp_path: Path) -> None:
@@ -85,7 +97,7 @@ IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "checksum": (spoil_checksum, "checksum"),
     "missing": (Path.unlink, "nothing there"),
     "nan": (with_nan, "NaN or infinite"),
-    "nan slope": (patched(112, "f", np.nan), "scl_slope nan"),
+    "infinite slope": (patched(112, "f", np.inf), "scl_slope inf"),
     "zero dimension": (patched(40, "4h", 3, 0, 7, 5), "at least 1"),
     "singular": (patched(280, "4f", 0, 0, 0, 0), "invertible"),
     "shape": (lambda path: write_nifti(path, voxels((6, 7, 6))), "does not fit"),
@@ -95,7 +107,7 @@ IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "channels": (lambda path: write_nifti(path, voxels((*SHAPE, 2))), "expected 1 channel"),
     "constant": (lambda path: write_nifti(path, np.full(SHAPE, 7, np.int16)), "value 7 in every voxel"),
-    "no image": (lambda path: path.write_text("hello"), "gzip"),
+    "no image": (lambda path: path.write_text("hello world"), "a text file"),
 }
 
 
@@ -228,6 +240,27 @@ def test_finding_is_one_line() -> None:
     assert Finding("note", "hello").line == "hello"
 
 
+@pytest.mark.parametrize(("unit", "factor", "warned"), [("micron", 10, False), ("mm", 0.01, True), ("mm", 30, True)])
+def test_voxel_sizes_are_judged_with_the_unit_that_is_stated(
+    tmp_path: Path, unit: str, factor: float, warned: bool
+) -> None:
+    make_decathlon(tmp_path)
+    for part in ("imagesTr", "labelsTr"):
+        for path in sorted((tmp_path / part).iterdir()):
+            image = load(path)
+            scaled = nib.Nifti1Image(np.asarray(image.dataobj), np.diag([factor, factor, factor, 1]))
+            scaled.header.set_xyzt_units(unit)
+            nib.save(scaled, path)
+    report = check(tmp_path)
+    assert report.ok and len(report.with_severity("warning")) == 3 * warned
+    if warned:
+        assert f"got {factor:g} x {factor:g} x {factor:g} mm" in report.findings[0].message
+        assert report.findings[0].fix == "check the unit in its header, which is mm"
+    else:
+        assert report.subjects[0].spacing_mm == pytest.approx((0.01, 0.01, 0.01))
+        assert "states lengths in micron: its voxels are 0.01 x 0.01 x 0.01 mm (6 files" in report.findings[0].message
+
+
 @pytest.mark.data
 def test_hippocampus_data_set_is_valid(test_data: Path) -> None:
     report = check(test_data / "Task04_Hippocampus")
@@ -245,3 +278,46 @@ def test_fetal_atlas_is_valid(test_data: Path, tmp_path: Path) -> None:
     assert {s.shape for s in report.subjects} == {(135, 189, 155)}
     with Image.open(tmp_path / "pictures" / "GA30_operated.png") as picture:
         assert picture.height == 192
+
+
+def test_outliers_are_noted_with_value_and_place(tmp_path: Path) -> None:
+    make_decathlon(tmp_path)
+    image = np.random.default_rng(0).normal(100, 10, (20, 20, 20)).astype(np.float32)
+    for part, array in (("imagesTr", image), ("labelsTr", (image > 110).astype(np.uint8))):
+        write_nifti(tmp_path / part / "case_002.nii.gz", array)
+    assert not [f for f in check(tmp_path).findings if "far outside" in f.message]
+    image[2, 3, 4] = 1e6
+    write_nifti(tmp_path / "imagesTr" / "case_002.nii.gz", image)
+    (found,) = (f for f in check(tmp_path).findings if "far outside" in f.message)
+    assert found.severity == "note" and found.subject == "case_002" and found.file.endswith("case_002.nii.gz")
+    assert found.message.startswith("M0: 1 voxel lies far outside of all others (")
+    assert found.message.endswith("1000000 at voxel 3, 4, 5")
+    image[:] = 7
+    image[2, 3, 4] = 1e6
+    write_nifti(tmp_path / "imagesTr" / "case_002.nii.gz", image)
+    messages = [f.message for f in check(tmp_path).findings if f.severity == "error"]
+    assert any("value 7 in every voxel" in message for message in messages)
+
+
+def test_ignore_label_is_named_and_no_share_counts_it(tmp_path: Path) -> None:
+    folder = write_ignored_balls(tmp_path)
+    report = check(folder)
+    assert report.ok
+    note = next(f for f in report.findings if "left out" in f.message)
+    assert note.severity == "note" and "ignore (255)" in note.message and "6 of 6 label maps" in note.message
+    assert note.fix == "--ignore none makes it a class"
+    facts = report.subjects[0]
+    assert list(facts.label_shares) == ["background", "bright", "dark"]
+    assert sum(facts.label_shares.values()) == pytest.approx(1)
+    assert facts.ignored_share == pytest.approx(SLAB / 24)
+    as_class = check(folder, options=DataOptions(ignore="none")).subjects[0]
+    assert as_class.label_shares["ignore"] == pytest.approx(SLAB / 24) and as_class.ignored_share == 0
+
+
+def test_wholly_ignored_label_map_is_warned_of(tmp_path: Path) -> None:
+    folder = write_ignored_balls(tmp_path)
+    file = folder / "labelsTr" / "ball_0.nii.gz"
+    affine = load(file).affine
+    nib.save(nib.Nifti1Image(np.full((20, 24, 18), 255, np.int16), affine), file)
+    found = [f for f in check(folder).findings if f.subject == "ball_0" and f.severity == "warning"]
+    assert ["background or ignored voxels only" in f.message for f in found] == [True]

@@ -12,7 +12,7 @@ from core.datasets.layouts.iseg import LABELS
 from core.datasets.thumbnails import GAP, HEIGHT, render_thumbnail, write_thumbnail
 from core.errors import DatasetError
 from core.imaging.geometry import Geometry
-from core.labels import LabelSpace
+from core.labels import IGNORE_INDEX, LabelSpace
 
 SPACE = LabelSpace.from_raw(LABELS)
 GEOMETRY = Geometry((20, 30, 10), np.diag([2.0, 1.0, 1.0, 1.0]))
@@ -85,3 +85,25 @@ def test_written_thumbnail_is_read_unchanged(tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(picture), rgb)
     with pytest.raises(DatasetError, match="cannot be written"):
         write_thumbnail(tmp_path / "none" / "a.png", rgb)
+
+
+@pytest.mark.parametrize("values", [(1e6,), (1e6, 32767, -1e6)])
+def test_outliers_leave_the_picture_as_it_is(values: tuple[float, ...]) -> None:
+    """A few bright voxels in a slice with few others: beyond what percentiles leave out."""
+    image = np.zeros(GEOMETRY.shape, np.float32)
+    image[5:12, 10:18] = np.random.default_rng(0).normal(100, 10, (7, 8, 10))
+    plain = render_thumbnail(image, None, GEOMETRY, SPACE)
+    for n, value in enumerate(values):
+        image[6 + n, 12, 5] = value
+    spoilt = render_thumbnail(image, None, GEOMETRY, SPACE)
+    assert spoilt.mean() > 0.6 * plain.mean() and spoilt.std() > 0.6 * plain.std()
+
+
+def test_ignored_voxels_are_hatched_and_choose_no_slice() -> None:
+    label = np.zeros(GEOMETRY.shape, np.uint8)
+    label[:, :, :4] = IGNORE_INDEX
+    label[:, :15, 7], label[:, 15:, 7] = 3, IGNORE_INDEX
+    left, right = halves(render_thumbnail(np.ones(GEOMETRY.shape, np.float32), label, GEOMETRY, SPACE))
+    changed = (left != right).any(axis=-1)
+    ignored, labelled = changed[: HEIGHT // 2 - 3], changed[HEIGHT // 2 + 3 :]
+    assert labelled.all() and 0.25 < ignored.mean() < 0.45

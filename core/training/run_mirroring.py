@@ -1,0 +1,84 @@
+"""Decides what left-right mirroring does with the labels in a run, from its classes and its training subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from core.class_positions import ClassPositions, measure_positions
+from core.config import TrainConfig
+from core.laterality import (
+    Mirroring,
+    check_pairs,
+    describe_reversed,
+    find_sides,
+    resolve_mirroring,
+    stored_mirroring,
+)
+from core.types import TrainingSubject
+
+if TYPE_CHECKING:
+    from core.training.run_data import RunData
+
+FACT = "left and right"
+
+
+@dataclass(frozen=True)
+class RunMirroring:
+    """The decision.
+
+    Attributes
+    ----------
+    config : TrainConfig. With ``lateral`` and ``lateral_pairs`` resolved; without mirroring, flips and mirrored
+        prediction are off.
+    facts : dict of str. The decision as a fact for the log and the page; empty where no class has a side.
+    notes : tuple of str. Sentences for the log about subjects with exchanged sides.
+    """
+
+    config: TrainConfig
+    facts: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+def decide_mirroring(config: TrainConfig, data: RunData, subjects: Sequence[TrainingSubject]) -> RunMirroring:
+    """The decision for a new run.
+
+    Parameters
+    ----------
+    config : TrainConfig. With all classes resolved.
+    data : RunData.
+    subjects : sequence of TrainingSubject. Those to train on.
+
+    Raises
+    ------
+    ConfigError
+        If a stated pair is not of the network's classes.
+    """
+    classes, augment = data.labels.names, config.augment
+    check_pairs(augment, classes)
+    positions = [_positions(subject, len(classes)) for subject in subjects]
+    sides = find_sides(classes, data.dataset.labels.names, positions, augment.stated_pairs)
+    mirroring = resolve_mirroring(augment, sides, data.unoriented)
+    oriented = [p for p in positions if p.id not in data.unoriented]
+    return _applied(config, mirroring, describe_reversed(sides, classes, oriented))
+
+
+def keep_mirroring(config: TrainConfig, before: TrainConfig) -> RunMirroring:
+    """The decision that a resumed run began with.
+
+    Parameters
+    ----------
+    config : TrainConfig. Of the run, with all classes resolved.
+    before : TrainConfig. That of its checkpoint.
+    """
+    return _applied(config, stored_mirroring(before.augment))
+
+
+def _applied(config: TrainConfig, mirroring: Mirroring, notes: tuple[str, ...] = ()) -> RunMirroring:
+    facts = {FACT: mirroring.reason} if mirroring.reason else {}
+    return RunMirroring(config.with_values(mirroring.values()), facts, notes)
+
+
+def _positions(subject: TrainingSubject, classes: int) -> ClassPositions:
+    return measure_positions(subject.id, subject.label, classes, subject.spacing_mm, subject.image)

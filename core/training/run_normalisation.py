@@ -1,0 +1,71 @@
+"""Chooses the intensity normalisation of a run, and measures what it needs in the training subjects."""
+
+from __future__ import annotations
+
+from core.checkpointing.checkpoint import Checkpoint
+from core.datasets import load_subject
+from core.events import Preparing
+from core.imaging.foreground_statistics import ForegroundIntensities, is_in_hounsfield_units, is_named_ct
+from core.imaging.normalise import Normaliser
+from core.training.run_data import RunData, RunInputs
+
+EXAMINED_SUBJECTS = 3  # training subjects whose intensities decide whether a modality is in Hounsfield units
+
+
+def choose_normaliser(inputs: RunInputs, data: RunData, last: Checkpoint | None) -> Normaliser | None:
+    """The normaliser of the checkpoint to resume, or that of the configuration for the training subjects.
+
+    "auto" is "ct" for modalities that are named CT, or whose intensities in the first training subjects look like
+    Hounsfield units, and "z_score" for the others.
+
+    Returns
+    -------
+    Normaliser, or ``None`` if a stop is requested while subjects are read.
+
+    Raises
+    ------
+    UserError
+        If a subject cannot be read, or none has labelled voxels where statistics of them are needed.
+    """
+    if last is not None:
+        return last.metadata.normaliser
+    requested = inputs.config.data.normalisation
+    if requested == "auto":
+        is_ct = _find_ct_modalities(data)
+        methods = tuple("ct" if found else "z_score" for found in is_ct)
+    else:
+        methods = (requested,) * len(data.modalities)
+    if "ct" not in methods:
+        return Normaliser(methods)
+    intensities = ForegroundIntensities(len(methods))
+    for number, id in enumerate(data.split.train):
+        inputs.listener(Preparing("measuring intensities", number, len(data.split.train)))
+        if inputs.should_stop():
+            return None
+        loaded = load_subject(data.dataset, id, data.modalities, inputs.config.data.classes)
+        if loaded.label is not None:
+            intensities.add(loaded.image, loaded.label)
+    measured = intensities.statistics()
+    return Normaliser(methods, tuple(s if m == "ct" else None for m, s in zip(methods, measured, strict=True)))
+
+
+def normaliser_facts(normaliser: Normaliser, modalities: tuple[str, ...]) -> dict[str, str]:
+    """Facts about measured statistics for the log and the page, by name; empty where there are none."""
+    texts = [
+        f"{modality}: {s.low:.5g} to {s.high:.5g}, mean {s.mean:.5g}, std {s.std:.5g}"
+        for modality, s in zip(modalities, normaliser.statistics, strict=True)
+        if s is not None
+    ]
+    return {"intensities": "; ".join(texts)} if texts else {}
+
+
+def _find_ct_modalities(data: RunData) -> list[bool]:
+    """Which modalities are computed tomography."""
+    named = [is_named_ct(modality) for modality in data.modalities]
+    undecided = [n for n, is_ct in enumerate(named) if not is_ct]
+    for id in data.split.train[:EXAMINED_SUBJECTS]:
+        if not undecided:
+            break
+        image = load_subject(data.dataset, id, data.modalities).image
+        undecided = [n for n in undecided if is_in_hounsfield_units(image[n])]
+    return [is_ct or n in undecided for n, is_ct in enumerate(named)]

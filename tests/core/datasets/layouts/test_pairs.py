@@ -1,0 +1,33 @@
+"""Pairs of image and label map by names of folders and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core.datasets.layouts.pairs import find_pairs
+
+
+@pytest.mark.parametrize(
+    ("files", "pairs"),
+    [
+        (["imagesTr/a.nii.gz", "labelsTr/a.nii.gz"], [("imagesTr/a.nii.gz", "labelsTr/a.nii.gz")]),
+        (["images/c10.nii", "images/c9.nii", "labels/c9.nii", "labels/c10.nii"],
+         [("images/c9.nii", "labels/c9.nii"), ("images/c10.nii", "labels/c10.nii")]),
+        (["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"], [("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")]),
+        (["image/p1_img.nii", "mask/p1_seg.nii.gz", "mask/p2_seg.nii"], [("image/p1_img.nii", "mask/p1_seg.nii.gz")]),
+        (["images/a.hdr", "images/a.img", "labels/a.hdr", "labels/a.img"], [("images/a.hdr", "labels/a.hdr")]),
+        (["case1/image.nii.gz", "case1/label.nii.gz", "case2/t1.nii", "case2/t1_seg.nii", "other/notes.txt"],
+         [("case1/image.nii.gz", "case1/label.nii.gz"), ("case2/t1.nii", "case2/t1_seg.nii")]),
+        (["case1/t1.nii", "case1/t2.nii", "case1/seg.nii"], []),
+        (["imagesTr/a.nii.gz", "labelsTr/b.nii.gz"], []),
+        (["imagesTr/a.nii.gz"], []),
+        ([], []),
+    ],
+)  # fmt: skip
+def test_pairs_are_found_by_names(tmp_path: Path, files: list[str], pairs: list[tuple[str, str]]) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    assert [(image.as_posix(), label.as_posix()) for image, label in find_pairs(tmp_path)] == pairs

@@ -1,0 +1,79 @@
+"""Whether the data of a training is fit to train on, before it starts: errors, the choice to go on, and warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from core.config import TrainConfig
+from core.datasets import DataOptions
+from core.datasets.findings import Finding
+from core.datasets.fitness import judge_split
+from core.datasets.splits import split_subjects
+from core.errors import UserError
+from ui.shared import cache, formatting
+from ui.shared.cache import DatasetSummary
+
+MAX_SHOWN = 3  # errors with their text
+
+
+def render(
+    choice: str,
+    config: TrainConfig,
+    summary: DatasetSummary,
+    report: Mapping[str, Any] | None,
+    force: Callable[[], None],
+) -> bool:
+    """Show what speaks against training; returns whether it can start.
+
+    Parameters
+    ----------
+    choice : str. The data set.
+    report : mapping or None. Report of the data doctor; without it only names and headers are judged.
+    force : callable. Called by the button that chooses to train nevertheless.
+    """
+    findings = _findings(choice, config, summary, report)
+    errors = [f for f in findings if f.severity == "error"]
+    for warning in (f for f in findings if f.severity == "warning"):
+        st.warning(formatting.plain(formatting.sentence(warning.line)), icon=":material/warning:")
+    if not errors:
+        return True
+    lines = [formatting.plain(formatting.sentence(f.line)) for f in errors[:MAX_SHOWN]]
+    if len(errors) > MAX_SHOWN:
+        lines.append(f"And {len(errors) - MAX_SHOWN} more, on the Data page.")
+    text = "  \n".join([f"**Not fit to train on: {formatting.count(len(errors), 'error')}.**", *lines])
+    if config.data.force:
+        st.warning(f"{text}  \nIt starts nevertheless, as you chose.", icon=":material/warning:")
+        return True
+    st.error(text, icon=":material/error:")
+    st.button(
+        "Train nevertheless",
+        icon=":material/warning:",
+        on_click=force,
+        help="On the command line: `--force`. Files that cannot be read stay refused.",
+    )
+    return False
+
+
+def _findings(
+    choice: str, config: TrainConfig, summary: DatasetSummary, report: Mapping[str, Any] | None
+) -> list[Finding]:
+    """Errors of the subjects that are not held out as test subjects, and warnings about the split."""
+    if report is None:
+        return cache.file_errors(
+            choice, DataOptions.from_config(config.data), config.data.modalities, config.split.test_subjects
+        )
+    errors = [
+        Finding(**f)
+        for f in report["findings"]
+        if f["severity"] == "error" and f["subject"] not in config.split.test_subjects
+    ]
+    try:
+        split = split_subjects(summary.labelled, config.split)
+    except UserError:
+        return errors  # the forecast shows it
+    shares = {s["id"]: s["label_shares"] for s in report["subjects"] if s["label_shares"]}
+    classes = config.data.classes or summary.classes
+    return errors + [f for f in judge_split(classes, shares, split) if f.severity == "warning"]
