@@ -20,7 +20,7 @@ from core.fields import Checked, FieldSpec, option, specs_of
 
 FORMAT_VERSION = 1
 
-Normalisation = Literal["max_min", "full_volume_mean", "brats", "max", "mean", "z_score"]
+Normalisation = Literal["auto", "ct", "max_min", "full_volume_mean", "brats", "max", "mean", "z_score"]
 Resample = Literal["none", "median"]
 NormLayer = Literal["batch", "instance", "group"]
 Activation = Literal["relu", "leaky_relu", "prelu"]
@@ -33,6 +33,7 @@ LrSchedule = Literal["constant", "cosine", "poly", "one_cycle", "trapezoid"]
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["auto", "fp32", "bf16"]
 InferenceMode = Literal["auto", "tiles", "whole"]
+Lateral = Literal["auto", "swap", "off", "ignore"]
 Acceleration = Literal["auto", "none", "compile", "graph", "compiled_graph"]
 
 
@@ -45,13 +46,17 @@ class DataConfig(Checked):
     modalities: tuple[str, ...] = option((), "input channels, in order; empty: all modalities", advanced=False)
     classes: tuple[str, ...] = option((), "classes to segment; all others become background; empty: all")
     ignore: str = option(
-        "auto", "class left out of training and scores, by name or label value; auto: one named ignore; none: no class"
+        "auto",
+        "label left out of training and scores, by name or value; auto: one named ignore or the like; none: no label",
     )
     nan_is_zero: bool = option(False, "read NaN as 0, for files with NaN outside the field of view")
-    normalisation: Normalisation = option("z_score", "intensity normalisation, per modality and subject")
+    force: bool = option(False, "train although the check of the data finds errors, but for files that cannot be read")
+    normalisation: Normalisation = option(
+        "auto", "intensity normalisation, per modality; auto: ct for Hounsfield units, else z_score"
+    )
     resample: Resample = option("none", "median: resample every subject to the median voxel size of the data set")
     spacing_mm: tuple[float, ...] = option(
-        (), "resample every subject to this voxel size instead", unit="mm", minimum=0.01, maximum=100, length=3
+        (), "resample every subject to this voxel size instead", unit="mm", minimum=0.0001, maximum=100, length=3
     )
     resident_gb: float = option(
         0.0,
@@ -66,7 +71,12 @@ class DataConfig(Checked):
 class SplitConfig(Checked):
     """Split: training subjects, held-out subjects for validation (they choose the best epoch) and test subjects."""
 
-    folds: int = option(5, "cross-validation folds; 0: one per subject (leave one out)", minimum=0, maximum=1000)
+    folds: int = option(
+        5,
+        "cross-validation folds; 0: one per subject (leave one out), as the default is with fewer subjects",
+        minimum=0,
+        maximum=1000,
+    )
     fold: int = option(0, "fold that is held out for validation, from 0", minimum=0, maximum=999, advanced=False)
     shuffle_subjects: bool = option(True, "assign subjects to folds in random order (seeded) instead of by name")
     split_seed: int = option(0, "seed of the random order", minimum=0, maximum=2**31 - 1)
@@ -117,6 +127,14 @@ class AugmentConfig(Checked):
     """Augmentation: random transforms of training sub-volumes; spatial ones apply to image and label alike."""
 
     flip: float = option(0.5, "probability of a left-right flip", unit="probability", minimum=0, maximum=1)
+    lateral: Lateral = option(
+        "auto",
+        "left and right classes when images are mirrored; swap: exchange the labels of each pair; off: do not mirror; "
+        "ignore: keep the labels; auto: swap pairs known by name and position, off where a partner is missing",
+    )
+    lateral_pairs: tuple[str, ...] = option(
+        (), "classes that are left and right of one structure, pair after pair; empty: found by name and position"
+    )
     affine: float = option(0.0, "probability of rotation and scaling", unit="probability", minimum=0, maximum=1)
     rotation_deg: float = option(15.0, "largest rotation about each axis", unit="degrees", minimum=0, maximum=180)
     scaling: float = option(0.15, "largest relative change of size", unit="share", minimum=0, maximum=0.9)
@@ -138,6 +156,18 @@ class AugmentConfig(Checked):
         minimum=0,
         maximum=10,
     )
+
+    @property
+    def stated_pairs(self) -> tuple[tuple[str, str], ...]:
+        """``lateral_pairs`` by two."""
+        return tuple(zip(self.lateral_pairs[::2], self.lateral_pairs[1::2], strict=True))
+
+    def check(self) -> None:
+        if len(self.lateral_pairs) % 2 or len(set(self.lateral_pairs)) != len(self.lateral_pairs):
+            raise ConfigError(
+                "lateral_pairs: expected an even number of different classes, such as left,right; got "
+                f"{', '.join(self.lateral_pairs)}"
+            )
 
 
 @dataclass(frozen=True)
@@ -343,6 +373,23 @@ class TrainConfig:
     def sub_volumes_per_step(self) -> int:
         """Sub-volumes per optimizer step, over all devices."""
         return self.sampling.batch_size * self.optim.accumulate * self.run.devices
+
+    @property
+    def swapped_classes(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of class indices that left-right mirroring exchanges, in a configuration with all classes resolved.
+
+        Raises
+        ------
+        ConfigError
+            If a name is not a class.
+        """
+        if self.augment.lateral != "swap":
+            return ()
+        classes = self.data.classes
+        unknown = [name for name in self.augment.lateral_pairs if name not in classes]
+        if unknown:
+            raise ConfigError(f"lateral_pairs: expected classes out of {', '.join(classes)}; got {', '.join(unknown)}")
+        return tuple((1 + classes.index(left), 1 + classes.index(right)) for left, right in self.augment.stated_pairs)
 
     def values(self) -> dict[str, Any]:
         """All fields as one flat dictionary."""

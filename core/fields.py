@@ -16,6 +16,8 @@ from typing import Any, Literal
 
 from core.errors import ConfigError
 
+BOOLEANS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
+
 
 def option(  # noqa: PLR0913 - one parameter per property of a field, given by name
     default: Any,
@@ -114,11 +116,9 @@ class FieldSpec:
             parts = [p.strip() for p in text.split(separator) if p.strip()]
             return self.coerce(tuple(self._parse_scalar(p, self.item_type) for p in parts))
         if self.type is bool:
-            values = {"true": True, "yes": True, "1": True, "on": True}
-            values |= {"false": False, "no": False, "0": False, "off": False}
-            if text.lower() not in values:
+            if text.lower() not in BOOLEANS:
                 raise ConfigError(f"{self.name}: expected true or false, got {text!r}")
-            return values[text.lower()]
+            return BOOLEANS[text.lower()]
         return self.coerce(self._parse_scalar(text, self.type))
 
     def format(self, value: Any) -> str:

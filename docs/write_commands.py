@@ -115,7 +115,7 @@ def _metavar(action: argparse.Action) -> str:
     name = str(action.metavar or "|".join(map(str, action.choices or [action.dest.upper()])))
     if isinstance(action, argparse._SubParsersAction):
         return name if action.required else f"[{name}]"
-    return f"{name} [{name} ...]" if action.nargs == "+" else name
+    return {"+": f"{name} [{name} ...]", "?": f"[{name}]"}.get(str(action.nargs), name)
 
 
 def _help(action: argparse.Action, parser: argparse.ArgumentParser) -> str:
