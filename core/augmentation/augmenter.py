@@ -6,6 +6,7 @@ device synchronisation, and regions can be cropped ahead of time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from core.augmentation.batched import apply_intensity_batched, apply_warp_batched
 from core.augmentation.intensity import IntensityChange, apply_intensity, draw_intensity
+from core.augmentation.sides import SideSwap
 from core.augmentation.warp import Warp, apply_warp, draw_warp, flip
 from core.compute.threads import single_threaded
 from core.config import AugmentConfig
@@ -52,11 +54,13 @@ class Augmenter:
     ----------
     config : AugmentConfig. Probabilities and magnitudes.
     size : tuple of int. Sub-volume size in voxels (i, j, k).
+    swapped : sequence of (int, int). Pairs of classes whose labels are exchanged in mirrored sub-volumes.
     """
 
-    def __init__(self, config: AugmentConfig, size: Size3) -> None:
+    def __init__(self, config: AugmentConfig, size: Size3, swapped: Sequence[tuple[int, int]] = ()) -> None:
         self.config = config
         self.size = size
+        self._swap_sides = SideSwap(swapped)
 
     def __call__(self, subjects: Subjects, locations: list[PatchLocation], generator: torch.Generator) -> Batch:
         """Augmented sub-volumes: image float32 (batch, channel, i, j, k) and label uint8 (batch, i, j, k)."""
@@ -91,7 +95,7 @@ class Augmenter:
                 image, label = flip(image, label, params.flips)
             elif params.changes_intensity:
                 image = image.clone()
-            return apply_intensity(image, params.intensity), label
+            return apply_intensity(image, params.intensity), self._swap_sides(label, params.flips)
 
     def _apply_batched(self, image: Tensor, label: Tensor, params: AugmentationParams) -> Batch:
         if params.warp is not None:
@@ -100,6 +104,7 @@ class Augmenter:
             image, label = flip(image, label, params.flips)
         elif params.changes_intensity:
             image = image.clone()
+        label = self._swap_sides(label, params.flips)
         return apply_intensity_batched(image, params.intensity) if params.changes_intensity else image, label
 
     def _draw(self, locations: list[PatchLocation], channels: int, generator: torch.Generator) -> AugmentationParams:

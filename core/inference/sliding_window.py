@@ -8,7 +8,7 @@ is too large for one pass is tiled with the largest tiles that the memory allows
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -43,6 +43,7 @@ class InferenceOptions:
     overlap : float. Overlap of neighbouring tiles as a fraction of the tile, 0 to below 1.
     precision : str. "fp32" or "bf16".
     mirror : bool. Average the logits with those of the left-right mirrored image, as nnU-Net does.
+    swapped : tuple of (int, int). Pairs of classes that mirroring exchanges: left and right of one structure.
 
     Raises
     ------
@@ -55,6 +56,7 @@ class InferenceOptions:
     overlap: float = 0.5
     precision: str = "fp32"
     mirror: bool = False
+    swapped: tuple[tuple[int, int], ...] = ()
 
     def __post_init__(self) -> None:
         if self.mode not in ("tiles", "whole"):
@@ -243,9 +245,20 @@ def _forward_function(model: nn.Module, options: InferenceOptions, flip_in_batch
             logits, flipped = forward(torch.cat((images, mirrored))).float().chunk(2)
         else:
             logits, flipped = forward(images).float(), forward(mirrored).float()
-        return (logits + flipped.flip(LEFT_RIGHT_AXIS)) / 2
+        return (logits + _unmirror(flipped, options.swapped)) / 2
 
     return forward_mirrored if options.mirror else forward
+
+
+def _unmirror(logits: Tensor, swapped: Sequence[tuple[int, int]]) -> Tensor:
+    """Logits (batch, class, i, j, k) of mirrored images on the grid of the images, with left and right exchanged."""
+    logits = logits.flip(LEFT_RIGHT_AXIS)
+    if not swapped:
+        return logits
+    order = list(range(logits.shape[1]))
+    for a, b in swapped:
+        order[a], order[b] = b, a
+    return logits[:, order]
 
 
 def _pad_to_size(image: Tensor, size: Size3) -> tuple[Tensor, tuple[slice, ...]]:

@@ -12,6 +12,7 @@ from core import runs
 from core.config import field_specs
 from core.presets import preset
 from tests.support.app_pages import button, button_labels, choose, click, go_to_page, open_page, run_page, texts
+from tests.support.kidneys import write_kidneys
 
 pytestmark = pytest.mark.usefixtures("empty_app")
 
@@ -57,8 +58,24 @@ def test_form_keeps_values_when_the_page_is_left() -> None:
 def test_forecast_is_shown_for_real_data(empty_app: Path, test_data: Path) -> None:
     (empty_app / "hippo").symlink_to(test_data / "Task04_Hippocampus")
     app = open_page("train", data="hippo")
-    shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    shown = forecast(app)
     assert "64 train, 16 choose the best epoch" in shown and "parameters" in shown
+
+
+@pytest.mark.slow
+def test_left_and_right_classes_are_named_with_what_mirroring_does(empty_app: Path) -> None:
+    write_kidneys(empty_app / "kidneys")
+    app = open_page("train", data="kidneys")
+    assert "Swapped when an image is mirrored: left kidney / right kidney" in forecast(app)
+    run_page(field(app, "classes").set_value(["left kidney"]))
+    assert "Images are not mirrored, since left kidney has a side" in forecast(app)
+    run_page(field(app, "lateral").set_value("ignore"))
+    assert "Labels are not swapped" in forecast(app)
+
+
+def forecast(app: AppTest) -> str:
+    """The list of what will happen."""
+    return "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
 
 
 def field(app: AppTest, name: str) -> Any:

@@ -325,6 +325,24 @@ def test_mirrored_prediction_is_equivariant_to_mirroring(unet: SegmentationNetwo
     torch.testing.assert_close(flipped.flip(1), logits, rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize("mode", ["tiles", "whole"])
+@pytest.mark.parametrize("memory_bytes", [2**50, 1])
+def test_mirroring_exchanges_left_and_right_classes(unet: SegmentationNetwork, mode: str, memory_bytes: int) -> None:
+    image = volume(22, 16, 18)
+    mirrored = options(mode, UNET_TILE, mirror=True, swapped=((1, 2),))
+    logits = predict_logits(unet, image, mirrored, memory_bytes=memory_bytes)
+
+    def both(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            return (unet(images) + unet(images.flip(2)).flip(2)[:, [0, 2, 1]]) / 2
+
+    one_pass = mode == "whole" and memory_bytes > 1
+    expected = both(image[None])[0] if one_pass else sliding_window_inference(image, both, UNET_TILE, 0.5)
+    torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
+    flipped = predict_logits(unet, image.flip(1), mirrored, memory_bytes=memory_bytes)
+    torch.testing.assert_close(flipped.flip(1)[[0, 2, 1]], logits, rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize("norm", ["batch", "group", "instance"])
 def test_channels_last_inference_in_bf16_is_as_accurate(norm: NormLayer) -> None:
     torch.manual_seed(0)
