@@ -70,7 +70,7 @@ class Checkpoint:
 
 def build_network(metadata: CheckpointMetadata) -> SegmentationNetwork:
     """The described network with fresh weights."""
-    return build_model(metadata.train_config.model, len(metadata.modalities), len(metadata.labels))
+    return build_model(metadata.train_config.model, len(metadata.modalities), len(metadata.label_space))
 
 
 def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:

@@ -1,6 +1,7 @@
 """Intensity histograms of the classes of one subject, their overlaps, and the accuracy of classification by intensity.
 
-Voxels outside of the head are ignored: those that are 0 in every modality (skull-stripped data) and unlabelled.
+Voxels outside of the head are left out: those that are 0 in every modality (skull-stripped data) and unlabelled. So are
+those with the ignore label.
 The *intensity classifier* assigns to each voxel the most frequent class in its histogram bin. It is an upper bound: no
 rule that uses only the intensity of one voxel, at this resolution, classifies more voxels of this image correctly.
 """
@@ -12,6 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.imaging.outliers import intensity_range
+from core.labels import IGNORE_INDEX
 from core.types import VoxelIndex
 
 BINS = 64
@@ -23,7 +26,8 @@ class IntensityHistograms:
 
     Attributes
     ----------
-    bin_edges : ndarray, shape (modality, BINS + 1). From the least to the greatest intensity of the head.
+    bin_edges : ndarray, shape (modality, BINS + 1). From the least to the greatest intensity of the head, without
+        outliers, which count in the first and last bin.
     counts : ndarray, int64, shape (modality, class, BINS). Voxels.
     joint_counts : ndarray, int64, shape (class, BINS, BINS), or None. Voxels by the bins of the first two modalities;
         ``None`` with one modality.
@@ -32,7 +36,7 @@ class IntensityHistograms:
     accuracies : tuple of float. Accuracy of the intensity classifier on the labelled voxels: from each single modality,
         then from the first two together.
     class_voxels : tuple of int. Voxels of each class, background included.
-    total_voxels : int. Voxels of the volume.
+    total_voxels : int. Voxels of the volume that are not ignored.
     """
 
     bin_edges: np.ndarray
@@ -50,7 +54,7 @@ def compute_histograms(image: np.ndarray, label: np.ndarray, classes: int) -> In
     Parameters
     ----------
     image : ndarray, float32, shape (channel, i, j, k). Intensities.
-    label : ndarray, integer, shape (i, j, k). Class indices below ``classes``.
+    label : ndarray, integer, shape (i, j, k). Class indices below ``classes``, or :data:`core.labels.IGNORE_INDEX`.
     classes : int. Number of classes, background included.
 
     Raises
@@ -58,13 +62,15 @@ def compute_histograms(image: np.ndarray, label: np.ndarray, classes: int) -> In
     ValueError
         If no voxel is labelled.
     """
-    head = (image != 0).any(axis=0) | (label > 0)
+    counted = label != IGNORE_INDEX
+    head = ((image != 0).any(axis=0) | (label > 0)) & counted
     head_label = label[head].astype(np.int64)
     if not (head_label > 0).any():
         raise ValueError("expected at least one labelled voxel, found none")
     bin_edges, bins = [], []
-    for values in image[:, head]:
-        low, high = float(values.min()), float(values.max())
+    for channel in image:
+        inliers, values = intensity_range(channel), channel[head]
+        low, high = max(float(values.min()), inliers.low), min(float(values.max()), inliers.high)
         bin_edges.append(np.linspace(low, high if high > low else low + 1, BINS + 1))
         bin_index = np.searchsorted(bin_edges[-1], values, side="right") - 1
         bins.append(bin_index.clip(0, BINS - 1))  # the last bin is closed, as in numpy.histogram
@@ -81,8 +87,8 @@ def compute_histograms(image: np.ndarray, label: np.ndarray, classes: int) -> In
         joint_counts=joint_counts,
         overlaps=tuple(_pairwise_overlaps(table) for table in counts),
         accuracies=tuple(float(table.max(axis=0).sum() / table.sum()) for table in tables),
-        class_voxels=tuple(int(n) for n in np.bincount(label.ravel(), minlength=classes)),
-        total_voxels=label.size,
+        class_voxels=tuple(int(n) for n in np.bincount(label[counted], minlength=classes)),
+        total_voxels=int(np.count_nonzero(counted)),
     )
 
 

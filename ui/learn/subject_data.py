@@ -6,7 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,9 @@ from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
 from core.errors import DatasetError
 from core.files import file_stamp
 from core.imaging.display import channels, upright_slices
+from core.imaging.outliers import intensity_range
 from core.inspection.intensity_histograms import BINS, IntensityHistograms, compute_histograms, label_centre
-from core.labels import PALETTE, LabelSpace
+from core.labels import IGNORE_INDEX, PALETTE, LabelSpace
 from core.types import Size3, VoxelIndex
 from ui.shared import cache
 
@@ -82,17 +83,19 @@ def read_subject_data(folder: Path, subject: str) -> SubjectData:
     """
     dataset = open_dataset(folder)
     loaded = load_subject(dataset, subject)
-    if loaded.label is None or not loaded.label.any():
+    label = loaded.label
+    if label is None or not ((label > 0) & (label != IGNORE_INDEX)).any():
         raise DatasetError(f"{folder}: expected a label map of {subject} with labelled voxels, found none")
-    histograms = compute_histograms(loaded.image, loaded.label, len(dataset.labels))
-    centre = label_centre(loaded.label)
+    histograms = compute_histograms(loaded.image, label, len(dataset.labels))
+    label = np.where(label == IGNORE_INDEX, 0, label)  # pictures show ignored voxels without a colour
+    loaded, centre = replace(loaded, label=label), label_centre(label)
     return SubjectData(
         _intensities(dataset, subject, histograms),
         _block(loaded, dataset.modalities[0], centre),
         _slices(loaded, dataset.labels, centre),
-        tuple(_masks(loaded.label, dataset.labels, centre[2], loaded.geometry.oriented)),
+        tuple(_masks(label, dataset.labels, centre[2], loaded.geometry.oriented)),
         _shares(dataset.labels, subject, histograms),
-        _extent(loaded.label),
+        _extent(label),
     )
 
 
@@ -139,7 +142,8 @@ def _extent(label: np.ndarray) -> Size3:
 
 def _block(loaded: LoadedSubject, modality: str, centre: VoxelIndex) -> dict[str, Any]:
     """The block inside the head whose outer slices differ most, of those near the middle."""
-    image, (i, j, k) = loaded.image[0], centre
+    (i, j, k), inliers = centre, intensity_range(loaded.image[0])
+    image = loaded.image[0].clip(inliers.low, inliers.high)
     best, best_change = None, -1.0
     for first_i in range(max(0, i - BLOCK_REACH), max(1, min(i + BLOCK_REACH, image.shape[0]) - BLOCK), BLOCK_STEP):
         for first_j in range(max(0, j - BLOCK_REACH), max(1, min(j + BLOCK_REACH, image.shape[1]) - BLOCK), BLOCK_STEP):

@@ -64,11 +64,11 @@ def _read_names(file: Path, value: Any) -> list[tuple[int, str]]:
     for key, entry in value.items():
         if by_name and isinstance(entry, list):
             raise DatasetError(
-                f"{file}: expected one value for each label, got {key!r}: {entry}; regions that share values (as in nnU-Net) "
-                "are not supported: list the labels themselves"
+                f"{file}: expected one value for each label, got {key!r}: {entry}; regions that share values (as in "
+                "nnU-Net) are not supported: list the labels themselves"
             )
         number, name = (entry, key) if by_name else (_whole_number(key), entry)
-        if number is None or not isinstance(name, str) or not name.strip() or (by_name and _whole_number(key)):
+        if number is None or not isinstance(name, str) or not name.strip():
             raise DatasetError(f"{file}: expected 'labels' like {EXAMPLE}, got {key!r}: {entry!r}")
         names.append((number, name.strip()))
     return sorted(names)

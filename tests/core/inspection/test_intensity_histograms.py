@@ -9,6 +9,7 @@ import pytest
 
 from core.datasets.synthetic.contrast import histogram_overlap
 from core.inspection.intensity_histograms import BINS, compute_histograms, label_centre
+from core.labels import IGNORE_INDEX
 
 
 def make_subject() -> tuple[np.ndarray, np.ndarray]:
@@ -85,3 +86,27 @@ def test_label_centre_is_the_centre_of_the_bounding_box() -> None:
     assert label_centre(label) == (4, 4, 3)
     label[2, 3, 4] = label[6, 5, 4] = 1
     assert label_centre(label) == (4, 4, 4)
+
+
+def test_outliers_count_in_the_last_bin_and_do_not_widen_the_others() -> None:
+    rng = np.random.default_rng(3)
+    label = np.ones((16, 16, 16), np.uint8)
+    label[:8] = 2
+    image = rng.normal(100, 10, (1, 16, 16, 16)).astype(np.float32)
+    image[0, :8] += 60
+    plain = compute_histograms(image, label, 3)
+    image[0, 3, 3, 3] = 1e6
+    spoilt = compute_histograms(image, label, 3)
+    assert spoilt.bin_edges[0, -1] < 250 and spoilt.counts.sum() == label.size
+    assert spoilt.accuracies == pytest.approx(plain.accuracies, abs=0.01)
+
+
+def test_ignored_voxels_are_left_out() -> None:
+    image, label = make_subject()
+    cropped, whole = compute_histograms(image[:, :6], label[:6], 4), label.copy()
+    whole[6:] = IGNORE_INDEX
+    ignored = compute_histograms(image, whole, 4)
+    assert ignored.class_voxels == cropped.class_voxels and ignored.total_voxels == cropped.total_voxels
+    assert np.array_equal(ignored.counts.sum(axis=-1), cropped.counts.sum(axis=-1))
+    with pytest.raises(ValueError, match="at least one labelled voxel"):
+        compute_histograms(image, np.full_like(label, IGNORE_INDEX), 4)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
-from core.checkpointing.checkpoint import load
+from core.checkpointing.checkpoint import load, save
 from core.datasets.synthetic.demo import make_demo
 from core.errors import CheckpointError, ConfigError, DatasetError, DeviceError, UserError
 from core.events import Ended, Event, Metrics, Preparing, Ready
@@ -18,6 +19,7 @@ from core.training.experiment import train_run
 from core.types import Size3
 from tests.support.balls import tiny, write_balls
 from tests.support.fetal_folder import make_fetal_folder
+from tests.support.ignored import write_ignored_balls
 from tests.support.quick_demo import replace_generator
 
 SHORT = {"epochs": 1, "samples_train": 4, "samples_val": 2, "whole_every": 0}
@@ -217,3 +219,49 @@ def test_article_preset_trains_on_the_demo_data(run: Path, tmp_path: Path, monke
     metadata = load(run / "last.safetensors").metadata
     assert metadata.dataset["synthetic"] is True and metadata.split["val"] == ["subject-1"]
     assert any("val/sub_volume_dice_with_background" in e.values for e in events if isinstance(e, Metrics))
+
+
+@pytest.mark.slow
+def test_ignore_label_is_no_class_and_its_voxels_do_not_train(tmp_path: Path) -> None:
+    """The weights are the same whatever the value, the name and the way of choosing the label."""
+    weights = []
+    for n, (value, name, ignore) in enumerate([(255, "ignore", "auto"), (-1, "Void", "auto"), (7, "", "7")]):
+        data = write_ignored_balls(tmp_path / f"data-{n}", value, name)
+        run = tmp_path / f"run-{n}"
+        run.mkdir()
+        events: list[Event] = []
+        train_run(tiny(path=str(data), ignore=ignore, threshold=0.05, **SHORT), run, events.append)
+        checkpoint = load(run / "last.safetensors")
+        labels = checkpoint.metadata.label_space
+        assert labels.names == ("background", "bright", "dark") and labels.ignore is not None
+        assert labels.ignore.raw == value
+        ready = next(e for e in events if isinstance(e, Ready))
+        assert ready.classes == labels.names and str(value) in ready.facts["left out"]
+        assert ready.colours == tuple(c.colour for c in labels.classes)
+        measured = [e.values for e in events if isinstance(e, Metrics)]
+        assert all(math.isfinite(value) for values in measured for value in values.values())
+        weights.append(checkpoint.model)
+    for other in weights[1:]:
+        assert all(torch.equal(weights[0][name], other[name]) for name in weights[0])
+
+
+@pytest.mark.slow
+def test_ignore_label_can_be_trained_as_a_class(tmp_path: Path, run: Path) -> None:
+    data = write_ignored_balls(tmp_path / "data")
+    train_run(tiny(path=str(data), ignore="none", **SHORT), run, lambda event: None)
+    assert load(run / "last.safetensors").metadata.label_space.names == ("background", "bright", "dark", "ignore")
+
+
+@pytest.mark.slow
+def test_run_of_an_earlier_version_with_a_class_named_ignore_is_resumed(tmp_path: Path, run: Path) -> None:
+    data = write_ignored_balls(tmp_path / "data")
+    config = tiny(path=str(data), ignore="none", **{**SHORT, "epochs": 2})
+    steps = iter(range(100))
+    train_run(config, run, lambda event: None, should_stop=lambda: next(steps) >= 7)
+    checkpoint = load(run / "last.safetensors")
+    del checkpoint.metadata.config["data"]["ignore"]
+    save(run / "last.safetensors", checkpoint)
+    train_run(config.with_values({"ignore": "auto"}), run, lambda event: None, resume=True)
+    metadata = load(run / "last.safetensors").metadata
+    assert metadata.progress["step"] == 4 and metadata.label_space.names[-1] == "ignore"
+    assert metadata.train_config.data.ignore == "none"

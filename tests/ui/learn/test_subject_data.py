@@ -16,7 +16,9 @@ from PIL import Image
 from core.datasets import load_subject, open_dataset
 from core.errors import DatasetError
 from tests.support.balls import SPACING_MM, balls, write_balls
+from tests.support.ignored import write_ignored_balls
 from tests.support.learn_data import demo_subject
+from tests.support.volume_files import load
 from ui.learn.subject_data import SubjectData, disc_mask, read_subject_data
 
 
@@ -146,3 +148,15 @@ def test_subject_too_small_or_without_labels_is_refused(tmp_path: Path) -> None:
     )
     with pytest.raises(DatasetError, match=r"label map of a .*found none"):
         read_subject_data(folder, "a")
+
+
+def test_ignored_voxels_are_no_class_of_any_figure(tmp_path: Path) -> None:
+    folder = write_ignored_balls(tmp_path / "balls", subjects=2)
+    for file in folder.glob("*Tr/ball_0.nii.gz"):
+        image = load(file)
+        nib.save(nib.Nifti1Image(np.kron(np.asarray(image.dataobj), np.ones((2, 2, 2))), image.affine), file)
+    data = read_subject_data(folder, "ball_0")
+    assert [c["name"] for c in data.intensities["classes"]] == ["bright", "dark"]
+    assert [s["name"] for s in data.shares["shares"]] == ["background", "bright", "dark"]
+    assert sum(s["share"] for s in data.shares["shares"]) == pytest.approx(1)
+    assert all("ignore" not in mask["name"] for mask in data.masks)

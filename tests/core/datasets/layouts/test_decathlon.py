@@ -148,7 +148,7 @@ def test_missing_listed_file_is_named(tmp_path: Path) -> None:
         (dict(training=[{"image": 1, "label": "b"}]), "entry 1"),
         (dict(training=[ENTRY, ENTRY]), "separate label file|every subject once"),
         (dict(training=[ENTRY, {**ENTRY, "image": "imagesTr/b.nii.gz"}]), "separate label file"),
-        (dict(training=[ENTRY, {"image": "other/case_001.nii", "label": "b"}]), "every subject once, got case_001"),
+        (dict(training=[ENTRY, {"image": "imagesTr/case_001.nii", "label": "b"}]), "every subject once, got case_001"),
         (dict(training=None, channel_names={"0": "T1"}), "nnU-Net"),
     ],
 )
