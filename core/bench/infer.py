@@ -333,9 +333,8 @@ def _trained_case(path: Path, device: torch.device, progress: ProgressCallback) 
             folder, SUBJECT, progress=lambda done, total: progress(done, total, "making a synthetic subject")
         )
         dataset = open_dataset(folder)
-        normalisation = metadata.train_config.data.normalisation
         subject = prepare_subject(
-            dataset, SUBJECT, metadata.modalities, classes[1:], normalisation, metadata.spacing_mm
+            dataset, SUBJECT, metadata.modalities, classes[1:], metadata.normaliser, metadata.spacing_mm
         )
     image = torch.from_numpy(np.ascontiguousarray(subject.image, dtype=np.float32)).to(device)
     truth = torch.from_numpy(np.ascontiguousarray(subject.label)).to(device)

@@ -45,6 +45,8 @@ def choose_normaliser(inputs: RunInputs, data: RunData, last: Checkpoint | None)
         loaded = load_subject(data.dataset, id, data.modalities, inputs.config.data.classes)
         if loaded.label is not None:
             intensities.add(loaded.image, loaded.label)
+    if requested == "auto" and intensities.is_empty:
+        return Normaliser(("z_score",) * len(methods))  # reading the subjects refuses them, unless training is forced
     measured = intensities.statistics()
     return Normaliser(methods, tuple(s if m == "ct" else None for m, s in zip(methods, measured, strict=True)))
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from core.datasets import Dataset, load_subject
 from core.datasets.loading import class_mapping
 from core.errors import DatasetError, VolumeError
 from core.imaging.display import Grid, channels, encode_image, encode_label
 from core.imaging.geometry import Geometry
 from core.imaging.volume import read_label
-from core.labels import LabelSpace
+from core.labels import IGNORE_INDEX, LabelSpace
 from core.study.questions import (
     PLANE_AXES,
     Candidate,
@@ -22,6 +24,7 @@ from core.study.questions import (
 )
 from core.types import Plane
 from ui.quiz.game import Case, GameQuestion
+from ui.viewer.scenes import described
 
 MARGIN_MM = 8.0  # around the labelled voxels
 
@@ -58,6 +61,12 @@ class QuizSubject:
                 f"{case.file}: expected a segmentation of {self._truth.shape} voxels, the shape of the subject, found "
                 f"{self._prediction.shape}; segment the subject again"
             )
+        # Where the truth is ignored, both are background to the questions, and both are shown as ignored.
+        self._ignored = self._truth == IGNORE_INDEX
+        self._ignore = None
+        if self._ignored.any() and dataset.labels.ignore is not None:
+            self._ignore = described(dataset.labels.ignore)
+            self._truth, self._prediction = (np.where(self._ignored, 0, v) for v in (self._truth, self._prediction))
         margin = [round(MARGIN_MM / spacing_mm) for spacing_mm in self._geometry.spacing_mm]
         self._box = joint_foreground_box(self._truth, self._prediction, margin)
 
@@ -68,18 +77,21 @@ class QuizSubject:
     def question(self, question: Question) -> GameQuestion:
         """A question with the volumes that it shows."""
         box = question_box(question, self._box)
-        truth, prediction = self._truth[box], self._prediction[box]
+        ignored = self._ignored[box]
+        truth, prediction = (np.where(ignored, IGNORE_INDEX, v[box]) for v in (self._truth, self._prediction))
         affine = self._geometry.affine.copy()
         affine[:3, 3] += affine[:3, :3] @ [side.start for side in box]
         i, j, k = truth.shape
         index, axis = question.candidate.index, PLANE_AXES[question.candidate.plane]
+        image = encode_image(self._image[:, *box], self._channels)
         return GameQuestion(
             question,
             self._case,
             Grid.from_geometry(Geometry((i, j, k), affine, self._geometry.oriented)),
-            self._channels,
-            encode_image(self._image[:, *box], self._channels),
+            image,
+            b"" if image.exact else self._image[:, *box].astype("<f4", copy=False).tobytes(),
             encode_label(truth),
             encode_label(prediction),
             explain_difference(self._truth.take(index, axis), self._prediction.take(index, axis), self._labels.names),
+            self._ignore,
         )

@@ -71,11 +71,13 @@ def viewer(
     """
     options = options or ViewerOptions()
     data: dict[str, Any] = {
-        "grid": asdict(scene.grid),
+        "grid": {**asdict(scene.grid), "tilt": scene.grid.tilt},
         "channels": [asdict(c) for c in scene.channels],
         "image": scene.image,
+        "intensities": scene.intensities,
         "layers": dict(scene.layers),
         "classes": [dict(c) for c in scene.classes],
+        "ignore": dict(scene.ignore) if scene.ignore is not None else None,
         "rows": list(options.rows),
         "planes": list(options.planes),
         "start": options.start,

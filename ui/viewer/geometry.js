@@ -7,6 +7,8 @@ const PLANES = {
   sagittal: { axis: 0, across: 1, up: 2, letters: [["A", "P"], ["S", "I"]] },
 };
 
+const TILT_HELP = "Slices follow the voxel axes, which are not those of the patient; volumes and distances take that into account.";
+
 // How a plane is displayed. Radiological convention: the patient's right is on the left; the nose points left or up.
 // A volume of unknown orientation is not mirrored.
 function planeView(plane, grid, radiological) {
@@ -47,6 +49,11 @@ function fromVoxel(view, voxel) {
 // RAS coordinates of a voxel in mm; null if the orientation is unknown.
 function voxelToMm(grid, voxel) {
   return grid.affine?.slice(0, 3).map((row) => row[0] * voxel[0] + row[1] * voxel[1] + row[2] * voxel[2] + row[3]) ?? null;
+}
+
+// Decimals of coordinates in mm with which neighbouring voxels differ; at least one.
+function millimetreDigits(grid) {
+  return clamp(Math.floor(1 - Math.log10(Math.min(...grid.spacing_mm))), 1, 6);
 }
 
 function clamp(value, low, high) {

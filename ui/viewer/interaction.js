@@ -1,6 +1,6 @@
 // Mouse, wheel and keyboard of a viewer: slices, crosshair, window, zoom.
 
-const REST_MS = 400, NOTCH = 40, MAX_ZOOM = 24;
+const REST_MS = 400, ASK_MS = 150, NOTCH = 40, MAX_ZOOM = 24;
 
 // Base class of Viewer (viewer.js).
 class Interaction {
@@ -79,6 +79,7 @@ class Interaction {
   }
 
   zoomAt(pane, factor, event) {
+    if (factor < 1 && this.zoom === 1) return this.showBox(true);
     const view = this.views[pane.plane], before = event ? pane.position(event) : null;
     const next = clamp(this.zoom * factor, 1, MAX_ZOOM);
     this.zoom = next;
@@ -90,10 +91,31 @@ class Interaction {
     this.requestRender();
   }
 
-  // Show the whole head in each pane.
+  // Show the content in each pane, or the whole grid.
+  showBox(whole) {
+    this.whole = whole;
+    this.fit();
+    this.layout();
+  }
+
   fit() {
+    this.box = this.whole ? gridBox(this.grid.shape) : this.content;
     this.zoom = 1;
-    this.focus = this.head.map(([first, last]) => (first + last) / 2);
+    this.focus = this.box.map(([first, last]) => (first + last) / 2);
+  }
+
+  // Ask for the intensities at the crosshair once it rests there, where stored values are rounded.
+  askIntensities() {
+    const at = this.voxel.join(), { image, intensities } = this.data;
+    if (!intensities || this.asked === `${image} ${at}`) return;
+    this.asked = `${image} ${at}`;
+    clearTimeout(this.askTimer);
+    this.askTimer = setTimeout(async () => {
+      const known = await fetchIntensities(this.data, this.voxel).catch(() => ({})); // then rounded values remain
+      if (this.closed || this.data.image !== image || this.voxel.join() !== at) return;
+      this.known = { at: `${image} ${at}`, values: known };
+      this.updateReadout();
+    }, ASK_MS);
   }
 
   pan(drag, dx, dy) {
@@ -128,7 +150,8 @@ class Interaction {
       home: () => this.goTo(axis, 0),
       end: () => this.goTo(axis, view.slices - 1),
       "+": () => this.zoomAt(pane, 1.25), "=": () => this.zoomAt(pane, 1.25), "-": () => this.zoomAt(pane, 0.8),
-      0: () => { this.fit(); this.requestRender(); },
+      0: () => this.showBox(false),
+      a: () => this.showBox(!this.whole),
       f: () => this.set("style", "fill"), o: () => this.set("style", "outline"), b: () => this.set("style", "both"),
       h: () => this.set("overlayHidden", !this.settings.overlayHidden),
       x: () => this.set("crosshair", !this.settings.crosshair),

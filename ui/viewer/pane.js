@@ -17,6 +17,7 @@ class Pane {
     this.base = document.createElement("canvas"); // all but the crosshair
     this.image = document.createElement("canvas"); // one pixel per voxel
     this.overlay = document.createElement("canvas"); // one pixel per voxel
+    this.hatch = document.createElement("canvas"); // the hatching over ignored voxels
   }
 
   // Size on the page in CSS pixels.
@@ -77,7 +78,7 @@ class Pane {
     context.fillRect(0, 0, this.base.width, this.base.height);
     context.setTransform(r, 0, 0, r, 0, 0);
     const width = view.width * at.sx, height = view.height * at.sy;
-    this.paint(this.image, layout, (pixels) => paintImage(pixels, v.scene.channels[v.settings.channel], layout, v.grey));
+    this.paint(this.image, layout, (pixels) => paintImage(pixels, v.scene.channels[v.settings.channel].stored, layout, v.grey));
     context.imageSmoothingEnabled = true;
     context.drawImage(this.image, at.x, at.y, width, height);
     if (this.row !== "image") this.renderOverlay(context, at, layout, width, height);
@@ -109,6 +110,30 @@ class Pane {
       context.drawImage(this.overlay, at.x, at.y, width, height);
     }
     if (!errors && s.style !== "fill") this.renderOutlines(context, at, indices, layout);
+    if (v.visible[IGNORED]) this.renderHatch(context, at, indices, layout, width, height);
+  }
+
+  // Hatch the ignored voxels: lines at the resolution of the screen, in the shape of the voxels.
+  renderHatch(context, at, indices, layout, width, height) {
+    let any = false;
+    this.paint(this.overlay, layout, (pixels) => { any = paintIgnored(pixels, indices); });
+    if (!any) return;
+    const v = this.viewer, r = this.ratio, hatch = this.hatch;
+    hatch.width = this.base.width;
+    hatch.height = this.base.height;
+    const g = hatch.getContext("2d");
+    g.imageSmoothingEnabled = false;
+    g.setTransform(r, 0, 0, r, 0, 0);
+    g.drawImage(this.overlay, at.x, at.y, width, height);
+    g.setTransform(1, 0, 0, 1, 0, 0);
+    g.globalCompositeOperation = "source-in";
+    g.fillStyle = hatchPattern(g, v.ignore.colour, r);
+    g.fillRect(0, 0, hatch.width, hatch.height);
+    context.globalAlpha = Math.min(1, 0.3 + v.settings.opacity);
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(hatch, 0, 0);
+    context.setTransform(r, 0, 0, r, 0, 0);
+    context.globalAlpha = 1;
   }
 
   // Outlines are filled rectangles on whole pixels, inside the class.
@@ -116,7 +141,7 @@ class Pane {
     const v = this.viewer, r = this.ratio, thick = Math.max(1, Math.round(v.settings.line * r)) / r;
     const snap = (n) => Math.round(n * r) / r;
     for (const [index, runs] of outlines(indices, layout.width, layout.height)) {
-      context.fillStyle = v.classes[index - 1]?.colour ?? "#ffffff";
+      context.fillStyle = index === IGNORED ? v.ignore.colour : v.classes[index - 1]?.colour ?? "#ffffff";
       for (let n = 0; n < runs.length; n += 6) {
         const x = snap(at.x + runs[n] * at.sx), y = snap(at.y + runs[n + 1] * at.sy);
         const nx = runs[n + 4], ny = runs[n + 5];
@@ -161,6 +186,11 @@ class Pane {
     write(`${short(low)} to ${short(high)}`, 6, h - 10, "left");
     write(v.titleOf(this.row), 6, 10, "left");
   }
+}
+
+// A true value: whole numbers in full, others to six digits.
+function exactly(value) {
+  return Number.isInteger(value) && Math.abs(value) < 1e15 ? String(value) : String(Number(value.toPrecision(6)));
 }
 
 function short(value) {

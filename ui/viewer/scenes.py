@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
+from core.datasets import DataOptions, Dataset, LoadedSubject, load_subject, open_dataset
 from core.datasets.loading import class_mapping
+from core.datasets.registry import DEFAULT_OPTIONS
 from core.errors import VolumeError
 from core.imaging.display import Channel, Grid, channels, encode_image, encode_label
 from core.imaging.volume import read_label
-from core.labels import LabelSpace
+from core.labels import LabelClass, LabelSpace
 from ui.shared import formatting
 from ui.shared.hashes import files_hash
 from ui.viewer import volumes
+
+ENCODING = 2  # of images; part of the names of published ones, which a cache keeps
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,11 @@ class Scene:
     channels : tuple of Channel. Modalities of the image with their intensity ranges.
     image : str. URL of the image (:func:`core.imaging.display.encode_image`).
     classes : tuple of mapping. ``{"name", "colour"}`` of the classes 1, 2, ...; the background (0) is left out.
+    intensities : str. URL of the intensities (:func:`ui.viewer.volumes.publish_intensities`), channels one after another,
+        k fastest, from which the readout asks for those that the image holds rounded; empty if it holds all exactly.
     layers : mapping. URL of each segmentation (:func:`core.imaging.display.encode_label`) by its name: "truth",
         "prediction", or any other.
+    ignore : mapping, optional. ``{"name", "colour"}`` of the ignore label, whose voxels are hatched.
     """
 
     grid: Grid
@@ -41,10 +47,21 @@ class Scene:
     image: str
     classes: tuple[Mapping[str, str], ...] = ()
     layers: Mapping[str, str] = field(default_factory=dict)
+    intensities: str = ""
+    ignore: Mapping[str, str] | None = None
+
+
+def described(label: LabelClass) -> dict[str, str]:
+    """A class as the viewer and other components take it: ``{"name", "colour"}``."""
+    return {"name": label.name, "colour": label.colour}
 
 
 def subject_scene(
-    folder: Path, subject: str, labels: LabelSpace | None = None, prediction: Path | None = None
+    folder: Path,
+    subject: str,
+    labels: LabelSpace | None = None,
+    prediction: Path | None = None,
+    options: DataOptions = DEFAULT_OPTIONS,
 ) -> Scene:
     """The scene of a subject of a data set: its image, its truth if it has one, and a prediction.
 
@@ -55,22 +72,25 @@ def subject_scene(
     labels : LabelSpace, optional. Classes to show; other classes of the truth become background. By default those of
         the data set.
     prediction : Path, optional. Label map with the raw values of ``labels``, on the subject's grid.
+    options : DataOptions. Options of reading the data set.
 
     Raises
     ------
     UserError
         If a file cannot be read, or the prediction has another size than the image.
     """
-    dataset = open_dataset(folder)
+    dataset = open_dataset(folder, options=options)
     label_space = labels or dataset.labels
     load = cache(lambda: load_subject(dataset, subject))  # not called if all volumes are published already
     files = _subject_hash(dataset, subject)
-    facts, image = volumes.publish(f"image\n{files}", lambda: _image(load(), dataset.modalities))
+    image = _publish_image(files, load, dataset.modalities)
     layers = {}
     if dataset.subject(subject).label is not None:
         mapping = json.dumps([label_space.names, dataset.labels.to_json()])
         _, layers["truth"] = volumes.publish(f"truth\n{files}\n{mapping}", lambda: _truth(load(), dataset, label_space))
-    return _scene(files, facts, image, layers, label_space, prediction)
+    scene = _with_segmentations(image, files, layers, label_space, prediction)
+    ignore = dataset.labels.ignore
+    return replace(scene, ignore=described(ignore)) if ignore is not None and "truth" in layers else scene
 
 
 def image_scene(
@@ -93,26 +113,30 @@ def image_scene(
     channels_key : str. Text that changes with the channels read from the files.
     """
     hashed = files_hash("\n".join([*modalities, channels_key]), files)
-    facts, image = volumes.publish(f"image\n{hashed}", lambda: _image(load(), modalities))
-    return _scene(hashed, facts, image, {}, labels, prediction)
+    image = _publish_image(hashed, cache(load), modalities)
+    return _with_segmentations(image, hashed, {}, labels, prediction)
 
 
-def _scene(
-    files: str,
-    facts: Mapping[str, Any],
-    image: str,
-    layers: dict[str, str],
-    labels: LabelSpace,
-    prediction: Path | None,
+def _publish_image(files: str, load: Callable[[], LoadedSubject], names: Sequence[str]) -> Scene:
+    """A scene of the image only; ``files`` is the hash of its files, and ``load`` may be called twice."""
+    facts, url = volumes.publish(f"image {ENCODING}\n{files}", lambda: _image(load(), names))
+    ranges = tuple(Channel(**c | {"window": tuple(c["window"])}) for c in facts["channels"])
+    intensities = ""
+    if not all(channel.exact for channel in ranges):
+        intensities = volumes.publish_intensities(
+            f"intensities\n{files}", lambda: load().image.astype("<f4", copy=False).tobytes()
+        )
+    return Scene(_grid(facts["grid"]), ranges, url, intensities=intensities)
+
+
+def _with_segmentations(
+    scene: Scene, files: str, layers: dict[str, str], labels: LabelSpace, prediction: Path | None
 ) -> Scene:
-    """A scene from the facts of its published image; the prediction is published as a further layer."""
-    grid = _grid(facts["grid"])
+    """The scene with layers; the prediction is published as a further layer."""
     if prediction is not None:
         name = f"prediction\n{files}\n{files_hash('', [prediction])}\n{json.dumps(labels.to_json())}"
-        _, layers["prediction"] = volumes.publish(name, lambda: _prediction(prediction, labels, grid))
-    ranges = tuple(Channel(c["name"], c["low"], c["high"], tuple(c["window"])) for c in facts["channels"])
-    classes = tuple({"name": c.name, "colour": c.colour} for c in labels.foreground)
-    return Scene(grid, ranges, image, classes, layers)
+        _, layers["prediction"] = volumes.publish(name, lambda: _prediction(prediction, labels, scene.grid))
+    return replace(scene, classes=tuple(described(c) for c in labels.foreground), layers=layers)
 
 
 def _grid(facts: Mapping[str, Any]) -> Grid:
@@ -122,9 +146,9 @@ def _grid(facts: Mapping[str, Any]) -> Grid:
 
 
 def _image(loaded: LoadedSubject, names: Sequence[str]) -> tuple[dict[str, Any], bytes]:
-    ranges = channels(loaded.image, names)
-    facts = {"grid": asdict(Grid.from_geometry(loaded.geometry)), "channels": [asdict(c) for c in ranges]}
-    return facts, encode_image(loaded.image, ranges)
+    encoded = encode_image(loaded.image, channels(loaded.image, names))
+    facts = {"grid": asdict(Grid.from_geometry(loaded.geometry)), "channels": [asdict(c) for c in encoded.channels]}
+    return facts, encoded.data
 
 
 def _truth(loaded: LoadedSubject, dataset: Dataset, labels: LabelSpace) -> tuple[dict[str, Any], bytes]:
@@ -147,5 +171,5 @@ def _subject_hash(dataset: Dataset, subject: str) -> str:
     """A hash that changes with the modalities, channels and files of a subject."""
     record = dataset.subject(subject)
     refs = [record.images[m] for m in dataset.modalities if m in record.images]
-    prefix = json.dumps([dataset.modalities, [ref.channel for ref in refs]])
+    prefix = json.dumps([dataset.modalities, [ref.channel for ref in refs], dataset.nan_is_zero])
     return files_hash(prefix, [*(ref.path for ref in refs), *([record.label] if record.label else [])])

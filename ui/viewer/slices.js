@@ -6,6 +6,8 @@ const ERRORS = [
   { name: "wrong class", colour: "#e05cd0" },
 ];
 const CORRECT = 4, CORRECT_COLOUR = "#ffffff";
+const IGNORED = 255; // index of voxels with the ignore label, which belong to no class
+const HATCH_PERIOD = 7, HATCH_WIDTH = 1.6; // between the lines of the hatching, and their width, CSS pixels
 
 function rgba(colour, alpha) {
   const n = parseInt(colour.slice(1), 16);
@@ -13,19 +15,20 @@ function rgba(colour, alpha) {
 }
 
 // Lookup table from stored 16-bit values to opaque grey pixels, black to white over the window.
-function greyTable(channel, [low, high]) {
-  const table = new Uint32Array(65536), step = (channel.high - channel.low) / 65535, width = Math.max(high - low, 1e-12);
+function greyTable(channel, levels, [low, high]) {
+  const table = new Uint32Array(65536), width = Math.max(high - low, 1e-30);
   for (let stored = 0; stored < 65536; stored++) {
-    const grey = Math.round(255 * clamp((channel.low + stored * step - low) / width, 0, 1));
+    const grey = Math.round(255 * clamp((intensity(channel, levels, stored) - low) / width, 0, 1));
     table[stored] = (0xff000000 | (grey << 16) | (grey << 8) | grey) >>> 0;
   }
   return table;
 }
 
-// Lookup table of class indices with hidden classes as background.
-function visibleTable(classes, hidden) {
+// Lookup table of class indices with hidden classes, and a hidden ignore label, as background.
+function visibleTable(classes, ignore, hidden) {
   const table = new Uint8Array(256);
   classes.forEach((c, n) => { if (!hidden.has(c.name)) table[n + 1] = n + 1; });
+  if (ignore && !hidden.has(ignore.name)) table[IGNORED] = IGNORED;
   return table;
 }
 
@@ -46,16 +49,41 @@ function readClasses(indices, layer, layout, visible) {
   }
 }
 
-// Error of each pixel: 1 + index in ERRORS, CORRECT, or 0 where truth and prediction are background.
+// Error of each pixel: 1 + index in ERRORS, CORRECT, or 0 where truth and prediction are background; IGNORED stays.
 function readErrors(indices, truth, prediction, layout, visible) {
   let p = 0;
   for (let y = 0; y < layout.height; y++) {
     let at = layout.offset + y * layout.dy;
     for (let x = 0; x < layout.width; x++, at += layout.dx) {
       const t = visible[truth[at]], q = visible[prediction[at]];
-      indices[p++] = t === q ? (t ? CORRECT : 0) : !t ? 1 : !q ? 2 : 3;
+      indices[p++] = truth[at] === IGNORED ? t : t === q ? (t ? CORRECT : 0) : !t ? 1 : !q ? 2 : 3;
     }
   }
+}
+
+// Opaque pixels where voxels are ignored; returns whether there are any.
+function paintIgnored(pixels, indices) {
+  let any = false;
+  for (let p = 0; p < pixels.length; p++) {
+    const ignored = indices[p] === IGNORED;
+    pixels[p] = ignored ? 0xffffffff : 0;
+    any ||= ignored;
+  }
+  return any;
+}
+
+// A pattern of diagonal lines, each with a dark edge, so that they are visible on any image.
+function hatchPattern(context, colour, ratio) {
+  const tile = document.createElement("canvas"), side = (tile.width = tile.height = Math.round(HATCH_PERIOD * ratio));
+  const g = tile.getContext("2d");
+  for (const [style, width] of [["rgba(0,0,0,0.55)", HATCH_WIDTH + 1.2], [colour, HATCH_WIDTH]]) {
+    g.strokeStyle = style;
+    g.lineWidth = width * ratio;
+    g.beginPath();
+    for (const shift of [-side, 0, side]) { g.moveTo(shift - side, 2 * side); g.lineTo(shift + 2 * side, -side); }
+    g.stroke();
+  }
+  return context.createPattern(tile, "repeat");
 }
 
 function paintClasses(pixels, indices, colours) {

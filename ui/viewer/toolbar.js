@@ -9,6 +9,7 @@ const KEYS = [
   ["Shift + arrows", "move the crosshair by one voxel"],
   ["right drag", "window: horizontally the width, vertically the level"],
   ["Ctrl + wheel, + −", "zoom; 0 resets it"],
+  ["A", "the whole grid, or only the image and its labels"],
   ["Shift + drag", "move the zoomed image"],
   ["F, O, B", "fill, outline, both"],
   ["H", "hide or show the overlay"],
@@ -133,19 +134,19 @@ class Legend {
   }
 
   build() {
-    const v = this.viewer, { hidden, rows } = v.settings;
-    const chips = v.classes.map((c) => {
+    const v = this.viewer, { hidden, rows } = v.settings, shown = v.ignore ? [...v.classes, v.ignore] : v.classes;
+    const chips = shown.map((c) => {
       const b = button(c.name, (event) => {
         if (event.altKey) {
-          const onlyVisible = v.classes.every((other) => hidden.has(other.name) === (other !== c));
+          const onlyVisible = shown.every((other) => hidden.has(other.name) === (other !== c));
           hidden.clear();
-          if (!onlyVisible) for (const other of v.classes) if (other !== c) hidden.add(other.name);
+          if (!onlyVisible) for (const other of shown) if (other !== c) hidden.add(other.name);
         } else if (!hidden.delete(c.name)) hidden.add(c.name);
         v.updateColours();
         this.build();
       });
-      b.prepend(swatch(c.colour));
-      b.title = "show or hide; Alt and a click: show only this class";
+      b.prepend(swatch(c.colour, c === v.ignore));
+      b.title = (c === v.ignore ? "left out of training and scores; " : "") + "show or hide; Alt and a click: show only this";
       b.setAttribute("aria-pressed", String(!hidden.has(c.name)));
       return b;
     });
@@ -154,9 +155,9 @@ class Legend {
   }
 }
 
-function swatch(colour) {
+function swatch(colour, hatched = false) {
   const mark = element("i");
-  mark.style.background = colour;
+  mark.style.background = hatched ? `repeating-linear-gradient(135deg, ${colour} 0 2px, #00000073 2px 4px)` : colour;
   return mark;
 }
 

@@ -47,6 +47,7 @@ class Viewer extends Interaction {
   close() {
     this.observer.disconnect();
     clearTimeout(this.timer);
+    clearTimeout(this.askTimer);
     cancelAnimationFrame(this.frame);
     this.closed = true;
   }
@@ -84,12 +85,16 @@ class Viewer extends Interaction {
       this.scene = scene;
       this.grid = data.grid;
       this.classes = data.classes;
+      this.ignore = data.ignore;
       this.hasErrors = Boolean(scene.layers.truth && scene.layers.prediction);
-      const crosshair = before?.image === data.image ? this.voxel : crosshairs.get(data.image);
-      this.voxel = [...(crosshair ?? data.start ?? startVoxel(data.grid.shape, scene))].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
-      if (before?.image !== data.image) {
-        this.head = headBox(data.grid.shape, scene);
-        this.fit();
+      const sameImage = before?.image === data.image, content = contentBox(data, scene);
+      const centre = content.map(([first, last]) => (first + last) >> 1);
+      const crosshair = sameImage ? this.voxel : crosshairs.get(data.image);
+      this.voxel = [...(crosshair ?? data.start ?? fullestSlices(data.grid.shape, scene.layers) ?? centre)].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
+      if (!sameImage) this.whole = false;
+      if (!sameImage || String(content) !== String(this.content)) {
+        this.content = content;
+        if (!sameImage || this.zoom === 1) this.fit();
       }
       this.update();
       this.showNotice("");
@@ -151,7 +156,7 @@ class Viewer extends Interaction {
   setChannel(number) {
     const changed = this.settings.channel !== number;
     this.settings.channel = number;
-    this.grey = greyTable(this.data.channels[number], this.window);
+    this.grey = greyTable(this.data.channels[number], this.scene.channels[number].levels, this.window);
     if (changed) this.toolbar.build();
     this.toolbar.showWindow(this.window);
     this.requestRender(true);
@@ -171,7 +176,7 @@ class Viewer extends Interaction {
   // Colour tables, after a change of opacity, style or visible classes.
   updateColours() {
     const s = this.settings, alpha = s.overlayHidden ? 0 : s.style === "both" ? s.opacity * 0.6 : s.opacity;
-    this.visible = s.overlayHidden ? new Uint8Array(256) : visibleTable(this.classes, s.hidden);
+    this.visible = s.overlayHidden ? new Uint8Array(256) : visibleTable(this.classes, this.ignore, s.hidden);
     this.colours = new Uint32Array(256);
     this.classes.forEach((c, n) => { this.colours[n + 1] = rgba(c.colour, alpha); });
     this.errorColours = new Uint32Array(256);
@@ -189,6 +194,12 @@ class Viewer extends Interaction {
     this.settings.rows = next.sort((a, b) => order.indexOf(a) - order.indexOf(b));
     this.legend.build();
     this.layout();
+  }
+
+  // Name of a class index at the crosshair.
+  nameOf(index) {
+    if (index === IGNORED && this.ignore) return `${this.ignore.name} (left out)`;
+    return index ? (this.classes[index - 1]?.name ?? "?") : "background";
   }
 
   titleOf(row) {
@@ -216,7 +227,7 @@ class Viewer extends Interaction {
     const width = this.stage.clientWidth;
     if (width < 40) return;
     const columns = planes.length === 1 ? Math.min(rows.length, width < 560 ? 1 : 4) : planes.length, lines = Math.ceil(panes.length / columns);
-    const extent = (axis) => this.head[axis][1] - this.head[axis][0] + 1;
+    const extent = (axis) => this.box[axis][1] - this.box[axis][0] + 1;
     const sizes = planes.map((p) => this.views[p]).map((v) => [extent(v.across) * v.spacing[0], extent(v.up) * v.spacing[1]]);
     const cell = Math.floor((width - GAP * (columns - 1)) / columns);
     const wide = Math.max(...sizes.map((s) => s[0])), high = Math.max(...sizes.map((s) => s[1]));
@@ -251,17 +262,23 @@ class Viewer extends Interaction {
   // Position, intensities and labels at the crosshair.
   updateReadout() {
     const [i, j, k] = this.voxel, [ni, nj] = this.grid.shape, at = i + ni * (j + nj * k), mm = voxelToMm(this.grid, this.voxel);
+    const known = this.known?.at === `${this.data.image} ${this.voxel.join()}` ? this.known.values : {};
     const parts = [["voxel", this.voxel.map((n) => n + 1).join(", ")]];
-    parts.push(["mm", mm ? mm.map((n) => n.toFixed(1)).join(", ") : "orientation unknown"]);
+    parts.push(["mm", mm ? mm.map((n) => n.toFixed(millimetreDigits(this.grid))).join(", ") : "orientation unknown"]);
+    if (this.grid.tilt) parts.push(["axes", this.grid.tilt, TILT_HELP]);
     this.data.channels.forEach((c, n) => {
-      const value = c.low + (this.scene.channels[n][at] / 65535) * (c.high - c.low);
-      parts.push([c.name, short(value)]);
+      const { stored, levels } = this.scene.channels[n], value = intensity(c, levels, stored[at]);
+      if (c.exact) parts.push([c.name, exactly(value)]);
+      else if (n in known) parts.push([c.name, exactly(known[n])]);
+      else parts.push([c.name, stored[at] > 0 && stored[at] < 65535 ? `≈ ${short(value)}` : "…"]); // rounded, or clipped
     });
+    this.askIntensities();
     for (const [name, layer] of Object.entries(this.scene.layers)) {
-      parts.push([name, layer[at] ? (this.classes[layer[at] - 1]?.name ?? "?") : "background"]);
+      parts.push([name, this.nameOf(layer[at])]);
     }
-    this.readout.replaceChildren(...parts.map(([name, value]) => {
+    this.readout.replaceChildren(...parts.map(([name, value, help]) => {
       const span = element("span");
+      if (help) span.title = help;
       span.append(text("em", name), value);
       return span;
     }));

@@ -40,27 +40,52 @@ function evict() {
   }
 }
 
-// All volumes of a scene: { channels: [Uint16Array], layers: { name: Uint8Array } }.
+// All volumes of a scene: { channels: [{ stored: Uint16Array, levels: Float32Array or null }], layers: { name: Uint8Array } }.
 async function fetchScene(data) {
-  const voxels = data.grid.shape.reduce((a, b) => a * b, 1), names = Object.keys(data.layers);
+  const voxels = voxelCount(data.grid), names = Object.keys(data.layers);
   const [image, ...layers] = await Promise.all([data.image, ...names.map((n) => data.layers[n])].map(fetchVolume));
-  if (image.byteLength !== voxels * 2 * data.channels.length || layers.some((l) => l.byteLength !== voxels)) {
+  let end = Math.ceil((voxels * 2 * data.channels.length) / 4) * 4; // of what is read
+  const starts = data.channels.map(({ levels }) => { end += 4 * levels; return end - 4 * levels; });
+  if (image.byteLength !== end || layers.some((l) => l.byteLength !== voxels)) {
     throw new Error("The volume is incomplete: load the page again.");
   }
   return {
-    channels: data.channels.map((_, n) => new Uint16Array(image, n * voxels * 2, voxels)),
+    channels: data.channels.map(({ levels }, n) => ({
+      stored: new Uint16Array(image, n * voxels * 2, voxels),
+      levels: levels ? new Float32Array(image, starts[n], levels) : null,
+    })),
     layers: Object.fromEntries(names.map((name, n) => [name, new Uint8Array(layers[n])])),
   };
 }
 
-// Bounding box of the non-zero voxels: [first, last] along each axis; null if all are 0.
-function boundingBox(values, [ni, nj, nk]) {
+function voxelCount(grid) {
+  return grid.shape.reduce((a, b) => a * b, 1);
+}
+
+// Intensity of a stored value.
+function intensity(channel, levels, stored) {
+  return levels ? levels[Math.min(stored, levels.length - 1)] : channel.offset + stored * channel.step;
+}
+
+// Intensities of a voxel in channels whose stored values are rounded, from the server: { channel: intensity }.
+async function fetchIntensities(data, [i, j, k]) {
+  const [, nj, nk] = data.grid.shape, at = (i * nj + j) * nk + k;
+  const rounded = data.channels.flatMap((c, n) => (c.exact ? [] : [n]));
+  const numbers = rounded.map((n) => n * voxelCount(data.grid) + at);
+  const response = await fetch(`${data.intensities}?at=${numbers.join(",")}`, { credentials: "same-origin" });
+  if (!response.ok) throw new Error(`The server refused an intensity (${response.status}).`);
+  const values = new Float32Array(await response.arrayBuffer());
+  return Object.fromEntries(rounded.map((n, m) => [n, values[m]]));
+}
+
+// Bounding box of the voxels unlike the background: [first, last] along each axis; null if there are none.
+function boundingBox(values, [ni, nj, nk], background = 0) {
   const low = [ni, nj, nk], high = [-1, -1, -1];
   for (let k = 0, row = 0; k < nk; k++) for (let j = 0; j < nj; j++, row += ni) {
     let first = 0, last = ni - 1;
-    while (first < ni && !values[row + first]) first++;
+    while (first < ni && values[row + first] === background) first++;
     if (first === ni) continue;
-    while (!values[row + last]) last--;
+    while (values[row + last] === background) last--;
     if (first < low[0]) low[0] = first;
     if (last > high[0]) high[0] = last;
     if (j < low[1]) low[1] = j;
@@ -71,22 +96,35 @@ function boundingBox(values, [ni, nj, nk]) {
   return high[0] < 0 ? null : low.map((l, a) => [l, high[a]]);
 }
 
-// The box that panes show at first: the foreground of the image with a margin.
-function headBox(shape, scene) {
-  const box = boundingBox(scene.channels[0], shape) ?? shape.map((n) => [0, n - 1]);
-  return box.map(([first, last], a) => {
+// The whole grid as a box.
+function gridBox(shape) {
+  return shape.map((n) => [0, n - 1]);
+}
+
+// The box that panes show at first: what any modality shows and any layer labels, with a margin.
+function contentBox({ grid, channels }, scene) {
+  const { shape } = grid, boxes = [
+    ...scene.channels.map(({ stored }, n) => boundingBox(stored, shape, channels[n].stored_background)),
+    ...Object.values(scene.layers).map((layer) => boundingBox(layer, shape)),
+  ].filter((box) => box);
+  if (!boxes.length) return gridBox(shape);
+  return shape.map((n, a) => {
+    const first = Math.min(...boxes.map((box) => box[a][0])), last = Math.max(...boxes.map((box) => box[a][1]));
     const margin = Math.round(0.04 * (last - first + 1)) + 1;
-    return [Math.max(0, first - margin), Math.min(shape[a] - 1, last + margin)];
+    return [Math.max(0, first - margin), Math.min(n - 1, last + margin)];
   });
 }
 
-// Initial voxel of the crosshair: the slices with the most labelled voxels of the first layer, else the centre of the head.
-function startVoxel(shape, scene) {
-  const layer = Object.values(scene.layers)[0], [ni, nj, nk] = shape;
-  const counts = shape.map((n) => new Uint32Array(n));
-  for (let k = 0, at = 0; layer && k < nk; k++) for (let j = 0; j < nj; j++) for (let i = 0; i < ni; i++, at++) {
-    if (layer[at]) { counts[0][i]++; counts[1][j]++; counts[2][k]++; }
+// The slices with the most labelled voxels of the first layer that has any; null if none has.
+function fullestSlices(shape, layers) {
+  const [ni, nj, nk] = shape;
+  for (const layer of Object.values(layers)) {
+    const counts = shape.map((n) => new Uint32Array(n));
+    for (let k = 0, at = 0; k < nk; k++) for (let j = 0; j < nj; j++) for (let i = 0; i < ni; i++, at++) {
+      if (layer[at] && layer[at] !== IGNORED) { counts[0][i]++; counts[1][j]++; counts[2][k]++; }
+    }
+    const fullest = counts.map((count) => count.reduce((best, n, at) => (n > count[best] ? at : best), 0));
+    if (counts[0][fullest[0]]) return fullest;
   }
-  const fullest = counts.map((count) => count.reduce((best, n, at) => (n > count[best] ? at : best), 0));
-  return counts[0][fullest[0]] ? fullest : headBox(shape, scene).map(([first, last]) => (first + last) >> 1);
+  return null;
 }

@@ -3,6 +3,8 @@
 ``publish`` serves content that never changes under its name: compressed, cached on disk and by the browser.
 ``publish_in_memory`` serves the quiz, where a response must not reveal its content: no compression (equal sizes stay
 equal), random tokens, identical headers, and no cache.
+Intensities that an image holds rounded are served one by one, as ``<URL>?at=<number>,<number>``: the URL is that of
+``publish_intensities``, or of ``publish_in_memory`` for the quiz.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import contextlib
 import gzip
 import hashlib
 import hmac
+import io
 import json
 import os
 import secrets
@@ -18,7 +21,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -32,6 +35,9 @@ PREFIX = "/api/volumes/"
 MAX_CACHE_BYTES = 2 * 2**30  # of volumes on disk; the least recently used are removed first
 MAX_IN_MEMORY = 4096  # volumes of open quizzes; the oldest are removed first
 COMPRESSION_LEVEL = 1  # 5 MB in a fifth of a second
+COMPRESSED, INTENSITIES = ".gz", ".f32"  # endings of the files in the cache
+INTENSITY_BYTES = 4
+MAX_ASKED = 64  # intensities of one request
 
 _secret = secrets.token_bytes(32)
 _published: dict[str, Path] = {}
@@ -60,15 +66,38 @@ def publish(name: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> tupl
     CacheWriteError
         If the volume cannot be written.
     """
+    return _publish(name, COMPRESSED, make)
+
+
+def publish_intensities(name: str, make: Callable[[], bytes]) -> str:
+    """Publish intensities, little-endian float32, of which a request reads a few.
+
+    Parameters
+    ----------
+    name, make : as for :func:`publish`; only the bytes are made.
+
+    Returns
+    -------
+    str. The URL, to which ``?at=`` and the numbers of intensities, from 0, are added.
+
+    Raises
+    ------
+    CacheWriteError
+        If they cannot be written.
+    """
+    return _publish(name, INTENSITIES, lambda: ({}, make()))[1]
+
+
+def _publish(name: str, ending: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> tuple[dict[str, Any], str]:
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    content, facts = (_folder() / f"{digest}{suffix}" for suffix in (".gz", ".json"))
+    content, facts = (_folder() / f"{digest}{suffix}" for suffix in (ending, ".json"))
     known = _cached(content, facts)
     if known is None:
         known, data = make()
         try:
             content.parent.mkdir(parents=True, exist_ok=True)
             _prune(content.parent)
-            atomic_write(content, gzip.compress(data, COMPRESSION_LEVEL, mtime=0))
+            atomic_write(content, gzip.compress(data, COMPRESSION_LEVEL, mtime=0) if ending == COMPRESSED else data)
             atomic_write(facts, json.dumps(known).encode())
         except OSError as error:
             raise CacheWriteError(
@@ -98,20 +127,41 @@ def withdraw(url: str) -> None:
 
 
 def volume(request: Request) -> Response:
-    """``GET /api/volumes/<token>``: the bytes of a volume; 404 for an unknown token."""
-    token = request.path_params["token"]
+    """``GET /api/volumes/<token>``: the bytes of a volume; 404 for an unknown token.
+
+    With ``?at=<number>,<number>``: the intensities of these numbers, little-endian float32; 400 for a number that there
+    is none of.
+    """
+    token, asked = request.path_params["token"], request.query_params.get("at")
     with _lock:
         data, file = _in_memory.get(token), _published.get(token)
+    if data is not None and asked is not None:
+        return _intensities(io.BytesIO(data), len(data), asked)
     if data is not None:
         headers = {"cache-control": "no-store", "content-encoding": "identity"}  # no proxy may compress it
         return Response(data, media_type="application/octet-stream", headers=headers)
     if file is None or not file.is_file():
         return Response("this volume is no longer available: load the page again\n", 404, media_type="text/plain")
+    if file.suffix == INTENSITIES:
+        with open(file, "rb") as stream:
+            return _intensities(stream, file.stat().st_size, asked or "")
     headers = {"content-encoding": "gzip", "cache-control": "private, max-age=31536000, immutable"}
     return FileResponse(file, media_type="application/octet-stream", headers=headers)
 
 
 ROUTE = Route(PREFIX + "{token}", volume, methods=["GET"])
+
+
+def _intensities(stream: BinaryIO, size: int, asked: str) -> Response:
+    """The intensities whose numbers are asked for, of a stream of ``size`` bytes."""
+    numbers = asked.split(",")
+    if len(numbers) > MAX_ASKED or not all(n.isdecimal() and int(n) < size // INTENSITY_BYTES for n in numbers):
+        return Response(f"expected up to {MAX_ASKED} numbers of intensities\n", 400, media_type="text/plain")
+    read = []
+    for number in numbers:
+        stream.seek(int(number) * INTENSITY_BYTES)
+        read.append(stream.read(INTENSITY_BYTES))
+    return Response(b"".join(read), media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
 
 def _folder() -> Path:
@@ -131,7 +181,9 @@ def _cached(content: Path, facts: Path) -> dict[str, Any] | None:
 def _prune(folder: Path) -> None:
     """Remove the least recently used volumes until the cache is within its limit."""
     volumes = []
-    for path in folder.glob("*.gz"):
+    for path in folder.iterdir():
+        if path.suffix not in (COMPRESSED, INTENSITIES):
+            continue
         with contextlib.suppress(OSError):
             stat = path.stat()
             volumes.append((stat.st_mtime, stat.st_size, path))

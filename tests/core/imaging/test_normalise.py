@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 from core.errors import ConfigError
-from core.imaging.normalise import METHODS, normalise
+from core.imaging.normalise import METHODS, ForegroundStatistics, Normaliser, foreground
 
 X = np.array([0, 0, 2, 4, 6, 8], np.float32).reshape(1, 1, 2, 3)  # non-zero: mean 5, population variance 5
+
+
+def normalise(image: np.ndarray, method: str, version: int = 2) -> np.ndarray:
+    return Normaliser.of_images(method, len(image), version)(image)
 
 
 def normalised(method: str) -> list[float]:
@@ -95,4 +100,96 @@ def test_result_is_float32_for_every_dtype_and_for_empty_channels(method: str, d
 def test_error_lists_the_methods() -> None:
     with pytest.raises(ConfigError) as caught:
         normalise(X, "histogram")
-    assert f"{', '.join(METHODS)}; got 'histogram'" in str(caught.value)
+    assert f"{', '.join(METHODS)} or ct; got 'histogram'" in str(caught.value)
+
+
+def spiked(value: float = 32767) -> tuple[np.ndarray, np.ndarray]:
+    """A head without and with one voxel of another value in the air."""
+    grid = np.stack(np.meshgrid(*3 * [np.linspace(-1, 1, 24)], indexing="ij"))
+    image = np.where((grid**2).sum(0) < 0.8, 40 + np.random.default_rng(0).normal(0, 3, 3 * [24]), 0)
+    image[(grid**2).sum(0) < 0.05] += 30
+    clean = image.astype(np.float32)[None]
+    spoilt = clean.copy()
+    spoilt[0, 0, 0, 0] = value
+    return clean, spoilt
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("value", [32767, 1e6, -1e6])
+def test_contrast_does_not_depend_on_an_outlier(method: str, value: float) -> None:
+    clean, spoilt = spiked(value)
+    inside = clean[0] != 0
+    expected, found = normalise(clean, method)[0], normalise(spoilt, method)[0]
+    assert np.ptp(found[inside]) == pytest.approx(np.ptp(expected[inside]), rel=0.01)
+    assert np.abs(found).max() < 1.1 * np.abs(expected).max()
+    lost = normalise(spoilt, method, version=1)[0][inside]
+    assert np.ptp(lost) < 0.2 * np.ptp(expected[inside]), "as checkpoints of version 1 go on doing"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_images_without_outliers_are_normalised_as_in_version_1(method: str) -> None:
+    clean, _ = spiked()
+    noise = np.random.default_rng(1).normal(100, 20, (1, 20, 20, 20)).astype(np.float32).clip(0)
+    for image in (clean, noise, X):
+        assert np.array_equal(normalise(image, method), normalise(image, method, version=1))
+
+
+def test_zero_in_ct_is_an_intensity_and_not_air() -> None:
+    generator = np.random.default_rng(0)
+    ct = np.full((1, 24, 24, 24), -1000, np.float32)
+    ct[0, 4:20, 4:20, 4:20] = generator.integers(-20, 60, (16, 16, 16))
+    water = ct[0] == 0
+    assert water.any()
+    for method in ("z_score", "brats", "mean"):
+        result = normalise(ct, method)[0]
+        above, below = result[ct[0] == 1], result[ct[0] == -1]
+        assert below.max() < result[water].min() and result[water].max() < above.min(), method
+        assert result[water] == pytest.approx((above[0] + below[0]) / 2, abs=1e-4), method
+        if method != "mean":
+            assert not normalise(ct, method, version=1)[0][water].any(), "as checkpoints of version 1 go on doing"
+
+
+def test_air_of_an_image_with_negative_intensities_is_the_zeros_around_the_content() -> None:
+    image = np.zeros((20, 20, 20), np.float32)
+    image[5:15, 5:15, 5:15] = np.random.default_rng(0).normal(0, 1, (10, 10, 10))
+    image[8, 8, 8] = 0
+    expected = np.zeros(image.shape, bool)
+    expected[5:15, 5:15, 5:15] = True
+    assert np.array_equal(foreground(image), expected)
+    assert normalise(image[None], "z_score")[0][0, 0, 0] == 0
+
+
+def test_zeros_of_an_image_without_negative_intensities_are_air_wherever_they_are() -> None:
+    assert np.array_equal(foreground(X[0]), X[0] != 0)
+
+
+CT = ForegroundStatistics(low=-100, high=300, mean=60, std=80)
+
+
+def test_ct_is_clipped_and_scaled_by_the_statistics_of_the_training_subjects() -> None:
+    image = np.array([-1000, -100, 0, 60, 140, 300, 3000, 3e5], np.float32).reshape(1, 2, 2, 2)
+    result = Normaliser(("ct",), (CT,))(image).reshape(-1)
+    assert result.tolist() == pytest.approx([-2, -2, -0.75, 0, 1, 3, 3, 3])
+
+
+def test_channels_may_have_different_methods() -> None:
+    pair = np.concatenate([np.full((1, 1, 2, 3), 60, np.float32), X])
+    both = Normaliser(("ct", "z_score"), (CT, None))(pair)
+    assert not both[0].any() and np.array_equal(both[1], normalise(X, "z_score")[0])
+
+
+def test_missing_statistics_and_a_wrong_number_of_channels_are_refused() -> None:
+    with pytest.raises(ConfigError, match="ct: expected the percentiles, mean and std of the training subjects"):
+        Normaliser(("ct",))
+    with pytest.raises(ConfigError, match="train again"):
+        Normaliser(("z_score", "ct"), (CT, None))
+    with pytest.raises(ValueError, match="expected 1 channels"):
+        Normaliser(("z_score",))(np.zeros((2, 2, 2, 2)))
+
+
+def test_normaliser_survives_the_metadata_of_a_checkpoint() -> None:
+    for normaliser in (Normaliser(("ct", "z_score"), (CT, None)), Normaliser.of_images("max", 3, version=1)):
+        assert Normaliser.from_json(json.loads(json.dumps(normaliser.to_json()))) == normaliser
+    for damage in ({"version": 3}, {"statistics": [{"low": 1}]}, {"methods": None}, {"statistics": [None]}):
+        with pytest.raises(ConfigError):
+            Normaliser.from_json(Normaliser(("ct",), (CT,)).to_json() | damage)

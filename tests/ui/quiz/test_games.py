@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from starlette.requests import Request
@@ -17,11 +19,15 @@ from core.checkpointing.metadata import read_metadata
 from core.datasets import load_subject, open_dataset
 from core.errors import DatasetError, RunError, UserError, VolumeError
 from core.imaging.volume import read_label, write_label
+from core.labels import IGNORE_COLOUR, IGNORE_INDEX
 from core.runs import run_checkpoint
 from core.runs.predictions import read_predictions
 from core.study.answers import read_answers
 from core.study.questions import PLANE_AXES
+from tests.support.encoded_images import decode_image
+from tests.support.ignored import relabel
 from tests.support.quiz_runs import QuizRun
+from tests.support.volume_files import load
 from ui.quiz import game as game_module
 from ui.quiz import games
 from ui.quiz.game import Case, Game, GameQuestion, GameSettings
@@ -139,9 +145,8 @@ def test_shown_volumes_equal_the_cropped_truth_prediction_and_image(
         body = bytes(fetch(scene.layers["truth"]).body)
         assert np.array_equal(np.frombuffer(body, np.uint8).reshape(scene.grid.shape, order="F"), loaded.label[box])
         (channel,) = scene.channels
-        image = np.frombuffer(bytes(fetch(scene.image).body), "<u2").reshape(scene.grid.shape, order="F")
-        back = channel.low + image / 65535 * (channel.high - channel.low)
-        np.testing.assert_allclose(back, loaded.image[0][box], atol=(channel.high - channel.low) / 65535)
+        image = decode_image(bytes(fetch(scene.image).body), scene.channels, scene.grid.shape)
+        assert channel.exact and np.array_equal(image[0], loaded.image[0][box])
         game.advance(number)
 
 
@@ -223,7 +228,7 @@ def test_games_stay_within_the_memory_limit(
     settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = game_of(settings, tmp_path)
-    assert first.nbytes == sum(len(i.image) + len(i.truth) + len(i.prediction) for i in first._questions) > 0
+    assert first.nbytes == sum(len(i.image.data) + len(i.truth) + len(i.prediction) for i in first._questions) > 0
     monkeypatch.setattr(games, "MAX_BYTES", 2 * first.nbytes)
     second, third = game_of(settings, tmp_path), game_of(settings, tmp_path)
     assert find_game(first.id) is None and find_game(second.id) is second and find_game(third.id) is third
@@ -247,3 +252,28 @@ def test_unusable_predictions_are_refused(settings: GameSettings, tmp_path: Path
         game_of(settings, tmp_path, cases=(dataclasses.replace(case, file=small),))
     with pytest.raises(UserError):
         game_of(settings, tmp_path, cases=(dataclasses.replace(case, file=tmp_path / "gone.nii.gz"),))
+
+
+def test_ignored_voxels_look_alike_on_both_sides_and_decide_nothing(
+    settings: GameSettings, tmp_path: Path, quiz_run: QuizRun
+) -> None:
+    folder = tmp_path / "balls"
+    shutil.copytree(quiz_run.data, folder)
+    for case in settings.cases:
+        file = folder / "labelsTr" / f"{case.subject}.nii.gz"
+        image = load(file)
+        label = np.asarray(image.dataobj).astype(np.int16)
+        label[:, :, :9] = 255  # half of both balls
+        nib.save(nib.Nifti1Image(label, image.affine), file)
+    relabel(folder, {"0": "background", "1": "bright", "2": "dark", "255": "ignore"})
+    game = game_of(settings, tmp_path, folder=folder, planes=("coronal", "sagittal"))
+    for item in game._questions:
+        truth, prediction = (np.frombuffer(v, np.uint8) for v in (item.truth, item.prediction))
+        ignored = truth == IGNORE_INDEX
+        assert np.array_equal(ignored, prediction == IGNORE_INDEX)
+        box = truth.reshape(item.grid.shape[::-1])
+        assert item.question.candidate.differing == np.count_nonzero(truth != prediction)
+        assert ignored.any() and box.shape[0] > 9
+    assert game.scene().ignore == {"name": "ignore", "colour": IGNORE_COLOUR}
+    unseen = game_of(settings, tmp_path, folder=folder, planes=("axial",))
+    assert all(item.question.candidate.index >= 9 for item in unseen._questions), "no question about ignored slices"

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from starlette.requests import Request
 from starlette.responses import FileResponse
@@ -21,8 +22,9 @@ def own_root(checkpoints: Path) -> Path:
 
 def ask(url: str) -> Any:
     token = url.removeprefix(volumes.PREFIX)
-    scope = {"type": "http", "method": "GET", "path": url, "headers": [], "path_params": {"token": token}}
-    return volumes.volume(Request(scope))
+    path, _, query = token.partition("?")
+    scope = {"type": "http", "method": "GET", "path": path, "headers": [], "path_params": {"token": path}}
+    return volumes.volume(Request(scope | {"query_string": query.encode()}))
 
 
 def test_published_volume_is_made_once_and_served_compressed() -> None:
@@ -84,6 +86,22 @@ def test_volumes_in_memory_have_identical_headers_until_withdrawn() -> None:
     volumes.withdraw(zeros)
     volumes.withdraw(zeros)
     assert ask(zeros).status_code == 404 and ask(noise).status_code == 200
+
+
+def test_intensities_count_for_the_limit_of_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = volumes.publish_intensities("a", lambda: np.arange(1000, dtype="<f4").tobytes())
+    assert np.frombuffer(ask(f"{url}?at=3,999").body, "<f4").tolist() == [3, 999]
+    monkeypatch.setattr(volumes, "MAX_CACHE_BYTES", 3000)
+    volumes.publish("b", lambda: ({}, b"x"))
+    assert ask(f"{url}?at=3").status_code == 404
+
+
+def test_intensities_in_memory_are_served_one_by_one() -> None:
+    url = volumes.publish_in_memory(np.arange(10, dtype="<f4").tobytes())
+    assert np.frombuffer(ask(f"{url}?at=9").body, "<f4").tolist() == [9]
+    assert ask(f"{url}?at=10").status_code == 400
+    volumes.withdraw(url)
+    assert ask(f"{url}?at=9").status_code == 404
 
 
 def test_number_of_volumes_in_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

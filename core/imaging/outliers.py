@@ -1,0 +1,99 @@
+"""Finds outliers of an image channel: a few voxels whose intensities are far from those of all other voxels.
+
+Hot pixels, broken scan lines and overwritten values are such voxels. Physical structures are not: they are blurred by
+the scanner, so that intensities between theirs and those around them occur.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+DISTANCE = 10.0  # times as far from the median as every other voxel
+LEAST_DISTANCE = 0.1  # of the median; what counts as the distance of the other voxels at least
+FEW_VOXELS = 32  # outliers that any image may have, up to 1 % of its non-zero voxels
+FEW_SHARE = 1e-4  # of the non-zero voxels; in large images more than FEW_VOXELS
+DESCRIBED_OUTLIERS = 3
+SAMPLED_VOXELS = 400_000  # most voxels that medians and percentiles are computed from
+
+
+@dataclass(frozen=True)
+class IntensityRange:
+    """Range of the intensities of a channel without its outliers.
+
+    Attributes
+    ----------
+    low, high : float. Least and greatest intensity of all voxels but the outliers.
+    outliers : int. Number of voxels outside of that range.
+    """
+
+    low: float
+    high: float
+    outliers: int = 0
+
+    def is_outlier(self, values: np.ndarray) -> np.ndarray:
+        """Which intensities are outliers; bool, shape of ``values``."""
+        return (values < self.low) | (values > self.high)
+
+
+def intensity_range(values: np.ndarray) -> IntensityRange:
+    """Range of the intensities of a channel, and the number of outliers outside of it.
+
+    Outliers are the k voxels that are farthest from the median of the non-zero voxels, if each is more than ten times
+    as far from it as all other voxels, for the largest such k up to 32 or one of ten thousand non-zero voxels, whichever
+    is larger, and at most one of a hundred.
+
+    Parameters
+    ----------
+    values : ndarray, float32, shape (i, j, k). Finite intensities, at least one voxel.
+    """
+    low, high = float(values.min()), float(values.max())
+    sample = sample_voxels(values)
+    nonzero = sample[sample != 0]
+    if not nonzero.size:
+        nonzero = values[values != 0]
+    if low == high or not nonzero.size:
+        return IntensityRange(low, high)
+    median = float(np.median(nonzero))
+    least = LEAST_DISTANCE * abs(median)
+    # Most images end here: at least 99 % of all voxels are no outliers, so their distances bound that of the others.
+    usual = float(np.percentile(np.abs(sample.astype(np.float64) - median), 99))
+    if max(high - median, median - low) <= DISTANCE * max(usual, least):
+        return IntensityRange(low, high)
+    count = int(np.count_nonzero(values))
+    limit = min(max(FEW_VOXELS, int(count * FEW_SHARE)), count // 100)
+    if not limit:
+        return IntensityRange(low, high)
+    distance = np.abs(values.astype(np.float64) - median)
+    farthest = -np.sort(-np.partition(distance.ravel(), -limit - 1)[-limit - 1 :])
+    apart = np.flatnonzero(farthest[:-1] > DISTANCE * np.maximum(farthest[1:], least))
+    if not apart.size:
+        return IntensityRange(low, high)
+    others = values[distance <= farthest[apart[-1] + 1]]
+    return IntensityRange(float(others.min()), float(others.max()), values.size - others.size)
+
+
+def describe_outliers(values: np.ndarray, inliers: IntensityRange) -> str:
+    """Number, intensities and positions of the outliers of a channel, the farthest first, as text.
+
+    Voxels are counted from 1, as the viewer counts them.
+    """
+    voxels = np.argwhere(inliers.is_outlier(values))
+    found = values[tuple(voxels.T)]
+    order = np.argsort(-np.abs(found.astype(np.float64) - (inliers.low + inliers.high) / 2), kind="stable")
+    places = [
+        f"{found[n]:.7g} at voxel {', '.join(str(at + 1) for at in voxels[n])}" for n in order[:DESCRIBED_OUTLIERS]
+    ]
+    more = f", and {len(order) - len(places)} more" if len(order) > len(places) else ""
+    subject = "1 voxel lies" if len(order) == 1 else f"{len(order)} voxels lie"
+    return f"{subject} far outside of all others ({inliers.low:.5g} to {inliers.high:.5g}): {'; '.join(places)}{more}"
+
+
+def sample_voxels(values: np.ndarray) -> np.ndarray:
+    """Evenly spaced voxels of a channel (i, j, k), at most about 400,000; shape (n,)."""
+    step = max(1, values.size // SAMPLED_VOXELS)
+    while math.gcd(step, values.shape[-1]) > 1:  # a common divisor would leave out slices
+        step += 1
+    return values.reshape(-1)[::step]
