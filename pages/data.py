@@ -11,7 +11,7 @@ from core.paths import DEMO, data_root
 from ui.data import doctor_job, doctor_view
 from ui.data.description_view import offer_description
 from ui.shared import cache, demo_jobs, formatting, jobs
-from ui.shared.data_options import choose_data_options, data_options
+from ui.shared.data_options import choose_data_options, data_options, read_nan_as_zero
 from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.legend import demo_picture, legend
 from ui.shared.navigation import page
@@ -114,6 +114,8 @@ if report["ok"]:
 else:
     st.error(f"Not fit to train on: {formatting.count(counts['errors'], 'error')}.", icon=":material/error:")
 doctor_view.show_findings(report["findings"])
+if doctor_view.can_read_nan(report["findings"]):
+    st.button("Read NaN as 0", icon=":material/tune:", on_click=read_nan_as_zero, args=(choice,))
 view = st.segmented_control(
     "View", VIEWS, default=VIEWS[0], required=True, key=VIEW, label_visibility="collapsed", persist_state="session"
 )

@@ -21,7 +21,7 @@ class CommandParser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         switches = {s for a in self._actions if a.nargs == "?" and a.const == TRUE for s in a.option_strings}
         words = list(sys.argv[1:] if args is None else args)
-        following = [*words[1:], ""]
+        following = [*words, ""][1:]
         words = [
             f"{word}={TRUE}" if word in switches and next_word.lower() not in BOOLEANS else word
             for word, next_word in zip(words, following, strict=True)

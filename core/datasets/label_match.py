@@ -53,17 +53,18 @@ def judge_file_names(dataset: Dataset) -> list[Finding]:
     owner = {words: s.id for words, s in zip(images, subjects, strict=True)}
     if len(owner) < len(subjects) or len(set(labels)) < len(subjects):
         return []
-    return [
-        Finding(
-            "warning",
-            f"its label map is named like the image of {owner[label]}",
-            subject.id,
-            str(subject.label),
-            "correct the names or the list of files",
-        )
+    named = {
+        subject.id: (subject, owner[label])
         for subject, image, label in zip(subjects, images, labels, strict=True)
         if label != image and label in owner
-    ]
+    }
+    fix = "correct the names or the list of files"
+    if len(named) <= MAX_SINGLE_FINDINGS:
+        message = "its label map is named like the image of {}"
+        return [Finding("warning", message.format(other), s.id, str(s.label), fix) for s, other in named.values()]
+    pairs = format_list([f"{other} for {s.id}" for s, other in named.values()], 4)
+    message = f"{len(named)} of {len(subjects)} label maps are named like images of other subjects: {pairs}"
+    return [Finding("warning", message, fix=fix)]
 
 
 def coarse_image(image: np.ndarray) -> np.ndarray:
@@ -113,7 +114,7 @@ class LabelMatch:
         if len(ids) < 2:
             return []
         scores, unit = self._scores()
-        own = {id: scores[id, id] for id in ids}
+        own = {id: scores[id, id] for id in ids if (id, id) in scores}
         better = _better_labels(scores, own)
         gaps = np.array([better[id][0] if id in better else -np.inf for id in ids])
         everywhere = len(ids) >= MIN_SUBJECTS and np.median(gaps) >= TYPICAL_GAP
@@ -177,7 +178,9 @@ def _swap_findings(found: dict[str, str], files: dict[str, str], subjects: int) 
         message = "edges of its image agree clearly better with the label map of {} than with its own"
         return [Finding("warning", message.format(label), id, files[id], FIX) for id, label in found.items()]
     pairs = format_list([f"{label} for {image}" for image, label in found.items()], 4)
-    message = f"edges of {len(found)} of {subjects} images agree clearly better with the label map of another subject: {pairs}"
+    message = (
+        f"edges of {len(found)} of {subjects} images agree clearly better with label maps of other subjects: {pairs}"
+    )
     return [Finding("warning", message, fix="are images and label maps listed, or named, in the same order?")]
 
 

@@ -75,6 +75,12 @@ def number_of_folds(subjects: int, config: SplitConfig) -> int:
     return config.folds
 
 
+def adapted_folds(split: Split, config: SplitConfig) -> int:
+    """Folds of a split where they are fewer than configured, as the subjects are; else 0."""
+    folds = number_of_folds(len(split.train) + len(split.val), config)
+    return folds if folds < config.folds and not config.val_subjects else 0
+
+
 def _fold_subjects(ids: list[str], config: SplitConfig) -> list[str]:
     """Ids of the configured fold, in the order of ``ids``."""
     if len(ids) < 2:

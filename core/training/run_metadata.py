@@ -6,7 +6,7 @@ from pathlib import Path
 
 from core.checkpointing.metadata import LAST, TRAINING_SPACING, CheckpointMetadata
 from core.checkpointing.training_spacing import TrainingSpacing
-from core.datasets.splits import Split, number_of_folds
+from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
 from core.formatting import format_list
 from core.training.plan import TrainingPlan
@@ -60,9 +60,8 @@ def run_facts(plan: TrainingPlan, split: Split, device_name: str) -> dict[str, s
         "subjects": f"{len(split.train)} train, {len(split.val)} validate, {len(split.test)} test",
         "sub-volume": "x".join(map(str, config.sampling.sub_volume)) + " voxels",
     }
-    subjects = len(split.train) + len(split.val)
-    if not config.split.val_subjects and config.split.folds > number_of_folds(subjects, config.split):
-        facts["folds"] = f"{subjects}, one per subject, instead of {config.split.folds}"
+    if folds := adapted_folds(split, config.split):
+        facts["folds"] = f"{folds}, one per subject, instead of {config.split.folds}"
     if plan.spacing_mm is not None:
         facts["voxel size"] = "x".join(f"{s:.3g}" for s in plan.spacing_mm) + " mm"
     return facts
@@ -91,7 +90,7 @@ def spacing_notes(data: RunData, plan: TrainingPlan) -> list[str]:
     if not differing:
         return []
     note = (
-        f"warning: the voxels of the held-out {format_list(differing)} differ by more than 15 % from those of training, "
-        f"{trained_on.text}, and nothing is resampled: their scores tell little; --resample median"
+        f"warning: the voxels of the held-out {format_list(differing)} differ by more than 15 % from those of "
+        f"training, {trained_on.text}, and nothing is resampled: their scores tell little; --resample median"
     )
     return [note]

@@ -11,6 +11,7 @@ import streamlit as st
 from core.formatting import least_decimals
 from ui.shared import formatting
 
+NAN_IS_ZERO = "--nan-is-zero"  # named as the remedy of files with NaN
 MAX_FINDINGS = 12  # shown as text; all are in a table
 SLICES_PER_PAGE = 24
 ICONS = {"error": ":red[:material/error:]", "warning": ":orange[:material/warning:]", "note": ":gray[:material/info:]"}
@@ -29,6 +30,11 @@ def show_findings(findings: Sequence[Mapping[str, Any]]) -> None:
     if len(ordered) > MAX_FINDINGS:
         with st.expander(f"All {len(ordered)} findings"):
             st.dataframe([dict(f) for f in ordered], hide_index=True, alt="Findings of the data doctor")
+
+
+def can_read_nan(findings: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether files were refused that can be read with NaN as 0."""
+    return any(NAN_IS_ZERO in finding["fix"] for finding in findings)
 
 
 def show_subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:

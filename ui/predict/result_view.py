@@ -45,14 +45,16 @@ def render_result(id: str) -> None:
         failed = job.state == "failed"
         error_box(formatting.sentence(_without_folders(job.message, request)) if failed else "It was interrupted.")
         with st.container(horizontal=True):
+            if failed and segmentations.NAN_IS_ZERO in job.message:
+                st.button("Read NaN as 0", icon=":material/refresh:", type="primary", on_click=restart, args=(id, True))
             st.button("Try again", icon=":material/refresh:", on_click=restart, args=(id,))
             st.button("Close", type="tertiary", on_click=close, args=(id,))
 
 
-def restart(id: str) -> None:
+def restart(id: str, nan_is_zero: bool = False) -> None:
     """Start the segmentation again (callback of a button)."""
     try:
-        segmentations.restart(id)
+        segmentations.restart(id, nan_is_zero)
     except UserError as error:
         error_box(error)
 
@@ -75,7 +77,7 @@ def _finished(id: str, request: Request) -> None:
         report = segmentations.report(id)
         scene = image_scene(
             request.paths,
-            lambda: _load(request),
+            lambda: _load(request, bool(report.get("nan_voxels"))),
             request.modalities,
             request.label_space,
             file,
@@ -117,8 +119,8 @@ def _finished(id: str, request: Request) -> None:
             st.code(request.command, language="bash", wrap_lines=True)
 
 
-def _load(request: Request) -> LoadedSubject:
-    return read_images(request.paths, request.modalities, request.channels)
+def _load(request: Request, nan_is_zero: bool) -> LoadedSubject:
+    return read_images(request.paths, request.modalities, request.channels, nan_is_zero)
 
 
 def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -136,6 +138,11 @@ def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]
         ("Model", request.title),
         ("Method", method),
         ("Computed", f"{report['device']}, {report['precision']}, {format_duration(report['seconds'])}"),
+        *(
+            [("NaN", f"read as 0, in {formatting.count(report['nan_voxels'], 'voxel')}")]
+            if report.get("nan_voxels")
+            else []
+        ),
         ("Values", ", ".join(f"{raw} {name}" for name, raw in report["labels"].items())),
     ]
 

@@ -29,6 +29,7 @@ MAX_AGE_S = 30 * 24 * 3600.0
 MAX_AGE_OF_UPLOADS_S = 24 * 3600.0
 MAX_RESULTS = 100  # the oldest are removed
 REQUEST = "request.json"
+NAN_IS_ZERO = "--nan-is-zero"  # option of ``predict``, which its refusal of NaN names
 _ID = re.compile(r"[0-9a-f]{16}")
 _IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", "")
 
@@ -48,6 +49,7 @@ class Request:
     channels : tuple of int. Channel of each image, counted from 1; empty if every file has one channel.
     uploaded : bool. Whether images or checkpoint are uploads, which are copied to the result.
     resample : bool. Whether images are resampled to the voxel size of training.
+    nan_is_zero : bool. Whether NaN is read as 0, also where training did not.
     """
 
     model: str
@@ -59,11 +61,12 @@ class Request:
     channels: tuple[int, ...]
     uploaded: bool
     resample: bool = False
+    nan_is_zero: bool = False
 
     @property
     def options(self) -> list[str]:
         """Options of the command ``predict``."""
-        return ["--resample"] if self.resample else []
+        return [*(["--resample"] if self.resample else []), *([NAN_IS_ZERO] if self.nan_is_zero else [])]
 
     @property
     def label_space(self) -> LabelSpace:
@@ -134,8 +137,12 @@ def start(request: Request) -> str:
     return id
 
 
-def restart(id: str) -> None:
+def restart(id: str, nan_is_zero: bool = False) -> None:
     """Start a failed or interrupted segmentation again, with the files of its request.
+
+    Parameters
+    ----------
+    nan_is_zero : bool. Whether NaN is read as 0 from now on.
 
     Raises
     ------
@@ -146,6 +153,9 @@ def restart(id: str) -> None:
     if request is None:
         raise RunError("expected the request in the cache, found none; choose the images again")
     try:
+        if nan_is_zero:
+            request = replace(request, nan_is_zero=True)
+            (_root() / id / REQUEST).write_text(json.dumps(_to_json(request)), encoding="utf-8")
         _start_job(id, request)
     except OSError as error:
         raise _not_writable(_root() / id, error) from error
@@ -167,6 +177,7 @@ def read(id: str) -> Request | None:
             channels=tuple(data["channels"]),
             uploaded=bool(data["uploaded"]),
             resample=bool(data.get("resample", False)),
+            nan_is_zero=bool(data.get("nan_is_zero", False)),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -43,6 +43,8 @@ def status(root: Path, run_id: str, every_s: float | None) -> None:
             return  # deleted elsewhere: the fragment of the table runs the page again
         if run.state.epoch or run.state.active:
             _numbers(run, best_dice(root, run))
+        if warning := run.state.facts.get("warning"):
+            st.warning(formatting.plain(formatting.sentence(warning)), icon=":material/warning:")
         _message(run.state, _queue_position(root, run))
 
     fragment()

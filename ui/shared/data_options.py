@@ -43,5 +43,10 @@ def choose_data_options(choice: str, dataset: Dataset) -> None:
     )
 
 
+def read_nan_as_zero(choice: str) -> None:
+    """Choose to read NaN as 0 (callback of a button)."""
+    st.session_state[_key("nan_is_zero", choice)] = True
+
+
 def _key(name: str, choice: str) -> str:
     return f"data_option.{name}.{choice}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from core.config import TrainConfig
-from core.datasets.splits import Split, split_subjects
+from core.config import SplitConfig, TrainConfig
+from core.datasets.splits import Split, adapted_folds, split_subjects
 from core.errors import UserError
 from core.formatting import format_bytes, format_duration
 from core.laterality import find_sides, resolve_mirroring
@@ -54,7 +54,7 @@ def render(config: TrainConfig, summary: DatasetSummary) -> bool:
     program = f", {format_bytes(PROGRAM_BYTES)} for the program" if expected_device(config) == "cpu" else ""
     facts_list(
         [
-            ("Subjects", _subjects(split)),
+            ("Subjects", _subjects(split, config.split)),
             ("Network", f"{config.model.model}, {channels} channels, {planned.parameters:,} parameters"),
             ("Sub-volume", _sub_volume(planned)),
             ("Epoch", f"{samples} in {formatting.count(planned.steps_per_epoch, 'step')}"),
@@ -75,9 +75,11 @@ def _left_and_right(config: TrainConfig, summary: DatasetSummary) -> list[tuple[
     return [("Left and right", formatting.sentence(mirroring.reason))] if mirroring.reason else []
 
 
-def _subjects(split: Split) -> str:
+def _subjects(split: Split, config: SplitConfig) -> str:
     parts = [f"{len(split.train)} train", f"{len(split.val)} choose the best epoch"]
-    return ", ".join(parts + ([f"{len(split.test)} held out for the test"] if split.test else []))
+    parts += [f"{len(split.test)} held out for the test"] if split.test else []
+    adapted = adapted_folds(split, config)
+    return ", ".join(parts) + (f"; {adapted} folds instead of {config.folds}" if adapted else "")
 
 
 def _sub_volume(planned: TrainingPlan) -> str:

@@ -37,10 +37,10 @@ def render(
     findings = _findings(choice, config, summary, report)
     errors = [f for f in findings if f.severity == "error"]
     for warning in (f for f in findings if f.severity == "warning"):
-        st.warning(formatting.plain(formatting.sentence(warning.line)), icon=":material/warning:")
+        st.warning(_text(warning), icon=":material/warning:")
     if not errors:
         return True
-    lines = [formatting.plain(formatting.sentence(f.line)) for f in errors[:MAX_SHOWN]]
+    lines = [_text(error) for error in errors[:MAX_SHOWN]]
     if len(errors) > MAX_SHOWN:
         lines.append(f"And {len(errors) - MAX_SHOWN} more, on the Data page.")
     text = "  \n".join([f"**Not fit to train on: {formatting.count(len(errors), 'error')}.**", *lines])
@@ -57,11 +57,17 @@ def render(
     return False
 
 
+def _text(finding: Finding) -> str:
+    """A finding as a sentence; ids of subjects keep their case."""
+    return formatting.plain(finding.line if finding.subject else formatting.sentence(finding.line))
+
+
 def _findings(
     choice: str, config: TrainConfig, summary: DatasetSummary, report: Mapping[str, Any] | None
 ) -> list[Finding]:
     """Errors of the subjects that are not held out as test subjects, and warnings about the split."""
     if report is None:
+        st.caption("The voxels are not checked yet: the Data page does it, and training before its first step.")
         return cache.file_errors(
             choice, DataOptions.from_config(config.data), config.data.modalities, config.split.test_subjects
         )

@@ -10,7 +10,10 @@ from collections.abc import Iterator
 import pytest
 
 from core.cli import COMMANDS, build_parser, main
+from core.cli.options import data_options_from
 from core.cli.program import program_name, with_program_name
+from core.config import DataConfig
+from core.datasets import DataOptions
 from core.paths import project_root
 
 
@@ -87,3 +90,26 @@ def test_start_up_imports_only_what_the_command_needs(arguments: list[str], not_
     )
     imported = set(done.stdout.rpartition("IMPORTED")[2].split())
     assert "core.cli" in imported and not imported & not_imported
+
+
+@pytest.mark.parametrize(
+    ("words", "value"),
+    [
+        (["--nan-is-zero", "folder"], True),
+        (["folder", "--nan-is-zero"], True),
+        (["--nan-is-zero", "true", "folder"], True),
+        (["--nan-is-zero", "false", "folder"], False),
+        (["folder", "--nan-is-zero=no"], False),
+        (["folder"], False),
+    ],
+)
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_switch_may_stand_without_a_value_before_the_folder(command: str, words: list[str], value: bool) -> None:
+    args = build_parser("segmentarium").parse_args([command, *words])
+    assert args.data == "folder" and data_options_from(args).nan_is_zero is value
+
+
+def test_options_that_are_not_given_are_those_of_the_run() -> None:
+    args = build_parser("segmentarium").parse_args(["evaluate", "run", "data", "--ignore", "none"])
+    options = data_options_from(args, DataConfig(ignore="x", nan_is_zero=True))
+    assert options == DataOptions(ignore="none", nan_is_zero=True)

@@ -47,6 +47,17 @@ def test_explicit_subjects_have_their_roles() -> None:
     assert all("subject-3" not in (*s.train, *s.val) and s.test == ("subject-3",) for s in folds)
 
 
+@pytest.mark.parametrize("subjects", [2, 3, 4])
+def test_default_folds_adapt_to_few_subjects(subjects: int) -> None:
+    ids = IDS[:subjects]
+    held_out = [split_subjects(ids, SplitConfig(fold=fold)).val for fold in range(subjects)]
+    assert sorted(id for val in held_out for id in val) == sorted(ids)
+    with pytest.raises(DatasetError, match=f"fold: expected 0 to {subjects - 1}, as {subjects} subjects make"):
+        split_subjects(ids, SplitConfig(fold=subjects))
+    with pytest.raises(DatasetError, match=f"folds: expected at most {subjects}"):
+        split_subjects(ids, SplitConfig(folds=6))
+
+
 @pytest.mark.parametrize(
     ("ids", "config", "match"),
     [

@@ -190,7 +190,10 @@ def test_non_finite_intensities_are_rejected(tmp_path: Path) -> None:
     array = voxels().astype(np.float32)
     array[0, 0, :2] = np.nan
     array[1, 1, 1] = np.inf
-    assert_rejected(write_nifti(tmp_path / "a.nii", array), "got 3 voxels of 210 that are NaN or infinite")
+    path = write_nifti(tmp_path / "a.nii", array)
+    assert_rejected(path, "got 1 voxels of 210 that are infinite or beyond 32 bits and 2 that are NaN")
+    with pytest.raises(VolumeError, match="infinite"):
+        read_image(path, nan_is_zero=True)
     huge = np.full((2, 2, 2), 1e300)
     assert_rejected(write_nifti(tmp_path / "b.nii", huge), "got 8 voxels of 8")
 

@@ -122,6 +122,6 @@ def test_nifti_pair_is_listed_by_its_data_file(tmp_path: Path) -> None:
             (folder / path).unlink()
     list_cases(folder, [{k: v.replace(".nii.gz", ".img") for k, v in case.items()} for case in listed_cases(folder)])
     report = check(folder)
-    assert report.ok and not report.findings
+    assert report.ok and not [f for f in report.findings if "does not list" in f.message]
     write_nifti(folder / "imagesTr" / "more.nii.gz", voxels())
-    assert "more.nii.gz" in check(folder).findings[0].message
+    assert any("does not list: more.nii.gz" in f.message for f in check(folder).findings)
