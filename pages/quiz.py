@@ -34,8 +34,8 @@ def begin(settings: GameSettings) -> None:
 id = current_game_id()
 if not id:
     st.markdown(
-        "Two segmentations of the same slice: one is the ground truth, the other is the prediction of a network. Which "
-        "is which?"
+        "Two segmentations of the same slice: one is the reference (the ground truth), the other is the prediction "
+        "of a network. Which is which?"
     )
     settings = choose_settings()
     if settings is not None:

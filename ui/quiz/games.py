@@ -48,7 +48,7 @@ def new_game(root: Path, settings: GameSettings, generator: np.random.Generator 
     questions = draw_questions(candidates, settings.count, settings.difficulty, generator, settings.depth)
     if not questions:
         raise DatasetError(
-            f"{settings.data_name}: expected slices in which truth and prediction differ, found none in "
+            f"{settings.data_name}: expected slices in which reference and prediction differ, found none in "
             f"{formatting.count(len(subjects), 'subject')}; choose more planes or another model"
         )
     game = Game(settings, [subjects[q.candidate.subject].question(q) for q in questions], root)

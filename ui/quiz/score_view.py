@@ -106,7 +106,7 @@ def _interpretation(score: Score) -> str:
     if low > 0.5:
         return "You can tell them apart: guessing (50 %) is below the interval."
     if high < 0.5:
-        return "You see a difference, but take the prediction for the truth: guessing (50 %) is above the interval."
+        return "You see a difference, but take the prediction for the reference: guessing (50 %) is above the interval."
     return "Guessing (50 %) is within the interval: this game does not show that you can tell them apart."
 
 

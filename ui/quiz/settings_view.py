@@ -21,7 +21,9 @@ from ui.shared.paths import runs_root
 
 COUNTS = (10, 20, 40)
 DEPTHS = {1: "one slice", 5: "a stack of 5", MAX_STACK_DEPTH: f"a stack of {MAX_STACK_DEPTH}"}
-DIFFICULTY_HELP = "By the share of labelled voxels on which truth and prediction differ, in thirds: easy differs most."
+DIFFICULTY_HELP = (
+    "By the share of labelled voxels on which reference and prediction differ, in thirds: easy differs most."
+)
 DEPTH_HELP = "A stack is scrolled with the wheel or with ↑ and ↓."
 
 # Session keys.

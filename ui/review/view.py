@@ -27,7 +27,7 @@ from ui.shared.voxel_size import show_warnings, subject_warning
 from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import Scene
 
-SCORE_COLUMNS = ("Dice", "HD95", "ASD", "true ml", "predicted ml")
+SCORE_COLUMNS = ("Dice", "HD95", "ASD", "reference ml", "predicted ml")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, st
         return
     score = prediction.score
     if score is None:
-        st.caption("This case has no truth, so it has no scores.")
+        st.caption("This case has no reference, so it has no scores.")
         return
     rows = []
     for c in classes:

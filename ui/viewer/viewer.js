@@ -2,6 +2,7 @@
 // Text from data goes through textContent or fillText only, never through HTML.
 
 const MAX_ROW = 430, MAX_SINGLE_ROW = 640, MIN_ROW = 150, GAP = 6; // height of rows and space between panes, pixels
+const ROW_TITLES = { truth: "reference" }; // where the title of a row is not its name
 const viewers = new WeakMap(); // by element
 const savedSettings = new Map(); // by key of the component: settings survive leaving and opening the page
 const crosshairs = new Map(); // voxel of the crosshair by URL of the image
@@ -204,7 +205,7 @@ class Viewer extends Interaction {
 
   titleOf(row) {
     const channel = this.data.channels[this.settings.channel].name;
-    return row === "image" ? channel : row;
+    return row === "image" ? channel : ROW_TITLES[row] ?? row;
   }
 
   // ---- layout ---------------------------------------------------------------------------------------------------

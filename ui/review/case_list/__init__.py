@@ -50,7 +50,7 @@ def _row(
         title = ", ".join(f"{c['name']} {format_score(d)}" for c, d in dice)
         missed = list(score.missed)
     elif subject in scores:
-        title = "segmented; no truth, no scores"
+        title = "segmented; no reference, no scores"
     return {
         "id": subject,
         "dice": format_score(score.mean_dice if score is not None else None),
