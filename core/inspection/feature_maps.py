@@ -171,8 +171,8 @@ def write_feature_maps(
     dict. The manifest: ``{"version", "checkpoint", "modalities", "classes": [{name, colour}], "oriented", "shape",
     "spacing_mm", "sub_volume": {"start", "size"}, "slice", "warnings", "logits", "stages": [{"name", "kind", "level",
     "channels", "size", "maps": [{"file", "channel", "name", "min", "max"}]}]}``. A picture's black is ``min``, its
-    white ``max``; maps of logits share one range, those of the softmax have the range 0 to 1. Of more than 16 channels the 16
-    with the largest standard deviation are written.
+    white ``max``; maps of logits share one range, those of the softmax have the range 0 to 1. Of more than 16 channels
+    the 16 with the largest standard deviation are written.
 
     Raises
     ------

@@ -135,7 +135,7 @@ def test_changed_data_is_resumed_on_request(checkpoints: Path, monkeypatch: pyte
     app = click(open_page("runs"), "Resume")
     assert "voxel size 1 x 1 x 1 mm to 2 x 2 x 2 mm" in texts(app)
     assert runs.get_run(checkpoints, run).state.state == "stopped"
-    click(app, "Go on with the data as it is now")
+    click(app, "Resume on this data")
     assert runs.get_run(checkpoints, run).state.state == "queued"
     assert (checkpoints / run / ACCEPT_DATA).exists()
 

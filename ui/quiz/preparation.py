@@ -54,7 +54,7 @@ class Selection:
     @property
     def options(self) -> DataOptions:
         """Options of reading the data set, those of the model's training."""
-        return DataOptions.of_network(self.metadata.train_config.data, self.metadata.label_space.names)
+        return DataOptions.from_config(self.metadata.train_config.data)
 
 
 def unseen_subjects(metadata: CheckpointMetadata, dataset: Dataset) -> list[str]:

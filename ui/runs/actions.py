@@ -10,7 +10,7 @@ from typing import Any, Literal
 import streamlit as st
 
 from core import runs
-from core.datasets.data_record import CHANGED_DATA, ChangedDataError
+from core.datasets.data_record import CHANGED_DATA, MAX_CHANGES, ChangedDataError
 from core.errors import UserError
 from core.runs import RunSummary
 from ui.runs.states import STATE_COLOURS, STATE_ICONS
@@ -43,6 +43,13 @@ def header(root: Path, run: RunSummary) -> None:
         _rename(root, run)
         if not run.state.active:
             _delete(root, run)
+    if changes := st.session_state.get(_refused_key(run)):
+        what = "; ".join(formatting.plain(change) for change in changes[:MAX_CHANGES])
+        st.warning(
+            f"The data of this run has changed since it began: {what}. Restore the earlier files, or resume on the "
+            "changed data.",
+            icon=":material/warning:",
+        )
 
 
 def attempt(action: Callable[..., Any], *arguments: Any) -> None:
@@ -74,24 +81,28 @@ def _move(root: Path, run: RunSummary) -> None:
 
 def _resume(root: Path, run: RunSummary, kind: Literal["primary", "secondary"]) -> None:
     """A button that resumes a run; where its data has changed since it began, a second one that goes on with it."""
-    refused = f"resume-refused-{run.id}"
+    refused = _refused_key(run)
     if st.button("Resume", icon=":material/resume:", type=kind):
         try:
             runs.resume(root, run.id)
         except ChangedDataError as error:
-            st.session_state[refused] = str(error)
+            st.session_state[refused] = error.changes
         except UserError as error:
             error_box(error)
         else:
             st.session_state.pop(refused, None)
             st.rerun()
-    changed = st.session_state.get(refused) or (run.state.message if run.state.message.startswith(CHANGED_DATA) else "")
-    if changed:
+    if refused in st.session_state or run.state.message.startswith(CHANGED_DATA):
         with st.popover("Resume on changed data", icon=":material/warning:", key=f"resume-anyway-{run.id}"):
-            st.write(formatting.plain(changed))
-            if st.button("Go on with the data as it is now", type="primary", key=f"resume-anyway-now-{run.id}"):
+            st.write("The run goes on with the files as they are now; its log and record keep what has changed.")
+            if st.button("Resume on this data", type="primary", key=f"resume-anyway-now-{run.id}"):
                 st.session_state.pop(refused, None)
                 attempt(partial(runs.resume, force=True), root, run.id)
+
+
+def _refused_key(run: RunSummary) -> str:
+    """Session key of the changes of a run's data with which resuming it was refused."""
+    return f"resume-refused-{run.id}"
 
 
 def _stop(root: Path, run: RunSummary) -> None:
