@@ -163,9 +163,9 @@ class AugmentConfig(Checked):
         return tuple(zip(self.lateral_pairs[::2], self.lateral_pairs[1::2], strict=True))
 
     def check(self) -> None:
-        if len(self.lateral_pairs) % 2 or len(set(self.lateral_pairs)) != len(self.lateral_pairs):
+        if len(self.lateral_pairs) % 2:
             raise ConfigError(
-                "lateral_pairs: expected an even number of different classes, such as left,right; got "
+                "lateral_pairs: expected an even number of classes, such as left,right; got "
                 f"{', '.join(self.lateral_pairs)}"
             )
 

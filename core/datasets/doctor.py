@@ -12,7 +12,7 @@ from core.class_positions import ClassPositions, measure_positions
 from core.datasets import fitness
 from core.datasets.doctor_report import DoctorReport, SubjectFacts
 from core.datasets.doctor_sides import check_sides
-from core.datasets.findings import Finding, Severity, merge_notes
+from core.datasets.findings import Finding, Severity, merge_alike
 from core.datasets.label_match import LabelMatch, coarse_image, judge_file_names
 from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.loading import WRONG_VALUE_REMEDY, SubjectHeaders, read_label_values, read_subject_headers
@@ -84,7 +84,7 @@ def check(
     findings += _check_across_subjects(data, subjects)
     findings += judge_file_names(data) + match.findings()
     findings += check_sides(data.labels, positions, [s.id for s in subjects if s.orientation.startswith("?")])
-    findings = merge_notes(findings)
+    findings = merge_alike(findings)
     rank = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda f: rank[f.severity])
     return DoctorReport(data.path, data, tuple(findings), tuple(subjects))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Literal
 from core.errors import UserError
 
 Severity = Literal["error", "warning", "note"]
+MAX_ALIKE: dict[Severity, int] = {"warning": 10, "note": 1}  # findings on files that say the same
 
 
 @dataclass(frozen=True)
@@ -46,16 +48,17 @@ class Finding:
         return cls("error", message if separator else fix, subject, file, fix if separator else "")
 
 
-def merge_notes(findings: Iterable[Finding]) -> list[Finding]:
-    """Findings in which notes on files that say the same are one, with the number of files."""
+def merge_alike(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings in which notes and warnings on files that say the same are one, with the number of files, if there are
+    more than :data:`MAX_ALIKE` of them."""
     findings = list(findings)
-    alike = [(f.message, f.fix) for f in findings if f.severity == "note" and f.file]
+    alike = Counter((f.severity, f.message, f.fix) for f in findings if f.file)
     merged: dict[object, Finding] = {}
     for number, finding in enumerate(findings):
-        count = alike.count((finding.message, finding.fix)) if finding.severity == "note" and finding.file else 1
-        if count == 1:
+        key = (finding.severity, finding.message, finding.fix)
+        if not finding.file or alike[key] <= MAX_ALIKE.get(finding.severity, alike[key]):
             merged[number] = finding
         else:
-            message = f"{finding.message} ({count} files, such as {Path(finding.file).name})"
-            merged.setdefault((finding.message, finding.fix), Finding("note", message, fix=finding.fix))
+            message = f"{finding.message} ({alike[key]} files, such as {Path(finding.file).name})"
+            merged.setdefault(key, Finding(finding.severity, message, fix=finding.fix))
     return list(merged.values())

@@ -34,7 +34,7 @@ def in_common_unit(first: Header, others: Sequence[Header]) -> Header:
         for unit in dict.fromkeys((other.unit, "mm")) if other.unit != "unknown" else ():
             candidate = first.in_unit(unit)
             if geometry_difference(candidate.geometry.canonical, other.geometry.canonical) is None:
-                return candidate if unit == "mm" else _with_note(candidate, other)
+                return candidate if unit == "mm" else _with_note(candidate)
     return first
 
 
@@ -67,7 +67,7 @@ def align_to_first(first: Header, header: Header, follow_first: bool = False) ->
             alignment, problem=f"{problem} (its header states {named}, the image's {of_first}){separator}{remedy}"
         )
     if header.unit == "unknown":
-        return replace(other, header=_with_note(other.header, first))
+        return replace(other, header=_with_note(other.header))
     warning = (
         f"it states lengths in {header.unit}, the first image in {first.unit}, with the same numbers: "
         f"{first.unit} is used; correct the unit in the header"
@@ -124,9 +124,9 @@ def _with_hint(problem: str, first: Header, header: Header) -> str:
     return f"{problem}; {CORRECT}"
 
 
-def _with_note(header: Header, source: Header) -> Header:
-    """A header whose unit of length is taken from another file, with a note about that."""
-    note = f"it states no unit of length: {source.unit} is taken from {source.path.name}"
+def _with_note(header: Header) -> Header:
+    """A header whose unit of length is that of another file, with a note about that."""
+    note = f"it states no unit of length: {header.unit}, the unit of another file of the subject, is used"
     return replace(header, notes=(*header.notes, note))
 
 

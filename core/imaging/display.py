@@ -62,8 +62,8 @@ class EncodedImage:
 
     Attributes
     ----------
-    data : bytes. The stored values of each channel, little-endian uint16, i fastest, channels one after another; zeros up
-        to a multiple of four bytes; the levels of each channel, little-endian float32.
+    data : bytes. The stored values of each channel, little-endian uint16, i fastest, channels one after another; zeros
+        up to a multiple of four bytes; the levels of each channel, little-endian float32.
     channels : tuple of Channel. How each channel is stored.
     """
 
@@ -205,8 +205,8 @@ def _rounded(values: np.ndarray, channel: Channel) -> tuple[np.ndarray, float]:
 
 
 def _find_levels(values: np.ndarray, channel: Channel) -> tuple[np.ndarray, np.ndarray] | None:
-    """Index of each voxel into the different values, uint16, and those values, ascending; ``None`` if there are more than
-    65536, or some in the range are closer than a step of it.
+    """Index of each voxel into the different values, uint16, and those values, ascending; ``None`` if there are more
+    than 65536, or some in the range are closer than a step of it.
 
     Values are compared with one value of each step of the range, because sorting large volumes takes long.
     """
@@ -218,29 +218,30 @@ def _find_levels(values: np.ndarray, channel: Channel) -> tuple[np.ndarray, np.n
     found = _values_by_step(values, channel)
     if found is None:
         return None
-    index, by_step, is_inside = found
+    steps, by_step, is_inside = found
     outside = values[~is_inside]
     used = np.zeros(MAX_STORED + 1, bool)
-    used[index[is_inside]] = True
+    used[steps[is_inside]] = True
     levels = np.unique(np.concatenate([by_step[used], outside]))
     if levels.size > MAX_STORED + 1:
         return None
     ranks = np.zeros(MAX_STORED + 1, np.uint16)
     ranks[used] = np.searchsorted(levels, by_step[used])
-    index = ranks[index]
-    index[~is_inside] = np.searchsorted(levels, outside)
-    return index, levels
+    ranked = ranks[steps]
+    if outside.size:
+        ranked[~is_inside] = np.searchsorted(levels, outside)
+    return ranked, levels
 
 
 def _values_by_step(values: np.ndarray, channel: Channel) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """The step of each value, the value in each step, and which values are inside the range; ``None`` if two values
     inside share a step, or more than 65536 are outside."""
     is_inside = (values >= channel.low) & (values <= channel.high)
-    if values.size - np.count_nonzero(is_inside) > MAX_STORED:
+    inside = values if is_inside.all() else values[is_inside]
+    if values.size - inside.size > MAX_STORED:
         return None
     index, _ = _rounded(values, channel)
     by_step = np.zeros(MAX_STORED + 1, np.float32)
-    inside = values if is_inside.all() else values[is_inside]
     steps = index if inside is values else index[is_inside]
     by_step[steps] = inside
     return (index, by_step, is_inside) if np.array_equal(by_step[steps], inside) else None

@@ -48,12 +48,22 @@ def geometries(path: Path, fields: Any, format: Format, shape: Size3) -> tuple[G
             qform = Geometry(shape, _validated_affine(path, _qform_affine(path, fields, sizes), "qform", unit_mm))
         except VolumeError:
             return geometry, None  # the sform takes precedence
-        return geometry, None if geometry_difference(geometry, qform) is None else qform
+        expected = _without_shear(geometry) if geometry.is_sheared else geometry
+        return geometry, None if geometry_difference(expected, qform) is None else qform
     if not sizes_are_valid:
         raise VolumeError(f"{path}: expected voxel sizes above 0 mm, got {', '.join(f'{v:g}' for v in pixdim[1:4])}")
     if has_qform:
         return Geometry(shape, _validated_affine(path, _qform_affine(path, fields, sizes), "qform", unit_mm)), None
     return Geometry(shape, np.diag([*sizes * unit_mm, 1.0]), oriented=False), None
+
+
+def _without_shear(geometry: Geometry) -> Geometry:
+    """The geometry with the nearest axes at right angles, which is what writers put into a qform beside a sheared
+    sform."""
+    affine = geometry.affine.copy()
+    left, _, right = np.linalg.svd(geometry.axes_mm / geometry.spacing_mm)
+    affine[:3, :3] = (left @ right) * geometry.spacing_mm
+    return Geometry(geometry.shape, affine)
 
 
 def orientation_values(path: Path, fields: Any, format: Format) -> dict[str, Any]:

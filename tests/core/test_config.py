@@ -168,7 +168,7 @@ def test_tuple_field_accepts_lists_of_an_allowed_length(spec: FieldSpec) -> None
 def test_sections_are_validated_on_construction_and_frozen() -> None:
     with pytest.raises(ConfigError, match=r"learning_rate: expected a number from 1e-12 to 100, got -1"):
         OptimConfig(learning_rate=-1)
-    with pytest.raises(ConfigError, match=r"spacing_mm: expected a number from 0.01 to 100 \(mm\), got 0"):
+    with pytest.raises(ConfigError, match=r"spacing_mm: expected a number from 0.0001 to 100 \(mm\), got 0"):
         DataConfig(spacing_mm=(1, 1, 0))
     assert DataConfig(spacing_mm=[1, 1, 2]).spacing_mm == (1.0, 1.0, 2.0)  # type: ignore[arg-type]
     assert type(LossConfig(dice_smooth=1).dice_smooth) is float

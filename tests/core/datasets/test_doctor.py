@@ -16,7 +16,7 @@ from PIL import Image
 
 from core.datasets import DataOptions, open_dataset
 from core.datasets.doctor import check
-from core.datasets.doctor_report import Finding
+from core.datasets.findings import Finding
 from core.strict_json import dumps
 from tests.support.fetal_folder import CLASSES, make_fetal_folder
 from tests.support.ignored import SLAB, write_ignored_balls

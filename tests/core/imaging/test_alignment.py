@@ -42,7 +42,7 @@ THIN = np.diag([0.01, 0.01, 0.02, 1.0])  # the same in mm, if THICK is in micron
         (("mm", THICK), ("unknown", THICK), 10, ""),
         (("unknown", THICK), ("unknown", THICK), 10, "no unit of length: millimetres are assumed"),
         (("unknown", THICK), ("mm", THICK), 10, ""),
-        (("micron", THICK), ("unknown", THICK), 0.01, "no unit of length: micron is taken from image.nii"),
+        (("micron", THICK), ("unknown", THICK), 0.01, "no unit of length: micron, the unit of another file"),
         (("micron", THICK), ("unknown", THIN), 0.01, ""),
         (("unknown", THICK), ("micron", THICK), 0.01, "states lengths in micron"),
     ],

@@ -159,6 +159,15 @@ def test_sheared_axes_are_noted_with_their_angle(tmp_path: Path) -> None:
     assert header.geometry.voxel_volume_mm3 == pytest.approx(5)
 
 
+def test_qform_beside_a_sheared_sform_is_no_contradiction_if_it_lacks_the_shear_only(tmp_path: Path) -> None:
+    turned = np.eye(4)
+    turned[:2, :2] = [[0.8, -0.6], [0.6, 0.8]]
+    for sform in (GANTRY, turned @ GANTRY, GANTRY @ np.diag([-1, 1, 1, 1])):
+        assert read_header(with_two_forms(tmp_path / "a.nii", sform, sform)).warnings == ()
+        (warning,) = read_header(with_two_forms(tmp_path / "b.nii", sform, moved(sform, 0, 66, 0))).warnings
+        assert "mm apart" in warning
+
+
 def test_shear_is_written_back(tmp_path: Path) -> None:
     path = write_nifti(tmp_path / "a.nii", voxels(), GANTRY)
     volume = read_image(path)
