@@ -87,7 +87,9 @@ def _text(report: DoctorReport) -> Iterator[str]:
     assert dataset is not None
     synthetic = ", synthetic" if dataset.synthetic else ""
     yield f"{dataset.name}: {len(dataset.subjects)} subjects, {LAYOUTS[dataset.layout].title} layout{synthetic}"
-    yield f"images: {', '.join(dataset.modalities)}; classes: {', '.join(dataset.labels.names)}"
+    ignore = dataset.labels.ignore
+    left_out = f"; left out: {ignore.name}" if ignore is not None else ""
+    yield f"images: {', '.join(dataset.modalities)}; classes: {', '.join(dataset.labels.names)}{left_out}"
     yield ""
     classes = dataset.labels.names[1:]
     header = ("subject", "shape", "spacing mm", "axes", *(f"{name} %" for name in classes))

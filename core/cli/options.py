@@ -82,13 +82,14 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
 
 
 def _add_flag(parser: argparse._ActionsContainer, spec: FieldSpec, default: str = "") -> None:
+    switch: dict[str, Any] = {"nargs": "?", "const": TRUE} if spec.type is bool else {}
     parser.add_argument(
         spec.flag,
         dest=f"field_{spec.name}",
         metavar=_metavar(spec),
         default=argparse.SUPPRESS,
         help=_help(spec, default),
-        **({"nargs": "?", "const": TRUE} if spec.type is bool else {}),
+        **switch,
     )
 
 

@@ -13,6 +13,7 @@ from core.datasets.layouts.base import Dataset, Layout
 from core.datasets.layouts.decathlon import FILE as DESCRIPTION
 from core.datasets.layouts.decathlon import DecathlonLayout
 from core.datasets.layouts.iseg import IsegLayout
+from core.datasets.layouts.nnunet import NnunetLayout
 from core.datasets.options import DataOptions
 from core.errors import DatasetError
 from core.formatting import format_list
@@ -21,7 +22,7 @@ MAX_NEARBY_FOLDERS = 200  # subfolders that are searched for the suggestion of a
 DEFAULT_OPTIONS = DataOptions()
 
 # By name, in the order of recognition: the first layout that recognises a folder opens it.
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (IsegLayout(), DecathlonLayout())}
+LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (IsegLayout(), NnunetLayout(), DecathlonLayout())}
 
 
 def open_dataset(path: str | Path, layout: str = "auto", options: DataOptions = DEFAULT_OPTIONS) -> Dataset:

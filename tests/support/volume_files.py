@@ -103,6 +103,23 @@ def make_decathlon(folder: Path, subjects: int = 3, channels: int = 1, **changes
     return folder
 
 
+def make_nnunet(folder: Path, subjects: int = 3, channels: int = 2, **changes: Any) -> Path:
+    """Write a data set in the layout of nnU-Net with labels 0, 1, 2; ``changes`` as in :func:`make_decathlon`."""
+    for n in range(1, subjects + 1):
+        for c in range(channels):
+            write_nifti(folder / "imagesTr" / f"case_{n:03d}_{c:04d}.nii.gz", voxels(seed=10 * n + c))
+        write_nifti(folder / "labelsTr" / f"case_{n:03d}.nii.gz", label_map((0, 1, 2), seed=n))
+    content: dict[str, Any] = {
+        "channel_names": {str(c): f"M{c}" for c in range(channels)},
+        "labels": {"background": 0, "front": 1, "back": 2},
+        "numTraining": subjects,
+        "file_ending": ".nii.gz",
+    }
+    content.update(changes)
+    (folder / "dataset.json").write_text(json.dumps({k: v for k, v in content.items() if v is not None}), "utf-8")
+    return folder
+
+
 def load(path: Path) -> Any:
     """The image read by nibabel."""
     return nib.load(path)

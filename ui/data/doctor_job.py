@@ -9,6 +9,7 @@ from typing import Any
 
 from core.config import field_specs
 from core.datasets import DataOptions
+from core.datasets.registry import DEFAULT_OPTIONS
 from core.fields import FieldSpec
 from core.files import file_stamp
 from ui.shared import hashes, jobs
@@ -18,7 +19,7 @@ from ui.shared.paths import cache_root
 REPORT = "report.json"
 
 
-def report_folder(path: Path, options: DataOptions) -> Path:
+def report_folder(path: Path, options: DataOptions = DEFAULT_OPTIONS) -> Path:
     """The folder of the report on a data set; it changes with the options of reading it, and with name, size or
     modification time of any of its files."""
     digest = hashlib.sha256(repr(options).encode())
@@ -30,7 +31,7 @@ def report_folder(path: Path, options: DataOptions) -> Path:
     return cache_root() / "doctor" / hashes.short_hash(str(path)) / digest.hexdigest()[:16]
 
 
-def start(path: Path, folder: Path, options: DataOptions) -> None:
+def start(path: Path, folder: Path, options: DataOptions = DEFAULT_OPTIONS) -> None:
     """Start the data doctor on a data set, unless it is running; older reports on the data set are removed."""
     jobs.remove_others(folder)
     flags = [text for spec in field_specs() if spec.name in options.names() for text in _flag(spec, options)]

@@ -45,7 +45,8 @@ def show_subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:
     for name in classes:
         decimals = least_decimals([row[f"{name} "] for row in rows if row[f"{name} "] is not None], 2)
         columns[f"{name} "] = st.column_config.NumberColumn(
-            format=f"%.{decimals}f %%", help="share of all voxels of the volume"
+            format=f"%.{decimals}f %%",
+            help="share of the voxels that have a class: those that are left out do not count",
         )
     st.dataframe(
         rows,

@@ -14,6 +14,7 @@ from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.files import describe_json, read_json_object
 from core.datasets.layouts.label_list import read_labels
 from core.datasets.layouts.listed_files import is_elsewhere, resolve_listed, subject_ids, unlisted_images
+from core.datasets.layouts.nnunet import NnunetLayout
 from core.errors import DatasetError
 from core.formatting import format_list
 
@@ -28,8 +29,8 @@ class DecathlonLayout:
     expects = "a dataset.json that lists modality, labels and training, with imagesTr and labelsTr beside it"
 
     def recognises(self, folder: Path) -> bool:
-        """Whether there is a ``dataset.json``."""
-        return (folder / FILE).exists()
+        """Whether there is a ``dataset.json``, which is not nnU-Net's."""
+        return (folder / FILE).exists() and not NnunetLayout().recognises(folder)
 
     def open(self, folder: Path, ignore: str = "auto") -> Dataset:
         """List the training cases of ``dataset.json``; listed files need not exist.
@@ -47,7 +48,8 @@ class DecathlonLayout:
             raise DatasetError(f"{folder}: expected {self.expects}; found no {FILE}") from None
         if "training" not in content and "channel_names" in content:
             raise DatasetError(
-                f"{file}: expected the Decathlon's dataset.json, got nnU-Net's; list the cases under 'training'"
+                f"{file}: expected the Decathlon's dataset.json, got nnU-Net's; choose the layout nnunet, or list the "
+                "cases under 'training'"
             )
         modalities = _read_modalities(file, content.get("modality"))
         labels = read_labels(file, content, ignore)

@@ -14,9 +14,9 @@ from core.datasets import LAYOUTS, open_dataset
 from core.datasets.layouts.base import natural_key
 from core.errors import DatasetError
 from core.paths import project_root
-from tests.support.volume_files import make_decathlon, make_iseg
+from tests.support.volume_files import make_decathlon, make_iseg, make_nnunet
 
-EXAMPLES: dict[str, Callable[[Path], Path]] = {"iseg": make_iseg, "decathlon": make_decathlon}
+EXAMPLES: dict[str, Callable[[Path], Path]] = {"iseg": make_iseg, "nnunet": make_nnunet, "decathlon": make_decathlon}
 
 
 def test_every_layout_has_an_example() -> None:
@@ -39,7 +39,7 @@ def test_named_layout_is_not_replaced_by_a_recognised_one(tmp_path: Path) -> Non
     folder = make_iseg(tmp_path / "iseg")
     with pytest.raises(DatasetError, match=r"found no dataset\.json"):
         open_dataset(folder, "decathlon")
-    with pytest.raises(DatasetError, match="expected auto or one of iseg, decathlon; got 'bids'"):
+    with pytest.raises(DatasetError, match="expected auto or one of iseg, nnunet, decathlon; got 'bids'"):
         open_dataset(folder, "bids")
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
+from core.datasets import DataOptions
 from tests.support.background_jobs import wait_for_job
 from ui.data import doctor_job
 from ui.shared import jobs
@@ -53,3 +56,17 @@ def test_report_folder_changes_with_a_file(checkpoints: Path, tmp_path: Path) ->
     assert doctor_job.report_folder(tmp_path / "d") == before
     file.write_bytes(b"22")
     assert doctor_job.report_folder(tmp_path / "d") != before
+
+
+def test_options_of_reading_have_their_own_report_and_reach_the_doctor(
+    checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(jobs, "start", lambda folder, arguments: commands.append(arguments))
+    options = DataOptions(ignore="no such", nan_is_zero=True)
+    folder = doctor_job.report_folder(tmp_path, options)
+    assert folder != doctor_job.report_folder(tmp_path)
+    doctor_job.start(tmp_path, folder, options)
+    doctor_job.start(tmp_path, doctor_job.report_folder(tmp_path))
+    assert commands[0][2:4] == ["--ignore=no such", "--nan-is-zero=true"] and commands[1][2] == "--json"
+    assert doctor_job.finished_report(tmp_path, options) is None

@@ -81,7 +81,7 @@ def test_sparse_annotation_with_zero_for_unlabelled(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("key", ["colours", "colors"])
 def test_colours_of_the_file_are_kept(tmp_path: Path, key: str, colours: dict[str, Any]) -> None:
-    dataset = open_with(tmp_path, **{key: colours})
+    dataset = open_with(tmp_path, "auto", **{key: colours})
     assert [c.colour for c in dataset.labels.foreground] == ["#ff0000", "#00ff7f"]
 
 

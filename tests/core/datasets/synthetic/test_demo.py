@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from core.datasets import open_dataset
+from core.datasets.doctor import check
 from core.datasets.layouts.iseg import DEMO_MARKER, UNFINISHED_DEMO_MARKER
 from core.datasets.synthetic.anatomy import (
     CSF,
@@ -63,6 +64,12 @@ def volume(folder: Path, subject: str, kind: str) -> np.ndarray:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_doctor_has_no_warning(demo: Path) -> None:
+    report = check(demo)
+    assert report.ok and not report.with_severity("warning")
 
 
 @pytest.mark.slow
