@@ -57,8 +57,8 @@ class CheckpointMetadata:
     inference : dict. Chosen mode and tile size.
     dataset : dict. Name, whether it is synthetic, licence, voxel sizes of the training subjects.
     split : dict of list of str. Subject ids for train, val and test.
-    normalisation : dict. Intensity normalisation, as :meth:`core.imaging.normalise.Normaliser.to_json` gives it; empty in
-        checkpoints of version 0.1, whose configuration names the method, z_score by default.
+    normalisation : dict. Intensity normalisation, as :meth:`core.imaging.normalise.Normaliser.to_json` gives it; empty
+        in checkpoints of version 0.1, whose configuration names the method, z_score by default.
     version : int. Format version.
     """
 

@@ -69,7 +69,7 @@ def align_to_first(first: Header, header: Header, follow_first: bool = False) ->
     if header.unit == "unknown":
         return replace(other, header=_with_note(other.header))
     warning = (
-        f"it states lengths in {header.unit}, the first image in {first.unit}, with the same numbers: "
+        f"lengths are stated in {header.unit}, those of the first image in {first.unit}, with the same numbers: "
         f"{first.unit} is used; correct the unit in the header"
     )
     return Alignment(replace(other.header, warnings=(*other.header.warnings, warning)))
@@ -126,7 +126,7 @@ def _with_hint(problem: str, first: Header, header: Header) -> str:
 
 def _with_note(header: Header) -> Header:
     """A header whose unit of length is that of another file, with a note about that."""
-    note = f"it states no unit of length: {header.unit}, the unit of another file of the subject, is used"
+    note = f"no unit of length is stated: {header.unit}, the unit of another file of the subject, is used"
     return replace(header, notes=(*header.notes, note))
 
 

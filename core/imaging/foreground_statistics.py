@@ -65,8 +65,8 @@ def is_named_ct(modality: str) -> bool:
 
 
 def is_in_hounsfield_units(values: np.ndarray) -> bool:
-    """Whether intensities look like Hounsfield units: whole numbers, the least of them -900 or less, and of those above it
-    95 % from -1100 to 3100.
+    """Whether intensities look like Hounsfield units: whole numbers, the least of them -900 or less, and of those above
+    it 95 % from -1100 to 3100.
 
     Parameters
     ----------

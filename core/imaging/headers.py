@@ -44,7 +44,7 @@ UNSUPPORTED_DTYPES = {
 }  # fmt: skip
 SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
-NO_UNIT = "it states no unit of length: millimetres are assumed"
+NO_UNIT = "no unit of length is stated: millimetres are assumed"
 SFORM_USED = ": the sform is used, as in most programs; correct the header if that is wrong"
 PIXDIM_TOLERANCE = 0.01  # relative difference of voxel sizes between pixdim and sform that is reported
 
@@ -304,22 +304,22 @@ def _notes(path: Path, fields: Any, format: Format, geometry: Geometry) -> tuple
     """What is unusual in a header and harmless."""
     notes = []
     if is_gzip(path) and not path.name.lower().endswith(".gz"):
-        notes.append("it is gzipped, although its name does not end in .gz: other programs may refuse it")
+        notes.append("gzipped, although the name does not end in .gz: other programs may refuse it")
     elif path.name.lower().endswith(".gz") and not is_gzip(path):
-        notes.append("it is not gzipped, although its name ends in .gz: other programs may refuse it")
+        notes.append("not gzipped, although the name ends in .gz: other programs may refuse it")
     unit = length_unit(fields, format)
     if unit == "unknown":
         notes.append(NO_UNIT)
     elif unit != "mm":
-        notes.append(f"it states lengths in {unit}: its voxels are {format_mm(geometry.spacing_mm)} mm")
+        notes.append(f"lengths are stated in {unit}: voxels of {format_mm(geometry.spacing_mm)} mm")
     slope = float(fields["scl_slope"])
     if np.isnan(slope):
-        notes.append("its scl_slope is NaN: its values are taken as stored")
+        notes.append("scl_slope is NaN: values are taken as stored")
     elif slope != 0 and format != "analyze" and np.isnan(float(fields["scl_inter"])):
-        notes.append("its scl_inter is NaN: nothing is added to its values")
+        notes.append("scl_inter is NaN: nothing is added to the values")
     if geometry.is_sheared:
         notes.append(
-            f"its voxel axes are not at right angles ({geometry.tilt}): volumes and distances take that into account, "
+            f"the voxel axes are not at right angles ({geometry.tilt}): volumes and distances take that into account, "
             "slices are shown as if they were"
         )
     return tuple(notes)
@@ -333,11 +333,11 @@ def _warnings(fields: Any, format: Format, geometry: Geometry, qform: Geometry |
         codes = ["".join(g.axis_codes) for g in (geometry, qform)]
         turned = f" and turn it differently ({codes[0]} and {codes[1]})" if codes[0] != codes[1] else ""
         return (
-            f"its sform and qform lie up to {corner_distance_mm(geometry, qform):.3g} mm apart{turned}{SFORM_USED}",
+            f"sform and qform lie up to {corner_distance_mm(geometry, qform):.3g} mm apart{turned}{SFORM_USED}",
         )
     sizes = np.abs(np.asarray(fields["pixdim"][1:4], np.float64)) * UNIT_MM[length_unit(fields, format)]
     ratio = sizes / geometry.spacing_mm
     if plausible_sizes(sizes) and not geometry.is_sheared and np.abs(ratio - 1).max() > PIXDIM_TOLERANCE:
-        stated = f"{format_mm(sizes)} mm, its sform of {format_mm(geometry.spacing_mm)} mm"
-        return (f"its pixdim states voxels of {stated}{SFORM_USED}",)
+        stated = f"{format_mm(sizes)} mm, the sform of {format_mm(geometry.spacing_mm)} mm"
+        return (f"pixdim states voxels of {stated}{SFORM_USED}",)
     return ()

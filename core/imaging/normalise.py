@@ -16,9 +16,9 @@ are those of the population:
 
 All but the last need no other image. The first five have their names from MedicalZooPytorch, the library of the
 article. Two of them differ from its code, which has bugs: its ``brats`` rescales standardised intensities with the
-minimum and maximum of the raw ones (nearly no contrast is left), and its ``max`` fails on every call. ``brats`` does not
-standardise first, because the rescaling cancels it out. ``ct`` is that of nnU-Net, whose mean and std are of unclipped
-intensities, so that metal changes them.
+minimum and maximum of the raw ones (nearly no contrast is left), and its ``max`` fails on every call. ``brats`` does
+not standardise first, because the rescaling cancels it out. ``ct`` is that of nnU-Net, whose mean and std are of
+unclipped intensities, so that metal changes them.
 
 Air is 0 where no intensity is negative. Otherwise 0 is an intensity like others, such as that of water in CT; then only
 zeros that surround the content are air: those connected to the border of the volume, where most of the border is 0.
@@ -31,7 +31,7 @@ A channel without contrast (denominator 0) becomes 0; ``brats`` then gives 10 on
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, get_args
 
@@ -39,7 +39,7 @@ import numpy as np
 
 from core.config import Normalisation
 from core.errors import ConfigError
-from core.imaging.outliers import intensity_range
+from core.imaging.outliers import describe_outliers, intensity_range
 
 METHODS: tuple[str, ...] = tuple(m for m in get_args(Normalisation) if m not in ("auto", "ct"))  # of single images
 VERSION = 2
@@ -92,8 +92,8 @@ class Normaliser:
             method == "ct" and found is None for method, found in zip(self.methods, self.statistics, strict=True)
         ):
             raise ConfigError(
-                "normalisation ct: expected the percentiles, mean and std of the training subjects for each channel, found "
-                "none; take the checkpoint as training wrote it, or train again"
+                "normalisation ct: expected the percentiles, mean and std of the training subjects for each channel, "
+                "found none; take the checkpoint as training wrote it, or train again"
             )
 
     @classmethod
@@ -127,6 +127,23 @@ class Normaliser:
                 x = _without_outliers(x)
                 normalised[channel] = _channel(x, foreground(x), method)
         return normalised
+
+    def warnings(self, image: np.ndarray, modalities: Sequence[str]) -> list[str]:
+        """Why the intensities of an image, float32, shape (channel, i, j, k), may be normalised wrongly."""
+        found = []
+        for x, modality, statistics in zip(image, modalities, self.statistics, strict=True):
+            inliers = intensity_range(x)
+            if statistics is not None and statistics.low < 0 <= inliers.low:
+                found.append(
+                    f"{modality}: expected Hounsfield units as in training, where {statistics.low:.5g} to "
+                    f"{statistics.high:.5g} are common, got intensities from {inliers.low:.5g} to {inliers.high:.5g}"
+                )
+            if self.version == 1 and inliers.outliers:
+                found.append(
+                    f"{modality}: {describe_outliers(x, inliers)}; the network is of version 0.1, whose normalisation "
+                    "loses contrast by them: correct the image, or train again"
+                )
+        return found
 
     def to_json(self) -> dict[str, Any]:
         """JSON values for the metadata of a checkpoint."""

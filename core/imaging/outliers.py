@@ -15,6 +15,7 @@ DISTANCE = 10.0  # times as far from the median as every other voxel
 LEAST_DISTANCE = 0.1  # of the median; what counts as the distance of the other voxels at least
 FEW_VOXELS = 32  # outliers that any image may have, up to 1 % of its non-zero voxels
 FEW_SHARE = 1e-4  # of the non-zero voxels; in large images more than FEW_VOXELS
+SCATTERED_SHARE = 1e-3  # of the non-zero voxels, if most of the outliers do not touch each other
 DESCRIBED_OUTLIERS = 3
 SAMPLED_VOXELS = 400_000  # most voxels that medians and percentiles are computed from
 
@@ -42,8 +43,8 @@ def intensity_range(values: np.ndarray) -> IntensityRange:
     """Range of the intensities of a channel, and the number of outliers outside of it.
 
     Outliers are the k voxels that are farthest from the median of the non-zero voxels, if each is more than ten times
-    as far from it as all other voxels, for the largest such k up to 32 or one of ten thousand non-zero voxels, whichever
-    is larger, and at most one of a hundred.
+    as far from it as all other voxels, for the largest such k up to 32 or one of ten thousand non-zero voxels,
+    whichever is larger; up to one of a thousand, if most of them do not touch each other; at most one of a hundred.
 
     Parameters
     ----------
@@ -63,16 +64,18 @@ def intensity_range(values: np.ndarray) -> IntensityRange:
     if max(high - median, median - low) <= DISTANCE * max(usual, least):
         return IntensityRange(low, high)
     count = int(np.count_nonzero(values))
-    limit = min(max(FEW_VOXELS, int(count * FEW_SHARE)), count // 100)
+    few = min(max(FEW_VOXELS, int(count * FEW_SHARE)), count // 100)
+    limit = min(max(few, int(count * SCATTERED_SHARE)), count // 100)
     if not limit:
         return IntensityRange(low, high)
     distance = np.abs(values.astype(np.float64) - median)
     farthest = -np.sort(-np.partition(distance.ravel(), -limit - 1)[-limit - 1 :])
-    apart = np.flatnonzero(farthest[:-1] > DISTANCE * np.maximum(farthest[1:], least))
-    if not apart.size:
-        return IntensityRange(low, high)
-    others = values[distance <= farthest[apart[-1] + 1]]
-    return IntensityRange(float(others.min()), float(others.max()), values.size - others.size)
+    for number in np.flatnonzero(farthest[:-1] > DISTANCE * np.maximum(farthest[1:], least))[::-1]:
+        is_outlier = distance > farthest[number + 1]
+        if number < few or _are_scattered(is_outlier):
+            others = values[~is_outlier]
+            return IntensityRange(float(others.min()), float(others.max()), values.size - others.size)
+    return IntensityRange(low, high)
 
 
 def describe_outliers(values: np.ndarray, inliers: IntensityRange) -> str:
@@ -89,6 +92,17 @@ def describe_outliers(values: np.ndarray, inliers: IntensityRange) -> str:
     more = f", and {len(order) - len(places)} more" if len(order) > len(places) else ""
     subject = "1 voxel lies" if len(order) == 1 else f"{len(order)} voxels lie"
     return f"{subject} far outside of all others ({inliers.low:.5g} to {inliers.high:.5g}): {'; '.join(places)}{more}"
+
+
+def _are_scattered(mask: np.ndarray) -> bool:
+    """Whether most voxels of a mask have no neighbour in it along the axes."""
+    touching = np.zeros_like(mask)
+    for axis in range(mask.ndim):
+        along, own = np.moveaxis(mask, axis, 0), np.moveaxis(touching, axis, 0)
+        pairs = along[1:] & along[:-1]
+        own[1:] |= pairs
+        own[:-1] |= pairs
+    return bool(2 * np.count_nonzero(touching) < np.count_nonzero(mask))
 
 
 def sample_voxels(values: np.ndarray) -> np.ndarray:

@@ -271,7 +271,7 @@ def _whole_numbers(header: Header, values: np.ndarray) -> tuple[np.ndarray, tupl
         )
     largest = float(deviation.max(initial=0))
     warning = (
-        f"its labels deviate from whole numbers by up to {largest:.2g}, within half a step of its scl_slope "
+        f"labels deviate from whole numbers by up to {largest:.2g}, within half a step of scl_slope "
         f"{header.slope:.6g}: they are rounded; write it again as whole numbers if that is wrong"
     )
     return rounded.astype(np.int32), (warning,) if largest > LABEL_TOLERANCE else ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -12,17 +13,19 @@ import torch
 
 from core.checkpointing.checkpoint import build_network, load
 from core.checkpointing.metadata import CheckpointMetadata
-from core.compute.device import out_of_memory_error, resolve_device
+from core.compute.device import free_bytes, out_of_memory_error, resolve_device
 from core.compute.precision import resolve_precision
 from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
-from core.errors import CheckpointError, ConfigError
-from core.imaging.resample import resample_image
+from core.errors import CheckpointError, ConfigError, DeviceError
+from core.formatting import format_bytes
+from core.imaging.geometry import format_mm
+from core.imaging.resample import resample_image, resampled_shape
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import LabelSpace
 from core.laterality import unknown_sides
-from core.types import ProgressCallback, Size3, SpacingMm
+from core.types import ProgressCallback, Size3, SpacingMm, triple
 
 MODES = ("auto", "tiles", "whole")
 MAX_TILE_SIDE = 1024  # voxels
@@ -130,6 +133,7 @@ class Predictor:
         """
         if image.shape[0] != len(self.modalities):
             raise ValueError(f"expected {len(self.modalities)} channels, got {image.shape[0]}")
+        self._check_resampled_size(triple(image.shape[1:]), spacing_mm)
         try:
             prepared = prepare_image(image, spacing_mm, self.metadata.normaliser, self.target_mm)
             tensor = torch.from_numpy(prepared).to(self.device)
@@ -145,11 +149,26 @@ class Predictor:
                 raise
             raise explained from error
 
+    def _check_resampled_size(self, shape: Size3, spacing_mm: SpacingMm) -> None:
+        """Refuse an image that resampling would make too large for the memory, before the kernel ends the process."""
+        if self.target_mm is None:
+            return
+        size = resampled_shape(shape, spacing_mm, self.target_mm)
+        needed_bytes = 2 * 4 * math.prod(size) * (len(self.modalities) + len(self.labels))  # float32, with a copy
+        free = free_bytes(torch.device("cpu"))
+        if needed_bytes > free:
+            raise DeviceError(
+                f"not enough memory: at voxels of {format_mm(self.target_mm)} mm the image has "
+                f"{'x'.join(map(str, size))} voxels, which take about {format_bytes(needed_bytes)}; "
+                f"{format_bytes(free)} are free; check the unit and the voxel size of the image"
+            )
+
     def warnings(self, subject: LoadedSubject) -> tuple[str, ...]:
         """Reasons why a subject, read with the modalities of the network, may be segmented wrongly."""
         found = [self.expected.warning(subject.geometry.spacing_mm, resample=self.target_mm is not None)]
         if not subject.geometry.oriented:
             found.append(unknown_sides(self.labels.names))
+        found += self.metadata.normaliser.warnings(subject.image, self.modalities)
         found += [
             f"the images of {one} and {other} are the same, voxel by voxel; is one of them the wrong file?"
             for (one, first), (other, second) in combinations(zip(self.modalities, subject.image, strict=True), 2)

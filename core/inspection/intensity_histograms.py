@@ -1,6 +1,6 @@
 """Intensity histograms of the classes of one subject, their overlaps, and the accuracy of classification by intensity.
 
-Voxels outside of the head are left out: those that are 0 in every modality (skull-stripped data) and unlabelled. So are
+Voxels outside of the head are left out: those that are air in every modality and unlabelled. So are
 those with the ignore label.
 The *intensity classifier* assigns to each voxel the most frequent class in its histogram bin. It is an upper bound: no
 rule that uses only the intensity of one voxel, at this resolution, classifies more voxels of this image correctly.
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.imaging.normalise import foreground
 from core.imaging.outliers import intensity_range
 from core.labels import IGNORE_INDEX
 from core.types import VoxelIndex
@@ -63,7 +64,7 @@ def compute_histograms(image: np.ndarray, label: np.ndarray, classes: int) -> In
         If no voxel is labelled.
     """
     counted = label != IGNORE_INDEX
-    head = ((image != 0).any(axis=0) | (label > 0)) & counted
+    head = (np.any([foreground(channel) for channel in image], axis=0) | (label > 0)) & counted
     head_label = label[head].astype(np.int64)
     if not (head_label > 0).any():
         raise ValueError("expected at least one labelled voxel, found none")

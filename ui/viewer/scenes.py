@@ -35,8 +35,9 @@ class Scene:
     channels : tuple of Channel. Modalities of the image with their intensity ranges.
     image : str. URL of the image (:func:`core.imaging.display.encode_image`).
     classes : tuple of mapping. ``{"name", "colour"}`` of the classes 1, 2, ...; the background (0) is left out.
-    intensities : str. URL of the intensities (:func:`ui.viewer.volumes.publish_intensities`), channels one after another,
-        k fastest, from which the readout asks for those that the image holds rounded; empty if it holds all exactly.
+    intensities : str. URL of the intensities (:func:`ui.viewer.volumes.publish_intensities`), channels one after
+        another, k fastest, from which the readout asks for those that the image holds rounded; empty if it holds all
+        exactly.
     layers : mapping. URL of each segmentation (:func:`core.imaging.display.encode_label`) by its name: "truth",
         "prediction", or any other.
     ignore : mapping, optional. ``{"name", "colour"}`` of the ignore label, whose voxels are hatched.

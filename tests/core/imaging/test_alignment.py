@@ -35,16 +35,16 @@ THIN = np.diag([0.01, 0.01, 0.02, 1.0])  # the same in mm, if THICK is in micron
 @pytest.mark.parametrize(
     ("image", "label", "spacing_mm", "said"),
     [
-        (("micron", THICK), ("micron", THICK), 0.01, "states lengths in micron"),
+        (("micron", THICK), ("micron", THICK), 0.01, "lengths are stated in micron"),
         (("micron", THICK), ("mm", THIN), 0.01, ""),
-        (("mm", THIN), ("micron", THICK), 0.01, "states lengths in micron"),
-        (("unknown", THIN), ("micron", THICK), 0.01, "states lengths in micron"),
+        (("mm", THIN), ("micron", THICK), 0.01, "lengths are stated in micron"),
+        (("unknown", THIN), ("micron", THICK), 0.01, "lengths are stated in micron"),
         (("mm", THICK), ("unknown", THICK), 10, ""),
-        (("unknown", THICK), ("unknown", THICK), 10, "no unit of length: millimetres are assumed"),
+        (("unknown", THICK), ("unknown", THICK), 10, "no unit of length is stated: millimetres are assumed"),
         (("unknown", THICK), ("mm", THICK), 10, ""),
-        (("micron", THICK), ("unknown", THICK), 0.01, "no unit of length: micron, the unit of another file"),
+        (("micron", THICK), ("unknown", THICK), 0.01, "no unit of length is stated: micron, the unit of another file"),
         (("micron", THICK), ("unknown", THIN), 0.01, ""),
-        (("unknown", THICK), ("micron", THICK), 0.01, "states lengths in micron"),
+        (("unknown", THICK), ("micron", THICK), 0.01, "lengths are stated in micron"),
     ],
 )
 def test_units_of_two_files_are_reconciled(
@@ -62,7 +62,7 @@ def test_units_of_two_files_are_reconciled(
 def test_units_that_contradict_each_other_with_the_same_numbers_are_a_warning(tmp_path: Path) -> None:
     found = align(write(tmp_path / "image.nii", "micron", THICK), write(tmp_path / "label.nii", "mm", THICK))
     assert found.problem == "" and found.header.geometry.spacing_mm[0] == pytest.approx(0.01)
-    assert "it states lengths in mm, the first image in micron, with the same numbers" in found.header.warnings[0]
+    assert "lengths are stated in mm, those of the first image in micron, with the same numbers" in found.header.warnings[0]
 
 
 def test_units_are_named_where_files_do_not_fit(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_lengths_are_in_millimetres_whichever_unit_the_file_states(tmp_path: Pat
 def test_an_unknown_unit_is_millimetres_with_a_note(tmp_path: Path, code: int) -> None:
     header = read_header(patch(in_unit(tmp_path / "a.nii", "mm"), XYZT_UNITS, "B", code))
     assert header.unit == "unknown" and header.geometry.spacing_mm == pytest.approx((1, 1.5, 2))
-    assert header.notes == ("it states no unit of length: millimetres are assumed",)
+    assert header.notes == ("no unit of length is stated: millimetres are assumed",)
 
 
 def test_units_of_a_qform_of_voxel_sizes_alone_and_of_nifti_2_count_too(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_distance_of_sform_and_qform_is_in_mm_in_every_unit(tmp_path: Path) -> N
 def test_voxel_sizes_that_contradict_the_sform_are_told(tmp_path: Path) -> None:
     path = patch(write_nifti(tmp_path / "a.nii", voxels()), 80, "3f", 2, 1.5, 2)
     (warning,) = read_header(path).warnings
-    assert "2 x 1.5 x 2 mm, its sform of 1 x 1.5 x 2 mm" in warning
+    assert "2 x 1.5 x 2 mm, the sform of 1 x 1.5 x 2 mm" in warning
     assert read_header(path).geometry.spacing_mm == (1, 1.5, 2)
 
 
@@ -221,7 +221,7 @@ def test_compression_is_recognised_by_content(tmp_path: Path, content: str) -> N
             (tmp_path / f"b{suffix}").write_bytes(gzip.compress((tmp_path / f"b{suffix}").read_bytes()))
             (tmp_path / f"a{suffix}").rename(tmp_path / f"a{suffix}.gz")
         files[0] = tmp_path / "a.hdr.gz"
-    for path, note in zip(files, ("it is not gzipped", "it is gzipped"), strict=True):
+    for path, note in zip(files, ("not gzipped", "gzipped"), strict=True):
         assert np.array_equal(read_image(path).data[0], voxels())
         assert read_header(path).notes[0].startswith(note)
 

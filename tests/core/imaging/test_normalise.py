@@ -193,3 +193,17 @@ def test_normaliser_survives_the_metadata_of_a_checkpoint() -> None:
     for damage in ({"version": 3}, {"statistics": [{"low": 1}]}, {"methods": None}, {"statistics": [None]}):
         with pytest.raises(ConfigError):
             Normaliser.from_json(Normaliser(("ct",), (CT,)).to_json() | damage)
+
+
+def test_intensities_that_a_network_does_not_expect_are_told() -> None:
+    clean, spoilt = spiked()
+    for version, expected in ((1, "T1: 1 voxel lies far outside of all others"), (2, "")):
+        normaliser = Normaliser.of_images("z_score", 1, version)
+        assert normaliser.warnings(clean, ["T1"]) == []
+        assert "".join(normaliser.warnings(spoilt, ["T1"])).startswith(expected)
+    ct = Normaliser(("ct",), (CT,))
+    assert ct.warnings(clean - 1000, ["CT"]) == []
+    (warning,) = ct.warnings(clean, ["CT"])
+    assert warning.startswith(
+        "CT: expected Hounsfield units as in training, where -100 to 300 are common, got intensities"
+    )

@@ -7,6 +7,8 @@ import pytest
 
 from core.imaging.outliers import describe_outliers, intensity_range
 
+BIG = (64, 64, 48)
+
 
 def head(shape: tuple[int, int, int] = (24, 24, 24), seed: int = 0) -> np.ndarray:
     """A ball of 40 with noise, air around it, a brighter blob in it."""
@@ -93,3 +95,12 @@ def test_outliers_are_described_by_number_value_and_place() -> None:
     image[0, 0, 1:5] = -5e4
     text = describe_outliers(image, intensity_range(image))
     assert text.startswith("5 voxels lie") and text.endswith(", and 2 more")
+
+
+def test_many_outliers_are_found_where_they_are_scattered_and_a_block_of_them_is_a_structure() -> None:
+    scattered, block = head(BIG), head(BIG)
+    places = np.random.default_rng(1).choice(scattered.size, 60, replace=False)
+    scattered.reshape(-1)[places] = 32767
+    assert intensity_range(scattered).outliers == 60
+    block[30:34, 30:34, 20:25] = 32767
+    assert intensity_range(block).outliers == 0

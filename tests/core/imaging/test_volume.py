@@ -236,7 +236,7 @@ def test_visible_rounding_within_half_a_scaling_step_is_told(tmp_path: Path) -> 
     path = patch(write_nifti(tmp_path / "a.nii", label_map((0, 10, 20))), 112, "f", 0.98)
     volume = read_label(path)
     assert np.array_equal(np.unique(volume.data), [0, 10, 20])
-    assert "by up to 0.4, within half a step of its scl_slope 0.98" in volume.warnings[0]
+    assert "by up to 0.4, within half a step of scl_slope 0.98" in volume.warnings[0]
 
 
 @pytest.mark.parametrize(
