@@ -6,6 +6,7 @@ from core.checkpointing.metadata import ACCEPT_DATA
 from core.datasets import LoadedSubject
 from core.datasets.data_record import ChangedDataError, DataRecord
 from core.events import Note
+from core.formatting import format_list
 from core.training.run_data import RunData, RunInputs
 
 NOT_RECORDED = (
@@ -42,6 +43,9 @@ class DataCheck:
         self._now = DataRecord.read_headers(data.dataset, ids, data.modalities, data.labels)
         if self._before is not None and self._before.has_channels_of(self._now) and not self._accepted:
             self._refuse(self._before.changes(self._now))
+        added = [id for id in data.dataset.labelled_ids if id not in (*ids, *data.split.test)]
+        if resumed and added:
+            inputs.listener(Note(f"note: not part of this run, as they were added after it began: {format_list(added)}"))
 
     def add(self, loaded: LoadedSubject) -> None:
         """Add the voxels of a subject, read with the modalities and classes of the run."""

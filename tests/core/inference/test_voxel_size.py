@@ -13,7 +13,7 @@ import pytest
 from core.checkpointing.checkpoint import load, save, strip_for_sharing
 from core.checkpointing.metadata import TRAINING_SPACING, CheckpointMetadata, read_metadata
 from core.checkpointing.training_spacing import TrainingSpacing
-from core.errors import CheckpointError
+from core.errors import CheckpointError, DeviceError
 from core.evaluation.metrics import dice_per_class
 from core.inference.predictor import InferenceOverrides, Predictor
 from core.inference.voxel_size import ExpectedVoxelSize
@@ -102,6 +102,12 @@ def test_resampling_to_the_own_voxel_size_changes_nothing(ball_run: BallRun) -> 
     plain = Predictor(ball_run.checkpoint).segment(image, SPACING_MM)
     resampled = Predictor(ball_run.checkpoint, InferenceOverrides(resample=True)).segment(image, SPACING_MM)
     np.testing.assert_array_equal(plain, resampled)
+
+
+def test_image_that_resampling_would_make_too_large_is_refused(ball_run: BallRun) -> None:
+    predictor = Predictor(ball_run.checkpoint, InferenceOverrides(resample=True))
+    with pytest.raises(DeviceError, match=r"at voxels of 1 x 1 x 1\.5 mm the image has 20000x24000x12000 voxels"):
+        predictor.segment(balls(81)[0], (1000.0, 1000.0, 1000.0))
 
 
 def test_resampled_image_of_permuted_thick_slices_is_on_its_own_grid(ball_run: BallRun) -> None:

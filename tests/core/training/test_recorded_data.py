@@ -70,6 +70,16 @@ def test_unchanged_data_is_resumed_without_a_note(run: Path, config: TrainConfig
     assert load(run / "last.safetensors").metadata.progress["step"] == 4
 
 
+def test_subjects_that_were_added_since_are_named_and_left_out(run: Path, config: TrainConfig) -> None:
+    data = Path(config.data.path)
+    content = json.loads((data / "dataset.json").read_text())
+    for part in ("imagesTr", "labelsTr"):
+        shutil.copy(data / part / "ball_0.nii.gz", data / part / "ball_new.nii.gz")
+    entry = {"image": "./imagesTr/ball_new.nii.gz", "label": "./labelsTr/ball_new.nii.gz"}
+    (data / "dataset.json").write_text(json.dumps({**content, "training": [*content["training"], entry]}))
+    assert resume(config, run) == ["note: not part of this run, as they were added after it began: ball_new"]
+
+
 def test_moved_data_is_resumed(run: Path, config: TrainConfig, tmp_path: Path) -> None:
     shutil.move(config.data.path, tmp_path / "moved")
     assert resume(config.with_values({"path": str(tmp_path / "moved")}), run) == []
