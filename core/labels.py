@@ -256,19 +256,19 @@ def _find_ignored(items: Sequence[tuple[int, str]], spec: str) -> tuple[int, str
         return None
     if spec.lower() == "auto":
         return _ignored_by_name(items)
-    for same in (str.strip, _normalised):
-        named = [item for item in items if same(item[1]) == same(spec)]
-        if named:
-            return named[0]
-    if not re.fullmatch(r"[+-]?\d+", spec):
+    named = [item for item in items if item[1].strip() == spec]
+    if not named and re.fullmatch(r"[+-]?\d+", spec):
+        value = int(spec)
+        named = [item for item in items if item[0] == value]
+        free = next(n for n in ("ignore", f"ignore {value}") if n not in [name for _, name in items])
+        return named[0] if named else (value, free)
+    named = named or [item for item in items if _normalised(item[1]) == _normalised(spec) != ""]
+    if not named:
         raise DatasetError(
             f"ignore: expected auto, none, a label value, or one of the labels {[name for _, name in items]}; got "
             f"{spec!r}"
         )
-    value = int(spec)
-    listed = [item for item in items if item[0] == value]
-    free = next(n for n in ("ignore", f"ignore {value}") if n not in [name for _, name in items])
-    return listed[0] if listed else (value, free)
+    return named[0]
 
 
 def _without_ignored(items: Sequence[tuple[int, str]], ignored: tuple[int, str]) -> list[tuple[int, str]]:
@@ -305,7 +305,7 @@ def _has_background(items: Sequence[tuple[int, str]]) -> bool:
 
 def _normalised(name: str) -> str:
     """A name without case and separators."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _tissue_colour(name: str) -> str | None:

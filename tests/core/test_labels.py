@@ -225,8 +225,13 @@ def test_ignore_label_is_chosen_by_name_or_value_or_switched_off() -> None:
     assert unlisted.ignore == LabelClass("ignore", IGNORE_COLOUR, 255) and unlisted.names == ("background", "a")
     beside = LabelSpace.from_raw(names, "-1")
     assert beside.ignore is not None and beside.ignore.raw == -1 and beside.ignore.name != "ignore"
-    with pytest.raises(DatasetError, match=r"ignore: expected auto, none, a label value, or one of .* got 'c'"):
-        LabelSpace.from_raw(names, "c")
+    for unknown in ("c", "", "肝"):
+        with pytest.raises(
+            DatasetError, match=rf"ignore: expected auto, none, a label value, or one of .* got '{unknown}'"
+        ):
+            LabelSpace.from_raw({**names, 4: "脾"}, unknown)
+    numbered = LabelSpace.from_raw({0: "background", 1: "1", 2: "2"}, "-1")
+    assert numbered.ignore is not None and numbered.ignore.raw == -1 and len(numbered) == 3
 
 
 @pytest.mark.parametrize("value", [-1, 255, 4000, -(2**31)])

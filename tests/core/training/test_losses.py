@@ -332,6 +332,16 @@ def test_without_ignored_voxels_the_loss_is_the_same(config: LossConfig) -> None
     torch.testing.assert_close(value, build_loss(config)(logits, target.byte()), rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("batch_dice", [True, False])
+def test_loss_with_ignored_voxels_never_synchronises_with_the_device(name: LossName, batch_dice: bool) -> None:
+    logits = torch.empty(2, CLASSES, 4, 5, 6, device="meta", requires_grad=True)
+    target = torch.empty(2, 4, 5, 6, device="meta", dtype=torch.uint8)
+    loss = build_loss(LossConfig(loss=name, batch_dice=batch_dice), ignore=True)(logits, target)
+    assert loss.shape == ()
+    loss.backward()
+
+
 def test_extreme_logits_of_ignored_voxels_do_not_matter() -> None:
     logits, target = random_case()
     target[:, 0] = IGNORE_INDEX
