@@ -18,6 +18,7 @@ from starlette.responses import Response
 from core.checkpointing.metadata import read_metadata
 from core.datasets import load_subject, open_dataset
 from core.errors import DatasetError, RunError, UserError, VolumeError
+from core.imaging import display
 from core.imaging.volume import read_label, write_label
 from core.labels import IGNORE_COLOUR, IGNORE_INDEX
 from core.runs import run_checkpoint
@@ -148,6 +149,22 @@ def test_shown_volumes_equal_the_cropped_truth_prediction_and_image(
         image = decode_image(bytes(fetch(scene.image).body), scene.channels, scene.grid.shape)
         assert channel.exact and np.array_equal(image[0], loaded.image[0][box])
         game.advance(number)
+
+
+def test_intensities_that_an_image_holds_rounded_can_be_asked_for_while_the_question_is_open(
+    settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(display, "SORTED_VOXELS", 0)
+    game = game_of(settings, tmp_path)
+    scene = game.scene()
+    assert not scene.channels[0].exact
+    exact = np.frombuffer(bytes(fetch(scene.intensities).body), "<f4").reshape(scene.grid.shape)
+    shown = decode_image(bytes(fetch(scene.image).body), scene.channels, scene.grid.shape)[0]
+    np.testing.assert_allclose(shown, exact, atol=scene.channels[0].step)
+    game.answer(1, "left", 1)
+    assert game.revealed_scene(1).intensities == scene.intensities
+    game.advance(1)
+    assert fetch(scene.intensities).status_code == 404
 
 
 def test_answer_is_stored_once_before_it_counts(settings: GameSettings, tmp_path: Path) -> None:

@@ -135,3 +135,13 @@ def test_ignored_voxels_are_named_and_keep_their_index(tmp_path: Path, checkpoin
     assert (truth[:, :SLAB] == IGNORE_INDEX).all() and set(np.unique(truth[:, SLAB:])) <= {0, 1}
     as_class = subject_scene(folder, "ball_0", options=DataOptions(ignore="none"))
     assert as_class.ignore is None and [c["name"] for c in as_class.classes] == ["bright", "dark", "ignore"]
+
+
+def test_grid_says_how_its_axes_are_tilted(tmp_path: Path, checkpoints: Path) -> None:
+    folder = make_decathlon(tmp_path / "tilted")
+    affine = np.diag([1.0, 1, 5, 1])
+    affine[1, 2] = 5 * np.tan(np.deg2rad(30))
+    for part, array in (("imagesTr", voxels()), ("labelsTr", label_map((0, 1, 2)))):
+        write_nifti(folder / part / "case_001.nii.gz", array, affine)
+    assert subject_scene(folder, "case_001").grid.tilt == "sheared 30°"
+    assert subject_scene(folder, "case_002").grid.tilt == ""
