@@ -12,7 +12,7 @@ from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.output import align_columns
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
-from core.datasets import open_dataset
+from core.datasets import DataOptions, open_dataset
 from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
 from core.evaluation.metrics import MeanScore, SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = find_checkpoint(root, args.run)
     set_freed_memory_retention(True)
     predictor = Predictor(checkpoint, inference_overrides(args))
-    options = data_options_from(args, predictor.metadata.train_config.data)
+    options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
     dataset = open_dataset(dataset_folder(args.data), args.layout, options)
     subjects = args.subject or []
     trained_on = predictor.metadata.dataset.get("path")
@@ -93,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
             **evaluation.to_json(run_id),
             "checkpoint": str(checkpoint),
             "data": str(dataset.path),
+            "nan_is_zero": dataset.nan_is_zero,
             **predictor.settings(),
         }
         if args.keep:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from core.cli.arguments import add_data
 from core.cli.command_parser import TRUE
-from core.config import DataConfig, TrainConfig, field_specs, section_titles
+from core.config import TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, preset
 
@@ -51,7 +51,7 @@ def add_data_options(parser: argparse.ArgumentParser, names: Collection[str] = (
             _add_flag(parser, spec, default)
 
 
-def data_options_from(args: argparse.Namespace, default: DataConfig | None = None) -> DataOptions:
+def data_options_from(args: argparse.Namespace, default: DataOptions | None = None) -> DataOptions:
     """The parsed options of reading a data set; ``default`` holds the values of the flags that are not given.
 
     Raises
@@ -61,9 +61,8 @@ def data_options_from(args: argparse.Namespace, default: DataConfig | None = Non
     """
     from core.datasets import DataOptions
 
-    default = default or DataConfig()
-    given = _given_values(args)
-    return DataOptions.from_config(replace(default, **{n: v for n, v in given.items() if n in DataOptions.names()}))
+    given = {name: value for name, value in _given_values(args).items() if name in DataOptions.names()}
+    return replace(default or DataOptions(), **given)
 
 
 def config_from(args: argparse.Namespace) -> TrainConfig:

@@ -16,6 +16,7 @@ from core.cli.output import check_output_file
 from core.cli.progress import show_progress
 from core.cli.values import image_channels
 from core.compute.allocator import set_freed_memory_retention
+from core.datasets import DataOptions
 from core.datasets.single_case import read_images
 from core.errors import VolumeError
 from core.formatting import format_number
@@ -60,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     set_freed_memory_retention(True)
     checkpoint = find_checkpoint(checkpoints_root(args.checkpoints), args.run)
     predictor = Predictor(checkpoint, inference_overrides(args))
-    options = data_options_from(args, predictor.metadata.train_config.data)
+    options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
     subject = read_images(args.images, predictor.modalities, args.channels or (), options.nan_is_zero)
     with show_progress("tiles", args.progress) as progress:
         prediction = predictor.segment(subject.image, subject.geometry.spacing_mm, progress, subject.geometry.oriented)

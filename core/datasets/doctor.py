@@ -13,7 +13,8 @@ from core.datasets import fitness
 from core.datasets.doctor_report import DoctorReport, SubjectFacts
 from core.datasets.doctor_sides import check_sides
 from core.datasets.findings import Finding, Severity, merge_alike
-from core.datasets.label_match import LabelMatch, coarse_image, judge_file_names
+from core.datasets.label_files import judge_file_names, judge_places
+from core.datasets.label_match import LabelMatch, coarse_image
 from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.loading import WRONG_VALUE_REMEDY, SubjectHeaders, read_label_values, read_subject_headers
 from core.datasets.options import DataOptions
@@ -82,7 +83,8 @@ def check(
     if progress is not None:
         progress(len(data.subjects), len(data.subjects))
     findings += _check_across_subjects(data, subjects)
-    findings += judge_file_names(data) + match.findings()
+    unread = [s.id for s in subjects if s.labelled and s.modalities and s.shape is None]
+    findings += judge_file_names(data) + judge_places(data, unread) + match.findings()
     findings += check_sides(data.labels, positions, [s.id for s in subjects if s.orientation.startswith("?")])
     findings = merge_alike(findings)
     rank = {"error": 0, "warning": 1, "note": 2}
@@ -194,7 +196,7 @@ class _Examination:
                 inliers = intensity_range(image)
                 if inliers.outliers:
                     message = f"{modality}: {describe_outliers(image, inliers)}"
-                    self._add("note", message, "training sets them to the nearest of the others", path)
+                    self._add("note", message, "training clips such voxels to that range", path)
                 if fitness.is_constant(image):
                     self.findings.append(fitness.judge_constant(self.subject.id, modality, inliers.low, str(path)))
                 if modality == self.dataset.modalities[0]:

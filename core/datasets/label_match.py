@@ -1,8 +1,9 @@
-"""Whether label maps belong to their images: by file names, and by how well edges of labels and images agree.
+"""Whether label maps belong to their images, by how well edges of labels and images agree.
 
 Agreement of a label map with an image: the mean step of intensity across the faces between voxels of different classes,
-divided by that across the same faces moved by :data:`SHIFT` voxels to either side. It is about 1 for a label map of
-another image, and above 1 where boundaries lie on edges; it does not depend on the scale of intensities.
+divided by that across the same faces moved by :data:`SHIFT` voxels to either side; the mean step of the image is added
+to both. It is about 1 for a label map of another image, and above 1 where boundaries lie on edges; it does not depend
+on the scale of intensities.
 
 The logarithms of the agreements of label maps with the images of other subjects, less the medians of each image and of
 each label map, are the noise in which a label map that fits another image better than its own has to stand out. Images
@@ -12,17 +13,15 @@ are averaged down to at most :data:`MAX_SIDE` voxels along each axis, and each s
 
 from __future__ import annotations
 
-import re
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from core.datasets.findings import Finding
-from core.datasets.layouts.base import Dataset, Subject
-from core.datasets.layouts.files import image_stem
+from core.datasets.label_files import MAX_SINGLE_FINDINGS
+from core.datasets.layouts.base import Subject
 from core.formatting import format_list
 from core.labels import IGNORE_INDEX
 
@@ -34,37 +33,8 @@ MIN_SUBJECTS = 4  # from which on the noise of the agreements is known
 LEAST_NOISE = 0.02  # of logarithms of agreements
 TYPICAL_GAP, SINGLE_GAP = 2.0, 6.0  # in units of the noise: of most subjects, and of a single one
 LARGE_DIFFERENCE = 0.3  # of logarithms of agreements
-CLEAR_EDGES = (
-    6.0  # median of the subjects, in units of the noise, with which a label map without agreement is an outlier
-)
-MAX_SINGLE_FINDINGS = 3
+CLEAR_EDGES = 6.0  # median of the subjects, in units of the noise, from which on one without agreement is an outlier
 FIX = "look at its picture: do labels and anatomy match?"
-
-
-def judge_file_names(dataset: Dataset) -> list[Finding]:
-    """Warnings for label maps that are named like the image of another subject.
-
-    Names are compared by their words and numbers, without those that all images, or all label maps, have. Nothing is
-    said where the names of images and label maps have nothing in common.
-    """
-    subjects = [s for s in dataset.subjects if s.label is not None and s.images]
-    images = _distinct_words([next(iter(s.images.values())).path for s in subjects], dataset.path)
-    labels = _distinct_words([s.label for s in subjects if s.label is not None], dataset.path)
-    owner = {words: s.id for words, s in zip(images, subjects, strict=True)}
-    if len(owner) < len(subjects) or len(set(labels)) < len(subjects):
-        return []
-    named = {
-        subject.id: (subject, owner[label])
-        for subject, image, label in zip(subjects, images, labels, strict=True)
-        if label != image and label in owner
-    }
-    fix = "correct the names or the list of files"
-    if len(named) <= MAX_SINGLE_FINDINGS:
-        message = "its label map is named like the image of {}"
-        return [Finding("warning", message.format(other), s.id, str(s.label), fix) for s, other in named.values()]
-    pairs = format_list([f"{other} for {s.id}" for s, other in named.values()], 4)
-    message = f"{len(named)} of {len(subjects)} label maps are named like images of other subjects: {pairs}"
-    return [Finding("warning", message, fix=fix)]
 
 
 def coarse_image(image: np.ndarray) -> np.ndarray:
@@ -149,9 +119,8 @@ class LabelMatch:
         return [
             Finding(
                 "warning",
-                f"edges of image and labels agree no better than with a label map of another subject: steps of "
-                f"intensity at the boundaries are {agreements[id]:.2f} times those beside them, {typical:.2f} times in "
-                "most other subjects",
+                f"edges of image and labels agree no better than with a label map of another subject: agreement "
+                f"{agreements[id]:.2f}, in most other subjects {typical:.2f}",
                 id,
                 self._files[id],
                 FIX,
@@ -272,14 +241,3 @@ def _mean_step(image: np.ndarray, starts: np.ndarray, along: np.ndarray, last: n
 def _stride(size: int) -> int:
     """Voxels along an axis that become one of a coarse image."""
     return -(-size // MAX_SIDE)
-
-
-def _distinct_words(paths: Sequence[Path], folder: Path) -> list[tuple[str, ...]]:
-    """Words and numbers of file and folder names, without those that all paths have."""
-    words = []
-    for path in paths:
-        relative = path.relative_to(folder) if path.is_relative_to(folder) else path
-        text = "/".join([*relative.parent.parts, image_stem(relative.name)]).lower()
-        words.append([w.lstrip("0") or "0" if w.isdigit() else w for w in re.findall(r"[^\W\d_]+|[0-9]+", text)])
-    common = [w for w, count in Counter(w for ws in words for w in set(ws)).items() if count == len(paths)]
-    return [tuple(w for w in ws if w not in common) for ws in words]

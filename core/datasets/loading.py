@@ -222,7 +222,7 @@ def read_label_values(dataset: Dataset, path: Path, geometry: Geometry) -> Volum
         raw[channel == 1] = c.raw
     names = ", ".join(c.name for c in classes)
     warning = (
-        f"its {channels} channels hold 0 and 1 (one-hot): they are read as the classes {names}, in this order; "
+        f"{channels} channels hold 0 and 1 (one-hot): read as the classes {names}, in this order; "
         "write one label per voxel if the order is another one"
     )
     return replace(one_hot, data=raw[None], warnings=(warning,))

@@ -258,7 +258,7 @@ def test_voxel_sizes_are_judged_with_the_unit_that_is_stated(
         assert report.findings[0].fix == "check the unit in its header, which is mm"
     else:
         assert report.subjects[0].spacing_mm == pytest.approx((0.01, 0.01, 0.01))
-        assert "states lengths in micron: its voxels are 0.01 x 0.01 x 0.01 mm (6 files" in report.findings[0].message
+        assert "lengths are stated in micron: voxels of 0.01 x 0.01 x 0.01 mm (6 files" in report.findings[0].message
 
 
 @pytest.mark.data

@@ -68,6 +68,25 @@ def test_cases_of_different_sizes_are_compared(tmp_path: Path) -> None:
     assert "of 6 images" in messages(check(folder), EDGES)[0]
 
 
+def test_label_map_of_no_subject_is_told_by_its_agreement(tmp_path: Path) -> None:
+    folder = write_heads(tmp_path, 6, SIZES)
+    elsewhere = np.roll(head(1, SIZES[0])[1], (5, 4, 3), (0, 1, 2))
+    write_nifti(folder / "labelsTr" / "case_1.nii.gz", elsewhere, np.eye(4))
+    (found,) = messages(check(folder), "agree no better than")
+    assert found.startswith("case_1: ") and "in most other subjects" in found
+
+
+def test_label_map_with_the_size_of_another_image_is_told(tmp_path: Path) -> None:
+    folder = write_heads(tmp_path, 3, SIZES)
+    a, b = (folder / "labelsTr" / f"case_{n}.nii.gz" for n in (1, 2))
+    for source, target in ((a, tmp_path / "x"), (b, a), (tmp_path / "x", b)):
+        shutil.move(source, target)
+    report = check(folder)
+    assert [e.subject for e in report.with_severity("error")] == ["case_1", "case_2"]
+    found = messages(report, "the size and place of the image of")
+    assert [line.split(":")[0] for line in found] == ["case_1", "case_2"] and "image of case_2" in found[0]
+
+
 def test_two_swapped_label_maps_are_told_with_their_subjects(tmp_path: Path) -> None:
     folder = write_heads(tmp_path, 6)
     a, b = (folder / "labelsTr" / f"case_{n}.nii.gz" for n in (2, 5))

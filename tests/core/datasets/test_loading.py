@@ -79,7 +79,7 @@ def test_one_hot_label_map_is_read_with_a_warning(tmp_path: Path, first: int, ve
     loaded = load_subject(dataset, "case_001")
     assert loaded.label is not None and np.array_equal(loaded.label, label)
     names = "background, front, back" if first == 0 else "front, back"
-    expected = f"its {CLASSES - first} channels hold 0 and 1 (one-hot): they are read as the classes {names}"
+    expected = f"{CLASSES - first} channels hold 0 and 1 (one-hot): read as the classes {names}"
     assert expected in loaded.remarks[-1][1]
     report = check(dataset)
     (warning,) = report.with_severity("warning")
