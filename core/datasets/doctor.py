@@ -25,7 +25,7 @@ from core.formatting import format_number
 from core.imaging.geometry import format_mm
 from core.imaging.outliers import describe_outliers, intensity_range
 from core.imaging.volume import Volume, read_image
-from core.labels import IGNORE_INDEX
+from core.labels import IGNORE_INDEX, is_ignore_name
 from core.types import ProgressCallback
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0  # voxel sizes outside most likely have a wrong unit
@@ -272,17 +272,23 @@ def _check_across_subjects(dataset: Dataset, subjects: list[SubjectFacts]) -> li
 
 
 def _note_ignored(dataset: Dataset, subjects: list[SubjectFacts]) -> list[Finding]:
-    """A note on the label that is left out."""
+    """A note on the label that is left out, and a warning for a class that is named as if it were left out too."""
     ignore = dataset.labels.ignore
     if ignore is None:
         return []
     shares = [s.ignored_share for s in subjects if s.label_shares]
-    share = format_number(100 * max(shares, default=0.0), 1)
-    message = (
-        f"the label {ignore.name} ({ignore.raw}) is left out of training and scores: it is in "
-        f"{sum(share > 0 for share in shares)} of {len(shares)} label maps, in up to {share} % of the voxels"
+    holders, share = sum(share > 0 for share in shares), format_number(100 * max(shares, default=0.0), 1)
+    where = (
+        f"in {holders} of {len(shares)} label maps, in up to {share} % of the voxels" if holders else "in no label map"
     )
-    return [Finding("note", message, fix="--ignore none makes it a class")]
+    message = f"the label {ignore.name} ({ignore.raw}) is left out of training and scores: it is {where}"
+    findings = [Finding("note", message, fix="--ignore none makes it a class")]
+    for name in filter(is_ignore_name, dataset.labels.names[1:]):
+        message = (
+            f"{name} is trained on and scored as a class, since the label {ignore.name} is the one that is left out"
+        )
+        findings.append(Finding("warning", message, fix="if it is to be left out, choose it with --ignore"))
+    return findings
 
 
 def _check_spacing_spread(subjects: list[SubjectFacts]) -> list[Finding]:

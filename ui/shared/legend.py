@@ -18,7 +18,8 @@ def legend(colours: Mapping[str, str], ignored: str = "") -> None:
     if ignored:
         hatching = f"repeating-linear-gradient(135deg,{IGNORE_COLOUR} 0 2px,#00000073 2px 4px)"
         items.append(_swatch(f"{ignored} (left out)", hatching))
-    st.html(f'<div style="display:flex;flex-wrap:wrap;gap:4px 14px;font-size:13px">{"".join(items)}</div>')
+    style = "display:flex;flex-wrap:wrap;gap:4px 14px;font-size:13px;max-height:116px;overflow-y:auto"
+    st.html(f'<div style="{style}">{"".join(items)}</div>')
 
 
 def _swatch(name: str, background: str) -> str:

@@ -314,6 +314,13 @@ def test_ignore_label_is_named_and_no_share_counts_it(tmp_path: Path) -> None:
     assert as_class.label_shares["ignore"] == pytest.approx(SLAB / 24) and as_class.ignored_share == 0
 
 
+def test_class_named_like_an_ignore_label_is_warned_of_where_another_one_is_left_out(tmp_path: Path) -> None:
+    report = check(write_ignored_balls(tmp_path), options=DataOptions(ignore="-1"))
+    messages = {f.severity: f.message for f in report.findings if "left out" in f.message}
+    assert "ignore is trained on and scored as a class" in messages["warning"]
+    assert messages["note"].endswith("it is in no label map")
+
+
 def test_wholly_ignored_label_map_is_warned_of(tmp_path: Path) -> None:
     folder = write_ignored_balls(tmp_path)
     file = folder / "labelsTr" / "ball_0.nii.gz"

@@ -18,6 +18,7 @@ from core.labels import IGNORE_COLOUR, IGNORE_INDEX, LabelSpace
 from tests.support.balls import CLASSES, SHAPE, write_balls
 from tests.support.encoded_images import decode_image
 from tests.support.ignored import SLAB, write_ignored_balls
+from tests.support.volume_files import label_map, make_decathlon, voxels, write_nifti
 from ui.viewer import scenes, volumes
 from ui.viewer.scenes import subject_scene
 
