@@ -75,12 +75,13 @@ class CheckpointMetadata:
 
     @property
     def train_config(self) -> TrainConfig:
-        """The run's configuration. Where it was written before there was an ignore label, and the network has a class
-        with such a name, the class stays one."""
-        config = TrainConfig.from_json(self.config)
-        if config.data.ignore == "auto" and any(is_ignore_name(c.name) for c in self.label_space.foreground):
-            return config.with_values({"ignore": "none"})
-        return config
+        """The run's configuration, in which an ignore label that was chosen by its name is given by its value, which
+        other data sets need not list. A network of version 0.1 with a class of such a name has no ignore label."""
+        config, labels = TrainConfig.from_json(self.config), self.label_space
+        if config.data.ignore == "auto":
+            named_so = any(is_ignore_name(c.name) for c in labels.foreground)
+            return config.with_values({"ignore": "none"}) if named_so else config
+        return config if labels.ignore is None else config.with_values({"ignore": str(labels.ignore.raw)})
 
     @property
     def normaliser(self) -> Normaliser:

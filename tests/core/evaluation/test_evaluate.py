@@ -122,7 +122,7 @@ def test_warnings_name_other_voxel_sizes_and_changes_since_training(ball_run: Ba
     evaluation = evaluate(predictor, open_dataset(data), "all")
     assert list(evaluation.warnings) == ["ball_0"], "another folder than that of training: its subjects are others"
     (warning,) = evaluation.warnings["ball_0"]
-    assert "its voxels are 3 x 3 x 4.5 mm, those of training 1 x 1 x 1.5 mm" in warning
+    assert "the voxels are 3 x 3 x 4.5 mm, those of training 1 x 1 x 1.5 mm" in warning
     role = next(name for name, ids in predictor.metadata.split.items() if "ball_0" in ids)
     found = evaluate(predictor, open_dataset(data), role).warnings["ball_0"]  # type: ignore[arg-type]
     assert "changed since training: imagesTr/ball_0.nii.gz: voxel size 1 x 1 x 1.5 mm to 3 x 3 x 4.5 mm" in found
@@ -183,3 +183,16 @@ def test_network_without_an_ignore_label_is_not_scored_in_ignored_voxels(ball_ru
     # The same label as a class of the data set is background to the network.
     as_class = evaluate(predictor, open_dataset(tmp_path / "ignored", options=DataOptions(ignore="none")), "all")
     assert as_class.subjects["ball_2"].dice["dark"] < evaluation.subjects["ball_2"].dice["dark"]
+
+
+@pytest.mark.slow
+def test_network_with_an_ignore_label_is_scored_on_data_without_one(ball_run: BallRun) -> None:
+    """Also where the label was chosen by a name that the data set does not have."""
+    metadata = Predictor(ball_run.checkpoint).metadata
+    config = metadata.train_config.with_values({"ignore": "border"}).to_json()
+    labels = [*metadata.labels, {"name": "border", "colour": "#000000", "raw": 9, "ignore": True}]
+    trained = replace(metadata, config=config, labels=labels)
+    dataset = open_dataset(ball_run.data, options=DataOptions.from_config(trained.train_config.data))
+    assert dataset.labels.ignore is not None and dataset.labels.ignore.raw == 9
+    loaded = load_subject(dataset, "ball_0")
+    assert loaded.label is not None and set(np.unique(loaded.label)) == {0, 1, 2}
