@@ -229,8 +229,8 @@ def read_label_values(dataset: Dataset, path: Path, geometry: Geometry) -> Volum
 
 
 def class_mapping(names: Sequence[str], kept: Sequence[str]) -> np.ndarray:
-    """Lookup table from class index in ``names`` to class index in ``kept``, 0 where a class is not kept; uint8, with an
-    entry for every value. Ignored voxels stay ignored."""
+    """Lookup table from class index in ``names`` to class index in ``kept``, 0 where a class is not kept; uint8, with
+    an entry for every value. Ignored voxels stay ignored."""
     table = np.zeros(IGNORE_INDEX + 1, np.uint8)
     table[: len(names)] = [kept.index(name) if name in kept else 0 for name in names]
     table[IGNORE_INDEX] = IGNORE_INDEX

@@ -53,7 +53,10 @@ _KINDS: tuple[tuple[bytes | re.Pattern[bytes] | Callable[[bytes], bool], FileKin
         FileKind("a MetaImage (.mha or .mhd)", CONVERT),
     ),
     (re.compile(rb"NRRD000\d"), FileKind("an NRRD file", CONVERT)),
-    (lambda start: start[128:132] == b"DICM", FileKind("a DICOM file", "convert its series to NIfTI, with dcm2niix")),
+    (
+        re.compile(rb".{128}DICM|[\x02\x08]\0[\0-\x20]\0[A-Z]{2}", re.DOTALL),
+        FileKind("a DICOM file", "convert its series to NIfTI, with dcm2niix"),
+    ),
     (lambda start: _is_mgh(start), FileKind("a FreeSurfer MGH file", "convert it to NIfTI, with mri_convert")),
     (re.compile(rb"PK(\x03\x04|\x05\x06)"), FileKind("a ZIP archive", UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", FileKind("a 7z archive", UNPACK)),

@@ -16,6 +16,7 @@ LengthUnit = Literal["metre", "mm", "micron", "unknown"]
 
 SMALLEST_MM, LARGEST_MM = 1e-6, 1e6  # outside this range a voxel size or position is a damaged one
 ANALYZE_UNIT = slice(56, 60)  # bytes of vox_units
+ANALYZE_UNITS: dict[bytes, LengthUnit] = {b"m": "metre", b"um": "micron", b"\xb5m": "micron"}
 UNIT_BITS = 7  # of xyzt_units that hold the unit of length; the others hold that of time
 UNIT_CODES: dict[LengthUnit, int] = {"unknown": 0, "metre": 1, "mm": 2, "micron": 3}
 UNIT_MM: dict[LengthUnit, float] = {"metre": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
@@ -25,7 +26,7 @@ def length_unit(fields: Any, format: Format) -> LengthUnit:
     """The unit of length that a header states. Analyze has it as text, millimetres by convention."""
     if format == "analyze":
         text = fields.tobytes()[ANALYZE_UNIT].split(b"\0")[0].strip().lower()
-        return {b"m": "metre", b"um": "micron", b"\xb5m": "micron"}.get(text, "mm")
+        return ANALYZE_UNITS.get(text, "mm")
     code = int(fields["xyzt_units"]) & UNIT_BITS
     return next((unit for unit, known in UNIT_CODES.items() if known == code), "unknown")
 

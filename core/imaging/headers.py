@@ -332,9 +332,7 @@ def _warnings(fields: Any, format: Format, geometry: Geometry, qform: Geometry |
     if qform is not None:
         codes = ["".join(g.axis_codes) for g in (geometry, qform)]
         turned = f" and turn it differently ({codes[0]} and {codes[1]})" if codes[0] != codes[1] else ""
-        return (
-            f"sform and qform lie up to {corner_distance_mm(geometry, qform):.3g} mm apart{turned}{SFORM_USED}",
-        )
+        return (f"sform and qform lie up to {corner_distance_mm(geometry, qform):.3g} mm apart{turned}{SFORM_USED}",)
     sizes = np.abs(np.asarray(fields["pixdim"][1:4], np.float64)) * UNIT_MM[length_unit(fields, format)]
     ratio = sizes / geometry.spacing_mm
     if plausible_sizes(sizes) and not geometry.is_sheared and np.abs(ratio - 1).max() > PIXDIM_TOLERANCE:

@@ -255,7 +255,7 @@ def _whole_numbers(header: Header, values: np.ndarray) -> tuple[np.ndarray, tupl
     if np.can_cast(values.dtype, np.int32):
         return values.astype(np.int32, copy=False), ()
     step = abs(header.slope) if header.scaled and np.dtype(header.dtype).kind in "iu" else 0.0
-    tolerance = max(LABEL_TOLERANCE, step / 2) if step < 1 else LABEL_TOLERANCE
+    tolerance = LABEL_TOLERANCE + (step / 2 if step < 1 else 0)
     rounded = np.round(values)
     deviation = np.abs(values - rounded)
     valid = np.isfinite(values) & (np.abs(values) < 2**31) & (deviation <= tolerance)

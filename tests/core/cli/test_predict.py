@@ -80,7 +80,7 @@ def test_other_voxel_size_than_in_training_is_warned_of_and_can_be_resampled(
     captured = capsys.readouterr()
     report = loads_strict(captured.out)
     (warning,) = report["warnings"]
-    assert "its voxels are 3 x 3 x 4.5 mm, those of training 1 x 1 x 1.5 mm" in warning
+    assert "the voxels are 3 x 3 x 4.5 mm, those of training 1 x 1 x 1.5 mm" in warning
     (line,) = (line for line in captured.err.splitlines() if line.startswith("warning: "))
     assert warning in line and "--resample" in line
     assert report["training_spacing_mm"]["median"] == list(SPACING_MM) and report["resampled_mm"] is None
@@ -168,9 +168,9 @@ def stored_otherwise(path: Path, affine: np.ndarray, unit: str, out: Path) -> Pa
 @pytest.mark.parametrize(
     ("affine", "unit", "voxel_mm3", "said"),
     [
-        (np.diag([10.0, 10, 15, 1]), "micron", 1.5e-6, "it states lengths in micron: its voxels are 0.01 x 0.01"),
-        (np.diag([1e-3, 1e-3, 1.5e-3, 1]), "meter", 1.5, "it states lengths in metre: its voxels are 1 x 1 x 1.5 mm"),
-        (np.diag([1, 1, 1.5, 1]), "unknown", 1.5, "it states no unit of length: millimetres are assumed"),
+        (np.diag([10.0, 10, 15, 1]), "micron", 1.5e-6, "lengths are stated in micron: voxels of 0.01 x 0.01"),
+        (np.diag([1e-3, 1e-3, 1.5e-3, 1]), "meter", 1.5, "lengths are stated in metre: voxels of 1 x 1 x 1.5 mm"),
+        (np.diag([1, 1, 1.5, 1]), "unknown", 1.5, "no unit of length is stated: millimetres are assumed"),
         (np.array([[1, 0, 0, 0], [0, 1, 0.9, 0], [0, 0, 1.5, 0], [0, 0, 0, 1]]), "mm", 1.5, "sheared 31°"),
     ],
 )

@@ -62,7 +62,10 @@ def test_units_of_two_files_are_reconciled(
 def test_units_that_contradict_each_other_with_the_same_numbers_are_a_warning(tmp_path: Path) -> None:
     found = align(write(tmp_path / "image.nii", "micron", THICK), write(tmp_path / "label.nii", "mm", THICK))
     assert found.problem == "" and found.header.geometry.spacing_mm[0] == pytest.approx(0.01)
-    assert "lengths are stated in mm, those of the first image in micron, with the same numbers" in found.header.warnings[0]
+    assert (
+        "lengths are stated in mm, those of the first image in micron, with the same numbers"
+        in found.header.warnings[0]
+    )
 
 
 def test_units_are_named_where_files_do_not_fit(tmp_path: Path) -> None:

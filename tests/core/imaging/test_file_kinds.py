@@ -51,6 +51,7 @@ KINDS = {
     "a MetaImage": b"NDims = 3\nDimSize = 4 4 4\nElementType = MET_SHORT\nElementDataFile = a.raw\n",
     "an NRRD file": b"NRRD0004\n# Complete NRRD file format specification\ntype: short\n",
     "a DICOM file; .*dcm2niix": bytes(128) + b"DICM" + bytes(300),
+    "a DICOM file; convert its series": b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(400),
     "a FreeSurfer MGH file": struct.pack(">7i", 1, 256, 256, 256, 1, 0, 0) + bytes(300),
     "a ZIP archive": zipped(),
     "a tar archive": tarred(),
