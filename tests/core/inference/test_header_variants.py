@@ -184,7 +184,7 @@ def test_results_do_not_depend_on_how_a_phantom_is_stored(
     moved = np.roll(loaded.label, 1, axis=2)
     score = score_subject(loaded.label, moved, loaded.geometry.axes_mm, CLASSES)
     for value, name in ((1, "bright"), (2, "dark")):
-        expected_ml = np.count_nonzero(LABEL == value) * abs(np.linalg.det(affine[:3, :3])) / 1000
+        expected_ml = np.count_nonzero(plain.label == value) * abs(np.linalg.det(affine[:3, :3])) / 1000
         assert score.volume_ml[name]["truth"] == pytest.approx(expected_ml, rel=1e-4)
         truth, prediction = plain.label == value, moved == value
         expected_mm = hd95_mm(plain.geometry.affine, truth, prediction)
