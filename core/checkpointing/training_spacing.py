@@ -72,7 +72,7 @@ class TrainingSpacing:
         same_sizes = all(math.isclose(a, b, rel_tol=TOLERANCE) for a, b in zip(*permuted, strict=True))
         order = "; the sizes are the same in another order of axes: is the orientation of the image right?"
         return (
-            f"its voxels are {format_mm(spacing_mm)} mm, those of training {self.text}, and this model does not "
+            f"the voxels are {format_mm(spacing_mm)} mm, those of training {self.text}, and this model does not "
             f"resample{order if same_sizes else ''}"
         )
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -41,7 +40,7 @@ class FileRecord:
 
     Attributes
     ----------
-    file : str. Path relative to the folder of the data set.
+    file : str. Path, relative to the folder of the data set if it is inside.
     channel : int. Channel of the file, from 0.
     shape : tuple of int. Voxels along i, j, k in canonical order.
     affine : tuple of tuple of float. Canonical voxel index to RAS mm, shape (4, 4).
@@ -72,8 +71,8 @@ class FileRecord:
         stored = read_header(path).geometry
         geometry = stored.canonical
         affine = tuple(tuple(float(v) for v in row) for row in geometry.affine)
-        name = Path(os.path.relpath(path, root)).as_posix()
-        return cls(name, channel, geometry.shape, affine, "".join(stored.axis_codes))
+        name = path.relative_to(root) if path.is_relative_to(root) else path
+        return cls(name.as_posix(), channel, geometry.shape, affine, "".join(stored.axis_codes))
 
     @property
     def geometry(self) -> Geometry:

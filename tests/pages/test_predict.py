@@ -112,15 +112,15 @@ def test_other_voxel_size_is_warned_of_and_resampled_on_request(checkpoints: Pat
     run = untrained_run(checkpoints, "fine", ("M0",), dataset={"name": "Balls", "spacing_mm": sizes})
     scan = write_nifti(own_data / "coarse.nii.gz", balls(50)[0][0], np.diag([3.0, 3.0, 4.5, 1.0]))
     app = from_files(open_page("predict", model=run), scan)
-    assert "Its voxels are 3 x 3 x 4.5 mm, those of training 1 x 1 x 1.5 mm" in texts(app)
+    assert "The voxels are 3 x 3 x 4.5 mm, those of training 1 x 1 x 1.5 mm" in texts(app)
     click(app, "Segment")
     wait(app)
-    assert texts(app).count("Its voxels are 3 x 3 x 4.5 mm") == 2, "beside the images and beside the result"
+    assert texts(app).count("The voxels are 3 x 3 x 4.5 mm") == 2, "beside the images and beside the result"
     run_page(app.checkbox(key="predict_resample").check())
     click(app, "Segment")
     wait(app)
     id = result_of(app)
-    assert texts(app).count("Its voxels are 3 x 3 x 4.5 mm") == 1
+    assert texts(app).count("The voxels are 3 x 3 x 4.5 mm") == 1
     assert segmentations.report(id)["resampled_mm"] == [1.0, 1.0, 1.5]
     assert "--resample" in app.code[0].value
     shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]

@@ -88,12 +88,12 @@ def test_damaged_checkpoint_is_reported(root: Path, quiz_run: QuizRun) -> None:
 def test_warnings_of_a_prediction_stay_with_its_case(root: Path, quiz_run: QuizRun) -> None:
     (record, *_) = sorted((root / quiz_run.run / "predictions").glob("*/*.json"))
     content = json.loads(record.read_text())
-    content["warnings"] = ["its voxels are 3 x 3 x 3 mm, those of training 1 x 1 x 1.5 mm"]
+    content["warnings"] = ["the voxels are 3 x 3 x 3 mm, those of training 1 x 1 x 1.5 mm"]
     record.write_text(json.dumps(content))
     app = open_page("review", model=quiz_run.run, case=content["subject"])
-    assert "Its voxels are 3 x 3 x 3 mm" in texts(app)
+    assert "The voxels are 3 x 3 x 3 mm" in texts(app)
     quiz = open_page("quiz", model=quiz_run.run)
-    assert f"{content['subject']}: its voxels are 3 x 3 x 3 mm" in texts(quiz)
+    assert f"{content['subject']}: the voxels are 3 x 3 x 3 mm" in texts(quiz)
 
 
 def test_missing_training_data_leaves_other_data_to_choose(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -82,7 +82,7 @@ def test_warnings_stay_with_report_and_kept_prediction(
     assert main(arguments) == 0
     captured = capsys.readouterr()
     (warning,) = loads_strict(captured.out)["warnings"]["ball_1"]
-    assert "its voxels are 2 x 2 x 3 mm, those of training 1 x 1 x 1.5 mm" in warning
+    assert "the voxels are 2 x 2 x 3 mm, those of training 1 x 1 x 1.5 mm" in warning
     assert f"warning: ball_1: {warning}; --resample" in captured.err
     checkpoint = checkpoints / run_id / "last.safetensors"
     kept = read_predictions(checkpoints, checkpoint, data)

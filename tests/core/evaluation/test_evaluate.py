@@ -78,7 +78,7 @@ def test_classes_are_matched_by_name(ball_run: BallRun, tmp_path: Path) -> None:
 
 def test_missed_classes_are_counted(ball_run: BallRun, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor(ball_run.checkpoint)
-    monkeypatch.setattr(predictor, "segment", lambda image, spacing, progress=None: np.zeros(image.shape[1:], np.uint8))
+    monkeypatch.setattr(predictor, "segment", lambda image, *_: np.zeros(image.shape[1:], np.uint8))
     evaluation = evaluate(predictor, open_dataset(ball_run.data), "val")
     assert all(score.missed == ("bright", "dark") for score in evaluation.subjects.values())
     mean = evaluation.mean

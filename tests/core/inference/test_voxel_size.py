@@ -40,7 +40,7 @@ def test_training_without_resampling_remembers_its_voxel_size(ball_run: BallRun,
 def test_other_voxel_size_is_warned_of(ball_run: BallRun) -> None:
     expected = Predictor(ball_run.checkpoint).expected
     assert expected.warning(SPACING_MM) == ""
-    assert "its voxels are 2 x 2 x 3 mm, those of training 1 x 1 x 1.5 mm" in expected.warning((2.0, 2.0, 3.0))
+    assert "the voxels are 2 x 2 x 3 mm, those of training 1 x 1 x 1.5 mm" in expected.warning((2.0, 2.0, 3.0))
     assert expected.warning((2.0, 2.0, 3.0), resample=True) == ""
 
 
