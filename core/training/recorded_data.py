@@ -45,7 +45,9 @@ class DataCheck:
             self._refuse(self._before.changes(self._now))
         added = [id for id in data.dataset.labelled_ids if id not in (*ids, *data.split.test)]
         if resumed and added:
-            inputs.listener(Note(f"note: not part of this run, as they were added after it began: {format_list(added)}"))
+            inputs.listener(
+                Note(f"note: not part of this run, as they were added after it began: {format_list(added)}")
+            )
 
     def add(self, loaded: LoadedSubject) -> None:
         """Add the voxels of a subject, read with the modalities and classes of the run."""
