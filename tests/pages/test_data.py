@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-from tests.support.app_pages import button_labels, open_page, texts
+from core.datasets import DataOptions
+from core.datasets.doctor import check
+from core.strict_json import dumps
+from tests.support.app_pages import button_labels, click, open_page, texts
+from tests.support.heads import head, write_heads
+from tests.support.volume_files import write_nifti
+from ui.data import doctor_job
+from ui.shared import jobs
 
 pytestmark = pytest.mark.usefixtures("empty_app")
 
@@ -19,3 +29,34 @@ def test_unusable_folder_in_url_is_reported() -> None:
     app = open_page("data", data="*missing*")
     (error,) = app.error
     assert "found none at" in error.value and "\\*missing\\*" in error.value
+
+
+def test_files_with_nan_can_be_read_with_0_instead(empty_app: Path) -> None:
+    folder = write_heads(empty_app / "heads", 3)
+    image = head(1)[0]
+    image[:3] = np.nan
+    write_nifti(folder / "imagesTr" / "case_1.nii.gz", image, np.eye(4))
+    for options in (DataOptions(), DataOptions(nan_is_zero=True)):
+        place = doctor_job.report_folder(folder, options)
+        place.mkdir(parents=True)
+        (place / doctor_job.REPORT).write_text(dumps(check(folder, options=options).to_json()))
+    app = open_page("data", data="heads")
+    assert "Not fit to train on: 1 error" in app.error[0].value
+    click(app, "Read NaN as 0")
+    assert "Fit to train on" in app.success[0].value and "NaN is read as 0 in 1 of 3 subjects" in texts(app)
+    assert "Read NaN as 0" not in button_labels(app)
+
+
+def test_dataset_json_is_offered_where_images_and_labels_are_found(
+    empty_app: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_heads(empty_app / "heads", 3)
+    (folder / "dataset.json").unlink()
+    commands: list[list[str]] = []
+    monkeypatch.setattr(jobs, "start", lambda folder, arguments: commands.append(arguments))
+    app = open_page("data", data="heads")
+    assert "expected a dataset.json, found none; there are 3 images" in texts(app) + app.error[0].value.replace(
+        "\\", ""
+    )
+    click(app, "Write dataset.json")
+    assert commands == [["check", str(folder), "--write-description", "--json"]]

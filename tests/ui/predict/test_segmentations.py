@@ -117,3 +117,13 @@ def test_unwritable_cache_is_reported(server_request: Request, checkpoints: Path
     (checkpoints / ".cache").write_text("a file")
     with pytest.raises(RunError, match="expected a writable folder"):
         segmentations.start(server_request)
+
+
+def test_refused_segmentation_is_started_again_with_nan_as_zero(
+    server_request: Request, commands: list[Sequence[str]]
+) -> None:
+    id = segmentations.start(server_request)
+    segmentations.restart(id, nan_is_zero=True)
+    assert "--nan-is-zero" not in commands[0] and "--nan-is-zero" in commands[1]
+    kept = segmentations.read(id)
+    assert kept is not None and kept.nan_is_zero and "--nan-is-zero" in kept.command
