@@ -19,6 +19,7 @@ pytestmark = pytest.mark.browser
 SHAPE = (64, 64, 40)
 BRIGHT = (slice(28, 36), slice(28, 36), slice(16, 24))
 CORNERS = (96, 96, 64)
+STRAIGHT = np.eye(4)
 
 
 def structure(low: float, high: float) -> np.ndarray:
@@ -30,12 +31,14 @@ def structure(low: float, high: float) -> np.ndarray:
     return image.astype(np.float32)
 
 
-def open_image(server: Server, page: Page, name: str, image: np.ndarray, label: np.ndarray) -> None:
+def open_image(
+    server: Server, page: Page, name: str, image: np.ndarray, label: np.ndarray, affine: np.ndarray = STRAIGHT
+) -> None:
     """Write a data set of one image, and open it on the page Data."""
     folder: Path = server.data / name
     for part, array in (("imagesTr", image), ("labelsTr", label)):
         (folder / part).mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(array, np.eye(4)), folder / part / "a.nii.gz")
+        nib.save(nib.Nifti1Image(array, affine), folder / part / "a.nii.gz")
     content = {
         "name": name,
         "modality": {"0": "M"},
@@ -157,3 +160,14 @@ def test_key_a_shows_the_whole_grid_and_0_the_content(server: Server, page: Page
     page.keyboard.press("a")
     settle(page)
     assert axial.at == content
+
+
+def test_readout_names_sheared_axes_with_their_angle_and_shows_small_voxels_in_mm(server: Server, page: Page) -> None:
+    affine = np.diag([0.01, 0.01, 0.05, 1])
+    affine[1, 2] = 0.05 * np.tan(np.deg2rad(30))
+    open_image(server, page, "tilted", structure(0.4, 0.8), bright_label(), affine)
+    readout = page.locator(".readout span")
+    expect(readout.nth(2)).to_have_text("axessheared 30°")
+    i, j, k = voxel(page)
+    at = affine @ [i, j, k, 1]
+    expect(readout.nth(1)).to_have_text(f"mm{at[0]:.3f}, {at[1]:.3f}, {at[2]:.3f}")
