@@ -1,6 +1,7 @@
 """Dice of left and right classes with and without swapping their labels in mirrored sub-volumes, on real hippocampi.
 
-    python benchmarks/left_and_right.py TASK04 [--cases 40] [--folds 3] [--epochs 8] [--requests auto ignore off]
+    python benchmarks/left_and_right.py TASK04 [--cases 40] [--folds 3] [--epochs 6] [--spacing-mm 2]
+        [--requests auto ignore off]
 
 TASK04 is the folder Task04_Hippocampus of the Medical Segmentation Decathlon. Its cases are small boxes around one
 hippocampus. Two cases make one subject: the first one as the left half, the second one mirrored as the right half, each
@@ -40,7 +41,8 @@ def main() -> int:
     parser.add_argument("data", type=Path, metavar="TASK04", help="folder of the hippocampus data")
     parser.add_argument("--cases", type=int, default=40, help="cases to make subjects of, two each")
     parser.add_argument("--folds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--spacing-mm", type=float, default=2.0, help="voxel size of training; the cases have 1 mm")
     parser.add_argument("--requests", nargs="+", default=["auto", "ignore", "off"], help="values of --lateral")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -62,20 +64,18 @@ def measure(
 ) -> tuple[Sequence[float], Sequence[float]]:
     """Dice of left and right, without and with mirrored prediction, which lateral off does not have."""
     started = time.monotonic()
-    options = [
-        "--preset",
-        "quick",
-        "--epochs",
-        args.epochs,
-        "--folds",
-        args.folds,
-        "--fold",
-        fold,
-        "--lateral",
-        request,
-    ]
-    place = ["--checkpoints", str(folder / "checkpoints"), "--device", "cpu"]
-    run_id = run_command("train", str(data), *map(str, options), *place).splitlines()[0]
+    options = {
+        "--preset": "quick",
+        "--epochs": args.epochs,
+        "--spacing-mm": ",".join([f"{args.spacing_mm:g}"] * 3),
+        "--folds": args.folds,
+        "--fold": fold,
+        "--lateral": request,
+        "--device": "cpu",
+        "--checkpoints": folder / "checkpoints",
+    }
+    words = [str(word) for option in options.items() for word in option]
+    run_id = run_command("train", str(data), *words).splitlines()[0]
     last = str(folder / "checkpoints" / run_id / "last.safetensors")
     scores = [_dice(last, data), _dice(last, data, "--mirror") if request != "off" else ()]
     print(f"{request}, fold {fold}: {scores}, {time.monotonic() - started:.0f} s", file=sys.stderr)
@@ -95,7 +95,9 @@ def make_left_and_right(source: Path, folder: Path, cases: int) -> Path:
         label = np.concatenate([left_label, 2 * right_label[::-1]])
         for part, array in (("imagesTr", image), ("labelsTr", label)):
             (folder / part).mkdir(parents=True, exist_ok=True)
-            nib.save(nib.Nifti1Image(array, np.eye(4)), folder / part / name)
+            file = nib.Nifti1Image(array, np.eye(4))
+            file.header.set_xyzt_units("mm")
+            nib.save(file, folder / part / name)
         training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
     content = {"name": "Left and right", "modality": {"0": "MRI"}, "labels": NAMES, "training": training}
     (folder / "dataset.json").write_text(json.dumps(content), "utf-8")

@@ -103,7 +103,8 @@ def find_sides(
     given_names = set(itertools.chain(*given))
     named = read_sides(all_classes)
     index = {name: n for n, name in enumerate(classes) if n and name not in given_names}
-    pairs, lone, unlike = list(given), [all_classes[n] for n in named.lone if all_classes[n] in index], []
+    pairs, unlike = list(given), list[NamePair]()
+    lone = [all_classes[n] for n in named.lone if all_classes[n] in index]
     for a, b in named.pairs:
         pair = all_classes[a], all_classes[b]
         here = [name for name in pair if name in index]
@@ -163,13 +164,16 @@ def stored_mirroring(augment: AugmentConfig) -> Mirroring:
 
 
 def check_pairs(augment: AugmentConfig, classes: Sequence[str]) -> None:
-    """Refuse pairs of names that are not classes of the network.
+    """Refuse pairs of names that are not classes of the network, or occur twice.
 
     Raises
     ------
     ConfigError
         If there are any.
     """
+    repeated = sorted({name for name in augment.lateral_pairs if augment.lateral_pairs.count(name) > 1})
+    if repeated:
+        raise ConfigError(f"lateral_pairs: expected every class once, got {format_list(repeated)} more than once")
     unknown = [name for name in augment.lateral_pairs if name not in classes[1:]]
     if unknown:
         raise ConfigError(
@@ -181,6 +185,12 @@ def unknown_sides(classes: Sequence[str]) -> str:
     """A warning for an image without orientation, of a network with these classes; empty where none has a side."""
     named = find_sides(classes, classes).named
     return f"the image states no orientation: {format_list(named, 4)} may be on the other side" if named else ""
+
+
+def averaged_sides(classes: Sequence[str]) -> str:
+    """A warning for mirrored prediction without swapping, by a network with these classes; empty where it is right."""
+    named = find_sides(classes, classes).named
+    return f"mirrored prediction averages the two sides of {format_list(named, 4)}; leave --mirror out" if named else ""
 
 
 def swapped_text(pairs: Sequence[NamePair]) -> str:

@@ -28,8 +28,10 @@ RIGHT_WORDS = (
     "dextrae destro destra derecho derecha direito direita rh 右"
 )
 LEFT_LETTERS, RIGHT_LETTERS = "l lt li sin sx", "r rt re dx dex dext"
-WORDS: dict[str, Side] = dict.fromkeys(LEFT_WORDS.split(), "left") | dict.fromkeys(RIGHT_WORDS.split(), "right")
-LETTERS: dict[str, Side] = dict.fromkeys(LEFT_LETTERS.split(), "left") | dict.fromkeys(RIGHT_LETTERS.split(), "right")
+LEFT: Side = "left"
+RIGHT: Side = "right"
+WORDS = dict.fromkeys(LEFT_WORDS.split(), LEFT) | dict.fromkeys(RIGHT_WORDS.split(), RIGHT)
+LETTERS = dict.fromkeys(LEFT_LETTERS.split(), LEFT) | dict.fromkeys(RIGHT_LETTERS.split(), RIGHT)
 MIN_GLUED_WORD = 4  # letters of a word that may begin or end another one, as in "leftkidney"
 
 
@@ -133,7 +135,7 @@ def _glued(word: str) -> list[tuple[Side, str]]:
     """Sides with which a word may begin or end, and the rest of the word."""
     found: list[tuple[Side, str]] = []
     parts = [(part, side) for part, side in WORDS.items() if len(part) >= MIN_GLUED_WORD]
-    for part, side in [*parts, ("lh", "left"), ("rh", "right"), ("l", "left"), ("r", "right")]:
+    for part, side in [*parts, ("lh", LEFT), ("rh", RIGHT), ("l", LEFT), ("r", RIGHT)]:
         if len(word) > len(part) and word.startswith(part):
             found.append((side, word[len(part) :] + "-"))
         if len(word) > len(part) and word.endswith(part):

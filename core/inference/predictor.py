@@ -24,7 +24,7 @@ from core.imaging.resample import resample_image, resampled_shape
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import LabelSpace
-from core.laterality import unknown_sides
+from core.laterality import averaged_sides, unknown_sides
 from core.types import ProgressCallback, Size3, SpacingMm, triple
 
 MODES = ("auto", "tiles", "whole")
@@ -168,6 +168,8 @@ class Predictor:
         found = [self.expected.warning(subject.geometry.spacing_mm, resample=self.target_mm is not None)]
         if not subject.geometry.oriented:
             found.append(unknown_sides(self.labels.names))
+        if self.options.mirror and not self.options.swapped:
+            found.append(averaged_sides(self.labels.names))
         found += self.metadata.normaliser.warnings(subject.image, self.modalities)
         found += [
             f"the images of {one} and {other} are the same, voxel by voxel; is one of them the wrong file?"

@@ -171,9 +171,8 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         if prepared is None:
             inputs.listener(_stopped_while_preparing(last))
             return
-        train = [prepared.subjects[id] for id in data.split.train]
         if last is None:
-            mirroring = decide_mirroring(plan.config, data, train)
+            mirroring = decide_mirroring(plan.config, data, prepared.subjects)
         else:
             mirroring = keep_mirroring(plan.config, last.metadata.train_config)
         for note in mirroring.notes:
@@ -191,7 +190,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         task = TrainingTask(
             config=plan.config,
             model=model.to(device),
-            train=train,
+            train=[prepared.subjects[id] for id in data.split.train],
             held_out=[prepared.subjects[id] for id in data.split.val],
             classes=data.labels.names,
             colours=tuple(c.colour for c in data.labels.classes),

@@ -1,8 +1,8 @@
-"""Decides what left-right mirroring does with the labels in a run, from its classes and its training subjects."""
+"""Decides what left-right mirroring does with the labels in a run, from its classes and its subjects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,14 +41,14 @@ class RunMirroring:
     notes: tuple[str, ...] = ()
 
 
-def decide_mirroring(config: TrainConfig, data: RunData, subjects: Sequence[TrainingSubject]) -> RunMirroring:
+def decide_mirroring(config: TrainConfig, data: RunData, subjects: Mapping[str, TrainingSubject]) -> RunMirroring:
     """The decision for a new run.
 
     Parameters
     ----------
     config : TrainConfig. With all classes resolved.
     data : RunData.
-    subjects : sequence of TrainingSubject. Those to train on.
+    subjects : mapping of TrainingSubject. Those to train on and to validate on, by id.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def decide_mirroring(config: TrainConfig, data: RunData, subjects: Sequence[Trai
     """
     classes, augment = data.labels.names, config.augment
     check_pairs(augment, classes)
-    positions = [_positions(subject, len(classes)) for subject in subjects]
+    positions = [_positions(subjects[id], len(classes)) for id in data.dataset.labelled_ids if id in subjects]
     sides = find_sides(classes, data.dataset.labels.names, positions, augment.stated_pairs)
     mirroring = resolve_mirroring(augment, sides, data.unoriented)
     oriented = [p for p in positions if p.id not in data.unoriented]

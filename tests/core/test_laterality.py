@@ -163,9 +163,10 @@ def test_checkpoints_without_a_decision_are_mirrored_as_ever() -> None:
 
 
 def test_invalid_pairs_are_refused() -> None:
-    for pairs in (("a",), ("a", "b", "a", "c")):
-        with pytest.raises(ConfigError, match="lateral_pairs: expected an even number of different classes"):
-            AugmentConfig(lateral_pairs=pairs)
+    with pytest.raises(ConfigError, match="lateral_pairs: expected an even number of classes"):
+        AugmentConfig(lateral_pairs=("a",))
+    with pytest.raises(ConfigError, match="lateral_pairs: expected every class once, got a more than once"):
+        check_pairs(AugmentConfig(lateral_pairs=("a", "b", "a", "c")), ("background", "a", "b", "c"))
     with pytest.raises(ConfigError, match=r"lateral_pairs: expected classes out of a, b; got c"):
         check_pairs(AugmentConfig(lateral_pairs=("a", "c")), ("background", "a", "b"))
     with pytest.raises(ConfigError, match="got c"):

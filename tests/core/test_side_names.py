@@ -52,7 +52,8 @@ def test_left_and_right_of_one_structure_are_a_pair(left: str, right: str) -> No
     "name",
     [
         "copyright", "bright lesion", "upright", "lateral ventricle", "Lateral-Ventricle", "3rd-Ventricle", "liver",
-        "lung", "cleft", "dextrocardia", "white matter", "ring", "L1 vertebra", "vertebra L5", "left-right shunt", "sinus",
+        "lung", "cleft", "dextrocardia", "white matter", "ring", "L1 vertebra", "vertebra L5", "left-right shunt",
+        "sinus",
     ],
 )  # fmt: skip
 def test_names_that_only_look_lateral_have_no_side_for_certain(name: str) -> None:

@@ -66,7 +66,7 @@ def test_forecast_is_shown_for_real_data(empty_app: Path, test_data: Path) -> No
 def test_left_and_right_classes_are_named_with_what_mirroring_does(empty_app: Path) -> None:
     write_kidneys(empty_app / "kidneys")
     app = open_page("train", data="kidneys")
-    assert "Swapped when an image is mirrored: left kidney / right kidney" in forecast(app)
+    assert "Swapped when an image is mirrored: left kidney / right kidney, if" in forecast(app)
     run_page(field(app, "classes").set_value(["left kidney"]))
     assert "Images are not mirrored, since left kidney has a side" in forecast(app)
     run_page(field(app, "lateral").set_value("ignore"))

@@ -72,7 +72,8 @@ def _left_and_right(config: TrainConfig, summary: DatasetSummary) -> list[tuple[
     classes = (BACKGROUND, *(config.data.classes or summary.classes))
     sides = find_sides(classes, all_classes, given=config.augment.stated_pairs)
     mirroring = resolve_mirroring(config.augment, sides, summary.unoriented)
-    return [("Left and right", formatting.sentence(mirroring.reason))] if mirroring.reason else []
+    confirmed = ", if the label maps confirm it" if mirroring.pairs and config.augment.lateral == "auto" else ""
+    return [("Left and right", formatting.sentence(mirroring.reason + confirmed))] if mirroring.reason else []
 
 
 def _subjects(split: Split, config: SplitConfig) -> str:

@@ -14,11 +14,13 @@ from core.checkpointing.checkpoint import load, save
 from core.config import TrainConfig
 from core.datasets import open_dataset
 from core.datasets.loading import load_subject
+from core.datasets.single_case import read_images
 from core.errors import ConfigError
 from core.evaluation.metrics import dice_per_class
 from core.events import Event, Note, Ready
 from core.inference.predictor import InferenceOverrides, Predictor
 from core.presets import preset
+from core.runs.launch import resolve_config
 from core.sampling.streaming import StreamedSubjects
 from core.training.experiment import train_run
 from core.training.run_mirroring import FACT
@@ -77,7 +79,7 @@ def test_unknown_orientation_turns_mirroring_off(tmp_path: Path) -> None:
 
 def test_subjects_with_exchanged_sides_are_named_in_the_log(tmp_path: Path) -> None:
     data = write_kidneys(tmp_path / "data", mirrored=(1, 2))
-    config, _, notes = train(data, tmp_path / "run", val_subjects=("case_0",))
+    config, _, notes = train(data, tmp_path / "run", test_subjects=("case_0",))
     assert config.augment.lateral == "swap"
     assert notes == ["left kidney lies to the right of right kidney in 2 of 5 subjects: case_1, case_2"]
 
@@ -148,7 +150,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("lateral", ["auto", "ignore"])
 def test_left_and_right_are_learned_with_mirroring(folder: Path, tmp_path: Path, lateral: str) -> None:
-    """A short training with the preset ``quick`` and its default mirroring: without swapping, the two kidneys cannot be told apart."""
+    """A short training with the preset ``quick`` and its mirroring: unswapped, the kidneys cannot be told apart."""
     values = {
         "path": str(folder),
         "epochs": 4,
@@ -181,3 +183,26 @@ def test_unoriented_image_is_not_averaged_with_its_mirror_image(tmp_path: Path) 
     plain = Predictor(checkpoint).segment(image, (1.0, 1.0, 1.0))
     unoriented = mirrored.segment(image, (1.0, 1.0, 1.0), oriented=False)
     np.testing.assert_array_equal(unoriented, plain)
+
+
+def test_predictions_that_may_exchange_sides_have_a_warning(tmp_path: Path) -> None:
+    data = write_kidneys(tmp_path / "data")
+    train(data, tmp_path / "run")
+    train(data, tmp_path / "ignoring", lateral="ignore")
+    oriented, unoriented = (
+        read_images([write_kidneys(tmp_path / str(known), oriented=known) / "imagesTr" / "case_0.nii.gz"], ("M0",))
+        for known in (True, False)
+    )
+    swapping, ignoring = (tmp_path / name / "last.safetensors" for name in ("run", "ignoring"))
+    mirrored = InferenceOverrides(mirror=True)
+    assert Predictor(swapping, mirrored).warnings(oriented) == () == Predictor(ignoring).warnings(oriented)
+    (warning,) = Predictor(swapping).warnings(unoriented)
+    assert warning.startswith("the image states no orientation: left kidney, right kidney may be on the other side")
+    (warning,) = Predictor(ignoring, mirrored).warnings(oriented)
+    assert warning.startswith("mirrored prediction averages the two sides of left kidney, right kidney")
+
+
+def test_unknown_stated_pair_is_refused_before_a_run_is_made(tmp_path: Path) -> None:
+    config = tiny(path=str(write_kidneys(tmp_path / "data")), lateral_pairs=("left kidney", "spleen"))
+    with pytest.raises(ConfigError, match=r"lateral_pairs: .* got spleen"):
+        resolve_config(tmp_path, config)
