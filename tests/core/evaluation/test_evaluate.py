@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
+from scipy.spatial.distance import cdist
 
 from core.datasets import DataOptions, load_subject, open_dataset
 from core.errors import DatasetError
@@ -84,6 +86,32 @@ def test_missed_classes_are_counted(ball_run: BallRun, monkeypatch: pytest.Monke
     mean = evaluation.mean
     assert mean.dice == {"bright": 0.0, "dark": 0.0} and mean.missed == {"bright": 2, "dark": 2}
     assert all(math.isnan(v) for v in mean.hd95_mm.values())
+
+
+def test_volumes_and_distances_follow_the_unit_and_the_shear_of_the_files(
+    ball_run: BallRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_balls(tmp_path / "tilted", subjects=1, flipped=False)
+    affine = np.diag([10.0, 10, 15, 1])
+    affine[1, 2] = 15 * np.tan(np.deg2rad(30))
+    for part in ("imagesTr", "labelsTr"):
+        image = nib.Nifti1Image(np.asarray(load(folder / part / "ball_0.nii.gz").dataobj), affine)
+        image.header.set_xyzt_units("micron")
+        nib.save(image, folder / part / "ball_0.nii.gz")
+    dataset = open_dataset(folder)
+    truth = load_subject(dataset, "ball_0").label
+    assert truth is not None
+    predictor = Predictor(ball_run.checkpoint)
+    monkeypatch.setattr(predictor, "segment", lambda *_: np.roll(truth, 3, axis=2))
+    score = evaluate(predictor, dataset, subjects=["ball_0"]).subjects["ball_0"]
+    assert score.volume_ml["bright"]["truth"] == pytest.approx((truth == 1).sum() * 1.5e-6 / 1000)
+    points = [
+        np.argwhere(m & ~ndimage.binary_erosion(m)) @ affine[:3, :3].T / 1000
+        for m in (truth == 1, np.roll(truth == 1, 3, axis=2))
+    ]
+    pairs = cdist(*points)
+    expected_mm = max(np.percentile(pairs.min(axis=axis), 95) for axis in (0, 1))
+    assert score.hd95_mm["bright"] == pytest.approx(expected_mm, rel=1e-5)
 
 
 def test_subjects_by_id_are_scored_and_passed_to_the_callback(ball_run: BallRun) -> None:
