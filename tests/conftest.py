@@ -30,6 +30,9 @@ SETTINGS = (
     "SEGMENTARIUM_MAX_BYTES",
 )
 
+# Fixtures of the session that train: a test that uses one is slow.
+TRAINING_FIXTURES = {"ball_run", "quiz_run"}
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 BROWSER_FILES = (
     "/Applications/Chromium.app/Contents/MacOS/Chromium",
@@ -110,10 +113,14 @@ def chromium_path() -> str:
     return str(found)
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests come first, so that the test processes end at about the same time."""
+    """Mark the tests that need a training as slow; files with slow tests come first, so that the test processes end at
+    about the same time."""
     weight: dict[Path, int] = {}
     for item in items:
+        if TRAINING_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
         costs = 1 + 20 * (item.get_closest_marker("slow") is not None) + 20 * ("browser" in item.path.parts)
         weight[item.path] = weight.get(item.path, 0) + costs
     items.sort(key=lambda item: -weight[item.path])

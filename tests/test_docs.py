@@ -59,6 +59,7 @@ def test_flags_for_the_options_of_the_script_exist(write_options: ModuleType) ->
     assert named <= known, named - known
 
 
+@pytest.mark.slow
 def test_tree_of_the_architecture_is_up_to_date_and_complete(write_architecture: ModuleType) -> None:
     page = write_architecture.PAGE.read_text("utf-8")
     assert page == write_architecture.page_with_tree(page), "docs/architecture.md is out of date: run `make docs`"
@@ -70,10 +71,12 @@ def test_tree_of_the_architecture_is_up_to_date_and_complete(write_architecture:
             assert any(len(line.split()) > 3 for line in described), f"{path} has no line in the tree"
 
 
+@pytest.mark.slow
 def test_picture_of_the_layers_is_up_to_date(write_architecture: ModuleType) -> None:
     assert write_architecture.PICTURE.read_text("utf-8") == write_architecture.picture(), "run `make docs`"
 
 
+@pytest.mark.slow
 def test_commands_page_is_up_to_date() -> None:
     done = subprocess.run(
         [sys.executable, "docs/write_commands.py", "--check"], cwd=ROOT, capture_output=True, text=True, timeout=120

@@ -142,6 +142,7 @@ def test_every_folder_has_a_rank() -> None:
     assert folders == RANKS.keys(), "a line per folder of RANKS"
 
 
+@pytest.mark.slow
 def test_folders_import_folders_of_lower_rank_only() -> None:
     wrong = [
         line
@@ -153,12 +154,14 @@ def test_folders_import_folders_of_lower_rank_only() -> None:
     assert not wrong, wrong
 
 
+@pytest.mark.slow
 def test_the_folder_graph_has_no_cycle() -> None:
     assert max(levels(folder_graph()).values()) > 5
     with pytest.raises(ValueError, match=r"\['a', 'b'\]"):
         levels({"a": {"b": {}}, "b": {"a": {}}, "c": {}})
 
 
+@pytest.mark.slow
 def test_core_imports_neither_ui_nor_pages_nor_streamlit() -> None:
     forbidden = {"ui", "pages", "app", "streamlit"}
     wrong = [f"{m} imports {n}" for m, p in sources("core").items() for n in imports_of(p, m) if top(n) in forbidden]
@@ -180,6 +183,7 @@ def test_no_page_imports_a_page() -> None:
     assert not wrong, wrong
 
 
+@pytest.mark.slow
 def test_modules_have_no_circular_imports() -> None:
     modules = sources("pages", "ui", "core")
     left = {m: first_party(p, m, modules) for m, p in modules.items()}
@@ -189,23 +193,27 @@ def test_modules_have_no_circular_imports() -> None:
     assert not left, f"these import each other: {left}"
 
 
+@pytest.mark.slow
 def test_training_imports_only_torch_and_numpy() -> None:
     modules = [m for m in sources("core") if ".".join(m.split(".")[:2]) in TORCH_AND_NUMPY_ONLY]
     assert {"core.training.trainer", "core.models.unet3d", "core.checkpointing.checkpoint"} <= set(modules)
     assert in_child(modules, allowed=("torch", "numpy")) == {}
 
 
+@pytest.mark.slow
 def test_child_process_cannot_import_blocked_modules() -> None:
     failures = in_child(["numpy", "scipy", "torch"], allowed=("numpy",))
     assert failures.keys() == {"scipy", "torch"}
     assert in_child(["numpy", "torch"], blocked=("torch",)).keys() == {"torch"}
 
 
+@pytest.mark.slow
 def test_imports_of_the_web_process_work_without_torch() -> None:
     modules = [m for m in sources("core") if under(m, WITHOUT_TORCH) and m not in TORCH_AT_WORK]
     assert in_child([*modules, *sources("ui")], blocked=("torch",)) == {}
 
 
+@pytest.mark.slow
 def test_no_page_imports_torch() -> None:
     """Follows every import from app.py, ui and pages, also those inside functions."""
     modules = {**sources("pages", "ui", "core"), "app": ROOT / "app.py"}

@@ -67,6 +67,7 @@ def test_quiz_answers_of_version_0_1_are_counted_the_same(root: Path, capsys: py
     assert rounded(reported(capsys, "quiz", "report", "all")) == rounded(EXPECTED["quiz"])
 
 
+@pytest.mark.slow
 def test_checkpoint_of_version_0_1_has_the_same_scores(
     root: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,6 +68,7 @@ def import_names(path: Path) -> set[str]:
     return {IMPORT_NAMES.get(name, name) for name in requirements(path)} - USED_OTHERWISE
 
 
+@pytest.mark.slow
 def test_requirements_equal_the_imports_of_the_program() -> None:
     wanted = import_names(ROOT / "requirements.txt")
     used = imported("app.py", "core", "ui", "pages")
@@ -76,6 +77,7 @@ def test_requirements_equal_the_imports_of_the_program() -> None:
     assert wanted - used == set(), "in requirements.txt, but not imported"
 
 
+@pytest.mark.slow
 def test_requirements_of_the_tests_equal_their_imports() -> None:
     wanted = import_names(ROOT / "requirements-dev.txt")
     used = imported("tests", "benchmarks")
@@ -97,6 +99,7 @@ def test_requirements_and_pyproject_agree() -> None:
         assert re.fullmatch(r">=[\d.]+,<[\d.]+", ours[name]), f"{name} needs a lower and an upper bound"
 
 
+@pytest.mark.slow
 def test_requirements_of_the_benchmarks_are_the_peers() -> None:
     """The peers are imported by name, only when a benchmark uses them."""
     wanted = requirements(ROOT / "requirements-bench.txt")

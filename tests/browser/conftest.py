@@ -114,6 +114,7 @@ class SharedBrowser:
         self._executable = executable
         self._playwright: Playwright | None = None
         self._browser: Browser | None = None
+        self._context: BrowserContext | None = None
 
     def get(self) -> Browser:
         """The browser; started if it is not running."""
@@ -122,13 +123,21 @@ class SharedBrowser:
             self._browser = self._playwright.chromium.launch(executable_path=self._executable, args=FLAGS)
         return self._browser
 
+    def context(self) -> BrowserContext:
+        """A context that tests use one after another: what it has loaded from a server once stays in its cache."""
+        browser = self.get()
+        if self._context is None:
+            self._context = browser.new_context(viewport={"width": 1440, "height": 1000})
+            self._context.set_default_timeout(TIMEOUT_MS)
+        return self._context
+
     def close(self) -> None:
         """Close the browser and end the event loop."""
         if self._browser is not None:
             self._browser.close()
         if self._playwright is not None:
             self._playwright.stop()
-        self._browser = self._playwright = None
+        self._browser = self._playwright = self._context = None
 
 
 _shared_browsers: list[SharedBrowser] = []
@@ -176,11 +185,15 @@ def browser(shared_browser: SharedBrowser) -> Browser:
 
 
 @pytest.fixture
-def context(browser: Browser) -> Iterator[BrowserContext]:
-    context = browser.new_context(viewport={"width": 1440, "height": 1000})
-    context.set_default_timeout(TIMEOUT_MS)
+def context(shared_browser: SharedBrowser) -> Iterator[BrowserContext]:
+    """A context without pages, cookies and stored values."""
+    context = shared_browser.context()
     yield context
-    context.close()
+    for page in context.pages:
+        if page.url.startswith("http"):
+            page.evaluate("localStorage.clear()")
+        page.close()
+    context.clear_cookies()
 
 
 @pytest.fixture

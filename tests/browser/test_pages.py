@@ -27,16 +27,6 @@ TITLES = {
 FOOTER = "For research and teaching, not a medical device."
 
 
-@pytest.mark.parametrize("path", TITLES)
-def test_page_opens_by_its_url(server: Server, page: Page, path: str) -> None:
-    page.goto(f"{server.url}/{path}")
-    expect(page.get_by_role("heading", level=1)).to_have_text(TITLES[path])
-    expect(page.get_by_text(FOOTER)).to_have_count(1)
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    for title in ("Home", *list(TITLES.values())[1:]):
-        expect(page.get_by_test_id("stTopNavLink").filter(has_text=title)).to_be_visible()
-
-
 @pytest.mark.parametrize(("width", "scheme"), [(800, "dark"), (1440, "light")])
 def test_pages_do_not_scroll_sideways_and_load_nothing_from_other_hosts(
     server: Server, browser: Browser, width: int, scheme: str
@@ -190,13 +180,17 @@ def test_demo_data_and_data_doctor_show_progress(server: Server, page: Page, to_
         expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
 
 
-def test_server_does_not_load_torch(server: Server, page: Page) -> None:
-    maps = Path(f"/proc/{server.process.pid}/maps")
-    if not maps.exists():
-        pytest.skip("needs /proc to look into the server's process")
+def test_every_page_opens_by_its_url_and_the_server_does_not_load_torch(server: Server, page: Page) -> None:
     for path, title in TITLES.items():
         page.goto(f"{server.url}/{path}")
         expect(page.get_by_role("heading", level=1)).to_have_text(title)
+        expect(page.get_by_text(FOOTER)).to_have_count(1)
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        for other in ("Home", *list(TITLES.values())[1:]):
+            expect(page.get_by_test_id("stTopNavLink").filter(has_text=other)).to_be_visible()
+    maps = Path(f"/proc/{server.process.pid}/maps")
+    if not maps.exists():
+        pytest.skip("needs /proc to look into the server's process")
     loaded = maps.read_text()
     assert "numpy" in loaded and "torch" not in loaded
 

@@ -19,6 +19,7 @@ from ui.shared import jobs
 pytestmark = pytest.mark.usefixtures("empty_app")
 
 
+@pytest.mark.slow
 def test_page_offers_to_make_the_demo_data() -> None:
     app = open_page("data")
     assert "Ten synthetic subjects" in texts(app)

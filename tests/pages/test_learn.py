@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.runs.store.process import kill_tree
 from tests.support.app_pages import button, component_data, hide_demo_model, open_page, run_page, texts
 from tests.support.background_jobs import poll
 from tests.support.learn_data import link_demo_subject, small_model
+from tests.support.watching import processes_of
 from ui.learn import jobs as learn_jobs
 from ui.learn.layout import chapter_texts
 from ui.shared import demo_jobs
@@ -132,7 +134,11 @@ def test_failure_to_make_the_subject_is_shown_and_can_be_retried(data: Path) -> 
     assert set(figures(app)) == WITHOUT_SUBJECT
     (data / "demo" / "holiday.jpg").unlink()
     button(app, "Try again").click()
-    assert not run_page(app).error and demo_jobs.observe_demo_subject("subject-1").state == "running"
+    try:
+        assert not run_page(app).error and demo_jobs.observe_demo_subject("subject-1").state == "running"
+    finally:  # it takes many seconds to make the subject
+        for process in processes_of(data / "demo"):
+            kill_tree(process.pid)
 
 
 def test_unreadable_model_is_left_out_and_failed_feature_maps_give_the_reason(

@@ -81,6 +81,7 @@ def test_model_shows_its_modalities_and_nothing_starts_without_images(run_id: st
     assert not [b for b in app.button if b.label.startswith("Try it on")], "the network is not for T1 and T2"
 
 
+@pytest.mark.slow
 def test_server_file_is_segmented_as_by_the_command(
     run_id: str, own_data: Path, tmp_path: Path, checkpoints: Path
 ) -> None:
@@ -142,6 +143,7 @@ def test_model_in_the_url_is_found_by_name_beside_a_longer_one(checkpoints: Path
     assert open_page("predict", model=longer[:-1]).session_state["model"] == longer
 
 
+@pytest.mark.slow
 def test_unusable_image_is_reported_in_one_line(run_id: str, own_data: Path) -> None:
     scan = own_data / "broken.nii"
     write_nifti(scan, np.full((20, 24, 18), np.nan, np.float32), AFFINE)
@@ -183,6 +185,7 @@ def no_child_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "start", lambda folder, arguments: None)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_child_processes")
 def test_ambiguous_images_are_assigned_by_the_user(checkpoints: Path, own_data: Path, two_modalities: str) -> None:
     a, b = (write_nifti(own_data / name, balls(54)[0][0], AFFINE) for name in ("a.nii", "s_T2.nii"))
@@ -205,6 +208,7 @@ def test_ambiguous_images_are_assigned_by_the_user(checkpoints: Path, own_data: 
     assert request is not None and request.channels == (3, 1) and "--channels 3,1" in request.command
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_child_processes")
 def test_images_of_a_data_set_subject_are_assigned_automatically(run_id: str, own_data: Path) -> None:
     write_balls(own_data / "balls")
@@ -217,6 +221,7 @@ def test_images_of_a_data_set_subject_are_assigned_automatically(run_id: str, ow
     assert request is not None and [path.name for path in request.paths] == ["ball_3.nii.gz"]
 
 
+@pytest.mark.slow
 def test_demo_subject_is_made_and_segmented_after_one_click(
     checkpoints: Path, own_data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

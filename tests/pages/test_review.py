@@ -103,11 +103,13 @@ def test_missing_training_data_leaves_other_data_to_choose(checkpoints: Path, mo
     assert "the data it was trained on" not in app.selectbox[1].options
 
 
+@pytest.mark.slow
 def test_without_a_model_the_page_gives_the_reason(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     hide_demo_model(monkeypatch)
     assert "No model yet" in texts(open_page("review"))
 
 
+@pytest.mark.slow
 def test_ready_made_model_is_offered_on_first_start(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started = simulate_demo_subject(monkeypatch)
     app = open_page("review")

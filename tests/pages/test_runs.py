@@ -29,10 +29,12 @@ def table(app: AppTest) -> list[dict[str, Any]]:
     return rows
 
 
+@pytest.mark.slow
 def test_page_without_runs_explains_how_to_start_one() -> None:
     assert "No runs yet" in texts(open_page("runs"))
 
 
+@pytest.mark.slow
 def test_newest_run_is_shown_with_its_results_and_log(checkpoints: Path) -> None:
     run = make_run(checkpoints, "net", epochs=3)
     app = open_page("runs")
@@ -46,11 +48,13 @@ def test_newest_run_is_shown_with_its_results_and_log(checkpoints: Path) -> None
     assert "this is the log of net" in app.code[0].value
 
 
+@pytest.mark.slow
 def test_unknown_run_in_url_is_reported(checkpoints: Path) -> None:
     make_run(checkpoints, "net")
     assert "There is no run called gone-123" in texts(open_page("runs", run="gone-123"))
 
 
+@pytest.mark.slow
 def test_queued_run_shows_its_position_and_is_moved_by_buttons(checkpoints: Path) -> None:
     a, b, c = (submit(checkpoints, name) for name in "abc")
     app = open_page("runs", run=c)
@@ -85,6 +89,7 @@ def test_failed_run_shows_reason_and_next_step_as_plain_text(checkpoints: Path, 
     assert bool(app.metric) == bool(epochs)
 
 
+@pytest.mark.slow
 def test_filter_reduces_the_table(checkpoints: Path) -> None:
     make_run(checkpoints, "alpha")
     make_run(checkpoints, "beta", "stopped")
@@ -95,6 +100,7 @@ def test_filter_reduces_the_table(checkpoints: Path) -> None:
     assert table(app) == [] and "No run matches" in texts(app)
 
 
+@pytest.mark.slow
 def test_run_is_stopped_resumed_renamed_and_deleted(checkpoints: Path) -> None:
     run = submit(checkpoints, "net")
     app = open_page("runs")
@@ -173,6 +179,7 @@ def test_runs_of_equal_name_have_the_id_in_their_column(checkpoints: Path) -> No
     assert "All settings are the same." in texts(app)
 
 
+@pytest.mark.slow
 def test_notes_are_saved_and_tags_are_searchable(checkpoints: Path) -> None:
     one, two = trained(checkpoints, "one"), trained(checkpoints, "two")
     runs.annotate(checkpoints, two.name, tags=["baseline"])

@@ -17,6 +17,7 @@ from tests.support.kidneys import write_kidneys
 pytestmark = pytest.mark.usefixtures("empty_app")
 
 
+@pytest.mark.slow
 def test_form_has_a_field_for_every_option_and_submits_its_configuration(checkpoints: Path) -> None:
     app = choose(open_page("train"), "Preset", "quick")
     for spec in field_specs():
@@ -30,6 +31,7 @@ def test_form_has_a_field_for_every_option_and_submits_its_configuration(checkpo
     assert run.config == preset("quick").with_values({"path": "demo", "learning_rate": 0.01})
 
 
+@pytest.mark.slow
 def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
     app = open_page("train")
     for name, value, message in (
@@ -45,6 +47,7 @@ def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
     assert not button(app, "Start training").disabled
 
 
+@pytest.mark.slow
 def test_form_keeps_values_when_the_page_is_left() -> None:
     app = open_page("train")
     field(app, "learning_rate").set_value("0.01")

@@ -20,6 +20,7 @@ def ignore_progress(done: float, total: int, text: str) -> None:
     """A progress callback that does nothing."""
 
 
+@pytest.mark.slow
 def test_table_of_augmentation(monkeypatch: pytest.MonkeyPatch) -> None:
     has_monai = importlib.util.find_spec("monai") is not None
     monkeypatch.setattr(peers, "is_installed", lambda package: package == "monai" and has_monai)

@@ -25,6 +25,7 @@ def settings(**values: object) -> Settings:
     return Settings(**{"size": (20, 16, 12), "channels": (4, 8), "tile": (8, 8, 8), "blocks": 2, **values})  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_segmentarium_is_measured_in_tiles_and_in_one_pass() -> None:
     report = bench_infer(settings(), "cpu", ignore_progress)
     tiles, whole = report.rows
@@ -35,6 +36,7 @@ def test_segmentarium_is_measured_in_tiles_and_in_one_pass() -> None:
     assert tiles.dice is None and tiles.agreement is None
 
 
+@pytest.mark.slow
 def test_monai_on_the_same_tiles_gives_the_same_labels() -> None:
     monai_or_skip("monai.inferers")
     report = bench_infer(settings(peers=True), "cpu", ignore_progress)
@@ -45,6 +47,7 @@ def test_monai_on_the_same_tiles_gives_the_same_labels() -> None:
     assert ours.agreement is not None and ours.agreement > 0.99
 
 
+@pytest.mark.slow
 def test_error_of_another_library_is_reported_in_its_row() -> None:
     def predict() -> torch.Tensor:
         raise AttributeError("no inferer\nof that name")
@@ -56,6 +59,7 @@ def test_error_of_another_library_is_reported_in_its_row() -> None:
     assert ours.ms is not None and peer.ms is None and peer.note == "failed: no inferer"
 
 
+@pytest.mark.slow
 def test_monai_is_also_measured_on_the_foreground() -> None:
     monai_or_skip("monai.inferers")
     torch.manual_seed(0)
@@ -75,6 +79,7 @@ def test_monai_is_also_measured_on_the_foreground() -> None:
     assert ours.agreement is not None and ours.agreement > 0.999 and ours.dice == 0
 
 
+@pytest.mark.slow
 def test_missing_monai_is_reported_in_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "is_installed", lambda package: False)
     report = bench_infer(settings(peers=True), "cpu", ignore_progress)

@@ -58,6 +58,7 @@ def test_counted_operations_agree_with_the_cost_model() -> None:
     assert gflop == pytest.approx(whole - 2 * 2 * voxels * IN_CHANNELS * CHANNELS[0] * 27 / 1e9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [CHANNELS, DEFAULT_CHANNELS[:5]])
 def test_monais_network_does_the_same_operations(channels: tuple[int, ...]) -> None:
     monai_or_skip("monai.networks.nets")
@@ -83,6 +84,7 @@ def test_step_of_each_implementation_changes_the_weights() -> None:
         assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)), name
 
 
+@pytest.mark.slow
 def test_table_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     has_monai = importlib.util.find_spec("monai") is not None
     monkeypatch.setattr(peers, "is_installed", lambda package: package == "monai" and has_monai)
@@ -104,6 +106,7 @@ def test_table_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "per mille" not in report.text()
 
 
+@pytest.mark.slow
 def test_error_of_another_library_is_reported_in_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
     def build(*args: object) -> torch.nn.Module:
         raise RuntimeError("no kernel\nfor this")
@@ -119,6 +122,7 @@ def test_error_of_another_library_is_reported_in_its_row(monkeypatch: pytest.Mon
     assert report.rows[0].ms is not None
 
 
+@pytest.mark.slow
 def test_bounds_count_the_operations_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(roofline.COPY_BYTES, "cpu", 2**20)
     report = bench_train(Settings(SIZE, CHANNELS, (2, 1), steps=1, blocks=1, loop=False), "cpu", ignore_progress)
@@ -150,6 +154,7 @@ def test_bound_on_a_gpu_uses_the_matmul_peak(monkeypatch: pytest.MonkeyPatch) ->
     assert total.gflop == pytest.approx(count_gflop(by_name("ours", (4, 8)), 1, SIZE))
 
 
+@pytest.mark.slow
 def test_every_acceleration_has_a_row() -> None:
     settings = Settings(
         SIZE, CHANNELS, (1,), steps=1, blocks=1, loop=False, roofline=False, accelerations=("none", "graph")
@@ -159,6 +164,7 @@ def test_every_acceleration_has_a_row() -> None:
     assert graph.note.startswith("failed: acceleration: expected none, compile or auto on a CPU, got graph")
 
 
+@pytest.mark.slow
 def test_loop_times_the_trainer_and_its_bare_step() -> None:
     epochs: list[int] = []
     setup = LoopSetup(plain_unet((8, 16)), NNUNET_OPTIM, "fp32", batch=2, size=SIZE, device=CPU, epoch_s=0.02)

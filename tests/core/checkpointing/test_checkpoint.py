@@ -164,6 +164,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.slow
 def test_sigkill_at_any_instant_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     metadata = checkpoint_metadata(channels=(32, 64, 128), norm="instance")
@@ -232,6 +233,7 @@ assert [p.name for p in path.parent.iterdir()] == [path.name]
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux") or os.getuid() != 0, reason="needs root to mount a small disk")
 def test_full_file_system_leaves_the_old_file(saved: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"

@@ -76,6 +76,7 @@ def test_truncated_file_is_refused(saved: Path) -> None:
                 read(saved)
 
 
+@pytest.mark.slow
 def test_flipped_bits_in_the_header_raise_only_checkpoint_errors(saved: Path) -> None:
     whole = saved.read_bytes()
     header = int.from_bytes(whole[:8], "little")

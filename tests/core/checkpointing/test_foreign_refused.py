@@ -213,6 +213,7 @@ def test_files_without_weights_are_refused(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "trap").exists(), "code in the file was executed"
 
 
+@pytest.mark.slow
 def test_limits_of_memory_and_time_are_reported() -> None:
     program = "import sys; block = bytearray(b'x') * (300 * 2**20); sys.stdin.read()"
     for limit_bytes, timeout_s, reason in ((200 * 2**20, 60, "more than 210 MB"), (2**40, 0.3, "longer than 0 s")):
@@ -232,6 +233,7 @@ def test_exit_status_of_a_failed_reader_is_reported(tmp_path: Path, monkeypatch:
         read_foreign_weights(path, network())
 
 
+@pytest.mark.slow
 def test_reader_works_from_any_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(network(1).state_dict(), tmp_path / "weights.pth")
     monkeypatch.chdir(tmp_path)

@@ -44,6 +44,7 @@ def optimizer_state(model: nn.Module) -> dict[str, Any]:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
 def test_weights_are_read_bit_for_bit(tmp_path: Path, zipped: bool) -> None:
     """From a file as MedicalZooPytorch writes it, through the child process."""
@@ -87,6 +88,7 @@ def test_state_dict_is_found_under_the_keys_of_other_programs(
     assert same({name: tensor.detach() for name, tensor in found.items()}, state)
 
 
+@pytest.mark.slow
 def test_other_precisions_are_converted_to_float32(tmp_path: Path) -> None:
     state, path = dict(network(1).state_dict()), tmp_path / "weights.pt"
     floating = [name for name, tensor in state.items() if tensor.is_floating_point()]
@@ -106,6 +108,7 @@ def test_tensors_of_other_shapes_are_left_out() -> None:
     assert set(ours) - set(found) == {first, "classifier.weight", "classifier.bias"}
 
 
+@pytest.mark.slow
 def test_same_network_under_other_names_is_matched_by_order(tmp_path: Path) -> None:
     state, path = dict(network(1).state_dict()), tmp_path / "weights.pth"
     torch.save({"state_dict": renamed(state), "epoch": 1}, path)
@@ -166,6 +169,7 @@ def test_sparse_meta_complex_and_bool_tensors_are_left_out() -> None:
     assert find_state_dict({**state, **odd}).keys() == state.keys()
 
 
+@pytest.mark.slow
 def test_training_starts_from_foreign_weights(tmp_path: Path) -> None:
     """The run reports the copied tensors, and its first checkpoint contains them."""
     data, run, path = write_balls(tmp_path / "balls"), tmp_path / "run", tmp_path / "weights.pth"

@@ -53,6 +53,7 @@ def test_last_and_previous_checkpoint_are_kept(folder: Path) -> None:
     assert checkpoint.metadata.progress["step"] == 3 and not damage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_previous_checkpoint_is_loaded_where_the_last_is_damaged(folder: Path, damage: Callable[[Path], None]) -> None:
     damage(folder / LAST)

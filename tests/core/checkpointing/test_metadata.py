@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import read_metadata
 from core.paths import project_root
@@ -32,6 +34,7 @@ except CheckpointError as error:
 """
 
 
+@pytest.mark.slow
 def test_metadata_are_read_without_torch(ball_run: BallRun, tmp_path: Path) -> None:
     damaged = tmp_path / "cut.safetensors"
     done = subprocess.run(

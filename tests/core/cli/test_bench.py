@@ -18,6 +18,7 @@ def small_matrices(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "CPU_MATRIX_SIZE", 64)
 
 
+@pytest.mark.slow
 def test_json_report_of_training_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "train", *TINY, "--device", "cpu", "--loop-seconds", "0.01", "--json", "--progress"]) == 0
     captured = capsys.readouterr()
@@ -38,6 +39,7 @@ def test_json_report_of_training_steps(capsys: pytest.CaptureFixture[str]) -> No
     assert all(line.startswith("progress ") for line in captured.err.splitlines())
 
 
+@pytest.mark.slow
 def test_text_reports_of_inference_and_augmentation(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", "infer", "--size", "16x16x16", "--channels", "4-8", "--tile", "8x8x8", "--blocks", "1"]) == 0
     table = capsys.readouterr().out

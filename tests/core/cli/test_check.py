@@ -65,6 +65,7 @@ def test_missing_folder_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads(text)["ok"] is False if flags else text == ""
 
 
+@pytest.mark.slow
 def test_child_process_of_the_web_server_gets_progress_report_and_pictures(tmp_path: Path) -> None:
     data = make_iseg(tmp_path / "my data ü")
     out = tmp_path / "report"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from tests.core.conftest import BallRun
 
 
+@pytest.mark.slow
 def test_json_report(ball_run: BallRun, run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", "balls", str(ball_run.data), "--split", "all", "--json"]) == 0
     report = loads_strict(capsys.readouterr().out)
@@ -36,6 +37,7 @@ def test_json_report(ball_run: BallRun, run_id: str, capsys: pytest.CaptureFixtu
     assert report["mirror"] is False
 
 
+@pytest.mark.slow
 def test_text_report_has_a_table_of_subjects_and_one_of_classes(
     ball_run: BallRun, run_id: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,6 +48,7 @@ def test_text_report_has_a_table_of_subjects_and_one_of_classes(
     assert lines[6].split() == ["class", "Dice", "HD95", "mm", "ASD", "mm", "n", "missed"]
 
 
+@pytest.mark.slow
 def test_kept_segmentations_are_those_of_predict(
     ball_run: BallRun, run_id: str, checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tests.core.conftest import BallRun
 
 
+@pytest.mark.slow
 def test_exported_model_holds_the_average_weights_and_predicts_the_same(
     ball_run: BallRun, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

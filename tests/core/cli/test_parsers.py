@@ -72,6 +72,7 @@ def test_every_command_has_help_and_a_folder_of_runs() -> None:
         assert "--checkpoints" in parser.format_help()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "not_imported"),
     [

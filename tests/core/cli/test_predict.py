@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tests.core.conftest import BallRun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["ball_0", "ball_1"])
 def test_label_map_has_the_geometry_and_voxel_order_of_the_image(
     ball_run: BallRun, run_id: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], subject: str
@@ -104,6 +105,7 @@ def test_tiny_volume_is_not_shown_as_zero(
     assert len(volumes) == 2 and all(0 < float(volume) < 1e-5 for volume in volumes)
 
 
+@pytest.mark.slow
 def test_progress_lines_count_tiles(ball_run: BallRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image, out = ball_run.data / "imagesTr" / "ball_2.nii.gz", tmp_path / "seg.nii"
     arguments = ["predict", str(ball_run.checkpoint), str(image), "--out", str(out), "--mode", "tiles", "--progress"]

@@ -52,6 +52,7 @@ def wait_for_first_epoch(root: Path) -> runs.RunSummary:
     return only_run(root)
 
 
+@pytest.mark.slow
 def test_first_line_of_train_is_only_the_run_id(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -67,6 +68,7 @@ def test_first_line_of_train_is_only_the_run_id(
     assert files.read_json(run.folder / files.EXIT)["returncode"] == 0
 
 
+@pytest.mark.slow
 def test_failed_run_is_one_line_with_exit_status_1(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -92,6 +94,7 @@ def test_missing_data_set_makes_no_run(
     assert runs.list_runs(checkpoints) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["process group", "process"])
 def test_ctrl_c_saves_and_stops(checkpoints: Path, command: Callable[..., subprocess.Popen[str]], target: str) -> None:
     process = command("train", "demo", "--epochs", "1000", epoch_s=0.2)
@@ -105,6 +108,7 @@ def test_ctrl_c_saves_and_stops(checkpoints: Path, command: Callable[..., subpro
     wait_until(lambda: only_run(checkpoints).state.attempt == 2 and only_run(checkpoints).state.state == "running")
 
 
+@pytest.mark.slow
 def test_second_ctrl_c_ends_at_once(checkpoints: Path, command: Callable[..., subprocess.Popen[str]]) -> None:
     process = command("train", "demo", "--epochs", "1000", mode="unstoppable", epoch_s=0.1)
     wait_for_first_epoch(checkpoints)
@@ -116,6 +120,7 @@ def test_second_ctrl_c_ends_at_once(checkpoints: Path, command: Callable[..., su
     assert only_run(checkpoints).state.message.startswith("killed on request")
 
 
+@pytest.mark.slow
 def test_killed_trainer_is_an_error_that_names_the_signal(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -129,6 +134,7 @@ def test_killed_trainer_is_an_error_that_names_the_signal(
     assert only_run(checkpoints).state.state == "crashed"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux signals the death of a parent")
 def test_trainer_saves_and_stops_when_its_command_is_killed(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
@@ -142,6 +148,7 @@ def test_trainer_saves_and_stops_when_its_command_is_killed(
     process.communicate()
 
 
+@pytest.mark.slow
 def test_terminal_shows_one_bar_with_dice_per_class(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:
@@ -165,6 +172,7 @@ def test_terminal_shows_one_bar_with_dice_per_class(
     assert re.search(r"epoch 2/4 .*loss 0\.500 .*0:01 left", text)
 
 
+@pytest.mark.slow
 def test_submit_prints_only_the_run_id_and_the_run_finishes_without_it(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]]
 ) -> None:

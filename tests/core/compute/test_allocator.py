@@ -47,12 +47,14 @@ def child(mode: str) -> tuple[int, int]:
     return faults, trimmed
 
 
+@pytest.mark.slow
 def test_retained_memory_is_reused_and_trimmed_on_request() -> None:
     faults, trimmed = child("retain")
     assert faults < 0.5 * PAGES  # not 0: a freed block may be a little too small for the aligned next one
     assert trimmed > 0.9 * 2**26
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["default", "after block"])
 def test_memory_is_returned_by_default_and_after_the_block(mode: str) -> None:
     faults, trimmed = child(mode)

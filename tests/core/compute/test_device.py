@@ -197,6 +197,7 @@ for work in (lambda: train(128), lambda: predict(224), lambda: check_memory(10**
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_AS is enforced on Linux only")
 def test_memory_limit_of_the_process_gives_a_translated_error() -> None:
     command = [sys.executable, "-c", LIMITED]

@@ -95,6 +95,7 @@ def test_unknown_subject_is_refused(tmp_path: Path) -> None:
         open_dataset(make_iseg(tmp_path, 2)).subject("subject-9")
 
 
+@pytest.mark.slow
 def test_import_does_not_load_torch() -> None:
     code = "import sys, core.datasets, core.datasets.doctor, core.datasets.splits; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=project_root()).returncode == 0

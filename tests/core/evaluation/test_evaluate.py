@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from tests.core.conftest import BallRun
 
 
+@pytest.mark.slow
 def test_scores_are_computed_on_each_subjects_own_grid(ball_run: BallRun) -> None:
     predictor, dataset = Predictor(ball_run.checkpoint), open_dataset(ball_run.data)
     calls: list[tuple[float, int, str]] = []
@@ -46,6 +47,7 @@ def test_scores_are_computed_on_each_subjects_own_grid(ball_run: BallRun) -> Non
     assert evaluation.mean.dice["bright"] == pytest.approx(by_hand)
 
 
+@pytest.mark.slow
 def test_split_is_the_one_stored_in_the_checkpoint(ball_run: BallRun) -> None:
     dataset = open_dataset(ball_run.data)
     metadata = Predictor(ball_run.checkpoint).metadata
@@ -61,6 +63,7 @@ def test_split_is_the_one_stored_in_the_checkpoint(ball_run: BallRun) -> None:
         split_subjects_of(dataset, elsewhere, "val")
 
 
+@pytest.mark.slow
 def test_classes_are_matched_by_name(ball_run: BallRun, tmp_path: Path) -> None:
     data = write_balls(tmp_path / "renamed")
     content = json.loads((data / "dataset.json").read_text())
@@ -114,6 +117,7 @@ def test_volumes_and_distances_follow_the_unit_and_the_shear_of_the_files(
     assert score.hd95_mm["bright"] == pytest.approx(expected_mm, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_subjects_by_id_are_scored_and_passed_to_the_callback(ball_run: BallRun) -> None:
     predictor, dataset = Predictor(ball_run.checkpoint), open_dataset(ball_run.data)
     kept: dict[str, tuple[np.ndarray, object]] = {}
@@ -173,6 +177,7 @@ def test_changed_voxels_of_a_subject_are_warned_of(ball_run: BallRun, tmp_path: 
     assert "changed since training: labelsTr/ball_0.nii.gz: content (label 2 in" in warning
 
 
+@pytest.mark.slow
 def test_unlabelled_subject_is_predicted_without_a_score(ball_run: BallRun, tmp_path: Path) -> None:
     data = write_balls(tmp_path / "data", 2)
     content = json.loads((data / "dataset.json").read_text())

@@ -257,6 +257,7 @@ def test_pair_with_data_of_the_wrong_size_is_rejected(tmp_path: Path) -> None:
         read_image(header)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("container", ["nifti1", "nifti2", "pair", "analyze"])
 def test_damaged_header_gives_a_valid_volume_or_a_volume_error(tmp_path: Path, container: str) -> None:
     """Random bytes at random positions of the header; never another exception."""

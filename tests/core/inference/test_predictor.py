@@ -45,6 +45,7 @@ def test_both_modes_segment_a_volume_of_any_size(ball_run: BallRun, mode: str) -
     assert dice(label, predictor.segment(image, SPACING_MM)) > 0.6
 
 
+@pytest.mark.slow
 def test_mirroring_is_stored_in_the_checkpoint_and_can_be_overridden(ball_run: BallRun, tmp_path: Path) -> None:
     assert not Predictor(ball_run.checkpoint).options.mirror  # the default of configurations that lack the field
     checkpoint = load(ball_run.checkpoint)
@@ -82,6 +83,7 @@ def test_resampled_prediction_is_on_the_images_own_grid(ball_run: BallRun, tmp_p
     assert dice(fine_label, prediction) > 0.75
 
 
+@pytest.mark.slow
 def test_segmentation_does_not_depend_on_the_stored_orientation(ball_run: BallRun, tmp_path: Path) -> None:
     image, _ = balls(80)
     ras = write_nifti(tmp_path / "ras.nii.gz", image[0], AFFINE)

@@ -57,6 +57,7 @@ def unet() -> SegmentationNetwork:
 # --- tiles ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("overlap", [0.0, 0.25, 0.5])
 @pytest.mark.parametrize(
     "shape", [(16, 20, 12), (13, 11, 17), (9, 31, 7), TILE, (5, 21, 6), (3, 7, 4), (1, 1, 1)], ids=str
@@ -72,6 +73,7 @@ def test_sliding_window_matches_monai(network: nn.Module, shape: Size3, overlap:
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [2, 5, 1000])
 def test_batch_size_does_not_change_the_logits(network: nn.Module, batch_size: int) -> None:
     image = volume(13, 21, 9)
@@ -272,6 +274,7 @@ def predict_recording(
         hook.remove()
 
 
+@pytest.mark.slow
 def test_whole_mode_falls_back_to_the_largest_tiles_that_fit(unet: SegmentationNetwork) -> None:
     image = volume(40, 36, 24)
     whole, shapes = predict_recording(unet, image, "whole", memory_bytes=pass_bytes(unet, (40, 36, 24), image))
@@ -284,6 +287,7 @@ def test_whole_mode_falls_back_to_the_largest_tiles_that_fit(unet: SegmentationN
     assert difference[:, :12, :8].max() < 1e-5  # covered only by the first tile, far from its inner border
 
 
+@pytest.mark.slow
 def test_tiles_are_never_smaller_than_the_training_sub_volume(unet: SegmentationNetwork) -> None:
     image = volume(40, 17, 12)
     tiled, shapes = predict_recording(unet, image, "whole", memory_bytes=1)
@@ -291,6 +295,7 @@ def test_tiles_are_never_smaller_than_the_training_sub_volume(unet: Segmentation
     assert torch.equal(tiled, predict_logits(unet, image, options("tiles", UNET_TILE)))
 
 
+@pytest.mark.slow
 def test_free_memory_is_the_default_limit(unet: SegmentationNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
     image = volume(40, 33, 24)
     assert predict_recording(unet, image, "whole")[1] == [(1, 2, 40, 33, 24)]
@@ -300,6 +305,7 @@ def test_free_memory_is_the_default_limit(unet: SegmentationNetwork, monkeypatch
     assert {shape[2:] for shape in predict_recording(unet, image, "whole")[1]} == {(28, 28, 24)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["tiles", "whole"])
 @pytest.mark.parametrize("memory_bytes", [2**50, 1])
 def test_mirroring_averages_the_logits_of_both_images(unet: SegmentationNetwork, mode: str, memory_bytes: int) -> None:
@@ -317,6 +323,7 @@ def test_mirroring_averages_the_logits_of_both_images(unet: SegmentationNetwork,
     assert (logits - predict_logits(unet, image, options(mode, UNET_TILE))).abs().max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["tiles", "whole"])
 def test_mirrored_prediction_is_equivariant_to_mirroring(unet: SegmentationNetwork, mode: str) -> None:
     image = volume(22, 16, 18)

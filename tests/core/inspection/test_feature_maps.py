@@ -109,6 +109,7 @@ def test_image_is_resampled_to_the_spacing_of_training(ball_run: BallRun, tmp_pa
     assert maps.shape == (40, 48, 36) and maps.spacing_mm == SPACING_MM
 
 
+@pytest.mark.slow
 def test_stages_of_the_vnet(ball_run: BallRun, tmp_path: Path) -> None:
     metadata = load(ball_run.checkpoint).metadata
     model = ModelConfig("vnet", (4, 8, 16), (), "instance", "prelu", "stride", "after")
@@ -153,6 +154,7 @@ def test_pictures_logits_and_manifest_agree_with_the_stages(
     np.testing.assert_array_equal(numbers, maps.stage("logits").values.transpose(0, 2, 1)[:, ::-1, ::-1])
 
 
+@pytest.mark.slow
 def test_channels_with_the_largest_deviation_are_written(ball_run: BallRun, tmp_path: Path) -> None:
     metadata = load(ball_run.checkpoint).metadata
     config = TrainConfig.from_json(metadata.config).with_values({"channels": (20, 40)})

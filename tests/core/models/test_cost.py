@@ -27,6 +27,7 @@ CONFIGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", CONFIGS)
 def test_parameters_equal_the_networks(config: ModelConfig) -> None:
     network = build_model(config, 2, 4)

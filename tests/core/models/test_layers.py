@@ -20,6 +20,7 @@ CONFIGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("in_channels", [1, 2])
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
 def test_layers_are_the_networks_convolutions_in_the_order_of_computation(

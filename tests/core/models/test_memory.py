@@ -228,6 +228,7 @@ def test_estimate_is_proportional_to_the_batch_size(device: str) -> None:
     assert four == pytest.approx(4 * one, rel=0.1 if device == "cuda" else 0.35)  # the heap has a constant part
 
 
+@pytest.mark.slow
 def test_prediction_takes_less_than_half_of_training() -> None:
     model = ModelConfig(channels=(16, 32, 64, 128))
     shape = PassShape(2, 4, (64, 64, 64))

@@ -37,6 +37,7 @@ def test_article_preset_builds_the_article_network() -> None:
         assert shapes(network) == shapes(build_model(ModelConfig(), 2, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRESETS)
 @pytest.mark.parametrize("model", MODELS)
 def test_every_preset_works_with_every_architecture(name: str, model: str) -> None:

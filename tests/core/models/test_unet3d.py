@@ -49,6 +49,7 @@ def image(*size: int, channels: int = 2, batch: int = 1, seed: int = 0) -> Tenso
     return torch.randn((batch, channels, *size), generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 def test_default_network_has_the_layers_of_the_article() -> None:
     with torch.device("meta"):
         network = unet()
@@ -95,6 +96,7 @@ def test_nnunet_options_give_its_plain_network() -> None:
     assert all(m.bias is not None for m in network.modules() if isinstance(m, (nn.Conv3d, nn.ConvTranspose3d)))
 
 
+@pytest.mark.slow
 def test_logits_equal_monais_dynunet() -> None:
     peers = monai_or_skip("monai.networks.nets")
     peer = peers.DynUNet(3, 2, 4, [3] * 3, [1, 2, 2], [2, 2], filters=[8, 16, 32], trans_bias=True)
@@ -110,6 +112,7 @@ def test_logits_equal_monais_dynunet() -> None:
     torch.testing.assert_close(network(x), peer(x), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "activation", "downsampling", "widening"), OPTIONS)
 def test_every_option_works_with_any_size(norm: Any, activation: Any, downsampling: Any, widening: Any) -> None:
     network = unet(
@@ -194,6 +197,7 @@ def test_multiple_of_the_divisor_is_not_padded() -> None:
     assert sorted(smallest.shape[2:]) == [4, 4, 8]
 
 
+@pytest.mark.slow
 def test_bfloat16_autocast_is_close_to_float32() -> None:
     torch.manual_seed(0)
     for options in ({}, NNUNET, dict(norm="group", activation="prelu")):
@@ -205,6 +209,7 @@ def test_bfloat16_autocast_is_close_to_float32() -> None:
         assert (rounded.float() - exact).square().mean().sqrt() < 0.03 * exact.std()
 
 
+@pytest.mark.slow
 def test_forward_has_no_device_sync_and_no_graph_break() -> None:
     # Tensors on the meta device have no values: reading one raises.
     for options in ({}, NNUNET):
@@ -234,6 +239,7 @@ def test_initial_weights_are_seeded_and_scaled() -> None:
     assert 0.2 < network(image(16, 16, 16)).std().item() < 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, NNUNET, {**NNUNET, "full_resolution": "detail"}])
 def test_overfits_one_sub_volume(options: dict[str, Any]) -> None:
     torch.manual_seed(0)

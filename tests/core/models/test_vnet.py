@@ -59,6 +59,7 @@ def test_stages_are_residual() -> None:
     torch.testing.assert_close(stage(x, x), torch.where(x > 0, x, 0.25 * x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["batch", "instance", "group"])
 @pytest.mark.parametrize("in_channels", [1, 3])
 def test_every_norm_works_with_any_size(norm: Any, in_channels: int) -> None:
@@ -88,6 +89,7 @@ def test_forward_has_no_device_sync() -> None:
     assert network(torch.empty(1, 2, 9, 16, 8, device="meta")).shape == (1, 4, 9, 16, 8)
 
 
+@pytest.mark.slow
 def test_overfits_one_sub_volume() -> None:
     torch.manual_seed(0)
     target = torch.zeros(1, 8, 9, 10, dtype=torch.long)

@@ -118,6 +118,7 @@ def test_run_ids_outside_the_root_are_refused(tmp_path: Path, call: object) -> N
         call(tmp_path / "root", f"../outside/{outside.name}")  # type: ignore[operator]
 
 
+@pytest.mark.slow
 def test_import_of_runs_imports_neither_torch_nor_sqlalchemy() -> None:
     code = "import sys, core.runs; print(sorted({'torch', 'sqlalchemy', 'streamlit', 'nibabel'} & set(sys.modules)))"
     done = subprocess.run(

@@ -77,6 +77,7 @@ def workspace(tmp_path: Path, ball_run: BallRun) -> Workspace:
     return Workspace(tmp_path, ball_run)
 
 
+@pytest.mark.slow
 def test_saved_prediction_is_read_back(workspace: Workspace) -> None:
     assert workspace.read() == {}
     file = workspace.save("ball_1")  # stored as LAS
@@ -261,6 +262,7 @@ def _write_repeatedly(root: Path, checkpoint: Path, data: Path, value: int) -> N
         save_prediction(predictions_folder(root, checkpoint, data), metadata, dataset, result)
 
 
+@pytest.mark.slow
 def test_concurrent_writers_leave_one_consistent_prediction(workspace: Workspace) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [

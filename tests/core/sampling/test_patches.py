@@ -193,6 +193,7 @@ def test_centres_of_a_large_class_are_spread_evenly(monkeypatch: pytest.MonkeyPa
     assert all(100 <= n <= 200 for n in quarters.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [dict(foreground=1.0), dict(threshold=0.3), dict(foreground=0.5, threshold=0.3)])
 def test_subject_without_labels_is_sampled_uniformly(options: dict[str, Any]) -> None:
     empty = subject((6, 5, 4), np.zeros((6, 5, 4)))
@@ -207,6 +208,7 @@ def shares(cuts: list[np.ndarray]) -> np.ndarray:
     return np.array([(cut > 0).mean() for cut in cuts])
 
 
+@pytest.mark.slow
 def test_threshold_is_the_least_labelled_share() -> None:
     size = (4, 4, 4)
     label = np.zeros((12, 12, 12), np.uint8)

@@ -106,6 +106,7 @@ def test_transposed_image_is_stored_by_value(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stored.label, label)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot remove what is open")
 def test_killed_process_leaves_no_file(tmp_path: Path) -> None:
     code = (
@@ -142,6 +143,7 @@ def test_full_disk_error_names_the_needed_bytes(tmp_path: Path, monkeypatch: pyt
         store.add(training_subjects(1)[0])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs to mount a small disk")
 def test_full_file_system_is_reported_and_no_file_remains(tmp_path: Path) -> None:
     code = (

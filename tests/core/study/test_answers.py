@@ -55,6 +55,7 @@ def test_saved_answers_are_read_unchanged(tmp_path: Path) -> None:
     assert read_answers(root) == read_answers(root, "a1b2") == given
 
 
+@pytest.mark.slow
 def test_saved_answer_survives_a_kill(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], cwd=ROOT, check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
@@ -102,6 +103,7 @@ def test_database_of_version_1_is_migrated_with_its_runs(tmp_path: Path) -> None
     assert read_answers(tmp_path) == [answer()]
 
 
+@pytest.mark.slow
 def test_unwritable_database_is_reported(tmp_path: Path) -> None:
     save_answer(tmp_path, answer())
     writer = sqlite3.connect(tmp_path / FILE, isolation_level=None)

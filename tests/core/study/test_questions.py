@@ -135,6 +135,7 @@ def test_stacks_of_a_game_do_not_overlap(depth: int) -> None:
     assert len(questions) == len(split_by_difficulty(candidates)["easy"])  # as many as there are
 
 
+@pytest.mark.slow
 def test_games_are_reproducible_and_sides_are_fair() -> None:
     candidates = [c for plane in PLANE_AXES for c in make_candidates(48, plane=plane)]
     games = [draw_questions(candidates, 20, "hard", np.random.default_rng(seed)) for seed in range(200)]

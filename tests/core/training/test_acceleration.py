@@ -114,6 +114,7 @@ def assert_same(one: TrainingStep, other: TrainingStep) -> None:
             torch.testing.assert_close(value, other.ema.values[key], rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("taped")
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
@@ -127,6 +128,7 @@ def test_captured_step_trains_as_the_eager_one(optimizer: str, norm: str) -> Non
     assert_same(captured, eager)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("taped")
 def test_nonfinite_gradient_stops_updates_of_a_captured_step() -> None:
     eager, captured = make_step(), make_step()
@@ -137,6 +139,7 @@ def test_nonfinite_gradient_stops_updates_of_a_captured_step() -> None:
     assert_same(captured, eager)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("taped")
 @pytest.mark.parametrize("quick", [True, False])
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
@@ -159,6 +162,7 @@ def test_auto_keeps_the_faster_launch(optimizer: str, quick: bool, monkeypatch: 
     assert all(isinstance(group["lr"], Tensor) == quick for group in auto.optimizer.param_groups)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("taped")
 def test_auto_continues_eagerly_if_the_capture_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step that synchronises cannot be captured."""
@@ -193,6 +197,7 @@ def test_auto_is_the_eager_step_on_a_cpu() -> None:
     assert step.launch == step.compute
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["graph", "compiled_graph"])
 def test_graph_needs_a_cuda_device(how: Any) -> None:
     with pytest.raises(ConfigError, match=f"acceleration: .*{how}.* CUDA"):

@@ -37,6 +37,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_checkpoint_metadata_describes_the_run(data: Path, run: Path) -> None:
     events: list[Event] = []
     train_run(tiny(path=str(data), spacing_mm=(1.5, 1.5, 1.5), test_subjects=("ball_5",), **SHORT), run, events.append)
@@ -55,6 +56,7 @@ def test_checkpoint_metadata_describes_the_run(data: Path, run: Path) -> None:
     assert ready.facts["voxel size"] == "1.5x1.5x1.5 mm" and "3 train, 2 validate, 1 test" in ready.facts["subjects"]
 
 
+@pytest.mark.slow
 def test_selected_modalities_and_classes(tmp_path: Path, run: Path) -> None:
     data = write_balls(tmp_path / "two", channels=2)
     train_run(tiny(path=str(data), modalities=("M1",), classes=("dark",), **SHORT), run, lambda event: None)
@@ -72,6 +74,7 @@ def test_stop_request_while_subjects_are_read(data: Path, run: Path) -> None:
     assert list(run.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_resumed_run_keeps_its_split(data: Path, run: Path) -> None:
     config = tiny(path=str(data), **{**SHORT, "epochs": 2})
     steps = iter(range(100))
@@ -90,6 +93,7 @@ def test_resumed_run_keeps_its_split(data: Path, run: Path) -> None:
     assert next(e for e in events if isinstance(e, Ready)).start_step == 2
 
 
+@pytest.mark.slow
 def test_resuming_on_changed_data_is_refused(data: Path, run: Path) -> None:
     config = tiny(path=str(data), **SHORT)
     train_run(config, run, lambda event: None)
@@ -103,6 +107,7 @@ def test_resuming_on_changed_data_is_refused(data: Path, run: Path) -> None:
         train_run(config, run, lambda event: None, resume=True)
 
 
+@pytest.mark.slow
 def test_fine_tuning_with_the_same_or_other_classes(data: Path, run: Path, tmp_path: Path) -> None:
     train_run(tiny(path=str(data), **SHORT), run, lambda event: None)
     source = run / "last.safetensors"
@@ -150,6 +155,7 @@ def test_missing_cuda_device_is_refused(data: Path, run: Path) -> None:
         train_run(tiny(path=str(data), device="cuda"), run, lambda event: None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sub_volume", "wrong"), [((8, 12, 12), True), ((16, 8, 8), False), ((4 * 3, 8, 8), False)])
 def test_bf16_is_not_used_where_its_gradients_are_wrong_on_a_cpu(
     data: Path, run: Path, monkeypatch: pytest.MonkeyPatch, sub_volume: Size3, wrong: bool
@@ -174,6 +180,7 @@ def test_out_of_memory_is_a_device_error(data: Path, run: Path, monkeypatch: pyt
         train_run(tiny(path=str(data)), run, lambda event: None)
 
 
+@pytest.mark.slow
 def test_run_that_cannot_fit_is_refused_before_data_is_read(data: Path, run: Path) -> None:
     events: list[Event] = []
     config = tiny(path=str(data), sub_volume=(512, 512, 512), channels=(256, 512), batch_size=8)

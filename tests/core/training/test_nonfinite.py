@@ -14,6 +14,7 @@ from tests.support.balls import tiny, training_subjects
 from tests.support.training_tasks import checkpoint_tensors, make_task
 
 
+@pytest.mark.slow
 def test_subject_with_nonfinite_intensities_is_named(tmp_path: Path) -> None:
     subjects = training_subjects(4)
     subjects[2].image[:] = float("nan")
@@ -22,6 +23,7 @@ def test_subject_with_nonfinite_intensities_is_named(tmp_path: Path) -> None:
     assert not (tmp_path / "last.safetensors").exists() or load(tmp_path / "last.safetensors")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nonfinite_loss_ends_training_and_keeps_the_last_finite_checkpoint(tmp_path: Path, bad: float) -> None:
     work = make_task(tmp_path, tiny(epochs=4, whole_every=0, checkpoint_minutes=0.01))

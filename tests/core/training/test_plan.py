@@ -139,6 +139,7 @@ def test_sub_volume_is_larger_on_a_gpu() -> None:
 # --- cost -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "values",
     [

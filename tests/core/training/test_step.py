@@ -35,6 +35,7 @@ def weights(step: TrainingStep) -> list[Tensor]:
     return [p.detach().clone() for p in step.model.parameters()]
 
 
+@pytest.mark.slow
 def test_accumulated_batches_equal_one_large_batch() -> None:
     """Loss and normalisation are per sub-volume, so the gradients are the same."""
     parts, whole = make_step(accumulate=2), make_step()
@@ -46,6 +47,7 @@ def test_accumulated_batches_equal_one_large_batch() -> None:
     assert parts.read_loss()[0] == pytest.approx(whole.read_loss()[0], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_mean_loss_is_over_the_steps_since_the_last_reset() -> None:
     step = make_step()
     expected = step.compute_loss(*batch(1)).item()
@@ -58,6 +60,7 @@ def test_mean_loss_is_over_the_steps_since_the_last_reset() -> None:
     assert step.read_loss()[0] == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon", "rmsprop"])
 def test_nonfinite_gradient_stops_all_later_updates_and_its_step_is_known(optimizer: str) -> None:
     step = make_step(optimizer=optimizer, learning_rate=0.01)
@@ -83,6 +86,7 @@ def operators(step: TrainingStep) -> list[str]:
     return [e.name for e in profile.events() if e.name.startswith("aten::")]
 
 
+@pytest.mark.slow
 def test_options_that_are_off_do_no_work() -> None:
     """Clipping, moving average and accumulation run no operator where they are off."""
     plain = operators(make_step())

@@ -47,6 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     return run
 
 
+@pytest.mark.slow
 def test_training_learns_and_reports(finished: FinishedRun) -> None:
     events = finished.events
     losses = metric_values(events, "train/loss")
@@ -59,6 +60,7 @@ def test_training_learns_and_reports(finished: FinishedRun) -> None:
     assert {e.activity for e in events if isinstance(e, Progress)} >= {"training", "validating"}
 
 
+@pytest.mark.slow
 def test_metrics_have_the_documented_names(finished: FinishedRun) -> None:
     names = {name for e in finished.events if isinstance(e, Metrics) for name in e.values}
     by_class = {f"{kind}/dice/{name}" for kind in ("val", "whole") for name in CLASSES[1:]}
@@ -66,6 +68,7 @@ def test_metrics_have_the_documented_names(finished: FinishedRun) -> None:
     assert names == {"train/loss", "lr", "speed", "val/loss", *means, *by_class}
 
 
+@pytest.mark.slow
 def test_best_checkpoint_has_the_averaged_weights_of_the_best_epoch(finished: FinishedRun) -> None:
     by_epoch = {
         e.epoch: e.values["whole/dice_mean"]
@@ -82,6 +85,7 @@ def test_best_checkpoint_has_the_averaged_weights_of_the_best_epoch(finished: Fi
     assert [e.kind for e in finished.events if isinstance(e, Saved)][-1] == "last"
 
 
+@pytest.mark.slow
 def test_early_stopping_ends_training_and_survives_a_resume(tmp_path: Path, events: list[Event]) -> None:
     """With a learning rate of nearly 0 the Dice does not change."""
     config = tiny(
@@ -98,6 +102,7 @@ def test_early_stopping_ends_training_and_survives_a_resume(tmp_path: Path, even
     assert isinstance(events[-1], Ended) and events[-1].epoch == 4
 
 
+@pytest.mark.slow
 def test_checkpoints_are_kept_every_few_epochs(tmp_path: Path, events: list[Event]) -> None:
     fit(make_task(tmp_path, tiny(epochs=5, samples_train=4, whole_every=0, keep_every=2)), events.append)
     kept = ["epoch-0002", "epoch-0004"]
@@ -113,6 +118,7 @@ def test_checkpoints_are_kept_every_few_epochs(tmp_path: Path, events: list[Even
 AUGMENTED = {"draw_once": True, "affine": 0.8, "elastic": 0.5, "intensity": 0.5}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("values", "stop_steps"), [({}, (3, 8)), (AUGMENTED, (5, 13, 16))])
 def test_resumed_run_equals_uninterrupted_run(
     tmp_path: Path, values: dict[str, object], stop_steps: tuple[int, ...]
@@ -133,6 +139,7 @@ def test_resumed_run_equals_uninterrupted_run(
         assert validations(events) == validations(uninterrupted)
 
 
+@pytest.mark.slow
 def test_validation_in_the_checkpoint_is_not_repeated(tmp_path: Path, events: list[Event]) -> None:
     """A run that is killed after its last checkpoint, but before it is recorded as finished."""
     config = tiny(epochs=1, samples_train=4, whole_every=1)
@@ -149,6 +156,7 @@ def test_validation_in_the_checkpoint_is_not_repeated(tmp_path: Path, events: li
     assert after.metadata.progress["best"] == before.metadata.progress["best"]
 
 
+@pytest.mark.slow
 def test_final_validation_that_is_not_in_the_checkpoint_is_repeated(tmp_path: Path, events: list[Event]) -> None:
     config = tiny(epochs=1, samples_train=4, whole_every=1)
     fit(make_task(tmp_path, config), events.append)
@@ -160,6 +168,7 @@ def test_final_validation_that_is_not_in_the_checkpoint_is_repeated(tmp_path: Pa
     assert dice == metric_values(events, "whole/dice_mean")[-1]
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
     weights = []
     for number, seed in enumerate((0, 0, 1)):
@@ -172,6 +181,7 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
 # --- time budget ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_learning_rate_schedule_and_final_validation_fit_the_time_budget(
     tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,6 +199,7 @@ def test_learning_rate_schedule_and_final_validation_fit_the_time_budget(
     assert load(tmp_path / "best.safetensors").metadata.progress["best"]["mean_dice"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("minutes", "modes"), [(60.0, 2), (4.0, 1), (1.0, 0)])
 def test_validation_beyond_half_of_the_time_budget_is_left_out(
     tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch, minutes: float, modes: int
@@ -231,6 +242,7 @@ def test_every_optimizer_and_model_trains(tmp_path: Path, model: str, optimizer:
     assert any(changed) and all(torch.isfinite(v).all() for v in after.model.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("one_pass_is_worse", [False, True])
 def test_one_pass_is_chosen_only_if_held_out_dice_does_not_suffer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_pass_is_worse: bool

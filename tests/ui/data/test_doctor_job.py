@@ -12,6 +12,7 @@ from ui.data import doctor_job
 from ui.shared import jobs
 
 
+@pytest.mark.slow
 def test_doctor_reports_on_a_real_data_set_and_survives_a_restart(checkpoints: Path, test_data: Path) -> None:
     path = test_data / "Task04_Hippocampus"
     folder = doctor_job.report_folder(path)
@@ -26,6 +27,7 @@ def test_doctor_reports_on_a_real_data_set_and_survives_a_restart(checkpoints: P
     assert doctor_job.observe(folder).state == "done"
 
 
+@pytest.mark.slow
 def test_discarded_report_is_made_again(checkpoints: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()

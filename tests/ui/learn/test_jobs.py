@@ -20,6 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return demo_subject(tmp_path_factory)
 
 
+@pytest.mark.slow
 def test_feature_maps_are_computed_once_per_state_of_a_checkpoint(checkpoints: Path, folder: Path) -> None:
     model = small_model(checkpoints)
     images = [folder / f"subject-1-{m}.hdr" for m in ("T1", "T2")]
@@ -38,6 +39,7 @@ def test_feature_maps_are_computed_once_per_state_of_a_checkpoint(checkpoints: P
     assert wait_for_job(lambda: learn_jobs.observe_features(second)).state == "done"
 
 
+@pytest.mark.slow
 def test_feature_maps_of_a_damaged_checkpoint_fail_with_the_reason(checkpoints: Path, folder: Path) -> None:
     model = small_model(checkpoints)
     model.write_bytes(b"nothing")
@@ -48,6 +50,7 @@ def test_feature_maps_of_a_damaged_checkpoint_fail_with_the_reason(checkpoints: 
     assert job.state == "failed" and "checkpoint" in job.message
 
 
+@pytest.mark.slow
 def test_sub_volumes_are_drawn_by_a_child_process(checkpoints: Path, folder: Path) -> None:
     options = ["--sub-volume", "64x64x64", "--foreground", "0.9", "--count", "20"]
     out = learn_jobs.sub_volumes_folder(folder / "subject-1-label.hdr", options)

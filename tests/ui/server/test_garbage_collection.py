@@ -33,6 +33,7 @@ def test_imported_objects_are_excluded_from_collection() -> None:
     assert len(gc.get_objects()) < 0.1 * before
 
 
+@pytest.mark.slow
 def test_later_cycles_are_collected() -> None:
     garbage_collection.freeze_imports()
     reference = weakref.ref(Node())
@@ -40,12 +41,14 @@ def test_later_cycles_are_collected() -> None:
     assert reference() is None
 
 
+@pytest.mark.slow
 def test_existing_garbage_is_collected_first() -> None:
     reference = weakref.ref(Node())
     garbage_collection.freeze_imports()
     assert reference() is None
 
 
+@pytest.mark.slow
 def test_second_call_freezes_only_after_new_imports(monkeypatch: pytest.MonkeyPatch) -> None:
     garbage_collection.freeze_imports()
     kept = [Node() for _ in range(1000)]

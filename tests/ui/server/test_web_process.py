@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from core.paths import project_root
 
 PROGRAM = """
@@ -30,6 +32,7 @@ sys.exit(f"loaded: {heavy[:5]}" if heavy else 0)
 """
 
 
+@pytest.mark.slow
 def test_every_page_opens_in_a_fresh_process_without_torch(tmp_path: Path) -> None:
     environment = {
         **os.environ,

@@ -29,6 +29,7 @@ def test_demo_data_is_made_subject_by_subject(
     assert wait_for_job(lambda: demo_jobs.observe_demo(read_marker(demo_folder()) is not None)).state == "done"
 
 
+@pytest.mark.slow
 def test_demo_subject_fails_in_a_foreign_folder_and_for_a_malicious_name(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.background_jobs import wait_for_job
 from ui.shared import jobs
 
 
+@pytest.mark.slow
 def test_failed_job_has_the_last_line_of_its_output_as_message(checkpoints: Path, tmp_path: Path) -> None:
     folder = tmp_path / "job"
     jobs.start(folder, ["check"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from streamlit.testing.v1 import AppTest
 
 
@@ -35,6 +36,7 @@ def test_unknown_value_in_url_is_replaced_by_default() -> None:
     assert run(pick="<script>").caption[0].value == "a a"
 
 
+@pytest.mark.slow
 def test_choice_changes_url_and_stays() -> None:
     app = run(pick="c")
     app.selectbox(key="pick").set_value("b").run()

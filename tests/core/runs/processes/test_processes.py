@@ -33,6 +33,7 @@ from tests.support.watching import (
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 
 
+@pytest.mark.slow
 def test_submitted_run_finishes_with_all_files(root: Path, toy: Callable[..., TrainConfig]) -> None:
     run_id = runs.submit(root, toy(), "first", worker=TOY)
     done = wait_for(root, run_id, "finished")
@@ -49,6 +50,7 @@ def test_submitted_run_finishes_with_all_files(root: Path, toy: Callable[..., Tr
     assert [r.id for r in runs.metrics_after(root, run_id, rows[4].id)] == [r.id for r in rows[5:]]
 
 
+@pytest.mark.slow
 def test_killed_trainer_is_a_crash_that_names_the_signal(root: Path, toy: Callable[..., TrainConfig]) -> None:
     folder = create_run(root, toy(epochs=1000, epoch_s=0.2))
     start_trainer_parent(folder)
@@ -63,6 +65,7 @@ def test_killed_trainer_is_a_crash_that_names_the_signal(root: Path, toy: Callab
     assert files.read_json(folder / files.EXIT)["signal"] == "SIGKILL"
 
 
+@pytest.mark.slow
 def test_killed_trainer_is_a_crash_even_if_its_parent_was_killed_before(
     root: Path, toy: Callable[..., TrainConfig]
 ) -> None:
@@ -78,6 +81,7 @@ def test_killed_trainer_is_a_crash_even_if_its_parent_was_killed_before(
     assert not (folder / files.EXIT).exists()
 
 
+@pytest.mark.slow
 def test_run_survives_its_supervisor_and_the_next_one_serves_the_queue(
     root: Path, toy: Callable[..., TrainConfig]
 ) -> None:
@@ -93,6 +97,7 @@ def test_run_survives_its_supervisor_and_the_next_one_serves_the_queue(
     assert runs.get_run(root, second).state.attempt == 1
 
 
+@pytest.mark.slow
 def test_supervisor_writes_the_crash_of_trainer_and_parent(root: Path, toy: Callable[..., TrainConfig]) -> None:
     run_id = runs.submit(root, toy(epochs=1000, epoch_s=0.2), worker=TOY)
     running = wait_for_epoch(root, run_id)
@@ -102,6 +107,7 @@ def test_supervisor_writes_the_crash_of_trainer_and_parent(root: Path, toy: Call
     wait_until(lambda: files.read_json(root / run_id / files.STATE)["state"] == "crashed")
 
 
+@pytest.mark.slow
 def test_queued_run_waits_for_one_in_a_terminal(root: Path, toy: Callable[..., TrainConfig]) -> None:
     config = toy(epochs=1)
     terminal = create_run(root, config, foreground=True)  # this process is its parent
@@ -115,6 +121,7 @@ def test_queued_run_waits_for_one_in_a_terminal(root: Path, toy: Callable[..., T
     wait_for(root, queued, "finished")
 
 
+@pytest.mark.slow
 def test_stopped_run_is_resumed_in_the_same_folder(root: Path, toy: Callable[..., TrainConfig]) -> None:
     run_id = runs.submit(root, toy(epochs=6, epoch_s=0.2), worker=TOY)
     wait_for_epoch(root, run_id)
@@ -133,6 +140,7 @@ def test_stopped_run_is_resumed_in_the_same_folder(root: Path, toy: Callable[...
         runs.resume(root, run_id, worker=TOY)
 
 
+@pytest.mark.slow
 def test_second_stop_request_changes_nothing_and_stop_now_kills(root: Path, toy: Callable[..., TrainConfig]) -> None:
     run_id = runs.submit(root, toy("unstoppable", epochs=1000, epoch_s=0.1), worker=TOY)
     wait_for_epoch(root, run_id)
@@ -147,6 +155,7 @@ def test_second_stop_request_changes_nothing_and_stop_now_kills(root: Path, toy:
     assert stopped.state == "stopped" and "killed on request" in stopped.message
 
 
+@pytest.mark.slow
 def test_queued_run_that_is_stopped_never_starts(root: Path, toy: Callable[..., TrainConfig]) -> None:
     folder = create_run(root, toy())
     assert runs.request_stop(root, folder.name).state == "stopped"
@@ -157,6 +166,7 @@ def test_queued_run_that_is_stopped_never_starts(root: Path, toy: Callable[..., 
     assert runs.get_run(root, folder.name).state.attempt == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "ends", "message"),
     [
@@ -176,6 +186,7 @@ def test_error_and_crash_of_the_trainer_are_distinguished(
     assert ("Traceback" in runs.log_tail(root, folder.name)) == (mode == "bug")
 
 
+@pytest.mark.slow
 def test_trainer_that_cannot_start_is_a_crash_with_its_output_in_the_log(
     root: Path, toy: Callable[..., TrainConfig]
 ) -> None:
@@ -185,6 +196,7 @@ def test_trainer_that_cannot_start_is_a_crash_with_its_output_in_the_log(
     assert "no_such_module" in runs.log_tail(root, run_id)
 
 
+@pytest.mark.slow
 def test_active_run_is_not_started_twice(root: Path, toy: Callable[..., TrainConfig]) -> None:
     folder = create_run(root, toy(epochs=1000))
     start_trainer_parent(folder)
@@ -194,6 +206,7 @@ def test_active_run_is_not_started_twice(root: Path, toy: Callable[..., TrainCon
     assert runs.get_run(root, folder.name).state.attempt == 1
 
 
+@pytest.mark.slow
 def test_idle_supervisor_exits_and_a_second_one_exits_at_once(root: Path) -> None:
     command = module_command("core.runs.processes.queue_supervisor", str(root), "--idle", "1000")
     first = subprocess.Popen(command, env=module_environment())

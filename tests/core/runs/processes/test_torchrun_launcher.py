@@ -34,7 +34,7 @@ def test_two_trainers_finish_and_only_rank_0_records(root: Path, two_devices: Ca
     wait_until(lambda: not processes_of(root / run_id))
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_killed_trainer_is_restarted(root: Path, two_devices: Callable[..., TrainConfig], rank: int) -> None:
     run_id = runs.submit(root, two_devices(epochs=1000, epoch_s=0.2), worker=TOY)
     before = wait_for_epoch(root, run_id)
@@ -71,7 +71,11 @@ def test_stop_now_kills_all_trainers(root: Path, two_devices: Callable[..., Trai
 
 @pytest.mark.parametrize(
     ("mode", "message"),
-    [("user_error", "expected a label"), ("bug", "KeyError"), ("user_error_in_rank_1", "expected a label")],
+    [
+        ("bug", "KeyError"),
+        pytest.param("user_error", "expected a label", marks=pytest.mark.long),
+        ("user_error_in_rank_1", "expected a label"),
+    ],
 )
 def test_error_in_a_trainer_ends_the_run_without_restarts(
     root: Path, two_devices: Callable[..., TrainConfig], mode: str, message: str

@@ -95,6 +95,7 @@ def test_state_and_index_are_written_once_a_second_at_most(folder: Path, clock: 
     assert [row.step for row in index.metrics_after(folder.name, 0, 10)] == [1, 2, 3, 5]
 
 
+@pytest.mark.slow
 def test_locked_index_is_logged_once_and_updated_later(folder: Path, clock: Clock) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)

@@ -126,6 +126,7 @@ def test_damaged_json_file_is_named_in_the_error(tmp_path: Path) -> None:
         files.read_config(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 def test_killed_writer_leaves_a_complete_file(tmp_path: Path) -> None:
     target = tmp_path / files.STATE

@@ -145,6 +145,7 @@ def test_queue_of_an_earlier_version_keeps_its_order(root: Path, waiting: list[s
     assert runs.queued_runs(root) == waiting
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="reads /proc")
 def test_supervisor_gives_each_gpu_to_one_run(root: Path, toy: Callable[..., TrainConfig]) -> None:
     """Two GPUs and five runs, of which one is for the CPU and one was moved to the front of the queue."""
@@ -186,6 +187,7 @@ def test_stalled_is_relative_to_the_longest_gap_of_the_run(root: Path, waiting: 
         assert replace(state, state=other).stalled_s(now + 10**6) is None  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 def test_suspended_trainer_is_stalled_and_not_killed(
     root: Path, toy: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch

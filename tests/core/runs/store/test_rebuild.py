@@ -62,11 +62,13 @@ def rows(root: Path) -> list[tuple[str, float]]:
     return sorted((row.name, row.value) for metrics in found for row in metrics)
 
 
+@pytest.mark.slow
 def test_intact_database_is_not_renamed(root: Path) -> None:
     assert rebuild(root) == RebuildResult(2)
     assert not list(root.glob("*damaged*")) and len(read_answers(root)) == ANSWERS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [noise, half, torn_inside])
 def test_damaged_database_is_renamed_and_rebuilt(root: Path, damage: Callable[[Path], None]) -> None:
     before, answers = rows(root), read_answers(root)
@@ -82,6 +84,7 @@ def test_damaged_database_is_renamed_and_rebuilt(root: Path, damage: Callable[[P
     assert rebuild(root).damaged is None
 
 
+@pytest.mark.slow
 def test_invalid_answers_are_not_recovered(root: Path) -> None:
     """Values that SQLite reads without an error."""
     changes = ("slice = 'seven'", "dice = x'00ff'", "truth_side = 'up'", "correct = 2", "correct = 1 - correct")
@@ -115,6 +118,7 @@ def test_index_rebuilt_while_a_run_trains_has_each_row_once(tmp_path: Path, monk
     assert rows(tmp_path) == [("a", 0.5), ("a", 1.0), ("a", 2.0), ("b", 2.0)]
 
 
+@pytest.mark.slow
 def test_damage_error_names_the_rebuild_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise(root / FILE)
     monkeypatch.setattr(index, "_engines", {})  # as in a new process
@@ -124,6 +128,7 @@ def test_damage_error_names_the_rebuild_command(root: Path, monkeypatch: pytest.
         read_answers(root)
 
 
+@pytest.mark.slow
 def test_locked_database_is_not_renamed(root: Path) -> None:
     writer = sqlite3.connect(root / FILE, isolation_level=None)
     writer.execute("begin exclusive")
