@@ -21,7 +21,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,10 +29,12 @@ from urllib.parse import quote
 
 from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.datasets import DataOptions, Dataset, open_dataset
-from core.errors import DatasetError, RunError
+from core.errors import DatasetError, RunError, VolumeError
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.files import file_stamp
+from core.imaging.header_geometry import UNIT_MM
+from core.imaging.headers import read_header
 from core.imaging.volume import write_label
 from core.runs.store import folder as files
 from core.runs.store.process import locked
@@ -42,6 +44,7 @@ RECORD_VERSION = 1
 OTHER_CHECKPOINT = "with an earlier checkpoint of this run"
 CHANGED_FILES = "from files of this subject that have changed since"
 OTHER_FILES = "from other files, channels or label values than the data set has for this subject now"
+MISREAD_GEOMETRY = "by version 0.1, which ignored the unit or the sheared axes of its files"
 MAX_NAME_LENGTH = 120
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -173,10 +176,10 @@ class _CurrentState:
             return OTHER_CHECKPOINT
         if any(file_stamp(Path(name)) != (size, mtime_ns) for name, size, mtime_ns in record["inputs"]):
             return CHANGED_FILES
-        sources = record.get("sources")  # records of earlier versions have none
-        if sources is not None and sources != self._sources(record["layout"], record["subject"]):
-            return OTHER_FILES
-        return ""
+        sources = record.get("sources")  # records of version 0.1 have none
+        if sources is None:
+            return MISREAD_GEOMETRY if _version_0_1_misread(record["inputs"]) else ""
+        return OTHER_FILES if sources != self._sources(record["layout"], record["subject"]) else ""
 
     def _sources(self, layout: str, subject: str) -> Any:
         if layout not in self._datasets:
@@ -245,6 +248,18 @@ def _file_stamps(dataset: Dataset, subject_id: str) -> list[list[Any]]:
     paths = [*images, *([subject.label] if subject.label is not None else [])]
     paths += [path.with_suffix(".img") for path in paths if path.suffix == ".hdr"]
     return [[os.path.abspath(path), *file_stamp(path)] for path in paths]
+
+
+def _version_0_1_misread(inputs: Sequence[Sequence[Any]]) -> bool:
+    """Whether version 0.1, which took every length for mm and all axes for orthogonal, mismeasured one of the files."""
+    for name, *_ in inputs:
+        try:
+            header = read_header(name)
+        except VolumeError:  # the file of voxels of a pair, or one that reading the subject refuses
+            continue
+        if UNIT_MM[header.unit] != 1 or header.geometry.is_sheared:
+            return True
+    return False
 
 
 def _sources(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) -> dict[str, Any]:

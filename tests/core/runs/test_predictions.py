@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -24,8 +25,8 @@ from core.evaluation.metrics import SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.imaging.volume import read_label
 from core.runs.launch import create_run
-from core.runs.predictions import predictions_folder, read_predictions, save_prediction
-from tests.support.balls import tiny, write_balls
+from core.runs.predictions import Prediction, predictions_folder, read_predictions, save_prediction
+from tests.support.balls import SPACING_MM, tiny, write_balls
 
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun
@@ -159,15 +160,38 @@ def test_prediction_from_other_files_than_the_data_set_names_now_is_stale(
     assert found["ball_0"].stale and "other files" in found["ball_0"].stale_reason
 
 
-def test_record_of_an_earlier_version_is_read(workspace: Workspace) -> None:
-    workspace.save("ball_0")
-    path = workspace.folder / "ball_0.json"
+def as_version_0_1(workspace: Workspace, id: str) -> Prediction:
+    """A prediction whose record lacks what version 0.1 did not write."""
+    workspace.save(id)
+    path = workspace.folder / f"{id}.json"
     record = json.loads(path.read_text())
     for name in ("layout", "sources", "warnings", "settings"):
         del record[name]
     path.write_text(json.dumps(record))
-    kept = read_predictions(workspace.root, workspace.checkpoint, workspace.data)["ball_0"]
+    return read_predictions(workspace.root, workspace.checkpoint, workspace.data)[id]
+
+
+def test_record_of_an_earlier_version_is_read(workspace: Workspace) -> None:
+    kept = as_version_0_1(workspace, "ball_0")
     assert not kept.stale and kept.warnings == () and kept.settings == {}
+
+
+@pytest.mark.parametrize(("unit", "shear"), [("micron", 0.0), ("meter", 0.0), ("mm", 0.5)])
+def test_prediction_whose_lengths_an_earlier_version_misread_is_stale(
+    workspace: Workspace, unit: str, shear: float
+) -> None:
+    for part in ("imagesTr", "labelsTr"):
+        path = workspace.data / part / "ball_0.nii.gz"
+        image = nib.load(path)
+        affine = np.diag([*SPACING_MM, 1.0])
+        affine[0, 1] = shear
+        changed = nib.Nifti1Image(np.asarray(image.dataobj), affine)  # type: ignore[attr-defined]
+        changed.header.set_xyzt_units(unit)
+        nib.save(changed, path)
+    kept = as_version_0_1(workspace, "ball_0")
+    assert kept.stale and "unit" in kept.stale_reason and kept.score == SCORE
+    workspace.save("ball_0")
+    assert not read_predictions(workspace.root, workspace.checkpoint, workspace.data)["ball_0"].stale
 
 
 def test_prediction_is_stale_if_an_image_of_its_subject_changed(workspace: Workspace) -> None:
