@@ -1,7 +1,7 @@
 """Label spaces: the classes of a data set with their names, colours and raw values in files.
 
 In memory a label map holds class *indices* 0 to n-1 (uint8); index 0 is the background. Files hold raw values:
-iSEG-2017 stores 0, 10, 150 and 250. Voxels with the ignore label, which nobody has labelled, hold
+iSEG-2017 stores 0, 10, 150 and 250. Voxels with the ignore label, which are not annotated, hold
 :data:`IGNORE_INDEX`: they are left out of losses, sampling and scores, and no network predicts them.
 """
 

@@ -4,7 +4,7 @@ The bytes are not read through nibabel, which accepts zero dimensions, singular 
 orientation for Analyze files. Formats: NIfTI-1, NIfTI-2 (https://nifti.nimh.nih.gov), Analyze
 7.5; one file or a ``.hdr``/``.img`` pair; either may be gzipped, whatever its name; extensions in any case.
 
-Geometry is in millimetres, whichever unit of length the file states. What a header says is not always what is used:
+Geometry is in millimetres for every unit of length. The values used are not always those of the header:
 docs/data.md lists which fields are understood, and the notes of a :class:`Header` say what was decided.
 """
 

@@ -33,7 +33,7 @@ class ExpectedVoxelSize:
 
     @classmethod
     def of(cls, metadata: CheckpointMetadata, checkpoint: Path) -> ExpectedVoxelSize:
-        """What a checkpoint states; for one of an earlier version, what its run folder or its training data tells."""
+        """What a checkpoint states; for one of an earlier version, what its run folder or its training data states."""
         if metadata.spacing_mm is not None or metadata.training_spacing is not None:
             return cls(metadata.spacing_mm, metadata.training_spacing)
         sizes = _recorded(metadata, checkpoint.parent) or _synthetic(metadata) or _measured(metadata)

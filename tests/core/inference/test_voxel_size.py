@@ -1,4 +1,4 @@
-"""The voxel size that a network expects: as its checkpoint states it, or as its run or data tells."""
+"""The voxel size that a network expects: from its checkpoint, or else from its run or its data."""
 
 from __future__ import annotations
 

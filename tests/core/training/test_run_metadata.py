@@ -1,4 +1,4 @@
-"""What a run says about voxel sizes: in its checkpoints, its notes and its facts."""
+"""Voxel sizes in the records of a run: in its checkpoints, its notes and its facts."""
 
 from __future__ import annotations
 
