@@ -6,12 +6,13 @@ from typing import Literal
 
 import streamlit as st
 
+from core.datasets import DataOptions
 from core.errors import UserError
 from core.paths import DEMO, data_root
 from ui.data import doctor_job, doctor_view
 from ui.data.description_view import offer_description
 from ui.shared import cache, demo_jobs, formatting, jobs
-from ui.shared.data_options import choose_data_options, data_options, read_nan_as_zero
+from ui.shared.data_options import choose_data_options, data_options, read_nan_as_zero, reset_data_options
 from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.legend import demo_picture, legend
 from ui.shared.navigation import page
@@ -66,6 +67,8 @@ try:
     summary, dataset = cache.dataset_summary(choice, options), cache.dataset(path, options)
 except UserError as error:
     error_box(error)
+    if options != DataOptions():  # a label that the data set lacks, for example
+        st.button("Read it as before", icon=":material/undo:", on_click=reset_data_options, args=(choice,))
     offer_description(path)
     st.stop()
 

@@ -19,6 +19,13 @@ from ui.shared import jobs
 pytestmark = pytest.mark.usefixtures("empty_app")
 
 
+def write_report(folder: Path, options: DataOptions) -> None:
+    """The report of the doctor, as its job writes it."""
+    place = doctor_job.report_folder(folder, options)
+    place.mkdir(parents=True)
+    (place / doctor_job.REPORT).write_text(dumps(check(folder, options=options).to_json()))
+
+
 @pytest.mark.slow
 def test_page_offers_to_make_the_demo_data() -> None:
     app = open_page("data")
@@ -38,14 +45,20 @@ def test_files_with_nan_can_be_read_with_0_instead(empty_app: Path) -> None:
     image[:3] = np.nan
     write_nifti(folder / "imagesTr" / "case_1.nii.gz", image, np.eye(4))
     for options in (DataOptions(), DataOptions(nan_is_zero=True)):
-        place = doctor_job.report_folder(folder, options)
-        place.mkdir(parents=True)
-        (place / doctor_job.REPORT).write_text(dumps(check(folder, options=options).to_json()))
+        write_report(folder, options)
     app = open_page("data", data="heads")
     assert "Not fit to train on: 1 error" in app.error[0].value
     click(app, "Read NaN as 0")
     assert "Fit to train on" in app.success[0].value and "NaN is read as 0 in 1 of 3 subjects" in texts(app)
     assert "Read NaN as 0" not in button_labels(app)
+
+
+def test_ignored_label_that_the_data_set_lacks_can_be_undone(empty_app: Path) -> None:
+    write_report(write_heads(empty_app / "heads", 3), DataOptions())
+    app = open_page("data", {"data_option.ignore.heads": "liver"}, data="heads")
+    (error,) = app.error
+    assert "liver" in error.value
+    assert not click(app, "Read it as before").error and "Read it as before" not in button_labels(app)
 
 
 def test_dataset_json_is_offered_where_images_and_labels_are_found(

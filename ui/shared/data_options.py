@@ -48,5 +48,11 @@ def read_nan_as_zero(choice: str) -> None:
     st.session_state[_key("nan_is_zero", choice)] = True
 
 
+def reset_data_options(choice: str) -> None:
+    """Undo what was chosen for a data set (callback of a button)."""
+    for name in ("ignore", "nan_is_zero"):
+        st.session_state.pop(_key(name, choice), None)
+
+
 def _key(name: str, choice: str) -> str:
     return f"data_option.{name}.{choice}"
