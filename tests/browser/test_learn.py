@@ -152,7 +152,7 @@ def test_accuracy_and_dice_of_a_shifted_ball(server: Server, page: Page) -> None
         assert float(read["accuracy"]) == pytest.approx((truth == prediction).mean(), abs=1e-9)
     label = load_subject(open_dataset(server.data / "demo"), "subject-1").label
     assert label is not None
-    expect(shown.get_by_text(f"Label every voxel background, and {100 * (label == 0).mean():.1f} %")).to_be_visible()
+    expect(shown.get_by_text(f"Label every voxel background, and {100 * (label == 0).mean():.2f} %")).to_be_visible()
 
 
 def test_kernel_sums_equal_the_products(page: Page) -> None:
