@@ -5,6 +5,7 @@ const ERRORS = [
   { name: "false negative", colour: "#4fc3f7" },
   { name: "wrong class", colour: "#e05cd0" },
 ];
+const layerTitle = (name) => (name === "truth" ? "reference" : name);
 const CORRECT = 4, CORRECT_COLOUR = "#ffffff";
 const IGNORED = 255; // index of voxels with the ignore label, which belong to no class
 const HATCH_PERIOD = 7, HATCH_WIDTH = 1.6; // between the lines of the hatching, and their width, CSS pixels

@@ -35,7 +35,7 @@ class Toolbar {
     if (v.data.channels.length > 1) {
       parts.push(this.switch("Modality", v.data.channels.map((c, n) => [n, c.name]), () => s.channel, (n) => v.setChannel(n)));
     }
-    const rows = [["image", "image"], ...names.map((n) => [n, n])];
+    const rows = [["image", "image"], ...names.map((n) => [n, layerTitle(n)])];
     if (v.hasErrors) rows.push(["errors", "errors"]);
     if (rows.length > 1) parts.push(this.switch("Show", rows, () => s.rows, (n) => v.toggleRow(n), true));
     if (v.data.planes.length > 1) {

@@ -2,7 +2,6 @@
 // Text from data goes through textContent or fillText only, never through HTML.
 
 const MAX_ROW = 430, MAX_SINGLE_ROW = 640, MIN_ROW = 150, GAP = 6; // height of rows and space between panes, pixels
-const ROW_TITLES = { truth: "reference" }; // where the title of a row is not its name
 const viewers = new WeakMap(); // by element
 const savedSettings = new Map(); // by key of the component: settings survive leaving and opening the page
 const crosshairs = new Map(); // voxel of the crosshair by URL of the image
@@ -205,7 +204,7 @@ class Viewer extends Interaction {
 
   titleOf(row) {
     const channel = this.data.channels[this.settings.channel].name;
-    return row === "image" ? channel : ROW_TITLES[row] ?? row;
+    return row === "image" ? channel : layerTitle(row);
   }
 
   // ---- layout ---------------------------------------------------------------------------------------------------
@@ -275,7 +274,7 @@ class Viewer extends Interaction {
     });
     this.askIntensities();
     for (const [name, layer] of Object.entries(this.scene.layers)) {
-      parts.push([name, this.nameOf(layer[at])]);
+      parts.push([layerTitle(name), this.nameOf(layer[at])]);
     }
     this.readout.replaceChildren(...parts.map(([name, value, help]) => {
       const span = element("span");
