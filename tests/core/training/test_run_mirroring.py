@@ -148,7 +148,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lateral", ["auto", "ignore"])
+@pytest.mark.parametrize("lateral", ["auto", pytest.param("ignore", marks=pytest.mark.long)])
 def test_left_and_right_are_learned_with_mirroring(folder: Path, tmp_path: Path, lateral: str) -> None:
     """A short training with the preset ``quick`` and its mirroring: unswapped, the kidneys cannot be told apart."""
     values = {
