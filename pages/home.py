@@ -22,7 +22,7 @@ from ui.shared.state import RUN_PARAMETER
 
 MAX_CARDS = 6
 STEPS = (
-    ("learn", "Learn", "Image contrast of T1 and T2, how a network computes labels from them, how Dice is measured."),
+    ("learn", "Learn", "T1 and T2, how a network computes labels from them, how Dice is measured."),
     ("data", "Choose data", "The demo data is made for you; the Data page checks your own."),
     ("train", "Train", "A preset has a value for every setting. Training continues without the browser."),
     ("runs", "Watch", "Loss and Dice per class appear on the Runs page while the network learns."),

@@ -75,4 +75,5 @@ with st.grid(3, min_column_width=390, gap=("small", "medium")) as grid:
         with stop_on_user_error():
             file = predictions[chosen].file if chosen in predictions else None
             scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options)
+        view.resampling_note(predictions.get(chosen), scene)
         view.case_viewer(scene, st.query_params.get(CROSSHAIR))

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import streamlit as st
 
 from core.checkpointing.metadata import CheckpointMetadata
@@ -160,8 +161,6 @@ def case_warnings(cases: CaseList, dataset: Dataset, metadata: CheckpointMetadat
     prediction = cases.predictions.get(chosen)
     if prediction is not None:
         show_warnings(prediction.warnings)
-        if resampled_mm := prediction.settings.get("resampled_mm"):
-            st.caption(f"Segmented at voxels of {formatting.size(resampled_mm)} mm.")
     else:
         show_warnings([subject_warning(cases.checkpoint, dataset, chosen, metadata.modalities)])
 
@@ -203,6 +202,13 @@ def segmentation_controls(cases: CaseList, chosen: str, start_unasked: bool) -> 
     if requested:
         evaluation_job.start(cases.checkpoint, cases.folder, list(dict.fromkeys(requested)))
         st.rerun()
+
+
+def resampling_note(prediction: Prediction | None, scene: Scene) -> None:
+    """The voxel size of a segmentation, if it is not that of the image."""
+    resampled_mm = prediction.settings.get("resampled_mm") if prediction is not None else None
+    if resampled_mm and not np.allclose(resampled_mm, scene.grid.spacing_mm, rtol=1e-3):
+        st.caption(f"Segmented at voxels of {formatting.size(resampled_mm)} mm.")
 
 
 @st.fragment

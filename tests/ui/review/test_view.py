@@ -1,8 +1,9 @@
-"""The Review page's order of cases, and the crosshair in the URL."""
+"""The Review page's order of cases, the voxel size of a segmentation, and the crosshair in the URL."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from core.runs.predictions import Prediction
 from core.types import VoxelIndex
 from ui.review import view
 from ui.viewer.scenes import Scene
+
+SCENE = Scene(Grid((4, 5, 6), (1, 1, 1), None), (Channel("T1", 0, 1, (0, 1)),), "/api/volumes/x")
 
 
 def prediction(subject: str, dice: float | None) -> Prediction:
@@ -35,5 +38,16 @@ def test_worst_case_is_first_and_unsegmented_cases_are_last() -> None:
     ],
 )  # fmt: skip
 def test_crosshair_of_the_url_is_a_voxel_of_the_volume_or_none(text: str | None, voxel: VoxelIndex | None) -> None:
-    scene = Scene(Grid((4, 5, 6), (1, 1, 1), None), (Channel("T1", 0, 1, (0, 1)),), "/api/volumes/x")
-    assert view.parse_crosshair(text, scene) == voxel
+    assert view.parse_crosshair(text, SCENE) == voxel
+
+
+@pytest.mark.parametrize(("resampled_mm", "shown"), [(None, False), ([1, 1, 1], False), ([2, 1, 1], True)])
+def test_voxel_size_of_a_segmentation_is_shown_if_it_is_not_the_images(
+    resampled_mm: list[float] | None, shown: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions: list[str] = []
+    monkeypatch.setattr("ui.review.view.st.caption", captions.append)
+    made = replace(prediction("s-1", 0.9), settings={"resampled_mm": resampled_mm})
+    view.resampling_note(made, SCENE)
+    view.resampling_note(None, SCENE)
+    assert captions == (["Segmented at voxels of 2 × 1 × 1 mm."] if shown else [])
