@@ -160,16 +160,18 @@ def assert_same_run(folder: Path, uninterrupted: Path) -> None:
 
 
 @pytest.mark.fault(3, "killed and resumed equals never interrupted, bit for bit")
-@pytest.mark.parametrize("steps", [(20,), pytest.param((3, 11, 20, 37), marks=pytest.mark.long)], ids=["once", "often"])
+@pytest.mark.parametrize("steps", ["20", pytest.param("3,11,20,37", marks=pytest.mark.long)], ids=["once", "often"])
 def test_killed_and_resumed_run_equals_uninterrupted_run(
-    root: Path, config: Config, uninterrupted: Path, steps: tuple[int, ...]
+    root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, steps: str
 ) -> None:
-    run_id = runs.submit(root, config(**DETERMINISTIC))
-    for step in steps:
-        kill(wait_for_step(root, run_id, step).pid)
-        wait_for(root, run_id, "crashed", timeout_s=5)
-        runs.resume(root, run_id)
-    assert wait_for(root, run_id, "finished").attempt == 1 + len(steps)
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    monkeypatch.setenv("KILL_AT_STEPS", steps)
+    kills = len(steps.split(","))
+    run_id = runs.submit(root, config(**DETERMINISTIC), worker="self_killing_worker")
+    for _ in range(kills):
+        assert "SIGKILL" in wait_for(root, run_id, "crashed").message
+        runs.resume(root, run_id, worker="self_killing_worker")
+    assert wait_for(root, run_id, "finished").attempt == 1 + kills
     assert_same_run(root / run_id, uninterrupted)
     assert list((root / run_id / files.TENSORBOARD).glob("events.*"))
 

@@ -14,6 +14,7 @@ from tests.support.run_folders import make_run
 pytestmark = pytest.mark.usefixtures("empty_app")
 
 
+@pytest.mark.slow
 def test_home_starts_training_on_the_demo_data(checkpoints: Path) -> None:
     app = open_page("home")
     assert "The demo data is made for you" in texts(app)

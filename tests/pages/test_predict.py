@@ -108,6 +108,7 @@ def test_server_file_is_segmented_as_by_the_command(
     assert "no longer kept" in texts(open_page("predict", result=id)) and scan.is_file()
 
 
+@pytest.mark.slow
 def test_other_voxel_size_is_warned_of_and_resampled_on_request(checkpoints: Path, own_data: Path) -> None:
     sizes = TrainingSpacing.of([(1.0, 1.0, 1.5)]).to_json()
     run = untrained_run(checkpoints, "fine", ("M0",), dataset={"name": "Balls", "spacing_mm": sizes})
@@ -136,6 +137,7 @@ def test_image_of_the_voxel_size_of_training_has_no_warning(checkpoints: Path, o
     assert not app.warning and not app.checkbox
 
 
+@pytest.mark.slow
 def test_model_in_the_url_is_found_by_name_beside_a_longer_one(checkpoints: Path) -> None:
     base, longer = (untrained_run(checkpoints, name, ("M0",)) for name in ("base", "base2"))
     assert open_page("predict", model="base").session_state["model"] == base

@@ -96,6 +96,7 @@ def test_warnings_of_a_prediction_stay_with_its_case(root: Path, quiz_run: QuizR
     assert f"{content['subject']}: the voxels are 3 x 3 x 3 mm" in texts(quiz)
 
 
+@pytest.mark.slow
 def test_missing_training_data_leaves_other_data_to_choose(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     simulate_demo_subject(monkeypatch)
     run = untrained_run(checkpoints, "balls", ("M0",), dataset={"name": "Balls", "path": "/nonexistent/balls"})

@@ -69,6 +69,7 @@ def test_queued_run_shows_its_position_and_is_moved_by_buttons(checkpoints: Path
     assert app.button(key=f"move-first-{c}").disabled and app.button(key=f"move-earlier-{c}").disabled
 
 
+@pytest.mark.slow
 def test_stalled_run_is_marked(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.runs.store.state.is_alive", lambda *_: True)
     monkeypatch.setattr("core.runs.store.state.STALLED_S", -1.0)
@@ -117,6 +118,7 @@ def test_run_is_stopped_resumed_renamed_and_deleted(checkpoints: Path) -> None:
     assert runs.list_runs(checkpoints) == [] and "No runs yet" in texts(app)
 
 
+@pytest.mark.slow
 def test_run_in_the_url_is_found_by_name_beside_a_longer_one(checkpoints: Path) -> None:
     base, longer = make_run(checkpoints, "base"), make_run(checkpoints, "base2")
     for text, run in (("base", base), ("base2", longer), (longer[:-1], longer)):

@@ -58,6 +58,7 @@ def test_form_keeps_values_when_the_page_is_left() -> None:
     assert app.text_input(key="run_name").value == "mine"
 
 
+@pytest.mark.slow
 def test_forecast_is_shown_for_real_data(empty_app: Path, test_data: Path) -> None:
     (empty_app / "hippo").symlink_to(test_data / "Task04_Hippocampus")
     app = open_page("train", data="hippo")

@@ -61,6 +61,7 @@ def test_report_of_the_doctor_is_obeyed(unlabelled: Path) -> None:
     assert "not checked yet" not in texts(app)
 
 
+@pytest.mark.slow
 def test_class_without_a_training_subject_is_warned_of(empty_app: Path) -> None:
     import numpy as np
 
@@ -87,6 +88,7 @@ def test_few_subjects_can_be_trained_on(empty_app: Path) -> None:
     assert "2 train, 1 choose the best epoch; 3 folds instead of 5" in shown
 
 
+@pytest.mark.slow
 def test_options_chosen_on_the_data_page_hold_for_training(empty_app: Path) -> None:
     write_heads(empty_app / "heads")
     app = open_page("train", {"data_option.nan_is_zero.heads": True}, data="heads")

@@ -71,6 +71,7 @@ def test_nnunets_network_does_the_same_operations() -> None:
     assert count_gflop(by_name("nnU-Net"), 1, SIZE) == count_gflop(by_name("ours"), 1, SIZE)
 
 
+@pytest.mark.slow
 def test_step_of_each_implementation_changes_the_weights() -> None:
     image, label = random_batch(1, SIZE, CPU)
     for name in ("ours", "MONAI", "nnU-Net"):

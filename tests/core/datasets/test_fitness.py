@@ -33,6 +33,7 @@ def train(folder: Path, run: Path, **values: object) -> list[Event]:
     return events
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cases", [2, 3, 4, 5])
 def test_few_subjects_that_are_fit_train_with_default_folds(tmp_path: Path, cases: int) -> None:
     folder = write_heads(tmp_path / "data", cases)
@@ -84,6 +85,7 @@ def test_what_the_doctor_calls_unfit_is_not_trained_on(tmp_path: Path, fault: st
         train(tmp_path / "data", tmp_path / "run", folds=3 if fault != "one case" else 5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["entry without label", "all labels empty", "constant image"])
 def test_forced_training_goes_on_and_says_what_is_wrong(tmp_path: Path, fault: str) -> None:
     change, _ = UNFIT[fault]
@@ -115,6 +117,7 @@ def test_subjects_and_modalities_that_are_not_used_are_not_judged(tmp_path: Path
         resolve_config(tmp_path, tiny(path=str(folder)))
 
 
+@pytest.mark.slow
 def test_class_in_no_training_subject_is_told_before_training(tmp_path: Path) -> None:
     folder = write_heads(tmp_path / "data", labels={"0": "background", "1": "blob", "2": "rare"})
     path = folder / "labelsTr" / "case_4.nii.gz"

@@ -88,6 +88,7 @@ def test_image_of_nan_alone_is_constant(folder: Path) -> None:
     assert "CT with the value 0 in every voxel" in error.message
 
 
+@pytest.mark.slow
 def test_run_records_the_option_and_resumes_with_it(folder: Path, tmp_path: Path) -> None:
     values = {"channels": (4, 8), "sub_volume": (8, 8, 8), "samples_train": 2, "samples_val": 0, "epochs": 1}
     config = resolve_config(tmp_path, tiny(path=str(folder), nan_is_zero=True, **values))

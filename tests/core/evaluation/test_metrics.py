@@ -91,6 +91,7 @@ def test_distances_match_brute_force(seed: int, spacing_mm: SpacingMm) -> None:
         assert dataclasses.astuple(distances) == pytest.approx(expected, rel=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spacing_mm", SPACINGS)
 @pytest.mark.parametrize("seed", [3, 4])
 def test_scores_match_monai(seed: int, spacing_mm: SpacingMm) -> None:

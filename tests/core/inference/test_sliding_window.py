@@ -90,6 +90,7 @@ def test_batch_size_does_not_change_the_logits(network: nn.Module, batch_size: i
     assert max(batch_sizes) == min(batch_size, tiles)
 
 
+@pytest.mark.slow
 def test_voxelwise_predictor_is_reproduced_exactly() -> None:
     image = volume(13, 4, 9)
     logits = sliding_window_inference(image, lambda tiles: torch.cat((tiles, tiles[:, :1] ** 2), dim=1), TILE, 0.3)

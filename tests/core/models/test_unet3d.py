@@ -70,6 +70,7 @@ def test_default_network_has_the_layers_of_the_article() -> None:
     assert (network.levels, network.divisor) == (4, (8, 8, 8))
 
 
+@pytest.mark.slow
 def test_parameter_count_equals_the_published_one() -> None:
     with torch.device("meta"):
         network = unet(3, 3)

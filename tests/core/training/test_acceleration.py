@@ -191,6 +191,7 @@ def test_compiled_step_computes_the_same() -> None:
         torch.testing.assert_close(p, q, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_auto_is_the_eager_step_on_a_cpu() -> None:
     step = make_step()
     accelerate(step, "auto")

@@ -136,6 +136,7 @@ def test_changed_voxels_are_refused(run: Path, config: TrainConfig, change: Call
     assert (run / "last.safetensors").read_bytes() == checkpoint
 
 
+@pytest.mark.slow
 def test_changed_data_is_resumed_on_request_once(run: Path, config: TrainConfig) -> None:
     change_affines(Path(config.data.path), 2)
     (run / ACCEPT_DATA).touch()
@@ -183,6 +184,7 @@ def test_record_of_another_label_value_is_compared(run: Path, config: TrainConfi
         resume(config, run)
 
 
+@pytest.mark.slow
 def test_run_that_starts_anew_records_the_data_as_it_is_now(run: Path, config: TrainConfig) -> None:
     for name in ("last", "previous"):
         (run / f"{name}.safetensors").unlink(missing_ok=True)

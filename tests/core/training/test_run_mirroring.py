@@ -51,6 +51,7 @@ def test_pair_is_swapped_and_the_checkpoint_says_so(tmp_path: Path) -> None:
     assert options.mirror and options.swapped == ((1, 2),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "values", "reason"),
     [
@@ -95,6 +96,7 @@ def test_unknown_stated_pair_is_refused(tmp_path: Path) -> None:
         train(write_kidneys(tmp_path / "data"), tmp_path / "run", lateral_pairs=("left kidney", "spleen"))
 
 
+@pytest.mark.slow
 def test_resumed_run_keeps_its_decision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also that of a run of version 0.1, which swapped nothing."""
     data, run = write_kidneys(tmp_path / "data"), tmp_path / "run"
@@ -111,6 +113,7 @@ def test_resumed_run_keeps_its_decision(tmp_path: Path, monkeypatch: pytest.Monk
     assert config.augment.lateral == "ignore" and config.augment.flip == 0.5 and fact == ""
 
 
+@pytest.mark.slow
 def test_weights_do_not_depend_on_the_request_without_sides(tmp_path: Path) -> None:
     data = write_kidneys(tmp_path / "data", ("background", "liver", "spleen"))
     weights = []
@@ -120,6 +123,7 @@ def test_weights_do_not_depend_on_the_request_without_sides(tmp_path: Path) -> N
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
+@pytest.mark.slow
 def test_streamed_subjects_are_swapped_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same weights from memory and from disk."""
     data = write_kidneys(tmp_path / "data")
@@ -175,6 +179,7 @@ def test_left_and_right_are_learned_with_mirroring(folder: Path, tmp_path: Path,
             assert min(left, right) < 0.5, mirror
 
 
+@pytest.mark.slow
 def test_unoriented_image_is_not_averaged_with_its_mirror_image(tmp_path: Path) -> None:
     train(write_kidneys(tmp_path / "data"), tmp_path / "run")
     checkpoint = tmp_path / "run" / "last.safetensors"
@@ -185,6 +190,7 @@ def test_unoriented_image_is_not_averaged_with_its_mirror_image(tmp_path: Path) 
     np.testing.assert_array_equal(unoriented, plain)
 
 
+@pytest.mark.slow
 def test_predictions_that_may_exchange_sides_have_a_warning(tmp_path: Path) -> None:
     data = write_kidneys(tmp_path / "data")
     train(data, tmp_path / "run")

@@ -230,6 +230,7 @@ def test_temporary_files_of_an_interrupted_run_are_removed(tmp_path: Path) -> No
     assert not stale.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "optimizer"), [*(("unet3d", o) for o in ("sgd", "adam", "rmsprop", "adamw", "muon")), ("vnet", "muon")]
 )

@@ -62,6 +62,7 @@ def test_every_part_is_strict_json_below_200_kb(data: SubjectData) -> None:
         assert len(json.dumps(part, allow_nan=False)) < 200_000
 
 
+@pytest.mark.slow
 def test_masks_and_slices_equal_the_label_map(data: SubjectData, folder: Path) -> None:
     label = load_subject(open_dataset(folder), "subject-1").label
     assert label is not None

@@ -201,6 +201,7 @@ def test_killed_generation_is_completed_with_the_same_bytes(tmp_path: Path, demo
     assert contents(folder) == contents(demo)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_generator")
 def test_finished_folder_is_unchanged_and_damaged_one_repaired(tmp_path: Path) -> None:
     demo = make_demo(tmp_path / "demo", 3, SEED, workers=1)
@@ -219,6 +220,7 @@ def test_finished_folder_is_unchanged_and_damaged_one_repaired(tmp_path: Path) -
     assert (demo / "subject-1-T1.img").stat().st_mtime_ns == before["subject-1-T1.img"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_generator")
 def test_finished_folder_is_extended_but_keeps_its_seed_and_subjects(tmp_path: Path) -> None:
     demo = make_demo(tmp_path / "demo", 1, SEED, workers=1)
@@ -230,6 +232,7 @@ def test_finished_folder_is_extended_but_keeps_its_seed_and_subjects(tmp_path: P
         make_demo(demo, 1, SEED)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_generator")
 def test_single_subject_is_made_first_and_the_others_later(tmp_path: Path) -> None:
     complete = make_demo(tmp_path / "complete", 3, SEED, workers=1)
@@ -250,6 +253,7 @@ def test_single_subject_is_made_first_and_the_others_later(tmp_path: Path) -> No
     assert contents(folder) == contents(complete)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_generator")
 def test_single_subject_of_a_finished_folder_is_repaired_but_never_added(tmp_path: Path) -> None:
     folder = make_demo(tmp_path / "demo", 3, SEED, workers=1)
@@ -276,6 +280,7 @@ def test_invalid_subject_names_are_refused(tmp_path: Path, name: str) -> None:
     assert not (tmp_path / "demo").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "expected"),
     [
