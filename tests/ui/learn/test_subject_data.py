@@ -22,6 +22,9 @@ from tests.support.volume_files import load
 from ui.learn.subject_data import SubjectData, disc_mask, read_subject_data
 
 
+pytestmark = pytest.mark.slow  # the demo subject is made once
+
+
 def unpack_mask(mask: dict[str, Any]) -> np.ndarray:
     bits = np.unpackbits(np.frombuffer(base64.b64decode(mask["mask"]), np.uint8))
     return bits[: mask["width"] * mask["height"]].reshape(mask["height"], mask["width"]).astype(bool)
@@ -41,7 +44,6 @@ def data(folder: Path) -> SubjectData:
     return read_subject_data(folder, "subject-1")
 
 
-@pytest.mark.slow
 def test_histogram_overlaps_of_tissues_match_published_values(data: SubjectData) -> None:
     histograms = data.intensities
     assert histograms["modalities"] == ["T1", "T2"] and [c["name"] for c in histograms["classes"]] == [
@@ -56,13 +58,11 @@ def test_histogram_overlaps_of_tissues_match_published_values(data: SubjectData)
     assert 0.5 < max(histograms["accuracies"][:2]) < histograms["accuracies"][2] < 0.8
 
 
-@pytest.mark.slow
 def test_every_part_is_strict_json_below_200_kb(data: SubjectData) -> None:
     for part in (data.intensities, data.block, data.slices, data.masks, data.shares, disc_mask()):
         assert len(json.dumps(part, allow_nan=False)) < 200_000
 
 
-@pytest.mark.slow
 def test_masks_and_slices_equal_the_label_map(data: SubjectData, folder: Path) -> None:
     label = load_subject(open_dataset(folder), "subject-1").label
     assert label is not None
@@ -90,7 +90,6 @@ def test_extent_is_the_bounding_box_of_the_labels_with_a_margin(data: SubjectDat
     assert data.extent == tuple(span[-1] - span[0] + 9 for span in spans)
 
 
-@pytest.mark.slow
 def test_shares_count_all_voxels(data: SubjectData, folder: Path) -> None:
     label = load_subject(open_dataset(folder), "subject-1").label
     assert label is not None
