@@ -68,6 +68,7 @@ def wait(app: AppTest) -> AppTest:
     return run_page(app)
 
 
+@pytest.mark.slow
 def test_without_a_model_a_file_can_be_chosen(checkpoints: Path) -> None:
     app = open_page("predict")
     assert "No model was trained yet" in texts(app) and button(app, "Segment").disabled

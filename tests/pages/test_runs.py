@@ -79,6 +79,7 @@ def test_stalled_run_is_marked(checkpoints: Path, monkeypatch: pytest.MonkeyPatc
     assert row["shown"] == "stalled" and row["state"] == "running" and "no update for" in row["title"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("state", "epochs"), [("failed", 0), ("crashed", 3)])
 def test_failed_run_shows_reason_and_next_step_as_plain_text(checkpoints: Path, state: str, epochs: int) -> None:
     make_run(checkpoints, "net", state, epochs, message="no *memory* left")

@@ -37,6 +37,7 @@ def write_report(folder: Path) -> None:
     (place / doctor_job.REPORT).write_text(dumps(check(folder, options=options).to_json()))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unlabelled")
 def test_unfit_data_is_trained_on_only_on_request(checkpoints: Path) -> None:
     app = open_page("train", data="heads")
@@ -50,6 +51,7 @@ def test_unfit_data_is_trained_on_only_on_request(checkpoints: Path) -> None:
     assert run.config.data.force
 
 
+@pytest.mark.slow
 def test_report_of_the_doctor_is_obeyed(unlabelled: Path) -> None:
     import numpy as np
 

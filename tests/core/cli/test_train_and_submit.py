@@ -83,6 +83,7 @@ def test_failed_run_is_one_line_with_exit_status_1(
     assert only_run(checkpoints).state.state == "failed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["train", "submit"])
 def test_missing_data_set_makes_no_run(
     checkpoints: Path, command: Callable[..., subprocess.Popen[str]], name: str

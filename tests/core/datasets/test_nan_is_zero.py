@@ -103,6 +103,7 @@ def test_run_records_the_option_and_resumes_with_it(folder: Path, tmp_path: Path
         train_run(config.with_values({"nan_is_zero": False}), tmp_path, lambda event: None)
 
 
+@pytest.mark.slow
 def test_predicted_images_are_read_as_in_training_unless_chosen(
     folder: Path, tmp_path: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -147,6 +147,7 @@ def test_tiles_cover_every_voxel_and_stay_inside() -> None:
                 assert tile > length or max(covered) == length - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tile", [(8, 10, 6), (1, 1, 1), (64, 3, 7), (33, 32, 31)])
 def test_importance_map_is_positive_symmetric_and_highest_in_the_centre(tile: Size3) -> None:
     weights = gaussian_importance_map(tile, CPU)
@@ -333,6 +334,7 @@ def test_mirrored_prediction_is_equivariant_to_mirroring(unet: SegmentationNetwo
     torch.testing.assert_close(flipped.flip(1), logits, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["tiles", "whole"])
 @pytest.mark.parametrize("memory_bytes", [2**50, 1])
 def test_mirroring_exchanges_left_and_right_classes(unet: SegmentationNetwork, mode: str, memory_bytes: int) -> None:

@@ -81,6 +81,7 @@ def test_parameter_count_equals_the_published_one() -> None:
     assert parameters(network) - batch_norm - up_bias == 19_069_955
 
 
+@pytest.mark.slow
 def test_nnunet_options_give_its_plain_network() -> None:
     channels = (32, 64, 128, 256, 320, 320)
     with torch.device("meta"):

@@ -173,6 +173,7 @@ def test_foreground_sub_volume_is_centred_on_its_voxel_inside_the_subject() -> N
         assert location.start == start
 
 
+@pytest.mark.slow
 def test_foreground_is_the_share_of_centred_sub_volumes() -> None:
     size = (4, 4, 4)
     label = np.zeros((20, 20, 20), np.uint8)
@@ -182,6 +183,7 @@ def test_foreground_is_the_share_of_centred_sub_volumes() -> None:
     assert 120 <= sum(bool(cut.any()) for cut in labels) <= 190
 
 
+@pytest.mark.slow
 def test_centres_of_a_large_class_are_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(patches, "MAX_CENTRES", 50)
     size = (2, 2, 2)

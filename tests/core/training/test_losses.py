@@ -91,6 +91,7 @@ def test_per_sample_and_batch_dice_by_hand() -> None:
     assert dice_loss(logits, target, batch_dice=True, **options).item() == pytest.approx(1 - pooled, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "include_background", "batch_dice", "squared", "smooth"),
     list(itertools.product(LOSSES, (True, False), (True, False), (True, False), (1e-5, 1.0))),

@@ -70,6 +70,7 @@ def test_unchanged_data_is_resumed_without_a_note(run: Path, config: TrainConfig
     assert load(run / "last.safetensors").metadata.progress["step"] == 4
 
 
+@pytest.mark.slow
 def test_subjects_that_were_added_since_are_named_and_left_out(run: Path, config: TrainConfig) -> None:
     data = Path(config.data.path)
     content = json.loads((data / "dataset.json").read_text())
@@ -80,11 +81,13 @@ def test_subjects_that_were_added_since_are_named_and_left_out(run: Path, config
     assert resume(config, run) == ["note: not part of this run, as they were added after it began: ball_new"]
 
 
+@pytest.mark.slow
 def test_moved_data_is_resumed(run: Path, config: TrainConfig, tmp_path: Path) -> None:
     shutil.move(config.data.path, tmp_path / "moved")
     assert resume(config.with_values({"path": str(tmp_path / "moved")}), run) == []
 
 
+@pytest.mark.slow
 def test_changed_affines_are_refused_before_voxels_are_read(
     run: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +97,7 @@ def test_changed_affines_are_refused_before_voxels_are_read(
         resume(config, run)
 
 
+@pytest.mark.slow
 def test_changed_affines_are_named_also_where_they_change_the_sub_volume(tmp_path: Path) -> None:
     data, folder = write_balls(tmp_path / "data"), tmp_path / "run"
     folder.mkdir()
@@ -150,6 +154,7 @@ def test_changed_data_is_resumed_on_request_once(run: Path, config: TrainConfig)
         resume(config, run)
 
 
+@pytest.mark.slow
 def test_run_of_an_earlier_version_is_recorded_from_its_resumption_on(run: Path, config: TrainConfig) -> None:
     (run / DATA_RECORD).unlink()
     assert resume(config, run) == [NOT_RECORDED]

@@ -78,6 +78,7 @@ def test_unknown_orientation_turns_mirroring_off(tmp_path: Path) -> None:
     assert config.augment.lateral == "off" and "no orientation" in fact and notes == []
 
 
+@pytest.mark.slow
 def test_subjects_with_exchanged_sides_are_named_in_the_log(tmp_path: Path) -> None:
     data = write_kidneys(tmp_path / "data", mirrored=(1, 2))
     config, _, notes = train(data, tmp_path / "run", test_subjects=("case_0",))

@@ -218,6 +218,7 @@ def test_validation_beyond_half_of_the_time_budget_is_left_out(
 # --- configurations ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run_without_validation_has_no_best_checkpoint(tmp_path: Path) -> None:
     fit(make_task(tmp_path, tiny(epochs=1, samples_train=4, samples_val=0, whole_every=0)), lambda event: None)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["last.safetensors", "previous.safetensors"]

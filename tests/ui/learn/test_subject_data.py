@@ -21,7 +21,6 @@ from tests.support.learn_data import demo_subject
 from tests.support.volume_files import load
 from ui.learn.subject_data import SubjectData, disc_mask, read_subject_data
 
-
 pytestmark = pytest.mark.slow  # the demo subject is made once
 
 
