@@ -11,7 +11,7 @@ import torch
 from core.bench import augment, peers
 from core.bench.augment import Settings, bench_augment
 from core.errors import ConfigError
-from tests.support.monai_peer import monai_or_skip
+from tests.support.peer_packages import import_or_skip, monai_or_skip
 
 SMALL = Settings((24, 24, 16), (40, 40, 32), draws=2, peers=True)
 
@@ -55,7 +55,7 @@ def test_pipeline_of_monai_makes_a_sub_volume() -> None:
 
 @pytest.mark.filterwarnings("ignore:The maximum displacement:RuntimeWarning")
 def test_pipeline_of_torchio_makes_a_sub_volume() -> None:
-    pytest.importorskip("torchio", reason="needs requirements-bench.txt")
+    import_or_skip("torchio", "requirements-bench.txt")
     made = augment._torchio(augment._noise_subject(SMALL.volume), SMALL)()
     assert made["image"].shape == (2, 24, 24, 16) and made["label"].shape == (1, 24, 24, 16)  # type: ignore[index]
 

@@ -14,7 +14,7 @@ from core.bench.report import Row
 from core.errors import CheckpointError, ConfigError
 from core.models import build_model
 from tests.support.balls import untrained_run
-from tests.support.monai_peer import monai_or_skip
+from tests.support.peer_packages import monai_or_skip
 
 
 def ignore_progress(done: float, total: int, text: str) -> None:

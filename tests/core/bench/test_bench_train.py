@@ -26,7 +26,7 @@ from core.config import OptimConfig
 from core.errors import ConfigError
 from core.models.cost import network_cost
 from core.types import Size3
-from tests.support.monai_peer import monai_or_skip
+from tests.support.peer_packages import import_or_skip, monai_or_skip
 
 CPU = torch.device("cpu")
 SIZE = (16, 16, 16)
@@ -67,7 +67,7 @@ def test_monais_network_does_the_same_operations(channels: tuple[int, ...]) -> N
 
 
 def test_nnunets_network_does_the_same_operations() -> None:
-    pytest.importorskip("dynamic_network_architectures", reason="needs requirements-bench.txt")
+    import_or_skip("dynamic_network_architectures", "requirements-bench.txt")
     assert count_gflop(by_name("nnU-Net"), 1, SIZE) == count_gflop(by_name("ours"), 1, SIZE)
 
 

@@ -26,7 +26,7 @@ from core.evaluation.metrics import (
 )
 from core.labels import IGNORE_INDEX
 from core.types import Size3, SpacingMm
-from tests.support.monai_peer import monai_or_skip
+from tests.support.peer_packages import monai_or_skip
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.7, 1.0, 2.5)]
 NAMES = ("background", "CSF", "GM", "WM")

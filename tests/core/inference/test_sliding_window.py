@@ -26,7 +26,7 @@ from core.models import build_model
 from core.models.blocks import SegmentationNetwork
 from core.types import Size3
 from tests.core.inference.test_memory_limit import pass_bytes
-from tests.support.monai_peer import monai_or_skip
+from tests.support.peer_packages import monai_or_skip
 
 CPU = torch.device("cpu")
 TILE = (8, 10, 6)

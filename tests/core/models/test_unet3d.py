@@ -14,7 +14,7 @@ from core.config import ModelConfig
 from core.models.blocks import MaxPool2, group_count
 from core.models.unet3d import UNet3D
 from core.training.losses import dice_loss
-from tests.support.monai_peer import monai_or_skip
+from tests.support.peer_packages import monai_or_skip
 
 NNUNET: dict[str, Any] = dict(norm="instance", activation="leaky_relu", downsampling="stride", widening="after")
 OPTIONS = list(

@@ -12,7 +12,7 @@ from torch import Tensor
 from core.config import LossConfig, LossName
 from core.labels import IGNORE_INDEX
 from core.training.losses import build_loss, dice_ce_loss, dice_loss
-from tests.support.monai_peer import monai_or_skip
+from tests.support.peer_packages import monai_or_skip
 
 CLASSES = 4
 LOSSES = {"dice": dice_loss, "dice_ce": dice_ce_loss}
