@@ -27,7 +27,7 @@ from tests.support.app_pages import (
     simulate_demo_subject,
     texts,
 )
-from tests.support.background_jobs import wait_for_job
+from tests.support.background_jobs import poll
 from tests.support.learn_data import link_demo_subject
 from tests.support.quiz_runs import QuizRun
 from ui.quiz import game as game_module
@@ -235,7 +235,7 @@ def test_missing_predictions_are_made_and_the_game_begins(root: Path, quiz_run: 
     checkpoint = run_checkpoint(run)
     assert checkpoint is not None
     data = quiz_run.data
-    wait_for_job(lambda: evaluation_job.observe(checkpoint, data, False))
+    poll(lambda: evaluation_job.pending(checkpoint, data), lambda left: not left)
     assert len(read_predictions(root, checkpoint, data)) == 3
     app = run_page(app)
     assert bar(app)["number"] == 1 and len(component_data(app, "grid")["layers"]) == 2
@@ -266,9 +266,9 @@ def test_failed_preparation_gives_the_reason_and_can_be_repeated(
         app = click(app, "Prepare and play")
         checkpoint = run_checkpoint(root / quiz_run.run)
         assert checkpoint is not None
-        wait_for_job(lambda: evaluation_job.observe(checkpoint, quiz_run.data, False))
+        poll(lambda: evaluation_job.pending(checkpoint, quiz_run.data), lambda left: not left)
         app = run_page(app)
-    assert "Segmenting 3 subjects failed: exit status 1" in texts(app)
+    assert "Segmenting 3 subjects failed" in texts(app) and "exit status 1" in texts(app)
     app = run_page(app)
     assert "Prepare and play" in button_labels(app)
 

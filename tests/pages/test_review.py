@@ -10,6 +10,7 @@ import pytest
 
 from core.cli import main
 from core.paths import demo_model_path
+from core.runs import run_checkpoint
 from tests.support.app_pages import (
     button_labels,
     choose,
@@ -20,8 +21,10 @@ from tests.support.app_pages import (
     simulate_demo_subject,
     texts,
 )
+from tests.support.background_jobs import poll
 from tests.support.balls import untrained_run
 from tests.support.quiz_runs import SUBJECTS, QuizRun
+from ui.shared import evaluation_job
 
 HELD_OUT = SUBJECTS // 3
 
@@ -74,6 +77,24 @@ def test_next_case_keeps_the_model(root: Path, quiz_run: QuizRun) -> None:
     before = app.session_state["case"]
     click(app, "Next")
     assert app.session_state["case"] != before and app.session_state["model"] == quiz_run.run
+
+
+@pytest.mark.slow
+def test_finished_segmentation_of_a_case_says_nothing_about_the_next_case_or_the_quiz(
+    root: Path, quiz_run: QuizRun
+) -> None:
+    """With the real command in a child process."""
+    shutil.rmtree(root / quiz_run.run / "predictions")
+    app = click(open_page("review", model=quiz_run.run), "Segment this case")
+    checkpoint = run_checkpoint(root / quiz_run.run)
+    assert checkpoint is not None
+    assert "Segment this case" not in button_labels(app)
+    assert "Segment this case" in button_labels(click(app, "Next")), "while the first one is segmented"
+    poll(lambda: evaluation_job.pending(checkpoint, quiz_run.data), lambda left: not left)
+    app = open_page("review", model=quiz_run.run, case=app.session_state["case"])
+    assert not app.error and "Segment this case" in button_labels(app)
+    quiz = open_page("quiz", model=quiz_run.run)
+    assert not quiz.error and "1 of them segmented" in texts(quiz)
 
 
 @pytest.mark.slow

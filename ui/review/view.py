@@ -173,35 +173,47 @@ def segmentation_controls(cases: CaseList, chosen: str, start_unasked: bool) -> 
     start_unasked : bool. Whether the chosen case is segmented without a click.
     """
 
-    def observe() -> jobs.Job:
-        complete = chosen in read_predictions(runs_root(), cases.checkpoint, cases.folder)
-        return evaluation_job.observe(cases.checkpoint, cases.folder, complete)
-
     kept = cases.predictions
     missing = [subject for subject in cases.subjects if subject not in kept or kept[subject].stale]
-    job = observe()
-    if job.state == "running":
-        progress("Segmenting", observe)
-        return
     if not missing:
         return
+    pending = evaluation_job.pending(cases.checkpoint, cases.folder)
+    if pending:
+        _segmentation_progress(cases, chosen, pending)
+    job = evaluation_job.observe(cases.checkpoint, cases.folder, [chosen])
     requested: list[str] = []
     if job.state == "failed":
         error_box(job.message, context="The segmentation failed")
-    elif start_unasked and chosen not in kept:
+    elif start_unasked and chosen not in kept and chosen not in pending:
         requested = [chosen]
+    unasked = [subject for subject in missing if subject not in pending]
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        if chosen not in kept and st.button("Segment this case", type="primary", icon=":material/play_arrow:"):
+        if (
+            chosen in unasked
+            and chosen not in kept
+            and st.button("Segment this case", type="primary", icon=":material/play_arrow:")
+        ):
             requested = [chosen]
         if chosen in kept and kept[chosen].stale:
             st.caption(f"Made {kept[chosen].stale_reason}.", width="content")
-            if st.button("Segment again", icon=":material/refresh:"):
+            if chosen in unasked and st.button("Segment again", icon=":material/refresh:"):
                 requested = [chosen]
-        if len(missing) > 1 and st.button(f"Segment all {len(missing)} remaining cases"):
-            requested = [subject for subject in (chosen, *missing) if subject in missing]
+        if len(unasked) > 1 and st.button(f"Segment all {len(unasked)} remaining cases"):
+            requested = [subject for subject in (chosen, *unasked) if subject in unasked]
     if requested:
         evaluation_job.start(cases.checkpoint, cases.folder, list(dict.fromkeys(requested)))
         st.rerun()
+
+
+def _segmentation_progress(cases: CaseList, chosen: str, pending: Sequence[str]) -> None:
+    """The progress of the chosen case, or of all cases that were asked for; the page runs again as each is finished."""
+
+    def observe() -> jobs.Job:
+        if evaluation_job.pending(cases.checkpoint, cases.folder) != pending:
+            return jobs.Job("done")
+        return evaluation_job.observe(cases.checkpoint, cases.folder, [chosen] if chosen in pending else pending)
+
+    progress("Segmenting", observe)
 
 
 def resampling_note(prediction: Prediction | None, scene: Scene) -> None:

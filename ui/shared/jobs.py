@@ -1,7 +1,8 @@
 """Background jobs of the web server: child processes that run one command and leave their result in a folder.
 
 A job is identified by its folder, which holds its output, progress and result; pages that are opened later and a
-restarted server find the result there.
+restarted server find the result there. Only its exit status says whether a job failed: a result that is missing beside
+an exit status of 0 has been removed since, or was never asked of this job.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class Job:
     ----------
     state : str. "none", "running", "done" or "failed".
     done, total : int. Finished steps and all steps; both 0 if unknown.
-    message : str. Reason of a failure.
+    message : str. Reason of a failure; what a running job does now, if that is not what the page names itself.
     """
 
     state: str
@@ -81,20 +82,26 @@ def observe(folder: Path, complete: bool) -> Job:
     with _lock:
         process = _running.get(folder)
         status = process.poll() if process is not None else None
-    output = _tail(folder / STDERR)
     if process is not None and status is None:
-        steps = _PROGRESS.findall(output)
+        steps = _PROGRESS.findall(_tail(folder / STDERR))
         done, total = map(int, steps[-1]) if steps else (0, 0)
         return Job("running", done, total)
     if complete:
         return Job("done")
-    if process is None:
-        return Job("none")
-    lines = [line for line in output.splitlines() if line.strip() and not _PROGRESS.search(line)]
-    if status is not None and status < 0:  # killed by a signal: the last line of output is not the reason
-        likely = "; most likely the memory ran out" if status == -9 else ""
-        return Job("failed", message=f"the process was ended by signal {-status}{likely}")
-    return Job("failed", message=lines[-1].removeprefix("error: ") if lines else f"exit status {status}")
+    return Job("failed", message=_reason(folder, status)) if status else Job("none")
+
+
+def wait(folder: Path) -> str:
+    """Wait for the end of a job of this server.
+
+    Returns
+    -------
+    str. Reason of its failure; empty if it succeeded, was cancelled, or there is none.
+    """
+    with _lock:
+        process = _running.get(folder)
+    status = process.wait() if process is not None else 0
+    return _reason(folder, status) if status else ""
 
 
 def is_running(folder: Path) -> bool:
@@ -130,8 +137,8 @@ def remove_others(folder: Path) -> None:
     """Remove the siblings of a result folder, except those of jobs that this server runs."""
     if folder.parent.is_dir():
         for old in folder.parent.iterdir():
-            if old != folder and old not in _running:
-                shutil.rmtree(old, ignore_errors=True)
+            if old != folder:
+                discard(old)
 
 
 def standard_output(folder: Path) -> dict[str, Any]:
@@ -143,6 +150,16 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file."""
     content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return content
+
+
+def _reason(folder: Path, status: int) -> str:
+    """Why a job failed: the signal that ended it, or the last line of its output."""
+    if status < 0:
+        likely = "; most likely the memory ran out" if status == -9 else ""
+        return f"the process was ended by signal {-status}{likely}"
+    output = _tail(folder / STDERR).splitlines()
+    lines = [line for line in output if line.strip() and not _PROGRESS.search(line)]
+    return lines[-1].removeprefix("error: ") if lines else f"exit status {status}"
 
 
 def _tail(path: Path, nbytes: int = 8192) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
+from ui.shared.formatting import plain
 from ui.shared.jobs import Job
 
 
@@ -14,7 +15,7 @@ def progress(label: str, observe: Callable[[], Job], show_counts: bool = False) 
 
     Parameters
     ----------
-    label : str. Text of the bar: the activity of the job.
+    label : str. Text of the bar: the activity of the job. What the job itself says that it does now is added.
     observe : callable. Returns the state of the job.
     show_counts : bool. Whether progress is shown as "3 of 10" instead of a percentage.
     """
@@ -25,9 +26,10 @@ def progress(label: str, observe: Callable[[], Job], show_counts: bool = False) 
         if job.state != "running":
             st.rerun()
         share = min(1.0, job.done / job.total) if job.total else 0.0
+        text = f"{label} {plain(job.message)}" if job.message else label
         if show_counts and job.total:
-            st.progress(share, f"{label}: {job.done} of {job.total}")
+            st.progress(share, f"{text}: {job.done} of {job.total}")
         else:
-            st.progress(share, f"{label}: {share:.0%}" if share else label)
+            st.progress(share, f"{text}: {share:.0%}" if share else text)
 
     bar()

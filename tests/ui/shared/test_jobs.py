@@ -18,6 +18,16 @@ def test_failed_job_has_the_last_line_of_its_output_as_message(checkpoints: Path
     assert job.state == "failed" and "DATA" in job.message
 
 
+@pytest.mark.slow
+def test_job_that_succeeded_never_fails_when_its_result_is_removed(checkpoints: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "job"
+    jobs.start(folder, ["--version"])
+    assert jobs.wait(folder) == ""
+    assert jobs.observe(folder, True).state == "done" and jobs.observe(folder, False).state == "none"
+    jobs.remove_others(tmp_path / "newer")
+    assert not folder.exists() and jobs.observe(folder, False).state == "none"
+
+
 def test_killed_job_names_the_signal(checkpoints: Path, tmp_path: Path, test_data: Path) -> None:
     folder = tmp_path / "job"
     jobs.start(folder, ["check", str(test_data / "Task04_Hippocampus")])
