@@ -34,6 +34,11 @@ def demo_model_path() -> Path:
     return project_root() / "checkpoints" / DEMO_MODEL / "model.safetensors"
 
 
+def demo_example_folder() -> Path:
+    """Files of the demo subject that is shipped with the ready-made model, and of its segmentation by that model."""
+    return demo_model_path().parent / "example"
+
+
 def dataset_folder(data: str) -> Path:
     """Folder for the argument DATA of the command line."""
     return demo_folder() if data == DEMO else _absolute(data)

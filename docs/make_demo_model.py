@@ -21,6 +21,9 @@ sys.path.insert(0, str(ROOT))
 
 from core.checkpointing.metadata import read_metadata  # noqa: E402
 from core.config import ModelConfig  # noqa: E402
+from core.paths import DEMO_MODEL, demo_example_folder, demo_folder, demo_model_path  # noqa: E402
+from core.runs import example  # noqa: E402
+from core.runs.predictions import portable_record, read_predictions  # noqa: E402
 
 FOLDER = ROOT / "checkpoints" / "demo-model"
 TEST, VAL = "subject-1", "subject-2"
@@ -42,10 +45,25 @@ def main() -> int:
             del evaluation[key]
         args.out.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(model, args.out / model.name)
+        if args.out == FOLDER:
+            write_example(Path(runs))
         network = read_metadata(model).train_config.model
     (args.out / "evaluation.json").write_text(json.dumps(evaluation, indent=1) + "\n", "utf-8")
     (args.out / "README.md").write_text(card(export, evaluation, network, args.minutes), "utf-8")
     return 0
+
+
+def write_example(root: Path) -> None:
+    """Write the shipped example: the test subject, and its segmentation by the model."""
+    folder = demo_example_folder()
+    folder.mkdir(exist_ok=True)
+    for scan in demo_folder().glob(f"{TEST}-*.nii.gz"):
+        shutil.copyfile(scan, folder / scan.name)
+    run_command("evaluate", DEMO_MODEL, "demo", "--subject", TEST, "--keep", "--json", "--checkpoints", str(root))
+    kept = read_predictions(root, demo_model_path(), demo_folder())[TEST]
+    record = json.loads(kept.file.with_name(f"{TEST}.json").read_text("utf-8"))
+    (folder / example.RECORD).write_text(json.dumps(portable_record(record), indent=1) + "\n", "utf-8")
+    shutil.copyfile(kept.file, folder / example.SEGMENTATION)
 
 
 def run_command(*arguments: str) -> str:

@@ -32,6 +32,7 @@ st.markdown(
 )
 table_of_contents()
 
+demo_jobs.install_example()
 subject, folder = choose_subject(), demo_folder()
 dataset, data = None, None
 subject_exists = job_finished(

@@ -21,7 +21,7 @@ import math
 import os
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from core.datasets import DataOptions, Dataset, open_dataset
 from core.errors import DatasetError, RunError, VolumeError
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
-from core.files import file_stamp
+from core.files import atomic_write, file_stamp
 from core.imaging.header_geometry import UNIT_MM
 from core.imaging.headers import read_header
 from core.imaging.volume import write_label
@@ -46,6 +46,7 @@ CHANGED_FILES = "from files of this subject that have changed since"
 OTHER_FILES = "from other files, channels or label values than the data set has for this subject now"
 MISREAD_GEOMETRY = "by version 0.1, which ignored the unit or the sheared axes of its files"
 MAX_NAME_LENGTH = 120
+_ORIGIN = ("inputs", "layout", "sources")  # fields of a record that hold for one place only
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -111,33 +112,50 @@ def save_prediction(folder: Path, metadata: CheckpointMetadata, dataset: Dataset
     RunError, VolumeError
         If the folder or a file cannot be written (disk full, no permission); then there is no prediction.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{folder}: cannot be created: {error.strerror or error}; nothing was written") from error
     loaded, score = result.subject, result.score
-    name = _file_name(loaded.id)
-    file, record = folder / f"{name}.nii.gz", folder / f"{name}.json"
     content = {
         "version": RECORD_VERSION,
         "subject": loaded.id,
         "score": None if score is None else score.to_json(),
         "checkpoint": _checkpoint_identity(metadata),
-        "inputs": _file_stamps(dataset, loaded.id),
-        "layout": dataset.layout,
-        "sources": _sources(dataset, loaded.id, metadata),
+        **_origin(dataset, loaded.id, metadata),
         "warnings": list(result.warnings),
         "settings": result.settings,
         "made_at": time.time(),
     }
-    with locked(folder / files.LOCK, timeout_s=60):
-        try:
-            record.unlink(missing_ok=True)  # a kill must not leave the old score with the new label map
-        except OSError as error:
-            raise RunError(f"{record}: cannot be replaced: {error.strerror or error}") from error
+
+    def write(file: Path) -> None:
         write_label(file, metadata.label_space.to_raw(result.prediction), loaded.stored, loaded.first_image)
-        files.write_json(record, plain(content))
-    return file
+
+    return _store(folder, content, write)
+
+
+def portable_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without the paths and stamps of the files that it was made from, to be shipped with copies of them."""
+    return {name: value for name, value in record.items() if name not in _ORIGIN}
+
+
+def adopt_prediction(
+    folder: Path, metadata: CheckpointMetadata, dataset: Dataset, record: Mapping[str, Any], label_map: Path
+) -> Path:
+    """Store a prediction that was made elsewhere, from copies of the files that the data set has for the subject.
+
+    Parameters
+    ----------
+    record : mapping. Result of :func:`portable_record`.
+    label_map : Path. Its label map, which is copied.
+
+    The other parameters, the result and the errors are those of :func:`save_prediction`.
+    """
+    content = {**record, **_origin(dataset, record["subject"], metadata)}
+
+    def write(file: Path) -> None:
+        try:
+            atomic_write(file, label_map.read_bytes())
+        except OSError as error:
+            raise RunError(f"{file}: cannot be written: {error.strerror or error}") from error
+
+    return _store(folder, content, write)
 
 
 def read_predictions(root: Path, checkpoint: Path, dataset: Path) -> dict[str, Prediction]:
@@ -160,6 +178,24 @@ def read_predictions(root: Path, checkpoint: Path, dataset: Path) -> dict[str, P
         if prediction is not None:
             predictions[prediction.subject] = prediction
     return predictions
+
+
+def _store(folder: Path, content: Mapping[str, Any], write: Callable[[Path], None]) -> Path:
+    """Write label map and record of a prediction; an earlier one is replaced. Returns the label map's file."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be created: {error.strerror or error}; nothing was written") from error
+    name = _file_name(content["subject"])
+    file, record = folder / f"{name}.nii.gz", folder / f"{name}.json"
+    with locked(folder / files.LOCK, timeout_s=60):
+        try:
+            record.unlink(missing_ok=True)  # a kill must not leave the old score with the new label map
+        except OSError as error:
+            raise RunError(f"{record}: cannot be replaced: {error.strerror or error}") from error
+        write(file)
+        files.write_json(record, plain(content))
+    return file
 
 
 class _CurrentState:
@@ -239,6 +275,12 @@ def _checkpoint_identity(metadata: CheckpointMetadata) -> dict[str, Any]:
         "elapsed_s": progress.get("elapsed_s"),
         "labels": metadata.labels,
     }
+
+
+def _origin(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) -> dict[str, Any]:
+    """What a prediction was made from: the files of the subject as they are now, and how the data set reads them."""
+    values = _file_stamps(dataset, subject_id), dataset.layout, _sources(dataset, subject_id, metadata)
+    return dict(zip(_ORIGIN, values, strict=True))
 
 
 def _file_stamps(dataset: Dataset, subject_id: str) -> list[list[Any]]:

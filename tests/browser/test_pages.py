@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import nibabel as nib
 import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -156,11 +158,13 @@ def complete_demo_subjects(folder: Path, count: int) -> None:
     for number in range(2, count + 1):
         for file in folder.glob("subject-1-*"):
             target = folder / file.name.replace("subject-1-", f"subject-{number}-")
-            if file.suffix == ".img" and "label" not in file.name:
-                voxels = np.fromfile(file, np.int16)
-                (voxels + number * (voxels > 0)).astype(np.int16).tofile(target)  # no duplicate of subject-1
-            else:
+            if "label" in file.name:
                 target.hardlink_to(file)
+            else:  # no duplicate of subject-1
+                image: Any = nib.load(file)
+                voxels = np.asarray(image.dataobj)
+                changed = (voxels + number * (voxels > 0)).astype(np.int16)
+                nib.save(nib.Nifti1Image(changed, image.affine, image.header), target)  # type: ignore[attr-defined]
 
 
 @pytest.mark.slow

@@ -28,7 +28,7 @@ def test_model_is_small_and_contains_no_local_paths() -> None:
     assert "path" not in checkpoint.metadata.dataset and checkpoint.metadata.dataset["synthetic"]
     assert checkpoint.metadata.train_config.data.path == "demo"
     files = {path.name for path in MODEL.parent.iterdir()}
-    assert files == {"model.safetensors", "README.md", "evaluation.json"}
+    assert files == {"model.safetensors", "README.md", "evaluation.json", "example"}
     for name in ("README.md", "evaluation.json"):
         assert "/tmp" not in (MODEL.parent / name).read_text() and "/home" not in (MODEL.parent / name).read_text()
 

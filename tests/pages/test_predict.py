@@ -239,5 +239,5 @@ def test_demo_subject_is_made_and_segmented_after_one_click(
     assert made == ["subject-1"] and "result" not in app.query_params
     link_demo_subject(tmp_path_factory, own_data)
     run_page(app)
-    assert "result" in app.query_params and segmented == [["subject-1-T1.hdr", "subject-1-T2.hdr"]]
-    assert "subject-1-T1.hdr, subject-1-T2.hdr (synthetic)" in texts(app)
+    assert "result" in app.query_params and segmented == [["subject-1-T1.nii.gz", "subject-1-T2.nii.gz"]]
+    assert "subject-1-T1.nii.gz, subject-1-T2.nii.gz (synthetic)" in texts(app)

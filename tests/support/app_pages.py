@@ -93,8 +93,14 @@ def component_data(app: AppTest, key: str) -> dict[str, Any]:
 
 
 def simulate_demo_subject(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Replace the job that makes a demo subject: once started it is running for ever; returns the started subjects."""
+    """Hide the shipped subject, and replace the job that makes a demo subject: once started it is running for ever.
+
+    Returns
+    -------
+    list of str. The started subjects.
+    """
     started: list[str] = []
+    monkeypatch.setattr("ui.shared.demo_jobs.install_example", lambda: None)
     monkeypatch.setattr("ui.shared.demo_jobs.start_demo_subject", started.append)
     monkeypatch.setattr(
         "ui.shared.demo_jobs.observe_demo_subject", lambda _: Job("running" if started else "none", 1, 4)

@@ -98,6 +98,7 @@ def _demo_subject_exists(network: Network | None) -> bool:
     """Whether the demo data has a subject to choose; otherwise offer to make one, or make the requested one."""
     subject = (example_subject(network) if network else None) or FIRST_DEMO_SUBJECT
     requested = st.session_state.get(EXAMPLE)
+    demo_jobs.install_example()
     if cache.demo_subject_exists(subject) or (cache.demo_exists() and not requested):
         return True
     job = demo_jobs.observe_demo_subject(subject)

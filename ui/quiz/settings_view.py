@@ -12,7 +12,7 @@ from core.study.statistics import Score
 from ui.quiz import preparation
 from ui.quiz.game import GameSettings
 from ui.quiz.preparation import Selection
-from ui.shared import cache, formatting
+from ui.shared import cache, demo_jobs, formatting
 from ui.shared.data_choice import choose_data, held_out_demo_subject
 from ui.shared.errors import stop_on_user_error
 from ui.shared.model_choice import choose_model
@@ -112,6 +112,8 @@ def _choose_model_and_data() -> Selection:
     is_demo = choice.folder == demo_folder()
     data = DEMO if is_demo else str(choice.folder) if choice.is_training_data else choice.label
     missing_demo_subject = ""
+    if is_demo:
+        demo_jobs.install_example()
     if is_demo and not cache.demo_exists():
         subject = held_out_demo_subject(metadata)
         missing_demo_subject = "" if cache.demo_subject_exists(subject) else subject

@@ -14,9 +14,10 @@ from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset
 from core.datasets.layouts.base import natural_key
 from core.formatting import format_number, format_score
+from core.imaging.display import Grid
 from core.paths import demo_folder
 from core.runs.predictions import Prediction, read_predictions
-from core.types import VoxelIndex
+from core.types import Plane, VoxelIndex
 from ui.shared import cache, demo_jobs, evaluation_job, formatting, jobs
 from ui.shared.class_table import ClassRow, class_table
 from ui.shared.data_choice import FIRST_DEMO_SUBJECT
@@ -28,6 +29,7 @@ from ui.shared.voxel_size import show_warnings, subject_warning
 from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import Scene
 
+THICK = 1.5  # times the other sides: a voxel is thick along this axis
 SCORE_COLUMNS = ("Dice", "HD95", "ASD", "reference ml", "predicted ml")
 
 
@@ -51,7 +53,10 @@ class CaseList:
 def make_demo_subject(folder: Path, held_out: Sequence[str]) -> None:
     """Make a demo subject, with its progress, and stop the page if the demo data is chosen and lacks the subject."""
     subject = next(iter(held_out), FIRST_DEMO_SUBJECT)
-    if folder != demo_folder() or cache.demo_subject_exists(subject):
+    if folder != demo_folder():
+        return
+    demo_jobs.install_example()
+    if cache.demo_subject_exists(subject):
         return
     job = demo_jobs.observe_demo_subject(subject)
     if job.state == "failed":
@@ -224,13 +229,25 @@ def resampling_note(prediction: Prediction | None, scene: Scene) -> None:
 
 
 @st.fragment
-def case_viewer(scene: Scene, crosshair: str | None) -> None:
-    """The viewer with truth above prediction; the URL keeps the position of the crosshair."""
-    rows = tuple(name for name in ("truth", "prediction") if name in scene.layers) or ("image",)
-    options = ViewerOptions(rows=rows, start=parse_crosshair(crosshair, scene), dice_strip=True)
+def case_viewer(scene: Scene, crosshair: str | None, subject: str) -> None:
+    """The viewer with one plane: truth beside prediction and errors; the URL keeps the position of the crosshair."""
+    options = ViewerOptions(
+        rows=("truth", "prediction", "errors") if "prediction" in scene.layers else ("image", "truth"),
+        plane=sharpest_plane(scene.grid),
+        start=parse_crosshair(crosshair, scene),
+        dice_strip=True,
+        name=subject,
+    )
     settled = viewer(scene, "review", options, report_crosshair=True)
     if settled:
         st.query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled)
+
+
+def sharpest_plane(grid: Grid) -> Plane:
+    """The plane whose slices are cut along the longest side of the voxels; axial for voxels with about equal sides."""
+    longest = int(np.argmax(grid.spacing_mm))
+    sharpest = grid.spacing_mm[longest] > THICK * sorted(grid.spacing_mm)[1]
+    return ("sagittal", "coronal", "axial")[longest] if sharpest else "axial"
 
 
 def parse_crosshair(text: str | None, scene: Scene) -> VoxelIndex | None:

@@ -1,15 +1,18 @@
-"""Background jobs that make the synthetic demo data: the whole data set, or one subject."""
+"""The synthetic demo data of pages: background jobs that make it, and the shipped example."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from core.datasets.synthetic.demo import has_subject
+from core.errors import UserError
 from core.paths import data_root, demo_folder
+from core.runs import example
 from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
-from ui.shared.paths import cache_root
+from ui.shared.paths import cache_root, runs_root
 
 DEMO_SUBJECTS = 10
 
@@ -30,7 +33,17 @@ def observe_demo(complete: bool) -> Job:
     job = jobs.observe(_folder(), complete)
     if job.state != "running":
         return job
-    return replace(job, done=len(list(demo_folder().glob("subject-*-label.img"))), total=DEMO_SUBJECTS)
+    made = {path.name.partition("-label")[0] for path in demo_folder().glob("subject-*-label.*")}
+    return replace(job, done=len(made), total=DEMO_SUBJECTS)
+
+
+def install_example() -> None:
+    """Copy the shipped subject and its segmentation to where pages look for them, unless they are there.
+
+    Where that is not possible, the job that makes the subject fails for the same reason and states it.
+    """
+    with suppress(UserError):
+        example.install_example(runs_root())
 
 
 def start_demo_subject(subject: str) -> None:

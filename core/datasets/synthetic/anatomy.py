@@ -17,6 +17,7 @@ from scipy import ndimage
 CSF, GM, WM = 0, 1, 2  # tissues along the first axis of scores and fractions; class indices are one more (0 is air)
 WORK_SHAPE = (140, 184, 160)  # voxels of 1 mm; the rest of the file's grid is air
 TISSUE_SHARES = {CSF: 0.22, GM: 0.47, WM: 0.31}  # published for the iSEG-2017 training set
+ATLAS_CENTRE_MM = (0.0, -17.0, 5.0)  # position of ``Atlas.centre`` by the affine of the MNI152 template
 SUBJECT_SPREAD = 0.01  # standard deviation over subjects of a tissue share and of a histogram overlap
 SHARPNESS = 3.0  # exponent that turns the wide transitions of an average brain into those of one brain at 1 mm
 COARSE_MM = 2  # grid of the deformation

@@ -14,7 +14,8 @@ from core.datasets.synthetic.demo_writer import write_errors_as_dataset_errors
 from core.errors import DatasetError
 from core.files import atomic_write
 
-DEMO_VERSION = 1  # incremented when the same seed gives other bytes
+DEMO_VERSION = 2  # incremented when the same seed gives other bytes
+SAME_VOXELS = (1, DEMO_VERSION)  # versions that differ in the format of the files only
 README = "README.txt"
 
 

@@ -1,4 +1,4 @@
-"""Writes synthetic subjects as Analyze pairs, in this process or in several worker processes.
+"""Writes synthetic subjects as NIfTI files, in this process or in several worker processes.
 
 Workers are plain child processes, because ``multiprocessing`` would import the caller's main script again. They print
 the number of each finished subject on standard output, and exit when their standard input closes, that is, with their
@@ -8,12 +8,13 @@ parent.
 from __future__ import annotations
 
 import contextlib
+import gzip
 import os
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,19 +23,20 @@ import numpy as np
 from core.datasets.layouts.iseg import LABELS
 from core.errors import DatasetError
 from core.files import atomic_replace, remove_temporaries
-from core.paths import project_root
+from core.paths import demo_example_folder, project_root
 from core.types import ProgressCallback
 
 if TYPE_CHECKING:
     from core.datasets.synthetic.anatomy import Atlas
 
 SHAPE = (144, 192, 256)
-HEADER_BYTES = 348
+SPACING_MM = (1.0, 1.0, 1.0)
 DTYPES: dict[str, np.dtype[Any]] = {"T1": np.dtype("<i2"), "T2": np.dtype("<i2"), "label": np.dtype("u1")}
-SUBJECT_BYTES = sum(t.itemsize * int(np.prod(SHAPE)) + HEADER_BYTES for t in DTYPES.values())
+HEADER_BYTES = 352  # of a NIfTI file, with the mark that no extension follows
+SUBJECT_BYTES = 4_000_000  # on disk, at most
+SHIPPED = (0, 1)  # seed and number of the subject that is shipped with the program
 STEPS = 4  # of making one subject, for its progress
 
-SPACING_MM = (1.0, 1.0, 1.0)  # of the voxels of synthetic subjects
 _WORKER = "from core.datasets.synthetic.demo_writer import run_worker; raise SystemExit(run_worker())"
 
 
@@ -69,7 +71,9 @@ def write_subjects(folder: Path, seed: int, numbers: Sequence[int], workers: int
 def write_subject(
     folder: Path, seed: int, number: int, atlas: Atlas | None = None, progress: ProgressCallback | None = None
 ) -> None:
-    """Make one subject and write its six files, which appear together when all of them are complete.
+    """Make one subject and write its three files, which appear together when all of them are complete.
+
+    The subject that is shipped with the program is copied.
 
     Parameters
     ----------
@@ -83,41 +87,33 @@ def write_subject(
     DatasetError
         If a file cannot be written.
     """
-    from core.datasets.synthetic.anatomy import draw_anatomy, load_atlas
-    from core.datasets.synthetic.contrast import simulate_images
 
     def report(done: int) -> None:
         if progress is not None:
             progress(done, STEPS)
 
     report(0)
-    atlas = atlas or load_atlas()
-    rng = np.random.default_rng([seed, number])
-    report(1)
-    anatomy = draw_anatomy(atlas, rng)
-    report(2)
-    label = np.zeros(anatomy.brain.shape, np.uint8)
-    label[anatomy.brain] = np.array(list(LABELS), np.uint8)[anatomy.tissue + 1]
-    volumes = {"label": label, **simulate_images(anatomy, rng)}
-    report(3)
-    files: dict[str, bytes] = {}
-    for kind, volume in volumes.items():
-        files[f"subject-{number}-{kind}.img"] = _pad_to_file_grid(volume).astype(DTYPES[kind]).tobytes("F")
-        files[f"subject-{number}-{kind}.hdr"] = _analyze_header(DTYPES[kind])
+    example = demo_example_folder()
+    if (seed, number) == SHIPPED and is_written(example, f"subject-{number}"):
+        files = {name: (example / name).read_bytes() for name in _file_names(f"subject-{number}").values()}
+    else:
+        files = _make_files(seed, number, atlas, report)
     with write_errors_as_dataset_errors(folder), contextlib.ExitStack() as stack:
+        for old in _analyze_files(folder, f"subject-{number}"):  # damaged, or the subject would not be written anew
+            old.unlink(missing_ok=True)
         for name, data in files.items():
             _write_durably(stack.enter_context(atomic_replace(folder / name)), data)
-    report(4)
+    report(STEPS)
 
 
 def is_written(folder: Path, subject: str) -> bool:
-    """Whether all six files of a subject exist in their full sizes."""
-    for kind, dtype in DTYPES.items():
-        for suffix, size in (("hdr", HEADER_BYTES), ("img", dtype.itemsize * int(np.prod(SHAPE)))):
-            path = folder / f"{subject}-{kind}.{suffix}"
-            if not path.is_file() or path.stat().st_size != size:
-                return False
-    return True
+    """Whether all files of a subject exist in their full sizes: NIfTI files, or the Analyze pairs of version 0.1."""
+    sizes = {kind: dtype.itemsize * int(np.prod(SHAPE)) for kind, dtype in DTYPES.items()}
+    if all(_unpacked_bytes(folder / name) == HEADER_BYTES + sizes[k] for k, name in _file_names(subject).items()):
+        return True
+    pairs = _analyze_files(folder, subject)
+    expected = [size for kind in DTYPES for size in (348, sizes[kind])]
+    return [path.stat().st_size if path.is_file() else -1 for path in pairs] == expected
 
 
 def remove_stale_temporaries(folder: Path) -> None:
@@ -209,16 +205,62 @@ def _write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def _analyze_header(dtype: np.dtype[Any]) -> bytes:
-    """Analyze 7.5 header as in iSEG-2017: little-endian, no affine, four dimensions of which the last is 1."""
-    from nibabel.analyze import AnalyzeHeader
+def _make_files(seed: int, number: int, atlas: Atlas | None, report: Callable[[int], None]) -> dict[str, bytes]:
+    """The contents of a subject's files by name; ``report`` is called with the number of steps done."""
+    from core.datasets.synthetic.anatomy import draw_anatomy, load_atlas
+    from core.datasets.synthetic.contrast import simulate_images
 
-    header = AnalyzeHeader(endianness="<")
+    atlas = atlas or load_atlas()
+    rng = np.random.default_rng([seed, number])
+    report(1)
+    anatomy = draw_anatomy(atlas, rng)
+    report(2)
+    label = np.zeros(anatomy.brain.shape, np.uint8)
+    label[anatomy.brain] = np.array(list(LABELS), np.uint8)[anatomy.tissue + 1]
+    volumes = {"label": label, **simulate_images(anatomy, rng)}
+    report(3)
+    names = _file_names(f"subject-{number}")
+    return {names[kind]: _nifti_file(volume, DTYPES[kind]) for kind, volume in volumes.items()}
+
+
+def _file_names(subject: str) -> dict[str, str]:
+    """The file names of a subject by kind: "T1", "T2", "label"."""
+    return {kind: f"{subject}-{kind}.nii.gz" for kind in DTYPES}
+
+
+def _analyze_files(folder: Path, subject: str) -> list[Path]:
+    """The files of a subject in demo data of version 0.1: header and voxels of each kind."""
+    return [folder / f"{subject}-{kind}.{suffix}" for kind in DTYPES for suffix in ("hdr", "img")]
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """The size that a gzipped file states at its end for its content; -1 for a missing or shorter file."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(-4, os.SEEK_END)
+            return int.from_bytes(file.read(4), "little")
+    except OSError:
+        return -1
+
+
+def _nifti_file(volume: np.ndarray, dtype: np.dtype[Any]) -> bytes:
+    """A gzipped NIfTI file with the axes and, at the centre of the grid, the position of the MNI152 template."""
+    from nibabel.nifti1 import Nifti1Header
+
+    from core.datasets.synthetic.anatomy import ATLAS_CENTRE_MM
+
+    affine = np.diag([*SPACING_MM, 1.0])
+    affine[:3, 3] = ATLAS_CENTRE_MM - (np.array(SHAPE) - 1) / 2 * SPACING_MM
+    header = Nifti1Header(endianness="<")
     header.set_data_dtype(dtype)
-    header.set_data_shape((*SHAPE, 1))
-    header.set_zooms((*SPACING_MM, 1.0))
+    header.set_data_shape(SHAPE)
+    header.set_xyzt_units("mm")
+    header.set_qform(affine, "scanner")
+    header.set_sform(affine, "scanner")
     header["descrip"] = b"synthetic (Segmentarium demo data)"
-    return bytes(header.binaryblock)
+    header["magic"], header["vox_offset"] = b"n+1", HEADER_BYTES
+    voxels = _pad_to_file_grid(volume).astype(dtype).tobytes("F")
+    return gzip.compress(header.binaryblock + bytes(4) + voxels, 6, mtime=0)
 
 
 def _pad_to_file_grid(volume: np.ndarray) -> np.ndarray:

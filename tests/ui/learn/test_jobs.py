@@ -23,7 +23,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_feature_maps_are_computed_once_per_state_of_a_checkpoint(checkpoints: Path, folder: Path) -> None:
     model = small_model(checkpoints)
-    images = [folder / f"subject-1-{m}.hdr" for m in ("T1", "T2")]
+    images = [folder / f"subject-1-{m}.nii.gz" for m in ("T1", "T2")]
     first = learn_jobs.features_folder(model, images)
     assert learn_jobs.observe_features(first).state == "none"
     learn_jobs.start_features(model, images, [], first)
@@ -43,7 +43,7 @@ def test_feature_maps_are_computed_once_per_state_of_a_checkpoint(checkpoints: P
 def test_feature_maps_of_a_damaged_checkpoint_fail_with_the_reason(checkpoints: Path, folder: Path) -> None:
     model = small_model(checkpoints)
     model.write_bytes(b"nothing")
-    images = [folder / f"subject-1-{m}.hdr" for m in ("T1", "T2")]
+    images = [folder / f"subject-1-{m}.nii.gz" for m in ("T1", "T2")]
     out = learn_jobs.features_folder(model, images)
     learn_jobs.start_features(model, images, [], out)
     job = wait_for_job(lambda: learn_jobs.observe_features(out))
@@ -53,9 +53,9 @@ def test_feature_maps_of_a_damaged_checkpoint_fail_with_the_reason(checkpoints: 
 @pytest.mark.slow
 def test_sub_volumes_are_drawn_by_a_child_process(checkpoints: Path, folder: Path) -> None:
     options = ["--sub-volume", "64x64x64", "--foreground", "0.9", "--count", "20"]
-    out = learn_jobs.sub_volumes_folder(folder / "subject-1-label.hdr", options)
+    out = learn_jobs.sub_volumes_folder(folder / "subject-1-label.nii.gz", options)
     learn_jobs.start_sub_volumes(folder, "subject-1", options, out)
     assert wait_for_job(lambda: learn_jobs.observe_sub_volumes(out)).state == "done"
     report = learn_jobs.read_sub_volumes(out)
     assert len(report["draws"][0]["starts"]) == 20 and math.isclose(sum(report["share"]), 1)
-    assert learn_jobs.sub_volumes_folder(folder / "subject-1-label.hdr", options[:-1]) != out
+    assert learn_jobs.sub_volumes_folder(folder / "subject-1-label.nii.gz", options[:-1]) != out

@@ -12,7 +12,7 @@ from tests.support.background_jobs import wait_for_job
 from ui.shared import demo_jobs
 
 
-@pytest.mark.slow  # makes a subject of full size
+@pytest.mark.slow
 def test_demo_data_is_made_subject_by_subject(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -22,7 +22,7 @@ def test_demo_data_is_made_subject_by_subject(
     demo_jobs.start_demo_subject("subject-1")
     assert demo_jobs.observe_demo_subject("subject-1").state == "running"
     assert wait_for_job(lambda: demo_jobs.observe_demo_subject("subject-1")).state == "done"
-    assert len(list(demo_folder().glob("subject-*"))) == 6 and read_marker(demo_folder()) is None
+    assert len(list(demo_folder().glob("subject-*"))) == 3 and read_marker(demo_folder()) is None
     demo_jobs.start_demo()  # keeps the subject
     job = demo_jobs.observe_demo(False)
     assert (job.state, job.done, job.total) == ("running", 1, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import signal
@@ -9,15 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from core.datasets import open_dataset
+from core.datasets import load_subject, open_dataset
 from core.datasets.doctor import check
 from core.datasets.layouts.iseg import DEMO_MARKER, UNFINISHED_DEMO_MARKER
 from core.datasets.synthetic.anatomy import (
+    ATLAS_CENTRE_MM,
     CSF,
     GM,
     TISSUE_SHARES,
@@ -28,9 +31,9 @@ from core.datasets.synthetic.anatomy import (
 )
 from core.datasets.synthetic.contrast import histogram_overlap
 from core.datasets.synthetic.demo import ensure_demo, ensure_subject, has_subject, make_demo, read_marker
-from core.datasets.synthetic.demo_writer import SHAPE, write_subject, write_subjects
+from core.datasets.synthetic.demo_writer import SHAPE, SHIPPED, write_subject, write_subjects
 from core.errors import DatasetError
-from core.paths import project_root
+from core.paths import demo_example_folder, project_root
 from tests.support.quick_demo import replace_generator
 
 SEED = 7
@@ -59,7 +62,7 @@ def quick_generator(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def volume(folder: Path, subject: str, kind: str) -> np.ndarray:
-    return np.asarray(nib.load(folder / f"{subject}-{kind}.hdr").dataobj)[..., 0]  # type: ignore[attr-defined]
+    return np.asarray(nib.load(folder / f"{subject}-{kind}.nii.gz").dataobj)  # type: ignore[attr-defined]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -74,17 +77,35 @@ def test_doctor_has_no_warning(demo: Path) -> None:
 
 @pytest.mark.slow
 def test_files_are_those_of_iseg(demo: Path) -> None:
-    pairs = {f"{s}-{kind}.{end}" for s in SUBJECTS for kind in ("T1", "T2", "label") for end in ("hdr", "img")}
-    assert {p.name for p in demo.iterdir()} == pairs | {DEMO_MARKER, "README.txt"}
+    names = {f"{s}-{kind}.nii.gz" for s in SUBJECTS for kind in ("T1", "T2", "label")}
+    assert {p.name for p in demo.iterdir()} == names | {DEMO_MARKER, "README.txt"}
     for kind, dtype in (("T1", np.int16), ("T2", np.int16), ("label", np.uint8)):
-        raw = (demo / f"subject-1-{kind}.hdr").read_bytes()
-        assert len(raw) == 348
-        assert np.frombuffer(raw, "<i4", 1)[0] == 348
-        assert np.frombuffer(raw, "<i2", 5, 40).tolist() == [4, *SHAPE, 1]
+        raw = gzip.decompress((demo / f"subject-1-{kind}.nii.gz").read_bytes())
+        assert np.frombuffer(raw, "<i4", 1)[0] == 348 and raw[344:348] == b"n+1\0"
+        assert np.frombuffer(raw, "<i2", 4, 40).tolist() == [3, *SHAPE]
         assert np.frombuffer(raw, "<f4", 3, 80).tolist() == [1.0, 1.0, 1.0]
-        assert b"synthetic" in raw
-        image = nib.load(demo / f"subject-1-{kind}.hdr")
+        assert b"synthetic" in raw[:348]
+        image = nib.load(demo / f"subject-1-{kind}.nii.gz")
         assert image.get_data_dtype() == dtype  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_files_state_the_orientation_and_position_of_the_template(demo: Path, atlas: Atlas) -> None:
+    from nilearn.datasets import load_mni152_template
+
+    template = load_mni152_template(resolution=1).affine
+    np.testing.assert_array_equal((template @ [*atlas.centre, 1])[:3], ATLAS_CENTRE_MM)
+    for kind in ("T1", "T2", "label"):
+        image: Any = nib.load(demo / f"subject-1-{kind}.nii.gz")
+        assert nib.aff2axcodes(image.affine) == nib.aff2axcodes(template) == ("R", "A", "S")  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(image.affine[:3, :3], template[:3, :3])
+        np.testing.assert_allclose(image.affine[:3] @ [*(np.array(SHAPE) - 1) / 2, 1], ATLAS_CENTRE_MM)
+        assert image.header["qform_code"] == image.header["sform_code"] == 1
+        np.testing.assert_array_equal(image.get_qform(), image.affine)
+    brain = np.argwhere(volume(demo, "subject-1", "label") > 0)
+    middle = image.affine[:3] @ [*(brain.min(0) + brain.max(0)) / 2, 1]
+    np.testing.assert_allclose(middle, ATLAS_CENTRE_MM, atol=8)
+    assert load_subject(open_dataset(demo), "subject-1").geometry.oriented
 
 
 @pytest.mark.slow
@@ -170,7 +191,7 @@ def test_folds_differ_between_subjects_of_equal_size(atlas: Atlas, monkeypatch: 
 def test_subject_depends_only_on_seed_and_number(demo: Path, atlas: Atlas, tmp_path: Path) -> None:
     write_subject(tmp_path, SEED, 2, atlas)
     again = contents(tmp_path)
-    assert len(again) == 6
+    assert len(again) == 3
     assert again == {name: data for name, data in contents(demo).items() if name.startswith("subject-2-")}
     first, second = (volume(demo, s, "label") for s in SUBJECTS)
     assert (first != second).mean() > 0.01
@@ -212,12 +233,12 @@ def test_finished_folder_is_unchanged_and_damaged_one_repaired(tmp_path: Path) -
     assert steps == [(3, 3)]
     assert {p.name: p.stat().st_mtime_ns for p in demo.iterdir()} == before
 
-    intact = (demo / "subject-3-T2.img").read_bytes()
-    (demo / "subject-3-T2.img").write_bytes(intact[:1000])
+    intact = (demo / "subject-3-T2.nii.gz").read_bytes()
+    (demo / "subject-3-T2.nii.gz").write_bytes(intact[:1000])
     ensure_demo(demo, progress=lambda *step: steps.append(step))
     assert steps[1:] == [(2, 3), (3, 3)]
-    assert (demo / "subject-3-T2.img").read_bytes() == intact
-    assert (demo / "subject-1-T1.img").stat().st_mtime_ns == before["subject-1-T1.img"]
+    assert (demo / "subject-3-T2.nii.gz").read_bytes() == intact
+    assert (demo / "subject-1-T1.nii.gz").stat().st_mtime_ns == before["subject-1-T1.nii.gz"]
 
 
 @pytest.mark.slow
@@ -258,13 +279,65 @@ def test_single_subject_is_made_first_and_the_others_later(tmp_path: Path) -> No
 def test_single_subject_of_a_finished_folder_is_repaired_but_never_added(tmp_path: Path) -> None:
     folder = make_demo(tmp_path / "demo", 3, SEED, workers=1)
     before = contents(folder)
-    (folder / "subject-1-T1.img").unlink()
+    (folder / "subject-1-T1.nii.gz").unlink()
     assert not has_subject(folder, "subject-1")
     ensure_subject(folder, "subject-1", SEED)
     assert contents(folder) == before
     with pytest.raises(DatasetError, match=r"with 3 subjects and no subject-4; make more with --subjects 4"):
         ensure_subject(folder, "subject-4", SEED)
     assert contents(folder) == before
+
+
+def as_analyze_pairs(folder: Path, subjects: tuple[str, ...]) -> None:
+    """Turn subjects of a demo folder into the files of version 0.1."""
+    for path in [folder / f"{s}-{kind}.nii.gz" for s in subjects for kind in ("T1", "T2", "label")]:
+        image: Any = nib.load(path)
+        pair = nib.AnalyzeImage(np.asarray(image.dataobj)[..., None], None)
+        pair.header.set_data_dtype(image.get_data_dtype())
+        nib.save(pair, path.with_name(path.name.replace(".nii.gz", ".hdr")))  # type: ignore[attr-defined]
+        path.unlink()
+    for marker in folder.glob("segmentarium-demo*.json"):
+        marker.write_text(marker.read_text().replace('"version": 2', '"version": 1'))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick_generator")
+def test_folders_of_version_0_1_are_used_completed_and_repaired(tmp_path: Path) -> None:
+    folder = make_demo(tmp_path / "finished", 2, SEED, workers=1)
+    labels = volume(folder, "subject-2", "label")
+    as_analyze_pairs(folder, ("subject-1", "subject-2"))
+    before = contents(folder)
+    assert len(before) == 14 and has_subject(folder, "subject-1")
+    assert ensure_demo(folder) == folder and contents(folder) == before, "finished: as it is"
+    assert open_dataset(folder).ids == ("subject-1", "subject-2") and check(folder).ok
+    (folder / "subject-2-T1.img").unlink()
+    ensure_demo(folder, workers=1)
+    assert not list(folder.glob("subject-2-*.hdr")), "a damaged subject is made anew, in one format"
+    np.testing.assert_array_equal(volume(folder, "subject-2", "label"), labels)
+    assert len(open_dataset(folder).ids) == 2
+
+    folder = ensure_subject(tmp_path / "unfinished", "subject-2", SEED)
+    as_analyze_pairs(folder, ("subject-2",))
+    make_demo(folder, 3, SEED, workers=1)
+    assert open_dataset(folder).ids == ("subject-1", "subject-2", "subject-3") and check(folder).ok
+    assert (folder / "subject-2-T1.img").is_file()
+
+
+@pytest.mark.slow
+def test_shipped_subject_is_the_one_that_the_generator_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seed, number = SHIPPED
+    shipped = demo_example_folder()
+    monkeypatch.setattr("core.datasets.synthetic.demo_writer.demo_example_folder", lambda: tmp_path / "nothing")
+    write_subject(tmp_path, seed, number)
+    for kind in ("T1", "T2", "label"):  # libraries of other versions may round a few voxels otherwise
+        made, kept = (volume(folder, f"subject-{number}", kind) for folder in (tmp_path, shipped))
+        assert (np.abs(made.astype(float) - kept) > 1).mean() < 1e-4, kind
+    monkeypatch.undo()
+    steps: list[tuple[int, int]] = []
+    folder = ensure_subject(tmp_path / "demo", f"subject-{number}", seed, lambda *step: steps.append(step))
+    assert steps == [(0, 4), (4, 4)]
+    copied = {name: data for name, data in contents(folder).items() if name.endswith(".nii.gz")}
+    assert copied and copied == {name: (shipped / name).read_bytes() for name in copied}
 
 
 @pytest.mark.usefixtures("quick_generator")
@@ -323,9 +396,9 @@ def test_numbers_are_checked_before_writing(tmp_path: Path, name: str, value: in
 
 
 def test_insufficient_room_is_reported_before_generation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usage = type("usage", (), {"free": 50_000_000})
+    usage = type("usage", (), {"free": 20_000_000})
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(DatasetError, match=r"10 subjects need 355 MB, but only 50 MB are free"):
+    with pytest.raises(DatasetError, match=r"10 subjects need 41 MB, but only 20 MB are free"):
         make_demo(tmp_path / "demo")
 
 
