@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 # Parameters of mallopt(3), from malloc.h.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -3, -4, -8
 DEFAULT_MMAP_MAX = 65_536
 DEFAULT_MMAP_BYTES = 32 * 2**20  # maximum of glibc's dynamic threshold; its trim threshold is twice that
 RETAINED_MMAP_BYTES = 2**30  # blocks from this size on are mapped even while memory is retained
@@ -50,6 +50,15 @@ def set_freed_memory_retention(enabled: bool) -> bool:
     if not mallopt(M_MMAP_THRESHOLD, RETAINED_MMAP_BYTES if enabled else DEFAULT_MMAP_BYTES):
         mallopt(M_MMAP_MAX, 0 if enabled else DEFAULT_MMAP_MAX)  # old glibc rejects thresholds above 32 MiB
     return bool(mallopt(M_TRIM_THRESHOLD, NEVER_TRIM if enabled else 2 * DEFAULT_MMAP_BYTES))
+
+
+def limit_arenas(arenas: int) -> None:
+    """Limit the number of heaps of this process, where the C library has several (by default eight for each core).
+
+    A process of many threads that allocate little keeps less freed memory in fewer of them.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(M_ARENA_MAX, arenas)
 
 
 def trim_heap() -> None:

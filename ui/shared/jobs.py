@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from core.compute.allocator import malloc_environment
+from core.compute.priority import JOB_NICENESS, lower_priority
 from core.paths import project_root
 
 STDOUT = "stdout.txt"
@@ -69,6 +70,7 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
                 stdout=out,
                 stderr=err,
             )
+        lower_priority(_running[folder].pid, JOB_NICENESS)
 
 
 def observe(folder: Path, complete: bool) -> Job:

@@ -20,6 +20,7 @@ from typing import Any
 
 from core.compute.allocator import malloc_environment
 from core.compute.cgroups import OomKills, count_oom_kills
+from core.compute.priority import TRAINER_NICENESS, lower_priority
 from core.errors import RunError
 from core.runs.catalog import update_index
 from core.runs.launch import WORKER, serve_queue
@@ -124,6 +125,8 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
                 > 1,  # the terminal sends Ctrl-C to this process only, which writes the stop file
             )
             signal.signal(signal.SIGINT, handler)
+        if not attached:  # nobody waits for it at a terminal
+            lower_priority(trainer.pid, TRAINER_NICENESS)
         _wait(trainer, folder, signals)
     finally:
         for number, previous in handlers.items():

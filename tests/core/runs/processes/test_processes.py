@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from core import runs
+from core.compute.priority import MAX_NICENESS, TRAINER_NICENESS
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
 from core.runs.launch import SUPERVISOR_FILE, create_run
@@ -63,6 +64,18 @@ def test_killed_trainer_is_a_crash_that_names_the_signal(root: Path, toy: Callab
     assert crashed.ended_at is not None
     wait_until(lambda: files.read_json(folder / files.STATE)["state"] == "crashed")  # written by the parent
     assert files.read_json(folder / files.EXIT)["signal"] == "SIGKILL"
+
+
+@pytest.mark.slow
+def test_trainer_of_a_queued_run_gives_way_to_pages(root: Path, toy: Callable[..., TrainConfig]) -> None:
+    folder = create_run(root, toy(epochs=1000, epoch_s=0.2))
+    start_trainer_parent(folder)
+    running = wait_for_epoch(root, folder.name)
+    assert running.pid is not None and running.shim_pid is not None
+    expected = min(os.getpriority(os.PRIO_PROCESS, running.shim_pid) + TRAINER_NICENESS, MAX_NICENESS)
+    assert os.getpriority(os.PRIO_PROCESS, running.pid) == expected
+    runs.request_stop(root, folder.name)
+    wait_for(root, folder.name, "stopped")
 
 
 @pytest.mark.slow

@@ -1,0 +1,50 @@
+"""Priorities of started processes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from core.compute.priority import MAX_NICENESS, lower_priority
+from core.runs.store.process import module_environment
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="niceness is a number on POSIX only")
+SLEEP = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+STARTS_CHILD = f"""
+import subprocess
+from pathlib import Path
+from core.compute.priority import lower_priority
+child = subprocess.Popen({SLEEP!r}, stdin=subprocess.PIPE)
+lower_priority(child.pid, 7)
+print(Path("/proc/self/autogroup").read_text().split()[-1])
+child.communicate()
+"""
+
+
+@pytest.mark.parametrize(("added", "expected"), [(3, 3), (30, MAX_NICENESS)])
+def test_niceness_is_added_up_to_the_limit(added: int, expected: int) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    with subprocess.Popen(SLEEP, stdin=subprocess.PIPE) as process:
+        lower_priority(process.pid, added)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == min(own + expected, MAX_NICENESS)
+        process.communicate()
+    lower_priority(process.pid, added)  # it has ended: no error
+    assert os.getpriority(os.PRIO_PROCESS, 0) == own
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the kernel has no groups of sessions")
+def test_priority_counts_beside_other_sessions() -> None:
+    started = subprocess.run(
+        [sys.executable, "-c", STARTS_CHILD],
+        env=module_environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+        start_new_session=True,
+    )
+    assert started.stdout.split() == ["7"]
