@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import streamlit as st
 
-from ui.server.access import middleware
-from ui.server.routes import ROUTES
+from ui.server.memory import return_freed_memory
+from ui.server.middleware import middleware
+from ui.server.routes import routes
 
-app = st.App("ui/shell.py", routes=ROUTES, middleware=middleware())
+return_freed_memory()
+app = st.App("ui/shell.py", routes=routes(), middleware=middleware())

@@ -15,7 +15,7 @@ from ui.shared import cache, demo_jobs, formatting, jobs
 from ui.shared.data_options import choose_data_options, data_options, read_nan_as_zero, reset_data_options
 from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.legend import demo_picture, legend
-from ui.shared.navigation import page
+from ui.shared.navigation import go_to, tab_title
 from ui.shared.progress import progress
 from ui.shared.state import DATA, load_from_url, save_to_url
 from ui.viewer.component import ViewerOptions, viewer
@@ -43,6 +43,7 @@ choice = st.selectbox(
 )
 choice = choice or DEMO
 save_to_url(DATA, choice)
+tab_title("Data", choice)
 
 if choice == DEMO and not cache.demo_exists():
     job = demo_jobs.observe_demo(False)
@@ -110,7 +111,7 @@ counts = report["counts"]
 with train_button:
     kind: Literal["primary", "secondary"] = "primary" if report["ok"] else "secondary"
     if st.button("Train on this", type=kind, icon=":material/model_training:"):
-        st.switch_page(page("train"), query_params={DATA: choice})
+        go_to("train", **{DATA: choice})
 if report["ok"]:
     remarks = formatting.count(counts["warnings"], "warning") if counts["warnings"] else "no errors, no warnings"
     st.success(f"Fit to train on: {remarks}.", icon=":material/check_circle:")

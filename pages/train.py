@@ -17,10 +17,10 @@ from ui.data import doctor_job
 from ui.shared import cache, formatting
 from ui.shared.data_options import data_options
 from ui.shared.errors import error_box
-from ui.shared.navigation import page
+from ui.shared.navigation import go_to, page, tab_title
 from ui.shared.paths import runs_root
 from ui.shared.state import DATA, PRESET, RUN_PARAMETER, load_from_url, save_to_url
-from ui.train import forecast, form, readiness
+from ui.train import forecast, form, readiness, time_question
 
 RUN_NAME = "run_name"
 
@@ -30,7 +30,9 @@ load_from_url(DATA, DEMO)
 load_from_url(PRESET, DEFAULT_PRESET, allowed=tuple(PRESETS))
 if st.session_state[DATA] not in choices:
     choices = [*choices, st.session_state[DATA]]  # the reason why it cannot be used is shown below
-with st.grid(2, min_column_width=380, gap=("small", "large")) as top:
+with st.grid(3, min_column_width=360, gap=("small", "large")) as top:
+    with top.cell():
+        time_question.ask(st.session_state[PRESET])
     with top.cell():
         choice = st.selectbox(
             "Data set",
@@ -43,11 +45,19 @@ with st.grid(2, min_column_width=380, gap=("small", "large")) as top:
         if choice == DEMO and not cache.demo_exists():
             st.caption("Ten synthetic subjects, made when training starts (once, about a minute).")
     with top.cell():
-        name = st.segmented_control("Preset", list(PRESETS), required=True, key=PRESET, persist_state="session")
+        name = st.segmented_control(
+            "Preset",
+            list(PRESETS),
+            required=True,
+            key=PRESET,
+            persist_state="session",
+            on_change=time_question.preset_was_chosen,
+        )
         name = name or DEFAULT_PRESET
         st.caption(f"{name}: {PRESET_HELP[name]}")
 save_to_url(DATA, choice)
 save_to_url(PRESET, name)
+tab_title("Train", choice)
 base = preset(name).with_values(asdict(data_options(choice)))
 try:
     summary = cache.dataset_summary(choice, data_options(choice))
@@ -100,7 +110,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             except UserError as error:
                 error_box(error)
             else:
-                st.switch_page(page("runs"), query_params={RUN_PARAMETER: run_id})
+                go_to("runs", **{RUN_PARAMETER: run_id})
         if state.config is not None:
             st.caption("The same as a command:")
             st.code(command_line(state.config, name=run_name or ""), language="bash", wrap_lines=True)

@@ -12,18 +12,25 @@ if str(PROJECT) not in sys.path:  # when this file is run by its path, as tests 
     sys.path.insert(0, str(PROJECT))
 
 from ui.server.garbage_collection import freeze_imports  # noqa: E402
-from ui.shared.navigation import all_pages  # noqa: E402
+from ui.shared.navigation import all_pages, arrive, tab_title  # noqa: E402
+from ui.shared.state import is_new_page, report_unknown_values  # noqa: E402
 
 FOOTER = "For research and teaching, not a medical device."
 BRAND = PROJECT / "ui" / "brand"
 
 freeze_imports()
-st.set_page_config(
-    page_title="Segmentarium", page_icon=BRAND / "icon.svg", layout="wide", initial_sidebar_state="collapsed"
-)
+st.set_page_config(page_icon=BRAND / "icon.svg", layout="wide", initial_sidebar_state="collapsed")
 st.logo(str(BRAND / "logo.svg"), size="large")
 page = st.navigation(all_pages(), position="top")
+arrive()
+if is_new_page(page.title):
+    tab_title(page.title)  # a page that has more to say sets it again
+reports = st.container(gap="small")
 body = st.container(gap="small")
 st.caption(FOOTER)  # before the page runs: a page that calls st.stop has a footer too
-with body:
-    page.run()
+try:
+    with body:
+        page.run()
+finally:
+    with reports:
+        report_unknown_values()

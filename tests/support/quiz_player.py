@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from playwright.sync_api import ElementHandle, Page, Request, WebSocket
 
-_VIEWER = re.compile(rb'"image": "(/api/volumes/\w+)", (?:"intensities": "[^"]*", )?"layers": (\{[^}]*\})')
+_VIEWER = re.compile(rb'"image": "(api/volumes/\w+)", (?:"intensities": "[^"]*", )?"layers": (\{[^}]*\})')
 _SHOWN = """([bar, viewer, number, token]) => bar.dataset.state === "open" && bar.dataset.number === number &&
   viewer.dataset.ready?.includes(token)"""
 _ANSWERED = "([bar, number]) => bar.dataset.state === 'answered' && bar.dataset.number === number"

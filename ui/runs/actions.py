@@ -16,7 +16,7 @@ from core.runs import RunSummary
 from ui.runs.states import STATE_COLOURS, STATE_ICONS
 from ui.shared import formatting
 from ui.shared.errors import error_box
-from ui.shared.navigation import page
+from ui.shared.navigation import go_to
 from ui.shared.state import MODEL, RUN_PARAMETER
 
 
@@ -28,7 +28,7 @@ def header(root: Path, run: RunSummary) -> None:
         st.badge(state, color=STATE_COLOURS[state], icon=STATE_ICONS[state])
         st.space("stretch")
         if run.state.best is not None and st.button("Review", icon=":material/compare:"):
-            st.switch_page(page("review"), query_params={MODEL: run.id})
+            go_to("review", **{MODEL: run.id})
         if state == "queued":
             _move(root, run)
         if state in ("queued", "starting", "running"):

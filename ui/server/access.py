@@ -1,9 +1,9 @@
 """Access check: one ASGI middleware in front of pages, routes and the websocket.
 
 A server bound to a loopback address is open to all users of its machine; the ``Host`` header must be a loopback name
-too, which prevents DNS rebinding by web pages elsewhere. A server bound to any other address requires the owner token,
-which is printed at start (or set by ``SEGMENTARIUM_TOKEN``). ``?token=...`` in any URL, or the login page, exchanges
-the token for a cookie.
+too, which prevents DNS rebinding by web pages elsewhere, and no proxy may stand in between. A server bound to any other
+address, or set up for a proxy (:mod:`ui.server.outside`), requires the owner token, which is printed at start (or set by
+``SEGMENTARIUM_TOKEN``). ``?token=...`` in any URL, or the login page, exchanges the token for a cookie.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
-import html
 import ipaddress
 import os
 import secrets
@@ -20,20 +19,17 @@ from http.cookies import CookieError, SimpleCookie
 from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 import streamlit as st
-from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ui.server.outside import Outside, came_through_proxy, header_values, with_host
+from ui.server.refusals import LOGIN, ONLY_LOCAL, TOKEN_MISSING, Refusal, login_page, other_origin
+from ui.shared.addresses import base_path
+
 TOKEN_VARIABLE = "SEGMENTARIUM_TOKEN"
-LOGIN_PATH = "/login"
 OPEN_PATHS = frozenset({"/_stcore/health"})  # the response is "ok"
 MAX_LOGIN_BYTES = 4096
 WRONG_TOKEN_PAUSE_S = 0.5
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
-
-
-def middleware() -> list[Middleware]:
-    """The middleware of ``st.App``."""
-    return [Middleware(Access)]
 
 
 def is_loopback(host: str | None) -> bool:
@@ -55,12 +51,16 @@ class Access:
     app : ASGI application. The application behind the check.
     address : str, optional. Address the server is bound to; by default Streamlit's ``server.address``.
     token : str, optional. Owner token; by default ``SEGMENTARIUM_TOKEN``, else a random one.
+    outside : Outside, optional. How the server is reached from outside; by default without a proxy.
     """
 
-    def __init__(self, app: ASGIApp, address: str | None = None, token: str | None = None) -> None:
+    def __init__(
+        self, app: ASGIApp, address: str | None = None, token: str | None = None, outside: Outside | None = None
+    ) -> None:
         self.app = app
         self._address = address
         self.token = token or os.environ.get(TOKEN_VARIABLE) or secrets.token_urlsafe(24)
+        self._outside = outside or Outside()
 
     @property
     def address(self) -> str:
@@ -74,79 +74,83 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
-            if not is_loopback(self.address):
+            if not is_loopback(self.address) or self._outside.expects_proxy:
                 self._announce()
             await self.app(scope, receive, send)
             return
         if scope["type"] not in ("http", "websocket"):
             return
-        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope.get("headers", [])}
+        scope = self._outside.as_sent(scope)
+        headers = header_values(scope)
         send = _hardened(send)
-        if scope["path"] in OPEN_PATHS:
+        origin, host = headers.get("origin"), headers.get("host", "")
+        if scope["path"].removeprefix(base_path()) in OPEN_PATHS:
             await self.app(scope, receive, send)
-        elif not _same_origin(scope, headers):
-            await _refuse(scope, receive, send, 403, _page("Request refused", "This request came from another site."))
+        elif origin is not None and _is_guarded(scope) and not self._outside.is_own_origin(origin, host):
+            await _refuse(scope, receive, send, other_origin(origin, host))
         elif self._is_open(scope):
-            if is_loopback(_host_name(headers)):
+            if is_loopback(urlsplit(f"//{host}").hostname) and not came_through_proxy(headers):
                 await self.app(scope, receive, send)
             else:
-                await _refuse(scope, receive, send, 403, _page("Available on this machine only", _ONLY_LOCAL))
+                await _refuse(scope, receive, send, ONLY_LOCAL)
+        elif _same(_cookie(headers, self._cookie_name(scope)), self._proof):
+            if origin is not None and _is_guarded(scope):  # Streamlit compares origin and host again
+                scope = with_host(scope, urlsplit(origin).netloc)
+            await self.app(scope, receive, send)
+        elif scope["type"] == "websocket" or not _takes_pages(headers):
+            await _refuse(scope, receive, send, TOKEN_MISSING)
         else:
-            await self._with_token(scope, receive, send, headers)
+            await self._ask_for_token(scope, receive, send)
 
     def _is_open(self, scope: Scope) -> bool:
-        """Whether both the configured address and the address of the socket are loopback addresses."""
+        """Whether the configured address and that of the socket are loopback addresses, and no proxy is expected."""
         socket_address = (scope.get("server") or ("",))[0]
-        return is_loopback(self.address) and is_loopback(socket_address)
+        return is_loopback(self.address) and is_loopback(socket_address) and not self._outside.expects_proxy
 
-    async def _with_token(self, scope: Scope, receive: Receive, send: Send, headers: Mapping[str, str]) -> None:
-        port = (scope.get("server") or ("", 0))[1]
-        cookie = f"segmentarium-{port}"
-        if _same(_cookie(headers, cookie), self._proof):
-            await self.app(scope, receive, send)
-            return
-        if scope["type"] == "websocket":
-            await _refuse(scope, receive, send, 403, b"")
-            return
+    def _cookie_name(self, scope: Scope) -> str:
+        return f"segmentarium-{(scope.get('server') or ('', 0))[1]}"
+
+    async def _ask_for_token(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Exchange a right token for the cookie, or show the login page."""
         query = parse_qsl(scope.get("query_string", b"").decode("latin-1"), keep_blank_values=True)
         given = dict(query).get("token")
         target = scope["path"] + ("?" + rest if (rest := urlencode([q for q in query if q[0] != "token"])) else "")
         message = ""
-        if scope["path"] == LOGIN_PATH and scope["method"] == "POST":
-            form = parse_qs((await _body(receive)).decode("utf-8", "replace"))
-            given, target = form.get("token", [""])[0].strip(), form.get("next", ["/"])[0]
-        elif scope["path"] == LOGIN_PATH:
-            target = "/"
+        if scope["path"].endswith(f"/{LOGIN}"):
+            target = ""
+            if scope["method"] == "POST":
+                form = parse_qs((await _body(receive)).decode("utf-8", "replace"))
+                given, target = form.get("token", [""])[0].strip(), form.get("next", [""])[0]
         if given is not None:
             if _same(given, self.token):
-                attributes = "; Path=/; HttpOnly; SameSite=Lax" + ("; Secure" if scope.get("scheme") == "https" else "")
-                extra = {"set-cookie": f"{cookie}={self._proof}{attributes}", "location": _local(target)}
-                await _reply(send, 303, b"", extra)
+                secure = "; Secure" if scope.get("scheme") == "https" else ""
+                attributes = f"; Path={base_path()}/; HttpOnly; SameSite=Lax{secure}"
+                cookie = f"{self._cookie_name(scope)}={self._proof}{attributes}"
+                await _reply(send, 303, b"", {"set-cookie": cookie, "location": _local(target)})
                 return
             await asyncio.sleep(WRONG_TOKEN_PAUSE_S)
             message = "That is not the token of this server."
-        await _refuse(scope, receive, send, 401, _login_page(_local(target), message))
+        await _reply(send, 401, login_page(_local(target), message), {})
 
     def _announce(self) -> None:
         port = st.get_option("server.port")
         host = self.address if self.address not in ("", "0.0.0.0", "::") else "<this machine>"
+        origins = self._outside.origins or (f"http://{host}:{port}",)
+        addresses = "\n  ".join(f"{origin}{base_path()}/?token={self.token}" for origin in origins)
         print(
-            f"\n  Segmentarium can be reached from other machines and requires its owner token:\n"
-            f"  http://{host}:{port}/?token={self.token}\n",
+            f"\n  Segmentarium can be reached from other machines and requires its owner token:\n  {addresses}\n",
             flush=True,
         )
 
 
-def _host_name(headers: Mapping[str, str]) -> str:
-    return urlsplit("//" + headers.get("host", "")).hostname or ""
+def _is_guarded(scope: Scope) -> bool:
+    """Whether the origin of a request matters: websockets and changing requests."""
+    return scope["type"] != "http" or scope["method"] not in ("GET", "HEAD", "OPTIONS")
 
 
-def _same_origin(scope: Scope, headers: Mapping[str, str]) -> bool:
-    """False for websockets and changing requests whose ``Origin`` is another site."""
-    origin = headers.get("origin")
-    if origin is None or (scope["type"] == "http" and scope["method"] in ("GET", "HEAD", "OPTIONS")):
-        return True
-    return urlsplit(origin).netloc.lower() == headers.get("host", "").lower()
+def _takes_pages(headers: Mapping[str, str]) -> bool:
+    """Whether a request takes a page as answer, as all requests of browsers for pages do; scripts ask for text."""
+    return headers.get("accept") != "text/plain"
 
 
 def _same(given: str | None, expected: str) -> bool:
@@ -162,12 +166,12 @@ def _cookie(headers: Mapping[str, str], name: str) -> str | None:
 
 
 def _local(target: str) -> str:
-    """A path on this server, or ``/`` for any other target: prevents open redirects and header injection."""
+    """A page beside the requested one, as relative address, so that it holds behind any path prefix; the start page for
+    any other target: prevents open redirects and header injection."""
     parts = urlsplit(target.replace("\\", "/"))
-    bad = parts.scheme or parts.netloc or not parts.path.startswith("/") or parts.path.startswith("//")
-    if bad or not target.isprintable() or parts.path == LOGIN_PATH:
-        return "/"
-    return target
+    name = parts.path.rpartition("/")[2]
+    bad = parts.scheme or parts.netloc or parts.path.startswith("//") or not target.isprintable() or name == LOGIN
+    return "./" if bad else f"./{name}" + (f"?{parts.query}" if parts.query else "")
 
 
 async def _body(receive: Receive) -> bytes:
@@ -194,12 +198,14 @@ def _hardened(send: Send) -> Send:
     return with_headers
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send, status: int, page: bytes) -> None:
+async def _refuse(scope: Scope, receive: Receive, send: Send, refusal: Refusal) -> None:
     if scope["type"] == "websocket":
         await receive()
         await send({"type": "websocket.close", "code": 1008})
-    else:
-        await _reply(send, status, page, {})
+        return
+    as_page = _takes_pages(header_values(scope))
+    extra = {} if as_page else {"content-type": "text/plain; charset=utf-8"}
+    await _reply(send, refusal.status, refusal.body(as_page), extra)
 
 
 async def _reply(send: Send, status: int, body: bytes, extra: Mapping[str, str]) -> None:
@@ -213,38 +219,3 @@ async def _reply(send: Send, status: int, body: bytes, extra: Mapping[str, str])
     encoded = [(k.encode(), v.encode("latin-1", "replace")) for k, v in headers.items()]
     await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": body})
-
-
-_ONLY_LOCAL = (
-    "This server is available on its own machine (localhost). To use it from another machine, forward the port through "
-    "SSH - <code>ssh -L 8501:localhost:8501 HOST</code>, then open http://localhost:8501 - or start it with "
-    "<code>--server.address 0.0.0.0</code>, which requires a token."
-)
-
-_STYLE = """
-:root{color-scheme:light dark}
-body{font:15px/1.5 system-ui,sans-serif;display:grid;place-items:center;min-height:90vh;margin:0}
-main{max-width:26rem;padding:1.5rem}h1{font-size:1.25rem;margin:0 0 .5rem}p{margin:.5rem 0;opacity:.85}
-form{display:flex;gap:.5rem;margin-top:1rem}input{flex:1;min-width:0}input,button{font:inherit;padding:.5rem .7rem;
-border-radius:6px;border:1px solid #8886}button{background:#5b4bc4;color:#fff;border:0}
-.bad{color:#d0342c;opacity:1}code{font-size:.9em}
-"""
-
-
-def _page(title: str, body: str) -> bytes:
-    return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{title} - Segmentarium</title><style>{_STYLE}</style><main><h1>{title}</h1><p>{body}</p></main></html>"
-    ).encode()
-
-
-def _login_page(target: str, message: str) -> bytes:
-    bad = f'<p class="bad" role="alert">{html.escape(message)}</p>' if message else ""
-    return _page(
-        "Segmentarium",
-        "This server requires its owner token, which was printed when the server was started.</p>"
-        f'{bad}<form method="post" action="{LOGIN_PATH}">'
-        f'<input type="hidden" name="next" value="{html.escape(target)}">'
-        '<input name="token" type="password" placeholder="token" aria-label="Owner token" autofocus required '
-        'autocomplete="current-password"><button>Open</button></form><p>',
-    )

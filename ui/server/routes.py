@@ -7,16 +7,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from core import runs
 from core.errors import UserError
 from core.runs.store.folder import MetricRow
 from core.runs.thinning import thinned
+from ui.shared.addresses import API, base_path
 from ui.shared.legend import class_colours
+from ui.shared.navigation import PAGES
 from ui.shared.paths import runs_root
-from ui.viewer import volumes
+from ui.viewer import streams, volumes
 
 PAGE_ROWS = 5000  # rows read from the index at a time
 MAX_ROWS = 400_000  # per request
@@ -88,4 +90,24 @@ def _response(run: runs.RunSummary, rows: Sequence[MetricRow], last: int) -> dic
     }
 
 
-ROUTES = [Route("/api/runs/{run_id}/metrics", metrics, methods=["GET"]), volumes.ROUTE]
+def connection(request: Request) -> Response:
+    """``POST /api/connection``: an empty response, if the access check lets the page's origin through."""
+    return Response(status_code=204)
+
+
+def to_start_page(request: Request) -> Response:
+    """``GET /home``: the start page under its name, like the other pages."""
+    query = f"?{request.url.query}" if request.url.query else ""
+    return RedirectResponse(f"./{query}", 307)
+
+
+def routes() -> list[Route]:
+    """The routes of ``st.App``, below the path prefix of the server."""
+    found = [
+        Route(f"/{API}runs/{{run_id}}/metrics", metrics, methods=["GET"]),
+        Route(f"/{API}connection", connection, methods=["POST"]),
+        Route(f"/{next(iter(PAGES))}", to_start_page, methods=["GET"]),
+        volumes.ROUTE,
+        streams.ROUTE,
+    ]
+    return [Route(base_path() + route.path, route.endpoint, methods=route.methods) for route in found]

@@ -11,6 +11,7 @@ import streamlit as st
 from core.checkpointing.metadata import CheckpointMetadata
 from core.paths import DEMO
 from ui.shared import cache, folders
+from ui.shared.state import DATA, load_from_url, save_to_url
 
 TRAINING_DATA = "the data it was trained on"
 FIRST_DEMO_SUBJECT = "subject-1"
@@ -47,7 +48,10 @@ def choose_data(metadata: CheckpointMetadata, key: str, width: int | Literal["st
     own = folders.training_data_folder(metadata)
     others = [choice for choice in cache.dataset_choices() if cache.dataset_path(choice) != own]
     choices = others if own is None else [TRAINING_DATA, *others]
-    label = st.selectbox("Data", choices, key=f"{key}-{own is None}", persist_state="session", width=width) or DEMO
+    key = f"{key}-{own is None}"
+    load_from_url(key, choices[0], choices, DATA)
+    label = st.selectbox("Data", choices, key=key, persist_state="session", width=width) or DEMO
+    save_to_url(key, label, DATA, choices[0])
     if own is not None and label == TRAINING_DATA:
         return DataChoice(label, own, True)
     return DataChoice(label, cache.dataset_path(label), False)

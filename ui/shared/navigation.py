@@ -1,14 +1,18 @@
-"""The pages of the app: names, titles, icons and links.
+"""The pages of the app: names, titles, icons, links, and the title of the browser tab.
 
 A page is a file of the same name in ``pages/`` and a line in ``PAGES``.
 """
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import streamlit as st
 
 from core.paths import project_root
 
+APP_NAME = "Segmentarium"
+_QUERY = "query_of_next_page"  # session key
 PAGES = {  # in the order of the navigation; the first is the start page
     "home": ("Home", ":material/home:"),
     "learn": ("Learn", ":material/school:"),
@@ -26,6 +30,32 @@ def page(name: str) -> st.Page:
     title, icon = PAGES[name]
     path = project_root() / "pages" / f"{name}.py"  # absolute: Streamlit resolves relative paths from ui/shell.py
     return st.Page(path, title=title, icon=icon, default=name == next(iter(PAGES)))
+
+
+def go_to(name: str, **query: str) -> NoReturn:
+    """Switch to a page with query parameters.
+
+    ``st.switch_page`` writes the parameters of the new page into the address of the old one first; here both keep their
+    own, and :func:`arrive` gives the new page its parameters.
+    """
+    st.session_state[_QUERY] = query
+    st.switch_page(page(name), query_params=st.query_params.to_dict())
+
+
+def arrive() -> None:
+    """Set the query parameters of the page that :func:`go_to` has switched to (called before a page runs)."""
+    if (query := st.session_state.pop(_QUERY, None)) is not None:
+        st.query_params.from_dict(query)
+
+
+def tab_title(*parts: str) -> None:
+    """Set the title of the browser tab: what matters most first, then the name of the app.
+
+    Parameters
+    ----------
+    parts : str. Plain text; empty ones are left out.
+    """
+    st.set_page_config(page_title=" — ".join(filter(None, (" · ".join(filter(None, parts)), APP_NAME))))
 
 
 def all_pages() -> list[st.Page]:

@@ -6,8 +6,11 @@ A key that only one page uses is defined beside its widget.
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import streamlit as st
+
+from ui.shared.formatting import plain
 
 # Query parameters. They are widget keys too: the choice moves from page to page and is part of a copied URL.
 DATA = "data"
@@ -18,32 +21,96 @@ CASE = "case"
 CROSSHAIR = "at"  # voxel index, counted from 1
 QUIZ_GAME = "game"
 RESULT = "result"
+SUBJECT = "subject"
+UPLOADS = "uploads"
+VIEW = "view"
+
+NOUNS = {DATA: "data set", PRESET: "preset", MODEL: "model", CASE: "case", SUBJECT: "subject", VIEW: "view"}
+
+# Session keys.
+_PAGE = "page_of_last_run"
+_UNKNOWN = "unknown_in_address"
 
 
-def load_from_url(key: str, default: str, allowed: Collection[str] = ()) -> None:
+@dataclass(frozen=True)
+class _Unknown:
+    """A value of the URL that was not accepted; ``shown`` is the value that the session has instead."""
+
+    noun: str
+    value: str
+    shown: object
+    several: bool
+
+
+def load_from_url(
+    key: str, default: str, allowed: Collection[str] = (), parameter: str = "", several: bool = False
+) -> None:
     """Set a widget's value in the session before the widget is created: a new value in the URL, else the present
-    choice, else the default.
+    choice, else the default. A value that is not accepted is reported above the page.
 
     Streamlit's own binding of widgets to query parameters does not allow ``st.switch_page``.
 
     Parameters
     ----------
-    key : str. Key of the widget and name of the query parameter.
+    key : str. Key of the widget.
     default : str. Value without a choice.
     allowed : collection of str, optional. Values that are accepted from the URL; all if empty.
+    parameter : str, optional. Name of the query parameter; by default the key.
+    several : bool. Whether the value of the URL, which is not accepted, stands for several of ``allowed``.
     """
-    given = st.query_params.get(key)
-    if given and given != st.session_state.get(_synced(key)) and (not allowed or given in allowed):
+    given = st.query_params.get(parameter or key)
+    is_new = bool(given) and given != st.session_state.get(_synced(key))
+    accepted = not allowed or given in allowed
+    if is_new and accepted:
         st.session_state[key] = given
     elif not st.session_state.get(key):
-        st.session_state[key] = st.session_state.get(_synced(key)) or default
+        synced = st.session_state.get(_synced(key))
+        st.session_state[key] = synced if synced and (not allowed or synced in allowed) else default
+    if is_new:
+        unknown = st.session_state.setdefault(_UNKNOWN, {})
+        unknown.pop(key, None)
+        if not accepted:
+            noun = NOUNS.get(parameter or key, "value")
+            unknown[key] = _Unknown(noun, str(given), st.session_state[key], several)
 
 
-def save_to_url(key: str, value: str) -> None:
-    """Write a widget's value into the URL after the widget was created, so that the URL can be shared and reloaded."""
+def save_to_url(key: str, value: str, parameter: str = "", default: str | None = None) -> None:
+    """Write a widget's value into the URL after the widget was created, so that the URL can be shared and reloaded.
+
+    Parameters
+    ----------
+    key, parameter : as for :func:`load_from_url`.
+    value : str. The value.
+    default : str, optional. A value that the URL does not need to name.
+    """
     st.session_state[_synced(key)] = value
-    if st.query_params.get(key) != value:
-        st.query_params[key] = value
+    name = parameter or key
+    if value == default:
+        st.query_params.pop(name, None)
+    elif st.query_params.get(name) != value:
+        st.query_params[name] = value
+
+
+def is_new_page(page: str) -> bool:
+    """Whether the last run was that of another page, whose reports are forgotten (called once, before a page runs)."""
+    if st.session_state.get(_PAGE) == page:
+        return False
+    st.session_state[_PAGE] = page
+    st.session_state.pop(_UNKNOWN, None)
+    return True
+
+
+def report_unknown_values() -> None:
+    """Report values of the URL that the page does not know, until another one is chosen (called after a page ran)."""
+    for key, unknown in dict(st.session_state.get(_UNKNOWN, {})).items():
+        if key in st.session_state and st.session_state[key] != unknown.shown:
+            del st.session_state[_UNKNOWN][key]
+            continue
+        reason = f"several {unknown.noun}s go by it" if unknown.several else "it may have been renamed or deleted"
+        st.warning(
+            f"There is no {unknown.noun} called {plain(unknown.value)} here: {reason}. Another one is shown.",
+            icon=":material/search_off:",
+        )
 
 
 def _synced(key: str) -> str:

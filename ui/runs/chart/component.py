@@ -1,30 +1,80 @@
-"""The live chart of a run as a Streamlit component: Dice per class and loss on two linked panels.
+"""The live chart as a Streamlit component: Dice and loss of a run, or of several over each other, on two linked panels,
+and the pictures of a run's validations.
 
-The browser polls ``/api/runs/<id>/metrics`` for new points; the page does not run again while a run trains.
+The browser polls :func:`metrics_url` for new points; the page does not run again while a run trains.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import quote
+from typing import Any
+from urllib.parse import quote, urlencode
 
+from core import colours
+from core.runs import RunSummary
+from ui.shared.addresses import API
 from ui.shared.component import component
 
-SCRIPTS = ("numbers.js", "rendering.js", "chart.js")
+SCRIPTS = (
+    "../../shared/pixel_ratio.js",
+    "numbers.js",
+    "elements.js",
+    "source.js",
+    "lines.js",
+    "pictures.js",
+    "export.js",
+    "rendering.js",
+    "chart.js",
+)
 
 _mount = component("chart", Path(__file__).parent, SCRIPTS, ("chart.css",))
 
 
-def run_chart(run_id: str, key: str = "chart") -> None:
-    """Show the chart of a run; it keeps its zoom and x axis while it updates itself."""
-    _mount(key=f"{key}-{run_id}", data={"url": metrics_url(run_id), "run": run_id, "spark": False})
+def run_colours(count: int, of_classes: Sequence[str] = ()) -> tuple[str, ...]:
+    """Colours for runs: readable, far from each other, and never that of a class.
+
+    Parameters
+    ----------
+    count : int. Number of colours.
+    of_classes : sequence of str. Colours ``#rrggbb`` of the classes of the runs.
+    """
+    taken = dict.fromkeys((*colours.PALETTE, *of_classes))
+    return colours.complete((*taken, *[None] * count))[len(taken) :]
+
+
+def run_chart(runs: Sequence[RunSummary], selected: str, colour_of: Mapping[str, str], key: str = "chart") -> None:
+    """Show the chart; it keeps its zoom, x axis and panels while it updates itself, and when other runs are shown.
+
+    Parameters
+    ----------
+    runs : sequence of RunSummary. The runs whose curves are shown.
+    selected : str. Id of the run whose pictures are shown.
+    colour_of : mapping. Colour ``#rrggbb`` of each run by id; used where there are several runs.
+    key : str. Key of the component.
+    """
+    ids = [("run", run.id) for run in runs]
+    shown = [_source(run.id, run.name, colour_of.get(run.id, "")) for run in runs]
+    data = {"runs": shown, "selected": selected, "csv": f"{API}measurements.csv?{urlencode(ids)}", "spark": False}
+    _mount(key=key, data=data)
 
 
 def sparkline(run_id: str, key: str = "spark") -> None:
     """Show the mean Dice of a run as a small line that updates itself."""
-    _mount(key=f"{key}-{run_id}", data={"url": metrics_url(run_id), "run": run_id, "spark": True}, height=48)
+    data = {"runs": [_source(run_id)], "selected": run_id, "csv": "", "spark": True}
+    _mount(key=f"{key}-{run_id}", data=data, height=48)
 
 
 def metrics_url(run_id: str) -> str:
     """The route that serves the measurements of a run."""
-    return f"/api/runs/{quote(run_id, safe='')}/metrics"
+    return f"{API}runs/{quote(run_id, safe='')}/metrics"
+
+
+def pictures_url(run_id: str) -> str:
+    """The route below which the pictures of a run's validations are served, by step."""
+    return f"{API}runs/{quote(run_id, safe='')}/pictures"
+
+
+def _source(run_id: str, name: str = "", colour: str = "") -> dict[str, Any]:
+    urls = {"url": metrics_url(run_id), "pictures": pictures_url(run_id)}
+    return {"id": run_id, "name": name, "colour": colour, **urls}

@@ -1,0 +1,27 @@
+"""Memory of the web process."""
+
+from __future__ import annotations
+
+import pytest
+
+from ui.server import memory
+
+
+def test_freed_memory_is_returned_again_and_again_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    trimmed: list[int] = []
+    limits: list[int] = []
+
+    def trim() -> None:
+        trimmed.append(1)
+        if len(trimmed) == 3:
+            raise SystemExit  # ends the thread
+
+    monkeypatch.setattr(memory, "trim_heap", trim)
+    monkeypatch.setattr(memory, "limit_arenas", limits.append)
+    monkeypatch.setattr(memory, "TRIM_INTERVAL_S", 0.0)
+    memory.return_freed_memory.cache_clear()
+    thread = memory.return_freed_memory()
+    assert memory.return_freed_memory() is thread and thread.daemon
+    thread.join(30)
+    assert len(trimmed) == 3 and limits == [memory.ARENAS]
+    memory.return_freed_memory.cache_clear()

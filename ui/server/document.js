@@ -1,0 +1,55 @@
+// Part of the document of every page, run before Streamlit.
+(() => {
+  const REFUSED_AFTER = 2; // attempts to connect, as a server that starts again refuses one or two
+
+  // One entry of history per page: what a page writes into its address replaces the entry. Streamlit adds an entry for
+  // every single query parameter.
+  const push = history.pushState.bind(history);
+  history.pushState = (state, unused, url) => {
+    const target = new URL(url ?? location.href, location.href);
+    if (target.pathname === location.pathname) history.replaceState(state, unused, url);
+    else push(state, unused, url);
+  };
+
+  // Why the page stays empty: the server refuses the page's origin, or a proxy does not pass the websocket on.
+  let attempts = 0, connected = false;
+  const Socket = window.WebSocket;
+  window.WebSocket = class extends Socket {
+    constructor(...parameters) {
+      super(...parameters);
+      if (!String(parameters[0]).includes("/_stcore/stream")) return;
+      this.addEventListener("open", () => { connected = true; attempts = 0; show(null); });
+      this.addEventListener("close", () => { connected = false; attempts++; if (attempts >= REFUSED_AFTER) explain(); });
+    }
+  };
+
+  async function explain() {
+    const base = document.querySelector('script[src*="static/js/"]')?.src.split("static/js/")[0] ?? location.href;
+    let response;
+    try {
+      const headers = { accept: "text/plain" };
+      response = await fetch(new URL("api/connection", base), { method: "POST", headers, credentials: "same-origin" });
+    } catch {
+      return show(null); // no server: Streamlit says so
+    }
+    if (connected) return;
+    if (response.status === 204) {
+      show("The server answers, but its WebSocket does not. A proxy in between has to forward upgrades of "
+        + "/_stcore/stream; docs/remote.md has recipes for nginx, Caddy and Traefik.");
+    } else if (response.status === 401 || response.status === 403) {
+      show(await response.text());
+    }
+  }
+
+  function show(text) {
+    let notice = document.getElementById("connection-notice");
+    if (!text) return notice?.remove();
+    if (!notice) {
+      notice = document.createElement("div");
+      notice.id = "connection-notice";
+      notice.setAttribute("role", "alert");
+      document.body.append(notice);
+    }
+    notice.textContent = text;
+  }
+})();

@@ -1,0 +1,81 @@
+"""The document of every page: Streamlit's ``index.html`` with the app's name, style sheet and script.
+
+What is added cannot come from a page: the script has to run before Streamlit's first change of the address, and where
+no page is shown because the connection is refused.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+NAME = "Segmentarium"
+STREAMLIT_TITLE = b"<title>Streamlit</title>"
+END_OF_HEAD = b"</head>"
+# Headers of a request that ask for another answer than the whole document, as plain bytes.
+PARTIAL = frozenset({b"accept-encoding", b"if-none-match", b"if-modified-since", b"range", b"if-range"})
+# Headers of a response that describe the document as it was.
+OUTDATED = frozenset({b"content-length", b"etag", b"last-modified", b"accept-ranges"})
+
+
+class Document:
+    """Adds the app's part to the document.
+
+    Parameters
+    ----------
+    app : ASGI application. The application that serves the document.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        folder = Path(__file__).parent
+        style, script = ((folder / name).read_text(encoding="utf-8") for name in ("document.css", "document.js"))
+        self._addition = f"<style>\n{style}</style>\n<script>\n{script}</script>\n".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not _asks_for_page(scope):
+            await self.app(scope, receive, send)
+            return
+        whole = {**scope, "headers": [(k, v) for k, v in scope["headers"] if k.lower() not in PARTIAL]}
+        start: Message = {}
+        body = b""
+
+        async def collect(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+            elif message["type"] != "http.response.body" or not _is_page(start):
+                if start:
+                    await send(start)
+                    start = {}
+                await send(message)
+            else:
+                body += message.get("body", b"")
+                if not message.get("more_body"):
+                    await self._send(start, body, send)
+
+        await self.app(whole, receive, collect)
+
+    async def _send(self, start: Message, body: bytes, send: Send) -> None:
+        body = body.replace(STREAMLIT_TITLE, f"<title>{NAME}</title>".encode(), 1)
+        body = body.replace(END_OF_HEAD, self._addition + END_OF_HEAD, 1)
+        headers = [(k, v) for k, v in start.get("headers", []) if k.lower() not in OUTDATED]
+        await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+        await send({"type": "http.response.body", "body": body})
+
+
+def _asks_for_page(scope: Scope) -> bool:
+    """Whether a request is that of a browser for a page."""
+    return (
+        scope["type"] == "http"
+        and scope["method"] == "GET"
+        and any(k.lower() == b"accept" and b"text/html" in v for k, v in scope.get("headers", []))
+    )
+
+
+def _is_page(start: Message) -> bool:
+    """Whether a response is a whole HTML document."""
+    headers = dict(start.get("headers", []))
+    kind = headers.get(b"content-type", b"")
+    return start.get("status") == 200 and kind.startswith(b"text/html") and b"content-encoding" not in headers
