@@ -40,7 +40,8 @@ def advise_description(folder: Path) -> str:
 
 
 def write_description(folder: Path, progress: ProgressCallback | None = None) -> Path:
-    """Write a ``dataset.json`` that lists the images and label maps of a folder; classes are named by label value.
+    """Write a ``dataset.json`` that lists the images and label maps of a folder; classes are named by label value, a
+    negative one, such as -1, as the ignore label.
 
     Raises
     ------
@@ -60,7 +61,14 @@ def write_description(folder: Path, progress: ProgressCallback | None = None) ->
             )
         channels = read_header(folder / pairs[0][0]).channels
         modalities = ["image"] if channels == 1 else [f"image {n}" for n in range(1, channels + 1)]
-        classes = {value: f"label {value}" for value in _label_values(folder, pairs, progress) if value}
+        values = _label_values(folder, pairs, progress)
+        negative = [value for value in values if value < 0]
+        if len(negative) > 1:
+            raise DatasetError(
+                f"{folder}: expected at most one negative label value, of voxels left out of training, got {negative} in "
+                "the label maps; change the others"
+            )
+        classes = {value: "ignore" if value < 0 else f"label {value}" for value in values if value}
         atomic_write(file, json.dumps(_content(folder, pairs, modalities, classes), indent=1).encode())
     except OSError as error:
         raise DatasetError(f"{file}: cannot be written: {error.strerror or error}; check permissions") from error

@@ -174,13 +174,18 @@ def refuse_unfit(dataset: Dataset, findings: Sequence[Finding]) -> None:
     Raises
     ------
     DatasetError
-        If a finding is an error; the message names the first ones.
+        If a finding is an error; the message names the first ones, and says whether training can be forced.
     """
-    errors = [finding.line for finding in findings if finding.severity == "error"]
+    errors = [finding for finding in findings if finding.severity == "error"]
     if errors:
         more = f"; and {len(errors) - MAX_ERRORS} more" if len(errors) > MAX_ERRORS else ""
+        unreadable = any(finding.file for finding in errors)  # stays refused where training is forced
         raise DatasetError(
             f"{dataset.path}: expected data that is fit to train on, got {len(errors)} "
-            f"error{'s' * (len(errors) > 1)}: {'; '.join(errors[:MAX_ERRORS])}{more}; correct this, or train "
-            "nevertheless with --force"
+            f"error{'s' * (len(errors) > 1)}: {'; '.join(f.line for f in errors[:MAX_ERRORS])}{more}; "
+            + (
+                "correct this, or leave out the subjects; --force does not help with files that cannot be read"
+                if unreadable
+                else "correct this, or train nevertheless with --force"
+            )
         )

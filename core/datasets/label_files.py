@@ -57,7 +57,7 @@ def judge_places(dataset: Dataset, ids: Collection[str]) -> list[Finding]:
     findings = []
     for subject in (dataset.subject(id) for id in ids):
         own = _place(subject.label)
-        if own is None:
+        if own is None or places.get(subject.id) is None:  # nothing to compare with
             continue
         fitting = [id for id, place in places.items() if place is not None and geometry_difference(place, own) is None]
         if fitting and subject.id not in fitting:

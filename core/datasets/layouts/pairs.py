@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from core.datasets.layouts.base import natural_key
@@ -17,12 +18,14 @@ LABEL_WORDS = {"label", "labels", "seg", "segmentation", "mask", "gt", "groundtr
 NEUTRAL_WORDS = {"image", "img", "scan", "volume", "0000", *LABEL_WORDS}  # left out when file names are compared
 MAX_CASE_FOLDERS = 1000
 
+Name = tuple[str, ...]
+
 
 def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
     """Image and label map of each case, in natural order, relative to the folder; empty where none are recognised.
 
     Either two parallel folders hold them under corresponding names, such as ``imagesTr`` and ``labelsTr``; or each case
-    has a folder with one image and one file that is named as a label map.
+    has a folder with one image and one file that is named as a label map; or all lie in the folder itself.
 
     Raises
     ------
@@ -36,7 +39,7 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
         pairs = _pairs_by_name(_images_in(images), _images_in(labels))
     else:
         cases = (_pair_of_case(_images_in(case)) for case in list(folders.values())[:MAX_CASE_FOLDERS])
-        pairs = [pair for pair in cases if pair is not None]
+        pairs = [pair for pair in cases if pair is not None] or _pairs_side_by_side(_images_in(folder))
     relative = [(image.relative_to(folder), label.relative_to(folder)) for image, label in pairs]
     return sorted(relative, key=lambda pair: natural_key(pair[0].as_posix()))
 
@@ -48,22 +51,62 @@ def _images_in(folder: Path) -> list[Path]:
     return [p for p in paths if ".img" not in p.suffixes or image_stem(p.name) not in headers]
 
 
-def _pairs_by_name(images: Iterable[Path], labels: Iterable[Path]) -> list[tuple[Path, Path]]:
-    by_case = {_case_name(path): path for path in labels}
-    return [(path, by_case[_case_name(path)]) for path in images if _case_name(path) in by_case]
+def _pairs_by_name(images: Sequence[Path], labels: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Pairs of files whose names correspond: as they are, without words such as "image", or without the words that all
+    images, or all label maps, have; of these the first that finds most. Names that several files share find none."""
+    if _has_channel_files(images, labels):
+        return []
+    found = []
+    for names in (_stems, _case_names, _distinct_names):
+        label_of = _by_unique_name(names(labels), labels)
+        image_of = _by_unique_name(names(images), images)
+        found.append([(image, label_of[name]) for name, image in image_of.items() if name in label_of])
+    return max(found, key=len)
 
 
-def _case_name(path: Path) -> tuple[str, ...]:
-    """Words of a file name without those that say whether it is an image or a label map."""
-    words = tuple(w for w in _words(path) if w not in NEUTRAL_WORDS)
-    return words or _words(path)
+def _pairs_side_by_side(files: Sequence[Path]) -> list[tuple[Path, Path]]:
+    """Pairs in a folder that holds the images and label maps of all cases, one image for each label map."""
+    labels = [path for path in files if _is_label_name(path)]
+    images = [path for path in files if path not in labels]
+    return _pairs_by_name(images, labels) if len(images) == len(labels) else []
+
+
+def _has_channel_files(images: Sequence[Path], labels: Sequence[Path]) -> bool:
+    """Whether a case has several files, one for each channel, as in nnU-Net: a_0000 and a_0001 for the label map a."""
+    cases = Counter(re.sub(r"_[0-9]{4}$", "", stem) for (stem,) in _stems(images))
+    return any(cases[stem] > 1 for (stem,) in _stems(labels))
+
+
+def _by_unique_name(names: Sequence[Name], paths: Sequence[Path]) -> dict[Name, Path]:
+    counts = Counter(names)
+    return {name: path for name, path in zip(names, paths, strict=True) if name and counts[name] == 1}
+
+
+def _stems(paths: Sequence[Path]) -> list[Name]:
+    return [(image_stem(path.name).lower(),) for path in paths]
+
+
+def _case_names(paths: Sequence[Path]) -> list[Name]:
+    """Words of file names without those that say whether it is an image or a label map."""
+    return [tuple(w for w in _words(path) if w not in NEUTRAL_WORDS) for path in paths]
+
+
+def _distinct_names(paths: Sequence[Path]) -> list[Name]:
+    """Parts of file names without those that all of the files have."""
+    names = [tuple(re.split(r"[\W_]+", image_stem(path.name).lower())) for path in paths]
+    common = set.intersection(*map(set, names)) if names else set()
+    return [tuple(part for part in name if part not in common) for name in names]
 
 
 def _pair_of_case(files: list[Path]) -> tuple[Path, Path] | None:
-    labels = [path for path in files if LABEL_WORDS & set(_words(path))]
+    labels = [path for path in files if _is_label_name(path)]
     images = [path for path in files if path not in labels]
     return (images[0], labels[0]) if len(images) == len(labels) == 1 else None
 
 
-def _words(path: Path) -> tuple[str, ...]:
-    return tuple(re.findall(r"[a-z]+|[0-9]+", image_stem(path.name).lower()))
+def _is_label_name(path: Path) -> bool:
+    return not LABEL_WORDS.isdisjoint(_words(path))
+
+
+def _words(path: Path) -> Name:
+    return tuple(re.findall(r"[^\W\d_]+|[0-9]+", image_stem(path.name).lower()))

@@ -52,6 +52,20 @@ def test_written_description_lists_all_cases_and_label_values(folder: Path) -> N
         write_description(folder)
 
 
+def test_a_negative_label_value_becomes_the_ignore_label(folder: Path) -> None:
+    label = np.int16(1) * (voxels((24, 24, 24)) > 500)
+    label[:, :, 0] = -1
+    write_nifti(folder / "labelsTr" / "case_2.nii.gz", label.astype(np.int16), np.eye(4))
+    write_description(folder)
+    ignore = open_dataset(folder).labels.ignore
+    assert ignore is not None and ignore.raw == -1
+    (folder / "dataset.json").unlink()
+    label[:, :, 1] = -2
+    write_nifti(folder / "labelsTr" / "case_2.nii.gz", label.astype(np.int16), np.eye(4))
+    with pytest.raises(DatasetError, match=r"at most one negative label value.*got \[-2, -1\]"):
+        write_description(folder)
+
+
 def test_channels_become_modalities(folder: Path) -> None:
     for path in (folder / "imagesTr").iterdir():
         write_nifti(path, np.random.default_rng(1).normal(0, 1, (24, 24, 24, 2)), np.eye(4))

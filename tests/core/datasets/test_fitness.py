@@ -109,6 +109,15 @@ def test_refusal_names_the_first_errors_and_the_way_on(tmp_path: Path) -> None:
         resolve_config(tmp_path, tiny(path=str(folder)))
 
 
+@pytest.mark.parametrize(("fault", "offered"), [(without_label, True), (with_missing_label_file, False)])
+def test_forcing_is_offered_only_where_it_helps(tmp_path: Path, fault: Callable[[Path], None], offered: bool) -> None:
+    folder = write_heads(tmp_path / "data")
+    fault(folder)
+    with pytest.raises(DatasetError, match="fit to train on") as caught:
+        resolve_config(tmp_path, tiny(path=str(folder)))
+    assert ("train nevertheless with --force" in str(caught.value)) == offered
+
+
 def test_subjects_and_modalities_that_are_not_used_are_not_judged(tmp_path: Path) -> None:
     folder = write_heads(tmp_path / "data")
     (folder / "imagesTr" / "case_2.nii.gz").unlink()

@@ -87,6 +87,14 @@ def test_label_map_with_the_size_of_another_image_is_told(tmp_path: Path) -> Non
     assert [line.split(":")[0] for line in found] == ["case_1", "case_2"] and "image of case_2" in found[0]
 
 
+def test_label_map_without_its_image_is_not_compared(tmp_path: Path) -> None:
+    folder = write_heads(tmp_path, 3)
+    (folder / "imagesTr" / "case_1.nii.gz").unlink()
+    report = check(folder)
+    assert [e.subject for e in report.with_severity("error")] == ["case_1"]
+    assert messages(report, "the size and place of the image of") == []
+
+
 def test_two_swapped_label_maps_are_told_with_their_subjects(tmp_path: Path) -> None:
     folder = write_heads(tmp_path, 6)
     a, b = (folder / "labelsTr" / f"case_{n}.nii.gz" for n in (2, 5))
