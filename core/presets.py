@@ -1,11 +1,11 @@
-"""Presets: named configurations to start from, as data.
+"""Presets: named configurations to start from, as data, by the time that they take.
 
-``article``   the recipe of the article on 3D brain-MRI segmentation that Segmentarium implements (3D U-Net of Cicek et
-              al., plain SGD, batch size 1, 500 sub-volumes of 128x128x64 drawn once, first subject held out).
+``quick``     a small network for two minutes of training on a laptop CPU.
 ``fast``      the highest Dice after a few minutes of training.
 ``thorough``  as ``fast``, with a larger network and twice the augmentation, for ten minutes and more, when ``fast``
               overfits to few subjects.
-``quick``     a small network for two minutes of training on a laptop CPU.
+``article``   the recipe of the article on 3D brain-MRI segmentation that Segmentarium implements (3D U-Net of Cicek et
+              al., plain SGD, batch size 1, 500 sub-volumes of 128x128x64 drawn once, first subject held out).
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ from core.errors import ConfigError
 DEFAULT_PRESET = "fast"
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "article": dict(
-        normalisation="full_volume_mean",
-        folds=0, fold=0, shuffle_subjects=False,
-        sub_volume=(128, 128, 64), samples_train=500, samples_val=10, batch_size=1, draw_once=True,
-        flip=0.0,
-        model="unet3d", channels=(64, 128, 256, 512), norm="batch", activation="relu", downsampling="pool",
-        widening="before",
-        loss="dice", include_background=True,
-        optimizer="sgd", learning_rate=1e-3, momentum=0.0, weight_decay=1e-8,
-        whole_every=0, inference_mode="tiles", overlap=0.0, epochs=200, precision="fp32",
+    "quick": dict(
+        resample="median", samples_train=80, samples_val=8, batch_size=1, foreground=0.33,
+        channels=(8, 16, 32), convolutions=(1, 2), norm="instance", activation="leaky_relu",
+        downsampling="stride", widening="after",
+        loss="dice_ce", include_background=False, batch_dice=True,
+        optimizer="muon", learning_rate=2e-2, momentum=0.95, weight_decay=1e-2, lr_schedule="trapezoid", warmup=0.03,
+        clip_norm=5.0, ema=0.97, epochs=30, whole_every=0, minutes=2.0,
     ),
     "fast": dict(
         resample="median", samples_train=250, samples_val=8, batch_size=1, foreground=0.9,
@@ -48,22 +45,26 @@ PRESETS: dict[str, dict[str, Any]] = {
         optimizer="muon", learning_rate=2e-2, momentum=0.95, weight_decay=1e-2, lr_schedule="trapezoid", warmup=0.03,
         clip_norm=5.0, ema=0.999, epochs=300, whole_every=5,
     ),
-    "quick": dict(
-        resample="median", samples_train=80, samples_val=8, batch_size=1, foreground=0.33,
-        channels=(8, 16, 32), convolutions=(1, 2), norm="instance", activation="leaky_relu",
-        downsampling="stride", widening="after",
-        loss="dice_ce", include_background=False, batch_dice=True,
-        optimizer="muon", learning_rate=2e-2, momentum=0.95, weight_decay=1e-2, lr_schedule="trapezoid", warmup=0.03,
-        clip_norm=5.0, ema=0.97, epochs=30, whole_every=0, minutes=2.0,
+    "article": dict(
+        normalisation="full_volume_mean",
+        folds=0, fold=0, shuffle_subjects=False,
+        sub_volume=(128, 128, 64), samples_train=500, samples_val=10, batch_size=1, draw_once=True,
+        flip=0.0,
+        model="unet3d", channels=(64, 128, 256, 512), norm="batch", activation="relu", downsampling="pool",
+        widening="before",
+        loss="dice", include_background=True,
+        optimizer="sgd", learning_rate=1e-3, momentum=0.0, weight_decay=1e-8,
+        whole_every=0, inference_mode="tiles", overlap=0.0, epochs=200, precision="fp32",
     ),
 }  # fmt: skip
 
 PRESET_HELP = {
-    "article": "the recipe of the article, unchanged; for a GPU",
+    "quick": "a small network for two minutes of training on a laptop",
     "fast": "highest Dice after a few minutes of training, on any device",
     "thorough": "for ten minutes and more: larger network, twice the augmentation",
-    "quick": "a small network for two minutes of training on a laptop",
+    "article": "the recipe of the article, unchanged; for a GPU",
 }
+LEAST_MINUTES = {"quick": 0.0, "fast": 5.0, "thorough": 20.0}  # time budgets from which a preset is the one to choose
 
 
 def preset(name: str) -> TrainConfig:
@@ -77,6 +78,11 @@ def preset(name: str) -> TrainConfig:
     if name not in PRESETS:
         raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}; got {name!r}")
     return TrainConfig(preset=name).with_values(PRESETS[name])
+
+
+def preset_for(minutes: float) -> str:
+    """The preset to choose for a time budget in minutes."""
+    return max((name for name, least in LEAST_MINUTES.items() if least <= minutes), key=LEAST_MINUTES.__getitem__)
 
 
 def command_line(config: TrainConfig, command: str = "train", name: str = "") -> str:

@@ -15,7 +15,7 @@ from core.config import TrainConfig, changed_fields, field_specs
 from core.errors import ConfigError
 from core.models import MODELS, build_model
 from core.models.cost import network_cost
-from core.presets import PRESETS, command_line, preset
+from core.presets import PRESET_HELP, PRESETS, command_line, preset, preset_for
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -56,7 +56,7 @@ def test_command_line_gives_the_same_configuration(name: str, changes: dict[str,
 
 
 def test_unknown_preset_is_rejected() -> None:
-    with pytest.raises(ConfigError, match="preset: expected one of article, fast, thorough, quick; got 'slow'"):
+    with pytest.raises(ConfigError, match="preset: expected one of quick, fast, thorough, article; got 'slow'"):
         preset("slow")
 
 
@@ -83,3 +83,9 @@ def test_recipe_of_the_article() -> None:
     assert (augment.flip, augment.affine, augment.elastic, augment.intensity, augment.noise) == (0, 0, 0, 0, 0)
     assert (article.data.modalities, article.data.classes, article.data.resample) == ((), (), "none")
     assert (article.validation.inference_mode, article.run.precision, article.run.minutes) == ("tiles", "fp32", 0)
+
+
+def test_presets_stand_in_the_order_of_the_time_that_they_take() -> None:
+    assert list(PRESETS) == ["quick", "fast", "thorough", "article"] == list(PRESET_HELP)
+    suited = {0.5: "quick", 2: "quick", 5: "fast", 10: "fast", 20: "thorough", 120: "thorough"}
+    assert {minutes: preset_for(minutes) for minutes in suited} == suited

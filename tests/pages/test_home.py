@@ -8,7 +8,7 @@ import pytest
 
 from core import runs
 from core.presets import preset
-from tests.support.app_pages import click, open_page, texts
+from tests.support.app_pages import button, button_labels, click, open_page, texts
 from tests.support.run_folders import make_run
 
 pytestmark = pytest.mark.usefixtures("empty_app")
@@ -21,6 +21,19 @@ def test_home_starts_training_on_the_demo_data(checkpoints: Path) -> None:
     click(app, "Train on the demo data")
     (run,) = runs.list_runs(checkpoints)
     assert (run.config.preset, run.config.data.path, run.state.state) == ("quick", "demo", "queued")
+
+
+@pytest.mark.slow
+def test_trained_model_is_as_prominent_as_training_and_one_click_away() -> None:
+    app = open_page("home")
+    assert button_labels(app) == [
+        "Look at a trained model", "Train on the demo data", "Segment a scan", "My data"
+    ]  # fmt: skip
+    first, second = (button(app, label).proto.type for label in button_labels(app)[:2])
+    assert first == second == "primary"
+    assert "Nothing has to be prepared" in texts(app), "what a click does is said, not in a tooltip"
+    app = click(app, "Look at a trained model")
+    assert app.title[0].value == "Review" and app.session_state["model"] == "demo-model"
 
 
 def test_home_shows_queued_and_finished_runs(checkpoints: Path) -> None:

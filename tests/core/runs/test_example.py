@@ -38,7 +38,7 @@ def test_segmentation_and_scores_of_the_subject_are_there_at_once(tmp_path: Path
     assert dataset.ids == (SUBJECT,) and SUBJECT in metadata.split["test"]
     loaded = load_subject(dataset, SUBJECT)
     assert loaded.label is not None and loaded.geometry.oriented
-    segmentation = metadata.label_space.to_index(read_label(prediction.file).array)
+    segmentation = metadata.label_space.to_index(read_label(prediction.file).data[0])
     dice = dice_per_class(loaded.label, segmentation, 4)[1:]
     np.testing.assert_allclose(dice, list(prediction.score.dice.values()), atol=1e-6)
     evaluation = json.loads((MODEL.parent / "evaluation.json").read_text("utf-8"))

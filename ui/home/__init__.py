@@ -1,0 +1,1 @@
+"""The Home page's parts: the ways to start, and cards of runs."""
