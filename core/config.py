@@ -13,57 +13,84 @@ import json
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any
 
+from core import choices
+from core.choices import (
+    Acceleration,
+    Activation,
+    Device,
+    Downsampling,
+    FullResolution,
+    InferenceMode,
+    Lateral,
+    LossName,
+    LrSchedule,
+    Normalisation,
+    NormLayer,
+    OptimizerName,
+    Precision,
+    Resample,
+    Widening,
+)
 from core.errors import ConfigError
 from core.fields import Checked, FieldSpec, option, specs_of
 
 FORMAT_VERSION = 1
-
-Normalisation = Literal["auto", "ct", "max_min", "full_volume_mean", "brats", "max", "mean", "z_score"]
-Resample = Literal["none", "median"]
-NormLayer = Literal["batch", "instance", "group"]
-Activation = Literal["relu", "leaky_relu", "prelu"]
-Downsampling = Literal["pool", "stride"]
-Widening = Literal["before", "after"]
-FullResolution = Literal["level", "detail"]
-LossName = Literal["dice", "dice_ce"]
-OptimizerName = Literal["sgd", "adam", "rmsprop", "adamw", "muon"]
-LrSchedule = Literal["constant", "cosine", "poly", "one_cycle", "trapezoid"]
-Device = Literal["auto", "cuda", "cpu"]
-Precision = Literal["auto", "fp32", "bf16"]
-InferenceMode = Literal["auto", "tiles", "whole"]
-Lateral = Literal["auto", "swap", "off", "ignore"]
-Acceleration = Literal["auto", "none", "compile", "graph", "compiled_graph"]
 
 
 @dataclass(frozen=True)
 class DataConfig(Checked):
     """Data: folder, modalities and classes; intensity normalisation and resampling."""
 
-    path: str = option("", "folder of the data set; 'demo': the synthetic demo data, made on first use", advanced=False)
-    layout: str = option("auto", "folder layout; auto: detected")
-    modalities: tuple[str, ...] = option((), "input channels, in order; empty: all modalities", advanced=False)
-    classes: tuple[str, ...] = option((), "classes to segment; all others become background; empty: all")
+    path: str = option(
+        "", "Data set", "folder of the data set; 'demo': the synthetic demo data, made on first use", advanced=False
+    )
+    layout: str = option("auto", "Folder layout", "folder layout; auto: detected")
+    modalities: tuple[str, ...] = option(
+        (), "Modalities", "input channels, in order; empty: all modalities", advanced=False
+    )
+    classes: tuple[str, ...] = option((), "Classes", "classes to segment; all others become background; empty: all")
     ignore: str = option(
         "auto",
+        "Ignored label",
         "label left out of training and scores, by name or value; auto: one named ignore or the like; none: no label",
     )
-    nan_is_zero: bool = option(False, "read NaN as 0, for files with NaN outside the field of view")
-    force: bool = option(False, "train although the check of the data finds errors, but for files that cannot be read")
-    normalisation: Normalisation = option(
-        "auto", "intensity normalisation, per modality; auto: ct for Hounsfield units, else z_score"
+    nan_is_zero: bool = option(False, "Read NaN as 0", "read NaN as 0, for files with NaN outside the field of view")
+    force: bool = option(
+        False,
+        "Train despite errors in the data",
+        "train although the check of the data finds errors, but for files that cannot be read",
     )
-    resample: Resample = option("none", "median: resample every subject to the median voxel size of the data set")
+    normalisation: Normalisation = option(
+        "auto",
+        "Intensity normalisation",
+        "intensity normalisation, per modality; auto: ct for Hounsfield units, else z_score",
+        texts=choices.NORMALISATION_WORDS,
+    )
+    resample: Resample = option(
+        "none",
+        "Resampling",
+        "median: resample every subject to the median voxel size of the data set",
+        texts=choices.RESAMPLE_WORDS,
+    )
     spacing_mm: tuple[float, ...] = option(
-        (), "resample every subject to this voxel size instead", unit="mm", minimum=0.0001, maximum=100, length=3
+        (),
+        "Voxel size to resample to",
+        "resample every subject to this voxel size instead",
+        unit="mm",
+        minimum=0.0001,
+        maximum=100,
+        length=3,
     )
     resident_gb: float = option(
         0.0,
+        "Device memory for the data",
         "device memory for images and labels; the rest is streamed from disk; 0: all free memory",
         unit="GB",
         minimum=0,
         maximum=10**6,
+        zero="all free memory",
     )
 
 
@@ -73,15 +100,25 @@ class SplitConfig(Checked):
 
     folds: int = option(
         5,
+        "Cross-validation folds",
         "cross-validation folds; 0: one per subject (leave one out), as the default is with fewer subjects",
         minimum=0,
         maximum=1000,
+        zero="one per subject",
     )
-    fold: int = option(0, "fold that is held out for validation, from 0", minimum=0, maximum=999, advanced=False)
-    shuffle_subjects: bool = option(True, "assign subjects to folds in random order (seeded) instead of by name")
-    split_seed: int = option(0, "seed of the random order", minimum=0, maximum=2**31 - 1)
-    val_subjects: tuple[str, ...] = option((), "ids of the held-out subjects, instead of a fold")
-    test_subjects: tuple[str, ...] = option((), "ids of test subjects, excluded from training and validation")
+    fold: int = option(
+        0, "Held-out fold", "fold that is held out for validation, from 0", minimum=0, maximum=999, advanced=False
+    )
+    shuffle_subjects: bool = option(
+        True,
+        "Assign subjects to folds at random",
+        "assign subjects to folds in random order (seeded) instead of by name",
+    )
+    split_seed: int = option(0, "Seed of the random folds", "seed of the random order", minimum=0, maximum=2**31 - 1)
+    val_subjects: tuple[str, ...] = option((), "Validation subjects", "ids of the held-out subjects, instead of a fold")
+    test_subjects: tuple[str, ...] = option(
+        (), "Test subjects", "ids of test subjects, excluded from training and validation"
+    )
 
     def check(self) -> None:
         if self.folds == 1:
@@ -99,6 +136,7 @@ class SamplingConfig(Checked):
 
     sub_volume: tuple[int, ...] = option(
         (),
+        "Sub-volume size",
         "size of a sub-volume; empty: fitted to the data and device",
         unit="voxels",
         minimum=8,
@@ -106,15 +144,28 @@ class SamplingConfig(Checked):
         length=3,
         advanced=False,
     )
-    samples_train: int = option(250, "sub-volumes per training epoch", minimum=1, maximum=10**6, advanced=False)
-    samples_val: int = option(16, "sub-volumes per validation; 0: none", minimum=0, maximum=10**5)
-    batch_size: int = option(2, "sub-volumes per batch", minimum=1, maximum=1024, advanced=False)
-    draw_once: bool = option(False, "draw the training sub-volumes once and reuse them in every epoch")
+    samples_train: int = option(
+        250, "Sub-volumes per epoch", "sub-volumes per training epoch", minimum=1, maximum=10**6, advanced=False
+    )
+    samples_val: int = option(
+        16, "Sub-volumes per validation", "sub-volumes per validation; 0: none", minimum=0, maximum=10**5, zero="none"
+    )
+    batch_size: int = option(2, "Batch size", "sub-volumes per batch", minimum=1, maximum=1024, advanced=False)
+    draw_once: bool = option(
+        False, "Same sub-volumes in every epoch", "draw the training sub-volumes once and reuse them in every epoch"
+    )
     threshold: float = option(
-        0.0, "least share of labelled voxels in a drawn sub-volume", unit="share", minimum=0.0, maximum=0.99
+        0.0,
+        "Least labelled share of a sub-volume",
+        "least share of labelled voxels in a drawn sub-volume",
+        unit="share",
+        minimum=0.0,
+        maximum=0.99,
+        zero="none",
     )
     foreground: float = option(
         0.0,
+        "Share of sub-volumes centred on a class",
         "share of sub-volumes centred on a voxel of a random foreground class",
         unit="share",
         minimum=0.0,
@@ -126,24 +177,59 @@ class SamplingConfig(Checked):
 class AugmentConfig(Checked):
     """Augmentation: random transforms of training sub-volumes; spatial ones apply to image and label alike."""
 
-    flip: float = option(0.5, "probability of a left-right flip", unit="probability", minimum=0, maximum=1)
+    flip: float = option(
+        0.5,
+        "Probability of a left-right flip",
+        "probability of a left-right flip",
+        unit="probability",
+        minimum=0,
+        maximum=1,
+    )
     lateral: Lateral = option(
         "auto",
+        "Left and right classes",
         "left and right classes when images are mirrored; swap: exchange the labels of each pair; off: do not mirror; "
         "ignore: keep the labels; auto: swap pairs known by name and position, off where a partner is missing",
+        texts=choices.LATERAL_WORDS,
     )
     lateral_pairs: tuple[str, ...] = option(
-        (), "classes that are left and right of one structure, pair after pair; empty: found by name and position"
+        (),
+        "Pairs of left and right classes",
+        "classes that are left and right of one structure, pair after pair; empty: found by name and position",
     )
-    affine: float = option(0.0, "probability of rotation and scaling", unit="probability", minimum=0, maximum=1)
-    rotation_deg: float = option(15.0, "largest rotation about each axis", unit="degrees", minimum=0, maximum=180)
-    scaling: float = option(0.15, "largest relative change of size", unit="share", minimum=0, maximum=0.9)
-    elastic: float = option(0.0, "probability of an elastic deformation", unit="probability", minimum=0, maximum=1)
+    affine: float = option(
+        0.0,
+        "Probability of rotation and scaling",
+        "probability of rotation and scaling",
+        unit="probability",
+        minimum=0,
+        maximum=1,
+    )
+    rotation_deg: float = option(
+        15.0, "Largest rotation", "largest rotation about each axis", unit="degrees", minimum=0, maximum=180
+    )
+    scaling: float = option(
+        0.15, "Largest change of size", "largest relative change of size", unit="share", minimum=0, maximum=0.9
+    )
+    elastic: float = option(
+        0.0,
+        "Probability of an elastic deformation",
+        "probability of an elastic deformation",
+        unit="probability",
+        minimum=0,
+        maximum=1,
+    )
     elastic_voxels: float = option(
-        2.0, "standard deviation of the elastic displacements", unit="voxels", minimum=0, maximum=50
+        2.0,
+        "Elastic displacement (standard deviation)",
+        "standard deviation of the elastic displacements",
+        unit="voxels",
+        minimum=0,
+        maximum=50,
     )
     intensity: float = option(
         0.0,
+        "Probability of each change of intensity",
         "probability of each of brightness, contrast, gamma, bias field, blur, low resolution",
         unit="probability",
         minimum=0,
@@ -151,10 +237,12 @@ class AugmentConfig(Checked):
     )
     noise: float = option(
         0.0,
+        "Largest noise",
         "largest standard deviation of Gaussian noise, relative to the image's",
         unit="share",
         minimum=0,
         maximum=10,
+        zero="none",
     )
 
     @property
@@ -174,9 +262,10 @@ class AugmentConfig(Checked):
 class ModelConfig(Checked):
     """Network: architecture and width."""
 
-    model: str = option("unet3d", "architecture: unet3d or vnet", advanced=False)
+    model: str = option("unet3d", "Network", "architecture: unet3d or vnet", advanced=False)
     channels: tuple[int, ...] = option(
         (),
+        "Channels per level",
         "channels per level, full resolution first; empty: default of the architecture",
         unit="channels",
         minimum=1,
@@ -184,17 +273,41 @@ class ModelConfig(Checked):
     )
     convolutions: tuple[int, ...] = option(
         (),
+        "Convolutions per level",
         "convolutions per level of unet3d, full resolution first; the last holds for all deeper levels; empty: 2",
         unit="convolutions",
         minimum=1,
         maximum=8,
     )
-    norm: NormLayer = option("batch", "normalisation layer after each convolution")
-    activation: Activation = option("relu", "activation after each normalisation layer")
-    downsampling: Downsampling = option("pool", "2x2x2 max pooling or strided convolution")
-    widening: Widening = option("before", "double channels before down-sampling (Cicek et al.) or after it (nnU-Net)")
+    norm: NormLayer = option(
+        "batch",
+        "Normalisation layer",
+        "normalisation layer after each convolution",
+        texts=choices.NORM_LAYER_WORDS,
+    )
+    activation: Activation = option(
+        "relu",
+        "Activation",
+        "activation after each normalisation layer",
+        texts=choices.ACTIVATION_WORDS,
+    )
+    downsampling: Downsampling = option(
+        "pool",
+        "Down-sampling",
+        "2x2x2 max pooling or strided convolution",
+        texts=choices.DOWNSAMPLING_WORDS,
+    )
+    widening: Widening = option(
+        "before",
+        "Doubling of the channels",
+        "double channels before down-sampling (Cicek et al.) or after it (nnU-Net)",
+        texts=choices.WIDENING_WORDS,
+    )
     full_resolution: FullResolution = option(
-        "level", "level: unet3d has a full level there; detail: a shallow branch parallel to a U-Net at half resolution"
+        "level",
+        "Full resolution",
+        "level: unet3d has a full level there; detail: a shallow branch parallel to a U-Net at half resolution",
+        texts=choices.FULL_RESOLUTION_WORDS,
     )
 
     def check(self) -> None:
@@ -211,30 +324,70 @@ class ModelConfig(Checked):
 class LossConfig(Checked):
     """Loss: the training objective."""
 
-    loss: LossName = option("dice", "multi-class Dice loss, or Dice plus cross-entropy")
-    include_background: bool = option(True, "include the background in the Dice loss")
-    batch_dice: bool = option(False, "one Dice over the whole batch instead of one per sub-volume")
-    dice_smooth: float = option(1e-5, "added to numerator and denominator of the Dice", minimum=0, maximum=1e6)
+    loss: LossName = option(
+        "dice",
+        "Loss",
+        "multi-class Dice loss, or Dice plus cross-entropy",
+        texts=choices.LOSS_NAME_WORDS,
+    )
+    include_background: bool = option(True, "Background in the Dice loss", "include the background in the Dice loss")
+    batch_dice: bool = option(
+        False, "One Dice over the batch", "one Dice over the whole batch instead of one per sub-volume"
+    )
+    dice_smooth: float = option(
+        1e-5, "Smoothing of the Dice loss", "added to numerator and denominator of the Dice", minimum=0, maximum=1e6
+    )
 
 
 @dataclass(frozen=True)
 class OptimConfig(Checked):
     """Optimisation: optimizer, learning rate and gradients."""
 
-    optimizer: OptimizerName = option("sgd", "optimizer")
-    learning_rate: float = option(1e-3, "peak learning rate", minimum=1e-12, maximum=100, advanced=False)
-    momentum: float = option(0.0, "momentum of sgd, rmsprop and muon", minimum=0, maximum=0.9999)
+    optimizer: OptimizerName = option(
+        "sgd",
+        "Optimizer",
+        "optimizer",
+        texts=choices.OPTIMIZER_NAME_WORDS,
+    )
+    learning_rate: float = option(
+        1e-3, "Learning rate", "peak learning rate", minimum=1e-12, maximum=100, advanced=False
+    )
+    momentum: float = option(0.0, "Momentum", "momentum of sgd, rmsprop and muon", minimum=0, maximum=0.9999)
     weight_decay: float = option(
-        1e-8, "weight decay (decoupled for adamw and muon, L2 for the others)", minimum=0, maximum=10
+        1e-8, "Weight decay", "weight decay (decoupled for adamw and muon, L2 for the others)", minimum=0, maximum=10
     )
-    lr_schedule: LrSchedule = option("constant", "learning-rate schedule")
-    warmup: float = option(0.0, "share of the run for learning-rate warm-up", unit="share", minimum=0, maximum=0.5)
+    lr_schedule: LrSchedule = option(
+        "constant",
+        "Learning-rate schedule",
+        "learning-rate schedule",
+        texts=choices.LR_SCHEDULE_WORDS,
+    )
+    warmup: float = option(
+        0.0, "Warm-up", "share of the run for learning-rate warm-up", unit="share", minimum=0, maximum=0.5, zero="none"
+    )
     accumulate: int = option(
-        1, "batches per optimizer step (gradient accumulation)", unit="batches", minimum=1, maximum=1024
+        1,
+        "Gradient accumulation",
+        "batches per optimizer step (gradient accumulation)",
+        unit="batches",
+        minimum=1,
+        maximum=1024,
     )
-    clip_norm: float = option(0.0, "largest gradient norm (clipping); 0: no clipping", minimum=0, maximum=1e9)
+    clip_norm: float = option(
+        0.0,
+        "Largest gradient norm",
+        "largest gradient norm (clipping); 0: no clipping",
+        minimum=0,
+        maximum=1e9,
+        zero="no clipping",
+    )
     ema: float = option(
-        0.0, "decay of the exponential moving average (EMA) of the weights; 0: none", minimum=0, maximum=0.99999
+        0.0,
+        "Decay of the averaged weights (EMA)",
+        "decay of the exponential moving average (EMA) of the weights; 0: none",
+        minimum=0,
+        maximum=0.99999,
+        zero="none",
     )
 
 
@@ -244,25 +397,38 @@ class ValidationConfig(Checked):
 
     whole_every: int = option(
         10,
+        "Whole-volume validation every",
         "epochs between whole-volume validations (one is always at the end); 0: never",
         unit="epochs",
         minimum=0,
         maximum=10**6,
+        zero="never",
     )
     overlap: float = option(
-        0.5, "overlap of neighbouring tiles in sliding-window inference", unit="share", minimum=0, maximum=0.9
+        0.5,
+        "Overlap of tiles",
+        "overlap of neighbouring tiles in sliding-window inference",
+        unit="share",
+        minimum=0,
+        maximum=0.9,
     )
-    mirror: bool = option(False, "average the prediction with that of the left-right mirrored image")
+    mirror: bool = option(
+        False, "Average with the mirrored image", "average the prediction with that of the left-right mirrored image"
+    )
     inference_mode: InferenceMode = option(
         "auto",
+        "Inference",
         "tiles: sliding window; whole: the whole volume in one pass; auto: the better of both on held-out subjects",
+        texts=choices.INFERENCE_MODE_WORDS,
     )
     patience: int = option(
         0,
+        "Early stopping after",
         "stop early after this many whole-volume validations without a better smoothed Dice; 0: never",
         unit="validations",
         minimum=0,
         maximum=10**6,
+        zero="never",
     )
 
     def check(self) -> None:
@@ -276,35 +442,57 @@ class ValidationConfig(Checked):
 class RunConfig(Checked):
     """Run: duration, device, seed and checkpoints."""
 
-    epochs: int = option(100, "number of epochs", minimum=1, maximum=10**6, unit="epochs", advanced=False)
+    epochs: int = option(100, "Epochs", "number of epochs", minimum=1, maximum=10**6, unit="epochs", advanced=False)
     minutes: float = option(
         0.0,
+        "Time budget",
         "time budget; the learning-rate schedule is fitted to it; 0: train for the number of epochs",
         unit="minutes",
         minimum=0,
         maximum=10**6,
         advanced=False,
+        zero="none",
     )
-    device: Device = option("auto", "device; auto: CUDA if available", advanced=False)
+    device: Device = option(
+        "auto",
+        "Device",
+        "device; auto: CUDA if available",
+        advanced=False,
+        texts=choices.DEVICE_WORDS,
+    )
     devices: int = option(
         1,
+        "Number of devices",
         "number of GPUs (on a CPU: processes) for data-parallel training; gradients are averaged as with accumulate",
         unit="devices",
         minimum=1,
         maximum=64,
     )
-    precision: Precision = option("auto", "auto: bf16 mixed precision if the device supports it, else fp32")
-    seed: int = option(0, "seed of weights, sub-volumes and augmentation", minimum=0, maximum=2**31 - 1)
+    precision: Precision = option(
+        "auto",
+        "Precision",
+        "auto: bf16 mixed precision if the device supports it, else fp32",
+        texts=choices.PRECISION_WORDS,
+    )
+    seed: int = option(0, "Seed", "seed of weights, sub-volumes and augmentation", minimum=0, maximum=2**31 - 1)
     deterministic: bool = option(
-        False, "bit-for-bit the same weights for the same seed, torch build, threads and device; slower on a GPU"
+        False,
+        "Bit-for-bit repeatable",
+        "bit-for-bit the same weights for the same seed, torch build, threads and device; slower on a GPU",
     )
     acceleration: Acceleration = option(
-        "auto", "launch of training steps: eager (none), torch.compile, a CUDA graph, both, or the fastest (auto)"
+        "auto",
+        "Launch of training steps",
+        "launch of training steps: eager (none), torch.compile, a CUDA graph, both, or the fastest (auto)",
+        texts=choices.ACCELERATION_WORDS,
     )
-    threads: int = option(0, "CPU threads; 0: all cores", minimum=0, maximum=1024)
-    init_from: str = option("", "initial weights: a run, a checkpoint, or a PyTorch file of another program (.pth)")
+    threads: int = option(0, "CPU threads", "CPU threads; 0: all cores", minimum=0, maximum=1024, zero="all cores")
+    init_from: str = option(
+        "", "Initial weights", "initial weights: a run, a checkpoint, or a PyTorch file of another program (.pth)"
+    )
     checkpoint_minutes: float = option(
         5.0,
+        "Checkpoint at least every",
         "longest time between checkpoints; one is also written after every validation",
         unit="minutes",
         minimum=0.01,
@@ -312,10 +500,12 @@ class RunConfig(Checked):
     )
     keep_every: int = option(
         0,
+        "Keep a checkpoint every",
         "epochs between checkpoints that are kept, besides last and best; 0: none",
         unit="epochs",
         minimum=0,
         maximum=10**6,
+        zero="none",
     )
 
     def check(self) -> None:

@@ -11,6 +11,7 @@ import functools
 import math
 import types
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,6 +22,7 @@ BOOLEANS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "n
 
 def option(  # noqa: PLR0913 - one parameter per property of a field, given by name
     default: Any,
+    label: str,
     help: str,
     *,
     unit: str = "",
@@ -28,19 +30,34 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     maximum: float | None = None,
     length: int | None = None,
     advanced: bool = True,
+    zero: str = "",
+    texts: Mapping[str, str] | None = None,
 ) -> Any:
     """Declare a field.
 
     Parameters
     ----------
     default : Any. Default value.
+    label : str. Name in forms, in words.
     help : str. Description in forms and in ``--help``.
     unit : str. Unit of the value.
     minimum, maximum : float or None. Inclusive bounds, for each item of a tuple.
     length : int or None. Number of items of a non-empty tuple.
     advanced : bool. Whether forms show the field in the collapsed part.
+    zero : str. What the value 0 means, in forms, where it is no amount: "none".
+    texts : mapping. Choices in words, in forms, by value; others appear as they are, with spaces.
     """
-    metadata = dict(help=help, unit=unit, minimum=minimum, maximum=maximum, length=length, advanced=advanced)
+    metadata = dict(
+        help=help,
+        label=label,
+        unit=unit,
+        minimum=minimum,
+        maximum=maximum,
+        length=length,
+        advanced=advanced,
+        zero=zero,
+        texts=types.MappingProxyType(dict(texts or {})),
+    )
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -67,11 +84,20 @@ class FieldSpec:
     type: Any
     default: Any
     help: str
+    label: str
     unit: str
     minimum: float | None
     maximum: float | None
     length: int | None
     advanced: bool
+    zero: str
+    texts: Mapping[str, str]
+
+    @property
+    def label_with_unit(self) -> str:
+        """The label with the unit, unless the label says it: ``Time budget (minutes)``."""
+        said = not self.unit or self.unit in self.label.lower()
+        return self.label if said else f"{self.label} ({self.unit})"
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -87,6 +113,12 @@ class FieldSpec:
     def flag(self) -> str:
         """Command-line flag, such as ``--learning-rate``."""
         return "--" + self.name.replace("_", "-")
+
+    def in_words(self, value: Any) -> str:
+        """A value as forms show it: a choice in words, what a 0 means; else as :meth:`format`."""
+        if self.choices:
+            return self.texts.get(value, str(value).replace("_", " "))
+        return self.zero if self.zero and value == 0 else self.format(value)
 
     def coerce(self, value: Any) -> Any:
         """Validate a value and convert it to the field's type.

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from core.choices import Lateral
 from core.class_positions import (
     ClassPositions,
     are_mirror_images,
@@ -20,7 +21,7 @@ from core.class_positions import (
     reversed_subjects,
     unnamed_mirror_images,
 )
-from core.config import AugmentConfig, Lateral
+from core.config import AugmentConfig
 from core.errors import ConfigError
 from core.formatting import format_list
 from core.side_names import read_side, read_sides, split_words

@@ -37,8 +37,8 @@ def table() -> str:
             f"### {title}",
             sentence,
             "",
-            "| Flag | Meaning | Values | Default | Presets |",
-            "|---|---|---|---|---|",
+            "| Flag | On the Train page | Meaning | Values | Default | Presets |",
+            "|---|---|---|---|---|---|",
         ]
         for spec in field_specs():
             if spec.section == section:
@@ -46,7 +46,7 @@ def table() -> str:
                 by_preset = {name: spec.format(v[spec.name]) for name, v in PRESETS.items() if spec.name in v}
                 presets = ", ".join(f"{name}: {text}" for name, text in by_preset.items() if text != default)
                 flag = "`DATA`" if spec.name == "path" else f"`{spec.flag}`"
-                cells = (flag, spec.help, values_of(spec), f"`{default}`" if default else "", presets)
+                cells = (flag, spec.label, spec.help, values_of(spec), f"`{default}`" if default else "", presets)
                 lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)

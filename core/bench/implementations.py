@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.bench.peers import import_peer
+from core.choices import Acceleration
 from core.compute.precision import autocast, resolve_precision
-from core.config import Acceleration, ModelConfig, OptimConfig
+from core.config import ModelConfig, OptimConfig
 from core.models import build_model
 from core.presets import preset
 from core.training.acceleration import accelerate

@@ -34,9 +34,10 @@ from core.bench.timing import (
     time_interleaved,
     with_memory_retention,
 )
+from core.choices import Acceleration, OptimizerName
 from core.compute.device import cudnn_benchmark, empty_cache, out_of_memory_error, resolve_device, set_num_threads
 from core.compute.precision import resolve_precision
-from core.config import Acceleration, OptimConfig, OptimizerName
+from core.config import OptimConfig
 from core.errors import ConfigError, first_line
 from core.presets import preset
 from core.training.acceleration import EAGER_STEPS

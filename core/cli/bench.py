@@ -9,11 +9,11 @@ from typing import Any
 
 from core.bench import augment, infer, train
 from core.bench.peers import REQUIREMENTS
+from core.choices import OptimizerName
 from core.cli.arguments import add_checkpoints, add_device, add_json, add_progress
 from core.cli.help_format import HelpFormatter
 from core.cli.progress import show_progress
 from core.cli.values import format_size, network_channels, size_in_voxels
-from core.config import OptimizerName
 from core.errors import ConfigError
 from core.paths import DEMO_MODEL, checkpoints_root
 from core.runs import find_checkpoint

@@ -37,7 +37,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from core.config import Normalisation
+from core.choices import Normalisation
 from core.errors import ConfigError
 from core.imaging.outliers import describe_outliers, intensity_range
 

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from core.config import Activation, LossName, NormLayer
+from core.choices import Activation, LossName, NormLayer
 from core.models.spec import Operators
 from core.types import Size3, triple
 

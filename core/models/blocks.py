@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core.config import Activation, ModelConfig, NormLayer
+from core.choices import Activation, NormLayer
+from core.config import ModelConfig
 from core.models.spec import Architecture, StageKind
 from core.types import Size3
 

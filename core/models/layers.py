@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from core.config import Activation, ModelConfig, NormLayer
+from core.choices import Activation, NormLayer
+from core.config import ModelConfig
 from core.models import architecture
 from core.models.spec import Operators, StageKind
 from core.types import Size3, triple

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from core.config import LossConfig, ModelConfig, NormLayer, OptimConfig
+from core.choices import NormLayer
+from core.config import LossConfig, ModelConfig, OptimConfig
 from core.models import architecture
 from core.models.allocation_simulator import FP32, AllocationSimulator, SimulatedTensor
 from core.models.cost import network_cost, padded_size

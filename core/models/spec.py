@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, Literal, Protocol, TypeVar
 
-from core.config import Activation, ModelConfig, NormLayer
+from core.choices import Activation, NormLayer
+from core.config import ModelConfig
 from core.types import Size3
 
 StageKind = Literal["encoder", "bottleneck", "decoder", "logits"]

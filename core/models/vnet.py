@@ -17,7 +17,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from core.config import ModelConfig, NormLayer
+from core.choices import NormLayer
+from core.config import ModelConfig
 from core.models.blocks import (
     ConvUnit,
     SegmentationNetwork,

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 from torch import Tensor
 
+from core.choices import Acceleration
 from core.compute.device import empty_cache
-from core.config import Acceleration
 from core.errors import ConfigError, first_line
 from core.sampling.patches import Batch
 from core.training.step import Launch, TrainingStep

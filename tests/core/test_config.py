@@ -305,6 +305,25 @@ def test_with_values_rejects_unknown_names() -> None:
         TrainConfig().with_values({"optim": OptimConfig()})
 
 
+def test_every_field_has_a_label_in_words_of_its_own() -> None:
+    labels = [spec.label for spec in field_specs()]
+    assert len(set(labels)) == len(labels)
+    for spec in field_specs():
+        assert spec.label[:1].isupper() and "_" not in spec.label and len(spec.label.split()) < 9, spec.name
+        assert spec.unit != "probability" or spec.label.startswith("Probability of"), spec.name
+        assert set(spec.texts) <= set(spec.choices), spec.name
+        assert not spec.zero or spec.coerce(0) == 0, spec.name
+
+
+def test_values_are_shown_in_words() -> None:
+    specs = {spec.name: spec for spec in field_specs()}
+    assert specs["minutes"].label_with_unit == "Time budget (minutes)"
+    assert specs["flip"].label_with_unit == "Probability of a left-right flip"
+    assert specs["minutes"].in_words(0.0) == "none" and specs["minutes"].in_words(2.0) == "2.0"
+    assert specs["loss"].in_words("dice_ce") == "Dice and cross-entropy"
+    assert specs["lr_schedule"].in_words("trapezoid") == "trapezoid"
+
+
 def _changed(spec: FieldSpec) -> Any:
     """A value other than the default."""
     if spec.choices:

@@ -32,6 +32,42 @@ def test_form_has_a_field_for_every_option_and_submits_its_configuration(checkpo
 
 
 @pytest.mark.slow
+def test_values_and_labels_are_words(checkpoints: Path) -> None:
+    app = open_page("train")
+    budget = field(app, "minutes")
+    assert (budget.label, budget.value, budget.placeholder) == ("Time budget (minutes)", "", "none")
+    assert field(app, "flip").label == "Probability of a left-right flip"
+    assert field(app, "patience").value is None and field(app, "patience").placeholder == "never"
+    assert "Dice and cross-entropy" in field(app, "loss").options
+    run_page(budget.set_value("3"))
+    assert "back to none" in button_labels(app)
+    run_page(field(app, "minutes").set_value("none"))
+    assert not button(app, "Start training").disabled and "back to none" not in button_labels(app)
+
+
+@pytest.mark.slow
+def test_first_question_is_how_long_it_may_take_and_sets_preset_and_time_budget(checkpoints: Path) -> None:
+    app = open_page("train")
+    labels = [control.label for control in app.get("button_group")]  # type: ignore[attr-defined]
+    assert labels[:2] == ["How long may it take?", "Preset"]
+    assert answer(app) == 0.0, "no limit, as in the preset fast"
+    choose(app, "How long may it take?", 2.0)
+    assert app.session_state["preset"] == "quick" and field(app, "minutes").value == "2.0"
+    choose(app, "How long may it take?", 30.0)
+    assert app.session_state["preset"] == "thorough" and field(app, "minutes").value == "30.0"
+    assert "--minutes 30" in app.code[0].value
+    choose(app, "Preset", "fast")  # by hand: the answer stays, and this preset for later answers
+    assert answer(app) == 30.0 and "--preset fast --minutes 30" in app.code[0].value
+    choose(app, "How long may it take?", 2.0)
+    assert app.session_state["preset"] == "fast"
+    run_page(field(app, "minutes").set_value("7"))
+    assert answer(app) is None and "--minutes 7" in app.code[0].value
+    choose(app, "How long may it take?", 0.0)
+    assert field(app, "minutes").value == "" and "--minutes" not in app.code[0].value
+    assert answer(open_page("train", preset="quick")) == 2.0
+
+
+@pytest.mark.slow
 def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
     app = open_page("train")
     for name, value, message in (
@@ -90,3 +126,8 @@ def field(app: AppTest, name: str) -> Any:
             if key.startswith("form.") and f".{name}." in key:
                 return widget
     raise AssertionError(f"no widget for {name}")
+
+
+def answer(app: AppTest) -> Any:
+    """The answer to the first question."""
+    return next(c for c in app.get("button_group") if c.label == "How long may it take?").value  # type: ignore[attr-defined]

@@ -15,32 +15,6 @@ from core.fields import FieldSpec
 from core.models import MODELS
 from ui.shared import formatting
 
-LABELS = {  # of fields whose name is not a good label
-    "sub_volume": "Sub-volume size",
-    "samples_train": "Sub-volumes per epoch",
-    "samples_val": "Sub-volumes per validation",
-    "batch_size": "Batch size",
-    "minutes": "Time budget",
-    "fold": "Held-out fold",
-    "model": "Network",
-    "lr_schedule": "Learning-rate schedule",
-    "ema": "Running average of weights",
-    "norm": "Normalisation layer",
-    "clip_norm": "Gradient norm limit",
-    "whole_every": "Whole volumes every",
-    "spacing_mm": "Voxel size",
-    "rotation_deg": "Largest rotation",
-    "elastic_voxels": "Elastic displacement",
-    "init_from": "Start from",
-    "checkpoint_minutes": "Checkpoint at least every",
-    "normalisation": "Intensity normalisation",
-    "resample": "Resampling",
-    "ignore": "Ignored label",
-    "nan_is_zero": "Read NaN as 0",
-    "force": "Train despite errors",
-    "lateral": "Left and right",
-    "lateral_pairs": "Left and right pairs",
-}
 COLUMN_WIDTH = 200  # px
 AUTOMATIC = "from the data"
 GENERATION = "form_generation"  # session key; counts resets, see _key
@@ -64,15 +38,8 @@ class FormState:
 
 def error_summary(form: FormState) -> str:
     """One sentence that names the fields with errors by their labels."""
-    labels = [field_label(spec) for spec in field_specs() if spec.name in form.errors]
+    labels = [spec.label for spec in field_specs() if spec.name in form.errors]
     return form.errors.get("") or f"Please correct: {', '.join(labels)}. The reason is below each field."
-
-
-def field_label(spec: FieldSpec) -> str:
-    """The label of a field on screen, with its unit."""
-    label = LABELS.get(spec.name, spec.name.replace("_", " ").capitalize())
-    without_unit = not spec.unit or spec.unit in ("share", "probability") or spec.unit in label.lower()
-    return label if without_unit else f"{label} ({spec.unit})"
 
 
 def read(base: TrainConfig, fixed: Mapping[str, Any]) -> FormState:
@@ -138,8 +105,21 @@ def reset_all(base: TrainConfig) -> None:
 
 def set_value(base: TrainConfig, name: str, value: Any) -> None:
     """Set the widget of a field (callback of a button)."""
-    spec = next(spec for spec in field_specs() if spec.name == name)
-    st.session_state[_key(base, spec)] = value
+    spec = _spec(name)
+    is_text = spec.type is float and not spec.choices
+    st.session_state[_key(base, spec)] = _text(spec, value) if is_text else value
+
+
+def field_value(base: TrainConfig, name: str) -> Any:
+    """The value of a field in the form: that of the preset until it is changed; ``None`` if it is not valid."""
+    spec = _spec(name)
+    key = _key(base, spec)
+    if key not in st.session_state:
+        return base.values()[name]
+    try:
+        return _parse(spec, st.session_state[key])
+    except ConfigError:
+        return None
 
 
 def _fields(
@@ -154,7 +134,7 @@ def _fields(
 def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping[str, Sequence[str]]) -> None:
     """The widget of a field, its error, and a button that resets it if it was changed."""
     value = base.values()[spec.name]
-    label = field_label(spec) + (" :primary[●]" if spec.name in form.changed else "")
+    label = spec.label_with_unit
     help = f"{spec.help}. On the command line: `{spec.flag}`"
     common: dict[str, Any] = {"key": _key(base, spec), "help": help, "persist_state": "session"}
     if spec.name in options:
@@ -162,18 +142,20 @@ def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping
         st.multiselect(label, choices, [v for v in value if v in choices], placeholder=_no_names(spec), **common)
     elif spec.name == "model" or spec.choices:
         names = list(spec.choices or MODELS)
-        st.selectbox(label, names, index=names.index(value), **common)
+        st.selectbox(label, names, index=names.index(value), format_func=spec.in_words, **common)
     elif spec.type is bool:
         st.space(8)
         st.toggle(label, value=value, **common)
     elif spec.type is int:
-        st.number_input(label, value=value, step=1, **common)
+        empty = bool(spec.zero) and value == 0
+        st.number_input(label, value=None if empty else value, step=1, placeholder=spec.zero or None, **common)
     else:
-        st.text_input(label, value=spec.format(value), placeholder=AUTOMATIC if spec.item_type else "none", **common)
+        placeholder = spec.zero or (AUTOMATIC if spec.item_type else "none")
+        st.text_input(label, value=_text(spec, value), placeholder=placeholder, **common)
     if spec.name in form.errors:
         st.markdown(f":small[:red[{formatting.plain(form.errors[spec.name])}]]")
     if spec.name in form.changed:
-        preset_value = spec.format(value) or (
+        preset_value = spec.in_words(value) or (
             _no_names(spec) if spec.name in options else "automatic" if spec.item_type else "none"
         )
         st.button(
@@ -184,6 +166,15 @@ def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping
             on_click=_reset,
             args=(base, spec),
         )
+
+
+def _spec(name: str) -> FieldSpec:
+    return next(spec for spec in field_specs() if spec.name == name)
+
+
+def _text(spec: FieldSpec, value: Any) -> str:
+    """The value as a text field holds it."""
+    return "" if spec.zero and value == 0 else spec.format(value)
 
 
 def _no_names(spec: FieldSpec) -> str:
@@ -214,6 +205,8 @@ def _reset(base: TrainConfig, spec: FieldSpec) -> None:
 
 
 def _parse(spec: FieldSpec, raw: Any) -> Any:
+    if spec.zero and isinstance(raw, str | None) and (raw or "").strip().lower() in ("", spec.zero):
+        return spec.coerce(0)
     if raw is None:
         raise ConfigError(f"{spec.name}: expected a value, got nothing")
     if isinstance(raw, str) and not spec.choices:

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from core.choices import NormLayer
 from core.compute.precision import autocast
-from core.config import ModelConfig, NormLayer
+from core.config import ModelConfig
 from core.inference.memory_limit import FREE_FRACTION
 from core.inference.sliding_window import (
     SIGMA_SCALE,

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from core.config import LossConfig, LossName
+from core.choices import LossName
+from core.config import LossConfig
 from core.labels import IGNORE_INDEX
 from core.training.losses import build_loss, dice_ce_loss, dice_loss
 from tests.support.peer_packages import monai_or_skip

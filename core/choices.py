@@ -1,0 +1,59 @@
+"""Values of the configuration's choice fields: as stored and typed, and in words as forms show them.
+
+A value without words appears as it is, with spaces for underscores.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Normalisation = Literal["auto", "ct", "max_min", "full_volume_mean", "brats", "max", "mean", "z_score"]
+Resample = Literal["none", "median"]
+NormLayer = Literal["batch", "instance", "group"]
+Activation = Literal["relu", "leaky_relu", "prelu"]
+Downsampling = Literal["pool", "stride"]
+Widening = Literal["before", "after"]
+FullResolution = Literal["level", "detail"]
+LossName = Literal["dice", "dice_ce"]
+OptimizerName = Literal["sgd", "adam", "rmsprop", "adamw", "muon"]
+LrSchedule = Literal["constant", "cosine", "poly", "one_cycle", "trapezoid"]
+Device = Literal["auto", "cuda", "cpu"]
+Precision = Literal["auto", "fp32", "bf16"]
+InferenceMode = Literal["auto", "tiles", "whole"]
+Lateral = Literal["auto", "swap", "off", "ignore"]
+Acceleration = Literal["auto", "none", "compile", "graph", "compiled_graph"]
+
+NORMALISATION_WORDS = {
+    "auto": "automatic",
+    "ct": "CT, Hounsfield units",
+    "max_min": "minimum to maximum",
+    "full_volume_mean": "mean of the full volume",
+    "brats": "BraTS",
+    "max": "maximum",
+    "z_score": "z-score",
+}
+RESAMPLE_WORDS = {"median": "to the median voxel size"}
+NORM_LAYER_WORDS = {"batch": "batch norm", "instance": "instance norm", "group": "group norm"}
+ACTIVATION_WORDS = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "prelu": "PReLU"}
+DOWNSAMPLING_WORDS = {"pool": "max pooling", "stride": "strided convolution"}
+WIDENING_WORDS = {"before": "before down-sampling", "after": "after down-sampling"}
+FULL_RESOLUTION_WORDS = {"level": "a full level", "detail": "a shallow detail branch"}
+LOSS_NAME_WORDS = {"dice": "Dice", "dice_ce": "Dice and cross-entropy"}
+OPTIMIZER_NAME_WORDS = {"sgd": "SGD", "adam": "Adam", "rmsprop": "RMSprop", "adamw": "AdamW", "muon": "Muon"}
+LR_SCHEDULE_WORDS = {"poly": "polynomial", "one_cycle": "one cycle"}
+DEVICE_WORDS = {"auto": "automatic", "cuda": "CUDA", "cpu": "CPU"}
+PRECISION_WORDS = {"auto": "automatic"}
+INFERENCE_MODE_WORDS = {"auto": "automatic", "tiles": "sliding window", "whole": "whole volume in one pass"}
+LATERAL_WORDS = {
+    "auto": "automatic",
+    "swap": "swap when mirrored",
+    "off": "do not mirror",
+    "ignore": "mirror, keep labels",
+}
+ACCELERATION_WORDS = {
+    "auto": "automatic",
+    "none": "eager",
+    "compile": "torch.compile",
+    "graph": "CUDA graph",
+    "compiled_graph": "torch.compile and CUDA graph",
+}
