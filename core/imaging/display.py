@@ -85,17 +85,21 @@ class Grid:
     shape : tuple of int. Voxels along i, j, k.
     spacing_mm : tuple of float. Voxel size along i, j, k.
     affine : tuple of rows, 4x4, or None. Voxel index to RAS mm; ``None`` if the orientation is unknown.
+    file_axes : tuple of (int, bool), or None. For each axis of the file, the axis of the grid that it became and whether
+        it was reversed (:attr:`Geometry.file_axes`); ``None`` for a volume without a file.
     """
 
     shape: Size3
     spacing_mm: SpacingMm
     affine: AffineRows | None
+    file_axes: tuple[tuple[int, bool], ...] | None = None
 
     @classmethod
-    def from_geometry(cls, geometry: Geometry) -> Grid:
-        """The grid of a canonical geometry."""
+    def from_geometry(cls, geometry: Geometry, stored: Geometry | None = None) -> Grid:
+        """The grid of a canonical geometry, of a file with the geometry ``stored``."""
         rows = tuple((float(a), float(b), float(c), float(d)) for a, b, c, d in geometry.affine)
-        return cls(geometry.shape, geometry.spacing_mm, rows if geometry.oriented else None)
+        file_axes = stored.file_axes if stored is not None else None
+        return cls(geometry.shape, geometry.spacing_mm, rows if geometry.oriented else None, file_axes)
 
     @property
     def tilt(self) -> str:
@@ -138,6 +142,35 @@ def encode_label(index: np.ndarray) -> bytes:
     if index.dtype != np.uint8:
         raise ValueError(f"expected class indices as uint8, got {index.dtype}")
     return _i_fastest(index)
+
+
+def part_channel(name: str, sample: np.ndarray, dtype: str, scaled: bool) -> Channel:
+    """How a channel is stored that is encoded in parts (:func:`encode_part`), without a look at all of its voxels.
+
+    Parameters
+    ----------
+    name : str. Modality.
+    sample : ndarray, float32, shape (i, j, k). Evenly spaced voxels.
+    dtype : str. numpy type of the values in the file.
+    scaled : bool. Whether intensities differ from those values. Unscaled whole numbers of up to 16 bits are exact;
+        others are rounded to steps of the range of the sample.
+    """
+    channel = _channel(name, sample)
+    kind = np.dtype(dtype)
+    exact = kind.kind in "iu" and kind.itemsize <= 2 and not scaled
+    if exact:
+        offset, step = float(np.iinfo(kind).min), 1.0
+    else:
+        offset, step = channel.low, max((channel.high - channel.low) / MAX_STORED, SMALLEST_STEP)
+    background = int(np.clip(np.rint((channel.background - offset) / step), 0, MAX_STORED))
+    return replace(channel, offset=offset, step=step, stored_background=background, exact=exact)
+
+
+def encode_part(values: np.ndarray, channel: Channel) -> bytes:
+    """Encode a part of a channel, float32, shape (i, j, k): little-endian uint16, i fastest."""
+    stored = (values - np.float32(channel.offset)) * np.float32(1 / channel.step)
+    np.rint(stored, out=stored)
+    return _i_fastest(np.clip(stored, 0, MAX_STORED, out=stored).astype("<u2"))
 
 
 def upright_slices(slices: np.ndarray, oriented: bool) -> np.ndarray:

@@ -98,6 +98,13 @@ class Geometry:
         return a, b, c
 
     @property
+    def file_axes(self) -> tuple[tuple[int, bool], ...]:
+        """For each axis as stored, the canonical axis that it becomes and whether it is reversed."""
+        if not self.oriented:
+            return (0, False), (1, False), (2, False)
+        return tuple((axis, sign < 0) for axis, sign in zip(*_axis_directions(self), strict=True))
+
+    @property
     def canonical(self) -> Geometry:
         """The geometry after :func:`to_canonical`; unchanged for an unknown orientation."""
         if not self.oriented:

@@ -1,4 +1,4 @@
-"""The pages of a fresh server in the order of a first visit: everything they need is made while they are open."""
+"""The pages of a fresh server in the order of a first visit: what they need is shipped, or made while they are open."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Server
-from tests.support.viewers import coloured_pixels, pane, settle, voxel, wait_until_ready
+from tests.support.viewers import coloured_pixels, pane, rest_pointer, settle, voxel, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE_MS = 60_000
@@ -34,27 +34,33 @@ def test_deep_link_is_the_first_page_of_a_fresh_server(fresh_server: Server, pag
         assert box is not None and box["x"] + box["width"] <= width
 
 
-def test_learn_makes_a_subject_and_fills_its_figures(fresh_server: Server, page: Page) -> None:
+def test_learn_fills_its_figures(fresh_server: Server, page: Page) -> None:
     page.goto(f"{fresh_server.url}/learn")
-    expect(page.get_by_text("Making subject-1")).to_be_visible()
     expect(page.get_by_role("application", name="The predicted mask over the true one")).to_be_visible()
     expect(page.get_by_role("img", name="Histogram of T1 intensities by tissue")).to_be_visible(timeout=2 * MINUTE_MS)
     expect(page.get_by_role("slider", name="Drawn")).to_be_visible(timeout=2 * MINUTE_MS)
 
 
-def test_review_shows_the_ready_made_model_without_a_click(fresh_server: Server, page: Page) -> None:
-    page.goto(f"{fresh_server.url}/review")
-    expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible(timeout=4 * MINUTE_MS)
+def test_one_click_on_home_shows_a_segmented_brain_that_nothing_had_to_be_computed_for(
+    fresh_server: Server, page: Page
+) -> None:
+    page.goto(fresh_server.url)
+    look, train = (page.get_by_role("button", name=n) for n in ("Look at a trained model", "Train on the demo data"))
+    first, second = look.bounding_box(), train.bounding_box()
+    assert first is not None and second is not None and first["height"] == second["height"]
+    look.click()
+    expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible()
+    assert not list(fresh_server.checkpoints.glob(".cache/segment/*")), "no job was needed"
     wait_until_ready(page)
-    expect(page.locator("canvas.pane")).to_have_count(6)
+    expect(page.locator("canvas.pane")).to_have_count(3)  # one plane: truth, prediction, errors
     expect(page.get_by_text("synthetic", exact=False).first).to_be_visible()
     page.keyboard.press("Escape")
     truth, prediction = pane(page, "axial", "truth"), pane(page, "axial", "prediction")
     assert coloured_pixels(truth) > 500 and coloured_pixels(prediction) > 500
     assert truth.picture() != prediction.picture() and truth.at == prediction.at
-    assert truth.letters == "????", "the Analyze files of the demo data state no orientation"
+    assert truth.letters == prediction.letters == "RLAP", "the demo data states its orientation"
     before, picture = voxel(page), prediction.picture()
-    prediction.canvas.hover()
+    rest_pointer(prediction)
     page.mouse.wheel(0, -100)
     settle(page)
     assert prediction.slice == truth.slice == before[2] + 1 and prediction.picture() != picture

@@ -44,7 +44,7 @@ def test_cases_are_segmented_scored_and_sorted(server: Server, page: Page, hippo
     page.goto(f"{server.url}/review?model={hippocampus}")
     wait_until_ready(page)
     expect(page.get_by_role("option")).to_have_count(3)
-    expect(page.locator("canvas.pane")).to_have_count(3)  # only the truth
+    expect(page.locator("canvas.pane")).to_have_count(2)  # one plane: the image and the truth
     assert pane(page, "axial", "truth").letters == "RLAP"
     page.get_by_role("button", name="Segment all 3 remaining cases").click()
     expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible(timeout=2 * MINUTE_MS)
@@ -66,7 +66,8 @@ def test_errors_single_plane_dice_strip_and_next_case(server: Server, page: Page
     core(server, "evaluate", hippocampus, str(server.data / "hippo"), "--subject", "hippocampus_001", "--keep")
     page.goto(f"{server.url}/review?model={hippocampus}&case=hippocampus_001")
     wait_until_ready(page)
-    page.get_by_role("button", name="errors", exact=True).click()
+    expect(page.locator("canvas.pane")).to_have_count(3)
+    page.get_by_role("group", name="Planes").get_by_role("button", name="all").click()
     expect(page.locator("canvas.pane")).to_have_count(9)
     expect(page.get_by_text("false negative")).to_be_visible()
     errors = pane(page, "axial", "errors")

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from core.imaging.display import channels
 from tests.browser.conftest import Server
-from tests.support.viewers import pane, settle, voxel, wait_until_ready
+from tests.support.viewers import pane, rest_pointer, settle, voxel, wait_until_ready
 
 pytestmark = pytest.mark.browser
 
@@ -196,7 +196,7 @@ def test_wheel_keys_and_mouse_navigate_without_requests(server: Server, page: Pa
     axial = pane(page, "axial", "image")
     before = voxel(page)
     frames = count_frames(page)
-    axial.canvas.hover()
+    rest_pointer(axial)
     picture = axial.picture()
     page.mouse.wheel(0, -100)
     assert voxel(page) == (before[0], before[1], before[2] + 1) and axial.picture() != picture

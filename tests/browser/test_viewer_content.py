@@ -71,7 +71,7 @@ def go_to(page: Page, target: VoxelIndex) -> None:
 def expect_intensity(page: Page, value: float) -> None:
     """Wait until the readout shows an intensity, to six digits."""
     shown = str(int(value)) if float(value).is_integer() else str(float(f"{value:.6g}"))
-    expect(page.locator(".readout span").nth(2)).to_have_text(f"M{shown}")
+    expect(page.locator(".readout span").nth(3)).to_have_text(f"M{shown}")
 
 
 def greys(page: Page) -> tuple[float, float, float]:
@@ -167,7 +167,7 @@ def test_readout_names_sheared_axes_with_their_angle_and_shows_small_voxels_in_m
     affine[1, 2] = 0.05 * np.tan(np.deg2rad(30))
     open_image(server, page, "tilted", structure(0.4, 0.8), bright_label(), affine)
     readout = page.locator(".readout span")
-    expect(readout.nth(2)).to_have_text("axessheared 30°")
+    expect(readout.nth(3)).to_have_text("axessheared 30°")
     i, j, k = voxel(page)
     at = affine @ [i, j, k, 1]
-    expect(readout.nth(1)).to_have_text(f"mm{at[0]:.3f}, {at[1]:.3f}, {at[2]:.3f}")
+    expect(readout.nth(1)).to_have_text(f"RAS mm{at[0]:.3f}, {at[1]:.3f}, {at[2]:.3f}")

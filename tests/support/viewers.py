@@ -25,6 +25,12 @@ def settle(page: Page) -> None:
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
+def rest_pointer(shown: Pane) -> None:
+    """Move the pointer onto a pane and wait until it has rested there: the pane takes the wheel."""
+    shown.canvas.hover()
+    expect(shown.canvas).to_have_attribute("data-wheel", "slices")
+
+
 def voxel(page: Page) -> VoxelIndex:
     """Voxel index of the crosshair, counted from 0."""
     settle(page)

@@ -23,6 +23,7 @@ class Figure {
     this.host = host;
     this.observer = new ResizeObserver(() => this.ready && this.draw());
     this.observer.observe(root);
+    this.forgetPixelRatio = onPixelRatioChange(() => this.ready && this.draw());
   }
 
   show(data) {
@@ -37,7 +38,10 @@ class Figure {
     this.draw();  // the theme may have changed
   }
 
-  close() { this.observer.disconnect(); }
+  close() {
+    this.observer.disconnect();
+    this.forgetPixelRatio();
+  }
 
   colour(name, fallback) {
     return getComputedStyle(this.host).getPropertyValue(name).trim() || fallback;

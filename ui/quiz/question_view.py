@@ -43,7 +43,7 @@ def render_revealed(game: Game, number: int) -> None:
     """Render an answered question: both segmentations on their sides, then where they differ."""
     first = "truth" if game.answers[number - 1].truth_side == "left" else "prediction"
     rows = (first, "prediction" if first == "truth" else "truth", "errors")
-    options = ViewerOptions(rows, (game.plane(number),), game.start_voxel(number), HEIGHT)
+    options = ViewerOptions(rows, (game.plane(number),), start=game.start_voxel(number), height=HEIGHT, crosshair=False)
     viewer(game.revealed_scene(number), "quiz", options)
 
 
@@ -66,7 +66,10 @@ def _open_question(game: Game) -> None:
         st.rerun()
     if failure:
         error_box(failure, context="The answer was not stored, so it does not count")
-    viewer(scene, "quiz", ViewerOptions(SIDES, (game.plane(number),), game.start_voxel(number), HEIGHT))
+    options = ViewerOptions(
+        SIDES, (game.plane(number),), start=game.start_voxel(number), height=HEIGHT, crosshair=False
+    )
+    viewer(scene, "quiz", options)
     if len(game) < game.settings.count and number == 1:
         st.caption(f"There are {len(game)} questions: this data has no more slices of this difficulty.")
 

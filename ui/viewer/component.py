@@ -16,12 +16,22 @@ from ui.shared.component import component
 from ui.viewer.scenes import Scene
 
 SCRIPTS = (
+    "../shared/pixel_ratio.js",
+    "elements.js",
     "geometry.js",
     "slices.js",
     "volume.js",
+    "stream.js",
     "pane.js",
+    "window_panel.js",
     "toolbar.js",
+    "legend.js",
+    "readout.js",
     "strip.js",
+    "picture.js",
+    "full_screen.js",
+    "wheel.js",
+    "touch.js",
     "interaction.js",
     "viewer.js",
 )
@@ -39,18 +49,24 @@ class ViewerOptions:
     ----------
     rows : sequence of str. One row of panes each: "image" (no overlay), the name of a layer, or "errors" (prediction
         against truth). With a single plane they stand side by side. The toolbar can change them.
-    planes : sequence of str. One column of panes each.
+    planes : sequence of str. Planes to choose from, one column of panes each.
+    plane : str, optional. The only plane shown at first; by default all of ``planes``.
     start : tuple of int, optional. Voxel index (i, j, k) of the crosshair; by default the slices with the most labelled
         voxels of the first layer, or the centre of the head.
     height : int, optional. Height of a row of panes in pixels; by default as the width allows.
     dice_strip : bool. Whether Dice per slice is shown below the panes (needs truth and prediction).
+    crosshair : bool. Whether the crosshair is shown at first.
+    name : str. Beginning of the file name of a saved picture.
     """
 
     rows: Sequence[str] = ("image",)
     planes: Sequence[Plane] = PLANES
+    plane: Plane | None = None
     start: VoxelIndex | None = None
     height: int | None = None
     dice_strip: bool = False
+    crosshair: bool = True
+    name: str = "segmentarium"
 
 
 def viewer(
@@ -75,14 +91,18 @@ def viewer(
         "channels": [asdict(c) for c in scene.channels],
         "image": scene.image,
         "intensities": scene.intensities,
+        "streamed": scene.streamed,
         "layers": dict(scene.layers),
         "classes": [dict(c) for c in scene.classes],
         "ignore": dict(scene.ignore) if scene.ignore is not None else None,
         "rows": list(options.rows),
         "planes": list(options.planes),
+        "plane": options.plane,
         "start": options.start,
         "height": options.height,
         "diceStrip": options.dice_strip,
+        "crosshair": options.crosshair,
+        "name": options.name,
         "reportCrosshair": report_crosshair,
     }
     if not report_crosshair:

@@ -7,8 +7,6 @@ const PLANES = {
   sagittal: { axis: 0, across: 1, up: 2, letters: [["A", "P"], ["S", "I"]] },
 };
 
-const TILT_HELP = "Slices follow the voxel axes, which are not those of the patient; volumes and distances take that into account.";
-
 // How a plane is displayed. Radiological convention: the patient's right is on the left; the nose points left or up.
 // A volume of unknown orientation is not mirrored.
 function planeView(plane, grid, radiological) {
@@ -49,6 +47,25 @@ function fromVoxel(view, voxel) {
 // RAS coordinates of a voxel in mm; null if the orientation is unknown.
 function voxelToMm(grid, voxel) {
   return grid.affine?.slice(0, 3).map((row) => row[0] * voxel[0] + row[1] * voxel[1] + row[2] * voxel[2] + row[3]) ?? null;
+}
+
+// Voxel coordinates, not rounded, of a position in RAS mm.
+function mmToVoxel(grid, mm) {
+  const m = grid.affine.slice(0, 3), d = mm.map((n, row) => n - m[row][3]);
+  const det = (a, b, c) => a[0] * (b[1] * c[2] - b[2] * c[1]) - b[0] * (a[1] * c[2] - a[2] * c[1]) + c[0] * (a[1] * b[2] - a[2] * b[1]);
+  const columns = [0, 1, 2].map((c) => m.map((row) => row[c])), whole = det(...columns);
+  return columns.map((_, n) => det(...columns.map((column, c) => (c === n ? d : column))) / whole); // Cramer's rule
+}
+
+// Index of a voxel in the array as its file stores it, from 0; and back.
+function toFileIndex(grid, voxel) {
+  return grid.file_axes.map(([axis, reversed]) => (reversed ? grid.shape[axis] - 1 - voxel[axis] : voxel[axis]));
+}
+
+function fromFileIndex(grid, index) {
+  const voxel = [0, 0, 0];
+  grid.file_axes.forEach(([axis, reversed], n) => { voxel[axis] = reversed ? grid.shape[axis] - 1 - index[n] : index[n]; });
+  return voxel;
 }
 
 // Decimals of coordinates in mm with which neighbouring voxels differ; at least one.

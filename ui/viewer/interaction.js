@@ -1,4 +1,4 @@
-// Mouse, wheel and keyboard of a viewer: slices, crosshair, window, zoom.
+// Mouse and keyboard of a viewer: slices, crosshair, window, zoom.
 
 const REST_MS = 400, ASK_MS = 150, NOTCH = 40, MAX_ZOOM = 24;
 
@@ -27,15 +27,17 @@ class Interaction {
     s.addEventListener("wheel", (event) => {
       const pane = this.paneOf(event);
       if (!pane || !this.scene) return;
-      event.preventDefault();
       const amount = event.deltaMode === 1 ? event.deltaY * NOTCH : event.deltaMode === 2 ? event.deltaY * 400 : event.deltaY;
+      const zooms = event.ctrlKey || event.metaKey, { axis, slices } = this.views[pane.plane];
+      if (!zooms && !this.wheel.takes(pane, amount > 0 ? this.voxel[axis] === 0 : this.voxel[axis] === slices - 1)) return;
+      event.preventDefault();
       this.active = pane.plane;
-      if (event.ctrlKey || event.metaKey) return this.zoomAt(pane, Math.exp(-clamp(amount, -200, 200) / 300), event);
+      if (zooms) return this.zoomAt(pane, Math.exp(-clamp(amount, -200, 200) / 300), event);
       // A notch of a wheel is one slice; the small steps of a touchpad add up to one.
       this.scrolled = Math.abs(amount) >= NOTCH ? Math.sign(amount) * NOTCH : (this.scrolled ?? 0) + amount;
       const steps = Math.trunc(this.scrolled / NOTCH);
       this.scrolled -= steps * NOTCH;
-      if (steps) this.goTo(this.views[pane.plane].axis, this.voxel[this.views[pane.plane].axis] - steps);
+      if (steps) this.goTo(axis, this.voxel[axis] - steps);
     }, { passive: false });
     s.addEventListener("contextmenu", (event) => { if (this.paneOf(event)) event.preventDefault(); });
     s.addEventListener("pointerdown", (event) => {
@@ -45,12 +47,14 @@ class Interaction {
       pane.canvas.focus({ preventScroll: true });
       pane.canvas.setPointerCapture(event.pointerId);
       this.active = pane.plane;
+      if (event.pointerType === "touch") return this.touch.down(event, pane);
       const kind = event.button === 2 ? "window" : event.button === 1 || event.shiftKey ? "pan" : "crosshair";
       this.drag = { pane, kind, x: event.clientX, y: event.clientY, window: this.window, focus: [...this.focus] };
       if (kind === "crosshair") this.moveCrosshair(pane, event); else this.requestRender();
     });
     s.addEventListener("pointermove", (event) => {
       const drag = this.drag;
+      if (event.pointerType === "touch") return this.touch.move(event);
       if (!drag) return;
       const dx = event.clientX - drag.x, dy = event.clientY - drag.y;
       if (drag.kind === "crosshair") this.moveCrosshair(drag.pane, event);
@@ -61,7 +65,9 @@ class Interaction {
         this.setWindow([level - width / 2, level + width / 2]);
       }
     });
-    for (const end of ["pointerup", "pointercancel"]) s.addEventListener(end, () => { this.drag = null; });
+    for (const end of ["pointerup", "pointercancel"]) {
+      s.addEventListener(end, (event) => { this.drag = null; this.touch.up(event); });
+    }
     s.addEventListener("focusin", (event) => { const pane = this.paneOf(event); if (pane) this.active = pane.plane; });
     s.addEventListener("pointermove", (event) => {
       // Keyboard focus follows the pointer from pane to pane.
@@ -114,7 +120,7 @@ class Interaction {
       const known = await fetchIntensities(this.data, this.voxel).catch(() => ({})); // then rounded values remain
       if (this.closed || this.data.image !== image || this.voxel.join() !== at) return;
       this.known = { at: `${image} ${at}`, values: known };
-      this.updateReadout();
+      this.readout.render();
     }, ASK_MS);
   }
 
@@ -123,6 +129,15 @@ class Interaction {
     const { view, sx, sy } = drag.pane.placement(), [u, w] = fromVoxel(view, drag.focus);
     this.centreOn(view, u - dx / sx, w - dy / sy);
     this.requestRender();
+  }
+
+  // In a zoomed view: move to the crosshair.
+  keepInView() {
+    if (this.zoom > 1) this.focus = [...this.voxel];
+  }
+
+  toggleOverlay() {
+    this.set("overlayHidden", !this.settings.overlayHidden);
   }
 
   centreOn(view, u, w) {
@@ -153,10 +168,12 @@ class Interaction {
       0: () => this.showBox(false),
       a: () => this.showBox(!this.whole),
       f: () => this.set("style", "fill"), o: () => this.set("style", "outline"), b: () => this.set("style", "both"),
-      h: () => this.set("overlayHidden", !this.settings.overlayHidden),
+      h: () => this.toggleOverlay(),
       x: () => this.set("crosshair", !this.settings.crosshair),
       m: () => this.setChannel((this.settings.channel + 1) % this.data.channels.length),
-      "?": () => this.toolbar.helpButton.click(),
+      s: () => this.toggleFull(),
+      g: () => this.readout.field.focus(),
+      "?": () => this.toolbar.toggleHelp(),
     }[key];
     if (!action) return;
     event.preventDefault();

@@ -1,7 +1,8 @@
 // A pane: one slice of the image with its overlay, on one canvas.
 
 const TEXT = "rgba(255,255,255,0.78)", SHADOW = "rgba(0,0,0,0.85)", CROSSHAIR = "rgba(255,214,102,0.6)";
-const CROSSHAIR_GAP = 9, EDGE = 18, FONT_SIZE = 11; // pixels
+const CROSSHAIR_GAP = 9, EDGE = 18, FONT_SIZE = 11, LINE = 14; // pixels
+const SCALE_SHARE = 0.3; // of the width of a pane that a scale bar may take
 
 class Pane {
   constructor(viewer, plane, row) {
@@ -59,8 +60,7 @@ class Pane {
       if (this.base.width !== width || this.base.height !== height) { this.base.width = width; this.base.height = height; }
       this.renderBase(this.base.getContext("2d", { alpha: false }), at, slice);
       this.signature = signature;
-      const layer = this.row === "image" ? "" : `, ${this.row}`;
-      this.canvas.setAttribute("aria-label", `${this.plane} slice ${slice + 1} of ${view.slices}${layer}`);
+      this.canvas.setAttribute("aria-label", [`${this.plane} slice ${slice + 1} of ${view.slices}`, ...v.titleLines(this.row)].join(", "));
       this.canvas.dataset.letters = Object.values(view.letters).join(""); // left, right, top, bottom
       this.canvas.dataset.slice = String(slice);
       this.canvas.dataset.at = placement;
@@ -78,7 +78,10 @@ class Pane {
     context.fillRect(0, 0, this.base.width, this.base.height);
     context.setTransform(r, 0, 0, r, 0, 0);
     const width = view.width * at.sx, height = view.height * at.sy;
-    this.paint(this.image, layout, (pixels) => paintImage(pixels, v.scene.channels[v.settings.channel].stored, layout, v.grey));
+    const image = v.scene.image(v.settings.channel, view, slice);
+    this.waiting = !image;
+    if (!image) return this.renderText(context, at);
+    this.paint(this.image, layout, (pixels) => paintImage(pixels, image.values, image.layout, v.grey));
     context.imageSmoothingEnabled = true;
     context.drawImage(this.image, at.x, at.y, width, height);
     if (this.row !== "image") this.renderOverlay(context, at, layout, width, height);
@@ -99,11 +102,13 @@ class Pane {
   }
 
   renderOverlay(context, at, layout, width, height) {
-    const v = this.viewer, { layers } = v.scene, s = v.settings, count = layout.width * layout.height;
+    const v = this.viewer, s = v.settings, count = layout.width * layout.height, errors = this.row === "errors";
+    const [layer, other] = (errors ? ["truth", "prediction"] : [this.row]).map((name) => v.scene.layer(name, at.view, v.voxel[at.view.axis]));
+    this.waiting = !layer || (errors && !other);
+    if (this.waiting) return;
     const indices = (this.indices = this.indices?.length === count ? this.indices : new Uint8Array(count));
-    const errors = this.row === "errors";
-    if (errors) readErrors(indices, layers.truth, layers.prediction, layout, v.visible);
-    else readClasses(indices, layers[this.row], layout, v.visible);
+    if (errors) readErrors(indices, layer.values, other.values, layer.layout, v.visible);
+    else readClasses(indices, layer.values, layer.layout, v.visible);
     if (errors || s.style !== "outline") {
       this.paint(this.overlay, layout, (pixels) => paintClasses(pixels, indices, errors ? v.errorColours : v.colours));
       context.imageSmoothingEnabled = false;
@@ -176,6 +181,8 @@ class Pane {
       context.fillStyle = TEXT;
       context.fillText(text, x, y);
     };
+    this.canvas.dataset.waiting = String(this.waiting);
+    if (this.waiting) write("Loading", w / 2, h / 2, "center");
     if (h < 90) return;
     write(letters.left, 6, h / 2, "left", 700);
     write(letters.right, w - 6, h / 2, "right", 700);
@@ -184,15 +191,36 @@ class Pane {
     write(`${v.voxel[view.axis] + 1} / ${view.slices}`, w - 6, h - 10, "right");
     const [low, high] = v.window;
     write(`${short(low)} to ${short(high)}`, 6, h - 10, "left");
-    write(v.titleOf(this.row), 6, 10, "left");
+    [this.plane, ...v.titleLines(this.row)].forEach((line, n) => write(shortened(context, line, w / 2 - 18), 6, 10 + n * LINE, "left", n ? 500 : 700));
+    if (v.grid.tilt) write(v.grid.tilt, w - 6, 10, "right");
+    if (v.settings.scaleBar) this.renderScaleBar(context, at, write);
+  }
+
+  // A bar of a round length in mm along the slice's horizontal axis.
+  renderScaleBar(context, at, write) {
+    const perMm = at.sx / at.view.spacing[0], mm = roundLength((this.width * SCALE_SHARE) / perMm), x = 6.5, y = this.height - 22.5;
+    const line = [[x, y - 3, x, y], [x, y, x + mm * perMm, y], [x + mm * perMm, y - 3, x + mm * perMm, y]];
+    for (const [style, width] of [[SHADOW, 3], [TEXT, 1]]) {
+      context.strokeStyle = style;
+      context.lineWidth = width;
+      context.beginPath();
+      for (const [x0, y0, x1, y1] of line) { context.moveTo(x0, y0); context.lineTo(x1, y1); }
+      context.stroke();
+    }
+    write(mm < 0.1 ? `${Number((mm * 1000).toPrecision(1))} µm` : `${Number(mm.toPrecision(1))} mm`, x, y - 9, "left");
+    this.canvas.dataset.scale = `${mm} mm, ${(mm * perMm).toFixed(2)} px`;
   }
 }
 
-// A true value: whole numbers in full, others to six digits.
-function exactly(value) {
-  return Number.isInteger(value) && Math.abs(value) < 1e15 ? String(value) : String(Number(value.toPrecision(6)));
+// The largest of 1, 2, 5, 10, ... that is not above a length.
+function roundLength(length) {
+  const power = 10 ** Math.floor(Math.log10(length)), digit = length / power;
+  return power * (digit >= 5 ? 5 : digit >= 2 ? 2 : 1);
 }
 
-function short(value) {
-  return Math.abs(value) >= 1000 || Number.isInteger(value) ? String(Math.round(value)) : value.toPrecision(3);
+// A text cut to a width in pixels of the context's font.
+function shortened(context, text, width) {
+  let end = text.length;
+  while (end > 1 && context.measureText(text.slice(0, end)).width > width) end--;
+  return end < text.length ? `${text.slice(0, end)}…` : text;
 }

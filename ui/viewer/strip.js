@@ -28,7 +28,7 @@ class Strip {
 
   // Mean Dice of each slice along each axis, over the visible classes of truth or prediction in the slice.
   count() {
-    const v = this.viewer, { truth, prediction } = v.scene.layers, [ni, nj, nk] = v.grid.shape, visible = v.visible;
+    const v = this.viewer, { truth, prediction } = v.scene.layers, [ni, nj, nk] = v.grid.shape, visible = v.shownClasses;
     const n = v.classes.length + 1, sizes = [ni, nj, nk];
     const both = sizes.map((s) => new Uint32Array(s * n)), sum = sizes.map((s) => new Uint32Array(s * n));
     for (let k = 0, at = 0; k < nk; k++) for (let j = 0; j < nj; j++) for (let i = 0; i < ni; i++, at++) {
@@ -50,7 +50,7 @@ class Strip {
 
   render() {
     const v = this.viewer;
-    this.root.hidden = !v.data.diceStrip || !v.hasErrors;
+    this.root.hidden = !v.data.diceStrip || !v.hasErrors || Boolean(v.scene.streamed); // a strip needs all voxels
     if (this.root.hidden) return;
     if (!this.dice) this.count();
     const view = v.views[v.active], dice = this.dice[view.axis], now = v.voxel[view.axis];

@@ -2,6 +2,7 @@
 // Text from data goes through textContent or fillText only, never through HTML.
 
 const MAX_ROW = 430, MAX_SINGLE_ROW = 640, MIN_ROW = 150, GAP = 6; // height of rows and space between panes, pixels
+const NARROW = 560; // below it panes stand one above another, pixels
 const viewers = new WeakMap(); // by element
 const savedSettings = new Map(); // by key of the component: settings survive leaving and opening the page
 const crosshairs = new Map(); // voxel of the crosshair by URL of the image
@@ -23,29 +24,41 @@ class Viewer extends Interaction {
     this.host = parent.host ?? parent;
     this.root = parent.querySelector(".root");
     this.settings = savedSettings.get(key) ?? {
-      style: "fill", opacity: 0.5, line: 1.5, crosshair: true, radiological: true, hidden: new Set(), plane: "all",
-      channel: 0, windows: new Map(), rows: null, requestedLayout: "", overlayHidden: false,
+      style: "fill", opacity: 0.5, line: 1.5, radiological: true, scaleBar: true, hidden: new Set(), channel: 0,
+      windows: new Map(), layouts: new Map(), overlayHidden: false, finger: "slices",
     };
     savedSettings.set(key, this.settings);
+    this.stage = element("div", "stage");
+    this.panes = [];
+    this.full = false;
+    this.touched = matchMedia("(pointer: coarse)").matches;
+    this.root.classList.toggle("touch", this.touched);
     this.toolbar = new Toolbar(this);
     this.legend = new Legend(this);
+    this.readout = new Readout(this);
     this.strip = new Strip(this);
-    this.stage = element("div", "stage");
-    this.readout = element("div", "readout");
+    this.wheel = new Wheel(this);
+    this.touch = new Touch(this);
+    this.fullScreen = new FullScreen(this);
     this.notice = element("div", "notice");
     this.notice.setAttribute("role", "status");
     this.stage.append(this.notice);
-    this.root.replaceChildren(this.toolbar.root, this.toolbar.help, this.legend.root, this.stage, this.readout, this.strip.root);
-    this.panes = [];
+    this.root.replaceChildren(
+      this.toolbar.root, this.toolbar.help, this.legend.root, this.stage, this.readout.root, this.strip.root,
+    );
     this.rendered = 0; // number of rendered frames
     this.revision = 0; // counts all changes except of crosshair, slice and placement
     this.listen();
     this.observer = new ResizeObserver(() => this.layout());
     this.observer.observe(this.stage);
+    this.forgetPixelRatio = onPixelRatioChange(() => this.layout());
   }
 
   close() {
     this.observer.disconnect();
+    this.forgetPixelRatio();
+    this.wheel.close();
+    this.fullScreen.close();
     clearTimeout(this.timer);
     clearTimeout(this.askTimer);
     cancelAnimationFrame(this.frame);
@@ -57,15 +70,11 @@ class Viewer extends Interaction {
   show(data) {
     this.readTheme();
     const signature = JSON.stringify([data.image, data.layers, data.grid]);
-    const layout = JSON.stringify([data.rows, data.planes]);
     const same = signature === this.signature;
     this.latest = data;
-    if (layout !== this.settings.requestedLayout) { // new rows from the page replace those chosen in the toolbar
-      this.settings.requestedLayout = layout;
-      this.settings.rows = null;
-    }
+    this.settings.crosshair ??= data.crosshair;
     if (same && this.scene) {
-      this.data = data;
+      this.data = this.described(data);
       this.update();
     } else if (!same) {
       this.signature = signature;
@@ -78,11 +87,15 @@ class Viewer extends Interaction {
     this.root.classList.add("loading");
     this.root.dataset.ready = "";
     try {
-      const scene = await fetchScene(data);
+      const scene = await fetchScene(
+        data,
+        (text) => { if (signature === this.signature && !this.scene) this.showNotice(text); },
+        () => { if (signature === this.signature && !this.closed) this.slicesArrived(); },
+      );
       if (signature !== this.signature || this.closed) return;
       const before = this.data;
-      this.data = this.latest;
       this.scene = scene;
+      this.data = this.described(this.latest);
       this.grid = data.grid;
       this.classes = data.classes;
       this.ignore = data.ignore;
@@ -90,7 +103,7 @@ class Viewer extends Interaction {
       const sameImage = before?.image === data.image, content = contentBox(data, scene);
       const centre = content.map(([first, last]) => (first + last) >> 1);
       const crosshair = sameImage ? this.voxel : crosshairs.get(data.image);
-      this.voxel = [...(crosshair ?? data.start ?? fullestSlices(data.grid.shape, scene.layers) ?? centre)].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
+      this.voxel = [...(crosshair ?? data.start ?? scene.fullest() ?? centre)].map((n, a) => clamp(n, 0, data.grid.shape[a] - 1));
       if (!sameImage) this.whole = false;
       if (!sameImage || String(content) !== String(this.content)) {
         this.content = content;
@@ -108,12 +121,28 @@ class Viewer extends Interaction {
     }
   }
 
+  // What the page sent, with the channels of a streamed image, which only its scene knows.
+  described(data) {
+    return this.scene.described ? { ...data, channels: this.scene.described } : data;
+  }
+
+  // Slices that panes lacked are there, or cannot be had.
+  slicesArrived() {
+    const problem = this.scene?.problem();
+    if (problem) this.showNotice(problem.message, () => { this.signature = ""; this.show(this.latest); });
+    this.requestRender(true);
+  }
+
   // Apply a new scene or new options.
   update() {
     const s = this.settings, possible = (row) => row === "image" || (row === "errors" ? this.hasErrors : row in this.scene.layers);
-    s.rows = (s.rows ?? this.data.rows).filter(possible);
-    if (!s.rows.length) s.rows = ["image"];
-    if (s.plane !== "all" && !this.data.planes.includes(s.plane)) s.plane = "all";
+    const requested = JSON.stringify([this.data.rows, this.data.planes, this.data.plane]);
+    // What was chosen in the toolbar is kept for each layout that a page asks for.
+    if (!s.layouts.has(requested)) s.layouts.set(requested, { rows: this.data.rows, plane: this.data.plane ?? "all" });
+    this.chosen = s.layouts.get(requested);
+    this.rows = this.chosen.rows.filter(possible);
+    if (!this.rows.length) this.rows = ["image"];
+    this.plane = this.data.planes.length > 1 ? this.chosen.plane : "all";
     if (s.channel >= this.data.channels.length) s.channel = 0;
     this.active ??= this.data.planes[0];
     if (!this.data.planes.includes(this.active)) this.active = this.data.planes[0];
@@ -122,6 +151,7 @@ class Viewer extends Interaction {
     this.updateColours();
     this.toolbar.build();
     this.legend.build();
+    this.readout.build();
     this.layout();
   }
 
@@ -158,7 +188,7 @@ class Viewer extends Interaction {
     this.settings.channel = number;
     this.grey = greyTable(this.data.channels[number], this.scene.channels[number].levels, this.window);
     if (changed) this.toolbar.build();
-    this.toolbar.showWindow(this.window);
+    this.toolbar.window.show(this.window);
     this.requestRender(true);
   }
 
@@ -176,7 +206,8 @@ class Viewer extends Interaction {
   // Colour tables, after a change of opacity, style or visible classes.
   updateColours() {
     const s = this.settings, alpha = s.overlayHidden ? 0 : s.style === "both" ? s.opacity * 0.6 : s.opacity;
-    this.visible = s.overlayHidden ? new Uint8Array(256) : visibleTable(this.classes, this.ignore, s.hidden);
+    this.shownClasses = visibleTable(this.classes, this.ignore, s.hidden);
+    this.visible = s.overlayHidden ? new Uint8Array(256) : this.shownClasses;
     this.colours = new Uint32Array(256);
     this.classes.forEach((c, n) => { this.colours[n + 1] = rgba(c.colour, alpha); });
     this.errorColours = new Uint32Array(256);
@@ -184,16 +215,28 @@ class Viewer extends Interaction {
     this.errorColours[CORRECT] = rgba(CORRECT_COLOUR, s.overlayHidden ? 0 : s.opacity * 0.3);
     this.strip.invalidate();
     this.toolbar.refresh();
+    this.legend.refresh();
     this.requestRender(true);
   }
 
   toggleRow(row) {
-    const order = ["image", ...Object.keys(this.scene.layers), "errors"], now = this.settings.rows;
+    const order = ["image", ...Object.keys(this.scene.layers), "errors"], now = this.rows;
     const next = now.includes(row) ? now.filter((r) => r !== row) : [...now, row];
     if (!next.length) return;
-    this.settings.rows = next.sort((a, b) => order.indexOf(a) - order.indexOf(b));
+    this.rows = this.chosen.rows = next.sort((a, b) => order.indexOf(a) - order.indexOf(b));
+    this.toolbar.refresh();
     this.legend.build();
     this.layout();
+  }
+
+  choosePlane(plane) {
+    this.plane = this.chosen.plane = plane;
+    this.toolbar.refresh();
+    this.layout();
+  }
+
+  toggleFull() {
+    return this.fullScreen.toggle();
   }
 
   // Name of a class index at the crosshair.
@@ -202,9 +245,13 @@ class Viewer extends Interaction {
     return index ? (this.classes[index - 1]?.name ?? "?") : "background";
   }
 
-  titleOf(row) {
-    const channel = this.data.channels[this.settings.channel].name;
-    return row === "image" ? channel : layerTitle(row);
+  // What a pane shows, and what of it is hidden: a line each.
+  titleLines(row) {
+    if (row === "image") return [this.data.channels[this.settings.channel].name];
+    const { hidden, overlayHidden } = this.settings, names = this.classes.map((c) => c.name).filter((name) => hidden.has(name));
+    if (overlayHidden) return [`${layerTitle(row)} hidden`];
+    const listed = names.length > 2 ? `${names.length} of ${this.classes.length} classes` : names.join(", ");
+    return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : [])];
   }
 
   // ---- layout ---------------------------------------------------------------------------------------------------
@@ -215,8 +262,8 @@ class Viewer extends Interaction {
 
   // One pane per row and plane, all at the same scale.
   layout() {
-    if (!this.scene || !this.settings.rows) return; // no scene yet, or a new scene is being loaded
-    const { rows, plane } = this.settings, planes = plane === "all" ? this.data.planes : [plane];
+    if (!this.scene || !this.rows) return; // no scene yet
+    const { rows, plane } = this, planes = plane === "all" ? this.data.planes : [plane];
     const panes = [];
     for (const row of rows) for (const p of planes) {
       panes.push(this.panes.find((pane) => pane.plane === p && pane.row === row) ?? new Pane(this, p, row));
@@ -224,15 +271,16 @@ class Viewer extends Interaction {
     if (!planes.includes(this.active)) this.active = planes[0];
     const same = panes.length === this.panes.length && panes.every((pane, n) => pane === this.panes[n]);
     this.panes = panes;
-    const width = this.stage.clientWidth;
+    const { paddingLeft, paddingRight } = getComputedStyle(this.stage);
+    const width = this.stage.clientWidth - parseFloat(paddingLeft) - parseFloat(paddingRight);
     if (width < 40) return;
-    const columns = planes.length === 1 ? Math.min(rows.length, width < 560 ? 1 : 4) : planes.length, lines = Math.ceil(panes.length / columns);
+    const columns = planes.length === 1 ? Math.min(rows.length, width < NARROW ? 1 : 4) : planes.length, lines = Math.ceil(panes.length / columns);
     const extent = (axis) => this.box[axis][1] - this.box[axis][0] + 1;
     const sizes = planes.map((p) => this.views[p]).map((v) => [extent(v.across) * v.spacing[0], extent(v.up) * v.spacing[1]]);
     const cell = Math.floor((width - GAP * (columns - 1)) / columns);
     const wide = Math.max(...sizes.map((s) => s[0])), high = Math.max(...sizes.map((s) => s[1]));
-    const maxHeight = this.data.height ?? (lines === 1 ? MAX_SINGLE_ROW : MAX_ROW);
-    const height = Math.round(clamp((cell * high) / wide, Math.min(MIN_ROW, maxHeight), maxHeight));
+    const maxHeight = this.full ? Math.floor(this.fullScreen.height / lines) - GAP : this.data.height ?? (lines === 1 ? MAX_SINGLE_ROW : MAX_ROW);
+    const height = this.full ? maxHeight : Math.round(clamp((cell * high) / wide, Math.min(MIN_ROW, maxHeight), maxHeight));
     this.scale = Math.min(cell / wide, height / high);
     for (const pane of panes) pane.resize(cell, height);
     this.stage.style.gridTemplateColumns = `repeat(${columns}, ${cell}px)`;
@@ -252,35 +300,10 @@ class Viewer extends Interaction {
     if (!this.scene || !this.grey || !this.visible || this.closed) return;
     for (const pane of this.panes) pane.render();
     this.strip.render();
-    this.updateReadout();
+    this.readout.render();
     this.rendered += 1;
     this.root.dataset.voxel = this.voxel.join(",");
     this.root.dataset.drawn = String(this.rendered);
     this.root.dataset.active = this.active;
-  }
-
-  // Position, intensities and labels at the crosshair.
-  updateReadout() {
-    const [i, j, k] = this.voxel, [ni, nj] = this.grid.shape, at = i + ni * (j + nj * k), mm = voxelToMm(this.grid, this.voxel);
-    const known = this.known?.at === `${this.data.image} ${this.voxel.join()}` ? this.known.values : {};
-    const parts = [["voxel", this.voxel.map((n) => n + 1).join(", ")]];
-    parts.push(["mm", mm ? mm.map((n) => n.toFixed(millimetreDigits(this.grid))).join(", ") : "orientation unknown"]);
-    if (this.grid.tilt) parts.push(["axes", this.grid.tilt, TILT_HELP]);
-    this.data.channels.forEach((c, n) => {
-      const { stored, levels } = this.scene.channels[n], value = intensity(c, levels, stored[at]);
-      if (c.exact) parts.push([c.name, exactly(value)]);
-      else if (n in known) parts.push([c.name, exactly(known[n])]);
-      else parts.push([c.name, stored[at] > 0 && stored[at] < 65535 ? `≈ ${short(value)}` : "…"]); // rounded, or clipped
-    });
-    this.askIntensities();
-    for (const [name, layer] of Object.entries(this.scene.layers)) {
-      parts.push([layerTitle(name), this.nameOf(layer[at])]);
-    }
-    this.readout.replaceChildren(...parts.map(([name, value, help]) => {
-      const span = element("span");
-      if (help) span.title = help;
-      span.append(text("em", name), value);
-      return span;
-    }));
   }
 }

@@ -3,12 +3,12 @@
 const CACHE_BYTES = 400e6, MIN_CACHED = 4;
 const cache = new Map(); // URL -> { promise, bytes }, least recently used first
 
-function fetchVolume(url) {
+function fetchVolume(url, bytes, report) {
   let entry = cache.get(url);
   if (entry) {
     cache.delete(url);
   } else {
-    entry = { promise: load(url), bytes: 0 };
+    entry = { promise: load(url, bytes, report), bytes: 0 };
     entry.promise.then(
       (buffer) => { entry.bytes = buffer.byteLength; evict(); },
       () => cache.delete(url), // the next call tries again
@@ -18,7 +18,9 @@ function fetchVolume(url) {
   return entry.promise;
 }
 
-async function load(url) {
+// The volume, whose size is known: it is in memory once.
+async function load(url, bytes, report) {
+  const incomplete = new Error("The volume is incomplete: load the page again.");
   let response;
   try {
     response = await fetch(url, { credentials: "same-origin" });
@@ -27,7 +29,16 @@ async function load(url) {
   }
   if (response.status === 404) throw new Error("The volume is no longer available: load the page again.");
   if (!response.ok) throw new Error(`The server refused the volume (${response.status}).`);
-  return response.arrayBuffer();
+  const values = new Uint8Array(bytes), reader = response.body.getReader();
+  let filled = 0;
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    if (filled + part.value.length > bytes) throw incomplete;
+    values.set(part.value, filled);
+    filled += part.value.length;
+    report(filled / bytes);
+  }
+  if (filled !== bytes) throw incomplete;
+  return values.buffer;
 }
 
 function evict() {
@@ -40,21 +51,31 @@ function evict() {
   }
 }
 
-// All volumes of a scene: { channels: [{ stored: Uint16Array, levels: Float32Array or null }], layers: { name: Uint8Array } }.
-async function fetchScene(data) {
-  const voxels = voxelCount(data.grid), names = Object.keys(data.layers);
-  const [image, ...layers] = await Promise.all([data.image, ...names.map((n) => data.layers[n])].map(fetchVolume));
+// All volumes of a scene. Panes read slices: image(channel, view, slice) and layer(name, view, slice) give { values,
+// layout }, or null while they are fetched; imageAt(channel, voxel) and layerAt(name, voxel) give a stored value.
+// `report` is called with what is going on, `arrived` when slices have come that were not there.
+async function fetchScene(data, report, arrived) {
+  if (data.streamed) return fetchStreamedScene(data, report, arrived);
+  const { shape } = data.grid, voxels = voxelCount(data.grid), names = Object.keys(data.layers);
   let end = Math.ceil((voxels * 2 * data.channels.length) / 4) * 4; // of what is read
   const starts = data.channels.map(({ levels }) => { end += 4 * levels; return end - 4 * levels; });
-  if (image.byteLength !== end || layers.some((l) => l.byteLength !== voxels)) {
-    throw new Error("The volume is incomplete: load the page again.");
-  }
+  const progress = (share) => report(`Loading the volume: ${Math.round(100 * share)} %`);
+  const [image, ...buffers] = await Promise.all([
+    fetchVolume(data.image, end, progress), ...names.map((name) => fetchVolume(data.layers[name], voxels, () => {})),
+  ]);
+  const channels = data.channels.map(({ levels }, n) => ({
+    stored: new Uint16Array(image, n * voxels * 2, voxels),
+    levels: levels ? new Float32Array(image, starts[n], levels) : null,
+  }));
+  const layers = Object.fromEntries(names.map((name, n) => [name, new Uint8Array(buffers[n])]));
+  const index = ([i, j, k]) => i + shape[0] * (j + shape[1] * k);
   return {
-    channels: data.channels.map(({ levels }, n) => ({
-      stored: new Uint16Array(image, n * voxels * 2, voxels),
-      levels: levels ? new Float32Array(image, starts[n], levels) : null,
-    })),
-    layers: Object.fromEntries(names.map((name, n) => [name, new Uint8Array(layers[n])])),
+    channels, layers,
+    image: (channel, view, slice) => ({ values: channels[channel].stored, layout: sliceLayout(view, shape, slice) }),
+    layer: (name, view, slice) => ({ values: layers[name], layout: sliceLayout(view, shape, slice) }),
+    imageAt: (channel, voxel) => channels[channel].stored[index(voxel)],
+    layerAt: (name, voxel) => layers[name][index(voxel)],
+    fullest: () => fullestSlices(shape, layers),
   };
 }
 
@@ -103,7 +124,7 @@ function gridBox(shape) {
 
 // The box that panes show at first: what any modality shows and any layer labels, with a margin.
 function contentBox({ grid, channels }, scene) {
-  const { shape } = grid, boxes = [
+  const { shape } = grid, boxes = scene.content ? [scene.content] : [
     ...scene.channels.map(({ stored }, n) => boundingBox(stored, shape, channels[n].stored_background)),
     ...Object.values(scene.layers).map((layer) => boundingBox(layer, shape)),
   ].filter((box) => box);

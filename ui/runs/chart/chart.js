@@ -1,8 +1,6 @@
-// The live chart of a run: Dice per class above, loss below, one x axis. It polls data.url for new points.
+// The live chart of one run (Dice per class above, loss below, one x axis) or of several: their curves over each other.
 // Text from data goes through textContent or fillText only, never through HTML.
 
-const POLL_MS = 1000, IDLE_MS = 5000, RETRY_MS = 3000;
-const MAX_POINTS = 4000; // per series; beyond it all points are fetched again, thinned by the server
 const AXES = { epochs: "epoch", step: "step", time: "time" };
 const charts = new WeakMap(); // by element
 
@@ -21,144 +19,167 @@ class Chart extends Renderer {
     super();
     this.host = parent.host ?? parent;
     this.root = parent.querySelector(".root");
-    this.axis = "epochs";
+    this.sources = [];
+    this.chosenAxis = null;
     this.smooth = true;
-    this.hidden = new Set();
+    this.log = false;
+    this.measure = MEAN;
+    this.lower = Object.keys(LOWER)[0];
+    this.hidden = new Set(); // ids of legend entries
+    this.view = this.hover = null;
   }
 
   show(data) {
-    if (this.url !== data.url) {
-      this.url = data.url;
-      this.spark = data.spark;
-      this.series = new Map();
-      this.after = 0;
-      this.view = null;
-      this.hover = null;
-      this.info = null;
-      this.epochSteps = 0;
-      this.problem = "";
-      this.build();
-      clearTimeout(this.timer);
-      this.poll(this.url);
-    }
+    if (!this.canvas) this.build(data.spark);
+    const known = new Map(this.sources.map((s) => [s.id, s])), ids = new Set(data.runs.map((r) => r.id));
+    for (const source of this.sources) if (!ids.has(source.id)) source.close();
+    if (!data.runs.some((r) => known.has(r.id))) this.view = this.hover = null;
+    const overlaid = data.runs.length > 1;
+    if (overlaid !== this.overlaid) { this.hidden.clear(); this.legendSignature = null; }
+    this.csv = data.csv;
+    this.selectedId = data.selected;
+    this.sources = data.runs.map((run) => {
+      const source = known.get(run.id);
+      return source ? Object.assign(source, run) : new Source(run, (isNew) => this.update(isNew));
+    });
     this.theme();
-    this.render();
+    this.update(true);
   }
 
   close() {
-    clearTimeout(this.timer);
+    for (const source of this.sources) source.close();
+    this.sources = [];
+    this.pictures?.stop();
     this.observer?.disconnect();
-    this.url = null;
+    this.forgetPixelRatio?.();
   }
 
-  build() {
-    this.root.replaceChildren();
-    this.observer?.disconnect();
-    this.root.dataset.points = "0";
-    const plot = element("div", "plot");
+  build(spark) {
+    this.spark = spark;
+    this.root.classList.toggle("spark", spark);
     this.canvas = element("canvas");
-    this.canvas.style.height = (this.spark ? 44 : HEIGHT) + "px";
+    this.canvas.style.height = (spark ? 44 : HEIGHT) + "px";
     this.canvas.setAttribute("role", "img");
-    this.canvas.setAttribute("aria-label", this.spark ? "Mean Dice so far" : "Dice per class and loss of this run");
-    if (!this.spark) this.root.append(this.toolbar());
     this.empty = element("div", "empty");
-    this.root.classList.toggle("spark", this.spark);
     this.tip = element("div", "tip");
     this.tip.hidden = true;
+    const plot = element("div", "plot");
     plot.append(this.canvas, this.empty, this.tip);
-    this.root.append(plot);
-    if (!this.spark) {
+    if (spark) {
+      this.root.append(plot);
+    } else {
+      this.pictures = new Pictures(() => this.render());
+      const body = element("div", "body");
+      body.append(plot, this.pictures.root);
       this.note = element("div", "note");
       this.note.setAttribute("role", "status");
       this.table = element("details");
-      const summary = element("summary");
-      summary.textContent = "Values as a table";
-      this.table.append(summary, element("div", "scroll"));
+      this.table.append(element("summary", "", "Values as a table"), element("div", "scroll"));
       this.table.addEventListener("toggle", () => this.fillTable());
-      this.root.append(this.note, this.table);
+      this.root.append(this.toolbar(), body, this.note, this.table);
       this.listen();
     }
     this.observer = new ResizeObserver(() => this.render());
     this.observer.observe(plot);
+    this.forgetPixelRatio = onPixelRatioChange(() => this.render());
   }
 
-  toolbar() {
-    const bar = element("div", "bar");
-    this.legend = element("div", "legend");
-    this.axes = element("div", "switch");
-    this.axes.setAttribute("role", "group");
-    this.axes.setAttribute("aria-label", "x axis");
-    for (const [axis, title] of Object.entries(AXES)) {
-      this.axes.append(button(title, () => { this.axis = axis; this.view = null; this.render(); }, axis));
+  // After an answer of the server, or with other runs.
+  update(isNew) {
+    const { info } = this.selected;
+    this.root.dataset.points = String(this.sources.reduce((sum, source) => sum + source.points, 0));
+    this.root.dataset.runs = String(this.sources.length);
+    if (info) this.root.dataset.state = info.state;
+    const name = this.overlaid ? `Dice and loss of ${this.sources.length} runs` : "Dice per class and loss of this run";
+    this.canvas.setAttribute("aria-label", this.spark ? "Mean Dice so far" : name);
+    if (!this.spark) {
+      this.pictures.show(this.selected);
+      if (isNew) { this.fillLegend(); this.fillTable(); }
     }
-    const smooth = element("div", "switch");
-    this.smoothButton = button("smooth", () => { this.smooth = !this.smooth; this.render(); });
-    smooth.append(this.smoothButton);
-    this.reset = element("div", "switch");
-    this.reset.append(button("reset zoom", () => { this.view = null; this.render(); }));
-    bar.append(this.legend, this.reset, smooth, this.axes);
+    this.render();
+  }
+
+  // ---- toolbar, legend and table ----------------------------------------------------------------------------------
+
+  toolbar() {
+    const bar = element("div", "bar"), redraw = (change) => () => { change(); this.fillLegend(); this.fillTable(); this.render(); };
+    this.legend = element("div", "legend");
+    this.measureChoice = choice("Dice of", [MEAN], (value) => redraw(() => { this.measure = value; })());
+    this.lowerChoice = choice("Lower panel", Object.keys(LOWER), (value) => redraw(() => { this.lower = value; })());
+    this.axes = buttons("x axis", ...Object.entries(AXES).map(([axis, title]) => button(title, redraw(() => { this.chosenAxis = axis; }), axis)));
+    this.smoothButton = button("smooth", redraw(() => { this.smooth = !this.smooth; }));
+    this.logButton = button("log", redraw(() => { this.log = !this.log; }));
+    this.logButton.title = "logarithmic axis of the lower panel";
+    this.reset = buttons("zoom", button("reset zoom", redraw(() => { this.view = null; })));
+    const save = buttons("Save", button("PNG", () => this.save("png")), button("SVG", () => this.save("svg")), button("CSV", () => download(this.csv, "measurements.csv")));
+    for (const b of save.children) b.title = `save as ${b.textContent}` + (b.textContent === "CSV" ? ": all measurements" : "");
+    bar.append(this.legend, this.reset, this.measureChoice, this.lowerChoice, buttons("curves", this.smoothButton, this.logButton), this.axes, save);
     return bar;
   }
 
-  // ---- data -----------------------------------------------------------------------------------------------------
+  showControls() {
+    this.reset.hidden = !this.view;
+    this.root.dataset.zoom = this.view ? this.view.map((v) => v.toFixed(2)).join(",") : "";
+    this.root.dataset.axis = this.axis;
+    for (const b of this.axes.children) b.setAttribute("aria-pressed", String(b.dataset.value === this.axis));
+    this.smoothButton.setAttribute("aria-pressed", String(this.smooth));
+    this.logButton.setAttribute("aria-pressed", String(this.log));
+    this.measureChoice.hidden = !this.overlaid;
+    fillChoice(this.measureChoice, measures(this.sources), this.measure);
+  }
 
-  async poll(url) {
-    let wait = RETRY_MS;
-    const all = [...this.series.values()].some((s) => s.value.length > MAX_POINTS);
-    try {
-      const response = await fetch(`${url}?after=${all ? 0 : this.after}`, { credentials: "same-origin" });
-      if (url !== this.url) return;
-      if (response.ok) {
-        const update = await response.json();
-        if (url !== this.url) return;
-        if (all) this.series = new Map();
-        this.add(update);
-        this.problem = "";
-        wait = document.hidden || !update.active ? IDLE_MS : POLL_MS;
-      } else {
-        this.problem = response.status === 404 ? "This run no longer exists." : "The server refused to show this run.";
-      }
-    } catch {
-      this.problem = "The server does not answer; the run is not affected. Trying again.";
+  // { id, label, colour } of each curve that can be hidden.
+  entries() {
+    const byId = new Map();
+    for (const { id, label, colour } of this.lines()) if (!byId.has(id)) byId.set(id, { id, label: label ?? id, colour });
+    return [...byId.values()];
+  }
+
+  fillLegend() {
+    const entries = this.entries(), signature = JSON.stringify(entries);
+    if (signature === this.legendSignature) return;
+    this.legendSignature = signature;
+    this.legend.replaceChildren(...entries.map(({ id, label, colour }) => {
+      const b = button(label, () => {
+        if (!this.hidden.delete(id)) this.hidden.add(id);
+        b.setAttribute("aria-pressed", String(!this.hidden.has(id)));
+        this.render();
+      });
+      const mark = element("i");
+      mark.style.background = colour;
+      b.prepend(mark);
+      b.setAttribute("aria-pressed", String(!this.hidden.has(id)));
+      b.title = "show or hide";
+      return b;
+    }));
+  }
+
+  fillTable() {
+    if (!this.table.open) return;
+    const lines = this.lines(), rows = new Map();
+    for (const l of lines) l.s.epoch.forEach((epoch, i) => {
+      if (!rows.has(epoch)) rows.set(epoch, new Map());
+      rows.get(epoch).set(l, l.s.value[i]);
+    });
+    const table = element("table"), head = element("tr");
+    head.append(...["epoch", ...lines.map((l) => l.title)].map((t) => element("th", "", t)));
+    table.append(head);
+    for (const epoch of [...rows.keys()].sort((a, b) => b - a).slice(0, 500)) {
+      const line = element("tr"), values = rows.get(epoch);
+      line.append(element("td", "", String(epoch)), ...lines.map((l) => element("td", "", number(values.get(l)))));
+      table.append(line);
     }
-    if (url !== this.url) return;
-    this.render();
-    this.timer = setTimeout(() => this.poll(url), wait);
+    this.table.querySelector(".scroll").replaceChildren(table);
   }
 
-  add(update) {
-    this.info = update;
-    this.after = update.last;
-    for (const [number, epoch, step, time, value] of update.rows) {
-      const name = update.names[number];
-      let s = this.series.get(name);
-      if (!s) this.series.set(name, (s = { epoch: [], step: [], time: [], value: [], epochs: [], smoothed: null }));
-      // A resumed run repeats the steps after its checkpoint: the newer values replace the older ones.
-      while (s.step.length && s.step[s.step.length - 1] >= step) {
-        for (const list of [s.epoch, s.step, s.time, s.value, s.epochs]) list.pop();
-      }
-      s.smoothed = null;
-      s.epoch.push(epoch); s.step.push(step); s.time.push(time); s.value.push(value); s.epochs.push(0);
-      this.epochSteps = Math.max(this.epochSteps, epoch ? step / epoch : 0);
-    }
-    this.placeEpochs();
-    let points = 0;
-    for (const s of this.series.values()) points += s.value.length;
-    this.root.dataset.points = String(points);
-    this.root.dataset.state = update.state;
-    if (!this.spark && update.rows.length) { this.fillLegend(); this.fillTable(); }
+  async save(kind) {
+    const entries = this.entries().filter((e) => !this.hidden.has(e.id));
+    const name = (this.overlaid ? "runs" : this.selected.name).replace(/[^\p{L}\p{N}._-]+/gu, "-") || "run";
+    downloadBlob(await (kind === "svg" ? chartAsSvg : chartAsPng)(this, entries, HEIGHT), `${name}.${kind}`);
+    this.render(); // its scales are those of the file
   }
 
-  // Position on the epoch axis: step / steps per epoch, i.e. 2.5 halfway through epoch 3. The steps per epoch are known
-  // from the points after the first epoch, before from the configuration.
-  placeEpochs() {
-    let complete = 0;
-    for (const s of this.series.values()) complete = Math.max(complete, s.epoch[s.epoch.length - 1] - 1);
-    const steps = complete > 0 ? this.epochSteps : Math.max(this.epochSteps, this.info.steps_per_epoch ?? 1);
-    for (const s of this.series.values()) s.epochs = s.step.map((step) => step / Math.max(steps, 1e-9));
-  }
-
-  // ---- interaction ----------------------------------------------------------------------------------------------
+  // ---- interaction ------------------------------------------------------------------------------------------------
 
   listen() {
     const c = this.canvas;
@@ -176,6 +197,7 @@ class Chart extends Renderer {
       const drag = this.drag;
       this.drag = null;
       if (drag && Math.abs(drag[1] - drag[0]) > 6) this.zoom(this.fromX(Math.min(...drag)), this.fromX(Math.max(...drag)));
+      else if (drag) this.choosePicture(position(e));
       this.hover = position(e);
       this.render();
     });
@@ -184,9 +206,11 @@ class Chart extends Renderer {
     c.addEventListener("dblclick", () => { this.view = null; this.render(); });
     c.addEventListener("wheel", (e) => {
       if (!this.empty.hidden || !this.fromX) return;
+      const sideways = Math.abs(e.deltaX) > Math.abs(e.deltaY) && this.view, zooms = e.ctrlKey || e.metaKey;
+      if (!sideways && !zooms) return; // the page scrolls
       e.preventDefault();
       const [a, b] = this.view ?? this.full;
-      if (Math.abs(e.deltaX) > Math.abs(e.deltaY)) return this.pan(((b - a) * e.deltaX) / 600);
+      if (!zooms) return this.pan(((b - a) * e.deltaX) / 600);
       const centre = this.fromX(position(e)), factor = Math.exp(Math.max(-200, Math.min(200, e.deltaY)) / 400);
       this.zoom(centre - (centre - a) * factor, centre + (b - centre) * factor);
     }, { passive: false });
@@ -200,9 +224,17 @@ class Chart extends Renderer {
       } else if (e.key === "+" || e.key === "=") this.zoom(middle - half / 1.4, middle + half / 1.4);
       else if (e.key === "-") this.zoom(middle - half * 1.4, middle + half * 1.4);
       else if (e.key === "0" || e.key === "Escape") { this.view = null; this.hover = null; this.render(); }
+      else if (e.key === "Enter" && this.hover !== null) this.choosePicture(this.hover);
       else return;
       e.preventDefault();
     });
+  }
+
+  // Show the picture of the validation nearest to a position of the chart.
+  choosePicture(x) {
+    const at = this.fromX(x), steps = this.pictures.pictures.map((p) => p.step);
+    const i = nearest(steps.map((step) => this.selected.place(this.axis, step)), at);
+    if (i >= 0) this.pictures.chooseStep(steps[i]);
   }
 
   zoom(a, b) {
@@ -218,45 +250,5 @@ class Chart extends Renderer {
     const [low, high] = this.full, [a, b] = this.view, shift = Math.max(low - a, Math.min(high - b, by));
     this.view = [a + shift, b + shift];
     this.render();
-  }
-
-  // ---- legend and table -----------------------------------------------------------------------------------------
-
-  fillLegend() {
-    const seen = new Set(), lines = this.lines().filter((l) => !seen.has(l.id) && seen.add(l.id));
-    const signature = lines.map((l) => l.id).join("\n");
-    if (signature === this.legendSignature && this.legend.childElementCount) return;
-    this.legendSignature = signature;
-    this.legend.replaceChildren(...lines.map((l) => {
-      const b = button(l.id, () => {
-        if (!this.hidden.delete(l.id)) this.hidden.add(l.id);
-        b.setAttribute("aria-pressed", String(!this.hidden.has(l.id)));
-        this.render();
-      });
-      const mark = element("i");
-      mark.style.background = l.colour;
-      b.prepend(mark);
-      b.setAttribute("aria-pressed", String(!this.hidden.has(l.id)));
-      b.title = "show or hide";
-      return b;
-    }));
-  }
-
-  fillTable() {
-    if (!this.table?.open) return;
-    const lines = this.lines(), rows = new Map();
-    for (const l of lines) l.s.epoch.forEach((epoch, i) => {
-      if (!rows.has(epoch)) rows.set(epoch, new Map());
-      rows.get(epoch).set(l, l.s.value[i]);
-    });
-    const table = element("table"), head = element("tr");
-    head.append(...["epoch", ...lines.map((l) => l.title)].map((t) => cell("th", t)));
-    table.append(head);
-    for (const epoch of [...rows.keys()].sort((a, b) => b - a).slice(0, 500)) {
-      const line = element("tr"), values = rows.get(epoch);
-      line.append(cell("td", String(epoch)), ...lines.map((l) => cell("td", number(values.get(l)))));
-      table.append(line);
-    }
-    this.table.querySelector(".scroll").replaceChildren(table);
   }
 }

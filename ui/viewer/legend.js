@@ -1,0 +1,50 @@
+// Legend and overlay: a click on a class hides or shows it, Alt and a click shows only this class. Errors have their own
+// colours. Beside it the style and the opacity of the overlay.
+
+const STYLES = ["fill", "outline", "both"];
+
+class Legend {
+  constructor(viewer) {
+    this.viewer = viewer;
+    this.root = element("div", "overlay-bar");
+    this.classes = element("div", "legend");
+    this.fill = oneTabStop(this.classes, "Classes");
+    this.style = element("div", "overlay-style");
+    this.fillStyle = oneTabStop(this.style, "Overlay");
+    const opacity = element("label", "slider");
+    opacity.append("Opacity", rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n)));
+    this.root.append(this.classes, this.style, opacity);
+  }
+
+  build() {
+    const v = this.viewer, { hidden } = v.settings, shown = v.ignore ? [...v.classes, v.ignore] : v.classes;
+    this.root.hidden = !Object.keys(v.scene.layers).length;
+    if (this.root.hidden) return;
+    const chips = shown.map((c) => {
+      const b = button(c.name, (event) => {
+        if (event.altKey) {
+          const onlyVisible = shown.every((other) => hidden.has(other.name) === (other !== c));
+          hidden.clear();
+          if (!onlyVisible) for (const other of shown) if (other !== c) hidden.add(other.name);
+        } else if (!hidden.delete(c.name)) hidden.add(c.name);
+        v.updateColours();
+        this.build();
+      });
+      b.prepend(swatch(c.colour, c === v.ignore));
+      b.title = (c === v.ignore ? "left out of training and scores; " : "") + "show or hide; Alt and a click: show only this";
+      b.setAttribute("aria-pressed", String(!hidden.has(c.name)));
+      return b;
+    });
+    const marks = v.rows.includes("errors") ? ERRORS.map((e) => { const s = text("span", e.name); s.prepend(swatch(e.colour)); return s; }) : [];
+    this.fill(...chips, ...marks);
+    const styles = switchGroup("Overlay", STYLES.map((n) => [n, n]), () => v.settings.style, (n) => v.set("style", n));
+    const visibility = switchGroup("Visibility", [["overlay", "overlay"]], () => (v.settings.overlayHidden ? [] : ["overlay"]), () => v.toggleOverlay(), true);
+    visibility.title = "hide or show the overlay (key H)";
+    this.fillStyle(visibility, styles);
+    this.refresh();
+  }
+
+  refresh() {
+    for (const group of this.style.querySelectorAll("[role=group]")) group.refresh();
+  }
+}

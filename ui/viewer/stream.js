@@ -1,0 +1,155 @@
+// Large volumes: slabs of slices are fetched when they are looked at, and the neighbours of the slices that are shown.
+
+const SLAB = 8; // slices that are fetched together
+const STREAM_BYTES = 192e6; // of slabs that are kept; the least recently used are dropped
+const MAX_FETCHED = 3, MAX_WAITING = 24; // slabs at a time; of those that wait, the oldest are dropped
+const ASK_AGAIN_MS = 200; // while a volume is prepared
+
+// Fetches slabs of all volumes of a viewer: the one asked for last comes first.
+class SlabQueue {
+  constructor() {
+    this.slabs = new Map(); // key -> slab, least recently used first
+    this.bytes = 0;
+    this.waiting = new Map(); // key -> what fetches it, in the order of the requests
+    this.fetched = new Set();
+    this.shown = new Set(); // keys of those that a pane lacks
+    this.failed = null;
+    this.arrived = () => {};
+  }
+
+  // A slab that is there, or null: then it is asked for.
+  get(key, fetchSlab, isShown) {
+    const slab = this.slabs.get(key);
+    if (slab) {
+      this.slabs.delete(key);
+      this.slabs.set(key, slab);
+      return slab;
+    }
+    if (isShown) this.shown.add(key);
+    if (!this.fetched.has(key) && (isShown || !this.waiting.size)) {
+      this.waiting.delete(key);
+      this.waiting.set(key, fetchSlab);
+      for (const old of [...this.waiting.keys()].slice(0, -MAX_WAITING)) this.waiting.delete(old);
+      this.next();
+    }
+    return null;
+  }
+
+  async next() {
+    if (this.fetched.size >= MAX_FETCHED || !this.waiting.size || this.failed) return;
+    const [key, fetchSlab] = [...this.waiting].at(-1);
+    this.waiting.delete(key);
+    this.fetched.add(key);
+    try {
+      this.keep(key, await fetchSlab());
+    } catch (error) {
+      this.failed = error;
+    }
+    this.fetched.delete(key);
+    if (this.shown.delete(key) || this.failed) this.arrived();
+    this.next();
+  }
+
+  keep(key, slab) {
+    this.slabs.set(key, slab);
+    this.bytes += slab.values.byteLength;
+    for (const [old, { values }] of this.slabs) {
+      if (this.bytes <= STREAM_BYTES) break;
+      this.slabs.delete(old);
+      this.bytes -= values.byteLength;
+    }
+  }
+}
+
+// A channel of the image, or a segmentation.
+class StreamedVolume {
+  constructor(queue, url, channel, shape, Values) {
+    Object.assign(this, { queue, url, channel, shape, Values, ready: false });
+  }
+
+  // The slab that holds a slice along an axis; null while it is fetched.
+  slab(axis, slice, isShown) {
+    if (!this.ready) return null;
+    const first = Math.floor(slice / SLAB) * SLAB, count = Math.min(SLAB, this.shape[axis] - first);
+    return this.queue.get(`${this.url} ${this.channel} ${axis} ${first}`, async () => {
+      const answer = await ask(`${this.url}?slab=${this.channel},${axis},${first},${count}`);
+      const shape = this.shape.map((n, a) => (a === axis ? count : n));
+      return { values: new this.Values(await answer.arrayBuffer()), shape, first };
+    }, isShown);
+  }
+
+  // A slice of a pane; once it is there, its neighbours are fetched too.
+  slice(view, slice) {
+    const slab = this.slab(view.axis, slice, true);
+    if (!slab) return null;
+    for (const near of [slice - SLAB, slice + SLAB]) if (near >= 0 && near < view.slices) this.slab(view.axis, near, false);
+    return { values: slab.values, layout: sliceLayout(view, slab.shape, slice - slab.first) };
+  }
+
+  // The value of a voxel, where a slab that is there holds it; else undefined.
+  at(voxel) {
+    for (const axis of [2, 1, 0]) {
+      const first = Math.floor(voxel[axis] / SLAB) * SLAB, slab = this.queue.slabs.get(`${this.url} ${this.channel} ${axis} ${first}`);
+      if (!slab) continue;
+      const [i, j, k] = voxel.map((n, a) => (a === axis ? n - first : n));
+      return slab.values[i + slab.shape[0] * (j + slab.shape[1] * k)];
+    }
+    return undefined;
+  }
+}
+
+async function ask(url) {
+  let response;
+  try {
+    response = await fetch(url, { credentials: "same-origin" });
+  } catch {
+    throw new Error("The server does not answer.");
+  }
+  if (!response.ok) throw new Error((await response.text()).trim() || `The server refused the volume (${response.status}).`);
+  return response;
+}
+
+// What is known of a volume, once the server has prepared it.
+async function fetchFacts(url, report) {
+  for (;;) {
+    const { facts, error, progress } = await (await ask(url)).json();
+    if (error) throw new Error(error);
+    if (facts) return facts;
+    report(progress);
+    await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+  }
+}
+
+// A scene of streamed volumes. The image has to be prepared; segmentations may follow.
+async function fetchStreamedScene(data, report, arrived) {
+  const { shape } = data.grid, queue = new SlabQueue();
+  const layers = Object.fromEntries(Object.entries(data.layers).map(([name, url]) => [name, new StreamedVolume(queue, url, 0, shape, Uint8Array)]));
+  const waits = Object.values(layers).map((layer) => fetchFacts(layer.url, () => {}));
+  Object.values(layers).forEach((layer, n) => waits[n].then(({ fullest }) => { layer.fullest = fullest; }, () => {}));
+  const { channels, content } = await fetchFacts(data.image, (share) => report(`Reading the volume: ${Math.round(100 * share)} %`));
+  const images = channels.map((_, n) => new StreamedVolume(queue, data.image, n, shape, Uint16Array));
+  const scene = {
+    streamed: true, layers, described: channels, content: content ?? gridBox(shape), fullest: () => Object.values(layers).map((layer) => layer.fullest).find(Boolean) ?? null, problem: () => queue.failed,
+    channels: images.map(() => ({ stored: new Uint16Array(0), levels: null })),
+    image: (channel, view, slice) => images[channel].slice(view, slice),
+    layer: (name, view, slice) => layers[name].slice(view, slice),
+    imageAt: (channel, voxel) => images[channel].at(voxel),
+    layerAt: (name, voxel) => layers[name].at(voxel),
+  };
+  images.forEach((image) => { image.ready = true; });
+  queue.arrived = arrived;
+  channels.forEach(async (_, n) => {
+    const sample = await ask(`${data.image}?sample=${n}`).catch(() => null);
+    if (sample) scene.channels[n].stored = new Uint16Array(await sample.arrayBuffer());
+  });
+  Object.values(layers).forEach(async (layer, n) => {
+    try {
+      await waits[n];
+      layer.ready = true;
+    } catch (error) {
+      queue.failed = error;
+    }
+    arrived();
+  });
+  return scene;
+}
