@@ -107,6 +107,7 @@ synthetic demo data. It is there so that Review, Predict and Quiz have something
 | Held out | {", ".join(split["val"])} chose the epoch; {", ".join(split["test"])} was never looked at |
 | Training | preset `fast`, {minutes:g} minutes, {export["epoch"]} epochs, {device}, {os.cpu_count()} cores |
 | File | `model.safetensors`, {export["bytes"] / 1e6:.1f} MB: weights and description, no training state |
+| Example | `example/`: {TEST} and its segmentation by this model, shown by Review and Quiz at once |
 
 ## How good it is
 On {", ".join(split["test"])} (synthetic, never seen), whole volume, background left out; what the measures mean is in
@@ -122,7 +123,7 @@ Mean Dice {average:.3f}. All of it: `evaluation.json`.
 ```
 make demo-model MINUTES={minutes:g}
 ```
-makes the demo data where it is missing, trains, measures, and writes this folder. The demo data are the same on every
+makes the demo data where it is missing, trains, measures, and writes this folder with its example. The demo data are the same on every
 machine; training under a time budget is not, so the figures will differ a little.
 
 ## Limits

@@ -49,7 +49,7 @@ if choice == DEMO and not cache.demo_exists():
     job = demo_jobs.observe_demo(False)
     st.markdown(
         "Ten synthetic subjects in the format of iSEG-2017 (T1 and T2 of six-month-olds, CSF, GM and WM), made from "
-        "the MNI152 template: real anatomy, deformed differently for each. About a minute, 350 MB."
+        "the MNI152 template: real anatomy, deformed differently for each. About a minute, 30 MB."
     )
     if job.state == "failed":
         error_box(job.message)

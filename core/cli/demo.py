@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     subjects = parser.add_mutually_exclusive_group()
     subjects.add_argument(
-        "--subjects", type=int, default=10, metavar="N", help="number of subjects, 1 to 1000; 35 MB each"
+        "--subjects", type=int, default=10, metavar="N", help="number of subjects, 1 to 1000; 3 MB each"
     )
     subjects.add_argument(
         "--only",
