@@ -14,7 +14,7 @@ from ui.shared import cache
 from ui.shared.data_choice import choose_data, held_out_subjects
 from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.model_choice import choose_model
-from ui.shared.navigation import page
+from ui.shared.navigation import page, tab_title
 from ui.shared.paths import runs_root
 from ui.shared.state import CASE, CROSSHAIR, load_from_url, save_to_url
 from ui.viewer.scenes import subject_scene
@@ -22,21 +22,28 @@ from ui.viewer.scenes import subject_scene
 DATA, CASE_FILTER = "review_data", "review_show"  # session keys
 HELD_OUT, ALL = "held out", "all"
 
-st.title("Review", anchor=False)
+heading = st.container(horizontal=True, vertical_alignment="center", gap="small")
+with heading:
+    st.title("Review", anchor=False, width="content")
 models = {model.key: model for model in cache.models()}
 if not models:
     st.info("No model yet: train one, then review its predictions here.", icon=":material/info:")
     st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
     st.stop()
 
-choosers = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
-with choosers:
-    model = choose_model(models, next(iter(models)), width=380)
-    with stop_on_user_error():
-        metadata = cache.checkpoint_metadata(model.path)
-        choice = choose_data(metadata, DATA, width=260)
+# The picture comes first at every width: beside it, or below it on a narrow page, what it is chosen by.
+grid = st.grid(3, min_column_width=390, gap=("small", "medium"))
+picture, side = grid.cell(column_span=2), grid.cell()
+with side:
+    controls = st.container()
+    model = choose_model(models, next(iter(models)))
+    choosers = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+with choosers, stop_on_user_error():
+    metadata = cache.checkpoint_metadata(model.path)
+    choice = choose_data(metadata, DATA, width=230)
 held_out = held_out_subjects(metadata) if choice.is_training_data else []
-view.make_demo_subject(choice.folder, held_out)
+with picture:
+    view.make_demo_subject(choice.folder, held_out)
 try:
     options = DataOptions.from_config(metadata.train_config.data)
     dataset = cache.dataset(choice.folder, options)
@@ -48,32 +55,36 @@ except UserError as error:
 held_out = [subject for subject in held_out if subject in dataset.ids]
 with choosers:
     filters = [HELD_OUT, ALL] if held_out else [ALL]
-    case_filter = st.segmented_control(
-        "Cases", filters, default=filters[0], required=True, key=f"{CASE_FILTER}-{len(filters)}"
-    )
+    filter_key = f"{CASE_FILTER}-{len(filters)}"
+    load_from_url(filter_key, filters[0], filters, "cases")
+    case_filter = st.segmented_control("Cases", filters, required=True, key=filter_key) or filters[0]
+    save_to_url(filter_key, case_filter, "cases", filters[0])
 predictions = read_predictions(runs_root(), model.path, choice.folder)
 subjects = view.worst_first(held_out if case_filter == HELD_OUT else dataset.ids, predictions)
 cases = view.CaseList(model.path, choice.folder, subjects, predictions)
-view.summary(dataset, metadata, cases)
+with side:
+    view.summary(dataset, metadata, cases)
 load_from_url(CASE, subjects[0], allowed=subjects)
 chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subjects[0]
 save_to_url(CASE, chosen)
+tab_title("Review", chosen, model.name)
 classes = [{"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground]
 
-with st.grid(3, min_column_width=390, gap=("small", "medium")) as grid:
-    with grid.cell():
-        view.case_stepper(subjects, chosen)
-        clicked = case_list(subjects, {id: p.score for id, p in predictions.items()}, classes, chosen)
-        if clicked and clicked != chosen:
-            st.session_state[CASE] = clicked
-            st.rerun()
-        view.score_table(predictions.get(chosen), classes)
-    with grid.cell(column_span=2):
-        start_unasked = model.key == DEMO_MODEL and chosen in held_out  # a first look without a click
-        view.case_warnings(cases, dataset, metadata, chosen)
-        view.segmentation_controls(cases, chosen, start_unasked)
-        with stop_on_user_error():
-            file = predictions[chosen].file if chosen in predictions else None
-            scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options)
-        view.resampling_note(predictions.get(chosen), scene)
-        view.case_viewer(scene, st.query_params.get(CROSSHAIR))
+with heading:
+    view.case_stepper(subjects, chosen)
+with controls:
+    start_unasked = model.key == DEMO_MODEL and chosen in held_out  # a first look without a click
+    view.case_warnings(cases, dataset, metadata, chosen)
+    view.segmentation_controls(cases, chosen, start_unasked)
+with side:
+    clicked = case_list(subjects, {id: p.score for id, p in predictions.items()}, classes, chosen)
+    if clicked and clicked != chosen:
+        st.session_state[CASE] = clicked
+        st.rerun()
+    view.score_table(predictions.get(chosen), classes)
+with picture:
+    with stop_on_user_error():
+        file = predictions[chosen].file if chosen in predictions else None
+        scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options)
+    view.case_viewer(scene, st.query_params.get(CROSSHAIR), chosen)
+    view.resampling_note(predictions.get(chosen), scene)

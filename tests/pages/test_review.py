@@ -59,7 +59,7 @@ def test_kept_predictions_are_shown_with_scores_and_the_worst_case_first(
     assert [row["id"] for row in cases["rows"]] == sorted(scores, key=lambda id: scores[id])
     assert [row["dice"] for row in cases["rows"]] == [f"{dice:.3f}" for dice in sorted(scores.values())]
     scene = component_data(app, "grid")
-    assert set(scene["layers"]) == {"truth", "prediction"} and scene["rows"] == ["truth", "prediction"]
+    assert set(scene["layers"]) == {"truth", "prediction"} and scene["rows"] == ["truth", "prediction", "errors"]
     assert f"n = {HELD_OUT}" in texts(app)
     table = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
     assert f"{scores[cases['selected']]:.3f}" in table

@@ -16,13 +16,12 @@ from core.datasets.layouts.base import natural_key
 from core.formatting import format_number, format_score
 from core.imaging.display import Grid
 from core.paths import demo_folder
-from core.runs.predictions import Prediction, read_predictions
+from core.runs.predictions import Prediction
 from core.types import Plane, VoxelIndex
 from ui.shared import cache, demo_jobs, evaluation_job, formatting, jobs
 from ui.shared.class_table import ClassRow, class_table
 from ui.shared.data_choice import FIRST_DEMO_SUBJECT
 from ui.shared.errors import error_box
-from ui.shared.paths import runs_root
 from ui.shared.progress import progress
 from ui.shared.state import CASE, CROSSHAIR
 from ui.shared.voxel_size import show_warnings, subject_warning
@@ -106,7 +105,7 @@ def case_stepper(subjects: Sequence[str], chosen: str) -> None:
         st.session_state[CASE] = subjects[new_index]
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader(formatting.plain(chosen), anchor=False, width="content")
+        st.header(formatting.plain(chosen), anchor=False, width="content")
         st.space("stretch")
         st.button(
             "Previous",
