@@ -1,8 +1,8 @@
-"""A game of the quiz in the server's memory: its questions, the current one, and the answers.
+"""A game of the quiz: its questions, the current one, and the answers.
 
-The side of the truth is not sent to the browser before the answer is stored. Until then nothing distinguishes the two
-segmentations but their voxels: their files have equal lengths and random URLs
-(:func:`ui.viewer.volumes.publish_in_memory`), and exist before the page is sent.
+Only the volumes of one question at a time are in memory. The side of the truth is not sent to the browser before the
+answer is stored. Until then nothing distinguishes the two segmentations but their voxels: their files have equal
+lengths and random URLs (:func:`ui.viewer.volumes.publish_in_memory`), and exist before the page is sent.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from core.datasets import DataOptions
 from core.imaging.display import EncodedImage, Grid
@@ -100,6 +101,38 @@ class GameQuestion:
     ignore: Mapping[str, str] | None = None
 
 
+class QuestionSource(Protocol):
+    """A subject that questions are cut from."""
+
+    @property
+    def case(self) -> Case:
+        """Subject and prediction."""
+
+    def grid(self, question: Question) -> Grid:
+        """The grid of the volumes that a question shows."""
+
+    def question(self, question: Question) -> GameQuestion:
+        """A question with the volumes that it shows."""
+
+
+@dataclass(frozen=True)
+class DrawnQuestion:
+    """A question of a game, whose volumes are encoded when it is shown.
+
+    Attributes
+    ----------
+    question : Question. Slice, difficulty and side of the truth.
+    subject : QuestionSource. The subject that it is cut from.
+    """
+
+    question: Question
+    subject: QuestionSource
+
+    def encoded(self) -> GameQuestion:
+        """The question with its volumes."""
+        return self.subject.question(self.question)
+
+
 class Game:
     """One game; several browser tabs may use it at the same time.
 
@@ -112,7 +145,7 @@ class Game:
     over : bool. Whether the game has ended.
     """
 
-    def __init__(self, settings: GameSettings, questions: Sequence[GameQuestion], root: Path) -> None:
+    def __init__(self, settings: GameSettings, questions: Sequence[DrawnQuestion], root: Path) -> None:
         self.id = secrets.token_hex(8)
         self.settings = settings
         self.number = 1
@@ -121,7 +154,7 @@ class Game:
         self._questions = tuple(questions)
         self._root = root
         self._lock = threading.RLock()
-        self._published: tuple[int, tuple[str, str, str, str]] | None = None  # number of the question, its URLs
+        self._shown: tuple[int, GameQuestion, tuple[str, str, str, str]] | None = None  # number, volumes, their URLs
         self._shown_at = time.monotonic()
 
     def __len__(self) -> int:
@@ -129,8 +162,11 @@ class Game:
 
     @property
     def nbytes(self) -> int:
-        """Size of the encoded volumes."""
-        return sum(len(q.image.data) + len(q.intensities) + len(q.truth) + len(q.prediction) for q in self._questions)
+        """Size of the encoded volumes in memory."""
+        shown = self._shown
+        if shown is None:
+            return 0
+        return sum(map(len, (shown[1].image.data, shown[1].intensities, shown[1].truth, shown[1].prediction)))
 
     @property
     def answered(self) -> bool:
@@ -140,8 +176,8 @@ class Game:
     def scene(self) -> Scene:
         """The current question: two segmentations, named only "left" and "right"."""
         with self._lock:
-            image, intensities, left, right = self._publish(self.number)
-            return self._scene(self.number, image, intensities, {"left": left, "right": right})
+            item, (image, intensities, left, right) = self._publish(self.number)
+            return self._scene(item, image, intensities, {"left": left, "right": right})
 
     def revealed_scene(self, number: int) -> Scene:
         """An answered question with the names of truth and prediction.
@@ -154,10 +190,9 @@ class Game:
         with self._lock:
             if number > len(self.answers):
                 raise ValueError(f"question {number} is not answered yet")
-            image, intensities, left, right = self._publish(number)
-            question = self._questions[number - 1].question
-            names = {question.truth: "truth", question.prediction: "prediction"}
-            return self._scene(number, image, intensities, {names["left"]: left, names["right"]: right})
+            item, (image, intensities, left, right) = self._publish(number)
+            names = {item.question.truth: "truth", item.question.prediction: "prediction"}
+            return self._scene(item, image, intensities, {names["left"]: left, names["right"]: right})
 
     def answer(self, number: int, side: Side, confidence: int) -> bool:
         """Store an answer and count it.
@@ -174,7 +209,7 @@ class Game:
         with self._lock:
             if self.over or number != self.number or self.answered:
                 return False
-            item = self._questions[number - 1]
+            item, _ = self._publish(number)
             question, candidate = item.question, item.question.candidate
             answer = Answer(
                 game=self.id,
@@ -229,34 +264,33 @@ class Game:
     def start_voxel(self, number: int) -> VoxelIndex:
         """Initial voxel of the crosshair: the centre of the slice in question."""
         item = self._questions[number - 1]
-        voxel = [n // 2 for n in item.grid.shape]
+        voxel = [n // 2 for n in item.subject.grid(item.question).shape]
         voxel[PLANE_AXES[item.question.candidate.plane]] = item.question.candidate.index - item.question.first
         return voxel[0], voxel[1], voxel[2]
 
-    def _publish(self, number: int) -> tuple[str, str, str, str]:
-        """URLs of the image, of its intensities if it holds them rounded, and of the left and right segmentation of a
-        question.
+    def _publish(self, number: int) -> tuple[GameQuestion, tuple[str, str, str, str]]:
+        """A question, and the URLs of its image, of its intensities if the image holds them rounded, and of its left
+        and right segmentation.
 
         They stay the same until another question is published; only one question is published at a time.
         """
-        if self._published is None or self._published[0] != number:
+        if self._shown is None or self._shown[0] != number:
+            item = self._questions[number - 1].encoded()
             self._withdraw()
-            item = self._questions[number - 1]
             sides = {item.question.truth: item.truth, item.question.prediction: item.prediction}
             encoded = (item.image.data, sides["left"], sides["right"])
             image, left, right = (volumes.publish_in_memory(data) for data in encoded)
             intensities = volumes.publish_in_memory(item.intensities) if item.intensities else ""
-            self._published = number, (image, intensities, left, right)
+            self._shown = number, item, (image, intensities, left, right)
             self._shown_at = time.monotonic()
-        return self._published[1]
+        return self._shown[1:]
 
     def _withdraw(self) -> None:
-        if self._published is not None:
-            for url in self._published[1]:
+        if self._shown is not None:
+            for url in self._shown[2]:
                 volumes.withdraw(url)
-            self._published = None
+            self._shown = None
 
-    def _scene(self, number: int, image: str, intensities: str, layers: dict[str, str]) -> Scene:
-        item = self._questions[number - 1]
+    def _scene(self, item: GameQuestion, image: str, intensities: str, layers: dict[str, str]) -> Scene:
         classes = tuple(described(c) for c in self.settings.labels.foreground)
         return Scene(item.grid, item.image.channels, image, classes, layers, intensities, item.ignore)

@@ -1,9 +1,10 @@
-"""Games kept in the server's memory: made from settings, found by id, the least recently used removed first."""
+"""Games kept in the server's memory: made from settings, found by id, removed when nobody has used them for long."""
 
 from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -12,20 +13,21 @@ import numpy as np
 from core.datasets import open_dataset
 from core.errors import DatasetError
 from core.study.questions import draw_questions
-from ui.quiz.game import Game, GameSettings
-from ui.quiz.quiz_subject import QuizSubject
+from ui.quiz.game import DrawnQuestion, Game, GameSettings
+from ui.quiz.quiz_subject import quiz_subject
 from ui.shared import formatting
 
 MAX_SUBJECTS = 8  # per game, drawn at random: all are read before the game begins
-MAX_GAMES = 100  # in memory; the least recently used are removed
-MAX_BYTES = 2**30  # of all games in memory
+MAX_GAMES = 200  # in memory; the least recently used are removed
+MAX_BYTES = 2**28  # of the questions that all games show
+EXPIRY_S = 2 * 3600.0  # after its last use a game is removed; its answers stay in the database
 
-_games: OrderedDict[str, Game] = OrderedDict()
+_games: OrderedDict[str, tuple[float, Game]] = OrderedDict()  # with the time of the last use, the oldest first
 _lock = threading.Lock()
 
 
 def new_game(root: Path, settings: GameSettings, generator: np.random.Generator | None = None) -> Game:
-    """Read the subjects, draw the questions and encode the volumes that they show.
+    """Read the subjects, which all games share, and draw the questions.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ def new_game(root: Path, settings: GameSettings, generator: np.random.Generator 
     generator = generator or np.random.default_rng(secrets.randbits(256))
     dataset = open_dataset(settings.folder, options=settings.options)
     cases = [settings.cases[n] for n in generator.permutation(len(settings.cases))[:MAX_SUBJECTS]]
-    subjects = {case.subject: QuizSubject(dataset, case, settings.labels) for case in cases}
+    subjects = {case.subject: quiz_subject(dataset, case, settings.labels) for case in cases}
     candidates = [c for subject in subjects.values() for c in subject.candidates(settings.planes)]
     questions = draw_questions(candidates, settings.count, settings.difficulty, generator, settings.depth)
     if not questions:
@@ -51,7 +53,7 @@ def new_game(root: Path, settings: GameSettings, generator: np.random.Generator 
             f"{settings.data_name}: expected slices in which reference and prediction differ, found none in "
             f"{formatting.count(len(subjects), 'subject')}; choose more planes or another model"
         )
-    game = Game(settings, [subjects[q.candidate.subject].question(q) for q in questions], root)
+    game = Game(settings, [DrawnQuestion(q, subjects[q.candidate.subject]) for q in questions], root)
     _remember(game)
     return game
 
@@ -59,18 +61,31 @@ def new_game(root: Path, settings: GameSettings, generator: np.random.Generator 
 def find_game(id: str) -> Game | None:
     """A game in memory; ``None`` if there is none with this id."""
     with _lock:
-        game = _games.get(id)
-        if game is not None:
-            _games.move_to_end(id)
+        _remove_expired()
+        if id not in _games:
+            return None
+        _, game = _games.pop(id)
+        _games[id] = time.monotonic(), game
         return game
 
 
 def _remember(game: Game) -> None:
     """Add a game; remove the least recently used ones that exceed a limit."""
     with _lock:
-        _games[game.id] = game
-        nbytes = sum(kept.nbytes for kept in _games.values())
-        while len(_games) > 1 and (len(_games) > MAX_GAMES or nbytes > MAX_BYTES):
-            _, removed = _games.popitem(last=False)
-            nbytes -= removed.nbytes
-            removed.end()
+        _remove_expired()
+        _games[game.id] = time.monotonic(), game
+        while len(_games) > 1 and (
+            len(_games) > MAX_GAMES or sum(kept.nbytes for _, kept in _games.values()) > MAX_BYTES
+        ):
+            _remove_oldest()
+
+
+def _remove_expired() -> None:
+    oldest_allowed = time.monotonic() - EXPIRY_S
+    while _games and next(iter(_games.values()))[0] < oldest_allowed:
+        _remove_oldest()
+
+
+def _remove_oldest() -> None:
+    _, (_, game) = _games.popitem(last=False)
+    game.end()

@@ -10,6 +10,7 @@ from core.errors import UserError
 from core.study.answers import Answer, current_streak, read_answers, summarise
 from core.study.statistics import Score
 from ui.quiz.game import Game
+from ui.quiz.games import EXPIRY_S
 from ui.quiz.question_view import explanation, render_revealed
 from ui.shared import formatting
 from ui.shared.paths import runs_root
@@ -63,7 +64,7 @@ def longest_streak(answers: Sequence[Answer]) -> int:
 
 def _questions_again(answers: Sequence[Answer], game: Game | None) -> None:
     """Choose an answered question and show it with the truth."""
-    st.subheader("The questions again", anchor=False)
+    st.header("The questions again", anchor=False)
     labels = {a.number: f"{a.number} {'✓' if a.correct else '✗'}" for a in answers}
     number = st.segmented_control(
         "Question",
@@ -81,7 +82,10 @@ def _questions_again(answers: Sequence[Answer], game: Game | None) -> None:
         f"{formatting.plain(explanation(answer))}"
     )
     if game is None:
-        st.caption("Its images are no longer available: the server was restarted.")
+        hours = formatting.count(round(EXPIRY_S / 3600), "hour")
+        st.caption(
+            f"Its images are no longer available: nobody looked at the game for {hours}, or the server was restarted."
+        )
     else:
         render_revealed(game, answer.number)
 

@@ -29,13 +29,16 @@ from starlette.routing import Route
 
 from core.errors import UserError
 from core.files import atomic_write
+from ui.shared.addresses import API
+from ui.shared.heavy_work import heavy_work, one_at_a_time
 from ui.shared.paths import cache_root
 
-PREFIX = "/api/volumes/"
+PREFIX = f"{API}volumes/"
 MAX_CACHE_BYTES = 2 * 2**30  # of volumes on disk; the least recently used are removed first
 MAX_IN_MEMORY = 4096  # volumes of open quizzes; the oldest are removed first
 COMPRESSION_LEVEL = 1  # 5 MB in a fifth of a second
 COMPRESSED, INTENSITIES = ".gz", ".f32"  # endings of the files in the cache
+RAW_IMAGE, RAW_LABELS = ".raw", ".u8"  # endings of those of large volumes (ui.viewer.streams)
 INTENSITY_BYTES = 4
 MAX_ASKED = 64  # intensities of one request
 
@@ -67,21 +70,14 @@ def publish(name: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> tupl
     CacheWriteError
         If the volume cannot be written.
     """
-    content, token = _place(name, COMPRESSED)
+    content, token = place(name, COMPRESSED)
     facts = content.with_suffix(".json")
     known = _cached(content, facts)
     if known is None:
-        known, data = make()
-        try:
-            content.parent.mkdir(parents=True, exist_ok=True)
-            _prune(content.parent)
-            atomic_write(content, gzip.compress(data, COMPRESSION_LEVEL, mtime=0))
-            atomic_write(facts, json.dumps(known).encode())
-        except OSError as error:
-            raise CacheWriteError(
-                f"{content.parent}: expected a folder with room for volumes, cannot write: "
-                f"{error.strerror or error}; make room there"
-            ) from error
+        with one_at_a_time(content):
+            known = _cached(content, facts)
+            if known is None:
+                known = _make(content, facts, make)
     with _lock:
         _published[token] = content
     return known, PREFIX + token
@@ -100,7 +96,7 @@ def publish_intensities(name: str, make: Callable[[], bytes]) -> str:
     -------
     str. The URL, to which ``?at=`` and the numbers of intensities, from 0, are added.
     """
-    content, token = _place(name, INTENSITIES)
+    content, token = place(name, INTENSITIES)
     try:
         os.utime(content)
     except OSError:
@@ -158,7 +154,7 @@ def volume(request: Request) -> Response:
     return FileResponse(file, media_type="application/octet-stream", headers=headers)
 
 
-ROUTE = Route(PREFIX + "{token}", volume, methods=["GET"])
+ROUTE = Route("/" + PREFIX + "{token}", volume, methods=["GET"])
 
 
 def _intensities(stream: BinaryIO, size: int, asked: str) -> Response:
@@ -173,14 +169,32 @@ def _intensities(stream: BinaryIO, size: int, asked: str) -> Response:
     return Response(b"".join(read), media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
 
+def _make(content: Path, facts: Path, make: Callable[[], tuple[dict[str, Any], bytes]]) -> dict[str, Any]:
+    """Make a volume and write it to the cache; returns its facts."""
+    with heavy_work():
+        known, data = make()
+        compressed = gzip.compress(data, COMPRESSION_LEVEL, mtime=0)
+    try:
+        content.parent.mkdir(parents=True, exist_ok=True)
+        prune(content.parent)
+        atomic_write(content, compressed)
+        atomic_write(facts, json.dumps(known).encode())
+    except OSError as error:
+        raise CacheWriteError(
+            f"{content.parent}: expected a folder with room for volumes, cannot write: "
+            f"{error.strerror or error}; make room there"
+        ) from error
+    return known
+
+
 def _write_intensities(content: Path, data: bytes) -> None:
     with contextlib.suppress(OSError):
         content.parent.mkdir(parents=True, exist_ok=True)
-        _prune(content.parent)
+        prune(content.parent)
         atomic_write(content, data)
 
 
-def _place(name: str, ending: str) -> tuple[Path, str]:
+def place(name: str, ending: str) -> tuple[Path, str]:
     """File and token of what is published under a name."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
     return _folder() / f"{digest}{ending}", hmac.new(_secret, digest.encode(), hashlib.sha256).hexdigest()[:32]
@@ -200,11 +214,11 @@ def _cached(content: Path, facts: Path) -> dict[str, Any] | None:
     return known
 
 
-def _prune(folder: Path) -> None:
+def prune(folder: Path) -> None:
     """Remove the least recently used volumes until the cache is within its limit."""
     volumes = []
     for path in folder.iterdir():
-        if path.suffix not in (COMPRESSED, INTENSITIES):
+        if path.suffix not in (COMPRESSED, INTENSITIES, RAW_IMAGE, RAW_LABELS):
             continue
         with contextlib.suppress(OSError):
             stat = path.stat()

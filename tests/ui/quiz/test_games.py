@@ -6,6 +6,9 @@ import dataclasses
 import json
 import re
 import shutil
+import time
+from collections import OrderedDict
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.checkpointing.metadata import read_metadata
-from core.datasets import load_subject, open_dataset
+from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
 from core.errors import DatasetError, RunError, UserError, VolumeError
 from core.imaging import display
 from core.imaging.volume import read_label, write_label
@@ -30,9 +33,9 @@ from tests.support.ignored import relabel
 from tests.support.quiz_runs import QuizRun
 from tests.support.volume_files import load
 from ui.quiz import game as game_module
-from ui.quiz import games
-from ui.quiz.game import Case, Game, GameQuestion, GameSettings
-from ui.quiz.games import MAX_GAMES, find_game, new_game
+from ui.quiz import games, quiz_subject
+from ui.quiz.game import Case, DrawnQuestion, Game, GameSettings
+from ui.quiz.games import find_game, new_game
 from ui.viewer import volumes
 
 pytestmark = pytest.mark.slow  # the run is trained once
@@ -86,7 +89,7 @@ def test_both_sides_are_sent_with_equal_sizes_headers_and_random_urls(settings: 
         assert left.headers["cache-control"] == "no-store" and left.headers["content-encoding"] == "identity"
         urls = {scene.image, *scene.layers.values()}
         assert len(urls) == 3 and not urls & seen
-        assert all(re.fullmatch(r"/api/volumes/[0-9a-f]{32}", url) for url in urls)
+        assert all(re.fullmatch(r"api/volumes/[0-9a-f]{32}", url) for url in urls)
         seen |= urls
         game.answer(number, "left", 1)
         game.advance(number)
@@ -96,7 +99,7 @@ def test_both_sides_are_sent_with_equal_sizes_headers_and_random_urls(settings: 
 def test_page_data_does_not_depend_on_the_side_of_the_truth(settings: GameSettings, tmp_path: Path) -> None:
     game = game_of(settings, tmp_path)
 
-    def sent(item: GameQuestion) -> str:
+    def sent(item: DrawnQuestion) -> str:
         other = Game(settings, [item], tmp_path)
         text = json.dumps(
             [dataclasses.asdict(other.scene()), other.plane(1), other.start_voxel(1), other.number, len(other)]
@@ -231,27 +234,71 @@ def test_sides_and_ids_differ_between_games(settings: GameSettings, tmp_path: Pa
     assert {a.subject for game in played for a in game.answers} == {case.subject for case in settings.cases}
 
 
-def test_least_recently_used_games_are_removed(settings: GameSettings, tmp_path: Path) -> None:
+def test_least_recently_used_games_are_removed(
+    settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(games, "MAX_GAMES", 3)
     first = game_of(settings, tmp_path, count=1)
     address = first.scene().image
     assert fetch(address).status_code == 200
-    for _ in range(MAX_GAMES):
+    for _ in range(3):
         game_of(settings, tmp_path, count=1)
     assert find_game(first.id) is None and fetch(address).status_code == 404
-    assert len(games._games) == MAX_GAMES
+    assert len(games._games) == 3
 
 
 def test_games_stay_within_the_memory_limit(
     settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = game_of(settings, tmp_path)
-    assert first.nbytes == sum(len(i.image.data) + len(i.truth) + len(i.prediction) for i in first._questions) > 0
-    monkeypatch.setattr(games, "MAX_BYTES", 2 * first.nbytes)
-    second, third = game_of(settings, tmp_path), game_of(settings, tmp_path)
+    assert first.nbytes == 0, "nothing is encoded before it is shown"
+    scene = first.scene()
+    assert first.nbytes == sum(len(fetch(url).body) for url in (scene.image, *scene.layers.values())) > 0
+    monkeypatch.setattr(games, "MAX_BYTES", int(1.5 * first.nbytes))
+    second = game_of(settings, tmp_path)
+    second.scene()
+    third = game_of(settings, tmp_path)
     assert find_game(first.id) is None and find_game(second.id) is second and find_game(third.id) is third
-    monkeypatch.setattr(games, "MAX_BYTES", 1)
+    monkeypatch.setattr(games, "MAX_BYTES", -1)
     newest = game_of(settings, tmp_path)
-    assert list(games._games.values()) == [newest], "the newest is kept, even above the limit"
+    assert list(games._games) == [newest.id], "the newest is kept, even above the limit"
+
+
+def test_game_that_nobody_uses_expires(settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    left, used = game_of(settings, tmp_path), game_of(settings, tmp_path)
+    address = left.scene().image
+    now = time.monotonic()
+    monkeypatch.setattr(games.time, "monotonic", lambda: now + games.EXPIRY_S - 1)
+    assert find_game(used.id) is used
+    monkeypatch.setattr(games.time, "monotonic", lambda: now + games.EXPIRY_S + 60)
+    assert find_game(left.id) is None and fetch(address).status_code == 404
+    assert find_game(used.id) is used
+
+
+def test_subjects_are_read_once_for_all_games_and_again_when_they_change(
+    settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+
+    def counted(dataset: Dataset, subject: str) -> LoadedSubject:
+        read.append(subject)
+        return load_subject(dataset, subject)
+
+    monkeypatch.setattr(quiz_subject, "load_subject", counted)
+    monkeypatch.setattr(quiz_subject, "_subjects", OrderedDict())
+    with ThreadPoolExecutor(4) as pool:
+        made = list(pool.map(lambda seed: game_of(settings, tmp_path, seed), range(4)))
+    assert sorted(read) == sorted(case.subject for case in settings.cases)
+    assert {id(drawn.subject) for game in made for drawn in game._questions} == {
+        id(kept) for kept in quiz_subject._subjects.values()
+    }
+    copied = tmp_path / "copied.nii.gz"
+    shutil.copy(settings.cases[0].file, copied)
+    game_of(settings, tmp_path, cases=(dataclasses.replace(settings.cases[0], file=copied),))
+    assert read[len(settings.cases) :] == [settings.cases[0].subject]
+    monkeypatch.setattr(quiz_subject, "MAX_BYTES", 1)
+    game_of(settings, tmp_path)
+    assert len(quiz_subject._subjects) == 1, "the least recently used are removed"
 
 
 def test_unusable_predictions_are_refused(settings: GameSettings, tmp_path: Path) -> None:
@@ -284,7 +331,7 @@ def test_ignored_voxels_look_alike_on_both_sides_and_decide_nothing(
         nib.save(nib.Nifti1Image(label, image.affine), file)
     relabel(folder, {"0": "background", "1": "bright", "2": "dark", "255": "ignore"})
     game = game_of(settings, tmp_path, folder=folder, planes=("coronal", "sagittal"))
-    for item in game._questions:
+    for item in (drawn.encoded() for drawn in game._questions):
         truth, prediction = (np.frombuffer(v, np.uint8) for v in (item.truth, item.prediction))
         ignored = truth == IGNORE_INDEX
         assert np.array_equal(ignored, prediction == IGNORE_INDEX)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gzip
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,21 @@ def test_published_volume_is_made_once_and_served_compressed() -> None:
     assert answer.headers["cache-control"] == "private, max-age=31536000, immutable"
     other = volumes.publish("b", lambda: ({}, b"other"))[1]
     assert other != first[1] and len(other) == len(first[1])
+
+
+def test_volume_that_several_visitors_need_at_once_is_made_once() -> None:
+    making, made = Barrier(2), []
+
+    def make() -> tuple[dict[str, Any], bytes]:
+        made.append(1)
+        making.wait(30)
+        return {}, b"voxels"
+
+    with ThreadPoolExecutor(3) as pool:
+        visitors = [pool.submit(volumes.publish, "a", make) for _ in range(3)]
+        making.wait(30)
+        urls = {visitor.result()[1] for visitor in visitors}
+    assert len(made) == 1 and len(urls) == 1
 
 
 def test_url_does_not_contain_the_name_and_wrong_tokens_are_404() -> None:
