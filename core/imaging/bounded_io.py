@@ -126,16 +126,13 @@ def read_exactly(path: Path, offset: int, count: int, *, extra: int = 0, image: 
         if offset + count > possible:
             _refuse_other_kind(path, file)
             raise VolumeError(_truncated(path, offset + count, None if gzipped else size))
-        if image and gzipped and count > BOMB_BYTES and count > size * BOMB_RATIO:
-            raise VolumeError(
-                f"{path}: expected an image, got {format_bytes(count)} compressed to {format_bytes(size)}, "
-                "a decompression bomb; store it uncompressed if this is right"
-            )
+        if image and gzipped:
+            _refuse_bomb(path, count, size)
         _check_memory(path, offset + count + extra)
         try:
             buffer = np.empty(offset + count, np.uint8)
             if gzipped:
-                _read_gzip(path, file, buffer.data)
+                _read_gzip(path, buffer.data)
             else:
                 _read_plain(path, file, buffer.data, size)
         except MemoryError:
@@ -143,6 +140,43 @@ def read_exactly(path: Path, offset: int, count: int, *, extra: int = 0, image: 
                 f"{path}: expected {format_bytes(count)} of free memory, got less; close other programs"
             ) from None
     return buffer[offset:]
+
+
+def decompress_pieces(path: Path, count: int, *, image: bool = False) -> Iterator[bytes]:
+    """Decompress a gzip file whose content has exactly ``count`` bytes, in pieces.
+
+    Parameters
+    ----------
+    image : bool. Whether the bytes are intensities (:func:`read_exactly`).
+
+    Raises
+    ------
+    VolumeError
+        As :func:`read_exactly`; the last piece is yielded before the end of the file is checked.
+    """
+    with open_regular_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if count > size * MAX_DEFLATE_RATIO:
+            raise VolumeError(_truncated(path, count, None))
+        if image:
+            _refuse_bomb(path, count, size)
+        done = 0
+        for piece in _decompress(path, file, CHUNK_BYTES):
+            done += len(piece)
+            if done > count:
+                raise VolumeError(_too_long(path, count, None))
+            yield piece
+        if done != count:
+            raise VolumeError(_truncated(path, count, done))
+
+
+def _refuse_bomb(path: Path, count: int, size: int) -> None:
+    """Raise if ``count`` bytes of intensities are compressed to ``size`` bytes, further than images are."""
+    if count > BOMB_BYTES and count > size * BOMB_RATIO:
+        raise VolumeError(
+            f"{path}: expected an image, got {format_bytes(count)} compressed to {format_bytes(size)}, "
+            "a decompression bomb; store it uncompressed if this is right"
+        )
 
 
 def _is_named_gzip(path: Path) -> bool:
@@ -184,16 +218,12 @@ def _read_plain(path: Path, file: BinaryIO, buffer: memoryview, size: int) -> No
         raise VolumeError(_truncated(path, len(buffer), filled))
 
 
-def _read_gzip(path: Path, file: BinaryIO, buffer: memoryview) -> None:
+def _read_gzip(path: Path, buffer: memoryview) -> None:
     """Decompress a gzip file into a buffer that it must fill exactly."""
     filled = 0
-    for piece in _decompress(path, file, CHUNK_BYTES):
-        if filled + len(piece) > len(buffer):
-            raise VolumeError(_too_long(path, len(buffer), None))
+    for piece in decompress_pieces(path, len(buffer)):
         buffer[filled : filled + len(piece)] = piece
         filled += len(piece)
-    if filled != len(buffer):
-        raise VolumeError(_truncated(path, len(buffer), filled))
 
 
 def _decompress(path: Path, file: BinaryIO, piece_bytes: int) -> Iterator[bytes]:

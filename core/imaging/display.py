@@ -185,6 +185,8 @@ def upright_slices(slices: np.ndarray, oriented: bool) -> np.ndarray:
 
 def _i_fastest(volume: np.ndarray) -> bytes:
     """The bytes of a volume (i, j, k) with i fastest, as of ``tobytes(order="F")``, in less than half of its time."""
+    if volume.flags.f_contiguous:
+        return volume.tobytes(order="F")
     reordered = np.empty(volume.shape[::-1], volume.dtype)
     for j in range(volume.shape[1]):
         reordered[:, j] = volume[:, j].T

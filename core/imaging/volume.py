@@ -1,7 +1,7 @@
 """Reads images and label maps in canonical RAS order, and writes label maps in the geometry of the image file.
 
-The only module that reads or writes voxels of image files. Every fault of a file is a
-:class:`~core.errors.VolumeError` that names it.
+The only module that reads whole files, and the only one that writes them; :mod:`core.imaging.mapped_volume` reads parts
+of large ones. Every fault of a file is a :class:`~core.errors.VolumeError` that names it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def read_image(
         raise VolumeError(f"{path}: expected at least {channel + 1} channels, got {header.channels}")
     stored = _read_stored(header, image=True)
     with np.errstate(over="ignore", invalid="ignore"):
-        data = _scaled(header, stored if channel is None else stored[channel : channel + 1]).astype(
+        data = scaled(header, stored if channel is None else stored[channel : channel + 1]).astype(
             np.float32, copy=False
         )
     data, nan_voxels = _checked_finite(path, data, nan_is_zero)
@@ -98,13 +98,13 @@ def read_label(path: str | Path, *, geometry: Geometry | None = None, nan_is_zer
         raise VolumeError(
             f"{path}: expected a 3-D label map, got {header.channels} channels; write one label per voxel"
         )
-    values = _scaled(header, _read_stored(header))
+    values = scaled(header, _read_stored(header))
     nan_voxels = 0
     if nan_is_zero:
         values, nan_voxels = _with_nan_as_zero(values)
     else:
         _refuse_nan_labels(path, values)
-    labels, warnings = _whole_numbers(header, values)
+    labels, warnings = whole_numbers(header, values)
     return _canonical(header, labels, geometry, nan_voxels, warnings)
 
 
@@ -122,7 +122,7 @@ def read_one_hot(path: str | Path, *, geometry: Geometry | None = None, nan_is_z
     """
     header = read_header(path)
     expected = f"{path}: expected 1 channel, or 0 and 1 in a channel for each class (one-hot), got {header.channels}"
-    values = _scaled(header, _read_stored(header))
+    values = scaled(header, _read_stored(header))
     nan_voxels = 0
     if nan_is_zero:
         values, nan_voxels = _with_nan_as_zero(values)
@@ -188,7 +188,7 @@ def _read_stored(header: Header, *, image: bool = False) -> np.ndarray:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _scaled(header: Header, stored: np.ndarray) -> np.ndarray:
+def scaled(header: Header, stored: np.ndarray) -> np.ndarray:
     """Apply slope and intercept; in float64, so that scaled integers stay integers."""
     if not header.scaled:
         return stored
@@ -241,7 +241,7 @@ def _refuse_nan_labels(path: str | Path, values: np.ndarray) -> None:
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def _whole_numbers(header: Header, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def whole_numbers(header: Header, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels as int32, and a warning if they were rounded visibly.
 
     Scaled integers may deviate by half a scaling step: writers that store a floating-point array as integers choose a

@@ -21,8 +21,9 @@ from core.labels import LabelClass, LabelSpace
 from ui.shared import formatting
 from ui.shared.hashes import files_hash
 from ui.viewer import volumes
+from ui.viewer.streamed_scenes import StreamedSubject
 
-ENCODING = 2  # of images; part of the names of published ones, which a cache keeps
+ENCODING = 3  # of images; part of the names of published ones, which a cache keeps
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Scene:
     Attributes
     ----------
     grid : Grid. Grid of all volumes of the scene, axes in canonical (RAS) order.
-    channels : tuple of Channel. Modalities of the image with their intensity ranges.
+    channels : tuple of Channel. Modalities of the image with their intensity ranges; empty if it is streamed.
     image : str. URL of the image (:func:`core.imaging.display.encode_image`).
     classes : tuple of mapping. ``{"name", "colour"}`` of the classes 1, 2, ...; the background (0) is left out.
     intensities : str. URL of the intensities (:func:`ui.viewer.volumes.publish_intensities`), channels one after
@@ -41,6 +42,7 @@ class Scene:
     layers : mapping. URL of each segmentation (:func:`core.imaging.display.encode_label`) by its name: "truth",
         "prediction", or any other.
     ignore : mapping, optional. ``{"name", "colour"}`` of the ignore label, whose voxels are hatched.
+    streamed : bool. Whether all URLs are those of streams (:mod:`ui.viewer.streams`).
     """
 
     grid: Grid
@@ -50,6 +52,7 @@ class Scene:
     layers: Mapping[str, str] = field(default_factory=dict)
     intensities: str = ""
     ignore: Mapping[str, str] | None = None
+    streamed: bool = False
 
 
 def described(label: LabelClass) -> dict[str, str]:
@@ -82,16 +85,17 @@ def subject_scene(
     """
     dataset = open_dataset(folder, options=options)
     label_space = labels or dataset.labels
+    files = subject_hash(dataset, subject)
+    large = StreamedSubject.of(dataset, subject, files)
+    if large is not None:
+        return _streamed_scene(large, dataset, label_space, prediction)
     load = cache(lambda: load_subject(dataset, subject))  # not called if all volumes are published already
-    files = _subject_hash(dataset, subject)
     image = _publish_image(files, load, dataset.modalities)
     layers = {}
     if dataset.subject(subject).label is not None:
         mapping = json.dumps([label_space.names, dataset.labels.to_json()])
         _, layers["truth"] = volumes.publish(f"truth\n{files}\n{mapping}", lambda: _truth(load(), dataset, label_space))
-    scene = _with_segmentations(image, files, layers, label_space, prediction)
-    ignore = dataset.labels.ignore
-    return replace(scene, ignore=described(ignore)) if ignore is not None and "truth" in layers else scene
+    return _with_ignore(_with_segmentations(image, files, layers, label_space, prediction), dataset)
 
 
 def image_scene(
@@ -116,6 +120,22 @@ def image_scene(
     hashed = files_hash("\n".join([*modalities, channels_key]), files)
     image = _publish_image(hashed, cache(load), modalities)
     return _with_segmentations(image, hashed, {}, labels, prediction)
+
+
+def _streamed_scene(large: StreamedSubject, dataset: Dataset, labels: LabelSpace, prediction: Path | None) -> Scene:
+    image, layers = large.publish_image(), {}
+    if large.has_truth:
+        layers["truth"] = large.publish_truth(labels)
+    if prediction is not None:
+        layers["prediction"] = large.publish_prediction(prediction, labels)
+    classes = tuple(described(c) for c in labels.foreground)
+    return _with_ignore(Scene(large.grid, (), image, classes, layers, intensities=image, streamed=True), dataset)
+
+
+def _with_ignore(scene: Scene, dataset: Dataset) -> Scene:
+    """The scene of a subject with the ignore label of its truth."""
+    ignore = dataset.labels.ignore
+    return replace(scene, ignore=described(ignore)) if ignore is not None and "truth" in scene.layers else scene
 
 
 def _publish_image(files: str, load: Callable[[], LoadedSubject], names: Sequence[str]) -> Scene:
@@ -143,13 +163,14 @@ def _with_segmentations(
 def _grid(facts: Mapping[str, Any]) -> Grid:
     affine = facts["affine"]
     rows = None if affine is None else tuple(tuple(row) for row in affine)
-    return Grid(tuple(facts["shape"]), tuple(facts["spacing_mm"]), rows)
+    file_axes = tuple((axis, reverse) for axis, reverse in facts["file_axes"])
+    return Grid(tuple(facts["shape"]), tuple(facts["spacing_mm"]), rows, file_axes)
 
 
 def _image(loaded: LoadedSubject, names: Sequence[str]) -> tuple[dict[str, Any], bytes]:
     encoded = encode_image(loaded.image, channels(loaded.image, names))
-    facts = {"grid": asdict(Grid.from_geometry(loaded.geometry)), "channels": [asdict(c) for c in encoded.channels]}
-    return facts, encoded.data
+    grid = Grid.from_geometry(loaded.geometry, loaded.stored)
+    return {"grid": asdict(grid), "channels": [asdict(c) for c in encoded.channels]}, encoded.data
 
 
 def _truth(loaded: LoadedSubject, dataset: Dataset, labels: LabelSpace) -> tuple[dict[str, Any], bytes]:
@@ -168,7 +189,7 @@ def _prediction(file: Path, labels: LabelSpace, grid: Grid) -> tuple[dict[str, A
     return {}, encode_label(np.ascontiguousarray(index))
 
 
-def _subject_hash(dataset: Dataset, subject: str) -> str:
+def subject_hash(dataset: Dataset, subject: str) -> str:
     """A hash that changes with the modalities, channels and files of a subject."""
     record = dataset.subject(subject)
     refs = [record.images[m] for m in dataset.modalities if m in record.images]

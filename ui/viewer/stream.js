@@ -3,7 +3,7 @@
 const SLAB = 8; // slices that are fetched together
 const STREAM_BYTES = 192e6; // of slabs that are kept; the least recently used are dropped
 const MAX_FETCHED = 3, MAX_WAITING = 24; // slabs at a time; of those that wait, the oldest are dropped
-const ASK_AGAIN_MS = 200; // while a volume is prepared
+const ASK_AGAIN_MS = 200, ASK_LAYER_AGAIN_MS = 700; // while a volume is prepared
 
 // Fetches slabs of all volumes of a viewer: the one asked for last comes first.
 class SlabQueue {
@@ -110,13 +110,13 @@ async function ask(url) {
 }
 
 // What is known of a volume, once the server has prepared it.
-async function fetchFacts(url, report) {
+async function fetchFacts(url, pauseMs, report) {
   for (;;) {
     const { facts, error, progress } = await (await ask(url)).json();
     if (error) throw new Error(error);
     if (facts) return facts;
     report(progress);
-    await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+    await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
 }
 
@@ -124,12 +124,14 @@ async function fetchFacts(url, report) {
 async function fetchStreamedScene(data, report, arrived) {
   const { shape } = data.grid, queue = new SlabQueue();
   const layers = Object.fromEntries(Object.entries(data.layers).map(([name, url]) => [name, new StreamedVolume(queue, url, 0, shape, Uint8Array)]));
-  const waits = Object.values(layers).map((layer) => fetchFacts(layer.url, () => {}));
+  const waits = Object.values(layers).map((layer) => fetchFacts(layer.url, ASK_LAYER_AGAIN_MS, () => {}));
   Object.values(layers).forEach((layer, n) => waits[n].then(({ fullest }) => { layer.fullest = fullest; }, () => {}));
-  const { channels, content } = await fetchFacts(data.image, (share) => report(`Reading the volume: ${Math.round(100 * share)} %`));
+  const { channels, content } = await fetchFacts(data.image, ASK_AGAIN_MS, (share) => report(`Reading the volume: ${Math.round(100 * share)} %`));
   const images = channels.map((_, n) => new StreamedVolume(queue, data.image, n, shape, Uint16Array));
+  const described = { channels, intensities: channels.every((c) => c.exact) ? "" : data.intensities };
   const scene = {
-    streamed: true, layers, described: channels, content: content ?? gridBox(shape), fullest: () => Object.values(layers).map((layer) => layer.fullest).find(Boolean) ?? null, problem: () => queue.failed,
+    described,
+    streamed: true, layers, content: content ?? gridBox(shape), fullest: () => Object.values(layers).map((layer) => layer.fullest).find(Boolean) ?? null, problem: () => queue.failed,
     channels: images.map(() => ({ stored: new Uint16Array(0), levels: null })),
     image: (channel, view, slice) => images[channel].slice(view, slice),
     layer: (name, view, slice) => layers[name].slice(view, slice),
@@ -137,11 +139,14 @@ async function fetchStreamedScene(data, report, arrived) {
     layerAt: (name, voxel) => layers[name].at(voxel),
   };
   images.forEach((image) => { image.ready = true; });
-  queue.arrived = arrived;
-  channels.forEach(async (_, n) => {
-    const sample = await ask(`${data.image}?sample=${n}`).catch(() => null);
-    if (sample) scene.channels[n].stored = new Uint16Array(await sample.arrayBuffer());
-  });
+  queue.arrived = () => {
+    queue.arrived = arrived;
+    arrived();
+    channels.forEach(async (_, n) => { // after the first slice
+      const sample = await ask(`${data.image}?sample=${n}`).catch(() => null);
+      if (sample) scene.channels[n].stored = new Uint16Array(await sample.arrayBuffer());
+    });
+  };
   Object.values(layers).forEach(async (layer, n) => {
     try {
       await waits[n];
@@ -149,7 +154,7 @@ async function fetchStreamedScene(data, report, arrived) {
     } catch (error) {
       queue.failed = error;
     }
-    arrived();
+    queue.arrived();
   });
   return scene;
 }

@@ -89,7 +89,7 @@ class Viewer extends Interaction {
     try {
       const scene = await fetchScene(
         data,
-        (text) => { if (signature === this.signature && !this.scene) this.showNotice(text); },
+        (text) => { if (signature === this.signature && (data.streamed || !this.scene)) this.showNotice(text); },
         () => { if (signature === this.signature && !this.closed) this.slicesArrived(); },
       );
       if (signature !== this.signature || this.closed) return;
@@ -121,9 +121,9 @@ class Viewer extends Interaction {
     }
   }
 
-  // What the page sent, with the channels of a streamed image, which only its scene knows.
+  // What the page sent, completed by what only the scene of a streamed image knows.
   described(data) {
-    return this.scene.described ? { ...data, channels: this.scene.described } : data;
+    return { ...data, ...this.scene.described };
   }
 
   // Slices that panes lacked are there, or cannot be had.

@@ -1,0 +1,172 @@
+"""Large volumes in slabs: the same voxels as those of whole volumes, prepared once, with progress and errors."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from starlette.requests import Request
+from starlette.responses import Response
+
+from core.datasets import load_subject, open_dataset
+from core.errors import VolumeError
+from tests.support.balls import write_balls
+from ui.viewer import streamed_scenes, streams
+from ui.viewer.scenes import Scene, subject_scene
+
+TIMEOUT_S = 30
+
+
+@pytest.fixture(autouse=True)
+def own_root(checkpoints: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(streamed_scenes, "WHOLE_VOXELS", 1000)
+    return checkpoints
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_balls(tmp_path / "balls", subjects=2)
+    return tmp_path / "balls"
+
+
+def ask(url: str, query: str = "") -> Response:
+    token = url.removeprefix(streams.PREFIX)
+    scope = {"type": "http", "method": "GET", "path": url, "headers": [], "path_params": {"token": token}}
+    return streams.stream(Request(scope | {"query_string": query.encode()}))
+
+
+def facts(url: str) -> dict[str, Any]:
+    end = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end:
+        state: dict[str, Any] = json.loads(bytes(ask(url).body))
+        assert "error" not in state, state
+        if "facts" in state:
+            return state["facts"]  # type: ignore[no-any-return]
+        time.sleep(0.01)
+    raise AssertionError("the volume was not prepared")
+
+
+def error(url: str) -> str:
+    end = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < end:
+        state = json.loads(bytes(ask(url).body))
+        if "error" in state:
+            return str(state["error"])
+        time.sleep(0.01)
+    raise AssertionError("no error")
+
+
+def slab(scene: Scene, url: str, axis: int, first: int, count: int, dtype: str) -> np.ndarray:
+    answer = ask(url, f"slab=0,{axis},{first},{count}")
+    assert answer.status_code == 200 and answer.headers["content-encoding"] == "gzip"
+    shape = [n if a != axis else count for a, n in enumerate(scene.grid.shape)]
+    return np.frombuffer(gzip.decompress(bytes(answer.body)), dtype).reshape(shape, order="F")
+
+
+def subject_of(folder: Path, number: int = 0) -> str:
+    return open_dataset(folder).ids[number]
+
+
+@pytest.mark.parametrize("number", [0, 1])  # stored as RAS and as LAS
+def test_slabs_equal_the_whole_volume(folder: Path, number: int) -> None:
+    subject = subject_of(folder, number)
+    loaded = load_subject(open_dataset(folder), subject)
+    assert loaded.label is not None
+    scene = subject_scene(folder, subject)
+    assert scene.streamed and scene.channels == () and scene.grid.shape == loaded.geometry.shape
+    (channel,) = facts(scene.image)["channels"]
+    truth = facts(scene.layers["truth"])
+    labelled = np.nonzero(loaded.label)
+    assert truth["content"] == [[int(side.min()), int(side.max())] for side in labelled]
+    for axis in range(3):
+        counts = np.count_nonzero(loaded.label, axis=tuple(a for a in range(3) if a != axis))
+        assert counts[truth["fullest"][axis]] == counts.max()
+        cut = [slice(None)] * 3
+        cut[axis] = slice(5, 8)
+        stored = slab(scene, scene.image, axis, 5, 3, "<u2")
+        shown = channel["offset"] + stored * channel["step"]
+        assert (
+            np.abs(shown - loaded.image[0][tuple(cut)].clip(channel["low"], channel["high"])).max() <= channel["step"]
+        )
+        assert np.array_equal(slab(scene, scene.layers["truth"], axis, 5, 3, "u1"), loaded.label[tuple(cut)])
+    number_of_voxel = int(np.ravel_multi_index((3, 4, 5), loaded.geometry.shape))
+    assert np.frombuffer(bytes(ask(scene.image, f"at={number_of_voxel}").body), "<f4") == loaded.image[0][3, 4, 5]
+    assert len(gzip.decompress(bytes(ask(scene.image, "sample=0").body))) == 2 * loaded.image[0].size
+
+
+def test_whole_numbers_of_16_bits_are_exact(folder: Path) -> None:
+    subject = subject_of(folder)
+    file = open_dataset(folder).subject(subject).images["M0"].path
+    image = nib.load(file)
+    values = np.random.default_rng(0).integers(-2000, 3000, image.shape).astype(np.int16)
+    nib.save(nib.Nifti1Image(values, image.affine), file)
+    scene = subject_scene(folder, subject)
+    (channel,) = facts(scene.image)["channels"]
+    loaded = load_subject(open_dataset(folder), subject)
+    shown = channel["offset"] + slab(scene, scene.image, 2, 4, 2, "<u2").astype(float)
+    assert channel["exact"] and np.array_equal(shown, loaded.image[0][..., 4:6])
+
+
+def test_volume_is_prepared_once_and_found_again_by_another_server(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = subject_of(folder)
+    scene = subject_scene(folder, subject)
+    facts(scene.layers["truth"])
+    assert subject_scene(folder, subject) == scene
+    streams._streams.clear()  # as after a restart
+    assert ask(scene.image).status_code == 404
+    monkeypatch.setattr(streams, "encode_label", lambda index: pytest.fail("converted again"))
+    assert facts(subject_scene(folder, subject).layers["truth"])["fullest"]
+
+
+def test_small_subjects_and_one_hot_labels_are_sent_whole(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streamed_scenes, "WHOLE_VOXELS", 10**9)
+    assert not subject_scene(folder, subject_of(folder)).streamed
+
+
+def test_prediction_is_streamed_in_the_classes_of_the_model_and_must_fit(folder: Path, tmp_path: Path) -> None:
+    dataset, subject = open_dataset(folder), subject_of(folder)
+    label = dataset.subject(subject).label
+    assert label is not None
+    scene = subject_scene(folder, subject, dataset.labels, label)
+    facts(scene.layers["prediction"])
+    expected = load_subject(dataset, subject).label
+    assert expected is not None
+    assert np.array_equal(slab(scene, scene.layers["prediction"], 1, 2, 4, "u1"), expected[:, 2:6])
+    small = tmp_path / "small.nii.gz"
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), small)
+    with pytest.raises(VolumeError, match="expected a segmentation of"):
+        subject_scene(folder, subject, dataset.labels, small)
+
+
+def test_damaged_file_is_an_error_that_names_it_and_a_mended_one_is_tried_again(folder: Path) -> None:
+    subject = subject_of(folder)
+    file = open_dataset(folder).subject(subject).images["M0"].path
+    good = file.read_bytes()
+    file.write_bytes(good[:-20])
+    assert file.name in error(subject_scene(folder, subject).image)
+    file.write_bytes(good)
+    assert facts(subject_scene(folder, subject).image)["channels"]
+
+
+@pytest.mark.parametrize(
+    "query", ["slab=0,3,0,1", "slab=1,0,0,1", "slab=0,0,999,1", "slab=0,0,0,33", "slab=0,0", "sample=4", "what=1"]
+)
+def test_other_questions_are_refused(folder: Path, query: str) -> None:
+    scene = subject_scene(folder, subject_of(folder))
+    facts(scene.image)
+    assert ask(scene.image, query).status_code == 400
+    assert ask(streams.PREFIX + "0" * 32, "slab=0,0,0,1").status_code == 404
+
+
+def test_number_of_known_streams_is_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streams, "MAX_STREAMS", 2)
+    urls = [subject_scene(folder, subject_of(folder, n)).image for n in (0, 1)]
+    assert ask(urls[0]).status_code == 404 and ask(urls[1]).status_code == 200

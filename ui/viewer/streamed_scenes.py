@@ -1,0 +1,104 @@
+"""Scenes of subjects whose image is too large for the browser as a whole: their volumes are streams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from core.datasets import Dataset
+from core.datasets.loading import class_mapping, read_subject_headers
+from core.errors import VolumeError
+from core.imaging.display import Grid
+from core.imaging.headers import read_header
+from core.labels import LabelSpace
+from core.types import Size3
+from ui.shared import formatting
+from ui.shared.hashes import files_hash
+from ui.viewer import streams
+from ui.viewer.streams import ImagePart, ImageStream, LabelStream
+
+WHOLE_VOXELS = 2**25  # of all channels; images with more are streamed
+
+
+def is_large(shape: Size3, channels: int) -> bool:
+    """Whether an image is streamed."""
+    return int(np.prod(shape, dtype=np.int64)) * channels > WHOLE_VOXELS
+
+
+class StreamedSubject:
+    """A subject of a data set whose volumes are streamed.
+
+    Parameters
+    ----------
+    dataset, subject : Dataset and str. The data set and the id of the subject.
+    files : str. Hash of the files of the subject.
+    parts : sequence of ImagePart. Channels of its image.
+    """
+
+    def __init__(self, dataset: Dataset, subject: str, files: str, parts: Sequence[ImagePart]) -> None:
+        self._dataset, self._files, self._parts = dataset, files, parts
+        self._record = dataset.subject(subject)
+
+    @classmethod
+    def of(cls, dataset: Dataset, subject: str, files: str) -> StreamedSubject | None:
+        """The subject, if it is large and its files can be read in parts; ``None`` otherwise."""
+        record = dataset.subject(subject)
+        refs = [record.images[m] for m in dataset.modalities if m in record.images]
+        if not refs or not is_large(read_header(refs[0].path).shape, len(refs)):
+            return None
+        headers = read_subject_headers(dataset, record)
+        if record.label is not None and headers.headers[record.label].channels != 1:
+            return None  # a channel for each class
+        parts = [
+            ImagePart(name, headers.headers[ref.path], headers.geometries[ref.path], ref.channel)
+            for name, ref in zip(dataset.modalities, refs, strict=True)
+        ]
+        return cls(dataset, subject, files, parts)
+
+    @property
+    def grid(self) -> Grid:
+        """The grid of all volumes."""
+        stored = self._parts[0].geometry
+        return Grid.from_geometry(stored.canonical, stored)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether the subject has a label map."""
+        return self._record.label is not None
+
+    def publish_image(self) -> str:
+        """URL of the image."""
+        return streams.publish(f"stream\n{self._files}", lambda: ImageStream(self._parts, self._dataset.nan_is_zero))
+
+    def publish_truth(self, labels: LabelSpace) -> str:
+        """URL of the truth in the classes of ``labels``; the subject has a label map."""
+        path, own, nan_is_zero = self._record.label, self._dataset.labels, self._dataset.nan_is_zero
+        assert path is not None, "only called for a subject with a label"
+        headers = read_subject_headers(self._dataset, self._record)
+        part = ImagePart("", headers.headers[path], headers.geometries[path], 0)
+        mapping = class_mapping(own.names, labels.names)
+        name = f"stream truth\n{self._files}\n{json.dumps([labels.names, own.to_json()])}"
+        return streams.publish(
+            name, lambda: LabelStream(name, part, lambda raw: mapping[own.to_index(raw)], nan_is_zero)
+        )
+
+    def publish_prediction(self, file: Path, labels: LabelSpace) -> str:
+        """URL of a prediction, a label map with the raw values of ``labels`` on the grid of the image.
+
+        Raises
+        ------
+        VolumeError
+            If it has another size.
+        """
+        header = read_header(file)
+        part = ImagePart("", header, header.geometry, 0)
+        if part.shape != self.grid.shape:
+            raise VolumeError(
+                f"{file}: expected a segmentation of {formatting.size(self.grid.shape)} voxels like the image, found "
+                f"{formatting.size(part.shape)}; segment the image again"
+            )
+        name = f"stream prediction\n{self._files}\n{files_hash('', [file])}\n{json.dumps(labels.to_json())}"
+        return streams.publish(name, lambda: LabelStream(name, part, labels.to_index))

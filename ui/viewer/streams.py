@@ -1,0 +1,348 @@
+"""Serves large volumes to the browser in slabs: a few slices along an axis, read from disk when they are looked at.
+
+``GET /api/streams/<token>`` gives, as JSON, ``{"progress": share}`` while the volume is prepared, then ``{"facts":
+{...}}``, or ``{"error": text}``. The voxels follow on request: ``?slab=<channel>,<axis>,<first>,<count>`` gives slices,
+``?sample=<channel>`` evenly spaced voxels, ``?at=<number>,<number>`` intensities, numbered channel after channel, k
+fastest.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import threading
+from abc import ABC, abstractmethod
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from core.errors import UserError
+from core.files import atomic_replace, atomic_write
+from core.imaging.display import Channel, encode_label, encode_part, part_channel
+from core.imaging.headers import Header
+from core.imaging.mapped_volume import Box, MappedVolume, uncompressed
+from core.labels import IGNORE_INDEX
+from core.types import Size3
+from ui.shared.addresses import API
+from ui.viewer import volumes
+
+PREFIX = f"{API}streams/"
+MAX_STREAMS = 64  # known at a time; the least recently used are forgotten until their page runs again
+MAX_SLICES = 32  # of one request
+SAMPLED_VOXELS = 2e6  # from which range, window and content of a channel are computed
+COMPRESSION_LEVEL = 1
+ALL = slice(None)
+
+_streams: OrderedDict[str, Stream] = OrderedDict()
+_lock = threading.Lock()
+_preparing = threading.Lock()  # in the order of their publication: the image comes before its segmentations
+_reading = threading.BoundedSemaphore(4)  # slabs that are read at a time
+
+
+class Stream(ABC):
+    """A volume that is prepared in the background, then read in slabs.
+
+    Attributes
+    ----------
+    shape : tuple of int. Voxels along i, j, k, canonical order.
+    channels : int. Number of channels.
+    progress : float. Share of the preparation that is done.
+    facts : dict or None. What the viewer has to know; ``None`` before the end of the preparation.
+    error : str. Why the preparation failed.
+    """
+
+    def __init__(self, shape: Size3, channels: int) -> None:
+        self.shape, self.channels = shape, channels
+        self.progress = 0.0
+        self.facts: dict[str, Any] | None = None
+        self.error = ""
+
+    def start(self) -> None:
+        """Begin the preparation."""
+        threading.Thread(target=self._run, name="stream", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            with _preparing:
+                self.facts = self.prepare()
+        except UserError as error:
+            self.error = str(error)
+        except OSError as error:
+            self.error = f"{error.filename}: {error.strerror}; is there room on the disk?"
+
+    @abstractmethod
+    def prepare(self) -> dict[str, Any]:
+        """Make the volume readable; returns its facts."""
+
+    @abstractmethod
+    def slab(self, channel: int, box: Box) -> bytes:
+        """The voxels of a box, i fastest."""
+
+    def sample(self, channel: int) -> bytes:
+        """Evenly spaced voxels of a channel."""
+        return self.slab(channel, sample_box(self.shape))
+
+    def intensities(self, numbers: Sequence[int]) -> bytes:
+        """The intensities of voxels, little-endian float32."""
+        raise UserError("only images have intensities")
+
+
+@dataclass
+class ImageStream(Stream):
+    """The image of a subject.
+
+    Attributes
+    ----------
+    parts : sequence of (name, header, geometry, channel). Of each channel: its modality, the header of its file, the
+        geometry of the file as stored, and the channel of the file.
+    folder : Path. Folder of uncompressed files.
+    nan_is_zero : bool. Whether NaN is read as 0.
+    """
+
+    parts: Sequence[ImagePart]
+    nan_is_zero: bool = False
+    _volumes: list[MappedVolume] = field(default_factory=list)
+    _described: list[Channel] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__(self.parts[0].shape, len(self.parts))
+
+    def prepare(self) -> dict[str, Any]:
+        """Decompress the files, and describe the channels from a sample."""
+        opened = open_files([part.header for part in self.parts], self._set_progress)
+        described, volumes_, boxes = [], [], []
+        for part in self.parts:
+            path, offset = opened[part.header.path]
+            volume = MappedVolume(part.header, part.geometry, path, offset, self.nan_is_zero)
+            values = volume.intensities(sample_box(self.shape), part.channel)
+            channel = part_channel(part.name, values, part.header.dtype, part.header.scaled)
+            described.append(channel)
+            volumes_.append(volume)
+            boxes.append(_content(values != np.float32(channel.background), self.shape))
+        self._volumes, self._described = volumes_, described
+        return {"channels": [asdict(channel) for channel in described], "content": _union(boxes), "fullest": None}
+
+    def slab(self, channel: int, box: Box) -> bytes:
+        """The stored values of a box, uint16 (:func:`core.imaging.display.encode_part`)."""
+        values = self._volumes[channel].intensities(box, self.parts[channel].channel)
+        return encode_part(values, self._described[channel])
+
+    def intensities(self, numbers: Sequence[int]) -> bytes:
+        """The intensities of voxels, little-endian float32."""
+        found = []
+        for number in numbers:
+            channel, i, j, k = np.unravel_index(number, (self.channels, *self.shape))
+            box = (slice(i, i + 1), slice(j, j + 1), slice(k, k + 1))
+            found.append(self._volumes[channel].intensities(box, self.parts[channel].channel).item())
+        return np.array(found, "<f4").tobytes()
+
+    def _set_progress(self, share: float) -> None:
+        self.progress = share
+
+
+@dataclass(frozen=True)
+class ImagePart:
+    """A channel of an image: its modality, header, stored geometry, and channel of the file."""
+
+    name: str
+    header: Header
+    geometry: Any
+    channel: int
+
+    @property
+    def shape(self) -> Size3:
+        """Voxels along i, j, k, canonical order."""
+        shape: Size3 = self.geometry.canonical.shape
+        return shape
+
+
+@dataclass
+class LabelStream(Stream):
+    """A segmentation: class indices, which are computed once and kept on disk.
+
+    Attributes
+    ----------
+    name : str. Key of all parameters that the content depends on.
+    part : ImagePart. The file.
+    to_index : callable. Class indices, uint8, of raw values.
+    nan_is_zero : bool. Whether NaN is read as 0.
+    """
+
+    name: str
+    part: ImagePart
+    to_index: Callable[[np.ndarray], np.ndarray]
+    nan_is_zero: bool = False
+    _file: Path = Path()
+
+    def __post_init__(self) -> None:
+        super().__init__(self.part.shape, 1)
+
+    def prepare(self) -> dict[str, Any]:
+        """Convert the file to class indices, a few slices at a time."""
+        self._file, _ = volumes.place(self.name, volumes.RAW_LABELS)
+        kept = self._file.with_suffix(".json")
+        if self._file.is_file() and kept.is_file():
+            self._file.touch()
+            facts: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+            return facts
+        opened = open_files([self.part.header], lambda share: None)
+        path, offset = opened[self.part.header.path]
+        volume = MappedVolume(self.part.header, self.part.geometry, path, offset, self.nan_is_zero)
+        counts = [np.zeros(n, np.int64) for n in self.shape]
+        with atomic_replace(self._file) as temporary, open(temporary, "wb") as file:
+            for k in range(0, self.shape[2], MAX_SLICES):
+                labels = volume.labels((ALL, ALL, slice(k, k + MAX_SLICES)))
+                index = self.to_index(labels.T).T  # in the order of memory
+                file.write(encode_label(index))
+                labelled = (index != 0) & (index != IGNORE_INDEX)
+                across = labelled.sum(2, dtype=np.uint16)  # at most MAX_SLICES
+                counts[0] += across.sum(1, dtype=np.int64)
+                counts[1] += across.sum(0, dtype=np.int64)
+                counts[2][k : k + MAX_SLICES] = [np.count_nonzero(labelled[..., n]) for n in range(labelled.shape[2])]
+                self.progress = min(1.0, (k + MAX_SLICES) / self.shape[2])
+        found = all(count.any() for count in counts)
+        facts = {
+            "channels": [],
+            "content": [_extent(count > 0) for count in counts] if found else None,
+            "fullest": [int(count.argmax()) for count in counts] if found else None,
+        }
+        atomic_write(kept, json.dumps(facts).encode())
+        return facts
+
+    def slab(self, channel: int, box: Box) -> bytes:
+        """The class indices of a box, uint8."""
+        mapped = np.memmap(self._file, np.uint8, "r", shape=self.shape, order="F")
+        return encode_label(np.asfortranarray(mapped[box]))
+
+
+def publish(name: str, make: Callable[[], Stream]) -> str:
+    """The URL of a stream; it is made and prepared if it is not known, or its preparation failed.
+
+    Parameters
+    ----------
+    name : str. Key of all parameters that the content depends on.
+    make : callable. Makes the stream, without reading voxels.
+    """
+    file, token = volumes.place(name, volumes.RAW_IMAGE)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with _lock:
+        known = _streams.pop(token, None)
+        stream = known if known is not None and not known.error else make()
+        _streams[token] = stream
+        while len(_streams) > MAX_STREAMS:
+            _streams.popitem(last=False)
+    if stream is not known:
+        stream.start()
+    return PREFIX + token
+
+
+def open_files(headers: Sequence[Header], on_progress: Callable[[float], None]) -> dict[Path, tuple[Path, int]]:
+    """For each image, a file that holds its voxels uncompressed, in the cache or where it is; and their position."""
+    by_path = {header.path: header for header in headers}
+    opened = {}
+    for n, (path, header) in enumerate(by_path.items()):
+        status = header.data_path.stat()
+        name = f"raw\n{header.data_path}\n{status.st_size}\n{status.st_mtime_ns}"
+        target, _ = volumes.place(name, volumes.RAW_IMAGE)
+        volumes.prune(target.parent)
+        opened[path] = uncompressed(header, target, lambda share, n=n: on_progress((n + share) / len(by_path)))
+        if opened[path][0] == target:
+            target.touch()
+    return opened
+
+
+def sample_box(shape: Size3) -> Box:
+    """Evenly spaced voxels along each axis, about ``SAMPLED_VOXELS`` in all."""
+    step = max(1, int(np.ceil((np.prod(shape, dtype=float) / SAMPLED_VOXELS) ** (1 / 3))))
+    i, j, k = (slice(min(step, n) // 2, None, step) for n in shape)
+    return i, j, k
+
+
+def stream(request: Request) -> Response:
+    """The route of all streams."""
+    token, query = request.path_params["token"], request.query_params
+    with _lock:
+        found = _streams.get(token)
+        if found is not None:
+            _streams.move_to_end(token)
+    if found is None:
+        return _gone()
+    if not query or found.facts is None:
+        return JSONResponse(_state(found), headers={"cache-control": "no-store"})
+    numbers = [part for part in next(iter(query.values())).split(",") if part.isdecimal()]
+    try:
+        with _reading:
+            return _answer(found, next(iter(query)), [int(n) for n in numbers])
+    except (UserError, FileNotFoundError) as error:
+        with _lock:
+            _streams.pop(token, None)  # its files have changed or are gone: the page makes it anew
+        return _gone(str(error) if isinstance(error, UserError) else "")
+    except (ValueError, IndexError) as error:
+        return Response(f"{error}\n", 400, media_type="text/plain")
+
+
+ROUTE = Route("/" + PREFIX + "{token}", stream, methods=["GET"])
+
+
+def _answer(found: Stream, kind: str, numbers: Sequence[int]) -> Response:
+    if kind == "at":
+        if len(numbers) > volumes.MAX_ASKED:
+            raise ValueError(f"expected up to {volumes.MAX_ASKED} numbers of intensities")
+        return Response(found.intensities(numbers), media_type="application/octet-stream")
+    if kind == "sample" and len(numbers) == 1 and numbers[0] < found.channels:
+        data = found.sample(numbers[0])
+    elif kind == "slab" and len(numbers) == 4 and numbers[0] < found.channels and numbers[1] < 3:
+        channel, axis, first, count = numbers
+        if not (first < found.shape[axis] and 0 < count <= MAX_SLICES):
+            raise ValueError(f"expected 1 to {MAX_SLICES} slices of {found.shape[axis]}")
+        sides = [ALL, ALL, ALL]
+        sides[axis] = slice(first, first + count)
+        data = found.slab(channel, (sides[0], sides[1], sides[2]))
+    else:
+        raise ValueError("expected slab=<channel>,<axis>,<first>,<count>, sample=<channel>, or at=<number>,...")
+    headers = {"content-encoding": "gzip", "cache-control": "private, max-age=31536000, immutable"}
+    data = gzip.compress(data, COMPRESSION_LEVEL, mtime=0)
+    return Response(data, media_type="application/octet-stream", headers=headers)
+
+
+def _state(found: Stream) -> dict[str, Any]:
+    if found.error:
+        return {"error": found.error}
+    return {"progress": found.progress} if found.facts is None else {"facts": found.facts}
+
+
+def _gone(reason: str = "") -> Response:
+    return Response(
+        f"{reason or 'this volume is no longer available: load the page again'}\n", 404, media_type="text/plain"
+    )
+
+
+def _content(mask: np.ndarray, shape: Size3) -> list[tuple[int, int]] | None:
+    """Bounding box of the true voxels of a sample, in voxels of the volume."""
+    if not mask.any():
+        return None
+    sides = []
+    for axis, side in enumerate(sample_box(shape)):
+        first, last = _extent(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        start, step = side.start or 0, side.step or 1
+        sides.append((max(0, start + (first - 1) * step + 1), min(shape[axis] - 1, start + (last + 1) * step - 1)))
+    return sides
+
+
+def _extent(occupied: np.ndarray) -> tuple[int, int]:
+    found = np.flatnonzero(occupied)
+    return int(found[0]), int(found[-1])
+
+
+def _union(boxes: Sequence[list[tuple[int, int]] | None]) -> list[tuple[int, int]] | None:
+    known = [box for box in boxes if box is not None]
+    if not known:
+        return None
+    return [(min(box[a][0] for box in known), max(box[a][1] for box in known)) for a in range(3)]
