@@ -20,10 +20,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from core.packed_labels import PackedLabels
+
+SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED = "held-out sub-volumes", "held-out whole volumes"
+
 
 @dataclass(frozen=True)
 class Preparing:
-    """Progress of work before the first step, such as reading subjects.
+    """Progress of work before the first step, such as reading subjects, or after the last one.
 
     Attributes
     ----------
@@ -73,7 +77,8 @@ class Progress:
     step_in_epoch, steps_per_epoch : int.
     loss : float or None. Training loss; ``None`` before it is known.
     sub_volumes_per_s : float. Training speed.
-    elapsed_s, remaining_s : float. Time spent, and an estimate of the rest (``None`` before it is known).
+    elapsed_s, remaining_s : float. Time since the first step, and an estimate of the rest (``None`` before it is
+        known).
     activity : "training", "validating" or similar, for display.
     """
 
@@ -124,7 +129,8 @@ class Saved:
     kind : "last", "best", or for example "epoch-0010".
     path : str. The file.
     mean_dice : float or None. Score by which the best checkpoint is chosen.
-    measured_on : str or None. "whole volumes" or "sub-volumes": where that score was measured.
+    measured_on : str or None. Where that score was measured: :data:`SUB_VOLUMES_MEASURED` or
+        :data:`WHOLE_VOLUMES_MEASURED`.
     """
 
     kind: str
@@ -133,6 +139,24 @@ class Saved:
     step: int
     mean_dice: float | None
     measured_on: str | None
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """The held-out subjects, as the best checkpoint segmented them in the validation that chose it; before
+    :class:`Ended`.
+
+    Attributes
+    ----------
+    epoch, step : int. Of the best checkpoint.
+    mode : str. Inference mode, "tiles" or "whole".
+    label_maps : dict. Class indices by subject id on the grid that training works on, the lowest Dice first.
+    """
+
+    epoch: int
+    step: int
+    mode: str
+    label_maps: dict[str, PackedLabels]
 
 
 @dataclass(frozen=True)
@@ -152,5 +176,5 @@ class Ended:
     detail: str = ""
 
 
-Event = Preparing | Ready | Note | Progress | Metrics | Picture | Saved | Ended
+Event = Preparing | Ready | Note | Progress | Metrics | Picture | Saved | Segmented | Ended
 Listener = Callable[[Event], None]

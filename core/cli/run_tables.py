@@ -100,10 +100,11 @@ def _epoch(summary: RunSummary) -> str:
 
 
 def _best_dice(summary: RunSummary) -> str:
-    best = summary.state.best
+    best = summary.state.score
     if best is None or best.mean_dice is None:
         return ""
-    return format_number(best.mean_dice, 4) + (f" ({best.measured_on})" if best.measured_on else "")
+    so_far = "" if summary.state.score_is_final else " so far"
+    return format_number(best.mean_dice, 4) + so_far + (f" ({best.measured_on})" if best.measured_on else "")
 
 
 def _console() -> Console:

@@ -53,10 +53,11 @@ def run(args: argparse.Namespace, worker: str = WORKER) -> int:
 
 def _summary(run: RunSummary) -> str:
     lines = [f"{run.state.state}: {run.folder}"]
-    best = run.state.best
+    best = run.state.score
     if best is not None and best.mean_dice is not None:
         on = f" on {best.measured_on}" if best.measured_on else ""
-        lines.append(f"best mean Dice {format_number(best.mean_dice, 4)}{on}, epoch {best.epoch}")
+        kind = "best mean" if run.state.best is not None else "last mean"
+        lines.append(f"{kind} Dice {format_number(best.mean_dice, 4)}{on}, epoch {best.epoch}")
     if run.state.state == "stopped":
         lines.append(f"resume:   {program_name()} runs resume {run.id}")
     if (run.folder / files.BEST).is_file() or (run.folder / files.LAST).is_file():

@@ -117,7 +117,7 @@ def _measured(run: RunSummary, points: Sequence[MetricRow]) -> float | None:
     if not points:
         return None
     best = run.state.best
-    at_best = [row for row in points if best is not None and row.epoch == best.epoch and "/" in row.name]
+    at_best = [row for row in points if best is not None and best.is_at(row.epoch, row.step) and "/" in row.name]
     chosen = (at_best or points)[-1]
     if chosen.name == "train/loss":
         chosen = points[-1]

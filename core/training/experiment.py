@@ -7,7 +7,6 @@ in the run folder; all other files of the run are written by listeners.
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,9 +49,9 @@ def train_run(
     listener: Listener,
     should_stop: Callable[[], bool] = lambda: False,
     resume: bool = False,
-    started: float | None = None,
 ) -> None:
-    """Train until the end, the end of the time budget or a stop request; checkpoints are written to ``folder``.
+    """Train until the end, the end of the time budget or a stop request; checkpoints are written to ``folder``. The
+    time budget begins with the first step, when the data has been made, read and prepared.
 
     Parameters
     ----------
@@ -63,7 +62,6 @@ def train_run(
     should_stop : callable. Called between subjects while they are read, and after every step; true stops the run.
     resume : bool. Continue from the last checkpoint in the folder (the previous one if that is damaged), with the split
         stored in it.
-    started : float, optional. ``time.monotonic()`` at the start of a time budget; now by default.
 
     Raises
     ------
@@ -72,7 +70,7 @@ def train_run(
     LostProcessError
         If another process of this run has ended.
     """
-    inputs = RunInputs(config, folder, listener, should_stop, resume, time.monotonic() if started is None else started)
+    inputs = RunInputs(config, folder, listener, should_stop, resume)
     with deterministic(config.run.deterministic), retain_freed_memory(), contextlib.ExitStack() as stack:
         distributed, device = stack.enter_context(init_process_group(resolve_device(config.run.device)))
         if distributed.world_size != config.run.devices:
@@ -202,7 +200,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             ignore=data.labels.ignore is not None,
         )
         data_check.finish(machine.distributed.is_main)
-        fit(task, inputs.listener, should_stop=inputs.should_stop, resume=last, started=inputs.started)
+        fit(task, inputs.listener, should_stop=inputs.should_stop, resume=last)
 
 
 @contextlib.contextmanager

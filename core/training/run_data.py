@@ -31,7 +31,6 @@ class RunInputs:
     listener: Listener
     should_stop: Callable[[], bool]
     resume: bool
-    started: float
 
 
 @dataclass(frozen=True)

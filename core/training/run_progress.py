@@ -10,13 +10,13 @@ MAX_RESERVE_FRACTION = 0.5  # of a time budget, for the final validation
 
 
 class RunProgress:
-    """Elapsed time, remaining time and progress of a run.
+    """Elapsed time, remaining time and progress of a run. Its clock starts with the first step (:meth:`start`): what
+    precedes, such as reading subjects, takes nothing of a time budget.
 
     Parameters
     ----------
     config : RunConfig. Epochs, or minutes of a time budget.
     steps_per_epoch : int. Optimizer steps.
-    started : float. ``time.monotonic()`` at the start of the run, or of its resumed part.
 
     Attributes
     ----------
@@ -24,12 +24,16 @@ class RunProgress:
     reserve_s : float. Part of a time budget that is reserved for the final validation.
     """
 
-    def __init__(self, config: RunConfig, steps_per_epoch: int, started: float) -> None:
+    def __init__(self, config: RunConfig, steps_per_epoch: int) -> None:
         self.config = config
         self.steps_per_epoch = steps_per_epoch
-        self.started = started
+        self._started: float | None = None
         self.previous_elapsed_s = 0.0
         self.reserve_s = 0.0
+
+    def start(self) -> None:
+        """Start the clock: the first step, or that of the resumed part, follows."""
+        self._started = time.monotonic()
 
     @property
     def budget_s(self) -> float:
@@ -38,8 +42,8 @@ class RunProgress:
 
     @property
     def elapsed_s(self) -> float:
-        """Time spent on the run, including the time before a resume."""
-        return self.previous_elapsed_s + time.monotonic() - self.started
+        """Time since the first step, including that before a resume; 0 before the first step."""
+        return self.previous_elapsed_s + (0.0 if self._started is None else time.monotonic() - self._started)
 
     def can_reserve(self, validation_s: float) -> bool:
         """Whether the time budget allows a final validation of this length."""

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from core.checkpointing.checkpoint import Checkpoint
-from core.events import Listener
+from core.events import SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED, Listener, Segmented
 from core.sampling.patches import Batch, PatchSampler
 from core.training.acceleration import accelerate
 from core.training.batch_loader import VALIDATION_STREAM, BatchLoader, seeded_generator
@@ -28,6 +28,8 @@ from core.training.state import TrainingState
 from core.training.step import TrainingStep
 from core.training.subject_sets import SubjectSets
 from core.training.task import TrainingTask
+from core.training.validation_budget import SUB_VOLUMES
+from core.training.validation_rhythm import ValidationRhythm
 from core.training.validation_scores import ValidationSet, WholeVolumeScore
 from core.training.validator import Validator
 from core.types import triple
@@ -41,10 +43,9 @@ def fit(
     *,
     should_stop: Callable[[], bool] = lambda: False,
     resume: Checkpoint | None = None,
-    started: float | None = None,
 ) -> None:
     """Train until the last epoch, the end of the time budget, early stopping or a stop request. The last checkpoint is
-    always written.
+    always written. A time budget begins with the first step.
 
     Parameters
     ----------
@@ -52,7 +53,6 @@ def fit(
     listener : callable. Receives the events of :mod:`core.events`.
     should_stop : callable. Called after every step; true stops the run.
     resume : Checkpoint, optional. A checkpoint of this run with its training state.
-    started : float, optional. ``time.monotonic()`` at the start of a time budget; now by default.
 
     Raises
     ------
@@ -63,7 +63,7 @@ def fit(
     CheckpointError
         If a checkpoint cannot be written.
     """
-    trainer = _Trainer(task, listener, should_stop, time.monotonic() if started is None else started)
+    trainer = _Trainer(task, listener, should_stop)
     with trainer.checkpoints, trainer.data:
         trainer.start(resume)
         while not trainer.done:
@@ -75,7 +75,7 @@ def fit(
         if not trainer.stopped:
             trainer.validate_final()
         trainer.save_last()
-    trainer.reporter.ended(trainer.stopped)
+    trainer.report_end()
 
 
 class _Trainer:
@@ -86,10 +86,9 @@ class _Trainer:
     task : TrainingTask.
     listener : callable. Receives events on rank 0.
     should_stop : callable.
-    started : float. ``time.monotonic()`` at the start of the run.
     """
 
-    def __init__(self, task: TrainingTask, listener: Listener, should_stop: Callable[[], bool], started: float) -> None:
+    def __init__(self, task: TrainingTask, listener: Listener, should_stop: Callable[[], bool]) -> None:
         config, distributed = task.config, task.distributed
         device = next(task.model.parameters()).device
         size, classes = triple(config.sampling.sub_volume), len(task.classes)
@@ -100,8 +99,9 @@ class _Trainer:
         self.loader = BatchLoader(config, self.data.train, sampler, distributed)
 
         self.state = TrainingState(EarlyStopping(config.validation.patience))
-        self.progress = RunProgress(config.run, self.loader.steps_per_epoch, started)
-        self.clock = TrainingClock(self.progress, distributed)
+        self.progress = RunProgress(config.run, self.loader.steps_per_epoch)
+        self.rhythm = ValidationRhythm(self.progress.budget_s)
+        self.clock = TrainingClock(self.progress, self.rhythm, distributed)
         self.reporter = Reporter(listener if distributed.is_main else None, self.state, self.progress)
 
         loss = build_loss(config.loss, task.ignore)
@@ -111,6 +111,7 @@ class _Trainer:
         self.validator = Validator(config, task.model, loss, self._validation_set(classes), self.progress, distributed)
         self.state.inference = {"mode": (self.validator.configured_modes or ["tiles"])[0], "tile": list(size)}
         self.checkpoints = RunCheckpoints(task, self.step, self.state, self.progress, self.reporter)
+        self.best_whole_volumes: Segmented | None = None
 
     def _validation_set(self, classes: int) -> ValidationSet:
         """The held-out subjects, and the sub-volumes of them that every epoch is validated on."""
@@ -139,12 +140,16 @@ class _Trainer:
         """Restore a checkpoint, announce the run, and complete an epoch that was stopped before its validation."""
         self.checkpoints.restore(resume)
         self.validator.reserve_time()
+        self.rhythm.expected_s = self.validator.expected_s(SUB_VOLUMES)
         facts = {**self.task.facts, "data": self.data.memory_summary}
         if self.validator.configured_modes and not self.validator.modes:
             facts["whole volumes"] = "not measured: they would take more than half of the time budget"
         self.reporter.ready(facts, self.task.classes, self.task.colours)
-        self.clock.update(self.state.step, SAVE_INTERVAL_S)
+        self.clock.start()
+        if resume is not None:
+            self.rhythm.resume(self.progress.elapsed_s)
         complete = self.state.step == self.state.epoch * self.loader.steps_per_epoch
+        self.clock.update(self.state.step, SAVE_INTERVAL_S, epoch_complete=complete)
         if complete and self.state.validated_epoch < self.state.epoch:
             self.validate()
             self.save_epoch()
@@ -163,15 +168,20 @@ class _Trainer:
                     return
 
     def train_step(self, batches: list[Batch]) -> None:
-        """Update the weights, and report or save where it is due."""
+        """Update the weights, and report, validate or save where it is due."""
         learning_rate = learning_rate_at(self.config.optim, self.clock.reading.progress)
         self.step(batches, learning_rate, self.state.step)
         self.state.step += 1
-        self.clock.update(self.state.step, self.config.run.checkpoint_minutes * 60, self.should_stop())
         epoch_complete = self.state.step == self.state.epoch * self.loader.steps_per_epoch
+        save_interval_s = self.config.run.checkpoint_minutes * 60
+        self.clock.update(self.state.step, save_interval_s, self.should_stop(), epoch_complete)
         if epoch_complete or self.clock.reading.report_due:
             self._report()
-        if self.clock.reading.save_due and not epoch_complete:  # a complete epoch is saved after its validation
+        if epoch_complete:  # it is validated, then saved
+            return
+        if self.clock.reading.validation_due and not self.done:
+            self.validate_within_epoch()
+        elif self.clock.reading.save_due:
             self.save_last()
 
     def _report(self) -> None:
@@ -179,10 +189,13 @@ class _Trainer:
         speed = self.step.steps * self.loader.sub_volumes_per_step / max(self.clock.seconds_since_report, 1e-9)
         learning_rate = learning_rate_at(self.config.optim, self.clock.reading.progress)
         self.reporter.metrics({"train/loss": loss, "lr": learning_rate, "speed": speed})
-        step_in_epoch = self.state.step - (self.state.epoch - 1) * self.loader.steps_per_epoch
-        self.reporter.progress("training", step_in_epoch, loss, speed)
+        self.reporter.progress("training", self._step_in_epoch, loss, speed)
         self.clock.mark_reported()
         self.step.reset_loss()
+
+    @property
+    def _step_in_epoch(self) -> int:
+        return self.state.step - (self.state.epoch - 1) * self.loader.steps_per_epoch
 
     def _finite_loss(self) -> float:
         """Mean loss since the last report; the only synchronisation of training steps with the device."""
@@ -191,16 +204,31 @@ class _Trainer:
     # --- validate -----------------------------------------------------------------------------------------------------
 
     def validate(self) -> None:
-        """Score sub-volumes after every epoch, whole volumes after the configured ones."""
+        """After an epoch, score sub-volumes where it is due, and at the end of training; and whole volumes after the
+        configured epochs."""
         if self.task.held_out:
             with self._evaluation_weights():
-                if self.validator.has_sub_volumes:
-                    self._validate_sub_volumes()
-                if self.validator.whole_volumes_due(self.state.epoch) and not self.done:
+                if self.validator.has_sub_volumes and (self.clock.reading.validation_due or self.done):
+                    self._validate_sub_volumes(may_be_best=True)
+                if self.validator.whole_volumes_due(self.state.epoch) and not self.done and self._time_for_volumes():
                     score = self.validator.score_whole_volumes(self._report_segmentation)
+                    self.rhythm.record(self.progress.elapsed_s, score.seconds)
                     self._record_whole_volumes(score)
                     self.state.early_stopping.update(score.mean_dice)
         self.state.validated_epoch = self.state.epoch
+
+    def validate_within_epoch(self) -> None:
+        """Score sub-volumes between two steps, and write a checkpoint with which these weights can be looked at.
+
+        Under a number of epochs the best checkpoint is chosen after epochs only: it does not depend on the clock.
+        """
+        if not self.validator.has_sub_volumes:
+            return
+        with self._evaluation_weights():
+            self._validate_sub_volumes(may_be_best=self.progress.budget_s > 0)
+        self.clock.update(self.state.step, min(SAVE_INTERVAL_S, self.config.run.checkpoint_minutes * 60))
+        if self.clock.reading.save_due or not self.clock.has_saved:
+            self.save_last()
 
     def validate_final(self) -> None:
         """Score whole volumes in every inference mode and choose the mode to predict with."""
@@ -212,18 +240,32 @@ class _Trainer:
             self._record_whole_volumes(score)
         self.state.final_validation_step = self.state.step
 
-    def _validate_sub_volumes(self) -> None:
-        self.reporter.progress("validating", self.loader.steps_per_epoch)
+    def _validate_sub_volumes(self, may_be_best: bool) -> None:
+        self.reporter.progress("validating", self._step_in_epoch)
+        started = time.monotonic()
         score = self.validator.score_sub_volumes()
+        self.rhythm.expected_s = time.monotonic() - started
+        self.rhythm.record(self.progress.elapsed_s, self.rhythm.expected_s)
         values = score.values(self.task.classes)
         self.reporter.metrics(values)
         self.reporter.picture(score.picture)
-        if not self.validator.modes:
-            self._save_if_best(values["val/dice_mean"], "held-out sub-volumes")
+        if may_be_best and not self.validator.modes:
+            self._save_if_best(values["val/dice_mean"], SUB_VOLUMES_MEASURED)
 
     def _record_whole_volumes(self, score: WholeVolumeScore) -> None:
         self.reporter.metrics(score.values(self.task.classes))
-        self._save_if_best(score.mean_dice, "held-out whole volumes")
+        if self._save_if_best(score.mean_dice, WHOLE_VOLUMES_MEASURED):
+            ids = [subject.id for subject in self.task.held_out]
+            self.best_whole_volumes = Segmented(self.state.epoch, self.state.step, score.mode, score.worst_first(ids))
+
+    def _time_for_volumes(self) -> bool:
+        """Whether whole volumes keep validations to their share of a time budget; early stopping needs them anyway.
+        Equal on all processes."""
+        if not self.progress.budget_s or self.config.validation.patience:
+            return True
+        expected_s = self.validator.expected_s(self.validator.modes[0])
+        (allowed,) = self.task.distributed.broadcast([self.rhythm.allows(self.progress.elapsed_s, expected_s)])
+        return bool(allowed)
 
     def _report_segmentation(self, done: int, total: int) -> None:
         step_in_epoch = self.state.step % self.loader.steps_per_epoch
@@ -256,9 +298,17 @@ class _Trainer:
         self.checkpoints.save_last()
         self.clock.mark_saved()
 
-    def _save_if_best(self, mean_dice: float, measured_on: str) -> None:
+    def _save_if_best(self, mean_dice: float, measured_on: str) -> bool:
+        """Write the best checkpoint if the score is the highest so far; returns whether it is."""
         if math.isnan(mean_dice) or not self.state.is_best(mean_dice):
-            return
+            return False
         self._finite_loss()
         self.state.best = {"epoch": self.state.epoch, "mean_dice": mean_dice, "measured_on": measured_on}
         self.checkpoints.save_weights("best")
+        return True
+
+    def report_end(self) -> None:
+        """Hand over the segmentations of the best checkpoint, and end."""
+        if self.best_whole_volumes is not None and not self.stopped:
+            self.reporter.emit(self.best_whole_volumes)
+        self.reporter.ended(self.stopped)

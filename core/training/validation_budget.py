@@ -75,6 +75,10 @@ class ValidationBudget:
             self._seconds[kind] = max(seconds, self._seconds.get(kind, 0.0))
             self.progress.reserve(self._needed_s())
 
+    def expected_s(self, kind: str) -> float:
+        """Duration of a validation, measured or estimated; 0 where neither is known."""
+        return self._seconds.get(kind, 0.0)
+
     def _needed_s(self) -> float:
         return SAFETY_FACTOR * sum(self._seconds.get(kind, 0.0) for kind in (SUB_VOLUMES, *self.modes)) + 1.0
 

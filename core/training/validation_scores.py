@@ -19,6 +19,7 @@ from core.evaluation.metrics import dice_from_counts, nan_mean
 from core.imaging.overlay import overlay_classes
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.labels import IGNORE_INDEX
+from core.packed_labels import PackedLabels
 from core.sampling.patches import PatchLocation, Subjects
 from core.training.losses import LossFunction
 from core.types import ProgressCallback, Size3
@@ -84,11 +85,13 @@ class WholeVolumeScore:
     dice : ndarray, shape (subject, class). NaN for a class absent from truth and prediction.
     mode : str. Inference mode, "tiles" or "whole".
     seconds : float. Duration.
+    label_maps : tuple of PackedLabels. Class indices of each subject, on the grid that training works on.
     """
 
     dice: np.ndarray
     mode: str
     seconds: float
+    label_maps: tuple[PackedLabels, ...] = ()
 
     @property
     def mean_dice(self) -> float:
@@ -99,6 +102,12 @@ class WholeVolumeScore:
         """Values by metric name (:mod:`core.events`)."""
         by_class = {f"whole/dice/{name}": nan_mean(self.dice[:, c]) for c, name in enumerate(classes) if c}
         return {**by_class, "whole/dice_mean": self.mean_dice}
+
+    def worst_first(self, ids: Sequence[str]) -> dict[str, PackedLabels]:
+        """Label map by subject id, by increasing mean Dice of the subject; those without a Dice come last."""
+        means = [nan_mean(row[1:]) for row in self.dice]
+        order = sorted(range(len(ids)), key=lambda n: (math.isnan(means[n]), means[n]))
+        return {ids[n]: self.label_maps[n] for n in order}
 
 
 @torch.no_grad()
@@ -148,15 +157,17 @@ def score_whole_volumes(
     """Dice of every held-out subject, segmented as a whole volume; the processes share the subjects."""
     started = time.monotonic()
     subjects = validation_set.subjects
-    rows = []
+    rows, packed = [], []
     for index in distributed.shard(range(len(subjects))):
         image, label = subjects.image(index), subjects.label(index)
         prediction = predict_logits(model, image, options).argmax(dim=0)
         counts = torch.stack(class_counts(prediction[None], label[None], validation_set.classes))
         rows.append(dice_from_counts(*counts.cpu().numpy()))
+        packed.append(PackedLabels.pack(prediction.to(torch.uint8).cpu().numpy()))
         if progress is not None:
             progress(index + 1, len(subjects))
-    return WholeVolumeScore(np.stack(distributed.all_gather(rows)), options.mode, time.monotonic() - started)
+    dice, label_maps = np.stack(distributed.all_gather(rows)), tuple(distributed.all_gather(packed))
+    return WholeVolumeScore(dice, options.mode, time.monotonic() - started, label_maps)
 
 
 def render_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequence[str]) -> np.ndarray:

@@ -60,6 +60,10 @@ class Validator:
         """The configured modes that the time budget allows."""
         return self._budget.modes
 
+    def expected_s(self, kind: str) -> float:
+        """Duration of a validation on "sub-volumes", or on whole volumes in a mode; 0 where it is not known."""
+        return self._budget.expected_s(kind)
+
     @property
     def has_sub_volumes(self) -> bool:
         """Whether there are validation sub-volumes."""

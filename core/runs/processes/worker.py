@@ -21,7 +21,8 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import LostProcessError, RunError, UserError
-from core.events import Ended, Event, Listener
+from core.events import Ended, Event, Listener, Segmented
+from core.runs.processes.kept_predictions import keep_predictions
 from core.runs.processes.torchrun_launcher import (
     MAX_RESTARTS,
     TorchrunContext,
@@ -35,8 +36,9 @@ from core.runs.store import folder as files
 from core.runs.store.process import die_with_parent, process_identity
 from core.runs.store.state import RunState, read_state, write_state
 
-Experiment = Callable[[TrainConfig, Path, Listener, Callable[[], bool], bool, float], None]
+Experiment = Callable[[TrainConfig, Path, Listener, Callable[[], bool], bool], None]
 STOP_POLL_S = 0.5
+MIN_KEEPING_S, KEEPING_SHARE = 30.0, 0.05  # longest time to score kept predictions: at least, and of the training time
 
 
 class StopRequest:
@@ -100,8 +102,6 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
     restarted = context is not None and context.restarts > 0 and state.active
     if state.state != "starting" and not restarted:
         raise RunError(f"{folder.name}: expected a run that is starting, it is {state.state}")
-    startup_s = 0.0 if restarted else max(0.0, time.time() - (state.started_at or time.time()))
-    started = time.monotonic() - startup_s
     recorder = Recorder(folder, _claim_state(folder, state, context, restarted))
     stop = StopRequest(folder, recorder.stop_requested)
     if context is None:  # with torchrun a stop is requested by the file; signals come from torchrun itself
@@ -112,7 +112,9 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
     try:
         if context is not None and (failure := read_failure(folder)):
             raise RunError(failure)
-        ended = _train(folder, experiment, listener, stop, started)
+        ended, segmented = _train(folder, experiment, listener, stop)
+        if segmented is not None:
+            keep_predictions(folder, segmented, max(MIN_KEEPING_S, KEEPING_SHARE * ended.elapsed_s), listener, stop)
     except LostProcessError as error:
         close()
         files.append_log(folder, _one_line(error))
@@ -149,7 +151,7 @@ def _train_without_recording(folder: Path, experiment: Experiment | None, contex
         return 0
     threading.Thread(target=exit_when_run_ends, args=(folder,), daemon=True).start()
     try:
-        _train(folder, experiment, lambda event: None, lambda: False, time.monotonic())
+        _train(folder, experiment, lambda event: None, lambda: False)
     except LostProcessError:
         return int(read_state(folder).active)
     except Exception as error:  # noqa: BLE001 - rank 0 ends the run with it, unless it raised the same error
@@ -161,26 +163,29 @@ def _train_without_recording(folder: Path, experiment: Experiment | None, contex
 
 
 def _train(
-    folder: Path, experiment: Experiment | None, listener: Listener, stop: Callable[[], bool], started: float
-) -> Ended:
-    """Train to the end; returns the last event."""
+    folder: Path, experiment: Experiment | None, listener: Listener, stop: Callable[[], bool]
+) -> tuple[Ended, Segmented | None]:
+    """Train to the end; returns the last event, and the segmentations of held-out subjects if there are any."""
     config = files.read_config(folder)
     if experiment is None:
         from core.training.experiment import train_run
 
         experiment = train_run
     ended: list[Ended] = []
+    segmented: list[Segmented] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, Ended):
             ended.append(event)
+        elif isinstance(event, Segmented):
+            segmented.append(event)
         listener(event)
 
     resume = any((folder / name).exists() for name in (files.LAST, files.PREVIOUS))
-    experiment(config, folder, listen, stop, resume, started)
+    experiment(config, folder, listen, stop, resume)
     if not ended:
         raise RuntimeError("training returned without the event Ended")
-    return ended[-1]
+    return ended[-1], segmented[-1] if segmented else None
 
 
 def _listener(recorder: Recorder, attached: bool) -> tuple[Listener, Callable[[], None]]:

@@ -1,7 +1,7 @@
-"""Records training events in the run folder (state, metrics, log, TensorBoard) and in the index.
+"""Records training events in the run folder (state, metrics, pictures, log, TensorBoard) and in the index.
 
-The folder is written first: a measurement that cannot be written there fails the run. Index and TensorBoard are
-optional: where they fail, the log notes it and training continues.
+The folder is written first: a measurement that cannot be written there fails the run. Index, pictures and TensorBoard
+are optional: where they fail, the log notes it and training continues.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from core.config import TrainConfig
 from core.errors import RunError
-from core.events import Ended, Event, Metrics, Picture, Preparing, Progress, Ready, Saved
+from core.events import SUB_VOLUMES_MEASURED, Ended, Event, Metrics, Picture, Preparing, Progress, Ready, Saved
 from core.runs.reporting.log_lines import LogFormatter
 from core.runs.reporting.tensorboard import TensorBoardLog
 from core.runs.store import folder as files
 from core.runs.store.folder import MetricRow
+from core.runs.store.pictures import add_picture, drop_pictures_after, encode_png
 from core.runs.store.state import Best, RunState, State, write_state
 
 if TYPE_CHECKING:
@@ -60,9 +61,8 @@ class Recorder:
         for line in self._formatter.lines(event):
             files.append_log(self.folder, line)
         if isinstance(event, Preparing):
-            self._update_state(
-                what=f"{event.activity} {event.done}/{event.total}" if event.total > 1 else event.activity
-            )
+            counted = f"{event.activity} {event.done}/{event.total}" if event.total > 1 else event.activity
+            self._update_state(what=counted, done=event.done, total=event.total if event.total > 1 else 0)
         elif isinstance(event, Ready):
             self._record_start(event)
         elif isinstance(event, Progress):
@@ -70,10 +70,10 @@ class Recorder:
         elif isinstance(event, Metrics):
             self._record_metrics(event)
         elif isinstance(event, Picture):
-            self._call_board("picture", event.step, event.name, event.rgb)
+            self._record_picture(event)
         elif isinstance(event, Saved):
             if event.kind == "best":
-                best = Best(event.epoch, files.finite_or_none(event.mean_dice), event.measured_on)
+                best = Best(event.epoch, files.finite_or_none(event.mean_dice), event.measured_on, event.step)
                 self._update_state(now=True, best=best)
         elif isinstance(event, Ended):
             self._update_state(
@@ -95,6 +95,8 @@ class Recorder:
             state=state,
             message=message,
             what="",
+            done=0,
+            total=0,
             remaining_s=None,
             sub_volumes_per_s=None,
             ended_at=time.time(),
@@ -106,6 +108,7 @@ class Recorder:
 
     def _record_start(self, event: Ready) -> None:
         files.drop_metrics_after(self.folder, event.start_step)
+        drop_pictures_after(self.folder, event.start_step)
         self._training = True
         self._pending, self._last_indexed = [], None
         try:
@@ -114,11 +117,13 @@ class Recorder:
             self._log_once(f"note: no TensorBoard events: {error}")
         changes: dict[str, Any] = dict(epoch=event.start_epoch, step=event.start_step)
         if not event.start_step:
-            changes["best"] = None  # resumed without a checkpoint: from the start
+            changes |= {"best": None, "latest": None}  # resumed without a checkpoint: from the start
         self._update_state(
             now=True,
             state=self._running_state(),
             what="training",
+            done=0,
+            total=0,
             facts=dict(event.facts),
             classes=event.classes,
             colours=event.colours,
@@ -149,7 +154,21 @@ class Recorder:
         if superseded:
             self._last_indexed = None
         self._call_board("scalars", event.step, event.values)
-        self._update_state(epoch=event.epoch, step=event.step, elapsed_s=event.elapsed_s)
+        changes: dict[str, Any] = {}
+        if "val/dice_mean" in event.values:
+            dice = files.finite_or_none(event.values["val/dice_mean"])
+            changes["latest"] = Best(event.epoch, dice, SUB_VOLUMES_MEASURED, event.step)
+        now = bool(changes)  # Home, Runs and `runs list` show it
+        self._update_state(now=now, epoch=event.epoch, step=event.step, elapsed_s=event.elapsed_s, **changes)
+
+    def _record_picture(self, event: Picture) -> None:
+        try:
+            png = encode_png(event.rgb)
+            add_picture(self.folder, event.epoch, event.step, png)
+        except (OSError, ImportError) as error:
+            self._log_once(f"note: the picture of a validation could not be written: {error}")
+        else:
+            self._call_board("picture", event.step, event.name, png, event.rgb.shape)
 
     def _running_state(self) -> State:
         return "stopping" if self.state.state == "stopping" else "running"

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
 
 FLUSH_S = 5
 
@@ -40,22 +37,17 @@ class TensorBoardLog:
         if entries:
             self._add(step, entries)
 
-    def picture(self, step: int, name: str, rgb: np.ndarray) -> None:
+    def picture(self, step: int, name: str, png: bytes, shape: Sequence[int]) -> None:
         """Write an image.
 
         Parameters
         ----------
         step : int. Optimiser step.
         name : str. TensorBoard tag.
-        rgb : ndarray, uint8, shape (height, width, 3). The image.
+        png : bytes. The colour image as PNG.
+        shape : sequence of int. Height and width in pixels.
         """
-        from PIL import Image
-
-        png = io.BytesIO()
-        Image.fromarray(np.ascontiguousarray(rgb)).save(png, format="PNG")
-        image = self._summary.Image(
-            height=rgb.shape[0], width=rgb.shape[1], colorspace=3, encoded_image_string=png.getvalue()
-        )
+        image = self._summary.Image(height=shape[0], width=shape[1], colorspace=3, encoded_image_string=png)
         self._add(step, [self._summary.Value(tag=name, image=image)])
 
     def close(self) -> None:

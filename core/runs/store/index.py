@@ -223,7 +223,7 @@ class Index:
         return len(folders)
 
     def _put_run(self, connection: Connection, folder: Path, state: RunState, config: TrainConfig, name: str) -> None:
-        best = state.best
+        best = state.score
         connection.execute(RUNS.delete().where(RUNS.c.id == folder.name))
         connection.execute(
             RUNS.insert().values(

@@ -28,18 +28,24 @@ RESUMABLE: tuple[State, ...] = ("stopped", "failed", "crashed")
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch so far.
+    """The held-out Dice of an epoch, the best one so far or the last one.
 
     Attributes
     ----------
-    epoch : int. Epoch of the best checkpoint.
+    epoch : int. Epoch.
     mean_dice : float or None. Its mean Dice without background.
     measured_on : str or None. What the Dice was measured on: held-out whole volumes or sub-volumes.
+    step : int. Optimiser step of the measurement; 0 in runs of earlier versions.
     """
 
     epoch: int
     mean_dice: float | None
     measured_on: str | None
+    step: int = 0
+
+    def is_at(self, epoch: int, step: int) -> bool:
+        """Whether a measurement at this epoch and step is of the same weights."""
+        return step == self.step if self.step else epoch == self.epoch
 
 
 @dataclass(frozen=True)
@@ -51,15 +57,17 @@ class RunState:
     state : str. One of :data:`State`. "failed": the trainer raised an error; "crashed": it died.
     message : str. Reason of the state, for people; may be empty.
     what : str. Present activity ("training", "reading subjects 3/10").
+    done, total : int. Units of the present activity, such as subjects; 0 where it is not counted.
     pid, pid_start : int or None, str. PID and process identity of the trainer; on several devices, of torchrun.
     shim_pid, shim_start : int or None, str. PID and process identity of the trainer's parent process.
     gpus : tuple of int. GPU indices assigned by the queue; empty for the CPU and for runs in a terminal.
     attempt : int. Number of starts; above 1 after a resume.
     epoch, epochs : int. Present epoch; planned epochs, an estimate under a time budget, 0 before it is known.
     step : int. Optimiser steps taken.
-    best : Best or None. Best epoch so far.
+    best : Best or None. Best epoch so far, of which there is a checkpoint.
+    latest : Best or None. Last validation on held-out sub-volumes.
     loss : float or None. Last training loss.
-    elapsed_s, remaining_s : float, float or None. Training time so far; estimated time left.
+    elapsed_s, remaining_s : float, float or None. Time since the first step; estimated time left.
     sub_volumes_per_s : float or None. Training speed.
     turn : float. Queue position: runs start in ascending order; the time of queueing unless the run was moved.
     updated_at : float. Time of the last write of ``state.json``.
@@ -72,6 +80,8 @@ class RunState:
     state: State = "queued"
     message: str = ""
     what: str = ""
+    done: int = 0
+    total: int = 0
     pid: int | None = None
     pid_start: str = ""
     shim_pid: int | None = None
@@ -82,6 +92,7 @@ class RunState:
     epochs: int = 0
     step: int = 0
     best: Best | None = None
+    latest: Best | None = None
     loss: float | None = None
     elapsed_s: float = 0.0
     remaining_s: float | None = None
@@ -96,6 +107,16 @@ class RunState:
     facts: dict[str, str] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
     colours: tuple[str, ...] = ()
+
+    @property
+    def score(self) -> Best | None:
+        """The best epoch; before there is one, the last validation on held-out sub-volumes."""
+        return self.best if self.best is not None and self.best.mean_dice is not None else self.latest or self.best
+
+    @property
+    def score_is_final(self) -> bool:
+        """Whether the run has ended and its best epoch is chosen; before, the score is one so far."""
+        return self.state in ENDED and self.best is not None and self.score is self.best
 
     @property
     def active(self) -> bool:
@@ -129,8 +150,13 @@ class RunState:
             raise RunError(f"state: expected one of {', '.join(ENDED + ACTIVE)}, queued; got {data.get('state')!r}")
         known = {f.name for f in dataclasses.fields(cls)}
         values = {k: v for k, v in data.items() if k in known}
-        best = values.get("best")
-        values["best"] = Best(best["epoch"], best["mean_dice"], best.get("measured_on")) if best else None
+        for name in ("best", "latest"):
+            dice = values.get(name)
+            values[name] = (
+                Best(dice["epoch"], dice["mean_dice"], dice.get("measured_on"), int(dice.get("step", 0)))
+                if dice
+                else None
+            )
         for name in ("classes", "colours", "gpus"):
             values[name] = tuple(values.get(name, ()))
         values.setdefault("turn", values.get("queued_at", 0.0))  # queued by an earlier version
@@ -221,6 +247,8 @@ def _dead(state: RunState, exit_record: dict[str, Any] | None) -> RunState:
         state=final,
         message=message,
         what="",
+        done=0,
+        total=0,
         remaining_s=None,
         sub_volumes_per_s=None,
         ended_at=exit_record.get("ended_at") if exit_record else state.updated_at,

@@ -5,22 +5,28 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from core.checkpointing.checkpoint import load, save
+from core.datasets import load_subject
 from core.datasets.synthetic.demo import make_demo
 from core.errors import CheckpointError, ConfigError, DatasetError, DeviceError, UserError
 from core.events import Ended, Event, Metrics, Preparing, Ready
 from core.presets import preset
+from core.training import run_data
 from core.training.experiment import train_run
+from core.training.step import TrainingStep
 from core.types import Size3
 from tests.support.balls import tiny, write_balls
 from tests.support.fetal_folder import make_fetal_folder
 from tests.support.ignored import write_ignored_balls
 from tests.support.quick_demo import replace_generator
+from tests.support.training_tasks import FakeClock
 
 SHORT = {"epochs": 1, "samples_train": 4, "samples_val": 2, "whole_every": 0}
 
@@ -54,6 +60,26 @@ def test_checkpoint_metadata_describes_the_run(data: Path, run: Path) -> None:
     assert [(e.done, e.total) for e in reading] == [(n, 5) for n in range(6)]
     ready = next(e for e in events if isinstance(e, Ready))
     assert ready.facts["voxel size"] == "1.5x1.5x1.5 mm" and "3 train, 2 validate, 1 test" in ready.facts["subjects"]
+
+
+@pytest.mark.slow
+def test_time_budget_begins_when_the_subjects_are_read(data: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A budget of one minute, of which reading six subjects would take ten."""
+    clock = FakeClock(monkeypatch)
+
+    def slow(function: Callable[..., Any], seconds: float) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            clock.now += seconds
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(run_data, "load_subject", slow(load_subject, 100.0))
+    monkeypatch.setattr(TrainingStep, "compute_loss", slow(TrainingStep.compute_loss, 5.0))
+    events: list[Event] = []
+    train_run(tiny(path=str(data), minutes=1.0, **{**SHORT, "epochs": 100}), run, events.append)
+    ended = events[-1]
+    assert isinstance(ended, Ended) and ended.step >= 10 and 55 <= ended.elapsed_s <= 65
 
 
 @pytest.mark.slow

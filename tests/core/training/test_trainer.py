@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from core.checkpointing.checkpoint import Checkpoint, load
-from core.events import Ended, Event, Metrics, Picture, Progress, Ready, Saved
+from core.evaluation.metrics import dice_per_class
+from core.events import Ended, Event, Metrics, Picture, Progress, Ready, Saved, Segmented
 from core.inference.sliding_window import InferenceOptions
 from core.training import validator
 from core.training.trainer import fit
@@ -189,7 +190,7 @@ def test_learning_rate_schedule_and_final_validation_fit_the_time_budget(
     clock = FakeClock(monkeypatch)
     task = make_task(tmp_path, tiny(minutes=1.0, batch_size=1, whole_every=1000, samples_val=0, inference_mode="tiles"))
     clock.advance_with(task.model, step_s=1.0, tile_s=1.0)
-    fit(task, events.append, started=0.0)
+    fit(task, events.append)
     ended = events[-1]
     assert isinstance(ended, Ended) and ended.reason == "finished" and 30 < ended.step < 40
     (validated,) = [e.elapsed_s for e in events if isinstance(e, Metrics) and "whole/dice_mean" in e.values]
@@ -207,12 +208,81 @@ def test_validation_beyond_half_of_the_time_budget_is_left_out(
     clock = FakeClock(monkeypatch)
     task = make_task(tmp_path, tiny(minutes=minutes, whole_every=1000, samples_val=2))
     clock.advance_with(task.model, step_s=300.0, tile_s=5.0)
-    fit(task, events.append, started=0.0)
+    fit(task, events.append)
     best = load(tmp_path / "best.safetensors").metadata
     assert len(best.inference.get("dice", ())) == modes
     facts = next(e for e in events if isinstance(e, Ready)).facts
     assert ("whole volumes" in facts) == (modes == 0)
     assert best.progress["best"]["measured_on"] == ("held-out whole volumes" if modes else "held-out sub-volumes")
+
+
+@pytest.mark.slow
+def test_dice_and_a_checkpoint_come_early_where_the_first_epoch_outlasts_the_budget(
+    tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A budget of 60 s, 2 s for a step, 0.1 s for a validation on two batches of sub-volumes."""
+    clock = FakeClock(monkeypatch)
+    task = make_task(tmp_path, tiny(minutes=1.0, samples_train=10_000, whole_every=20, inference_mode="tiles"))
+    clock.advance_with(task.model, step_s=2.0, tile_s=0.05)
+    fit(task, events.append)
+    measured = [e.elapsed_s for e in events if isinstance(e, Metrics) and "val/dice_mean" in e.values]
+    first_saved = next(e for e in events if isinstance(e, Saved))
+    assert 6 <= measured[0] <= 7 and len(measured) >= 4
+    assert (first_saved.kind, first_saved.step) == ("last", 3)
+    assert len(measured) * 0.1 <= 0.05 * 60
+    assert isinstance(events[-1], Ended) and events[-1].elapsed_s <= 61
+
+
+@pytest.mark.slow
+def test_validations_within_epochs_change_neither_weights_nor_the_best_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock decides about them, so nothing that a run by epochs leaves may depend on them."""
+    config = tiny(epochs=2, samples_train=16, samples_val=2, whole_every=0)
+    found = {}
+    for step_s in (0.0, 30.0):
+        with monkeypatch.context() as patch:
+            clock = FakeClock(patch)
+            task = make_task(tmp_path / f"{step_s:g}", config)
+            clock.advance_with(task.model, step_s=step_s, tile_s=0.01)
+            events: list[Event] = []
+            fit(task, events.append)
+        found[step_s] = validations(events)
+    assert len(found[0.0]) == 2 and len(found[30.0]) > 4
+    assert [v for v in found[30.0] if v[0] in (8, 16)] == found[0.0]
+    for name in ("last.safetensors", "best.safetensors"):
+        one, other = (checkpoint_tensors(tmp_path / folder / name) for folder in ("0", "30"))
+        assert equal_tensors(one, other)
+    best = [load(tmp_path / folder / "best.safetensors").metadata.progress["best"] for folder in ("0", "30")]
+    assert best[0] == best[1]
+
+
+@pytest.mark.slow
+def test_whole_volumes_during_training_keep_to_their_share_of_a_budget(
+    tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """16 tiles of 1 s after every epoch of 60 s would take a fifth of the time."""
+    clock = FakeClock(monkeypatch)
+    values = dict(minutes=10.0, samples_train=4, samples_val=0, whole_every=1, inference_mode="tiles")
+    task = make_task(tmp_path, tiny(**values))
+    clock.advance_with(task.model, step_s=30.0, tile_s=1.0)
+    fit(task, events.append)
+    measured = [e.elapsed_s for e in events if isinstance(e, Metrics) and "whole/dice_mean" in e.values]
+    assert len(measured) == 2 and measured[-1] <= 630
+
+
+@pytest.mark.slow
+def test_segmentations_of_the_best_checkpoint_are_handed_over_worst_first(finished: FinishedRun) -> None:
+    (segmented,) = [e for e in finished.events if isinstance(e, Segmented)]
+    best = load(finished.folder / "best.safetensors").metadata
+    assert (segmented.epoch, segmented.step) == (best.progress["epoch"], best.progress["step"])
+    truth = {subject.id: subject.label for subject in make_task(finished.folder, tiny()).held_out}
+    dice = [
+        np.nanmean(dice_per_class(truth[id], labels.unpack(), len(CLASSES))[1:])
+        for id, labels in segmented.label_maps.items()
+    ]
+    assert len(dice) == 2 and dice == sorted(dice)
+    assert np.mean(dice) == pytest.approx(best.progress["best"]["mean_dice"], abs=1e-6)
 
 
 # --- configurations ---------------------------------------------------------------------------------------------------

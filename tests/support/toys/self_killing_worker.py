@@ -31,7 +31,7 @@ TIMEOUT_S = 60.0
 
 
 def experiment(
-    config: TrainConfig, folder: Path, listener: Listener, should_stop: Callable[[], bool], resume: bool, started: float
+    config: TrainConfig, folder: Path, listener: Listener, should_stop: Callable[[], bool], resume: bool
 ) -> None:
     attempt = read_state(folder).attempt
     kill_epoch, kill_step = (instant(f"KILL_AT_{unit}", attempt) for unit in ("EPOCHS", "STEPS"))
@@ -51,7 +51,7 @@ def experiment(
                 wait_for_checkpoint(folder / LAST, event.step)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    train_run(config, folder, listen, should_stop, resume, started)
+    train_run(config, folder, listen, should_stop, resume)
 
 
 def instant(name: str, attempt: int) -> int | None:

@@ -24,7 +24,7 @@ from core.runs.reporting import recorder
 
 
 def toy_experiment(
-    config: TrainConfig, folder: Path, listener: Listener, should_stop: Callable[[], bool], resume: bool, started: float
+    config: TrainConfig, folder: Path, listener: Listener, should_stop: Callable[[], bool], resume: bool
 ) -> None:
     mode, epoch_s = os.environ.get("TOY", "normal"), float(os.environ.get("TOY_EPOCH_S", "0.05"))
     listener(Preparing("reading subjects", 1, 3))

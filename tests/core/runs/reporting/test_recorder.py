@@ -52,9 +52,12 @@ def progress(step: int) -> Progress:
 def test_events_become_state(folder: Path) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(Preparing("reading subjects", 2, 8))
-    assert (read_state(folder).state, read_state(folder).what) == ("starting", "reading subjects 2/8")
+    preparing = read_state(folder)
+    assert (preparing.state, preparing.what) == ("starting", "reading subjects 2/8")
+    assert (preparing.done, preparing.total) == (2, 8)
     recorder(READY)
     state = read_state(folder)
+    assert (state.done, state.total) == (0, 0)
     assert (state.state, state.what, state.facts, state.classes) == (
         "running",
         "training",
@@ -65,7 +68,7 @@ def test_events_become_state(folder: Path) -> None:
     recorder(Saved("best", "x", 1, 7, 0.75, "whole volumes"))
     state = read_state(folder)
     assert (state.step, state.epochs, state.loss, state.remaining_s) == (7, 5, 0.5, 60.0)
-    assert state.best == Best(1, 0.75, "whole volumes")
+    assert state.best == Best(1, 0.75, "whole volumes", step=7)
     recorder.stop_requested()
     recorder(progress(8))
     assert read_state(folder).state == "stopping"
@@ -74,6 +77,26 @@ def test_events_become_state(folder: Path) -> None:
     state = read_state(folder)
     assert (state.state, state.step, state.remaining_s, state.what) == ("stopped", 8, None, "")
     assert state.ended_at is not None
+
+
+def test_dice_so_far_is_in_state_and_index_before_a_best_epoch_is_chosen(folder: Path, clock: Clock) -> None:
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    for step, dice in ((7, 0.9), (9, 0.8)):
+        recorder(Metrics(1, step, 12.0, {"val/dice_mean": dice}))
+        state = read_state(folder)  # written at once
+        assert state.best is None and state.score == Best(1, dice, "held-out sub-volumes", step)
+    assert not state.score_is_final
+    clock.now += 1
+    recorder(progress(10))
+    row = next(iter(run_rows(folder.parent)))
+    assert (row["best_epoch"], row["best_dice"], row["best_measured_on"]) == (1, 0.8, "held-out sub-volumes")
+    recorder(Saved("best", "x", 2, 20, 0.85, "held-out whole volumes"))
+    assert read_state(folder).score == Best(2, 0.85, "held-out whole volumes", 20)
+    recorder.end("finished")
+    assert read_state(folder).score_is_final
+    recorder(READY)  # again from the start
+    assert read_state(folder).score is None
 
 
 def test_state_and_index_are_written_once_a_second_at_most(folder: Path, clock: Clock) -> None:
