@@ -74,7 +74,7 @@ except UserError as error:
     st.stop()
 
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-    st.subheader(formatting.plain(summary.name), anchor=False, width="content")
+    st.header(formatting.plain(summary.name), anchor=False, width="content")
     if summary.synthetic:
         st.badge("synthetic", color="violet")
     st.space("stretch")
@@ -120,9 +120,11 @@ else:
 doctor_view.show_findings(report["findings"])
 if doctor_view.can_read_nan(report["findings"]):
     st.button("Read NaN as 0", icon=":material/tune:", on_click=read_nan_as_zero, args=(choice,))
+load_from_url(VIEW, VIEWS[0], VIEWS, "view")
 view = st.segmented_control(
-    "View", VIEWS, default=VIEWS[0], required=True, key=VIEW, label_visibility="collapsed", persist_state="session"
+    "View", VIEWS, required=True, key=VIEW, label_visibility="collapsed", persist_state="session"
 )
+save_to_url(VIEW, view or VIEWS[0], "view", VIEWS[0])
 if view == VIEWS[0]:
     st.caption(formatting.plain(formatting.sentence(report["thumbnails"])))
     doctor_view.show_slices(report, folder)
@@ -130,7 +132,10 @@ elif view == VIEWS[1]:
     doctor_view.show_subjects(report, list(summary.colours))
 else:
     readable = [subject["id"] for subject in report["subjects"] if subject["thumbnail"]] or list(summary.ids)
-    subject = st.selectbox("Subject", readable, key=f"{SUBJECT}-{choice}", width=320)
+    subject_key = f"{SUBJECT}-{choice}"
+    load_from_url(subject_key, readable[0], readable, "subject")
+    subject = st.selectbox("Subject", readable, key=subject_key, width=320) or readable[0]
+    save_to_url(subject_key, subject, "subject")
     with stop_on_user_error():
         scene = subject_scene(path, subject, options=options)
     viewer(scene, "data", ViewerOptions(rows=("image", "truth") if scene.layers else ("image",)))

@@ -47,10 +47,13 @@ class Server:
     folder : Path. Gets the folders ``checkpoints`` and ``data``, and the log.
     options : options of ``streamlit run``.
     demo_model : bool. Whether the server has the ready-made model of the checkout.
+    prefix : str. Its path prefix, as ``/prefix``.
     environment : environment variables.
     """
 
-    def __init__(self, folder: Path, *options: str, demo_model: bool = True, **environment: str) -> None:
+    def __init__(
+        self, folder: Path, *options: str, demo_model: bool = True, prefix: str = "", **environment: str
+    ) -> None:
         self.folder, self.options, self.environment = folder, options, environment
         self.launcher = ["-m", "streamlit"] if demo_model else ["-c", WITHOUT_DEMO_MODEL]
         self.checkpoints, self.data = folder / "checkpoints", folder / "data"
@@ -59,7 +62,7 @@ class Server:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://127.0.0.1:{self.port}{prefix}"
         self.start()
 
     def start(self) -> None:

@@ -90,7 +90,7 @@ class SubVolumes extends Figure {
   // ``whole``, ``shares``: share of each class in the whole volume and in the drawn sub-volumes; ``centred``: count.
   fillTable(classes, whole, shares, centred) {
     const head = createElement("tr");
-    head.append(...["", "in the whole volume", "in the sub-volumes", "at their centres"].map((t) => createElement("th", "", t)));
+    head.append(...["Class", "in the whole volume", "in the sub-volumes", "at their centres"].map((t) => createElement("th", "", t)));
     const rows = classes.map((c, n) => {
       const line = createElement("tr"), name = createElement("td"), mark = createElement("i");
       mark.style.background = c.colour;

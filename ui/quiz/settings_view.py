@@ -70,7 +70,7 @@ def choose_settings() -> GameSettings | None:
                 persist_state="session",
             )
         with grid.cell():
-            st.subheader("What will happen", anchor=False)
+            st.header("What will happen", anchor=False)
             cases = preparation.playable_cases(selection)
             play = bool(cases) and st.button("Play", type="primary", icon=":material/play_arrow:")
             st.caption(

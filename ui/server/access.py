@@ -1,9 +1,9 @@
 """Access check: one ASGI middleware in front of pages, routes and the websocket.
 
 A server bound to a loopback address is open to all users of its machine; the ``Host`` header must be a loopback name
-too, which prevents DNS rebinding by web pages elsewhere, and no proxy may stand in between. A server bound to any other
-address, or set up for a proxy (:mod:`ui.server.outside`), requires the owner token, which is printed at start (or set by
-``SEGMENTARIUM_TOKEN``). ``?token=...`` in any URL, or the login page, exchanges the token for a cookie.
+too, which prevents DNS rebinding by web pages elsewhere, and no proxy may stand in between. A server bound to any
+other address, or set up for a proxy (:mod:`ui.server.outside`), requires the owner token, which is printed at start
+(or set by ``SEGMENTARIUM_TOKEN``). ``?token=...`` in any URL, or the login page, exchanges the token for a cookie.
 """
 
 from __future__ import annotations

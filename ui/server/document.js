@@ -41,6 +41,26 @@
     }
   }
 
+  // The first stop of the Tab key on a page with a viewer: past navigation and tools, to its first pane.
+  document.addEventListener("DOMContentLoaded", () => {
+    const skip = document.createElement("button");
+    skip.id = "skip";
+    skip.type = "button";
+    skip.hidden = true;
+    skip.textContent = "Skip to the image";
+    skip.addEventListener("click", () => firstPane()?.focus());
+    document.body.prepend(skip);
+    document.addEventListener("keydown", ({ key }) => { if (key === "Tab") skip.hidden = !firstPane(); }, true);
+  });
+
+  function firstPane() {
+    for (const element of document.querySelectorAll("[data-testid=stMain] *")) {
+      const pane = element.shadowRoot?.querySelector("canvas.pane");
+      if (pane) return pane;
+    }
+    return null;
+  }
+
   function show(text) {
     let notice = document.getElementById("connection-notice");
     if (!text) return notice?.remove();

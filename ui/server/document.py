@@ -1,16 +1,21 @@
 """The document of every page: Streamlit's ``index.html`` with the app's name, style sheet and script.
 
 What is added cannot come from a page: the script has to run before Streamlit's first change of the address, and where
-no page is shown because the connection is refused.
+is shown because the connection is refused. A cookie tells browsers apart, so that a reload finds what was uploaded.
 """
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ui.server.outside import header_values
+from ui.shared.addresses import BROWSER_COOKIE, base_path
+
 NAME = "Segmentarium"
+ADDED = ("document.css", "document.js", "notifications.js")
 STREAMLIT_TITLE = b"<title>Streamlit</title>"
 END_OF_HEAD = b"</head>"
 # Headers of a request that ask for another answer than the whole document, as plain bytes.
@@ -30,8 +35,8 @@ class Document:
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         folder = Path(__file__).parent
-        style, script = ((folder / name).read_text(encoding="utf-8") for name in ("document.css", "document.js"))
-        self._addition = f"<style>\n{style}</style>\n<script>\n{script}</script>\n".encode()
+        style, *scripts = ((folder / name).read_text(encoding="utf-8") for name in ADDED)
+        self._addition = f"<style>\n{style}</style>\n<script>\n{''.join(scripts)}</script>\n".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _asks_for_page(scope):
@@ -53,15 +58,19 @@ class Document:
             else:
                 body += message.get("body", b"")
                 if not message.get("more_body"):
-                    await self._send(start, body, send)
+                    await self._send(start, body, send, BROWSER_COOKIE in header_values(scope).get("cookie", ""))
 
         await self.app(whole, receive, collect)
 
-    async def _send(self, start: Message, body: bytes, send: Send) -> None:
+    async def _send(self, start: Message, body: bytes, send: Send, known: bool) -> None:
         body = body.replace(STREAMLIT_TITLE, f"<title>{NAME}</title>".encode(), 1)
         body = body.replace(END_OF_HEAD, self._addition + END_OF_HEAD, 1)
         headers = [(k, v) for k, v in start.get("headers", []) if k.lower() not in OUTDATED]
-        await send({**start, "headers": [*headers, (b"content-length", str(len(body)).encode())]})
+        headers.append((b"content-length", str(len(body)).encode()))
+        if not known:
+            cookie = f"{BROWSER_COOKIE}={secrets.token_hex(16)}; Path={base_path()}/; HttpOnly; SameSite=Lax"
+            headers.append((b"set-cookie", cookie.encode()))
+        await send({**start, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
 

@@ -1,4 +1,4 @@
-"""How the server is reached from outside: the origins that browsers show, and the proxies whose headers are believed."""
+"""How the server is reached from outside: origins that browsers show, and proxies whose headers are believed."""
 
 from __future__ import annotations
 

@@ -45,8 +45,8 @@ def other_origin(origin: str, host: str) -> Refusal:
         403,
         "Request refused",
         f"The page was opened at {origin}, but the request was sent to {host or 'an unnamed host'}. Behind a proxy "
-        f"that changes the Host header, start the server with SEGMENTARIUM_ORIGINS={origin}, or let the proxy pass the Host "
-        "header on (docs/remote.md). Pages of other sites are refused.",
+        f"that changes the Host header, start the server with SEGMENTARIUM_ORIGINS={origin}, or let the proxy pass the "
+        "Host header on (docs/remote.md). Pages of other sites are refused.",
     )
 
 
@@ -78,7 +78,7 @@ body{font:15px/1.5 system-ui,sans-serif;display:grid;place-items:center;min-heig
 main{max-width:30rem;padding:1.5rem}h1{font-size:1.25rem;margin:0 0 .5rem}p{margin:.5rem 0}
 form{display:flex;gap:.5rem;margin-top:1rem}input{flex:1;min-width:0}input,button{font:inherit;padding:.5rem .7rem;
 border-radius:6px;border:1px solid #767b86}button{background:#5b4bc4;color:#fff;border:0}
-:focus-visible{outline:2px solid #7b6cf0;outline-offset:2px}.bad{color:light-dark(#b3261e,#ff8a80)}
+:focus-visible{outline:2px solid #7263e8;outline-offset:2px}.bad{color:light-dark(#b3261e,#ff8a80)}
 """
 
 

@@ -1,8 +1,9 @@
-"""HTTP routes for live charts and volumes, behind the access check."""
+"""HTTP routes for live charts, pictures and volumes, behind the access check."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -38,9 +39,9 @@ def metrics(request: Request) -> Response:
     """``GET /api/runs/<id>/metrics?after=<row id>``: measurements after a row, and the state of the run.
 
     The response is ``{"run", "state", "active", "what", "epoch", "epochs", "steps_per_epoch", "best", "classes":
-    [{name, colour}], "last": row id, "names": [...], "rows": [[name index, epoch, step, elapsed seconds, value or
-    null], ...]}``; 404 for an unknown run. The function is not async: Starlette runs it in a thread, since it reads the
-    database.
+    [{name, colour}], "pictures": [[epoch, step, version], ...], "last": row id, "names": [...], "rows": [[name index,
+    epoch, step, elapsed seconds, value or null], ...]}``; 404 for an unknown run. The function is not async: Starlette
+    runs it in a thread, since it reads the database.
     """
     run_id = request.path_params["run_id"]
     try:
@@ -81,6 +82,7 @@ def _response(run: runs.RunSummary, rows: Sequence[MetricRow], last: int) -> dic
         "steps_per_epoch": math.ceil(run.config.sampling.samples_train / run.config.sub_volumes_per_step),
         "best": best and {"epoch": best.epoch, "mean_dice": best.mean_dice, "measured_on": best.measured_on},
         "classes": class_colours(state),
+        "pictures": [[p.epoch, p.step, str(p.version)] for p in runs.list_pictures(run.folder)],
         "last": last,
         "names": names,
         "rows": [
@@ -88,6 +90,52 @@ def _response(run: runs.RunSummary, rows: Sequence[MetricRow], last: int) -> dic
             for r in rows
         ],
     }
+
+
+def picture(request: Request) -> Response:
+    """``GET /api/runs/<id>/pictures/<step>``: the picture of a validation as PNG; 404 where there is none.
+
+    With the version of the picture in the address, as the query parameter ``version``, browsers keep it.
+    """
+    step = request.path_params["step"]
+    try:
+        run = runs.get_run(runs_root(), request.path_params["run_id"])
+        found = next((p for p in runs.list_pictures(run.folder) if p.step == step), None)
+        content = found.path.read_bytes() if found else None
+    except (UserError, OSError) as error:
+        return JSONResponse({"error": str(error)}, 404)
+    if content is None:
+        return JSONResponse({"error": f"{run.id}: no picture of step {step}"}, 404)
+    kept = "private, max-age=31536000, immutable" if "version" in request.query_params else "no-store"
+    return Response(content, media_type="image/png", headers={"cache-control": kept})
+
+
+def ended(request: Request) -> Response:
+    """``GET /api/ended?after=<seconds since 1970>``: the runs that have ended since, for notifications of the browser.
+
+    The response is ``{"now", "ended": [{"run", "name", "text"}]}``; without ``after`` no run is in it.
+    """
+    now = time.time()
+    try:
+        after = float(request.query_params.get("after", now))
+    except ValueError:
+        return JSONResponse({"error": "after: expected seconds since 1970"}, 400)
+    found = [
+        {"run": run.id, "name": run.name, "text": runs.describe_end(run)}
+        for run in runs.list_runs(runs_root())
+        if run.state.state in runs.ENDED and after < (run.state.ended_at or 0) <= now
+    ]
+    return JSONResponse({"now": now, "ended": found}, headers={"cache-control": "no-store"})
+
+
+def measurements(request: Request) -> Response:
+    """``GET /api/measurements.csv?run=<id>&run=<id>``: all measurements of runs as CSV; 404 if one is unknown."""
+    try:
+        content = runs.curves_csv(runs_root(), request.query_params.getlist("run"))
+    except UserError as error:
+        return JSONResponse({"error": str(error)}, 404)
+    headers = {"cache-control": "no-store", "content-disposition": "attachment; filename=measurements.csv"}
+    return Response(content, media_type="text/csv", headers=headers)
 
 
 def connection(request: Request) -> Response:
@@ -105,6 +153,9 @@ def routes() -> list[Route]:
     """The routes of ``st.App``, below the path prefix of the server."""
     found = [
         Route(f"/{API}runs/{{run_id}}/metrics", metrics, methods=["GET"]),
+        Route(f"/{API}runs/{{run_id}}/pictures/{{step:int}}", picture, methods=["GET"]),
+        Route(f"/{API}measurements.csv", measurements, methods=["GET"]),
+        Route(f"/{API}ended", ended, methods=["GET"]),
         Route(f"/{API}connection", connection, methods=["POST"]),
         Route(f"/{next(iter(PAGES))}", to_start_page, methods=["GET"]),
         volumes.ROUTE,

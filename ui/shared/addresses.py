@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
+BROWSER_COOKIE = "segmentarium-browser"  # a random value for each browser
 API = "api/"  # begin of the routes of pages; browsers resolve it beside the page, so it holds behind any path prefix
 
 

@@ -9,6 +9,9 @@ from typing import Any
 import streamlit as st
 
 ROOT = '<div class="root"></div>\n'
+# Every element that the keyboard reaches shows it; files of a component may move the line, not remove it.
+FOCUS = ".root :is(button, a, summary, input, select, [tabindex]):focus-visible:not(canvas) "
+FOCUS += "{ outline: 2px solid var(--st-link-color, currentColor) !important; }\n"
 
 
 def component(name: str, folder: Path, scripts: Sequence[str], styles: Sequence[str]) -> Callable[..., Any]:
@@ -29,4 +32,4 @@ def component(name: str, folder: Path, scripts: Sequence[str], styles: Sequence[
     def joined(names: Sequence[str]) -> str:
         return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
-    return st.components.v2.component(f"segmentarium_{name}", html=ROOT, css=joined(styles), js=joined(scripts))
+    return st.components.v2.component(f"segmentarium_{name}", html=ROOT, css=FOCUS + joined(styles), js=joined(scripts))

@@ -16,6 +16,7 @@ from ui.shared.formatting import plain
 DATA = "data"
 PRESET = "preset"
 RUN_PARAMETER = "run"
+COMPARED = "compare"  # ids of the runs whose curves are shown over each other
 MODEL = "model"
 CASE = "case"
 CROSSHAIR = "at"  # voxel index, counted from 1
@@ -30,6 +31,7 @@ NOUNS = {DATA: "data set", PRESET: "preset", MODEL: "model", CASE: "case", SUBJE
 # Session keys.
 _PAGE = "page_of_last_run"
 _UNKNOWN = "unknown_in_address"
+_WRITTEN = "written_to_address"  # values by query parameter, of the page that runs
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,9 @@ def load_from_url(
     parameter : str, optional. Name of the query parameter; by default the key.
     several : bool. Whether the value of the URL, which is not accepted, stands for several of ``allowed``.
     """
-    given = st.query_params.get(parameter or key)
-    is_new = bool(given) and given != st.session_state.get(_synced(key))
+    name = parameter or key
+    given = st.query_params.get(name)
+    is_new = bool(given) and given != st.session_state.get(_WRITTEN, {}).get(name)
     accepted = not allowed or given in allowed
     if is_new and accepted:
         st.session_state[key] = given
@@ -70,8 +73,7 @@ def load_from_url(
         unknown = st.session_state.setdefault(_UNKNOWN, {})
         unknown.pop(key, None)
         if not accepted:
-            noun = NOUNS.get(parameter or key, "value")
-            unknown[key] = _Unknown(noun, str(given), st.session_state[key], several)
+            unknown[key] = _Unknown(NOUNS.get(name, "value"), str(given), st.session_state[key], several)
 
 
 def save_to_url(key: str, value: str, parameter: str = "", default: str | None = None) -> None:
@@ -85,6 +87,7 @@ def save_to_url(key: str, value: str, parameter: str = "", default: str | None =
     """
     st.session_state[_synced(key)] = value
     name = parameter or key
+    st.session_state.setdefault(_WRITTEN, {})[name] = value
     if value == default:
         st.query_params.pop(name, None)
     elif st.query_params.get(name) != value:
@@ -97,6 +100,7 @@ def is_new_page(page: str) -> bool:
         return False
     st.session_state[_PAGE] = page
     st.session_state.pop(_UNKNOWN, None)
+    st.session_state.pop(_WRITTEN, None)
     return True
 
 
@@ -114,5 +118,5 @@ def report_unknown_values() -> None:
 
 
 def _synced(key: str) -> str:
-    """Session key of the value that the URL and the session last had in common."""
+    """Session key of the value of a widget that the URL last had."""
     return f"{key}.in_address"

@@ -258,7 +258,7 @@ def test_refusal_names_the_setting_that_lets_the_origin_in() -> None:
     ],
 )
 def test_settings_that_cannot_be_understood_are_named(settings: dict[str, str]) -> None:
-    with pytest.raises(AddressSettingError, match="SEGMENTARIUM_.*: expected .*, got "):
+    with pytest.raises(AddressSettingError, match=r"SEGMENTARIUM_.*: expected .*, got "):
         Outside.from_environment(settings)
 
 

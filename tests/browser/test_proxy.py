@@ -1,0 +1,112 @@
+"""The app behind a real nginx: with the recipe of the documentation, and with proxies that lack a part of it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from core.paths import project_root
+from tests.browser.conftest import Server
+from tests.conftest import missing
+from tests.support.quiz_runs import QuizRun
+from tests.support.viewers import wait_until_ready
+from tests.support.watching import wait_until
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+WITHOUT_HOST = "location / { proxy_pass http://127.0.0.1:8501; proxy_http_version 1.1; proxy_set_header Upgrade "
+WITHOUT_HOST += "$http_upgrade; proxy_set_header Connection upgrade; }"
+WITHOUT_UPGRADE = "location / { proxy_pass http://127.0.0.1:8501; proxy_set_header Host $http_host; }"
+
+
+def test_recipe_for_nginx_serves_pages_charts_and_volumes_below_a_path_prefix(
+    quiz_run: QuizRun, tmp_path: Path, page: Page
+) -> None:
+    port = free_port()
+    shutil.copytree(quiz_run.root, tmp_path / "checkpoints")
+    origin = f"http://127.0.0.1:{port}"
+    server = Server(
+        tmp_path, "--server.baseUrlPath", "seg", demo_model=False, prefix="/seg", SEGMENTARIUM_ORIGINS=origin,
+        SEGMENTARIUM_TOKEN="open sesame", SEGMENTARIUM_DATA=str(quiz_run.data_root),
+    )  # fmt: skip
+    refused: list[str] = []
+    page.on("response", lambda r: refused.append(r.url) if r.status >= 400 and "/api/" in r.url else None)
+    try:
+        assert f"{origin}/seg/?token=open sesame" in server.log()
+        with nginx(recipe(), server.port, tmp_path, port):
+            page.goto(f"{origin}/seg/runs")
+            page.get_by_label("Owner token").fill("open sesame")
+            page.get_by_role("button", name="Open").click()
+            expect(page.locator("[data-points]").first).to_have_attribute("data-points", re.compile("[1-9]"))
+            assert page.url.startswith(f"{origin}/seg/runs")
+            page.get_by_test_id("stTopNavLink").filter(has_text="Review").click()
+            wait_until_ready(page)
+            page.goto(f"{origin}/seg/home")
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            assert page.url == f"{origin}/seg/"
+    finally:
+        server.stop()
+    assert refused == []
+
+
+@pytest.mark.parametrize(
+    ("location", "reason"),
+    [(WITHOUT_HOST, "start the server with SEGMENTARIUM_ORIGINS="), (WITHOUT_UPGRADE, "has to forward upgrades")],
+)
+def test_page_says_why_a_proxy_cannot_connect(
+    server: Server, page: Page, tmp_path: Path, location: str, reason: str
+) -> None:
+    port = free_port()
+    with nginx("server { listen 443 ssl; " + location + " }", server.port, tmp_path, port):
+        page.goto(f"http://127.0.0.1:{port}/")
+        expect(page.get_by_role("alert")).to_contain_text(reason)
+        assert page.title() == "Segmentarium"
+
+
+def recipe() -> str:
+    """The recipe for nginx in the documentation."""
+    text = (project_root() / "docs" / "remote.md").read_text(encoding="utf-8")
+    found = re.search("```nginx\n(.*?)```", text, re.DOTALL)
+    assert found is not None
+    return found[1]
+
+
+@contextmanager
+def nginx(configuration: str, upstream: int, folder: Path, port: int) -> Iterator[None]:
+    """nginx with a configuration written for 443 and 8501, on other ports and without TLS."""
+    program = shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+    if program is None:
+        missing("needs nginx")
+    configuration = re.sub(r"\n *ssl_certificate.*", "", configuration).replace("443 ssl", f"127.0.0.1:{port}")
+    configuration = configuration.replace("127.0.0.1:8501", f"127.0.0.1:{upstream}")
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    places = "".join(f"{kind}_temp_path {folder}/nginx-{kind};" for kind in kinds)
+    main = f"daemon off; pid {folder}/nginx.pid; error_log stderr; events {{}}\n"
+    (folder / "nginx.conf").write_text(f"{main}http {{ access_log off; {places}\n{configuration}\n}}\n")
+    with (folder / "nginx.log").open("wb") as log:
+        process = subprocess.Popen([str(program), "-c", str(folder / "nginx.conf")], stderr=log)
+    try:
+        wait_until(lambda: process.poll() is not None or answers(port))
+        assert process.poll() is None, (folder / "nginx.log").read_text()
+        yield
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
