@@ -76,7 +76,11 @@ def test_chart_gains_points_without_reload_and_keeps_its_zoom(server: Server, pa
         expect(tip).to_contain_text(name)
     page.mouse.dblclick(box["x"] + 500, box["y"] + 120)
     expect(chart).to_have_attribute("data-zoom", "")
+    page.mouse.wheel(0, -300)  # without Ctrl the page scrolls
+    expect(chart).to_have_attribute("data-zoom", "")
+    page.keyboard.down("Control")
     page.mouse.wheel(0, -300)
+    page.keyboard.up("Control")
     expect(chart).not_to_have_attribute("data-zoom", "")
     page.get_by_role("button", name="time", exact=True).click()
     expect(chart).to_have_attribute("data-zoom", "")

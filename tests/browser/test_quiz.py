@@ -99,6 +99,12 @@ def test_stack_scrolls_on_both_sides_at_once(quiz_url: str, page: Page) -> None:
     panes = page.locator("canvas.pane")
     expect(panes).to_have_count(2)
     settle(page)
+    crosshair = page.get_by_role("group", name="Marks").get_by_role("button", name="crosshair")
+    expect(crosshair).to_have_attribute("aria-pressed", "false")
+    plain = panes.nth(0).evaluate("c => c.toDataURL()")
+    crosshair.click()
+    settle(page)
+    assert panes.nth(0).evaluate("c => c.toDataURL()") != plain, "the crosshair is a choice"
     before, shown = voxel(page), [panes.nth(n).get_attribute("data-slice") for n in (0, 1)]
     assert shown == ["2", "2"], "the slice in question is the middle one"
     panes.nth(1).click()  # the pane has the keys now; left and right still choose a side

@@ -77,7 +77,7 @@ function oneTabStop(root, title) {
   root.addEventListener("focusin", (event) => { if (controls().includes(event.target)) select(event.target); });
   root.addEventListener("keydown", (event) => {
     const all = controls(), at = all.indexOf(event.target);
-    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
+    const next = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
     if (at < 0 || next === undefined) return;
     event.preventDefault();
     event.stopPropagation();

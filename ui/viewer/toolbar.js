@@ -50,7 +50,9 @@ class Toolbar {
     parts.push(this.window.root);
     if (v.touched) {
       const uses = [["slices", "slices"], ["crosshair", "crosshair"]];
-      parts.push(text("span", "One finger"), switchGroup("One finger", uses, () => s.finger, (use) => v.set("finger", use)));
+      const finger = element("span", "labelled");
+      finger.append("One finger", switchGroup("One finger", uses, () => s.finger, (use) => v.set("finger", use)));
+      parts.push(finger);
     } else {
       parts.push(switchGroup("Marks", [["crosshair", "crosshair"]], () => (s.crosshair ? ["crosshair"] : []), () => v.set("crosshair", !s.crosshair), true));
     }

@@ -83,6 +83,7 @@ function isCt({ name, low }) {
 // Intensities at two percentiles of the voxels that are not background.
 function percentileWindow(viewer, lower, upper) {
   const n = viewer.settings.channel, channel = viewer.data.channels[n], { stored, levels } = viewer.scene.channels[n];
+  if (!stored.length) return viewer.window; // of a large volume that is still being read
   const counts = new Uint32Array(65536);
   for (const value of stored) counts[value]++;
   let total = stored.length - counts[channel.stored_background];
