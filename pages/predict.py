@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.datasets import ImageRef
 from core.errors import UserError
-from ui.predict import image_choice, segmentations, uploads
-from ui.predict.modality_choice import assign_modalities, channel_numbers
+from ui.predict import batches, image_choice, segmentations, uploads
+from ui.predict.batch_view import render_batch
+from ui.predict.modality_choice import Case, channel_numbers, choose_cases
 from ui.predict.model_choice import Network, choose_network
 from ui.predict.resampling import choose_resampling
 from ui.predict.result_view import render_result
@@ -16,21 +16,26 @@ from ui.shared.errors import error_box
 from ui.shared.state import RESULT
 
 
-def segment(network: Network, images: list[ImageRef], resample: bool) -> None:
-    """Start the segmentation and show it."""
-    request = Request(
+def request_of(network: Network, case: Case, resample: bool, nan_is_zero: bool) -> Request:
+    """The segmentation of a case."""
+    return Request(
         model=network.argument,
         title=network.title,
         checkpoint=network.path,
         labels=network.metadata.labels,
         modalities=network.metadata.modalities,
-        images=tuple(images),
-        channels=channel_numbers(images),
-        uploaded=any(uploads.is_uploaded(path) for path in (network.path, *(ref.path for ref in images))),
+        images=case.images,
+        channels=channel_numbers(case.images),
+        uploaded=any(uploads.is_uploaded(path) for path in (network.path, *(ref.path for ref in case.images))),
         resample=resample,
+        nan_is_zero=nan_is_zero,
     )
+
+
+def segment(requests: dict[str, Request]) -> None:
+    """Start the segmentations and show them."""
     try:
-        st.query_params[RESULT] = segmentations.start(request)
+        st.query_params[RESULT] = batches.start(requests)
     except UserError as error:
         error_box(error)
     else:
@@ -39,32 +44,43 @@ def segment(network: Network, images: list[ImageRef], resample: bool) -> None:
 
 st.title("Predict", anchor=False)
 uploads.sweep()
+uploads.restore_after_reload()
 segmentations.sweep()
 result = st.query_params.get(RESULT)
 with st.grid(3, min_column_width=360, gap=("small", "medium")) as grid:
     with grid.cell():
-        network, images, resample = None, None, False
+        network, chosen = None, image_choice.ChosenImages()
+        requests: dict[str, Request] = {}
         try:
             network = choose_network()
-            refs = image_choice.choose_images(network)
-            if network is not None and refs:
-                images = assign_modalities(refs, network.metadata.modalities)
-            if network is not None and images:
-                resample = choose_resampling(network, images)
+            chosen = image_choice.choose_images(network)
+            if network is not None and (cases := choose_cases(chosen, network.metadata.modalities)):
+                resample = choose_resampling(network, [case.images[0] for case in cases])
+                requests = {c.name: request_of(network, c, resample, chosen.nan_is_zero) for c in cases}
         except UserError as error:
             error_box(error)
+        several = f" {len(requests)} cases" if len(requests) > 1 else ""
         clicked = st.button(
-            "Segment", type="primary", icon=":material/play_arrow:", width="stretch", disabled=images is None
+            f"Segment{several}",
+            type="primary",
+            icon=":material/play_arrow:",
+            width="stretch",
+            disabled=not requests,
+            key="segment",
         )
-        if network is not None and images is not None and (image_choice.take_example_request() or clicked):
-            segment(network, images, resample)
+        if requests and (image_choice.take_example_request() or clicked):
+            segment(requests)
     with grid.cell(column_span=2):
         if result:
-            render_result(result)
+            earlier = batches.id_of(requests) != result if requests else bool(chosen.files) or not chosen.fit
+            if batch := batches.read(result):
+                render_batch(result, batch, earlier)
+            else:
+                render_result(result, earlier)
         else:
             st.info(
-                "Choose a model and the images of one subject. The result can be viewed here and saved as NIfTI, with "
-                "the position and orientation of the image.",
+                "Choose a model and the images of one or several subjects. The result can be viewed here and saved as "
+                "NIfTI, with the position and orientation of the image.",
                 icon=":material/info:",
             )
             subject = image_choice.example_subject(network) if network is not None else None

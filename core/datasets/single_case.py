@@ -6,11 +6,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.files import image_stem
-from core.datasets.loading import LoadedSubject, load_subject
+from core.datasets.loading import LoadedSubject, load_subject, read_subject_headers
 from core.errors import VolumeError
 from core.imaging.headers import read_header
 from core.labels import LabelSpace
@@ -36,6 +37,23 @@ def read_images(
     DatasetError
         If the geometries of the images differ.
     """
+    dataset = dataset_of_images(paths, modalities, channels, nan_is_zero)
+    return load_subject(dataset, dataset.ids[0], modalities)
+
+
+def check_images(paths: Sequence[Path], modalities: Sequence[str], channels: Sequence[int] = ()) -> None:
+    """Check, reading only headers, that the images of one subject exist, fit a network, and fit each other.
+
+    Parameters and errors are those of :func:`read_images`, but for faults of voxels.
+    """
+    dataset = dataset_of_images(paths, modalities, channels, False)
+    read_subject_headers(dataset, dataset.subjects[0], modalities)
+
+
+def dataset_of_images(
+    paths: Sequence[Path], modalities: Sequence[str], channels: Sequence[int], nan_is_zero: bool
+) -> Dataset:
+    """A data set of one subject with these images; see :func:`read_images`."""
     channel_counts = {path: read_header(path).channels for path in dict.fromkeys(paths)}
     if channels:
         refs = _select_channels(paths, channels, channel_counts)
@@ -60,7 +78,7 @@ def read_images(
     images_and_unused = {**images, **{f"unused {number}": ref for number, ref in enumerate(unused)}}
     placeholder = LabelSpace.from_raw({0: "background", 1: "foreground"})
     subject = Subject("the subject", images_and_unused, None)
-    dataset = Dataset(
+    return Dataset(
         paths[0].parent,
         "",
         "the network",
@@ -69,13 +87,72 @@ def read_images(
         (subject,),
         nan_is_zero=nan_is_zero,
     )
-    return load_subject(dataset, subject.id, modalities)
 
 
 def modalities_in_filename(path: Path, modalities: Sequence[str]) -> tuple[str, ...]:
-    """Modalities that occur in a file name as separate words, in any case."""
-    words = re.split(r"[^a-z0-9]+", image_stem(path.name).lower())
-    return tuple(m for m in modalities if m.lower() in words)
+    """Modalities that occur in a file name as separate words, in any case; ``T1w``, as in BIDS, is ``T1``."""
+    words = set(map(_modality_word, re.split(r"[\W_]+", image_stem(path.name))))
+    return tuple(m for m in modalities if _modality_word(m) in words)
+
+
+@dataclass(frozen=True)
+class CaseGroups:
+    """Images of several subjects, one file per modality, grouped by their names.
+
+    Attributes
+    ----------
+    cases : dict. Image names, one per modality in the network's order, by the name of the case.
+    incomplete : dict. Modalities that are missing or given twice, by the name of the case.
+    """
+
+    cases: dict[str, tuple[str, ...]]
+    incomplete: dict[str, tuple[str, ...]]
+
+
+def group_cases(refs: Mapping[str, ImageRef], modalities: Sequence[str]) -> CaseGroups:
+    """Group images into cases: those whose file names differ only in the name of a modality belong together.
+
+    For one modality each image is a case; where some name the modality, those alone. Images that are one of several
+    channels of a file are in no case, nor are those of several modalities whose name has none.
+
+    Parameters
+    ----------
+    refs : mapping. Images by name.
+    modalities : sequence of str. Modalities of the network, in order.
+    """
+    images_per_file = Counter(ref.path for ref in refs.values())
+    single = {name: ref for name, ref in refs.items() if images_per_file[ref.path] == 1}
+    named = {name: modalities_in_filename(ref.path, modalities) for name, ref in single.items()}
+    if len(modalities) == 1:
+        chosen = [name for name in single if named[name]] or list(single)
+        return CaseGroups({image_stem(name): (name,) for name in chosen}, {})
+    groups: dict[str, dict[str, list[str]]] = {}
+    for name, found in named.items():
+        if len(found) == 1:
+            group = groups.setdefault(_without_modality(image_stem(single[name].path.name), found[0]), {})
+            group.setdefault(found[0], []).append(name)
+    cases, incomplete = {}, {}
+    for case, images in groups.items():
+        wrong = tuple(m for m in modalities if len(images.get(m, ())) != 1)
+        if wrong:
+            incomplete[case] = wrong
+        else:
+            cases[case] = tuple(images[m][0] for m in modalities)
+    return CaseGroups(cases, incomplete)
+
+
+def _modality_word(word: str) -> str:
+    """A word of a file name for comparison with modalities: lower case, without the w of weighted (T1w, PDw)."""
+    word = word.lower()
+    return word[:-1] if re.fullmatch(r"(t[12]|pd)w", word) else word
+
+
+def _without_modality(stem: str, modality: str) -> str:
+    """A file name without the word that is its modality, and without the separators around it."""
+    parts = re.split(r"([\W_]+)", stem)
+    words = [n for n in range(0, len(parts), 2) if _modality_word(parts[n]) != _modality_word(modality)]
+    kept = [parts[n] + (parts[n + 1] if n + 1 < len(parts) else "") for n in words]
+    return re.sub(r"[\W_]+$", "", "".join(kept)) or "the subject"
 
 
 def infer_modalities(refs: Mapping[str, ImageRef], modalities: Sequence[str]) -> dict[str, str]:

@@ -72,7 +72,7 @@ def test_uploaded_image_gives_the_same_file_as_the_command(
     assert max(page.evaluate(widths)) <= 0, "no horizontal scrolling on a narrow screen"
     again = save(page, tmp_path / "again")
     assert again.read_bytes() == out.read_bytes()
-    kept = list((server.checkpoints / ".cache" / "predict").glob("*/files/my-scan.nii.gz"))
+    kept = list((server.checkpoints / ".cache" / "predict").glob("*/files/*/my-scan.nii.gz"))
     assert len(kept) == 1
     page.get_by_role("button", name="Remove", exact=True).click()
     expect(page.get_by_text("Choose a model and the images")).to_be_visible()
@@ -129,4 +129,4 @@ def test_cancelled_segmentation_removes_its_files(server: Server, page: Page, ru
     page.get_by_role("button", name="Cancel").click()
     expect(page.get_by_text("Choose a model and the images")).to_be_visible()
     cache = server.checkpoints / ".cache" / "predict"
-    poll(lambda: list(cache.glob("*/files/large.nii")), lambda files: files == [])
+    poll(lambda: list(cache.glob("*/files/*/large.nii")), lambda files: files == [])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,7 @@ from tests.support.background_jobs import wait_for_job
 from tests.support.balls import balls, untrained_run, write_balls
 from tests.support.learn_data import link_demo_subject
 from tests.support.volume_files import write_nifti
-from ui.predict import segmentations
+from ui.predict import batches, segmentations
 from ui.shared import jobs
 
 AFFINE = np.diag([1.0, 1.0, 1.5, 1.0])
@@ -162,6 +164,9 @@ def test_unusable_image_is_reported_in_one_line(run_id: str, own_data: Path) -> 
     assert not wait(app).error
     from_files(app, own_data / "text.nii")
     assert "text.nii" in texts(app) and "the file is cut off" in texts(app) and button(app, "Segment").disabled
+    assert "Accepted: NIfTI (.nii, .nii.gz) and NIfTI or Analyze pairs" in texts(app)
+    from_files(app, own_data / "text.nii", scan)
+    assert button(app, "Segment").disabled, "one of the chosen files is unfit"
 
 
 def test_segmentation_can_be_cancelled(run_id: str, own_data: Path) -> None:
@@ -218,10 +223,56 @@ def test_images_of_a_data_set_subject_are_assigned_automatically(run_id: str, ow
     app = open_page("predict")
     choose(app, "Images", "Data set")
     app.selectbox(key="predict_data").set_value("balls").run()
-    app.selectbox(key="predict_subject").set_value("ball_3").run()
+    app.multiselect(key="predict_subject").set_value(["ball_3"]).run()
     click(app, "Segment")
     request = segmentations.read(result_of(app))
     assert request is not None and [path.name for path in request.paths] == ["ball_3.nii.gz"]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_child_processes")
+def test_result_is_marked_as_an_earlier_one_once_another_image_is_chosen(run_id: str, own_data: Path) -> None:
+    first, second = (write_nifti(own_data / f"{name}.nii", balls(55)[0][0], AFFINE) for name in "ab")
+    app = click(from_files(open_page("predict"), first), "Segment")
+    assert "An earlier result" not in texts(app)
+    assert "An earlier result" in texts(from_files(app, second))
+    assert "An earlier result" not in texts(from_files(app, first))
+
+
+@pytest.mark.slow
+def test_several_subjects_are_segmented_with_one_click(run_id: str, own_data: Path) -> None:
+    write_balls(own_data / "balls")
+    app = choose(open_page("predict"), "Images", "Data set")
+    app.selectbox(key="predict_data").set_value("balls").run()
+    app.multiselect(key="predict_subject").set_value(["ball_1", "ball_2"]).run()
+    click(app, "Segment 2 cases")
+    cases = batches.read(result_of(app))
+    assert list(cases) == ["ball_1", "ball_2"] and "Cancel all" in button_labels(app)
+    for case in cases.values():
+        wait_for_job(lambda case=case: segmentations.observe(case))
+    run_page(app)
+    assert not app.error and app.selectbox(key=f"predict_case-{result_of(app)}").value == "ball_1"
+    table = app.dataframe[0].value
+    assert list(table["state"]) == ["done", "done"] and (table["bright (ml)"] >= 0).all()
+    with zipfile.ZipFile(io.BytesIO(batches.archive(result_of(app)))) as archive:
+        assert archive.namelist() == ["ball_1-segmentation.nii.gz", "ball_2-segmentation.nii.gz"]
+        assert archive.read(archive.namelist()[0]) == segmentations.output(cases["ball_1"]).read_bytes()
+    click(app, "Remove all")
+    assert "result" not in app.query_params and segmentations.read(cases["ball_2"]) is None
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_child_processes")
+def test_files_of_several_subjects_become_cases_by_their_names(own_data: Path, two_modalities: str) -> None:
+    names = ["sub-1_T1w.nii", "sub-1_T2w.nii", "sub-2_T1w.nii", "sub-2_T2w.nii", "sub-3_T1w.nii"]
+    files = [write_nifti(own_data / name, balls(56)[0][0], AFFINE) for name in names]
+    app = from_files(open_page("predict"), *files)
+    assert "2 cases: sub-1, sub-2" in texts(app)
+    assert "Left out: sub-3_T1w.nii (sub-3 needs one T2)" in texts(app)
+    assert not button(app, "Segment 2 cases").disabled
+    write_nifti(files[1], balls(56)[0][0][:-1], AFFINE)
+    run_page(app)
+    assert "does not fit the first image" in texts(app) and button(app, "Segment").disabled
 
 
 @pytest.mark.slow

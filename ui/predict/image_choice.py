@@ -1,8 +1,9 @@
-"""Choice of the images of one subject on the Predict page: uploads, a subject of a data set, or files on the server."""
+"""Choice of the images on the Predict page: uploads, subjects of a data set, or files on the server."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import streamlit as st
@@ -12,20 +13,24 @@ from core.datasets.layouts.base import natural_key
 from core.errors import UserError
 from core.imaging.headers import read_header
 from core.paths import DEMO, DEMO_MODEL, data_root
-from ui.predict import uploads
+from ui.predict import file_check, uploads
 from ui.predict.model_choice import Network, segmented_choice
 from ui.shared import cache, demo_jobs, formatting
 from ui.shared.data_choice import FIRST_DEMO_SUBJECT, held_out_demo_subject
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
+from ui.shared.state import DATA, load_from_url, save_to_url
+from ui.shared.state import SUBJECT as URL_SUBJECTS
 
 UPLOAD, DATASET, SERVER_FILES = SOURCES = ("Upload", "Data set", "Files here")
 MAX_LISTED_FILES = 2000
-MAX_IMAGES = 16  # of one subject
+MAX_IMAGES = 100  # of all cases
+MAX_SUBJECTS = 100
 MAX_DEPTH = 5  # levels of folders below the data root that are searched for images
 UPLOAD_HELP = (
-    "One file per modality (.nii, .nii.gz, or .hdr and .img together), or one file with all of them. Files stay on "
-    "this server, for six hours at most, or a day with their result"
+    f"Accepted: {uploads.ACCEPTED[uploads.IMAGES]}; one file per modality, or one file with all of them, of one or "
+    "several subjects. Images of one subject differ in their names only in the modality: sub-1_T1.nii, sub-1_T2.nii. "
+    "Files stay on this server, for six hours at most, or a day with their result"
 )
 
 # Session keys.
@@ -34,25 +39,44 @@ DATASET_NAME = "predict_data"
 SUBJECT = "predict_subject"
 FILES = "predict_files"
 EXAMPLE = "predict_example"
+READ_NAN = "predict_read_nan"
 
 
-def choose_images(network: Network | None) -> dict[str, ImageRef]:
-    """Render the choice; the images by their names on screen, empty if there are none."""
-    source = segmented_choice("Images", SOURCES, SOURCE)
+@dataclass(frozen=True)
+class ChosenImages:
+    """Images chosen on the page: of files, or of subjects of a data set.
+
+    Attributes
+    ----------
+    files : dict. Images by their names on screen.
+    subjects : dict. Images by modality, by the id of their subject.
+    fit : bool. Whether every file can be segmented as far as is known.
+    nan_is_zero : bool. Whether NaN is to be read as 0.
+    """
+
+    files: dict[str, ImageRef] = field(default_factory=dict)
+    subjects: dict[str, dict[str, ImageRef]] = field(default_factory=dict)
+    fit: bool = True
+    nan_is_zero: bool = False
+
+
+def choose_images(network: Network | None) -> ChosenImages:
+    """Render the choice; unfit files are reported."""
+    source = segmented_choice("Images", SOURCES, SOURCE, "images")
     if source == UPLOAD:
         limit = f"at most {uploads.LIMIT_MB} MB a file"
-        uploads.uploader(f"NIfTI or Analyze, one subject, {limit}", uploads.IMAGES, f"{UPLOAD_HELP}; {limit}.")
-        return _image_refs(_uploaded_images())
+        uploads.uploader(f"NIfTI or Analyze, {limit}", uploads.IMAGES, f"{UPLOAD_HELP}; {limit}.")
+        return _uploaded_images(network)
     if source == DATASET:
-        return _images_of_subject(network)
-    return _image_refs(_choose_server_files())
+        return ChosenImages(subjects=_images_of_subjects(network))
+    return _images_of_files({path: os.path.relpath(path, data_root()) for path in _choose_server_files()})
 
 
 def choose_example(subject: str) -> None:
     """Choose a demo subject that is segmented as soon as it exists (callback of a button)."""
     st.session_state[SOURCE] = DATASET
     st.session_state[DATASET_NAME] = DEMO
-    st.session_state[SUBJECT] = subject
+    st.session_state[SUBJECT] = [subject]
     st.session_state[EXAMPLE] = subject
 
 
@@ -60,7 +84,7 @@ def take_example_request() -> bool:
     """Whether the demo subject of :func:`choose_example` is the present choice; true once per request."""
     requested = st.session_state.get(EXAMPLE)
     demo_chosen = (st.session_state.get(SOURCE), st.session_state.get(DATASET_NAME)) == (DATASET, DEMO)
-    if requested is None or (demo_chosen and st.session_state.get(SUBJECT) != requested):
+    if requested is None or (demo_chosen and st.session_state.get(SUBJECT) != [requested]):
         return False
     del st.session_state[EXAMPLE]
     return demo_chosen
@@ -75,20 +99,31 @@ def example_subject(network: Network) -> str | None:
     return held_out_demo_subject(metadata)
 
 
-def _images_of_subject(network: Network | None) -> dict[str, ImageRef]:
+def _images_of_subjects(network: Network | None) -> dict[str, dict[str, ImageRef]]:
     choices = cache.dataset_choices()
     if st.session_state.get(DATASET_NAME) not in choices:
         st.session_state.pop(DATASET_NAME, None)
+    load_from_url(DATASET_NAME, choices[0], choices, DATA)
     choice = st.selectbox("Data set", choices, key=DATASET_NAME, persist_state="session") or DEMO
+    save_to_url(DATASET_NAME, choice, DATA, choices[0])
     try:
         path = cache.dataset_path(choice)
         if choice == DEMO and not _demo_subject_exists(network):
             return {}
         dataset = cache.dataset(path)
-        if st.session_state.get(SUBJECT) not in dataset.ids:
-            st.session_state.pop(SUBJECT, None)
-        subject = st.selectbox("Subject", dataset.ids, key=SUBJECT, persist_state="session")
-        return dict(dataset.subject(str(subject)).images)
+        kept = [id for id in st.session_state.get(SUBJECT, []) if id in dataset.ids]
+        given = [id for id in st.query_params.get(URL_SUBJECTS, "").split(",") if id in dataset.ids]
+        st.session_state[SUBJECT] = kept or given or list(dataset.ids[:1])
+        subjects = st.multiselect(
+            "Subjects",
+            dataset.ids,
+            key=SUBJECT,
+            persist_state="session",
+            max_selections=MAX_SUBJECTS,
+            placeholder="Choose one or several",
+        )
+        save_to_url(SUBJECT, ",".join(subjects), URL_SUBJECTS)
+        return {id: dict(dataset.subject(id).images) for id in subjects}
     except UserError as error:
         error_box(error)
         return {}
@@ -115,33 +150,56 @@ def _demo_subject_exists(network: Network | None) -> bool:
     return False
 
 
-def _uploaded_images() -> list[Path]:
-    """Uploaded images of the session, each with a button that removes it; an Analyze pair is one image."""
-    images = []
-    for path in uploads.list_uploads(uploads.IMAGES):
-        partner = uploads.analyze_partner(path)
-        incomplete = partner is not None and not partner.is_file()
-        if path.suffix == ".img" and not incomplete:
-            continue  # listed with its header
+def _uploaded_images(network: Network | None) -> ChosenImages:
+    """Uploaded images of the session, each with a button that removes it and with what is wrong with it; an Analyze
+    pair is one image."""
+    paths = uploads.list_uploads(uploads.IMAGES)
+    names = uploads.display_names([path for path in paths if not _is_second_half(path)])
+    complete, faulty, nan_voxels = {}, False, 0
+    for path, name in names.items():
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption(formatting.plain(path.name), width="content")
+            st.caption(formatting.plain(name), width="content")
             st.space("stretch")
             st.button(
                 "",
                 icon=":material/close:",
                 type="tertiary",
-                key=f"remove-{path.name}",
-                help="Remove this file",
+                key=f"remove-{path.parent.name}-{path.name}",
+                help=f"Remove {formatting.plain(name)}",
                 on_click=uploads.remove,
                 args=(path,),
             )
-        if incomplete and partner is not None:
+        partner = uploads.analyze_partner(path)
+        if partner is not None and not partner.is_file():
             st.warning(
-                f"{formatting.plain(path.name)} needs its {partner.suffix} file; add it.", icon=":material/attach_file:"
+                f"{formatting.plain(name)} needs its {partner.suffix} file; add it.", icon=":material/attach_file:"
             )
-        else:
-            images.append(path)
-    return images
+            faulty = True
+            continue
+        checked = file_check.check_voxels(path)
+        if checked.fault:
+            refuse(checked.fault)
+            faulty = True
+            continue
+        if checked.nan_voxels:
+            st.caption(f"{formatting.count(checked.nan_voxels, 'value')} of {formatting.plain(name)} are NaN.")
+        nan_voxels += checked.nan_voxels
+        complete[path] = name
+    images = _images_of_files(complete)
+    if not nan_voxels or (network is not None and network.metadata.train_config.data.nan_is_zero):
+        return replace(images, fit=images.fit and not faulty)
+    read_nan = st.checkbox(
+        "Read NaN as 0",
+        key=READ_NAN,
+        persist_state="session",
+        help="For NaN (not a number) outside the field of view, as SPM writes it. Without it the image is refused.",
+    )
+    return replace(images, fit=images.fit and not faulty and read_nan, nan_is_zero=read_nan)
+
+
+def _is_second_half(path: Path) -> bool:
+    """Whether an upload is the .img of a pair that is listed with its header."""
+    return path.suffix == ".img" and path.with_suffix(".hdr").is_file()
 
 
 def _choose_server_files() -> list[Path]:
@@ -158,7 +216,7 @@ def _choose_server_files() -> list[Path]:
         key=FILES,
         persist_state="session",
         label_visibility="collapsed",
-        placeholder="Choose the images of one subject",
+        placeholder="Choose the images of one or several subjects",
         max_selections=MAX_IMAGES,
         format_func=lambda path: os.path.relpath(path, root),
         help=f"Images in {formatting.plain(str(root))}.",
@@ -181,16 +239,26 @@ def _images_below(root: str) -> list[Path]:
     return sorted(images[:MAX_LISTED_FILES], key=lambda path: natural_key(str(path)))
 
 
-def _image_refs(paths: list[Path]) -> dict[str, ImageRef]:
-    """The images of files, one per channel; an unreadable file is reported."""
-    refs = {}
-    for path in paths:
-        name = path.name if uploads.is_uploaded(path) else os.path.relpath(path, data_root())
+def _images_of_files(names: dict[Path, str]) -> ChosenImages:
+    """The images of files, one per channel; an unreadable file is reported.
+
+    Parameters
+    ----------
+    names : dict. Name on screen of each file.
+    """
+    refs, fit = {}, True
+    for path, name in names.items():
         try:
             channel_count = read_header(path).channels
         except UserError as error:
-            error_box(uploads.without_session_folder(str(error)))
+            refuse(str(error))
+            fit = False
             continue
         for channel in range(channel_count):
             refs[name if channel_count == 1 else f"{name}, channel {channel + 1}"] = ImageRef(path, channel)
-    return refs
+    return ChosenImages(refs, fit=fit)
+
+
+def refuse(message: str) -> None:
+    """Show why a file cannot be segmented, and what is accepted."""
+    error_box(f"{uploads.without_session_folder(message)}. Accepted: {uploads.ACCEPTED[uploads.IMAGES]}.")

@@ -15,6 +15,7 @@ from ui.shared.errors import error_box
 from ui.shared.model_choice import choose_model
 from ui.shared.navigation import page
 from ui.shared.paths import runs_root
+from ui.shared.state import load_from_url, save_to_url
 
 TRAINED, FILE = SOURCES = ("Models", "A file")
 
@@ -46,7 +47,7 @@ def choose_network() -> Network | None:
     models = {model.key: model for model in cache.models()}
     source = FILE
     if models:
-        source = segmented_choice("Model", SOURCES, SOURCE)
+        source = segmented_choice("Model", SOURCES, SOURCE, "from")
     else:
         st.caption("No model was trained yet. Choose a file, or train one.")
         st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
@@ -62,11 +63,15 @@ def choose_network() -> Network | None:
     return network
 
 
-def segmented_choice(label: str, options: tuple[str, ...], key: str) -> str:
-    """A segmented control that always has a value, the first option unless the session holds another one."""
-    if st.session_state.get(key) not in options:
+def segmented_choice(label: str, options: tuple[str, ...], key: str, parameter: str) -> str:
+    """A segmented control that always has a value, the first option unless the session or the query parameter holds
+    another one."""
+    load_from_url(key, options[0], options, parameter)
+    if st.session_state[key] not in options:
         st.session_state[key] = options[0]
-    return str(st.segmented_control(label, options, required=True, key=key, persist_state="session"))
+    value = str(st.segmented_control(label, options, required=True, key=key, persist_state="session"))
+    save_to_url(key, value, parameter, options[0])
+    return value
 
 
 def _summary(metadata: CheckpointMetadata) -> str:

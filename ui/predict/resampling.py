@@ -15,17 +15,21 @@ RESAMPLE = "predict_resample"  # session key
 
 
 def choose_resampling(network: Network, images: Sequence[ImageRef]) -> bool:
-    """Render a warning where the voxel size is not that of training; whether to resample to it.
+    """Render a warning where a voxel size is not that of training; whether to resample to it.
+
+    Parameters
+    ----------
+    images : sequence of ImageRef. The first image of each case.
 
     Raises
     ------
     UserError
-        If the checkpoint or the header of the first image cannot be read.
+        If the checkpoint or the header of an image cannot be read.
     """
     expected = cache.expected_voxel_size(network.path)
-    warning = expected.warning(image_spacing_mm(images[0].path))
-    show_warnings([warning])
-    if not warning or expected.training is None:
+    warnings = [w for image in images if (w := expected.warning(image_spacing_mm(image.path)))]
+    show_warnings(dict.fromkeys(warnings))
+    if not warnings or expected.training is None:
         return False
     size = formatting.size(expected.training.median_mm)
     return st.checkbox(

@@ -8,8 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from core.datasets import ImageRef, LoadedSubject
-from core.datasets.single_case import read_images
+from core.datasets import ImageRef
+from core.datasets.single_case import dataset_of_images
 from core.datasets.synthetic.demo import is_demo
 from core.errors import UserError
 from core.formatting import format_duration, format_number
@@ -18,6 +18,7 @@ from ui.predict.segmentations import Request
 from ui.shared import formatting
 from ui.shared.class_table import ClassRow, class_table
 from ui.shared.errors import error_box
+from ui.shared.jobs import Job
 from ui.shared.legend import facts_list
 from ui.shared.progress import progress
 from ui.shared.state import RESULT
@@ -26,29 +27,50 @@ from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import image_scene
 
 
-def render_result(id: str) -> None:
-    """Render a segmentation: its progress, error or result."""
+def render_result(id: str, earlier: bool) -> None:
+    """Render a segmentation: its progress, error or result.
+
+    Parameters
+    ----------
+    earlier : bool. Whether other images or another model are chosen now.
+    """
     request = segmentations.read(id)
     if request is None:
         st.warning("This segmentation is no longer kept; make it again.", icon=":material/search_off:")
         st.button("Close", on_click=close, args=("",))
         return
-    _heading(request)
+    if earlier:
+        mark_as_earlier()
     job = segmentations.observe(id)
+    if job.state == "done":
+        finished(id, request, removable=True)
+        return
+    heading(request)
     if job.state == "running":
         progress("Segmenting", lambda: segmentations.observe(id))
         st.button("Cancel", icon=":material/stop_circle:", on_click=close, args=(id,))
         st.skeleton(420)
-    elif job.state == "done":
-        _finished(id, request)
     else:
-        failed = job.state == "failed"
-        error_box(formatting.sentence(_without_folders(job.message, request)) if failed else "It was interrupted.")
-        with st.container(horizontal=True):
-            if failed and segmentations.NAN_IS_ZERO in job.message:
-                st.button("Read NaN as 0", icon=":material/refresh:", type="primary", on_click=restart, args=(id, True))
-            st.button("Try again", icon=":material/refresh:", on_click=restart, args=(id,))
-            st.button("Close", type="tertiary", on_click=close, args=(id,))
+        unfinished(id, request, job)
+        st.button("Close", type="tertiary", on_click=close, args=(id,))
+
+
+def mark_as_earlier() -> None:
+    """Say that the result is not of what is chosen now."""
+    st.info(
+        "**An earlier result.** Other images or another model are chosen now: press Segment for their segmentation.",
+        icon=":material/history:",
+    )
+
+
+def unfinished(id: str, request: Request, job: Job) -> None:
+    """Render why there is no result, with buttons that start again."""
+    failed = job.state == "failed"
+    error_box(formatting.sentence(_without_folders(job.message, request)) if failed else "It was interrupted.")
+    with st.container(horizontal=True):
+        if failed and segmentations.NAN_IS_ZERO in job.message:
+            st.button("Read NaN as 0", icon=":material/refresh:", type="primary", on_click=restart, args=(id, True))
+        st.button("Try again", icon=":material/refresh:", on_click=restart, args=(id,))
 
 
 def restart(id: str, nan_is_zero: bool = False) -> None:
@@ -65,19 +87,26 @@ def close(id: str) -> None:
     st.query_params.pop(RESULT, None)
 
 
-def _heading(request: Request) -> None:
+def heading(request: Request) -> None:
+    """Names of the images and of the model."""
     names = ", ".join(dict.fromkeys(path.name for path in request.paths))
     synthetic = " (synthetic)" if any(is_demo(path.parent) for path in request.paths) else ""
     st.caption(f"{formatting.plain(names)}{synthetic} · {formatting.plain(request.title)}")
 
 
-def _finished(id: str, request: Request) -> None:
+def finished(id: str, request: Request, removable: bool) -> None:
+    """Render a result: the button that saves it, the viewer, volumes and settings.
+
+    Parameters
+    ----------
+    removable : bool. Whether a button removes it.
+    """
     file = segmentations.output(id)
     try:
         report = segmentations.report(id)
         scene = image_scene(
             request.paths,
-            lambda: _load(request, bool(report.get("nan_voxels"))),
+            dataset_of_images(request.paths, request.modalities, request.channels, bool(report.get("nan_voxels"))),
             request.modalities,
             request.label_space,
             file,
@@ -85,42 +114,45 @@ def _finished(id: str, request: Request) -> None:
         )
         content = _file_content(str(file), file.stat().st_mtime_ns)
     except (UserError, OSError, ValueError) as error:
+        heading(request)
         error_box(_without_folders(str(error), request))
-        st.button("Close", on_click=close, args=(id,))
+        if removable:
+            st.button("Close", on_click=close, args=(id,))
         return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        with st.container(width="stretch"):
+            heading(request)
+        st.download_button(
+            "Save the segmentation",
+            content,
+            request.download_name,
+            "application/gzip",
+            type="primary",
+            icon=":material/download:",
+            on_click="ignore",
+            help=formatting.plain(request.download_name),
+        )
+        if removable:
+            st.button(
+                "Remove",
+                type="tertiary",
+                icon=":material/delete:",
+                on_click=close,
+                args=(id,),
+                help="Remove this result" + (" and the files uploaded for it" if request.uploaded else ""),
+            )
     show_warnings(report.get("warnings", ()))
-    viewer(scene, f"predict-{id}", ViewerOptions(rows=("image", "prediction")))
+    name = request.download_name.partition(".")[0]
+    viewer(scene, f"predict-{id}", ViewerOptions(rows=("image", "prediction"), name=name))
     with st.grid(2, min_column_width=340, gap=("small", "large")) as grid:
         with grid.cell():
             _class_volumes(request, report["volume_ml"])
-            with st.container(horizontal=True):
-                st.download_button(
-                    "Save the segmentation",
-                    content,
-                    request.download_name,
-                    "application/gzip",
-                    type="primary",
-                    icon=":material/download:",
-                    on_click="ignore",
-                )
-                st.button(
-                    "Remove",
-                    type="tertiary",
-                    icon=":material/delete:",
-                    on_click=close,
-                    args=(id,),
-                    help="Remove this result" + (" and the files uploaded for it" if request.uploaded else ""),
-                )
         with grid.cell():
             facts_list(_facts(request, report))
             for remark in report.get("remarks", ()):
                 st.caption(formatting.plain(remark))
             st.caption("The same in a terminal:")
             st.code(request.command, language="bash", wrap_lines=True)
-
-
-def _load(request: Request, nan_is_zero: bool) -> LoadedSubject:
-    return read_images(request.paths, request.modalities, request.channels, nan_is_zero)
 
 
 def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Results of the Predict page: per segmentation a folder in the cache with request, uploaded files and label map.
 
 The folder's name is the id of the result; it is part of the URL, so a result can be opened as long as it is kept.
+Segmentations that were asked for together (:mod:`ui.predict.batches`) have a further folder that lists them.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import re
 import shlex
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +30,9 @@ from ui.shared.paths import cache_root
 
 MAX_AGE_S = 30 * 24 * 3600.0
 MAX_AGE_OF_UPLOADS_S = 24 * 3600.0
-MAX_RESULTS = 100  # the oldest are removed
+MAX_RESULTS = 300  # the oldest are removed
 REQUEST = "request.json"
+BATCH = "batch.json"
 NAN_IS_ZERO = "--nan-is-zero"  # option of ``predict``, which its refusal of NaN names
 _ID = re.compile(r"[0-9a-f]{16}")
 _IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", "")
@@ -106,6 +110,14 @@ class Request:
         )
 
 
+def id_of(request: Request) -> str:
+    """Id of the result of a request; it changes with any of the files."""
+    files = (request.checkpoint, *request.paths, *filter(None, map(_existing_partner, request.paths)))
+    stamps = [(str(path), *file_stamp(path)) for path in files]
+    key = json.dumps([request.model, request.channels, request.modalities, *request.options, *stamps])
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
 def start(request: Request) -> str:
     """Start a segmentation, unless the same one is running or done.
 
@@ -118,23 +130,45 @@ def start(request: Request) -> str:
     RunError
         If the result's folder cannot be written.
     """
-    files = (request.checkpoint, *request.paths, *filter(None, map(_existing_partner, request.paths)))
-    stamps = [(str(path), *file_stamp(path)) for path in files]
-    key = json.dumps([request.model, request.channels, request.modalities, *request.options, *stamps])
-    id = hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    folder = _root() / id
-    if jobs.is_running(_job_folder(id)) or (read(id) is not None and observe(id).state == "done"):
-        return id
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        output(id).unlink(missing_ok=True)
-        if request.uploaded:
-            request = _with_copied_uploads(request, folder)
-        (folder / REQUEST).write_text(json.dumps(_to_json(request)), encoding="utf-8")
-        _start_job(id, request)
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    return id
+    return start_all([request])[0]
+
+
+def start_all(requests: Sequence[Request]) -> list[str]:
+    """Start segmentations, one after another, but for those that are running or done.
+
+    Returns
+    -------
+    list of str. Ids of the results.
+
+    Raises
+    ------
+    RunError
+        If a result's folder cannot be written.
+    """
+    ids = [id_of(request) for request in requests]
+    starts: dict[Path, Callable[[], None]] = {}
+    for id, request in zip(ids, requests, strict=True):
+        folder = _root() / id
+        if is_running(id) or (read(id) is not None and observe(id).state == "done"):
+            continue
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            output(id).unlink(missing_ok=True)
+            stored = _with_copied_uploads(request, folder) if request.uploaded else request
+            (folder / REQUEST).write_text(json.dumps(_to_json(stored)), encoding="utf-8")
+            starts[_job_folder(id)] = partial(_start_job, id, stored)
+            if len(requests) == 1:
+                starts.popitem()[1]()
+        except OSError as error:
+            raise _not_writable(folder, error) from error
+    if starts:
+        predict_jobs.start_in_turn(starts)
+    return ids
+
+
+def is_running(id: str) -> bool:
+    """Whether the job runs, or waits for its turn."""
+    return predict_jobs.is_waiting(_job_folder(id)) or jobs.is_running(_job_folder(id))
 
 
 def restart(id: str, nan_is_zero: bool = False) -> None:
@@ -163,7 +197,7 @@ def restart(id: str, nan_is_zero: bool = False) -> None:
 
 def read(id: str) -> Request | None:
     """The request of a result; ``None`` if the id is invalid or the cache does not have it."""
-    if not _ID.fullmatch(id):
+    if not is_id(id):
         return None
     try:
         data = json.loads((_root() / id / REQUEST).read_text(encoding="utf-8"))
@@ -200,8 +234,8 @@ def output(id: str) -> Path:
 
 def remove(id: str) -> None:
     """Cancel the job, and remove the result with the files that were uploaded for it."""
-    if _ID.fullmatch(id):
-        jobs.cancel(_job_folder(id))
+    if is_id(id):
+        predict_jobs.cancel(_job_folder(id))
         shutil.rmtree(_root() / id, ignore_errors=True)
 
 
@@ -213,9 +247,10 @@ def sweep() -> None:
         return
     for index, (modified_s, folder) in enumerate(folders):
         request = read(folder.name)
-        max_age_s = MAX_AGE_OF_UPLOADS_S if request is None or request.uploaded else MAX_AGE_S
+        short_lived = request.uploaded if request is not None else not (folder / BATCH).is_file()
+        max_age_s = MAX_AGE_OF_UPLOADS_S if short_lived else MAX_AGE_S
         expired = time.time() - modified_s > max_age_s or index < len(folders) - MAX_RESULTS
-        if expired and not jobs.is_running(_job_folder(folder.name)):
+        if expired and not is_running(folder.name):
             remove(folder.name)
 
 
@@ -234,10 +269,12 @@ def _with_copied_uploads(request: Request, folder: Path) -> Request:
     def copy(path: Path) -> Path:
         if not uploads.is_uploaded(path):
             return path
+        own = copies / path.parent.name  # numbered: two uploads may have one name
+        own.mkdir(exist_ok=True)
         for part in filter(None, (path, _existing_partner(path))):
-            if not (copies / part.name).exists():
-                _link_or_copy(part, copies / part.name)
-        return copies / path.name
+            if not (own / part.name).exists():
+                _link_or_copy(part, own / part.name)
+        return own / path.name
 
     images = tuple(ImageRef(copy(ref.path), ref.channel) for ref in request.images)
     return replace(request, images=images, checkpoint=copy(request.checkpoint))
@@ -262,6 +299,16 @@ def _to_json(request: Request) -> dict[str, Any]:
 
 def _not_writable(folder: Path, error: OSError) -> RunError:
     return RunError(f"{folder}: expected a writable folder, got: {error.strerror or error}; check its permissions")
+
+
+def folder_of(id: str) -> Path:
+    """The folder of a result or a batch."""
+    return _root() / id
+
+
+def is_id(text: str) -> bool:
+    """Whether a text can be the id of a result or a batch."""
+    return _ID.fullmatch(text) is not None
 
 
 def _root() -> Path:

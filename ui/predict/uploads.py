@@ -1,4 +1,7 @@
-"""Uploaded files: written to a folder of the session in the cache, removed when they are no longer needed."""
+"""Uploaded files: written to a folder of the session in the cache, removed when they are no longer needed.
+
+Each upload has a numbered folder of its own, so that its name can stay, and two of one name are two files.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import re
 import secrets
 import shutil
 import time
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
@@ -16,31 +20,56 @@ from typing import IO
 import streamlit as st
 
 from core.errors import VolumeError
+from core.imaging.file_kinds import PREFIX_BYTES, identify
+from ui.shared.addresses import BROWSER_COOKIE
+from ui.shared.formatting import plain
 from ui.shared.paths import cache_root
+from ui.shared.state import UPLOADS
 
 IMAGES = (".nii", ".nii.gz", ".hdr", ".img")
 MODELS = (".safetensors",)
+ACCEPTED = {  # what is accepted, for people
+    IMAGES: "NIfTI (.nii, .nii.gz) and NIfTI or Analyze pairs (.hdr with .img)",
+    MODELS: "a checkpoint (.safetensors)",
+}
 LIMIT_MB = 400  # of one file, as in .streamlit/config.toml
 MAX_AGE_S = 6 * 3600.0  # since the last visit of a session
-MAX_STEM_LENGTH = 100
+MAX_STEM_BYTES = 180  # a file name has at most 255
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*/\\]+')  # what file systems or shells treat in a special way
+
+_TAB = re.compile("[0-9a-f]{8}")
 
 # Session keys.
-SESSION_ID = "uploads"
+SESSION_ID = "uploads_of_tab"
+NO_COOKIE = "uploads_without_cookie"  # stands for the browser where it keeps no cookie
+GONE = "uploads_gone"
 UPLOADER_ROUND = "upload_round"
+REFUSED = "refused_uploads"
 
 
 def uploader(label: str, suffixes: Sequence[str], help: str) -> None:
     """Render a file uploader; files are written to disk at once, so that the server does not keep them in memory. The
-    next run of the page finds the last one with :func:`take_latest`."""
+    next run of the page finds the last one with :func:`take_latest`.
+
+    A file of another kind is refused with what it is and what is accepted; the browser's own refusal would not say it.
+    """
     round_key = f"{UPLOADER_ROUND}-{suffixes[0]}"  # an upload of a model leaves the uploader of images alone
     uploader_round = st.session_state.setdefault(round_key, 0)
     key = f"{round_key}-{uploader_round}"
-    files = st.file_uploader(label, list(suffixes), accept_multiple_files=True, key=key, help=help)
+    files = st.file_uploader(label, None, accept_multiple_files=True, key=key, help=help)
+    refused_key = f"{REFUSED}-{suffixes[0]}"
     if files:
+        refusals = []
         for file in files:
-            st.session_state[_latest_key(suffixes)] = save(file.name, file, suffixes)
+            try:
+                st.session_state[_latest_key(suffixes)] = save(file.name, file, suffixes)
+            except VolumeError as error:
+                refusals.append(str(error))
+        st.session_state[refused_key] = refusals
         st.session_state[round_key] = uploader_round + 1  # a new, empty uploader: the old one keeps all bytes
         st.rerun()
+    for refusal in st.session_state.get(refused_key, ()):
+        st.error(plain(refusal), icon=":material/error:")
 
 
 def take_latest(suffixes: Sequence[str]) -> Path | None:
@@ -50,17 +79,22 @@ def take_latest(suffixes: Sequence[str]) -> Path | None:
 
 
 def save(name: str, content: IO[bytes], suffixes: Sequence[str]) -> Path:
-    """Write an uploaded file into the session's folder; a file of the same name is replaced.
+    """Write an uploaded file into a new folder of the session; the other file of an Analyze pair to its partner.
 
     Raises
     ------
     VolumeError
         If the name has none of the suffixes, or the file cannot be written.
     """
-    path = session_folder() / safe_name(name, suffixes)
+    try:
+        file_name = safe_name(name, suffixes)
+    except VolumeError as error:
+        kind = identify(content.read(PREFIX_BYTES))
+        found = f", got {kind.name}; {kind.remedy}" if kind else ""
+        raise VolumeError(f"{error}{found}. Accepted: {ACCEPTED[tuple(suffixes)]}") from None
+    path = _new_path(file_name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # a result may hold a hard link to it
         with path.open("wb") as file:
             shutil.copyfileobj(content, file, 2**20)
     except OSError as error:
@@ -73,21 +107,29 @@ def save(name: str, content: IO[bytes], suffixes: Sequence[str]) -> Path:
 
 
 def list_uploads(suffixes: Sequence[str]) -> list[Path]:
-    """Uploaded files of this session with one of the suffixes, by name."""
+    """Uploaded files of this session with one of the suffixes, in the order of uploading."""
     folder = session_folder()
     with contextlib.suppress(OSError):
         os.utime(folder)  # the session is active
-    try:
-        return sorted(path for path in folder.iterdir() if _suffix(path.name, suffixes))
-    except OSError:
-        return []
+    return [
+        path for numbered in _numbered_folders() for path in sorted(numbered.iterdir()) if _suffix(path.name, suffixes)
+    ]
+
+
+def display_names(paths: Sequence[Path]) -> dict[Path, str]:
+    """A name on screen for each uploaded file: its own, with a number from the second of the same name on."""
+    names: dict[Path, str] = {}
+    seen: dict[str, int] = {}
+    for path in paths:
+        seen[path.name] = seen.get(path.name, 0) + 1
+        names[path] = path.name if seen[path.name] == 1 else f"{path.name} ({seen[path.name]})"
+    return names
 
 
 def remove(path: Path) -> None:
     """Remove an uploaded file of this session; both files of an Analyze pair."""
-    for part in (path, analyze_partner(path)):
-        if part is not None and part.parent == session_folder():
-            part.unlink(missing_ok=True)
+    if path.parent.parent == session_folder():
+        shutil.rmtree(path.parent, ignore_errors=True)
 
 
 def analyze_partner(path: Path) -> Path | None:
@@ -114,9 +156,8 @@ def sweep() -> None:
 
 
 def safe_name(name: str, suffixes: Sequence[str]) -> str:
-    """A file name of ASCII letters, digits, dots, dashes and underscores.
-
-    Different names stay different, and the two files of an Analyze pair keep a common stem.
+    """A file name without folders, control characters and what file systems or shells treat in a special way; letters
+    of all scripts and spaces stay.
 
     Raises
     ------
@@ -127,21 +168,63 @@ def safe_name(name: str, suffixes: Sequence[str]) -> str:
     suffix = _suffix(base, suffixes)
     if suffix is None:
         raise VolumeError(f"{base[:80]}: expected a file ending in {', '.join(suffixes)}")
-    stem = base[: len(base) - len(suffix)]
-    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip(".-_")[:MAX_STEM_LENGTH]
-    if plain != stem or not plain:
-        plain = f"{plain or 'file'}-{hashlib.sha256(stem.encode('utf-8', 'replace')).hexdigest()[:6]}"
-    return plain + suffix
+    stem = base[: len(base) - len(suffix)].encode("utf-8", "replace").decode()
+    stem = _UNSAFE.sub("_", unicodedata.normalize("NFC", stem)).strip().lstrip(".-")
+    return (stem.encode()[:MAX_STEM_BYTES].decode(errors="ignore") or "file") + suffix
+
+
+def restore_after_reload() -> None:
+    """Find the uploads of this tab again after a reload, or say that they are gone (called before the page uses them).
+
+    The address holds the number of the tab; only the browser that uploaded the files finds them by it.
+    """
+    given = st.query_params.get(UPLOADS, "")
+    if SESSION_ID not in st.session_state and _TAB.fullmatch(given):
+        st.session_state[SESSION_ID] = given
+    if session_folder().is_dir():
+        st.session_state.pop(GONE, None)
+        if given != st.session_state[SESSION_ID]:
+            st.query_params[UPLOADS] = st.session_state[SESSION_ID]
+    elif given:
+        st.session_state[GONE] = True
+        del st.query_params[UPLOADS]
+    if st.session_state.get(GONE):
+        hours = round(MAX_AGE_S / 3600)
+        st.info(
+            f"The uploaded files are gone: they are kept for {hours} hours, in one browser. Upload them again.",
+            icon=":material/search_off:",
+        )
 
 
 def session_folder() -> Path:
-    """The folder of this session's uploads."""
-    return _root() / str(st.session_state.setdefault(SESSION_ID, secrets.token_hex(8)))
+    """The folder of this tab's uploads."""
+    tab = st.session_state.setdefault(SESSION_ID, secrets.token_hex(4))
+    browser = st.context.cookies.get(BROWSER_COOKIE) or st.session_state.setdefault(NO_COOKIE, secrets.token_hex(16))
+    return _root() / hashlib.sha256(f"{browser} {tab}".encode()).hexdigest()[:16]
 
 
 def without_session_folder(message: str) -> str:
     """An error message in which uploaded files appear by name, without folders."""
-    return message.replace(f"{session_folder()}{os.sep}", "")
+    return re.sub(re.escape(f"{session_folder()}{os.sep}") + r"\d+" + re.escape(os.sep), "", message)
+
+
+def _new_path(name: str) -> Path:
+    """Where an upload of this name goes: beside the lonely partner of its Analyze pair, else into a new folder."""
+    folders = _numbered_folders()
+    for folder in folders:
+        partner = analyze_partner(folder / name)
+        if partner is not None and partner.is_file() and not (folder / name).exists():
+            return folder / name
+    number = int(folders[-1].name) + 1 if folders else 1
+    return session_folder() / str(number) / name
+
+
+def _numbered_folders() -> list[Path]:
+    """The folders of the session's uploads, in the order of uploading."""
+    try:
+        return sorted((f for f in session_folder().iterdir() if f.name.isdigit()), key=lambda f: int(f.name))
+    except OSError:
+        return []
 
 
 def _suffix(name: str, suffixes: Sequence[str]) -> str | None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.datasets import ImageRef
-from core.datasets.single_case import infer_modalities, read_images
+from core.datasets.single_case import group_cases, infer_modalities, modalities_in_filename, read_images
 from core.errors import UserError, VolumeError
 from tests.support.volume_files import AFFINE, SHAPE, voxels, write_analyze, write_nifti
 
@@ -121,7 +121,7 @@ def refs(*names: str) -> dict[str, ImageRef]:
         (refs("a.nii", "b.nii"), ("T1", "T2"), {}),
         (refs("T1_T2.nii", "b.nii"), ("T1", "T2"), {}),
         (refs("a-T1.nii", "b-T1.nii"), ("T1", "T2"), {}),
-        (refs("T1w.nii", "b.nii"), ("T1", "T2"), {}),  # not a separate word
+        (refs("T1x.nii", "b.nii"), ("T1", "T2"), {}),  # not a separate word
         (refs("anything.nii"), ("T1",), {"T1": "anything.nii"}),
         (refs("anything.nii", "s-T1.nii"), ("T1",), {"T1": "s-T1.nii"}),
         ({"T1": ImageRef(Path("x"), 1), "T2": ImageRef(Path("x"), 0)}, ("T2", "T1"), {"T1": "T1", "T2": "T2"}),
@@ -132,3 +132,33 @@ def test_modalities_are_inferred_without_doubt_only(
     images: dict[str, ImageRef], modalities: tuple[str, ...], expected: dict[str, str]
 ) -> None:
     assert infer_modalities(images, modalities) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "modalities", "found"),
+    [
+        ("sub-01_T1w.nii.gz", ("T1", "T2"), ("T1",)),
+        ("sub-01_T1.nii", ("T1w",), ("T1w",)),
+        ("PDw scan.nii", ("PD",), ("PD",)),
+        ("sub-T1x.nii", ("T1",), ()),
+        ("flow.nii", ("flo",), ()),
+        ("Müller_T2.nii", ("T2",), ("T2",)),
+    ],
+)
+def test_weighted_images_have_the_modality_of_bids(
+    name: str, modalities: tuple[str, ...], found: tuple[str, ...]
+) -> None:
+    assert modalities_in_filename(Path(name), modalities) == found
+
+
+def test_images_are_grouped_into_cases_by_names_without_the_modality() -> None:
+    names = ["a_T1w.nii", "T2_a.nii", "b-T1.nii.gz", "b-T2.nii.gz", "c_T1.nii", "other.nii"]
+    refs = {name: ImageRef(Path(name)) for name in names}
+    groups = group_cases(refs, ("T2", "T1"))
+    assert groups.cases == {"a": ("T2_a.nii", "a_T1w.nii"), "b": ("b-T2.nii.gz", "b-T1.nii.gz")}
+    assert groups.incomplete == {"c": ("T2",)}
+    assert list(group_cases(refs, ("T1",)).cases) == ["a_T1w", "b-T1", "c_T1"], "those that name the modality"
+    unnamed = {name: ImageRef(Path(name)) for name in ("x.nii", "y.nii.gz")}
+    assert group_cases(unnamed, ("CT",)).cases == {"x": ("x.nii",), "y": ("y.nii.gz",)}
+    channels = {f"all, channel {n}": ImageRef(Path("all.nii"), n) for n in (0, 1)}
+    assert group_cases(channels, ("CT",)).cases == {}

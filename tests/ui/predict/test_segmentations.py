@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -15,7 +16,8 @@ import streamlit as st
 
 from core.datasets import ImageRef
 from core.errors import RunError
-from ui.predict import segmentations, uploads
+from tests.support.background_jobs import poll
+from ui.predict import batches, segmentations, uploads
 from ui.predict.segmentations import Request
 from ui.shared import jobs
 
@@ -66,7 +68,7 @@ def test_uploads_are_copied_to_the_result(
 ) -> None:
     for name in ("x.hdr", "x.img"):
         uploads.save(name, io.BytesIO(name.encode()), uploads.IMAGES)
-    header = uploads.session_folder() / "x.hdr"
+    header = uploads.list_uploads(uploads.IMAGES)[0]
     id = segmentations.start(replace(server_request, images=(ImageRef(header),), channels=(), uploaded=True))
     uploads.remove(header)
     kept = segmentations.read(id)
@@ -80,6 +82,40 @@ def test_uploads_are_copied_to_the_result(
     assert segmentations.read(id) is None and not kept.paths[0].exists()
     with pytest.raises(RunError, match="found none"):
         segmentations.restart(id)
+
+
+def test_two_uploads_of_one_name_are_both_copied(server_request: Request) -> None:
+    paths = [uploads.save("x.nii", io.BytesIO(content), uploads.IMAGES) for content in (b"1", b"2")]
+    images = tuple(map(ImageRef, paths))
+    kept = segmentations.read(segmentations.start(replace(server_request, images=images, channels=(), uploaded=True)))
+    assert kept is not None and [path.read_bytes() for path in kept.paths] == [b"1", b"2"]
+
+
+def test_segmentations_of_a_batch_start_in_turn_unless_they_are_cancelled(
+    server_request: Request, commands: list[Sequence[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_runs, first_may_end = threading.Event(), threading.Event()
+
+    def wait(_: Path) -> str:
+        first_runs.set()
+        first_may_end.wait(20)
+        return ""
+
+    monkeypatch.setattr(jobs, "wait", wait)
+    requests = {str(n): replace(server_request, channels=(n, n)) for n in (1, 2, 3)}
+    id = batches.start(requests)
+    cases = batches.read(id)
+    assert list(cases) == ["1", "2", "3"] and id == batches.id_of(requests)
+    assert first_runs.wait(20) and len(commands) == 1
+    assert segmentations.observe(cases["2"]).message == "after others" and segmentations.is_running(cases["3"])
+    segmentations.remove(cases["2"])
+    first_may_end.set()
+    poll(lambda: len(commands), lambda n: n == 2)
+    assert "3,3" in commands[1]
+    segmentations.sweep()
+    assert batches.read(id) == cases
+    batches.remove(id)
+    assert batches.read(id) == {} and segmentations.read(cases["1"]) is None
 
 
 @pytest.mark.parametrize("id", ["", "..", "../../x", "0" * 15, "g" * 16, "A" * 16, "0" * 16])
