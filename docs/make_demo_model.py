@@ -123,8 +123,8 @@ Mean Dice {average:.3f}. All of it: `evaluation.json`.
 ```
 make demo-model MINUTES={minutes:g}
 ```
-makes the demo data where it is missing, trains, measures, and writes this folder with its example. The demo data are the same on every
-machine; training under a time budget is not, so the figures will differ a little.
+makes the demo data where it is missing, trains, measures, and writes this folder with its example. The demo data are
+the same on every machine; training under a time budget is not, so the figures will differ a little.
 
 ## Limits
 - Synthetic anatomy, bent from one template (MNI152); contrasts imitate six-month-old infants. No lesions, no artefacts

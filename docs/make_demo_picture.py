@@ -1,7 +1,7 @@
 """Renders pictures of the demo subject: ``python docs/make_demo_picture.py``.
 
-``images/demo-subject.png`` has its images and labels in three planes, ``images/segmented-brain.png`` its segmentation by
-the ready-made model.
+``images/demo-subject.png`` has its images and labels in three planes, ``images/segmented-brain.png`` its segmentation
+by the ready-made model.
 """
 
 from __future__ import annotations

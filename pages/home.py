@@ -8,6 +8,7 @@ import streamlit as st
 
 from core import runs
 from core.runs import RunSummary
+from ui.home.best_runs import best_runs_table
 from ui.home.run_card import run_card
 from ui.home.starts import start_buttons, steps
 from ui.shared import formatting
@@ -25,7 +26,7 @@ start_buttons(root, first_visit=not runs.list_runs(root))
 
 def cards(title: str, shown: Sequence[RunSummary]) -> None:
     """A heading and the first runs of a list; a link to the Runs page where there are more."""
-    st.subheader(title, anchor=False)
+    st.header(title, anchor=False)
     with st.grid(3, min_column_width=290):
         for run in shown[:MAX_CARDS]:
             run_card(root, run)
@@ -37,15 +38,15 @@ def cards(title: str, shown: Sequence[RunSummary]) -> None:
 def overview() -> None:
     """The runs that train now and the last results, updated every three seconds."""
     all_runs = runs.list_runs(root)
-    if not all_runs:
-        steps()
-        return
     running = [r for r in all_runs if r.state.state in formatting.WAITING_OR_ACTIVE]
     ended = [r for r in all_runs if r.state.state not in formatting.WAITING_OR_ACTIVE]
     if running:
         cards("Running now", running)
     if ended:
         cards("Last results", ended)
+        best_runs_table(all_runs)
+    else:  # the page is new to its user
+        steps()
 
 
 overview()

@@ -1,4 +1,4 @@
-"""The example that is shipped: a demo subject and its segmentation by the ready-made model, so that both are there at once."""
+"""The shipped example: a demo subject and its segmentation by the ready-made model, so that both are there at once."""
 
 from __future__ import annotations
 

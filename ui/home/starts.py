@@ -121,7 +121,7 @@ def start_buttons(root: Path, first_visit: bool) -> None:
 
 def steps() -> None:
     """What each page is for, in the order in which they are used."""
-    st.subheader("The pages", anchor=False)
+    st.header("The pages", anchor=False)
     with st.grid(2, min_column_width=380, gap=("xsmall", "large")) as grid:
         for name, title, text in STEPS:
             with grid.cell(), st.container(horizontal=True, vertical_alignment="center", gap="small"):

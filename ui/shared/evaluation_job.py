@@ -113,7 +113,7 @@ def _work(queue: _Queue, folder: Path, root: Path, checkpoint: Path, data: Path)
             reason = str(error)
         finally:
             with _lock:
-                queue.failures.update({subject: (stamp, reason) for subject in failed})
+                queue.failures.update(dict.fromkeys(failed, (stamp, reason)))
                 _take_batch(queue)
 
 

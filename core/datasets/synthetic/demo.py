@@ -43,10 +43,10 @@ MAX_WORKERS = 4
 NOTICE = """\
 SYNTHETIC DATA - no patient, no volunteer: computed by Segmentarium for learning and for tests.
 
-The folder layout is that of iSEG-2017 (https://iseg2017.web.unc.edu): subject-N-T1, -T2 and -label, here as NIfTI
-files, 144 x 192 x 256 voxels of 1 mm, labels 0 air, 10 CSF, 150 grey matter, 250 white matter. Nothing in here comes from
-that data set. The axes run left to right, back to front, bottom to top, as the affine states: that of the template, placed
-so that the centres of the brains coincide.
+The folder layout is that of iSEG-2017 (https://iseg2017.web.unc.edu): subject-N-T1, -T2 and -label, here as
+NIfTI files, 144 x 192 x 256 voxels of 1 mm, labels 0 air, 10 CSF, 150 grey matter, 250 white matter. Nothing in here
+comes from that data set. The axes run left to right, back to front, bottom to top, as the affine states: that of the
+template, placed so that the centres of the brains coincide.
 
 The anatomy is derived from the ICBM 2009 nonlinear symmetric MNI152 maps that nilearn carries, under this notice:
 

@@ -1,4 +1,4 @@
-"""The shipped example: a demo subject and its segmentation by the ready-made model, valid without computing anything."""
+"""The shipped example: a demo subject and its segmentation by the ready-made model, valid without computation."""
 
 from __future__ import annotations
 
