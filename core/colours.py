@@ -31,6 +31,9 @@ PALETTE = (
     "#7a7fe0",  # indigo
 )
 
+# Of training runs: far from each other and from all colours above, readable on black and on white.
+RUN_PALETTE = ("#c9006b", "#005ed7", "#798600", "#865ea1", "#ae6bff", "#f2515e", "#d75ebc", "#007928")
+
 GRID_STEPS = 20  # candidates per primary
 LIGHTNESS = (0.50, 0.82)  # of a candidate, in Oklab: 0 black, 1 white
 MIN_CHROMA = 0.07  # of a candidate, in Oklab
@@ -87,6 +90,16 @@ def complete(colours: tuple[str | None, ...]) -> tuple[str, ...]:
             distance = np.minimum(distance, _distances(colour))
         completed.append(colour)
     return tuple(completed)
+
+
+def run_colours(of_classes: Sequence[str]) -> tuple[str, ...]:
+    """``RUN_PALETTE``, its colours that look like that of a class last.
+
+    Parameters
+    ----------
+    of_classes : sequence of str. ``#rrggbb`` of the classes of the runs.
+    """
+    return tuple(sorted(RUN_PALETTE, key=lambda c: any(_difference(c, other) < MIN_DISTANCE for other in of_classes)))
 
 
 def _free_palette(used: Sequence[str]) -> list[str]:

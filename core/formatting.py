@@ -41,6 +41,19 @@ def format_score(value: float | None, missing: str = MISSING) -> str:
     return format_number(value, 3, missing)
 
 
+def format_measurement(value: float | None, missing: str = MISSING) -> str:
+    """A measurement of any size with three decimals, a small one with three significant digits: ``0.912``, ``0.00100``,
+    ``2.00e-05``, ``1,234.5``."""
+    if value is None or not math.isfinite(value):
+        return missing
+    size = abs(value)
+    if size >= 100:
+        return f"{value:,.1f}"
+    if size >= 0.1 or not size:
+        return f"{value:.3f}"
+    return f"{value:.{2 - math.floor(math.log10(size))}f}" if size >= 1e-4 else f"{value:.2e}"
+
+
 def format_duration(seconds: float | None, missing: str = MISSING) -> str:
     """A duration rounded to two units at most: ``95 s``, ``3 min``, ``2 h 05 min``, ``3 d 4 h``."""
     if seconds is None or not math.isfinite(seconds) or seconds < 0:

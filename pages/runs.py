@@ -1,4 +1,4 @@
-"""Runs: the table of all runs, and the selected run with its live chart."""
+"""Runs: the table of all runs, and the selected run with its live chart, or with others in one chart."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import streamlit as st
 
 from core import runs
 from core.errors import RunError
-from ui.runs import actions, run_view
+from ui.runs import actions, run_view, ticked
+from ui.runs.bell.component import bell
 from ui.runs.chart.component import run_chart
-from ui.runs.runs_table.component import runs_table
+from ui.runs.compare_view import compare_view
+from ui.runs.first_subject import show_first_subject
+from ui.runs.runs_table.component import Selection, runs_table
 from ui.shared import formatting
 from ui.shared.navigation import page
 from ui.shared.paths import runs_root
@@ -44,6 +47,7 @@ if not all_runs and not requested:
 runs.serve_queue(root)  # restarts the queue supervisor after a restart of the machine
 with bar:
     st.space("stretch")
+    bell()
     text = st.text_input(
         "Filter",
         key=FILTER,
@@ -76,6 +80,9 @@ def matches(run: runs.RunSummary) -> bool:
 
 newest = next((r for r in all_runs if r.state.active), all_runs[0] if all_runs else None)
 selected = requested or (newest.id if newest else None)
+by_id = {run.id: run for run in all_runs}
+compared = [by_id[id] for id in ticked.ticked_runs(by_id, selected)]
+colours = ticked.colours_of(compared)
 
 
 @st.fragment(run_every=2.0)
@@ -84,11 +91,15 @@ def table(page_state: str | None) -> None:
     selected run differs from ``page_state``."""
     current = runs.list_runs(root)
     shown = [run for run in current if matches(run)]
-    clicked = runs_table(shown, selected, runs.queued_runs(root))
+    selection = Selection(selected, colours, full=len(colours) >= ticked.MAX_RUNS)
+    clicked = runs_table(shown, selection, runs.queued_runs(root))
     if not shown:
         st.caption("No run matches this filter.")
-    if clicked and clicked != selected:
-        st.query_params[RUN_PARAMETER] = clicked
+    if clicked.tick:
+        ticked.toggle(clicked.tick, list(colours), selected)
+        st.rerun()
+    if clicked.run and clicked.run != selected:
+        st.query_params[RUN_PARAMETER] = clicked.run
         st.rerun()
     if next((run.state.state for run in current if run.id == selected), None) != page_state:
         st.rerun()
@@ -112,5 +123,9 @@ except RunError:
 
 actions.header(root, run)
 run_view.status(root, run.id, every_s=2.0 if run.state.state in formatting.WAITING_OR_ACTIVE else None)
-run_chart(run.id)
+if run.state.state == "starting":
+    show_first_subject(run)
+run_chart(compared or [run], run.id, colours)
+if compared:
+    compare_view(root, [other.id for other in compared], colours)
 run_view.details(root, run)

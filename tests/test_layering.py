@@ -47,6 +47,7 @@ RANKS = {
     "ui.quiz": 12,
     "ui.review.case_list": 11,
     "ui.review": 12,
+    "ui.runs.bell": 11,
     "ui.runs.chart": 11,
     "ui.runs.runs_table": 11,
     "ui.runs": 12,

@@ -22,7 +22,7 @@ PIPE_WIDTH = 240  # columns where standard output is not a terminal, so that no 
 def print_runs(summaries: Sequence[RunSummary], queue: Sequence[str]) -> None:
     """One line per run; ``queue`` holds the ids of queued runs in their order."""
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("RUN", "NAME", "STATE", "EPOCH", "BEST DICE", "ELAPSED", "LEFT", "CREATED"):
+    for title in ("RUN", "NAME", "STATE", "EPOCH", "BEST DICE", "ELAPSED", "LEFT", f"CREATED ({time.strftime('%Z')})"):
         table.add_column(title, no_wrap=title in ("RUN", "STATE"), overflow="ellipsis")
     for summary in summaries:
         state = summary.state

@@ -55,6 +55,14 @@ class RunSummary:
         """The shell command that opens the run's TensorBoard events."""
         return shlex.join(["tensorboard", "--logdir", str(self.folder / files.TENSORBOARD)])
 
+    @property
+    def progress(self) -> float | None:
+        """Share of the expected time that has passed, 0 to 1, of a run that trains; ``None`` before it is known."""
+        state = self.state
+        if not state.active or state.remaining_s is None or state.elapsed_s <= 0:
+            return None
+        return state.elapsed_s / (state.elapsed_s + state.remaining_s)
+
     def to_json(self) -> dict[str, Any]:
         """Everything as plain JSON values; the fields of the state are merged in, ``state`` is its name."""
         summary = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.colours import PALETTE, complete, is_colour, rgb
+from core.colours import PALETTE, RUN_PALETTE, complete, is_colour, rgb, run_colours
 
 
 def oklab(colours: tuple[str, ...]) -> np.ndarray:
@@ -56,3 +56,11 @@ def test_given_colours_stay_and_are_not_used_again() -> None:
     assert (colours[1], colours[3]) == (PALETTE[1], PALETTE[2])
     many = complete((*(None for _ in range(40)), "#123456"))
     assert len({c.lower() for c in many}) == 41
+
+
+def test_colours_of_runs_are_readable_and_never_those_of_classes() -> None:
+    seen = oklab((*RUN_PALETTE, *PALETTE))
+    apart = np.linalg.norm(seen[:, None] - seen, axis=2) + np.eye(len(seen))
+    assert apart[: len(RUN_PALETTE)].min() > 0.08
+    assert min(contrast(c, white) for c in RUN_PALETTE for white in (True, False)) > 3
+    assert run_colours([RUN_PALETTE[0]]) == (*RUN_PALETTE[1:], RUN_PALETTE[0])

@@ -6,7 +6,15 @@ import math
 
 import pytest
 
-from core.formatting import format_bytes, format_clock, format_duration, format_number, format_score, least_decimals
+from core.formatting import (
+    format_bytes,
+    format_clock,
+    format_duration,
+    format_measurement,
+    format_number,
+    format_score,
+    least_decimals,
+)
 
 
 @pytest.mark.parametrize(
@@ -60,3 +68,12 @@ def test_format_clock(seconds: float | None, text: str) -> None:
 )  # fmt: skip
 def test_format_bytes(nbytes: float, text: str) -> None:
     assert format_bytes(nbytes) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.9123, "0.912"), (1e-4, "0.000100"), (0.001234, "0.00123"), (2.5e-5, "2.50e-05"), (0.0, "0.000"), (1234.56, "1,234.6"),
+     (-0.05, "-0.0500"), (None, "–"), (math.nan, "–")],
+)  # fmt: skip
+def test_measurement_has_three_significant_digits(value: float | None, text: str) -> None:
+    assert format_measurement(value) == text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,14 @@ from streamlit.testing.v1 import AppTest
 
 from core import runs
 from core.checkpointing.metadata import ACCEPT_DATA
+from core.colours import PALETTE
 from core.datasets.data_record import ChangedDataError
 from core.presets import preset
+from core.runs.store.state import Best, read_state, write_state
 from tests.core.runs.test_compare import trained
-from tests.support.app_pages import click, component_data, open_page, run_page, texts
-from tests.support.run_folders import make_run
+from tests.support.app_pages import button_labels, click, component_data, open_page, run_page, texts
+from tests.support.balls import write_balls
+from tests.support.run_folders import add_metrics, dice, make_run
 
 pytestmark = pytest.mark.usefixtures("empty_app")
 
@@ -67,6 +71,39 @@ def test_queued_run_shows_its_position_and_is_moved_by_buttons(checkpoints: Path
     assert runs.queued_runs(checkpoints) == [c, a, b]
     assert "It is next." in texts(app)
     assert app.button(key=f"move-first-{c}").disabled and app.button(key=f"move-earlier-{c}").disabled
+
+
+@pytest.mark.slow
+def test_run_shows_what_is_prepared_then_dice_so_far_and_offers_its_first_checkpoint(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Before a best epoch is chosen, as for the whole run of a preset that scores whole volumes at its end."""
+    monkeypatch.setattr("core.runs.store.state.is_alive", lambda *_: True)
+    run = make_run(checkpoints, "net", "starting", epochs=0, path=str(write_balls(tmp_path / "balls")))
+    folder = checkpoints / run
+
+    def change(**values: Any) -> AppTest:
+        write_state(folder, replace(read_state(folder), **values))
+        return open_page("runs", run=run)
+
+    app = change(what="reading subjects 2/10", done=2, total=10)
+    (bar,) = app.get("progress")
+    assert bar.proto.value == 20  # type: ignore[attr-defined]
+    shown = bar.proto.text.replace("\\", "")  # type: ignore[attr-defined]
+    assert shown == "Preparing: reading subjects, 2 of 10 done. The time budget begins with the first step."
+    assert "ball_0" in texts(app) and component_data(app, "rows")["rows"] and component_data(app, "layers")["layers"]
+    assert "Review" not in button_labels(app)
+
+    add_metrics(checkpoints, run, 1, 1)
+    (folder / "last.safetensors").write_bytes(b"")
+    latest = Best(1, dice(1), "held-out sub-volumes", 20)
+    app = change(state="running", what="training", done=0, total=0, epoch=1, step=20, latest=latest)
+    numbers = {m.label: m.value for m in app.metric}
+    assert numbers["Mean Dice so far"] == numbers["GM"] == "0.500" and "Best mean Dice" not in numbers
+    (row,) = table(app)
+    assert (row["dice"], row["on"]) == ("0.500", "held-out sub-volumes, so far")
+    for state in ("running", "stopped"):
+        assert "Review" in button_labels(change(state=state))
 
 
 @pytest.mark.slow
@@ -152,7 +189,6 @@ def test_changed_data_is_resumed_on_request(checkpoints: Path, monkeypatch: pyte
 def test_duplicate_submits_a_run_with_the_same_settings(checkpoints: Path) -> None:
     one = trained(checkpoints, "one", learning_rate=0.5)
     app = open_page("runs", run=one.name)
-    assert "No other run has measurements yet" in texts(app)  # on the tab Compare
     run_page(app.text_input(key=f"copy-{one.name}").set_value("second"))
     run_page(app.button(key=f"duplicate-now-{one.name}").click())
     copy = next(run for run in runs.list_runs(checkpoints) if run.id != one.name)
@@ -161,23 +197,25 @@ def test_duplicate_submits_a_run_with_the_same_settings(checkpoints: Path) -> No
     assert app.query_params["run"] in (copy.id, [copy.id])
 
 
-def test_comparison_shows_differing_settings_and_results(checkpoints: Path) -> None:
-    one, two = trained(checkpoints, "one"), trained(checkpoints, "two", learning_rate=0.5)
+def test_ticked_runs_are_compared_in_the_chart_and_by_their_settings(checkpoints: Path) -> None:
+    one, two = trained(checkpoints, "one"), trained(checkpoints, "two", learning_rate=1e-4)
     app = open_page("runs", run=one.name)
-    assert "appear here side by side" in texts(app)
-    run_page(app.multiselect(key=f"compare-{one.name}").select(two.name))
-    settings, results = (frame.value for frame in comparison(app).dataframe)
-    assert settings.to_dict("records") == [{"setting": "learning_rate", "one": "0.02", "two": "0.5"}]
+    assert [run["id"] for run in chart(app)["runs"]] == [one.name]
+    app = open_page("runs", run=one.name, compare=f"{two.name},gone-run")
+    assert {run["id"] for run in chart(app)["runs"]} == {one.name, two.name}
+    colours = {run["colour"] for run in chart(app)["runs"]}
+    assert len(colours) == 2 and not colours & set(PALETTE)  # never those of classes
+    assert component_data(app, "rows")["ticked"] == {run["id"]: run["colour"] for run in chart(app)["runs"]}
+    settings, results = (frame.value for frame in app.dataframe[:2])
+    assert settings.to_dict("records") == [{"setting": "learning_rate", "one": "0.02", "two": "0.0001"}]
     assert set(results["measurement"]) == {"train/loss", "lr", "whole/dice_mean"}
     assert list(results.columns) == ["measurement", "one", "two"]
-    run_page(app.selectbox(key="compare-metric").select("train/loss"))
 
 
 def test_runs_of_equal_name_have_the_id_in_their_column(checkpoints: Path) -> None:
     one, two = trained(checkpoints, "net"), trained(checkpoints, "net")
-    app = open_page("runs", run=one.name)
-    run_page(app.multiselect(key=f"compare-{one.name}").select(two.name))
-    results = comparison(app).dataframe[0].value
+    app = open_page("runs", run=one.name, compare=two.name)
+    results = app.dataframe[0].value
     assert list(results.columns) == ["measurement", f"net ({one.name[-4:]})", f"net ({two.name[-4:]})"]
     assert "All settings are the same." in texts(app)
 
@@ -195,6 +233,6 @@ def test_notes_are_saved_and_tags_are_searchable(checkpoints: Path) -> None:
     assert [(row["name"], row["tags"]) for row in table(app)] == [("two", ["baseline"])]
 
 
-def comparison(app: AppTest) -> Any:
-    """The tab with the comparison."""
-    return next(tab for tab in app.tabs if tab.label == "Compare")
+def chart(app: AppTest) -> dict[str, Any]:
+    """Data of the chart."""
+    return component_data(app, "runs")

@@ -24,10 +24,10 @@ def header(root: Path, run: RunSummary) -> None:
     """Show name, state and actions of a run."""
     state = run.state.state
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.subheader(formatting.plain(run.name), anchor=False, width="content")
+        st.header(formatting.plain(run.name), anchor=False, width="content")
         st.badge(state, color=STATE_COLOURS[state], icon=STATE_ICONS[state])
         st.space("stretch")
-        if run.state.best is not None and st.button("Review", icon=":material/compare:"):
+        if runs.run_checkpoint(run.folder) is not None and st.button("Review", icon=":material/compare:"):
             go_to("review", **{MODEL: run.id})
         if state == "queued":
             _move(root, run)

@@ -21,15 +21,16 @@ UNKNOWN_COLOUR = "#8b909a"
 
 
 def best_dice(root: Path, run: RunSummary) -> dict[str, float]:
-    """Dice per class at the best epoch, on the whole volumes or sub-volumes whose mean selected it."""
-    best = run.state.best
+    """Dice per class at the best epoch, on the whole volumes or sub-volumes whose mean selected it; before there is
+    one, at the last validation."""
+    best = run.state.score
     if best is None or best.mean_dice is None:
         return {}
     try:
         rows = _metrics(str(root), run.id, run.state.updated_at)
     except UserError:
         return {}
-    values = {name: value for epoch, name, value in rows if epoch == best.epoch}
+    values = {name: value for epoch, step, name, value in rows if best.is_at(epoch, step)}
     for kind in ("whole/dice", "val/dice"):
         if math.isclose(values.get(f"{kind}_mean", math.nan), best.mean_dice, abs_tol=1e-6):
             return {n.removeprefix(f"{kind}/"): v for n, v in values.items() if n.startswith(f"{kind}/")}
@@ -42,7 +43,9 @@ def class_dice(root: Path, run: RunSummary) -> None:
     if not values:
         message = run.state.message
         message = message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "…"
-        default = "It ended before the first measurement." if run.state.best is None else "Dice per class is not known."
+        default = (
+            "It ended before the first measurement." if run.state.score is None else "Dice per class is not known."
+        )
         st.caption(formatting.plain(message) or default)
         return
     colours = {c["name"]: c["colour"] for c in class_colours(run.state)}
@@ -63,7 +66,7 @@ def _bar(name: str, value: float, colour: str) -> str:
 
 
 @st.cache_data(max_entries=200, show_spinner=False)
-def _metrics(root: str, run_id: str, updated_at: float) -> list[tuple[int, str, float]]:
-    """(epoch, name, value) of all Dice measurements; ``updated_at`` serves only as part of the cache key."""
+def _metrics(root: str, run_id: str, updated_at: float) -> list[tuple[int, int, str, float]]:
+    """(epoch, step, name, value) of all Dice measurements; ``updated_at`` serves only as part of the cache key."""
     rows = runs.metrics_after(Path(root), run_id, 0, MAX_ROWS)
-    return [(r.epoch, r.name, r.value) for r in rows if "/dice" in r.name]
+    return [(r.epoch, r.step, r.name, r.value) for r in rows if "/dice" in r.name]

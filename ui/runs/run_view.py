@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
 
 import streamlit as st
@@ -15,12 +18,13 @@ from core.formatting import format_duration, format_number, format_score
 from core.presets import PRESETS, command_line, preset
 from core.runs import RunState, RunSummary
 from ui.runs.actions import attempt
-from ui.runs.compare_view import compare_view
 from ui.runs.results import best_dice
 from ui.runs.states import NEXT_STEPS
 from ui.shared import formatting
+from ui.shared.navigation import tab_title
 
 LOG_LINES = 200
+MIDNIGHT = datetime(2000, 1, 2, tzinfo=UTC)
 MAX_CLASSES = 4  # with more, Dice per class is shown only in the chart
 FROM_DATA = "from the data"
 
@@ -41,26 +45,25 @@ def status(root: Path, run_id: str, every_s: float | None) -> None:
             run = runs.get_run(root, run_id)
         except UserError:
             return  # deleted elsewhere: the fragment of the table runs the page again
-        if run.state.epoch or run.state.active:
+        _tab_title(run)
+        if run.state.epoch or run.state.state in ("running", "stopping"):
             _numbers(run, best_dice(root, run))
+        if run.progress is not None:
+            st.progress(run.progress)
         if warning := run.state.facts.get("warning"):
             st.warning(formatting.plain(formatting.sentence(warning)), icon=":material/warning:")
-        _message(run.state, _queue_position(root, run))
+        _message(run.state, _queue_position(root, run), run.config.run.minutes > 0)
 
     fragment()
 
 
 def details(root: Path, run: RunSummary) -> None:
-    """Show log, configuration, comparison, notes, facts and the TensorBoard command in tabs."""
-    log, configuration, comparison, notes, facts, tensorboard = st.tabs(
-        ["Log", "Configuration", "Compare", "Notes", "Facts", "TensorBoard"]
-    )
+    """Show log, configuration, notes, facts and the TensorBoard command in tabs."""
+    log, configuration, notes, facts, tensorboard = st.tabs(["Log", "Configuration", "Notes", "Facts", "TensorBoard"])
     with log:
         _log(root, run)
     with configuration:
         _configuration(run)
-    with comparison:
-        compare_view(root, run)
     with notes:
         _notes(root, run)
     with facts:
@@ -70,23 +73,40 @@ def details(root: Path, run: RunSummary) -> None:
         st.code(run.tensorboard, language="bash", wrap_lines=True)
 
 
+def _tab_title(run: RunSummary) -> None:
+    """The title of the browser tab: progress or state, Dice, name."""
+    done = run.state.state if run.progress is None else f"{run.progress:.0%}"
+    best = run.state.score
+    tab_title(done, f"Dice {format_score(best.mean_dice)}" if best and best.mean_dice is not None else "", run.name)
+
+
 def _numbers(run: RunSummary, dice: Mapping[str, float]) -> None:
     """Best Dice, Dice per class if the classes are few, progress and speed."""
-    state, best = run.state, run.state.best
+    state, score = run.state, run.state.score
     numbers = [("Epoch", f"{state.epoch} / {formatting.total_epochs(run)}" if state.epochs else "–")]
     if state.active:
         numbers += [
             ("Time left", format_duration(state.remaining_s)),
+            ("Per epoch", _epoch_duration(run)),
             ("Sub-volumes / s", format_number(state.sub_volumes_per_s or None, 2)),
         ]
     numbers.append(("Ran for", format_duration(state.elapsed_s or None)))
     with st.grid("auto", min_column_width=128, gap="small"):
-        st.metric("Best mean Dice", format_score(best.mean_dice if best else None), help=_measured_on(state))
+        title = "Best mean Dice" if state.best is score else "Mean Dice so far"
+        st.metric(title, format_score(score.mean_dice if score else None), help=_measured_on(state))
         if len(dice) <= MAX_CLASSES:
             for name, value in dice.items():
-                st.metric(formatting.plain(name), format_score(value), help="Dice of this class at the best epoch.")
+                st.metric(
+                    formatting.plain(name), format_score(value), help=f"Dice of this class. {_measured_on(state)}"
+                )
         for name, text in numbers:
             st.metric(name, text)
+
+
+def _epoch_duration(run: RunSummary) -> str:
+    """Duration of the training steps of an epoch at the speed just measured."""
+    speed = run.state.sub_volumes_per_s
+    return format_duration(run.config.sampling.samples_train / speed if speed else None)
 
 
 def _queue_position(root: Path, run: RunSummary) -> str:
@@ -99,13 +119,20 @@ def _queue_position(root: Path, run: RunSummary) -> str:
 
 
 def _measured_on(state: RunState) -> str:
-    best = state.best
-    if best is None:
+    score = state.score
+    if score is None:
         return "No measurement yet."
-    return f"Epoch {best.epoch}, measured on {best.measured_on or 'validation sub-volumes'}, background left out."
+    return f"Epoch {score.epoch}, measured on {score.measured_on or 'validation sub-volumes'}, background left out."
 
 
-def _message(state: RunState, queue_position: str) -> None:
+def _message(state: RunState, queue_position: str, budget: bool) -> None:
+    """What the run does now, or how it ended; while it is prepared, a bar.
+
+    Parameters
+    ----------
+    queue_position : str. Sentence about the queue, for a queued run.
+    budget : bool. Whether the run has a time budget.
+    """
     reason = formatting.plain(state.message.removesuffix("; it can be resumed"))
     if state.state in ("failed", "crashed"):
         text = f"**It {state.state}:** {reason or 'no message'}  \n{NEXT_STEPS[state.state]}"
@@ -123,6 +150,12 @@ def _message(state: RunState, queue_position: str) -> None:
         )
     elif state.state == "stopping":
         st.caption("It saves a checkpoint and ends.")
+    elif state.active and state.total:
+        preparing = "Preparing: " if state.state == "starting" else ""
+        activity = state.what.removesuffix(f" {state.done}/{state.total}")
+        text = f"{formatting.sentence(preparing + activity)}, {state.done} of {state.total} done."
+        note = " The time budget begins with the first step." if preparing and budget else ""
+        st.progress(min(1.0, state.done / state.total), formatting.plain(text + note))
     elif state.active:
         st.caption(formatting.plain(formatting.sentence(state.what or "starting")))
     else:
@@ -138,11 +171,22 @@ def _log(root: Path, run: RunSummary) -> None:
             return
         if text:
             long = text.count("\n") > 8
-            st.code(text, language=None, height=260 if long else "content", wrap_lines=True)
+            st.code(_in_time_zone(text), language=None, height=260 if long else "content", wrap_lines=True)
+            st.caption(f"Times in {formatting.zone_name()}.")
         else:
             st.caption("The log is empty.")
 
     fragment()
+
+
+def _in_time_zone(log: str) -> str:
+    """A log, whose lines begin with the time in UTC, with times of the person's time zone."""
+    offset = datetime.now(formatting.time_zone()).utcoffset() or timedelta()
+
+    def shifted(match: re.Match[str]) -> str:
+        return f"{datetime.combine(MIDNIGHT, time_of_day.fromisoformat(match[0])) + offset:%H:%M:%S}"
+
+    return re.sub(r"^([01]\d|2[0-3]):[0-5]\d:[0-5]\d(?=  )", shifted, log, flags=re.MULTILINE)
 
 
 def _configuration(run: RunSummary) -> None:
@@ -177,6 +221,14 @@ def _notes(root: Path, run: RunSummary) -> None:
 
 
 def _facts(run: RunSummary) -> None:
-    facts = {"run": run.id, **run.state.facts, "classes": ", ".join(run.state.classes[1:]), "folder": str(run.folder)}
+    state = run.state
+    times = {"created": state.created_at, "started": state.started_at, "ended": state.ended_at}
+    facts = {
+        "run": run.id,
+        **{name: formatting.moment(at) for name, at in times.items() if at},
+        **state.facts,
+        "classes": ", ".join(state.classes[1:]),
+        "folder": str(run.folder),
+    }
     rows = [{"fact": name, "value": str(value)} for name, value in facts.items() if value]
     st.dataframe(rows, hide_index=True, width="stretch", alt="Facts about the run")

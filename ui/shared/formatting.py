@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from datetime import UTC, datetime, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import streamlit as st
 
 from core.runs import ACTIVE, RunSummary
 
@@ -28,7 +32,38 @@ def ago(moment_s: float | None, now_s: float | None = None) -> str:
         return f"{round(seconds / 3600)} h ago"
     if seconds < 7 * 86400:
         return f"{round(seconds / 86400)} days ago"
-    return time.strftime("%d %b %Y", time.localtime(moment_s))
+    return f"{datetime.fromtimestamp(moment_s, time_zone()):%d %b %Y}"
+
+
+def time_zone() -> tzinfo:
+    """The time zone of the person's browser; UTC where it is not known. All times on pages are in it."""
+    try:
+        return ZoneInfo(st.context.timezone or "")
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return UTC
+
+
+def zone_name(moment_s: float | None = None) -> str:
+    """The name of :func:`time_zone`, with its distance from UTC then: ``Europe/Berlin (UTC+1)``.
+
+    Parameters
+    ----------
+    moment_s : float, optional. Unix time in seconds; now by default.
+    """
+    zone = time_zone()
+    offset = datetime.fromtimestamp(time.time() if moment_s is None else moment_s, zone).utcoffset()
+    minutes = round(offset.total_seconds() / 60) if offset else 0
+    hours, rest = divmod(abs(minutes), 60)
+    if not minutes:
+        return "UTC" if zone is UTC or str(zone) == "UTC" else f"{zone} (UTC)"
+    return f"{zone} (UTC{'-' if minutes < 0 else '+'}{hours}{f':{rest:02d}' if rest else ''})"
+
+
+def moment(moment_s: float | None) -> str:
+    """A date and time in :func:`time_zone`, which is named: ``28 Nov 2026, 17:05, Europe/Berlin (UTC+1)``."""
+    if not moment_s:
+        return "–"
+    return f"{datetime.fromtimestamp(moment_s, time_zone()):%d %b %Y, %H:%M}, {zone_name(moment_s)}"
 
 
 def size(values: Iterable[float]) -> str:

@@ -22,8 +22,9 @@ from core.compute.allocator import malloc_environment
 from core.compute.cgroups import OomKills, count_oom_kills
 from core.compute.priority import TRAINER_NICENESS, lower_priority
 from core.errors import RunError
-from core.runs.catalog import update_index
+from core.runs.catalog import get_run, update_index
 from core.runs.launch import WORKER, serve_queue
+from core.runs.notify import notify
 from core.runs.processes.exit_reason import describe_exit, peak_memory_bytes, signal_name
 from core.runs.store import folder as files
 from core.runs.store.gpu_slots import GpuSlot
@@ -135,6 +136,8 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
     state = write_reconciled_state(folder)
     update_index(root, folder)
     serve_queue(root, worker)
+    for note in notify(get_run(root, folder.name)):
+        files.append_log(folder, note)
     return state
 
 

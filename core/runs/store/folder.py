@@ -13,6 +13,7 @@
 ``stop``            present while a stop is requested; content ``now``: the trainer is killed
 ``accept-data``     present while the run is to resume on data that has changed
 ``*.safetensors``   checkpoints: last, previous (the one before last), best
+``pictures/``       a slice per validation, truth beside prediction (:mod:`core.runs.store.pictures`)
 ``tensorboard/``    TensorBoard event files
 ``predictions/``    label maps predicted with this run's checkpoints
 ==================  ===================================================================================================

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from core.files import atomic_write, remove_temporaries
+from core.files import atomic_write, file_stamp, remove_temporaries
 
 PICTURES = "pictures"  # folder in the run folder
 MAX_PICTURES = 100
@@ -52,15 +53,16 @@ def list_pictures(folder: Path) -> list[ValidationPicture]:
     ----------
     folder : Path. The run folder.
     """
+    try:
+        with os.scandir(folder / PICTURES) as entries:
+            named = [(name, entry.path) for entry in entries if (name := _NAME.fullmatch(entry.name))]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     found = []
-    for path in (folder / PICTURES).glob("*.png"):
-        name = _NAME.fullmatch(path.name)
-        try:
-            status = path.stat()
-        except OSError:
-            continue  # removed by the trainer since
-        if name:
-            found.append(ValidationPicture(int(name[1]), int(name[2]), path, status.st_size, status.st_mtime_ns))
+    for name, path in named:
+        stamp = file_stamp(Path(path))
+        if stamp.size:  # else the trainer has removed it since
+            found.append(ValidationPicture(int(name[1]), int(name[2]), Path(path), *stamp))
     return sorted(found, key=lambda picture: picture.step)
 
 

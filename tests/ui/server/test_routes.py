@@ -11,20 +11,26 @@ import pytest
 from starlette.requests import Request
 
 from core.runs import MetricRow
+from core.runs.store.pictures import add_picture
 from tests.support.run_folders import add_metrics, make_run
 from ui.server import routes
 
 
+def request(query: str = "", **path_params: Any) -> Request:
+    return Request(
+        {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "headers": [],
+            "query_string": query.encode(),
+            "path_params": path_params,
+        }
+    )
+
+
 def ask(run_id: str, query: str = "") -> tuple[int, Any]:
-    scope = {
-        "type": "http",
-        "method": "GET",
-        "path": "/",
-        "headers": [],
-        "query_string": query.encode(),
-        "path_params": {"run_id": run_id},
-    }
-    answer = routes.metrics(Request(scope))
+    answer = routes.metrics(request(query, run_id=run_id))
     return answer.status_code, json.loads(bytes(answer.body))
 
 
@@ -82,3 +88,35 @@ def test_thinning_keeps_ends_peaks_and_order() -> None:
 def test_short_series_is_not_thinned() -> None:
     rows = [MetricRow(i, i, i, 0.0, "a", math.nan if i == 3 else 1.0) for i in range(1, 11)]
     assert routes.thin(rows) == rows
+
+
+def test_pictures_are_listed_and_served(checkpoints: Path) -> None:
+    run = make_run(checkpoints, "net")
+    assert ask(run)[1]["pictures"] == []
+    add_picture(checkpoints / run, 2, 40, b"png")
+    ((epoch, step, version),) = ask(run)[1]["pictures"]
+    answer = routes.picture(request(f"version={version}", run_id=run, step=step))
+    assert (epoch, answer.status_code, answer.body, answer.media_type) == (2, 200, b"png", "image/png")
+    assert "immutable" in answer.headers["cache-control"]
+    for run_id, other in ((run, 41), ("gone", 40), ("..", 40)):
+        assert routes.picture(request(run_id=run_id, step=other)).status_code == 404
+
+
+def test_all_measurements_of_runs_are_served_as_csv(checkpoints: Path) -> None:
+    one, two = make_run(checkpoints, "one", epochs=1), make_run(checkpoints, "two", epochs=1)
+    answer = routes.measurements(request(f"run={one}&run={two}"))
+    lines = bytes(answer.body).decode().splitlines()
+    assert lines[0] == "run,epoch,step,elapsed_s,metric,value" and len(lines) == 13
+    assert f"{two},1,20,4.0,val/dice/CSF,0.5" in lines
+    assert routes.measurements(request("run=gone")).status_code == 404
+
+
+def test_runs_that_have_ended_since_a_moment_are_served(checkpoints: Path) -> None:
+    now = json.loads(bytes(routes.ended(request()).body))
+    assert now["ended"] == []
+    run = make_run(checkpoints, "net")
+    make_run(checkpoints, "other", "queued")
+    (found,) = json.loads(bytes(routes.ended(request(f"after={now['now']}")).body))["ended"]
+    assert (found["run"], found["name"]) == (run, "net") and "mean Dice 0.875" in found["text"]
+    assert json.loads(bytes(routes.ended(request(f"after={now['now'] + 100}")).body))["ended"] == []
+    assert routes.ended(request("after=x")).status_code == 400

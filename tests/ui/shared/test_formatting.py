@@ -33,3 +33,16 @@ def test_user_text_is_escaped_for_markdown(text: str) -> None:
         else:
             assert character not in special
     assert shown.replace("\\", "") == text
+
+
+def test_times_are_in_the_time_zone_of_the_browser_which_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    moment_s = 1_795_885_500.0  # 28 Nov 2026, 17:05 UTC
+    for zone, text in (
+        ("Europe/Berlin", "28 Nov 2026, 18:05, Europe/Berlin (UTC+1)"),
+        ("Asia/Kolkata", "28 Nov 2026, 22:35, Asia/Kolkata (UTC+5:30)"),
+        (None, "28 Nov 2026, 17:05, UTC"),
+        ("../nowhere", "28 Nov 2026, 17:05, UTC"),
+    ):
+        monkeypatch.setattr("streamlit.runtime.context.ContextProxy.timezone", zone)
+        assert formatting.moment(moment_s) == text
+    assert formatting.moment(None) == "–"

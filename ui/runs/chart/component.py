@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from core import colours
 from core.runs import RunSummary
 from ui.shared.addresses import API
 from ui.shared.component import component
@@ -29,18 +28,6 @@ SCRIPTS = (
 )
 
 _mount = component("chart", Path(__file__).parent, SCRIPTS, ("chart.css",))
-
-
-def run_colours(count: int, of_classes: Sequence[str] = ()) -> tuple[str, ...]:
-    """Colours for runs: readable, far from each other, and never that of a class.
-
-    Parameters
-    ----------
-    count : int. Number of colours.
-    of_classes : sequence of str. Colours ``#rrggbb`` of the classes of the runs.
-    """
-    taken = dict.fromkeys((*colours.PALETTE, *of_classes))
-    return colours.complete((*taken, *[None] * count))[len(taken) :]
 
 
 def run_chart(runs: Sequence[RunSummary], selected: str, colour_of: Mapping[str, str], key: str = "chart") -> None:

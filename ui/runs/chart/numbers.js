@@ -1,18 +1,19 @@
-// Numeric helpers of the chart: smoothing, ticks, and values and times as text.
+// Numeric helpers of the chart: smoothing, scales, ticks, and values and times as text.
 
-// Three decimals; a value that is not zero never appears as zero.
+// Three decimals, small values with three significant digits: a value that is not zero never appears as zero.
 function number(v) {
   if (v === undefined || v === null) return "–";
-  let digits = 3;
-  while (v && digits < 12 && Math.abs(v) < 10 ** -digits) digits += 1;
-  return v.toFixed(digits);
+  const size = Math.abs(v);
+  if (!size || (size >= 0.1 && size < 100)) return v.toFixed(3);
+  if (size >= 100) return v.toLocaleString("en", { maximumFractionDigits: 1 });
+  return size >= 1e-4 ? v.toPrecision(3) : v.toExponential(2);
 }
 
 function emptyText(info) {
   if (!info) return "";
   const reason = {
     queued: "queued",
-    starting: "starting",
+    starting: info.what || "starting",
     running: info.what || "the first epoch is not complete",
     stopping: "stopping",
   }[info.state];
@@ -53,6 +54,12 @@ function nearest(list, value) {
   return Math.abs(list[low] - value) <= Math.abs(list[high] - value) ? low : high;
 }
 
+// A function from values to pixels, linear or logarithmic.
+function scale([v0, v1], [p0, p1], log) {
+  const place = log ? Math.log10 : (v) => v, first = place(v0), span = place(v1) - first || 1;
+  return (v) => p0 + ((place(v) - first) / span) * (p1 - p0);
+}
+
 function niceTicks(low, high, count) {
   const rough = (high - low) / Math.max(2, count), power = 10 ** Math.floor(Math.log10(rough));
   const size = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough), ticks = [];
@@ -60,10 +67,25 @@ function niceTicks(low, high, count) {
   return ticks;
 }
 
+// Ticks of a logarithmic axis: 1, 2 and 5 times the powers of ten, or the powers alone where those are too many; linear
+// ticks where fewer than two are in sight.
+function logTicks(low, high, count) {
+  const inside = (steps) => {
+    const ticks = [];
+    for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++) ticks.push(...steps.map((s) => s * 10 ** e));
+    return ticks.filter((v) => v >= low && v <= high);
+  };
+  const fine = inside([1, 2, 5]), powers = inside([1]);
+  if (fine.length < 2) return niceTicks(low, high, count).filter((v) => v > 0);
+  if (fine.length <= count + 1) return fine;
+  const every = Math.max(1, Math.ceil(powers.length / Math.max(2, count)));
+  return powers.filter((_, i) => i % every === 0);
+}
+
 function xTicks(low, high, axis, count) {
   if (axis !== "time") {
-    const whole = niceTicks(low, high, count).filter((v) => Number.isInteger(Math.round(v * 1e6) / 1e6));
-    return whole.map((at) => ({ at, text: at.toLocaleString("en") }));
+    const ticks = niceTicks(low, high, count), whole = ticks.filter((v) => Number.isInteger(Math.round(v * 1e6) / 1e6));
+    return (whole.length > 1 ? whole : ticks).map((at) => ({ at, text: at.toLocaleString("en") }));
   }
   const sizes = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 28800, 43200, 86400, 172800, 604800];
   const size = sizes.find((s) => s >= (high - low) / Math.max(2, count)) ?? 2419200, ticks = [];
@@ -80,5 +102,7 @@ function clock(seconds) {
 }
 
 function tickText(v) {
-  return Math.abs(v) >= 100 ? v.toFixed(0) : String(Math.round(v * 1e7) / 1e7);
+  const size = Math.abs(v);
+  if (size >= 1e5 || (size && size < 1e-3)) return String(v.toExponential(3)).replace(/\.?0*e/, "e");
+  return size >= 100 ? v.toFixed(0) : String(Number(v.toPrecision(6)));
 }

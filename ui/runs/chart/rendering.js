@@ -1,53 +1,49 @@
 // Rendering of the chart: two panels on one canvas, colours of the theme, the tooltip.
 
-const PAD = { left: 44, right: 14, top: 20, gap: 30, bottom: 24 };
+const PAD = { left: 48, right: 14, top: 20, gap: 30, bottom: 38 };
 const HEIGHT = 430, EMPTY_HEIGHT = 132, DICE_SHARE = 0.62;
 const MIN_DICE_SPAN = 0.1; // the Dice axis is never narrower: a small change must not look large
 const MIN_SMOOTHED = 12; // shorter curves are not smoothed
+const AXIS_TITLES = { epochs: "epoch", step: "step", time: "training time" };
 
 // Base class of Chart (chart.js).
 class Renderer {
-  // The curves: series `s`, panel (0: Dice, 1: loss), legend entry `id`, title, colour; `whole` for whole volumes.
+  get overlaid() { return this.sources.length > 1; }
+
+  get selected() { return this.sources.find((s) => s.id === this.selectedId) ?? this.sources[0]; }
+
+  // The axis that was chosen; before that the time, until a run has completed two epochs.
+  get axis() {
+    if (this.chosenAxis) return this.chosenAxis;
+    const epochs = this.sources.flatMap((source) => [...source.series.values()].map((s) => s.epochs[s.epochs.length - 1]));
+    return Math.max(0, ...epochs) < 2 ? "time" : "epochs";
+  }
+
   lines() {
-    const colours = new Map((this.info?.classes ?? []).map((c) => [c.name, c.colour]));
-    const palette = this.palette, lines = [];
-    for (const [name, s] of this.series) {
-      const [, kind, label] = name.match(/^(val|whole)\/dice\/(.+)$/) ?? [];
-      if (label) {
-        if (!colours.has(label)) colours.set(label, palette[colours.size % palette.length]);
-        const whole = kind === "whole";
-        lines.push({ s, panel: 0, id: label, title: label + (whole ? ", whole volume" : ""), whole, colour: colours.get(label) });
-      } else if (name === "val/dice_mean" || name === "whole/dice_mean") {
-        const whole = name.startsWith("whole");
-        lines.push({ s, panel: 0, id: "mean", title: "mean" + (whole ? ", whole volume" : ""), whole, colour: this.ink, mean: true });
-      } else if (name === "train/loss") {
-        lines.push({ s, panel: 1, id: "training loss", title: "training loss", colour: this.faint });
-      } else if (name === "val/loss") {
-        lines.push({ s, panel: 1, id: "validation loss", title: "validation loss", colour: this.accent });
-      }
-    }
-    const order = [...colours.keys(), "mean", "training loss", "validation loss"];
-    return lines.sort((a, b) => a.panel - b.panel || (a.whole ? 1 : 0) - (b.whole ? 1 : 0) || order.indexOf(a.id) - order.indexOf(b.id));
+    return this.overlaid ? linesOfRuns(this.sources, this.measure, this.lower) : linesOfRun(this.selected, this.lower, this);
   }
 
   theme() {
     const style = getComputedStyle(this.host);
     const read = (name, fallback) => style.getPropertyValue(name).trim() || fallback;
     this.ink = read("--st-text-color", "#222");
+    this.paper = read("--st-background-color", "#fff");
     this.grid = read("--st-border-color", "#ddd");
     this.accent = read("--st-primary-color", "#5b4bc4");
     this.faint = read("--st-gray-color", "#888");
-    this.font = `11px ${read("--st-font", "sans-serif")}`;
+    this.family = read("--st-font", "sans-serif");
+    this.font = `11px ${this.family}`;
     this.palette = read("--st-chart-categorical-colors", "#4a90d9").split(",").map((c) => c.trim());
   }
 
   render() {
-    if (!this.url || !this.canvas) return;
+    if (!this.sources.length || !this.canvas) return;
     const lines = this.lines(), relevant = this.spark ? lines.filter((l) => l.panel === 0 && !l.whole) : lines;
+    const { info, problem } = this.selected;
     this.empty.hidden = relevant.some((l) => l.s.value.length);
-    this.empty.textContent = this.empty.hidden ? "" : this.problem || emptyText(this.info);
+    this.empty.textContent = this.empty.hidden ? "" : problem || emptyText(info);
     this.root.classList.toggle("waiting", !this.empty.hidden);
-    if (!this.spark) this.canvas.style.height = (this.empty.hidden || !this.info ? HEIGHT : EMPTY_HEIGHT) + "px";
+    if (!this.spark) this.canvas.style.height = (this.empty.hidden || !info ? HEIGHT : EMPTY_HEIGHT) + "px";
     const width = this.canvas.clientWidth, height = this.canvas.clientHeight, ratio = window.devicePixelRatio || 1;
     if (!width || !height) return;
     if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
@@ -59,57 +55,78 @@ class Renderer {
     g.clearRect(0, 0, width, height);
     g.font = this.font;
     if (this.spark) return this.renderSparkline(g, lines, width, height);
-    this.note.textContent = this.empty.hidden ? this.problem : "";
+    if (this.shownAxis !== this.axis) { this.shownAxis = this.axis; this.view = null; }
+    this.showControls();
+    if (!this.empty.hidden) return;
+    const panels = this.renderCurves(g, lines, width, height);
+    this.note.textContent = this.problems();
     this.note.hidden = !this.note.textContent;
-    this.reset.hidden = !this.view;
-    this.root.dataset.zoom = this.view ? this.view.map((v) => v.toFixed(2)).join(",") : "";
-    for (const b of this.axes.children) b.setAttribute("aria-pressed", String(b.dataset.value === this.axis));
-    this.smoothButton.setAttribute("aria-pressed", String(this.smooth));
+    if (this.drag) {
+      g.fillStyle = this.accent; g.globalAlpha = 0.15;
+      g.fillRect(Math.min(...this.drag), PAD.top, Math.abs(this.drag[1] - this.drag[0]), this.box.bottom - PAD.top);
+      g.globalAlpha = 1;
+    }
+    this.renderPictureMark(g);
+    this.renderTooltip(g, panels, lines.filter((l) => !this.hidden.has(l.id)));
+  }
+
+  problems() {
+    const texts = this.sources.filter((s) => s.problem).map((s) => (this.overlaid ? `${s.name}: ${s.problem}` : s.problem));
+    if (this.omitted) texts.push("Values of 0 and below are not on a logarithmic axis.");
+    return texts.join(" ");
+  }
+
+  // Panels, axes and curves on a 2D context (or one that writes SVG); returns the panels.
+  renderCurves(g, lines, width, height) {
     const shown = lines.filter((l) => !this.hidden.has(l.id));
     const inner = height - PAD.top - PAD.gap - PAD.bottom, split = Math.round(inner * DICE_SHARE);
     this.box = { left: PAD.left, right: width - PAD.right, top: PAD.top, bottom: height - PAD.bottom };
     const full = extent(lines.map((l) => l.s[this.axis]));
     this.full = full[0] === full[1] ? [full[0] - 0.5, full[1] + 0.5] : full;
     const [x0, x1] = this.view ?? this.full;
-    this.x = (v) => this.box.left + ((v - x0) / (x1 - x0)) * (this.box.right - this.box.left);
-    this.fromX = (px) => x0 + ((px - this.box.left) / (this.box.right - this.box.left)) * (x1 - x0);
+    this.x = scale([x0, x1], [this.box.left, this.box.right]);
+    this.fromX = scale([this.box.left, this.box.right], [x0, x1]);
     const panels = [
-      { top: PAD.top, bottom: PAD.top + split, title: "Dice", range: [0, 1] },
-      { top: PAD.top + split + PAD.gap, bottom: height - PAD.bottom, title: "loss", range: [0, 1] },
+      { top: PAD.top, bottom: PAD.top + split, title: this.overlaid ? this.upperTitle() : "Dice" },
+      { top: PAD.top + split + PAD.gap, bottom: height - PAD.bottom, title: this.lower + (this.log ? " (log)" : ""), log: this.log },
     ];
-    if (this.empty.hidden) panels.forEach((p, i) => { p.range = this.range(shown.filter((l) => l.panel === i), i, x0, x1); });
-    const ticks = this.empty.hidden ? xTicks(x0, x1, this.axis, (this.box.right - this.box.left) / 80) : [];
-    if (!this.empty.hidden) return;
+    this.omitted = false;
+    panels.forEach((p, i) => {
+      p.range = this.range(shown.filter((l) => l.panel === i), i, x0, x1);
+      p.y = scale(p.range, [p.bottom, p.top], p.log);
+    });
+    const ticks = xTicks(x0, x1, this.axis, (this.box.right - this.box.left) / 80);
     panels.forEach((p, i) => this.renderPanel(g, p, i, shown, ticks));
-    this.renderBest(g, panels[0], lines);
-    if (this.drag) {
-      g.fillStyle = this.accent; g.globalAlpha = 0.15;
-      g.fillRect(Math.min(...this.drag), PAD.top, Math.abs(this.drag[1] - this.drag[0]), this.box.bottom - PAD.top);
-      g.globalAlpha = 1;
-    }
-    this.renderTooltip(g, panels, shown);
+    if (!this.overlaid) this.renderBest(g, panels[0], lines);
+    return panels;
   }
 
+  upperTitle() { return this.measure === MEAN ? "mean Dice" : `Dice of ${this.measure}`; }
+
   range(lines, panel, x0, x1) {
+    const log = panel === 1 && this.log;
     let low = Infinity, high = -Infinity;
     for (const l of lines) {
       l.s.value.forEach((v, i) => {
         const x = l.s[this.axis][i];
-        if (v !== null && x >= x0 && x <= x1) { low = Math.min(low, v); high = Math.max(high, v); }
+        if (v === null || x < x0 || x > x1) return;
+        if (log && v <= 0) { this.omitted = true; return; }
+        low = Math.min(low, v); high = Math.max(high, v);
       });
     }
-    if (low > high) return [0, 1];
+    if (low > high) return log ? [0.1, 1] : [0, 1];
+    if (log) { const factor = Math.max((high / low) ** 0.08, 1.05); return [low / factor, high * factor]; }
     if (panel === 0) { const margin = (MIN_DICE_SPAN - (high - low)) / 2; if (margin > 0) { low -= margin; high += margin; } }
-    const margin = Math.max((high - low) * 0.08, 0.005);
+    const least = panel === 0 ? 0.005 : Math.max(Math.abs(high), Math.abs(low)) * 0.02 || 0.005;
+    const margin = Math.max((high - low) * 0.08, least);
     return panel === 0 ? [Math.max(0, low - margin), Math.min(1, high + margin)] : [low - margin, high + margin];
   }
 
   renderPanel(g, p, index, lines, ticks) {
     const { left, right } = this.box, [y0, y1] = p.range;
-    p.y = (v) => p.bottom - ((v - y0) / (y1 - y0)) * (p.bottom - p.top);
     g.lineWidth = 1;
     g.textBaseline = "middle";
-    for (const v of niceTicks(y0, y1, (p.bottom - p.top) / 38)) {
+    for (const v of (p.log ? logTicks : niceTicks)(y0, y1, (p.bottom - p.top) / 38)) {
       const y = Math.round(p.y(v)) + 0.5;
       g.strokeStyle = this.grid; g.globalAlpha = 0.7;
       stroke(g, [[left, y], [right, y]]);
@@ -123,11 +140,14 @@ class Renderer {
       stroke(g, [[x, p.top], [x, p.bottom]]);
       if (index === 1) { g.globalAlpha = 0.75; g.textAlign = "center"; g.fillText(t.text, x, p.bottom + 6); }
     }
-    g.globalAlpha = 0.75; g.fillStyle = this.ink; g.textAlign = "left"; g.textBaseline = "bottom";
+    g.globalAlpha = 0.75; g.fillStyle = this.ink;
+    if (index === 1) { g.textAlign = "center"; g.fillText(AXIS_TITLES[this.axis], (left + right) / 2, p.bottom + 22); }
+    g.textAlign = "left"; g.textBaseline = "bottom";
     g.fillText(p.title, left, p.top - 4);
     if (index === 0 && !this.lines().some((l) => l.panel === 0)) {
       g.textAlign = "center"; g.textBaseline = "middle";
-      g.fillText(this.info?.active ? "Dice appears after the first validation" : "Dice was not measured", (left + right) / 2, (p.top + p.bottom) / 2);
+      const active = this.sources.some((s) => s.info?.active);
+      g.fillText(active ? "Dice appears after the first validation" : "Dice was not measured", (left + right) / 2, (p.top + p.bottom) / 2);
     }
     g.globalAlpha = 1;
     g.save();
@@ -137,7 +157,7 @@ class Renderer {
   }
 
   renderLine(g, p, l) {
-    const xs = l.s[this.axis], raw = l.s.value;
+    const xs = l.s[this.axis], raw = p.log ? l.s.value.map((v) => (v > 0 ? v : null)) : l.s.value;
     g.strokeStyle = g.fillStyle = l.colour;
     if (l.whole) {
       raw.forEach((v, i) => { if (v !== null) diamond(g, this.x(xs[i]), p.y(v), 4.5); });
@@ -145,12 +165,13 @@ class Renderer {
     }
     g.lineJoin = "round";
     g.setLineDash(l.mean ? [5, 4] : []);
-    const curve = this.smooth && raw.length > MIN_SMOOTHED ? (l.s.smoothed ??= smoothed(raw)) : null;
+    const smooth = this.smooth && raw.length > MIN_SMOOTHED;
+    const curve = !smooth ? null : p.log ? smoothed(raw.map((v) => v && Math.log(v))).map((v) => v && Math.exp(v)) : (l.s.smoothed ??= smoothed(raw));
     if (curve) {
-      g.globalAlpha = 0.28; g.lineWidth = 1;
+      g.globalAlpha = l.faint ? 0.12 : 0.28; g.lineWidth = 1;
       trace(g, xs, raw, this.x, p.y);
     }
-    g.globalAlpha = l.mean ? 0.75 : 1; g.lineWidth = l.mean ? 1.5 : 2;
+    g.globalAlpha = l.mean ? 0.75 : l.faint ? 0.5 : 1; g.lineWidth = l.mean ? 1.5 : l.faint ? 1.25 : 2;
     trace(g, xs, curve ?? raw, this.x, p.y);
     g.setLineDash([]);
     if (raw.length === 1 && raw[0] !== null) { g.beginPath(); g.arc(this.x(xs[0]), p.y(raw[0]), 3, 0, 7); g.fill(); }
@@ -158,7 +179,7 @@ class Renderer {
   }
 
   renderBest(g, p, lines) {
-    const best = this.info?.best;
+    const best = this.selected.info?.best;
     const reference = lines.find((l) => l.panel === 0 && l.s.epoch.includes(best?.epoch));
     if (!best || !reference) return;
     const at = reference.s[this.axis][reference.s.epoch.lastIndexOf(best.epoch)], x = Math.round(this.x(at)) + 0.5;
@@ -166,15 +187,25 @@ class Renderer {
     g.strokeStyle = this.accent; g.setLineDash([3, 3]); g.lineWidth = 1;
     stroke(g, [[x, p.top], [x, this.box.bottom]]);
     g.setLineDash([]);
-    const text = `best ${best.mean_dice === null ? "" : best.mean_dice.toFixed(3)} · epoch ${best.epoch}`;
+    const text = `best ${best.mean_dice === null ? "" : number(best.mean_dice)} · epoch ${best.epoch}`;
     const room = g.measureText(text).width + 8, leftSide = x + room > this.box.right;
     g.fillStyle = this.accent; g.textBaseline = "bottom"; g.textAlign = leftSide ? "right" : "left";
     g.fillText(text, x + (leftSide ? -5 : 5), p.bottom - 3);
   }
 
+  // A triangle on the axis at the validation whose picture is shown.
+  renderPictureMark(g) {
+    const step = this.pictures.shownStep;
+    if (step === null) return;
+    const x = this.x(this.selected.place(this.axis, step)), y = this.box.bottom;
+    if (x < this.box.left - 1 || x > this.box.right + 1) return;
+    g.fillStyle = this.ink;
+    g.beginPath(); g.moveTo(x, y - 1); g.lineTo(x - 5, y + 6); g.lineTo(x + 5, y + 6); g.closePath(); g.fill();
+  }
+
   renderTooltip(g, panels, lines) {
     const at = this.hover;
-    if (at === null || !this.empty.hidden || this.drag) { this.tip.hidden = true; return; }
+    if (at === null || this.drag) { this.tip.hidden = true; return; }
     const rows = [];
     let anchor = null;
     for (const l of lines) {
@@ -182,8 +213,10 @@ class Renderer {
       if (i < 0 || l.s.value[i] === null) continue;
       const x = this.x(l.s[this.axis][i]);
       if (l.whole && Math.abs(x - at) > 12) continue;
+      if (this.overlaid && x < at - 12 && i === l.s.value.length - 1) continue; // the run is shorter
       if (!l.whole && (anchor === null || Math.abs(x - at) < Math.abs(anchor.x - at))) anchor = { x, l, i };
       rows.push([l, l.s.value[i]]);
+      if (panels[l.panel].log && l.s.value[i] <= 0) continue;
       g.fillStyle = l.colour;
       g.beginPath(); g.arc(x, panels[l.panel].y(l.s.value[i]), 3.5, 0, 7); g.fill();
     }
@@ -233,34 +266,4 @@ function diamond(g, x, y, r) {
   g.beginPath();
   g.moveTo(x, y - r); g.lineTo(x + r, y); g.lineTo(x, y + r); g.lineTo(x - r, y); g.closePath();
   g.fill();
-}
-
-function tipRow(line, value) {
-  const row = element("div"), dot = element("i"), name = element("span"), shown = element("em");
-  dot.style.background = line.colour;
-  name.textContent = line.title;
-  shown.textContent = number(value);
-  row.append(dot, name, shown);
-  return row;
-}
-
-function element(tag, className = "") {
-  const e = document.createElement(tag);
-  if (className) e.className = className;
-  return e;
-}
-
-function button(text, onclick, value = "") {
-  const b = element("button");
-  b.type = "button";
-  b.append(text);
-  b.onclick = onclick;
-  b.dataset.value = value;
-  return b;
-}
-
-function cell(tag, text) {
-  const c = element(tag);
-  c.textContent = text;
-  return c;
 }

@@ -1,9 +1,10 @@
-"""The table of runs as a Streamlit component: one row per run; a click or Enter selects it."""
+"""The table of runs as a Streamlit component: one row per run; a click or Enter selects it, a tick adds its curves."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,33 +16,63 @@ from ui.shared.component import component
 _mount = component("runs", Path(__file__).parent, ("table.js",), ("table.css",))
 
 
+@dataclass(frozen=True)
+class Selection:
+    """What is marked in the table.
+
+    Attributes
+    ----------
+    run : str, optional. Id of the highlighted run.
+    ticked : mapping. By id of each ticked run the colour ``#rrggbb`` of its curves.
+    full : bool. Whether no more runs can be ticked.
+    """
+
+    run: str | None = None
+    ticked: Mapping[str, str] | None = None
+    full: bool = False
+
+
+@dataclass(frozen=True)
+class Clicked:
+    """What was clicked since the last run of the page.
+
+    Attributes
+    ----------
+    run : str, optional. Id of a run that was selected.
+    tick : str, optional. Id of a run whose tick was set or removed.
+    """
+
+    run: str | None = None
+    tick: str | None = None
+
+
 def runs_table(
-    runs: Sequence[RunSummary], selected: str | None, queue: Sequence[str] = (), key: str = "runs_table"
-) -> str | None:
-    """Show the table.
+    runs: Sequence[RunSummary], selection: Selection, queue: Sequence[str] = (), key: str = "runs_table"
+) -> Clicked:
+    """Show the table, which can be sorted by each column.
 
     Parameters
     ----------
     runs : sequence of RunSummary. Rows from top to bottom.
-    selected : str, optional. Id of the highlighted run.
+    selection : Selection. Highlighted and ticked runs.
     queue : sequence of str. Ids of the queued runs in the order in which they will start.
     key : str. Key of the component.
-
-    Returns
-    -------
-    str or None. Id of a run that was clicked since the last run of the page.
     """
-    data = {"rows": [row(run, queue) for run in runs], "selected": selected}
-    clicked: str | None = _mount(key=key, data=data, on_chosen_change=lambda: None).chosen
-    return clicked
+    rows = [row(run, queue) for run in runs]
+    ticked = dict(selection.ticked or {})
+    data = {"rows": rows, "selected": selection.run, "ticked": ticked, "full": selection.full}
+    result = _mount(key=key, data=data, on_chosen_change=lambda: None, on_tick_change=lambda: None)
+    return Clicked(result.chosen, result.tick)
 
 
 def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:
-    """The cells of a run as text."""
-    state = run.state
+    """The cells of a run as text, and in ``sort`` the values by which columns are sorted where they are no text."""
+    state, score = run.state, run.state.score
     stalled_s = state.stalled_s(time.time())
     position = f" {queue.index(run.id) + 1}" if len(queue) > 1 and run.id in queue else ""
     title = f"{state.state}: {state.message}" if state.message else state.state
+    started_at = state.started_at or state.created_at
+    progress = run.progress
     return {
         "id": run.id,
         "name": run.name,
@@ -52,9 +83,17 @@ def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:
         "data": Path(run.config.data.path).name or "–",
         "preset": run.config.preset,
         "epoch": f"{state.epoch}/{formatting.total_epochs(run)}" if state.epochs else "",
-        "share": min(1.0, state.epoch / state.epochs) if state.epochs and state.active else None,
-        "dice": format_score(state.best.mean_dice if state.best else None),
-        "on": (state.best.measured_on or "") if state.best else "",
-        "started": formatting.ago(state.started_at or state.created_at),
+        "share": progress,
+        "left": "" if progress is None else f"{progress:.0%}, {format_duration(state.remaining_s)} left",
+        "dice": format_score(score.mean_dice if score else None),
+        "on": (score.measured_on or "") + ("" if state.score_is_final else ", so far") if score else "",
+        "started": formatting.ago(started_at),
+        "started_at": formatting.moment(started_at),
         "length": format_duration(state.elapsed_s or None),
+        "sort": {
+            "epoch": state.epoch or None,
+            "dice": score.mean_dice if score else None,
+            "started": started_at or None,
+            "length": state.elapsed_s or None,
+        },
     }

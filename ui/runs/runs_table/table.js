@@ -1,80 +1,152 @@
-// The table of runs; a click, Enter or Space selects a row. Text goes through textContent only.
+// The table of runs: a click or Enter selects a row, its box or Space ticks it, a click on a heading sorts. Text goes
+// through textContent only.
 
-const COLUMNS = [
-  ["State", (r) => r.shown, "state"],
-  ["Name", (r) => r.name, "name"],
-  ["Data", (r) => r.data, "data"],
-  ["Preset", (r) => r.preset, "extra"],
-  ["Epoch", (r) => r.epoch, "right epoch"],
-  ["Best Dice", (r) => r.dice, "right"],
-  ["Measured on", (r) => r.on, "extra"],
-  ["Started", (r) => r.started, "right"],
-  ["Length", (r) => r.length, "right"],
+const COLUMNS = [ // heading, key of the cell's text, style
+  ["State", "shown", "state"],
+  ["Name", "name", "name"],
+  ["Data", "data", "data"],
+  ["Preset", "preset", "extra"],
+  ["Epoch", "epoch", "right epoch"],
+  ["Best Dice", "dice", "right"],
+  ["Measured on", "on", "extra"],
+  ["Started", "started", "right"],
+  ["Length", "length", "right"],
 ];
+const FALLING_FIRST = new Set(["epoch", "dice", "started", "length"]);
+const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
+const tables = new WeakMap(); // by element
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
-  let frame = root.querySelector(".frame");
-  if (!frame) {
-    frame = make("div", "frame");
-    const table = make("table"), head = make("thead"), line = make("tr");
+  let table = tables.get(root);
+  if (!table) tables.set(root, (table = new Table(root)));
+  table.send = setTriggerValue;
+  table.show(data);
+}
+
+class Table {
+  constructor(root) {
+    this.order = null; // { key, falls }; null: as the server sends the rows
+    this.rows = new Map(); // tr by run
+    const frame = make("div", "frame"), table = make("table"), head = make("thead"), line = make("tr");
     table.setAttribute("role", "grid");
     table.setAttribute("aria-label", "Runs");
-    line.append(...COLUMNS.map(([title, , style]) => cell("th", title, style.replace("name", "").replace("data", ""))));
+    const ticks = make("th", "ticks");
+    ticks.append(make("span", "unseen", "In the chart"));
+    this.heads = COLUMNS.map(([title, key, style]) => {
+      const th = make("th", style.replace("name", "").replace("data", "")), sorter = make("button", "", title);
+      sorter.type = "button";
+      sorter.title = `sort by ${title.toLowerCase()}`;
+      sorter.onclick = () => this.sortBy(key);
+      th.append(sorter);
+      return th;
+    });
+    line.append(ticks, ...this.heads);
     head.append(line);
-    table.append(head, make("tbody"));
+    this.body = make("tbody");
+    table.append(head, this.body);
     frame.append(table);
     root.append(frame);
   }
-  const body = frame.querySelector("tbody"), known = new Map([...body.children].map((tr) => [tr.dataset.run, tr]));
-  const rows = data.rows.map((row) => {
-    const tr = known.get(row.id) ?? make("tr");
-    fill(tr, row, row.id === data.selected);
-    tr.onclick = () => setTriggerValue("chosen", row.id);
+
+  show(data) {
+    this.data = data;
+    const known = this.rows;
+    this.rows = new Map();
+    for (const row of data.rows) {
+      const tr = known.get(row.id) ?? this.makeRow(row.id);
+      this.rows.set(row.id, tr);
+      fill(tr, row, row.id === data.selected);
+      const tick = tr.querySelector("input"), colour = data.ticked[row.id];
+      tick.checked = colour !== undefined;
+      tick.disabled = !tick.checked && data.full;
+      tick.setAttribute("aria-label", `${row.name} in the chart`);
+      tick.parentElement.title = tick.disabled ? "no more runs fit into the chart" : "its curves in the chart (Space)";
+      tick.style.accentColor = colour || "";
+    }
+    this.place();
+  }
+
+  // The first click on a heading sorts, the second reverses the order, the third restores that of the server.
+  sortBy(key) {
+    const first = FALLING_FIRST.has(key);
+    if (this.order?.key !== key) this.order = { key, falls: first };
+    else this.order = this.order.falls === first ? { key, falls: !first } : null;
+    this.place();
+  }
+
+  place() {
+    const rows = [...this.data.rows], { key, falls } = this.order ?? {};
+    const value = (row) => (key in row.sort ? row.sort[key] : row[key] || null);
+    const compare = (a, b) => (typeof a === "number" ? a - b : collator.compare(a, b));
+    if (key) {
+      rows.sort((a, b) => {
+        const [x, y] = [value(a), value(b)];
+        if (x === null || y === null) return (x === null) - (y === null); // rows without a value last
+        return falls ? compare(y, x) : compare(x, y);
+      });
+    }
+    this.heads.forEach((th, n) => {
+      const sorted = COLUMNS[n][1] === key;
+      if (sorted) th.setAttribute("aria-sort", falls ? "descending" : "ascending"); else th.removeAttribute("aria-sort");
+    });
+    const ordered = rows.map((row) => this.rows.get(row.id)), { children } = this.body;
+    if (ordered.length === children.length && ordered.every((tr, i) => children[i] === tr)) return;
+    const focused = ordered.find((tr) => tr === tr.getRootNode().activeElement);
+    this.body.replaceChildren(...ordered);
+    focused?.focus();
+  }
+
+  makeRow(id) {
+    const tr = make("tr"), cell = make("td", "ticks"), label = make("label"), tick = make("input");
+    tick.type = "checkbox";
+    tick.tabIndex = -1; // Space on the row
+    label.append(tick);
+    cell.append(label);
+    tr.append(cell);
+    tr.tabIndex = 0;
+    tr.dataset.run = id;
+    const toggle = () => { if (!tick.disabled) this.send("tick", id); };
+    tick.onchange = toggle;
+    cell.onclick = (event) => event.stopPropagation();
+    tr.onclick = () => this.send("chosen", id);
     tr.onkeydown = (event) => {
-      if (event.key === "Enter" || event.key === " ") setTriggerValue("chosen", row.id);
+      if (event.key === "Enter") this.send("chosen", id);
+      else if (event.key === " ") toggle();
       else if (event.key === "ArrowDown") tr.nextElementSibling?.focus();
       else if (event.key === "ArrowUp") tr.previousElementSibling?.focus();
       else return;
       event.preventDefault();
     };
     return tr;
-  });
-  const same = rows.length === body.children.length && rows.every((tr, i) => body.children[i] === tr);
-  if (!same) body.replaceChildren(...rows);
+  }
 }
 
 function fill(tr, row, selected) {
   const signature = JSON.stringify([row, selected]);
   if (tr.dataset.signature === signature) return;
   tr.dataset.signature = signature;
-  tr.dataset.run = row.id;
   tr.className = row.shown === "stalled" ? "stalled" : row.state;
-  tr.tabIndex = 0;
   tr.setAttribute("aria-selected", String(selected));
-  const cells = COLUMNS.map(([, text, style]) => cell("td", text(row), style));
-  cells[0].prepend(make("span", "dot"));
-  cells[0].title = row.title;
-  cells[1].title = row.id;
-  cells[1].append(...row.tags.map((tag) => make("span", "tag", tag)));
+  const cells = new Map(COLUMNS.map(([, key, style]) => [key, make("td", style, row[key])]));
+  cells.get("shown").prepend(make("span", "dot"));
+  cells.get("shown").title = row.title;
+  cells.get("name").title = row.id;
+  cells.get("name").append(...row.tags.map((tag) => make("span", "tag", tag)));
+  cells.get("started").title = row.started_at;
   if (row.share !== null) {
     const bar = make("span", "bar"), done = make("i");
     done.style.width = `${Math.round(row.share * 100)}%`;
     bar.append(done);
-    cells[4].append(bar);
+    cells.get("epoch").title = row.left;
+    cells.get("epoch").append(bar);
   }
-  tr.replaceChildren(...cells);
+  tr.replaceChildren(tr.firstElementChild, ...cells.values());
 }
 
 function make(tag, style = "", text = "") {
   const element = document.createElement(tag);
   if (style) element.className = style;
   if (text) element.textContent = text;
-  return element;
-}
-
-function cell(tag, text, style) {
-  const element = make(tag, style);
-  element.append(text);
   return element;
 }

@@ -295,3 +295,22 @@ def events(folder: Path) -> EventAccumulator:
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     found = events(folder)
     return {tag: [(e.step, e.value) for e in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def test_pictures_of_validations_are_kept_until_the_run_is_resumed_before_them(folder: Path) -> None:
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    for epoch in (1, 2):
+        recorder(Picture(epoch, epoch * 10, "val/slice", np.zeros((2, 6, 3), np.uint8)))
+    assert [(p.epoch, p.step) for p in runs.list_pictures(folder)] == [(1, 10), (2, 20)]
+    Recorder(folder, read_state(folder))(Ready({}, READY.classes, 1, 10))
+    assert [p.step for p in runs.list_pictures(folder)] == [10]
+
+
+def test_picture_that_cannot_be_written_is_a_note(folder: Path) -> None:
+    (folder / "pictures").write_text("a file is in the way")
+    recorder = Recorder(folder, read_state(folder))
+    recorder(READY)
+    for step in (10, 20):
+        recorder(Picture(1, step, "val/slice", np.zeros((2, 6, 3), np.uint8)))
+    assert files.read_log_tail(folder, 20).count("the picture of a validation could not be written") == 1

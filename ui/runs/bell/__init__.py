@@ -1,0 +1,1 @@
+"""The button that turns notifications of the browser on and off."""
