@@ -15,7 +15,7 @@ Metric names, the same in the run folder, index, TensorBoard and charts:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -143,20 +143,23 @@ class Saved:
 
 @dataclass(frozen=True)
 class Segmented:
-    """The held-out subjects, as the best checkpoint segmented them in the validation that chose it; before
-    :class:`Ended`.
+    """The held-out subjects, as the best checkpoint segmented them in the validation that chose it, or to be segmented
+    with it; before :class:`Ended`.
 
     Attributes
     ----------
     epoch, step : int. Of the best checkpoint.
     mode : str. Inference mode, "tiles" or "whole".
-    label_maps : dict. Class indices by subject id on the grid that training works on, the lowest Dice first.
+    label_maps : dict. Class indices by subject id on the grid that training works on, the lowest Dice first; ``None``
+        where training scored no whole volumes.
+    expected_s : float. Estimated time to segment those without a label map.
     """
 
     epoch: int
     step: int
     mode: str
-    label_maps: dict[str, PackedLabels]
+    label_maps: Mapping[str, PackedLabels | None]
+    expected_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,14 @@ compared = [by_id[id] for id in ticked.ticked_runs(by_id, selected)]
 colours = ticked.colours_of(compared)
 
 
+def shown_state(current: list[runs.RunSummary]) -> tuple[str, bool] | None:
+    """The state of the selected run and whether it has a checkpoint: what the buttons below the table depend on."""
+    found = next((run for run in current if run.id == selected), None)
+    return None if found is None else (found.state.state, runs.run_checkpoint(found.folder) is not None)
+
+
 @st.fragment(run_every=2.0)
-def table(page_state: str | None) -> None:
+def table(page_state: tuple[str, bool] | None) -> None:
     """The table, updated every two seconds; the page runs again when another run is selected or the state of the
     selected run differs from ``page_state``."""
     current = runs.list_runs(root)
@@ -101,11 +107,11 @@ def table(page_state: str | None) -> None:
     if clicked.run and clicked.run != selected:
         st.query_params[RUN_PARAMETER] = clicked.run
         st.rerun()
-    if next((run.state.state for run in current if run.id == selected), None) != page_state:
+    if shown_state(current) != page_state:
         st.rerun()
 
 
-table(next((run.state.state for run in all_runs if run.id == selected), None))
+table(shown_state(all_runs))
 
 try:
     run = runs.get_run(root, str(selected))

@@ -28,7 +28,7 @@ from core.training.state import TrainingState
 from core.training.step import TrainingStep
 from core.training.subject_sets import SubjectSets
 from core.training.task import TrainingTask
-from core.training.validation_budget import SUB_VOLUMES
+from core.training.validation_budget import SUB_VOLUMES, TILES
 from core.training.validation_rhythm import ValidationRhythm
 from core.training.validation_scores import ValidationSet, WholeVolumeScore
 from core.training.validator import Validator
@@ -254,6 +254,8 @@ class _Trainer:
 
     def _record_whole_volumes(self, score: WholeVolumeScore) -> None:
         self.reporter.metrics(score.values(self.task.classes))
+        if not self.validator.has_sub_volumes:
+            self.reporter.picture(score.picture)
         if self._save_if_best(score.mean_dice, WHOLE_VOLUMES_MEASURED):
             ids = [subject.id for subject in self.task.held_out]
             self.best_whole_volumes = Segmented(self.state.epoch, self.state.step, score.mode, score.worst_first(ids))
@@ -308,7 +310,13 @@ class _Trainer:
         return True
 
     def report_end(self) -> None:
-        """Hand over the segmentations of the best checkpoint, and end."""
-        if self.best_whole_volumes is not None and not self.stopped:
-            self.reporter.emit(self.best_whole_volumes)
+        """Hand over the held-out subjects as the best checkpoint segments them, and end. Where no whole volumes were
+        scored, they are to be segmented if the time budget tells how long that takes."""
+        segmented, expected_s = self.best_whole_volumes, self.validator.expected_s(TILES)
+        if segmented is None and self.state.best is not None and not self.validator.modes and expected_s:
+            unknown = {subject.id: None for subject in self.task.held_out}
+            mode = self.state.inference["mode"]
+            segmented = Segmented(self.state.epoch, self.state.step, mode, unknown, expected_s)
+        if segmented is not None and not self.stopped:
+            self.reporter.emit(segmented)
         self.reporter.ended(self.stopped)

@@ -17,6 +17,7 @@ from core.types import Size3
 SAFETY_FACTOR = 1.25  # on the reserved time
 WHOLE_FACTOR = 1.5  # one pass over a volume, relative to tiles of as many voxels: it does not fit the caches
 SUB_VOLUMES = "sub-volumes"  # key of the duration of sub-volume validation; the other keys are inference modes
+TILES = "tiles"
 
 
 class ValidationBudget:
@@ -56,7 +57,7 @@ class ValidationBudget:
             voxels += math.prod(sides)
         self._seconds = {
             SUB_VOLUMES: sub_volumes * tile_s,
-            "tiles": tiles * tile_s,
+            TILES: tiles * tile_s,
             "whole": WHOLE_FACTOR * voxels / math.prod(tile) * tile_s,
         }
         while self.modes and not self.progress.can_reserve(self._needed_s()):

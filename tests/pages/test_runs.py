@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from core.checkpointing.metadata import ACCEPT_DATA
 from core.colours import PALETTE
 from core.datasets.data_record import ChangedDataError
 from core.presets import preset
+from core.runs.store.state import read_state, write_state
 from core.runs.store.state import Best, read_state, write_state
 from tests.core.runs.test_compare import trained
 from tests.support.app_pages import button_labels, click, component_data, open_page, run_page, texts
@@ -56,6 +58,24 @@ def test_newest_run_is_shown_with_its_results_and_log(checkpoints: Path) -> None
 def test_unknown_run_in_url_is_reported(checkpoints: Path) -> None:
     make_run(checkpoints, "net")
     assert "There is no run called gone-123" in texts(open_page("runs", run="gone-123"))
+
+
+@pytest.mark.slow
+def test_progress_is_that_of_the_time_and_times_are_in_one_named_zone(
+    checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.runs.store.state.is_alive", lambda *_: True)
+    monkeypatch.setattr("streamlit.runtime.context.ContextProxy.timezone", "Asia/Kolkata")
+    run = make_run(checkpoints, "net", "running", epochs=3)  # of about ten epochs, but nearly done
+    state = dataclasses.replace(read_state(checkpoints / run), elapsed_s=95.0, remaining_s=5.0)
+    write_state(checkpoints / run, state)
+    (checkpoints / run / "log.txt").write_text("20:31:05  a line\nno time\n", encoding="utf-8")
+    app = open_page("runs")
+    (row,) = table(app)
+    assert (row["share"], row["left"]) == (0.95, "95%, 5 s left")
+    assert "Asia/Kolkata (UTC+5:30)" in row["started_at"]
+    assert app.code[0].value == "02:01:05  a line\nno time"
+    assert "Times in Asia/Kolkata (UTC+5:30)." in texts(app)
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Keeps the segmentations of held-out subjects that training computed, with all scores, for Review and Quiz.
 
 They are those of the validation that chose the best checkpoint. A subject that training resampled is segmented again,
-since its labels are not known on its own grid.
+since its labels are not known on its own grid; after a run that scored no whole volumes all of them are segmented now.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ def keep_predictions(
     ----------
     folder : Path. Run folder, with the best checkpoint.
     segmented : Segmented. Label maps of that checkpoint.
-    limit_s : float. No subject is begun that would not be finished in this time; the first one always is.
+    limit_s : float. No subject is begun that is not expected to be finished in this time; of subjects with a label map
+        the first one always is.
     listener : callable. Receives the progress.
     should_stop : callable. Called before each subject.
     """
@@ -52,6 +53,8 @@ def _keep(
     from core.runs.predictions import predictions_folder, save_prediction
 
     started, total = time.monotonic(), len(segmented.label_maps)
+    if segmented.expected_s > limit_s:
+        return
     predictor = TrainedPredictor(folder / files.BEST, segmented, files.read_config(folder).run.device)
     metadata = predictor.metadata
     options = DataOptions.from_config(metadata.train_config.data)

@@ -40,7 +40,7 @@ def test_show_as_json_has_the_promised_keys(folder: Path, capsys: pytest.Capture
         "pid": None,
         "epoch": 7,
         "epochs": 12,
-        "best": {"epoch": 6, "mean_dice": 0.8125, "measured_on": "whole volumes"},
+        "best": {"epoch": 6, "mean_dice": 0.8125, "measured_on": "whole volumes", "step": 0},
     }
     assert TrainConfig.from_json(shown["config"]) == files.read_config(folder)
     assert shown["folder"] == str(folder)
@@ -53,6 +53,14 @@ def test_show_prints_results_and_commands_to_copy(folder: Path, capsys: pytest.C
     for expected in ("My [net]", "stopped", "7/12", "0.8125 (whole volumes)", f"tensorboard --logdir {folder}"):
         assert expected in shown
     assert "python -m core train demo --preset quick --name 'My [net]' --epochs 12" in shown
+
+
+def test_dice_so_far_is_listed_before_a_best_epoch_is_chosen(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    latest = Best(1, 0.9071, "held-out sub-volumes", 240)
+    write_state(folder, replace(read_state(folder), best=None, latest=latest))
+    for command in (["runs"], ["runs", "show", folder.name]):
+        assert cli.main(command) == 0
+        assert "0.9071 so far (held-out sub-volumes)" in capsys.readouterr().out
 
 
 def test_list_is_a_table_or_json(folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ import pytest
 from core.datasets import load_subject, open_dataset
 from core.events import Event, Note, Preparing, Segmented
 from core.inference.predictor import Predictor
+from core.packed_labels import PackedLabels
 from core.runs.launch import create_run
 from core.runs.predictions import read_predictions
 from core.runs.processes.kept_predictions import keep_predictions
@@ -40,7 +41,7 @@ class Trained:
 
 def train(root: Path, **values: object) -> Trained:
     data = write_balls(root / "data")
-    config = tiny(path=str(data), epochs=4, whole_every=2, inference_mode="tiles", **values)
+    config = tiny(**{"path": str(data), "epochs": 4, "whole_every": 2, "inference_mode": "tiles", **values})
     folder = create_run(root / "runs", config, "balls")
     events: list[Event] = []
     train_run(config, folder, events.append)
@@ -70,7 +71,9 @@ def test_kept_predictions_are_those_of_review_without_segmenting_again(
     assert set(predictions) == set(expected) and not any(p.stale for p in predictions.values())
     for id, prediction in predictions.items():
         stored = load_subject(data, id)
-        kept = trained.segmented.label_maps[id].unpack()
+        labels = trained.segmented.label_maps[id]
+        assert labels is not None
+        kept = labels.unpack()
         assert stored.image.shape[1:] == kept.shape
         assert np.mean(kept != expected[id]) < 1e-3  # training keeps intensities in half precision
         score = prediction.score
@@ -97,12 +100,20 @@ def test_time_limit_stop_and_another_checkpoint_are_heeded(trained: Trained, tmp
     assert "1 of 2 held-out subjects" in next(e.text for e in events if isinstance(e, Note))
     keep_predictions(trained.folder, trained.segmented, 60.0, events.append, lambda: True)
     assert len(trained.kept()) == 1
-    wrong = {
-        id: replace(labels, content=b"not of this checkpoint") for id, labels in trained.segmented.label_maps.items()
-    }
+    wrong = {id: PackedLabels((20, 24, 18), b"not of this checkpoint") for id in trained.segmented.label_maps}
     other = replace(trained.segmented, step=trained.segmented.step + 1, label_maps=wrong)
     keep_predictions(trained.folder, other, 60.0, events.append, NEVER)
     assert len(trained.kept()) == 2 and min(trained.kept().values()) > 0.3
+
+
+@pytest.mark.slow
+def test_run_without_whole_volumes_gets_predictions_where_that_is_quick(tmp_path: Path) -> None:
+    run = train(tmp_path, whole_every=0, minutes=0.02)
+    assert set(run.segmented.label_maps.values()) == {None} and run.segmented.expected_s > 0
+    keep_predictions(run.folder, replace(run.segmented, expected_s=61.0), 60.0, lambda event: None, NEVER)
+    assert not run.kept()
+    keep_predictions(run.folder, run.segmented, 60.0, lambda event: None, NEVER)
+    assert len(run.kept()) == 2
 
 
 @pytest.mark.slow
