@@ -16,6 +16,7 @@ LEAST_DISTANCE = 0.1  # of the median; what counts as the distance of the other 
 FEW_VOXELS = 32  # outliers that any image may have, up to 1 % of its non-zero voxels
 FEW_SHARE = 1e-4  # of the non-zero voxels; in large images more than FEW_VOXELS
 SCATTERED_SHARE = 1e-3  # of the non-zero voxels, if most of the outliers do not touch each other
+EXTREME_DISTANCE = 100.0  # of the 99th percentile of the distances from the median; beyond it contrast is lost
 DESCRIBED_OUTLIERS = 3
 SAMPLED_VOXELS = 400_000  # from which percentiles are computed at most; an eighth for medians
 
@@ -91,7 +92,35 @@ def describe_outliers(values: np.ndarray, inliers: IntensityRange) -> str:
     ]
     more = f", and {len(order) - len(places)} more" if len(order) > len(places) else ""
     subject = "1 voxel lies" if len(order) == 1 else f"{len(order)} voxels lie"
-    return f"{subject} far outside of all others ({inliers.low:.5g} to {inliers.high:.5g}): {'; '.join(places)}{more}"
+    low, high = inliers.low + 0.0, inliers.high + 0.0  # no negative zero
+    return f"{subject} far outside of all others ({low:.5g} to {high:.5g}): {'; '.join(places)}{more}"
+
+
+def describe_extremes(values: np.ndarray) -> str:
+    """Number and range of voxels, up to about 1 %, that are too many or too close together for outliers and yet more
+    than a hundred times as far from the median as 99 % of the voxels, as text; empty where there are none.
+
+    Normalisation by mean and deviation leaves next to no contrast to the other voxels of such an image.
+
+    Parameters
+    ----------
+    values : ndarray, float32, shape (i, j, k). Finite intensities without outliers.
+    """
+    sample = sample_voxels(values)
+    nonzero = sample[sample != 0].astype(np.float64)
+    if not nonzero.size:
+        return ""
+    median = float(np.median(nonzero))
+    usual = float(np.percentile(np.abs(sample - median), 99))
+    reach = EXTREME_DISTANCE * max(usual, LEAST_DISTANCE * abs(median))
+    extreme = values[np.abs(values - median) > reach]
+    if not extreme.size:
+        return ""
+    share = extreme.size / values.size
+    return (
+        f"{extreme.size} voxels ({100 * share:.2g} %) have {float(extreme.min()):.5g} to {float(extreme.max()):.5g}, more "
+        f"than {EXTREME_DISTANCE:g} times as far from the median, {median:.5g}, as 99 % of the voxels"
+    )
 
 
 def _are_scattered(mask: np.ndarray) -> bool:

@@ -66,6 +66,13 @@ def test_errors_single_plane_dice_strip_and_next_case(server: Server, page: Page
     core(server, "evaluate", hippocampus, str(server.data / "hippo"), "--subject", "hippocampus_001", "--keep")
     page.goto(f"{server.url}/review?model={hippocampus}&case=hippocampus_001")
     wait_until_ready(page)
+    for width, height in ((1440, 900), (820, 900), (720, 450)):  # the last: a laptop's screen at 200 %
+        page.set_viewport_size({"width": width, "height": height})
+        expect(page.locator("canvas.pane")).to_have_count(3)
+        settle(page)
+        first = page.locator("canvas.pane").first.bounding_box()
+        assert first is not None and first["y"] < 260 and first["height"] > 150, "the picture comes first"
+    page.set_viewport_size({"width": 1440, "height": 1000})
     expect(page.locator("canvas.pane")).to_have_count(3)
     page.get_by_role("group", name="Planes").get_by_role("button", name="all").click()
     expect(page.locator("canvas.pane")).to_have_count(9)

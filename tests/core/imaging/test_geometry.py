@@ -168,3 +168,19 @@ def test_tilt_tells_sheared_from_oblique_axes_with_the_angle() -> None:
     assert tilt(np.eye(4), oriented=False) == ""
     single = Geometry((10, 10, 10), (rotated(33) @ np.diag([0.7, 1.1, 4, 1])).astype(np.float32).astype(np.float64))
     assert not single.is_sheared and single.shear_deg < 0.01
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, 1, 1), (1, -1, -1)])
+def test_axes_of_the_file_lead_from_a_canonical_voxel_to_its_stored_index(
+    order: tuple[int, ...], signs: tuple[int, ...]
+) -> None:
+    affine = np.eye(4)
+    affine[:3, :3] = np.diag(signs)[:, list(order)]
+    stored = Geometry((3, 4, 5), affine)
+    array = np.arange(60).reshape(stored.shape)
+    canonical = to_canonical(array, stored)
+    for voxel in np.ndindex(canonical.shape):
+        index = [canonical.shape[a] - 1 - voxel[a] if flipped else voxel[a] for a, flipped in stored.file_axes]
+        assert array[tuple(index)] == canonical[voxel]
+    assert Geometry((3, 4, 5), affine, oriented=False).file_axes == ((0, False), (1, False), (2, False))

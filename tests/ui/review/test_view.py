@@ -41,6 +41,19 @@ def test_crosshair_of_the_url_is_a_voxel_of_the_volume_or_none(text: str | None,
     assert view.parse_crosshair(text, SCENE) == voxel
 
 
+@pytest.mark.parametrize(
+    ("spacing_mm", "plane"),
+    [
+        ((1, 1, 1), "axial"), ((1, 1, 5), "axial"), ((0.5, 3, 0.5), "coronal"), ((4, 1, 1), "sagittal"),
+        ((1.2, 1, 1), "axial"),
+    ],
+)  # fmt: skip
+def test_first_plane_is_that_of_the_slices_of_thick_slices_else_axial(
+    spacing_mm: tuple[float, float, float], plane: str
+) -> None:
+    assert view.sharpest_plane(Grid((4, 5, 6), spacing_mm, None)) == plane
+
+
 @pytest.mark.parametrize(("resampled_mm", "shown"), [(None, False), ([1, 1, 1], False), ([2, 1, 1], True)])
 def test_voxel_size_of_a_segmentation_is_shown_if_it_is_not_the_images(
     resampled_mm: list[float] | None, shown: bool, monkeypatch: pytest.MonkeyPatch

@@ -49,6 +49,7 @@ def test_image_and_truth_are_in_canonical_order(data: Path) -> None:
         scene = subject_scene(data, id)
         loaded = load_subject(dataset, id)
         assert loaded.label is not None
+        assert scene.grid.file_axes == loaded.stored.file_axes
         assert scene.grid.shape == SHAPE and [c.name for c in scene.channels] == list(dataset.modalities)
         assert [c["name"] for c in scene.classes] == list(CLASSES[1:])
         assert np.array_equal(volume(scene.layers["truth"]), loaded.label)
