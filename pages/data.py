@@ -11,6 +11,7 @@ from core.errors import UserError
 from core.paths import DEMO, data_root
 from ui.data import doctor_job, doctor_view
 from ui.data.description_view import offer_description
+from ui.data.subject_view import choose_subject, show_subject
 from ui.shared import cache, demo_jobs, formatting, jobs
 from ui.shared.data_options import choose_data_options, data_options, read_nan_as_zero, reset_data_options
 from ui.shared.errors import error_box, stop_on_user_error
@@ -18,29 +19,27 @@ from ui.shared.legend import demo_picture, legend
 from ui.shared.navigation import go_to, tab_title
 from ui.shared.progress import progress
 from ui.shared.state import DATA, load_from_url, save_to_url
-from ui.viewer.component import ViewerOptions, viewer
-from ui.viewer.scenes import subject_scene
 
 VIEW = "data_view"
-SUBJECT = "data_subject"
 READING = "data_reading"
 VIEWS = ("Middle slices", "Subjects", "Slice by slice")
 
-st.title("Data", anchor=False)
 choices = cache.dataset_choices()
 load_from_url(DATA, DEMO)
 if st.session_state[DATA] not in choices:
     choices = [*choices, st.session_state[DATA]]
-choice = st.selectbox(
-    "Data set",
-    choices,
-    key=DATA,
-    persist_state="session",
-    accept_new_options=True,
-    width=560,
-    help=f"Data sets in {formatting.plain(str(data_root()))}, and the demo data. "
-    "Type the path of another folder in there to see why it is not a data set.",
-)
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+    st.title("Data", anchor=False, width="content")
+    choice = st.selectbox(
+        "Data set",
+        choices,
+        key=DATA,
+        persist_state="session",
+        accept_new_options=True,
+        width=400,
+        help=f"Data sets in {formatting.plain(str(data_root()))}, and the demo data. "
+        "Type the path of another folder in there to see why it is not a data set.",
+    )
 choice = choice or DEMO
 save_to_url(DATA, choice)
 tab_title("Data", choice)
@@ -73,22 +72,22 @@ except UserError as error:
     offer_description(path)
     st.stop()
 
+labelled = "" if len(summary.labelled) == len(summary.ids) else f", {len(summary.labelled)} of them labelled"
+licence = f" · {formatting.plain(summary.licence)}" if summary.licence else ""
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-    st.header(formatting.plain(summary.name), anchor=False, width="content")
-    if summary.synthetic:
-        st.badge("synthetic", color="violet")
-    st.space("stretch")
-    with st.popover("Reading", icon=":material/tune:", type="tertiary", key=READING):
+    with st.container(width="stretch", gap="xxsmall"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.header(formatting.plain(summary.name), anchor=False, width="content")
+            if summary.synthetic:
+                st.badge("synthetic", color="violet")
+        st.caption(
+            f"{formatting.count(len(summary.ids), 'subject')}{labelled} · "
+            f"{formatting.plain(', '.join(summary.modalities))} · layout {summary.layout}{licence}"
+        )
+    with st.popover("Import options", icon=":material/tune:", type="tertiary", key=READING):
         choose_data_options(choice, dataset)
     check_again = st.button("Check again", icon=":material/refresh:", type="tertiary")
     train_button = st.empty()
-labelled = "" if len(summary.labelled) == len(summary.ids) else f", {len(summary.labelled)} of them labelled"
-licence = f" · {formatting.plain(summary.licence)}" if summary.licence else ""
-st.caption(
-    f"{formatting.count(len(summary.ids), 'subject')}{labelled} · {formatting.plain(', '.join(summary.modalities))} · "
-    f"layout {summary.layout}{licence}"
-    + (f"  \n{formatting.plain(formatting.sentence(summary.description))}" if summary.description else "")
-)
 legend(summary.colours, summary.ignored)
 
 folder = doctor_job.report_folder(path, options)
@@ -103,7 +102,8 @@ if job.state == "failed":
     st.stop()
 if job.state == "running":
     progress("Checking the data", lambda: doctor_job.observe(folder), show_counts=True)
-    st.skeleton(240)
+    with stop_on_user_error():
+        show_subject(path, summary.ids[0], options)  # there is something to see while the others are read
     st.stop()
 
 report = doctor_job.report(folder)
@@ -112,30 +112,33 @@ with train_button:
     kind: Literal["primary", "secondary"] = "primary" if report["ok"] else "secondary"
     if st.button("Train on this", type=kind, icon=":material/model_training:"):
         go_to("train", **{DATA: choice})
-if report["ok"]:
-    remarks = formatting.count(counts["warnings"], "warning") if counts["warnings"] else "no errors, no warnings"
-    st.success(f"Fit to train on: {remarks}.", icon=":material/check_circle:")
-else:
-    st.error(f"Not fit to train on: {formatting.count(counts['errors'], 'error')}.", icon=":material/error:")
-doctor_view.show_findings(report["findings"])
-if doctor_view.can_read_nan(report["findings"]):
-    st.button("Read NaN as 0", icon=":material/tune:", on_click=read_nan_as_zero, args=(choice,))
 load_from_url(VIEW, VIEWS[0], VIEWS, "view")
-view = st.segmented_control(
-    "View", VIEWS, required=True, key=VIEW, label_visibility="collapsed", persist_state="session"
-)
+with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+    view = st.segmented_control(
+        "View", VIEWS, required=True, key=VIEW, label_visibility="collapsed", persist_state="session", width="content"
+    )
+    readable = [subject["id"] for subject in report["subjects"] if subject["thumbnail"]] or list(summary.ids)
+    subject = choose_subject(choice, readable) if view == VIEWS[2] else readable[0]
+    st.space("stretch")
+    if report["ok"]:
+        remarks = formatting.count(counts["warnings"], "warning") if counts["warnings"] else "no errors, no warnings"
+        st.success(f"Ready for training: {remarks}.", icon=":material/check_circle:", width=310)
+    else:
+        errors = formatting.count(counts["errors"], "error")
+        st.error(f"Not ready for training: {errors}.", icon=":material/error:", width=310)
 save_to_url(VIEW, view or VIEWS[0], "view", VIEWS[0])
+findings = st.container() if not report["ok"] else None  # what keeps from training comes before the pictures
 if view == VIEWS[0]:
-    st.caption(formatting.plain(formatting.sentence(report["thumbnails"])))
     doctor_view.show_slices(report, folder)
+    st.caption(formatting.plain(formatting.sentence(report["thumbnails"])))
 elif view == VIEWS[1]:
     doctor_view.show_subjects(report, list(summary.colours))
 else:
-    readable = [subject["id"] for subject in report["subjects"] if subject["thumbnail"]] or list(summary.ids)
-    subject_key = f"{SUBJECT}-{choice}"
-    load_from_url(subject_key, readable[0], readable, "subject")
-    subject = st.selectbox("Subject", readable, key=subject_key, width=320) or readable[0]
-    save_to_url(subject_key, subject, "subject")
     with stop_on_user_error():
-        scene = subject_scene(path, subject, options=options)
-    viewer(scene, "data", ViewerOptions(rows=("image", "truth") if scene.layers else ("image",)))
+        show_subject(path, subject, options)
+with findings or st.container():
+    doctor_view.show_findings(report["findings"])
+    if doctor_view.can_read_nan(report["findings"]):
+        st.button("Read NaN as 0", icon=":material/tune:", on_click=read_nan_as_zero, args=(choice,))
+if summary.description:
+    st.caption(formatting.plain(formatting.sentence(summary.description)))

@@ -10,10 +10,12 @@ import streamlit as st
 
 from core import runs
 from core.datasets import DataOptions
+from core.datasets.splits import split_subjects
 from core.errors import UserError
 from core.paths import DEMO, data_root
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, command_line, preset
 from ui.data import doctor_job
+from ui.learn.sub_volume_preview import offer_preview, sub_volume_preview
 from ui.shared import cache, formatting
 from ui.shared.data_options import data_options
 from ui.shared.errors import error_box
@@ -23,6 +25,7 @@ from ui.shared.state import DATA, PRESET, RUN_PARAMETER, load_from_url, save_to_
 from ui.train import forecast, form, readiness, time_question
 
 RUN_NAME = "run_name"
+PREVIEW = "preview_sub_volumes"
 
 st.title("Train", anchor=False)
 choices = cache.dataset_choices()
@@ -85,7 +88,7 @@ options = {
 with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
     with body.cell():
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
-            st.subheader("What will happen", anchor=False)
+            st.header("Training plan", anchor=False)
         can_start = False
         if state.config is None:
             st.warning(formatting.plain(form.error_summary(state)))
@@ -116,8 +119,16 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             st.code(command_line(state.config, name=run_name or ""), language="bash", wrap_lines=True)
     with body.cell(column_span=2):
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
-            st.subheader("Settings", anchor=False, width="content")
+            st.header("Settings", anchor=False, width="content")
             if state.changed:
                 st.badge(f"{len(state.changed)} changed", color="primary")
                 st.button("Reset all", type="tertiary", icon=":material/undo:", on_click=form.reset_all, args=(base,))
+        if can_start and state.config is not None and offer_preview(PREVIEW):
+            if choice == DEMO and not cache.demo_exists():
+                st.caption("The preview needs the demo data: make it on the Data page, or by a first training.")
+            else:
+                planned = forecast.forecast(state.config, summary)
+                dataset = cache.dataset(Path(cache.dataset_path(choice)), DataOptions.from_config(state.config.data))
+                subject = split_subjects(summary.labelled, state.config.split).train[0]
+                sub_volume_preview(dataset, subject, planned.config.sampling, planned.spacing_mm)
         form.render(base, state, fixed, options)

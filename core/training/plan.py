@@ -22,6 +22,8 @@ MAX_SUB_VOLUME_VOXELS = {"cpu": 64**3, "cuda": 128**3}  # of a sub-volume that i
 MIN_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
 IMAGE_BYTES, LABEL_BYTES = 2, 1  # per voxel in training: float16 and uint8
 ASSUMED_GFLOPS = {"cpu": 120.0, "cuda": 40_000.0}  # sustained in bf16, a rough guess for the estimated duration
+FORECAST_FACT = "forecast"  # name of the fact about a run that states its estimated speed
+UNCERTAINTY = {"cpu": (0.7, 7.0), "cuda": (0.5, 5.0)}  # shortest and longest duration as multiples of the estimated one
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class TrainingPlan:
     steps_per_epoch: int
     epoch_s: float
     normaliser: Normaliser = field(default_factory=lambda: Normaliser(()))
+
+    @property
+    def sub_volumes_per_s(self) -> float:
+        """Estimated speed of training, over all devices."""
+        return self.steps_per_epoch * self.config.sub_volumes_per_step / self.epoch_s
 
     def with_normaliser(self, normaliser: Normaliser) -> TrainingPlan:
         """The plan with the intensity normalisation decided, also in its configuration where all channels share one."""

@@ -9,7 +9,7 @@ from core.checkpointing.training_spacing import TrainingSpacing
 from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
 from core.formatting import format_list
-from core.training.plan import TrainingPlan
+from core.training.plan import FORECAST_FACT, TrainingPlan
 from core.training.run_data import RunData
 
 
@@ -59,6 +59,7 @@ def run_facts(plan: TrainingPlan, split: Split, device_name: str) -> dict[str, s
         "network": f"{network}, {plan.parameters:,} parameters",
         "subjects": f"{len(split.train)} train, {len(split.val)} validate, {len(split.test)} test",
         "sub-volume": "x".join(map(str, config.sampling.sub_volume)) + " voxels",
+        FORECAST_FACT: f"{plan.sub_volumes_per_s:.3g} sub-volumes/s",
     }
     if folds := adapted_folds(split, config.split):
         facts["folds"] = f"{folds}, one per subject, instead of {config.split.folds}"

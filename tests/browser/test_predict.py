@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ def run_id(server: Server) -> str:
 
 def upload(page: Page, *files: Path) -> None:
     page.get_by_test_id("stFileUploaderDropzoneInput").last.set_input_files([str(file) for file in files])
-    expect(page.get_by_text(files[0].name, exact=True).first).to_be_visible()
+    expect(page.get_by_role("button", name=f"Remove {files[0].name}", exact=True).first).to_be_visible()
 
 
 def upload_model(page: Page, file: Path) -> None:
@@ -130,3 +131,43 @@ def test_cancelled_segmentation_removes_its_files(server: Server, page: Page, ru
     expect(page.get_by_text("Choose a model and the images")).to_be_visible()
     cache = server.checkpoints / ".cache" / "predict"
     poll(lambda: list(cache.glob("*/files/*/large.nii")), lambda files: files == [])
+
+
+def test_several_uploads_are_checked_kept_apart_and_segmented_together(
+    server: Server, page: Page, run_id: str, tmp_path: Path
+) -> None:
+    segment = page.get_by_role("button", name="Segment")
+    page.goto(f"{server.url}/predict?model={run_id}")
+    dicom = tmp_path / "IM0001.dcm"
+    dicom.write_bytes(bytes(128) + b"DICM")
+    expect(segment).to_be_disabled()
+    page.get_by_test_id("stFileUploaderDropzoneInput").last.set_input_files([str(dicom)])
+    expect(page.get_by_text("got a DICOM file; convert its series to NIfTI")).to_be_visible()
+    expect(page.get_by_text("Accepted: NIfTI (.nii, .nii.gz)")).to_be_visible()
+    scan = write_nifti(tmp_path / "Kopf-脳 1.nii", balls(64)[0][0], LAS)
+    upload(page, scan)
+    expect(segment).to_be_enabled()
+    cut = tmp_path / "cut.nii"
+    cut.write_bytes(scan.read_bytes()[:-100])
+    upload(page, cut)
+    expect(page.get_by_text("Accepted: NIfTI (.nii, .nii.gz)")).to_be_visible()
+    expect(segment).to_be_disabled()
+    page.get_by_role("button", name="Remove cut.nii").click()
+    upload(page, write_nifti(tmp_path / "again" / scan.name, balls(65)[0][0], LAS))
+    expect(page.get_by_role("button", name="Remove Kopf-脳 1 (2).nii")).to_be_visible()
+    page.get_by_role("button", name="Segment 2 cases").click()
+    expect(page.get_by_role("button", name="Save all 2")).to_be_visible(timeout=SEGMENTATION_TIMEOUT_MS)
+    save_button = page.get_by_role("button", name="Save the segmentation")
+    box = save_button.bounding_box()
+    assert box is not None and box["y"] + box["height"] < 400, "in sight without scrolling"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save all 2").click()
+    archive = tmp_path / "all.zip"
+    download.value.save_as(archive)
+    with zipfile.ZipFile(archive) as file:
+        assert len(set(file.namelist())) == 2 and "Kopf-脳 1-segmentation.nii.gz" in file.namelist()
+    expect(page.get_by_text("An earlier result")).to_have_count(0)
+    page.get_by_role("button", name="Remove Kopf-脳 1 (2).nii").click()
+    expect(page.get_by_text("An earlier result")).to_be_visible()
+    page.get_by_role("button", name="Remove all").click()
+    expect(page.get_by_text("Choose a model and the images")).to_be_visible()

@@ -10,11 +10,12 @@ import pytest
 from core.datasets import DataOptions
 from core.datasets.doctor import check
 from core.strict_json import dumps
-from tests.support.app_pages import button_labels, click, open_page, texts
+from tests.support.app_pages import button_labels, click, component_data, open_page, texts
 from tests.support.heads import head, write_heads
 from tests.support.volume_files import write_nifti
 from ui.data import doctor_job
 from ui.shared import jobs
+from ui.shared.jobs import Job
 
 pytestmark = pytest.mark.usefixtures("empty_app")
 
@@ -47,9 +48,9 @@ def test_files_with_nan_can_be_read_with_0_instead(empty_app: Path) -> None:
     for options in (DataOptions(), DataOptions(nan_is_zero=True)):
         write_report(folder, options)
     app = open_page("data", data="heads")
-    assert "Not fit to train on: 1 error" in app.error[0].value
+    assert "Not ready for training: 1 error" in app.error[0].value
     click(app, "Read NaN as 0")
-    assert "Fit to train on" in app.success[0].value and "NaN is read as 0 in 1 of 3 subjects" in texts(app)
+    assert "Ready for training" in app.success[0].value and "NaN is read as 0 in 1 of 3 subjects" in texts(app)
     assert "Read NaN as 0" not in button_labels(app)
 
 
@@ -74,3 +75,11 @@ def test_dataset_json_is_offered_where_images_and_labels_are_found(
     )
     click(app, "Write dataset.json")
     assert commands == [["check", str(folder), "--write-description", "--json"]]
+
+
+def test_first_subject_is_shown_while_the_data_are_checked(empty_app: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_heads(empty_app / "heads", 3)
+    monkeypatch.setattr(doctor_job, "start", lambda *_: None)
+    monkeypatch.setattr(doctor_job, "observe", lambda _: Job("running", 1, 3))
+    app = open_page("data", data="heads")
+    assert component_data(app, "layers")["rows"] == ["image", "truth"] and "Train on this" not in button_labels(app)

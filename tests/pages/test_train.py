@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,19 @@ from streamlit.testing.v1 import AppTest
 from core import runs
 from core.config import field_specs
 from core.presets import preset
-from tests.support.app_pages import button, button_labels, choose, click, go_to_page, open_page, run_page, texts
+from tests.support.app_pages import (
+    button,
+    button_labels,
+    choose,
+    click,
+    component_data,
+    go_to_page,
+    open_page,
+    run_page,
+    texts,
+)
+from tests.support.background_jobs import poll
+from tests.support.heads import write_heads
 from tests.support.kidneys import write_kidneys
 
 pytestmark = pytest.mark.usefixtures("empty_app")
@@ -76,7 +89,7 @@ def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
         ("fold", 7, "Expected 0 to 4 with 5 folds, got 7"),
     ):
         run_page(field(app, name).set_value(value))
-        assert message in texts(app) and "Please correct" in app.warning[0].value, name
+        assert message in texts(app) and "Please fix" in app.warning[0].value, name
         assert button(app, "Start training").disabled
         run_page(next(b for b in app.button if b.label.startswith("back to") and f".{name}." in (b.key or "")).click())
         assert message not in texts(app)
@@ -99,7 +112,21 @@ def test_forecast_is_shown_for_real_data(empty_app: Path, test_data: Path) -> No
     (empty_app / "hippo").symlink_to(test_data / "Task04_Hippocampus")
     app = open_page("train", data="hippo")
     shown = forecast(app)
-    assert "64 train, 16 choose the best epoch" in shown and "parameters" in shown
+    assert "64 training subjects, 16 validation subjects" in shown and "parameters" in shown
+
+
+@pytest.mark.slow
+def test_forecast_is_a_range_and_sub_volumes_are_previewed(empty_app: Path) -> None:
+    write_heads(empty_app / "heads", 5)
+    app = open_page("train", data="heads")
+    assert re.search(r"\d+ (s|min) to \d+ (s|min) per epoch.*rough estimate; the run itself corrects it", forecast(app))
+    run_page(field(app, "foreground").set_value("0.5"))
+    run_page(field(app, "sub_volume").set_value("16,16,16"))
+    run_page(next(t for t in app.toggle if t.label == "Preview the sub-volumes").set_value(True))
+    data = poll(lambda: component_data(run_page(app), "draws"), interval_s=0.5)
+    (draw,) = data["draws"][0]
+    assert draw["foreground"] == 0.5 and draw["sub_volume"] == [16, 16, 16] and len(draw["starts"]) == 200
+    assert data["rules"][0]["name"] == "50 % centred on a class"
 
 
 @pytest.mark.slow

@@ -157,18 +157,14 @@ def _uploaded_images(network: Network | None) -> ChosenImages:
     names = uploads.display_names([path for path in paths if not _is_second_half(path)])
     complete, faulty, nan_voxels = {}, False, 0
     for path, name in names.items():
-        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            st.caption(formatting.plain(name), width="content")
-            st.space("stretch")
-            st.button(
-                "",
-                icon=":material/close:",
-                type="tertiary",
-                key=f"remove-{path.parent.name}-{path.name}",
-                help=f"Remove {formatting.plain(name)}",
-                on_click=uploads.remove,
-                args=(path,),
-            )
+        st.button(
+            f"Remove {formatting.plain(name)}",
+            icon=":material/close:",
+            type="tertiary",
+            key=f"remove-{path.parent.name}-{path.name}",
+            on_click=uploads.remove,
+            args=(path,),
+        )
         partner = uploads.analyze_partner(path)
         if partner is not None and not partner.is_file():
             st.warning(

@@ -160,9 +160,9 @@ def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]
     images = [
         (modality, _image_name(ref, request)) for modality, ref in zip(request.modalities, request.images, strict=True)
     ]
-    method = "the whole head in one pass"
+    method = "The whole volume in one pass"
     if "tile" in report:
-        method = f"sliding window, tiles of {formatting.size(report['tile'])} voxels, overlap {report['overlap']:g}"
+        method = f"Sliding window, tiles of {formatting.size(report['tile'])} voxels, overlap {report['overlap']:g}"
     if resampled_mm := report.get("resampled_mm"):
         method += f", at voxels of {formatting.size(resampled_mm)} mm"
     return [

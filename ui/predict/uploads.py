@@ -91,7 +91,7 @@ def save(name: str, content: IO[bytes], suffixes: Sequence[str]) -> Path:
     except VolumeError as error:
         kind = identify(content.read(PREFIX_BYTES))
         found = f", got {kind.name}; {kind.remedy}" if kind else ""
-        raise VolumeError(f"{error}{found}. Accepted: {ACCEPTED[tuple(suffixes)]}") from None
+        raise VolumeError(f"{error}{found}. Accepted: {ACCEPTED[tuple(suffixes)]}.") from None
     path = _new_path(file_name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -117,12 +117,15 @@ def list_uploads(suffixes: Sequence[str]) -> list[Path]:
 
 
 def display_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name on screen for each uploaded file: its own, with a number from the second of the same name on."""
+    """A name on screen for each uploaded file: its own, with a number where an earlier one has it already."""
     names: dict[Path, str] = {}
-    seen: dict[str, int] = {}
     for path in paths:
-        seen[path.name] = seen.get(path.name, 0) + 1
-        names[path] = path.name if seen[path.name] == 1 else f"{path.name} ({seen[path.name]})"
+        suffix = _suffix(path.name, (*IMAGES, *MODELS)) or ""
+        stem, number, name = path.name[: len(path.name) - len(suffix)], 1, path.name
+        while name in names.values():
+            number += 1
+            name = f"{stem} ({number}){suffix}"
+        names[path] = name
     return names
 
 

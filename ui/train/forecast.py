@@ -7,11 +7,12 @@ from core.datasets.splits import Split, adapted_folds, split_subjects
 from core.errors import UserError
 from core.formatting import format_bytes, format_duration
 from core.laterality import find_sides, resolve_mirroring
-from core.training.plan import TrainingPlan, make_plan
+from core.training.plan import UNCERTAINTY, TrainingPlan, make_plan
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary, accelerator
 from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
+from ui.train.measured_speed import duration_factors
 
 BACKGROUND = "background"
 PROGRAM_BYTES = 5e8  # Python and torch without data, measured in a small run on the CPU
@@ -77,8 +78,8 @@ def _left_and_right(config: TrainConfig, summary: DatasetSummary) -> list[tuple[
 
 
 def _subjects(split: Split, config: SplitConfig) -> str:
-    parts = [f"{len(split.train)} train", f"{len(split.val)} choose the best epoch"]
-    parts += [f"{len(split.test)} held out for the test"] if split.test else []
+    kinds = (("training", split.train), ("validation", split.val), ("test", split.test))
+    parts = [formatting.count(len(subjects), f"{kind} subject") for kind, subjects in kinds if subjects]
     adapted = adapted_folds(split, config)
     return ", ".join(parts) + (f"; {adapted} folds instead of {config.folds}" if adapted else "")
 
@@ -89,8 +90,21 @@ def _sub_volume(planned: TrainingPlan) -> str:
 
 
 def _time(config: TrainConfig, planned: TrainingPlan) -> str:
-    epoch = f"about {format_duration(planned.epoch_s)} per epoch"
+    """The range of the duration: as the last runs took on this machine, or what it usually is."""
+    device = expected_device(config)
+    (shortest, longest), known = duration_factors(device)
+    if not known:
+        shortest, longest = UNCERTAINTY[device]
+    epoch = f"{_range(planned.epoch_s * shortest, planned.epoch_s * longest)} per epoch"
+    source = f"as fast as {'the last run' if known == 1 else f'the last {known} runs'}" if known else "a rough estimate"
+    correction = f"{source}; the run itself corrects it within seconds"
     if config.run.minutes:
-        return f"ends within {config.run.minutes:g} min; {epoch}, a rough estimate"
-    total = format_duration(planned.epoch_s * config.run.epochs)
-    return f"{epoch}, {total} for {formatting.count(config.run.epochs, 'epoch')}; a rough estimate"
+        return f"ends within {config.run.minutes:g} min; {epoch}, {correction}"
+    total = _range(*(planned.epoch_s * factor * config.run.epochs for factor in (shortest, longest)))
+    return f"{epoch}, {total} for {formatting.count(config.run.epochs, 'epoch')}; {correction}"
+
+
+def _range(low_s: float, high_s: float) -> str:
+    """A range of durations: "5 s to 40 s"."""
+    low, high = format_duration(low_s), format_duration(high_s)
+    return f"about {low}" if low == high else f"{low} to {high}"

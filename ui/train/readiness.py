@@ -1,4 +1,4 @@
-"""Whether the data of a training is fit to train on, before it starts: errors, the choice to go on, and warnings."""
+"""Whether the data of a training is ready for training, before it starts: errors, the choice to go on, and warnings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def render(
     lines = [_text(error) for error in errors[:MAX_SHOWN]]
     if len(errors) > MAX_SHOWN:
         lines.append(f"And {len(errors) - MAX_SHOWN} more, on the Data page.")
-    text = "  \n".join([f"**Not fit to train on: {formatting.count(len(errors), 'error')}.**", *lines])
+    text = "  \n".join([f"**Not ready for training: {formatting.count(len(errors), 'error')}.**", *lines])
     if config.data.force:
         st.warning(f"{text}  \nIt starts nevertheless, as you chose.", icon=":material/warning:")
         return True

@@ -57,7 +57,7 @@ def test_refusal_says_what_the_file_is_and_what_is_accepted() -> None:
     with pytest.raises(VolumeError, match="got a DICOM file; convert its series") as refused:
         uploads.save("IM0001", io.BytesIO(b"\0" * 128 + b"DICM"), uploads.IMAGES)
     assert uploads.ACCEPTED[uploads.IMAGES] in str(refused.value)
-    with pytest.raises(VolumeError, match=r"Accepted: a checkpoint \(\.safetensors\)"):
+    with pytest.raises(VolumeError, match=r"Accepted: a checkpoint \(\.safetensors\)\."):
         uploads.save("model.pth", io.BytesIO(b"x"), uploads.MODELS)
 
 
@@ -75,7 +75,7 @@ def test_two_uploads_of_one_name_are_two_files() -> None:
     paths = [uploads.save("a.nii", io.BytesIO(content), uploads.IMAGES) for content in (b"first", b"second")]
     assert [path.read_bytes() for path in paths] == [b"first", b"second"]
     assert uploads.list_uploads(uploads.IMAGES) == paths
-    assert list(uploads.display_names(paths).values()) == ["a.nii", "a.nii (2)"]
+    assert list(uploads.display_names(paths).values()) == ["a.nii", "a (2).nii"]
     message = f"{paths[1]}: expected this, got that"
     assert uploads.without_session_folder(message) == "a.nii: expected this, got that"
 
