@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 import dataclasses
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from core.checkpointing.metadata import ACCEPT_DATA
 from core.colours import PALETTE
 from core.datasets.data_record import ChangedDataError
 from core.presets import preset
-from core.runs.store.state import read_state, write_state
 from core.runs.store.state import Best, read_state, write_state
 from tests.core.runs.test_compare import trained
 from tests.support.app_pages import button_labels, click, component_data, open_page, run_page, texts

@@ -135,7 +135,12 @@ class RunState:
         return silent_s if self.state in ("running", "stopping") and silent_s > limit_s else None
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        """Plain values; a Dice whose step is not known is without it, as earlier versions wrote it."""
+        values = dataclasses.asdict(self)
+        for dice in filter(None, (values["best"], values["latest"])):
+            if not dice["step"]:
+                del dice["step"]
+        return values
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RunState:

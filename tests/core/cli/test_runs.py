@@ -40,7 +40,7 @@ def test_show_as_json_has_the_promised_keys(folder: Path, capsys: pytest.Capture
         "pid": None,
         "epoch": 7,
         "epochs": 12,
-        "best": {"epoch": 6, "mean_dice": 0.8125, "measured_on": "whole volumes", "step": 0},
+        "best": {"epoch": 6, "mean_dice": 0.8125, "measured_on": "whole volumes"},
     }
     assert TrainConfig.from_json(shown["config"]) == files.read_config(folder)
     assert shown["folder"] == str(folder)
