@@ -52,8 +52,9 @@ RANKS = {
     "ui.runs.runs_table": 11,
     "ui.runs": 12,
     "ui.train": 12,
-    "ui": 13,  # the shell around every page
-    "pages": 13,
+    "ui.home": 13,  # shows parts of other pages
+    "ui": 14,  # the shell around every page
+    "pages": 14,
 }
 NOT_FOR_THE_WEB = ("core.cli", "core.bench", "core.runs.processes")  # what neither ui nor pages import
 
