@@ -86,12 +86,14 @@ class WholeVolumeScore:
     mode : str. Inference mode, "tiles" or "whole".
     seconds : float. Duration.
     label_maps : tuple of PackedLabels. Class indices of each subject, on the grid that training works on.
+    picture : ndarray, uint8, shape (height, width, 3), optional. A slice of the first subject; rank 0 only.
     """
 
     dice: np.ndarray
     mode: str
     seconds: float
     label_maps: tuple[PackedLabels, ...] = ()
+    picture: np.ndarray | None = None
 
     @property
     def mean_dice(self) -> float:
@@ -158,16 +160,19 @@ def score_whole_volumes(
     started = time.monotonic()
     subjects = validation_set.subjects
     rows, packed = [], []
+    picture = None
     for index in distributed.shard(range(len(subjects))):
         image, label = subjects.image(index), subjects.label(index)
         prediction = predict_logits(model, image, options).argmax(dim=0)
         counts = torch.stack(class_counts(prediction[None], label[None], validation_set.classes))
         rows.append(dice_from_counts(*counts.cpu().numpy()))
         packed.append(PackedLabels.pack(prediction.to(torch.uint8).cpu().numpy()))
+        if picture is None and distributed.is_main:
+            picture = render_slice(image[0], label, prediction, validation_set.colours)
         if progress is not None:
             progress(index + 1, len(subjects))
     dice, label_maps = np.stack(distributed.all_gather(rows)), tuple(distributed.all_gather(packed))
-    return WholeVolumeScore(dice, options.mode, time.monotonic() - started, label_maps)
+    return WholeVolumeScore(dice, options.mode, time.monotonic() - started, label_maps, picture)
 
 
 def render_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequence[str]) -> np.ndarray:
