@@ -23,7 +23,7 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = {
     "demo": "write the demo data set (synthetic, iSEG-2017 layout)",
-    "check": "check whether a data set is fit to train on",
+    "check": "check whether a data set is ready for training",
     "train": "train in the foreground; the first line printed is the run id",
     "submit": "queue a training run and return at once; prints the run id",
     "runs": "list, show, stop, resume, compare and delete runs; rebuild their index",

@@ -99,9 +99,9 @@ def _text(report: DoctorReport) -> Iterator[str]:
         yield f"{finding.severity}: {finding.line}"
     if report.ok:
         warnings = len(report.with_severity("warning"))
-        yield "fit to train on" + (f", with {_count(warnings, 'warning')}" if warnings else "")
+        yield "ready for training" + (f", with {_count(warnings, 'warning')}" if warnings else "")
     else:
-        yield f"not fit to train on: {_count(len(report.with_severity('error')), 'error')}"
+        yield f"not ready for training: {_count(len(report.with_severity('error')), 'error')}"
 
 
 def _row(facts: SubjectFacts, classes: tuple[str, ...]) -> tuple[str, ...]:

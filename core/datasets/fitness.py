@@ -1,4 +1,4 @@
-"""Whether a data set is fit to train on: one judgement, which the data doctor reports and training obeys.
+"""Whether a data set is ready for training: one judgement, which the data doctor reports and training obeys.
 
 :func:`judge_files` needs names and headers only. The other functions judge what a reader of the voxels has counted.
 """
@@ -181,7 +181,7 @@ def refuse_unfit(dataset: Dataset, findings: Sequence[Finding]) -> None:
         more = f"; and {len(errors) - MAX_ERRORS} more" if len(errors) > MAX_ERRORS else ""
         unreadable = any(finding.file for finding in errors)  # stays refused where training is forced
         raise DatasetError(
-            f"{dataset.path}: expected data that is fit to train on, got {len(errors)} "
+            f"{dataset.path}: expected data that is ready for training, got {len(errors)} "
             f"error{'s' * (len(errors) > 1)}: {'; '.join(f.line for f in errors[:MAX_ERRORS])}{more}; "
             + (
                 "correct this, or leave out the subjects; --force does not help with files that cannot be read"

@@ -108,7 +108,7 @@ def test_chart_shows_the_loss_before_the_first_validation(server: Server, page: 
 def test_empty_chart_gives_the_reason(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "young", "stopped", epochs=0)
     page.goto(f"{server.url}/runs?run={run}")
-    expect(page.get_by_text("no points: it ended before the first measurement")).to_be_visible()
+    expect(page.get_by_text("No values: the run ended before the first measurement.")).to_be_visible()
 
 
 def test_names_and_messages_are_escaped(server: Server, page: Page) -> None:
@@ -143,7 +143,7 @@ def test_data_page_checks_a_folder_and_leads_to_train(server: Server, page: Page
     hippocampus_folder(server, test_data)
     (server.data / "nothing").mkdir()
     page.goto(f"{server.url}/data?data=hippo")
-    expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Ready for training")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("Anterior", exact=True)).to_be_visible()
     expect(page.get_by_role("img", name="Middle slice of hippocampus_001")).to_be_visible()
     page.get_by_text("Subjects", exact=True).click()
@@ -151,7 +151,7 @@ def test_data_page_checks_a_folder_and_leads_to_train(server: Server, page: Page
     page.get_by_role("button", name="Train on this").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Train")
     assert "data=hippo" in page.url
-    expect(page.get_by_text("64 train, 16 choose the best epoch")).to_be_visible()
+    expect(page.get_by_text("64 training subjects, 16 validation subjects")).to_be_visible()
 
 
 def complete_demo_subjects(folder: Path, count: int) -> None:
@@ -180,12 +180,12 @@ def test_demo_data_and_data_doctor_show_progress(server: Server, page: Page, to_
     page.get_by_role("button", name="Make the demo data").click()
     expect(page.get_by_text(re.compile("Making synthetic subjects: [0-9] of 10"))).to_be_visible(timeout=60_000)
     expect(page.get_by_text("Checking the data: ")).to_be_visible(timeout=180_000)
-    expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
+    expect(page.get_by_text("Ready for training")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("synthetic", exact=True)).to_be_visible()
     if check_again:
         page.get_by_role("button", name="Check again").click()
         expect(page.get_by_text("Checking the data: ")).to_be_visible()
-        expect(page.get_by_text("Fit to train on")).to_be_visible(timeout=120_000)
+        expect(page.get_by_text("Ready for training")).to_be_visible(timeout=120_000)
 
 
 def test_every_page_opens_by_its_url_and_the_server_does_not_load_torch(server: Server, page: Page) -> None:

@@ -17,6 +17,7 @@ from core.paths import project_root
 from tests.browser.conftest import Server
 from tests.conftest import missing
 from tests.support.quiz_runs import QuizRun
+from tests.support.run_folders import make_run
 from tests.support.viewers import wait_until_ready
 from tests.support.watching import wait_until
 
@@ -31,6 +32,7 @@ def test_recipe_for_nginx_serves_pages_charts_and_volumes_below_a_path_prefix(
 ) -> None:
     port = free_port()
     shutil.copytree(quiz_run.root, tmp_path / "checkpoints")
+    run = make_run(tmp_path / "checkpoints", "with measurements", "running")
     origin = f"http://127.0.0.1:{port}"
     server = Server(
         tmp_path, "--server.baseUrlPath", "seg", demo_model=False, prefix="/seg", SEGMENTARIUM_ORIGINS=origin,
@@ -41,7 +43,7 @@ def test_recipe_for_nginx_serves_pages_charts_and_volumes_below_a_path_prefix(
     try:
         assert f"{origin}/seg/?token=open sesame" in server.log()
         with nginx(recipe(), server.port, tmp_path, port):
-            page.goto(f"{origin}/seg/runs")
+            page.goto(f"{origin}/seg/runs?run={run}")
             page.get_by_label("Owner token").fill("open sesame")
             page.get_by_role("button", name="Open").click()
             expect(page.locator("[data-points]").first).to_have_attribute("data-points", re.compile("[1-9]"))

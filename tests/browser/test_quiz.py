@@ -93,7 +93,7 @@ def test_game_played_by_mouse_and_through_a_reload(quiz_server: Server, quiz_url
 def test_stack_scrolls_on_both_sides_at_once(quiz_url: str, page: Page) -> None:
     player = Player(page)
     page.goto(quiz_url)
-    page.get_by_label("Shown").get_by_text("a stack of 5").click()
+    page.get_by_label("Slices").get_by_text("a stack of 5").click()
     player.play("", 10)
     player.question(1)
     panes = page.locator("canvas.pane")

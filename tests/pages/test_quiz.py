@@ -133,7 +133,7 @@ def test_answered_questions_can_be_shown_again(root: Path) -> None:
     assert bar(app)["number"] == 1 and game_id(app) != answers[0].game
     app = click(app, "End the game")
     assert "No question of this game was answered" in texts(app)
-    assert "What will happen" in texts(click(app, "Other settings"))
+    assert "Preparation" in texts(click(app, "Other settings"))
 
 
 @pytest.mark.parametrize(
@@ -205,7 +205,7 @@ def test_score_survives_a_restart_of_the_server(root: Path) -> None:
 def test_unknown_game_is_reported(root: Path) -> None:
     app = open_quiz(game="unknown")
     assert "expected the id of a game" in texts(app)
-    assert "What will happen" in texts(click(app, "Other settings"))
+    assert "Preparation" in texts(click(app, "Other settings"))
 
 
 def test_without_a_model_the_page_gives_the_reason(

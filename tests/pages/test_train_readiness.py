@@ -41,7 +41,7 @@ def write_report(folder: Path) -> None:
 @pytest.mark.usefixtures("unlabelled")
 def test_unfit_data_is_trained_on_only_on_request(checkpoints: Path) -> None:
     app = open_page("train", data="heads")
-    assert "Not fit to train on: 1 error" in errors(app) and "expected a label map, found none" in errors(app)
+    assert "Not ready for training: 1 error" in errors(app) and "expected a label map, found none" in errors(app)
     assert button(app, "Start training").disabled
     click(app, "Train nevertheless")
     assert not app.error and "It starts nevertheless, as you chose" in texts(app) + app.warning[0].value
@@ -87,7 +87,7 @@ def test_few_subjects_can_be_trained_on(empty_app: Path) -> None:
     app = open_page("train", data="heads")
     assert not app.error and not button(app, "Start training").disabled
     shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
-    assert "2 train, 1 choose the best epoch; 3 folds instead of 5" in shown
+    assert "2 training subjects, 1 validation subject; 3 folds instead of 5" in shown
 
 
 @pytest.mark.slow

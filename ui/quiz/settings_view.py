@@ -52,7 +52,7 @@ def choose_settings() -> GameSettings | None:
                 "Questions", COUNTS, default=20, required=True, key=COUNT, persist_state="session"
             )
             depth = st.segmented_control(
-                "Shown",
+                "Slices",
                 list(DEPTHS),
                 default=1,
                 required=True,
@@ -70,7 +70,7 @@ def choose_settings() -> GameSettings | None:
                 persist_state="session",
             )
         with grid.cell():
-            st.header("What will happen", anchor=False)
+            st.header("Preparation", anchor=False)
             cases = preparation.playable_cases(selection)
             play = bool(cases) and st.button("Play", type="primary", icon=":material/play_arrow:")
             st.caption(

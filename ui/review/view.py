@@ -29,7 +29,7 @@ from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import Scene
 
 THICK = 1.5  # times the other sides: a voxel is thick along this axis
-SCORE_COLUMNS = ("Dice", "HD95", "ASD", "reference ml", "predicted ml")
+SCORE_COLUMNS = ("Dice", "HD95 (mm)", "ASD (mm)", "Reference volume (ml)", "Predicted volume (ml)")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, st
         rows.append(ClassRow(name, values, c["colour"], "missed" if name in score.missed else ""))
     mean = [format_score(score.mean_dice)] + [""] * (len(SCORE_COLUMNS) - 1)
     class_table(SCORE_COLUMNS, [*rows, ClassRow("mean", mean)])
-    st.caption("HD95 and ASD in mm. The background is left out.")
+    st.caption("The background is left out.")
 
 
 def case_warnings(cases: CaseList, dataset: Dataset, metadata: CheckpointMetadata, chosen: str) -> None:

@@ -90,7 +90,7 @@ def _numbers(run: RunSummary, dice: Mapping[str, float]) -> None:
             ("Per epoch", _epoch_duration(run)),
             ("Sub-volumes / s", format_number(state.sub_volumes_per_s or None, 2)),
         ]
-    numbers.append(("Ran for", format_duration(state.elapsed_s or None)))
+    numbers.append(("Elapsed", format_duration(state.elapsed_s or None)))
     with st.grid("auto", min_column_width=128, gap="small"):
         title = "Best mean Dice" if state.best is score else "Mean Dice so far"
         st.metric(title, format_score(score.mean_dice if score else None), help=_measured_on(state))

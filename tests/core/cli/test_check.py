@@ -25,7 +25,7 @@ def test_report_of_a_data_set_without_errors(tmp_path: Path, capsys: pytest.Capt
     assert "3 subjects, iSEG-2017 layout" in lines[0] and "background, CSF, GM, WM" in lines[1]
     assert lines[3].split()[:2] == ["subject", "shape"]
     assert lines[4].split()[:4] == ["subject-1", "6x7x5", "1x1.5x2", "RAS"]
-    assert lines[-1] == "fit to train on" and err == ""
+    assert lines[-1] == "ready for training" and err == ""
 
 
 def test_class_of_four_voxels_is_not_shown_as_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,7 +47,7 @@ def test_errors_in_the_data_set_have_exit_status_1(tmp_path: Path, capsys: pytes
         (tmp_path / "labelsTr" / f"case_00{n}.nii.gz").unlink()
     assert main(["check", str(tmp_path)]) == 1
     text, err = capsys.readouterr()
-    assert text.splitlines()[-1] == "not fit to train on: 2 errors"
+    assert text.splitlines()[-1] == "not ready for training: 2 errors"
     assert err.startswith("error: case_001: ") and err.count("\n") == 1 and "(and 1 more)" in err
 
 

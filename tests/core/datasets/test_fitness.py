@@ -113,7 +113,7 @@ def test_refusal_names_the_first_errors_and_the_way_on(tmp_path: Path) -> None:
 def test_forcing_is_offered_only_where_it_helps(tmp_path: Path, fault: Callable[[Path], None], offered: bool) -> None:
     folder = write_heads(tmp_path / "data")
     fault(folder)
-    with pytest.raises(DatasetError, match="fit to train on") as caught:
+    with pytest.raises(DatasetError, match="ready for training") as caught:
         resolve_config(tmp_path, tiny(path=str(folder)))
     assert ("train nevertheless with --force" in str(caught.value)) == offered
 

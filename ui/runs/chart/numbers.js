@@ -17,7 +17,7 @@ function emptyText(info) {
     running: info.what || "the first epoch is not complete",
     stopping: "stopping",
   }[info.state];
-  return reason ? `no points yet: ${reason}` : "no points: it ended before the first measurement";
+  return reason ? `Waiting for the first values: ${reason}` : "No values: the run ended before the first measurement.";
 }
 
 function extent(lists) {

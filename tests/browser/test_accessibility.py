@@ -1,0 +1,80 @@
+"""Every page by keyboard and for screen readers: axe finds nothing that is ours, the focus is visible, a pane is near."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.conftest import Server
+from tests.support.accessibility import findings, focused
+from tests.support.run_folders import make_run
+from tests.support.viewers import wait_until_ready
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+FOOTER = "For research and teaching, not a medical device."
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])
+def test_axe_finds_nothing_on_pages_with_content(
+    quiz_server: Server, server: Server, browser: Browser, width: int, scheme: str
+) -> None:
+    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    context.set_default_timeout(60_000)
+    page = context.new_page()
+    found: dict[str, list[str]] = {}
+
+    def check(state: str) -> None:
+        found.update({state: problems} if (problems := findings(page)) else {})
+
+    def open_page(path: str) -> None:
+        page.goto(f"{quiz_server.url}/{path}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.get_by_text(FOOTER)).to_be_visible()
+
+    for path in ("", "learn", "train?data=balls", "predict", "predict?images=Data+set&data=balls"):
+        open_page(path)
+        check(path)
+    open_page("data?data=balls&view=Slice+by+slice")
+    expect(page.get_by_text(re.compile("it to train on"))).to_be_visible()
+    wait_until_ready(page)
+    check("data, a subject")
+    run = make_run(server.checkpoints, "running", "running")
+    page.goto(f"{server.url}/runs?run={run}")
+    expect(page.locator("[data-points]").first).to_have_attribute("data-points", re.compile("[1-9]"))
+    check("runs")
+    open_page("review?model=nope")
+    wait_until_ready(page)
+    check("review, with an unknown model in the address")
+    open_page("quiz")
+    check("quiz, settings")
+    page.get_by_role("button", name="Play").click()
+    wait_until_ready(page)
+    check("quiz, a question")
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("1")
+    expect(page.locator(".root[data-state=answered]")).to_be_visible()
+    check("quiz, its answer")
+    context.close()
+    assert found == {}, "\n".join(f"{state}: {one}" for state, all in found.items() for one in all)
+
+
+def test_focus_is_visible_and_the_first_pane_is_near(quiz_server: Server, page: Page) -> None:
+    page.goto(f"{quiz_server.url}/review")
+    wait_until_ready(page)
+    stops = []
+    for _ in range(20):
+        page.keyboard.press("Tab")
+        stops.append(focused(page))
+        if stops[-1]["tag"] == "CANVAS":
+            break
+    assert stops[-1]["tag"] == "CANVAS"
+    invisible = [s for s in stops if s["outline"] in ("", "0px") and s["shadow"] == "none"]
+    assert invisible == []
+    page.goto(f"{quiz_server.url}/review")
+    wait_until_ready(page)
+    page.keyboard.press("Tab")
+    assert focused(page)["name"] == "Skip to the image"
+    page.keyboard.press("Enter")
+    assert focused(page)["tag"] == "CANVAS"

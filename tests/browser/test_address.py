@@ -1,0 +1,80 @@
+"""The address of a page: history, reload, values that are not known, and the title of the tab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Server
+from tests.support.viewers import wait_until_ready
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+
+def test_history_has_one_entry_per_page_with_an_address_that_existed(quiz_server: Server, page: Page) -> None:
+    def title(name: str) -> None:
+        expect(page.get_by_role("heading", level=1)).to_have_text(name)
+
+    page.goto(f"{quiz_server.url}/home")
+    title("Segmentarium")
+    before = page.evaluate("history.length")
+    visited = []
+    for name in ("Train", "Data", "Review"):
+        page.get_by_test_id("stTopNavLink").filter(has_text=name).click()
+        title(name)
+        if name == "Data":
+            page.get_by_role("combobox", name="Data set").click()
+            page.get_by_role("option", name="balls").click()
+            page.get_by_text("Slice by slice", exact=True).click()
+        if name in ("Data", "Review"):
+            wait_until_ready(page)
+        page.wait_for_function("name => document.title.startsWith(name)", arg=name)
+        visited.append(page.url)
+    assert "data=balls" in visited[1] and "view=Slice" in visited[1] and "case=" in visited[2]
+    assert page.evaluate("history.length") == before + len(visited)
+    for url, name in reversed(
+        [(f"{quiz_server.url}/", "Segmentarium"), *zip(visited, ("Train", "Data"), strict=False)]
+    ):
+        page.go_back()
+        title(name)
+        page.wait_for_url(url)
+    page.go_forward()
+    title("Train")
+    page.go_forward()
+    title("Data")
+    page.get_by_role("button", name="Train on this").click()  # a button that leads to another page
+    title("Train")
+    page.go_back()
+    title("Data")
+    assert page.url == visited[1]
+
+
+def test_reload_keeps_view_subject_and_uploads_and_unknown_values_are_reported(quiz_server: Server, page: Page) -> None:
+    page.goto(f"{quiz_server.url}/data?data=balls&view=Slice+by+slice&subject=ball_4")
+    wait_until_ready(page)
+    page.reload()
+    wait_until_ready(page)
+    expect(page.get_by_role("combobox", name="Subject")).to_have_value("ball_4")
+    assert page.title() == "Data · balls — Segmentarium"
+
+    page.goto(f"{quiz_server.url}/predict")
+    image = next(Path(quiz_server.environment["SEGMENTARIUM_DATA"]).glob("balls/imagesTr/*.nii.gz"))
+    page.locator("input[type=file]").set_input_files(image)
+    expect(page.get_by_text(image.name, exact=True)).to_be_visible()
+    page.wait_for_url("**/predict?*uploads=*")
+    address = page.url
+    page.reload()
+    expect(page.get_by_text(image.name, exact=True)).to_be_visible()
+    page.context.clear_cookies()  # as in another browser
+    page.goto(address)
+    expect(page.get_by_text("The uploaded files are gone")).to_be_visible()
+    expect(page.get_by_text(image.name, exact=True)).to_have_count(0)
+
+    page.goto(f"{quiz_server.url}/review?model=nope&case=nobody")
+    expect(page.get_by_text("There is no model called nope here")).to_be_visible()
+    expect(page.get_by_text("There is no case called nobody here")).to_be_visible()
+    page.get_by_test_id("stTopNavLink").filter(has_text="Quiz").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Quiz")
+    expect(page.get_by_text("There is no model called nope here")).to_have_count(0)
