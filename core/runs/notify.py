@@ -16,6 +16,7 @@ import smtplib
 import ssl
 import urllib.request
 from email.message import EmailMessage
+from http.client import HTTPException
 from urllib.parse import unquote, urlsplit
 
 from core.errors import RunError
@@ -46,7 +47,7 @@ def notify(run: RunSummary) -> list[str]:
         if setting := os.environ.get(variable, "").strip():
             try:
                 send(setting, run)
-            except (OSError, ValueError, smtplib.SMTPException, RunError) as error:
+            except (OSError, ValueError, HTTPException, smtplib.SMTPException, RunError) as error:
                 notes.append(f"note: no message about the end of the run: {variable}: {error}")
     return notes
 

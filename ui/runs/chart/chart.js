@@ -74,7 +74,11 @@ class Chart extends Renderer {
       this.note = element("div", "note");
       this.note.setAttribute("role", "status");
       this.table = element("details");
-      this.table.append(element("summary", "", "Values as a table"), element("div", "scroll"));
+      const scroll = element("div", "scroll");
+      scroll.tabIndex = 0;
+      scroll.setAttribute("role", "region");
+      scroll.setAttribute("aria-label", "Values");
+      this.table.append(element("summary", "", "Values as a table"), scroll);
       this.table.addEventListener("toggle", () => this.fillTable());
       this.root.append(this.toolbar(), body, this.note, this.table);
       this.listen();

@@ -33,6 +33,7 @@ class Table {
     table.setAttribute("aria-label", "Runs");
     const ticks = make("th", "ticks");
     ticks.append(make("span", "unseen", "In the chart"));
+    ticks.title = "tick runs to see their curves in one chart";
     this.heads = COLUMNS.map(([title, key, style]) => {
       const th = make("th", style.replace("name", "").replace("data", "")), sorter = make("button", "", title);
       sorter.type = "button";

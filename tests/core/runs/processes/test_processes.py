@@ -16,6 +16,7 @@ from core.compute.priority import MAX_NICENESS, TRAINER_NICENESS
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
 from core.runs.launch import SUPERVISOR_FILE, create_run
+from core.runs.notify import WEBHOOK
 from core.runs.store import folder as files
 from core.runs.store.process import module_command, module_environment
 from core.runs.store.state import read_state, write_state
@@ -39,7 +40,7 @@ def test_submitted_run_finishes_with_all_files(root: Path, toy: Callable[..., Tr
     run_id = runs.submit(root, toy(), "first", worker=TOY)
     done = wait_for(root, run_id, "finished")
     assert (done.epoch, done.epochs, done.step, done.message) == (3, 3, 30, "")
-    assert done.best == runs.Best(3, 1.0, "sub-volumes")
+    assert done.best == runs.Best(3, 1.0, "sub-volumes", step=30)
     assert done.classes == ("air", "CSF", "GM")
     folder = root / run_id
     exit_record = wait_until(lambda: (folder / files.EXIT).is_file() and files.read_json(folder / files.EXIT))
@@ -200,13 +201,15 @@ def test_error_and_crash_of_the_trainer_are_distinguished(
 
 
 @pytest.mark.slow
-def test_trainer_that_cannot_start_is_a_crash_with_its_output_in_the_log(
-    root: Path, toy: Callable[..., TrainConfig]
+def test_trainer_that_cannot_start_is_a_crash_with_its_output_in_the_log_and_a_message(
+    root: Path, toy: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv(WEBHOOK, "no address")
     run_id = runs.submit(root, toy(), worker="no_such_module")
     crashed = wait_for(root, run_id, "crashed")
     assert "status 1" in crashed.message
     assert "no_such_module" in runs.log_tail(root, run_id)
+    wait_until(lambda: "note: no message about the end of the run" in runs.log_tail(root, run_id))
 
 
 @pytest.mark.slow
