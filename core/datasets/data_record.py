@@ -92,8 +92,14 @@ class FileRecord:
                 yield f"orientation {self.orientation} to {now.orientation}"
             else:
                 yield f"affine {_matrix(self.affine)} to {_matrix(now.affine)}"
-        if now.shape == self.shape and self.digest and now.digest and now.digest != self.digest:
+        elif now.orientation != self.orientation and self._has_other_voxels(now):
+            # Axes that the header names anew exchange the voxels; axes that were also stored anew leave them as they were.
+            yield f"orientation {self.orientation} to {now.orientation}"
+        if self._has_other_voxels(now):
             yield self._content_change(now)
+
+    def _has_other_voxels(self, now: FileRecord) -> bool:
+        return bool(now.shape == self.shape and self.digest and now.digest and now.digest != self.digest)
 
     def _content_change(self, now: FileRecord) -> str:
         if self.label_voxels.keys() != now.label_voxels.keys():

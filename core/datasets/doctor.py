@@ -23,7 +23,7 @@ from core.datasets.thumbnails import render_thumbnail, write_thumbnail
 from core.errors import DatasetError, UserError
 from core.formatting import format_number
 from core.imaging.geometry import format_mm
-from core.imaging.outliers import describe_outliers, intensity_range
+from core.imaging.outliers import describe_extremes, describe_outliers, intensity_range
 from core.imaging.volume import Volume, read_image
 from core.labels import IGNORE_INDEX, is_ignore_name
 from core.types import ProgressCallback
@@ -197,6 +197,11 @@ class _Examination:
                 if inliers.outliers:
                     message = f"{modality}: {describe_outliers(image, inliers)}"
                     self._add("note", message, "training clips such voxels to that range", path)
+                elif extremes := describe_extremes(image):
+                    fix = (
+                        "normalisation leaves the others little contrast; correct these voxels if they are no structure"
+                    )
+                    self._add("warning", f"{modality}: {extremes}", fix, path)
                 if fitness.is_constant(image):
                     self.findings.append(fitness.judge_constant(self.subject.id, modality, inliers.low, str(path)))
                 if modality == self.dataset.modalities[0]:

@@ -92,6 +92,16 @@ def test_change_of_a_file_is_named(
     assert f"{file}/{named}" in found
 
 
+def test_header_that_mirrors_the_voxels_in_place_is_named(data: Path) -> None:
+    before, file = record(data), data / "imagesTr" / "ball_0.nii.gz"
+    from_the_right = np.array([[-1, 0, 0, load(file).shape[0] - 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    rewrite(file, lambda v, a: (v, a @ from_the_right))
+    assert before.changes(record(data)) == [
+        "imagesTr/ball_0.nii.gz: orientation RAS to LAS",
+        "imagesTr/ball_0.nii.gz: content (other voxel values)",
+    ]
+
+
 def test_number_of_changed_label_voxels_is_named(data: Path) -> None:
     before = record(data)
     voxels = before.subjects["ball_0"].files["label map"].label_voxels["1"]

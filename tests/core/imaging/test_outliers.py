@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.imaging.outliers import describe_outliers, intensity_range
+from core.imaging.outliers import describe_extremes, describe_outliers, intensity_range
 
 BIG = (64, 64, 48)
 
@@ -104,3 +104,29 @@ def test_many_outliers_are_found_where_they_are_scattered_and_a_block_of_them_is
     assert intensity_range(scattered).outliers == 60
     block[30:34, 30:34, 20:25] = 32767
     assert intensity_range(block).outliers == 0
+
+
+def test_extremes_that_are_too_many_for_outliers_are_described() -> None:
+    image = head(BIG)
+    assert describe_extremes(image) == ""
+    image[2:8, 2:8, 2:8] = 1e6
+    assert intensity_range(image).outliers == 0
+    assert describe_extremes(image).startswith(
+        "216 voxels (0.11 %) have 1e+06 to 1e+06, more than 100 times as far from"
+    )
+    assert describe_extremes(np.zeros((4, 4, 4), np.float32)) == ""
+
+
+def test_metal_in_ct_and_bright_structures_are_no_extremes() -> None:
+    ct = np.full((40, 40, 40), -1000, np.float32)
+    ct[8:32, 8:32, 8:32] = np.random.default_rng(0).normal(40, 15, (24, 24, 24)).round()
+    ct[20:24, 20:24, 20:24] = 30_000
+    uptake = head(BIG) / 40
+    uptake[20:26, 20:26, 20:26] = 100
+    assert describe_extremes(ct) == describe_extremes(uptake) == ""
+
+
+def test_a_range_below_zero_ends_at_zero_without_a_sign() -> None:
+    image = -head()
+    image[3, 4, 5] = -1e6
+    assert "to 0)" in describe_outliers(image, intensity_range(image))
