@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core import runs
 from core.compute.allocator import malloc_environment
 from core.compute.priority import JOB_NICENESS, lower_priority
 from core.paths import project_root
+from ui.shared.paths import runs_root
 
 STDOUT = "stdout.txt"
 STDERR = "stderr.txt"
@@ -65,12 +67,24 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
             _running[folder] = subprocess.Popen(
                 [sys.executable, "-m", "core", *arguments],
                 cwd=project_root(),
-                env=malloc_environment(os.environ),
+                env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
             )
         lower_priority(_running[folder].pid, JOB_NICENESS)
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a job.
+
+    Beside a run that trains, threads of the job that wait for one another leave their core to it: spinning threads of
+    two processes would take most of each other's time (benchmarks/NOTES.md).
+    """
+    environment = malloc_environment(os.environ)
+    if any(run.state.active for run in runs.list_runs(runs_root())):
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return environment
 
 
 def observe(folder: Path, complete: bool) -> Job:

@@ -100,7 +100,7 @@ def subject_scene(
 
 def image_scene(
     files: Sequence[Path],
-    load: Callable[[], LoadedSubject],
+    images: Dataset,
     modalities: Sequence[str],
     labels: LabelSpace,
     prediction: Path | None = None,
@@ -111,14 +111,18 @@ def image_scene(
     Parameters
     ----------
     files : sequence of Path. Image files; a changed file is published again.
-    load : callable. Reads the images; not called if they are published already.
-    modalities : sequence of str. Names of the channels of the loaded image.
+    images : Dataset. A data set of one subject, without label map, with the images in these files.
+    modalities : sequence of str. Modalities to show, in order.
     labels : LabelSpace. Classes of the prediction.
     prediction : Path, optional. Label map with the raw values of ``labels``, on the images' grid.
     channels_key : str. Text that changes with the channels read from the files.
     """
     hashed = files_hash("\n".join([*modalities, channels_key]), files)
-    image = _publish_image(hashed, cache(load), modalities)
+    (subject,) = images.ids
+    large = StreamedSubject.of(images, subject, hashed, modalities)
+    if large is not None:
+        return _streamed_scene(large, images, labels, prediction)
+    image = _publish_image(hashed, cache(lambda: load_subject(images, subject, modalities)), modalities)
     return _with_segmentations(image, hashed, {}, labels, prediction)
 
 

@@ -43,18 +43,23 @@ class StreamedSubject:
         self._record = dataset.subject(subject)
 
     @classmethod
-    def of(cls, dataset: Dataset, subject: str, files: str) -> StreamedSubject | None:
-        """The subject, if it is large and its files can be read in parts; ``None`` otherwise."""
-        record = dataset.subject(subject)
-        refs = [record.images[m] for m in dataset.modalities if m in record.images]
+    def of(cls, dataset: Dataset, subject: str, files: str, modalities: Sequence[str] = ()) -> StreamedSubject | None:
+        """The subject, if it is large and its files can be read in parts; ``None`` otherwise.
+
+        Parameters
+        ----------
+        modalities : sequence of str. Channels of the image, in order; empty for all.
+        """
+        record, modalities = dataset.subject(subject), tuple(modalities) or dataset.modalities
+        refs = [record.images[m] for m in modalities if m in record.images]
         if not refs or not is_large(read_header(refs[0].path).shape, len(refs)):
             return None
-        headers = read_subject_headers(dataset, record)
+        headers = read_subject_headers(dataset, record, modalities)
         if record.label is not None and headers.headers[record.label].channels != 1:
             return None  # a channel for each class
         parts = [
             ImagePart(name, headers.headers[ref.path], headers.geometries[ref.path], ref.channel)
-            for name, ref in zip(dataset.modalities, refs, strict=True)
+            for name, ref in zip(modalities, refs, strict=True)
         ]
         return cls(dataset, subject, files, parts)
 
@@ -71,7 +76,8 @@ class StreamedSubject:
 
     def publish_image(self) -> str:
         """URL of the image."""
-        return streams.publish(f"stream\n{self._files}", lambda: ImageStream(self._parts, self._dataset.nan_is_zero))
+        nan_is_zero = self._dataset.nan_is_zero
+        return streams.publish(f"stream\n{self._files}\n{nan_is_zero}", lambda: ImageStream(self._parts, nan_is_zero))
 
     def publish_truth(self, labels: LabelSpace) -> str:
         """URL of the truth in the classes of ``labels``; the subject has a label map."""

@@ -138,7 +138,7 @@ class ImageStream(Stream):
         """The intensities of voxels, little-endian float32."""
         found = []
         for number in numbers:
-            channel, i, j, k = np.unravel_index(number, (self.channels, *self.shape))
+            channel, i, j, k = (int(n) for n in np.unravel_index(number, (self.channels, *self.shape)))
             box = (slice(i, i + 1), slice(j, j + 1), slice(k, k + 1))
             found.append(self._volumes[channel].intensities(box, self.parts[channel].channel).item())
         return np.array(found, "<f4").tobytes()
@@ -252,7 +252,11 @@ def open_files(headers: Sequence[Header], on_progress: Callable[[float], None]) 
         name = f"raw\n{header.data_path}\n{status.st_size}\n{status.st_mtime_ns}"
         target, _ = volumes.place(name, volumes.RAW_IMAGE)
         volumes.prune(target.parent)
-        opened[path] = uncompressed(header, target, lambda share, n=n: on_progress((n + share) / len(by_path)))
+
+        def report(share: float, finished: int = n) -> None:
+            on_progress((finished + share) / len(by_path))
+
+        opened[path] = uncompressed(header, target, report)
         if opened[path][0] == target:
             target.touch()
     return opened
@@ -330,7 +334,7 @@ def _content(mask: np.ndarray, shape: Size3) -> list[tuple[int, int]] | None:
         return None
     sides = []
     for axis, side in enumerate(sample_box(shape)):
-        first, last = _extent(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        first, last = _extent(np.asarray(mask.any(axis=tuple(a for a in range(3) if a != axis))))
         start, step = side.start or 0, side.step or 1
         sides.append((max(0, start + (first - 1) * step + 1), min(shape[axis] - 1, start + (last + 1) * step - 1)))
     return sides

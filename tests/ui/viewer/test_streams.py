@@ -15,10 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from core.datasets import load_subject, open_dataset
+from core.datasets.single_case import dataset_of_images
 from core.errors import VolumeError
 from tests.support.balls import write_balls
 from ui.viewer import streamed_scenes, streams
-from ui.viewer.scenes import Scene, subject_scene
+from ui.viewer.scenes import Scene, image_scene, subject_scene
 
 TIMEOUT_S = 30
 
@@ -144,6 +145,15 @@ def test_prediction_is_streamed_in_the_classes_of_the_model_and_must_fit(folder:
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), small)
     with pytest.raises(VolumeError, match="expected a segmentation of"):
         subject_scene(folder, subject, dataset.labels, small)
+
+
+def test_images_of_no_data_set_are_streamed_too(folder: Path) -> None:
+    dataset, subject = open_dataset(folder), subject_of(folder, 1)
+    file = dataset.subject(subject).images["M0"].path
+    scene = image_scene([file], dataset_of_images([file], ["M0"], (), False), ["M0"], dataset.labels)
+    assert scene.streamed and not scene.layers
+    (channel,) = facts(scene.image)["channels"]
+    assert channel["name"] == "M0"
 
 
 def test_damaged_file_is_an_error_that_names_it_and_a_mended_one_is_tried_again(folder: Path) -> None:
