@@ -85,8 +85,8 @@ class Grid:
     shape : tuple of int. Voxels along i, j, k.
     spacing_mm : tuple of float. Voxel size along i, j, k.
     affine : tuple of rows, 4x4, or None. Voxel index to RAS mm; ``None`` if the orientation is unknown.
-    file_axes : tuple of (int, bool), or None. For each axis of the file, the axis of the grid that it became and whether
-        it was reversed (:attr:`Geometry.file_axes`); ``None`` for a volume without a file.
+    file_axes : tuple of (int, bool), or None. For each axis of the file, the axis of the grid that it became and
+        whether it was reversed (:attr:`Geometry.file_axes`); ``None`` for a volume without a file.
     """
 
     shape: Size3

@@ -56,7 +56,7 @@ def test_viewer_takes_wheel_keys_and_touch_in_firefox(server: Server, firefox: F
     pixels = f"(c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data])(find('{PANE}'))"
     assert firefox.evaluate(f"new Set({pixels}).size") > 10, "it has grey values"
     firefox.press("s")
-    firefox.wait("find('.root.full')")
+    firefox.wait("Boolean(find('.root.full'))")
     firefox.press("s")
     firefox.wait("!find('.root.full')")
     before = slice_of(firefox)

@@ -132,7 +132,12 @@ class Firefox:
         lines: queue.Queue[str] = queue.Queue()
         assert self._process.stderr is not None
         stream = self._process.stderr
-        threading.Thread(target=lambda: [lines.put(line) for line in stream], daemon=True).start()
+
+        def read() -> None:
+            for line in stream:
+                lines.put(line)
+
+        threading.Thread(target=read, daemon=True).start()
         seen = []
         end = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < end and (self._process.poll() is None or not lines.empty()):
