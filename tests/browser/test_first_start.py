@@ -67,7 +67,7 @@ def test_one_click_on_home_shows_a_segmented_brain_that_nothing_had_to_be_comput
     prediction.canvas.press("PageUp")
     settle(page)
     assert truth.slice == before[2] + 11
-    expect(page.get_by_role("option")).to_contain_text("0.")
+    expect(page.get_by_role("option", name="subject-1")).to_contain_text("0.918")
     page.wait_for_function("n => new URL(location).searchParams.get('at')?.endsWith(`,${n}`)", arg=before[2] + 12)
     page.reload()
     wait_until_ready(page)

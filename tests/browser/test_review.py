@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -125,3 +126,19 @@ def test_unknown_model_or_case_in_the_url_falls_back(server: Server, page: Page,
     expect(page.get_by_role("heading", level=1)).to_have_text("Review")
     page.goto(f"{server.url}/review?model={hippocampus}&case=../../etc")
     wait_until_ready(page)
+
+
+def test_next_case_after_a_segmented_one_shows_no_error(server: Server, page: Page, hippocampus: str) -> None:
+    for kept in (server.checkpoints / hippocampus / "predictions").glob("*/*"):
+        kept.unlink()
+    page.goto(f"{server.url}/review?model={hippocampus}")
+    page.get_by_role("button", name="Segment this case").click()
+    expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible(timeout=2 * MINUTE_MS)
+    first = page.get_by_role("option", selected=True, name="hippocampus").inner_text().split()[0]
+    page.get_by_role("button", name=re.compile("^(Next|Previous)")).and_(page.locator(":enabled")).first.click()
+    expect(page.get_by_role("option", selected=True, name="hippocampus")).not_to_contain_text(first)
+    expect(page.get_by_role("button", name="Segment this case")).to_be_visible()
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
+    page.goto(f"{server.url}/quiz?model={hippocampus}")
+    expect(page.get_by_text("1 of them segmented")).to_be_visible()
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
