@@ -200,7 +200,7 @@ class Renderer {
     const x = this.x(this.selected.place(this.axis, step)), y = this.box.bottom;
     if (x < this.box.left - 1 || x > this.box.right + 1) return;
     g.fillStyle = this.ink;
-    g.beginPath(); g.moveTo(x, y - 1); g.lineTo(x - 5, y + 6); g.lineTo(x + 5, y + 6); g.closePath(); g.fill();
+    g.beginPath(); g.moveTo(x, y); g.lineTo(x - 5, y - 7); g.lineTo(x + 5, y - 7); g.closePath(); g.fill();
   }
 
   renderTooltip(g, panels, lines) {
