@@ -100,25 +100,31 @@ def pending(checkpoint: Path, data: Path) -> list[str]:
 
 def _work(queue: _Queue, folder: Path, root: Path, checkpoint: Path, data: Path) -> None:
     """Run the jobs of a queue one after another until it is empty."""
-    while queue.batch:
-        stamp, failed = file_stamp(checkpoint), list(queue.batch)
-        options = [f"--checkpoints={root}", *(f"--subject={subject}" for subject in queue.batch)]
+    batch = queue.batch
+    while batch:  # not that of the queue, which may be the first one of the next thread
+        stamp, failed = file_stamp(checkpoint), list(batch)
+        options = [f"--checkpoints={root}", *(f"--subject={subject}" for subject in batch)]
         try:
             jobs.start(folder, ["evaluate", str(checkpoint), str(data), *options, "--keep", "--progress"])
             reason = jobs.wait(folder)
-            failed = _missing(root, checkpoint, data, queue.batch) if reason else []
+            failed = _missing(root, checkpoint, data, batch) if reason else []
         except OSError as error:
             reason = f"{folder}: {error.strerror or error}"
         except UserError as error:
             reason = str(error)
-        finally:
-            with _lock:
-                queue.failures.update(dict.fromkeys(failed, (stamp, reason)))
-                _take_batch(queue)
+        except BaseException:
+            with _lock:  # a fault of the program, which is reported: nobody waits for ever
+                queue.batch, queue.waiting = (), []
+            raise
+        with _lock:
+            queue.failures.update(dict.fromkeys(failed, (stamp, reason)))
+            batch = _take_batch(queue)
 
 
-def _take_batch(queue: _Queue) -> None:
+def _take_batch(queue: _Queue) -> tuple[str, ...]:
+    """Move the subjects of the next job from those that wait, and return them."""
     queue.batch, queue.waiting = tuple(queue.waiting[:MAX_BATCH]), queue.waiting[MAX_BATCH:]
+    return queue.batch
 
 
 def _missing(root: Path, checkpoint: Path, data: Path, subjects: Sequence[str]) -> list[str]:
