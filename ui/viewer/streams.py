@@ -26,6 +26,7 @@ from starlette.routing import Route
 from core.errors import UserError
 from core.files import atomic_replace, atomic_write
 from core.imaging.display import Channel, encode_label, encode_part, part_channel
+from core.imaging.geometry import Geometry
 from core.imaging.headers import Header
 from core.imaging.mapped_volume import Box, MappedVolume, uncompressed
 from core.labels import IGNORE_INDEX
@@ -42,7 +43,7 @@ ALL = slice(None)
 
 _streams: OrderedDict[str, Stream] = OrderedDict()
 _lock = threading.Lock()
-_preparing = threading.Lock()  # in the order of their publication: the image comes before its segmentations
+_images, _labels = threading.Lock(), threading.Lock()  # one of each kind is prepared at a time
 _reading = threading.BoundedSemaphore(4)  # slabs that are read at a time
 
 
@@ -70,8 +71,7 @@ class Stream(ABC):
 
     def _run(self) -> None:
         try:
-            with _preparing:
-                self.facts = self.prepare()
+            self.facts = self.prepare()
         except UserError as error:
             self.error = str(error)
         except OSError as error:
@@ -91,7 +91,7 @@ class Stream(ABC):
 
     def intensities(self, numbers: Sequence[int]) -> bytes:
         """The intensities of voxels, little-endian float32."""
-        raise UserError("only images have intensities")
+        raise ValueError("expected an image: a segmentation has no intensities")
 
 
 @dataclass
@@ -100,9 +100,7 @@ class ImageStream(Stream):
 
     Attributes
     ----------
-    parts : sequence of (name, header, geometry, channel). Of each channel: its modality, the header of its file, the
-        geometry of the file as stored, and the channel of the file.
-    folder : Path. Folder of uncompressed files.
+    parts : sequence of ImagePart. Its channels.
     nan_is_zero : bool. Whether NaN is read as 0.
     """
 
@@ -116,7 +114,8 @@ class ImageStream(Stream):
 
     def prepare(self) -> dict[str, Any]:
         """Decompress the files, and describe the channels from a sample."""
-        opened = open_files([part.header for part in self.parts], self._set_progress)
+        with _images:
+            opened = open_files([part.header for part in self.parts], self._set_progress)
         described, volumes_, boxes = [], [], []
         for part in self.parts:
             path, offset = opened[part.header.path]
@@ -149,18 +148,25 @@ class ImageStream(Stream):
 
 @dataclass(frozen=True)
 class ImagePart:
-    """A channel of an image: its modality, header, stored geometry, and channel of the file."""
+    """A channel of an image.
+
+    Attributes
+    ----------
+    name : str. Modality.
+    header : Header. Header of its file.
+    geometry : Geometry. Geometry of the file as stored.
+    channel : int. Channel of the file.
+    """
 
     name: str
     header: Header
-    geometry: Any
+    geometry: Geometry
     channel: int
 
     @property
     def shape(self) -> Size3:
         """Voxels along i, j, k, canonical order."""
-        shape: Size3 = self.geometry.canonical.shape
-        return shape
+        return self.geometry.canonical.shape
 
 
 @dataclass
@@ -186,6 +192,12 @@ class LabelStream(Stream):
 
     def prepare(self) -> dict[str, Any]:
         """Convert the file to class indices, a few slices at a time."""
+        with _images:  # the image, which is published before, comes first
+            pass
+        with _labels:
+            return self._convert()
+
+    def _convert(self) -> dict[str, Any]:
         self._file, _ = volumes.place(self.name, volumes.RAW_LABELS)
         kept = self._file.with_suffix(".json")
         if self._file.is_file() and kept.is_file():
