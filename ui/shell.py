@@ -23,8 +23,9 @@ st.set_page_config(page_icon=BRAND / "icon.svg", layout="wide", initial_sidebar_
 st.logo(str(BRAND / "logo.svg"), size="large")
 page = st.navigation(all_pages(), position="top")
 arrive()
-if is_new_page(page.title):
-    tab_title(page.title)  # a page that has more to say sets it again
+title = getattr(page, "title", "")  # without a session, as when this file is imported, the page is an empty one
+if is_new_page(title):
+    tab_title(title)  # a page that has more to say sets it again
 reports = st.container(gap="small")
 body = st.container(gap="small")
 st.caption(FOOTER)  # before the page runs: a page that calls st.stop has a footer too
