@@ -221,7 +221,7 @@ class AugmentConfig(Checked):
     )
     elastic_voxels: float = option(
         2.0,
-        "Elastic displacement (standard deviation)",
+        "Elastic displacement, standard deviation",
         "standard deviation of the elastic displacements",
         unit="voxels",
         minimum=0,

@@ -47,7 +47,7 @@ uploads.sweep()
 uploads.restore_after_reload()
 segmentations.sweep()
 result = st.query_params.get(RESULT)
-with st.grid(3, min_column_width=360, gap=("small", "medium")) as grid:
+with st.grid(3, min_column_width=220, gap=("small", "medium")) as grid:
     with grid.cell():
         network, chosen = None, image_choice.ChosenImages()
         requests: dict[str, Request] = {}

@@ -80,7 +80,7 @@ def _choose_case(id: str, states: Mapping[str, Job]) -> str | None:
         list(states),
         key=key,
         format_func=lambda name: f"{name} · {_state(states[name])}",
-        width=320,
+        width=240,
     )
 
 

@@ -1,0 +1,39 @@
+"""The pages Data and Train in a real browser: pictures at the top, settings in words, a preview of the sub-volumes."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Server
+from tests.support.heads import write_heads
+from tests.support.viewers import wait_until_ready
+
+pytestmark = pytest.mark.browser
+TOP = 400  # pixels above which a picture begins
+
+
+def test_pictures_are_at_the_top_and_settings_are_words(server: Server, page: Page) -> None:
+    if not (server.data / "heads").exists():
+        write_heads(server.data / "heads", 5)
+    page.goto(f"{server.url}/data?data=heads")
+    first = page.get_by_role("img", name="Middle slice of case_1")
+    expect(first).to_be_visible(timeout=120_000)
+    for width in (1440, 820):
+        page.set_viewport_size({"width": width, "height": 900})
+        box = first.bounding_box()
+        assert box is not None and box["y"] < TOP, width
+    page.get_by_text("Slice by slice").click()
+    wait_until_ready(page)
+    box = page.locator("canvas").first.bounding_box()
+    assert box is not None and box["y"] < TOP + 100, "below the toolbar of the viewer"
+
+    page.set_viewport_size({"width": 1440, "height": 900})
+    page.get_by_role("button", name="Train on this").click()
+    expect(page.get_by_role("textbox", name="Time budget (minutes)")).to_have_attribute("placeholder", "none")
+    page.get_by_text("Augmentation", exact=True).click()
+    expect(page.get_by_role("textbox", name="Probability of a left-right flip")).to_have_value("0.5")
+    expect(page.get_by_text(" per epoch").first).to_contain_text(" to ")
+    page.get_by_text("Preview the sub-volumes").click()
+    expect(page.get_by_text("90 % centred on a class", exact=True)).to_be_visible(timeout=120_000)
+    expect(page.get_by_role("img", name="Middle axial slice")).to_be_visible()
