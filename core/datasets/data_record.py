@@ -93,7 +93,7 @@ class FileRecord:
             else:
                 yield f"affine {_matrix(self.affine)} to {_matrix(now.affine)}"
         elif now.orientation != self.orientation and self._has_other_voxels(now):
-            # Axes that the header names anew exchange the voxels; axes that were also stored anew leave them as they were.
+            # Axes that only the header names anew exchange the voxels; voxels that were stored anew too are the same.
             yield f"orientation {self.orientation} to {now.orientation}"
         if self._has_other_voxels(now):
             yield self._content_change(now)

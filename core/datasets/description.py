@@ -65,8 +65,8 @@ def write_description(folder: Path, progress: ProgressCallback | None = None) ->
         negative = [value for value in values if value < 0]
         if len(negative) > 1:
             raise DatasetError(
-                f"{folder}: expected at most one negative label value, of voxels left out of training, got {negative} in "
-                "the label maps; change the others"
+                f"{folder}: expected at most one negative label value, of voxels left out of training, got {negative}; "
+                "change the others in the label maps"
             )
         classes = {value: "ignore" if value < 0 else f"label {value}" for value in values if value}
         atomic_write(file, json.dumps(_content(folder, pairs, modalities, classes), indent=1).encode())

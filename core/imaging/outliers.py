@@ -118,8 +118,8 @@ def describe_extremes(values: np.ndarray) -> str:
         return ""
     share = extreme.size / values.size
     return (
-        f"{extreme.size} voxels ({100 * share:.2g} %) have {float(extreme.min()):.5g} to {float(extreme.max()):.5g}, more "
-        f"than {EXTREME_DISTANCE:g} times as far from the median, {median:.5g}, as 99 % of the voxels"
+        f"{extreme.size} voxels ({100 * share:.2g} %) have {float(extreme.min()):.5g} to {float(extreme.max()):.5g}, "
+        f"more than {EXTREME_DISTANCE:g} times as far from the median, {median:.5g}, as 99 % of the voxels"
     )
 
 
