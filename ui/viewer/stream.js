@@ -125,13 +125,17 @@ async function fetchStreamedScene(data, report, arrived) {
   const { shape } = data.grid, queue = new SlabQueue();
   const layers = Object.fromEntries(Object.entries(data.layers).map(([name, url]) => [name, new StreamedVolume(queue, url, 0, shape, Uint8Array)]));
   const waits = Object.values(layers).map((layer) => fetchFacts(layer.url, ASK_LAYER_AGAIN_MS, () => {}));
-  Object.values(layers).forEach((layer, n) => waits[n].then(({ fullest }) => { layer.fullest = fullest; }, () => {}));
+  waits.forEach((wait) => wait.catch(() => {}));
   const { channels, content } = await fetchFacts(data.image, ASK_AGAIN_MS, (share) => report(`Reading the volume: ${Math.round(100 * share)} %`));
+  await Promise.all(Object.values(layers).map(async (layer) => { // the fullest slice comes first, where it is known
+    layer.fullest = (await ask(layer.url).then((answer) => answer.json(), () => ({}))).facts?.fullest;
+  }));
   const images = channels.map((_, n) => new StreamedVolume(queue, data.image, n, shape, Uint16Array));
   const described = { channels, intensities: channels.every((c) => c.exact) ? "" : data.intensities };
   const scene = {
-    described,
-    streamed: true, layers, content: content ?? gridBox(shape), fullest: () => Object.values(layers).map((layer) => layer.fullest).find(Boolean) ?? null, problem: () => queue.failed,
+    streamed: true, described, layers, content: content ?? gridBox(shape),
+    fullest: () => Object.values(layers).map((layer) => layer.fullest).find(Boolean) ?? null,
+    problem: () => queue.failed,
     channels: images.map(() => ({ stored: new Uint16Array(0), levels: null })),
     image: (channel, view, slice) => images[channel].slice(view, slice),
     layer: (name, view, slice) => layers[name].slice(view, slice),
