@@ -33,7 +33,11 @@ def test_axe_finds_nothing_on_pages_with_content(
         expect(page.get_by_role("heading", level=1)).to_be_visible()
         expect(page.get_by_text(FOOTER)).to_be_visible()
 
-    for path in ("", "learn", "train?data=balls", "predict", "predict?images=Data+set&data=balls"):
+    open_page("train?data=balls")
+    for section in page.locator("summary").all():  # all settings
+        section.click()
+    check("train, all settings")
+    for path in ("", "learn", "predict", "predict?images=Data+set&data=balls"):
         open_page(path)
         check(path)
     open_page("data?data=balls&view=Slice+by+slice")

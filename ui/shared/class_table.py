@@ -52,4 +52,4 @@ def _line(name_html: str, values: Sequence[str], style: str) -> str:
     cells = "".join(
         f'<td style="text-align:right;padding:4px 0 4px 12px">{html.escape(value)}</td>' for value in values
     )
-    return f'<tr style="{style}"><td style="padding:4px 0">{name_html}</td>{cells}</tr>'
+    return f'<tr style="{style}"><td style="padding:4px 0;min-width:6em">{name_html}</td>{cells}</tr>'

@@ -51,12 +51,20 @@ class Bar {
     });
     const group = createElement("div", "confidence"), name = createElement("span", "name");
     name.textContent = "How sure?";
-    group.setAttribute("role", "group");
     group.setAttribute("aria-label", "How sure?");
     this.confidenceButtons = CONFIDENCE.map((text, n) => {
       const button = createButton("level", () => this.answer(n + 1));
       button.append(createKey(String(n + 1)), text);
       return button;
+    });
+    this.confidenceButtons.forEach((button, n) => { button.tabIndex = n ? -1 : 0; }); // one stop of the Tab key
+    group.setAttribute("role", "toolbar");
+    group.addEventListener("keydown", (event) => {
+      const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
+      if (!step) return;
+      event.preventDefault();
+      event.stopPropagation();
+      this.confidenceButtons[this.confidenceButtons.indexOf(event.target) + step]?.focus();
     });
     group.append(name, ...this.confidenceButtons);
     this.hint = createElement("div", "hint");
