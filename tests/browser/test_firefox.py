@@ -59,6 +59,10 @@ def test_viewer_takes_wheel_keys_and_touch_in_firefox(server: Server, firefox: F
     firefox.wait("Boolean(find('.root.full'))")
     firefox.press("s")
     firefox.wait("!find('.root.full')")
+    width = firefox.evaluate(f"find('{PANE}').width")
+    firefox.set_pixel_ratio(2)
+    firefox.wait(f"find('{PANE}').width >= {2 * width - 3}")
+    firefox.set_pixel_ratio(1)
     before = slice_of(firefox)
     x, y = firefox.centre(PANE)
     firefox.drag_finger(x, y + 40, y - 40)  # towards the top: the next slices

@@ -215,6 +215,7 @@ def test_fingers_scroll_zoom_and_leave_the_page_its_own(server: Server, browser:
     metrics = {"width": 390, "height": 700, "deviceScaleFactor": 2.5, "mobile": True}
     cdp.send("Emulation.setDeviceMetricsOverride", metrics)
     page.wait_for_function("devicePixelRatio === 2.5")
+    axial.canvas.press("End")
     settle(page)
     assert int(axial.canvas.evaluate("c => c.width")) == pytest.approx(2.5 * width, abs=3), "as sharp as the screen"
     assert errors == []

@@ -62,13 +62,19 @@ class Firefox:
         self._send("session.new", capabilities={})
         self._send("session.subscribe", events=["log.entryAdded"])
         self._context = self._send("browsingContext.getTree")["contexts"][0]["context"]
-        self._send("browsingContext.setViewport", context=self._context, viewport={"width": width, "height": height})
+        self._size = {"width": width, "height": height}
+        self.set_pixel_ratio(1)
 
     def close(self) -> None:
         """End the browser."""
         self._connection.close()
         self._process.terminate()
         self._process.wait(TIMEOUT_S)
+
+    def set_pixel_ratio(self, ratio: float) -> None:
+        """Move the page to a screen with so many pixels per CSS pixel."""
+        options = {"viewport": self._size, "devicePixelRatio": ratio}
+        self._send("browsingContext.setViewport", context=self._context, **options)
 
     def goto(self, url: str) -> None:
         """Open an address."""

@@ -2,6 +2,7 @@
 
 const TEXT = "rgba(255,255,255,0.78)", SHADOW = "rgba(0,0,0,0.85)", CROSSHAIR = "rgba(255,214,102,0.6)";
 const CROSSHAIR_GAP = 9, EDGE = 18, FONT_SIZE = 11, LINE = 14; // pixels
+const MAX_RATIO = 3;
 const SCALE_SHARE = 0.3; // of the width of a pane that a scale bar may take
 
 class Pane {
@@ -23,7 +24,7 @@ class Pane {
 
   // Size on the page in CSS pixels.
   resize(width, height) {
-    const ratio = Math.min(window.devicePixelRatio || 1, 3);
+    const ratio = screenRatio();
     this.width = width;
     this.height = height;
     this.ratio = ratio;
@@ -210,6 +211,11 @@ class Pane {
     write(mm < 0.1 ? `${Number((mm * 1000).toPrecision(1))} µm` : `${Number(mm.toPrecision(1))} mm`, x, y - 9, "left");
     this.canvas.dataset.scale = `${mm} mm, ${(mm * perMm).toFixed(2)} px`;
   }
+}
+
+// Pixels of a canvas per CSS pixel.
+function screenRatio() {
+  return Math.min(window.devicePixelRatio || 1, MAX_RATIO);
 }
 
 // The largest of 1, 2, 5, 10, ... that is not above a length.

@@ -298,6 +298,7 @@ class Viewer extends Interaction {
     cancelAnimationFrame(this.frame);
     this.frame = null;
     if (!this.scene || !this.grey || !this.visible || this.closed) return;
+    if (this.panes.some((pane) => pane.ratio !== screenRatio())) return this.layout(); // a change that was not noticed
     for (const pane of this.panes) pane.render();
     this.strip.render();
     this.readout.render();
