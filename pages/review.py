@@ -10,6 +10,7 @@ from core.paths import DEMO_MODEL
 from core.runs.predictions import read_predictions
 from ui.review import view
 from ui.review.case_list import case_list
+from ui.review.training import follow_training
 from ui.shared import cache
 from ui.shared.data_choice import choose_data, held_out_subjects
 from ui.shared.errors import error_box, stop_on_user_error
@@ -88,3 +89,4 @@ with picture:
         scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options)
     view.case_viewer(scene, st.query_params.get(CROSSHAIR), chosen)
     view.resampling_note(predictions.get(chosen), scene)
+    follow_training(model.key, choice.folder)
