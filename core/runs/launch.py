@@ -153,8 +153,8 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     Raises
     ------
     UserError
-        If the data set cannot be opened, lacks a requested modality, class or subject, is not ready for training by names
-        and headers and training is not forced, or the initial checkpoint does not exist.
+        If the data set cannot be opened, lacks a requested modality, class or subject, is not ready for training by
+        names and headers and training is not forced, or the initial checkpoint does not exist.
     """
     values = {"init_from": _initial_checkpoint(root, config.run.init_from)}
     if not config.data.path:

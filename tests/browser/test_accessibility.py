@@ -1,4 +1,4 @@
-"""Every page by keyboard and for screen readers: axe finds nothing that is ours, the focus is visible, a pane is near."""
+"""Every page by keyboard and for screen readers: nothing of ours that axe finds, a visible focus, a pane nearby."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_unknown_value_is_reported_until_another_one_is_chosen_or_another_page_i
     assert "view" not in app.query_params, "the default needs no parameter"
     assert app.run().warning
     app.selectbox(key="pick_widget").set_value("b").run()
-    assert not app.warning and app.query_params["view"] == ["b"]
+    assert not app.warning and app.query_params["view"] in ("b", ["b"])
     app.query_params["view"] = "*c*"
     assert app.run().warning
     app.session_state["page"] = "second"
