@@ -23,7 +23,7 @@ from core.runs.catalog import (
     request_stop,
     run_checkpoint,
 )
-from core.runs.compare import Comparison, compare, curves_csv
+from core.runs.compare import Comparison, compare, curves_csv, distinct_names
 from core.runs.launch import duplicate, ensure_supervisor, resume, serve_queue, submit, supervisor_alive
 from core.runs.notify import describe_end
 from core.runs.store.folder import MetricRow
@@ -32,7 +32,8 @@ from core.runs.store.state import ACTIVE, ENDED, RESUMABLE, Best, RunState
 
 __all__ = [
     "ACTIVE", "ENDED", "RESUMABLE", "Backend", "Best", "Comparison", "MetricRow", "QueuePosition", "RunState",
-    "RunSummary", "ValidationPicture", "annotate", "compare", "curves_csv", "delete", "describe_end", "duplicate",
+    "RunSummary", "ValidationPicture", "annotate", "compare", "curves_csv", "delete", "describe_end", "distinct_names",
+    "duplicate",
     "ensure_supervisor", "find_checkpoint", "find_run", "get_backend", "get_run", "list_pictures", "list_runs",
     "log_tail", "matching_ids", "metrics_after", "move_in_queue", "queued_runs", "rename", "request_stop", "resume",
     "run_checkpoint", "serve_queue", "submit", "supervisor_alive",

@@ -93,6 +93,12 @@ def compare(root: Path, names: Sequence[str]) -> Comparison:
     return Comparison(runs, differences, measured, curves)
 
 
+def distinct_names(runs: Sequence[RunSummary]) -> list[str]:
+    """The names of runs; those that several have are followed by the end of the run id."""
+    names = [run.name for run in runs]
+    return [n if names.count(n) == 1 else f"{n} ({r.id[-4:]})" for n, r in zip(names, runs, strict=True)]
+
+
 def curves_csv(root: Path, names: Sequence[str]) -> str:
     """CSV with a line per measured value: run, epoch, step, elapsed_s, metric, value.
 

@@ -1,9 +1,9 @@
 """Messages when a run ends, for people who do not watch it: a webhook and e-mail, set by environment variables.
 
 =============================  ========================================================================================
-``SEGMENTARIUM_WEBHOOK``       address to which the end is posted as JSON; Slack, Mattermost and others show its ``text``
+``SEGMENTARIUM_WEBHOOK``       address to which the end is posted as JSON; Slack and Mattermost show its ``text``
 ``SEGMENTARIUM_MAIL_TO``       e-mail addresses, separated by commas
-``SEGMENTARIUM_SMTP``          mail server, ``smtp://HOST``, ``smtp://USER:PASSWORD@HOST:587`` (with STARTTLS) or ``smtps://...``
+``SEGMENTARIUM_SMTP``          mail server: ``smtp://HOST``, ``smtp://USER:PASSWORD@HOST:587`` (STARTTLS), ``smtps://...``
 ``SEGMENTARIUM_MAIL_FROM``     sender; by default the first address of ``SEGMENTARIUM_MAIL_TO``
 =============================  ========================================================================================
 """

@@ -1,4 +1,4 @@
-"""The Runs page in a real browser: pictures of the validations, several runs in one chart, sorting, files, notifications."""
+"""The Runs page in a real browser: pictures of validations, runs in one chart, sorting, files, notifications."""
 
 from __future__ import annotations
 

@@ -235,7 +235,9 @@ def test_runs_of_equal_name_have_the_id_in_their_column(checkpoints: Path) -> No
     one, two = trained(checkpoints, "net"), trained(checkpoints, "net")
     app = open_page("runs", run=one.name, compare=two.name)
     results = app.dataframe[0].value
-    assert list(results.columns) == ["measurement", f"net ({one.name[-4:]})", f"net ({two.name[-4:]})"]
+    names = [f"net ({run.name[-4:]})" for run in (one, two)]
+    assert list(results.columns) == ["measurement", *names]
+    assert [run["name"] for run in chart(app)["runs"]] == names
     assert "All settings are the same." in texts(app)
 
 

@@ -36,19 +36,13 @@ def compare_view(root: Path, ids: Sequence[str], colour_of: Mapping[str, str]) -
     except UserError as error:
         error_box(error)
         return
-    names = _names(comparison)
+    names = runs.distinct_names(comparison.runs)
     columns = st.grid(2, min_column_width=PLOT_WIDTH, gap="medium")
     with columns, st.container():
         _dice_plot(comparison, names, colour_of)
     with columns, st.container():
         _settings(comparison, names)
     _results(comparison, names)
-
-
-def _names(comparison: Comparison) -> list[str]:
-    """Names of the runs; equal names are followed by the end of the run id."""
-    names = [run.name for run in comparison.runs]
-    return [n if names.count(n) == 1 else f"{n} ({r.id[-4:]})" for n, r in zip(names, comparison.runs, strict=True)]
 
 
 def _dice_plot(comparison: Comparison, names: Sequence[str], colour_of: Mapping[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""A button that turns notifications of the browser on and off; ``ui/server/notifications.js`` shows them on every page."""
+"""A button that turns notifications of the browser on and off; ``ui/server/notifications.js`` shows them."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from core.runs import RunSummary
+from core.runs import RunSummary, distinct_names
 from ui.shared.addresses import API
 from ui.shared.component import component
 
@@ -41,7 +41,8 @@ def run_chart(runs: Sequence[RunSummary], selected: str, colour_of: Mapping[str,
     key : str. Key of the component.
     """
     ids = [("run", run.id) for run in runs]
-    shown = [_source(run.id, run.name, colour_of.get(run.id, "")) for run in runs]
+    names = distinct_names(runs)
+    shown = [_source(run.id, name, colour_of.get(run.id, "")) for run, name in zip(runs, names, strict=True)]
     data = {"runs": shown, "selected": selected, "csv": f"{API}measurements.csv?{urlencode(ids)}", "spark": False}
     _mount(key=key, data=data)
 
