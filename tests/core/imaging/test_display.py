@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from core.imaging.display import Grid, channels, encode_image, encode_label
+from core.imaging.display import Grid, channels, encode_image, encode_label, encode_part, part_channel
 from core.imaging.geometry import Geometry
 from tests.support.encoded_images import decode_image
 
@@ -127,3 +127,25 @@ def test_grid_of_an_unknown_orientation_has_no_affine() -> None:
     known, unknown = (Grid.from_geometry(Geometry(SHAPE, affine, oriented)) for oriented in (True, False))
     assert known.spacing_mm == (1, 2, 3) and known.affine is not None and known.affine[1] == (0, 2, 0, 0)
     assert unknown.affine is None
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scaled", "exact"),
+    [
+        ("int16", False, True),
+        ("uint8", False, True),
+        ("uint16", False, True),
+        ("int32", False, False),
+        ("int16", True, False),
+        ("float32", False, False),
+    ],
+)
+def test_parts_are_exact_where_the_type_allows_it_else_within_a_step(dtype: str, scaled: bool, exact: bool) -> None:
+    values = np.random.default_rng(1).integers(0, 200, (6, 5, 4)).astype(np.float32)
+    channel = part_channel("CT", values[::2], dtype, scaled)
+    shown = np.frombuffer(encode_part(values, channel), "<u2").reshape(values.shape, order="F")
+    expected = values if exact else values.clip(channel.low, channel.high)
+    difference = np.abs(channel.offset + shown * channel.step - expected)
+    assert channel.exact == exact and difference.max() <= (0 if exact else channel.step)
+    beyond = encode_part(np.full((1, 1, 1), 1e9, np.float32), channel)
+    assert np.frombuffer(beyond, "<u2") == 65535
