@@ -22,6 +22,7 @@ MAX_SUB_VOLUME_VOXELS = {"cpu": 64**3, "cuda": 128**3}  # of a sub-volume that i
 MIN_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
 IMAGE_BYTES, LABEL_BYTES = 2, 1  # per voxel in training: float16 and uint8
 ASSUMED_GFLOPS = {"cpu": 120.0, "cuda": 40_000.0}  # sustained in bf16, a rough guess for the estimated duration
+OVERHEAD_S = {"cpu": 0.03, "cuda": 0.003}  # of a sub-volume beside the network: sampling, augmentation, launches
 FORECAST_FACT = "forecast"  # name of the fact about a run that states its estimated speed
 UNCERTAINTY = {"cpu": (0.7, 7.0), "cuda": (0.5, 5.0)}  # shortest and longest duration as multiples of the estimated one
 
@@ -97,7 +98,7 @@ def make_plan(
     resolved = config.with_values({"sub_volume": tuple(size), "channels": resolve(config.model).channels})
     cost = network_cost(resolved.model, in_channels, classes, triple(size))
     steps = math.ceil(config.sampling.samples_train / config.sub_volumes_per_step)
-    epoch_gflop = steps * config.sub_volumes_per_step / config.run.devices * cost.training_gflop
+    sub_volumes = steps * config.sub_volumes_per_step / config.run.devices  # of an epoch, on each device
     return TrainingPlan(
         config=resolved,
         spacing_mm=spacing_mm,
@@ -106,7 +107,7 @@ def make_plan(
         step_bytes=step_bytes(resolved, in_channels, classes, device),
         data_bytes=sum(math.prod(shape) * (IMAGE_BYTES * in_channels + LABEL_BYTES) for shape in resampled),
         steps_per_epoch=steps,
-        epoch_s=epoch_gflop / ASSUMED_GFLOPS[device],
+        epoch_s=sub_volumes * (cost.training_gflop / ASSUMED_GFLOPS[device] + OVERHEAD_S[device]),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from tests.support.app_pages import (
 )
 from tests.support.background_jobs import wait_for_job
 from tests.support.balls import balls, untrained_run, write_balls
+from tests.support.heads import head, write_heads
 from tests.support.learn_data import link_demo_subject
 from tests.support.volume_files import write_nifti
 from ui.predict import batches, segmentations
@@ -249,7 +251,7 @@ def test_several_subjects_are_segmented_with_one_click(run_id: str, own_data: Pa
     cases = batches.read(result_of(app))
     assert list(cases) == ["ball_1", "ball_2"] and "Cancel all" in button_labels(app)
     for case in cases.values():
-        wait_for_job(lambda case=case: segmentations.observe(case))
+        wait_for_job(partial(segmentations.observe, case))
     run_page(app)
     assert not app.error and app.selectbox(key=f"predict_case-{result_of(app)}").value == "ball_1"
     table = app.dataframe[0].value
@@ -273,6 +275,24 @@ def test_files_of_several_subjects_become_cases_by_their_names(own_data: Path, t
     write_nifti(files[1], balls(56)[0][0][:-1], AFFINE)
     run_page(app)
     assert "does not fit the first image" in texts(app) and button(app, "Segment").disabled
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_child_processes")
+def test_other_names_of_modalities_are_assigned_once_for_all_subjects(own_data: Path, two_modalities: str) -> None:
+    write_heads(own_data / "heads", 3, modality={"0": "first", "1": "second"}, numberOfTraining=3)
+    for case in (own_data / "heads" / "imagesTr").iterdir():
+        image = head(1)[0]
+        write_nifti(case, np.stack([image, image], axis=-1), np.eye(4))
+    app = choose(open_page("predict"), "Images", "Data set")
+    app.selectbox(key="predict_data").set_value("heads").run()
+    app.multiselect(key="predict_subject").set_value(["case_1", "case_2"]).run()
+    assert button(app, "Segment").disabled
+    app.selectbox[-2].set_value("second").run()
+    app.selectbox[-1].set_value("first").run()
+    click(app, "Segment 2 cases")
+    requests = [segmentations.read(case) for case in batches.read(result_of(app)).values()]
+    assert [r.channels for r in requests if r is not None] == [(2, 1), (2, 1)]
 
 
 @pytest.mark.slow

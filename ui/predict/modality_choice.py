@@ -51,20 +51,22 @@ def choose_cases(chosen: ChosenImages, modalities: tuple[str, ...]) -> tuple[Cas
 
 
 def _cases_of_subjects(subjects: Mapping[str, Mapping[str, ImageRef]], modalities: tuple[str, ...]) -> tuple[Case, ...]:
-    if len(subjects) == 1:
-        ((name, refs),) = subjects.items()
-        images = assign_modalities(refs, modalities)
-        return (Case(name, images),) if images else ()
-    lacking = [name for name, refs in subjects.items() if set(modalities) - set(refs)]
+    """A case for each subject of a data set; what the modalities are called there is decided by the first subject."""
+    if not subjects:
+        return ()
+    first = next(iter(subjects.values()))
+    images = assign_modalities(first, modalities)
+    if images is None:
+        return ()
+    names = [next(name for name, ref in first.items() if ref == image) for image in images]
+    lacking = [id for id, refs in subjects.items() if set(names) - set(refs)]
     if lacking:
-        needed = formatting.plain(" and ".join(modalities))
+        needed = formatting.plain(" and ".join(names))
         st.warning(
             f"Left out, since they have no {needed}: {formatting.plain(format_list(lacking))}.",
             icon=":material/warning:",
         )
-    return tuple(
-        Case(name, tuple(refs[m] for m in modalities)) for name, refs in subjects.items() if name not in lacking
-    )
+    return tuple(Case(id, tuple(refs[n] for n in names)) for id, refs in subjects.items() if id not in lacking)
 
 
 def _cases_of_files(refs: Mapping[str, ImageRef], modalities: tuple[str, ...]) -> tuple[Case, ...]:

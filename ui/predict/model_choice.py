@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,7 +100,8 @@ def _choose_checkpoint() -> Path | None:
     root = runs_root()
     listed = {model.path for model in cache.models()}
     files = [path for pattern in ("*.safetensors", "*/*.safetensors") for path in sorted(root.glob(pattern))]
-    options = [*uploads.list_uploads(uploads.MODELS), *(p for p in files if p not in listed and p.name[0] != ".")]
+    uploaded = uploads.display_names(uploads.list_uploads(uploads.MODELS))
+    options = [*uploaded, *(p for p in files if p not in listed and p.name[0] != ".")]
     path = None
     if (latest := uploads.take_latest(uploads.MODELS)) in options:
         st.session_state[CHECKPOINT] = latest
@@ -112,11 +114,11 @@ def _choose_checkpoint() -> Path | None:
             key=CHECKPOINT,
             label_visibility="collapsed",
             persist_state="session",
-            format_func=lambda p: p.name if uploads.is_uploaded(p) else str(p.relative_to(root)),
+            format_func=lambda p: uploaded.get(p) or os.path.relpath(p, root),
         )
-        if path is not None and uploads.is_uploaded(path):
+        if path in uploaded:
             st.button(
-                f"Remove {formatting.plain(path.name)}",
+                f"Remove {formatting.plain(uploaded[path])}",
                 icon=":material/close:",
                 type="tertiary",
                 on_click=uploads.remove,
