@@ -10,6 +10,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import nibabel as nib
@@ -268,9 +269,10 @@ def test_game_that_nobody_uses_expires(settings: GameSettings, tmp_path: Path, m
     left, used = game_of(settings, tmp_path), game_of(settings, tmp_path)
     address = left.scene().image
     now = time.monotonic()
-    monkeypatch.setattr(games.time, "monotonic", lambda: now + games.EXPIRY_S - 1)
+    clock = SimpleNamespace(monotonic=lambda: now + games.EXPIRY_S - 1)
+    monkeypatch.setattr("ui.quiz.games.time", clock)
     assert find_game(used.id) is used
-    monkeypatch.setattr(games.time, "monotonic", lambda: now + games.EXPIRY_S + 60)
+    clock.monotonic = lambda: now + games.EXPIRY_S + 60
     assert find_game(left.id) is None and fetch(address).status_code == 404
     assert find_game(used.id) is used
 
