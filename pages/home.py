@@ -45,7 +45,7 @@ def overview() -> None:
     if ended:
         cards("Last results", ended)
         best_runs_table(all_runs)
-    else:  # the page is new to its user
+    if len(all_runs) < 3:  # the page is new to its user
         steps()
 
 

@@ -50,11 +50,13 @@ def dice_of(run: RunSummary) -> str:
 
 
 def _picture(run: RunSummary) -> None:
-    """A slice of the last validation, reference beside prediction."""
+    """A slice of the last validation: image, reference and prediction."""
     pictures = runs.list_pictures(run.folder)
     if pictures:
         shown = pictures[-1]
-        st.image(shown.path, width=PICTURE_WIDTH, alt=f"Reference and prediction of a slice after epoch {shown.epoch}")
+        st.image(
+            shown.path, width=PICTURE_WIDTH, alt=f"Image, reference and prediction of a slice after epoch {shown.epoch}"
+        )
 
 
 def _activity(run: RunSummary) -> None:
