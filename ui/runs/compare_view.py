@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from plotly.graph_objects import Figure
 
 from core import runs
 from core.errors import UserError
@@ -71,7 +72,7 @@ def _dice_plot(comparison: Comparison, names: Sequence[str], colour_of: Mapping[
         "xaxis": {"title": {"text": "Dice"}, "automargin": True},
         "yaxis": {"categoryarray": rows[::-1], "automargin": True},
     }
-    st.plotly_chart({"data": traces, "layout": layout}, key="compare-dice", config={"displaylogo": False})
+    st.plotly_chart(Figure(traces, layout), key="compare-dice", config={"displaylogo": False})
 
 
 def _dice(comparison: Comparison, number: int) -> tuple[str, dict[str, float]]:
