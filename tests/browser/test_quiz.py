@@ -83,7 +83,7 @@ def test_game_played_by_mouse_and_through_a_reload(quiz_server: Server, quiz_url
     page.get_by_role("button", name="Next question").click()
     expect(page.get_by_label("question 2 of 10")).to_be_visible()
     for url in (first.left, first.right):
-        assert page.request.get(quiz_server.url + url).status == 404, "volumes are withdrawn"
+        assert page.request.get(f"{quiz_server.url}/{url}").status == 404, "volumes are withdrawn"
     page.get_by_role("button", name="End the game").click()
     expect(page.get_by_test_id("stMetric").first).to_contain_text("of 1")
     page.get_by_role("button", name="Play again").click()
