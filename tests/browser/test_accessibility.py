@@ -41,7 +41,7 @@ def test_axe_finds_nothing_on_pages_with_content(
         open_page(path)
         check(path)
     open_page("data?data=balls&view=Slice+by+slice")
-    expect(page.get_by_text(re.compile("it to train on"))).to_be_visible()
+    expect(page.get_by_text(re.compile("eady for training"))).to_be_visible()
     wait_until_ready(page)
     check("data, a subject")
     run = make_run(server.checkpoints, "running", "running")

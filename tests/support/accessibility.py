@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from importlib.resources import files
 
+import axe_playwright_python
 from playwright.sync_api import Page
 
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
@@ -14,7 +15,7 @@ STREAMLITS_OWN = (("presentation-role-conflict", '<section role="presentation"')
 
 @cache
 def _axe() -> str:
-    return (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
+    return (files(axe_playwright_python) / "axe.min.js").read_text(encoding="utf-8")
 
 
 def findings(page: Page) -> list[str]:
