@@ -127,7 +127,7 @@ def prepare_subjects(
 
     Parameters
     ----------
-    judged : bool. Whether subjects that are not fit to train on are refused, unless training is forced.
+    judged : bool. Whether subjects that are not ready for training are refused, unless training is forced.
     on_loaded : callable. Called with each subject as read.
 
     Returns
@@ -157,7 +157,7 @@ def prepare_subjects(
 
 
 def _judge_voxels(inputs: RunInputs, data: RunData, counts: dict[str, SubjectCounts], judged: bool) -> dict[str, str]:
-    """Facts about the voxels that were read, after a refusal of what is not fit to train on."""
+    """Facts about the voxels that were read, after a refusal of what is not ready for training."""
     findings = judge_counts(data.labels, counts)
     if judged and not inputs.config.data.force:
         refuse_unfit(data.dataset, findings)

@@ -195,6 +195,8 @@ def test_learning_rate_schedule_and_final_validation_fit_the_time_budget(
     assert isinstance(ended, Ended) and ended.reason == "finished" and 30 < ended.step < 40
     (validated,) = [e.elapsed_s for e in events if isinstance(e, Metrics) and "whole/dice_mean" in e.values]
     assert 50 < validated <= 60
+    (picture,) = [e for e in events if isinstance(e, Picture)]  # of a whole volume, as there are no sub-volumes
+    assert picture.step == ended.step and picture.rgb.shape[1] % 3 == 0
     rates = metric_values(events, "lr")
     assert rates == sorted(rates, reverse=True) and rates[-1] < 0.01 * rates[0]
     assert load(tmp_path / "best.safetensors").metadata.progress["best"]["mean_dice"] > 0
