@@ -104,7 +104,7 @@ def test_server_file_is_segmented_as_by_the_command(
     shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
     report = segmentations.report(id)
     assert f"{report['volume_ml']['bright']:,.1f} ml" in shown and "where.nii.gz" in shown
-    assert "sliding window" in shown and "cpu, fp32" in shown
+    assert "Sliding window" in shown and "cpu, fp32" in shown
     assert f"predict {run_id} {scan} --out where-segmentation.nii.gz" in app.code[0].value
     again = open_page("predict", result=id)
     assert [c.value for c in again.code] == [c.value for c in app.code], "the URL opens it again"
