@@ -15,14 +15,14 @@ class Readout {
     this.root = element("div", "below");
     this.values = element("div", "readout");
     this.form = element("form", "goto");
-    this.frame = element("select");
-    this.frame.setAttribute("aria-label", "Frame of the coordinates");
+    this.frame = "voxel";
+    this.frames = element("span");
     this.field = element("input");
     Object.assign(this.field, { type: "text", placeholder: "x, y, z", autocomplete: "off" });
     this.field.setAttribute("aria-label", "Go to coordinates");
     this.message = text("span", "", "message");
     this.message.setAttribute("role", "status");
-    this.form.append(this.frame, this.field, button("Go", () => this.go()), this.message);
+    this.form.append(this.frames, this.field, button("Go", () => this.go()), this.message);
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.go(); });
     this.form.addEventListener("keydown", (event) => event.stopPropagation()); // letters are no shortcuts here
     this.root.append(this.values, this.form);
@@ -33,14 +33,12 @@ class Readout {
   }
 
   build() {
-    const { grid } = this.viewer, known = this.frame.value;
+    const { grid } = this.viewer;
     const frames = ["voxel", ...(grid.affine ? ["mm"] : []), ...(grid.file_axes ? ["file"] : [])];
-    this.frame.replaceChildren(...frames.map((name) => {
-      const option = text("option", this.frameOf(name).title);
-      option.value = name;
-      return option;
-    }));
-    this.frame.value = frames.includes(known) ? known : frames[0];
+    if (!frames.includes(this.frame)) this.frame = frames[0];
+    const group = switchGroup("Frame of the coordinates", frames.map((name) => [name, this.frameOf(name).title]), () => this.frame, (name) => { this.frame = name; group.refresh(); });
+    group.refresh();
+    this.frames.replaceChildren(group);
   }
 
   go() {
@@ -50,7 +48,7 @@ class Readout {
       this.message.textContent = "Expected three numbers, for example 34, 50, 20.";
       return;
     }
-    const frame = this.frame.value;
+    const { frame } = this;
     const target = frame === "mm" ? mmToVoxel(grid, numbers) : frame === "file" ? fromFileIndex(grid, numbers) : numbers.map((n) => n - 1);
     const voxel = target.map(Math.round);
     if (!voxel.every((n, a) => n >= 0 && n < grid.shape[a])) {
