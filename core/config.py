@@ -398,8 +398,8 @@ class ValidationConfig(Checked):
     whole_every: int = option(
         10,
         "Whole-volume validation every",
-        "epochs between whole-volume validations, more where they would take over 5 % of a time budget (one is always at "
-        "the end); 0: never",
+        "epochs between whole-volume validations, more where they would take over 5 % of a time budget (one is always "
+        "at the end); 0: never",
         unit="epochs",
         minimum=0,
         maximum=10**6,
@@ -447,7 +447,8 @@ class RunConfig(Checked):
     minutes: float = option(
         0.0,
         "Time budget",
-        "time budget from the first step on; the learning-rate schedule is fitted to it; 0: train for the number of epochs",
+        "time budget from the first step on; the learning-rate schedule is fitted to it; 0: train for the number of "
+        "epochs",
         unit="minutes",
         minimum=0,
         maximum=10**6,

@@ -72,8 +72,8 @@ def test_format_bytes(nbytes: float, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.9123, "0.912"), (1e-4, "0.000100"), (0.001234, "0.00123"), (2.5e-5, "2.50e-05"), (0.0, "0.000"), (1234.56, "1,234.6"),
-     (-0.05, "-0.0500"), (None, "–"), (math.nan, "–")],
+    [(0.9123, "0.912"), (1e-4, "0.000100"), (0.001234, "0.00123"), (2.5e-5, "2.50e-05"), (0.0, "0.000"),
+     (1234.56, "1,234.6"), (-0.05, "-0.0500"), (None, "–"), (math.nan, "–")],
 )  # fmt: skip
 def test_measurement_has_three_significant_digits(value: float | None, text: str) -> None:
     assert format_measurement(value) == text

@@ -61,7 +61,8 @@ def test_values_and_labels_are_words(checkpoints: Path) -> None:
 @pytest.mark.slow
 def test_first_question_is_how_long_it_may_take_and_sets_preset_and_time_budget(checkpoints: Path) -> None:
     app = open_page("train")
-    labels = [control.label for control in app.get("button_group")]  # type: ignore[attr-defined]
+    groups: Any = app.get("button_group")
+    labels = [control.label for control in groups]
     assert labels[:2] == ["How long may it take?", "Preset"]
     assert answer(app) == 0.0, "no limit, as in the preset fast"
     choose(app, "How long may it take?", 2.0)
@@ -157,4 +158,5 @@ def field(app: AppTest, name: str) -> Any:
 
 def answer(app: AppTest) -> Any:
     """The answer to the first question."""
-    return next(c for c in app.get("button_group") if c.label == "How long may it take?").value  # type: ignore[attr-defined]
+    groups: Any = app.get("button_group")
+    return next(c for c in groups if c.label == "How long may it take?").value

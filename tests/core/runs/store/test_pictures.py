@@ -1,4 +1,4 @@
-"""Pictures of validations: bounded in number and bytes, spread over the run, removed where a run is resumed before them."""
+"""Pictures of validations: bounded in number and bytes, spread over the run, removed where a run resumes earlier."""
 
 from __future__ import annotations
 
