@@ -86,7 +86,7 @@ def test_readout_windows_scale_bar_and_pictures(server: Server, page: Page, tmp_
     axial.canvas.focus()
     page.keyboard.press("g")
     expect(field).to_be_focused()
-    frames.get_by_role("button", name="file index (from 0)").click()
+    frames.get_by_role("button", name="file index").click()
     field.fill("30, 31 18")
     field.press("Enter")
     i, j, k = voxel(page)

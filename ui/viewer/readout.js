@@ -36,7 +36,8 @@ class Readout {
     const { grid } = this.viewer;
     const frames = ["voxel", ...(grid.affine ? ["mm"] : []), ...(grid.file_axes ? ["file"] : [])];
     if (!frames.includes(this.frame)) this.frame = frames[0];
-    const group = switchGroup("Frame of the coordinates", frames.map((name) => [name, this.frameOf(name).title]), () => this.frame, (name) => { this.frame = name; group.refresh(); });
+    const titled = (name) => this.frameOf(name).title.split(" (")[0]; // the values beside it say where they count from
+    const group = switchGroup("Frame of the coordinates", frames.map((name) => [name, titled(name)]), () => this.frame, (name) => { this.frame = name; group.refresh(); });
     group.refresh();
     this.frames.replaceChildren(group);
   }
