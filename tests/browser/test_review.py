@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -42,6 +43,7 @@ def core(server: Server, *arguments: str) -> str:
 
 
 def test_cases_are_segmented_scored_and_sorted(server: Server, page: Page, hippocampus: str) -> None:
+    shutil.rmtree(server.checkpoints / hippocampus / "predictions", ignore_errors=True)  # those that training kept
     page.goto(f"{server.url}/review?model={hippocampus}")
     wait_until_ready(page)
     expect(page.get_by_role("option")).to_have_count(3)
@@ -49,6 +51,7 @@ def test_cases_are_segmented_scored_and_sorted(server: Server, page: Page, hippo
     assert pane(page, "axial", "truth").letters == "RLAP"
     page.get_by_role("button", name="Segment all 3 remaining cases").click()
     expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible(timeout=2 * MINUTE_MS)
+    expect(page.get_by_role("option").filter(has_text="–")).to_have_count(0, timeout=2 * MINUTE_MS)
     expect(page.get_by_role("button", name="Segment")).to_have_count(0)
     scores = json.loads(core(server, "evaluate", hippocampus, str(server.data / "hippo"), "--split", "val", "--json"))
     by_subject = {s["id"]: s for s in scores["subjects"]}
