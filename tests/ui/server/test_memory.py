@@ -7,6 +7,7 @@ import pytest
 from ui.server import memory
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_freed_memory_is_returned_again_and_again_by_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed: list[int] = []
     limits: list[int] = []
