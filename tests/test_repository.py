@@ -16,7 +16,7 @@ from core.bench.peers import PACKAGES
 from core.paths import project_root
 
 ROOT = project_root()
-IMPORT_NAMES = {"pillow": "PIL"}
+IMPORT_NAMES = {"axe-playwright-python": "axe_playwright_python", "pillow": "PIL"}
 USED_OTHERWISE = {
     "ruff",
     "mypy",
