@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 import pytest
 
+from core.compute.priority import PRIORITY_VARIABLE
 from core.files import file_stamp
 from core.paths import project_root
 from tests.support.once import made_once
@@ -65,7 +66,15 @@ def session_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         base = tmp_path_factory.mktemp("default-roots")
         patch.setenv("SEGMENTARIUM_CHECKPOINTS", str(base / "checkpoints"))
         patch.setenv("SEGMENTARIUM_DATA", str(base / "data"))
+        # Trainers do not wait for the other test processes, which have the priority of pages.
+        patch.setenv(PRIORITY_VARIABLE, "same")
         yield
+
+
+@pytest.fixture
+def lowered_priorities(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainers and jobs have a lower priority than what starts them, as for users."""
+    monkeypatch.delenv(PRIORITY_VARIABLE)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+PRIORITY_VARIABLE = "SEGMENTARIUM_PRIORITY"
 JOB_NICENESS, TRAINER_NICENESS = 5, 10  # added to that of the process that starts them
 MAX_NICENESS = 19
 
@@ -14,7 +15,8 @@ MAX_NICENESS = 19
 def lower_priority(pid: int, niceness: int) -> None:
     """Lower the priority of a process that was just started; threads and processes that it starts inherit it.
 
-    No effect on a process that has ended, or where the system does not allow it.
+    No effect on a process that has ended, where the system does not allow it, or where ``SEGMENTARIUM_PRIORITY`` is
+    "same": on a machine that is there to train, for instance.
 
     Parameters
     ----------
@@ -22,6 +24,8 @@ def lower_priority(pid: int, niceness: int) -> None:
     """
     import psutil
 
+    if os.environ.get(PRIORITY_VARIABLE, "").strip().lower() == "same":
+        return
     with contextlib.suppress(psutil.Error, OSError):
         process = psutil.Process(pid)
         if sys.platform == "win32":

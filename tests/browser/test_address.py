@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Server
-from tests.support.viewers import wait_until_ready
+from tests.support.viewers import COMPLETE, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -34,6 +34,7 @@ def test_history_has_one_entry_per_page_with_an_address_that_existed(quiz_server
         if name in ("Data", "Review"):
             wait_until_ready(page)
         page.wait_for_function("name => document.title.startsWith(name)", arg=name)
+        page.wait_for_selector(COMPLETE)
         visited.append(page.url)
     assert "data=balls" in visited[1] and "view=Slice" in visited[1] and "case=" in visited[2]
     assert page.evaluate("history.length") == before + len(visited)
@@ -43,6 +44,7 @@ def test_history_has_one_entry_per_page_with_an_address_that_existed(quiz_server
         page.go_back()
         title(name)
         page.wait_for_url(url)
+        page.wait_for_selector(COMPLETE)
     page.go_forward()
     title("Train")
     page.go_forward()

@@ -12,10 +12,10 @@ from core import runs
 from tests.browser.conftest import Server
 from tests.support.balls import write_balls
 from tests.support.run_chart import point_count, wait_for_more_points
+from tests.support.viewers import COMPLETE
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 MINUTE_MS = 60_000
-COMPLETE = "[data-testid=stApp][data-test-script-state=notRunning]"
 BUDGET_MIN = "0.5"  # from the first step on: long enough to restart the server meanwhile on a busy machine
 
 

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 
 from core.datasets import load_subject, open_dataset
 from core.evaluation.metrics import dice_per_class
+from core.imaging.display import upright_slices
 from core.inference.predictor import Predictor
 from core.inspection.feature_maps import compute_feature_maps
 from core.training.losses import dice_ce_loss, dice_loss
@@ -234,7 +235,7 @@ def test_logits_softmax_and_label_of_a_voxel(server: Server, model: Path, page: 
     width, length, height = manifest["sub_volume"]["size"]
     assert (width, length, height) == (128, 164, 16), "as wide and as long as the head, as high as in training"
     found = compute_feature_maps(Predictor(model), loaded.image, loaded.geometry.spacing_mm, (width, length, height))
-    logits = found.stage("logits").values.transpose(0, 2, 1)[:, ::-1]  # (class, row, column)
+    logits = upright_slices(found.stage("logits").values, loaded.geometry.oriented)  # (class, row, column)
     canvas = shown.get_by_role("img", name="CSF").first
     for key, moves in (("ArrowRight", 3), ("ArrowUp", 5)):
         for _ in range(moves):

@@ -127,7 +127,7 @@ def shown_run(page: Page) -> str | None:
 
 def epoch(page: Page) -> int:
     """The epoch that the page shows; 0 while it shows none."""
-    metric = page.get_by_test_id("stMetric").filter(has_text="Epoch").get_by_test_id("stMetricValue")
+    metric = page.get_by_test_id("stMetric").filter(has_text=re.compile("^Epoch")).get_by_test_id("stMetricValue")
     found = re.match(r"\d+", metric.inner_text().strip())
     return int(found[0]) if found else 0
 

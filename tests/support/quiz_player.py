@@ -109,9 +109,8 @@ class Player:
         observed = Observed(number, list(self.frames), [], left, right, "")
         if self.record:
             urls = {image, left, right}
-            for requested_at, finished, request in self.requests:
-                if any(request.url.endswith(url) for url in urls):
-                    observed.volumes.append(_fetched(requested_at, finished, request))
+            for requested_at, finished, request in self._finished_requests(urls):
+                observed.volumes.append(_fetched(requested_at, finished, request))
             observed.source = self.page.evaluate(_SOURCE)
         return observed
 
@@ -166,6 +165,16 @@ class Player:
                 return image, both["left"], both["right"]
             self.page.wait_for_timeout(5)
         raise AssertionError(f"question {number} was not received")
+
+    def _finished_requests(self, urls: set[str]) -> list[tuple[float, float, Request]]:
+        """The requests of these URLs, when all of them are reported as finished; the viewer may be ready before."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            found = [(url, entry) for entry in self.requests for url in urls if entry[2].url.endswith(url)]
+            if {url for url, _ in found} == urls:
+                return [entry for _, entry in found]
+            self.page.wait_for_timeout(5)
+        raise AssertionError(f"expected finished requests of {sorted(urls)}, got {[r.url for *_, r in self.requests]}")
 
     def _reset(self) -> None:
         self.frames.clear()

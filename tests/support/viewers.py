@@ -10,6 +10,7 @@ from playwright.sync_api import Locator, Page, expect
 from core.types import VoxelIndex
 
 READY_MS = 60_000
+COMPLETE = "[data-testid=stApp][data-test-script-state=notRunning]"  # present while no script of the page runs
 _ANY = re.compile(r"\d")
 
 

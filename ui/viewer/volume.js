@@ -1,6 +1,7 @@
 // Fetches volumes and caches the most recent ones, so that returning to a case is immediate.
 
 const CACHE_BYTES = 400e6, MIN_CACHED = 4;
+const SMALL_BYTES = 4e6; // arrives at once: no progress
 const cache = new Map(); // URL -> { promise, bytes }, least recently used first
 
 function fetchVolume(url, bytes, report) {
@@ -29,6 +30,11 @@ async function load(url, bytes, report) {
   }
   if (response.status === 404) throw new Error("The volume is no longer available: load the page again.");
   if (!response.ok) throw new Error(`The server refused the volume (${response.status}).`);
+  if (bytes <= SMALL_BYTES) {
+    const buffer = await response.arrayBuffer();
+    if (buffer.byteLength !== bytes) throw incomplete;
+    return buffer;
+  }
   const values = new Uint8Array(bytes), reader = response.body.getReader();
   let filled = 0;
   for (let part = await reader.read(); !part.done; part = await reader.read()) {

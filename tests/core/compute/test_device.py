@@ -188,7 +188,7 @@ train(16), predict(16)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 limit = used + 400_000_000
 resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-assert total_bytes(cpu) == limit and 0 < free_bytes(cpu) <= 400_000_000
+assert total_bytes(cpu) == limit and 0 < free_bytes(cpu) <= 440_000_000  # a little may have been freed meanwhile
 for work in (lambda: train(128), lambda: predict(224), lambda: check_memory(10**10, cpu)):
     try:
         work()

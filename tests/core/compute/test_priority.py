@@ -9,10 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from core.compute.priority import MAX_NICENESS, lower_priority
+from core.compute.priority import MAX_NICENESS, PRIORITY_VARIABLE, lower_priority
 from core.runs.store.process import module_environment
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="niceness is a number on POSIX only")
+pytestmark = [
+    pytest.mark.skipif(os.name == "nt", reason="niceness is a number on POSIX only"),
+    pytest.mark.usefixtures("lowered_priorities"),
+]
 SLEEP = [sys.executable, "-c", "import sys; sys.stdin.read()"]
 STARTS_CHILD = f"""
 import subprocess
@@ -34,6 +37,14 @@ def test_niceness_is_added_up_to_the_limit(added: int, expected: int) -> None:
         process.communicate()
     lower_priority(process.pid, added)  # it has ended: no error
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
+
+
+def test_priority_stays_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PRIORITY_VARIABLE, "same")
+    with subprocess.Popen(SLEEP, stdin=subprocess.PIPE) as process:
+        lower_priority(process.pid, 3)
+        assert os.getpriority(os.PRIO_PROCESS, process.pid) == os.getpriority(os.PRIO_PROCESS, 0)
+        process.communicate()
 
 
 @pytest.mark.slow

@@ -63,11 +63,12 @@ def test_every_part_is_strict_json_below_200_kb(data: SubjectData) -> None:
 
 
 def test_masks_and_slices_equal_the_label_map(data: SubjectData, folder: Path) -> None:
-    label = load_subject(open_dataset(folder), "subject-1").label
-    assert label is not None
+    loaded = load_subject(open_dataset(folder), "subject-1")
+    label = loaded.label
+    assert label is not None and loaded.geometry.oriented
     spans = [np.flatnonzero(label.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
     k = int(spans[2][0] + spans[2][-1]) // 2
-    plane = label[:, :, k].T[::-1]
+    plane = label[:, :, k].T[::-1, ::-1]  # anterior up, the patient's left on the right
     assert [m["name"] for m in data.masks] == ["CSF in a slice", "GM in a slice", "WM in a slice"]
     for n, mask in enumerate(data.masks, start=1):
         here = unpack_mask(mask)

@@ -46,7 +46,7 @@ def test_job_waits_passively_beside_a_run_that_trains(checkpoints: Path, monkeyp
 
 
 @pytest.mark.skipif(os.name == "nt", reason="niceness is a number on POSIX only")
-def test_job_gives_way_to_pages(checkpoints: Path, tmp_path: Path, test_data: Path) -> None:
+def test_job_gives_way_to_pages(lowered_priorities: None, checkpoints: Path, tmp_path: Path, test_data: Path) -> None:
     folder = tmp_path / "job"
     jobs.start(folder, ["check", str(test_data / "Task04_Hippocampus")])
     expected = min(os.getpriority(os.PRIO_PROCESS, 0) + JOB_NICENESS, MAX_NICENESS)

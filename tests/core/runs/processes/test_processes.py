@@ -68,7 +68,9 @@ def test_killed_trainer_is_a_crash_that_names_the_signal(root: Path, toy: Callab
 
 
 @pytest.mark.slow
-def test_trainer_of_a_queued_run_gives_way_to_pages(root: Path, toy: Callable[..., TrainConfig]) -> None:
+def test_trainer_of_a_queued_run_gives_way_to_pages(
+    lowered_priorities: None, root: Path, toy: Callable[..., TrainConfig]
+) -> None:
     folder = create_run(root, toy(epochs=1000, epoch_s=0.2))
     start_trainer_parent(folder)
     running = wait_for_epoch(root, folder.name)
