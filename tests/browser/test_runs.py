@@ -62,7 +62,7 @@ def test_pictures_of_validations_are_watched_with_a_slider(server: Server, page:
         add_slice(server, run, epoch)
     pictures, slider = page.locator(".pictures"), page.get_by_role("slider", name="Epoch of the picture")
     expect(pictures).to_have_attribute("data-shown", "3", timeout=POLL_TIMEOUT_MS)
-    assert colour(page, "truth") == [200, 0, 0] and colour(page, "prediction") == [0, 0, 30]
+    assert colour(page, "reference") == [200, 0, 0] and colour(page, "prediction") == [0, 0, 30]
     slider.press("ArrowLeft")
     expect(pictures).to_have_attribute("data-shown", "2")
     expect(page.get_by_text("epoch 2 · step 40 · Dice 0.750")).to_be_visible()

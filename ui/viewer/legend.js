@@ -13,6 +13,7 @@ class Legend {
     this.fillStyle = oneTabStop(this.style, "Overlay");
     const opacity = element("label", "slider");
     opacity.append("Opacity", rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n)));
+    this.root.hidden = true; // until there is a volume
     this.root.append(this.classes, this.style, opacity);
   }
 

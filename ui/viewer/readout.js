@@ -25,6 +25,7 @@ class Readout {
     this.form.append(this.frames, this.field, button("Go", () => this.go()), this.message);
     this.form.addEventListener("submit", (event) => { event.preventDefault(); this.go(); });
     this.form.addEventListener("keydown", (event) => event.stopPropagation()); // letters are no shortcuts here
+    this.form.hidden = true; // until there is a volume
     this.root.append(this.values, this.form);
   }
 
@@ -40,6 +41,7 @@ class Readout {
     const group = switchGroup("Frame of the coordinates", frames.map((name) => [name, titled(name)]), () => this.frame, (name) => { this.frame = name; group.refresh(); });
     group.refresh();
     this.frames.replaceChildren(group);
+    this.form.hidden = false;
   }
 
   go() {

@@ -1,7 +1,7 @@
-// The picture of each validation of a run: truth and prediction in one slice, with a slider over the epochs.
+// The picture of each validation of a run: reference and prediction in one slice, with a slider over the epochs.
 
 const FRAME_MS = 180; // per picture while they play
-const PANELS = ["image", "truth", "prediction"]; // of a picture, side by side
+const PANELS = ["image", "reference", "prediction"]; // of a picture, side by side
 
 class Pictures {
   // changed: called when another picture is shown.
