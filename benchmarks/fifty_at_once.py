@@ -99,7 +99,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="folder with the roots data and checkpoints")
     parser.add_argument("--visitors", type=int, default=50)
-    parser.add_argument("--train", metavar="DATA", help="data set on which a run trains meanwhile")
+    parser.add_argument("--train", metavar="DATA", help="data set of a run that trains during the measurement")
     parser.add_argument(
         "--wait", type=float, default=130.0, metavar="S", help="seconds from leaving to the last reading of memory"
     )

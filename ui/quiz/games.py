@@ -1,4 +1,4 @@
-"""Games kept in the server's memory: made from settings, found by id, removed when nobody has used them for long."""
+"""Games kept in the server's memory: made from settings, found by id, removed when they expire."""
 
 from __future__ import annotations
 

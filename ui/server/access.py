@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 import streamlit as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ui.server.outside import Outside, came_through_proxy, header_values, with_host
+from ui.server.outside import Outside, came_through_proxy, header_values, split_address, with_host
 from ui.server.refusals import LOGIN, ONLY_LOCAL, TOKEN_MISSING, Refusal, login_page, other_origin
 from ui.shared.addresses import base_path
 
@@ -89,7 +89,8 @@ class Access:
         elif origin is not None and _is_guarded(scope) and not self._outside.is_own_origin(origin, host):
             await _refuse(scope, receive, send, other_origin(origin, host))
         elif self._is_open(scope):
-            if is_loopback(urlsplit(f"//{host}").hostname) and not came_through_proxy(headers):
+            sent_to = split_address(f"//{host}")
+            if sent_to is not None and is_loopback(sent_to.hostname) and not came_through_proxy(headers):
                 await self.app(scope, receive, send)
             else:
                 await _refuse(scope, receive, send, ONLY_LOCAL)
@@ -168,7 +169,9 @@ def _cookie(headers: Mapping[str, str], name: str) -> str | None:
 def _local(target: str) -> str:
     """A page beside the requested one, as relative address, so that it holds behind any path prefix; the start page for
     any other target: prevents open redirects and header injection."""
-    parts = urlsplit(target.replace("\\", "/"))
+    parts = split_address(target.replace("\\", "/"))
+    if parts is None:
+        return "./"
     name = parts.path.rpartition("/")[2]
     bad = parts.scheme or parts.netloc or parts.path.startswith("//") or not target.isprintable() or name == LOGIN
     return "./" if bad else f"./{name}" + (f"?{parts.query}" if parts.query else "")

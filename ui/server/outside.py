@@ -6,7 +6,7 @@ import ipaddress
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from starlette.types import Scope
 
@@ -72,7 +72,8 @@ class Outside:
 
     def is_own_origin(self, origin: str, host: str) -> bool:
         """Whether an ``Origin`` is the host that the request was sent to, or one of the origins."""
-        return urlsplit(origin).netloc.lower() == host.lower() or _normalised(origin) in self.origins
+        parts = split_address(origin)
+        return parts is not None and (parts.netloc.lower() == host.lower() or _normalised(origin) in self.origins)
 
     def _is_trusted(self, address: str) -> bool:
         try:
@@ -80,6 +81,14 @@ class Outside:
         except ValueError:
             return False
         return any(found in network for network in self.proxies)
+
+
+def split_address(address: str) -> SplitResult | None:
+    """The parts of an address; ``None`` for one that is malformed, such as ``http://[``."""
+    try:
+        return urlsplit(address)
+    except ValueError:
+        return None
 
 
 def header_values(scope: Scope) -> dict[str, str]:
@@ -104,8 +113,8 @@ def _entries(environment: Mapping[str, str], variable: str) -> list[str]:
 
 def _origin(entry: str) -> str:
     normalised = _normalised(entry)
-    parts = urlsplit(entry)
-    if not normalised or parts.path.strip("/") or parts.query or parts.fragment or parts.username:
+    parts = split_address(entry)
+    if not normalised or parts is None or parts.path.strip("/") or parts.query or parts.fragment or parts.username:
         raise AddressSettingError(
             f"{ORIGINS_VARIABLE}: expected addresses as https://host or https://host:port, got {entry!r}; "
             "a path prefix belongs into --server.baseUrlPath"
@@ -115,12 +124,12 @@ def _origin(entry: str) -> str:
 
 def _normalised(origin: str) -> str:
     """An origin in lower case without default port; empty if it is none."""
+    parts = split_address(origin.strip().lower())
     try:
-        parts = urlsplit(origin.strip().lower())
-        port = parts.port
+        port = parts.port if parts is not None else None
     except ValueError:
         return ""
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+    if parts is None or parts.scheme not in DEFAULT_PORTS or not parts.hostname:
         return ""
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}" + (f":{port}" if port not in (None, DEFAULT_PORTS[parts.scheme]) else "")

@@ -126,7 +126,7 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
                 > 1,  # the terminal sends Ctrl-C to this process only, which writes the stop file
             )
             signal.signal(signal.SIGINT, handler)
-        if not attached:  # nobody waits for it at a terminal
+        if not attached:  # a foreground run keeps its priority
             lower_priority(trainer.pid, TRAINER_NICENESS)
         _wait(trainer, folder, signals)
     finally:

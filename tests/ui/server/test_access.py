@@ -91,7 +91,7 @@ def test_loopback_server_is_open_to_loopback_hosts(host: str) -> None:
     assert call("localhost", kind="websocket", host=host)[0] == "websocket.accept"
 
 
-@pytest.mark.parametrize("host", ["evil.org", "evil.org:8501", "localhost.evil.org", ""])
+@pytest.mark.parametrize("host", ["evil.org", "evil.org:8501", "localhost.evil.org", "", "["])
 def test_loopback_server_refuses_foreign_host_names(host: str) -> None:
     assert call("127.0.0.1", host=host)[0] == 403
     assert call("127.0.0.1", kind="websocket", host=host)[0] == "websocket.close"
@@ -166,7 +166,7 @@ def test_login_redirects_to_the_requested_page() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["//evil.org", "https://evil.org", "/\\evil.org", "javascript:x", "/a\r\nx: y", "login", ""]
+    "target", ["//evil.org", "https://evil.org", "/\\evil.org", "javascript:x", "/a\r\nx: y", "login", "", "//["]
 )
 def test_login_does_not_redirect_to_other_sites(target: str) -> None:
     from urllib.parse import urlencode
@@ -198,6 +198,7 @@ def test_server_set_up_for_a_proxy_requires_the_token_on_loopback_too() -> None:
         ("https://box.local:8080", False),
         ("https://evil.seg.example.org", False),
         ("null", False),
+        ("http://[", False),
     ],
 )
 def test_allowed_origins_may_differ_from_the_host_that_a_proxy_sends(origin: str, accepted: bool) -> None:
@@ -253,6 +254,7 @@ def test_refusal_names_the_setting_that_lets_the_origin_in() -> None:
         {"SEGMENTARIUM_ORIGINS": "https://seg.example.org/prefix"},
         {"SEGMENTARIUM_ORIGINS": "https://seg.example.org:port"},
         {"SEGMENTARIUM_ORIGINS": "*"},
+        {"SEGMENTARIUM_ORIGINS": "http://["},
         {"SEGMENTARIUM_TRUSTED_PROXIES": "proxy.example.org"},
         {"SEGMENTARIUM_TRUSTED_PROXIES": "10.0.0.0/40"},
     ],
