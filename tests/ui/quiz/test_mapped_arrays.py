@@ -11,7 +11,7 @@ from ui.quiz.mapped_arrays import MappedArrays
 
 def test_copies_are_equal_read_only_and_leave_no_file(tmp_path: Path) -> None:
     folder = tmp_path / "cache"
-    given = (
+    given: tuple[np.ndarray, ...] = (
         np.arange(24, dtype=np.float32).reshape(2, 3, 4).transpose(2, 0, 1),
         np.array([[True, False]]),
         np.full((5000,), 7, np.uint8),
