@@ -1,37 +1,40 @@
 """The registry of network architectures; importing it needs no torch, building a network does.
 
-A new network takes two modules and a line here: ``NAME.py`` with the :class:`core.models.blocks.SegmentationNetwork`,
-and ``NAME_spec.py``, torch-free, with its :class:`core.models.spec.Architecture`.
+A new network takes a module ``NAME.py`` with the :class:`core.models.blocks.SegmentationNetwork`, and an entry in
+:mod:`core.models.architectures`. Costs, memory and stages are read from the module itself, by tracing it.
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from typing import TYPE_CHECKING
 
 from core.config import ModelConfig
 from core.errors import ConfigError
-from core.models.spec import Architecture
-from core.models.unet3d_spec import UNET3D
-from core.models.vnet_spec import VNET
+from core.models.architecture import Architecture
+from core.models.architectures import ARCHITECTURES
 
 if TYPE_CHECKING:
     from core.models.blocks import SegmentationNetwork
 
-MODELS: dict[str, Architecture] = {entry.name: entry for entry in (UNET3D, VNET)}
+MODELS: dict[str, Architecture] = {entry.name: entry for entry in ARCHITECTURES}
 
 
 def architecture(name: str) -> Architecture:
-    """Look up an architecture.
+    """Look up an architecture by its name or one of its aliases.
 
     Raises
     ------
     ConfigError
         If there is none of that name.
     """
-    if name not in MODELS:
-        raise ConfigError(f"model: expected one of {', '.join(MODELS)}; got {name!r}")
-    return MODELS[name]
+    if name in MODELS:
+        return MODELS[name]
+    for entry in MODELS.values():
+        if name in entry.aliases:
+            return entry
+    raise ConfigError(f"model: expected one of {', '.join(MODELS)}; got {name!r}")
 
 
 def resolve(config: ModelConfig) -> ModelConfig:
@@ -53,7 +56,8 @@ def size_divisor(config: ModelConfig) -> int:
     ConfigError
         If the architecture is unknown.
     """
-    return architecture(config.model).divisor(config)
+    entry = architecture(config.model)
+    return entry.divisor(entry.resolve(config))
 
 
 def build_model(config: ModelConfig, in_channels: int, classes: int) -> SegmentationNetwork:
@@ -67,15 +71,26 @@ def build_model(config: ModelConfig, in_channels: int, classes: int) -> Segmenta
 
     Returns
     -------
-    SegmentationNetwork. Maps an image (batch, in_channels, i, j, k) of any size to logits (batch, classes, i, j, k).
-    Building again from its ``config`` gives the same network.
+    SegmentationNetwork. Maps an image (batch, in_channels, i, j, k) of any size to logits (batch, classes, i, j, k), in
+    training mode with named extras where it has any (:class:`core.models.blocks.NetworkOutput`). Building again from
+    its ``config`` gives the same network.
 
     Raises
     ------
     ConfigError
-        If the architecture is unknown or an option has none of its values.
+        If the architecture is unknown, does not take so many modalities, or needs a package that is not installed.
     """
     entry = architecture(config.model)
+    if entry.max_in_channels is not None and in_channels > entry.max_in_channels:
+        raise ConfigError(
+            f"model: {entry.name} takes at most {entry.max_in_channels} modalities, got {in_channels}; choose fewer "
+            "(modalities), or another network"
+        )
+    if entry.package and importlib.util.find_spec(entry.package) is None:
+        raise ConfigError(
+            f"model: {entry.name} needs the package {entry.package}, which is not installed: pip install "
+            f"'{entry.package}'"
+        )
     network_class = getattr(importlib.import_module(entry.module), entry.class_name)
-    network: SegmentationNetwork = network_class(config, in_channels, classes)
+    network: SegmentationNetwork = network_class(entry.resolve(config), in_channels, classes)
     return network

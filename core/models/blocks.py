@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from core.choices import Activation, NormLayer
 from core.config import ModelConfig
-from core.models.spec import Architecture, StageKind
+from core.models import size_divisor
+from core.models.architecture import StageKind
 from core.types import Size3
 
 LEAKY_SLOPE = 0.01
@@ -32,28 +33,45 @@ class StageModule:
     kind : "encoder", "bottleneck", "decoder" or "logits".
     level : int. Resolution of the output; 0 is full resolution, each further level halves it.
     module : nn.Module. Its output is the stage's.
+    reads_image : bool. Whether the stage starts from the image instead of another stage's output.
     """
 
     kind: StageKind
     level: int
     module: nn.Module
+    reads_image: bool = False
+
+
+class NetworkOutput(NamedTuple):
+    """What a network with extras returns in training mode.
+
+    Attributes
+    ----------
+    logits : Tensor, shape (batch, classes, i, j, k).
+    extras : dict of str to Tensor or tuple of Tensor. Further outputs that a loss uses, by name, documented by the
+        network's class.
+    """
+
+    logits: Tensor
+    extras: dict[str, Tensor | tuple[Tensor, ...]]
 
 
 class SegmentationNetwork(nn.Module):
-    """A network from an image (batch, in_channels, i, j, k) to logits (batch, classes, i, j, k).
+    """A network from an image (batch, in_channels, i, j, k) to logits (batch, classes, i, j, k), of any size.
+
+    A network with extras (deep supervision, a reconstruction) returns a :class:`NetworkOutput` in training mode, and
+    the logits alone in evaluation mode.
 
     Parameters
     ----------
-    architecture : Architecture. Entry of the registry; subclasses pass their own.
-    config : ModelConfig. What it leaves open, or the architecture does not take, is resolved.
+    config : ModelConfig. Resolved (:func:`core.models.resolve`).
     in_channels : int. Number of modalities.
     classes : int. Number of classes, the background included.
 
     Attributes
     ----------
-    config : ModelConfig. The resolved configuration.
+    config : ModelConfig. Building a network from it again gives the same one.
     in_channels, classes : int
-    levels : int. Number of resolutions.
     divisor : tuple of int. Multiple, along (i, j, k), to which images are padded inside.
 
     Raises
@@ -62,19 +80,20 @@ class SegmentationNetwork(nn.Module):
         If the number of channels or classes is 0.
     """
 
-    def __init__(self, architecture: Architecture, config: ModelConfig, in_channels: int, classes: int) -> None:
+    def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
         super().__init__()
         if in_channels < 1 or classes < 1:
             raise ValueError(f"expected at least one channel and one class, got {in_channels} and {classes}")
-        self.config = architecture.resolve(config)
+        self.config = config
         self.in_channels = in_channels
         self.classes = classes
-        self.levels = len(self.config.channels)
-        self.divisor: Size3 = (architecture.divisor(config),) * 3
+        self.divisor: Size3 = (size_divisor(config),) * 3
 
     def stages(self) -> list[StageModule]:
-        """The stages between image and logits, in the order of computation, as
-        :func:`core.models.layers.list_stages` lists them."""
+        """The stages between image and logits, in the order of computation; the last gives the logits.
+
+        Each module is called once in a forward pass and returns one tensor (batch, channel, i, j, k).
+        """
         raise NotImplementedError
 
     def pad(self, image: Tensor) -> tuple[Tensor, Crop]:
@@ -93,14 +112,22 @@ class SegmentationNetwork(nn.Module):
 
 
 def encoder_decoder_stages(
-    encoder: Sequence[nn.Module], decoder: Iterable[nn.Module], classifier: nn.Module
+    encoder: Sequence[nn.Module],
+    decoder: Iterable[nn.Module],
+    classifier: nn.Module,
+    from_image: Sequence[int] = (0,),
 ) -> list[StageModule]:
     """The stages of an encoder, full resolution first and its last the bottleneck, a decoder, deepest level first, and
-    a classifier."""
+    a classifier.
+
+    Parameters
+    ----------
+    from_image : sequence of int. Levels of the encoder that start from the image.
+    """
     deepest = len(encoder) - 1
     return [
-        *(StageModule("encoder", level, module) for level, module in enumerate(encoder[:-1])),
-        StageModule("bottleneck", deepest, encoder[-1]),
+        *(StageModule("encoder", level, module, level in from_image) for level, module in enumerate(encoder[:-1])),
+        StageModule("bottleneck", deepest, encoder[-1], deepest in from_image),
         *(StageModule("decoder", deepest - 1 - n, module) for n, module in enumerate(decoder)),
         StageModule("logits", 0, classifier),
     ]

@@ -12,12 +12,15 @@ Sparse Annotation. MICCAI 2016, arXiv:1606.06650.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.models.blocks import ConvUnit, MaxPool2, SegmentationNetwork, StageModule, encoder_decoder_stages, initialise
-from core.models.unet3d_spec import UNET3D, DecoderLevelSpec, EncoderLevelSpec, decoder_levels, encoder_levels
+
+DEFAULT_CONVOLUTIONS = 2  # per level in encoder and decoder (Cicek et al.)
 
 
 class UNet3D(SegmentationNetwork):
@@ -52,7 +55,7 @@ class UNet3D(SegmentationNetwork):
     """
 
     def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
-        super().__init__(UNET3D, config, in_channels, classes)
+        super().__init__(config, in_channels, classes)
         levels = [EncoderLevel(spec, self.config) for spec in encoder_levels(self.config, in_channels)]
         self.encoder = nn.ModuleList(levels[:-1])
         self.bottleneck = levels[-1]
@@ -74,7 +77,9 @@ class UNet3D(SegmentationNetwork):
         return crop(self.classifier(x))
 
     def stages(self) -> list[StageModule]:
-        return encoder_decoder_stages([*self.encoder, self.bottleneck], self.decoder, self.classifier)
+        encoder = [*self.encoder, self.bottleneck]
+        from_image = [level for level, module in enumerate(encoder) if module.reads_image]
+        return encoder_decoder_stages(encoder, self.decoder, self.classifier, from_image)
 
 
 class EncoderLevel(nn.Sequential):
@@ -103,3 +108,85 @@ class DecoderLevel(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         return self.convolutions(torch.cat((self.up(x), skip), dim=1))
+
+
+@dataclass(frozen=True)
+class EncoderLevelSpec:
+    """One encoder level, or the bottleneck.
+
+    Attributes
+    ----------
+    reads_image : bool. Whether the level reads the image instead of the output of the level above.
+    pooled : bool. Whether the level starts with 2x2x2 max pooling.
+    stride : int. Stride of the first convolution.
+    in_channels : int
+    out_channels : tuple of int. Output channels of each 3x3x3 convolution.
+    """
+
+    reads_image: bool
+    pooled: bool
+    stride: int
+    in_channels: int
+    out_channels: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DecoderLevelSpec:
+    """One decoder level: transposed convolution, concatenation with the skip connection, 3x3x3 convolutions.
+
+    Attributes
+    ----------
+    in_channels, up_channels : int. Channels of the level below, and after the transposed convolution.
+    skip_channels, out_channels : int. Channels of the skip connection, and of every 3x3x3 convolution.
+    convolutions : int. Number of 3x3x3 convolutions.
+    """
+
+    in_channels: int
+    up_channels: int
+    skip_channels: int
+    out_channels: int
+    convolutions: int
+
+
+def encoder_levels(config: ModelConfig, in_channels: int) -> list[EncoderLevelSpec]:
+    """The encoder levels, full resolution first; the last is the bottleneck. ``config`` is resolved."""
+    specs = []
+    for level, width in enumerate(config.channels):
+        reads_image = level == 0 or (level == 1 and _half_resolution_reads_image(config))
+        # A level below 0 that reads the image needs one more convolution to bring it to half resolution.
+        count = _convolutions_at(config, level) + (1 if reads_image and level else 0)
+        inner = max(1, width // 2) if config.widening == "before" else width
+        specs.append(
+            EncoderLevelSpec(
+                reads_image=reads_image,
+                pooled=level > 0 and config.downsampling == "pool",
+                stride=2 if level > 0 and config.downsampling == "stride" else 1,
+                in_channels=in_channels if reads_image else config.channels[level - 1],
+                out_channels=(*[inner] * (count - 1), width),
+            )
+        )
+    return specs
+
+
+def decoder_levels(config: ModelConfig) -> list[DecoderLevelSpec]:
+    """The decoder levels, deepest first. ``config`` is resolved."""
+    specs = []
+    below = config.channels[-1]
+    for level in reversed(range(len(config.channels) - 1)):
+        skip = config.channels[level]
+        up = below if config.widening == "before" else skip
+        keeps_width = level == 0 and _half_resolution_reads_image(config)
+        out = up + skip if keeps_width else skip
+        specs.append(DecoderLevelSpec(below, up, skip, out, _convolutions_at(config, level)))
+        below = out
+    return specs
+
+
+def _convolutions_at(config: ModelConfig, level: int) -> int:
+    if not config.convolutions:
+        return DEFAULT_CONVOLUTIONS
+    return config.convolutions[min(level, len(config.convolutions) - 1)]
+
+
+def _half_resolution_reads_image(config: ModelConfig) -> bool:
+    return config.full_resolution == "detail"

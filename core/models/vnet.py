@@ -28,7 +28,9 @@ from core.models.blocks import (
     initialise,
     norm_layer,
 )
-from core.models.vnet_spec import KERNEL_SIZE, VNET, stage_convolutions
+
+KERNEL_SIZE = 5
+MAX_CONVOLUTIONS = 3  # in one stage
 
 
 class VNet(SegmentationNetwork):
@@ -48,7 +50,7 @@ class VNet(SegmentationNetwork):
     """
 
     def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
-        super().__init__(VNET, config, in_channels, classes)
+        super().__init__(config, in_channels, classes)
         channels, norm = self.config.channels, self.config.norm
         self.entry = nn.Identity() if in_channels == 1 else nn.Conv3d(in_channels, channels[0], kernel_size=1)
         self.first = ResidualStage(in_channels, channels[0], stage_convolutions(0), norm)
@@ -124,3 +126,8 @@ class DecoderStage(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = torch.cat((self.up(x), skip), dim=1)
         return self.stage(x, x)
+
+
+def stage_convolutions(level: int) -> int:
+    """Number of 5x5x5 convolutions in a stage at a level: 1, 2, 3, 3, ..."""
+    return min(level + 1, MAX_CONVOLUTIONS)
