@@ -70,6 +70,11 @@ class ModelConfig(Checked):
         "level: unet3d has a full level there; detail: a shallow branch parallel to a U-Net at half resolution",
         texts=choices.FULL_RESOLUTION_WORDS,
     )
+    deep_supervision: bool = option(
+        False,
+        "Deep supervision",
+        "the loss is computed on the inner decoder levels too, level n with weight 1/2^n (nnU-Net); only in training",
+    )
 
     def check(self) -> None:
         if len(self.channels) == 1 or len(self.channels) > 8:

@@ -49,7 +49,10 @@ class NetworkOutput(NamedTuple):
     ----------
     logits : Tensor, shape (batch, classes, i, j, k).
     extras : dict of str to Tensor or tuple of Tensor. Further outputs that a loss uses, by name, documented by the
-        network's class.
+        network's class. "deep_supervision": the logits of the decoder levels 1, 2, ... in this order (level n halves
+        the size n times; there may be none), on the grid of the image as it was padded inside;
+        :func:`core.models.deep_supervision.at_each_level` gives each level's logits, cropped to the image, and the
+        target on their grid, for images of any size.
     """
 
     logits: Tensor
