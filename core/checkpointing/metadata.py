@@ -18,6 +18,7 @@ from core.checkpointing.training_spacing import TrainingSpacing
 from core.config import TrainConfig
 from core.errors import CheckpointError, UserError
 from core.imaging.normalise import Normaliser
+from core.imaging.postprocessing import Postprocessing
 from core.labels import LabelSpace, is_ignore_name
 from core.types import SpacingMm
 
@@ -27,6 +28,7 @@ DATA_RECORD = "data.json"  # in the folder of a run: what it was trained on (cor
 ACCEPT_DATA = "accept-data"  # there, while the run is to resume on changed data (runs resume --force)
 METADATA_KEY = "segmentarium"
 TRAINING_SPACING = "spacing_mm"  # in the description of the data set
+POSTPROCESSING = "postprocessing"  # in the inference settings: rules by class, and how they were decided
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"  # pickled number at the start of PyTorch files before 1.6
 TORCH_SUFFIXES = (".pth", ".pt", ".tar", ".ckpt", ".bin")
@@ -54,7 +56,7 @@ class CheckpointMetadata:
     modalities : tuple of str. Names of the input channels, in order.
     spacing_mm : tuple of float or None. Voxel size to which images are resampled; ``None`` for no resampling.
     progress : dict. Epoch, step, elapsed seconds, best score and the like.
-    inference : dict. Chosen mode and tile size.
+    inference : dict. Chosen mode and tile size, and the postprocessing.
     dataset : dict. Name, whether it is synthetic, licence, voxel sizes of the training subjects.
     split : dict of list of str. Subject ids for train, val and test.
     normalisation : dict. Intensity normalisation, as :meth:`core.imaging.normalise.Normaliser.to_json` gives it; empty
@@ -101,6 +103,12 @@ class CheckpointMetadata:
     def label_space(self) -> LabelSpace:
         """The label space."""
         return LabelSpace.from_json(self.labels)
+
+    @property
+    def postprocessing(self) -> Postprocessing:
+        """Postprocessing of the label maps; without rules where none was stored with the model."""
+        stored = self.inference.get(POSTPROCESSING, {})
+        return Postprocessing.from_json(stored.get("rules", {}) if isinstance(stored, dict) else stored)
 
 
 def read_metadata(path: Path) -> CheckpointMetadata:
@@ -194,6 +202,7 @@ def parse_metadata(path: Path, header: Mapping[str, str] | None) -> CheckpointMe
                 raise ValueError(f"spacing_mm is {spacing}")
         metadata = replace(metadata, modalities=modalities, spacing_mm=spacing)
         metadata.training_spacing  # noqa: B018 - validates
+        metadata.postprocessing.check(metadata.label_space.names)
         if len(metadata.normaliser.methods) != len(modalities):
             raise ValueError(f"{len(metadata.normaliser.methods)} normalised channels for {len(modalities)} modalities")
         swapped, classes = metadata.train_config.swapped_classes, metadata.label_space.names
