@@ -110,6 +110,20 @@ class CheckpointMetadata:
         stored = self.inference.get(POSTPROCESSING, {})
         return Postprocessing.from_json(stored.get("rules", {}) if isinstance(stored, dict) else stored)
 
+    def with_postprocessing(
+        self, postprocessing: Postprocessing, decision: Mapping[str, Any] | None = None
+    ) -> CheckpointMetadata:
+        """The same metadata with other rules; without rules nothing is stated.
+
+        Parameters
+        ----------
+        decision : mapping, optional. How the rules were decided, as plain JSON values.
+        """
+        inference = {name: value for name, value in self.inference.items() if name != POSTPROCESSING}
+        if postprocessing:
+            inference[POSTPROCESSING] = {"rules": postprocessing.to_json(), "decision": dict(decision or {})}
+        return replace(self, inference=inference)
+
 
 def read_metadata(path: Path) -> CheckpointMetadata:
     """Read only the metadata (a few kilobytes), no tensor.

@@ -37,6 +37,7 @@ class Evaluation:
     subjects : dict. Score by subject id.
     unscored : tuple of str. Ids of segmented subjects that have no label.
     warnings : dict. By subject id, reasons why its prediction may be wrong; only subjects with any.
+    unprocessed : dict. Score without the postprocessing by subject id; empty where the model has none.
     """
 
     split: str
@@ -44,6 +45,12 @@ class Evaluation:
     subjects: dict[str, SubjectScore]
     unscored: tuple[str, ...] = ()
     warnings: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unprocessed: dict[str, SubjectScore] = field(default_factory=dict)
+
+    @property
+    def unprocessed_mean(self) -> MeanScore | None:
+        """Mean without the postprocessing; ``None`` where the model has none."""
+        return summarise(list(self.unprocessed.values())) if self.unprocessed else None
 
     @property
     def mean(self) -> MeanScore:
@@ -52,12 +59,14 @@ class Evaluation:
 
     def to_json(self, run: str) -> dict[str, Any]:
         """The format of ``evaluate --json``; NaN is not replaced."""
+        unprocessed = self.unprocessed_mean
         return {
             "run": run,
             "split": self.split,
             "classes": list(self.classes),
             "subjects": [{"id": id, **score.to_json()} for id, score in self.subjects.items()],
             "mean": self.mean.to_json(),
+            "mean_without_postprocessing": None if unprocessed is None else unprocessed.to_json(),
             "unscored": list(self.unscored),
             "warnings": {id: list(texts) for id, texts in self.warnings.items()},
         }
@@ -83,6 +92,11 @@ def split_subjects_of(
         ids = labelled
     else:
         listed = stored.get(split, [])
+        if split == "val" and not listed and metadata.train_config.split.holds_out_nothing:
+            raise DatasetError(
+                "split: expected held-out subjects, but this network was trained on every subject; score it on data "
+                "that it has not seen, with --split all"
+            )
         if not listed:
             raise DatasetError(f"split: expected subjects in the split {split}, but this run has none; choose another")
         ids = tuple(id for id in labelled if id in listed)
@@ -144,6 +158,7 @@ def evaluate(
     to_network = class_mapping(dataset.labels.names, classes)
     record = _record_of_training(predictor, dataset, name)
     scores: dict[str, SubjectScore] = {}
+    unprocessed_scores: dict[str, SubjectScore] = {}
     warnings: dict[str, tuple[str, ...]] = {}
     for number, id in enumerate(ids):
 
@@ -151,11 +166,14 @@ def evaluate(
             if progress is not None:
                 progress(number + fraction, len(ids), id)
 
-        loaded, prediction = _segment_subject(predictor, dataset, id, show)
-        score = None
+        loaded, unprocessed, disagreement = _segment_subject(predictor, dataset, id, show)
+        prediction = predictor.postprocess(unprocessed, loaded.geometry.spacing_mm)
+        score = unprocessed_score = None
         if loaded.label is not None:
-            score = score_subject(to_network[loaded.label], prediction, loaded.geometry.axes_mm, classes)
-            scores[id] = score
+            truth, axes_mm = to_network[loaded.label], loaded.geometry.axes_mm
+            score = scores[id] = score_subject(truth, prediction, axes_mm, classes)
+            if predictor.postprocessing:
+                unprocessed_score = unprocessed_scores[id] = score_subject(truth, unprocessed, axes_mm, classes)
         found = predictor.warnings(loaded)
         if record is not None:
             label = None if loaded.label is None else to_network[loaded.label]
@@ -164,10 +182,14 @@ def evaluate(
         if found:
             warnings[id] = found
         if on_prediction is not None:
-            on_prediction(SubjectPrediction(loaded, prediction, score, found, predictor.settings()))
+            settings = predictor.settings()
+            on_prediction(
+                SubjectPrediction(loaded, prediction, score, found, settings, unprocessed_score, disagreement)
+            )
     if progress is not None:
         progress(len(ids), len(ids), "")
-    return Evaluation(name, classes[1:], scores, tuple(id for id in ids if id not in scores), warnings)
+    unscored = tuple(id for id in ids if id not in scores)
+    return Evaluation(name, classes[1:], scores, unscored, warnings, unprocessed_scores)
 
 
 def _record_of_training(predictor: Predictor, dataset: Dataset, split: str) -> DataRecord | None:
@@ -199,16 +221,17 @@ def _checked_ids(dataset: Dataset, ids: Sequence[str], label_required: bool) -> 
 
 def _segment_subject(
     predictor: Predictor, dataset: Dataset, id: str, show: Callable[[float], None]
-) -> tuple[LoadedSubject, np.ndarray]:
-    """A subject and its prediction; ``show`` is called with the fraction done."""
+) -> tuple[LoadedSubject, np.ndarray, np.ndarray | None]:
+    """A subject, its prediction without postprocessing, and the disagreement of the members of an ensemble; ``show`` is
+    called with the fraction done."""
     show(0)
     loaded = load_subject(dataset, id, predictor.modalities)
     show(LOADED_FRACTION)
     step = SEGMENTED_FRACTION - LOADED_FRACTION
-    prediction = predictor.segment(
+    prediction, disagreement = predictor.segment_with_disagreement(
         loaded.image,
         loaded.geometry.spacing_mm,
         lambda done, total: show(LOADED_FRACTION + step * done / total),
         loaded.geometry.oriented,
     )
-    return loaded, prediction
+    return loaded, prediction, disagreement

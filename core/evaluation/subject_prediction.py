@@ -22,6 +22,9 @@ class SubjectPrediction:
     score : SubjectScore or None. Scores against the reference; ``None`` without a reference.
     warnings : tuple of str. Reasons why the prediction may be wrong.
     settings : dict. Device and inference options, as plain JSON values.
+    unprocessed_score : SubjectScore or None. Scores without the postprocessing; ``None`` where there is none.
+    disagreement : ndarray or None. Of the members of an ensemble, float32, shape (i, j, k), 0 to 1; ``None`` for a
+        single network.
     """
 
     subject: LoadedSubject
@@ -29,3 +32,5 @@ class SubjectPrediction:
     score: SubjectScore | None = None
     warnings: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    unprocessed_score: SubjectScore | None = None
+    disagreement: np.ndarray | None = None

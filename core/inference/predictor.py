@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -10,8 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from core.checkpointing.checkpoint import build_network, load
+from core.checkpointing.checkpoint import Checkpoint, build_network, load
 from core.checkpointing.metadata import CheckpointMetadata
 from core.compute.device import free_bytes, out_of_memory_error, resolve_device
 from core.compute.precision import resolve_precision
@@ -20,6 +23,7 @@ from core.datasets.prepare import prepare_image
 from core.errors import CheckpointError, ConfigError, DeviceError
 from core.formatting import format_bytes
 from core.imaging.geometry import format_mm
+from core.imaging.postprocessing import Postprocessing
 from core.imaging.resample import resample_image, resampled_shape
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.inference.voxel_size import ExpectedVoxelSize
@@ -45,6 +49,7 @@ class InferenceOverrides:
     mirror : bool, optional. Average with the left-right mirrored image.
     resample : bool. Whether a network that was trained without resampling gets its images resampled to the median voxel
         size of its training.
+    postprocess : bool. Whether the postprocessing that is stored with the model is applied.
     """
 
     device: str = "auto"
@@ -53,6 +58,7 @@ class InferenceOverrides:
     precision: str = "auto"
     mirror: bool | None = None
     resample: bool = False
+    postprocess: bool = True
 
 
 class Predictor:
@@ -66,10 +72,11 @@ class Predictor:
     Attributes
     ----------
     path : Path. Checkpoint file.
-    metadata : CheckpointMetadata. Metadata of the checkpoint.
+    metadata : CheckpointMetadata. Metadata of the checkpoint, with the postprocessing that is applied.
     device : torch.device.
     model : Module. The network, in evaluation mode.
     options : InferenceOptions. How volumes are segmented.
+    postprocessing : Postprocessing. What is applied to the label maps.
     expected : ExpectedVoxelSize. Voxel size that the network expects.
     target_mm : tuple of float or None. Voxel size to which images are resampled; ``None`` for their own.
 
@@ -84,16 +91,24 @@ class Predictor:
     """
 
     def __init__(self, path: Path, overrides: InferenceOverrides = InferenceOverrides()) -> None:
+        checkpoint = load(path)
+        self._set_up(path, checkpoint.metadata, overrides)
+        self._set_weights(checkpoint)
+
+    def _set_up(self, path: Path, metadata: CheckpointMetadata, overrides: InferenceOverrides) -> None:
+        """Everything but the network."""
         self.path = path
         self.device = resolve_device(overrides.device)
-        checkpoint = load(path)
-        self.metadata: CheckpointMetadata = checkpoint.metadata
-        self.model = build_network(self.metadata)
+        self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
+        self.postprocessing = self.metadata.postprocessing
+        self.options = _resolve_options(path, metadata, overrides, self.device)
+        self.expected = ExpectedVoxelSize.of(metadata, path)
+        self.target_mm = self.expected.target_mm(overrides.resample)
+
+    def _set_weights(self, checkpoint: Checkpoint) -> None:
+        self.model = build_network(checkpoint.metadata)
         self.model.load_state_dict(checkpoint.weights)
         self.model.to(self.device).eval()
-        self.options = _resolve_options(path, self.metadata, overrides, self.device)
-        self.expected = ExpectedVoxelSize.of(self.metadata, path)
-        self.target_mm = self.expected.target_mm(overrides.resample)
 
     @property
     def labels(self) -> LabelSpace:
@@ -112,7 +127,7 @@ class Predictor:
         progress: ProgressCallback | None = None,
         oriented: bool = True,
     ) -> np.ndarray:
-        """Segment one volume.
+        """Segment one volume, and apply the postprocessing.
 
         Parameters
         ----------
@@ -131,20 +146,77 @@ class Predictor:
         DeviceError
             If the memory does not suffice.
         """
-        if image.shape[0] != len(self.modalities):
-            raise ValueError(f"expected {len(self.modalities)} channels, got {image.shape[0]}")
-        self._check_resampled_size(triple(image.shape[1:]), spacing_mm)
-        try:
-            prepared = prepare_image(image, spacing_mm, self.metadata.normaliser, self.target_mm)
-            tensor = torch.from_numpy(prepared).to(self.device)
-            options = self.options if oriented or not self.options.swapped else replace(self.options, mirror=False)
-            logits = predict_logits(self.model, tensor, options, progress=progress)
+        return self.postprocess(self.segment_unprocessed(image, spacing_mm, progress, oriented), spacing_mm)
+
+    def postprocess(self, labels: np.ndarray, spacing_mm: SpacingMm) -> np.ndarray:
+        """Apply the postprocessing to a result of :meth:`segment_unprocessed`; the array itself where there is none."""
+        return self.postprocessing(labels, spacing_mm, self.labels.names)
+
+    def segment_unprocessed(
+        self,
+        image: np.ndarray,
+        spacing_mm: SpacingMm,
+        progress: ProgressCallback | None = None,
+        oriented: bool = True,
+    ) -> np.ndarray:
+        """Segment one volume without postprocessing; parameters, result and errors are those of :meth:`segment`."""
+        with self._memory_errors():
+            logits = self._logits(image, spacing_mm, progress, oriented)
             if logits.shape[1:] == image.shape[1:]:
                 return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
             probabilities = torch.softmax(logits, dim=0).cpu().numpy()
             return resample_image(probabilities, shape_to=image.shape[1:]).argmax(axis=0).astype(np.uint8)
+
+    def segment_with_disagreement(
+        self,
+        image: np.ndarray,
+        spacing_mm: SpacingMm,
+        progress: ProgressCallback | None = None,
+        oriented: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """:meth:`segment_unprocessed`, and where the members of an ensemble disagree; ``None`` for a single network."""
+        return self.segment_unprocessed(image, spacing_mm, progress, oriented), None
+
+    def probabilities(
+        self,
+        image: np.ndarray,
+        spacing_mm: SpacingMm,
+        progress: ProgressCallback | None = None,
+        oriented: bool = True,
+    ) -> np.ndarray:
+        """Class probabilities of one volume.
+
+        Parameters and errors are those of :meth:`segment`.
+
+        Returns
+        -------
+        ndarray, float32, shape (class, i, j, k). On the grid of the image.
+        """
+        with self._memory_errors():
+            probabilities = torch.softmax(self._logits(image, spacing_mm, progress, oriented), dim=0).cpu().numpy()
+            if probabilities.shape[1:] == image.shape[1:]:
+                return probabilities
+            return resample_image(probabilities, shape_to=image.shape[1:])
+
+    def _logits(
+        self, image: np.ndarray, spacing_mm: SpacingMm, progress: ProgressCallback | None, oriented: bool
+    ) -> Tensor:
+        """Logits, float32, shape (class, i, j, k), on the device and at the voxel size of the network."""
+        if image.shape[0] != len(self.modalities):
+            raise ValueError(f"expected {len(self.modalities)} channels, got {image.shape[0]}")
+        self._check_resampled_size(triple(image.shape[1:]), spacing_mm)
+        prepared = prepare_image(image, spacing_mm, self.metadata.normaliser, self.target_mm)
+        tensor = torch.from_numpy(prepared).to(self.device)
+        options = self.options if oriented or not self.options.swapped else replace(self.options, mirror=False)
+        return predict_logits(self.model, tensor, options, progress=progress)
+
+    @contextmanager
+    def _memory_errors(self) -> Iterator[None]:
+        """Raises :class:`DeviceError` where the memory does not suffice."""
+        try:
+            yield
         except (MemoryError, RuntimeError) as error:
-            explained = out_of_memory_error(error, self.device, suggestion=OUT_OF_MEMORY_ADVICE)
+            explained = out_of_memory_error(error, self.device, suggestion=lambda: OUT_OF_MEMORY_ADVICE)
             if explained is None:
                 raise
             raise explained from error
@@ -189,6 +261,7 @@ class Predictor:
             "device": self.device.type,
             "precision": options.precision,
             "resampled_mm": None if self.target_mm is None else list(self.target_mm),
+            "postprocessing": self.postprocessing.to_json(),
         }
 
 

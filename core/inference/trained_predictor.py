@@ -32,7 +32,7 @@ class TrainedPredictor(Predictor):
         self._label_maps = segmented.label_maps if same_weights and segmented.mode == self.options.mode else {}
         self.subject = ""
 
-    def segment(
+    def segment_unprocessed(
         self,
         image: np.ndarray,
         spacing_mm: SpacingMm,
@@ -42,10 +42,10 @@ class TrainedPredictor(Predictor):
         """The known label map of the subject where it is on the grid of the image, else a new one.
 
         Validation averages with the mirrored image whether or not the image states its orientation, other than
-        :meth:`Predictor.segment`: such a subject is segmented again.
+        :meth:`Predictor.segment_unprocessed`: such a subject is segmented again.
         """
         known = self._label_maps.get(self.subject)
         mirrored_blindly = not oriented and self.options.mirror and self.options.swapped
         if known is None or known.shape != image.shape[1:] or mirrored_blindly:
-            return super().segment(image, spacing_mm, progress, oriented)
+            return super().segment_unprocessed(image, spacing_mm, progress, oriented)
         return known.unpack()

@@ -83,7 +83,7 @@ def test_classes_are_matched_by_name(ball_run: BallRun, tmp_path: Path) -> None:
 
 def test_missed_classes_are_counted(ball_run: BallRun, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor(ball_run.checkpoint)
-    monkeypatch.setattr(predictor, "segment", lambda image, *_: np.zeros(image.shape[1:], np.uint8))
+    monkeypatch.setattr(predictor, "segment_unprocessed", lambda image, *_: np.zeros(image.shape[1:], np.uint8))
     evaluation = evaluate(predictor, open_dataset(ball_run.data), "val")
     assert all(score.missed == ("bright", "dark") for score in evaluation.subjects.values())
     mean = evaluation.mean
@@ -105,7 +105,7 @@ def test_volumes_and_distances_follow_the_unit_and_the_shear_of_the_files(
     truth = load_subject(dataset, "ball_0").label
     assert truth is not None
     predictor = Predictor(ball_run.checkpoint)
-    monkeypatch.setattr(predictor, "segment", lambda *_: np.roll(truth, 3, axis=2))
+    monkeypatch.setattr(predictor, "segment_unprocessed", lambda *_: np.roll(truth, 3, axis=2))
     score = evaluate(predictor, dataset, subjects=["ball_0"]).subjects["ball_0"]
     assert score.volume_ml["bright"]["truth"] == pytest.approx((truth == 1).sum() * 1.5e-6 / 1000)
     points = [

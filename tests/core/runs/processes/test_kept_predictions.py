@@ -63,7 +63,7 @@ def test_kept_predictions_are_those_of_review_without_segmenting_again(
     for id in trained.segmented.label_maps:
         loaded = load_subject(data, id, predictor.modalities)
         expected[id] = predictor.segment(loaded.image, loaded.geometry.spacing_mm)
-    monkeypatch.setattr(Predictor, "segment", None)
+    monkeypatch.setattr(Predictor, "segment_unprocessed", None)
     events: list[Event] = []
     keep_predictions(trained.folder, trained.segmented, 60.0, events.append, NEVER)
     assert events[0] == Preparing("scoring held-out subjects", 0, 2) and not [e for e in events if isinstance(e, Note)]
