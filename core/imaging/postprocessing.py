@@ -59,6 +59,13 @@ class ClassRule:
     def __bool__(self) -> bool:
         return self.largest or self.minimum_ml > 0 or self.fill_holes
 
+    def keeps(self, volumes_ml: np.ndarray) -> np.ndarray:
+        """Whether each component is kept, bool, shape (component,), by their volumes; the first of equally large ones."""
+        kept = volumes_ml >= self.minimum_ml
+        if self.largest and len(volumes_ml):
+            kept &= np.arange(len(volumes_ml)) == np.argmax(volumes_ml)
+        return kept
+
     @property
     def text(self) -> str:
         """In words; empty if nothing is changed."""
@@ -186,13 +193,6 @@ class Components:
     numbers: np.ndarray
     sizes: np.ndarray
 
-    def kept(self, rule: ClassRule, voxel_ml: float) -> np.ndarray:
-        """Whether a rule keeps each component, bool, shape (component,). Of equally large ones the first is kept."""
-        kept = self.sizes * voxel_ml >= rule.minimum_ml
-        if rule.largest:
-            kept &= np.arange(len(self.sizes)) == np.argmax(self.sizes)
-        return kept
-
 
 def components(labels: np.ndarray, index: int) -> Components | None:
     """The components of a class; ``None`` if the class is absent.
@@ -244,7 +244,7 @@ def _remove_components(result: np.ndarray, labels: np.ndarray, index: int, rule:
     found = components(labels, index)
     if found is None:
         return
-    removed = np.concatenate(([False], ~found.kept(rule, voxel_ml)))
+    removed = np.concatenate(([False], ~rule.keeps(found.sizes * voxel_ml)))
     result[found.box][removed[found.numbers]] = 0
 
 

@@ -1,0 +1,188 @@
+"""Chooses the postprocessing of each class by the Dice of held-out subjects, as nnU-Net's ``determine_postprocessing``.
+
+For each class the removal of components is tried first: those below a volume, for several volumes, and all but the
+largest. It is taken where it improves the mean Dice of the class over the subjects. Then, on the label maps without the removed
+components, filling holes is tried. Either changes voxels of its class and background only, so no other class loses.
+
+A subject in which a class is absent from truth and prediction counts as Dice 1 of the class here: whoever removes a
+false component gains. Voxels with the ignore label in the truth are left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from core.imaging.postprocessing import ClassRule, Postprocessing, components, holes
+from core.labels import IGNORE_INDEX
+from core.packed_labels import PackedLabels
+from core.types import SpacingMm
+
+MIN_GAIN = 1e-4  # of the mean Dice; less is not worth a rule
+VOLUME_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)  # minimum volumes that are tried, of the median largest component
+
+
+@dataclass(frozen=True)
+class HeldOutCase:
+    """A subject that the network was not trained on.
+
+    Attributes
+    ----------
+    prediction, truth : PackedLabels. Class indices of the network; the prediction without postprocessing.
+    spacing_mm : tuple of float. Voxel size along i, j, k.
+    """
+
+    prediction: PackedLabels
+    truth: PackedLabels
+    spacing_mm: SpacingMm
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in ml."""
+        return math.prod(self.spacing_mm) / 1000
+
+
+@dataclass(frozen=True)
+class ClassDecision:
+    """What was decided for a class.
+
+    Attributes
+    ----------
+    rule : ClassRule. The rule; none of its parts is set where nothing improves the class.
+    before, after : float. Mean Dice without and with the rule.
+    """
+
+    rule: ClassRule
+    before: float
+    after: float
+
+    @property
+    def text(self) -> str:
+        """The rule and the Dice in words."""
+        if not self.rule:
+            return f"nothing, Dice {self.before:.4f}"
+        return f"{self.rule.text}, Dice {self.before:.4f} to {self.after:.4f}"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The decisions.
+
+    Attributes
+    ----------
+    classes : dict of ClassDecision. By class name, background left out.
+    subjects : int. Number of held-out subjects.
+    """
+
+    classes: dict[str, ClassDecision]
+    subjects: int
+
+    @property
+    def postprocessing(self) -> Postprocessing:
+        """The rules."""
+        return Postprocessing({name: decision.rule for name, decision in self.classes.items()})
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values, without the rules."""
+        dice = {name: {"before": d.before, "after": d.after} for name, d in self.classes.items()}
+        return {"by": "auto", "subjects": self.subjects, "dice": dice}
+
+
+def choose_postprocessing(cases: Sequence[HeldOutCase], classes: Sequence[str]) -> Choice:
+    """Decide for each class.
+
+    Parameters
+    ----------
+    cases : sequence of HeldOutCase. At least one.
+    classes : sequence of str. Class names in index order, background first.
+    """
+    tables = [[_components_table(case, index) for case in cases] for index in range(1, len(classes))]
+    removals = [_best_removal(table) for table in tables]
+    removal = Postprocessing(dict(zip(classes[1:], removals, strict=True)))
+    filled = [_hole_tables(case, removal, classes) for case in cases]
+    decisions = {}
+    for number, (name, table, rule) in enumerate(zip(classes[1:], tables, removals, strict=True)):
+        before = _mean_dice(table, ClassRule())
+        after = _mean_dice(table, rule)
+        with_holes = [one.dice(rule, holes[number]) for one, holes in zip(table, filled, strict=True)]
+        if _mean(with_holes) > after + MIN_GAIN:
+            after, rule = _mean(with_holes), ClassRule(rule.largest, rule.minimum_ml, fill_holes=True)
+        decisions[name] = ClassDecision(rule, before, after)
+    return Choice(decisions, len(cases))
+
+
+@dataclass(frozen=True)
+class _Voxels:
+    """Voxels of regions: all of them, and those that are not ignored, and of these the ones in the class of the truth;
+    int64, shape (region,)."""
+
+    all: np.ndarray
+    counted: np.ndarray
+    correct: np.ndarray
+
+
+@dataclass(frozen=True)
+class _CaseTable:
+    """What the Dice of a class of one subject follows from, whatever components are removed."""
+
+    components: _Voxels
+    in_truth: int
+    voxel_ml: float
+
+    def dice(self, rule: ClassRule, filled: _Voxels | None = None) -> float:
+        """Dice of the components that a rule keeps, with filled holes; 1 where truth and prediction are empty."""
+        kept = rule.keeps(self.components.all * self.voxel_ml)
+        counted, correct = int(self.components.counted[kept].sum()), int(self.components.correct[kept].sum())
+        if filled is not None:
+            counted, correct = counted + int(filled.counted.sum()), correct + int(filled.correct.sum())
+        return 2 * correct / (counted + self.in_truth) if counted + self.in_truth else 1.0
+
+
+def _components_table(case: HeldOutCase, index: int) -> _CaseTable:
+    truth, found = case.truth.unpack(), components(case.prediction.unpack(), index)
+    in_truth = int(np.count_nonzero(truth == index))
+    if found is None:
+        empty = np.zeros(0, np.int64)
+        return _CaseTable(_Voxels(empty, empty, empty), in_truth, case.voxel_ml)
+    truth, count = truth[found.box], len(found.sizes) + 1
+    counted, correct = (
+        np.bincount(found.numbers[chosen], minlength=count)[1:] for chosen in (truth != IGNORE_INDEX, truth == index)
+    )
+    return _CaseTable(_Voxels(found.sizes, counted, correct), in_truth, case.voxel_ml)
+
+
+def _hole_tables(case: HeldOutCase, removal: Postprocessing, classes: Sequence[str]) -> list[_Voxels]:
+    """The holes of each class but the background after the removal of components."""
+    truth, labels = case.truth.unpack(), removal(case.prediction.unpack(), case.spacing_mm, classes)
+    tables = []
+    for index in range(1, len(classes)):
+        inside = [truth[box][hole] for box, hole in holes(labels, index)]
+        counts = [(len(t), np.count_nonzero(t != IGNORE_INDEX), np.count_nonzero(t == index)) for t in inside]
+        tables.append(_Voxels(*np.array(counts, np.int64).reshape(-1, 3).T))
+    return tables
+
+
+def _best_removal(table: Sequence[_CaseTable]) -> ClassRule:
+    """The removal with the best mean Dice; of equal ones the one that removes least, none if the gain is too small."""
+    best, best_dice = ClassRule(), _mean_dice(table, ClassRule()) + MIN_GAIN
+    largest_ml = [one.components.all.max() * one.voxel_ml for one in table if len(one.components.all)]
+    typical_ml = median(largest_ml) if largest_ml else 0.0
+    volumes_ml = [float(f"{share * typical_ml:.2g}") for share in VOLUME_SHARES if typical_ml]
+    for rule in (*(ClassRule(minimum_ml=ml) for ml in volumes_ml), ClassRule(largest=True)):
+        dice = _mean_dice(table, rule)
+        if dice > best_dice:
+            best, best_dice = rule, dice
+    return best
+
+
+def _mean_dice(table: Sequence[_CaseTable], rule: ClassRule) -> float:
+    return _mean([one.dice(rule) for one in table])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
