@@ -9,6 +9,8 @@ from core.choices import Lateral, Normalisation, Resample
 from core.errors import ConfigError
 from core.fields import Checked, option
 
+NO_FOLD = -1  # value of the field ``fold``: every subject is trained on
+
 
 @dataclass(frozen=True)
 class DataConfig(Checked):
@@ -78,7 +80,14 @@ class SplitConfig(Checked):
         zero="one per subject",
     )
     fold: int = option(
-        0, "Held-out fold", "fold that is held out for validation, from 0", minimum=0, maximum=999, advanced=False
+        0,
+        "Held-out fold",
+        "fold that is held out for validation, from 0; none: train on every subject, nothing is held out",
+        minimum=0,
+        maximum=999,
+        advanced=False,
+        zero="none",
+        zero_value=NO_FOLD,
     )
     shuffle_subjects: bool = option(
         True,
@@ -91,7 +100,16 @@ class SplitConfig(Checked):
         (), "Test subjects", "ids of test subjects, excluded from training and validation"
     )
 
+    @property
+    def holds_out_nothing(self) -> bool:
+        """Whether every subject but the test subjects is trained on, and nothing is validated."""
+        return self.fold == NO_FOLD
+
     def check(self) -> None:
+        if self.holds_out_nothing and self.val_subjects:
+            raise ConfigError(
+                f"fold: expected a fold with val_subjects, which hold out {', '.join(self.val_subjects)}; got none"
+            )
         if self.folds == 1:
             raise ConfigError("folds: expected 0 (leave one out) or at least 2, got 1")
         if self.folds and self.fold >= self.folds:

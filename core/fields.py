@@ -31,6 +31,7 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     length: int | None = None,
     advanced: bool = True,
     zero: str = "",
+    zero_value: int = 0,
     texts: Mapping[str, str] | None = None,
 ) -> Any:
     """Declare a field.
@@ -44,7 +45,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     minimum, maximum : float or None. Inclusive bounds, for each item of a tuple.
     length : int or None. Number of items of a non-empty tuple.
     advanced : bool. Whether forms show the field in the collapsed part.
-    zero : str. What the value 0 means, in forms, where it is no amount: "none".
+    zero : str. Word for the value that is no amount, in forms and on the command line: "none".
+    zero_value : int. That value; it is allowed outside of the bounds.
     texts : mapping. Choices in words, in forms, by value; others appear as they are, with spaces.
     """
     metadata = dict(
@@ -56,6 +58,7 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
         length=length,
         advanced=advanced,
         zero=zero,
+        zero_value=zero_value,
         texts=types.MappingProxyType(dict(texts or {})),
     )
     return dataclasses.field(default=default, metadata=metadata)
@@ -91,6 +94,7 @@ class FieldSpec:
     length: int | None
     advanced: bool
     zero: str
+    zero_value: int
     texts: Mapping[str, str]
 
     @property
@@ -115,10 +119,14 @@ class FieldSpec:
         return "--" + self.name.replace("_", "-")
 
     def in_words(self, value: Any) -> str:
-        """A value as forms show it: a choice in words, what a 0 means; else as :meth:`format`."""
+        """A value as forms show it: a choice in words, the word for no amount; else as :meth:`format`."""
         if self.choices:
             return self.texts.get(value, str(value).replace("_", " "))
-        return self.zero if self.zero and value == 0 else self.format(value)
+        return self.zero if self.is_zero(value) else self.format(value)
+
+    def is_zero(self, value: Any) -> bool:
+        """Whether a value is the one that :attr:`zero` is the word for."""
+        return bool(self.zero) and value == self.zero_value
 
     def coerce(self, value: Any) -> Any:
         """Validate a value and convert it to the field's type.
@@ -151,12 +159,16 @@ class FieldSpec:
             if text.lower() not in BOOLEANS:
                 raise ConfigError(f"{self.name}: expected true or false, got {text!r}")
             return BOOLEANS[text.lower()]
+        if self.zero and text.lower() == self.zero:
+            return self.coerce(self.zero_value)
         return self.coerce(self._parse_scalar(text, self.type))
 
     def format(self, value: Any) -> str:
         """The inverse of :meth:`parse`."""
         if isinstance(value, tuple):
             return ",".join(str(v) for v in value)
+        if self.zero_value and self.is_zero(value):
+            return self.zero
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     def _parse_scalar(self, text: str, kind: Any) -> Any:
@@ -182,6 +194,8 @@ class FieldSpec:
         finite = isinstance(value, int) or math.isfinite(value)
         if kind is int and finite and value != int(value):
             raise ConfigError(f"{self.name}: expected a whole number{self._range()}, got {value!r}")
+        if self.is_zero(value):
+            return kind(value)
         low, high = self.minimum, self.maximum
         if not finite or (low is not None and value < low) or (high is not None and value > high):
             raise ConfigError(f"{self.name}: expected a number{self._range()}, got {value!r}")
@@ -191,7 +205,8 @@ class FieldSpec:
         unit = f" ({self.unit})" if self.unit else ""
         if self.minimum is None or self.maximum is None:
             return unit
-        return f" from {self.minimum:g} to {self.maximum:g}{unit}"
+        word = f", or {self.zero}" if self.zero_value else ""
+        return f" from {self.minimum:g} to {self.maximum:g}{unit}{word}"
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core.cli.arguments import add_progress
 from core.cli.progress import show_progress
-from core.datasets.synthetic.demo import ensure_subject, make_demo
+from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, ensure_subject, make_demo
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     subjects = parser.add_mutually_exclusive_group()
     subjects.add_argument(
-        "--subjects", type=int, default=10, metavar="N", help="number of subjects, 1 to 1000; 3 MB each"
+        "--subjects", type=int, default=DEFAULT_SUBJECTS, metavar="N", help="number of subjects, 1 to 1000; 3 MB each"
     )
     subjects.add_argument(
         "--only",

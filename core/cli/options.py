@@ -12,12 +12,15 @@ from core.cli.arguments import add_data
 from core.cli.command_parser import TRUE
 from core.config import TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
+from core.models import name_own_network
+from core.models.own_networks import is_file_reference
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, preset
 
 if TYPE_CHECKING:
     from core.datasets import DataOptions
 
 AS_IN_TRAINING = "as in training"
+ALL_FOLDS = "all"
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +68,14 @@ def data_options_from(args: argparse.Namespace, default: DataOptions | None = No
     return replace(default or DataOptions(), **given)
 
 
+def takes_all_folds(args: argparse.Namespace) -> bool:
+    """Whether ``--fold all`` is given, which is no value of a configuration; it is removed from the parsed flags."""
+    if getattr(args, "field_fold", "").strip().lower() != ALL_FOLDS:
+        return False
+    del args.field_fold
+    return True
+
+
 def config_from(args: argparse.Namespace) -> TrainConfig:
     """The configuration from the parsed flags.
 
@@ -75,6 +86,8 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     """
     base = preset(args.preset)
     values = _given_values(args)
+    if is_file_reference(values.get("model", "")):
+        values["model"] = name_own_network(values["model"])
     if "epochs" in values and "minutes" not in values:
         values["minutes"] = 0.0
     return base.with_values({"path": args.data, **values})

@@ -1,4 +1,5 @@
-"""``runs``: list, show, stop, resume, move, duplicate, compare, annotate, delete; print a log; rebuild the index."""
+"""``runs``: list, show, stop, resume, move, duplicate, compare, group, annotate, delete; print a log; rebuild the
+index."""
 
 from __future__ import annotations
 
@@ -9,13 +10,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from core import runs, strict_json
-from core.cli import run_tables
+from core.cli import run_groups, run_tables
 from core.cli.arguments import add_checkpoints, add_json, add_run
 from core.cli.help_format import HelpFormatter
 from core.cli.program import program_name
 from core.errors import RunError
 from core.paths import checkpoints_root
-from core.runs import QueuePosition, RunSummary
+from core.runs import QueuePosition
+from core.runs.groups import find_group
 
 Action = Callable[[Path, argparse.Namespace], int]
 
@@ -51,16 +53,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("show", _show, "show state, results and settings of a run")
     log = add("log", _log, "print the last lines of a run's log")
     add_option(log, "--lines", "number of lines", metavar="N", type=int, default=LOG_LINES)
-    stop = add("stop", _stop, "stop a run; a running one saves a checkpoint first")
+    stop = add("stop", _stop, "stop a run, or all runs of a group; a running one saves a checkpoint first")
     add_option(stop, "--now", "end at once, without saving a checkpoint", action="store_true")
-    resume = add("resume", _resume, "queue a run that ended early, to go on from its last checkpoint")
+    resume = add(
+        "resume",
+        _resume,
+        "queue a run that ended early, or all such runs of a group, to go on from the last checkpoint",
+    )
     add_option(resume, "--data", "new folder of the data set, if it was moved", metavar="DATA", default="")
     add_option(resume, "--force", "go on although the data is not what the run began with", action="store_true")
     duplicate = add("duplicate", _duplicate, "queue a new run with the settings of another one")
     add_option(duplicate, "--name", "name of the new run (default: the other name with 'again')", metavar="TEXT")
     move = add("move", _move, "change the position of a run in the queue")
     add_option(move, "--to", "new position", choices=get_args(QueuePosition), default="first")
-    rename = add("rename", _rename, "change the name of a run")
+    rename = add("rename", _rename, "change the name of a run or a group")
     add_option(rename, "--name", "new name; required", metavar="TEXT")
     annotate = add("annotate", _annotate, "change name, notes or tags of a run")
     add_option(annotate, "--name", "new name", metavar="TEXT")
@@ -69,7 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compare = add("compare", _compare, "compare settings and results of two or more runs", of_one_run=False)
     compare.add_argument("run", metavar="RUN", nargs="+", help="ids of runs, the beginnings of ids, or names of runs")
     add_option(compare, "--csv", "write every measured value to this file", metavar="FILE")
-    delete = add("delete", _delete, "delete a run that is not active, with all its files")
+    group = add("group", _group, "show a group of runs: its state, mean and spread per class, a table per subject")
+    add_option(group, "--complete", "queue the members that have no run", action="store_true")
+    make = add("make-group", run_groups.make, "make a group of runs of one data set and split", of_one_run=False)
+    make.add_argument("run", metavar="RUN", nargs="+", help="ids of runs, the beginnings of ids, or names of runs")
+    add_option(make, "--name", "name of the group", metavar="TEXT")
+    delete = add("delete", _delete, "delete a run that is not active, or a group with its runs, with all files")
+    add_option(delete, "--keep-runs", "delete the group alone, and keep its runs", action="store_true")
     add_option(delete, "--yes", "do not ask for confirmation", action="store_true")
     add("rebuild", _rebuild, "rebuild the index from the folders of the runs", of_one_run=False)
 
@@ -122,13 +134,24 @@ def _log(root: Path, args: argparse.Namespace) -> int:
     return 0
 
 
+def _group(root: Path, args: argparse.Namespace) -> int:
+    if args.complete and (group := find_group(root, args.run)) is not None:
+        return run_groups.complete(root, group, args)
+    runs.serve_queue(root)
+    return run_groups.show(root, args)
+
+
 def _stop(root: Path, args: argparse.Namespace) -> int:
+    if (group := find_group(root, args.run)) is not None:
+        return run_groups.stop(root, group, args)
     summary = runs.find_run(root, args.run)
     runs.get_backend(root).stop(summary.id, now=args.now)
     return _report(root, summary.id, args)
 
 
 def _resume(root: Path, args: argparse.Namespace) -> int:
+    if (group := find_group(root, args.run)) is not None:
+        return run_groups.resume(root, group, args)
     summary = runs.find_run(root, args.run)
     runs.resume(root, summary.id, data=args.data, force=args.force)
     return _report(root, summary.id, args)
@@ -148,6 +171,8 @@ def _move(root: Path, args: argparse.Namespace) -> int:
 def _rename(root: Path, args: argparse.Namespace) -> int:
     if args.name is None:
         raise RunError("runs rename: expected --name TEXT")
+    if (group := find_group(root, args.run)) is not None:
+        return run_groups.rename(root, group, args)
     summary = runs.find_run(root, args.run)
     runs.rename(root, summary.id, args.name)
     return _report(root, summary.id, args, show_name=True)
@@ -177,10 +202,19 @@ def _compare(root: Path, args: argparse.Namespace) -> int:
 
 
 def _delete(root: Path, args: argparse.Namespace) -> int:
+    if (group := find_group(root, args.run)) is not None:
+        what = f"the record of {group.id}" if args.keep_runs else f"{group.id} ({group.name}) with all its runs"
+        if args.yes or _is_confirmed(group.id, f"Delete {what}? [y/N] "):
+            return run_groups.delete(root, group, args)
+        print("kept", file=sys.stderr)
+        return 1
     summary = runs.find_run(root, args.run)
+    if args.keep_runs:
+        raise RunError(f"{summary.id}: expected a group with --keep-runs, it is a run")
     if summary.state.active:
         raise RunError(f"{summary.id}: it is {summary.state.state}; stop it first, then delete it")
-    if not args.yes and not _confirm_deletion(summary):
+    question = f"Delete {summary.id} ({summary.name}, {summary.state.state}) with all its files? [y/N] "
+    if not args.yes and not _is_confirmed(summary.id, question):
         print("kept", file=sys.stderr)
         return 1
     runs.delete(root, summary.id)
@@ -215,8 +249,8 @@ def _report(root: Path, run_id: str, args: argparse.Namespace, *, show_name: boo
     return 0
 
 
-def _confirm_deletion(summary: RunSummary) -> bool:
-    """Ask at the terminal.
+def _is_confirmed(id: str, question: str) -> bool:
+    """Ask at the terminal whether a run or group is to be deleted.
 
     Raises
     ------
@@ -224,7 +258,6 @@ def _confirm_deletion(summary: RunSummary) -> bool:
         If standard input is not a terminal.
     """
     if not sys.stdin.isatty():
-        raise RunError(f"{summary.id}: deleting is final; confirm with --yes")
-    question = f"Delete {summary.id} ({summary.name}, {summary.state.state}) with all its files? [y/N] "
+        raise RunError(f"{id}: deleting is final; confirm with --yes")
     print(question, end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -9,9 +9,9 @@ import argparse
 import shlex
 import sys
 
-from core.cli.options import add_config_flags, config_from
+from core.cli.options import add_config_flags, config_from, takes_all_folds
 from core.cli.program import program_name
-from core.errors import RunError
+from core.errors import ConfigError, RunError
 from core.formatting import format_number
 from core.paths import checkpoints_root
 from core.runs import RunSummary, get_run
@@ -39,6 +39,10 @@ def run(args: argparse.Namespace, worker: str = WORKER) -> int:
         If a value or the data set cannot be used, or the run failed or crashed; then with the message of the run.
     """
     root = checkpoints_root(args.checkpoints)
+    if takes_all_folds(args):
+        raise ConfigError(
+            f"fold: expected one fold to train in a terminal, got all; queue all: {program_name()} submit"
+        )
     config = resolve_config(root, config_from(args))
     folder = create_run(root, config, args.name, foreground=True)
     print(folder.name, flush=True)
@@ -60,6 +64,10 @@ def _summary(run: RunSummary) -> str:
         lines.append(f"{kind} Dice {format_number(best.mean_dice, 4)}{on}, epoch {best.epoch}")
     if run.state.state == "stopped":
         lines.append(f"resume:   {program_name()} runs resume {run.id}")
-    if (run.folder / files.BEST).is_file() or (run.folder / files.LAST).is_file():
+    split = run.config.split
+    if split.holds_out_nothing:
+        lines.append("no Dice is measured: every subject was trained on, and nothing is held out")
+    trained = (run.folder / files.BEST).is_file() or (run.folder / files.LAST).is_file()
+    if trained and (split.test_subjects or not split.holds_out_nothing):
         lines.append(f"evaluate: {program_name()} evaluate {run.id} {shlex.quote(run.config.data.path)}")
     return "\n".join([*lines, f"curves:   {run.tensorboard}"])

@@ -163,7 +163,7 @@ def judge_split(classes: Sequence[str], shares: Mapping[str, Mapping[str, float]
             message = f"no training subject holds the class {name}: it cannot be learned"
             fix = f"choose another fold or other held-out subjects; it is in {format_list(holders, 4)}"
             findings.append(Finding("warning", message, fix=fix))
-        elif not set(holders) & set(split.val):
+        elif split.val and not set(holders) & set(split.val):
             findings.append(Finding("note", f"no held-out subject holds the class {name}: its Dice cannot be measured"))
     return findings
 

@@ -34,7 +34,8 @@ def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
 
     ``test_subjects`` are removed first. Validation subjects are ``val_subjects`` if given, else fold ``fold`` of
     :func:`number_of_folds`: the subjects, in natural order or shuffled by ``split_seed``, are assigned to the folds in
-    turn, so that fold sizes differ by at most one and every subject is in exactly one fold.
+    turn, so that fold sizes differ by at most one and every subject is in exactly one fold. With the fold "none" there
+    are no validation subjects: all that remain are trained on.
 
     Parameters
     ----------
@@ -56,11 +57,11 @@ def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
     if config.val_subjects:
         val = [id for id in remaining if id in config.val_subjects]
     else:
-        val = _fold_subjects(remaining, config)
+        val = [] if config.holds_out_nothing else _fold_subjects(remaining, config)
     train = [id for id in remaining if id not in val]
     if not train:
         raise DatasetError(f"split: expected subjects to train on, got none out of {len(known)}; hold out fewer")
-    if not val:
+    if not val and not config.holds_out_nothing:
         raise DatasetError(
             f"split: expected subjects to validate on, got none out of {len(known)}; hold out at least one"
         )
@@ -78,7 +79,8 @@ def number_of_folds(subjects: int, config: SplitConfig) -> int:
 def adapted_folds(split: Split, config: SplitConfig) -> int:
     """Folds of a split where they are fewer than configured, as the subjects are; else 0."""
     folds = number_of_folds(len(split.train) + len(split.val), config)
-    return folds if folds < config.folds and not config.val_subjects else 0
+    by_fold = not config.val_subjects and not config.holds_out_nothing
+    return folds if folds < config.folds and by_fold else 0
 
 
 def _fold_subjects(ids: list[str], config: SplitConfig) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,11 @@ from pathlib import Path
 from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
+from core.models import architecture
 from core.paths import DEMO, dataset_folder
 from core.runs.catalog import find_checkpoint, update_index
 from core.runs.store import folder as files
-from core.runs.store.process import is_alive, module_command, process_identity, start_detached
+from core.runs.store.process import is_alive, module_command, module_environment, process_identity, start_detached
 from core.runs.store.state import RESUMABLE, RunState, reconciled_state, write_state
 
 WORKER = "core.runs.processes.worker"
@@ -99,7 +101,7 @@ def resume(root: Path, run_id: str, worker: str = WORKER, *, data: str = "", for
     ensure_supervisor(root, worker)
 
 
-def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool = False) -> Path:
+def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool = False, run_id: str = "") -> Path:
     """Create the folder of a new run atomically and return it.
 
     Parameters
@@ -108,6 +110,7 @@ def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool
     config : TrainConfig. Configuration.
     name : str. Display name.
     foreground : bool. Whether the run is started by this process ("starting") instead of the queue ("queued").
+    run_id : str. Its id, if it is given one before.
 
     Raises
     ------
@@ -132,9 +135,9 @@ def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool
     try:
         root.mkdir(parents=True, exist_ok=True)
         database_url(root)
-        folder = root / files.new_run_id(name or config.preset)
+        folder = root / (run_id or files.new_run_id(name or config.preset))
         hidden = root / f".new-{folder.name}"
-        hidden.mkdir()
+        hidden.mkdir(exist_ok=bool(run_id))  # left by a process that was killed here
         files.write_json(hidden / files.RUN, {"version": 1, "name": name, "created_at": now})
         files.write_json(hidden / files.CONFIG, config.to_json())
         write_state(hidden, state)
@@ -153,9 +156,11 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     Raises
     ------
     UserError
-        If the data set cannot be opened, lacks a requested modality, class or subject, is not ready for training by
-        names and headers and training is not forced, or the initial checkpoint does not exist.
+        If the network does not exist, or is the user's own and breaks the contract of networks; if the data set cannot
+        be opened, lacks a requested modality, class or subject, is not ready for training by names and headers and
+        training is not forced, or the initial checkpoint does not exist.
     """
+    _check_network(config)
     values = {"init_from": _initial_checkpoint(root, config.run.init_from)}
     if not config.data.path:
         raise ConfigError("DATA: expected the folder of a data set, or 'demo', got nothing")
@@ -185,6 +190,16 @@ def serve_queue(root: Path, worker: str = WORKER) -> None:
     """Start a queue supervisor if runs are queued and none is running (it was killed, or the machine restarted)."""
     if any(reconciled_state(folder).state == "queued" for folder in files.run_folders(root)):
         ensure_supervisor(root, worker)
+
+
+def _check_network(config: TrainConfig) -> None:
+    """Check that the network exists; a user's own is tried out in a process of its own."""
+    entry = architecture(config.model.model)
+    if entry.own:
+        command = module_command("core.models.contract", entry.name)
+        done = subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ConfigError(done.stdout.strip() or f"model: {entry.name}: checking it failed: {done.stderr[-2000:]}")
 
 
 def _initial_checkpoint(root: Path, text: str) -> str:

@@ -9,8 +9,10 @@ from core.checkpointing.training_spacing import TrainingSpacing
 from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
 from core.formatting import format_list
-from core.training.plan import FORECAST_FACT, TrainingPlan
+from core.training.plan import FORECAST_FACT, StepCost, TrainingPlan
 from core.training.run_data import RunData
+
+NOTHING_HELD_OUT = "no subject: no Dice is measured, and the weights at the end of training are the result"
 
 
 def checkpoint_metadata(data: RunData, plan: TrainingPlan) -> CheckpointMetadata:
@@ -49,18 +51,22 @@ def check_unchanged(before: CheckpointMetadata, data: RunData, plan: TrainingPla
             )
 
 
-def run_facts(plan: TrainingPlan, split: Split, device_name: str) -> dict[str, str]:
+def run_facts(plan: TrainingPlan, cost: StepCost, split: Split, device_name: str) -> dict[str, str]:
     """Facts about the run for the log and the page, by name."""
     config = plan.config
-    network = f"{config.model.model} {'-'.join(map(str, config.model.channels))}"
+    network = " ".join([config.model.model, "-".join(map(str, config.model.channels))]).strip()
     facts = {
         "device": device_name,
         "precision": config.run.precision,
-        "network": f"{network}, {plan.parameters:,} parameters",
+        "network": f"{network}, {cost.parameters:,} parameters",
         "subjects": f"{len(split.train)} train, {len(split.val)} validate, {len(split.test)} test",
         "sub-volume": "x".join(map(str, config.sampling.sub_volume)) + " voxels",
-        FORECAST_FACT: f"{plan.sub_volumes_per_s:.3g} sub-volumes/s",
+        FORECAST_FACT: f"{plan.sub_volumes_per_s(cost):.3g} sub-volumes/s",
     }
+    if not split.val:
+        facts["held out"] = NOTHING_HELD_OUT
+        if config.validation.patience:
+            facts["held out"] += "; early stopping has nothing to go by and is off"
     if folds := adapted_folds(split, config.split):
         facts["folds"] = f"{folds}, one per subject, instead of {config.split.folds}"
     if plan.spacing_mm is not None:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator
 
 from core.checkpointing.checkpoint import Checkpoint
 from core.events import SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED, Listener, Segmented
+from core.losses.build import build_loss
 from core.sampling.patches import Batch, PatchSampler
 from core.training.acceleration import accelerate
 from core.training.batch_loader import VALIDATION_STREAM, BatchLoader, seeded_generator
 from core.training.clock import TrainingClock
 from core.training.early_stopping import EarlyStopping
-from core.training.losses import build_loss
 from core.training.nonfinite import finite_mean_loss
 from core.training.optim import averaged_weights, learning_rate_at
 from core.training.reporter import Reporter
@@ -74,6 +74,7 @@ def fit(
                 trainer.save_epoch()
         if not trainer.stopped:
             trainer.validate_final()
+            trainer.save_unmeasured()
         trainer.save_last()
     trainer.report_end()
 
@@ -104,7 +105,7 @@ class _Trainer:
         self.clock = TrainingClock(self.progress, self.rhythm, distributed)
         self.reporter = Reporter(listener if distributed.is_main else None, self.state, self.progress)
 
-        loss = build_loss(config.loss, task.ignore)
+        loss = build_loss(config.loss, task.ignore, task.loss_facts)
         self.step = TrainingStep(task.model, loss, config.optim, config.run.precision, distributed)
         accelerate(self.step, config.run.acceleration, self.reporter.note)
 
@@ -299,6 +300,15 @@ class _Trainer:
         self._finite_loss()
         self.checkpoints.save_last()
         self.clock.mark_saved()
+
+    def save_unmeasured(self) -> None:
+        """Where nothing is held out, write the weights at the end of training as those to predict with: no Dice can
+        choose others."""
+        if self.task.held_out or not self.state.step:
+            return
+        with self._evaluation_weights():
+            self._finite_loss()
+            self.checkpoints.save_weights("best")
 
     def _save_if_best(self, mean_dice: float, measured_on: str) -> bool:
         """Write the best checkpoint if the score is the highest so far; returns whether it is."""

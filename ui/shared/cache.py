@@ -14,7 +14,7 @@ from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
 from core.datasets.findings import Finding
 from core.datasets.fitness import judge_files
 from core.datasets.registry import DEFAULT_OPTIONS
-from core.datasets.synthetic.demo import has_subject, read_marker
+from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, has_subject, read_marker
 from core.errors import UserError
 from core.files import FileStamp, file_stamp
 from core.inference.voxel_size import ExpectedVoxelSize
@@ -22,7 +22,6 @@ from core.labels import TISSUE_COLOURS
 from core.paths import DEMO, DEMO_MODEL, data_root, demo_folder, demo_model_path
 from core.types import Size3, SpacingMm
 from ui.shared import folders
-from ui.shared.demo_jobs import DEMO_SUBJECTS
 from ui.shared.paths import runs_root
 
 
@@ -232,7 +231,7 @@ def _file_errors(
 
 
 def _planned_demo() -> DatasetSummary:
-    subjects = tuple(f"subject-{n}" for n in range(1, DEMO_SUBJECTS + 1))
+    subjects = tuple(f"subject-{n}" for n in range(1, DEFAULT_SUBJECTS + 1))
     return DatasetSummary(
         name="demo",
         layout="iseg",
@@ -241,8 +240,8 @@ def _planned_demo() -> DatasetSummary:
         colours=dict(TISSUE_COLOURS),
         ids=subjects,
         labelled=subjects,
-        shapes=((144, 192, 256),) * DEMO_SUBJECTS,
-        spacings_mm=((1.0, 1.0, 1.0),) * DEMO_SUBJECTS,
+        shapes=((144, 192, 256),) * DEFAULT_SUBJECTS,
+        spacings_mm=((1.0, 1.0, 1.0),) * DEFAULT_SUBJECTS,
         synthetic=True,
     )
 

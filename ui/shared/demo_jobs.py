@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from core.datasets.synthetic.demo import has_subject
+from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, has_subject
 from core.errors import UserError
 from core.paths import data_root, demo_folder
 from core.runs import example
@@ -14,13 +14,11 @@ from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
 from ui.shared.paths import cache_root, runs_root
 
-DEMO_SUBJECTS = 10
-
 
 def start_demo() -> None:
     """Start to make the demo data set, unless that job is running."""
     data_root().mkdir(parents=True, exist_ok=True)
-    jobs.start(_folder(), ["demo", str(demo_folder()), "--subjects", str(DEMO_SUBJECTS)])
+    jobs.start(_folder(), ["demo", str(demo_folder()), "--subjects", str(DEFAULT_SUBJECTS)])
 
 
 def observe_demo(complete: bool) -> Job:
@@ -34,7 +32,7 @@ def observe_demo(complete: bool) -> Job:
     if job.state != "running":
         return job
     made = {path.name.partition("-label")[0] for path in demo_folder().glob("subject-*-label.*")}
-    return replace(job, done=len(made), total=DEMO_SUBJECTS)
+    return replace(job, done=len(made), total=DEFAULT_SUBJECTS)
 
 
 def install_example() -> None:

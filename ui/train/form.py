@@ -147,7 +147,7 @@ def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping
         st.space(8)
         st.toggle(label, value=value, **common)
     elif spec.type is int:
-        empty = bool(spec.zero) and value == 0
+        empty = spec.is_zero(value)
         st.number_input(label, value=None if empty else value, step=1, placeholder=spec.zero or None, **common)
     else:
         placeholder = spec.zero or (AUTOMATIC if spec.item_type else "none")
@@ -174,7 +174,7 @@ def _spec(name: str) -> FieldSpec:
 
 def _text(spec: FieldSpec, value: Any) -> str:
     """The value as a text field holds it."""
-    return "" if spec.zero and value == 0 else spec.format(value)
+    return "" if spec.is_zero(value) else spec.format(value)
 
 
 def _no_names(spec: FieldSpec) -> str:
@@ -206,7 +206,7 @@ def _reset(base: TrainConfig, spec: FieldSpec) -> None:
 
 def _parse(spec: FieldSpec, raw: Any) -> Any:
     if spec.zero and isinstance(raw, str | None) and (raw or "").strip().lower() in ("", spec.zero):
-        return spec.coerce(0)
+        return spec.coerce(spec.zero_value)
     if raw is None:
         raise ConfigError(f"{spec.name}: expected a value, got nothing")
     if isinstance(raw, str) and not spec.choices:

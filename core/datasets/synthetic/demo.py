@@ -37,7 +37,7 @@ from core.types import ProgressCallback
 
 __all__ = ["ensure_demo", "ensure_subject", "has_subject", "is_demo", "make_demo", "read_marker"]
 
-MAX_SUBJECTS = 1000
+DEFAULT_SUBJECTS, MAX_SUBJECTS = 10, 1000
 MAX_WORKERS = 4
 
 NOTICE = """\
@@ -61,7 +61,7 @@ or injury to subjects or patients resulting from the use or misuse of this softw
 
 def make_demo(
     out: Path | str,
-    subjects: int = 10,
+    subjects: int = DEFAULT_SUBJECTS,
     seed: int = 0,
     progress: ProgressCallback | None = None,
     workers: int | None = None,
@@ -119,7 +119,7 @@ def make_demo(
 
 def ensure_demo(
     path: Path | str,
-    subjects: int = 10,
+    subjects: int = DEFAULT_SUBJECTS,
     seed: int = 0,
     progress: ProgressCallback | None = None,
     workers: int | None = None,

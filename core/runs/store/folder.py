@@ -130,12 +130,23 @@ def run_folder(root: Path, run_id: str) -> Path:
     RunError
         If the id is not a plain folder name, or there is no such run.
     """
-    if not _RUN_ID.fullmatch(run_id):
-        raise RunError(f"expected a run id (letters, digits, '-', '_' and '.'), got {run_id!r}")
+    check_id(run_id)
     folder = root / run_id
     if not (folder / CONFIG).is_file():
         raise RunError(f"expected a run in {root}, found none called {run_id!r}; `runs list` shows all")
     return folder
+
+
+def check_id(text: str) -> None:
+    """Refuse an id that is no plain folder name.
+
+    Raises
+    ------
+    RunError
+        If it is none.
+    """
+    if not _RUN_ID.fullmatch(text):
+        raise RunError(f"expected a run id (letters, digits, '-', '_' and '.'), got {text!r}")
 
 
 def run_folders(root: Path) -> list[Path]:

@@ -17,7 +17,7 @@ def test_demo_data_is_made_subject_by_subject(
     checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr(demo_jobs, "DEMO_SUBJECTS", 1)
+    monkeypatch.setattr(demo_jobs, "DEFAULT_SUBJECTS", 1)
     assert demo_jobs.observe_demo_subject("subject-1").state == "none"
     demo_jobs.start_demo_subject("subject-1")
     assert demo_jobs.observe_demo_subject("subject-1").state == "running"

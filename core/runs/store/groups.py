@@ -1,0 +1,176 @@
+"""Groups of runs: a file per group, with its name, its kind and its members.
+
+``checkpoints/groups/<group id>/group.json`` is the only record of a group; the folders of its runs know nothing of it.
+It is written before the runs are made, so after a kill at any instant the members without a run can be queued again.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from core.config import TrainConfig
+from core.errors import ConfigError, RunError
+from core.files import FileStamp, file_stamp
+from core.runs.store import folder as files
+
+GROUPS, GROUP = "groups", "group.json"
+VERSION = 1
+FOLDS = "folds"  # kind: cross-validation, a run per fold
+
+_cache: dict[Path, tuple[FileStamp, Group]] = {}
+
+
+@dataclass(frozen=True)
+class Member:
+    """A run of a group.
+
+    Attributes
+    ----------
+    run : str. Its id; the run need not exist yet, or any more.
+    values : dict. Fields of the configuration in which it differs from :attr:`Group.config`.
+    """
+
+    run: str
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def config(self, base: TrainConfig) -> TrainConfig:
+        """The configuration of the member."""
+        return base.with_values(self.values)
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs that belong together.
+
+    Attributes
+    ----------
+    id, name : str. Folder name; display name, which is the id where the group has none.
+    kind : str. What the members are: :data:`FOLDS`.
+    config : TrainConfig. Configuration that the members share but for their values.
+    members : tuple of Member. In order.
+    created_at : float. Seconds since 1970 (UTC).
+    """
+
+    id: str
+    name: str
+    kind: str
+    config: TrainConfig
+    members: tuple[Member, ...]
+    created_at: float = field(default_factory=time.time)
+
+    @property
+    def runs(self) -> tuple[str, ...]:
+        """Ids of the members' runs."""
+        return tuple(member.run for member in self.members)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return {
+            "version": VERSION,
+            "name": "" if self.name == self.id else self.name,
+            "kind": self.kind,
+            "config": self.config.to_json(),
+            "members": [{"run": member.run, "values": member.values} for member in self.members],
+            "created_at": self.created_at,
+        }
+
+    @classmethod
+    def from_json(cls, id: str, data: Mapping[str, Any]) -> Group:
+        """Inverse of :meth:`to_json`.
+
+        Raises
+        ------
+        RunError
+            If it is of a newer version, or not understood.
+        """
+        try:
+            if int(data["version"]) > VERSION:
+                raise RunError(f"expected version {VERSION} or older, got {data['version']}; update Segmentarium")
+            members = tuple(Member(str(m["run"]), dict(m.get("values") or {})) for m in data["members"])
+            config = TrainConfig.from_json(data["config"])
+            return cls(id, str(data["name"]) or id, str(data["kind"]), config, members, float(data["created_at"]))
+        except (KeyError, TypeError, ValueError, ConfigError) as error:
+            raise RunError(f"expected a group of runs, got: {error}") from error
+
+
+def write_group(root: Path, group: Group) -> None:
+    """Write the file of a group atomically; an earlier one is replaced.
+
+    Raises
+    ------
+    RunError
+        If it cannot be written.
+    """
+    path = root / GROUPS / group.id / GROUP
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{path.parent}: cannot be created: {error.strerror or error}") from error
+    files.write_json(path, group.to_json(), durable=True)
+
+
+def read_groups(root: Path) -> list[Group]:
+    """All groups of a root, the newest first; those whose file is damaged are left out, as their runs are intact."""
+    groups = []
+    for path in (root / GROUPS).glob(f"*/{GROUP}"):
+        try:
+            groups.append(_read(path))
+        except RunError:
+            continue
+    return sorted(groups, key=lambda group: (group.created_at, group.id), reverse=True)
+
+
+def read_group(root: Path, group_id: str) -> Group:
+    """The group with this full id.
+
+    Raises
+    ------
+    RunError
+        If there is none, or its file is damaged.
+    """
+    files.check_id(group_id)
+    return _read(root / GROUPS / group_id / GROUP)
+
+
+def remove_group(root: Path, group_id: str) -> None:
+    """Remove the record of a group; its runs stay.
+
+    Raises
+    ------
+    RunError
+        If it cannot be removed.
+    """
+    files.check_id(group_id)
+    folder = root / GROUPS / group_id
+    doomed = root / GROUPS / f".deleted-{group_id}"
+    try:
+        os.replace(folder, doomed)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be deleted: {error.strerror or error}") from error
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def group_of(groups: Sequence[Group], run_id: str) -> Group | None:
+    """The group that a run is in."""
+    return next((group for group in groups if run_id in group.runs), None)
+
+
+def _read(path: Path) -> Group:
+    """A group, cached: a page lists all of them every two seconds."""
+    stamp = file_stamp(path)
+    cached = _cache.get(path)
+    if cached is None or cached[0] != stamp:
+        try:
+            group = Group.from_json(path.parent.name, files.read_json(path))
+        except RunError as error:
+            raise RunError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+        cached = _cache[path] = (stamp, group)
+    return cached[1]

@@ -1,0 +1,130 @@
+"""Scores of a cross-validation: figures checked by hand, subjects without a score, folds without a checkpoint."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from core.checkpointing.checkpoint import Checkpoint, save
+from core.checkpointing.metadata import CheckpointMetadata, read_metadata
+from core.datasets import load_subject, open_dataset
+from core.evaluation.metrics import SubjectScore
+from core.evaluation.subject_prediction import SubjectPrediction
+from core.labels import LabelSpace
+from core.runs import groups
+from core.runs.group_scores import CrossValidation, HeldOutSubject, cross_validation
+from core.runs.predictions import predictions_folder, save_prediction
+from core.runs.store.groups import Group
+from core.strict_json import dumps
+from tests.support.balls import CLASSES, tiny, write_balls
+
+
+def score(bright: float, dark: float, hd95_mm: float = 1.0, missed: tuple[str, ...] = ()) -> SubjectScore:
+    distances = {"bright": hd95_mm, "dark": hd95_mm}
+    return SubjectScore({"bright": bright, "dark": dark}, distances, distances, missed, {})
+
+
+def test_spread_is_over_subjects_and_over_means_of_folds() -> None:
+    scores = CrossValidation(
+        ("bright", "dark"),
+        (
+            HeldOutSubject("s1", "fold-0", score(0.9, 0.5)),
+            HeldOutSubject("s2", "fold-0", score(0.7, 0.7)),
+            HeldOutSubject("s3", "fold-1", score(0.5, math.nan, missed=("bright",))),
+            HeldOutSubject("s4", "fold-1", None, "not segmented yet"),
+        ),
+        {},
+    )
+    bright = scores.spread("bright")
+    assert bright.mean == pytest.approx(0.7)
+    assert bright.sd_subjects == pytest.approx(0.2)  # of 0.9, 0.7, 0.5
+    assert bright.sd_folds == pytest.approx(0.3 / math.sqrt(2))  # of 0.8 and 0.5
+    assert (bright.n, bright.folds) == (3, 2)
+    dark = scores.spread("dark")
+    assert dark.mean == pytest.approx(0.6) and dark.n == 2
+    assert math.isnan(dark.sd_folds) and dark.folds == 1  # the class is in one fold only
+    mean = scores.mean_spread()
+    assert mean.mean == pytest.approx(0.65) == scores.mean.mean_dice  # of 0.7 and 0.6, as `evaluate` reports it
+    assert mean.sd_subjects == pytest.approx(np.std([0.7, 0.7, 0.5], ddof=1))
+    assert mean.sd_folds == pytest.approx(np.std([(0.8 + 0.6) / 2, 0.5], ddof=1))
+    assert [subject.id for subject in scores.missing] == ["s4"]
+    assert '"missed": {"bright": 1, "dark": 0}' in dumps(scores.to_json())
+
+
+def test_one_subject_has_no_spread_and_no_subject_no_figure() -> None:
+    one = CrossValidation(("bright",), (HeldOutSubject("s1", "fold-0", score(0.9, 0.5)),), {}).spread("bright")
+    assert one.mean == 0.9 and math.isnan(one.sd_subjects) and math.isnan(one.sd_folds)
+    nothing = CrossValidation((), (), {"fold-0": "no checkpoint yet"})
+    assert math.isnan(nothing.mean_spread().mean)
+    assert nothing.to_json()["mean"] == {} and dumps(nothing.to_json())
+
+
+@pytest.fixture
+def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Group:
+    """Three folds; the first two have a checkpoint."""
+    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda *_: None)
+    group = groups.submit_folds(tmp_path, tiny(path=str(write_balls(tmp_path / "balls"))))
+    for run in groups.summarise(tmp_path, group).runs[:2]:
+        write_checkpoint(tmp_path, run.id, groups.held_out_of(run), epoch=1)
+    return group
+
+
+def write_checkpoint(root: Path, run: str, held_out: tuple[str, ...], epoch: int) -> None:
+    labels = LabelSpace.from_raw(list(enumerate(CLASSES)))
+    metadata = CheckpointMetadata(
+        tiny(path=str(root / "balls")).to_json(),
+        labels.to_json(),
+        ("M0",),
+        None,
+        dataset={"name": "balls", "path": str((root / "balls").resolve()), "layout": "decathlon"},
+        split={"train": [], "val": list(held_out), "test": []},
+        progress={"epoch": epoch, "step": 8 * epoch, "elapsed_s": 1.0},
+    )
+    save(root / run / "best.safetensors", Checkpoint(metadata, {}))
+
+
+def keep(root: Path, run: str, subject: str, given: SubjectScore) -> None:
+    """A kept prediction with a score."""
+    dataset = open_dataset(root / "balls")
+    checkpoint = root / run / "best.safetensors"
+    loaded = load_subject(dataset, subject)
+    assert loaded.label is not None
+    result = SubjectPrediction(loaded, loaded.label, given, (), {})
+    save_prediction(predictions_folder(root, checkpoint, dataset.path), read_metadata(checkpoint), dataset, result)
+
+
+def test_each_subject_is_scored_by_the_run_that_held_it_out(tmp_path: Path, group: Group) -> None:
+    first, second, third = group.runs
+    split = [groups.held_out_of(run) for run in groups.summarise(tmp_path, group).runs]
+    for subject in split[0]:
+        keep(tmp_path, first, subject, score(0.9, 0.8))
+    keep(tmp_path, second, split[1][0], score(0.5, 0.4))
+    keep(tmp_path, second, split[0][0], score(0.1, 0.1))  # it was trained on this one
+    scores = cross_validation(tmp_path, groups.summarise(tmp_path, group))
+    assert scores.classes == CLASSES[1:]
+    assert {(s.id, s.run) for s in scores.subjects} == {
+        *((id, first) for id in split[0]),
+        *((id, second) for id in split[1]),
+    }
+    assert scores.spread("bright").mean == pytest.approx((0.9 + 0.9 + 0.5) / 3)
+    assert [(s.id, s.reason) for s in scores.missing] == [(split[1][1], "not segmented yet")]
+    assert scores.waiting == {third: "no checkpoint yet, it is queued"}
+
+
+def test_score_of_an_earlier_checkpoint_counts_no_more(tmp_path: Path, group: Group) -> None:
+    run = groups.summarise(tmp_path, group).runs[0]
+    held_out = groups.held_out_of(run)
+    keep(tmp_path, run.id, held_out[0], score(0.9, 0.8))
+    write_checkpoint(tmp_path, run.id, held_out, epoch=2)
+    scores = cross_validation(tmp_path, groups.summarise(tmp_path, group))
+    assert not scores.scored
+    assert "segmented with an earlier checkpoint of this run" in {subject.reason for subject in scores.missing}
+
+
+def test_run_that_cannot_be_read_is_reported_beside_the_others(tmp_path: Path, group: Group) -> None:
+    (tmp_path / group.runs[0] / "best.safetensors").write_bytes(b"torn")
+    scores = cross_validation(tmp_path, groups.summarise(tmp_path, group))
+    assert group.runs[0] in scores.waiting and {s.run for s in scores.subjects} == {group.runs[1]}
