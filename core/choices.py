@@ -14,7 +14,11 @@ Activation = Literal["relu", "leaky_relu", "prelu"]
 Downsampling = Literal["pool", "stride"]
 Widening = Literal["before", "after"]
 FullResolution = Literal["level", "detail"]
-LossName = Literal["dice", "dice_ce"]
+ResNetDepth = Literal["10", "18", "34", "50"]
+LossName = Literal[
+    "dice", "generalised_dice", "dice_ce", "bce_dice", "ce", "weighted_ce", "focal", "dice_focal", "tversky",
+    "tags_angular", "boundary", "cldice", "vae",
+]  # fmt: skip
 OptimizerName = Literal["sgd", "adam", "rmsprop", "adamw", "muon"]
 LrSchedule = Literal["constant", "cosine", "poly", "one_cycle", "trapezoid"]
 Device = Literal["auto", "cuda", "cpu"]
@@ -37,8 +41,22 @@ NORM_LAYER_WORDS = {"batch": "batch norm", "instance": "instance norm", "group":
 ACTIVATION_WORDS = {"relu": "ReLU", "leaky_relu": "leaky ReLU", "prelu": "PReLU"}
 DOWNSAMPLING_WORDS = {"pool": "max pooling", "stride": "strided convolution"}
 WIDENING_WORDS = {"before": "before down-sampling", "after": "after down-sampling"}
+RESNET_DEPTH_WORDS = {"10": "10 layers", "18": "18 layers", "34": "34 layers", "50": "50 layers"}
 FULL_RESOLUTION_WORDS = {"level": "a full level", "detail": "a shallow detail branch"}
-LOSS_NAME_WORDS = {"dice": "Dice", "dice_ce": "Dice and cross-entropy"}
+LOSS_NAME_WORDS = {
+    "dice": "Dice",
+    "generalised_dice": "generalised Dice",
+    "dice_ce": "Dice and cross-entropy",
+    "bce_dice": "Dice and binary cross-entropy",
+    "ce": "cross-entropy",
+    "weighted_ce": "weighted cross-entropy",
+    "dice_focal": "Dice and focal",
+    "tversky": "Tversky",
+    "tags_angular": "angular",
+    "boundary": "Dice and boundary",
+    "cldice": "Dice and clDice (centre lines)",
+    "vae": "Dice and reconstruction (VAE)",
+}
 OPTIMIZER_NAME_WORDS = {"sgd": "SGD", "adam": "Adam", "rmsprop": "RMSprop", "adamw": "AdamW", "muon": "Muon"}
 LR_SCHEDULE_WORDS = {"poly": "polynomial", "one_cycle": "one cycle"}
 DEVICE_WORDS = {"auto": "automatic", "cuda": "CUDA", "cpu": "CPU"}

@@ -13,6 +13,7 @@ from core.choices import (
     LrSchedule,
     NormLayer,
     OptimizerName,
+    ResNetDepth,
     Widening,
 )
 from core.errors import ConfigError
@@ -75,6 +76,12 @@ class ModelConfig(Checked):
         "Deep supervision",
         "the loss is computed on the inner decoder levels too, level n with weight 1/2^n (nnU-Net); only in training",
     )
+    resnet_depth: ResNetDepth = option(
+        "10",
+        "Layers of the ResNet",
+        "layers of med3d's ResNet; those of the published weights to start from",
+        texts=choices.RESNET_DEPTH_WORDS,
+    )
 
     def check(self) -> None:
         if len(self.channels) == 1 or len(self.channels) > 8:
@@ -93,7 +100,7 @@ class LossConfig(Checked):
     loss: LossName = option(
         "dice",
         "Loss",
-        "multi-class Dice loss, or Dice plus cross-entropy",
+        "training loss; docs/losses.md has formulas, and when to choose which",
         texts=choices.LOSS_NAME_WORDS,
     )
     include_background: bool = option(True, "Background in the Dice loss", "include the background in the Dice loss")
@@ -102,6 +109,45 @@ class LossConfig(Checked):
     )
     dice_smooth: float = option(
         1e-5, "Smoothing of the Dice loss", "added to numerator and denominator of the Dice", minimum=0, maximum=1e6
+    )
+    class_weight_power: float = option(
+        0.5,
+        "Power of the class weights",
+        "weight of a class in weighted_ce: its voxels in the training data to minus this power; 1: all classes count "
+        "alike, 0: all voxels",
+        minimum=0,
+        maximum=1,
+    )
+    focal_gamma: float = option(
+        2.0,
+        "Focal exponent",
+        "exponent gamma of focal and dice_focal: the larger, the less easy voxels count; 0: cross-entropy",
+        minimum=0,
+        maximum=10,
+    )
+    tversky_alpha: float = option(
+        0.3, "Weight of false positives", "weight alpha of false positives in tversky", minimum=0, maximum=10
+    )
+    tversky_beta: float = option(
+        0.7, "Weight of false negatives", "weight beta of false negatives in tversky", minimum=0.01, maximum=10
+    )
+    boundary_weight: float = option(
+        0.1,
+        "Weight of the boundary loss",
+        "weight of the distance from the boundary in boundary",
+        minimum=0,
+        maximum=10,
+    )
+    cldice_weight: float = option(
+        0.5, "Share of clDice", "share of centre lines in cldice; the rest is Dice", unit="share", minimum=0, maximum=1
+    )
+    skeleton_iterations: int = option(
+        3,
+        "Erosions of the skeleton",
+        "erosions of the skeleton in cldice: at least the radius of the thickest structure",
+        unit="voxels",
+        minimum=1,
+        maximum=50,
     )
 
 

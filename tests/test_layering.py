@@ -20,6 +20,7 @@ RANKS = {
     "core.compute": 1,
     "core.imaging": 1,
     "core.models": 1,
+    "core.losses": 2,
     "core.datasets.layouts": 2,
     "core.datasets.synthetic": 3,
     "core.datasets": 3,

@@ -19,11 +19,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from core.bench.peers import import_peer
 from core.choices import Acceleration
 from core.compute.precision import autocast, resolve_precision
-from core.config import ModelConfig, OptimConfig
+from core.config import LossConfig, ModelConfig, OptimConfig
+from core.losses.build import build_loss
+from core.losses.dice_ce import dice_ce_loss
 from core.models import build_model
 from core.presets import preset
 from core.training.acceleration import accelerate
-from core.training.losses import LossFunction, dice_ce_loss
 from core.training.step import TrainingStep
 from core.types import Size3
 
@@ -150,7 +151,7 @@ def segmentarium_step(
     on_message: Callable[[str], None] = lambda message: None,
 ) -> Step:
     """The trainer's step."""
-    training_step = TrainingStep(network, dice_ce_loss, optim, precision)
+    training_step = TrainingStep(network, build_loss(LossConfig(loss="dice_ce")), optim, precision)
     accelerate(training_step, acceleration, on_message)
 
     def step(image: Tensor, label: Tensor) -> None:
@@ -166,7 +167,7 @@ def peer_step(network: nn.Module, precision: str, *, compiled: bool, clip_norm: 
     optimizer = torch.optim.SGD(network.parameters(), lr=1e-2, momentum=0.99, nesterov=True, weight_decay=3e-5)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     forward: Callable[[Tensor], Tensor] = torch.compile(network) if compiled else network
-    criterion: LossFunction = torch.compile(dice_ce_loss) if compiled else dice_ce_loss
+    criterion: Callable[[Tensor, Tensor], Tensor] = torch.compile(dice_ce_loss) if compiled else dice_ce_loss
 
     def step(image: Tensor, label: Tensor) -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -11,6 +11,7 @@ from torch import nn
 from core.checkpointing.metadata import CheckpointMetadata
 from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.config import TrainConfig
+from core.losses.build import LossFacts
 from core.types import TrainingSubject
 
 
@@ -31,6 +32,7 @@ class TrainingTask:
     facts : dict of str. Facts about the run for the log and the page.
     resident_bytes : int. Device memory for subjects; those that do not fit are streamed from disk.
     distributed : DistributedContext. Processes that train together; rank 0 writes files and emits events.
+    loss_facts : LossFacts. What the loss takes from the training data.
     """
 
     config: TrainConfig
@@ -45,3 +47,4 @@ class TrainingTask:
     resident_bytes: int = 2**62
     distributed: DistributedContext = SINGLE_PROCESS
     ignore: bool = False
+    loss_facts: LossFacts = field(default_factory=LossFacts)

@@ -19,9 +19,9 @@ from core.evaluation.metrics import dice_from_counts, nan_mean
 from core.imaging.overlay import overlay_classes
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.labels import IGNORE_INDEX
+from core.losses.build import LossFunction
 from core.packed_labels import PackedLabels
 from core.sampling.patches import PatchLocation, Subjects
-from core.training.losses import LossFunction
 from core.types import ProgressCallback, Size3
 
 LABEL_OPACITY = 0.55  # of the colours in the picture

@@ -9,7 +9,7 @@ from torch import nn
 from core.compute.distributed import DistributedContext
 from core.config import TrainConfig
 from core.inference.sliding_window import InferenceOptions, foreground_box
-from core.training.losses import LossFunction
+from core.losses.build import LossFunction
 from core.training.run_progress import RunProgress
 from core.training.validation_budget import SUB_VOLUMES, ValidationBudget, time_tile
 from core.training.validation_scores import (

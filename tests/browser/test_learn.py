@@ -18,7 +18,8 @@ from core.evaluation.metrics import dice_per_class
 from core.imaging.display import upright_slices
 from core.inference.predictor import Predictor
 from core.inspection.feature_maps import compute_feature_maps
-from core.training.losses import dice_ce_loss, dice_loss
+from core.losses.dice import dice_loss
+from core.losses.dice_ce import dice_ce_loss
 from tests.browser.conftest import Server
 from tests.support.learn_data import small_model
 

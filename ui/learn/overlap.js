@@ -154,7 +154,7 @@ function computeScores(truth, mask, c) {
   };
 }
 
-// The term of one class of the Dice loss, from the sums of p t, p and t over the voxels (core/training/losses.py).
+// The term of one class of the Dice loss, from the sums of p t, p and t over the voxels (core/losses/dice.py).
 function diceScore(intersection, predicted, truth, count) {
   const smooth = 1e-5;
   return truth ? (2 * intersection + smooth) / (predicted + truth + smooth) : 1 - predicted / count;

@@ -75,7 +75,7 @@ def test_out_of_memory_of_torch_and_numpy_is_translated() -> None:
     assert message.startswith("not enough memory: the work does not fit into this machine's memory (")
     assert re.search(r"\(\d+\.\d GB, \d+\.\d GB of it free now\); choose a smaller sub_volume or batch_size", message)
     suggestion = "batch_size 1 would take about 3.1 GB"
-    message = str(out_of_memory_error(caught.value, CPU, 12_340_000_000, suggestion))
+    message = str(out_of_memory_error(caught.value, CPU, 12_340_000_000, lambda: suggestion))
     assert message.endswith(
         "; a training step was estimated to take about 12.3 GB; batch_size 1 would take about 3.1 GB"
     )
@@ -168,7 +168,7 @@ import torch
 from core.config import ModelConfig, OptimConfig
 from core.compute.device import check_memory, out_of_memory_error, free_bytes, total_bytes
 from core.inference.sliding_window import InferenceOptions, predict_logits
-from core.training.losses import dice_loss
+from core.losses.dice import dice_loss
 from core.models import build_model
 from core.training.step import TrainingStep
 

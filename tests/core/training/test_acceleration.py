@@ -22,7 +22,7 @@ from core.errors import ConfigError
 from core.models import build_model
 from core.sampling.patches import Batch
 from core.training.acceleration import EAGER_STEPS, AutoLauncher, CudaGraphLauncher, accelerate
-from core.training.losses import build_loss
+from core.losses.build import build_loss
 from core.training.step import TrainingStep
 
 

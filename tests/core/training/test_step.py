@@ -11,7 +11,7 @@ from torch import Tensor
 from core.config import LossConfig, ModelConfig, OptimConfig
 from core.models import build_model
 from core.sampling.patches import Batch
-from core.training.losses import build_loss
+from core.losses.build import build_loss
 from core.training.step import TrainingStep
 
 

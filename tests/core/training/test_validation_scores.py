@@ -233,7 +233,7 @@ def test_picture_is_made_without_labels_and_without_contrast() -> None:
 
 def test_ignored_voxels_count_for_no_score() -> None:
     from core.config import LossConfig
-    from core.training.losses import build_loss
+    from core.losses.build import build_loss
 
     rng = np.random.default_rng(0)
     prediction, truth = (rng.integers(0, 3, (4, 6, 2)) for _ in range(2))

@@ -12,7 +12,9 @@ from torch import Tensor
 from core.choices import LossName
 from core.config import LossConfig
 from core.labels import IGNORE_INDEX
-from core.training.losses import build_loss, dice_ce_loss, dice_loss
+from core.losses.build import build_loss
+from core.losses.dice import dice_loss
+from core.losses.dice_ce import dice_ce_loss
 from tests.support.peer_packages import monai_or_skip
 
 CLASSES = 4
