@@ -14,7 +14,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from core.checkpointing.metadata import (
+    ENSEMBLE_VERSION,
     LAST,
     METADATA_KEY,
     PREVIOUS,
@@ -114,7 +115,12 @@ def load(path: Path, *, training_state: bool = False) -> Checkpoint:
     with open_safetensors(path, "pt") as file:
         header = file.metadata()
         metadata = parse_metadata(path, header)
-        _check_digest(path, (header or {}).get(DIGEST))
+        if metadata.version == ENSEMBLE_VERSION:
+            raise CheckpointError(
+                f"{path}: expected one network, found an ensemble of several; it can predict, be evaluated and "
+                "reviewed; for anything else use the run of one of its members"
+            )
+        check_digest(path, (header or {}).get(DIGEST))
         try:
             with torch.device("meta"):
                 network = build_network(metadata)
@@ -122,8 +128,8 @@ def load(path: Path, *, training_state: bool = False) -> Checkpoint:
             raise CheckpointError(f"{path}: {error}") from error
         names = _names_by_group(path, file)
         expected = network.state_dict()
-        model = _read_weights(path, file, "model", names["model"], expected)
-        average = _read_weights(path, file, "average", names["average"], expected) if names["average"] else {}
+        model = read_weights(path, file, "model", names["model"], expected)
+        average = read_weights(path, file, "average", names["average"], expected) if names["average"] else {}
         checkpoint = Checkpoint(metadata, model, average)
         if training_state:
             checkpoint.optimizer = _read_optimizer(path, file, names["optimizer"], network)
@@ -161,7 +167,11 @@ def load_latest(folder: Path) -> tuple[Checkpoint, str]:
 
 def strip_for_sharing(checkpoint: Checkpoint) -> Checkpoint:
     """A checkpoint for inference only: the weights for inference, and metadata without folders of this machine."""
-    metadata = checkpoint.metadata
+    return Checkpoint(shared_metadata(checkpoint.metadata), checkpoint.weights)
+
+
+def shared_metadata(metadata: CheckpointMetadata) -> CheckpointMetadata:
+    """Metadata without folders of this machine."""
     config = {
         name: dict(section) if isinstance(section, dict) else section for name, section in metadata.config.items()
     }
@@ -169,7 +179,7 @@ def strip_for_sharing(checkpoint: Checkpoint) -> Checkpoint:
         if section in config and config[section].get(name):
             config[section][name] = Path(str(config[section][name])).name
     dataset = {name: value for name, value in metadata.dataset.items() if name != "path"}
-    return Checkpoint(replace(metadata, config=config, dataset=dataset), checkpoint.weights)
+    return replace(metadata, config=config, dataset=dataset)
 
 
 def remove_temporary_checkpoints(folder: Path) -> None:
@@ -220,19 +230,25 @@ def write_verified(path: Path, data: bytes, previous: Path | None = None) -> Non
     CheckpointError
         If the file cannot be written or reads back differently; the old file is intact.
     """
+    with disk_errors(path, len(data)), atomic_replace(path, durable=True) as temporary:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        _verify(temporary, path, data)
+        if previous is not None:
+            _link_previous(path, previous)
+
+
+@contextlib.contextmanager
+def disk_errors(path: Path, size_bytes: int) -> Iterator[None]:
+    """Raises :class:`CheckpointError` where a file of this size cannot be written."""
     try:
-        with atomic_replace(path, durable=True) as temporary:
-            with open(temporary, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            _verify(temporary, path, data)
-            if previous is not None:
-                _link_previous(path, previous)
+        yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise CheckpointError(
-                f"no space left to write {path} ({format_bytes(len(data))}); the previous file is intact: "
+                f"no space left to write {path} ({format_bytes(size_bytes)}); the previous file is intact: "
                 "free some space and resume the run"
             ) from error
         raise CheckpointError(f"cannot write {path}: {error.strerror}; the previous file is intact") from error
@@ -273,7 +289,7 @@ def _with_digest(data: bytes) -> bytes:
     return b"".join((len(text).to_bytes(8, "little"), text, memoryview(data)[start:]))
 
 
-def _check_digest(path: Path, expected: str | None) -> None:
+def check_digest(path: Path, expected: str | None) -> None:
     """Compare the tensors with the stored digest; files of early versions have none."""
     if expected is None:
         return
@@ -295,9 +311,10 @@ def _names_by_group(path: Path, file: Any) -> dict[str, list[str]]:
     return names
 
 
-def _read_weights(
+def read_weights(
     path: Path, file: Any, group: str, names: Sequence[str], expected: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
+    """Read the weights of a group, such as "model", after comparing them with those expected, by name."""
     different = sorted(set(names) ^ set(expected))[:3]
     if different:
         raise CheckpointError(f"{path}: expected the tensors of its {group}, but {', '.join(different)} do not match")

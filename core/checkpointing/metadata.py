@@ -22,8 +22,10 @@ from core.imaging.postprocessing import Postprocessing
 from core.labels import LabelSpace, is_ignore_name
 from core.types import SpacingMm
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 1  # of a file with one network
+ENSEMBLE_VERSION = 2  # of a file with several (core.checkpointing.ensemble_metadata)
 LAST, PREVIOUS, BEST = "last.safetensors", "previous.safetensors", "best.safetensors"  # in the folder of a run
+RUN_FILES = (LAST, PREVIOUS, BEST)
 DATA_RECORD = "data.json"  # in the folder of a run: what it was trained on (core.datasets.data_record)
 ACCEPT_DATA = "accept-data"  # there, while the run is to resume on changed data (runs resume --force)
 METADATA_KEY = "segmentarium"
@@ -200,8 +202,8 @@ def parse_metadata(path: Path, header: Mapping[str, str] | None) -> CheckpointMe
     try:
         content = json.loads(text)
         version = int(content["version"])
-        if version > FORMAT_VERSION:
-            raise CheckpointError(f"it has format {version}, this program reads up to {FORMAT_VERSION}: update it")
+        if version > ENSEMBLE_VERSION:
+            raise CheckpointError(f"it has format {version}, this program reads up to {ENSEMBLE_VERSION}: update it")
         metadata = CheckpointMetadata(**content)
         for name, expected_type in FIELD_TYPES.items():
             if not isinstance(getattr(metadata, name), expected_type):

@@ -1,0 +1,187 @@
+"""An ensemble as one file: written, read back, refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from core.checkpointing.checkpoint import Checkpoint, build_network, load, save
+from core.checkpointing.ensemble import check_ensemble, load_member, save_ensemble
+from core.checkpointing.ensemble_metadata import Member, combine, is_ensemble, read_members
+from core.checkpointing.file_header import store_postprocessing
+from core.checkpointing.metadata import CheckpointMetadata, read_metadata
+from core.errors import CheckpointError, ConfigError
+from core.imaging.postprocessing import ClassRule, Postprocessing
+from core.labels import LabelSpace
+from tests.support.checkpoint_files import checkpoint_metadata, same_bits
+
+RULES = Postprocessing({"GM": ClassRule(largest=True)})
+
+
+def write(folder: Path, name: str, metadata: CheckpointMetadata, seed: int = 0) -> Member:
+    """A checkpoint with weights for inference and its average, in a folder of its name."""
+    torch.manual_seed(seed)
+    network = build_network(metadata)
+    weights = dict(network.state_dict())
+    path = folder / name / "best.safetensors"
+    path.parent.mkdir()
+    save(path, Checkpoint(metadata, weights, {k: v + seed for k, v in weights.items()}))
+    (member,) = read_members(path)
+    assert member.name == name
+    return member
+
+
+@pytest.fixture
+def members(tmp_path: Path) -> list[Member]:
+    """Two networks of different architecture: one with counters of batch norm, one with an odd number of values."""
+    one = checkpoint_metadata()
+    other = checkpoint_metadata(model="vnet", norm="instance", channels=(2, 4))
+    other = replace(other, spacing_mm=(2.0, 2.0, 2.0), split={"train": ["b", "c"], "val": ["d"], "test": ["e"]})
+    return [write(tmp_path, "one", one, 1), write(tmp_path, "two", other, 2)]
+
+
+def test_members_read_back_are_the_averages_that_were_written(members: list[Member], tmp_path: Path) -> None:
+    path = tmp_path / "both.safetensors"
+    metadata = save_ensemble(path, members)
+    found = check_ensemble(path)
+    assert [member.name for member in found] == ["one", "two"] and is_ensemble(metadata)
+    for source, member in zip(members, found, strict=True):
+        assert member.metadata == source.metadata
+        assert same_bits(load_member(member).weights, load(source.path).average)
+    assert read_metadata(path) == metadata
+    # An ensemble of ensembles has the networks of both.
+    again = save_ensemble(tmp_path / "again.safetensors", [*found])
+    assert again.inference == metadata.inference
+    assert (tmp_path / "again.safetensors").stat().st_size == path.stat().st_size
+
+
+def test_held_out_are_subjects_that_no_member_was_trained_on(members: list[Member]) -> None:
+    assert combine(members).split == {"train": ["a", "b", "c"], "val": ["d"], "test": ["e"]}
+    chosen_by_e = replace(members[0], metadata=replace(members[0].metadata, split={"train": ["a"], "val": ["e"]}))
+    assert combine([members[1], chosen_by_e]).split == {"train": ["b", "c", "a"], "val": ["d", "e"], "test": []}
+
+
+def test_metadata_of_the_whole_are_true_of_all_members(members: list[Member]) -> None:
+    whole = combine(members)
+    assert whole.spacing_mm == (1.0, 1.0, 1.5), "each member resamples: no image has a wrong voxel size"
+    assert whole.dataset["synthetic"] is True and whole.dataset["name"] == "Söhne & Co"
+    unlike = {"median": [1, 1, 1], "min": [1, 1, 1], "max": [1, 1, 3]}
+    plain = [
+        replace(m, metadata=replace(m.metadata, spacing_mm=None, dataset={"name": m.name, "spacing_mm": spacing}))
+        for m, spacing in zip(members, (unlike, {**unlike, "min": [0.5, 1, 1]}), strict=True)
+    ]
+    whole = combine(plain)
+    assert whole.dataset["name"] == "one, two" and whole.training_spacing is not None
+    assert (whole.training_spacing.min_mm, whole.training_spacing.max_mm) == ((0.5, 1, 1), (1, 1, 3))
+
+
+def test_postprocessing_is_kept_where_all_members_have_it(members: list[Member]) -> None:
+    treated = [replace(m, metadata=m.metadata.with_postprocessing(RULES)) for m in members]
+    assert combine(treated).postprocessing == RULES
+    assert not combine([treated[0], members[1]]).postprocessing
+
+
+def changed(metadata: CheckpointMetadata, what: str) -> CheckpointMetadata:
+    if what == "modalities":
+        return replace(metadata, modalities=("T2", "T1"))
+    raw = {0: "background", 10: "CSF", 150: "GM"} if what == "ignore" else {0: "background", 10: "CSF", 151: "GM"}
+    space = LabelSpace.from_raw(raw)
+    if what != "ignore":
+        return replace(metadata, labels=space.to_json())
+    labels = [*space.to_json(), {"name": "border", "colour": "#000000", "raw": 9, "ignore": True}]
+    return replace(metadata, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("modalities", r"modalities of one \(T1, T2\) in all networks, got T2, T1 in two"),
+        ("classes", r"classes of one \(.*GM = 150.*\) in all networks, got .*GM = 151.* in two"),
+        ("ignore", r"ignore label of one \(none\) in all networks, got 9 in two"),
+    ],
+)
+def test_networks_that_cannot_be_averaged_are_refused(members: list[Member], what: str, message: str) -> None:
+    other = replace(members[1], metadata=changed(members[1].metadata, what))
+    with pytest.raises(CheckpointError, match=message):
+        combine([members[0], other])
+
+
+def test_networks_that_mirror_differently_are_refused(members: list[Member]) -> None:
+    def with_sides(member: Member, lateral: str) -> Member:
+        values: dict[str, Any] = {"lateral": lateral, "classes": ("CSF", "GM")}
+        values |= {"lateral_pairs": ("CSF", "GM")} if lateral == "swap" else {}
+        config = member.metadata.train_config.with_values(values).to_json()
+        return replace(member, metadata=replace(member.metadata, config=config))
+
+    swapping, blind, unmirrored = (with_sides(members[0], lateral) for lateral in ("swap", "ignore", "off"))
+    with pytest.raises(CheckpointError, match="exchanges CSF and GM in mirrored images, two no classes"):
+        combine([swapping, replace(blind, name="two", path=members[1].path)])
+    assert combine([swapping, replace(unmirrored, path=members[1].path)])
+
+
+def test_one_network_or_one_network_twice_is_refused(members: list[Member]) -> None:
+    with pytest.raises(CheckpointError, match="expected 2 to 100 networks, got 1"):
+        combine(members[:1])
+    with pytest.raises(CheckpointError, match="got one twice"):
+        combine([*members, members[0]])
+
+
+def test_no_file_is_left_where_a_member_is_damaged(members: list[Member], tmp_path: Path) -> None:
+    content = bytearray(members[1].path.read_bytes())
+    content[-3] ^= 1
+    members[1].path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"two.best\.safetensors is damaged"):
+        save_ensemble(tmp_path / "both.safetensors", members)
+    assert {path.name for path in tmp_path.iterdir()} == {"one", "two"}
+
+
+def test_damaged_ensemble_is_refused(members: list[Member], tmp_path: Path) -> None:
+    path = tmp_path / "both.safetensors"
+    save_ensemble(path, members)
+    content = path.read_bytes()
+    path.write_bytes(content[:-3] + bytes([content[-3] ^ 1]) + content[-2:])
+    with pytest.raises(CheckpointError, match="is damaged: its tensors"):
+        check_ensemble(path)
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    header["member/7/x"] = header.pop(next(name for name in header if name.startswith("member/1")))
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + content[start:])
+    with pytest.raises(CheckpointError, match="expected tensors of 2 members, found member/7/x"):
+        check_ensemble(path)
+    with pytest.raises(CheckpointError, match=r"expected the tensors of its member/1, but .* do not match"):
+        load_member(read_members(path)[1])
+
+
+def test_ensemble_is_no_checkpoint_to_train_from(members: list[Member], tmp_path: Path) -> None:
+    path = tmp_path / "both.safetensors"
+    save_ensemble(path, members)
+    with pytest.raises(CheckpointError, match="expected one network, found an ensemble of several"):
+        load(path)
+
+
+@pytest.mark.parametrize("ensemble", [False, True])
+def test_stored_postprocessing_leaves_the_tensors_as_they_are(
+    members: list[Member], tmp_path: Path, ensemble: bool
+) -> None:
+    path = members[0].path
+    if ensemble:
+        path = tmp_path / "both.safetensors"
+        save_ensemble(path, members)
+    before = read_metadata(path)
+    weights = [load_member(member).weights for member in check_ensemble(path)]
+    store_postprocessing(path, RULES, {"by": "hand"})
+    after = read_metadata(path)
+    assert after.postprocessing == RULES and after.inference["postprocessing"]["decision"] == {"by": "hand"}
+    assert not before.postprocessing and after.with_postprocessing(Postprocessing()) == before
+    found = [load_member(member).weights for member in check_ensemble(path)]
+    assert all(same_bits(a, b) for a, b in zip(weights, found, strict=True))
+    store_postprocessing(path, Postprocessing(), {})
+    assert read_metadata(path) == before
+    with pytest.raises(ConfigError, match="got 'WM'"):
+        store_postprocessing(path, Postprocessing({"WM": ClassRule(largest=True)}), {})
