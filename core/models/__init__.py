@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from core.config import ModelConfig
 from core.errors import ConfigError
+from core.models import own_networks
 from core.models.architecture import Architecture
 from core.models.architectures import ARCHITECTURES
 
@@ -22,7 +23,7 @@ MODELS: dict[str, Architecture] = {entry.name: entry for entry in ARCHITECTURES}
 
 
 def architecture(name: str) -> Architecture:
-    """Look up an architecture by its name or one of its aliases.
+    """Look up an architecture by its name, one of its aliases, or the name of a user's network.
 
     Raises
     ------
@@ -34,7 +35,35 @@ def architecture(name: str) -> Architecture:
     for entry in MODELS.values():
         if name in entry.aliases:
             return entry
-    raise ConfigError(f"model: expected one of {', '.join(MODELS)}; got {name!r}")
+    if own_networks.is_file_reference(name):
+        raise ConfigError(
+            f"model: expected the name of a network, got the file {name!r}; code is run only from files that you name "
+            f"yourself: --model {own_networks.FORM}, or {own_networks.NETWORKS_VARIABLE}"
+        )
+    own = own_networks.find(name)
+    if own is not None:
+        return own
+    raise ConfigError(
+        f"model: expected one of {', '.join(MODELS)}; got {name!r}. If that is a network of your own, name its file: "
+        f"--model {own_networks.FORM}, or {own_networks.NETWORKS_VARIABLE}"
+    )
+
+
+def architectures() -> dict[str, Architecture]:
+    """All networks that can be chosen by name, the user's last."""
+    return {**MODELS, **{entry.name: entry for entry in own_networks.available() if entry.name not in MODELS}}
+
+
+def name_own_network(reference: str) -> str:
+    """Take up a network that the user names as ``path/to/file.py:ClassName``; returns its name.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such class, or its name belongs to another network.
+    """
+    taken = {name for entry in MODELS.values() for name in (entry.name, *entry.aliases)}
+    return own_networks.name_network(reference, taken)
 
 
 def resolve(config: ModelConfig) -> ModelConfig:
@@ -86,11 +115,16 @@ def build_model(config: ModelConfig, in_channels: int, classes: int) -> Segmenta
             f"model: {entry.name} takes at most {entry.max_in_channels} modalities, got {in_channels}; choose fewer "
             "(modalities), or another network"
         )
-    if entry.package and importlib.util.find_spec(entry.package) is None:
+    missing = [name for name in entry.packages if importlib.util.find_spec(name) is None]
+    if missing:
         raise ConfigError(
-            f"model: {entry.name} needs the package {entry.package}, which is not installed: pip install "
-            f"'{entry.package}'"
+            f"model: {entry.name} needs {' and '.join(missing)}, not installed here: pip install -r "
+            "requirements-networks.txt, in the program's folder; or choose another network"
         )
+    if entry.own:
+        from core.models.own_adapter import build_own
+
+        return build_own(entry, entry.resolve(config), in_channels, classes)
     network_class = getattr(importlib.import_module(entry.module), entry.class_name)
     network: SegmentationNetwork = network_class(entry.resolve(config), in_channels, classes)
     return network

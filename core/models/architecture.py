@@ -17,6 +17,11 @@ def halving_levels(config: ModelConfig) -> int:
     return int(2 ** (len(config.channels) - 1))
 
 
+def multiple_of(divisor: int) -> Callable[[ModelConfig], int]:
+    """Divisor of a network of fixed depth."""
+    return lambda config: divisor
+
+
 @dataclass(frozen=True)
 class Architecture:
     """One network of the registry.
@@ -33,7 +38,10 @@ class Architecture:
         multiple; images of other sizes are padded inside the network.
     aliases : tuple of str. Other names by which it is known.
     max_in_channels : int or None. Most modalities that it takes; ``None`` for any number.
-    package : str. Optional package that it needs; empty for none.
+    own : bool. Whether it is a user's (:mod:`core.models.own_networks`).
+    path : str. Python file of a user's network; ``module`` is then empty.
+    packages : tuple of str. Optional packages that it needs, of requirements-networks.txt.
+    extras : tuple of str. Further outputs in training that only a loss of its own uses (:data:`core.losses.LOSSES`).
     """
 
     name: str
@@ -46,7 +54,10 @@ class Architecture:
     divisor: Callable[[ModelConfig], int] = halving_levels
     aliases: tuple[str, ...] = ()
     max_in_channels: int | None = None
-    package: str = ""
+    packages: tuple[str, ...] = ()
+    own: bool = False
+    path: str = ""
+    extras: tuple[str, ...] = ()
 
     def resolve(self, config: ModelConfig) -> ModelConfig:
         """The configuration as the network takes it: its name, its own channels where none are given, and fixed values

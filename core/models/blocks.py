@@ -52,7 +52,8 @@ class NetworkOutput(NamedTuple):
         network's class. "deep_supervision": the logits of the decoder levels 1, 2, ... in this order (level n halves
         the size n times; there may be none), on the grid of the image as it was padded inside;
         :func:`core.models.deep_supervision.at_each_level` gives each level's logits, cropped to the image, and the
-        target on their grid, for images of any size.
+        target on their grid, for images of any size. "image", "reconstruction", "mean" and "log_variance":
+        :mod:`core.losses.vae`.
     """
 
     logits: Tensor
@@ -145,36 +146,43 @@ class ConvUnit(nn.Sequential):
         out_channels: int,
         norm: NormLayer,
         activation: Activation | None,
-        kernel_size: int = 3,
+        kernel_size: int | Size3 = 3,
         stride: int = 1,
     ) -> None:
-        padding = (kernel_size - 1) // 2
-        layers = [nn.Conv3d(in_channels, out_channels, kernel_size, stride, padding), norm_layer(norm, out_channels)]
+        i, j, k = (kernel_size,) * 3 if isinstance(kernel_size, int) else kernel_size
+        padding = ((i - 1) // 2, (j - 1) // 2, (k - 1) // 2)
+        layers = [nn.Conv3d(in_channels, out_channels, (i, j, k), stride, padding), norm_layer(norm, out_channels)]
         if activation is not None:
             layers.append(activation_layer(activation, out_channels))
         super().__init__(*layers)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply the three in turn.
-
-        torch's instance norm is batch norm over the channels of the whole batch, returned as a view. An in-place
-        activation of a view copies its gradient twice, so it is applied before the view is taken.
-        """
+        """Apply the three in turn."""
         convolution, norm, *activation = self
-        if not isinstance(norm, nn.InstanceNorm3d) or not activation or isinstance(activation[0], nn.PReLU):
+        if not activation:
             return super().forward(x)
-        x = convolution(x)
-        batch, channels = x.shape[:2]
-        flat = F.batch_norm(
-            x.reshape(1, batch * channels, *x.shape[2:]),
-            None,
-            None,
-            norm.weight.repeat(batch),
-            norm.bias.repeat(batch),
-            training=True,
-            eps=norm.eps,
-        )
-        return activation[0](flat).view_as(x)
+        return normalise_and_activate(convolution(x), norm, activation[0])
+
+
+def normalise_and_activate(x: Tensor, norm: nn.Module, activation: nn.Module) -> Tensor:
+    """The activation of the normalised tensor.
+
+    torch's instance norm is batch norm over the channels of the whole batch, returned as a view. An in-place
+    activation of a view copies its gradient twice, so it is applied before the view is taken.
+    """
+    if not isinstance(norm, nn.InstanceNorm3d) or isinstance(activation, nn.PReLU):
+        return activation(norm(x))
+    batch, channels = x.shape[:2]
+    flat = F.batch_norm(
+        x.reshape(1, batch * channels, *x.shape[2:]),
+        None,
+        None,
+        norm.weight.repeat(batch),
+        norm.bias.repeat(batch),
+        training=True,
+        eps=norm.eps,
+    )
+    return activation(flat).view_as(x)
 
 
 class MaxPool2(nn.Module):
@@ -191,6 +199,21 @@ class MaxPool2(nn.Module):
         i, j, k = (n // 2 for n in x.shape[2:])
         eight = x[..., : 2 * i, : 2 * j, : 2 * k].reshape(*x.shape[:2], i, 2, j, 2, k, 2)
         return _FirstMaximum.apply(eight.permute(0, 1, 2, 4, 6, 3, 5, 7).flatten(5))
+
+
+class MeanPool2(nn.Module):
+    """The mean over 2x2x2 voxels.
+
+    This is torch's operator, except under deterministic algorithms: the operator has no deterministic CUDA backward.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Half of the size along each axis; an odd last voxel is left out."""
+        if not torch.are_deterministic_algorithms_enabled():
+            return F.avg_pool3d(x, 2)
+        i, j, k = (n // 2 for n in x.shape[2:])
+        eight = x[..., : 2 * i, : 2 * j, : 2 * k].reshape(*x.shape[:2], i, 2, j, 2, k, 2)
+        return eight.mean(dim=(3, 5, 7), dtype=torch.float32).to(x.dtype)
 
 
 class _FirstMaximum(torch.autograd.Function):

@@ -38,14 +38,10 @@ class DeepSupervision(nn.Module):
         self.classifiers = nn.ModuleDict()
         if enabled:
             for level in range(1, min(len(widths), max(2, len(widths) - 1))):
-                self.classifiers[str(level)] = nn.Conv3d(widths[level], classes, kernel_size=1)
-
-    @torch.no_grad()
-    def initialise(self) -> None:
-        """Fresh weights, as :func:`core.models.blocks.initialise` gives the network's classifier."""
-        for classifier in self.classifiers.values():
-            nn.init.normal_(classifier.weight, std=1 / math.sqrt(classifier.in_channels))
-            nn.init.zeros_(classifier.bias)
+                classifier = nn.Conv3d(widths[level], classes, kernel_size=1)
+                nn.init.normal_(classifier.weight, std=1 / math.sqrt(widths[level]))  # as blocks.initialise does
+                nn.init.zeros_(classifier.bias)  # type: ignore[arg-type]
+                self.classifiers[str(level)] = classifier
 
     def forward(self, x: Tensor, level: int) -> list[Tensor]:
         """The logits of the output ``x`` of a decoder level, as a list: empty in evaluation mode, and for a level

@@ -21,6 +21,7 @@ from core.choices import NormLayer
 from core.config import ModelConfig
 from core.models.blocks import (
     ConvUnit,
+    NetworkOutput,
     SegmentationNetwork,
     StageModule,
     activation_layer,
@@ -28,6 +29,7 @@ from core.models.blocks import (
     initialise,
     norm_layer,
 )
+from core.models.deep_supervision import DeepSupervision
 
 KERNEL_SIZE = 5
 MAX_CONVOLUTIONS = 3  # in one stage
@@ -38,9 +40,11 @@ class VNet(SegmentationNetwork):
 
     Parameters
     ----------
-    config : ModelConfig. ``channels`` and ``norm`` are used: channels at each resolution, full resolution first, where
-        level n has n + 1 convolutions, at most three; "batch", "instance" or "group" normalisation after each
-        convolution. The other options are the architecture's own, and replaced in the network's ``config``.
+    config : ModelConfig. ``channels``, ``norm`` and ``deep_supervision`` are used: channels at each resolution, full
+        resolution first, where level n has n + 1 convolutions, at most three; "batch", "instance" or "group"
+        normalisation after each convolution; in training, the logits of inner decoder levels as the extra
+        "deep_supervision" (:mod:`core.models.deep_supervision`). The other options are the architecture's own, and
+        replaced in the network's ``config``.
     in_channels : int. Number of modalities.
     classes : int. Number of classes, the background included.
 
@@ -53,32 +57,47 @@ class VNet(SegmentationNetwork):
         super().__init__(config, in_channels, classes)
         channels, norm = self.config.channels, self.config.norm
         self.entry = nn.Identity() if in_channels == 1 else nn.Conv3d(in_channels, channels[0], kernel_size=1)
-        self.first = ResidualStage(in_channels, channels[0], stage_convolutions(0), norm)
+        self.first = ResidualStage(in_channels, channels[0], self.encoder_convolutions(0), norm)
         self.encoder = nn.ModuleList()
         for level in range(1, len(channels)):
-            self.encoder.append(EncoderStage(channels[level - 1], channels[level], stage_convolutions(level), norm))
+            convolutions = self.encoder_convolutions(level)
+            self.encoder.append(EncoderStage(channels[level - 1], channels[level], convolutions, norm))
         self.decoder = nn.ModuleList()
         below = channels[-1]
         for level in reversed(range(len(channels) - 1)):
-            self.decoder.append(DecoderStage(below, channels[level], stage_convolutions(level), norm))
+            self.decoder.append(DecoderStage(below, channels[level], self.decoder_convolutions(level), norm))
             below = 2 * channels[level]
         self.classifier = nn.Conv3d(below, classes, kernel_size=1)
         initialise(self, self.classifier, "prelu")
+        widths = [2 * width for width in channels[:-1]]
+        self.auxiliary = DeepSupervision(self.config.deep_supervision, widths, classes)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | NetworkOutput:
         """Logits (batch, classes, i, j, k) of an image (batch, in_channels, i, j, k)."""
         image, crop = self.pad(image)
         x = self.first(image, self.entry(image))
-        skips = []
+        skips: list[Tensor] = []
+        auxiliary: list[Tensor] = []
         for encode in self.encoder:
             skips.append(x)
             x = encode(x)
         for decode in self.decoder:
             x = decode(x, skips.pop())
-        return crop(self.classifier(x))
+            auxiliary = [*self.auxiliary(x, len(skips)), *auxiliary]
+        return self.auxiliary.output(crop(self.classifier(x)), auxiliary)
 
     def stages(self) -> list[StageModule]:
         return encoder_decoder_stages([self.first, *self.encoder], self.decoder, self.classifier)
+
+    @staticmethod
+    def encoder_convolutions(level: int) -> int:
+        """Number of 5x5x5 convolutions of the encoder at a level: 1, 2, 3, 3, ..."""
+        return min(level + 1, MAX_CONVOLUTIONS)
+
+    @staticmethod
+    def decoder_convolutions(level: int) -> int:
+        """Number of 5x5x5 convolutions of the decoder at a level."""
+        return VNet.encoder_convolutions(level)
 
 
 class ResidualStage(nn.Module):
@@ -126,8 +145,3 @@ class DecoderStage(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         x = torch.cat((self.up(x), skip), dim=1)
         return self.stage(x, x)
-
-
-def stage_convolutions(level: int) -> int:
-    """Number of 5x5x5 convolutions in a stage at a level: 1, 2, 3, 3, ..."""
-    return min(level + 1, MAX_CONVOLUTIONS)
