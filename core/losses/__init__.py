@@ -12,7 +12,7 @@ from core.choices import LossName
 from core.config import LossConfig, ModelConfig
 from core.errors import ConfigError
 from core.fields import specs_of
-from core.models import MODELS
+from core.models import MODELS, architecture
 
 VAE_EXTRAS = ("image", "reconstruction", "mean", "log_variance")  # of a network, for the loss "vae"
 DICE_OPTIONS = ("include_background", "batch_dice", "dice_smooth")
@@ -66,28 +66,29 @@ def unused_options(loss: LossName) -> set[str]:
     return names - {"loss", *LOSSES[loss].options}
 
 
-def check_network(loss: LossConfig, model: ModelConfig) -> None:
+def check_loss(loss: LossConfig, model: ModelConfig) -> None:
     """Refuse a loss and a network of the registry that do not belong together. A network from outside is checked when
     the loss is first computed.
 
     Raises
     ------
     ConfigError
-        If the loss needs outputs that the network does not have, or the network has outputs that only another loss
-        uses.
+        If the network is unknown, the loss needs outputs that it does not have, or it has outputs that only another
+        loss uses.
     """
-    if model.model not in MODELS:
+    network = architecture(model.model)
+    if network.name not in MODELS:
         return
-    needed, given = LOSSES[loss.loss].extras, MODELS[model.model].extras
+    needed, given = LOSSES[loss.loss].extras, network.extras
     if needed and not given:
         fitting = [name for name, entry in MODELS.items() if entry.extras == needed]
         raise ConfigError(
             f"loss: {loss.loss} needs a network with the outputs {', '.join(needed)} ({' or '.join(fitting)}), got "
-            f"{model.model}; choose that network, or another loss"
+            f"{network.name}; choose that network, or another loss"
         )
     if given and needed != given:
         fitting = [name for name, entry in LOSSES.items() if entry.extras == given]
         raise ConfigError(
-            f"loss: {model.model} trains with the loss {' or '.join(fitting)}, which uses its outputs "
+            f"loss: {network.name} trains with the loss {' or '.join(fitting)}, which uses its outputs "
             f"{', '.join(given)}; got {loss.loss}"
         )

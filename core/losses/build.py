@@ -1,9 +1,11 @@
 """The configured loss as one function of a network's output and the target.
 
 Every loss takes logits (batch, class, i, j, k) of any floating type, or a :class:`core.models.blocks.NetworkOutput`,
-and a target (batch, i, j, k) of integer class indices; it computes in float32 and returns a float32 scalar on the
+and a target (batch, i, j, k) of integer class indices. It computes in float32 and returns a float32 scalar on the
 device of the logits, without synchronising, deterministically, and finite also for absent classes and for sub-volumes
 in which every voxel is ignored. With deep supervision the loss is computed on each level, with the weights of nnU-Net.
+In evaluation mode, a validation, networks return logits alone: the loss is that of full resolution, and of ``vae`` the
+Dice loss.
 """
 
 from __future__ import annotations

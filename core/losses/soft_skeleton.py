@@ -77,7 +77,9 @@ class _Extremum(torch.autograd.Function):
         best, chosen = image.clone(), torch.zeros_like(image, dtype=torch.uint8)
         for number, (neighbour, voxel) in enumerate(_pairs(axes, image.shape), 1):
             here = voxel(best)
-            voxel(chosen).masked_fill_(better(neighbour(image), here), number)
+            if ctx.needs_input_grad[0]:
+                number_if_better = better(neighbour(image), here).view(torch.uint8) * number
+                torch.maximum(voxel(chosen), number_if_better, out=voxel(chosen))
             choose(here, neighbour(image), out=here)
         ctx.save_for_backward(chosen)
         ctx.axes = axes
@@ -86,10 +88,15 @@ class _Extremum(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         (chosen,) = ctx.saved_tensors
-        of_image = torch.where(chosen == 0, gradient, 0.0)
+        of_image = gradient * _mask(chosen, 0, gradient)
         for number, (neighbour, voxel) in enumerate(_pairs(ctx.axes, gradient.shape), 1):
-            neighbour(of_image).add_(torch.where(voxel(chosen) == number, voxel(gradient), 0.0))
+            neighbour(of_image).addcmul_(_mask(voxel(chosen), number, gradient), voxel(gradient))
         return of_image, None, None
+
+
+def _mask(chosen: Tensor, number: int, like: Tensor) -> Tensor:
+    """1 where the number was chosen, else 0. On a CPU several times as fast as a bool mask and ``where``."""
+    return torch.eq(chosen, number, out=torch.empty_like(chosen, dtype=like.dtype))
 
 
 def _pairs(axes: Sequence[int], shape: Sequence[int]) -> Iterator[tuple[_Slice, _Slice]]:

@@ -1,17 +1,18 @@
-"""What the auto-encoder of resnet3d_vae adds to the Dice loss: it reconstructs the image, from a code that is noisy.
+"""Dice loss plus the auto-encoder terms of Myronenko 2018, for the network ``resnet3d_vae``.
 
-With the image x and its reconstruction r, and the mean m and the logarithm of the variance, l, of each component of the
-code, for a sub-volume of N voxels,
+With the image x, its reconstruction y, the mean m and variance s^2 of the latent code, and N voxels in a sub-volume,
 
-    L = Dice(p, t) + 0.1 mean (x - r)^2 + 0.1 / N sum (m^2 + exp l - l - 1)
+    L = L_Dice + 0.1 L_2 + 0.1 L_KL
+    L_2  = mean over voxels and modalities of (x - y)^2
+    L_KL = 1/N sum over the latent code of m^2 + s^2 - log s^2 - 1
 
-and the mean over the batch. The paper writes the reconstruction as a squared norm; with its weight of 0.1 it can only
-be meant per voxel and modality. Its Dice has squares in the denominator, this one is the project's
-(:mod:`core.losses.dice`). The reconstruction needs no labels, so ignored voxels are part of it. In evaluation mode a
-network returns its logits alone, and the loss of a validation is the Dice loss.
+each averaged over the sub-volumes of the batch. The weights are the paper's, and so is the division of the divergence
+by the number of voxels. The paper writes L_2 as a squared norm; as a sum it would be a million times the Dice loss, so
+the mean is taken, which a weight of 0.1 fits if intensities have unit variance. Both terms include ignored voxels: an
+intensity needs no label. The Dice loss is that of :mod:`core.losses.dice`, with its options.
 
-A. Myronenko: 3D MRI brain tumor segmentation using autoencoder regularization. BrainLes 2018, arXiv:1810.11654, section
-2.4.
+A. Myronenko: 3D MRI Brain Tumor Segmentation Using Autoencoder Regularization. BrainLes 2018, arXiv:1810.11654,
+equations 1 to 4.
 """
 
 from __future__ import annotations
@@ -22,23 +23,34 @@ from torch import Tensor
 
 from core.losses import VAE_EXTRAS
 
-WEIGHT = 0.1  # of reconstruction and of divergence
+RECONSTRUCTION_WEIGHT = 0.1
+DIVERGENCE_WEIGHT = 0.1
 
 
 def vae_terms(extras: Mapping[str, Tensor | tuple[Tensor, ...]]) -> Tensor:
-    """The terms of the auto-encoder, float32 scalar.
+    """What the loss adds to Dice: 0.1 L_2 + 0.1 L_KL, float32 scalar.
 
     Parameters
     ----------
-    extras : mapping. Has :data:`core.losses.VAE_EXTRAS`, of any floating type: "image" and "reconstruction", shape
-        (batch, channel, i, j, k), "mean" and "log_variance", shape (batch, components).
+    extras : mapping of str to Tensor. Of the network: ``image`` and ``reconstruction``, shape (batch, modality, i, j,
+        k); ``mean`` and ``log_variance``, shape (batch, value).
+
+    Raises
+    ------
+    ValueError
+        If image and reconstruction, or mean and log-variance, differ in shape.
     """
-    image, reconstruction, mean, log_variance = (_float32(extras[name]) for name in VAE_EXTRAS)
-    voxels = image[0, 0].numel()
-    divergence = (mean.square() + log_variance.exp() - log_variance - 1).flatten(1).sum(1) / voxels
-    return WEIGHT * (image - reconstruction).square().mean() + WEIGHT * divergence.mean()
+    image, reconstruction, mean, log_variance = (_tensor(extras, name).float() for name in VAE_EXTRAS)
+    for name, first, second in (("reconstruction", image, reconstruction), ("log_variance", mean, log_variance)):
+        if first.shape != second.shape:
+            raise ValueError(f"{name}: expected the shape {tuple(first.shape)}, got {tuple(second.shape)}")
+    error = (image - reconstruction).square().mean()
+    divergence = (mean.square() + log_variance.exp() - log_variance - 1).sum(dim=1).mean() / image[0, 0].numel()
+    return RECONSTRUCTION_WEIGHT * error + DIVERGENCE_WEIGHT * divergence
 
 
-def _float32(value: Tensor | tuple[Tensor, ...]) -> Tensor:
-    assert isinstance(value, Tensor)
-    return value.float()
+def _tensor(extras: Mapping[str, Tensor | tuple[Tensor, ...]], name: str) -> Tensor:
+    value = extras[name]
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name}: expected a tensor, got a {type(value).__name__}")
+    return value

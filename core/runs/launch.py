@@ -11,6 +11,7 @@ from pathlib import Path
 from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
+from core.losses import check_loss
 from core.models import architecture
 from core.paths import DEMO, dataset_folder
 from core.runs.catalog import find_checkpoint, update_index
@@ -156,11 +157,12 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     Raises
     ------
     UserError
-        If the network does not exist, or is the user's own and breaks the contract of networks; if the data set cannot
-        be opened, lacks a requested modality, class or subject, is not ready for training by names and headers and
-        training is not forced, or the initial checkpoint does not exist.
+        If the network does not exist, is the user's own and breaks the contract of networks, or does not belong to the
+        loss; if the data set cannot be opened, lacks a requested modality, class or subject, is not ready for training
+        by names and headers and training is not forced, or the initial checkpoint does not exist.
     """
     _check_network(config)
+    check_loss(config.loss, config.model)
     values = {"init_from": _initial_checkpoint(root, config.run.init_from)}
     if not config.data.path:
         raise ConfigError("DATA: expected the folder of a data set, or 'demo', got nothing")

@@ -12,6 +12,7 @@ from core.config import TrainConfig, field_specs, section_titles
 from core.datasets import DataOptions
 from core.errors import ConfigError
 from core.fields import FieldSpec
+from core.losses import LOSSES, check_loss, unused_options
 from core.models import MODELS
 from ui.shared import formatting
 
@@ -53,7 +54,7 @@ def read(base: TrainConfig, fixed: Mapping[str, Any]) -> FormState:
     values: dict[str, Any] = dict(fixed)
     errors: dict[str, str] = {}
     preset_values = base.values()
-    for spec in _specs(fixed):
+    for spec in _specs(base, fixed):
         key = _key(base, spec)
         if key not in st.session_state:
             continue
@@ -66,7 +67,9 @@ def read(base: TrainConfig, fixed: Mapping[str, Any]) -> FormState:
     if not errors:
         try:
             config = base.with_values(values)
+            check_loss(config.loss, config.model)
         except ConfigError as error:
+            config = None
             name = str(error).partition(":")[0]
             name = name if name in preset_values else ""
             errors[name] = _message(name, error)
@@ -82,7 +85,7 @@ def render(base: TrainConfig, form: FormState, fixed: Mapping[str, Any], options
     form : FormState. Errors and changes to mark.
     options : mapping. Choices, by field name, of fields whose values are names from the data set.
     """
-    specs = _specs(fixed)
+    specs = _specs(base, fixed)
     _fields(base, form, [s for s in specs if not s.advanced], options)
     st.caption("All other settings, by section. The preset has a value for each.")
     with st.container(gap="xsmall"):
@@ -142,7 +145,9 @@ def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping
         st.multiselect(label, choices, [v for v in value if v in choices], placeholder=_no_names(spec), **common)
     elif spec.name == "model" or spec.choices:
         names = list(spec.choices or MODELS)
-        st.selectbox(label, names, index=names.index(value), format_func=spec.in_words, **common)
+        chosen = st.selectbox(label, names, index=names.index(value), format_func=spec.in_words, **common)
+        if spec.name == "loss":
+            st.caption(formatting.sentence(LOSSES[chosen].help))
     elif spec.type is bool:
         st.space(8)
         st.toggle(label, value=value, **common)
@@ -182,8 +187,10 @@ def _no_names(spec: FieldSpec) -> str:
     return {"data": "all", "augment": "automatic"}.get(spec.section, "none")
 
 
-def _specs(fixed: Mapping[str, Any]) -> list[FieldSpec]:
-    return [spec for spec in field_specs() if spec.name not in fixed]
+def _specs(base: TrainConfig, fixed: Mapping[str, Any]) -> list[FieldSpec]:
+    """The fields that the form offers: options that the chosen loss does not use have the values of the preset."""
+    hidden = unused_options(field_value(base, "loss") or base.loss.loss)
+    return [spec for spec in field_specs() if spec.name not in fixed and spec.name not in hidden]
 
 
 def _generation_key(base: TrainConfig) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from core.choices import LossName
 from core.config import LossConfig
@@ -15,38 +14,11 @@ from core.labels import IGNORE_INDEX
 from core.losses.build import build_loss
 from core.losses.dice import dice_loss
 from core.losses.dice_ce import dice_ce_loss
+from tests.support.loss_cases import certain, from_probabilities, labels, random_case, value_and_gradient
 from tests.support.peer_packages import monai_or_skip
 
 CLASSES = 4
 LOSSES = {"dice": dice_loss, "dice_ce": dice_ce_loss}
-
-
-def random_case(seed: int = 0, shape: tuple[int, ...] = (2, CLASSES, 5, 6, 7)) -> tuple[Tensor, Tensor]:
-    """Random logits and a target in which every sub-volume has every class."""
-    generator = torch.Generator().manual_seed(seed)
-    logits = 2 * torch.randn(shape, generator=generator)
-    target = torch.randint(0, shape[1], (shape[0], *shape[2:]), generator=generator)
-    assert all(len(sample.unique()) == shape[1] for sample in target)
-    return logits, target
-
-
-def from_probabilities(*voxels: tuple[float, ...]) -> Tensor:
-    """Logits (1, classes, voxels, 1, 1) whose softmax is the given probabilities, voxel by voxel."""
-    return torch.tensor(voxels).T.reshape(1, -1, len(voxels), 1, 1).log()
-
-
-def labels(*indices: int) -> Tensor:
-    return torch.tensor(indices).reshape(1, -1, 1, 1)
-
-
-def certain(target: Tensor, classes: int, logit: float = 20.0) -> Tensor:
-    """Logits that claim the target."""
-    return logit * torch.nn.functional.one_hot(target, classes).movedim(-1, 1).float()
-
-
-def value_and_gradient(loss: Tensor, logits: Tensor) -> tuple[Tensor, Tensor]:
-    (gradient,) = torch.autograd.grad(loss, logits)
-    return loss.detach(), gradient
 
 
 def test_dice_by_hand() -> None:
