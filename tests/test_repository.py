@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from core.bench.peers import PACKAGES
+from core.models import MODELS
 from core.paths import project_root
 
 ROOT = project_root()
 IMPORT_NAMES = {"axe-playwright-python": "axe_playwright_python", "pillow": "PIL"}
 USED_OTHERWISE = {
+    "einops",
     "ruff",
     "mypy",
     "pytest-timeout",
@@ -71,7 +73,7 @@ def import_names(path: Path) -> set[str]:
 @pytest.mark.slow
 def test_requirements_equal_the_imports_of_the_program() -> None:
     wanted = import_names(ROOT / "requirements.txt")
-    used = imported("app.py", "core", "ui", "pages")
+    used = imported("app.py", "core", "ui", "pages") - import_names(ROOT / "requirements-networks.txt")
     # Starlette is a dependency of Streamlit, whose st.App takes its routes and middleware.
     assert used - wanted - {"starlette"} == set(), "imported, but not in requirements.txt"
     assert wanted - used == set(), "in requirements.txt, but not imported"
@@ -109,7 +111,18 @@ def test_requirements_of_the_benchmarks_are_the_peers() -> None:
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["bench"]
     assert dict(line.split("==") for line in extra) == {name: bounds[2:] for name, bounds in wanted.items()}
     assert requirements(ROOT / "requirements-dev.txt")["monai"] == wanted["monai"]
-    assert not imported("app.py", "core", "ui", "pages") & set(PACKAGES)
+    optional_networks = import_names(ROOT / "requirements-networks.txt")
+    assert not imported("app.py", "core", "ui", "pages") & set(PACKAGES) - optional_networks
+
+
+def test_requirements_of_the_optional_networks_agree() -> None:
+    wanted = requirements(ROOT / "requirements-networks.txt")
+    assert wanted.keys() == {name for entry in MODELS.values() for name in entry.packages}
+    assert "torch" not in wanted and "-r requirements.txt" in (ROOT / "requirements-networks.txt").read_text("utf-8")
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["networks"]
+    assert sorted(extra) == sorted(name + bounds for name, bounds in wanted.items())
+    dev = requirements(ROOT / "requirements-dev.txt")
+    assert {name: dev[name] for name in wanted} == wanted
 
 
 def test_no_file_contains_a_path_of_a_developers_machine() -> None:

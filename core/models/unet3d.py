@@ -18,7 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
-from core.models.blocks import ConvUnit, MaxPool2, SegmentationNetwork, StageModule, encoder_decoder_stages, initialise
+from core.models.blocks import (
+    ConvUnit,
+    MaxPool2,
+    NetworkOutput,
+    SegmentationNetwork,
+    StageModule,
+    encoder_decoder_stages,
+    initialise,
+)
+from core.models.deep_supervision import DeepSupervision
 
 DEFAULT_CONVOLUTIONS = 2  # per level in encoder and decoder (Cicek et al.)
 
@@ -45,6 +54,8 @@ class UNet3D(SegmentationNetwork):
         - ``convolutions``: 3x3x3 convolutions at each resolution, in encoder and decoder alike, full resolution first;
           the last number holds for all resolutions below; empty: 2 everywhere (the paper). Most of the work is done at
           full resolution: one convolution there, and few channels, make a network several times as fast.
+        - ``deep_supervision``: in training, the logits of inner decoder levels as the extra "deep_supervision"
+          (:mod:`core.models.deep_supervision`).
     in_channels : int. Number of modalities.
     classes : int. Number of classes, the background included.
 
@@ -63,8 +74,10 @@ class UNet3D(SegmentationNetwork):
         self.decoder = nn.ModuleList(DecoderLevel(spec, self.config) for spec in decoder)
         self.classifier = nn.Conv3d(decoder[-1].out_channels, classes, kernel_size=1)
         initialise(self, self.classifier, self.config.activation)
+        widths = [spec.out_channels for spec in reversed(decoder)]
+        self.auxiliary = DeepSupervision(self.config.deep_supervision, widths, classes)
 
-    def forward(self, image: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor | NetworkOutput:
         """Logits (batch, classes, i, j, k) of an image (batch, in_channels, i, j, k)."""
         inside, crop = self.pad(image)
         x, skips = inside, []
@@ -72,9 +85,11 @@ class UNet3D(SegmentationNetwork):
             x = encode(inside if encode.reads_image else x)
             skips.append(x)
         x = skips.pop()
+        auxiliary: list[Tensor] = []
         for decode in self.decoder:
             x = decode(x, skips.pop())
-        return crop(self.classifier(x))
+            auxiliary = [*self.auxiliary(x, len(skips)), *auxiliary]
+        return self.auxiliary.output(crop(self.classifier(x)), auxiliary)
 
     def stages(self) -> list[StageModule]:
         encoder = [*self.encoder, self.bottleneck]

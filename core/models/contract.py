@@ -1,0 +1,211 @@
+"""Checks a user's network against the contract of networks: builds it, and runs it on small volumes on the CPU.
+
+``python -m core.models.contract path/to/file.py:ClassName`` prints what breaks the contract; exit status 1 if anything
+does. ``train`` and ``submit`` do the same, in a process of its own, before a run is created.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from core.config import ModelConfig
+from core.errors import ConfigError, UserError
+from core.models import architecture, build_model, name_own_network
+from core.models.blocks import NetworkOutput
+from core.models.own_networks import is_file_reference
+
+if TYPE_CHECKING:
+    from core.models.blocks import SegmentationNetwork
+
+STORED_DTYPES = (torch.float32, torch.int64)  # of tensors in a checkpoint
+SMALL, MAX_SIDE = 16, 96
+NAMED = 3  # tensors that a message names
+
+
+def check_network(config: ModelConfig, in_channels: int = 2, classes: int = 3) -> None:
+    """Check that a network does what training, checkpoints and inference rely on.
+
+    Parameters
+    ----------
+    config : ModelConfig. The network.
+    in_channels, classes : int. Number of modalities, and of classes.
+
+    Raises
+    ------
+    ConfigError
+        If it does not; every reason that was found is named.
+    """
+    problems = list(_problems(config, in_channels, classes))
+    if problems:
+        listed = "".join(f"\n- {problem}" for problem in problems)
+        raise ConfigError(f"model: {config.model} breaks the contract of networks (docs/own_network.md):{listed}")
+
+
+def _problems(config: ModelConfig, in_channels: int, classes: int) -> Iterator[str]:
+    networks = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        networks.append(build_model(config, in_channels, classes))
+    network, again = networks
+    yield from _of_weights(network, again)
+    yield from _of_meta(config, network)
+    for modalities, outputs in ((1, 2), (in_channels, classes)):
+        try:
+            other = build_model(config, modalities, outputs)
+        except ConfigError as error:
+            yield str(error)
+            continue
+        side = max(SMALL, 2 * max(other.divisor))
+        if side > MAX_SIDE:
+            yield f"divisor: expected at most {MAX_SIDE // 2}, got {other.divisor}"
+            continue
+        for batch, size in ((2, (side, side, side)), (1, (side + 1, side - 3, side // 2 + 1))):
+            image = torch.randn(batch, modalities, *size, generator=torch.Generator().manual_seed(1))
+            yield from dict.fromkeys(_of_pass(other, image, outputs))
+
+
+def _of_weights(network: SegmentationNetwork, again: SegmentationNetwork) -> Iterator[str]:
+    state, other = network.state_dict(), again.state_dict()
+    if not list(network.parameters()):
+        yield "it has no parameters to train"
+    kinds = {name: tensor.dtype for name, tensor in state.items() if tensor.dtype not in STORED_DTYPES}
+    if kinds:
+        yield (
+            f"expected parameters and buffers of float32 or int64, which a checkpoint stores; got {_some(kinds)} "
+            f"({next(iter(kinds.values()))}); register such a buffer with persistent=False"
+        )
+    if any(name not in other or not torch.equal(tensor, other[name]) for name, tensor in state.items()):
+        yield "built twice after torch.manual_seed(0) it has different weights; draw them from torch's generator"
+
+
+def _of_meta(config: ModelConfig, network: SegmentationNetwork) -> Iterator[str]:
+    """A checkpoint is compared with the network on the device "meta", before anything is read."""
+    try:
+        with torch.device("meta"):
+            described = build_model(config, network.in_channels, network.classes).state_dict()
+    except Exception as error:  # noqa: BLE001 - of the user's code
+        yield f'it cannot be built under torch.device("meta") (no .item(), no numpy while building): {_text(error)}'
+        return
+    if {n: t.shape for n, t in described.items()} != {n: t.shape for n, t in network.state_dict().items()}:
+        yield 'it has other parameters when built under torch.device("meta")'
+
+
+def _of_pass(network: SegmentationNetwork, image: Tensor, classes: int) -> Iterator[str]:
+    """A forward and backward pass in training mode, then passes in evaluation mode."""
+    expected = (image.shape[0], classes, *image.shape[2:])
+    network.train().zero_grad(set_to_none=True)
+    before = image.clone()
+    for mode, check in (("training", _of_training), ("evaluation", _of_evaluation)):
+        try:
+            yield from (f"in {mode} mode, {text}" for text in check(network, image, expected))
+        except Exception as error:  # noqa: BLE001 - of the user's code
+            yield f"in {mode} mode, an image of shape {tuple(image.shape)} failed: {_text(error)}"
+    if not torch.equal(image, before):
+        yield "it changes the image in place"
+
+
+def _of_training(network: SegmentationNetwork, image: Tensor, expected: tuple[int, ...]) -> Iterator[str]:
+    output = network.train()(image)
+    logits, extras = output if isinstance(output, NetworkOutput) else (output, {})
+    yield from _of_logits(logits, expected)
+    if not isinstance(logits, Tensor) or not logits.requires_grad:
+        yield "the logits have no gradient"
+        return
+    loss = logits.float().square().mean()
+    for extra in extras.values():
+        for tensor in (extra,) if isinstance(extra, Tensor) else extra:
+            loss = loss + tensor.float().square().mean()
+    loss.backward()
+    parameters = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    if unused := [name for name, p in parameters.items() if p.grad is None]:
+        yield f"expected a gradient for every parameter, got none for {_some(unused)}; remove what is not used"
+    if wrong := [name for name, p in parameters.items() if p.grad is not None and not p.grad.isfinite().all()]:
+        yield f"expected finite gradients, got NaN or infinity for {_some(wrong)}"
+
+
+@torch.no_grad()
+def _of_evaluation(network: SegmentationNetwork, image: Tensor, expected: tuple[int, ...]) -> Iterator[str]:
+    network.eval()
+    logits = network(image)
+    if isinstance(logits, NetworkOutput):
+        yield "expected the logits alone, got a NetworkOutput"
+        return
+    yield from _of_logits(logits, expected)
+    if isinstance(logits, Tensor) and not torch.equal(logits, network(image)):
+        yield "expected the same logits for the same image, got others in a second pass"
+    with torch.autocast("cpu", torch.bfloat16):
+        low = network(image)
+    if isinstance(low, Tensor) and not low.isfinite().all():
+        yield "expected finite logits under bf16 autocast, got NaN or infinity"
+    yield from _of_stages(network, image)
+
+
+def _of_logits(logits: object, expected: tuple[int, ...]) -> Iterator[str]:
+    if not isinstance(logits, Tensor):
+        yield f"expected logits, a tensor of shape {expected}; got a {type(logits).__name__}"
+    elif tuple(logits.shape) != expected:
+        yield f"expected logits of shape {expected}, (batch, classes, i, j, k) of the image; got {tuple(logits.shape)}"
+    elif not logits.is_floating_point():
+        yield f"expected floating logits, got {logits.dtype}"
+    elif not logits.isfinite().all():
+        yield "expected finite logits, got NaN or infinity"
+
+
+def _of_stages(network: SegmentationNetwork, image: Tensor) -> Iterator[str]:
+    calls: dict[nn.Module, list[object]] = {}
+
+    def record(module: nn.Module, inputs: object, output: object) -> None:
+        calls.setdefault(module, []).append(output)
+
+    try:
+        stages = network.stages()
+    except NotImplementedError:
+        yield "it has no stages(), which name its levels for the page Learn"
+        return
+    handles = [stage.module.register_forward_hook(record) for stage in stages]
+    network(image)
+    for handle in handles:
+        handle.remove()
+    for number, stage in enumerate(stages):
+        outputs = calls.get(stage.module, [])
+        if len(outputs) != 1 or not isinstance(outputs[0], Tensor):
+            yield f"stages()[{number}]: expected a module that is called once and returns a tensor"
+    if not stages or stages[-1].kind != "logits":
+        yield "stages(): expected the last to give the logits"
+
+
+def _some(names: Sequence[str] | dict[str, torch.dtype]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more
+
+
+def _text(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def main(arguments: Sequence[str] | None = None, show: Callable[[str], object] = sys.stdout.write) -> int:
+    """Check the network that the user names; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m core.models.contract", description=__doc__)
+    parser.add_argument("network", metavar="FILE.py:CLASS", help="a file and its class, or the name of a network")
+    reference = parser.parse_args(arguments).network
+    try:
+        name = name_own_network(reference) if is_file_reference(reference) else reference
+        entry = architecture(name)
+        modalities = min(2, entry.max_in_channels or 2)
+        check_network(ModelConfig(entry.name), modalities)
+    except UserError as error:
+        show(f"{error}\n")
+        return 1
+    show(f"{name}: keeps the contract of networks\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

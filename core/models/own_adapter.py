@@ -1,0 +1,114 @@
+"""Builds a user's network: a :class:`SegmentationNetwork`, or any ``nn.Module`` of ``(in_channels, classes)``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+from torch import Tensor, nn
+
+from core.config import ModelConfig
+from core.errors import ConfigError
+from core.models.architecture import Architecture
+from core.models.blocks import NetworkOutput, SegmentationNetwork, StageModule
+
+
+def build_own(entry: Architecture, config: ModelConfig, in_channels: int, classes: int) -> SegmentationNetwork:
+    """The network of an entry that :mod:`core.models.own_networks` found; this runs its code.
+
+    Parameters
+    ----------
+    entry : Architecture. Of a file or an entry point.
+    config : ModelConfig. Resolved.
+    in_channels, classes : int. Number of modalities, and of classes.
+
+    Raises
+    ------
+    ConfigError
+        If the module cannot be imported, has no such class, or the class cannot be built so.
+    """
+    where = entry.path or entry.module
+    try:
+        module = _load(Path(entry.path)) if entry.path else importlib.import_module(entry.module)
+        network_class = getattr(module, entry.class_name)
+    except Exception as error:
+        raise ConfigError(f"model: {where}: importing it failed: {type(error).__name__}: {error}") from error
+    if not (isinstance(network_class, type) and issubclass(network_class, nn.Module)):
+        raise ConfigError(f"model: {where}: expected {entry.class_name} to be a torch.nn.Module")
+    try:
+        if issubclass(network_class, SegmentationNetwork):
+            return network_class(config, in_channels, classes)
+        return OwnNetwork(config, in_channels, classes, network_class)
+    except Exception as error:
+        raise ConfigError(
+            f"model: {where}: {entry.class_name} cannot be built for {in_channels} modalities and {classes} classes: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+class OwnNetwork(SegmentationNetwork):
+    """A user's ``nn.Module`` from an image (batch, in_channels, i, j, k), whose size is a multiple of the class's
+    ``divisor``, to logits (batch, classes, i, j, k).
+
+    Parameters
+    ----------
+    config, in_channels, classes : as in :class:`SegmentationNetwork`.
+    build : callable. From the numbers of modalities and classes to the module.
+    """
+
+    def __init__(
+        self, config: ModelConfig, in_channels: int, classes: int, build: Callable[[int, int], nn.Module]
+    ) -> None:
+        super().__init__(config, in_channels, classes)
+        self.network = build(in_channels, classes)
+
+    def forward(self, image: Tensor) -> Tensor | NetworkOutput:
+        """Logits (batch, classes, i, j, k) of an image (batch, in_channels, i, j, k).
+
+        Raises
+        ------
+        ValueError
+            If the user's module returns something else.
+        """
+        image, crop = self.pad(image)
+        output = self.network(image)
+        logits = output.logits if isinstance(output, NetworkOutput) else output
+        expected = (image.shape[0], self.classes, *image.shape[2:])
+        if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
+            found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(output).__name__}"
+            raise ValueError(
+                f"expected logits of shape {expected} for an image of shape {tuple(image.shape)}, got {found}; if the "
+                "network needs sizes that are a multiple of n, state it in the class: divisor = n"
+            )
+        if isinstance(output, NetworkOutput) and self.training:
+            return NetworkOutput(crop(logits), output.extras)
+        return crop(logits)
+
+    def stages(self) -> list[StageModule]:
+        """The logits alone: what is inside is not known."""
+        return [StageModule("logits", 0, self.network, reads_image=True)]
+
+
+def _load(path: Path) -> ModuleType:
+    """Import a file as a module of its own; it may import modules from its folder."""
+    name = f"segmentarium_own_{hashlib.sha256(str(path).encode()).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
