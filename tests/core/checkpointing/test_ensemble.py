@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from core.checkpointing.checkpoint import Checkpoint, build_network, load, save
+from core.checkpointing.checkpoint import load
 from core.checkpointing.ensemble import check_ensemble, load_member, save_ensemble
 from core.checkpointing.ensemble_metadata import Member, combine, is_ensemble, read_members
 from core.checkpointing.file_header import store_postprocessing
@@ -18,31 +17,15 @@ from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.errors import CheckpointError, ConfigError
 from core.imaging.postprocessing import ClassRule, Postprocessing
 from core.labels import LabelSpace
-from tests.support.checkpoint_files import checkpoint_metadata, same_bits
+from tests.support.checkpoint_files import same_bits
+from tests.support.ensemble_members import two_members
 
 RULES = Postprocessing({"GM": ClassRule(largest=True)})
 
 
-def write(folder: Path, name: str, metadata: CheckpointMetadata, seed: int = 0) -> Member:
-    """A checkpoint with weights for inference and its average, in a folder of its name."""
-    torch.manual_seed(seed)
-    network = build_network(metadata)
-    weights = dict(network.state_dict())
-    path = folder / name / "best.safetensors"
-    path.parent.mkdir()
-    save(path, Checkpoint(metadata, weights, {k: v + seed for k, v in weights.items()}))
-    (member,) = read_members(path)
-    assert member.name == name
-    return member
-
-
 @pytest.fixture
 def members(tmp_path: Path) -> list[Member]:
-    """Two networks of different architecture: one with counters of batch norm, one with an odd number of values."""
-    one = checkpoint_metadata()
-    other = checkpoint_metadata(model="vnet", norm="instance", channels=(2, 4))
-    other = replace(other, spacing_mm=(2.0, 2.0, 2.0), split={"train": ["b", "c"], "val": ["d"], "test": ["e"]})
-    return [write(tmp_path, "one", one, 1), write(tmp_path, "two", other, 2)]
+    return two_members(tmp_path)
 
 
 def test_members_read_back_are_the_averages_that_were_written(members: list[Member], tmp_path: Path) -> None:

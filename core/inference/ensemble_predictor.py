@@ -1,0 +1,231 @@
+"""Segments images with an ensemble: the class probabilities of its networks are averaged, voxel by voxel.
+
+Each member prepares the image in its own way (voxel size, normalisation, sub-volume, mirroring), and its probabilities
+are brought to the grid of the image before they are added up in float32. The members are loaded and used one after
+another: in memory are one network, its probabilities, their sum, and the votes. Postprocessing of single members is not
+applied, that of the ensemble is.
+
+The disagreement of a voxel is the share of the pairs of members whose labels differ there (mean pairwise disagreement):
+0 where all agree, 1 where no two do; of two members 0 or 1, of five 0, 0.4, 0.6, 0.7 and so on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from core.checkpointing.ensemble import check_ensemble, load_member
+from core.checkpointing.ensemble_metadata import Member, combine
+from core.checkpointing.metadata import CheckpointMetadata, read_metadata
+from core.compute.device import free_bytes
+from core.datasets import LoadedSubject
+from core.errors import DeviceError
+from core.formatting import format_bytes
+from core.imaging.postprocessing import Postprocessing
+from core.inference.predictor import OUT_OF_MEMORY_ADVICE, InferenceOverrides, Predictor
+from core.types import ProgressCallback, SpacingMm
+
+AS_STORED = InferenceOverrides()
+PROGRESS_STEPS = 100  # per member
+
+
+class EnsemblePredictor(Predictor):
+    """Several networks that segment as one.
+
+    Parameters
+    ----------
+    path : Path. The file of the ensemble, or that of the first network.
+    members : sequence of Member. The networks, at least two.
+    metadata : CheckpointMetadata. Metadata of the ensemble.
+    overrides : InferenceOverrides. Settings that replace those of the members.
+
+    Attributes
+    ----------
+    members : tuple of Member. The networks.
+
+    The other attributes and the errors are those of :class:`~core.inference.predictor.Predictor`, but there is no
+    ``model``; ``options``, ``expected`` and ``target_mm`` are those of the first network.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        members: Sequence[Member],
+        metadata: CheckpointMetadata,
+        overrides: InferenceOverrides = AS_STORED,
+    ) -> None:
+        self.members = tuple(members)
+        self._overrides = overrides
+        self._predictors = [_MemberPredictor(member, overrides) for member in members]
+        first = self._predictors[0]
+        self.path, self.device = path, first.device
+        self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
+        self.postprocessing = self.metadata.postprocessing
+        self.options, self.expected, self.target_mm = first.options, first.expected, first.target_mm
+
+    def segment_unprocessed(
+        self,
+        image: np.ndarray,
+        spacing_mm: SpacingMm,
+        progress: ProgressCallback | None = None,
+        oriented: bool = True,
+    ) -> np.ndarray:
+        """The class of the largest mean probability; as :meth:`Predictor.segment_unprocessed`."""
+        return self.segment_with_disagreement(image, spacing_mm, progress, oriented)[0]
+
+    def segment_with_disagreement(
+        self,
+        image: np.ndarray,
+        spacing_mm: SpacingMm,
+        progress: ProgressCallback | None = None,
+        oriented: bool = True,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Segment one volume with all members; parameters and errors are those of :meth:`Predictor.segment`.
+
+        Returns
+        -------
+        labels : ndarray, uint8, shape (i, j, k). Class of the largest mean probability, without postprocessing.
+        disagreement : ndarray, float32, shape (i, j, k). Mean pairwise disagreement of the members, 0 to 1.
+        """
+        with self._memory_errors():
+            votes = np.zeros((len(self.labels), *image.shape[1:]), np.uint8)
+            total = self._sum_of_probabilities(image, spacing_mm, progress, oriented, votes)
+            return total.argmax(axis=0).astype(np.uint8), pairwise_disagreement(votes, len(self.members))
+
+    def probabilities(
+        self,
+        image: np.ndarray,
+        spacing_mm: SpacingMm,
+        progress: ProgressCallback | None = None,
+        oriented: bool = True,
+    ) -> np.ndarray:
+        """Mean class probabilities; as :meth:`Predictor.probabilities`."""
+        return self._sum_of_probabilities(image, spacing_mm, progress, oriented) / np.float32(len(self.members))
+
+    def _sum_of_probabilities(
+        self,
+        image: np.ndarray,
+        spacing_mm: SpacingMm,
+        progress: ProgressCallback | None,
+        oriented: bool,
+        votes: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Class probabilities summed over the members; the label of each is added to ``votes`` (class, i, j, k)."""
+        self._check_memory(image)
+        total: np.ndarray | None = None
+        for number, predictor in enumerate(self._predictors):
+            part = None if progress is None else _PartOfProgress(progress, number, len(self._predictors))
+            with predictor.loaded():
+                probabilities = predictor.probabilities(image, spacing_mm, part, oriented)
+            if votes is not None:
+                labels = probabilities.argmax(axis=0)
+                for index, count in enumerate(votes):
+                    count += labels == index
+            total = probabilities if total is None else np.add(total, probabilities, out=total)
+        assert total is not None
+        return total
+
+    def _check_memory(self, image: np.ndarray) -> None:
+        """Refuse an image whose probabilities do not fit into the memory, before the kernel ends the process."""
+        needed_bytes = (2 * 4 + 1) * len(self.labels) * math.prod(image.shape[1:])
+        free = free_bytes(torch.device("cpu"))
+        if needed_bytes > free:
+            raise DeviceError(
+                f"not enough memory: the probabilities of {len(self.labels)} classes take "
+                f"{format_bytes(needed_bytes)}, {format_bytes(free)} are free; {OUT_OF_MEMORY_ADVICE}"
+            )
+
+    def held_out(self, subject: str) -> Predictor | None:
+        """The members that were not trained on a subject, as one model; ``None`` if there are none."""
+        unseen = [member for member in self.members if subject not in member.seen]
+        if len(unseen) == len(self.members):
+            return self
+        if len(unseen) > 1:
+            return EnsemblePredictor(self.path, unseen, combine(unseen), self._overrides)
+        return _MemberPredictor(unseen[0], self._overrides).load() if unseen else None
+
+    def warnings(self, subject: LoadedSubject) -> tuple[str, ...]:
+        """Reasons why a subject may be segmented wrongly by a member."""
+        return tuple(dict.fromkeys(text for predictor in self._predictors for text in predictor.warnings(subject)))
+
+    def settings(self) -> dict[str, Any]:
+        """Device and inference options as plain JSON values: what the members share, and what they do not by member."""
+        settings = [predictor.settings() for predictor in self._predictors]
+        shared = {k: v for k, v in settings[0].items() if all(k in own and own[k] == v for own in settings)}
+        own = [{k: v for k, v in values.items() if k not in shared} for values in settings]
+        members = [{"name": member.name, **values} for member, values in zip(self.members, own, strict=True)]
+        return {**shared, "members": members, "postprocessing": self.postprocessing.to_json()}
+
+
+class _MemberPredictor(Predictor):
+    """A network of an ensemble, whose weights are in memory while they are needed."""
+
+    def __init__(self, member: Member, overrides: InferenceOverrides) -> None:
+        self._member = member
+        self._set_up(member.path, member.metadata.with_postprocessing(Postprocessing()), overrides)
+
+    def load(self) -> _MemberPredictor:
+        """Read the weights; returns the predictor."""
+        self._set_weights(load_member(self._member))
+        return self
+
+    @contextmanager
+    def loaded(self) -> Iterator[None]:
+        """The weights are in memory during the block."""
+        self.load()
+        try:
+            yield
+        finally:
+            del self.model
+
+
+class _PartOfProgress:
+    """Progress of one member as part of that of all."""
+
+    def __init__(self, progress: ProgressCallback, number: int, count: int) -> None:
+        self._progress, self._number, self._count = progress, number, count
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress(PROGRESS_STEPS * self._number + PROGRESS_STEPS * done // total, PROGRESS_STEPS * self._count)
+
+
+def pairwise_disagreement(votes: np.ndarray, members: int) -> np.ndarray:
+    """Share of the pairs of members whose labels differ, float32, shape (i, j, k).
+
+    Parameters
+    ----------
+    votes : ndarray, uint8, shape (class, i, j, k). Number of members with each class.
+    members : int. Number of members, at least two.
+    """
+    agreeing = np.zeros(votes.shape[1:], np.float32)
+    for count in votes:
+        agreeing += count.astype(np.float32) * (count.astype(np.float32) - 1)
+    return 1 - agreeing / np.float32(members * (members - 1))
+
+
+def open_predictor(paths: Sequence[Path], overrides: InferenceOverrides = AS_STORED) -> Predictor | EnsemblePredictor:
+    """The model of one or several files.
+
+    Parameters
+    ----------
+    paths : sequence of Path. A checkpoint or an ensemble; or several of them, which act as one ensemble.
+    overrides : InferenceOverrides. Settings that replace those of the files.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing or damaged, or networks do not fit together.
+    DeviceError, ConfigError
+        As :class:`~core.inference.predictor.Predictor`.
+    """
+    members = [member for path in paths for member in check_ensemble(path)]
+    if len(members) == 1:
+        return Predictor(paths[0], overrides)
+    metadata = read_metadata(paths[0]) if len(paths) == 1 else combine(members)
+    return EnsemblePredictor(paths[0], members, metadata, overrides)
