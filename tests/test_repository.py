@@ -73,7 +73,7 @@ def import_names(path: Path) -> set[str]:
 @pytest.mark.slow
 def test_requirements_equal_the_imports_of_the_program() -> None:
     wanted = import_names(ROOT / "requirements.txt")
-    used = imported("app.py", "core", "ui", "pages") - import_names(ROOT / "requirements-networks.txt")
+    used = imported("app.py", "core", "ui", "pages") - requirements(ROOT / "requirements-networks.txt").keys()
     # Starlette is a dependency of Streamlit, whose st.App takes its routes and middleware.
     assert used - wanted - {"starlette"} == set(), "imported, but not in requirements.txt"
     assert wanted - used == set(), "in requirements.txt, but not imported"
@@ -111,7 +111,7 @@ def test_requirements_of_the_benchmarks_are_the_peers() -> None:
     extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["bench"]
     assert dict(line.split("==") for line in extra) == {name: bounds[2:] for name, bounds in wanted.items()}
     assert requirements(ROOT / "requirements-dev.txt")["monai"] == wanted["monai"]
-    optional_networks = import_names(ROOT / "requirements-networks.txt")
+    optional_networks = requirements(ROOT / "requirements-networks.txt").keys()
     assert not imported("app.py", "core", "ui", "pages") & set(PACKAGES) - optional_networks
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from core.cli.values import own_network
+
 DEVICES = ("auto", "cuda", "cpu")
 
 
@@ -62,6 +64,12 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     """Positional RUN|FILE."""
     parser.add_argument(
         "run", metavar="RUN|FILE", help="a run (its best checkpoint, else its last), or a checkpoint file"
+    )
+    parser.add_argument(
+        "--model",
+        metavar="FILE.py:CLASS",
+        type=own_network,
+        help="code of the checkpoint's network, if that is a network of your own which this machine does not know yet",
     )
 
 

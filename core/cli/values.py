@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from core.config import ModelConfig, SamplingConfig, field_specs
 from core.errors import ConfigError
+from core.models import name_own_network
 from core.types import Size3
 
 
@@ -51,3 +52,11 @@ def overlap_share(text: str) -> float:
     if not 0 <= value <= 0.9:
         raise argparse.ArgumentTypeError(f"expected a share from 0 to 0.9, got {text}")
     return value
+
+
+def own_network(text: str) -> str:
+    """A network of the user, ``path/to/file.py:ClassName``, taken up for this process; returns its name."""
+    try:
+        return name_own_network(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("model: ")) from None
