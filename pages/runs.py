@@ -1,4 +1,4 @@
-"""Runs: the table of all runs, and the selected run with its live chart, or with others in one chart."""
+"""Runs: the table of all runs, and the selected run with its live chart, or with others in one chart, or a group."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import streamlit as st
 
 from core import runs
 from core.errors import RunError
-from ui.runs import actions, run_view, ticked
+from core.runs import groups
+from ui.runs import actions, group_view, rows, run_view, ticked
 from ui.runs.bell.component import bell
 from ui.runs.chart.component import run_chart
 from ui.runs.compare_view import compare_view
@@ -15,7 +16,7 @@ from ui.runs.runs_table.component import Selection, runs_table
 from ui.shared import formatting
 from ui.shared.navigation import page
 from ui.shared.paths import runs_root
-from ui.shared.state import RUN_PARAMETER
+from ui.shared.state import GROUP, RUN_PARAMETER
 
 FILTER = "run_filter"
 SHOW = "run_kind"
@@ -31,12 +32,16 @@ requested = st.query_params.get(RUN_PARAMETER)
 all_runs = runs.list_runs(root)
 matching = runs.matching_ids(requested or "", {run.id: run.name for run in all_runs})
 requested = matching[0] if len(matching) == 1 else requested
+all_groups = groups.list_groups(root, all_runs)
+group_of = {run_id: summary.group for summary in all_groups for run_id in summary.group.runs}
+given_group = st.query_params.get(GROUP)
+matching_groups = runs.matching_ids(given_group or "", {s.group.id: s.group.name for s in all_groups})
 
 bar = st.container(horizontal=True, vertical_alignment="center", gap="small")
 with bar:
     st.title("Runs", anchor=False, width="content")
 
-if not all_runs and not requested:
+if not all_runs and not requested and not given_group:
     st.info(
         "No runs yet. Start one on the Train page, on Home with the demo data, or in a terminal.",
         icon=":material/info:",
@@ -69,10 +74,11 @@ with bar:
     )
 
 
-def matches(run: runs.RunSummary) -> bool:
+def matches(run: runs.RunSummary, group_name: str) -> bool:
     """Whether a run passes the filter."""
     states = STATES[kind or "all"]
     words = f"{run.name} {run.id} {run.config.data.path} {run.config.preset} {run.state.state} {' '.join(run.tags)}"
+    words += f" {group_name}"
     return (states is None or run.state.state in states) and all(
         word in words.lower() for word in (text or "").lower().split()
     )
@@ -80,6 +86,13 @@ def matches(run: runs.RunSummary) -> bool:
 
 newest = next((r for r in all_runs if r.state.active), all_runs[0] if all_runs else None)
 selected = requested or (newest.id if newest else None)
+selected_group = given_group
+if len(matching_groups) == 1:
+    selected_group = matching_groups[0]
+elif not given_group and not requested and selected in group_of:
+    selected_group = group_of[selected].id
+if selected_group:
+    selected = None
 by_id = {run.id: run for run in all_runs}
 compared = [by_id[id] for id in ticked.ticked_runs(by_id, selected)]
 colours = ticked.colours_of(compared)
@@ -96,16 +109,19 @@ def table(page_state: tuple[str, bool] | None) -> None:
     """The table, updated every two seconds; the page runs again when another run is selected or the state of the
     selected run differs from ``page_state``."""
     current = runs.list_runs(root)
-    shown = [run for run in current if matches(run)]
-    selection = Selection(selected, colours, full=len(colours) >= ticked.MAX_RUNS)
+    shown = rows.table_rows(current, groups.list_groups(root, current), matches)
+    marked = selected_group or (group_of[selected].id if selected in group_of else selected)
+    selection = Selection(marked, colours, full=len(colours) >= ticked.MAX_RUNS)
     clicked = runs_table(shown, selection, runs.queued_runs(root))
     if not shown:
         st.caption("No run matches this filter.")
     if clicked.tick:
         ticked.toggle(clicked.tick, list(colours), selected)
         st.rerun()
-    if clicked.run and clicked.run != selected:
-        st.query_params[RUN_PARAMETER] = clicked.run
+    if clicked.run and clicked.run != (selected_group or selected):
+        is_group = any(isinstance(row, groups.GroupSummary) and row.group.id == clicked.run for row in shown)
+        st.query_params.pop(RUN_PARAMETER if is_group else GROUP, None)
+        st.query_params[GROUP if is_group else RUN_PARAMETER] = clicked.run
         st.rerun()
     if shown_state(current) != page_state:
         st.rerun()
@@ -113,6 +129,19 @@ def table(page_state: tuple[str, bool] | None) -> None:
 
 table(shown_state(all_runs))
 
+if selected_group:
+    group = next((summary.group for summary in all_groups if summary.group.id == selected_group), None)
+    if group is not None:
+        group_view.show_group(root, group)
+        st.stop()
+    name = formatting.plain(selected_group)
+    st.warning(f"There is no group called {name}; it may have been deleted.", icon=":material/search_off:")
+    if all_runs and st.button("Show the newest run"):
+        st.query_params.clear()
+        st.rerun()
+    st.stop()
+if selected in group_of:
+    group_view.link_to(group_of[selected])
 try:
     run = runs.get_run(root, str(selected))
 except RunError:

@@ -14,6 +14,7 @@ from core.datasets.splits import split_subjects
 from core.errors import UserError
 from core.paths import DEMO, data_root
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, command_line, preset
+from core.runs.groups import submit_folds
 from ui.data import doctor_job
 from ui.learn.sub_volume_preview import offer_preview, sub_volume_preview
 from ui.shared import cache, formatting
@@ -21,11 +22,15 @@ from ui.shared.data_options import data_options
 from ui.shared.errors import error_box
 from ui.shared.navigation import go_to, page, tab_title
 from ui.shared.paths import runs_root
-from ui.shared.state import DATA, PRESET, RUN_PARAMETER, load_from_url, save_to_url
+from ui.shared.state import DATA, GROUP, PRESET, RUN_PARAMETER, load_from_url, save_to_url
 from ui.train import forecast, form, readiness, time_question
 
 RUN_NAME = "run_name"
 PREVIEW = "preview_sub_volumes"
+ALL_FOLDS_HELP = (
+    "Cross-validation: a run for each fold, one after another on one device, then mean and spread over all subjects. "
+    "On the command line: `submit ... --fold all`"
+)
 
 st.title("Train", anchor=False)
 choices = cache.dataset_choices()
@@ -104,9 +109,26 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
         run_name = st.text_input(
             "Name of the run", key=RUN_NAME, max_chars=80, placeholder="optional", persist_state="session"
         )
-        start = st.button(
-            "Start training", type="primary", icon=":material/play_arrow:", width="stretch", disabled=not can_start
-        )
+        split = state.config.split if state.config is not None else None
+        has_folds = split is not None and not split.val_subjects and not split.holds_out_nothing
+        with st.container(horizontal=True, gap="small"):
+            start = st.button(
+                "Start training", type="primary", icon=":material/play_arrow:", width="stretch", disabled=not can_start
+            )
+            start_all = st.button(
+                "Train all folds",
+                icon=":material/stacks:",
+                width="stretch",
+                disabled=not (can_start and has_folds),
+                help=ALL_FOLDS_HELP,
+            )
+        if start_all and state.config is not None:
+            try:
+                group = submit_folds(runs_root(), state.config, run_name or "")
+            except UserError as error:
+                error_box(error)
+            else:
+                go_to("runs", **{GROUP: group.id})
         if start and state.config is not None:
             try:
                 run_id = runs.get_backend(runs_root()).submit(state.config, run_name or "")

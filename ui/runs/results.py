@@ -15,6 +15,9 @@ from core.runs import RunSummary
 from ui.shared import formatting
 from ui.shared.legend import class_colours
 
+NOTHING_MEASURED = (
+    "It trains on every subject and holds out none: no Dice is measured. Score it on data it has not seen."
+)
 MAX_MESSAGE = 160  # characters of a message on a card; the Runs page shows all of it
 MAX_ROWS = 400_000
 UNKNOWN_COLOUR = "#8b909a"
@@ -44,7 +47,11 @@ def class_dice(root: Path, run: RunSummary) -> None:
         message = run.state.message
         message = message if len(message) <= MAX_MESSAGE else message[:MAX_MESSAGE] + "…"
         default = (
-            "It ended before the first measurement." if run.state.score is None else "Dice per class is not known."
+            NOTHING_MEASURED
+            if run.config.split.holds_out_nothing
+            else (
+                "It ended before the first measurement." if run.state.score is None else "Dice per class is not known."
+            )
         )
         st.caption(formatting.plain(message) or default)
         return

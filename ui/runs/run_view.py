@@ -18,7 +18,7 @@ from core.formatting import format_duration, format_number, format_score
 from core.presets import PRESETS, command_line, preset
 from core.runs import RunState, RunSummary
 from ui.runs.actions import attempt
-from ui.runs.results import best_dice
+from ui.runs.results import NOTHING_MEASURED, best_dice
 from ui.runs.states import NEXT_STEPS
 from ui.shared import formatting
 from ui.shared.navigation import tab_title
@@ -48,6 +48,8 @@ def status(root: Path, run_id: str, every_s: float | None) -> None:
         _tab_title(run)
         if run.state.epoch or run.state.state in ("running", "stopping"):
             _numbers(run, best_dice(root, run))
+        if run.config.split.holds_out_nothing:
+            st.caption(NOTHING_MEASURED)
         if run.progress is not None:
             st.progress(run.progress)
         if warning := run.state.facts.get("warning"):
@@ -92,8 +94,9 @@ def _numbers(run: RunSummary, dice: Mapping[str, float]) -> None:
         ]
     numbers.append(("Elapsed", format_duration(state.elapsed_s or None)))
     with st.grid("auto", min_column_width=128, gap="small"):
-        title = "Best mean Dice" if state.best is score else "Mean Dice so far"
-        st.metric(title, format_score(score.mean_dice if score else None), help=_measured_on(state))
+        if not run.config.split.holds_out_nothing:
+            title = "Best mean Dice" if state.best is score else "Mean Dice so far"
+            st.metric(title, format_score(score.mean_dice if score else None), help=_measured_on(state))
         if len(dice) <= MAX_CLASSES:
             for name, value in dice.items():
                 st.metric(
@@ -120,8 +123,8 @@ def _queue_position(root: Path, run: RunSummary) -> str:
 
 def _measured_on(state: RunState) -> str:
     score = state.score
-    if score is None:
-        return "No measurement yet."
+    if score is None or score.mean_dice is None:
+        return "No measurement."
     return f"Epoch {score.epoch}, measured on {score.measured_on or 'validation sub-volumes'}, background left out."
 
 
@@ -158,7 +161,7 @@ def _message(state: RunState, queue_position: str, budget: bool) -> None:
         st.progress(min(1.0, state.done / state.total), formatting.plain(text + note))
     elif state.active:
         st.caption(formatting.plain(formatting.sentence(state.what or "starting")))
-    else:
+    elif state.score is not None and state.score.mean_dice is not None:
         st.caption(_measured_on(state))
 
 

@@ -16,6 +16,7 @@ from ui.shared.formatting import plain
 DATA = "data"
 PRESET = "preset"
 RUN_PARAMETER = "run"
+GROUP = "group"
 COMPARED = "compare"  # ids of the runs whose curves are shown over each other
 MODEL = "model"
 CASE = "case"

@@ -81,7 +81,8 @@ def _subjects(split: Split, config: SplitConfig) -> str:
     kinds = (("training", split.train), ("validation", split.val), ("test", split.test))
     parts = [formatting.count(len(subjects), f"{kind} subject") for kind, subjects in kinds if subjects]
     adapted = adapted_folds(split, config)
-    return ", ".join(parts) + (f"; {adapted} folds instead of {config.folds}" if adapted else "")
+    nothing = "; nothing is held out, so no Dice is measured" if config.holds_out_nothing else ""
+    return ", ".join(parts) + (f"; {adapted} folds instead of {config.folds}" if adapted else nothing)
 
 
 def _sub_volume(planned: TrainingPlan) -> str:

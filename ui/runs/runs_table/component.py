@@ -1,4 +1,5 @@
-"""The table of runs as a Streamlit component: one row per run; a click or Enter selects it, a tick adds its curves."""
+"""The table of runs as a Streamlit component: one row per run or group; a click or Enter selects it, a tick adds the
+curves of a run."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from typing import Any
 
 from core.formatting import format_duration, format_score
 from core.runs import RunSummary
+from core.runs.groups import GroupSummary
 from ui.shared import formatting
 from ui.shared.component import component
 
@@ -22,7 +24,7 @@ class Selection:
 
     Attributes
     ----------
-    run : str, optional. Id of the highlighted run.
+    run : str, optional. Id of the highlighted run or group.
     ticked : mapping. By id of each ticked run the colour ``#rrggbb`` of its curves.
     full : bool. Whether no more runs can be ticked.
     """
@@ -38,7 +40,7 @@ class Clicked:
 
     Attributes
     ----------
-    run : str, optional. Id of a run that was selected.
+    run : str, optional. Id of a run or group that was selected.
     tick : str, optional. Id of a run whose tick was set or removed.
     """
 
@@ -47,18 +49,21 @@ class Clicked:
 
 
 def runs_table(
-    runs: Sequence[RunSummary], selection: Selection, queue: Sequence[str] = (), key: str = "runs_table"
+    runs: Sequence[RunSummary | GroupSummary],
+    selection: Selection,
+    queue: Sequence[str] = (),
+    key: str = "runs_table",
 ) -> Clicked:
     """Show the table, which can be sorted by each column.
 
     Parameters
     ----------
-    runs : sequence of RunSummary. Rows from top to bottom.
+    runs : sequence of RunSummary or GroupSummary. Rows from top to bottom.
     selection : Selection. Highlighted and ticked runs.
     queue : sequence of str. Ids of the queued runs in the order in which they will start.
     key : str. Key of the component.
     """
-    rows = [row(run, queue) for run in runs]
+    rows = [group_row(run) if isinstance(run, GroupSummary) else row(run, queue) for run in runs]
     ticked = dict(selection.ticked or {})
     data = {"rows": rows, "selected": selection.run, "ticked": ticked, "full": selection.full}
     result = _mount(key=key, data=data, on_chosen_change=lambda: None, on_tick_change=lambda: None)
@@ -75,6 +80,7 @@ def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:
     progress = run.progress
     return {
         "id": run.id,
+        "group": False,
         "name": run.name,
         "tags": list(run.tags),
         "state": state.state,
@@ -95,5 +101,39 @@ def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:
             "dice": score.mean_dice if score else None,
             "started": started_at or None,
             "length": state.elapsed_s or None,
+        },
+    }
+
+
+def group_row(summary: GroupSummary) -> dict[str, Any]:
+    """The cells of a group as those of :func:`row`, over all of its runs."""
+    group, dice, state = summary.group, summary.mean_dice, summary.state
+    total = len(group.members)
+    measured = sum(run.state.score is not None for run in summary.runs)
+    started_at = min(run.state.started_at or run.state.created_at for run in summary.runs)
+    elapsed_s = sum(run.state.elapsed_s for run in summary.runs)
+    return {
+        "id": group.id,
+        "group": True,
+        "name": group.name,
+        "tags": [formatting.count(total, "fold")],
+        "state": state,
+        "shown": state,
+        "title": f"{summary.finished} of {formatting.count(total, 'run')} finished",
+        "data": Path(group.config.data.path).name or "–",
+        "preset": group.config.preset,
+        "epoch": f"{summary.finished}/{total} runs",
+        "share": summary.progress if state in formatting.WAITING_OR_ACTIVE else None,
+        "left": f"{summary.progress:.0%} of all runs",
+        "dice": format_score(dice),
+        "on": f"mean of {measured} of {total}" if measured else "",
+        "started": formatting.ago(started_at),
+        "started_at": formatting.moment(started_at),
+        "length": format_duration(elapsed_s or None),
+        "sort": {
+            "epoch": summary.finished,
+            "dice": dice,
+            "started": started_at or None,
+            "length": elapsed_s or None,
         },
     }

@@ -1,5 +1,5 @@
-// The table of runs: a click or Enter selects a row, its box or Space ticks it, a click on a heading sorts. Text goes
-// through textContent only.
+// The table of runs and groups: a click or Enter selects a row, its box or Space ticks it (a run's only), a click on a
+// heading sorts. Text goes through textContent only.
 
 const COLUMNS = [ // heading, key of the cell's text, style
   ["State", "shown", "state"],
@@ -60,7 +60,8 @@ class Table {
       fill(tr, row, row.id === data.selected);
       const tick = tr.querySelector("input"), colour = data.ticked[row.id];
       tick.checked = colour !== undefined;
-      tick.disabled = !tick.checked && data.full;
+      tick.disabled = row.group || (!tick.checked && data.full);
+      tick.hidden = row.group;
       tick.setAttribute("aria-label", `${row.name} in the chart`);
       tick.parentElement.title = tick.disabled ? "no more runs fit into the chart" : "its curves in the chart (Space)";
       tick.style.accentColor = colour || "";
@@ -133,6 +134,7 @@ function fill(tr, row, selected) {
   cells.get("shown").prepend(make("span", "dot"));
   cells.get("shown").title = row.title;
   cells.get("name").title = row.id;
+  cells.get("name").classList.toggle("group", row.group);
   cells.get("name").append(...row.tags.map((tag) => make("span", "tag", tag)));
   cells.get("started").title = row.started_at;
   if (row.share !== null) {
