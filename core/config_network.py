@@ -24,11 +24,16 @@ from core.fields import Checked, option
 class ModelConfig(Checked):
     """Network: architecture and width."""
 
-    model: str = option("unet3d", "Network", "architecture: unet3d or vnet", advanced=False)
+    model: str = option(
+        "unet3d",
+        "Network",
+        "a network of the program, or a class of your own as path/to/file.py:ClassName",
+        advanced=False,
+    )
     channels: tuple[int, ...] = option(
         (),
         "Channels per level",
-        "channels per level, full resolution first; empty: default of the architecture",
+        "channels per level, full resolution first; empty: those of the network",
         unit="channels",
         minimum=1,
         maximum=4096,

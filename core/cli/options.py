@@ -12,7 +12,7 @@ from core.cli.arguments import add_data
 from core.cli.command_parser import TRUE
 from core.config import TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
-from core.models import name_own_network
+from core.models import MODELS, name_own_network
 from core.models.own_networks import is_file_reference
 from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, preset
 
@@ -122,6 +122,8 @@ def _metavar(spec: FieldSpec) -> str:
 
 def _help(spec: FieldSpec, default: str) -> str:
     unit = f" [{spec.unit}]" if spec.unit else ""
+    if spec.name == "model":
+        unit = f"; the program's are {', '.join(MODELS)}"
     preset_values = {name: spec.format(values[spec.name]) for name, values in PRESETS.items() if spec.name in values}
     default = default or spec.format(spec.default) or "from the data"
     presets = "".join(f", {name}: {value}" for name, value in preset_values.items() if value != default)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from core.config import ModelConfig
 from core.errors import ConfigError
+from core.fields import specs_of
 from core.models import own_networks
 from core.models.architecture import Architecture
 from core.models.architectures import ARCHITECTURES
@@ -66,6 +67,31 @@ def name_own_network(reference: str) -> str:
     return own_networks.name_network(reference, taken)
 
 
+def unused_model_options(name: str) -> set[str]:
+    """Fields of :class:`core.config.ModelConfig` that a network does not take; none for an unknown network."""
+    try:
+        taken = architecture(name).options
+    except ConfigError:
+        return set()
+    return {spec.name for spec in specs_of(ModelConfig, section="model")} - {"model", *taken}
+
+
+def check_packages(entry: Architecture) -> None:
+    """Check that the optional packages of a network are installed.
+
+    Raises
+    ------
+    ConfigError
+        If they are not; the message has the command that installs them.
+    """
+    missing = [name for name in entry.packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(
+            f"model: {entry.name} needs {' and '.join(missing)}, not installed here: pip install -r "
+            "requirements-networks.txt, in the program's folder; or choose another network"
+        )
+
+
 def resolve(config: ModelConfig) -> ModelConfig:
     """The configuration with the architecture's own channels and fixed options filled in.
 
@@ -115,12 +141,7 @@ def build_model(config: ModelConfig, in_channels: int, classes: int) -> Segmenta
             f"model: {entry.name} takes at most {entry.max_in_channels} modalities, got {in_channels}; choose fewer "
             "(modalities), or another network"
         )
-    missing = [name for name in entry.packages if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(
-            f"model: {entry.name} needs {' and '.join(missing)}, not installed here: pip install -r "
-            "requirements-networks.txt, in the program's folder; or choose another network"
-        )
+    check_packages(entry)
     if entry.own:
         from core.models.own_adapter import build_own
 

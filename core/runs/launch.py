@@ -12,7 +12,7 @@ from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
 from core.losses import check_loss
-from core.models import architecture
+from core.models import architecture, check_packages
 from core.paths import DEMO, dataset_folder
 from core.runs.catalog import find_checkpoint, update_index
 from core.runs.store import folder as files
@@ -195,8 +195,9 @@ def serve_queue(root: Path, worker: str = WORKER) -> None:
 
 
 def _check_network(config: TrainConfig) -> None:
-    """Check that the network exists; a user's own is tried out in a process of its own."""
+    """Check that the network exists and its packages too; a user's own is tried out in a process of its own."""
     entry = architecture(config.model.model)
+    check_packages(entry)
     if entry.own:
         command = module_command("core.models.contract", entry.name)
         done = subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)

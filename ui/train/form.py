@@ -13,7 +13,7 @@ from core.datasets import DataOptions
 from core.errors import ConfigError
 from core.fields import FieldSpec
 from core.losses import LOSSES, check_loss, unused_options
-from core.models import MODELS
+from core.models import architecture, architectures, unused_model_options
 from ui.shared import formatting
 
 COLUMN_WIDTH = 200  # px
@@ -144,10 +144,12 @@ def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping
         choices = options[spec.name]
         st.multiselect(label, choices, [v for v in value if v in choices], placeholder=_no_names(spec), **common)
     elif spec.name == "model" or spec.choices:
-        names = list(spec.choices or MODELS)
+        entries = LOSSES if spec.name == "loss" else architectures() if spec.name == "model" else {}
+        names = list(entries or spec.choices)
+        value = architecture(value).name if spec.name == "model" else value
         chosen = st.selectbox(label, names, index=names.index(value), format_func=spec.in_words, **common)
-        if spec.name == "loss":
-            st.caption(formatting.sentence(LOSSES[chosen].help))
+        if chosen in entries:
+            st.caption(formatting.sentence(entries[chosen].help))
     elif spec.type is bool:
         st.space(8)
         st.toggle(label, value=value, **common)
@@ -188,8 +190,10 @@ def _no_names(spec: FieldSpec) -> str:
 
 
 def _specs(base: TrainConfig, fixed: Mapping[str, Any]) -> list[FieldSpec]:
-    """The fields that the form offers: options that the chosen loss does not use have the values of the preset."""
+    """The fields that the form offers: options that the chosen network or loss does not use have the values of the
+    preset."""
     hidden = unused_options(field_value(base, "loss") or base.loss.loss)
+    hidden |= unused_model_options(field_value(base, "model") or base.model.model)
     return [spec for spec in field_specs() if spec.name not in fixed and spec.name not in hidden]
 
 
