@@ -11,7 +11,7 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -52,11 +52,13 @@ class Request(TypedDict):
     ----------
     path : str. The file to read.
     expected : ExpectedTensors. The network's tensors.
+    repeatable : list of str. Kernels that read the image, and may be repeated for several modalities.
     memory_bytes, written_bytes : int. Limits of additional memory, and of the size of a written file.
     """
 
     path: str
     expected: ExpectedTensors
+    repeatable: list[str]
     memory_bytes: int
     written_bytes: int
 
@@ -72,12 +74,13 @@ def main(folder: Path) -> int:
     response: dict[str, object]
     try:
         content = load_weights_only(Path(request["path"]), request["memory_bytes"])
-        matching, in_order = match_weights(find_state_dict(content), expected)
+        tensors, repeated = repeat_modality(find_state_dict(content), expected, request["repeatable"])
+        matching, in_order = match_weights(tensors, expected)
         # Values are read only here: a tensor in the file may claim any size, these have the network's own.
         with torch.no_grad():
             weights = {name: _converted(tensor, expected[name][1]) for name, tensor in matching.items()}
         save_file(weights, str(folder / WEIGHTS_FILE))
-        response = {"in_order": in_order}
+        response = {"in_order": in_order, "repeated": repeated}
     except CheckpointError as error:
         response = {"error": str(error)}
     (folder / RESPONSE_FILE).write_text(json.dumps(response), "utf-8")
@@ -151,6 +154,32 @@ def find_state_dict(content: object) -> dict[str, Tensor]:
     while prefix := next((p for p in WRAPPER_PREFIXES if all(name.startswith(p) for name in tensors)), ""):
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def repeat_modality(
+    tensors: Mapping[str, Tensor], expected: ExpectedTensors, names: Sequence[str]
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Fit kernels of a network with one modality to one with several: repeated, and divided by the number of
+    modalities, so that equal modalities give what the one gave.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor. The tensors of the file.
+    expected : ExpectedTensors. The network's tensors.
+    names : sequence of str. Kernels to fit, shape (out, in, i, j, k).
+
+    Returns
+    -------
+    tensors : dict of Tensor. With the repeated kernels.
+    repeated : list of str. Their names.
+    """
+    fitted, repeated = dict(tensors), []
+    for name in names:
+        tensor, shape = tensors.get(name), expected[name][0]
+        if tensor is not None and shape[1] > 1 and tuple(tensor.shape) == (shape[0], 1, *shape[2:]):
+            fitted[name] = (tensor / shape[1]).expand(shape)
+            repeated.append(name)
+    return fitted, repeated
 
 
 def match_weights(tensors: Mapping[str, Tensor], expected: ExpectedTensors) -> tuple[dict[str, Tensor], bool]:

@@ -54,10 +54,18 @@ class ForeignWeights:
     ----------
     weights : dict of Tensor, float32 or int64.
     in_order : bool. Whether they were matched by their order, because no name matches.
+    repeated : tuple of str. Kernels of one modality that were repeated for several, and divided by their number.
     """
 
     weights: dict[str, Tensor]
     in_order: bool
+    repeated: tuple[str, ...] = ()
+
+    @property
+    def how(self) -> str:
+        """How they were matched, as the end of a sentence; empty if by name alone."""
+        repeated = f", {' and '.join(self.repeated)} repeated for all modalities" if self.repeated else ""
+        return repeated + (", by order" if self.in_order else "")
 
 
 def read_foreign_weights(path: Path, network: nn.Module) -> ForeignWeights:
@@ -82,6 +90,7 @@ def read_foreign_weights(path: Path, network: nn.Module) -> ForeignWeights:
     request = Request(
         path=str(path.absolute()),
         expected=expected,
+        repeatable=list(getattr(network, "single_modality_kernels", ())),
         memory_bytes=file_bytes + COPIES * network_bytes + READER_BYTES,
         written_bytes=2 * network_bytes + 2**20,
     )
@@ -92,7 +101,9 @@ def read_foreign_weights(path: Path, network: nn.Module) -> ForeignWeights:
         response = json.loads((folder / RESPONSE_FILE).read_text("utf-8"))
         if "error" in response:
             raise CheckpointError(f"{path}: {response['error']}")
-        return ForeignWeights(_read_weights(folder / WEIGHTS_FILE, expected), bool(response["in_order"]))
+        weights = _read_weights(folder / WEIGHTS_FILE, expected)
+        repeated = tuple(name for name in request["repeatable"] if name in response["repeated"])
+        return ForeignWeights(weights, bool(response["in_order"]), repeated)
 
 
 def wait_within_limits(process: subprocess.Popen[bytes], resident_bytes: int, timeout_s: float) -> str:

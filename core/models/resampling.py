@@ -1,0 +1,48 @@
+"""Resampling of feature maps to another size, also where torch's operators have no deterministic gradient.
+
+Trilinear interpolation and adaptive average pooling add gradients in no fixed order on CUDA. Both are separable and
+linear, so that under deterministic algorithms they are computed as a product with one matrix per axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core.types import Size3
+
+
+def linear_resize(x: Tensor, size: Size3) -> Tensor:
+    """Feature maps (batch, channel, i, j, k), trilinearly interpolated to a size; the outer faces of the corner voxels
+    coincide (torch's ``align_corners=False``)."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return F.interpolate(x, size=size, mode="trilinear", align_corners=False)
+    return _resize(x, size, lambda eye, n: F.interpolate(eye, size=n, mode="linear", align_corners=False))
+
+
+def average_resize(x: Tensor, size: Size3) -> Tensor:
+    """Feature maps (batch, channel, i, j, k), averaged over a grid of ``size`` boxes; a box holds at least a voxel, so
+    that voxels are repeated where ``size`` is larger (torch's adaptive average pooling)."""
+    if not torch.are_deterministic_algorithms_enabled():
+        return F.adaptive_avg_pool3d(x, size)
+    return _resize(x, size, F.adaptive_avg_pool1d)
+
+
+class LinearUpsample2(nn.Module):
+    """Twice the size along each axis, by trilinear interpolation."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        i, j, k = x.shape[2:]
+        return linear_resize(x, (2 * i, 2 * j, 2 * k))
+
+
+def _resize(x: Tensor, size: Size3, resize_line: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """Multiply each axis with the matrix (old, new) that ``resize_line`` makes of unit vectors (1, old, old)."""
+    matrices = []
+    for old, new in zip(x.shape[2:], size, strict=True):
+        units = torch.eye(old, device=x.device)
+        matrices.append(resize_line(units[None], new)[0].to(x.dtype))
+    return torch.einsum("bcijk,ix,jy,kz->bcxyz", x, *matrices)
