@@ -22,6 +22,7 @@ from core.config import (
     field_specs,
     section_titles,
 )
+from core.config_data import NO_FOLD
 from core.errors import ConfigError
 from core.fields import FieldSpec
 
@@ -386,3 +387,17 @@ def test_missing_json_fields_get_their_defaults() -> None:
 def test_invalid_json_is_rejected(data: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         TrainConfig.from_json(data)
+
+
+def test_no_fold_is_a_word_on_the_command_line_and_a_number_in_the_file() -> None:
+    spec = BY_NAME["fold"]
+    assert spec.parse("none") == spec.parse("None") == NO_FOLD
+    assert spec.format(NO_FOLD) == spec.in_words(NO_FOLD) == "none" and spec.format(0) == "0"
+    config = TrainConfig().with_values({"folds": 0, "fold": NO_FOLD})
+    assert config.split.holds_out_nothing and TrainConfig.from_json(config.to_json()) == config
+    assert not SplitConfig(folds=0).holds_out_nothing  # leave one out, as ever
+    with pytest.raises(ConfigError, match="fold: expected a number from 0 to 999, or none, got -2"):
+        SplitConfig(fold=-2)
+    with pytest.raises(ConfigError, match="expected a fold with val_subjects"):
+        SplitConfig(fold=NO_FOLD, val_subjects=("a",))
+    assert BY_NAME["samples_val"].parse("none") == 0

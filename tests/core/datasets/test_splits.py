@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from core.config import SplitConfig
-from core.datasets.splits import split_subjects
+from core.config_data import NO_FOLD
+from core.datasets.layouts.base import natural_key
+from core.datasets.splits import adapted_folds, split_subjects
 from core.errors import DatasetError
 
 IDS = [f"subject-{n}" for n in range(1, 12)]
@@ -74,3 +76,15 @@ def test_default_folds_adapt_to_few_subjects(subjects: int) -> None:
 def test_impossible_splits_are_refused(ids: list[str], config: dict, match: str) -> None:
     with pytest.raises(DatasetError, match=match):
         split_subjects(ids, SplitConfig(**config))
+
+
+def test_no_fold_trains_on_every_subject_but_the_test_subjects() -> None:
+    for folds in (0, 5, 1000):
+        config = SplitConfig(folds=folds, fold=NO_FOLD, test_subjects=("subject-3",))
+        split = split_subjects(IDS, config)
+        assert split.val == () and split.test == ("subject-3",)
+        assert split.train == tuple(id for id in sorted(IDS, key=natural_key) if id != "subject-3")
+        assert adapted_folds(split, config) == 0
+    assert split_subjects(["only"], SplitConfig(fold=NO_FOLD)).train == ("only",)
+    with pytest.raises(DatasetError, match="subjects to train on"):
+        split_subjects(["only"], SplitConfig(fold=NO_FOLD, test_subjects=("only",)))
