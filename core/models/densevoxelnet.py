@@ -9,7 +9,7 @@ Their Figure 2. A 3x3x3 convolution of stride 2; two dense blocks of twelve 3x3x
                                                                               2x2x2, stride 2:  64 - 1x1x1: classes
 
 All layers of the dense blocks and the 1x1x1 convolutions follow normalisation and activation, the transposed
-convolutions have an activation alone. The finest features are those of half the size: there is no skip connection at full
+convolutions have an activation alone. The finest features are those of half the size: no skip connection reaches full
 resolution.
 
 In training the network returns the scores of the side path as the extra "deep_supervision": logits at half the size,

@@ -89,11 +89,12 @@ def widths(network: nn.Module) -> dict[str, torch.Size]:
 
 
 @every_network
-def test_forward_and_backward_at_32(name: str) -> None:
+@pytest.mark.parametrize("size", [16, pytest.param(32, marks=pytest.mark.long)])
+def test_forward_and_backward_are_finite(name: str, size: int) -> None:
     network = build(narrow(name))
-    output = network(image(32, 32, 32))
+    output = network(image(size, size, size))
     backward(output)
-    assert logits_of(output).shape == (1, 3, 32, 32, 32)
+    assert logits_of(output).shape == (1, 3, size, size, size)
     assert all(tensor.isfinite().all() for tensor in tensors_of(output))
     missing = [n for n, p in network.named_parameters() if p.requires_grad and p.grad is None]
     assert not missing, "every parameter takes part"
@@ -106,9 +107,9 @@ def test_forward_and_backward_at_32(name: str) -> None:
 def test_default_network_is_built_and_trained_on_the_meta_device(name: str) -> None:
     """Tensors on the meta device have no values: reading one raises."""
     network = meta(ModelConfig(name))
-    output = network(torch.empty(1, 2, 33, 32, 30, device="meta"))
+    output = network(torch.empty(1, 2, 32, 32, 32, device="meta"))
     backward(output)
-    assert logits_of(output).shape == (1, 3, 33, 32, 30)
+    assert logits_of(output).shape == (1, 3, 32, 32, 32)
     assert network.config == resolve(ModelConfig(name))
     assert (network.in_channels, network.classes) == (2, 3)
     again = meta(network.config)
@@ -117,7 +118,7 @@ def test_default_network_is_built_and_trained_on_the_meta_device(name: str) -> N
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize(("in_channels", "classes"), [(1, 2), (2, 9), (3, 5)])
+@pytest.mark.parametrize(("in_channels", "classes"), [(1, 2), (3, 9)])
 def test_any_number_of_modalities_and_classes(name: str, in_channels: int, classes: int) -> None:
     network = meta(narrow(name), in_channels, classes)
     output = network(torch.empty(2, in_channels, 20, 9, 17, device="meta"))

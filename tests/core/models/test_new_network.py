@@ -1,4 +1,4 @@
-"""A network that is added to the registry, and nothing else, can be built, counted and estimated."""
+"""A network that is added to the registry, and nothing else, can be built, trained, traced and looked at."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from core.config import LossConfig, ModelConfig, OptimConfig
+from core.config import ModelConfig
 from core.models import MODELS, build_model, size_divisor
+from core.models.architecture import Architecture
 from core.models.blocks import ConvUnit, SegmentationNetwork, StageModule, encoder_decoder_stages
-from core.models.cost import network_cost
-from core.models.layers import list_stages
-from core.models.memory import PassShape, inference_bytes, training_bytes
-from core.models.spec import Architecture, Operators, T
+from core.models.contract import check_network
+from core.models.network_trace import trace_network
 
 
 class TwoLevels(SegmentationNetwork):
     """One convolution at full and one at half resolution, whose upsampled sum is classified."""
 
     def __init__(self, config: ModelConfig, in_channels: int, classes: int) -> None:
-        super().__init__(TWO_LEVELS, config, in_channels, classes)
+        super().__init__(config, in_channels, classes)
         full, half = self.config.channels
         self.first = ConvUnit(in_channels, full, self.config.norm, "relu")
         self.deep = ConvUnit(full, half, self.config.norm, "relu", kernel_size=2, stride=2)
@@ -35,24 +34,7 @@ class TwoLevels(SegmentationNetwork):
         return encoder_decoder_stages([self.first, self.deep], [self.up], self.classifier)
 
 
-def forward(ops: Operators[T], config: ModelConfig, image: T, classes: int) -> T:
-    full, half = config.channels
-    x = ops.conv_unit(image, full, config.norm, "relu")
-    ops.mark_stage("encoder", 0, x, reads_image=True)
-    deep = ops.conv_unit(x, half, config.norm, "relu", kernel_size=2, stride=2)
-    ops.mark_stage("bottleneck", 1, deep)
-    up = ops.convolve(deep, full, kernel_size=2, stride=2, transposed=True)
-    ops.mark_stage("decoder", 0, up)
-    ops.release(deep)
-    total = ops.add(x, up)
-    ops.release(x, up)
-    logits = ops.convolve(total, classes, kernel_size=1)
-    ops.mark_stage("logits", 0, logits)
-    ops.release(total, image)
-    return logits
-
-
-TWO_LEVELS = Architecture("two_levels", __name__, "TwoLevels", (4, 8), "two levels", forward)
+TWO_LEVELS = Architecture("two_levels", __name__, "TwoLevels", "two levels", channels=(4, 8))
 
 
 @pytest.fixture
@@ -61,15 +43,25 @@ def config(monkeypatch: pytest.MonkeyPatch) -> ModelConfig:
     return ModelConfig("two_levels")
 
 
-def test_added_network_is_built_and_counted(config: ModelConfig) -> None:
+def test_added_network_is_built(config: ModelConfig) -> None:
     network = build_model(config, 2, 3)
     assert network.config.channels == (4, 8) and network.divisor == (size_divisor(config),) * 3 == (2, 2, 2)
     assert network(torch.randn(1, 2, 5, 4, 3)).shape == (1, 3, 5, 4, 3)
-    assert network_cost(config, 2, 3, (8, 8, 8)).parameters == sum(p.numel() for p in network.parameters())
-    stages = [(stage.kind, stage.level) for stage in network.stages()]
-    assert stages == [(stage.kind, stage.level) for stage in list_stages(config, 2, 3)]
 
 
-def test_memory_of_an_added_network_is_estimated(config: ModelConfig) -> None:
-    shape = PassShape(2, 3, (32, 32, 32))
-    assert 0 < inference_bytes(config, shape) < training_bytes(config, LossConfig(), OptimConfig(), shape)
+def test_added_network_keeps_the_contract(config: ModelConfig) -> None:
+    check_network(config)
+
+
+def test_parameters_operations_and_stages_of_an_added_network_are_traced(config: ModelConfig) -> None:
+    trace = trace_network(config, 2, 3, (8, 8, 8))
+    assert trace.parameters == sum(p.numel() for p in build_model(config, 2, 3).parameters())
+    voxels = 8**3
+    products = voxels * (27 * 2 * 4 + 4 * 3) + voxels // 8 * (8 * 4 * 8 + 8 * 8 * 4)
+    assert trace.forward_gflop == pytest.approx(2 * products / 1e9)
+    assert [(s.kind, s.level, s.channels, s.size) for s in trace.stages] == [
+        ("encoder", 0, 4, (8, 8, 8)),
+        ("bottleneck", 1, 8, (4, 4, 4)),
+        ("decoder", 0, 4, (8, 8, 8)),
+        ("logits", 0, 3, (8, 8, 8)),
+    ]

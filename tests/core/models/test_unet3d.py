@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
+from core.losses.dice import dice_loss
+from core.models import resolve
 from core.models.blocks import MaxPool2, group_count
 from core.models.unet3d import UNet3D
-from core.training.losses import dice_loss
 from tests.support.peer_packages import monai_or_skip
 
 NNUNET: dict[str, Any] = dict(norm="instance", activation="leaky_relu", downsampling="stride", widening="after")
@@ -25,7 +26,7 @@ OPTIONS = list(
 
 
 def unet(in_channels: int = 2, classes: int = 4, **options: Any) -> UNet3D:
-    return UNet3D(ModelConfig("unet3d", **options), in_channels, classes)
+    return UNet3D(resolve(ModelConfig("unet3d", **options)), in_channels, classes)
 
 
 def parameters(module: nn.Module, *kinds: type[nn.Module]) -> int:
@@ -67,7 +68,7 @@ def test_default_network_has_the_layers_of_the_article() -> None:
     ]  # fmt: skip
     order = [type(m) for m in network.encoder[1].modules() if not list(m.children())]
     assert order == [MaxPool2, nn.Conv3d, nn.BatchNorm3d, nn.ReLU, nn.Conv3d, nn.BatchNorm3d, nn.ReLU]
-    assert (network.levels, network.divisor) == (4, (8, 8, 8))
+    assert network.divisor == (8, 8, 8)
 
 
 @pytest.mark.slow

@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from core.config import ModelConfig
+from core.losses.dice import dice_loss
+from core.models import resolve
 from core.models.vnet import ResidualStage, VNet
-from core.training.losses import dice_loss
 from tests.core.models.test_unet3d import image, kernels, parameters
 
 
 def vnet(in_channels: int = 2, classes: int = 4, **options: Any) -> VNet:
-    return VNet(ModelConfig("vnet", **options), in_channels, classes)
+    return VNet(resolve(ModelConfig("vnet", **options)), in_channels, classes)
 
 
 def test_default_network_has_the_layers_of_the_paper() -> None:
@@ -29,7 +30,7 @@ def test_default_network_has_the_layers_of_the_paper() -> None:
     for below, skip, convolutions in ((256, 128, 3), (256, 64, 3), (128, 32, 2), (64, 16, 1)):
         decoder += [(up, below, skip, 2)] + [(conv, 2 * skip, 2 * skip, 5)] * convolutions
     assert kernels(network) == [*encoder, *decoder, (conv, 32, 2, 1)]
-    assert (network.levels, network.divisor) == (5, (16, 16, 16))
+    assert network.divisor == (16, 16, 16)
     assert not any(isinstance(m, (nn.ReLU, nn.LeakyReLU, nn.MaxPool3d)) for m in network.modules())
 
 
