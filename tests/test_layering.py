@@ -70,7 +70,8 @@ READS_FILES = (
     "core.training.run_metadata",
 )  # need nibabel at import
 TORCH_AT_WORK = (
-    "core.runs.processes.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.export", "core.cli.features",
+    "core.runs.processes.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.ensemble",
+    "core.cli.postprocess", "core.cli.export", "core.cli.features",
     "core.cli.places", "core.cli.bench",
 )  # fmt: skip
 WITHOUT_TORCH = (

@@ -27,10 +27,11 @@ from core.checkpointing.checkpoint import (
     disk_errors,
     load,
     read_weights,
+    shared_metadata,
 )
 from core.checkpointing.ensemble_metadata import MEMBERS_KEY, Member, combine, read_members
-from core.checkpointing.file_header import encoded_header
-from core.checkpointing.metadata import METADATA_KEY, CheckpointMetadata, open_safetensors
+from core.checkpointing.file_header import copy_with_metadata, encoded_header
+from core.checkpointing.metadata import METADATA_KEY, CheckpointMetadata, open_safetensors, read_metadata
 from core.errors import CheckpointError, UserError
 from core.files import atomic_replace
 from core.strict_json import plain
@@ -133,6 +134,30 @@ def save_ensemble(path: Path, members: Sequence[Member]) -> CheckpointMetadata:
             os.fsync(file.fileno())
         check_ensemble(temporary)
     return metadata
+
+
+def share_ensemble(source: Path, target: Path) -> tuple[CheckpointMetadata, int]:
+    """Copy an ensemble without the folders of this machine that its metadata name.
+
+    Returns
+    -------
+    metadata : CheckpointMetadata. Metadata of the copy.
+    parameters : int. Number of values of all members.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged or no ensemble, or the copy cannot be written; then there is none.
+    """
+    members = check_ensemble(source)
+    metadata = shared_metadata(read_metadata(source))
+    texts = {
+        METADATA_KEY: json.dumps(plain(metadata)),
+        MEMBERS_KEY: json.dumps([plain(shared_metadata(member.metadata)) for member in members]),
+    }
+    copy_with_metadata(source, target, texts)
+    tensors = [_expected_tensors(source, member.metadata).values() for member in members]
+    return metadata, sum(tensor.numel() for of_member in tensors for tensor in of_member)
 
 
 @dataclass

@@ -100,7 +100,7 @@ def combine(members: Sequence[Member]) -> CheckpointMetadata:
     combined = replace(
         first,
         spacing_mm=None if None in spacings else first.spacing_mm,
-        progress={},
+        progress={"elapsed_s": sum(float(m.progress.get("elapsed_s") or 0) for m in all_metadata)},
         inference={MEMBERS: named},
         dataset=_dataset(all_metadata),
         split=_split(all_metadata),

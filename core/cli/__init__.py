@@ -28,6 +28,8 @@ COMMANDS = {
     "submit": "queue a training run and return at once; prints the run id",
     "runs": "list, show, stop, resume, compare and delete runs; rebuild their index",
     "predict": "segment images with a trained model",
+    "ensemble": "write several trained networks as one model",
+    "postprocess": "show, choose or set what is done with the label maps of a model",
     "export": "write a trained model as one small file to share",
     "evaluate": "score a trained model on whole volumes of a data set",
     "features": "write the feature maps of a trained model as pictures, stage by stage",

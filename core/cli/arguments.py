@@ -60,11 +60,16 @@ def add_layout(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Positional RUN|FILE."""
-    parser.add_argument(
-        "run", metavar="RUN|FILE", help="a run (its best checkpoint, else its last), or a checkpoint file"
-    )
+def add_model(parser: argparse.ArgumentParser, *, ensembles: bool = False) -> None:
+    """Positional RUN|FILE.
+
+    Parameters
+    ----------
+    ensembles : bool. Whether several networks may act as one.
+    """
+    one = "a run (its best checkpoint, else its last), or a checkpoint file"
+    several = "; an ensemble, a group of runs, or runs and files joined by + predict as one"
+    parser.add_argument("run", metavar="RUN|FILE", help=one + several * ensembles)
     parser.add_argument(
         "--model",
         metavar="FILE.py:CLASS",

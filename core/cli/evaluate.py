@@ -13,21 +13,22 @@ from core.cli.output import align_columns
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
 from core.datasets import DataOptions, open_dataset
+from core.errors import RunError
 from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
 from core.evaluation.metrics import MeanScore, SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.formatting import format_list, format_number
-from core.inference.predictor import Predictor
+from core.inference.ensemble_predictor import open_predictor
 from core.inference.voxel_size import with_advice
 from core.paths import checkpoints_root, dataset_folder
-from core.runs import find_checkpoint
+from core.runs.models import JOIN, find_models
 from core.runs.predictions import predictions_folder, save_prediction
 from core.strict_json import dumps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_model(parser)
+    add_model(parser, ensembles=True)
     add_data(parser)
     add_layout(parser)
     add_data_options(parser, default=AS_IN_TRAINING)
@@ -64,9 +65,15 @@ def run(args: argparse.Namespace) -> int:
         If checkpoint and data set do not fit together, or a file cannot be used.
     """
     root = checkpoints_root(args.checkpoints)
-    checkpoint = find_checkpoint(root, args.run)
+    files = find_models(root, args.run)
+    checkpoint = files[0]
+    if args.keep and len(files) > 1:
+        raise RunError(
+            f"--keep: expected a run or one file to keep the segmentations of, got {len(files)}; write them as one: "
+            "python -m core ensemble"
+        )
     set_freed_memory_retention(True)
-    predictor = Predictor(checkpoint, inference_overrides(args))
+    predictor = open_predictor(files, inference_overrides(args))
     options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
     dataset = open_dataset(dataset_folder(args.data), args.layout, options)
     subjects = args.subject or []
@@ -88,10 +95,10 @@ def run(args: argparse.Namespace) -> int:
     for text, ids in _subjects_by_warning(evaluation).items():
         print(f"warning: {format_list(ids)}: {with_advice(text)}", file=sys.stderr)
     if args.json:
-        run_id = checkpoint.parent.name if checkpoint.parent.joinpath("run.json").is_file() else str(checkpoint)
+        ids = [file.parent.name if file.parent.joinpath("run.json").is_file() else str(file) for file in files]
         report = {
-            **evaluation.to_json(run_id),
-            "checkpoint": str(checkpoint),
+            **evaluation.to_json(JOIN.join(ids)),
+            "checkpoint": JOIN.join(map(str, files)),
             "data": str(dataset.path),
             "nan_is_zero": dataset.nan_is_zero,
             **predictor.settings(),
@@ -102,11 +109,14 @@ def run(args: argparse.Namespace) -> int:
         return 0
     synthetic = ", synthetic data" if dataset.synthetic else ""
     print(
-        f"{checkpoint}: {evaluation.split} subjects of {dataset.name}{synthetic}, whole volumes, "
+        f"{JOIN.join(map(str, files))}: {evaluation.split} subjects of {dataset.name}{synthetic}, whole volumes, "
         f"n = {len(evaluation.subjects)}"
     )
     if evaluation.subjects:
         print("\n".join([*_dice_table(evaluation), "", *_class_table(evaluation)]))
+    if (unprocessed := evaluation.unprocessed_mean) is not None:
+        values = ", ".join(f"{name} {_number(unprocessed.dice[name])}" for name in evaluation.classes)
+        print(f"postprocessing: {predictor.postprocessing.text}; Dice without it: {values}")
     if evaluation.unscored:
         print(f"segmented without a label map to score with: {', '.join(evaluation.unscored)}")
     if args.keep:

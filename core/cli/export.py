@@ -7,18 +7,21 @@ import os
 from pathlib import Path
 
 from core.checkpointing.checkpoint import load, save, strip_for_sharing
+from core.checkpointing.ensemble import share_ensemble
+from core.checkpointing.ensemble_metadata import is_ensemble
+from core.checkpointing.metadata import read_metadata
 from core.cli.arguments import add_json, add_model
 from core.cli.output import check_output_file
 from core.errors import CheckpointError
 from core.formatting import format_bytes
 from core.paths import checkpoints_root
-from core.runs import find_checkpoint
+from core.runs.models import find_models
 from core.strict_json import dumps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_model(parser)
+    add_model(parser, ensembles=True)
     parser.add_argument("--out", metavar="FILE.safetensors", type=Path, required=True, help="file to write")
     add_json(parser)
 
@@ -31,14 +34,22 @@ def run(args: argparse.Namespace) -> int:
     UserError
         If the checkpoint cannot be used, or the file cannot be written; then no file is left.
     """
-    source = find_checkpoint(checkpoints_root(args.checkpoints), args.run)
+    source, *others = find_models(checkpoints_root(args.checkpoints), args.run)
+    if others:
+        raise CheckpointError(
+            f"expected one model, got {1 + len(others)}; write them as one first: python -m core ensemble"
+        )
     check_output_file(args.out, (".safetensors",), CheckpointError)
     if args.out.exists() and os.path.samefile(args.out, source):
         raise CheckpointError(f"{args.out}: expected another file to write to than the checkpoint itself")
-    checkpoint = strip_for_sharing(load(source))
-    save(args.out, checkpoint)
-    metadata, size_bytes = checkpoint.metadata, args.out.stat().st_size
-    parameters = sum(tensor.numel() for tensor in checkpoint.model.values())
+    if is_ensemble(read_metadata(source)):
+        metadata, parameters = share_ensemble(source, args.out)
+    else:
+        checkpoint = strip_for_sharing(load(source))
+        save(args.out, checkpoint)
+        metadata = checkpoint.metadata
+        parameters = sum(tensor.numel() for tensor in checkpoint.model.values())
+    size_bytes = args.out.stat().st_size
     if args.json:
         report = {
             "out": str(args.out),

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 def add_inference_options(parser: argparse.ArgumentParser) -> None:
-    """``--device``, ``--mode``, ``--overlap``, ``--precision``, ``--mirror`` and ``--resample``."""
+    """``--device``, ``--mode``, ``--overlap``, ``--precision``, ``--mirror``, ``--resample`` and
+    ``--no-postprocessing``."""
     from core.inference.predictor import MODES
 
     add_device(parser)
@@ -48,10 +49,23 @@ def add_inference_options(parser: argparse.ArgumentParser) -> None:
         help="for a model trained without resampling: resample images to the median voxel size of its training, and "
         "the segmentation back to the image's grid",
     )
+    parser.add_argument(
+        "--no-postprocessing",
+        action="store_true",
+        help="leave out the postprocessing that is stored with the model (largest components, filled holes)",
+    )
 
 
 def inference_overrides(args: argparse.Namespace) -> InferenceOverrides:
     """The parsed options."""
     from core.inference.predictor import InferenceOverrides
 
-    return InferenceOverrides(args.device, args.mode, args.overlap, args.precision, args.mirror, args.resample)
+    return InferenceOverrides(
+        device=args.device,
+        mode=args.mode,
+        overlap=args.overlap,
+        precision=args.precision,
+        mirror=args.mirror,
+        resample=args.resample,
+        postprocess=not args.no_postprocessing,
+    )

@@ -18,19 +18,20 @@ from core.cli.values import image_channels
 from core.compute.allocator import set_freed_memory_retention
 from core.datasets import DataOptions
 from core.datasets.single_case import read_images
-from core.errors import VolumeError
+from core.errors import ConfigError, VolumeError
 from core.formatting import format_number
 from core.imaging.volume import write_label
-from core.inference.predictor import Predictor
+from core.inference.ensemble_predictor import EnsemblePredictor, open_predictor
 from core.inference.voxel_size import with_advice
 from core.paths import checkpoints_root
-from core.runs import find_checkpoint
+from core.runs.models import find_models
+from core.runs.predictions import in_percent
 from core.strict_json import dumps
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    add_model(parser)
+    add_model(parser, ensembles=True)
     add_images(parser)
     parser.add_argument(
         "--channels",
@@ -41,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out", metavar="SEG.nii.gz", type=Path, required=True, help="label map to write, .nii or .nii.gz"
+    )
+    parser.add_argument(
+        "--disagreement",
+        metavar="MAP.nii.gz",
+        type=Path,
+        help="for an ensemble: map to write of where its networks disagree, the share of their pairs in percent",
     )
     add_data_options(parser, ("nan_is_zero",), AS_IN_TRAINING)
     add_inference_options(parser)
@@ -59,15 +66,23 @@ def run(args: argparse.Namespace) -> int:
     check_output_file(args.out, (".nii", ".nii.gz"), VolumeError)
     started = time.monotonic()
     set_freed_memory_retention(True)
-    checkpoint = find_checkpoint(checkpoints_root(args.checkpoints), args.run)
-    predictor = Predictor(checkpoint, inference_overrides(args))
+    predictor = open_predictor(find_models(checkpoints_root(args.checkpoints), args.run), inference_overrides(args))
+    if args.disagreement is not None:
+        check_output_file(args.disagreement, (".nii", ".nii.gz"), VolumeError)
+        if not isinstance(predictor, EnsemblePredictor):
+            raise ConfigError(f"--disagreement: expected an ensemble, got one network ({predictor.path}); leave it out")
     options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
     subject = read_images(args.images, predictor.modalities, args.channels or (), options.nan_is_zero)
     with show_progress("tiles", args.progress) as progress:
-        prediction = predictor.segment(subject.image, subject.geometry.spacing_mm, progress, subject.geometry.oriented)
+        unprocessed, disagreement = predictor.segment_with_disagreement(
+            subject.image, subject.geometry.spacing_mm, progress, subject.geometry.oriented
+        )
+    prediction = predictor.postprocess(unprocessed, subject.geometry.spacing_mm)
     warnings, training = predictor.warnings(subject), predictor.expected.training
     labels = predictor.labels
     write_label(args.out, labels.to_raw(prediction), subject.stored, subject.first_image)
+    if args.disagreement is not None and disagreement is not None:
+        write_label(args.disagreement, in_percent(disagreement), subject.stored, subject.first_image)
     voxel_ml = subject.geometry.voxel_volume_mm3 / 1000
     counts = np.bincount(prediction.ravel(), minlength=len(labels))
     volumes_ml = {c.name: int(n) * voxel_ml for c, n in zip(labels.classes[1:], counts[1:], strict=True)}
@@ -78,6 +93,7 @@ def run(args: argparse.Namespace) -> int:
         paths = [str(path) for path in args.images * len(predictor.modalities)]
         report = {
             "out": str(args.out),
+            "disagreement": None if args.disagreement is None else str(args.disagreement),
             "checkpoint": str(predictor.path),
             "images": dict(zip(predictor.modalities, paths, strict=False)),
             "channels": args.channels,
@@ -95,6 +111,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     volumes = ", ".join(f"{name} {format_number(volume_ml, 1)} ml" for name, volume_ml in volumes_ml.items())
     print(f"{args.out}: {volumes} ({elapsed_s:.1f} s)")
+    if predictor.postprocessing:
+        print(f"postprocessing: {predictor.postprocessing.text}")
     if subject.nan_voxels:
         print(f"note: {subject.nan_voxels} voxels that are NaN were read as 0", file=sys.stderr)
     for path, text in subject.remarks:

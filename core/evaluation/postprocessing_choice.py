@@ -1,8 +1,9 @@
 """Chooses the postprocessing of each class by the Dice of held-out subjects, as nnU-Net's ``determine_postprocessing``.
 
 For each class the removal of components is tried first: those below a volume, for several volumes, and all but the
-largest. It is taken where it improves the mean Dice of the class over the subjects. Then, on the label maps without the removed
-components, filling holes is tried. Either changes voxels of its class and background only, so no other class loses.
+largest. It is taken where it improves the mean Dice of the class over the subjects. Then, on the label maps without the
+removed components, filling holes is tried. Either changes voxels of its class and background only, so no other class
+loses.
 
 A subject in which a class is absent from truth and prediction counts as Dice 1 of the class here: whoever removes a
 false component gains. Voxels with the ignore label in the truth are left out.

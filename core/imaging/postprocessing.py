@@ -60,7 +60,7 @@ class ClassRule:
         return self.largest or self.minimum_ml > 0 or self.fill_holes
 
     def keeps(self, volumes_ml: np.ndarray) -> np.ndarray:
-        """Whether each component is kept, bool, shape (component,), by their volumes; the first of equally large ones."""
+        """Whether each component is kept by its volume, bool, shape (component,); of equally large ones the first."""
         kept = volumes_ml >= self.minimum_ml
         if self.largest and len(volumes_ml):
             kept &= np.arange(len(volumes_ml)) == np.argmax(volumes_ml)

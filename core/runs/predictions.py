@@ -7,6 +7,7 @@ the checkpoints root:
 ``<run>/predictions/<data set>-<hash>/``            predicted with a checkpoint of a run
 ``predictions/<model>-<hash>/<data set>-<hash>/``   predicted with another file: the demo model, an upload
 ``<subject>.nii.gz``                                label map in the geometry and orientation of the subject's image
+``disagreement/<subject>.nii.gz``                   where the members of an ensemble disagree, in percent
 ``<subject>.json``                                  record: scores and origin; without it there is no prediction
 ==================================================  ================================================================
 
@@ -27,7 +28,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from core.checkpointing.metadata import CheckpointMetadata, read_metadata
+import numpy as np
+
+from core.checkpointing.ensemble_metadata import MEMBERS
+from core.checkpointing.metadata import POSTPROCESSING, CheckpointMetadata, read_metadata
 from core.datasets import DataOptions, Dataset, open_dataset
 from core.errors import DatasetError, RunError, VolumeError
 from core.evaluation.metrics import SubjectScore
@@ -43,9 +47,11 @@ from core.strict_json import plain
 RECORD_VERSION = 1
 OTHER_CHECKPOINT = "with an earlier checkpoint of this run"
 CHANGED_FILES = "from files of this subject that have changed since"
+OTHER_POSTPROCESSING = "with other postprocessing than the model has now"
 OTHER_FILES = "from other files, channels or label values than the data set has for this subject now"
 MISREAD_GEOMETRY = "by version 0.1, which ignored the unit or the sheared axes of its files"
 MAX_NAME_LENGTH = 120
+DISAGREEMENT = "disagreement"  # folder of the maps of ensembles
 _ORIGIN = ("inputs", "layout", "sources")  # fields of a record that hold for one place only
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -64,6 +70,8 @@ class Prediction:
     made_at : float. Time of the prediction, in seconds since 1970.
     warnings : tuple of str. Reasons why the prediction may be wrong.
     settings : dict. Device and inference options; empty in records of earlier versions.
+    unprocessed_score : SubjectScore or None. Scores without the postprocessing; ``None`` where there is none.
+    disagreement : Path or None. NIfTI map of the disagreement of the members of an ensemble, in percent.
     """
 
     subject: str
@@ -75,6 +83,8 @@ class Prediction:
     made_at: float
     warnings: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
+    unprocessed_score: SubjectScore | None = None
+    disagreement: Path | None = None
 
     @property
     def stale(self) -> bool:
@@ -117,6 +127,7 @@ def save_prediction(folder: Path, metadata: CheckpointMetadata, dataset: Dataset
         "version": RECORD_VERSION,
         "subject": loaded.id,
         "score": None if score is None else score.to_json(),
+        "unprocessed_score": None if result.unprocessed_score is None else result.unprocessed_score.to_json(),
         "checkpoint": _checkpoint_identity(metadata),
         **_origin(dataset, loaded.id, metadata),
         "warnings": list(result.warnings),
@@ -126,6 +137,12 @@ def save_prediction(folder: Path, metadata: CheckpointMetadata, dataset: Dataset
 
     def write(file: Path) -> None:
         write_label(file, metadata.label_space.to_raw(result.prediction), loaded.stored, loaded.first_image)
+        disagreement = _disagreement_file(file)
+        if result.disagreement is not None:
+            disagreement.parent.mkdir(exist_ok=True)
+            write_label(disagreement, in_percent(result.disagreement), loaded.stored, loaded.first_image)
+        else:
+            disagreement.unlink(missing_ok=True)
 
     return _store(folder, content, write)
 
@@ -208,8 +225,10 @@ class _CurrentState:
 
     def stale_reason(self, record: Mapping[str, Any]) -> str:
         """What has changed since a record was written; empty if nothing has."""
-        if dict(record["checkpoint"]) != self._identity:
-            return OTHER_CHECKPOINT
+        made_by = dict(record["checkpoint"])
+        if made_by != self._identity:
+            same = _without_postprocessing(made_by) == _without_postprocessing(self._identity)
+            return OTHER_POSTPROCESSING if same else OTHER_CHECKPOINT
         if any(file_stamp(Path(name)) != (size, mtime_ns) for name, size, mtime_ns in record["inputs"]):
             return CHANGED_FILES
         sources = record.get("sources")  # records of version 0.1 have none
@@ -248,6 +267,8 @@ def _read(path: Path, current: _CurrentState) -> Prediction | None:
             made_at=float(record["made_at"]),
             warnings=tuple(str(text) for text in record.get("warnings", ())),
             settings=dict(record.get("settings") or {}),
+            unprocessed_score=None if record.get("unprocessed_score") is None else _score(record["unprocessed_score"]),
+            disagreement=_disagreement_file(file) if _disagreement_file(file).is_file() else None,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -269,12 +290,30 @@ def _score(data: Mapping[str, Any]) -> SubjectScore:
 def _checkpoint_identity(metadata: CheckpointMetadata) -> dict[str, Any]:
     """Metadata that differs between two states of a checkpoint file; its tensors are not read."""
     progress = metadata.progress
-    return {
+    identity = {
         "epoch": progress.get("epoch"),
         "step": progress.get("step"),
         "elapsed_s": progress.get("elapsed_s"),
         "labels": metadata.labels,
     }
+    if metadata.postprocessing:  # records of earlier versions have none
+        identity[POSTPROCESSING] = metadata.postprocessing.to_json()
+    if members := metadata.inference.get(MEMBERS):
+        identity[MEMBERS] = members
+    return identity
+
+
+def _without_postprocessing(identity: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in identity.items() if name != POSTPROCESSING}
+
+
+def in_percent(disagreement: np.ndarray) -> np.ndarray:
+    """Shares from 0 to 1 as whole percent, uint8; only 0 becomes 0."""
+    return np.ceil(100 * disagreement - 1e-3).clip(0, 100).astype(np.uint8)
+
+
+def _disagreement_file(label_map: Path) -> Path:
+    return label_map.parent / DISAGREEMENT / label_map.name
 
 
 def _origin(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) -> dict[str, Any]:

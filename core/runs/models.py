@@ -1,0 +1,58 @@
+"""Finds the files of models: runs, groups of runs, checkpoint files, and ensembles under ``<root>/ensembles``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from core.errors import RunError
+from core.runs.catalog import find_checkpoint
+from core.runs.groups import find_group
+from core.runs.store.groups import Group
+
+ENSEMBLES = "ensembles"  # folder below the root, and beginning of the key of an ensemble
+SUFFIX = ".safetensors"
+JOIN = "+"  # between the models of an ensemble that has no file
+
+
+def list_ensembles(root: Path) -> list[Path]:
+    """The files of all ensembles of a root, newest first."""
+    files = [path for path in (root / ENSEMBLES).glob(f"*{SUFFIX}") if not path.name.startswith(".")]
+    return sorted(files, key=lambda path: (path.stat().st_mtime, path.name), reverse=True)
+
+
+def ensemble_key(path: Path) -> str:
+    """The name of an ensemble of :func:`list_ensembles` as argument of a command: ``ensembles/<name>``."""
+    return f"{ENSEMBLES}/{path.stem}"
+
+
+def find_models(root: Path, text: str) -> tuple[Path, ...]:
+    """The files that a text names.
+
+    They are a checkpoint file or a run (:func:`core.runs.catalog.find_checkpoint`), an ensemble of the root by its
+    name, the runs of a group by its id or name, or several of these, joined by ``+``.
+
+    Raises
+    ------
+    RunError
+        If a part names nothing, or a run without a checkpoint.
+    """
+    try:
+        return (find_checkpoint(root, text),)
+    except RunError:
+        name = text.removeprefix(f"{ENSEMBLES}/").removesuffix(SUFFIX)
+        known = {path.stem: path.absolute() for path in list_ensembles(root)}
+        if name in known:
+            return (known[name],)
+        if (group := _find_group(root, text)) is not None:
+            return tuple(find_checkpoint(root, run) for run in group.runs)
+        parts = [part.strip() for part in text.split(JOIN)]
+        if len(parts) < 2 or not all(parts):
+            raise
+    return tuple(path for part in parts for path in find_models(root, part))
+
+
+def _find_group(root: Path, text: str) -> Group | None:
+    try:
+        return find_group(root, text)
+    except RunError:
+        return None
