@@ -9,6 +9,7 @@ from ui.predict import batches, image_choice, segmentations, uploads
 from ui.predict.batch_view import render_batch
 from ui.predict.modality_choice import Case, channel_numbers, choose_cases
 from ui.predict.model_choice import Network, choose_network
+from ui.predict.postprocessing_choice import choose_postprocessing
 from ui.predict.resampling import choose_resampling
 from ui.predict.result_view import render_result
 from ui.predict.segmentations import Request
@@ -16,7 +17,7 @@ from ui.shared.errors import error_box
 from ui.shared.state import RESULT
 
 
-def request_of(network: Network, case: Case, resample: bool, nan_is_zero: bool) -> Request:
+def request_of(network: Network, case: Case, resample: bool, nan_is_zero: bool, postprocess: bool) -> Request:
     """The segmentation of a case."""
     return Request(
         model=network.argument,
@@ -29,6 +30,7 @@ def request_of(network: Network, case: Case, resample: bool, nan_is_zero: bool) 
         uploaded=any(uploads.is_uploaded(path) for path in (network.path, *(ref.path for ref in case.images))),
         resample=resample,
         nan_is_zero=nan_is_zero,
+        postprocess=postprocess,
     )
 
 
@@ -56,7 +58,8 @@ with st.grid(3, min_column_width=220, gap=("small", "medium")) as grid:
             chosen = image_choice.choose_images(network)
             if network is not None and (cases := choose_cases(chosen, network.metadata.modalities)):
                 resample = choose_resampling(network, [case.images[0] for case in cases])
-                requests = {c.name: request_of(network, c, resample, chosen.nan_is_zero) for c in cases}
+                postprocess = choose_postprocessing(network)
+                requests = {c.name: request_of(network, c, resample, chosen.nan_is_zero, postprocess) for c in cases}
         except UserError as error:
             error_box(error)
         several = f" {len(requests)} cases" if len(requests) > 1 else ""

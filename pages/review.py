@@ -26,7 +26,7 @@ HELD_OUT, ALL = "held out", "all"
 heading = st.container(horizontal=True, vertical_alignment="center", gap="small")
 with heading:
     st.title("Review", anchor=False, width="content")
-models = {model.key: model for model in cache.models()}
+models = {model.key: model for model in cache.models(ensembles=True)}
 if not models:
     st.info("No model yet: train one, then review its predictions here.", icon=":material/info:")
     st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
@@ -68,6 +68,7 @@ subjects = view.worst_first(held_out if case_filter == HELD_OUT else dataset.ids
 cases = view.CaseList(model.path, choice.folder, subjects, predictions)
 with side:
     view.summary(dataset, metadata, cases)
+    view.seen_note(metadata, choice.is_training_data, held_out)
 load_from_url(CASE, subjects[0], allowed=subjects)
 chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subjects[0]
 save_to_url(CASE, chosen)

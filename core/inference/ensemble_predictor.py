@@ -160,7 +160,8 @@ class EnsemblePredictor(Predictor):
         shared = {k: v for k, v in settings[0].items() if all(k in own and own[k] == v for own in settings)}
         own = [{k: v for k, v in values.items() if k not in shared} for values in settings]
         members = [{"name": member.name, **values} for member, values in zip(self.members, own, strict=True)]
-        return {**shared, "members": members, "postprocessing": self.postprocessing.to_json()}
+        joined = {name: " and ".join(dict.fromkeys(str(v[name]) for v in settings)) for name in ("mode", "precision")}
+        return {**shared, **joined, "members": members, "postprocessing": self.postprocessing.to_json()}
 
 
 class _MemberPredictor(Predictor):

@@ -72,6 +72,7 @@ class Prediction:
     settings : dict. Device and inference options; empty in records of earlier versions.
     unprocessed_score : SubjectScore or None. Scores without the postprocessing; ``None`` where there is none.
     disagreement : Path or None. NIfTI map of the disagreement of the members of an ensemble, in percent.
+    mean_disagreement : float or None. Its mean over the voxels of the classes, 0 to 1; ``None`` for a single network.
     """
 
     subject: str
@@ -85,6 +86,7 @@ class Prediction:
     settings: dict[str, Any] = field(default_factory=dict)
     unprocessed_score: SubjectScore | None = None
     disagreement: Path | None = None
+    mean_disagreement: float | None = None
 
     @property
     def stale(self) -> bool:
@@ -128,6 +130,7 @@ def save_prediction(folder: Path, metadata: CheckpointMetadata, dataset: Dataset
         "subject": loaded.id,
         "score": None if score is None else score.to_json(),
         "unprocessed_score": None if result.unprocessed_score is None else result.unprocessed_score.to_json(),
+        "mean_disagreement": _mean_disagreement(result),
         "checkpoint": _checkpoint_identity(metadata),
         **_origin(dataset, loaded.id, metadata),
         "warnings": list(result.warnings),
@@ -269,6 +272,7 @@ def _read(path: Path, current: _CurrentState) -> Prediction | None:
             settings=dict(record.get("settings") or {}),
             unprocessed_score=None if record.get("unprocessed_score") is None else _score(record["unprocessed_score"]),
             disagreement=_disagreement_file(file) if _disagreement_file(file).is_file() else None,
+            mean_disagreement=record.get("mean_disagreement"),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -310,6 +314,13 @@ def _without_postprocessing(identity: Mapping[str, Any]) -> dict[str, Any]:
 def in_percent(disagreement: np.ndarray) -> np.ndarray:
     """Shares from 0 to 1 as whole percent, uint8; only 0 becomes 0."""
     return np.ceil(100 * disagreement - 1e-3).clip(0, 100).astype(np.uint8)
+
+
+def _mean_disagreement(result: SubjectPrediction) -> float | None:
+    foreground = result.prediction > 0
+    if result.disagreement is None or not foreground.any():
+        return None
+    return float(result.disagreement[foreground].mean())
 
 
 def _disagreement_file(label_map: Path) -> Path:

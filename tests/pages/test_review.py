@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from core.checkpointing.checkpoint import load, save
 from core.cli import main
 from core.paths import demo_model_path
 from core.runs import run_checkpoint
@@ -137,3 +139,26 @@ def test_ready_made_model_is_offered_on_first_start(checkpoints: Path, monkeypat
     app = open_page("review")
     assert demo_model_path().is_file() and app.selectbox[0].value == "demo-model"
     assert started == ["subject-1"]
+
+
+@pytest.mark.slow
+def test_ensemble_is_a_model_whose_scores_on_seen_subjects_are_said_to_be_too_good(
+    root: Path, quiz_run: QuizRun
+) -> None:
+    checkpoint = load(root / quiz_run.run / "best.safetensors")
+    split = checkpoint.metadata.split
+    checkpoint.metadata = replace(checkpoint.metadata, split={"train": split["val"], "val": split["train"]})
+    save(root / "other-fold.safetensors", checkpoint)
+    assert main(["ensemble", quiz_run.run, str(root / "other-fold.safetensors"), "--name", "pair"]) == 0
+    data, subject = str(quiz_run.data), split["val"][0]
+    assert main(["evaluate", "pair", data, "--subject", subject, "--keep"]) == 0
+    app = open_page("review", model="ensembles/pair")
+    assert not app.exception and not app.error
+    shown = texts(app)
+    assert "trained on by at least one of the networks" in shown and "2 networks" in shown
+    assert "0.0 % of the pairs of networks disagree" in shown, "the weights are the same"
+    assert component_data(app, "selected")["selected"] == subject
+    quiz = open_page("quiz", model="ensembles/pair")
+    assert not quiz.exception and "trained on every labelled subject" in texts(quiz)
+    predict = open_page("predict", model="ensembles/pair")
+    assert not predict.exception and "an ensemble of 2 networks" in texts(predict)

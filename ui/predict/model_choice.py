@@ -8,6 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from core.checkpointing.ensemble_metadata import MEMBERS
 from core.checkpointing.metadata import CheckpointMetadata
 from core.errors import UserError
 from ui.predict import uploads
@@ -45,7 +46,7 @@ class Network:
 
 def choose_network() -> Network | None:
     """Render the choice of a model; ``None``, with a message, if no network can be used."""
-    models = {model.key: model for model in cache.models()}
+    models = {model.key: model for model in cache.models(ensembles=True)}
     source = FILE
     if models:
         source = segmented_choice("Model", SOURCES, SOURCE, "from")
@@ -82,6 +83,8 @@ def _summary(metadata: CheckpointMetadata) -> str:
         text += f"; trained on {training_data}"
     if metadata.training_spacing is not None and metadata.spacing_mm is None:
         text += f", voxels of {metadata.training_spacing.text}"
+    if members := metadata.inference.get(MEMBERS):
+        text += f"; an ensemble of {len(members)} networks"
     if metadata.dataset.get("synthetic"):
         text += "; synthetic, so it will be wrong on real images"
     return text
@@ -98,7 +101,7 @@ def _read(argument: str, title: str, path: Path) -> Network | None:
 def _choose_checkpoint() -> Path | None:
     """An uploaded checkpoint, or a checkpoint below the root of runs that is not a listed model."""
     root = runs_root()
-    listed = {model.path for model in cache.models()}
+    listed = {model.path for model in cache.models(ensembles=True)}
     files = [path for pattern in ("*.safetensors", "*/*.safetensors") for path in sorted(root.glob(pattern))]
     uploaded = uploads.display_names(uploads.list_uploads(uploads.MODELS))
     options = [*uploaded, *(p for p in files if p not in listed and p.name[0] != ".")]

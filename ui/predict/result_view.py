@@ -13,6 +13,7 @@ from core.datasets.single_case import dataset_of_images
 from core.datasets.synthetic.demo import is_demo
 from core.errors import UserError
 from core.formatting import format_duration, format_number
+from core.imaging.postprocessing import Postprocessing
 from ui.predict import segmentations
 from ui.predict.segmentations import Request
 from ui.shared import formatting
@@ -165,10 +166,14 @@ def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]
         method = f"Sliding window, tiles of {formatting.size(report['tile'])} voxels, overlap {report['overlap']:g}"
     if resampled_mm := report.get("resampled_mm"):
         method += f", at voxels of {formatting.size(resampled_mm)} mm"
+    members = report.get("members", ())
+    postprocessing = Postprocessing.from_json(report.get("postprocessing", {}))
     return [
         *images,
         ("Model", request.title),
         ("Method", method),
+        *([("Networks", f"{len(members)}, their probabilities averaged")] if members else []),
+        *([("Postprocessing", postprocessing.text)] if postprocessing else []),
         ("Computed", f"{report['device']}, {report['precision']}, {format_duration(report['seconds'])}"),
         *(
             [("NaN", f"read as 0, in {formatting.count(report['nan_voxels'], 'voxel')}")]

@@ -54,6 +54,7 @@ class Request:
     uploaded : bool. Whether images or checkpoint are uploads, which are copied to the result.
     resample : bool. Whether images are resampled to the voxel size of training.
     nan_is_zero : bool. Whether NaN is read as 0, also where training did not.
+    postprocess : bool. Whether the postprocessing that is stored with the network is applied.
     """
 
     model: str
@@ -66,11 +67,17 @@ class Request:
     uploaded: bool
     resample: bool = False
     nan_is_zero: bool = False
+    postprocess: bool = True
 
     @property
     def options(self) -> list[str]:
         """Options of the command ``predict``."""
-        return [*(["--resample"] if self.resample else []), *([NAN_IS_ZERO] if self.nan_is_zero else [])]
+        chosen = {
+            "--resample": self.resample,
+            NAN_IS_ZERO: self.nan_is_zero,
+            "--no-postprocessing": not self.postprocess,
+        }
+        return [option for option, wanted in chosen.items() if wanted]
 
     @property
     def label_space(self) -> LabelSpace:
@@ -212,6 +219,7 @@ def read(id: str) -> Request | None:
             uploaded=bool(data["uploaded"]),
             resample=bool(data.get("resample", False)),
             nan_is_zero=bool(data.get("nan_is_zero", False)),
+            postprocess=bool(data.get("postprocess", True)),
         )
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -100,7 +100,7 @@ def choose_settings() -> GameSettings | None:
 
 
 def _choose_model_and_data() -> Selection:
-    models = {model.key: model for model in cache.models()}
+    models = {model.key: model for model in cache.models(ensembles=True)}
     if not models:
         st.info("The quiz needs a trained model: train one first.", icon=":material/info:")
         st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")

@@ -10,11 +10,13 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
+from core.checkpointing.ensemble_metadata import MEMBERS
 from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset
 from core.datasets.layouts.base import natural_key
 from core.formatting import format_number, format_score
 from core.imaging.display import Grid
+from core.imaging.postprocessing import Postprocessing
 from core.paths import demo_folder
 from core.runs.predictions import Prediction
 from core.types import Plane, VoxelIndex
@@ -70,14 +72,15 @@ def make_demo_subject(folder: Path, held_out: Sequence[str]) -> None:
 
 
 def worst_first(subjects: Sequence[str], predictions: Mapping[str, Prediction]) -> list[str]:
-    """Subjects by increasing mean Dice, then those segmented without truth, then those not segmented."""
+    """Subjects by increasing mean Dice, then those segmented without truth (where the networks of an ensemble disagree
+    most, first), then those not segmented."""
 
     def rank(subject: str) -> tuple[int, float]:
         prediction = predictions.get(subject)
         if prediction is None:
             return 2, 0.0
         mean = prediction.score.mean_dice if prediction.score is not None else math.nan
-        return (1, 0.0) if math.isnan(mean) else (0, mean)
+        return (1, -(prediction.mean_disagreement or 0.0)) if math.isnan(mean) else (0, mean)
 
     return sorted(sorted(subjects, key=natural_key), key=rank)
 
@@ -86,15 +89,25 @@ def summary(dataset: Dataset, metadata: CheckpointMetadata, cases: CaseList) -> 
     """Data set, number of cases, epoch and mean Dice, in one line."""
     scores = [cases.predictions[id].score for id in cases.subjects if id in cases.predictions]
     means = [score.mean_dice for score in scores if score is not None and not math.isnan(score.mean_dice)]
-    epoch = metadata.progress.get("epoch")
+    epoch, members = metadata.progress.get("epoch"), metadata.inference.get(MEMBERS, ())
     named_synthetic = "synthetic" in dataset.name.lower()
     parts = [
         formatting.plain(dataset.name) + (", synthetic" if dataset.synthetic and not named_synthetic else ""),
         formatting.count(len(cases.subjects), "case"),
         f"epoch {epoch}" if epoch else "",
+        f"{len(members)} networks" if members else "",
         f"mean Dice {format_score(sum(means) / len(means))}, whole volumes, n = {len(means)}" if means else "",
     ]
     st.caption(" · ".join(part for part in parts if part))
+
+
+def seen_note(metadata: CheckpointMetadata, is_training_data: bool, held_out: Sequence[str]) -> None:
+    """Remark that the networks of an ensemble were trained on all subjects under review, one or the other of them."""
+    if metadata.inference.get(MEMBERS) and is_training_data and not held_out:
+        st.caption(
+            "Every subject was trained on by at least one of the networks, so these scores are too good: review the "
+            "runs of the ensemble, each on its own held-out subjects, or other data."
+        )
 
 
 def case_stepper(subjects: Sequence[str], chosen: str) -> None:
@@ -141,6 +154,9 @@ def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, st
     if prediction is None:
         return
     score = prediction.score
+    if prediction.mean_disagreement is not None:
+        share = format_number(100 * prediction.mean_disagreement, 1)
+        st.caption(f"In the predicted voxels, {share} % of the pairs of networks disagree.")
     if score is None:
         st.caption("This case has no reference, so it has no scores.")
         return
@@ -158,6 +174,10 @@ def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, st
     mean = [format_score(score.mean_dice)] + [""] * (len(SCORE_COLUMNS) - 1)
     class_table(SCORE_COLUMNS, [*rows, ClassRow("mean", mean)])
     st.caption("The background is left out.")
+    if prediction.unprocessed_score is not None:
+        rules = Postprocessing.from_json(prediction.settings.get("postprocessing", {}))
+        without = format_score(prediction.unprocessed_score.mean_dice)
+        st.caption(f"Postprocessing: {formatting.plain(rules.text)}. Mean Dice without it {without}.")
 
 
 def case_warnings(cases: CaseList, dataset: Dataset, metadata: CheckpointMetadata, chosen: str) -> None:

@@ -20,6 +20,7 @@ from core.files import FileStamp, file_stamp
 from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import TISSUE_COLOURS
 from core.paths import DEMO, DEMO_MODEL, data_root, demo_folder, demo_model_path
+from core.runs.models import ensemble_key, list_ensembles
 from core.types import Size3, SpacingMm
 from ui.shared import folders
 from ui.shared.paths import runs_root
@@ -63,7 +64,7 @@ class Model:
 
     Attributes
     ----------
-    key : str. Id of its run, or "demo-model".
+    key : str. Id of its run, "ensembles/<name>", or "demo-model".
     name : str. Name on screen, unique in a list of models.
     path : Path. Checkpoint file.
     modified_s : float. Modification time, Unix time in seconds.
@@ -75,13 +76,15 @@ class Model:
     modified_s: float
 
 
-def models() -> list[Model]:
-    """All runs with a checkpoint, the newest first, then the ready-made model."""
+def models(*, ensembles: bool = False) -> list[Model]:
+    """All runs with a checkpoint, the newest first, then ensembles if asked for, then the ready-made model."""
     found = []
     for run in runs.list_runs(runs_root()):
         path = runs.run_checkpoint(run.folder)
         if path is not None:
             found.append(Model(run.id, run.name, path, path.stat().st_mtime))
+    for path in list_ensembles(runs_root()) if ensembles else ():
+        found.append(Model(ensemble_key(path), f"{path.stem}, ensemble", path.absolute(), path.stat().st_mtime))
     path = demo_model_path()
     if path.is_file():
         found.append(Model(DEMO_MODEL, "Ready-made, from synthetic data", path, path.stat().st_mtime))

@@ -54,6 +54,13 @@ def test_request_is_stored_and_its_command_is_run(server_request: Request, comma
     )
 
 
+def test_postprocessing_is_part_of_the_request(server_request: Request, commands: list[Sequence[str]]) -> None:
+    without = replace(server_request, postprocess=False)
+    assert segmentations.id_of(without) != segmentations.id_of(server_request)
+    assert segmentations.read(segmentations.start(without)) == without
+    assert "--no-postprocessing" in commands[0] and "--no-postprocessing" in without.command
+
+
 def test_same_request_has_the_same_id_until_a_file_changes(server_request: Request) -> None:
     id = segmentations.start(server_request)
     assert segmentations.start(server_request) == id

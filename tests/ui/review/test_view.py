@@ -30,6 +30,11 @@ def test_worst_case_is_first_and_unsegmented_cases_are_last() -> None:
     assert view.worst_first(subjects, predictions) == ["s-5", "s-10", "s-2", "s-3", "s-4", "s-1", "s-9", "s-11"]
 
 
+def test_cases_without_a_reference_begin_where_networks_disagree_most() -> None:
+    predictions = {s: replace(prediction(s, None), mean_disagreement=d) for s, d in (("a", 0.01), ("b", 0.2))}
+    assert view.worst_first(["a", "b"], predictions) == ["b", "a"]
+
+
 @pytest.mark.parametrize(
     ("text", "voxel"),
     [
@@ -52,6 +57,19 @@ def test_first_plane_is_that_of_the_slices_of_thick_slices_else_axial(
     spacing_mm: tuple[float, float, float], plane: str
 ) -> None:
     assert view.sharpest_plane(Grid((4, 5, 6), spacing_mm, None)) == plane
+
+
+def test_scores_without_postprocessing_and_the_disagreement_stay_visible(monkeypatch: pytest.MonkeyPatch) -> None:
+    captions: list[str] = []
+    monkeypatch.setattr("ui.review.view.st.caption", captions.append)
+    monkeypatch.setattr("ui.review.view.class_table", lambda *_: None)
+    made = prediction("s-1", 0.9)
+    settings = {"postprocessing": {"GM": {"largest": True, "minimum_ml": 0, "fill_holes": False}}}
+    made = replace(made, settings=settings, unprocessed_score=prediction("s-1", 0.8).score, mean_disagreement=0.05)
+    view.score_table(made, [{"name": "GM", "colour": "#000000"}])
+    text = " ".join(captions)
+    assert "5.0 % of the pairs of networks disagree" in text
+    assert "Postprocessing: GM: largest component. Mean Dice without it 0.800." in text
 
 
 @pytest.mark.parametrize(("resampled_mm", "shown"), [(None, False), ([1, 1, 1], False), ([2, 1, 1], True)])

@@ -41,6 +41,17 @@ def test_models_are_runs_with_checkpoints_newest_first_then_the_demo_model(
     assert by_key[folders[0].name].name == "old" and by_key[folders[2].name].name == f"twin ({folders[2].name})"
 
 
+def test_ensembles_are_listed_before_the_demo_model_where_they_are_asked_for(
+    checkpoints: Path, demo_model_path: Path
+) -> None:
+    folder = create_run(checkpoints, TrainConfig(), "one")
+    for path in (folder / "last.safetensors", checkpoints / "ensembles" / "pair.safetensors", demo_model_path):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"1")
+    assert [model.key for model in cache.models(ensembles=True)] == [folder.name, "ensembles/pair", "demo-model"]
+    assert [model.key for model in cache.models()] == [folder.name, "demo-model"]
+
+
 def test_metadata_are_read_again_when_the_file_changes(tmp_path: Path) -> None:
     from core.paths import demo_model_path
 
