@@ -58,7 +58,7 @@ def _scanned(distance: Tensor, axis: int, spacing: float) -> Tensor:
     slices = distance.unbind(axis)
     for ordered in (slices, slices[::-1]):
         for before, here in itertools.pairwise(ordered):
-            torch.minimum(here, before + spacing, out=here)
+            here.copy_(torch.minimum(here, before + spacing))
     return distance
 
 
