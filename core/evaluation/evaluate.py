@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from core.checkpointing.ensemble_metadata import is_ensemble
 from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset, LoadedSubject, load_subject
 from core.datasets.data_record import DataRecord
@@ -92,6 +93,11 @@ def split_subjects_of(
         ids = labelled
     else:
         listed = stored.get(split, [])
+        if not listed and is_ensemble(metadata):
+            raise DatasetError(
+                "split: expected subjects that no network of the ensemble was trained on, but each of them was used by "
+                "one or the other; score its runs, or the ensemble on other data, with --split all"
+            )
         if split == "val" and not listed and metadata.train_config.split.holds_out_nothing:
             raise DatasetError(
                 "split: expected held-out subjects, but this network was trained on every subject; score it on data "

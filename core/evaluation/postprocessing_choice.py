@@ -135,12 +135,11 @@ class _CaseTable:
     in_truth: int
     voxel_ml: float
 
-    def dice(self, rule: ClassRule, filled: _Voxels | None = None) -> float:
+    def dice(self, rule: ClassRule, filled: tuple[int, int] = (0, 0)) -> float:
         """Dice of the components that a rule keeps, with filled holes; 1 where truth and prediction are empty."""
         kept = rule.keeps(self.components.all * self.voxel_ml)
         counted, correct = int(self.components.counted[kept].sum()), int(self.components.correct[kept].sum())
-        if filled is not None:
-            counted, correct = counted + int(filled.counted.sum()), correct + int(filled.correct.sum())
+        counted, correct = counted + filled[0], correct + filled[1]
         return 2 * correct / (counted + self.in_truth) if counted + self.in_truth else 1.0
 
 
@@ -157,14 +156,15 @@ def _components_table(case: HeldOutCase, index: int) -> _CaseTable:
     return _CaseTable(_Voxels(found.sizes, counted, correct), in_truth, case.voxel_ml)
 
 
-def _hole_tables(case: HeldOutCase, removal: Postprocessing, classes: Sequence[str]) -> list[_Voxels]:
-    """The holes of each class but the background after the removal of components."""
+def _hole_tables(case: HeldOutCase, removal: Postprocessing, classes: Sequence[str]) -> list[tuple[int, int]]:
+    """Voxels in the holes of each class but the background after the removal of components: those that are not ignored,
+    and of these the ones in the class of the truth."""
     truth, labels = case.truth.unpack(), removal(case.prediction.unpack(), case.spacing_mm, classes)
     tables = []
     for index in range(1, len(classes)):
-        inside = [truth[box][hole] for box, hole in holes(labels, index)]
-        counts = [(len(t), np.count_nonzero(t != IGNORE_INDEX), np.count_nonzero(t == index)) for t in inside]
-        tables.append(_Voxels(*np.array(counts, np.int64).reshape(-1, 3).T))
+        found = holes(labels, index)
+        inside = truth[found[0]][found[1]] if found is not None else np.zeros(0, np.uint8)
+        tables.append((int(np.count_nonzero(inside != IGNORE_INDEX)), int(np.count_nonzero(inside == index))))
     return tables
 
 

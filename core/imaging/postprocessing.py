@@ -12,7 +12,7 @@ At import the module needs only numpy; scipy is imported on first use.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -170,11 +170,11 @@ class Postprocessing:
         for index, rule in indices.items():
             if rule.largest or rule.minimum_ml:
                 _remove_components(result, labels, index, rule, voxel_ml)
-        filled = [
-            (index, box, hole) for index, r in indices.items() if r.fill_holes for box, hole in holes(result, index)
-        ]
-        for index, box, hole in filled:
-            result[box][hole] = index
+        filled = {index: holes(result, index) for index, rule in indices.items() if rule.fill_holes}
+        for index, found in filled.items():
+            if found is not None:
+                box, mask = found
+                result[box][mask] = index
         return result
 
 
@@ -211,7 +211,7 @@ def components(labels: np.ndarray, index: int) -> Components | None:
     return Components(box, numbers, np.bincount(numbers.ravel(), minlength=count + 1)[1:])
 
 
-def holes(labels: np.ndarray, index: int) -> Iterator[tuple[Box, np.ndarray]]:
+def holes(labels: np.ndarray, index: int) -> tuple[Box, np.ndarray] | None:
     """The holes of a class.
 
     Parameters
@@ -219,25 +219,25 @@ def holes(labels: np.ndarray, index: int) -> Iterator[tuple[Box, np.ndarray]]:
     labels : ndarray, integer, shape (i, j, k). Class indices.
     index : int. The class.
 
-    Yields
-    ------
-    tuple of slice, and ndarray, bool. Box of a hole, and its voxels in that box.
+    Returns
+    -------
+    box : tuple of slice. Bounding box of the class.
+    mask : ndarray, bool, shape of the box. Whether a voxel is in a hole.
+        ``None`` instead of both if there is none.
     """
     from scipy import ndimage
 
     box = _bounding_box(labels == index)
     if box is None:
-        return
+        return None
     inside = labels[box]
     mask = inside == index
     numbers, count = ndimage.label(ndimage.binary_fill_holes(mask) & ~mask)
-    if not count:
-        return
-    others = ndimage.maximum(inside, numbers, np.arange(1, count + 1))
-    for number, (hole_box, other) in enumerate(zip(ndimage.find_objects(numbers), others, strict=True), start=1):
-        if other == 0:  # background alone
-            whole = tuple(slice(b.start + h.start, b.start + h.stop) for b, h in zip(box, hole_box, strict=True))
-            yield whole, numbers[hole_box] == number
+    shared = np.zeros(count + 1, bool)  # with another class
+    shared[numbers[inside != 0]] = True
+    shared[0] = True
+    filled = ~shared[numbers]
+    return (box, filled) if filled.any() else None
 
 
 def _remove_components(result: np.ndarray, labels: np.ndarray, index: int, rule: ClassRule, voxel_ml: float) -> None:

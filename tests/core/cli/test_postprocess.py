@@ -27,6 +27,12 @@ def report(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
     return dict(json.loads(capsys.readouterr().out))
 
 
+@pytest.fixture(autouse=True)
+def ended(run_id: str, checkpoints: Path) -> None:
+    """The run has ended."""
+    write_state(checkpoints / run_id, RunState(state="stopped"))
+
+
 def with_island(labels: np.ndarray) -> np.ndarray:
     """A false component of the class bright in a corner."""
     labels = labels.copy()

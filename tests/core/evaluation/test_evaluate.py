@@ -58,6 +58,9 @@ def test_split_is_the_one_stored_in_the_checkpoint(ball_run: BallRun) -> None:
     assert split_subjects_of(dataset, with_test, None) == ("test", val)
     with pytest.raises(DatasetError, match="split test"):
         split_subjects_of(dataset, metadata, "test")
+    ensemble = replace(metadata, version=2, split={"train": [*train, *val], "val": [], "test": []})
+    with pytest.raises(DatasetError, match="no network of the ensemble was trained on"):
+        split_subjects_of(dataset, ensemble, None)
     elsewhere = replace(metadata, split={"val": ["another-1"]})
     with pytest.raises(DatasetError, match=r"found no another-1; .* --split all"):
         split_subjects_of(dataset, elsewhere, "val")
