@@ -29,6 +29,7 @@ from core.imaging.display import upright_slices
 from core.imaging.outliers import intensity_range
 from core.inference.predictor import Predictor
 from core.inference.sliding_window import foreground_box
+from core.models.architecture import stage_names
 from core.sampling.patches import crop_volume
 from core.strict_json import dumps
 from core.types import ProgressCallback, Size3, SpacingMm, VoxelIndex
@@ -46,6 +47,8 @@ class Stage:
 
     Attributes
     ----------
+    name : str. Kind and, where a kind has several stages, level: "encoder-1", "logits"
+        (:func:`core.models.architecture.stage_names`).
     kind : str. "input", "encoder", "bottleneck", "decoder", "logits" or "softmax".
     level : int. Resolution level, 0 is full resolution.
     values : ndarray, float32, shape (channel, i, j). Slice of the output.
@@ -53,16 +56,12 @@ class Stage:
     names : tuple of str. Names of the channels (modalities, classes); empty where they have none.
     """
 
+    name: str
     kind: str
     level: int
     values: np.ndarray
     size: Size3
     names: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        """Kind and, where a kind has several stages, level: "encoder-1", "logits"."""
-        return f"{self.kind}-{self.level}" if self.kind in ("encoder", "decoder") else self.kind
 
 
 @dataclass(frozen=True)
@@ -121,10 +120,8 @@ def compute_feature_maps(
     patch = crop_volume(torch.from_numpy(prepared), start, size)[None]
     centre_slice = size[2] // 2
     outputs: dict[nn.Module, tuple[np.ndarray, Size3]] = {}
-    hooks = [
-        stage.module.register_forward_hook(_capture_slice(outputs, centre_slice >> stage.level))
-        for stage in network_stages
-    ]
+    capture = _capture_slice(outputs, centre_slice, size[2])
+    hooks = [stage.module.register_forward_hook(capture) for stage in network_stages]
     try:
         with torch.no_grad(), autocast(predictor.device, predictor.options.precision):
             predictor.model(patch.to(predictor.device))
@@ -137,13 +134,14 @@ def compute_feature_maps(
         for hook in hooks:
             hook.remove()
     classes = predictor.labels.names
-    stages = [Stage("input", 0, patch[0, ..., centre_slice].numpy(), size, predictor.modalities)]
-    for stage in network_stages:
+    stages = [Stage("input", "input", 0, patch[0, ..., centre_slice].numpy(), size, predictor.modalities)]
+    unique_names = stage_names((stage.kind, stage.level) for stage in network_stages)
+    for name, stage in zip(unique_names, network_stages, strict=True):
         values, output_size = outputs[stage.module]
         names = classes if stage.kind == "logits" else ()
-        stages.append(Stage(stage.kind, stage.level, values, output_size, names))
+        stages.append(Stage(name, stage.kind, stage.level, values, output_size, names))
     probabilities = torch.softmax(torch.from_numpy(stages[-1].values), dim=0).numpy()
-    stages.append(Stage("softmax", 0, probabilities, size, classes))
+    stages.append(Stage("softmax", "softmax", 0, probabilities, size, classes))
     i, j, k = prepared.shape[1:]
     spacing = spacing_mm if target_mm is None else target_mm
     return FeatureMaps(tuple(stages), start, size, start[2] + centre_slice, (i, j, k), spacing)
@@ -215,12 +213,16 @@ def write_feature_maps(
     return manifest
 
 
-def _capture_slice(outputs: dict[nn.Module, tuple[np.ndarray, Size3]], k: int) -> Callable[..., None]:
-    """A forward hook that stores slice ``k`` of a module's output on the host, and the size of the whole output."""
+def _capture_slice(outputs: dict[nn.Module, tuple[np.ndarray, Size3]], k: int, slices: int) -> Callable[..., None]:
+    """A forward hook that stores a slice of a module's output on the host, and the size of the whole output.
+
+    The slice is ``k`` of the ``slices`` at full resolution, or the one that covers it: a network may halve some axes
+    only.
+    """
 
     def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
         size_i, size_j, size_k = output.shape[2:]
-        outputs[module] = output[0, ..., k].float().cpu().numpy().copy(), (size_i, size_j, size_k)
+        outputs[module] = output[0, ..., k * size_k // slices].float().cpu().numpy().copy(), (size_i, size_j, size_k)
 
     return hook
 

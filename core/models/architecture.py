@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from core.config import ModelConfig
 
 StageKind = Literal["encoder", "bottleneck", "decoder", "logits"]
+
+
+def stage_names(stages: Iterable[tuple[str, int]]) -> list[str]:
+    """Unique names of stages: their kind, of encoder and decoder with the level ("encoder-1", "bottleneck", "logits");
+    from the second of the same name on with a number ("encoder-0-2").
+
+    Parameters
+    ----------
+    stages : iterable of (str, int). Kind and level of each, in the order of computation.
+    """
+    names, counts = [], Counter[str]()
+    for kind, level in stages:
+        name = f"{kind}-{level}" if kind in ("encoder", "decoder") else kind
+        counts[name] += 1
+        names.append(f"{name}-{counts[name]}" if counts[name] > 1 else name)
+    return names
 
 
 def halving_levels(config: ModelConfig) -> int:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 MASK = 0xFFFFFFFF
 FACTORS = (0x21F0AAAD, 0x735A2D97)
+ONE_BITS = 0x3F800000  # of 1.0 in float32
 SAMPLES = 8  # voxels of the image along each axis, about
 STREAM_OFFSET = 0x1BD1E995  # between the counters of independent series
 
@@ -51,7 +52,8 @@ def uniform_noise(key: Tensor, count: int, stream: int = 0) -> Tensor:
     """
     counters = torch.arange(count, device=key.device) + stream * STREAM_OFFSET
     hashed = _hash(key ^ _hash(counters & MASK))
-    return ((hashed >> 9).float() + 0.5) * 2.0**-23  # 23 bits and a half: exact in float32, never 0 or 1
+    # 23 bits as the fraction of a float32 from 1 to 2; half of their step keeps the result off 0.
+    return ((hashed >> 9) | ONE_BITS).int().view(torch.float32) - (1 - 2.0**-24)
 
 
 def normal_noise(key: Tensor, count: int, stream: int = 0) -> Tensor:

@@ -32,7 +32,7 @@ Where this differs from the paper:
   sub-volumes of every size; the latent code stays the paper's global one, of 128 numbers for the whole sub-volume.
 - Noise and dropout are hashes of the image and of the first kernel (:mod:`core.models.hashed_noise`): they change with
   every sub-volume and step, and a resumed run repeats them.
-- The log-variance is limited to -10 to 10, and the latent code is computed in float32.
+- The log-variance is limited to -10 to 10, and the latent code is drawn in float32.
 
 A. Myronenko: 3D MRI Brain Tumor Segmentation Using Autoencoder Regularization. BrainLes 2018, arXiv:1810.11654. The
 paper states no number of parameters. Without the branch this is MONAI's SegResNet (its SegResNetVAE lets both decoders
@@ -173,11 +173,10 @@ class AutoEncoderBranch(nn.Module):
         key : Tensor. Key of the noise.
         """
         cells = average_resize(self.reduce(x), LATENT_GRID)
-        with torch.autocast(x.device.type, enabled=False):
-            mean, log_variance = self.to_code(cells.float().flatten(1)).chunk(2, dim=1)
-            log_variance = log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
-            latent = mean + torch.exp(log_variance / 2) * normal_noise(key, LATENT, NOISE_STREAM)
-            grid = torch.relu(self.from_code(latent)).unflatten(1, (LATENT_CHANNELS, *LATENT_GRID))
+        mean, log_variance = self.to_code(cells.flatten(1)).float().chunk(2, dim=1)
+        log_variance = log_variance.clamp(-LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT)
+        latent = mean + torch.exp(log_variance / 2) * normal_noise(key, LATENT, NOISE_STREAM)
+        grid = torch.relu(self.from_code(latent)).unflatten(1, (LATENT_CHANNELS, *LATENT_GRID))
         deepest = linear_resize(self.widen(grid), triple([int(n) for n in x.shape[2:]]))
         return self.exit(self.decoder(deepest)), mean, log_variance
 

@@ -110,6 +110,33 @@ def test_image_is_resampled_to_the_spacing_of_training(ball_run: BallRun, tmp_pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "channels", "stages"),
+    [
+        (
+            "highresnet3d",
+            (2, 3, 4),
+            [("encoder-0", 16), ("encoder-0-2", 16), ("encoder-0-3", 16), ("bottleneck", 16), ("logits", 16)],
+        ),
+        ("unet2d", (2, 3), [("encoder-0", 16), ("bottleneck", 16), ("decoder-0", 16), ("logits", 16)]),
+    ],
+)
+def test_stages_of_the_same_level_have_names_of_their_own(
+    ball_run: BallRun, tmp_path: Path, model: str, channels: tuple[int, ...], stages: list[tuple[str, int]]
+) -> None:
+    metadata = load(ball_run.checkpoint).metadata
+    config = TrainConfig.from_json(metadata.config).with_values({"model": model, "channels": channels})
+    network = build_model(config.model, 1, 3)
+    path = tmp_path / "other.safetensors"
+    save(path, Checkpoint(replace(metadata, config=config.to_json()), dict(network.state_dict())))
+    maps = compute_feature_maps(Predictor(path), balls(96)[0], SPACING_MM)
+    assert [(s.name, s.size[2]) for s in maps.stages[1:-1]] == stages
+    if model == "unet2d":
+        seen = maps.stage("bottleneck")
+        assert seen.size == (8, 8, 16), "k keeps its slices"
+
+
+@pytest.mark.slow
 def test_stages_of_the_vnet(ball_run: BallRun, tmp_path: Path) -> None:
     metadata = load(ball_run.checkpoint).metadata
     model = ModelConfig("vnet", (4, 8, 16), (), "instance", "prelu", "stride", "after")
