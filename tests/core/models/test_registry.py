@@ -15,6 +15,7 @@ from core.errors import ConfigError
 from core.models import MODELS, build_model, resolve, size_divisor
 from core.models.unet3d import UNet3D
 from core.models.vnet import VNet
+from core.paths import project_root
 from core.presets import PRESETS, preset
 
 
@@ -67,6 +68,11 @@ def test_vnet_overrides_the_options_that_it_does_not_support() -> None:
 
 def test_a_name_of_the_library_is_resolved_to_ours() -> None:
     assert build_model(ModelConfig("VNET", (4, 8)), 1, 2).config.model == "vnet"
+
+
+def test_every_network_is_described_in_the_documentation() -> None:
+    text = (project_root() / "docs" / "networks.md").read_text("utf-8")
+    assert not [name for name in MODELS if f"**`{name}`**" not in text]
 
 
 def test_unknown_architecture_is_refused() -> None:
