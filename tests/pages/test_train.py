@@ -11,6 +11,8 @@ from streamlit.testing.v1 import AppTest
 
 from core import runs
 from core.config import field_specs
+from core.losses import unused_options
+from core.models import MODELS, unused_model_options
 from core.presets import preset
 from tests.support.app_pages import (
     button,
@@ -33,8 +35,9 @@ pytestmark = pytest.mark.usefixtures("empty_app")
 @pytest.mark.slow
 def test_form_has_a_field_for_every_option_and_submits_its_configuration(checkpoints: Path) -> None:
     app = choose(open_page("train"), "Preset", "quick")
+    hidden = {"path"} | unused_options(preset("quick").loss.loss) | unused_model_options(preset("quick").model.model)
     for spec in field_specs():
-        if spec.name != "path":
+        if spec.name not in hidden:
             assert field(app, spec.name).help.startswith(spec.help), spec.name
     run_page(field(app, "learning_rate").set_value("0.01"))
     assert "--learning-rate 0.01" in app.code[0].value
@@ -56,6 +59,36 @@ def test_values_and_labels_are_words(checkpoints: Path) -> None:
     assert "back to none" in button_labels(app)
     run_page(field(app, "minutes").set_value("none"))
     assert not button(app, "Start training").disabled and "back to none" not in button_labels(app)
+
+
+@pytest.mark.slow
+def test_networks_are_listed_with_a_description_and_only_the_options_that_they_take() -> None:
+    app = open_page("train")
+    assert list(field(app, "model").options) == list(MODELS)
+    assert field(app, "full_resolution") and field(app, "deep_supervision")
+    run_page(field(app, "model").set_value("vnet"))
+    assert any("V-Net (Milletari et al. 2016)" in caption.value for caption in app.caption)
+    assert field(app, "channels") and field(app, "deep_supervision")
+    for name in unused_model_options("vnet"):
+        with pytest.raises(AssertionError, match=f"no widget for {name}"):
+            field(app, name)
+
+
+@pytest.mark.slow
+def test_losses_are_described_and_offer_only_their_options() -> None:
+    app = open_page("train")
+    assert any("Dice plus cross-entropy" in caption.value for caption in app.caption)
+    run_page(field(app, "loss").set_value("tversky"))
+    assert any("false positives and false negatives" in caption.value for caption in app.caption)
+    assert field(app, "tversky_beta").value == "0.7"
+    with pytest.raises(AssertionError, match="no widget for focal_gamma"):
+        field(app, "focal_gamma")
+    run_page(field(app, "tversky_beta").set_value("0.9"))
+    assert "--loss tversky --tversky-beta 0.9" in app.code[0].value
+    run_page(field(app, "loss").set_value("ce"))
+    assert "--tversky-beta" not in app.code[0].value, "an option that is not used has the value of the preset"
+    run_page(field(app, "loss").set_value("vae"))
+    assert "Vae needs a network with the outputs" in texts(app) and button(app, "Start training").disabled
 
 
 @pytest.mark.slow
