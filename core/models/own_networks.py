@@ -105,7 +105,9 @@ def find(name: str) -> Architecture | None:
 
 def available() -> list[Architecture]:
     """The user's networks that can be read now."""
-    names = [*_files(), *(point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS))]
+    names = [point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS)]
+    with contextlib.suppress(ConfigError):
+        names = [*_files(), *names]
     found = []
     for name in dict.fromkeys(names):
         with contextlib.suppress(ConfigError):

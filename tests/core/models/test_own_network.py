@@ -127,6 +127,14 @@ def test_finding_and_listing_run_no_code(tmp_path: Path) -> None:
     assert "Net" in architectures()
 
 
+def test_damaged_list_is_named_where_it_is_needed_and_hides_nothing_else(tmp_path: Path) -> None:
+    name_own_network(written(tmp_path, "Linear"))
+    own_networks.list_path().write_text("[")
+    assert "vnet" in architectures()
+    with pytest.raises(ConfigError, match=r"networks.json: expected a JSON object .*; remove it"):
+        architecture("Linear")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
