@@ -80,7 +80,8 @@ def main(folder: Path) -> int:
         with torch.no_grad():
             weights = {name: _converted(tensor, expected[name][1]) for name, tensor in matching.items()}
         save_file(weights, str(folder / WEIGHTS_FILE))
-        response = {"in_order": in_order, "repeated": repeated}
+        left_out = 0 if in_order else sum(t.ndim > 1 for name, t in tensors.items() if name not in matching)
+        response = {"in_order": in_order, "repeated": repeated, "left_out": left_out}
     except CheckpointError as error:
         response = {"error": str(error)}
     (folder / RESPONSE_FILE).write_text(json.dumps(response), "utf-8")

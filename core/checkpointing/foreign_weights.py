@@ -55,17 +55,23 @@ class ForeignWeights:
     weights : dict of Tensor, float32 or int64.
     in_order : bool. Whether they were matched by their order, because no name matches.
     repeated : tuple of str. Kernels of one modality that were repeated for several, and divided by their number.
+    left_out : int. Kernels of the file that have no place in the network, or another shape there.
     """
 
     weights: dict[str, Tensor]
     in_order: bool
     repeated: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def how(self) -> str:
-        """How they were matched, as the end of a sentence; empty if by name alone."""
-        repeated = f", {' and '.join(self.repeated)} repeated for all modalities" if self.repeated else ""
-        return repeated + (", by order" if self.in_order else "")
+        """How they were matched, as the end of a sentence; empty if all by name."""
+        parts = ["by order"] if self.in_order else []
+        if self.repeated:
+            parts.append(f"{' and '.join(self.repeated)} repeated for all modalities")
+        if self.left_out:
+            parts.append(f"{self.left_out} kernel{'s' if self.left_out > 1 else ''} of the file left out")
+        return "".join(f", {part}" for part in parts)
 
 
 def read_foreign_weights(path: Path, network: nn.Module) -> ForeignWeights:
@@ -103,7 +109,7 @@ def read_foreign_weights(path: Path, network: nn.Module) -> ForeignWeights:
             raise CheckpointError(f"{path}: {response['error']}")
         weights = _read_weights(folder / WEIGHTS_FILE, expected)
         repeated = tuple(name for name in request["repeatable"] if name in response["repeated"])
-        return ForeignWeights(weights, bool(response["in_order"]), repeated)
+        return ForeignWeights(weights, bool(response["in_order"]), repeated, int(response["left_out"]))
 
 
 def wait_within_limits(process: subprocess.Popen[bytes], resident_bytes: int, timeout_s: float) -> str:

@@ -116,6 +116,13 @@ def test_first_kernel_is_repeated_for_several_modalities_and_the_log_says_so(tmp
         torch.testing.assert_close(logits, single.eval()(x), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
+def test_file_of_another_depth_is_said_to_be_left_out_in_part(tmp_path: Path) -> None:
+    path, _ = published_file(tmp_path, "18")
+    found = read_foreign_weights(path, med3d(1, 2, depth="10"))
+    assert found.how == ", 8 kernels of the file left out", "the second block of each layer"
+
+
 def test_only_kernels_of_one_modality_are_repeated() -> None:
     expected = {"a": ((4, 3, 1, 1, 1), "F32"), "b": ((4, 3, 1, 1, 1), "F32")}
     kernel = torch.arange(4.0).view(4, 1, 1, 1, 1)
