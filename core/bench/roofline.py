@@ -19,16 +19,16 @@ import torch
 from core.bench.implementations import CLASSES, IN_CHANNELS
 from core.bench.machine import synchronize
 from core.bench.report import Row
+from core.compute.convolution_workspace import TracedConvolution
+from core.compute.precision import DTYPES
 from core.config import ModelConfig
-from core.models import size_divisor
-from core.models.cost import padded_size
-from core.models.layers import Layer, list_layers
-from core.types import Size3
+from core.models import resolve, size_divisor
+from core.models.network_trace import trace_network
+from core.types import Size3, triple
 
 MAX_ROWS = {"cpu": 2**14, "cuda": 2**18}  # of a timed product; the time per row does not fall with more
 COPY_BYTES = {"cpu": 2**28, "cuda": 2**31}
 REPEATS = 3
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,24 @@ def lower_bounds(
     peak_tflops : float, optional. Matmul peak in that precision; used on CUDA only.
     """
     peak = peak_tflops if device.type == "cuda" else None
-    padded = padded_size(size, size_divisor(model))
+    divisor = size_divisor(model)
+    padded = triple([math.ceil(n / divisor) * divisor for n in size])
     dtype = DTYPES[precision]
     bandwidth = _copy_bandwidth(device)
-    gflop = [0.0] * len(model.channels)
-    seconds = [0.0] * len(model.channels)
-    for number, layer in enumerate(list_layers(model, IN_CHANNELS, CLASSES)):
-        voxels = batch * math.prod(n >> layer.level for n in padded)
+    channels = resolve(model).channels
+    gflop = [0.0] * len(channels)
+    seconds = [0.0] * len(channels)
+    for number, layer in enumerate(trace_network(model, IN_CHANNELS, CLASSES, padded).convolutions):
+        level = (padded[0] // layer.out_size[0]).bit_length() - 1
+        voxels = batch * math.prod(layer.out_size)
         moved_bytes = 3 * (layer.in_channels + layer.out_channels) * voxels * dtype.itemsize
         products = list(_products(layer, voxels, first=number == 0))
-        gflop[layer.level] += sum(p.gflop for p in products)
+        gflop[level] += sum(p.gflop for p in products)
         compute_s = sum(p.gflop / 1000 / (peak or _tflops(p, device, dtype)) for p in products)
-        seconds[layer.level] += max(compute_s, moved_bytes / bandwidth)
+        seconds[level] += max(compute_s, moved_bytes / bandwidth)
     rows = [
         _row(f"bound at {'x'.join(str(n >> level) for n in padded)}, {width} channels", precision, batch, g, s)
-        for level, (width, g, s) in enumerate(zip(model.channels, gflop, seconds, strict=True))
+        for level, (width, g, s) in enumerate(zip(channels, gflop, seconds, strict=True))
     ]
     total = _row("bound of all levels", precision, batch, sum(gflop), sum(seconds))
     return [*rows, total]
@@ -83,13 +86,13 @@ def _row(name: str, precision: str, batch: int, gflop: float, seconds: float) ->
     return Row(name, precision, batch, ms=1000 * seconds, gflop=gflop, tflops=gflop / 1000 / seconds)
 
 
-def _products(layer: Layer, voxels: int, first: bool) -> Iterator[_MatrixProduct]:
+def _products(layer: TracedConvolution, voxels: int, first: bool) -> Iterator[_MatrixProduct]:
     """Forward, gradient of the input (not needed in the first layer), gradient of the kernel."""
-    taps = layer.kernel_size**3
+    taps = math.prod(layer.kernel_size)
     if not layer.transposed:
         rows, inner, columns = voxels, taps * layer.in_channels, layer.out_channels
     else:  # transposed: each input voxel gives a block of output voxels
-        rows, inner, columns = voxels // layer.stride**3, layer.in_channels, taps * layer.out_channels
+        rows, inner, columns = voxels // math.prod(layer.stride), layer.in_channels, taps * layer.out_channels
     yield _MatrixProduct(rows, inner, columns)
     if not first:
         yield _MatrixProduct(rows, columns, inner)

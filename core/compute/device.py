@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -83,13 +83,13 @@ def free_bytes(device: torch.device) -> int:
     return max(min([int(psutil.virtual_memory().available), *left]), 0)
 
 
-def check_memory(needed_bytes: int, device: torch.device, suggestion: str = "") -> None:
+def check_memory(needed_bytes: int, device: torch.device, suggestion: Callable[[], str] | None = None) -> None:
     """Reject a training step that cannot fit into memory, before the machine swaps or the kernel kills the process.
 
     Parameters
     ----------
     needed_bytes : int. Estimated peak of a training step.
-    suggestion : str. Configuration that would fit, from :func:`core.training.plan.suggest_smaller`.
+    suggestion : callable, optional. Gives a configuration that would fit, as a text; asked only where it is needed.
 
     Raises
     ------
@@ -103,12 +103,15 @@ def check_memory(needed_bytes: int, device: torch.device, suggestion: str = "") 
         raise DeviceError(
             f"not enough memory: a training step would take about {format_bytes(needed_bytes)}, and "
             f"{_possessive(device)} memory is {format_bytes(total)}, {format_bytes(free)} of it free; "
-            f"{suggestion or ADVICE}"
+            f"{suggestion() if suggestion else ADVICE}"
         )
 
 
 def out_of_memory_error(
-    error: BaseException, device: torch.device, needed_bytes: int | None = None, suggestion: str = ""
+    error: BaseException,
+    device: torch.device,
+    needed_bytes: int | None = None,
+    suggestion: Callable[[], str] | None = None,
 ) -> DeviceError | None:
     """The user-facing error for an out-of-memory error of torch, numpy or Python; ``None`` for any other error.
 
@@ -130,7 +133,7 @@ def out_of_memory_error(
         memory = f" ({format_bytes(total_bytes(device))}, {format_bytes(free_bytes(device))} of it free now)"
     return DeviceError(
         f"not enough memory: the work does not fit into {_possessive(device)} memory{memory}{estimate}; "
-        f"{suggestion or ADVICE}"
+        f"{suggestion() if suggestion else ADVICE}"
     )
 
 

@@ -1,16 +1,22 @@
-"""Limits tile size and batch size of inference to the device memory that is free, by the estimate of
-:mod:`core.models.memory`."""
+"""Limits tile size and batch size of inference to the device memory that is free.
+
+The memory of a forward pass is estimated by tracing the network without values (:mod:`core.compute.tracing`).
+"""
 
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
 from core.compute.device import free_bytes
+from core.compute.precision import DTYPES, autocast
+from core.compute.tracing import AllocationTracer, CudaAutocast, fake_tensors, heap_bytes
+from core.inference.forward_pass import forward_pass
 from core.models.blocks import SegmentationNetwork
-from core.models.memory import PassShape, inference_bytes
 from core.types import Size3, triple
 
 FREE_FRACTION = 0.8  # of the free memory; the estimate may be too low by a fifth
@@ -32,6 +38,7 @@ class InferenceMemory:
         self.network = model if isinstance(model, SegmentationNetwork) else None
         self.device, self.precision = image.device, precision
         self.available_bytes = math.inf
+        self._traced: dict[tuple[Size3, int], int] = {}
         if self.network is None:
             return
         limit = FREE_FRACTION * free_bytes(image.device) if limit_bytes is None else limit_bytes
@@ -40,24 +47,24 @@ class InferenceMemory:
 
     def fits(self, size: Size3, batch_size: int) -> bool:
         """Whether a forward pass over a batch of this size fits."""
-        if self.network is None:
-            return True
-        network = self.network
-        shape = PassShape(network.in_channels, network.classes, size, batch_size, self.precision, self.device.type)
-        return inference_bytes(network.config, shape) <= self.available_bytes
+        return self.network is None or self.pass_bytes(size, batch_size) <= self.available_bytes
+
+    def pass_bytes(self, size: Size3, batch_size: int) -> int:
+        """Estimated peak of a forward pass, without the weights."""
+        assert self.network is not None
+        key = (size, batch_size)
+        if key not in self._traced:
+            self._traced[key] = inference_bytes(self.network, size, batch_size, self.precision, self.device.type)
+        return self._traced[key]
 
     def largest_tile(self, size: Size3, minimum: Size3) -> Size3:
         """The largest tile that fits: ``size`` with its longest sides shortened to multiples of the network's divisor,
         no side below that of ``minimum``."""
-        sides = list(size)
-        while self.network is not None and not self.fits(triple(sides), 1):
-            longer = [axis for axis in range(3) if sides[axis] > minimum[axis]]
-            if not longer:
-                break
-            axis = max(longer, key=lambda a: sides[a])
-            divisor = self.network.divisor[axis]
-            sides[axis] = max(minimum[axis], (sides[axis] - 1) // divisor * divisor)
-        return triple(sides)
+        if self.network is None or self.fits(size, 1):
+            return size
+        tiles = list(_smaller_tiles(size, minimum, self.network.divisor))
+        number = bisect_left(tiles, True, key=lambda tile: self.fits(tile, 1))
+        return tiles[number] if number < len(tiles) else minimum
 
     def batch_size(self, tile: Size3, images_per_tile: int) -> int:
         """Tiles per forward pass.
@@ -67,12 +74,58 @@ class InferenceMemory:
         tile : tuple of int. Tile size in voxels.
         images_per_tile : int. 2 with mirroring, else 1.
         """
-        batch_size = max(1, tile_batch_size(tile, self.device) // images_per_tile)
-        while batch_size > 1 and not self.fits(tile, images_per_tile * batch_size):
-            batch_size -= 1
-        return batch_size
+        most = max(1, tile_batch_size(tile, self.device) // images_per_tile)
+        sizes = range(most, 1, -1)
+        number = bisect_left(sizes, True, key=lambda n: self.fits(tile, images_per_tile * n))
+        return sizes[number] if number < len(sizes) else 1
+
+
+def _smaller_tiles(size: Size3, minimum: Size3, divisor: Size3) -> Iterator[Size3]:
+    """Smaller tiles in descending order: the longest side shortened to a multiple of the divisor first."""
+    sides = list(size)
+    while longer := [axis for axis in range(3) if sides[axis] > minimum[axis]]:
+        axis = max(longer, key=lambda a: sides[a])
+        sides[axis] = max(minimum[axis], (sides[axis] - 1) // divisor[axis] * divisor[axis])
+        yield triple(sides)
 
 
 def tile_batch_size(tile: Size3, device: torch.device) -> int:
     """Tiles per forward pass that use a device well: several small tiles on a GPU, one on a CPU."""
     return max(1, BATCH_VOXELS.get(device.type, 0) // math.prod(tile))
+
+
+@torch.no_grad()
+def inference_bytes(
+    network: SegmentationNetwork, size: Size3, batch_size: int = 1, precision: str = "bf16", device: str = "cpu"
+) -> int:
+    """Estimated peak memory in bytes of a forward pass without gradients, without the weights.
+
+    The images and the logits in fp32 are counted.
+
+    Parameters
+    ----------
+    network : SegmentationNetwork. In evaluation mode; its weights are not touched.
+    size : tuple of int. Voxels of a tile along (i, j, k).
+    batch_size : int. Tiles in one pass.
+    precision : str. "fp32", or the lower precision of autocast.
+    device : str. "cpu" or "cuda".
+    """
+    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    cpu = torch.device("cpu")
+    mixed = CudaAutocast(DTYPES[precision]) if device != "cpu" and precision != "fp32" else autocast(cpu, precision)
+    with fake_tensors():
+        weights = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in tensors.items()}
+
+        def call(images: Tensor) -> Tensor:
+            logits: Tensor = torch.func.functional_call(network, weights, (images,))
+            return logits
+
+        with AllocationTracer(device) as tracer:
+            tracer.follow(weights.values())
+            weight_bytes = tracer.used
+            images = torch.empty(batch_size, network.in_channels, *size)
+            with mixed:
+                logits = forward_pass(network, images, precision if device == "cpu" else "fp32", call)
+            logits.float()
+    peak = tracer.peak - weight_bytes
+    return peak if device != "cpu" else heap_bytes(peak, 0, training=False)

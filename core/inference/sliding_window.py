@@ -8,7 +8,7 @@ is too large for one pass is tiled with the largest tiles that the memory allows
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,9 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core.compute.precision import autocast
+from core.inference.forward_pass import ForwardFunction, forward_pass
 from core.inference.memory_limit import InferenceMemory
-from core.models.blocks import SegmentationNetwork
-from core.models.memory import predicts_channels_last
 from core.types import ProgressCallback, Size3, triple
 
 SIGMA_SCALE = 0.125  # of the tile size
@@ -27,7 +26,6 @@ FOREGROUND_MARGIN = 4  # voxels kept around the foreground
 BACKGROUND_LOGIT = 20.0  # of class 0, outside the foreground box
 LEFT_RIGHT_AXIS = 2  # of (batch, channel, i, j, k)
 
-ForwardFunction = Callable[[Tensor], Tensor]
 Box = tuple[slice, slice, slice]
 
 
@@ -173,9 +171,9 @@ def predict_logits(
     model : Module. Runs in evaluation mode; its training mode is restored afterwards.
     image : Tensor, float32, shape (channel, i, j, k). On the model's device.
     options : InferenceOptions. Mode, tile, overlap, precision, mirroring.
-    memory_bytes : int, optional. Estimated device memory that a pass may take (:mod:`core.models.memory`); most of
-        the free memory by default. It limits the tile size in mode "whole", and the number of images in a batch; the
-        sub-volume size of training is always accepted.
+    memory_bytes : int, optional. Estimated device memory that a pass may take (:mod:`core.inference.memory_limit`);
+        most of the free memory by default. It limits the tile size in mode "whole", and the number of images in a
+        batch; the sub-volume size of training is always accepted.
     progress : callable, optional. Called with (passes done, total passes).
 
     Returns
@@ -226,18 +224,10 @@ def _predict_foreground(
 
 def _forward_function(model: nn.Module, options: InferenceOptions, flip_in_batch: bool) -> ForwardFunction:
     """The model as a function of images (batch, channel, i, j, k); with mirroring, the mean of the logits of the images
-    and of the mirrored images, in one batch if ``flip_in_batch``.
-
-    On a CPU bf16 convolutions are faster in channels-last order, which all layers but instance norm keep: 16-32-64-128
-    channels took 0.6 to 0.7 of the time with batch and group norm.
-    """
-    network = model if isinstance(model, SegmentationNetwork) else None
+    and of the mirrored images, in one batch if ``flip_in_batch``."""
 
     def forward(images: Tensor) -> Tensor:
-        if network is None or not predicts_channels_last(network.config.norm, options.precision, images.device.type):
-            return model(images)
-        padded, crop = network.pad(images)  # padding inside the model would restore the default memory format
-        return crop(model(padded.contiguous(memory_format=torch.channels_last_3d))).contiguous()
+        return forward_pass(model, images, options.precision)
 
     def forward_mirrored(images: Tensor) -> Tensor:
         mirrored = images.flip(LEFT_RIGHT_AXIS)

@@ -27,9 +27,10 @@ from core.errors import ConfigError
 from core.events import Ended, Listener, Note
 from core.models import build_model
 from core.sampling.streaming import SubjectStore
-from core.training.plan import TrainingPlan, has_wrong_bf16_gradients, make_plan, suggest_smaller
+from core.training.plan import StepCost, TrainingPlan, has_wrong_bf16_gradients, make_plan, suggest_smaller
 from core.training.recorded_data import DataCheck
 from core.training.run_data import RunData, RunInputs, prepare_subjects
+from core.training.run_loss import describe_loss_facts, loss_facts, with_loss_facts
 from core.training.run_metadata import (
     check_unchanged,
     checkpoint_metadata,
@@ -39,6 +40,7 @@ from core.training.run_metadata import (
 )
 from core.training.run_mirroring import decide_mirroring, keep_mirroring
 from core.training.run_normalisation import choose_normaliser, normaliser_facts
+from core.training.step_cost import trace_training_step
 from core.training.task import TrainingTask
 from core.training.trainer import fit
 
@@ -110,36 +112,41 @@ class _MemoryPlan:
 
     Attributes
     ----------
+    cost : StepCost. Of one training step of one process.
     step_bytes : int. Estimated memory of a training step, over the processes that share the device's memory.
     resident_bytes : int. Memory for the subjects of each process.
-    suggestion : str. Smaller settings that would fit.
+    suggestion : callable. Smaller settings that would fit, as a text.
     """
 
+    cost: StepCost
     step_bytes: int
     resident_bytes: int
-    suggestion: str
+    suggestion: Callable[[], str]
 
     @classmethod
-    def make(cls, config: TrainConfig, plan: TrainingPlan, data: RunData, machine: _Machine) -> _MemoryPlan:
+    def make(cls, plan: TrainingPlan, ignore: bool, machine: _Machine) -> _MemoryPlan:
         sharing = machine.processes_per_memory
-        suggestion = suggest_smaller(
-            plan.config,
-            in_channels=len(data.modalities),
-            classes=len(data.labels),
-            memory_bytes=free_bytes(machine.device) // sharing,
-            device=machine.device.type,
-        )
-        resident_bytes = data_memory_budget(config, plan, machine.device) // sharing
-        return cls(plan.step_bytes * sharing, resident_bytes, suggestion)
+
+        def cost_of(config: TrainConfig) -> StepCost:
+            return trace_training_step(config, plan.in_channels, plan.classes, plan.device, ignore)
+
+        memory_bytes = free_bytes(machine.device) // sharing  # before the run takes any of it
+
+        def suggestion() -> str:
+            return suggest_smaller(plan.config, memory_bytes, lambda config: cost_of(config).step_bytes)
+
+        cost = cost_of(plan.config)
+        resident_bytes = data_memory_budget(plan.config, cost.step_bytes, machine.device) // sharing
+        return cls(cost, cost.step_bytes * sharing, resident_bytes, suggestion)
 
 
-def data_memory_budget(config: TrainConfig, plan: TrainingPlan, device: torch.device) -> int:
+def data_memory_budget(config: TrainConfig, step_bytes: int, device: torch.device) -> int:
     """Device memory for images and labels in bytes: as configured, or what training steps leave free."""
     if config.data.resident_gb:
         return int(config.data.resident_gb * 1e9)
     # A captured CUDA graph keeps the memory of a step, and validation needs as much again.
     steps = 2 if device.type == "cuda" else 1
-    return max(free_bytes(device) - steps * plan.step_bytes, 0)
+    return max(free_bytes(device) - steps * step_bytes, 0)
 
 
 def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) -> None:
@@ -154,7 +161,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             check_unchanged(last.metadata, data, plan, inputs.folder)
         for note in spacing_notes(data, plan):
             inputs.listener(Note(note))
-        memory = _MemoryPlan.make(inputs.config, plan, data, machine)
+        memory = _MemoryPlan.make(plan, data.labels.ignore is not None, machine)
     with _explained_out_of_memory(device, memory.step_bytes, memory.suggestion):
         check_memory(memory.step_bytes, device, memory.suggestion)
         normaliser = choose_normaliser(inputs, data, last)
@@ -177,8 +184,10 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             inputs.listener(Note(note))
         plan = replace(plan, config=mirroring.config)
         model, weights_source = _build_network(plan, data, resumed=last is not None)
-        facts = run_facts(plan, data.split, machine.name) | prepared.facts | mirroring.facts
+        facts = run_facts(plan, memory.cost, data.split, machine.name) | prepared.facts | mirroring.facts
         facts |= normaliser_facts(normaliser, data.modalities)
+        of_loss = loss_facts(plan, data, prepared.subjects, last)
+        facts |= describe_loss_facts(of_loss, data.labels.names)
         if data.labels.ignore is not None:
             facts["left out"] = f"label {data.labels.ignore.name} ({data.labels.ignore.raw})"
         if weights_source:
@@ -193,11 +202,12 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             classes=data.labels.names,
             colours=tuple(c.colour for c in data.labels.classes),
             folder=inputs.folder,
-            metadata=checkpoint_metadata(data, plan),
+            metadata=with_loss_facts(checkpoint_metadata(data, plan), of_loss),
             facts=facts,
             resident_bytes=memory.resident_bytes,
             distributed=machine.distributed,
             ignore=data.labels.ignore is not None,
+            loss_facts=of_loss,
         )
         data_check.finish(machine.distributed.is_main)
         fit(task, inputs.listener, should_stop=inputs.should_stop, resume=last)
@@ -205,7 +215,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
 
 @contextlib.contextmanager
 def _explained_out_of_memory(
-    device: torch.device, needed_bytes: int | None = None, suggestion: str = ""
+    device: torch.device, needed_bytes: int | None = None, suggestion: Callable[[], str] | None = None
 ) -> Iterator[None]:
     """Turn an out-of-memory error of the block into a ``DeviceError``."""
     try:
@@ -270,7 +280,7 @@ def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn
     if is_torch_file(path):
         foreign = read_foreign_weights(path, model)
         copied, total = copy_matching_weights(foreign.weights, model)
-        return model, f"{copied} of {total} tensors from {path.name}{', by order' if foreign.in_order else ''}"
+        return model, f"{copied} of {total} tensors from {path.name}{foreign.how}"
     source = load(path)
     copied, total = copy_matching_weights(source.weights, model)
     text = f"{copied} of {total} tensors from {path.parent.name}/{path.name}"

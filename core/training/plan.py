@@ -1,12 +1,16 @@
-"""Resolves the open values of a configuration from the data and the device, and estimates the cost of the run.
+"""Resolves the open values of a configuration from the data and the device, and forecasts the run from the cost of a
+step.
 
-The module does not import torch, so that the Train page can show the plan before a run starts.
+The module does not import torch, so that the Train page can show the plan before a run starts. The cost of a step is
+traced by :mod:`core.training.step_cost`, which does.
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from core.config import TrainConfig
@@ -14,8 +18,6 @@ from core.formatting import format_bytes
 from core.imaging.normalise import Normaliser
 from core.imaging.resample import resampled_shape
 from core.models import resolve, size_divisor
-from core.models.cost import network_cost
-from core.models.memory import PassShape, training_bytes
 from core.types import Size3, SpacingMm, triple
 
 MAX_SUB_VOLUME_VOXELS = {"cpu": 64**3, "cuda": 128**3}  # of a sub-volume that is fitted to the data
@@ -28,37 +30,55 @@ UNCERTAINTY = {"cpu": (0.7, 7.0), "cuda": (0.5, 5.0)}  # shortest and longest du
 
 
 @dataclass(frozen=True)
+class StepCost:
+    """Cost of a training step.
+
+    Attributes
+    ----------
+    parameters : int. Parameters of the network.
+    forward_gflop : float. Operations of a forward pass per sub-volume, in 1e9; a multiply-add is two.
+    training_gflop : float. Operations of a training step per sub-volume, in 1e9.
+    step_bytes : int. Estimated peak of the device memory, with weights and optimizer.
+    """
+
+    parameters: int
+    forward_gflop: float
+    training_gflop: float
+    step_bytes: int
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
-    """A resolved configuration and its estimated cost.
+    """A resolved configuration and the size of its data.
 
     Attributes
     ----------
     config : TrainConfig. With sub-volume size and channels resolved.
     spacing_mm : tuple of float, or None. Voxel size that subjects are resampled to; ``None`` for no resampling.
-    parameters : int. Parameters of the network.
-    gflop : float. Operations of a training step per sub-volume, in 1e9.
-    step_bytes : int. Estimated device memory of a training step, with weights and optimizer; within 20 % of most
-        measurements on a CPU (:mod:`core.models.memory`).
+    in_channels, classes : int. Number of modalities, and of classes with the background.
+    device : str. "cpu" or "cuda".
     data_bytes : int. Images and labels of all subjects on the device.
     steps_per_epoch : int. Optimizer steps.
-    epoch_s : float. Rough estimate of the duration of an epoch.
     normaliser : Normaliser. Intensity normalisation; that of every run before its training subjects are read.
     """
 
     config: TrainConfig
     spacing_mm: SpacingMm | None
-    parameters: int
-    gflop: float
-    step_bytes: int
+    in_channels: int
+    classes: int
+    device: str
     data_bytes: int
     steps_per_epoch: int
-    epoch_s: float
     normaliser: Normaliser = field(default_factory=lambda: Normaliser(()))
 
-    @property
-    def sub_volumes_per_s(self) -> float:
+    def epoch_s(self, cost: StepCost) -> float:
+        """Rough estimate of the duration of an epoch, from the cost of its steps."""
+        sub_volumes = self.steps_per_epoch * self.config.sub_volumes_per_step / self.config.run.devices
+        return sub_volumes * (cost.training_gflop / ASSUMED_GFLOPS[self.device] + OVERHEAD_S[self.device])
+
+    def sub_volumes_per_s(self, cost: StepCost) -> float:
         """Estimated speed of training, over all devices."""
-        return self.steps_per_epoch * self.config.sub_volumes_per_step / self.epoch_s
+        return self.steps_per_epoch * self.config.sub_volumes_per_step / self.epoch_s(cost)
 
     def with_normaliser(self, normaliser: Normaliser) -> TrainingPlan:
         """The plan with the intensity normalisation decided, also in its configuration where all channels share one."""
@@ -96,40 +116,25 @@ def make_plan(
         _median_shape(resampled), divisor, MAX_SUB_VOLUME_VOXELS[device]
     )
     resolved = config.with_values({"sub_volume": tuple(size), "channels": resolve(config.model).channels})
-    cost = network_cost(resolved.model, in_channels, classes, triple(size))
-    steps = math.ceil(config.sampling.samples_train / config.sub_volumes_per_step)
-    sub_volumes = steps * config.sub_volumes_per_step / config.run.devices  # of an epoch, on each device
     return TrainingPlan(
         config=resolved,
         spacing_mm=spacing_mm,
-        parameters=cost.parameters,
-        gflop=cost.training_gflop,
-        step_bytes=step_bytes(resolved, in_channels, classes, device),
+        in_channels=in_channels,
+        classes=classes,
+        device=device,
         data_bytes=sum(math.prod(shape) * (IMAGE_BYTES * in_channels + LABEL_BYTES) for shape in resampled),
-        steps_per_epoch=steps,
-        epoch_s=sub_volumes * (cost.training_gflop / ASSUMED_GFLOPS[device] + OVERHEAD_S[device]),
+        steps_per_epoch=math.ceil(config.sampling.samples_train / config.sub_volumes_per_step),
     )
 
 
-def step_bytes(config: TrainConfig, in_channels: int, classes: int, device: str) -> int:
-    """Estimated device memory of a training step, for a configuration with the sub-volume size resolved."""
-    precision = "fp32" if config.run.precision == "fp32" else "bf16"
-    size, batch = triple(config.sampling.sub_volume), config.sampling.batch_size
-    shape = PassShape(in_channels, classes, size, batch, precision, device)
-    return training_bytes(config.model, config.loss, config.optim, shape)
-
-
-def suggest_smaller(
-    config: TrainConfig, *, in_channels: int, classes: int, memory_bytes: int, device: str = "cpu"
-) -> str:
+def suggest_smaller(config: TrainConfig, memory_bytes: int, step_bytes: Callable[[TrainConfig], int]) -> str:
     """The largest smaller batch and the largest smaller sub-volume that fit into the memory, as a text.
 
     Parameters
     ----------
     config : TrainConfig. With the sub-volume size resolved.
-    in_channels, classes : int. Of the network.
     memory_bytes : int. Memory available for a training step.
-    device : str. "cpu" or "cuda".
+    step_bytes : callable. Estimated memory of a training step of a configuration; asked by bisection.
 
     Returns
     -------
@@ -138,45 +143,40 @@ def suggest_smaller(
     channels.
     """
 
-    def needed(**values: object) -> int:
-        return step_bytes(config.with_values(values), in_channels, classes, device)
+    @functools.cache
+    def needed(batch_size: int, size: Size3) -> int:
+        return step_bytes(config.with_values({"batch_size": batch_size, "sub_volume": size}))
 
+    def first_that_fits(proposals: Sequence[tuple[int, Size3]]) -> tuple[int, Size3] | None:
+        """The first of (batch size, sub-volume size), in descending order."""
+        number = bisect_left(proposals, True, key=lambda proposal: needed(*proposal) <= memory_bytes)
+        return proposals[number] if number < len(proposals) else None
+
+    batch_size, size = config.sampling.batch_size, triple(config.sampling.sub_volume)
     suggestions = []
-    smaller_batch = _largest_batch(config.sampling.batch_size - 1, lambda n: needed(batch_size=n) <= memory_bytes)
+    smaller_batch = first_that_fits([(n, size) for n in range(batch_size - 1, 0, -1)])
     if smaller_batch:
-        suggestions.append(
-            f"batch_size {smaller_batch} would take about {format_bytes(needed(batch_size=smaller_batch))}"
-        )
-    batch = config.sampling.batch_size if smaller_batch else 1
-    size = _largest_size(config, lambda size: needed(batch_size=batch, sub_volume=size) <= memory_bytes)
-    if size:
-        with_batch = "" if batch == config.sampling.batch_size else " and batch_size 1"
+        memory = format_bytes(needed(*smaller_batch))
+        suggestions.append(f"batch_size {smaller_batch[0]} would take about {memory}")
+    batch = batch_size if smaller_batch else 1
+    smaller_size = first_that_fits([(batch, s) for s in _smaller_sizes(config)])
+    if smaller_size:
+        with_batch = "" if batch == batch_size else " and batch_size 1"
         verb = "about" if suggestions else "would take about"
-        memory = format_bytes(needed(batch_size=batch, sub_volume=size))
-        suggestions.append(f"sub_volume {'x'.join(map(str, size))}{with_batch} {verb} {memory}")
+        memory = format_bytes(needed(*smaller_size))
+        suggestions.append(f"sub_volume {'x'.join(map(str, smaller_size[1]))}{with_batch} {verb} {memory}")
     return "; ".join(suggestions) or "no smaller sub_volume or batch_size would fit either: choose fewer channels"
 
 
-def _largest_batch(maximum: int, fits: Callable[[int], bool]) -> int:
-    """The largest batch size up to ``maximum`` that fits, by bisection; 0 if none does."""
-    low, high = 0, maximum
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle - 1)
-    return low
-
-
-def _largest_size(config: TrainConfig, fits: Callable[[Size3], bool]) -> Size3 | None:
-    """The largest smaller sub-volume that fits, the longest side shortened first."""
+def _smaller_sizes(config: TrainConfig) -> Iterator[Size3]:
+    """Smaller sub-volumes, in descending order, the longest side shortened first."""
     divisor = size_divisor(config.model)
     min_side = math.ceil(MIN_SIDE / divisor) * divisor
     size = list(config.sampling.sub_volume)
     while max(size) > min_side:
         longest = size.index(max(size))
         size[longest] = max(min_side, (size[longest] - 1) // divisor * divisor)
-        if fits(triple(size)):
-            return triple(size)
-    return None
+        yield triple(size)
 
 
 def has_wrong_bf16_gradients(config: TrainConfig) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +18,8 @@ from core.compute.device import cudnn_benchmark
 from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.compute.precision import autocast
 from core.config import OptimConfig
+from core.losses.build import LossFunction
 from core.sampling.patches import Batch
-from core.training.losses import LossFunction
 from core.training.optim import ExponentialMovingAverage, build_optimizer, set_learning_rate, step_if_finite
 
 Launch = Callable[[Sequence[Batch]], None]
@@ -30,7 +31,7 @@ class TrainingStep:
     Parameters
     ----------
     model : Module. On the training device.
-    loss : callable. Of logits (batch, class, i, j, k) and target (batch, i, j, k).
+    loss : callable. Of the network's output and target (batch, i, j, k); :mod:`core.losses.build`.
     config : OptimConfig. Optimizer, gradient accumulation, clipping, EMA.
     precision : str. "fp32" or "bf16".
     distributed : DistributedContext. Processes whose gradients are averaged.
@@ -100,11 +101,15 @@ class TrainingStep:
                 self.loss_sum += loss.detach()
         step_if_finite(self.optimizer, self.parameters, self.config.clip_norm, self.found_inf)
 
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """The context of mixed precision in which the network runs."""
+        return autocast(self.device, self.precision)
+
     def compute_loss(self, image: Tensor, label: Tensor) -> Tensor:
         """Loss of one batch, float32 scalar."""
-        with autocast(self.device, self.precision):
-            logits = self.network(image)
-        return self.loss(logits, label)
+        with self.autocast():
+            output = self.network(image)
+        return self.loss(output, label)
 
     def read_loss(self) -> tuple[float, int | None]:
         """Mean loss over all processes since the last :meth:`reset_loss`, and the number of the first step with a

@@ -14,7 +14,6 @@ from core.cli.options import add_config_flags, config_from
 from core.config import TrainConfig, changed_fields, field_specs
 from core.errors import ConfigError
 from core.models import MODELS, build_model
-from core.models.cost import network_cost
 from core.presets import PRESET_HELP, PRESETS, command_line, preset, preset_for
 
 
@@ -69,7 +68,6 @@ def test_recipe_of_the_article() -> None:
     with torch.device("meta"):
         network = build_model(model, in_channels=2, classes=4)
     assert sum(p.numel() for p in network.parameters()) == 19_074_724
-    assert network_cost(model, 2, 4, (128, 128, 64)).parameters == 19_074_724
     assert (article.loss.loss, article.loss.include_background, article.loss.batch_dice) == ("dice", True, False)
     assert (sampling.sub_volume, sampling.batch_size) == ((128, 128, 64), 1)
     assert (sampling.samples_train, sampling.samples_val, sampling.draw_once) == (500, 10, True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import streamlit as st
 
@@ -11,8 +12,6 @@ from core.config import ModelConfig
 from core.datasets import Dataset
 from core.errors import UserError
 from core.labels import LabelSpace
-from core.models.cost import network_cost
-from core.models.layers import reads_image_at
 from core.paths import DEMO, DEMO_MODEL
 from core.presets import preset
 from core.types import Size3, triple
@@ -24,6 +23,7 @@ from ui.shared import cache, formatting
 from ui.shared.errors import error_box
 from ui.shared.model_choice import choose_model
 from ui.shared.navigation import page
+from ui.shared.network_inspector import network_description, wait_for_answer
 from ui.shared.voxel_size import show_warnings
 
 TRAIN_COMMAND = "python -m core train demo --preset quick"
@@ -59,10 +59,12 @@ def _network_of_model(
         lambda: learn_jobs.start_features(model.path, images, options, folder),
     )
     labels, config = metadata.label_space, metadata.train_config
-    detail = reads_image_at(config.model, level=1)
+    description = _described(model.name, config.model, len(images), len(labels), size)
+    if description is None:
+        return
+    detail = any(stage["reads_image"] for stage in description["stages"] if stage["level"] == 1)
     if not finished:
-        _architecture_facts(model.name, config.model, len(images), len(labels), size)
-        stages = network_data.network_stages(config.model, metadata.modalities, labels.names, size)
+        stages = network_data.network_stages(description, metadata.modalities, labels.names, size)
         figures.network(stages, labels.to_json(), None, detail)
         return
     try:
@@ -72,8 +74,6 @@ def _network_of_model(
         return
     manifest = network_data.read_manifest(folder)
     show_warnings(manifest.get("warnings", ()))
-    size = triple(manifest["sub_volume"]["size"])
-    _architecture_facts(model.name, config.model, len(images), len(labels), size)
     st.markdown(
         f"Click a stage to see its feature maps of the middle slice of {formatting.plain(subject)}. "
         f"{_learned_from(metadata, subject)} It was trained on sub-volumes of "
@@ -90,9 +90,10 @@ def _article_network() -> None:
     article = preset("article")
     size = triple(article.sampling.sub_volume)
     labels = LabelSpace.from_raw(ISEG_CLASSES)
-    _architecture_facts("The article's network", article.model, len(ISEG_MODALITIES), len(labels), size)
-    stages = network_data.network_stages(article.model, ISEG_MODALITIES, labels.names, size)
-    figures.network(stages, labels.to_json(), None)
+    description = _described("The article's network", article.model, len(ISEG_MODALITIES), len(labels), size)
+    if description is not None:
+        stages = network_data.network_stages(description, ISEG_MODALITIES, labels.names, size)
+        figures.network(stages, labels.to_json(), None)
 
 
 def _usable_models(dataset: Dataset) -> dict[str, tuple[cache.Model, CheckpointMetadata]]:
@@ -108,12 +109,22 @@ def _usable_models(dataset: Dataset) -> dict[str, tuple[cache.Model, CheckpointM
     return usable
 
 
-def _architecture_facts(name: str, config: ModelConfig, in_channels: int, classes: int, size: Size3) -> None:
-    cost = network_cost(config, in_channels, classes, size)
+def _described(name: str, config: ModelConfig, in_channels: int, classes: int, size: Size3) -> dict[str, Any] | None:
+    """The description of a network (:func:`ui.shared.network_inspector.network_description`), after a caption with its
+    parameters and operations; ``None`` while it is worked out, or where it cannot be."""
+    try:
+        description = network_description(config, in_channels, classes, size)
+    except UserError as error:
+        error_box(error)
+        return None
+    if description is None:
+        wait_for_answer(f"Reading the network of {formatting.plain(name)}")
+        return None
     st.caption(
-        f"{formatting.plain(name)}: {config.model}, {cost.parameters:,} parameters; "
-        f"{cost.forward_gflop:,.1f} billion operations for a sub-volume of {formatting.size(size)} voxels."
+        f"{formatting.plain(name)}: {config.model}, {description['parameters']:,} parameters; "
+        f"{description['forward_gflop']:,.1f} billion operations for a sub-volume of {formatting.size(size)} voxels."
     )
+    return description
 
 
 def _learned_from(metadata: CheckpointMetadata, subject: str) -> str:

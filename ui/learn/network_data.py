@@ -4,47 +4,45 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from core.config import ModelConfig
 from core.datasets import load_subject, open_dataset
 from core.labels import LabelSpace
-from core.models.layers import list_stages
 from core.types import Size3
 from ui.learn.jobs import MANIFEST
 from ui.viewer import volumes
 
 
 def network_stages(
-    config: ModelConfig, modalities: Sequence[str], classes: Sequence[str], size: Size3
+    description: Mapping[str, Any], modalities: Sequence[str], classes: Sequence[str], size: Size3
 ) -> list[dict[str, Any]]:
-    """Stages of an architecture in the form of the manifest of :mod:`core.inspection.feature_maps`, without maps.
+    """Stages of a network in the form of the manifest of :mod:`core.inspection.feature_maps`, without maps.
 
     Parameters
     ----------
+    description : mapping. Of the network for this size (:func:`ui.shared.network_inspector.network_description`).
     size : tuple of int. Sub-volume size in voxels (i, j, k).
     """
 
-    def stage(kind: str, level: int, channel_count: int) -> dict[str, Any]:
+    def stage(kind: str, level: int, channel_count: int, stage_size: Sequence[int]) -> dict[str, Any]:
         name = f"{kind}-{level}" if kind in ("encoder", "decoder") else kind
-        level_size = [n >> level for n in size]
         return {
             "name": name,
             "kind": kind,
             "level": level,
             "channels": channel_count,
-            "size": level_size,
+            "size": list(stage_size),
             "maps": [],
         }
 
     return [
-        stage("input", 0, len(modalities)),
-        *(stage(s.kind, s.level, s.channels) for s in list_stages(config, len(modalities), len(classes))),
-        stage("softmax", 0, len(classes)),
+        stage("input", 0, len(modalities), size),
+        *(stage(s["kind"], s["level"], s["channels"], s["size"]) for s in description["stages"]),
+        stage("softmax", 0, len(classes), size),
     ]
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.checkpointing.ensemble_metadata import MEMBERS
-from core.checkpointing.metadata import CheckpointMetadata
+from core.checkpointing.metadata import MEMBERS, CheckpointMetadata
 from core.errors import UserError
 from ui.predict import uploads
 from ui.shared import cache, formatting

@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
-from core.checkpointing.ensemble_metadata import MEMBERS
-from core.checkpointing.metadata import CheckpointMetadata
+from core.checkpointing.metadata import MEMBERS, CheckpointMetadata
 from core.datasets import Dataset
 from core.datasets.layouts.base import natural_key
 from core.formatting import format_number, format_score

@@ -67,7 +67,7 @@ def _members(root: Path, summary: GroupSummary) -> None:
         now = groups.summarise(root, summary.group)
         if waiting:
             st.progress(min(1.0, now.progress), f"{now.progress:.0%} of all folds")
-        clicked = runs_table(now.runs, Selection(full=True), runs.queued_runs(root), key="group_members")
+        clicked = runs_table(now.runs, Selection(tickable=False), runs.queued_runs(root), key="group_members")
         if clicked.run:
             st.query_params.pop(GROUP, None)
             st.query_params[RUN_PARAMETER] = clicked.run
@@ -120,16 +120,14 @@ def _subjects(scores: CrossValidation) -> None:
     rows = [
         {
             "subject": subject.id,
-            **{
-                f"Dice {name}": _rounded(subject.score.dice.get(name) if subject.score else None)
-                for name in scores.classes
-            },
-            "mean": _rounded(subject.score.mean_dice if subject.score else None),
+            **{f"Dice {name}": subject.score.dice.get(name) if subject.score else None for name in scores.classes},
+            "mean": subject.score.mean_dice if subject.score else None,
             "missed": ", ".join(subject.score.missed) if subject.score else subject.reason,
             "run": subject.run,
         }
         for subject in ordered
     ]
+    numbers = [*(f"Dice {name}" for name in scores.classes), "mean"]
     st.subheader("Subjects", anchor=False)
     event = st.dataframe(
         rows,
@@ -137,6 +135,7 @@ def _subjects(scores: CrossValidation) -> None:
         width="stretch",
         on_select="rerun",
         selection_mode="single-row",
+        column_config={name: st.column_config.NumberColumn(format="%.3f") for name in numbers},
         key="group_subjects",
         alt="Dice of every held-out subject",
     )
@@ -154,7 +153,3 @@ def _curves(summary: GroupSummary) -> None:
     run_chart(shown, shown[0].id, colour_of, key="group_chart")
     if len(shown) < len(summary.runs):
         st.caption(f"The first {len(shown)} of {len(summary.runs)} runs.")
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None or value != value else round(value, 4)

@@ -1,20 +1,27 @@
-"""The forecast of a training: subjects, network, memory and time, before it starts."""
+"""The forecast of a training: subjects, network, memory and time, before it starts.
+
+The cost of the network is worked out beside the page: until it is known, the page says so and works.
+"""
 
 from __future__ import annotations
+
+import streamlit as st
 
 from core.config import SplitConfig, TrainConfig
 from core.datasets.splits import Split, adapted_folds, split_subjects
 from core.errors import UserError
 from core.formatting import format_bytes, format_duration
 from core.laterality import find_sides, resolve_mirroring
-from core.training.plan import UNCERTAINTY, TrainingPlan, make_plan
+from core.training.plan import UNCERTAINTY, StepCost, TrainingPlan, make_plan
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary, accelerator
 from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
+from ui.shared.network_inspector import POLL_S, step_cost
 from ui.train.measured_speed import duration_factors
 
 BACKGROUND = "background"
+ESTIMATING = "estimating …"
 PROGRAM_BYTES = 5e8  # Python and torch without data, measured in a small run on the CPU
 
 
@@ -49,22 +56,48 @@ def render(config: TrainConfig, summary: DatasetSummary) -> bool:
     except UserError as error:
         error_box(error)
         return False
-    channels = " - ".join(map(str, planned.config.model.channels))
+    try:
+        waiting = step_cost(planned) is None
+    except UserError as error:
+        error_box(error)
+        return False
+    st.fragment(_facts, run_every=POLL_S if waiting else None)(config, summary, split, planned, waiting)
+    return True
+
+
+def _facts(config: TrainConfig, summary: DatasetSummary, split: Split, planned: TrainingPlan, waiting: bool) -> None:
+    """The plan as a list; while the page waits for the cost of the network, it runs again once it is known."""
+    try:
+        cost = step_cost(planned)
+    except UserError:
+        st.rerun()  # the page shows the error
+    if waiting and cost is not None:
+        st.rerun()
     samples = formatting.count(config.sampling.samples_train, "sub-volume")
-    step, data = format_bytes(planned.step_bytes), format_bytes(planned.data_bytes)
-    program = f", {format_bytes(PROGRAM_BYTES)} for the program" if expected_device(config) == "cpu" else ""
     facts_list(
         [
             ("Subjects", _subjects(split, config.split)),
-            ("Network", f"{config.model.model}, {channels} channels, {planned.parameters:,} parameters"),
+            ("Network", _network(planned.config, cost)),
             ("Sub-volume", _sub_volume(planned)),
             ("Epoch", f"{samples} in {formatting.count(planned.steps_per_epoch, 'step')}"),
-            ("Memory", f"about {step} for a step, {data} for the data{program}"),
-            ("Time", _time(config, planned)),
+            ("Memory", _memory(planned, cost)),
+            ("Time", ESTIMATING if cost is None else _time(config, planned, cost)),
             *_left_and_right(config, summary),
         ]
     )
-    return True
+
+
+def _network(config: TrainConfig, cost: StepCost | None) -> str:
+    channels = " - ".join(map(str, config.model.channels))
+    parameters = ESTIMATING if cost is None else f"{cost.parameters:,} parameters"
+    return ", ".join(filter(None, [config.model.model, f"{channels} channels" if channels else "", parameters]))
+
+
+def _memory(planned: TrainingPlan, cost: StepCost | None) -> str:
+    step = "" if cost is None else f"about {format_bytes(cost.step_bytes)} for a step, "
+    program = f", {format_bytes(PROGRAM_BYTES)} for the program" if planned.device == "cpu" else ""
+    estimating = f"; {ESTIMATING}" if cost is None else ""
+    return f"{step}{format_bytes(planned.data_bytes)} for the data{program}{estimating}"
 
 
 def _left_and_right(config: TrainConfig, summary: DatasetSummary) -> list[tuple[str, str]]:
@@ -90,18 +123,18 @@ def _sub_volume(planned: TrainingPlan) -> str:
     return size + (f" of {formatting.size(planned.spacing_mm)} mm" if planned.spacing_mm else "")
 
 
-def _time(config: TrainConfig, planned: TrainingPlan) -> str:
+def _time(config: TrainConfig, planned: TrainingPlan, cost: StepCost) -> str:
     """The range of the duration: as the last runs took on this machine, or what it usually is."""
-    device = expected_device(config)
-    (shortest, longest), known = duration_factors(device)
+    (shortest, longest), known = duration_factors(planned.device)
     if not known:
-        shortest, longest = UNCERTAINTY[device]
-    epoch = f"{_range(planned.epoch_s * shortest, planned.epoch_s * longest)} per epoch"
+        shortest, longest = UNCERTAINTY[planned.device]
+    epoch_s = planned.epoch_s(cost)
+    epoch = f"{_range(epoch_s * shortest, epoch_s * longest)} per epoch"
     source = f"as fast as {'the last run' if known == 1 else f'the last {known} runs'}" if known else "a rough estimate"
     correction = f"{source}; the run itself corrects it within seconds"
     if config.run.minutes:
         return f"ends within {config.run.minutes:g} min; {epoch}, {correction}"
-    total = _range(*(planned.epoch_s * factor * config.run.epochs for factor in (shortest, longest)))
+    total = _range(*(epoch_s * factor * config.run.epochs for factor in (shortest, longest)))
     return f"{epoch}, {total} for {formatting.count(config.run.epochs, 'epoch')}; {correction}"
 
 

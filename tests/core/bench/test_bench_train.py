@@ -24,7 +24,7 @@ from core.bench.train import CHANNELS as DEFAULT_CHANNELS
 from core.bench.train import NNUNET_OPTIM, Settings, bench_train
 from core.config import OptimConfig
 from core.errors import ConfigError
-from core.models.cost import network_cost
+from core.models.network_trace import trace_network
 from core.types import Size3
 from tests.support.peer_packages import import_or_skip, monai_or_skip
 
@@ -50,10 +50,10 @@ def test_number_of_levels_a_sub_volume_allows(size: Size3, levels: int) -> None:
     assert max_levels(size, 2) == min(levels, 2)
 
 
-def test_counted_operations_agree_with_the_cost_model() -> None:
+def test_counted_operations_agree_with_the_traced_ones() -> None:
     """Three passes over every convolution, but no gradient of the image."""
     gflop = count_gflop(by_name("ours"), 2, SIZE)
-    whole = 2 * network_cost(plain_unet(CHANNELS), IN_CHANNELS, CLASSES, SIZE).training_gflop
+    whole = 2 * 3 * trace_network(plain_unet(CHANNELS), IN_CHANNELS, CLASSES, SIZE).forward_gflop
     voxels = SIZE[0] * SIZE[1] * SIZE[2]
     assert gflop == pytest.approx(whole - 2 * 2 * voxels * IN_CHANNELS * CHANNELS[0] * 27 / 1e9)
 

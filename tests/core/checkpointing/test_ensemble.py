@@ -12,7 +12,7 @@ import pytest
 from core.checkpointing.checkpoint import load
 from core.checkpointing.ensemble import check_ensemble, load_member, save_ensemble
 from core.checkpointing.ensemble_metadata import Member, combine, is_ensemble, read_members
-from core.checkpointing.file_header import store_postprocessing
+from core.checkpointing.file_header import copy_with_metadata, store_postprocessing
 from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.errors import CheckpointError, ConfigError
 from core.imaging.postprocessing import ClassRule, Postprocessing
@@ -168,3 +168,20 @@ def test_stored_postprocessing_leaves_the_tensors_as_they_are(
     assert read_metadata(path) == before
     with pytest.raises(ConfigError, match="got 'WM'"):
         store_postprocessing(path, Postprocessing({"WM": ClassRule(largest=True)}), {})
+
+
+@pytest.mark.parametrize(
+    ("inference", "message"),
+    [
+        ({"members": 3}, "members is not a list"),
+        ({"postprocessing": 5}, "expected a rule per class name, got 5"),
+        ({"postprocessing": {"rules": {"GM": 5}}}, "expected largest, minimum_ml and fill_holes"),
+        ({"postprocessing": {"rules": {"WM": {"largest": True}}}}, "expected classes out of"),
+    ],
+)
+def test_malformed_metadata_are_refused(members: list[Member], inference: dict[str, Any], message: str) -> None:
+    path = members[0].path
+    text = json.dumps({**vars(members[0].metadata), "inference": inference})
+    copy_with_metadata(path, path, {"segmentarium": text})
+    with pytest.raises(CheckpointError, match=message):
+        read_metadata(path)

@@ -54,6 +54,8 @@ def test_group_is_shown_with_its_runs_and_commands(
     report = json.loads(capsys.readouterr().out)
     assert (report["id"], report["kind"], report["state"]) == (group, "folds", "queued")
     assert [member["values"] for member in report["members"]] == [{"fold": 0}, {"fold": 1}, {"fold": 2}]
+    assert cli.main(["runs", "group"]) == 0
+    assert capsys.readouterr().out.split() == [group, "net", *"queued, 0 of 3 runs finished".split()]
     assert report["scores"]["subjects"] == [] and len(report["scores"]["waiting"]) == 3
 
 
@@ -96,6 +98,8 @@ def test_train_in_a_terminal_refuses_all_folds(
     assert runs.list_runs(checkpoints) == []
     assert cli.main(["runs", "group", create_run(checkpoints, tiny(path=data)).name]) == 1
     assert "is a run; groups: none" in capsys.readouterr().err
+    assert cli.main(["runs", "group"]) == 0
+    assert "no groups in" in capsys.readouterr().out
 
 
 def test_refit_is_submitted_with_the_word_none(

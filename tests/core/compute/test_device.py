@@ -147,7 +147,7 @@ def test_step_that_cannot_fit_is_rejected(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr("core.compute.device.free_bytes", lambda device: 8_000_000_000)
     check_memory(9_000_000_000, CPU)  # an estimate may be too high
     with pytest.raises(DeviceError) as caught:
-        check_memory(20_000_000_000, CPU, "batch_size 1 would take about 3.1 GB")
+        check_memory(20_000_000_000, CPU, lambda: "batch_size 1 would take about 3.1 GB")
     assert str(caught.value) == (
         "not enough memory: a training step would take about 20.0 GB, and this machine's memory is 16.0 GB, 8.0 GB of "
         "it free; batch_size 1 would take about 3.1 GB"

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from core.config import LossConfig, ModelConfig, OptimConfig
+from core.losses.build import build_loss
 from core.models import build_model
 from core.sampling.patches import Batch
-from core.losses.build import build_loss
 from core.training.step import TrainingStep
 
 

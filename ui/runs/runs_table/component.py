@@ -27,11 +27,13 @@ class Selection:
     run : str, optional. Id of the highlighted run or group.
     ticked : mapping. By id of each ticked run the colour ``#rrggbb`` of its curves.
     full : bool. Whether no more runs can be ticked.
+    tickable : bool. Whether rows have a box to tick at all.
     """
 
     run: str | None = None
     ticked: Mapping[str, str] | None = None
     full: bool = False
+    tickable: bool = True
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,13 @@ def runs_table(
     """
     rows = [group_row(run) if isinstance(run, GroupSummary) else row(run, queue) for run in runs]
     ticked = dict(selection.ticked or {})
-    data = {"rows": rows, "selected": selection.run, "ticked": ticked, "full": selection.full}
+    data = {
+        "rows": rows,
+        "selected": selection.run,
+        "ticked": ticked,
+        "full": selection.full,
+        "tickable": selection.tickable,
+    }
     result = _mount(key=key, data=data, on_chosen_change=lambda: None, on_tick_change=lambda: None)
     return Clicked(result.chosen, result.tick)
 

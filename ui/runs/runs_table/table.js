@@ -60,8 +60,8 @@ class Table {
       fill(tr, row, row.id === data.selected);
       const tick = tr.querySelector("input"), colour = data.ticked[row.id];
       tick.checked = colour !== undefined;
-      tick.disabled = row.group || (!tick.checked && data.full);
-      tick.hidden = row.group;
+      tick.hidden = row.group || !data.tickable;
+      tick.disabled = tick.hidden || (!tick.checked && data.full);
       tick.setAttribute("aria-label", `${row.name} in the chart`);
       tick.parentElement.title = tick.disabled ? "no more runs fit into the chart" : "its curves in the chart (Space)";
       tick.style.accentColor = colour || "";

@@ -1,4 +1,4 @@
-"""Memory estimates against the growth of resident memory in child processes, and by hand."""
+"""Memory of training steps and predictions: estimates against the growth of resident memory in child processes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from core.compute.allocator import malloc_environment
-from core.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
-from core.models.memory import PassShape, inference_bytes, training_bytes
+from core.config import TrainConfig
+from core.inference.memory_limit import inference_bytes
+from core.models import build_model
 from core.paths import project_root
+from core.training.step_cost import trace_training_step
 from core.types import triple
 
 # Imports torch once and forks a process for every line. Each runs a tiny step first, so that libraries are loaded, and
@@ -27,7 +28,7 @@ from core.config import TrainConfig
 from core.compute.allocator import set_freed_memory_retention
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.models import build_model
-from core.training.losses import build_loss
+from core.losses.build import build_loss
 from core.training.step import TrainingStep
 import torch
 import torch.nn.functional
@@ -141,14 +142,9 @@ def assert_near(server: subprocess.Popen[str], work: str, case: Case, estimate: 
     assert statistics.median(measured) == pytest.approx(estimate, rel=tolerance)
 
 
-def shape_of(config: TrainConfig, channels: int, classes: int, device: str = "cpu") -> PassShape:
-    size, batch = triple(config.sampling.sub_volume), config.sampling.batch_size
-    return PassShape(channels, classes, size, batch, config.run.precision, device)
-
-
 def estimated(values: dict[str, Any], channels: int = 2, classes: int = 4, device: str = "cpu") -> int:
     config = TrainConfig().with_values({"batch_size": 1, **values})
-    return training_bytes(config.model, config.loss, config.optim, shape_of(config, channels, classes, device))
+    return trace_training_step(config, channels, classes, device).step_bytes
 
 
 @pytest.mark.slow
@@ -168,7 +164,8 @@ def test_prediction_takes_the_estimated_memory(server: subprocess.Popen[str], ca
     skip_emulated_bf16(case)
     values, channels, classes = case
     config = TrainConfig().with_values({"batch_size": 1, **values})
-    estimate = inference_bytes(config.model, shape_of(config, channels, classes))
+    network = build_model(config.model, channels, classes).eval()
+    estimate = inference_bytes(network, triple(config.sampling.sub_volume), precision=config.run.precision)
     assert_near(server, "predict", case, estimate, tolerance=0.3)
 
 
@@ -183,19 +180,10 @@ def has_bf16() -> bool:
     return _has_bf16_instructions()
 
 
-# --- by hand ----------------------------------------------------------------------------------------------------------
+# --- properties -------------------------------------------------------------------------------------------------------
 
 
-def test_inference_estimate_of_a_small_network_by_hand() -> None:
-    # Two levels of 1 channel, fp32 on CUDA (no padded copies), 8 voxels a side: 512 values at full resolution.
-    model = ModelConfig(channels=(1, 1), convolutions=(1,), downsampling="stride", widening="after", norm="batch")
-    full, half = 512 * 4, 64 * 4
-    estimate = inference_bytes(model, PassShape(1, 1, (8, 8, 8), precision="fp32", device="cuda"))
-    # During the decoder's convolution: image, skip, output of the level below, both concatenated, and copies of the
-    # convolution's input, kernel and output.
-    assert estimate == full + full + half + 2 * full + (2 * full + 2 * 27 * 4 + full)
-
-
+@pytest.mark.slow
 def test_estimate_grows_with_every_option_that_takes_memory() -> None:
     given: dict[str, Any] = dict(channels=(8, 16, 32), sub_volume=(32, 32, 32), precision="bf16", optimizer="sgd")
     base = estimated(given)
@@ -220,19 +208,10 @@ def test_estimate_grows_with_every_option_that_takes_memory() -> None:
     assert estimated({**given, "convolutions": (1,)}) < base
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_estimate_is_proportional_to_the_batch_size(device: str) -> None:
     given: dict[str, Any] = dict(channels=(16, 32), sub_volume=(48, 48, 48), precision="bf16", optimizer="sgd")
     one, two, three, four = (estimated({**given, "batch_size": n}, device=device) for n in (1, 2, 3, 4))
     assert one < two < three < four
     assert four == pytest.approx(4 * one, rel=0.1 if device == "cuda" else 0.35)  # the heap has a constant part
-
-
-@pytest.mark.slow
-def test_prediction_takes_less_than_half_of_training() -> None:
-    model = ModelConfig(channels=(16, 32, 64, 128))
-    shape = PassShape(2, 4, (64, 64, 64))
-    prediction = inference_bytes(model, shape)
-    assert 2 * prediction < training_bytes(model, LossConfig(), OptimConfig(), shape)
-    assert prediction < inference_bytes(model, replace(shape, batch=2))
-    assert prediction < inference_bytes(model, replace(shape, precision="fp32"))

@@ -1,0 +1,54 @@
+"""Networks are checked before a run is created."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from core.config import ModelConfig, TrainConfig
+from core.errors import ConfigError
+from core.models import name_own_network, own_networks
+from core.runs.launch import resolve_config
+
+NETWORK = """
+import torch
+class Net(torch.nn.Module):
+    def __init__(self, in_channels, classes):
+        super().__init__()
+        self.conv = torch.nn.Conv3d(in_channels, classes, 1)
+    def forward(self, image):
+        return self.conv(image){index}
+"""
+
+
+def resolved(root: Path, model: str) -> TrainConfig:
+    return resolve_config(root, TrainConfig(model=ModelConfig(model)).with_values({"path": "demo"}))
+
+
+def test_network_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"model: expected one of unet3d, .*got 'vnett'"):
+        resolved(tmp_path, "vnett")
+
+
+def test_network_whose_package_is_missing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"segresnet needs monai, not installed here: pip install"):
+        resolved(tmp_path, "segresnet")
+
+
+@pytest.mark.slow
+def test_network_of_the_user_is_tried_out_in_a_process_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("XDG_CONFIG_HOME", "APPDATA"):
+        monkeypatch.setenv(variable, str(tmp_path / "config"))
+    monkeypatch.setenv(own_networks.NETWORKS_VARIABLE, "")
+    path = tmp_path / "net.py"
+    path.write_text(NETWORK.format(index=""))
+    name = name_own_network(f"{path}:Net")
+    assert resolved(tmp_path, name).model.model == "Net"
+    path.write_text(NETWORK.format(index="[:, :1]"))
+    with pytest.raises(ConfigError, match=r"Net breaks the contract of networks(.|\n)*expected logits of shape"):
+        resolved(tmp_path, name)

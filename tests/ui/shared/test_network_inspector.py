@@ -1,0 +1,100 @@
+"""Questions about networks are answered by a child process and kept; the asking process needs no torch."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core.config import ModelConfig, TrainConfig
+from core.errors import UserError
+from core.paths import project_root
+from tests.support.background_jobs import poll
+from ui.shared.network_inspector import NetworkInspector
+
+NETWORK = {
+    "question": "network",
+    "model": {"model": "unet3d", "channels": [2, 4]},
+    "in_channels": 1,
+    "classes": 2,
+    "size": [8, 8, 6],
+}
+
+
+def answer_of(inspector: NetworkInspector, question: dict[str, Any]) -> dict[str, Any]:
+    """The answer, once it is there."""
+    answer = poll(lambda: inspector.ask(question), lambda found: found is not None)
+    assert answer is not None
+    return answer
+
+
+@pytest.mark.slow
+def test_answers_come_from_one_child_and_are_kept(tmp_path: Path) -> None:
+    inspector = NetworkInspector(tmp_path)
+    assert inspector.ask(NETWORK) is None
+    answer = answer_of(inspector, NETWORK)
+    from core.models import build_model
+
+    network = build_model(ModelConfig(channels=(2, 4)), 1, 2)
+    assert answer["parameters"] == sum(p.numel() for p in network.parameters())
+    assert [(s["kind"], s["channels"], s["size"]) for s in answer["stages"]][-1] == ("logits", 2, [8, 8, 6])
+    child = inspector._process
+    config = TrainConfig().with_values({"channels": [2, 4], "sub_volume": [8, 8, 8]})
+    step = {"question": "training_step", "config": config.to_json(), "in_channels": 1, "classes": 2}
+    cost = answer_of(inspector, {**step, "device": "cpu", "ignore": False})
+    assert cost["parameters"] == answer["parameters"] and cost["step_bytes"] > 0
+    assert inspector._process is child
+    again = NetworkInspector(tmp_path)
+    assert again.ask(NETWORK) == answer and again._process is None
+
+    with pytest.raises(UserError, match="unet4d"):
+        answer_of(inspector, {**NETWORK, "model": {"model": "unet4d"}})
+    assert child is not None
+    os.kill(child.pid, signal.SIGKILL)
+    other = {**NETWORK, "size": [10, 8, 6]}
+    assert answer_of(inspector, other)["stages"][-1]["size"] == [10, 8, 6]
+
+
+@pytest.mark.slow
+def test_child_ends_with_its_input_and_uses_no_cuda() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "core.inspection.network_inspector"],
+        cwd=project_root(), input=json.dumps(NETWORK) + "\n", capture_output=True, text=True, timeout=120, check=True,
+    )  # fmt: skip
+    assert set(json.loads(done.stdout)["answer"]) == {"parameters", "forward_gflop", "stages"}
+
+
+@pytest.mark.slow
+def test_child_ends_by_itself_without_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    from core.inspection import network_inspector
+
+    read_end, write_end = os.pipe()
+    with os.fdopen(read_end) as silent, os.fdopen(write_end, "w"):
+        monkeypatch.setattr(sys, "stdin", silent)
+        monkeypatch.setattr(network_inspector, "IDLE_S", 0.01)
+        network_inspector.main()
+
+
+def test_only_the_newest_questions_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Callable[[], None]] = []
+
+    class Thread:
+        def __init__(self, target: Callable[[], None], **_: object) -> None:
+            started.append(target)
+
+        def start(self) -> None:
+            """Leave the questions where they are."""
+
+    monkeypatch.setattr("ui.shared.network_inspector.threading.Thread", Thread)
+    inspector = NetworkInspector(tmp_path)
+    for number in range(50):
+        assert inspector.ask({"number": number}) is None
+    assert len(started) == 1
+    assert [q["number"] for q in inspector._waiting.values()] == list(range(18, 50))

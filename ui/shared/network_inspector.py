@@ -1,0 +1,226 @@
+"""Asks a child process what a network costs, so that the web server needs no torch; answers are kept on disk.
+
+The child (:mod:`core.inspection.network_inspector`) starts with the first question and ends by itself. An answer is
+kept under everything that decides it: the question, the code of :mod:`core`, and the versions of torch and MONAI.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from core.compute.priority import JOB_NICENESS, lower_priority
+from core.config import ModelConfig, TrainConfig
+from core.errors import UserError
+from core.files import atomic_write
+from core.paths import project_root
+from core.training.plan import StepCost, TrainingPlan
+from core.types import Size3
+from ui.shared.hashes import short_hash
+from ui.shared.paths import cache_root
+
+FOLDER = "networks"
+MAX_WAITING = 32  # questions; older ones are dropped, since nobody looks at their page any more
+POLL_S = 0.5  # between looks at an answer that is worked out
+PACKAGES = ("torch", "monai", "numpy")
+
+
+class EstimateError(UserError):
+    """The child process could not answer."""
+
+
+class NetworkInspector:
+    """Answers from disk, and a thread that gets the others from the child process.
+
+    Parameters
+    ----------
+    folder : Path. Where answers are kept.
+
+    Attributes
+    ----------
+    answered : int. Number of answers that the child process has given.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.answered = 0
+        self._decided_by = _code_digest()
+        self._waiting: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        """The answer to a question of :mod:`core.inspection.network_inspector`; ``None`` while it is worked out.
+
+        Raises
+        ------
+        UserError
+            If the answer is an error.
+        """
+        key = short_hash(json.dumps([self._decided_by, question], sort_keys=True))
+        reply = self._read(key)
+        if reply is None:
+            self._enqueue(key, question)
+            return None
+        if "error" in reply:
+            raise EstimateError(reply["error"])
+        answer: dict[str, Any] = reply["answer"]
+        return answer
+
+    def _read(self, key: str) -> dict[str, Any] | None:
+        try:
+            reply: dict[str, Any] = json.loads((self.folder / f"{key}.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return None
+        return reply
+
+    def _enqueue(self, key: str, question: dict[str, Any]) -> None:
+        with self._lock:
+            self._waiting[key] = question
+            self._waiting.move_to_end(key)
+            while len(self._waiting) > MAX_WAITING:
+                self._waiting.popitem(last=False)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="network inspector", daemon=True)
+                self._thread.start()
+
+    def _work(self) -> None:
+        """Answer the newest question until none is left."""
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._thread = None
+                    return
+                key = next(reversed(self._waiting))
+                question = self._waiting[key]
+            reply = self._reply_of_child(question)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            atomic_write(self.folder / f"{key}.json", json.dumps(reply))
+            with self._lock:
+                self._waiting.pop(key, None)
+                self.answered += 1
+
+    def _reply_of_child(self, question: dict[str, Any]) -> dict[str, Any]:
+        for _ in range(2):  # a child may have ended by itself just now
+            process = self._child()
+            try:
+                assert process.stdin is not None and process.stdout is not None
+                process.stdin.write(json.dumps(question) + "\n")
+                process.stdin.flush()
+                line = process.stdout.readline()
+            except OSError:
+                line = ""
+            if line:
+                reply: dict[str, Any] = json.loads(line)
+                return reply
+            process.wait()
+        return {"error": f"the estimate of the network failed: its process ended with status {process.returncode}"}
+
+    def _child(self) -> subprocess.Popen[str]:
+        """The running child, or a new one."""
+        if self._process is None or self._process.poll() is not None:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "core.inspection.network_inspector"],
+                cwd=project_root(),
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            lower_priority(self._process.pid, JOB_NICENESS)
+        return self._process
+
+
+def step_cost(plan: TrainingPlan) -> StepCost | None:
+    """The cost of a training step of a plan; ``None`` while it is worked out.
+
+    Raises
+    ------
+    UserError
+        If the network cannot be built.
+    """
+    config = plan.config
+    decisive = TrainConfig(model=config.model, loss=config.loss, optim=config.optim).with_values(
+        {
+            "sub_volume": config.sampling.sub_volume,
+            "batch_size": config.sampling.batch_size,
+            "precision": config.run.precision,
+        }
+    )
+    answer = _inspector(cache_root() / FOLDER).ask(
+        {
+            "question": "training_step",
+            "config": decisive.to_json(),
+            "in_channels": plan.in_channels,
+            "classes": plan.classes,
+            "device": plan.device,
+            "ignore": False,
+        }
+    )
+    return None if answer is None else StepCost(**answer)
+
+
+def network_description(config: ModelConfig, in_channels: int, classes: int, size: Size3) -> dict[str, Any] | None:
+    """Parameters, operations and stages of a network for an image size, as
+    :mod:`core.inspection.network_inspector` gives them; ``None`` while they are worked out.
+
+    Raises
+    ------
+    UserError
+        If the network cannot be built.
+    """
+    return _inspector(cache_root() / FOLDER).ask(
+        {
+            "question": "network",
+            "model": TrainConfig(model=config).to_json()["model"],
+            "in_channels": in_channels,
+            "classes": classes,
+            "size": list(size),
+        }
+    )
+
+
+def wait_for_answer(text: str) -> None:
+    """Show what is worked out, and run the page again once a new answer is there."""
+    inspector = _inspector(cache_root() / FOLDER)
+    answered = inspector.answered
+
+    @st.fragment(run_every=POLL_S)
+    def wait() -> None:
+        st.caption(f":material/hourglass_top: {text}")
+        if inspector.answered != answered:
+            st.rerun()
+
+    wait()
+
+
+@st.cache_resource(show_spinner=False)
+def _inspector(folder: Path) -> NetworkInspector:
+    return NetworkInspector(folder)
+
+
+def _code_digest() -> str:
+    """A digest of the code of :mod:`core`, and the versions of the packages that decide an answer."""
+    digest = hashlib.sha256()
+    root = project_root()
+    for path in sorted((root / "core").rglob("*.py")):
+        digest.update(f"{path.relative_to(root)}\0".encode())
+        digest.update(path.read_bytes())
+    for package in PACKAGES:
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            version = "missing"
+        digest.update(f"{package} {version}\n".encode())
+    return digest.hexdigest()
