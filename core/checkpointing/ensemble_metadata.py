@@ -16,6 +16,7 @@ from typing import Any
 from core.checkpointing.metadata import (
     ENSEMBLE_VERSION,
     FORMAT_VERSION,
+    MEMBERS,
     METADATA_KEY,
     RUN_FILES,
     TRAINING_SPACING,
@@ -29,7 +30,6 @@ from core.formatting import format_list
 from core.imaging.postprocessing import Postprocessing
 
 MEMBERS_KEY = "segmentarium_members"  # in the header of the file: metadata of each member
-MEMBERS = "members"  # in the inference settings of the whole: name and epoch of each member
 MAX_MEMBERS = 100
 
 

@@ -30,6 +30,7 @@ DATA_RECORD = "data.json"  # in the folder of a run: what it was trained on (cor
 ACCEPT_DATA = "accept-data"  # there, while the run is to resume on changed data (runs resume --force)
 METADATA_KEY = "segmentarium"
 TRAINING_SPACING = "spacing_mm"  # in the description of the data set
+MEMBERS = "members"  # in the inference settings of an ensemble: name and epoch of each network
 POSTPROCESSING = "postprocessing"  # in the inference settings: rules by class, and how they were decided
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"  # pickled number at the start of PyTorch files before 1.6
@@ -219,6 +220,8 @@ def parse_metadata(path: Path, header: Mapping[str, str] | None) -> CheckpointMe
         metadata = replace(metadata, modalities=modalities, spacing_mm=spacing)
         metadata.training_spacing  # noqa: B018 - validates
         metadata.postprocessing.check(metadata.label_space.names)
+        if not isinstance(metadata.inference.get(MEMBERS, []), list):
+            raise TypeError(f"{MEMBERS} is not a list")
         if len(metadata.normaliser.methods) != len(modalities):
             raise ValueError(f"{len(metadata.normaliser.methods)} normalised channels for {len(modalities)} modalities")
         swapped, classes = metadata.train_config.swapped_classes, metadata.label_space.names

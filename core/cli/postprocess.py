@@ -164,7 +164,7 @@ def _choose(args: argparse.Namespace, models: Sequence[Path], metadata: Checkpoi
 
 def _report(args: argparse.Namespace, path: Path, metadata: CheckpointMetadata, choice: Choice | None) -> None:
     stored: Mapping[str, Any] = metadata.inference.get(POSTPROCESSING, {})
-    decision = choice.to_json() if choice is not None else stored.get("decision", {})
+    decision = choice.to_json() if choice is not None else dict(stored.get("decision") or {})
     if args.json:
         print(dumps({"checkpoint": str(path), "postprocessing": metadata.postprocessing.to_json(), **decision}))
         return

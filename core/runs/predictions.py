@@ -30,8 +30,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from core.checkpointing.ensemble_metadata import MEMBERS
-from core.checkpointing.metadata import POSTPROCESSING, CheckpointMetadata, read_metadata
+from core.checkpointing.metadata import MEMBERS, POSTPROCESSING, CheckpointMetadata, read_metadata
 from core.datasets import DataOptions, Dataset, open_dataset
 from core.errors import DatasetError, RunError, VolumeError
 from core.evaluation.metrics import SubjectScore
