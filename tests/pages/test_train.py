@@ -62,7 +62,11 @@ def test_values_and_labels_are_words(checkpoints: Path) -> None:
 
 
 @pytest.mark.slow
-def test_networks_are_listed_with_a_description_and_only_the_options_that_they_take() -> None:
+def test_networks_are_listed_with_a_description_and_only_the_options_that_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in ("XDG_CONFIG_HOME", "APPDATA"):  # a user without networks of their own
+        monkeypatch.setenv(variable, str(tmp_path / "config"))
     app = open_page("train")
     assert list(field(app, "model").options) == list(MODELS)
     assert field(app, "full_resolution") and field(app, "deep_supervision")
