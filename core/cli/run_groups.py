@@ -19,6 +19,18 @@ from core.runs.groups import GroupSummary
 from core.runs.store.groups import Group, read_group
 
 
+def list_all(root: Path, args: argparse.Namespace) -> int:
+    """All groups, the newest first."""
+    summaries = groups.list_groups(root)
+    if args.json:
+        print(strict_json.dumps([summary.to_json() for summary in summaries]))
+    elif summaries:
+        print("\n".join(align_columns([(s.group.id, _given_name(s.group), _state(s)) for s in summaries])))
+    else:
+        print(f"no groups in {root} yet; queue all folds of a data set: {program_name()} submit DATA --fold all")
+    return 0
+
+
 def show(root: Path, args: argparse.Namespace) -> int:
     """State and scores of a group.
 
@@ -47,14 +59,15 @@ def make(root: Path, args: argparse.Namespace) -> int:
     return report(root, groups.make_group(root, args.run, args.name or ""), args)
 
 
-def complete(root: Path, group: Group, args: argparse.Namespace) -> int:
-    """Queue the members that have no run.
+def complete(root: Path, args: argparse.Namespace) -> int:
+    """Queue the members of a group that have no run.
 
     Raises
     ------
     RunError
         If there is none.
     """
+    group = _group(root, args.run)
     if not groups.complete(root, group):
         raise RunError(f"{group.id}: expected a group with members that have no run, every member has one")
     return report(root, group, args)
@@ -106,7 +119,7 @@ def _group(root: Path, text: str) -> Group:
 
 def _lines(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     group = summary.group
-    lines = [f"{group.id}" + (f"  {group.name}" if group.name != group.id else ""), _state(summary)]
+    lines = [f"{group.id}  {_given_name(group)}".rstrip(), _state(summary)]
     rows = [("run", "state", "held out", "best Dice")]
     for run in summary.runs:
         best = run.state.score
@@ -172,6 +185,10 @@ def _missing(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     if summary.missing:
         lines.append(f"queue the members without a run: {program_name()} runs group {summary.group.id} --complete")
     return ["", *lines] if lines else []
+
+
+def _given_name(group: Group) -> str:
+    return "" if group.name == group.id else group.name
 
 
 def _state(summary: GroupSummary) -> str:

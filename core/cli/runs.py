@@ -75,7 +75,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     compare = add("compare", _compare, "compare settings and results of two or more runs", of_one_run=False)
     compare.add_argument("run", metavar="RUN", nargs="+", help="ids of runs, the beginnings of ids, or names of runs")
     add_option(compare, "--csv", "write every measured value to this file", metavar="FILE")
-    group = add("group", _group, "show a group of runs: its state, mean and spread per class, a table per subject")
+    group = add(
+        "group",
+        _group,
+        "show a group of runs: its state, mean and spread per class, a table per subject; without ID all groups",
+        of_one_run=False,
+    )
+    group.add_argument("run", metavar="ID", nargs="?", help="id of a group, the beginning of one, or a group's name")
     add_option(group, "--complete", "queue the members that have no run", action="store_true")
     make = add("make-group", run_groups.make, "make a group of runs of one data set and split", of_one_run=False)
     make.add_argument("run", metavar="RUN", nargs="+", help="ids of runs, the beginnings of ids, or names of runs")
@@ -135,10 +141,10 @@ def _log(root: Path, args: argparse.Namespace) -> int:
 
 
 def _group(root: Path, args: argparse.Namespace) -> int:
-    if args.complete and (group := find_group(root, args.run)) is not None:
-        return run_groups.complete(root, group, args)
+    if args.run is None:
+        return run_groups.list_all(root, args)
     runs.serve_queue(root)
-    return run_groups.show(root, args)
+    return run_groups.complete(root, args) if args.complete else run_groups.show(root, args)
 
 
 def _stop(root: Path, args: argparse.Namespace) -> int:

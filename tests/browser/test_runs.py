@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Locator, Page, expect
 
-from core.runs import MetricRow
+from core.runs import MetricRow, get_run
+from core.runs.store.groups import FOLDS, Group, Member, write_group
 from core.runs.store.index import open_index
 from core.runs.store.pictures import add_picture, encode_png
 from core.runs.store.process import process_identity
@@ -170,3 +171,22 @@ def test_browser_notifies_on_every_page_when_a_run_ends(server: Server, page: Pa
     page.wait_for_function("shown.length > 0", timeout=POLL_TIMEOUT_MS)
     ((title, text),) = page.evaluate("shown")
     assert title == "done at last" and text.startswith("finished after 12 s, mean Dice 0.875")
+
+
+def test_group_is_one_row_that_opens_its_page_and_its_runs(server: Server, page: Page) -> None:
+    made = [make_run(server.checkpoints, f"net fold {fold}", folds=3, fold=fold) for fold in range(3)]
+    runs = [get_run(server.checkpoints, run) for run in made]
+    members = tuple(Member(run.id, {"fold": fold}) for fold, run in enumerate(runs))
+    write_group(server.checkpoints, Group("net-folds", "net", FOLDS, runs[0].config, members))
+    page.goto(f"{server.url}/runs")
+    line = page.get_by_role("row").filter(has_text="3 folds")
+    expect(line).to_contain_text("3/3 runs")
+    expect(line.get_by_role("checkbox")).to_have_count(0)  # a group has no curves of its own
+    expect(row(page, "net fold 1")).to_have_count(0)
+    line.click()
+    expect(page).to_have_url(re.compile(r"group=net-folds"))
+    expect(page.get_by_role("heading", name="net", exact=True)).to_be_visible()
+    row(page, "net fold 1").click()
+    expect(page).to_have_url(re.compile(f"run={made[1]}"))
+    page.get_by_role("link", name="net", exact=True).click()
+    expect(page.get_by_text("3 of 3 folds finished")).to_be_visible()

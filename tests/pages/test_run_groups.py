@@ -104,3 +104,11 @@ def test_missing_fold_is_queued_again_and_a_refit_beside_the_group(checkpoints: 
     assert [header.value for header in app.header] == ["net refit"]
     assert "holds out none: no Dice is measured" in texts(app)
     assert "Best mean Dice" not in [metric.label for metric in app.metric]
+
+
+def test_one_click_on_train_queues_all_folds(checkpoints: Path, empty_app: Path) -> None:
+    write_balls(empty_app / "balls")
+    app = open_page("train", data="balls", preset="quick")
+    click(app, "Train all folds")
+    (made,) = read_groups(checkpoints)
+    assert runs.queued_runs(checkpoints) == list(made.runs) and len(made.runs) == 5
