@@ -19,7 +19,7 @@ RANKS = {
     "core": 0,  # the vocabulary: errors, types, labels, configuration, events
     "core.compute": 1,
     "core.imaging": 1,
-    "core.models": 1,
+    "core.models": 2,
     "core.losses": 2,
     "core.datasets.layouts": 2,
     "core.datasets.synthetic": 3,
@@ -32,7 +32,7 @@ RANKS = {
     "core.runs.reporting": 4,
     "core.study": 4,
     "core.evaluation": 5,
-    "core.inspection": 5,
+    "core.inspection": 7,
     "core.runs": 6,
     "core.training": 6,
     "core.bench": 7,
@@ -60,8 +60,8 @@ RANKS = {
 NOT_FOR_THE_WEB = ("core.cli", "core.bench", "core.runs.processes")  # what neither ui nor pages import
 
 TORCH_AND_NUMPY_ONLY = (
-    "core.compute", "core.models", "core.sampling", "core.augmentation", "core.checkpointing", "core.bench",
-    "core.training", "core.inference.sliding_window", "core.evaluation.metrics", "core.evaluation.confusion_counts",
+    "core.compute", "core.models", "core.losses", "core.sampling", "core.augmentation", "core.checkpointing",
+    "core.bench", "core.training", "core.inference.sliding_window", "core.evaluation.metrics", "core.evaluation.confusion_counts",
 )  # fmt: skip
 READS_FILES = (
     "core.training.experiment",
