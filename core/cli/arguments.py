@@ -9,8 +9,6 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from core.cli.values import own_network
-
 DEVICES = ("auto", "cuda", "cpu")
 
 
@@ -67,6 +65,8 @@ def add_model(parser: argparse.ArgumentParser, *, ensembles: bool = False) -> No
     ----------
     ensembles : bool. Whether several networks may act as one.
     """
+    from core.cli.values import own_network  # imports the configuration
+
     one = "a run (its best checkpoint, else its last), or a checkpoint file"
     several = "; an ensemble, a group of runs, or runs and files joined by + predict as one"
     parser.add_argument("run", metavar="RUN|FILE", help=one + several * ensembles)

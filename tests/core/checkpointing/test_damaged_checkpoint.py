@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.checkpointing.checkpoint import load
-from core.checkpointing.metadata import FORMAT_VERSION, read_metadata
+from core.checkpointing.metadata import ENSEMBLE_VERSION, read_metadata
 from core.config import TrainConfig
 from core.errors import CheckpointError
 from tests.support.checkpoint_files import SMALL, at_most, forge, trained
@@ -100,7 +100,10 @@ def test_flipped_bits_in_the_header_raise_only_checkpoint_errors(saved: Path) ->
 DAMAGED = ("", "{", "[]", "null", "[" * 100_000, '{"version": 1e999}', '{"version": 1}')
 
 INVALID: dict[str, tuple[dict[str, Any], str]] = {
-    "newer": ({"version": FORMAT_VERSION + 1, "novelty": 1}, rf"format {FORMAT_VERSION + 1}, this program reads up to"),
+    "newer": (
+        {"version": ENSEMBLE_VERSION + 1, "novelty": 1},
+        rf"format {ENSEMBLE_VERSION + 1}, this program reads up to",
+    ),
     "newer configuration": ({"config": {"version": 99}}, "expected configuration version 1 or older, got 99"),
     "no configuration": ({"config": None}, "config is not a dict"),
     "other configuration": ({"config": {"version": 1, "colour": {}}}, "expected the sections .* got 'colour'"),
