@@ -61,7 +61,8 @@ NOT_FOR_THE_WEB = ("core.cli", "core.bench", "core.runs.processes")  # what neit
 
 TORCH_AND_NUMPY_ONLY = (
     "core.compute", "core.models", "core.losses", "core.sampling", "core.augmentation", "core.checkpointing",
-    "core.bench", "core.training", "core.inference.sliding_window", "core.evaluation.metrics", "core.evaluation.confusion_counts",
+    "core.bench", "core.training", "core.inference.sliding_window", "core.evaluation.metrics",
+    "core.evaluation.confusion_counts",
 )  # fmt: skip
 READS_FILES = (
     "core.training.experiment",
