@@ -178,7 +178,7 @@ def test_group_is_one_row_that_opens_its_page_and_its_runs(server: Server, page:
     runs = [get_run(server.checkpoints, run) for run in made]
     members = tuple(Member(run.id, {"fold": fold}) for fold, run in enumerate(runs))
     write_group(server.checkpoints, Group("net-folds", "net", FOLDS, runs[0].config, members))
-    page.goto(f"{server.url}/runs")
+    page.goto(f"{server.url}/runs?run={make_run(server.checkpoints, 'other')}")
     line = page.get_by_role("row").filter(has_text="3 folds")
     expect(line).to_contain_text("3/3 runs")
     expect(line.get_by_role("checkbox")).to_have_count(0)  # a group has no curves of its own
