@@ -22,7 +22,7 @@ from core.compute.precision import autocast, resolve_precision
 from core.config import LossConfig, ModelConfig, OptimConfig
 from core.losses.build import build_loss
 from core.losses.dice_ce import dice_ce_loss
-from core.models import build_model
+from core.models.build import build_model
 from core.presets import preset
 from core.training.acceleration import accelerate
 from core.training.step import TrainingStep

@@ -31,7 +31,7 @@ from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
 from core.inference.memory_limit import tile_batch_size
 from core.inference.sliding_window import BACKGROUND_LOGIT, InferenceOptions, foreground_box, predict_logits
-from core.models import build_model
+from core.models.build import build_model
 from core.types import Size3
 
 SIZE: Size3 = (256, 192, 144)

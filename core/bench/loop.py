@@ -25,7 +25,7 @@ from core.compute.allocator import set_freed_memory_retention
 from core.config import ModelConfig, OptimConfig, TrainConfig
 from core.events import Event, Metrics, Saved
 from core.labels import LabelSpace
-from core.models import build_model
+from core.models.build import build_model
 from core.presets import preset
 from core.training.acceleration import EAGER_STEPS
 from core.training.task import TrainingTask

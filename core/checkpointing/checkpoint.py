@@ -34,7 +34,7 @@ from core.checkpointing.metadata import (
 from core.errors import CheckpointError, UserError
 from core.files import atomic_replace, remove_temporaries
 from core.formatting import format_bytes
-from core.models import build_model
+from core.models.build import build_model
 from core.strict_json import plain
 
 if TYPE_CHECKING:

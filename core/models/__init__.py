@@ -1,4 +1,5 @@
-"""The registry of network architectures; importing it needs no torch, building a network does.
+"""The registry of network architectures; importing it needs no torch, building a network does
+(:mod:`core.models.build`).
 
 A new network takes a module ``NAME.py`` with the :class:`core.models.blocks.SegmentationNetwork`, and an entry in
 :mod:`core.models.architectures`. Costs, memory and stages are read from the module itself, by tracing it.
@@ -6,19 +7,13 @@ A new network takes a module ``NAME.py`` with the :class:`core.models.blocks.Seg
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
-from typing import TYPE_CHECKING
-
 from core.config import ModelConfig
 from core.errors import ConfigError
 from core.fields import specs_of
 from core.models import own_networks
 from core.models.architecture import Architecture
 from core.models.architectures import ARCHITECTURES
-
-if TYPE_CHECKING:
-    from core.models.blocks import SegmentationNetwork
 
 MODELS: dict[str, Architecture] = {entry.name: entry for entry in ARCHITECTURES}
 
@@ -113,39 +108,3 @@ def size_divisor(config: ModelConfig) -> int:
     """
     entry = architecture(config.model)
     return entry.divisor(entry.resolve(config))
-
-
-def build_model(config: ModelConfig, in_channels: int, classes: int) -> SegmentationNetwork:
-    """Build the configured network with fresh weights (from torch's global generator), in training mode, on the CPU.
-
-    Parameters
-    ----------
-    config : ModelConfig. Architecture, channels and layers; empty ``channels`` take the architecture's own.
-    in_channels : int. Number of modalities.
-    classes : int. Number of classes, the background included.
-
-    Returns
-    -------
-    SegmentationNetwork. Maps an image (batch, in_channels, i, j, k) of any size to logits (batch, classes, i, j, k), in
-    training mode with named extras where it has any (:class:`core.models.blocks.NetworkOutput`). Building again from
-    its ``config`` gives the same network.
-
-    Raises
-    ------
-    ConfigError
-        If the architecture is unknown, does not take so many modalities, or needs a package that is not installed.
-    """
-    entry = architecture(config.model)
-    if entry.max_in_channels is not None and in_channels > entry.max_in_channels:
-        raise ConfigError(
-            f"model: {entry.name} takes at most {entry.max_in_channels} modalities, got {in_channels}; choose fewer "
-            "(modalities), or another network"
-        )
-    check_packages(entry)
-    if entry.own:
-        from core.models.own_adapter import build_own
-
-        return build_own(entry, entry.resolve(config), in_channels, classes)
-    network_class = getattr(importlib.import_module(entry.module), entry.class_name)
-    network: SegmentationNetwork = network_class(entry.resolve(config), in_channels, classes)
-    return network

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from core.compute.convolution_workspace import TracedConvolution
 from core.compute.tracing import AllocationTracer, fake_tensors, to_fake, without_large_tensors
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 from core.models.architecture import StageKind
 from core.models.blocks import SegmentationNetwork
 from core.types import Size3, triple
@@ -61,7 +61,7 @@ def build_fake_network(config: ModelConfig, in_channels: int, classes: int) -> S
     Raises
     ------
     ConfigError
-        As :func:`core.models.build_model`.
+        As :func:`core.models.build.build_model`.
     """
     with torch.utils._python_dispatch._disable_current_modes(), without_large_tensors():
         network = build_model(config, in_channels, classes)
@@ -86,7 +86,7 @@ def trace_network(config: ModelConfig, in_channels: int, classes: int, size: Siz
     Raises
     ------
     ConfigError
-        As :func:`core.models.build_model`.
+        As :func:`core.models.build.build_model`.
     """
     outputs: dict[nn.Module, tuple[int, Size3]] = {}
 

@@ -25,7 +25,7 @@ from core.compute.precision import resolve_precision
 from core.config import TrainConfig
 from core.errors import ConfigError
 from core.events import Ended, Listener, Note
-from core.models import build_model
+from core.models.build import build_model
 from core.sampling.streaming import SubjectStore
 from core.training.plan import StepCost, TrainingPlan, has_wrong_bf16_gradients, make_plan, suggest_smaller
 from core.training.recorded_data import DataCheck

@@ -13,7 +13,8 @@ import torch
 from core.cli.options import add_config_flags, config_from
 from core.config import TrainConfig, changed_fields, field_specs
 from core.errors import ConfigError
-from core.models import MODELS, build_model
+from core.models import MODELS
+from core.models.build import build_model
 from core.presets import PRESET_HELP, PRESETS, command_line, preset, preset_for
 
 

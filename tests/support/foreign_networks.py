@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 
 
 def network(seed: int = 0, in_channels: int = 1, classes: int = 3, **values: Any) -> nn.Module:

@@ -14,7 +14,7 @@ from core.checkpointing.metadata import CheckpointMetadata
 from core.config import TrainConfig
 from core.datasets.synthetic.demo import ensure_subject
 from core.labels import LabelSpace
-from core.models import build_model
+from core.models.build import build_model
 from tests.support.balls import CLASSES
 from tests.support.once import made_once
 from tests.support.run_folders import make_run

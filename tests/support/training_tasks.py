@@ -13,7 +13,7 @@ from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import CheckpointMetadata
 from core.config import TrainConfig
 from core.labels import LabelSpace
-from core.models import build_model
+from core.models.build import build_model
 from core.training.task import TrainingTask
 from core.types import TrainingSubject
 from tests.support.balls import CLASSES, COLOURS, training_subjects

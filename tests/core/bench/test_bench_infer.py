@@ -12,7 +12,7 @@ from core.bench.implementations import plain_unet
 from core.bench.infer import Settings, bench_infer
 from core.bench.report import Row
 from core.errors import CheckpointError, ConfigError
-from core.models import build_model
+from core.models.build import build_model
 from tests.support.balls import untrained_run
 from tests.support.peer_packages import monai_or_skip
 

@@ -31,7 +31,7 @@ from core.checkpointing.checkpoint import (
 from core.checkpointing.metadata import FORMAT_VERSION, METADATA_KEY, read_metadata
 from core.config import TrainConfig
 from core.errors import CheckpointError
-from core.models import build_model
+from core.models.build import build_model
 from core.paths import project_root
 from tests.support.checkpoint_files import SMALL, at_most, checkpoint_metadata, same_bits, trained
 

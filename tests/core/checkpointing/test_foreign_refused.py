@@ -158,7 +158,7 @@ from pathlib import Path
 from core.config import ModelConfig
 from core.errors import CheckpointError
 from core.checkpointing.foreign_weights import read_foreign_weights
-from core.models import build_model
+from core.models.build import build_model
 
 model = build_model(ModelConfig(channels=(2, 4), norm="batch"), 1, 3)
 for name in json.loads(sys.argv[1]):

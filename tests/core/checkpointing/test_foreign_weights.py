@@ -18,7 +18,7 @@ from core.checkpointing.foreign_weights import read_foreign_weights
 from core.checkpointing.metadata import is_torch_file
 from core.errors import CheckpointError
 from core.events import Event, Ready
-from core.models import build_model
+from core.models.build import build_model
 from core.training.experiment import train_run
 from tests.support.balls import tiny, write_balls
 from tests.support.foreign_networks import network, same

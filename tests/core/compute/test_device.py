@@ -169,7 +169,7 @@ from core.config import ModelConfig, OptimConfig
 from core.compute.device import check_memory, out_of_memory_error, free_bytes, total_bytes
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.losses.dice import dice_loss
-from core.models import build_model
+from core.models.build import build_model
 from core.training.step import TrainingStep
 
 torch.set_num_threads(1)

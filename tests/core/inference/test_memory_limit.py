@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.inference.memory_limit import InferenceMemory, inference_bytes, tile_batch_size
-from core.models import build_model
+from core.models.build import build_model
 from core.models.blocks import SegmentationNetwork
 from core.types import Size3
 

@@ -23,7 +23,7 @@ from core.inference.sliding_window import (
     sliding_window_inference,
     tile_starts,
 )
-from core.models import build_model
+from core.models.build import build_model
 from core.models.blocks import SegmentationNetwork
 from core.types import Size3
 from tests.core.inference.test_memory_limit import pass_bytes

@@ -19,7 +19,7 @@ from core.datasets import load_subject, open_dataset
 from core.errors import ConfigError, VolumeError
 from core.inference.predictor import InferenceOverrides, Predictor
 from core.inspection.feature_maps import MANIFEST, compute_feature_maps, write_feature_maps
-from core.models import build_model
+from core.models.build import build_model
 from core.models.unet3d import UNet3D
 from tests.support.balls import SPACING_MM, balls
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from core.config import ModelConfig
-from core.models import MODELS, build_model
+from core.models import MODELS
+from core.models.build import build_model
 from core.models.blocks import NetworkOutput, pad_to_divisor
 from core.models.deep_supervision import DEEP_SUPERVISION, at_each_level
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 from core.models.highresnet3d import HighResNet3D, InterleavedConv3d, ResidualBlock
 from tests.core.models.test_unet3d import image
 

@@ -15,7 +15,7 @@ from core.checkpointing.foreign_reader import repeat_modality
 from core.checkpointing.foreign_weights import read_foreign_weights
 from core.compute.determinism import deterministic
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 from core.models.med3d import BLOCKS, Med3D, OverlappingMaxPool, ResidualBlock
 from tests.core.models.test_unet3d import image
 

@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 from core.models.network_trace import trace_network
 
 CONFIGS = [

@@ -16,7 +16,8 @@ from core.checkpointing.checkpoint import Checkpoint, load, save
 from core.checkpointing.metadata import CheckpointMetadata
 from core.config import ModelConfig, TrainConfig
 from core.errors import CheckpointError, ConfigError
-from core.models import architecture, architectures, build_model, name_own_network, own_networks, size_divisor
+from core.models import architecture, architectures, name_own_network, own_networks, size_divisor
+from core.models.build import build_model
 from core.models.contract import check_network, main
 from core.paths import project_root
 

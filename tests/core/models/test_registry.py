@@ -12,7 +12,8 @@ import torch
 
 from core.config import ModelConfig
 from core.errors import ConfigError
-from core.models import MODELS, build_model, resolve, size_divisor
+from core.models import MODELS, resolve, size_divisor
+from core.models.build import build_model
 from core.models.unet3d import UNet3D
 from core.models.vnet import VNet
 from core.paths import project_root

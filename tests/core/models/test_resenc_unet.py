@@ -8,7 +8,7 @@ from torch import nn
 
 from core.compute.determinism import deterministic
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 from core.models.blocks import MeanPool2
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from core.config import LossConfig, ModelConfig, OptimConfig
 from core.losses.build import build_loss
-from core.models import build_model
+from core.models.build import build_model
 from core.models.blocks import NetworkOutput
 from core.models.resnet3d_vae import EXTRAS, ResNet3DVAE
 from core.training.step import TrainingStep

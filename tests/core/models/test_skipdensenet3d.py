@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 from core.models.skipdensenet3d import UpToFullResolution
 from tests.core.models.test_unet3d import image, kernels, parameters
 

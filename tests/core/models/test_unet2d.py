@@ -12,7 +12,7 @@ from torch import nn
 
 from core.compute.determinism import deterministic
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 from core.models.unet2d import UNet2D, to_slices, to_volume
 from tests.core.models.test_unet3d import image, parameters
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 from tests.core.models.test_unet3d import kernels
 
 

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from core.config import LossConfig, ModelConfig, OptimConfig
 from core.errors import ConfigError
 from core.losses.build import build_loss
-from core.models import build_model
+from core.models.build import build_model
 from core.sampling.patches import Batch
 from core.training.acceleration import EAGER_STEPS, AutoLauncher, CudaGraphLauncher, accelerate
 from core.training.step import TrainingStep

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
-from core.models import build_model
+from core.models.build import build_model
 from core.training.muon import ADAMW_LR_SCALE, Muon, orthogonalise, split_parameters
 
 

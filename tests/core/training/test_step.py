@@ -10,7 +10,7 @@ from torch import Tensor
 
 from core.config import LossConfig, ModelConfig, OptimConfig
 from core.losses.build import build_loss
-from core.models import build_model
+from core.models.build import build_model
 from core.sampling.patches import Batch
 from core.training.step import TrainingStep
 

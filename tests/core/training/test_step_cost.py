@@ -15,7 +15,7 @@ import pytest
 from core.compute.allocator import malloc_environment
 from core.config import TrainConfig
 from core.inference.memory_limit import inference_bytes
-from core.models import build_model
+from core.models.build import build_model
 from core.paths import project_root
 from core.training.step_cost import trace_training_step
 from core.types import triple
@@ -27,7 +27,7 @@ import gc, json, os, sys
 from core.config import TrainConfig
 from core.compute.allocator import set_freed_memory_retention
 from core.inference.sliding_window import InferenceOptions, predict_logits
-from core.models import build_model
+from core.models.build import build_model
 from core.losses.build import build_loss
 from core.training.step import TrainingStep
 import torch

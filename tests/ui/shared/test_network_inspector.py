@@ -40,7 +40,7 @@ def test_answers_come_from_one_child_and_are_kept(tmp_path: Path) -> None:
     inspector = NetworkInspector(tmp_path)
     assert inspector.ask(NETWORK) is None
     answer = answer_of(inspector, NETWORK)
-    from core.models import build_model
+    from core.models.build import build_model
 
     network = build_model(ModelConfig(channels=(2, 4)), 1, 2)
     assert answer["parameters"] == sum(p.numel() for p in network.parameters())
