@@ -8,6 +8,7 @@ A new network takes a module ``NAME.py`` with the :class:`core.models.blocks.Seg
 from __future__ import annotations
 
 import importlib.util
+
 from core.config import ModelConfig
 from core.errors import ConfigError
 from core.fields import specs_of

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from core.config import ModelConfig
 from core.errors import ConfigError, UserError
 from core.models import architecture, name_own_network
-from core.models.build import build_model
 from core.models.blocks import NetworkOutput
+from core.models.build import build_model
 from core.models.own_networks import is_file_reference
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from core.compute.convolution_workspace import TracedConvolution
 from core.compute.tracing import AllocationTracer, fake_tensors, to_fake, without_large_tensors
 from core.config import ModelConfig
-from core.models.build import build_model
 from core.models.architecture import StageKind
 from core.models.blocks import SegmentationNetwork
+from core.models.build import build_model
 from core.types import Size3, triple
 
 

@@ -27,7 +27,7 @@ from core.errors import ConfigError
 from core.events import Ended, Listener, Note
 from core.models.build import build_model
 from core.sampling.streaming import SubjectStore
-from core.training.plan import StepCost, TrainingPlan, has_wrong_bf16_gradients, make_plan, suggest_smaller
+from core.training.plan import StepCost, TrainingPlan, make_plan, suggest_smaller
 from core.training.recorded_data import DataCheck
 from core.training.run_data import RunData, RunInputs, prepare_subjects
 from core.training.run_loss import describe_loss_facts, loss_facts, with_loss_facts
@@ -112,32 +112,25 @@ class _MemoryPlan:
 
     Attributes
     ----------
-    cost : StepCost. Of one training step of one process.
     step_bytes : int. Estimated memory of a training step, over the processes that share the device's memory.
     resident_bytes : int. Memory for the subjects of each process.
     suggestion : callable. Smaller settings that would fit, as a text.
     """
 
-    cost: StepCost
     step_bytes: int
     resident_bytes: int
     suggestion: Callable[[], str]
 
     @classmethod
-    def make(cls, plan: TrainingPlan, ignore: bool, machine: _Machine) -> _MemoryPlan:
+    def make(cls, plan: TrainingPlan, cost: StepCost, data: RunData, machine: _Machine) -> _MemoryPlan:
         sharing = machine.processes_per_memory
-
-        def cost_of(config: TrainConfig) -> StepCost:
-            return trace_training_step(config, plan.in_channels, plan.classes, plan.device, ignore)
-
         memory_bytes = free_bytes(machine.device) // sharing  # before the run takes any of it
 
         def suggestion() -> str:
-            return suggest_smaller(plan.config, memory_bytes, lambda config: cost_of(config).step_bytes)
+            return suggest_smaller(plan.config, memory_bytes, lambda config: _step_cost(plan, config, data).step_bytes)
 
-        cost = cost_of(plan.config)
         resident_bytes = data_memory_budget(plan.config, cost.step_bytes, machine.device) // sharing
-        return cls(cost, cost.step_bytes * sharing, resident_bytes, suggestion)
+        return cls(cost.step_bytes * sharing, resident_bytes, suggestion)
 
 
 def data_memory_budget(config: TrainConfig, step_bytes: int, device: torch.device) -> int:
@@ -156,12 +149,12 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         last, damage = load_latest(inputs.folder) if inputs.resume else (None, "")
         data = RunData.open(inputs, last)
         data_check = DataCheck(inputs, data, resumed=last is not None)
-        plan = _resolve_plan(inputs.config, data, device)
+        plan, cost = _resolve_plan(inputs.config, data, device)
         if last is not None:
             check_unchanged(last.metadata, data, plan, inputs.folder)
         for note in spacing_notes(data, plan):
             inputs.listener(Note(note))
-        memory = _MemoryPlan.make(plan, data.labels.ignore is not None, machine)
+        memory = _MemoryPlan.make(plan, cost, data, machine)
     with _explained_out_of_memory(device, memory.step_bytes, memory.suggestion):
         check_memory(memory.step_bytes, device, memory.suggestion)
         normaliser = choose_normaliser(inputs, data, last)
@@ -184,7 +177,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             inputs.listener(Note(note))
         plan = replace(plan, config=mirroring.config)
         model, weights_source = _build_network(plan, data, resumed=last is not None)
-        facts = run_facts(plan, memory.cost, data.split, machine.name) | prepared.facts | mirroring.facts
+        facts = run_facts(plan, cost, data.split, machine.name) | prepared.facts | mirroring.facts
         facts |= normaliser_facts(normaliser, data.modalities)
         of_loss = loss_facts(plan, data, prepared.subjects, last)
         facts |= describe_loss_facts(of_loss, data.labels.names)
@@ -241,7 +234,9 @@ def _stopped_while_preparing(last: Checkpoint | None) -> Ended:
 # --- plan and network -------------------------------------------------------------------------------------------------
 
 
-def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> TrainingPlan:
+def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> tuple[TrainingPlan, StepCost]:
+    """The plan of the run, and the cost of its training step."""
+
     def plan_in(precision: str) -> TrainingPlan:
         return make_plan(
             config.with_values({"precision": precision}),
@@ -253,16 +248,24 @@ def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> T
         )
 
     plan = plan_in(resolve_precision(config.run.precision, device))
-    if plan.config.run.precision == "bf16" and device.type == "cpu" and has_wrong_bf16_gradients(plan.config):
+    cost = _step_cost(plan, plan.config, data)
+    if plan.config.run.precision == "bf16" and device.type == "cpu" and cost.wrong_bf16_gradients:
         if config.run.precision == "bf16":
             raise ConfigError(
-                "precision: expected fp32 or auto for a sub_volume that leaves two voxels along its first axis at the "
-                f"deepest of {len(plan.config.model.channels)} resolutions, got bf16, whose gradients are wrong "
-                "there on a CPU; or choose a larger sub_volume, or fewer channels"
+                "precision: expected fp32 or auto for a sub_volume that becomes smaller than a kernel of the network "
+                "along its first axis, got bf16, whose gradients are wrong there on a CPU; or choose a larger "
+                "sub_volume, or fewer resolutions (channels)"
             )
         plan = plan_in("fp32")
+        cost = _step_cost(plan, plan.config, data)
     values = {"modalities": data.modalities, "classes": data.labels.names[1:]}
-    return replace(plan, config=plan.config.with_values(values))
+    return replace(plan, config=plan.config.with_values(values)), cost
+
+
+def _step_cost(plan: TrainingPlan, config: TrainConfig, data: RunData) -> StepCost:
+    """The cost of a training step of a configuration on the data and device of a plan."""
+    ignore = data.labels.ignore is not None
+    return trace_training_step(config, plan.in_channels, plan.classes, plan.device, ignore)
 
 
 def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn.Module, str]:

@@ -39,12 +39,15 @@ class StepCost:
     forward_gflop : float. Operations of a forward pass per sub-volume, in 1e9; a multiply-add is two.
     training_gflop : float. Operations of a training step per sub-volume, in 1e9.
     step_bytes : int. Estimated peak of the device memory, with weights and optimizer.
+    wrong_bf16_gradients : bool. Whether bf16 training on a CPU would be wrong
+        (:attr:`core.compute.convolution_workspace.TracedConvolution.has_wrong_bf16_gradient`).
     """
 
     parameters: int
     forward_gflop: float
     training_gflop: float
     step_bytes: int
+    wrong_bf16_gradients: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,16 +180,6 @@ def _smaller_sizes(config: TrainConfig) -> Iterator[Size3]:
         longest = size.index(max(size))
         size[longest] = max(min_side, (size[longest] - 1) // divisor * divisor)
         yield triple(size)
-
-
-def has_wrong_bf16_gradients(config: TrainConfig) -> bool:
-    """Whether bf16 training on a CPU is wrong: if the deepest level has two voxels along i, oneDNN (as of torch 2.13)
-    returns uninitialised memory as the gradients of its kernels."""
-    size = config.sampling.sub_volume
-    divisor = size_divisor(config.model)
-    deepest = [-(-n // divisor) for n in size]
-    single_voxel = max(deepest) == 1  # the longest axis is then padded to two (core.models.blocks.pad_to_divisor)
-    return deepest[0] == 2 or (single_voxel and size.index(max(size)) == 0)
 
 
 def target_spacing(config: TrainConfig, spacings_mm: Sequence[SpacingMm]) -> SpacingMm | None:

@@ -59,7 +59,7 @@ def test_figures_without_a_subject_are_shown_while_it_is_made(
         f"{n}  {title}" for n, (title, _) in enumerate(chapter_texts().values(), start=1)
     ]
     assert texts(app).count("This figure needs the synthetic subject") == 2
-    shown = figures(app)
+    shown = figures(wait_for_figure(app, "stages"))
     assert set(shown) == WITHOUT_SUBJECT
     assert shown["block"]["block"] is None and len(shown["masks"]["masks"]) == 1
     assert shown["stages"]["maps"] is None
@@ -74,7 +74,7 @@ def test_without_a_model_the_page_shows_the_command_to_train_one(
     data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     link_demo_subject(tmp_path_factory, data)
-    app = wait_for_figure(open_page("learn"), "draws")
+    app = wait_for_figure(wait_for_figure(open_page("learn"), "draws"), "stages")
     assert set(figures(app)) == set(FIGURES)
     assert "needs the synthetic subject" not in texts(app)
     assert "% from T1" in texts(app) and "% from both are right" in texts(app)
@@ -94,7 +94,7 @@ def test_feature_maps_of_a_model_are_computed_and_shown(
 ) -> None:
     link_demo_subject(tmp_path_factory, data)
     small_model(checkpoints, "my <b>net</b>")
-    app = open_page("learn")
+    app = wait_for_figure(open_page("learn"), "stages")
     assert figures(app)["stages"]["maps"] is None and len(figures(app)["stages"]["stages"]) == 8
     poll(lambda: figures(run_page(app))["stages"]["maps"])
     shown = figures(app)["stages"]
@@ -131,7 +131,7 @@ def test_failure_to_make_the_subject_is_shown_and_can_be_retried(data: Path) -> 
     app = open_page("learn")
     poll(lambda: list(run_page(app).error))
     assert "holiday.jpg" in app.error[0].value.replace("\\", "")
-    assert set(figures(app)) == WITHOUT_SUBJECT
+    assert set(figures(wait_for_figure(app, "stages"))) == WITHOUT_SUBJECT
     (data / "demo" / "holiday.jpg").unlink()
     button(app, "Try again").click()
     try:

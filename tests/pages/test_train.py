@@ -28,6 +28,7 @@ from tests.support.app_pages import (
 from tests.support.background_jobs import poll
 from tests.support.heads import write_heads
 from tests.support.kidneys import write_kidneys
+from ui.train.forecast import ESTIMATING
 
 pytestmark = pytest.mark.usefixtures("empty_app")
 
@@ -179,8 +180,12 @@ def test_left_and_right_classes_are_named_with_what_mirroring_does(empty_app: Pa
 
 
 def forecast(app: AppTest) -> str:
-    """The list of what will happen."""
-    return "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    """The list of what will happen, with the cost of the network."""
+
+    def shown() -> str:
+        return "\n".join(e.proto.body for e in run_page(app).get("html"))  # type: ignore[attr-defined]
+
+    return poll(shown, lambda text: ESTIMATING not in text, interval_s=0.3)
 
 
 def field(app: AppTest, name: str) -> Any:

@@ -15,7 +15,7 @@ const STAGE_DESCRIPTIONS = {
 class Network extends Figure {
   build(data) {
     this.stages = [...data.stages, { name: "label", kind: "label", level: 0, channels: 1, size: data.stages[0].size, maps: [] }];
-    this.chosen = data.maps ? "decoder-0" : null;
+    this.chosen = data.maps ? this.inner().at(-1).name : null;  // the last stage before the logits
     this.bundle = null;
     this.marked = null;
     this.picture = createSvg("svg", { role: "group", "aria-label": "The network, from image to label" });
@@ -49,6 +49,8 @@ class Network extends Figure {
 
   stage(name) { return this.stages.find((s) => s.name === name); }
 
+  inner() { return this.stages.filter((s) => ["encoder", "bottleneck", "decoder"].includes(s.kind)); }
+
   draw() {
     this.drawFigure();
     this.root.dataset.stage = this.chosen ?? "";
@@ -70,16 +72,15 @@ class Network extends Figure {
   // ---- the figure -----------------------------------------------------------------------------------------------
 
   drawFigure() {
-    const depth = Math.max(...this.stages.map((s) => s.level)), step = Math.min(96, 560 / (2 * depth));
-    const first = 168, last = first + 2 * depth * step, figureWidth = last + 340, boxes = new Map();
+    const inner = this.inner(), depth = Math.max(...this.stages.map((s) => s.level));
+    const step = Math.min(96, 560 / Math.max(1, inner.length - 1)), first = 168;
+    const last = first + (inner.length - 1) * step, figureWidth = last + 340, boxes = new Map();
     const scale = Math.min(1, (this.picture.clientWidth || figureWidth) / figureWidth), font = Math.max(12.5, 11 / scale);  // at least 11 pixels on the screen
     const levelHeight = 100 + 6 * (font - 12.5);
     this.lineHeight = 1.2 * font;
     this.picture.style.fontSize = `${font}px`;
     for (const s of this.stages) {
-      let x = { input: 58, logits: last + 104, softmax: last + 196, label: last + 284 }[s.kind];
-      if (s.kind === "encoder" || s.kind === "bottleneck") x = first + s.level * step;
-      if (s.kind === "decoder") x = last - s.level * step;
+      const x = { input: 58, logits: last + 104, softmax: last + 196, label: last + 284 }[s.kind] ?? first + inner.indexOf(s) * step;
       boxes.set(s.name, { x, y: 48 + s.level * levelHeight, height: 58 * 0.72 ** s.level, width: 8 + 5 * Math.log2(s.channels + 1) });
     }
     this.picture.setAttribute("viewBox", `0 0 ${figureWidth} ${48 + depth * levelHeight + 21 + 3 * this.lineHeight}`);
@@ -91,8 +92,8 @@ class Network extends Figure {
         const nextBox = boxes.get(next.name), fromInput = this.data.detail && next.level === 1 && s.kind === "encoder";
         arrow(...between(fromInput ? boxes.get("input") : box, nextBox));  // full_resolution "detail": the image enters level 1
       }
-      if (s.kind === "encoder") {
-        const decoder = boxes.get(`decoder-${s.level}`);
+      const decoder = s.kind === "encoder" && s === inner.findLast((e) => e.kind === "encoder" && e.level === s.level) ? boxes.get(`decoder-${s.level}`) : null;
+      if (decoder) {
         arrow([box.x + box.width / 2 + 8, box.y], [decoder.x - decoder.width / 2 - 10, decoder.y], "skip");
       }
     });

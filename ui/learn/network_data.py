@@ -12,6 +12,7 @@ import numpy as np
 
 from core.datasets import load_subject, open_dataset
 from core.labels import LabelSpace
+from core.models.architecture import stage_names
 from core.types import Size3
 from ui.learn.jobs import MANIFEST
 from ui.viewer import volumes
@@ -28,22 +29,13 @@ def network_stages(
     size : tuple of int. Sub-volume size in voxels (i, j, k).
     """
 
-    def stage(kind: str, level: int, channel_count: int, stage_size: Sequence[int]) -> dict[str, Any]:
-        name = f"{kind}-{level}" if kind in ("encoder", "decoder") else kind
-        return {
-            "name": name,
-            "kind": kind,
-            "level": level,
-            "channels": channel_count,
-            "size": list(stage_size),
-            "maps": [],
-        }
-
-    return [
-        stage("input", 0, len(modalities), size),
-        *(stage(s["kind"], s["level"], s["channels"], s["size"]) for s in description["stages"]),
-        stage("softmax", 0, len(classes), size),
+    stages = [
+        {"kind": "input", "level": 0, "channels": len(modalities), "size": list(size)},
+        *({key: s[key] for key in ("kind", "level", "channels", "size")} for s in description["stages"]),
+        {"kind": "softmax", "level": 0, "channels": len(classes), "size": list(size)},
     ]
+    names = stage_names((s["kind"], s["level"]) for s in stages)
+    return [{"name": name, **stage, "maps": []} for name, stage in zip(names, stages, strict=True)]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.inference.memory_limit import InferenceMemory, inference_bytes, tile_batch_size
-from core.models.build import build_model
 from core.models.blocks import SegmentationNetwork
+from core.models.build import build_model
 from core.types import Size3
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -23,8 +23,8 @@ from core.inference.sliding_window import (
     sliding_window_inference,
     tile_starts,
 )
-from core.models.build import build_model
 from core.models.blocks import SegmentationNetwork
+from core.models.build import build_model
 from core.types import Size3
 from tests.core.inference.test_memory_limit import pass_bytes
 from tests.support.peer_packages import monai_or_skip

@@ -9,8 +9,8 @@ import torch
 
 from core.config import ModelConfig
 from core.models import MODELS
-from core.models.build import build_model
 from core.models.blocks import NetworkOutput, pad_to_divisor
+from core.models.build import build_model
 from core.models.deep_supervision import DEEP_SUPERVISION, at_each_level
 
 WITH_CHANNELS = [n for n, e in MODELS.items() if {"channels", "deep_supervision"} <= set(e.options)]

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from core.config import ModelConfig
-from core.models.build import build_model
 from core.models.blocks import SegmentationNetwork
+from core.models.build import build_model
 from core.models.hyperdensenet import HyperDenseHead
 from tests.core.models.test_unet3d import image
 

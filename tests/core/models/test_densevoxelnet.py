@@ -7,8 +7,8 @@ from torch import nn
 
 from core.config import LossConfig, ModelConfig
 from core.losses.build import build_loss
-from core.models.build import build_model
 from core.models.blocks import NetworkOutput
+from core.models.build import build_model
 from tests.core.models.test_unet3d import image, kernels, parameters
 
 

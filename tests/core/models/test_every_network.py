@@ -17,8 +17,8 @@ from core.compute.tracing import fake_tensors
 from core.config import ModelConfig
 from core.errors import ConfigError
 from core.models import MODELS, architecture, resolve, size_divisor
-from core.models.build import build_model
 from core.models.blocks import NetworkOutput, SegmentationNetwork
+from core.models.build import build_model
 from core.models.network_trace import build_fake_network
 from tests.support.peer_packages import import_or_skip
 

@@ -12,8 +12,8 @@ from torch import nn
 from core.config import ModelConfig
 from core.errors import ConfigError
 from core.models import MODELS, resolve
-from core.models.build import build_model
 from core.models.blocks import NetworkOutput, SegmentationNetwork
+from core.models.build import build_model
 from core.models.deep_supervision import DEEP_SUPERVISION
 from tests.support.peer_packages import import_or_skip
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from core.config import ModelConfig
 from core.models import MODELS, size_divisor
-from core.models.build import build_model
 from core.models.architecture import Architecture
 from core.models.blocks import ConvUnit, SegmentationNetwork, StageModule, encoder_decoder_stages
+from core.models.build import build_model
 from core.models.contract import check_network
 from core.models.network_trace import trace_network
 

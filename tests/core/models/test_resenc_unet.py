@@ -8,8 +8,8 @@ from torch import nn
 
 from core.compute.determinism import deterministic
 from core.config import ModelConfig
-from core.models.build import build_model
 from core.models.blocks import MeanPool2
+from core.models.build import build_model
 
 
 def test_parameters_are_those_of_nnu_net() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from core.config import LossConfig, ModelConfig, OptimConfig
 from core.losses.build import build_loss
-from core.models.build import build_model
 from core.models.blocks import NetworkOutput
+from core.models.build import build_model
 from core.models.resnet3d_vae import EXTRAS, ResNet3DVAE
 from core.training.step import TrainingStep
 from tests.core.models.test_unet3d import image, kernels

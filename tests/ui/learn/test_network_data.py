@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core.config import ModelConfig
+from core.config import ModelConfig, TrainConfig
 from core.datasets import load_subject, open_dataset
 from core.inference.predictor import Predictor
 from core.inspection.feature_maps import compute_feature_maps, write_feature_maps
+from core.inspection.network_inspector import answer
 from tests.support.balls import SPACING_MM, balls, write_balls
 from tests.support.learn_data import BALL_LABELS, ISEG_LABELS, ball_model
 from ui.learn import network_data
@@ -25,8 +26,9 @@ from ui.viewer import volumes
 def test_stages_of_the_architecture_equal_those_of_the_network(tmp_path: Path, model: str) -> None:
     predictor = Predictor(ball_model(tmp_path / "m.safetensors", model))
     feature_maps = compute_feature_maps(predictor, balls(1)[0], SPACING_MM)
-    config = ModelConfig(model, (4, 6, 8), norm="instance")
-    stages = network_data.network_stages(config, ("M0",), BALL_LABELS.names, (16, 16, 16))
+    config = TrainConfig(model=ModelConfig(model, (4, 6, 8), norm="instance")).to_json()["model"]
+    question = {"question": "network", "model": config, "in_channels": 1, "classes": 3, "size": [16, 16, 16]}
+    stages = network_data.network_stages(answer(question), ("M0",), BALL_LABELS.names, (16, 16, 16))
     assert [(s["name"], s["kind"], s["level"], s["channels"], tuple(s["size"])) for s in stages] == [
         (s.name, s.kind, s.level, len(s.values), s.size) for s in feature_maps.stages
     ]
