@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,6 +13,8 @@ from core.colours import IGNORE_COLOUR, rgb
 from core.evaluation.metrics import dice_per_class
 from core.inference.sliding_window import InferenceOptions
 from core.labels import IGNORE_INDEX
+from core.losses.build import LossFunction
+from core.models.blocks import NetworkOutput
 from core.sampling.patches import PatchLocation, ResidentSubjects
 from core.training.validation_scores import (
     SubVolumeScore,
@@ -62,7 +63,7 @@ def first_voxels(count: int) -> tuple[PatchLocation, ...]:
 def score(
     held_out: ResidentSubjects,
     batch_size: int = 1,
-    loss: Callable[[Tensor, Tensor], Tensor] = lambda logits, label: label.float().mean(),
+    loss: LossFunction = lambda output, label: label.float().mean(),
     model: nn.Module | None = None,
     sub_volumes: int | None = None,
 ) -> SubVolumeScore:
@@ -95,7 +96,8 @@ def test_loss_is_the_mean_over_sub_volumes_for_any_batch_size(batch_size: int) -
 def test_loss_receives_logits_and_label() -> None:
     seen: list[tuple[Tensor, Tensor]] = []
 
-    def loss(logits: Tensor, label: Tensor) -> Tensor:
+    def loss(logits: Tensor | NetworkOutput, label: Tensor) -> Tensor:
+        assert isinstance(logits, Tensor)
         seen.append((logits, label))
         return torch.ones(())
 
