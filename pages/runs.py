@@ -91,23 +91,34 @@ def shown_state(current: list[runs.RunSummary]) -> tuple[str, bool] | None:
     return None if found is None else (found.state.state, runs.run_checkpoint(found.folder) is not None)
 
 
+def choose(run_id: str) -> None:
+    """Select a run (callback)."""
+    st.query_params[RUN_PARAMETER] = run_id
+
+
+def tick(run_id: str) -> None:
+    """Set or remove the tick of a run (callback)."""
+    ticked.toggle(run_id, by_id, selected_now())
+
+
+def selected_now() -> str | None:
+    """The selected run by the address, which a click has changed before the page shows it."""
+    now = st.query_params.get(RUN_PARAMETER)
+    return now if now in by_id else selected
+
+
 @st.fragment(run_every=2.0)
 def table(page_state: tuple[str, bool] | None) -> None:
-    """The table, updated every two seconds; the page runs again when another run is selected or the state of the
-    selected run differs from ``page_state``."""
+    """The table, updated every two seconds; the page runs again when other runs are selected or ticked, or the state of
+    the selected run differs from ``page_state``."""
     current = runs.list_runs(root)
     shown = [run for run in current if matches(run)]
     selection = Selection(selected, colours, full=len(colours) >= ticked.MAX_RUNS)
-    clicked = runs_table(shown, selection, runs.queued_runs(root))
+    runs_table(shown, selection, runs.queued_runs(root), on_choose=choose, on_tick=tick)
     if not shown:
         st.caption("No run matches this filter.")
-    if clicked.tick:
-        ticked.toggle(clicked.tick, list(colours), selected)
-        st.rerun()
-    if clicked.run and clicked.run != selected:
-        st.query_params[RUN_PARAMETER] = clicked.run
-        st.rerun()
-    if shown_state(current) != page_state:
+    clicked = selected_now() != selected or ticked.ticked_runs(by_id, selected) != list(colours)
+    if clicked or shown_state(current) != page_state:
         st.rerun()
 
 

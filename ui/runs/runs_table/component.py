@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import streamlit as st
 
 from core.formatting import format_duration, format_score
 from core.runs import RunSummary
 from ui.shared import formatting
 from ui.shared.component import component
+
+# Session keys.
+KEY = "runs_table"
+TAKEN = "runs_table_taken"  # time of the last click that was taken, in ms
 
 _mount = component("runs", Path(__file__).parent, ("table.js",), ("table.css",))
 
@@ -32,23 +38,14 @@ class Selection:
     full: bool = False
 
 
-@dataclass(frozen=True)
-class Clicked:
-    """What was clicked since the last run of the page.
-
-    Attributes
-    ----------
-    run : str, optional. Id of a run that was selected.
-    tick : str, optional. Id of a run whose tick was set or removed.
-    """
-
-    run: str | None = None
-    tick: str | None = None
-
-
 def runs_table(
-    runs: Sequence[RunSummary], selection: Selection, queue: Sequence[str] = (), key: str = "runs_table"
-) -> Clicked:
+    runs: Sequence[RunSummary],
+    selection: Selection,
+    queue: Sequence[str] = (),
+    *,
+    on_choose: Callable[[str], None],
+    on_tick: Callable[[str], None],
+) -> None:
     """Show the table, which can be sorted by each column.
 
     Parameters
@@ -56,13 +53,23 @@ def runs_table(
     runs : sequence of RunSummary. Rows from top to bottom.
     selection : Selection. Highlighted and ticked runs.
     queue : sequence of str. Ids of the queued runs in the order in which they will start.
-    key : str. Key of the component.
+    on_choose, on_tick : callable. Called with the id of a run that was selected, or whose tick was set or removed,
+        before the page runs: a page that is interrupted by the next click has taken the one before.
     """
+
+    def take_clicks() -> None:
+        """Call the receivers for the clicks that came since the last ones."""
+        receivers = {"choose": on_choose, "tick": on_tick}
+        last = st.session_state.get(TAKEN, 0)
+        for time_ms, what, run_id in st.session_state[KEY].get("clicks") or ():
+            if time_ms > last:
+                receivers[what](run_id)
+                st.session_state[TAKEN] = time_ms
+
     rows = [row(run, queue) for run in runs]
     ticked = dict(selection.ticked or {})
     data = {"rows": rows, "selected": selection.run, "ticked": ticked, "full": selection.full}
-    result = _mount(key=key, data=data, on_chosen_change=lambda: None, on_tick_change=lambda: None)
-    return Clicked(result.chosen, result.tick)
+    _mount(key=KEY, data=data, on_clicks_change=take_clicks)
 
 
 def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:
