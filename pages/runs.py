@@ -34,6 +34,7 @@ matching = runs.matching_ids(requested or "", {run.id: run.name for run in all_r
 requested = matching[0] if len(matching) == 1 else requested
 all_groups = groups.list_groups(root, all_runs)
 group_of = {run_id: summary.group for summary in all_groups for run_id in summary.group.runs}
+group_ids = {summary.group.id for summary in all_groups}
 given_group = st.query_params.get(GROUP)
 matching_groups = runs.matching_ids(given_group or "", {s.group.id: s.group.name for s in all_groups})
 
@@ -104,26 +105,39 @@ def shown_state(current: list[runs.RunSummary]) -> tuple[str, bool] | None:
     return None if found is None else (found.state.state, runs.run_checkpoint(found.folder) is not None)
 
 
+def choose(row_id: str) -> None:
+    """Select a run or a group (callback)."""
+    is_group = row_id in group_ids
+    st.query_params.pop(RUN_PARAMETER if is_group else GROUP, None)
+    st.query_params[GROUP if is_group else RUN_PARAMETER] = row_id
+
+
+def tick(run_id: str) -> None:
+    """Set or remove the tick of a run (callback)."""
+    now = chosen_now()
+    ticked.toggle(run_id, by_id, now if now in by_id else None)
+
+
+def chosen_now() -> str | None:
+    """The selected run or group by the address, which a click has changed before the page shows it."""
+    given_now = (st.query_params.get(GROUP), st.query_params.get(RUN_PARAMETER))
+    known = (id for id in given_now if id in group_ids or id in by_id)
+    return next(known, selected_group or selected)
+
+
 @st.fragment(run_every=2.0)
 def table(page_state: tuple[str, bool] | None) -> None:
-    """The table, updated every two seconds; the page runs again when another run is selected or the state of the
-    selected run differs from ``page_state``."""
+    """The table, updated every two seconds; the page runs again when other runs are selected or ticked, or the state of
+    the selected run differs from ``page_state``."""
     current = runs.list_runs(root)
     shown = rows.table_rows(current, groups.list_groups(root, current), matches)
     marked = selected_group or (group_of[selected].id if selected in group_of else selected)
     selection = Selection(marked, colours, full=len(colours) >= ticked.MAX_RUNS)
-    clicked = runs_table(shown, selection, runs.queued_runs(root))
+    runs_table(shown, selection, runs.queued_runs(root), on_choose=choose, on_tick=tick)
     if not shown:
         st.caption("No run matches this filter.")
-    if clicked.tick:
-        ticked.toggle(clicked.tick, list(colours), selected)
-        st.rerun()
-    if clicked.run and clicked.run != (selected_group or selected):
-        is_group = any(isinstance(row, groups.GroupSummary) and row.group.id == clicked.run for row in shown)
-        st.query_params.pop(RUN_PARAMETER if is_group else GROUP, None)
-        st.query_params[GROUP if is_group else RUN_PARAMETER] = clicked.run
-        st.rerun()
-    if shown_state(current) != page_state:
+    ticks_changed = not selected_group and ticked.ticked_runs(by_id, selected) != list(colours)
+    if chosen_now() != (selected_group or selected) or ticks_changed or shown_state(current) != page_state:
         st.rerun()
 
 

@@ -16,6 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FOOTER = "For research and teaching, not a medical device."
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])
 def test_axe_finds_nothing_on_pages_with_content(
     quiz_server: Server, server: Server, browser: Browser, width: int, scheme: str

@@ -14,6 +14,7 @@ from tests.support.viewers import COMPLETE, wait_until_ready
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
+@pytest.mark.long
 def test_history_has_one_entry_per_page_with_an_address_that_existed(quiz_server: Server, page: Page) -> None:
     def title(name: str) -> None:
         expect(page.get_by_role("heading", level=1)).to_have_text(name)
@@ -57,6 +58,7 @@ def test_history_has_one_entry_per_page_with_an_address_that_existed(quiz_server
     assert page.url == visited[1]
 
 
+@pytest.mark.long
 def test_reload_keeps_view_subject_and_uploads_and_unknown_values_are_reported(quiz_server: Server, page: Page) -> None:
     page.goto(f"{quiz_server.url}/data?data=balls&view=Slice+by+slice&subject=ball_4")
     wait_until_ready(page)

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.browser
 TOP = 400  # pixels above which a picture begins
 
 
+@pytest.mark.long
 def test_pictures_are_at_the_top_and_settings_are_words(server: Server, page: Page) -> None:
     if not (server.data / "heads").exists():
         write_heads(server.data / "heads", 5)

@@ -35,6 +35,7 @@ def wait_for_slice(firefox: Firefox, slice: int) -> None:
     firefox.wait(f"Number(find('{PANE}').dataset.slice) === {slice}")
 
 
+@pytest.mark.long
 def test_viewer_takes_wheel_keys_and_touch_in_firefox(server: Server, firefox: Firefox) -> None:
     if not (server.data / "corners").exists():
         write_cases(server.data / "corners")
@@ -71,6 +72,7 @@ def test_viewer_takes_wheel_keys_and_touch_in_firefox(server: Server, firefox: F
     assert firefox.errors == []
 
 
+@pytest.mark.long
 def test_every_page_opens_in_firefox_without_script_errors(server: Server, firefox: Firefox) -> None:
     for name in PAGES:
         firefox.goto(f"{server.url}/{name}")

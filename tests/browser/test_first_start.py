@@ -23,6 +23,7 @@ def fresh_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server.stop()
 
 
+@pytest.mark.long
 def test_deep_link_is_the_first_page_of_a_fresh_server(fresh_server: Server, page: Page) -> None:
     page.goto(f"{fresh_server.url}/train")
     expect(page.get_by_role("heading", level=1)).to_have_text("Train")
@@ -34,6 +35,7 @@ def test_deep_link_is_the_first_page_of_a_fresh_server(fresh_server: Server, pag
         assert box is not None and box["x"] + box["width"] <= width
 
 
+@pytest.mark.long
 def test_learn_fills_its_figures(fresh_server: Server, page: Page) -> None:
     page.goto(f"{fresh_server.url}/learn")
     expect(page.get_by_role("application", name="The predicted mask over the true one")).to_be_visible()

@@ -84,6 +84,7 @@ def check_numbers(shown: Locator) -> tuple[np.ndarray, np.ndarray, dict[str, flo
     return truth, prediction, numbers
 
 
+@pytest.mark.long
 def test_dragged_mask_is_scored_as_by_the_metrics_and_losses(page: Page) -> None:
     canvas = page.get_by_role("application", name="The predicted mask over the true one")
     shown = figure(page, canvas)
@@ -182,6 +183,7 @@ def test_kernel_sums_equal_the_products(page: Page) -> None:
     assert shown.get_attribute("data-center") != at
 
 
+@pytest.mark.long
 def test_statistics_of_drawn_sub_volumes_equal_the_report(server: Server, page: Page) -> None:
     slider = page.get_by_role("slider", name="Drawn")
     expect(slider).to_be_visible(timeout=LONG)
@@ -207,6 +209,7 @@ def test_statistics_of_drawn_sub_volumes_equal_the_report(server: Server, page: 
     assert 11 < int(shown.get_attribute("data-count") or 0) <= 200
 
 
+@pytest.mark.long
 def test_histogram_gives_class_shares_of_a_bin(server: Server, page: Page) -> None:
     picture = page.get_by_role("img", name="Histogram of T1 intensities by tissue")
     shown = figure(page, picture)
@@ -225,6 +228,7 @@ def test_histogram_gives_class_shares_of_a_bin(server: Server, page: Page) -> No
     expect(picture.locator("polygon")).to_have_count(2)
 
 
+@pytest.mark.long
 def test_logits_softmax_and_label_of_a_voxel(server: Server, model: Path, page: Page) -> None:
     node = page.get_by_role("button", name="logits, ")
     expect(node).to_be_visible(timeout=LONG)

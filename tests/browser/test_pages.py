@@ -29,6 +29,7 @@ TITLES = {
 FOOTER = "For research and teaching, not a medical device."
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "scheme"), [(800, "dark"), (1440, "light")])
 def test_pages_do_not_scroll_sideways_and_load_nothing_from_other_hosts(
     server: Server, browser: Browser, width: int, scheme: str
@@ -49,6 +50,7 @@ def test_pages_do_not_scroll_sideways_and_load_nothing_from_other_hosts(
     context.close()
 
 
+@pytest.mark.long
 def test_chart_gains_points_without_reload_and_keeps_its_zoom(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "live", "running", epochs=10)
     page.goto(f"{server.url}/runs?run={run}")
@@ -139,6 +141,7 @@ def test_run_started_elsewhere_appears_without_reload(server: Server, page: Page
     expect(page.get_by_role("row").filter(has_text="started in a terminal")).to_be_visible(timeout=15_000)
 
 
+@pytest.mark.long
 def test_data_page_checks_a_folder_and_leads_to_train(server: Server, page: Page, test_data: Path) -> None:
     hippocampus_folder(server, test_data)
     (server.data / "nothing").mkdir()
@@ -171,6 +174,7 @@ def complete_demo_subjects(folder: Path, count: int) -> None:
                 nib.save(nib.Nifti1Image(changed, image.affine, image.header), target)  # type: ignore[attr-defined]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("to_make", "check_again"), [(1, False), pytest.param(9, True, marks=pytest.mark.long)])
 def test_demo_data_and_data_doctor_show_progress(server: Server, page: Page, to_make: int, check_again: bool) -> None:
@@ -203,6 +207,7 @@ def test_every_page_opens_by_its_url_and_the_server_does_not_load_torch(server: 
     assert "numpy" in loaded and "torch" not in loaded
 
 
+@pytest.mark.long
 def test_server_on_all_interfaces_requires_the_token(tmp_path: Path, page: Page) -> None:
     server = Server(tmp_path, "--server.address", "0.0.0.0", demo_model=False, SEGMENTARIUM_TOKEN="open sesame")
     try:

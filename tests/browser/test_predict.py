@@ -49,6 +49,7 @@ def save(page: Page, folder: Path) -> Path:
     return target
 
 
+@pytest.mark.long
 def test_uploaded_image_gives_the_same_file_as_the_command(
     server: Server, page: Page, run_id: str, tmp_path: Path
 ) -> None:
@@ -80,6 +81,7 @@ def test_uploaded_image_gives_the_same_file_as_the_command(
     assert not kept[0].exists()
 
 
+@pytest.mark.long
 def test_analyze_pair_needs_both_files_and_has_unknown_orientation(
     server: Server, page: Page, run_id: str, tmp_path: Path
 ) -> None:
@@ -100,6 +102,7 @@ def test_analyze_pair_needs_both_files_and_has_unknown_orientation(
     expect(page.get_by_text("orientation unknown")).to_be_visible()
 
 
+@pytest.mark.long
 def test_uploaded_checkpoint_is_used(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
     model = tmp_path / "uploaded-model.safetensors"
     assert main(["export", run_id, "--out", str(model), "--checkpoints", str(server.checkpoints)]) == 0
@@ -133,6 +136,7 @@ def test_cancelled_segmentation_removes_its_files(server: Server, page: Page, ru
     poll(lambda: list(cache.glob("*/files/*/large.nii")), lambda files: files == [])
 
 
+@pytest.mark.long
 def test_several_uploads_are_checked_kept_apart_and_segmented_together(
     server: Server, page: Page, run_id: str, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ WITHOUT_HOST += "$http_upgrade; proxy_set_header Connection upgrade; }"
 WITHOUT_UPGRADE = "location / { proxy_pass http://127.0.0.1:8501; proxy_set_header Host $http_host; }"
 
 
+@pytest.mark.long
 def test_recipe_for_nginx_serves_pages_charts_and_volumes_below_a_path_prefix(
     quiz_run: QuizRun, tmp_path: Path, page: Page
 ) -> None:

@@ -28,6 +28,7 @@ def game_of(page: Page) -> str:
     return parse_qs(urlsplit(page.url).query)["game"][0]
 
 
+@pytest.mark.long
 def test_game_played_by_keyboard_to_the_score(quiz_server: Server, quiz_url: str, page: Page) -> None:
     player = Player(page)
     player.play(quiz_url, 10)
@@ -57,6 +58,7 @@ def test_game_played_by_keyboard_to_the_score(quiz_server: Server, quiz_url: str
     expect(page.locator("canvas.pane")).to_have_count(3)
 
 
+@pytest.mark.long
 def test_game_played_by_mouse_and_through_a_reload(quiz_server: Server, quiz_url: str, page: Page) -> None:
     player = Player(page)
     player.play(quiz_url, 10)
@@ -117,6 +119,7 @@ def test_stack_scrolls_on_both_sides_at_once(quiz_url: str, page: Page) -> None:
     assert panes.nth(0).get_attribute("data-at") == panes.nth(1).get_attribute("data-at")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "scheme"), [(800, "dark"), (1440, "light")])
 def test_quiz_does_not_scroll_sideways_and_loads_nothing_from_other_hosts(
     quiz_server: Server, quiz_url: str, browser: Browser, width: int, scheme: str

@@ -42,6 +42,7 @@ def core(server: Server, *arguments: str) -> str:
     return out.getvalue()
 
 
+@pytest.mark.long
 def test_cases_are_segmented_scored_and_sorted(server: Server, page: Page, hippocampus: str) -> None:
     shutil.rmtree(server.checkpoints / hippocampus / "predictions", ignore_errors=True)  # those that training kept
     page.goto(f"{server.url}/review?model={hippocampus}")
@@ -131,6 +132,7 @@ def test_unknown_model_or_case_in_the_url_falls_back(server: Server, page: Page,
     wait_until_ready(page)
 
 
+@pytest.mark.long
 def test_next_case_after_a_segmented_one_shows_no_error(server: Server, page: Page, hippocampus: str) -> None:
     for kept in (server.checkpoints / hippocampus / "predictions").glob("*/*"):
         kept.unlink()

@@ -53,6 +53,7 @@ def colour(page: Page, panel: str) -> list[int]:
     return found[:3]
 
 
+@pytest.mark.long
 def test_pictures_of_validations_are_watched_with_a_slider(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "forming", "running", epochs=3)
     folder, pid = server.checkpoints / run, os.getpid()
@@ -84,6 +85,7 @@ def test_pictures_of_validations_are_watched_with_a_slider(server: Server, page:
     expect(pictures).to_have_attribute("data-shown", "1")
 
 
+@pytest.mark.long
 def test_ticked_runs_lie_over_each_other_and_are_saved_as_files(server: Server, page: Page, tmp_path: Path) -> None:
     names = ("alpha <1>", "beta & co", "gamma 3")
     one, two, _ = (make_run(server.checkpoints, n, epochs=k, learning_rate=0.1 / k) for k, n in enumerate(names, 2))
@@ -122,6 +124,7 @@ def test_ticked_runs_lie_over_each_other_and_are_saved_as_files(server: Server, 
     assert "compare" not in page.url and two in page.url
 
 
+@pytest.mark.long
 def test_table_is_sorted_by_each_column_and_keeps_its_order(server: Server, page: Page) -> None:
     for name, epochs in (("sorted b", 2), ("sorted c", 4), ("sorted a", 0)):
         make_run(server.checkpoints, name, epochs=epochs)
@@ -142,6 +145,7 @@ def test_table_is_sorted_by_each_column_and_keeps_its_order(server: Server, page
     expect(cells).to_have_text(["sorted a", "sorted aa", "sorted b", "sorted c"], timeout=POLL_TIMEOUT_MS)
 
 
+@pytest.mark.long
 def test_axis_is_time_until_there_are_epochs_and_small_values_are_not_zero(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "first epochs", "running", epochs=0)
     rows = [MetricRow(0, 1, s, s * 1.0, n, v) for s in (5, 10) for n, v in (("train/loss", 1e-4), ("lr", 2e-8))]
@@ -159,6 +163,7 @@ def test_axis_is_time_until_there_are_epochs_and_small_values_are_not_zero(serve
     expect(chart).to_have_attribute("data-axis", "epochs", timeout=POLL_TIMEOUT_MS)
 
 
+@pytest.mark.long
 def test_browser_notifies_on_every_page_when_a_run_ends(server: Server, page: Page) -> None:
     page.add_init_script(RECORD_NOTIFICATIONS)
     page.goto(f"{server.url}/runs")

@@ -47,6 +47,7 @@ def wait_for_slices(page: Page) -> None:
     settle(page)
 
 
+@pytest.mark.long
 def test_large_volume_shows_progress_then_slices_as_they_are_looked_at(
     streaming_server: Server, quiz_server: Server, page: Page
 ) -> None:
@@ -84,6 +85,7 @@ def test_large_volume_shows_progress_then_slices_as_they_are_looked_at(
     assert shown == {row: coloured_pixels(pane(page, "axial", row)) for row in shown}
 
 
+@pytest.mark.long
 def test_image_that_cannot_be_read_says_why(streaming_server: Server, page: Page) -> None:
     error = json.dumps({"error": "ball.nii.gz: expected 100 bytes according to its header, got only 90"})
     page.route("**/api/streams/*", lambda route: route.fulfill(content_type="application/json", body=error))

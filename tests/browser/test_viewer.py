@@ -237,6 +237,7 @@ def count_frames(page: Page) -> int:
     return int(str(page.locator(".root[data-drawn]").first.get_attribute("data-drawn")))
 
 
+@pytest.mark.long
 def test_window_zoom_planes_and_help(server: Server, page: Page) -> None:
     open_raw(server, page)
     axial = pane(page, "axial", "image")

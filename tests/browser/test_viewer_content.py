@@ -81,6 +81,7 @@ def greys(page: Page) -> tuple[float, float, float]:
     return block, ball, air
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("outliers", [(), (1e6,), (1e6, -1e6, 5e5)])
 def test_outliers_leave_the_panes_as_they_are_and_the_readout_shows_true_values(
     server: Server, page: Page, outliers: tuple[float, ...]
@@ -102,6 +103,7 @@ def test_outliers_leave_the_panes_as_they_are_and_the_readout_shows_true_values(
         expect_intensity(page, value)
 
 
+@pytest.mark.long
 def test_ct_with_an_outlier_is_read_in_steps_of_1_hu(server: Server, page: Page) -> None:
     image = structure(0, 300).round() - 0.0
     image[image == 0] = -1000

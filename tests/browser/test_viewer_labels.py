@@ -46,6 +46,7 @@ def changed(shown: Pane, rows: slice) -> float:
     return float(shown.canvas.evaluate(DIFFERENT, ["canvas.pane[data-plane=axial][data-row=image]", *box]))
 
 
+@pytest.mark.long
 def test_ignored_voxels_are_hatched_and_can_be_hidden(server: Server, page: Page) -> None:
     if not (server.data / "ignored").exists():
         write_ignored_balls(server.data / "ignored")

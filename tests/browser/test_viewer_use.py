@@ -32,6 +32,7 @@ def turn_wheel(page: Page, delta_y: int) -> None:
     settle(page)
 
 
+@pytest.mark.long
 def test_wheel_belongs_to_the_page_until_the_pointer_rests_on_a_pane(server: Server, page: Page) -> None:
     page.set_viewport_size({"width": 1440, "height": 420})
     open_case(server, page, "las")
@@ -78,6 +79,7 @@ def write_tilted_ct(server: Server, page: Page) -> np.ndarray:
     return affine
 
 
+@pytest.mark.long
 def test_readout_windows_scale_bar_and_pictures(server: Server, page: Page, tmp_path: Path) -> None:
     affine = write_tilted_ct(server, page)
     file = nib.load(server.data / "tilted-ct" / "imagesTr" / "a.nii.gz")
@@ -169,6 +171,7 @@ def test_toolbar_is_one_stop_of_the_tab_key(server: Server, page: Page) -> None:
     expect(page.locator("canvas.pane").first).to_be_focused()
 
 
+@pytest.mark.long
 def test_fingers_scroll_zoom_and_leave_the_page_its_own(server: Server, browser: Browser) -> None:
     context = browser.new_context(viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True)
     context.set_default_timeout(TIMEOUT_MS)

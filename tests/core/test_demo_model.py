@@ -55,6 +55,7 @@ def test_model_card_states_the_evaluation_on_unseen_subjects() -> None:
     assert "not a medical device" in card and "MNI152" in card and "NOTICE" in card
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_model_segments_a_new_subject(tmp_path: Path) -> None:
     subject = "subject-1"

@@ -48,16 +48,11 @@ def step_of(path: Path) -> int:
     return int(load(path).metadata.progress["step"])
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.fault(1, "trainer killed while it writes a checkpoint: every time it resumes")
-@pytest.mark.parametrize(
-    "instants",
-    [("half", "rename"), pytest.param(("empty", "half", "link", "rename"), marks=pytest.mark.long)],
-    ids=["two", "all"],
-)
-def test_run_killed_within_a_save_resumes(
-    root: Path, config: Config, monkeypatch: pytest.MonkeyPatch, instants: tuple[str, ...]
-) -> None:
+def test_run_killed_within_a_save_resumes(root: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    instants = ("empty", "half", "link", "rename")
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
     monkeypatch.setenv("KILL_IN_SAVE", ",".join(instants))
     run_id = runs.submit(root, config(epochs=10**5, checkpoint_minutes=0.01), worker="killed_in_save_worker")
@@ -192,6 +187,7 @@ def test_run_killed_between_measurement_and_checkpoint_has_each_row_once(
     assert_same_run(root / run_id, uninterrupted)
 
 
+@pytest.mark.long
 @pytest.mark.fault(9, "stale lock and recycled PID: no foreign process is touched")
 def test_process_with_a_recycled_pid_is_not_touched(root: Path, config: Config) -> None:
     """Another process has the PID of the dead trainer, its dead parent and the dead supervisor."""

@@ -34,6 +34,7 @@ def toy(root: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     return preset("quick").with_values({"path": "demo", "epochs": 10**5, "minutes": 0})
 
 
+@pytest.mark.long
 @pytest.mark.fault(7, "supervisor killed: the run continues, is taken over, no run starts twice, no orphan")
 def test_killed_supervisor_is_replaced_and_starts_no_run_twice(root: Path, toy: TrainConfig) -> None:
     first = runs.submit(root, toy, worker=TOY)
@@ -53,6 +54,7 @@ def test_killed_supervisor_is_replaced_and_starts_no_run_twice(root: Path, toy: 
     wait_until(lambda: not processes_of(root / first) and not processes_of(root / second))
 
 
+@pytest.mark.long
 @pytest.mark.fault(8, "stop, stop twice, stop while queued: no process left, checkpoint kept, resumable")
 def test_run_is_stopped_in_any_state_and_resumed(root: Path, config: Config) -> None:
     first, second = (runs.submit(root, config(epochs=10**5), name) for name in ("first", "second"))
@@ -73,6 +75,7 @@ def test_run_is_stopped_in_any_state_and_resumed(root: Path, config: Config) -> 
     assert not (root / second / LAST).exists()
 
 
+@pytest.mark.long
 @pytest.mark.fault(15, "two starts at once: one run per slot")
 def test_runs_submitted_at_the_same_time_share_one_slot(root: Path, toy: TrainConfig) -> None:
     values = json.dumps(toy.with_values({"epochs": 3}).to_json())

@@ -87,6 +87,7 @@ def test_read_only_folder_is_an_error_and_keeps_the_checkpoint(stopped_run: Path
     assert f"step {step_of(stopped_run / LAST)}" in done.stdout, done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.fault(11, "NaN loss: stops before the optimizer moves, names step and subject, finite checkpoint kept")
 def test_non_finite_loss_fails_the_run_and_keeps_a_finite_checkpoint(root: Path, stopped_run: Path) -> None:
     """Weights that decay by a hundred times their size change sign and grow until they overflow float32."""

@@ -23,6 +23,7 @@ STEPS_PER_EPOCH = 16
 Config = Callable[..., TrainConfig]
 
 
+@pytest.mark.long
 @pytest.mark.fault(17, "one of two trainers killed: replaced, training continues from the checkpoint")
 @pytest.mark.parametrize(
     "ranks", [(0,), pytest.param((1, 0), marks=pytest.mark.long)], ids=["rank 0", "rank 1, rank 0"]
@@ -50,6 +51,7 @@ def test_killed_trainer_of_two_is_restarted_from_the_checkpoint(
     wait_until(lambda: not processes_of(folder), timeout_s=10)
 
 
+@pytest.mark.long
 @pytest.mark.fault(17, "the launcher of two trainers killed: crashed, no orphan after 5 s, resumable")
 @pytest.mark.parametrize("resume", [False, pytest.param(True, marks=pytest.mark.long)], ids=["killed", "resumed"])
 def test_killed_launcher_leaves_no_orphan_and_a_checkpoint(root: Path, config: Config, resume: bool) -> None:

@@ -70,6 +70,7 @@ def test_figures_without_a_subject_are_shown_while_it_is_made(
     assert {"counts", "grid"} <= set(figures(run_page(app)))
 
 
+@pytest.mark.long
 def test_without_a_model_the_page_shows_the_command_to_train_one(
     data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -89,6 +90,7 @@ def test_without_a_model_the_page_shows_the_command_to_train_one(
     assert disc["name"] == "round" and len(class_masks) == 3
 
 
+@pytest.mark.long
 def test_feature_maps_of_a_model_are_computed_and_shown(
     data: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

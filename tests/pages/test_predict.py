@@ -86,6 +86,7 @@ def test_model_shows_its_modalities_and_nothing_starts_without_images(run_id: st
     assert not [b for b in app.button if b.label.startswith("Try it on")], "the network is not for T1 and T2"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_server_file_is_segmented_as_by_the_command(
     run_id: str, own_data: Path, tmp_path: Path, checkpoints: Path
@@ -113,6 +114,7 @@ def test_server_file_is_segmented_as_by_the_command(
     assert "no longer kept" in texts(open_page("predict", result=id)) and scan.is_file()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_other_voxel_size_is_warned_of_and_resampled_on_request(checkpoints: Path, own_data: Path) -> None:
     sizes = TrainingSpacing.of([(1.0, 1.0, 1.5)]).to_json()
@@ -150,6 +152,7 @@ def test_model_in_the_url_is_found_by_name_beside_a_longer_one(checkpoints: Path
     assert open_page("predict", model=longer[:-1]).session_state["model"] == longer
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_unusable_image_is_reported_in_one_line(run_id: str, own_data: Path) -> None:
     scan = own_data / "broken.nii"
@@ -241,6 +244,7 @@ def test_result_is_marked_as_an_earlier_one_once_another_image_is_chosen(run_id:
     assert "An earlier result" not in texts(from_files(app, first))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_several_subjects_are_segmented_with_one_click(run_id: str, own_data: Path) -> None:
     write_balls(own_data / "balls")

@@ -109,11 +109,10 @@ def test_game_from_the_settings_to_the_score(root: Path) -> None:
     app = play(app)
     answers = read_answers(root, game_id(app))
     score = Score.of(a.correct for a in answers)
-    low, high = score.interval
     numbers = {m.label: m.value for m in app.metric}
     assert len(answers) == 10 and [a.number for a in answers] == list(range(1, 11))
     assert numbers["Right"] == f"{score.correct} of 10" and numbers["Accuracy"] == f"{10 * score.correct} %"
-    assert numbers["95 % interval"] == f"{100 * low:.0f} to {100 * high:.0f} %"
+    assert numbers["95 % interval"] == score.interval_text
     assert f"python -m core quiz report {game_id(app)}" in app.code[0].value
     again = open_quiz()
     assert f"All games so far: {score.correct} of 10 right" in texts(again)

@@ -67,15 +67,19 @@ def _members(root: Path, summary: GroupSummary) -> None:
         now = groups.summarise(root, summary.group)
         if waiting:
             st.progress(min(1.0, now.progress), f"{now.progress:.0%} of all folds")
-        clicked = runs_table(now.runs, Selection(tickable=False), runs.queued_runs(root), key="group_members")
-        if clicked.run:
-            st.query_params.pop(GROUP, None)
-            st.query_params[RUN_PARAMETER] = clicked.run
-            st.rerun()
-        if [(run.id, run.state.state) for run in now.runs] != before:
+        queued = runs.queued_runs(root)
+        runs_table(now.runs, Selection(tickable=False), queued, on_choose=_choose_run, key="group_members")
+        left = RUN_PARAMETER in st.query_params and GROUP not in st.query_params
+        if left or [(run.id, run.state.state) for run in now.runs] != before:
             st.rerun()
 
     fragment()
+
+
+def _choose_run(run_id: str) -> None:
+    """Leave the group for one of its runs (callback)."""
+    st.query_params.pop(GROUP, None)
+    st.query_params[RUN_PARAMETER] = run_id
 
 
 def _scores(summary: GroupSummary, scores: CrossValidation) -> None:

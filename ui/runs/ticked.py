@@ -28,8 +28,14 @@ def ticked_runs(known: Collection[str], selected: str | None) -> list[str]:
     return list(given)[:MAX_RUNS] if len(given) > 1 else []
 
 
-def toggle(run_id: str, ticked: Sequence[str], selected: str | None) -> None:
-    """Set or remove the tick of a run; with the first one the selected run gets one too."""
+def toggle(run_id: str, known: Collection[str], selected: str | None) -> None:
+    """Set or remove the tick of a run; with the first one the selected run gets one too.
+
+    Parameters
+    ----------
+    known, selected : as for :func:`ticked_runs`.
+    """
+    ticked = ticked_runs(known, selected)
     if run_id in ticked:
         kept = [id for id in ticked if id != run_id]
     else:

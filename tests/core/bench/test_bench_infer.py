@@ -59,6 +59,7 @@ def test_error_of_another_library_is_reported_in_its_row() -> None:
     assert ours.ms is not None and peer.ms is None and peer.note == "failed: no inferer"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_monai_is_also_measured_on_the_foreground() -> None:
     monai_or_skip("monai.inferers")

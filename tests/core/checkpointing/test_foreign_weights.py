@@ -44,6 +44,7 @@ def optimizer_state(model: nn.Module) -> dict[str, Any]:
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
 def test_weights_are_read_bit_for_bit(tmp_path: Path, zipped: bool) -> None:

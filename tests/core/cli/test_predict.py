@@ -72,6 +72,7 @@ def coarse(tmp_path: Path) -> Path:
     return write_nifti(tmp_path / "coarse.nii.gz", balls(2)[0][0], np.diag([*(3 * mm for mm in SPACING_MM), 1]))
 
 
+@pytest.mark.long
 def test_other_voxel_size_than_in_training_is_warned_of_and_can_be_resampled(
     ball_run: BallRun, tmp_path: Path, coarse: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

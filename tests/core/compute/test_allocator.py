@@ -47,6 +47,7 @@ def child(mode: str) -> tuple[int, int]:
     return faults, trimmed
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_retained_memory_is_reused_and_trimmed_on_request() -> None:
     faults, trimmed = child("retain")
@@ -54,6 +55,7 @@ def test_retained_memory_is_reused_and_trimmed_on_request() -> None:
     assert trimmed > 0.9 * 2**26
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["default", "after block"])
 def test_memory_is_returned_by_default_and_after_the_block(mode: str) -> None:

@@ -261,6 +261,7 @@ def test_voxel_sizes_are_judged_with_the_unit_that_is_stated(
         assert "lengths are stated in micron: voxels of 0.01 x 0.01 x 0.01 mm (6 files" in report.findings[0].message
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.data
 def test_hippocampus_data_set_is_valid(test_data: Path) -> None:

@@ -47,6 +47,7 @@ def test_unknown_orientation_is_a_warning_where_classes_have_a_side(tmp_path: Pa
     assert not any("lies to the right" in f.message for f in [warning, *notes])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.data
 def test_hippocampus_has_no_side(test_data: Path) -> None:

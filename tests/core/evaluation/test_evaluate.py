@@ -148,6 +148,7 @@ def scale_affine(path: Path, factor: float) -> None:
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), path)
 
 
+@pytest.mark.long
 def test_warnings_name_other_voxel_sizes_and_changes_since_training(ball_run: BallRun, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(ball_run.data, data)

@@ -143,6 +143,7 @@ def test_full_disk_error_names_the_needed_bytes(tmp_path: Path, monkeypatch: pyt
         store.add(training_subjects(1)[0])
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="needs to mount a small disk")
 def test_full_file_system_is_reported_and_no_file_remains(tmp_path: Path) -> None:

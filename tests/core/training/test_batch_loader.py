@@ -67,6 +67,7 @@ def test_sub_volumes_drawn_once_are_reordered_every_epoch(tmp_path: Path) -> Non
     assert sorted(epochs[0], key=str) == sorted(epochs[1], key=str)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_streamed_run_equals_resident_run(tmp_path: Path) -> None:
     config = tiny(epochs=1, **AUGMENTED)

@@ -215,6 +215,7 @@ def test_run_that_cannot_fit_is_refused_before_data_is_read(data: Path, run: Pat
     assert events == []
 
 
+@pytest.mark.long
 @pytest.mark.data
 @pytest.mark.slow
 def test_eight_classes_of_the_fetal_atlas(test_data: Path, tmp_path: Path, run: Path) -> None:
@@ -238,6 +239,7 @@ def test_eight_classes_of_the_fetal_atlas(test_data: Path, tmp_path: Path, run: 
     assert scores[-1]["val/loss"] < scores[0]["val/loss"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_article_preset_trains_on_the_demo_data(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))

@@ -152,6 +152,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     yield write_kidneys(tmp_path_factory.mktemp("kidneys") / "data")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("lateral", ["auto", pytest.param("ignore", marks=pytest.mark.long)])
 def test_left_and_right_are_learned_with_mirroring(folder: Path, tmp_path: Path, lateral: str) -> None:

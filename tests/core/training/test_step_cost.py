@@ -147,6 +147,7 @@ def estimated(values: dict[str, Any], channels: int = 2, classes: int = 4, devic
     return trace_training_step(config, channels, classes, device).step_bytes
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case", short_and_long(TRAINED, short=(1, 4)), ids=lambda case: "-".join(map(str, case[0].values()))
@@ -156,6 +157,7 @@ def test_training_step_takes_the_estimated_memory(server: subprocess.Popen[str],
     assert_near(server, "train", case, estimated(*case), tolerance=0.2)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "case", short_and_long(PREDICTED, short=(1,)), ids=lambda case: "-".join(map(str, case[0].values()))

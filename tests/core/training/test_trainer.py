@@ -182,6 +182,7 @@ def test_another_seed_is_another_run(tmp_path: Path) -> None:
 # --- time budget ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_learning_rate_schedule_and_final_validation_fit_the_time_budget(
     tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch
@@ -218,6 +219,7 @@ def test_validation_beyond_half_of_the_time_budget_is_left_out(
     assert best.progress["best"]["measured_on"] == ("held-out whole volumes" if modes else "held-out sub-volumes")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_dice_and_a_checkpoint_come_early_where_the_first_epoch_outlasts_the_budget(
     tmp_path: Path, events: list[Event], monkeypatch: pytest.MonkeyPatch
@@ -235,6 +237,7 @@ def test_dice_and_a_checkpoint_come_early_where_the_first_epoch_outlasts_the_bud
     assert isinstance(events[-1], Ended) and events[-1].elapsed_s <= 61
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_validations_within_epochs_change_neither_weights_nor_the_best_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

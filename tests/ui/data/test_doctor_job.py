@@ -12,6 +12,7 @@ from ui.data import doctor_job
 from ui.shared import jobs
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_doctor_reports_on_a_real_data_set_and_survives_a_restart(checkpoints: Path, test_data: Path) -> None:
     path = test_data / "Task04_Hippocampus"

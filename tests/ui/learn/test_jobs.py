@@ -20,6 +20,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return demo_subject(tmp_path_factory)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_feature_maps_are_computed_once_per_state_of_a_checkpoint(checkpoints: Path, folder: Path) -> None:
     model = small_model(checkpoints)
@@ -39,6 +40,7 @@ def test_feature_maps_are_computed_once_per_state_of_a_checkpoint(checkpoints: P
     assert wait_for_job(lambda: learn_jobs.observe_features(second)).state == "done"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_feature_maps_of_a_damaged_checkpoint_fail_with_the_reason(checkpoints: Path, folder: Path) -> None:
     model = small_model(checkpoints)
@@ -50,6 +52,7 @@ def test_feature_maps_of_a_damaged_checkpoint_fail_with_the_reason(checkpoints: 
     assert job.state == "failed" and "checkpoint" in job.message
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sub_volumes_are_drawn_by_a_child_process(checkpoints: Path, folder: Path) -> None:
     options = ["--sub-volume", "64x64x64", "--foreground", "0.9", "--count", "20"]

@@ -32,6 +32,7 @@ sys.exit(f"loaded: {heavy[:5]}" if heavy else 0)
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_every_page_opens_in_a_fresh_process_without_torch(tmp_path: Path) -> None:
     environment = {

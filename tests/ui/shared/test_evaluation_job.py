@@ -24,6 +24,7 @@ def checkpoint(checkpoints: Path) -> Path:
     return checkpoints / untrained_run(checkpoints, "net", ("M0",)) / "last.safetensors"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_each_subject_is_answered_for_alone_and_later_requests_follow(
     checkpoints: Path, checkpoint: Path, data: Path

@@ -4,10 +4,12 @@ curves of a run."""
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import streamlit as st
 
 from core.formatting import format_duration, format_score
 from core.runs import RunSummary
@@ -36,26 +38,15 @@ class Selection:
     tickable: bool = True
 
 
-@dataclass(frozen=True)
-class Clicked:
-    """What was clicked since the last run of the page.
-
-    Attributes
-    ----------
-    run : str, optional. Id of a run or group that was selected.
-    tick : str, optional. Id of a run whose tick was set or removed.
-    """
-
-    run: str | None = None
-    tick: str | None = None
-
-
 def runs_table(
     runs: Sequence[RunSummary | GroupSummary],
     selection: Selection,
     queue: Sequence[str] = (),
+    *,
+    on_choose: Callable[[str], None],
+    on_tick: Callable[[str], None] | None = None,
     key: str = "runs_table",
-) -> Clicked:
+) -> None:
     """Show the table, which can be sorted by each column.
 
     Parameters
@@ -63,8 +54,21 @@ def runs_table(
     runs : sequence of RunSummary or GroupSummary. Rows from top to bottom.
     selection : Selection. Highlighted and ticked runs.
     queue : sequence of str. Ids of the queued runs in the order in which they will start.
+    on_choose, on_tick : callable. Called with the id of a run or group that was selected, or of a run whose tick was
+        set or removed, before the page runs: a page that is interrupted by the next click has taken the one before.
     key : str. Key of the component.
     """
+    taken = f"{key}.taken"  # session key: time of the last click that was taken, in ms
+
+    def take_clicks() -> None:
+        """Call the receivers for the clicks that came since the last ones."""
+        receivers = {"choose": on_choose, "tick": on_tick}
+        last = st.session_state.get(taken, 0)
+        for time_ms, what, run_id in st.session_state[key].get("clicks") or ():
+            if time_ms > last and (receiver := receivers[what]) is not None:
+                receiver(run_id)
+                st.session_state[taken] = time_ms
+
     rows = [group_row(run) if isinstance(run, GroupSummary) else row(run, queue) for run in runs]
     ticked = dict(selection.ticked or {})
     data = {
@@ -74,8 +78,7 @@ def runs_table(
         "full": selection.full,
         "tickable": selection.tickable,
     }
-    result = _mount(key=key, data=data, on_chosen_change=lambda: None, on_tick_change=lambda: None)
-    return Clicked(result.chosen, result.tick)
+    _mount(key=key, data=data, on_clicks_change=take_clicks)
 
 
 def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:

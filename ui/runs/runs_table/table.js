@@ -16,16 +16,19 @@ const FALLING_FIRST = new Set(["epoch", "dice", "started", "length"]);
 const collator = new Intl.Collator("en", { numeric: true, sensitivity: "base" });
 const tables = new WeakMap(); // by element
 
-export default function ({ data, parentElement, setTriggerValue }) {
+export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".root");
   let table = tables.get(root);
   if (!table) tables.set(root, (table = new Table(root)));
-  table.send = setTriggerValue;
+  table.send = (clicks) => setStateValue("clicks", clicks);
   table.show(data);
 }
 
+const MAX_CLICKS = 50; // that are sent again with the next one
+
 class Table {
   constructor(root) {
+    this.clicks = []; // [time in ms, what, run]: the server may see several at once, and none is lost
     this.order = null; // { key, falls }; null: as the server sends the rows
     this.rows = new Map(); // tr by run
     const frame = make("div", "frame"), table = make("table"), head = make("thead"), line = make("tr");
@@ -99,6 +102,12 @@ class Table {
     focused?.focus();
   }
 
+  click(what, id) {
+    const time = Math.max(Date.now(), (this.clicks.at(-1)?.[0] ?? 0) + 1);
+    this.clicks = [...this.clicks, [time, what, id]].slice(-MAX_CLICKS);
+    this.send(this.clicks);
+  }
+
   makeRow(id) {
     const tr = make("tr"), cell = make("td", "ticks"), label = make("label"), tick = make("input");
     tick.type = "checkbox";
@@ -108,12 +117,12 @@ class Table {
     tr.append(cell);
     tr.tabIndex = 0;
     tr.dataset.run = id;
-    const toggle = () => { if (!tick.disabled) this.send("tick", id); };
+    const toggle = () => { if (!tick.disabled) this.click("tick", id); };
     tick.onchange = toggle;
     cell.onclick = (event) => event.stopPropagation();
-    tr.onclick = () => this.send("chosen", id);
+    tr.onclick = () => this.click("choose", id);
     tr.onkeydown = (event) => {
-      if (event.key === "Enter") this.send("chosen", id);
+      if (event.key === "Enter") this.click("choose", id);
       else if (event.key === " ") toggle();
       else if (event.key === "ArrowDown") tr.nextElementSibling?.focus();
       else if (event.key === "ArrowUp") tr.previousElementSibling?.focus();

@@ -172,6 +172,7 @@ def test_local_contrast_of_white_matter_exceeds_its_global_contrast(demo: Path) 
     assert local > 1.2 * overall > 0.5
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_folds_differ_between_subjects_of_equal_size(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.datasets.synthetic.anatomy._draw_affine", lambda rng: np.eye(3) / 0.8)
@@ -187,6 +188,7 @@ def test_folds_differ_between_subjects_of_equal_size(atlas: Atlas, monkeypatch: 
     assert 0.4 < dice < 0.85
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_subject_depends_only_on_seed_and_number(demo: Path, atlas: Atlas, tmp_path: Path) -> None:
     write_subject(tmp_path, SEED, 2, atlas)
@@ -300,6 +302,7 @@ def as_analyze_pairs(folder: Path, subjects: tuple[str, ...]) -> None:
         marker.write_text(marker.read_text().replace('"version": 2', '"version": 1'))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick_generator")
 def test_folders_of_version_0_1_are_used_completed_and_repaired(tmp_path: Path) -> None:
@@ -323,6 +326,7 @@ def test_folders_of_version_0_1_are_used_completed_and_repaired(tmp_path: Path) 
     assert (folder / "subject-2-T1.img").is_file()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_shipped_subject_is_the_one_that_the_generator_makes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seed, number = SHIPPED

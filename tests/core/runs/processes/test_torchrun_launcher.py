@@ -34,6 +34,7 @@ def test_two_trainers_finish_and_only_rank_0_records(root: Path, two_devices: Ca
     wait_until(lambda: not processes_of(root / run_id))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_killed_trainer_is_restarted(root: Path, two_devices: Callable[..., TrainConfig], rank: int) -> None:
     run_id = runs.submit(root, two_devices(epochs=1000, epoch_s=0.2), worker=TOY)
@@ -69,6 +70,7 @@ def test_stop_now_kills_all_trainers(root: Path, two_devices: Callable[..., Trai
     wait_until(lambda: not processes_of(root / run_id))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("mode", "message"),
     [
@@ -87,6 +89,7 @@ def test_error_in_a_trainer_ends_the_run_without_restarts(
     assert runs.get_run(root, run_id).state == failed
 
 
+@pytest.mark.long
 def test_trainers_that_always_crash_are_not_restarted_again(
     root: Path, two_devices: Callable[..., TrainConfig]
 ) -> None:
@@ -98,6 +101,7 @@ def test_trainers_that_always_crash_are_not_restarted_again(
     wait_until(lambda: not processes_of(root / run_id))
 
 
+@pytest.mark.long
 def test_ctrl_c_in_a_terminal_stops_all_trainers(
     root: Path, two_devices: Callable[..., TrainConfig], tmp_path: Path
 ) -> None:
