@@ -92,7 +92,8 @@ class RunConfig(Checked):
     precision: Precision = option(
         "auto",
         "Precision",
-        "auto: bf16 mixed precision if the device supports it, else fp32",
+        "auto: mixed precision in bf16 where the device computes in it, in fp16 with a gradient scaler on GPUs that do "
+        "not (T4, V100, RTX 20xx), else fp32",
         texts=choices.PRECISION_WORDS,
     )
     seed: int = option(0, "Seed", "seed of weights, sub-volumes and augmentation", minimum=0, maximum=2**31 - 1)

@@ -7,7 +7,8 @@ from typing import Any
 
 import torch
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+FP16_CAPABILITY = (7, 0)  # of NVIDIA GPUs, from which fp16 is faster than fp32 (tensor cores: V100, T4, RTX 20xx)
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
@@ -18,11 +19,14 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 def resolve_precision(precision: str, device: torch.device) -> str:
-    """Turn "auto" into "bf16" where the device computes in it natively, else "fp32"."""
+    """Turn "auto" into "bf16" where the device computes in it natively, into "fp16" on GPUs with tensor cores that do
+    not, else into "fp32"."""
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bf16"
+        return "fp16" if torch.cuda.get_device_capability(device) >= FP16_CAPABILITY else "fp32"
     return "bf16" if _has_bf16_instructions() else "fp32"
 
 

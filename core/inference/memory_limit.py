@@ -30,7 +30,7 @@ class InferenceMemory:
     ----------
     model : Module. The network.
     image : Tensor, shape (channel, i, j, k). The volume to segment, on the device.
-    precision : str. "fp32" or "bf16".
+    precision : str. "fp32", "bf16" or "fp16".
     limit_bytes : int, optional. Memory that a pass and the logits may take; most of the free memory by default.
     """
 

@@ -45,7 +45,7 @@ class InferenceOverrides:
     device : str. "auto", "cuda" or "cpu".
     mode : str. "auto", "tiles" (sliding window) or "whole" (one pass).
     overlap : float, optional. Overlap of neighbouring tiles, 0 to 0.9.
-    precision : str. "fp32", "bf16", or "auto": as in training, where the device supports it.
+    precision : str. "fp32", "bf16", "fp16", or "auto": as in training, where the device supports it.
     mirror : bool, optional. Average with the left-right mirrored image.
     resample : bool. Whether a network that was trained without resampling gets its images resampled to the median voxel
         size of its training.
@@ -276,7 +276,7 @@ def _resolve_options(
             f"{path}: expected no mirroring, since left and right differ for this network (lateral off in its "
             "configuration), got --mirror; leave it out"
         )
-    trained = "auto" if config.run.precision == "bf16" else config.run.precision
+    trained = config.run.precision if config.run.precision == "fp32" else "auto"
     return InferenceOptions(
         mode=stored_mode if overrides.mode == "auto" else overrides.mode,
         tile=_stored_tile(path, metadata),

@@ -39,7 +39,7 @@ class InferenceOptions:
         the largest tiles that do.
     tile : tuple of int. Tile size in voxels (i, j, k): the sub-volume size of training.
     overlap : float. Overlap of neighbouring tiles as a fraction of the tile, 0 to below 1.
-    precision : str. "fp32" or "bf16".
+    precision : str. "fp32", "bf16" or "fp16".
     mirror : bool. Average the logits with those of the left-right mirrored image, as nnU-Net does.
     swapped : tuple of (int, int). Pairs of classes that mirroring exchanges: left and right of one structure.
 

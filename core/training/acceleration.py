@@ -189,4 +189,6 @@ def _capture_obstacle(step: TrainingStep) -> str:
         return "a CUDA graph supports every optimizer but rmsprop"
     if step.distributed.world_size > 1:
         return "a CUDA graph needs a single device"
+    if step.scaler.is_enabled():
+        return "a CUDA graph needs another precision than fp16, whose gradient scaler it cannot hold"
     return ""

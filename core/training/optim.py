@@ -79,7 +79,11 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
 
 
 def step_if_finite(
-    optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter], clip_norm: float, found_inf: Tensor | None = None
+    optimizer: torch.optim.Optimizer,
+    parameters: list[nn.Parameter],
+    clip_norm: float,
+    found_inf: Tensor | None = None,
+    overflow: Tensor | None = None,
 ) -> Tensor:
     """Take an optimizer step unless the gradient is non-finite, without synchronising with the device.
 
@@ -90,6 +94,7 @@ def step_if_finite(
     clip_norm : float. Maximum norm of the whole gradient; 0 disables clipping.
     found_inf : Tensor, float32 scalar, optional. Where it is 1 the step is skipped too; set to 1 by a non-finite
         gradient.
+    overflow : Tensor, bool scalar, optional. Where it is true, a non-finite gradient skips this step only.
 
     Returns
     -------
@@ -99,7 +104,9 @@ def step_if_finite(
     norm = torch.nn.utils.get_total_norm(gradients)
     skipped = (~torch.isfinite(norm)).float()
     if found_inf is not None:
-        skipped = torch.maximum(skipped, found_inf, out=found_inf)
+        failed = skipped if overflow is None else torch.where(overflow, 0.0, skipped)
+        torch.maximum(failed, found_inf, out=found_inf)
+        skipped = found_inf if overflow is None else torch.maximum(skipped, found_inf)
     if clip_norm > 0:
         torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
     if isinstance(optimizer, torch.optim.RMSprop):

@@ -75,6 +75,8 @@ class RunCheckpoints:
         if step.ema is not None and checkpoint.average:
             step.ema.load(checkpoint.average)
             step.ema.updates = int(stored["average_updates"])
+        if step.scaler.is_enabled() and stored.get("grad_scaler"):
+            step.scaler.load_state_dict(stored["grad_scaler"])
         self.state.load_state_dict(stored, checkpoint.metadata.inference)
         self.progress.previous_elapsed_s = float(stored["elapsed_s"])
 
@@ -96,4 +98,6 @@ class RunCheckpoints:
             "elapsed_s": round(self.progress.elapsed_s, 3),
             "average_updates": ema.updates if ema is not None else 0,
         }
+        if self.training_step.scaler.is_enabled():
+            progress["grad_scaler"] = self.training_step.scaler.state_dict()
         return replace(self.task.metadata, progress=progress, inference=dict(self.state.inference))

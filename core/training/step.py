@@ -2,6 +2,10 @@
 
 A non-finite gradient sets a flag on the device that stays set: no later update reaches the weights. The trainer reads
 the flag now and then, together with the number of the first such step.
+
+In fp16 the loss is scaled, so that small gradients do not vanish (:class:`torch.amp.GradScaler`). A gradient that
+overflows although the loss is finite only skips the step and halves the scale; without a scale left to halve, it is a
+non-finite gradient like any other.
 """
 
 from __future__ import annotations
@@ -33,7 +37,7 @@ class TrainingStep:
     model : Module. On the training device.
     loss : callable. Of the network's output and target (batch, i, j, k); :mod:`core.losses.build`.
     config : OptimConfig. Optimizer, gradient accumulation, clipping, EMA.
-    precision : str. "fp32" or "bf16".
+    precision : str. "fp32", "bf16" or "fp16".
     distributed : DistributedContext. Processes whose gradients are averaged.
 
     Attributes
@@ -42,6 +46,7 @@ class TrainingStep:
     optimizer : Optimizer.
     ema : ExponentialMovingAverage or None. Moving average of the weights.
     found_inf : Tensor, float32 scalar. 1 from the first non-finite gradient on.
+    scaler : GradScaler. Scales the loss in fp16; without effect in other precisions.
     launch : callable. Runs the device work of a step: :meth:`compute`, or a faster equivalent
         (:mod:`core.training.acceleration`).
     steps : int. Steps since the last :meth:`reset_loss`.
@@ -61,6 +66,7 @@ class TrainingStep:
         self.device = next(model.parameters()).device
         self.optimizer = build_optimizer(model, config)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.ema = ExponentialMovingAverage(model, config.ema) if config.ema > 0 else None
         self.found_inf = torch.zeros((), device=self.device)
         self.first_failed_step = torch.full((), math.inf, device=self.device, dtype=torch.float64)
@@ -97,9 +103,18 @@ class TrainingStep:
                     self.distributed.detect_lost_process(),
                 ):
                     loss = self.compute_loss(image, label) / len(batches)
-                    loss.backward()
+                    self.scaler.scale(loss).backward()
                 self.loss_sum += loss.detach()
-        step_if_finite(self.optimizer, self.parameters, self.config.clip_norm, self.found_inf)
+        overflow = self._unscale_gradients() if self.scaler.is_enabled() else None
+        step_if_finite(self.optimizer, self.parameters, self.config.clip_norm, self.found_inf, overflow)
+        if self.scaler.is_enabled():
+            self.scaler.update()
+
+    def _unscale_gradients(self) -> Tensor:
+        """Whether a non-finite gradient would be an overflow of the scaled loss, as a bool scalar on the device."""
+        self.scaler.unscale_(self.optimizer)
+        scale = self.scaler.scale(torch.ones((), device=self.device))
+        return torch.isfinite(self.loss_sum) & (scale > 1)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """The context of mixed precision in which the network runs."""

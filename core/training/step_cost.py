@@ -33,6 +33,7 @@ class _TracedStep(TrainingStep):
     def __init__(self, model: nn.Module, config: TrainConfig, device: str, ignore: bool) -> None:
         super().__init__(model, build_loss(config.loss, ignore), config.optim, config.run.precision)
         self.traced_device = device
+        self.scaler = torch.amp.GradScaler(enabled=False)  # takes no memory worth counting, and needs values
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.traced_device == "cpu" or self.precision == "fp32":

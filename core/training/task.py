@@ -21,7 +21,7 @@ class TrainingTask:
 
     Attributes
     ----------
-    config : TrainConfig. With sub-volume size, channels and precision ("fp32" or "bf16") resolved.
+    config : TrainConfig. With sub-volume size, channels and precision ("fp32", "bf16" or "fp16") resolved.
     model : Module. On the training device.
     train, held_out : sequence of TrainingSubject. Normalised, with equal spacing and the channels of the model.
     classes : tuple of str. Class names, background first.

@@ -10,18 +10,27 @@ from core.compute.precision import autocast, resolve_precision
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_given_precision_is_kept(precision: str) -> None:
     assert resolve_precision(precision, CPU) == resolve_precision(precision, CUDA) == precision
 
 
-@pytest.mark.parametrize(("supported", "expected"), [(True, "bf16"), (False, "fp32")])
-def test_auto_is_bf16_only_where_the_device_supports_it(
-    supported: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("bf16", "capability", "on_cpu", "on_cuda"),
+    [
+        (True, (8, 0), "bf16", "bf16"),  # A100
+        (False, (7, 5), "fp32", "fp16"),  # T4
+        (False, (7, 0), "fp32", "fp16"),  # V100
+        (False, (6, 1), "fp32", "fp32"),  # GTX 10xx computes fp16 more slowly than fp32
+    ],
+)
+def test_auto_is_the_precision_that_the_device_computes_in(
+    bf16: bool, capability: tuple[int, int], on_cpu: str, on_cuda: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.compute.precision._has_bf16_instructions", lambda: supported)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: supported)
-    assert resolve_precision("auto", CPU) == resolve_precision("auto", CUDA) == expected
+    monkeypatch.setattr("core.compute.precision._has_bf16_instructions", lambda: bf16)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert (resolve_precision("auto", CPU), resolve_precision("auto", CUDA)) == (on_cpu, on_cuda)
 
 
 def test_autocast_of_fp32_changes_nothing() -> None:
