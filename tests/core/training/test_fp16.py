@@ -17,7 +17,7 @@ from core.models.build import build_model
 from core.training.step import TrainingStep
 from core.training.trainer import fit
 from tests.core.training.test_step import batch, weights
-from tests.core.training.test_trainer import tiny
+from tests.support.balls import tiny
 from tests.support.training_tasks import checkpoint_tensors, equal_tensors, make_task, stop_after
 
 LARGEST_SCALE = 2.0**126  # any gradient overflows
@@ -89,14 +89,14 @@ def test_steps_are_those_of_fp32_within_its_precision() -> None:
         torch.testing.assert_close(p, q, rtol=0.02, atol=5e-3)
 
 
-@pytest.mark.slow
+@pytest.mark.long  # CPUs compute fp16 slowly
 def test_resumed_run_continues_with_its_scale(tmp_path: Path) -> None:
-    config = tiny(epochs=2, whole_every=0, samples_val=2, precision="fp16")
+    config = tiny(epochs=2, whole_every=0, samples_train=4, samples_val=0, precision="fp16")
     fit(make_task(tmp_path / "whole", config), lambda event: None)
     folder, events = tmp_path / "stopped", list[Event]()
-    fit(make_task(folder, config), events.append, should_stop=stop_after(5))
+    fit(make_task(folder, config), events.append, should_stop=stop_after(3))
     stopped = load(folder / "last.safetensors", training_state=True)
-    assert stopped.metadata.progress["grad_scaler"]["_growth_tracker"] == 5
+    assert stopped.metadata.progress["grad_scaler"]["_growth_tracker"] == 3
     fit(make_task(folder, config), events.append, resume=stopped)
     assert isinstance(events[-1], Ended) and events[-1].reason == "finished"
     expected = checkpoint_tensors(tmp_path / "whole" / "last.safetensors")
