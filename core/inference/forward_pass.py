@@ -12,7 +12,7 @@ from core.models.blocks import SegmentationNetwork
 ForwardFunction = Callable[[Tensor], Tensor]
 
 
-def forward_pass(network: nn.Module, images: Tensor, precision: str, call: ForwardFunction | None = None) -> Tensor:
+def forward_pass(network: nn.Module, images: Tensor, precision: str) -> Tensor:
     """Logits (batch, class, i, j, k) of images (batch, channel, i, j, k).
 
     On a CPU convolutions in a lower precision are faster in channels-last order, which all layers but instance norm
@@ -23,13 +23,12 @@ def forward_pass(network: nn.Module, images: Tensor, precision: str, call: Forwa
     network : Module. In evaluation mode.
     images : Tensor.
     precision : str. That of the autocast context in which the pass runs.
-    call : callable. Calls the network with a padded image; the network itself by default.
     """
-    call = call or network
     if not isinstance(network, SegmentationNetwork) or not predicts_channels_last(network, precision, images.device):
-        return call(images)
+        logits: Tensor = network(images)
+        return logits
     padded, crop = network.pad(images)  # padding inside the network would restore the default memory format
-    return crop(call(padded.contiguous(memory_format=torch.channels_last_3d))).contiguous()
+    return crop(network(padded.contiguous(memory_format=torch.channels_last_3d))).contiguous()
 
 
 def predicts_channels_last(network: nn.Module, precision: str, device: torch.device) -> bool:

@@ -17,6 +17,7 @@ from core.compute.precision import DTYPES, autocast
 from core.compute.tracing import AllocationTracer, CudaAutocast, fake_tensors, heap_bytes
 from core.inference.forward_pass import forward_pass
 from core.models.blocks import SegmentationNetwork
+from core.models.network_trace import build_fake_network
 from core.types import Size3, triple
 
 FREE_FRACTION = 0.8  # of the free memory; the estimate may be too low by a fifth
@@ -104,28 +105,23 @@ def inference_bytes(
 
     Parameters
     ----------
-    network : SegmentationNetwork. In evaluation mode; its weights are not touched.
+    network : SegmentationNetwork.
     size : tuple of int. Voxels of a tile along (i, j, k).
     batch_size : int. Tiles in one pass.
     precision : str. "fp32", or the lower precision of autocast.
     device : str. "cpu" or "cuda".
     """
-    tensors = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     cpu = torch.device("cpu")
     mixed = CudaAutocast(DTYPES[precision]) if device != "cpu" and precision != "fp32" else autocast(cpu, precision)
     with fake_tensors():
-        weights = {name: torch.empty(t.shape, dtype=t.dtype) for name, t in tensors.items()}
-
-        def call(images: Tensor) -> Tensor:
-            logits: Tensor = torch.func.functional_call(network, weights, (images,))
-            return logits
-
+        # Another network of the same kind: hooks of the real one are not called.
+        fake = build_fake_network(network.config, network.in_channels, network.classes).eval()
         with AllocationTracer(device) as tracer:
-            tracer.follow(weights.values())
+            tracer.follow([*fake.parameters(), *fake.buffers()])
             weight_bytes = tracer.used
             images = torch.empty(batch_size, network.in_channels, *size)
             with mixed:
-                logits = forward_pass(network, images, precision if device == "cpu" else "fp32", call)
+                logits = forward_pass(fake, images, precision if device == "cpu" else "fp32")
             logits.float()
     peak = tracer.peak - weight_bytes
     return peak if device != "cpu" else heap_bytes(peak, 0, training=False)

@@ -67,6 +67,7 @@ def test_cases_are_segmented_scored_and_sorted(server: Server, page: Page, hippo
         assert f"{by_subject[shown]['volume_ml'][name]['truth']:.1f}" in table
 
 
+@pytest.mark.long
 def test_errors_single_plane_dice_strip_and_next_case(server: Server, page: Page, hippocampus: str) -> None:
     core(server, "evaluate", hippocampus, str(server.data / "hippo"), "--subject", "hippocampus_001", "--keep")
     page.goto(f"{server.url}/review?model={hippocampus}&case=hippocampus_001")

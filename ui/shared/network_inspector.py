@@ -9,10 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import os
 import subprocess
 import sys
 import threading
+import time
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from core.compute.priority import JOB_NICENESS, lower_priority
 from core.config import ModelConfig, TrainConfig
 from core.errors import UserError
 from core.files import atomic_write
+from core.models import architecture
 from core.paths import project_root
 from core.training.plan import StepCost, TrainingPlan
 from core.types import Size3
@@ -31,6 +34,7 @@ from ui.shared.paths import cache_root
 
 FOLDER = "networks"
 MAX_WAITING = 32  # questions; older ones are dropped, since nobody looks at their page any more
+ERROR_S = 30.0  # for which an error is shown before the question is asked again
 POLL_S = 0.5  # between looks at an answer that is worked out
 PACKAGES = ("torch", "monai", "numpy")
 
@@ -39,12 +43,61 @@ class EstimateError(UserError):
     """The child process could not answer."""
 
 
+class Child:
+    """The process that answers, started on demand; one for the whole web server."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[str] | None = None
+        self._lock = threading.Lock()
+
+    def reply(self, question: dict[str, Any]) -> dict[str, Any]:
+        """The reply to a question; an error if the process ends without one."""
+        with self._lock:
+            if question.get("code"):  # of a file that may have changed since the process read it
+                self._end()
+            for _ in range(2):  # the process may have ended by itself just now
+                process = self._started()
+                try:
+                    assert process.stdin is not None and process.stdout is not None
+                    process.stdin.write(json.dumps(question) + "\n")
+                    process.stdin.flush()
+                    line = process.stdout.readline()
+                except OSError:
+                    line = ""
+                if line:
+                    reply: dict[str, Any] = json.loads(line)
+                    return reply
+                process.wait()
+        return {"error": f"the estimate of the network failed: its process ended with status {process.returncode}"}
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self.process is None or self.process.poll() is not None:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "core.inspection.network_inspector"],
+                cwd=project_root(),
+                env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            lower_priority(self.process.pid, JOB_NICENESS)
+        return self.process
+
+    def _end(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+CHILD = Child()
+
+
 class NetworkInspector:
     """Answers from disk, and a thread that gets the others from the child process.
 
     Parameters
     ----------
-    folder : Path. Where answers are kept.
+    folder : Path. Where answers are kept; errors are forgotten after a while.
 
     Attributes
     ----------
@@ -56,9 +109,9 @@ class NetworkInspector:
         self.answered = 0
         self._decided_by = _code_digest()
         self._waiting: OrderedDict[str, dict[str, Any]] = OrderedDict()
+        self._errors: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
-        self._process: subprocess.Popen[str] | None = None
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
         """The answer to a question of :mod:`core.inspection.network_inspector`; ``None`` while it is worked out.
@@ -69,21 +122,22 @@ class NetworkInspector:
             If the answer is an error.
         """
         key = short_hash(json.dumps([self._decided_by, question], sort_keys=True))
-        reply = self._read(key)
-        if reply is None:
-            self._enqueue(key, question)
-            return None
-        if "error" in reply:
-            raise EstimateError(reply["error"])
-        answer: dict[str, Any] = reply["answer"]
-        return answer
+        answer = self._read(key)
+        if answer is not None:
+            return answer
+        with self._lock:
+            failed_at, error = self._errors.get(key, (-math.inf, ""))
+        if time.monotonic() - failed_at < ERROR_S:
+            raise EstimateError(error)
+        self._enqueue(key, question)
+        return None
 
     def _read(self, key: str) -> dict[str, Any] | None:
         try:
-            reply: dict[str, Any] = json.loads((self.folder / f"{key}.json").read_text("utf-8"))
+            answer: dict[str, Any] = json.loads((self.folder / f"{key}.json").read_text("utf-8"))
         except (OSError, ValueError):
             return None
-        return reply
+        return answer
 
     def _enqueue(self, key: str, question: dict[str, Any]) -> None:
         with self._lock:
@@ -104,42 +158,19 @@ class NetworkInspector:
                     return
                 key = next(reversed(self._waiting))
                 question = self._waiting[key]
-            reply = self._reply_of_child(question)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            atomic_write(self.folder / f"{key}.json", json.dumps(reply))
+            reply = CHILD.reply(question)
+            error = str(reply.get("error", ""))
+            if not error:
+                try:
+                    self.folder.mkdir(parents=True, exist_ok=True)
+                    atomic_write(self.folder / f"{key}.json", json.dumps(reply["answer"]))
+                except OSError as reason:
+                    error = f"{self.folder}: the estimate cannot be kept: {reason.strerror or reason}"
             with self._lock:
                 self._waiting.pop(key, None)
                 self.answered += 1
-
-    def _reply_of_child(self, question: dict[str, Any]) -> dict[str, Any]:
-        for _ in range(2):  # a child may have ended by itself just now
-            process = self._child()
-            try:
-                assert process.stdin is not None and process.stdout is not None
-                process.stdin.write(json.dumps(question) + "\n")
-                process.stdin.flush()
-                line = process.stdout.readline()
-            except OSError:
-                line = ""
-            if line:
-                reply: dict[str, Any] = json.loads(line)
-                return reply
-            process.wait()
-        return {"error": f"the estimate of the network failed: its process ended with status {process.returncode}"}
-
-    def _child(self) -> subprocess.Popen[str]:
-        """The running child, or a new one."""
-        if self._process is None or self._process.poll() is not None:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "core.inspection.network_inspector"],
-                cwd=project_root(),
-                env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-            )
-            lower_priority(self._process.pid, JOB_NICENESS)
-        return self._process
+                if error:
+                    self._errors[key] = time.monotonic(), error
 
 
 def step_cost(plan: TrainingPlan) -> StepCost | None:
@@ -166,6 +197,7 @@ def step_cost(plan: TrainingPlan) -> StepCost | None:
             "classes": plan.classes,
             "device": plan.device,
             "ignore": False,
+            "code": _own_code(config.model.model),
         }
     )
     return None if answer is None else StepCost(**answer)
@@ -187,6 +219,7 @@ def network_description(config: ModelConfig, in_channels: int, classes: int, siz
             "in_channels": in_channels,
             "classes": classes,
             "size": list(size),
+            "code": _own_code(config.model),
         }
     )
 
@@ -208,6 +241,12 @@ def wait_for_answer(text: str) -> None:
 @st.cache_resource(show_spinner=False)
 def _inspector(folder: Path) -> NetworkInspector:
     return NetworkInspector(folder)
+
+
+def _own_code(name: str) -> str:
+    """A digest of the file of a user's own network; empty for others."""
+    path = architecture(name).path
+    return "" if not path else hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _code_digest() -> str:

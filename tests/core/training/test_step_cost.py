@@ -185,7 +185,7 @@ def has_bf16() -> bool:
 # --- properties -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_estimate_grows_with_every_option_that_takes_memory() -> None:
     given: dict[str, Any] = dict(channels=(8, 16, 32), sub_volume=(32, 32, 32), precision="bf16", optimizer="sgd")
     base = estimated(given)

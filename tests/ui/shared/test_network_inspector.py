@@ -17,7 +17,7 @@ from core.config import ModelConfig, TrainConfig
 from core.errors import UserError
 from core.paths import project_root
 from tests.support.background_jobs import poll
-from ui.shared.network_inspector import NetworkInspector
+from ui.shared.network_inspector import CHILD, NetworkInspector
 
 NETWORK = {
     "question": "network",
@@ -45,14 +45,14 @@ def test_answers_come_from_one_child_and_are_kept(tmp_path: Path) -> None:
     network = build_model(ModelConfig(channels=(2, 4)), 1, 2)
     assert answer["parameters"] == sum(p.numel() for p in network.parameters())
     assert [(s["kind"], s["channels"], s["size"]) for s in answer["stages"]][-1] == ("logits", 2, [8, 8, 6])
-    child = inspector._process
+    child = CHILD.process
     config = TrainConfig().with_values({"channels": [2, 4], "sub_volume": [8, 8, 8]})
     step = {"question": "training_step", "config": config.to_json(), "in_channels": 1, "classes": 2}
     cost = answer_of(inspector, {**step, "device": "cpu", "ignore": False})
     assert cost["parameters"] == answer["parameters"] and cost["step_bytes"] > 0
-    assert inspector._process is child
+    assert CHILD.process is child
     again = NetworkInspector(tmp_path)
-    assert again.ask(NETWORK) == answer and again._process is None
+    assert again.ask(NETWORK) == answer
 
     with pytest.raises(UserError, match="unet4d"):
         answer_of(inspector, {**NETWORK, "model": {"model": "unet4d"}})

@@ -128,5 +128,5 @@ def test_killed_command_ends_all_trainers(root: Path, two_devices: Callable[...,
         wait_for_epoch(root, run_id)
         process.kill()
     wait_until(lambda: not processes_of(root / run_id))
-    assert runs.get_run(root, run_id).state.state == "crashed"
+    wait_for(root, run_id, "crashed")
     assert not (root / run_id / files.EXIT).exists()
