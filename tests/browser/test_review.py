@@ -126,6 +126,7 @@ def test_predict_and_quiz_with_the_same_run(
     expect(page.get_by_test_id("stMetric").first).to_contain_text("of 10")
 
 
+@pytest.mark.long
 def test_unknown_model_or_case_in_the_url_falls_back(server: Server, page: Page, hippocampus: str) -> None:
     page.goto(f"{server.url}/review?model=unknown&case=unknown")
     expect(page.get_by_role("heading", level=1)).to_have_text("Review")
