@@ -26,6 +26,22 @@ PART_BYTES = 8 * 2**20  # of stored voxels that are read at a time
 
 
 @dataclass(frozen=True)
+class SlicePlace:
+    """Where a slice lies in a file.
+
+    Attributes
+    ----------
+    axis : int. Canonical axis across the slice: the one that is stored slowest.
+    number : int. Number of the slice along it.
+    end : int. Position after its last byte.
+    """
+
+    axis: int
+    number: int
+    end: int
+
+
+@dataclass(frozen=True)
 class MappedVolume:
     """The voxels of a file, of which parts are read.
 
@@ -82,6 +98,22 @@ class MappedVolume:
             result[target], _ = whole_numbers(self.header, values)
         return result
 
+    def middle_slice(self, channel: int = 0) -> SlicePlace:
+        """The middle slice along the axis that is stored slowest, which can be read before the whole file is there.
+
+        Raises
+        ------
+        VolumeError
+            If the file cannot be read.
+        """
+        _, view = self._view(channel)
+        axis = int(np.argmax(np.abs(view.strides)))
+        length, stride = view.shape[axis], view.strides[axis]
+        number = length // 2
+        stored = number if stride > 0 else length - 1 - number
+        start = self.offset + channel * (self.header.nbytes // self.header.channels)
+        return SlicePlace(axis, number, start + (stored + 1) * abs(stride))
+
     def _size(self, box: Box) -> Size3:
         i, j, k = (len(range(*side.indices(n))) for side, n in zip(box, self.shape, strict=True))
         return i, j, k
@@ -91,18 +123,8 @@ class MappedVolume:
 
         The memory of a part is returned before the next one is read.
         """
-        header = self.header
-        try:
-            mapped = np.memmap(
-                self.path,
-                np.dtype(header.dtype).newbyteorder(header.byte_order),
-                "r",
-                self.offset,
-                (header.channels, *header.shape[::-1]),
-            )
-        except (OSError, ValueError) as error:
-            raise VolumeError(f"{header.path}: cannot be read: {error}") from error
-        view = to_canonical(mapped.transpose(0, 3, 2, 1), self.geometry)[channel][box]
+        mapped, whole = self._view(channel)
+        view = whole[box]
         slowest = int(np.argmax(np.abs(view.strides)))
         bytes_per_slice = max(1, abs(view.strides[slowest]))
         count = max(1, PART_BYTES // bytes_per_slice)
@@ -114,6 +136,21 @@ class MappedVolume:
             with contextlib.suppress(AttributeError, OSError):
                 mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
+    def _view(self, channel: int) -> tuple[np.memmap, np.ndarray]:
+        """The mapped file, and its voxels of a channel in canonical order."""
+        header = self.header
+        try:
+            mapped = np.memmap(
+                self.path,
+                np.dtype(header.dtype).newbyteorder(header.byte_order),
+                "r",
+                self.offset,
+                (header.channels, *header.shape[::-1]),
+            )
+        except (OSError, ValueError) as error:
+            raise VolumeError(f"{header.path}: cannot be read: {error}") from error
+        return mapped, to_canonical(mapped.transpose(0, 3, 2, 1), self.geometry)[channel]
+
     def _without_nan(self, values: np.ndarray) -> np.ndarray:
         nan = np.isnan(values)
         if not self.nan_is_zero or np.isinf(values).any():
@@ -124,7 +161,10 @@ class MappedVolume:
 
 
 def uncompressed(
-    header: Header, target: Path, on_progress: Callable[[float], None] = lambda share: None
+    header: Header,
+    target: Path,
+    on_progress: Callable[[float], None] = lambda share: None,
+    on_written: Callable[[Path, int], None] = lambda path, count: None,
 ) -> tuple[Path, int]:
     """A file that holds the voxels of an image uncompressed, and the position of the first one.
 
@@ -133,6 +173,7 @@ def uncompressed(
     header : Header. Header of the image.
     target : Path. File that is written where the image is gzipped, unless it exists; its folder must exist.
     on_progress : callable. Called with the share that is decompressed, from 0 to 1.
+    on_written : callable. Called with the file of full size that is being written, and how many of its bytes are there.
 
     Raises
     ------
@@ -151,10 +192,13 @@ def uncompressed(
     try:
         with atomic_replace(target) as temporary, open(temporary, "wb") as file:
             written = 0
+            file.truncate(size)
             for piece in decompress_pieces(path, size, image=True):
                 file.write(piece)
                 written += len(piece)
+                file.flush()
                 on_progress(written / size)
+                on_written(Path(temporary), written)
     except OSError as error:
         raise VolumeError(
             f"{target.parent}: expected room for the uncompressed voxels of {path}: {error.strerror or error}"

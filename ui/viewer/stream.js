@@ -112,10 +112,10 @@ async function ask(url) {
 // What is known of a volume, once the server has prepared it.
 async function fetchFacts(url, pauseMs, report) {
   for (;;) {
-    const { facts, error, progress } = await (await ask(url)).json();
+    const { facts, error, progress, preview } = await (await ask(url)).json();
     if (error) throw new Error(error);
     if (facts) return facts;
-    report(progress);
+    report(progress, preview && { url: `${url}?preview=1`, ratio: preview });
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
 }
@@ -126,7 +126,7 @@ async function fetchStreamedScene(data, report, arrived) {
   const layers = Object.fromEntries(Object.entries(data.layers).map(([name, url]) => [name, new StreamedVolume(queue, url, 0, shape, Uint8Array)]));
   const waits = Object.values(layers).map((layer) => fetchFacts(layer.url, ASK_LAYER_AGAIN_MS, () => {}));
   waits.forEach((wait) => wait.catch(() => {}));
-  const { channels, content } = await fetchFacts(data.image, ASK_AGAIN_MS, (share) => report(`Reading the volume: ${Math.round(100 * share)} %`));
+  const { channels, content } = await fetchFacts(data.image, ASK_AGAIN_MS, (share, preview) => report(`Reading the volume: ${Math.round(100 * share)} %`, preview));
   await Promise.all(Object.values(layers).map(async (layer) => { // the fullest slice comes first, where it is known
     layer.fullest = (await ask(layer.url).then((answer) => answer.json(), () => ({}))).facts?.fullest;
   }));

@@ -1,34 +1,40 @@
 """Serves large volumes to the browser in slabs: a few slices along an axis, read from disk when they are looked at.
 
 ``GET /api/streams/<token>`` gives, as JSON, ``{"progress": share}`` while the volume is prepared, then ``{"facts":
-{...}}``, or ``{"error": text}``. The voxels follow on request: ``?slab=<channel>,<axis>,<first>,<count>`` gives slices,
-``?sample=<channel>`` evenly spaced voxels, ``?at=<number>,<number>`` intensities, numbered channel after channel, k
-fastest.
+{...}}``, or ``{"error": text}``. Beside the progress, ``"preview": ratio`` says that ``?preview=1`` gives a picture of
+the middle slice, of that width as a multiple of its height. The voxels follow on request:
+``?slab=<channel>,<axis>,<first>,<count>`` gives slices, ``?sample=<channel>`` evenly spaced voxels,
+``?at=<number>,<number>`` intensities, numbered channel after channel, k fastest.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
+import io
 import json
 import threading
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from core.errors import UserError
 from core.files import atomic_replace, atomic_write
-from core.imaging.display import Channel, encode_label, encode_part, part_channel
+from core.imaging.display import Channel, encode_label, encode_part, part_channel, upright_slices
 from core.imaging.geometry import Geometry
 from core.imaging.headers import Header
-from core.imaging.mapped_volume import Box, MappedVolume, uncompressed
+from core.imaging.mapped_volume import Box, MappedVolume, SlicePlace, uncompressed
+from core.imaging.outliers import intensity_range
 from core.labels import IGNORE_INDEX
 from core.types import Size3
 from ui.shared.addresses import API
@@ -39,12 +45,27 @@ MAX_STREAMS = 64  # known at a time; the least recently used are forgotten until
 MAX_SLICES = 32  # of one request
 SAMPLED_VOXELS = 2e6  # from which range, window and content of a channel are computed
 COMPRESSION_LEVEL = 1
+MAX_PREVIEW_SIDE = 512  # pixels
 ALL = slice(None)
 
 _streams: OrderedDict[str, Stream] = OrderedDict()
 _lock = threading.Lock()
 _images, _labels = threading.Lock(), threading.Lock()  # one of each kind is prepared at a time
 _reading = threading.BoundedSemaphore(4)  # slabs that are read at a time
+
+
+@dataclass(frozen=True)
+class Preview:
+    """A picture of one slice.
+
+    Attributes
+    ----------
+    jpeg : bytes. In radiological convention.
+    ratio : float. Width in mm as a multiple of the height.
+    """
+
+    jpeg: bytes
+    ratio: float
 
 
 class Stream(ABC):
@@ -57,6 +78,7 @@ class Stream(ABC):
     progress : float. Share of the preparation that is done.
     facts : dict or None. What the viewer has to know; ``None`` before the end of the preparation.
     error : str. Why the preparation failed.
+    preview : Preview or None. A picture for the time of the preparation.
     """
 
     def __init__(self, shape: Size3, channels: int) -> None:
@@ -64,6 +86,7 @@ class Stream(ABC):
         self.progress = 0.0
         self.facts: dict[str, Any] | None = None
         self.error = ""
+        self.preview: Preview | None = None
 
     def start(self) -> None:
         """Begin the preparation."""
@@ -108,6 +131,7 @@ class ImageStream(Stream):
     nan_is_zero: bool = False
     _volumes: list[MappedVolume] = field(default_factory=list)
     _described: list[Channel] = field(default_factory=list)
+    _middle: SlicePlace | None = None
 
     def __post_init__(self) -> None:
         super().__init__(self.parts[0].shape, len(self.parts))
@@ -115,7 +139,7 @@ class ImageStream(Stream):
     def prepare(self) -> dict[str, Any]:
         """Decompress the files, and describe the channels from a sample."""
         with _images:
-            opened = open_files([part.header for part in self.parts], self._set_progress)
+            opened = open_files([part.header for part in self.parts], self._set_progress, self._keep_preview)
         described, volumes_, boxes = [], [], []
         for part in self.parts:
             path, offset = opened[part.header.path]
@@ -144,6 +168,17 @@ class ImageStream(Stream):
 
     def _set_progress(self, share: float) -> None:
         self.progress = share
+
+    def _keep_preview(self, header: Header, path: Path, written: int) -> None:
+        """Make the picture of the first channel's middle slice, once its voxels are decompressed."""
+        part = self.parts[0]
+        if self.preview is not None or header.path != part.header.path:
+            return
+        volume = MappedVolume(part.header, part.geometry, path, part.header.offset, self.nan_is_zero)
+        with contextlib.suppress(UserError):  # what is wrong with the file is said when it is read as a whole
+            self._middle = self._middle or volume.middle_slice(part.channel)
+            if written >= self._middle.end:
+                self.preview = _picture(volume, part, self._middle)
 
 
 @dataclass(frozen=True)
@@ -255,8 +290,18 @@ def publish(name: str, make: Callable[[], Stream]) -> str:
     return PREFIX + token
 
 
-def open_files(headers: Sequence[Header], on_progress: Callable[[float], None]) -> dict[Path, tuple[Path, int]]:
-    """For each image, a file that holds its voxels uncompressed, in the cache or where it is; and their position."""
+def open_files(
+    headers: Sequence[Header],
+    on_progress: Callable[[float], None],
+    on_written: Callable[[Header, Path, int], None] = lambda header, path, count: None,
+) -> dict[Path, tuple[Path, int]]:
+    """For each image, a file that holds its voxels uncompressed, in the cache or where it is; and their position.
+
+    Parameters
+    ----------
+    on_progress, on_written : callable. As of :func:`core.imaging.mapped_volume.uncompressed`, the share of all images
+        and with the header of the one that is written.
+    """
     by_path = {header.path: header for header in headers}
     opened = {}
     for n, (path, header) in enumerate(by_path.items()):
@@ -268,7 +313,7 @@ def open_files(headers: Sequence[Header], on_progress: Callable[[float], None]) 
         def report(share: float, finished: int = n) -> None:
             on_progress((finished + share) / len(by_path))
 
-        opened[path] = uncompressed(header, target, report)
+        opened[path] = uncompressed(header, target, report, partial(on_written, header))
         if opened[path][0] == target:
             target.touch()
     return opened
@@ -290,6 +335,8 @@ def stream(request: Request) -> Response:
             _streams.move_to_end(token)
     if found is None:
         return _gone()
+    if "preview" in query and found.preview is not None:
+        return Response(found.preview.jpeg, media_type="image/jpeg", headers={"cache-control": "no-store"})
     if not query or found.facts is None:
         return JSONResponse(_state(found), headers={"cache-control": "no-store"})
     numbers = [part for part in next(iter(query.values())).split(",") if part.isdecimal()]
@@ -331,7 +378,26 @@ def _answer(found: Stream, kind: str, numbers: Sequence[int]) -> Response:
 def _state(found: Stream) -> dict[str, Any]:
     if found.error:
         return {"error": found.error}
-    return {"progress": found.progress} if found.facts is None else {"facts": found.facts}
+    if found.facts is not None:
+        return {"facts": found.facts}
+    preview = {} if found.preview is None else {"preview": found.preview.ratio}
+    return {"progress": found.progress, **preview}
+
+
+def _picture(volume: MappedVolume, part: ImagePart, place: SlicePlace) -> Preview:
+    """A picture of a slice, with the intensities of most of its voxels from black to white."""
+    sides = [ALL, ALL, ALL]
+    sides[place.axis] = slice(place.number, place.number + 1)
+    values = np.squeeze(volume.intensities((sides[0], sides[1], sides[2]), part.channel), place.axis)
+    rows = upright_slices(values, part.geometry.oriented)
+    inliers = intensity_range(rows)
+    span = inliers.high - inliers.low or 1.0
+    picture = Image.fromarray((255 * ((rows - inliers.low) / span).clip(0, 1)).astype(np.uint8))
+    picture.thumbnail((MAX_PREVIEW_SIDE, MAX_PREVIEW_SIDE))
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=85)
+    across, up = np.delete(np.array(part.geometry.canonical.spacing_mm) * volume.shape, place.axis)
+    return Preview(file.getvalue(), float(across / up))
 
 
 def _gone(reason: str = "") -> Response:

@@ -89,7 +89,7 @@ class Viewer extends Interaction {
     try {
       const scene = await fetchScene(
         data,
-        (text) => { if (signature === this.signature && (data.streamed || !this.scene)) this.showNotice(text); },
+        (text, preview) => { if (signature === this.signature && (data.streamed || !this.scene)) this.showNotice(text, null, preview); },
         () => { if (signature === this.signature && !this.closed) this.slicesArrived(); },
       );
       if (signature !== this.signature || this.closed) return;
@@ -155,8 +155,16 @@ class Viewer extends Interaction {
     this.layout();
   }
 
-  showNotice(message, retry = null) {
-    this.notice.replaceChildren(text("span", message), ...(retry ? [button("Try again", retry)] : []));
+  // `preview` is a picture of one slice, { url, ratio }, while the volume is read.
+  showNotice(message, retry = null, preview = null) {
+    let picture = this.notice.querySelector("img");
+    if (preview && !picture?.src.endsWith(preview.url)) {
+      picture = document.createElement("img");
+      picture.src = preview.url;
+      picture.alt = "The middle slice";
+      picture.style.aspectRatio = preview.ratio;
+    }
+    this.notice.replaceChildren(...(preview ? [picture] : []), text("span", message), ...(retry ? [button("Try again", retry)] : []));
     this.notice.hidden = !message;
   }
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.requests import Request
 from starlette.responses import Response
 
 from core.datasets import load_subject, open_dataset
 from core.datasets.single_case import dataset_of_images
 from core.errors import VolumeError
-from tests.support.balls import write_balls
+from core.imaging.bounded_io import decompress_pieces
+from core.imaging.display import upright_slices
+from tests.support.balls import SPACING_MM, write_balls
 from ui.viewer import streamed_scenes, streams
 from ui.viewer.scenes import Scene, image_scene, subject_scene
+from ui.viewer.streamed_scenes import StreamedSubject
 
 TIMEOUT_S = 30
 
@@ -68,6 +74,40 @@ def slab(scene: Scene, url: str, axis: int, first: int, count: int, dtype: str) 
     assert answer.status_code == 200 and answer.headers["content-encoding"] == "gzip"
     shape = [n if a != axis else count for a, n in enumerate(scene.grid.shape)]
     return np.frombuffer(gzip.decompress(bytes(answer.body)), dtype).reshape(shape, order="F")
+
+
+@pytest.mark.parametrize("number", [0, 1])  # stored as RAS and as LAS
+def test_middle_slice_is_shown_before_the_volume_is_decompressed(
+    folder: Path, own_root: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    subject = subject_of(folder, number)
+    streamed = StreamedSubject.of(open_dataset(folder), subject, "")
+    assert streamed is not None
+    stream, url = streams.ImageStream(streamed._parts), streams.PREFIX + "preview"
+    monkeypatch.setitem(streams._streams, "preview", stream)
+    (own_root / ".cache" / "volumes").mkdir(parents=True)
+    states: list[dict[str, Any]] = []
+    previews: list[Response] = []
+
+    def in_small_pieces(path: Path, count: int, **options: Any) -> Iterator[bytes]:
+        for piece in decompress_pieces(path, count, **options):
+            for first in range(0, len(piece), 1024):
+                yield piece[first : first + 1024]
+                states.append(json.loads(bytes(ask(url).body)))
+                if "preview" in states[-1] and not previews:
+                    previews.append(ask(url, "preview=1"))
+
+    monkeypatch.setattr("core.imaging.mapped_volume.decompress_pieces", in_small_pieces)
+    stream.prepare()
+    known = ["preview" in state for state in states]
+    assert 0.4 < known.index(True) / len(known) < 0.8, "once the middle slice is there, before the end"
+    picture = np.asarray(Image.open(io.BytesIO(bytes(previews[0].body)))).astype(float)
+    image = load_subject(open_dataset(folder), subject).image[0]
+    plane = upright_slices(image[:, :, image.shape[2] // 2], oriented=True)
+    assert picture.shape == plane.shape
+    width_mm, height_mm = image.shape[0] * SPACING_MM[0], image.shape[1] * SPACING_MM[1]
+    assert states[-1]["preview"] == pytest.approx(width_mm / height_mm)
+    assert np.corrcoef(picture.ravel(), plane.ravel())[0, 1] > 0.95
 
 
 def subject_of(folder: Path, number: int = 0) -> str:
