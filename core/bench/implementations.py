@@ -31,6 +31,7 @@ from core.types import Size3
 Step = Callable[[Tensor, Tensor], None]
 
 IN_CHANNELS, CLASSES = 2, 4
+DICE_CE = LossConfig(loss="dice_ce")
 MIN_SIDE = 4  # voxels at the deepest level, as nnU-Net plans it
 NNUNET_CLIP_NORM = 12.0
 
@@ -149,9 +150,10 @@ def segmentarium_step(
     precision: str,
     acceleration: Acceleration,
     on_message: Callable[[str], None] = lambda message: None,
+    loss: LossConfig = DICE_CE,
 ) -> Step:
     """The trainer's step."""
-    training_step = TrainingStep(network, build_loss(LossConfig(loss="dice_ce")), optim, precision)
+    training_step = TrainingStep(network, build_loss(loss), optim, precision)
     accelerate(training_step, acceleration, on_message)
 
     def step(image: Tensor, label: Tensor) -> None:

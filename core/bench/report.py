@@ -29,6 +29,8 @@ class Row:
     dice : float. Mean over the classes without background.
     agreement : float. Share of voxels with the same label as in the last row of MONAI's sliding window.
     tiles : int. Sub-volumes the network computed for one volume.
+    parameters : int. Parameters of the network.
+    estimated_memory_mb : float. What ``peak_memory_mb`` was expected to be, in 10^6 bytes.
     note : str. Remark, or the reason why values are missing.
     """
 
@@ -47,6 +49,8 @@ class Row:
     dice: float | None = None
     agreement: float | None = None
     tiles: int | None = None
+    parameters: int | None = None
+    estimated_memory_mb: float | None = None
     note: str = ""
 
 
@@ -65,7 +69,7 @@ class Report:
 
     Attributes
     ----------
-    bench : str. "train", "infer" or "augment".
+    bench : str. "train", "infer", "augment" or "models".
     machine : Machine.
     settings : dict. Settings of the measurement as plain values.
     rows : tuple of Row.
@@ -154,6 +158,8 @@ GFLOP = Column("gflop", "GFLOP", "{:.1f}".format)
 TFLOPS = Column("tflops", "TFLOP/s", "{:.3f}".format)
 SHARE = Column("share_of_peak", "of peak", _percent)
 MEMORY = Column("peak_memory_mb", "peak MB", "{:.0f}".format)
+PARAMETERS = Column("parameters", "parameters", "{:,}".format)
+ESTIMATED = Column("estimated_memory_mb", "estimated MB", "{:.0f}".format)
 RATIO = Column("ratio", "time/ours", "{:.2f}".format)
 DICE = Column("dice", "Dice", "{:.4f}".format)
 AGREEMENT = Column("agreement", "agrees", "{:.4f}".format)

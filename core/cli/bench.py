@@ -1,4 +1,4 @@
-"""``bench``: measure training, inference and augmentation, beside nnU-Net, MONAI and TorchIO."""
+"""``bench``: measure training, inference, augmentation and the networks, beside nnU-Net, MONAI and TorchIO."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from core.bench import augment, infer, train
+from core.bench import augment, infer, models, train
 from core.bench.peers import REQUIREMENTS
 from core.choices import OptimizerName
 from core.cli.arguments import add_checkpoints, add_device, add_json, add_progress
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "train": "training steps of Segmentarium, nnU-Net and MONAI on the same network, and the trainer's whole loop",
     "infer": "segmentation of a whole volume by Segmentarium, and by MONAI's sliding window",
     "augment": "drawing and augmenting sub-volumes in Segmentarium, MONAI and TorchIO",
+    "models": "parameters, operations, time and memory of a training step of each network",
 }
 
 
@@ -30,12 +31,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-commands and their arguments. Options left out are missing in the parsed arguments, and the
     benchmark's settings have the default."""
     benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="|".join(BENCHMARKS))
-    declare = {"train": _add_train, "infer": _add_infer, "augment": _add_augment}
+    declare = {"train": _add_train, "infer": _add_infer, "augment": _add_augment, "models": _add_models}
     for name, help in BENCHMARKS.items():
         benchmark = benchmarks.add_parser(name, help=help, description=help, formatter_class=HelpFormatter)
-        benchmark.add_argument(
-            "--peers", action="store_true", help=f"measure the other libraries too: pip install -r {REQUIREMENTS}"
-        )
+        if name != "models":
+            benchmark.add_argument(
+                "--peers", action="store_true", help=f"measure the other libraries too: pip install -r {REQUIREMENTS}"
+            )
         add_device(benchmark, "where to measure")
         declare[name](benchmark)
         add_progress(benchmark)
@@ -55,6 +57,8 @@ def run(args: argparse.Namespace) -> int:
             report = train.bench_train(_settings(train.Settings, args), args.device, progress)
         elif args.benchmark == "infer":
             report = infer.bench_infer(_infer_settings(args), args.device, progress)
+        elif args.benchmark == "models":
+            report = models.bench_models(_settings(models.Settings, args), args.device, progress)
         else:
             report = augment.bench_augment(_settings(augment.Settings, args), args.device, progress)
     print(dumps(report.to_json()) if args.json else report.text())
@@ -162,6 +166,20 @@ def _add_augment(parser: argparse.ArgumentParser) -> None:
         type=float,
     )
     _add(parser, "--draws", f"sub-volumes per library (default: {defaults.draws})", metavar="N", type=int)
+
+
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    defaults = models.Settings()
+    _add(
+        parser,
+        "--networks",
+        "networks to measure (default: all)",
+        metavar="NAME,NAME",
+        type=lambda text: tuple(name.strip() for name in text.split(",")),
+    )
+    _add_size(parser, "--sub-volume", "size of a sub-volume in voxels (default: 96x96x96 on CUDA, 32x32x32 on a CPU)")
+    _add(parser, "--batch", f"sub-volumes per step (default: {defaults.batch})", metavar="N", type=int)
+    _add(parser, "--blocks", f"timed steps per network (default: {defaults.blocks})", metavar="N", type=int)
 
 
 def _add(parser: argparse.ArgumentParser, flag: str, help: str, **options: Any) -> None:
