@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -95,12 +96,14 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.header("Training plan", anchor=False)
         can_start = False
+        complete_forecast: Callable[[], None] = lambda: None
         if state.config is None:
             st.warning(formatting.plain(form.error_summary(state)))
         elif problem is not None:
             error_box(problem)
         else:
-            can_start = forecast.render(state.config, summary)
+            shown = forecast.render(state.config, summary)
+            can_start, complete_forecast = shown.can_start, shown.complete
             report = None
             if choice != DEMO:
                 report = doctor_job.finished_report(Path(path), DataOptions.from_config(state.config.data))
@@ -154,3 +157,4 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
                 subject = split_subjects(summary.labelled, state.config.split).train[0]
                 sub_volume_preview(dataset, subject, planned.config.sampling, planned.spacing_mm)
         form.render(base, state, fixed, options)
+complete_forecast()

@@ -23,7 +23,7 @@ from ui.shared import cache, formatting
 from ui.shared.errors import error_box
 from ui.shared.model_choice import choose_model
 from ui.shared.navigation import page
-from ui.shared.network_inspector import network_description, wait_for_answer
+from ui.shared.network_inspector import network_description, wait_for
 from ui.shared.voxel_size import show_warnings
 
 TRAIN_COMMAND = "python -m core train demo --preset quick"
@@ -112,13 +112,17 @@ def _usable_models(dataset: Dataset) -> dict[str, tuple[cache.Model, CheckpointM
 def _described(name: str, config: ModelConfig, in_channels: int, classes: int, size: Size3) -> dict[str, Any] | None:
     """The description of a network (:func:`ui.shared.network_inspector.network_description`), after a caption with its
     parameters and operations; ``None`` while it is worked out, or where it cannot be."""
+    place = st.empty()
     try:
-        description = network_description(config, in_channels, classes, size)
+        description = wait_for(
+            lambda: network_description(config, in_channels, classes, size),
+            lambda: place.caption(f":material/hourglass_top: Reading the network of {formatting.plain(name)}"),
+        )
     except UserError as error:
         error_box(error)
         return None
+    place.empty()
     if description is None:
-        wait_for_answer(f"Reading the network of {formatting.plain(name)}")
         return None
     st.caption(
         f"{formatting.plain(name)}: {config.model}, {description['parameters']:,} parameters; "

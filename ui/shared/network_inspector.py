@@ -16,8 +16,9 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 
@@ -32,10 +33,13 @@ from core.types import Size3
 from ui.shared.hashes import short_hash
 from ui.shared.paths import cache_root
 
+Answer = TypeVar("Answer")
+
 FOLDER = "networks"
 MAX_WAITING = 32  # questions; older ones are dropped, since nobody looks at their page any more
 ERROR_S = 30.0  # for which an error is shown before the question is asked again
-POLL_S = 0.5  # between looks at an answer that is worked out
+POLL_S = 0.2  # between looks at an answer that is worked out
+MAX_WAIT_S = 120.0
 PACKAGES = ("torch", "monai", "numpy")
 
 
@@ -79,6 +83,7 @@ class Child:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
+                start_new_session=True,  # Ctrl-C is the server's: the process ends with its input
             )
             lower_priority(self.process.pid, JOB_NICENESS)
         return self.process
@@ -98,19 +103,15 @@ class NetworkInspector:
     Parameters
     ----------
     folder : Path. Where answers are kept; errors are forgotten after a while.
-
-    Attributes
-    ----------
-    answered : int. Number of answers that the child process has given.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.answered = 0
         self._decided_by = _code_digest()
         self._waiting: OrderedDict[str, dict[str, Any]] = OrderedDict()
         self._errors: dict[str, tuple[float, str]] = {}
         self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
 
     def ask(self, question: dict[str, Any]) -> dict[str, Any] | None:
@@ -168,9 +169,14 @@ class NetworkInspector:
                     error = f"{self.folder}: the estimate cannot be kept: {reason.strerror or reason}"
             with self._lock:
                 self._waiting.pop(key, None)
-                self.answered += 1
                 if error:
                     self._errors[key] = time.monotonic(), error
+                self._news.notify_all()
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait for the next answer, at most for a time."""
+        with self._news:
+            self._news.wait(timeout_s)
 
 
 def step_cost(plan: TrainingPlan) -> StepCost | None:
@@ -224,18 +230,20 @@ def network_description(config: ModelConfig, in_channels: int, classes: int, siz
     )
 
 
-def wait_for_answer(text: str) -> None:
-    """Show what is worked out, and run the page again once a new answer is there."""
+def wait_for(answer: Callable[[], Answer | None], on_wait: Callable[[], object]) -> Answer | None:
+    """An answer once it is worked out; ``None`` if that takes too long.
+
+    Parameters
+    ----------
+    answer : callable. Such as a call of :func:`step_cost`.
+    on_wait : callable. Called again and again meanwhile; what it renders lets a click end the wait.
+    """
     inspector = _inspector(cache_root() / FOLDER)
-    answered = inspector.answered
-
-    @st.fragment(run_every=POLL_S)
-    def wait() -> None:
-        st.caption(f":material/hourglass_top: {text}")
-        if inspector.answered != answered:
-            st.rerun()
-
-    wait()
+    deadline = time.monotonic() + MAX_WAIT_S
+    while (found := answer()) is None and time.monotonic() < deadline:
+        inspector.wait(POLL_S)
+        on_wait()
+    return found
 
 
 @st.cache_resource(show_spinner=False)

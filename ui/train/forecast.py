@@ -5,6 +5,9 @@ The cost of the network is worked out beside the page: until it is known, the pa
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import streamlit as st
 
 from core.config import SplitConfig, TrainConfig
@@ -17,7 +20,7 @@ from ui.shared import formatting
 from ui.shared.cache import DatasetSummary, accelerator
 from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
-from ui.shared.network_inspector import POLL_S, step_cost
+from ui.shared.network_inspector import step_cost, wait_for
 from ui.train.measured_speed import duration_factors
 
 BACKGROUND = "background"
@@ -48,31 +51,52 @@ def expected_device(config: TrainConfig) -> str:
     return accelerator() if config.run.device == "auto" else config.run.device
 
 
-def render(config: TrainConfig, summary: DatasetSummary) -> bool:
-    """Show the plan as a list; if training cannot start, show the reason and return false."""
+@dataclass(frozen=True)
+class Forecast:
+    """The plan on the page.
+
+    Attributes
+    ----------
+    can_start : bool. Whether training can start, as far as it is known.
+    complete : callable. Waits for the cost of the network where it is not known yet, and shows it; to be called when
+        the rest of the page stands.
+    """
+
+    can_start: bool
+    complete: Callable[[], None] = lambda: None
+
+
+def render(config: TrainConfig, summary: DatasetSummary) -> Forecast:
+    """Show the plan as a list, or the reason why training cannot start."""
+    place = st.empty()
     try:
         split = split_subjects(summary.labelled, config.split)
         planned = forecast(config, summary)
-    except UserError as error:
-        error_box(error)
-        return False
-    try:
-        waiting = step_cost(planned) is None
-    except UserError as error:
-        error_box(error)
-        return False
-    st.fragment(_facts, run_every=POLL_S if waiting else None)(config, summary, split, planned, waiting)
-    return True
-
-
-def _facts(config: TrainConfig, summary: DatasetSummary, split: Split, planned: TrainingPlan, waiting: bool) -> None:
-    """The plan as a list; while the page waits for the cost of the network, it runs again once it is known."""
-    try:
         cost = step_cost(planned)
-    except UserError:
-        st.rerun()  # the page shows the error
-    if waiting and cost is not None:
-        st.rerun()
+    except UserError as error:
+        with place.container():
+            error_box(error)
+        return Forecast(False)
+
+    def show(known: StepCost | None) -> None:
+        with place.container():
+            _facts(config, summary, split, planned, known)
+
+    def complete() -> None:
+        try:
+            show(wait_for(lambda: step_cost(planned), lambda: show(None)))
+        except UserError as error:
+            with place.container():
+                error_box(error)
+
+    show(cost)
+    return Forecast(True, complete) if cost is None else Forecast(True)
+
+
+def _facts(
+    config: TrainConfig, summary: DatasetSummary, split: Split, planned: TrainingPlan, cost: StepCost | None
+) -> None:
+    """The plan as a list."""
     samples = formatting.count(config.sampling.samples_train, "sub-volume")
     facts_list(
         [
