@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -96,14 +95,14 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.header("Training plan", anchor=False)
         can_start = False
-        complete_forecast: Callable[[], None] = lambda: None
+        shown = forecast.Forecast(can_start=False)
         if state.config is None:
             st.warning(formatting.plain(form.error_summary(state)))
         elif problem is not None:
             error_box(problem)
         else:
             shown = forecast.render(state.config, summary)
-            can_start, complete_forecast = shown.can_start, shown.complete
+            can_start = shown.can_start
             report = None
             if choice != DEMO:
                 report = doctor_job.finished_report(Path(path), DataOptions.from_config(state.config.data))
@@ -157,4 +156,4 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
                 subject = split_subjects(summary.labelled, state.config.split).train[0]
                 sub_volume_preview(dataset, subject, planned.config.sampling, planned.spacing_mm)
         form.render(base, state, fixed, options)
-complete_forecast()
+shown.complete()
