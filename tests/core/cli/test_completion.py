@@ -70,7 +70,7 @@ def complete(scripts: dict[str, Path], tmp_path: Path, monkeypatch: pytest.Monke
         ("segmentarium train data --learning-ra", {"--learning-rate"}),
         ("segmentarium predict --device c", {"cuda", "cpu"}),
         ("segmentarium check --layout i", {"iseg"}),
-        ("segmentarium bench ", {"train", "infer", "augment"}),
+        ("segmentarium bench ", {"train", "infer", "augment", "models"}),
         ("segmentarium check ", {"data"}),
         ("segmentarium runs show n", {"net-1"}),
         ("segmentarium predict net-1 im", {"image.nii"}),
