@@ -24,6 +24,11 @@ def data_root(chosen: str | None = None) -> Path:
     return _folder(chosen, "SEGMENTARIUM_DATA", "data")
 
 
+def settings_root() -> Path:
+    """Folder of what people set for data sets: ``SEGMENTARIUM_SETTINGS``, or ``settings/`` in :func:`checkpoints_root`."""
+    return _absolute(os.environ.get("SEGMENTARIUM_SETTINGS") or str(checkpoints_root() / "settings"))
+
+
 def demo_folder() -> Path:
     """Folder of the demo data set."""
     return data_root() / DEMO

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -35,18 +37,25 @@ class Subject:
     ----------
     id : str. Unique id in the data set.
     images : dict. Images by modality.
-    label : Path or None. Label map.
+    label : Path or None. Label map; of several masks the first.
+    masks : dict. Label value by file, where each class has a file of its own whose voxels are 0 or not; else empty.
+    entities : dict. What the names of its files say, such as case, session and site, where the layout tells.
+    raters : dict. Label maps by rater, where several have drawn one; ``label`` is the chosen one.
     """
 
     id: str
     images: dict[str, ImageRef]
     label: Path | None
+    masks: Mapping[Path, int] = field(default_factory=dict)
+    entities: Mapping[str, str] = field(default_factory=dict)
+    raters: Mapping[str, Path] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Files of the images, then the label map."""
+        """Files of the images, then the label map, or its masks."""
         images = dict.fromkeys(ref.path for ref in self.images.values())
-        return (*images, *([self.label] if self.label is not None else []))
+        labels = self.masks or ([self.label] if self.label is not None else [])
+        return (*images, *labels)
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,10 @@ class Dataset:
     labels_follow_images : bool. Whether voxels are aligned as stored where the orientation in a header contradicts that
         of the subject's first image; known to hold for the published data of some layouts.
     nan_is_zero : bool. Whether NaN in its files is read as 0.
+    value_map : dict. Label value of the class by value in the files, where the two differ: classes that are merged.
+    regions : dict. Names of the classes of a region, by its name: unions that are scored beside the classes.
+    reason : str. Why the folder is read in this layout; empty where the layout was asked for.
+    unlabelled_expected : bool. Whether subjects without a label map are part of the data set, such as a test set.
 
     Raises
     ------
@@ -86,6 +99,10 @@ class Dataset:
     notes: tuple[str, ...] = ()
     labels_follow_images: bool = False
     nan_is_zero: bool = False
+    value_map: Mapping[int, int] = field(default_factory=dict)
+    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    reason: str = ""
+    unlabelled_expected: bool = False
 
     def __post_init__(self) -> None:
         repeated = sorted((id for id, count in Counter(self.ids).items() if count > 1), key=natural_key)
@@ -111,10 +128,22 @@ class Dataset:
         DatasetError
             If there is none.
         """
-        for subject in self.subjects:
-            if subject.id == id:
-                return subject
-        raise DatasetError(f"{self.path}: expected one of the subjects {format_list(self.ids)}; got {id!r}")
+        found = self._subject_of.get(id)
+        if found is None:
+            raise DatasetError(f"{self.path}: expected one of the subjects {format_list(self.ids)}; got {id!r}")
+        return found
+
+    def masks_of(self, label: Path) -> Mapping[Path, int]:
+        """Label value by file of the masks whose first is this file; empty for a label map of its own."""
+        return self._masks.get(label, {})
+
+    @cached_property
+    def _subject_of(self) -> dict[str, Subject]:
+        return {s.id: s for s in self.subjects}
+
+    @cached_property
+    def _masks(self) -> dict[Path, Mapping[Path, int]]:
+        return {s.label: s.masks for s in self.subjects if s.label is not None and s.masks}
 
 
 class Layout(Protocol):

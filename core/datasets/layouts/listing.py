@@ -1,0 +1,113 @@
+"""The files of a folder and its subfolders by one walk, as layouts match them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from core.datasets.layouts.files import is_image_name
+from core.errors import DatasetError
+
+MAX_FILES = 400_000
+MAX_DEPTH = 8  # folders below the data set's own
+PAIRS = {".img": ".hdr", ".img.gz": ".hdr.gz"}  # the second file of an image, which its first stands for
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Files of a folder.
+
+    Attributes
+    ----------
+    folder : Path. The folder.
+    files : tuple of str. Paths relative to it, with forward slashes, sorted; hidden ones, such as macOS's ``._`` files,
+        are left out.
+    hidden : int. Number of hidden files that are named like images.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    hidden: int = 0
+
+    @cached_property
+    def by_depth(self) -> dict[int, list[str]]:
+        """Files by the number of folders that they lie in; of an image of two files only the header."""
+        lower = {f.lower() for f in self.files}
+        found: dict[int, list[str]] = {}
+        for file in self.files:
+            if not _is_second(file, lower):
+                found.setdefault(file.count("/"), []).append(file)
+        return found
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """Files that are named like images; of an image of two files only the header."""
+        return tuple(f for files in self.by_depth.values() for f in files if is_image_name(f.rpartition("/")[2]))
+
+    def at_depths(self, depths: tuple[int, int]) -> Iterator[str]:
+        """Files in a range of numbers of folders."""
+        for depth, files in self.by_depth.items():
+            if depths[0] <= depth <= depths[1]:
+                yield from files
+
+
+def list_folder(folder: Path) -> Listing:
+    """List a folder and its subfolders.
+
+    Links to folders elsewhere are followed once; one to a folder inside, which is listed where it lies, is not.
+
+    Raises
+    ------
+    OSError
+        If the folder itself cannot be listed; unreadable subfolders are left out.
+    DatasetError
+        If it holds too many files.
+    """
+    files: list[str] = []
+    hidden = 0
+    root = os.path.realpath(folder)
+    followed: set[str] = set()
+    waiting: list[tuple[str, str, int]] = [(str(folder), "", 0)]
+    while waiting:
+        path, prefix, depth = waiting.pop()
+        try:
+            entries = list(os.scandir(path))
+        except OSError:
+            if not prefix:
+                raise
+            continue
+        for entry in entries:
+            if entry.name.startswith("."):
+                hidden += is_image_name(entry.name.lstrip("._"))
+            elif not _is_folder(entry):
+                files.append(prefix + entry.name)
+            elif depth < MAX_DEPTH and (not entry.is_symlink() or _is_new(entry, root, followed)):
+                waiting.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
+        if len(files) > MAX_FILES:
+            raise DatasetError(f"{folder}: expected at most {MAX_FILES} files, got more; name the data set's own folder")
+    return Listing(folder, tuple(sorted(files)), hidden)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def _is_new(entry: os.DirEntry[str], root: str, followed: set[str]) -> bool:
+    """Whether a link leads to a folder outside the root that no other link has led to."""
+    target = os.path.realpath(entry.path)
+    if target in followed or Path(target).is_relative_to(root) or Path(root).is_relative_to(target):
+        return False
+    followed.add(target)
+    return True
+
+
+def _is_second(file: str, lower: set[str]) -> bool:
+    """Whether a file holds the voxels of a header that is listed too."""
+    name = file.lower()
+    return any(name.endswith(s) and name[: -len(s)] + first in lower for s, first in PAIRS.items())
