@@ -1,4 +1,4 @@
-"""Priorities of processes: pages are served first, then background jobs compute, then runs train."""
+"""Priorities of processes: pages are served first, then background jobs compute and runs prepare, then runs train."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import contextlib
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psutil
 
 PRIORITY_VARIABLE = "SEGMENTARIUM_PRIORITY"
 JOB_NICENESS, TRAINER_NICENESS = 5, 10  # added to that of the process that starts them
@@ -13,7 +17,7 @@ MAX_NICENESS = 19
 
 
 def lower_priority(pid: int, niceness: int) -> None:
-    """Lower the priority of a process that was just started; threads and processes that it starts inherit it.
+    """Lower the priority of a process with its threads and descendants; what they start inherits it.
 
     No effect on a process that has ended, where the system does not allow it, or where ``SEGMENTARIUM_PRIORITY`` is
     "same": on a machine that is there to train, for instance.
@@ -31,8 +35,20 @@ def lower_priority(pid: int, niceness: int) -> None:
         if sys.platform == "win32":
             process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
             return
-        process.nice(min(process.nice() + niceness, MAX_NICENESS))
+        for one in (process, *process.children(recursive=True)):
+            _lower_threads(one, niceness)
         if os.getsid(pid) == os.getpid():
             # Linux may weigh whole sessions against each other (sched_autogroup): the niceness of a process then counts
             # within its session only. This session has no other work.
-            Path("/proc/self/autogroup").write_text(str(niceness))
+            group = Path("/proc/self/autogroup")
+            group.write_text(str(min(int(group.read_text().split()[-1]) + niceness, MAX_NICENESS)))
+
+
+def _lower_threads(process: psutil.Process, niceness: int) -> None:
+    """Add to the niceness of a process; on Linux each of its threads has one of its own."""
+    import psutil
+
+    with contextlib.suppress(psutil.Error, OSError):
+        ids = [thread.id for thread in process.threads()] if sys.platform == "linux" else [process.pid]
+        for id in ids:
+            os.setpriority(os.PRIO_PROCESS, id, min(os.getpriority(os.PRIO_PROCESS, id) + niceness, MAX_NICENESS))

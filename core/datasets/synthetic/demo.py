@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from core.datasets.synthetic.demo_marker import (
@@ -35,7 +36,15 @@ from core.files import atomic_write
 from core.formatting import format_bytes
 from core.types import ProgressCallback
 
-__all__ = ["ensure_demo", "ensure_subject", "has_subject", "is_demo", "make_demo", "read_marker"]
+__all__ = [
+    "ensure_demo",
+    "ensure_first_subjects",
+    "ensure_subject",
+    "has_subject",
+    "is_demo",
+    "make_demo",
+    "read_marker",
+]
 
 DEFAULT_SUBJECTS, MAX_SUBJECTS = 10, 1000
 MAX_WORKERS = 4
@@ -105,11 +114,7 @@ def make_demo(
         progress(done, subjects)
     if not missing and marker is not None and marker.subjects == names:
         return folder
-    _check_room(folder, len(missing))
-    for _ in write_subjects(folder, seed, missing, workers or min(_available_cores(), MAX_WORKERS)):
-        done += 1
-        if progress is not None:
-            progress(done, subjects)
+    _write_missing(folder, seed, missing, workers, lambda made: progress and progress(done + made, subjects))
     with write_errors_as_dataset_errors(folder):
         atomic_write(folder / README, NOTICE, durable=True)
     mark_finished(folder, DemoMarker(seed, names))
@@ -135,6 +140,34 @@ def ensure_demo(
     if all(is_written(folder, name) for name in marker.subjects):
         return folder
     return make_demo(folder, len(marker.subjects), marker.seed, progress, workers)
+
+
+def ensure_first_subjects(
+    path: Path | str, count: int, seed: int = 0, progress: ProgressCallback | None = None, workers: int | None = None
+) -> Path:
+    """Make the first subjects of the demo data unless they exist; a finished folder is left unchanged.
+
+    Parameters
+    ----------
+    count : int. Number of subjects. With fewer than those of the whole demo data the folder remains unfinished, so that
+        :func:`ensure_demo` adds the others later.
+    path, seed, progress, workers, and errors : as for :func:`make_demo`.
+
+    Returns
+    -------
+    Path. The folder.
+    """
+    folder = Path(path).expanduser().absolute()
+    if count >= DEFAULT_SUBJECTS or read_marker(folder) is not None:
+        return ensure_demo(folder, seed=seed, progress=progress, workers=workers)
+    _check_numbers(count, seed, workers)
+    _claim_folder(folder, seed)
+    missing = [n for n in range(1, count + 1) if not is_written(folder, f"subject-{n}")]
+    done = count - len(missing)
+    if progress is not None:
+        progress(done, count)
+    _write_missing(folder, seed, missing, workers, lambda made: progress and progress(done + made, count))
+    return folder
 
 
 def ensure_subject(
@@ -233,6 +266,16 @@ def _claim_folder(folder: Path, seed: int) -> DemoMarker | None:
             f"(version {DEMO_VERSION}); choose another folder or delete this one"
         )
     return finished
+
+
+def _write_missing(
+    folder: Path, seed: int, numbers: Sequence[int], workers: int | None, on_made: Callable[[int], object]
+) -> None:
+    """Write subjects; ``on_made`` is called with the number of subjects made after each of them."""
+    _check_room(folder, len(numbers))
+    processes = workers or min(_available_cores(), MAX_WORKERS)
+    for made, _ in enumerate(write_subjects(folder, seed, numbers, processes), start=1):
+        on_made(made)
 
 
 def _check_room(folder: Path, subjects: int) -> None:

@@ -7,6 +7,7 @@ foreground has the command ``train`` as its parent. It uses little memory, so th
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import signal
 import subprocess
@@ -20,7 +21,7 @@ from typing import Any
 
 from core.compute.allocator import malloc_environment
 from core.compute.cgroups import OomKills, count_oom_kills
-from core.compute.priority import TRAINER_NICENESS, lower_priority
+from core.compute.priority import JOB_NICENESS, TRAINER_NICENESS, lower_priority
 from core.errors import RunError
 from core.runs.catalog import get_run, update_index
 from core.runs.launch import WORKER, serve_queue
@@ -32,6 +33,7 @@ from core.runs.store.process import kill_tree, module_command, module_environmen
 from core.runs.store.state import RunState, read_state, write_reconciled_state, write_state
 
 POLL_S = 0.1
+STATE_POLLS = 10  # polls between looks at the state of a run that is being prepared
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,7 +69,7 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
         state = read_state(folder)
         if state.state != "queued":
             raise RunError(f"{folder.name}: expected a queued run, it is {state.state}")
-        for name in (files.STOP, files.EXIT):
+        for name in (files.STOP, files.PRUNED, files.EXIT):
             (folder / name).unlink(missing_ok=True)
         pid = os.getpid()
         state = replace(
@@ -127,8 +129,8 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
             )
             signal.signal(signal.SIGINT, handler)
         if not attached:  # a foreground run keeps its priority
-            lower_priority(trainer.pid, TRAINER_NICENESS)
-        _wait(trainer, folder, signals)
+            lower_priority(trainer.pid, JOB_NICENESS)  # somebody waits for the first step, as for a job
+        _wait(trainer, folder, signals, 0 if attached else TRAINER_NICENESS - JOB_NICENESS)
     finally:
         for number, previous in handlers.items():
             signal.signal(number, previous)
@@ -141,10 +143,13 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
     return state
 
 
-def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int]) -> None:
-    """Wait for the trainer, and pass on signals as stop requests."""
+def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], niceness: int) -> None:
+    """Wait for the trainer, pass on signals as stop requests, and lower its priority by ``niceness`` once it trains."""
     requests = 0
-    while True:
+    for polls in itertools.count(1):
+        if niceness and polls % STATE_POLLS == 0 and read_state(folder).state != "starting":
+            lower_priority(trainer.pid, niceness)
+            niceness = 0
         try:
             trainer.wait(timeout=POLL_S)
             return

@@ -17,12 +17,20 @@ pytestmark = [
     pytest.mark.usefixtures("lowered_priorities"),
 ]
 SLEEP = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+HAS_THREAD_AND_CHILD = f"""
+import subprocess, sys, threading
+child = subprocess.Popen({SLEEP!r}, stdin=subprocess.PIPE)
+threading.Thread(target=sys.stdin.read, daemon=True).start()
+print(child.pid, *(thread.native_id for thread in threading.enumerate()), flush=True)
+threading.Event().wait()
+"""
 STARTS_CHILD = f"""
 import subprocess
 from pathlib import Path
 from core.compute.priority import lower_priority
 child = subprocess.Popen({SLEEP!r}, stdin=subprocess.PIPE)
-lower_priority(child.pid, 7)
+lower_priority(child.pid, 3)
+lower_priority(child.pid, 4)  # once more
 print(Path("/proc/self/autogroup").read_text().split()[-1])
 child.communicate()
 """
@@ -37,6 +45,17 @@ def test_niceness_is_added_up_to_the_limit(added: int, expected: int) -> None:
         process.communicate()
     lower_priority(process.pid, added)  # it has ended: no error
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a niceness of their own on Linux")
+def test_priority_of_a_running_process_counts_for_its_threads_and_children() -> None:
+    pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with subprocess.Popen([sys.executable, "-c", HAS_THREAD_AND_CHILD], **pipes) as process:  # type: ignore[call-overload]
+        ids = [int(id) for id in process.stdout.readline().split()]
+        lower_priority(process.pid, 3)
+        expected = min(os.getpriority(os.PRIO_PROCESS, 0) + 3, MAX_NICENESS)
+        assert len(ids) == 3 and {os.getpriority(os.PRIO_PROCESS, id) for id in ids} == {expected}
+        process.kill()
 
 
 def test_priority_stays_on_request(monkeypatch: pytest.MonkeyPatch) -> None:

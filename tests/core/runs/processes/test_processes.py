@@ -9,10 +9,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core import runs
-from core.compute.priority import MAX_NICENESS, TRAINER_NICENESS
+from core.compute.priority import JOB_NICENESS, MAX_NICENESS, TRAINER_NICENESS
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
 from core.runs.launch import SUPERVISOR_FILE, create_run
@@ -33,6 +34,11 @@ from tests.support.watching import (
 )
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
+
+
+def priorities(pid: int | None) -> set[int]:
+    """Niceness of all threads of a process."""
+    return {os.getpriority(os.PRIO_PROCESS, thread.id) for thread in psutil.Process(pid).threads()}
 
 
 @pytest.mark.slow
@@ -69,14 +75,19 @@ def test_killed_trainer_is_a_crash_that_names_the_signal(root: Path, toy: Callab
 
 @pytest.mark.slow
 def test_trainer_of_a_queued_run_gives_way_to_pages(
-    lowered_priorities: None, root: Path, toy: Callable[..., TrainConfig]
+    lowered_priorities: None, root: Path, toy: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """While it prepares, somebody waits for the first step: it has the priority of a job."""
+    monkeypatch.setenv("TOY_PREPARE_S", "1.5")
     folder = create_run(root, toy(epochs=1000, epoch_s=0.2))
     start_trainer_parent(folder)
-    running = wait_for_epoch(root, folder.name)
-    assert running.pid is not None and running.shim_pid is not None
-    expected = min(os.getpriority(os.PRIO_PROCESS, running.shim_pid) + TRAINER_NICENESS, MAX_NICENESS)
-    assert os.getpriority(os.PRIO_PROCESS, running.pid) == expected
+    wait_until(lambda: read_state(folder).what == "reading subjects")
+    preparing = read_state(folder)
+    assert preparing.pid is not None and preparing.shim_pid is not None
+    own = os.getpriority(os.PRIO_PROCESS, preparing.shim_pid)
+    assert priorities(preparing.pid) == {min(own + JOB_NICENESS, MAX_NICENESS)}
+    wait_for_epoch(root, folder.name)
+    wait_until(lambda: priorities(preparing.pid) == {min(own + TRAINER_NICENESS, MAX_NICENESS)})
     runs.request_stop(root, folder.name)
     wait_for(root, folder.name, "stopped")
 
