@@ -1,8 +1,8 @@
 """Serves large volumes to the browser in slabs: a few slices along an axis, read from disk when they are looked at.
 
 ``GET /api/streams/<token>`` gives, as JSON, ``{"progress": share}`` while the volume is prepared, then ``{"facts":
-{...}}``, or ``{"error": text}``. Beside the progress, ``"preview": ratio`` says that ``?preview=1`` gives a picture of
-the middle slice, of that width as a multiple of its height. The voxels follow on request:
+{...}}``, or ``{"error": text}``. Beside the progress, ``"preview": {"slice", "slices", "ratio"}`` says that ``?preview=1``
+gives a picture of a slice, of that width as a multiple of its height. The voxels follow on request:
 ``?slab=<channel>,<axis>,<first>,<count>`` gives slices, ``?sample=<channel>`` evenly spaced voxels,
 ``?at=<number>,<number>`` intensities, numbered channel after channel, k fastest.
 """
@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import gzip
-import io
 import json
 import threading
 from abc import ABC, abstractmethod
@@ -23,49 +22,39 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from core.errors import UserError
 from core.files import atomic_replace, atomic_write
-from core.imaging.display import Channel, encode_label, encode_part, part_channel, upright_slices
+from core.imaging.display import Channel, encode_label, encode_part, part_channel
 from core.imaging.geometry import Geometry
 from core.imaging.headers import Header
 from core.imaging.mapped_volume import Box, MappedVolume, SlicePlace, uncompressed
-from core.imaging.outliers import intensity_range
 from core.labels import IGNORE_INDEX
 from core.types import Size3
 from ui.shared.addresses import API
 from ui.viewer import volumes
+from ui.viewer.slice_preview import Preview, picture_of
 
 PREFIX = f"{API}streams/"
 MAX_STREAMS = 64  # known at a time; the least recently used are forgotten until their page runs again
 MAX_SLICES = 32  # of one request
 SAMPLED_VOXELS = 2e6  # from which range, window and content of a channel are computed
 COMPRESSION_LEVEL = 1
-MAX_PREVIEW_SIDE = 512  # pixels
+PREVIEW_SHARES = (
+    1 / 2,
+    3 / 8,
+    1 / 4,
+    1 / 8,
+)  # of the slices, in the order of the file: those of which pictures are shown
 ALL = slice(None)
 
 _streams: OrderedDict[str, Stream] = OrderedDict()
 _lock = threading.Lock()
 _images, _labels = threading.Lock(), threading.Lock()  # one of each kind is prepared at a time
 _reading = threading.BoundedSemaphore(4)  # slabs that are read at a time
-
-
-@dataclass(frozen=True)
-class Preview:
-    """A picture of one slice.
-
-    Attributes
-    ----------
-    jpeg : bytes. In radiological convention.
-    ratio : float. Width in mm as a multiple of the height.
-    """
-
-    jpeg: bytes
-    ratio: float
 
 
 class Stream(ABC):
@@ -131,7 +120,7 @@ class ImageStream(Stream):
     nan_is_zero: bool = False
     _volumes: list[MappedVolume] = field(default_factory=list)
     _described: list[Channel] = field(default_factory=list)
-    _middle: SlicePlace | None = None
+    _places: tuple[SlicePlace, ...] = ()
 
     def __post_init__(self) -> None:
         super().__init__(self.parts[0].shape, len(self.parts))
@@ -170,15 +159,16 @@ class ImageStream(Stream):
         self.progress = share
 
     def _keep_preview(self, header: Header, path: Path, written: int) -> None:
-        """Make the picture of the first channel's middle slice, once its voxels are decompressed."""
+        """Make a picture of the first channel: of a slice as soon as one is decompressed, at last of the middle one."""
         part = self.parts[0]
-        if self.preview is not None or header.path != part.header.path:
+        if header.path != part.header.path:
             return
         volume = MappedVolume(part.header, part.geometry, path, part.header.offset, self.nan_is_zero)
         with contextlib.suppress(UserError):  # what is wrong with the file is said when it is read as a whole
-            self._middle = self._middle or volume.middle_slice(part.channel)
-            if written >= self._middle.end:
-                self.preview = _picture(volume, part, self._middle)
+            self._places = self._places or tuple(volume.slice_at(share, part.channel) for share in PREVIEW_SHARES)
+            place = next((place for place in self._places if written >= place.end), None)
+            if place is not None and (self.preview is None or self.preview.place != place):
+                self.preview = picture_of(volume, part.channel, place)
 
 
 @dataclass(frozen=True)
@@ -380,24 +370,11 @@ def _state(found: Stream) -> dict[str, Any]:
         return {"error": found.error}
     if found.facts is not None:
         return {"facts": found.facts}
-    preview = {} if found.preview is None else {"preview": found.preview.ratio}
-    return {"progress": found.progress, **preview}
-
-
-def _picture(volume: MappedVolume, part: ImagePart, place: SlicePlace) -> Preview:
-    """A picture of a slice, with the intensities of most of its voxels from black to white."""
-    sides = [ALL, ALL, ALL]
-    sides[place.axis] = slice(place.number, place.number + 1)
-    values = np.squeeze(volume.intensities((sides[0], sides[1], sides[2]), part.channel), place.axis)
-    rows = upright_slices(values, part.geometry.oriented)
-    inliers = intensity_range(rows)
-    span = inliers.high - inliers.low or 1.0
-    picture = Image.fromarray((255 * ((rows - inliers.low) / span).clip(0, 1)).astype(np.uint8))
-    picture.thumbnail((MAX_PREVIEW_SIDE, MAX_PREVIEW_SIDE))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=85)
-    across, up = np.delete(np.array(part.geometry.canonical.spacing_mm) * volume.shape, place.axis)
-    return Preview(file.getvalue(), float(across / up))
+    if found.preview is None:
+        return {"progress": found.progress}
+    place = found.preview.place
+    preview = {"slice": place.number, "slices": found.shape[place.axis], "ratio": found.preview.ratio}
+    return {"progress": found.progress, "preview": preview}
 
 
 def _gone(reason: str = "") -> Response:
