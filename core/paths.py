@@ -19,6 +19,11 @@ def checkpoints_root(chosen: str | None = None) -> Path:
     return _folder(chosen, "SEGMENTARIUM_CHECKPOINTS", "checkpoints")
 
 
+def cache_folder() -> Path:
+    """Folder of what can be computed again: decoded and prepared images, reports, volumes for the browser."""
+    return checkpoints_root() / ".cache"
+
+
 def data_root(chosen: str | None = None) -> Path:
     """Folder of data sets: the argument, ``SEGMENTARIUM_DATA``, or ``data/`` of the project."""
     return _folder(chosen, "SEGMENTARIUM_DATA", "data")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
 PREFIX_BYTES = 512  # of the content, enough to recognise every kind
 
 CONVERT = "convert it to NIfTI"
@@ -50,14 +51,14 @@ _KINDS: tuple[tuple[bytes | re.Pattern[bytes] | Callable[[bytes], bool], FileKin
     ),
     (
         re.compile(rb"(\s*(#|Comment\b)[^\n]*\n)*\s*(ObjectType|NDims)\s*=", re.IGNORECASE),
-        FileKind("a MetaImage (.mha or .mhd)", CONVERT),
+        FileKind("a MetaImage", "name it .mha, or .mhd where its voxels are in another file"),
     ),
-    (re.compile(rb"NRRD000\d"), FileKind("an NRRD file", CONVERT)),
     (
-        re.compile(rb".{128}DICM|[\x02\x08]\0[\0-\x20]\0[A-Z]{2}", re.DOTALL),
-        FileKind("a DICOM file", "convert its series to NIfTI, with dcm2niix"),
+        re.compile(rb"NRRD000\d"),
+        FileKind("an NRRD file", "name it .nrrd, or .nhdr where its voxels are in another file"),
     ),
-    (lambda start: _is_mgh(start), FileKind("a FreeSurfer MGH file", "convert it to NIfTI, with mri_convert")),
+    (lambda start: is_dicom(start), FileKind("a DICOM file", "name it .dcm, or convert its series with dcm2niix")),
+    (lambda start: _is_mgh(start), FileKind("a FreeSurfer MGH file", "name it .mgh, or .mgz where it is gzipped")),
     (re.compile(rb"PK(\x03\x04|\x05\x06)"), FileKind("a ZIP archive", UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", FileKind("a 7z archive", UNPACK)),
     (b"Rar!\x1a\x07", FileKind("a RAR archive", UNPACK)),
@@ -121,6 +122,11 @@ def identify_dangling_link(path: Path) -> FileKind | None:
     if re.search(r"[/\\]annex[/\\]objects[/\\]", target):
         return FileKind("a git-annex link whose content is not here", FETCH_ANNEX)
     return FileKind(f"a link to {target}, which does not exist", "copy the file itself, or correct the link")
+
+
+def is_dicom(start: bytes) -> bool:
+    """Whether content begins as a DICOM file, with or without the preamble of 128 bytes."""
+    return re.match(rb".{128}DICM|[\x02\x08]\0[\0-\x20]\0[A-Z]{2}", start, re.DOTALL) is not None
 
 
 def _is_mgh(start: bytes) -> bool:

@@ -11,7 +11,7 @@ from core.errors import VolumeError
 from core.imaging.geometry import Geometry, geometry_difference
 from core.types import Affine, Size3
 
-Format = Literal["nifti1", "nifti2", "analyze"]
+Format = Literal["nifti1", "nifti2", "analyze", "mgh", "nrrd", "metaimage", "dicom"]
 LengthUnit = Literal["metre", "mm", "micron", "unknown"]
 
 SMALLEST_MM, LARGEST_MM = 1e-6, 1e6  # outside this range a voxel size or position is a damaged one
@@ -42,11 +42,11 @@ def geometries(path: Path, fields: Any, format: Format, shape: Size3) -> tuple[G
     if format != "analyze" and int(fields["sform_code"]) > 0:
         affine = np.eye(4)
         affine[:3] = [fields[name] for name in ("srow_x", "srow_y", "srow_z")]
-        geometry = Geometry(shape, _validated_affine(path, affine, "sform", unit_mm))
+        geometry = Geometry(shape, validated_affine(path, affine, "sform", unit_mm))
         try:
             if not (has_qform and sizes_are_valid):
                 return geometry, None
-            qform = Geometry(shape, _validated_affine(path, _qform_affine(path, fields, sizes), "qform", unit_mm))
+            qform = Geometry(shape, validated_affine(path, _qform_affine(path, fields, sizes), "qform", unit_mm))
         except VolumeError:
             return geometry, None  # the sform takes precedence
         expected = _without_shear(geometry) if geometry.is_sheared else geometry
@@ -54,7 +54,7 @@ def geometries(path: Path, fields: Any, format: Format, shape: Size3) -> tuple[G
     if not sizes_are_valid:
         raise VolumeError(f"{path}: expected voxel sizes above 0 mm, got {', '.join(f'{v:g}' for v in pixdim[1:4])}")
     if has_qform:
-        return Geometry(shape, _validated_affine(path, _qform_affine(path, fields, sizes), "qform", unit_mm)), None
+        return Geometry(shape, validated_affine(path, _qform_affine(path, fields, sizes), "qform", unit_mm)), None
     return Geometry(shape, np.diag([*sizes * unit_mm, 1.0]), oriented=False), None
 
 
@@ -79,7 +79,7 @@ def orientation_values(path: Path, fields: Any, format: Format) -> dict[str, Any
     sizes = np.abs(np.asarray(fields["pixdim"][1:4], np.float64))
     if int(fields["qform_code"]) > 0 and plausible_sizes(sizes * unit_mm):
         try:
-            _validated_affine(path, _qform_affine(path, fields, sizes), "qform", unit_mm)
+            validated_affine(path, _qform_affine(path, fields, sizes), "qform", unit_mm)
         except VolumeError:
             return orientation  # the sform takes precedence; an invalid qform is not copied
         orientation["qform_code"] = _orientation_code(fields["qform_code"])
@@ -104,7 +104,7 @@ def _qform_affine(path: Path, fields: Any, sizes: np.ndarray) -> Affine:
     return affine
 
 
-def _validated_affine(path: Path, affine: Affine, source: str, unit_mm: float) -> Affine:
+def validated_affine(path: Path, affine: Affine, source: str, unit_mm: float) -> Affine:
     """An affine in the file's unit of length, converted to mm."""
     affine = np.diag([unit_mm, unit_mm, unit_mm, 1.0]) @ np.asarray(affine, np.float64)
     sizes = np.linalg.norm(affine[:3, :3], axis=0)

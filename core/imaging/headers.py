@@ -2,7 +2,8 @@
 
 The bytes are not read through nibabel, which accepts zero dimensions, singular affines and NaN slopes, and assumes an
 orientation for Analyze files. Formats: NIfTI-1, NIfTI-2 (https://nifti.nimh.nih.gov), Analyze
-7.5; one file or a ``.hdr``/``.img`` pair; either may be gzipped, whatever its name; extensions in any case.
+7.5; one file or a ``.hdr``/``.img`` pair; either may be gzipped, whatever its name; extensions in any case. Other
+formats are decoded first (:mod:`core.imaging.foreign_files`).
 
 Geometry is in millimetres for every unit of length. The values used are not always those of the header:
 docs/data.md lists which fields are understood, and the notes of a :class:`Header` say what was decided.
@@ -20,7 +21,8 @@ import numpy as np
 from core.errors import VolumeError
 from core.formatting import format_bytes
 from core.imaging.bounded_io import is_gzip, max_image_bytes, open_regular_file, read_prefix
-from core.imaging.file_kinds import CONVERT, PREFIX_BYTES, identify
+from core.imaging.file_kinds import CONVERT, NIFTI_SUFFIXES, PREFIX_BYTES, identify
+from core.imaging.foreign_files import VOLUME_SUFFIXES, ForeignFormat, decode, foreign_format
 from core.imaging.geometry import Geometry, corner_distance_mm, format_mm
 from core.imaging.header_geometry import (
     UNIT_MM,
@@ -30,6 +32,7 @@ from core.imaging.header_geometry import (
     length_unit,
     orientation_values,
     plausible_sizes,
+    validated_affine,
 )
 from core.types import Size3
 
@@ -42,7 +45,7 @@ DTYPES = {
 UNSUPPORTED_DTYPES = {
     1: "binary", 32: "complex64", 128: "RGB colour", 1536: "float128", 1792: "complex128", 2304: "RGBA colour",
 }  # fmt: skip
-SUFFIXES = (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz")
+SUFFIXES = (*NIFTI_SUFFIXES, *VOLUME_SUFFIXES)  # of files that are an image each; a DICOM series is a folder
 NIFTI1_BYTES, NIFTI2_BYTES = 348, 540
 NO_UNIT = "no unit of length is stated: millimetres are assumed"
 SFORM_USED = ": the sform is used, as in most programs; correct the header if that is wrong"
@@ -56,12 +59,12 @@ class Header:
     Attributes
     ----------
     path : Path. The file given to :func:`read_header`.
-    data_path : Path. The file that holds the voxels; of a pair, the ``.img``.
+    data_path : Path. The file that holds the voxels; of a pair, the ``.img``; of another format, a file of the cache.
     shape : tuple of int. Voxels along i, j, k, in stored order.
     channels : int. Size of the fourth dimension; 1 for a 3-D image.
     dtype : str. numpy name of the stored type.
     geometry : Geometry. Geometry in stored order, in mm.
-    format : "nifti1", "nifti2" or "analyze".
+    format : str. "nifti1", "nifti2", "analyze", or a :data:`core.imaging.foreign_files.ForeignFormat`.
     nbytes : int. Uncompressed size of the voxels in bytes.
     slope, intercept : float. Intensity = slope * stored value + intercept.
     offset : int. Position of the first voxel in the uncompressed ``data_path``, in bytes.
@@ -115,6 +118,9 @@ def read_header(path: str | Path) -> Header:
         are impossible; or if it exceeds ``SEGMENTARIUM_MAX_BYTES`` (default 8 GiB) when decoded to float32.
     """
     path = Path(path)
+    foreign = foreign_format(path)
+    if foreign is not None:
+        return _decoded_header(path, foreign)
     header_path, data_path = _header_and_data_paths(path)
     fields, format, byte_order = read_fields(path)
     paired = header_path != data_path
@@ -167,21 +173,50 @@ def orientation_fields(path: Path) -> dict[str, Any]:
     """The valid sform and qform of a NIfTI file, by the standard's field names and in the file's unit of length, to be
     copied into another header.
 
-    Empty for an Analyze file.
+    Empty for an Analyze file, and for other formats than NIfTI.
 
     Raises
     ------
     VolumeError
         If the file cannot be read or its header has another format.
     """
+    if foreign_format(path) is not None:
+        return {}
     fields, format, _ = read_fields(path)
     return orientation_values(path, fields, format)
+
+
+def _decoded_header(path: Path, format: ForeignFormat) -> Header:
+    """Header of a file of another format, which is decoded unless it has been."""
+    image, voxels = decode(path, format)
+    if image.dtype not in DTYPES.values():
+        raise VolumeError(f"{path}: expected one number per voxel ({', '.join(DTYPES.values())}), got {image.dtype}")
+    affine = validated_affine(path, np.array(image.affine), format, 1.0)
+    count = image.shape[0] * image.shape[1] * image.shape[2] * image.channels
+    geometry = Geometry(image.shape, affine, image.oriented)
+    sheared = (_shear_note(geometry),) if geometry.is_sheared else ()
+    return Header(
+        path,
+        voxels,
+        image.shape,
+        image.channels,
+        image.dtype,
+        geometry,
+        format,
+        count * np.dtype(image.dtype).itemsize,
+        image.slope,
+        image.intercept,
+        offset=0,
+        byte_order="<",
+        notes=(*image.notes, *sheared),
+        warnings=image.warnings,
+    )
 
 
 def _header_and_data_paths(path: Path) -> tuple[Path, Path]:
     """The files that hold the header and the voxels: one for .nii, two for a pair."""
     name = path.name.lower()
-    suffix = next((s for s in sorted(SUFFIXES, key=len, reverse=True) if name.endswith(s)), None)
+    suffix = next((s for s in sorted(NIFTI_SUFFIXES, key=len, reverse=True) if name.endswith(s)), None)
     if suffix is None:
         kind = identify(read_prefix(path, PREFIX_BYTES)) if path.is_file() else None
         named, remedy = (f", {kind.name}", kind.remedy) if kind else ("", CONVERT)
@@ -318,11 +353,15 @@ def _notes(path: Path, fields: Any, format: Format, geometry: Geometry) -> tuple
     elif slope != 0 and format != "analyze" and np.isnan(float(fields["scl_inter"])):
         notes.append("scl_inter is NaN: nothing is added to the values")
     if geometry.is_sheared:
-        notes.append(
-            f"the voxel axes are not at right angles ({geometry.tilt}): volumes and distances take that into account, "
-            "slices are shown as if they were"
-        )
+        notes.append(_shear_note(geometry))
     return tuple(notes)
+
+
+def _shear_note(geometry: Geometry) -> str:
+    return (
+        f"the voxel axes are not at right angles ({geometry.tilt}): volumes and distances take that into account, "
+        "slices are shown as if they were"
+    )
 
 
 def _warnings(fields: Any, format: Format, geometry: Geometry, qform: Geometry | None) -> tuple[str, ...]:

@@ -98,8 +98,13 @@ class MappedVolume:
             result[target], _ = whole_numbers(self.header, values)
         return result
 
-    def middle_slice(self, channel: int = 0) -> SlicePlace:
-        """The middle slice along the axis that is stored slowest, which can be read before the whole file is there.
+    def slice_at(self, share: float, channel: int = 0) -> SlicePlace:
+        """A slice across the axis that is stored slowest, which can be read before the whole file is there.
+
+        Parameters
+        ----------
+        share : float. Share of the slices that are stored before it: 0.5 for the middle one.
+        channel : int. Channel of the file.
 
         Raises
         ------
@@ -109,8 +114,8 @@ class MappedVolume:
         _, view = self._view(channel)
         axis = int(np.argmax(np.abs(view.strides)))
         length, stride = view.shape[axis], view.strides[axis]
-        number = length // 2
-        stored = number if stride > 0 else length - 1 - number
+        stored = min(int(share * length), length - 1)
+        number = stored if stride > 0 else length - 1 - stored
         start = self.offset + channel * (self.header.nbytes // self.header.channels)
         return SlicePlace(axis, number, start + (stored + 1) * abs(stride))
 

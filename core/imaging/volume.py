@@ -17,6 +17,7 @@ import numpy as np
 from core.errors import VolumeError
 from core.files import atomic_write
 from core.imaging.bounded_io import read_exactly
+from core.imaging.foreign_files import FOREIGN_FORMATS
 from core.imaging.geometry import Geometry, from_canonical, to_canonical
 from core.imaging.header_geometry import UNIT_CODES, UNIT_MM, LengthUnit
 from core.imaging.headers import Header, orientation_fields, read_header
@@ -181,6 +182,8 @@ def write_label(
 
 def _read_stored(header: Header, *, image: bool = False) -> np.ndarray:
     """Stored values, shape (channel, i, j, k), in the file's axis and byte order."""
+    if header.format in FOREIGN_FORMATS and not header.data_path.exists():
+        header = read_header(header.path)  # its decoded voxels were removed from the cache
     voxels = header.nbytes // np.dtype(header.dtype).itemsize
     raw = read_exactly(header.data_path, header.offset, header.nbytes, extra=4 * voxels, image=image)
     values = raw.view(np.dtype(header.dtype).newbyteorder(header.byte_order))
@@ -317,7 +320,7 @@ def _unit_and_orientation(like: str | Path, stored: Geometry) -> tuple[LengthUni
     units = tuple(UNIT_MM) if source.unit == "unknown" else (source.unit,)
     for unit in sorted(units, key=lambda unit: unit != source.unit):
         if stored.oriented and source.in_unit(unit).geometry == stored:
-            return unit, orientation_fields(source.path)
+            return unit, orientation_fields(source.path) or None
     return source.unit, None
 
 

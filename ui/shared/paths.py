@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.paths import checkpoints_root
+from core.paths import cache_folder, checkpoints_root
 
 
 def runs_root() -> Path:
@@ -14,4 +14,4 @@ def runs_root() -> Path:
 
 def cache_root() -> Path:
     """The folder of results that can be computed again: reports, predictions and volumes for the browser."""
-    return runs_root() / ".cache"
+    return cache_folder()

@@ -47,11 +47,11 @@ KINDS = {
     r"a web page \(HTML\)": b"<html><head><title>404</title></head></html>",
     "an XML text": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
     "a JSON text": b'{"message": "Not Found", "status": "404"}',
-    r"a MetaImage \(.mha or .mhd\); convert it": b"ObjectType = Image\nNDims = 3\nBinaryData = True\n" + bytes(500),
+    r"a MetaImage; name it \.mha": b"ObjectType = Image\nNDims = 3\nBinaryData = True\n" + bytes(500),
     "a MetaImage": b"NDims = 3\nDimSize = 4 4 4\nElementType = MET_SHORT\nElementDataFile = a.raw\n",
     "an NRRD file": b"NRRD0004\n# Complete NRRD file format specification\ntype: short\n",
     "a DICOM file; .*dcm2niix": bytes(128) + b"DICM" + bytes(300),
-    "a DICOM file; convert its series": b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(400),
+    "a DICOM file; name it .dcm": b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(400),
     "a FreeSurfer MGH file": struct.pack(">7i", 1, 256, 256, 256, 1, 0, 0) + bytes(300),
     "a ZIP archive": zipped(),
     "a tar archive": tarred(),
@@ -81,11 +81,18 @@ def test_file_of_another_kind_is_named(tmp_path: Path, expected: str, name: str,
 
 
 def test_file_with_another_ending_is_named(tmp_path: Path) -> None:
-    (tmp_path / "a.mha").write_bytes(b"ObjectType = Image\nNDims = 3\n")
+    (tmp_path / "a.vtk").write_bytes(b"# vtk DataFile Version 3.0\n")
     with pytest.raises(
-        VolumeError, match=r"ending in \.nii.*got another kind of file, a MetaImage .*convert it to NIfTI"
+        VolumeError, match=r"ending in \.nii.*got another kind of file, a VTK file; convert it to NIfTI"
     ):
-        read_image(tmp_path / "a.mha")
+        read_image(tmp_path / "a.vtk")
+
+
+@pytest.mark.parametrize("name", ["a.mgz", "a.nrrd", "a.mha", "a.dcm"])
+def test_a_pointer_under_the_name_of_another_format_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(LFS)
+    with pytest.raises(VolumeError, match="got a Git LFS pointer; fetch its content"):
+        read_image(tmp_path / name)
 
 
 def test_voxels_of_a_pair_that_are_a_pointer_are_named(tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""A cache of computed files: complete or absent, whoever is killed or writes at the same time, and limited in size.
+
+An entry is a folder, made under a temporary name and renamed when it is complete. Readers keep the files they have
+opened or mapped, also when their entry is removed (on Windows it is then removed later).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.files import remove_temporaries, temporary_beside
+
+DEFAULT_LIMIT_GB = 50.0
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """Content of a cache: complete entries, and their bytes."""
+
+    entries: int
+    nbytes: int
+
+
+def cache_limit_bytes() -> int:
+    """Most bytes of a cache: ``SEGMENTARIUM_CACHE_GB``, default 50 GB; 0 keeps only the newest entry.
+
+    Raises
+    ------
+    ValueError
+        If the variable is not a number of at least 0.
+    """
+    text = os.environ.get("SEGMENTARIUM_CACHE_GB", "").strip()
+    try:
+        limit_gb = float(text) if text else DEFAULT_LIMIT_GB
+        if not 0 <= limit_gb < float("inf"):
+            raise ValueError
+    except ValueError:
+        raise ValueError(f"SEGMENTARIUM_CACHE_GB: expected a number of GB, got {text!r}") from None
+    return int(limit_gb * 1e9)
+
+
+class DiskCache:
+    """Entries by key in a folder.
+
+    Parameters
+    ----------
+    folder : Path. Folder of the entries; it is made when the first one is added.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def get(self, key: str) -> Path | None:
+        """The folder of an entry, which counts as used now; ``None`` if there is none."""
+        entry = self.folder / key
+        try:
+            os.utime(entry)
+        except OSError:
+            # An entry of another user, or on a read-only disk, cannot be marked as used.
+            return entry if entry.is_dir() else None
+        return entry
+
+    def add(self, key: str, write: Callable[[Path], None]) -> Path:
+        """Make an entry, unless another process has finished it meanwhile, and remove those used longest ago while the
+        cache exceeds its limit.
+
+        Parameters
+        ----------
+        key : str. Name of the entry; a file name.
+        write : callable. Writes the files of the entry into the folder that it is given. What it raises is raised, and
+            leaves no entry.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written.
+        """
+        entry = self.folder / key
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_leftovers()
+        temporary = temporary_beside(entry)
+        temporary.mkdir()
+        try:
+            write(temporary)
+            with contextlib.suppress(OSError):  # another process was first: its entry is as good
+                os.rename(temporary, entry)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if not entry.is_dir():
+            raise OSError(f"{entry} could not be made")
+        self._shrink(cache_limit_bytes(), keep=entry)
+        return entry
+
+    def use(self) -> CacheUse:
+        """What the cache holds."""
+        sizes = [_size(entry) for entry in self._entries()]
+        return CacheUse(len(sizes), sum(sizes))
+
+    def remove(self, key: str) -> None:
+        """Remove an entry, if there is one."""
+        _remove(self.folder / key)
+
+    def clear(self) -> CacheUse:
+        """Remove all entries; returns what they held."""
+        use = self.use()
+        for entry in self._entries():
+            _remove(entry)
+        self._remove_leftovers()
+        return use
+
+    def _entries(self) -> list[Path]:
+        try:
+            return [path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")]
+        except OSError:
+            return []
+
+    def _shrink(self, limit_bytes: int, keep: Path) -> None:
+        entries = sorted((e for e in self._entries() if e != keep), key=_used)
+        sizes = {entry: _size(entry) for entry in entries}
+        total = sum(sizes.values()) + _size(keep)
+        for entry in entries:
+            if total <= limit_bytes:
+                return
+            _remove(entry)
+            total -= sizes[entry]
+
+    def _remove_leftovers(self) -> None:
+        """Remove what killed processes left."""
+        remove_temporaries(self.folder, of_living=False)
+
+
+def _remove(entry: Path) -> None:
+    """Remove an entry so that it is never seen incomplete."""
+    temporary = temporary_beside(entry)
+    with contextlib.suppress(OSError):
+        os.rename(entry, temporary)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _used(entry: Path) -> int:
+    try:
+        return entry.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _size(entry: Path) -> int:
+    total = 0
+    with contextlib.suppress(OSError):
+        for path in entry.iterdir():
+            with contextlib.suppress(OSError):
+                total += path.stat().st_size
+    return total
