@@ -1,17 +1,26 @@
-"""Atomic writing of files, and stamps to detect changed files."""
+"""Atomic writing of files, reading of files that other hosts replace, and stamps to detect changed files."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import secrets
-from collections.abc import Iterator
+import shutil
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+from core.hosts import host_in_file_name
+
+Content = TypeVar("Content")
 
 _SUFFIX = ".tmp"
-_WRITER = re.compile(r"\.(\d+)(?:\.[0-9a-f]{8})?\.tmp$")  # PID of the writer; versions before 0.2 had no random part
+# Host and PID of the writer; earlier versions wrote no host, or no random part.
+_WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.[0-9a-f]{8})?\.tmp$")
+_RETRY_S = (0.0, 0.01, 0.03)  # waits before reading again a file that was replaced meanwhile
 
 
 class FileStamp(NamedTuple):
@@ -72,23 +81,50 @@ def atomic_replace(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A unique temporary path in the same folder, also over several machines: ``.NAME.PID.RANDOM.tmp``."""
-    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}{_SUFFIX}")
+    """A unique temporary path in the same folder, also over several machines: ``.NAME.@HOST.PID.RANDOM.tmp``."""
+    return path.with_name(f".{path.name}.@{host_in_file_name()}.{os.getpid()}.{secrets.token_hex(4)}{_SUFFIX}")
 
 
 def remove_temporaries(folder: Path, name: str = "*", *, of_living: bool = True) -> None:
-    """Remove temporary files of :func:`temporary_beside` that killed processes left.
+    """Remove temporary files and folders of :func:`temporary_beside` that killed processes left.
 
     Parameters
     ----------
     folder : Path. The folder; may be missing.
     name : str. Glob pattern for the names of the final files.
-    of_living : bool. Whether to remove files of running processes too; only if no other process writes.
+    of_living : bool. Whether to remove files of running processes, and of other hosts, too; only if no other process
+        writes.
     """
     for stale in folder.glob(f".{name}.*{_SUFFIX}"):
-        writer = _WRITER.search(stale.name)
-        if of_living or writer is None or not _is_other_running_process(int(writer[1])):
-            stale.unlink(missing_ok=True)
+        if of_living or not _may_be_written(_WRITER.search(stale.name)):
+            if stale.is_dir():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
+
+
+def read_replaced(read: Callable[[], Content], *, exists: bool = False) -> Content:
+    """Read a file that another host may replace meanwhile: a network file system then reports a stale handle.
+
+    Parameters
+    ----------
+    read : callable. Opens the file and reads it.
+    exists : bool. Whether the file is known to exist, so that a missing one is read again too.
+
+    Raises
+    ------
+    OSError
+        As ``read`` does, after the last attempt.
+    """
+    retried = {errno.ESTALE, errno.ENOENT} if exists else {errno.ESTALE}
+    for wait_s in _RETRY_S:
+        try:
+            return read()
+        except OSError as error:
+            if error.errno not in retried:
+                raise
+        time.sleep(wait_s)
+    return read()
 
 
 def sync_folder(folder: Path) -> None:
@@ -102,7 +138,13 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _is_other_running_process(pid: int) -> bool:
+def _may_be_written(writer: re.Match[str] | None) -> bool:
+    """Whether a temporary file may be of a running process: of another one here, or of any on another host."""
     import psutil
 
+    if writer is None:
+        return False
+    if writer[1] not in (None, host_in_file_name()):
+        return True
+    pid = int(writer[2])
     return pid != os.getpid() and psutil.pid_exists(pid)

@@ -106,7 +106,7 @@ def init_process_group(device: torch.device) -> Iterator[tuple[DistributedContex
 
     Yields
     ------
-    The context, and the device of this process: for CUDA, the one whose index is the rank.
+    The context, and the device of this process: for CUDA, the one whose index is the rank on this node.
 
     Raises
     ------
@@ -121,12 +121,12 @@ def init_process_group(device: torch.device) -> Iterator[tuple[DistributedContex
         return
     backend = "gloo"
     if device.type == "cuda":
-        if torch.cuda.device_count() < world_size:
+        here, number = _ranks_of_node(rank, world_size)
+        if torch.cuda.device_count() < here:
             raise DeviceError(
-                f"devices: expected at most as many as there are CUDA devices, {torch.cuda.device_count()}; "
-                f"got {world_size}"
+                f"devices: expected at most as many as there are CUDA devices, {torch.cuda.device_count()}; got {here}"
             )
-        device = torch.device("cuda", rank)
+        device = torch.device("cuda", number)
         torch.cuda.set_device(device)
         backend = "cpu:gloo,cuda:nccl"
     # torchrun keeps its store over restarts: without a prefix, the entries of the previous attempt would be read.
@@ -146,6 +146,11 @@ def _torchrun_rank() -> tuple[int, int]:
     """Rank and world size from the environment that ``torchrun`` sets; (0, 1) without it."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     return (int(os.environ["RANK"]), world_size) if world_size > 1 and "RANK" in os.environ else (0, 1)
+
+
+def _ranks_of_node(rank: int, world_size: int) -> tuple[int, int]:
+    """Number of processes on this node, and this one's number among them, as ``torchrun`` sets them."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", world_size)), int(os.environ.get("LOCAL_RANK", rank))
 
 
 @contextlib.contextmanager

@@ -24,7 +24,8 @@ from core.runs.catalog import (
     run_checkpoint,
 )
 from core.runs.compare import Comparison, compare, curves_csv, distinct_names
-from core.runs.launch import duplicate, ensure_supervisor, resume, serve_queue, submit, supervisor_alive
+from core.runs.engines.local import supervisor_alive
+from core.runs.launch import duplicate, ensure_supervisor, resume, serve_queue, start_queued, submit
 from core.runs.notify import describe_end
 from core.runs.store.folder import MetricRow
 from core.runs.store.pictures import ValidationPicture, list_pictures
@@ -36,5 +37,5 @@ __all__ = [
     "duplicate",
     "ensure_supervisor", "find_checkpoint", "find_run", "get_backend", "get_run", "list_pictures", "list_runs",
     "log_tail", "matching_ids", "metrics_after", "move_in_queue", "queued_runs", "rename", "request_stop", "resume",
-    "run_checkpoint", "serve_queue", "submit", "supervisor_alive",
+    "run_checkpoint", "serve_queue", "start_queued", "submit", "supervisor_alive",
 ]  # fmt: skip

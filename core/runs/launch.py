@@ -1,30 +1,37 @@
-"""Starting runs: validates a configuration, creates or requeues the run folder, and starts the queue supervisor."""
+"""Starting runs: validates a configuration, creates or requeues the run folder, and hands it to its engine."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
+from core.hosts import host_name
 from core.losses import check_loss
 from core.models import architecture, check_packages
 from core.paths import DEMO, dataset_folder
 from core.runs.catalog import find_checkpoint, update_index
+from core.runs.engines import local
+from core.runs.engines.engine import EngineError
+from core.runs.engines.registry import get_engine
+from core.runs.group_summary import settings_of
 from core.runs.store import folder as files
-from core.runs.store.process import is_alive, module_command, module_environment, process_identity, start_detached
-from core.runs.store.state import RESUMABLE, RunState, reconciled_state, write_state
+from core.runs.store.engine_records import LOCAL, EngineRecord, read_engine, write_engine
+from core.runs.store.groups import SWEEP, read_groups
+from core.runs.store.process import module_command, module_environment, process_identity
+from core.runs.store.state import OBSERVED, RESUMABLE, RunState, read_state, reconciled_state, write_state
 
 WORKER = "core.runs.processes.worker"
-SUPERVISOR_FILE, SUPERVISOR_LOG = ".supervisor.json", ".supervisor.log"
 
 
-def submit(root: Path, config: TrainConfig, name: str = "", worker: str = WORKER) -> str:
-    """Queue a training run and return its id at once; a detached supervisor starts it when a slot is free.
+def submit(root: Path, config: TrainConfig, name: str = "", worker: str = WORKER, *, engine: str = LOCAL) -> str:
+    """Queue a training run and return its id at once; its engine starts it when it has a place for it.
 
     Parameters
     ----------
@@ -32,15 +39,45 @@ def submit(root: Path, config: TrainConfig, name: str = "", worker: str = WORKER
     config : TrainConfig. Configuration.
     name : str. Display name.
     worker : str. Module of the trainer process.
+    engine : str. Name of the engine.
 
     Raises
     ------
     UserError
-        If the configuration, the data set or the checkpoints root cannot be used; then no run is created.
+        If the configuration, the data set, the engine or the checkpoints root cannot be used; then no run is created.
+        If the engine refuses the run; then it has failed with that reason.
     """
-    folder = create_run(root, resolve_config(root, config), name)
-    ensure_supervisor(root, worker)
+    folder = create_run(root, resolve_config(root, config), name, engine=engine)
+    start_queued(root, [folder.name], worker)
     return folder.name
+
+
+def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER) -> None:
+    """Have the engines of queued runs start them; an engine gets all of its runs at once.
+
+    Raises
+    ------
+    UserError
+        If an engine refuses them; then those that it did not take have failed with that reason.
+    """
+    by_engine: dict[str, list[Path]] = {}
+    for run_id in run_ids:
+        folder = files.run_folder(root, run_id)
+        record = read_engine(folder)
+        by_engine.setdefault(LOCAL if record is None else record.engine, []).append(folder)
+    for name, folders in by_engine.items():
+        try:
+            get_engine(root, name).submit(folders, worker)
+        except (EngineError, ConfigError) as error:
+            for folder in folders:
+                _refuse(root, folder, str(error))
+            raise
+
+
+def engine_of(folder: Path) -> str:
+    """Name of the engine of a run."""
+    record = read_engine(folder)
+    return LOCAL if record is None else record.engine
 
 
 def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> str:
@@ -53,10 +90,12 @@ def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> 
     """
     folder = files.run_folder(root, run_id)
     name = name or f"{files.read_name(folder)[: files.NAME_LENGTH - 6]} again"
-    return submit(root, files.read_config(folder), name, worker)
+    return submit(root, files.read_config(folder), name, worker, engine=engine_of(folder))
 
 
-def resume(root: Path, run_id: str, worker: str = WORKER, *, data: str = "", force: bool = False) -> None:
+def resume(
+    root: Path, run_id: str, worker: str = WORKER, *, data: str = "", force: bool = False, engine: str = ""
+) -> None:
     """Queue an ended run again in its own folder; it resumes from its last checkpoint, or starts anew without one.
 
     Parameters
@@ -66,16 +105,19 @@ def resume(root: Path, run_id: str, worker: str = WORKER, *, data: str = "", for
     worker : str. Module of the trainer process.
     data : str. New folder of the data set, if it was moved; empty for that of the configuration.
     force : bool. Whether the run resumes on data that is not what it began with.
+    engine : str. Name of the engine; empty for that on which it was.
 
     Raises
     ------
     RunError
-        If there is no such run, or it is queued, active or finished.
+        If there is no such run, or it is queued, active or finished, or nobody confirms that it has ended.
     ChangedDataError
         If names and headers show that the data is not what the run began with. Voxels are compared by the trainer,
         which reads them.
     """
     folder = files.run_folder(root, run_id)
+    engine = engine or engine_of(folder)
+    chosen = get_engine(root, engine)
     with files.lock(folder):
         state = reconciled_state(folder)
         if state.state == "finished":
@@ -84,8 +126,10 @@ def resume(root: Path, run_id: str, worker: str = WORKER, *, data: str = "", for
                 f"--init-from {run_id}"
             )
         if state.state not in RESUMABLE:
-            raise RunError(f"{run_id}: expected a stopped, failed or crashed run, it is {state.state}")
+            known = f": {state.message}" if state.state in OBSERVED else ""
+            raise RunError(f"{run_id}: expected a stopped, failed or crashed run, it is {state.state}{known}")
         config = files.read_config(folder)
+        chosen.check_config(config)
         if data:
             config = config.with_values({"path": DEMO if data == DEMO else os.path.abspath(Path(data).expanduser())})
         if not force and any((folder / name).exists() for name in (files.LAST, files.PREVIOUS)):
@@ -97,12 +141,21 @@ def resume(root: Path, run_id: str, worker: str = WORKER, *, data: str = "", for
         else:
             (folder / ACCEPT_DATA).unlink(missing_ok=True)
         now = time.time()
-        write_state(folder, replace(state, state="queued", message="", what="", queued_at=now, turn=now, ended_at=None))
+        write_engine(folder, EngineRecord(engine, submitted_at=now))
+        queued = replace(state, state="queued", message="", what="", queued_at=now, turn=now, ended_at=None)
+        write_state(folder, replace(queued, host=host_name()))
     update_index(root, folder)
-    ensure_supervisor(root, worker)
+    start_queued(root, [run_id], worker)
 
 
-def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool = False, run_id: str = "") -> Path:
+def create_run(
+    root: Path,
+    config: TrainConfig,
+    name: str = "",
+    foreground: bool = False,
+    run_id: str = "",
+    engine: str = LOCAL,
+) -> Path:
     """Create the folder of a new run atomically and return it.
 
     Parameters
@@ -112,16 +165,19 @@ def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool
     name : str. Display name.
     foreground : bool. Whether the run is started by this process ("starting") instead of the queue ("queued").
     run_id : str. Its id, if it is given one before.
+    engine : str. Name of the engine that is to start it.
 
     Raises
     ------
-    RunError
-        If the name is not allowed, or the root cannot be written or is on a network file system.
+    UserError
+        If the name is not allowed, there is no such engine or it cannot train this configuration, or the root cannot be
+        written or is on a network file system.
     """
-    from core.runs.store.index import database_url
+    from core.runs.store.database import database_url
 
     root, name, now = root.absolute(), files.check_name(name), time.time()
-    state = RunState(created_at=now, queued_at=now, turn=now)
+    get_engine(root, engine).check_config(config)
+    state = RunState(created_at=now, queued_at=now, turn=now, host=host_name())
     if foreground:
         pid = os.getpid()
         state = replace(
@@ -142,6 +198,7 @@ def create_run(root: Path, config: TrainConfig, name: str = "", foreground: bool
         files.write_json(hidden / files.RUN, {"version": 1, "name": name, "created_at": now})
         files.write_json(hidden / files.CONFIG, config.to_json())
         write_state(hidden, state)
+        write_engine(hidden, EngineRecord(engine, submitted_at=now))
         os.rename(hidden, folder)
     except OSError as error:
         raise RunError(
@@ -161,7 +218,7 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
         loss; if the data set cannot be opened, lacks a requested modality, class or subject, is not ready for training
         by names and headers and training is not forced, or the initial checkpoint does not exist.
     """
-    _check_network(config)
+    check_network(config)
     check_loss(config.loss, config.model)
     values = {"init_from": _initial_checkpoint(root, config.run.init_from)}
     if not config.data.path:
@@ -172,29 +229,32 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     return config.with_values(values)
 
 
-def supervisor_alive(root: Path) -> bool:
-    """Whether a queue supervisor of this root is running."""
-    try:
-        record = files.read_json(root / SUPERVISOR_FILE)
-    except RunError:
-        return False
-    return is_alive(record.get("pid"), str(record.get("identity", "")))
-
-
 def ensure_supervisor(root: Path, worker: str = WORKER) -> None:
-    """Start a detached queue supervisor unless one is running. If two are started at once, one of them exits."""
-    if not supervisor_alive(root):
-        command = module_command("core.runs.processes.queue_supervisor", str(root.absolute()), "--worker", worker)
-        start_detached(command, root / SUPERVISOR_LOG)
+    """Start a detached queue supervisor of this host unless one is running."""
+    local.ensure_supervisor(root, worker)
 
 
 def serve_queue(root: Path, worker: str = WORKER) -> None:
-    """Start a queue supervisor if runs are queued and none is running (it was killed, or the machine restarted)."""
-    if any(reconciled_state(folder).state == "queued" for folder in files.run_folders(root)):
+    """Start a queue supervisor if runs are queued here or a sweep is to propose trials, and none is running (it was
+    killed, or the machine restarted)."""
+    sweeps = (group for group in read_groups(root) if group.kind == SWEEP)
+    if any(settings_of(sweep).proposes(len(sweep.members)) for sweep in sweeps) or any(
+        local.in_queue_here(folder, reconciled_state(folder)) for folder in files.run_folders(root)
+    ):
         ensure_supervisor(root, worker)
 
 
-def _check_network(config: TrainConfig) -> None:
+def _refuse(root: Path, folder: Path, reason: str) -> None:
+    """Set a queued run that its engine did not take to failed."""
+    with files.lock(folder):
+        state, record = read_state(folder), read_engine(folder)
+        if state.state != "queued" or (record is not None and record.job):
+            return
+        write_state(folder, replace(state, state="failed", message=reason, ended_at=time.time()))
+    update_index(root, folder)
+
+
+def check_network(config: TrainConfig) -> None:
     """Check that the network exists and its packages too; a user's own is tried out in a process of its own."""
     entry = architecture(config.model.model)
     check_packages(entry)

@@ -21,9 +21,10 @@ from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import LAST
 from core.config import TrainConfig
 from core.errors import RunError
-from core.runs.launch import SUPERVISOR_FILE, create_run
+from core.runs.engines.local import supervisor_file, supervisor_lock
+from core.runs.launch import create_run
 from core.runs.store import folder as files
-from core.runs.store.index import FILE
+from core.runs.store.database import FILE
 from core.runs.store.process import process_identity
 from core.runs.store.state import read_state, write_state
 from tests.faults.conftest import LARGE_NETWORK
@@ -196,8 +197,8 @@ def test_process_with_a_recycled_pid_is_not_touched(root: Path, config: Config) 
     try:
         old = process_identity(os.getpid()) + "1"  # of a process that started at another time
         stale = {"pid": foreign.pid, "identity": old, "since": 1.0}
-        files.write_json(root / SUPERVISOR_FILE, stale)
-        (root / ".supervisor.lock").write_text(str(foreign.pid))
+        files.write_json(supervisor_file(root), stale)
+        supervisor_lock(root).write_text(str(foreign.pid))
         state = read_state(root / run_id)
         write_state(
             root / run_id,

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from core import runs
-from core.runs.launch import SUPERVISOR_FILE
+from core.runs.engines.local import supervisor_file
 from core.runs.processes.queue_supervisor import QueueSupervisor
 from core.runs.store import folder as files
 from core.runs.store.process import module_command, process_identity, start_detached
@@ -71,13 +71,13 @@ def _wait(
 def supervisor_pid(root: Path) -> int:
     """Wait for a queue supervisor; returns its PID."""
     wait_until(lambda: runs.supervisor_alive(root))
-    return int(json.loads((root / SUPERVISOR_FILE).read_text())["pid"])
+    return int(json.loads(supervisor_file(root).read_text())["pid"])
 
 
 def supervisor_in_this_process(root: Path, gpus: int = 0) -> QueueSupervisor:
     """A supervisor that polls when the test calls it; no other one is started during the test."""
     record = {"pid": os.getpid(), "identity": process_identity(os.getpid()), "since": time.time()}
-    files.write_json(root / SUPERVISOR_FILE, record)
+    files.write_json(supervisor_file(root), record)
     return QueueSupervisor(root, TOY, gpus)
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from core.errors import RunError
 from core.runs.store import folder as files
+from core.runs.store.engine_records import JOB_NODE, JOB_NODE_COUNT, JOB_RENDEZVOUS
 from core.runs.store.process import die_with_parent
 from core.runs.store.state import read_state, reconciled_state
 
@@ -43,6 +44,38 @@ class TorchrunContext:
     rank: int
     restarts: int
     launcher_pid: int
+
+
+@dataclass(frozen=True)
+class JobNodes:
+    """The nodes of a job, on each of which a launcher starts its share of the trainers. They are not restarted one by
+    one: a trainer that dies ends the job's step, and the run resumes from its last checkpoint.
+
+    Attributes
+    ----------
+    count : int. Number of nodes.
+    number : int. Number of this node, from 0; on the first one is rank 0.
+    address, port : str. Where the first one listens.
+    """
+
+    count: int
+    number: int
+    address: str
+    port: str
+
+    def options(self) -> list[str]:
+        """Arguments of torchrun."""
+        place = ["--nnodes", str(self.count), "--node-rank", str(self.number), "--max-restarts", "0"]
+        return [*place, "--master-addr", self.address, "--master-port", self.port]
+
+
+def nodes_of_job() -> JobNodes | None:
+    """The nodes of the job of this process; ``None`` where it has one node."""
+    number, meeting = os.environ.get(JOB_NODE, ""), os.environ.get(JOB_RENDEZVOUS, "")
+    if not number or not meeting:
+        return None
+    address, _, port = meeting.rpartition(":")
+    return JobNodes(int(os.environ[JOB_NODE_COUNT]), int(number), address, port)
 
 
 def torchrun_context() -> TorchrunContext | None:
@@ -88,36 +121,44 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.attached:
         die_with_parent(args.attached)
-    (args.folder / FAILURE).unlink(missing_ok=True)
+    nodes = nodes_of_job()
+    if nodes is None or nodes.number == 0:
+        (args.folder / FAILURE).unlink(missing_ok=True)
     os.environ[LAUNCHER_PID] = str(os.getpid())
-    if sys.platform == "linux":
+    if nodes is None and sys.platform == "linux":
         os.environ.setdefault(
             "GLOO_SOCKET_IFNAME", "lo"
         )  # all on this machine, independent of what its host name resolves to
+    here = args.devices if nodes is None else args.devices // nodes.count
     # Unset, torchrun sets it to 1 with a warning; every trainer limits its threads itself.
-    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // args.devices, 1)))
+    os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // here, 1)))
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
-    command = ["--standalone", "--nproc-per-node", str(args.devices), "--max-restarts", str(MAX_RESTARTS)]
-    command += ["--monitor-interval", "0.2", "--local-addr", "localhost", "-m", args.worker, str(args.folder)]
+    command = ["--nproc-per-node", str(here), *(_one_node() if nodes is None else nodes.options())]
+    command += ["--monitor-interval", "0.2", "-m", args.worker, str(args.folder)]
     if args.attached:
         command += ["--attached", str(args.attached)]
     try:
         torchrun(command)
     except ChildFailedError as error:
-        print(_describe(error, args.devices), flush=True)
+        print(_describe(error, args.devices, MAX_RESTARTS if nodes is None else 0), flush=True)
         return 1
     return 0
 
 
-def _describe(error: object, devices: int) -> str:
+def _one_node() -> list[str]:
+    """Arguments of torchrun for trainers on this machine alone."""
+    return ["--standalone", "--local-addr", "localhost", "--max-restarts", str(MAX_RESTARTS)]
+
+
+def _describe(error: object, devices: int, restarts: int) -> str:
     """One line about the trainer that exhausted the restarts."""
     rank, failure = error.get_first_failure()  # type: ignore[attr-defined]
     status = f"exit status {failure.exitcode}"
     if failure.exitcode < 0:
         status = signal.Signals(-failure.exitcode).name
-    return f"trainer {rank} of {devices} ended with {status} after {MAX_RESTARTS} restarts: the run is given up"
+    return f"trainer {rank} of {devices} ended with {status} after {restarts} restarts: the run is given up"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Parent process of a trainer: starts it, waits for it and writes its exit status to ``exit.json``.
 
 The parent of a queued run is a detached process (``python -m core.runs.processes.trainer_parent FOLDER``); a run in the
-foreground has the command ``train`` as its parent. It uses little memory, so the OOM killer picks the trainer first.
+foreground has the command ``train`` as its parent; on a cluster it is the process of the job. It writes the heartbeat
+of the run. It uses little memory, so the OOM killer picks the trainer first.
 """
 
 from __future__ import annotations
@@ -23,21 +24,28 @@ from core.compute.allocator import malloc_environment
 from core.compute.cgroups import OomKills, count_oom_kills
 from core.compute.priority import JOB_NICENESS, TRAINER_NICENESS, lower_priority
 from core.errors import RunError
+from core.hosts import host_name
 from core.runs.catalog import get_run, update_index
 from core.runs.launch import WORKER, serve_queue
 from core.runs.notify import notify
+from core.runs.processes.engine_job import EngineJob, engine_job
 from core.runs.processes.exit_reason import describe_exit, peak_memory_bytes, signal_name
 from core.runs.store import folder as files
+from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import GpuSlot
+from core.runs.store.heartbeat import HEARTBEAT, Heartbeat
 from core.runs.store.process import kill_tree, module_command, module_environment, process_identity
-from core.runs.store.state import RunState, read_state, write_reconciled_state, write_state
+from core.runs.store.state import RESUMABLE, RunState, read_state, write_reconciled_state, write_state
 
 POLL_S = 0.1
+STOP_POLLS = 10  # polls between looks at whether another host asks to end at once
+SIGNALLED = "signal"  # content of the stop file that a signal to the process of a job writes
 STATE_POLLS = 10  # polls between looks at the state of a run that is being prepared
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the trainer of the queued run in FOLDER to its end. Exit status: 0, or 1 if the run was not queued."""
+    """Run the trainer of the queued run in FOLDER to its end. Exit status: 0 finished, or stopped on request; 1 failed
+    or crashed, or the run was not queued."""
     parser = argparse.ArgumentParser(prog="python -m core.runs.processes.trainer_parent", description=main.__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--worker", default=WORKER, help="module of the trainer process")
@@ -48,12 +56,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunError as error:
         files.append_log(args.folder, f"not started: {error}")
         return 1
-    run_trainer(args.folder, worker=args.worker)
-    return 0
+    return 0 if run_trainer(args.folder, worker=args.worker).state in ("finished", "stopped") else 1
 
 
 def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
-    """Set a queued run to "starting", with this process as the parent of its trainer.
+    """Set a queued run to "starting", with this process as the parent of its trainer. A job that its engine restarted
+    takes over the run that it trained before.
 
     Parameters
     ----------
@@ -63,13 +71,16 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
     Raises
     ------
     RunError
-        If the run is not queued (another process claimed it, or it was stopped).
+        If the run is not queued (another process claimed it, or it was stopped), or another job is to train it.
     """
+    job = engine_job()
     with files.lock(folder):
-        state = read_state(folder)
-        if state.state != "queued":
+        state, record = read_state(folder), read_engine(folder)
+        if job.id and record is not None and record.job not in ("", job.id):
+            raise RunError(f"{folder.name}: expected job {record.job} to train it, this is job {job.id}")
+        if state.state != "queued" and not (job.restart and _was_interrupted(folder, state)):
             raise RunError(f"{folder.name}: expected a queued run, it is {state.state}")
-        for name in (files.STOP, files.PRUNED, files.EXIT):
+        for name in (files.STOP, files.PRUNED, files.EXIT, HEARTBEAT):
             (folder / name).unlink(missing_ok=True)
         pid = os.getpid()
         state = replace(
@@ -82,11 +93,27 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
             pid_start="",
             shim_pid=pid,
             shim_start=process_identity(pid),
+            host=host_name(),
             gpus=gpus,
             started_at=time.time(),
             ended_at=None,
         )
         return write_state(folder, state)
+
+
+def _was_interrupted(folder: Path, state: RunState) -> bool:
+    """Whether a run ended because its job was interrupted: it may go on when the job is restarted. A run that a person
+    asked to stop meanwhile is set to stopped."""
+    if _read_stop(folder) not in (None, SIGNALLED):
+        if state.active:
+            message = "stopped while its job waited to be restarted"
+            write_state(folder, replace(state, state="stopped", message=message, what="", ended_at=time.time()))
+        return False
+    try:
+        signalled = bool(files.read_json(folder / files.EXIT).get("signalled"))
+    except RunError:
+        signalled = False
+    return state.active or (signalled and state.state in RESUMABLE)
 
 
 def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> RunState:
@@ -106,15 +133,16 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
     """
     root, state, oom_kills = folder.parent, read_state(folder), count_oom_kills()
     signals: list[int] = []
+    job = engine_job()
     attachment = ["--attached", str(os.getpid())] if attached else []
     command = module_command(worker, str(folder), *attachment)
     devices = files.read_config_or_default(folder).run.devices
     if devices > 1:
         options = ["--devices", str(devices), "--worker", worker, *attachment]
-        command = module_command("core.runs.processes.torchrun_launcher", str(folder), *options)
+        command = [*job.nodes, *module_command("core.runs.processes.torchrun_launcher", str(folder), *options)]
     handlers = _handle_signals(lambda number, _: signals.append(number))
     try:
-        with (folder / files.LOG).open("ab") as log:
+        with Heartbeat(folder, job.id, job.restart), (folder / files.LOG).open("ab") as log:
             output = sys.stderr.fileno() if attached else log.fileno()
             # The trainer inherits the ignored signal, so Ctrl-C before it installs its handler causes no traceback.
             handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -128,23 +156,35 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
                 > 1,  # the terminal sends Ctrl-C to this process only, which writes the stop file
             )
             signal.signal(signal.SIGINT, handler)
-        if not attached:  # a foreground run keeps its priority
-            lower_priority(trainer.pid, JOB_NICENESS)  # somebody waits for the first step, as for a job
-        _wait(trainer, folder, signals, 0 if attached else TRAINER_NICENESS - JOB_NICENESS)
+            if not attached:  # a foreground run keeps its priority
+                lower_priority(trainer.pid, JOB_NICENESS)  # somebody waits for the first step, as for a job
+            _wait(trainer, folder, signals, 0 if attached else TRAINER_NICENESS - JOB_NICENESS, job)
     finally:
         for number, previous in handlers.items():
             signal.signal(number, previous)
     _write_exit(folder, state.attempt, trainer, oom_kills)
     state = write_reconciled_state(folder)
+    if state.state == "stopped" and _read_stop(folder) == SIGNALLED:
+        state = write_state(folder, replace(state, message=job.why_signalled()), durable=True)
     update_index(root, folder)
-    serve_queue(root, worker)
+    if not job.id:  # the environment of a job is not that of the queue
+        serve_queue(root, worker)
     for note in notify(get_run(root, folder.name)):
         files.append_log(folder, note)
     return state
 
 
-def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], niceness: int) -> None:
-    """Wait for the trainer, pass on signals as stop requests, and lower its priority by ``niceness`` once it trains."""
+def _read_stop(folder: Path) -> str | None:
+    """Content of the stop file; ``None`` without one."""
+    try:
+        return (folder / files.STOP).read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], niceness: int, job: EngineJob) -> None:
+    """Wait for the trainer, pass on signals as stop requests, kill it where another host asks to end at once, and lower
+    its priority by ``niceness`` once it trains."""
     requests = 0
     for polls in itertools.count(1):
         if niceness and polls % STATE_POLLS == 0 and read_state(folder).state != "starting":
@@ -157,16 +197,17 @@ def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], ni
             pass
         if len(signals) > requests:
             requests = len(signals)
-            (folder / files.STOP).write_text("" if requests == 1 else "now", encoding="utf-8")
             if requests > 1:
+                (folder / files.STOP).write_text("now", encoding="utf-8")
                 kill_tree(trainer.pid)
+            elif _read_stop(folder) is None:
+                (folder / files.STOP).write_text(SIGNALLED if job.id else "", encoding="utf-8")
+        if polls % STOP_POLLS == 0 and _read_stop(folder) == "now":
+            kill_tree(trainer.pid)
 
 
 def _write_exit(folder: Path, attempt: int, trainer: subprocess.Popen[bytes], oom_kills_before: OomKills) -> None:
-    try:
-        kill_requested = (folder / files.STOP).read_text(encoding="utf-8") == "now"
-    except FileNotFoundError:
-        kill_requested = False
+    stop = _read_stop(folder)
     name, peak = signal_name(trainer.returncode), peak_memory_bytes()
     unexplained = read_state(folder).active  # the trainer did not write how it ended
     reason = describe_exit(trainer.returncode, oom_kills_before, count_oom_kills(), peak) if unexplained else ""
@@ -175,7 +216,8 @@ def _write_exit(folder: Path, attempt: int, trainer: subprocess.Popen[bytes], oo
         "pid": trainer.pid,
         "returncode": trainer.returncode,
         "signal": name,
-        "killed_on_request": kill_requested and name == "SIGKILL",
+        "killed_on_request": stop == "now" and name == "SIGKILL",
+        "signalled": stop == SIGNALLED,
         "reason": reason,
         "peak_memory_bytes": peak,
         "ended_at": time.time(),

@@ -1,7 +1,8 @@
 """Processes and file locks: process identities, detached and terminated processes, locks shared between processes.
 
 PIDs are reused, so a process is identified by its PID and an *identity*: on Linux the boot id and the start time in
-clock ticks since boot (immune to clock changes), elsewhere its creation time.
+clock ticks since boot (immune to clock changes), elsewhere its creation time. A PID means something on its own host and
+boot only: see :func:`core.runs.store.elsewhere.is_here`.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import IO
 
 from core.errors import RunError
+from core.hosts import boot_id
 from core.paths import project_root
 
 if sys.platform == "win32":
@@ -47,15 +48,6 @@ def process_identity(pid: int) -> str:
 def is_alive(pid: int | None, identity: str) -> bool:
     """Whether a process with this PID and this identity exists."""
     return bool(pid and identity) and process_identity(int(pid or 0)) == identity
-
-
-@cache
-def boot_id() -> str:
-    """Id of the machine's current boot; empty where the system has none."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
 
 
 def kill_tree(pid: int) -> None:

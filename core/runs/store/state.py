@@ -2,7 +2,8 @@
 
 ``state.json`` has one writer at a time: the holder of the folder's lock while the run is not active, only the trainer
 from "starting" on. The trainer's parent process writes only ``exit.json``. :func:`reconciled_state` combines both with
-the processes that are alive, so it is right even where every process died without a report.
+the processes that are alive, so it is right even where every process died without a report. A run on another host is
+judged by its heartbeat and its engine (:mod:`core.runs.store.elsewhere`).
 """
 
 from __future__ import annotations
@@ -16,10 +17,15 @@ from typing import Any, Literal
 
 from core.errors import RunError
 from core.runs.store import folder as files
-from core.runs.store.process import boot_id, is_alive
+from core.runs.store.elsewhere import Judgement, describe_waiting, is_here, judge
+from core.runs.store.engine_records import read_engine
+from core.runs.store.process import is_alive
 
-State = Literal["queued", "starting", "running", "stopping", "stopped", "finished", "failed", "crashed"]
-ACTIVE: tuple[State, ...] = ("starting", "running", "stopping")
+State = Literal[
+    "queued", "starting", "running", "stopping", "stalled", "unreachable", "stopped", "finished", "failed", "crashed"
+]
+ACTIVE: tuple[State, ...] = ("starting", "running", "stopping", "stalled", "unreachable")
+OBSERVED: tuple[State, ...] = ("stalled", "unreachable")  # seen from elsewhere, never written
 ENDED: tuple[State, ...] = ("stopped", "finished", "failed", "crashed")
 STALLED_S = 120.0  # shortest time without an update after which a run counts as stalled
 STALLED_TIMES = 5.0  # and that many times its longest gap between updates
@@ -54,12 +60,14 @@ class RunState:
 
     Attributes
     ----------
-    state : str. One of :data:`State`. "failed": the trainer raised an error; "crashed": it died.
+    state : str. One of :data:`State`. "failed": the trainer raised an error; "crashed": it died; "stalled": its engine
+        says that it runs, but its heartbeat stands still; "unreachable": nothing is heard of its host.
     message : str. Reason of the state, for people; may be empty.
     what : str. Present activity ("training", "reading subjects 3/10").
     done, total : int. Units of the present activity, such as subjects; 0 where it is not counted.
     pid, pid_start : int or None, str. PID and process identity of the trainer; on several devices, of torchrun.
     shim_pid, shim_start : int or None, str. PID and process identity of the trainer's parent process.
+    host : str. Host that trains it, or in whose queue it is; empty in runs of earlier versions.
     gpus : tuple of int. GPU indices assigned by the queue; empty for the CPU and for runs in a terminal.
     attempt : int. Number of starts; above 1 after a resume.
     epoch, epochs : int. Present epoch; planned epochs, an estimate under a time budget, 0 before it is known.
@@ -86,6 +94,7 @@ class RunState:
     pid_start: str = ""
     shim_pid: int | None = None
     shim_start: str = ""
+    host: str = ""
     gpus: tuple[int, ...] = ()
     attempt: int = 0
     epoch: int = 0
@@ -120,7 +129,7 @@ class RunState:
 
     @property
     def active(self) -> bool:
-        """Whether a process trains it."""
+        """Whether a process trains it, or may train it."""
         return self.state in ACTIVE
 
     def stalled_s(self, now: float) -> float | None:
@@ -132,7 +141,7 @@ class RunState:
         """
         silent_s = now - self.updated_at
         limit_s = max(STALLED_S, STALLED_TIMES * self.longest_gap_s)
-        return silent_s if self.state in ("running", "stopping") and silent_s > limit_s else None
+        return silent_s if self.state in ("running", "stopping", "stalled") and silent_s > limit_s else None
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; a Dice whose step is not known is without it, as earlier versions wrote it."""
@@ -178,7 +187,7 @@ def read_state(folder: Path) -> RunState:
     """
     path = folder / files.STATE
     try:
-        return RunState.from_json(files.read_json(path))
+        return RunState.from_json(files.read_json(path, exists=True))
     except (TypeError, KeyError) as error:
         raise RunError(f"{path}: damaged: {error}") from error
 
@@ -195,28 +204,67 @@ def reconciled_state(folder: Path) -> RunState:
     names the damage."""
     try:
         state = read_state(folder)
+        if state.state == "queued":
+            return _waiting(folder, state)
         if not state.active:
             return state
         exit_record = _exit_record(folder, state.attempt)
         if exit_record is None and (is_alive(state.pid, state.pid_start) or is_alive(state.shim_pid, state.shim_start)):
-            stop_requested = (folder / files.STOP).exists()
-            return dataclasses.replace(state, state="stopping") if stop_requested else state
+            return _stopping_if_requested(folder, state)
+        if exit_record is None and not is_here(state.host, state.shim_start):
+            return _judged(folder, state, judge(folder, state.host))
         # The trainer may have written its last state and exited since: read it again.
         state = read_state(folder)
         return _dead(state, exit_record or _exit_record(folder, state.attempt)) if state.active else state
     except RunError as error:
-        return RunState(state="failed", message=str(error), created_at=_creation_time(folder))
+        cause = error.__cause__
+        unreadable = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | PermissionError)
+        final: State = "unreachable" if unreadable else "failed"
+        return RunState(state=final, message=str(error), created_at=_creation_time(folder))
 
 
 def write_reconciled_state(folder: Path) -> RunState:
-    """Reconcile the state; write it where the run's processes died without doing so."""
+    """Reconcile the state; write it where the run's processes died, or its job ended, without doing so."""
     state = reconciled_state(folder)
     if state.state in ENDED:
         with files.lock(folder):
             state = reconciled_state(folder)
-            if state.state in ENDED and read_state(folder).active:
+            if state.state in ENDED and read_state(folder).state not in ENDED:
                 state = write_state(folder, state, durable=True)
     return state
+
+
+def _stopping_if_requested(folder: Path, state: RunState) -> RunState:
+    return dataclasses.replace(state, state="stopping") if (folder / files.STOP).exists() else state
+
+
+def _waiting(folder: Path, state: RunState) -> RunState:
+    """The state of a queued run: that of its job, if it has one."""
+    record = read_engine(folder)
+    if record is None:
+        return state
+    report, reason = describe_waiting(folder.parent, record)
+    if report is None or report.state == "waiting":
+        return dataclasses.replace(state, message=reason)
+    if report.state == "running":
+        return dataclasses.replace(state, state="starting", what=f"its job begins on {report.place or record.engine}")
+    final: State = "stopped" if report.cancelled else "failed"
+    return dataclasses.replace(state, state=final, message=reason, ended_at=time.time())
+
+
+def _judged(folder: Path, state: RunState, judgement: Judgement) -> RunState:
+    """The state of an active run that another host, or an earlier boot of this one, trains."""
+    if judgement.fate == "lives":
+        return _stopping_if_requested(folder, state)
+    if judgement.fate == "waits":
+        return dataclasses.replace(state, state="queued", message=judgement.reason, what="", remaining_s=None)
+    if judgement.fate != "ended":
+        return dataclasses.replace(state, state=judgement.fate, message=judgement.reason, remaining_s=None)
+    state = read_state(folder)  # it may have written its last state since
+    if not state.active:
+        return state
+    exit_record = _exit_record(folder, state.attempt)
+    return _dead(state, exit_record, judgement.reason) if exit_record is None else _dead(state, exit_record)
 
 
 def _creation_time(folder: Path) -> float:
@@ -236,13 +284,11 @@ def _exit_record(folder: Path, attempt: int) -> dict[str, Any] | None:
     return record if record.get("attempt") == attempt else None
 
 
-def _dead(state: RunState, exit_record: dict[str, Any] | None) -> RunState:
+def _dead(state: RunState, exit_record: dict[str, Any] | None, reason: str = "") -> RunState:
     """The final state of an active run whose trainer is dead."""
     final: State = "crashed"
     if exit_record is None:
-        message = "trainer and parent process died; the cause is not known"
-        if not state.shim_start.startswith(boot_id()):
-            message = "the machine was restarted while it ran (or this folder was copied from another machine)"
+        message = reason or "trainer and parent process died; the cause is not known"
     elif exit_record.get("killed_on_request"):
         final, message = "stopped", "killed on request; the progress since its last checkpoint is lost"
     else:

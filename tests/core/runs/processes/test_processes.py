@@ -16,7 +16,8 @@ from core import runs
 from core.compute.priority import JOB_NICENESS, MAX_NICENESS, TRAINER_NICENESS
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
-from core.runs.launch import SUPERVISOR_FILE, create_run
+from core.runs.engines.local import supervisor_file
+from core.runs.launch import create_run
 from core.runs.notify import WEBHOOK
 from core.runs.store import folder as files
 from core.runs.store.process import module_command, module_environment
@@ -245,7 +246,7 @@ def test_idle_supervisor_exits_and_a_second_one_exits_at_once(root: Path) -> Non
     first.wait()
     command[-1] = "0.1"
     assert subprocess.run(command, env=module_environment(), timeout=TIMEOUT_S).returncode == 0
-    assert not (root / SUPERVISOR_FILE).exists()
+    assert not supervisor_file(root).exists()
 
 
 def test_configuration_that_cannot_train_creates_no_run(root: Path, toy: Callable[..., TrainConfig]) -> None:

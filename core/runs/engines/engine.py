@@ -1,0 +1,105 @@
+"""Interface of an engine: it starts the trainer's parent process of queued runs, and says where and whether it runs.
+
+The run folder stays the truth: whatever an engine says, a run has finished when its folder says so. An engine is never
+asked while a page is drawn: see :mod:`core.runs.engines.poller`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from core.config import TrainConfig
+from core.errors import UserError
+from core.runs.store.engine_records import EngineRecord, JobReport
+
+
+class EngineError(UserError):
+    """An engine does not answer, or refuses a request."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do.
+
+    Attributes
+    ----------
+    queue_order : bool. Whether queued runs can be moved before others.
+    arrays : bool. Whether several runs are submitted as one job array.
+    nodes : int. Largest number of nodes of a run.
+    cancels : bool. Whether a job can be cancelled, which ends it where the stop file is not seen.
+    """
+
+    queue_order: bool = False
+    arrays: bool = False
+    nodes: int = 1
+    cancels: bool = True
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was tried on an engine.
+
+    Attributes
+    ----------
+    what : str. What was tried.
+    held : bool. Whether it held.
+    found : str. What was found, and what to do where it did not hold.
+    """
+
+    what: str
+    held: bool
+    found: str
+
+
+class Engine(Protocol):
+    """Trains runs of a checkpoints root. Methods raise :class:`EngineError` if the engine does not answer or refuses.
+
+    Attributes
+    ----------
+    name, kind : str. Name in ``engines.toml``; what it is ("slurm").
+    title : str. Name and kind for people.
+    capabilities : Capabilities.
+    poll_s : float. Interval at which it is asked about its jobs; 0 if it is never asked.
+    """
+
+    name: str
+    kind: str
+    title: str
+    capabilities: Capabilities
+    poll_s: float
+
+    def check_config(self, config: TrainConfig) -> None:
+        """Refuse a configuration that this engine cannot train.
+
+        Raises
+        ------
+        ConfigError
+            If it cannot.
+        """
+
+    def submit(self, folders: Sequence[Path], worker: str) -> None:
+        """Have queued runs started, in this order; a run that was submitted already is not submitted again.
+
+        Parameters
+        ----------
+        folders : sequence of Path. Run folders of one root; their ``engine.json`` names this engine.
+        worker : str. Module of the trainer process.
+        """
+
+    def find(self, record: EngineRecord) -> str:
+        """Id of the job with the name of a record; empty if there is none."""
+
+    def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
+        """A report about each of these jobs, "unknown" for those that it does not know, in one request."""
+
+    def cancel(self, job: str) -> None:
+        """Cancel a job; no effect on one that has ended."""
+
+    def logs(self, folder: Path) -> str:
+        """The last lines that the engine itself wrote about a run; empty if there are none."""
+
+    def check(self, root: Path) -> Iterator[Check]:
+        """Try the engine: its client, whether it answers, and a job that looks for root, torch and GPUs."""

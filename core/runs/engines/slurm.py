@@ -1,0 +1,358 @@
+"""Slurm as an engine: sbatch starts the trainer's parent process of a run as a job, squeue tells what becomes of it.
+
+The commands are called as a person would call them; nothing of the cluster is configured but in ``engines.toml``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from core.config import TrainConfig
+from core.errors import ConfigError
+from core.runs.engines.engine import Capabilities, Check, EngineError
+from core.runs.engines.settings import SlurmSettings
+from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting
+from core.runs.store import folder as files
+from core.runs.store.engine_records import (
+    ANSWERS,
+    JOB,
+    JOB_ENDS,
+    JOB_NODE,
+    JOB_NODE_COUNT,
+    JOB_NODES,
+    JOB_RENDEZVOUS,
+    JOB_RESTART,
+    EngineRecord,
+    JobReport,
+    JobState,
+    read_engine,
+    write_engine,
+)
+from core.runs.store.process import PROJECT
+from core.runs.store.state import read_state
+
+OUTPUT = "job.out"  # in the run folder: what Slurm and the job's shell wrote
+CHECK_TIMEOUT_S = 120.0
+MAX_LISTED = 500  # jobs that one squeue call names; more are found among all jobs
+_LIVING = "PENDING,CONFIGURING,RUNNING,SUSPENDED"
+_FORMAT = "%i|%T|%r|%N|%b"
+_WAITING = ("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "RESV_DEL_HOLD", "SPECIAL_EXIT")
+_RUNNING = ("RUNNING", "COMPLETING", "SUSPENDED", "SIGNALING", "STAGE_OUT", "STOPPED", "RESIZING")
+
+
+class SlurmEngine:
+    """A Slurm cluster.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root, which all nodes see under this path.
+    name : str. Name in ``engines.toml``.
+    settings : SlurmSettings. Its settings there.
+    """
+
+    kind = "slurm"
+
+    def __init__(self, root: Path, name: str, settings: SlurmSettings) -> None:
+        self.name = name
+        self.title = f"{name} (Slurm)"
+        self.capabilities = Capabilities(arrays=True, nodes=settings.nodes)
+        self.poll_s = settings.poll_s
+        self.settings = settings
+        self._root = root.absolute()
+
+    def check_config(self, config: TrainConfig) -> None:
+        """Refuse devices that cannot be divided among the nodes.
+
+        Raises
+        ------
+        ConfigError
+            If they cannot.
+        """
+        self._request(config)
+
+    def submit(self, folders: Sequence[Path], worker: str) -> None:
+        """Submit runs, those that ask for the same as a job array. A name is written before it is used, so that a job
+        is found again if this process is killed in between."""
+        named: dict[str, list[Path]] = {}
+        fresh: dict[tuple[str, ...], list[Path]] = {}
+        for folder in folders:
+            record = read_engine(folder)
+            if record is None or record.job:
+                continue
+            if record.name:
+                named.setdefault(record.name, []).append(folder)
+            else:
+                fresh.setdefault(self._request(files.read_config_or_default(folder)), []).append(folder)
+        for members in fresh.values():
+            name = f"{members[0].name}-{read_state(members[0]).attempt + 1}"
+            for task, folder in enumerate(members):
+                number = task if len(members) > 1 else None
+                write_engine(folder, EngineRecord(self.name, name, number, submitted_at=time.time()))
+            named[name] = members
+        for name, members in named.items():
+            job = self._find(name) or self._sbatch(name, members, worker)
+            for folder in members:
+                _note(folder, job)
+
+    def find(self, record: EngineRecord) -> str:
+        """Id of the job with the name of a record; empty if there is none."""
+        job = self._find(record.name) if record.name else ""
+        return job if not job or record.task is None else f"{job}_{record.task}"
+
+    def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
+        """What ``squeue``, and ``sacct`` where the cluster keeps accounts, say about jobs."""
+        if not jobs:
+            return {}
+        numbers = sorted({job.partition("_")[0] for job in jobs})
+        listed = [] if len(numbers) > MAX_LISTED else ["-j", ",".join(numbers)]
+        try:
+            lines = self._run("squeue", "-h", "-t", "all", "-r", "-o", _FORMAT, *listed).splitlines()
+        except EngineError as error:
+            if "invalid job id" not in str(error).lower():
+                raise
+            lines = []  # it knows none of them
+        found = {fields[0]: _report(*fields[1:5]) for line in lines if len(fields := line.split("|")) >= 5}
+        missing = [job for job in jobs if job not in found]
+        if missing:
+            found |= self._accounted(missing)
+        return {job: found.get(job, JobReport("unknown", UNKNOWN)) for job in jobs}
+
+    def cancel(self, job: str) -> None:
+        """Cancel a job; no effect on one that has ended."""
+        self._run("scancel", job)
+
+    def logs(self, folder: Path) -> str:
+        """The end of what Slurm and the shell of the job wrote."""
+        record = read_engine(folder)
+        return "" if record is None else files.read_tail(self._output(folder, record), 50)
+
+    def check(self, root: Path) -> Iterator[Check]:
+        """Try client, controller, partition, and a job that looks for root, torch and GPUs."""
+        try:
+            yield Check("client", True, self._run("sbatch", "--version").strip())
+            partitions = self._run("sinfo", "-h", "-o", "%P|%D|%T").splitlines()
+            known = {line.split("|")[0].rstrip("*") for line in partitions}
+            wanted = self.settings.partition
+            yield Check("controller", True, f"answers; partitions: {', '.join(sorted(known)) or 'none'}")
+            if wanted and wanted not in known:
+                yield Check("partition", False, f"there is no partition {wanted!r}: change `partition`")
+                return
+            yield from self._try_job()
+        except EngineError as error:
+            yield Check("Slurm", False, str(error))
+
+    # --- submission --------------------------------------------------------------------------------------------------
+
+    def _request(self, config: TrainConfig) -> tuple[str, ...]:
+        """Arguments of sbatch that say what a run needs."""
+        settings, devices = self.settings, config.run.devices
+        if devices % settings.nodes:
+            raise ConfigError(
+                f"devices: expected a multiple of the {settings.nodes} nodes of engine {self.name!r}, got {devices}"
+            )
+        per_node = devices // settings.nodes
+        options = {
+            "partition": settings.partition,
+            "account": settings.account,
+            "constraint": settings.constraint,
+            "mem": settings.memory,
+            "time": settings.time,
+            "cpus-per-task": str(settings.cpus * per_node) if settings.cpus else "",
+            "gres": f"{settings.gpus}:{per_node}" if settings.gpus and config.run.device != "cpu" else "",
+        }
+        given = [f"--{name}={value}" for name, value in options.items() if value]
+        return (*given, f"--nodes={settings.nodes}", "--ntasks-per-node=1", *settings.extra)
+
+    def _sbatch(self, name: str, members: Sequence[Path], worker: str) -> str:
+        """Submit a job, or an array of several; returns its number."""
+        request = self._request(files.read_config_or_default(members[0]))
+        array = [f"--array=0-{len(members) - 1}"] if len(members) > 1 else []
+        record = EngineRecord(self.name, name, 0 if array else None)
+        output = str(self._output(members[0], record)).replace("%", "%%")
+        output = output.removesuffix("-0.out") + "-%a.out" if array else output
+        Path(output).parent.mkdir(parents=True, exist_ok=True)
+        return self._submit_script(name, [*request, *array], output, self._script(members, worker))
+
+    def _submit_script(self, name: str, options: Sequence[str], output: str, script: str) -> str:
+        fixed = ["--parsable", f"--job-name={name}", f"--output={output}", "--open-mode=append", "--requeue"]
+        fixed += [f"--signal=B:TERM@{self.settings.signal_s}", f"--chdir={self._root}"]
+        answer = self._run("sbatch", *fixed, *options, script=script)
+        number = answer.strip().partition(";")[0]
+        if not number.isdigit():
+            raise EngineError(f"{self.name}: expected the number of a job of sbatch, got {answer.strip()!r}")
+        return number
+
+    def _script(self, members: Sequence[Path], worker: str) -> str:
+        """The batch script: it becomes the trainer's parent process, which thus gets Slurm's signals itself."""
+        folders = " ".join(shlex.quote(str(folder.absolute())) for folder in members)
+        nodes = self._nodes_script() if self.settings.nodes > 1 else []
+        lines = [
+            *self._preamble(),
+            f"folders=({folders})",
+            "folder=${folders[${SLURM_ARRAY_TASK_ID:-0}]}",
+            f"export {JOB}=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}",
+            f"export {JOB}=${{{JOB}:-$SLURM_JOB_ID}} {JOB_RESTART}=${{SLURM_RESTART_COUNT:-0}}",
+            'ends=$(timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null)',
+            f'export {JOB_ENDS}=$(date -d "$ends" +%s 2>/dev/null)',
+            *nodes,
+            f'exec {self._python()} -m core.runs.processes.trainer_parent "$folder" --worker {shlex.quote(worker)}',
+        ]
+        return "\n".join(lines) + "\n"
+
+    def _preamble(self) -> list[str]:
+        project = self.settings.project or str(PROJECT)
+        return [
+            "#!/bin/bash",
+            *([self.settings.setup] if self.settings.setup else []),
+            f"cd {shlex.quote(project)} || exit 1",
+            f"export PYTHONPATH={shlex.quote(project)}${{PYTHONPATH:+:$PYTHONPATH}}",
+        ]
+
+    def _nodes_script(self) -> list[str]:
+        """Lines that find the address of the first node, and name the command that starts a process on each node."""
+        nodes, network = self.settings.nodes, shlex.quote(self.settings.network)
+        task = f'{JOB_NODE}=$SLURM_NODEID exec "$0" "$@"'
+        command = ["srun", "--kill-on-bad-exit=1", f"--nodes={nodes}", f"--ntasks={nodes}", "--ntasks-per-node=1"]
+        command += ["bash", "-c", task]
+        lines = [
+            'first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+            'address=$(scontrol show node "$first" | sed -n "s/.*NodeAddr=\\([^ ]*\\).*/\\1/p")',
+            f"export {JOB_NODE_COUNT}={nodes} {JOB_RENDEZVOUS}=${{address:-$first}}:{self.settings.port}",
+            f"export {JOB_NODES}={shlex.quote(json.dumps(command))}",
+        ]
+        if self.settings.network:
+            lines.append(f"export GLOO_SOCKET_IFNAME={network} NCCL_SOCKET_IFNAME={network}")
+        return lines
+
+    def _python(self) -> str:
+        return shlex.quote(self.settings.python or sys.executable)
+
+    def _output(self, folder: Path, record: EngineRecord) -> Path:
+        """File of what Slurm and the shell of a job write; the tasks of an array share a pattern."""
+        if record.task is None:
+            return folder / OUTPUT
+        return self._root / ANSWERS / self.name / f"{record.name}-{record.task}.out"
+
+    # --- questions ---------------------------------------------------------------------------------------------------
+
+    def _find(self, name: str) -> str:
+        """Number of the job with a name that waits or runs; empty if there is none."""
+        numbers = self._run("squeue", "-h", "-t", _LIVING, "--name", name, "-o", "%F").split()
+        return max(numbers, key=int, default="")
+
+    def _accounted(self, jobs: Sequence[str]) -> dict[str, JobReport]:
+        """What the accounts say about jobs that the controller has forgotten; nothing where there are none."""
+        try:
+            lines = self._run(
+                "sacct", "-n", "-X", "-P", "-j", ",".join(jobs), "-o", "JobID,State,NodeList"
+            ).splitlines()
+        except EngineError:
+            return {}
+        rows = (line.split("|") for line in lines if line.count("|") == 2)
+        return {job: _report(state, "None", place, "") for job, state, place in rows}
+
+    def _try_job(self) -> Iterator[Check]:
+        token = secrets.token_hex(4)
+        folder = self._root / ANSWERS / self.name
+        folder.mkdir(parents=True, exist_ok=True)
+        found, output = folder / f"check-{token}.json", folder / f"check-{token}.out"
+        probe = f"{self._python()} -m core.runs.engines.probe {shlex.quote(str(self._root))} {shlex.quote(str(found))}"
+        script = "\n".join([*self._preamble(), f"exec {probe}"]) + "\n"
+        config = TrainConfig().with_values({"devices": self.settings.nodes})
+        options = [o for o in self._request(config) if not o.startswith(("--time", "--nodes"))]
+        job = self._submit_script(f"check-{token}", [*options, "--time=1", "--nodes=1"], str(output), script)
+        yield Check("submission", True, f"job {job}")
+        report = self._wait_for(job)
+        try:
+            yield from _checks_of(report, found, output, job)
+        finally:
+            for path in (found, output):
+                path.unlink(missing_ok=True)
+
+    def _wait_for(self, job: str) -> JobReport:
+        """Wait for a job to end; one that has not by then is cancelled."""
+        deadline = time.monotonic() + CHECK_TIMEOUT_S
+        while True:
+            report = self.status_many([job])[job]
+            if report.state in ("ended", "unknown"):
+                return report
+            if time.monotonic() > deadline:
+                self.cancel(job)
+                return report
+            time.sleep(1.0)
+
+    def _run(self, program: str, *arguments: str, script: str | None = None) -> str:
+        """Standard output of a client.
+
+        Raises
+        ------
+        EngineError
+            If it is not installed, does not answer in time, or fails.
+        """
+        try:
+            done = subprocess.run(
+                [program, *arguments],
+                input=script,
+                capture_output=True,
+                text=True,
+                timeout=self.settings.timeout_s,
+                check=False,
+            )
+        except FileNotFoundError as error:
+            raise EngineError(f"{self.name}: {program} is not installed here: install Slurm's client") from error
+        except subprocess.TimeoutExpired as error:
+            raise EngineError(
+                f"{self.name}: {program} did not answer within {self.settings.timeout_s:g} s: is its controller up?"
+            ) from error
+        if done.returncode:
+            raise EngineError(f"{self.name}: {explain_refusal(program, done.stderr)}")
+        return done.stdout
+
+
+def _note(folder: Path, job: str) -> None:
+    """Write the number of the job of a run."""
+    record = read_engine(folder)
+    if record is not None:
+        write_engine(folder, replace(record, job=job if record.task is None else f"{job}_{record.task}"))
+
+
+def _report(state: str, reason: str, nodes: str, gres: str) -> JobReport:
+    """A line of ``squeue`` as a report."""
+    name = state.split()[0] if state else ""
+    gpus = re.search(r"gpu(?::[^:,]+)?:(\d+)", gres)
+    place = nodes if not gpus or not nodes else f"{nodes}, {gpus[1]} GPU{'s' if gpus[1] != '1' else ''}"
+    kind: JobState = "waiting" if name in _WAITING else "running" if name in _RUNNING else "ended"
+    if kind == "running":
+        return JobReport(kind, "", place)
+    if kind == "waiting":
+        return JobReport(kind, explain_waiting(reason))
+    return JobReport(kind, explain_end(state, reason), place, cancelled=name == "CANCELLED")
+
+
+def _checks_of(report: JobReport, found: Path, output: Path, job: str) -> Iterator[Check]:
+    """What the job of a check found."""
+    if report.state in ("waiting", "running"):
+        yield Check("job", False, f"it did not end within {CHECK_TIMEOUT_S:g} s and was cancelled: {report.reason}")
+        return
+    deadline = time.monotonic() + 10.0  # a network file system may show it later
+    while not found.is_file() and time.monotonic() < deadline:
+        time.sleep(0.5)
+    if not found.is_file():
+        said = " ".join(files.read_tail(output, 5).split())
+        reason = report.reason.partition(";")[0]
+        yield Check("job", False, f"job {job} left nothing in the root: {reason}; it wrote: {said or 'nothing'}")
+        return
+    facts = files.read_json(found)
+    yield Check("job", True, f"ran on {facts['host']}, Python {facts['python']}")
+    yield Check("root", bool(facts["root"]), "seen there" if facts["root"] else "not seen there under the same path")
+    torch = str(facts["torch"])
+    yield Check("torch", not facts["problem"], str(facts["problem"]) or f"{torch}, {facts['gpus']} GPUs")

@@ -1,0 +1,107 @@
+"""Judges a run that does not train on this machine, from its heartbeat and from what its engine says about its job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from core.formatting import format_duration
+from core.hosts import boot_id, host_name
+from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
+from core.runs.store.heartbeat import Beat, ChangeWatch, Silence, read_beat
+
+Fate = Literal["lives", "waits", "stalled", "unreachable", "ended"]
+RESTARTED = "the machine was restarted while it ran (or this folder was copied from another machine)"
+
+_watch = ChangeWatch()
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What becomes of a run elsewhere.
+
+    Attributes
+    ----------
+    fate : str. "lives": what it wrote is true; "waits": its job waits to be restarted; "stalled": its job runs, but its
+        heartbeat stands still; "unreachable": nothing is heard, and nobody confirms that it ended; "ended".
+    reason : str. One sentence for people; empty for "lives".
+    """
+
+    fate: Fate
+    reason: str = ""
+
+
+def is_here(host: str, identity: str) -> bool:
+    """Whether PIDs of a process mean something here.
+
+    Parameters
+    ----------
+    host : str. Host name of its machine; empty in runs of earlier versions.
+    identity : str. Its identity (:func:`core.runs.store.process.process_identity`).
+    """
+    boot, numbered, _ = identity.partition(":")
+    return host in ("", host_name()) and (not numbered or boot == boot_id())
+
+
+def judge(folder: Path, host: str) -> Judgement:
+    """Judge an active run that another host, or an earlier boot of this one, trains.
+
+    A run has ended for certain only if its engine says so, or its own machine was restarted, and its heartbeat stood
+    still for as long as a network file system may show old content.
+
+    Parameters
+    ----------
+    folder : Path. The run folder.
+    host : str. Host name of its machine; empty in runs of earlier versions.
+    """
+    beat, record = read_beat(folder), read_engine(folder)
+    silence = None if beat is None else _watch.silence(folder, beat, beat.at)
+    if record is not None:
+        return _judge_job(folder.parent, record, beat, silence)
+    if host in ("", host_name()):  # an earlier boot of this machine
+        if beat is None or silence is None or silence.old:
+            return Judgement("ended", RESTARTED)
+        return Judgement("lives") if silence.changed else _unreachable(beat, silence)
+    if silence is not None and not silence.old:
+        return Judgement("lives")
+    return _unreachable(beat, silence, host)
+
+
+def _judge_job(root: Path, record: EngineRecord, beat: Beat | None, silence: Silence | None) -> Judgement:
+    report, error = read_report(root, record)
+    if report is not None and report.state == "waiting" and not error:
+        return Judgement("waits", report.reason)
+    if silence is not None and not silence.old:
+        return Judgement("lives")
+    if error or report is None:
+        why = f"{record.engine} does not answer: {error}" if error else f"{record.engine} was not asked yet"
+        return _unreachable(beat, silence, why=why)
+    if report.state == "running":
+        if silence is None:
+            return Judgement("lives")  # it begins
+        return Judgement("stalled", f"its job runs on {report.place or record.engine}, {_last_heard(beat, silence)}")
+    if silence is None or silence.certain:
+        return Judgement("ended", report.reason)
+    return _unreachable(beat, silence, why=report.reason)
+
+
+def _unreachable(beat: Beat | None, silence: Silence | None, host: str = "", why: str = "") -> Judgement:
+    heard = _last_heard(beat, silence, host)
+    return Judgement("unreachable", f"{heard}; {why}" if why else heard)
+
+
+def _last_heard(beat: Beat | None, silence: Silence | None, host: str = "") -> str:
+    if beat is None or silence is None:
+        return f"nothing was heard of {host or 'it'} yet"
+    return f"last heard from {beat.host} {format_duration(silence.age_s)} ago"
+
+
+def describe_waiting(root: Path, record: EngineRecord) -> tuple[JobReport | None, str]:
+    """The report about the job of a queued run, and a sentence about why it waits."""
+    report, error = read_report(root, record)
+    if error:
+        return report, f"{record.engine} does not answer: {error}"
+    if report is None:
+        return None, f"{record.engine} was not asked about it yet"
+    return report, report.reason

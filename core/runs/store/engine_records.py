@@ -1,0 +1,181 @@
+"""What is known about the jobs of runs on other engines: the job of a run, and what its engine last said about it.
+
+``engine.json`` in a run folder names engine and job; the submitter writes it. ``.engines/NAME.json`` in the checkpoints
+root is the last answer of an engine about all its jobs; whoever asks an engine writes it, and everybody else reads it,
+so an engine is asked once per interval for all processes that share the root.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from core.errors import RunError
+from core.files import FileStamp, file_stamp
+from core.runs.store import folder as files
+from core.runs.store.heartbeat import ChangeWatch
+
+ENGINE = "engine.json"
+LOCAL = "local"  # name of the engine that is the queue of this machine
+ANSWERS = ".engines"
+SILENT_S = 60.0  # an engine that has not answered for longer is unreachable
+
+# Environment variables that a job sets for the trainer's parent process.
+JOB = "SEGMENTARIUM_JOB"  # its id, as in ``engine.json``
+JOB_RESTART = "SEGMENTARIUM_JOB_RESTART"  # how often it was restarted
+JOB_ENDS = "SEGMENTARIUM_JOB_ENDS"  # when its time limit ends it, in seconds since 1970; may be empty
+JOB_NODES = "SEGMENTARIUM_JOB_NODES"  # command that starts a process on each of several nodes, as a JSON list
+
+JOB_RENDEZVOUS = "SEGMENTARIUM_JOB_RENDEZVOUS"  # address and port where its nodes meet
+JOB_NODE = "SEGMENTARIUM_JOB_NODE"  # number of the node, set by that command
+JOB_NODE_COUNT = "SEGMENTARIUM_JOB_NODE_COUNT"
+
+JobState = Literal["waiting", "running", "ended", "unknown"]
+
+
+@dataclass(frozen=True)
+class EngineRecord:
+    """Content of ``engine.json``.
+
+    Attributes
+    ----------
+    engine : str. Name of the engine.
+    name : str. Name of the job, made of run id and attempt; several runs of a job array share one.
+    task : int or None. Number in the job array.
+    job : str. Id of the job; empty while it is being submitted.
+    submitted_at : float. In seconds since 1970.
+    """
+
+    engine: str
+    name: str = ""
+    task: int | None = None
+    job: str = ""
+    submitted_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class JobReport:
+    """What an engine says about a job.
+
+    Attributes
+    ----------
+    state : str. One of :data:`JobState`; "unknown": the engine does not know the job, or no longer.
+    reason : str. One sentence for people: why it waits, or how it ended and what to do.
+    place : str. Hosts, and GPUs where the engine tells them.
+    restarts : int. How often it was restarted.
+    cancelled : bool. Whether somebody cancelled it.
+    """
+
+    state: JobState
+    reason: str = ""
+    place: str = ""
+    restarts: int = 0
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class EngineAnswer:
+    """The last answer of an engine.
+
+    Attributes
+    ----------
+    asked_at : float. When it was asked, in seconds since 1970.
+    host : str. Host that asked.
+    count : int. Number of times it was asked.
+    error : str. Why it did not answer; empty if it did.
+    answered_at : float. When it last answered; 0 if never.
+    jobs : dict. Report by job id; the last known ones where it did not answer.
+    """
+
+    asked_at: float = 0.0
+    host: str = ""
+    count: int = 0
+    error: str = ""
+    answered_at: float = 0.0
+    jobs: Mapping[str, JobReport] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return dataclasses.asdict(self)
+
+
+_records: dict[Path, tuple[FileStamp, EngineRecord | None]] = {}
+_answers: dict[Path, tuple[FileStamp, EngineAnswer]] = {}
+_watch = ChangeWatch()
+
+
+def read_engine(folder: Path) -> EngineRecord | None:
+    """The engine of a run, cached; ``None`` for the queue of this machine and for runs in a terminal."""
+    path = folder / ENGINE
+    stamp = file_stamp(path)
+    if stamp == FileStamp(0, 0):
+        return None
+    cached = _records.get(path)
+    if cached is None or cached[0] != stamp:
+        cached = _records[path] = (stamp, _parse_record(path))
+    return cached[1]
+
+
+def write_engine(folder: Path, record: EngineRecord) -> None:
+    """Write ``engine.json``; for the queue of this machine there is none."""
+    if record.engine == LOCAL:
+        (folder / ENGINE).unlink(missing_ok=True)
+    else:
+        files.write_json(folder / ENGINE, dataclasses.asdict(record), durable=True)
+    _records.pop(folder / ENGINE, None)
+
+
+def answer_file(root: Path, engine: str) -> Path:
+    """Path of the last answer of an engine."""
+    return root / ANSWERS / f"{engine}.json"
+
+
+def read_answer(root: Path, engine: str) -> EngineAnswer:
+    """The last answer of an engine, cached; an empty one before the first."""
+    path = answer_file(root, engine)
+    stamp = file_stamp(path)
+    cached = _answers.get(path)
+    if cached is None or cached[0] != stamp:
+        cached = _answers[path] = (stamp, _parse_answer(path))
+    return cached[1]
+
+
+def answer_age_s(root: Path, engine: str) -> float:
+    """Time since an engine was last asked, on the clock of this process."""
+    answer = read_answer(root, engine)
+    return _watch.silence((root, engine), (answer.host, answer.count, answer.asked_at), answer.asked_at).age_s
+
+
+def read_report(root: Path, record: EngineRecord) -> tuple[JobReport | None, str]:
+    """What an engine last said about the job of a run, and why it cannot be asked now; empty if it can."""
+    answer = read_answer(root, record.engine)
+    error = answer.error
+    if not error and answer_age_s(root, record.engine) > SILENT_S:
+        error = "it was not asked lately"
+    return answer.jobs.get(record.job) if record.job else None, error
+
+
+def _parse_record(path: Path) -> EngineRecord | None:
+    try:
+        data = files.read_json(path)
+        task = data.get("task")
+        return EngineRecord(
+            str(data["engine"]),
+            str(data.get("name") or ""),
+            None if task is None else int(task),
+            str(data.get("job") or ""),
+            float(data.get("submitted_at") or 0.0),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{path}: expected engine and job of a run, got: {error}") from error
+
+
+def _parse_answer(path: Path) -> EngineAnswer:
+    try:
+        data = files.read_json(path)
+        return EngineAnswer(**{**data, "jobs": {job: JobReport(**report) for job, report in data["jobs"].items()}})
+    except (RunError, KeyError, TypeError, AttributeError):
+        return EngineAnswer()

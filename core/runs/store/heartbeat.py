@@ -1,0 +1,145 @@
+"""Heartbeat of a run: written every second where it trains, and judged by other hosts by whether it changes.
+
+The clocks of two hosts differ, so the time in a beat says little on another one. A reader remembers when it saw a beat
+for the first time; only a beat that stays the same for long enough on the reader's own clock is old for certain.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import threading
+import time
+from collections.abc import Hashable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import RunError
+from core.hosts import boot_id, host_name
+from core.runs.store import folder as files
+
+HEARTBEAT = "heartbeat.json"
+EVERY_S = 1.0
+OLD_S = 60.0  # network file systems may show the content of up to a minute ago
+
+
+@dataclass(frozen=True)
+class Beat:
+    """Content of ``heartbeat.json``.
+
+    Attributes
+    ----------
+    host, boot : str. Host name and boot id of the machine.
+    pid : int. PID of the process that beats, the trainer's parent.
+    job : str. Id of the job of the engine; empty without one.
+    restart : int. How often the engine has restarted the job.
+    at : float. Time on that machine, in seconds since 1970.
+    count : int. Beats since the process was started.
+    """
+
+    host: str
+    boot: str
+    pid: int
+    job: str
+    restart: int
+    at: float
+    count: int
+
+
+@dataclass(frozen=True)
+class Silence:
+    """For how long something has not changed.
+
+    Attributes
+    ----------
+    age_s : float. Probable time since the last change; at the first look by the time that was written with it.
+    observed_s : float. Time for which this process has seen no change, by its own clock.
+    changed : bool. Whether this process has seen it change before.
+    """
+
+    age_s: float
+    observed_s: float
+    changed: bool
+
+    @property
+    def old(self) -> bool:
+        """Whether it is probably silent."""
+        return self.age_s >= OLD_S
+
+    @property
+    def certain(self) -> bool:
+        """Whether this process has watched it being silent."""
+        return self.observed_s >= OLD_S
+
+
+class ChangeWatch:
+    """Remembers when this process first saw the present value of each of several things."""
+
+    def __init__(self) -> None:
+        self._seen: dict[Hashable, tuple[Any, float, float, bool]] = {}  # value, when seen, its age then, changed
+
+    def silence(self, key: Hashable, value: Any, written_at: float) -> Silence:
+        """For how long a thing has had its present value.
+
+        Parameters
+        ----------
+        key : hashable. The thing.
+        value : object. Its present value.
+        written_at : float. When it was written by the clock of its writer, in seconds since 1970.
+        """
+        now, known = time.monotonic(), self._seen.get(key)
+        if known is None:
+            known = self._seen[key] = (value, now, max(0.0, time.time() - written_at), False)
+        elif known[0] != value:
+            known = self._seen[key] = (value, now, 0.0, True)
+        _, since, age_s, changed = known
+        return Silence(age_s + now - since, now - since, changed)
+
+
+class Heartbeat:
+    """Writes the heartbeat of a run from a thread while its context is open. A beat that cannot be written is left out:
+    a full disk does not end a run.
+
+    Parameters
+    ----------
+    folder : Path. The run folder.
+    job : str. Id of the job of the engine; empty without one.
+    restart : int. How often the engine has restarted the job.
+    """
+
+    def __init__(self, folder: Path, job: str = "", restart: int = 0) -> None:
+        self._path = folder / HEARTBEAT
+        self._beat = Beat(host_name(), boot_id(), os.getpid(), job, restart, 0.0, 0)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Heartbeat:
+        self._write(0)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        count = 0
+        while not self._ended.wait(EVERY_S):
+            count += 1
+            self._write(count)
+
+    def _write(self, count: int) -> None:
+        beat = dataclasses.replace(self._beat, at=time.time(), count=count)
+        with contextlib.suppress(RunError):
+            files.write_json(self._path, dataclasses.asdict(beat))
+
+
+def read_beat(folder: Path) -> Beat | None:
+    """The last beat of a run; ``None`` before the first one, and where it cannot be read."""
+    try:
+        data = files.read_json(folder / HEARTBEAT)
+        return Beat(**{field.name: data[field.name] for field in dataclasses.fields(Beat)})
+    except (RunError, KeyError, TypeError):
+        return None
