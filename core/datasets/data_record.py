@@ -17,12 +17,12 @@ import numpy as np
 
 from core.checkpointing.metadata import DATA_RECORD
 from core.datasets.layouts.base import Dataset
-from core.datasets.loading import LoadedSubject
+from core.datasets.layouts.recipe import Recipe
+from core.datasets.loading import LoadedSubject, read_file_header
 from core.errors import DatasetError
 from core.files import atomic_write
 from core.formatting import format_list
 from core.imaging.geometry import Geometry, format_mm
-from core.imaging.headers import read_header
 from core.labels import IGNORE_INDEX, LabelSpace
 from core.types import Size3
 
@@ -58,8 +58,8 @@ class FileRecord:
     label_voxels: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, root: Path, path: Path, channel: int = 0) -> FileRecord | None:
-        """The record of a file from its header; ``None`` if there is no such file.
+    def read(cls, dataset: Dataset, id: str, path: Path, channel: int = 0) -> FileRecord | None:
+        """The record of a file of a subject from its header; ``None`` if there is no such file.
 
         Raises
         ------
@@ -68,10 +68,10 @@ class FileRecord:
         """
         if not path.exists():
             return None
-        stored = read_header(path).geometry
+        stored = read_file_header(dataset, id, path).geometry
         geometry = stored.canonical
         affine = tuple(tuple(float(v) for v in row) for row in geometry.affine)
-        name = path.relative_to(root) if path.is_relative_to(root) else path
+        name = path.relative_to(dataset.path) if path.is_relative_to(dataset.path) else path
         return cls(name.as_posix(), channel, geometry.shape, affine, "".join(stored.axis_codes))
 
     @property
@@ -135,7 +135,7 @@ class SubjectRecord:
         refs = {m: (subject.images[m].path, subject.images[m].channel) for m in modalities if m in subject.images}
         if subject.label is not None:
             refs[LABEL_MAP] = (subject.label, 0)
-        found = {role: FileRecord.read(dataset.path, *ref) for role, ref in refs.items()}
+        found = {role: FileRecord.read(dataset, id, *ref) for role, ref in refs.items()}
         return cls({role: record for role, record in found.items() if record is not None})
 
     def with_voxels(self, loaded: LoadedSubject, modalities: Sequence[str], labels: LabelSpace) -> SubjectRecord:
@@ -173,12 +173,14 @@ class DataRecord:
     labels : tuple of str. Label value and name of each class, background first, and of the ignore label.
     subjects : dict. Record by id of the training and validation subjects.
     accepted : tuple of str. Changes of the data with which the run was continued on request.
+    recipe : Recipe. What is mended when the data is read; empty for runs of earlier versions.
     """
 
     modalities: tuple[str, ...]
     labels: tuple[str, ...]
     subjects: dict[str, SubjectRecord]
     accepted: tuple[str, ...] = ()
+    recipe: Recipe = field(default_factory=Recipe)
 
     @classmethod
     def read_headers(
@@ -194,7 +196,7 @@ class DataRecord:
             If a header is invalid.
         """
         subjects = {id: SubjectRecord.read(dataset, id, modalities) for id in ids}
-        return cls(tuple(modalities), label_texts(labels), subjects)
+        return cls(tuple(modalities), label_texts(labels), subjects, recipe=dataset.recipe)
 
     @classmethod
     def load(cls, folder: Path) -> DataRecord | None:
@@ -215,6 +217,7 @@ class DataRecord:
             subjects = {id: _subject_from_json(files) for id, files in content["subjects"].items()}
             texts = (tuple(map(str, content[name])) for name in ("modalities", "labels", "accepted"))
             modalities, labels, accepted = texts
+            recipe = Recipe.from_json(str(path), content.get("recipe", {}))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -222,7 +225,7 @@ class DataRecord:
                 f"{path}: expected the record of the run's data, got a damaged one ({error}); go on without it: "
                 "runs resume RUN --force"
             ) from None
-        return cls(modalities, labels, subjects, accepted)
+        return cls(modalities, labels, subjects, accepted, recipe)
 
     @classmethod
     def load_or_none(cls, folder: Path) -> DataRecord | None:
@@ -250,6 +253,7 @@ class DataRecord:
             "labels": self.labels,
             "subjects": {id: {role: asdict(f) for role, f in s.files.items()} for id, s in self.subjects.items()},
             "accepted": self.accepted,
+            "recipe": self.recipe.to_json(),
         }
         try:
             atomic_write(folder / DATA_RECORD, json.dumps(content), durable=True)
@@ -285,6 +289,9 @@ class DataRecord:
         ):
             if before != after:
                 found[f"{name} {', '.join(before)} to {', '.join(after)}"] = []
+        if self.recipe.digest != now.recipe.digest:
+            earlier, later = (" and ".join(recipe.lines()) or "nothing" for recipe in (self.recipe, now.recipe))
+            found[f"what is mended on reading: {earlier}, to {later}"] = []
         for id, record in self.subjects.items():
             if id not in now.subjects:
                 found.setdefault("subject missing", []).append(id)

@@ -19,6 +19,7 @@ from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.loading import WRONG_VALUE_REMEDY, SubjectHeaders, read_label_values, read_subject_headers
 from core.datasets.options import DataOptions
 from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
+from core.datasets.repairs import DUPLICATE_FIX, with_repairs
 from core.datasets.thumbnails import render_thumbnail, write_thumbnail
 from core.errors import DatasetError, UserError
 from core.formatting import format_number
@@ -86,7 +87,7 @@ def check(
     unread = [s.id for s in subjects if s.labelled and s.modalities and s.shape is None]
     findings += judge_file_names(data) + judge_places(data, unread) + match.findings()
     findings += check_sides(data.labels, positions, [s.id for s in subjects if s.orientation.startswith("?")])
-    findings = merge_alike(findings)
+    findings = merge_alike(with_repairs(data, findings))
     rank = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda f: rank[f.severity])
     return DoctorReport(data.path, data, tuple(findings), tuple(subjects))
@@ -121,7 +122,8 @@ class _Examination:
 
     def run(self) -> None:
         """Read what can be read and collect facts and findings."""
-        self.findings += fitness.judge_completeness(self.subject, self.dataset.modalities)
+        if self.subject.label is not None or not self.dataset.unlabelled_expected:
+            self.findings += fitness.judge_completeness(self.subject, self.dataset.modalities)
         headers = self._read_headers()
         if headers is not None:
             self._check_geometry(headers)
@@ -226,7 +228,7 @@ class _Examination:
                 "warning",
                 f"its image is the same as that of {other}: training on one and validating on the other inflates "
                 "scores",
-                "remove one of them",
+                DUPLICATE_FIX,
                 path,
             )
 
@@ -236,7 +238,7 @@ class _Examination:
         if path is None:
             return None
         try:
-            volume = read_label_values(self.dataset, path, headers.geometries[path])
+            volume = read_label_values(self.dataset, self.subject, headers.geometries[path])
         except UserError as error:
             self._add_error(error)
             return None
@@ -245,7 +247,7 @@ class _Examination:
             self._add_warning(path, warning)
         labels = self.dataset.labels
         try:
-            index = labels.to_index(volume.data[0])
+            index = self.dataset.to_index(volume.data[0])
         except DatasetError as error:
             self._add("error", str(error), WRONG_VALUE_REMEDY, path)
             return None

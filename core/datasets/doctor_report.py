@@ -100,6 +100,7 @@ class DoctorReport:
                 "synthetic": data.synthetic if data else False,
                 "modalities": data.modalities if data else [],
                 "labels": data.labels.to_json() if data else [],
+                "recipe": data.recipe.to_json() if data else {},
                 "counts": {
                     "errors": len(self.with_severity("error")),
                     "warnings": len(self.with_severity("warning")),

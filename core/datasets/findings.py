@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from core.datasets.layouts.recipe import Repair
 from core.errors import UserError
 
 Severity = Literal["error", "warning", "note"]
@@ -24,6 +25,7 @@ class Finding:
     message : str. Expectation and finding.
     subject, file : str. Subject id and file; empty where the finding concerns the whole data set.
     fix : str. Remedy; empty where none is needed.
+    repairs : tuple of Repair. Changes of the recipe that are known to mend it, the gentlest first.
     """
 
     severity: Severity
@@ -31,6 +33,7 @@ class Finding:
     subject: str = ""
     file: str = ""
     fix: str = ""
+    repairs: tuple[Repair, ...] = ()
 
     @property
     def line(self) -> str:

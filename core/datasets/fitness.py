@@ -37,6 +37,8 @@ def judge_files(dataset: Dataset, modalities: Sequence[str] = (), excluded: Coll
     for subject in dataset.subjects:
         if subject.id in excluded:
             continue
+        if subject.label is None and dataset.unlabelled_expected:
+            continue  # it is predicted on only
         findings += judge_completeness(subject, modalities)
         present = tuple(m for m in modalities if m in subject.images)
         if present:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import numpy as np
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.errors import DatasetError, VolumeError
 from core.imaging.alignment import align_to_first, in_common_unit
-from core.imaging.geometry import Geometry
+from core.imaging.geometry import Geometry, geometry_difference
 from core.imaging.header_geometry import LengthUnit
 from core.imaging.headers import Header, read_header
 from core.imaging.volume import Volume, read_image, read_label, read_one_hot
@@ -108,14 +108,15 @@ def read_subject_headers(dataset: Dataset, subject: Subject, modalities: Sequenc
         )
     images = dict.fromkeys(subject.images[m].path for m in modalities)
     headers: dict[Path, Header] = {}
-    for path in (*images, *([subject.label] if subject.label else [])):
-        headers[path] = read_header(path)
-        expected = 1 if path == subject.label else sum(ref.path == path for ref in subject.images.values())
-        one_hot = path == subject.label and headers[path].channels in _one_hot_channels(dataset)
+    labels = tuple(subject.masks) or ((subject.label,) if subject.label else ())
+    for path in (*images, *labels):
+        headers[path] = read_file_header(dataset, subject.id, path)
+        expected = 1 if path in labels else sum(ref.path == path for ref in subject.images.values())
+        one_hot = path == subject.label and not subject.masks and headers[path].channels in _one_hot_channels(dataset)
         if headers[path].channels != expected and not one_hot:
             names = f" ({', '.join(dataset.modalities)})" if expected > 1 else ""
             remedy = "correct the file or the list of modalities"
-            if path == subject.label:
+            if path in labels:
                 remedy = "write one label per voxel; channels that hold 0 and 1 are read if there is one for each class"
             raise DatasetError(
                 f"{path}: expected {expected} channel{'s' * (expected > 1)}{names} as {dataset.name} states, got "
@@ -127,11 +128,18 @@ def read_subject_headers(dataset: Dataset, subject: Subject, modalities: Sequenc
     notes: list[tuple[Path, str]] = []
     warnings: list[tuple[Path, str]] = []
     for path in paths:
-        aligned = align_to_first(headers[paths[0]], headers[path], dataset.labels_follow_images)
+        follow = dataset.labels_follow_images or subject.id in dataset.recipe.follow_image
+        aligned = align_to_first(headers[paths[0]], headers[path], follow)
         if aligned.problem:
-            kind = "label" if path == subject.label else "image"
+            kind = "label" if path in labels else "image"
             raise DatasetError(f"{path}: the {kind} does not fit the first image of {subject.id}: {aligned.problem}")
         geometries[path] = aligned.header.geometry
+        first = geometries.get(labels[0], aligned.header.geometry) if labels else aligned.header.geometry
+        if path in subject.masks and not _same_grid(aligned.header.geometry, first):
+            raise DatasetError(
+                f"{path}: expected the voxel grid of the other masks of {subject.id}, such as {labels[0].name}, got "
+                "another one; write all masks on the grid of the image"
+            )
         notes += [(path, note) for note in aligned.header.notes]
         warnings += [(path, warning) for warning in aligned.header.warnings]
     return SubjectHeaders(headers, geometries, tuple(notes), tuple(warnings))
@@ -168,11 +176,11 @@ def load_subject(
     remarks = [*files.warnings, *files.notes]
     if subject.label is not None:
         geometry = files.geometries[subject.label]
-        raw = read_label_values(dataset, subject.label, geometry)
+        raw = read_label_values(dataset, subject, geometry)
         nan_voxels += raw.nan_voxels
         remarks += [(subject.label, warning) for warning in raw.warnings]
         try:
-            label = dataset.labels.to_index(raw.data[0])
+            label = dataset.to_index(raw.data[0])
         except DatasetError as error:
             raise DatasetError(f"{subject.label}: {error}; {WRONG_VALUE_REMEDY}") from None
         if classes:
@@ -181,14 +189,29 @@ def load_subject(
     return LoadedSubject(subject.id, image, label, files.geometry, files.stored, first, nan_voxels, tuple(remarks))
 
 
-def read_label_values(dataset: Dataset, path: Path, geometry: Geometry) -> Volume:
-    """Read a label map of a data set: one with a channel for each class (one-hot) as one value per voxel.
+def read_file_header(dataset: Dataset, subject_id: str, path: Path) -> Header:
+    """Header of a file of a subject, with the place that the recipe of the data set chooses.
+
+    Raises
+    ------
+    VolumeError
+        If the file is missing or its header is invalid.
+    """
+    header = read_header(path)
+    if header.qform is None or subject_id not in dataset.recipe.take_qform:
+        return header
+    return header.in_qform()
+
+
+def read_label_values(dataset: Dataset, subject: Subject, geometry: Geometry) -> Volume:
+    """Read a label map of a data set: one with a channel for each class (one-hot), or a mask file for each, as one
+    value per voxel.
 
     Such channels are the classes in the order of the data set's list, with the background in front or left out.
 
     Parameters
     ----------
-    dataset, path : Dataset and Path. The data set and the label map.
+    dataset, subject : Dataset and Subject. The data set, and a subject with a label map.
     geometry : Geometry. Geometry of the label map after alignment with the first image.
 
     Returns
@@ -198,11 +221,17 @@ def read_label_values(dataset: Dataset, path: Path, geometry: Geometry) -> Volum
     Raises
     ------
     VolumeError
-        If the file cannot be read, values are not whole numbers, or channels are not one-hot.
+        If the file cannot be read, values are not whole numbers, channels are not one-hot, or masks overlap.
     """
+    path = subject.label
+    assert path is not None
+    masks = dataset.masks_of(path)
+    if masks:
+        return _read_masks(dataset, masks, geometry)
     channels = read_header(path).channels
     if channels == 1:
-        return read_label(path, geometry=geometry, nan_is_zero=dataset.nan_is_zero)
+        nearest = dataset.raw_label_values if subject.id in dataset.recipe.nearest_label else ()
+        return read_label(path, geometry=geometry, nan_is_zero=dataset.nan_is_zero, nearest=nearest)
     classes = dataset.labels.classes[len(dataset.labels) - channels :]
     one_hot = read_one_hot(path, geometry=geometry, nan_is_zero=dataset.nan_is_zero)
     background = one_hot.data[0] if channels == len(dataset.labels) else None
@@ -226,6 +255,39 @@ def read_label_values(dataset: Dataset, path: Path, geometry: Geometry) -> Volum
         "write one label per voxel if the order is another one"
     )
     return replace(one_hot, data=raw[None], warnings=(warning,))
+
+
+def _same_grid(a: Geometry, b: Geometry) -> bool:
+    """Whether voxels of two files with the same index lie in the same place."""
+    return a.axis_codes == b.axis_codes and geometry_difference(a.canonical, b.canonical) is None
+
+
+def _read_masks(dataset: Dataset, masks: Mapping[Path, int], geometry: Geometry) -> Volume:
+    """Masks of classes, files with 0 and one other value, as one value per voxel."""
+    read: Volume | None = None
+    names = {c.raw: c.name for c in dataset.labels.foreground}
+    for path, value in masks.items():
+        mask = read_label(path, geometry=geometry, nan_is_zero=dataset.nan_is_zero)
+        inside = mask.data != 0
+        if inside.any() and np.ptp(mask.data[inside]):
+            raise VolumeError(
+                f"{path}: expected a mask, 0 and one other value, got {np.unique(mask.data)[:6].tolist()}; name one "
+                "label map instead of masks if it holds several classes"
+            )
+        if read is None:
+            read = replace(mask, data=np.where(inside, np.int32(value), np.int32(0)))
+            continue
+        taken = inside & (read.data != 0)
+        if taken.any() and not dataset.later_mask_wins:
+            other = names.get(int(read.data[taken][0]), "another class")
+            raise VolumeError(
+                f"{path}: expected masks that do not overlap, got {int(taken.sum())} voxels that are in {other} too; "
+                'decide which class these have, or describe the data set with overlap = "later"'
+            )
+        read.data[inside] = value
+        read = replace(read, nan_voxels=read.nan_voxels + mask.nan_voxels, warnings=(*read.warnings, *mask.warnings))
+    assert read is not None, "a subject with masks has at least one"
+    return read
 
 
 def class_mapping(names: Sequence[str], kept: Sequence[str]) -> np.ndarray:
@@ -269,12 +331,12 @@ def read_first_geometry(dataset: Dataset, subject: Subject) -> Geometry:
         raise DatasetError(
             f"{dataset.path}: expected an image of {' or '.join(dataset.modalities)} for {subject.id}, found none"
         )
-    header = read_header(first)
+    header = read_file_header(dataset, subject.id, first)
     others = []
     if header.unit == "unknown":
         for path in subject.files:
             with contextlib.suppress(VolumeError):
-                others.append(read_header(path))
+                others.append(read_file_header(dataset, subject.id, path))
     return in_common_unit(header, others).geometry
 
 

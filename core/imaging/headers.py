@@ -106,6 +106,14 @@ class Header:
         notes = tuple(note for note in self.notes if note != NO_UNIT)
         return replace(self, unit=unit, geometry=self.geometry.scaled(scale), qform=qform, notes=notes)
 
+    def in_qform(self) -> Header:
+        """The header with the geometry of the qform, where there is one beside a sform that differs."""
+        if self.qform is None:
+            return self
+        note = "its qform is used, although it has a sform"
+        warnings = tuple(warning for warning in self.warnings if not warning.endswith(SFORM_USED))
+        return replace(self, geometry=self.qform, qform=None, notes=(*self.notes, note), warnings=warnings)
+
 
 @np.errstate(all="ignore")  # values of damaged headers overflow; each is checked explicitly
 def read_header(path: str | Path) -> Header:

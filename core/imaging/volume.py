@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gzip
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from core.imaging.headers import Header, orientation_fields, read_header
 __all__ = ["Geometry", "Header", "Volume", "read_header", "read_image", "read_label", "to_stored", "write_label"]
 
 INTENT_LABEL = 1002  # NIfTI's intent code for label maps
+LOOK_AT_LABELS = "look at its picture: are the labels right?"
 LABEL_TOLERANCE = 1e-3  # largest deviation of a label from a whole number
 NAN_FIX = "where they lie outside the field of view, let NaN be read as 0 (--nan-is-zero)"
 
@@ -40,6 +42,7 @@ class Volume:
     stored : Geometry. Of the file; label maps are written in it.
     nan_voxels : int. Values of ``data`` that are NaN in the file and were read as 0.
     warnings : tuple of str. What was assumed about the values, each as a clause about the file with a remedy.
+    changed_voxels : int. Label values that are no label of the data set and were read as the nearest one.
     """
 
     data: np.ndarray
@@ -47,6 +50,7 @@ class Volume:
     stored: Geometry
     nan_voxels: int = 0
     warnings: tuple[str, ...] = ()
+    changed_voxels: int = 0
 
 
 def read_image(
@@ -78,7 +82,13 @@ def read_image(
     return _canonical(header, data, geometry, nan_voxels)
 
 
-def read_label(path: str | Path, *, geometry: Geometry | None = None, nan_is_zero: bool = False) -> Volume:
+def read_label(
+    path: str | Path,
+    *,
+    geometry: Geometry | None = None,
+    nan_is_zero: bool = False,
+    nearest: Sequence[int] = (),
+) -> Volume:
     """Read a label map as int32 raw values, shape (1, i, j, k).
 
     A value is rounded if it deviates from a whole number by no more than 0.001, or by half a scaling step.
@@ -88,6 +98,7 @@ def read_label(path: str | Path, *, geometry: Geometry | None = None, nan_is_zer
     geometry : Geometry or None. Replaces the geometry of the header; pass the image's if the voxels of the label
         correspond to those of the image in stored order.
     nan_is_zero : bool. Whether NaN is read as 0.
+    nearest : sequence of int. Label values of which each voxel gets the nearest, the lower of two; empty: as stored.
 
     Raises
     ------
@@ -105,6 +116,11 @@ def read_label(path: str | Path, *, geometry: Geometry | None = None, nan_is_zer
         values, nan_voxels = _with_nan_as_zero(values)
     else:
         _refuse_nan_labels(path, values)
+    if nearest:
+        labels, changed_voxels = _nearest_values(path, values, nearest)
+        warning = f"{changed_voxels} voxels have a value that is no label: the nearest one is read; {LOOK_AT_LABELS}"
+        volume = _canonical(header, labels, geometry, nan_voxels, (warning,) if changed_voxels else ())
+        return replace(volume, changed_voxels=changed_voxels)
     labels, warnings = whole_numbers(header, values)
     return _canonical(header, labels, geometry, nan_voxels, warnings)
 
@@ -278,6 +294,16 @@ def whole_numbers(header: Header, values: np.ndarray) -> tuple[np.ndarray, tuple
         f"{header.slope:.6g}: they are rounded; write it again as whole numbers if that is wrong"
     )
     return rounded.astype(np.int32), (warning,) if largest > LABEL_TOLERANCE else ()
+
+
+def _nearest_values(path: str | Path, values: np.ndarray, allowed: Sequence[int]) -> tuple[np.ndarray, int]:
+    """The nearest allowed value of each voxel, int32, and the number of voxels that it changes."""
+    if values.dtype.kind == "f" and np.isinf(values).any():
+        raise VolumeError(f"{path}: expected finite label values, got infinite ones; correct the file")
+    ordered = np.unique(np.asarray(allowed, np.int64))
+    limits = (ordered[:-1] + ordered[1:]) / 2
+    result = ordered[np.searchsorted(limits, values, side="left")].astype(np.int32)
+    return result, int(np.count_nonzero(np.abs(result - values.astype(np.float64)) > LABEL_TOLERANCE))
 
 
 def _canonical(

@@ -10,6 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
+
+from core.datasets.layouts.recipe import Recipe
 from core.errors import DatasetError
 from core.formatting import format_list
 from core.labels import LabelSpace
@@ -80,6 +83,8 @@ class Dataset:
     regions : dict. Names of the classes of a region, by its name: unions that are scored beside the classes.
     reason : str. Why the folder is read in this layout; empty where the layout was asked for.
     unlabelled_expected : bool. Whether subjects without a label map are part of the data set, such as a test set.
+    later_mask_wins : bool. Whether voxels in several masks of a subject belong to the class listed last; an error else.
+    recipe : Recipe. What is mended on reading; ``subjects``, ``labels`` and ``nan_is_zero`` follow it already.
 
     Raises
     ------
@@ -103,6 +108,8 @@ class Dataset:
     regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     reason: str = ""
     unlabelled_expected: bool = False
+    later_mask_wins: bool = False
+    recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
         repeated = sorted((id for id, count in Counter(self.ids).items() if count > 1), key=natural_key)
@@ -136,6 +143,30 @@ class Dataset:
     def masks_of(self, label: Path) -> Mapping[Path, int]:
         """Label value by file of the masks whose first is this file; empty for a label map of its own."""
         return self._masks.get(label, {})
+
+    def to_index(self, raw: np.ndarray) -> np.ndarray:
+        """Convert values of its label maps to class indices, merged values included.
+
+        Parameters
+        ----------
+        raw : ndarray, int32. Values as in the files.
+
+        Returns
+        -------
+        ndarray, uint8, same shape. As :meth:`core.labels.LabelSpace.to_index`, which states the errors too.
+        """
+        if self.value_map:
+            low, high = min(self.value_map), max(self.value_map)
+            table = np.arange(low, high + 1, dtype=np.int32)
+            table[[value - low for value in self.value_map]] = list(self.value_map.values())
+            raw = np.where((raw >= low) & (raw <= high), table[np.clip(raw, low, high) - low], raw)
+        return self.labels.to_index(raw)
+
+    @property
+    def raw_label_values(self) -> tuple[int, ...]:
+        """Values that its label maps may hold: of classes, of what is merged into them, and of ignored voxels."""
+        ignore = [self.labels.ignore.raw] if self.labels.ignore is not None else []
+        return tuple(dict.fromkeys((*self.labels.raw_values, *self.value_map, *ignore)))
 
     @cached_property
     def _subject_of(self) -> dict[str, Subject]:

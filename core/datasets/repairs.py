@@ -1,0 +1,83 @@
+"""Finds for each problem of a data set the changes of its recipe that mend it, by reading the subject with them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from core.datasets.findings import Finding
+from core.datasets.layouts.base import Dataset, Subject
+from core.datasets.layouts.recipe import Repair, RepairKind
+from core.datasets.loading import read_label_values, read_subject_headers
+from core.errors import UserError
+from core.imaging.volume import NAN_FIX
+
+MIN_LEFT = 2  # labelled subjects without which there is no training; no case is left out beyond that
+MAX_CHANGED_SHARE = 0.01  # of the voxels of a label map that are no label; with more, it is another label map
+DUPLICATE_FIX = "leave one of them out"
+
+
+def with_repairs(dataset: Dataset, findings: Sequence[Finding]) -> list[Finding]:
+    """The findings, each with the repairs that are known to mend it, the gentlest first.
+
+    A repair is offered only where the subject can be read with it. Leaving a case out is offered for errors of single
+    subjects and for duplicates, as long as enough subjects are left.
+    """
+    found: dict[str, tuple[Repair, ...]] = {}
+    can_leave_out = len(dataset.labelled_ids) > MIN_LEFT
+    result = []
+    for finding in findings:
+        if not finding.subject or finding.subject not in dataset.ids:
+            result.append(finding)
+            continue
+        repairs: tuple[Repair, ...] = ()
+        if finding.severity == "error":
+            if NAN_FIX in finding.fix:
+                repairs = (Repair("nan_is_zero"),)
+            elif finding.file:
+                if finding.subject not in found:
+                    found[finding.subject] = _readable_with(dataset, dataset.subject(finding.subject))
+                repairs = found[finding.subject]
+        if can_leave_out and (finding.severity == "error" or finding.fix == DUPLICATE_FIX):
+            repairs = (*repairs, Repair("left_out", finding.subject))
+        result.append(replace(finding, repairs=repairs) if repairs else finding)
+    return result
+
+
+def suggested(findings: Sequence[Finding]) -> list[Repair]:
+    """The first repair of each finding, each once."""
+    return list(dict.fromkeys(finding.repairs[0] for finding in findings if finding.repairs))
+
+
+def _readable_with(dataset: Dataset, subject: Subject) -> tuple[Repair, ...]:
+    """Repairs with which a subject can be read that cannot be read now."""
+    present = tuple(m for m in dataset.modalities if m in subject.images)
+    kinds: tuple[RepairKind, ...] = ("take_qform", "follow_image")
+    try:
+        read_subject_headers(dataset, subject, present)
+        kinds = ()
+    except UserError:
+        pass
+    for kind in kinds:
+        repair = Repair(kind, subject.id)
+        changed = replace(dataset, recipe=dataset.recipe.with_repair(repair))
+        try:
+            read_subject_headers(changed, subject, present)
+            return (repair,)
+        except UserError:
+            continue
+    if kinds or subject.label is None or subject.masks:
+        return ()
+    return (Repair("nearest_label", subject.id),) if _has_few_wrong_values(dataset, subject) else ()
+
+
+def _has_few_wrong_values(dataset: Dataset, subject: Subject) -> bool:
+    """Whether a label map cannot be read because a small share of its values is no label."""
+    assert subject.label is not None
+    changed = replace(dataset, recipe=dataset.recipe.with_repair(Repair("nearest_label", subject.id)))
+    try:
+        geometry = read_subject_headers(dataset, subject).geometries[subject.label]
+        volume = read_label_values(changed, subject, geometry)
+    except UserError:
+        return False
+    return 0 < volume.changed_voxels <= MAX_CHANGED_SHARE * volume.data.size

@@ -1,0 +1,116 @@
+"""Recipes that people saved for data sets: a JSON file for each, beside the descriptions of folders.
+
+The folder of a data set itself is never written to.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from core.datasets.layouts.base import Dataset
+from core.datasets.layouts.recipe import Recipe, Repair
+from core.datasets.saved_descriptions import description_file
+from core.errors import DatasetError
+from core.files import FileStamp, atomic_write, file_stamp
+
+FORMAT_VERSION = 1
+
+
+def recipe_file(folder: Path) -> Path:
+    """The file of the recipe of a data set, which need not exist."""
+    return description_file(folder).with_suffix(".recipe.json")
+
+
+def saved_recipe(folder: Path) -> Recipe:
+    """The recipe that was saved for a data set; empty if there is none.
+
+    Raises
+    ------
+    DatasetError
+        If the file cannot be read, is damaged, or of a newer version.
+    """
+    file = recipe_file(folder)
+    try:
+        content = json.loads(file.read_text("utf-8"))
+        version, recipe = int(content["version"]), content["recipe"]
+    except FileNotFoundError:
+        return Recipe()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{file}: expected the recipe of a data set, got a damaged one ({error}); remove it"
+        ) from None
+    if version > FORMAT_VERSION:
+        raise DatasetError(f"{file}: expected version {FORMAT_VERSION} or older, got {version}; update Segmentarium")
+    return Recipe.from_json(str(file), recipe)
+
+
+def save_recipe(folder: Path, recipe: Recipe) -> Path:
+    """Save the recipe of a data set in place of an earlier one; an empty one removes the file.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be written.
+    """
+    file = recipe_file(folder)
+    try:
+        if not recipe:
+            file.unlink(missing_ok=True)
+            return file
+        file.parent.mkdir(parents=True, exist_ok=True)
+        content = {"version": FORMAT_VERSION, "folder": str(folder), "recipe": recipe.to_json()}
+        atomic_write(file, json.dumps(content, indent=1, ensure_ascii=False), durable=True)
+    except OSError as error:
+        raise DatasetError(
+            f"{file}: cannot be written: {error.strerror or error}; set SEGMENTARIUM_SETTINGS to a folder that can"
+        ) from error
+    return file
+
+
+def add_repairs(folder: Path, repairs: Iterable[Repair]) -> Recipe:
+    """Add repairs to the saved recipe of a data set.
+
+    Raises
+    ------
+    DatasetError
+        As :func:`saved_recipe` and :func:`save_recipe`.
+    """
+    recipe = saved_recipe(folder)
+    for repair in repairs:
+        recipe = recipe.with_repair(repair)
+    save_recipe(folder, recipe)
+    return recipe
+
+
+def apply_recipe(dataset: Dataset, recipe: Recipe) -> Dataset:
+    """A data set that is read with a recipe; entries on subjects that it lacks have no effect.
+
+    Raises
+    ------
+    DatasetError
+        If a class is renamed as another one is called.
+    """
+    if not recipe:
+        return dataset
+    left_out = set(recipe.left_out)
+    classes = tuple(replace(c, name=recipe.renamed.get(c.raw, c.name)) for c in dataset.labels.classes)
+    try:
+        labels = replace(dataset.labels, classes=classes)
+    except DatasetError as error:
+        raise DatasetError(f"{recipe_file(dataset.path)}: {error}; correct the names, or remove the file") from None
+    return replace(
+        dataset,
+        subjects=tuple(s for s in dataset.subjects if s.id not in left_out),
+        labels=labels,
+        nan_is_zero=dataset.nan_is_zero or recipe.nan_is_zero,
+        notes=(*dataset.notes, *(f"by its recipe: {line}" for line in recipe.lines())),
+        recipe=recipe,
+    )
+
+
+def settings_stamp(folder: Path) -> tuple[FileStamp, FileStamp]:
+    """Stamps of what people set for a folder, its description and its recipe, to detect a change."""
+    return file_stamp(description_file(folder)), file_stamp(recipe_file(folder))
