@@ -23,10 +23,13 @@ __all__ = ["COMMANDS", "build_parser", "main"]
 
 COMMANDS = {
     "demo": "write the demo data set (synthetic, iSEG-2017 layout)",
+    "data": "describe how the files of a folder are named; list the layouts that are known",
     "check": "check whether a data set is ready for training",
     "train": "train in the foreground; the first line printed is the run id",
     "submit": "queue a training run and return at once; prints the run id",
+    "sweep": "search for good values of settings: queue trial after trial; prints the id of the sweep",
     "runs": "list, show, stop, resume, compare and delete runs; rebuild their index",
+    "engines": "list the machines and clusters that train runs, and try one",
     "predict": "segment images with a trained model",
     "ensemble": "write several trained networks as one model",
     "postprocess": "show, choose or set what is done with the label maps of a model",
@@ -35,6 +38,7 @@ COMMANDS = {
     "features": "write the feature maps of a trained model as pictures, stage by stage",
     "places": "show where training draws sub-volumes of a subject, and which classes they contain",
     "quiz": "report the answers of the quiz",
+    "database": "check, migrate, copy, back up and restore the database of runs and quiz answers",
     "bench": "measure training, inference and augmentation, beside nnU-Net, MONAI and TorchIO",
     "completion": "print a script that completes commands and options in a shell",
 }

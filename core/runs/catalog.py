@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shlex
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from core.config import TrainConfig
 from core.errors import RunError
-from core.files import FileStamp, file_stamp
+from core.files import FileStamp, atomic_write, file_stamp
 from core.formatting import format_list
 from core.paths import DEMO_MODEL, demo_model_path
+from core.runs.engines.local import in_queue_here
+from core.runs.engines.registry import get_engine
 from core.runs.store import folder as files
+from core.runs.store.elsewhere import is_here
+from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
 from core.runs.store.folder import MetricRow
 from core.runs.store.gpu_slots import queue_order
 from core.runs.store.process import is_alive, kill_tree
-from core.runs.store.state import RunState, reconciled_state, write_state
+from core.runs.store.state import ENDED, OBSERVED, RunState, read_state, reconciled_state, write_state
 
 QueuePosition = Literal["first", "earlier", "later", "last"]
 _Facts = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
+FOLDER_IDS = 2**52  # ids of values that come from the folder; a browser counts exactly to 2**53
+MAX_BEHIND_S = 5.0  # a trainer brings the index up to date every second
+OLD_S = 60.0  # time since a file was written that no difference between clocks explains
+_behind_since: dict[Path, tuple[int, float]] = {}  # size in the index, and when it was first seen to differ
 _facts_cache: dict[Path, tuple[tuple[FileStamp, ...], _Facts]] = {}
 
 
@@ -39,6 +48,8 @@ class RunSummary:
     folder : Path. Run folder.
     problem : str. Message about a damaged run folder; empty if it is intact.
     notes, tags : str, tuple of str. Annotations.
+    engine : EngineRecord, optional. Engine and job; ``None`` for the queue of this machine and runs in a terminal.
+    report : JobReport, optional. What the engine last said about the job.
     """
 
     id: str
@@ -49,6 +60,8 @@ class RunSummary:
     problem: str = ""
     notes: str = ""
     tags: tuple[str, ...] = ()
+    engine: EngineRecord | None = None
+    report: JobReport | None = None
 
     @property
     def tensorboard(self) -> str:
@@ -75,6 +88,8 @@ class RunSummary:
         }
         stalled = self.state.stalled_s(time.time())
         summary["stalled_s"] = None if stalled is None else round(stalled, 1)
+        summary["engine"] = None if self.engine is None else asdict(self.engine)
+        summary["job"] = None if self.report is None else asdict(self.report)
         return {**summary, "folder": str(self.folder), "tensorboard": self.tensorboard}
 
 
@@ -161,9 +176,9 @@ def run_checkpoint(folder: Path) -> Path | None:
 
 
 def queued_runs(root: Path) -> list[str]:
-    """Ids of the queued runs in queue order."""
-    states = ((folder.name, reconciled_state(folder)) for folder in files.run_folders(root))
-    return queue_order((run_id, state) for run_id, state in states if state.state == "queued")
+    """Ids of the runs in the queue of this machine, in queue order."""
+    states = ((folder, reconciled_state(folder)) for folder in files.run_folders(root))
+    return queue_order((folder.name, state) for folder, state in states if in_queue_here(folder, state))
 
 
 def move_in_queue(root: Path, run_id: str, to: QueuePosition) -> list[str]:
@@ -179,6 +194,10 @@ def move_in_queue(root: Path, run_id: str, to: QueuePosition) -> list[str]:
         state = reconciled_state(folder)
         if state.state != "queued":
             raise RunError(f"{run_id}: expected a run that waits in the queue, it is {state.state}")
+        if not in_queue_here(folder, state):
+            record = read_engine(folder)
+            other = state.host if record is None else record.engine
+            raise RunError(f"{run_id}: expected a run in the queue of this machine, it waits in that of {other}")
         order = queued_runs(root)
         before = order.index(run_id)
         order.remove(run_id)
@@ -200,7 +219,8 @@ def _turn_between(previous: float | None, following: float | None) -> float:
 
 
 def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
-    """Request a run to stop: a queued one is stopped at once, an active one saves a checkpoint and ends.
+    """Request a run to stop: a queued one is stopped at once, an active one saves a checkpoint and ends. On whichever
+    host it trains, the request is a file in its folder.
 
     Parameters
     ----------
@@ -212,20 +232,41 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
     ------
     RunError
         If there is no such run or it has ended already.
+    UserError
+        If the job of a run cannot be cancelled now; the request stands, and the job ends when it sees it.
     """
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
-        state = reconciled_state(folder)
-        if state.state == "queued":
-            message = "stopped while it waited in the queue"
-            state = write_state(folder, replace(state, state="stopped", message=message, ended_at=time.time()))
-        elif not state.active:
+        state, waits = reconciled_state(folder), read_state(folder).state == "queued"
+        if state.state in ENDED:
             raise RunError(f"{run_id}: expected a queued or running run, it is {state.state} already")
+        if waits:  # also where its job has begun: it finds that the run is stopped, and ends
+            message = "stopped while it waited in the queue"
+            write_state(folder, replace(state, state="stopped", message=message, what="", ended_at=time.time()))
         else:
             (folder / files.STOP).write_text("now" if now else "", encoding="utf-8")
-            if now and state.pid and is_alive(state.pid, state.pid_start):
+            here = is_here(state.host, state.shim_start)
+            if now and here and state.pid and is_alive(state.pid, state.pid_start):
                 kill_tree(state.pid)
+        record = read_engine(folder)
+    if record is not None and record.job and (waits or now or state.state == "queued"):
+        get_engine(root, record.engine).cancel(record.job)
     return reconciled_state(folder)
+
+
+def prune(root: Path, run_id: str, reason: str) -> None:
+    """Request a running run to save a checkpoint and end early, for a reason that its state then has as its message.
+
+    Raises
+    ------
+    RunError
+        If there is no such run.
+    """
+    folder = files.run_folder(root, run_id)
+    with files.lock(folder):
+        if reconciled_state(folder).state == "running":
+            atomic_write(folder / files.PRUNED, reason)  # first: a run that stops for it is known as pruned
+            (folder / files.STOP).touch()
 
 
 def rename(root: Path, run_id: str, name: str) -> None:
@@ -272,13 +313,15 @@ def delete(root: Path, run_id: str) -> None:
     Raises
     ------
     RunError
-        If there is no such run, it is active, or it cannot be removed. If only the index fails, `runs rebuild` repairs
-        it.
+        If there is no such run, it is active, nobody confirms that it has ended, or it cannot be removed. If only the
+        index fails, `runs rebuild` repairs it.
     """
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
         state = reconciled_state(folder)
-        if state.active:
+        if state.state in OBSERVED:
+            raise RunError(f"{run_id}: it is {state.state}, and nobody confirms that it has ended: {state.message}")
+        if state.active or (state.state == "queued" and read_engine(folder) is not None):
             raise RunError(f"{run_id}: it is {state.state}; stop it first, then delete it")
         doomed = root / f".deleted-{run_id}"
         try:
@@ -296,7 +339,8 @@ def metrics_after(root: Path, run_id: str, after_id: int = 0, limit: int = 5000)
     """Values of a run with an id above ``after_id``, oldest first, so that pages can poll for new ones.
 
     Ids only grow. A value that a resumed run measures again has a new id, and the old one is removed. Where the index
-    cannot be used, the values come from the run folder, numbered from 1.
+    cannot be used, or is behind the run folder, the values come from the folder; their ids begin at ``FOLDER_IDS``, so
+    that a page whose last value came from the other source gets all values again.
 
     Raises
     ------
@@ -307,9 +351,34 @@ def metrics_after(root: Path, run_id: str, after_id: int = 0, limit: int = 5000)
     from core.runs.store.index import open_index
 
     try:
-        return open_index(root).metrics_after(run_id, after_id, limit)
+        index = open_index(root)
+        if not _is_behind(folder, index.metrics_size(run_id)):
+            return index.metrics_after(run_id, after_id if after_id < FOLDER_IDS else 0, limit)
     except RunError:
-        return [row for row in files.read_metrics(folder) if row.id > after_id][:limit]
+        pass
+    number = max(0, after_id - FOLDER_IDS)
+    rows = (replace(row, id=FOLDER_IDS + row.id) for row in files.read_metrics(folder) if row.id > number)
+    return list(itertools.islice(rows, limit))
+
+
+def _is_behind(folder: Path, indexed: int | None) -> bool:
+    """Whether the index lacks values of the metrics file, and not only for a moment.
+
+    Parameters
+    ----------
+    folder : Path. The run folder.
+    indexed : int, optional. Bytes of the metrics file whose values are in the index; ``None`` if it does not know the
+        run.
+    """
+    size = files.metrics_size(folder)
+    if indexed is None or indexed == size:
+        _behind_since.pop(folder, None)
+        return indexed is None and size > 0
+    known = _behind_since.get(folder)
+    if known is None or known[0] != indexed:
+        written_s = max(0.0, time.time() - file_stamp(folder / files.METRICS).mtime_ns / 1e9)
+        known = _behind_since[folder] = (indexed, time.monotonic() - (written_s if written_s > OLD_S else 0.0))
+    return time.monotonic() - known[1] > MAX_BEHIND_S
 
 
 def log_tail(root: Path, run_id: str, lines: int = 200) -> str:
@@ -341,7 +410,12 @@ def _summary(folder: Path) -> RunSummary:
     except RunError as error:
         config, name, (notes, tags) = TrainConfig(), files.read_name(folder), files.read_notes(folder)
         problem = str(error)
-    return RunSummary(folder.name, name, state, config, folder, problem, notes, tags)
+    try:
+        engine = read_engine(folder)
+    except RunError as error:
+        engine, problem = None, str(error)
+    report = None if engine is None else read_report(folder.parent, engine)[0]
+    return RunSummary(folder.name, name, state, config, folder, problem, notes, tags, engine, report)
 
 
 def _read_facts(folder: Path) -> _Facts:

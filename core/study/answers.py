@@ -5,7 +5,6 @@ Answers are stored in the database of the index of runs and nowhere else; rebuil
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from core.errors import RunError
-from core.runs.store.index import open_answers
+from core.runs.store.database import is_shared, open_answers
 from core.runs.store.schema import ANSWERS
 from core.study.questions import CONFIDENCE_LEVELS, DIFFICULTIES
 from core.study.statistics import Score
@@ -144,7 +143,7 @@ def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
         If no game or more than one matches, or the database cannot be read.
     """
     answers: list[Answer] = []
-    if root.is_dir() or os.environ.get("SEGMENTARIUM_DATABASE"):
+    if root.is_dir() or is_shared():
         query = sa.select(ANSWERS).order_by(ANSWERS.c.answered_at, ANSWERS.c.game, ANSWERS.c.number)
         if study != ALL_GAMES:
             query = query.where(ANSWERS.c.game.startswith(study, autoescape=True))

@@ -16,7 +16,8 @@ from core import runs
 from core.config import TrainConfig
 from core.runs.launch import create_run
 from core.runs.store import folder as files
-from core.runs.store.index import FILE, open_index
+from core.runs.store.database import FILE
+from core.runs.store.index import open_index
 from core.runs.store.process import PROJECT, module_environment
 from tests.support.watching import wait_until
 

@@ -7,20 +7,25 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core.runs.store.index import database_url
+from core.runs.store.database import database_url
+from core.runs.store.root_id import read_root_id
 from core.runs.store.schema import METRICS, RUNS
 
 
 def run_rows(root: Path) -> list[dict[str, Any]]:
-    """Rows of the runs of a checkpoints root, oldest first."""
-    query = sa.select(RUNS).where(RUNS.c.root == str(root.resolve())).order_by(RUNS.c.created_at, RUNS.c.id)
+    """Rows of the runs of a checkpoints root, oldest first; without the time at which they were written."""
+    query = (
+        sa.select(*(column for column in RUNS.c if column is not RUNS.c.written_at))
+        .where(RUNS.c.root == read_root_id(root))
+        .order_by(RUNS.c.created_at, RUNS.c.id)
+    )
     return _read(root, query)
 
 
 def metric_rows(root: Path) -> list[dict[str, Any]]:
     """Rows of all measurements in the database, by run and id; without the ids."""
-    columns = [METRICS.c[name] for name in ("run", "epoch", "step", "elapsed_s", "name", "value")]
-    return _read(root, sa.select(*columns).order_by(METRICS.c.run, METRICS.c.id))
+    columns = [METRICS.c[name] for name in ("root", "run", "epoch", "step", "elapsed_s", "name", "value")]
+    return _read(root, sa.select(*columns).order_by(METRICS.c.root, METRICS.c.run, METRICS.c.id))
 
 
 def _read(root: Path, query: sa.Select[Any]) -> list[dict[str, Any]]:

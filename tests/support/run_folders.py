@@ -57,4 +57,4 @@ def add_metrics(root: Path, run_id: str, first: int, last: int) -> None:
         values |= {f"val/dice/{name}": dice(epoch) for name in CLASSES[1:]}
         files.append_metrics(root / run_id, epoch, epoch * 20, epoch * 4.0, values)
         rows += [files.MetricRow(0, epoch, epoch * 20, epoch * 4.0, n, v) for n, v in values.items()]
-    open_index(root).add_metrics(run_id, rows)
+    open_index(root).add_metrics(run_id, rows, size=files.metrics_size(root / run_id))

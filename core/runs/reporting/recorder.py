@@ -1,7 +1,8 @@
 """Records training events in the run folder (state, metrics, pictures, log, TensorBoard) and in the index.
 
 The folder is written first: a measurement that cannot be written there fails the run. Index, pictures and TensorBoard
-are optional: where they fail, the log notes it and training continues.
+are optional: where they fail, the log notes it and training continues. The index is written by a thread
+(:mod:`core.runs.reporting.index_writer`).
 """
 
 from __future__ import annotations
@@ -9,11 +10,10 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from core.config import TrainConfig
-from core.errors import RunError
 from core.events import SUB_VOLUMES_MEASURED, Ended, Event, Metrics, Picture, Preparing, Progress, Ready, Saved
+from core.runs.reporting.index_writer import IndexWriter, Rhythm
 from core.runs.reporting.log_lines import LogFormatter
 from core.runs.reporting.tensorboard import TensorBoardLog
 from core.runs.store import folder as files
@@ -21,13 +21,9 @@ from core.runs.store.folder import MetricRow
 from core.runs.store.pictures import add_picture, drop_pictures_after, encode_png
 from core.runs.store.state import Best, RunState, State, write_state
 
-if TYPE_CHECKING:
-    from core.runs.store.index import Index
-
 STATE_EVERY_S = 1.0
 INDEX_EVERY_S = 1.0
 INDEX_RETRY_S = 20.0
-INDEX_TIMEOUT_MS = 500
 
 
 class Recorder:
@@ -42,14 +38,11 @@ class Recorder:
     def __init__(self, folder: Path, state: RunState) -> None:
         self.folder = folder
         self.state = state
-        self._config: TrainConfig | None = None
         self._formatter = LogFormatter()
         self._board: TensorBoardLog | None = None
         self._logged_notes: set[str] = set()
-        self._training = False
-        self._pending: list[MetricRow] = []  # in the metrics file, not in the index yet
-        self._last_indexed: MetricRow | None = None  # None: the index may differ from the metrics file
-        self._state_at = self._index_at = 0.0
+        self._state_at = 0.0
+        self.index = IndexWriter(folder, self._log_once, Rhythm(INDEX_EVERY_S, INDEX_RETRY_S))
         self._event_at: float | None = None
 
     def __call__(self, event: Event) -> None:
@@ -79,7 +72,8 @@ class Recorder:
             self._update_state(
                 now=True, epoch=event.epoch, step=event.step, elapsed_s=event.elapsed_s, remaining_s=None
             )
-        self._write_index()
+        if not isinstance(event, Metrics):  # which has handed over its values
+            self.index.put(self.state)
 
     def stop_requested(self) -> None:
         """Record that a stop of the run was requested."""
@@ -103,14 +97,14 @@ class Recorder:
             epochs=self.state.epoch if state == "finished" else self.state.epochs,
         )
         self._call_board("close")
-        self._write_index(now=True)  # before the state: the index of an ended run is complete
+        self.index.put(self.state)
+        self.index.close()  # before the state is written: the index of an ended run is complete
         self.state = write_state(self.folder, self.state, durable=True)
 
     def _record_start(self, event: Ready) -> None:
         files.drop_metrics_after(self.folder, event.start_step)
         drop_pictures_after(self.folder, event.start_step)
-        self._training = True
-        self._pending, self._last_indexed = [], None
+        self.index.reread()
         try:
             self._board = TensorBoardLog(self.folder / files.TENSORBOARD, event.start_step)
         except (ImportError, OSError) as error:
@@ -147,12 +141,12 @@ class Recorder:
 
     def _record_metrics(self, event: Metrics) -> None:
         superseded = files.append_metrics(self.folder, event.epoch, event.step, event.elapsed_s, event.values)
-        self._pending += [
+        rows = [
             MetricRow(0, event.epoch, event.step, round(event.elapsed_s, 3), name, value)
             for name, value in event.values.items()
         ]
         if superseded:
-            self._last_indexed = None
+            self.index.reread()
         self._call_board("scalars", event.step, event.values)
         changes: dict[str, Any] = {}
         if "val/dice_mean" in event.values:
@@ -160,6 +154,7 @@ class Recorder:
             changes["latest"] = Best(event.epoch, dice, SUB_VOLUMES_MEASURED, event.step)
         now = bool(changes)  # Home, Runs and `runs list` show it
         self._update_state(now=now, epoch=event.epoch, step=event.step, elapsed_s=event.elapsed_s, **changes)
+        self.index.put(self.state, rows, files.metrics_size(self.folder))
 
     def _record_picture(self, event: Picture) -> None:
         try:
@@ -186,35 +181,6 @@ class Recorder:
                 getattr(self._board, method)(*arguments)
             except (OSError, ValueError, ImportError) as error:
                 self._log_once(f"note: a TensorBoard event could not be written: {error}")
-
-    def _write_index(self, now: bool = False) -> None:
-        """Update the index if ``now`` or once per ``INDEX_EVERY_S``; after a failure, again in ``INDEX_RETRY_S``."""
-        if not now and time.monotonic() - self._index_at < INDEX_EVERY_S:
-            return
-        from core.runs.store.index import DamagedIndexError, open_index
-
-        try:
-            index = open_index(self.folder.parent, INDEX_TIMEOUT_MS)
-            if self._training:
-                self._write_index_metrics(index)
-            self._config = self._config or files.read_config_or_default(self.folder)
-            index.put_run(self.folder, self.state, self._config, files.read_name(self.folder))
-            self._index_at = time.monotonic()
-        except RunError as error:
-            advice = "" if isinstance(error, DamagedIndexError) else ", `runs rebuild` repairs the index"
-            self._log_once(f"note: {error}; training continues{advice}")
-            self._pending, self._last_indexed = [], None
-            self._index_at = time.monotonic() + INDEX_RETRY_S
-
-    def _write_index_metrics(self, index: Index) -> None:
-        """Append new rows, or the whole metrics file where the index may differ from it: after a resume, a failure,
-        a superseded value or a rebuild by another process."""
-        run_id, rows = self.folder.name, self._pending
-        if self._last_indexed is None or not index.add_metrics(run_id, rows, after=self._last_indexed):
-            rows = list(files.read_metrics(self.folder))
-            index.synchronize_metrics(run_id, rows)
-        self._last_indexed = rows[-1] if rows else self._last_indexed
-        self._pending = []
 
     def _log_once(self, line: str) -> None:
         if line not in self._logged_notes:

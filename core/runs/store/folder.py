@@ -10,7 +10,10 @@
 ``log.txt``         log, and the output of the run's processes
 ``data.json``       geometry and digest of the files of the training and validation subjects, as the run began
 ``exit.json``       exit status of the last trainer process, written by its parent
+``heartbeat.json``  host, PID and time, written every second where it trains (:mod:`core.runs.store.heartbeat`)
+``engine.json``     engine and job of a run that another engine trains (:mod:`core.runs.store.engine_records`)
 ``stop``            present while a stop is requested; content ``now``: the trainer is killed
+``pruned``          present where a sweep asked the run to end early; content: the reason
 ``accept-data``     present while the run is to resume on data that has changed
 ``*.safetensors``   checkpoints: last, previous (the one before last), best
 ``pictures/``       a slice per validation, truth beside prediction (:mod:`core.runs.store.pictures`)
@@ -39,11 +42,12 @@ from core.checkpointing.metadata import LAST as LAST
 from core.checkpointing.metadata import PREVIOUS as PREVIOUS
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
-from core.files import atomic_write
+from core.files import atomic_write, file_stamp, read_replaced
 from core.runs.store.process import locked
 
 CONFIG, STATE, RUN, METRICS = "config.json", "state.json", "run.json", "metrics.jsonl"
 LOG, EXIT, STOP, LOCK = "log.txt", "exit.json", "stop", ".lock"
+PRUNED = "pruned"
 TENSORBOARD, PREDICTIONS = "tensorboard", "predictions"
 NAME_LENGTH, NOTES_LENGTH, TAG_LENGTH, MAX_TAGS = 80, 10_000, 40, 20
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -179,8 +183,13 @@ def write_json(path: Path, data: Any, durable: bool = False) -> None:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(path: Path, *, exists: bool = False) -> dict[str, Any]:
+    """Read a JSON object, also while another host replaces the file.
+
+    Parameters
+    ----------
+    path : Path. The file.
+    exists : bool. Whether it is known to exist: it is read again if it is missing for a moment.
 
     Raises
     ------
@@ -188,7 +197,7 @@ def read_json(path: Path) -> dict[str, Any]:
         If the file is missing, unreadable or no JSON object.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_replaced(lambda: path.read_text(encoding="utf-8"), exists=exists))
     except (OSError, ValueError) as error:
         raise RunError(f"{path}: expected a JSON file of a run, got: {error}") from error
     if not isinstance(data, dict):
@@ -205,7 +214,7 @@ def read_config(folder: Path) -> TrainConfig:
         If ``config.json`` is damaged or not understood.
     """
     try:
-        return TrainConfig.from_json(read_json(folder / CONFIG))
+        return TrainConfig.from_json(read_json(folder / CONFIG, exists=True))
     except ConfigError as error:
         raise RunError(f"{folder / CONFIG}: {error}") from error
 
@@ -235,6 +244,14 @@ def read_notes(folder: Path) -> tuple[str, tuple[str, ...]]:
         return "", ()
     tags = facts.get("tags")
     return str(facts.get("notes") or ""), tuple(str(t) for t in tags) if isinstance(tags, list) else ()
+
+
+def read_pruned(folder: Path) -> str:
+    """Why a sweep asked a run to end early; empty where it did not."""
+    try:
+        return (folder / PRUNED).read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def finite_or_none(value: float | None) -> float | None:
@@ -275,22 +292,33 @@ def append_metrics(folder: Path, epoch: int, step: int, elapsed_s: float, values
                 line = _to_line(record)
                 handle.write(b"\n" + line if tail and not tail.endswith(b"\n") else line)  # after a torn line
         if superseded:
-            records = _without_superseded([*_parse_records(path.read_bytes()), record])
+            records = _without_superseded([*_parse_records(read_replaced(path.read_bytes)), record])
             atomic_write(path, b"".join(map(_to_line, records)))
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
     return superseded
 
 
-def read_metrics(folder: Path) -> Iterator[MetricRow]:
+def read_metrics(folder: Path, size: int | None = None) -> Iterator[MetricRow]:
     """All values in file order, ids counted from 1. Torn and foreign lines are skipped, and so are superseded values,
-    which files of earlier versions may hold."""
+    which files of earlier versions may hold.
+
+    Parameters
+    ----------
+    folder : Path. The run folder.
+    size : int, optional. Bytes of the file to read; all of them by default.
+    """
     number = 0
-    for record in _without_superseded(_records(folder / METRICS)):
+    for record in _without_superseded(_records(folder / METRICS, size)):
         for name, value in record["values"].items():
             number += 1
             value = math.nan if value is None else float(value)
             yield MetricRow(number, record["epoch"], record["step"], record["elapsed_s"], str(name), value)
+
+
+def metrics_size(folder: Path) -> int:
+    """Bytes of the metrics file; 0 where there is none."""
+    return file_stamp(folder / METRICS).size
 
 
 def drop_metrics_after(folder: Path, step: int) -> None:
@@ -312,22 +340,31 @@ def append_log(folder: Path, line: str) -> None:
 
 def read_log_tail(folder: Path, lines: int) -> str:
     """The last lines of ``log.txt``; empty where it does not exist."""
-    try:
-        with (folder / LOG).open("rb") as handle:
+    return read_tail(folder / LOG, lines)
+
+
+def read_tail(path: Path, lines: int) -> str:
+    """The last lines of a text file; empty where it does not exist."""
+
+    def read() -> str:
+        with path.open("rb") as handle:
             size = handle.seek(0, os.SEEK_END)
             handle.seek(max(0, size - _TAIL_BYTES))
-            text = handle.read().decode("utf-8", errors="replace")
+            return handle.read().decode("utf-8", errors="replace")
+
+    try:
+        text = read_replaced(read)
     except FileNotFoundError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
 
 
-def _records(path: Path) -> Iterator[dict[str, Any]]:
+def _records(path: Path, size: int | None = None) -> Iterator[dict[str, Any]]:
     try:
-        content = path.read_bytes()
+        content = read_replaced(path.read_bytes)
     except FileNotFoundError:
         return
-    yield from _parse_records(content)
+    yield from _parse_records(content[:size])
 
 
 def _parse_records(content: bytes) -> Iterator[dict[str, Any]]:

@@ -1,46 +1,67 @@
 """SQL index of all runs of a checkpoints root, so that pages query measurements without reading files.
 
-The rows of runs can be lost at any time: :meth:`Index.rebuild` makes them again from the run folders. The same database
-holds the quiz answers (:mod:`core.study.answers`), which exist nowhere else. The default is SQLite in WAL mode in the
-root; ``SEGMENTARIUM_DATABASE`` (an SQLAlchemy URL) selects another database, such as PostgreSQL. WAL needs memory
-shared between processes, which network file systems do not provide: SQLite on one is refused.
+The rows of runs can be lost at any time: :meth:`Index.rebuild` makes them again from the run folders, and so does the
+first writer in a database that does not know the root. The same database holds the quiz answers
+(:mod:`core.study.answers`), which exist nowhere else. A run is identified by the id of its root
+(:mod:`core.runs.store.root_id`) and its own.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
-import os
-import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.engine import Connection
 
 from core.config import TrainConfig
-from core.errors import RunError
+from core.errors import RunError, UserError
+from core.hosts import host_name
 from core.runs.store import folder as files
+from core.runs.store import postgres
+from core.runs.store.database import BUSY_TIMEOUT_MS, Database, open_database
+from core.runs.store.database_errors import damaged_index, explain_index
 from core.runs.store.folder import MetricRow, finite_or_none
-from core.runs.store.schema import METRICS, MIGRATIONS, RUNS, VERSION
+from core.runs.store.root_id import read_root_id, renew_root_id, root_id
+from core.runs.store.rows import upsert
+from core.runs.store.schema import METRICS, ROOTS, RUNS
 from core.runs.store.state import RunState, reconciled_state
 
-FILE = "index.sqlite"
-BUSY_TIMEOUT_MS = 2000
-RUNS_INTACT = "the runs themselves are safe in their folders"
-NETWORK_FILE_SYSTEMS = {
-    "nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs", "glusterfs", "pvfs2",
-    "ncpfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.s3fs", "fuse.rclone", "fuse.gcsfuse", "davfs",
-}  # fmt: skip
-
-_engines: dict[tuple[sa.URL, int, int, bool], tuple[int, Engine]] = {}
+CHUNK = 2000  # rows of one statement
 
 
-class DamagedIndexError(RunError):
-    """The SQLite file of the index is damaged or not a database."""
+@dataclass(frozen=True)
+class IndexedRun:
+    """A run of another root, as the database knows it.
+
+    Attributes
+    ----------
+    id, root : str. Ids of the run and of its root.
+    places : tuple of (str, str). Host and path at which the root was seen.
+    name : str. Display name.
+    tags : tuple of str.
+    state : RunState. The state that was written last.
+    config : TrainConfig.
+    silent_s : float. Seconds since the row was written, by the clock of the database.
+    """
+
+    id: str
+    root: str
+    places: tuple[tuple[str, str], ...]
+    name: str
+    tags: tuple[str, ...]
+    state: RunState
+    config: TrainConfig
+    silent_s: float
 
 
 def open_index(root: Path, timeout_ms: int = BUSY_TIMEOUT_MS) -> Index:
@@ -49,72 +70,9 @@ def open_index(root: Path, timeout_ms: int = BUSY_TIMEOUT_MS) -> Index:
     Raises
     ------
     RunError
-        If the database cannot be opened, is on a network file system, or was made by a newer version;
-        :class:`DamagedIndexError` if it is damaged.
+        If the database cannot be opened, or was made by a newer version; :class:`DamagedIndexError` if it is damaged.
     """
-    url = database_url(root)
-    try:
-        return Index(root, _engine(url, timeout_ms))
-    except SQLAlchemyError as error:
-        raise _explain(url, error) from error
-
-
-def open_answers(root: Path, *, reading: bool = False, timeout_ms: int = BUSY_TIMEOUT_MS) -> _Transaction:
-    """A durable transaction on the same database for the quiz answers, as a context manager that gives the connection.
-
-    Raises
-    ------
-    RunError
-        As :func:`open_index`, and if the transaction cannot begin or commit.
-    """
-    url = database_url(root)
-    try:
-        return _Transaction(_engine(url, timeout_ms, durable=True), reading, _explain_answers)
-    except SQLAlchemyError as error:
-        raise _explain_answers(url, error) from error
-
-
-def database_url(root: Path) -> sa.URL:
-    """URL of the database: ``SEGMENTARIUM_DATABASE``, else SQLite in the root.
-
-    Raises
-    ------
-    RunError
-        If SQLite would be on a network file system, or the variable is not a URL.
-    """
-    given = os.environ.get("SEGMENTARIUM_DATABASE", "")
-    if given:
-        try:
-            return sa.make_url(given)
-        except SQLAlchemyError as error:
-            raise RunError(
-                "SEGMENTARIUM_DATABASE: expected a database's URL, such as sqlite:////home/me/runs.db, got one that "
-                f"begins with {given[:8]!r}"
-            ) from error
-    kind = file_system_of(root)
-    if kind in NETWORK_FILE_SYSTEMS:
-        raise RunError(
-            f"{root}: expected a local disk for the index of runs, got a network file system ({kind}), on which SQLite "
-            "loses data; choose a local folder with --checkpoints, or set SEGMENTARIUM_DATABASE to a database's URL"
-        )
-    return sa.URL.create("sqlite", database=str(root / FILE))  # unparsed: a path may hold characters special in a URL
-
-
-def file_system_of(path: Path, mounts: Path = Path("/proc/mounts")) -> str:
-    """Type of the file system that holds ``path``, as in ``/proc/mounts``; empty where it is unknown."""
-    try:
-        lines = mounts.read_text(errors="replace").splitlines()
-    except OSError:
-        return ""
-    target, best, kind = path.expanduser().absolute().resolve(), -1, ""
-    for line in lines:
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        mounted = Path(fields[1].replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\"))
-        if target.is_relative_to(mounted) and len(mounted.parts) >= best:
-            best, kind = len(mounted.parts), fields[2]
-    return kind
+    return Index(root, open_database(root, explain_index, timeout_ms=timeout_ms))
 
 
 class Index:
@@ -123,16 +81,18 @@ class Index:
     Every method raises :class:`RunError` if the database is locked for too long or cannot be used.
     """
 
-    def __init__(self, root: Path, engine: Engine) -> None:
+    def __init__(self, root: Path, database: Database) -> None:
         self.root = root.resolve()
-        self._engine = engine
+        self._database = database
 
     def put_run(self, folder: Path, state: RunState, config: TrainConfig, name: str) -> None:
-        """Insert or replace the row of a run."""
-        with self._begin() as connection:
-            self._put_run(connection, folder, state, config, name)
+        """Insert or update the row of a run."""
+        with self._writing(folder.name) as (connection, root):
+            self._put_run(connection, root, folder, _values_of(folder, state, config, name))
 
-    def add_metrics(self, run_id: str, rows: Iterable[MetricRow], after: MetricRow | None = None) -> bool:
+    def add_metrics(
+        self, run_id: str, rows: Iterable[MetricRow], after: MetricRow | None = None, size: int | None = None
+    ) -> bool:
         """Append values in one transaction; the database assigns their ids.
 
         Parameters
@@ -141,56 +101,93 @@ class Index:
         rows : iterable of MetricRow. The values; their ids are ignored.
         after : MetricRow, optional. What the caller takes for the run's last value in the index. If it is not, because
             the index was rebuilt in between, no row is appended: see :meth:`synchronize_metrics`.
+        size : int, optional. Bytes of the metrics file that ends with these values.
 
         Returns
         -------
         bool
             Whether the values were appended.
         """
-        values = [_metric_values(run_id, row) for row in rows]
-        if not values:
+        listed = list(rows)
+        if not listed:
             return True
-        last = sa.select(METRICS.c.step, METRICS.c.elapsed_s, METRICS.c.name).where(METRICS.c.run == run_id)
-        with self._begin() as connection:
+        with self._writing(run_id) as (connection, root):
             if after is not None:
+                of_run = (METRICS.c.root == root) & (METRICS.c.run == run_id)
+                last = sa.select(METRICS.c.step, METRICS.c.elapsed_s, METRICS.c.name).where(of_run)
                 stored = connection.execute(last.order_by(METRICS.c.id.desc()).limit(1)).first()
                 if stored is None or tuple(stored) != (after.step, after.elapsed_s, after.name):
                     return False
-            connection.execute(METRICS.insert(), values)
+            _insert_metrics(connection, [_metric_values(root, run_id, row) for row in listed])
+            _note_size(connection, root, run_id, size)
         return True
 
-    def synchronize_metrics(self, run_id: str, rows: Iterable[MetricRow]) -> None:
+    def synchronize_metrics(self, run_id: str, rows: Iterable[MetricRow], size: int | None = None) -> None:
         """Make the values of a run equal to ``rows``, the content of its metrics file, in one transaction.
 
         The rows from the first difference on are replaced and get new ids, so that ids grow in file order and the rows
         before keep theirs.
+
+        Parameters
+        ----------
+        run_id : str. The run.
+        rows : iterable of MetricRow. The values; their ids are ignored.
+        size : int, optional. Bytes of the metrics file before it was read.
         """
-        values = [_metric_values(run_id, row) for row in rows]
-        columns = [METRICS.c[name] for name in ("run", "epoch", "step", "elapsed_s", "name", "value")]
-        query = sa.select(METRICS.c.id, *columns).where(METRICS.c.run == run_id).order_by(METRICS.c.id)
-        with self._begin() as connection:
-            stored = connection.execute(query).all()
+        listed = list(rows)
+        columns = [METRICS.c[name] for name in ("root", "run", "epoch", "step", "elapsed_s", "name", "value")]
+        with self._writing(run_id) as (connection, root):
+            values = [_metric_values(root, run_id, row) for row in listed]
+            of_run = (METRICS.c.root == root) & (METRICS.c.run == run_id)
+            stored = connection.execute(sa.select(METRICS.c.id, *columns).where(of_run).order_by(METRICS.c.id)).all()
             pairs = zip(stored, values, strict=False)
             equal = sum(1 for _ in takewhile(lambda pair: tuple(pair[0][1:]) == tuple(pair[1].values()), pairs))
             if equal < len(stored):
-                differing = METRICS.c.id >= stored[equal].id
-                connection.execute(METRICS.delete().where(METRICS.c.run == run_id, differing))
-            if equal < len(values):
-                connection.execute(METRICS.insert(), values[equal:])
+                connection.execute(METRICS.delete().where(of_run, METRICS.c.id >= stored[equal].id))
+            _insert_metrics(connection, values[equal:])
+            _note_size(connection, root, run_id, size)
 
-    def metrics_after(self, run_id: str, after_id: int, limit: int) -> list[MetricRow]:
-        """At most ``limit`` values of a run with an id above ``after_id``, oldest first."""
+    def metrics_after(self, run_id: str, after_id: int, limit: int, root: str = "") -> list[MetricRow]:
+        """At most ``limit`` values of a run with an id above ``after_id``, oldest first.
+
+        Parameters
+        ----------
+        run_id : str. The run.
+        after_id : int. Values with this id and lower ones are left out.
+        limit : int. Largest number of values.
+        root : str, optional. Id of another root that the run belongs to.
+        """
         columns = [METRICS.c[name] for name in ("id", "epoch", "step", "elapsed_s", "name", "value")]
-        query = sa.select(*columns).where(METRICS.c.run == run_id, METRICS.c.id > after_id)
-        with self._begin(reading=True) as connection:
+        of_run = (METRICS.c.root == (root or read_root_id(self.root))) & (METRICS.c.run == run_id)
+        query = sa.select(*columns).where(of_run, METRICS.c.id > after_id)
+        with self._database.begin(reading=True) as connection:
             rows = connection.execute(query.order_by(METRICS.c.id).limit(limit)).all()
         return [_metric_row(row) for row in rows]
 
+    def metrics_size(self, run_id: str) -> int | None:
+        """Bytes of the run's metrics file whose values are in the index; ``None`` where it is not known."""
+        of_run = (RUNS.c.root == read_root_id(self.root)) & (RUNS.c.id == run_id)
+        with self._database.begin(reading=True) as connection:
+            size = connection.execute(sa.select(RUNS.c.metrics_size).where(of_run)).scalar()
+        return None if size is None else int(size)
+
     def delete_run(self, run_id: str) -> None:
         """Remove all rows of a run."""
-        with self._begin() as connection:
-            connection.execute(METRICS.delete().where(METRICS.c.run == run_id))
-            connection.execute(RUNS.delete().where(RUNS.c.id == run_id))
+        with self._writing(run_id) as (connection, root):
+            connection.execute(METRICS.delete().where(METRICS.c.root == root, METRICS.c.run == run_id))
+            connection.execute(RUNS.delete().where(RUNS.c.root == root, RUNS.c.id == run_id))
+
+    def runs_of_other_roots(self) -> list[IndexedRun]:
+        """The runs of all other roots in the database, newest first."""
+        own = read_root_id(self.root)
+        query = sa.select(RUNS, _now(self._database.engine.dialect.name).label("now")).where(RUNS.c.root != own)
+        with self._database.begin(reading=True) as connection:
+            rows = connection.execute(query.order_by(RUNS.c.created_at.desc(), RUNS.c.id.desc())).mappings().all()
+            seen = connection.execute(sa.select(ROOTS).order_by(ROOTS.c.host)).all()
+        places: dict[str, list[tuple[str, str]]] = {}
+        for place in seen:
+            places.setdefault(place.id, []).append((place.host, place.path))
+        return [_indexed_run(row, tuple(places.get(row["root"], ()))) for row in rows]
 
     def check(self) -> None:
         """Check the integrity of the whole database; only SQLite supports that.
@@ -200,159 +197,117 @@ class Index:
         DamagedIndexError
             If it is damaged.
         """
-        with self._begin(reading=True) as connection:
+        with self._database.begin(reading=True) as connection:
             if connection.dialect.name == "sqlite":
                 found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
                 if found != "ok":
-                    raise _damaged(self._engine.url, str(found).splitlines()[0])
+                    raise damaged_index(self._database.engine.url, str(found).splitlines()[0])
 
     def rebuild(self) -> int:
         """Make all rows of this root again from its run folders, in one transaction; returns the number of runs."""
+        with self._database.begin() as connection:
+            root = self._registered(connection)
+            if connection.dialect.name == "postgresql":
+                postgres.lock(connection, "root", root)
+            return self._rebuild(connection, root)
+
+    @contextmanager
+    def _writing(self, run_id: str) -> Iterator[tuple[Connection, str]]:
+        """A transaction that changes the rows of one run while no other one does; gives the id of the root too."""
+        with self._database.begin() as connection:
+            root = self._registered(connection)
+            if connection.dialect.name == "postgresql":
+                postgres.lock(connection, "root", root, shared=True)
+                postgres.lock(connection, "run", root, run_id)
+            yield connection, root
+
+    def _registered(self, connection: Connection) -> str:
+        """The id of this root, whose place is in the database. A root that the database does not know yet is read from
+        its folders; one that was copied together with its id gets a new id."""
+        id, host = root_id(self.root), host_name()
+        place = sa.select(ROOTS.c.path).where(ROOTS.c.id == id, ROOTS.c.host == host)
+        if connection.execute(place).scalar() == str(self.root):
+            return id
+        if connection.dialect.name == "postgresql":
+            postgres.lock(connection, "root", id)
+        before = connection.execute(place).scalar()
+        if before and before != str(self.root) and _is_copy(Path(before), self.root, id):
+            id, before = renew_root_id(self.root), None
+        known = connection.execute(sa.select(ROOTS.c.id).where(ROOTS.c.id == id)).first()
+        upsert(connection, ROOTS, dict(id=id, host=host, path=str(self.root)))
+        if known is None:
+            self._rebuild(connection, id)
+        return id
+
+    def _rebuild(self, connection: Connection, root: str) -> int:
         folders = sorted(files.run_folders(self.root), key=lambda f: f.name)
-        of_root = sa.select(RUNS.c.id).where(RUNS.c.root == str(self.root))
-        ids = [folder.name for folder in folders]
-        with self._begin() as connection:
-            connection.execute(METRICS.delete().where(sa.or_(METRICS.c.run.in_(of_root), METRICS.c.run.in_(ids))))
-            connection.execute(RUNS.delete().where(sa.or_(RUNS.c.root == str(self.root), RUNS.c.id.in_(ids))))
-            for folder in folders:
-                config, name = files.read_config_or_default(folder), files.read_name(folder)
-                self._put_run(connection, folder, reconciled_state(folder), config, name)
-                values = [_metric_values(folder.name, row) for row in files.read_metrics(folder)]
-                if values:
-                    connection.execute(METRICS.insert(), values)
+        connection.execute(METRICS.delete().where(METRICS.c.root == root))
+        connection.execute(RUNS.delete().where(RUNS.c.root == root))
+        for folder in folders:
+            config, name = files.read_config_or_default(folder), files.read_name(folder)
+            size = files.metrics_size(folder)
+            values = [_metric_values(root, folder.name, row) for row in files.read_metrics(folder, size)]
+            self._put_run(connection, root, folder, _values_of(folder, reconciled_state(folder), config, name))
+            _insert_metrics(connection, values)
+            _note_size(connection, root, folder.name, size)
         return len(folders)
 
-    def _put_run(self, connection: Connection, folder: Path, state: RunState, config: TrainConfig, name: str) -> None:
-        best = state.score
-        connection.execute(RUNS.delete().where(RUNS.c.id == folder.name))
-        connection.execute(
-            RUNS.insert().values(
-                id=folder.name, root=str(self.root), name=name, state=state.state, message=state.message,
-                preset=config.preset, epoch=state.epoch, epochs=state.epochs, best_epoch=best.epoch if best else None,
-                best_dice=best.mean_dice if best else None, best_measured_on=best.measured_on if best else None,
-                created_at=state.created_at, started_at=state.started_at, ended_at=state.ended_at,
-                config=json.dumps(config.to_json()),
-            )
-        )  # fmt: skip
-
-    def _begin(self, reading: bool = False) -> _Transaction:
-        return _Transaction(self._engine, reading, _explain)
+    def _put_run(self, connection: Connection, root: str, folder: Path, values: dict[str, Any]) -> None:
+        now = _now(connection.dialect.name)
+        upsert(connection, RUNS, {"root": root, "id": folder.name, **values, "written_at": now})
 
 
-class _Transaction:
-    """A transaction that raises database errors as :class:`RunError`."""
-
-    def __init__(self, engine: Engine, reading: bool, explain: Callable[[sa.URL, SQLAlchemyError], RunError]) -> None:
-        self._engine = engine.execution_options(reading=reading)
-        self._explain = explain
-
-    def __enter__(self) -> Connection:
-        try:
-            self._context = self._engine.begin()
-            return self._context.__enter__()
-        except SQLAlchemyError as error:
-            raise self._explain(self._engine.url, error) from error
-
-    def __exit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        try:
-            self._context.__exit__(kind, error, traceback)
-        except SQLAlchemyError as failed:
-            raise self._explain(self._engine.url, failed) from failed
-        if isinstance(error, SQLAlchemyError):
-            raise self._explain(self._engine.url, error) from error
+def _insert_metrics(connection: Connection, values: Sequence[dict[str, Any]]) -> None:
+    for start in range(0, len(values), CHUNK):
+        connection.execute(METRICS.insert(), list(values[start : start + CHUNK]))
 
 
-def _engine(url: sa.URL, timeout_ms: int, durable: bool = False) -> Engine:
-    """The SQLAlchemy engine of a database, kept per process: a forked child must not use its parent's connections, and
-    a file that was deleted or replaced must not be written to any more. ``durable``: commits survive a power cut; the
-    index does not need that, as it can be rebuilt."""
-    key = (url, timeout_ms, os.getpid(), durable)
-    cached = _engines.get(key)
-    if cached is not None:
-        if cached[0] == _inode(url):
-            return cached[1]
-        cached[1].dispose()
-    engine = _new_engine(url, timeout_ms, durable)
-    _engines[key] = (_inode(url), engine)
-    return engine
+def _note_size(connection: Connection, root: str, run_id: str, size: int | None) -> None:
+    if size is not None:
+        connection.execute(RUNS.update().where(RUNS.c.root == root, RUNS.c.id == run_id).values(metrics_size=size))
 
 
-def _inode(url: sa.URL) -> int:
-    """Inode of SQLite's file; 0 for other databases, or where there is no file."""
+def _is_copy(before: Path, root: Path, id: str) -> bool:
+    """Whether a root and the folder where its id was seen on this machine are two."""
     try:
-        return Path(url.database or "").stat().st_ino if url.get_backend_name() == "sqlite" else 0
+        return read_root_id(before) == id and not before.samefile(root)
     except OSError:
-        return 0
+        return False
 
 
-def _new_engine(url: sa.URL, timeout_ms: int, durable: bool) -> Engine:
-    try:
-        engine = sa.create_engine(url)
-    except ImportError as error:
-        raise RunError(
-            f"{_display_name(url)}: this database needs a Python package that is not installed: {error}"
-        ) from error
-    if engine.dialect.name == "sqlite":
-        sa.event.listen(engine, "connect", lambda connection, _: _prepare_sqlite(connection, timeout_ms, durable))
-        sa.event.listen(engine, "begin", _begin_sqlite)
-    migrate(engine, MIGRATIONS)
-    return engine
+def _now(dialect: str) -> sa.ColumnElement[float]:
+    """The clock of the database, in seconds since 1970."""
+    if dialect == "postgresql":
+        return sa.extract("epoch", sa.func.clock_timestamp()).cast(sa.Float)
+    return (sa.func.julianday("now") - 2440587.5) * 86400.0
 
 
-def migrate(engine: Engine, migrations: Sequence[Callable[[Connection], None]]) -> None:
-    """Bring the schema to the newest version in one transaction.
-
-    Parameters
-    ----------
-    engine : sqlalchemy.Engine. The database.
-    migrations : sequence of callable. Entry n migrates version n to version n + 1.
-
-    Raises
-    ------
-    RunError
-        If the database is newer than the program.
-    """
-    with engine.execution_options(reading=True).connect() as connection:
-        exists = sa.inspect(connection).has_table(VERSION.name)
-        if exists and connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() == len(migrations):
-            return
-    with engine.begin() as connection:
-        VERSION.create(connection, checkfirst=True)
-        version = connection.execute(sa.select(sa.func.max(VERSION.c.version))).scalar() or 0
-        if version > len(migrations):
-            raise RunError(
-                f"{_display_name(engine.url)}: expected schema version {len(migrations)} or older, got {version}; "
-                "update Segmentarium, or move the file away (it holds the answers of the quiz) and run `runs rebuild`"
-            )
-        for migration in migrations[version:]:
-            migration(connection)
-        if version < len(migrations):
-            connection.execute(VERSION.delete())
-            connection.execute(VERSION.insert().values(version=len(migrations)))
+def _values_of(folder: Path, state: RunState, config: TrainConfig, name: str) -> dict[str, Any]:
+    best = state.score
+    facts = {name: value for name, value in state.to_json().items() if name != "updated_at"}  # see ``written_at``
+    details = {"state": facts, "tags": list(files.read_notes(folder)[1])}
+    return dict(
+        name=_text(name), state=state.state, message=_text(state.message), preset=_text(config.preset),
+        epoch=state.epoch, epochs=state.epochs, best_epoch=best.epoch if best else None,
+        best_dice=best.mean_dice if best else None, best_measured_on=best.measured_on if best else None,
+        created_at=state.created_at, started_at=state.started_at, ended_at=state.ended_at,
+        config=json.dumps(config.to_json()), details=json.dumps(details),
+    )  # fmt: skip
 
 
-def _begin_sqlite(connection: Connection) -> None:
-    # Writers take the write lock at the start: an upgrade from a read lock fails at once instead of waiting.
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+def _text(text: str) -> str:
+    """A text without the character that PostgreSQL cannot store."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-def _prepare_sqlite(connection: Any, timeout_ms: int, durable: bool) -> None:
-    connection.isolation_level = None  # transactions begin explicitly, in _begin_sqlite
-    cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {timeout_ms}")
-    cursor.execute("PRAGMA journal_mode = WAL")
-    cursor.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
-    cursor.close()
-
-
-def _metric_values(run_id: str, row: MetricRow) -> dict[str, Any]:
+def _metric_values(root: str, run_id: str, row: MetricRow) -> dict[str, Any]:
     return {
+        "root": root,
         "run": run_id,
         "epoch": row.epoch,
         "step": row.step,
         "elapsed_s": row.elapsed_s,
-        "name": row.name,
+        "name": _text(row.name),
         "value": finite_or_none(row.value),
     }
 
@@ -362,38 +317,23 @@ def _metric_row(row: sa.Row[Any]) -> MetricRow:
     return MetricRow(row.id, row.epoch, row.step, row.elapsed_s, row.name, value)
 
 
-def _explain(url: sa.URL, error: SQLAlchemyError) -> RunError:
-    if _is_damage(error):
-        return _damaged(url, _reason(error))
-    return RunError(f"{_display_name(url)}: the index of runs cannot be used: {_reason(error)}; {RUNS_INTACT}")
+def _indexed_run(row: Any, places: tuple[tuple[str, str], ...]) -> IndexedRun:
+    """A run from its row; values that this version does not understand are left out."""
+    try:
+        details = json.loads(row["details"])
+        state, tags = RunState.from_json(details["state"]), tuple(str(tag) for tag in details["tags"])
+    except (ValueError, KeyError, TypeError, RunError):
+        message = "its state was written by another version of the program"
+        state, tags = RunState(state="failed", message=message, created_at=row["created_at"]), ()
+    silent_s = max(0.0, float(row["now"]) - row["written_at"])
+    state = dataclasses.replace(state, updated_at=time.time() - silent_s)
+    return IndexedRun(row["id"], row["root"], places, row["name"], tags, state, _config_of(row["config"]), silent_s)
 
 
-def _damaged(url: sa.URL, reason: str) -> DamagedIndexError:
-    return DamagedIndexError(
-        f"{_display_name(url)}: the index of runs is damaged: {reason}; {RUNS_INTACT}, and "
-        "`python -m core runs rebuild` makes it again from them"
-    )
-
-
-def _explain_answers(url: sa.URL, error: SQLAlchemyError) -> RunError:
-    problem = f"{_display_name(url)}: the quiz answers cannot be accessed: {_reason(error)}"
-    if _is_damage(error):
-        return DamagedIndexError(f"{problem}; `python -m core runs rebuild` recovers those that are readable")
-    return RunError(f"{problem}; repair the database and try again")
-
-
-def _reason(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).splitlines()[0]
-
-
-def _is_damage(error: SQLAlchemyError) -> bool:
-    """Whether SQLite reports a damaged file, or one that is not a database."""
-    code = getattr(getattr(error, "orig", None), "sqlite_errorcode", 0) & 0xFF  # without the extended code
-    return code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT)
-
-
-def _display_name(url: sa.URL) -> str:
-    """SQLite's file, or the URL without its password."""
-    if url.get_backend_name() == "sqlite" and url.database:
-        return url.database
-    return url.render_as_string(hide_password=True)
+@lru_cache(maxsize=4096)  # parsing takes milliseconds, and a page lists many runs again and again
+def _config_of(text: str) -> TrainConfig:
+    """A configuration; the default one where this version does not understand it."""
+    try:
+        return TrainConfig.from_json(json.loads(text))
+    except (ValueError, UserError):
+        return TrainConfig()

@@ -14,7 +14,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from core.errors import RunError
-from core.runs.store.index import DamagedIndexError, database_url, open_answers, open_index
+from core.runs.store.database import database_url, open_answers
+from core.runs.store.database_errors import DamagedIndexError
+from core.runs.store.index import open_index
 from core.runs.store.schema import ANSWERS
 
 

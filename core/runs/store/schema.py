@@ -1,4 +1,7 @@
-"""Tables of the database and its schema migrations."""
+"""Tables of the database and its schema migrations.
+
+A run is identified by the id of its root and its own: several roots, also of several machines, share a database.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +12,18 @@ from sqlalchemy.engine import Connection
 
 _meta = sa.MetaData()
 VERSION = sa.Table("schema_version", _meta, sa.Column("version", sa.Integer, nullable=False))
+ROOTS = sa.Table(  # where each root was seen: several machines may mount it at different paths
+    "roots",
+    _meta,
+    sa.Column("id", sa.String(32), primary_key=True),
+    sa.Column("host", sa.String(255), primary_key=True),
+    sa.Column("path", sa.Text, nullable=False),
+)
 RUNS = sa.Table(
     "runs",
     _meta,
+    sa.Column("root", sa.String(32), primary_key=True),
     sa.Column("id", sa.String(128), primary_key=True),
-    sa.Column("root", sa.Text, nullable=False, index=True),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("message", sa.Text, nullable=False),
@@ -27,18 +37,22 @@ RUNS = sa.Table(
     sa.Column("started_at", sa.Float),
     sa.Column("ended_at", sa.Float),
     sa.Column("config", sa.Text, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),  # the whole state, and the tags
+    sa.Column("written_at", sa.Float, nullable=False),  # by the clock of the database
+    sa.Column("metrics_size", sa.BigInteger),  # bytes of the metrics file whose values are in the index
 )
 METRICS = sa.Table(
     "metrics",
     _meta,
     sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("root", sa.String(32), nullable=False),
     sa.Column("run", sa.String(128), nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("elapsed_s", sa.Float, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("value", sa.Float),
-    sa.Index("metrics_by_run", "run", "id"),
+    sa.Index("metrics_by_run", "root", "run", "id"),
     sqlite_autoincrement=True,
 )
 ANSWERS = sa.Table(  # the only copy of the quiz answers
@@ -71,11 +85,21 @@ ANSWERS = sa.Table(  # the only copy of the quiz answers
 
 
 def _version_1(connection: Connection) -> None:
-    _meta.create_all(connection, tables=[RUNS, METRICS])
+    """Version 1 had runs and measurements alone, which version 3 makes anew."""
 
 
 def _version_2(connection: Connection) -> None:
     _meta.create_all(connection, tables=[ANSWERS])
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_version_1, _version_2)
+def _version_3(connection: Connection) -> None:
+    """Keys by root and run. The rows of runs are made again from the folders when a root is next opened."""
+    for table in ("metrics", "runs"):
+        connection.execute(sa.DDL(f"DROP TABLE IF EXISTS {table}"))
+    _meta.create_all(connection, tables=[ROOTS, RUNS, METRICS])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_version_1, _version_2, _version_3)
+REBUILT = (ROOTS, RUNS, METRICS)  # what is made again from the run folders
+TABLES = (*REBUILT, ANSWERS)  # all but the version
+KEPT = tuple(table for table in TABLES if table not in REBUILT)  # what exists in the database alone

@@ -14,7 +14,7 @@ from core.config import TrainConfig
 from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.store import folder as files
-from core.runs.store.index import FILE
+from core.runs.store.database import FILE
 from core.runs.store.state import Best, read_state, write_state
 
 

@@ -12,18 +12,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 
 from core.errors import RunError
 from core.paths import project_root
 from core.presets import preset
+from core.runs.catalog import update_index
 from core.runs.launch import create_run
-from core.runs.store.index import FILE, migrate, open_answers, open_index
-from core.runs.store.schema import ANSWERS, MIGRATIONS
+from core.runs.store import folder as files
+from core.runs.store.database import FILE, open_answers
+from core.runs.store.index import open_index
+from core.runs.store.schema import ANSWERS
 from core.study.answers import Answer, current_streak, read_answers, save_answer, summarise
 from core.study.statistics import Score
+from tests.support.index_rows import run_rows
 
 ROOT = project_root()
+VERSION_1 = (
+    "create table schema_version (version integer not null)",
+    "insert into schema_version values (1)",
+    "create table runs (id varchar(128) primary key, root text not null, name text not null)",
+    "create table metrics (id integer primary key autoincrement, run varchar(128) not null, name text not null)",
+    "insert into runs values ('net-1', '/old/place', 'net')",
+    "insert into metrics (run, name) values ('net-1', 'lr')",
+)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
@@ -63,7 +74,7 @@ def test_saved_answer_survives_a_kill(tmp_path: Path) -> None:
 
 
 def test_every_answer_is_synced_to_the_disk(tmp_path: Path) -> None:
-    for opened, expected in ((open_answers(tmp_path), 2), (open_index(tmp_path)._begin(), 1)):
+    for opened, expected in ((open_answers(tmp_path), 2), (open_index(tmp_path)._database.begin(), 1)):
         with opened as connection:
             assert connection.exec_driver_sql("pragma synchronous").scalar() == expected  # 2 is FULL, 1 NORMAL
             assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
@@ -87,19 +98,19 @@ def test_rebuilding_the_index_keeps_the_answers(tmp_path: Path) -> None:
     assert read_answers(tmp_path) == [given]
 
 
-def test_database_of_version_1_is_migrated_with_its_runs(tmp_path: Path) -> None:
-    engine = sa.create_engine(f"sqlite:///{tmp_path / FILE}")
-    migrate(engine, MIGRATIONS[:1])
-    assert not sa.inspect(engine).has_table("quiz_answers")
-    with engine.begin() as connection:
-        connection.exec_driver_sql(
-            "insert into metrics (run, epoch, step, elapsed_s, name, value) values ('r', 1, 1, 0, 'lr', 0.5)"
-        )
-    engine.dispose()
+def test_database_of_version_1_is_migrated_with_its_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = create_run(tmp_path, preset("quick"), foreground=True)
+    files.append_metrics(folder, 1, 10, 0.5, {"lr": 0.5})
+    (tmp_path / FILE).unlink()
+    with sqlite3.connect(tmp_path / FILE) as old:
+        for statement in VERSION_1:
+            old.execute(statement)
+    old.close()
     save_answer(tmp_path, answer())
-    with sqlite3.connect(tmp_path / FILE) as connection:
-        assert connection.execute("select version from schema_version").fetchall() == [(2,)]
-        assert connection.execute("select name, value from metrics").fetchall() == [("lr", 0.5)]
+    assert "tables brought from version 1 to" in capsys.readouterr().err
+    update_index(tmp_path, folder)
+    assert [(row.name, row.value) for row in open_index(tmp_path).metrics_after(folder.name, 0, 9)] == [("lr", 0.5)]
+    assert [row["id"] for row in run_rows(tmp_path)] == [folder.name]
     assert read_answers(tmp_path) == [answer()]
 
 

@@ -20,7 +20,8 @@ from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.reporting.recorder import Recorder
 from core.runs.store import folder as files
-from core.runs.store.index import FILE, open_index
+from core.runs.store.database import FILE
+from core.runs.store.index import open_index
 from core.runs.store.state import Best, RunState, read_state, write_state
 from tests.support.index_rows import metric_rows, run_rows
 
@@ -89,6 +90,7 @@ def test_dice_so_far_is_in_state_and_index_before_a_best_epoch_is_chosen(folder:
     assert not state.score_is_final
     clock.now += 1
     recorder(progress(10))
+    assert recorder.index.drain()
     row = next(iter(run_rows(folder.parent)))
     assert (row["best_epoch"], row["best_dice"], row["best_measured_on"]) == (1, 0.8, "held-out sub-volumes")
     recorder(Saved("best", "x", 2, 20, 0.85, "held-out whole volumes"))
@@ -102,6 +104,7 @@ def test_dice_so_far_is_in_state_and_index_before_a_best_epoch_is_chosen(folder:
 def test_state_and_index_are_written_once_a_second_at_most(folder: Path, clock: Clock) -> None:
     recorder, index = Recorder(folder, read_state(folder)), open_index(folder.parent)
     recorder(READY)
+    assert recorder.index.drain()
     clock.now += 0.3
     for step in (1, 2, 3):
         recorder(progress(step))
@@ -111,6 +114,7 @@ def test_state_and_index_are_written_once_a_second_at_most(folder: Path, clock: 
     assert [row.step for row in files.read_metrics(folder)] == [1, 2, 3]  # the file is written at once
     clock.now += 1
     recorder(progress(4))
+    assert recorder.index.drain()
     assert read_state(folder).step == 4
     assert [row.step for row in index.metrics_after(folder.name, 0, 10)] == [1, 2, 3]
     recorder(Metrics(1, 5, 0.1, {"train/loss": 0.5}))
@@ -122,17 +126,20 @@ def test_state_and_index_are_written_once_a_second_at_most(folder: Path, clock: 
 def test_locked_index_is_logged_once_and_updated_later(folder: Path, clock: Clock) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
+    assert recorder.index.drain()
     other = sqlite3.connect(folder.parent / FILE, isolation_level=None)
     other.execute("begin exclusive")
     for step in (1, 2):
         clock.now += 100
         recorder(Metrics(1, step, 0.1, {"train/loss": 0.5}))
+        assert recorder.index.drain()
     log = files.read_log_tail(folder, 100)
     assert log.count("database is locked") == 1
     other.execute("rollback")
     other.close()
     clock.now += 100
     recorder(Metrics(1, 3, 0.1, {"train/loss": 0.5}))
+    assert recorder.index.drain()
     assert [row.step for row in open_index(folder.parent).metrics_after(folder.name, 0, 10)] == [1, 2, 3]
 
 
@@ -224,12 +231,13 @@ def test_index_rebuilt_between_file_and_index_holds_each_value_once(
     recorder, index = Recorder(folder, read_state(folder)), open_index(folder.parent)
     recorder(READY)
     recorder(Metrics(1, 10, 0.1, {"lr": 0.1}))
-    clock.now += 2
     recorder(Metrics(1, 20, 0.2, {"lr": 0.2}))  # in file and index
+    assert recorder.index.drain()
     recorder(Metrics(1, 30, 0.3, {"lr": 0.3}))  # in the file, pending for the index
     index.rebuild()
     clock.now += 2
     recorder(Metrics(1, 40, 0.4, {"lr": 0.4}))
+    assert recorder.index.drain()
     assert_rows(folder, [(10, "lr", 0.1), (20, "lr", 0.2), (30, "lr", 0.3), (40, "lr", 0.4)])
 
 

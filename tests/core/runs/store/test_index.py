@@ -12,13 +12,17 @@ import sqlalchemy as sa
 from core.errors import RunError
 from core.events import Ended, Metrics, Ready, Saved
 from core.presets import preset
-from core.runs.catalog import metrics_after, update_index
+from core.runs.catalog import FOLDER_IDS, metrics_after, update_index
 from core.runs.launch import create_run
 from core.runs.reporting.recorder import Recorder
+from core.runs.store import database
 from core.runs.store import folder as files
-from core.runs.store import index as indexes
+from core.runs.store.database import FILE, database_url
+from core.runs.store.database_errors import display_name
+from core.runs.store.file_systems import file_system_of
 from core.runs.store.folder import MetricRow
-from core.runs.store.index import FILE, database_url, file_system_of, migrate, open_index
+from core.runs.store.index import open_index
+from core.runs.store.migration import migrate
 from core.runs.store.schema import MIGRATIONS
 from core.runs.store.state import read_state
 from tests.support.index_rows import metric_rows, run_rows
@@ -132,8 +136,10 @@ def test_metrics_come_from_the_folder_if_the_index_is_unusable(tmp_path: Path) -
     for file in tmp_path.glob(f"{FILE}*"):
         file.unlink()
     (tmp_path / FILE).write_text("this is no database, and longer than the header of one would be " * 20)
-    assert [(r.id, r.name) for r in metrics_after(tmp_path, folder.name)] == [(1, "a"), (2, "b")]
-    assert [(r.id, r.name) for r in metrics_after(tmp_path, folder.name, after_id=1)] == [(2, "b")]
+    first, second = metrics_after(tmp_path, folder.name)
+    assert [(r.id - FOLDER_IDS, r.name) for r in (first, second)] == [(1, "a"), (2, "b")]
+    assert metrics_after(tmp_path, folder.name, after_id=first.id) == [second]
+    assert metrics_after(tmp_path, folder.name, after_id=7) == [first, second], "the page's last value is of the index"
     update_index(tmp_path, folder)
     assert "file is not a database" in files.read_log_tail(folder, 5)
 
@@ -143,7 +149,7 @@ def test_migrations_run_once_and_in_order(tmp_path: Path) -> None:
     migrate(engine, MIGRATIONS)
     with engine.begin() as connection:
         connection.exec_driver_sql(
-            "insert into metrics (run, epoch, step, elapsed_s, name) values ('r', 1, 1, 0, 'lr')"
+            "insert into metrics (root, run, epoch, step, elapsed_s, name) values ('x', 'r', 1, 1, 0, 'lr')"
         )
 
     def version_2(connection: sa.Connection) -> None:
@@ -162,7 +168,7 @@ def test_migrations_run_once_and_in_order(tmp_path: Path) -> None:
 
 
 def test_failed_migration_leaves_the_old_schema(tmp_path: Path) -> None:
-    engine = indexes._engine(sa.make_url(f"sqlite:///{tmp_path / 'old.sqlite'}"), 1000)
+    engine = database._engine(sa.make_url(f"sqlite:///{tmp_path / 'old.sqlite'}"), 1000)
 
     def half(connection: sa.Connection) -> None:
         connection.exec_driver_sql("alter table runs add column half text")
@@ -175,14 +181,46 @@ def test_failed_migration_leaves_the_old_schema(tmp_path: Path) -> None:
         assert connection.exec_driver_sql("select version from schema_version").scalar() == len(MIGRATIONS)
 
 
-@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "lustre"])
-def test_network_file_system_is_refused(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexes, "file_system_of", lambda path: kind)
-    with pytest.raises(RunError, match=rf"network file system \({kind}\).*--checkpoints.*SEGMENTARIUM_DATABASE"):
-        create_run(tmp_path, preset("quick"))
-    assert files.run_folders(tmp_path) == []
+@pytest.mark.parametrize("kind", ["nfs4", "cifs", "fuse.sshfs", "9p", "lustre", "fuse.unheard-of"])
+def test_index_of_a_root_on_a_network_file_system_lies_on_this_machine(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, local = tmp_path / "runs", tmp_path / "local"
+    monkeypatch.setattr(database, "file_system_of", lambda path: kind if path.is_relative_to(root) else "ext4")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(local))
+    folder = make_run(root, "net", 2)
+    (index,) = (local / "segmentarium" / "indexes").glob("*.sqlite")
+    assert not list(root.glob("*.sqlite*"))
+    assert [row["id"] for row in run_rows(root)] == [folder.name] and len(metrics_after(root, folder.name)) == 4
+    for file in index.parent.iterdir():
+        file.unlink()
+    update_index(root, folder)  # as on another machine, whose index is empty
+    assert [row["id"] for row in run_rows(root)] == [folder.name] and len(metrics_after(root, folder.name)) == 4
+    monkeypatch.setenv("SEGMENTARIUM_INDEX_FOLDER", str(tmp_path / "chosen"))
+    assert Path(str(database_url(root).database)).parent == tmp_path / "chosen"
+    monkeypatch.setenv("SEGMENTARIUM_INDEX_FOLDER", "root")
+    assert database_url(root).database == str(root / FILE)
     monkeypatch.setenv("SEGMENTARIUM_DATABASE", "postgresql://somebody@db/segmentarium")
-    assert database_url(tmp_path) == sa.make_url("postgresql://somebody@db/segmentarium")
+    assert database_url(root) == sa.make_url("postgresql+psycopg://somebody@db/segmentarium")
+
+
+def test_sqlite_is_never_put_on_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(database, "file_system_of", lambda path: "nfs4")
+    monkeypatch.setenv("SEGMENTARIUM_DATABASE", f"sqlite:///{tmp_path / 'shared.sqlite'}")
+    with pytest.raises(RunError, match=r"network file system \(nfs4\).*loses data"):
+        create_run(tmp_path / "one", preset("quick"))
+    monkeypatch.delenv("SEGMENTARIUM_DATABASE")
+    monkeypatch.setenv("SEGMENTARIUM_INDEX_FOLDER", str(tmp_path / "also on nfs"))
+    with pytest.raises(RunError, match=r"network file system \(nfs4\).*SEGMENTARIUM_INDEX_FOLDER.*PostgreSQL"):
+        create_run(tmp_path / "one", preset("quick"))
+
+
+@pytest.mark.parametrize("kind", ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "apfs", "fuseblk", "fuse.mergerfs", ""])
+def test_index_of_a_root_on_a_local_disk_lies_in_the_root(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "file_system_of", lambda path: kind)
+    assert database_url(tmp_path).database == str(tmp_path / FILE)
 
 
 def test_file_system_is_that_of_the_innermost_mount(tmp_path: Path) -> None:
@@ -204,7 +242,7 @@ def test_password_in_the_url_is_hidden(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("SEGMENTARIUM_DATABASE", f"sqlite:////{tmp_path}/no/such/folder/x.sqlite")
     with pytest.raises(RunError, match="unable to open database file"):
         open_index(tmp_path)
-    assert indexes._display_name(sa.make_url("postgresql://me:secret@db/x")) == "postgresql://me:***@db/x"
+    assert display_name(sa.make_url("postgresql://me:secret@db/x")) == "postgresql://me:***@db/x"
 
 
 @pytest.mark.parametrize("name", ["runs ?mode=memory", "100%25 #1", "mit Umlaut ü & mehr"])
@@ -222,7 +260,7 @@ def test_unusable_database_url_is_an_error_without_its_password(
         ("no url at all", "SEGMENTARIUM_DATABASE.*URL"),
         ("nonsense://db/x", "nonsense"),
         ("postgresql+asyncpg3://me:secret@db/x", "asyncpg3"),
-        ("mssql+pyodbc://me:secret@db/x", "pyodbc"),
+        ("mssql+pyodbc://me:secret@db/x", "expected an SQLite or a PostgreSQL database"),
     ):
         monkeypatch.setenv("SEGMENTARIUM_DATABASE", url)
         with pytest.raises(RunError, match=fact) as caught:

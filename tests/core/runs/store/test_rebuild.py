@@ -14,9 +14,11 @@ from core.events import Metrics, Ready
 from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.reporting.recorder import Recorder
+from core.runs.store import database
 from core.runs.store import folder as files
-from core.runs.store import index
-from core.runs.store.index import FILE, DamagedIndexError, open_index
+from core.runs.store.database import FILE
+from core.runs.store.database_errors import DamagedIndexError
+from core.runs.store.index import open_index
 from core.runs.store.rebuild import RebuildResult, rebuild
 from core.runs.store.state import read_state
 from core.study.answers import read_answers, save_answer
@@ -107,10 +109,12 @@ def test_index_rebuilt_while_a_run_trains_has_each_row_once(tmp_path: Path, monk
     recorder(Ready({"device": "cpu"}, ("air", "CSF"), 0, 0))
     monkeypatch.setattr("core.runs.reporting.recorder.INDEX_EVERY_S", 0.0)
     recorder(Metrics(1, 9, 1.0, {"a": 0.5}))
-    for _, engine in index._engines.values():
+    assert recorder.index.drain()
+    for _, engine in database._engines.values():
         engine.dispose()
     noise(tmp_path / FILE)
     recorder(Metrics(1, 10, 1.125, {"a": 1.0, "b": 2.0}))
+    assert recorder.index.drain()
     assert "is damaged" in files.read_log_tail(folder, 5)
     assert rebuild(tmp_path).damaged is not None
     recorder(Metrics(1, 11, 1.25, {"a": 2.0}))
@@ -121,7 +125,7 @@ def test_index_rebuilt_while_a_run_trains_has_each_row_once(tmp_path: Path, monk
 @pytest.mark.slow
 def test_damage_error_names_the_rebuild_command(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     noise(root / FILE)
-    monkeypatch.setattr(index, "_engines", {})  # as in a new process
+    monkeypatch.setattr(database, "_engines", {})  # as in a new process
     with pytest.raises(DamagedIndexError, match=r"file is not a database.*runs rebuild"):
         open_index(root)
     with pytest.raises(DamagedIndexError, match=r"quiz answers.*runs rebuild"):
