@@ -117,6 +117,12 @@ def freesurfer_colours(classes: Sequence[tuple[int, str]]) -> dict[int, str]:
 
 
 @functools.cache
+def structure_names() -> dict[int, str]:
+    """Names of the structures by value; of two names of one value the later."""
+    return {value: name for value, name, _ in _structures()}
+
+
+@functools.cache
 def _structures() -> tuple[tuple[int, str, str], ...]:
     """Value, name and colour of every structure."""
     entries: list[tuple[int, str, str]] = []

@@ -7,9 +7,10 @@ option may stand before or after the sub-command.
 from __future__ import annotations
 
 import argparse
+import typing
 from pathlib import Path
 
-DEVICES = ("auto", "cuda", "cpu")
+from core.choices import Device
 
 
 def add_checkpoints(parser: argparse.ArgumentParser, *, nested: bool = False) -> None:
@@ -41,7 +42,17 @@ def add_progress(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser, help: str = "where to compute") -> None:
     """``--device``."""
-    parser.add_argument("--device", choices=DEVICES, default="auto", help=help)
+    parser.add_argument("--device", choices=typing.get_args(Device), default="auto", help=help)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """``--engine NAME``."""
+    parser.add_argument(
+        "--engine",
+        metavar="NAME",
+        default="local",
+        help="where to train: local (this machine), or an engine that engines.toml in the root of runs declares",
+    )
 
 
 def add_data(parser: argparse.ArgumentParser, help: str = "folder of the data set, or 'demo'") -> None:
@@ -51,10 +62,11 @@ def add_data(parser: argparse.ArgumentParser, help: str = "folder of the data se
 
 def add_layout(parser: argparse.ArgumentParser) -> None:
     """``--layout``."""
-    from core.datasets import LAYOUTS
-
     parser.add_argument(
-        "--layout", default="auto", metavar="|".join(("auto", *LAYOUTS)), help="how the folder is organised"
+        "--layout",
+        default="auto",
+        metavar="auto|NAME|FILE.toml",
+        help="how the folder is organised: recognised, a name that 'data layouts' lists, or a description of your own",
     )
 
 

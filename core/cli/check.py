@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from core.cli.arguments import add_data, add_json, add_layout, add_progress
+from core.cli.auto_preset import chosen_lines
 from core.cli.options import add_data_options, data_options_from
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
-from core.datasets import LAYOUTS
 from core.datasets.description import write_description
 from core.datasets.doctor import check
 from core.datasets.doctor_report import DoctorReport, SubjectFacts
+from core.datasets.layouts.recipe import TITLES, Recipe
+from core.datasets.recognition import layout_title
+from core.datasets.repairs import suggested
+from core.datasets.saved_recipes import add_repairs, recipe_file, save_recipe, saved_recipe
 from core.errors import DatasetError
 from core.formatting import format_number
+from core.paths import dataset_folder
 from core.strict_json import dumps
 
 REPORT = "report.json"
@@ -36,6 +42,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "a class for each label value, to be renamed",
     )
     parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="check, add what mends its problems to the recipe of the data set, and check again; files stay as they are",
+    )
+    parser.add_argument(
+        "--rename",
+        metavar="VALUE=NAME",
+        action="append",
+        default=[],
+        help="first name the class of a label value in the recipe",
+    )
+    parser.add_argument("--forget-repairs", action="store_true", help="first remove the recipe of the data set")
+    parser.add_argument(
         "--thumbnails",
         metavar="DIR",
         type=Path,
@@ -53,9 +72,19 @@ def run(args: argparse.Namespace) -> int:
     """
     if args.write_description:
         print(f"written: {write_description(Path(args.data))}", file=sys.stderr)
+    folder = dataset_folder(args.data)
+    if args.forget_repairs:
+        save_recipe(folder, Recipe())
+    if args.rename:
+        recipe = saved_recipe(folder)
+        save_recipe(folder, replace(recipe, renamed={**recipe.renamed, **dict(map(_renaming, args.rename))}))
     try:
-        with show_progress("subjects", args.progress) as progress:
-            report = check(args.data, args.layout, progress, args.thumbnails, data_options_from(args))
+        report = _check(args)
+        repairs = suggested(report.findings) if args.repair else []
+        if repairs:
+            file = recipe_file(folder)
+            print(f"recipe: {'; '.join(add_repairs(folder, repairs).lines())} ({file})", file=sys.stderr)
+            report = _check(args)
     except MemoryError:
         raise DatasetError(
             f"{args.data}: expected enough free memory to read it, got too little; close other programs"
@@ -66,12 +95,30 @@ def run(args: argparse.Namespace) -> int:
         print(dumps(report.to_json(), indent=2))
     elif report.dataset is not None:
         print("\n".join(_text(report)))
+        if report.ok and report.dataset.labelled_ids:
+            print("\n".join(["", *chosen_lines(args.data, data_options_from(args))]))
     if report.ok:
         return 0
     errors = report.with_severity("error")
     more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
     print(f"error: {' '.join(errors[0].line.split())}{more}", file=sys.stderr)
     return 1
+
+
+def _check(args: argparse.Namespace) -> DoctorReport:
+    with show_progress("subjects", args.progress) as progress:
+        return check(args.data, args.layout, progress, args.thumbnails, data_options_from(args))
+
+
+def _renaming(text: str) -> tuple[int, str]:
+    """Label value and name of ``VALUE=NAME``."""
+    value, separator, name = text.partition("=")
+    try:
+        if separator and name.strip():
+            return int(value), name.strip()
+    except ValueError:
+        pass
+    raise DatasetError(f"--rename: expected a label value and a name, such as 2=lesion, got {text!r}")
 
 
 def _write_report(folder: Path, report: DoctorReport) -> None:
@@ -86,7 +133,9 @@ def _text(report: DoctorReport) -> Iterator[str]:
     dataset = report.dataset
     assert dataset is not None
     synthetic = ", synthetic" if dataset.synthetic else ""
-    yield f"{dataset.name}: {len(dataset.subjects)} subjects, {LAYOUTS[dataset.layout].title} layout{synthetic}"
+    yield f"{dataset.name}: {len(dataset.subjects)} subjects, {layout_title(dataset.layout)} layout{synthetic}"
+    if dataset.reason:
+        yield f"layout {dataset.layout}: {dataset.reason}"
     ignore = dataset.labels.ignore
     left_out = f"; left out: {ignore.name}" if ignore is not None else ""
     yield f"images: {', '.join(dataset.modalities)}; classes: {', '.join(dataset.labels.names)}{left_out}"
@@ -96,7 +145,8 @@ def _text(report: DoctorReport) -> Iterator[str]:
     yield from align_columns([header, *(_row(facts, classes) for facts in report.subjects)])
     yield ""
     for finding in report.findings:
-        yield f"{finding.severity}: {finding.line}"
+        mended = " [--repair: " + TITLES[finding.repairs[0].kind].lower() + "]" if finding.repairs else ""
+        yield f"{finding.severity}: {finding.line}{mended}"
     if report.ok:
         warnings = len(report.with_severity("warning"))
         yield "ready for training" + (f", with {_count(warnings, 'warning')}" if warnings else "")

@@ -1,6 +1,7 @@
-"""Registry of folder layouts, and opening a folder as a data set.
+"""Opening a folder as a data set.
 
-A new layout is a module in :mod:`core.datasets.layouts` and an entry in :data:`LAYOUTS`.
+A new layout is an entry of :mod:`core.datasets.layouts.known_sets`, or a module there and an entry in
+:data:`core.datasets.recognition.CODED`.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from core.datasets.description import advise_description
-from core.datasets.layouts.base import Dataset, Layout
+from core.datasets.layouts.base import Dataset
 from core.datasets.layouts.decathlon import FILE as DESCRIPTION
-from core.datasets.layouts.decathlon import DecathlonLayout
-from core.datasets.layouts.iseg import IsegLayout
-from core.datasets.layouts.nnunet import NnunetLayout
+from core.datasets.layouts.described import DescribedLayout
+from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.options import DataOptions
+from core.datasets.recognition import CODED, LAYOUTS, Recognition, named_layout, recognise, recognise_listing
+from core.datasets.saved_recipes import apply_recipe, saved_recipe
 from core.errors import DatasetError
 from core.formatting import format_list
 
-MAX_NEARBY_FOLDERS = 200  # subfolders that are searched for the suggestion of an error message
-DEFAULT_OPTIONS = DataOptions()
+__all__ = ["DEFAULT_OPTIONS", "LAYOUTS", "open_dataset", "open_recognised"]
 
-# By name, in the order of recognition: the first layout that recognises a folder opens it.
-LAYOUTS: dict[str, Layout] = {layout.name: layout for layout in (IsegLayout(), NnunetLayout(), DecathlonLayout())}
+MAX_NEARBY_FOLDERS = 200  # subfolders that are searched for the suggestion of an error message
+MAX_PARENT_FILES = 20_000  # of the folder above, which is searched for it too
+DEFAULT_OPTIONS = DataOptions()
 
 
 def open_dataset(path: str | Path, layout: str = "auto", options: DataOptions = DEFAULT_OPTIONS) -> Dataset:
@@ -33,42 +35,66 @@ def open_dataset(path: str | Path, layout: str = "auto", options: DataOptions = 
     Parameters
     ----------
     path : str or Path. Folder; ``~`` is expanded.
-    layout : str. Key of :data:`LAYOUTS`, or "auto" to recognise it.
+    layout : str. "auto" to recognise it; or a name as in :func:`core.datasets.recognition.named_layout`.
     options : DataOptions. Options of reading its files.
 
     Raises
     ------
     DatasetError
-        If the folder is missing, cannot be listed, or no layout fits; the message lists the layouts that were tried and
-        what each expects, and suggests a neighbouring folder that fits.
+        If the folder is missing, cannot be listed, or no layout fits; the message says what comes nearest, how to
+        describe the folder, and suggests a neighbouring folder that fits.
     """
-    if layout != "auto" and layout not in LAYOUTS:
-        raise DatasetError(f"layout: expected auto or one of {', '.join(LAYOUTS)}; got {layout!r}")
     folder = _existing_folder(path)
     try:
-        name = recognise_layout(folder) if layout == "auto" else layout
-        if name is not None:
-            return replace(LAYOUTS[name].open(folder, options.ignore), nan_is_zero=options.nan_is_zero)
-        content = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
-        advice = advise_description(folder)
+        found = recognise(folder) if layout == "auto" else Recognition(named_layout(layout, folder), "")
+        if found.layout is not None:
+            return _open(folder, found, options)
+        raise _unknown(folder, found)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be read: {error.strerror or error}; check its permissions") from None
-    if advice:
-        raise DatasetError(f"{folder}: expected a {DESCRIPTION}, found none; {advice}")
-    tried = ", or ".join(f"{known.name}: {known.expects}" for known in LAYOUTS.values())
-    found = format_list(content, 4) if content else "an empty folder"
-    raise DatasetError(f"{folder}: expected one of the layouts {tried}; got {found}; {_suggestion(folder)}")
 
 
-def recognise_layout(folder: Path) -> str | None:
-    """Name of the first layout that recognises a folder, or ``None``.
+def open_recognised(folder: Path) -> Dataset | None:
+    """Open an existing folder as a data set; ``None`` if no layout fits, without searching for the reason.
 
     Raises
     ------
-    OSError
-        If the folder cannot be listed.
+    DatasetError
+        If it is one that cannot be used, or cannot be listed.
     """
-    return next((name for name, layout in LAYOUTS.items() if layout.recognises(folder)), None)
+    try:
+        found = recognise(folder)
+        return None if found.layout is None else _open(folder, found, DEFAULT_OPTIONS)
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read: {error.strerror or error}; check its permissions") from None
+
+
+def _open(folder: Path, found: Recognition, options: DataOptions) -> Dataset:
+    layout = found.layout
+    assert layout is not None
+    if isinstance(layout, DescribedLayout) and found.listing is not None:
+        dataset = layout.open_listing(found.listing, options.ignore)
+    else:
+        dataset = layout.open(folder, options.ignore)
+    dataset = replace(dataset, nan_is_zero=options.nan_is_zero, reason=found.reason)
+    return apply_recipe(dataset, saved_recipe(folder))
+
+
+def _unknown(folder: Path, found: Recognition) -> DatasetError:
+    """The error for a folder that no layout fits."""
+    content = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+    nearest = f"; {found.reason}" if found.reason else ""
+    describe = f"say how its files are named: data describe {folder}"
+    advice = advise_description(folder)
+    if advice:
+        return DatasetError(f"{folder}: expected a {DESCRIPTION}, found none; {advice}; or {describe}{nearest}")
+    tried = ", or ".join(f"{name}: {layout.expects}" for name, layout in CODED.items())
+    known = len(LAYOUTS) - len(CODED)
+    got = format_list(content, 4) if content else "an empty folder"
+    return DatasetError(
+        f"{folder}: expected one of the layouts {tried}, or one of {known} others (data layouts lists them); got {got}"
+        f"{nearest}; {_suggestion(folder, found.listing, describe)}"
+    )
 
 
 def _existing_folder(path: str | Path) -> Path:
@@ -86,16 +112,20 @@ def _existing_folder(path: str | Path) -> Path:
     raise DatasetError(f"{folder}: expected a folder, found nothing there; check the path")
 
 
-def _suggestion(path: Path) -> str:
+def _suggestion(path: Path, listing: Listing | None, describe: str) -> str:
     """What to do about an unknown folder: names the folder one level below or above that is a data set, if any."""
     try:
         subfolders = [p for p in sorted(path.iterdir()) if p.is_dir()][:MAX_NEARBY_FOLDERS]
     except OSError:
         return "check its permissions"
-    for folder in (*subfolders, path.absolute().parent):
+    inside = [(p, listing.below(p.name) if listing is not None else None) for p in subfolders]
+    for folder, files in (*inside, (path.absolute().parent, None)):
         try:
-            if recognise_layout(folder) is not None:
+            if any(layout.recognises(folder) for layout in CODED.values()):
                 return f"did you mean {folder}?"
-        except OSError:
+            files = files or list_folder(folder, MAX_PARENT_FILES)
+            if recognise_listing(files).layout is not None:
+                return f"did you mean {folder}?"
+        except (OSError, DatasetError):
             continue
-    return "name the data set's own folder"
+    return f"name the data set's own folder, or {describe}"

@@ -335,8 +335,7 @@ def _origin(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) -> 
 def _file_stamps(dataset: Dataset, subject_id: str) -> list[list[Any]]:
     """Path, size in bytes and modification time in ns of each file of a subject."""
     subject = dataset.subject(subject_id)
-    images = dict.fromkeys(ref.path for ref in subject.images.values())
-    paths = [*images, *([subject.label] if subject.label is not None else [])]
+    paths = [*subject.files]
     paths += [path.with_suffix(".img") for path in paths if path.suffix == ".hdr"]
     return [[os.path.abspath(path), *file_stamp(path)] for path in paths]
 
@@ -362,6 +361,7 @@ def _sources(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) ->
         "images": {modality: [os.path.abspath(ref.path), ref.channel] for modality, ref in refs.items()},
         "label": None if subject.label is None else os.path.abspath(subject.label),
         "values": {c.name: c.raw for c in dataset.labels.classes if c.name in names},
+        **({"merged": [list(pair) for pair in sorted(dataset.value_map.items())]} if dataset.value_map else {}),
         "ignore": dataset.labels.ignore.raw if dataset.labels.ignore is not None else None,
     }
 

@@ -198,4 +198,8 @@ def subject_hash(dataset: Dataset, subject: str) -> str:
     record = dataset.subject(subject)
     refs = [record.images[m] for m in dataset.modalities if m in record.images]
     prefix = json.dumps([dataset.modalities, [ref.channel for ref in refs], dataset.nan_is_zero])
-    return files_hash(prefix, [*(ref.path for ref in refs), *([record.label] if record.label else [])])
+    if dataset.value_map:
+        prefix += json.dumps(sorted(dataset.value_map.items()))
+    prefix += dataset.recipe.digest
+    labels = [*record.masks] or ([record.label] if record.label else [])
+    return files_hash(prefix, [*(ref.path for ref in refs), *labels])

@@ -55,7 +55,7 @@ class StreamedSubject:
         if not refs or not is_large(read_header(refs[0].path).shape, len(refs)):
             return None
         headers = read_subject_headers(dataset, record, modalities)
-        if record.label is not None and headers.headers[record.label].channels != 1:
+        if record.label is not None and (record.masks or headers.headers[record.label].channels != 1):
             return None  # a channel for each class
         parts = [
             ImagePart(name, headers.headers[ref.path], headers.geometries[ref.path], ref.channel)
@@ -88,7 +88,7 @@ class StreamedSubject:
         mapping = class_mapping(own.names, labels.names)
         name = f"stream truth\n{self._files}\n{json.dumps([labels.names, own.to_json()])}"
         return streams.publish(
-            name, lambda: LabelStream(name, part, lambda raw: mapping[own.to_index(raw)], nan_is_zero)
+            name, lambda: LabelStream(name, part, lambda raw: mapping[self._dataset.to_index(raw)], nan_is_zero)
         )
 
     def publish_prediction(self, file: Path, labels: LabelSpace) -> str:

@@ -44,6 +44,23 @@ def _text_files(folder: Path) -> list[Path]:
     return sorted(files)[:MAX_FILES]
 
 
+def read_table(text: str) -> list[tuple[int, str, str]]:
+    """Value, name and colour of each line of such a file; empty for a text of another kind."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    for pattern, name, first in ((_ITK_SNAP, 5, 2), (_TABLE, 2, 3)):
+        matches = [pattern.fullmatch(line) for line in lines]
+        if matches and all(matches):
+            entries = []
+            for match in matches:
+                assert match is not None
+                channels = [int(match[n]) for n in range(first, first + 3)]
+                if max(channels) <= 255:
+                    colour = "#" + "".join(f"{channel:02x}" for channel in channels)
+                    entries.append((int(match[1]), match[name].strip(), colour))
+            return entries
+    return []
+
+
 def _read(file: Path) -> dict[int, str]:
     """Colours by value; empty for a file of another kind."""
     try:
@@ -52,15 +69,4 @@ def _read(file: Path) -> dict[int, str]:
         text = file.read_text("utf-8", errors="replace")
     except OSError:
         return {}
-    lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    for pattern, first in ((_ITK_SNAP, 2), (_TABLE, 3)):
-        matches = [pattern.fullmatch(line) for line in lines]
-        if matches and all(matches):
-            colours = {}
-            for match in matches:
-                assert match is not None
-                channels = [int(match[n]) for n in range(first, first + 3)]
-                if max(channels) <= 255:
-                    colours[int(match[1])] = "#" + "".join(f"{channel:02x}" for channel in channels)
-            return colours
-    return {}
+    return {value: colour for value, _, colour in read_table(text)}

@@ -47,6 +47,11 @@ class Listing:
         """Files that are named like images; of an image of two files only the header."""
         return tuple(f for files in self.by_depth.values() for f in files if is_image_name(f.rpartition("/")[2]))
 
+    def below(self, name: str) -> Listing:
+        """The listing of a subfolder."""
+        start = f"{name}/"
+        return Listing(self.folder / name, tuple(f[len(start) :] for f in self.files if f.startswith(start)))
+
     def at_depths(self, depths: tuple[int, int]) -> Iterator[str]:
         """Files in a range of numbers of folders."""
         for depth, files in self.by_depth.items():
@@ -54,7 +59,7 @@ class Listing:
                 yield from files
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path, max_files: int = MAX_FILES) -> Listing:
     """List a folder and its subfolders.
 
     Links to folders elsewhere are followed once; one to a folder inside, which is listed where it lies, is not.
@@ -87,7 +92,9 @@ def list_folder(folder: Path) -> Listing:
             elif depth < MAX_DEPTH and (not entry.is_symlink() or _is_new(entry, root, followed)):
                 waiting.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
         if len(files) > MAX_FILES:
-            raise DatasetError(f"{folder}: expected at most {MAX_FILES} files, got more; name the data set's own folder")
+            raise DatasetError(
+                f"{folder}: expected at most {MAX_FILES} files, got more; name the data set's own folder"
+            )
     return Listing(folder, tuple(sorted(files)), hidden)
 
 

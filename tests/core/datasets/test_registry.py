@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from core.datasets import LAYOUTS, open_dataset
+from core.datasets import open_dataset
 from core.datasets.layouts.base import natural_key
+from core.datasets.recognition import CODED
 from core.errors import DatasetError
 from core.paths import project_root
-from tests.support.volume_files import make_decathlon, make_iseg, make_nnunet
-
-EXAMPLES: dict[str, Callable[[Path], Path]] = {"iseg": make_iseg, "nnunet": make_nnunet, "decathlon": make_decathlon}
-
-
-def test_every_layout_has_an_example() -> None:
-    assert EXAMPLES.keys() == LAYOUTS.keys(), "a layout without an entry in EXAMPLES is not tested"
+from tests.support.known_folders import EXAMPLES
+from tests.support.volume_files import make_decathlon, make_iseg
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
-def test_example_is_recognised_only_by_its_own_layout(tmp_path: Path, name: str) -> None:
-    folder = EXAMPLES[name](tmp_path / "data")
-    assert [layout.name for layout in LAYOUTS.values() if layout.recognises(folder)] == [name]
-    assert open_dataset(folder).layout == LAYOUTS[name].open(folder).layout == name
-    assert re.fullmatch(r"[a-z][a-z0-9-]*", name) and LAYOUTS[name].title and LAYOUTS[name].expects
+def test_coded_layouts_recognise_their_own_examples_only(tmp_path: Path) -> None:
+    for name in CODED:
+        folder = EXAMPLES[name](tmp_path / name)
+        assert [layout.name for layout in CODED.values() if layout.recognises(folder)] == [name]
+        assert open_dataset(folder).layout == CODED[name].open(folder).layout == name
 
 
 def test_path_may_be_text_with_spaces_and_umlauts(tmp_path: Path) -> None:
@@ -39,8 +32,8 @@ def test_named_layout_is_not_replaced_by_a_recognised_one(tmp_path: Path) -> Non
     folder = make_iseg(tmp_path / "iseg")
     with pytest.raises(DatasetError, match=r"found no dataset\.json"):
         open_dataset(folder, "decathlon")
-    with pytest.raises(DatasetError, match="expected auto or one of iseg, nnunet, decathlon; got 'bids'"):
-        open_dataset(folder, "bids")
+    with pytest.raises(DatasetError, match=r"expected auto or one of iseg, nnunet, decathlon, .*; got 'nifti'"):
+        open_dataset(folder, "nifti")
 
 
 def test_missing_or_invalid_folder_is_refused(tmp_path: Path) -> None:
@@ -56,11 +49,11 @@ def test_missing_or_invalid_folder_is_refused(tmp_path: Path) -> None:
             open_dataset(path)
 
 
-def test_unknown_folder_lists_every_layout_tried(tmp_path: Path) -> None:
+def test_unknown_folder_names_what_was_tried(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="got an empty folder") as caught:
         open_dataset(tmp_path / "empty")
-    assert all(f"{name}: {layout.expects}" in str(caught.value) for name, layout in LAYOUTS.items())
+    assert all(f"{name}: {layout.expects}" in str(caught.value) for name, layout in CODED.items())
     (tmp_path / "empty" / "picture.png").write_text("")
     with pytest.raises(DatasetError, match=r"got picture\.png"):
         open_dataset(tmp_path / "empty")

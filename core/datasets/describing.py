@@ -1,0 +1,180 @@
+"""Describes a folder that no layout fits: proposes patterns, shows what they make of its files, names label values."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.datasets.layouts.assignment import Assignment, assign
+from core.datasets.layouts.known_sets import known_sets
+from core.datasets.layouts.listing import Listing, list_folder
+from core.datasets.layouts.proposal import propose
+from core.datasets.layouts.set_description import parse_description, read_description
+from core.datasets.saved_descriptions import saved_description
+from core.errors import DatasetError
+from core.imaging.volume import read_label
+from core.types import ProgressCallback
+
+MAX_VALUES = 254  # label values besides 0
+NAME = "description"
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a description makes of a folder.
+
+    Attributes
+    ----------
+    folder : Path. The folder.
+    content : dict. The description, as a table of :data:`core.datasets.layouts.set_description.KEYS`.
+    found : Assignment. Its subjects, problems, and the files that are left over.
+    files : int. Number of files that are named like images.
+    """
+
+    folder: Path
+    content: Mapping[str, Any]
+    found: Assignment
+    files: int
+
+    @property
+    def needs_classes(self) -> bool:
+        """Whether label maps must be read to know the classes."""
+        return not self.found.classes_known
+
+    def label_files(self) -> list[Path]:
+        """All label maps, in order of the subjects; none where each class has a mask."""
+        if self.found.description.has_masks:
+            return []
+        return [self.folder / file for case in self.found.cases for file in case.labels.values()]
+
+    def with_changes(self, changes: Mapping[str, Any]) -> Described:
+        """The folder with other keys of the description; ``None`` removes a key.
+
+        Raises
+        ------
+        DatasetError
+            If the result is no description.
+        """
+        content = {k: v for k, v in {**self.content, **changes}.items() if v is not None}
+        return describe(self.folder, content)
+
+
+def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Listing | None = None) -> Described:
+    """What a description makes of a folder.
+
+    Parameters
+    ----------
+    folder : Path. An existing folder.
+    content : mapping, optional. The description; by default the saved one, else one proposed by the names of its files.
+    listing : Listing, optional. The files of the folder, where they are listed already.
+
+    Raises
+    ------
+    DatasetError
+        If the folder cannot be listed, nothing can be proposed, or the content is no description.
+    """
+    try:
+        listing = listing or list_folder(folder)
+    except OSError as error:
+        raise DatasetError(f"{folder}: cannot be read: {error.strerror or error}; check the path") from None
+    if content is None:
+        saved = saved_description(folder)
+        content = saved.content if saved is not None else propose(listing)
+    found = assign(parse_description(NAME, content), listing)
+    return Described(folder, content, found, len(listing.images))
+
+
+def starting_point(name: str) -> dict[str, Any]:
+    """The description of a known data set, also of a variant, or of a TOML file, to start from.
+
+    Raises
+    ------
+    DatasetError
+        If there is none.
+    """
+    if name.lower().endswith(".toml"):
+        return dict(read_description(Path(name).expanduser()).content)
+    base, _, variant = name.partition("/")
+    if base not in known_sets():
+        raise DatasetError(f"from: expected one of {', '.join(known_sets())}, or a TOML file; got {name!r}")
+    described = known_sets()[base].variant(variant) if variant else known_sets()[base]
+    return {k: v for k, v in described.content.items() if k not in ("variants", "general", "needs_labels", "verified")}
+
+
+def label_values(files: Sequence[Path], progress: ProgressCallback | None = None) -> dict[int, int]:
+    """Number of label maps that hold a value, by value.
+
+    Parameters
+    ----------
+    files : sequence of Path. Label maps, which are all read.
+    progress : callable, optional. Called with (files done, files) from (0, n) to (n, n).
+
+    Raises
+    ------
+    DatasetError
+        If there are too many values for label maps.
+    VolumeError
+        If a file cannot be read.
+    """
+    counts: Counter[int] = Counter()
+    for number, file in enumerate(files):
+        if progress is not None:
+            progress(number, len(files))
+        counts.update(int(v) for v in np.unique(read_label(file).data))
+        if len(counts) > MAX_VALUES + 1:
+            raise DatasetError(
+                f"{file}: expected at most {MAX_VALUES} label values in all label maps, got more; is it an image? "
+                "Correct the pattern of the labels"
+            )
+    if progress is not None:
+        progress(len(files), len(files))
+    return dict(sorted(counts.items()))
+
+
+def default_classes(values: Mapping[int, int]) -> dict[str, int]:
+    """Names of label values to begin with, background first; a negative one is the ignore label.
+
+    Raises
+    ------
+    DatasetError
+        If several values are negative.
+    """
+    negative = [value for value in values if value < 0]
+    if len(negative) > 1:
+        raise DatasetError(
+            f"expected at most one negative label value, of voxels left out of training, got {negative}; name the "
+            "classes of the others"
+        )
+    named = {"ignore" if value < 0 else f"label {value}": value for value in values if value}
+    return {"background": 0, **named}
+
+
+def parse_classes(texts: Sequence[str], masks: bool = False) -> dict[str, Any]:
+    """Classes of texts such as "liver=1" or "kidneys=2,3"; of masks "liver=liver.".
+
+    Raises
+    ------
+    DatasetError
+        If a text is not of this form.
+    """
+    classes: dict[str, Any] = {}
+    for text in texts:
+        name, equals, stated = text.rpartition("=")
+        values = [v.strip() for v in stated.split(",")]
+        if not equals or not name.strip() or not all(values) or name.strip() in classes:
+            raise DatasetError(f"classes: expected NAME=VALUE or NAME=VALUE,VALUE, each name once; got {text!r}")
+        whole = [v if masks else _whole(v, text) for v in values]
+        classes[name.strip()] = whole[0] if len(whole) == 1 else whole
+    return classes
+
+
+def _whole(value: str, text: str) -> int:
+    if not re.fullmatch(r"[+-]?\d+", value):
+        raise DatasetError(f"classes: expected whole numbers as label values, got {value!r} in {text!r}")
+    return int(value)

@@ -1,0 +1,214 @@
+"""Matches the files of a folder against a description: which file is which modality or label map of which subject."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from core.datasets.layouts.base import natural_key
+from core.datasets.layouts.files import is_image_name
+from core.datasets.layouts.listing import Listing
+from core.datasets.layouts.patterns import ROLES, Pattern
+from core.datasets.layouts.set_description import FIRST_ID_ENTITIES, SetDescription
+
+IMAGE = "image"
+Key = tuple[str, ...]
+
+
+@dataclass
+class Case:
+    """Files of one subject.
+
+    Attributes
+    ----------
+    id : str. Id of the subject.
+    entities : dict. Entities of its file names, without those of one file only.
+    images : dict. File by modality.
+    labels : dict. Label map by rater, "" without one; or mask by text of ``{label}``.
+    """
+
+    id: str
+    entities: dict[str, str]
+    images: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        return (*self.images.values(), *self.labels.values())
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a description makes of a folder.
+
+    Attributes
+    ----------
+    description : SetDescription. The description.
+    cases : tuple of Case. In natural order of their ids.
+    modalities : tuple of str. In the order of the channels.
+    problems : tuple of str. Files that contradict each other, such as two for one modality.
+    left_over : tuple of str. Files named like images that no pattern fits.
+    matched : int. Number of files that a pattern fits, those that are known and not read included.
+    tables : tuple of str. Tables of classes.
+    """
+
+    description: SetDescription
+    cases: tuple[Case, ...]
+    modalities: tuple[str, ...]
+    problems: tuple[str, ...]
+    left_over: tuple[str, ...]
+    matched: int
+    tables: tuple[str, ...] = ()
+
+    @property
+    def classes_known(self) -> bool:
+        """Whether the description, a table, or the names of masks state the classes, or there are no label maps."""
+        described = self.description
+        return bool(described.classes or self.tables or described.has_masks or not self.labels)
+
+    @property
+    def images(self) -> int:
+        """Number of image files."""
+        return sum(len(case.images) for case in self.cases)
+
+    @property
+    def labels(self) -> int:
+        """Number of label maps and masks."""
+        return sum(len(case.labels) for case in self.cases)
+
+
+def assign(description: SetDescription, listing: Listing) -> Assignment:
+    """Match all files of a folder; first those that are excluded, then label maps, then images."""
+    return _Assigner(description).assign(listing)
+
+
+class _Assigner:
+    """Collects the files of one folder."""
+
+    def __init__(self, description: SetDescription) -> None:
+        self.description = description
+        self.cases: dict[Key, Case] = {}
+        self.problems: list[str] = []
+        self.modality_names: dict[str, str] = dict(description.modalities)
+        self.id_entities = _id_entities(description)
+
+    def assign(self, listing: Listing) -> Assignment:
+        matched: set[str] = set()
+        excluded = self._match(listing, self.description.exclude, matched)
+        labels = self._match(listing, self.description.labels, matched)
+        images = [
+            (file, pattern, found, image.modality)
+            for image in self.description.images
+            for file, pattern, found in self._match(listing, [image.pattern], matched)
+        ]
+        other = self._match(listing, self.description.other, matched)
+        for file, pattern, found, modality in sorted(images, key=lambda entry: self._missing(entry[1])):
+            name = modality or self._modality(found)
+            for case in self._cases_of(file, pattern, found, "image"):
+                self._put(case.images, name, file, f"{name} of {case.id}")
+        for file, pattern, found in labels:
+            role = found.get("label", found.get("rater", ""))
+            for case in self._cases_of(file, pattern, found, "label"):
+                known = next((r for r in case.labels if r.casefold() == role.casefold()), role)
+                what = f"mask {role} of {case.id}" if "label" in found else f"the label map of {case.id}"
+                self._put(case.labels, known, file, what)
+        cases = sorted(self.cases.values(), key=lambda case: natural_key(case.id))
+        self._check_ids(cases)
+        return Assignment(
+            self.description,
+            tuple(cases),
+            self._modalities(cases),
+            tuple(self.problems),
+            tuple(f for f in listing.images if f not in matched),
+            len(images) + len(labels) + sum(is_image_name(f.rpartition("/")[2]) for f, _, _ in excluded + other),
+            tuple(f for p in self.description.tables for f in listing.at_depths(p.depths) if p.match(f) is not None),
+        )
+
+    def _match(
+        self, listing: Listing, patterns: Iterable[Pattern], matched: set[str]
+    ) -> list[tuple[str, Pattern, dict[str, str]]]:
+        """Files that fit one of some patterns and no earlier ones, which they are added to."""
+        found = []
+        for pattern in patterns:
+            match = pattern.match
+            for file in listing.at_depths(pattern.depths):
+                if file not in matched and (values := match(file)) is not None:
+                    matched.add(file)
+                    found.append((file, pattern, values))
+        return found
+
+    def _missing(self, pattern: Pattern) -> int:
+        """Number of id entities that a pattern lacks; files with all of them make the subjects."""
+        return sum(name not in pattern.entities for name in self.id_entities)
+
+    def _cases_of(self, file: str, pattern: Pattern, found: Mapping[str, str], kind: str) -> Iterator[Case]:
+        """The subject of a file. A pattern without, say, the session belongs to the only session of its case."""
+        key = tuple(found.get(name, "").casefold() for name in self.id_entities)
+        if self._missing(pattern):
+            known = [name in pattern.entities for name in self.id_entities]
+            fitting = [
+                case
+                for other, case in self.cases.items()
+                if all(a == b for a, b, k in zip(other, key, known, strict=True) if k)
+            ]
+            if len(fitting) > 1:
+                ids = " and ".join(case.id for case in fitting[:3])
+                self.problems.append(f"{file} is one {kind} for {ids}")
+                return
+            if fitting:
+                yield fitting[0]
+                return
+        if key not in self.cases:
+            entities = {k: v for k, v in found.items() if k not in ROLES}
+            self.cases[key] = Case(self._id(found), entities)
+        yield self.cases[key]
+
+    def _put(self, files: dict[str, str], role: str, file: str, what: str) -> None:
+        if files.setdefault(role, file) != file:
+            self.problems.append(f"{files[role]} and {file} are both {what}")
+
+    def _modality(self, found: Mapping[str, str]) -> str:
+        text = found.get("modality", found.get("channel", IMAGE))
+        return self.modality_names.setdefault(text.casefold(), text)
+
+    def _modalities(self, cases: Iterable[Case]) -> tuple[str, ...]:
+        """Modalities that were found: in the order of the description, then as they are named."""
+        found = dict.fromkeys(m for case in cases for m in case.images)
+        stated = dict.fromkeys([*self.description.modalities.values(), *(i.modality for i in self.description.images)])
+        return (*(m for m in stated if m in found), *sorted((m for m in found if m not in stated), key=natural_key))
+
+    def _id(self, found: Mapping[str, str]) -> str:
+        """The id of the subject of a file, without slashes: it names files."""
+        template = self.description.text("id")
+        joined = "_".join(found[name] for name in self.id_entities if found.get(name))
+        return (fill_template(template, found) if template else joined).replace("/", "-")
+
+    def _check_ids(self, cases: list[Case]) -> None:
+        """Two subjects must not share an id, also on file systems that do not tell case apart."""
+        owners: dict[str, Case] = {}
+        for case in cases:
+            other = owners.setdefault(case.id.casefold(), case)
+            if other is not case:
+                files = " and ".join((*c.files, c.id)[0] for c in (other, case))
+                self.problems.append(f"{files} are two subjects of the same id, {case.id}")
+
+
+def fill_template(template: str, values: Mapping[str, str]) -> str:
+    """An id from its template: ``{case}[_{session}]``; a part in brackets is left out where an entity is missing."""
+    parts = re.sub(
+        r"\[([^\]]*)\]",
+        lambda part: part[1] if all(values.get(n) for n in re.findall(r"\{(\w+)\}", part[1])) else "",
+        template,
+    )
+    return re.sub(r"\{(\w+)\}", lambda name: values.get(name[1], ""), parts)
+
+
+def _id_entities(description: SetDescription) -> tuple[str, ...]:
+    """Entities that tell subjects apart: those of the id template, else all of the image patterns but roles."""
+    template = description.text("id")
+    if template:
+        return tuple(dict.fromkeys(re.findall(r"\{(\w+)\}", template)))
+    names = dict.fromkeys(n for image in description.images for n in image.pattern.entities if n not in ROLES)
+    first = [n for n in FIRST_ID_ENTITIES if n in names]
+    return (*first, *(n for n in names if n not in first))

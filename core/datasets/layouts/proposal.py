@@ -1,0 +1,272 @@
+"""Proposes a description of a folder from the names of its files: what names a case, a modality, a label map."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from core.datasets.layouts.files import image_stem
+from core.datasets.layouts.listing import Listing
+from core.datasets.layouts.patterns import escape
+from core.errors import DatasetError
+
+MAX_TEMPLATES = 400  # of one way to name cases; more are no pattern
+MAX_IMAGES = 40  # patterns of images in a proposal
+
+# Words that name a label map: English, German, French, Spanish, Italian, Portuguese, Dutch, Swedish, Polish, Russian,
+# Chinese, Japanese, Korean.
+_LABEL_TEXT = """
+label labels lbl seg segs segm segmentation segmentations mask masks msk gt groundtruth truth annotation annotations
+annot roi rois parcellation parc aseg dseg contour contours delineation
+maske masken segmentierung segmentierungen beschriftung kontur
+masque masques étiquette étiquettes etiquette etiquettes vérité
+máscara máscaras mascara mascaras segmentación segmentacion etiqueta etiquetas anotación anotacion
+maschera maschere segmentazione etichetta etichette
+segmentação segmentacao rótulo rotulo rótulos rotulos segmentatie masker etikett maskering maska etykieta
+segmentacja маска маски разметка метки сегментация 标签 标注 分割 掩码 掩膜 ラベル マスク 正解 레이블 마스크 분할
+"""
+_MODALITY_TEXT = """
+t1 t1w t1n t1c t1ce t1gd t1post t1km t2 t2w t2f t2flair t2star flair pd pdw dwi adc ir swi mra dixon fa md b0 ct cta
+cbct pet suv mr mri spect us tof ute stir cbf cbv bravo mprage mp2rage inv1 inv2 water fat phase
+"""
+LABEL_WORDS = frozenset(_LABEL_TEXT.split())
+MODALITY_WORDS = frozenset(_MODALITY_TEXT.split())
+RATER_WORDS = ("rater", "observer", "reader", "annotator", "expert", "gutachter", "lecteur", "lector")
+
+
+@dataclass(frozen=True)
+class _Keying:
+    """One way to name cases: which part of each path is the case.
+
+    Attributes
+    ----------
+    templates : dict. Paths with ``{case}`` in place of the case, each with the cases that have it.
+    """
+
+    templates: Mapping[str, frozenset[str]]
+
+    @cached_property
+    def cases(self) -> frozenset[str]:
+        return frozenset(c for cases in self.templates.values() for c in cases)
+
+    @cached_property
+    def labels(self) -> list[str]:
+        return [t for t in self.templates if _is_label(t)]
+
+    @cached_property
+    def images(self) -> list[str]:
+        return [t for t in self.templates if not _is_label(t)]
+
+    @property
+    def score(self) -> tuple[float, float]:
+        """How well it explains the files: whether most cases have an image and a label map, and how many files the
+        templates would have in a full table of cases."""
+        files = sum(len(cases) for cases in self.templates.values())
+        filled = files / (len(self.cases) * len(self.templates))
+        of_images = set[str]().union(*(self.templates[t] for t in self.images))
+        of_labels = set[str]().union(*(self.templates[t] for t in self.labels))
+        paired = len(of_images & of_labels) / len(self.cases)
+        several = 1.0 if len(self.cases) > 1 else 0.5
+        return several * filled * (0.3 + paired) / (1 + 0.02 * len(self.templates)), len(self.cases)
+
+
+def propose(listing: Listing) -> dict[str, Any]:
+    """A description of a folder, as a table of :data:`core.datasets.layouts.set_description.KEYS`, without classes.
+
+    Raises
+    ------
+    DatasetError
+        If the folder holds no images, or no way to name cases explains them.
+    """
+    if not listing.images:
+        raise DatasetError(f"{listing.folder}: expected image files, found none among {len(listing.files)} files")
+    keyings = [k for k in _keyings(listing.images) if k is not None]
+    best = max(keyings, key=lambda k: k.score, default=None)
+    if best is None or len(best.images) > MAX_IMAGES:
+        raise DatasetError(
+            f"{listing.folder}: expected files whose names say case and modality, found no rule in "
+            f"{len(listing.images)} names; give the patterns: data describe {listing.folder} --images PATTERN "
+            "--labels PATTERN"
+        )
+    images, modalities = _image_patterns(best)
+    content: dict[str, Any] = {"title": listing.folder.absolute().name, "images": images}
+    if best.labels:
+        content["labels"] = _label_patterns(best)
+    if modalities:
+        content["modalities"] = modalities
+    return content
+
+
+def _keyings(files: Sequence[str]) -> Iterable[_Keying | None]:
+    """Ways to name cases: by a folder at each level, by the file name, or by the file name without its last or first
+    part."""
+    deepest = max(f.count("/") for f in files)
+    for level in range(deepest):
+        yield _keying(files, lambda f, level=level: _split_at_folder(f, level))
+    yield _keying(files, _split_stem)
+    yield _keying(files, lambda f: _split_part(f, last=True))
+    yield _keying(files, lambda f: _split_part(f, last=False))
+
+
+def _keying(files: Sequence[str], split: Any) -> _Keying | None:
+    templates: dict[str, set[str]] = {}
+    for file in files:
+        found = split(file)
+        if found is None:
+            continue
+        case, template = found
+        templates.setdefault(template, set()).add(case)
+        if len(templates) > MAX_TEMPLATES:
+            return None
+    return _Keying({t: frozenset(c) for t, c in templates.items()}) if templates else None
+
+
+def _split_at_folder(file: str, level: int) -> tuple[str, str] | None:
+    """Case and template where the folder at a level names the case, and maybe the parts below it too."""
+    parts = file.split("/")
+    if len(parts) <= level + 1:
+        return None
+    case = parts[level]
+    before = [escape(p) for p in parts[:level]]
+    after = [escape(p).replace(escape(case), "{case}") if len(case) > 1 else escape(p) for p in parts[level + 1 :]]
+    return case, "/".join([*before, "{case}", *after])
+
+
+def _split_stem(file: str) -> tuple[str, str]:
+    folder, _, name = file.rpartition("/")
+    stem = image_stem(name)
+    return stem, _join(folder, "{case}" + escape(name[len(stem) :]))
+
+
+def _split_part(file: str, last: bool) -> tuple[str, str] | None:
+    """Case and template where the last, or first, part of the file name says what it is."""
+    folder, _, name = file.rpartition("/")
+    stem = image_stem(name)
+    separated = re.fullmatch(r"(.+)([_\-. ])([^_\-. ]+)" if last else r"([^_\-. ]+)([_\-. ])(.+)", stem)
+    if separated is None:
+        # The case itself may be the whole name, such as p1 beside p1_seg.
+        return (stem, _join(folder, "{case}" + escape(name[len(stem) :]))) if last else None
+    case, part = (separated[1], separated[3]) if last else (separated[3], separated[1])
+    if part.isdigit() and len(part) != 4:
+        return _split_stem(file)
+    text = f"{{case}}{separated[2]}{escape(part)}" if last else f"{escape(part)}{separated[2]}{{case}}"
+    return case, _join(folder, text + escape(name[len(stem) :]))
+
+
+def _join(folder: str, name: str) -> str:
+    return "/".join([*(escape(p) for p in folder.split("/") if p), name])
+
+
+def words(text: str) -> list[str]:
+    """Words of a path: letters with the digits behind them, in lower case, and parts of camel case."""
+    spaced = re.sub(r"(?<=[a-zà-ÿ])(?=[A-Z])", " ", text.replace("{case}", "/"))
+    return [w.lower() for w in re.findall(r"[^\W\d_]+[0-9]*|[0-9]+", spaced)]
+
+
+def _is_label(template: str) -> bool:
+    """Whether a path names a label map: by a word of the file name, else of its folders; words of images win there."""
+    *folders, name = template.split("/")
+    found = words(image_stem(name.replace("\\", "")))
+    if _says_label(found):
+        return True
+    if not MODALITY_WORDS.isdisjoint(found):
+        return False
+    return _says_label(words("/".join(folders)))
+
+
+def _says_label(found: Sequence[str]) -> bool:
+    plain = [w.rstrip("0123456789") for w in found]
+    return any(
+        w in LABEL_WORDS or p in LABEL_WORDS or w in ("labelstr", "labelsts") for w, p in zip(found, plain, strict=True)
+    )
+
+
+def _image_patterns(keying: _Keying) -> tuple[Any, dict[str, str]]:
+    """The images of a description, and the names of their modalities."""
+    templates = _frequent(keying, keying.images or list(keying.templates))
+    if len(templates) == 1:
+        name = _modality_name(templates[0])
+        return templates[0], ({"image": name} if name else {})
+    token = _varying(templates)
+    if token is not None and _are_disjoint(keying, templates):
+        return _site_pattern(token), {}
+    if token is not None:
+        before, after, values = token
+        entity = "channel" if all(re.fullmatch(r"\d{4}", v) for v in values) else "modality"
+        names = {v: _modality_name(v) or v for v in values}
+        if len(set(names.values())) < len(values):
+            names = {v: v for v in values}
+        return f"{before}{{{entity}}}{after}", names
+    return {_label_of(t, templates): t for t in templates}, {}
+
+
+def _label_patterns(keying: _Keying) -> Any:
+    """The label maps of a description: one pattern, or one with {rater}, or one with {label}."""
+    templates = _frequent(keying, keying.labels)
+    if len(templates) == 1:
+        return templates[0]
+    token = _varying(templates)
+    if token is None:
+        return templates if _are_disjoint(keying, templates) else templates[:1]
+    if _are_disjoint(keying, templates):
+        return _site_pattern(token)
+    before, after, values = token
+    context = (before + " ".join(values)).lower()
+    entity = "rater" if any(w in context for w in RATER_WORDS) else "label"
+    return f"{before}{{{entity}={'|'.join(values)}}}{after}"
+
+
+def _are_disjoint(keying: _Keying, templates: Sequence[str]) -> bool:
+    """Whether no case has files of two templates: they are parts of the data set, such as sites, and no modalities."""
+    return sum(len(keying.templates[t]) for t in templates) == len(
+        set().union(*(keying.templates[t] for t in templates))
+    )
+
+
+def _site_pattern(token: tuple[str, str, list[str]]) -> str:
+    before, after, values = token
+    return f"{before}{{site={'|'.join(values)}}}{after}"
+
+
+def _frequent(keying: _Keying, templates: Sequence[str]) -> list[str]:
+    """Templates that more than one case in ten has; single files are left over."""
+    most = max(len(keying.templates[t]) for t in templates)
+    return [t for t in templates if len(keying.templates[t]) * 10 >= most]
+
+
+def _varying(templates: Sequence[str]) -> tuple[str, str, list[str]] | None:
+    """The part in which templates differ: text before and after it, and its values; ``None`` if it is no part of a
+    name."""
+    before = _common_start(templates)
+    before = before[: max((m.end() for m in re.finditer(r"[_\-. /}]|^", before)), default=0)]
+    rest = [t[len(before) :] for t in templates]
+    after = _common_start([r[::-1] for r in rest])[::-1]
+    starts = [m.start() for m in re.finditer(r"[_\-. /{]|\\|$", after)]
+    after = after[starts[0] :] if starts else ""
+    values = [r[: len(r) - len(after)] for r in rest]
+    usable = all(v and "{" not in v and "/" not in v for v in values) and "{case}" in before + after
+    return (before, after, values) if usable and len(set(values)) == len(values) else None
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    """The characters that all texts begin with."""
+    first, last = min(texts), max(texts)
+    length = next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[:length]
+
+
+def _modality_name(text: str) -> str:
+    """The name of the modality that a text states; "" if it states none."""
+    found = [w for w in words(text) if w in MODALITY_WORDS]
+    return found[0].upper() if len(found) == 1 else ""
+
+
+def _label_of(template: str, others: Sequence[str]) -> str:
+    """A name for the images of one template: what its words have that others lack."""
+    counts = Counter(w for t in others for w in set(words(t)))
+    own = [w for w in words(image_stem(template)) if counts[w] < len(others)]
+    return " ".join(own) or template.replace("{case}", "").strip("/_-. ") or "image"

@@ -1,0 +1,150 @@
+"""Which layout a folder has, and why: saved description, layouts in code, then the known data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.datasets.layouts.assignment import Assignment, assign
+from core.datasets.layouts.base import Layout
+from core.datasets.layouts.decathlon import DecathlonLayout
+from core.datasets.layouts.described import DescribedLayout, fits
+from core.datasets.layouts.iseg import IsegLayout
+from core.datasets.layouts.known_sets import known_layouts
+from core.datasets.layouts.listing import Listing, list_folder
+from core.datasets.layouts.nnunet import NnunetLayout
+from core.datasets.layouts.set_description import read_description
+from core.datasets.saved_descriptions import SAVED, description_file, saved_description
+from core.errors import DatasetError
+from core.formatting import format_list
+
+# Layouts in code, in the order of recognition: the first that recognises a folder opens it.
+CODED: dict[str, Layout] = {layout.name: layout for layout in (IsegLayout(), NnunetLayout(), DecathlonLayout())}
+LAYOUTS: dict[str, Layout] = {**CODED, **known_layouts()}
+CODED_REASONS = {
+    "iseg": "its files are named like subject-1-T1",
+    "nnunet": "its dataset.json names channels",
+    "decathlon": "it has a dataset.json",
+}
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """The layout of a folder.
+
+    Attributes
+    ----------
+    layout : Layout or None. ``None`` if no layout fits.
+    reason : str. Why it was chosen; without one, which layout comes nearest and what it leaves over.
+    listing : Listing or None. The files of the folder, where they were listed.
+    """
+
+    layout: Layout | None
+    reason: str
+    listing: Listing | None = None
+
+
+def named_layout(name: str, folder: Path) -> Layout:
+    """The layout of a name: a key of :data:`LAYOUTS`, one with a variant behind a slash, "saved", or a TOML file.
+
+    Raises
+    ------
+    DatasetError
+        If there is none, or the file is no description.
+    """
+    if name.lower().endswith(".toml"):
+        return DescribedLayout(read_description(Path(name).expanduser()))
+    if name == SAVED:
+        saved = saved_description(folder)
+        if saved is None:
+            raise DatasetError(
+                f"{folder}: expected its saved description, found none at {description_file(folder)}; describe the "
+                f"folder again: data describe {folder}"
+            )
+        return DescribedLayout(saved, SAVED)
+    base, _, variant = name.partition("/")
+    if base not in LAYOUTS:
+        known = [*CODED, SAVED, *known_layouts()]
+        raise DatasetError(
+            f"layout: expected auto or one of {', '.join(known)}, or a TOML file that describes one; got {name!r}"
+        )
+    layout = LAYOUTS[base]
+    if not variant:
+        return layout
+    if not isinstance(layout, DescribedLayout):
+        raise DatasetError(f"layout: expected {base}, which has no variants; got {name!r}")
+    return DescribedLayout(layout.description.variant(variant))
+
+
+def layout_title(name: str) -> str:
+    """Name on screen of the layout of an opened data set."""
+    base, _, variant = name.partition("/")
+    if base in LAYOUTS and variant:
+        return DescribedLayout(LAYOUTS[base].description.variant(variant)).title  # type: ignore[attr-defined]
+    return LAYOUTS[base].title if base in LAYOUTS else "described"
+
+
+def recognise(folder: Path) -> Recognition:
+    """Find the layout of a folder.
+
+    Raises
+    ------
+    DatasetError
+        If two known data sets explain its files equally well, or a saved description cannot be read.
+    OSError
+        If the folder cannot be listed.
+    """
+    saved = saved_description(folder)
+    if saved is not None:
+        return Recognition(DescribedLayout(saved, SAVED), f"a description is saved for it ({description_file(folder)})")
+    for name, layout in CODED.items():
+        if layout.recognises(folder):
+            return Recognition(layout, CODED_REASONS[name])
+    return recognise_listing(list_folder(folder))
+
+
+def recognise_listing(listing: Listing) -> Recognition:
+    """Find the known data set that a listed folder is.
+
+    Raises
+    ------
+    DatasetError
+        If two explain its files equally well.
+    """
+    if not listing.images:
+        return Recognition(None, "", listing)
+    found = [assign(layout.description, listing) for layout in known_layouts().values() if layout.is_automatic]
+    fitting = [a for a in found if fits(a)]
+    named = [a for a in fitting if not a.description.flag("general")] or fitting
+    ordered = sorted(named, key=_weight, reverse=True)
+    if len(ordered) > 1 and _weight(ordered[0]) == _weight(ordered[1]):
+        first, second = (f"{a.description.name} ({a.description.title})" for a in ordered[:2])
+        raise DatasetError(
+            f"{listing.folder}: expected one layout, got two that explain its files equally well: {first} and "
+            f"{second}; choose with --layout {ordered[0].description.name} or --layout {ordered[1].description.name}"
+        )
+    if not ordered:
+        return Recognition(None, _nearest(found, listing), listing)
+    best, images = ordered[0], len(listing.images)
+    others = f"; {ordered[1].description.name} fits {ordered[1].matched}" if len(ordered) > 1 else ""
+    reason = f"{min(best.matched, images)} of its {images} image files are named as in {best.description.title}{others}"
+    return Recognition(known_layouts()[best.description.name], reason, listing)
+
+
+def _weight(found: Assignment) -> tuple[int, int, int]:
+    """Files that are read, those that are explained, and modalities: what a better description has more of."""
+    return found.images + found.labels, found.matched, len(found.modalities)
+
+
+def _nearest(found: Sequence[Assignment], listing: Listing) -> str:
+    """The known data set that reads most of a folder's images, and what it leaves over."""
+    best = max(found, key=_weight, default=None)
+    if best is None or not best.images:
+        return ""
+    why = "" if best.classes_known else ", but nothing states its classes"
+    left = f"; left over: {format_list(list(best.left_over), 3)}" if best.left_over else ""
+    return (
+        f"{best.description.name} ({best.description.title}) comes nearest{why}: it reads {best.images} images and "
+        f"{best.labels} label maps of {len(listing.images)} files{left}"
+    )

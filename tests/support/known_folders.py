@@ -1,0 +1,267 @@
+"""Folders of the known data sets with their real names and values, and tiny volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from tests.support.volume_files import (
+    AFFINE,
+    label_map,
+    make_decathlon,
+    make_iseg,
+    make_nnunet,
+    voxels,
+    write_analyze,
+    write_nifti,
+)
+
+SHAPE = (6, 7, 5)
+DRAWEM = tuple(range(10))
+
+
+def write_cases(folder: Path, files: Mapping[str, Sequence[int] | None], cases: Sequence[Mapping[str, str]]) -> Path:
+    """Write the files of some cases.
+
+    Parameters
+    ----------
+    files : mapping. Path with entities in braces, and the values of a label map, or ``None`` for an image.
+    cases : sequence of mappings. Texts of the entities for each case.
+    """
+    for number, case in enumerate(cases, start=1):
+        for seed, (name, values) in enumerate(files.items()):
+            path = folder / name.format(**case)
+            array = voxels(SHAPE, 100 * number + seed) if values is None else _label_map(values, number)
+            if path.suffix == ".hdr":
+                write_analyze(path, array)
+            elif path.suffix == ".mgz":
+                _write_mgz(path, array)
+            else:
+                write_nifti(path, array)
+    return folder
+
+
+def _label_map(values: Sequence[int], seed: int) -> np.ndarray:
+    """A label map that holds every value, also those beyond 255."""
+    index = label_map(tuple(range(len(values))), SHAPE, seed)
+    return np.array(values, np.int16 if max(values) > 255 else np.uint8)[index]
+
+
+def _write_mgz(path: Path, array: np.ndarray) -> None:
+    import nibabel as nib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.freesurfer.MGHImage(array, AFFINE.astype(np.float32)), path)
+
+
+def _numbered(pattern: str, count: int = 3, start: int = 1) -> list[dict[str, str]]:
+    return [{"case": pattern.format(n)} for n in range(start, start + count)]
+
+
+def make_brats2024(folder: Path) -> Path:
+    """Two persons, one with two time points."""
+    cases = [{"case": f"BraTS-GLI-{n:05}-{s}"} for n, s in ((5, 100), (6, 100), (6, 101))]
+    names = [f"{{case}}/{{case}}-{s}.nii.gz" for s in ("t1n", "t1c", "t2w", "t2f")]
+    return write_cases(folder, {**dict.fromkeys(names), "{case}/{case}-seg.nii.gz": (0, 1, 2, 3, 4)}, cases)
+
+
+def make_iseg_challenge(folder: Path) -> Path:
+    """Labelled training subjects and unlabelled test subjects, as Analyze pairs."""
+    parts = {"iSeg-2017-Training": ("T1", "T2", "label"), "iSeg-2017-Testing": ("T1", "T2")}
+    for part, start in (("iSeg-2017-Training", 1), ("iSeg-2017-Testing", 11)):
+        files = {f"{part}/subject-{{case}}-{k}.hdr": (0, 10, 150, 250) if k == "label" else None for k in parts[part]}
+        write_cases(folder, files, _numbered("{}", 2, start))
+    return folder
+
+
+def make_ixi(folder: Path) -> Path:
+    """Two subjects, one without T2."""
+    for modality, numbers in (("T1", (2, 12)), ("T2", (2,)), ("PD", (2, 12))):
+        for n in numbers:
+            write_nifti(folder / f"IXI-{modality}" / f"IXI{n:03}-Guys-0828-{modality}.nii.gz", voxels(SHAPE, n))
+    return folder
+
+
+def make_oasis(folder: Path) -> Path:
+    files = {f"OASIS_OAS1_{{case}}_MR1/{n}.nii.gz": None for n in ("orig", "norm", "aligned_orig", "aligned_norm")}
+    labels = {f"OASIS_OAS1_{{case}}_MR1/{n}.nii.gz": tuple(range(5)) for n in ("seg4", "aligned_seg4", "aligned_seg35")}
+    return write_cases(folder, {**files, **labels}, _numbered("{:04}"))
+
+
+def make_totalsegmentator(folder: Path, image: str) -> Path:
+    """Two cases with masks that do not overlap."""
+    for n in range(2):
+        case = folder / f"s{n:04}"
+        write_nifti(case / f"{image}.nii.gz", voxels(SHAPE, n))
+        regions = label_map((0, 1, 2, 3), SHAPE, n)
+        for value, name in enumerate(("kidney_left", "kidney_right", "spleen"), start=1):
+            write_nifti(case / "segmentations" / f"{name}.nii.gz", (regions == value).astype(np.uint8))
+    (folder / "meta.csv").write_text("image_id;age\ns0000;54\n")
+    return folder
+
+
+def make_wmh(folder: Path) -> Path:
+    files = {f"{{site}}/{{case}}/{p}/{m}.nii.gz": None for p in ("pre", "orig") for m in ("FLAIR", "T1")}
+    files |= {"{site}/{case}/wmh.nii.gz": (0, 1, 2)}  # type: ignore[dict-item]
+    cases = [{"site": s, "case": c} for s, c in (("Utrecht", "0"), ("Singapore", "50"), ("Amsterdam/GE3T", "100"))]
+    return write_cases(folder, files, cases)
+
+
+def make_covid(folder: Path) -> Path:
+    parts = {"Lung_Mask": (0, 1, 2), "Infection_Mask": (0, 1), "Lung_and_Infection_Mask": (0, 1, 2, 3)}
+    files = {"COVID-19-CT-Seg_20cases/{case}.nii.gz": None, **{f"{p}/{{case}}.nii.gz": v for p, v in parts.items()}}
+    return write_cases(folder, files, [{"case": c} for c in ("coronacases_001", "radiopaedia_10_85902_1")])
+
+
+def make_freesurfer(folder: Path) -> Path:
+    files = {f"{{case}}/mri/{n}.mgz": None for n in ("orig", "T1", "brain")}
+    labels = {"{case}/mri/aseg.mgz": (0, 2, 3, 41, 42), "{case}/mri/aparc+aseg.mgz": (0, 2, 17, 1002, 2030)}
+    return write_cases(folder, {**files, **labels}, [{"case": c} for c in ("bert", "sub-02", "fsaverage")])
+
+
+def make_bids(folder: Path) -> Path:
+    """Raw images, and a derivative with label maps and a table of them; one subject has two sessions."""
+    cases = [{"case": "01", "ses": "a"}, {"case": "01", "ses": "b"}, {"case": "02", "ses": "a"}]
+    raw, seg = "sub-{case}/ses-{ses}/anat/sub-{case}_ses-{ses}", "derivatives/manual/sub-{case}/ses-{ses}/anat/"
+    files = {f"{raw}_T1w.nii.gz": None, f"{raw}_T2w.nii.gz": None}
+    write_cases(folder, {**files, seg + "sub-{case}_ses-{ses}_desc-expert_dseg.nii.gz": (0, 1, 5)}, cases)
+    (folder / "dataset_description.json").write_text('{"Name": "Toy", "BIDSVersion": "1.9.0"}')
+    table = "index\tname\tcolor\n1\tcortex\t#ff0000\n5\tlesion\t#00ff00\n"
+    (folder / "derivatives" / "manual" / "desc-expert_dseg.tsv").write_text(table)
+    return folder
+
+
+def make_bids_masks(folder: Path) -> Path:
+    for n in (1, 2, 3):
+        name = f"sub-{n:02}"
+        regions = label_map((0, 1, 2), SHAPE, n)
+        write_nifti(folder / name / "anat" / f"{name}_T1w.nii.gz", voxels(SHAPE, n))
+        for value, label in ((1, "lesion"), (2, "oedema")):
+            file = folder / "derivatives" / "manual" / name / "anat" / f"{name}_label-{label}_mask.nii.gz"
+            write_nifti(file, (regions == value).astype(np.uint8))
+    return folder
+
+
+def make_plain(folder: Path) -> Path:
+    """Two folders, and a label description of itk-snap that names the classes."""
+    write_cases(folder, {"images/{case}.nii.gz": None, "labels/{case}.nii.gz": (0, 1, 7)}, _numbered("p{}"))
+    lines = '0 0 0 0 0 0 0 "Clear Label"\n1 255 0 0 1 1 1 "liver"\n7 0 255 0 1 1 1 "spleen"\n'
+    (folder / "labels.txt").write_text(lines)
+    return folder
+
+
+def _simple(files: Mapping[str, Sequence[int] | None], cases: Sequence[Mapping[str, str]]) -> Callable[[Path], Path]:
+    return lambda folder: write_cases(folder, files, cases)
+
+
+def _suffixed(start: str, names: str, last: Sequence[int]) -> dict[str, Sequence[int] | None]:
+    """Images of these suffixes, and label maps of the last one."""
+    *images, label = names.split()
+    return {**{f"{start}{n}.nii.gz": None for n in images}, f"{start}{label}.nii.gz": tuple(last)}
+
+
+_MRBRAINS13: dict[str, Sequence[int] | None] = {
+    f"TrainingData/{{case}}/{n}.nii": None for n in ("T1", "T1_1mm", "T1_IR", "T2_FLAIR")
+}
+_MRBRAINS18: dict[str, Sequence[int] | None] = {
+    f"training/{{case}}/{p}/{n}.nii.gz": None for p in ("pre", "orig") for n in ("reg_T1", "reg_IR", "FLAIR")
+}
+_NEONATE = "sub-{case}/ses-7100/anat/sub-{case}_ses-7100_"
+_STROKE = "sub-{case}/ses-0001/"
+
+EXAMPLES: dict[str, Callable[[Path], Path]] = {
+    "iseg": make_iseg,
+    "nnunet": make_nnunet,
+    "decathlon": make_decathlon,
+    "iseg-challenge": make_iseg_challenge,
+    "mrbrains2013": _simple(
+        _MRBRAINS13
+        | {"TrainingData/{case}/LabelsForTraining.nii": range(9), "TrainingData/{case}/LabelsForTesting.nii": range(4)},
+        _numbered("{}"),
+    ),
+    "mrbrains2018": _simple(
+        _MRBRAINS18 | {"training/{case}/segm.nii.gz": range(11)}, [{"case": c} for c in ("1", "14", "070")]
+    ),
+    "brats2018": _simple(
+        _suffixed("HGG/{case}/{case}_", "t1 t1ce t2 flair seg", (0, 1, 2, 4)), _numbered("Brats18_2013_{}_1")
+    ),
+    "brats2020": _simple(
+        _suffixed("MICCAI_BraTS2020_TrainingData/{case}/{case}_", "flair t1 t1ce t2 seg", (0, 1, 2, 4)),
+        _numbered("BraTS20_Training_{:03}"),
+    ),
+    "brats2021": _simple(
+        _suffixed("{case}/{case}_", "t1 t1ce t2 flair seg", (0, 1, 2, 4)), _numbered("BraTS2021_{:05}")
+    ),
+    "brats2023": _simple(
+        _suffixed("{case}/{case}-", "t1n t1c t2w t2f seg", range(4)), _numbered("BraTS-GLI-{:05}-000")
+    ),
+    "brats2024": make_brats2024,
+    "ixi": make_ixi,
+    "dhcp": _simple(
+        {
+            _NEONATE + "desc-restore_T2w.nii.gz": None,
+            _NEONATE + "desc-restore_space-T2w_T1w.nii.gz": None,
+            _NEONATE + "desc-drawem9_dseg.nii.gz": DRAWEM,
+            _NEONATE + "desc-drawem87_dseg.nii.gz": range(20),
+            _NEONATE + "desc-brain_mask.nii.gz": (0, 1),
+        },
+        _numbered("CC0005{}XX07"),
+    ),
+    "feta": lambda folder: write_cases(
+        write_cases(
+            folder, _suffixed("sub-{case}/anat/sub-{case}_rec-mial_", "T2w dseg", range(8)), _numbered("{:03}", 2)
+        ),
+        _suffixed("sub-{case}/anat/sub-{case}_rec-irtk_", "T2w dseg", range(8)),
+        _numbered("{:03}", 2, 41),
+    ),
+    "oasis": make_oasis,
+    "amos": lambda folder: write_cases(
+        write_cases(
+            folder, {"imagesTr/{case}.nii.gz": None, "labelsTr/{case}.nii.gz": range(16)}, _numbered("amos_{:04}")
+        ),
+        {"imagesTs/{case}.nii.gz": None},
+        _numbered("amos_{:04}", 1, 600),
+    ),
+    "totalsegmentator-ct": lambda folder: make_totalsegmentator(folder, "ct"),
+    "totalsegmentator-mr": lambda folder: make_totalsegmentator(folder, "mri"),
+    "kits": _simple(_suffixed("{case}/", "imaging segmentation", range(4)), _numbered("case_{:05}")),
+    "lits": _simple({"volume-{case}.nii": None, "segmentation-{case}.nii": range(3)}, _numbered("{}", 3, 9)),
+    "acdc": _simple(
+        {
+            "training/patient{case}/patient{case}_4d.nii.gz": None,
+            "training/patient{case}/patient{case}_frame01.nii.gz": None,
+            "training/patient{case}/patient{case}_frame01_gt.nii.gz": range(4),
+            "training/patient{case}/patient{case}_frame12.nii.gz": None,
+            "training/patient{case}/patient{case}_frame12_gt.nii.gz": range(4),
+        },
+        _numbered("{:03}", 2),
+    ),
+    "isles2022": _simple(
+        {
+            _STROKE + "dwi/sub-{case}_ses-0001_dwi.nii.gz": None,
+            _STROKE + "dwi/sub-{case}_ses-0001_adc.nii.gz": None,
+            _STROKE + "anat/sub-{case}_ses-0001_FLAIR.nii.gz": None,
+            "derivatives/" + _STROKE + "sub-{case}_ses-0001_msk.nii.gz": (0, 1),
+        },
+        _numbered("strokecase{:04}"),
+    ),
+    "wmh2017": make_wmh,
+    "covid19-ct": make_covid,
+    "fetal-atlas": _simple(
+        _suffixed("{case}/", "srr parcellation", range(9)), _numbered("fetal_SB_atlas_GA{}_operated", 3, 25)
+    ),
+    "freesurfer": make_freesurfer,
+    "fastsurfer": _simple(
+        {
+            "{case}/mri/orig.mgz": None,
+            "{case}/mri/mask.mgz": (0, 1),
+            "{case}/mri/aparc.DKTatlas+aseg.deep.mgz": (0, 2, 17, 1002, 2030),
+        },
+        _numbered("subject{}"),
+    ),
+    "bids": make_bids,
+    "bids-masks": make_bids_masks,
+    "plain": make_plain,
+}
