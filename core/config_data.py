@@ -17,22 +17,33 @@ class DataConfig(Checked):
     """Data: folder, modalities and classes; intensity normalisation and resampling."""
 
     path: str = option(
-        "", "Data set", "folder of the data set; 'demo': the synthetic demo data, made on first use", advanced=False
+        "",
+        "Data set",
+        "folder of the data set; 'demo': the synthetic demo data, made on first use",
+        advanced=False,
+        searchable=False,
     )
-    layout: str = option("auto", "Folder layout", "folder layout; auto: detected")
+    layout: str = option("auto", "Folder layout", "folder layout; auto: detected", searchable=False)
     modalities: tuple[str, ...] = option(
         (), "Modalities", "input channels, in order; empty: all modalities", advanced=False
     )
-    classes: tuple[str, ...] = option((), "Classes", "classes to segment; all others become background; empty: all")
+    classes: tuple[str, ...] = option(
+        (), "Classes", "classes to segment; all others become background; empty: all", searchable=False
+    )
     ignore: str = option(
         "auto",
         "Ignored label",
         "label left out of training and scores, by name or value; auto: one named ignore or the like; none: no label",
+        searchable=False,
+    )
+    nan_is_zero: bool = option(
+        False, "Read NaN as 0", "read NaN as 0, for files with NaN outside the field of view", searchable=False
     )
     nan_is_zero: bool = option(False, "Read NaN as 0", "read NaN as 0, for files with NaN outside the field of view")
     force: bool = option(
         False,
         "Train despite errors in the data",
+        searchable=False,
         "train although the check of the data finds errors, but for files that cannot be read",
     )
     normalisation: Normalisation = option(
@@ -45,6 +56,7 @@ class DataConfig(Checked):
         "none",
         "Resampling",
         "median: resample every subject to the median voxel size of the data set",
+        searchable=False,
         texts=choices.RESAMPLE_WORDS,
     )
     spacing_mm: tuple[float, ...] = option(
@@ -54,6 +66,7 @@ class DataConfig(Checked):
         unit="mm",
         minimum=0.0001,
         maximum=100,
+        searchable=False,
         length=3,
     )
     resident_gb: float = option(
@@ -63,6 +76,7 @@ class DataConfig(Checked):
         unit="GB",
         minimum=0,
         maximum=10**6,
+        searchable=False,
         zero="all free memory",
     )
 
@@ -77,6 +91,7 @@ class SplitConfig(Checked):
         "cross-validation folds; 0: one per subject (leave one out), as the default is with fewer subjects",
         minimum=0,
         maximum=1000,
+        searchable=False,
         zero="one per subject",
     )
     fold: int = option(
@@ -87,17 +102,34 @@ class SplitConfig(Checked):
         maximum=999,
         advanced=False,
         zero="none",
+        searchable=False,
         zero_value=NO_FOLD,
     )
     shuffle_subjects: bool = option(
         True,
         "Assign subjects to folds at random",
+        searchable=False,
+    )
+    split_seed: int = option(
+        0, "Seed of the random folds", "seed of the random order", minimum=0, maximum=2**31 - 1, searchable=False
+    )
+    subjects: int = option(
+        0,
+        "Subjects to use",
+        "train and validate on the first so many labelled subjects only, in the order of their names; 0: all",
+        minimum=2,
+        maximum=10**6,
+        zero="all",
+        searchable=False,
+    )
+    val_subjects: tuple[str, ...] = option(
+        (), "Validation subjects", "ids of the held-out subjects, instead of a fold", searchable=False
         "assign subjects to folds in random order (seeded) instead of by name",
     )
     split_seed: int = option(0, "Seed of the random folds", "seed of the random order", minimum=0, maximum=2**31 - 1)
     val_subjects: tuple[str, ...] = option((), "Validation subjects", "ids of the held-out subjects, instead of a fold")
     test_subjects: tuple[str, ...] = option(
-        (), "Test subjects", "ids of test subjects, excluded from training and validation"
+        (), "Test subjects", "ids of test subjects, excluded from training and validation", searchable=False
     )
 
     @property
@@ -137,7 +169,13 @@ class SamplingConfig(Checked):
         250, "Sub-volumes per epoch", "sub-volumes per training epoch", minimum=1, maximum=10**6, advanced=False
     )
     samples_val: int = option(
-        16, "Sub-volumes per validation", "sub-volumes per validation; 0: none", minimum=0, maximum=10**5, zero="none"
+        16,
+        "Sub-volumes per validation",
+        "sub-volumes per validation; 0: none",
+        minimum=0,
+        maximum=10**5,
+        zero="none",
+        searchable=False,
     )
     batch_size: int = option(2, "Batch size", "sub-volumes per batch", minimum=1, maximum=1024, advanced=False)
     draw_once: bool = option(

@@ -113,7 +113,12 @@ class LossConfig(Checked):
         False, "One Dice over the batch", "one Dice over the whole batch instead of one per sub-volume"
     )
     dice_smooth: float = option(
-        1e-5, "Smoothing of the Dice loss", "added to numerator and denominator of the Dice", minimum=0, maximum=1e6
+        1e-5,
+        "Smoothing of the Dice loss",
+        "added to numerator and denominator of the Dice",
+        minimum=0,
+        maximum=1e6,
+        log_scale=True,
     )
     class_weight_power: float = option(
         0.5,
@@ -167,11 +172,16 @@ class OptimConfig(Checked):
         texts=choices.OPTIMIZER_NAME_WORDS,
     )
     learning_rate: float = option(
-        1e-3, "Learning rate", "peak learning rate", minimum=1e-12, maximum=100, advanced=False
+        1e-3, "Learning rate", "peak learning rate", minimum=1e-12, maximum=100, advanced=False, log_scale=True
     )
     momentum: float = option(0.0, "Momentum", "momentum of sgd, rmsprop and muon", minimum=0, maximum=0.9999)
     weight_decay: float = option(
-        1e-8, "Weight decay", "weight decay (decoupled for adamw and muon, L2 for the others)", minimum=0, maximum=10
+        1e-8,
+        "Weight decay",
+        "weight decay (decoupled for adamw and muon, L2 for the others)",
+        minimum=0,
+        maximum=10,
+        log_scale=True,
     )
     lr_schedule: LrSchedule = option(
         "constant",

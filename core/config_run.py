@@ -23,6 +23,7 @@ class ValidationConfig(Checked):
         minimum=0,
         maximum=10**6,
         zero="never",
+        searchable=False,
     )
     overlap: float = option(
         0.5,
@@ -49,6 +50,7 @@ class ValidationConfig(Checked):
         minimum=0,
         maximum=10**6,
         zero="never",
+        searchable=False,
     )
 
     def check(self) -> None:
@@ -62,7 +64,9 @@ class ValidationConfig(Checked):
 class RunConfig(Checked):
     """Run: duration, device, seed and checkpoints."""
 
-    epochs: int = option(100, "Epochs", "number of epochs", minimum=1, maximum=10**6, unit="epochs", advanced=False)
+    epochs: int = option(
+        100, "Epochs", "number of epochs", minimum=1, maximum=10**6, unit="epochs", advanced=False, searchable=False
+    )
     minutes: float = option(
         0.0,
         "Time budget",
@@ -73,6 +77,7 @@ class RunConfig(Checked):
         maximum=10**6,
         advanced=False,
         zero="none",
+        searchable=False,
     )
     device: Device = option(
         "auto",
@@ -80,6 +85,7 @@ class RunConfig(Checked):
         "device; auto: CUDA if available",
         advanced=False,
         texts=choices.DEVICE_WORDS,
+        searchable=False,
     )
     devices: int = option(
         1,
@@ -88,6 +94,7 @@ class RunConfig(Checked):
         unit="devices",
         minimum=1,
         maximum=64,
+        searchable=False,
     )
     precision: Precision = option(
         "auto",
@@ -96,11 +103,14 @@ class RunConfig(Checked):
         "not (T4, V100, RTX 20xx), else fp32",
         texts=choices.PRECISION_WORDS,
     )
-    seed: int = option(0, "Seed", "seed of weights, sub-volumes and augmentation", minimum=0, maximum=2**31 - 1)
+    seed: int = option(
+        0, "Seed", "seed of weights, sub-volumes and augmentation", minimum=0, maximum=2**31 - 1, searchable=False
+    )
     deterministic: bool = option(
         False,
         "Bit-for-bit repeatable",
         "bit-for-bit the same weights for the same seed, torch build, threads and device; slower on a GPU",
+        searchable=False,
     )
     acceleration: Acceleration = option(
         "auto",
@@ -108,9 +118,14 @@ class RunConfig(Checked):
         "launch of training steps: eager (none), torch.compile, a CUDA graph, both, or the fastest (auto)",
         texts=choices.ACCELERATION_WORDS,
     )
-    threads: int = option(0, "CPU threads", "CPU threads; 0: all cores", minimum=0, maximum=1024, zero="all cores")
+    threads: int = option(
+        0, "CPU threads", "CPU threads; 0: all cores", minimum=0, maximum=1024, zero="all cores", searchable=False
+    )
     init_from: str = option(
-        "", "Initial weights", "initial weights: a run, a checkpoint, or a PyTorch file of another program (.pth)"
+        "",
+        "Initial weights",
+        "initial weights: a run, a checkpoint, or a PyTorch file of another program (.pth)",
+        searchable=False,
     )
     checkpoint_minutes: float = option(
         5.0,
@@ -119,6 +134,7 @@ class RunConfig(Checked):
         unit="minutes",
         minimum=0.01,
         maximum=10**4,
+        searchable=False,
     )
     keep_every: int = option(
         0,
@@ -128,6 +144,7 @@ class RunConfig(Checked):
         minimum=0,
         maximum=10**6,
         zero="none",
+        searchable=False,
     )
 
     def check(self) -> None:

@@ -33,6 +33,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     zero: str = "",
     zero_value: int = 0,
     texts: Mapping[str, str] | None = None,
+    searchable: bool = True,
+    log_scale: bool = False,
 ) -> Any:
     """Declare a field.
 
@@ -48,6 +50,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     zero : str. Word for the value that is no amount, in forms and on the command line: "none".
     zero_value : int. That value; it is allowed outside of the bounds.
     texts : mapping. Choices in words, in forms, by value; others appear as they are, with spaces.
+    searchable : bool. Whether a sweep may vary the field; not where it decides what is measured, or the budget.
+    log_scale : bool. Whether a sweep varies it by orders of magnitude.
     """
     metadata = dict(
         help=help,
@@ -60,6 +64,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
         zero=zero,
         zero_value=zero_value,
         texts=types.MappingProxyType(dict(texts or {})),
+        searchable=searchable,
+        log_scale=log_scale,
     )
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -96,6 +102,8 @@ class FieldSpec:
     zero: str
     zero_value: int
     texts: Mapping[str, str]
+    searchable: bool
+    log_scale: bool
 
     @property
     def label_with_unit(self) -> str:

@@ -4,7 +4,7 @@ data set for every command that reads one."""
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 AS_IN_TRAINING = "as in training"
 ALL_FOLDS = "all"
 
+FIELD_PREFIX = "field_"  # of the names of fields among the parsed arguments
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """Add DATA, ``--preset``, ``--name`` and one flag per configuration field, grouped by section."""
@@ -90,14 +91,44 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         values["model"] = name_own_network(values["model"])
     if "epochs" in values and "minutes" not in values:
         values["minutes"] = 0.0
-    return base.with_values({"path": args.data, **values})
+    config = base.with_values({"path": args.data, **values})
+    if args.preset != AUTO:
+        return config
+    from core.cli.auto_preset import choose_values  # reads files
+
+    return choose_values(config, values, checkpoints_root(getattr(args, "checkpoints", None)))
 
 
-def _add_flag(parser: argparse._ActionsContainer, spec: FieldSpec, default: str = "") -> None:
+def add_flags(parser: argparse._ActionsContainer, specs: Sequence[FieldSpec], prefix: str) -> None:
+    """Add the flags of fields that belong to no configuration; :func:`given_values` reads them.
+
+    Parameters
+    ----------
+    prefix : str. Beginning of their names among the parsed arguments.
+    """
+    for spec in specs:
+        _add_flag(parser, spec, prefix=prefix)
+
+
+def given_values(args: argparse.Namespace, specs: Sequence[FieldSpec], prefix: str) -> dict[str, Any]:
+    """Values, by field name, of the flags that are given.
+
+    Raises
+    ------
+    ConfigError
+        If a value is not allowed.
+    """
+    texts = {spec.name: getattr(args, f"{prefix}{spec.name}", None) for spec in specs}
+    return {spec.name: spec.parse(text) for spec in specs if (text := texts[spec.name]) is not None}
+
+
+def _add_flag(
+    parser: argparse._ActionsContainer, spec: FieldSpec, default: str = "", prefix: str = FIELD_PREFIX
+) -> None:
     switch: dict[str, Any] = {"nargs": "?", "const": TRUE} if spec.type is bool else {}
     parser.add_argument(
         spec.flag,
-        dest=f"field_{spec.name}",
+        dest=f"{prefix}{spec.name}",
         metavar=_metavar(spec),
         default=argparse.SUPPRESS,
         help=_help(spec, default),
@@ -106,10 +137,8 @@ def _add_flag(parser: argparse._ActionsContainer, spec: FieldSpec, default: str 
 
 
 def _given_values(args: argparse.Namespace) -> dict[str, Any]:
-    """Values, by field name, of the flags that are given."""
-    specs = {spec.name: spec for spec in field_specs()}
-    given = {k.removeprefix("field_"): v for k, v in vars(args).items() if k.startswith("field_")}
-    return {name: specs[name].parse(text) for name, text in given.items()}
+    """Values, by field name, of the flags of the configuration that are given."""
+    return given_values(args, field_specs(), FIELD_PREFIX)
 
 
 def _metavar(spec: FieldSpec) -> str:

@@ -8,13 +8,15 @@ import shlex
 from pathlib import Path
 
 from core import strict_json
+from core.cli import sweep_tables
 from core.cli.output import align_columns
 from core.cli.program import program_name
 from core.errors import RunError
 from core.formatting import format_number
 from core.presets import command_line
-from core.runs import groups
+from core.runs import groups, sweeps
 from core.runs.group_scores import CrossValidation, HeldOutSubject, Spread, cross_validation
+from core.runs.group_summary import SweepSummary
 from core.runs.groups import GroupSummary
 from core.runs.store.groups import Group, read_group
 
@@ -27,12 +29,15 @@ def list_all(root: Path, args: argparse.Namespace) -> int:
     elif summaries:
         print("\n".join(align_columns([(s.group.id, _given_name(s.group), _state(s)) for s in summaries])))
     else:
-        print(f"no groups in {root} yet; queue all folds of a data set: {program_name()} submit DATA --fold all")
+        print(
+            f"no groups in {root} yet; queue all folds of a data set: {program_name()} submit DATA --fold all; search "
+            f"for settings: {program_name()} sweep DATA --search FIELD=LOW:HIGH"
+        )
     return 0
 
 
 def show(root: Path, args: argparse.Namespace) -> int:
-    """State and scores of a group.
+    """State and scores of a group, or state and trials of a sweep.
 
     Raises
     ------
@@ -40,6 +45,9 @@ def show(root: Path, args: argparse.Namespace) -> int:
         If there is no such group.
     """
     summary = groups.summarise(root, _group(root, args.run))
+    if isinstance(summary, SweepSummary):
+        sweep_tables.show(root, summary, args.json)
+        return 0
     scores = cross_validation(root, summary)
     if args.json:
         print(strict_json.dumps({**summary.to_json(), "scores": scores.to_json()}))
@@ -74,8 +82,17 @@ def complete(root: Path, args: argparse.Namespace) -> int:
 
 
 def stop(root: Path, group: Group, args: argparse.Namespace) -> int:
-    """Stop the runs of a group."""
-    groups.stop_group(root, group, args.now)
+    """Stop the runs of a group; with ``--no-more-trials`` only the proposals of a sweep.
+
+    Raises
+    ------
+    RunError
+        If none is queued or active, or no trial is to be proposed.
+    """
+    if not args.no_more_trials:
+        groups.stop_group(root, group, args.now)
+    elif not groups.end_proposals(root, group):
+        raise RunError(f"{group.id}: expected a sweep that is to propose trials, it is not")
     return report(root, group, args)
 
 
@@ -83,6 +100,11 @@ def resume(root: Path, group: Group, args: argparse.Namespace) -> int:
     """Resume the runs of a group that ended early."""
     groups.resume_group(root, group, data=args.data, force=args.force)
     return report(root, group, args)
+
+
+def extend(root: Path, group: Group, args: argparse.Namespace) -> int:
+    """Have a sweep propose further trials."""
+    return report(root, sweeps.extend(root, group, args.trials).group, args)
 
 
 def rename(root: Path, group: Group, args: argparse.Namespace) -> int:
@@ -192,7 +214,9 @@ def _given_name(group: Group) -> str:
 
 
 def _state(summary: GroupSummary) -> str:
-    return f"{summary.state}, {summary.finished} of {_count(len(summary.group.members), 'run')} finished"
+    if isinstance(summary, SweepSummary):
+        return sweep_tables.state_line(summary)
+    return f"{summary.state}, {summary.finished} of {_count(summary.total, 'run')} finished"
 
 
 def _count(number: int, noun: str) -> str:

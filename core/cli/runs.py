@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(log, "--lines", "number of lines", metavar="N", type=int, default=LOG_LINES)
     stop = add("stop", _stop, "stop a run, or all runs of a group; a running one saves a checkpoint first")
     add_option(stop, "--now", "end at once, without saving a checkpoint", action="store_true")
+    add_option(
+        stop, "--no-more-trials", "of a sweep: end no trial that waits or trains, propose no more", action="store_true"
+    )
     resume = add(
         "resume",
         _resume,
@@ -78,11 +81,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = add(
         "group",
         _group,
-        "show a group of runs: its state, mean and spread per class, a table per subject; without ID all groups",
+        "show a group of runs: folds with mean and spread per class and a table per subject, or a sweep with its "
+        "trials; without ID all groups",
         of_one_run=False,
     )
     group.add_argument("run", metavar="ID", nargs="?", help="id of a group, the beginning of one, or a group's name")
     add_option(group, "--complete", "queue the members that have no run", action="store_true")
+    extend = add("extend", _extend, "have a sweep propose further trials", of_one_run=False)
+    extend.add_argument("run", metavar="ID", help="id of a sweep, the beginning of one, or a sweep's name")
+    add_option(extend, "--trials", "number of further trials", metavar="N", type=int, default=10)
     make = add("make-group", run_groups.make, "make a group of runs of one data set and split", of_one_run=False)
     make.add_argument("run", metavar="RUN", nargs="+", help="ids of runs, the beginnings of ids, or names of runs")
     add_option(make, "--name", "name of the group", metavar="TEXT")
@@ -149,9 +156,18 @@ def _group(root: Path, args: argparse.Namespace) -> int:
 
 def _stop(root: Path, args: argparse.Namespace) -> int:
     if (group := find_group(root, args.run)) is not None:
+def _extend(root: Path, args: argparse.Namespace) -> int:
+    group = find_group(root, args.run)
+    if group is None:
+        raise RunError(f"runs extend: expected a sweep, {args.run!r} is a run")
+    return run_groups.extend(root, group, args)
+
+
         return run_groups.stop(root, group, args)
     summary = runs.find_run(root, args.run)
     runs.get_backend(root).stop(summary.id, now=args.now)
+    if args.no_more_trials:
+        raise RunError(f"runs stop --no-more-trials: expected a sweep, {args.run!r} is a run")
     return _report(root, summary.id, args)
 
 

@@ -72,6 +72,11 @@ def unused_model_options(name: str) -> set[str]:
     return {spec.name for spec in specs_of(ModelConfig, section="model")} - {"model", *taken}
 
 
+def missing_packages(entry: Architecture) -> list[str]:
+    """The optional packages of a network that are not installed."""
+    return [name for name in entry.packages if importlib.util.find_spec(name) is None]
+
+
 def check_packages(entry: Architecture) -> None:
     """Check that the optional packages of a network are installed.
 
@@ -80,8 +85,7 @@ def check_packages(entry: Architecture) -> None:
     ConfigError
         If they are not; the message has the command that installs them.
     """
-    missing = [name for name in entry.packages if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := missing_packages(entry):
         raise ConfigError(
             f"model: {entry.name} needs {' and '.join(missing)}, not installed here: pip install -r "
             "requirements-networks.txt, in the program's folder; or choose another network"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from core.checkpointing.metadata import read_metadata
@@ -16,90 +15,34 @@ from core.formatting import format_list
 from core.paths import DEMO, dataset_folder
 from core.runs import catalog, launch
 from core.runs.catalog import RunSummary
+from core.runs.engines.registry import get_engine
+from core.runs.group_summary import GroupSummary as GroupSummary
+from core.runs.group_summary import SweepSummary, settings_of, summary_of
 from core.runs.store import folder as files
-from core.runs.store.groups import FOLDS, Group, Member, group_of, read_group, read_groups, remove_group, write_group
-from core.runs.store.state import RESUMABLE, State
+from core.runs.store.engine_records import LOCAL
+from core.runs.store.groups import (
+    FOLDS,
+    SWEEP,
+    Group,
+    Member,
+    change_group,
+    group_of,
+    lock_group,
+    read_groups,
+    remove_group,
+    write_group,
+)
+from core.runs.store.state import RESUMABLE
+from core.sweeps.settings import SweepSettings
 
 SAME_DATA = ("path", "layout", "modalities", "classes", "ignore", "nan_is_zero")  # equal in all runs of a group
-_STATES: tuple[State, ...] = ("running", "starting", "stopping", "queued", "failed", "crashed", "stopped")
-
-
-@dataclass(frozen=True)
-class GroupSummary:
-    """A group and its runs.
-
-    Attributes
-    ----------
-    group : Group.
-    runs : tuple of RunSummary. Those that exist, in the order of the members.
-    """
-
-    group: Group
-    runs: tuple[RunSummary, ...]
-
-    @property
-    def missing(self) -> tuple[Member, ...]:
-        """Members whose run was deleted, or not made because queueing was interrupted."""
-        existing = {run.id for run in self.runs}
-        return tuple(member for member in self.group.members if member.run not in existing)
-
-    @property
-    def finished(self) -> int:
-        """Number of finished runs."""
-        return sum(run.state.state == "finished" for run in self.runs)
-
-    @property
-    def state(self) -> State:
-        """The state of the runs as one: running where one is, finished where all are."""
-        states = {run.state.state for run in self.runs}
-        if self.missing:
-            states.add("stopped")
-        return next((state for state in _STATES if state in states), "finished")
-
-    @property
-    def progress(self) -> float:
-        """Share of the work that is done, 0 to 1: the mean over the members."""
-        shares = [1.0 if run.state.state == "finished" else run.progress or 0.0 for run in self.runs]
-        return sum(shares) / len(self.group.members)
-
-    @property
-    def mean_dice(self) -> float | None:
-        """Mean over the runs of the mean Dice of each so far, by which its best epoch is chosen."""
-        values = [run.state.score.mean_dice for run in self.runs if run.state.score is not None]
-        known = [value for value in values if value is not None]
-        return fmean(known) if known else None
-
-    @property
-    def other_differences(self) -> tuple[str, ...]:
-        """Fields besides the held-out subjects in which the configurations of the members differ."""
-        split = {"fold", "folds", "val_subjects", "split_seed", "shuffle_subjects"}
-        return tuple(dict.fromkeys(n for m in self.group.members for n in m.values if n not in split))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values, without scores."""
-        group = self.group
-        return {
-            "id": group.id,
-            "name": group.name,
-            "kind": group.kind,
-            "created_at": group.created_at,
-            "state": self.state,
-            "finished": self.finished,
-            "members": [
-                {"run": member.run, "values": member.values, "state": self._state_of(member.run)}
-                for member in group.members
-            ],
-            "config": group.config.to_json(),
-        }
-
-    def _state_of(self, run_id: str) -> str | None:
-        return next((run.state.state for run in self.runs if run.id == run_id), None)
-
 
 # --- make -------------------------------------------------------------------------------------------------------------
 
 
-def submit_folds(root: Path, config: TrainConfig, name: str = "", worker: str = launch.WORKER) -> Group:
+def submit_folds(
+    root: Path, config: TrainConfig, name: str = "", worker: str = launch.WORKER, *, engine: str = LOCAL
+) -> Group:
     """Queue a run for every fold of the split; they start one after another, or at once where there are GPUs for it.
 
     Parameters
@@ -108,6 +51,7 @@ def submit_folds(root: Path, config: TrainConfig, name: str = "", worker: str = 
     config : TrainConfig. Configuration; its fold is not looked at.
     name : str. Display name of the group; the runs are called by it and their fold.
     worker : str. Module of the trainer process.
+    engine : str. Name of the engine; a cluster gets all folds as one job array.
 
     Raises
     ------
@@ -125,25 +69,35 @@ def submit_folds(root: Path, config: TrainConfig, name: str = "", worker: str = 
     members = tuple(Member(files.new_run_id(f"{slug[:30]} fold {fold}"), {"fold": fold}) for fold in folds)
     group_id = files.new_run_id(f"{slug[:30]} {FOLDS}")
     group = Group(group_id, name or group_id, FOLDS, config, members)
+    get_engine(root, engine).check_config(config)
     write_group(root.absolute(), group)
-    complete(root, group, worker)
+    complete(root, group, worker, engine=engine)
     return group
 
 
-def complete(root: Path, group: Group, worker: str = launch.WORKER) -> list[str]:
+def complete(root: Path, group: Group, worker: str = launch.WORKER, *, engine: str = "") -> list[str]:
     """Queue the members of a group that have no run; returns the ids of the new runs.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    group : Group.
+    worker : str. Module of the trainer process.
+    engine : str. Name of the engine; empty for that of the other members.
 
     Raises
     ------
     RunError
         If a run cannot be created.
     """
-    missing = summarise(root, group).missing
-    for member in missing:
-        launch.create_run(root, member.config(group.config), _member_name(group, member), run_id=member.run)
-    if missing:
-        launch.ensure_supervisor(root, worker)
-    return [member.run for member in missing]
+    summary = summarise(root, group)
+    engine = engine or next((launch.engine_of(run.folder) for run in summary.runs), LOCAL)
+    for member in summary.missing:
+        config, name = member.config(group.config), _member_name(group, member)
+        launch.create_run(root, config, name, run_id=member.run, engine=engine)
+    queued = [member.run for member in summary.missing]
+    launch.start_queued(root, queued, worker)
+    return queued
 
 
 def make_group(root: Path, names: Sequence[str], name: str = "") -> Group:
@@ -215,7 +169,7 @@ def held_out_of(run: RunSummary) -> tuple[str, ...]:
 
 
 def list_groups(root: Path, runs: Iterable[RunSummary] | None = None) -> list[GroupSummary]:
-    """All groups that have a run, the newest first.
+    """All groups that have a run, and all sweeps, the newest first.
 
     Parameters
     ----------
@@ -223,14 +177,14 @@ def list_groups(root: Path, runs: Iterable[RunSummary] | None = None) -> list[Gr
     """
     groups = read_groups(root)
     by_id = {run.id: run for run in (catalog.list_runs(root) if runs is None else runs)} if groups else {}
-    found = [_summary(group, by_id) for group in groups]
-    return [summary for summary in found if summary.runs]
+    found = [summary_of(group, by_id) for group in groups]
+    return [summary for summary in found if summary.runs or summary.group.kind == SWEEP]
 
 
 def summarise(root: Path, group: Group) -> GroupSummary:
     """A group and its runs."""
     existing = [id for id in group.runs if (root / id / files.CONFIG).is_file()]
-    return _summary(group, {id: catalog.get_run(root, id) for id in existing})
+    return summary_of(group, {id: catalog.get_run(root, id) for id in existing})
 
 
 def find_group(root: Path, text: str) -> Group | None:
@@ -259,7 +213,7 @@ def find_group(root: Path, text: str) -> Group | None:
 
 
 def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
-    """Request all queued and active runs of a group to stop; returns their ids.
+    """Request all queued and active runs of a group to stop; returns their ids. A sweep proposes no further trials.
 
     Those that wait are stopped first, so that none of them starts in the place of one that ends.
 
@@ -268,8 +222,9 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
     RunError
         If none is queued or active.
     """
+    proposed = end_proposals(root, group)
     runs = [run for run in summarise(root, group).runs if run.state.active or run.state.state == "queued"]
-    if not runs:
+    if not runs and not proposed:
         raise RunError(f"{group.id}: expected a group with queued or running runs, all have ended already")
     for run in sorted(runs, key=lambda run: run.state.active):
         catalog.request_stop(root, run.id, now)
@@ -278,14 +233,21 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
 
 def resume_group(root: Path, group: Group, *, data: str = "", force: bool = False) -> list[str]:
     """Queue the runs of a group that ended early; returns their ids. Parameters are those of
-    :func:`core.runs.launch.resume`.
+    :func:`core.runs.launch.resume`. A sweep goes on to propose trials; those that failed or were pruned stay ended.
 
     Raises
     ------
     RunError
         If none ended early, or one cannot be resumed; those before it are queued then.
     """
-    runs = [run for run in summarise(root, group).runs if run.state.state in RESUMABLE]
+    summary = summarise(root, group)
+    runs = [run for run in summary.runs if run.state.state in RESUMABLE]
+    if isinstance(summary, SweepSummary):
+        left = {trial.member.run for trial in summary.trials if trial.state == "stopped"}
+        left |= {run.id for run in runs if run.state.state == "crashed" and not files.read_pruned(run.folder)}
+        runs = [run for run in runs if run.id in left]
+        if _reopen(root, summary) and not runs:
+            return []
     if not runs:
         raise RunError(f"{group.id}: expected a group with stopped, failed or crashed runs, it has none")
     for run in runs:
@@ -301,13 +263,15 @@ def delete_group(root: Path, group: Group, keep_runs: bool = False) -> None:
     RunError
         If a run is active, or cannot be removed; what remains is still a group.
     """
+    end_proposals(root, group)
     if not keep_runs:
         runs = summarise(root, group).runs
         if active := [run for run in runs if run.state.active]:
             raise RunError(f"{active[0].id}: it is {active[0].state.state}; stop the group first, then delete it")
         for run in sorted(runs, key=lambda run: run.state.state != "queued"):  # none of them starts meanwhile
             catalog.delete(root, run.id)
-    remove_group(root, group.id)
+    with lock_group(root, group.id):
+        remove_group(root, group.id)
 
 
 def rename_group(root: Path, group_id: str, name: str) -> None:
@@ -318,7 +282,25 @@ def rename_group(root: Path, group_id: str, name: str) -> None:
     RunError
         If there is no such group or the name is not allowed.
     """
-    write_group(root, replace(read_group(root, group_id), name=files.check_name(name) or group_id))
+    name = files.check_name(name) or group_id
+    change_group(root, group_id, lambda group: replace(group, name=name))
+
+
+def end_proposals(root: Path, group: Group) -> bool:
+    """Have a sweep propose no further trials; those that wait or train go on. Returns whether it was to propose some;
+    false for other groups."""
+    if group.kind != SWEEP:
+        return False
+    summary = summarise(root, group)
+    assert isinstance(summary, SweepSummary)
+    if summary.proposes:
+        change_settings(root, group, lambda settings: replace(settings, stopped=True))
+    return summary.proposes
+
+
+def change_settings(root: Path, group: Group, change: Callable[[SweepSettings], SweepSettings]) -> Group:
+    """Change the settings of a sweep under its lock; returns the new group."""
+    return change_group(root, group.id, lambda now: replace(now, settings=change(settings_of(now)).to_json()))
 
 
 def refit_config(group: Group) -> TrainConfig:
@@ -326,8 +308,15 @@ def refit_config(group: Group) -> TrainConfig:
     return group.config.with_values({"folds": 0, "fold": NO_FOLD, "val_subjects": ()})
 
 
-def _summary(group: Group, by_id: Mapping[str, RunSummary]) -> GroupSummary:
-    return GroupSummary(group, tuple(by_id[id] for id in group.runs if id in by_id))
+def _reopen(root: Path, summary: SweepSummary) -> bool:
+    """Have a stopped sweep propose trials again; returns whether any are left."""
+    settings, group = summary.settings, summary.group
+    if not settings.space or settings.exhausted or len(group.members) >= summary.total:
+        return False
+    number = len(group.members)
+    change_settings(root, group, lambda s: replace(s, stopped=False, problem="", forgiven=number))
+    launch.ensure_supervisor(root)
+    return True
 
 
 def _values(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:

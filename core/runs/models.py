@@ -6,7 +6,8 @@ from pathlib import Path
 
 from core.errors import RunError
 from core.runs.catalog import find_checkpoint
-from core.runs.groups import find_group
+from core.runs.group_summary import SweepSummary
+from core.runs.groups import find_group, summarise
 from core.runs.store.groups import Group
 
 ENSEMBLES = "ensembles"  # folder below the root, and beginning of the key of an ensemble
@@ -29,7 +30,7 @@ def find_models(root: Path, text: str) -> tuple[Path, ...]:
     """The files that a text names.
 
     They are a checkpoint file or a run (:func:`core.runs.catalog.find_checkpoint`), an ensemble of the root by its
-    name, the runs of a group by its id or name, or several of these, joined by ``+``.
+    name, the runs of a group by its id or name (of a sweep its best trial), or several of these, joined by ``+``.
 
     Raises
     ------
@@ -44,11 +45,27 @@ def find_models(root: Path, text: str) -> tuple[Path, ...]:
         if name in known:
             return (known[name],)
         if (group := _find_group(root, text)) is not None:
-            return tuple(find_checkpoint(root, run) for run in group.runs)
+            return tuple(find_checkpoint(root, run) for run in _models_of(root, group))
         parts = [part.strip() for part in text.split(JOIN)]
         if len(parts) < 2 or not all(parts):
             raise
     return tuple(path for part in parts for path in find_models(root, part))
+
+
+def _models_of(root: Path, group: Group) -> tuple[str, ...]:
+    """The runs of a group that predict together: all folds, or the best trial of a sweep.
+
+    Raises
+    ------
+    RunError
+        If no trial has finished.
+    """
+    summary = summarise(root, group)
+    if not isinstance(summary, SweepSummary):
+        return group.runs
+    if summary.best is None:
+        raise RunError(f"{group.id}: expected a sweep with a finished trial, none of {summary.total} has finished yet")
+    return (summary.best.member.run,)
 
 
 def _find_group(root: Path, text: str) -> Group | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set as AbstractSet
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import streamlit as st
 from core import runs
 from core.errors import UserError
 from core.runs import groups
-from core.runs.groups import GroupSummary
+from core.runs.group_summary import GroupSummary, SweepSummary
+from ui.runs import sweep_actions
 from ui.runs.actions import attempt
 from ui.runs.states import STATE_COLOURS, STATE_ICONS
 from ui.shared import formatting
@@ -26,23 +28,33 @@ REFIT_HELP = (
 def header(root: Path, summary: GroupSummary) -> None:
     """Show name, state and actions of a group."""
     group, states = summary.group, {run.state.state for run in summary.runs}
+    sweep = summary if isinstance(summary, SweepSummary) else None
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.header(formatting.plain(group.name), anchor=False, width="content")
         st.badge(summary.state, color=STATE_COLOURS[summary.state], icon=STATE_ICONS[summary.state])
-        st.caption(f"{summary.finished} of {formatting.count(len(group.members), 'fold')} finished", width="content")
+        done, total = (sweep.ended, sweep.total) if sweep is not None else (summary.finished, summary.total)
+        word = "ended" if sweep is not None else "finished"
+        st.caption(f"{done} of {formatting.count(total, summary.noun)} {word}", width="content")
         st.space("stretch")
-        if states & {"queued", "starting", "running"}:
-            _stop(root, summary)
-        if states & set(runs.RESUMABLE) and st.button("Resume all", icon=":material/resume:"):
-            attempt(groups.resume_group, root, group)
-        if summary.missing:
-            missing = formatting.count(len(summary.missing), "missing fold")
-            if st.button(f"Queue {missing}", icon=":material/add:", help="Folds without a run are queued again."):
-                attempt(groups.complete, root, group)
-        _refit(root, summary)
+        if sweep is not None:
+            sweep_actions.render(root, sweep)
+        else:
+            _fold_actions(root, summary, states)
         _rename(root, summary)
         if not states & set(runs.ACTIVE):
             _delete(root, summary)
+
+
+def _fold_actions(root: Path, summary: GroupSummary, states: AbstractSet[str]) -> None:
+    if states & {"queued", "starting", "running"}:
+        _stop(root, summary)
+    if states & set(runs.RESUMABLE) and st.button("Resume all", icon=":material/resume:"):
+        attempt(groups.resume_group, root, summary.group)
+    if summary.missing:
+        missing = formatting.count(len(summary.missing), "missing fold")
+        if st.button(f"Queue {missing}", icon=":material/add:", help="Folds without a run are queued again."):
+            attempt(groups.complete, root, summary.group)
+    _refit(root, summary)
 
 
 def _stop(root: Path, summary: GroupSummary) -> None:
@@ -56,7 +68,7 @@ def _refit(root: Path, summary: GroupSummary) -> None:
     if st.button("Train on all subjects", icon=":material/model_training:", type="tertiary", help=REFIT_HELP):
         name = f"{summary.group.name[:70]} refit" if summary.group.name != summary.group.id else ""
         try:
-            run_id = runs.get_backend(root).submit(groups.refit_config(summary.group), name)
+            run_id = runs.submit(root, groups.refit_config(summary.group), name)
         except UserError as error:
             error_box(error)
         else:
@@ -75,8 +87,9 @@ def _rename(root: Path, summary: GroupSummary) -> None:
 
 def _delete(root: Path, summary: GroupSummary) -> None:
     group, number = summary.group, formatting.count(len(summary.runs), "run")
+    verb = "is" if len(summary.runs) == 1 else "are"
     with st.popover("Delete", icon=":material/delete:", type="tertiary", key=f"delete-{group.id}"):
-        st.write(f"Its {number} are deleted permanently, with checkpoints, measurements and predictions; or kept.")
+        st.write(f"Its {number} {verb} deleted permanently, with checkpoints, measurements and predictions; or kept.")
         for label, keep_runs in ((f"Delete {number}", False), ("Keep the runs, delete the group", True)):
             if st.button(label, type="secondary" if keep_runs else "primary", key=f"delete-{keep_runs}-{group.id}"):
                 st.query_params.pop(GROUP, None)

@@ -20,11 +20,11 @@ def table_rows(
     """
     grouped = {id for group in groups for id in group.group.runs}
     rows: list[RunSummary | GroupSummary] = [run for run in runs if run.id not in grouped and matches(run, "")]
-    rows += [group for group in groups if any(matches(run, group.group.name) for run in group.runs)]
+    rows += [group for group in groups if not group.runs or any(matches(run, group.group.name) for run in group.runs)]
     return sorted(rows, key=_created_at, reverse=True)
 
 
 def _created_at(row: RunSummary | GroupSummary) -> tuple[float, str]:
     if isinstance(row, GroupSummary):
-        return max((run.state.created_at, run.id) for run in row.runs)
+        return max(((run.state.created_at, run.id) for run in row.runs), default=(row.group.created_at, row.group.id))
     return row.state.created_at, row.id

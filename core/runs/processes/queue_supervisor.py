@@ -1,7 +1,8 @@
 """Queue supervisor of a checkpoints root: a detached process that starts the next queued run when a slot is free.
 
-Its state is only in the run folders, so another supervisor can take over at any instant, and its death does not affect
-runs. Runs started in a terminal occupy slots too. It exits after some time without queued or active runs.
+Each host that uses the root has its own, which leaves the runs of other hosts and engines alone. Its state is only in
+the run folders, so another supervisor can take over at any instant, and its death does not affect runs. Runs started in
+a terminal occupy slots too. It exits after some time without queued or active runs.
 """
 
 from __future__ import annotations
@@ -16,9 +17,14 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import RunError
+from core.hosts import host_name
 from core.runs.catalog import update_index
-from core.runs.launch import SUPERVISOR_FILE, WORKER, supervisor_alive
+from core.runs.engines.local import in_queue_here, supervisor_alive, supervisor_file, supervisor_lock
+from core.runs.launch import WORKER
+from core.runs.processes.sweep_driver import SweepDriver
 from core.runs.store import folder as files
+from core.runs.store.elsewhere import is_here
+from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import GpuSlot, SlotPool, count_gpus, queue_order
 from core.runs.store.process import (
     is_alive,
@@ -37,7 +43,6 @@ from core.runs.store.state import (
     write_state,
 )
 
-LOCK = ".supervisor.lock"
 POLL_S = 0.5
 IDLE_S = 30.0
 TAKE_OVER_S = 10.0
@@ -55,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     while time.monotonic() < deadline and not supervisor_alive(args.root):
         try:
             # Another supervisor that is about to exit may still hold the lock: retry.
-            with locked(args.root / LOCK, timeout_s=0.2):
+            with locked(supervisor_lock(args.root), timeout_s=0.2):
                 QueueSupervisor(args.root, args.worker, args.gpus).serve(args.idle)
                 return 0
         except RunError:
@@ -90,6 +95,7 @@ class QueueSupervisor:
         self._ended: dict[Path, int] = {}
         self._launches: dict[Path, _Launch] = {}
         self._configs: dict[Path, TrainConfig] = {}
+        self._sweeps = SweepDriver(root, lambda: self.gpus)
 
     @property
     def gpus(self) -> int:
@@ -100,10 +106,10 @@ class QueueSupervisor:
 
     def serve(self, idle_s: float) -> None:
         """Poll until idle. A run queued at the moment of exit is seen by this supervisor or by a new one."""
-        record = self.root / SUPERVISOR_FILE
+        record = supervisor_file(self.root)
         while self.root.is_dir():
-            identity = {"pid": os.getpid(), "identity": process_identity(os.getpid()), "since": time.time()}
-            files.write_json(record, identity)
+            identity = {"pid": os.getpid(), "identity": process_identity(os.getpid()), "host": host_name()}
+            files.write_json(record, {**identity, "since": time.time()})
             last_work = time.monotonic()
             while time.monotonic() - last_work < idle_s and self.root.is_dir():
                 if self.poll():
@@ -114,9 +120,11 @@ class QueueSupervisor:
                 return
 
     def poll(self) -> bool:
-        """Start the queued runs that get a slot; returns whether any run is queued or active."""
+        """Start the queued runs that get a slot, and take sweeps further; returns whether any run is queued or active, or
+        a sweep is to propose trials."""
         reap_detached()
         active, queued = self._active_and_queued()
+        sweeping = self._sweeps.poll({folder.name for folder in (*active, *queued)})
         self._check_launches(queued)
         waiting = {folder: state for folder, state in queued.items() if folder not in self._launches}
         if waiting:
@@ -130,7 +138,7 @@ class QueueSupervisor:
                 slot = slots.allocate(self._config(folder))
                 if slot is not None:
                     self._launch(folder, waiting[folder], slot)
-        return bool(active or queued)
+        return bool(active or queued or sweeping)
 
     def _launch(self, folder: Path, state: RunState, slot: GpuSlot) -> None:
         gpus = ["--gpus", *map(str, slot.gpus)] if slot.gpus else []
@@ -155,12 +163,13 @@ class QueueSupervisor:
             if self._ended.get(folder) == mtime_ns:
                 continue
             state = reconciled_state(folder)
-            if state.active:
+            if state.active and is_here(state.host, state.shim_start):
                 active[folder] = state
-            elif state.state == "queued":
+            elif in_queue_here(folder, state):
                 queued[folder] = state
             elif state.state in ENDED:
-                self._write_final_state(folder)
+                if state.host in ("", host_name()) and read_engine(folder) is None:
+                    self._write_final_state(folder)
                 self._ended[folder] = mtime_ns
         return active, queued
 

@@ -129,7 +129,10 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
         recorder.end("failed", _describe(error))
         return 1 if context is None else 0
     close()
-    recorder.end("stopped" if ended.reason == "stopped" else "finished", ended.detail)
+    if ended.reason == "stopped":
+        recorder.end("stopped", ended.detail or files.read_pruned(folder))
+    else:
+        recorder.end("finished", ended.detail)
     return 0
 
 

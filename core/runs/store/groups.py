@@ -2,6 +2,7 @@
 
 ``checkpoints/groups/<group id>/group.json`` is the only record of a group; the folders of its runs know nothing of it.
 It is written before the runs are made, so after a kill at any instant the members without a run can be queued again.
+Whoever changes it while others may does so under its lock (:func:`change_group`).
 """
 
 from __future__ import annotations
@@ -9,19 +10,23 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
 from core.files import FileStamp, file_stamp
 from core.runs.store import folder as files
+from core.runs.store.process import locked
 
 GROUPS, GROUP = "groups", "group.json"
-VERSION = 1
+VERSION = 2  # sweeps; groups of folds are written as version 1, which earlier versions read
+LOCK = ".lock"
 FOLDS = "folds"  # kind: cross-validation, a run per fold
+SWEEP = "sweep"  # kind: search for values of fields, a run per trial
 
 _cache: dict[Path, tuple[FileStamp, Group]] = {}
 
@@ -51,10 +56,11 @@ class Group:
     Attributes
     ----------
     id, name : str. Folder name; display name, which is the id where the group has none.
-    kind : str. What the members are: :data:`FOLDS`.
+    kind : str. What the members are: :data:`FOLDS` or :data:`SWEEP`.
     config : TrainConfig. Configuration that the members share but for their values.
     members : tuple of Member. In order.
     created_at : float. Seconds since 1970 (UTC).
+    settings : dict. Of a sweep, :class:`core.sweeps.settings.SweepSettings` as JSON values; empty for folds.
     """
 
     id: str
@@ -63,6 +69,7 @@ class Group:
     config: TrainConfig
     members: tuple[Member, ...]
     created_at: float = field(default_factory=time.time)
+    settings: dict[str, Any] = field(default_factory=dict)
 
     @property
     def runs(self) -> tuple[str, ...]:
@@ -72,12 +79,13 @@ class Group:
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
-            "version": VERSION,
+            "version": 1 if self.kind == FOLDS else VERSION,
             "name": "" if self.name == self.id else self.name,
             "kind": self.kind,
             "config": self.config.to_json(),
             "members": [{"run": member.run, "values": member.values} for member in self.members],
             "created_at": self.created_at,
+            **({"settings": self.settings} if self.settings else {}),
         }
 
     @classmethod
@@ -94,7 +102,8 @@ class Group:
                 raise RunError(f"expected version {VERSION} or older, got {data['version']}; update Segmentarium")
             members = tuple(Member(str(m["run"]), dict(m.get("values") or {})) for m in data["members"])
             config = TrainConfig.from_json(data["config"])
-            return cls(id, str(data["name"]) or id, str(data["kind"]), config, members, float(data["created_at"]))
+            name, created_at, settings = str(data["name"]) or id, float(data["created_at"]), data.get("settings")
+            return cls(id, name, str(data["kind"]), config, members, created_at, dict(settings or {}))
         except (KeyError, TypeError, ValueError, ConfigError) as error:
             raise RunError(f"expected a group of runs, got: {error}") from error
 
@@ -113,6 +122,32 @@ def write_group(root: Path, group: Group) -> None:
     except OSError as error:
         raise RunError(f"{path.parent}: cannot be created: {error.strerror or error}") from error
     files.write_json(path, group.to_json(), durable=True)
+
+
+def change_group(root: Path, group_id: str, change: Callable[[Group], Group]) -> Group:
+    """Read a group, change it and write it, under its lock; returns the new group.
+
+    Raises
+    ------
+    RunError
+        If there is no such group, or it cannot be written.
+    """
+    with lock_group(root, group_id):
+        group = change(read_group(root, group_id))
+        write_group(root, group)
+    return group
+
+
+def lock_group(root: Path, group_id: str) -> AbstractContextManager[IO[str]]:
+    """Lock of a group, held while it is changed.
+
+    Raises
+    ------
+    RunError
+        If there is no such group, or another process holds the lock.
+    """
+    read_group(root, group_id)
+    return locked(root / GROUPS / f".{group_id}{LOCK}")
 
 
 def read_groups(root: Path) -> list[Group]:
@@ -156,6 +191,7 @@ def remove_group(root: Path, group_id: str) -> None:
     except OSError as error:
         raise RunError(f"{folder}: cannot be deleted: {error.strerror or error}") from error
     shutil.rmtree(doomed, ignore_errors=True)
+    (root / GROUPS / f".{group_id}{LOCK}").unlink(missing_ok=True)
 
 
 def group_of(groups: Sequence[Group], run_id: str) -> Group | None:

@@ -119,25 +119,24 @@ def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:
 def group_row(summary: GroupSummary) -> dict[str, Any]:
     """The cells of a group as those of :func:`row`, over all of its runs."""
     group, dice, state = summary.group, summary.mean_dice, summary.state
-    total = len(group.members)
-    measured = sum(run.state.score is not None for run in summary.runs)
-    started_at = min(run.state.started_at or run.state.created_at for run in summary.runs)
+    started = [run.state.started_at or run.state.created_at for run in summary.runs]
+    started_at = min(started, default=group.created_at)
     elapsed_s = sum(run.state.elapsed_s for run in summary.runs)
     return {
         "id": group.id,
         "group": True,
         "name": group.name,
-        "tags": [formatting.count(total, "fold")],
+        "tags": [formatting.count(summary.total, summary.noun)],
         "state": state,
         "shown": state,
-        "title": f"{summary.finished} of {formatting.count(total, 'run')} finished",
+        "title": f"{summary.finished} of {formatting.count(summary.total, 'run')} finished",
         "data": Path(group.config.data.path).name or "–",
         "preset": group.config.preset,
-        "epoch": f"{summary.finished}/{total} runs",
+        "epoch": f"{summary.finished}/{summary.total} runs",
         "share": summary.progress if state in formatting.WAITING_OR_ACTIVE else None,
         "left": f"{summary.progress:.0%} of all runs",
         "dice": format_score(dice),
-        "on": f"mean of {measured} of {total}" if measured else "",
+        "on": summary.measured,
         "started": formatting.ago(started_at),
         "started_at": formatting.moment(started_at),
         "length": format_duration(elapsed_s or None),

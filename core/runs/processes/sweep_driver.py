@@ -1,0 +1,59 @@
+"""Takes the sweeps of a checkpoints root further while the queue is served: proposes trials, prunes running ones."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection
+from pathlib import Path
+
+from core.config import TrainConfig
+from core.runs.store.groups import SWEEP, Group, read_groups
+from core.runs.sweeps import advance
+
+EVERY_S = 2.0
+
+
+class SweepDriver:
+    """Advances every sweep that goes on.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    gpus : callable. Number of GPUs to use; called when there is a sweep.
+    """
+
+    def __init__(self, root: Path, gpus: Callable[[], int]) -> None:
+        self.root = root
+        self._gpus = gpus
+        self._ended: dict[str, Group] = {}  # sweeps as they were when they ended
+        self._polled_at = -EVERY_S
+        self._going_on = False
+
+    def poll(self, busy: Collection[str]) -> bool:
+        """Advance the sweeps, at most once per ``EVERY_S``; returns whether any goes on.
+
+        Parameters
+        ----------
+        busy : collection of str. Ids of the runs that are queued or active.
+        """
+        if time.monotonic() - self._polled_at >= EVERY_S:
+            sweeps = [group for group in read_groups(self.root) if group.kind == SWEEP]
+            left = [
+                group for group in sweeps if self._ended.get(group.id) != group or not {*busy}.isdisjoint(group.runs)
+            ]
+            self._going_on = [group.id for group in left if self._advance(group)] != []
+            self._polled_at = time.monotonic()
+        return self._going_on
+
+    def _advance(self, group: Group) -> bool:
+        going_on = advance(self.root, group.id, trials_at_once(group.config, self._gpus()))
+        if going_on:
+            self._ended.pop(group.id, None)
+        else:
+            self._ended[group.id] = next((now for now in read_groups(self.root) if now.id == group.id), group)
+        return going_on
+
+
+def trials_at_once(config: TrainConfig, gpus: int) -> int:
+    """Number of trials of a sweep that can train at the same time."""
+    return 1 if config.run.device == "cpu" else max(1, gpus // config.run.devices)

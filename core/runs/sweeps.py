@@ -1,0 +1,245 @@
+"""Sweeps: start one, and take it further: make the next trials, prune, and end it where nothing works.
+
+Whoever serves the queue calls :func:`advance`; all it knows is in the group's file and the run folders, so another
+process can go on at any instant. Several trials wait or train at a time, as many as there are devices for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from core.config import TrainConfig
+from core.errors import ConfigError, RunError, UserError
+from core.files import FileStamp, file_stamp
+from core.runs import catalog, groups, launch
+from core.runs.group_summary import SweepSummary, Trial, settings_of
+from core.runs.store import folder as files
+from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, write_group
+from core.sweeps import study
+from core.sweeps.history import Measurement, TrialRecord, progress_curve, without_results
+from core.sweeps.settings import METRICS, SweepSettings, check_sweep
+
+FAILURES = 3  # trials that fail one after another and end a sweep
+IMPORTANCE = "importance.json"  # beside the group's file, made again when a trial has finished
+
+_measurements: dict[Path, tuple[FileStamp, tuple[Measurement, ...]]] = {}
+
+
+class Importance(NamedTuple):
+    """How much each searched field decides the Dice, in shares of 1, as of a number of finished trials."""
+
+    finished: int
+    shares: dict[str, float]
+
+
+def submit_sweep(
+    root: Path, config: TrainConfig, settings: SweepSettings, name: str = "", worker: str = launch.WORKER
+) -> Group:
+    """Start a sweep; its trials are queued one after another, or several at once where there are GPUs for them.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    config : TrainConfig. What the trials share.
+    settings : SweepSettings. What is searched.
+    name : str. Display name of the sweep; its runs are called by it and their number.
+    worker : str. Module of the trainer process.
+
+    Raises
+    ------
+    UserError
+        If the configuration, the search, the data set or the checkpoints root cannot be used; then nothing is queued.
+    """
+    name = files.check_name(name)
+    check_sweep(settings, config)
+    config = launch.resolve_config(root, config)
+    for dimension in settings.space:
+        if dimension.name == "model":
+            for network in dimension.choices:
+                launch.check_network(replace(config, model=replace(config.model, model=network)))
+    group_id = files.new_run_id(f"{(name or config.preset)[:30]} {SWEEP}")
+    group = Group(group_id, name or group_id, SWEEP, config, (), settings=settings.to_json())
+    root = root.absolute()
+    write_group(root, group)
+    launch.ensure_supervisor(root, worker)
+    return group
+
+
+def extend(root: Path, group: Group, trials: int) -> SweepSummary:
+    """Have a sweep propose more trials, also one that has ended.
+
+    Raises
+    ------
+    RunError
+        If the group is no sweep, or every combination of values was tried.
+    ConfigError
+        If the number is not allowed.
+    """
+    if trials < 1:
+        raise ConfigError(f"trials: expected 1 or more further trials, got {trials}")
+    summary = sweep_of(root, group)
+    if summary.settings.exhausted:
+        raise RunError(f"{group.id}: expected a sweep with values left to try, all of its combinations were tried")
+    number = len(group.members)
+
+    def extended(settings: SweepSettings) -> SweepSettings:
+        options = replace(settings.options, trials=summary.total + trials)
+        return replace(settings, options=options, stopped=False, problem="", forgiven=number)
+
+    group = groups.change_settings(root, group, extended)
+    launch.ensure_supervisor(root)
+    return sweep_of(root, group)
+
+
+def sweep_of(root: Path, group: Group) -> SweepSummary:
+    """The summary of a sweep.
+
+    Raises
+    ------
+    RunError
+        If the group is no sweep.
+    """
+    summary = groups.summarise(root, group)
+    if not isinstance(summary, SweepSummary):
+        raise RunError(f"{group.id}: expected a sweep, it is a group of {summary.noun}s")
+    return summary
+
+
+def best_config(summary: SweepSummary) -> TrainConfig | None:
+    """The configuration of the best trial; ``None`` before one has finished."""
+    return None if summary.best is None else summary.best.member.config(summary.group.config)
+
+
+def read_importance(root: Path, group: Group) -> Importance:
+    """The importance of the searched fields; empty where the finished trials do not tell it yet."""
+    try:
+        data = files.read_json(root / GROUPS / group.id / IMPORTANCE)
+        return Importance(int(data["finished"]), {str(k): float(v) for k, v in data["shares"].items()})
+    except (RunError, KeyError, TypeError, ValueError, AttributeError):
+        return Importance(0, {})
+
+
+# --- advance ----------------------------------------------------------------------------------------------------------
+
+
+def advance(root: Path, group_id: str, at_once: int) -> bool:
+    """Take a sweep one step further: prune trials, and make the next one if fewer than ``at_once`` wait or train.
+
+    Parameters
+    ----------
+    at_once : int. Number of trials that can train at the same time.
+
+    Returns
+    -------
+    bool
+        Whether the sweep goes on: false when its last trial has ended, it was stopped or deleted.
+    """
+    try:
+        with lock_group(root, group_id):
+            group = _make_pending(root, read_group(root, group_id))
+            summary = sweep_of(root, group)
+            records = [_record(trial, summary) for trial in summary.trials]
+            _prune(root, summary, records)
+            _update_importance(root, summary, records)
+            if summary.proposes and len(summary.active) < at_once:
+                _propose(root, summary, records)
+                summary = sweep_of(root, read_group(root, group_id))
+    except RunError as error:
+        return "held this lock" in str(error)
+    return summary.proposes or bool(summary.active)
+
+
+def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
+    """Make the next trial, or note why there is none."""
+    group, settings = summary.group, summary.settings
+    failed = without_results(records[settings.forgiven :])
+    if failed >= FAILURES:
+        reasons = [trial.reason for trial in summary.trials if trial.state == "failed"]
+        problem = f"{failed} trials in a row failed, the last: {reasons[-1]}"
+        _write(root, group, replace(settings, stopped=True, problem=problem))
+        return
+    try:
+        values = study.propose(settings, group.config, records)
+    except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
+        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+        _write(root, group, replace(settings, stopped=True, problem=" ".join(text.split())))
+        return
+    if values is None:
+        _write(root, group, replace(settings, exhausted=True))
+        return
+    slug = "" if group.name == group.id else group.name
+    number = len(group.members) + 1
+    run_id = files.new_run_id(f"{(slug or group.config.preset)[:28]} trial {number}")
+    members = (*group.members, Member(run_id, values))
+    _make_pending(root, _write(root, replace(group, members=members), replace(settings, making=run_id)))
+
+
+def _make_pending(root: Path, group: Group) -> Group:
+    """Make the run of a trial that was proposed, and note that it is made; after a kill in between it is made later."""
+    settings = settings_of(group)
+    if not settings.making:
+        return group
+    member = next((member for member in group.members if member.run == settings.making), None)
+    settings = replace(settings, making="")
+    if member is not None and not (root / member.run / files.CONFIG).is_file():
+        number = group.runs.index(member.run) + 1
+        name = "" if group.name == group.id else f"{group.name[: files.NAME_LENGTH - 12]} trial {number}"
+        try:
+            launch.create_run(root, member.config(group.config), name, run_id=member.run)
+        except UserError as error:
+            settings = replace(settings, making=member.run, stopped=True, problem=str(error))
+    return _write(root, group, settings)
+
+
+def _write(root: Path, group: Group, settings: SweepSettings) -> Group:
+    group = replace(group, settings=settings.to_json())
+    write_group(root, group)
+    return group
+
+
+def _prune(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
+    """Ask running trials to end that the pruner ends."""
+    for index, trial in enumerate(summary.trials):
+        if trial.state != "running" or trial.run is None or trial.run.state.state != "running":
+            continue
+        reason = files.read_pruned(trial.run.folder)  # killed between the reason and the request
+        if not reason and (comparison := study.prune_reason(summary.settings, records, index)):
+            reason = f"pruned at epoch {trial.run.state.epoch}: {comparison}"
+        if reason:
+            catalog.prune(root, trial.run.id, reason)
+
+
+def _record(trial: Trial, summary: SweepSummary) -> TrialRecord:
+    """A trial as the search sees it."""
+    dice = trial.dice if trial.state == "finished" else None
+    if trial.run is None or trial.state in ("waiting", "failed"):
+        return TrialRecord(trial.member.values, trial.state, dice)
+    measured = _measured(trial.run.folder, METRICS[summary.objective])
+    curve, judged = progress_curve(measured, trial.run.config, trial.state == "finished")
+    return TrialRecord(trial.member.values, trial.state, dice, curve, judged)
+
+
+def _measured(folder: Path, metric: str) -> tuple[Measurement, ...]:
+    """The validations of a run, cached: the file of a long run is large, and trials are compared every two seconds."""
+    stamp = file_stamp(folder / files.METRICS)
+    cached = _measurements.get(folder)
+    if cached is None or cached[0] != stamp:
+        rows = (row for row in files.read_metrics(folder) if row.name == metric)
+        values = tuple(Measurement(row.epoch, row.elapsed_s, row.value) for row in rows)
+        cached = _measurements[folder] = (stamp, values)
+    return cached[1]
+
+
+def _update_importance(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
+    """Work out the importance of the fields again when another trial has finished."""
+    if summary.finished == read_importance(root, summary.group).finished:
+        return
+    try:
+        shares = study.importances(summary.settings, records)
+    except Exception:  # noqa: BLE001 - a figure for people; the search does without it
+        shares = {}
+    path = root / GROUPS / summary.group.id / IMPORTANCE
+    files.write_json(path, {"finished": summary.finished, "shares": shares})

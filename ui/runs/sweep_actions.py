@@ -1,0 +1,91 @@
+"""Buttons of a sweep: stop, resume, more trials, and what to do with the best trial."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import streamlit as st
+
+from core import runs
+from core.config import TrainConfig
+from core.errors import UserError
+from core.runs import groups, sweeps
+from core.runs.group_summary import SweepSummary
+from ui.runs.actions import attempt
+from ui.shared.errors import error_box
+from ui.shared.state import GROUP, RUN_PARAMETER
+
+MORE_TRIALS = 10
+LONGER = 4  # times the budget of a trial, as a suggestion
+
+
+def render(root: Path, summary: SweepSummary) -> None:
+    """Show the buttons that the state of a sweep allows."""
+    group = summary.group
+    if summary.active or summary.proposes:
+        _stop(root, summary)
+    elif _can_resume(summary) and st.button(
+        "Resume", icon=":material/resume:", type="primary", help="Trials that were stopped go on, and new ones follow."
+    ):
+        attempt(groups.resume_group, root, group)
+    if not summary.settings.exhausted and summary.settings.space:
+        with st.popover("More trials", icon=":material/add:", key=f"extend-{group.id}"):
+            number = st.number_input("Further trials", 1, 1000, MORE_TRIALS, key=f"more-{group.id}")
+            if st.button("Add them", type="primary", key=f"extend-now-{group.id}"):
+                attempt(sweeps.extend, root, group, int(number))
+    if (config := sweeps.best_config(summary)) is not None:
+        _use_best(root, summary, config)
+
+
+def _can_resume(summary: SweepSummary) -> bool:
+    settings = summary.settings
+    left = settings.space and not settings.exhausted and len(summary.trials) < summary.total
+    return bool(left) or any(trial.state == "stopped" for trial in summary.trials)
+
+
+def _stop(root: Path, summary: SweepSummary) -> None:
+    group = summary.group
+    with st.popover("Stop", icon=":material/stop:", key=f"stop-{group.id}"):
+        st.write("It can be resumed at any time.")
+        if summary.proposes and st.button("Finish the running trials, start no more", key=f"no-more-{group.id}"):
+            attempt(groups.end_proposals, root, group)
+        if st.button("Stop all now", type="primary", key=f"stop-now-{group.id}"):
+            attempt(groups.stop_group, root, group)
+
+
+def _use_best(root: Path, summary: SweepSummary, config: TrainConfig) -> None:
+    """Train with the values of the best trial: all folds, or longer."""
+    group = summary.group
+    base = "" if group.name == group.id else f"{group.name[:66]} best"
+    with st.popover("Train the best", icon=":material/trophy:", key=f"best-{group.id}"):
+        st.write("New runs with the settings of the best trial.")
+        by_time = config.run.minutes > 0
+        present = config.run.minutes if by_time else float(config.run.epochs)
+        budget = st.number_input(
+            "Minutes" if by_time else "Epochs",
+            min_value=1.0,
+            value=present * LONGER,
+            step=1.0,
+            format="%.0f",
+            key=f"budget-{group.id}",
+            help=f"The trials had {present:g}.",
+        )
+        longer = config.with_values({"minutes": float(budget)} if by_time else {"epochs": int(budget)})
+        if not config.split.val_subjects and st.button("Train all folds", type="primary", key=f"folds-{group.id}"):
+            _start(lambda: (GROUP, groups.submit_folds(root, longer, f"{base} folds" if base else "").id))
+        if st.button("Train this fold", key=f"longer-{group.id}"):
+            _start(lambda: (RUN_PARAMETER, runs.submit(root, longer, base)))
+
+
+def _start(submit: Callable[[], tuple[str, str]]) -> None:
+    """Queue runs and show them."""
+    try:
+        parameter, id = submit()
+    except UserError as error:
+        error_box(error)
+        return
+    for name in (GROUP, RUN_PARAMETER):
+        st.query_params.pop(name, None)
+    st.query_params[parameter] = id
+    st.rerun()

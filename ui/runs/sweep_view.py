@@ -1,0 +1,181 @@
+"""The view of a sweep: progress, the best trial, figures of the trials, and a table of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from core.formatting import format_duration, format_score
+from core.runs.group_summary import SweepSummary, Trial
+from core.runs.store.groups import Group, read_group
+from core.runs.sweeps import read_importance, sweep_of
+from ui.runs import group_actions
+from ui.shared import formatting
+from ui.shared.navigation import tab_title
+from ui.shared.state import GROUP, RUN_PARAMETER
+
+NOT_USED = "–"
+FIGURE_TRIALS = 2  # finished trials from which on figures say anything
+BIASED = (
+    "The best of many trials is chosen by the same held-out subjects that it is measured on, so its Dice is slightly "
+    "too good: confirm it on all folds, or on test subjects."
+)
+
+
+def show_sweep(root: Path, group: Group) -> None:
+    """Show a sweep."""
+    summary = sweep_of(root, group)
+    best = summary.best
+    tab_title(f"{summary.ended}/{summary.total}", f"Dice {format_score(best.dice)}" if best else "", group.name)
+    group_actions.header(root, summary)
+    if summary.settings.problem:
+        st.error(
+            f"The sweep ended: {formatting.plain(summary.settings.problem)}. Remove the cause, then resume it.",
+            icon=":material/error:",
+        )
+    st.caption(_compared(summary))
+    _progress(root, summary)
+    _best(summary)
+    if summary.finished >= FIGURE_TRIALS:
+        from ui.runs.sweep_figures import show_figures  # loads plotly
+
+        show_figures(summary, read_importance(root, group))
+    elif summary.finished:
+        st.caption(f"The figures follow with {FIGURE_TRIALS} finished trials.")
+    _table(summary)
+
+
+def _compared(summary: SweepSummary) -> str:
+    """What is searched, and by which measure trials are compared."""
+    config, options = summary.group.config, summary.settings.options
+    budget = f"{config.run.minutes:g} minutes" if config.run.minutes else formatting.count(config.run.epochs, "epoch")
+    names = formatting.plain(", ".join(dimension.spec.label for dimension in summary.settings.space))
+    ways = {
+        "tpe": "values chosen towards those that did well",
+        "random": "values at random",
+        "grid": "all combinations",
+    }
+    pruned = {"median": ", below the median ended early", "asha": ", successive halving", "none": ""}
+    return (
+        f"Compared by the mean Dice on {summary.objective}, fold {config.split.fold}, seed {config.run.seed}, {budget} "
+        f"each. Searched: {names or '?'}; {ways[options.sampler]}{pruned[options.pruner]}."
+    )
+
+
+def _progress(root: Path, summary: SweepSummary) -> None:
+    """Progress over all trials and those that train, every two seconds while the sweep goes on; the page runs again
+    when a trial is proposed or ends."""
+    going_on = bool(summary.active) or summary.proposes
+    before = _outline(summary)
+
+    @st.fragment(run_every=2.0 if going_on else None)
+    def fragment() -> None:
+        now = sweep_of(root, read_group(root, summary.group.id))
+        if going_on:
+            st.progress(min(1.0, now.progress), f"{now.ended} of {formatting.count(now.total, 'trial')} ended")
+        for trial in now.active:
+            st.caption(_activity(now, trial))
+        if now.proposes and not now.active:
+            st.caption("Choosing the values of the next trial …")
+        if _outline(now) != before:
+            st.rerun()
+
+    fragment()
+
+
+def _outline(summary: SweepSummary) -> tuple[object, ...]:
+    """What the page below the progress depends on."""
+    states = tuple((trial.member.run, trial.state) for trial in summary.trials)
+    return (summary.state, summary.total, summary.settings.problem, *states)
+
+
+def _activity(summary: SweepSummary, trial: Trial) -> str:
+    state = trial.run.state if trial.run is not None else None
+    what = "waits in the queue" if state is None or trial.state == "waiting" else state.what or state.state
+    parts = [f"Trial {trial.number}: {what}"]
+    if state is not None and state.epochs:
+        parts.append(f"epoch {state.epoch}/{state.epochs}")
+    if trial.dice is not None:
+        parts.append(f"Dice {format_score(trial.dice)} so far")
+    if state is not None and state.remaining_s is not None:
+        parts.append(f"{format_duration(state.remaining_s)} left")
+    return formatting.plain(f"{', '.join(parts)} · {_values_text(summary, trial)}")
+
+
+def _values_text(summary: SweepSummary, trial: Trial) -> str:
+    values = trial.member.values
+    used = [dimension.spec for dimension in summary.settings.space if dimension.name in values]
+    return ", ".join(f"{spec.label} {spec.in_words(spec.coerce(values[spec.name]))}" for spec in used)
+
+
+def _best(summary: SweepSummary) -> None:
+    """The best trial with its values, and a link to its run."""
+    best = summary.best
+    if best is None:
+        if not summary.active and not summary.proposes:
+            st.info("No trial of this sweep has finished.", icon=":material/info:")
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", border=True):
+        st.metric("Best mean Dice", format_score(best.dice), width="content")
+        with st.container(gap="xxsmall"):
+            st.markdown(f"**Trial {best.number}** of {summary.finished} finished")
+            st.caption(formatting.plain(_values_text(summary, best)))
+        if st.button("Open its run", icon=":material/open_in_new:"):
+            _open(best.member.run)
+    st.caption(f"On {summary.objective}. {BIASED}")
+
+
+def _table(summary: SweepSummary) -> None:
+    """A row per trial, the best first; a selected one is opened."""
+    if not summary.trials:
+        return
+    ordered = sorted(summary.trials, key=lambda trial: (trial.dice is None, -(trial.dice or 0.0), trial.number))
+    specs = [dimension.spec for dimension in summary.settings.space]
+    rows = [
+        {
+            "trial": trial.number,
+            "Dice": trial.dice,
+            "state": trial.state,
+            **{spec.label: _cell(spec, trial) for spec in specs},
+            "epoch": trial.run.state.epoch if trial.run is not None else None,
+            "length": format_duration(trial.run.state.elapsed_s or None) if trial.run is not None else NOT_USED,
+            "reason": trial.reason,
+        }
+        for trial in ordered
+    ]
+    st.subheader("Trials", anchor=False)
+    config: dict[str, Any] = {
+        spec.label: st.column_config.NumberColumn(format="%.4g") for spec in specs if spec.type in (int, float)
+    }
+    event = st.dataframe(
+        rows,
+        hide_index=True,
+        width="stretch",
+        on_select="rerun",
+        selection_mode="single-row",
+        column_config={**config, "Dice": st.column_config.NumberColumn(format="%.3f")},
+        key=f"trials-{summary.group.id}",
+        alt="The trials of the sweep, the best first",
+    )
+    st.caption(
+        "The best first; a Dice of a trial that has not finished is its best so far, which does not count. "
+        f"{NOT_USED}: the network or loss of the trial does not use the field. Select a row to open the run."
+    )
+    if chosen := event.selection.rows:
+        _open(ordered[chosen[0]].member.run)
+
+
+def _cell(spec: Any, trial: Trial) -> Any:
+    """The value of a field: a number where it is one, so that columns are sorted by it."""
+    if spec.name not in trial.member.values:
+        return None if spec.type in (int, float) else NOT_USED
+    value = spec.coerce(trial.member.values[spec.name])
+    return value if spec.type in (int, float) else spec.in_words(value)
+
+
+def _open(run_id: str) -> None:
+    st.query_params.pop(GROUP, None)
+    st.query_params[RUN_PARAMETER] = run_id
+    st.rerun()
