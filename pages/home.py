@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from core import runs
-from core.runs import RunSummary
+from core.runs import RunSummary, engine_poller
 from ui.home.best_runs import best_runs_table
 from ui.home.run_card import run_card
 from ui.home.starts import start_buttons, steps
@@ -18,6 +18,7 @@ from ui.shared.paths import runs_root
 MAX_CARDS = 6
 
 root = runs_root()
+engine_poller.ensure_pollers(root)
 
 st.title("Segmentarium", anchor=False)
 st.markdown("Train a 3D network to segment brain MRI, watch it learn, and examine what it gets right and wrong.")

@@ -13,8 +13,9 @@ from core.datasets import DataOptions
 from core.datasets.splits import split_subjects
 from core.errors import UserError
 from core.paths import DEMO, data_root
-from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, command_line, preset
+from core.presets import AUTO, PRESET_HELP, PRESET_NAMES, command_line, preset
 from core.runs.groups import submit_folds
+from core.runs.store.engine_records import LOCAL
 from ui.data import doctor_job
 from ui.learn.sub_volume_preview import offer_preview, sub_volume_preview
 from ui.shared import cache, formatting
@@ -23,7 +24,7 @@ from ui.shared.errors import error_box
 from ui.shared.navigation import go_to, page, tab_title
 from ui.shared.paths import runs_root
 from ui.shared.state import DATA, GROUP, PRESET, RUN_PARAMETER, load_from_url, save_to_url
-from ui.train import forecast, form, readiness, time_question
+from ui.train import auto_preset, engine_choice, forecast, form, readiness, search_form, time_question, url_changes
 
 RUN_NAME = "run_name"
 PREVIEW = "preview_sub_volumes"
@@ -35,7 +36,7 @@ ALL_FOLDS_HELP = (
 st.title("Train", anchor=False)
 choices = cache.dataset_choices()
 load_from_url(DATA, DEMO)
-load_from_url(PRESET, DEFAULT_PRESET, allowed=tuple(PRESETS))
+load_from_url(PRESET, AUTO, allowed=PRESET_NAMES)
 if st.session_state[DATA] not in choices:
     choices = [*choices, st.session_state[DATA]]  # the reason why it cannot be used is shown below
 with st.grid(3, min_column_width=360, gap=("small", "large")) as top:
@@ -55,13 +56,13 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as top:
     with top.cell():
         name = st.segmented_control(
             "Preset",
-            list(PRESETS),
+            list(PRESET_NAMES),
             required=True,
             key=PRESET,
             persist_state="session",
             on_change=time_question.preset_was_chosen,
         )
-        name = name or DEFAULT_PRESET
+        name = name or AUTO
         st.caption(f"{name}: {PRESET_HELP[name]}")
 save_to_url(DATA, choice)
 save_to_url(PRESET, name)
@@ -75,7 +76,12 @@ except UserError as error:
     st.page_link(page("data"), label="Look at it on the Data page")
     st.stop()
 fixed = {"path": path}
-state = form.read(base, fixed)
+choices_of_auto = auto_preset.recipe(base, summary)
+if choices_of_auto is not None:
+    base = choices_of_auto.apply(base)
+url_changes.load(base)
+state = auto_preset.with_reasons(form.read(base, fixed), choices_of_auto)
+url_changes.save(state)
 problem = None
 if state.config is not None:
     try:
@@ -102,12 +108,14 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             error_box(problem)
         else:
             shown = forecast.render(state.config, summary)
+            auto_preset.render_reasons(state.config)
             can_start = shown.can_start
             report = None
             if choice != DEMO:
                 report = doctor_job.finished_report(Path(path), DataOptions.from_config(state.config.data))
             force = partial(form.set_value, base, "force", True)
             can_start = readiness.render(choice, state.config, summary, report, force) and can_start
+        engine = engine_choice.choose(runs_root())
         run_name = st.text_input(
             "Name of the run", key=RUN_NAME, max_chars=80, placeholder="optional", persist_state="session"
         )
@@ -126,21 +134,24 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             )
         if start_all and state.config is not None:
             try:
-                group = submit_folds(runs_root(), state.config, run_name or "")
+                group = submit_folds(runs_root(), state.config, run_name or "", engine=engine)
             except UserError as error:
                 error_box(error)
             else:
                 go_to("runs", **{GROUP: group.id})
         if start and state.config is not None:
             try:
-                run_id = runs.get_backend(runs_root()).submit(state.config, run_name or "")
+                run_id = runs.submit(runs_root(), state.config, run_name or "", engine=engine)
             except UserError as error:
                 error_box(error)
             else:
                 go_to("runs", **{RUN_PARAMETER: run_id})
         if state.config is not None:
             st.caption("The same as a command:")
-            st.code(command_line(state.config, name=run_name or ""), language="bash", wrap_lines=True)
+            command = command_line(state.config, name=run_name or "", base=base.with_values({"path": path}))
+            command += "" if engine == LOCAL else f" --engine {engine}"
+            st.code(command, language="bash", wrap_lines=True)
+            search_form.render(state.config, base.with_values({"path": path}), run_name or "", options, can_start)
     with body.cell(column_span=2):
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.header("Settings", anchor=False, width="content")

@@ -13,9 +13,17 @@ from rich.text import Text
 from core.cli.program import with_program_name
 from core.formatting import format_clock, format_number
 from core.presets import command_line
-from core.runs import Comparison, RunSummary
+from core.runs import OBSERVED, Comparison, RunSummary
 
-STYLES = {"running": "green", "finished": "bold", "failed": "red", "crashed": "red", "stopping": "yellow"}
+STYLES = {
+    "running": "green",
+    "finished": "bold",
+    "failed": "red",
+    "crashed": "red",
+    "stopping": "yellow",
+    "stalled": "yellow",
+    "unreachable": "yellow",
+}
 PIPE_WIDTH = 240  # columns where standard output is not a terminal, so that no text is cut off
 
 
@@ -47,6 +55,8 @@ def print_run(summary: RunSummary) -> None:
         ("notes", summary.notes),
         ("state", _state(summary) + (f": {state.message}" if state.message else "")),
         ("doing", state.what if state.active else ""),
+        ("engine", f"{summary.engine.engine}, job {summary.engine.job or 'none yet'}" if summary.engine else ""),
+        ("host", (summary.report.place if summary.report else "") or state.host if state.active else ""),
         ("problem", summary.problem),
         ("epoch", _epoch(summary)),
         ("best Dice", _best_dice(summary)),
@@ -92,6 +102,10 @@ def _given_name(summary: RunSummary) -> str:
 def _state(summary: RunSummary) -> str:
     stalled_s = summary.state.stalled_s(time.time())
     state = summary.state.state
+    if summary.state.state in OBSERVED:
+        return f"{state}: {summary.state.message}"
+    if state == "queued" and summary.engine is not None:
+        return f"queued on {summary.engine.engine}"
     return state if stalled_s is None else f"{state}, no progress for {format_clock(stalled_s)}"
 
 

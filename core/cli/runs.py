@@ -16,7 +16,7 @@ from core.cli.help_format import HelpFormatter
 from core.cli.program import program_name
 from core.errors import RunError
 from core.paths import checkpoints_root
-from core.runs import QueuePosition
+from core.runs import QueuePosition, engine_poller
 from core.runs.groups import find_group
 
 Action = Callable[[Path, argparse.Namespace], int]
@@ -120,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _list(root: Path, args: argparse.Namespace) -> int:
     runs.serve_queue(root)
+    engine_poller.ask_all(root)
     summaries, queue = runs.list_runs(root), runs.queued_runs(root)
     if args.json:
         print(strict_json.dumps([summary.to_json() for summary in summaries]))
@@ -131,6 +132,7 @@ def _list(root: Path, args: argparse.Namespace) -> int:
 
 
 def _show(root: Path, args: argparse.Namespace) -> int:
+    engine_poller.ask_all(root)
     summary = runs.find_run(root, args.run)
     if args.json:
         print(strict_json.dumps(summary.to_json()))
@@ -142,7 +144,7 @@ def _show(root: Path, args: argparse.Namespace) -> int:
 
 def _log(root: Path, args: argparse.Namespace) -> int:
     summary = runs.find_run(root, args.run)
-    text = runs.get_backend(root).logs(summary.id, max(1, args.lines))
+    text = runs.log_tail(root, summary.id, max(1, args.lines))
     print(strict_json.dumps({"id": summary.id, "lines": text.splitlines()}) if args.json else text)
     return 0
 
@@ -154,8 +156,6 @@ def _group(root: Path, args: argparse.Namespace) -> int:
     return run_groups.complete(root, args) if args.complete else run_groups.show(root, args)
 
 
-def _stop(root: Path, args: argparse.Namespace) -> int:
-    if (group := find_group(root, args.run)) is not None:
 def _extend(root: Path, args: argparse.Namespace) -> int:
     group = find_group(root, args.run)
     if group is None:
@@ -163,11 +163,13 @@ def _extend(root: Path, args: argparse.Namespace) -> int:
     return run_groups.extend(root, group, args)
 
 
+def _stop(root: Path, args: argparse.Namespace) -> int:
+    if (group := find_group(root, args.run)) is not None:
         return run_groups.stop(root, group, args)
-    summary = runs.find_run(root, args.run)
-    runs.get_backend(root).stop(summary.id, now=args.now)
     if args.no_more_trials:
         raise RunError(f"runs stop --no-more-trials: expected a sweep, {args.run!r} is a run")
+    summary = runs.find_run(root, args.run)
+    runs.request_stop(root, summary.id, now=args.now)
     return _report(root, summary.id, args)
 
 

@@ -7,28 +7,37 @@ from __future__ import annotations
 
 import argparse
 
+from core.cli.arguments import add_engine
 from core.cli.options import add_config_flags, config_from, takes_all_folds
 from core.paths import checkpoints_root
-from core.runs import get_backend
+from core.runs import submit
 from core.runs.groups import submit_folds
+from core.runs.launch import WORKER
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_flags(parser)
+    add_engine(parser)
     parser.epilog = "With --fold all every fold is queued, as a group: `runs group` shows its scores."
 
 
-def run(args: argparse.Namespace) -> int:
+def run(args: argparse.Namespace, worker: str = WORKER) -> int:
     """Queue the run, or a run for every fold.
+
+    Parameters
+    ----------
+    args : Namespace. Parsed arguments.
+    worker : str. Module of the trainer.
 
     Raises
     ------
     UserError
         If a value or the data set cannot be used.
     """
+    root = checkpoints_root(args.checkpoints)
     if takes_all_folds(args):
-        print(submit_folds(checkpoints_root(args.checkpoints), config_from(args), args.name).id, flush=True)
+        print(submit_folds(root, config_from(args), args.name, worker, engine=args.engine).id, flush=True)
         return 0
-    print(get_backend(checkpoints_root(args.checkpoints)).submit(config_from(args), args.name), flush=True)
+    print(submit(root, config_from(args), args.name, worker, engine=args.engine), flush=True)
     return 0

@@ -1,6 +1,7 @@
 """``train``: a training run in the foreground; the first line on standard output is only the run id.
 
-The command is the parent process of the trainer. Exit status: 0 finished, or stopped on request; 1 failed or crashed.
+The command is the parent process of the trainer; with ``--engine`` it follows the log of a run that trains elsewhere.
+Exit status: 0 finished, or stopped on request; 1 failed or crashed.
 """
 
 from __future__ import annotations
@@ -8,21 +9,26 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from pathlib import Path
 
+from core.cli.arguments import add_engine
+from core.cli.follow import follow
 from core.cli.options import add_config_flags, config_from, takes_all_folds
 from core.cli.program import program_name
 from core.errors import ConfigError, RunError
 from core.formatting import format_number
 from core.paths import checkpoints_root
-from core.runs import RunSummary, get_run
+from core.runs import RunState, RunSummary, get_run, submit
 from core.runs.launch import WORKER, create_run, resolve_config
 from core.runs.processes.trainer_parent import run_trainer
 from core.runs.store import folder as files
+from core.runs.store.engine_records import LOCAL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_flags(parser)
+    add_engine(parser)
 
 
 def run(args: argparse.Namespace, worker: str = WORKER) -> int:
@@ -43,12 +49,26 @@ def run(args: argparse.Namespace, worker: str = WORKER) -> int:
         raise ConfigError(
             f"fold: expected one fold to train in a terminal, got all; queue all: {program_name()} submit"
         )
+    if args.engine != LOCAL:
+        folder = root / submit(root, config_from(args), args.name, worker, engine=args.engine)
+        print(folder.name, flush=True)
+        return _report(root, folder, follow(root, folder.name))
     config = resolve_config(root, config_from(args))
     folder = create_run(root, config, args.name, foreground=True)
     print(folder.name, flush=True)
     if sys.stderr.isatty():
         print("Ctrl-C saves a checkpoint and stops; a second Ctrl-C ends at once.", file=sys.stderr)
-    state = run_trainer(folder, worker, attached=True)
+    return _report(root, folder, run_trainer(folder, worker, attached=True))
+
+
+def _report(root: Path, folder: Path, state: RunState) -> int:
+    """Print how a run ended; its exit status.
+
+    Raises
+    ------
+    RunError
+        If it failed or crashed.
+    """
     if state.state not in ("finished", "stopped"):
         raise RunError(f"{state.message}  (log: {folder / files.LOG})")
     print(_summary(get_run(root, folder.name)), file=sys.stderr)

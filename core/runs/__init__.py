@@ -4,7 +4,6 @@ The run folder (:mod:`core.runs.store.folder`) is the source of truth; the datab
 it. Pages and commands need only this module. It does not import torch, and imports SQLAlchemy only with the index.
 """
 
-from core.runs.backends import Backend, get_backend
 from core.runs.catalog import (
     QueuePosition,
     RunSummary,
@@ -29,13 +28,13 @@ from core.runs.launch import duplicate, ensure_supervisor, resume, serve_queue, 
 from core.runs.notify import describe_end
 from core.runs.store.folder import MetricRow
 from core.runs.store.pictures import ValidationPicture, list_pictures
-from core.runs.store.state import ACTIVE, ENDED, RESUMABLE, Best, RunState
+from core.runs.store.state import ACTIVE, ENDED, OBSERVED, RESUMABLE, Best, RunState
 
 __all__ = [
-    "ACTIVE", "ENDED", "RESUMABLE", "Backend", "Best", "Comparison", "MetricRow", "QueuePosition", "RunState",
+    "ACTIVE", "ENDED", "OBSERVED", "RESUMABLE", "Best", "Comparison", "MetricRow", "QueuePosition", "RunState",
     "RunSummary", "ValidationPicture", "annotate", "compare", "curves_csv", "delete", "describe_end", "distinct_names",
     "duplicate",
-    "ensure_supervisor", "find_checkpoint", "find_run", "get_backend", "get_run", "list_pictures", "list_runs",
+    "ensure_supervisor", "find_checkpoint", "find_run", "get_run", "list_pictures", "list_runs",
     "log_tail", "matching_ids", "metrics_after", "move_in_queue", "queued_runs", "rename", "request_stop", "resume",
     "run_checkpoint", "serve_queue", "start_queued", "submit", "supervisor_alive",
 ]  # fmt: skip

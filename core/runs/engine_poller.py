@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from core.errors import RunError, UserError
+from core.files import FileStamp, file_stamp
+from core.formatting import format_duration
 from core.hosts import host_name
+from core.runs.catalog import RunSummary, list_runs, update_index
 from core.runs.engines.engine import Engine, EngineError
 from core.runs.engines.registry import list_engines
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
+    LOCAL,
     EngineAnswer,
     EngineRecord,
     answer_age_s,
@@ -26,60 +32,59 @@ from core.runs.store.engine_records import (
     write_engine,
 )
 from core.runs.store.process import locked
-from core.runs.store.state import ENDED, read_state, write_state
+from core.runs.store.state import ENDED, read_state, write_reconciled_state, write_state
 
+COMMAND_WAIT_S = 3.0  # a command waits so long for an engine, and goes on with its last answer
 SUBMISSION_S = 60.0  # a job that has no number after that long was never submitted
 TICK_S = 1.0
 
 _threads: dict[tuple[Path, str], threading.Thread] = {}
+_ended: dict[Path, FileStamp] = {}  # stamps of the states of runs that have ended
 
 
 @dataclass(frozen=True)
-class OpenRun:
-    """A run of an engine that has not ended.
+class EngineRun:
+    """A run that waits or trains on an engine.
 
     Attributes
     ----------
-    folder : Path. Run folder.
-    record : EngineRecord. Its engine and job.
+    run_id, name, state : str.
+    job : str. Id of its job; empty without one.
+    detail : str. Where it runs, or why it waits.
     """
 
-    folder: Path
-    record: EngineRecord
+    run_id: str
+    name: str
+    state: str
+    job: str
+    detail: str
 
 
-def open_runs(root: Path, engine: str) -> list[OpenRun]:
-    """Runs of an engine whose folders do not say that they have ended."""
-    found = []
-    for folder in files.run_folders(root):
-        try:
-            record = read_engine(folder)
-            if record is not None and record.engine == engine and read_state(folder).state not in ENDED:
-                found.append(OpenRun(folder, record))
-        except RunError:
-            continue  # damaged: the page says so
-    return found
+@dataclass(frozen=True)
+class EngineStatus:
+    """An engine as a person sees it.
+
+    Attributes
+    ----------
+    name, kind, title : str. As of :class:`~core.runs.engines.engine.Engine`.
+    answers : bool or None. Whether it answered when it was last asked; ``None`` if it was not asked.
+    sentence : str. Its state in words.
+    runs : tuple of EngineRun. What trains and waits there.
+    """
+
+    name: str
+    kind: str
+    title: str
+    answers: bool | None
+    sentence: str
+    runs: tuple[EngineRun, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain JSON values."""
+        return asdict(self)
 
 
-def ask(root: Path, engine: Engine) -> bool:
-    """Ask an engine about its jobs, unless somebody did within its interval; returns whether it was asked."""
-    path = answer_file(root, engine.name)
-    path.parent.mkdir(exist_ok=True)
-    try:
-        with locked(path.with_suffix(".lock"), timeout_s=0.0):
-            if answer_age_s(root, engine.name) < engine.poll_s and read_answer(root, engine.name).count:
-                return False
-            _ask(root, engine)
-            return True
-    except RunError:
-        return False  # another process asks just now
-
-
-def ask_all(root: Path) -> None:
-    """Ask every engine of a root that has open runs, and that nobody has asked lately."""
-    for engine in remote_engines(root):
-        if open_runs(root, engine.name):
-            ask(root, engine)
+# --- ask --------------------------------------------------------------------------------------------------------------
 
 
 def ensure_pollers(root: Path) -> None:
@@ -87,17 +92,128 @@ def ensure_pollers(root: Path) -> None:
     for engine in remote_engines(root):
         key = (root, engine.name)
         if key not in _threads or not _threads[key].is_alive():
-            thread = threading.Thread(target=_poll, args=key, name=f"engine-{engine.name}", daemon=True)
-            _threads[key] = thread
-            thread.start()
+            _threads[key] = threading.Thread(target=_poll, args=key, name=f"engine-{engine.name}", daemon=True)
+            _threads[key].start()
+
+
+def ask_all(root: Path, wait_s: float = COMMAND_WAIT_S) -> None:
+    """Ask every engine of a root that nobody has asked lately, side by side.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    wait_s : float. Longest wait in seconds; an engine that answers later is heard by the next one who asks.
+    """
+    threads = [threading.Thread(target=ask, args=(root, engine), daemon=True) for engine in remote_engines(root)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + wait_s
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def ask(root: Path, engine: Engine) -> bool:
+    """Ask an engine about the runs that have not ended, unless somebody did within its interval, and write what became
+    of them; returns whether it was asked."""
+    if not _is_due(root, engine):
+        return False
+    runs = open_runs(root, engine.name)
+    if not runs:
+        return False
+    path = answer_file(root, engine.name)
+    path.parent.mkdir(exist_ok=True)
+    try:
+        with locked(path.with_suffix(".lock"), timeout_s=0.0):
+            if not _is_due(root, engine):
+                return False
+            _ask(root, engine, runs)
+    except RunError:
+        return False  # another process asks just now, or the root cannot be written
+    for folder in runs:
+        _write_end(root, folder)
+    return True
+
+
+def open_runs(root: Path, engine: str) -> list[Path]:
+    """Folders of the runs of an engine that do not say that they have ended."""
+    found = []
+    for folder in files.run_folders(root):
+        stamp = file_stamp(folder / files.STATE)
+        if _ended.get(folder) == stamp:
+            continue
+        try:
+            record = read_engine(folder)
+            if record is None or record.engine != engine:
+                continue
+            if read_state(folder).state in ENDED:
+                _ended[folder] = stamp
+            else:
+                found.append(folder)
+        except RunError:
+            continue  # damaged: the page says so
+    return found
 
 
 def remote_engines(root: Path) -> list[Engine]:
-    """The engines of a root that are asked; none where its file is not understood, which the page says."""
+    """The engines of a root that are asked; none where their file is not understood, which the page says."""
     try:
         return [engine for engine in list_engines(root) if engine.poll_s]
     except UserError:
         return []
+
+
+# --- show -------------------------------------------------------------------------------------------------------------
+
+
+def overview(root: Path, summaries: Sequence[RunSummary] | None = None, wait_s: float = 0.0) -> list[EngineStatus]:
+    """The engines of a root, with what trains and waits on each.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    summaries : sequence of RunSummary, optional. All runs of the root, if they are known.
+    wait_s : float. Longest time to ask engines; 0 to show the last answers.
+
+    Raises
+    ------
+    ConfigError
+        If ``engines.toml`` is not understood.
+    """
+    engines = list_engines(root)
+    if wait_s:
+        ask_all(root, wait_s)
+    runs = list_runs(root) if summaries is None else summaries
+    going_on = [run for run in runs if run.state.state not in ENDED]
+    return [_status(root, engine, going_on) for engine in engines]
+
+
+def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> EngineStatus:
+    own = [run for run in going_on if (LOCAL if run.engine is None else run.engine.engine) == engine.name]
+    waiting = sum(run.state.state == "queued" for run in own)
+    counts = f"{len(own) - waiting} running, {waiting} waiting"
+    answers, sentence = None, counts
+    if engine.poll_s and own:
+        answer = read_answer(root, engine.name)
+        if not answer.count:
+            sentence = f"{counts}; not asked yet"
+        elif answer.error:
+            answers, ago = False, format_duration(time.time() - answer.answered_at) if answer.answered_at else ""
+            sentence = f"does not answer: {answer.error}" + (f"; last heard {ago} ago" if ago else "")
+        else:
+            answers = True
+            sentence = f"{counts}; asked {format_duration(answer_age_s(root, engine.name))} ago"
+    elif engine.poll_s:
+        sentence = "nothing runs or waits"
+    return EngineStatus(engine.name, engine.kind, engine.title, answers, sentence, tuple(map(_engine_run, own)))
+
+
+def _engine_run(run: RunSummary) -> EngineRun:
+    place = run.report.place if run.report is not None else run.state.host
+    detail = run.state.message if run.state.message or run.state.state == "queued" else place
+    return EngineRun(run.id, run.name, run.state.state, "" if run.engine is None else run.engine.job, detail)
+
+
+# --- one question -----------------------------------------------------------------------------------------------------
 
 
 def _poll(root: Path, name: str) -> None:
@@ -105,39 +221,48 @@ def _poll(root: Path, name: str) -> None:
         engine = next((engine for engine in remote_engines(root) if engine.name == name), None)
         if engine is None:
             return  # no longer declared
-        if answer_age_s(root, name) >= engine.poll_s or not read_answer(root, name).count:
-            ask(root, engine)
+        ask(root, engine)
         time.sleep(TICK_S)
 
 
-def _ask(root: Path, engine: Engine) -> None:
-    last = read_answer(root, engine.name)
-    runs = open_runs(root, engine.name)
-    now, jobs, error, answered_at = time.time(), last.jobs, "", time.time()
+def _is_due(root: Path, engine: Engine) -> bool:
+    return not read_answer(root, engine.name).count or answer_age_s(root, engine.name) >= engine.poll_s
+
+
+def _ask(root: Path, engine: Engine, runs: Sequence[Path]) -> None:
+    last, asked_at = read_answer(root, engine.name), time.time()
     try:
-        runs = [_with_job(run, engine) for run in runs]
-        jobs = engine.status_many([run.record.job for run in runs if run.record.job])
-    except EngineError as failed:
-        error, answered_at = str(failed), last.answered_at
-    answer = EngineAnswer(now, host_name(), last.count + 1, error, answered_at, jobs)
+        records = [_record_with_job(folder, engine) for folder in runs]
+        jobs = engine.status_many([record.job for record in records if record.job])
+        answer = EngineAnswer(asked_at, host_name(), last.count + 1, "", asked_at, jobs)
+    except EngineError as error:
+        answer = replace(last, asked_at=asked_at, host=host_name(), count=last.count + 1, error=str(error))
     files.write_json(answer_file(root, engine.name), answer.to_json())
 
 
-def _with_job(run: OpenRun, engine: Engine) -> OpenRun:
-    """A run with the number of its job, which is looked for where the submission was interrupted."""
-    record = run.record
+def _write_end(root: Path, folder: Path) -> None:
+    """Write the state of a run whose job has ended without that the run could do so."""
+    try:
+        if write_reconciled_state(folder).state in ENDED:
+            update_index(root, folder)
+    except RunError as error:
+        files.append_log(folder, f"note: {error}")
+
+
+def _record_with_job(folder: Path, engine: Engine) -> EngineRecord:
+    """The engine and job of a run; the job is looked for where its submission was interrupted, and the run has failed
+    where there is none."""
+    record = read_engine(folder) or EngineRecord(engine.name)
     if record.job or time.time() - record.submitted_at < SUBMISSION_S:
-        return run
-    with files.lock(run.folder):
-        record = read_engine(run.folder) or record
-        if record.job or read_state(run.folder).state != "queued":
-            return OpenRun(run.folder, record)
+        return record
+    with files.lock(folder):
+        record, state = read_engine(folder) or record, read_state(folder)
+        if record.job or state.state != "queued":
+            return record
         if job := engine.find(record):
-            record = EngineRecord(record.engine, record.name, record.task, job, record.submitted_at)
-            write_engine(run.folder, record)
-        else:
-            state = read_state(run.folder)
-            message = f"its submission to {engine.name} was interrupted before it had a job; resume it"
-            fields = {"state": "failed", "message": message, "ended_at": time.time()}
-            write_state(run.folder, type(state)(**{**vars(state), **fields}))
-    return OpenRun(run.folder, record)
+            record = replace(record, job=job)
+            write_engine(folder, record)
+            return record
+        message = f"its submission to {engine.name} was interrupted before there was a job; resume it"
+        write_state(folder, replace(state, state="failed", message=message, ended_at=time.time()))
+    return record

@@ -61,10 +61,11 @@ def test_temporaries_of_ended_processes_are_removed(tmp_path: Path) -> None:
     ended = Path(subprocess.check_output(command, cwd=project_root(), text=True).strip())
     running = tmp_path / f".a.{os.getppid()}.01234567.tmp"
     digits = tmp_path / f".b.{os.getppid()}.12345678.tmp"  # a random part of digits only
-    for path in (ended, running, digits, tmp_path / "a"):
+    elsewhere = tmp_path / f".a.@other-host.{ended.name.split('.')[3]}.01234567.tmp"  # its PID means nothing here
+    for path in (ended, running, digits, elsewhere, tmp_path / "a"):
         path.write_bytes(b"")
     remove_temporaries(tmp_path, of_living=False)
-    assert {p.name for p in tmp_path.iterdir()} == {"a", running.name, digits.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"a", running.name, digits.name, elsewhere.name}
     remove_temporaries(tmp_path, "a")
     assert {p.name for p in tmp_path.iterdir()} == {"a", digits.name}
 

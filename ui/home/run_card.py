@@ -35,6 +35,8 @@ def run_card(root: Path, run: RunSummary) -> None:
                     _activity(run)
                 else:
                     class_dice(root, run)
+        if state.state in runs.OBSERVED or (state.state == "queued" and state.message):
+            st.caption(formatting.plain(formatting.sentence(state.message)))
         st.caption(_figures(run) if active else _result(run))
         if runs.run_checkpoint(run.folder) is not None:
             _next(run)

@@ -16,6 +16,7 @@ from ui.shared.errors import error_box
 from ui.shared.navigation import go_to, page
 from ui.shared.state import MODEL, RUN_PARAMETER
 
+FEW = 3  # subjects of the first training, so that it begins soon; one of them is shipped
 PICTURE = project_root() / "docs" / "images" / "segmented-brain.png"
 STEPS = (
     ("learn", "Learn", "T1 and T2, how a network computes labels from them, how Dice is measured."),
@@ -48,8 +49,9 @@ class Start:
 
 
 def _train_on_demo(root: Path) -> None:
+    config = preset("quick").with_values({"path": DEMO, "subjects": FEW})
     try:
-        run_id = runs.get_backend(root).submit(preset("quick").with_values({"path": DEMO}), "demo, quick")
+        run_id = runs.submit(root, config, "demo, quick")
     except UserError as error:
         error_box(error)
     else:
@@ -67,8 +69,8 @@ STARTS = (
     Start(
         "Train on the demo data",
         ":material/play_arrow:",
-        "Makes ten synthetic brains, once, then trains a small network for two minutes, on a laptop too: "
-        "watch its Dice rise.",
+        f"Makes {FEW - 1} more synthetic brains, once, then trains a small network for two minutes, on a laptop too: "
+        "watch its Dice rise on the brain that it does not learn from.",
         _train_on_demo,
         primary=True,
     ),

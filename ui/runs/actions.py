@@ -12,6 +12,7 @@ import streamlit as st
 from core import runs
 from core.datasets.data_record import CHANGED_DATA, MAX_CHANGES, ChangedDataError
 from core.errors import UserError
+from core.hosts import host_name
 from core.runs import RunSummary
 from ui.runs.states import STATE_COLOURS, STATE_ICONS
 from ui.shared import formatting
@@ -26,12 +27,14 @@ def header(root: Path, run: RunSummary) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.header(formatting.plain(run.name), anchor=False, width="content")
         st.badge(state, color=STATE_COLOURS[state], icon=STATE_ICONS[state])
+        if where := _where(run):
+            st.caption(formatting.plain(where), width="content")
         st.space("stretch")
         if runs.run_checkpoint(run.folder) is not None and st.button("Review", icon=":material/compare:"):
             go_to("review", **{MODEL: run.id})
         if state == "queued":
             _move(root, run)
-        if state in ("queued", "starting", "running"):
+        if state in ("queued", "starting", "running", *runs.OBSERVED):
             _stop(root, run)
         elif state == "stopping":
             _end_now(root, run)
@@ -41,7 +44,7 @@ def header(root: Path, run: RunSummary) -> None:
             _resume(root, run, kind)
         _duplicate(root, run)
         _rename(root, run)
-        if not run.state.active:
+        if not run.state.active and not (state == "queued" and run.engine is not None):
             _delete(root, run)
     if changes := st.session_state.get(_refused_key(run)):
         what = "; ".join(formatting.plain(change) for change in changes[:MAX_CHANGES])
@@ -50,6 +53,16 @@ def header(root: Path, run: RunSummary) -> None:
             "changed data.",
             icon=":material/warning:",
         )
+
+
+def _where(run: RunSummary) -> str:
+    """Engine and place of a run on a cluster, and the host of a run that trains on another one; else empty."""
+    if run.engine is not None:
+        job = f"job {run.engine.job}" if run.engine.job else ""
+        place = run.report.place if run.report is not None and run.state.active else ""
+        return ", ".join(part for part in (f"on {run.engine.engine}", job, place) if part)
+    other = run.state.host not in ("", host_name())
+    return f"on {run.state.host}" if other and (run.state.active or run.state.state == "queued") else ""
 
 
 def attempt(action: Callable[..., Any], *arguments: Any) -> None:
@@ -109,14 +122,14 @@ def _stop(root: Path, run: RunSummary) -> None:
     with st.popover("Stop", icon=":material/stop:", key=f"stop-{run.id}"):
         st.write("The run saves a checkpoint and ends; it can be resumed.")
         if st.button("Stop this run", type="primary", key=f"stop-now-{run.id}"):
-            attempt(runs.get_backend(root).stop, run.id)
+            attempt(runs.request_stop, root, run.id)
 
 
 def _end_now(root: Path, run: RunSummary) -> None:
     with st.popover("End now", icon=":material/stop:", key=f"end-{run.id}"):
         st.write("The run ends without a checkpoint; training since its last checkpoint is lost.")
         if st.button("End this run now", type="primary", key=f"end-now-{run.id}"):
-            attempt(runs.get_backend(root).stop, run.id, True)
+            attempt(runs.request_stop, root, run.id, True)
 
 
 def _duplicate(root: Path, run: RunSummary) -> None:

@@ -15,11 +15,12 @@ from core import runs
 from core.config import changed_fields, field_specs
 from core.errors import UserError
 from core.formatting import format_duration, format_number, format_score
-from core.presets import PRESETS, command_line, preset
+from core.presets import PRESET_NAMES, command_line, preset
 from core.runs import RunState, RunSummary
+from core.runs.engines.registry import get_engine
 from ui.runs.actions import attempt
 from ui.runs.results import NOTHING_MEASURED, best_dice
-from ui.runs.states import NEXT_STEPS
+from ui.runs.states import NEXT_STEPS, STATE_ICONS
 from ui.shared import formatting
 from ui.shared.navigation import tab_title
 
@@ -142,6 +143,14 @@ def _message(state: RunState, queue_position: str, budget: bool) -> None:
         st.error(text, icon=":material/error:")
     elif state.state == "stopped":
         st.caption(f"Stopped{': ' + reason if reason else ''}. {NEXT_STEPS['stopped']}")
+    elif state.state in runs.OBSERVED:
+        title = "Its heartbeat stands still" if state.state == "stalled" else "Nothing is heard of it"
+        st.warning(
+            f"**{title}:** {formatting.plain(formatting.sentence(state.message))}  \n{NEXT_STEPS[state.state]}",
+            icon=STATE_ICONS[state.state],
+        )
+    elif state.state == "queued" and state.message:
+        st.caption(f"Queued: {reason}.")
     elif state.state == "queued":
         st.caption(f"Queued: each GPU, or else the CPU, trains one run at a time. {queue_position}")
     elif (stalled_s := state.stalled_s(time.time())) is not None:
@@ -169,7 +178,7 @@ def _log(root: Path, run: RunSummary) -> None:
     @st.fragment(run_every=3.0 if run.state.active else None)
     def fragment() -> None:
         try:
-            text = runs.get_backend(root).logs(run.id, LOG_LINES)
+            text = runs.log_tail(root, run.id, LOG_LINES)
         except UserError:
             return
         if text:
@@ -178,8 +187,23 @@ def _log(root: Path, run: RunSummary) -> None:
             st.caption(f"Times in {formatting.zone_name()}.")
         else:
             st.caption("The log is empty.")
+        _job_output(root, run)
 
     fragment()
+
+
+def _job_output(root: Path, run: RunSummary) -> None:
+    """What the engine itself wrote about a run on a cluster, below the log."""
+    if run.engine is None:
+        return
+    try:
+        text = get_engine(root, run.engine.engine).logs(run.folder)
+    except UserError as error:  # no longer declared
+        st.caption(formatting.plain(str(error)))
+        return
+    if text:
+        st.caption(f"Output of job {formatting.plain(run.engine.job)}:")
+        st.code(text, language=None, wrap_lines=True)
 
 
 def _in_time_zone(log: str) -> str:
@@ -193,7 +217,7 @@ def _in_time_zone(log: str) -> str:
 
 
 def _configuration(run: RunSummary) -> None:
-    base = preset(run.config.preset) if run.config.preset in PRESETS else type(run.config)()
+    base = preset(run.config.preset) if run.config.preset in PRESET_NAMES else type(run.config)()
     specs = {spec.name: spec for spec in field_specs()}
     rows = [
         {
@@ -209,6 +233,8 @@ def _configuration(run: RunSummary) -> None:
         st.dataframe(rows, hide_index=True, width="stretch", alt="Fields that differ from the preset")
     else:
         st.caption("No field differs from the preset.")
+    for reason in run.config.reasons:
+        st.caption(formatting.plain(reason))
     st.code(command_line(run.config, name=run.name if run.name != run.id else ""), language="bash", wrap_lines=True)
 
 
@@ -228,6 +254,8 @@ def _facts(run: RunSummary) -> None:
     times = {"created": state.created_at, "started": state.started_at, "ended": state.ended_at}
     facts = {
         "run": run.id,
+        "engine": f"{run.engine.engine}, job {run.engine.job or 'none yet'}" if run.engine is not None else "",
+        "host": (run.report.place if run.report is not None else "") or state.host,
         **{name: formatting.moment(at) for name, at in times.items() if at},
         **state.facts,
         "classes": ", ".join(state.classes[1:]),

@@ -10,6 +10,8 @@ STATE_COLOURS: dict[str, Colour] = {
     "starting": "blue",
     "running": "green",
     "stopping": "orange",
+    "stalled": "orange",
+    "unreachable": "orange",
     "stopped": "gray",
     "finished": "primary",
     "failed": "red",
@@ -20,6 +22,8 @@ STATE_ICONS = {
     "starting": ":material/hourglass_top:",
     "running": ":material/play_circle:",
     "stopping": ":material/pending:",
+    "stalled": ":material/hourglass_disabled:",
+    "unreachable": ":material/cloud_off:",
     "stopped": ":material/stop_circle:",
     "finished": ":material/check_circle:",
     "failed": ":material/error:",
@@ -28,5 +32,7 @@ STATE_ICONS = {
 NEXT_STEPS = {
     "failed": "Fix the cause and resume it, or start another run on the Train page.",
     "crashed": "Resume it: it continues from its last checkpoint.",
+    "stalled": "It is not ended automatically: wait, or stop it and resume it from its last checkpoint.",
+    "unreachable": "It may still train: nothing is ended, resumed or deleted until it is heard again or has ended.",
     "stopped": "It can be resumed at any time and continues from its last checkpoint.",
 }

@@ -1,0 +1,242 @@
+"""A run that another host trains: what its heartbeat and its engine tell, and what is refused until it has ended."""
+
+from __future__ import annotations
+
+import errno
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import runs
+from core.config import TrainConfig
+from core.errors import RunError
+from core.files import read_replaced
+from core.hosts import boot_id, host_name
+from core.runs.engines.local import supervisor_file
+from core.runs.store import folder as files
+from core.runs.store import heartbeat
+from core.runs.store.elsewhere import is_here
+from core.runs.store.engine_records import JobReport
+from core.runs.store.heartbeat import ChangeWatch, Heartbeat, read_beat
+from core.runs.store.state import read_state, reconciled_state, write_reconciled_state, write_state
+from tests.support.elsewhere import CLUSTER, OTHER, answer, beat, run_elsewhere, with_job
+from tests.support.watching import supervisor_in_this_process
+
+LONG_AGO = -3600.0
+OUT_OF_TIME = JobReport("ended", "out of time")
+
+
+def test_pid_means_something_on_its_own_host_and_boot_only() -> None:
+    own = f"{boot_id()}:5"
+    assert is_here(host_name(), own) and is_here("", own)  # earlier versions wrote no host
+    assert not is_here(OTHER, own)  # a container, or a machine, with another name
+    assert not is_here(host_name(), "other-boot:5")
+
+
+def test_run_of_another_host_whose_heart_beats_is_running(root: Path) -> None:
+    folder = run_elsewhere(root)
+    beat(folder, 1)
+    assert reconciled_state(folder).state == "running"
+    (folder / files.STOP).write_text("")
+    assert reconciled_state(folder).state == "stopping"
+
+
+@pytest.mark.parametrize("skew_s", [-7200.0, 7200.0])
+def test_clock_of_the_other_host_does_not_matter_once_its_beat_is_seen_to_change(root: Path, skew_s: float) -> None:
+    folder = run_elsewhere(root)
+    for count in (1, 2):
+        beat(folder, count, time.time() + skew_s)
+        state = reconciled_state(folder)
+    assert state.state == "running"
+
+
+def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Path) -> None:
+    folder = run_elsewhere(root)
+    beat(folder, 1, time.time() - 150)
+    state = reconciled_state(folder)
+    assert (state.state, state.message) == ("unreachable", f"last heard from {OTHER} 2 min ago")
+    assert write_reconciled_state(folder).state == "unreachable" and read_state(folder).state == "running"
+
+
+def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> None:
+    folder = run_elsewhere(root)
+    beat(folder, 1, time.time() + LONG_AGO)
+    with pytest.raises(RunError, match=r"unreachable, and nobody confirms .* last heard from n1"):
+        runs.delete(root, folder.name)
+    with pytest.raises(RunError, match="unreachable: last heard"):
+        runs.resume(root, folder.name)
+    with pytest.raises(RunError, match="waits in the queue"):
+        runs.move_in_queue(root, folder.name, "first")
+    assert folder.is_dir() and read_state(folder).state == "running"
+    runs.request_stop(root, folder.name)
+    assert (folder / files.STOP).read_text() == ""
+
+
+def test_supervisor_leaves_runs_of_other_hosts_alone(root: Path) -> None:
+    silent, waiting = run_elsewhere(root), run_elsewhere(root, "queued")
+    beat(silent, 1, time.time() + LONG_AGO)
+    before = [read_state(folder) for folder in (silent, waiting)]
+    supervisor = supervisor_in_this_process(root)
+    assert not supervisor.poll()  # neither its own to start nor to wait for
+    assert [read_state(folder) for folder in (silent, waiting)] == before
+    assert runs.queued_runs(root) == []
+    with pytest.raises(RunError, match=f"waits in that of {OTHER}"):
+        runs.move_in_queue(root, waiting.name, "first")
+
+
+def test_supervisor_of_another_host_is_not_taken_for_one_of_this(root: Path) -> None:
+    supervisor_in_this_process(root)
+    assert runs.supervisor_alive(root)
+    record = files.read_json(supervisor_file(root))
+    files.write_json(supervisor_file(root), {**record, "host": OTHER})
+    assert not runs.supervisor_alive(root)
+
+
+def test_restart_of_this_machine_ends_its_runs_unless_a_beat_is_seen_to_change(root: Path) -> None:
+    folder = run_elsewhere(root)
+    write_state(folder, replace(read_state(folder), host=host_name()))
+    beat(folder, 1, time.time() + LONG_AGO, host_name())
+    assert "machine was restarted" in reconciled_state(folder).message
+    beat(folder, 2, time.time(), host_name())  # another machine of the same name
+    assert reconciled_state(folder).state == "running"
+
+
+@pytest.mark.parametrize(
+    ("report", "error", "old", "state", "message"),
+    [
+        (JobReport("waiting", "its node failed"), "", True, "queued", "its node failed"),
+        (JobReport("running", place=OTHER), "", False, "running", ""),
+        (JobReport("running", place=OTHER), "", True, "stalled", f"its job runs on {OTHER}, last heard from"),
+        (None, "no route", False, "running", ""),
+        (None, "no route", True, "unreachable", f"{CLUSTER} does not answer: no route"),
+        (OUT_OF_TIME, "", False, "running", ""),
+        (JobReport("unknown", "not known"), "", False, "running", ""),
+        (OUT_OF_TIME, "", True, "unreachable", "out of time"),  # until this process has watched it being silent
+    ],
+)
+def test_heartbeat_and_engine_together_judge_a_run(
+    root: Path, report: JobReport | None, error: str, old: bool, state: str, message: str
+) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder)
+    answer(root, report, error)
+    beat(folder, 1, time.time() + (LONG_AGO if old else 0))
+    judged = reconciled_state(folder)
+    assert judged.state == state and message in judged.message
+    assert read_state(folder).state == "running"
+
+
+def test_run_whose_job_ended_silently_crashes_with_the_reason_of_the_engine(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.05)
+    folder = run_elsewhere(root)
+    with_job(folder)
+    answer(root, OUT_OF_TIME)
+    beat(folder, 1)
+    assert reconciled_state(folder).state == "running"
+    time.sleep(0.06)  # the clock is what is tested
+    assert (write_reconciled_state(folder).state, read_state(folder).message) == ("crashed", "out of time")
+    runs.delete(root, folder.name)
+
+
+def test_engine_that_is_asked_no_more_confirms_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("core.runs.store.engine_records.SILENT_S", -1.0)
+    folder = run_elsewhere(root)
+    with_job(folder)
+    answer(root, OUT_OF_TIME)
+    beat(folder, 1, time.time() + LONG_AGO)
+    assert "was not asked lately" in reconciled_state(folder).message
+
+
+@pytest.mark.parametrize(
+    ("report", "state", "message"),
+    [
+        (JobReport("waiting", "it waits for free nodes"), "queued", "it waits for free nodes"),
+        (JobReport("running", place=OTHER), "starting", ""),
+        (JobReport("ended", "its job failed"), "failed", "its job failed"),
+        (JobReport("ended", "its job was cancelled", cancelled=True), "stopped", "its job was cancelled"),
+        (JobReport("unknown", "Slurm does not know"), "failed", "Slurm does not know"),
+        (None, "queued", f"{CLUSTER} was not asked about it yet"),
+    ],
+)
+def test_queued_run_of_a_cluster_is_what_its_job_is(
+    root: Path, report: JobReport | None, state: str, message: str
+) -> None:
+    folder = run_elsewhere(root, "queued")
+    with_job(folder)
+    answer(root, report)
+    judged = reconciled_state(folder)
+    assert (judged.state, judged.message) == (state, message)
+    assert runs.queued_runs(root) == []
+
+
+def test_final_state_of_a_run_is_believed_whatever_its_engine_says(root: Path) -> None:
+    folder = run_elsewhere(root, "finished")
+    with_job(folder)
+    answer(root, JobReport("running"))
+    assert reconciled_state(folder).state == "finished"
+
+
+def test_heart_beats_with_host_boot_and_growing_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.01)
+    folder = run_elsewhere(root)
+    with Heartbeat(folder, "7_1", 2):
+        deadline = time.monotonic() + 10
+        while (last := read_beat(folder)) is None or last.count < 2:
+            assert time.monotonic() < deadline
+    assert (last.host, last.boot, last.job, last.restart) == (host_name(), boot_id(), "7_1", 2)
+
+
+def test_disk_without_room_for_a_beat_ends_nothing(tmp_path: Path) -> None:
+    with Heartbeat(tmp_path / "no such folder"):
+        pass
+    assert read_beat(tmp_path) is None
+
+
+def test_change_is_watched_on_the_clock_of_the_reader() -> None:
+    watch = ChangeWatch()
+    first = watch.silence("run", 1, time.time() - 100)
+    assert first.old and not first.certain and not first.changed
+    second = watch.silence("run", 2, time.time() - 100)
+    assert not second.old and second.changed
+
+
+def test_file_that_is_replaced_under_a_reader_is_read_again(
+    root: Path, toy: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, answers = run_elsewhere(root, "finished"), [errno.ESTALE, errno.ENOENT]
+    read = Path.read_text
+
+    def stale(path: Path, encoding: str | None = None) -> str:
+        if path.name == files.STATE and answers:
+            raise OSError(answers.pop(), "replaced", str(path))
+        return read(path, encoding=encoding)
+
+    monkeypatch.setattr(Path, "read_text", stale)
+    assert reconciled_state(folder).state == "finished" and not answers
+
+
+def test_file_system_that_does_not_answer_is_no_failed_run(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_elsewhere(root, "finished")
+
+    def broken(path: Path, encoding: str | None = None) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(Path, "read_text", broken)
+    assert reconciled_state(folder).state == "unreachable"
+
+
+def test_missing_file_that_need_not_exist_is_not_waited_for() -> None:
+    calls = []
+
+    def missing() -> str:
+        calls.append(1)
+        raise FileNotFoundError(errno.ENOENT, "missing")
+
+    with pytest.raises(FileNotFoundError):
+        read_replaced(missing)
+    assert len(calls) == 1

@@ -1,0 +1,49 @@
+"""Runs of other hosts, as this machine finds them in a shared root."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from core.hosts import host_name
+from core.presets import preset
+from core.runs.launch import create_run
+from core.runs.store import folder as files
+from core.runs.store.engine_records import EngineAnswer, EngineRecord, JobReport, answer_file, write_engine
+from core.runs.store.heartbeat import HEARTBEAT, Beat
+from core.runs.store.state import read_state, write_state
+
+OTHER = "n1"
+JOB = "7"
+CLUSTER = "gpu-cluster"
+SETTINGS = f'[{CLUSTER}]\nkind = "slurm"\npoll_s = 2\n'
+
+
+def run_elsewhere(root: Path, state: str = "running") -> Path:
+    """A run that another host trains, as it writes it."""
+    folder = create_run(root, preset("quick").with_values({"path": "demo"}))
+    fields = {"attempt": 1, "pid": 2, "pid_start": "other-boot:5", "shim_pid": 1, "shim_start": "other-boot:4"}
+    written = dataclasses.replace(read_state(folder), state=state, host=OTHER, **fields)  # type: ignore[arg-type]
+    write_state(folder, written)
+    return folder
+
+
+def beat(folder: Path, count: int, at: float | None = None, host: str = OTHER) -> None:
+    """The heartbeat number ``count`` of another host."""
+    written = Beat(host, "other-boot", 1, "", 0, time.time() if at is None else at, count)
+    files.write_json(folder / HEARTBEAT, dataclasses.asdict(written))
+
+
+def with_job(folder: Path, job: str = JOB) -> None:
+    """Give a run a job on a cluster."""
+    (folder.parent / "engines.toml").write_text(SETTINGS)
+    write_engine(folder, EngineRecord(CLUSTER, f"{folder.name}-1", None, job, time.time()))
+
+
+def answer(root: Path, report: JobReport | None, error: str = "", count: int = 1) -> None:
+    """What the cluster said last about the job."""
+    path = answer_file(root, CLUSTER)
+    path.parent.mkdir(exist_ok=True)
+    jobs = {} if report is None else {JOB: report}
+    files.write_json(path, EngineAnswer(time.time(), host_name(), count, error, time.time(), jobs).to_json())

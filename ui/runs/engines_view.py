@@ -1,0 +1,57 @@
+"""The engines of the root on the Runs page: whether each answers, and what trains and waits on it and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from core.errors import UserError
+from core.runs import RunSummary, engine_poller
+from core.runs.engine_poller import EngineStatus
+from core.runs.engines.settings import FILE
+from ui.shared import formatting
+from ui.shared.errors import error_box
+
+
+def show_engines(root: Path, runs: Sequence[RunSummary]) -> None:
+    """Show every engine in a section that is folded; nothing where no engine but this machine is declared.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    runs : sequence of RunSummary. All runs of the root.
+    """
+    if not (root / FILE).is_file():
+        return
+    try:
+        engines = engine_poller.overview(root, runs)
+    except UserError as error:
+        error_box(error)
+        return
+    silent = [engine.title for engine in engines if engine.answers is False]
+    label = f"Engines: {', '.join(silent)} does not answer" if silent else f"Engines: {_counts(engines)}"
+    icon = ":material/cloud_off:" if silent else ":material/dns:"
+    with st.expander(formatting.plain(label), icon=icon, key="engines"):
+        for engine in engines:
+            _show(engine)
+
+
+def _counts(engines: Sequence[EngineStatus]) -> str:
+    parts = [f"{engine.title} {len(engine.runs)}" for engine in engines if engine.runs]
+    return ", ".join(parts) if parts else "nothing runs or waits"
+
+
+def _show(engine: EngineStatus) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.markdown(f"**{formatting.plain(engine.title)}**", width="content")
+        if engine.answers is not None:
+            answers = engine.answers
+            st.badge("answers" if answers else "does not answer", color="green" if answers else "red")
+        st.caption(formatting.plain(engine.sentence), width="content")
+    if engine.runs:
+        rows = [
+            {"run": run.name, "state": run.state, "job": run.job, "where or why": run.detail} for run in engine.runs
+        ]
+        st.dataframe(rows, hide_index=True, width="stretch", alt=f"Runs on {engine.title}")

@@ -1,0 +1,37 @@
+"""The choice where to train on the Train page: this machine, or an engine that the root declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from core.errors import UserError
+from core.runs.engines.registry import list_engines
+from core.runs.engines.settings import FILE
+from core.runs.store.engine_records import LOCAL
+from ui.shared.errors import error_box
+
+ENGINE = "train_engine"
+
+
+def choose(root: Path) -> str:
+    """The name of the chosen engine; asked only where there is more than this machine."""
+    if not (root / FILE).is_file():
+        return LOCAL
+    try:
+        titles = {engine.name: engine.title for engine in list_engines(root)}
+    except UserError as error:
+        error_box(error)
+        return LOCAL
+    if st.session_state.get(ENGINE) not in titles:
+        st.session_state[ENGINE] = LOCAL
+    chosen = st.selectbox(
+        "Where",
+        list(titles),
+        format_func=lambda name: titles.get(name, name),
+        key=ENGINE,
+        persist_state="session",
+        help="Where the run trains. Clusters are declared in engines.toml in the folder of the runs.",
+    )
+    return chosen or LOCAL
