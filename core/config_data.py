@@ -39,12 +39,11 @@ class DataConfig(Checked):
     nan_is_zero: bool = option(
         False, "Read NaN as 0", "read NaN as 0, for files with NaN outside the field of view", searchable=False
     )
-    nan_is_zero: bool = option(False, "Read NaN as 0", "read NaN as 0, for files with NaN outside the field of view")
     force: bool = option(
         False,
         "Train despite errors in the data",
-        searchable=False,
         "train although the check of the data finds errors, but for files that cannot be read",
+        searchable=False,
     )
     normalisation: Normalisation = option(
         "auto",
@@ -56,8 +55,8 @@ class DataConfig(Checked):
         "none",
         "Resampling",
         "median: resample every subject to the median voxel size of the data set",
-        searchable=False,
         texts=choices.RESAMPLE_WORDS,
+        searchable=False,
     )
     spacing_mm: tuple[float, ...] = option(
         (),
@@ -66,8 +65,8 @@ class DataConfig(Checked):
         unit="mm",
         minimum=0.0001,
         maximum=100,
-        searchable=False,
         length=3,
+        searchable=False,
     )
     resident_gb: float = option(
         0.0,
@@ -76,8 +75,8 @@ class DataConfig(Checked):
         unit="GB",
         minimum=0,
         maximum=10**6,
-        searchable=False,
         zero="all free memory",
+        searchable=False,
     )
 
 
@@ -91,8 +90,8 @@ class SplitConfig(Checked):
         "cross-validation folds; 0: one per subject (leave one out), as the default is with fewer subjects",
         minimum=0,
         maximum=1000,
-        searchable=False,
         zero="one per subject",
+        searchable=False,
     )
     fold: int = option(
         0,
@@ -102,12 +101,13 @@ class SplitConfig(Checked):
         maximum=999,
         advanced=False,
         zero="none",
-        searchable=False,
         zero_value=NO_FOLD,
+        searchable=False,
     )
     shuffle_subjects: bool = option(
         True,
         "Assign subjects to folds at random",
+        "assign subjects to folds in random order (seeded) instead of by name",
         searchable=False,
     )
     split_seed: int = option(
@@ -124,10 +124,7 @@ class SplitConfig(Checked):
     )
     val_subjects: tuple[str, ...] = option(
         (), "Validation subjects", "ids of the held-out subjects, instead of a fold", searchable=False
-        "assign subjects to folds in random order (seeded) instead of by name",
     )
-    split_seed: int = option(0, "Seed of the random folds", "seed of the random order", minimum=0, maximum=2**31 - 1)
-    val_subjects: tuple[str, ...] = option((), "Validation subjects", "ids of the held-out subjects, instead of a fold")
     test_subjects: tuple[str, ...] = option(
         (), "Test subjects", "ids of test subjects, excluded from training and validation", searchable=False
     )

@@ -32,7 +32,8 @@ class Split:
 def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
     """Assign a role to every subject.
 
-    ``test_subjects`` are removed first. Validation subjects are ``val_subjects`` if given, else fold ``fold`` of
+    ``test_subjects`` are removed first; then only the first ``subjects`` in natural order are used, besides given
+    ``val_subjects``. Validation subjects are ``val_subjects`` if given, else fold ``fold`` of
     :func:`number_of_folds`: the subjects, in natural order or shuffled by ``split_seed``, are assigned to the folds in
     turn, so that fold sizes differ by at most one and every subject is in exactly one fold. With the fold "none" there
     are no validation subjects: all that remain are trained on.
@@ -56,7 +57,10 @@ def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
     remaining = [id for id in known if id not in config.test_subjects]
     if config.val_subjects:
         val = [id for id in remaining if id in config.val_subjects]
+        others = [id for id in remaining if id not in val]
+        remaining = val + _first(others, config.subjects and max(config.subjects - len(val), 1))
     else:
+        remaining = _first(remaining, config.subjects)
         val = [] if config.holds_out_nothing else _fold_subjects(remaining, config)
     train = [id for id in remaining if id not in val]
     if not train:
@@ -69,8 +73,10 @@ def split_subjects(ids: Iterable[str], config: SplitConfig) -> Split:
 
 
 def number_of_folds(subjects: int, config: SplitConfig) -> int:
-    """Folds of a number of subjects: as configured, but one per subject for 0 (leave-one-out), and where the subjects
-    are fewer than the default number of folds and no other number is configured."""
+    """Folds of a number of labelled subjects, test subjects left out: as configured, but one per subject for 0
+    (leave-one-out), and where those used are fewer than the default number of folds and no other is configured."""
+    if config.subjects:
+        subjects = min(subjects, config.subjects)
     if config.folds in (0, DEFAULT_FOLDS):
         return min(config.folds or subjects, subjects)
     return config.folds
@@ -81,6 +87,11 @@ def adapted_folds(split: Split, config: SplitConfig) -> int:
     folds = number_of_folds(len(split.train) + len(split.val), config)
     by_fold = not config.val_subjects and not config.holds_out_nothing
     return folds if folds < config.folds and by_fold else 0
+
+
+def _first(ids: list[str], count: int) -> list[str]:
+    """The first ``count`` ids; all of them for 0."""
+    return ids[:count] if count else ids
 
 
 def _fold_subjects(ids: list[str], config: SplitConfig) -> list[str]:

@@ -12,7 +12,7 @@ from core.datasets import DataOptions, Dataset, LoadedSubject, fingerprint, load
 from core.datasets.fitness import SubjectCounts, judge_counts, judge_split, refuse_unfit
 from core.datasets.prepare import prepare_loaded
 from core.datasets.splits import Split, split_subjects
-from core.datasets.synthetic.demo import ensure_demo
+from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, ensure_first_subjects
 from core.errors import DatasetError
 from core.events import Listener, Note, Preparing
 from core.labels import LabelSpace
@@ -85,7 +85,10 @@ def _open_dataset(inputs: RunInputs, began_with: DataConfig) -> Dataset:
     def show(done: int, total: int) -> None:
         inputs.listener(Preparing("making synthetic demo subjects", done, total))
 
-    return open_dataset(ensure_demo(demo_folder(), progress=show))
+    split = inputs.config.split
+    listed = split.val_subjects or split.test_subjects  # any of the subjects
+    needed = DEFAULT_SUBJECTS if listed or not split.subjects else split.subjects
+    return open_dataset(ensure_first_subjects(demo_folder(), needed, progress=show))
 
 
 def _stored_split(dataset: Dataset, last: Checkpoint) -> Split:

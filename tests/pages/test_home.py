@@ -12,6 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from core import runs
+from core.datasets.splits import split_subjects
 from core.formatting import format_duration
 from core.presets import preset
 from core.runs.catalog import update_index
@@ -21,6 +22,7 @@ from core.runs.store.state import Best, read_state, write_state
 from tests.support.app_pages import button, button_labels, click, open_page, texts
 from tests.support.run_folders import make_run
 from ui.home.best_runs import best_runs
+from ui.home.starts import FEW
 
 pytestmark = pytest.mark.usefixtures("empty_app")
 
@@ -32,6 +34,8 @@ def test_home_starts_training_on_the_demo_data(checkpoints: Path) -> None:
     click(app, "Train on the demo data")
     (run,) = runs.list_runs(checkpoints)
     assert (run.config.preset, run.config.data.path, run.state.state) == ("quick", "demo", "queued")
+    assert run.config.split.subjects == FEW, "the first step is not waited for until ten subjects are made"
+    assert split_subjects([f"subject-{n}" for n in range(1, FEW + 1)], run.config.split).val, "one is held out"
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ import pytest
 from core.config import SplitConfig
 from core.config_data import NO_FOLD
 from core.datasets.layouts.base import natural_key
-from core.datasets.splits import adapted_folds, split_subjects
+from core.datasets.splits import adapted_folds, number_of_folds, split_subjects
 from core.errors import DatasetError
 
 IDS = [f"subject-{n}" for n in range(1, 12)]
@@ -47,6 +47,21 @@ def test_explicit_subjects_have_their_roles() -> None:
     assert len(split.train) == 8
     folds = [split_subjects(IDS, SplitConfig(folds=2, fold=f, test_subjects=("subject-3",))) for f in (0, 1)]
     assert all("subject-3" not in (*s.train, *s.val) and s.test == ("subject-3",) for s in folds)
+
+
+def test_only_the_first_subjects_are_used() -> None:
+    ids = sorted(IDS, key=natural_key)
+    config = SplitConfig(subjects=3)
+    held_out = [split_subjects(reversed(IDS), SplitConfig(subjects=3, fold=fold)) for fold in range(3)]
+    assert sorted(id for split in held_out for id in split.val) == sorted(ids[:3])
+    assert all(len(split.train) == 2 and {*split.train, *split.val} == set(ids[:3]) for split in held_out)
+    assert number_of_folds(len(IDS), config) == 3 and adapted_folds(held_out[0], config) == 3
+    without = split_subjects(IDS, SplitConfig(subjects=3, test_subjects=(ids[0],)))
+    assert {*without.train, *without.val} == set(ids[1:4]) and without.test == (ids[0],)
+    listed = split_subjects(IDS, SplitConfig(subjects=3, val_subjects=(ids[-1],)))
+    assert (listed.train, listed.val) == (tuple(ids[:2]), (ids[-1],))
+    assert split_subjects(IDS, SplitConfig(subjects=100)) == split_subjects(IDS, SplitConfig())
+    assert split_subjects(IDS, SplitConfig(subjects=4, fold=NO_FOLD)).train == tuple(ids[:4])
 
 
 @pytest.mark.parametrize("subjects", [2, 3, 4])
