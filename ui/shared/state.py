@@ -67,7 +67,7 @@ def load_from_url(
     accepted = not allowed or given in allowed
     if is_new and accepted:
         st.session_state[key] = given
-    elif not st.session_state.get(key):
+    elif not st.session_state.get(key) and (default or key not in st.session_state):  # "" may be a choice
         synced = st.session_state.get(_synced(key))
         st.session_state[key] = synced if synced and (not allowed or synced in allowed) else default
     if is_new:

@@ -14,6 +14,7 @@ from core.errors import ConfigError
 from core.fields import FieldSpec
 from core.losses import LOSSES, check_loss, unused_options
 from core.models import architecture, architectures, unused_model_options
+from core.presets import AUTO
 from ui.shared import formatting
 
 COLUMN_WIDTH = 200  # px
@@ -109,8 +110,7 @@ def reset_all(base: TrainConfig) -> None:
 def set_value(base: TrainConfig, name: str, value: Any) -> None:
     """Set the widget of a field (callback of a button)."""
     spec = _spec(name)
-    is_text = spec.type is float and not spec.choices
-    st.session_state[_key(base, spec)] = _text(spec, value) if is_text else value
+    st.session_state[_key(base, spec)] = _widget_value(spec, value)
 
 
 def field_value(base: TrainConfig, name: str) -> Any:
@@ -179,6 +179,17 @@ def _spec(name: str) -> FieldSpec:
     return next(spec for spec in field_specs() if spec.name == name)
 
 
+def _widget_value(spec: FieldSpec, value: Any) -> Any:
+    """The value as the widget of the field holds it."""
+    if spec.item_type is str:
+        return list(value)
+    if spec.type is int and spec.is_zero(value):
+        return None
+    if spec.choices or spec.type in (bool, int) or spec.name == "model":
+        return value
+    return _text(spec, value)
+
+
 def _text(spec: FieldSpec, value: Any) -> str:
     """The value as a text field holds it."""
     return "" if spec.is_zero(value) else spec.format(value)
@@ -205,8 +216,10 @@ def _key(base: TrainConfig, spec: FieldSpec) -> str:
     """Key of a field's widget: changes belong to a preset, and a reset changes the key, which makes a new widget."""
     form_generation = st.session_state.get(_generation_key(base), 0)
     field_generation = st.session_state.get(f"{_generation_key(base)}.{spec.name}", 0)
-    # Options of reading are chosen for each data set on the Data page: another choice there makes a new widget.
-    chosen = f".{base.values()[spec.name]}" if spec.name in DataOptions.names() else ""
+    # Options of reading are chosen for each data set on the Data page, and values of the preset auto for the data, the
+    # time and the device: another choice makes a new widget.
+    varies = spec.name in DataOptions.names() or base.preset == AUTO
+    chosen = f".{base.values()[spec.name]}" if varies else ""
     return f"form.{base.preset}.{spec.name}{chosen}.{form_generation}.{field_generation}"
 
 
