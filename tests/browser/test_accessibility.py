@@ -65,21 +65,46 @@ def test_axe_finds_nothing_on_pages_with_content(
     assert found == {}, "\n".join(f"{state}: {one}" for state, all in found.items() for one in all)
 
 
-def test_focus_is_visible_and_the_first_pane_is_near(quiz_server: Server, page: Page) -> None:
-    page.goto(f"{quiz_server.url}/review")
-    wait_until_ready(page)
-    stops = []
-    for _ in range(20):
+def stops_to_the_first_pane(page: Page) -> list[dict[str, str]]:
+    """What has the focus after each press of the Tab key, until a pane has it."""
+    stops: list[dict[str, str]] = []
+    while not stops or (stops[-1]["tag"] != "CANVAS" and len(stops) < 30):
         page.keyboard.press("Tab")
         stops.append(focused(page))
-        if stops[-1]["tag"] == "CANVAS":
-            break
     assert stops[-1]["tag"] == "CANVAS"
-    invisible = [s for s in stops if s["outline"] in ("", "0px") and s["shadow"] == "none"]
-    assert invisible == []
-    page.goto(f"{quiz_server.url}/review")
+    return stops
+
+
+def test_focus_is_visible_and_the_first_pane_is_near(quiz_server: Server, server: Server, page: Page) -> None:
+    data = f"{quiz_server.url}/data?data=balls&view=Slice+by+slice"
+    for url in (f"{quiz_server.url}/review", data, f"{server.url}/learn"):
+        page.goto(url)
+        wait_until_ready(page)
+        stops = stops_to_the_first_pane(page)
+        assert len(stops) <= 10, (url, stops)
+        invisible = [s for s in stops if s["outline"] in ("", "0px") and s["shadow"] == "none"]
+        assert invisible == []
+        page.goto(url)
+        wait_until_ready(page)
+        page.keyboard.press("Tab")
+        assert focused(page)["name"] == "Skip to the image"
+        page.keyboard.press("Enter")
+        assert focused(page)["tag"] == "CANVAS"
+    page.goto(f"{quiz_server.url}/quiz")
+    page.get_by_role("button", name="Play").click()
     wait_until_ready(page)
-    page.keyboard.press("Tab")
-    assert focused(page)["name"] == "Skip to the image"
+    assert len(stops_to_the_first_pane(page)) <= 5
+
+
+def test_arrow_keys_move_between_the_links_of_the_navigation(server: Server, page: Page) -> None:
+    page.goto(f"{server.url}/learn")
+    links = page.get_by_test_id("stTopNavLink")
+    expect(links).to_have_count(8)
+    while "stTopNavLink" not in str(page.evaluate("document.activeElement.dataset.testid")):
+        page.keyboard.press("Tab")
+    expect(links.filter(has_text="Learn")).to_be_focused()
+    for key, name in (("ArrowRight", "Data"), ("End", "Quiz"), ("ArrowRight", "Home"), ("ArrowLeft", "Quiz")):
+        page.keyboard.press(key)
+        expect(links.filter(has_text=name)).to_be_focused()
     page.keyboard.press("Enter")
-    assert focused(page)["tag"] == "CANVAS"
+    expect(page.get_by_role("heading", level=1)).to_have_text("Quiz")

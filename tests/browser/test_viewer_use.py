@@ -161,14 +161,28 @@ def test_readout_windows_scale_bar_and_pictures(server: Server, page: Page, tmp_
     assert after and (after["width"], after["height"]) == (before["width"], before["height"])
 
 
-def test_toolbar_is_one_stop_of_the_tab_key(server: Server, page: Page) -> None:
+def test_controls_are_one_stop_of_the_tab_key(server: Server, page: Page) -> None:
     open_case(server, page, "las")
     page.get_by_role("button", name="image", exact=True).focus()
     page.keyboard.press("ArrowRight")
     expect(page.get_by_role("button", name="reference", exact=True)).to_be_focused()
-    for _ in range(4):  # classes, overlay, opacity, pane
-        page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
     expect(page.locator("canvas.pane").first).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    expect(page.get_by_role("button", name="reference", exact=True)).to_be_focused()
+    page.keyboard.press("End")
+    opacity = page.get_by_label("Opacity")
+    expect(opacity).to_be_focused()
+    before = float(opacity.input_value())
+    page.keyboard.press("ArrowDown")
+    assert float(opacity.input_value()) < before, "the vertical arrows change a slider"
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("button", name="image", exact=True)).to_be_focused()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("button", name="both", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="both", exact=True)).to_be_focused()
 
 
 @pytest.mark.long

@@ -59,8 +59,35 @@
     skip.textContent = "Skip to the image";
     skip.addEventListener("click", () => firstPane()?.focus());
     document.body.prepend(skip);
-    document.addEventListener("keydown", ({ key }) => { if (key === "Tab") skip.hidden = !firstPane(); }, true);
+    document.addEventListener("keydown", ({ key }) => { if (key === "Tab") shortenTheWay(skip); }, true);
   });
+
+  // The links of the navigation are one stop of the Tab key, as the buttons of a toolbar; arrow keys move between them. The
+  // logo is another link to Home. On a page with a viewer nothing without a use of its own is a stop: a second way past the
+  // navigation, links of headings to themselves, and the page, whose content has stops.
+  function shortenTheWay(skip) {
+    const links = navigationLinks(), pane = firstPane();
+    const stop = links.find((link) => link === document.activeElement)
+      ?? links.find((link) => link.getAttribute("aria-current") === "page") ?? links[0];
+    for (const link of links) link.tabIndex = link === stop ? 0 : -1;
+    if (links.length) document.querySelector("[data-testid=stLogoLink]")?.setAttribute("tabindex", "-1");
+    for (const other of document.querySelectorAll(OTHER_STOPS)) other.tabIndex = pane ? -1 : 0;
+    skip.hidden = !pane;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    const links = navigationLinks(), at = links.indexOf(document.activeElement);
+    const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: links.length - 1 }[event.key];
+    if (at < 0 || next === undefined) return;
+    event.preventDefault();
+    links[(next + links.length) % links.length].focus();
+  });
+
+  const OTHER_STOPS = "[data-testid=stMain], [data-testid=stSkipToContent], [data-testid=stHeaderActionElements] a";
+
+  function navigationLinks() {
+    return [...document.querySelectorAll("[data-testid=stTopNavLink]")].filter((link) => link.offsetParent !== null);
+  }
 
   function firstPane() {
     for (const element of document.querySelectorAll("[data-testid=stMain] *")) {

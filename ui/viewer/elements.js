@@ -68,28 +68,31 @@ function checkbox(title, checked, change) {
   return label;
 }
 
-// Make the controls in an element one stop of the Tab key; the arrow keys, Home and End move between them.
+// Make the controls in an element one stop of the Tab key; the arrow keys, Home and End move between them. In a slider the
+// vertical ones change its value. Returns a function that replaces the content of a part of the element.
 function oneTabStop(root, title) {
   root.setAttribute("role", "toolbar");
   root.setAttribute("aria-label", title);
-  const controls = () => [...root.querySelectorAll("button, summary")].filter((c) => !c.closest(".panel") && !c.disabled);
+  const isControl = (c) => !c.disabled && !c.closest(".panel, [hidden]");
+  const controls = () => [...root.querySelectorAll("button, summary, input[type=range]")].filter(isControl);
   const select = (chosen) => { for (const c of controls()) c.tabIndex = c === chosen ? 0 : -1; };
   root.addEventListener("focusin", (event) => { if (controls().includes(event.target)) select(event.target); });
   root.addEventListener("keydown", (event) => {
-    const all = controls(), at = all.indexOf(event.target);
-    const next = { ArrowRight: at + 1, ArrowDown: at + 1, ArrowLeft: at - 1, ArrowUp: at - 1, Home: 0, End: all.length - 1 }[event.key];
-    if (at < 0 || next === undefined) return;
+    const all = controls(), at = all.indexOf(event.target), vertical = event.target.type === "range" ? NaN : 1;
+    const step = { ArrowRight: 1, ArrowDown: vertical, ArrowLeft: -1, ArrowUp: -vertical }[event.key];
+    const next = { Home: 0, End: all.length - 1 }[event.key] ?? at + step;
+    if (at < 0 || Number.isNaN(next)) return;
     event.preventDefault();
     event.stopPropagation();
     all[(next + all.length) % all.length].focus();
   });
-  // New content: the control that had the focus, or could get it, is found again by its place.
-  return (...content) => {
-    const before = controls(), at = Math.max(0, before.findIndex((c) => c.tabIndex === 0));
-    const focused = before[at]?.matches(":focus");
-    root.replaceChildren(...content);
-    const now = controls()[Math.min(at, controls().length - 1)];
-    select(now);
-    if (focused) now?.focus();
+  // The control that had the focus, or could get it, is found again by its place in the part.
+  return (part, ...content) => {
+    const inPart = () => controls().filter((c) => part.contains(c));
+    const at = inPart().findIndex((c) => c.tabIndex === 0), focused = inPart()[at]?.matches(":focus");
+    part.replaceChildren(...content);
+    const again = at < 0 ? null : inPart()[Math.min(at, inPart().length - 1)];
+    select(again ?? controls().find((c) => c.tabIndex === 0 && !part.contains(c)) ?? controls()[0]);
+    if (focused) again?.focus();
   };
 }

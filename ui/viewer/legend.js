@@ -8,9 +8,9 @@ class Legend {
     this.viewer = viewer;
     this.root = element("div", "overlay-bar");
     this.classes = element("div", "legend");
-    this.fill = oneTabStop(this.classes, "Classes");
+    this.classes.setAttribute("role", "group");
+    this.classes.setAttribute("aria-label", "Classes");
     this.style = element("div", "overlay-style");
-    this.fillStyle = oneTabStop(this.style, "Overlay");
     const opacity = element("label", "slider");
     opacity.append("Opacity", rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n)));
     this.root.hidden = true; // until there is a volume
@@ -37,11 +37,11 @@ class Legend {
       return b;
     });
     const marks = v.rows.includes("errors") ? ERRORS.map((e) => { const s = text("span", e.name); s.prepend(swatch(e.colour)); return s; }) : [];
-    this.fill(...chips, ...marks);
+    v.fill(this.classes, ...chips, ...marks);
     const styles = switchGroup("Overlay", STYLES.map((n) => [n, n]), () => v.settings.style, (n) => v.set("style", n));
     const visibility = switchGroup("Visibility", [["overlay", "overlay"]], () => (v.settings.overlayHidden ? [] : ["overlay"]), () => v.toggleOverlay(), true);
     visibility.title = "hide or show the overlay (key H)";
-    this.fillStyle(visibility, styles);
+    v.fill(this.style, visibility, styles);
     this.refresh();
   }
 

@@ -115,7 +115,7 @@ async function fetchFacts(url, pauseMs, report) {
     const { facts, error, progress, preview } = await (await ask(url)).json();
     if (error) throw new Error(error);
     if (facts) return facts;
-    report(progress, preview && { url: `${url}?preview=1`, ratio: preview });
+    report(progress, preview && { ...preview, url: `${url}?preview=1&slice=${preview.slice}` });
     await new Promise((resolve) => setTimeout(resolve, pauseMs));
   }
 }

@@ -1,8 +1,8 @@
 """Serves large volumes to the browser in slabs: a few slices along an axis, read from disk when they are looked at.
 
 ``GET /api/streams/<token>`` gives, as JSON, ``{"progress": share}`` while the volume is prepared, then ``{"facts":
-{...}}``, or ``{"error": text}``. Beside the progress, ``"preview": {"slice", "slices", "ratio"}`` says that ``?preview=1``
-gives a picture of a slice, of that width as a multiple of its height. The voxels follow on request:
+{...}}``, or ``{"error": text}``. Beside the progress, ``"preview": {"slice", "slices", "ratio"}`` says that
+``?preview=1`` gives a picture of a slice, of that width as a multiple of its height. The voxels follow on request:
 ``?slab=<channel>,<axis>,<first>,<count>`` gives slices, ``?sample=<channel>`` evenly spaced voxels,
 ``?at=<number>,<number>`` intensities, numbered channel after channel, k fastest.
 """

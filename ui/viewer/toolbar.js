@@ -24,7 +24,6 @@ class Toolbar {
   constructor(viewer) {
     this.viewer = viewer;
     this.root = element("div", "bar");
-    this.fill = oneTabStop(this.root, "Viewer");
     this.window = new WindowPanel(viewer);
     this.help = element("div", "help");
     this.help.hidden = true;
@@ -62,7 +61,7 @@ class Toolbar {
     this.helpButton = this.icon("?", "Mouse and keys", () => this.toggleHelp());
     end.append(this.icon("PNG", "Save this view as a picture", () => savePicture(v)), this.fullButton, this.helpButton);
     parts.push(end);
-    this.fill(...parts);
+    v.fill(this.root, ...parts);
     this.refresh();
   }
 

@@ -33,6 +33,8 @@ class Viewer extends Interaction {
     this.full = false;
     this.touched = matchMedia("(pointer: coarse)").matches;
     this.root.classList.toggle("touch", this.touched);
+    this.controls = element("div", "controls");
+    this.fill = oneTabStop(this.controls, "Viewer");
     this.toolbar = new Toolbar(this);
     this.legend = new Legend(this);
     this.readout = new Readout(this);
@@ -43,9 +45,8 @@ class Viewer extends Interaction {
     this.notice = element("div", "notice");
     this.notice.setAttribute("role", "status");
     this.stage.append(this.notice);
-    this.root.replaceChildren(
-      this.toolbar.root, this.toolbar.help, this.legend.root, this.stage, this.readout.root, this.strip.root,
-    );
+    this.controls.append(this.toolbar.root, this.toolbar.help, this.legend.root);
+    this.root.replaceChildren(this.controls, this.stage, this.readout.root, this.strip.root);
     this.rendered = 0; // number of rendered frames
     this.revision = 0; // counts all changes except of crosshair, slice and placement
     this.listen();
@@ -155,13 +156,13 @@ class Viewer extends Interaction {
     this.layout();
   }
 
-  // `preview` is a picture of one slice, { url, ratio }, while the volume is read.
+  // `preview` is a picture of one slice, { url, slice, slices, ratio }, while the volume is read.
   showNotice(message, retry = null, preview = null) {
     let picture = this.notice.querySelector("img");
     if (preview && !picture?.src.endsWith(preview.url)) {
-      picture = document.createElement("img");
+      picture ??= document.createElement("img"); // shows the slice before until the new one is there
       picture.src = preview.url;
-      picture.alt = "The middle slice";
+      picture.alt = `Slice ${preview.slice + 1} of ${preview.slices}`;
       picture.style.aspectRatio = preview.ratio;
     }
     this.notice.replaceChildren(...(preview ? [picture] : []), text("span", message), ...(retry ? [button("Try again", retry)] : []));

@@ -77,7 +77,7 @@ def slab(scene: Scene, url: str, axis: int, first: int, count: int, dtype: str) 
 
 
 @pytest.mark.parametrize("number", [0, 1])  # stored as RAS and as LAS
-def test_middle_slice_is_shown_before_the_volume_is_decompressed(
+def test_slices_are_shown_while_the_volume_is_decompressed_and_then_the_middle_one(
     folder: Path, own_root: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     subject = subject_of(folder, number)
@@ -94,19 +94,22 @@ def test_middle_slice_is_shown_before_the_volume_is_decompressed(
             for first in range(0, len(piece), 1024):
                 yield piece[first : first + 1024]
                 states.append(json.loads(bytes(ask(url).body)))
-                if "preview" in states[-1] and not previews:
+                if "preview" in states[-1] and states[-1].get("preview") != states[-2].get("preview"):
                     previews.append(ask(url, "preview=1"))
 
     monkeypatch.setattr("core.imaging.mapped_volume.decompress_pieces", in_small_pieces)
     stream.prepare()
     known = ["preview" in state for state in states]
-    assert 0.4 < known.index(True) / len(known) < 0.8, "once the middle slice is there, before the end"
-    picture = np.asarray(Image.open(io.BytesIO(bytes(previews[0].body)))).astype(float)
+    assert known.index(True) / len(known) < 0.3, "long before the middle slice is there"
     image = load_subject(open_dataset(folder), subject).image[0]
+    shown = list(dict.fromkeys(state["preview"]["slice"] for state in states if "preview" in state))
+    assert shown == [image.shape[2] * eighths // 8 for eighths in (1, 2, 3, 4)]
+    width_mm, height_mm = image.shape[0] * SPACING_MM[0], image.shape[1] * SPACING_MM[1]
+    assert states[-1]["preview"]["slices"] == image.shape[2]
+    assert states[-1]["preview"]["ratio"] == pytest.approx(width_mm / height_mm)
+    picture = np.asarray(Image.open(io.BytesIO(bytes(previews[-1].body)))).astype(float)
     plane = upright_slices(image[:, :, image.shape[2] // 2], oriented=True)
     assert picture.shape == plane.shape
-    width_mm, height_mm = image.shape[0] * SPACING_MM[0], image.shape[1] * SPACING_MM[1]
-    assert states[-1]["preview"] == pytest.approx(width_mm / height_mm)
     assert np.corrcoef(picture.ravel(), plane.ravel())[0, 1] > 0.95
 
 

@@ -120,7 +120,7 @@ class Bar {
   handleKey(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.repeat) return;
     const target = event.composedPath()[0], inBar = this.root.contains(target);
-    if (target.closest?.("input, textarea, select, summary, [contenteditable=true], [role=dialog]")) return;
+    if (target.closest?.("input, textarea, select, summary, [data-testid=stTopNavLink], [contenteditable=true], [role=dialog]")) return;
     const action = this.data.verdict
       ? { Enter: () => this.next(), " ": () => this.next() }[event.key]
       : { ArrowLeft: () => this.choose("left"), ArrowRight: () => this.choose("right") }[event.key] ??
