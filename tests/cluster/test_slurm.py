@@ -1,0 +1,275 @@
+"""Runs on a real Slurm cluster of two nodes: submitted, watched from here, stopped, killed, restarted.
+
+The root is a folder that this machine and the nodes see; PIDs, host names and boot ids differ, as between machines.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core import runs
+from core.config import TrainConfig
+from core.errors import RunError
+from core.presets import preset
+from core.runs import engine_poller, groups
+from core.runs.engines.engine import EngineError
+from core.runs.engines.registry import get_engine
+from core.runs.store import folder as files
+from core.runs.store import heartbeat
+from core.runs.store.engine_records import EngineRecord, read_engine, write_engine
+from core.runs.store.heartbeat import read_beat
+from core.runs.store.state import read_state
+from tests.conftest import missing
+from tests.support.balls import tiny, write_balls
+from tests.support.cluster.slurm_cluster import SlurmCluster, missing_for_slurm
+from tests.support.watching import TOY, TOYS, wait_until
+
+pytestmark = [pytest.mark.long, pytest.mark.cluster]
+
+ENGINES = """[gpu]
+kind = "slurm"
+poll_s = 2
+timeout_s = 5
+[short]
+kind = "slurm"
+time = "1"
+signal_s = 50
+poll_s = 2
+[two]
+kind = "slurm"
+nodes = 2
+network = "lo"
+poll_s = 2
+[held]
+kind = "slurm"
+extra = ["--hold"]
+poll_s = 2
+[wrong]
+kind = "slurm"
+partition = "nope"
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[SlurmCluster]:
+    if reason := missing_for_slurm():
+        missing(reason)
+    with tempfile.TemporaryDirectory(prefix="slurm") as folder:
+        started = SlurmCluster(Path(folder))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("SLURM_CONF", started.environment["SLURM_CONF"])
+            patch.setenv("PYTHONPATH", str(TOYS))
+            patch.setenv("TOY_EPOCH_S", "0.3")
+            try:
+                started.start()
+                yield started
+            finally:
+                started.stop()
+
+
+@pytest.fixture(scope="module")
+def root(cluster: SlurmCluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "engines.toml").write_text(ENGINES)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def out_of_time(root: Path) -> str:
+    """A run whose time limit is a minute, submitted before the other tests take their time."""
+    return submit(root, "short")
+
+
+def toy(epochs: int = 10_000, device: str = "cpu") -> TrainConfig:
+    return preset("quick").with_values({"path": "demo", "epochs": epochs, "minutes": 0, "device": device})
+
+
+def submit(root: Path, engine: str = "gpu", epochs: int = 10_000) -> str:
+    return runs.submit(root, toy(epochs), worker=TOY, engine=engine)
+
+
+def seen(root: Path, run_id: str) -> runs.RunState:
+    """The state of a run as the page shows it: by what the engine said last, and the folder."""
+    engine_poller.ask_all(root)
+    return runs.get_run(root, run_id).state
+
+
+def wait_for(root: Path, run_id: str, *states: str, timeout_s: float = 120.0) -> runs.RunState:
+    def reached() -> runs.RunState | None:
+        state = seen(root, run_id)
+        if state.state in states:
+            return state
+        job = read_engine(root / run_id)
+        output = get_engine(root, job.engine).logs(root / run_id) if job else ""
+        assert state.state not in ("failed", "crashed", "finished"), f"{state.state}: {state.message}\n{output}"
+        return None
+
+    found: runs.RunState = wait_until(reached, timeout_s, 0.3)
+    return found
+
+
+def wait_for_epoch(root: Path, run_id: str, epoch: int = 1) -> runs.RunState:
+    wait_until(lambda: seen(root, run_id).epoch >= epoch, 120, 0.2)
+    return wait_for(root, run_id, "running")
+
+
+@pytest.mark.fault(40, "a run on another host: watched, stopped, resumed, never taken for dead")
+def test_run_on_a_node_is_watched_stopped_and_resumed_from_here(root: Path, out_of_time: str) -> None:
+    run_id = submit(root)
+    running = wait_for_epoch(root, run_id)
+    assert running.host in ("n1", "n2") and not runs.queued_runs(root)
+    summary = runs.get_run(root, run_id)
+    assert summary.report is not None and summary.report.place == running.host
+    for refused in (lambda: runs.delete(root, run_id), lambda: runs.resume(root, run_id, TOY)):
+        with pytest.raises(RunError, match="running"):
+            refused()
+    assert runs.request_stop(root, run_id).state == "stopping"
+    stopped = wait_for(root, run_id, "stopped")
+    runs.resume(root, run_id, TOY)
+    again = wait_for_epoch(root, run_id, stopped.epoch + 1)
+    assert again.attempt == 2
+    runs.request_stop(root, run_id, now=True)
+    assert "killed on request" in wait_for(root, run_id, "stopped").message
+
+
+@pytest.mark.fault(41, "trainer killed on a node: a crash with its signal, and the job has failed")
+def test_killed_trainer_is_a_crash_here_and_a_failure_in_slurm(root: Path, cluster: SlurmCluster) -> None:
+    run_id = submit(root)
+    wait_for_epoch(root, run_id)
+    trainer = next(p for p in Path("/proc").iterdir() if p.name.isdigit() and _trains(p, root / run_id))
+    os.kill(int(trainer.name), signal.SIGKILL)
+    wait_until(lambda: seen(root, run_id).state == "crashed")
+    assert "SIGKILL" in seen(root, run_id).message
+    record = read_engine(root / run_id)
+    assert record is not None
+    wait_until(lambda: "FAILED" in cluster.client("squeue", "-h", "-t", "all", "-j", record.job, "-o", "%T"), 30, 0.2)
+
+
+@pytest.mark.fault(42, "power cut of a node: the job is requeued and goes on from its checkpoint")
+def test_run_goes_on_from_its_checkpoint_after_a_power_cut(root: Path, cluster: SlurmCluster) -> None:
+    run_id = submit(root, epochs=60)
+    before = wait_for_epoch(root, run_id, 3)
+    cluster.power_cut(before.host)
+    cluster.boot(before.host)
+    states = set()
+
+    def restarted() -> bool:
+        state = seen(root, run_id)
+        states.add(state.state)
+        return state.attempt == 2 and state.state == "running" and state.epoch > before.epoch
+
+    wait_until(restarted, 150, 0.5)
+    assert "crashed" not in states and "failed" not in states
+    epochs = [row.epoch for row in files.read_metrics(root / run_id) if row.name == "lr"]
+    assert epochs == sorted(set(epochs))
+    runs.request_stop(root, run_id)
+    wait_for(root, run_id, "stopped", "finished")
+
+
+@pytest.mark.fault(43, "controller down: what beats goes on, what waits says so, and nothing waits for it")
+def test_controller_that_is_down_ends_nothing_and_delays_no_page(root: Path, cluster: SlurmCluster) -> None:
+    run_id = submit(root)
+    wait_for_epoch(root, run_id)
+    cluster.stop_controller()
+    try:
+        engine_poller.ask(root, get_engine(root, "gpu"))
+        wait_until(lambda: engine_poller.ask(root, get_engine(root, "gpu")), 30, 0.5)
+        started = time.monotonic()
+        state = runs.get_run(root, run_id).state
+        statuses = {status.name: status for status in engine_poller.overview(root)}
+        assert time.monotonic() - started < 1.0
+        assert state.state == "running" and statuses["gpu"].answers is False
+        with pytest.raises(RunError, match="running"):
+            runs.delete(root, run_id)
+        runs.request_stop(root, run_id)
+        wait_until(lambda: read_state(root / run_id).state == "stopped")
+    finally:
+        cluster.start_controller()
+    wait_until(lambda: cluster.client("sinfo", "-h"), 30, 0.2)
+
+
+@pytest.mark.fault(44, "job cancelled, forgotten or refused: one sentence and what to do")
+def test_job_that_is_cancelled_forgotten_or_refused_is_explained(
+    root: Path, cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(EngineError, match="there is no such partition"):
+        submit(root, "wrong")
+    held = submit(root, "held")
+    wait_until(lambda: "it is held" in seen(root, held).message, 30, 0.3)
+    record = read_engine(root / held)
+    assert record is not None
+    cluster.client("scancel", record.job)
+    wait_until(lambda: seen(root, held).state == "stopped", 30, 0.3)
+    assert "cancelled in Slurm" in seen(root, held).message
+    lost = submit(root, "gpu")
+    wait_for_epoch(root, lost)
+    record = read_engine(root / lost)
+    assert record is not None
+    cluster.client("scancel", "--signal=KILL", "--full", record.job)  # without a word from the run
+    write_engine(root / lost, EngineRecord(record.engine, record.name, None, "999999", record.submitted_at))
+    monkeypatch.setattr(heartbeat, "OLD_S", 4.0)
+    wait_until(lambda: seen(root, lost).state == "crashed", 60, 0.5)
+    assert "does not know its job" in read_state(root / lost).message
+
+
+def test_folds_are_an_array_that_waits_for_gpus(root: Path, cluster: SlurmCluster, tmp_path: Path) -> None:
+    config = tiny(path=str(write_balls(tmp_path / "balls")), folds=5, device="auto", epochs=10_000)
+    group = groups.submit_folds(root, config, "folds", TOY, engine="gpu")
+    jobs = [record.job for run_id in group.runs if (record := read_engine(root / run_id))]
+    assert len({job.partition("_")[0] for job in jobs}) == 1 and [job.partition("_")[2] for job in jobs] == list(
+        "01234"
+    )
+    wait_until(lambda: sum(seen(root, run_id).epoch > 0 for run_id in group.runs) == 4, 120, 0.5)
+    (waiting,) = [run_id for run_id in group.runs if seen(root, run_id).state == "queued"]
+    wait_until(lambda: "free nodes, GPUs" in seen(root, waiting).message, 30, 0.5)
+    assert {read_beat(root / run_id).host for run_id in group.runs if run_id != waiting} == {"n1", "n2"}  # type: ignore[union-attr]
+    groups.stop_group(root, group)
+    wait_until(lambda: {seen(root, run_id).state for run_id in group.runs} == {"stopped"}, 60, 0.3)
+
+
+def test_two_nodes_train_the_weights_of_one_machine(root: Path, cluster: SlurmCluster, tmp_path: Path) -> None:
+    config = tiny(path=str(write_balls(tmp_path / "balls")), whole_every=0, threads=1, devices=2, epochs=2)
+    here = runs.submit(root, config)
+    there = runs.submit(root, config, engine="two")
+    for run_id in (here, there):
+        wait_for(root, run_id, "finished", timeout_s=180)
+    losses = [[r.value for r in files.read_metrics(root / i) if r.name == "train/loss"] for i in (here, there)]
+    assert losses[0] == losses[1] and len(losses[0]) == 2
+    from safetensors import safe_open
+
+    weights = []
+    for run_id in (here, there):
+        with safe_open(root / run_id / files.LAST, "np") as file:
+            weights.append({key: file.get_tensor(key).tobytes() for key in file.keys() if key.startswith("model")})  # noqa: SIM118
+    assert weights[0] and weights[0] == weights[1]
+
+
+def test_check_tries_client_controller_and_a_job(root: Path, cluster: SlurmCluster) -> None:
+    checks = list(get_engine(root, "gpu").check(root))
+    assert all(check.held for check in checks), checks
+    assert {"client", "controller", "job", "root", "torch"} <= {check.what for check in checks}
+    (refused,) = [check for check in get_engine(root, "wrong").check(root) if not check.held]
+    assert refused.what == "partition" and "'nope'" in refused.found
+
+
+@pytest.mark.fault(45, "time limit of a job: a checkpoint, and the run says that it is out of time")
+def test_time_limit_ends_with_a_checkpoint(root: Path, out_of_time: str) -> None:
+    stopped = wait_for(root, out_of_time, "stopped", timeout_s=120)
+    wait_until(lambda: read_state(root / out_of_time).message.startswith("out of time"), 10)
+    assert stopped.epoch > 0 and (root / out_of_time / files.LAST).is_file()
+
+
+def _trains(process: Path, folder: Path) -> bool:
+    """Whether a process of any node is the toy trainer of a run."""
+    try:
+        words = (process / "cmdline").read_bytes().split(b"\0")
+    except OSError:
+        return False
+    return words[-3:-1] == [TOY.encode(), str(folder).encode()]

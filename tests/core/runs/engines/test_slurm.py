@@ -1,0 +1,195 @@
+"""Slurm as an engine, with stand-ins for its clients: what is asked for, found again, understood and explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from core import runs
+from core.errors import ConfigError, RunError
+from core.presets import preset
+from core.runs import engine_poller
+from core.runs.engines.engine import EngineError
+from core.runs.engines.registry import get_engine
+from core.runs.engines.slurm_reasons import explain_end, explain_refusal, explain_waiting
+from core.runs.launch import create_run
+from core.runs.store import folder as files
+from core.runs.store.engine_records import EngineRecord, read_engine, write_engine
+from core.runs.store.state import read_state
+from tests.support.cluster.slurm_clients import SlurmClients
+from tests.support.elsewhere import CLUSTER, SETTINGS
+
+CONFIG = preset("quick").with_values({"path": "demo", "devices": 2})
+
+
+@pytest.fixture
+def slurm(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmClients:
+    (root / "engines.toml").write_text(
+        SETTINGS + 'partition = "gpu"\ntime = "1:00:00"\ncpus = 4\nmemory = "9G"\nextra = ["--qos=long"]\n'
+    )
+    clients = SlurmClients(tmp_path / "bin", monkeypatch)
+    clients.answer("sbatch", "42\n")
+    return clients
+
+
+def queued(root: Path, number: int = 1) -> list[Path]:
+    return [create_run(root, CONFIG, engine=CLUSTER) for _ in range(number)]
+
+
+def test_job_asks_for_what_run_and_settings_need(root: Path, slurm: SlurmClients) -> None:
+    (folder,) = queued(root)
+    runs.start_queued(root, [folder.name], "toy")
+    (call,) = slurm.calls("sbatch")
+    for option in ("--partition=gpu", "--time=1:00:00", "--gres=gpu:2", "--cpus-per-task=8", "--mem=9G", "--qos=long",
+                   "--requeue", "--signal=B:TERM@120", f"--job-name={folder.name}-1"):  # fmt: skip
+        assert f" {option}" in f" {call}"
+    assert "--array" not in call and f"folders=({folder})" in slurm.script
+    assert "exec " in slurm.script.splitlines()[-1] and '"$folder" --worker toy' in slurm.script
+    record = read_engine(folder)
+    assert record is not None and (record.engine, record.job, record.task) == (CLUSTER, "42", None)
+
+
+def test_several_runs_are_one_job_array(root: Path, slurm: SlurmClients) -> None:
+    folders = queued(root, 3)
+    runs.start_queued(root, [folder.name for folder in folders], "toy")
+    (call,) = slurm.calls("sbatch")
+    assert "--array=0-2" in call
+    assert [record.job for f in folders if (record := read_engine(f))] == ["42_0", "42_1", "42_2"]
+
+
+def test_submission_that_was_killed_before_it_was_noted_is_found_again(root: Path, slurm: SlurmClients) -> None:
+    (folder,) = queued(root)
+    write_engine(folder, EngineRecord(CLUSTER, f"{folder.name}-1", None, "", 0.0))
+    slurm.answer("squeue", "41\n")
+    runs.start_queued(root, [folder.name], "toy")
+    assert slurm.calls("sbatch") == []
+    record = read_engine(folder)
+    assert record is not None and record.job == "41"
+    runs.start_queued(root, [folder.name], "toy")  # again: it has a job
+    assert slurm.calls("sbatch") == []
+
+
+def test_submission_that_never_reached_the_cluster_fails_with_what_to_do(root: Path, slurm: SlurmClients) -> None:
+    (folder,) = queued(root)
+    write_engine(folder, EngineRecord(CLUSTER, f"{folder.name}-1", None, "", 0.0))
+    engine_poller.ask(root, get_engine(root, CLUSTER))
+    assert read_state(folder).state == "failed" and "interrupted" in read_state(folder).message
+
+
+@pytest.mark.parametrize(
+    ("said", "explained"),
+    [
+        ("sbatch: error: Batch job submission failed: Invalid partition name specified", "there is no such partition"),
+        ("sbatch: error: Unable to contact slurm controller (connect failure)", "its controller does not answer"),
+        ("sbatch: error: Batch job submission failed: Requested node configuration is not available", "lower `gpus`"),
+        ("sbatch: error: something new", "sbatch failed: something new"),
+    ],
+)
+def test_refused_run_has_failed_with_a_sentence_and_can_be_resumed(
+    root: Path, slurm: SlurmClients, said: str, explained: str
+) -> None:
+    slurm.answer("sbatch", "", 1, said)
+    with pytest.raises(EngineError, match=explained):
+        runs.submit(root, CONFIG, "net", engine=CLUSTER)
+    (run,) = runs.list_runs(root)
+    assert run.state.state == "failed" and explained in run.state.message
+    slurm.answer("sbatch", "43\n")
+    runs.resume(root, run.id)
+    record = read_engine(run.folder)
+    assert record is not None and record.job == "43"
+
+
+def test_devices_that_the_nodes_cannot_share_are_refused_before_a_run_is_made(root: Path, slurm: SlurmClients) -> None:
+    (root / "engines.toml").write_text(SETTINGS + "nodes = 2\n")
+    with pytest.raises(ConfigError, match="devices: expected a multiple of the 2 nodes"):
+        runs.submit(root, CONFIG.with_values({"devices": 3}), engine=CLUSTER)
+    assert runs.list_runs(root) == [] and slurm.calls("sbatch") == []
+
+
+def test_job_on_several_nodes_names_where_they_meet(root: Path, slurm: SlurmClients) -> None:
+    (root / "engines.toml").write_text(SETTINGS + 'nodes = 2\nnetwork = "eth0"\nport = 4321\n')
+    (folder,) = queued(root)
+    runs.start_queued(root, [folder.name], "toy")
+    assert "--nodes=2" in slurm.calls("sbatch")[0] and "--gres=gpu:1" in slurm.calls("sbatch")[0]
+    assert ":4321" in slurm.script and "GLOO_SOCKET_IFNAME=eth0" in slurm.script and "srun" in slurm.script
+
+
+def test_one_question_reports_all_jobs(root: Path, slurm: SlurmClients) -> None:
+    lines = [
+        "42_0|RUNNING|None|n1|gres:gpu:a100:2",
+        "42_1|PENDING|Resources||gres:gpu:2",
+        "43|TIMEOUT|TimeLimit|n2|N/A",
+        "44|CANCELLED|None||N/A",
+    ]
+    slurm.answer("squeue", "\n".join(lines))
+    slurm.answer("sacct", "45|OUT_OF_MEMORY|n3\n")
+    reports = get_engine(root, CLUSTER).status_many(["42_0", "42_1", "43", "44", "45", "46"])
+    assert {job: report.state for job, report in reports.items()} == {
+        "42_0": "running", "42_1": "waiting", "43": "ended", "44": "ended", "45": "ended", "46": "unknown",
+    }  # fmt: skip
+    assert reports["42_0"].place == "n1, 2 GPUs" and "free nodes" in reports["42_1"].reason
+    assert reports["43"].reason.startswith("out of time") and reports["44"].cancelled
+    assert "out of memory" in reports["45"].reason and "does not know" in reports["46"].reason
+    assert len(slurm.calls("squeue")) == 1
+
+
+def test_job_that_the_controller_has_forgotten_is_unknown(root: Path, slurm: SlurmClients) -> None:
+    slurm.answer("squeue", "", 1, "slurm_load_jobs error: Invalid job id specified")
+    slurm.answer("sacct", "", 1, "Slurm accounting storage is disabled")
+    assert get_engine(root, CLUSTER).status_many(["42"])["42"].state == "unknown"
+
+
+def test_controller_that_does_not_answer_is_an_error_in_time(root: Path, slurm: SlurmClients) -> None:
+    (root / "engines.toml").write_text(SETTINGS + "timeout_s = 0.1\n")
+    (slurm.folder / "squeue").write_text("#!/bin/bash\nexec sleep 60\n")
+    with pytest.raises(EngineError, match=r"squeue did not answer within 0.1 s"):
+        get_engine(root, CLUSTER).status_many(["42"])
+
+
+def test_cluster_without_client_says_what_to_install(
+    root: Path, slurm: SlurmClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(root))
+    (check,) = get_engine(root, CLUSTER).check(root)
+    assert not check.held and "install Slurm's client" in check.found
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "said"),
+    [
+        ("NODE_FAIL", "None", "node failed"),
+        ("PREEMPTED", "None", "preempted"),
+        ("OUT_OF_MEMORY", "OutOfMemory", "raise `memory`"),
+        ("FAILED", "RaisedSignal:9(Killed)", "signal 9(Killed)"),
+        ("FAILED", "NonZeroExitCode", "look at the output"),
+        ("COMPLETED", "None", "did not report"),
+        ("SOMETHING_NEW", "None", "ended as SOMETHING_NEW"),
+    ],
+)
+def test_end_of_a_job_is_explained(state: str, reason: str, said: str) -> None:
+    assert said in explain_end(state, reason)
+
+
+def test_reasons_to_wait_are_explained_and_new_ones_quoted() -> None:
+    assert "account or QOS" in explain_waiting("QOSMaxJobsPerUserLimit")
+    assert "node that it needs" in explain_waiting("ReqNodeNotAvail, UnavailableNodes:n1")
+    assert explain_waiting("Novelty") == "Slurm says: Novelty"
+    assert explain_refusal("squeue", "") == "squeue failed: nothing"
+
+
+def test_cancelled_in_the_queue_is_stopped_and_its_job_cancelled(root: Path, slurm: SlurmClients) -> None:
+    (folder,) = queued(root)
+    runs.start_queued(root, [folder.name], "toy")
+    assert runs.request_stop(root, folder.name).state == "stopped"
+    assert slurm.calls("scancel") == ["42"]
+    assert "waited in the queue" in read_state(folder).message
+    runs.delete(root, folder.name)
+
+
+def test_queued_run_of_a_cluster_is_not_deleted_before_it_is_stopped(root: Path, slurm: SlurmClients) -> None:
+    (folder,) = queued(root)
+    runs.start_queued(root, [folder.name], "toy")
+    with pytest.raises(RunError, match="stop it first"):
+        runs.delete(root, folder.name)
+    assert (folder / files.CONFIG).is_file()

@@ -1,0 +1,137 @@
+"""The trainer's parent as the process of a job: exit status, restarts, signals, requests of other hosts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from core import runs
+from core.config import TrainConfig
+from core.errors import RunError
+from core.hosts import host_name
+from core.runs.launch import create_run
+from core.runs.processes import trainer_parent
+from core.runs.processes.engine_job import EngineJob
+from core.runs.processes.torchrun_launcher import nodes_of_job
+from core.runs.processes.trainer_parent import SIGNALLED, claim_run
+from core.runs.store import folder as files
+from core.runs.store.engine_records import (
+    JOB,
+    JOB_ENDS,
+    JOB_NODE,
+    JOB_NODE_COUNT,
+    JOB_NODES,
+    JOB_RENDEZVOUS,
+    JOB_RESTART,
+)
+from core.runs.store.heartbeat import read_beat
+from core.runs.store.state import read_state
+from tests.support.elsewhere import run_elsewhere, with_job
+from tests.support.watching import TOY, start_trainer_parent, wait_for, wait_for_epoch, wait_until
+
+
+@pytest.fixture
+def job(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Makes this process, and those that it starts, the process of a job."""
+
+    def choose(id: str = "7", restart: int = 0, ends: str = "") -> None:
+        monkeypatch.setenv(JOB, id)
+        monkeypatch.setenv(JOB_RESTART, str(restart))
+        monkeypatch.setenv(JOB_ENDS, ends)
+
+    return choose
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("mode", "status"), [("normal", 0), ("user_error", 1), ("exit", 1)])
+def test_exit_status_tells_a_scheduler_whether_the_run_failed(
+    root: Path, toy: Callable[..., TrainConfig], mode: str, status: int
+) -> None:
+    folder = create_run(root, toy(mode, epochs=1))
+    assert trainer_parent.main([str(folder), "--worker", TOY]) == status
+
+
+@pytest.mark.slow
+def test_signal_to_a_job_saves_a_checkpoint_and_names_the_time_limit(
+    root: Path, toy: Callable[..., TrainConfig], job: Callable[..., None]
+) -> None:
+    job(ends=str(time.time() + 60))
+    folder = create_run(root, toy(epochs=1000, epoch_s=0.1))
+    parent = start_trainer_parent(folder)
+    wait_for_epoch(root, folder.name)
+    beat = read_beat(folder)
+    assert beat is not None and (beat.host, beat.job) == (host_name(), "7")
+    os.kill(parent, signal.SIGTERM)
+    stopped = wait_for(root, folder.name, "stopped")
+    wait_until(lambda: read_state(folder).message.startswith("out of time"))
+    assert stopped.epoch and (folder / files.LAST).is_file() and (folder / files.STOP).read_text() == SIGNALLED
+    assert not runs.supervisor_alive(root)  # the environment of a job is not that of the queue
+
+
+@pytest.mark.slow
+def test_request_of_another_host_to_end_at_once_kills_the_trainer(root: Path, toy: Callable[..., TrainConfig]) -> None:
+    folder = create_run(root, toy("unstoppable", epochs=1000, epoch_s=0.1))
+    start_trainer_parent(folder)
+    wait_for_epoch(root, folder.name)
+    (folder / files.STOP).write_text("now")  # what request_stop does where the PID means nothing
+    assert "killed on request" in wait_for(root, folder.name, "stopped").message
+
+
+def test_restarted_job_takes_over_the_run_that_it_trained(root: Path, job: Callable[..., None]) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder, "7")
+    job()
+    with pytest.raises(RunError, match="expected a queued run, it is running"):
+        claim_run(folder)  # the first start of the job: somebody trains it
+    job("8", restart=1)
+    with pytest.raises(RunError, match="expected job 7 to train it, this is job 8"):
+        claim_run(folder)
+    job(restart=1)
+    (folder / files.STOP).write_text(SIGNALLED)  # it was preempted
+    state = claim_run(folder)
+    assert (state.state, state.attempt, state.host) == ("starting", 2, host_name())
+    assert not (folder / files.STOP).exists()
+
+
+def test_restarted_job_goes_on_with_a_run_that_its_signal_stopped_and_with_no_other(
+    root: Path, job: Callable[..., None]
+) -> None:
+    folder = run_elsewhere(root, "stopped")
+    with_job(folder, "7")
+    job(restart=1)
+    with pytest.raises(RunError, match="it is stopped"):
+        claim_run(folder)  # a person stopped it
+    files.write_json(folder / files.EXIT, {"attempt": 1, "signalled": True})
+    assert claim_run(folder).state == "starting"
+
+
+def test_restarted_job_stops_a_run_that_a_person_asked_to_stop_meanwhile(root: Path, job: Callable[..., None]) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder, "7")
+    (folder / files.STOP).write_text("")
+    job(restart=1)
+    with pytest.raises(RunError):
+        claim_run(folder)
+    assert "while its job waited" in read_state(folder).message and read_state(folder).state == "stopped"
+
+
+def test_signal_long_before_the_time_limit_is_a_preemption() -> None:
+    assert "preempted" in EngineJob("7", ends_at=time.time() + 3600).why_signalled()
+    assert "preempted" in EngineJob("7").why_signalled()
+
+
+def test_nodes_of_a_job_meet_at_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert nodes_of_job() is None
+    values = {JOB_NODE: "1", JOB_NODE_COUNT: "2", JOB_RENDEZVOUS: "fe80::1:29500", JOB_NODES: json.dumps(["srun"])}
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    nodes = nodes_of_job()
+    assert nodes is not None and (nodes.address, nodes.port) == ("fe80::1", "29500")
+    options = nodes.options()
+    assert options[options.index("--node-rank") + 1] == "1" and options[options.index("--nnodes") + 1] == "2"
