@@ -181,10 +181,14 @@ def test_sigkill_at_any_instant_leaves_a_complete_checkpoint(tmp_path: Path) -> 
         last_step = -1
         killed_while_writing = 0
         for attempt in range(8):
+            before = path.stat().st_ino if path.exists() else None
             pid = _start_writer(server.stdin, server.stdout, first_step=1000 * attempt)
-            _wait_until(lambda: path.exists() and any(_temporaries(path, pid)))  # noqa: B023
-            if attempt % 2:
-                time.sleep(rng.uniform(0, 0.1))  # the instant of the kill is random, within two or three writes
+            if (
+                attempt % 2 or before is None
+            ):  # within the second write or a later one, at a random instant; else the first
+                _wait_until(lambda: path.exists() and path.stat().st_ino != before)  # noqa: B023
+                time.sleep(rng.uniform(0, 0.1))
+            _wait_until(lambda: any(_temporaries(path, pid)))  # noqa: B023
             os.kill(pid, signal.SIGKILL)
             assert int(server.stdout.readline()) == signal.SIGKILL
             killed_while_writing += any(_temporaries(path, pid))
