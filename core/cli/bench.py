@@ -7,7 +7,7 @@ import dataclasses
 import typing
 from typing import Any
 
-from core.bench import augment, infer, models, train
+from core.bench import augment, gpu_check, infer, models, train
 from core.bench.peers import REQUIREMENTS
 from core.choices import OptimizerName
 from core.cli.arguments import add_checkpoints, add_device, add_json, add_progress
@@ -24,17 +24,25 @@ BENCHMARKS = {
     "infer": "segmentation of a whole volume by Segmentarium, and by MONAI's sliding window",
     "augment": "drawing and augmenting sub-volumes in Segmentarium, MONAI and TorchIO",
     "models": "parameters, operations, time and memory of a training step of each network",
+    "gpu-check": "run everything that a GPU does once, say of each whether it holds, and measure a training step",
 }
+WITHOUT_PEERS = ("models", "gpu-check")  # gpu-check measures those that are installed
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the sub-commands and their arguments. Options left out are missing in the parsed arguments, and the
     benchmark's settings have the default."""
     benchmarks = parser.add_subparsers(dest="benchmark", required=True, metavar="|".join(BENCHMARKS))
-    declare = {"train": _add_train, "infer": _add_infer, "augment": _add_augment, "models": _add_models}
+    declare = {
+        "train": _add_train,
+        "infer": _add_infer,
+        "augment": _add_augment,
+        "models": _add_models,
+        "gpu-check": _add_gpu_check,
+    }
     for name, help in BENCHMARKS.items():
         benchmark = benchmarks.add_parser(name, help=help, description=help, formatter_class=HelpFormatter)
-        if name != "models":
+        if name not in WITHOUT_PEERS:
             benchmark.add_argument(
                 "--peers", action="store_true", help=f"measure the other libraries too: pip install -r {REQUIREMENTS}"
             )
@@ -45,13 +53,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Measure and report.
+    """Measure and report; the exit status is 1 if a check of the GPU failed.
 
     Raises
     ------
     UserError
         If a value is out of range, or the device or the model cannot be used.
     """
+    if args.benchmark == "gpu-check":
+        with show_progress("bench gpu-check", args.progress) as progress:
+            checked = gpu_check.check_gpu(_settings(gpu_check.Settings, args), args.device, progress)
+        print(dumps(checked.to_json()) if args.json else checked.text())
+        return int(not checked.passed)
     with show_progress(f"bench {args.benchmark}", args.progress) as progress:
         if args.benchmark == "train":
             report = train.bench_train(_settings(train.Settings, args), args.device, progress)
@@ -180,6 +193,31 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
     _add_size(parser, "--sub-volume", "size of a sub-volume in voxels (default: 96x96x96 on CUDA, 32x32x32 on a CPU)")
     _add(parser, "--batch", f"sub-volumes per step (default: {defaults.batch})", metavar="N", type=int)
     _add(parser, "--blocks", f"timed steps per network (default: {defaults.blocks})", metavar="N", type=int)
+
+
+def _add_gpu_check(parser: argparse.ArgumentParser) -> None:
+    defaults = gpu_check.Settings()
+    _add(
+        parser,
+        "--checks",
+        "checks to run (default: all)",
+        metavar="NAME,NAME",
+        type=lambda text: tuple(name.strip() for name in text.split(",")),
+    )
+    _add(
+        parser,
+        "--table",
+        "measure a training step afterwards, beside the other libraries that are installed (default: on)",
+        action=argparse.BooleanOptionalAction,
+    )
+    _add(
+        parser,
+        "--limit",
+        f"longest duration of everything in seconds (default: {defaults.limit_s:g})",
+        metavar="S",
+        dest="limit_s",
+        type=float,
+    )
 
 
 def _add(parser: argparse.ArgumentParser, flag: str, help: str, **options: Any) -> None:

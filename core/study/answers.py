@@ -1,6 +1,7 @@
 """Answers of the quiz: written to the database one by one, read back, summarised.
 
-Answers are stored in the database of the index of runs and nowhere else; rebuilding the index keeps them.
+Answers are stored in the database of the index of runs; rebuilding the index keeps them. Where that database is a local
+copy, because its root is on a network file system, they are files of the root first (:mod:`core.study.answer_files`).
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from core.errors import RunError
-from core.runs.store.database import is_shared, open_answers
+from core.runs.store.database import is_local_copy, is_shared, open_answers
+from core.runs.store.rows import upsert
 from core.runs.store.schema import ANSWERS
+from core.study.answer_files import append_answer, new_answers
 from core.study.questions import CONFIDENCE_LEVELS, DIFFICULTIES
 from core.study.statistics import Score
 
@@ -127,6 +130,8 @@ def save_answer(root: Path, answer: Answer) -> None:
             connection.execute(ANSWERS.insert().values(**asdict(answer)))
         except IntegrityError as error:
             raise RunError(f"question {answer.number} of this game has been answered already") from error
+        if is_local_copy(root):
+            append_answer(root, asdict(answer))
 
 
 def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
@@ -147,6 +152,8 @@ def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
         query = sa.select(ANSWERS).order_by(ANSWERS.c.answered_at, ANSWERS.c.game, ANSWERS.c.number)
         if study != ALL_GAMES:
             query = query.where(ANSWERS.c.game.startswith(study, autoescape=True))
+        if is_local_copy(root):
+            _read_files(root)
         with open_answers(root, reading=True) as connection:
             answers = [Answer(**row) for row in connection.execute(query).mappings()]
     if study == ALL_GAMES:
@@ -159,6 +166,15 @@ def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
     if len(games) > 1:
         raise RunError(f"{study!r} fits {len(games)} games: {', '.join(games[:8])}; give more of the id")
     return sorted((a for a in answers if a.game == games[0]), key=lambda a: a.number)
+
+
+def _read_files(root: Path) -> None:
+    """Bring the local copy up to date with the answers that the root holds."""
+    with open_answers(root) as connection:
+        for values in new_answers(
+            root, Path(str(connection.engine.url.database)), [column.name for column in ANSWERS.c]
+        ):
+            upsert(connection, ANSWERS, values)
 
 
 def summarise(study: str, answers: Sequence[Answer]) -> StudyReport:

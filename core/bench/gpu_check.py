@@ -1,0 +1,273 @@
+"""Runs every check of a GPU once, each in a process of its own with a time limit, and measures a training step.
+
+One check that fails, hangs or kills its process does not end the others.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import torch
+
+from core.bench.gpu_checks import CHECKS, Check
+from core.bench.machine import Machine
+from core.compute.device import resolve_device
+from core.compute.precision import resolve_precision
+from core.errors import ConfigError
+from core.paths import project_root
+
+LIMIT_S = 480.0
+TABLE_S = 150.0  # of the limit, reserved for the table
+Status = Literal["held", "failed", "timed out", "skipped"]
+ProgressCallback = Callable[[float, int, str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is checked.
+
+    Attributes
+    ----------
+    checks : sequence of str. Names of checks; empty for all.
+    table : bool. Whether a training step is measured afterwards, beside the other libraries that are installed.
+    limit_s : float. Longest duration of everything, in seconds.
+
+    Raises
+    ------
+    ConfigError
+        If a check is unknown, or the limit is not positive.
+    """
+
+    checks: Sequence[str] = ()
+    table: bool = True
+    limit_s: float = LIMIT_S
+
+    def __post_init__(self) -> None:
+        for name in self.checks:
+            if name not in CHECKS:
+                raise ConfigError(f"checks: expected some of {', '.join(CHECKS)}; got {name!r}")
+        if not self.limit_s > 0:
+            raise ConfigError(f"limit: expected a positive number of seconds, got {self.limit_s:g}")
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """Outcome of a check.
+
+    Attributes
+    ----------
+    name, title : str. What was checked.
+    status : str. "held", "failed", "timed out" or "skipped".
+    sentence : str. What held, what did not, or why it was not tried.
+    seconds : float. Duration, the start of its process included.
+    """
+
+    name: str
+    title: str
+    status: Status
+    sentence: str
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class GpuReport:
+    """All outcomes, and the table of the training step.
+
+    Attributes
+    ----------
+    machine : Machine.
+    gpus : tuple of str. CUDA devices with their memory.
+    driver : str. Version of the driver; empty where it is not known.
+    results : tuple of CheckResult.
+    table : dict or None. Report of ``bench train``; ``None`` where it was not measured.
+    table_text : str. The same as text, or why there is none.
+    seconds : float. Duration of everything.
+    """
+
+    machine: Machine
+    gpus: tuple[str, ...]
+    driver: str
+    results: tuple[CheckResult, ...]
+    table: dict[str, Any] | None = None
+    table_text: str = ""
+    seconds: float = field(default=0.0)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no check failed."""
+        return all(result.status in ("held", "skipped") for result in self.results)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the text, as plain values."""
+        values = asdict(self)
+        del values["table_text"]
+        return {"bench": "gpu-check", "passed": self.passed, **values}
+
+    def text(self) -> str:
+        """A line per check, and the table."""
+        lines = [f"bench gpu-check  {self.machine.text()}"]
+        lines += [f"GPU {number}: {gpu}" for number, gpu in enumerate(self.gpus)] or ["no CUDA device"]
+        if self.driver:
+            lines.append(f"driver {self.driver}")
+        lines.append("")
+        width = max(len(result.name) for result in self.results)
+        for result in self.results:
+            took = f"{result.seconds:6.1f} s" if result.seconds else " " * 8
+            lines.append(f"{result.status:<9}  {took}  {result.name:<{width}}  {result.title}: {result.sentence}")
+        counts = {
+            status: sum(r.status == status for r in self.results)
+            for status in ("held", "failed", "timed out", "skipped")
+        }
+        lines += ["", ", ".join(f"{number} {status}" for status, number in counts.items() if number)]
+        if self.table_text:
+            lines += ["", self.table_text]
+        return "\n".join([*lines, f"took {self.seconds:.0f} s"])
+
+
+def check_gpu(settings: Settings, device_name: str, progress: ProgressCallback) -> GpuReport:
+    """Run the checks.
+
+    Parameters
+    ----------
+    settings : Settings.
+    device_name : str. "auto", "cuda" or "cpu".
+    progress : callable. Called with (done, total, text).
+
+    Raises
+    ------
+    DeviceError
+        If the device is missing.
+    """
+    started = time.monotonic()
+    device = resolve_device(device_name)
+    precision = resolve_precision("auto", device)
+    names = tuple(settings.checks) or tuple(CHECKS)
+    checks_end = started + settings.limit_s - (min(TABLE_S, settings.limit_s / 3) if settings.table else 0.0)
+    results = []
+    for number, name in enumerate(names):
+        progress(number, len(names) + settings.table, CHECKS[name].title)
+        results.append(_run(name, device, checks_end - time.monotonic()))
+    table, text = None, ""
+    if settings.table:
+        progress(len(names), len(names) + 1, "training step beside other libraries")
+        table, text = _measure_step(device, settings.limit_s - (time.monotonic() - started))
+    cuda = device.type == "cuda"
+    return GpuReport(
+        machine=Machine.current(device, precision),
+        gpus=tuple(map(_describe_gpu, range(torch.cuda.device_count()))) if cuda else (),
+        driver=_driver_version() if cuda else "",
+        results=tuple(results),
+        table=table,
+        table_text=text,
+        seconds=round(time.monotonic() - started, 1),
+    )
+
+
+def _run(name: str, device: torch.device, left_s: float) -> CheckResult:
+    check = CHECKS[name]
+    if reason := _missing(check, device):
+        return CheckResult(name, check.title, "skipped", reason)
+    if left_s < 5:
+        return CheckResult(name, check.title, "skipped", "the time limit was reached before")
+    limit_s, started = min(check.limit_s, left_s), time.monotonic()
+    command = [sys.executable, "-m", "core.bench.gpu_checks", name, device.type]
+    returned, output, errors = _call(command, limit_s)
+    seconds = round(time.monotonic() - started, 1)
+    if returned is None:
+        return CheckResult(
+            name, check.title, "timed out", f"expected an end within {limit_s:.0f} s, it was killed", seconds
+        )
+    try:
+        found = json.loads(output.strip().splitlines()[-1])
+        return CheckResult(name, check.title, found["status"], found["sentence"], seconds)
+    except (IndexError, ValueError, KeyError, TypeError):
+        last = errors.strip().splitlines()[-1:] or ["no output"]
+        return CheckResult(name, check.title, "failed", f"its process ended with {returned}: {last[0][:300]}", seconds)
+
+
+def _missing(check: Check, device: torch.device) -> str:
+    """Why a check cannot be run here; empty if it can."""
+    if not check.gpus:
+        return ""
+    if device.type != "cuda":
+        return f"needs {'a CUDA device' if check.gpus == 1 else f'{check.gpus} CUDA devices'}, this is a {device.type}"
+    found = torch.cuda.device_count()
+    return f"needs {check.gpus} CUDA devices, found {found}" if found < check.gpus else ""
+
+
+def _measure_step(device: torch.device, left_s: float) -> tuple[dict[str, Any] | None, str]:
+    """The table of ``bench train``, in a process of its own."""
+    if left_s < 20:
+        return None, "no table of the training step: the time limit was reached before"
+    command = [sys.executable, "-m", "core.bench.gpu_check", device.type]
+    returned, output, errors = _call(command, left_s)
+    try:
+        found = json.loads(output.strip().splitlines()[-1])
+        return found["report"], str(found["text"])
+    except (IndexError, ValueError, KeyError, TypeError):
+        why = "it took too long" if returned is None else (errors.strip().splitlines()[-1:] or ["no output"])[0][:300]
+        return None, f"no table of the training step: {why}"
+
+
+def _call(command: Sequence[str], limit_s: float) -> tuple[int | None, str, str]:
+    """Run a command and all that it starts within a time; returns its exit status, ``None`` if it was killed, and its
+    outputs."""
+    paths = [str(project_root()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=project_root(),
+        start_new_session=os.name != "nt",
+    )  # fmt: skip
+    try:
+        output, errors = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        if os.name == "nt":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return None, "", ""
+    return process.returncode, output, errors
+
+
+def _describe_gpu(number: int) -> str:
+    found = torch.cuda.get_device_properties(number)
+    return f"{found.name}, {found.total_memory / 2**30:.0f} GiB, compute capability {found.major}.{found.minor}"
+
+
+def _driver_version() -> str:
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip().splitlines()[0] if done.returncode == 0 and done.stdout.strip() else ""
+
+
+def _table(device_name: str) -> dict[str, Any]:
+    """Report and text of a short ``bench train``."""
+    from core.bench.peers import peer_versions
+    from core.bench.train import Settings as TrainSettings
+    from core.bench.train import bench_train
+
+    cuda = device_name == "cuda"
+    settings = TrainSettings(
+        peers=bool(peer_versions()), batches=(2,) if cuda else (1,), blocks=3 if cuda else 1, loop=cuda, loop_s=5.0,
+        roofline=cuda, sub_volume=None if cuda else (32, 32, 32), article=False,
+    )  # fmt: skip
+    report = bench_train(settings, device_name, lambda done, total, text: None)
+    return {"report": report.to_json(), "text": report.text()}
+
+
+if __name__ == "__main__":
+    from core import strict_json
+
+    sys.stdout.write(strict_json.dumps(_table(sys.argv[1])) + "\n")
