@@ -7,13 +7,14 @@ from typing import Literal
 import streamlit as st
 
 from core.datasets import DataOptions
+from core.datasets.registry import UnknownLayoutError
 from core.errors import UserError
 from core.paths import DEMO, data_root
-from ui.data import doctor_job, doctor_view
-from ui.data.description_view import offer_description
+from ui.data import doctor_job, doctor_view, file_names_view, recipe_view
 from ui.data.subject_view import choose_subject, show_subject
+from ui.data.uploader import uploader
 from ui.shared import cache, demo_jobs, formatting, jobs
-from ui.shared.data_options import choose_data_options, data_options, read_nan_as_zero, reset_data_options
+from ui.shared.data_options import choose_data_options, data_options, reset_data_options
 from ui.shared.errors import error_box, stop_on_user_error
 from ui.shared.legend import demo_picture, legend
 from ui.shared.navigation import go_to, tab_title
@@ -23,6 +24,13 @@ from ui.shared.state import DATA, load_from_url, save_to_url
 VIEW = "data_view"
 READING = "data_reading"
 VIEWS = ("Middle slices", "Subjects", "Slice by slice")
+
+
+def open_uploaded(folder: str) -> None:
+    """Select a data set that was uploaded (callback of the upload)."""
+    cache.forget_dataset_choices()
+    st.session_state[DATA] = folder
+
 
 choices = cache.dataset_choices()
 load_from_url(DATA, DEMO)
@@ -40,6 +48,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         help=f"Data sets in {formatting.plain(str(data_root()))}, and the demo data. "
         "Type the path of another folder in there to see why it is not a data set.",
     )
+    with st.popover("Upload", icon=":material/upload:", type="tertiary"), stop_on_user_error():
+        uploader(open_uploaded)
 choice = choice or DEMO
 save_to_url(DATA, choice)
 tab_title("Data", choice)
@@ -65,11 +75,20 @@ with stop_on_user_error():
 options = data_options(choice)
 try:
     summary, dataset = cache.dataset_summary(choice, options), cache.dataset(path, options)
+except UnknownLayoutError as error:
+    if file_names_view.show_editor(path, error):
+        st.stop()
+    error_box(error)
+    st.stop()
 except UserError as error:
     error_box(error)
     if options != DataOptions():  # a label that the data set lacks, for example
         st.button("Read it as before", icon=":material/undo:", on_click=reset_data_options, args=(choice,))
-    offer_description(path)
+    recipe_view.show_recipe(path)
+    file_names_view.forget_button(path)
+    st.stop()
+if file_names_view.is_edited(path):
+    file_names_view.show_editor(path, layout=summary.layout)
     st.stop()
 
 labelled = "" if len(summary.labelled) == len(summary.ids) else f", {len(summary.labelled)} of them labelled"
@@ -82,10 +101,13 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.badge("synthetic", color="violet")
         st.caption(
             f"{formatting.count(len(summary.ids), 'subject')}{labelled} · "
-            f"{formatting.plain(', '.join(summary.modalities))} · layout {summary.layout}{licence}"
+            f"{formatting.plain(', '.join(summary.modalities))} · layout {summary.layout}{licence}",
+            help=formatting.plain(formatting.sentence(summary.reason)) if summary.reason else None,
         )
     with st.popover("Import options", icon=":material/tune:", type="tertiary", key=READING):
         choose_data_options(choice, dataset)
+    if choice != DEMO:
+        file_names_view.edit_button(path)
     check_again = st.button("Check again", icon=":material/refresh:", type="tertiary")
     train_button = st.empty()
 legend(summary.colours, summary.ignored)
@@ -137,8 +159,8 @@ else:
     with stop_on_user_error():
         show_subject(path, subject, options)
 with findings or st.container():
-    doctor_view.show_findings(report["findings"])
-    if doctor_view.can_read_nan(report["findings"]):
-        st.button("Read NaN as 0", icon=":material/tune:", on_click=read_nan_as_zero, args=(choice,))
+    recipe_view.mend_all_button(path, report["findings"])
+    doctor_view.show_findings(report["findings"], path)
+    recipe_view.show_recipe(path)
 if summary.description:
     st.caption(formatting.plain(formatting.sentence(summary.description)))

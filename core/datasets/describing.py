@@ -155,6 +155,35 @@ def default_classes(values: Mapping[int, int]) -> dict[str, int]:
     return {"background": 0, **named}
 
 
+def pattern_lines(patterns: Any) -> str:
+    """Patterns as lines, those of a modality with its name and a colon in front."""
+    if isinstance(patterns, Mapping):
+        pairs = [(m, p) for m, ps in patterns.items() for p in ([ps] if isinstance(ps, str) else ps)]
+        return "\n".join(f"{modality}: {pattern}" for modality, pattern in pairs)
+    return patterns if isinstance(patterns, str) else "\n".join(patterns or [])
+
+
+def parse_pattern_lines(text: str) -> Any:
+    """The inverse of :func:`pattern_lines`: one pattern, a list of them, or lists by modality.
+
+    Raises
+    ------
+    DatasetError
+        If only some lines name a modality.
+    """
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    named = [re.fullmatch(r"([^{}/:*?#|\[\]()]+):\s+(.+)", line) for line in lines]
+    if lines and all(named):
+        found: dict[str, list[str]] = {}
+        for match in named:
+            assert match is not None
+            found.setdefault(match[1].strip(), []).append(match[2].strip())
+        return found
+    if any(named):
+        raise DatasetError("images: expected a modality and a colon in front of every pattern or of none")
+    return lines[0] if len(lines) == 1 else lines
+
+
 def parse_classes(texts: Sequence[str], masks: bool = False) -> dict[str, Any]:
     """Classes of texts such as "liver=1" or "kidneys=2,3"; of masks "liver=liver.".
 
@@ -172,6 +201,35 @@ def parse_classes(texts: Sequence[str], masks: bool = False) -> dict[str, Any]:
         whole = [v if masks else _whole(v, text) for v in values]
         classes[name.strip()] = whole[0] if len(whole) == 1 else whole
     return classes
+
+
+def class_rows(classes: Mapping[str, Any], colours: Mapping[str, str]) -> list[dict[str, str]]:
+    """Classes as rows of name, values and colour, as texts."""
+    listed = {name: values if isinstance(values, list | tuple) else [values] for name, values in classes.items()}
+    return [
+        {"name": name, "values": ", ".join(map(str, values)), "colour": colours.get(name, "")}
+        for name, values in listed.items()
+    ]
+
+
+def parse_class_rows(rows: Sequence[Mapping[str, Any]], masks: bool) -> tuple[dict[str, Any], dict[str, str]]:
+    """The inverse of :func:`class_rows`: classes and colours. Rows of the same name are merged.
+
+    Raises
+    ------
+    DatasetError
+        If a value is none.
+    """
+    values: dict[str, list[str]] = {}
+    colours: dict[str, str] = {}
+    for row in rows:
+        name, stated = (str(row.get(key) or "").strip() for key in ("name", "values"))
+        if not name or not stated:
+            continue
+        values.setdefault(name, []).append(stated)
+        if colour := str(row.get("colour") or "").strip().lower():
+            colours[name] = colour
+    return parse_classes([f"{name}={','.join(parts)}" for name, parts in values.items()], masks), colours
 
 
 def _whole(value: str, text: str) -> int:

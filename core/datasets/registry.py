@@ -20,11 +20,24 @@ from core.datasets.saved_recipes import apply_recipe, saved_recipe
 from core.errors import DatasetError
 from core.formatting import format_list
 
-__all__ = ["DEFAULT_OPTIONS", "LAYOUTS", "open_dataset", "open_recognised"]
+__all__ = ["DEFAULT_OPTIONS", "LAYOUTS", "UnknownLayoutError", "open_dataset", "open_recognised"]
 
 MAX_NEARBY_FOLDERS = 200  # subfolders that are searched for the suggestion of an error message
 MAX_PARENT_FILES = 20_000  # of the folder above, which is searched for it too
 DEFAULT_OPTIONS = DataOptions()
+
+
+class UnknownLayoutError(DatasetError):
+    """No layout fits a folder, which exists and can be listed.
+
+    Attributes
+    ----------
+    nearest : str. The layout that comes nearest and what it leaves over; empty if none reads anything.
+    """
+
+    def __init__(self, message: str, nearest: str) -> None:
+        super().__init__(message)
+        self.nearest = nearest
 
 
 def open_dataset(path: str | Path, layout: str = "auto", options: DataOptions = DEFAULT_OPTIONS) -> Dataset:
@@ -80,20 +93,22 @@ def _open(folder: Path, found: Recognition, options: DataOptions) -> Dataset:
     return apply_recipe(dataset, saved_recipe(folder))
 
 
-def _unknown(folder: Path, found: Recognition) -> DatasetError:
+def _unknown(folder: Path, found: Recognition) -> UnknownLayoutError:
     """The error for a folder that no layout fits."""
     content = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
     nearest = f"; {found.reason}" if found.reason else ""
     describe = f"say how its files are named: data describe {folder}"
     advice = advise_description(folder)
     if advice:
-        return DatasetError(f"{folder}: expected a {DESCRIPTION}, found none; {advice}; or {describe}{nearest}")
+        message = f"{folder}: expected a {DESCRIPTION}, found none; {advice}; or {describe}{nearest}"
+        return UnknownLayoutError(message, found.reason)
     tried = ", or ".join(f"{name}: {layout.expects}" for name, layout in CODED.items())
     known = len(LAYOUTS) - len(CODED)
     got = format_list(content, 4) if content else "an empty folder"
-    return DatasetError(
+    return UnknownLayoutError(
         f"{folder}: expected one of the layouts {tried}, or one of {known} others (data layouts lists them); got {got}"
-        f"{nearest}; {_suggestion(folder, found.listing, describe)}"
+        f"{nearest}; {_suggestion(folder, found.listing, describe)}",
+        found.reason,
     )
 
 

@@ -7,10 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.datasets import DataOptions
+from core.cli import main
+from core.datasets import DataOptions, open_dataset
 from core.datasets.doctor import check
+from core.datasets.layouts.recipe import Recipe
+from core.datasets.saved_descriptions import description_file
+from core.datasets.saved_recipes import save_recipe, saved_recipe
+from core.paths import settings_root
 from core.strict_json import dumps
-from tests.support.app_pages import button_labels, click, component_data, open_page, texts
+from tests.support.app_pages import button, button_labels, click, component_data, open_page, texts
 from tests.support.heads import head, write_heads
 from tests.support.volume_files import write_nifti
 from ui.data import doctor_job
@@ -45,13 +50,18 @@ def test_files_with_nan_can_be_read_with_0_instead(empty_app: Path) -> None:
     image = head(1)[0]
     image[:3] = np.nan
     write_nifti(folder / "imagesTr" / "case_1.nii.gz", image, np.eye(4))
-    for options in (DataOptions(), DataOptions(nan_is_zero=True)):
-        write_report(folder, options)
+    for recipe in (Recipe(nan_is_zero=True), Recipe()):
+        save_recipe(folder, recipe)
+        write_report(folder, DataOptions())
     app = open_page("data", data="heads")
     assert "Not ready for training: 1 error" in app.error[0].value
     click(app, "Read NaN as 0")
     assert "Ready for training" in app.success[0].value and "NaN is read as 0 in 1 of 3 subjects" in texts(app)
     assert "Read NaN as 0" not in button_labels(app)
+    assert saved_recipe(folder) == Recipe(nan_is_zero=True)
+    click(app, "Undo")
+    assert "Not ready for training: 1 error" in app.error[0].value
+    assert saved_recipe(folder) == Recipe()
 
 
 def test_ignored_label_that_the_data_set_lacks_can_be_undone(empty_app: Path) -> None:
@@ -62,19 +72,42 @@ def test_ignored_label_that_the_data_set_lacks_can_be_undone(empty_app: Path) ->
     assert not click(app, "Read it as before").error and "Read it as before" not in button_labels(app)
 
 
-def test_dataset_json_is_offered_where_images_and_labels_are_found(
+def test_a_folder_without_a_layout_is_described_and_saved_beside_the_settings(
     empty_app: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = write_heads(empty_app / "heads", 3)
     (folder / "dataset.json").unlink()
+    before = sorted(folder.rglob("*"))
     commands: list[list[str]] = []
     monkeypatch.setattr(jobs, "start", lambda folder, arguments: commands.append(arguments))
+    monkeypatch.setattr(doctor_job, "start", lambda *_: None)
+    monkeypatch.setattr(doctor_job, "observe", lambda _: Job("running", 1, 3))
     app = open_page("data", data="heads")
-    assert "expected a dataset.json, found none; there are 3 images" in texts(app) + app.error[0].value.replace(
-        "\\", ""
-    )
-    click(app, "Write dataset.json")
-    assert commands == [["check", str(folder), "--write-description", "--json"]]
+    assert "3 cases · 3 with labels · 0 image files left over" in texts(app) and not app.error
+    assert button(app, "Save").disabled, "the classes are not known"
+    click(app, "Read the label values")
+    assert commands[0][:7] == [
+        "data", "describe", str(folder), "--pattern", "imagesTr/{case}.nii.gz", "--labels", "labelsTr/{case}.nii.gz",
+    ]  # fmt: skip
+    report = Path(commands[0][commands[0].index("--report") + 1])
+    report.parent.mkdir(parents=True)
+    assert main(commands[0]) == 0
+    app = open_page("data", data="heads")
+    assert not button(app, "Save").disabled
+    click(app, "Save")
+    assert open_dataset(folder).layout == "saved" and open_dataset(folder).labels.names == ("background", "label 1")
+    assert sorted(folder.rglob("*")) == before, "the folder of the data is not written to"
+    assert description_file(folder).is_relative_to(settings_root())
+
+
+def test_patterns_that_contradict_each_other_cannot_be_saved(empty_app: Path) -> None:
+    folder = write_heads(empty_app / "heads", 3)
+    (folder / "dataset.json").unlink()
+    app = open_page("data", data="heads")
+    app.text_area[0].set_value("imagesTr/{case}_*.nii.gz").run()
+    assert "are both image of case" in app.error[0].value and button(app, "Save").disabled
+    app.text_area[0].set_value("imagesTr/{case.nii.gz").run()
+    assert "expected an entity like" in app.error[0].value
 
 
 def test_first_subject_is_shown_while_the_data_are_checked(empty_app: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 from core.config import field_specs
 from core.datasets import DataOptions
 from core.datasets.registry import DEFAULT_OPTIONS
-from core.datasets.saved_recipes import settings_stamp
+from core.datasets.saved_descriptions import description_file
+from core.datasets.saved_recipes import saved_recipe
 from core.fields import FieldSpec
 from core.files import file_stamp
 from ui.shared import hashes, jobs
@@ -23,7 +24,7 @@ REPORT = "report.json"
 def report_folder(path: Path, options: DataOptions = DEFAULT_OPTIONS) -> Path:
     """The folder of the report on a data set; it changes with the options of reading it, with its description and
     recipe, and with name, size or modification time of any of its files."""
-    digest = hashlib.sha256(repr((options, settings_stamp(path))).encode())
+    digest = hashlib.sha256(repr((options, file_stamp(description_file(path)), saved_recipe(path).digest)).encode())
     for folder, folders, names in os.walk(path, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(names):

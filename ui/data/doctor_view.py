@@ -9,32 +9,32 @@ from typing import Any
 import streamlit as st
 
 from core.formatting import least_decimals
+from ui.data.recipe_view import repair_buttons
 from ui.shared import formatting
 
-NAN_IS_ZERO = "--nan-is-zero"  # named as the remedy of files with NaN
 MAX_FINDINGS = 12  # shown as text; all are in a table
 SLICES_PER_PAGE = 24
 ICONS = {"error": ":red[:material/error:]", "warning": ":orange[:material/warning:]", "note": ":gray[:material/info:]"}
 SEVERITIES = tuple(ICONS)
 
 
-def show_findings(findings: Sequence[Mapping[str, Any]]) -> None:
-    """Show findings, the most severe first."""
+def show_findings(findings: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Show findings of a data set's folder, the most severe first, with the buttons that mend them."""
     ordered = sorted(findings, key=lambda f: SEVERITIES.index(f["severity"]))
-    for finding in ordered[:MAX_FINDINGS]:
+    for number, finding in enumerate(ordered[:MAX_FINDINGS]):
         where = " · ".join(formatting.plain(p) for p in (finding["subject"], _file(finding["file"])) if p)
         message = formatting.plain(finding["message"] if where else formatting.sentence(finding["message"]))
         fix = formatting.plain(formatting.sentence(finding["fix"]))
         text = f"{ICONS[finding['severity']]} " + (f"**{where}**: " if where else "") + message
         st.markdown(text + (f"  \n:gray[{fix}]" if fix else ""))
+        repair_buttons(path, finding, f"repair-{number}")
     if len(ordered) > MAX_FINDINGS:
         with st.expander(f"All {len(ordered)} findings"):
-            st.dataframe([dict(f) for f in ordered], hide_index=True, alt="Findings of the data doctor")
+            st.dataframe([_without_repairs(f) for f in ordered], hide_index=True, alt="Findings of the data doctor")
 
 
-def can_read_nan(findings: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether files were refused that can be read with NaN as 0."""
-    return any(NAN_IS_ZERO in finding["fix"] for finding in findings)
+def _without_repairs(finding: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in finding.items() if name != "repairs"}
 
 
 def show_subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:

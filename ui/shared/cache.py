@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,17 +9,21 @@ import streamlit as st
 
 from core import runs
 from core.checkpointing.metadata import CheckpointMetadata, read_metadata
+from core.compute.expected_device import expected_device
 from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
 from core.datasets.findings import Finding
 from core.datasets.fitness import judge_files
 from core.datasets.registry import DEFAULT_OPTIONS
+from core.datasets.saved_recipes import settings_stamp
 from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, has_subject, read_marker
+from core.datasets.synthetic.demo_writer import SHAPE
 from core.errors import UserError
 from core.files import FileStamp, file_stamp
 from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import TISSUE_COLOURS
 from core.paths import DEMO, DEMO_MODEL, data_root, demo_folder, demo_model_path
 from core.runs.models import ensemble_key, list_ensembles
+from core.runs.other_roots import OtherRuns, list_other_runs
 from core.types import Size3, SpacingMm
 from ui.shared import folders
 from ui.shared.paths import runs_root
@@ -40,6 +43,7 @@ class DatasetSummary:
     spacings_mm : tuple. Voxel size in mm of each labelled subject.
     synthetic : bool. Whether the data is simulated.
     unoriented : tuple of str. Ids of labelled subjects whose files state no orientation.
+    reason : str. Why the folder is read in its layout.
     """
 
     name: str
@@ -56,6 +60,7 @@ class DatasetSummary:
     licence: str = ""
     ignored: str = ""
     unoriented: tuple[str, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +129,19 @@ def _expected_voxel_size(path: str, stamp: FileStamp) -> ExpectedVoxelSize:
     return ExpectedVoxelSize.of(_checkpoint_metadata(path, stamp), Path(path))
 
 
+FolderStamp = tuple[FileStamp, tuple[FileStamp, FileStamp]]  # of a data set, and of what is set for it
+
+
+def other_runs(root: Path) -> OtherRuns:
+    """The runs of other roots in a shared database, a few seconds old at most."""
+    return _other_runs(str(root))
+
+
+@st.cache_data(ttl=4, max_entries=4, show_spinner=False)
+def _other_runs(root: str) -> OtherRuns:
+    return list_other_runs(Path(root))
+
+
 def dataset(folder: Path, options: DataOptions = DEFAULT_OPTIONS) -> Dataset:
     """An opened data set: names of subjects and files.
 
@@ -132,11 +150,11 @@ def dataset(folder: Path, options: DataOptions = DEFAULT_OPTIONS) -> Dataset:
     DatasetError
         If the folder is not a usable data set.
     """
-    return _dataset(str(folder), file_stamp(folder), options)
+    return _dataset(str(folder), (file_stamp(folder), settings_stamp(folder)), options)
 
 
 @st.cache_data(ttl=20, max_entries=50, show_spinner=False)
-def _dataset(path: str, stamp: FileStamp, options: DataOptions) -> Dataset:
+def _dataset(path: str, stamp: FolderStamp, options: DataOptions) -> Dataset:
     return open_dataset(path, options=options)
 
 
@@ -156,6 +174,11 @@ def demo_exists() -> bool:
 def dataset_choices() -> list[str]:
     """Data sets that can be selected: the demo data, and all data sets in the data root by their relative paths."""
     return _dataset_choices(str(data_root()))
+
+
+def forget_dataset_choices() -> None:
+    """Look for data sets anew when they are listed next."""
+    _dataset_choices.clear()
 
 
 @st.cache_data(ttl=20, show_spinner=False)
@@ -186,11 +209,11 @@ def dataset_summary(choice: str, options: DataOptions = DEFAULT_OPTIONS) -> Data
     if choice == DEMO and not demo_exists():
         return _planned_demo()
     path = dataset_path(choice)
-    return _dataset_summary(str(path), path.stat().st_mtime_ns, options)
+    return _dataset_summary(str(path), (file_stamp(path), settings_stamp(path)), options)
 
 
 @st.cache_data(ttl=60, max_entries=50, show_spinner="Reading headers")
-def _dataset_summary(path: str, mtime_ns: int, options: DataOptions) -> DatasetSummary:
+def _dataset_summary(path: str, stamp: FolderStamp, options: DataOptions) -> DatasetSummary:
     dataset = open_dataset(path, options=options)
     geometry = fingerprint(dataset, dataset.labelled_ids)
     return DatasetSummary(
@@ -208,6 +231,7 @@ def _dataset_summary(path: str, mtime_ns: int, options: DataOptions) -> DatasetS
         licence=dataset.licence,
         ignored=dataset.labels.ignore.name if dataset.labels.ignore is not None else "",
         unoriented=geometry.unoriented,
+        reason=dataset.reason,
     )
 
 
@@ -223,12 +247,12 @@ def file_errors(
     if choice == DEMO:
         return []
     path = dataset_path(choice)
-    return _file_errors(str(path), path.stat().st_mtime_ns, options, modalities, excluded)
+    return _file_errors(str(path), (file_stamp(path), settings_stamp(path)), options, modalities, excluded)
 
 
 @st.cache_data(ttl=60, max_entries=50, show_spinner="Reading headers")
 def _file_errors(
-    path: str, mtime_ns: int, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...]
+    path: str, stamp: FolderStamp, options: DataOptions, modalities: tuple[str, ...], excluded: tuple[str, ...]
 ) -> list[Finding]:
     return judge_files(open_dataset(path, options=options), modalities, excluded)
 
@@ -243,7 +267,7 @@ def _planned_demo() -> DatasetSummary:
         colours=dict(TISSUE_COLOURS),
         ids=subjects,
         labelled=subjects,
-        shapes=((144, 192, 256),) * DEFAULT_SUBJECTS,
+        shapes=(SHAPE,) * DEFAULT_SUBJECTS,
         spacings_mm=((1.0, 1.0, 1.0),) * DEFAULT_SUBJECTS,
         synthetic=True,
     )
@@ -252,4 +276,4 @@ def _planned_demo() -> DatasetSummary:
 @st.cache_resource(show_spinner=False)
 def accelerator() -> str:
     """``cuda`` or ``cpu``: the device on which training will probably run, detected without torch."""
-    return "cuda" if shutil.which("nvidia-smi") else "cpu"
+    return expected_device("auto")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from core.checkpointing.metadata import CheckpointMetadata
-from core.datasets import open_dataset
+from core.datasets.registry import open_recognised
 from core.errors import DatasetError
 from core.paths import demo_folder
 
@@ -43,10 +43,11 @@ def find_datasets(root: Path) -> list[Path]:
         if any(folder.is_relative_to(known) for known in found):
             continue
         try:
-            open_dataset(folder)
+            dataset = open_recognised(folder)
         except DatasetError:
             continue
-        found.append(folder)
+        if dataset is not None:
+            found.append(folder)
     return found
 
 

@@ -51,6 +51,7 @@ class Assignment:
     left_over : tuple of str. Files named like images that no pattern fits.
     matched : int. Number of files that a pattern fits, those that are known and not read included.
     tables : tuple of str. Tables of classes.
+    modality_texts : dict. Name by text of ``{modality}`` or ``{channel}``, or "image", of those that were found.
     """
 
     description: SetDescription
@@ -60,6 +61,7 @@ class Assignment:
     left_over: tuple[str, ...]
     matched: int
     tables: tuple[str, ...] = ()
+    modality_texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def classes_known(self) -> bool:
@@ -90,6 +92,7 @@ class _Assigner:
         self.description = description
         self.cases: dict[Key, Case] = {}
         self.problems: list[str] = []
+        self.texts: dict[str, str] = {}
         self.modality_names: dict[str, str] = dict(description.modalities)
         self.id_entities = _id_entities(description)
 
@@ -123,6 +126,7 @@ class _Assigner:
             tuple(f for f in listing.images if f not in matched),
             len(images) + len(labels) + sum(is_image_name(f.rpartition("/")[2]) for f, _, _ in excluded + other),
             tuple(f for p in self.description.tables for f in listing.at_depths(p.depths) if p.match(f) is not None),
+            self.texts,
         )
 
     def _match(
@@ -170,7 +174,10 @@ class _Assigner:
 
     def _modality(self, found: Mapping[str, str]) -> str:
         text = found.get("modality", found.get("channel", IMAGE))
-        return self.modality_names.setdefault(text.casefold(), text)
+        name = self.modality_names.setdefault(text.casefold(), text)
+        if name not in self.texts.values():
+            self.texts[text] = name
+        return name
 
     def _modalities(self, cases: Iterable[Case]) -> tuple[str, ...]:
         """Modalities that were found: in the order of the description, then as they are named."""

@@ -1,0 +1,294 @@
+"""How the files of a folder are named: the patterns that are proposed, corrected and saved, with what they make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from core.datasets.describing import (
+    Described,
+    class_rows,
+    describe,
+    parse_class_rows,
+    parse_pattern_lines,
+    pattern_lines,
+    starting_point,
+)
+from core.datasets.layouts.described import modality_table
+from core.datasets.layouts.known_sets import known_sets
+from core.datasets.registry import UnknownLayoutError
+from core.datasets.saved_descriptions import (
+    description_file,
+    forget_description,
+    save_description,
+    saved_description,
+)
+from core.errors import UserError
+from ui.shared import formatting, hashes, jobs
+from ui.shared.errors import error_box
+from ui.shared.jobs import Job
+from ui.shared.paths import cache_root
+from ui.shared.progress import progress
+
+EDITED = "file_names"  # session key: the folder whose file names are edited
+MAX_ROWS = 1000  # of the table of cases
+REPORT = "report.json"
+LANGUAGE = """
+| | |
+|---|---|
+| `{case}` | what names a case; the same text wherever it stands |
+| `{modality}` `{channel}` | what names the image, such as t1, or 0000 |
+| `{session}` `{site}` | further parts of a name; any other word in braces works too |
+| `{label}` | one mask for each class: what names the class |
+| `{rater}` | several label maps of a case: what names who drew it |
+| `{case=p##\\|q*}` | only such texts |
+| `*` `?` `#` `#+` | any text, a character, a digit, digits |
+| `[...]` `(a\\|b)` `**/` | may be missing; alternatives; any folders |
+"""
+
+
+def is_edited(path: Path) -> bool:
+    """Whether the file names of a folder are being edited."""
+    return bool(st.session_state.get(EDITED) == str(path))
+
+
+def edit_button(path: Path) -> None:
+    """Render the button that opens the editor for a folder that is a data set."""
+    st.button(
+        "File names",
+        icon=":material/folder_open:",
+        type="tertiary",
+        on_click=_edit,
+        args=(path,),
+        help="How the files are read: correct patterns, classes and colours. The folder is not written to.",
+    )
+
+
+def forget_button(path: Path) -> None:
+    """Render the button that removes the saved description of a folder, if there is one."""
+    if description_file(path).exists():
+        st.button(
+            "Forget the file names",
+            icon=":material/undo:",
+            on_click=_forget,
+            args=(path,),
+            help="The folder is read as it is recognised, as before",
+        )
+
+
+def show_editor(path: Path, unknown: UnknownLayoutError | None = None, layout: str = "") -> bool:
+    """Render the editor of a folder's description; whether there is anything to describe.
+
+    Parameters
+    ----------
+    unknown : UnknownLayoutError, optional. Why the folder cannot be opened.
+    layout : str. Layout that reads it now; empty if none does.
+    """
+    try:
+        start = _start(path, layout)
+    except UserError as error:
+        if layout:
+            error_box(error)
+        return False
+    if unknown is not None:
+        nearest = f" {formatting.plain(formatting.sentence(unknown.nearest))}" if unknown.nearest else ""
+        st.info(f"No layout that is known fits this folder.{nearest}", icon=":material/folder_open:")
+    _show_fields(path, start)
+    return True
+
+
+def _show_fields(path: Path, start: dict[str, Any]) -> None:
+    """Render the fields, what they make of the folder, and the buttons."""
+    key = f"file_names.{hashes.short_hash(str(path))}"
+    st.subheader("How are the files named?", anchor=False)
+    st.caption(
+        "A pattern stands for the files of all cases. The one below is proposed by the names in the folder; correct it "
+        "until the table is right. It is kept with the settings of this program; the folder is not written to."
+    )
+    with st.container(horizontal=True, vertical_alignment="top", gap="medium"):
+        images = st.text_area(
+            "Images", pattern_lines(start["images"]), key=f"{key}.images", height=100, width="stretch",
+            help="A pattern per line; with a modality and a colon in front, the images of that modality.",
+        )  # fmt: skip
+        labels = st.text_area(
+            "Label maps", pattern_lines(start.get("labels", "")), key=f"{key}.labels", height=100, width="stretch",
+            help="A pattern per line; empty where there are none, for prediction.",
+        )  # fmt: skip
+    with st.expander("What patterns can say", icon=":material/help:"):
+        st.markdown(LANGUAGE)
+    try:
+        content = _with_patterns(start, images, labels)
+        found = describe(path, content)
+    except UserError as error:
+        error_box(error)
+        return
+    _show_cases(found)
+    try:
+        content = _edit_modalities(content, found, key)
+        content = _edit_classes(path, content, describe(path, content), key)
+    except UserError as error:
+        error_box(error)
+        return
+    _save_buttons(path, content, found, key)
+
+
+def _start(path: Path, layout: str) -> dict[str, Any]:
+    """The description to begin with: saved, that of a known data set, or proposed.
+
+    Raises
+    ------
+    DatasetError
+        If nothing can be proposed.
+    """
+    if saved_description(path) is None and layout.partition("/")[0] in known_sets():
+        return starting_point(layout)
+    return dict(describe(path).content)
+
+
+def _with_patterns(start: Mapping[str, Any], images: str, labels: str) -> dict[str, Any]:
+    """The description with the patterns of the two fields; names that belong to others are left out."""
+    content = {**start, "images": parse_pattern_lines(images), "labels": parse_pattern_lines(labels)}
+    if images.strip() != pattern_lines(start["images"]):
+        content.pop("modalities", None)
+        content.pop("id", None)
+    if labels.strip() != pattern_lines(start.get("labels", "")):
+        for name in ("classes", "colours", "ignore", "regions", "tables", "freesurfer", "rater"):
+            content.pop(name, None)
+    if not content["labels"]:
+        del content["labels"]
+    return content
+
+
+def _show_cases(found: Described) -> None:
+    """What each case would be, what contradicts, and what is left over."""
+    cases, left = found.found.cases, found.found.left_over
+    labelled = sum(bool(case.labels) for case in cases)
+    unread = f"{formatting.count(len(left), 'image file')} left over"
+    parts = [formatting.count(len(cases), "case"), f"{labelled} with labels", unread]
+    st.markdown(" · ".join(parts))
+    for problem in found.found.problems[:5]:
+        st.error(formatting.plain(formatting.sentence(problem)), icon=":material/error:")
+    if cases:
+        st.dataframe(
+            modality_table(cases[:MAX_ROWS], found.found.modalities),
+            hide_index=True,
+            height=min(35 * (len(cases) + 1) + 3, 320),
+            alt="Files of each case",
+        )
+    if left:
+        with st.expander(f"Left over: {formatting.count(len(left), 'image file')}"):
+            st.dataframe([{"file": file} for file in left[:MAX_ROWS]], hide_index=True, alt="Files that are left over")
+
+
+def _edit_modalities(content: dict[str, Any], found: Described, key: str) -> dict[str, Any]:
+    """The description with the names of the modalities."""
+    if isinstance(content["images"], Mapping) or not found.found.modality_texts:
+        return content
+    st.markdown("**Modalities**")
+    texts = content.get("modalities") or dict(found.found.modality_texts)
+    rows = st.data_editor(
+        [{"text": text, "name": name} for text, name in texts.items()],
+        key=f"{key}.modalities.{hashes.short_hash(repr(sorted(texts.items())))}",
+        hide_index=True,
+        num_rows="dynamic",
+        width=460,
+        column_config={"text": "in file names", "name": "modality"},
+    )
+    names = {str(r.get("text") or ""): str(r.get("name") or "").strip() for r in rows}
+    return {**content, "modalities": {text: name or text for text, name in names.items() if text}}
+
+
+def _edit_classes(path: Path, content: dict[str, Any], found: Described, key: str) -> dict[str, Any]:
+    """The description with names, values and colours of the classes."""
+    if "labels" not in content or content.get("freesurfer") or found.found.tables:
+        return content
+    classes = content.get("classes")
+    if classes is None and found.found.description.has_masks:
+        classes = {text: text for text in dict.fromkeys(t for case in found.found.cases for t in case.labels)}
+    if classes is None:
+        classes = _read_values(path, content, found)
+    if classes is None:
+        return content
+    st.markdown("**Classes**")
+    st.caption(
+        "Rows of one name become one class, and so do values with commas. The class named ignore is left out of "
+        "training and scores."
+    )
+    rows = st.data_editor(
+        class_rows(classes, content.get("colours", {})),
+        key=f"{key}.classes.{hashes.short_hash(repr(classes))}",
+        hide_index=True,
+        num_rows="dynamic",
+        width=640,
+        column_config={
+            "name": "class",
+            "values": "masks" if found.found.description.has_masks else "label values",
+            "colour": st.column_config.TextColumn("colour", help="#rrggbb; empty: chosen"),
+        },
+    )
+    edited, colours = parse_class_rows(rows, found.found.description.has_masks)
+    content = {k: v for k, v in content.items() if k not in ("classes", "colours")}
+    return {**content, "classes": edited, **({"colours": colours} if colours else {})}
+
+
+def _read_values(path: Path, content: Mapping[str, Any], found: Described) -> dict[str, Any] | None:
+    """Classes named by the values of all label maps, which a background job reads; ``None`` until it is done."""
+    if not found.found.labels:
+        return None
+    texts = [pattern_lines(content[name]).splitlines() for name in ("images", "labels")]
+    folder = cache_root() / "file_names" / hashes.short_hash(f"{path}\n{texts}")
+    job = _observe(folder)
+    if job.state == "done":
+        return dict(jobs.read_json(folder / REPORT)["description"]["classes"])
+    if job.state == "failed":
+        error_box(job.message)
+    if job.state == "running":
+        progress("Reading label maps", lambda: _observe(folder), show_counts=True)
+        return None
+    if st.button("Read the label values", type="primary", icon=":material/label:"):
+        flags = ["--pattern", *_plain(content["images"]), "--labels", *_plain(content["labels"])]
+        report = ["--json", "--progress", "--report", str(folder / REPORT)]
+        jobs.start(folder, ["data", "describe", str(path), *flags, *report])
+        st.rerun()
+    st.caption("All label maps are read once, to list their values.")
+    return None
+
+
+def _plain(patterns: Any) -> list[str]:
+    """All patterns, without the names of modalities."""
+    listed = patterns.values() if isinstance(patterns, Mapping) else [patterns]
+    return [p for ps in listed for p in ([ps] if isinstance(ps, str) else ps)]
+
+
+def _observe(folder: Path) -> Job:
+    return jobs.observe(folder, (folder / REPORT).is_file())
+
+
+def _save_buttons(path: Path, content: Mapping[str, Any], found: Described, key: str) -> None:
+    """Render the buttons that save, cancel and forget."""
+    needs_classes = "labels" in content and describe(path, content).needs_classes
+    usable = bool(found.found.images) and not found.found.problems and not needs_classes
+    with st.container(horizontal=True, gap="small"):
+        if st.button("Save", type="primary", icon=":material/save:", disabled=not usable, key=f"{key}.save"):
+            try:
+                save_description(path, content)
+            except UserError as error:
+                error_box(error)
+                return
+            st.session_state.pop(EDITED, None)
+            st.rerun()
+        if is_edited(path):
+            st.button("Cancel", on_click=_edit, args=(None,), key=f"{key}.cancel")
+        forget_button(path)
+
+
+def _edit(path: Path | None) -> None:
+    st.session_state[EDITED] = None if path is None else str(path)
+
+
+def _forget(path: Path) -> None:
+    forget_description(path)
+    st.session_state.pop(EDITED, None)
