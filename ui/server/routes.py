@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -13,13 +14,18 @@ from starlette.routing import Route
 
 from core import runs
 from core.errors import UserError
+from core.runs.compare import metrics_csv
+from core.runs.other_roots import SEPARATOR, find_other_run, other_metrics
 from core.runs.store.folder import MetricRow
 from core.runs.thinning import thinned
+from ui.server import upload_routes
 from ui.shared.addresses import API, base_path
 from ui.shared.legend import class_colours
 from ui.shared.navigation import PAGES
 from ui.shared.paths import runs_root
 from ui.viewer import streams, volumes
+
+ReadRows = Callable[[int, int], list[MetricRow]]
 
 PAGE_ROWS = 5000  # rows read from the index at a time
 MAX_ROWS = 400_000  # per request
@@ -49,18 +55,29 @@ def metrics(request: Request) -> Response:
     except ValueError:
         return JSONResponse({"error": "after: expected a row id (a whole number)"}, 400)
     try:
-        run = runs.get_run(runs_root(), run_id)
-        rows = _rows_after(run_id, after)
+        run, read = _source(run_id)
+        rows = _rows_after(read, after)
     except UserError as error:
         return JSONResponse({"error": str(error)}, 404)
     last = rows[-1].id if rows else after
     return JSONResponse(_response(run, thin(rows), last), headers={"cache-control": "no-store"})
 
 
-def _rows_after(run_id: str, after: int) -> list[MetricRow]:
+def _source(run_id: str) -> tuple[runs.RunSummary, ReadRows]:
+    """A run, and what reads its measurements after a row; the run may be one of another root."""
+    root = runs_root()
+    if SEPARATOR not in run_id:
+        return runs.get_run(root, run_id), partial(runs.metrics_after, root, run_id)
+    other = find_other_run(root, run_id)
+    if other.root is not None:
+        return other.summary, partial(runs.metrics_after, other.root, other.summary.id)
+    return other.summary, partial(other_metrics, root, other)
+
+
+def _rows_after(read: ReadRows, after: int) -> list[MetricRow]:
     rows: list[MetricRow] = []
     while len(rows) < MAX_ROWS:
-        page = runs.metrics_after(runs_root(), run_id, rows[-1].id if rows else after, PAGE_ROWS)
+        page = read(rows[-1].id if rows else after, PAGE_ROWS)
         rows += page
         if len(page) < PAGE_ROWS:
             break
@@ -131,7 +148,11 @@ def ended(request: Request) -> Response:
 def measurements(request: Request) -> Response:
     """``GET /api/measurements.csv?run=<id>&run=<id>``: all measurements of runs as CSV; 404 if one is unknown."""
     try:
-        content = runs.curves_csv(runs_root(), request.query_params.getlist("run"))
+        ids = request.query_params.getlist("run")
+        if any(SEPARATOR in run_id for run_id in ids):
+            content = metrics_csv((run.id, _rows_after(read, 0)) for run, read in map(_source, ids))
+        else:
+            content = runs.curves_csv(runs_root(), ids)
     except UserError as error:
         return JSONResponse({"error": str(error)}, 404)
     headers = {"cache-control": "no-store", "content-disposition": "attachment; filename=measurements.csv"}
@@ -158,6 +179,7 @@ def routes() -> list[Route]:
         Route(f"/{API}ended", ended, methods=["GET"]),
         Route(f"/{API}connection", connection, methods=["POST"]),
         Route(f"/{next(iter(PAGES))}", to_start_page, methods=["GET"]),
+        *upload_routes.ROUTES,
         volumes.ROUTE,
         streams.ROUTE,
     ]

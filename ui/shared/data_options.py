@@ -43,11 +43,6 @@ def choose_data_options(choice: str, dataset: Dataset) -> None:
     )
 
 
-def read_nan_as_zero(choice: str) -> None:
-    """Choose to read NaN as 0 (callback of a button)."""
-    st.session_state[_key("nan_is_zero", choice)] = True
-
-
 def reset_data_options(choice: str) -> None:
     """Undo what was chosen for a data set (callback of a button)."""
     for name in ("ignore", "nan_is_zero"):
