@@ -28,6 +28,7 @@ from core.runs.store.groups import (
     change_group,
     group_of,
     lock_group,
+    read_group,
     read_groups,
     remove_group,
     write_group,
@@ -223,6 +224,7 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
         If none is queued or active.
     """
     proposed = end_proposals(root, group)
+    group = read_group(root, group.id)  # a sweep has got members since it was shown
     runs = [run for run in summarise(root, group).runs if run.state.active or run.state.state == "queued"]
     if not runs and not proposed:
         raise RunError(f"{group.id}: expected a group with queued or running runs, all have ended already")
@@ -240,7 +242,7 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
     RunError
         If none ended early, or one cannot be resumed; those before it are queued then.
     """
-    summary = summarise(root, group)
+    summary = summarise(root, read_group(root, group.id))
     runs = [run for run in summary.runs if run.state.state in RESUMABLE]
     if isinstance(summary, SweepSummary):
         left = {trial.member.run for trial in summary.trials if trial.state == "stopped"}
@@ -264,6 +266,7 @@ def delete_group(root: Path, group: Group, keep_runs: bool = False) -> None:
         If a run is active, or cannot be removed; what remains is still a group.
     """
     end_proposals(root, group)
+    group = read_group(root, group.id)
     if not keep_runs:
         runs = summarise(root, group).runs
         if active := [run for run in runs if run.state.active]:
@@ -291,7 +294,7 @@ def end_proposals(root: Path, group: Group) -> bool:
     false for other groups."""
     if group.kind != SWEEP:
         return False
-    summary = summarise(root, group)
+    summary = summarise(root, read_group(root, group.id))
     assert isinstance(summary, SweepSummary)
     if summary.proposes:
         change_settings(root, group, lambda settings: replace(settings, stopped=True))

@@ -80,10 +80,10 @@ def extend(root: Path, group: Group, trials: int) -> SweepSummary:
     """
     if trials < 1:
         raise ConfigError(f"trials: expected 1 or more further trials, got {trials}")
-    summary = sweep_of(root, group)
+    summary = sweep_of(root, read_group(root, group.id))
     if summary.settings.exhausted:
         raise RunError(f"{group.id}: expected a sweep with values left to try, all of its combinations were tried")
-    number = len(group.members)
+    number = len(summary.group.members)
 
     def extended(settings: SweepSettings) -> SweepSettings:
         options = replace(settings.options, trials=summary.total + trials)

@@ -110,7 +110,7 @@ def importances(settings: SweepSettings, trials: Sequence[TrialRecord]) -> dict[
     for trial in finished:
         study.tell(_repeat(study, settings.space, trial), trial.dice)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.simplefilter("ignore")  # fields that few trials use: their share is small
         found = optuna.importance.get_param_importances(study)
     return {name: round(float(share), 4) for name, share in found.items()}
 

@@ -64,7 +64,7 @@ def _parallel(summary: SweepSummary, trials: Sequence[Trial]) -> Figure:
                 "mode": "lines+markers",
                 "x": list(range(len(axes) + 1)),
                 "y": [*(axis.position(trial) for axis in axes), share],
-                "line": {"color": _colour(share), "width": 1 + 2.5 * share**2, "shape": "spline", "smoothing": 0.6},
+                "line": {"color": _colour(share), "width": 1 + 2.5 * share**2},
                 "marker": {"size": 4 + 3 * share**2, "color": _colour(share)},
                 "opacity": 0.35 + 0.65 * share,
                 "hovertemplate": f"<b>Trial {trial.number}: {format_score(trial.dice)}</b><br>{values}<extra></extra>",
@@ -77,7 +77,7 @@ def _parallel(summary: SweepSummary, trials: Sequence[Trial]) -> Figure:
         for y, text in ticks:
             annotations.append(
                 {"x": x, "y": y, "text": text, "showarrow": False, "font": {"size": 11}, "xshift": 6 if side == "left"
-                 else -6, "xanchor": "left" if side == "left" else "right", "bgcolor": "rgba(127,127,127,.18)"}
+                 else -6, "xanchor": "left" if side == "left" else "right", "bgcolor": "rgba(127,127,127,.35)"}
             )  # fmt: skip
     titles = [*(axis.title for axis in axes), "Dice"]
     layout = {

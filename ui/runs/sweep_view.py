@@ -161,7 +161,7 @@ def _table(summary: SweepSummary) -> None:
     )
     st.caption(
         "The best first; a Dice of a trial that has not finished is its best so far, which does not count. "
-        f"{NOT_USED}: the network or loss of the trial does not use the field. Select a row to open the run."
+        f"{NOT_USED} or None: the network or loss of the trial does not use the field. Select a row to open the run."
     )
     if chosen := event.selection.rows:
         _open(ordered[chosen[0]].member.run)

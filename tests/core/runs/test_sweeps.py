@@ -1,0 +1,299 @@
+"""Sweeps on the queue: proposing, crashes in between, states of trials, pruning, stopping, resuming, extending."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import runs
+from core.config import TrainConfig
+from core.errors import ConfigError, DatasetError, RunError
+from core.events import SUB_VOLUMES_MEASURED
+from core.runs import groups, sweeps
+from core.runs.group_summary import SweepSummary
+from core.runs.models import find_models
+from core.runs.processes.sweep_driver import SweepDriver, trials_at_once
+from core.runs.store import folder as files
+from core.runs.store.groups import SWEEP, Group, read_group, read_groups
+from core.runs.store.state import read_state
+from core.runs.sweeps import advance, sweep_of
+from tests.support.balls import tiny, write_balls
+from tests.support.sweeps import end_trial, finish_trials, make_sweep, next_trial, run_trial
+
+
+@pytest.fixture(autouse=True)
+def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queued runs are not started."""
+    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda *_: None)
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    return tiny(path=str(write_balls(tmp_path / "balls")))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path, config: TrainConfig) -> Group:
+    return make_sweep(tmp_path, config, trials=6)
+
+
+def now(root: Path, group: Group) -> SweepSummary:
+    return sweep_of(root, read_group(root, group.id))
+
+
+def states(root: Path, group: Group) -> list[str]:
+    return [trial.state for trial in now(root, group).trials]
+
+
+def test_first_trial_is_queued_with_the_present_values_and_waits_alone(tmp_path: Path, sweep: Group) -> None:
+    assert (now(tmp_path, sweep).state, runs.queued_runs(tmp_path)) == ("queued", [])
+    run = next_trial(tmp_path, sweep)
+    assert next_trial(tmp_path, sweep) == run and runs.queued_runs(tmp_path) == [run]
+    member = runs.get_run(tmp_path, run)
+    assert (member.name, member.config) == ("search trial 1", sweep.config)
+    assert read_group(tmp_path, sweep.id).members[0].values == {"learning_rate": 1e-2, "loss": "dice_ce"}
+
+
+def test_trials_that_train_at_once_have_different_values(tmp_path: Path, sweep: Group) -> None:
+    for _ in range(4):
+        next_trial(tmp_path, sweep, at_once=3)
+    members = read_group(tmp_path, sweep.id).members
+    assert len(members) == 3 == len({json.dumps(member.values) for member in members})
+    assert {run.config.run.seed for run in now(tmp_path, sweep).runs} == {0}
+
+
+def test_sweep_ends_with_its_last_trial_and_knows_the_best(tmp_path: Path, sweep: Group) -> None:
+    summary = finish_trials(tmp_path, sweep, 6)
+    assert not advance(tmp_path, sweep.id, 1)
+    assert (summary.state, summary.finished, summary.proposes, summary.progress) == ("finished", 6, False, 1.0)
+    best = max(summary.trials, key=lambda trial: trial.dice or 0)
+    assert summary.best == best and summary.mean_dice == best.dice and summary.measured == "best of 6"
+    assert sweeps.best_config(summary) == runs.get_run(tmp_path, best.member.run).config
+    importance = sweeps.read_importance(tmp_path, sweep)
+    assert importance.finished == 6 and sum(importance.shares.values()) == pytest.approx(1, abs=1e-3)
+    assert json.dumps(summary.to_json(), allow_nan=False)
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_trial_whose_making_was_killed_is_made_once(
+    tmp_path: Path, sweep: Group, torn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the trial was noted, before its run was made, or when it was made but not noted."""
+    create = sweeps.launch.create_run
+
+    def killed(*arguments: object, **options: object) -> Path:
+        if torn:
+            create(*arguments, **options)  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("core.runs.launch.create_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            advance(tmp_path, sweep.id, 1)
+    assert states(tmp_path, sweep) == ["waiting"]
+    assert advance(tmp_path, sweep.id, 1)
+    (run,) = read_group(tmp_path, sweep.id).runs
+    assert runs.queued_runs(tmp_path) == [run]
+    shutil.rmtree(tmp_path / run)  # a run that is deleted is not made again
+    advance(tmp_path, sweep.id, 1)
+    assert states(tmp_path, sweep) == ["deleted", "waiting"]
+
+
+def test_another_process_goes_on_from_the_folders(tmp_path: Path, config: TrainConfig) -> None:
+    """The same results give the same next values, whoever asks."""
+    first, second = (make_sweep(tmp_path / name, config) for name in ("a", "b"))
+    for root, group in ((tmp_path / "a", first), (tmp_path / "b", second)):
+        finish_trials(root, group, 4)
+    values = [
+        [member.values for member in read_group(tmp_path / n, g.id).members] for n, g in (("a", first), ("b", second))
+    ]
+    assert values[0] == values[1]
+
+
+def test_every_end_of_a_trial_is_told_apart(tmp_path: Path, config: TrainConfig) -> None:
+    sweep = make_sweep(tmp_path, config, trials=8)
+    whole = "held-out whole volumes"
+    ends = {
+        "finished": (0.5, "finished", whole),
+        "stopped": (0.5, "stopped", whole),
+        "out of memory": (0.5, "failed", whole),
+        "killed": (None, "crashed", whole),
+        "too short": (0.5, "finished", SUB_VOLUMES_MEASURED),
+        "nothing measured": (None, "finished", whole),
+        "pruned": (0.5, "stopped", whole),
+        "pruned, then killed": (0.5, "crashed", whole),
+    }
+    made = [next_trial(tmp_path, sweep, at_once=len(ends)) for _ in ends]
+    for run, (message, (dice, state, on)) in zip(made, ends.items(), strict=True):
+        end_trial(tmp_path, run, dice, state, on, message=message)  # type: ignore[arg-type]
+        if message.startswith("pruned"):
+            (tmp_path / run / files.PRUNED).write_text("pruned at epoch 3: 0.1 below")
+    trials = now(tmp_path, sweep).trials
+    assert [trial.state for trial in trials] == ["finished", "stopped", *["failed"] * 4, "pruned", "pruned"]
+    assert trials[2].reason == "out of memory"
+    assert "measured on held-out sub-volumes, trials are compared on held-out whole volumes" in trials[4].reason
+    assert "it has no Dice" in trials[5].reason and trials[6].reason == "pruned at epoch 3: 0.1 below"
+    assert now(tmp_path, sweep).best == trials[0]
+    resumed = groups.resume_group(tmp_path, read_group(tmp_path, sweep.id))
+    assert resumed == [made[1], made[3]]  # stopped by hand, and crashed; neither failed nor pruned
+
+
+def test_trial_that_falls_behind_is_asked_to_end_with_the_reason(tmp_path: Path, config: TrainConfig) -> None:
+    sweep = make_sweep(tmp_path, config, trials=9)
+    finish_trials(tmp_path, sweep, 4)
+    good = next_trial(tmp_path, sweep, at_once=2)
+    bad = next_trial(tmp_path, sweep, at_once=2)
+    run_trial(tmp_path, good, os.getpid(), (0.5, 0.6))
+    run_trial(tmp_path, bad, os.getpid(), (0.1, 0.2))
+    advance(tmp_path, sweep.id, 2)
+    assert not (tmp_path / good / files.STOP).exists() and (tmp_path / bad / files.STOP).exists()
+    reason = files.read_pruned(tmp_path / bad)
+    assert (
+        reason.startswith("pruned at epoch 2: 0.200 below the median 0.") and "of 4 finished trials at 30 %" in reason
+    )
+    end_trial(tmp_path, bad, 0.2, "stopped")
+    assert states(tmp_path, sweep)[5] == "pruned"
+    groups.resume_group(tmp_path, read_group(tmp_path, sweep.id))
+    assert read_state(tmp_path / bad).state == "stopped"  # a pruned trial is not resumed
+
+
+def test_sweep_ends_when_three_trials_in_a_row_fail(tmp_path: Path, sweep: Group) -> None:
+    for _ in range(3):
+        end_trial(tmp_path, next_trial(tmp_path, sweep), None, "failed", message="the data set is gone")
+    assert not advance(tmp_path, sweep.id, 1)
+    summary = now(tmp_path, sweep)
+    assert (summary.state, len(summary.trials)) == ("failed", 3)
+    assert summary.settings.problem == "3 trials in a row failed, the last: the data set is gone"
+    groups.resume_group(tmp_path, summary.group)
+    assert next_trial(tmp_path, sweep) and len(now(tmp_path, sweep).trials) == 4
+
+
+def test_error_of_the_search_ends_the_sweep_and_is_told(
+    tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.sweeps.study.propose", lambda *_: 1 / 0)
+    assert not advance(tmp_path, sweep.id, 1)
+    assert now(tmp_path, sweep).settings.problem == "ZeroDivisionError: division by zero"
+
+
+def test_stop_ends_trials_and_proposals_and_resume_takes_both_up(tmp_path: Path, sweep: Group) -> None:
+    run = next_trial(tmp_path, sweep)
+    assert groups.stop_group(tmp_path, sweep) == [run]
+    assert (now(tmp_path, sweep).state, states(tmp_path, sweep)) == ("stopped", ["stopped"])
+    assert not advance(tmp_path, sweep.id, 1)
+    assert groups.resume_group(tmp_path, read_group(tmp_path, sweep.id)) == [run]
+    assert runs.queued_runs(tmp_path) == [run] and now(tmp_path, sweep).proposes
+    assert groups.end_proposals(tmp_path, sweep) and runs.queued_runs(tmp_path) == [run]
+    end_trial(tmp_path, run, 0.5)
+    with pytest.raises(RunError, match="all have ended"):
+        groups.stop_group(tmp_path, sweep)
+
+
+def test_ended_sweep_is_extended(tmp_path: Path, sweep: Group) -> None:
+    finish_trials(tmp_path, sweep, 6)
+    assert not now(tmp_path, sweep).proposes
+    summary = sweeps.extend(tmp_path, read_group(tmp_path, sweep.id), 2)
+    assert (
+        summary.total == 8
+        and summary.proposes
+        and next_trial(tmp_path, sweep) == read_group(tmp_path, sweep.id).runs[6]
+    )
+    with pytest.raises(ConfigError, match="trials: expected 1 or more"):
+        sweeps.extend(tmp_path, sweep, 0)
+
+
+def test_sweep_ends_early_when_every_combination_was_tried(tmp_path: Path, config: TrainConfig) -> None:
+    sweep = make_sweep(tmp_path, config, ["loss=dice,dice_ce", "mirror=true,false"], trials=20)
+    finish_trials(tmp_path, sweep, 4)
+    assert not advance(tmp_path, sweep.id, 1)
+    summary = now(tmp_path, sweep)
+    assert (summary.state, summary.total, summary.settings.exhausted) == ("finished", 4, True)
+    with pytest.raises(RunError, match="all of its combinations"):
+        sweeps.extend(tmp_path, sweep, 2)
+
+
+def test_deleted_sweep_is_gone_and_is_not_advanced(tmp_path: Path, sweep: Group) -> None:
+    next_trial(tmp_path, sweep)
+    groups.delete_group(tmp_path, sweep)
+    assert not advance(tmp_path, sweep.id, 1)
+    assert read_groups(tmp_path) == [] and runs.list_runs(tmp_path) == []
+    assert list((tmp_path / "groups").iterdir()) == []
+
+
+def test_sweep_stands_for_its_best_trial_as_a_model(tmp_path: Path, sweep: Group) -> None:
+    with pytest.raises(RunError):
+        find_models(tmp_path, "search")
+    summary = finish_trials(tmp_path, sweep, 3)
+    assert summary.best is not None
+    best = tmp_path / summary.best.member.run / files.BEST
+    best.write_bytes(b"weights")
+    assert find_models(tmp_path, "search") == (best,)
+
+
+@pytest.mark.parametrize(
+    ("values", "search", "message"),
+    [
+        ({"path": "gone"}, ["learning_rate=1e-3:1e-1"], "gone"),
+        ({"fold": -1}, ["learning_rate=1e-3:1e-1"], "held out"),
+        ({}, ["model=unet3d,no/such.py:Net"], "search: model"),
+    ],
+)
+def test_sweep_that_cannot_be_started_leaves_nothing_behind(
+    tmp_path: Path, config: TrainConfig, values: dict[str, object], search: list[str], message: str
+) -> None:
+    with pytest.raises((ConfigError, DatasetError), match=message):
+        make_sweep(tmp_path / "runs", config.with_values(values), search)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_sweep_of_a_newer_version_is_left_alone(tmp_path: Path, sweep: Group) -> None:
+    path = tmp_path / "groups" / sweep.id / "group.json"
+    data = json.loads(path.read_text())
+    assert data["version"] == 2  # earlier versions do not take it for folds
+    path.write_text(json.dumps({**data, "settings": {**data["settings"], "search": [{"field": "no_such_field"}]}}))
+    summary = now(tmp_path, sweep)
+    assert summary.state == "failed" and "cannot be read" in summary.settings.problem
+    assert not advance(tmp_path, sweep.id, 1)
+
+
+def test_driver_advances_open_sweeps_and_leaves_ended_ones_alone(
+    tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.runs.processes.sweep_driver.EVERY_S", 0.0)
+    driver = SweepDriver(tmp_path, lambda: 0)
+    assert driver.poll(()) and len(runs.queued_runs(tmp_path)) == 1
+    groups.stop_group(tmp_path, sweep)
+    assert not driver.poll(())
+    monkeypatch.setattr("core.runs.processes.sweep_driver.advance", lambda *_: pytest.fail("it has ended"))
+    assert not driver.poll(())
+
+
+def test_as_many_trials_train_at_once_as_there_are_devices_for() -> None:
+    config = TrainConfig()
+    assert [trials_at_once(config, gpus) for gpus in (0, 1, 4)] == [1, 1, 4]
+    assert trials_at_once(config.with_values({"devices": 2}), 5) == 2
+    assert trials_at_once(config.with_values({"device": "cpu"}), 4) == 1
+
+
+def test_queue_is_served_for_a_sweep_without_runs(
+    tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[Path] = []
+    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker: started.append(root))
+    runs.serve_queue(tmp_path)
+    assert started == [tmp_path]
+    groups.end_proposals(tmp_path, sweep)
+    runs.serve_queue(tmp_path)
+    assert started == [tmp_path]
+
+
+def test_groups_of_folds_are_written_as_before(tmp_path: Path, config: TrainConfig) -> None:
+    group = groups.submit_folds(tmp_path, config)
+    data = json.loads((tmp_path / "groups" / group.id / "group.json").read_text())
+    assert data["version"] == 1 and "settings" not in data
+    assert replace(group, kind=SWEEP).to_json()["version"] == 2
