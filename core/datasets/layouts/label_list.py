@@ -64,8 +64,8 @@ def _read_names(file: Path, value: Any) -> list[tuple[int, str]]:
     for key, entry in value.items():
         if by_name and isinstance(entry, list):
             raise DatasetError(
-                f"{file}: expected one value for each label, got {key!r}: {entry}; regions that share values (as in "
-                "nnU-Net) are not supported: list the labels themselves"
+                f"{file}: expected one value for each label, got {key!r}: {entry}; regions that share values are "
+                "read in the layout nnunet only: list the labels themselves"
             )
         number, name = (entry, key) if by_name else (_whole_number(key), entry)
         if number is None or not isinstance(name, str) or not name.strip():

@@ -1,4 +1,7 @@
-"""Layout of nnU-Net (version 2): ``dataset.json`` names channels and labels, and each channel of a case is a file.
+"""Layout of nnU-Net: ``dataset.json`` names channels and labels, and each channel of a case is a file.
+
+Version 2 may list files under ``dataset`` and regions, which overlap, under ``labels``; version 1 has the
+``dataset.json`` of the Decathlon, whose file names lack the ``_0000`` of the files.
 
 Isensee et al., "nnU-Net: a self-configuring method for deep learning-based biomedical image segmentation", Nature
 Methods 2021; https://github.com/MIC-DKFZ/nnUNet.
@@ -14,6 +17,8 @@ from typing import Any
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.files import describe_json, read_json_object
 from core.datasets.layouts.label_list import read_labels
+from core.datasets.layouts.listed_files import resolve_listed
+from core.datasets.layouts.regions import split_regions
 from core.errors import DatasetError
 
 FILE = "dataset.json"
@@ -29,12 +34,12 @@ class NnunetLayout:
     expects = "a dataset.json with channel_names and labels, imagesTr with CASE_0000.nii.gz ..., and labelsTr"
 
     def recognises(self, folder: Path) -> bool:
-        """Whether there is a ``dataset.json`` that names channels and lists no cases."""
+        """Whether there is a ``dataset.json`` that names channels and lists no cases, or is of version 1."""
         try:
             content = read_json_object(folder / FILE, ENTRIES)
         except (DatasetError, FileNotFoundError):
             return False
-        return "channel_names" in content and "training" not in content
+        return ("channel_names" in content and "training" not in content) or _is_version_1(folder, content)
 
     def open(self, folder: Path, ignore: str = "auto") -> Dataset:
         """List the cases of which there is an image or a label map.
@@ -49,18 +54,62 @@ class NnunetLayout:
             content = read_json_object(file, ENTRIES)
         except FileNotFoundError:
             raise DatasetError(f"{folder}: expected {self.expects}; found no {FILE}") from None
-        modalities = _read_channels(file, content.get("channel_names"))
+        first = _is_version_1(folder, content)
+        modalities = _read_channels(file, content.get("modality" if first else "channel_names"))
         ending = str(content.get("file_ending") or DEFAULT_ENDING)
+        content, regions, notes = split_regions(file, content)
+        listed = content.get("dataset")
+        subjects = _find_subjects(folder, modalities, ending) if listed is None else _listed_subjects(file, listed, modalities)
         return Dataset(
             path=folder,
             layout=self.name,
             name=str(content.get("name") or folder.absolute().name),
             modalities=modalities,
             labels=read_labels(file, content, ignore),
-            subjects=tuple(_find_subjects(folder, modalities, ending)),
+            subjects=tuple(subjects),
+            regions=regions,
+            notes=notes,
             description=str(content.get("description") or ""),
             licence=str(content.get("licence") or content.get("license") or ""),
         )
+
+
+def _is_version_1(folder: Path, content: Mapping[str, Any]) -> bool:
+    """Whether a Decathlon's ``dataset.json`` lists an image that lies there with ``_0000`` in its name only."""
+    training = content.get("training")
+    entry = training[0] if isinstance(training, list) and training else None
+    image = entry.get("image") if isinstance(entry, Mapping) else None
+    if "channel_names" in content or not isinstance(image, str) or not image.endswith(DEFAULT_ENDING):
+        return False
+    path = resolve_listed(folder, image)
+    return not path.exists() and path.with_name(path.name.removesuffix(DEFAULT_ENDING) + f"_0000{DEFAULT_ENDING}").exists()
+
+
+def _listed_subjects(file: Path, listed: Any, modalities: tuple[str, ...]) -> list[Subject]:
+    """Cases under ``dataset``: the files of each, in the order of the channels."""
+    example = '{"case_1": {"images": ["a_0000.nii.gz"], "label": "a.nii.gz"}}'
+    if not isinstance(listed, Mapping) or not listed:
+        raise DatasetError(f"{file}: expected 'dataset' like {example}, got {describe_json(listed)}")
+    subjects: list[Subject] = []
+    owner: dict[Path, str] = {}
+    for case, entry in listed.items():
+        images, label = (entry.get("images"), entry.get("label")) if isinstance(entry, Mapping) else (None, None)
+        texts = images if isinstance(images, list) else [None]
+        if not all(isinstance(t, str) and t.strip() for t in texts) or not isinstance(label, str | None):
+            raise DatasetError(f"{file}: expected 'dataset' like {example}, got {case!r}: {describe_json(entry)}")
+        if len(texts) != len(modalities):
+            raise DatasetError(
+                f"{file}: expected {len(modalities)} images ({', '.join(modalities)}) for {case!r}, got {len(texts)}"
+            )
+        files = [resolve_listed(file.parent, str(text)) for text in texts]
+        label_file = resolve_listed(file.parent, label) if label else None
+        for path in (*files, *([label_file] if label_file else [])):
+            if owner.setdefault(path, case) != case or [*files, label_file].count(path) > 1:
+                raise DatasetError(
+                    f"{file}: expected every file once under 'dataset', got {path.name} for {owner[path]!r} and {case!r}"
+                )
+        subjects.append(Subject(str(case), dict(zip(modalities, map(ImageRef, files), strict=True)), label_file))
+    return subjects
 
 
 def _read_channels(file: Path, value: Any) -> tuple[str, ...]:
