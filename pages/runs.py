@@ -9,7 +9,7 @@ import streamlit as st
 from core import runs
 from core.runs import engine_poller, groups
 from core.runs.store.groups import SWEEP
-from ui.runs import actions, group_view, rows, run_view, selection, sweep_view, ticked
+from ui.runs import actions, group_view, other_roots_view, rows, run_view, selection, sweep_view, ticked
 from ui.runs.bell.component import bell
 from ui.runs.chart.component import run_chart
 from ui.runs.compare_view import compare_view
@@ -36,6 +36,7 @@ if not all_runs and not shown.id:
         icon=":material/info:",
     )
     st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
+    other_roots_view.show_other_roots(root, None)
     st.stop()
 
 runs.serve_queue(root)  # restarts the queue supervisor after a restart of the machine
@@ -87,8 +88,12 @@ def table(page_state: tuple[str, bool] | None) -> None:
 
 
 table(shown_state(all_runs))
-show_engines(root, all_runs)
+show_engines(root)
+other_roots_view.show_other_roots(root, shown.run, run_filter.matches)
 
+if other_roots_view.is_other(shown.run):
+    other_roots_view.show_other_run(root, str(shown.run))
+    st.stop()
 if shown.group in groups_by_id:
     group = groups_by_id[shown.group]
     show = sweep_view.show_sweep if group.kind == SWEEP else group_view.show_group

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,14 +107,24 @@ def curves_csv(root: Path, names: Sequence[str]) -> str:
     RunError
         If a run does not exist.
     """
+    found = [find_run(root, name) for name in names]
+    return metrics_csv((run.id, files.read_metrics(run.folder)) for run in found)
+
+
+def metrics_csv(values: Iterable[tuple[str, Iterable[MetricRow]]]) -> str:
+    """The values of runs as CSV, as :func:`curves_csv` writes it.
+
+    Parameters
+    ----------
+    values : iterable of (str, iterable of MetricRow). Id and values of each run.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", *PROGRESS, "metric", "value"])
-    for name in names:
-        run = find_run(root, name)
-        for row in files.read_metrics(run.folder):
+    for run_id, rows in values:
+        for row in rows:
             value = "" if math.isnan(row.value) else row.value
-            writer.writerow([run.id, row.epoch, row.step, row.elapsed_s, row.name, value])
+            writer.writerow([run_id, row.epoch, row.step, row.elapsed_s, row.name, value])
     return out.getvalue()
 
 

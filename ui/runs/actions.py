@@ -21,8 +21,8 @@ from ui.shared.navigation import go_to
 from ui.shared.state import MODEL, RUN_PARAMETER
 
 
-def header(root: Path, run: RunSummary) -> None:
-    """Show name, state and actions of a run."""
+def header(root: Path, run: RunSummary, *, review: bool = True) -> None:
+    """Show name, state and actions of a run; ``review``: also the way to its predictions, of a run of this root."""
     state = run.state.state
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.header(formatting.plain(run.name), anchor=False, width="content")
@@ -30,7 +30,7 @@ def header(root: Path, run: RunSummary) -> None:
         if where := _where(run):
             st.caption(formatting.plain(where), width="content")
         st.space("stretch")
-        if runs.run_checkpoint(run.folder) is not None and st.button("Review", icon=":material/compare:"):
+        if review and runs.run_checkpoint(run.folder) is not None and st.button("Review", icon=":material/compare:"):
             go_to("review", **{MODEL: run.id})
         if state == "queued":
             _move(root, run)
