@@ -8,25 +8,28 @@ from pathlib import Path
 import streamlit as st
 
 from core.errors import UserError
-from core.runs import RunSummary, engine_poller
+from core.runs import engine_poller
 from core.runs.engine_poller import EngineStatus
 from core.runs.engines.settings import FILE
 from ui.shared import formatting
 from ui.shared.errors import error_box
 
 
-def show_engines(root: Path, runs: Sequence[RunSummary]) -> None:
-    """Show every engine in a section that is folded; nothing where no engine but this machine is declared.
+def show_engines(root: Path) -> None:
+    """Show every engine in a folded section, updated every five seconds; nothing where only this machine is declared.
 
     Parameters
     ----------
     root : Path. Checkpoints root.
-    runs : sequence of RunSummary. All runs of the root.
     """
-    if not (root / FILE).is_file():
-        return
+    if (root / FILE).is_file():
+        _section(root)
+
+
+@st.fragment(run_every=5.0)
+def _section(root: Path) -> None:
     try:
-        engines = engine_poller.overview(root, runs)
+        engines = engine_poller.overview(root)
     except UserError as error:
         error_box(error)
         return
@@ -39,7 +42,7 @@ def show_engines(root: Path, runs: Sequence[RunSummary]) -> None:
 
 
 def _counts(engines: Sequence[EngineStatus]) -> str:
-    parts = [f"{engine.title} {len(engine.runs)}" for engine in engines if engine.runs]
+    parts = [f"{len(engine.runs)} on {engine.title}" for engine in engines if engine.runs]
     return ", ".join(parts) if parts else "nothing runs or waits"
 
 

@@ -170,7 +170,8 @@ class SlurmEngine:
             "gres": f"{settings.gpus}:{per_node}" if settings.gpus and config.run.device != "cpu" else "",
         }
         given = [f"--{name}={value}" for name, value in options.items() if value]
-        return (*given, f"--nodes={settings.nodes}", "--ntasks-per-node=1", *settings.extra)
+        signal = f"--signal=B:TERM@{settings.signal_s}"
+        return (*given, f"--nodes={settings.nodes}", "--ntasks-per-node=1", signal, *settings.extra)
 
     def _sbatch(self, name: str, members: Sequence[Path], worker: str) -> str:
         """Submit a job, or an array of several; returns its number."""
@@ -184,8 +185,7 @@ class SlurmEngine:
 
     def _submit_script(self, name: str, options: Sequence[str], output: str, script: str) -> str:
         fixed = ["--parsable", f"--job-name={name}", f"--output={output}", "--open-mode=append", "--requeue"]
-        fixed += [f"--signal=B:TERM@{self.settings.signal_s}", f"--chdir={self._root}"]
-        answer = self._run("sbatch", *fixed, *options, script=script)
+        answer = self._run("sbatch", *fixed, f"--chdir={self._root}", *options, script=script)
         number = answer.strip().partition(";")[0]
         if not number.isdigit():
             raise EngineError(f"{self.name}: expected the number of a job of sbatch, got {answer.strip()!r}")
@@ -268,8 +268,8 @@ class SlurmEngine:
         probe = f"{self._python()} -m core.runs.engines.probe {shlex.quote(str(self._root))} {shlex.quote(str(found))}"
         script = "\n".join([*self._preamble(), f"exec {probe}"]) + "\n"
         config = TrainConfig().with_values({"devices": self.settings.nodes})
-        options = [o for o in self._request(config) if not o.startswith(("--time", "--nodes"))]
-        job = self._submit_script(f"check-{token}", [*options, "--time=1", "--nodes=1"], str(output), script)
+        options = [o for o in self._request(config) if not o.startswith(("--time", "--nodes", "--signal"))]
+        job = self._submit_script(f"check-{token}", [*options, "--time=5", "--nodes=1"], str(output), script)
         yield Check("submission", True, f"job {job}")
         report = self._wait_for(job)
         try:

@@ -1,0 +1,150 @@
+"""Engines are asked once per interval for everybody, and what they say is written and shown."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from core import cli, runs
+from core.hosts import host_name
+from core.presets import preset
+from core.runs import engine_poller
+from core.runs.engines.engine import Capabilities, Check, Engine, EngineError
+from core.runs.engines.local import LocalEngine
+from core.runs.launch import create_run
+from core.runs.store import folder as files
+from core.runs.store.engine_records import (
+    EngineAnswer,
+    EngineRecord,
+    JobReport,
+    answer_file,
+    read_answer,
+    write_engine,
+)
+from core.runs.store.state import read_state, write_state
+from tests.support.elsewhere import CLUSTER, SETTINGS
+
+
+class Scheduler(LocalEngine):
+    """A simulated scheduler: every job waits, or what the test says."""
+
+    name, kind, title = CLUSTER, "slurm", f"{CLUSTER} (Slurm)"
+    capabilities = Capabilities(arrays=True)
+    poll_s = 3600.0
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.asked: list[int] = []
+        self.reports: dict[str, JobReport] = {}
+        self.error = ""
+
+    def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
+        self.asked.append(len(jobs))
+        if self.error:
+            raise EngineError(self.error)
+        return {job: self.reports.get(job, JobReport("waiting", "it waits for free nodes")) for job in jobs}
+
+    def check(self, root: Path) -> Iterator[Check]:
+        yield Check("controller", not self.error, self.error or "answers")
+
+
+@pytest.fixture
+def scheduler(root: Path, monkeypatch: pytest.MonkeyPatch) -> Scheduler:
+    (root / "engines.toml").write_text(SETTINGS)
+    engine = Scheduler(root)
+    monkeypatch.setattr(engine_poller, "remote_engines", lambda root: [engine])
+    monkeypatch.setattr(engine_poller, "list_engines", lambda root: [LocalEngine(root), engine])
+    return engine
+
+
+def queued(root: Path, job: str) -> Path:
+    folder = create_run(root, preset("quick").with_values({"path": "demo"}), f"run {job}", engine=CLUSTER)
+    write_engine(folder, EngineRecord(CLUSTER, f"{folder.name}-1", None, job, time.time()))
+    return folder
+
+
+def test_engine_is_asked_once_per_interval_whatever_the_number_of_askers(root: Path, scheduler: Scheduler) -> None:
+    queued(root, "1")
+    threads = [threading.Thread(target=engine_poller.ask, args=(root, scheduler)) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not engine_poller.ask(root, scheduler)
+    assert scheduler.asked == [1]
+
+
+def test_answer_of_another_process_is_fresh_here_too(root: Path, scheduler: Scheduler) -> None:
+    queued(root, "1")
+    path = answer_file(root, CLUSTER)
+    path.parent.mkdir()
+    answer = EngineAnswer(time.time(), host_name(), 1, "", time.time(), {"1": JobReport("running", place="n1")})
+    files.write_json(path, answer.to_json())
+    assert not engine_poller.ask(root, scheduler) and scheduler.asked == []
+    (run,) = runs.list_runs(root)
+    assert run.state.state == "starting" and run.report == JobReport("running", place="n1")
+
+
+def test_engine_without_open_runs_is_not_asked(root: Path, scheduler: Scheduler) -> None:
+    folder = queued(root, "1")
+    write_state(folder, replace(read_state(folder), state="finished"))
+    assert not engine_poller.ask(root, scheduler) and scheduler.asked == []
+
+
+def test_failure_keeps_the_last_answer_and_says_why(root: Path, scheduler: Scheduler) -> None:
+    queued(root, "1")
+    engine_poller.ask(root, scheduler)
+    scheduler.error, scheduler.poll_s = "no route to its controller", 0.0
+    engine_poller.ask(root, scheduler)
+    answer = read_answer(root, CLUSTER)
+    assert answer.error == "no route to its controller" and answer.jobs["1"].state == "waiting"
+    (run,) = runs.list_runs(root)
+    assert run.state.state == "queued" and "does not answer: no route" in run.state.message
+    status = engine_poller.overview(root)[1]
+    assert status.answers is False and "no route" in status.sentence
+
+
+def test_end_of_a_job_that_never_began_is_written(root: Path, scheduler: Scheduler) -> None:
+    folder = queued(root, "1")
+    scheduler.reports["1"] = JobReport("ended", "its job failed; look at the output of the job")
+    engine_poller.ask(root, scheduler)
+    assert (read_state(folder).state, read_state(folder).message) == ("failed", scheduler.reports["1"].reason)
+
+
+def test_commands_list_and_check_engines(
+    root: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = queued(root, "1")
+    monkeypatch.setattr("core.cli.engines.get_engine", lambda root, name: scheduler)
+    assert cli.main(["engines", "--checkpoints", str(root)]) == 0
+    shown = capsys.readouterr().out
+    assert "this machine: 0 running, 0 waiting" in shown and f"{CLUSTER} (Slurm): 0 running, 1 waiting" in shown
+    assert folder.name in shown and "it waits for free nodes" in shown
+    assert cli.main(["engines", "check", CLUSTER, "--checkpoints", str(root)]) == 0
+    scheduler.error = "no route"
+    assert cli.main(["engines", "check", CLUSTER, "--checkpoints", str(root), "--json"]) == 1
+    assert '"held": false' in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_hundred_queued_runs_are_one_question(root: Path, scheduler: Scheduler) -> None:
+    for number in range(200):
+        queued(root, str(number))
+    started = time.process_time()
+    engine_poller.ask(root, scheduler)
+    assert scheduler.asked == [200] and time.process_time() - started < 5.0
+    assert {run.state.message for run in runs.list_runs(root)} == {"it waits for free nodes"}
+
+
+def _is_engine(engine: Engine) -> Engine:
+    """Both satisfy the interface (checked by mypy)."""
+    return engine
+
+
+def test_simulated_scheduler_has_the_interface_of_an_engine(root: Path) -> None:
+    assert _is_engine(Scheduler(root)).name == CLUSTER and _is_engine(LocalEngine(root)).capabilities.queue_order
