@@ -33,7 +33,8 @@ def test_home_starts_training_on_the_demo_data(checkpoints: Path) -> None:
     assert "The demo data is made for you" in texts(app)
     click(app, "Train on the demo data")
     (run,) = runs.list_runs(checkpoints)
-    assert (run.config.preset, run.config.data.path, run.state.state) == ("quick", "demo", "queued")
+    assert (run.config.preset, run.config.data.path) == ("quick", "demo")
+    assert run.state.state in ("queued", "starting")
     assert run.config.split.subjects == FEW, "the first step is not waited for until ten subjects are made"
     assert split_subjects([f"subject-{n}" for n in range(1, FEW + 1)], run.config.split).val, "one is held out"
 

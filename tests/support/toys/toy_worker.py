@@ -28,7 +28,8 @@ def toy_experiment(
 ) -> None:
     mode, epoch_s = os.environ.get("TOY", "normal"), float(os.environ.get("TOY_EPOCH_S", "0.05"))
     listener(Preparing("reading subjects", 1, 3))
-    time.sleep(float(os.environ.get("TOY_PREPARE_S", "0")))
+    while not Path(os.environ.get("TOY_PREPARES_UNTIL", __file__)).exists():
+        time.sleep(0.02)
     is_main = os.environ.get("RANK", "0") == "0"
     if mode == "user_error" or (mode == "user_error_in_rank_1" and not is_main):
         raise DatasetError("expected a label for subject 3,\ngot none; add it")

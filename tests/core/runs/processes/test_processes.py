@@ -79,14 +79,15 @@ def test_trainer_of_a_queued_run_gives_way_to_pages(
     lowered_priorities: None, root: Path, toy: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While it prepares, somebody waits for the first step: it has the priority of a job."""
-    monkeypatch.setenv("TOY_PREPARE_S", "1.5")
+    monkeypatch.setenv("TOY_PREPARES_UNTIL", str(root / "prepared"))
     folder = create_run(root, toy(epochs=1000, epoch_s=0.2))
     start_trainer_parent(folder)
-    wait_until(lambda: read_state(folder).what == "reading subjects")
+    wait_until(lambda: read_state(folder).pid)
     preparing = read_state(folder)
     assert preparing.pid is not None and preparing.shim_pid is not None
     own = os.getpriority(os.PRIO_PROCESS, preparing.shim_pid)
-    assert priorities(preparing.pid) == {min(own + JOB_NICENESS, MAX_NICENESS)}
+    wait_until(lambda: priorities(preparing.pid) == {min(own + JOB_NICENESS, MAX_NICENESS)})
+    (root / "prepared").touch()
     wait_for_epoch(root, folder.name)
     wait_until(lambda: priorities(preparing.pid) == {min(own + TRAINER_NICENESS, MAX_NICENESS)})
     runs.request_stop(root, folder.name)
