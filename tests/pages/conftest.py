@@ -20,6 +20,6 @@ def empty_app(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     data = tmp_path / "data"
     data.mkdir()
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(data))
-    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda *_: None)
+    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
     simulate_demo_subject(monkeypatch)
     return data

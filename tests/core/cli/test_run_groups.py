@@ -20,7 +20,7 @@ from tests.support.balls import tiny, write_balls
 @pytest.fixture(autouse=True)
 def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Queued runs are not started."""
-    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda *_: None)
+    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
 
 
 @pytest.fixture

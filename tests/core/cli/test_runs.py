@@ -187,7 +187,7 @@ def test_compare_as_table_json_and_csv(
 
 def test_duplicate_queues_the_same_configuration(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Path] = []
-    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker: started.append(root))
+    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda root, worker: started.append(root))
     assert cli.main(["runs", "duplicate", folder.name]) == 0
     copy = next(run for run in runs.list_runs(folder.parent) if run.id != folder.name)
     assert (copy.name, copy.state.state, started) == ("My [net] again", "queued", [folder.parent])

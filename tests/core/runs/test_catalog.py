@@ -129,7 +129,7 @@ def test_import_of_runs_imports_neither_torch_nor_sqlalchemy() -> None:
 
 def test_serve_queue_starts_a_supervisor_only_for_queued_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Path] = []
-    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker: started.append(root))
+    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda root, worker: started.append(root))
     folder = queued_run(tmp_path)
     runs.serve_queue(tmp_path)
     assert started == [tmp_path]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda *_: None)
+    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
 
 
 @pytest.fixture

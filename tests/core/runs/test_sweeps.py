@@ -29,7 +29,7 @@ from tests.support.sweeps import end_trial, finish_trials, make_sweep, next_tria
 @pytest.fixture(autouse=True)
 def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Queued runs are not started."""
-    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda *_: None)
+    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
 
 
 @pytest.fixture
@@ -176,9 +176,12 @@ def test_sweep_ends_when_three_trials_in_a_row_fail(tmp_path: Path, sweep: Group
 def test_error_of_the_search_ends_the_sweep_and_is_told(
     tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("core.sweeps.study.propose", lambda *_: 1 / 0)
-    assert not advance(tmp_path, sweep.id, 1)
+    run = next_trial(tmp_path, sweep)
+    run_trial(tmp_path, run, os.getpid(), (0.5, 0.6))
+    monkeypatch.setattr("core.sweeps.study.prune_reason", lambda *_: 1 / 0)
+    assert advance(tmp_path, sweep.id, 1)  # its trial goes on
     assert now(tmp_path, sweep).settings.problem == "ZeroDivisionError: division by zero"
+    assert not now(tmp_path, sweep).proposes
 
 
 def test_stop_ends_trials_and_proposals_and_resume_takes_both_up(tmp_path: Path, sweep: Group) -> None:
@@ -284,7 +287,7 @@ def test_queue_is_served_for_a_sweep_without_runs(
     tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[Path] = []
-    monkeypatch.setattr("core.runs.launch.ensure_supervisor", lambda root, worker: started.append(root))
+    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda root, worker: started.append(root))
     runs.serve_queue(tmp_path)
     assert started == [tmp_path]
     groups.end_proposals(tmp_path, sweep)

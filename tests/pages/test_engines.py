@@ -1,0 +1,77 @@
+"""Engines and runs of other hosts on the pages: where a run trains, why it waits, what is not known of it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from core import runs
+from core.runs.store.engine_records import JobReport
+from core.runs.store.state import read_state
+from tests.support.app_pages import button_labels, open_page, run_page, texts
+from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, run_elsewhere, with_job
+
+pytestmark = [pytest.mark.usefixtures("empty_app"), pytest.mark.slow]
+
+
+@pytest.fixture(autouse=True)
+def nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread asks the cluster, which does not exist."""
+    monkeypatch.setattr("core.runs.engine_poller.ensure_pollers", lambda root: None)
+
+
+@pytest.fixture
+def root(checkpoints: Path) -> Path:
+    checkpoints.mkdir(exist_ok=True)
+    return checkpoints
+
+
+def test_unreachable_run_says_when_it_was_heard_and_offers_no_deletion(root: Path) -> None:
+    folder = run_elsewhere(root)
+    beat(folder, 1, time.time() - 150)
+    app = open_page("runs")
+    shown = texts(app)
+    assert "Nothing is heard of it" in shown and f"ast heard from {OTHER} 2 min ago" in shown
+    assert f"on {OTHER}" in shown and "It may still train" in shown
+    labels = button_labels(app)
+    assert "Stop this run" in labels and "Resume" not in labels and "Delete this run" not in labels
+    assert "ast heard from" in texts(open_page("home"))
+
+
+def test_waiting_run_of_a_cluster_shows_job_and_reason(root: Path) -> None:
+    folder = run_elsewhere(root, "queued")
+    with_job(folder)
+    answer(root, JobReport("waiting", "it waits for free nodes, GPUs or memory"))
+    app = open_page("runs")
+    shown = texts(app)
+    assert "Queued: it waits for free nodes" in shown and f"on {CLUSTER}, job 7" in shown
+    assert "0 running, 1 waiting" in shown and "**gpu-cluster (Slurm)**" in shown
+    assert "Delete this run" not in button_labels(app)
+
+
+def test_cluster_that_does_not_answer_is_shown_and_ends_nothing(root: Path) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder)
+    answer(root, JobReport("running", place=OTHER), "its controller does not answer")
+    beat(folder, 1)
+    app = open_page("runs")
+    assert "does not answer" in app.expander[0].label and "its controller does not answer" in texts(app)
+    assert runs.get_run(root, folder.name).state.state == read_state(folder).state == "running"
+
+
+def test_mistake_in_the_file_of_engines_is_shown(root: Path) -> None:
+    run_elsewhere(root, "finished")
+    (root / "engines.toml").write_text('[a]\nkind = "sge"\n')
+    assert "expected one of" in texts(open_page("runs")) and "got 'sge'" in texts(open_page("train"))
+
+
+def test_train_asks_where_only_if_there_is_a_choice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Where" not in [box.label for box in open_page("train").selectbox]
+    (root / "engines.toml").write_text(SETTINGS)
+    app = open_page("train")
+    (where,) = [box for box in app.selectbox if box.label == "Where"]
+    assert where.options == ["this machine", "gpu-cluster (Slurm)"]
+    run_page(where.set_value(CLUSTER))
+    assert any(f"--engine {CLUSTER}" in code.value for code in app.code)
