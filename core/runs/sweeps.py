@@ -142,11 +142,14 @@ def advance(root: Path, group_id: str, at_once: int) -> bool:
             group = _make_pending(root, read_group(root, group_id))
             summary = sweep_of(root, group)
             records = [_record(trial, summary) for trial in summary.trials]
-            _prune(root, summary, records)
-            _update_importance(root, summary, records)
-            if summary.proposes and len(summary.active) < at_once:
-                _propose(root, summary, records)
-                summary = sweep_of(root, read_group(root, group_id))
+            try:
+                _prune(root, summary, records)
+                _update_importance(root, summary, records)
+                if summary.proposes and len(summary.active) < at_once:
+                    _propose(root, summary, records)
+            except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
+                _end(root, read_group(root, group_id), error)
+            summary = sweep_of(root, read_group(root, group_id))
     except RunError as error:
         return "held this lock" in str(error)
     return summary.proposes or bool(summary.active)
@@ -161,12 +164,7 @@ def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) 
         problem = f"{failed} trials in a row failed, the last: {reasons[-1]}"
         _write(root, group, replace(settings, stopped=True, problem=problem))
         return
-    try:
-        values = study.propose(settings, group.config, records)
-    except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
-        text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-        _write(root, group, replace(settings, stopped=True, problem=" ".join(text.split())))
-        return
+    values = study.propose(settings, group.config, records)
     if values is None:
         _write(root, group, replace(settings, exhausted=True))
         return
@@ -192,6 +190,12 @@ def _make_pending(root: Path, group: Group) -> Group:
         except UserError as error:
             settings = replace(settings, making=member.run, stopped=True, problem=str(error))
     return _write(root, group, settings)
+
+
+def _end(root: Path, group: Group, error: Exception) -> None:
+    """Have a sweep propose no further trials because of an error."""
+    text = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+    _write(root, group, replace(settings_of(group), stopped=True, problem=" ".join(text.split())))
 
 
 def _write(root: Path, group: Group, settings: SweepSettings) -> Group:
@@ -237,9 +241,6 @@ def _update_importance(root: Path, summary: SweepSummary, records: Sequence[Tria
     """Work out the importance of the fields again when another trial has finished."""
     if summary.finished == read_importance(root, summary.group).finished:
         return
-    try:
-        shares = study.importances(summary.settings, records)
-    except Exception:  # noqa: BLE001 - a figure for people; the search does without it
-        shares = {}
+    shares = study.importances(summary.settings, records)
     path = root / GROUPS / summary.group.id / IMPORTANCE
     files.write_json(path, {"finished": summary.finished, "shares": shares})

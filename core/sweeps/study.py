@@ -72,12 +72,12 @@ def prune_reason(settings: SweepSettings, trials: Sequence[TrialRecord], number:
     number : int. Index of the trial.
     """
     trial = trials[number]
-    pruner = _pruner(settings)
-    if pruner is None or not trial.curve or max(trial.curve) >= STEPS:
+    if settings.options.pruner == "none" or not trial.curve or max(trial.curve) >= STEPS:
         return ""
+    study = _new_study()
     import optuna
 
-    study = _new_study(pruner)
+    study.pruner = _pruner(settings)
     others = [other for n, other in enumerate(trials) if n != number and other.state != "failed"]
     for other in others:
         asked = _repeat(study, settings.space, other)
@@ -104,9 +104,9 @@ def importances(settings: SweepSettings, trials: Sequence[TrialRecord]) -> dict[
     finished = [trial for trial in trials if trial.state == "finished" and trial.dice is not None]
     if len(finished) < 4 or len({trial.dice for trial in finished}) < 2:
         return {}
+    study = _new_study()
     import optuna
 
-    study = _new_study()
     for trial in finished:
         study.tell(_repeat(study, settings.space, trial), trial.dice)
     with warnings.catch_warnings():
@@ -117,9 +117,9 @@ def importances(settings: SweepSettings, trials: Sequence[TrialRecord]) -> dict[
 
 def _draws(settings: SweepSettings, config: TrainConfig, trials: Sequence[TrialRecord]) -> Any:
     """Values that the sampler proposes, one after another."""
+    study = _new_study()
     import optuna
 
-    study = _new_study()
     for trial in trials:
         if trial.state in ("stopped", "deleted"):
             continue  # neither a result nor expected
@@ -139,7 +139,7 @@ def _draws(settings: SweepSettings, config: TrainConfig, trials: Sequence[TrialR
         study.tell(asked, state=optuna.trial.TrialState.FAIL)
 
 
-def _new_study(pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
+def _new_study() -> optuna.Study:
     """An empty study in memory, which repeats known trials at no cost.
 
     Raises
@@ -152,7 +152,7 @@ def _new_study(pruner: optuna.pruners.BasePruner | None = None) -> optuna.Study:
     except ImportError as error:
         raise ConfigError(f"sweep: it needs Optuna: pip install 'optuna>=5,<6' ({error})") from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0), pruner=pruner)
+    return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
 
 
 def _repeat(study: optuna.Study, space: Space, trial: TrialRecord) -> optuna.Trial:
@@ -213,9 +213,7 @@ def _sampler(name: Sampler, seed: int, number: int) -> optuna.samplers.BaseSampl
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS)
 
 
-def _pruner(settings: SweepSettings) -> optuna.pruners.BasePruner | None:
-    if settings.options.pruner == "none":
-        return None
+def _pruner(settings: SweepSettings) -> optuna.pruners.BasePruner:
     import optuna
 
     if settings.options.pruner == "median":

@@ -41,7 +41,7 @@ def end_trial(
     if dice is not None:
         for epoch in (1, 2, 4, 6):
             files.append_metrics(root / run, epoch, epoch * 8, epoch * 1.0, {"whole/dice_mean": dice * epoch / 6})
-    ended = dict(state=state, best=best, epoch=6, epochs=6, step=48, elapsed_s=6.0, ended_at=time.time()) | values
+    ended: dict[str, Any] = dict(state=state, best=best, epoch=6, epochs=6, step=48, elapsed_s=6.0, ended_at=time.time()) | values
     write_state(root / run, dataclasses.replace(read_state(root / run), **ended))
 
 
@@ -49,7 +49,7 @@ def run_trial(root: Path, run: str, pid: int, dice: Sequence[float] = ()) -> Non
     """Have a trial train in a process that is alive, with the Dice of its epochs so far."""
     for epoch, value in enumerate(dice, start=1):
         files.append_metrics(root / run, epoch, epoch * 8, epoch * 1.0, {"whole/dice_mean": value})
-    alive = dict(state="running", pid=pid, pid_start=process_identity(pid), epoch=len(dice), epochs=6)
+    alive: dict[str, Any] = dict(state="running", pid=pid, pid_start=process_identity(pid), epoch=len(dice), epochs=6)
     write_state(root / run, dataclasses.replace(read_state(root / run), **alive))
 
 

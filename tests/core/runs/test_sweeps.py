@@ -14,7 +14,7 @@ from core import runs
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
 from core.events import SUB_VOLUMES_MEASURED
-from core.runs import groups, sweeps
+from core.runs import groups, launch, sweeps
 from core.runs.group_summary import SweepSummary
 from core.runs.models import find_models
 from core.runs.processes.sweep_driver import SweepDriver, trials_at_once
@@ -84,7 +84,7 @@ def test_trial_whose_making_was_killed_is_made_once(
     tmp_path: Path, sweep: Group, torn: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Killed after the trial was noted, before its run was made, or when it was made but not noted."""
-    create = sweeps.launch.create_run
+    create = launch.create_run
 
     def killed(*arguments: object, **options: object) -> Path:
         if torn:
