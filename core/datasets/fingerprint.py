@@ -8,7 +8,7 @@ import numpy as np
 
 from core.datasets.layouts.base import Dataset
 from core.datasets.loading import read_first_geometry
-from core.errors import DatasetError
+from core.errors import DatasetError, UserError
 from core.types import Size3, SpacingMm
 
 
@@ -32,13 +32,14 @@ class Fingerprint:
     unoriented: tuple[str, ...] = ()
 
 
-def fingerprint(dataset: Dataset, ids: tuple[str, ...] = ()) -> Fingerprint:
+def fingerprint(dataset: Dataset, ids: tuple[str, ...] = (), *, readable_only: bool = False) -> Fingerprint:
     """Read the header of each subject's first image.
 
     Parameters
     ----------
     dataset : Dataset. Data set.
     ids : tuple of str. Subjects to include; empty for all.
+    readable_only : bool. Whether subjects that cannot be read are left out, as long as one can.
 
     Raises
     ------
@@ -50,11 +51,20 @@ def fingerprint(dataset: Dataset, ids: tuple[str, ...] = ()) -> Fingerprint:
     shapes: dict[str, Size3] = {}
     spacings: dict[str, SpacingMm] = {}
     unoriented: list[str] = []
+    unreadable: UserError | None = None
     for id in ids or dataset.ids:
-        geometry = read_first_geometry(dataset, dataset.subject(id)).canonical
+        try:
+            geometry = read_first_geometry(dataset, dataset.subject(id)).canonical
+        except UserError as error:
+            if not readable_only:
+                raise
+            unreadable = unreadable or error
+            continue
         shapes[id], spacings[id] = geometry.shape, geometry.spacing_mm
         if not geometry.oriented:
             unoriented.append(id)
+    if unreadable is not None and not shapes:
+        raise unreadable
     if not shapes:
         raise DatasetError(f"{dataset.path}: expected at least one subject, found none")
     i, j, k = (max(1, round(float(n))) for n in np.median(list(shapes.values()), axis=0))

@@ -10,6 +10,7 @@ import streamlit as st
 
 from core.datasets import ImageRef
 from core.datasets.layouts.base import natural_key
+from core.datasets.layouts.files import is_image_name
 from core.errors import UserError
 from core.imaging.headers import read_header
 from core.paths import DEMO, DEMO_MODEL, data_root
@@ -65,7 +66,7 @@ def choose_images(network: Network | None) -> ChosenImages:
     source = segmented_choice("Images", SOURCES, SOURCE, "images")
     if source == UPLOAD:
         limit = f"at most {uploads.LIMIT_MB} MB a file"
-        uploads.uploader(f"NIfTI or Analyze, {limit}", uploads.IMAGES, f"{UPLOAD_HELP}; {limit}.")
+        uploads.uploader(f"NIfTI, DICOM and others, {limit}", uploads.IMAGES, f"{UPLOAD_HELP}; {limit}.")
         return _uploaded_images(network)
     if source == DATASET:
         return ChosenImages(subjects=_images_of_subjects(network))
@@ -161,7 +162,7 @@ def _uploaded_images(network: Network | None) -> ChosenImages:
             f"Remove {formatting.plain(name)}",
             icon=":material/close:",
             type="tertiary",
-            key=f"remove-{path.parent.name}-{path.name}",
+            key=f"remove-{path}",
             on_click=uploads.remove,
             args=(path,),
         )
@@ -229,7 +230,7 @@ def _images_below(root: str) -> list[Path]:
         depth = len(Path(folder).relative_to(root).parts)
         folders[:] = sorted(f for f in folders if not f.startswith(".")) if depth < MAX_DEPTH else []
         visible = (name for name in sorted(names) if not name.startswith("."))
-        images += [Path(folder) / name for name in visible if name.lower().endswith((".nii", ".nii.gz", ".hdr"))]
+        images += [Path(folder) / name for name in visible if is_image_name(name) and ".img" not in name.lower()]
         if len(images) >= MAX_LISTED_FILES:
             break
     return sorted(images[:MAX_LISTED_FILES], key=lambda path: natural_key(str(path)))

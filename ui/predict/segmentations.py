@@ -22,6 +22,8 @@ from typing import Any
 from core.datasets import ImageRef
 from core.errors import RunError
 from core.files import file_stamp
+from core.imaging.foreign_files import DICOM_SUFFIXES
+from core.imaging.headers import SUFFIXES
 from core.labels import LabelSpace
 from ui.predict import jobs as predict_jobs
 from ui.predict import uploads
@@ -35,7 +37,7 @@ REQUEST = "request.json"
 BATCH = "batch.json"
 NAN_IS_ZERO = "--nan-is-zero"  # option of ``predict``, which its refusal of NaN names
 _ID = re.compile(r"[0-9a-f]{16}")
-_IMAGE_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", "")
+_IMAGE_SUFFIXES = (*sorted(SUFFIXES, key=len, reverse=True), *DICOM_SUFFIXES, "")
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,9 @@ def _with_copied_uploads(request: Request, folder: Path) -> Request:
         own = copies / path.parent.name  # numbered: two uploads may have one name
         own.mkdir(exist_ok=True)
         for part in filter(None, (path, _existing_partner(path))):
-            if not (own / part.name).exists():
+            if part.is_dir():
+                shutil.copytree(part, own / part.name, copy_function=_link_or_copy, dirs_exist_ok=True)
+            elif not (own / part.name).exists():
                 _link_or_copy(part, own / part.name)
         return own / path.name
 
@@ -288,7 +292,7 @@ def _with_copied_uploads(request: Request, folder: Path) -> Request:
     return replace(request, images=images, checkpoint=copy(request.checkpoint))
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
+def _link_or_copy(source: str | Path, target: str | Path) -> None:
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links

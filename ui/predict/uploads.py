@@ -19,17 +19,21 @@ from typing import IO
 
 import streamlit as st
 
-from core.errors import VolumeError
-from core.imaging.file_kinds import PREFIX_BYTES, identify
+from core.datasets.intake import unpack
+from core.errors import DatasetError, UserError, VolumeError
+from core.imaging.file_kinds import PREFIX_BYTES, identify, is_dicom
+from core.imaging.foreign_files import foreign_format
 from ui.shared.addresses import BROWSER_COOKIE
 from ui.shared.formatting import plain
 from ui.shared.paths import cache_root
 from ui.shared.state import UPLOADS
 
-IMAGES = (".nii", ".nii.gz", ".hdr", ".img")
+ARCHIVE, DICOM = ".zip", ".dcm"
+IMAGES = (".nii", ".nii.gz", ".hdr", ".img", ".mgh", ".mgz", ".nrrd", ".mha", DICOM, ARCHIVE)
 MODELS = (".safetensors",)
 ACCEPTED = {  # what is accepted, for people
-    IMAGES: "NIfTI (.nii, .nii.gz) and NIfTI or Analyze pairs (.hdr with .img)",
+    IMAGES: "NIfTI (.nii, .nii.gz) and NIfTI or Analyze pairs (.hdr with .img), MGH (.mgh, .mgz), NRRD (.nrrd), "
+    "MetaImage (.mha), and DICOM series, as their files or as a ZIP file of them",
     MODELS: "a checkpoint (.safetensors)",
 }
 LIMIT_MB = 400  # of one file, as in .streamlit/config.toml
@@ -62,8 +66,9 @@ def uploader(label: str, suffixes: Sequence[str], help: str) -> None:
         refusals = []
         for file in files:
             try:
-                st.session_state[_latest_key(suffixes)] = save(file.name, file, suffixes)
-            except VolumeError as error:
+                series = f"DICOM series {uploader_round + 1}"  # files that are uploaded together are one
+                st.session_state[_latest_key(suffixes)] = save(file.name, file, suffixes, series)
+            except UserError as error:
                 refusals.append(str(error))
         st.session_state[refused_key] = refusals
         st.session_state[round_key] = uploader_round + 1  # a new, empty uploader: the old one keeps all bytes
@@ -78,21 +83,30 @@ def take_latest(suffixes: Sequence[str]) -> Path | None:
     return latest
 
 
-def save(name: str, content: IO[bytes], suffixes: Sequence[str]) -> Path:
-    """Write an uploaded file into a new folder of the session; the other file of an Analyze pair to its partner.
+def save(name: str, content: IO[bytes], suffixes: Sequence[str], series: str = "DICOM series") -> Path:
+    """Write an uploaded file into a new folder of the session; the other file of an Analyze pair to its partner, and
+    the files of a DICOM series into one folder. An archive is unpacked.
+
+    Parameters
+    ----------
+    series : str. Name of the folder for DICOM files.
 
     Raises
     ------
     VolumeError
         If the name has none of the suffixes, or the file cannot be written.
+    DatasetError
+        If an archive is damaged, unsafe or too large.
     """
+    if DICOM in suffixes and _suffix(name, suffixes) is None and is_dicom(_start(content)):
+        name += DICOM  # DICOM files often have no suffix
     try:
         file_name = safe_name(name, suffixes)
     except VolumeError as error:
         kind = identify(content.read(PREFIX_BYTES))
         found = f", got {kind.name}; {kind.remedy}" if kind else ""
         raise VolumeError(f"{error}{found}. Accepted: {ACCEPTED[tuple(suffixes)]}.") from None
-    path = _new_path(file_name)
+    path = _new_path(file_name, series)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
@@ -103,17 +117,17 @@ def save(name: str, content: IO[bytes], suffixes: Sequence[str]) -> Path:
         raise VolumeError(
             f"{path.name}: expected space for the uploaded file, got: {error.strerror or error}; free some space"
         ) from error
-    return path
+    if file_name.lower().endswith(ARCHIVE):
+        return _unpacked(path)
+    return path.parent if file_name.lower().endswith(DICOM) else path
 
 
 def list_uploads(suffixes: Sequence[str]) -> list[Path]:
-    """Uploaded files of this session with one of the suffixes, in the order of uploading."""
+    """Uploaded files of this session with one of the suffixes, and folders of DICOM series, as they were uploaded."""
     folder = session_folder()
     with contextlib.suppress(OSError):
         os.utime(folder)  # the session is active
-    return [
-        path for numbered in _numbered_folders() for path in sorted(numbered.iterdir()) if _suffix(path.name, suffixes)
-    ]
+    return [path for numbered in _numbered_folders() for path in _images_in(numbered, suffixes)]
 
 
 def display_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -130,9 +144,10 @@ def display_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def remove(path: Path) -> None:
-    """Remove an uploaded file of this session; both files of an Analyze pair."""
-    if path.parent.parent == session_folder():
-        shutil.rmtree(path.parent, ignore_errors=True)
+    """Remove an uploaded file of this session; both files of an Analyze pair, and all that an archive held."""
+    folder = session_folder()
+    if path.is_relative_to(folder) and path != folder:
+        shutil.rmtree(folder / path.relative_to(folder).parts[0], ignore_errors=True)
 
 
 def analyze_partner(path: Path) -> Path | None:
@@ -211,15 +226,58 @@ def without_session_folder(message: str) -> str:
     return re.sub(re.escape(f"{session_folder()}{os.sep}") + r"\d+" + re.escape(os.sep), "", message)
 
 
-def _new_path(name: str) -> Path:
-    """Where an upload of this name goes: beside the lonely partner of its Analyze pair, else into a new folder."""
+def _new_path(name: str, series: str) -> Path:
+    """Where an upload of this name goes: beside the lonely partner of its Analyze pair, or into the folder of its DICOM
+    series; else into a new folder."""
     folders = _numbered_folders()
+    if name.lower().endswith(DICOM):
+        number = int(folders[-1].name) + 1 if folders else 1
+        return next(
+            (f / series / name for f in folders if (f / series).is_dir()),
+            session_folder() / str(number) / series / name,
+        )
     for folder in folders:
         partner = analyze_partner(folder / name)
         if partner is not None and partner.is_file() and not (folder / name).exists():
             return folder / name
     number = int(folders[-1].name) + 1 if folders else 1
     return session_folder() / str(number) / name
+
+
+def _start(content: IO[bytes]) -> bytes:
+    start = content.read(PREFIX_BYTES)
+    content.seek(0)
+    return start
+
+
+def _unpacked(archive: Path) -> Path:
+    """The folder with the content of an archive, which is removed."""
+    target = archive.with_suffix("")
+    try:
+        target.mkdir(exist_ok=True)
+        unpack(archive, target)
+        if not _images_in(target.parent, IMAGES[:-1]):
+            raise DatasetError(
+                f"{archive.name}: expected images in the archive, found none. Accepted: {ACCEPTED[IMAGES]}"
+            )
+    except DatasetError:
+        shutil.rmtree(archive.parent, ignore_errors=True)
+        raise
+    archive.unlink()
+    return target
+
+
+def _images_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Files with one of the suffixes in a folder and below, but for the files of a DICOM series its folder."""
+    found: list[Path] = []
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and DICOM in suffixes:
+            is_series = foreign_format(path) == "dicom"
+            found += [path] if is_series else []
+            found += [p for p in _images_in(path, suffixes) if not (is_series and p.parent == path)]
+        elif path.is_file() and _suffix(path.name, suffixes) and path.name.lower() != DICOM:
+            found.append(path)
+    return found
 
 
 def _numbered_folders() -> list[Path]:

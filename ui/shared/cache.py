@@ -215,7 +215,7 @@ def dataset_summary(choice: str, options: DataOptions = DEFAULT_OPTIONS) -> Data
 @st.cache_data(ttl=60, max_entries=50, show_spinner="Reading headers")
 def _dataset_summary(path: str, stamp: FolderStamp, options: DataOptions) -> DatasetSummary:
     dataset = open_dataset(path, options=options)
-    geometry = fingerprint(dataset, dataset.labelled_ids)
+    geometry = fingerprint(dataset, dataset.labelled_ids, readable_only=True)  # the check names those that are not
     return DatasetSummary(
         name=dataset.name,
         layout=dataset.layout,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core.datasets import fingerprint, open_dataset
-from core.errors import DatasetError, VolumeError
+from core.errors import DatasetError, UserError, VolumeError
 from tests.support.volume_files import make_decathlon, make_iseg, voxels, write_nifti
 
 
@@ -31,3 +31,15 @@ def test_unknown_subject_and_unreadable_header_are_refused(tmp_path: Path) -> No
     (tmp_path / "subject-1-T1.nii.gz").write_bytes(b"")
     with pytest.raises(VolumeError, match="subject-1-T1"):
         fingerprint(dataset)
+
+
+def test_subjects_that_cannot_be_read_can_be_left_out(tmp_path: Path) -> None:
+    data = make_decathlon(tmp_path)
+    (data / "imagesTr" / "case_002.nii.gz").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="case_002"):
+        fingerprint(open_dataset(data))
+    assert list(fingerprint(open_dataset(data), readable_only=True).shapes) == ["case_001", "case_003"]
+    for number in (1, 3):
+        (data / "imagesTr" / f"case_00{number}.nii.gz").write_bytes(b"nothing")
+    with pytest.raises(UserError, match="case_001"):
+        fingerprint(open_dataset(data), readable_only=True)

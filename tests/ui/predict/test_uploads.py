@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import os
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import streamlit as st
 
-from core.errors import VolumeError
+from core.errors import DatasetError, VolumeError
 from ui.predict import uploads
 
 
@@ -46,7 +47,7 @@ def test_names_keep_letters_of_all_scripts_and_lose_what_is_unsafe(name: str, sa
     assert found == safe and len(found.encode()) < 255
 
 
-@pytest.mark.parametrize("name", ["scan.dcm", "nii", "scan.nii.exe", "", "model.safetensors"])
+@pytest.mark.parametrize("name", ["scan.vtk", "nii", "scan.nii.exe", "", "model.safetensors"])
 def test_other_file_types_are_refused(name: str) -> None:
     with pytest.raises(VolumeError, match=r"expected a file ending in \.nii, \.nii\.gz"):
         uploads.save(name, io.BytesIO(b"x"), uploads.IMAGES)
@@ -54,11 +55,48 @@ def test_other_file_types_are_refused(name: str) -> None:
 
 
 def test_refusal_says_what_the_file_is_and_what_is_accepted() -> None:
-    with pytest.raises(VolumeError, match="got a DICOM file; convert its series") as refused:
-        uploads.save("IM0001", io.BytesIO(b"\0" * 128 + b"DICM"), uploads.IMAGES)
+    with pytest.raises(VolumeError, match="got a VTK file; convert it") as refused:
+        uploads.save("IM0001", io.BytesIO(b"# vtk DataFile Version 3.0"), uploads.IMAGES)
     assert uploads.ACCEPTED[uploads.IMAGES] in str(refused.value)
     with pytest.raises(VolumeError, match=r"Accepted: a checkpoint \(\.safetensors\)\."):
         uploads.save("model.pth", io.BytesIO(b"x"), uploads.MODELS)
+
+
+def test_dicom_files_that_are_uploaded_together_are_one_series() -> None:
+    start = b"\0" * 128 + b"DICM"
+    folders = {uploads.save(name, io.BytesIO(start), uploads.IMAGES, "series 1") for name in ("IM1", "IM2.dcm")}
+    (first,) = folders
+    other = uploads.save("IM1", io.BytesIO(start), uploads.IMAGES, "series 2")
+    image = uploads.save("a.mgz", io.BytesIO(b"1"), uploads.IMAGES)
+    assert sorted(p.name for p in first.iterdir()) == ["IM1.dcm", "IM2.dcm"]
+    assert uploads.list_uploads(uploads.IMAGES) == [first, other, image]
+    uploads.remove(first)
+    assert uploads.list_uploads(uploads.IMAGES) == [other, image]
+
+
+def test_an_archive_is_unpacked_and_removed_as_a_whole() -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("patient/scan.nii.gz", b"1")
+        archive.writestr("patient/series/IM1", b"\0" * 128 + b"DICM")
+        archive.writestr("notes.txt", b"1")
+    packed.seek(0)
+    folder = uploads.save("all.zip", packed, uploads.IMAGES)
+    found = uploads.list_uploads(uploads.IMAGES)
+    assert found == [folder / "patient" / "scan.nii.gz", folder / "patient" / "series"]
+    uploads.remove(found[1])
+    assert uploads.list_uploads(uploads.IMAGES) == []
+
+
+@pytest.mark.parametrize(("name", "reason"), [("../evil.nii", "leaves it"), ("notes.txt", "found none")])
+def test_an_unsafe_or_useless_archive_is_refused(name: str, reason: str) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(name, b"1")
+    packed.seek(0)
+    with pytest.raises(DatasetError, match=reason):
+        uploads.save("all.zip", packed, uploads.IMAGES)
+    assert uploads.list_uploads(uploads.IMAGES) == []
 
 
 def test_sessions_see_and_remove_their_own_files_only(session: dict[str, Any]) -> None:
