@@ -5,10 +5,11 @@ A value without words appears as it is, with spaces for underscores.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 Normalisation = Literal["auto", "ct", "max_min", "full_volume_mean", "brats", "max", "mean", "z_score"]
 Resample = Literal["none", "median"]
+MissingModalities = Literal["refuse", "leave_out", "zero"]
 NormLayer = Literal["batch", "instance", "group"]
 Activation = Literal["relu", "leaky_relu", "prelu"]
 Downsampling = Literal["pool", "stride"]
@@ -21,11 +22,13 @@ LossName = Literal[
 ]  # fmt: skip
 OptimizerName = Literal["sgd", "adam", "rmsprop", "adamw", "muon"]
 LrSchedule = Literal["constant", "cosine", "poly", "one_cycle", "trapezoid"]
-Device = Literal["auto", "cuda", "cpu"]
+Device = Literal["auto", "cuda", "mps", "xpu", "cpu"]
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 InferenceMode = Literal["auto", "tiles", "whole"]
 Lateral = Literal["auto", "swap", "off", "ignore"]
 Acceleration = Literal["auto", "none", "compile", "graph", "compiled_graph"]
+
+DEVICES = tuple(name for name in get_args(Device) if name != "auto")  # kinds of device, as torch names them
 
 NORMALISATION_WORDS = {
     "auto": "automatic",
@@ -35,6 +38,11 @@ NORMALISATION_WORDS = {
     "brats": "BraTS",
     "max": "maximum",
     "z_score": "z-score",
+}
+MISSING_MODALITIES_WORDS = {
+    "refuse": "an error",
+    "leave_out": "left out",
+    "zero": "the missing image is 0 everywhere",
 }
 RESAMPLE_WORDS = {"median": "to the median voxel size"}
 NORM_LAYER_WORDS = {"batch": "batch norm", "instance": "instance norm", "group": "group norm"}
@@ -59,7 +67,7 @@ LOSS_NAME_WORDS = {
 }
 OPTIMIZER_NAME_WORDS = {"sgd": "SGD", "adam": "Adam", "rmsprop": "RMSprop", "adamw": "AdamW", "muon": "Muon"}
 LR_SCHEDULE_WORDS = {"poly": "polynomial", "one_cycle": "one cycle"}
-DEVICE_WORDS = {"auto": "automatic", "cuda": "CUDA", "cpu": "CPU"}
+DEVICE_WORDS = {"auto": "automatic", "cuda": "CUDA", "mps": "Apple GPU (MPS)", "xpu": "Intel GPU (XPU)", "cpu": "CPU"}
 PRECISION_WORDS = {"auto": "automatic"}
 INFERENCE_MODE_WORDS = {"auto": "automatic", "tiles": "sliding window", "whole": "whole volume in one pass"}
 LATERAL_WORDS = {

@@ -27,13 +27,21 @@ __all__ = [
 ]  # fmt: skip
 
 FORMAT_VERSION = 1
+RECORDS = ("preset", "reasons")  # of :class:`TrainConfig`, besides the sections
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Configuration of a training run by section. ``preset`` records the preset that the values started from."""
+    """Configuration of a training run by section.
+
+    Attributes
+    ----------
+    preset : str. The preset that the values started from.
+    reasons : tuple of str. Why the preset chose its values, one line each; empty where it is the same for all data.
+    """
 
     preset: str = "custom"
+    reasons: tuple[str, ...] = ()
     data: DataConfig = field(default_factory=DataConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
@@ -55,7 +63,7 @@ class TrainConfig:
         by_section: dict[str, dict[str, Any]] = {}
         section_of = {spec.name: spec.section for spec in field_specs()}
         for name, value in values.items():
-            if name == "preset":
+            if name in RECORDS:
                 continue
             if name not in section_of:
                 raise ConfigError(f"expected a configuration field, got {name!r}; known: {', '.join(section_of)}")
@@ -65,6 +73,8 @@ class TrainConfig:
         }
         if "preset" in values:
             changed["preset"] = str(values["preset"])
+        if "reasons" in values:
+            changed["reasons"] = tuple(str(reason) for reason in values["reasons"])
         return dataclasses.replace(self, **changed)
 
     @property
@@ -95,7 +105,10 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values by section, with the format version."""
-        return {"version": FORMAT_VERSION, **json.loads(json.dumps(dataclasses.asdict(self)))}
+        data = json.loads(json.dumps(dataclasses.asdict(self)))
+        if not self.reasons:
+            del data["reasons"]
+        return {"version": FORMAT_VERSION, **data}
 
     @classmethod
     def from_json(cls, data: Any) -> TrainConfig:
@@ -114,9 +127,11 @@ class TrainConfig:
             )
         defaults = cls()
         flat: dict[str, Any] = {"preset": data.get("preset", "custom")}
-        sections = {f.name for f in fields(cls)} - {"preset"}
+        if isinstance(data.get("reasons"), list):
+            flat["reasons"] = data["reasons"]
+        sections = {f.name for f in fields(cls)} - {*RECORDS}
         for name, part in data.items():
-            if name in ("version", "preset"):
+            if name in ("version", *RECORDS):
                 continue
             if name not in sections or not isinstance(part, dict):
                 raise ConfigError(f"expected the sections {sorted(sections)}, got {name!r}")
@@ -131,7 +146,7 @@ class TrainConfig:
 def field_specs() -> tuple[FieldSpec, ...]:
     """All fields of :class:`TrainConfig`, in order."""
     hints = typing.get_type_hints(TrainConfig)
-    sections = [f.name for f in fields(TrainConfig) if f.name != "preset"]
+    sections = [f.name for f in fields(TrainConfig) if f.name not in RECORDS]
     return tuple(spec for name in sections for spec in specs_of(hints[name], section=name))
 
 
@@ -140,7 +155,7 @@ def section_titles() -> dict[str, tuple[str, str]]:
     hints = typing.get_type_hints(TrainConfig)
     titles = {}
     for f in fields(TrainConfig):
-        if f.name != "preset":
+        if f.name not in RECORDS:
             title, _, sentence = (hints[f.name].__doc__ or "").strip().partition(": ")
             titles[f.name] = (title, sentence[:1].upper() + sentence[1:])
     return titles

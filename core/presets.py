@@ -1,5 +1,7 @@
 """Presets: named configurations to start from, as data, by the time that they take.
 
+``auto``      chosen for the time, the data and the device (:mod:`core.training.auto_preset`); before these are known it
+              has the values of ``fast``.
 ``quick``     a small network for two minutes of training on a laptop CPU.
 ``fast``      the highest Dice after a few minutes of training.
 ``thorough``  as ``fast``, with a larger network and twice the augmentation, for ten minutes and more, when ``fast``
@@ -16,6 +18,8 @@ from typing import Any
 from core.config import TrainConfig, field_specs
 from core.errors import ConfigError
 
+AUTO = "auto"
+AUTO_DURATION = {"minutes": 10.0, "epochs": 40}  # of ``auto``, where none is given
 DEFAULT_PRESET = "fast"
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -58,13 +62,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     ),
 }  # fmt: skip
 
+PRESET_NAMES = (AUTO, *PRESETS)
 PRESET_HELP = {
+    AUTO: "network, sub-volume, augmentation and schedule chosen for the time, the data and the device",
     "quick": "a small network for two minutes of training on a laptop",
     "fast": "highest Dice after a few minutes of training, on any device",
     "thorough": "for ten minutes and more: larger network, twice the augmentation",
     "article": "the recipe of the article, unchanged; for a GPU",
 }
-LEAST_MINUTES = {"quick": 0.0, "fast": 5.0, "thorough": 20.0}  # time budgets from which a preset is the one to choose
 
 
 def preset(name: str) -> TrainConfig:
@@ -75,23 +80,30 @@ def preset(name: str) -> TrainConfig:
     ConfigError
         If there is no preset with that name.
     """
+    if name == AUTO:
+        return TrainConfig(preset=AUTO).with_values({**PRESETS[DEFAULT_PRESET], **AUTO_DURATION})
     if name not in PRESETS:
-        raise ConfigError(f"preset: expected one of {', '.join(PRESETS)}; got {name!r}")
+        raise ConfigError(f"preset: expected one of {', '.join(PRESET_NAMES)}; got {name!r}")
     return TrainConfig(preset=name).with_values(PRESETS[name])
 
 
-def preset_for(minutes: float) -> str:
-    """The preset to choose for a time budget in minutes."""
-    return max((name for name, least in LEAST_MINUTES.items() if least <= minutes), key=LEAST_MINUTES.__getitem__)
+def command_line(config: TrainConfig, command: str = "train", name: str = "", base: TrainConfig | None = None) -> str:
+    """The command line for exactly this configuration: ``python -m core train DATA --preset fast --epochs 20``.
 
-
-def command_line(config: TrainConfig, command: str = "train", name: str = "") -> str:
-    """The command line for exactly this configuration: ``python -m core train DATA --preset fast --epochs 20``."""
+    Parameters
+    ----------
+    config : TrainConfig. One that ``auto`` chose is written out with all of its values, beside another preset.
+    command, name : str. Sub-command, and name of the run.
+    base : TrainConfig, optional. What its preset gives; to be named for ``auto``, as long as time, data and device are
+        those that it was chosen for.
+    """
     preset_name = config.preset if config.preset in PRESETS else DEFAULT_PRESET
+    if base is not None:
+        preset_name = base.preset
     parts = ["python", "-m", "core", command, config.data.path or "DATA", "--preset", preset_name]
     if name:
         parts += ["--name", name]
-    values, preset_values = config.values(), preset(preset_name).values()
+    values, preset_values = config.values(), (base or preset(preset_name)).values()
     for spec in field_specs():
         changed = values[spec.name] != preset_values[spec.name]
         # --epochs without --minutes resets the time budget, so the budget has to be given as well

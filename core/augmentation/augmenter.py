@@ -21,6 +21,8 @@ from core.config import AugmentConfig
 from core.sampling.patches import Batch, PatchLocation, Subjects
 from core.types import Size3, triple
 
+AUGMENTED_ON_CPU = ("mps",)  # devices without all operators of the batched form, nor float64
+
 
 @dataclass(frozen=True)
 class AugmentationParams:
@@ -73,7 +75,7 @@ class Augmenter:
             return self._draw(locations, channels, generator)
 
     def apply(self, image: Tensor, label: Tensor, params: AugmentationParams) -> Batch:
-        """Augment the cropped regions, on the device where they are.
+        """Augment the cropped regions, on the device where they are, or for an Apple GPU on the CPU.
 
         Parameters
         ----------
@@ -86,8 +88,15 @@ class Augmenter:
         image : Tensor, float32, shape (batch, channel, i, j, k)
         label : Tensor, uint8, shape (batch, i, j, k)
         """
-        if image.device.type != "cpu":
+        device = image.device
+        if device.type in AUGMENTED_ON_CPU:
+            image, label = self._apply_on_cpu(image.cpu(), label.cpu(), params)
+            return image.to(device), label.to(device)
+        if device.type != "cpu":
             return self._apply_batched(image, label, params)
+        return self._apply_on_cpu(image, label, params)
+
+    def _apply_on_cpu(self, image: Tensor, label: Tensor, params: AugmentationParams) -> Batch:
         with single_threaded():
             if params.warp is not None:
                 image, label = apply_warp(image, label, params.warp, self.size, params.flips)

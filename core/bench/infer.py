@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from core.bench import report
 from core.bench.implementations import CLASSES, IN_CHANNELS, plain_unet
-from core.bench.machine import Machine, matmul_peaks, peak_for
+from core.bench.machine import Machine, defaults_of, matmul_peaks, peak_for
 from core.bench.peers import PeerMissingError, import_peer, peer_versions
 from core.bench.report import Report, Row, with_ratios, with_times
 from core.bench.timing import PeakMemory, ProgressCallback, RemainingTime, time_interleaved, with_memory_retention
@@ -165,7 +165,7 @@ def bench_infer(settings: Settings, device_name: str, progress: ProgressCallback
     peaks_before = matmul_peaks(device)
     methods = methods_for(case, precision, settings.peers)
     try:
-        rows = measure_methods(case, methods, settings.blocks or BLOCKS[device.type], progress)
+        rows = measure_methods(case, methods, settings.blocks or BLOCKS[defaults_of(device)], progress)
     except (MemoryError, RuntimeError) as error:
         raise (out_of_memory_error(error, device) or error) from error
     peaks_after = matmul_peaks(device)  # noise of the machine only lowers a peak

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
+from core.compute.device import device_name
+
 CPU_MATRIX_SIZE, CUDA_MATRIX_SIZE = 2048, 8192  # rows and columns
 REPEATS = 5
 PRODUCTS_PER_SYNC = {"cpu": 1, "cuda": 10}
@@ -22,7 +24,7 @@ class Machine:
 
     Attributes
     ----------
-    device : str. "cpu" or "cuda".
+    device : str. Kind of device, as torch names it.
     name : str. Model of the processor or card.
     cores : int. Cores this process may use.
     threads : int. CPU threads of torch.
@@ -50,7 +52,7 @@ class Machine:
         cuda = device.type == "cuda"
         return cls(
             device=device.type,
-            name=torch.cuda.get_device_name(device) if cuda else _processor_name(),
+            name=_processor_name() if device.type == "cpu" else device_name(device),
             cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
             threads=torch.get_num_threads(),
             torch_version=torch.__version__,
@@ -93,22 +95,29 @@ def peak_for(precision: str | None, device: torch.device, peaks: dict[str, float
     return peaks.get("fp32")
 
 
+def defaults_of(device: torch.device) -> str:
+    """The kind of device whose defaults a benchmark takes: those of CUDA for every GPU."""
+    return "cpu" if device.type == "cpu" else "cuda"
+
+
 def synchronize(device: torch.device) -> None:
     """Wait until the device has finished its queued work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type != "cpu":
+        torch.accelerator.synchronize()
 
 
 def _matmul_tflops(device: torch.device, dtype: torch.dtype, size: int) -> float:
     left, right = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
-    best = float("inf")
+    best, products = float("inf"), PRODUCTS_PER_SYNC[defaults_of(device)]
     for _ in range(REPEATS):
         synchronize(device)
         started = time.perf_counter()
-        for _ in range(PRODUCTS_PER_SYNC[device.type]):
+        for _ in range(products):
             torch.matmul(left, right)
         synchronize(device)
-        best = min(best, (time.perf_counter() - started) / PRODUCTS_PER_SYNC[device.type])
+        best = min(best, (time.perf_counter() - started) / products)
     return 2 * size**3 / best / 1e12
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from core.bench import report
 from core.bench.implementations import CLASSES, IN_CHANNELS, random_batch, segmentarium_step
-from core.bench.machine import Machine
+from core.bench.machine import Machine, defaults_of
 from core.bench.report import Report, Row, with_times
 from core.bench.timing import PeakMemory, ProgressCallback, seconds_per_call, with_memory_retention
 from core.compute.device import cudnn_benchmark, empty_cache, out_of_memory_error, resolve_device, set_num_threads
@@ -87,7 +87,7 @@ def bench_models(settings: Settings, device_name: str, progress: ProgressCallbac
     device = resolve_device(device_name)
     set_num_threads(0)
     precision = resolve_precision("auto", device)
-    size = settings.sub_volume or SUB_VOLUME[device.type]
+    size = settings.sub_volume or SUB_VOLUME[defaults_of(device)]
     machine = Machine.current(device, precision)
     names = settings.networks or tuple(architectures())
     values = {"sub_volume": size, "batch_size": settings.batch, "precision": precision}
@@ -95,12 +95,12 @@ def bench_models(settings: Settings, device_name: str, progress: ProgressCallbac
     rows = []
     for number, name in enumerate(names):
         progress(number, len(names), name)
-        rows.append(_measure(base.with_values({"model": name, "loss": _loss_of(name)}), settings.blocks, device_name))
+        rows.append(_measure(base.with_values({"model": name, "loss": loss_of(name)}), settings.blocks, device_name))
     shown = dict(sub_volume=list(size), batch=settings.batch, in_channels=IN_CHANNELS, classes=CLASSES)
     return Report("models", machine, shown, tuple(rows), COLUMNS, notes=(NOTE,))
 
 
-def _loss_of(name: str) -> str:
+def loss_of(name: str) -> str:
     """The loss of the comparison, or the one that uses all outputs of the network."""
     extras = set(architecture(name).extras)
     return next((loss for loss, entry in LOSSES.items() if entry.extras and set(entry.extras) <= extras), LOSS)

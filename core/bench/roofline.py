@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 
 from core.bench.implementations import CLASSES, IN_CHANNELS
-from core.bench.machine import synchronize
+from core.bench.machine import defaults_of, synchronize
 from core.bench.report import Row
 from core.compute.convolution_workspace import TracedConvolution
 from core.compute.precision import DTYPES
@@ -101,7 +101,7 @@ def _products(layer: TracedConvolution, voxels: int, first: bool) -> Iterator[_M
 
 def _tflops(product: _MatrixProduct, device: torch.device, dtype: torch.dtype) -> float:
     """Best of several products, of at most :data:`MAX_ROWS` rows."""
-    limit = MAX_ROWS[device.type]
+    limit = MAX_ROWS[defaults_of(device)]
     shape = _MatrixProduct(min(product.rows, limit), min(product.inner, limit), product.columns)
     left = torch.randn(shape.rows, shape.inner, device=device, dtype=dtype)
     right = torch.randn(shape.inner, shape.columns, device=device, dtype=dtype)
@@ -117,7 +117,7 @@ def _tflops(product: _MatrixProduct, device: torch.device, dtype: torch.dtype) -
 
 def _copy_bandwidth(device: torch.device) -> float:
     """Bytes read and written per second while a tensor is copied; best of several copies."""
-    source = torch.zeros(COPY_BYTES[device.type] // 4, device=device)
+    source = torch.zeros(COPY_BYTES[defaults_of(device)] // 4, device=device)
     target = torch.zeros_like(source)
     best = float("inf")
     for _ in range(REPEATS):

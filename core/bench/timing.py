@@ -89,7 +89,7 @@ class PeakMemory:
     """Peak memory beyond the memory in use at construction.
 
     On CUDA: memory reserved by torch, which includes the private pools of captured graphs. On a CPU: resident size of
-    the process, on Linux only, where the peak can be reset; ``None`` elsewhere.
+    the process, on Linux only, where the peak can be reset; ``None`` elsewhere, and on other GPUs.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -99,7 +99,7 @@ class PeakMemory:
             self.reset()
             self._baseline = torch.cuda.memory_reserved(device)
         else:
-            self._baseline = _reset_resident_peak()
+            self._baseline = _reset_resident_peak() if device.type == "cpu" else None
 
     def reset(self) -> None:
         """On CUDA, reset the peak: after the first call, which tries kernels, compiles, or captures a graph."""

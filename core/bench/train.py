@@ -21,7 +21,7 @@ from core.bench.implementations import (
     select_implementations,
 )
 from core.bench.loop import LoopSetup, measure_loop
-from core.bench.machine import Machine, matmul_peaks, peak_for
+from core.bench.machine import Machine, defaults_of, matmul_peaks, peak_for
 from core.bench.peers import PeerMissingError, peer_versions
 from core.bench.report import Report, Row, with_ratios, with_times
 from core.bench.roofline import lower_bounds
@@ -123,7 +123,7 @@ class Settings:
 
     def size(self, device: torch.device) -> Size3:
         """Sub-volume size on this device."""
-        return self.sub_volume or SUB_VOLUME[device.type]
+        return self.sub_volume or SUB_VOLUME[defaults_of(device)]
 
     def used_channels(self, device: torch.device) -> tuple[int, ...]:
         """Channels of the levels the sub-volume allows.
@@ -145,7 +145,7 @@ class Settings:
     def selection(self, device: torch.device) -> Selection:
         """Implementations to compare on this device."""
         article = device.type == "cuda" if self.article is None else self.article
-        accelerations = ACCELERATIONS[device.type] if self.accelerations is None else self.accelerations
+        accelerations = ACCELERATIONS.get(device.type, ()) if self.accelerations is None else self.accelerations
         return Selection(self.peers, self.same_precision, article, accelerations)
 
     @property
@@ -172,7 +172,8 @@ def bench_train(settings: Settings, device_name: str, progress: ProgressCallback
     """
     device = resolve_device(device_name)
     set_num_threads(0)
-    size, channels, steps = settings.size(device), settings.used_channels(device), settings.steps or STEPS[device.type]
+    size, channels = settings.size(device), settings.used_channels(device)
+    steps = settings.steps or STEPS[defaults_of(device)]
     implementations = select_implementations(channels, device, settings.optim, settings.selection(device))
     machine = Machine.current(device, resolve_precision("auto", device))
     peaks_before = matmul_peaks(device)
@@ -211,7 +212,7 @@ def bench_train(settings: Settings, device_name: str, progress: ProgressCallback
         blocks=settings.blocks,
         **(peer_versions() if settings.peers else {}),
     )
-    notes = (NOTE.format(products=PRODUCTS[device.type]), *_differing_operations(rows))
+    notes = (NOTE.format(products=PRODUCTS[defaults_of(device)]), *_differing_operations(rows))
     return Report("train", machine, shown_settings, tuple(rows), COLUMNS, peaks, notes)
 
 
@@ -282,7 +283,7 @@ class _BatchBenchmark:
             if self.device.type == "cuda":
                 seconds_per_call(workload, 1, self.device)
                 memory.reset()
-            seconds_per_call(workload, WARM_UP_STEPS[self.device.type], self.device)
+            seconds_per_call(workload, WARM_UP_STEPS[defaults_of(self.device)], self.device)
             note = "; ".join([row.note, *implementation.messages]).removeprefix("; ")
             return replace(row, gflop=gflop, peak_memory_mb=memory.read_mb(), note=note), workload
         except PeerMissingError as error:

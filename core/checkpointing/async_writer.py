@@ -117,8 +117,8 @@ def _copy_to_host(checkpoint: Checkpoint) -> tuple[Checkpoint, torch.cuda.Event 
     def copy(tensor: Tensor) -> Tensor:
         nonlocal on_cuda
         value = tensor.detach()
-        if not value.is_cuda:
-            return value.clone(memory_format=torch.contiguous_format)
+        if not value.is_cuda:  # .cpu() copies what is on another GPU
+            return value.clone(memory_format=torch.contiguous_format).cpu()
         on_cuda = True
         host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
         return host.copy_(value, non_blocking=True)

@@ -14,15 +14,16 @@ from core.config import TrainConfig, field_specs, section_titles
 from core.fields import FieldSpec
 from core.models import MODELS, name_own_network
 from core.models.own_networks import is_file_reference
-from core.presets import DEFAULT_PRESET, PRESET_HELP, PRESETS, preset
+from core.paths import checkpoints_root
+from core.presets import AUTO, DEFAULT_PRESET, PRESET_HELP, PRESET_NAMES, PRESETS, preset
 
 if TYPE_CHECKING:
     from core.datasets import DataOptions
 
 AS_IN_TRAINING = "as in training"
 ALL_FOLDS = "all"
-
 FIELD_PREFIX = "field_"  # of the names of fields among the parsed arguments
+
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """Add DATA, ``--preset``, ``--name`` and one flag per configuration field, grouped by section."""
@@ -30,7 +31,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset",
         default=DEFAULT_PRESET,
-        metavar="|".join(PRESETS),
+        metavar="|".join(PRESET_NAMES),
         help="values to start from; " + "; ".join(f"{name}: {help}" for name, help in PRESET_HELP.items()),
     )
     parser.add_argument("--name", metavar="TEXT", default="", help="name of the run; its id begins with it")
@@ -78,12 +79,12 @@ def takes_all_folds(args: argparse.Namespace) -> bool:
 
 
 def config_from(args: argparse.Namespace) -> TrainConfig:
-    """The configuration from the parsed flags.
+    """The configuration from the parsed flags; the preset ``auto`` reads the headers of the data set.
 
     Raises
     ------
-    ConfigError
-        If a value is not allowed.
+    UserError
+        If a value is not allowed, or the preset ``auto`` needs a data set that cannot be opened.
     """
     base = preset(args.preset)
     values = _given_values(args)

@@ -30,12 +30,11 @@ def _package_version(package: str) -> str:
 
 def _device() -> str:
     try:
-        import torch
-
-        from core.compute.device import resolve_device, set_num_threads
+        from core.compute.device import available_devices, device_name, resolve_device, set_num_threads
     except ImportError as error:
         return f"unknown: torch cannot be imported ({error})"
     threads = set_num_threads(0)
     device = resolve_device("auto")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
-    return f"{name}, {threads} CPU thread{'s' * (threads != 1)}"
+    others = [name for name in available_devices() if name not in (device.type, "cpu")]
+    also = f"; with --device: {', '.join(others)}" if others else ""
+    return f"{device_name(device)}, {threads} CPU thread{'s' * (threads != 1)}{also}"

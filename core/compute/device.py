@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from core.choices import DEVICES
 from core.compute.cgroups import memory_limits
 from core.errors import DeviceError
 from core.formatting import format_bytes
@@ -21,12 +22,12 @@ ESTIMATE_TOLERANCE = 1.25  # an estimate may be too high by this factor
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device for "auto", "cuda" or "cpu"; "auto" prefers CUDA.
+    """The device for "auto" or a kind of device; "auto" is CUDA where there is one, else the CPU.
 
     Raises
     ------
     DeviceError
-        If CUDA is requested and not available.
+        If the requested kind is not available.
     """
     if name == "cuda" and not torch.cuda.is_available():
         build = "built without CUDA" if torch.version.cuda is None else "that sees no CUDA device"
@@ -34,9 +35,39 @@ def resolve_device(name: str) -> torch.device:
             f"device: expected a CUDA device, found torch {torch.__version__} {build}; "
             "use --device cpu, or install a CUDA build (pytorch.org/get-started)"
         )
+    if name == "mps" and not torch.backends.mps.is_available():
+        build = "without a Metal device" if torch.backends.mps.is_built() else "built without MPS"
+        raise DeviceError(
+            f"device: expected an Apple GPU, found torch {torch.__version__} {build}; use --device cpu, or, on a Mac "
+            "with Apple silicon, torch from PyPI"
+        )
+    if name == "xpu" and not torch.xpu.is_available():
+        raise DeviceError(
+            f"device: expected an Intel GPU, found torch {torch.__version__} that sees none; use --device cpu, or "
+            "install an XPU build (pytorch.org/get-started)"
+        )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(name)
+
+
+def device_name(device: torch.device) -> str:
+    """The name of a GPU, or "CPU"."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    if device.type == "xpu":
+        return str(torch.xpu.get_device_name(device))
+    return {"cpu": "CPU", "mps": "Apple GPU"}[device.type]
+
+
+def available_devices() -> tuple[str, ...]:
+    """The kinds of device that torch finds here, for example ``("cuda", "cpu")``."""
+    found = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "xpu": torch.xpu.is_available(),
+    }
+    return tuple(name for name in DEVICES if found.get(name, True))
 
 
 def set_num_threads(threads: int, processes: int = 1) -> int:
@@ -66,6 +97,10 @@ def total_bytes(device: torch.device) -> int:
     """
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type == "xpu":
+        return int(torch.xpu.get_device_properties(device).total_memory)
+    if device.type == "mps":
+        return int(torch.mps.recommended_max_memory())
     import psutil
 
     return min([int(psutil.virtual_memory().total), *(limit for limit, _ in _cpu_limits())])
@@ -77,8 +112,14 @@ def free_bytes(device: torch.device) -> int:
         reserved, allocated = torch.cuda.memory_reserved(device), torch.cuda.memory_allocated(device)
         cached = reserved - allocated - _cuda_graph_bytes(device)
         return int(torch.cuda.mem_get_info(device)[0]) + int(cached)
+    if device.type == "xpu":
+        cached = torch.xpu.memory_reserved(device) - torch.xpu.memory_allocated(device)
+        return int(torch.xpu.mem_get_info(device)[0]) + int(cached)
     import psutil
 
+    if device.type == "mps":  # its memory is the machine's
+        own = torch.mps.recommended_max_memory() - torch.mps.current_allocated_memory()
+        return max(min(int(own), int(psutil.virtual_memory().available)), 0)
     left = [limit - used for limit, used in _cpu_limits()]
     return max(min([int(psutil.virtual_memory().available), *left]), 0)
 
@@ -129,7 +170,7 @@ def out_of_memory_error(
     if needed_bytes is not None:
         estimate = f"; a training step was estimated to take about {format_bytes(needed_bytes)}"
     memory = ""
-    if device.type == "cpu" or torch.cuda.is_available():
+    if device.type in available_devices():
         memory = f" ({format_bytes(total_bytes(device))}, {format_bytes(free_bytes(device))} of it free now)"
     return DeviceError(
         f"not enough memory: the work does not fit into {_possessive(device)} memory{memory}{estimate}; "
@@ -138,11 +179,13 @@ def out_of_memory_error(
 
 
 def empty_cache(device: torch.device) -> None:
-    """Release the unused memory that torch's CUDA allocator has cached; no effect on a CPU."""
+    """Release the unused memory that torch's allocator has cached on a GPU; no effect on a CPU."""
     if device.type == "cuda":
         # Before 2.12 torch raises after a failed graph capture (pytorch/pytorch#180395).
         with contextlib.suppress(RuntimeError):
             torch.cuda.empty_cache()
+    elif device.type in ("mps", "xpu"):
+        getattr(torch, device.type).empty_cache()
 
 
 @contextlib.contextmanager
@@ -186,4 +229,4 @@ def _cpu_limits() -> Iterator[tuple[int, int]]:
 
 
 def _possessive(device: torch.device) -> str:
-    return "the CUDA device's" if device.type == "cuda" else "this machine's"
+    return {"cuda": "the CUDA device's", "xpu": "the Intel GPU's"}.get(device.type, "this machine's")

@@ -120,6 +120,8 @@ def init_process_group(device: torch.device) -> Iterator[tuple[DistributedContex
         yield SINGLE_PROCESS, device
         return
     backend = "gloo"
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceError(f"devices: expected 1 on {device.type}, got {world_size}; several are used with CUDA alone")
     if device.type == "cuda":
         here, number = _ranks_of_node(rank, world_size)
         if torch.cuda.device_count() < here:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from core.errors import DeviceError
+
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FP16_CAPABILITY = (7, 0)  # of NVIDIA GPUs, from which fp16 is faster than fp32 (tensor cores: V100, T4, RTX 20xx)
 
@@ -18,11 +20,31 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype=DTYPES[precision])
 
 
+def wide_dtype(device: torch.device) -> torch.dtype:
+    """The type for sums over many values: float64, or float32 on an Apple GPU, which has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def resolve_precision(precision: str, device: torch.device) -> str:
     """Turn "auto" into "bf16" where the device computes in it natively, into "fp16" on GPUs with tensor cores that do
-    not, else into "fp32"."""
+    not, else into "fp32".
+
+    Raises
+    ------
+    DeviceError
+        If the device does not compute in the requested precision.
+    """
+    if device.type == "mps":
+        if precision not in ("auto", "fp32"):
+            raise DeviceError(
+                f"precision: expected auto or fp32 on mps, got {precision}; torch has no transposed 3D convolutions in "
+                "it there"
+            )
+        return "fp32"
     if precision != "auto":
         return precision
+    if device.type == "xpu":
+        return "bf16" if torch.xpu.is_bf16_supported() else "fp32"
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return "bf16"

@@ -7,7 +7,6 @@ is too large for one pass is tiled with the largest tiles that the memory allows
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from core.compute.precision import autocast
 from core.inference.forward_pass import ForwardFunction, forward_pass
 from core.inference.memory_limit import InferenceMemory
+from core.inference.tile_grid import tile_starts
 from core.types import ProgressCallback, Size3, triple
 
 SIGMA_SCALE = 0.125  # of the tile size
@@ -59,15 +59,6 @@ class InferenceOptions:
     def __post_init__(self) -> None:
         if self.mode not in ("tiles", "whole"):
             raise ValueError(f"mode: expected tiles or whole, got {self.mode!r}")
-
-
-def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
-    """First voxel of each tile along one axis; the last tile ends at the edge of the volume."""
-    if tile >= length:
-        return [0]
-    stride = max(1, int(tile * (1 - overlap)))
-    count = math.ceil((length - tile) / stride) + 1
-    return [min(n * stride, length - tile) for n in range(count)]
 
 
 def gaussian_importance_map(tile: Size3, device: torch.device) -> Tensor:

@@ -115,6 +115,22 @@ def available() -> list[Architecture]:
     return [entry for entry in found if entry is not None]
 
 
+def code_files(entry: Architecture) -> list[Path]:
+    """The Python files on which a user's network may depend: its own, or all of the package of its entry point; empty
+    for a network of the program."""
+    if not entry.own:
+        return []
+    if entry.path:
+        return [Path(entry.path)]
+    spec = importlib.util.find_spec(entry.module.partition(".")[0])
+    if spec is None:
+        return []
+    folders = spec.submodule_search_locations
+    if folders is None:
+        return [Path(spec.origin)] if spec.origin else []
+    return sorted(path for folder in folders for path in Path(folder).rglob("*.py"))
+
+
 def _files() -> dict[str, Path]:
     """File by name; what the variable states comes before the list."""
     stated = {name: path for path, name in map(_split, reversed(_stated()))}

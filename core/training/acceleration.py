@@ -49,8 +49,9 @@ def accelerate(step: TrainingStep, mode: Acceleration, on_message: MessageCallba
         step.compute_loss = torch.compile(step.compute_loss, dynamic=False)  # type: ignore[method-assign]
     if mode in ("graph", "compiled_graph"):
         if step.device.type != "cuda":
+            where = "a CPU" if step.device.type == "cpu" else step.device.type
             raise ConfigError(
-                f"acceleration: expected none, compile or auto on a CPU, got {mode}, which needs a CUDA device"
+                f"acceleration: expected none, compile or auto on {where}, got {mode}, which needs a CUDA device"
             )
         if obstacle:
             raise ConfigError(f"acceleration: {obstacle}, got {mode}; choose none, compile or auto")

@@ -19,7 +19,14 @@ from core.checkpointing.foreign_weights import read_foreign_weights
 from core.checkpointing.metadata import is_torch_file
 from core.compute.allocator import retain_freed_memory
 from core.compute.determinism import deterministic
-from core.compute.device import check_memory, free_bytes, out_of_memory_error, resolve_device, set_num_threads
+from core.compute.device import (
+    check_memory,
+    device_name,
+    free_bytes,
+    out_of_memory_error,
+    resolve_device,
+    set_num_threads,
+)
 from core.compute.distributed import DistributedContext, init_process_group
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
@@ -95,8 +102,10 @@ class _Machine:
     @property
     def name(self) -> str:
         """For display: GPU model, or "cpu" and threads, with the number of processes."""
-        on_cuda = self.device.type == "cuda"
-        name = torch.cuda.get_device_name(self.device) if on_cuda else f"cpu, {self.threads} threads"
+        kind = self.device.type
+        name = f"cpu, {self.threads} threads" if kind == "cpu" else device_name(self.device)
+        if kind in ("mps", "xpu"):
+            name = f"{kind}, {name}"
         processes = self.distributed.world_size
         return f"{processes} x {name}" if processes > 1 else name
 
@@ -152,7 +161,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         plan, cost = _resolve_plan(inputs.config, data, device)
         if last is not None:
             check_unchanged(last.metadata, data, plan, inputs.folder)
-        for note in spacing_notes(data, plan):
+        for note in (*(inputs.config.reasons if last is None else ()), *spacing_notes(data, plan)):
             inputs.listener(Note(note))
         memory = _MemoryPlan.make(plan, cost, data, machine)
     with _explained_out_of_memory(device, memory.step_bytes, memory.suggestion):

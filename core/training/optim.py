@@ -16,6 +16,7 @@ POLY_POWER = 0.9
 TRAPEZOID_DECAY_FRACTION = 0.5  # of the run
 ONE_CYCLE_WARMUP = 0.3  # of the run, where the configuration gives none
 ONE_CYCLE_START = 1 / 25  # of the maximum learning rate
+FOUND_INF_IGNORED = ("mps",)  # devices whose fused optimizers take ``found_inf`` and update the weights all the same
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> torch.optim.Optimizer:
@@ -109,7 +110,8 @@ def step_if_finite(
         skipped = found_inf if overflow is None else torch.maximum(skipped, found_inf)
     if clip_norm > 0:
         torch.nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
-    if isinstance(optimizer, torch.optim.RMSprop):
+    ignored = skipped.device.type in FOUND_INF_IGNORED
+    if ignored or isinstance(optimizer, torch.optim.RMSprop):
         if not bool(skipped):  # no fused form that could skip on the device: one deliberate synchronisation
             optimizer.step()
     else:

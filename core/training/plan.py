@@ -20,13 +20,38 @@ from core.imaging.resample import resampled_shape
 from core.models import resolve, size_divisor
 from core.types import Size3, SpacingMm, triple
 
-MAX_SUB_VOLUME_VOXELS = {"cpu": 64**3, "cuda": 128**3}  # of a sub-volume that is fitted to the data
 MIN_SIDE = 8  # of a sub-volume, in voxels, as in the configuration
 IMAGE_BYTES, LABEL_BYTES = 2, 1  # per voxel in training: float16 and uint8
-ASSUMED_GFLOPS = {"cpu": 120.0, "cuda": 40_000.0}  # sustained in bf16, a rough guess for the estimated duration
-OVERHEAD_S = {"cpu": 0.03, "cuda": 0.003}  # of a sub-volume beside the network: sampling, augmentation, launches
-FORECAST_FACT = "forecast"  # name of the fact about a run that states its estimated speed
-UNCERTAINTY = {"cpu": (0.7, 7.0), "cuda": (0.5, 5.0)}  # shortest and longest duration as multiples of the estimated one
+
+
+@dataclass(frozen=True)
+class DeviceKind:
+    """What is assumed of a kind of device before a run has measured it.
+
+    Attributes
+    ----------
+    sub_volume_voxels : int. Upper limit of a sub-volume that is fitted to the data.
+    gflops : float. Sustained in mixed precision, a rough guess for the estimated duration.
+    overhead_s : float. Of a sub-volume beside the network: sampling, augmentation, launches.
+    uncertainty : tuple of float. Shortest and longest duration as multiples of the estimated one.
+    """
+
+    sub_volume_voxels: int
+    gflops: float
+    overhead_s: float
+    uncertainty: tuple[float, float]
+
+    def sub_volume_s(self, training_gflop: float) -> float:
+        """Estimated duration of training on one sub-volume in seconds."""
+        return training_gflop / self.gflops + self.overhead_s
+
+
+DEVICE_KINDS = {
+    "cpu": DeviceKind(64**3, 120.0, 0.03, (0.7, 7.0)),
+    "cuda": DeviceKind(128**3, 40_000.0, 0.003, (0.5, 5.0)),
+    "mps": DeviceKind(96**3, 1_500.0, 0.02, (0.2, 10.0)),  # guessed: nothing was measured on one
+    "xpu": DeviceKind(128**3, 10_000.0, 0.005, (0.2, 10.0)),  # guessed: nothing was measured on one
+}
 
 
 @dataclass(frozen=True)
@@ -59,7 +84,7 @@ class TrainingPlan:
     config : TrainConfig. With sub-volume size and channels resolved.
     spacing_mm : tuple of float, or None. Voxel size that subjects are resampled to; ``None`` for no resampling.
     in_channels, classes : int. Number of modalities, and of classes with the background.
-    device : str. "cpu" or "cuda".
+    device : str. Kind of device, as torch names it: a key of ``DEVICE_KINDS``.
     data_bytes : int. Images and labels of all subjects on the device.
     steps_per_epoch : int. Optimizer steps.
     normaliser : Normaliser. Intensity normalisation; that of every run before its training subjects are read.
@@ -77,7 +102,7 @@ class TrainingPlan:
     def epoch_s(self, cost: StepCost) -> float:
         """Rough estimate of the duration of an epoch, from the cost of its steps."""
         sub_volumes = self.steps_per_epoch * self.config.sub_volumes_per_step / self.config.run.devices
-        return sub_volumes * (cost.training_gflop / ASSUMED_GFLOPS[self.device] + OVERHEAD_S[self.device])
+        return sub_volumes * DEVICE_KINDS[self.device].sub_volume_s(cost.training_gflop)
 
     def sub_volumes_per_s(self, cost: StepCost) -> float:
         """Estimated speed of training, over all devices."""
@@ -107,16 +132,13 @@ def make_plan(
     shapes, spacings_mm : sequence of tuple. Voxels and voxel size of each subject along i, j, k.
     in_channels : int. Number of modalities.
     classes : int. Number of classes, background included.
-    device : str. "cpu" or "cuda".
+    device : str. Kind of device, as torch names it.
     """
     spacing_mm = target_spacing(config, spacings_mm)
-    resampled = [
-        shape if spacing_mm is None else resampled_shape(shape, own, spacing_mm)
-        for shape, own in zip(shapes, spacings_mm, strict=True)
-    ]
+    resampled = resampled_shapes(shapes, spacings_mm, spacing_mm)
     divisor = size_divisor(config.model)
     size = config.sampling.sub_volume or fit_sub_volume(
-        _median_shape(resampled), divisor, MAX_SUB_VOLUME_VOXELS[device]
+        median_shape(resampled), divisor, DEVICE_KINDS[device].sub_volume_voxels
     )
     resolved = config.with_values({"sub_volume": tuple(size), "channels": resolve(config.model).channels})
     return TrainingPlan(
@@ -182,6 +204,16 @@ def _smaller_sizes(config: TrainConfig) -> Iterator[Size3]:
         yield triple(size)
 
 
+def resampled_shapes(
+    shapes: Sequence[Size3], spacings_mm: Sequence[SpacingMm], spacing_mm: SpacingMm | None
+) -> list[Size3]:
+    """Voxels of each subject at the voxel size of training; ``None`` for no resampling."""
+    return [
+        shape if spacing_mm is None else resampled_shape(shape, own, spacing_mm)
+        for shape, own in zip(shapes, spacings_mm, strict=True)
+    ]
+
+
 def target_spacing(config: TrainConfig, spacings_mm: Sequence[SpacingMm]) -> SpacingMm | None:
     """Voxel size to resample to: the configured one, the median over subjects, or ``None`` for no resampling."""
     if config.data.spacing_mm:
@@ -208,7 +240,8 @@ def fit_sub_volume(shape: Size3, divisor: int, max_voxels: int) -> Size3:
     return triple(size)
 
 
-def _median_shape(shapes: Sequence[Size3]) -> Size3:
+def median_shape(shapes: Sequence[Size3]) -> Size3:
+    """Voxels of a typical subject."""
     return triple([math.ceil(_lower_median([float(s[axis]) for s in shapes])) for axis in range(3)])
 
 

@@ -8,8 +8,9 @@ from core.checkpointing.metadata import LAST, TRAINING_SPACING, CheckpointMetada
 from core.checkpointing.training_spacing import TrainingSpacing
 from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
+from core.events import FORECAST_FACT
 from core.formatting import format_list
-from core.training.plan import FORECAST_FACT, StepCost, TrainingPlan
+from core.training.plan import StepCost, TrainingPlan
 from core.training.run_data import RunData
 
 NOTHING_HELD_OUT = "no subject: no Dice is measured, and the weights at the end of training are the result"

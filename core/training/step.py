@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from core.compute.device import cudnn_benchmark
 from core.compute.distributed import SINGLE_PROCESS, DistributedContext
-from core.compute.precision import autocast
+from core.compute.precision import autocast, wide_dtype
 from core.config import OptimConfig
 from core.losses.build import LossFunction
 from core.sampling.patches import Batch
@@ -50,6 +50,7 @@ class TrainingStep:
     launch : callable. Runs the device work of a step: :meth:`compute`, or a faster equivalent
         (:mod:`core.training.acceleration`).
     steps : int. Steps since the last :meth:`reset_loss`.
+    wide : dtype. Of what is summed up over many steps.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class TrainingStep:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
         self.ema = ExponentialMovingAverage(model, config.ema) if config.ema > 0 else None
         self.found_inf = torch.zeros((), device=self.device)
-        self.first_failed_step = torch.full((), math.inf, device=self.device, dtype=torch.float64)
+        self.wide = wide_dtype(self.device)
+        self.first_failed_step = torch.full((), math.inf, device=self.device, dtype=self.wide)
         self.loss_sum = torch.zeros((), device=self.device)
         self.steps = 0
         self.launch: Launch = self.compute
@@ -129,7 +131,7 @@ class TrainingStep:
     def read_loss(self) -> tuple[float, int | None]:
         """Mean loss over all processes since the last :meth:`reset_loss`, and the number of the first step with a
         non-finite gradient, if any. Synchronises with the device; every process has to call it."""
-        loss = self.distributed.all_reduce(self.loss_sum.double())
+        loss = self.distributed.all_reduce(self.loss_sum.to(self.wide))
         total, failed = torch.stack([loss, self.first_failed_step]).tolist()
         mean = total / max(self.steps, 1) / self.distributed.world_size
         return mean, None if math.isinf(failed) else int(failed)

@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from core.compute.precision import autocast
-from core.inference.sliding_window import Box, tile_starts
+from core.inference.sliding_window import Box
+from core.inference.tile_grid import number_of_tiles
 from core.training.run_progress import RunProgress
-from core.types import Size3
+from core.types import Size3, triple
 
 SAFETY_FACTOR = 1.25  # on the reserved time
 WHOLE_FACTOR = 1.5  # one pass over a volume, relative to tiles of as many voxels: it does not fit the caches
@@ -52,8 +53,8 @@ class ValidationBudget:
         """
         tiles = voxels = 0
         for box in boxes:
-            sides = [side.stop - side.start for side in box]
-            tiles += math.prod(len(tile_starts(n, t, self.overlap)) for n, t in zip(sides, tile, strict=True))
+            sides = triple([side.stop - side.start for side in box])
+            tiles += number_of_tiles(sides, tile, self.overlap)
             voxels += math.prod(sides)
         self._seconds = {
             SUB_VOLUMES: sub_volumes * tile_s,

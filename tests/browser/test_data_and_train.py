@@ -31,7 +31,8 @@ def test_pictures_are_at_the_top_and_settings_are_words(server: Server, page: Pa
 
     page.set_viewport_size({"width": 1440, "height": 900})
     page.get_by_role("button", name="Train on this").click()
-    expect(page.get_by_role("textbox", name="Time budget (minutes)")).to_have_attribute("placeholder", "none")
+    expect(page.get_by_role("textbox", name="Time budget (minutes)")).to_have_value("10.0")
+    expect(page.get_by_text("Chosen for this time and this data")).to_be_visible()
     page.get_by_text("Augmentation", exact=True).click()
     expect(page.get_by_role("textbox", name="Probability of a left-right flip")).to_have_value("0.5")
     expect(page.get_by_text(" per epoch").first).to_contain_text(" to ")

@@ -11,6 +11,7 @@ import pytest
 
 from core.config import (
     FORMAT_VERSION,
+    RECORDS,
     DataConfig,
     LossConfig,
     OptimConfig,
@@ -72,12 +73,12 @@ def test_every_field_has_a_supported_type() -> None:
 
 def test_field_names_are_unique_over_all_sections() -> None:
     assert len(BY_NAME) == len(SPECS)
-    sections = [f.name for f in fields(TrainConfig) if f.name != "preset"]
+    sections = [f.name for f in fields(TrainConfig) if f.name not in RECORDS]
     assert list(dict.fromkeys(s.section for s in SPECS)) == sections == list(section_titles())
     for section in sections:
         part = getattr(TrainConfig(), section)
         assert [f.name for f in fields(part)] == [s.name for s in SPECS if s.section == section]
-    assert not BY_NAME.keys() & {"preset", "version"}
+    assert not BY_NAME.keys() & {*RECORDS, "version"}
 
 
 @pytest.mark.parametrize("spec", **ids(list(SPECS)))

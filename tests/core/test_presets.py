@@ -15,10 +15,10 @@ from core.config import TrainConfig, changed_fields, field_specs
 from core.errors import ConfigError
 from core.models import MODELS
 from core.models.build import build_model
-from core.presets import PRESET_HELP, PRESETS, command_line, preset, preset_for
+from core.presets import PRESET_HELP, PRESET_NAMES, PRESETS, command_line, preset
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PRESET_NAMES)
 def test_preset_round_trips_through_text_and_json(name: str) -> None:
     config = preset(name)
     assert config.preset == name
@@ -56,7 +56,7 @@ def test_command_line_gives_the_same_configuration(name: str, changes: dict[str,
 
 
 def test_unknown_preset_is_rejected() -> None:
-    with pytest.raises(ConfigError, match="preset: expected one of quick, fast, thorough, article; got 'slow'"):
+    with pytest.raises(ConfigError, match="preset: expected one of auto, quick, fast, thorough, article; got 'slow'"):
         preset("slow")
 
 
@@ -85,6 +85,14 @@ def test_recipe_of_the_article() -> None:
 
 
 def test_presets_stand_in_the_order_of_the_time_that_they_take() -> None:
-    assert list(PRESETS) == ["quick", "fast", "thorough", "article"] == list(PRESET_HELP)
-    suited = {0.5: "quick", 2: "quick", 5: "fast", 10: "fast", 20: "thorough", 120: "thorough"}
-    assert {minutes: preset_for(minutes) for minutes in suited} == suited
+    assert list(PRESET_NAMES) == ["auto", "quick", "fast", "thorough", "article"] == list(PRESET_HELP)
+
+
+def test_a_configuration_of_auto_is_written_out_unless_its_base_is_known() -> None:
+    config = preset("auto").with_values({"path": "DATA", "ema": 0.5, "minutes": 3.0})
+    parser = argparse.ArgumentParser()
+    add_config_flags(parser)
+    again = config_from(parser.parse_args(shlex.split(command_line(config))[4:]))
+    assert again.values() == config.values(), "exactly the values, whatever the data is by then"
+    base = preset("auto").with_values({"path": "DATA", "ema": 0.5})
+    assert command_line(config, base=base) == "python -m core train DATA --preset auto --minutes 3.0"

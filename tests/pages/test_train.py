@@ -50,7 +50,7 @@ def test_form_has_a_field_for_every_option_and_submits_its_configuration(checkpo
 
 @pytest.mark.slow
 def test_values_and_labels_are_words(checkpoints: Path) -> None:
-    app = open_page("train")
+    app = open_page("train", preset="fast")
     budget = field(app, "minutes")
     assert (budget.label, budget.value, budget.placeholder) == ("Time budget (minutes)", "", "none")
     assert field(app, "flip").label == "Probability of a left-right flip"
@@ -97,26 +97,41 @@ def test_losses_are_described_and_offer_only_their_options() -> None:
 
 
 @pytest.mark.slow
-def test_first_question_is_how_long_it_may_take_and_sets_preset_and_time_budget(checkpoints: Path) -> None:
+def test_first_question_is_how_long_it_may_take_and_auto_chooses_for_it(checkpoints: Path) -> None:
     app = open_page("train")
     groups: Any = app.get("button_group")
     labels = [control.label for control in groups]
     assert labels[:2] == ["How long may it take?", "Preset"]
-    assert answer(app) == 0.0, "no limit, as in the preset fast"
+    assert answer(app) == 10.0 and app.session_state["preset"] == "auto", "minutes, not hours"
+    assert "ends within 10 min" in forecast(app)
+    assert "--preset auto" in app.code[0].value and "--minutes" not in app.code[0].value
     choose(app, "How long may it take?", 2.0)
-    assert app.session_state["preset"] == "quick" and field(app, "minutes").value == "2.0"
-    choose(app, "How long may it take?", 30.0)
-    assert app.session_state["preset"] == "thorough" and field(app, "minutes").value == "30.0"
-    assert "--minutes 30" in app.code[0].value
-    choose(app, "Preset", "fast")  # by hand: the answer stays, and this preset for later answers
-    assert answer(app) == 30.0 and "--preset fast --minutes 30" in app.code[0].value
-    choose(app, "How long may it take?", 2.0)
-    assert app.session_state["preset"] == "fast"
+    assert app.session_state["preset"] == "auto" and field(app, "minutes").value == "2.0"
+    assert "U-Net of 8-16-32-64 channels" in reasons(app) and field(app, "channels").value == "8,16,32,64"
+    choose(app, "How long may it take?", 480.0)
+    assert "U-Net of 16-32-64-128 channels" in reasons(app) and field(app, "channels").value == "16,32,64,128"
+    assert "--preset auto --minutes 480" in app.code[0].value
+    choose(app, "Preset", "fast")  # the answer stays
+    assert answer(app) == 480.0 and "--preset fast --minutes 480" in app.code[0].value
+    assert not reasons(app)
     run_page(field(app, "minutes").set_value("7"))
     assert answer(app) is None and "--minutes 7" in app.code[0].value
     choose(app, "How long may it take?", 0.0)
     assert field(app, "minutes").value == "" and "--minutes" not in app.code[0].value
     assert answer(open_page("train", preset="quick")) == 2.0
+
+
+@pytest.mark.slow
+def test_values_of_auto_that_are_changed_by_hand_are_named_and_submitted(checkpoints: Path) -> None:
+    app = open_page("train")
+    run_page(field(app, "ema").set_value("0.5"))
+    assert "given instead: --ema 0.5" in reasons(app) and app.code[0].value.endswith("--preset auto --ema 0.5")
+    choose(app, "How long may it take?", 2.0)
+    assert field(app, "learning_rate").value == "0.02", "a value that is the same for any time"
+    click(app, "Start training")
+    (run,) = runs.list_runs(checkpoints)
+    assert run.config.preset == "auto" and run.config.run.minutes == 2.0
+    assert run.config.reasons[0].startswith("Time: 2 min (CPU) are about")
 
 
 @pytest.mark.slow
@@ -196,6 +211,12 @@ def field(app: AppTest, name: str) -> Any:
             if key.startswith("form.") and f".{name}." in key:
                 return widget
     raise AssertionError(f"no widget for {name}")
+
+
+def reasons(app: AppTest) -> str:
+    """Why the preset auto chose its values, as text."""
+    found = [expander for expander in app.expander if expander.label.startswith("Chosen for this time")]
+    return " ".join(re.sub(r"<[^>]+>", " ", html.proto.body) for expander in found for html in expander.get("html"))
 
 
 def answer(app: AppTest) -> Any:

@@ -27,10 +27,11 @@ from core.config import ModelConfig, TrainConfig
 from core.errors import UserError
 from core.files import atomic_write
 from core.models import architecture
+from core.models.own_networks import code_files
 from core.paths import project_root
 from core.training.plan import StepCost, TrainingPlan
 from core.types import Size3
-from ui.shared.hashes import short_hash
+from ui.shared.hashes import files_hash, short_hash
 from ui.shared.paths import cache_root
 
 Answer = TypeVar("Answer")
@@ -252,9 +253,9 @@ def _inspector(folder: Path) -> NetworkInspector:
 
 
 def _own_code(name: str) -> str:
-    """A digest of the file of a user's own network; empty for others."""
-    path = architecture(name).path
-    return "" if not path else hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    """Names, sizes and times of the files of a user's own network, as a digest; empty for other networks."""
+    files = code_files(architecture(name))
+    return files_hash("", files) if files else ""
 
 
 def _code_digest() -> str:

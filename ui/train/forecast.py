@@ -15,13 +15,14 @@ from core.datasets.splits import Split, adapted_folds, split_subjects
 from core.errors import UserError
 from core.formatting import format_bytes, format_duration
 from core.laterality import find_sides, resolve_mirroring
-from core.training.plan import UNCERTAINTY, StepCost, TrainingPlan, make_plan
+from core.runs.measured_speed import duration_factors
+from core.training.plan import DEVICE_KINDS, StepCost, TrainingPlan, make_plan
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary, accelerator
 from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
 from ui.shared.network_inspector import step_cost, wait_for
-from ui.train.measured_speed import duration_factors
+from ui.shared.paths import runs_root
 
 BACKGROUND = "background"
 ESTIMATING = "estimating …"
@@ -47,7 +48,7 @@ def forecast(config: TrainConfig, summary: DatasetSummary) -> TrainingPlan:
 
 
 def expected_device(config: TrainConfig) -> str:
-    """``cuda`` or ``cpu``: the device that a run will probably use."""
+    """The kind of device that a run will probably use, as torch names it."""
     return accelerator() if config.run.device == "auto" else config.run.device
 
 
@@ -149,12 +150,15 @@ def _sub_volume(planned: TrainingPlan) -> str:
 
 def _time(config: TrainConfig, planned: TrainingPlan, cost: StepCost) -> str:
     """The range of the duration: as the last runs took on this machine, or what it usually is."""
-    (shortest, longest), known = duration_factors(planned.device)
-    if not known:
-        shortest, longest = UNCERTAINTY[planned.device]
+    measured = duration_factors(runs_root(), planned.device)
+    shortest, longest = measured.shortest, measured.longest
+    if not measured.runs:
+        shortest, longest = DEVICE_KINDS[planned.device].uncertainty
     epoch_s = planned.epoch_s(cost)
     epoch = f"{_range(epoch_s * shortest, epoch_s * longest)} per epoch"
-    source = f"as fast as {'the last run' if known == 1 else f'the last {known} runs'}" if known else "a rough estimate"
+    number = measured.runs
+    runs = "the last run" if number == 1 else f"the last {number} runs"
+    source = f"as fast as {runs}" if number else "a rough estimate"
     correction = f"{source}; the run itself corrects it within seconds"
     if config.run.minutes:
         return f"ends within {config.run.minutes:g} min; {epoch}, {correction}"

@@ -1,23 +1,23 @@
-"""The first question of the Train page: how long training may take. The answer sets the time budget, and the preset."""
+"""The first question of the Train page: how long training may take. The answer sets the time budget."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from core.presets import preset, preset_for
+from core.presets import preset
 from ui.shared.state import PRESET
 from ui.train import form
 
-MINUTES = {2.0: "2 minutes", 10.0: "10 minutes", 30.0: "30 minutes", 120.0: "2 hours", 0.0: "no limit"}
+MINUTES = {2.0: "2 minutes", 10.0: "10 minutes", 60.0: "1 hour", 480.0: "overnight", 0.0: "epochs"}
 HELP = (
     "Training ends within this time, after which the model is ready; the time for making or reading the data comes "
-    "before it. Without a limit it trains for the number of epochs. Any other time: the setting *Time budget*."
+    "before it; overnight is eight hours. *Epochs*: no limit, it ends after the setting *Epochs*. Any other time: the "
+    "setting *Time budget*."
 )
 
 # Session keys.
 ANSWER = "train_time"
 CHOSEN_MINUTES = "train_minutes_chosen"
-CHOSEN_PRESET = "train_preset_chosen"
 
 
 def ask(preset_name: str) -> None:
@@ -36,9 +36,8 @@ def ask(preset_name: str) -> None:
 
 
 def preset_was_chosen() -> None:
-    """Keep the answer for the preset that was chosen by hand, and that preset for later answers (callback)."""
+    """Keep the answer for the preset that was chosen (callback)."""
     name = st.session_state[PRESET]
-    st.session_state[CHOSEN_PRESET] = True
     if name and CHOSEN_MINUTES in st.session_state:
         _set_minutes(name, st.session_state[CHOSEN_MINUTES])
 
@@ -48,8 +47,6 @@ def _answered(preset_name: str) -> None:
     if minutes is None:  # the answer was clicked again: it stays
         return
     st.session_state[CHOSEN_MINUTES] = minutes
-    if minutes and not st.session_state.get(CHOSEN_PRESET):
-        preset_name = st.session_state[PRESET] = preset_for(minutes)
     _set_minutes(preset_name, minutes)
 
 

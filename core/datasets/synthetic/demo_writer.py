@@ -24,12 +24,12 @@ from core.datasets.layouts.iseg import LABELS
 from core.errors import DatasetError
 from core.files import atomic_replace, remove_temporaries
 from core.paths import demo_example_folder, project_root
-from core.types import ProgressCallback
+from core.types import ProgressCallback, Size3
 
 if TYPE_CHECKING:
     from core.datasets.synthetic.anatomy import Atlas
 
-SHAPE = (144, 192, 256)
+SHAPE: Size3 = (144, 192, 256)  # of every subject, in voxels of 1 mm
 SPACING_MM = (1.0, 1.0, 1.0)
 DTYPES: dict[str, np.dtype[Any]] = {"T1": np.dtype("<i2"), "T2": np.dtype("<i2"), "label": np.dtype("u1")}
 HEADER_BYTES = 352  # of a NIfTI file, with the mark that no extension follows

@@ -86,7 +86,7 @@ class SlotPool:
         return GpuSlot(tuple(free[:needed]))
 
     def _needs_gpus(self, config: TrainConfig) -> bool:
-        return self.gpus > 0 and config.run.device != "cpu"
+        return self.gpus > 0 and config.run.device in ("auto", "cuda")
 
 
 def count_gpus() -> int:

@@ -330,3 +330,17 @@ def test_ignored_voxels_stay_ignored_and_the_padding_is_background(kind: str) ->
     augmenter = Augmenter(config(**SPATIAL[kind]), (16, 16, 16))
     _, augmented = augmenter(subjects, [PatchLocation(0, (-4, -4, 6))] * 2, generator())
     assert set(augmented.unique().tolist()) == {0, IGNORE_INDEX}
+
+
+@pytest.mark.slow
+def test_a_device_without_the_batched_operators_is_augmented_as_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    changes = config(affine=1.0, elastic=1.0, intensity=1.0, noise=0.1)
+    chance = torch.Generator().manual_seed(0)
+    augmenter = Augmenter(changes, (8, 8, 8))
+    params = augmenter.draw([PatchLocation(0, (0, 0, 0))], 1, chance)
+    image = torch.randn(1, 1, *params.region, generator=chance)
+    label = torch.randint(0, 3, (1, *params.region), generator=chance).to(torch.uint8)
+    expected = augmenter.apply(image, label, params)
+    monkeypatch.setattr("core.augmentation.augmenter.AUGMENTED_ON_CPU", ("cpu",))
+    for one, other in zip(augmenter.apply(image, label, params), expected, strict=True):
+        assert torch.equal(one, other)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -12,17 +13,23 @@ import numpy as np
 import pytest
 import torch
 
+from core.choices import DEVICE_WORDS, DEVICES
+from core.cli.arguments import add_device
 from core.compute.device import (
+    available_devices,
     check_memory,
     cudnn_benchmark,
+    device_name,
     free_bytes,
     out_of_memory_error,
     resolve_device,
     set_num_threads,
     total_bytes,
 )
+from core.config import TrainConfig
 from core.errors import DeviceError
 from core.paths import project_root
+from core.training.plan import DEVICE_KINDS
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -59,6 +66,25 @@ def test_missing_cuda_is_rejected_with_the_reason(
     assert message.startswith(
         f"device: expected a CUDA device, found torch {torch.__version__} {reason}; use --device cpu"
     )
+
+
+@pytest.mark.parametrize(("kind", "gpu"), [("mps", "an Apple GPU"), ("xpu", "an Intel GPU")])
+def test_missing_gpu_of_another_maker_is_rejected_with_the_way_out(kind: str, gpu: str) -> None:
+    if kind in available_devices():
+        pytest.skip(f"this machine has {gpu}")
+    with pytest.raises(DeviceError, match=f"device: expected {gpu}, found torch .*; use --device cpu"):
+        resolve_device(kind)
+
+
+def test_every_kind_of_device_is_in_one_list() -> None:
+    assert set(DEVICES) == set(DEVICE_KINDS) == set(DEVICE_WORDS) - {"auto"}
+    parser = argparse.ArgumentParser()
+    add_device(parser)
+    for name in ("auto", *DEVICES):
+        assert parser.parse_args(["--device", name]).device == name
+        assert TrainConfig().with_values({"device": name}).run.device == name
+    assert available_devices()[-1] == "cpu" and set(available_devices()) <= set(DEVICES)
+    assert device_name(CPU) == "CPU"
 
 
 @pytest.mark.usefixtures("restore_threads")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from core.compute.precision import autocast, resolve_precision
+from core.compute.precision import autocast, resolve_precision, wide_dtype
+from core.errors import DeviceError
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -31,6 +32,20 @@ def test_auto_is_the_precision_that_the_device_computes_in(
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: bf16)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     assert (resolve_precision("auto", CPU), resolve_precision("auto", CUDA)) == (on_cpu, on_cuda)
+
+
+def test_an_apple_gpu_computes_in_fp32_alone() -> None:
+    mps = torch.device("mps")
+    assert resolve_precision("auto", mps) == resolve_precision("fp32", mps) == "fp32"
+    with pytest.raises(DeviceError, match="precision: expected auto or fp32 on mps, got bf16"):
+        resolve_precision("bf16", mps)
+    assert (wide_dtype(mps), wide_dtype(CPU), wide_dtype(CUDA)) == (torch.float32, torch.float64, torch.float64)
+
+
+def test_an_intel_gpu_computes_in_bf16_where_it_does_natively(monkeypatch: pytest.MonkeyPatch) -> None:
+    for native, expected in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.xpu, "is_bf16_supported", lambda native=native: native)
+        assert resolve_precision("auto", torch.device("xpu")) == expected
 
 
 def test_autocast_of_fp32_changes_nothing() -> None:

@@ -234,5 +234,10 @@ def test_entry_point_of_an_installed_package_is_found(tmp_path: Path, monkeypatc
     point = importlib.metadata.EntryPoint("Added", "added_package.linear:Linear", own_networks.ENTRY_POINTS)
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point] if group == point.group else [])
     assert architecture("Added").own and "Added" in architectures()  # without an import of the package
+    (package / "blocks").mkdir()
+    (package / "blocks" / "unit.py").write_text("")
+    files = {path.relative_to(package).as_posix() for path in own_networks.code_files(architecture("Added"))}
+    assert files == {"__init__.py", "linear.py", "blocks/unit.py"}, "an estimate depends on all of the package"
+    assert not own_networks.code_files(architecture("unet3d"))
     (package / "__init__.py").write_text("")
     assert build_model(ModelConfig("Added"), 1, 2)(torch.zeros(1, 1, 3, 4, 5)).shape == (1, 2, 3, 4, 5)

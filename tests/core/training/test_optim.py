@@ -190,6 +190,19 @@ def test_nonfinite_first_gradient_changes_nothing(kind: str) -> None:
     assert same(snapshot(spoiled, one), snapshot(clean, other))
 
 
+@all_kinds
+def test_guard_holds_where_the_kernels_of_a_device_ignore_found_inf(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    guarded, fused = network(), network()
+    one, other = build_optimizer(guarded, KINDS[kind]), build_optimizer(fused, KINDS[kind])
+    step(fused, other, 0)
+    monkeypatch.setattr("core.training.optim.FOUND_INF_IGNORED", ("cpu",))
+    assert nonfinite_step(guarded, one, math.nan) == 1.0
+    assert step(guarded, one, 0) == 0.0
+    assert nonfinite_step(guarded, one, math.inf) == 1.0
+    assert getattr(one, "found_inf", None) is None, "nothing is left to kernels"
+    assert same(snapshot(guarded, one), snapshot(fused, other))
+
+
 @pytest.mark.parametrize(("clip_norm", "expected"), [(0.5, 0.5), (2.0, 2.0), (1e6, None), (0.0, None)])
 def test_clip_norm_limits_the_norm_and_keeps_the_direction(clip_norm: float, expected: float | None) -> None:
     model = network()

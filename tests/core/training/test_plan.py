@@ -11,7 +11,7 @@ from core.config import TrainConfig
 from core.formatting import format_bytes
 from core.models import MODELS
 from core.training.plan import (
-    MAX_SUB_VOLUME_VOXELS,
+    DEVICE_KINDS,
     StepCost,
     TrainingPlan,
     fit_sub_volume,
@@ -128,11 +128,9 @@ def test_sub_volume_fits_the_depth_of_the_network(channels: tuple[int, ...], exp
 def test_sub_volume_is_larger_on_a_gpu() -> None:
     config = TrainConfig()
     options: dict[str, Any] = dict(shapes=[(240, 240, 155)], spacings_mm=[(1.0,) * 3], in_channels=4, classes=4)
-    sizes = {
-        device: make_plan(config, device=device, **options).config.sampling.sub_volume
-        for device in MAX_SUB_VOLUME_VOXELS
-    }
-    assert sizes == {"cpu": (64, 64, 64), "cuda": (128, 128, 128)}
+    sizes = {device: make_plan(config, device=device, **options).config.sampling.sub_volume for device in DEVICE_KINDS}
+    large = (128, 128, 128)
+    assert sizes == {"cpu": (64, 64, 64), "cuda": large, "mps": (96, 96, 96), "xpu": large}
 
 
 # --- cost -------------------------------------------------------------------------------------------------------------

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from core.config import LossConfig, ModelConfig, OptimConfig
+from core.losses import LOSSES
 from core.losses.build import build_loss
 from core.models.build import build_model
 from core.sampling.patches import Batch
 from core.training.step import TrainingStep
+
+NEEDS_FACTS = ("weighted_ce", "boundary")  # of the training data
 
 
 def batch(seed: int, size: int = 2) -> Batch:
@@ -101,3 +107,31 @@ def test_step_never_synchronises_with_the_device() -> None:
     assert not [
         n for n in operators(make_step(clip_norm=1.0, ema=0.9)) if n in ("aten::item", "aten::_local_scalar_dense")
     ]
+
+
+class NoFloat64(TorchDispatchMode):
+    """Refuses what an Apple GPU refuses: tensors in float64, but for scalars of Python on the host."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in (t for t in tree_leaves(result) if isinstance(t, Tensor)):
+            assert tensor.dtype != torch.float64, f"{func} made {tuple(tensor.shape)} in float64"
+        return result
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("loss", "optimizer"),
+    [*((name, "muon") for name, entry in LOSSES.items() if not entry.extras and name not in NEEDS_FACTS),
+     ("dice_ce", "adamw"), ("dice_ce", "sgd"), ("dice_ce", "rmsprop")],
+)  # fmt: skip
+def test_a_step_needs_no_float64_where_a_device_has_none(
+    loss: str, optimizer: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.training.step.wide_dtype", lambda device: torch.float32)
+    step = make_step(optimizer=optimizer, clip_norm=1.0, ema=0.9)
+    step.loss = build_loss(LossConfig(loss=loss))  # type: ignore[arg-type]
+    with NoFloat64():
+        step([batch(1)], 0.01, 0)
+        mean, failed = step.read_loss()
+    assert math.isfinite(mean) and failed is None

@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 
 from core.compute.allocator import malloc_environment
-from core.config import TrainConfig
+from core.compute.determinism import deterministic
+from core.config import ModelConfig, TrainConfig
 from core.inference.memory_limit import inference_bytes
+from core.models.blocks import SegmentationNetwork
 from core.models.build import build_model
 from core.paths import project_root
+from core.training import step_cost
 from core.training.step_cost import trace_training_step
 from core.types import triple
 
@@ -217,3 +220,24 @@ def test_estimate_is_proportional_to_the_batch_size(device: str) -> None:
     one, two, three, four = (estimated({**given, "batch_size": n}, device=device) for n in (1, 2, 3, 4))
     assert one < two < three < four
     assert four == pytest.approx(4 * one, rel=0.1 if device == "cuda" else 0.35)  # the heap has a constant part
+
+
+@pytest.mark.slow
+def test_same_step_is_traced_once_except_for_a_network_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose code may change. Deterministic pooling is another step."""
+    traced: list[str] = []
+    build = step_cost.build_fake_network
+
+    def noted(config: ModelConfig, in_channels: int, classes: int) -> SegmentationNetwork:
+        traced.append(config.model)
+        return build(config, in_channels, classes)
+
+    monkeypatch.setattr(step_cost, "build_fake_network", noted)
+    given: dict[str, Any] = dict(channels=(2, 3), sub_volume=(10, 8, 8), precision="fp32", downsampling="pool")
+    first, again = (estimated({**given, "path": path}) for path in ("a", "b"))
+    assert first == again and len(traced) == 1
+    with deterministic(True):
+        estimated(given)
+    assert len(traced) == 2
+    monkeypatch.setattr(step_cost, "MODELS", {})  # as if the network were none of the program's own
+    assert estimated(given) == estimated(given) == first and len(traced) == 4

@@ -116,11 +116,17 @@ def test_checkpoints_are_kept_every_few_epochs(tmp_path: Path, events: list[Even
 # --- stop and resume --------------------------------------------------------------------------------------------------
 
 
+# Its noise and its losses are part of training alone.
+AUTOENCODER = {"model": "resnet3d_vae", "loss": "vae", "channels": (8, 16)}
 AUGMENTED = {"draw_once": True, "affine": 0.8, "elastic": 0.5, "intensity": 0.5}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("values", "stop_steps"), [({}, (3, 8)), (AUGMENTED, (5, 13, 16))])
+@pytest.mark.parametrize(
+    ("values", "stop_steps"),
+    [({}, (3, 8)), (AUGMENTED, (5, 13, 16)), (AUTOENCODER, (3,))],
+    ids=["", "augmented", "vae"],
+)
 def test_resumed_run_equals_uninterrupted_run(
     tmp_path: Path, values: dict[str, object], stop_steps: tuple[int, ...]
 ) -> None:

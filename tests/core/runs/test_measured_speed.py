@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from core import runs
+from core.events import FORECAST_FACT
+from core.runs.measured_speed import MAX_RUNS, SPREAD, DurationFactors, duration_factors
 from core.runs.store.folder import MetricRow
 from core.runs.store.index import open_index
 from core.runs.store.state import write_state
-from core.training.plan import FORECAST_FACT
 from tests.support.run_folders import make_run
-from ui.train.measured_speed import MAX_RUNS, SPREAD, duration_factors
 
 
 def run_with_forecast(root: Path, name: str, forecast: str, device: str = "cpu, 2 threads", **state: object) -> str:
@@ -29,7 +29,7 @@ def test_without_runs_that_tell_it_nothing_is_measured(checkpoints: Path) -> Non
     make_run(checkpoints, "of an earlier version")
     run_with_forecast(checkpoints, "damaged", "fast")
     run_with_forecast(checkpoints, "without a report", "20 sub-volumes/s")
-    assert duration_factors("cpu") == ((1.0, 1.0), 0)
+    assert duration_factors(checkpoints, "cpu") == DurationFactors(1.0, 1.0, 0)
 
 
 def test_durations_of_the_last_runs_bound_the_next_one(checkpoints: Path) -> None:
@@ -38,8 +38,17 @@ def test_durations_of_the_last_runs_bound_the_next_one(checkpoints: Path) -> Non
     open_index(checkpoints).add_metrics(ended, rows)
     run_with_forecast(checkpoints, "just measured", "20 sub-volumes/s", sub_volumes_per_s=10.0)
     run_with_forecast(checkpoints, "on a GPU", "900 sub-volumes/s", device="NVIDIA H100", sub_volumes_per_s=300.0)
-    assert duration_factors("cpu") == ((pytest.approx(2 / SPREAD), pytest.approx(4 * SPREAD)), 2)
-    assert duration_factors("cuda") == ((pytest.approx(3 / SPREAD), pytest.approx(3 * SPREAD)), 1)
+    run_with_forecast(checkpoints, "on a Mac", "900 sub-volumes/s", device="mps, Apple GPU", sub_volumes_per_s=100.0)
+    on_cpu = duration_factors(checkpoints, "cpu")
+    assert (on_cpu.shortest, on_cpu.longest, on_cpu.runs) == (pytest.approx(2 / SPREAD), pytest.approx(4 * SPREAD), 2)
+    assert on_cpu.expected == pytest.approx(8**0.5)
+    assert duration_factors(checkpoints, "cuda").expected == pytest.approx(3)
+    assert duration_factors(checkpoints, "mps").expected == pytest.approx(9)
     for n in range(MAX_RUNS):
         run_with_forecast(checkpoints, f"newer {n}", "20 sub-volumes/s", sub_volumes_per_s=20.0)
-    assert duration_factors("cpu") == ((pytest.approx(1 / SPREAD), pytest.approx(SPREAD)), MAX_RUNS)
+    newest = duration_factors(checkpoints, "cpu")
+    assert (newest.shortest, newest.longest, newest.runs) == (
+        pytest.approx(1 / SPREAD),
+        pytest.approx(SPREAD),
+        MAX_RUNS,
+    )

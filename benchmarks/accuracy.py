@@ -1,0 +1,145 @@
+"""Dice that networks, losses, presets, refits and ensembles reach within time budgets on a CPU, for the tables.
+
+    python benchmarks/accuracy.py --hippocampus DIR --demo DIR [--only SUITE ...] [--steps-per-minute measured]
+
+Suites:
+    networks   every network on one fold of Task04_Hippocampus, three minutes each; the best five on two more folds, and
+               on the demo data for ten minutes
+    losses     every loss with the network of the preset auto, three minutes each
+    auto       the preset auto beside all others: 1, 3 and 10 minutes on two folds of Task04_Hippocampus and one of the
+               demo data, 30 minutes on one fold
+    refit      ten minutes on all subjects but one fold, which is scored; for every fold
+    ensemble   the same with the average of five networks, each of which leaves out another fold of the others
+
+Results go to a JSON file (``--out``), one by one; a case that is in it is not measured again, so the program can be
+ended and started at any time (``--again-failed``: cases that failed are). It takes about ten hours in all. On a machine
+with other work choose ``--steps-per-minute measured``: each budget becomes the number of steps that the machine does in
+it when it is idle, from the fastest moments of a training of half a minute. ``--scale 0.01`` tries everything out with
+hundredths of the budgets. ``python benchmarks/write_tables.py`` writes the tables from the file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.accuracy_runs import Case, Measuring
+from benchmarks.result_file import ResultFile
+from core.losses import LOSSES
+from core.models import MODELS
+from core.presets import AUTO, PRESET_NAMES
+
+OUT = Path(__file__).resolve().parent / "accuracy.json"
+HIPPOCAMPUS, DEMO = "hippocampus", "demo"
+SHORT, LONG = 3.0, 10.0  # minutes
+BEST = 5  # networks that are measured on more folds and on the demo data
+FOLDS = 5
+AUTO_CASES = (
+    *((HIPPOCAMPUS, minutes, fold) for minutes in (1.0, 3.0, 10.0) for fold in (0, 1)),
+    *((DEMO, minutes, 0) for minutes in (1.0, 3.0, 10.0)),
+    (HIPPOCAMPUS, 30.0, 0),
+)
+
+
+def networks(file: ResultFile, scale: float) -> Iterator[Case]:
+    """Every network on one fold; then the best, by the results so far, on more folds and on the demo data."""
+    make = partial(Case, "networks", preset=AUTO)
+    first = [make(name, HIPPOCAMPUS, minutes=SHORT * scale, values=(("model", name),)) for name in MODELS]
+    yield from first
+    scores = {c.label: file.results.get(c.key, {}).get("mean_dice") for c in first}
+    known = {label: dice for label, dice in scores.items() if dice is not None}
+    for name in sorted(known, key=known.__getitem__, reverse=True)[:BEST]:
+        values = (("model", name),)
+        yield from (make(name, HIPPOCAMPUS, minutes=SHORT * scale, fold=fold, values=values) for fold in (1, 2))
+        yield make(name, DEMO, minutes=LONG * scale, values=values)
+
+
+def losses(file: ResultFile, scale: float) -> Iterator[Case]:
+    """Every loss that needs no outputs of a special network."""
+    for name, entry in LOSSES.items():
+        if not entry.extras:
+            yield Case("losses", name, HIPPOCAMPUS, AUTO, SHORT * scale, values=(("loss", name),))
+
+
+def auto(file: ResultFile, scale: float) -> Iterator[Case]:
+    """Every preset with every budget."""
+    for data, minutes, fold in AUTO_CASES:
+        for name in PRESET_NAMES:
+            yield Case("auto", name, data, name, minutes * scale, fold)
+
+
+def held_back(suite: str, file: ResultFile, scale: float) -> Iterator[Case]:
+    """Every fold, scored by networks that trained on the others."""
+    for fold in range(FOLDS):
+        yield Case(suite, AUTO, HIPPOCAMPUS, AUTO, LONG * scale, fold, FOLDS)
+
+
+SUITES: dict[str, Callable[[ResultFile, float], Iterator[Case]]] = {
+    "auto": auto,
+    "networks": networks,
+    "losses": losses,
+    "refit": partial(held_back, "refit"),
+    "ensemble": partial(held_back, "ensemble"),
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--hippocampus", metavar="DIR", help="folder of Task04_Hippocampus")
+    parser.add_argument("--demo", metavar="DIR", help="folder of the demo data (python -m core demo DIR)")
+    parser.add_argument("--only", nargs="+", choices=SUITES, default=list(SUITES), help="suites to measure")
+    parser.add_argument("--labels", nargs="+", help="networks, losses or presets to measure; default: all")
+    parser.add_argument("--out", type=Path, default=OUT, help="file of the results (default: %(default)s)")
+    parser.add_argument("--work", type=Path, help="keep the runs in this folder instead of deleting them")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--scale", type=float, default=1.0, help="multiple of every budget, to try the program out")
+    parser.add_argument("--steps-per-minute", choices=("measured",), help="convert budgets to numbers of steps")
+    parser.add_argument("--again-failed", action="store_true", help="measure the cases again that failed before")
+    args = parser.parse_args()
+    folders = {HIPPOCAMPUS: args.hippocampus, DEMO: args.demo}
+    folders = {name: str(Path(folder).absolute()) for name, folder in folders.items() if folder}
+    if not folders:
+        parser.error("expected --hippocampus DIR, --demo DIR or both")
+    file = ResultFile(args.out)
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (args.work or Path(temporary)).absolute()
+        work.mkdir(parents=True, exist_ok=True)
+        measuring = Measuring(folders, work, file, args.steps_per_minute is not None, args.device)
+        failed = measure_all(measuring, args)
+    return 1 if failed else 0
+
+
+def measure_all(measuring: Measuring, args: argparse.Namespace) -> int:
+    """Measure what is not in the file; returns the number of cases that failed."""
+    failed, tried = 0, set[str]()
+    while case := next(missing(measuring, args, tried), None):
+        left = sum(1 for _ in missing(measuring, args, tried))
+        print(f"{time.strftime('%H:%M:%S')}  {case.key}  ({left} to measure)", file=sys.stderr, flush=True)
+        tried.add(case.key)
+        result = measuring.measure(case)
+        failed += "error" in result
+        text = result.get("error") or f"Dice {result['mean_dice']:.4f}"
+        print(f"          {text}, {result['wall_s']} s", file=sys.stderr, flush=True)
+    return failed
+
+
+def missing(measuring: Measuring, args: argparse.Namespace, tried: set[str]) -> Iterator[Case]:
+    """The cases that are left to measure, by the results so far."""
+    for suite in args.only:
+        for case in SUITES[suite](measuring.file, args.scale):
+            done = measuring.file.results.get(case.key)
+            again = args.again_failed and done is not None and "error" in done
+            wanted = case.data in measuring.folders and (not args.labels or case.label in args.labels)
+            if wanted and case.key not in tried and (done is None or again):
+                yield case
+
+
+if __name__ == "__main__":
+    sys.exit(main())

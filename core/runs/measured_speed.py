@@ -1,0 +1,79 @@
+"""How fast the last runs trained, beside what was estimated for them: corrects the estimate for the next run."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from core.choices import DEVICES
+from core.errors import UserError
+from core.events import FORECAST_FACT
+from core.runs.catalog import RunSummary, list_runs, metrics_after
+
+MAX_RUNS = 3  # the newest that tell it
+SPREAD = 1.4  # how far a duration may lie from those of the last runs
+
+
+@dataclass(frozen=True)
+class DurationFactors:
+    """Durations of the next run as multiples of the estimated ones.
+
+    Attributes
+    ----------
+    shortest, longest : float. Bounds of the duration.
+    runs : int. Number of runs that they come from; 0 if no run tells it.
+    """
+
+    shortest: float = 1.0
+    longest: float = 1.0
+    runs: int = 0
+
+    @property
+    def expected(self) -> float:
+        """The duration in the middle of the bounds, on a logarithmic scale."""
+        return math.sqrt(self.shortest * self.longest)
+
+
+def duration_factors(root: Path, device: str) -> DurationFactors:
+    """Shortest and longest duration as multiples of the estimated one, from the newest runs on a kind of device.
+
+    A run that trains now counts from its first report on.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    device : str. Kind of device, as torch names it.
+    """
+    ratios: list[float] = []
+    for run in list_runs(root):
+        if device == _device(run) and (ratio := _ratio(root, run)):
+            ratios.append(ratio)
+        if len(ratios) == MAX_RUNS:
+            break
+    return DurationFactors(min(ratios) / SPREAD, max(ratios) * SPREAD, len(ratios)) if ratios else DurationFactors()
+
+
+def _device(run: RunSummary) -> str:
+    """The kind of device of a run: its name begins with it; a CUDA device has the name of the GPU."""
+    name = run.state.facts.get("device", "")
+    return next((kind for kind in DEVICES if name.startswith(kind)), "cuda")
+
+
+def _ratio(root: Path, run: RunSummary) -> float:
+    """Measured duration of a sub-volume as a multiple of the estimated one; 0 if the run does not tell it."""
+    try:
+        estimated = float(run.state.facts.get(FORECAST_FACT, "").split(" ")[0])
+        speed = run.state.sub_volumes_per_s or _median_speed(root, run.id, run.state.updated_at)
+    except (ValueError, UserError):
+        return 0.0
+    return estimated / speed if speed else 0.0
+
+
+@functools.lru_cache(maxsize=100)
+def _median_speed(root: Path, run_id: str, updated_at: float) -> float:
+    """Median of the speeds that a run reported; 0 without any."""
+    speeds = [row.value for row in metrics_after(root, run_id) if row.name == "speed" and math.isfinite(row.value)]
+    return statistics.median(speeds) if speeds else 0.0

@@ -1,0 +1,134 @@
+"""The preset auto: choices by hand-computed steps and passes, reasons, and the traced constants behind them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from core.config import TrainConfig, field_specs
+from core.presets import PRESETS, preset
+from core.training.auto_preset import (
+    AUGMENTATION,
+    LEAST_STEPS,
+    MAX_VALIDATION_SHARE,
+    WIDTHS,
+    Recipe,
+    Work,
+    choose,
+)
+from core.training.plan import DEVICE_KINDS, make_plan
+from core.training.step_cost import trace_training_step
+
+HIPPOCAMPI = Work(((36, 50, 35),) * 80, ((1.0,) * 3,) * 80, 1, 3, train=64, held_out=16)  # type: ignore[arg-type]
+HEADS = Work(((144, 192, 256),) * 10, ((1.0,) * 3,) * 10, 2, 4, train=8, held_out=2)  # type: ignore[arg-type]
+
+
+def chosen(work: Work, **given: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Values and reasons."""
+    config = preset("auto").with_values(given)
+    final = choose(config, work).apply(config)
+    return final.values(), final.reasons
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("width", WIDTHS, ids=lambda width: "-".join(map(str, width.channels)))
+def test_operations_of_each_width_are_those_of_a_trace(width: Any) -> None:
+    values = {**width.values, "sub_volume": (64, 64, 64), "precision": "bf16"}
+    cost = trace_training_step(preset(width.base).with_values(values), 2, 4, "cpu")
+    assert width.kflop_per_voxel == pytest.approx(cost.training_gflop * 1e6 / 64**3, rel=0.02)
+
+
+@pytest.mark.parametrize("work", [HIPPOCAMPI, HEADS], ids=["hippocampi", "heads"])
+@pytest.mark.parametrize("minutes", [0.1, 1.0, 3.0, 10.0, 30.0, 480.0, 0.0])
+def test_choices_are_a_configuration_and_each_has_a_reason(work: Work, minutes: float) -> None:
+    values, reasons = chosen(work, minutes=minutes)
+    config = TrainConfig().with_values(values)
+    make_plan(config, shapes=work.shapes, spacings_mm=work.spacings_mm, in_channels=work.in_channels, classes=4)
+    topics = [reason.partition(":")[0] for reason in reasons]
+    assert topics == [
+        "Time", "Network", "Sub-volume", "Batch", "Augmentation", "Loss", "Schedule", "Averaged weights", "Validation",
+    ]  # fmt: skip
+    assert values["minutes"] == minutes, "the time is the user's"
+
+
+def test_one_minute_of_small_volumes_is_the_recipe_that_was_measured_best() -> None:
+    values, _ = chosen(HIPPOCAMPI, minutes=1.0)
+    measured = PRESETS["fast"]
+    # The decay of the average is measured between 0.97 and 0.99; validation takes no share of the time here.
+    for name in measured.keys() - {"ema", "epochs", "whole_every"}:
+        assert values[name] == measured[name], name
+    assert values["ema"] == pytest.approx(0.99, abs=0.003)
+
+
+def test_a_wider_network_is_chosen_once_enough_of_its_steps_fit() -> None:
+    channels = {m: chosen(HIPPOCAMPI, minutes=float(m))[0]["channels"] for m in (1, 3, 10, 30, 480)}
+    narrow, middle, wide = (width.channels for width in WIDTHS)
+    assert channels == {1: narrow, 3: narrow, 10: middle, 30: middle, 480: wide}
+    slower = replace(HIPPOCAMPI, duration_factor=4.0, measured_runs=2)
+    values, reasons = chosen(slower, minutes=10.0)
+    assert values["channels"] == narrow, "a quarter of the steps fit on a machine that was measured to be slower"
+    assert reasons[0].endswith("as fast as the last 2 runs here")
+    epochs, _ = chosen(HIPPOCAMPI, minutes=0.0, epochs=10)
+    assert epochs["channels"] == middle, "10 epochs of 250 steps"
+    assert chosen(HIPPOCAMPI, minutes=0.0, epochs=9)[0]["channels"] == narrow
+
+
+def test_augmentation_and_averaging_grow_with_the_passes_over_the_data() -> None:
+    light, strong = preset("fast").values(), preset("thorough").values()
+    before = dict.fromkeys((*AUGMENTATION, "ema"), 0.0)
+    for minutes in (1.0, 3.0, 10.0, 30.0):
+        values, _ = chosen(HIPPOCAMPI, minutes=minutes)
+        assert all(values[name] >= before[name] for name in before), minutes
+        before = {name: values[name] for name in before}
+    assert {name: before[name] for name in AUGMENTATION} == {name: strong[name] for name in AUGMENTATION}
+    # 250 x 2 steps of 32x48x32 voxels over one subject of 36x50x35 are 390 passes, over 64 of them 6.
+    alone, _ = chosen(replace(HIPPOCAMPI, train=1), minutes=0.0, epochs=2)
+    many, _ = chosen(HIPPOCAMPI, minutes=0.0, epochs=2)
+    assert alone["affine"] == strong["affine"] and many["affine"] == light["affine"]
+
+
+def test_a_short_time_has_smaller_sub_volumes_and_no_validation_that_takes_much_of_it() -> None:
+    values, reasons = chosen(HEADS, minutes=1.0)
+    size = values["sub_volume"]
+    assert math.prod(size) < 64**3 and all(n % 8 == 0 and n >= 32 for n in size)
+    kind = DEVICE_KINDS["cpu"]
+    steps = 0.95 * 60 / kind.sub_volume_s(WIDTHS[0].kflop_per_voxel * math.prod(size) / 1e6)
+    assert LEAST_STEPS <= steps < 1.3 * LEAST_STEPS
+    assert values["whole_every"] == 0 and "would take about" in reasons[-1]
+    later, _ = chosen(HEADS, minutes=10.0)
+    assert later["sub_volume"] == () and later["whole_every"] > 0 and later["inference_mode"] == "auto"
+    assert chosen(replace(HEADS, held_out=0), minutes=1.0)[1][-1] == "Validation: none: no subject is held out"
+    assert 0 < MAX_VALIDATION_SHARE < 0.5
+
+
+def test_given_values_stay_and_are_named_with_the_choice_that_they_replace() -> None:
+    config = preset("auto").with_values({"batch_size": 4, "sub_volume": (48, 48, 48), "learning_rate": 0.02})
+    final = choose(config, HEADS).apply(config, given=("batch_size", "sub_volume", "learning_rate"))
+    assert final.sampling.batch_size == 4 and final.sampling.sub_volume == (48, 48, 48)
+    by_topic = {reason.partition(": ")[0]: reason for reason in final.reasons}
+    assert by_topic["Batch"].endswith("; given instead: --batch-size 4")
+    assert "given instead" not in by_topic["Schedule"], "the value that is given is the one that was chosen"
+
+
+def test_a_given_network_keeps_its_own_widths() -> None:
+    values, reasons = chosen(HEADS, model="segresnet")
+    assert values["model"] == "segresnet" and values["channels"] == () and values["full_resolution"] == "level"
+    assert reasons[1].startswith("Network: segresnet, as given")
+
+
+def test_reasons_stay_with_a_configuration_and_are_absent_from_others() -> None:
+    config = choose(preset("auto"), HEADS).apply(preset("auto"))
+    assert config.reasons and TrainConfig.from_json(config.to_json()) == config
+    assert config.with_values({"fold": 2}).reasons == config.reasons
+    assert "reasons" not in preset("fast").to_json()
+
+
+def test_every_choice_is_of_known_fields_and_leaves_what_is_the_users() -> None:
+    recipe: Recipe = choose(preset("auto"), HEADS)
+    names = {spec.name for spec in field_specs()}
+    assert recipe.values.keys() <= names
+    left = {"path", "minutes", "epochs", "device", "devices", "seed", "threads", "init_from", "fold", "folds", "model"}
+    assert not left & recipe.values.keys()

@@ -1,0 +1,75 @@
+"""The preset ``auto`` on the Train page: its choices for the data set, this machine and the rest of the form."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import streamlit as st
+
+from core.config import TrainConfig
+from core.datasets.splits import split_subjects
+from core.errors import ConfigError, UserError
+from core.presets import AUTO
+from core.runs.measured_speed import duration_factors
+from core.training.auto_preset import Recipe, Work, choose
+from ui.shared import formatting
+from ui.shared.cache import DatasetSummary
+from ui.shared.legend import facts_list
+from ui.shared.paths import runs_root
+from ui.train import form
+from ui.train.forecast import expected_device
+
+
+def recipe(base: TrainConfig, summary: DatasetSummary) -> Recipe | None:
+    """The choices for the values of the form that ``auto`` leaves to the user; ``None`` for any other preset, and
+    where the form or the split cannot be used, which the page shows elsewhere.
+
+    Parameters
+    ----------
+    base : TrainConfig. The preset, before it knows the data.
+    summary : DatasetSummary. The data set.
+    """
+    if base.preset != AUTO:
+        return None
+    try:
+        chosen = choose(base, _work(base, summary)).values
+        left = [name for name in base.values() if name not in chosen]
+        given = {name: form.field_value(base, name) for name in left}
+        config = base.with_values({name: value for name, value in given.items() if value is not None})
+        return choose(config, _work(config, summary))
+    except (ConfigError, UserError):
+        return None
+
+
+def with_reasons(state: form.FormState, choices: Recipe | None) -> form.FormState:
+    """The form with the reasons in its configuration; they name what was changed by hand."""
+    if choices is None or state.config is None:
+        return state
+    reasons = choices.reasons(state.config, state.changed)
+    return replace(state, config=state.config.with_values({"reasons": reasons}))
+
+
+def render_reasons(config: TrainConfig) -> None:
+    """Show why the preset chose its values, if it chose any for this data."""
+    if not config.reasons:
+        return
+    with st.expander("Chosen for this time and this data", icon=":material/tune:", expanded=True):
+        lines = [reason.partition(": ")[::2] for reason in config.reasons]
+        facts_list([(topic, formatting.sentence(text)) for topic, text in lines])
+
+
+def _work(config: TrainConfig, summary: DatasetSummary) -> Work:
+    split = split_subjects(summary.labelled, config.split)
+    device = expected_device(config)
+    measured = duration_factors(runs_root(), device)
+    return Work(
+        shapes=summary.shapes,
+        spacings_mm=summary.spacings_mm,
+        in_channels=len(config.data.modalities or summary.modalities),
+        classes=1 + len(config.data.classes or summary.classes),
+        train=len(split.train),
+        held_out=len(split.val),
+        device=device,
+        duration_factor=measured.expected,
+        measured_runs=measured.runs,
+    )
