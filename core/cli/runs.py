@@ -18,6 +18,7 @@ from core.errors import RunError
 from core.paths import checkpoints_root
 from core.runs import QueuePosition, engine_poller
 from core.runs.groups import find_group
+from core.runs.lost_runs import give_up
 
 Action = Callable[[Path, argparse.Namespace], int]
 
@@ -65,6 +66,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_option(resume, "--data", "new folder of the data set, if it was moved", metavar="DATA", default="")
     add_option(resume, "--force", "go on although the data is not what the run began with", action="store_true")
+    add(
+        "give-up",
+        _give_up,
+        "set an unreachable run to crashed, whose machine is gone for good; watches it for a minute",
+    )
     duplicate = add("duplicate", _duplicate, "queue a new run with the settings of another one")
     add_option(duplicate, "--name", "name of the new run (default: the other name with 'again')", metavar="TEXT")
     move = add("move", _move, "change the position of a run in the queue")
@@ -178,6 +184,12 @@ def _resume(root: Path, args: argparse.Namespace) -> int:
         return run_groups.resume(root, group, args)
     summary = runs.find_run(root, args.run)
     runs.resume(root, summary.id, data=args.data, force=args.force)
+    return _report(root, summary.id, args)
+
+
+def _give_up(root: Path, args: argparse.Namespace) -> int:
+    summary = runs.find_run(root, args.run)
+    give_up(root, summary.id)
     return _report(root, summary.id, args)
 
 

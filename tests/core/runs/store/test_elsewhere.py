@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +16,7 @@ from core.config import TrainConfig
 from core.errors import RunError
 from core.files import read_replaced
 from core.hosts import boot_id, host_name
+from core.runs import lost_runs
 from core.runs.engines.local import supervisor_file
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
@@ -55,9 +57,9 @@ def test_clock_of_the_other_host_does_not_matter_once_its_beat_is_seen_to_change
 
 def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Path) -> None:
     folder = run_elsewhere(root)
-    beat(folder, 1, time.time() - 150)
+    beat(folder, 1, time.time() - 1200)
     state = reconciled_state(folder)
-    assert (state.state, state.message) == ("unreachable", f"last heard from {OTHER} 2 min ago")
+    assert (state.state, state.message) == ("unreachable", f"last heard from {OTHER} 20 min ago")
     assert write_reconciled_state(folder).state == "unreachable" and read_state(folder).state == "running"
 
 
@@ -73,6 +75,23 @@ def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> N
     assert folder.is_dir() and read_state(folder).state == "running"
     runs.request_stop(root, folder.name)
     assert (folder / files.STOP).read_text() == ""
+
+
+def test_lost_run_is_given_up_only_while_its_heart_stands_still(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run_elsewhere(root)
+    beat(folder, 1, time.time() + LONG_AGO)
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.05)
+    monkeypatch.setattr(lost_runs, "POLL_S", 0.01)
+    beats = itertools.count()
+    monkeypatch.setattr(lost_runs, "read_beat", lambda folder: next(beats))
+    with pytest.raises(RunError, match="not lost"):
+        lost_runs.give_up(root, folder.name)
+    monkeypatch.setattr(lost_runs, "read_beat", lambda folder: None)
+    lost_runs.give_up(root, folder.name)
+    assert read_state(folder).state == "crashed" and f"nothing was heard from {OTHER}" in read_state(folder).message
+    with pytest.raises(RunError, match="it is crashed"):
+        lost_runs.give_up(root, folder.name)
+    runs.delete(root, folder.name)
 
 
 def test_supervisor_leaves_runs_of_other_hosts_alone(root: Path) -> None:

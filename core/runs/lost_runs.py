@@ -1,0 +1,42 @@
+"""Gives up a run whose machine is gone for good, so that it can be resumed or deleted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from core.errors import RunError
+from core.runs.catalog import update_index
+from core.runs.store import folder as files
+from core.runs.store import heartbeat
+from core.runs.store.heartbeat import read_beat
+from core.runs.store.state import read_state, reconciled_state, write_state
+
+POLL_S = 0.5
+
+
+def give_up(root: Path, run_id: str) -> None:
+    """Set an unreachable run to crashed, after watching for a minute that its heartbeat stands still.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, it is not unreachable, or its heart beats.
+    """
+    folder = files.run_folder(root, run_id)
+    state, before = reconciled_state(folder), read_beat(folder)
+    if state.state != "unreachable":
+        raise RunError(f"{run_id}: expected an unreachable run, it is {state.state}")
+    deadline = time.monotonic() + heartbeat.OLD_S
+    while time.monotonic() < deadline:
+        if read_beat(folder) != before or reconciled_state(folder).state != "unreachable":
+            raise RunError(f"{run_id}: it is not lost: it was heard just now")
+        time.sleep(POLL_S)
+    with files.lock(folder):
+        state = read_state(folder)
+        if state.active:
+            message = f"given up: nothing was heard from {state.host or 'its machine'} any more"
+            (folder / files.STOP).write_text("now", encoding="utf-8")  # for a machine that comes back nevertheless
+            write_state(folder, replace(state, state="crashed", message=message, what="", ended_at=time.time()))
+    update_index(root, folder)
