@@ -51,7 +51,7 @@ test-long: $(VENV)/installed-dev
 	$(PYTEST) -m long $(PYTEST_ARGS)
 
 faults: $(VENV)/installed-dev
-	$(PY) -m pytest -m fault tests/faults tests/browser --no-header -q $(PYTEST_ARGS)
+	$(PY) -m pytest -m fault tests/faults tests/browser tests/cluster --no-header -q $(PYTEST_ARGS)
 
 check: lint types test
 

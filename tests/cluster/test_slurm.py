@@ -26,7 +26,7 @@ from core.runs.store.heartbeat import read_beat
 from core.runs.store.state import read_state
 from tests.conftest import missing
 from tests.support.balls import tiny, write_balls
-from tests.support.cluster.slurm_cluster import SlurmCluster, missing_for_slurm
+from tests.support.cluster.slurm_cluster import SlurmCluster, can_be_machines, missing_for_slurm
 from tests.support.watching import TOY, TOYS, processes_of, wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.cluster]
@@ -57,6 +57,8 @@ partition = "nope"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SlurmCluster]:
+    if not can_be_machines():
+        pytest.skip("nodes of their own need Linux and root")
     if reason := missing_for_slurm():
         missing(reason)
     with tempfile.TemporaryDirectory(prefix="slurm") as folder:

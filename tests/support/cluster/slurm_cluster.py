@@ -49,10 +49,13 @@ mount --bind "$2/run/$1.boot" /proc/sys/kernel/random/boot_id; mount --bind "$2/
 slurmd -N "$1"; while :; do sleep 3600 & wait $!; done"""
 
 
+def can_be_machines() -> bool:
+    """Whether processes can look like other machines here: with the namespaces of Linux, as root."""
+    return sys.platform.startswith("linux") and os.geteuid() == 0
+
+
 def missing_for_slurm() -> str:
-    """Why no cluster can be started here; empty if one can."""
-    if not sys.platform.startswith("linux") or os.geteuid():
-        return "a cluster of its own needs Linux and root"
+    """Which programs are missing for a cluster; empty if none."""
     absent = [program for program in PROGRAMS if shutil.which(program) is None]
     return f"not installed: {', '.join(absent)} (apt-get install slurm-wlm munge)" if absent else ""
 
