@@ -10,6 +10,8 @@ augmentation, and earlier allocations of the process.
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,22 +19,41 @@ from torch import Tensor, nn
 
 from core.compute.precision import DTYPES
 from core.compute.tracing import AllocationTracer, CudaAutocast, fake_tensors, heap_bytes
-from core.config import TrainConfig
+from core.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
 from core.losses.build import build_loss
+from core.models import MODELS
 from core.models.network_trace import build_fake_network, count_parameters
 from core.training.plan import StepCost
 from core.training.step import TrainingStep
 
 STEPS = 2  # the first one allocates the state of the optimizer
 MAX_ACCUMULATED = 2  # batches of a traced step: from the second backward pass on, weights have gradients already
+MAX_REMEMBERED = 256  # answers
+
+
+@dataclass(frozen=True)
+class _Question:
+    """What the cost of a step depends on: parameters of :func:`trace_training_step`, and torch's deterministic mode."""
+
+    model: ModelConfig
+    loss: LossConfig
+    optim: OptimConfig
+    precision: str
+    batch_size: int
+    sub_volume: tuple[int, ...]
+    in_channels: int
+    classes: int
+    device: str
+    ignore: bool
+    deterministic: bool
 
 
 class _TracedStep(TrainingStep):
     """The trainer's step, with the rules of mixed precision of the device that is asked about."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, device: str, ignore: bool) -> None:
-        super().__init__(model, build_loss(config.loss, ignore), config.optim, config.run.precision)
-        self.traced_device = device
+    def __init__(self, model: nn.Module, question: _Question) -> None:
+        super().__init__(model, build_loss(question.loss, question.ignore), question.optim, question.precision)
+        self.traced_device = question.device
         self.scaler = torch.amp.GradScaler(enabled=False)  # takes no memory worth counting, and needs values
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -58,22 +79,32 @@ def trace_training_step(
     ConfigError
         If the network cannot be built.
     """
-    if config.run.precision == "auto":
-        config = config.with_values({"precision": "bf16"})
-    batch, size = config.sampling.batch_size, config.sampling.sub_volume
+    precision = "bf16" if config.run.precision == "auto" else config.run.precision
+    sampling = config.sampling
+    question = _Question(
+        config.model, config.loss, config.optim, precision, sampling.batch_size, sampling.sub_volume,
+        in_channels, classes, device, ignore, torch.are_deterministic_algorithms_enabled(),
+    )  # fmt: skip
+    # The code of a user's own network may change while the process lives; that of the others may not.
+    return _remembered(question) if config.model.model in MODELS else _trace(question)
+
+
+def _trace(question: _Question) -> StepCost:
+    batch, size, device = question.batch_size, question.sub_volume, question.device
     forward: list[int] = []
     with fake_tensors():
-        network = build_fake_network(config.model, in_channels, classes)
+        network = build_fake_network(question.model, question.in_channels, question.classes)
         with AllocationTracer(device) as tracer:
             tracer.follow([*network.parameters(), *network.buffers()])
-            step = _TracedStep(network, config, device, ignore)
+            step = _TracedStep(network, question)
             network.register_forward_pre_hook(lambda *_: forward.append(-tracer.operations))
             network.register_forward_hook(lambda *_: forward.append(tracer.operations))
             for number in range(STEPS):
                 tracer.operations = 0
                 forward.clear()
-                batches = [_empty_batch(batch, in_channels, size) for _ in range(_accumulated(config))]
-                step(batches, config.optim.learning_rate, number)
+                accumulated = min(question.optim.accumulate, MAX_ACCUMULATED)
+                batches = [_empty_batch(batch, question.in_channels, size) for _ in range(accumulated)]
+                step(batches, question.optim.learning_rate, number)
                 sub_volumes = batch * len(batches)
                 del batches
     peak = tracer.peak if device != "cpu" else heap_bytes(tracer.peak, tracer.used, training=True)
@@ -86,8 +117,7 @@ def trace_training_step(
     )
 
 
-def _accumulated(config: TrainConfig) -> int:
-    return min(config.optim.accumulate, MAX_ACCUMULATED)
+_remembered = lru_cache(MAX_REMEMBERED)(_trace)
 
 
 def _empty_batch(batch: int, in_channels: int, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:
