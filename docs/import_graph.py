@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,8 +22,9 @@ def sources(*layers: str) -> dict[str, Path]:
     return found
 
 
-def imports_of(path: Path, module: str, for_types: bool = True) -> Iterator[str]:
-    """The dotted names that a file imports, inside functions too; ``from a import b`` gives ``a.b``.
+@cache
+def imports_of(path: Path, module: str, for_types: bool = True) -> tuple[str, ...]:
+    """The dotted names that a file imports, inside functions too; ``from a import b`` gives ``a.b``. Read once.
 
     Parameters
     ----------
@@ -37,15 +39,17 @@ def imports_of(path: Path, module: str, for_types: bool = True) -> Iterator[str]
         for statement in node.body
         for inner in ast.walk(statement)
     }
+    names: list[str] = []
     for node in ast.walk(tree):
         if id(node) in never and not for_types:
             continue
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
             origin = ".".join(part for part in (base, node.module) if part)
-            yield from (f"{origin}.{alias.name}" for alias in node.names)
+            names += (f"{origin}.{alias.name}" for alias in node.names)
+    return tuple(names)
 
 
 def first_party(path: Path, module: str, known: Mapping[str, Path], for_types: bool = True) -> set[str]:
