@@ -120,7 +120,7 @@ def wait_for_epoch(root: Path, run_id: str, epoch: int = 1) -> runs.RunState:
     return wait_for(root, run_id, "running")
 
 
-@pytest.mark.fault(40, "a run on another host: watched, stopped, resumed, never taken for dead")
+@pytest.mark.fault(50, "a run on another host: watched, stopped, resumed, never taken for dead")
 def test_run_on_a_node_is_watched_stopped_and_resumed_from_here(root: Path, out_of_time: str) -> None:
     run_id = submit(root)
     running = wait_for_epoch(root, run_id)
@@ -139,7 +139,7 @@ def test_run_on_a_node_is_watched_stopped_and_resumed_from_here(root: Path, out_
     assert "killed on request" in wait_for(root, run_id, "stopped").message
 
 
-@pytest.mark.fault(41, "trainer killed on a node: a crash with its signal, and the job has failed")
+@pytest.mark.fault(51, "trainer killed on a node: a crash with its signal, and the job has failed")
 def test_killed_trainer_is_a_crash_here_and_a_failure_in_slurm(root: Path, cluster: SlurmCluster) -> None:
     run_id = submit(root)
     wait_for_epoch(root, run_id)
@@ -152,7 +152,7 @@ def test_killed_trainer_is_a_crash_here_and_a_failure_in_slurm(root: Path, clust
     wait_until(lambda: "FAILED" in cluster.client("squeue", "-h", "-t", "all", "-j", record.job, "-o", "%T"), 30, 0.2)
 
 
-@pytest.mark.fault(42, "power cut of a node: the job is requeued and goes on from its checkpoint")
+@pytest.mark.fault(52, "power cut of a node: the job is requeued and goes on from its checkpoint")
 def test_run_goes_on_from_its_checkpoint_after_a_power_cut(root: Path, cluster: SlurmCluster) -> None:
     run_id = submit(root, epochs=60)
     before = wait_for_epoch(root, run_id, 3)
@@ -173,7 +173,7 @@ def test_run_goes_on_from_its_checkpoint_after_a_power_cut(root: Path, cluster: 
     wait_for(root, run_id, "stopped", "finished")
 
 
-@pytest.mark.fault(43, "controller down: what beats goes on, what waits says so, and nothing waits for it")
+@pytest.mark.fault(53, "controller down: what beats goes on, what waits says so, and nothing waits for it")
 def test_controller_that_is_down_ends_nothing_and_delays_no_page(root: Path, cluster: SlurmCluster) -> None:
     run_id = submit(root)
     wait_for_epoch(root, run_id)
@@ -195,7 +195,7 @@ def test_controller_that_is_down_ends_nothing_and_delays_no_page(root: Path, clu
     wait_until(lambda: cluster.client("sinfo", "-h"), 30, 0.2)
 
 
-@pytest.mark.fault(44, "job cancelled, forgotten or refused: one sentence and what to do")
+@pytest.mark.fault(54, "job cancelled, forgotten or refused: one sentence and what to do")
 def test_job_that_is_cancelled_forgotten_or_refused_is_explained(
     root: Path, cluster: SlurmCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,7 +258,7 @@ def test_check_tries_client_controller_and_a_job(root: Path, cluster: SlurmClust
     assert refused.what == "partition" and "'nope'" in refused.found
 
 
-@pytest.mark.fault(45, "time limit of a job: a checkpoint, and the run says that it is out of time")
+@pytest.mark.fault(55, "time limit of a job: a checkpoint, and the run says that it is out of time")
 def test_time_limit_ends_with_a_checkpoint(root: Path, out_of_time: str) -> None:
     stopped = wait_for(root, out_of_time, "stopped", timeout_s=120)
     wait_until(lambda: read_state(root / out_of_time).message.startswith("out of time"), 10)

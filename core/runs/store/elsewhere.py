@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +13,7 @@ from core.runs.store.engine_records import EngineRecord, JobReport, read_engine,
 from core.runs.store.heartbeat import Beat, ChangeWatch, Silence, read_beat
 
 Fate = Literal["lives", "waits", "stalled", "unreachable", "ended"]
+BEATS_S = 5.0  # a heartbeat that changed so lately is newer than the answer of an engine
 RESTARTED = "the machine was restarted while it ran (or this folder was copied from another machine)"
 
 _watch = ChangeWatch()
@@ -26,10 +28,12 @@ class Judgement:
     fate : str. "lives": what it wrote is true; "waits": its job waits to be restarted; "stalled": its job runs, but its
         heartbeat stands still; "unreachable": nothing is heard, and nobody confirms that it ended; "ended".
     reason : str. One sentence for people; empty for "lives".
+    clock_ahead_s : float. By how much the clock of its host is ahead of this one's, as far as its heartbeat shows.
     """
 
     fate: Fate
     reason: str = ""
+    clock_ahead_s: float = 0.0
 
 
 def is_here(host: str, identity: str) -> bool:
@@ -58,7 +62,15 @@ def judge(folder: Path, host: str) -> Judgement:
     beat, record = read_beat(folder), read_engine(folder)
     silence = None if beat is None else _watch.silence(folder, beat, beat.at)
     if record is not None:
-        return _judge_job(folder.parent, record, beat, silence)
+        judgement = _judge_job(folder.parent, record, beat, silence)
+    else:
+        judgement = _judge_host(host, beat, silence)
+    if judgement.fate != "lives" or beat is None or silence is None:
+        return judgement
+    return replace(judgement, clock_ahead_s=beat.at + silence.age_s - time.time())
+
+
+def _judge_host(host: str, beat: Beat | None, silence: Silence | None) -> Judgement:
     if host in ("", host_name()):  # an earlier boot of this machine
         if beat is None or silence is None or silence.old:
             return Judgement("ended", RESTARTED)
@@ -71,7 +83,8 @@ def judge(folder: Path, host: str) -> Judgement:
 def _judge_job(root: Path, record: EngineRecord, beat: Beat | None, silence: Silence | None) -> Judgement:
     report, error = read_report(root, record)
     if report is not None and report.state == "waiting" and not error:
-        return Judgement("waits", report.reason)
+        beats = silence is not None and silence.changed and silence.age_s < BEATS_S  # it was restarted since
+        return Judgement("lives") if beats else Judgement("waits", report.reason)
     if silence is not None and not silence.old:
         return Judgement("lives")
     if error or report is None:

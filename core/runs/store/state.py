@@ -255,7 +255,8 @@ def _waiting(folder: Path, state: RunState) -> RunState:
 def _judged(folder: Path, state: RunState, judgement: Judgement) -> RunState:
     """The state of an active run that another host, or an earlier boot of this one, trains."""
     if judgement.fate == "lives":
-        return _stopping_if_requested(folder, state)
+        on_this_clock = dataclasses.replace(state, updated_at=state.updated_at - judgement.clock_ahead_s)
+        return _stopping_if_requested(folder, on_this_clock)
     if judgement.fate == "waits":
         return dataclasses.replace(state, state="queued", message=judgement.reason, what="", remaining_s=None)
     if judgement.fate != "ended":

@@ -83,14 +83,14 @@ def test_queueing_that_was_killed_is_completed_with_the_same_runs(
     """Killed before the third run was created, or while it was."""
     made: list[str] = []
 
-    def create(root: Path, config: TrainConfig, name: str, run_id: str) -> Path:
+    def create(root: Path, config: TrainConfig, name: str, run_id: str, engine: str) -> Path:
         if len(made) == 2:
             if torn:
                 (tmp_path / f".new-{run_id}").mkdir()
                 (tmp_path / f".new-{run_id}" / files.CONFIG).write_text("{")
             raise KeyboardInterrupt
         made.append(run_id)
-        return create_run(root, config, name, run_id=run_id)
+        return create_run(root, config, name, run_id=run_id, engine=engine)
 
     with monkeypatch.context() as patch:
         patch.setattr("core.runs.launch.create_run", create)

@@ -53,6 +53,13 @@ def test_clock_of_the_other_host_does_not_matter_once_its_beat_is_seen_to_change
         beat(folder, count, time.time() + skew_s)
         state = reconciled_state(folder)
     assert state.state == "running"
+    update_s = read_state(folder).updated_at + skew_s  # on the clock of its host
+    write_state_at(folder, update_s)
+    assert reconciled_state(folder).updated_at == pytest.approx(time.time(), abs=30)
+
+
+def write_state_at(folder: Path, updated_at: float) -> None:
+    files.write_json(folder / files.STATE, {**read_state(folder).to_json(), "updated_at": updated_at})
 
 
 def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Path) -> None:
