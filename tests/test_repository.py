@@ -17,7 +17,7 @@ from core.models import MODELS
 from core.paths import project_root
 
 ROOT = project_root()
-IMPORT_NAMES = {"axe-playwright-python": "axe_playwright_python", "pillow": "PIL"}
+IMPORT_NAMES = {"axe-playwright-python": "axe_playwright_python", "pillow": "PIL", "simpleitk": "SimpleITK"}
 USED_OTHERWISE = {
     "einops",
     "ruff",
@@ -27,6 +27,7 @@ USED_OTHERWISE = {
     "pytest-cov",
     "monai",
 }  # tools; MONAI is imported by a string
+OPTIONAL = ("networks", "postgres", "formats")  # requirements-NAME.txt: packages that are imported on use
 OURS = {"core", "ui", "pages", "app", "tests", "benchmarks", "docs"}
 
 
@@ -73,7 +74,10 @@ def import_names(path: Path) -> set[str]:
 @pytest.mark.slow
 def test_requirements_equal_the_imports_of_the_program() -> None:
     wanted = import_names(ROOT / "requirements.txt")
-    used = imported("app.py", "core", "ui", "pages") - requirements(ROOT / "requirements-networks.txt").keys()
+    optional = set[str]().union(*(import_names(ROOT / f"requirements-{name}.txt") for name in OPTIONAL))
+    used = (
+        imported("app.py", "core", "ui", "pages") - optional - requirements(ROOT / "requirements-networks.txt").keys()
+    )
     # Starlette is a dependency of Streamlit, whose st.App takes its routes and middleware.
     assert used - wanted - {"starlette"} == set(), "imported, but not in requirements.txt"
     assert wanted - used == set(), "in requirements.txt, but not imported"
@@ -142,3 +146,10 @@ def test_text_files_are_clean() -> None:
     files = [(name, text) for name, text in tracked_text() if text and not name.startswith("tests/fixtures/")]
     assert not [name for name, text in files if "\r" in text], "line ends must be \\n"
     assert not [name for name, text in files if not text.endswith("\n")], "the last line must end"
+
+
+def test_requirements_of_the_database_agree() -> None:
+    wanted = requirements(ROOT / "requirements-postgres.txt")
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["optional-dependencies"]["postgres"]
+    assert extra == [f"psycopg[binary]{wanted['psycopg']}"]
+    assert requirements(ROOT / "requirements-dev.txt")["psycopg"] == wanted["psycopg"]

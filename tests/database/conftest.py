@@ -11,6 +11,7 @@ import pytest
 
 from core.runs.store import availability, database
 from tests.conftest import missing
+from tests.support.index_rows import end_index_writers
 from tests.support.postgres import PostgresServer, programs
 
 
@@ -35,6 +36,7 @@ def url(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     monkeypatch.setenv("SEGMENTARIUM_DATABASE", chosen)
     yield chosen
     server.thaw()
+    end_index_writers()
     for _, engine in database._engines.values():
         engine.dispose()
     database._engines.clear()

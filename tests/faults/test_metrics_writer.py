@@ -39,6 +39,7 @@ recorder(Ready({}, ("air", "one"), 1, step))
 while True:
     step += 1
     recorder(Metrics(1, step, 0.01 * step, {f"m{n}": step + n / 10 for n in range(5)}))
+    recorder.index.drain()
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,15 @@ def metric_rows(root: Path) -> list[dict[str, Any]]:
     """Rows of all measurements in the database, by run and id; without the ids."""
     columns = [METRICS.c[name] for name in ("root", "run", "epoch", "step", "elapsed_s", "name", "value")]
     return _read(root, sa.select(*columns).order_by(METRICS.c.root, METRICS.c.run, METRICS.c.id))
+
+
+def end_index_writers() -> None:
+    """End the threads that write the index of runs which a test left in the middle, as the death of a trainer would."""
+    for thread in threading.enumerate():
+        if thread.name == "index writer":
+            writer = thread._target.__self__  # type: ignore[attr-defined]
+            writer.reread()
+            writer.close()
 
 
 def _read(root: Path, query: sa.Select[Any]) -> list[dict[str, Any]]:

@@ -10,13 +10,16 @@ import pytest
 from core.config import TrainConfig
 from core.presets import preset
 from core.runs.store.process import kill_tree
+from tests.support.index_rows import end_index_writers
 from tests.support.watching import TOYS, processes_of
 
 
 @pytest.fixture(autouse=True)
-def default_database(monkeypatch: pytest.MonkeyPatch) -> None:
+def default_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The index is in the checkpoints root; ``SEGMENTARIUM_DATABASE`` is unset."""
     monkeypatch.delenv("SEGMENTARIUM_DATABASE", raising=False)
+    yield
+    end_index_writers()
 
 
 @pytest.fixture
