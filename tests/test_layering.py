@@ -43,6 +43,7 @@ RANKS = {
     "ui.shared": 10,
     "ui.viewer": 11,
     "ui.server": 12,
+    "ui.data.uploader": 11,
     "ui.data": 12,
     "ui.learn": 12,
     "ui.predict": 12,

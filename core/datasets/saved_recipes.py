@@ -17,6 +17,7 @@ from core.errors import DatasetError
 from core.files import FileStamp, atomic_write, file_stamp
 
 FORMAT_VERSION = 1
+BY_RECIPE = "by its recipe: "  # begins a note on what is mended
 
 
 def recipe_file(folder: Path) -> Path:
@@ -106,7 +107,7 @@ def apply_recipe(dataset: Dataset, recipe: Recipe) -> Dataset:
         subjects=tuple(s for s in dataset.subjects if s.id not in left_out),
         labels=labels,
         nan_is_zero=dataset.nan_is_zero or recipe.nan_is_zero,
-        notes=(*dataset.notes, *(f"by its recipe: {line}" for line in recipe.lines())),
+        notes=(*dataset.notes, *(f"{BY_RECIPE}{line}" for line in recipe.lines())),
         recipe=recipe,
     )
 

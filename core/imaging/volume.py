@@ -118,7 +118,8 @@ def read_label(
         _refuse_nan_labels(path, values)
     if nearest:
         labels, changed_voxels = _nearest_values(path, values, nearest)
-        warning = f"{changed_voxels} voxels have a value that is no label: the nearest one is read; {LOOK_AT_LABELS}"
+        counted = f"{changed_voxels} voxel{'s have' if changed_voxels > 1 else ' has'} a value"
+        warning = f"{counted} that is no label: the nearest one is read; {LOOK_AT_LABELS}"
         volume = _canonical(header, labels, geometry, nan_voxels, (warning,) if changed_voxels else ())
         return replace(volume, changed_voxels=changed_voxels)
     labels, warnings = whole_numbers(header, values)

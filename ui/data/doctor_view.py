@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from core.datasets.saved_recipes import BY_RECIPE
 from core.formatting import least_decimals
 from ui.data.recipe_view import repair_buttons
 from ui.shared import formatting
@@ -20,6 +21,7 @@ SEVERITIES = tuple(ICONS)
 
 def show_findings(findings: Sequence[Mapping[str, Any]], path: Path) -> None:
     """Show findings of a data set's folder, the most severe first, with the buttons that mend them."""
+    findings = [f for f in findings if not f["message"].startswith(BY_RECIPE)]  # the recipe is shown by itself
     ordered = sorted(findings, key=lambda f: SEVERITIES.index(f["severity"]))
     for number, finding in enumerate(ordered[:MAX_FINDINGS]):
         where = " · ".join(formatting.plain(p) for p in (finding["subject"], _file(finding["file"])) if p)
