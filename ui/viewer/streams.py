@@ -36,12 +36,12 @@ from core.labels import IGNORE_INDEX
 from core.types import Size3
 from ui.shared.addresses import API
 from ui.viewer import volumes
+from ui.viewer.sampling_grid import content_box, extent, sample_box, union
 from ui.viewer.slice_preview import Preview, picture_of
 
 PREFIX = f"{API}streams/"
 MAX_STREAMS = 64  # known at a time; the least recently used are forgotten until their page runs again
 MAX_SLICES = 32  # of one request
-SAMPLED_VOXELS = 2e6  # from which range, window and content of a channel are computed
 COMPRESSION_LEVEL = 1
 PREVIEW_SHARES = (
     1 / 2,
@@ -137,9 +137,9 @@ class ImageStream(Stream):
             channel = part_channel(part.name, values, part.header.dtype, part.header.scaled)
             described.append(channel)
             volumes_.append(volume)
-            boxes.append(_content(values != np.float32(channel.background), self.shape))
+            boxes.append(content_box(values != np.float32(channel.background), self.shape))
         self._volumes, self._described = volumes_, described
-        return {"channels": [asdict(channel) for channel in described], "content": _union(boxes), "fullest": None}
+        return {"channels": [asdict(channel) for channel in described], "content": union(boxes), "fullest": None}
 
     def slab(self, channel: int, box: Box) -> bytes:
         """The stored values of a box, uint16 (:func:`core.imaging.display.encode_part`)."""
@@ -247,7 +247,7 @@ class LabelStream(Stream):
         found = all(count.any() for count in counts)
         facts = {
             "channels": [],
-            "content": [_extent(count > 0) for count in counts] if found else None,
+            "content": [extent(count > 0) for count in counts] if found else None,
             "fullest": [int(count.argmax()) for count in counts] if found else None,
         }
         atomic_write(kept, json.dumps(facts).encode())
@@ -307,13 +307,6 @@ def open_files(
         if opened[path][0] == target:
             target.touch()
     return opened
-
-
-def sample_box(shape: Size3) -> Box:
-    """Evenly spaced voxels along each axis, about ``SAMPLED_VOXELS`` in all."""
-    step = max(1, int(np.ceil((np.prod(shape, dtype=float) / SAMPLED_VOXELS) ** (1 / 3))))
-    i, j, k = (slice(min(step, n) // 2, None, step) for n in shape)
-    return i, j, k
 
 
 def stream(request: Request) -> Response:
@@ -381,27 +374,3 @@ def _gone(reason: str = "") -> Response:
     return Response(
         f"{reason or 'this volume is no longer available: load the page again'}\n", 404, media_type="text/plain"
     )
-
-
-def _content(mask: np.ndarray, shape: Size3) -> list[tuple[int, int]] | None:
-    """Bounding box of the true voxels of a sample, in voxels of the volume."""
-    if not mask.any():
-        return None
-    sides = []
-    for axis, side in enumerate(sample_box(shape)):
-        first, last = _extent(np.asarray(mask.any(axis=tuple(a for a in range(3) if a != axis))))
-        start, step = side.start or 0, side.step or 1
-        sides.append((max(0, start + (first - 1) * step + 1), min(shape[axis] - 1, start + (last + 1) * step - 1)))
-    return sides
-
-
-def _extent(occupied: np.ndarray) -> tuple[int, int]:
-    found = np.flatnonzero(occupied)
-    return int(found[0]), int(found[-1])
-
-
-def _union(boxes: Sequence[list[tuple[int, int]] | None]) -> list[tuple[int, int]] | None:
-    known = [box for box in boxes if box is not None]
-    if not known:
-        return None
-    return [(min(box[a][0] for box in known), max(box[a][1] for box in known)) for a in range(3)]
