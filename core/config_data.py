@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core import choices
-from core.choices import Lateral, Normalisation, Resample
+from core.choices import Lateral, MissingModalities, Normalisation, Resample
 from core.errors import ConfigError
 from core.fields import Checked, option
 
@@ -38,6 +38,13 @@ class DataConfig(Checked):
     )
     nan_is_zero: bool = option(
         False, "Read NaN as 0", "read NaN as 0, for files with NaN outside the field of view", searchable=False
+    )
+    missing_modalities: MissingModalities = option(
+        "refuse",
+        "Cases without a modality",
+        "cases that lack an image of a modality: an error, left out, or trained on with an image of 0 in its place",
+        texts=choices.MISSING_MODALITIES_WORDS,
+        searchable=False,
     )
     force: bool = option(
         False,

@@ -142,6 +142,8 @@ class SubjectRecord:
         """The record with the digests of the voxels of the subject, read with these modalities and classes."""
         files = dict(self.files)
         for modality, data in zip(modalities, loaded.image, strict=True):
+            if modality in loaded.absent:
+                continue
             files[modality] = replace(files[modality], digest=_digest(data))
         if loaded.label is not None:
             counts = np.bincount(loaded.label.reshape(-1), minlength=256)

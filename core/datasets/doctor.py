@@ -122,8 +122,7 @@ class _Examination:
 
     def run(self) -> None:
         """Read what can be read and collect facts and findings."""
-        if self.subject.label is not None or not self.dataset.unlabelled_expected:
-            self.findings += fitness.judge_completeness(self.subject, self.dataset.modalities)
+        self.findings += fitness.judge_completeness(self.dataset, self.subject, self.dataset.modalities)
         headers = self._read_headers()
         if headers is not None:
             self._check_geometry(headers)

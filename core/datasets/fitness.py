@@ -37,9 +37,9 @@ def judge_files(dataset: Dataset, modalities: Sequence[str] = (), excluded: Coll
     for subject in dataset.subjects:
         if subject.id in excluded:
             continue
-        if subject.label is None and dataset.unlabelled_expected:
-            continue  # it is predicted on only
-        findings += judge_completeness(subject, modalities)
+        if (subject.label is None and dataset.unlabelled_expected) or dataset.leaves_out(subject):
+            continue  # it is predicted on only, or not at all
+        findings += [f for f in judge_completeness(dataset, subject, modalities) if f.severity == "error"]
         present = tuple(m for m in modalities if m in subject.images)
         if present:
             try:
@@ -49,13 +49,20 @@ def judge_files(dataset: Dataset, modalities: Sequence[str] = (), excluded: Coll
     return findings + judge_number(dataset)
 
 
-def judge_completeness(subject: Subject, modalities: Sequence[str]) -> list[Finding]:
-    """Errors for images and a label map that a subject lacks."""
+def judge_completeness(dataset: Dataset, subject: Subject, modalities: Sequence[str]) -> list[Finding]:
+    """Findings for images and a label map that a subject lacks; none for one that is predicted on only."""
     findings: list[Finding] = []
+    if subject.label is None and dataset.unlabelled_expected:
+        return findings
     missing = [m for m in modalities if m not in subject.images]
-    if missing:
-        message = f"expected an image of {' and '.join(missing)}, found none"
-        findings.append(Finding("error", message, subject.id, fix="add it, or remove the subject"))
+    names = " and ".join(missing)
+    if dataset.leaves_out(subject):
+        findings.append(Finding("note", f"no image of {names}: it is left out of training", subject.id))
+    elif missing and dataset.absent(subject, modalities):
+        findings.append(Finding("note", f"no image of {names}: it is read as 0 in every voxel", subject.id))
+    elif missing:
+        fix = "add it, remove the subject, or choose what is done with it: --missing-modalities leave_out|zero"
+        findings.append(Finding("error", f"expected an image of {names}, found none", subject.id, fix=fix))
     if subject.label is None:
         message, fix = "expected a label map, found none", "add it, or move the subject to another folder"
         findings.append(Finding("error", message, subject.id, fix=fix))
@@ -91,7 +98,9 @@ class SubjectCounts:
         """Count a subject that was read with these modalities and classes."""
         assert loaded.label is not None
         constant = {
-            m: intensity_range(data).low for m, data in zip(modalities, loaded.image, strict=True) if is_constant(data)
+            m: intensity_range(data).low
+            for m, data in zip(modalities, loaded.image, strict=True)
+            if m not in loaded.absent and is_constant(data)
         }
         return cls(constant, class_shares(loaded.label, labels), loaded.nan_voxels)
 

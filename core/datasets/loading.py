@@ -35,6 +35,7 @@ class LoadedSubject:
     first_image : Path. File of the first image.
     nan_voxels : int. Values of all files whose NaN was read as 0.
     remarks : tuple of (Path, str). Notes and warnings on the headers, and what was done to label values, by file.
+    absent : tuple of str. Modalities whose image is 0 in every voxel, since the subject has none.
     """
 
     id: str
@@ -45,6 +46,7 @@ class LoadedSubject:
     first_image: Path
     nan_voxels: int = 0
     remarks: tuple[tuple[Path, str], ...] = ()
+    absent: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,13 @@ def read_subject_headers(dataset: Dataset, subject: Subject, modalities: Sequenc
     unknown = [m for m in modalities if m not in dataset.modalities]
     if unknown:
         raise DatasetError(f"modalities: expected some of {', '.join(dataset.modalities)}; got {', '.join(unknown)}")
+    absent = dataset.absent(subject, modalities)
+    modalities = tuple(m for m in modalities if m not in absent)
     missing = [m for m in modalities if m not in subject.images]
     if missing:
         raise DatasetError(
             f"{dataset.path}: expected an image of {' and '.join(missing)} for {subject.id}, found none; "
-            "add it, or remove the subject"
+            "add it, remove the subject, or choose what is done with such cases: --missing-modalities leave_out|zero"
         )
     images = dict.fromkeys(subject.images[m].path for m in modalities)
     headers: dict[Path, Header] = {}
@@ -170,8 +174,13 @@ def load_subject(
     kept = dataset.labels.subset(classes) if classes else dataset.labels
     modalities = tuple(modalities) or dataset.modalities
     files = read_subject_headers(dataset, subject, modalities)
-    refs = [subject.images[m] for m in modalities]
+    absent = dataset.absent(subject, modalities)
+    refs = [subject.images[m] for m in modalities if m not in absent]
     image, nan_voxels = _read_channels(refs, files, dataset.nan_is_zero)
+    if absent:
+        present = image
+        image = np.zeros((len(modalities), *present.shape[1:]), present.dtype)
+        image[[m not in absent for m in modalities]] = present
     label = None
     remarks = [*files.warnings, *files.notes]
     if subject.label is not None:
@@ -186,7 +195,7 @@ def load_subject(
         if classes:
             label = class_mapping(dataset.labels.names, kept.names)[label]
     first = refs[0].path
-    return LoadedSubject(subject.id, image, label, files.geometry, files.stored, first, nan_voxels, tuple(remarks))
+    return LoadedSubject(subject.id, image, label, files.geometry, files.stored, first, nan_voxels, tuple(remarks), absent)
 
 
 def read_file_header(dataset: Dataset, subject_id: str, path: Path) -> Header:

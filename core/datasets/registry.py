@@ -89,7 +89,13 @@ def _open(folder: Path, found: Recognition, options: DataOptions) -> Dataset:
         dataset = layout.open_listing(found.listing, options.ignore)
     else:
         dataset = layout.open(folder, options.ignore)
-    dataset = replace(dataset, nan_is_zero=options.nan_is_zero, reason=found.reason)
+    dataset = replace(
+        dataset,
+        nan_is_zero=options.nan_is_zero,
+        missing_modalities=options.missing_modalities,
+        needed=options.needed,
+        reason=found.reason,
+    )
     return apply_recipe(dataset, saved_recipe(folder))
 
 

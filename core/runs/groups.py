@@ -36,7 +36,8 @@ from core.runs.store.groups import (
 from core.runs.store.state import RESUMABLE
 from core.sweeps.settings import SweepSettings
 
-SAME_DATA = ("path", "layout", "modalities", "classes", "ignore", "nan_is_zero")  # equal in all runs of a group
+# Equal in all runs of a group.
+SAME_DATA = ("path", "layout", "modalities", "classes", "ignore", "nan_is_zero", "missing_modalities")
 
 # --- make -------------------------------------------------------------------------------------------------------------
 

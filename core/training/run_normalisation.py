@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from core.checkpointing.checkpoint import Checkpoint
 from core.datasets import load_subject
+from core.errors import DatasetError
 from core.events import Preparing
 from core.imaging.foreground_statistics import ForegroundIntensities, is_in_hounsfield_units, is_named_ct
 from core.imaging.normalise import Normaliser
@@ -43,6 +44,11 @@ def choose_normaliser(inputs: RunInputs, data: RunData, last: Checkpoint | None)
         if inputs.should_stop():
             return None
         loaded = load_subject(data.dataset, id, data.modalities, inputs.config.data.classes)
+        if loaded.absent:
+            raise DatasetError(
+                f"{id}: expected an image of {' and '.join(loaded.absent)} for the normalisation ct, which 0 would distort; "
+                "choose another normalisation, or leave such cases out: --missing-modalities leave_out"
+            )
         if loaded.label is not None:
             intensities.add(loaded.image, loaded.label)
     if requested == "auto" and intensities.is_empty:
@@ -68,6 +74,7 @@ def _find_ct_modalities(data: RunData) -> list[bool]:
     for id in data.split.train[:EXAMINED_SUBJECTS]:
         if not undecided:
             break
-        image = load_subject(data.dataset, id, data.modalities).image
-        undecided = [n for n in undecided if is_in_hounsfield_units(image[n])]
+        loaded = load_subject(data.dataset, id, data.modalities)
+        seen = [m not in loaded.absent for m in data.modalities]
+        undecided = [n for n in undecided if not seen[n] or is_in_hounsfield_units(loaded.image[n])]
     return [is_ct or n in undecided for n, is_ct in enumerate(named)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -83,6 +83,9 @@ class Dataset:
     regions : dict. Names of the classes of a region, by its name: unions that are scored beside the classes.
     reason : str. Why the folder is read in this layout; empty where the layout was asked for.
     unlabelled_expected : bool. Whether subjects without a label map are part of the data set, such as a test set.
+    missing_modalities : str. What is done with subjects that lack an image of a needed modality: "refuse" (an error),
+        "leave_out" (they are not trained on), or "zero" (an image of 0 in every voxel).
+    needed : tuple of str. Needed modalities; empty for all.
     later_mask_wins : bool. Whether voxels in several masks of a subject belong to the class listed last; an error else.
     recipe : Recipe. What is mended on reading; ``subjects``, ``labels`` and ``nan_is_zero`` follow it already.
 
@@ -109,6 +112,8 @@ class Dataset:
     reason: str = ""
     unlabelled_expected: bool = False
     later_mask_wins: bool = False
+    missing_modalities: str = "refuse"
+    needed: tuple[str, ...] = ()
     recipe: Recipe = field(default_factory=Recipe)
 
     def __post_init__(self) -> None:
@@ -124,8 +129,18 @@ class Dataset:
 
     @property
     def labelled_ids(self) -> tuple[str, ...]:
-        """Ids of the subjects with a label map, which training and evaluation need."""
-        return tuple(s.id for s in self.subjects if s.label is not None)
+        """Ids of the subjects with a label map, which training and evaluation need, without those that are left out."""
+        return tuple(s.id for s in self.subjects if s.label is not None and not self.leaves_out(s))
+
+    def leaves_out(self, subject: Subject) -> bool:
+        """Whether a subject is not trained on, because it lacks an image of a needed modality."""
+        lacks = any(m not in subject.images for m in self.needed or self.modalities)
+        return self.missing_modalities == "leave_out" and lacks
+
+    def absent(self, subject: Subject, modalities: Sequence[str]) -> tuple[str, ...]:
+        """Those of some modalities whose image is 0 in every voxel, since the subject has none."""
+        lacking = tuple(m for m in modalities if m not in subject.images)
+        return lacking if self.missing_modalities == "zero" and len(lacking) < len(modalities) else ()
 
     def subject(self, id: str) -> Subject:
         """The subject with this id.

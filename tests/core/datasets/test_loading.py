@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from core.datasets import fingerprint, load_subject, open_dataset
+from core.datasets import DataOptions, fingerprint, fitness, load_subject, open_dataset
 from core.datasets.doctor import check
+from core.datasets.fitness import SubjectCounts
 from core.errors import DatasetError, VolumeError
 from core.imaging.volume import read_label, write_label
-from tests.support.volume_files import AFFINE, SHAPE, label_map, load, make_decathlon, voxels, write_nifti
+from tests.support.known_folders import EXAMPLES
+from tests.support.volume_files import AFFINE, SHAPE, label_map, load, make_decathlon, make_iseg, voxels, write_nifti
 
 CLASSES = 3  # of the data set, background included
 
@@ -109,3 +112,51 @@ def test_channels_that_are_not_one_hot_are_refused(tmp_path: Path) -> None:
     refused(empty, "none is 1 in 2 voxels")
     refused(channels[..., ::-1], "expected the background in the first of 3 one-hot channels")
     refused(np.concatenate([channels, channels], axis=-1), "expected 1 channel .*got 6; .*one for each class")
+
+
+def make_incomplete(folder: Path) -> Path:
+    """Four subjects, the second without T2."""
+    make_iseg(folder, 4)
+    (folder / "subject-2-T2.nii.gz").unlink()
+    return folder
+
+
+def test_a_case_without_a_modality_is_refused_left_out_or_read_as_zero_as_chosen(tmp_path: Path) -> None:
+    folder = make_incomplete(tmp_path)
+    with pytest.raises(DatasetError, match=r"an image of T2 for subject-2.*--missing-modalities leave_out\|zero"):
+        load_subject(open_dataset(folder), "subject-2")
+    assert not check(folder).ok
+    left_out = open_dataset(folder, options=DataOptions(missing_modalities="leave_out"))
+    assert left_out.labelled_ids == ("subject-1", "subject-3", "subject-4") and check(left_out).ok
+    only_t1 = open_dataset(folder, options=DataOptions(missing_modalities="leave_out", needed=("T1",)))
+    assert len(only_t1.labelled_ids) == 4, "T2 is not needed"
+    zero = open_dataset(folder, options=DataOptions(missing_modalities="zero"))
+    loaded, whole = load_subject(zero, "subject-2"), load_subject(zero, "subject-1")
+    assert loaded.absent == ("T2",) and loaded.image.shape == whole.image.shape and whole.absent == ()
+    assert not loaded.image[1].any() and loaded.image[0].any()
+    assert load_subject(zero, "subject-2", ("T2", "T1")).image[1].any()
+    report = check(zero)
+    assert report.ok and any("no image of T2: it is read as 0 in every voxel" in f.message for f in report.findings)
+    assert not SubjectCounts.of(loaded, zero.modalities, zero.labels).constant
+    assert not fitness.judge_files(zero) and fitness.judge_files(open_dataset(folder))
+    with pytest.raises(DatasetError, match="an image of T2 for subject-2"):
+        load_subject(zero, "subject-2", ("T2",))
+
+
+def test_masks_are_one_label_map_and_must_not_overlap(tmp_path: Path) -> None:
+    folder = EXAMPLES["totalsegmentator-ct"](tmp_path / "data")
+    dataset = open_dataset(folder)
+    label = load_subject(dataset, "s0000").label
+    assert label is not None and set(np.unique(label)) == {0, 1, 2, 3}
+    first, second = (folder / "s0000" / "segmentations" / f"{n}.nii.gz" for n in ("kidney_left", "spleen"))
+    write_nifti(second, np.ones((6, 7, 5), np.uint8))
+    with pytest.raises(VolumeError, match=r"expected masks that do not overlap, got \d+ voxels that are in kidney_left too"):
+        load_subject(dataset, "s0000")
+    label = load_subject(replace(dataset, later_mask_wins=True), "s0000").label
+    assert label is not None and (label == 3).all(), "spleen is listed last"
+    write_nifti(first, np.arange(210, dtype=np.uint8).reshape(6, 7, 5))
+    with pytest.raises(VolumeError, match="expected a mask, 0 and one other value"):
+        load_subject(dataset, "s0000")
+    write_nifti(first, np.zeros((6, 7, 4), np.uint8))
+    with pytest.raises(DatasetError, match="does not fit the first image"):
+        load_subject(dataset, "s0000")
