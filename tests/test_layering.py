@@ -80,7 +80,8 @@ TORCH_AT_WORK = (
 )  # fmt: skip
 WITHOUT_TORCH = (
     "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.paths",
-    "core.imaging", "core.datasets", "core.evaluation.metrics", "core.training.plan", "core.checkpointing.metadata",
+    "core.imaging", "core.datasets", "core.evaluation.metrics", "core.training.plan",
+    "core.training.auto_preset", "core.compute.expected_device", "core.checkpointing.metadata",
     "core.inspection.intensity_histograms", "core.study", "core.runs", "core.cli",
 )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
 from pathlib import Path
 
 from core.compute.expected_device import expected_device
@@ -46,7 +45,7 @@ def chosen_lines(data: str, options: DataOptions) -> list[str]:
     data : str. Folder of the data set, or "demo".
     options : DataOptions. How it is read.
     """
-    config = preset(AUTO).with_values({"path": data, **asdict(options)})
+    config = preset(AUTO).with_values({"path": data, **{name: getattr(options, name) for name in options.names()}})
     try:
         reasons = choose_values(config, (), checkpoints_root()).reasons
     except UserError:

@@ -25,7 +25,9 @@ def test_report_of_a_data_set_without_errors(tmp_path: Path, capsys: pytest.Capt
     assert "3 subjects, iSEG-2017 layout" in lines[0] and "background, CSF, GM, WM" in lines[1]
     assert lines[3].split()[:2] == ["subject", "shape"]
     assert lines[4].split()[:4] == ["subject-1", "6x7x5", "1x1.5x2", "RAS"]
-    assert lines[-1] == "ready for training" and err == ""
+    ready = lines.index("ready for training")
+    assert lines[ready + 2] == "training for 10 minutes (--preset auto) would be" and err == ""
+    assert lines[-1].startswith("  Validation: ")
 
 
 def test_class_of_four_voxels_is_not_shown_as_zero(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,3 +95,21 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.C
     assert main(["check", str(make_iseg(tmp_path / "data")), "--thumbnails", str(tmp_path / "file" / "x")]) == 1
     error = capsys.readouterr().err
     assert str(tmp_path / "file" / "x") in error and "choose another place" in error
+
+
+@pytest.mark.slow
+def test_problems_are_mended_on_request_and_the_recipe_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_SETTINGS", str(tmp_path / "settings"))
+    data = make_iseg(tmp_path / "data", 4)
+    (data / "subject-3-T2.nii.gz").write_bytes(b"nothing")
+    assert main(["check", str(data)]) == 1
+    assert "[--repair: leave the case out]" in capsys.readouterr().out
+    assert main(["check", str(data), "--repair", "--rename", "10=liquor"]) == 0
+    out, err = capsys.readouterr()
+    assert "3 subjects" in out and "liquor" in out and "recipe: left out: subject-3" in err
+    assert main(["check", str(data), "--forget-repairs"]) == 1
+    capsys.readouterr()
+    assert main(["check", str(data), "--rename", "liquor"]) != 0
+    assert "--rename: expected a label value and a name" in capsys.readouterr().err
