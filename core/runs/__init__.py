@@ -5,7 +5,6 @@ it. Pages and commands need only this module. It does not import torch, and impo
 """
 
 from core.runs.catalog import (
-    QueuePosition,
     RunSummary,
     annotate,
     delete,
@@ -16,8 +15,6 @@ from core.runs.catalog import (
     log_tail,
     matching_ids,
     metrics_after,
-    move_in_queue,
-    queued_runs,
     rename,
     request_stop,
     run_checkpoint,
@@ -29,6 +26,7 @@ from core.runs.notify import describe_end
 from core.runs.store.folder import MetricRow
 from core.runs.store.pictures import ValidationPicture, list_pictures
 from core.runs.store.state import ACTIVE, ENDED, OBSERVED, RESUMABLE, Best, RunState
+from core.runs.waiting_runs import QueuePosition, move_in_queue, queued_runs
 
 __all__ = [
     "ACTIVE", "ENDED", "OBSERVED", "RESUMABLE", "Best", "Comparison", "MetricRow", "QueuePosition", "RunState",

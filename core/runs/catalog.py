@@ -10,24 +10,21 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from core.config import TrainConfig
 from core.errors import RunError
 from core.files import FileStamp, atomic_write, file_stamp
 from core.formatting import format_list
 from core.paths import DEMO_MODEL, demo_model_path
-from core.runs.engines.local import in_queue_here
 from core.runs.engines.registry import get_engine
 from core.runs.store import folder as files
 from core.runs.store.elsewhere import is_here
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
 from core.runs.store.folder import MetricRow
-from core.runs.store.gpu_slots import queue_order
 from core.runs.store.process import is_alive, kill_tree
 from core.runs.store.state import ENDED, OBSERVED, RunState, read_state, reconciled_state, write_state
 
-QueuePosition = Literal["first", "earlier", "later", "last"]
 _Facts = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
 FOLDER_IDS = 2**52  # ids of values that come from the folder; a browser counts exactly to 2**53
 MAX_BEHIND_S = 5.0  # a trainer brings the index up to date every second
@@ -173,49 +170,6 @@ def run_checkpoint(folder: Path) -> Path | None:
     """The checkpoint of a run to predict with: its best, else its last; ``None`` before the first one."""
     candidates = [(folder / name).absolute() for name in (files.BEST, files.LAST)]
     return next((path for path in candidates if path.is_file()), None)
-
-
-def queued_runs(root: Path) -> list[str]:
-    """Ids of the runs in the queue of this machine, in queue order."""
-    states = ((folder, reconciled_state(folder)) for folder in files.run_folders(root))
-    return queue_order((folder.name, state) for folder, state in states if in_queue_here(folder, state))
-
-
-def move_in_queue(root: Path, run_id: str, to: QueuePosition) -> list[str]:
-    """Move a queued run to the front or the end of the queue, or past one other run; returns the new order.
-
-    Raises
-    ------
-    RunError
-        If there is no such run or it is not queued.
-    """
-    folder = files.run_folder(root, run_id)
-    with files.lock(folder):
-        state = reconciled_state(folder)
-        if state.state != "queued":
-            raise RunError(f"{run_id}: expected a run that waits in the queue, it is {state.state}")
-        if not in_queue_here(folder, state):
-            record = read_engine(folder)
-            other = state.host if record is None else record.engine
-            raise RunError(f"{run_id}: expected a run in the queue of this machine, it waits in that of {other}")
-        order = queued_runs(root)
-        before = order.index(run_id)
-        order.remove(run_id)
-        last = len(order)
-        after = {"first": 0, "earlier": max(before - 1, 0), "later": min(before + 1, last), "last": last}[to]
-        if after != before:
-            turns = [reconciled_state(root / other).turn for other in order]
-            turn = _turn_between(turns[after - 1] if after else None, turns[after] if after < len(turns) else None)
-            write_state(folder, replace(state, turn=turn))
-    update_index(root, folder)
-    return queued_runs(root)
-
-
-def _turn_between(previous: float | None, following: float | None) -> float:
-    """A turn between those of two neighbours in the queue; at its end one that precedes every run queued later."""
-    if previous is None:
-        return (following or 0.0) - 1.0
-    return max(time.time(), previous + 1e-6) if following is None else (previous + following) / 2
 
 
 def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
