@@ -195,7 +195,9 @@ def load_subject(
         if classes:
             label = class_mapping(dataset.labels.names, kept.names)[label]
     first = refs[0].path
-    return LoadedSubject(subject.id, image, label, files.geometry, files.stored, first, nan_voxels, tuple(remarks), absent)
+    return LoadedSubject(
+        subject.id, image, label, files.geometry, files.stored, first, nan_voxels, tuple(remarks), absent
+    )
 
 
 def read_file_header(dataset: Dataset, subject_id: str, path: Path) -> Header:

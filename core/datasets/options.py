@@ -17,8 +17,8 @@ class DataOptions:
     ignore : str. Label whose voxels are left out of training and scores, by name or by value in the files; "auto": the
         one named ignore, void, unlabelled or the like (:data:`core.labels.IGNORE_NAMES`); "none": no label.
     nan_is_zero : bool. Whether NaN is read as 0: intensities outside the field of view, and background in label maps.
-    missing_modalities : str. "refuse": a case without an image of a modality is an error; "leave_out": it is not trained
-        on; "zero": its image of that modality is 0 in every voxel.
+    missing_modalities : str. "refuse": a case without an image of a modality is an error; "leave_out": it is not
+        trained on; "zero": its image of that modality is 0 in every voxel.
     needed : tuple of str. Modalities that a case may lack or not; empty for all. No field of its own: ``modalities``.
     """
 

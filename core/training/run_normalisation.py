@@ -46,8 +46,8 @@ def choose_normaliser(inputs: RunInputs, data: RunData, last: Checkpoint | None)
         loaded = load_subject(data.dataset, id, data.modalities, inputs.config.data.classes)
         if loaded.absent:
             raise DatasetError(
-                f"{id}: expected an image of {' and '.join(loaded.absent)} for the normalisation ct, which 0 would distort; "
-                "choose another normalisation, or leave such cases out: --missing-modalities leave_out"
+                f"{id}: expected an image of {' and '.join(loaded.absent)} for the normalisation ct, which 0 would "
+                "distort; choose another normalisation, or leave such cases out: --missing-modalities leave_out"
             )
         if loaded.label is not None:
             intensities.add(loaded.image, loaded.label)

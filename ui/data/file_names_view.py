@@ -1,4 +1,4 @@
-"""How the files of a folder are named: the patterns that are proposed, corrected and saved, with what they make of it."""
+"""How the files of a folder are named: patterns that are proposed, corrected and saved, and what they make of it."""
 
 from __future__ import annotations
 

@@ -59,7 +59,9 @@ class NnunetLayout:
         ending = str(content.get("file_ending") or DEFAULT_ENDING)
         content, regions, notes = split_regions(file, content)
         listed = content.get("dataset")
-        subjects = _find_subjects(folder, modalities, ending) if listed is None else _listed_subjects(file, listed, modalities)
+        subjects = (
+            _find_subjects(folder, modalities, ending) if listed is None else _listed_subjects(file, listed, modalities)
+        )
         return Dataset(
             path=folder,
             layout=self.name,
@@ -82,7 +84,9 @@ def _is_version_1(folder: Path, content: Mapping[str, Any]) -> bool:
     if "channel_names" in content or not isinstance(image, str) or not image.endswith(DEFAULT_ENDING):
         return False
     path = resolve_listed(folder, image)
-    return not path.exists() and path.with_name(path.name.removesuffix(DEFAULT_ENDING) + f"_0000{DEFAULT_ENDING}").exists()
+    return (
+        not path.exists() and path.with_name(path.name.removesuffix(DEFAULT_ENDING) + f"_0000{DEFAULT_ENDING}").exists()
+    )
 
 
 def _listed_subjects(file: Path, listed: Any, modalities: tuple[str, ...]) -> list[Subject]:
@@ -106,7 +110,8 @@ def _listed_subjects(file: Path, listed: Any, modalities: tuple[str, ...]) -> li
         for path in (*files, *([label_file] if label_file else [])):
             if owner.setdefault(path, case) != case or [*files, label_file].count(path) > 1:
                 raise DatasetError(
-                    f"{file}: expected every file once under 'dataset', got {path.name} for {owner[path]!r} and {case!r}"
+                    f"{file}: expected every file once under 'dataset', got {path.name} for {owner[path]!r} and "
+                    f"{case!r}"
                 )
         subjects.append(Subject(str(case), dict(zip(modalities, map(ImageRef, files), strict=True)), label_file))
     return subjects

@@ -34,14 +34,16 @@ def split_regions(file: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any
     for name, stated in labels.items():
         entries = stated if isinstance(stated, list) else [stated]
         if not entries or not all(isinstance(v, int) and not isinstance(v, bool) for v in entries):
-            raise DatasetError(f"{file}: expected whole numbers, or lists of them, under 'labels', got {name!r}: {stated}")
+            raise DatasetError(
+                f"{file}: expected whole numbers, or lists of them, under 'labels', got {name!r}: {stated}"
+            )
         values[str(name)] = sorted(set(entries))
     names = {value: _name(value, values) for value in sorted({v for vs in values.values() for v in vs})}
     classes = {name: value for value, name in names.items()}
     regions = {name: tuple(names[v] for v in vs) for name, vs in values.items() if len(vs) > 1}
     note = (
-        f"the regions {', '.join(regions)} overlap: the classes {', '.join(n for v, n in names.items() if v)} are trained "
-        "instead, of which they consist"
+        f"the regions {', '.join(regions)} overlap: the classes {', '.join(n for v, n in names.items() if v)} are "
+        "trained instead, of which they consist"
     )
     return {**content, "labels": classes}, regions, (note,)
 

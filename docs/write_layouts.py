@@ -1,0 +1,42 @@
+"""Writes the table of known data sets in data.md from their descriptions: ``make docs``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+PAGE = Path(__file__).with_name("data.md")
+START, END = "<!-- layouts: made by `make docs`, do not edit -->\n", "<!-- end of layouts -->\n"
+
+sys.path.insert(0, str(PAGE.parents[1]))
+
+from core.datasets.describing import pattern_lines  # noqa: E402
+from core.datasets.layouts.known_sets import known_sets  # noqa: E402
+from core.datasets.layouts.set_description import SetDescription  # noqa: E402
+
+
+def table() -> str:
+    """A line for each known data set."""
+    lines = ["| Layout | Data set | Images | Label maps | Verified |", "|---|---|---|---|---|"]
+    lines += [line_of(described) for described in known_sets().values()]
+    return "\n".join(lines) + "\n"
+
+
+def line_of(described: SetDescription) -> str:
+    """Name with variants, title, first patterns, and what was verified."""
+    names = ", ".join(f"`{n}`" for n in (described.name, *(f"{described.name}/{v}" for v in described.variants)))
+    patterns = [pattern_lines(described.content.get(key, "")).splitlines() for key in ("images", "labels")]
+    first = [f"`{lines[0]}`" if lines else "none" for lines in patterns]
+    cells = (names, described.title, *first, described.text("verified"))
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def page_with_table(page: str) -> str:
+    """The page with a new table between :data:`START` and :data:`END`."""
+    before, _, rest = page.partition(START)
+    _, _, after = rest.partition(END)
+    return f"{before}{START}\n{table()}\n{END}{after}"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page_with_table(PAGE.read_text("utf-8")), "utf-8")
