@@ -16,8 +16,8 @@ from core.sweeps.space import Dimension, Space, combinations, grid_of, is_valid,
 
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["median", "asha", "none"]
-SAMPLER_WORDS = {"tpe": "towards good values (TPE)", "random": "at random", "grid": "all combinations (grid)"}
-PRUNER_WORDS = {"median": "below the median", "asha": "successive halving (ASHA)", "none": "never"}
+SAMPLER_WORDS = {"tpe": "TPE", "random": "random", "grid": "grid"}
+PRUNER_WORDS = {"median": "below median", "asha": "ASHA", "none": "never"}
 GRID_LEVELS = 5  # values of a range without a step, in a grid
 METRICS = {WHOLE_VOLUMES_MEASURED: "whole/dice_mean", SUB_VOLUMES_MEASURED: "val/dice_mean"}
 _CHANGES_SUB_VOLUMES = ("sub_volume", "threshold", "foreground")

@@ -64,6 +64,7 @@ def render(
             space += [dimension] if dimension is not None else []
         search = _options()
         if not space or not valid or search is None:
+            st.caption("Choose one or more settings, and two or more values or a range of each.")
             return
         settings = SweepSettings(tuple(space), search)
         try:

@@ -120,8 +120,8 @@ class QueueSupervisor:
                 return
 
     def poll(self) -> bool:
-        """Start the queued runs that get a slot, and take sweeps further; returns whether any run is queued or active, or
-        a sweep is to propose trials."""
+        """Start the queued runs that get a slot, and take sweeps further; returns whether any run is queued or active,
+        or a sweep is to propose trials."""
         reap_detached()
         active, queued = self._active_and_queued()
         sweeping = self._sweeps.poll({folder.name for folder in (*active, *queued)})

@@ -137,7 +137,12 @@ def test_importance_finds_the_field_that_decides() -> None:
 
 def test_curve_is_the_best_so_far_by_share_of_the_budget() -> None:
     config = CONFIG.with_values({"epochs": 10})
-    rows = [Measurement(1, 5.0, 0.3), Measurement(4, 20.0, math.nan), Measurement(5, 25.0, 0.2), Measurement(8, 40, 0.6)]
+    rows = [
+        Measurement(1, 5.0, 0.3),
+        Measurement(4, 20.0, math.nan),
+        Measurement(5, 25.0, 0.2),
+        Measurement(8, 40, 0.6),
+    ]
     curve, judged = progress_curve(rows, config, ended=False)
     assert (min(curve), max(curve), judged) == (2, 16, 10)
     assert (curve[2], curve[10], curve[15], curve[16]) == (0.3, 0.3, 0.3, 0.6)
