@@ -26,7 +26,8 @@ from core.datasets.recognition import CODED
 from core.datasets.registry import open_dataset
 from core.datasets.saved_descriptions import forget_description, save_description
 from core.errors import DatasetError
-from core.formatting import format_list
+from core.formatting import format_bytes, format_list
+from core.imaging.foreign_files import decoded_cache
 from core.paths import dataset_folder
 from core.strict_json import dumps
 
@@ -42,6 +43,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     layouts.add_argument("name", metavar="NAME", nargs="?", help="layout whose patterns, classes and notes are shown")
     add_json(layouts)
     layouts.set_defaults(act=_layouts)
+    cache = actions.add_parser("cache", help="show how much the cache of decoded images holds, or empty it")
+    cache.add_argument("--clear", action="store_true", help="remove what it holds; it is decoded again when it is read")
+    add_json(cache)
+    cache.set_defaults(act=_cache)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -53,6 +58,18 @@ def run(args: argparse.Namespace) -> int:
         As the actions state.
     """
     return int(args.act(args))
+
+
+def _cache(args: argparse.Namespace) -> int:
+    """State what the cache of decoded images holds, and empty it on request."""
+    cache = decoded_cache()
+    use = cache.clear() if args.clear else cache.use()
+    if args.json:
+        print(dumps({"folder": cache.folder, "entries": use.entries, "bytes": use.nbytes, "cleared": args.clear}))
+    else:
+        removed = "removed: " if args.clear else ""
+        print(f"{removed}{use.entries} decoded images, {format_bytes(use.nbytes)}, in {cache.folder}")
+    return 0
 
 
 def _add_describe(actions: Any) -> None:
