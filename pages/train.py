@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -67,7 +66,8 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as top:
 save_to_url(DATA, choice)
 save_to_url(PRESET, name)
 tab_title("Train", choice)
-base = preset(name).with_values(asdict(data_options(choice)))
+read_as = data_options(choice)
+base = preset(name).with_values({option: getattr(read_as, option) for option in DataOptions.names()})
 try:
     summary = cache.dataset_summary(choice, data_options(choice))
     path = DEMO if choice == DEMO else str(cache.dataset_path(choice))
@@ -108,7 +108,6 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             error_box(problem)
         else:
             shown = forecast.render(state.config, summary)
-            auto_preset.render_reasons(state.config)
             can_start = shown.can_start
             report = None
             if choice != DEMO:
@@ -147,6 +146,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             else:
                 go_to("runs", **{RUN_PARAMETER: run_id})
         if state.config is not None:
+            auto_preset.render_reasons(state.config)
             st.caption("The same as a command:")
             command = command_line(state.config, name=run_name or "", base=base.with_values({"path": path}))
             command += "" if engine == LOCAL else f" --engine {engine}"
