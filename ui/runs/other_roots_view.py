@@ -19,7 +19,7 @@ from ui.runs.states import STATE_COLOURS, STATE_ICONS
 from ui.shared import cache, formatting
 from ui.shared.state import GROUP, RUN_PARAMETER
 
-NOT_SHOWN = "Runs of other roots and quiz answers cannot be shown. Curves of these runs come from their folders."
+NOT_SHOWN = "Runs in other folders and quiz answers cannot be shown. Curves of these runs come from their folders."
 
 
 def is_other(run_id: str | None) -> bool:
