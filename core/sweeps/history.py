@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -103,9 +103,3 @@ def without_results(trials: Iterable[TrialRecord]) -> int:
         elif trial.state == "failed":
             failures += 1
     return failures
-
-
-def best_of(trials: Mapping[int, TrialRecord]) -> int | None:
-    """Number of the finished trial with the highest Dice, the first of equals; ``None`` before one has finished."""
-    finished = {n: trial.dice for n, trial in trials.items() if trial.state == "finished" and trial.dice is not None}
-    return max(finished, key=lambda n: (finished[n], -n)) if finished else None

@@ -20,7 +20,6 @@ from ui.shared import formatting
 MAX_LINES = 150  # trials in parallel coordinates, the best ones
 SCALE, DARKEST, BRIGHTEST = "Viridis", 0.2, 0.85  # readable on dark and on light
 NOT_USED = "not used"
-FIELD_WIDTH = 90  # px
 HEIGHT = 320
 CONFIG = {"displaylogo": False, "displayModeBar": False}
 

@@ -67,6 +67,7 @@ def test_trials_that_train_at_once_have_different_values(tmp_path: Path, sweep: 
     assert {run.config.run.seed for run in now(tmp_path, sweep).runs} == {0}
 
 
+@pytest.mark.slow
 def test_sweep_ends_with_its_last_trial_and_knows_the_best(tmp_path: Path, sweep: Group) -> None:
     summary = finish_trials(tmp_path, sweep, 6)
     assert not advance(tmp_path, sweep.id, 1)
@@ -104,6 +105,7 @@ def test_trial_whose_making_was_killed_is_made_once(
     assert states(tmp_path, sweep) == ["deleted", "waiting"]
 
 
+@pytest.mark.slow
 def test_another_process_goes_on_from_the_folders(tmp_path: Path, config: TrainConfig) -> None:
     """The same results give the same next values, whoever asks."""
     first, second = (make_sweep(tmp_path / name, config) for name in ("a", "b"))
@@ -143,6 +145,7 @@ def test_every_end_of_a_trial_is_told_apart(tmp_path: Path, config: TrainConfig)
     assert resumed == [made[1], made[3]]  # stopped by hand, and crashed; neither failed nor pruned
 
 
+@pytest.mark.slow
 def test_trial_that_falls_behind_is_asked_to_end_with_the_reason(tmp_path: Path, config: TrainConfig) -> None:
     sweep = make_sweep(tmp_path, config, trials=9)
     finish_trials(tmp_path, sweep, 4)

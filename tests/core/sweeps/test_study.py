@@ -50,6 +50,7 @@ def search(sampler: str, number: int) -> list[TrialRecord]:
     return trials
 
 
+@pytest.mark.slow
 def test_tpe_comes_nearer_to_the_best_value_than_chance() -> None:
     def distance(trials: list[TrialRecord]) -> float:
         return sum(abs(math.log10(trial.values["learning_rate"]) + 3) for trial in trials[-8:]) / 8
@@ -125,6 +126,7 @@ def test_failed_trial_counts_neither_for_nor_against_the_others() -> None:
     assert prune_reason(RATE, [*others, failed, running(0.1, 0.1, 0.1)], 4) == ""
 
 
+@pytest.mark.slow
 def test_importance_finds_the_field_that_decides() -> None:
     trials = [
         finished(1 - 0.2 * abs(math.log10(rate) + 2), learning_rate=rate, momentum=n % 5 / 10)
