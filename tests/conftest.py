@@ -16,9 +16,9 @@ from core.paths import project_root
 from tests.support.once import made_once
 from tests.support.quiz_runs import QuizRun, make_quiz_run, read_quiz_run
 
-# Tiny volumes gain nothing from many threads, and threads that spin while they wait take the cores from the other test
-# process. Set before torch is imported; child processes inherit them.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+# For a step on a tiny volume two threads take half as much time of the processors again as one, and threads that spin
+# while they wait take the cores from the other test process. Set before torch is imported; children inherit them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
 
@@ -33,6 +33,7 @@ SETTINGS = (
 
 # Fixtures of the session that train: a test that uses one is slow.
 TRAINING_FIXTURES = {"ball_run", "quiz_run"}
+LONG_S = 10.0  # what a test that is marked long takes unless the marker says it
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 BROWSER_FILES = (
@@ -122,17 +123,26 @@ def chromium_path() -> str:
     return str(found)
 
 
-@pytest.hookimpl(tryfirst=True)  # before tests are selected by their markers
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need a training as slow; files with slow tests come first, so that the test processes end at
-    about the same time."""
-    weight: dict[Path, int] = {}
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark the tests that need a training as slow; of the selected tests, files that take long come first, so that the
+    test processes end at about the same time."""
     for item in items:
         if TRAINING_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
-        costs = 1 + 20 * (item.get_closest_marker("slow") is not None) + 20 * ("browser" in item.path.parts)
-        weight[item.path] = weight.get(item.path, 0) + costs
-    items.sort(key=lambda item: -weight[item.path])
+    yield  # tests are selected by their markers
+    seconds: dict[Path, float] = {}
+    for item in items:
+        seconds[item.path] = seconds.get(item.path, 0.0) + expected_s(item)
+    items.sort(key=lambda item: -seconds[item.path])
+
+
+def expected_s(item: pytest.Item) -> float:
+    """About how long a test takes, in seconds, by its markers and folder."""
+    marker = item.get_closest_marker("long")
+    if marker is not None:
+        return float(marker.args[0]) if marker.args else LONG_S
+    return 0.05 + 0.5 * (item.get_closest_marker("slow") is not None) + 1.5 * ("browser" in item.path.parts)
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -19,7 +19,7 @@ MINUTE_MS = 60_000
 BUDGET_MIN = "0.5"  # from the first step on: long enough to restart the server meanwhile on a busy machine
 
 
-@pytest.mark.long
+@pytest.mark.long(50)
 @pytest.mark.fault(4, "web server killed while a run trains: the run continues, the page reconnects to the next server")
 def test_run_started_on_the_page_finishes_although_the_server_is_killed(tmp_path: Path, page: Page) -> None:
     write_balls(tmp_path / "data" / "balls")

@@ -89,7 +89,7 @@ def recorder(quiz_run: QuizRun, quiz_server: Server, shared_browser: SharedBrows
         context.close()
 
 
-@pytest.fixture(scope="module", params=[40, pytest.param(400, marks=pytest.mark.long)])
+@pytest.fixture(scope="module", params=[40, pytest.param(400, marks=pytest.mark.long(25))])
 def recording(recorder: Recorder, request: pytest.FixtureRequest) -> Recording:
     questions = recorder.record(request.param)
     half = len(questions) // 2

@@ -40,7 +40,7 @@ def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         kill_tree(process.pid)
 
 
-@pytest.mark.long
+@pytest.mark.long(40)
 @pytest.mark.fault(5, "Ctrl-C to the web server while a run trains: the run is untouched, the next server shows it")
 def test_ctrl_c_ends_only_the_server(own_server: Server, page: Page) -> None:
     run_id = start(own_server, page, "interrupted")
@@ -67,7 +67,7 @@ def test_ctrl_c_ends_only_the_server(own_server: Server, page: Page) -> None:
     assert runs.get_run(root, run_id).state.attempt == 1
 
 
-@pytest.mark.long
+@pytest.mark.long(40)
 @pytest.mark.fault(6, "tab closed while a run trains, two opened: both show the same, also when one of them stops it")
 def test_run_survives_a_closed_tab_and_two_tabs_show_the_same(own_server: Server, context: BrowserContext) -> None:
     first = context.new_page()

@@ -32,11 +32,11 @@ from tests.support.watching import TOYS, wait_for, wait_for_step, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
 Config = Callable[..., TrainConfig]
-KILLS, ROOTS = 25, 3
+KILLS, ROOTS = 9, 3
 
 DETERMINISTIC: dict[str, object] = {
-    "epochs": 6, "deterministic": True, "affine": 0.7, "elastic": 0.3, "noise": 0.1, "checkpoint_minutes": 0.01,
-    "optimizer": "muon", "learning_rate": 0.02, "ema": 0.9, "whole_every": 4,
+    "epochs": 4, "deterministic": True, "affine": 0.7, "elastic": 0.3, "noise": 0.1, "checkpoint_minutes": 0.01,
+    "optimizer": "muon", "learning_rate": 0.02, "ema": 0.9, "whole_every": 2,
 }  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def step_of(path: Path) -> int:
     return int(load(path).metadata.progress["step"])
 
 
-@pytest.mark.long
+@pytest.mark.long(30)
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 @pytest.mark.fault(1, "trainer killed while it writes a checkpoint: every time it resumes")
 def test_run_killed_within_a_save_resumes(root: Path, config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,7 +70,7 @@ def test_run_killed_within_a_save_resumes(root: Path, config: Config, monkeypatc
     assert not stale & set(folder.glob(f".{LAST}.*.tmp")), "a temporary file of a killed trainer is left"
 
 
-@pytest.mark.long
+@pytest.mark.long(50)
 @pytest.mark.fault(1, f"trainer killed while it writes a checkpoint, {KILLS} times: every time it resumes")
 def test_run_killed_during_many_saves_resumes(root: Path, config: Config) -> None:
     """In several roots at once: most of the time passes while trainers start."""
@@ -156,7 +156,7 @@ def assert_same_run(folder: Path, uninterrupted: Path) -> None:
 
 
 @pytest.mark.fault(3, "killed and resumed equals never interrupted, bit for bit")
-@pytest.mark.parametrize("steps", ["20", pytest.param("3,11,20,37", marks=pytest.mark.long)], ids=["once", "often"])
+@pytest.mark.parametrize("steps", ["20", pytest.param("3,11,27", marks=pytest.mark.long(25))], ids=["once", "often"])
 def test_killed_and_resumed_run_equals_uninterrupted_run(
     root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, steps: str
 ) -> None:
@@ -173,7 +173,7 @@ def test_killed_and_resumed_run_equals_uninterrupted_run(
 
 
 @pytest.mark.fault(3, "killed between whole-volume validation and checkpoint: measured again, recorded once")
-@pytest.mark.parametrize("epochs", ["4", pytest.param("4,4,6,6,6", marks=pytest.mark.long)], ids=["once", "often"])
+@pytest.mark.parametrize("epochs", ["2", pytest.param("2,2,4,4", marks=pytest.mark.long(25))], ids=["once", "often"])
 def test_run_killed_between_measurement_and_checkpoint_has_each_row_once(
     root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, epochs: str
 ) -> None:

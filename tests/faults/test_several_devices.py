@@ -23,19 +23,14 @@ STEPS_PER_EPOCH = 16
 Config = Callable[..., TrainConfig]
 
 
-@pytest.mark.long
+@pytest.mark.long(40)
 @pytest.mark.fault(17, "one of two trainers killed: replaced, training continues from the checkpoint")
-@pytest.mark.parametrize(
-    "ranks", [(0,), pytest.param((1, 0), marks=pytest.mark.long)], ids=["rank 0", "rank 1, rank 0"]
-)
-def test_killed_trainer_of_two_is_restarted_from_the_checkpoint(
-    root: Path, config: Config, ranks: tuple[int, ...]
-) -> None:
+def test_killed_trainer_of_two_is_restarted_from_the_checkpoint(root: Path, config: Config) -> None:
     samples = STEPS_PER_EPOCH * 2 * 2  # batch size 2 on 2 devices
     run_id = runs.submit(root, config(devices=2, epochs=10**5, samples_train=samples, checkpoint_minutes=0.01))
     folder = root / run_id
     before = wait_for_step(root, run_id, 20)
-    for restarts, rank in enumerate(ranks, 1):
+    for restarts, rank in enumerate((1, 0), 1):
         pair = trainers(folder, WORKER)
         assert len(pair) == 2
         pair[rank].kill()
@@ -51,10 +46,9 @@ def test_killed_trainer_of_two_is_restarted_from_the_checkpoint(
     wait_until(lambda: not processes_of(folder), timeout_s=10)
 
 
-@pytest.mark.long
+@pytest.mark.long(30)
 @pytest.mark.fault(17, "the launcher of two trainers killed: crashed, no orphan after 5 s, resumable")
-@pytest.mark.parametrize("resume", [False, pytest.param(True, marks=pytest.mark.long)], ids=["killed", "resumed"])
-def test_killed_launcher_leaves_no_orphan_and_a_checkpoint(root: Path, config: Config, resume: bool) -> None:
+def test_killed_launcher_leaves_no_orphan_and_a_checkpoint_to_resume_from(root: Path, config: Config) -> None:
     run_id = runs.submit(root, config(devices=2, epochs=10**5, checkpoint_minutes=0.01))
     state = wait_for_step(root, run_id, 10)
     pair = trainers(root / run_id, WORKER)
@@ -63,7 +57,6 @@ def test_killed_launcher_leaves_no_orphan_and_a_checkpoint(root: Path, config: C
     assert "SIGKILL" in wait_for(root, run_id, "crashed", timeout_s=5).message
     wait_until(lambda: not any(process.is_running() for process in pair), timeout_s=5)
     assert load(root / run_id / LAST, training_state=True).metadata.progress["step"] > 0
-    if resume:
-        runs.resume(root, run_id)
-        resumed = wait_for_step(root, run_id, state.step + 1)
-        assert resumed.attempt == 2 and is_alive(resumed.pid, resumed.pid_start)
+    runs.resume(root, run_id)
+    resumed = wait_for_step(root, run_id, state.step + 1)
+    assert resumed.attempt == 2 and is_alive(resumed.pid, resumed.pid_start)

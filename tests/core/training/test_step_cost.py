@@ -123,7 +123,7 @@ def server() -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env=malloc_environment(os.environ),
+        env=malloc_environment({**os.environ, "OMP_NUM_THREADS": str(min(2, os.cpu_count() or 1))}),  # as for users
     ) as process:
         yield process
         assert process.stdin
