@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from core.cli.arguments import add_data
@@ -90,6 +91,8 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
     values = _given_values(args)
     if is_file_reference(values.get("model", "")):
         values["model"] = name_own_network(values["model"])
+    if values.get("layout", "").lower().endswith(".toml"):  # a run is trained in another working directory
+        values["layout"] = str(Path(values["layout"]).expanduser().absolute())
     if "epochs" in values and "minutes" not in values:
         values["minutes"] = 0.0
     config = base.with_values({"path": args.data, **values})

@@ -162,6 +162,7 @@ def test_parts_of_an_id_in_brackets_are_left_out_where_an_entity_is_missing() ->
     assert fill_template("sub-{case}[_ses-{session}]", {"case": "1", "session": "a"}) == "sub-1_ses-a"
 
 
+@pytest.mark.slow
 def test_twenty_thousand_files_are_listed_and_recognised_in_under_three_seconds(tmp_path: Path) -> None:
     names = [
         f"BraTS2021_{n:05}/BraTS2021_{n:05}_{m}.nii.gz"
