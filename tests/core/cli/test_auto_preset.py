@@ -1,0 +1,48 @@
+"""The preset auto on the command line: choices for a folder, for demo data that is not made yet, and given flags."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from core.cli.auto_preset import chosen_lines
+from core.cli.options import add_config_flags, config_from
+from core.config import TrainConfig
+from core.datasets import DataOptions
+from core.errors import DatasetError
+from tests.support.heads import write_heads
+
+
+def parsed(root: Path, *words: str) -> TrainConfig:
+    parser = argparse.ArgumentParser()
+    add_config_flags(parser)
+    args = parser.parse_args(list(words))
+    args.checkpoints = str(root)
+    return config_from(args)
+
+
+def test_choices_follow_from_the_headers_and_given_flags_stay(tmp_path: Path) -> None:
+    data = write_heads(tmp_path / "heads", 10)
+    config = parsed(tmp_path, str(data), "--preset", "auto", "--minutes", "1", "--affine", "0.1", "--device", "cpu")
+    assert (config.preset, config.run.minutes, config.augment.affine) == ("auto", 1.0, 0.1)
+    reasons = dict(reason.split(": ", 1) for reason in config.reasons)
+    assert reasons["Time"].startswith("60 s (CPU) are about")
+    assert "8 training subjects" in reasons["Augmentation"] and "--affine 0.1" in reasons["Augmentation"]
+    assert "2 held-out subjects" in reasons["Validation"]
+    nothing_held_out = parsed(tmp_path, str(data), "--preset", "auto", "--fold", "none")
+    assert nothing_held_out.reasons[-1] == "Validation: none: no subject is held out"
+
+
+def test_demo_data_that_is_not_made_yet_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path))
+    config = parsed(tmp_path, "demo", "--preset", "auto", "--epochs", "2")
+    assert config.reasons[0].startswith("Time: 2 epochs are about 500 steps") and config.run.minutes == 0
+    assert not any(tmp_path.iterdir()), "nothing is made to choose"
+
+
+def test_a_folder_without_data_is_an_error_of_the_command_and_no_line_of_the_check(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError):
+        parsed(tmp_path, str(tmp_path), "--preset", "auto")
+    assert chosen_lines(str(tmp_path), DataOptions()) == []
