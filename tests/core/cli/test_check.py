@@ -22,9 +22,10 @@ def test_report_of_a_data_set_without_errors(tmp_path: Path, capsys: pytest.Capt
     assert main(["check", str(make_iseg(tmp_path))]) == 0
     text, err = capsys.readouterr()
     lines = text.splitlines()
-    assert "3 subjects, iSEG-2017 layout" in lines[0] and "background, CSF, GM, WM" in lines[1]
-    assert lines[3].split()[:2] == ["subject", "shape"]
-    assert lines[4].split()[:4] == ["subject-1", "6x7x5", "1x1.5x2", "RAS"]
+    assert "3 subjects, iSEG-2017 layout" in lines[0] and lines[1].startswith("layout iseg: its files are named like")
+    assert "background, CSF, GM, WM" in lines[2]
+    assert lines[4].split()[:2] == ["subject", "shape"]
+    assert lines[5].split()[:4] == ["subject-1", "6x7x5", "1x1.5x2", "RAS"]
     ready = lines.index("ready for training")
     assert lines[ready + 2] == "training for 10 minutes (--preset auto) would be" and err == ""
     assert lines[-1].startswith("  Validation: ")
