@@ -265,7 +265,20 @@ def _judged(folder: Path, state: RunState, judgement: Judgement) -> RunState:
     if not state.active:
         return state
     exit_record = _exit_record(folder, state.attempt)
-    return _dead(state, exit_record, judgement.reason) if exit_record is None else _dead(state, exit_record)
+    if exit_record is not None:
+        return _dead(state, exit_record)
+    ended = _dead(state, None, judgement.reason)
+    if not _ends_at_once(folder):
+        return ended
+    return dataclasses.replace(ended, state="stopped", message=f"killed on request: {judgement.reason}")
+
+
+def _ends_at_once(folder: Path) -> bool:
+    """Whether a person asked for the end of a run without a checkpoint, so that its job was cancelled."""
+    try:
+        return (folder / files.STOP).read_text(encoding="utf-8") == "now"
+    except OSError:
+        return False
 
 
 def _creation_time(folder: Path) -> float:

@@ -169,6 +169,20 @@ def test_run_whose_job_ended_silently_crashes_with_the_reason_of_the_engine(
     runs.delete(root, folder.name)
 
 
+def test_cancelled_job_of_a_run_that_was_to_end_at_once_is_stopped(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.0)
+    folder = run_elsewhere(root)
+    with_job(folder)
+    answer(root, JobReport("ended", "its job was cancelled", cancelled=True))
+    beat(folder, 1)
+    assert reconciled_state(folder).state == "crashed"
+    (folder / files.STOP).write_text("now")
+    assert (reconciled_state(folder).state, reconciled_state(folder).message) == (
+        "stopped",
+        "killed on request: its job was cancelled",
+    )
+
+
 def test_engine_that_is_asked_no_more_confirms_nothing(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("core.runs.store.engine_records.SILENT_S", -1.0)
     folder = run_elsewhere(root)
