@@ -40,7 +40,7 @@ TINY = {
     "whole_every": 3,
     "precision": "fp32",
     "device": "cpu",
-    "threads": 2,
+    "threads": 1,
     "folds": 3,
 }
 

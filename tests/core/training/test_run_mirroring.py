@@ -165,7 +165,7 @@ def test_left_and_right_are_learned_with_mirroring(folder: Path, tmp_path: Path,
         "channels": (8, 16),
         "device": "cpu",
         "precision": "fp32",
-        "threads": 2,
+        "threads": 1,
         "lateral": lateral,
     }
     train_run(preset("quick").with_values(values), tmp_path, lambda event: None)
