@@ -230,6 +230,7 @@ def _edit_classes(path: Path, content: dict[str, Any], found: Described, key: st
         },
     )
     edited, colours = parse_class_rows(rows, found.found.description.has_masks)
+    st.caption(f"Saved as: {formatting.plain(', '.join(edited))}.")
     content = {k: v for k, v in content.items() if k not in ("classes", "colours")}
     return {**content, "classes": edited, **({"colours": colours} if colours else {})}
 
