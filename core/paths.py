@@ -30,7 +30,7 @@ def data_root(chosen: str | None = None) -> Path:
 
 
 def settings_root() -> Path:
-    """Folder of what people set for data sets: ``SEGMENTARIUM_SETTINGS``, or ``settings/`` in :func:`checkpoints_root`."""
+    """Folder of the settings of data sets: ``SEGMENTARIUM_SETTINGS``, or ``settings/`` in :func:`checkpoints_root`."""
     return _absolute(os.environ.get("SEGMENTARIUM_SETTINGS") or str(checkpoints_root() / "settings"))
 
 

@@ -333,8 +333,8 @@ def _subjects(size: Size3) -> list[TrainingSubject]:
 def _config(device: torch.device) -> TrainConfig:
     values = {
         **asdict(plain_unet((8, 16))), "loss": "dice_ce", "sub_volume": (16, 16, 16), "batch_size": 1,
-        "samples_train": 6, "accumulate": 1, "samples_val": 0, "whole_every": 0, "epochs": 2, "minutes": 0.0, "precision": "fp32",
-        "device": device.type, "acceleration": "none", "deterministic": True,
+        "samples_train": 6, "accumulate": 1, "samples_val": 0, "whole_every": 0, "epochs": 2, "minutes": 0.0,
+        "precision": "fp32", "device": device.type, "acceleration": "none", "deterministic": True,
     }  # fmt: skip
     return preset("fast").with_values(values)
 

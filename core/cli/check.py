@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--repair",
         action="store_true",
-        help="check, add what mends its problems to the recipe of the data set, and check again; files stay as they are",
+        help="check, add what mends its problems to the recipe of the data set, check again; files stay as they are",
     )
     parser.add_argument(
         "--rename",

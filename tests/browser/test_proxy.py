@@ -1,4 +1,4 @@
-"""The app behind nginx and Caddy: with the recipes of the documentation, and behind proxies that lack a part of them."""
+"""The app behind nginx and Caddy: with the recipes of the documentation, and behind proxies without a part of them."""
 
 from __future__ import annotations
 

@@ -21,8 +21,8 @@ from core.inference.sliding_window import (
     gaussian_importance_map,
     predict_logits,
     sliding_window_inference,
-    tile_starts,
 )
+from core.inference.tile_grid import tile_starts
 from core.models.blocks import SegmentationNetwork
 from core.models.build import build_model
 from core.types import Size3

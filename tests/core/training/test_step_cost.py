@@ -16,6 +16,7 @@ from core.compute.allocator import malloc_environment
 from core.compute.determinism import deterministic
 from core.config import ModelConfig, TrainConfig
 from core.inference.memory_limit import inference_bytes
+from core.models import network_trace
 from core.models.blocks import SegmentationNetwork
 from core.models.build import build_model
 from core.paths import project_root
@@ -226,7 +227,7 @@ def test_estimate_is_proportional_to_the_batch_size(device: str) -> None:
 def test_same_step_is_traced_once_except_for_a_network_of_the_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whose code may change. Deterministic pooling is another step."""
     traced: list[str] = []
-    build = step_cost.build_fake_network
+    build = network_trace.build_fake_network
 
     def noted(config: ModelConfig, in_channels: int, classes: int) -> SegmentationNetwork:
         traced.append(config.model)
