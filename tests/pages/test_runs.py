@@ -60,6 +60,12 @@ def test_unknown_run_in_url_is_reported(checkpoints: Path) -> None:
 
 
 @pytest.mark.slow
+def test_unknown_group_beside_a_known_run_in_url_is_reported(checkpoints: Path) -> None:
+    run_id = make_run(checkpoints, "alpha")
+    assert "There is no group called lost" in texts(open_page("runs", group="lost", run=run_id))
+
+
+@pytest.mark.slow
 def test_progress_is_that_of_the_time_and_times_are_in_one_named_zone(
     checkpoints: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,7 +57,8 @@ def show_other_roots(
             runs_table(rows, Selection(selected, tickable=False), on_choose=_choose, key="other_runs_table")
         else:
             st.caption("No run matches this filter.")
-        if is_other(now := st.query_params.get(RUN_PARAMETER)) and now != selected:
+        now = None if st.query_params.get(GROUP) else st.query_params.get(RUN_PARAMETER)
+        if is_other(now) and now != selected:
             st.rerun()
 
     fragment()

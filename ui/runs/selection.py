@@ -71,8 +71,8 @@ def chosen_now(shown: Shown, known: Collection[str]) -> str | None:
     shown : Shown. What the page shows.
     known : collection of str. Ids of all runs and groups.
     """
-    given = (st.query_params.get(GROUP), st.query_params.get(RUN_PARAMETER))
-    return next((id for id in given if id in known), shown.id)
+    given = st.query_params.get(GROUP) or st.query_params.get(RUN_PARAMETER)  # as in shown_by_url
+    return given if given in known else shown.id
 
 
 def report_unknown(shown: Shown) -> None:

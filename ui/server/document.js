@@ -78,7 +78,7 @@
   document.addEventListener("keydown", (event) => {
     const links = navigationLinks(), at = links.indexOf(document.activeElement);
     const next = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: links.length - 1 }[event.key];
-    if (at < 0 || next === undefined) return;
+    if (at < 0 || next === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     links[(next + links.length) % links.length].focus();
   });

@@ -81,7 +81,7 @@ function oneTabStop(root, title) {
     const all = controls(), at = all.indexOf(event.target), vertical = event.target.type === "range" ? NaN : 1;
     const step = { ArrowRight: 1, ArrowDown: vertical, ArrowLeft: -1, ArrowUp: -vertical }[event.key];
     const next = { Home: 0, End: all.length - 1 }[event.key] ?? at + step;
-    if (at < 0 || Number.isNaN(next)) return;
+    if (at < 0 || Number.isNaN(next) || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     event.stopPropagation();
     all[(next + all.length) % all.length].focus();
