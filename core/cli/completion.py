@@ -25,8 +25,8 @@ DIRECTORIES = {"DIR", "FOLDER", "DATA", "OUT"}  # metavars of folders
 FILES = {"FILE", "IMAGE", "SEG.nii.gz", "FILE.safetensors"}
 RUNS = {"RUN", "RUN|FILE"}
 
-# Functions that offer the ids of runs in the root of runs, or these and files.
-RUN_FUNCTIONS = {
+# Functions that offer the ids of runs in the root of runs, or these and files; the names of layouts, and files.
+FUNCTIONS = {
     "bash": """\
 _segmentarium_runs() {
   local root=ROOT file
@@ -36,6 +36,10 @@ _segmentarium_runs() {
 }
 _segmentarium_models() {
   _segmentarium_runs "$1"
+  compgen -f -- "$1"
+}
+_segmentarium_layouts() {
+  compgen -W "LAYOUTS" -- "$1"
   compgen -f -- "$1"
 }
 """,
@@ -48,6 +52,11 @@ _segmentarium_runs() {
 }
 _segmentarium_models() {
   _segmentarium_runs
+  _files
+}
+_segmentarium_layouts() {
+  local -a names=(LAYOUTS)
+  compadd -a names
   _files
 }
 """,
@@ -63,9 +72,13 @@ function _segmentarium_models
   _segmentarium_runs
   __fish_complete_path (commandline -ct)
 end
+function _segmentarium_layouts
+  printf '%s\n' LAYOUTS
+  __fish_complete_path (commandline -ct)
+end
 """,
 }
-SHELLS = tuple(RUN_FUNCTIONS)
+SHELLS = tuple(FUNCTIONS)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -87,10 +100,12 @@ def run(args: argparse.Namespace) -> int:
     except ImportError:
         raise ConfigError("completion: expected the package shtab, found none; pip install shtab") from None
     from core.cli import build_parser
+    from core.datasets.recognition import layout_names
 
     parser = build_parser(COMMAND)
     mark_values(parser)
-    functions = RUN_FUNCTIONS[args.shell].replace("ROOT", shlex.quote(str(checkpoints_root(args.checkpoints))))
+    functions = FUNCTIONS[args.shell].replace("ROOT", shlex.quote(str(checkpoints_root(args.checkpoints))))
+    functions = functions.replace("LAYOUTS", " ".join(layout_names()))
     print(shtab.complete(parser, args.shell, preamble=functions))
     return 0
 
@@ -104,7 +119,9 @@ def mark_values(parser: argparse.ArgumentParser) -> None:
             for command in action.choices.values():
                 mark_values(command)
         elif action.metavar in RUNS:
-            _complete(action, _run_completion(action.metavar == "RUN|FILE"))
+            _complete(action, _function("models" if action.metavar == "RUN|FILE" else "runs"))
+        elif "--layout" in action.option_strings:
+            _complete(action, _function("layouts"))
         elif action.metavar in DIRECTORIES:
             _complete(action, shtab.DIRECTORY)
         elif action.metavar in FILES:
@@ -113,8 +130,9 @@ def mark_values(parser: argparse.ArgumentParser) -> None:
             action.choices = str(action.metavar).split("|")
 
 
-def _run_completion(or_file: bool) -> dict[str, str]:
-    name = "_segmentarium_models" if or_file else "_segmentarium_runs"
+def _function(offers: str) -> dict[str, str]:
+    """The function of ``FUNCTIONS`` for each shell."""
+    name = f"_segmentarium_{offers}"
     return {"bash": name, "zsh": name, "fish": f"({name})"}
 
 

@@ -11,7 +11,7 @@ from core.datasets.layouts.base import Layout
 from core.datasets.layouts.decathlon import DecathlonLayout
 from core.datasets.layouts.described import DescribedLayout, fits
 from core.datasets.layouts.iseg import IsegLayout
-from core.datasets.layouts.known_sets import known_layouts
+from core.datasets.layouts.known_sets import known_layouts, known_sets
 from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.nnunet import NnunetLayout
 from core.datasets.layouts.set_description import read_description
@@ -43,6 +43,12 @@ class Recognition:
     layout: Layout | None
     reason: str
     listing: Listing | None = None
+
+
+def layout_names() -> list[str]:
+    """The names that :func:`named_layout` takes, variants included, and "auto"."""
+    variants = [f"{known.name}/{variant}" for known in known_sets().values() for variant in known.variants]
+    return ["auto", *LAYOUTS, *variants, SAVED]
 
 
 def named_layout(name: str, folder: Path) -> Layout:
