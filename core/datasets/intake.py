@@ -251,6 +251,11 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
             )
         if entry.flag_bits & 1:
             raise DatasetError("expected an archive without a password, got an encrypted one; pack it without")
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DatasetError(
+                f"expected files that are stored or deflated, got another compression: {entry.filename[:120]!r}; pack "
+                "it again as a plain ZIP archive"
+            )
         if entry.file_size > max(entry.compress_size, 1) * MAX_EXPANSION:
             raise DatasetError(f"{entry.filename[:120]!r} states a size that it cannot have; pack it again")
     total, size = sum(entry.file_size for entry in entries), archive.stat().st_size

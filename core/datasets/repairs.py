@@ -21,10 +21,10 @@ def with_repairs(dataset: Dataset, findings: Sequence[Finding]) -> list[Finding]
     """The findings, each with the repairs that are known to mend it, the gentlest first.
 
     A repair is offered only where the subject can be read with it. Leaving a case out is offered for errors of single
-    subjects and for duplicates, as long as enough subjects are left.
+    subjects and for duplicates, as long as enough subjects are left if all of the offers are taken.
     """
     found: dict[str, tuple[Repair, ...]] = {}
-    can_leave_out = len(dataset.labelled_ids) > MIN_LEFT
+    labelled, left_out = set(dataset.labelled_ids), set[str]()
     result = []
     for finding in findings:
         if not finding.subject or finding.subject not in dataset.ids:
@@ -38,7 +38,9 @@ def with_repairs(dataset: Dataset, findings: Sequence[Finding]) -> list[Finding]
                 if finding.subject not in found:
                     found[finding.subject] = _readable_with(dataset, dataset.subject(finding.subject))
                 repairs = found[finding.subject]
+        can_leave_out = len(labelled - left_out - {finding.subject}) >= MIN_LEFT
         if can_leave_out and (finding.severity == "error" or finding.fix == DUPLICATE_FIX):
+            left_out.add(finding.subject)
             repairs = (*repairs, Repair("left_out", finding.subject))
         result.append(replace(finding, repairs=repairs) if repairs else finding)
     return result

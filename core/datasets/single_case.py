@@ -13,6 +13,7 @@ from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.files import image_stem
 from core.datasets.loading import LoadedSubject, load_subject, read_subject_headers
 from core.errors import VolumeError
+from core.imaging.foreign_files import FOREIGN_FORMATS
 from core.imaging.headers import read_header
 from core.labels import LabelSpace
 
@@ -217,10 +218,12 @@ def _check_distinct(refs: Sequence[ImageRef], modalities: Sequence[str]) -> None
     """Refuse one image for two modalities, also under two names: a relative path, a link, the other file of a pair."""
     modality_of: dict[tuple[int, int, int], str] = {}
     for ref, modality in zip(refs, modalities, strict=True):
-        status = os.stat(read_header(ref.path).data_path)
+        header = read_header(ref.path)
+        # Voxels of another format lie in the cache, once for each name of the file.
+        status = os.stat(ref.path if header.format in FOREIGN_FORMATS else header.data_path)
         first = modality_of.setdefault((status.st_dev, status.st_ino, ref.channel), modality)
         if first != modality:
-            channel = f"channel {ref.channel + 1} of it" if read_header(ref.path).channels > 1 else "the same file"
+            channel = f"channel {ref.channel + 1} of it" if header.channels > 1 else "the same file"
             raise VolumeError(
                 f"{ref.path}: expected another image for each modality, got {channel} for {first} and for {modality}; "
                 f"give the image of {modality}"

@@ -165,6 +165,7 @@ def place(path: Path, planes: list[Plane]) -> PlacedPlanes:
         notes.append(f"{len(stacks)} slices at each position are read as channels, in the order of time or number")
     positions = np.array([plane.position for plane in stacks[0]])
     step, warnings = _step(path, stacks[0], positions, normal)
+    _check_channels(path, stacks, positions)
     affine = np.eye(4)
     affine[:3, 0] = first.directions[0] * column_mm
     affine[:3, 1] = first.directions[1] * row_mm
@@ -343,6 +344,19 @@ def _step(path: Path, planes: list[Plane], positions: np.ndarray, normal: np.nda
         )
         return step, [warning]
     return step, []
+
+
+def _check_channels(path: Path, stacks: list[list[Plane]], positions: np.ndarray) -> None:
+    """Refuse slices at one height that lie beside each other: they are no channels of one image."""
+    for stack in stacks[1:]:
+        moved_mm = np.linalg.norm(np.array([plane.position for plane in stack]) - positions, axis=1)
+        if float(moved_mm.max()) > 1e-2:
+            at = int(np.argmax(moved_mm))
+            raise VolumeError(
+                f"{path}: expected slices of one place at each height, got {stacks[0][at].file.name} and "
+                f"{stack[at].file.name}, {moved_mm[at]:.4g} mm beside each other; put each image into a folder of its "
+                "own"
+            )
 
 
 def _several(path: Path, groups: dict[tuple[object, ...], list[Plane]], in_one_file: bool) -> str:

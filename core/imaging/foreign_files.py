@@ -82,7 +82,8 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             return DecodedImage.read(entry), entry / VOXEL_FILE
         cache.remove(key)
-    request: Request = {"path": str(path), "kind": format, "folder": ""}
+    # The process has a working directory of its own.
+    request: Request = {"path": str(path.absolute()), "kind": format, "folder": ""}
 
     def write(folder: Path) -> None:
         _decoder.decode({**request, "folder": str(folder)}, _source_bytes(path, format))

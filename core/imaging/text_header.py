@@ -73,7 +73,7 @@ def read_metaimage_header(path: Path) -> TextHeader:
     fields: dict[str, str] = {}
     for line in _read(path).split(b"\n"):
         name, separator, value = line.decode("utf-8", "replace").partition("=")
-        if not separator:
+        if not separator or ":" in name:  # a colon separates too: the rest would be read differently by ITK
             break
         key = re.sub(r"\s+", "", name.lower())
         fields[key] = value.strip() if key == "elementdatafile" else value.strip().lower()

@@ -20,6 +20,13 @@ MGH_HEADER_BYTES = 284
 MGH_TAIL_BYTES = 64 * 2**20  # scan parameters, command lines and colour tables behind the voxels
 NRRD_UNITS_MM = {"mm": 1.0, "millimeter": 1.0, "millimeters": 1.0, "cm": 10.0, "m": 1e3, "um": 1e-3, "µm": 1e-3,
                  "microns": 1e-3, "micron": 1e-3}  # fmt: skip
+# Spaces whose directions ITK converts to left, posterior, superior; others say nothing of left and right.
+NRRD_SPACES = {
+    f"{space}{time}" for time in ("", "-time") for space in (
+        "right-anterior-superior", "ras", "left-anterior-superior", "las", "left-posterior-superior", "lps"
+    )
+}  # fmt: skip
+META_UNITS_MM = {"": 1.0, "?": 1.0, "mm": 1.0, "um": 1e-3, "cm": 10.0}
 NRRD_TYPES = {
     "signedchar": 1, "int8": 1, "int8_t": 1, "uchar": 1, "unsignedchar": 1, "uint8": 1, "uint8_t": 1, "short": 2,
     "shortint": 2, "signedshort": 2, "signedshortint": 2, "int16": 2, "int16_t": 2, "ushort": 2, "unsignedshort": 2,
@@ -85,7 +92,7 @@ def read_nrrd(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.n
         )
     compressed = header.fields.get("encoding") not in ("raw", "txt", "text", "ascii", "hex")
     scale = _nrrd_unit_mm(path, header)
-    oriented = "space" in header.fields and "spacedirections" in header.fields
+    oriented = header.fields.get("space") in NRRD_SPACES and "spacedirections" in header.fields
     return _read_with_itk(path, header, (sizes, itemsize, compressed), (oriented, scale), limit_memory)
 
 
@@ -101,8 +108,11 @@ def read_metaimage(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage,
     channels = header.integers("elementnumberofchannels") or (1,)
     compressed = header.fields.get("compresseddata") == "true"
     oriented = any(name in header.fields for name in ("transformmatrix", "rotation", "orientation"))
+    unit = header.fields.get("distanceunits", "")
+    if unit not in META_UNITS_MM:
+        raise VolumeError(f"{path}: expected mm, um or cm as DistanceUnits, got {unit[:40]}; correct it")
     facts = (*header.integers("dimsize"), *channels), itemsize, compressed
-    return _read_with_itk(path, header, facts, (oriented, 1.0), limit_memory)
+    return _read_with_itk(path, header, facts, (oriented, META_UNITS_MM[unit]), limit_memory)
 
 
 def _mgh_voxels(path: Path, nbytes: int, compressed: bool) -> bytes:

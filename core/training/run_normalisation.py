@@ -38,17 +38,13 @@ def choose_normaliser(inputs: RunInputs, data: RunData, last: Checkpoint | None)
         methods = (requested,) * len(data.modalities)
     if "ct" not in methods:
         return Normaliser(methods)
+    _refuse_absent_ct(data, methods)
     intensities = ForegroundIntensities(len(methods))
     for number, id in enumerate(data.split.train):
         inputs.listener(Preparing("measuring intensities", number, len(data.split.train)))
         if inputs.should_stop():
             return None
         loaded = load_subject(data.dataset, id, data.modalities, inputs.config.data.classes)
-        if loaded.absent:
-            raise DatasetError(
-                f"{id}: expected an image of {' and '.join(loaded.absent)} for the normalisation ct, which 0 would "
-                "distort; choose another normalisation, or leave such cases out: --missing-modalities leave_out"
-            )
         if loaded.label is not None:
             intensities.add(loaded.image, loaded.label)
     if requested == "auto" and intensities.is_empty:
@@ -65,6 +61,19 @@ def normaliser_facts(normaliser: Normaliser, modalities: tuple[str, ...]) -> dic
         if s is not None
     ]
     return {"intensities": "; ".join(texts)} if texts else {}
+
+
+def _refuse_absent_ct(data: RunData, methods: tuple[str, ...]) -> None:
+    """Refuse training and validation subjects that lack an image in Hounsfield units: 0 is the intensity of water."""
+    ct = tuple(m for m, method in zip(data.modalities, methods, strict=True) if method == "ct")
+    for id in (*data.split.train, *data.split.val):
+        subject = data.dataset.subject(id)
+        absent = [m for m in data.dataset.absent(subject, data.modalities) if m in ct]
+        if absent:
+            raise DatasetError(
+                f"{id}: expected an image of {' and '.join(absent)} for the normalisation ct, which 0 would distort; "
+                "choose another normalisation, or leave such cases out: --missing-modalities leave_out"
+            )
 
 
 def _find_ct_modalities(data: RunData) -> list[bool]:

@@ -54,6 +54,8 @@ class StreamedSubject:
         refs = [record.images[m] for m in modalities if m in record.images]
         if not refs or not is_large(read_header(refs[0].path).shape, len(refs)):
             return None
+        if dataset.absent(record, modalities) or subject in dataset.recipe.nearest_label:
+            return None  # what is read is not what the files hold
         headers = read_subject_headers(dataset, record, modalities)
         if record.label is not None and (record.masks or headers.headers[record.label].channels != 1):
             return None  # a channel for each class

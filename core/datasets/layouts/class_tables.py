@@ -13,6 +13,11 @@ from core.datasets.layouts.colour_files import MAX_BYTES, read_table
 from core.errors import DatasetError
 
 MAX_TABLES = 2000  # that are compared with each other
+ALWAYS_TABLES = "dseg.tsv"  # ends names of files that can be nothing else
+
+
+class NoTableError(DatasetError):
+    """A text file holds no table of classes."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,8 @@ def read_tables(folder: Path, files: Sequence[str]) -> tuple[TableClass, ...]:
     Parameters
     ----------
     folder : Path. Folder of the data set.
-    files : sequence of str. Tables, relative to it; all must say the same, or add to each other.
+    files : sequence of str. Tables, relative to it; all must say the same, or add to each other. Other texts among
+        them, such as a README, are left out.
 
     Raises
     ------
@@ -39,7 +45,13 @@ def read_tables(folder: Path, files: Sequence[str]) -> tuple[TableClass, ...]:
     """
     found: dict[int, tuple[TableClass, str]] = {}
     for file in files[:MAX_TABLES]:
-        for entry in read_class_table(folder / file):
+        try:
+            entries = read_class_table(folder / file)
+        except NoTableError:
+            if file.lower().endswith(ALWAYS_TABLES):
+                raise
+            continue
+        for entry in entries:
             known, other = found.setdefault(entry.value, (entry, file))
             if known.name != entry.name:
                 raise DatasetError(
@@ -55,7 +67,7 @@ def read_class_table(path: Path) -> list[TableClass]:
     Raises
     ------
     DatasetError
-        If it cannot be read, is none, or states a value twice.
+        If it cannot be read, is none (:class:`NoTableError`), or states a value twice.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -66,7 +78,7 @@ def read_class_table(path: Path) -> list[TableClass]:
     entries = _read_tsv(path, text) if path.suffix.lower() == ".tsv" else _read_colour_table(text)
     values = [entry.value for entry in entries]
     if not entries:
-        raise DatasetError(f"{path}: expected lines of label value and name, got none")
+        raise NoTableError(f"{path}: expected lines of label value and name, got none")
     if len(set(values)) < len(values):
         twice = next(v for v in values if values.count(v) > 1)
         raise DatasetError(f"{path}: expected every label value once, got {twice} twice")
@@ -81,7 +93,7 @@ def _read_tsv(path: Path, text: str) -> list[TableClass]:
         columns = {str(k).strip().lower(): str(v or "").strip() for k, v in row.items() if k is not None}
         index, name = columns.get("index", ""), columns.get("name", "")
         if not re.fullmatch(r"-?\d+", index) or not name:
-            raise DatasetError(f"{path}: line {number}: expected the columns index and name, got {dict(columns)}")
+            raise NoTableError(f"{path}: line {number}: expected the columns index and name, got {dict(columns)}")
         colour = columns.get("color", columns.get("colour", "")).lower()
         entries.append(TableClass(int(index), name, colour if is_colour(colour) else ""))
     return entries

@@ -87,8 +87,8 @@ class DescribedLayout:
         if described.has_masks and described.classes is None:
             texts = sorted({text for case in found.cases for text in case.labels}, key=natural_key)
             return {text: (text,) for text in texts}, dict(described.colours)
-        if found.tables and not described.has_masks:
-            entries = read_tables(listing.folder, found.tables)
+        entries = () if described.has_masks else read_tables(listing.folder, found.tables)
+        if entries:
             repeated = {e.name for e in entries if [o.name for o in entries].count(e.name) > 1}
             names = {e.value: f"{e.name} {e.value}" if e.name in repeated else e.name for e in entries}
             values: dict[str, tuple[int | str, ...]] = {names.pop(0, "background"): (0,)}
@@ -96,7 +96,7 @@ class DescribedLayout:
             return values, {**{names.get(e.value, ""): e.colour for e in entries if e.colour}, **described.colours}
         if described.classes is not None:
             return described.classes, dict(described.colours)
-        if found.classes_known:
+        if not found.labels:
             return UNLABELLED_CLASSES, {}
         raise DatasetError(
             f"{listing.folder}: expected the names of the classes, which no file states ({len(found.cases)} cases of "
@@ -113,7 +113,7 @@ class _Subjects:
         self.has_masks = found.description.has_masks
         self.value_of = {
             str(text).casefold(): value
-            for value, texts in enumerate((t for n, t in classes.items() if 0 not in t), start=1)
+            for value, texts in enumerate((t for n, t in classes.items() if n != "background"), start=1)
             for text in texts
         }
         self.order = list(self.value_of)

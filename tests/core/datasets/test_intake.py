@@ -87,6 +87,10 @@ def test_links_passwords_damage_and_repeated_files_are_refused(root: Path, tmp_p
         file.writestr(link, "/etc/passwd")
     with pytest.raises(DatasetError, match="got a link"):
         upload(root, "a.zip", (tmp_path / "link.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "lzma.zip", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("a", b"1")
+    with pytest.raises(DatasetError, match="another compression: 'a'"):
+        upload(root, "a.zip", (tmp_path / "lzma.zip").read_bytes())
     with zipfile.ZipFile(tmp_path / "twice.zip", "w") as file, pytest.warns(UserWarning):
         file.writestr("a", b"1")
         file.writestr("a", b"2")

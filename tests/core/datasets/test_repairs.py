@@ -145,6 +145,15 @@ def test_the_last_cases_are_never_left_out(tmp_path: Path) -> None:
     assert not report.ok and not suggested(report.findings)
 
 
+def test_mending_everything_at_once_leaves_enough_cases(data: Path) -> None:
+    for number in range(4):
+        image_of(data, number).write_bytes(b"nothing")
+    repairs = suggested(check(data).findings)
+    assert [repair.kind for repair in repairs] == ["left_out", "left_out"]
+    add_repairs(data, repairs)
+    assert len(open_dataset(data).labelled_ids) == 2
+
+
 def test_nearest_of_values_far_apart(tmp_path: Path) -> None:
     from core.imaging.volume import read_label
 

@@ -108,6 +108,28 @@ def test_spaces_of_nrrd_are_told_apart(tmp_path: Path, space: str, to_lps: tuple
     assert_phantom(file, array, expected)
 
 
+@pytest.mark.parametrize("space", ["scanner-xyz", "3D-right-handed"])
+def test_spaces_of_nrrd_that_name_no_sides_are_not_taken_for_others(tmp_path: Path, space: str) -> None:
+    header = read_header(write_nrrd(tmp_path / "a.nrrd", phantom(), oblique_affine(), space=space))
+    assert not header.geometry.oriented and "left and right are unknown" in header.warnings[0]
+
+
+def test_a_path_that_is_relative_to_the_working_directory_is_that_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_nrrd(tmp_path / "a.nrrd", phantom(), oblique_affine())
+    assert_phantom(Path("a.nrrd"), phantom(), oblique_affine())
+
+
+def test_units_of_metaimage_are_millimetres_inside(tmp_path: Path) -> None:
+    affine = oblique_affine()
+    file = write_metaimage(tmp_path / "a.mha", phantom(), affine, DistanceUnits="um")
+    np.testing.assert_allclose(read_header(file).geometry.affine[:3], affine[:3] / 1000, atol=1e-8)
+    write_metaimage(file, phantom(), affine, DistanceUnits="inch")
+    assert "mm, um or cm" in refused(file)
+
+
 def test_units_of_nrrd_are_millimetres_inside(tmp_path: Path) -> None:
     affine = oblique_affine()
     microns = np.diag([1e3, 1e3, 1e3, 1]) @ affine
@@ -220,6 +242,14 @@ def test_time_points_are_channels_and_copies_are_left_out(tmp_path: Path) -> Non
     assert header.channels == 2 and "1 files are copies of others" in header.notes
     data = read_image(folder).data
     np.testing.assert_array_equal(data[1], data[0] + 5)
+
+
+def test_slices_beside_each_other_are_no_channels(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "two", phantom(), oblique_affine())
+    beside = oblique_affine()
+    beside[:3, 3] += 20 * beside[:3, 0]
+    write_series(folder, phantom(), beside, Series(number=50))
+    assert ", 20 mm beside each other" in refused(folder)
 
 
 def test_pictures_without_geometry_are_refused_or_warned_of(tmp_path: Path) -> None:

@@ -13,13 +13,14 @@ import torch
 
 from core.checkpointing.checkpoint import load, save
 from core.datasets import load_subject, open_dataset
-from core.errors import CheckpointError
+from core.errors import CheckpointError, DatasetError
 from core.events import Ended, Event, Ready
 from core.imaging.foreground_statistics import ForegroundIntensities
 from core.imaging.normalise import Normaliser
 from core.inference.predictor import Predictor
 from core.training.experiment import train_run
 from tests.support.balls import balls, tiny, write_balls
+from tests.support.volume_files import make_iseg
 
 SHORT = {"epochs": 1, "samples_train": 2, "samples_val": 0, "whole_every": 0}
 
@@ -157,3 +158,12 @@ def test_outlier_in_a_training_image_leaves_training_as_it_is(tmp_path: Path) ->
         train_run(tiny(path=str(data), **SHORT), run, lambda event: None)
         weights.append(load(run / "last.safetensors").weights)
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+@pytest.mark.slow
+def test_a_validation_subject_without_an_image_in_hounsfield_units_is_refused(tmp_path: Path) -> None:
+    data = make_iseg(tmp_path / "data", 4)
+    (data / "subject-2-T2.nii.gz").unlink()
+    chosen = {"normalisation": "ct", "missing_modalities": "zero", "val_subjects": ("subject-2",)}
+    with pytest.raises(DatasetError, match="subject-2: expected an image of T2 for the normalisation ct"):
+        trained(data, tmp_path / "run", **chosen)

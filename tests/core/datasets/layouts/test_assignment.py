@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from core.datasets.layouts.assignment import Assignment, assign, fill_template
 from core.datasets.layouts.described import DescribedLayout
+from core.datasets.layouts.known_sets import known_layouts
 from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.set_description import parse_description, to_toml
 from core.datasets.recognition import recognise_listing
@@ -120,6 +122,28 @@ def test_classes_are_merged_coloured_and_ignored(tmp_path: Path) -> None:
     assert dataset.labels.names == ("background", "organ") and dataset.labels.classes[1].colour == "#ff0000"
     assert dataset.labels.ignore is not None and dataset.labels.ignore.raw == 9
     assert dataset.value_map == {5: 2, 7: 0}
+
+
+def test_a_mask_of_the_background_shifts_no_class(tmp_path: Path) -> None:
+    described = parse_description("test", {"images": "{case}/t1.nii", "labels": "{case}/masks/{label}.nii"})
+    files = ("a/masks/background.nii", "a/masks/liver.nii", "a/masks/spleen.nii", "a/t1.nii")
+    dataset = DescribedLayout(described).open_listing(Listing(tmp_path, files))
+    assert [(c.raw, c.name) for c in dataset.labels.classes] == [(0, "background"), (1, "liver"), (2, "spleen")]
+    (subject,) = dataset.subjects
+    assert {file.stem: value for file, value in subject.masks.items()} == {"liver": 1, "spleen": 2}
+    assert "masks that are no class are not read: background" in dataset.notes
+
+
+def test_a_text_beside_the_data_that_is_no_table_of_classes_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "README.txt").write_text("Images of 12 patients\n")
+    (tmp_path / "participants.tsv").write_text("participant_id\tage\na\t3\n")
+    layout = known_layouts()["plain"]
+    listing = Listing(tmp_path, ("README.txt", "images/a.nii", "labels/a.nii", "participants.tsv"))
+    with pytest.raises(DatasetError, match=r"names of the classes, which no file states.*data describe"):
+        layout.open_listing(listing)
+    (tmp_path / "labels.txt").write_text("1 liver 255 0 0 255\n")
+    dataset = layout.open_listing(replace(listing, files=(*listing.files, "labels.txt")))
+    assert dataset.labels.names == ("background", "liver")
 
 
 @pytest.mark.parametrize(
