@@ -148,10 +148,11 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
         if state.config is not None:
             auto_preset.render_reasons(state.config)
             st.caption("The same as a command:")
-            command = command_line(state.config, name=run_name or "", base=base.with_values({"path": path}))
+            of_command = auto_preset.command_base(base.with_values({"path": path}), state)
+            command = command_line(state.config, name=run_name or "", base=of_command)
             command += "" if engine == LOCAL else f" --engine {engine}"
             st.code(command, language="bash", wrap_lines=True)
-            search_form.render(state.config, base.with_values({"path": path}), run_name or "", options, can_start)
+            search_form.render(state.config, of_command, run_name or "", options, can_start)
     with body.cell(column_span=2):
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.header("Settings", anchor=False, width="content")

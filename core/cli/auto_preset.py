@@ -37,15 +37,17 @@ def choose_values(config: TrainConfig, given: Collection[str], root: Path) -> Tr
     return choose(config, _work(config, root)).apply(config, given)
 
 
-def chosen_lines(data: str, options: DataOptions) -> list[str]:
+def chosen_lines(data: str, layout: str, options: DataOptions) -> list[str]:
     """What ``auto`` would choose for a data set, line by line, for the check of it; empty if it cannot be split.
 
     Parameters
     ----------
     data : str. Folder of the data set, or "demo".
+    layout : str. How the folder is organised.
     options : DataOptions. How it is read.
     """
-    config = preset(AUTO).with_values({"path": data, **{name: getattr(options, name) for name in options.names()}})
+    read_as = {name: getattr(options, name) for name in options.names()}
+    config = preset(AUTO).with_values({"path": data, "layout": layout, **read_as})
     try:
         reasons = choose_values(config, (), checkpoints_root()).reasons
     except UserError:

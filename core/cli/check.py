@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
     elif report.dataset is not None:
         print("\n".join(_text(report)))
         if report.ok and report.dataset.labelled_ids:
-            print("\n".join(["", *chosen_lines(args.data, data_options_from(args))]))
+            print("\n".join(["", *chosen_lines(args.data, args.layout, data_options_from(args))]))
     if report.ok:
         return 0
     errors = report.with_severity("error")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 from core.choices import DEVICES
 from core.errors import UserError
 from core.events import FORECAST_FACT
+from core.hosts import host_name
 from core.runs.catalog import RunSummary, list_runs, metrics_after
 
 MAX_RUNS = 3  # the newest that tell it
@@ -38,7 +40,8 @@ class DurationFactors:
 
 
 def duration_factors(root: Path, device: str) -> DurationFactors:
-    """Shortest and longest duration as multiples of the estimated one, from the newest runs on a kind of device.
+    """Shortest and longest duration as multiples of the estimated one, from the newest runs on a kind of device of this
+    machine.
 
     A run that trains now counts from its first report on.
 
@@ -49,16 +52,22 @@ def duration_factors(root: Path, device: str) -> DurationFactors:
     """
     ratios: list[float] = []
     for run in list_runs(root):
-        if device == _device(run) and (ratio := _ratio(root, run)):
+        if _is_here(run) and device == _device(run) and (ratio := _ratio(root, run)):
             ratios.append(ratio)
         if len(ratios) == MAX_RUNS:
             break
     return DurationFactors(min(ratios) / SPREAD, max(ratios) * SPREAD, len(ratios)) if ratios else DurationFactors()
 
 
+def _is_here(run: RunSummary) -> bool:
+    """Whether this machine trained a run: the device of another one has another speed."""
+    return run.engine is None and run.state.host in ("", host_name())
+
+
 def _device(run: RunSummary) -> str:
-    """The kind of device of a run: its name begins with it; a CUDA device has the name of the GPU."""
-    name = run.state.facts.get("device", "")
+    """The kind of device of a run: its name begins with it, after the number of processes where there are several; a
+    CUDA device has the name of the GPU."""
+    name = re.sub(r"^\d+ x ", "", run.state.facts.get("device", ""))
     return next((kind for kind in DEVICES if name.startswith(kind)), "cuda")
 
 

@@ -55,7 +55,7 @@ def submit_sweep(
     """
     name = files.check_name(name)
     check_sweep(settings, config)
-    config = launch.resolve_config(root, config)
+    config = launch.resolve_config(root, config).with_values({"reasons": ()})  # those of other values than the trials'
     for dimension in settings.space:
         if dimension.name == "model":
             for network in dimension.choices:
@@ -141,8 +141,8 @@ def advance(root: Path, group_id: str, at_once: int) -> bool:
         with lock_group(root, group_id):
             group = _make_pending(root, read_group(root, group_id))
             summary = sweep_of(root, group)
-            records = [_record(trial, summary) for trial in summary.trials]
             try:
+                records = [_record(trial, summary) for trial in summary.trials]
                 _prune(root, summary, records)
                 _update_importance(root, summary, records)
                 if summary.proposes and len(summary.active) < at_once:
@@ -241,6 +241,9 @@ def _update_importance(root: Path, summary: SweepSummary, records: Sequence[Tria
     """Work out the importance of the fields again when another trial has finished."""
     if summary.finished == read_importance(root, summary.group).finished:
         return
-    shares = study.importances(summary.settings, records)
+    try:
+        shares = study.importances(summary.settings, records)
+    except Exception:  # noqa: BLE001 - a figure for the reader: the search does not need it
+        shares = {}
     path = root / GROUPS / summary.group.id / IMPORTANCE
     files.write_json(path, {"finished": summary.finished, "shares": shares})

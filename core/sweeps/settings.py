@@ -121,13 +121,18 @@ def check_sweep(settings: SweepSettings, config: TrainConfig) -> None:
     Raises
     ------
     ConfigError
-        If Optuna is missing, nothing is held out, a searched field changes what is measured, or no combination of
-        values is a configuration.
+        If Optuna is missing, nothing is held out, a searched field changes what is measured or how long a trial trains,
+        or no combination of values is a configuration.
     """
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError("sweep: it needs Optuna, not installed here: pip install 'optuna>=5,<6'")
     if config.split.holds_out_nothing:
         raise ConfigError("fold: expected a fold that is held out, since trials are compared by its Dice; got none")
+    if not config.run.minutes and any(dimension.name == "samples_train" for dimension in settings.space):
+        raise ConfigError(
+            "search: samples_train: trials of as many epochs would not train equally long; give a time budget with "
+            "--minutes"
+        )
     if objective(config) == SUB_VOLUMES_MEASURED:
         _check_sub_volumes(settings.space, config)
     _check_values(settings.space, config)

@@ -188,7 +188,7 @@ def _ask_for(asked: optuna.Trial, dimension: Dimension) -> Any:
     value = asked.suggest_float(
         dimension.name, dimension.low, dimension.high, log=dimension.log, step=dimension.step or None
     )
-    return value if dimension.step else min(max(float(f"{value:.4g}"), dimension.low), dimension.high)
+    return round(value, 12) if dimension.step else min(max(float(f"{value:.4g}"), dimension.low), dimension.high)
 
 
 def _to_optuna(dimension: Dimension, value: Any) -> Any:

@@ -33,6 +33,8 @@ MIN_SHRUNK_SIDE = 32  # of a sub-volume that is made smaller for more steps, in 
 # Augmentation grows with the logarithm of the passes over the data, between two presets.
 LIGHT_PASSES, STRONG_PASSES = 16.0, 50.0
 LIGHT, STRONG = "fast", "thorough"
+# Fields that are chosen; where one is given, others follow from it.
+OTHERS_FOLLOW = ("sub_volume", "batch_size", "accumulate")
 AUGMENTATION = ("affine", "elastic", "intensity")
 
 
@@ -147,7 +149,8 @@ def choose(config: TrainConfig, work: Work) -> Recipe:
 
     Parameters
     ----------
-    config : TrainConfig. What is given: time budget or epochs, network, voxel size, number of devices, sub-volume.
+    config : TrainConfig. What is given: time budget or epochs, network, voxel size, number of devices, sub-volume,
+        batch.
     work : Work. Data and device.
     """
     spacing_mm = target_spacing(config, work.spacings_mm)
@@ -188,6 +191,7 @@ class _Chosen:
     ----------
     steps : float. Optimizer steps.
     passes : float. Voxels of all sub-volumes over those of the training subjects.
+    training_s : float. Estimated duration of these steps.
     validation_s : float. Estimated duration of one validation on whole volumes.
     """
 
@@ -195,6 +199,7 @@ class _Chosen:
     sub_volume: Choice
     steps: float
     passes: float
+    training_s: float
     validation_s: float
 
 
@@ -214,6 +219,10 @@ class _Pace:
         return DEVICE_KINDS[self.work.device].sub_volume_s(gflop) * self.work.duration_factor
 
     @property
+    def step_s(self) -> float:
+        return self.sub_volume_s * self.config.sub_volumes_per_step / self.config.run.devices
+
+    @property
     def validation_s(self) -> float:
         """Of whole volumes in tiles."""
         kind = DEVICE_KINDS[self.work.device]
@@ -231,7 +240,7 @@ class _Pace:
         share = VALIDATIONS_SHARE
         if self.validation_s <= MAX_VALIDATION_SHARE * budget_s:
             share += self.validation_s / budget_s
-        return (1 - share) * budget_s / self.sub_volume_s
+        return (1 - share) * budget_s / self.step_s
 
     @property
     def passes(self) -> float:
@@ -241,7 +250,6 @@ class _Pace:
 
 def _choose_width(config: TrainConfig, work: Work, shapes: list[Size3]) -> _Chosen:
     """The widest network that the steps suffice for, and its sub-volume."""
-    one_each = config.with_values({"batch_size": 1, "accumulate": 1})
     given = config.model.model != "unet3d"
 
     def pace(width: Width) -> _Pace:
@@ -249,7 +257,7 @@ def _choose_width(config: TrainConfig, work: Work, shapes: list[Size3]) -> _Chos
         largest = DEVICE_KINDS[work.device].sub_volume_voxels
         size = config.sampling.sub_volume or fit_sub_volume(median_shape(shapes), size_divisor(model), largest)
         i, j, k = size
-        return _Pace(one_each, work, tuple(shapes), width.kflop_per_voxel, (i, j, k))
+        return _Pace(config, work, tuple(shapes), width.kflop_per_voxel, (i, j, k))
 
     if given:
         width, text = WIDTHS[1], f"{config.model.model}, as given, with its own widths; its speed is assumed"
@@ -267,7 +275,8 @@ def _choose_width(config: TrainConfig, work: Work, shapes: list[Size3]) -> _Chos
         )
         sub_volume = Choice("Sub-volume", text_of_size, {"sub_volume": smaller.size})
     network = Choice("Network", text, values)
-    return _Chosen(network, sub_volume, smaller.steps, smaller.passes, smaller.validation_s)
+    training_s = smaller.steps * smaller.step_s
+    return _Chosen(network, sub_volume, smaller.steps, smaller.passes, training_s, smaller.validation_s)
 
 
 def _network_text(width: Width, pace: Callable[[Width], _Pace]) -> str:
@@ -335,11 +344,13 @@ def _validation(config: TrainConfig, work: Work, chosen: _Chosen) -> Choice:
 
 def _time_text(config: TrainConfig, work: Work, chosen: _Chosen) -> str:
     amount = f"about {_round(chosen.steps):,} steps, {_passes(chosen.passes)} over the training subjects"
-    if not config.run.minutes:
-        return f"{config.run.epochs:,} epochs are {amount}"
     number = work.measured_runs
     runs = "the last run" if number == 1 else f"the last {number} runs"
     source = f"as fast as {runs} here" if number else "a rough estimate, as no run has measured this machine yet"
+    if not config.run.minutes:
+        duration = f"{format_duration(max(chosen.training_s, 1))} ({DEVICE_WORDS[work.device]})"
+        epochs = config.run.epochs
+        return f"{epochs:,} epoch{'s are' if epochs != 1 else ' is'} {amount}, in about {duration}; {source}"
     return f"{_minutes(config.run.minutes)} ({DEVICE_WORDS[work.device]}) are {amount}; {source}"
 
 

@@ -11,7 +11,7 @@ from core.datasets.splits import split_subjects
 from core.errors import ConfigError, UserError
 from core.presets import AUTO
 from core.runs.measured_speed import duration_factors
-from core.training.auto_preset import Recipe, Work, choose
+from core.training.auto_preset import OTHERS_FOLLOW, Recipe, Work, choose
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary
 from ui.shared.legend import facts_list
@@ -47,6 +47,12 @@ def with_reasons(state: form.FormState, choices: Recipe | None) -> form.FormStat
         return state
     reasons = choices.reasons(state.config, state.changed)
     return replace(state, config=state.config.with_values({"reasons": reasons}))
+
+
+def command_base(base: TrainConfig, state: form.FormState) -> TrainConfig | None:
+    """The configuration that a command begins with; ``None`` where ``auto`` would choose otherwise on the command line,
+    so that all values have to be written out."""
+    return None if base.preset == AUTO and set(OTHERS_FOLLOW) & set(state.changed) else base
 
 
 def render_reasons(config: TrainConfig) -> None:

@@ -31,13 +31,14 @@ LIST_HELP = "Values separated by commas, the items of one by x: 16x32x64, 32x64x
 
 
 def render(
-    config: TrainConfig, base: TrainConfig, name: str, options: Mapping[str, Sequence[str]], can_start: bool
+    config: TrainConfig, base: TrainConfig | None, name: str, options: Mapping[str, Sequence[str]], can_start: bool
 ) -> None:
     """Render the choice of the search, its error, and the button that starts it.
 
     Parameters
     ----------
-    config, base : TrainConfig. What the trials share; what its preset is on this data.
+    config : TrainConfig. What the trials share.
+    base : TrainConfig, optional. What its preset is on this data, as in :func:`core.presets.command_line`.
     name : str. Name for the sweep.
     options : mapping. By field name the names of the data set that it can hold; such fields cannot be searched here.
     can_start : bool. Whether training with the configuration can start.
@@ -124,7 +125,7 @@ def _options() -> SweepOptions | None:
         return None
 
 
-def _command(config: TrainConfig, base: TrainConfig, settings: SweepSettings, name: str) -> str:
+def _command(config: TrainConfig, base: TrainConfig | None, settings: SweepSettings, name: str) -> str:
     """The command line that starts the same sweep."""
     parts = []
     for dimension in settings.space:

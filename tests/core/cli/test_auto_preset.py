@@ -32,6 +32,7 @@ def test_choices_follow_from_the_headers_and_given_flags_stay(tmp_path: Path) ->
     assert "8 training subjects" in reasons["Augmentation"] and "--affine 0.1" in reasons["Augmentation"]
     assert "2 held-out subjects" in reasons["Validation"]
     nothing_held_out = parsed(tmp_path, str(data), "--preset", "auto", "--fold", "none")
+    assert chosen_lines(str(data), "auto", DataOptions()) and not chosen_lines(str(data), "nothing", DataOptions())
     assert nothing_held_out.reasons[-1] == "Validation: none: no subject is held out"
 
 
@@ -45,4 +46,4 @@ def test_demo_data_that_is_not_made_yet_is_known(tmp_path: Path, monkeypatch: py
 def test_a_folder_without_data_is_an_error_of_the_command_and_no_line_of_the_check(tmp_path: Path) -> None:
     with pytest.raises(DatasetError):
         parsed(tmp_path, str(tmp_path), "--preset", "auto")
-    assert chosen_lines(str(tmp_path), DataOptions()) == []
+    assert chosen_lines(str(tmp_path), "auto", DataOptions()) == []

@@ -36,8 +36,11 @@ def test_durations_of_the_last_runs_bound_the_next_one(checkpoints: Path) -> Non
     ended = run_with_forecast(checkpoints, "ended", "20 sub-volumes/s")
     rows = [MetricRow(0, 1, n, 1.0, "speed", value) for n, value in enumerate((4.0, 5.0, 90.0))]
     open_index(checkpoints).add_metrics(ended, rows)
-    run_with_forecast(checkpoints, "just measured", "20 sub-volumes/s", sub_volumes_per_s=10.0)
+    run_with_forecast(
+        checkpoints, "just measured", "20 sub-volumes/s", sub_volumes_per_s=10.0, device="2 x cpu, 1 threads"
+    )
     run_with_forecast(checkpoints, "on a GPU", "900 sub-volumes/s", device="NVIDIA H100", sub_volumes_per_s=300.0)
+    run_with_forecast(checkpoints, "elsewhere", "900 sub-volumes/s", host="another-host", sub_volumes_per_s=1.0)
     run_with_forecast(checkpoints, "on a Mac", "900 sub-volumes/s", device="mps, Apple GPU", sub_volumes_per_s=100.0)
     on_cpu = duration_factors(checkpoints, "cpu")
     assert (on_cpu.shortest, on_cpu.longest, on_cpu.runs) == (pytest.approx(2 / SPREAD), pytest.approx(4 * SPREAD), 2)

@@ -187,6 +187,14 @@ def test_error_of_the_search_ends_the_sweep_and_is_told(
     assert not now(tmp_path, sweep).proposes
 
 
+def test_importance_that_cannot_be_worked_out_does_not_end_a_sweep(
+    tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_trial(tmp_path, next_trial(tmp_path, sweep), 0.5)
+    monkeypatch.setattr("core.sweeps.study.importances", lambda *_: 1 / 0)
+    assert next_trial(tmp_path, sweep) and now(tmp_path, sweep).settings.problem == ""
+
+
 def test_stop_ends_trials_and_proposals_and_resume_takes_both_up(tmp_path: Path, sweep: Group) -> None:
     run = next_trial(tmp_path, sweep)
     assert groups.stop_group(tmp_path, sweep) == [run]

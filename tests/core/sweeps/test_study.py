@@ -162,6 +162,7 @@ def test_curve_is_the_best_so_far_by_share_of_the_budget() -> None:
         (["learning_rate=1e-3:1e-1"], {"fold": -1}, "fold: expected a fold that is held out"),
         (["sub_volume=32x32x32,64x64x64"], {"whole_every": 0}, "sub_volume: .*different sub-volumes.*--whole-every"),
         (["model=unet3d,vnet"], {"whole_every": 0}, "model: .*its size is fitted.*--sub-volume"),
+        (["samples_train=100:200"], {}, "samples_train: .*--minutes"),
         (["optimizer=sgd,adamw"], {"whole_every": 0, "samples_val": 0}, "samples_val: expected a validation"),
     ],
 )

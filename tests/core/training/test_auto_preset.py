@@ -113,6 +113,19 @@ def test_given_values_stay_and_are_named_with_the_choice_that_they_replace() -> 
     assert "given instead" not in by_topic["Schedule"], "the value that is given is the one that was chosen"
 
 
+def test_a_given_batch_makes_fewer_steps_fit() -> None:
+    single, _ = chosen(HEADS, minutes=60.0)
+    config = preset("auto").with_values({"minutes": 60.0, "batch_size": 4})
+    batched = choose(config, HEADS).apply(config, given=("batch_size",))
+    assert single["channels"] == (16, 32, 64, 128) and batched.model.channels == (8, 16, 32, 64)
+
+
+def test_epochs_say_how_long_they_take() -> None:
+    by_time, reasons = chosen(HIPPOCAMPI, minutes=0.0, epochs=100)
+    assert by_time["channels"] == (32, 64, 128, 256, 320)
+    assert "25,000 steps" in reasons[0] and " h " in reasons[0] and "(CPU)" in reasons[0]
+
+
 def test_a_given_network_keeps_its_own_widths() -> None:
     values, reasons = chosen(HEADS, model="segresnet")
     assert values["model"] == "segresnet" and values["channels"] == () and values["full_resolution"] == "level"
