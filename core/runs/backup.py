@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from core import __version__
 from core.errors import RunError
-from core.files import atomic_replace, temporary_beside
+from core.files import atomic_replace, file_stamp, temporary_beside
 from core.hosts import host_name
 from core.runs.store import folder as files
 
@@ -76,7 +76,7 @@ def back_up(root: Path, file: Path, progress: Progress | None = None) -> Backup:
     if file.absolute().is_relative_to(root.absolute()):
         raise RunError(f"{file}: expected a file outside the root that is backed up, {root}")
     listed = list(_files_of(root))
-    total, written, digests = sum(path.stat().st_size for path in listed), 0, dict[str, str]()
+    total, written, digests = sum(file_stamp(path).size for path in listed), 0, dict[str, str]()
     try:
         with tempfile.TemporaryDirectory(prefix="segmentarium-backup-") as scratch, atomic_replace(file) as part:
             database = Path(scratch) / DATABASE
@@ -126,8 +126,12 @@ def restore(file: Path, root: Path, progress: Progress | None = None) -> Backup:
         if root.exists():
             root.rmdir()
         os.replace(unpacked / ROOT, root)
-        copy_database(sqlite_url(unpacked / DATABASE), database_url(root), KEPT)
-        open_index(root).rebuild()
+        try:
+            copy_database(sqlite_url(unpacked / DATABASE), database_url(root), KEPT)
+            open_index(root).rebuild()
+        except RunError:
+            os.replace(root, unpacked / ROOT)
+            raise
     except OSError as error:
         raise RunError(f"{error.filename or file}: cannot be restored: {error.strerror or error}") from error
     finally:

@@ -198,7 +198,8 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
             message = "stopped while it waited in the queue"
             write_state(folder, replace(state, state="stopped", message=message, what="", ended_at=time.time()))
         else:
-            (folder / files.STOP).write_text("now" if now else "", encoding="utf-8")
+            at_once = now or state.state == "queued"  # its job waits to be restarted: there is nothing to save
+            (folder / files.STOP).write_text("now" if at_once else "", encoding="utf-8")
             here = is_here(state.host, state.shim_start)
             if now and here and state.pid and is_alive(state.pid, state.pid_start):
                 kill_tree(state.pid)

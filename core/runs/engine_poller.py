@@ -121,13 +121,13 @@ def ask(root: Path, engine: Engine) -> bool:
     if not runs:
         return False
     path = answer_file(root, engine.name)
-    path.parent.mkdir(exist_ok=True)
     try:
+        path.parent.mkdir(exist_ok=True)
         with locked(path.with_suffix(".lock"), timeout_s=0.0):
             if not _is_due(root, engine):
                 return False
             _ask(root, engine, runs)
-    except RunError:
+    except (RunError, OSError):
         return False  # another process asks just now, or the root cannot be written
     for folder in runs:
         _write_end(root, folder)

@@ -11,7 +11,7 @@ from core.runs.catalog import update_index
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
 from core.runs.store.heartbeat import read_beat
-from core.runs.store.state import read_state, reconciled_state, write_state
+from core.runs.store.state import ENDED, read_state, reconciled_state, write_reconciled_state, write_state
 
 POLL_S = 0.5
 
@@ -30,9 +30,15 @@ def give_up(root: Path, run_id: str) -> None:
         raise RunError(f"{run_id}: expected an unreachable run, it is {state.state}")
     deadline = time.monotonic() + heartbeat.OLD_S
     while time.monotonic() < deadline:
-        if read_beat(folder) != before or reconciled_state(folder).state != "unreachable":
+        judged = reconciled_state(folder).state
+        if judged in ENDED:
+            break  # its engine says so, and it was watched for long enough
+        if read_beat(folder) != before or judged != "unreachable":
             raise RunError(f"{run_id}: it is not lost: it was heard just now")
         time.sleep(POLL_S)
+    if write_reconciled_state(folder).state in ENDED:
+        update_index(root, folder)
+        return
     with files.lock(folder):
         state = read_state(folder)
         if state.active:

@@ -19,7 +19,7 @@ from core.errors import RunError
 from core.runs.store.database import is_local_copy, is_shared, open_answers
 from core.runs.store.rows import upsert
 from core.runs.store.schema import ANSWERS
-from core.study.answer_files import append_answer, new_answers
+from core.study.answer_files import append_answer, earlier_answers, new_answers
 from core.study.questions import CONFIDENCE_LEVELS, DIFFICULTIES
 from core.study.statistics import Score
 
@@ -171,9 +171,8 @@ def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
 def _read_files(root: Path) -> None:
     """Bring the local copy up to date with the answers that the root holds."""
     with open_answers(root) as connection:
-        for values in new_answers(
-            root, Path(str(connection.engine.url.database)), [column.name for column in ANSWERS.c]
-        ):
+        names = [column.name for column in ANSWERS.c]
+        for values in (*earlier_answers(root, connection, names), *new_answers(root, connection, names)):
             upsert(connection, ANSWERS, values)
 
 

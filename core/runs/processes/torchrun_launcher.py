@@ -21,7 +21,7 @@ from core.errors import RunError
 from core.runs.store import folder as files
 from core.runs.store.engine_records import JOB_NODE, JOB_NODE_COUNT, JOB_RENDEZVOUS
 from core.runs.store.process import die_with_parent
-from core.runs.store.state import read_state, reconciled_state
+from core.runs.store.state import ENDED, read_state, reconciled_state
 
 MAX_RESTARTS = 5  # per start of the run
 LAUNCHER_PID = "SEGMENTARIUM_LAUNCHER"  # environment variable of the trainers: PID of the launcher
@@ -105,7 +105,7 @@ def read_failure(folder: Path) -> str:
 
 def exit_when_run_ends(folder: Path) -> None:
     """Wait until the run has ended, then end this process, which may be waiting for a rank 0 that has exited."""
-    while reconciled_state(folder).active:
+    while reconciled_state(folder).state not in ENDED:  # an old answer of an engine may say that its job waits
         time.sleep(POLL_S)
     time.sleep(WAIT_S)
     os._exit(0)

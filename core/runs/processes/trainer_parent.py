@@ -8,7 +8,6 @@ of the run. It uses little memory, so the OOM killer picks the trainer first.
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import signal
 import subprocess
@@ -78,6 +77,10 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
         state, record = read_state(folder), read_engine(folder)
         if job.id and record is not None and record.job not in ("", job.id):
             raise RunError(f"{folder.name}: expected job {record.job} to train it, this is job {job.id}")
+        if record is not None and not job.id:  # the queue of an earlier version, which knows no engines
+            raise RunError(
+                f"{folder.name}: expected a job of engine {record.engine} to train it, this process is of none"
+            )
         if state.state != "queued" and not (job.restart and _was_interrupted(folder, state)):
             raise RunError(f"{folder.name}: expected a queued run, it is {state.state}")
         for name in (files.STOP, files.PRUNED, files.EXIT, HEARTBEAT):
@@ -158,10 +161,14 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
             signal.signal(signal.SIGINT, handler)
             if not attached:  # a foreground run keeps its priority
                 lower_priority(trainer.pid, JOB_NICENESS)  # somebody waits for the first step, as for a job
-            _wait(trainer, folder, signals, 0 if attached else TRAINER_NICENESS - JOB_NICENESS, job)
+            niceness = 0 if attached else TRAINER_NICENESS - JOB_NICENESS
+            superseded = _wait(trainer, folder, signals, niceness, job)
     finally:
         for number, previous in handlers.items():
             signal.signal(number, previous)
+    if superseded:
+        files.append_log(folder, f"{host_name()}: the run was given up here and started again: the trainer was ended")
+        return read_state(folder)
     _write_exit(folder, state.attempt, trainer, oom_kills)
     state = write_reconciled_state(folder)
     if state.state == "stopped" and _read_stop(folder) == SIGNALLED:
@@ -182,17 +189,28 @@ def _read_stop(folder: Path) -> str | None:
         return None
 
 
-def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], niceness: int, job: EngineJob) -> None:
+def _is_superseded(folder: Path, attempt: int) -> bool:
+    """Whether the run was given up while this machine stood still, and started again elsewhere."""
+    try:
+        return read_state(folder).attempt > attempt
+    except RunError:
+        return False
+
+
+def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], niceness: int, job: EngineJob) -> bool:
     """Wait for the trainer, pass on signals as stop requests, kill it where another host asks to end at once, and lower
-    its priority by ``niceness`` once it trains."""
-    requests = 0
-    for polls in itertools.count(1):
+    its priority by ``niceness`` once it trains; returns whether it was killed because the run was started again
+    elsewhere."""
+    attempt, requests, superseded = read_state(folder).attempt, 0, False
+    polls = 0
+    while True:
+        polls += 1
         if niceness and polls % STATE_POLLS == 0 and read_state(folder).state != "starting":
             lower_priority(trainer.pid, niceness)
             niceness = 0
         try:
             trainer.wait(timeout=POLL_S)
-            return
+            return superseded
         except subprocess.TimeoutExpired:
             pass
         if len(signals) > requests:
@@ -202,8 +220,10 @@ def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], ni
                 kill_tree(trainer.pid)
             elif _read_stop(folder) is None:
                 (folder / files.STOP).write_text(SIGNALLED if job.id else "", encoding="utf-8")
-        if polls % STOP_POLLS == 0 and _read_stop(folder) == "now":
-            kill_tree(trainer.pid)
+        if polls % STOP_POLLS == 0:
+            superseded = superseded or _is_superseded(folder, attempt)
+            if superseded or _read_stop(folder) == "now":
+                kill_tree(trainer.pid)
 
 
 def _write_exit(folder: Path, attempt: int, trainer: subprocess.Popen[bytes], oom_kills_before: OomKills) -> None:

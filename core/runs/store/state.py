@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import RunError
+from core.hosts import host_name
 from core.runs.store import folder as files
 from core.runs.store.elsewhere import Judgement, describe_waiting, is_here, judge
 from core.runs.store.engine_records import read_engine
@@ -242,7 +243,10 @@ def _waiting(folder: Path, state: RunState) -> RunState:
     """The state of a queued run: that of its job, if it has one."""
     record = read_engine(folder)
     if record is None:
-        return state
+        if state.host in ("", host_name()):
+            return state
+        where = f"it waits in the queue of {state.host}; stop and resume it to train it on {host_name()}"
+        return dataclasses.replace(state, message=where)
     report, reason = describe_waiting(folder.parent, record)
     if report is None or report.state == "waiting":
         return dataclasses.replace(state, message=reason)

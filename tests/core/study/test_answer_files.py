@@ -8,6 +8,7 @@ import pytest
 
 from core.errors import RunError
 from core.runs.store import database
+from core.runs.store.file_systems import IN_ROOT
 from core.study.answer_files import FOLDER
 from core.study.answers import read_answers, save_answer
 from tests.core.study.test_answers import answer
@@ -64,3 +65,14 @@ def test_answer_that_cannot_be_kept_in_the_root_is_not_kept_at_all(
     (root / FOLDER).unlink()
     assert read_answers(root) == []
     save_answer(root, answer())
+
+
+def test_answers_that_an_earlier_version_kept_in_the_root_are_read(
+    tmp_path: Path, machines: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    monkeypatch.setenv("SEGMENTARIUM_INDEX_FOLDER", IN_ROOT)
+    save_answer(root, answer())
+    monkeypatch.setenv("SEGMENTARIUM_INDEX_FOLDER", str(machines[0]))
+    save_answer(root, answer(number=2))
+    assert read_answers(root) == [answer(), answer(number=2)]

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,8 @@ from core.runs.store.engine_records import (
     JOB_RESTART,
 )
 from core.runs.store.heartbeat import read_beat
-from core.runs.store.state import read_state
+from core.runs.store.process import is_alive
+from core.runs.store.state import read_state, write_state
 from tests.support.elsewhere import run_elsewhere, with_job
 from tests.support.watching import TOY, start_trainer_parent, wait_for, wait_for_epoch, wait_until
 
@@ -81,6 +83,30 @@ def test_request_of_another_host_to_end_at_once_kills_the_trainer(root: Path, to
     wait_for_epoch(root, folder.name)
     (folder / files.STOP).write_text("now")  # what request_stop does where the PID means nothing
     assert "killed on request" in wait_for(root, folder.name, "stopped").message
+
+
+@pytest.mark.slow
+def test_trainer_of_a_machine_that_comes_back_ends_where_its_run_was_started_again(
+    root: Path, toy: Callable[..., TrainConfig]
+) -> None:
+    folder = create_run(root, toy("unstoppable", epochs=1000, epoch_s=0.1))
+    start_trainer_parent(folder)
+    wait_for_epoch(root, folder.name)
+    old = read_state(folder)
+
+    def ended_after_the_second_start() -> bool:
+        write_state(folder, replace(old, attempt=2))
+        return not is_alive(old.shim_pid, old.shim_start)
+
+    wait_until(ended_after_the_second_start)
+    assert not is_alive(old.pid, old.pid_start) and not (folder / files.EXIT).exists()
+
+
+def test_run_of_an_engine_is_not_started_by_a_queue_that_knows_no_engines(root: Path) -> None:
+    folder = run_elsewhere(root, "queued")
+    with_job(folder, "7")
+    with pytest.raises(RunError, match="expected a job of engine"):
+        claim_run(folder)
 
 
 def test_restarted_job_takes_over_the_run_that_it_trained(root: Path, job: Callable[..., None]) -> None:
