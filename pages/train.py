@@ -79,6 +79,7 @@ fixed = {"path": path}
 choices_of_auto = auto_preset.recipe(base, summary)
 if choices_of_auto is not None:
     base = choices_of_auto.apply(base)
+form.keep_changes(base)
 url_changes.load(base)
 state = auto_preset.with_reasons(form.read(base, fixed), choices_of_auto)
 url_changes.save(state)

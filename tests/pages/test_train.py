@@ -128,6 +128,11 @@ def test_values_of_auto_that_are_changed_by_hand_are_named_and_submitted(checkpo
     assert "given instead: --ema 0.5" in reasons(app) and app.code[0].value.endswith("--preset auto --ema 0.5")
     choose(app, "How long may it take?", 2.0)
     assert field(app, "learning_rate").value == "0.02", "a value that is the same for any time"
+    assert field(app, "ema").value == "0.5", "a value that was given by hand stays"
+    run_page(field(app, "ema").set_value("0.6"))
+    choose(app, "How long may it take?", 10.0)
+    assert field(app, "ema").value == "0.6"
+    choose(app, "How long may it take?", 2.0)
     click(app, "Start training")
     (run,) = runs.list_runs(checkpoints)
     assert run.config.preset == "auto" and run.config.run.minutes == 2.0

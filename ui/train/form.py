@@ -20,6 +20,7 @@ from ui.shared import formatting
 COLUMN_WIDTH = 200  # px
 AUTOMATIC = "from the data"
 GENERATION = "form_generation"  # session key; counts resets, see _key
+BEFORE = "form_base"  # session key; the preset of the last run of the page, see keep_changes
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,23 @@ def render(base: TrainConfig, form: FormState, fixed: Mapping[str, Any], options
             with st.expander(f"{title}{badges}", key=f"section-{section}"):
                 st.caption(sentence)
                 _fields(base, form, advanced, options)
+
+
+def keep_changes(base: TrainConfig) -> None:
+    """Carry values that were changed by hand over to the new widgets where the preset ``auto`` chooses other values."""
+    before: TrainConfig | None = st.session_state.get(BEFORE)
+    st.session_state[BEFORE] = base
+    if before is None or before.preset != base.preset or base.preset != AUTO:
+        return
+    chosen = before.values()
+    for spec in field_specs():
+        old, new = _key(before, spec), _key(base, spec)
+        if old == new or spec.name in DataOptions.names() or old not in st.session_state:
+            continue
+        if st.session_state[old] != _widget_value(spec, chosen[spec.name]):
+            st.session_state[new] = st.session_state[old]
+        else:
+            st.session_state.pop(new, None)
 
 
 def reset_all(base: TrainConfig) -> None:
