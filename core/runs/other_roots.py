@@ -56,15 +56,21 @@ class OtherRuns:
     problem: str = ""
 
 
-def list_other_runs(root: Path) -> OtherRuns:
-    """The runs of all other roots in a database that is chosen by its URL; none where each root has its own."""
+def list_other_runs(root: Path, key: str = "") -> OtherRuns:
+    """The runs of all other roots in a database that is chosen by its URL; none where each root has its own.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    key : str. Key of the only one that is wanted; all if empty.
+    """
     from core.runs.store.database import is_shared
     from core.runs.store.index import open_index
 
     if not is_shared():
         return OtherRuns()
     try:
-        found = open_index(root).runs_of_other_roots()
+        found = [run for run in open_index(root).runs_of_other_roots() if key in ("", _key(run))]
     except RunError as error:
         return OtherRuns(problem=str(error))
     folders: dict[str, Path | None] = {}
@@ -82,8 +88,8 @@ def find_other_run(root: Path, key: str) -> OtherRun:
     RunError
         If there is none, or the database cannot be read.
     """
-    others = list_other_runs(root)
-    found = next((run for run in others.runs if run.key == key), None)
+    others = list_other_runs(root, key)
+    found = next(iter(others.runs), None)
     if found is None:
         raise RunError(others.problem or f"expected a run of another root, found none with the ids {key!r}")
     return found
@@ -124,6 +130,10 @@ def other_metrics(root: Path, run: OtherRun, after_id: int = 0, limit: int = 500
     return open_index(root).metrics_after(run_id, after_id, limit, root=of_root)
 
 
+def _key(run: IndexedRun) -> str:
+    return f"{run.root}{SEPARATOR}{run.id}"
+
+
 def _readable_root(run: IndexedRun) -> Path | None:
     """The folder of a run's root where it can be read here: at one of its paths, with its id in it."""
     from core.runs.store.root_id import read_root_id
@@ -134,7 +144,7 @@ def _readable_root(run: IndexedRun) -> Path | None:
 def _other_run(run: IndexedRun, root: Path | None) -> OtherRun:
     host, path = next(((h, p) for h, p in run.places if root is None or Path(p) == root), ("", run.root))
     place = f"{host}:{path}" if host else path
-    key = f"{run.root}{SEPARATOR}{run.id}"
+    key = _key(run)
     if root is not None:
         try:
             return OtherRun(key, place, root, get_run(root, run.id))

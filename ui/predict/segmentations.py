@@ -275,11 +275,12 @@ def _with_copied_uploads(request: Request, folder: Path) -> Request:
     copies = folder / "files"
     shutil.rmtree(copies, ignore_errors=True)
     copies.mkdir()
+    folders: dict[Path, Path] = {}  # a numbered one for each upload: two may have one name, also in an archive
 
     def copy(path: Path) -> Path:
         if not uploads.is_uploaded(path):
             return path
-        own = copies / path.parent.name  # numbered: two uploads may have one name
+        own = folders.setdefault(path, copies / str(len(folders) + 1))
         own.mkdir(exist_ok=True)
         for part in filter(None, (path, _existing_partner(path))):
             if part.is_dir():

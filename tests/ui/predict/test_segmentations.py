@@ -6,6 +6,7 @@ import io
 import os
 import threading
 import time
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,19 @@ def test_two_uploads_of_one_name_are_both_copied(server_request: Request) -> Non
     images = tuple(map(ImageRef, paths))
     kept = segmentations.read(segmentations.start(replace(server_request, images=images, channels=(), uploaded=True)))
     assert kept is not None and [path.read_bytes() for path in kept.paths] == [b"1", b"2"]
+
+
+def test_images_of_one_name_in_folders_of_one_name_of_archives_are_all_copied(server_request: Request) -> None:
+    for contents in ((b"1", b"2"), (b"3",)):
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            for case, content in enumerate(contents):
+                archive.writestr(f"case{case}/images/x.nii", content)
+        packed.seek(0)
+        uploads.save("all.zip", packed, uploads.IMAGES)
+    images = tuple(map(ImageRef, uploads.list_uploads(uploads.IMAGES)))
+    kept = segmentations.read(segmentations.start(replace(server_request, images=images, channels=(), uploaded=True)))
+    assert kept is not None and [path.read_bytes() for path in kept.paths] == [b"1", b"2", b"3"]
 
 
 def test_segmentations_of_a_batch_start_in_turn_unless_they_are_cancelled(
