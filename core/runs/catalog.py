@@ -209,6 +209,13 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
     return reconciled_state(folder)
 
 
+def what_to_do(state: RunState, run_id: str) -> str:
+    """What to do about a run that is stalled or unreachable."""
+    if state.state == "stalled":
+        return f"wait for it, or end it: runs stop {run_id} --now"
+    return f"wait for it, or, if its machine is gone for good: runs give-up {run_id}"
+
+
 def prune(root: Path, run_id: str, reason: str) -> None:
     """Request a running run to save a checkpoint and end early, for a reason that its state then has as its message.
 
@@ -275,7 +282,10 @@ def delete(root: Path, run_id: str) -> None:
     with files.lock(folder):
         state = reconciled_state(folder)
         if state.state in OBSERVED:
-            raise RunError(f"{run_id}: it is {state.state}, and nobody confirms that it has ended: {state.message}")
+            raise RunError(
+                f"{run_id}: it is {state.state}, and nobody confirms that it has ended: {state.message}; "
+                f"{what_to_do(state, run_id)}"
+            )
         if state.active or (state.state == "queued" and read_engine(folder) is not None):
             raise RunError(f"{run_id}: it is {state.state}; stop it first, then delete it")
         doomed = root / f".deleted-{run_id}"

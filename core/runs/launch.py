@@ -16,7 +16,7 @@ from core.hosts import host_name
 from core.losses import check_loss
 from core.models import architecture, check_packages
 from core.paths import DEMO, dataset_folder
-from core.runs.catalog import find_checkpoint, update_index
+from core.runs.catalog import find_checkpoint, update_index, what_to_do
 from core.runs.engines import local
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
@@ -126,7 +126,7 @@ def resume(
                 f"--init-from {run_id}"
             )
         if state.state not in RESUMABLE:
-            known = f": {state.message}" if state.state in OBSERVED else ""
+            known = f": {state.message}; {what_to_do(state, run_id)}" if state.state in OBSERVED else ""
             raise RunError(f"{run_id}: expected a stopped, failed or crashed run, it is {state.state}{known}")
         config = files.read_config(folder)
         chosen.check_config(config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,4 +110,5 @@ def _seconds(connection: Connection) -> float:
 def _is_writable(connection: Connection) -> bool:
     if connection.dialect.name == "postgresql":
         return str(connection.exec_driver_sql("show transaction_read_only").scalar()) == "off"
-    return not bool(connection.exec_driver_sql("pragma query_only").scalar())
+    file = connection.engine.url.database
+    return not file or (os.access(file, os.W_OK) and os.access(Path(file).absolute().parent, os.W_OK))
