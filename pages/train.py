@@ -153,7 +153,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             command = command_line(state.config, name=run_name or "", base=of_command)
             command += "" if engine == LOCAL else f" --engine {engine}"
             st.code(command, language="bash", wrap_lines=True)
-            search_form.render(state.config, of_command, run_name or "", options, can_start)
+            search_form.render(state.config, of_command, run_name or "", options, can_start, engine)
     with body.cell(column_span=2):
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.header("Settings", anchor=False, width="content")

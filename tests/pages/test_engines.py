@@ -75,3 +75,5 @@ def test_train_asks_where_only_if_there_is_a_choice(root: Path, monkeypatch: pyt
     assert where.options == ["this machine", "gpu-cluster (Slurm)"]
     run_page(where.set_value(CLUSTER))
     assert any(f"--engine {CLUSTER}" in code.value for code in app.code)
+    run_page(app.multiselect(key="search_fields").set_value(["learning_rate"]))
+    assert f"A search trains on this machine, not on {CLUSTER}" in texts(app)

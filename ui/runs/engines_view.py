@@ -34,7 +34,8 @@ def _section(root: Path) -> None:
         error_box(error)
         return
     silent = [engine.title for engine in engines if engine.answers is False]
-    label = f"Engines: {', '.join(silent)} does not answer" if silent else f"Engines: {_counts(engines)}"
+    verb = "does" if len(silent) == 1 else "do"
+    label = f"Engines: {', '.join(silent)} {verb} not answer" if silent else f"Engines: {_counts(engines)}"
     icon = ":material/cloud_off:" if silent else ":material/dns:"
     with st.expander(formatting.plain(label), icon=icon, key="engines"):
         for engine in engines:

@@ -13,6 +13,7 @@ from core.errors import ConfigError, UserError
 from core.fields import FieldSpec, specs_of
 from core.formatting import format_duration
 from core.presets import command_line
+from core.runs.store.engine_records import LOCAL
 from core.runs.sweeps import submit_sweep
 from core.sweeps.settings import SweepOptions, SweepSettings, check_sweep, objective
 from core.sweeps.space import Dimension, is_number, label, parse_dimension, searchable_specs, suggest, suggested_choices
@@ -31,7 +32,12 @@ LIST_HELP = "Values separated by commas, the items of one by x: 16x32x64, 32x64x
 
 
 def render(
-    config: TrainConfig, base: TrainConfig | None, name: str, options: Mapping[str, Sequence[str]], can_start: bool
+    config: TrainConfig,
+    base: TrainConfig | None,
+    name: str,
+    options: Mapping[str, Sequence[str]],
+    can_start: bool,
+    engine: str = LOCAL,
 ) -> None:
     """Render the choice of the search, its error, and the button that starts it.
 
@@ -42,6 +48,7 @@ def render(
     name : str. Name for the sweep.
     options : mapping. By field name the names of the data set that it can hold; such fields cannot be searched here.
     can_start : bool. Whether training with the configuration can start.
+    engine : str. Where a single run would train; trials train on this machine.
     """
     with st.expander("Search for better settings", icon=":material/tune:", key="search"):
         st.caption(
@@ -77,6 +84,8 @@ def render(
             longest = format_duration(search.trials * config.run.minutes * 60)
             number = formatting.count(search.trials, "trial")
             st.caption(f"{number} of {config.run.minutes:g} minutes: {longest} at most on one device.")
+        if engine != LOCAL:
+            st.caption(f"A search trains on this machine, not on {formatting.plain(engine)}.")
         if st.button("Start the search", type="primary", icon=":material/search:", disabled=not can_start):
             _start(config, settings, name)
         st.code(_command(config, base, settings, name), language="bash", wrap_lines=True)
