@@ -1,0 +1,30 @@
+"""The device that a run will probably use is known without torch."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.compute.expected_device import expected_device
+
+
+@pytest.mark.parametrize(
+    ("driver", "visible", "expected"),
+    [
+        ("/usr/bin/nvidia-smi", None, "cuda"),
+        ("/usr/bin/nvidia-smi", "1,3", "cuda"),
+        ("/usr/bin/nvidia-smi", "", "cpu"),
+        ("/usr/bin/nvidia-smi", "-1", "cpu"),
+        (None, None, "cpu"),
+        (None, "0", "cpu"),
+    ],
+)
+def test_automatic_device_is_cuda_where_a_driver_shows_gpus(
+    monkeypatch: pytest.MonkeyPatch, driver: str | None, visible: str | None, expected: str
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda _: driver)
+    if visible is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert expected_device("auto") == expected
+    assert expected_device("mps") == "mps", "a device that is configured is taken"
