@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,7 +17,7 @@ from core.config import TrainConfig
 from core.errors import RunError
 from core.files import read_replaced
 from core.hosts import boot_id, host_name
-from core.runs import lost_runs
+from core.runs import catalog, lost_runs
 from core.runs.engines.local import supervisor_file
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
@@ -24,7 +25,7 @@ from core.runs.store.elsewhere import is_here
 from core.runs.store.engine_records import JobReport
 from core.runs.store.heartbeat import ChangeWatch, Heartbeat, read_beat
 from core.runs.store.state import read_state, reconciled_state, write_reconciled_state, write_state
-from tests.support.elsewhere import CLUSTER, OTHER, answer, beat, run_elsewhere, with_job
+from tests.support.elsewhere import CLUSTER, JOB, OTHER, answer, beat, run_elsewhere, with_job
 from tests.support.watching import supervisor_in_this_process
 
 LONG_AGO = -3600.0
@@ -73,9 +74,9 @@ def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Pat
 def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() + LONG_AGO)
-    with pytest.raises(RunError, match=r"unreachable, and nobody confirms .* last heard from n1"):
+    with pytest.raises(RunError, match=r"unreachable, and nobody confirms .* last heard from n1 .* runs give-up"):
         runs.delete(root, folder.name)
-    with pytest.raises(RunError, match="unreachable: last heard"):
+    with pytest.raises(RunError, match=r"unreachable: last heard .* runs give-up"):
         runs.resume(root, folder.name)
     with pytest.raises(RunError, match="waits in the queue"):
         runs.move_in_queue(root, folder.name, "first")
@@ -99,6 +100,39 @@ def test_lost_run_is_given_up_only_while_its_heart_stands_still(root: Path, monk
     with pytest.raises(RunError, match="it is crashed"):
         lost_runs.give_up(root, folder.name)
     runs.delete(root, folder.name)
+
+
+def test_lost_run_whose_end_its_engine_confirms_meanwhile_ends_as_the_engine_says(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_elsewhere(root)
+    with_job(folder)
+    answer(root, OUT_OF_TIME)
+    beat(folder, 1, time.time() + LONG_AGO)
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.05)
+    monkeypatch.setattr(lost_runs, "POLL_S", 0.06)  # it has been watched for long enough then
+    monkeypatch.setattr(lost_runs, "heartbeat", SimpleNamespace(OLD_S=0.5))
+    lost_runs.give_up(root, folder.name)
+    assert (read_state(folder).state, read_state(folder).message) == ("crashed", "out of time")
+
+
+def test_run_that_is_stopped_while_its_job_waits_to_be_restarted_is_stopped(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.0)
+    cancelled: list[str] = []
+    monkeypatch.setattr(catalog, "get_engine", lambda root, name: SimpleNamespace(cancel=cancelled.append))
+    folder = run_elsewhere(root)
+    with_job(folder)
+    beat(folder, 1, time.time() + LONG_AGO)
+    answer(root, JobReport("waiting", "its node failed"))
+    runs.request_stop(root, folder.name)
+    answer(root, JobReport("ended", "its job was cancelled", cancelled=True), count=2)
+    assert cancelled == [JOB] and reconciled_state(folder).state == "stopped"
+
+
+def test_run_in_the_queue_of_another_host_says_so(root: Path) -> None:
+    assert f"in the queue of {OTHER}; stop and resume it" in reconciled_state(run_elsewhere(root, "queued")).message
 
 
 def test_supervisor_leaves_runs_of_other_hosts_alone(root: Path) -> None:
