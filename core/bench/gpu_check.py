@@ -138,7 +138,7 @@ def check_gpu(settings: Settings, device_name: str, progress: ProgressCallback) 
     Parameters
     ----------
     settings : Settings.
-    device_name : str. "auto", "cuda" or "cpu".
+    device_name : str. "auto", or a kind of device.
     progress : callable. Called with (done, total, text).
 
     Raises

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from core.augmentation.augmenter import Augmenter
 from core.bench.implementations import CLASSES, DICE_CE, IN_CHANNELS, plain_unet
+from core.bench.machine import defaults_of
 from core.bench.timing import PeakMemory
 from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import LAST, CheckpointMetadata
@@ -167,7 +168,7 @@ def _memory(device: torch.device) -> str:
 
 
 def _resident_and_streamed(device: torch.device) -> str:
-    size = SIZES[device.type]
+    size = SIZES[defaults_of(device)]
     subjects, locations = _subjects(size), [PatchLocation(n % 2, (n, n + 1, 2)) for n in range(6)]
     with tempfile.TemporaryDirectory() as folder:
         resident, streamed = ResidentSubjects(subjects, device), StreamedSubjects(subjects, device, Path(folder))
@@ -209,7 +210,7 @@ def _augmentation(device: torch.device) -> str:
 
 
 def _inference(device: torch.device) -> str:
-    size = SIZES[device.type]
+    size = SIZES[defaults_of(device)]
     network = build_model(plain_unet((8, 16, 32)), IN_CHANNELS, CLASSES).eval()
     image = _batch(torch.device("cpu"), tuple(n + 8 for n in size), 1)[0][0]  # type: ignore[arg-type]
     reference = predict_logits(network, image, InferenceOptions("tiles", size))
@@ -254,10 +255,9 @@ def _two_processes(device: torch.device) -> str:
     found = next((line for line in done.stdout.splitlines() if line.startswith("{")), "")
     if done.returncode or not found:
         raise NotHeld(f"expected two processes to end well, got {done.returncode}: {done.stderr.strip()[-300:]}")
-    gradients = json.loads(found)
-    _expect_close(gradients["two"], gradients["one"], 0.02, "the gradient's norm of two processes and of one with both")
-    two, one = gradients["two"], gradients["one"]
-    return f"{gradients['backend']}: gradient of two processes, norm {two:.5f}; of one process with both {one:.5f}"
+    two, one, backend = (json.loads(found)[name] for name in ("two", "one", "backend"))
+    _expect_close(two, one, 0.02, "the gradient's norm of two processes and of one with both")
+    return f"{backend}: gradient of two processes, norm {two:.5f}; of one process with both {one:.5f}"
 
 
 def _worker(device_name: str) -> None:
@@ -310,7 +310,7 @@ def _step(device: torch.device, precision: str) -> TrainingStep:
 
 def _batch(device: torch.device, size: Size3 | None = None, batch: int = 2) -> tuple[Tensor, Tensor]:
     """Boxes of noise around a level per class: image (batch, channel, i, j, k) and label (batch, i, j, k)."""
-    subjects = [_subject(n, size or SIZES[device.type]) for n in range(batch)]
+    subjects = [_subject(n, size or SIZES[defaults_of(device)]) for n in range(batch)]
     image = torch.stack([torch.from_numpy(s.image).float() for s in subjects])
     label = torch.stack([torch.from_numpy(s.label) for s in subjects])
     return image.to(device), label.to(device)
