@@ -101,6 +101,16 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
         ) from error
 
 
+def voxel_files(path: Path) -> tuple[Path, ...]:
+    """Files beside a header that hold its voxels; empty for an image of one file, and for a damaged header."""
+    if path.suffix == ".hdr":
+        return (path.with_suffix(".img"),)
+    read = {".nhdr": read_nrrd_header, ".mhd": read_metaimage_header}.get(path.suffix.lower())
+    with contextlib.suppress(VolumeError):
+        return () if read is None else read(path).data_files
+    return ()
+
+
 def decoded_cache() -> DiskCache:
     """The cache of decoded voxels."""
     return DiskCache(cache_folder() / "decoded")

@@ -32,10 +32,12 @@ import numpy as np
 
 from core.checkpointing.metadata import MEMBERS, POSTPROCESSING, CheckpointMetadata, read_metadata
 from core.datasets import DataOptions, Dataset, open_dataset
+from core.datasets.layouts.recipe import OF_ONE_SUBJECT
 from core.errors import DatasetError, RunError, VolumeError
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.files import atomic_write, file_stamp
+from core.imaging.foreign_files import voxel_files
 from core.imaging.header_geometry import UNIT_MM
 from core.imaging.headers import read_header
 from core.imaging.volume import write_label
@@ -336,7 +338,7 @@ def _file_stamps(dataset: Dataset, subject_id: str) -> list[list[Any]]:
     """Path, size in bytes and modification time in ns of each file of a subject."""
     subject = dataset.subject(subject_id)
     paths = [*subject.files]
-    paths += [path.with_suffix(".img") for path in paths if path.suffix == ".hdr"]
+    paths += [voxels for path in paths for voxels in voxel_files(path)]
     return [[os.path.abspath(path), *file_stamp(path)] for path in paths]
 
 
@@ -356,12 +358,14 @@ def _sources(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) ->
     """Files and channels that a data set gives a network for a subject, its label map, and values of the classes."""
     subject = dataset.subject(subject_id)
     refs = {m: subject.images[m] for m in metadata.modalities if m in subject.images}
+    mended = [kind for kind in OF_ONE_SUBJECT if subject_id in getattr(dataset.recipe, kind)]
     names = metadata.label_space.names
     return {
         "images": {modality: [os.path.abspath(ref.path), ref.channel] for modality, ref in refs.items()},
         "label": None if subject.label is None else os.path.abspath(subject.label),
         "values": {c.name: c.raw for c in dataset.labels.classes if c.name in names},
         **({"merged": [list(pair) for pair in sorted(dataset.value_map.items())]} if dataset.value_map else {}),
+        **({"mended": mended} if mended else {}),
         "ignore": dataset.labels.ignore.raw if dataset.labels.ignore is not None else None,
     }
 

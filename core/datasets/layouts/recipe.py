@@ -13,6 +13,7 @@ from core.formatting import format_list
 
 RepairKind = Literal["nan_is_zero", "left_out", "take_qform", "follow_image", "nearest_label"]
 
+OF_ONE_SUBJECT: tuple[RepairKind, ...] = ("take_qform", "follow_image", "nearest_label")  # how its files are read
 TITLES: dict[RepairKind, str] = {
     "nan_is_zero": "Read NaN as 0",
     "left_out": "Leave the case out",

@@ -20,6 +20,8 @@ from core import runs
 from core.checkpointing.checkpoint import load, save
 from core.checkpointing.metadata import CheckpointMetadata, read_metadata
 from core.datasets import Dataset, LoadedSubject, load_subject, open_dataset
+from core.datasets.layouts.recipe import Repair
+from core.datasets.saved_recipes import add_repairs
 from core.errors import RunError, UserError
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
@@ -198,6 +200,17 @@ def test_prediction_is_stale_if_an_image_of_its_subject_changed(workspace: Works
     for id in ("ball_0", "ball_1"):
         workspace.save(id)
     shutil.copy(workspace.data / "imagesTr" / "ball_2.nii.gz", workspace.data / "imagesTr" / "ball_0.nii.gz")
+    found = read_predictions(workspace.root, workspace.checkpoint, workspace.data)
+    assert {id: kept.stale for id, kept in found.items()} == {"ball_0": True, "ball_1": False}
+
+
+def test_prediction_is_stale_if_its_subject_is_mended_in_another_way(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_SETTINGS", str(tmp_path / "settings"))
+    for id in ("ball_0", "ball_1"):
+        workspace.save(id)
+    add_repairs(workspace.data, [Repair("take_qform", "ball_0")])
     found = read_predictions(workspace.root, workspace.checkpoint, workspace.data)
     assert {id: kept.stale for id, kept in found.items()} == {"ball_0": True, "ball_1": False}
 
