@@ -158,7 +158,7 @@ class QueueSupervisor:
         for folder in files.run_folders(self.root):
             try:
                 mtime_ns = (folder / files.STATE).stat().st_mtime_ns
-            except FileNotFoundError:
+            except OSError:  # it was deleted, or another host replaces it
                 continue
             if self._ended.get(folder) == mtime_ns:
                 continue
@@ -168,7 +168,7 @@ class QueueSupervisor:
             elif in_queue_here(folder, state):
                 queued[folder] = state
             elif state.state in ENDED:
-                if state.host in ("", host_name()) and read_engine(folder) is None:
+                if state.host in ("", host_name()):
                     self._write_final_state(folder)
                 self._ended[folder] = mtime_ns
         return active, queued
@@ -176,7 +176,7 @@ class QueueSupervisor:
     def _write_final_state(self, folder: Path) -> None:
         """Write the state of a run whose trainer and parent process both died without doing so."""
         try:
-            if read_state(folder).active:
+            if read_engine(folder) is None and read_state(folder).active:
                 write_reconciled_state(folder)
                 update_index(self.root, folder)
         except RunError as error:

@@ -22,7 +22,7 @@ from core.runs.engines.local import supervisor_file
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
 from core.runs.store.elsewhere import is_here
-from core.runs.store.engine_records import JobReport
+from core.runs.store.engine_records import ENGINE, JobReport
 from core.runs.store.heartbeat import ChangeWatch, Heartbeat, read_beat
 from core.runs.store.state import read_state, reconciled_state, write_reconciled_state, write_state
 from tests.support.elsewhere import CLUSTER, JOB, OTHER, answer, beat, run_elsewhere, with_job
@@ -145,6 +145,14 @@ def test_supervisor_leaves_runs_of_other_hosts_alone(root: Path) -> None:
     assert runs.queued_runs(root) == []
     with pytest.raises(RunError, match=f"waits in that of {OTHER}"):
         runs.move_in_queue(root, waiting.name, "first")
+
+
+def test_supervisor_goes_on_where_the_engine_of_a_run_cannot_be_read(root: Path) -> None:
+    folder = run_elsewhere(root, "queued")
+    write_state(folder, replace(read_state(folder), host=host_name()))
+    (folder / ENGINE).write_text("damaged")
+    assert not supervisor_in_this_process(root).poll()
+    assert ENGINE in reconciled_state(folder).message
 
 
 def test_supervisor_of_another_host_is_not_taken_for_one_of_this(root: Path) -> None:
