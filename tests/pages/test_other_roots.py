@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.runs.other_roots import list_other_runs
+from core.runs.store.pictures import add_picture
 from tests.support.app_pages import open_page
 from tests.support.run_folders import make_run
 from tests.ui.server.test_routes import ask, request
@@ -54,3 +55,10 @@ def test_curves_of_a_run_of_another_root_are_served(others: dict[str, str], name
     table = bytes(routes.measurements(request(f"run={others[name]}")).body).decode()
     assert {row["epoch"] for row in csv.DictReader(io.StringIO(table))} == {str(n) for n in range(1, epochs + 1)}
     assert ask("nothing:such")[0] == 404
+
+
+def test_pictures_of_a_run_of_another_root_are_served(others: dict[str, str], tmp_path: Path) -> None:
+    (folder,) = (tmp_path / "near").glob("reachable*")
+    add_picture(folder, 2, 7, b"png")
+    ((_, step, _),) = ask(others["reachable"])[1]["pictures"]
+    assert routes.picture(request(run_id=others["reachable"], step=step)).body == b"png"

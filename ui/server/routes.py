@@ -116,7 +116,7 @@ def picture(request: Request) -> Response:
     """
     step = request.path_params["step"]
     try:
-        run = runs.get_run(runs_root(), request.path_params["run_id"])
+        run, _ = _source(request.path_params["run_id"])
         found = next((p for p in runs.list_pictures(run.folder) if p.step == step), None)
         content = found.path.read_bytes() if found else None
     except (UserError, OSError) as error:

@@ -47,7 +47,7 @@ def encode_png(rgb: np.ndarray) -> bytes:
 
 
 def list_pictures(folder: Path) -> list[ValidationPicture]:
-    """The pictures of a run, in the order of their steps; empty for a run without any.
+    """The pictures of a run, in the order of their steps; empty for a run without any, or whose folder cannot be read.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def list_pictures(folder: Path) -> list[ValidationPicture]:
     try:
         with os.scandir(folder / PICTURES) as entries:
             named = [(name, entry.path) for entry in entries if (name := _NAME.fullmatch(entry.name))]
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []
     found = []
     for name, path in named:
