@@ -15,6 +15,7 @@ from core.formatting import format_list
 from core.paths import DEMO, dataset_folder
 from core.runs import catalog, launch
 from core.runs.catalog import RunSummary
+from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import GroupSummary as GroupSummary
 from core.runs.group_summary import SweepSummary, settings_of, summary_of
@@ -223,14 +224,22 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
     ------
     RunError
         If none is queued or active.
+    EngineError
+        If the job of one cannot be cancelled now. All are requested to stop nevertheless.
     """
     proposed = end_proposals(root, group)
     group = read_group(root, group.id)  # a sweep has got members since it was shown
     runs = [run for run in summarise(root, group).runs if run.state.active or run.state.state == "queued"]
     if not runs and not proposed:
         raise RunError(f"{group.id}: expected a group with queued or running runs, all have ended already")
+    refused: EngineError | None = None
     for run in sorted(runs, key=lambda run: run.state.active):
-        catalog.request_stop(root, run.id, now)
+        try:
+            catalog.request_stop(root, run.id, now)
+        except EngineError as error:
+            refused = error
+    if refused is not None:
+        raise refused
     return [run.id for run in runs]
 
 

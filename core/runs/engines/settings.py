@@ -24,7 +24,7 @@ from core.files import FileStamp, file_stamp, read_replaced
 from core.runs.store.engine_records import LOCAL
 
 FILE = "engines.toml"
-MIN_POLL_S = 2.0
+MIN_POLL_S, MAX_POLL_S = 2.0, 30.0  # an engine that has not answered for a minute counts as silent
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _TIME = re.compile(r"(\d+-)?\d+(:\d{1,2}){0,2}")
 _TYPES = {"str": "text", "int": "a whole number", "float": "a number", "tuple[str, ...]": "a list of texts"}
@@ -50,8 +50,8 @@ class EngineSettings:
     timeout_s: float = 20.0
 
     def __post_init__(self) -> None:
-        if self.poll_s < MIN_POLL_S:
-            raise ConfigError(f"poll_s: expected {MIN_POLL_S:g} s or more, got {self.poll_s:g}")
+        if not MIN_POLL_S <= self.poll_s <= MAX_POLL_S:
+            raise ConfigError(f"poll_s: expected {MIN_POLL_S:g} to {MAX_POLL_S:g} s, got {self.poll_s:g}")
         if self.timeout_s <= 0:
             raise ConfigError(f"timeout_s: expected more than 0 s, got {self.timeout_s:g}")
 
