@@ -48,12 +48,15 @@ def propose(settings: SweepSettings, config: TrainConfig, trials: Sequence[Trial
         rows = [values for values in rows if key_of(values) not in tried]
         if not rows:
             return None
+    present = None if trials else _present(settings.space, config)
     if settings.options.sampler == "grid":
         if rows is None:
             raise ConfigError("search: expected fewer combinations for a grid; use steps, or the sampler tpe or random")
+        if present in rows:
+            return present
         # in random order, so that a grid that is not completed covers all values
         return random.Random(f"{settings.options.sampler_seed}/{len(trials)}").choice(rows)
-    if not trials and (present := _present(settings.space, config)) is not None:
+    if present is not None:
         return present
     for values in _draws(settings, config, trials):
         if key_of(values) not in tried and is_valid(values, config):

@@ -37,6 +37,8 @@ RATE = settings("learning_rate=1e-4:1:log")
 
 def test_first_trial_is_the_configuration_as_it_is() -> None:
     assert propose(RATE, CONFIG, []) == {"learning_rate": 0.01}
+    grid = settings("learning_rate=0.001,0.01,0.1", "batch_size=1:4", sampler="grid")
+    assert propose(grid, CONFIG, []) == {"learning_rate": 0.01, "batch_size": 2}
     outside = settings("learning_rate=0.1:1:log")
     assert propose(outside, CONFIG, [])["learning_rate"] >= 0.1  # type: ignore[index]
 
