@@ -12,6 +12,7 @@ import re
 import secrets
 import shutil
 import stat
+import threading
 import time
 import unicodedata
 import zipfile
@@ -103,19 +104,21 @@ def receive(root: Path, id: str, name: str, pieces: Iterable[bytes]) -> int:
     """
     folder = _folder(root, id)
     target = folder / safe_path(name)
-    room = _Room(folder)
+    room = _room_of(folder)
+    room.take_file()
     written = 0
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(target, "xb") as file:
             try:
                 for piece in pieces:
+                    written += len(piece)
                     room.take(len(piece))
                     file.write(piece)
-                    written += len(piece)
             except BaseException:
                 file.close()
                 target.unlink(missing_ok=True)
+                room.take(-written)
                 raise
     except FileExistsError:
         raise DatasetError(f"{name[:120]!r}: expected each file once, got it twice; rename one of them") from None
@@ -157,14 +160,14 @@ def finish(root: Path, id: str, name: str) -> Path:
             raise DatasetError(f"{root / base}: expected a free name, got none; rename the upload")
     except OSError as error:
         raise DatasetError(f"{root / base}: cannot be made: {error.strerror or error}") from error
-    shutil.rmtree(folder, ignore_errors=True)
+    _forget(folder)
     return target
 
 
 def cancel(root: Path, id: str) -> None:
     """Remove an upload that is not finished."""
     with contextlib.suppress(DatasetError):
-        shutil.rmtree(_folder(root, id), ignore_errors=True)
+        _forget(_folder(root, id))
 
 
 def sweep(root: Path, max_age_s: float = MAX_AGE_S) -> None:
@@ -174,7 +177,7 @@ def sweep(root: Path, max_age_s: float = MAX_AGE_S) -> None:
             with contextlib.suppress(OSError):
                 newest = max((p.stat().st_mtime for p in (folder, *folder.rglob("*"))), default=0)
                 if time.time() - newest > max_age_s:
-                    shutil.rmtree(folder, ignore_errors=True)
+                    _forget(folder)
 
 
 def unpack(archive: Path, target: Path, room: _Room | None = None) -> list[Path]:
@@ -215,21 +218,51 @@ def unpack(archive: Path, target: Path, room: _Room | None = None) -> list[Path]
     return files
 
 
+_rooms: dict[Path, _Room] = {}  # of uploads: to measure their folders for each file takes ever longer
+_rooms_lock = threading.Lock()
+
+
+def _room_of(folder: Path) -> _Room:
+    with _rooms_lock:
+        if folder not in _rooms:
+            _rooms[folder] = _Room(folder)
+        return _rooms[folder]
+
+
+def _forget(folder: Path) -> None:
+    """Remove an upload."""
+    with _rooms_lock:
+        _rooms.pop(folder, None)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 class _Room:
     """What may still be written into a folder: the limit of an upload, and the room on its disk."""
 
     def __init__(self, folder: Path) -> None:
         used = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
-        if len(used) >= MAX_FILES:
-            raise DatasetError(f"expected at most {MAX_FILES:,} files, got more; upload the data set in parts")
+        self._lock = threading.Lock()
+        self._files = len(used)
+        self._folder = folder
         self._limit = max_upload_bytes()
         self._left = self._limit - sum(used)
         self._free = shutil.disk_usage(folder).free - SPARE_BYTES
 
+    def take_file(self) -> None:
+        """Count a file that is about to be written."""
+        with self._lock:
+            self._files += 1
+            self._free = shutil.disk_usage(self._folder).free - SPARE_BYTES
+            if self._files > MAX_FILES:
+                raise DatasetError(f"expected at most {MAX_FILES:,} files, got more; upload the data set in parts")
+
     def take(self, nbytes: int) -> None:
-        """Count bytes that are about to be written."""
-        self._left -= nbytes
-        self._free -= nbytes
+        """Count bytes that are about to be written, or were removed again."""
+        with self._lock:
+            self._left -= nbytes
+            self._free -= nbytes
+        if nbytes < 0:
+            return
         if self._left < 0:
             raise DatasetError(
                 f"expected at most {format_bytes(self._limit)}, got more; copy the data into the data root instead, or "
