@@ -19,7 +19,7 @@ from core.errors import RunError
 from core.runs.store.database import is_local_copy, is_shared, open_answers
 from core.runs.store.rows import upsert
 from core.runs.store.schema import ANSWERS
-from core.study.answer_files import append_answer, earlier_answers, new_answers
+from core.study.answer_files import FOLDER, append_answer, earlier_answers, new_answers
 from core.study.questions import CONFIDENCE_LEVELS, DIFFICULTIES
 from core.study.statistics import Score
 
@@ -152,7 +152,7 @@ def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
         query = sa.select(ANSWERS).order_by(ANSWERS.c.answered_at, ANSWERS.c.game, ANSWERS.c.number)
         if study != ALL_GAMES:
             query = query.where(ANSWERS.c.game.startswith(study, autoescape=True))
-        if is_local_copy(root):
+        if is_local_copy(root) or (root / FOLDER).is_dir():  # also of a root that was moved to a local disk since
             _read_files(root)
         with open_answers(root, reading=True) as connection:
             answers = [Answer(**row) for row in connection.execute(query).mappings()]
@@ -169,10 +169,11 @@ def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
 
 
 def _read_files(root: Path) -> None:
-    """Bring the local copy up to date with the answers that the root holds."""
+    """Bring the database up to date with the answers that the root holds as files."""
     with open_answers(root) as connection:
         names = [column.name for column in ANSWERS.c]
-        for values in (*earlier_answers(root, connection, names), *new_answers(root, connection, names)):
+        earlier = earlier_answers(root, connection, names) if is_local_copy(root) else []
+        for values in (*earlier, *new_answers(root, connection, names)):
             upsert(connection, ANSWERS, values)
 
 

@@ -76,3 +76,14 @@ def test_answers_that_an_earlier_version_kept_in_the_root_are_read(
     monkeypatch.setenv("SEGMENTARIUM_INDEX_FOLDER", str(machines[0]))
     save_answer(root, answer(number=2))
     assert read_answers(root) == [answer(), answer(number=2)]
+
+
+def test_answers_of_a_root_that_was_moved_to_a_local_disk_are_read(
+    tmp_path: Path, machines: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    monkeypatch.setenv("SEGMENTARIUM_INDEX_FOLDER", str(machines[0]))
+    save_answer(root, answer())
+    monkeypatch.setenv("SEGMENTARIUM_INDEX_FOLDER", "")
+    moved = root.rename(tmp_path / "local")
+    assert read_answers(moved) == [answer()]
