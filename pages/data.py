@@ -48,8 +48,11 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         help=f"Data sets in {formatting.plain(str(data_root()))}, and the demo data. "
         "Type the path of another folder in there to see why it is not a data set.",
     )
-    with st.popover("Upload", icon=":material/upload:", type="tertiary"), stop_on_user_error():
-        uploader(open_uploaded)
+    with st.popover("Upload", icon=":material/upload:", type="tertiary"):
+        try:
+            uploader(open_uploaded)
+        except UserError as error:  # the rest of the page needs no upload
+            error_box(error)
 choice = choice or DEMO
 save_to_url(DATA, choice)
 tab_title("Data", choice)

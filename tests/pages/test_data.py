@@ -116,3 +116,10 @@ def test_first_subject_is_shown_while_the_data_are_checked(empty_app: Path, monk
     monkeypatch.setattr(doctor_job, "observe", lambda _: Job("running", 1, 3))
     app = open_page("data", data="heads")
     assert component_data(app, "layers")["rows"] == ["image", "truth"] and "Train on this" not in button_labels(app)
+
+
+@pytest.mark.slow
+def test_wrong_limit_of_uploads_leaves_the_rest_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_MAX_UPLOAD_GB", "much")
+    app = open_page("data")
+    assert "got 'much'" in texts(app) and "Make the demo data" in button_labels(app)

@@ -230,7 +230,11 @@ def _images_below(root: str) -> list[Path]:
         depth = len(Path(folder).relative_to(root).parts)
         folders[:] = sorted(f for f in folders if not f.startswith(".")) if depth < MAX_DEPTH else []
         visible = (name for name in sorted(names) if not name.startswith("."))
-        images += [Path(folder) / name for name in visible if is_image_name(name) and ".img" not in name.lower()]
+        images += [
+            Path(folder) / name
+            for name in visible
+            if is_image_name(name) and not name.lower().endswith((".img", ".img.gz"))
+        ]
         if len(images) >= MAX_LISTED_FILES:
             break
     return sorted(images[:MAX_LISTED_FILES], key=lambda path: natural_key(str(path)))

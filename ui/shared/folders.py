@@ -31,7 +31,7 @@ def resolve_inside(root: Path, text: str) -> Path:
             f"expected a folder inside {root}, got {text!r}; move or link the data there, or start the app with "
             "SEGMENTARIUM_DATA set to another folder"
         )
-    if not path.is_dir():
+    if not os.path.isdir(path):  # also of a name that is too long
         raise DatasetError(f"expected a folder, found none at {path}")
     return path
 

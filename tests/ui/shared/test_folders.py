@@ -39,9 +39,10 @@ def test_sibling_folder_with_common_prefix_is_refused(root: Path) -> None:
         folders.resolve_inside(root, str(root.parent / "data-2"))
 
 
-def test_missing_folder_is_refused(root: Path) -> None:
+@pytest.mark.parametrize("text", ["nothing-here", "x" * 5000, "a\0b"])
+def test_missing_folder_is_refused(root: Path, text: str) -> None:
     with pytest.raises(DatasetError, match="found none at"):
-        folders.resolve_inside(root, "nothing-here")
+        folders.resolve_inside(root, text)
 
 
 def test_symbolic_link_in_root_is_followed(root: Path) -> None:
