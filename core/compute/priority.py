@@ -16,7 +16,7 @@ JOB_NICENESS, TRAINER_NICENESS = 5, 10  # added to that of the process that star
 MAX_NICENESS = 19
 
 
-def lower_priority(pid: int, niceness: int) -> None:
+def lower_priority(pid: int, niceness: int, *, whole_session: bool = False) -> None:
     """Lower the priority of a process with its threads and descendants; what they start inherits it.
 
     No effect on a process that has ended, where the system does not allow it, or where ``SEGMENTARIUM_PRIORITY`` is
@@ -25,6 +25,8 @@ def lower_priority(pid: int, niceness: int) -> None:
     Parameters
     ----------
     niceness : int. Added to the present niceness (POSIX); on Windows any number is "below normal".
+    whole_session : bool. Whether the session that this process leads, if the other one is in it, has no other work:
+        Linux may weigh whole sessions against each other (sched_autogroup); niceness then counts within one only.
     """
     import psutil
 
@@ -37,9 +39,7 @@ def lower_priority(pid: int, niceness: int) -> None:
             return
         for one in (process, *process.children(recursive=True)):
             _lower_threads(one, niceness)
-        if os.getsid(pid) == os.getpid():
-            # Linux may weigh whole sessions against each other (sched_autogroup): the niceness of a process then counts
-            # within its session only. This session has no other work.
+        if whole_session and os.getsid(pid) == os.getpid():
             group = Path("/proc/self/autogroup")
             group.write_text(str(min(int(group.read_text().split()[-1]) + niceness, MAX_NICENESS)))
 

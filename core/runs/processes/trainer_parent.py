@@ -160,7 +160,8 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
             )
             signal.signal(signal.SIGINT, handler)
             if not attached:  # a foreground run keeps its priority
-                lower_priority(trainer.pid, JOB_NICENESS)  # somebody waits for the first step, as for a job
+                # Somebody waits for the first step, as for a job.
+                lower_priority(trainer.pid, JOB_NICENESS, whole_session=True)
             niceness = 0 if attached else TRAINER_NICENESS - JOB_NICENESS
             superseded = _wait(trainer, folder, signals, niceness, job)
     finally:
@@ -206,7 +207,7 @@ def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], ni
     while True:
         polls += 1
         if niceness and polls % STATE_POLLS == 0 and read_state(folder).state != "starting":
-            lower_priority(trainer.pid, niceness)
+            lower_priority(trainer.pid, niceness, whole_session=True)
             niceness = 0
         try:
             trainer.wait(timeout=POLL_S)

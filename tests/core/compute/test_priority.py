@@ -29,8 +29,10 @@ import subprocess
 from pathlib import Path
 from core.compute.priority import lower_priority
 child = subprocess.Popen({SLEEP!r}, stdin=subprocess.PIPE)
-lower_priority(child.pid, 3)
-lower_priority(child.pid, 4)  # once more
+lower_priority(child.pid, 5)  # a job of a server
+print(Path("/proc/self/autogroup").read_text().split()[-1])
+lower_priority(child.pid, 3, whole_session=True)
+lower_priority(child.pid, 4, whole_session=True)  # once more
 print(Path("/proc/self/autogroup").read_text().split()[-1])
 child.communicate()
 """
@@ -77,4 +79,4 @@ def test_priority_counts_beside_other_sessions() -> None:
         check=True,
         start_new_session=True,
     )
-    assert started.stdout.split() == ["7"]
+    assert started.stdout.split() == ["0", "7"]
