@@ -171,7 +171,7 @@ def create_run(
     ------
     UserError
         If the name is not allowed, there is no such engine or it cannot train this configuration, or the root cannot be
-        written or is on a network file system.
+        written, or its database cannot be used.
     """
     from core.runs.store.database import database_url
 
