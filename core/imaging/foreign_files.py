@@ -102,11 +102,14 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
 
 
 def voxel_files(path: Path) -> tuple[Path, ...]:
-    """Files beside a header that hold its voxels; empty for an image of one file, and for a damaged header."""
+    """Files beside a header, or in the folder of a series, that hold its voxels; empty for an image of one file, and for
+    a damaged header."""
     if path.suffix == ".hdr":
         return (path.with_suffix(".img"),)
     read = {".nhdr": read_nrrd_header, ".mhd": read_metaimage_header}.get(path.suffix.lower())
-    with contextlib.suppress(VolumeError):
+    with contextlib.suppress(VolumeError, OSError):
+        if path.is_dir():
+            return tuple(sorted(p for p in path.iterdir() if p.is_file()))
         return () if read is None else read(path).data_files
     return ()
 

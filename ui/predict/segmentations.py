@@ -22,7 +22,7 @@ from typing import Any
 from core.datasets import ImageRef
 from core.errors import RunError
 from core.files import file_stamp
-from core.imaging.foreign_files import DICOM_SUFFIXES
+from core.imaging.foreign_files import DICOM_SUFFIXES, voxel_files
 from core.imaging.headers import SUFFIXES
 from core.labels import LabelSpace
 from ui.predict import jobs as predict_jobs
@@ -121,8 +121,9 @@ class Request:
 
 def id_of(request: Request) -> str:
     """Id of the result of a request; it changes with any of the files."""
-    files = (request.checkpoint, *request.paths, *filter(None, map(_existing_partner, request.paths)))
-    stamps = [(str(path), *file_stamp(path)) for path in files]
+    partners = [*filter(None, map(_existing_partner, request.paths))]
+    others = [file for path in request.paths for file in voxel_files(path) if file not in partners]
+    stamps = [(str(path), *file_stamp(path)) for path in (request.checkpoint, *request.paths, *partners, *others)]
     key = json.dumps([request.model, request.channels, request.modalities, *request.options, *stamps])
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 

@@ -160,6 +160,7 @@ def test_the_file_of_the_voxels_belongs_to_its_header(tmp_path: Path) -> None:
     for write, name in ((write_nrrd, "a.nhdr"), (write_metaimage, "b.mhd")):
         file = write(tmp_path / name, phantom(), oblique_affine())
         assert voxel_files(file) == (file.with_suffix(".raw"),)
+    assert len(voxel_files(write_series(tmp_path / "series", phantom(), oblique_affine()))) == phantom().shape[2]
     assert voxel_files(tmp_path / "c.hdr") == (tmp_path / "c.img",)
     assert voxel_files(tmp_path / "missing.mhd") == voxel_files(tmp_path / "a.nii.gz") == ()
 

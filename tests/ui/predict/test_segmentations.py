@@ -71,6 +71,16 @@ def test_same_request_has_the_same_id_until_a_file_changes(server_request: Reque
     assert segmentations.start(server_request) != id
 
 
+def test_a_changed_file_of_a_series_is_another_request(tmp_path: Path, server_request: Request) -> None:
+    series = tmp_path / "series"
+    series.mkdir()
+    (series / "1.dcm").write_bytes(b"1")
+    request = replace(server_request, images=(ImageRef(series),))
+    id = segmentations.id_of(request)
+    (series / "1.dcm").write_bytes(b"22")
+    assert segmentations.id_of(request) != id
+
+
 def test_uploads_are_copied_to_the_result(
     tmp_path: Path, server_request: Request, commands: list[Sequence[str]]
 ) -> None:
