@@ -7,9 +7,10 @@ from dataclasses import replace
 import streamlit as st
 
 from core.config import TrainConfig
+from core.datasets import DataOptions
 from core.datasets.splits import split_subjects
 from core.errors import ConfigError, UserError
-from core.presets import AUTO
+from core.presets import AUTO, preset
 from core.runs.measured_speed import duration_factors
 from core.training.auto_preset import OTHERS_FOLLOW, Recipe, Work, choose
 from ui.shared import formatting
@@ -50,9 +51,12 @@ def with_reasons(state: form.FormState, choices: Recipe | None) -> form.FormStat
 
 
 def command_base(base: TrainConfig, state: form.FormState) -> TrainConfig | None:
-    """The configuration that a command begins with; ``None`` where ``auto`` would choose otherwise on the command line,
-    so that all values have to be written out."""
-    return None if base.preset == AUTO and set(OTHERS_FOLLOW) & set(state.changed) else base
+    """The configuration that a command begins with: without the options of reading that were chosen on the Data page.
+    ``None`` where ``auto`` would choose otherwise on the command line, so that all values have to be written out."""
+    if base.preset == AUTO and set(OTHERS_FOLLOW) & set(state.changed):
+        return None
+    of_preset = preset(base.preset).values()
+    return base.with_values({name: of_preset[name] for name in DataOptions.names()})
 
 
 def render_reasons(config: TrainConfig) -> None:
