@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -241,12 +242,11 @@ def _ask(root: Path, engine: Engine, runs: Sequence[Path]) -> None:
 
 
 def _write_end(root: Path, folder: Path) -> None:
-    """Write the state of a run whose job has ended without that the run could do so."""
-    try:
+    """Write the state of a run whose job has ended without that the run could do so; where that is not possible now,
+    or only for another user, it is tried again with the next answer."""
+    with suppress(RunError):
         if write_reconciled_state(folder).state in ENDED:
             update_index(root, folder)
-    except RunError as error:
-        files.append_log(folder, f"note: {error}")
 
 
 def _record_with_job(folder: Path, engine: Engine) -> EngineRecord:
@@ -255,6 +255,13 @@ def _record_with_job(folder: Path, engine: Engine) -> EngineRecord:
     record = read_engine(folder) or EngineRecord(engine.name)
     if record.job or time.time() - record.submitted_at < SUBMISSION_S:
         return record
+    try:
+        return _with_job_found(folder, engine, record)
+    except RunError:  # another process changes it, or it cannot be written: the others are asked for
+        return record
+
+
+def _with_job_found(folder: Path, engine: Engine, record: EngineRecord) -> EngineRecord:
     with files.lock(folder):
         record, state = read_engine(folder) or record, read_state(folder)
         if record.job or state.state != "queued":
