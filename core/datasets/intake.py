@@ -141,7 +141,7 @@ def finish(root: Path, id: str, name: str) -> Path:
     """
     folder = _folder(root, id)
     for archive in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() == ".zip"):
-        unpack(archive, archive.parent, _Room(folder))
+        unpack(archive, archive.parent, _Room(folder, archive))
         archive.unlink()
     content = [p for p in folder.iterdir() if not _OF_SYSTEMS.search(p.name)]
     if not content:
@@ -239,8 +239,9 @@ def _forget(folder: Path) -> None:
 class _Room:
     """What may still be written into a folder: the limit of an upload, and the room on its disk."""
 
-    def __init__(self, folder: Path) -> None:
-        used = [p.stat().st_size for p in folder.rglob("*") if p.is_file()]
+    def __init__(self, folder: Path, archive: Path | None = None) -> None:
+        # An archive that is unpacked does not count: it is removed when that is done.
+        used = [p.stat().st_size for p in folder.rglob("*") if p.is_file() and p != archive]
         self._lock = threading.Lock()
         self._files = len(used)
         self._folder = folder

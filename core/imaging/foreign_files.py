@@ -102,7 +102,7 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
 
 
 def voxel_files(path: Path) -> tuple[Path, ...]:
-    """Files beside a header, or in the folder of a series, that hold its voxels; empty for an image of one file, and for
+    """Files beside a header, or in the folder of a series, that hold its voxels; empty for an image of one file and for
     a damaged header."""
     if path.suffix == ".hdr":
         return (path.with_suffix(".img"),)

@@ -121,6 +121,9 @@ def test_bombs_and_what_exceeds_the_limit_are_refused(
     monkeypatch.setenv("SEGMENTARIUM_MAX_UPLOAD_GB", "1e-6")
     with pytest.raises(DatasetError, match="at most"):
         upload(root, "a.zip", (tmp_path / "bomb.zip").read_bytes())
+    with zipfile.ZipFile(tmp_path / "small.zip", "w") as file:
+        file.writestr("a", bytes(800))
+    assert (upload(root, "a.zip", (tmp_path / "small.zip").read_bytes()) / "a").stat().st_size == 800
     id = intake.begin(root)
     with pytest.raises(DatasetError, match="SEGMENTARIUM_MAX_UPLOAD_GB"):
         intake.receive(root, id, "a", [bytes(600), bytes(600)])
