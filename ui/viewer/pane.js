@@ -55,6 +55,7 @@ class Pane {
   render() {
     const v = this.viewer, at = this.placement(), { view } = at, slice = v.voxel[view.axis];
     const { width, height } = this.canvas, context = this.canvas.getContext("2d", { alpha: false });
+    if (!width || !height) return; // a pane without room, as while the page is left
     const placement = [at.x, at.y, at.sx, at.sy].map((n) => n.toFixed(3)).join(",");
     const signature = [slice, placement, width, height, v.revision].join(" ");
     if (this.signature !== signature) {

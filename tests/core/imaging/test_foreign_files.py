@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import locale
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nibabel as nib
@@ -277,6 +278,15 @@ def test_pictures_without_geometry_are_refused_or_warned_of(tmp_path: Path) -> N
     assert "mosaic" in refused(tmp_path / "a.dcm") and "dcm2niix" in refused(tmp_path / "a.dcm")
 
 
+@pytest.fixture
+def kept_locale() -> Iterator[None]:
+    """The locale of the process, which the JPEG 2000 encoder of SimpleITK changes."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.mark.usefixtures("kept_locale")
 @pytest.mark.parametrize("syntax", ["RLE", "JPEG-LS", "JPEG2000", "JPEG"])
 def test_compressed_dicom_is_decoded(tmp_path: Path, syntax: str) -> None:
     import SimpleITK as sitk
