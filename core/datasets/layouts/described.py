@@ -123,6 +123,7 @@ class _Subjects:
         if self.rater and self.raters and self.rater not in self.raters:
             raise DatasetError(f"{folder}: rater: expected one of {', '.join(self.raters)}; got {self.rater!r}")
         self.unlisted: set[str] = set()
+        self.incomplete: list[str] = []
         self.replaced: list[str] = []
 
     def subject(self, case: Case) -> Subject:
@@ -132,6 +133,8 @@ class _Subjects:
             self.unlisted.update(t for t in case.labels if t not in texts)
             texts.sort(key=lambda t: self.order.index(t.casefold()))
             masks = {self.folder / case.labels[t]: self.value_of[t.casefold()] for t in texts}
+            if masks and set(masks.values()) < set(self.value_of.values()):
+                self.incomplete.append(case.id)
             return Subject(case.id, images, next(iter(masks), None), masks, case.entities)
         label = self._label(case)
         raters = {r: self.folder / f for r, f in case.labels.items() if r}
@@ -156,6 +159,9 @@ class _Subjects:
             chosen = self.rater or self.raters[0]
             where = f"; where it has none, the next one's ({format_list(self.replaced, 4)})" if self.replaced else ""
             notes.append(f"label maps of the raters {', '.join(self.raters)}: those of {chosen} are read{where}")
+        if self.incomplete:
+            ids = format_list(self.incomplete, 4)
+            notes.append(f"subjects without a mask for each class: what they lack is background there: {ids}")
         if self.unlisted:
             notes.append(f"masks that are no class are not read: {format_list(sorted(self.unlisted), 6)}")
         return notes

@@ -132,6 +132,9 @@ def test_a_mask_of_the_background_shifts_no_class(tmp_path: Path) -> None:
     (subject,) = dataset.subjects
     assert {file.stem: value for file, value in subject.masks.items()} == {"liver": 1, "spleen": 2}
     assert "masks that are no class are not read: background" in dataset.notes
+    assert not any("lack" in note for note in dataset.notes)
+    dataset = DescribedLayout(described).open_listing(Listing(tmp_path, (*files, "b/masks/liver.nii", "b/t1.nii")))
+    assert "subjects without a mask for each class: what they lack is background there: b" in dataset.notes
 
 
 def test_a_text_beside_the_data_that_is_no_table_of_classes_is_left_alone(tmp_path: Path) -> None:
