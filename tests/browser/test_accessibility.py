@@ -75,6 +75,7 @@ def stops_to_the_first_pane(page: Page) -> list[dict[str, str]]:
     return stops
 
 
+@pytest.mark.long
 def test_focus_is_visible_and_the_first_pane_is_near(quiz_server: Server, server: Server, page: Page) -> None:
     data = f"{quiz_server.url}/data?data=balls&view=Slice+by+slice"  # tools of the data set come before the pane
     for url, most in ((f"{quiz_server.url}/review", 10), (data, 12), (f"{server.url}/learn", 10)):
@@ -96,6 +97,7 @@ def test_focus_is_visible_and_the_first_pane_is_near(quiz_server: Server, server
     assert len(stops_to_the_first_pane(page)) <= 5
 
 
+@pytest.mark.long
 def test_arrow_keys_move_between_the_links_of_the_navigation(server: Server, page: Page) -> None:
     page.goto(f"{server.url}/learn")
     links = page.get_by_test_id("stTopNavLink")

@@ -113,6 +113,7 @@ def test_dragged_mask_is_scored_as_by_the_metrics_and_losses(page: Page) -> None
     assert not prediction.any() and numbers["dice"] == 0
 
 
+@pytest.mark.long
 def test_grown_masks_confidence_and_thin_structures(page: Page) -> None:
     canvas = page.get_by_role("application", name="The predicted mask over the true one")
     shown = figure(page, canvas)
@@ -138,6 +139,7 @@ def test_grown_masks_confidence_and_thin_structures(page: Page) -> None:
     assert scores["GM in a slice"] < scores["round"] - 0.05, "thin structures suffer most from one voxel"
 
 
+@pytest.mark.long
 def test_accuracy_and_dice_of_a_shifted_ball(server: Server, page: Page) -> None:
     shown = figure(page, page.get_by_role("slider", name="Size of the structure"))
     for diameter, shift in ((8, 1), (3, 1), (54, 4)):
@@ -158,6 +160,7 @@ def test_accuracy_and_dice_of_a_shifted_ball(server: Server, page: Page) -> None
     expect(shown.get_by_text(f"Label every voxel background, and {100 * (label == 0).mean():.2f} %")).to_be_visible()
 
 
+@pytest.mark.long
 def test_kernel_sums_equal_the_products(page: Page) -> None:
     pane = page.get_by_role("img", name="this slice; arrow keys move the kernel")
     shown = figure(page, pane)
@@ -269,6 +272,7 @@ def test_table_of_contents_links_to_the_chapters(page: Page) -> None:
     expect(page.get_by_role("heading", name="Why imbalance matters")).to_be_in_viewport()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("width", "scheme"), [(1440, "light"), (800, "dark")])
 def test_page_and_figures_do_not_scroll_sideways(
     server: Server, model: Path, browser: Browser, width: int, scheme: str

@@ -123,6 +123,7 @@ def test_names_and_messages_are_escaped(server: Server, page: Page) -> None:
         expect(page.locator("img[src=x]")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_run_chosen_in_the_table_is_shown_and_kept_on_reload(server: Server, page: Page) -> None:
     first, second = make_run(server.checkpoints, "first one"), make_run(server.checkpoints, "second one")
     page.goto(f"{server.url}/runs?run={second}")

@@ -125,6 +125,7 @@ def test_uploaded_checkpoint_is_used(server: Server, page: Page, run_id: str, tm
     other.unlink()
 
 
+@pytest.mark.long
 def test_cancelled_segmentation_removes_its_files(server: Server, page: Page, run_id: str, tmp_path: Path) -> None:
     large = np.tile(balls(63)[0][0], (4, 4, 4))
     page.goto(f"{server.url}/predict?model={run_id}")

@@ -92,6 +92,7 @@ def test_game_played_by_mouse_and_through_a_reload(quiz_server: Server, quiz_url
     expect(page.get_by_label("question 1 of 10")).to_be_visible()
 
 
+@pytest.mark.long
 def test_stack_scrolls_on_both_sides_at_once(quiz_url: str, page: Page) -> None:
     player = Player(page)
     page.goto(quiz_url)

@@ -135,6 +135,7 @@ def test_marked_corners_are_where_the_orientation_letters_say(server: Server, pa
     assert sy / sx == pytest.approx(SPACING_MM[2] / SPACING_MM[0], rel=1e-3)
 
 
+@pytest.mark.long
 def test_las_and_ras_copies_look_the_same(server: Server, page: Page) -> None:
     open_case(server, page, "las")
     planes = [(plane, row) for plane in ("axial", "coronal", "sagittal") for row in ("image", "truth")]
@@ -146,6 +147,7 @@ def test_las_and_ras_copies_look_the_same(server: Server, page: Page) -> None:
     assert [pane(page, *which).picture() for which in planes] == pictures
 
 
+@pytest.mark.long
 def test_unknown_orientation_is_labelled_and_not_mirrored(server: Server, page: Page) -> None:
     open_raw(server, page, "unknown")
     axial = pane(page, "axial", "image")

@@ -126,6 +126,7 @@ def labelled_corners(server: Server, page: Page) -> None:
     open_image(server, page, "corners-outside", image, label)
 
 
+@pytest.mark.long
 def test_labels_outside_of_the_image_are_in_the_panes(server: Server, page: Page) -> None:
     labelled_corners(server, page)
     for plane in ("axial", "coronal", "sagittal"):
@@ -140,6 +141,7 @@ def extent(page: Page, plane: str, columns: int, rows: int) -> tuple[float, floa
     return x, y, width - x - columns * sx, height - y - rows * sy
 
 
+@pytest.mark.long
 def test_key_a_shows_the_whole_grid_and_0_the_content(server: Server, page: Page) -> None:
     image, label = np.zeros(CORNERS, np.float32), np.zeros(CORNERS, np.uint8)
     image[40:56, 40:56, 24:40] = np.random.default_rng(0).normal(100, 10, (16, 16, 16))
@@ -164,6 +166,7 @@ def test_key_a_shows_the_whole_grid_and_0_the_content(server: Server, page: Page
     assert axial.at == content
 
 
+@pytest.mark.long
 def test_readout_names_sheared_axes_with_their_angle_and_shows_small_voxels_in_mm(server: Server, page: Page) -> None:
     affine = np.diag([0.01, 0.01, 0.05, 1])
     affine[1, 2] = 0.05 * np.tan(np.deg2rad(30))

@@ -92,6 +92,7 @@ def write_many_classes(server: Server) -> None:
     (folder / "dataset.json").write_text(json.dumps(content), "utf-8")
 
 
+@pytest.mark.long
 def test_every_class_of_many_has_its_own_colour_in_overlay_and_legend(server: Server, page: Page) -> None:
     if not (server.data / "many").exists():
         write_many_classes(server)

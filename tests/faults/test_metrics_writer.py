@@ -43,6 +43,7 @@ while True:
 """
 
 
+@pytest.mark.long
 @pytest.mark.fault(16, "metrics writer killed again and again: database whole, no half batch, rebuild gives the same")
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.long)])
 def test_killed_metrics_writer_leaves_whole_batches(root: Path, config: Callable[..., TrainConfig], kills: int) -> None:

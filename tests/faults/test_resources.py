@@ -71,6 +71,7 @@ def step_of(path: Path) -> int:
     return int(load(path).metadata.progress["step"])
 
 
+@pytest.mark.long
 @pytest.mark.fault(10, "disk full, read-only folder: a clear message, the old checkpoint intact")
 def test_full_disk_is_an_error_and_keeps_the_checkpoint(stopped_run: Path, tmp_path: Path) -> None:
     root = stopped_run.parent
@@ -80,6 +81,7 @@ def test_full_disk_is_an_error_and_keeps_the_checkpoint(stopped_run: Path, tmp_p
     assert "no space left to write" in done.stdout and "the previous file is intact" in done.stdout, done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.fault(10, "disk full, read-only folder: a clear message, the old checkpoint intact")
 def test_read_only_folder_is_an_error_and_keeps_the_checkpoint(stopped_run: Path, tmp_path: Path) -> None:
     done = train_on_small_disk(stopped_run.parent, tmp_path, "128m", 'mount -o remount,ro "$1" || exit 77;')
@@ -102,6 +104,7 @@ def test_non_finite_loss_fails_the_run_and_keeps_a_finite_checkpoint(root: Path,
     assert all(bool(t.isfinite().all()) for t in load(folder / LAST).model.values())
 
 
+@pytest.mark.long
 @pytest.mark.fault(12, "memory limit: a message with numbers and advice")
 def test_memory_limit_is_an_error_with_numbers_and_advice(root: Path, config: Config) -> None:
     import resource

@@ -46,6 +46,7 @@ def wait_for_figure(app: AppTest, key: str) -> AppTest:
     return app
 
 
+@pytest.mark.long
 def test_figures_without_a_subject_are_shown_while_it_is_made(
     data: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +144,7 @@ def test_failure_to_make_the_subject_is_shown_and_can_be_retried(data: Path) -> 
             kill_tree(process.pid)
 
 
+@pytest.mark.long
 def test_unreadable_model_is_left_out_and_failed_feature_maps_give_the_reason(
     data: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -222,6 +222,7 @@ def test_damaged_checkpoint_is_reported(root: Path, quiz_run: QuizRun) -> None:
     assert len(app.error) == 1 and "best.safetensors" in texts(app)
 
 
+@pytest.mark.long
 def test_missing_predictions_are_made_and_the_game_begins(root: Path, quiz_run: QuizRun) -> None:
     """With the real command in a child process."""
     run = root / quiz_run.run

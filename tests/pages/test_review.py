@@ -81,6 +81,7 @@ def test_next_case_keeps_the_model(root: Path, quiz_run: QuizRun) -> None:
     assert app.session_state["case"] != before and app.session_state["model"] == quiz_run.run
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_finished_segmentation_of_a_case_says_nothing_about_the_next_case_or_the_quiz(
     root: Path, quiz_run: QuizRun

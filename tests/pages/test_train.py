@@ -174,6 +174,7 @@ def test_forecast_is_shown_for_real_data(empty_app: Path, test_data: Path) -> No
     assert "64 training subjects, 16 validation subjects" in shown and "parameters" in shown
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_forecast_is_a_range_and_sub_volumes_are_previewed(empty_app: Path) -> None:
     write_heads(empty_app / "heads", 5)

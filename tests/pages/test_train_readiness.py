@@ -63,6 +63,7 @@ def test_report_of_the_doctor_is_obeyed(unlabelled: Path) -> None:
     assert "not checked yet" not in texts(app)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_class_without_a_training_subject_is_warned_of(empty_app: Path) -> None:
     import numpy as np

@@ -18,6 +18,7 @@ def reloaded(app: AppTest, page: str) -> AppTest:
     return open_page(page, **dict(app.query_params))
 
 
+@pytest.mark.long
 def test_changed_settings_survive_a_reload_and_a_reset_removes_them() -> None:
     app = open_page("train", preset="quick")
     assert "set" not in app.query_params

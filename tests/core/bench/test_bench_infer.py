@@ -36,6 +36,7 @@ def test_segmentarium_is_measured_in_tiles_and_in_one_pass() -> None:
     assert tiles.dice is None and tiles.agreement is None
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_monai_on_the_same_tiles_gives_the_same_labels() -> None:
     monai_or_skip("monai.inferers")
@@ -80,6 +81,7 @@ def test_monai_is_also_measured_on_the_foreground() -> None:
     assert ours.agreement is not None and ours.agreement > 0.999 and ours.dice == 0
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_missing_monai_is_reported_in_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "is_installed", lambda package: False)

@@ -85,6 +85,7 @@ def test_step_of_each_implementation_changes_the_weights() -> None:
         assert any(not torch.equal(a, b) for a, b in zip(before, network.parameters(), strict=True)), name
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_table_of_training_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     has_monai = importlib.util.find_spec("monai") is not None

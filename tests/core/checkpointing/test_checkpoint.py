@@ -164,6 +164,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sigkill_at_any_instant_leaves_a_complete_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"

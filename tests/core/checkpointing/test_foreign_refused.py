@@ -194,6 +194,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[Any]]:
     return {name: [paths[name], *outcome] for name, outcome in found.items()}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the memory of the child is limited and measured only on Linux")
 @pytest.mark.parametrize("name", MALICIOUS)

@@ -70,6 +70,7 @@ def digests(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], l
     return {case: [digest(folder) for folder in folders[case]] for case in CASES}
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids="-".join)
 def test_same_seed_gives_bit_identical_weights(

@@ -271,6 +271,7 @@ def test_hippocampus_data_set_is_valid(test_data: Path) -> None:
     assert 0.01 < shares.mean() < 0.1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.data
 def test_fetal_atlas_is_valid(test_data: Path, tmp_path: Path) -> None:

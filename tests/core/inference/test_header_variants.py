@@ -152,6 +152,7 @@ def hd95_mm(affine: np.ndarray, one: np.ndarray, other: np.ndarray) -> float:
     return float(max(np.percentile(pairs.min(axis=1), 95), np.percentile(pairs.min(axis=0), 95)))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @settings(
     derandomize=on_build_server(),

@@ -116,6 +116,7 @@ def test_first_kernel_is_repeated_for_several_modalities_and_the_log_says_so(tmp
         torch.testing.assert_close(logits, single.eval()(x), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_file_of_another_depth_is_said_to_be_left_out_in_part(tmp_path: Path) -> None:
     path, _ = published_file(tmp_path, "18")

@@ -299,6 +299,7 @@ def _write_repeatedly(root: Path, checkpoint: Path, data: Path, value: int) -> N
         save_prediction(predictions_folder(root, checkpoint, data), metadata, dataset, result)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_concurrent_writers_leave_one_consistent_prediction(workspace: Workspace) -> None:
     context = multiprocessing.get_context("spawn")

@@ -24,6 +24,7 @@ def test_failed_job_has_the_last_line_of_its_output_as_message(checkpoints: Path
     assert job.state == "failed" and "DATA" in job.message
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_job_that_succeeded_never_fails_when_its_result_is_removed(checkpoints: Path, tmp_path: Path) -> None:
     folder = tmp_path / "job"

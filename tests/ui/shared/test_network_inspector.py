@@ -62,6 +62,7 @@ def test_answers_come_from_one_child_and_are_kept(tmp_path: Path) -> None:
     assert answer_of(inspector, other)["stages"][-1]["size"] == [10, 8, 6]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_child_ends_with_its_input_and_uses_no_cuda() -> None:
     done = subprocess.run(

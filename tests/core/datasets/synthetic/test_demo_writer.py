@@ -55,6 +55,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_demo(tmp_path_factory.mktemp("demo") / "new" / "data", len(SUBJECTS), SEED, workers=2)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_doctor_has_no_warning(demo: Path) -> None:
     report = check(demo)

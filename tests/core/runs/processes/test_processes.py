@@ -110,6 +110,7 @@ def test_killed_trainer_is_a_crash_even_if_its_parent_was_killed_before(
     assert not (folder / files.EXIT).exists()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_run_survives_its_supervisor_and_the_next_one_serves_the_queue(
     root: Path, toy: Callable[..., TrainConfig]
@@ -126,6 +127,7 @@ def test_run_survives_its_supervisor_and_the_next_one_serves_the_queue(
     assert runs.get_run(root, second).state.attempt == 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_supervisor_writes_the_crash_of_trainer_and_parent(root: Path, toy: Callable[..., TrainConfig]) -> None:
     run_id = runs.submit(root, toy(epochs=1000, epoch_s=0.2), worker=TOY)

@@ -53,6 +53,7 @@ def test_killed_trainer_is_restarted(root: Path, two_devices: Callable[..., Trai
     wait_until(lambda: not processes_of(root / run_id))
 
 
+@pytest.mark.long
 def test_no_process_is_left_if_the_launcher_is_killed(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
     run_id = runs.submit(root, two_devices("unstoppable", epochs=1000, epoch_s=0.2), worker=TOY)
     running = wait_for_epoch(root, run_id)
@@ -62,6 +63,7 @@ def test_no_process_is_left_if_the_launcher_is_killed(root: Path, two_devices: C
     wait_until(lambda: not processes_of(root / run_id))
 
 
+@pytest.mark.long
 def test_stop_now_kills_all_trainers(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
     run_id = runs.submit(root, two_devices("unstoppable", epochs=1000, epoch_s=0.2), worker=TOY)
     wait_for_epoch(root, run_id)
@@ -118,6 +120,7 @@ def test_ctrl_c_in_a_terminal_stops_all_trainers(
     wait_until(lambda: not processes_of(root / run_id))
 
 
+@pytest.mark.long
 def test_killed_command_ends_all_trainers(root: Path, two_devices: Callable[..., TrainConfig]) -> None:
     two_devices("unstoppable", epochs=1000, epoch_s=0.2)
     command = module_command("toy_commands", "train", "demo", "--checkpoints", str(root))

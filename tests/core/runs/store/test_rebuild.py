@@ -86,6 +86,7 @@ def test_damaged_database_is_renamed_and_rebuilt(root: Path, damage: Callable[[P
     assert rebuild(root).damaged is None
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_invalid_answers_are_not_recovered(root: Path) -> None:
     """Values that SQLite reads without an error."""
@@ -132,6 +133,7 @@ def test_damage_error_names_the_rebuild_command(root: Path, monkeypatch: pytest.
         read_answers(root)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_locked_database_is_not_renamed(root: Path) -> None:
     writer = sqlite3.connect(root / FILE, isolation_level=None)
