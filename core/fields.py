@@ -47,9 +47,10 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     minimum, maximum : float or None. Inclusive bounds, for each item of a tuple.
     length : int or None. Number of items of a non-empty tuple.
     advanced : bool. Whether forms show the field in the collapsed part.
-    zero : str. Word for the value that is no amount, in forms and on the command line: "none".
-    zero_value : int. That value; it is allowed outside of the bounds.
-    texts : mapping. Choices in words, in forms, by value; others appear as they are, with spaces.
+    zero : str. Word for ``zero_value`` in forms and on the command line, such as "none"; empty for no such word.
+    zero_value : int. Value with a meaning of its own, such as "no limit"; it is allowed outside of the bounds.
+    texts : mapping. Words for choices in forms, by value; other choices are shown as they are, with spaces for
+        underscores.
     searchable : bool. Whether a sweep may vary the field; not where it decides what is measured, or the budget.
     log_scale : bool. Whether a sweep varies it by orders of magnitude.
     """

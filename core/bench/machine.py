@@ -1,4 +1,4 @@
-"""The machine of a measurement, and its peak of matrix products."""
+"""Description of the machine of a benchmark, and its peak rate of matrix products."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Machine:
     torch_version, python_version : str.
     cuda_version, cudnn_version : optional. ``None`` on a CPU.
     precision : str. Precision in which Segmentarium computes on the device.
-    load : float, optional. Load average of the minute before the measurement; ``None`` where the system has none. Well
-        above 0: other processes were running, and the times are longer and less certain.
+    load : float, optional. One-minute load average before the measurement; ``None`` where the system has none. With a
+        load well above 0 other processes were running, and the times are longer and less certain.
     """
 
     device: str
@@ -64,7 +64,7 @@ class Machine:
         )
 
     def text(self) -> str:
-        """One line."""
+        """The description in one line."""
         load = "" if self.load is None else f", load before {self.load:.1f}"
         cuda = f", CUDA {self.cuda_version}, cuDNN {self.cudnn_version}" if self.cuda_version else ""
         return (
@@ -74,9 +74,14 @@ class Machine:
 
 
 def matmul_peaks(device: torch.device, size: int | None = None) -> dict[str, float]:
-    """Best of several products of square matrices, in 10^12 operations per second, by precision.
+    """Highest rate of several products of square matrices, in TFLOP/s, by precision.
 
     "fp32" and "bf16", and on CUDA "tf32", which convolutions in fp32 use there. The bf16 peak also applies to fp16.
+
+    Parameters
+    ----------
+    device : torch.device.
+    size : int, optional. Rows and columns of the matrices; ``None`` for the size of the kind of device.
     """
     size = size or (CUDA_MATRIX_SIZE if device.type == "cuda" else CPU_MATRIX_SIZE)
     peaks = {"fp32": _matmul_tflops(device, torch.float32, size), "bf16": _matmul_tflops(device, torch.bfloat16, size)}
@@ -87,7 +92,7 @@ def matmul_peaks(device: torch.device, size: int | None = None) -> dict[str, flo
 
 
 def peak_for(precision: str | None, device: torch.device, peaks: dict[str, float]) -> float | None:
-    """The matmul peak to compare convolutions in this precision with."""
+    """Peak rate in TFLOP/s that convolutions in this precision are compared with; ``None`` if it was not measured."""
     if precision in ("bf16", "fp16"):
         return peaks.get("bf16")
     if device.type == "cuda" and torch.backends.cudnn.allow_tf32:
@@ -96,7 +101,7 @@ def peak_for(precision: str | None, device: torch.device, peaks: dict[str, float
 
 
 def defaults_of(device: torch.device) -> str:
-    """The kind of device whose defaults a benchmark takes: those of CUDA for every GPU."""
+    """Key of the default sizes of a benchmark: "cpu", or "cuda" for every GPU."""
     return "cpu" if device.type == "cpu" else "cuda"
 
 

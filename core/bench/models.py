@@ -51,9 +51,9 @@ class Settings:
     Attributes
     ----------
     networks : tuple of str. Names; empty for all whose packages are installed.
-    sub_volume : tuple of int, optional. Voxels (i, j, k); ``None``: 32x32x32 on a CPU, 96x96x96 on CUDA.
+    sub_volume : tuple of int, optional. Voxels (i, j, k); ``None``: 32x32x32 on a CPU, 96x96x96 on a GPU.
     batch : int. Sub-volumes per step.
-    blocks : int. Timed steps per network, after a first one.
+    blocks : int. Timed steps per network, after two that are not timed.
     """
 
     networks: tuple[str, ...] = ()
@@ -74,7 +74,7 @@ def bench_models(settings: Settings, device_name: str, progress: ProgressCallbac
     Parameters
     ----------
     settings : Settings.
-    device_name : str. "auto", "cpu" or "cuda".
+    device_name : str. Kind of device, as torch names it, or "auto".
     progress : callable. Called with (done, total, text).
 
     Raises
@@ -101,13 +101,13 @@ def bench_models(settings: Settings, device_name: str, progress: ProgressCallbac
 
 
 def loss_of(name: str) -> str:
-    """The loss of the comparison, or the one that uses all outputs of the network."""
+    """Name of the loss a network is measured with: the common one, or the one that uses its additional outputs."""
     extras = set(architecture(name).extras)
     return next((loss for loss, entry in LOSSES.items() if entry.extras and set(entry.extras) <= extras), LOSS)
 
 
 def _measure(config: TrainConfig, blocks: int, device_name: str) -> Row:
-    """The row of one network; a network that cannot be measured has the reason as its note."""
+    """The row of one network; the note of a network that cannot be measured is the reason."""
     device = resolve_device(device_name)
     row = Row(config.model.model, config.run.precision, config.sampling.batch_size)
     try:

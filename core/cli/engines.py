@@ -39,12 +39,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run one of the sub-commands; exit status 1 if a check does not hold.
+    """Run one of the sub-commands; the exit status is 1 if a check fails.
 
     Raises
     ------
     UserError
-        If engines.toml is not understood, or there is no such engine.
+        If engines.toml is invalid, or there is no such engine.
     """
     return int(args.engines_action(checkpoints_root(args.checkpoints), args))
 

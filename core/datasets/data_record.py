@@ -30,7 +30,7 @@ FORMAT_VERSION = 1
 LABEL_MAP = "label map"
 IGNORED = " (ignored)"
 MAX_CHANGES = 6  # kinds of change that a message names
-# Of elements of an affine, which are stored in single precision: relative, and as a share of the smallest voxel side.
+# Tolerances of the elements of an affine, stored as float32: relative, and as a share of the smallest voxel side.
 RELATIVE_TOLERANCE, VOXEL_TOLERANCE = 1e-5, 1e-3
 
 
@@ -45,8 +45,8 @@ class FileRecord:
     shape : tuple of int. Voxels along i, j, k in canonical order.
     affine : tuple of tuple of float. Canonical voxel index to RAS mm, shape (4, 4).
     orientation : str. Orientation of the stored axes, such as "LAS"; "???" if unknown.
-    digest : str. Of the voxels; empty before they are read.
-    label_voxels : dict. Of a label map: number of voxels by label value.
+    digest : str. SHA-256 of the voxels; empty before they are read.
+    label_voxels : dict. Number of voxels by label value, of a label map; empty for an image.
     """
 
     file: str
@@ -93,7 +93,7 @@ class FileRecord:
             else:
                 yield f"affine {_matrix(self.affine)} to {_matrix(now.affine)}"
         elif now.orientation != self.orientation and self._has_other_voxels(now):
-            # Axes that only the header names anew exchange the voxels; voxels that were stored anew too are the same.
+            # An edited header moves the voxels; a file whose voxels were reordered with its header is the same data.
             yield f"orientation {self.orientation} to {now.orientation}"
         if self._has_other_voxels(now):
             yield self._content_change(now)
@@ -175,7 +175,7 @@ class DataRecord:
     labels : tuple of str. Label value and name of each class, background first, and of the ignore label.
     subjects : dict. Record by id of the training and validation subjects.
     accepted : tuple of str. Changes of the data with which the run was continued on request.
-    recipe : Recipe. What is mended when the data is read; empty for runs of earlier versions.
+    recipe : Recipe. Repairs that are applied when the data is read; empty for runs of earlier versions.
     """
 
     modalities: tuple[str, ...]

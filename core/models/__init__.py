@@ -52,7 +52,7 @@ def architectures() -> dict[str, Architecture]:
 
 
 def name_own_network(reference: str) -> str:
-    """Take up a network that the user names as ``path/to/file.py:ClassName``; returns its name.
+    """Register a network that the user gives as ``path/to/file.py:ClassName``; returns its name.
 
     Raises
     ------

@@ -28,7 +28,7 @@ from core.runs.store import folder as files
 
 ROOT, DATABASE, MANIFEST = "root", "database.sqlite", "manifest.json"
 FORMAT = 1
-LEFT_OUT = (".cache", ".lock", "index.sqlite")  # made again, or of this machine alone
+LEFT_OUT = (".cache", ".lock", "index.sqlite")  # made again from other files, or valid on this machine only
 _BLOCK = 1 << 20
 
 Progress = Callable[[int, int], None]
@@ -108,7 +108,7 @@ def restore(file: Path, root: Path, progress: Progress | None = None) -> Backup:
     Raises
     ------
     RunError
-        If the archive is damaged or none, or the root is not empty. Nothing is then left behind.
+        If the archive is damaged or not a backup, or the root is not empty. Nothing is then left behind.
     """
     from core.runs.store.database import database_url, sqlite_url
     from core.runs.store.index import open_index
@@ -149,7 +149,7 @@ def _migrated(root: Path) -> Any:
 
 
 def _files_of(root: Path) -> Iterator[Path]:
-    """The files of a root in the order of their names, without what is made again and what is being written."""
+    """The files of a root in the order of their names, without those of ``LEFT_OUT`` and temporary files."""
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(n for n in folders if n not in LEFT_OUT and not n.startswith((".new-", ".deleted-")))
         for name in sorted(names):
@@ -160,7 +160,7 @@ def _files_of(root: Path) -> Iterator[Path]:
 
 
 class _Digesting:
-    """A file that is read, and the digest of what was read."""
+    """Reader of a file that computes the SHA-256 of the bytes it has read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self.digest = file, hashlib.sha256()
@@ -207,7 +207,7 @@ def _unpack(file: Path, target: Path, progress: Progress | None) -> dict[str, An
     Raises
     ------
     RunError
-        If it is no complete backup.
+        If it is not a complete backup.
     """
     found: dict[str, str] = {}
     total, manifest = file.stat().st_size, None
@@ -217,7 +217,7 @@ def _unpack(file: Path, target: Path, progress: Progress | None) -> dict[str, An
                 source = archive.extractfile(member)
                 name = Path(member.name)
                 if source is None or name.is_absolute() or ".." in name.parts:
-                    raise RunError(f"{file}: expected files alone in a backup, got {member.name!r}")
+                    raise RunError(f"{file}: expected a backup, which holds plain files only, got {member.name!r}")
                 if member.name == MANIFEST:
                     manifest = json.loads(source.read())
                     continue
@@ -238,5 +238,8 @@ def _unpack(file: Path, target: Path, progress: Progress | None) -> dict[str, An
     if found != manifest["sha256"]:
         expected = manifest["sha256"]
         differing = sorted(name for name in found.keys() | expected.keys() if found.get(name) != expected.get(name))
-        raise RunError(f"{file}: damaged: {len(differing)} files differ from their digests, such as {differing[0]}")
+        raise RunError(
+            f"{file}: damaged: {len(differing)} files differ from their digests, such as {differing[0]}; use another "
+            "backup"
+        )
     return dict(manifest)

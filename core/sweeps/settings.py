@@ -1,4 +1,4 @@
-"""Settings of a sweep: what is searched, how, how often, and by which measure."""
+"""Settings of a sweep: search space, sampler, pruner, number of trials and objective."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class SweepOptions(Checked):
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """What a sweep does, as its group keeps it.
+    """Settings of a sweep, and the state of its search, as stored with its group.
 
     Attributes
     ----------
@@ -60,8 +60,8 @@ class SweepSettings:
     stopped : bool. Whether no further trials are proposed, on request or for the reason in ``problem``.
     problem : str. Why the sweep cannot go on; empty where it can.
     exhausted : bool. Whether every combination of values was tried.
-    making : str. Id of the run that is being made; a run that is missing otherwise was deleted.
-    forgiven : int. Number of trials when the sweep was last resumed: failures before do not end it.
+    making : str. Id of the run that is being created; empty if none is. Any other run that is missing was deleted.
+    forgiven : int. Number of trials when the sweep was last resumed; failures of these trials no longer end it.
     """
 
     space: Space

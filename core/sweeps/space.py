@@ -19,7 +19,7 @@ from core.losses import check_loss, unused_options
 from core.models import architecture, architectures, missing_packages, unused_model_options
 
 LOG = "log"
-SPREAD = 10.0  # a suggested logarithmic range: from the present value divided by this to the value times it
+SPREAD = 10.0  # of a suggested logarithmic range: from the present value / SPREAD to the value * SPREAD
 MAX_COMBINATIONS = 10_000  # a space with more is not enumerated
 _LIST_SEPARATORS = {int: "x", float: "x", str: "+"}  # between the items of one value; values are separated by commas
 
@@ -219,14 +219,14 @@ def _example(name: str) -> str:
 
 
 def label(spec: FieldSpec, value: Any) -> str:
-    """A value as it stands in the text of choices."""
+    """Text of a value in a list of choices, such as ``16x32x64``."""
     if spec.item_type is not None:
         return _LIST_SEPARATORS[spec.item_type].join(map(str, value))
     return spec.format(value)
 
 
 def format_number(value: float) -> str:
-    """A number in few characters that stand for exactly this value, if 6 digits do."""
+    """A number with up to 6 significant digits if they state it exactly, else with all digits."""
     short = f"{value:.6g}"
     return short if float(short) == value else repr(value)
 
@@ -246,8 +246,8 @@ def searchable_specs(config: TrainConfig) -> list[FieldSpec]:
 
 
 def suggest(spec: FieldSpec, config: TrainConfig) -> str:
-    """Range or choices to begin with, around the value that a configuration has; empty where the field itself tells
-    nothing, such as a list of channels."""
+    """Suggested range or choices, around the value of a configuration; empty for a field without bounds or choices,
+    such as a list of channels."""
     if options := suggested_choices(spec, config):
         return ",".join(label(spec, value) for value in options)
     if not is_number(spec):
@@ -295,7 +295,7 @@ def unused_fields(values: Mapping[str, Any]) -> set[str]:
 
 
 def ordered(space: Space) -> Space:
-    """The space with the fields first that decide whether others are used."""
+    """The space with the fields that decide whether others are used, model and loss, in front."""
     return tuple(sorted(space, key=lambda dimension: dimension.name not in ("model", "loss")))
 
 

@@ -26,13 +26,13 @@ IMAGE_BYTES, LABEL_BYTES = 2, 1  # per voxel in training: float16 and uint8
 
 @dataclass(frozen=True)
 class DeviceKind:
-    """What is assumed of a kind of device before a run has measured it.
+    """Assumptions about a kind of device before a run has measured it.
 
     Attributes
     ----------
     sub_volume_voxels : int. Upper limit of a sub-volume that is fitted to the data.
-    gflops : float. Sustained in mixed precision, a rough guess for the estimated duration.
-    overhead_s : float. Of a sub-volume beside the network: sampling, augmentation, launches.
+    gflops : float. Sustained GFLOP/s in mixed precision, a rough guess for the estimated duration.
+    overhead_s : float. Seconds per sub-volume besides the network: sampling, augmentation, launches.
     uncertainty : tuple of float. Shortest and longest duration as multiples of the estimated one.
     """
 
@@ -81,12 +81,12 @@ class TrainingPlan:
 
     Attributes
     ----------
-    config : TrainConfig. With sub-volume size and channels resolved.
+    config : TrainConfig. Configuration with sub-volume size and channels resolved.
     spacing_mm : tuple of float, or None. Voxel size that subjects are resampled to; ``None`` for no resampling.
     in_channels, classes : int. Number of modalities, and of classes with the background.
     device : str. Kind of device, as torch names it: a key of ``DEVICE_KINDS``.
-    data_bytes : int. Images and labels of all subjects on the device.
-    steps_per_epoch : int. Optimizer steps.
+    data_bytes : int. Size of the images and labels of all subjects on the device.
+    steps_per_epoch : int. Optimizer steps per epoch.
     normaliser : Normaliser. Intensity normalisation; that of every run before its training subjects are read.
     """
 
@@ -159,7 +159,8 @@ def suggest_smaller(config: TrainConfig, memory_bytes: int, step_bytes: Callable
     ----------
     config : TrainConfig. With the sub-volume size resolved.
     memory_bytes : int. Memory available for a training step.
-    step_bytes : callable. Estimated memory of a training step of a configuration; asked by bisection.
+    step_bytes : callable. Estimated memory of a training step of a configuration in bytes; called
+        O(log n) times.
 
     Returns
     -------

@@ -31,7 +31,7 @@ from ui.shared.state import UPLOADS
 ARCHIVE, DICOM = ".zip", ".dcm"
 IMAGES = (".nii", ".nii.gz", ".hdr", ".img", ".mgh", ".mgz", ".nrrd", ".mha", DICOM, ARCHIVE)
 MODELS = (".safetensors",)
-ACCEPTED = {  # what is accepted, for people
+ACCEPTED = {  # descriptions of the accepted formats, by suffixes
     IMAGES: "NIfTI (.nii, .nii.gz) and NIfTI or Analyze pairs (.hdr with .img), MGH (.mgh, .mgz), NRRD (.nrrd), "
     "MetaImage (.mha), and DICOM series, as their files or as a ZIP file of them",
     MODELS: "a checkpoint (.safetensors)",
@@ -39,7 +39,7 @@ ACCEPTED = {  # what is accepted, for people
 LIMIT_MB = 400  # of one file, as in .streamlit/config.toml
 MAX_AGE_S = 6 * 3600.0  # since the last visit of a session
 MAX_STEM_BYTES = 180  # a file name has at most 255
-_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*/\\]+')  # what file systems or shells treat in a special way
+_UNSAFE = re.compile(r'[\x00-\x1f\x7f<>:"|?*/\\]+')  # characters with a meaning in file systems or shells
 
 _TAB = re.compile("[0-9a-f]{8}")
 
@@ -78,7 +78,7 @@ def uploader(label: str, suffixes: Sequence[str], help: str) -> None:
 
 
 def take_latest(suffixes: Sequence[str]) -> Path | None:
-    """The file that was uploaded just now, once."""
+    """The file of the last upload, on the first call after it; ``None`` otherwise."""
     latest: Path | None = st.session_state.pop(_latest_key(suffixes), None)
     return latest
 
@@ -89,6 +89,9 @@ def save(name: str, content: IO[bytes], suffixes: Sequence[str], series: str = "
 
     Parameters
     ----------
+    name : str. File name as the browser sends it.
+    content : binary file. Read from its start.
+    suffixes : sequence of str. Accepted suffixes: :data:`IMAGES` or :data:`MODELS`.
     series : str. Name of the folder for DICOM files.
 
     Raises
@@ -174,7 +177,7 @@ def sweep() -> None:
 
 
 def safe_name(name: str, suffixes: Sequence[str]) -> str:
-    """A file name without folders, control characters and what file systems or shells treat in a special way; letters
+    """A file name without folders, control characters and characters with a meaning in file systems or shells; letters
     of all scripts and spaces stay.
 
     Raises
@@ -227,8 +230,8 @@ def without_session_folder(message: str) -> str:
 
 
 def _new_path(name: str, series: str) -> Path:
-    """Where an upload of this name goes: beside the lonely partner of its Analyze pair, or into the folder of its DICOM
-    series; else into a new folder."""
+    """Path for an upload of this name: beside the other file of an incomplete Analyze pair, in the folder of its DICOM
+    series, or in a new folder."""
     folders = _numbered_folders()
     if name.lower().endswith(DICOM):
         number = int(folders[-1].name) + 1 if folders else 1
@@ -268,7 +271,7 @@ def _unpacked(archive: Path) -> Path:
 
 
 def _images_in(folder: Path, suffixes: Sequence[str]) -> list[Path]:
-    """Files with one of the suffixes in a folder and below, but for the files of a DICOM series its folder."""
+    """Files with one of the suffixes in a folder and below; the files of a DICOM series are listed as their folder."""
     found: list[Path] = []
     for path in sorted(folder.iterdir()):
         if path.is_dir() and DICOM in suffixes:

@@ -1,4 +1,4 @@
-"""Evenly spaced voxels of a large volume, and where its content is by them."""
+"""Evenly spaced sample of the voxels of a large volume, and the bounding box of its content by that sample."""
 
 from __future__ import annotations
 
@@ -13,14 +13,24 @@ SAMPLED_VOXELS = 2e6  # from which range, window and content of a channel are co
 
 
 def sample_box(shape: Size3) -> Box:
-    """Evenly spaced voxels along each axis, about ``SAMPLED_VOXELS`` in all."""
+    """Slices (i, j, k) that take evenly spaced voxels of a volume of this shape, about ``SAMPLED_VOXELS`` in all."""
     step = max(1, int(np.ceil((np.prod(shape, dtype=float) / SAMPLED_VOXELS) ** (1 / 3))))
     i, j, k = (slice(min(step, n) // 2, None, step) for n in shape)
     return i, j, k
 
 
 def content_box(mask: np.ndarray, shape: Size3) -> list[tuple[int, int]] | None:
-    """Bounding box of the true voxels of a sample, in voxels of the volume."""
+    """Bounding box that holds the content of a volume, as first and last voxel of each axis.
+
+    Parameters
+    ----------
+    mask : ndarray, bool, shape of the sample. Whether each voxel of :func:`sample_box` is content.
+    shape : tuple of int. Voxels of the volume along i, j, k.
+
+    Returns
+    -------
+    list of (int, int), or None. Up to the next sampled voxels without content; ``None`` if no voxel is content.
+    """
     if not mask.any():
         return None
     sides = []
@@ -32,13 +42,13 @@ def content_box(mask: np.ndarray, shape: Size3) -> list[tuple[int, int]] | None:
 
 
 def extent(occupied: np.ndarray) -> tuple[int, int]:
-    """First and last place of an axis that is true; one is."""
+    """First and last index of the true elements of a bool array of shape (n,), of which there is at least one."""
     found = np.flatnonzero(occupied)
     return int(found[0]), int(found[-1])
 
 
 def union(boxes: Sequence[list[tuple[int, int]] | None]) -> list[tuple[int, int]] | None:
-    """Bounding box of all boxes that there are."""
+    """Smallest box that holds all boxes but those that are ``None``; ``None`` if all are."""
     known = [box for box in boxes if box is not None]
     if not known:
         return None

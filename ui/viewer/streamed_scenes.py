@@ -1,4 +1,4 @@
-"""Scenes of subjects whose image is too large for the browser as a whole: their volumes are streams."""
+"""Scenes of subjects whose image is too large to be sent to the browser as a whole: their volumes are streamed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ WHOLE_VOXELS = 2**25  # of all channels; images with more are streamed
 
 
 def is_large(shape: Size3, channels: int) -> bool:
-    """Whether an image is streamed."""
+    """Whether an image of this shape (i, j, k) and number of channels is streamed."""
     return int(np.prod(shape, dtype=np.int64)) * channels > WHOLE_VOXELS
 
 
@@ -55,10 +55,10 @@ class StreamedSubject:
         if not refs or not is_large(read_header(refs[0].path).shape, len(refs)):
             return None
         if dataset.absent(record, modalities) or subject in dataset.recipe.nearest_label:
-            return None  # what is read is not what the files hold
+            return None  # the voxels that are read differ from those in the files
         headers = read_subject_headers(dataset, record, modalities)
         if record.label is not None and (record.masks or headers.headers[record.label].channels != 1):
-            return None  # a channel for each class
+            return None  # a mask or a channel for each class
         parts = [
             ImagePart(name, headers.headers[ref.path], headers.geometries[ref.path], ref.channel)
             for name, ref in zip(modalities, refs, strict=True)
@@ -82,7 +82,7 @@ class StreamedSubject:
         return streams.publish(f"stream\n{self._files}\n{nan_is_zero}", lambda: ImageStream(self._parts, nan_is_zero))
 
     def publish_truth(self, labels: LabelSpace) -> str:
-        """URL of the truth in the classes of ``labels``; the subject has a label map."""
+        """URL of the truth in the classes of ``labels``, of a subject that has a label map."""
         path, own, nan_is_zero = self._record.label, self._dataset.labels, self._dataset.nan_is_zero
         assert path is not None, "only called for a subject with a label"
         headers = read_subject_headers(self._dataset, self._record)
@@ -99,7 +99,7 @@ class StreamedSubject:
         Raises
         ------
         VolumeError
-            If it has another size.
+            If it has another shape than the image.
         """
         header = read_header(file)
         part = ImagePart("", header, header.geometry, 0)

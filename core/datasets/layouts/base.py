@@ -41,8 +41,8 @@ class Subject:
     id : str. Unique id in the data set.
     images : dict. Images by modality.
     label : Path or None. Label map; of several masks the first.
-    masks : dict. Label value by file, where each class has a file of its own whose voxels are 0 or not; else empty.
-    entities : dict. What the names of its files say, such as case, session and site, where the layout tells.
+    masks : dict. Label value by mask file, where each class has a file of its own (voxels 0 or not 0); else empty.
+    entities : dict. Parts of the file names, such as case, session and site, where the layout defines them.
     raters : dict. Label maps by rater, where several have drawn one; ``label`` is the chosen one.
     """
 
@@ -80,14 +80,14 @@ class Dataset:
         of the subject's first image; known to hold for the published data of some layouts.
     nan_is_zero : bool. Whether NaN in its files is read as 0.
     value_map : dict. Label value of the class by value in the files, where the two differ: classes that are merged.
-    regions : dict. Names of the classes of a region, by its name: unions that are scored beside the classes.
+    regions : dict. Names of the classes whose union a region is, by name of the region. Regions are not scored.
     reason : str. Why the folder is read in this layout; empty where the layout was asked for.
     unlabelled_expected : bool. Whether subjects without a label map are part of the data set, such as a test set.
     missing_modalities : str. What is done with subjects that lack an image of a needed modality: "refuse" (an error),
         "leave_out" (they are not trained on), or "zero" (an image of 0 in every voxel).
     needed : tuple of str. Needed modalities; empty for all.
-    later_mask_wins : bool. Whether voxels in several masks of a subject belong to the class listed last; an error else.
-    recipe : Recipe. What is mended on reading; ``subjects``, ``labels`` and ``nan_is_zero`` follow it already.
+    later_mask_wins : bool. Whether voxels in several masks of a subject get the class listed last; else an error.
+    recipe : Recipe. Repairs on reading; ``subjects``, ``labels`` and ``nan_is_zero`` have them already.
 
     Raises
     ------
@@ -138,7 +138,7 @@ class Dataset:
         return self.missing_modalities == "leave_out" and lacks
 
     def absent(self, subject: Subject, modalities: Sequence[str]) -> tuple[str, ...]:
-        """Those of some modalities whose image is 0 in every voxel, since the subject has none."""
+        """Modalities, of the given ones, that a subject lacks and that are read as an image of 0 in every voxel."""
         lacking = tuple(m for m in modalities if m not in subject.images)
         return lacking if self.missing_modalities == "zero" and len(lacking) < len(modalities) else ()
 
@@ -179,7 +179,7 @@ class Dataset:
 
     @property
     def raw_label_values(self) -> tuple[int, ...]:
-        """Values that its label maps may hold: of classes, of what is merged into them, and of ignored voxels."""
+        """Values that its label maps may hold: of classes, of values merged into them, and of the ignore label."""
         ignore = [self.labels.ignore.raw] if self.labels.ignore is not None else []
         return tuple(dict.fromkeys((*self.labels.raw_values, *self.value_map, *ignore)))
 

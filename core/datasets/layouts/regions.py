@@ -1,4 +1,4 @@
-"""Regions of nnU-Net's ``dataset.json``, which overlap, as classes that do not and unions of them."""
+"""Conversion of nnU-Net's regions, which overlap, to classes that do not overlap and to unions of those."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Regions = dict[str, tuple[str, ...]]
 
 
 def split_regions(file: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any], Regions, tuple[str, ...]]:
-    """The content with a class for each label value, the regions as classes that they consist of, and a note.
+    """The content with a class for each label value, the names of the classes of each region, and a note.
 
     A value is named by the smallest region that holds it: by its name where it holds this value alone, else by its
     name and "only". Labels without lists stay as they are.
@@ -42,8 +42,8 @@ def split_regions(file: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any
     classes = {name: value for value, name in names.items()}
     regions = {name: tuple(names[v] for v in vs) for name, vs in values.items() if len(vs) > 1}
     note = (
-        f"the regions {', '.join(regions)} overlap: the classes {', '.join(n for v, n in names.items() if v)} are "
-        "trained instead, of which they consist"
+        f"the regions {', '.join(regions)} overlap: the classes of which they consist are trained instead: "
+        f"{', '.join(n for v, n in names.items() if v)}"
     )
     return {**content, "labels": classes}, regions, (note,)
 

@@ -1,4 +1,7 @@
-"""What a job sees on the machine where an engine starts it: ``python -m core.runs.engines.probe ROOT FILE``."""
+"""Probe of an engine: reports host, Python, torch and GPUs of the machine on which a job is started.
+
+The job runs ``python -m core.runs.engines.probe ROOT FILE``.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,13 @@ from core.runs.store import folder as files
 
 
 def main(root: Path, found: Path) -> int:
-    """Write host, Python, torch and its GPUs to a file in the checkpoints root."""
+    """Write host, Python, torch and its GPUs to a JSON file; returns the exit status.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root, which the machine should see under this path.
+    found : Path. The file, in the root.
+    """
     facts = {"host": host_name(), "python": platform.python_version(), "root": root.is_dir()}
     facts |= {"torch": "", "gpus": 0, "problem": ""}
     try:

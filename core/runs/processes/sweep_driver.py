@@ -1,4 +1,4 @@
-"""Takes the sweeps of a checkpoints root further while the queue is served: proposes trials, prunes running ones."""
+"""Advances the sweeps of a checkpoints root while the queue is served: proposes trials, prunes running ones."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from core.config import TrainConfig
 from core.runs.store.groups import SWEEP, Group, read_groups
 from core.runs.sweeps import advance
 
-EVERY_S = 2.0
+EVERY_S = 2.0  # shortest time between two looks at the sweeps
 
 
 class SweepDriver:
-    """Advances every sweep that goes on.
+    """Advances every sweep that has not ended.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ class SweepDriver:
         self._going_on = False
 
     def poll(self, busy: Collection[str]) -> bool:
-        """Advance the sweeps, at most once per ``EVERY_S``; returns whether any goes on.
+        """Advance the sweeps, at most once per ``EVERY_S``; returns whether any is in progress.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Errors of the database in words: what is wrong, what is safe, what to do."""
+"""Translation of database errors to RunError: what is wrong, what is safe, what to do."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class UnavailableError(RunError):
 
 
 def explain_index(url: sa.URL, error: SQLAlchemyError) -> RunError:
-    """Words for an error of the index of runs."""
+    """The :class:`RunError` for a database error of the index of runs."""
     if _is_damage(error):
         return damaged_index(url, reason_of(error))
     kind = UnavailableError if postgres.is_unavailable(error) else RunError
@@ -38,7 +38,7 @@ def damaged_index(url: sa.URL, reason: str) -> DamagedIndexError:
 
 
 def explain_answers(url: sa.URL, error: SQLAlchemyError) -> RunError:
-    """Words for an error of what exists in the database alone."""
+    """The :class:`RunError` for a database error of the quiz answers, which exist in the database alone."""
     problem = f"{display_name(url)}: the quiz answers cannot be accessed: {reason_of(error)}"
     if _is_damage(error):
         return DamagedIndexError(f"{problem}; `python -m core runs rebuild` recovers those that are readable")

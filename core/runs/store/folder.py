@@ -6,7 +6,7 @@
 ``run.json``        name, notes, tags, creation time
 ``config.json``     configuration (:meth:`core.config.TrainConfig.to_json`)
 ``state.json``      state (:class:`core.runs.store.state.RunState`), replaced atomically
-``metrics.jsonl``   one measurement per line, appended; of each step and metric name the last value counts
+``metrics.jsonl``   one measurement per line, appended; the last value of a metric at a step counts
 ``log.txt``         log, and the output of the run's processes
 ``data.json``       geometry and digest of the files of the training and validation subjects, as the run began
 ``exit.json``       exit status of the last trainer process, written by its parent
