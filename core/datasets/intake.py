@@ -1,4 +1,4 @@
-"""Takes in uploaded files of a data set: written piece by piece beside the data sets, unpacked, moved there at once.
+"""Receives the files of an uploaded data set: writes them beside the data sets, unpacks them, moves them there at once.
 
 Until it is complete, what was uploaded lies in a hidden folder of the data root, on the same disk, so that a data set
 appears whole or not at all. Names are kept; paths that leave the folder, links and what exceeds the limits are refused.
@@ -27,7 +27,7 @@ from core.formatting import format_bytes
 FOLDER = ".incoming"
 MAX_FILES = 100_000
 DEFAULT_MAX_GB = 100.0
-SPARE_BYTES = 2**30  # of the disk that stay free
+SPARE_BYTES = 2**30  # of the disk, left free
 MAX_EXPANSION = 1032  # of an entry of a ZIP archive: the most that deflate does
 BOMB_BYTES, BOMB_RATIO = 2**30, 200  # an archive that grows beyond both is a decompression bomb
 MAX_AGE_S = 24 * 3600.0
@@ -36,7 +36,7 @@ PIECE_BYTES = 2**20
 _ID = re.compile("[0-9a-f]{32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _OF_SYSTEMS = re.compile(r"(^|/)(__MACOSX/|\._[^/]*$|\.DS_Store$|Thumbs\.db$|desktop\.ini$)")
-_LEFTOVER = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+_DAMAGED = (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
 def max_upload_bytes() -> int:
@@ -171,7 +171,7 @@ def cancel(root: Path, id: str) -> None:
 
 
 def sweep(root: Path, max_age_s: float = MAX_AGE_S) -> None:
-    """Remove uploads that were left unfinished."""
+    """Remove uploads that were left unfinished for ``max_age_s`` seconds."""
     with contextlib.suppress(OSError):
         for folder in (root / FOLDER).iterdir():
             with contextlib.suppress(OSError):
@@ -209,7 +209,7 @@ def unpack(archive: Path, target: Path, room: _Room | None = None) -> list[Path]
         raise DatasetError(f"{archive.name}: {error}") from None
     except FileExistsError as error:
         raise DatasetError(f"{archive.name}: expected each file once, got {Path(error.filename).name} twice") from None
-    except _LEFTOVER as error:
+    except _DAMAGED as error:
         raise DatasetError(
             f"{archive.name}: expected a ZIP archive, got a damaged one ({error}); pack it again"
         ) from None
@@ -218,7 +218,7 @@ def unpack(archive: Path, target: Path, room: _Room | None = None) -> list[Path]
     return files
 
 
-_rooms: dict[Path, _Room] = {}  # of uploads: to measure their folders for each file takes ever longer
+_rooms: dict[Path, _Room] = {}  # by folder of an upload; measured once, since a large folder takes long
 _rooms_lock = threading.Lock()
 
 
@@ -237,7 +237,7 @@ def _forget(folder: Path) -> None:
 
 
 class _Room:
-    """What may still be written into a folder: the limit of an upload, and the room on its disk."""
+    """Bytes and files that may still be written into a folder, by the limits of an upload and the free disk space."""
 
     def __init__(self, folder: Path, archive: Path | None = None) -> None:
         # An archive that is unpacked does not count: it is removed when that is done.
@@ -300,7 +300,8 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
         )
     if total > BOMB_BYTES and total > size * BOMB_RATIO:
         raise DatasetError(
-            f"expected a data set, got {format_bytes(total)} packed to {format_bytes(size)}, a decompression bomb"
+            f"expected a data set, got {format_bytes(total)} packed to {format_bytes(size)}, a decompression bomb; if "
+            "it is none, unpack it and upload its files"
         )
 
 
@@ -318,7 +319,7 @@ def _folder(root: Path, id: str) -> Path:
 
 
 def _folder_name(name: str) -> str:
-    """A name for a folder: visible, without separators and what shells and file systems treat in a special way."""
+    """A name for a folder: visible, without separators and characters with a meaning in shells or file systems."""
     stem = re.sub(r"\.zip$", "", name, flags=re.IGNORECASE)
     stem = re.sub(r'[\x00-\x1f\x7f<>:"|?*/\\]+', "_", unicodedata.normalize("NFC", stem)).strip(" .-_")
     return stem.encode()[:120].decode(errors="ignore") or "upload"

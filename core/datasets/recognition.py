@@ -1,4 +1,4 @@
-"""Which layout a folder has, and why: saved description, layouts in code, then the known data sets."""
+"""Recognition of the layout of a folder, with the reason: saved description, layouts in code, known data sets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Recognition:
     Attributes
     ----------
     layout : Layout or None. ``None`` if no layout fits.
-    reason : str. Why it was chosen; without one, which layout comes nearest and what it leaves over.
+    reason : str. Why it was chosen; if none fits, the layout that comes nearest and the files it does not explain.
     listing : Listing or None. The files of the folder, where they were listed.
     """
 
@@ -111,7 +111,7 @@ def recognise(folder: Path) -> Recognition:
 
 
 def recognise_listing(listing: Listing) -> Recognition:
-    """Find the known data set that a listed folder is.
+    """Find the known data set that explains the files of a folder.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def recognise_listing(listing: Listing) -> Recognition:
 
 
 def _weight(found: Assignment) -> tuple[int, int, int]:
-    """Files that are read, those that are explained, and modalities: what a better description has more of."""
+    """Numbers of files read, files explained and modalities; a better description has more."""
     return found.images + found.labels, found.matched, len(found.modalities)
 
 

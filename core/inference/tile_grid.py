@@ -1,4 +1,4 @@
-"""Where the tiles of sliding-window inference lie."""
+"""Positions of the tiles of sliding-window inference."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from core.types import Size3
 
 
 def tile_starts(length: int, tile: int, overlap: float) -> list[int]:
-    """First voxel of each tile along one axis; the last tile ends at the edge of the volume."""
+    """First voxel of each tile along one axis; the last tile ends at the edge of the volume.
+
+    Parameters
+    ----------
+    length, tile : int. Voxels of the volume and of a tile along the axis.
+    overlap : float. Share of a tile that the next one covers too, 0 to below 1.
+    """
     if tile >= length:
         return [0]
     stride = max(1, int(tile * (1 - overlap)))

@@ -1,4 +1,4 @@
-"""How fast the last runs trained, beside what was estimated for them: corrects the estimate for the next run."""
+"""Ratio of measured to estimated durations of the last runs, which corrects the estimate for the next run."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from core.events import FORECAST_FACT
 from core.hosts import host_name
 from core.runs.catalog import RunSummary, list_runs, metrics_after
 
-MAX_RUNS = 3  # the newest that tell it
-SPREAD = 1.4  # how far a duration may lie from those of the last runs
+MAX_RUNS = 3  # the newest runs with a measured speed
+SPREAD = 1.4  # factor by which a duration may differ from those of the last runs
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class DurationFactors:
     Attributes
     ----------
     shortest, longest : float. Bounds of the duration.
-    runs : int. Number of runs that they come from; 0 if no run tells it.
+    runs : int. Number of runs that they come from; 0 if no run has a measured speed.
     """
 
     shortest: float = 1.0
@@ -72,7 +72,7 @@ def _device(run: RunSummary) -> str:
 
 
 def _ratio(root: Path, run: RunSummary) -> float:
-    """Measured duration of a sub-volume as a multiple of the estimated one; 0 if the run does not tell it."""
+    """Measured duration of a sub-volume as a multiple of the estimated one; 0 if it is not known."""
     try:
         estimated = float(run.state.facts.get(FORECAST_FACT, "").split(" ")[0])
         speed = run.state.sub_volumes_per_s or _median_speed(root, run.id, run.state.updated_at)

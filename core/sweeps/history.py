@@ -1,4 +1,4 @@
-"""Trials of a sweep as its search sees them: values, state, and the Dice so far at each twentieth of training."""
+"""Trials of a sweep as input of its sampler and pruner: values, state, and best Dice at each twentieth of training."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class TrialRecord:
     state : str. One of :data:`TrialState`. "failed": it raised an error or died, or has no Dice of the objective.
     dice : float or None. The objective, of a finished trial.
     curve : dict. By twentieth of training, the best Dice until then; without those before the first validation.
-    judged : int. The last twentieth but one with a validation: up to it the trial was compared when it came there.
+    judged : int. Last twentieth but one with a validation, -1 without: up to it the trial has been compared already.
     """
 
     values: dict[str, Any]
@@ -95,7 +95,7 @@ def _twentieth(measurement: Measurement, config: TrainConfig) -> int:
 
 
 def without_results(trials: Iterable[TrialRecord]) -> int:
-    """Number of failed trials at the end of those that have ended: since the last one with a Dice."""
+    """Number of trials that failed since the last one with a Dice."""
     failures = 0
     for trial in trials:
         if trial.state in ("finished", "pruned"):

@@ -55,7 +55,7 @@ def runs_table(
     selection : Selection. Highlighted and ticked runs.
     queue : sequence of str. Ids of the queued runs in the order in which they will start.
     on_choose, on_tick : callable. Called with the id of a run or group that was selected, or of a run whose tick was
-        set or removed, before the page runs: a page that is interrupted by the next click has taken the one before.
+        set or removed, before the page runs, so that a click counts even if the next one interrupts the page.
     key : str. Key of the component.
     """
     taken = f"{key}.taken"  # session key: time of the last click that was taken, in ms
@@ -82,7 +82,7 @@ def runs_table(
 
 
 def row(run: RunSummary, queue: Sequence[str] = ()) -> dict[str, Any]:
-    """The cells of a run as text, and in ``sort`` the values by which columns are sorted where they are no text."""
+    """The cells of a run as text, and in ``sort`` the numbers by which other columns are sorted."""
     state, score = run.state, run.state.score
     stalled_s = state.stalled_s(time.time())
     position = f" {queue.index(run.id) + 1}" if len(queue) > 1 and run.id in queue else ""
