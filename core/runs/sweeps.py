@@ -1,4 +1,4 @@
-"""Sweeps: start one, and take it further: make the next trials, prune, and end it where nothing works.
+"""Operations on sweeps: start, extend, and advance: create the next trials, prune, end after repeated failures.
 
 Whoever serves the queue calls :func:`advance`; all it knows is in the group's file and the run folders, so another
 process can go on at any instant. Several trials wait or train at a time, as many as there are devices for.
@@ -126,7 +126,7 @@ def read_importance(root: Path, group: Group) -> Importance:
 
 
 def advance(root: Path, group_id: str, at_once: int) -> bool:
-    """Take a sweep one step further: prune trials, and make the next one if fewer than ``at_once`` wait or train.
+    """Advance a sweep by one step: prune trials, and create the next one if fewer than ``at_once`` wait or train.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def _write(root: Path, group: Group, settings: SweepSettings) -> Group:
 
 
 def _prune(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
-    """Ask running trials to end that the pruner ends."""
+    """Request the end of running trials that the pruner rejects."""
     for index, trial in enumerate(summary.trials):
         if trial.state != "running" or trial.run is None or trial.run.state.state != "running":
             continue
@@ -217,7 +217,7 @@ def _prune(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) ->
 
 
 def _record(trial: Trial, summary: SweepSummary) -> TrialRecord:
-    """A trial as the search sees it."""
+    """A trial as input of the sampler and pruner."""
     dice = trial.dice if trial.state == "finished" else None
     if trial.run is None or trial.state in ("waiting", "failed"):
         return TrialRecord(trial.member.values, trial.state, dice)

@@ -1,4 +1,4 @@
-"""Measures what a training step of a configuration takes, by tracing two of its steps on tensors without values.
+"""Operations and memory of a training step of a configuration, by tracing two of its steps on tensors without values.
 
 The step is the trainer's own (:class:`core.training.step.TrainingStep`): mixed precision, loss, backward pass,
 optimizer and moving average of the weights. The tests compare the estimated memory with the growth of resident memory

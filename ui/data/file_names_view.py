@@ -1,4 +1,4 @@
-"""How the files of a folder are named: patterns that are proposed, corrected and saved, and what they make of it."""
+"""Editor of the patterns of a folder's file names: proposed, corrected, saved, with the cases that they yield."""
 
 from __future__ import annotations
 

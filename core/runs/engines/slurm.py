@@ -1,4 +1,4 @@
-"""Slurm as an engine: sbatch starts the trainer's parent process of a run as a job, squeue tells what becomes of it.
+"""Slurm as an engine: sbatch starts the trainer's parent process of a run as a job, squeue reports its state.
 
 The commands are called as a person would call them; nothing of the cluster is configured but in ``engines.toml``.
 """

@@ -1,4 +1,4 @@
-"""What Slurm says, in one sentence each and with what to do: states of jobs, reasons to wait, refused requests."""
+"""Explanations of Slurm's job states, reasons to wait and refused requests, in a sentence each with what to do."""
 
 from __future__ import annotations
 

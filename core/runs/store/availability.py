@@ -1,4 +1,4 @@
-"""Servers that give no answer: found by one caller, tried again by a thread, so that no page waits for them twice."""
+"""Availability of database servers: one failure is remembered and a thread tries again, so that pages do not wait."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ _unavailable: dict[tuple[sa.URL, int], str] = {}  # reason by database and proce
 
 
 def unavailable_reason(url: sa.URL) -> str:
-    """Why a database gives no answer now; empty where it is not known to give none. Asks nothing."""
+    """Why a database does not answer now; empty where no failure is known. Does not connect to it."""
     return _unavailable.get((url, os.getpid()), "")
 
 
 def refuse_unavailable(url: sa.URL) -> None:
-    """Fail at once while a server is known to give no answer.
+    """Fail at once while a server is known not to answer.
 
     Raises
     ------
     UnavailableError
-        If it is.
+        If it does not.
     """
     if reason := unavailable_reason(url):
         raise UnavailableError(reason)
 
 
 def note_unavailable(url: sa.URL, error: SQLAlchemyError, new_engine: Callable[[sa.URL], Engine]) -> None:
-    """Remember that a server gives no answer, if that is the error, until a thread gets one.
+    """If an error says that a server does not answer, remember it until a thread reaches the server again.
 
     Parameters
     ----------
     url : sqlalchemy.URL. The database.
-    error : SQLAlchemyError. What a caller met.
+    error : SQLAlchemyError. Error of a caller.
     new_engine : callable. Makes an engine of the URL.
     """
     key = (url, os.getpid())

@@ -1,4 +1,4 @@
-"""What is known about the jobs of runs on other engines: the job of a run, and what its engine last said about it.
+"""Records of the jobs of runs on other engines: the job of a run, and the last report of its engine about it.
 
 ``engine.json`` in a run folder names engine and job; the submitter writes it. ``.engines/NAME.json`` in the checkpoints
 root is the last answer of an engine about all its jobs; whoever asks an engine writes it, and everybody else reads it,
