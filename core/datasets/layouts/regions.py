@@ -42,8 +42,8 @@ def split_regions(file: Path, content: Mapping[str, Any]) -> tuple[dict[str, Any
     classes = {name: value for value, name in names.items()}
     regions = {name: tuple(names[v] for v in vs) for name, vs in values.items() if len(vs) > 1}
     note = (
-        f"the regions {', '.join(regions)} overlap: the classes of which they consist are trained instead: "
-        f"{', '.join(n for v, n in names.items() if v)}"
+        f"the regions {', '.join(regions)} overlap: the classes {', '.join(n for v, n in names.items() if v)} are "
+        "trained instead, of which they consist"
     )
     return {**content, "labels": classes}, regions, (note,)
 
