@@ -113,7 +113,8 @@ def test_first_kernel_is_repeated_for_several_modalities_and_the_log_says_so(tmp
     x = image(16, 16, 16, channels=1)
     with torch.no_grad():
         logits = network.eval()(x.expand(1, 3, 16, 16, 16))
-        torch.testing.assert_close(logits, single.eval()(x), rtol=1e-3, atol=1e-3)
+        scale = float(logits.abs().max())  # of random weights the logits are large, and their rounding errors too
+        torch.testing.assert_close(logits / scale, single.eval()(x) / scale, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.long
