@@ -78,7 +78,7 @@ def stops_to_the_first_pane(page: Page) -> list[dict[str, str]]:
 @pytest.mark.long
 def test_focus_is_visible_and_the_first_pane_is_near(quiz_server: Server, server: Server, page: Page) -> None:
     data = f"{quiz_server.url}/data?data=balls&view=Slice+by+slice"  # tools of the data set come before the pane
-    for url, most in ((f"{quiz_server.url}/review", 10), (data, 12), (f"{server.url}/learn", 10)):
+    for url, most in ((f"{quiz_server.url}/review", 10), (data, 14), (f"{server.url}/learn", 10)):
         page.goto(url)
         wait_until_ready(page)
         stops = stops_to_the_first_pane(page)

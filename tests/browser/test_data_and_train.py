@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -33,7 +35,7 @@ def test_pictures_are_at_the_top_and_settings_are_words(server: Server, page: Pa
     page.get_by_role("button", name="Train on this").click()
     expect(page.get_by_role("textbox", name="Time budget (minutes)")).to_have_value("10.0")
     expect(page.get_by_text("Chosen for this time and this data")).to_be_visible()
-    page.get_by_text("Augmentation", exact=True).click()
+    page.get_by_role("paragraph").filter(has_text=re.compile("^Augmentation$")).click()
     expect(page.get_by_role("textbox", name="Probability of a left-right flip")).to_have_value("0.5")
     expect(page.get_by_text(" per epoch").first).to_contain_text(" to ")
     page.get_by_text("Preview the sub-volumes").click()
