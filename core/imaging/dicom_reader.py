@@ -131,6 +131,12 @@ def _decoded(file: Path, header: Any) -> np.ndarray:
     except (RuntimeError, NotImplementedError, AttributeError, ImportError):
         if not header.file_meta.TransferSyntaxUID.is_compressed:
             raise
+    scalings = {_scaling(file, header, frame) for frame in range(int(header.get("NumberOfFrames", 1) or 1))}
+    if len(scalings) > 1:  # GDCM applies a scaling itself; which one to each frame is not known
+        raise VolumeError(
+            f"{file}: expected one intensity scaling for its compressed frames, got {len(scalings)}; convert it with "
+            "dcm2niix, or decompress it with gdcmconv --raw"
+        )
     import SimpleITK as sitk
 
     image = sitk.ReadImage(str(file), imageIO="GDCMImageIO")

@@ -111,6 +111,12 @@ def read_metaimage(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage,
     unit = header.fields.get("distanceunits", "")
     if unit not in META_UNITS_MM:
         raise VolumeError(f"{path}: expected mm, um or cm as DistanceUnits, got {unit[:40]}; correct it")
+    scaling = [header.fields.get(f"elementtointensityfunction{name}") for name in ("slope", "offset")]
+    if scaling[0] not in (None, "1", "1.0") or scaling[1] not in (None, "0", "0.0"):  # ITK reads the values unscaled
+        raise VolumeError(
+            f"{path}: expected values without ElementToIntensityFunctionSlope and -Offset, got "
+            f"{scaling[0] or 1} and {scaling[1] or 0}; write it again with the scaled values"
+        )
     facts = (*header.integers("dimsize"), *channels), itemsize, compressed
     return _read_with_itk(path, header, facts, (oriented, META_UNITS_MM[unit]), limit_memory)
 

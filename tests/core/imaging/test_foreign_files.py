@@ -132,6 +132,30 @@ def test_units_of_metaimage_are_millimetres_inside(tmp_path: Path) -> None:
     assert "mm, um or cm" in refused(file)
 
 
+def test_scaled_metaimage_is_refused_and_not_read_unscaled(tmp_path: Path) -> None:
+    plain = {"ElementToIntensityFunctionSlope": "1", "ElementToIntensityFunctionOffset": "0"}
+    unscaled = write_metaimage(tmp_path / "a.mha", phantom(), oblique_affine(), **plain)
+    assert_phantom(unscaled, phantom(), oblique_affine())
+    scaled = write_metaimage(tmp_path / "b.mha", phantom(), oblique_affine(), ElementToIntensityFunctionSlope="2.5")
+    assert "2.5" in refused(scaled)
+
+
+def test_compressed_frames_of_different_scaling_are_refused(tmp_path: Path) -> None:
+    from pydicom import dcmread
+    from pydicom.encaps import encapsulate
+    from pydicom.uid import JPEG2000Lossless
+
+    file = write_multiframe(tmp_path / "enhanced.dcm", phantom(), oblique_affine())
+    header = dcmread(file)
+    header.file_meta.TransferSyntaxUID = JPEG2000Lossless
+    header.PixelData = encapsulate([b"\xff\x4f\xff\x51"] * int(header.NumberOfFrames))
+    header["PixelData"].is_undefined_length = True
+    header.PerFrameFunctionalGroupsSequence[1].PixelValueTransformationSequence[0].RescaleSlope = "3"
+    header.save_as(file, enforce_file_format=True)
+    with pytest.raises(VolumeError, match="one intensity scaling"):
+        read_image(file)
+
+
 def test_units_of_nrrd_are_millimetres_inside(tmp_path: Path) -> None:
     affine = oblique_affine()
     microns = np.diag([1e3, 1e3, 1e3, 1]) @ affine
