@@ -14,7 +14,8 @@ import numpy as np
 
 from core.errors import VolumeError
 from core.imaging.decoded_image import LPS_TO_RAS, DecodedImage, LimitMemory, check_decoded_size
-from core.imaging.dicom_planes import PlacedPlanes, Plane, find_planes, place
+from core.imaging.dicom_placing import PlacedPlanes, place
+from core.imaging.dicom_planes import Plane, find_planes
 
 FILE_BYTES = 64 * 2**20  # of elements beside the pixels
 
