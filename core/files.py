@@ -20,6 +20,7 @@ Content = TypeVar("Content")
 _SUFFIX = ".tmp"
 # Host and PID of the writer; earlier versions wrote no host, or no random part.
 _WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.[0-9a-f]{8})?\.tmp$")
+_TAIL_BYTES = 256 * 1024
 _RETRY_S = (0.0, 0.01, 0.03)  # waits before reading again a file that was replaced meanwhile
 
 
@@ -125,6 +126,22 @@ def read_replaced(read: Callable[[], Content], *, exists: bool = False) -> Conte
                 raise
         time.sleep(wait_s)
     return read()
+
+
+def read_tail(path: Path, lines: int) -> str:
+    """The last lines of a text file; empty where it does not exist."""
+
+    def read() -> str:
+        with path.open("rb") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - _TAIL_BYTES))
+            return handle.read().decode("utf-8", errors="replace")
+
+    try:
+        text = read_replaced(read)
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
 
 
 def sync_folder(folder: Path) -> None:

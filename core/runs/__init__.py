@@ -23,7 +23,7 @@ from core.runs.compare import Comparison, compare, curves_csv, distinct_names
 from core.runs.engines.local import supervisor_alive
 from core.runs.launch import duplicate, ensure_supervisor, resume, serve_queue, start_queued, submit
 from core.runs.notify import describe_end
-from core.runs.store.folder import MetricRow
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.pictures import ValidationPicture, list_pictures
 from core.runs.store.state import ACTIVE, ENDED, OBSERVED, RESUMABLE, Best, RunState
 from core.runs.waiting_runs import QueuePosition, move_in_queue, queued_runs

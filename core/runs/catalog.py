@@ -19,9 +19,10 @@ from core.formatting import format_list
 from core.paths import DEMO_MODEL, demo_model_path
 from core.runs.engines.registry import get_engine
 from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.elsewhere import is_here
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
-from core.runs.store.folder import MetricRow
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.process import is_alive, kill_tree
 from core.runs.store.state import ENDED, OBSERVED, RunState, read_state, reconciled_state, write_state
 
@@ -322,7 +323,7 @@ def metrics_after(root: Path, run_id: str, after_id: int = 0, limit: int = 5000)
     except RunError:
         pass
     number = max(0, after_id - FOLDER_IDS)
-    rows = (replace(row, id=FOLDER_IDS + row.id) for row in files.read_metrics(folder) if row.id > number)
+    rows = (replace(row, id=FOLDER_IDS + row.id) for row in metrics_file.read_metrics(folder) if row.id > number)
     return list(itertools.islice(rows, limit))
 
 
@@ -335,13 +336,13 @@ def _is_behind(folder: Path, indexed: int | None) -> bool:
     indexed : int, optional. Bytes of the metrics file whose values are in the index; ``None`` if it does not know the
         run.
     """
-    size = files.metrics_size(folder)
+    size = metrics_file.metrics_size(folder)
     if indexed is None or indexed == size:
         _behind_since.pop(folder, None)
         return indexed is None and size > 0
     known = _behind_since.get(folder)
     if known is None or known[0] != indexed:
-        written_s = max(0.0, time.time() - file_stamp(folder / files.METRICS).mtime_ns / 1e9)
+        written_s = max(0.0, time.time() - file_stamp(folder / metrics_file.METRICS).mtime_ns / 1e9)
         known = _behind_since[folder] = (indexed, time.monotonic() - (written_s if written_s > OLD_S else 0.0))
     return time.monotonic() - known[1] > MAX_BEHIND_S
 

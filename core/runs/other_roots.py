@@ -14,7 +14,7 @@ from core.errors import RunError
 from core.formatting import format_duration
 from core.hosts import host_name
 from core.runs.catalog import RunSummary, get_run
-from core.runs.store.folder import MetricRow
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.state import ACTIVE, OBSERVED
 
 if TYPE_CHECKING:

@@ -17,6 +17,7 @@ from core.files import FileStamp, file_stamp
 from core.runs import catalog, groups, launch
 from core.runs.group_summary import SweepSummary, Trial, settings_of
 from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, write_group
 from core.sweeps import study
 from core.sweeps.history import Measurement, TrialRecord, progress_curve, without_results
@@ -228,10 +229,10 @@ def _record(trial: Trial, summary: SweepSummary) -> TrialRecord:
 
 def _measured(folder: Path, metric: str) -> tuple[Measurement, ...]:
     """The validations of a run, cached: the file of a long run is large, and trials are compared every two seconds."""
-    stamp = file_stamp(folder / files.METRICS)
+    stamp = file_stamp(folder / metrics_file.METRICS)
     cached = _measurements.get(folder)
     if cached is None or cached[0] != stamp:
-        rows = (row for row in files.read_metrics(folder) if row.name == metric)
+        rows = (row for row in metrics_file.read_metrics(folder) if row.name == metric)
         values = tuple(Measurement(row.epoch, row.elapsed_s, row.value) for row in rows)
         cached = _measurements[folder] = (stamp, values)
     return cached[1]

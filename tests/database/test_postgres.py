@@ -21,10 +21,10 @@ from core.runs.catalog import FOLDER_IDS, update_index
 from core.runs.launch import create_run
 from core.runs.other_roots import find_other_run, list_other_runs, other_metrics, refuse_unreachable
 from core.runs.reporting.recorder import Recorder
-from core.runs.store import database
+from core.runs.store import database, metrics_file
 from core.runs.store import folder as files
-from core.runs.store.folder import MetricRow
 from core.runs.store.index import open_index
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.migration import migrate
 from core.runs.store.root_id import read_root_id
 from core.runs.store.schema import RUNS
@@ -117,7 +117,7 @@ def test_runs_of_the_same_id_in_two_roots_are_two(tmp_path: Path) -> None:
     config = preset("quick").with_values({"path": "demo"})
     for root, name, loss in (("a", "one", 0.5), ("b", "other", 0.25)):
         folder = create_run(tmp_path / root, config, name, run_id="same")
-        files.append_metrics(folder, 1, 1, 0.5, {"train/loss": loss})
+        metrics_file.append_metrics(folder, 1, 1, 0.5, {"train/loss": loss})
         open_index(tmp_path / root).rebuild()
     assert [row["name"] for root in ("a", "b") for row in run_rows(tmp_path / root)] == ["one", "other"]
     assert [row.value for root in ("a", "b") for row in runs.metrics_after(tmp_path / root, "same")] == [0.5, 0.25]
@@ -234,7 +234,7 @@ def test_read_only_server(training: tuple[Path, Recorder], server: PostgresServe
         save_answer(folder.parent, answer(number=2))
     recorder.end("finished")
     old = time.time() - 3600
-    os.utime(folder / files.METRICS, (old, old))  # the index is behind, and not only for a moment
+    os.utime(folder / metrics_file.METRICS, (old, old))  # the index is behind, and not only for a moment
     assert [row.step for row in runs.metrics_after(folder.parent, folder.name)] == [1, 2, 3, 4]
     assert cli.main(["database", "check", "--checkpoints", str(folder.parent)]) == 1
     server.execute(

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import ConfigError
+from core.files import read_tail
 from core.runs.engines.engine import Capabilities, Check, EngineError
 from core.runs.engines.settings import SlurmSettings
 from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting
@@ -133,7 +134,7 @@ class SlurmEngine:
     def logs(self, folder: Path) -> str:
         """The end of what Slurm and the shell of the job wrote."""
         record = read_engine(folder)
-        return "" if record is None else files.read_tail(self._output(folder, record), 50)
+        return "" if record is None else read_tail(self._output(folder, record), 50)
 
     def check(self, root: Path) -> Iterator[Check]:
         """Try client, controller, partition, and a job that looks for root, torch and GPUs."""
@@ -347,7 +348,7 @@ def _checks_of(report: JobReport, found: Path, output: Path, job: str) -> Iterat
     while not found.is_file() and time.monotonic() < deadline:
         time.sleep(0.5)
     if not found.is_file():
-        said = " ".join(files.read_tail(output, 5).split())
+        said = " ".join(read_tail(output, 5).split())
         reason = report.reason.partition(";")[0]
         yield Check("job", False, f"job {job} left nothing in the root: {reason}; it wrote: {said or 'nothing'}")
         return

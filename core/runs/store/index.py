@@ -27,10 +27,10 @@ from core.config import TrainConfig
 from core.errors import RunError, UserError
 from core.hosts import host_name
 from core.runs.store import folder as files
-from core.runs.store import postgres
+from core.runs.store import metrics_file, postgres
 from core.runs.store.database import BUSY_TIMEOUT_MS, Database, open_database
 from core.runs.store.database_errors import damaged_index, explain_index
-from core.runs.store.folder import MetricRow, finite_or_none
+from core.runs.store.metrics_file import MetricRow, finite_or_none
 from core.runs.store.root_id import read_root_id, renew_root_id, root_id
 from core.runs.store.rows import upsert
 from core.runs.store.schema import METRICS, ROOTS, RUNS
@@ -245,8 +245,8 @@ class Index:
         connection.execute(RUNS.delete().where(RUNS.c.root == root))
         for folder in folders:
             config, name = files.read_config_or_default(folder), files.read_name(folder)
-            size = files.metrics_size(folder)
-            values = [_metric_values(root, folder.name, row) for row in files.read_metrics(folder, size)]
+            size = metrics_file.metrics_size(folder)
+            values = [_metric_values(root, folder.name, row) for row in metrics_file.read_metrics(folder, size)]
             self._put_run(connection, root, folder, _values_of(folder, reconciled_state(folder), config, name))
             _insert_metrics(connection, values)
             _note_size(connection, root, folder.name, size)

@@ -14,7 +14,7 @@ from core.events import Metrics, Ready
 from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.reporting.recorder import Recorder
-from core.runs.store import database
+from core.runs.store import database, metrics_file
 from core.runs.store import folder as files
 from core.runs.store.database import FILE
 from core.runs.store.database_errors import DamagedIndexError
@@ -32,7 +32,7 @@ def root(tmp_path: Path) -> Path:
     """Two runs with measurements and quiz answers, in one database file."""
     for _ in range(2):
         folder = create_run(tmp_path, preset("quick"), foreground=True)
-        files.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
+        metrics_file.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
     for number in range(ANSWERS):
         save_answer(tmp_path, answer(number=number, answered_at=100.0 + number))
     rebuild(tmp_path)
