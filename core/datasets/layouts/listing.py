@@ -91,9 +91,9 @@ def list_folder(folder: Path, max_files: int = MAX_FILES) -> Listing:
                 files.append(prefix + entry.name)
             elif depth < MAX_DEPTH and (not entry.is_symlink() or _is_new(entry, root, followed)):
                 waiting.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
-        if len(files) > MAX_FILES:
+        if len(files) > max_files:
             raise DatasetError(
-                f"{folder}: expected at most {MAX_FILES} files, got more; name the data set's own folder"
+                f"{folder}: expected at most {max_files} files, got more; name the data set's own folder"
             )
     return Listing(folder, tuple(sorted(files)), hidden)
 
