@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from core.choices import DEVICE_WORDS
 from core.config import TrainConfig, field_specs
+from core.durations import DurationFactors
 from core.formatting import format_duration
 from core.inference.tile_grid import number_of_tiles
 from core.models import size_divisor
@@ -45,22 +46,38 @@ class Work:
     Attributes
     ----------
     shapes, spacings_mm : sequence of tuple. Voxels and voxel size of each labelled subject along i, j, k.
-    in_channels, classes : int. Number of modalities, and of classes with the background.
     train, held_out : int. Number of subjects to train and to validate on.
     device : str. Kind of device, as torch names it.
-    duration_factor : float. Durations of the last runs there as multiples of the estimated ones.
-    measured_runs : int. Number of runs which that factor comes from; 0: none.
+    measured : DurationFactors. Durations of the last runs there.
     """
 
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
-    in_channels: int
-    classes: int
     train: int
     held_out: int
     device: str = "cpu"
-    duration_factor: float = 1.0
-    measured_runs: int = 0
+    measured: DurationFactors = DurationFactors()
+
+
+def work_of(
+    config: TrainConfig,
+    labelled: Sequence[str],
+    shapes: tuple[Size3, ...],
+    spacings_mm: tuple[SpacingMm, ...],
+    device: str,
+    measured: DurationFactors,
+) -> Work:
+    """The work of a run on labelled subjects with these ids, split as configured; the rest as in :class:`Work`.
+
+    Raises
+    ------
+    UserError
+        If the subjects cannot be split.
+    """
+    from core.datasets.splits import split_subjects  # loads nibabel
+
+    split = split_subjects(labelled, config.split)
+    return Work(shapes, spacings_mm, len(split.train), len(split.val), device, measured)
 
 
 @dataclass(frozen=True)
@@ -216,7 +233,7 @@ class _Pace:
     @property
     def sub_volume_s(self) -> float:
         gflop = self.kflop_per_voxel * math.prod(self.size) / 1e6
-        return DEVICE_KINDS[self.work.device].sub_volume_s(gflop) * self.work.duration_factor
+        return DEVICE_KINDS[self.work.device].sub_volume_s(gflop) * self.work.measured.expected
 
     @property
     def step_s(self) -> float:
@@ -229,7 +246,7 @@ class _Pace:
         tile_s = self.kflop_per_voxel * math.prod(self.size) / 1e6 * FORWARD_SHARE / kind.gflops
         overlap = self.config.validation.overlap
         tiles = [number_of_tiles(shape, self.size, overlap) for shape in self.shapes]
-        return self.work.held_out * sum(tiles) / max(len(tiles), 1) * tile_s * self.work.duration_factor
+        return self.work.held_out * sum(tiles) / max(len(tiles), 1) * tile_s * self.work.measured.expected
 
     @property
     def steps(self) -> float:
@@ -344,9 +361,8 @@ def _validation(config: TrainConfig, work: Work, chosen: _Chosen) -> Choice:
 
 def _time_text(config: TrainConfig, work: Work, chosen: _Chosen) -> str:
     amount = f"about {_round(chosen.steps):,} steps, {_passes(chosen.passes)} over the training subjects"
-    number = work.measured_runs
-    runs = "the last run" if number == 1 else f"the last {number} runs"
-    source = f"as fast as {runs} here" if number else "a rough estimate, as no run has measured this machine yet"
+    runs = work.measured.source
+    source = f"as fast as {runs} here" if runs else "a rough estimate, as no run has measured this machine yet"
     if not config.run.minutes:
         duration = f"{format_duration(max(chosen.training_s, 1))} ({DEVICE_WORDS[work.device]})"
         epochs = config.run.epochs
