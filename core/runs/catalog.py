@@ -19,11 +19,12 @@ from core.formatting import format_list
 from core.paths import DEMO_MODEL, demo_model_path
 from core.runs.engines.registry import get_engine
 from core.runs.store import folder as files
-from core.runs.store import metrics_file
+from core.runs.store import metrics_file, stop_file
 from core.runs.store.elsewhere import is_here
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
 from core.runs.store.metrics_file import MetricRow
-from core.runs.store.process import is_alive, kill_tree
+from core.processes import kill_tree
+from core.runs.store.process import is_alive
 from core.runs.store.state import ENDED, OBSERVED, RunState, read_state, reconciled_state, write_state
 
 _Facts = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
@@ -200,7 +201,7 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
             write_state(folder, replace(state, state="stopped", message=message, what="", ended_at=time.time()))
         else:
             at_once = now or state.state == "queued"  # its job waits to be restarted: there is nothing to save
-            (folder / files.STOP).write_text("now" if at_once else "", encoding="utf-8")
+            stop_file.write_stop(folder, stop_file.AT_ONCE if at_once else "")
             here = is_here(state.host, state.shim_start)
             if now and here and state.pid and is_alive(state.pid, state.pid_start):
                 kill_tree(state.pid)
@@ -228,8 +229,9 @@ def prune(root: Path, run_id: str, reason: str) -> None:
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
         if reconciled_state(folder).state == "running":
-            atomic_write(folder / files.PRUNED, reason)  # first: a run that stops for it is known as pruned
-            (folder / files.STOP).touch()
+            atomic_write(folder / stop_file.PRUNED, reason)  # first: a run that stops for it is known as pruned
+            if not stop_file.stop_requested(folder):
+                stop_file.write_stop(folder)
 
 
 def rename(root: Path, run_id: str, name: str) -> None:

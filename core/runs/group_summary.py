@@ -10,9 +10,9 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.runs.catalog import RunSummary
-from core.runs.store import folder as files
 from core.runs.store.groups import SWEEP, Group, Member
 from core.runs.store.state import Best, State
+from core.runs.store.stop_file import read_pruned
 from core.sweeps.history import OPEN, TrialState
 from core.sweeps.settings import SweepSettings, objective
 
@@ -271,7 +271,7 @@ def _trial(number: int, member: Member, run: RunSummary | None, settings: SweepS
             return Trial(number, member, "finished", dice, "", run)
         on = f"its Dice was measured on {score.measured_on}" if score and score.measured_on else "it has no Dice"
         return Trial(number, member, "failed", None, f"{on}, trials are compared on {objective}", run)
-    if reason := files.read_pruned(run.folder):
+    if reason := read_pruned(run.folder):
         return Trial(number, member, "pruned", dice, reason, run)
     return Trial(number, member, _ENDED_EARLY[state], dice, run.state.message, run)
 

@@ -35,6 +35,7 @@ from core.runs.store.groups import (
     write_group,
 )
 from core.runs.store.state import RESUMABLE
+from core.runs.store.stop_file import read_pruned
 from core.sweeps.settings import SweepSettings
 
 # Equal in all runs of a group.
@@ -256,7 +257,7 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
     runs = [run for run in summary.runs if run.state.state in RESUMABLE]
     if isinstance(summary, SweepSummary):
         left = {trial.member.run for trial in summary.trials if trial.state == "stopped"}
-        left |= {run.id for run in runs if run.state.state == "crashed" and not files.read_pruned(run.folder)}
+        left |= {run.id for run in runs if run.state.state == "crashed" and not read_pruned(run.folder)}
         runs = [run for run in runs if run.id in left]
         if _reopen(root, summary) and not runs:
             return []

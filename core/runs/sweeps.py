@@ -19,6 +19,7 @@ from core.runs.group_summary import SweepSummary, Trial, settings_of
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
 from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, write_group
+from core.runs.store.stop_file import read_pruned
 from core.sweeps import study
 from core.sweeps.history import Measurement, TrialRecord, progress_curve, without_results
 from core.sweeps.settings import METRICS, SweepSettings, check_sweep
@@ -210,7 +211,7 @@ def _prune(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) ->
     for index, trial in enumerate(summary.trials):
         if trial.state != "running" or trial.run is None or trial.run.state.state != "running":
             continue
-        reason = files.read_pruned(trial.run.folder)  # killed between the reason and the request
+        reason = read_pruned(trial.run.folder)  # killed between the reason and the request
         if not reason and (comparison := study.prune_reason(summary.settings, records, index)):
             reason = f"pruned at epoch {trial.run.state.epoch}: {comparison}"
         if reason:

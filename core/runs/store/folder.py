@@ -12,7 +12,7 @@
 ``exit.json``       exit status of the last trainer process, written by its parent
 ``heartbeat.json``  host, PID and time, written every second where it trains (:mod:`core.runs.store.heartbeat`)
 ``engine.json``     engine and job of a run that another engine trains (:mod:`core.runs.store.engine_records`)
-``stop``            present while a stop is requested; content ``now``: the trainer is killed
+``stop``            present while a stop is requested (:mod:`core.runs.store.stop_file`)
 ``pruned``          present where a sweep asked the run to end early; content: the reason
 ``accept-data``     present while the run is to resume on data that has changed
 ``*.safetensors``   checkpoints: last, previous (the one before last), best
@@ -43,8 +43,7 @@ from core.files import atomic_write, read_replaced, read_tail
 from core.runs.store.process import locked
 
 CONFIG, STATE, RUN = "config.json", "state.json", "run.json"
-LOG, EXIT, STOP, LOCK = "log.txt", "exit.json", "stop", ".lock"
-PRUNED = "pruned"
+LOG, EXIT, LOCK = "log.txt", "exit.json", ".lock"
 TENSORBOARD, PREDICTIONS = "tensorboard", "predictions"
 NAME_LENGTH, NOTES_LENGTH, TAG_LENGTH, MAX_TAGS = 80, 10_000, 40, 20
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -219,14 +218,6 @@ def read_notes(folder: Path) -> tuple[str, tuple[str, ...]]:
         return "", ()
     tags = facts.get("tags")
     return str(facts.get("notes") or ""), tuple(str(t) for t in tags) if isinstance(tags, list) else ()
-
-
-def read_pruned(folder: Path) -> str:
-    """Why a sweep asked a run to end early; empty where it did not."""
-    try:
-        return (folder / PRUNED).read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
 
 
 def append_log(folder: Path, line: str) -> None:

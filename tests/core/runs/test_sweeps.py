@@ -21,6 +21,7 @@ from core.runs.processes.sweep_driver import SweepDriver, trials_at_once
 from core.runs.store import folder as files
 from core.runs.store.groups import SWEEP, Group, read_group, read_groups
 from core.runs.store.state import read_state
+from core.runs.store.stop_file import PRUNED, STOP, read_pruned
 from core.runs.sweeps import advance, sweep_of
 from tests.support.balls import tiny, write_balls
 from tests.support.sweeps import end_trial, finish_trials, make_sweep, next_trial, run_trial
@@ -134,7 +135,7 @@ def test_every_end_of_a_trial_is_told_apart(tmp_path: Path, config: TrainConfig)
     for run, (message, (dice, state, on)) in zip(made, ends.items(), strict=True):
         end_trial(tmp_path, run, dice, state, on, message=message)  # type: ignore[arg-type]
         if message.startswith("pruned"):
-            (tmp_path / run / files.PRUNED).write_text("pruned at epoch 3: 0.1 below")
+            (tmp_path / run / PRUNED).write_text("pruned at epoch 3: 0.1 below")
     trials = now(tmp_path, sweep).trials
     assert [trial.state for trial in trials] == ["finished", "stopped", *["failed"] * 4, "pruned", "pruned"]
     assert trials[2].reason == "out of memory"
@@ -154,8 +155,8 @@ def test_trial_that_falls_behind_is_asked_to_end_with_the_reason(tmp_path: Path,
     run_trial(tmp_path, good, os.getpid(), (0.5, 0.6))
     run_trial(tmp_path, bad, os.getpid(), (0.1, 0.2))
     advance(tmp_path, sweep.id, 2)
-    assert not (tmp_path / good / files.STOP).exists() and (tmp_path / bad / files.STOP).exists()
-    reason = files.read_pruned(tmp_path / bad)
+    assert not (tmp_path / good / STOP).exists() and (tmp_path / bad / STOP).exists()
+    reason = read_pruned(tmp_path / bad)
     assert (
         reason.startswith("pruned at epoch 2: 0.200 below the median 0.") and "of 4 finished trials at 30 %" in reason
     )

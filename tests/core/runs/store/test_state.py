@@ -17,6 +17,7 @@ from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store.process import is_alive, process_identity
 from core.runs.store.state import Best, RunState, read_state, reconciled_state, write_reconciled_state, write_state
+from core.runs.store.stop_file import write_stop
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_zombie_is_not_alive() -> None:
 
 def test_state_of_a_run_with_live_processes_is_as_written(folder: Path) -> None:
     assert reconciled_state(folder).state == "starting"
-    (folder / files.STOP).write_text("")
+    write_stop(folder)
     assert reconciled_state(folder).state == "stopping"
 
 
