@@ -12,7 +12,7 @@ from core.config import TrainConfig, changed_fields
 from core.config_data import NO_FOLD
 from core.errors import ConfigError, RunError
 from core.formatting import format_list
-from core.paths import DEMO, dataset_folder
+from core.paths import dataset_folder
 from core.runs import catalog, launch
 from core.runs.catalog import RunSummary
 from core.runs.engines.engine import EngineError
@@ -349,11 +349,11 @@ def _member_name(group: Group, member: Member) -> str:
 def _subjects(config: TrainConfig, with_test: bool = False) -> tuple[str, ...]:
     """Ids of the labelled subjects that a split is made of; before the demo data is made, of its planned ones."""
     from core.datasets import DataOptions, open_dataset
-    from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, read_marker
+    from core.datasets.synthetic.demo import planned_unless_made
 
-    path = dataset_folder(config.data.path)
-    if config.data.path == DEMO and read_marker(path) is None:
-        ids = tuple(f"subject-{n}" for n in range(1, DEFAULT_SUBJECTS + 1))
+    if planned := planned_unless_made(config.data.path):
+        ids = planned.ids
     else:
+        path = dataset_folder(config.data.path)
         ids = open_dataset(path, config.data.layout, DataOptions.from_config(config.data)).labelled_ids
     return tuple(id for id in ids if with_test or id not in config.split.test_subjects)
