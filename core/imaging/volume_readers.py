@@ -39,7 +39,6 @@ META_TYPES = {
     "met_char": 1, "met_uchar": 1, "met_short": 2, "met_ushort": 2, "met_int": 4, "met_uint": 4, "met_long": 4,
     "met_ulong": 4, "met_long_long": 8, "met_ulong_long": 8, "met_float": 4, "met_double": 8,
 }  # fmt: skip
-SIMPLEITK = "pip install -r requirements-formats.txt (SimpleITK)"
 
 
 def read_mgh(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.ndarray]:

@@ -161,7 +161,7 @@ def longest_call(recorder: Recorder, first: int, last: int) -> float:
     longest = 0.0
     for step in range(first, last):
         started = time.monotonic()
-        recorder(Progress(1, 5, step, step, 100, 0.5, 20.0, step / 10, 60.0))
+        recorder(Progress(1, 5, step, 100, 0.5, 20.0, step / 10, 60.0))
         recorder(Metrics(1, step, step / 10, {"train/loss": 1 / step}))
         longest = max(longest, time.monotonic() - started)
     return longest

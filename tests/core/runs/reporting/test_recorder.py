@@ -48,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def progress(step: int) -> Progress:
-    return Progress(1, 5, step, step, 100, 0.5, 20.0, step / 10, 60.0)
+    return Progress(1, 5, step, 100, 0.5, 20.0, step / 10, 60.0)
 
 
 def test_events_become_state(folder: Path) -> None:
@@ -278,7 +278,7 @@ def test_metrics_that_cannot_be_written_are_an_error_that_names_the_file(folder:
 def test_undefined_numbers_stay_strict_json(folder: Path) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
-    recorder(Progress(1, 5, 1, 1, 10, float("nan"), float("inf"), 0.1, float("inf")))
+    recorder(Progress(1, 5, 1, 10, float("nan"), float("inf"), 0.1, float("inf")))
     recorder(Saved("best", "x", 1, 1, float("nan"), None))
 
     def refuse(word: str) -> None:
