@@ -19,6 +19,7 @@ from core.runs.group_summary import SweepSummary, Trial, settings_of
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
 from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, write_group
+from core.runs.store.process import LockHeldError
 from core.runs.store.stop_file import read_pruned
 from core.sweeps import study
 from core.sweeps.history import Measurement, TrialRecord, progress_curve, without_results
@@ -152,8 +153,10 @@ def advance(root: Path, group_id: str, at_once: int) -> bool:
             except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
                 _end(root, read_group(root, group_id), error)
             summary = sweep_of(root, read_group(root, group_id))
-    except RunError as error:
-        return "held this lock" in str(error)
+    except LockHeldError:
+        return True
+    except RunError:
+        return False
     return summary.proposes or bool(summary.active)
 
 

@@ -32,6 +32,10 @@ _PR_SET_PDEATHSIG = 1
 _detached: list[subprocess.Popen[bytes]] = []
 
 
+class LockHeldError(RunError):
+    """Another process holds a lock."""
+
+
 def process_identity(pid: int) -> str:
     """Identity of the process with this PID, which no earlier or later process with the same PID has; empty if there
     is no such process or it is a zombie."""
@@ -127,8 +131,10 @@ def locked(path: Path, timeout_s: float = 5.0) -> Iterator[IO[str]]:
 
     Raises
     ------
+    LockHeldError
+        If another process holds it for longer than ``timeout_s``.
     RunError
-        If another process holds it for longer than ``timeout_s``, or it cannot be created (read-only folder).
+        If it cannot be created (read-only folder).
     """
     try:
         handle = path.open("a+", encoding="utf-8")
@@ -138,7 +144,7 @@ def locked(path: Path, timeout_s: float = 5.0) -> Iterator[IO[str]]:
         deadline = time.monotonic() + timeout_s
         while not _try_lock(handle):
             if time.monotonic() >= deadline:
-                raise RunError(f"{path}: another process has held this lock for {timeout_s:g} s; try again")
+                raise LockHeldError(f"{path}: another process has held this lock for {timeout_s:g} s; try again")
             time.sleep(0.02)
         yield handle
 

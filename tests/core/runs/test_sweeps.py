@@ -19,7 +19,8 @@ from core.runs.group_summary import SweepSummary
 from core.runs.models import find_models
 from core.runs.processes.sweep_driver import SweepDriver, trials_at_once
 from core.runs.store import folder as files
-from core.runs.store.groups import SWEEP, Group, read_group, read_groups
+from core.runs.store.groups import GROUPS, SWEEP, Group, lock_group, read_group, read_groups
+from core.runs.store.process import locked
 from core.runs.store.state import read_state
 from core.runs.store.stop_file import PRUNED, STOP, read_pruned
 from core.runs.sweeps import advance, sweep_of
@@ -49,6 +50,16 @@ def now(root: Path, group: Group) -> SweepSummary:
 
 def states(root: Path, group: Group) -> list[str]:
     return [trial.state for trial in now(root, group).trials]
+
+
+def test_sweep_that_another_process_changes_goes_on_and_a_deleted_one_does_not(
+    tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lock_group(tmp_path, sweep.id), monkeypatch.context() as patched:
+        patched.setattr(sweeps, "lock_group", lambda root, id: locked(root / GROUPS / f".{id}.lock", timeout_s=0.0))
+        assert advance(tmp_path, sweep.id, 1)
+    groups.delete_group(tmp_path, sweep)
+    assert not advance(tmp_path, sweep.id, 1)
 
 
 def test_first_trial_is_queued_with_the_present_values_and_waits_alone(tmp_path: Path, sweep: Group) -> None:
