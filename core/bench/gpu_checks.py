@@ -7,8 +7,6 @@ sentence about what held, and raises :class:`NotHeld` where something did not.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -47,6 +45,7 @@ from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.losses.build import build_loss
 from core.models.build import build_model
 from core.presets import preset
+from core.processes import module_command, run_limited
 from core.sampling.patches import PatchLocation, ResidentSubjects
 from core.sampling.streaming import StreamedSubjects
 from core.training.step import TrainingStep
@@ -54,6 +53,7 @@ from core.training.step_cost import trace_training_step
 from core.training.trainer import fit
 
 TOLERANCE = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.05}  # of the first loss, relative to fp32 on the CPU
+PROCESSES_S = 80.0  # longest duration of two processes, within the limit of their check
 
 
 @dataclass(frozen=True)
@@ -248,11 +248,10 @@ def _resume(device: torch.device) -> str:
 
 
 def _two_processes(device: torch.device) -> str:
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2",
-        "-m", "core.bench.gpu_checks", "worker", device.type,
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=80, check=False, env=dict(os.environ))
+    words = ("--standalone", "--nproc-per-node=2", "-m", "core.bench.gpu_checks", "worker", device.type)
+    done = run_limited(module_command("torch.distributed.run", *words), PROCESSES_S)
+    if done is None:
+        raise NotHeld(f"expected two processes to end within {PROCESSES_S:.0f} s, they were killed")
     found = next((line for line in done.stdout.splitlines() if line.startswith("{")), "")
     if done.returncode or not found:
         raise NotHeld(f"expected two processes to end well, got {done.returncode}: {done.stderr.strip()[-300:]}")

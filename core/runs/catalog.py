@@ -17,13 +17,13 @@ from core.errors import RunError
 from core.files import FileStamp, atomic_write, file_stamp
 from core.formatting import format_list
 from core.paths import DEMO_MODEL, demo_model_path
+from core.processes import kill_tree
 from core.runs.engines.registry import get_engine
 from core.runs.store import folder as files
 from core.runs.store import metrics_file, stop_file
 from core.runs.store.elsewhere import is_here
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
 from core.runs.store.metrics_file import MetricRow
-from core.processes import kill_tree
 from core.runs.store.process import is_alive
 from core.runs.store.state import ENDED, OBSERVED, RunState, read_state, reconciled_state, write_state
 

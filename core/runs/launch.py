@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from core.hosts import host_name
 from core.losses import check_loss
 from core.models import architecture, check_packages
 from core.paths import DEMO, dataset_folder
+from core.processes import module_command, run_limited
 from core.runs.catalog import find_checkpoint, update_index, what_to_do
 from core.runs.engines import local
 from core.runs.engines.engine import EngineError
@@ -24,10 +24,11 @@ from core.runs.group_summary import settings_of
 from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, read_engine, write_engine
 from core.runs.store.groups import SWEEP, read_groups
-from core.runs.store.process import module_command, module_environment, process_identity
+from core.runs.store.process import process_identity
 from core.runs.store.state import OBSERVED, RESUMABLE, RunState, read_state, reconciled_state, write_state
 
 WORKER = "core.runs.processes.worker"
+CHECK_NETWORK_S = 300.0  # longest check of a user's network: importing torch and a few steps, on a loaded machine
 
 
 def submit(root: Path, config: TrainConfig, name: str = "", worker: str = WORKER, *, engine: str = LOCAL) -> str:
@@ -255,12 +256,17 @@ def _refuse(root: Path, folder: Path, reason: str) -> None:
 
 
 def check_network(config: TrainConfig) -> None:
-    """Check that the network exists and its packages too; a user's own is tried out in a process of its own."""
+    """Check that the network exists and its packages too; a user's own is tried out in a process of its own, within a
+    time limit."""
     entry = architecture(config.model.model)
     check_packages(entry)
     if entry.own:
-        command = module_command("core.models.contract", entry.name)
-        done = subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)
+        done = run_limited(module_command("core.models.contract", entry.name), CHECK_NETWORK_S, cwd=None)
+        if done is None:
+            raise ConfigError(
+                f"model: {entry.name}: expected its check to end within {CHECK_NETWORK_S:.0f} s, it was killed; check "
+                f"for code in {entry.path or entry.module} that waits or never ends, and for too large default sizes"
+            )
         if done.returncode:
             raise ConfigError(done.stdout.strip() or f"model: {entry.name}: checking it failed: {done.stderr[-2000:]}")
 

@@ -14,11 +14,11 @@ import pytest
 
 from core import runs
 from core.config import TrainConfig
+from core.processes import PROJECT, module_environment
 from core.runs.launch import create_run
 from core.runs.store import metrics_file
 from core.runs.store.database import FILE
 from core.runs.store.index import open_index
-from core.runs.store.process import PROJECT, module_environment
 from tests.support.watching import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from typing import Any
 from core import runs
 from core.compute.allocator import malloc_environment
 from core.compute.priority import JOB_NICENESS, lower_priority
-from core.paths import project_root
+from core.processes import PROJECT, module_command, module_environment
 from ui.shared.paths import runs_root
 
 STDOUT = "stdout.txt"
@@ -65,8 +64,8 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
         folder.mkdir(parents=True)
         with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
             _running[folder] = subprocess.Popen(
-                [sys.executable, "-m", "core", *arguments],
-                cwd=project_root(),
+                module_command("core", *arguments),
+                cwd=PROJECT,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -81,7 +80,7 @@ def _environment() -> dict[str, str]:
     Beside a run that trains, threads of the job that wait for one another leave their core to it: spinning threads of
     two processes would take most of each other's time (benchmarks/NOTES.md).
     """
-    environment = malloc_environment(os.environ)
+    environment = malloc_environment(module_environment())
     if any(run.state.active for run in runs.list_runs(runs_root())):
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return environment

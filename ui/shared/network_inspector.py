@@ -10,9 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -28,7 +26,7 @@ from core.errors import UserError
 from core.files import atomic_write
 from core.models import architecture
 from core.models.own_networks import code_files
-from core.paths import project_root
+from core.processes import PROJECT, module_command, module_environment
 from core.training.plan import StepCost, TrainingPlan
 from core.types import Size3
 from ui.shared.hashes import files_hash, short_hash
@@ -78,9 +76,9 @@ class Child:
     def _started(self) -> subprocess.Popen[str]:
         if self.process is None or self.process.poll() is not None:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "core.inspection.network_inspector"],
-                cwd=project_root(),
-                env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+                module_command("core.inspection.network_inspector"),
+                cwd=PROJECT,
+                env={**module_environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 text=True,
@@ -261,7 +259,7 @@ def _own_code(name: str) -> str:
 def _code_digest() -> str:
     """A digest of the code of :mod:`core`, and the versions of the packages that decide an answer."""
     digest = hashlib.sha256()
-    root = project_root()
+    root = PROJECT
     for path in sorted((root / "core").rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode())
         digest.update(path.read_bytes())

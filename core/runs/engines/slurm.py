@@ -19,6 +19,7 @@ from pathlib import Path
 from core.config import TrainConfig
 from core.errors import ConfigError
 from core.files import read_tail
+from core.processes import PROJECT
 from core.runs.engines.engine import Capabilities, Check, EngineError
 from core.runs.engines.settings import SlurmSettings
 from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting
@@ -38,7 +39,6 @@ from core.runs.store.engine_records import (
     read_engine,
     write_engine,
 )
-from core.runs.store.process import PROJECT
 from core.runs.store.state import read_state
 
 OUTPUT = "job.out"  # in the run folder: what Slurm and the job's shell wrote

@@ -24,6 +24,7 @@ from core.compute.cgroups import OomKills, count_oom_kills
 from core.compute.priority import JOB_NICENESS, TRAINER_NICENESS, lower_priority
 from core.errors import RunError
 from core.hosts import host_name
+from core.processes import kill_tree, module_command, module_environment
 from core.runs.catalog import get_run, update_index
 from core.runs.launch import WORKER, serve_queue
 from core.runs.notify import notify
@@ -33,7 +34,6 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import GpuSlot
 from core.runs.store.heartbeat import HEARTBEAT, Heartbeat
-from core.processes import kill_tree, module_command, module_environment
 from core.runs.store.process import process_identity
 from core.runs.store.state import RESUMABLE, RunState, read_state, write_reconciled_state, write_state
 from core.runs.store.stop_file import AT_ONCE, PRUNED, SIGNALLED, STOP, read_stop, write_stop

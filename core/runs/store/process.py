@@ -1,4 +1,4 @@
-"""Processes and file locks: process identities, detached and terminated processes, locks shared between processes.
+"""Processes and file locks: process identities, detached processes, locks shared between processes.
 
 PIDs are reused, so a process is identified by its PID and an *identity*: on Linux the boot id and the start time in
 clock ticks since boot (immune to clock changes), elsewhere its creation time. A PID means something on its own host and
@@ -20,14 +20,13 @@ from typing import IO
 
 from core.errors import RunError
 from core.hosts import boot_id
-from core.paths import project_root
+from core.processes import PROJECT, module_environment
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-PROJECT = project_root()
 _PR_SET_PDEATHSIG = 1
 _detached: list[subprocess.Popen[bytes]] = []
 
@@ -54,22 +53,6 @@ def is_alive(pid: int | None, identity: str) -> bool:
     return bool(pid and identity) and process_identity(int(pid or 0)) == identity
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process and all its descendants, those that still exist."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        tree = [*process.children(recursive=True), process]
-    except psutil.NoSuchProcess:
-        return
-    for process in tree:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-
-
 def die_with_parent(parent_pid: int, with_signal: int = signal.SIGTERM) -> None:
     """Have the kernel send this process a signal when its parent dies; no effect except on Linux.
 
@@ -80,17 +63,6 @@ def die_with_parent(parent_pid: int, with_signal: int = signal.SIGTERM) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0)
         if os.getppid() != parent_pid:
             os.kill(os.getpid(), with_signal)
-
-
-def module_command(module: str, *arguments: str) -> list[str]:
-    """Command line that runs a module with this Python."""
-    return [sys.executable, "-m", module, *arguments]
-
-
-def module_environment() -> dict[str, str]:
-    """This process's environment with the project on ``PYTHONPATH``."""
-    paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in paths if p))}
 
 
 def start_detached(command: Sequence[str], log: Path) -> int:

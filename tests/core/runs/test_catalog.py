@@ -12,11 +12,11 @@ import pytest
 from core import runs
 from core.errors import RunError
 from core.presets import preset
+from core.processes import PROJECT, module_environment
 from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
 from core.runs.store.index import open_index
-from core.runs.store.process import PROJECT, module_environment
 from core.runs.store.state import read_state, write_state
 from tests.support.index_rows import run_rows
 

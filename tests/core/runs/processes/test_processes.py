@@ -16,12 +16,12 @@ from core import runs
 from core.compute.priority import JOB_NICENESS, MAX_NICENESS, TRAINER_NICENESS
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
+from core.processes import module_command, module_environment
 from core.runs.engines.local import supervisor_file
 from core.runs.launch import create_run
 from core.runs.notify import WEBHOOK
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
-from core.runs.store.process import module_command, module_environment
 from core.runs.store.state import read_state, write_state
 from tests.support.watching import (
     TIMEOUT_S,

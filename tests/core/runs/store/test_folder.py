@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from core.errors import RunError
+from core.processes import module_environment
 from core.runs.store import folder as files
-from core.runs.store.process import module_environment
 from tests.support.watching import wait_until
 
 
