@@ -13,8 +13,8 @@ from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.files import image_stem
 from core.datasets.loading import LoadedSubject, load_subject, read_subject_headers
 from core.errors import VolumeError
-from core.imaging.foreign_files import FOREIGN_FORMATS
 from core.imaging.headers import read_header
+from core.imaging.image_files import FOREIGN_FORMATS
 from core.labels import LabelSpace
 
 

@@ -22,7 +22,7 @@ import streamlit as st
 from core.datasets.intake import unpack
 from core.errors import DatasetError, UserError, VolumeError
 from core.imaging.file_kinds import PREFIX_BYTES, identify, is_dicom
-from core.imaging.foreign_files import foreign_format
+from core.imaging.image_files import foreign_format, partner_of
 from ui.shared.addresses import BROWSER_COOKIE
 from ui.shared.formatting import plain
 from ui.shared.paths import cache_root
@@ -153,12 +153,6 @@ def remove(path: Path) -> None:
         shutil.rmtree(folder / path.relative_to(folder).parts[0], ignore_errors=True)
 
 
-def analyze_partner(path: Path) -> Path | None:
-    """The other file of an Analyze pair; ``None`` for any other file."""
-    suffix = {".hdr": ".img", ".img": ".hdr"}.get(path.suffix)
-    return path.with_suffix(suffix) if suffix else None
-
-
 def is_uploaded(path: Path) -> bool:
     """Whether a file is in the folder of uploads."""
     return path.is_relative_to(_root())
@@ -240,8 +234,7 @@ def _new_path(name: str, series: str) -> Path:
             session_folder() / str(number) / series / name,
         )
     for folder in folders:
-        partner = analyze_partner(folder / name)
-        if partner is not None and partner.is_file() and not (folder / name).exists():
+        if partner_of(folder / name) is not None and not (folder / name).exists():
             return folder / name
     number = int(folders[-1].name) + 1 if folders else 1
     return session_folder() / str(number) / name

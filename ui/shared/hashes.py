@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from core.files import FileStamp, file_stamp
-from core.imaging.foreign_files import voxel_files
+from core.imaging.image_files import files_of
 
 LENGTH = 16  # hexadecimal digits
 
@@ -23,12 +23,12 @@ def files_hash(prefix: str, files: Sequence[Path], with_stat: bool = True) -> st
     Parameters
     ----------
     prefix : str. Other parameters that the result depends on.
-    files : sequence of Path. Image files; of a header without voxels, such as Analyze's, the data file is included.
+    files : sequence of Path. Image files; all files of an image are included (:mod:`core.imaging.image_files`).
     with_stat : bool. Whether the hash changes with size and modification time of the files.
     """
     digest = hashlib.sha256(prefix.encode("utf-8", "surrogateescape"))
     for path in files:
-        for part in (path, *voxel_files(path)):
+        for part in files_of(path):
             size, mtime_ns = file_stamp(part) if with_stat else FileStamp(0, 0)
             digest.update(f"{part}\0{size}\0{mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:LENGTH]

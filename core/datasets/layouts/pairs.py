@@ -9,6 +9,7 @@ from pathlib import Path
 
 from core.datasets.layouts.base import natural_key
 from core.datasets.layouts.files import image_stem, is_image_name
+from core.imaging.image_files import is_second_half
 
 IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "volumes", "scans")
 LABEL_FOLDERS = (
@@ -47,8 +48,8 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
 def _images_in(folder: Path) -> list[Path]:
     """Images in a folder; of a pair of files only the header."""
     paths = sorted(p for p in folder.iterdir() if is_image_name(p.name))
-    headers = {image_stem(p.name) for p in paths if re.search(r"\.hdr(\.gz)?$", p.name.lower())}
-    return [p for p in paths if ".img" not in p.suffixes or image_stem(p.name) not in headers]
+    names = {p.name for p in paths}
+    return [p for p in paths if not is_second_half(p.name, names)]
 
 
 def _pairs_by_name(images: Sequence[Path], labels: Sequence[Path]) -> list[tuple[Path, Path]]:

@@ -15,7 +15,6 @@ import pytest
 
 from core.errors import VolumeError
 from core.imaging import foreign_files
-from core.imaging.foreign_files import voxel_files
 from core.imaging.geometry import to_canonical
 from core.imaging.volume import read_header, read_image, read_label, write_label
 from tests.support.foreign_volumes import (
@@ -155,15 +154,6 @@ def test_channels_are_read_wherever_the_format_keeps_them(tmp_path: Path) -> Non
         np.testing.assert_array_equal(read_image(file).data, to_canonical(channels, header.geometry))
         np.testing.assert_array_equal(read_image(file, 1).data[0], to_canonical(channels[1], header.geometry))
         np.testing.assert_allclose(header.geometry.affine, affine, atol=1e-5)
-
-
-def test_the_file_of_the_voxels_belongs_to_its_header(tmp_path: Path) -> None:
-    for write, name in ((write_nrrd, "a.nhdr"), (write_metaimage, "b.mhd")):
-        file = write(tmp_path / name, phantom(), oblique_affine())
-        assert voxel_files(file) == (file.with_suffix(".raw"),)
-    assert len(voxel_files(write_series(tmp_path / "series", phantom(), oblique_affine()))) == phantom().shape[2]
-    assert voxel_files(tmp_path / "c.hdr") == (tmp_path / "c.img",)
-    assert voxel_files(tmp_path / "missing.mhd") == voxel_files(tmp_path / "a.nii.gz") == ()
 
 
 def test_a_header_may_name_only_a_file_beside_it(tmp_path: Path) -> None:

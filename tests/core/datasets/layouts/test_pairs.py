@@ -18,6 +18,7 @@ from core.datasets.layouts.pairs import find_pairs
         (["imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"], [("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")]),
         (["image/p1_img.nii", "mask/p1_seg.nii.gz", "mask/p2_seg.nii"], [("image/p1_img.nii", "mask/p1_seg.nii.gz")]),
         (["images/a.hdr", "images/a.img", "labels/a.hdr", "labels/a.img"], [("images/a.hdr", "labels/a.hdr")]),
+        (["images/a.HDR", "images/a.IMG", "labels/a.hdr", "labels/a.img.gz"], [("images/a.HDR", "labels/a.hdr")]),
         (["case1/image.nii.gz", "case1/label.nii.gz", "case2/t1.nii", "case2/t1_seg.nii", "other/notes.txt"],
          [("case1/image.nii.gz", "case1/label.nii.gz"), ("case2/t1.nii", "case2/t1_seg.nii")]),
         (["case1/t1.nii", "case1/t2.nii", "case1/seg.nii"], []),
