@@ -12,30 +12,19 @@ import json
 import os
 import queue
 import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
-from typing import Literal, get_args
 
 from core.disk_cache import DiskCache
 from core.errors import VolumeError
-from core.formatting import format_bytes
 from core.imaging.bounded_io import max_image_bytes, read_prefix
 from core.imaging.decoded_image import HEADER_FILE, VOXEL_FILE, DecodedImage
 from core.imaging.decoder import BASE_BYTES, Request
-from core.imaging.file_kinds import NIFTI_SUFFIXES, PREFIX_BYTES, identify, is_dicom
-from core.imaging.text_header import read_metaimage_header, read_nrrd_header
-from core.paths import cache_folder, project_root
+from core.imaging.file_kinds import PREFIX_BYTES, identify
+from core.imaging.image_files import ForeignFormat, foreign_files_of
+from core.paths import cache_folder
+from core.processes import PROJECT, ProcessLimits, module_command, module_environment
 
-ForeignFormat = Literal["mgh", "nrrd", "metaimage", "dicom"]
-FOREIGN_FORMATS: tuple[str, ...] = get_args(ForeignFormat)
-
-VOLUME_SUFFIXES: dict[str, ForeignFormat] = {
-    ".mgh": "mgh", ".mgz": "mgh", ".mgh.gz": "mgh", ".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "metaimage",
-    ".mhd": "metaimage",
-}  # fmt: skip
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 KIND_NAMES: dict[ForeignFormat, str] = {  # as core.imaging.file_kinds calls them
     "mgh": "a FreeSurfer MGH file", "nrrd": "an NRRD file", "metaimage": "a MetaImage", "dicom": "a DICOM file",
 }  # fmt: skip
@@ -43,26 +32,6 @@ TEXT = "a text file"  # a header in text may begin with any field
 DECODER_VERSION = 1  # raise it when the same file is decoded to something else
 START_S, TIMEOUT_S, BYTES_PER_S = 20.0, 5.0, 10e6  # of the process, and for a file: so long, and longer by its size
 POLL_S = 0.05
-
-
-def foreign_format(path: Path) -> ForeignFormat | None:
-    """The format of a file by its name, or DICOM by the content of a file or the files of a folder; ``None`` for
-    others."""
-    name = path.name.lower()
-    if name.endswith(NIFTI_SUFFIXES):
-        return None
-    found = next((format for suffix, format in VOLUME_SUFFIXES.items() if name.endswith(suffix)), None)
-    if found is not None:
-        return found
-    if name.endswith(DICOM_SUFFIXES):
-        return "dicom"
-    with contextlib.suppress(OSError, ValueError):
-        if path.is_dir():
-            return "dicom" if _holds_dicom(path) else None
-        # DICOM files often have no suffix, or a number in its place.
-        if (not path.suffix or path.suffix[1:].isdigit()) and _starts_as_dicom(path):
-            return "dicom"
-    return None
 
 
 def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
@@ -101,19 +70,6 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
         ) from error
 
 
-def voxel_files(path: Path) -> tuple[Path, ...]:
-    """Files beside a header, or in the folder of a series, that hold its voxels; empty for an image of one file and for
-    a damaged header."""
-    if path.suffix == ".hdr":
-        return (path.with_suffix(".img"),)
-    read = {".nhdr": read_nrrd_header, ".mhd": read_metaimage_header}.get(path.suffix.lower())
-    with contextlib.suppress(VolumeError, OSError):
-        if path.is_dir():
-            return tuple(sorted(p for p in path.iterdir() if p.is_file()))
-        return () if read is None else read(path).data_files
-    return ()
-
-
 def decoded_cache() -> DiskCache:
     """The cache of decoded voxels."""
     return DiskCache(cache_folder() / "decoded")
@@ -131,7 +87,7 @@ def _refuse_other_kind(path: Path, format: ForeignFormat) -> None:
 def _key(path: Path, format: ForeignFormat) -> str:
     """Name of a file's entry in the cache: changes with place, size and time of any file that belongs to it."""
     digest = hashlib.sha256(f"{DECODER_VERSION} {format} {path.absolute()}\n".encode("utf-8", "surrogateescape"))
-    for file in _source_files(path, format):
+    for file in foreign_files_of(path, format):
         try:
             status = os.stat(file)
         except OSError as error:
@@ -140,38 +96,8 @@ def _key(path: Path, format: ForeignFormat) -> str:
     return digest.hexdigest()[:32]
 
 
-def _source_files(path: Path, format: ForeignFormat) -> list[Path]:
-    """The files of an image: those that a header names, or all of the folder of a DICOM file."""
-    if format == "dicom":
-        folder = path if path.is_dir() else path.parent
-        try:
-            return [path, *sorted(p for p in folder.iterdir() if p.is_file())]
-        except OSError as error:
-            raise VolumeError(f"{folder}: cannot be listed: {error.strerror or error}") from None
-    if format == "nrrd":
-        return [path, *read_nrrd_header(path).data_files]
-    return [path, *read_metaimage_header(path).data_files] if format == "metaimage" else [path]
-
-
 def _source_bytes(path: Path, format: ForeignFormat) -> int:
-    return sum(os.stat(file).st_size for file in _source_files(path, format))
-
-
-def _holds_dicom(folder: Path) -> bool:
-    """Whether one of the first files of a folder is DICOM."""
-    try:
-        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))[:20]
-    except OSError:
-        return False
-    return any(_starts_as_dicom(file) for file in files)
-
-
-def _starts_as_dicom(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return is_dicom(file.read(PREFIX_BYTES))
-    except OSError:
-        return False
+    return sum(os.stat(file).st_size for file in foreign_files_of(path, format))
 
 
 class _Decoder:
@@ -217,22 +143,15 @@ class _Decoder:
 
     def _wait(self, process: subprocess.Popen[str], source_bytes: int) -> tuple[str, str]:
         """Which limit was exceeded, or the response."""
-        import psutil
-
-        limit_s = TIMEOUT_S + source_bytes / BYTES_PER_S
-        begin = time.monotonic()
-        deadline = begin + limit_s
-        if self._fresh:
-            deadline += START_S
-            self._fresh = False
+        limits = ProcessLimits(
+            5 * max_image_bytes() + BASE_BYTES, TIMEOUT_S + source_bytes / BYTES_PER_S, START_S if self._fresh else 0.0
+        )
+        self._fresh = False
         while True:
             with contextlib.suppress(queue.Empty):
                 return "", self._lines.get(timeout=POLL_S)
-            if time.monotonic() > deadline:
-                return f"decoding it takes longer than {limit_s:.0f} s", ""
-            with contextlib.suppress(psutil.Error):
-                if psutil.Process(process.pid).memory_info().rss > 5 * max_image_bytes() + BASE_BYTES:
-                    return f"decoding it takes more than {format_bytes(5 * max_image_bytes() + BASE_BYTES)}", ""
+            if exceeded := limits.exceeded(process.pid):
+                return f"decoding it takes {exceeded}", ""
 
     def _running(self) -> subprocess.Popen[str]:
         """The process, started unless it runs; a forked process has none of its parent."""
@@ -241,15 +160,15 @@ class _Decoder:
         self._end()
         self._lines = queue.Queue()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "core.imaging.decoder"],
-            cwd=project_root(),
+            module_command("core.imaging.decoder"),
+            cwd=PROJECT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
             encoding="utf-8",
             # Further threads would take address space, which is limited, and time from training.
-            env={**os.environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+            env={**module_environment(), "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
         )
         self._pid, self._fresh = os.getpid(), True
         threading.Thread(target=_collect, args=(self._process, self._lines), daemon=True).start()
