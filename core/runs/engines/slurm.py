@@ -33,6 +33,7 @@ from core.runs.store.engine_records import (
     JOB_NODES,
     JOB_RENDEZVOUS,
     JOB_RESTART,
+    JOB_SIGNAL_S,
     EngineRecord,
     JobReport,
     JobState,
@@ -203,7 +204,7 @@ class SlurmEngine:
             f"export {JOB}=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}",
             f"export {JOB}=${{{JOB}:-$SLURM_JOB_ID}} {JOB_RESTART}=${{SLURM_RESTART_COUNT:-0}}",
             'ends=$(timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null)',
-            f'export {JOB_ENDS}=$(date -d "$ends" +%s 2>/dev/null)',
+            f'export {JOB_ENDS}=$(date -d "$ends" +%s 2>/dev/null) {JOB_SIGNAL_S}={self.settings.signal_s}',
             *nodes,
             f'exec {self._python()} -m core.runs.processes.trainer_parent "$folder" --worker {shlex.quote(worker)}',
         ]

@@ -27,6 +27,7 @@ SILENT_S = 60.0  # an engine that has not answered for longer is unreachable
 JOB = "SEGMENTARIUM_JOB"  # its id, as in ``engine.json``
 JOB_RESTART = "SEGMENTARIUM_JOB_RESTART"  # how often it was restarted
 JOB_ENDS = "SEGMENTARIUM_JOB_ENDS"  # when its time limit ends it, in seconds since 1970; may be empty
+JOB_SIGNAL_S = "SEGMENTARIUM_JOB_SIGNAL_S"  # seconds before that end at which it is told to end
 JOB_NODES = "SEGMENTARIUM_JOB_NODES"  # command that starts a process on each of several nodes, as a JSON list
 
 JOB_RENDEZVOUS = "SEGMENTARIUM_JOB_RENDEZVOUS"  # address and port where its nodes meet

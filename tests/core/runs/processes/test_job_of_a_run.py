@@ -18,7 +18,7 @@ from core.errors import RunError
 from core.hosts import host_name
 from core.runs.launch import create_run
 from core.runs.processes import trainer_parent
-from core.runs.processes.engine_job import EngineJob
+from core.runs.processes.engine_job import EngineJob, engine_job
 from core.runs.processes.torchrun_launcher import nodes_of_job
 from core.runs.processes.trainer_parent import claim_run
 from core.runs.store import folder as files
@@ -30,6 +30,7 @@ from core.runs.store.engine_records import (
     JOB_NODES,
     JOB_RENDEZVOUS,
     JOB_RESTART,
+    JOB_SIGNAL_S,
 )
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.process import is_alive
@@ -151,6 +152,18 @@ def test_restarted_job_stops_a_run_that_a_person_asked_to_stop_meanwhile(root: P
 def test_signal_long_before_the_time_limit_is_a_preemption() -> None:
     assert "preempted" in EngineJob("7", ends_at=time.time() + 3600).why_signalled()
     assert "preempted" in EngineJob("7").why_signalled()
+
+
+def test_signal_as_long_before_the_time_limit_as_the_engine_was_asked_to_send_it_is_about_that(
+    monkeypatch: pytest.MonkeyPatch, job: Callable[..., None]
+) -> None:
+    job(ends=str(time.time() + 600))
+    monkeypatch.setenv(JOB_SIGNAL_S, "600")
+    assert "the time limit of its job was reached" in engine_job().why_signalled()
+    monkeypatch.setenv(JOB_SIGNAL_S, "300")
+    assert "preempted" in engine_job().why_signalled()
+    monkeypatch.delenv(JOB_SIGNAL_S)
+    assert "preempted" in engine_job().why_signalled()
 
 
 def test_nodes_of_a_job_meet_at_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:
