@@ -30,8 +30,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     maximum: float | None = None,
     length: int | None = None,
     advanced: bool = True,
-    zero: str = "",
-    zero_value: int = 0,
+    special_word: str = "",
+    special_value: int = 0,
     texts: Mapping[str, str] | None = None,
     searchable: bool = True,
     log_scale: bool = False,
@@ -47,8 +47,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     minimum, maximum : float or None. Inclusive bounds, for each item of a tuple.
     length : int or None. Number of items of a non-empty tuple.
     advanced : bool. Whether forms show the field in the collapsed part.
-    zero : str. Word for ``zero_value`` in forms and on the command line, such as "none"; empty for no such word.
-    zero_value : int. Value with a meaning of its own, such as "no limit"; it is allowed outside of the bounds.
+    special_word : str. Word for ``special_value`` in forms and on the command line, such as "none"; empty for none.
+    special_value : int. Value with a meaning of its own, such as "no limit"; it is allowed outside of the bounds.
     texts : mapping. Words for choices in forms, by value; other choices are shown as they are, with spaces for
         underscores.
     searchable : bool. Whether a sweep may vary the field; not where it decides what is measured, or the budget.
@@ -62,8 +62,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
         maximum=maximum,
         length=length,
         advanced=advanced,
-        zero=zero,
-        zero_value=zero_value,
+        special_word=special_word,
+        special_value=special_value,
         texts=types.MappingProxyType(dict(texts or {})),
         searchable=searchable,
         log_scale=log_scale,
@@ -100,8 +100,8 @@ class FieldSpec:
     maximum: float | None
     length: int | None
     advanced: bool
-    zero: str
-    zero_value: int
+    special_word: str
+    special_value: int
     texts: Mapping[str, str]
     searchable: bool
     log_scale: bool
@@ -131,11 +131,11 @@ class FieldSpec:
         """A value as forms show it: a choice in words, the word for no amount; else as :meth:`format`."""
         if self.choices:
             return self.texts.get(value, str(value).replace("_", " "))
-        return self.zero if self.is_zero(value) else self.format(value)
+        return self.special_word if self.is_special(value) else self.format(value)
 
-    def is_zero(self, value: Any) -> bool:
-        """Whether a value is the one that :attr:`zero` is the word for."""
-        return bool(self.zero) and value == self.zero_value
+    def is_special(self, value: Any) -> bool:
+        """Whether a value is the one that :attr:`special_word` is the word for."""
+        return bool(self.special_word) and value == self.special_value
 
     def coerce(self, value: Any) -> Any:
         """Validate a value and convert it to the field's type.
@@ -168,16 +168,16 @@ class FieldSpec:
             if text.lower() not in BOOLEANS:
                 raise ConfigError(f"{self.name}: expected true or false, got {text!r}")
             return BOOLEANS[text.lower()]
-        if self.zero and text.lower() == self.zero:
-            return self.coerce(self.zero_value)
+        if self.special_word and text.lower() == self.special_word:
+            return self.coerce(self.special_value)
         return self.coerce(self._parse_scalar(text, self.type))
 
     def format(self, value: Any) -> str:
         """The inverse of :meth:`parse`."""
         if isinstance(value, tuple):
             return ",".join(str(v) for v in value)
-        if self.zero_value and self.is_zero(value):
-            return self.zero
+        if self.special_value and self.is_special(value):
+            return self.special_word
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     def _parse_scalar(self, text: str, kind: Any) -> Any:
@@ -203,7 +203,7 @@ class FieldSpec:
         finite = isinstance(value, int) or math.isfinite(value)
         if kind is int and finite and value != int(value):
             raise ConfigError(f"{self.name}: expected a whole number{self._range()}, got {value!r}")
-        if self.is_zero(value):
+        if self.is_special(value):
             return kind(value)
         low, high = self.minimum, self.maximum
         if not finite or (low is not None and value < low) or (high is not None and value > high):
@@ -214,7 +214,7 @@ class FieldSpec:
         unit = f" ({self.unit})" if self.unit else ""
         if self.minimum is None or self.maximum is None:
             return unit
-        word = f", or {self.zero}" if self.zero_value else ""
+        word = f", or {self.special_word}" if self.special_value else ""
         return f" from {self.minimum:g} to {self.maximum:g}{unit}{word}"
 
 

@@ -227,8 +227,8 @@ def _record(trial: Trial, summary: SweepSummary) -> TrialRecord:
     if trial.run is None or trial.state in ("waiting", "failed"):
         return TrialRecord(trial.member.values, trial.state, dice)
     measured = _measured(trial.run.folder, METRICS[summary.objective])
-    curve, judged = progress_curve(measured, trial.run.config, trial.state == "finished")
-    return TrialRecord(trial.member.values, trial.state, dice, curve, judged)
+    curve, compared_to = progress_curve(measured, trial.run.config, trial.state == "finished")
+    return TrialRecord(trial.member.values, trial.state, dice, curve, compared_to)
 
 
 def _measured(folder: Path, metric: str) -> tuple[Measurement, ...]:

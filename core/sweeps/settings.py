@@ -12,7 +12,7 @@ from core.errors import ConfigError
 from core.events import SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED
 from core.fields import Checked, option
 from core.losses import check_loss
-from core.sweeps.space import Dimension, Space, combinations, grid_of, is_valid, label
+from core.sweeps.space import Dimension, Space, choice_text, combinations, grid_of, is_valid
 
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["median", "asha", "none"]
@@ -172,7 +172,7 @@ def _check_values(space: Space, config: TrainConfig) -> None:
         possible = {values[dimension.name] for values in valid if dimension.name in values}
         for value in dimension.values or ():
             if value not in possible:
-                text = label(dimension.spec, value)
+                text = choice_text(dimension.spec, value)
                 raise ConfigError(f"search: {dimension.name}={text}: {_reason(dimension.name, value, space, config)}")
 
 

@@ -147,8 +147,8 @@ def test_curve_is_the_best_so_far_by_share_of_the_budget() -> None:
         Measurement(5, 25.0, 0.2),
         Measurement(8, 40, 0.6),
     ]
-    curve, judged = progress_curve(rows, config, ended=False)
-    assert (min(curve), max(curve), judged) == (2, 16, 10)
+    curve, compared_to = progress_curve(rows, config, ended=False)
+    assert (min(curve), max(curve), compared_to) == (2, 16, 10)
     assert (curve[2], curve[10], curve[15], curve[16]) == (0.3, 0.3, 0.3, 0.6)
     assert max(progress_curve(rows, config, ended=True)[0]) == 20
     timed, _ = progress_curve(rows, config.with_values({"minutes": 1.0}), ended=False)
