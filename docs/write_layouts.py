@@ -1,4 +1,4 @@
-"""Writes the table of known data sets in data.md from their descriptions: ``make docs``."""
+"""Writes the tables of known data sets and of the pattern language in data.md: ``make docs``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("data.md")
-START, END = "<!-- layouts: made by `make docs`, do not edit -->\n", "<!-- end of layouts -->\n"
 
 sys.path.insert(0, str(PAGE.parents[1]))
 
 from core.datasets.describing import pattern_lines  # noqa: E402
 from core.datasets.layouts.known_sets import known_sets  # noqa: E402
+from core.datasets.layouts.patterns import language_table  # noqa: E402
 from core.datasets.layouts.set_description import SetDescription  # noqa: E402
+from docs.marked_part import replace_part  # noqa: E402
 
 
 def table() -> str:
@@ -32,10 +33,8 @@ def line_of(described: SetDescription) -> str:
 
 
 def page_with_table(page: str) -> str:
-    """The page with a new table between :data:`START` and :data:`END`."""
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{table()}\n{END}{after}"
+    """The page with new tables of known data sets and of the pattern language."""
+    return replace_part(replace_part(page, "layouts", table()), "patterns", language_table())
 
 
 if __name__ == "__main__":

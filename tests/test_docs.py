@@ -47,10 +47,12 @@ def test_table_of_fields_is_up_to_date(write_options: ModuleType) -> None:
     assert all(f"`{spec.flag}`" in page for spec in field_specs() if spec.name != "path")
 
 
-def test_table_of_layouts_is_up_to_date() -> None:
+def test_tables_of_layouts_and_patterns_are_up_to_date() -> None:
     write_layouts = script("write_layouts")
     page = write_layouts.PAGE.read_text("utf-8")
     assert page == write_layouts.page_with_table(page), "docs/data.md is out of date: run `make docs`"
+    with pytest.raises(ValueError, match="layouts: made by"):
+        write_layouts.page_with_table("a page without marks")
 
 
 def test_flags_for_the_options_of_the_script_exist(write_options: ModuleType) -> None:

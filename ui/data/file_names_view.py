@@ -19,6 +19,7 @@ from core.datasets.describing import (
 )
 from core.datasets.layouts.described import modality_table
 from core.datasets.layouts.known_sets import known_sets
+from core.datasets.layouts.patterns import language_table
 from core.datasets.registry import UnknownLayoutError
 from core.datasets.saved_descriptions import (
     description_file,
@@ -36,18 +37,6 @@ from ui.shared.progress import progress
 EDITED = "file_names"  # session key: the folder whose file names are edited
 MAX_ROWS = 1000  # of the table of cases
 REPORT = "report.json"
-LANGUAGE = """
-| | |
-|---|---|
-| `{case}` | what names a case; the same text wherever it stands |
-| `{modality}` `{channel}` | what names the image, such as t1, or 0000 |
-| `{session}` `{site}` | further parts of a name; any other word in braces works too |
-| `{label}` | one mask for each class: what names the class |
-| `{rater}` | several label maps of a case: what names who drew it |
-| `{case=p##\\|q*}` | only such texts |
-| `*` `?` `#` `#+` | any text, a character, a digit, digits |
-| `[...]` `(a\\|b)` `**/` | may be missing; alternatives; any folders |
-"""
 
 
 def is_edited(path: Path) -> bool:
@@ -118,7 +107,7 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
             help="A pattern per line; empty where there are none, for prediction.",
         )  # fmt: skip
     with st.expander("What patterns can say", icon=":material/help:"):
-        st.markdown(LANGUAGE)
+        st.markdown(language_table())
     try:
         content = _with_patterns(start, images, labels)
         found = describe(path, content)
