@@ -18,8 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core.errors import VolumeError
-from core.formatting import format_bytes
-from core.imaging.bounded_io import is_gzip, max_image_bytes, open_regular_file, read_prefix
+from core.imaging.bounded_io import is_gzip, open_regular_file, read_prefix, refuse_too_large
 from core.imaging.file_kinds import CONVERT, NIFTI_SUFFIXES, PREFIX_BYTES, identify
 from core.imaging.foreign_files import decode
 from core.imaging.geometry import Geometry, corner_distance_mm, format_mm
@@ -155,12 +154,7 @@ def read_header(path: str | Path) -> Header:
     geometry, qform = geometries(path, fields, format, shape)
     voxels = shape[0] * shape[1] * shape[2] * channels
     nbytes = voxels * np.dtype(dtype).itemsize
-    limit = max_image_bytes()
-    if max(nbytes, voxels * 4) > limit:
-        raise VolumeError(
-            f"{path}: expected at most {format_bytes(limit)} of voxels, got {format_bytes(max(nbytes, voxels * 4))} "
-            f"({'x'.join(map(str, shape))}, {channels} channels); if this is right, raise SEGMENTARIUM_MAX_BYTES"
-        )
+    refuse_too_large(path, max(nbytes, voxels * 4), f"{'x'.join(map(str, shape))}, {channels} channels")
     offset = _offset(path, fields, format, paired)
     if paired:
         open_regular_file(data_path).close()
