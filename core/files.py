@@ -1,4 +1,5 @@
-"""Atomic writing of files, reading of files that other hosts replace, and stamps to detect changed files."""
+"""Atomic writing of files, reading of files that other hosts replace, and stamps to detect changed files and to keep
+what was parsed from them."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from core.hosts import host_in_file_name
 
@@ -31,13 +32,44 @@ class FileStamp(NamedTuple):
     mtime_ns: int
 
 
+NO_FILE = FileStamp(0, 0)
+
+
 def file_stamp(path: Path) -> FileStamp:
     """The stamp of a file or folder; links are followed."""
     try:
         status = path.stat()
     except OSError:
-        return FileStamp(0, 0)
+        return NO_FILE
     return FileStamp(status.st_size, status.st_mtime_ns)
+
+
+class StampedCache(Generic[Content]):
+    """Parsed content of files, kept in this process until the stamp of a file changes. Exceptions are not kept."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Path, ...], tuple[list[FileStamp], Content]] = {}
+
+    def get(self, read: Callable[[], Content], *paths: Path, missing: Callable[[], Content] | None = None) -> Content:
+        """The content of files.
+
+        Parameters
+        ----------
+        read : callable. Reads and parses them.
+        *paths : Path. The files.
+        missing : callable, optional. Content where the first file does not exist; by default ``read`` finds out.
+        """
+        stamps = [file_stamp(path) for path in paths]
+        if missing is not None and stamps[0] == NO_FILE:
+            return missing()
+        kept = self._kept.get(paths)
+        if kept is None or kept[0] != stamps:
+            kept = self._kept[paths] = (stamps, read())
+        return kept[1]
+
+    def forget(self, *paths: Path) -> None:
+        """Read files again at the next look, whatever their stamps: they were written just now."""
+        self._kept.pop(paths, None)
 
 
 def atomic_write(path: Path, data: bytes | str, *, durable: bool = False) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from core.config import TrainConfig
 from core.errors import RunError
-from core.files import FileStamp, atomic_write, file_stamp
+from core.files import StampedCache, atomic_write, file_stamp
 from core.formatting import format_list
 from core.paths import DEMO_MODEL, demo_model_path
 from core.processes import kill_tree
@@ -32,7 +32,7 @@ FOLDER_IDS = 2**52  # ids of values that come from the folder; a browser counts 
 MAX_BEHIND_S = 5.0  # a trainer brings the index up to date every second
 OLD_S = 60.0  # time since a file was written that no difference between clocks explains
 _behind_since: dict[Path, tuple[int, float]] = {}  # size in the index, and when it was first seen to differ
-_facts_cache: dict[Path, tuple[tuple[FileStamp, ...], _Facts]] = {}
+_facts: StampedCache[_Facts] = StampedCache()
 
 
 @dataclass(frozen=True)
@@ -389,9 +389,8 @@ def _summary(folder: Path) -> RunSummary:
 def _read_facts(folder: Path) -> _Facts:
     """Configuration, name, notes and tags of a run, cached: parsing takes milliseconds, and a page lists a hundred runs
     every second."""
-    stamps = tuple(file_stamp(folder / name) for name in (files.CONFIG, files.RUN))
-    cached = _facts_cache.get(folder)
-    if cached is None or cached[0] != stamps:
-        facts = (files.read_config(folder), files.read_name(folder), *files.read_notes(folder))
-        cached = _facts_cache[folder] = (stamps, facts)
-    return cached[1]
+
+    def read() -> _Facts:
+        return files.read_config(folder), files.read_name(folder), *files.read_notes(folder)
+
+    return _facts.get(read, folder / files.CONFIG, folder / files.RUN)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError, UserError
-from core.files import FileStamp, file_stamp
+from core.files import StampedCache
 from core.runs import catalog, groups, launch
 from core.runs.group_summary import SweepSummary, Trial, settings_of
 from core.runs.store import folder as files
@@ -28,7 +28,7 @@ from core.sweeps.settings import METRICS, SweepSettings, check_sweep
 FAILURES = 3  # trials that fail one after another and end a sweep
 IMPORTANCE = "importance.json"  # beside the group's file, made again when a trial has finished
 
-_measurements: dict[Path, tuple[FileStamp, tuple[Measurement, ...]]] = {}
+_measurements: StampedCache[tuple[Measurement, ...]] = StampedCache()
 
 
 class Importance(NamedTuple):
@@ -233,13 +233,12 @@ def _record(trial: Trial, summary: SweepSummary) -> TrialRecord:
 
 def _measured(folder: Path, metric: str) -> tuple[Measurement, ...]:
     """The validations of a run, cached: the file of a long run is large, and trials are compared every two seconds."""
-    stamp = file_stamp(folder / metrics_file.METRICS)
-    cached = _measurements.get(folder)
-    if cached is None or cached[0] != stamp:
+
+    def read() -> tuple[Measurement, ...]:
         rows = (row for row in metrics_file.read_metrics(folder) if row.name == metric)
-        values = tuple(Measurement(row.epoch, row.elapsed_s, row.value) for row in rows)
-        cached = _measurements[folder] = (stamp, values)
-    return cached[1]
+        return tuple(Measurement(row.epoch, row.elapsed_s, row.value) for row in rows)
+
+    return _measurements.get(read, folder / metrics_file.METRICS)
 
 
 def _update_importance(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import Pool
 
 from core.errors import RunError
-from core.files import FileStamp, file_stamp, sync_folder
+from core.files import NO_FILE, FileStamp, file_stamp, sync_folder
 from core.runs.store.database import FILE
 from core.runs.store.schema import ANSWERS
 
@@ -88,7 +88,7 @@ def earlier_answers(root: Path, connection: Connection, names: list[str]) -> lis
     """
     path = root / FILE
     known, stamp = _read.setdefault(connection.engine.pool, {}), file_stamp(path)
-    if stamp == FileStamp(0, 0) or known.get(path) == stamp:
+    if stamp == NO_FILE or known.get(path) == stamp:
         return []
     try:
         with tempfile.TemporaryDirectory(prefix="segmentarium-answers-") as scratch:

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.files import FileStamp, file_stamp
+from core.files import NO_FILE, file_stamp
 from core.imaging.image_files import files_of
 
 LENGTH = 16  # hexadecimal digits
@@ -29,6 +29,6 @@ def files_hash(prefix: str, files: Sequence[Path], with_stat: bool = True) -> st
     digest = hashlib.sha256(prefix.encode("utf-8", "surrogateescape"))
     for path in files:
         for part in files_of(path):
-            size, mtime_ns = file_stamp(part) if with_stat else FileStamp(0, 0)
+            size, mtime_ns = file_stamp(part) if with_stat else NO_FILE
             digest.update(f"{part}\0{size}\0{mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:LENGTH]

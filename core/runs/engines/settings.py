@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError
-from core.files import FileStamp, file_stamp, read_replaced
+from core.files import StampedCache, read_replaced
 from core.runs.store.engine_records import LOCAL
 
 FILE = "engines.toml"
@@ -98,7 +98,7 @@ class SlurmSettings(EngineSettings):
 
 
 KINDS: dict[str, type[EngineSettings]] = {"slurm": SlurmSettings}
-_cache: dict[Path, tuple[FileStamp, dict[str, tuple[str, EngineSettings]]]] = {}
+_cache: StampedCache[dict[str, tuple[str, EngineSettings]]] = StampedCache()
 
 
 def read_settings(root: Path) -> dict[str, tuple[str, EngineSettings]]:
@@ -110,13 +110,7 @@ def read_settings(root: Path) -> dict[str, tuple[str, EngineSettings]]:
         If the file is not understood: it names the engine and the setting.
     """
     path = root / FILE
-    stamp = file_stamp(path)
-    if stamp == FileStamp(0, 0):
-        return {}
-    cached = _cache.get(path)
-    if cached is None or cached[0] != stamp:
-        cached = _cache[path] = (stamp, _read(path))
-    return cached[1]
+    return _cache.get(lambda: _read(path), path, missing=dict)
 
 
 def _read(path: Path) -> dict[str, tuple[str, EngineSettings]]:

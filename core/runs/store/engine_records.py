@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import RunError
-from core.files import FileStamp, file_stamp
+from core.files import StampedCache
 from core.runs.store import folder as files
 from core.runs.store.heartbeat import ChangeWatch
 
@@ -103,21 +103,15 @@ class EngineAnswer:
         return dataclasses.asdict(self)
 
 
-_records: dict[Path, tuple[FileStamp, EngineRecord | None]] = {}
-_answers: dict[Path, tuple[FileStamp, EngineAnswer]] = {}
+_records: StampedCache[EngineRecord | None] = StampedCache()
+_answers: StampedCache[EngineAnswer] = StampedCache()
 _watch = ChangeWatch()
 
 
 def read_engine(folder: Path) -> EngineRecord | None:
     """The engine of a run, cached; ``None`` for the queue of this machine and for runs in a terminal."""
     path = folder / ENGINE
-    stamp = file_stamp(path)
-    if stamp == FileStamp(0, 0):
-        return None
-    cached = _records.get(path)
-    if cached is None or cached[0] != stamp:
-        cached = _records[path] = (stamp, _parse_record(path))
-    return cached[1]
+    return _records.get(lambda: _parse_record(path), path, missing=lambda: None)
 
 
 def write_engine(folder: Path, record: EngineRecord) -> None:
@@ -126,7 +120,7 @@ def write_engine(folder: Path, record: EngineRecord) -> None:
         (folder / ENGINE).unlink(missing_ok=True)
     else:
         files.write_json(folder / ENGINE, dataclasses.asdict(record), durable=True)
-    _records.pop(folder / ENGINE, None)
+    _records.forget(folder / ENGINE)
 
 
 def answer_file(root: Path, engine: str) -> Path:
@@ -137,11 +131,7 @@ def answer_file(root: Path, engine: str) -> Path:
 def read_answer(root: Path, engine: str) -> EngineAnswer:
     """The last answer of an engine, cached; an empty one before the first."""
     path = answer_file(root, engine)
-    stamp = file_stamp(path)
-    cached = _answers.get(path)
-    if cached is None or cached[0] != stamp:
-        cached = _answers[path] = (stamp, _parse_answer(path))
-    return cached[1]
+    return _answers.get(lambda: _parse_answer(path), path)
 
 
 def answer_age_s(root: Path, engine: str) -> float:

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
-from core.files import FileStamp, file_stamp
+from core.files import StampedCache
 from core.runs.store import folder as files
 from core.runs.store.process import locked
 
@@ -28,7 +28,7 @@ LOCK = ".lock"
 FOLDS = "folds"  # kind: cross-validation, a run per fold
 SWEEP = "sweep"  # kind: search for values of fields, a run per trial
 
-_cache: dict[Path, tuple[FileStamp, Group]] = {}
+_cache: StampedCache[Group] = StampedCache()
 
 
 @dataclass(frozen=True)
@@ -201,12 +201,11 @@ def group_of(groups: Sequence[Group], run_id: str) -> Group | None:
 
 def _read(path: Path) -> Group:
     """A group, cached: a page lists all of them every two seconds."""
-    stamp = file_stamp(path)
-    cached = _cache.get(path)
-    if cached is None or cached[0] != stamp:
-        try:
-            group = Group.from_json(path.parent.name, files.read_json(path))
-        except RunError as error:
-            raise RunError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-        cached = _cache[path] = (stamp, group)
-    return cached[1]
+    return _cache.get(lambda: _parse(path), path)
+
+
+def _parse(path: Path) -> Group:
+    try:
+        return Group.from_json(path.parent.name, files.read_json(path))
+    except RunError as error:
+        raise RunError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
