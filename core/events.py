@@ -23,6 +23,7 @@ import numpy as np
 from core.packed_labels import PackedLabels
 
 SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED = "held-out sub-volumes", "held-out whole volumes"
+SUB_VOLUME_DICE, WHOLE_DICE = "val/dice_mean", "whole/dice_mean"  # names of the mean Dice on either
 FORECAST_FACT = "forecast"  # name of the fact about a run that states its estimated speed
 
 

@@ -256,7 +256,7 @@ def summary_of(group: Group, by_id: Mapping[str, RunSummary]) -> GroupSummary:
 
 def _trial(number: int, member: Member, run: RunSummary | None, settings: SweepSettings, objective: str) -> Trial:
     if run is None:
-        waits = settings.making == member.run
+        waits = settings.pending_run == member.run
         return Trial(
             number, member, "waiting" if waits else "deleted", None, "" if waits else "its run was deleted", run
         )

@@ -328,7 +328,7 @@ def _reopen(root: Path, summary: SweepSummary) -> bool:
     if not settings.space or settings.exhausted or len(group.members) >= summary.total:
         return False
     number = len(group.members)
-    change_settings(root, group, lambda s: replace(s, stopped=False, problem="", forgiven=number))
+    change_settings(root, group, lambda s: replace(s, stopped=False, problem="", failures_ignored_before=number))
     launch.ensure_supervisor(root)
     return True
 

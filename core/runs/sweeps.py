@@ -90,7 +90,7 @@ def extend(root: Path, group: Group, trials: int) -> SweepSummary:
 
     def extended(settings: SweepSettings) -> SweepSettings:
         options = replace(settings.options, trials=summary.total + trials)
-        return replace(settings, options=options, stopped=False, problem="", forgiven=number)
+        return replace(settings, options=options, stopped=False, problem="", failures_ignored_before=number)
 
     group = groups.change_settings(root, group, extended)
     launch.ensure_supervisor(root)
@@ -163,7 +163,7 @@ def advance(root: Path, group_id: str, at_once: int) -> bool:
 def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
     """Make the next trial, or note why there is none."""
     group, settings = summary.group, summary.settings
-    failed = without_results(records[settings.forgiven :])
+    failed = without_results(records[settings.failures_ignored_before :])
     if failed >= FAILURES:
         reasons = [trial.reason for trial in summary.trials if trial.state == "failed"]
         problem = f"{failed} trials in a row failed, the last: {reasons[-1]}"
@@ -177,23 +177,23 @@ def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) 
     number = len(group.members) + 1
     run_id = files.new_run_id(f"{(slug or group.config.preset)[:28]} trial {number}")
     members = (*group.members, Member(run_id, values))
-    _make_pending(root, _write(root, replace(group, members=members), replace(settings, making=run_id)))
+    _make_pending(root, _write(root, replace(group, members=members), replace(settings, pending_run=run_id)))
 
 
 def _make_pending(root: Path, group: Group) -> Group:
     """Make the run of a trial that was proposed, and note that it is made; after a kill in between it is made later."""
     settings = settings_of(group)
-    if not settings.making:
+    if not settings.pending_run:
         return group
-    member = next((member for member in group.members if member.run == settings.making), None)
-    settings = replace(settings, making="")
+    member = next((member for member in group.members if member.run == settings.pending_run), None)
+    settings = replace(settings, pending_run="")
     if member is not None and not (root / member.run / files.CONFIG).is_file():
         number = group.runs.index(member.run) + 1
         name = "" if group.name == group.id else f"{group.name[: files.NAME_LENGTH - 12]} trial {number}"
         try:
             launch.create_run(root, member.config(group.config), name, run_id=member.run)
         except UserError as error:
-            settings = replace(settings, making=member.run, stopped=True, problem=str(error))
+            settings = replace(settings, pending_run=member.run, stopped=True, problem=str(error))
     return _write(root, group, settings)
 
 

@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any
 from core.config import TrainConfig
 from core.errors import ConfigError
 from core.sweeps.history import OPEN, STEPS, TrialRecord
-from core.sweeps.settings import Sampler, SweepSettings, grid
+from core.sweeps.settings import (
+    ASHA_FIRST,
+    ASHA_REDUCTION,
+    MEDIAN_TRIALS,
+    STARTUP_TRIALS,
+    WARM_UP,
+    Sampler,
+    SweepSettings,
+    grid,
+    optuna_missing,
+)
 from core.sweeps.space import (
     Dimension,
     Space,
@@ -30,10 +40,6 @@ from core.sweeps.space import (
 if TYPE_CHECKING:
     import optuna
 
-STARTUP_TRIALS = 8  # random trials before TPE models them
-MEDIAN_TRIALS = 4  # finished trials before one is compared with their median
-WARM_UP = 2  # twentieths of training before that
-ASHA_FIRST, ASHA_REDUCTION = 2, 3  # twentieths of the first comparison, and of which one in how many goes on
 ATTEMPTS = 200  # to draw values that are valid and were not tried
 
 
@@ -162,7 +168,7 @@ def _new_study() -> optuna.Study:
     try:
         import optuna
     except ImportError as error:
-        raise ConfigError(f"sweep: it needs Optuna: pip install 'optuna>=5,<6' ({error})") from None
+        raise optuna_missing(str(error)) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
 

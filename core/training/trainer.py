@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from core.checkpointing.checkpoint import Checkpoint
-from core.events import SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED, Listener, Segmented
+from core.events import SUB_VOLUME_DICE, SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED, Listener, Segmented
 from core.losses.build import build_loss
 from core.sampling.patches import Batch, PatchSampler
 from core.training.acceleration import accelerate
@@ -247,7 +247,7 @@ class _Trainer:
         self.reporter.metrics(values)
         self.reporter.picture(score.picture)
         if may_be_best and not self.validator.modes:
-            self._save_if_best(values["val/dice_mean"], SUB_VOLUMES_MEASURED)
+            self._save_if_best(values[SUB_VOLUME_DICE], SUB_VOLUMES_MEASURED)
 
     def _record_whole_volumes(self, score: WholeVolumeScore) -> None:
         self.reporter.metrics(score.values(self.task.classes))

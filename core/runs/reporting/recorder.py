@@ -12,7 +12,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core.events import SUB_VOLUMES_MEASURED, Ended, Event, Metrics, Picture, Preparing, Progress, Ready, Saved
+from core.events import (
+    SUB_VOLUME_DICE,
+    SUB_VOLUMES_MEASURED,
+    Ended,
+    Event,
+    Metrics,
+    Picture,
+    Preparing,
+    Progress,
+    Ready,
+    Saved,
+)
 from core.runs.reporting.index_writer import IndexWriter, Rhythm
 from core.runs.reporting.log_lines import LogFormatter
 from core.runs.reporting.tensorboard import TensorBoardLog
@@ -150,8 +161,8 @@ class Recorder:
             self.index.reread()
         self._call_board("scalars", event.step, event.values)
         changes: dict[str, Any] = {}
-        if "val/dice_mean" in event.values:
-            dice = metrics_file.finite_or_none(event.values["val/dice_mean"])
+        if SUB_VOLUME_DICE in event.values:
+            dice = metrics_file.finite_or_none(event.values[SUB_VOLUME_DICE])
             changes["latest"] = Best(event.epoch, dice, SUB_VOLUMES_MEASURED, event.step)
         now = bool(changes)  # Home, Runs and `runs list` show it
         self._update_state(now=now, epoch=event.epoch, step=event.step, elapsed_s=event.elapsed_s, **changes)

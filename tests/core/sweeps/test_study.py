@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from dataclasses import replace
@@ -187,11 +186,3 @@ def test_missing_optuna_is_an_error_with_the_command(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install 'optuna"):
         check_sweep(RATE, CONFIG)
-
-
-def test_settings_are_kept_as_json() -> None:
-    full = SweepSettings(
-        parse_space(["channels=8x16,16x32", "learning_rate=1e-4:1:log"]), SweepOptions(7, "grid", "asha", 3), True,
-        "it failed", True, "run-1", 4,
-    )  # fmt: skip
-    assert SweepSettings.from_json(json.loads(json.dumps(full.to_json()))) == full
