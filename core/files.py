@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
@@ -12,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 from core.hosts import host_in_file_name
 
@@ -174,6 +175,30 @@ def read_tail(path: Path, lines: int) -> str:
     except FileNotFoundError:
         return ""
     return "\n".join(text.splitlines()[-lines:])
+
+
+def append_line(file: BinaryIO, line: bytes) -> None:
+    """Append a line in one write; the line before it is ended first where a kill has torn it.
+
+    Parameters
+    ----------
+    file : binary file, opened with mode ``ab+``.
+    line : bytes. The line with its end.
+    """
+    size, torn = file.seek(0, os.SEEK_END), False
+    if size:
+        file.seek(size - 1)
+        torn = file.read(1) != b"\n"
+    file.write(b"\n" + line if torn else line)
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """The JSON object in a line of a file that is appended to; ``None`` where it was torn by a kill, or is foreign."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) else None
 
 
 def sync_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import Pool
 
 from core.errors import RunError
-from core.files import NO_FILE, FileStamp, file_stamp, sync_folder
+from core.files import NO_FILE, FileStamp, append_line, file_stamp, parse_line, sync_folder
 from core.runs.store.database import FILE
 from core.runs.store.schema import ANSWERS
 
@@ -40,10 +40,7 @@ def append_answer(root: Path, values: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         with path.open("ab+") as file:
-            file.seek(0)
-            content = file.read()
-            line = (json.dumps(values, allow_nan=False) + "\n").encode()
-            file.write(b"\n" + line if content and not content.endswith(b"\n") else line)  # after a torn line
+            append_line(file, (json.dumps(values, allow_nan=False) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
         sync_folder(path.parent)
@@ -67,11 +64,8 @@ def new_answers(root: Path, connection: Connection, names: list[str]) -> list[di
         if known.get(path) == stamp:
             continue
         for line in path.read_bytes().splitlines():
-            try:
-                values = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(values, dict) and set(names) <= values.keys():
+            values = parse_line(line)
+            if values is not None and set(names) <= values.keys():
                 found.append({name: values[name] for name in names})
         known[path] = stamp
     return found

@@ -14,9 +14,11 @@ from core.files import (
     NO_FILE,
     FileStamp,
     StampedCache,
+    append_line,
     atomic_replace,
     atomic_write,
     file_stamp,
+    parse_line,
     remove_temporaries,
     temporary_beside,
 )
@@ -109,6 +111,17 @@ def test_content_is_parsed_again_only_where_one_of_its_files_has_changed(tmp_pat
     assert look() == "12" and len(parsed) == 3
     first.unlink()
     assert look() == "none"
+
+
+@pytest.mark.parametrize("before", [b"", b'{"n": 1}\n', b'{"n": 1}\n{"n": ', b'{"n": 1}\n[2]'])
+def test_line_after_a_torn_one_is_complete(tmp_path: Path, before: bytes) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(before)
+    with path.open("ab+") as file:
+        append_line(file, b'{"n": 3}\n')
+    assert path.read_bytes().startswith(before)
+    found = [values["n"] for line in path.read_bytes().splitlines() if (values := parse_line(line)) is not None]
+    assert found == ([1, 3] if before else [3])
 
 
 def test_error_of_parsing_is_not_kept(tmp_path: Path) -> None:

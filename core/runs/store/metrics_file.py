@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunError
-from core.files import atomic_write, file_stamp, read_replaced
+from core.files import append_line, atomic_write, file_stamp, parse_line, read_replaced
 
 METRICS = "metrics.jsonl"
 _TAIL_BYTES = 256 * 1024
@@ -77,8 +77,7 @@ def append_metrics(folder: Path, epoch: int, step: int, elapsed_s: float, values
             tail = handle.read()
             superseded = not values.keys().isdisjoint(_names_of_last_step(tail, step))
             if not superseded:
-                line = _to_line(record)
-                handle.write(b"\n" + line if tail and not tail.endswith(b"\n") else line)  # after a torn line
+                append_line(handle, _to_line(record))
         if superseded:
             records = _without_superseded([*_parse_records(read_replaced(path.read_bytes)), record])
             atomic_write(path, b"".join(map(_to_line, records)))
@@ -143,12 +142,10 @@ def _parse_records(content: bytes) -> Iterator[dict[str, Any]]:
 
 
 def _parse_record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-        complete = {"epoch", "step", "elapsed_s", "values"} <= record.keys() and isinstance(record["values"], dict)
-    except (ValueError, AttributeError):
-        return None  # torn by a kill, or empty after the last newline
-    return record if complete else None
+    record = parse_line(line)
+    if record is None or not {"epoch", "step", "elapsed_s", "values"} <= record.keys():
+        return None
+    return record if isinstance(record["values"], dict) else None
 
 
 def _names_of_last_step(tail: bytes, step: int) -> set[str]:
