@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral
 
 MISSING = "–"
 SMALLEST = 1e-6  # smaller numbers are written with an exponent
@@ -88,6 +89,17 @@ def format_bytes(nbytes: float) -> str:
             value = nbytes / scale
             return f"{value:.0f} {unit}" if value >= 9.95 or unit == "kB" else f"{value:.1f} {unit}"
     return f"{nbytes / 1e9:.1f} GB"
+
+
+def format_count(number: float, noun: str) -> str:
+    """A number with its noun: ``1 subject``, ``1,234 subjects``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def format_size(values: Iterable[float], separator: str = "x") -> str:
+    """A size along several axes: ``144x192x256``, ``0.8x0.8x1.25``; numbers that are not whole by their type have three
+    significant digits."""
+    return separator.join(str(v) if isinstance(v, Integral) else f"{v:.3g}" for v in values)
 
 
 def format_list(names: Sequence[str], limit: int = 8) -> str:

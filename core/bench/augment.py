@@ -20,6 +20,7 @@ from core.compute.device import out_of_memory_error, resolve_device, set_num_thr
 from core.compute.precision import resolve_precision
 from core.config import AugmentConfig
 from core.errors import ConfigError, first_line
+from core.formatting import format_size
 from core.sampling.patches import PatchLocation, ResidentSubjects
 from core.types import Size3, TrainingSubject
 
@@ -72,8 +73,8 @@ class Settings:
             raise ConfigError(f"draws: expected at least 1, got {self.draws}")
         if any(n > v for n, v in zip(self.sub_volume, self.volume, strict=True)):
             raise ConfigError(
-                f"sub_volume: expected at most the volume's {'x'.join(map(str, self.volume))} voxels, got "
-                f"{'x'.join(map(str, self.sub_volume))}; choose a smaller one, or a larger --volume"
+                f"sub_volume: expected at most the volume's {format_size(self.volume)} voxels, got "
+                f"{format_size(self.sub_volume)}; choose a smaller one, or a larger --volume"
             )
 
 

@@ -29,6 +29,7 @@ from core.compute.precision import autocast, resolve_precision
 from core.errors import CheckpointError, ConfigError, first_line
 from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
+from core.formatting import format_size
 from core.inference.memory_limit import tile_batch_size
 from core.inference.sliding_window import BACKGROUND_LOGIT, InferenceOptions, foreground_box, predict_logits
 from core.models.build import build_model
@@ -96,7 +97,7 @@ class Settings:
         if self.model is None and any(n % divisor for n in self.tile):
             raise ConfigError(
                 f"tile: expected multiples of {divisor}, which {len(self.channels)} levels can halve, got "
-                f"{'x'.join(map(str, self.tile))}; choose multiples, or fewer channels"
+                f"{format_size(self.tile)}; choose multiples, or fewer channels"
             )
 
 

@@ -39,6 +39,7 @@ from core.compute.device import cudnn_benchmark, empty_cache, out_of_memory_erro
 from core.compute.precision import resolve_precision
 from core.config import OptimConfig
 from core.errors import ConfigError, first_line
+from core.formatting import format_size
 from core.presets import preset
 from core.training.acceleration import EAGER_STEPS
 from core.types import Size3
@@ -137,7 +138,7 @@ class Settings:
         channels = self.channels[: max_levels(size, len(self.channels))]
         if len(channels) < 2:
             raise ConfigError(
-                f"sub_volume, channels: expected room for two levels or more, got {'x'.join(map(str, size))} voxels "
+                f"sub_volume, channels: expected room for two levels or more, got {format_size(size)} voxels "
                 f"and channels for {len(self.channels)} levels; choose even sides of 8 voxels or more, such as 64x64x64"
             )
         return channels

@@ -28,7 +28,7 @@ from core.checkpointing.foreign_reader import (
     printable,
 )
 from core.errors import CheckpointError
-from core.formatting import format_bytes
+from core.formatting import format_bytes, format_count
 from core.processes import PROJECT, ProcessLimits, module_command, module_environment
 
 # A file may contain the weights, their EMA and two moments of an optimizer, all in double precision, and some text.
@@ -68,7 +68,7 @@ class ForeignWeights:
         if self.repeated:
             parts.append(f"{' and '.join(self.repeated)} repeated for all modalities")
         if self.left_out:
-            parts.append(f"{self.left_out} kernel{'s' if self.left_out > 1 else ''} of the file left out")
+            parts.append(f"{format_count(self.left_out, 'kernel')} of the file left out")
         return "".join(f", {part}" for part in parts)
 
 

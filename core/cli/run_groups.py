@@ -9,10 +9,10 @@ from pathlib import Path
 
 from core import strict_json
 from core.cli import sweep_tables
-from core.cli.output import align_columns
+from core.cli.output import align_columns, number_cell
 from core.cli.program import program_name
 from core.errors import RunError
-from core.formatting import format_number
+from core.formatting import format_count
 from core.presets import command_line
 from core.runs import groups, sweeps
 from core.runs.group_scores import CrossValidation, HeldOutSubject, Spread, cross_validation
@@ -146,8 +146,8 @@ def _lines(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     for run in summary.runs:
         best = run.state.score
         held_out = sum(subject.run == run.id for subject in scores.subjects)
-        dice = _number(math.nan if best is None or best.mean_dice is None else best.mean_dice)
-        rows.append((run.id, run.state.state, _count(held_out, "subject") if held_out else "-", dice))
+        dice = number_cell(math.nan if best is None or best.mean_dice is None else best.mean_dice)
+        rows.append((run.id, run.state.state, format_count(held_out, "subject") if held_out else "-", dice))
     rows += [(member.run, "no run", "-", "-") for member in summary.missing]
     lines += ["", *align_columns(rows)]
     if summary.other_differences:
@@ -170,17 +170,17 @@ def _class_table(scores: CrossValidation) -> list[str]:
     rows.append(("mean", *_dice(dice), *_distances(hd95, asd), str(dice.n), ""))
     title = (
         f"whole volumes, each subject by the run that had not seen it; n = {len(scores.scored)}, "
-        f"{_count(dice.folds, 'fold')}; SD: sample standard deviation over subjects, and over the means of folds"
+        f"{format_count(dice.folds, 'fold')}; SD: sample standard deviation over subjects, and over the means of folds"
     )
     return [title, *align_columns(rows)]
 
 
 def _dice(spread: Spread) -> tuple[str, str, str]:
-    return _number(spread.mean), _number(spread.sd_subjects), _number(spread.sd_folds)
+    return number_cell(spread.mean), number_cell(spread.sd_subjects), number_cell(spread.sd_folds)
 
 
 def _distances(hd95: Spread, asd: Spread) -> tuple[str, str, str]:
-    return _number(hd95.mean, 2), _number(hd95.sd_subjects, 2), _number(asd.mean, 2)
+    return number_cell(hd95.mean, 2), number_cell(hd95.sd_subjects, 2), number_cell(asd.mean, 2)
 
 
 def _subject_table(scores: CrossValidation) -> list[str]:
@@ -188,8 +188,8 @@ def _subject_table(scores: CrossValidation) -> list[str]:
     for subject in scores.scored:
         score = subject.score
         assert score is not None
-        dice = (_number(score.dice.get(name, math.nan)) for name in scores.classes)
-        rows.append((subject.id, *dice, _number(score.mean_dice), subject.run))
+        dice = (number_cell(score.dice.get(name, math.nan)) for name in scores.classes)
+        rows.append((subject.id, *dice, number_cell(score.mean_dice), subject.run))
     return align_columns(rows)
 
 
@@ -201,7 +201,7 @@ def _missing(summary: GroupSummary, scores: CrossValidation) -> list[str]:
         by_run.setdefault(subject.run, []).append(subject)
     for run in summary.runs:
         if run.id in by_run:
-            number = _count(len(by_run[run.id]), "subject")
+            number = format_count(len(by_run[run.id]), "subject")
             command = f"{program_name()} evaluate {run.id} {shlex.quote(run.config.data.path)} --split val --keep"
             lines.append(f"{number} of {run.id} without a score, {by_run[run.id][0].reason}: {command}")
     if summary.missing:
@@ -216,12 +216,4 @@ def _given_name(group: Group) -> str:
 def _state(summary: GroupSummary) -> str:
     if isinstance(summary, SweepSummary):
         return sweep_tables.state_line(summary)
-    return f"{summary.state}, {summary.finished} of {_count(summary.total, 'run')} finished"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return format_number(value, digits, missing="-")
+    return f"{summary.state}, {summary.finished} of {format_count(summary.total, 'run')} finished"

@@ -21,7 +21,7 @@ from core.datasets.layouts.recipe import Recipe
 from core.datasets.loading import LoadedSubject, read_file_header
 from core.errors import DatasetError
 from core.files import atomic_write
-from core.formatting import format_list
+from core.formatting import format_list, format_size
 from core.imaging.geometry import Geometry, format_mm
 from core.labels import IGNORE_INDEX, LabelSpace
 from core.types import Size3
@@ -82,7 +82,7 @@ class FileRecord:
     def changes(self, now: FileRecord) -> Iterator[str]:
         """What differs in another record of the same image; voxels are compared where both records have them."""
         if now.shape != self.shape:
-            yield f"shape {_size(self.shape)} to {_size(now.shape)}"
+            yield f"shape {format_size(self.shape)} to {format_size(now.shape)}"
         before_mm, now_mm = self.geometry.spacing_mm, now.geometry.spacing_mm
         tolerance_mm = VOXEL_TOLERANCE * min(before_mm)
         if not np.allclose(before_mm, now_mm, rtol=RELATIVE_TOLERANCE, atol=tolerance_mm):
@@ -353,10 +353,6 @@ def _file_from_json(content: Mapping[str, Any]) -> FileRecord:
         digest=str(content["digest"]),
         label_voxels={str(value): int(n) for value, n in content["label_voxels"].items()},
     )
-
-
-def _size(shape: Size3) -> str:
-    return "x".join(map(str, shape))
 
 
 def _matrix(affine: Sequence[Sequence[float]]) -> str:

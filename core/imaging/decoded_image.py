@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import VolumeError
+from core.formatting import format_size
 from core.imaging.bounded_io import MAX_DEFLATE_RATIO, cut_off, refuse_bomb, refuse_too_large
 from core.types import Size3
 
@@ -85,7 +86,7 @@ def check_decoded_size(path: Path, shape: tuple[int, ...], itemsize: int, file_b
     VolumeError
         If a size is below 1, the files cannot hold as much, or it exceeds ``SEGMENTARIUM_MAX_BYTES``.
     """
-    text = "x".join(map(str, shape))
+    text = format_size(shape)
     if not shape or any(n < 1 for n in shape):
         raise VolumeError(f"{path}: expected every dimension to be at least 1, got {text}; the header is damaged")
     voxels = int(np.prod([int(n) for n in shape], dtype=object))

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core.errors import VolumeError
+from core.formatting import format_size
 from core.imaging.bounded_io import is_gzip, open_regular_file, read_prefix, refuse_too_large
 from core.imaging.file_kinds import CONVERT, NIFTI_SUFFIXES, PREFIX_BYTES, identify
 from core.imaging.foreign_files import decode
@@ -154,7 +155,7 @@ def read_header(path: str | Path) -> Header:
     geometry, qform = geometries(path, fields, format, shape)
     voxels = shape[0] * shape[1] * shape[2] * channels
     nbytes = voxels * np.dtype(dtype).itemsize
-    refuse_too_large(path, max(nbytes, voxels * 4), f"{'x'.join(map(str, shape))}, {channels} channels")
+    refuse_too_large(path, max(nbytes, voxels * 4), f"{format_size(shape)}, {channels} channels")
     offset = _offset(path, fields, format, paired)
     if paired:
         open_regular_file(data_path).close()
@@ -294,7 +295,7 @@ def _dimensions(path: Path, fields: Any) -> tuple[Size3, int]:
     if not 1 <= dim[0] <= 7:
         raise VolumeError(f"{path}: expected 3 or 4 dimensions, got {dim[0]}; the header is damaged")
     sizes = dim[1 : dim[0] + 1]
-    text = "x".join(map(str, sizes))
+    text = format_size(sizes)
     if any(n < 1 for n in sizes):
         raise VolumeError(f"{path}: expected every dimension to be at least 1, got {text}; the header is damaged")
     further = [n for n in sizes[3:] if n > 1]  # a vector image of ITK has the sizes i, j, k, 1, channels

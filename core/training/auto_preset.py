@@ -17,7 +17,7 @@ from typing import Any
 from core.choices import DEVICE_WORDS
 from core.config import TrainConfig, field_specs
 from core.durations import DurationFactors
-from core.formatting import format_duration
+from core.formatting import format_count, format_duration, format_size
 from core.inference.tile_grid import number_of_tiles
 from core.models import size_divisor
 from core.presets import preset
@@ -284,11 +284,13 @@ def _choose_width(config: TrainConfig, work: Work, shapes: list[Size3]) -> _Chos
         text, values = _network_text(width, pace), width.values
     fitted = pace(width)
     smaller = _shrunk(fitted, size_divisor(config.with_values(values).model))
-    sub_volume = Choice("Sub-volume", f"{_size(fitted.size)} voxels, fitted to the typical subject", {"sub_volume": ()})
+    sub_volume = Choice(
+        "Sub-volume", f"{format_size(fitted.size)} voxels, fitted to the typical subject", {"sub_volume": ()}
+    )
     if smaller.size != fitted.size:
         text_of_size = (
-            f"{_size(smaller.size)} voxels instead of {_size(fitted.size)}, for about {_round(smaller.steps):,} steps "
-            f"instead of {_round(fitted.steps):,}"
+            f"{format_size(smaller.size)} voxels instead of {format_size(fitted.size)}, for about "
+            f"{_round(smaller.steps):,} steps instead of {_round(fitted.steps):,}"
         )
         sub_volume = Choice("Sub-volume", text_of_size, {"sub_volume": smaller.size})
     network = Choice("Network", text, values)
@@ -329,7 +331,7 @@ def _augmentation(passes: float, work: Work) -> Choice:
     position = math.log(max(passes, 1e-9) / LIGHT_PASSES) / math.log(STRONG_PASSES / LIGHT_PASSES)
     position = min(max(position, 0.0), 1.0)
     values = {n: round(light[n] + position * (strong[n] - light[n]), 2) for n in AUGMENTATION}
-    subjects = f"{work.train} training subject{'s' * (work.train != 1)}"
+    subjects = format_count(work.train, "training subject")
     amount = "light" if position == 0 else "strong" if position == 1 else "medium"
     text = f"{amount}, for {_passes(passes)} over {subjects}: the more passes, the more of it"
     return Choice("Augmentation", text, {**values, "noise": light["noise"]})
@@ -347,7 +349,7 @@ def _validation(config: TrainConfig, work: Work, chosen: _Chosen) -> Choice:
         return Choice("Validation", "none: no subject is held out", values)
     budget_s = config.run.minutes * 60
     duration = format_duration(max(chosen.validation_s, 1))
-    subjects = f"whole volumes of {work.held_out} held-out subject{'s' * (work.held_out != 1)}"
+    subjects = f"whole volumes of {format_count(work.held_out, 'held-out subject')}"
     if not budget_s or chosen.validation_s * 2.5 <= MAX_VALIDATION_SHARE * budget_s:
         return Choice("Validation", f"{subjects}, in about {duration}; both ways of inference are compared", values)
     if chosen.validation_s <= MAX_VALIDATION_SHARE * budget_s:
@@ -391,7 +393,3 @@ def _minutes(minutes: float) -> str:
 
 def _channels(width: Width) -> str:
     return "-".join(map(str, width.channels))
-
-
-def _size(size: Size3) -> str:
-    return "x".join(map(str, size))

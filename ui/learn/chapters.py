@@ -11,6 +11,7 @@ import streamlit as st
 from core.config import SamplingConfig
 from core.datasets import Dataset
 from core.errors import UserError
+from core.formatting import format_size
 from core.labels import LabelSpace
 from core.presets import preset
 from core.training.plan import make_plan
@@ -65,7 +66,7 @@ def sub_volumes(data: SubjectData | None, dataset: Dataset | None, subject: str)
         no_subject_note()
         return
     rules, sizes = _sampling_rules(), _sub_volume_sizes(data, dataset)
-    options = ["--sub-volume", *("x".join(map(str, size)) for _, size in sizes)]
+    options = ["--sub-volume", *(format_size(size) for _, size in sizes)]
     options += ["--foreground", *(str(rule["foreground"]) for rule in rules), "--count", str(SUB_VOLUMES)]
     label = dataset.subject(subject).label
     assert label is not None, "subject data exists only for labelled subjects"

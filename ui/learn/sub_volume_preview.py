@@ -11,6 +11,7 @@ import streamlit as st
 from core.config import SamplingConfig
 from core.datasets import Dataset
 from core.errors import UserError
+from core.formatting import format_size
 from core.types import Size3, SpacingMm
 from ui.learn import figures, jobs
 from ui.learn.layout import job_finished
@@ -40,7 +41,7 @@ def sub_volume_preview(dataset: Dataset, subject: str, sampling: SamplingConfig,
         error_box(error)
         return
     size = stored_size(sampling.sub_volume, spacing_mm, data.slices["spacing"])
-    options = ["--sub-volume", "x".join(map(str, size)), "--foreground", str(sampling.foreground)]
+    options = ["--sub-volume", format_size(size), "--foreground", str(sampling.foreground)]
     options += ["--threshold", str(sampling.threshold), "--count", str(COUNT)]
     folder = jobs.sub_volumes_folder(label, options)
     if job_finished(
