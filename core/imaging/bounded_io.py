@@ -207,7 +207,7 @@ def refuse_bomb(path: Path, count: int, size: int) -> None:
 
 
 def cut_off(path: Path, expected: int, found: int | None = None) -> str:
-    """The error of a file with fewer bytes than its header states; ``found`` is ``None`` where it is not known how many."""
+    """The error of a file with fewer bytes than its header states; ``found`` is ``None`` where they are not counted."""
     got = f"only {found}" if found is not None else "far fewer"
     return f"{path}: expected {expected} bytes according to its header, got {got}; the file is cut off, copy it again"
 
