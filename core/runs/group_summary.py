@@ -9,6 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from core.errors import ConfigError
+from core.fields import FieldSpec
+from core.formatting import format_count
 from core.runs.catalog import RunSummary
 from core.runs.store.groups import SWEEP, Group, Member
 from core.runs.store.state import Best, State
@@ -19,6 +21,9 @@ from core.sweeps.settings import SweepSettings, objective
 _ACTIVE: tuple[State, ...] = ("running", "starting", "stopping", "stalled", "unreachable")
 _STATES: tuple[State, ...] = (*_ACTIVE, "queued", "failed", "crashed", "stopped")
 _ENDED_EARLY: dict[str, TrialState] = {"stopped": "stopped", "failed": "failed", "crashed": "failed"}
+
+
+NOT_USED = "not used"  # in place of a value of a field that the network and loss of a trial do not use
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,11 @@ class Trial:
     reason: str
     run: RunSummary | None
 
+    def value(self, spec: FieldSpec) -> Any:
+        """Its value of a field; ``None`` where its network and loss do not use the field."""
+        values = self.member.values
+        return spec.coerce(values[spec.name]) if spec.name in values else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
@@ -164,6 +174,18 @@ class SweepSummary(GroupSummary):
     def objective(self) -> str:
         """What the Dice of the trials is measured on."""
         return objective(self.group.config)
+
+    @property
+    def measure(self) -> str:
+        """By what trials are compared, and the budget of each, as words of a sentence."""
+        config = self.group.config
+        budget = f"{config.run.minutes:g} minutes" if config.run.minutes else format_count(config.run.epochs, "epoch")
+        return f"mean Dice on {self.objective}, fold {config.split.fold}, seed {config.run.seed}, {budget} each"
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials, the highest Dice first, then those without one in order."""
+        return sorted(self.trials, key=lambda trial: (trial.dice is None, -(trial.dice or 0.0), trial.number))
 
     @property
     def noun(self) -> str:

@@ -23,7 +23,7 @@ from core.runs.engines.registry import get_engine
 from core.runs.group_summary import settings_of
 from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, read_engine, write_engine
-from core.runs.store.groups import SWEEP, read_groups
+from core.runs.store.groups import read_sweeps
 from core.runs.store.process import process_identity
 from core.runs.store.state import OBSERVED, RESUMABLE, RunState, read_state, reconciled_state, write_state
 
@@ -238,8 +238,7 @@ def ensure_supervisor(root: Path, worker: str = WORKER) -> None:
 def serve_queue(root: Path, worker: str = WORKER) -> None:
     """Start a queue supervisor if runs are queued here or a sweep is to propose trials, and none is running (it was
     killed, or the machine restarted)."""
-    sweeps = (group for group in read_groups(root) if group.kind == SWEEP)
-    if any(settings_of(sweep).proposes(len(sweep.members)) for sweep in sweeps) or any(
+    if any(settings_of(sweep).proposes(len(sweep.members)) for sweep in read_sweeps(root)) or any(
         local.in_queue_here(folder, reconciled_state(folder)) for folder in files.run_folders(root)
     ):
         ensure_supervisor(root, worker)

@@ -12,11 +12,11 @@ from core.config import TrainConfig
 from core.errors import UserError
 from core.runs import groups, sweeps
 from core.runs.group_summary import SweepSummary
+from core.sweeps.settings import MORE_TRIALS
 from ui.runs.actions import attempt
 from ui.shared.errors import error_box
 from ui.shared.state import GROUP, RUN_PARAMETER
 
-MORE_TRIALS = 10
 LONGER = 4  # times the budget of a trial, as a suggestion
 
 

@@ -12,14 +12,13 @@ from plotly.colors import sample_colorscale
 from plotly.graph_objects import Figure
 
 from core.formatting import format_score
-from core.runs.group_summary import SweepSummary, Trial
+from core.runs.group_summary import NOT_USED, SweepSummary, Trial
 from core.runs.sweeps import Importance
 from core.sweeps.space import Dimension, choice_text, exact_number, is_number
 from ui.shared import formatting
 
 MAX_LINES = 150  # trials in parallel coordinates, the best ones
 SCALE, DARKEST, BRIGHTEST = "Viridis", 0.2, 0.85  # readable on dark and on light
-NOT_USED = "not used"
 HEIGHT = 320
 CONFIG = {"displaylogo": False, "displayModeBar": False}
 
@@ -135,17 +134,17 @@ class _Axis:
         """Position of a trial's value."""
         if self.dimension.choices:
             return self._place(self._places.index(self._label(trial)) if self._label(trial) in self._places else 0)
-        value = trial.member.values.get(self.dimension.name)
+        value = trial.value(self.dimension.spec)
         return 0.0 if value is None else self._number(float(value))
 
     def text(self, trial: Trial) -> str:
         """A trial's value in words."""
-        value = trial.member.values.get(self.dimension.name)
-        return NOT_USED if value is None else _words(self.dimension.spec, self.dimension.spec.coerce(value))
+        value = trial.value(self.dimension.spec)
+        return NOT_USED if value is None else _words(self.dimension.spec, value)
 
     def _label(self, trial: Trial) -> str:
-        value = trial.member.values.get(self.dimension.name)
-        return NOT_USED if value is None else choice_text(self.dimension.spec, self.dimension.spec.coerce(value))
+        value = trial.value(self.dimension.spec)
+        return NOT_USED if value is None else choice_text(self.dimension.spec, value)
 
     def _place(self, number: int) -> float:
         return number / max(1, len(self._places) - 1)

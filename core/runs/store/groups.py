@@ -161,6 +161,11 @@ def read_groups(root: Path) -> list[Group]:
     return sorted(groups, key=lambda group: (group.created_at, group.id), reverse=True)
 
 
+def read_sweeps(root: Path) -> list[Group]:
+    """The groups of a root that are sweeps."""
+    return [group for group in read_groups(root) if group.kind == SWEEP]
+
+
 def read_group(root: Path, group_id: str) -> Group:
     """The group with this full id.
 
