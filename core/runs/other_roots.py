@@ -95,19 +95,6 @@ def find_other_run(root: Path, key: str) -> OtherRun:
     return found
 
 
-def refuse_unreachable(run: OtherRun) -> Path:
-    """The root of a run that something is to be done with.
-
-    Raises
-    ------
-    RunError
-        If its folder cannot be read here.
-    """
-    if run.root is None:
-        raise RunError(unreachable_reason(run))
-    return run.root
-
-
 def unreachable_reason(run: OtherRun) -> str:
     """Why nothing can be done to a run from here, and what to do."""
     return (

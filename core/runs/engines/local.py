@@ -9,7 +9,7 @@ from core.config import TrainConfig
 from core.errors import RunError
 from core.hosts import host_in_file_name, host_name
 from core.processes import module_command
-from core.runs.engines.engine import Capabilities, Check
+from core.runs.engines.engine import Check
 from core.runs.store import folder as files
 from core.runs.store.elsewhere import is_here
 from core.runs.store.engine_records import LOCAL, EngineRecord, JobReport, read_engine
@@ -60,7 +60,6 @@ class LocalEngine:
     name = LOCAL
     kind = LOCAL
     title = TITLE
-    capabilities = Capabilities(queue_order=True, cancels=False)
     poll_s = 0.0
 
     def __init__(self, root: Path) -> None:

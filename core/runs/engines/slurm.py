@@ -20,7 +20,7 @@ from core.config import TrainConfig
 from core.errors import ConfigError
 from core.files import read_tail
 from core.processes import PROJECT
-from core.runs.engines.engine import Capabilities, Check, EngineError
+from core.runs.engines.engine import Check, EngineError
 from core.runs.engines.settings import SlurmSettings
 from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting
 from core.runs.store import folder as files
@@ -66,7 +66,6 @@ class SlurmEngine:
     def __init__(self, root: Path, name: str, settings: SlurmSettings) -> None:
         self.name = name
         self.title = f"{name} (Slurm)"
-        self.capabilities = Capabilities(arrays=True, nodes=settings.nodes)
         self.poll_s = settings.poll_s
         self.settings = settings
         self._root = root.absolute()

@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import RunError
 from core.runs.store import postgres
-from core.runs.store.availability import note_unavailable, refuse_unavailable, unavailable_reason
+from core.runs.store.availability import note_unavailable, refuse_unavailable
 from core.runs.store.database_errors import explain_answers
 from core.runs.store.file_systems import (
     IN_ROOT,
@@ -163,14 +163,6 @@ def is_local_copy(root: Path) -> bool:
     own."""
     url = database_url(root)
     return not is_shared() and url.database != str(root / FILE)
-
-
-def problem_of(root: Path) -> str:
-    """Why the database gives no answer now, for pages; empty where it answers. Asks nothing."""
-    try:
-        return unavailable_reason(database_url(root))
-    except RunError as error:
-        return str(error)
 
 
 class Transaction:

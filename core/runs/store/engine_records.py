@@ -66,14 +66,12 @@ class JobReport:
     state : str. One of :data:`JobState`; "unknown": the engine does not know the job, or no longer.
     reason : str. One sentence for people: why it waits, or how it ended and what to do.
     place : str. Hosts, and GPUs where the engine tells them.
-    restarts : int. How often it was restarted.
     cancelled : bool. Whether somebody cancelled it.
     """
 
     state: JobState
     reason: str = ""
     place: str = ""
-    restarts: int = 0
     cancelled: bool = False
 
 
@@ -164,9 +162,15 @@ def _parse_record(path: Path) -> EngineRecord | None:
         raise RunError(f"{path}: expected engine and job of a run, got: {error}") from error
 
 
+def _parse_report(data: Mapping[str, Any]) -> JobReport:
+    """A report; what only another version writes is left out."""
+    return JobReport(**{field.name: data[field.name] for field in dataclasses.fields(JobReport) if field.name in data})
+
+
 def _parse_answer(path: Path) -> EngineAnswer:
     try:
         data = files.read_json(path)
-        return EngineAnswer(**{**data, "jobs": {job: JobReport(**report) for job, report in data["jobs"].items()}})
+        jobs = {job: _parse_report(report) for job, report in data["jobs"].items()}
+        return EngineAnswer(**{**data, "jobs": jobs})
     except (RunError, KeyError, TypeError, AttributeError):
         return EngineAnswer()
