@@ -34,7 +34,7 @@ from core.runs.store.state import RunState, read_state, write_state
 from core.study.answers import read_answers, save_answer
 from tests.core.runs.store.test_index import make_run
 from tests.core.study.test_answers import answer
-from tests.support.index_rows import metric_rows, run_rows
+from tests.support.index_rows import close_connections, metric_rows, run_rows
 from tests.support.postgres import PostgresServer, wait_for_server
 from tests.support.watching import wait_until
 
@@ -247,8 +247,7 @@ def test_read_only_server(training: tuple[Path, Recorder], server: PostgresServe
     server.execute(
         f"set default_transaction_read_only = off; alter database {name} reset default_transaction_read_only"
     )
-    for _, engine in database._engines.values():
-        engine.dispose()
+    close_connections()
     assert open_index(folder.parent).rebuild() == 1
     assert [row.step for row in runs.metrics_after(folder.parent, folder.name)] == [1, 2, 3, 4]
 

@@ -21,11 +21,7 @@ from core.runs.store.state import State, read_state, write_state
 from core.runs.store.stop_file import STOP
 from tests.support.balls import tiny, write_balls
 
-
-@pytest.fixture(autouse=True)
-def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queued runs are not started."""
-    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_supervisor")
 
 
 @pytest.fixture

@@ -27,11 +27,7 @@ from core.runs.sweeps import advance, sweep_of
 from tests.support.balls import tiny, write_balls
 from tests.support.sweeps import end_trial, finish_trials, make_sweep, next_trial, run_trial
 
-
-@pytest.fixture(autouse=True)
-def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queued runs are not started."""
-    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_supervisor")
 
 
 @pytest.fixture

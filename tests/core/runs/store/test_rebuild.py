@@ -23,6 +23,7 @@ from core.runs.store.rebuild import RebuildResult, rebuild
 from core.runs.store.state import read_state
 from core.study.answers import read_answers, save_answer
 from tests.core.study.test_answers import answer
+from tests.support.index_rows import close_connections
 
 ANSWERS = 300
 
@@ -111,8 +112,7 @@ def test_index_rebuilt_while_a_run_trains_has_each_row_once(tmp_path: Path, monk
     monkeypatch.setattr("core.runs.reporting.recorder.INDEX_EVERY_S", 0.0)
     recorder(Metrics(1, 9, 1.0, {"a": 0.5}))
     assert recorder.index.drain()
-    for _, engine in database._engines.values():
-        engine.dispose()
+    close_connections()
     noise(tmp_path / FILE)
     recorder(Metrics(1, 10, 1.125, {"a": 1.0, "b": 2.0}))
     assert recorder.index.drain()
