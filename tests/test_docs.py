@@ -47,7 +47,7 @@ def test_table_of_fields_is_up_to_date(write_options: ModuleType) -> None:
     assert all(f"`{spec.flag}`" in page for spec in field_specs() if spec.name != "path")
 
 
-def test_tables_of_layouts_and_patterns_are_up_to_date() -> None:
+def test_tables_of_layouts_patterns_and_repairs_are_up_to_date() -> None:
     write_layouts = script("write_layouts")
     page = write_layouts.PAGE.read_text("utf-8")
     assert page == write_layouts.page_with_table(page), "docs/data.md is out of date: run `make docs`"

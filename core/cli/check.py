@@ -16,7 +16,7 @@ from core.cli.progress import show_progress
 from core.datasets.dataset_json import write_description
 from core.datasets.doctor import check
 from core.datasets.doctor_report import DoctorReport, SubjectFacts
-from core.datasets.layouts.recipe import TITLES, Recipe
+from core.datasets.layouts.recipe import REPAIRS, Recipe
 from core.datasets.recognition import layout_title
 from core.datasets.repairs import suggested
 from core.datasets.saved_recipes import add_repairs, recipe_file, save_recipe, saved_recipe
@@ -145,7 +145,7 @@ def _text(report: DoctorReport) -> Iterator[str]:
     yield from align_columns([header, *(_row(facts, classes) for facts in report.subjects)])
     yield ""
     for finding in report.findings:
-        mended = " [--repair: " + TITLES[finding.repairs[0].kind].lower() + "]" if finding.repairs else ""
+        mended = " [--repair: " + REPAIRS[finding.repairs[0].kind].title.lower() + "]" if finding.repairs else ""
         yield f"{finding.severity}: {finding.line}{mended}"
     if report.ok:
         warnings = len(report.with_severity("warning"))
