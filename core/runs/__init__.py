@@ -25,14 +25,13 @@ from core.runs.launch import duplicate, ensure_supervisor, resume, serve_queue, 
 from core.runs.notify import describe_end
 from core.runs.store.metrics_file import MetricRow
 from core.runs.store.pictures import ValidationPicture, list_pictures
-from core.runs.store.state import ACTIVE, ENDED, OBSERVED, RESUMABLE, Best, RunState
+from core.runs.store.state import ACTIVE, ENDED, OBSERVED, RESUMABLE, STOPPABLE, Best, RunState
 from core.runs.waiting_runs import QueuePosition, move_in_queue, queued_runs
 
 __all__ = [
-    "ACTIVE", "ENDED", "OBSERVED", "RESUMABLE", "Best", "Comparison", "MetricRow", "QueuePosition", "RunState",
-    "RunSummary", "ValidationPicture", "annotate", "compare", "curves_csv", "delete", "describe_end", "distinct_names",
-    "duplicate",
-    "ensure_supervisor", "find_checkpoint", "find_run", "get_run", "list_pictures", "list_runs",
-    "log_tail", "matching_ids", "metrics_after", "move_in_queue", "queued_runs", "rename", "request_stop", "resume",
-    "run_checkpoint", "serve_queue", "start_queued", "submit", "supervisor_alive",
+    "ACTIVE", "ENDED", "OBSERVED", "RESUMABLE", "STOPPABLE", "Best", "Comparison", "MetricRow", "QueuePosition",
+    "RunState", "RunSummary", "ValidationPicture", "annotate", "compare", "curves_csv", "delete", "describe_end",
+    "distinct_names", "duplicate", "ensure_supervisor", "find_checkpoint", "find_run", "get_run", "list_pictures",
+    "list_runs", "log_tail", "matching_ids", "metrics_after", "move_in_queue", "queued_runs", "rename", "request_stop",
+    "resume", "run_checkpoint", "serve_queue", "start_queued", "submit", "supervisor_alive",
 ]  # fmt: skip

@@ -13,12 +13,12 @@ from core.fields import FieldSpec
 from core.formatting import format_count
 from core.runs.catalog import RunSummary
 from core.runs.store.groups import SWEEP, Group, Member
-from core.runs.store.state import Best, State
+from core.runs.store.state import ACTIVE, Best, State
 from core.runs.store.stop_file import read_pruned
 from core.sweeps.history import OPEN, TrialState
 from core.sweeps.settings import SweepSettings, objective
 
-_ACTIVE: tuple[State, ...] = ("running", "starting", "stopping", "stalled", "unreachable")
+_ACTIVE: tuple[State, ...] = ("running", *(state for state in ACTIVE if state != "running"))
 _STATES: tuple[State, ...] = (*_ACTIVE, "queued", "failed", "crashed", "stopped")
 _ENDED_EARLY: dict[str, TrialState] = {"stopped": "stopped", "failed": "failed", "crashed": "failed"}
 

@@ -14,7 +14,7 @@ from core.datasets.data_record import CHANGED_DATA, MAX_CHANGES, ChangedDataErro
 from core.errors import UserError
 from core.hosts import host_name
 from core.runs import RunSummary
-from ui.runs.states import STATE_COLOURS, STATE_ICONS
+from ui.runs.states import title_with_state
 from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.navigation import go_to
@@ -25,8 +25,7 @@ def header(root: Path, run: RunSummary, *, review: bool = True) -> None:
     """Show name, state and actions of a run; ``review``: also the way to its predictions, of a run of this root."""
     state = run.state.state
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.header(formatting.plain(run.name), anchor=False, width="content")
-        st.badge(state, color=STATE_COLOURS[state], icon=STATE_ICONS[state])
+        title_with_state(run.name, state)
         if where := _where(run):
             st.caption(formatting.plain(where), width="content")
         st.space("stretch")
@@ -34,7 +33,7 @@ def header(root: Path, run: RunSummary, *, review: bool = True) -> None:
             go_to("review", **{MODEL: run.id})
         if state == "queued":
             _move(root, run)
-        if state in ("queued", "starting", "running", *runs.OBSERVED):
+        if state in runs.STOPPABLE:
             _stop(root, run)
         elif state == "stopping":
             _end_now(root, run)

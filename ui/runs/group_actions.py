@@ -14,10 +14,11 @@ from core.runs import groups
 from core.runs.group_summary import GroupSummary, SweepSummary
 from ui.runs import sweep_actions
 from ui.runs.actions import attempt
-from ui.runs.states import STATE_COLOURS, STATE_ICONS
+from ui.runs.selection import open_run
+from ui.runs.states import title_with_state
 from ui.shared import formatting
 from ui.shared.errors import error_box
-from ui.shared.state import GROUP, RUN_PARAMETER
+from ui.shared.state import GROUP
 
 REFIT_HELP = (
     "A new run with the settings of these: it trains on every subject and holds out none, for use after the "
@@ -30,8 +31,7 @@ def header(root: Path, summary: GroupSummary) -> None:
     group, states = summary.group, {run.state.state for run in summary.runs}
     sweep = summary if isinstance(summary, SweepSummary) else None
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.header(formatting.plain(group.name), anchor=False, width="content")
-        st.badge(summary.state, color=STATE_COLOURS[summary.state], icon=STATE_ICONS[summary.state])
+        title_with_state(group.name, summary.state)
         done, total = (sweep.ended, sweep.total) if sweep is not None else (summary.finished, summary.total)
         word = "ended" if sweep is not None else "finished"
         st.caption(f"{done} of {formatting.count(total, summary.noun)} {word}", width="content")
@@ -46,7 +46,7 @@ def header(root: Path, summary: GroupSummary) -> None:
 
 
 def _fold_actions(root: Path, summary: GroupSummary, states: AbstractSet[str]) -> None:
-    if states & {"queued", "starting", "running"}:
+    if states & set(runs.STOPPABLE):
         _stop(root, summary)
     if states & set(runs.RESUMABLE) and st.button("Resume all", icon=":material/resume:"):
         attempt(groups.resume_group, root, summary.group)
@@ -72,8 +72,7 @@ def _refit(root: Path, summary: GroupSummary) -> None:
         except UserError as error:
             error_box(error)
         else:
-            st.query_params.pop(GROUP, None)
-            st.query_params[RUN_PARAMETER] = run_id
+            open_run(run_id)
             st.rerun()
 
 

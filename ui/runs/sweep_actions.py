@@ -14,8 +14,8 @@ from core.runs import groups, sweeps
 from core.runs.group_summary import SweepSummary
 from core.sweeps.settings import MORE_TRIALS
 from ui.runs.actions import attempt
+from ui.runs.selection import open_group, open_run
 from ui.shared.errors import error_box
-from ui.shared.state import GROUP, RUN_PARAMETER
 
 LONGER = 4  # times the budget of a trial, as a suggestion
 
@@ -73,19 +73,17 @@ def _use_best(root: Path, summary: SweepSummary, config: TrainConfig) -> None:
         )
         longer = config.with_values({"minutes": float(budget)} if by_time else {"epochs": int(budget)})
         if not config.split.val_subjects and st.button("Train all folds", type="primary", key=f"folds-{group.id}"):
-            _start(lambda: (GROUP, groups.submit_folds(root, longer, f"{base} folds" if base else "").id))
+            _start(lambda: groups.submit_folds(root, longer, f"{base} folds" if base else "").id, open_group)
         if st.button("Train this fold", key=f"longer-{group.id}"):
-            _start(lambda: (RUN_PARAMETER, runs.submit(root, longer, base)))
+            _start(lambda: runs.submit(root, longer, base), open_run)
 
 
-def _start(submit: Callable[[], tuple[str, str]]) -> None:
-    """Queue runs and show them."""
+def _start(submit: Callable[[], str], show: Callable[[str], None]) -> None:
+    """Queue a run or a group, and show it."""
     try:
-        parameter, id = submit()
+        id = submit()
     except UserError as error:
         error_box(error)
         return
-    for name in (GROUP, RUN_PARAMETER):
-        st.query_params.pop(name, None)
-    st.query_params[parameter] = id
+    show(id)
     st.rerun()

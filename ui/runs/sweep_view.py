@@ -12,9 +12,9 @@ from core.runs.group_summary import NOT_USED, SweepSummary, Trial
 from core.runs.store.groups import Group, read_group
 from core.runs.sweeps import read_importance, sweep_of
 from ui.runs import group_actions
+from ui.runs.selection import open_run
 from ui.shared import formatting
 from ui.shared.navigation import tab_title
-from ui.shared.state import GROUP, RUN_PARAMETER
 
 FIGURE_TRIALS = 2  # finished trials from which on figures say anything
 BIASED = (
@@ -110,7 +110,8 @@ def _best(summary: SweepSummary) -> None:
             st.markdown(f"**Trial {best.number}** of {summary.finished} finished")
             st.caption(formatting.plain(_values_text(summary, best)))
         if st.button("Open its run", icon=":material/open_in_new:"):
-            _open(best.member.run)
+            open_run(best.member.run)
+            st.rerun()
     st.caption(f"On {summary.objective}. {BIASED}")
 
 
@@ -152,7 +153,8 @@ def _table(summary: SweepSummary) -> None:
         "the run."
     )
     if chosen := event.selection.rows:
-        _open(ordered[chosen[0]].member.run)
+        open_run(ordered[chosen[0]].member.run)
+        st.rerun()
 
 
 def _cell(spec: Any, trial: Trial) -> Any:
@@ -161,9 +163,3 @@ def _cell(spec: Any, trial: Trial) -> Any:
     if spec.type in (int, float):
         return value
     return NOT_USED if value is None else spec.in_words(value)
-
-
-def _open(run_id: str) -> None:
-    st.query_params.pop(GROUP, None)
-    st.query_params[RUN_PARAMETER] = run_id
-    st.rerun()

@@ -32,6 +32,7 @@ ENDED: tuple[State, ...] = ("stopped", "finished", "failed", "crashed")
 STALLED_S = 120.0  # shortest time without an update after which a run counts as stalled
 STALLED_TIMES = 5.0  # and that many times its longest gap between updates
 RESUMABLE: tuple[State, ...] = ("stopped", "failed", "crashed")
+STOPPABLE: tuple[State, ...] = ("queued", "starting", "running", *OBSERVED)  # not yet requested to stop
 
 
 @dataclass(frozen=True)
