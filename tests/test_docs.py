@@ -17,6 +17,7 @@ from core.cli import COMMANDS
 from core.cli.options import add_config_flags
 from core.config import field_specs
 from core.paths import project_root
+from core.runs.store import folder as run_folder
 
 ROOT = project_root()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -82,6 +83,19 @@ def test_tree_of_the_architecture_is_up_to_date_and_complete(write_architecture:
 @pytest.mark.slow
 def test_picture_of_the_layers_is_up_to_date(write_architecture: ModuleType) -> None:
     assert write_architecture.PICTURE.read_text("utf-8") == write_architecture.picture(), "run `make docs`"
+
+
+def test_layers_name_every_folder_of_core() -> None:
+    layers = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## How")[0]
+    folders = {path.parent for pattern in ("*/*.py", "runs/*/*.py") for path in (ROOT / "core").glob(pattern)}
+    names = [folder.relative_to(ROOT).as_posix() for folder in folders]
+    assert len(names) > 20 and not (missing := [name for name in names if f"`{name}`" not in layers]), missing
+
+
+def test_page_of_the_run_folder_names_every_file() -> None:
+    names = re.findall(r"^``([a-z]\S*)``  ", run_folder.__doc__ or "", re.MULTILINE)
+    page = (ROOT / "docs" / "run-folder.md").read_text("utf-8")
+    assert len(names) > 12 and not (missing := [name for name in names if f"| `{name}` |" not in page]), missing
 
 
 @pytest.mark.slow

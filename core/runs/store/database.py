@@ -1,8 +1,8 @@
 """The database of a checkpoints root: its URL, its connections and transactions, its schema, and its errors in words.
 
 The default is SQLite in WAL mode in the root; ``SEGMENTARIUM_DATABASE`` (an SQLAlchemy URL) selects another database,
-such as PostgreSQL, which several roots and machines may share. On a network file system SQLite loses data: the index of
-a root there lies in a folder of this machine (:mod:`core.runs.store.file_systems`).
+such as PostgreSQL, which several roots and machines may share. :mod:`core.runs.store.file_systems` says where SQLite's
+file lies for a root on a network file system.
 """
 
 from __future__ import annotations

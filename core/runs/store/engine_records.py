@@ -1,8 +1,7 @@
 """Records of the jobs of runs on other engines: the job of a run, and the last report of its engine about it.
 
 ``engine.json`` in a run folder names engine and job; the submitter writes it. ``.engines/NAME.json`` in the checkpoints
-root is the last answer of an engine about all its jobs; whoever asks an engine writes it, and everybody else reads it,
-so an engine is asked once per interval for all processes that share the root.
+root is the last answer of an engine about all its jobs, written by :mod:`core.runs.engine_poller`.
 """
 
 from __future__ import annotations
