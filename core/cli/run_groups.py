@@ -10,7 +10,7 @@ from pathlib import Path
 from core import strict_json
 from core.cli import sweep_tables
 from core.cli.output import align_columns, number_cell
-from core.cli.program import program_name
+from core.cli.program import program_name, with_program_name
 from core.errors import RunError
 from core.formatting import format_count
 from core.presets import command_line
@@ -27,7 +27,7 @@ def list_all(root: Path, args: argparse.Namespace) -> int:
     if args.json:
         print(strict_json.dumps([summary.to_json() for summary in summaries]))
     elif summaries:
-        print("\n".join(align_columns([(s.group.id, _given_name(s.group), _state(s)) for s in summaries])))
+        print("\n".join(align_columns([(s.group.id, s.group.given_name, _state(s)) for s in summaries])))
     else:
         print(
             f"no groups in {root} yet; queue all folds of a data set: {program_name()} submit DATA --fold all; search "
@@ -141,7 +141,7 @@ def _group(root: Path, text: str) -> Group:
 
 def _lines(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     group = summary.group
-    lines = [f"{group.id}  {_given_name(group)}".rstrip(), _state(summary)]
+    lines = [f"{group.id}  {group.given_name}".rstrip(), _state(summary)]
     rows = [("run", "state", "held out", "best Dice")]
     for run in summary.runs:
         best = run.state.score
@@ -155,8 +155,8 @@ def _lines(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     if scores.scored:
         lines += ["", *_class_table(scores), "", *_subject_table(scores)]
     lines += _missing(summary, scores)
-    refit = command_line(groups.refit_config(group), "submit")
-    return [*lines, "", f"train on every subject: {refit.replace('python -m core', program_name(), 1)}"]
+    refit = with_program_name(command_line(groups.refit_config(group), "submit"))
+    return [*lines, "", f"train on every subject: {refit}"]
 
 
 def _class_table(scores: CrossValidation) -> list[str]:
@@ -207,10 +207,6 @@ def _missing(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     if summary.missing:
         lines.append(f"queue the members without a run: {program_name()} runs group {summary.group.id} --complete")
     return ["", *lines] if lines else []
-
-
-def _given_name(group: Group) -> str:
-    return "" if group.name == group.id else group.name
 
 
 def _state(summary: GroupSummary) -> str:

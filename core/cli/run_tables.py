@@ -40,7 +40,7 @@ def print_runs(summaries: Sequence[RunSummary], queue: Sequence[str]) -> None:
         if summary.id in queue:
             state_text.append(f" ({queue.index(summary.id) + 1})")
         elapsed = format_clock(state.elapsed_s)
-        name = _given_name(summary)
+        name = summary.given_name
         table.add_row(summary.id, name, state_text, _epoch(summary), _best_dice(summary), elapsed, left, created)
     _console().print(table)
 
@@ -50,7 +50,7 @@ def print_run(summary: RunSummary) -> None:
     state = summary.state
     rows = [
         ("run", summary.id),
-        ("name", _given_name(summary)),
+        ("name", summary.given_name),
         ("tags", ", ".join(summary.tags)),
         ("notes", summary.notes),
         ("state", _state(summary) + (f": {state.message}" if state.message else "")),
@@ -68,7 +68,7 @@ def print_run(summary: RunSummary) -> None:
         *state.facts.items(),
         ("data set", summary.config.data.path),
         ("folder", str(summary.folder)),
-        ("command", with_program_name(command_line(summary.config, name=_given_name(summary)))),
+        ("command", with_program_name(command_line(summary.config, name=summary.given_name))),
         ("curves", summary.tensorboard),
     ]
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -93,10 +93,6 @@ def print_comparison(comparison: Comparison) -> None:
     for name, values in comparison.measured.items():
         table.add_row(name, *(format_number(value, 4, missing="-") for value in values))
     _console().print(table)
-
-
-def _given_name(summary: RunSummary) -> str:
-    return summary.name if summary.name != summary.id else ""
 
 
 def _state(summary: RunSummary) -> str:

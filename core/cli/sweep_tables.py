@@ -7,7 +7,7 @@ from pathlib import Path
 
 from core import strict_json
 from core.cli.output import align_columns
-from core.cli.program import program_name
+from core.cli.program import program_name, with_program_name
 from core.formatting import format_number
 from core.presets import command_line
 from core.runs.group_summary import SweepSummary, Trial
@@ -37,8 +37,7 @@ def state_line(summary: SweepSummary) -> str:
 
 def _lines(root: Path, summary: SweepSummary) -> list[str]:
     group, settings = summary.group, summary.settings
-    name = "" if group.name == group.id else group.name
-    lines = [f"{group.id}  {name}".rstrip(), state_line(summary), f"compared: {summary.measure}"]
+    lines = [f"{group.id}  {group.given_name}".rstrip(), state_line(summary), f"compared: {summary.measure}"]
     lines.append(f"sampler {settings.options.sampler}, pruner {settings.options.pruner}")
     lines += [f"search: {dimension.name}={dimension.text}" for dimension in settings.space]
     if summary.trials:
@@ -48,11 +47,10 @@ def _lines(root: Path, summary: SweepSummary) -> list[str]:
         lines += ["", f"importance for the Dice (PED-ANOVA): {shares}"]
     best = best_config(summary)
     if best is not None and summary.best is not None:
-        program = program_name()
         lines += [
             "",
             f"best: trial {summary.best.number}, {summary.best.member.run}",
-            f"train it on all folds: {command_line(best, 'submit').replace('python -m core', program, 1)} --fold all",
+            f"train it on all folds: {with_program_name(command_line(best, 'submit'))} --fold all",
         ]
     if not summary.active and not summary.proposes and not settings.exhausted:
         lines += ["", f"more trials: {program_name()} runs extend {group.id} --trials {MORE_TRIALS}"]

@@ -63,6 +63,11 @@ class RunSummary:
     report: JobReport | None = None
 
     @property
+    def given_name(self) -> str:
+        """The name that a person gave; empty where there is none."""
+        return "" if self.name == self.id else self.name
+
+    @property
     def tensorboard(self) -> str:
         """The shell command that opens the run's TensorBoard events."""
         return shlex.join(["tensorboard", "--logdir", str(self.folder / files.TENSORBOARD)])

@@ -340,10 +340,8 @@ def _values(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:
 
 def _member_name(group: Group, member: Member) -> str:
     """Name of a member's run: that of its group with its values; none where the group has none."""
-    if group.name == group.id:
-        return ""
     values = " ".join(f"{name} {value}" for name, value in member.values.items())
-    return f"{group.name[: files.NAME_LENGTH - len(values) - 1]} {values}"[: files.NAME_LENGTH]
+    return files.name_with(group.given_name, values)
 
 
 def _subjects(config: TrainConfig, with_test: bool = False) -> tuple[str, ...]:

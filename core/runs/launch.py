@@ -90,7 +90,7 @@ def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> 
         If there is no such run, or its data set or initial checkpoint no longer exists.
     """
     folder = files.run_folder(root, run_id)
-    name = name or f"{files.read_name(folder)[: files.NAME_LENGTH - 6]} again"
+    name = name or files.name_with(files.read_name(folder), "again")
     return submit(root, files.read_config(folder), name, worker, engine=engine_of(folder))
 
 

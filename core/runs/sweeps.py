@@ -173,9 +173,8 @@ def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) 
     if values is None:
         _write(root, group, replace(settings, exhausted=True))
         return
-    slug = "" if group.name == group.id else group.name
     number = len(group.members) + 1
-    run_id = files.new_run_id(f"{(slug or group.config.preset)[:28]} trial {number}")
+    run_id = files.new_run_id(f"{(group.given_name or group.config.preset)[:28]} trial {number}")
     members = (*group.members, Member(run_id, values))
     _make_pending(root, _write(root, replace(group, members=members), replace(settings, pending_run=run_id)))
 
@@ -189,7 +188,7 @@ def _make_pending(root: Path, group: Group) -> Group:
     settings = replace(settings, pending_run="")
     if member is not None and not (root / member.run / files.CONFIG).is_file():
         number = group.runs.index(member.run) + 1
-        name = "" if group.name == group.id else f"{group.name[: files.NAME_LENGTH - 12]} trial {number}"
+        name = files.name_with(group.given_name, f"trial {number}")
         try:
             launch.create_run(root, member.config(group.config), name, run_id=member.run)
         except UserError as error:

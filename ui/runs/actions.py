@@ -14,6 +14,7 @@ from core.datasets.data_record import CHANGED_DATA, MAX_CHANGES, ChangedDataErro
 from core.errors import UserError
 from core.hosts import host_name
 from core.runs import RunSummary
+from core.runs.store.folder import NAME_LENGTH, name_with
 from ui.runs.states import title_with_state
 from ui.shared import formatting
 from ui.shared.errors import error_box
@@ -134,7 +135,7 @@ def _end_now(root: Path, run: RunSummary) -> None:
 def _duplicate(root: Path, run: RunSummary) -> None:
     with st.popover("Duplicate", icon=":material/content_copy:", type="tertiary", key=f"duplicate-{run.id}"):
         st.write("A new run with the same settings, from the beginning.")
-        name = st.text_input("Name", value=f"{run.name[:70]} again", max_chars=80, key=f"copy-{run.id}")
+        name = st.text_input("Name", value=name_with(run.name, "again"), max_chars=NAME_LENGTH, key=f"copy-{run.id}")
         if st.button("Start", type="primary", key=f"duplicate-now-{run.id}"):
             try:
                 st.query_params[RUN_PARAMETER] = runs.duplicate(root, run.id, name or "")
@@ -146,7 +147,7 @@ def _duplicate(root: Path, run: RunSummary) -> None:
 
 def _rename(root: Path, run: RunSummary) -> None:
     with st.popover("Rename", icon=":material/edit:", type="tertiary", key=f"rename-{run.id}"):
-        name = st.text_input("Name", value=run.name, max_chars=80, key=f"name-{run.id}")
+        name = st.text_input("Name", value=run.name, max_chars=NAME_LENGTH, key=f"name-{run.id}")
         if st.button("Rename", key=f"rename-now-{run.id}"):
             attempt(runs.rename, root, run.id, name or "")
 

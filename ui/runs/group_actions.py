@@ -12,6 +12,7 @@ from core import runs
 from core.errors import UserError
 from core.runs import groups
 from core.runs.group_summary import GroupSummary, SweepSummary
+from core.runs.store.folder import NAME_LENGTH, name_with
 from ui.runs import sweep_actions
 from ui.runs.actions import attempt
 from ui.runs.selection import open_run
@@ -66,7 +67,7 @@ def _stop(root: Path, summary: GroupSummary) -> None:
 
 def _refit(root: Path, summary: GroupSummary) -> None:
     if st.button("Train on all subjects", icon=":material/model_training:", type="tertiary", help=REFIT_HELP):
-        name = f"{summary.group.name[:70]} refit" if summary.group.name != summary.group.id else ""
+        name = name_with(summary.group.given_name, "refit")
         try:
             run_id = runs.submit(root, groups.refit_config(summary.group), name)
         except UserError as error:
@@ -79,7 +80,7 @@ def _refit(root: Path, summary: GroupSummary) -> None:
 def _rename(root: Path, summary: GroupSummary) -> None:
     group = summary.group
     with st.popover("Rename", icon=":material/edit:", type="tertiary", key=f"rename-{group.id}"):
-        name = st.text_input("Name", value=group.name, max_chars=80, key=f"name-{group.id}")
+        name = st.text_input("Name", value=group.name, max_chars=NAME_LENGTH, key=f"name-{group.id}")
         if st.button("Rename", key=f"rename-now-{group.id}"):
             attempt(groups.rename_group, root, group.id, name or "")
 

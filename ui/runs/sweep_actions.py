@@ -12,6 +12,7 @@ from core.config import TrainConfig
 from core.errors import UserError
 from core.runs import groups, sweeps
 from core.runs.group_summary import SweepSummary
+from core.runs.store.folder import name_with
 from core.sweeps.settings import MORE_TRIALS
 from ui.runs.actions import attempt
 from ui.runs.selection import open_group, open_run
@@ -57,7 +58,6 @@ def _stop(root: Path, summary: SweepSummary) -> None:
 def _use_best(root: Path, summary: SweepSummary, config: TrainConfig) -> None:
     """Train with the values of the best trial: all folds, or longer."""
     group = summary.group
-    base = "" if group.name == group.id else f"{group.name[:66]} best"
     with st.popover("Train the best", icon=":material/trophy:", key=f"best-{group.id}"):
         st.write("New runs with the settings of the best trial.")
         by_time = config.run.minutes > 0
@@ -73,9 +73,9 @@ def _use_best(root: Path, summary: SweepSummary, config: TrainConfig) -> None:
         )
         longer = config.with_values({"minutes": float(budget)} if by_time else {"epochs": int(budget)})
         if not config.split.val_subjects and st.button("Train all folds", type="primary", key=f"folds-{group.id}"):
-            _start(lambda: groups.submit_folds(root, longer, f"{base} folds" if base else "").id, open_group)
+            _start(lambda: groups.submit_folds(root, longer, name_with(group.given_name, "best folds")).id, open_group)
         if st.button("Train this fold", key=f"longer-{group.id}"):
-            _start(lambda: runs.submit(root, longer, base), open_run)
+            _start(lambda: runs.submit(root, longer, name_with(group.given_name, "best")), open_run)
 
 
 def _start(submit: Callable[[], str], show: Callable[[str], None]) -> None:

@@ -63,6 +63,11 @@ def check_name(name: str) -> str:
     return name
 
 
+def name_with(name: str, addition: str) -> str:
+    """A name with an addition after it, cut so that both together are not too long; empty for an empty name."""
+    return f"{name[: max(0, NAME_LENGTH - len(addition) - 1)]} {addition}"[:NAME_LENGTH] if name else ""
+
+
 def check_notes(notes: str) -> str:
     """Validate the notes of a run, which may have several lines; returns them stripped, with ``\\n`` line ends.
 

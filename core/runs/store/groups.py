@@ -72,6 +72,11 @@ class Group:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def given_name(self) -> str:
+        """The name that a person gave; empty where there is none."""
+        return "" if self.name == self.id else self.name
+
+    @property
     def runs(self) -> tuple[str, ...]:
         """Ids of the members' runs."""
         return tuple(member.run for member in self.members)
@@ -80,7 +85,7 @@ class Group:
         """Plain JSON values."""
         return {
             "version": 1 if self.kind == FOLDS else VERSION,
-            "name": "" if self.name == self.id else self.name,
+            "name": self.given_name,
             "kind": self.kind,
             "config": self.config.to_json(),
             "members": [{"run": member.run, "values": member.values} for member in self.members],

@@ -77,6 +77,15 @@ def test_killed_writer_leaves_a_complete_file(tmp_path: Path) -> None:
         assert len(files.read_json(target)["text"]) == 200_000
 
 
+@pytest.mark.parametrize(
+    ("name", "addition", "expected"),
+    [("net", "again", "net again"), ("", "again", ""), ("x" * 80, "fold 3", "x" * 73 + " fold 3")],
+)
+def test_name_with_an_addition_is_cut_before_it(name: str, addition: str, expected: str) -> None:
+    assert files.name_with(name, addition) == expected
+    assert len(files.name_with(name, "y" * 200)) <= files.NAME_LENGTH
+
+
 @pytest.mark.parametrize("bad", ["x" * 81, "two\nlines", "tab\there"])
 def test_name_is_short_and_printable(bad: str) -> None:
     with pytest.raises(RunError, match="name: expected at most 80 printable characters"):
