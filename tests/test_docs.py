@@ -12,10 +12,12 @@ from types import ModuleType
 
 import pytest
 
-from core import __version__
+from core import __version__, disk_cache
 from core.cli import COMMANDS
 from core.cli.options import add_config_flags
 from core.config import field_specs
+from core.datasets import intake
+from core.imaging import bounded_io
 from core.paths import project_root
 from core.runs.store import folder as run_folder
 
@@ -46,6 +48,13 @@ def test_table_of_fields_is_up_to_date(write_options: ModuleType) -> None:
     page = write_options.PAGE.read_text("utf-8")
     assert page == write_options.page_with_table(page), "docs/options.md is out of date: run `make docs`"
     assert all(f"`{spec.flag}`" in page for spec in field_specs() if spec.name != "path")
+
+
+def test_limits_of_sizes_are_listed_with_their_defaults() -> None:
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    for limit in (bounded_io.LIMIT, intake.LIMIT, disk_cache.LIMIT):
+        (row,) = re.findall(rf"^\| `{limit.variable}` \|.*$", page, re.MULTILINE)
+        assert limit.unit in row and row.endswith(f"| {limit.default} |"), row
 
 
 def test_tables_of_layouts_patterns_and_repairs_are_up_to_date() -> None:

@@ -24,10 +24,11 @@ from core.errors import DatasetError
 from core.files import sync_folder
 from core.formatting import format_bytes
 from core.imaging.bounded_io import MAX_DEFLATE_RATIO
+from core.size_limits import SizeLimit
 
 FOLDER = ".incoming"
 MAX_FILES = 100_000
-DEFAULT_MAX_GB = 100.0
+LIMIT = SizeLimit("SEGMENTARIUM_MAX_UPLOAD_GB", 100, "GB", DatasetError)
 SPARE_BYTES = 2**30  # of the disk, left free
 ARCHIVE_BOMB_BYTES, ARCHIVE_BOMB_RATIO = 2**30, 200  # an archive that grows beyond both is a decompression bomb
 MAX_AGE_S = 24 * 3600.0
@@ -47,14 +48,7 @@ def max_upload_bytes() -> int:
     DatasetError
         If the variable is not a positive number.
     """
-    text = os.environ.get("SEGMENTARIUM_MAX_UPLOAD_GB", "").strip()
-    try:
-        limit_gb = float(text) if text else DEFAULT_MAX_GB
-        if not 0 < limit_gb < float("inf"):
-            raise ValueError
-    except ValueError:
-        raise DatasetError(f"SEGMENTARIUM_MAX_UPLOAD_GB: expected a number of GB above 0, got {text!r}") from None
-    return int(limit_gb * 1e9)
+    return LIMIT.nbytes()
 
 
 def begin(root: Path) -> str:

@@ -17,8 +17,9 @@ import numpy as np
 from core.errors import VolumeError
 from core.formatting import format_bytes
 from core.imaging.file_kinds import PREFIX_BYTES, identify, identify_dangling_link
+from core.size_limits import SizeLimit
 
-DEFAULT_MAX_BYTES = 8 * 2**30
+LIMIT = SizeLimit("SEGMENTARIUM_MAX_BYTES", 8 * 2**30, "bytes", VolumeError)  # of a decoded image
 MAX_DEFLATE_RATIO = 1032  # largest expansion of a deflate stream (zlib's documentation)
 BOMB_BYTES, BOMB_RATIO = 256 * 2**20, 400  # an image that is larger and compressed further is a decompression bomb
 CHUNK_BYTES = 2**20
@@ -33,12 +34,7 @@ def max_image_bytes() -> int:
     VolumeError
         If the variable is not a positive whole number.
     """
-    text = os.environ.get("SEGMENTARIUM_MAX_BYTES", "").strip()
-    if not text:
-        return DEFAULT_MAX_BYTES
-    if not text.isdecimal() or int(text) < 1:
-        raise VolumeError(f"SEGMENTARIUM_MAX_BYTES: expected a whole number of bytes, got {text!r}")
-    return int(text)
+    return LIMIT.nbytes()
 
 
 def open_regular_file(path: Path) -> BinaryIO:

@@ -16,7 +16,7 @@ import threading
 from pathlib import Path
 
 from core.disk_cache import DiskCache
-from core.errors import VolumeError
+from core.errors import ConfigError, VolumeError
 from core.imaging.bounded_io import max_image_bytes, read_prefix
 from core.imaging.decoded_image import HEADER_FILE, VOXEL_FILE, DecodedImage
 from core.imaging.decoder import BASE_BYTES, Request
@@ -41,7 +41,7 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
     ------
     VolumeError
         If the file is missing or damaged, needs more memory or time than it may, the library that reads it is not
-        installed, or the cache cannot be written.
+        installed, the cache cannot be written, or its limit is no number.
     """
     _refuse_other_kind(path, format)
     cache = decoded_cache()
@@ -62,6 +62,8 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
     try:
         entry = cache.add(key, write)
         return DecodedImage.read(entry), entry / VOXEL_FILE
+    except ConfigError as error:
+        raise VolumeError(f"{path}: cannot be decoded: {error}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VolumeError(

@@ -341,6 +341,12 @@ def test_voxels_that_were_removed_from_the_cache_are_decoded_again(tmp_path: Pat
     np.testing.assert_array_equal(np.sort(read_image(file).data.ravel()), np.sort(phantom().ravel()))
 
 
+def test_a_limit_of_the_cache_that_is_no_number_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_CACHE_GB", "much")
+    message = refused(write_mgh(tmp_path / "a.mgz", phantom(), oblique_affine()))
+    assert message.endswith("cannot be decoded: SEGMENTARIUM_CACHE_GB: expected a number of GB, got 'much'")
+
+
 def test_a_damaged_entry_of_the_cache_is_replaced(tmp_path: Path) -> None:
     file = write_mgh(tmp_path / "a.mgz", phantom(), oblique_affine())
     entry = read_header(file).data_path.parent
