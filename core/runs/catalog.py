@@ -30,7 +30,7 @@ from core.runs.store.state import ENDED, OBSERVED, RunState, read_state, reconci
 _Facts = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
 FOLDER_IDS = 2**52  # ids of values that come from the folder; a browser counts exactly to 2**53
 MAX_BEHIND_S = 5.0  # a trainer brings the index up to date every second
-OLD_S = 60.0  # time since a file was written that no difference between clocks explains
+MAX_CLOCK_DIFFERENCE_S = 60.0  # time since a file was written that no difference between clocks explains
 _behind_since: dict[Path, tuple[int, float]] = {}  # size in the index, and when it was first seen to differ
 _facts: StampedCache[_Facts] = StampedCache()
 
@@ -296,14 +296,14 @@ def delete(root: Path, run_id: str) -> None:
             )
         if state.active or (state.state == "queued" and read_engine(folder) is not None):
             raise RunError(f"{run_id}: it is {state.state}; stop it first, then delete it")
-        doomed = root / f".deleted-{run_id}"
+        doomed = root / f"{files.HIDDEN_DELETED}{run_id}"
         try:
             os.replace(folder, doomed)  # hidden at once: not listed, not started
         except OSError as error:
             raise RunError(f"{folder}: cannot be deleted: {error.strerror or error}") from error
     from core.runs.store.index import open_index
 
-    for leftover in root.glob(".deleted-*"):  # this run, and the remains of killed deletions
+    for leftover in root.glob(f"{files.HIDDEN_DELETED}*"):  # this run, and the remains of killed deletions
         shutil.rmtree(leftover, ignore_errors=leftover != doomed)
     open_index(root).delete_run(run_id)
 
@@ -350,7 +350,8 @@ def _is_behind(folder: Path, indexed: int | None) -> bool:
     known = _behind_since.get(folder)
     if known is None or known[0] != indexed:
         written_s = max(0.0, time.time() - file_stamp(folder / metrics_file.METRICS).mtime_ns / 1e9)
-        known = _behind_since[folder] = (indexed, time.monotonic() - (written_s if written_s > OLD_S else 0.0))
+        behind_s = written_s if written_s > MAX_CLOCK_DIFFERENCE_S else 0.0
+        known = _behind_since[folder] = (indexed, time.monotonic() - behind_s)
     return time.monotonic() - known[1] > MAX_BEHIND_S
 
 

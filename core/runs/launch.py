@@ -194,7 +194,7 @@ def create_run(
         root.mkdir(parents=True, exist_ok=True)
         database_url(root)
         folder = root / (run_id or files.new_run_id(name or config.preset))
-        hidden = root / f".new-{folder.name}"
+        hidden = root / f"{files.HIDDEN_NEW}{folder.name}"
         hidden.mkdir(exist_ok=bool(run_id))  # left by a process that was killed here
         files.write_json(hidden / files.RUN, {"version": 1, "name": name, "created_at": now})
         files.write_json(hidden / files.CONFIG, config.to_json())

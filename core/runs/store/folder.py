@@ -45,6 +45,7 @@ from core.runs.store.process import locked
 CONFIG, STATE, RUN = "config.json", "state.json", "run.json"
 LOG, EXIT, LOCK = "log.txt", "exit.json", ".lock"
 TENSORBOARD, PREDICTIONS = "tensorboard", "predictions"
+HIDDEN_NEW, HIDDEN_DELETED = ".new-", ".deleted-"  # starts of names of folders that are being made, and removed
 NAME_LENGTH, NOTES_LENGTH, TAG_LENGTH, MAX_TAGS = 80, 10_000, 40, 20
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 

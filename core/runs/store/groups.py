@@ -193,7 +193,7 @@ def remove_group(root: Path, group_id: str) -> None:
     """
     files.check_id(group_id)
     folder = root / GROUPS / group_id
-    doomed = root / GROUPS / f".deleted-{group_id}"
+    doomed = root / GROUPS / f"{files.HIDDEN_DELETED}{group_id}"
     try:
         os.replace(folder, doomed)
     except FileNotFoundError:
