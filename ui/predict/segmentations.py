@@ -6,7 +6,6 @@ Segmentations that were asked for together (:mod:`ui.predict.batches`) have a fu
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -28,6 +27,7 @@ from core.labels import LabelSpace
 from ui.predict import jobs as predict_jobs
 from ui.predict import uploads
 from ui.shared import jobs
+from ui.shared.hashes import short_hash
 from ui.shared.paths import cache_root
 
 MAX_AGE_S = 30 * 24 * 3600.0
@@ -123,8 +123,7 @@ def id_of(request: Request) -> str:
     """Id of the result of a request; it changes with any of the files."""
     others = [file for path in request.paths for file in files_of(path)[1:]]
     stamps = [(str(path), *file_stamp(path)) for path in (request.checkpoint, *request.paths, *others)]
-    key = json.dumps([request.model, request.channels, request.modalities, *request.options, *stamps])
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    return short_hash(json.dumps([request.model, request.channels, request.modalities, *request.options, *stamps]))
 
 
 def start(request: Request) -> str:

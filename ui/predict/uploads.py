@@ -6,7 +6,6 @@ Each upload has a numbered folder of its own, so that its name can stay, and two
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
@@ -25,6 +24,7 @@ from core.imaging.file_kinds import PREFIX_BYTES, identify, is_dicom
 from core.imaging.image_files import foreign_format, partner_of
 from ui.shared.addresses import BROWSER_COOKIE
 from ui.shared.formatting import plain
+from ui.shared.hashes import short_hash
 from ui.shared.paths import cache_root
 from ui.shared.state import UPLOADS
 
@@ -215,7 +215,7 @@ def session_folder() -> Path:
     """The folder of this tab's uploads."""
     tab = st.session_state.setdefault(SESSION_ID, secrets.token_hex(4))
     browser = st.context.cookies.get(BROWSER_COOKIE) or st.session_state.setdefault(NO_COOKIE, secrets.token_hex(16))
-    return _root() / hashlib.sha256(f"{browser} {tab}".encode()).hexdigest()[:16]
+    return _root() / short_hash(f"{browser} {tab}")
 
 
 def without_session_folder(message: str) -> str:
