@@ -28,15 +28,13 @@ from core.datasets.saved_descriptions import (
     saved_description,
 )
 from core.errors import UserError
+from ui.data import description_job
 from ui.shared import formatting, hashes, jobs
 from ui.shared.errors import error_box
-from ui.shared.jobs import Job
-from ui.shared.paths import cache_root
 from ui.shared.progress import progress
 
 EDITED = "file_names"  # session key: the folder whose file names are edited
 MAX_ROWS = 1000  # of the table of cases
-REPORT = "report.json"
 
 
 def is_edited(path: Path) -> bool:
@@ -228,33 +226,20 @@ def _read_values(path: Path, content: Mapping[str, Any], found: Described) -> di
     """Classes named by the values of all label maps, which a background job reads; ``None`` until it is done."""
     if not found.found.labels:
         return None
-    texts = [pattern_lines(content[name]).splitlines() for name in ("images", "labels")]
-    folder = cache_root() / "file_names" / hashes.short_hash(f"{path}\n{texts}")
-    job = _observe(folder)
+    folder = description_job.report_folder(path, content)
+    job = jobs.observe_report(folder)
     if job.state == "done":
-        return dict(jobs.read_json(folder / REPORT)["description"]["classes"])
+        return dict(jobs.read_report(folder)["description"]["classes"])
     if job.state == "failed":
         error_box(job.message)
     if job.state == "running":
-        progress("Reading label maps", lambda: _observe(folder), show_counts=True)
+        progress("Reading label maps", lambda: jobs.observe_report(folder), show_counts=True)
         return None
     if st.button("Read the label values", type="primary", icon=":material/label:"):
-        flags = ["--pattern", *_plain(content["images"]), "--labels", *_plain(content["labels"])]
-        report = ["--json", "--progress", "--report", str(folder / REPORT)]
-        jobs.start(folder, ["data", "describe", str(path), *flags, *report])
+        description_job.start(path, content, folder)
         st.rerun()
     st.caption("All label maps are read once, to list their values.")
     return None
-
-
-def _plain(patterns: Any) -> list[str]:
-    """All patterns, without the names of modalities."""
-    listed = patterns.values() if isinstance(patterns, Mapping) else [patterns]
-    return [p for ps in listed for p in ([ps] if isinstance(ps, str) else ps)]
-
-
-def _observe(folder: Path) -> Job:
-    return jobs.observe(folder, (folder / REPORT).is_file())
 
 
 def _save_buttons(path: Path, content: Mapping[str, Any], found: Described, key: str) -> None:

@@ -26,6 +26,7 @@ from ui.shared.paths import runs_root
 
 STDOUT = "stdout.txt"
 STDERR = "stderr.txt"
+REPORT = "report.json"  # result of the jobs that write a report
 _PROGRESS = re.compile(r"progress (\d+)/(\d+)")
 _running: dict[Path, subprocess.Popen[bytes]] = {}
 _lock = threading.Lock()
@@ -104,6 +105,16 @@ def observe(folder: Path, complete: bool) -> Job:
     if complete:
         return Job("done")
     return Job("failed", message=_reason(folder, status)) if status else Job("none")
+
+
+def observe_report(folder: Path) -> Job:
+    """The state of a job whose result is a report."""
+    return observe(folder, (folder / REPORT).is_file())
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of a finished job."""
+    return read_json(folder / REPORT)
 
 
 def wait(folder: Path) -> str:
