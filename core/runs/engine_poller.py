@@ -32,6 +32,7 @@ from core.runs.store.engine_records import (
     read_engine,
     write_engine,
 )
+from core.runs.store.heartbeat import last_heard
 from core.runs.store.process import locked
 from core.runs.store.state import ENDED, read_state, write_reconciled_state, write_state
 
@@ -198,8 +199,8 @@ def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> Engin
         if not answer.count:
             sentence = f"{counts}; not asked yet"
         elif answer.error:
-            answers, ago = False, format_duration(time.time() - answer.answered_at) if answer.answered_at else ""
-            sentence = f"does not answer: {answer.error}" + (f"; last heard {ago} ago" if ago else "")
+            answers, heard = False, last_heard("", time.time() - answer.answered_at) if answer.answered_at else ""
+            sentence = f"does not answer: {answer.error}" + (f"; {heard}" if heard else "")
         else:
             answers = True
             sentence = f"{counts}; asked {format_duration(answer_age_s(root, engine.name))} ago"

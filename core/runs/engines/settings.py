@@ -21,10 +21,10 @@ from typing import Any
 
 from core.errors import ConfigError
 from core.files import StampedCache, read_replaced
-from core.runs.store.engine_records import LOCAL
+from core.runs.store.engine_records import LOCAL, SILENT_S
 
 FILE = "engines.toml"
-MIN_POLL_S, MAX_POLL_S = 2.0, 30.0  # an engine that has not answered for a minute counts as silent
+MIN_POLL_S, MAX_POLL_S = 2.0, SILENT_S / 2  # asked twice before it counts as silent
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _TIME = re.compile(r"(\d+-)?\d+(:\d{1,2}){0,2}")
 _TYPES = {"str": "text", "int": "a whole number", "float": "a number", "tuple[str, ...]": "a list of texts"}

@@ -15,12 +15,12 @@ from typing import Any, Literal
 from core.errors import RunError
 from core.files import StampedCache
 from core.runs.store import folder as files
-from core.runs.store.heartbeat import ChangeWatch
+from core.runs.store.heartbeat import OLD_S, ChangeWatch
 
 ENGINE = "engine.json"
 LOCAL = "local"  # name of the engine that is the queue of this machine
 ANSWERS = ".engines"
-SILENT_S = 60.0  # an engine that has not answered for longer is unreachable
+SILENT_S = OLD_S  # an engine that has not answered for longer is unreachable
 
 # Environment variables that a job sets for the trainer's parent process.
 JOB = "SEGMENTARIUM_JOB"  # its id, as in ``engine.json``
