@@ -13,14 +13,14 @@ from core.config_data import NO_FOLD
 from core.errors import ConfigError, RunError
 from core.formatting import format_list
 from core.paths import dataset_folder
-from core.runs import catalog, launch
+from core.runs import catalog, launch, run_actions
 from core.runs.catalog import RunSummary
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import GroupSummary as GroupSummary
 from core.runs.group_summary import SweepSummary, settings_of, summary_of
 from core.runs.store import folder as files
-from core.runs.store.engine_records import LOCAL
+from core.runs.store.engine_records import LOCAL, engine_of, read_engine
 from core.runs.store.groups import (
     FOLDS,
     SWEEP,
@@ -95,7 +95,7 @@ def complete(root: Path, group: Group, worker: str = launch.WORKER, *, engine: s
         If a run cannot be created.
     """
     summary = summarise(root, group)
-    engine = engine or next((launch.engine_of(run.folder) for run in summary.runs), LOCAL)
+    engine = engine or next((engine_of(read_engine(run.folder)) for run in summary.runs), LOCAL)
     for member in summary.missing:
         config, name = member.config(group.config), _member_name(group, member)
         launch.create_run(root, config, name, run_id=member.run, engine=engine)
@@ -236,7 +236,7 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
     refused: EngineError | None = None
     for run in sorted(runs, key=lambda run: run.state.active):
         try:
-            catalog.request_stop(root, run.id, now)
+            run_actions.request_stop(root, run.id, now)
         except EngineError as error:
             refused = error
     if refused is not None:
@@ -283,7 +283,7 @@ def delete_group(root: Path, group: Group, keep_runs: bool = False) -> None:
         if active := [run for run in runs if run.state.active]:
             raise RunError(f"{active[0].id}: it is {active[0].state.state}; stop the group first, then delete it")
         for run in sorted(runs, key=lambda run: run.state.state != "queued"):  # none of them starts meanwhile
-            catalog.delete(root, run.id)
+            run_actions.delete(root, run.id)
     with lock_group(root, group.id):
         remove_group(root, group.id)
 

@@ -16,13 +16,14 @@ from core.losses import check_loss
 from core.models import architecture, check_packages
 from core.paths import DEMO, dataset_folder
 from core.processes import module_command, run_limited
-from core.runs.catalog import find_checkpoint, update_index, what_to_do
+from core.runs.catalog import find_checkpoint, update_index
 from core.runs.engines import local
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import settings_of
+from core.runs.run_actions import what_to_do
 from core.runs.store import folder as files
-from core.runs.store.engine_records import LOCAL, EngineRecord, read_engine, write_engine
+from core.runs.store.engine_records import LOCAL, EngineRecord, engine_of, read_engine, write_engine
 from core.runs.store.groups import read_sweeps
 from core.runs.store.process import process_identity
 from core.runs.store.state import OBSERVED, RESUMABLE, RunState, read_state, reconciled_state, write_state
@@ -64,8 +65,7 @@ def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER) -> No
     by_engine: dict[str, list[Path]] = {}
     for run_id in run_ids:
         folder = files.run_folder(root, run_id)
-        record = read_engine(folder)
-        by_engine.setdefault(LOCAL if record is None else record.engine, []).append(folder)
+        by_engine.setdefault(engine_of(read_engine(folder)), []).append(folder)
     for name, folders in by_engine.items():
         try:
             get_engine(root, name).submit(folders, worker)
@@ -73,12 +73,6 @@ def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER) -> No
             for folder in folders:
                 _refuse(root, folder, str(error))
             raise
-
-
-def engine_of(folder: Path) -> str:
-    """Name of the engine of a run."""
-    record = read_engine(folder)
-    return LOCAL if record is None else record.engine
 
 
 def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> str:
@@ -91,7 +85,7 @@ def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> 
     """
     folder = files.run_folder(root, run_id)
     name = name or files.name_with(files.read_name(folder), "again")
-    return submit(root, files.read_config(folder), name, worker, engine=engine_of(folder))
+    return submit(root, files.read_config(folder), name, worker, engine=engine_of(read_engine(folder)))
 
 
 def resume(
@@ -117,7 +111,7 @@ def resume(
         which reads them.
     """
     folder = files.run_folder(root, run_id)
-    engine = engine or engine_of(folder)
+    engine = engine or engine_of(read_engine(folder))
     chosen = get_engine(root, engine)
     with files.lock(folder):
         state = reconciled_state(folder)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError, UserError
 from core.files import StampedCache
-from core.runs import catalog, groups, launch
+from core.runs import groups, launch, run_actions
 from core.runs.group_summary import SweepSummary, Trial, settings_of
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
@@ -217,7 +217,7 @@ def _prune(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) ->
         if not reason and (comparison := study.prune_reason(summary.settings, records, index)):
             reason = f"pruned at epoch {trial.run.state.epoch}: {comparison}"
         if reason:
-            catalog.prune(root, trial.run.id, reason)
+            run_actions.prune(root, trial.run.id, reason)
 
 
 def _record(trial: Trial, summary: SweepSummary) -> TrialRecord:

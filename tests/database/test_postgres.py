@@ -18,8 +18,9 @@ from core import cli, runs
 from core.errors import RunError
 from core.events import Ended, Metrics, Progress, Ready
 from core.presets import preset
-from core.runs.catalog import FOLDER_IDS, update_index
+from core.runs.catalog import update_index
 from core.runs.launch import create_run
+from core.runs.measurements import FOLDER_IDS
 from core.runs.other_roots import find_other_run, list_other_runs, other_metrics, unreachable_reason
 from core.runs.reporting.recorder import Recorder
 from core.runs.store import database, metrics_file

@@ -17,7 +17,7 @@ from core.config import TrainConfig
 from core.errors import RunError
 from core.files import read_replaced
 from core.hosts import boot_id, host_name
-from core.runs import catalog, lost_runs
+from core.runs import lost_runs, run_actions
 from core.runs.engines.local import supervisor_file
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
@@ -122,7 +122,7 @@ def test_run_that_is_stopped_while_its_job_waits_to_be_restarted_is_stopped(
 ) -> None:
     monkeypatch.setattr(heartbeat, "OLD_S", 0.0)
     cancelled: list[str] = []
-    monkeypatch.setattr(catalog, "get_engine", lambda root, name: SimpleNamespace(cancel=cancelled.append))
+    monkeypatch.setattr(run_actions, "get_engine", lambda root, name: SimpleNamespace(cancel=cancelled.append))
     folder = run_elsewhere(root)
     with_job(folder)
     beat(folder, 1, time.time() + LONG_AGO)

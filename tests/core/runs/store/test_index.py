@@ -12,8 +12,9 @@ import sqlalchemy as sa
 from core.errors import RunError
 from core.events import Ended, Metrics, Ready, Saved
 from core.presets import preset
-from core.runs.catalog import FOLDER_IDS, metrics_after, update_index
+from core.runs.catalog import update_index
 from core.runs.launch import create_run
+from core.runs.measurements import FOLDER_IDS, metrics_after
 from core.runs.reporting.recorder import Recorder
 from core.runs.store import database, metrics_file
 from core.runs.store import folder as files
