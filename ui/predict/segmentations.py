@@ -248,7 +248,7 @@ def remove(id: str) -> None:
         shutil.rmtree(_root() / id, ignore_errors=True)
 
 
-def sweep() -> None:
+def remove_stale() -> None:
     """Remove results that are too old or too many; those with uploads after a day."""
     try:
         folders = sorted((folder.stat().st_mtime, folder) for folder in _root().iterdir())

@@ -158,7 +158,7 @@ def is_uploaded(path: Path) -> bool:
     return path.is_relative_to(_root())
 
 
-def sweep() -> None:
+def remove_stale() -> None:
     """Remove the files of sessions that have been inactive for some hours."""
     try:
         folders = list(_root().iterdir())

@@ -145,5 +145,5 @@ def test_files_of_inactive_sessions_are_removed(session: dict[str, Any]) -> None
     os.utime(old.parent.parent, (past, past))
     os.utime(new.parent.parent, (past, past))
     uploads.list_uploads(uploads.IMAGES)  # the new session is here
-    uploads.sweep()
+    uploads.remove_stale()
     assert not old.parent.parent.exists() and new.is_file()
