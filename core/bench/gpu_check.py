@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -24,7 +24,7 @@ from core.processes import module_command, run_limited
 
 LIMIT_S = 480.0
 TABLE_S = 150.0  # of the limit, reserved for the table
-Status = Literal["held", "failed", "timed out", "skipped"]
+Status = Literal["passed", "failed", "timed out", "skipped"]
 ProgressCallback = Callable[[float, int, str], None]
 
 
@@ -63,8 +63,8 @@ class CheckResult:
     Attributes
     ----------
     name, title : str. What was checked.
-    status : str. "held", "failed", "timed out" or "skipped".
-    sentence : str. What held, what did not, or why it was not tried.
+    status : str. One of :data:`Status`.
+    sentence : str. What was found, or why it was not tried.
     seconds : float. Duration, the start of its process included.
     """
 
@@ -101,7 +101,7 @@ class GpuReport:
     @property
     def passed(self) -> bool:
         """Whether no check failed."""
-        return all(result.status in ("held", "skipped") for result in self.results)
+        return all(result.status in ("passed", "skipped") for result in self.results)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the text, as plain values."""
@@ -120,10 +120,7 @@ class GpuReport:
         for result in self.results:
             took = f"{result.seconds:6.1f} s" if result.seconds else " " * 8
             lines.append(f"{result.status:<9}  {took}  {result.name:<{width}}  {result.title}: {result.sentence}")
-        counts = {
-            status: sum(r.status == status for r in self.results)
-            for status in ("held", "failed", "timed out", "skipped")
-        }
+        counts = {status: sum(r.status == status for r in self.results) for status in get_args(Status)}
         lines += ["", ", ".join(f"{number} {status}" for status, number in counts.items() if number)]
         if self.table_text:
             lines += ["", self.table_text]

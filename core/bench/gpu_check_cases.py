@@ -28,7 +28,7 @@ STEPS = 24  # the loss of a few structures falls clearly; "auto" tries a graph a
 SIZES: dict[str, Size3] = {"cuda": (64, 64, 64), "cpu": (16, 16, 16)}
 
 
-class NotHeld(Exception):
+class CheckFailed(Exception):
     """Something that a check expects does not hold; the message says what was expected and what was found."""
 
 
@@ -48,7 +48,7 @@ def train_steps(
         step([batch], 0.01, number)
         loss, failed = step.read_loss()
         if failed is not None:
-            raise NotHeld(f"expected a finite gradient, step {number} of {steps} has none")
+            raise CheckFailed(f"expected a finite gradient, step {number} of {steps} has none")
         losses.append(loss)
     return losses
 
@@ -121,11 +121,11 @@ def describe_fall(losses: Sequence[float]) -> str:
     """The last loss as the end of a sentence; refused unless the loss fell by a tenth."""
     first, last = losses[0], losses[-1]
     if last > 0.9 * first:
-        raise NotHeld(f"expected the loss to fall by a tenth in {len(losses)} steps, got {first:.4f} to {last:.4f}")
+        raise CheckFailed(f"expected the loss to fall by a tenth in {len(losses)} steps, got {first:.4f} to {last:.4f}")
     return f"after {len(losses)} steps {last:.4f}"
 
 
 def expect_close(value: float, expected: float, tolerance: float, what: str) -> None:
     """Raise unless two values are equal within a tolerance relative to the expected one."""
     if not abs(value - expected) <= tolerance * max(abs(expected), 1e-6):
-        raise NotHeld(f"expected {what} to be equal within {tolerance:.0%}, got {value:.5f} and {expected:.5f}")
+        raise CheckFailed(f"expected {what} to be equal within {tolerance:.0%}, got {value:.5f} and {expected:.5f}")
