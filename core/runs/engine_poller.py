@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from core.errors import RunError, UserError
 from core.files import FileStamp, file_stamp
@@ -23,11 +22,11 @@ from core.runs.engines.engine import Engine, EngineError
 from core.runs.engines.registry import list_engines
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
-    LOCAL,
     EngineAnswer,
     EngineRecord,
     answer_age_s,
     answer_file,
+    engine_of,
     read_answer,
     read_engine,
     write_engine,
@@ -80,10 +79,6 @@ class EngineStatus:
     answers: bool | None
     sentence: str
     runs: tuple[EngineRun, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
 
 # --- ask --------------------------------------------------------------------------------------------------------------
@@ -190,7 +185,7 @@ def overview(root: Path, summaries: Sequence[RunSummary] | None = None, wait_s: 
 
 
 def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> EngineStatus:
-    own = [run for run in going_on if (LOCAL if run.engine is None else run.engine.engine) == engine.name]
+    own = [run for run in going_on if engine_of(run.engine) == engine.name]
     waiting = sum(run.state.state == "queued" for run in own)
     counts = f"{len(own) - waiting} running, {waiting} waiting"
     answers, sentence = None, counts
@@ -239,7 +234,7 @@ def _ask(root: Path, engine: Engine, runs: Sequence[Path]) -> None:
         answer = EngineAnswer(asked_at, host_name(), last.count + 1, "", asked_at, jobs)
     except EngineError as error:
         answer = replace(last, asked_at=asked_at, host=host_name(), count=last.count + 1, error=str(error))
-    files.write_json(answer_file(root, engine.name), answer.to_json())
+    files.write_json(answer_file(root, engine.name), asdict(answer))
 
 
 def _write_end(root: Path, folder: Path) -> None:

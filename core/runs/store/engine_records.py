@@ -95,10 +95,6 @@ class EngineAnswer:
     answered_at: float = 0.0
     jobs: Mapping[str, JobReport] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return dataclasses.asdict(self)
-
 
 _records: StampedCache[EngineRecord | None] = StampedCache()
 _answers: StampedCache[EngineAnswer] = StampedCache()
@@ -109,6 +105,11 @@ def read_engine(folder: Path) -> EngineRecord | None:
     """The engine of a run, cached; ``None`` for the queue of this machine and for runs in a terminal."""
     path = folder / ENGINE
     return _records.get(lambda: _parse_record(path), path, missing=lambda: None)
+
+
+def engine_of(record: EngineRecord | None) -> str:
+    """Name of the engine of a run with this record."""
+    return LOCAL if record is None else record.engine
 
 
 def write_engine(folder: Path, record: EngineRecord) -> None:

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -86,7 +86,7 @@ def test_answer_of_another_process_is_fresh_here_too(root: Path, scheduler: Sche
     path = answer_file(root, CLUSTER)
     path.parent.mkdir()
     answer = EngineAnswer(time.time(), host_name(), 1, "", time.time(), {"1": JobReport("running", place="n1")})
-    files.write_json(path, answer.to_json())
+    files.write_json(path, asdict(answer))
     assert not engine_poller.ask(root, scheduler) and scheduler.asked == []
     (run,) = runs.list_runs(root)
     assert run.state.state == "starting" and run.report == JobReport("running", place="n1")
