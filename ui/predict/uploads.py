@@ -21,6 +21,7 @@ import streamlit as st
 from core.datasets.intake import unpack
 from core.errors import DatasetError, UserError, VolumeError
 from core.imaging.file_kinds import PREFIX_BYTES, identify, is_dicom
+from core.imaging.headers import SUFFIXES
 from core.imaging.image_files import foreign_format, partner_of
 from ui.shared.addresses import BROWSER_COOKIE
 from ui.shared.formatting import plain
@@ -29,7 +30,8 @@ from ui.shared.paths import cache_root
 from ui.shared.state import UPLOADS
 
 ARCHIVE, DICOM = ".zip", ".dcm"
-IMAGES = (".nii", ".nii.gz", ".hdr", ".img", ".mgh", ".mgz", ".nrrd", ".mha", DICOM, ARCHIVE)
+HEADERS = (".nhdr", ".mhd")  # their voxels are in a file that is no image by its name, and would be refused
+IMAGES = (*(suffix for suffix in SUFFIXES if suffix not in HEADERS), DICOM, ARCHIVE)
 MODELS = (".safetensors",)
 ACCEPTED = {  # descriptions of the accepted formats, by suffixes
     IMAGES: "NIfTI (.nii, .nii.gz) and NIfTI or Analyze pairs (.hdr with .img), MGH (.mgh, .mgz), NRRD (.nrrd), "
