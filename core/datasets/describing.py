@@ -12,7 +12,7 @@ from core.datasets.layouts.assignment import Assignment, assign
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.proposal import propose
-from core.datasets.layouts.set_description import parse_description, read_description
+from core.datasets.layouts.set_description import OF_KNOWN_SETS, parse_description, read_description
 from core.datasets.saved_descriptions import saved_description
 from core.errors import DatasetError
 
@@ -98,7 +98,7 @@ def starting_point(name: str) -> dict[str, Any]:
     if base not in known_sets():
         raise DatasetError(f"from: expected one of {', '.join(known_sets())}, or a TOML file; got {name!r}")
     described = known_sets()[base].variant(variant) if variant else known_sets()[base]
-    return {k: v for k, v in described.content.items() if k not in ("variants", "general", "needs_labels", "verified")}
+    return {k: v for k, v in described.content.items() if k not in OF_KNOWN_SETS}
 
 
 def pattern_lines(patterns: Any) -> str:

@@ -20,15 +20,11 @@ from core.errors import ConfigError, VolumeError
 from core.imaging.bounded_io import max_image_bytes, read_prefix
 from core.imaging.decoded_image import HEADER_FILE, VOXEL_FILE, DecodedImage
 from core.imaging.decoder import BASE_BYTES, Request
-from core.imaging.file_kinds import PREFIX_BYTES, identify
+from core.imaging.file_kinds import PREFIX_BYTES, TEXT, identify, kind_of_format
 from core.imaging.image_files import ForeignFormat, foreign_files_of
 from core.paths import cache_folder
 from core.processes import PROJECT, ProcessLimits, module_command, module_environment
 
-KIND_NAMES: dict[ForeignFormat, str] = {  # as core.imaging.file_kinds calls them
-    "mgh": "a FreeSurfer MGH file", "nrrd": "an NRRD file", "metaimage": "a MetaImage", "dicom": "a DICOM file",
-}  # fmt: skip
-TEXT = "a text file"  # a header in text may begin with any field
 DECODER_VERSION = 1  # raise it when the same file is decoded to something else
 START_S, TIMEOUT_S, BYTES_PER_S = 20.0, 5.0, 10e6  # of the process, and for a file: so long, and longer by its size
 POLL_S = 0.05
@@ -82,8 +78,9 @@ def _refuse_other_kind(path: Path, format: ForeignFormat) -> None:
     if path.is_dir():
         return
     kind = identify(read_prefix(path, PREFIX_BYTES))
-    if kind is not None and kind.name not in (KIND_NAMES[format], TEXT):
-        raise VolumeError(f"{path}: expected {KIND_NAMES[format]}, got {kind.name}; {kind.remedy}")
+    # A header in text may begin with any field.
+    if kind is not None and kind is not TEXT and kind.format != format:
+        raise VolumeError(f"{path}: expected {kind_of_format(format).name}, got {kind.name}; {kind.remedy}")
 
 
 def _key(path: Path, format: ForeignFormat) -> str:

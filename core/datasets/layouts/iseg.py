@@ -30,6 +30,7 @@ class IsegLayout:
     name = "iseg"
     title = "iSEG-2017"
     expects = "files subject-1-T1, subject-1-T2, subject-1-label ... (.hdr with .img, .nii or .nii.gz)"
+    reason = "its files are named like subject-1-T1"
 
     def recognises(self, folder: Path) -> bool:
         """Whether any file name fits the pattern of this layout."""
