@@ -39,7 +39,7 @@ def write_text(path: Path, text: str, error: type[UserError]) -> None:
         raise error(f"{path}: cannot be written: {failure.strerror or failure}; choose another place") from failure
 
 
-def number_cell(value: float, digits: int = 3) -> str:
+def number_cell(value: float | None, digits: int = 3) -> str:
     """A number of a table; ``-`` where there is none."""
     return format_number(value, digits, missing="-")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 from pathlib import Path
 
@@ -146,7 +145,7 @@ def _lines(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     for run in summary.runs:
         best = run.state.score
         held_out = sum(subject.run == run.id for subject in scores.subjects)
-        dice = number_cell(math.nan if best is None or best.mean_dice is None else best.mean_dice)
+        dice = number_cell(None if best is None else best.mean_dice)
         rows.append((run.id, run.state.state, format_count(held_out, "subject") if held_out else "-", dice))
     rows += [(member.run, "no run", "-", "-") for member in summary.missing]
     lines += ["", *align_columns(rows)]
@@ -188,7 +187,7 @@ def _subject_table(scores: CrossValidation) -> list[str]:
     for subject in scores.scored:
         score = subject.score
         assert score is not None
-        dice = (number_cell(score.dice.get(name, math.nan)) for name in scores.classes)
+        dice = (number_cell(score.dice.get(name)) for name in scores.classes)
         rows.append((subject.id, *dice, number_cell(score.mean_dice), subject.run))
     return align_columns(rows)
 

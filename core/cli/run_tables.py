@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from core.cli.output import number_cell
 from core.cli.program import with_program_name
 from core.formatting import format_clock, format_number
 from core.presets import command_line
@@ -91,7 +92,7 @@ def print_comparison(comparison: Comparison) -> None:
     for name, texts in comparison.differences.items():
         table.add_row(Text(name, style="dim"), *(text or "from the data" for text in texts))
     for name, values in comparison.measured.items():
-        table.add_row(name, *(format_number(value, 4, missing="-") for value in values))
+        table.add_row(name, *(number_cell(value, 4) for value in values))
     _console().print(table)
 
 

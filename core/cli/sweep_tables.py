@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from core import strict_json
-from core.cli.output import align_columns
+from core.cli.output import align_columns, number_cell
 from core.cli.program import program_name, with_program_name
-from core.formatting import format_number
 from core.presets import command_line
-from core.runs.group_summary import SweepSummary, Trial
+from core.runs.group_summary import SweepSummary
 from core.runs.sweeps import best_config, read_importance
 from core.sweeps.settings import MORE_TRIALS
 
@@ -29,7 +27,7 @@ def state_line(summary: SweepSummary) -> str:
     line = f"{summary.state}, {summary.ended} of {summary.total} trials ended"
     best = summary.best
     if best is not None:
-        line += f", best {_dice(best)} (trial {best.number})"
+        line += f", best {number_cell(best.dice)} (trial {best.number})"
     if summary.settings.exhausted:
         line += "; every combination of values was tried"
     return f"{line}; {summary.settings.problem}" if summary.settings.problem else line
@@ -63,9 +61,5 @@ def _trial_table(summary: SweepSummary) -> list[str]:
     rows = [("trial", "Dice", "state", *(spec.name for spec in specs), "run", "")]
     for trial in summary.ranked:
         values = ("-" if (value := trial.value(spec)) is None else spec.format(value) for spec in specs)
-        rows.append((str(trial.number), _dice(trial), trial.state, *values, trial.member.run, trial.reason))
+        rows.append((str(trial.number), number_cell(trial.dice), trial.state, *values, trial.member.run, trial.reason))
     return align_columns(rows)
-
-
-def _dice(trial: Trial) -> str:
-    return format_number(math.nan if trial.dice is None else trial.dice, 3, missing="-")
