@@ -52,7 +52,7 @@ def files_of(path: Path) -> tuple[Path, ...]:
     """The files of an image, itself first; only itself where a header is damaged or a partner missing; of a folder all
     files."""
     with contextlib.suppress(VolumeError, OSError):
-        format = "dicom" if path.is_dir() else foreign_format(path)
+        format: ForeignFormat | None = "dicom" if path.is_dir() else foreign_format(path)
         if format is not None:
             return foreign_files_of(path, format)
         partner = partner_of(path)
