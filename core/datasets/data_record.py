@@ -19,7 +19,7 @@ from core.checkpointing.metadata import DATA_RECORD
 from core.datasets.layouts.base import Dataset
 from core.datasets.layouts.recipe import Recipe
 from core.datasets.loading import LoadedSubject, read_file_header
-from core.errors import DatasetError
+from core.errors import DatasetError, check_version
 from core.files import atomic_write
 from core.formatting import format_list, format_size
 from core.imaging.geometry import Geometry, format_mm
@@ -212,10 +212,7 @@ class DataRecord:
         path = folder / DATA_RECORD
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if int(content["version"]) > FORMAT_VERSION:
-                raise DatasetError(
-                    f"{path}: expected format {FORMAT_VERSION} or older, got {content['version']}; update Segmentarium"
-                )
+            check_version(int(content["version"]), FORMAT_VERSION, DatasetError, f"{path}:")
             subjects = {id: _subject_from_json(files) for id, files in content["subjects"].items()}
             texts = (tuple(map(str, content[name])) for name in ("modalities", "labels", "accepted"))
             modalities, labels, accepted = texts

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.config import TrainConfig
-from core.errors import ConfigError, RunError
+from core.errors import ConfigError, RunError, check_version
 from core.files import StampedCache
 from core.runs.store import folder as files
 from core.runs.store.process import locked
@@ -103,8 +103,7 @@ class Group:
             If it is of a newer version, or not understood.
         """
         try:
-            if int(data["version"]) > VERSION:
-                raise RunError(f"expected version {VERSION} or older, got {data['version']}; update Segmentarium")
+            check_version(int(data["version"]), VERSION, RunError)
             members = tuple(Member(str(m["run"]), dict(m.get("values") or {})) for m in data["members"])
             config = TrainConfig.from_json(data["config"])
             name, created_at, settings = str(data["name"]) or id, float(data["created_at"]), data.get("settings")
