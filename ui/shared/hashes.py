@@ -23,12 +23,13 @@ def files_hash(prefix: str, files: Sequence[Path], with_stat: bool = True) -> st
     Parameters
     ----------
     prefix : str. Other parameters that the result depends on.
-    files : sequence of Path. Image files; all files of an image are included (:mod:`core.imaging.image_files`).
-    with_stat : bool. Whether the hash changes with size and modification time of the files.
+    files : sequence of Path. Image files.
+    with_stat : bool. Whether the hash changes with size and modification time of all files of these images
+        (:func:`core.imaging.image_files.files_of`).
     """
     digest = hashlib.sha256(prefix.encode("utf-8", "surrogateescape"))
     for path in files:
-        for part in files_of(path):
+        for part in files_of(path) if with_stat else (path,):
             size, mtime_ns = file_stamp(part) if with_stat else NO_FILE
             digest.update(f"{part}\0{size}\0{mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:LENGTH]
