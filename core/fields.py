@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from core.errors import ConfigError
 
+KIND_WORDS = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers"), str: ("text", "texts")}
 BOOLEANS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
 
@@ -151,7 +152,7 @@ class FieldSpec:
             return value
         if self.item_type is not None:
             if not isinstance(value, (tuple, list)):
-                raise ConfigError(f"{self.name}: expected a list, got {value!r}")
+                raise ConfigError(f"{self.name}: expected a list of {KIND_WORDS[self.item_type][1]}, got {value!r}")
             if self.length is not None and len(value) not in (0, self.length):
                 raise ConfigError(f"{self.name}: expected {self.length} values, got {len(value)}")
             return tuple(self._coerce_scalar(v, self.item_type) for v in value)
@@ -186,8 +187,7 @@ class FieldSpec:
         try:
             return kind(text)
         except ValueError:
-            expected = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{self.name}: expected {expected}{self._range()}, got {text!r}") from None
+            raise ConfigError(f"{self.name}: expected {KIND_WORDS[kind][0]}{self._range()}, got {text!r}") from None
 
     def _coerce_scalar(self, value: Any, kind: Any) -> Any:
         if kind is bool:
@@ -199,7 +199,7 @@ class FieldSpec:
                 raise ConfigError(f"{self.name}: expected text, got {value!r}")
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"{self.name}: expected a number{self._range()}, got {value!r}")
+            raise ConfigError(f"{self.name}: expected {KIND_WORDS[kind][0]}{self._range()}, got {value!r}")
         finite = isinstance(value, int) or math.isfinite(value)
         if kind is int and finite and value != int(value):
             raise ConfigError(f"{self.name}: expected a whole number{self._range()}, got {value!r}")
@@ -212,10 +212,11 @@ class FieldSpec:
 
     def _range(self) -> str:
         unit = f" ({self.unit})" if self.unit else ""
-        if self.minimum is None or self.maximum is None:
+        if self.minimum is None:
             return unit
         word = f", or {self.special_word}" if self.special_value else ""
-        return f" from {self.minimum:g} to {self.maximum:g}{unit}{word}"
+        span = f"of {self.minimum:g} or more" if self.maximum is None else f"from {self.minimum:g} to {self.maximum:g}"
+        return f" {span}{unit}{word}"
 
 
 @functools.cache

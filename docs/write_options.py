@@ -26,6 +26,8 @@ def values_of(spec: FieldSpec) -> str:
         kind = f"{spec.length or ''} {kind}s".strip() if spec.item_type is not str else "list of names"
     if spec.minimum is not None and spec.maximum is not None:
         kind += f", {spec.minimum:.10g} to {spec.maximum:.10g}"
+    elif spec.minimum is not None:
+        kind += f", {spec.minimum:.10g} or more"
     return f"{kind} [{spec.unit}]" if spec.unit else kind
 
 

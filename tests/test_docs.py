@@ -65,6 +65,12 @@ def test_tables_of_layouts_patterns_and_repairs_are_up_to_date() -> None:
         write_layouts.page_with_table("a page without marks")
 
 
+def test_table_of_the_settings_of_a_cluster_is_up_to_date() -> None:
+    write_settings = script("write_engine_settings")
+    page = write_settings.PAGE.read_text("utf-8")
+    assert page == write_settings.page_with_table(page), "docs/clusters.md is out of date: run `make docs`"
+
+
 def test_flags_for_the_options_of_the_script_exist(write_options: ModuleType) -> None:
     parser = argparse.ArgumentParser()
     add_config_flags(parser)
