@@ -9,7 +9,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, get_args
 
@@ -21,11 +21,11 @@ from core.compute.device import resolve_device
 from core.compute.precision import resolve_precision
 from core.errors import ConfigError
 from core.processes import module_command, run_limited
+from core.types import TextProgressCallback
 
 LIMIT_S = 480.0
 TABLE_S = 150.0  # of the limit, reserved for the table
 Status = Literal["passed", "failed", "timed out", "skipped"]
-ProgressCallback = Callable[[float, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class GpuReport:
         return "\n".join([*lines, f"took {self.seconds:.0f} s"])
 
 
-def check_gpu(settings: Settings, device_name: str, progress: ProgressCallback) -> GpuReport:
+def check_gpu(settings: Settings, device_name: str, progress: TextProgressCallback) -> GpuReport:
     """Run the checks.
 
     Parameters

@@ -27,7 +27,6 @@ from core.bench.report import Report, Row, with_ratios, with_times
 from core.bench.roofline import lower_bounds
 from core.bench.timing import (
     PeakMemory,
-    ProgressCallback,
     RemainingTime,
     Workload,
     seconds_per_call,
@@ -42,7 +41,7 @@ from core.errors import ConfigError, first_line
 from core.formatting import format_size
 from core.presets import preset
 from core.training.acceleration import EAGER_STEPS
-from core.types import Size3
+from core.types import Size3, TextProgressCallback
 
 CHANNELS = (32, 64, 128, 256, 320, 320)
 SUB_VOLUME: dict[str, Size3] = {"cpu": (64, 64, 64), "cuda": (128, 128, 64)}
@@ -155,7 +154,7 @@ class Settings:
         return NNUNET_OPTIM if self.optimizer is None else replace(preset("fast").optim, optimizer=self.optimizer)
 
 
-def bench_train(settings: Settings, device_name: str, progress: ProgressCallback) -> Report:
+def bench_train(settings: Settings, device_name: str, progress: TextProgressCallback) -> Report:
     """Measure training steps.
 
     Parameters
@@ -234,7 +233,7 @@ class _BatchBenchmark:
         batch: int,
         size: Size3,
         device: torch.device,
-        progress: ProgressCallback,
+        progress: TextProgressCallback,
     ) -> None:
         self.implementations, self.batch, self.size, self.device = implementations, batch, size, device
         self.progress = progress
@@ -304,7 +303,7 @@ def _measure_loop(
     channels: tuple[int, ...],
     device: torch.device,
     precision: str,
-    progress: ProgressCallback,
+    progress: TextProgressCallback,
 ) -> list[_MeasuredRow]:
     """A row for the whole loop of the trainer, and one for its bare step, measured in turns."""
     batch = settings.batches[0]

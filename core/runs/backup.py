@@ -15,7 +15,7 @@ import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -26,13 +26,12 @@ from core.files import atomic_replace, file_stamp, temporary_beside
 from core.hosts import host_name
 from core.paths import CACHE
 from core.runs.store import folder as files
+from core.types import ProgressCallback
 
 ROOT, DATABASE, MANIFEST = "root", "database.sqlite", "manifest.json"
 FORMAT = 1
 HIDDEN = (files.HIDDEN_NEW, files.HIDDEN_DELETED)
 _BLOCK = 1 << 20
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Backup:
     rows: dict[str, int]
 
 
-def back_up(root: Path, file: Path, progress: Progress | None = None) -> Backup:
+def back_up(root: Path, file: Path, progress: ProgressCallback | None = None) -> Backup:
     """Write a root and what the database alone holds to a file, which is complete or not there.
 
     Parameters
@@ -97,7 +96,7 @@ def back_up(root: Path, file: Path, progress: Progress | None = None) -> Backup:
     return found
 
 
-def restore(file: Path, root: Path, progress: Progress | None = None) -> Backup:
+def restore(file: Path, root: Path, progress: ProgressCallback | None = None) -> Backup:
     """Make a root from a backup, with its quiz answers in the database that is in use now.
 
     Parameters
@@ -205,7 +204,7 @@ def _add_manifest(archive: tarfile.TarFile, scratch: Path, content: Backup, dige
     _add(archive, path, MANIFEST, {})
 
 
-def _unpack(file: Path, target: Path, progress: Progress | None) -> dict[str, Any]:
+def _unpack(file: Path, target: Path, progress: ProgressCallback | None) -> dict[str, Any]:
     """Unpack an archive and compare all digests; returns the manifest.
 
     Raises

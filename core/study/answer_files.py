@@ -21,7 +21,7 @@ from sqlalchemy.pool import Pool
 
 from core.errors import RunError
 from core.files import NO_FILE, FileStamp, append_line, file_stamp, parse_line, sync_folder
-from core.runs.store.database import FILE
+from core.runs.store.database import FILE, WAL_SUFFIX
 from core.runs.store.schema import ANSWERS
 
 FOLDER = "quiz-answers"
@@ -87,7 +87,7 @@ def earlier_answers(root: Path, connection: Connection, names: list[str]) -> lis
     try:
         with tempfile.TemporaryDirectory(prefix="segmentarium-answers-") as scratch:
             copy = Path(scratch) / path.name
-            for suffix in ("", "-wal"):  # the second one is there if a program was killed
+            for suffix in ("", WAL_SUFFIX):  # the second one is there if a program was killed
                 with suppress(FileNotFoundError):
                     shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
             with closing(sqlite3.connect(copy)) as earlier:

@@ -32,6 +32,7 @@ from core.runs.store.migration import migrate
 from core.runs.store.root_id import root_id
 
 FILE = "index.sqlite"
+WAL_SUFFIX, SHM_SUFFIX = "-wal", "-shm"  # of the files that SQLite keeps beside one that is in use
 VARIABLE = "SEGMENTARIUM_DATABASE"
 BUSY_TIMEOUT_MS = 2000
 

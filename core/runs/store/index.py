@@ -29,14 +29,12 @@ from core.hosts import host_name
 from core.runs.store import folder as files
 from core.runs.store import metrics_file, postgres
 from core.runs.store.database import BUSY_TIMEOUT_MS, Database, open_database
-from core.runs.store.database_errors import damaged_index, explain_index
+from core.runs.store.database_errors import damaged_index, explain_index, sqlite_damage
 from core.runs.store.metrics_file import MetricRow, finite_or_none
 from core.runs.store.root_id import read_root_id, renew_root_id, root_id
-from core.runs.store.rows import upsert
+from core.runs.store.rows import CHUNK, upsert
 from core.runs.store.schema import METRICS, ROOTS, RUNS
 from core.runs.store.state import RunState, reconciled_state
-
-CHUNK = 2000  # rows of one statement
 
 
 @dataclass(frozen=True)
@@ -198,10 +196,8 @@ class Index:
             If it is damaged.
         """
         with self._database.begin(reading=True) as connection:
-            if connection.dialect.name == "sqlite":
-                found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
-                if found != "ok":
-                    raise damaged_index(self._database.engine.url, str(found).splitlines()[0])
+            if damage := sqlite_damage(connection):
+                raise damaged_index(self._database.engine.url, damage)
 
     def rebuild(self) -> int:
         """Make all rows of this root again from its run folders, in one transaction; returns the number of runs."""
