@@ -82,6 +82,12 @@ def test_sweep_ends_with_its_last_trial_and_knows_the_best(tmp_path: Path, sweep
     assert (summary.state, summary.finished, summary.proposes, summary.progress) == ("finished", 6, False, 1.0)
     best = max(summary.trials, key=lambda trial: trial.dice or 0)
     assert summary.best == best and summary.mean_dice == best.dice and summary.measured == "best of 6"
+    assert summary.ranked[0] == best and sorted(summary.ranked, key=lambda trial: -(trial.dice or 0)) == summary.ranked
+    assert summary.measure == f"mean Dice on {summary.objective}, fold 0, seed 0, 6 epochs each"
+    for spec in (dimension.spec for dimension in summary.settings.space):  # tversky_alpha is used with one loss alone
+        assert [trial.value(spec) for trial in summary.trials] == [
+            t.member.values.get(spec.name) for t in summary.trials
+        ]
     assert sweeps.best_config(summary) == runs.get_run(tmp_path, best.member.run).config
     importance = sweeps.read_importance(tmp_path, sweep)
     assert importance.finished == 6 and sum(importance.shares.values()) == pytest.approx(1, abs=1e-3)
