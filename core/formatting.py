@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from numbers import Integral
 
 MISSING = "–"
 SMALLEST = 1e-6  # smaller numbers are written with an exponent
@@ -99,7 +98,7 @@ def format_count(number: float, noun: str) -> str:
 def format_size(values: Iterable[float], separator: str = "x") -> str:
     """A size along several axes: ``144x192x256``, ``0.8x0.8x1.25``; numbers that are not whole by their type have three
     significant digits."""
-    return separator.join(str(v) if isinstance(v, Integral) else f"{v:.3g}" for v in values)
+    return separator.join(str(v) if hasattr(v, "__index__") else f"{v:.3g}" for v in values)
 
 
 def format_list(names: Sequence[str], limit: int = 8) -> str:
