@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import queue
 import subprocess
-import threading
 from pathlib import Path
 
 from core.disk_cache import DiskCache
@@ -23,11 +20,17 @@ from core.imaging.decoder import BASE_BYTES, Request
 from core.imaging.file_kinds import PREFIX_BYTES, TEXT, identify, kind_of_format
 from core.imaging.image_files import ForeignFormat, foreign_files_of
 from core.paths import cache_folder
-from core.processes import PROJECT, ProcessLimits, module_command, module_environment
+from core.processes import (
+    PROJECT,
+    JsonLinesChild,
+    LimitExceededError,
+    ProcessLimits,
+    module_command,
+    module_environment,
+)
 
 DECODER_VERSION = 1  # raise it when the same file is decoded to something else
 START_S, TIMEOUT_S, BYTES_PER_S = 20.0, 5.0, 10e6  # of the process, and for a file: so long, and longer by its size
-POLL_S = 0.05
 
 
 def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
@@ -51,7 +54,7 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
     request: Request = {"path": str(path.absolute()), "kind": format, "folder": ""}
 
     def write(folder: Path) -> None:
-        _decoder.decode({**request, "folder": str(folder)}, _source_bytes(path, format))
+        _decode({**request, "folder": str(folder)}, _source_bytes(path, format))
         if not (folder / HEADER_FILE).is_file():
             raise VolumeError(f"{path}: cannot be decoded: its reader wrote nothing")
 
@@ -99,98 +102,41 @@ def _source_bytes(path: Path, format: ForeignFormat) -> int:
     return sum(os.stat(file).st_size for file in foreign_files_of(path, format))
 
 
-class _Decoder:
-    """The child process that decodes, started when it is needed; one file at a time."""
+def _decode(request: Request, source_bytes: int) -> None:
+    """Have a file decoded by the child process.
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._pid = 0
-        self._fresh = False
+    Raises
+    ------
+    VolumeError
+        If it cannot be decoded within memory and time.
+    """
 
-    def decode(self, request: Request, source_bytes: int) -> None:
-        """Have a file decoded.
+    def limits(starts: bool) -> ProcessLimits:
+        limit_s = TIMEOUT_S + source_bytes / BYTES_PER_S
+        return ProcessLimits(5 * max_image_bytes() + BASE_BYTES, limit_s, START_S if starts else 0.0)
 
-        Raises
-        ------
-        VolumeError
-            If it cannot be decoded within memory and time.
-        """
-        with self._lock:
-            line = self._ask(request, source_bytes) or self._ask(request, source_bytes)  # ended for want of work
-        response = json.loads(line) if line else {"error": f"{request['path']}: its reader crashed; is it damaged?"}
-        if "error" in response:
-            raise VolumeError(response["error"])
-
-    def _ask(self, request: Request, source_bytes: int) -> str:
-        """The response; empty if the process ended without one."""
-        process = self._running()
-        assert process.stdin is not None
-        try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-        except OSError:
-            self._end()
-            return ""
-        failure, line = self._wait(process, source_bytes)
-        if failure or not line:
-            self._end()
-        if failure:
-            raise VolumeError(f"{request['path']}: {failure}; is it damaged?")
-        return line
-
-    def _wait(self, process: subprocess.Popen[str], source_bytes: int) -> tuple[str, str]:
-        """Which limit was exceeded, or the response."""
-        limits = ProcessLimits(
-            5 * max_image_bytes() + BASE_BYTES, TIMEOUT_S + source_bytes / BYTES_PER_S, START_S if self._fresh else 0.0
-        )
-        self._fresh = False
-        while True:
-            with contextlib.suppress(queue.Empty):
-                return "", self._lines.get(timeout=POLL_S)
-            if exceeded := limits.exceeded(process.pid):
-                return f"decoding it takes {exceeded}", ""
-
-    def _running(self) -> subprocess.Popen[str]:
-        """The process, started unless it runs; a forked process has none of its parent."""
-        if self._process is not None and self._pid == os.getpid() and self._process.poll() is None:
-            return self._process
-        self._end()
-        self._lines = queue.Queue()
-        self._process = subprocess.Popen(
-            module_command("core.imaging.decoder"),
-            cwd=PROJECT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            # Further threads would take address space, which is limited, and time from training.
-            env={**module_environment(), "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
-        )
-        self._pid, self._fresh = os.getpid(), True
-        threading.Thread(target=_collect, args=(self._process, self._lines), daemon=True).start()
-        return self._process
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and self._pid == os.getpid():
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with contextlib.suppress(OSError, ValueError):
-                        stream.close()
+    try:
+        response = _decoder.ask(request, limits)
+    except LimitExceededError as error:
+        raise VolumeError(f"{request['path']}: decoding it takes {error}; is it damaged?") from None
+    if response is None:
+        raise VolumeError(f"{request['path']}: its reader crashed; is it damaged?")
+    if "error" in response:
+        raise VolumeError(response["error"])
 
 
-def _collect(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
-    """Put each line that a process writes into a queue, and an empty one when it ends."""
-    assert process.stdout is not None
-    with contextlib.suppress(OSError, ValueError):
-        for line in process.stdout:
-            lines.put(line)
-    lines.put("")
+def _start_decoder() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        module_command("core.imaging.decoder"),
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        # Further threads would take address space, which is limited, and time from training.
+        env={**module_environment(), "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+    )
 
 
-_decoder = _Decoder()
+_decoder = JsonLinesChild(_start_decoder)

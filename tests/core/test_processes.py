@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from core.processes import PROJECT, ProcessLimits, module_command, module_environment, run_limited
+from core.processes import (
+    PROJECT,
+    JsonLinesChild,
+    LimitExceededError,
+    ProcessLimits,
+    module_command,
+    module_environment,
+    run_limited,
+)
 from core.runs.store.process import process_identity
 from tests.support.watching import wait_until
 
@@ -49,3 +59,58 @@ def test_limits_name_what_is_exceeded() -> None:
     assert ProcessLimits(1000, 60.0).exceeded(own) == "more than 1 kB"
     assert ProcessLimits(2**60, -1.0).exceeded(own) == "longer than -1 s"
     assert ProcessLimits(2**60, -1.0, start_s=60.0).exceeded(own) == ""
+
+
+ANSWERS = """
+import json, sys, time
+for line in sys.stdin:
+    question = json.loads(line)
+    if question["do"] == "end":
+        sys.exit(3)
+    if question["do"] == "hang":
+        time.sleep(600)
+    print(json.dumps({"number": question["number"] + 1}), flush=True)
+    if question["do"] == "answer and end":
+        break
+"""
+
+
+@pytest.fixture
+def child() -> Iterator[JsonLinesChild]:
+    def start() -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", ANSWERS]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    child = JsonLinesChild(start)
+    yield child
+    child._end()
+
+
+@pytest.mark.slow
+def test_child_answers_and_is_started_again_once_it_has_ended(child: JsonLinesChild) -> None:
+    assert child.ask({"do": "answer", "number": 1}) == {"number": 2}
+    first = child.process
+    assert first is not None and child.ask({"do": "answer and end", "number": 2}) == {"number": 3}
+    assert child.process is first
+    assert child.ask({"do": "answer", "number": 3}) == {"number": 4}
+    second = child.process
+    assert second is not None and second is not first
+    assert child.ask({"do": "answer", "number": 4}, anew=True) == {"number": 5} and child.process is not second
+    assert child.ask({"do": "end", "number": 0}) is None and child.returncode == 3
+
+
+@pytest.mark.slow
+def test_child_that_exceeds_a_limit_is_killed(child: JsonLinesChild) -> None:
+    starts: list[bool] = []
+
+    def limits(start: bool) -> ProcessLimits:
+        starts.append(start)
+        return ProcessLimits(2**60, 0.5, 60.0 if start else 0.0)
+
+    assert child.ask({"do": "answer", "number": 1}, limits) == {"number": 2}
+    process = child.process
+    assert process is not None
+    with pytest.raises(LimitExceededError, match=r"^longer than 0 s$"):
+        child.ask({"do": "hang", "number": 1}, limits)
+    assert process.returncode is not None and process.returncode < 0
+    assert starts == [True, False]

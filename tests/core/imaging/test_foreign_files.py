@@ -17,6 +17,7 @@ from core.errors import VolumeError
 from core.imaging import foreign_files
 from core.imaging.geometry import to_canonical
 from core.imaging.volume import read_header, read_image, read_label, write_label
+from core.processes import JsonLinesChild
 from tests.support.foreign_volumes import (
     LPS,
     Series,
@@ -376,6 +377,6 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, name: str, content: b
 def test_a_missing_library_is_named_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "SimpleITK.py").write_text("raise ModuleNotFoundError('no', name='SimpleITK')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(foreign_files, "_decoder", foreign_files._Decoder())
+    monkeypatch.setattr(foreign_files, "_decoder", JsonLinesChild(foreign_files._start_decoder))
     file = write_nrrd(tmp_path / "a.nrrd", phantom(), oblique_affine())
     assert "SimpleITK" in refused(file) and "pip install -r requirements-formats.txt" in refused(file)
