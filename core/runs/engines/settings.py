@@ -106,7 +106,8 @@ def _parse(path: Path, name: str, table: Any) -> tuple[str, EngineSettings]:
     kind = table.get("kind")
     if kind not in KINDS:
         raise ConfigError(f"{where}: kind: expected one of {', '.join(sorted(KINDS))}, got {kind!r}")
-    names = [spec.name for spec in specs_of(KINDS[kind], section="")]
+    cls: type = KINDS[kind]
+    names = [spec.name for spec in specs_of(cls, section="")]
     values = {setting: value for setting, value in table.items() if setting != "kind"}
     for setting in values:
         if setting not in names:
