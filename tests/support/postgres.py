@@ -79,12 +79,14 @@ class PostgresServer:
     def freeze(self) -> None:
         """Stop all processes of the server in the middle of what they do."""
         for process in self._processes():
-            process.send_signal(signal.SIGSTOP)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a backend that has just ended
+                process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Have frozen processes go on."""
         for process in self._processes():
-            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a backend that has just ended
+                process.send_signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def small_disk(self, megabytes: int) -> Iterator[str]:
