@@ -70,6 +70,7 @@ format: $(VENV)/installed-dev
 docs: $(VENV)/installed-app
 	$(PY) docs/write_options.py
 	$(PY) docs/write_layouts.py
+	$(PY) docs/write_engine_settings.py
 	$(PY) docs/write_commands.py
 	$(PY) docs/write_architecture.py
 

@@ -29,8 +29,8 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.processes import StreamlitServer, chromium_path  # noqa: E402
 from core.presets import preset  # noqa: E402
 from core.runs.launch import create_run  # noqa: E402
-from core.runs.store.folder import MetricRow  # noqa: E402
 from core.runs.store.index import open_index  # noqa: E402
+from core.runs.store.metrics_file import MetricRow  # noqa: E402
 from core.runs.store.process import process_identity  # noqa: E402
 from core.runs.store.state import read_state, write_state  # noqa: E402
 

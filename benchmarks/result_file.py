@@ -8,6 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from core.files import atomic_write
+
 
 class ResultFile:
     """Results and calibrations in a JSON file, written after each of them.
@@ -43,10 +45,8 @@ class ResultFile:
         return [r for r in self.results.values() if r["suite"] == suite and r.get("mean_dice") is not None]
 
     def _write(self) -> None:
-        temporary = self.path.with_suffix(".tmp")
         data = {"results": self.results, "calibrations": self.calibrations}
-        temporary.write_text(json.dumps(data, indent=1) + "\n")
-        os.replace(temporary, self.path)
+        atomic_write(self.path, json.dumps(data, indent=1) + "\n")
 
 
 def machine_name() -> str:

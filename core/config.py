@@ -18,7 +18,7 @@ from typing import Any
 from core.config_data import AugmentConfig, DataConfig, SamplingConfig, SplitConfig
 from core.config_network import LossConfig, ModelConfig, OptimConfig
 from core.config_run import RunConfig, ValidationConfig
-from core.errors import ConfigError
+from core.errors import ConfigError, check_version
 from core.fields import FieldSpec, specs_of
 
 __all__ = [
@@ -121,10 +121,7 @@ class TrainConfig:
         """
         if not isinstance(data, dict) or not isinstance(data.get("version"), int):
             raise ConfigError("expected a configuration (an object with a version); the file is damaged")
-        if data["version"] > FORMAT_VERSION:
-            raise ConfigError(
-                f"expected configuration version {FORMAT_VERSION} or older, got {data['version']}; update Segmentarium"
-            )
+        check_version(data["version"], FORMAT_VERSION, ConfigError, what="configuration version")
         defaults = cls()
         flat: dict[str, Any] = {"preset": data.get("preset", "custom")}
         if isinstance(data.get("reasons"), list):

@@ -82,7 +82,7 @@ class DataConfig(Checked):
         unit="GB",
         minimum=0,
         maximum=10**6,
-        zero="all free memory",
+        special_word="all free memory",
         searchable=False,
     )
 
@@ -97,7 +97,7 @@ class SplitConfig(Checked):
         "cross-validation folds; 0: one per subject (leave one out), as the default is with fewer subjects",
         minimum=0,
         maximum=1000,
-        zero="one per subject",
+        special_word="one per subject",
         searchable=False,
     )
     fold: int = option(
@@ -107,8 +107,8 @@ class SplitConfig(Checked):
         minimum=0,
         maximum=999,
         advanced=False,
-        zero="none",
-        zero_value=NO_FOLD,
+        special_word="none",
+        special_value=NO_FOLD,
         searchable=False,
     )
     shuffle_subjects: bool = option(
@@ -126,7 +126,7 @@ class SplitConfig(Checked):
         "train and validate on the first so many labelled subjects only, in the order of their names; 0: all",
         minimum=2,
         maximum=10**6,
-        zero="all",
+        special_word="all",
         searchable=False,
     )
     val_subjects: tuple[str, ...] = option(
@@ -178,7 +178,7 @@ class SamplingConfig(Checked):
         "sub-volumes per validation; 0: none",
         minimum=0,
         maximum=10**5,
-        zero="none",
+        special_word="none",
         searchable=False,
     )
     batch_size: int = option(2, "Batch size", "sub-volumes per batch", minimum=1, maximum=1024, advanced=False)
@@ -192,7 +192,7 @@ class SamplingConfig(Checked):
         unit="share",
         minimum=0.0,
         maximum=0.99,
-        zero="none",
+        special_word="none",
     )
     foreground: float = option(
         0.0,
@@ -273,7 +273,7 @@ class AugmentConfig(Checked):
         unit="share",
         minimum=0,
         maximum=10,
-        zero="none",
+        special_word="none",
     )
 
     @property

@@ -190,7 +190,13 @@ class OptimConfig(Checked):
         texts=choices.LR_SCHEDULE_WORDS,
     )
     warmup: float = option(
-        0.0, "Warm-up", "share of the run for learning-rate warm-up", unit="share", minimum=0, maximum=0.5, zero="none"
+        0.0,
+        "Warm-up",
+        "share of the run for learning-rate warm-up",
+        unit="share",
+        minimum=0,
+        maximum=0.5,
+        special_word="none",
     )
     accumulate: int = option(
         1,
@@ -206,7 +212,7 @@ class OptimConfig(Checked):
         "largest gradient norm (clipping); 0: no clipping",
         minimum=0,
         maximum=1e9,
-        zero="no clipping",
+        special_word="no clipping",
     )
     ema: float = option(
         0.0,
@@ -214,5 +220,5 @@ class OptimConfig(Checked):
         "decay of the exponential moving average (EMA) of the weights; 0: none",
         minimum=0,
         maximum=0.99999,
-        zero="none",
+        special_word="none",
     )

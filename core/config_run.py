@@ -22,7 +22,7 @@ class ValidationConfig(Checked):
         unit="epochs",
         minimum=0,
         maximum=10**6,
-        zero="never",
+        special_word="never",
         searchable=False,
     )
     overlap: float = option(
@@ -49,7 +49,7 @@ class ValidationConfig(Checked):
         unit="validations",
         minimum=0,
         maximum=10**6,
-        zero="never",
+        special_word="never",
         searchable=False,
     )
 
@@ -76,7 +76,7 @@ class RunConfig(Checked):
         minimum=0,
         maximum=10**6,
         advanced=False,
-        zero="none",
+        special_word="none",
         searchable=False,
     )
     device: Device = option(
@@ -119,7 +119,13 @@ class RunConfig(Checked):
         texts=choices.ACCELERATION_WORDS,
     )
     threads: int = option(
-        0, "CPU threads", "CPU threads; 0: all cores", minimum=0, maximum=1024, zero="all cores", searchable=False
+        0,
+        "CPU threads",
+        "CPU threads; 0: all cores",
+        minimum=0,
+        maximum=1024,
+        special_word="all cores",
+        searchable=False,
     )
     init_from: str = option(
         "",
@@ -143,7 +149,7 @@ class RunConfig(Checked):
         unit="epochs",
         minimum=0,
         maximum=10**6,
-        zero="none",
+        special_word="none",
         searchable=False,
     )
 

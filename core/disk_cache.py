@@ -13,9 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from core.errors import ConfigError
 from core.files import remove_temporaries, temporary_beside
+from core.size_limits import SizeLimit
 
-DEFAULT_LIMIT_GB = 50.0
+LIMIT = SizeLimit("SEGMENTARIUM_CACHE_GB", 50, "GB", ConfigError, may_be_zero=True)
 
 
 @dataclass(frozen=True)
@@ -31,17 +33,10 @@ def cache_limit_bytes() -> int:
 
     Raises
     ------
-    ValueError
+    ConfigError
         If the variable is not a number of at least 0.
     """
-    text = os.environ.get("SEGMENTARIUM_CACHE_GB", "").strip()
-    try:
-        limit_gb = float(text) if text else DEFAULT_LIMIT_GB
-        if not 0 <= limit_gb < float("inf"):
-            raise ValueError
-    except ValueError:
-        raise ValueError(f"SEGMENTARIUM_CACHE_GB: expected a number of GB, got {text!r}") from None
-    return int(limit_gb * 1e9)
+    return LIMIT.nbytes()
 
 
 class DiskCache:
@@ -79,7 +74,10 @@ class DiskCache:
         ------
         OSError
             If the folder cannot be written.
+        ConfigError
+            If the limit is no number.
         """
+        limit_bytes = cache_limit_bytes()
         entry = self.folder / key
         self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_leftovers()
@@ -93,7 +91,7 @@ class DiskCache:
             shutil.rmtree(temporary, ignore_errors=True)
         if not entry.is_dir():
             raise OSError(f"{entry} could not be made")
-        self._shrink(cache_limit_bytes(), keep=entry)
+        self._shrink(limit_bytes, keep=entry)
         return entry
 
     def use(self) -> CacheUse:

@@ -39,6 +39,22 @@ class LostProcessError(Exception):
     """Another process of a distributed run has ended. Not the user's fault: the launcher restarts the run."""
 
 
+def check_version(found: int, newest: int, error: type[UserError], where: str = "", what: str = "version") -> None:
+    """Refuse the content of a file that a newer version of this program wrote.
+
+    Parameters
+    ----------
+    found, newest : int. Version of the content; the newest one that this program reads.
+    error : type. Class of the error.
+    where : str. Beginning of the message: the file, with a colon.
+    what : str. What the number is called.
+    """
+    if found > newest:
+        raise error(
+            f"{f'{where} ' if where else ''}expected {what} {newest} or older, got {found}; update Segmentarium"
+        )
+
+
 def first_line(error: BaseException) -> str:
     """The first line of an error's message, at most 200 characters; the type's name if the message is empty."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -23,6 +23,7 @@ import numpy as np
 from core.packed_labels import PackedLabels
 
 SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED = "held-out sub-volumes", "held-out whole volumes"
+SUB_VOLUME_DICE, WHOLE_DICE = "val/dice_mean", "whole/dice_mean"  # names of the mean Dice on either
 FORECAST_FACT = "forecast"  # name of the fact about a run that states its estimated speed
 
 
@@ -75,7 +76,7 @@ class Progress:
     ----------
     epoch, epochs : int. Current epoch from 1, and total; the total is an estimate under a time budget.
     step : int. Steps since the start of the run.
-    step_in_epoch, steps_per_epoch : int.
+    steps_per_epoch : int. Steps of an epoch.
     loss : float or None. Training loss; ``None`` before it is known.
     sub_volumes_per_s : float. Training speed.
     elapsed_s, remaining_s : float. Time since the first step, and an estimate of the rest (``None`` before it is
@@ -86,7 +87,6 @@ class Progress:
     epoch: int
     epochs: int
     step: int
-    step_in_epoch: int
     steps_per_epoch: int
     loss: float | None
     sub_volumes_per_s: float

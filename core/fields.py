@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from core.errors import ConfigError
 
+KIND_WORDS = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers"), str: ("text", "texts")}
 BOOLEANS = {"true": True, "yes": True, "1": True, "on": True, "false": False, "no": False, "0": False, "off": False}
 
 
@@ -30,8 +31,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     maximum: float | None = None,
     length: int | None = None,
     advanced: bool = True,
-    zero: str = "",
-    zero_value: int = 0,
+    special_word: str = "",
+    special_value: int = 0,
     texts: Mapping[str, str] | None = None,
     searchable: bool = True,
     log_scale: bool = False,
@@ -47,8 +48,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
     minimum, maximum : float or None. Inclusive bounds, for each item of a tuple.
     length : int or None. Number of items of a non-empty tuple.
     advanced : bool. Whether forms show the field in the collapsed part.
-    zero : str. Word for ``zero_value`` in forms and on the command line, such as "none"; empty for no such word.
-    zero_value : int. Value with a meaning of its own, such as "no limit"; it is allowed outside of the bounds.
+    special_word : str. Word for ``special_value`` in forms and on the command line, such as "none"; empty for none.
+    special_value : int. Value with a meaning of its own, such as "no limit"; it is allowed outside of the bounds.
     texts : mapping. Words for choices in forms, by value; other choices are shown as they are, with spaces for
         underscores.
     searchable : bool. Whether a sweep may vary the field; not where it decides what is measured, or the budget.
@@ -62,8 +63,8 @@ def option(  # noqa: PLR0913 - one parameter per property of a field, given by n
         maximum=maximum,
         length=length,
         advanced=advanced,
-        zero=zero,
-        zero_value=zero_value,
+        special_word=special_word,
+        special_value=special_value,
         texts=types.MappingProxyType(dict(texts or {})),
         searchable=searchable,
         log_scale=log_scale,
@@ -100,8 +101,8 @@ class FieldSpec:
     maximum: float | None
     length: int | None
     advanced: bool
-    zero: str
-    zero_value: int
+    special_word: str
+    special_value: int
     texts: Mapping[str, str]
     searchable: bool
     log_scale: bool
@@ -131,11 +132,11 @@ class FieldSpec:
         """A value as forms show it: a choice in words, the word for no amount; else as :meth:`format`."""
         if self.choices:
             return self.texts.get(value, str(value).replace("_", " "))
-        return self.zero if self.is_zero(value) else self.format(value)
+        return self.special_word if self.is_special(value) else self.format(value)
 
-    def is_zero(self, value: Any) -> bool:
-        """Whether a value is the one that :attr:`zero` is the word for."""
-        return bool(self.zero) and value == self.zero_value
+    def is_special(self, value: Any) -> bool:
+        """Whether a value is the one that :attr:`special_word` is the word for."""
+        return bool(self.special_word) and value == self.special_value
 
     def coerce(self, value: Any) -> Any:
         """Validate a value and convert it to the field's type.
@@ -151,7 +152,7 @@ class FieldSpec:
             return value
         if self.item_type is not None:
             if not isinstance(value, (tuple, list)):
-                raise ConfigError(f"{self.name}: expected a list, got {value!r}")
+                raise ConfigError(f"{self.name}: expected a list of {KIND_WORDS[self.item_type][1]}, got {value!r}")
             if self.length is not None and len(value) not in (0, self.length):
                 raise ConfigError(f"{self.name}: expected {self.length} values, got {len(value)}")
             return tuple(self._coerce_scalar(v, self.item_type) for v in value)
@@ -168,16 +169,16 @@ class FieldSpec:
             if text.lower() not in BOOLEANS:
                 raise ConfigError(f"{self.name}: expected true or false, got {text!r}")
             return BOOLEANS[text.lower()]
-        if self.zero and text.lower() == self.zero:
-            return self.coerce(self.zero_value)
+        if self.special_word and text.lower() == self.special_word:
+            return self.coerce(self.special_value)
         return self.coerce(self._parse_scalar(text, self.type))
 
     def format(self, value: Any) -> str:
         """The inverse of :meth:`parse`."""
         if isinstance(value, tuple):
             return ",".join(str(v) for v in value)
-        if self.zero_value and self.is_zero(value):
-            return self.zero
+        if self.special_value and self.is_special(value):
+            return self.special_word
         return str(value).lower() if isinstance(value, bool) else str(value)
 
     def _parse_scalar(self, text: str, kind: Any) -> Any:
@@ -186,8 +187,7 @@ class FieldSpec:
         try:
             return kind(text)
         except ValueError:
-            expected = "a whole number" if kind is int else "a number"
-            raise ConfigError(f"{self.name}: expected {expected}{self._range()}, got {text!r}") from None
+            raise ConfigError(f"{self.name}: expected {KIND_WORDS[kind][0]}{self._range()}, got {text!r}") from None
 
     def _coerce_scalar(self, value: Any, kind: Any) -> Any:
         if kind is bool:
@@ -199,11 +199,11 @@ class FieldSpec:
                 raise ConfigError(f"{self.name}: expected text, got {value!r}")
             return value
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise ConfigError(f"{self.name}: expected a number{self._range()}, got {value!r}")
+            raise ConfigError(f"{self.name}: expected {KIND_WORDS[kind][0]}{self._range()}, got {value!r}")
         finite = isinstance(value, int) or math.isfinite(value)
         if kind is int and finite and value != int(value):
             raise ConfigError(f"{self.name}: expected a whole number{self._range()}, got {value!r}")
-        if self.is_zero(value):
+        if self.is_special(value):
             return kind(value)
         low, high = self.minimum, self.maximum
         if not finite or (low is not None and value < low) or (high is not None and value > high):
@@ -212,10 +212,11 @@ class FieldSpec:
 
     def _range(self) -> str:
         unit = f" ({self.unit})" if self.unit else ""
-        if self.minimum is None or self.maximum is None:
+        if self.minimum is None:
             return unit
-        word = f", or {self.zero}" if self.zero_value else ""
-        return f" from {self.minimum:g} to {self.maximum:g}{unit}{word}"
+        word = f", or {self.special_word}" if self.special_value else ""
+        span = f"of {self.minimum:g} or more" if self.maximum is None else f"from {self.minimum:g} to {self.maximum:g}"
+        return f" {span}{unit}{word}"
 
 
 @functools.cache

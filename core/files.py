@@ -1,9 +1,11 @@
-"""Atomic writing of files, reading of files that other hosts replace, and stamps to detect changed files."""
+"""Atomic writing of files, reading of files that other hosts replace, and stamps to detect changed files and to keep
+what was parsed from them."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import re
 import secrets
@@ -11,7 +13,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, BinaryIO, Generic, NamedTuple, TypeVar
 
 from core.hosts import host_in_file_name
 
@@ -20,6 +22,7 @@ Content = TypeVar("Content")
 _SUFFIX = ".tmp"
 # Host and PID of the writer; earlier versions wrote no host, or no random part.
 _WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.[0-9a-f]{8})?\.tmp$")
+_TAIL_BYTES = 256 * 1024
 _RETRY_S = (0.0, 0.01, 0.03)  # waits before reading again a file that was replaced meanwhile
 
 
@@ -30,13 +33,44 @@ class FileStamp(NamedTuple):
     mtime_ns: int
 
 
+NO_FILE = FileStamp(0, 0)
+
+
 def file_stamp(path: Path) -> FileStamp:
     """The stamp of a file or folder; links are followed."""
     try:
         status = path.stat()
     except OSError:
-        return FileStamp(0, 0)
+        return NO_FILE
     return FileStamp(status.st_size, status.st_mtime_ns)
+
+
+class StampedCache(Generic[Content]):
+    """Parsed content of files, kept in this process until the stamp of a file changes. Exceptions are not kept."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Path, ...], tuple[list[FileStamp], Content]] = {}
+
+    def get(self, read: Callable[[], Content], *paths: Path, missing: Callable[[], Content] | None = None) -> Content:
+        """The content of files.
+
+        Parameters
+        ----------
+        read : callable. Reads and parses them.
+        *paths : Path. The files.
+        missing : callable, optional. Content where the first file does not exist; by default ``read`` finds out.
+        """
+        stamps = [file_stamp(path) for path in paths]
+        if missing is not None and stamps[0] == NO_FILE:
+            return missing()
+        kept = self._kept.get(paths)
+        if kept is None or kept[0] != stamps:
+            kept = self._kept[paths] = (stamps, read())
+        return kept[1]
+
+    def forget(self, *paths: Path) -> None:
+        """Read files again at the next look, whatever their stamps: they were written just now."""
+        self._kept.pop(paths, None)
 
 
 def atomic_write(path: Path, data: bytes | str, *, durable: bool = False) -> None:
@@ -125,6 +159,46 @@ def read_replaced(read: Callable[[], Content], *, exists: bool = False) -> Conte
                 raise
         time.sleep(wait_s)
     return read()
+
+
+def read_tail(path: Path, lines: int) -> str:
+    """The last lines of a text file; empty where it does not exist."""
+
+    def read() -> str:
+        with path.open("rb") as handle:
+            size = handle.seek(0, os.SEEK_END)
+            handle.seek(max(0, size - _TAIL_BYTES))
+            return handle.read().decode("utf-8", errors="replace")
+
+    try:
+        text = read_replaced(read)
+    except FileNotFoundError:
+        return ""
+    return "\n".join(text.splitlines()[-lines:])
+
+
+def append_line(file: BinaryIO, line: bytes) -> None:
+    """Append a line in one write; the line before it is ended first where a kill has torn it.
+
+    Parameters
+    ----------
+    file : binary file, opened with mode ``ab+``.
+    line : bytes. The line with its end.
+    """
+    size, torn = file.seek(0, os.SEEK_END), False
+    if size:
+        file.seek(size - 1)
+        torn = file.read(1) != b"\n"
+    file.write(b"\n" + line if torn else line)
+
+
+def parse_line(line: bytes) -> dict[str, Any] | None:
+    """The JSON object in a line of a file that is appended to; ``None`` where it was torn by a kill, or is foreign."""
+    try:
+        values = json.loads(line)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) else None
 
 
 def sync_folder(folder: Path) -> None:

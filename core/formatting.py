@@ -90,6 +90,17 @@ def format_bytes(nbytes: float) -> str:
     return f"{nbytes / 1e9:.1f} GB"
 
 
+def format_count(number: float, noun: str) -> str:
+    """A number with its noun: ``1 subject``, ``1,234 subjects``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def format_size(values: Iterable[float], separator: str = "x") -> str:
+    """A size along several axes: ``144x192x256``, ``0.8x0.8x1.25``; numbers that are not whole by their type have three
+    significant digits."""
+    return separator.join(str(v) if hasattr(v, "__index__") else f"{v:.3g}" for v in values)
+
+
 def format_list(names: Sequence[str], limit: int = 8) -> str:
     """The first names of a list: ``a, b, c and 5 more``."""
     shown = ", ".join(names[:limit])

@@ -16,6 +16,7 @@ import numpy as np
 
 from core.colours import BACKGROUND_COLOUR, IGNORE_COLOUR, PALETTE, complete, is_colour
 from core.errors import DatasetError
+from core.formatting import format_count
 from core.freesurfer import freesurfer_colours
 
 __all__ = ["BACKGROUND_COLOUR", "IGNORE_COLOUR", "IGNORE_INDEX", "PALETTE", "LabelClass", "LabelSpace"]
@@ -171,11 +172,8 @@ class LabelSpace:
         unknown = values[position] != raw
         if unknown.any():
             examples = ", ".join(f"{v:g}" for v in np.unique(raw[unknown])[:5])
-            count = int(unknown.sum())
-            raise DatasetError(
-                f"expected only the label values {values.tolist()}, found also {examples} in {count} "
-                f"voxel{'s' * (count > 1)}"
-            )
+            count = format_count(int(unknown.sum()), "voxel")
+            raise DatasetError(f"expected only the label values {values.tolist()}, found also {examples} in {count}")
         return indices[position]
 
     def to_raw(self, index: np.ndarray) -> np.ndarray:

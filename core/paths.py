@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+CACHE = ".cache"  # in the root of runs: what can be computed again
 DEMO = "demo"  # names the demo data set in place of a folder
 DEMO_MODEL = "demo-model"  # names the ready-made model in place of a run or checkpoint
 
@@ -21,7 +22,7 @@ def checkpoints_root(chosen: str | None = None) -> Path:
 
 def cache_folder() -> Path:
     """Folder of what can be computed again: decoded and prepared images, reports, volumes for the browser."""
-    return checkpoints_root() / ".cache"
+    return checkpoints_root() / CACHE
 
 
 def data_root(chosen: str | None = None) -> Path:

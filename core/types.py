@@ -24,6 +24,8 @@ Affine: TypeAlias = npt.NDArray[np.float64]
 Plane: TypeAlias = Literal["axial", "coronal", "sagittal"]
 # Receives (steps done, steps in all).
 ProgressCallback: TypeAlias = Callable[[int, int], None]
+# Receives (steps done, also parts of one; steps in all; what is being done).
+TextProgressCallback: TypeAlias = Callable[[float, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from pathlib import Path
 
 PAGE = Path(__file__).with_name("architecture.md")
 PICTURE = PAGE.parent / "images" / "layers.svg"
-START, END = "<!-- tree: made by `make docs`, do not edit -->\n", "<!-- end of tree -->\n"
 
 sys.path.insert(0, str(PAGE.parents[1]))
 
 from docs.import_graph import ROOT, folder_graph, levels, transitive_reduction  # noqa: E402
+from docs.marked_part import replace_part  # noqa: E402
 
 FOLDERS = ("pages", "ui", "core", "benchmarks", "docs")
 SUFFIXES = (".py", ".js", ".css", ".md", ".svg")
@@ -141,10 +141,8 @@ def _boxes(at: dict[str, tuple[float, float, float]]) -> Iterator[str]:
 
 
 def page_with_tree(page: str) -> str:
-    """The page's text with the part between the two marks made anew."""
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{tree()}\n{END}{after}"
+    """The page with a new tree."""
+    return replace_part(page, "tree", tree())
 
 
 if __name__ == "__main__":

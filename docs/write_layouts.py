@@ -1,4 +1,4 @@
-"""Writes the table of known data sets in data.md from their descriptions: ``make docs``."""
+"""Writes the tables of known data sets, of the pattern language and of repairs in data.md: ``make docs``."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("data.md")
-START, END = "<!-- layouts: made by `make docs`, do not edit -->\n", "<!-- end of layouts -->\n"
 
 sys.path.insert(0, str(PAGE.parents[1]))
 
 from core.datasets.describing import pattern_lines  # noqa: E402
 from core.datasets.layouts.known_sets import known_sets  # noqa: E402
+from core.datasets.layouts.patterns import language_table  # noqa: E402
+from core.datasets.layouts.recipe import REPAIRS  # noqa: E402
 from core.datasets.layouts.set_description import SetDescription  # noqa: E402
+from core.datasets.repairs import OFFERED  # noqa: E402
+from docs.marked_part import replace_part  # noqa: E402
 
 
 def table() -> str:
@@ -31,11 +34,19 @@ def line_of(described: SetDescription) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
+def repairs_table() -> str:
+    """A line for each kind of repair."""
+    lines = ["| Repair | Effect | Offered where |", "|---|---|---|"]
+    lines += [f"| {text.title} | {text.effect} | {OFFERED[kind]} |" for kind, text in REPAIRS.items()]
+    return "\n".join(lines) + "\n"
+
+
 def page_with_table(page: str) -> str:
-    """The page with a new table between :data:`START` and :data:`END`."""
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{table()}\n{END}{after}"
+    """The page with new tables of known data sets, of the pattern language and of repairs."""
+    parts = {"layouts": table(), "patterns": language_table(), "repairs": repairs_table()}
+    for name, text in parts.items():
+        page = replace_part(page, name, text)
+    return page
 
 
 if __name__ == "__main__":

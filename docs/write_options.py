@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 
 PAGE = Path(__file__).with_name("options.md")
-START, END = "<!-- fields: made by `make docs`, do not edit -->\n", "<!-- end of fields -->\n"
 
 sys.path.insert(0, str(PAGE.parents[1]))
 
 from core.config import field_specs, section_titles  # noqa: E402
 from core.fields import FieldSpec  # noqa: E402
 from core.presets import PRESETS  # noqa: E402
+from docs.marked_part import replace_part  # noqa: E402
 
 
 def values_of(spec: FieldSpec) -> str:
@@ -26,6 +26,8 @@ def values_of(spec: FieldSpec) -> str:
         kind = f"{spec.length or ''} {kind}s".strip() if spec.item_type is not str else "list of names"
     if spec.minimum is not None and spec.maximum is not None:
         kind += f", {spec.minimum:.10g} to {spec.maximum:.10g}"
+    elif spec.minimum is not None:
+        kind += f", {spec.minimum:.10g} or more"
     return f"{kind} [{spec.unit}]" if spec.unit else kind
 
 
@@ -53,10 +55,8 @@ def table() -> str:
 
 
 def page_with_table(page: str) -> str:
-    """The page with a new table between :data:`START` and :data:`END`."""
-    before, _, rest = page.partition(START)
-    _, _, after = rest.partition(END)
-    return f"{before}{START}\n{table()}\n{END}{after}"
+    """The page with a new table of fields."""
+    return replace_part(page, "fields", table())
 
 
 if __name__ == "__main__":

@@ -118,20 +118,20 @@ legend(summary.colours, summary.ignored)
 folder = doctor_job.report_folder(path, options)
 if check_again:
     jobs.discard(folder)
-job = doctor_job.observe(folder)
+job = jobs.observe_report(folder)
 if job.state == "none":
     doctor_job.start(path, folder, options)
-    job = doctor_job.observe(folder)
+    job = jobs.observe_report(folder)
 if job.state == "failed":
     error_box(job.message, context="The data doctor failed")
     st.stop()
 if job.state == "running":
-    progress("Checking the data", lambda: doctor_job.observe(folder), show_counts=True)
+    progress("Checking the data", lambda: jobs.observe_report(folder), show_counts=True)
     with stop_on_user_error():
         show_subject(path, summary.ids[0], options)  # there is something to see while the others are read
     st.stop()
 
-report = doctor_job.report(folder)
+report = jobs.read_report(folder)
 counts = report["counts"]
 with train_button:
     kind: Literal["primary", "secondary"] = "primary" if report["ok"] else "secondary"

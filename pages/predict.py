@@ -45,9 +45,9 @@ def segment(requests: dict[str, Request]) -> None:
 
 
 st.title("Predict", anchor=False)
-uploads.sweep()
+uploads.remove_stale()
 uploads.restore_after_reload()
-segmentations.sweep()
+segmentations.remove_stale()
 result = st.query_params.get(RESULT)
 with st.grid(3, min_column_width=220, gap=("small", "medium")) as grid:
     with grid.cell():

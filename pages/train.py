@@ -15,6 +15,7 @@ from core.paths import DEMO, data_root
 from core.presets import AUTO, PRESET_HELP, PRESET_NAMES, command_line, preset
 from core.runs.groups import submit_folds
 from core.runs.store.engine_records import LOCAL
+from core.runs.store.folder import NAME_LENGTH
 from ui.data import doctor_job
 from ui.learn.sub_volume_preview import offer_preview, sub_volume_preview
 from ui.shared import cache, formatting
@@ -117,7 +118,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             can_start = readiness.render(choice, state.config, summary, report, force) and can_start
         engine = engine_choice.choose(runs_root())
         run_name = st.text_input(
-            "Name of the run", key=RUN_NAME, max_chars=80, placeholder="optional", persist_state="session"
+            "Name of the run", key=RUN_NAME, max_chars=NAME_LENGTH, placeholder="optional", persist_state="session"
         )
         split = state.config.split if state.config is not None else None
         has_folds = split is not None and not split.val_subjects and not split.holds_out_nothing

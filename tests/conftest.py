@@ -94,6 +94,12 @@ def checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return root
 
 
+@pytest.fixture
+def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Queued runs are not started."""
+    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
+
+
 @pytest.fixture(scope="session")
 def quiz_run(tmp_path_factory: pytest.TempPathFactory) -> QuizRun:
     """A run whose held-out subjects can be played in the quiz."""

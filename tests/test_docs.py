@@ -12,11 +12,14 @@ from types import ModuleType
 
 import pytest
 
-from core import __version__
+from core import __version__, disk_cache
 from core.cli import COMMANDS
 from core.cli.options import add_config_flags
 from core.config import field_specs
+from core.datasets import intake
+from core.imaging import bounded_io
 from core.paths import project_root
+from core.runs.store import folder as run_folder
 
 ROOT = project_root()
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")])
@@ -47,10 +50,25 @@ def test_table_of_fields_is_up_to_date(write_options: ModuleType) -> None:
     assert all(f"`{spec.flag}`" in page for spec in field_specs() if spec.name != "path")
 
 
-def test_table_of_layouts_is_up_to_date() -> None:
+def test_limits_of_sizes_are_listed_with_their_defaults() -> None:
+    page = (ROOT / "docs" / "install.md").read_text("utf-8")
+    for limit in (bounded_io.LIMIT, intake.LIMIT, disk_cache.LIMIT):
+        (row,) = re.findall(rf"^\| `{limit.variable}` \|.*$", page, re.MULTILINE)
+        assert limit.unit in row and row.endswith(f"| {limit.default} |"), row
+
+
+def test_tables_of_layouts_patterns_and_repairs_are_up_to_date() -> None:
     write_layouts = script("write_layouts")
     page = write_layouts.PAGE.read_text("utf-8")
     assert page == write_layouts.page_with_table(page), "docs/data.md is out of date: run `make docs`"
+    with pytest.raises(ValueError, match="layouts: made by"):
+        write_layouts.page_with_table("a page without marks")
+
+
+def test_table_of_the_settings_of_a_cluster_is_up_to_date() -> None:
+    write_settings = script("write_engine_settings")
+    page = write_settings.PAGE.read_text("utf-8")
+    assert page == write_settings.page_with_table(page), "docs/clusters.md is out of date: run `make docs`"
 
 
 def test_flags_for_the_options_of_the_script_exist(write_options: ModuleType) -> None:
@@ -80,6 +98,19 @@ def test_tree_of_the_architecture_is_up_to_date_and_complete(write_architecture:
 @pytest.mark.slow
 def test_picture_of_the_layers_is_up_to_date(write_architecture: ModuleType) -> None:
     assert write_architecture.PICTURE.read_text("utf-8") == write_architecture.picture(), "run `make docs`"
+
+
+def test_layers_name_every_folder_of_core() -> None:
+    layers = (ROOT / "docs" / "architecture.md").read_text("utf-8").partition("## How")[0]
+    folders = {path.parent for pattern in ("*/*.py", "runs/*/*.py") for path in (ROOT / "core").glob(pattern)}
+    names = [folder.relative_to(ROOT).as_posix() for folder in folders]
+    assert len(names) > 20 and not (missing := [name for name in names if f"`{name}`" not in layers]), missing
+
+
+def test_page_of_the_run_folder_names_every_file() -> None:
+    names = re.findall(r"^``([a-z]\S*)``  ", run_folder.__doc__ or "", re.MULTILINE)
+    page = (ROOT / "docs" / "run-folder.md").read_text("utf-8")
+    assert len(names) > 12 and not (missing := [name for name in names if f"| `{name}` |" not in page]), missing
 
 
 @pytest.mark.slow

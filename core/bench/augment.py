@@ -15,13 +15,14 @@ from core.bench.implementations import CLASSES, IN_CHANNELS
 from core.bench.machine import Machine
 from core.bench.peers import PeerMissingError, import_peer, peer_versions
 from core.bench.report import Report, Row, with_ratios, with_times
-from core.bench.timing import ProgressCallback, RemainingTime, Workload, time_interleaved, with_memory_retention
+from core.bench.timing import RemainingTime, Workload, time_interleaved, with_memory_retention
 from core.compute.device import out_of_memory_error, resolve_device, set_num_threads
 from core.compute.precision import resolve_precision
 from core.config import AugmentConfig
 from core.errors import ConfigError, first_line
+from core.formatting import format_size
 from core.sampling.patches import PatchLocation, ResidentSubjects
-from core.types import Size3, TrainingSubject
+from core.types import Size3, TextProgressCallback, TrainingSubject
 
 SUB_VOLUME: Size3 = (128, 128, 64)
 VOLUME: Size3 = (144, 192, 160)
@@ -72,8 +73,8 @@ class Settings:
             raise ConfigError(f"draws: expected at least 1, got {self.draws}")
         if any(n > v for n, v in zip(self.sub_volume, self.volume, strict=True)):
             raise ConfigError(
-                f"sub_volume: expected at most the volume's {'x'.join(map(str, self.volume))} voxels, got "
-                f"{'x'.join(map(str, self.sub_volume))}; choose a smaller one, or a larger --volume"
+                f"sub_volume: expected at most the volume's {format_size(self.volume)} voxels, got "
+                f"{format_size(self.sub_volume)}; choose a smaller one, or a larger --volume"
             )
 
 
@@ -95,7 +96,7 @@ class Pipeline:
     ours: bool = False
 
 
-def bench_augment(settings: Settings, device_name: str, progress: ProgressCallback) -> Report:
+def bench_augment(settings: Settings, device_name: str, progress: TextProgressCallback) -> Report:
     """Measure augmentation: Segmentarium on the device that trains; MONAI and TorchIO on the CPU in this process, and
     MONAI also on a GPU.
 
@@ -142,7 +143,7 @@ def _pipelines(settings: Settings, device: torch.device) -> list[Pipeline]:
     return pipelines
 
 
-def _measure(pipelines: list[Pipeline], draws: int, device: torch.device, progress: ProgressCallback) -> list[Row]:
+def _measure(pipelines: list[Pipeline], draws: int, device: torch.device, progress: TextProgressCallback) -> list[Row]:
     """Build and warm up every pipeline, then time those that run in turns; a row reports a library that is missing or
     fails."""
     rows = [pipeline.row for pipeline in pipelines]

@@ -6,14 +6,12 @@ One check that fails, hangs or kills its process does not end the others.
 from __future__ import annotations
 
 import json
-import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -22,12 +20,12 @@ from core.bench.machine import Machine
 from core.compute.device import resolve_device
 from core.compute.precision import resolve_precision
 from core.errors import ConfigError
-from core.paths import project_root
+from core.processes import module_command, run_limited
+from core.types import TextProgressCallback
 
 LIMIT_S = 480.0
 TABLE_S = 150.0  # of the limit, reserved for the table
-Status = Literal["held", "failed", "timed out", "skipped"]
-ProgressCallback = Callable[[float, int, str], None]
+Status = Literal["passed", "failed", "timed out", "skipped"]
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,8 @@ class CheckResult:
     Attributes
     ----------
     name, title : str. What was checked.
-    status : str. "held", "failed", "timed out" or "skipped".
-    sentence : str. What held, what did not, or why it was not tried.
+    status : str. One of :data:`Status`.
+    sentence : str. What was found, or why it was not tried.
     seconds : float. Duration, the start of its process included.
     """
 
@@ -103,7 +101,7 @@ class GpuReport:
     @property
     def passed(self) -> bool:
         """Whether no check failed."""
-        return all(result.status in ("held", "skipped") for result in self.results)
+        return all(result.status in ("passed", "skipped") for result in self.results)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the text, as plain values."""
@@ -122,17 +120,14 @@ class GpuReport:
         for result in self.results:
             took = f"{result.seconds:6.1f} s" if result.seconds else " " * 8
             lines.append(f"{result.status:<9}  {took}  {result.name:<{width}}  {result.title}: {result.sentence}")
-        counts = {
-            status: sum(r.status == status for r in self.results)
-            for status in ("held", "failed", "timed out", "skipped")
-        }
+        counts = {status: sum(r.status == status for r in self.results) for status in get_args(Status)}
         lines += ["", ", ".join(f"{number} {status}" for status, number in counts.items() if number)]
         if self.table_text:
             lines += ["", self.table_text]
         return "\n".join([*lines, f"took {self.seconds:.0f} s"])
 
 
-def check_gpu(settings: Settings, device_name: str, progress: ProgressCallback) -> GpuReport:
+def check_gpu(settings: Settings, device_name: str, progress: TextProgressCallback) -> GpuReport:
     """Run the checks.
 
     Parameters
@@ -178,19 +173,18 @@ def _run(name: str, device: torch.device, left_s: float) -> CheckResult:
     if left_s < 5:
         return CheckResult(name, check.title, "skipped", "the time limit was reached before")
     limit_s, started = min(check.limit_s, left_s), time.monotonic()
-    command = [sys.executable, "-m", "core.bench.gpu_checks", name, device.type]
-    returned, output, errors = _call(command, limit_s)
+    done = run_limited(module_command("core.bench.gpu_checks", name, device.type), limit_s)
     seconds = round(time.monotonic() - started, 1)
-    if returned is None:
+    if done is None:
         return CheckResult(
             name, check.title, "timed out", f"expected an end within {limit_s:.0f} s, it was killed", seconds
         )
     try:
-        found = json.loads(output.strip().splitlines()[-1])
+        found = json.loads(done.stdout.strip().splitlines()[-1])
         return CheckResult(name, check.title, found["status"], found["sentence"], seconds)
     except (IndexError, ValueError, KeyError, TypeError):
-        last = errors.strip().splitlines()[-1:] or ["no output"]
-        return CheckResult(name, check.title, "failed", f"its process ended with {returned}: {last[0][:300]}", seconds)
+        last = _last_line(done.stderr)
+        return CheckResult(name, check.title, "failed", f"its process ended with {done.returncode}: {last}", seconds)
 
 
 def _missing(check: Check, device: torch.device) -> str:
@@ -207,35 +201,18 @@ def _measure_step(device: torch.device, left_s: float) -> tuple[dict[str, Any] |
     """The table of ``bench train``, in a process of its own."""
     if left_s < 20:
         return None, "no table of the training step: the time limit was reached before"
-    command = [sys.executable, "-m", "core.bench.gpu_check", device.type]
-    returned, output, errors = _call(command, left_s)
+    done = run_limited(module_command("core.bench.gpu_check", device.type), left_s)
+    if done is None:
+        return None, "no table of the training step: it took too long"
     try:
-        found = json.loads(output.strip().splitlines()[-1])
+        found = json.loads(done.stdout.strip().splitlines()[-1])
         return found["report"], str(found["text"])
     except (IndexError, ValueError, KeyError, TypeError):
-        why = "it took too long" if returned is None else (errors.strip().splitlines()[-1:] or ["no output"])[0][:300]
-        return None, f"no table of the training step: {why}"
+        return None, f"no table of the training step: {_last_line(done.stderr)}"
 
 
-def _call(command: Sequence[str], limit_s: float) -> tuple[int | None, str, str]:
-    """Run a command and all that it starts within a time; returns its exit status, ``None`` if it was killed, and its
-    outputs."""
-    paths = [str(project_root()), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=project_root(),
-        start_new_session=os.name != "nt",
-    )  # fmt: skip
-    try:
-        output, errors = process.communicate(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        if os.name == "nt":
-            process.kill()
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        return None, "", ""
-    return process.returncode, output, errors
+def _last_line(errors: str) -> str:
+    return (errors.strip().splitlines()[-1:] or ["no output"])[0][:300]
 
 
 def _describe_gpu(number: int) -> str:

@@ -22,17 +22,18 @@ from core.bench.implementations import CLASSES, IN_CHANNELS, plain_unet
 from core.bench.machine import Machine, defaults_of, matmul_peaks, peak_for
 from core.bench.peers import PeerMissingError, import_peer, peer_versions
 from core.bench.report import Report, Row, with_ratios, with_times
-from core.bench.timing import PeakMemory, ProgressCallback, RemainingTime, time_interleaved, with_memory_retention
+from core.bench.timing import PeakMemory, RemainingTime, time_interleaved, with_memory_retention
 from core.compute.allocator import set_freed_memory_retention
 from core.compute.device import out_of_memory_error, resolve_device, set_num_threads
 from core.compute.precision import autocast, resolve_precision
 from core.errors import CheckpointError, ConfigError, first_line
 from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
+from core.formatting import format_size
 from core.inference.memory_limit import tile_batch_size
 from core.inference.sliding_window import BACKGROUND_LOGIT, InferenceOptions, foreground_box, predict_logits
 from core.models.build import build_model
-from core.types import Size3
+from core.types import Size3, TextProgressCallback
 
 SIZE: Size3 = (256, 192, 144)
 CHANNELS = (16, 32, 64, 128)
@@ -96,7 +97,7 @@ class Settings:
         if self.model is None and any(n % divisor for n in self.tile):
             raise ConfigError(
                 f"tile: expected multiples of {divisor}, which {len(self.channels)} levels can halve, got "
-                f"{'x'.join(map(str, self.tile))}; choose multiples, or fewer channels"
+                f"{format_size(self.tile)}; choose multiples, or fewer channels"
             )
 
 
@@ -138,7 +139,7 @@ class Method:
     ours: bool = False
 
 
-def bench_infer(settings: Settings, device_name: str, progress: ProgressCallback) -> Report:
+def bench_infer(settings: Settings, device_name: str, progress: TextProgressCallback) -> Report:
     """Measure the segmentation of one volume.
 
     Parameters
@@ -193,7 +194,7 @@ def methods_for(case: Case, precision: str, peers: bool) -> list[Method]:
     return methods
 
 
-def measure_methods(case: Case, methods: list[Method], blocks: int, progress: ProgressCallback) -> list[Row]:
+def measure_methods(case: Case, methods: list[Method], blocks: int, progress: TextProgressCallback) -> list[Row]:
     """Check the result of every method in one pass, then time those that run in turns; a row reports a library that
     fails."""
     device = case.image.device
@@ -312,7 +313,7 @@ def _untrained_case(settings: Settings, device: torch.device) -> Case:
     return Case(name, network, image, None, CLASSES, settings.tile)
 
 
-def _trained_case(path: Path, device: torch.device, progress: ProgressCallback) -> Case:
+def _trained_case(path: Path, device: torch.device, progress: TextProgressCallback) -> Case:
     """A trained network, and a synthetic subject made for it."""
     from core.datasets import open_dataset  # needs nibabel, which training has not
     from core.datasets.prepare import prepare_subject

@@ -12,7 +12,7 @@ from core.bench import report
 from core.bench.implementations import CLASSES, IN_CHANNELS, random_batch, segmentarium_step
 from core.bench.machine import Machine, defaults_of
 from core.bench.report import Report, Row, with_times
-from core.bench.timing import PeakMemory, ProgressCallback, seconds_per_call, with_memory_retention
+from core.bench.timing import PeakMemory, seconds_per_call, with_memory_retention
 from core.compute.device import cudnn_benchmark, empty_cache, out_of_memory_error, resolve_device, set_num_threads
 from core.compute.precision import resolve_precision
 from core.config import OptimConfig, TrainConfig
@@ -21,7 +21,7 @@ from core.losses import LOSSES
 from core.models import architecture, architectures
 from core.models.build import build_model
 from core.training.step_cost import trace_training_step
-from core.types import Size3
+from core.types import Size3, TextProgressCallback
 
 SUB_VOLUME: dict[str, Size3] = {"cpu": (32, 32, 32), "cuda": (96, 96, 96)}
 OPTIM = OptimConfig(optimizer="adamw", learning_rate=1e-4)
@@ -68,7 +68,7 @@ class Settings:
             raise ConfigError(f"blocks, batch: expected at least 1, got {self.blocks} and {self.batch}")
 
 
-def bench_models(settings: Settings, device_name: str, progress: ProgressCallback) -> Report:
+def bench_models(settings: Settings, device_name: str, progress: TextProgressCallback) -> Report:
     """Measure a training step of each network.
 
     Parameters

@@ -22,6 +22,7 @@ from core.bench.report import Row
 from core.compute.convolution_workspace import TracedConvolution
 from core.compute.precision import DTYPES
 from core.config import ModelConfig
+from core.formatting import format_size
 from core.models import resolve, size_divisor
 from core.models.network_trace import trace_network
 from core.types import Size3, triple
@@ -75,7 +76,7 @@ def lower_bounds(
         compute_s = sum(p.gflop / 1000 / (peak or _tflops(p, device, dtype)) for p in products)
         seconds[level] += max(compute_s, moved_bytes / bandwidth)
     rows = [
-        _row(f"bound at {'x'.join(str(n >> level) for n in padded)}, {width} channels", precision, batch, g, s)
+        _row(f"bound at {format_size(n >> level for n in padded)}, {width} channels", precision, batch, g, s)
         for level, (width, g, s) in enumerate(zip(channels, gflop, seconds, strict=True))
     ]
     total = _row("bound of all levels", precision, batch, sum(gflop), sum(seconds))

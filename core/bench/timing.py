@@ -10,9 +10,9 @@ import torch
 from core.bench.machine import synchronize
 from core.compute.allocator import set_freed_memory_retention, trim_heap
 from core.compute.device import empty_cache
+from core.types import TextProgressCallback
 
 Workload = Callable[[], object]
-ProgressCallback = Callable[[float, int, str], None]  # (done, total, text)
 
 
 def with_memory_retention(workload: Workload, retain: bool) -> Workload:
@@ -76,7 +76,7 @@ class RemainingTime:
     prefix : str. Begin of the text.
     """
 
-    def __init__(self, turns: int, progress: ProgressCallback, prefix: str = "") -> None:
+    def __init__(self, turns: int, progress: TextProgressCallback, prefix: str = "") -> None:
         self._turns, self._progress, self._prefix = turns, progress, prefix
         self._started = time.perf_counter()
 

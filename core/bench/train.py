@@ -27,7 +27,6 @@ from core.bench.report import Report, Row, with_ratios, with_times
 from core.bench.roofline import lower_bounds
 from core.bench.timing import (
     PeakMemory,
-    ProgressCallback,
     RemainingTime,
     Workload,
     seconds_per_call,
@@ -39,9 +38,10 @@ from core.compute.device import cudnn_benchmark, empty_cache, out_of_memory_erro
 from core.compute.precision import resolve_precision
 from core.config import OptimConfig
 from core.errors import ConfigError, first_line
+from core.formatting import format_size
 from core.presets import preset
 from core.training.acceleration import EAGER_STEPS
-from core.types import Size3
+from core.types import Size3, TextProgressCallback
 
 CHANNELS = (32, 64, 128, 256, 320, 320)
 SUB_VOLUME: dict[str, Size3] = {"cpu": (64, 64, 64), "cuda": (128, 128, 64)}
@@ -137,7 +137,7 @@ class Settings:
         channels = self.channels[: max_levels(size, len(self.channels))]
         if len(channels) < 2:
             raise ConfigError(
-                f"sub_volume, channels: expected room for two levels or more, got {'x'.join(map(str, size))} voxels "
+                f"sub_volume, channels: expected room for two levels or more, got {format_size(size)} voxels "
                 f"and channels for {len(self.channels)} levels; choose even sides of 8 voxels or more, such as 64x64x64"
             )
         return channels
@@ -154,7 +154,7 @@ class Settings:
         return NNUNET_OPTIM if self.optimizer is None else replace(preset("fast").optim, optimizer=self.optimizer)
 
 
-def bench_train(settings: Settings, device_name: str, progress: ProgressCallback) -> Report:
+def bench_train(settings: Settings, device_name: str, progress: TextProgressCallback) -> Report:
     """Measure training steps.
 
     Parameters
@@ -233,7 +233,7 @@ class _BatchBenchmark:
         batch: int,
         size: Size3,
         device: torch.device,
-        progress: ProgressCallback,
+        progress: TextProgressCallback,
     ) -> None:
         self.implementations, self.batch, self.size, self.device = implementations, batch, size, device
         self.progress = progress
@@ -303,7 +303,7 @@ def _measure_loop(
     channels: tuple[int, ...],
     device: torch.device,
     precision: str,
-    progress: ProgressCallback,
+    progress: TextProgressCallback,
 ) -> list[_MeasuredRow]:
     """A row for the whole loop of the trainer, and one for its bare step, measured in turns."""
     batch = settings.batches[0]

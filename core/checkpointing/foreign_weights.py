@@ -11,9 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,8 +28,8 @@ from core.checkpointing.foreign_reader import (
     printable,
 )
 from core.errors import CheckpointError
-from core.formatting import format_bytes
-from core.paths import project_root
+from core.formatting import format_bytes, format_count
+from core.processes import PROJECT, ProcessLimits, module_command, module_environment
 
 # A file may contain the weights, their EMA and two moments of an optimizer, all in double precision, and some text.
 MAX_FILE_FACTOR = 8  # times the network's own tensors in single precision
@@ -70,7 +68,7 @@ class ForeignWeights:
         if self.repeated:
             parts.append(f"{' and '.join(self.repeated)} repeated for all modalities")
         if self.left_out:
-            parts.append(f"{self.left_out} kernel{'s' if self.left_out > 1 else ''} of the file left out")
+            parts.append(f"{format_count(self.left_out, 'kernel')} of the file left out")
         return "".join(f", {part}" for part in parts)
 
 
@@ -115,24 +113,17 @@ def read_foreign_weights(path: Path, network: nn.Module) -> ForeignWeights:
 def wait_within_limits(process: subprocess.Popen[bytes], resident_bytes: int, timeout_s: float) -> str:
     """Wait for a process to end.
 
-    On Linux the child limits its own memory exactly; on other systems this poll does.
-
     Returns
     -------
     str. Empty, or which limit of memory or time the process exceeded, while it still runs.
     """
-    import psutil
-
-    deadline = time.monotonic() + timeout_s
+    limits = ProcessLimits(resident_bytes, timeout_s)
     while True:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(POLL_S)
             return ""
-        if time.monotonic() > deadline:
-            return f"reading it takes longer than {timeout_s:.0f} s"
-        with contextlib.suppress(psutil.Error):
-            if psutil.Process(process.pid).memory_info().rss > resident_bytes:
-                return f"reading it takes more than {format_bytes(resident_bytes)}"
+        if exceeded := limits.exceeded(process.pid):
+            return f"reading it takes {exceeded}"
 
 
 def _check_size(path: Path, network_bytes: int) -> int:
@@ -155,8 +146,9 @@ def _run_reader(path: Path, folder: Path, resident_bytes: int) -> None:
     """Run the child process on the request in a folder, and kill it if it exceeds its memory or time."""
     with open(folder / STDERR_FILE, "wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "core.checkpointing.foreign_reader", str(folder)],
-            cwd=project_root(),
+            module_command("core.checkpointing.foreign_reader", str(folder)),
+            cwd=PROJECT,
+            env=module_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=stderr,

@@ -8,15 +8,12 @@ from pathlib import Path
 from core.compute.expected_device import expected_device
 from core.config import TrainConfig
 from core.datasets import DataOptions, fingerprint, open_dataset
-from core.datasets.splits import split_subjects
-from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, read_marker
-from core.datasets.synthetic.demo_writer import SHAPE
+from core.datasets.synthetic.demo import planned_unless_made
 from core.errors import UserError
-from core.labels import TISSUE_COLOURS
-from core.paths import DEMO, checkpoints_root, dataset_folder
+from core.paths import checkpoints_root, dataset_folder
 from core.presets import AUTO, preset
 from core.runs.measured_speed import duration_factors
-from core.training.auto_preset import Work, choose
+from core.training.auto_preset import Work, choose, work_of
 from core.types import Size3, SpacingMm
 
 
@@ -57,29 +54,14 @@ def chosen_lines(data: str, layout: str, options: DataOptions) -> list[str]:
 
 def _work(config: TrainConfig, root: Path) -> Work:
     device = expected_device(config.run.device)
-    measured = duration_factors(root, device)
-    path = dataset_folder(config.data.path)
-    shapes: list[Size3]
-    spacings_mm: list[SpacingMm]
-    if config.data.path == DEMO and read_marker(path) is None:  # it is made when training starts
-        labelled = tuple(f"subject-{n}" for n in range(1, DEFAULT_SUBJECTS + 1))
-        modalities, classes = 2, len(TISSUE_COLOURS)
-        shapes, spacings_mm = [SHAPE] * len(labelled), [(1.0, 1.0, 1.0)] * len(labelled)
+    shapes: tuple[Size3, ...]
+    spacings_mm: tuple[SpacingMm, ...]
+    if planned := planned_unless_made(config.data.path):
+        labelled, shapes, spacings_mm = planned.ids, planned.shapes, planned.spacings_mm
     else:
+        path = dataset_folder(config.data.path)
         dataset = open_dataset(path, config.data.layout, DataOptions.from_config(config.data))
         geometry = fingerprint(dataset, dataset.labelled_ids)
         labelled = dataset.labelled_ids
-        modalities, classes = len(dataset.modalities), len(dataset.labels) - 1
-        shapes, spacings_mm = list(geometry.shapes.values()), list(geometry.spacings_mm.values())
-    split = split_subjects(labelled, config.split)
-    return Work(
-        shapes=tuple(shapes),
-        spacings_mm=tuple(spacings_mm),
-        in_channels=len(config.data.modalities) or modalities,
-        classes=1 + (len(config.data.classes) or classes),
-        train=len(split.train),
-        held_out=len(split.val),
-        device=device,
-        duration_factor=measured.expected,
-        measured_runs=measured.runs,
-    )
+        shapes, spacings_mm = tuple(geometry.shapes.values()), tuple(geometry.spacings_mm.values())
+    return work_of(config, labelled, shapes, spacings_mm, device, duration_factors(root, device))

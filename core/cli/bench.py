@@ -13,8 +13,9 @@ from core.choices import OptimizerName
 from core.cli.arguments import add_checkpoints, add_device, add_json, add_progress
 from core.cli.help_format import HelpFormatter
 from core.cli.progress import show_progress
-from core.cli.values import format_size, network_channels, size_in_voxels
+from core.cli.values import network_channels, size_in_voxels
 from core.errors import ConfigError
+from core.formatting import format_size
 from core.paths import DEMO_MODEL, checkpoints_root
 from core.runs import find_checkpoint
 from core.strict_json import dumps

@@ -13,15 +13,15 @@ from core.cli.auto_preset import chosen_lines
 from core.cli.options import add_data_options, data_options_from
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
-from core.datasets.description import write_description
+from core.datasets.dataset_json import write_description
 from core.datasets.doctor import check
 from core.datasets.doctor_report import DoctorReport, SubjectFacts
-from core.datasets.layouts.recipe import TITLES, Recipe
+from core.datasets.layouts.recipe import REPAIRS, Recipe
 from core.datasets.recognition import layout_title
 from core.datasets.repairs import suggested
 from core.datasets.saved_recipes import add_repairs, recipe_file, save_recipe, saved_recipe
 from core.errors import DatasetError
-from core.formatting import format_number
+from core.formatting import format_count, format_number, format_size
 from core.paths import dataset_folder
 from core.strict_json import dumps
 
@@ -145,21 +145,17 @@ def _text(report: DoctorReport) -> Iterator[str]:
     yield from align_columns([header, *(_row(facts, classes) for facts in report.subjects)])
     yield ""
     for finding in report.findings:
-        mended = " [--repair: " + TITLES[finding.repairs[0].kind].lower() + "]" if finding.repairs else ""
+        mended = " [--repair: " + REPAIRS[finding.repairs[0].kind].title.lower() + "]" if finding.repairs else ""
         yield f"{finding.severity}: {finding.line}{mended}"
     if report.ok:
         warnings = len(report.with_severity("warning"))
-        yield "ready for training" + (f", with {_count(warnings, 'warning')}" if warnings else "")
+        yield "ready for training" + (f", with {format_count(warnings, 'warning')}" if warnings else "")
     else:
-        yield f"not ready for training: {_count(len(report.with_severity('error')), 'error')}"
+        yield f"not ready for training: {format_count(len(report.with_severity('error')), 'error')}"
 
 
 def _row(facts: SubjectFacts, classes: tuple[str, ...]) -> tuple[str, ...]:
-    shape = "x".join(map(str, facts.shape)) if facts.shape else "-"
-    spacing = "x".join(f"{size:.3g}" for size in facts.spacing_mm) if facts.spacing_mm else "-"
+    shape = format_size(facts.shape) if facts.shape else "-"
+    spacing = format_size(facts.spacing_mm) if facts.spacing_mm else "-"
     shares = (format_number(100 * facts.label_shares[c], 2) if c in facts.label_shares else "-" for c in classes)
     return facts.id, shape, spacing, facts.orientation or "-", *shares
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number > 1)}"

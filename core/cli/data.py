@@ -11,14 +11,8 @@ from typing import Any
 from core.cli.arguments import add_data, add_json, add_progress
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
-from core.datasets.describing import (
-    Described,
-    default_classes,
-    describe,
-    label_values,
-    parse_classes,
-    starting_point,
-)
+from core.datasets.describing import Described, describe, parse_classes, starting_point
+from core.datasets.label_values import default_classes, label_values
 from core.datasets.layouts.described import modality_table
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.set_description import KEYS, to_toml
@@ -108,7 +102,7 @@ def _describe(args: argparse.Namespace) -> int:
     if described.needs_classes:
         with show_progress("label maps", args.progress) as progress:
             values = label_values(described.label_files(), progress)
-        described = described.with_changes({"classes": default_classes(values)})
+        described = described.with_changes({"classes": default_classes(described.folder, values)})
     saved = None
     if args.save or args.out:
         _check(described)

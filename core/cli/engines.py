@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 def _list(root: Path, args: argparse.Namespace) -> int:
     overview = engine_poller.overview(root, wait_s=engine_poller.COMMAND_WAIT_S)
     if args.json:
-        print(strict_json.dumps([status.to_json() for status in overview]))
+        print(strict_json.dumps([asdict(status) for status in overview]))
         return 0
     for status in overview:
         print(f"{status.title}: {status.sentence}")

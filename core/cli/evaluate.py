@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
 from core.cli.inference_options import add_inference_options, inference_overrides
 from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
-from core.cli.output import align_columns
+from core.cli.output import align_columns, number_cell
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
 from core.datasets import DataOptions, open_dataset
@@ -17,7 +17,7 @@ from core.errors import RunError
 from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
 from core.evaluation.metrics import MeanScore, SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
-from core.formatting import format_list, format_number
+from core.formatting import format_list
 from core.inference.ensemble_predictor import open_predictor
 from core.inference.voxel_size import with_advice
 from core.paths import checkpoints_root, dataset_folder
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     if evaluation.subjects:
         print("\n".join([*_dice_table(evaluation), "", *_class_table(evaluation)]))
     if (unprocessed := evaluation.unprocessed_mean) is not None:
-        values = ", ".join(f"{name} {_number(unprocessed.dice[name])}" for name in evaluation.classes)
+        values = ", ".join(f"{name} {number_cell(unprocessed.dice[name])}" for name in evaluation.classes)
         print(f"postprocessing: {predictor.postprocessing.text}; Dice without it: {values}")
     if evaluation.unscored:
         print(f"segmented without a label map to score with: {', '.join(evaluation.unscored)}")
@@ -147,14 +147,10 @@ def _class_table(evaluation: Evaluation) -> list[str]:
     mean = evaluation.mean
     rows = [("class", "Dice", "HD95 mm", "ASD mm", "n", "missed")]
     for name in evaluation.classes:
-        distances = _number(mean.hd95_mm[name], 2), _number(mean.asd_mm[name], 2)
-        rows.append((name, _number(mean.dice[name]), *distances, str(mean.n[name]), str(mean.missed[name])))
+        distances = number_cell(mean.hd95_mm[name], 2), number_cell(mean.asd_mm[name], 2)
+        rows.append((name, number_cell(mean.dice[name]), *distances, str(mean.n[name]), str(mean.missed[name])))
     return align_columns(rows)
 
 
 def _dice_row(title: str, score: SubjectScore | MeanScore, classes: Sequence[str]) -> tuple[str, ...]:
-    return (title, *(_number(score.dice[name]) for name in classes), _number(score.mean_dice))
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return format_number(value, digits, missing="-")
+    return (title, *(number_cell(score.dice[name]) for name in classes), number_cell(score.mean_dice))

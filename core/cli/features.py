@@ -9,9 +9,10 @@ from pathlib import Path
 from core.cli.arguments import add_device, add_images, add_json, add_model, add_progress
 from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.progress import show_progress
-from core.cli.values import format_size, size_in_voxels
+from core.cli.values import size_in_voxels
 from core.datasets import DataOptions
 from core.datasets.single_case import read_images
+from core.formatting import format_size
 from core.inference.predictor import InferenceOverrides, Predictor
 from core.inspection.feature_maps import write_feature_maps
 from core.paths import checkpoints_root

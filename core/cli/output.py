@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core.errors import UserError
 from core.files import atomic_write
+from core.formatting import format_number
 
 
 def check_output_file(path: Path, suffixes: tuple[str, ...], error: type[UserError]) -> None:
@@ -36,6 +37,11 @@ def write_text(path: Path, text: str, error: type[UserError]) -> None:
         atomic_write(path, text)
     except OSError as failure:
         raise error(f"{path}: cannot be written: {failure.strerror or failure}; choose another place") from failure
+
+
+def number_cell(value: float | None, digits: int = 3) -> str:
+    """A number of a table; ``-`` where there is none."""
+    return format_number(value, digits, missing="-")
 
 
 def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -13,12 +13,12 @@ from core.cli.arguments import add_data, add_json, add_layout, add_progress
 from core.cli.options import add_data_options, data_options_from
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
-from core.cli.values import format_size, size_in_voxels
+from core.cli.values import size_in_voxels
 from core.config import SamplingConfig
 from core.datasets import fitness, open_dataset
 from core.datasets.loading import load_subject
 from core.errors import ConfigError, DatasetError, VolumeError
-from core.formatting import format_number
+from core.formatting import format_number, format_size
 from core.inspection.patch_statistics import PatchStatistics, draw_patch_statistics
 from core.paths import dataset_folder
 from core.strict_json import dumps

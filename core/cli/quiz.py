@@ -9,6 +9,7 @@ from rich.table import Table
 
 from core.cli.arguments import add_checkpoints, add_json
 from core.cli.help_format import HelpFormatter
+from core.formatting import format_count
 from core.paths import checkpoints_root
 from core.strict_json import dumps
 from core.study.answers import ALL_GAMES, StudyReport, read_answers, summarise
@@ -58,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _print_report(report: StudyReport) -> None:
-    games = f", {report.games} game{'s' * (report.games != 1)}" if report.study == ALL_GAMES else ""
+    games = f", {format_count(report.games, 'game')}" if report.study == ALL_GAMES else ""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("")
     for title in ("RIGHT", "OF", "ACCURACY", "95 % INTERVAL"):

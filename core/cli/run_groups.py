@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import math
 import shlex
 from pathlib import Path
 
 from core import strict_json
 from core.cli import sweep_tables
-from core.cli.output import align_columns
-from core.cli.program import program_name
+from core.cli.output import align_columns, number_cell
+from core.cli.program import program_name, with_program_name
 from core.errors import RunError
-from core.formatting import format_number
+from core.formatting import format_count
 from core.presets import command_line
 from core.runs import groups, sweeps
 from core.runs.group_scores import CrossValidation, HeldOutSubject, Spread, cross_validation
@@ -27,7 +26,7 @@ def list_all(root: Path, args: argparse.Namespace) -> int:
     if args.json:
         print(strict_json.dumps([summary.to_json() for summary in summaries]))
     elif summaries:
-        print("\n".join(align_columns([(s.group.id, _given_name(s.group), _state(s)) for s in summaries])))
+        print("\n".join(align_columns([(s.group.id, s.group.given_name, _state(s)) for s in summaries])))
     else:
         print(
             f"no groups in {root} yet; queue all folds of a data set: {program_name()} submit DATA --fold all; search "
@@ -141,13 +140,13 @@ def _group(root: Path, text: str) -> Group:
 
 def _lines(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     group = summary.group
-    lines = [f"{group.id}  {_given_name(group)}".rstrip(), _state(summary)]
+    lines = [f"{group.id}  {group.given_name}".rstrip(), _state(summary)]
     rows = [("run", "state", "held out", "best Dice")]
     for run in summary.runs:
         best = run.state.score
         held_out = sum(subject.run == run.id for subject in scores.subjects)
-        dice = _number(math.nan if best is None or best.mean_dice is None else best.mean_dice)
-        rows.append((run.id, run.state.state, _count(held_out, "subject") if held_out else "-", dice))
+        dice = number_cell(None if best is None else best.mean_dice)
+        rows.append((run.id, run.state.state, format_count(held_out, "subject") if held_out else "-", dice))
     rows += [(member.run, "no run", "-", "-") for member in summary.missing]
     lines += ["", *align_columns(rows)]
     if summary.other_differences:
@@ -155,8 +154,8 @@ def _lines(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     if scores.scored:
         lines += ["", *_class_table(scores), "", *_subject_table(scores)]
     lines += _missing(summary, scores)
-    refit = command_line(groups.refit_config(group), "submit")
-    return [*lines, "", f"train on every subject: {refit.replace('python -m core', program_name(), 1)}"]
+    refit = with_program_name(command_line(groups.refit_config(group), "submit"))
+    return [*lines, "", f"train on every subject: {refit}"]
 
 
 def _class_table(scores: CrossValidation) -> list[str]:
@@ -170,17 +169,17 @@ def _class_table(scores: CrossValidation) -> list[str]:
     rows.append(("mean", *_dice(dice), *_distances(hd95, asd), str(dice.n), ""))
     title = (
         f"whole volumes, each subject by the run that had not seen it; n = {len(scores.scored)}, "
-        f"{_count(dice.folds, 'fold')}; SD: sample standard deviation over subjects, and over the means of folds"
+        f"{format_count(dice.folds, 'fold')}; SD: sample standard deviation over subjects, and over the means of folds"
     )
     return [title, *align_columns(rows)]
 
 
 def _dice(spread: Spread) -> tuple[str, str, str]:
-    return _number(spread.mean), _number(spread.sd_subjects), _number(spread.sd_folds)
+    return number_cell(spread.mean), number_cell(spread.sd_subjects), number_cell(spread.sd_folds)
 
 
 def _distances(hd95: Spread, asd: Spread) -> tuple[str, str, str]:
-    return _number(hd95.mean, 2), _number(hd95.sd_subjects, 2), _number(asd.mean, 2)
+    return number_cell(hd95.mean, 2), number_cell(hd95.sd_subjects, 2), number_cell(asd.mean, 2)
 
 
 def _subject_table(scores: CrossValidation) -> list[str]:
@@ -188,8 +187,8 @@ def _subject_table(scores: CrossValidation) -> list[str]:
     for subject in scores.scored:
         score = subject.score
         assert score is not None
-        dice = (_number(score.dice.get(name, math.nan)) for name in scores.classes)
-        rows.append((subject.id, *dice, _number(score.mean_dice), subject.run))
+        dice = (number_cell(score.dice.get(name)) for name in scores.classes)
+        rows.append((subject.id, *dice, number_cell(score.mean_dice), subject.run))
     return align_columns(rows)
 
 
@@ -201,7 +200,7 @@ def _missing(summary: GroupSummary, scores: CrossValidation) -> list[str]:
         by_run.setdefault(subject.run, []).append(subject)
     for run in summary.runs:
         if run.id in by_run:
-            number = _count(len(by_run[run.id]), "subject")
+            number = format_count(len(by_run[run.id]), "subject")
             command = f"{program_name()} evaluate {run.id} {shlex.quote(run.config.data.path)} --split val --keep"
             lines.append(f"{number} of {run.id} without a score, {by_run[run.id][0].reason}: {command}")
     if summary.missing:
@@ -209,19 +208,7 @@ def _missing(summary: GroupSummary, scores: CrossValidation) -> list[str]:
     return ["", *lines] if lines else []
 
 
-def _given_name(group: Group) -> str:
-    return "" if group.name == group.id else group.name
-
-
 def _state(summary: GroupSummary) -> str:
     if isinstance(summary, SweepSummary):
         return sweep_tables.state_line(summary)
-    return f"{summary.state}, {summary.finished} of {_count(summary.total, 'run')} finished"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _number(value: float, digits: int = 3) -> str:
-    return format_number(value, digits, missing="-")
+    return f"{summary.state}, {summary.finished} of {format_count(summary.total, 'run')} finished"

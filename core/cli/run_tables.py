@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from core.cli.output import number_cell
 from core.cli.program import with_program_name
 from core.formatting import format_clock, format_number
 from core.presets import command_line
@@ -40,7 +41,7 @@ def print_runs(summaries: Sequence[RunSummary], queue: Sequence[str]) -> None:
         if summary.id in queue:
             state_text.append(f" ({queue.index(summary.id) + 1})")
         elapsed = format_clock(state.elapsed_s)
-        name = _given_name(summary)
+        name = summary.given_name
         table.add_row(summary.id, name, state_text, _epoch(summary), _best_dice(summary), elapsed, left, created)
     _console().print(table)
 
@@ -50,7 +51,7 @@ def print_run(summary: RunSummary) -> None:
     state = summary.state
     rows = [
         ("run", summary.id),
-        ("name", _given_name(summary)),
+        ("name", summary.given_name),
         ("tags", ", ".join(summary.tags)),
         ("notes", summary.notes),
         ("state", _state(summary) + (f": {state.message}" if state.message else "")),
@@ -68,7 +69,7 @@ def print_run(summary: RunSummary) -> None:
         *state.facts.items(),
         ("data set", summary.config.data.path),
         ("folder", str(summary.folder)),
-        ("command", with_program_name(command_line(summary.config, name=_given_name(summary)))),
+        ("command", with_program_name(command_line(summary.config, name=summary.given_name))),
         ("curves", summary.tensorboard),
     ]
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -91,12 +92,8 @@ def print_comparison(comparison: Comparison) -> None:
     for name, texts in comparison.differences.items():
         table.add_row(Text(name, style="dim"), *(text or "from the data" for text in texts))
     for name, values in comparison.measured.items():
-        table.add_row(name, *(format_number(value, 4, missing="-") for value in values))
+        table.add_row(name, *(number_cell(value, 4) for value in values))
     _console().print(table)
-
-
-def _given_name(summary: RunSummary) -> str:
-    return summary.name if summary.name != summary.id else ""
 
 
 def _state(summary: RunSummary) -> str:

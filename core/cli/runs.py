@@ -19,6 +19,7 @@ from core.paths import checkpoints_root
 from core.runs import QueuePosition, engine_poller
 from core.runs.groups import find_group
 from core.runs.lost_runs import give_up
+from core.sweeps.settings import MORE_TRIALS
 
 Action = Callable[[Path, argparse.Namespace], int]
 
@@ -95,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_option(group, "--complete", "queue the members that have no run", action="store_true")
     extend = add("extend", _extend, "have a sweep propose further trials", of_one_run=False)
     extend.add_argument("run", metavar="ID", help="id of a sweep, the beginning of one, or a sweep's name")
-    add_option(extend, "--trials", "number of further trials", metavar="N", type=int, default=10)
+    add_option(extend, "--trials", "number of further trials", metavar="N", type=int, default=MORE_TRIALS)
     make = add("make-group", run_groups.make, "make a group of runs of one data set and split", of_one_run=False)
     make.add_argument("run", metavar="RUN", nargs="+", help="ids of runs, the beginnings of ids, or names of runs")
     add_option(make, "--name", "name of the group", metavar="TEXT")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from core import strict_json
-from core.cli.output import align_columns
-from core.cli.program import program_name
-from core.formatting import format_number
+from core.cli.output import align_columns, number_cell
+from core.cli.program import program_name, with_program_name
 from core.presets import command_line
-from core.runs.group_summary import SweepSummary, Trial
+from core.runs.group_summary import SweepSummary
 from core.runs.sweeps import best_config, read_importance
+from core.sweeps.settings import MORE_TRIALS
 
 
 def show(root: Path, summary: SweepSummary, as_json: bool) -> None:
@@ -28,20 +27,15 @@ def state_line(summary: SweepSummary) -> str:
     line = f"{summary.state}, {summary.ended} of {summary.total} trials ended"
     best = summary.best
     if best is not None:
-        line += f", best {_dice(best)} (trial {best.number})"
+        line += f", best {number_cell(best.dice)} (trial {best.number})"
     if summary.settings.exhausted:
         line += "; every combination of values was tried"
     return f"{line}; {summary.settings.problem}" if summary.settings.problem else line
 
 
 def _lines(root: Path, summary: SweepSummary) -> list[str]:
-    group, settings, config = summary.group, summary.settings, summary.group.config
-    name = "" if group.name == group.id else group.name
-    budget = f"{config.run.minutes:g} minutes" if config.run.minutes else f"{config.run.epochs} epochs"
-    compared = (
-        f"compared: mean Dice on {summary.objective}, fold {config.split.fold}, seed {config.run.seed}, {budget} each"
-    )
-    lines = [f"{group.id}  {name}".rstrip(), state_line(summary), compared]
+    group, settings = summary.group, summary.settings
+    lines = [f"{group.id}  {group.given_name}".rstrip(), state_line(summary), f"compared: {summary.measure}"]
     lines.append(f"sampler {settings.options.sampler}, pruner {settings.options.pruner}")
     lines += [f"search: {dimension.name}={dimension.text}" for dimension in settings.space]
     if summary.trials:
@@ -51,34 +45,21 @@ def _lines(root: Path, summary: SweepSummary) -> list[str]:
         lines += ["", f"importance for the Dice (PED-ANOVA): {shares}"]
     best = best_config(summary)
     if best is not None and summary.best is not None:
-        program = program_name()
         lines += [
             "",
             f"best: trial {summary.best.number}, {summary.best.member.run}",
-            f"train it on all folds: {command_line(best, 'submit').replace('python -m core', program, 1)} --fold all",
+            f"train it on all folds: {with_program_name(command_line(best, 'submit'))} --fold all",
         ]
     if not summary.active and not summary.proposes and not settings.exhausted:
-        lines += ["", f"more trials: {program_name()} runs extend {group.id} --trials 10"]
+        lines += ["", f"more trials: {program_name()} runs extend {group.id} --trials {MORE_TRIALS}"]
     return lines
 
 
 def _trial_table(summary: SweepSummary) -> list[str]:
     """The trials, the highest Dice first, then those without one in order."""
-    fields = [dimension.name for dimension in summary.settings.space]
-    rows = [("trial", "Dice", "state", *fields, "run", "")]
-    order = sorted(summary.trials, key=lambda trial: (trial.dice is None, -(trial.dice or 0.0), trial.number))
-    for trial in order:
-        values = (_value(summary, trial, name) for name in fields)
-        rows.append((str(trial.number), _dice(trial), trial.state, *values, trial.member.run, trial.reason))
+    specs = [dimension.spec for dimension in summary.settings.space]
+    rows = [("trial", "Dice", "state", *(spec.name for spec in specs), "run", "")]
+    for trial in summary.ranked:
+        values = ("-" if (value := trial.value(spec)) is None else spec.format(value) for spec in specs)
+        rows.append((str(trial.number), number_cell(trial.dice), trial.state, *values, trial.member.run, trial.reason))
     return align_columns(rows)
-
-
-def _value(summary: SweepSummary, trial: Trial, name: str) -> str:
-    dimension = next(d for d in summary.settings.space if d.name == name)
-    return (
-        dimension.spec.format(dimension.spec.coerce(trial.member.values[name])) if name in trial.member.values else "-"
-    )
-
-
-def _dice(trial: Trial) -> str:
-    return format_number(math.nan if trial.dice is None else trial.dice, 3, missing="-")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
 from core.config import ModelConfig, SamplingConfig, field_specs
 from core.errors import ConfigError
@@ -19,11 +18,6 @@ def size_in_voxels(text: str) -> Size3:
     except (ConfigError, ValueError) as error:
         raise argparse.ArgumentTypeError(f"expected a size like 64x64x64, got {text}: {error}") from None
     return i, j, k
-
-
-def format_size(size: Sequence[int]) -> str:
-    """The inverse of :func:`size_in_voxels`."""
-    return "x".join(map(str, size))
 
 
 def network_channels(text: str) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 
 from core import __version__
+from core.formatting import format_count
 
 
 def version_text() -> str:
@@ -37,4 +38,4 @@ def _device() -> str:
     device = resolve_device("auto")
     others = [name for name in available_devices() if name not in (device.type, "cpu")]
     also = f"; with --device: {', '.join(others)}" if others else ""
-    return f"{device_name(device)}, {threads} CPU thread{'s' * (threads != 1)}{also}"
+    return f"{device_name(device)}, {format_count(threads, 'CPU thread')}{also}"

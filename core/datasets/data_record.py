@@ -19,9 +19,9 @@ from core.checkpointing.metadata import DATA_RECORD
 from core.datasets.layouts.base import Dataset
 from core.datasets.layouts.recipe import Recipe
 from core.datasets.loading import LoadedSubject, read_file_header
-from core.errors import DatasetError
+from core.errors import DatasetError, check_version
 from core.files import atomic_write
-from core.formatting import format_list
+from core.formatting import format_list, format_size
 from core.imaging.geometry import Geometry, format_mm
 from core.labels import IGNORE_INDEX, LabelSpace
 from core.types import Size3
@@ -82,7 +82,7 @@ class FileRecord:
     def changes(self, now: FileRecord) -> Iterator[str]:
         """What differs in another record of the same image; voxels are compared where both records have them."""
         if now.shape != self.shape:
-            yield f"shape {_size(self.shape)} to {_size(now.shape)}"
+            yield f"shape {format_size(self.shape)} to {format_size(now.shape)}"
         before_mm, now_mm = self.geometry.spacing_mm, now.geometry.spacing_mm
         tolerance_mm = VOXEL_TOLERANCE * min(before_mm)
         if not np.allclose(before_mm, now_mm, rtol=RELATIVE_TOLERANCE, atol=tolerance_mm):
@@ -212,10 +212,7 @@ class DataRecord:
         path = folder / DATA_RECORD
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-            if int(content["version"]) > FORMAT_VERSION:
-                raise DatasetError(
-                    f"{path}: expected format {FORMAT_VERSION} or older, got {content['version']}; update Segmentarium"
-                )
+            check_version(int(content["version"]), FORMAT_VERSION, DatasetError, f"{path}:")
             subjects = {id: _subject_from_json(files) for id, files in content["subjects"].items()}
             texts = (tuple(map(str, content[name])) for name in ("modalities", "labels", "accepted"))
             modalities, labels, accepted = texts
@@ -353,10 +350,6 @@ def _file_from_json(content: Mapping[str, Any]) -> FileRecord:
         digest=str(content["digest"]),
         label_voxels={str(value): int(n) for value, n in content["label_voxels"].items()},
     )
-
-
-def _size(shape: Size3) -> str:
-    return "x".join(map(str, shape))
 
 
 def _matrix(affine: Sequence[Sequence[float]]) -> str:

@@ -1,27 +1,21 @@
-"""Describes a folder that no layout fits: proposes patterns, shows what they make of its files, names label values."""
+"""Describes a folder that no layout fits: proposes patterns, shows what they make of its files, reads edited ones."""
 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from core.datasets.layouts.assignment import Assignment, assign
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.proposal import propose
-from core.datasets.layouts.set_description import parse_description, read_description
+from core.datasets.layouts.set_description import OF_KNOWN_SETS, parse_description, read_description
 from core.datasets.saved_descriptions import saved_description
 from core.errors import DatasetError
-from core.imaging.volume import read_label
-from core.types import ProgressCallback
 
-MAX_VALUES = 254  # label values besides 0
 NAME = "description"
 
 
@@ -104,55 +98,7 @@ def starting_point(name: str) -> dict[str, Any]:
     if base not in known_sets():
         raise DatasetError(f"from: expected one of {', '.join(known_sets())}, or a TOML file; got {name!r}")
     described = known_sets()[base].variant(variant) if variant else known_sets()[base]
-    return {k: v for k, v in described.content.items() if k not in ("variants", "general", "needs_labels", "verified")}
-
-
-def label_values(files: Sequence[Path], progress: ProgressCallback | None = None) -> dict[int, int]:
-    """Number of label maps that hold a value, by value.
-
-    Parameters
-    ----------
-    files : sequence of Path. Label maps, which are all read.
-    progress : callable, optional. Called with (files done, files) from (0, n) to (n, n).
-
-    Raises
-    ------
-    DatasetError
-        If there are too many values for label maps.
-    VolumeError
-        If a file cannot be read.
-    """
-    counts: Counter[int] = Counter()
-    for number, file in enumerate(files):
-        if progress is not None:
-            progress(number, len(files))
-        counts.update(int(v) for v in np.unique(read_label(file).data))
-        if len(counts) > MAX_VALUES + 1:
-            raise DatasetError(
-                f"{file}: expected at most {MAX_VALUES} label values in all label maps, got more; is it an image? "
-                "Correct the pattern of the labels"
-            )
-    if progress is not None:
-        progress(len(files), len(files))
-    return dict(sorted(counts.items()))
-
-
-def default_classes(values: Mapping[int, int]) -> dict[str, int]:
-    """Names of label values to begin with, background first; a negative one is the ignore label.
-
-    Raises
-    ------
-    DatasetError
-        If several values are negative.
-    """
-    negative = [value for value in values if value < 0]
-    if len(negative) > 1:
-        raise DatasetError(
-            f"expected at most one negative label value, of voxels left out of training, got {negative}; name the "
-            "classes of the others"
-        )
-    named = {"ignore" if value < 0 else f"label {value}": value for value in values if value}
-    return {"background": 0, **named}
+    return {k: v for k, v in described.content.items() if k not in OF_KNOWN_SETS}
 
 
 def pattern_lines(patterns: Any) -> str:

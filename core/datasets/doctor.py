@@ -22,7 +22,7 @@ from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
 from core.datasets.repairs import DUPLICATE_FIX, with_repairs
 from core.datasets.thumbnails import render_thumbnail, write_thumbnail
 from core.errors import DatasetError, UserError
-from core.formatting import format_number
+from core.formatting import format_number, format_size
 from core.imaging.geometry import format_mm
 from core.imaging.outliers import describe_extremes, describe_outliers, intensity_range
 from core.imaging.volume import Volume, read_image
@@ -301,6 +301,6 @@ def _check_spacing_spread(subjects: list[SubjectFacts]) -> list[Finding]:
     sizes = np.array([s.spacing_mm for s in subjects if s.spacing_mm is not None])
     if not len(sizes) or (sizes.max(axis=0) / sizes.min(axis=0)).max() <= MAX_SPACING_RATIO:
         return []
-    low, high = (" x ".join(f"{v:.3g}" for v in extreme) for extreme in (sizes.min(axis=0), sizes.max(axis=0)))
+    low, high = (format_size(extreme, " x ") for extreme in (sizes.min(axis=0), sizes.max(axis=0)))
     message = f"voxel sizes differ between subjects: {low} to {high} mm"
     return [Finding("warning", message, fix="train with --resample median")]

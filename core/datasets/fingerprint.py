@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from core.datasets.layouts.base import Dataset
 from core.datasets.loading import read_first_geometry
 from core.errors import DatasetError, UserError
@@ -20,15 +18,11 @@ class Fingerprint:
     ----------
     shapes : dict. Voxels by subject id.
     spacings_mm : dict. Voxel size in mm by subject id.
-    median_shape : tuple of int. Median of the shapes along each axis.
-    median_spacing_mm : tuple of float. Median of the voxel sizes along each axis.
     unoriented : tuple of str. Ids of subjects whose first image states no orientation.
     """
 
     shapes: dict[str, Size3]
     spacings_mm: dict[str, SpacingMm]
-    median_shape: Size3
-    median_spacing_mm: SpacingMm
     unoriented: tuple[str, ...] = ()
 
 
@@ -67,6 +61,4 @@ def fingerprint(dataset: Dataset, ids: tuple[str, ...] = (), *, readable_only: b
         raise unreadable
     if not shapes:
         raise DatasetError(f"{dataset.path}: expected at least one subject, found none")
-    i, j, k = (max(1, round(float(n))) for n in np.median(list(shapes.values()), axis=0))
-    a, b, c = (float(size) for size in np.median(list(spacings.values()), axis=0))
-    return Fingerprint(shapes, spacings, (i, j, k), (a, b, c), tuple(unoriented))
+    return Fingerprint(shapes, spacings, tuple(unoriented))

@@ -16,7 +16,7 @@ from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.loading import LoadedSubject, read_subject_headers
 from core.datasets.splits import Split, split_subjects
 from core.errors import DatasetError, UserError
-from core.formatting import format_list
+from core.formatting import format_count, format_list
 from core.imaging.outliers import intensity_range
 from core.labels import LabelSpace
 
@@ -192,8 +192,8 @@ def refuse_unfit(dataset: Dataset, findings: Sequence[Finding]) -> None:
         more = f"; and {len(errors) - MAX_ERRORS} more" if len(errors) > MAX_ERRORS else ""
         unreadable = any(finding.file for finding in errors)  # stays refused where training is forced
         raise DatasetError(
-            f"{dataset.path}: expected data that is ready for training, got {len(errors)} "
-            f"error{'s' * (len(errors) > 1)}: {'; '.join(f.line for f in errors[:MAX_ERRORS])}{more}; "
+            f"{dataset.path}: expected data that is ready for training, got "
+            f"{format_count(len(errors), 'error')}: {'; '.join(f.line for f in errors[:MAX_ERRORS])}{more}; "
             + (
                 "correct this, or leave out the subjects; --force does not help with files that cannot be read"
                 if unreadable

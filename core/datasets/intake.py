@@ -23,13 +23,14 @@ from pathlib import Path, PurePosixPath
 from core.errors import DatasetError
 from core.files import sync_folder
 from core.formatting import format_bytes
+from core.imaging.bounded_io import MAX_DEFLATE_RATIO
+from core.size_limits import SizeLimit
 
 FOLDER = ".incoming"
 MAX_FILES = 100_000
-DEFAULT_MAX_GB = 100.0
+LIMIT = SizeLimit("SEGMENTARIUM_MAX_UPLOAD_GB", 100, "GB", DatasetError)
 SPARE_BYTES = 2**30  # of the disk, left free
-MAX_EXPANSION = 1032  # of an entry of a ZIP archive: the most that deflate does
-BOMB_BYTES, BOMB_RATIO = 2**30, 200  # an archive that grows beyond both is a decompression bomb
+ARCHIVE_BOMB_BYTES, ARCHIVE_BOMB_RATIO = 2**30, 200  # an archive that grows beyond both is a decompression bomb
 MAX_AGE_S = 24 * 3600.0
 MAX_NAME_BYTES = 255
 PIECE_BYTES = 2**20
@@ -47,14 +48,7 @@ def max_upload_bytes() -> int:
     DatasetError
         If the variable is not a positive number.
     """
-    text = os.environ.get("SEGMENTARIUM_MAX_UPLOAD_GB", "").strip()
-    try:
-        limit_gb = float(text) if text else DEFAULT_MAX_GB
-        if not 0 < limit_gb < float("inf"):
-            raise ValueError
-    except ValueError:
-        raise DatasetError(f"SEGMENTARIUM_MAX_UPLOAD_GB: expected a number of GB above 0, got {text!r}") from None
-    return int(limit_gb * 1e9)
+    return LIMIT.nbytes()
 
 
 def begin(root: Path) -> str:
@@ -290,7 +284,7 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
                 f"expected files that are stored or deflated, got another compression: {entry.filename[:120]!r}; pack "
                 "it again as a plain ZIP archive"
             )
-        if entry.file_size > max(entry.compress_size, 1) * MAX_EXPANSION:
+        if entry.file_size > max(entry.compress_size, 1) * MAX_DEFLATE_RATIO:
             raise DatasetError(f"{entry.filename[:120]!r} states a size that it cannot have; pack it again")
     total, size = sum(entry.file_size for entry in entries), archive.stat().st_size
     if total > max_upload_bytes():
@@ -298,7 +292,7 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
             f"expected at most {format_bytes(max_upload_bytes())} unpacked, got {format_bytes(total)}; copy the data "
             "into the data root instead, or raise SEGMENTARIUM_MAX_UPLOAD_GB"
         )
-    if total > BOMB_BYTES and total > size * BOMB_RATIO:
+    if total > ARCHIVE_BOMB_BYTES and total > size * ARCHIVE_BOMB_RATIO:
         raise DatasetError(
             f"expected a data set, got {format_bytes(total)} packed to {format_bytes(size)}, a decompression bomb; if "
             "it is none, unpack it and upload its files"

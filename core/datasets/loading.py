@@ -11,6 +11,7 @@ import numpy as np
 
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.errors import DatasetError, VolumeError
+from core.formatting import format_count
 from core.imaging.alignment import align_to_first, in_common_unit
 from core.imaging.geometry import Geometry, geometry_difference
 from core.imaging.header_geometry import LengthUnit
@@ -123,7 +124,7 @@ def read_subject_headers(dataset: Dataset, subject: Subject, modalities: Sequenc
             if path in labels:
                 remedy = "write one label per voxel; channels that hold 0 and 1 are read if there is one for each class"
             raise DatasetError(
-                f"{path}: expected {expected} channel{'s' * (expected > 1)}{names} as {dataset.name} states, got "
+                f"{path}: expected {format_count(expected, 'channel')}{names} as {dataset.name} states, got "
                 f"{headers[path].channels}; {remedy}"
             )
     paths = list(headers)

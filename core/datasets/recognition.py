@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.datasets.layouts.assignment import Assignment, assign
-from core.datasets.layouts.base import Layout
+from core.datasets.layouts.base import CodedLayout, Layout
 from core.datasets.layouts.decathlon import DecathlonLayout
 from core.datasets.layouts.described import DescribedLayout, fits
 from core.datasets.layouts.iseg import IsegLayout
@@ -20,13 +20,8 @@ from core.errors import DatasetError
 from core.formatting import format_list
 
 # Layouts in code, in the order of recognition: the first that recognises a folder opens it.
-CODED: dict[str, Layout] = {layout.name: layout for layout in (IsegLayout(), NnunetLayout(), DecathlonLayout())}
+CODED: dict[str, CodedLayout] = {layout.name: layout for layout in (IsegLayout(), NnunetLayout(), DecathlonLayout())}
 LAYOUTS: dict[str, Layout] = {**CODED, **known_layouts()}
-CODED_REASONS = {
-    "iseg": "its files are named like subject-1-T1",
-    "nnunet": "its dataset.json names channels",
-    "decathlon": "it has a dataset.json",
-}
 
 
 @dataclass(frozen=True)
@@ -104,9 +99,9 @@ def recognise(folder: Path) -> Recognition:
     saved = saved_description(folder)
     if saved is not None:
         return Recognition(DescribedLayout(saved, SAVED), f"a description is saved for it ({description_file(folder)})")
-    for name, layout in CODED.items():
+    for layout in CODED.values():
         if layout.recognises(folder):
-            return Recognition(layout, CODED_REASONS[name])
+            return Recognition(layout, layout.reason)
     return recognise_listing(list_folder(folder))
 
 

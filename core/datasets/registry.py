@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from core.datasets.description import advise_description
+from core.datasets.dataset_json import advise_description
 from core.datasets.layouts.base import Dataset
 from core.datasets.layouts.decathlon import FILE as DESCRIPTION
 from core.datasets.layouts.described import DescribedLayout

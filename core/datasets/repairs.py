@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from core.datasets.findings import Finding
@@ -15,6 +15,15 @@ from core.imaging.volume import NAN_FIX
 MIN_LEFT = 2  # labelled subjects without which there is no training; no case is left out beyond that
 MAX_CHANGED_SHARE = 0.01  # of the voxels of a label map that are no label; with more, it is another label map
 DUPLICATE_FIX = "leave one of them out"
+OFFERED: dict[RepairKind, str] = {  # where
+    "nan_is_zero": "a file holds NaN",
+    "left_out": "a case has an error, or the image of another one, as long as "
+    f"{MIN_LEFT} labelled cases are left if all offers are taken",
+    "take_qform": "the sform of a file contradicts its image, and the qform fits",
+    "follow_image": "the orientation in a header contradicts the image, and voxels fit as stored: look at the picture",
+    "nearest_label": f"at most {100 * MAX_CHANGED_SHARE:g} % of the voxels of a label map have a value "
+    "that is no label",
+}
 
 
 def with_repairs(dataset: Dataset, findings: Sequence[Finding]) -> list[Finding]:
@@ -48,7 +57,12 @@ def with_repairs(dataset: Dataset, findings: Sequence[Finding]) -> list[Finding]
 
 def suggested(findings: Sequence[Finding]) -> list[Repair]:
     """The first repair of each finding, each once."""
-    return list(dict.fromkeys(finding.repairs[0] for finding in findings if finding.repairs))
+    return first_repairs(finding.repairs for finding in findings)
+
+
+def first_repairs(offered: Iterable[Sequence[Repair]]) -> list[Repair]:
+    """The first of the repairs that are offered for each problem, each once."""
+    return list(dict.fromkeys(repairs[0] for repairs in offered if repairs))
 
 
 def _readable_with(dataset: Dataset, subject: Subject) -> tuple[Repair, ...]:

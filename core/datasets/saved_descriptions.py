@@ -49,15 +49,7 @@ def save_description(folder: Path, content: Mapping[str, Any]) -> Path:
     """
     parse_description("description", content)
     file = description_file(folder)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(
-            file, f"# How the files of {os.path.realpath(folder)} are read\n{to_toml(content)}".encode(), durable=True
-        )
-    except OSError as error:
-        raise DatasetError(
-            f"{file}: cannot be written: {error.strerror or error}; set SEGMENTARIUM_SETTINGS to a folder that can"
-        ) from error
+    write_settings(file, f"# How the files of {os.path.realpath(folder)} are read\n{to_toml(content)}")
     return file
 
 
@@ -69,7 +61,34 @@ def forget_description(folder: Path) -> bool:
     DatasetError
         If it cannot be removed.
     """
-    file = description_file(folder)
+    return remove_settings(description_file(folder))
+
+
+def write_settings(file: Path, text: str) -> None:
+    """Write a file of what people set for a folder, in place of an earlier one.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(file, text, durable=True)
+    except OSError as error:
+        raise DatasetError(
+            f"{file}: cannot be written: {error.strerror or error}; set SEGMENTARIUM_SETTINGS to a folder that can"
+        ) from error
+
+
+def remove_settings(file: Path) -> bool:
+    """Remove such a file; whether there was one.
+
+    Raises
+    ------
+    DatasetError
+        If it cannot be removed.
+    """
     try:
         file.unlink()
     except FileNotFoundError:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from core.datasets.layouts.base import Dataset
 from core.datasets.layouts.recipe import Recipe, Repair
-from core.datasets.saved_descriptions import description_file
-from core.errors import DatasetError
-from core.files import FileStamp, atomic_write, file_stamp
+from core.datasets.saved_descriptions import description_file, remove_settings, write_settings
+from core.errors import DatasetError, check_version
+from core.files import FileStamp, file_stamp
 
 FORMAT_VERSION = 1
 BY_RECIPE = "by its recipe: "  # begins a note on what is mended
@@ -43,8 +43,7 @@ def saved_recipe(folder: Path) -> Recipe:
         raise DatasetError(
             f"{file}: expected the recipe of a data set, got a damaged one ({error}); remove it"
         ) from None
-    if version > FORMAT_VERSION:
-        raise DatasetError(f"{file}: expected version {FORMAT_VERSION} or older, got {version}; update Segmentarium")
+    check_version(version, FORMAT_VERSION, DatasetError, f"{file}:")
     return Recipe.from_json(str(file), recipe)
 
 
@@ -54,20 +53,14 @@ def save_recipe(folder: Path, recipe: Recipe) -> Path:
     Raises
     ------
     DatasetError
-        If it cannot be written.
+        If it cannot be written or removed.
     """
     file = recipe_file(folder)
-    try:
-        if not recipe:
-            file.unlink(missing_ok=True)
-            return file
-        file.parent.mkdir(parents=True, exist_ok=True)
-        content = {"version": FORMAT_VERSION, "folder": str(folder), "recipe": recipe.to_json()}
-        atomic_write(file, json.dumps(content, indent=1, ensure_ascii=False), durable=True)
-    except OSError as error:
-        raise DatasetError(
-            f"{file}: cannot be written: {error.strerror or error}; set SEGMENTARIUM_SETTINGS to a folder that can"
-        ) from error
+    if not recipe:
+        remove_settings(file)
+        return file
+    content = {"version": FORMAT_VERSION, "folder": str(folder), "recipe": recipe.to_json()}
+    write_settings(file, json.dumps(content, indent=1, ensure_ascii=False))
     return file
 
 

@@ -13,8 +13,9 @@ from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.files import image_stem
 from core.datasets.loading import LoadedSubject, load_subject, read_subject_headers
 from core.errors import VolumeError
-from core.imaging.foreign_files import FOREIGN_FORMATS
+from core.formatting import format_count
 from core.imaging.headers import read_header
+from core.imaging.image_files import FOREIGN_FORMATS
 from core.labels import LabelSpace
 
 
@@ -209,8 +210,8 @@ def _check_count(refs: Sequence[ImageRef], files: int, modalities: Sequence[str]
     if len(refs) != len(modalities):
         unit = "image" if files > 1 or len(refs) == 1 else "channel"
         raise VolumeError(
-            f"{refs[0].path}: expected {len(modalities)} image{'s' * (len(modalities) > 1)} in the order "
-            f"{', '.join(modalities)}, as the network was trained; got {len(refs)} {unit}{'s' * (len(refs) > 1)}"
+            f"{refs[0].path}: expected {format_count(len(modalities), 'image')} in the order "
+            f"{', '.join(modalities)}, as the network was trained; got {format_count(len(refs), unit)}"
         )
 
 

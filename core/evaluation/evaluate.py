@@ -18,11 +18,11 @@ from core.evaluation.metrics import MeanScore, SubjectScore, score_subject, summ
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.formatting import format_list
 from core.inference.predictor import Predictor
+from core.types import TextProgressCallback
 
 SplitName = Literal["test", "val", "train", "all"]
 SPLITS: tuple[SplitName, ...] = ("test", "val", "train", "all")
 CHOSEN = "chosen"  # split name of an evaluation of subjects given by id
-ProgressCallback = Callable[[float, int, str], None]
 PredictionCallback = Callable[[SubjectPrediction], None]
 LOADED_FRACTION, SEGMENTED_FRACTION = 0.05, 0.9  # of the work on one subject; the rest is scoring
 
@@ -121,7 +121,7 @@ def evaluate(
     predictor: Predictor,
     dataset: Dataset,
     split: SplitName | None = None,
-    progress: ProgressCallback | None = None,
+    progress: TextProgressCallback | None = None,
     *,
     subjects: Sequence[str] = (),
     on_prediction: PredictionCallback | None = None,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from core.datasets import Dataset, load_subject
 from core.datasets.loading import class_mapping
 from core.errors import DatasetError
-from core.evaluation.evaluate import ProgressCallback
 from core.evaluation.postprocessing_choice import HeldOutCase
 from core.inference.ensemble_predictor import EnsemblePredictor
 from core.inference.predictor import Predictor
 from core.packed_labels import PackedLabels
+from core.types import TextProgressCallback
 
 
 def held_out_subjects(predictor: Predictor) -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def held_out_subjects(predictor: Predictor) -> tuple[str, ...]:
 
 
 def held_out_cases(
-    predictor: Predictor, dataset: Dataset, progress: ProgressCallback | None = None
+    predictor: Predictor, dataset: Dataset, progress: TextProgressCallback | None = None
 ) -> list[HeldOutCase]:
     """Predictions without postprocessing and references of the labelled held-out subjects.
 

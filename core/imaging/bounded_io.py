@@ -17,8 +17,9 @@ import numpy as np
 from core.errors import VolumeError
 from core.formatting import format_bytes
 from core.imaging.file_kinds import PREFIX_BYTES, identify, identify_dangling_link
+from core.size_limits import SizeLimit
 
-DEFAULT_MAX_BYTES = 8 * 2**30
+LIMIT = SizeLimit("SEGMENTARIUM_MAX_BYTES", 8 * 2**30, "bytes", VolumeError)  # of a decoded image
 MAX_DEFLATE_RATIO = 1032  # largest expansion of a deflate stream (zlib's documentation)
 BOMB_BYTES, BOMB_RATIO = 256 * 2**20, 400  # an image that is larger and compressed further is a decompression bomb
 CHUNK_BYTES = 2**20
@@ -33,12 +34,7 @@ def max_image_bytes() -> int:
     VolumeError
         If the variable is not a positive whole number.
     """
-    text = os.environ.get("SEGMENTARIUM_MAX_BYTES", "").strip()
-    if not text:
-        return DEFAULT_MAX_BYTES
-    if not text.isdecimal() or int(text) < 1:
-        raise VolumeError(f"SEGMENTARIUM_MAX_BYTES: expected a whole number of bytes, got {text!r}")
-    return int(text)
+    return LIMIT.nbytes()
 
 
 def open_regular_file(path: Path) -> BinaryIO:
@@ -125,9 +121,9 @@ def read_exactly(path: Path, offset: int, count: int, *, extra: int = 0, image: 
         possible = size * MAX_DEFLATE_RATIO if gzipped else size
         if offset + count > possible:
             _refuse_other_kind(path, file)
-            raise VolumeError(_truncated(path, offset + count, None if gzipped else size))
+            raise VolumeError(cut_off(path, offset + count, None if gzipped else size))
         if image and gzipped:
-            _refuse_bomb(path, count, size)
+            refuse_bomb(path, count, size)
         _check_memory(path, offset + count + extra)
         try:
             buffer = np.empty(offset + count, np.uint8)
@@ -157,9 +153,9 @@ def decompress_pieces(path: Path, count: int, *, image: bool = False) -> Iterato
     with open_regular_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         if count > size * MAX_DEFLATE_RATIO:
-            raise VolumeError(_truncated(path, count, None))
+            raise VolumeError(cut_off(path, count, None))
         if image:
-            _refuse_bomb(path, count, size)
+            refuse_bomb(path, count, size)
         done = 0
         for piece in _decompress(path, file, CHUNK_BYTES):
             done += len(piece)
@@ -167,16 +163,49 @@ def decompress_pieces(path: Path, count: int, *, image: bool = False) -> Iterato
                 raise VolumeError(_too_long(path, count, None))
             yield piece
         if done != count:
-            raise VolumeError(_truncated(path, count, done))
+            raise VolumeError(cut_off(path, count, done))
 
 
-def _refuse_bomb(path: Path, count: int, size: int) -> None:
-    """Raise if ``count`` bytes of intensities are compressed to ``size`` bytes, further than images are."""
+def refuse_too_large(path: Path, nbytes: int, shape: str) -> None:
+    """Refuse an image that takes more than :func:`max_image_bytes`.
+
+    Parameters
+    ----------
+    nbytes : int. Bytes of its voxels, stored or as float32, whichever is more.
+    shape : str. Its size as text.
+
+    Raises
+    ------
+    VolumeError
+        If it does.
+    """
+    limit = max_image_bytes()
+    if nbytes > limit:
+        raise VolumeError(
+            f"{path}: expected at most {format_bytes(limit)} of voxels, got {format_bytes(nbytes)} ({shape}); if this "
+            "is right, raise SEGMENTARIUM_MAX_BYTES"
+        )
+
+
+def refuse_bomb(path: Path, count: int, size: int) -> None:
+    """Refuse ``count`` bytes of intensities that are compressed to ``size`` bytes, further than images are.
+
+    Raises
+    ------
+    VolumeError
+        If they are.
+    """
     if count > BOMB_BYTES and count > size * BOMB_RATIO:
         raise VolumeError(
             f"{path}: expected an image, got {format_bytes(count)} compressed to {format_bytes(size)}, "
             "a decompression bomb; store it uncompressed if this is right"
         )
+
+
+def cut_off(path: Path, expected: int, found: int | None = None) -> str:
+    """The error of a file with fewer bytes than its header states; ``found`` is ``None`` where they are not counted."""
+    got = f"only {found}" if found is not None else "far fewer"
+    return f"{path}: expected {expected} bytes according to its header, got {got}; the file is cut off, copy it again"
 
 
 def _is_named_gzip(path: Path) -> bool:
@@ -215,7 +244,7 @@ def _read_plain(path: Path, file: BinaryIO, buffer: memoryview, size: int) -> No
     except OSError as error:
         raise VolumeError(f"{path}: cannot be read: {error}") from error
     if filled != len(buffer):
-        raise VolumeError(_truncated(path, len(buffer), filled))
+        raise VolumeError(cut_off(path, len(buffer), filled))
 
 
 def _read_gzip(path: Path, buffer: memoryview) -> None:
@@ -258,11 +287,6 @@ def _check_memory(path: Path, count: int) -> None:
     free = int(psutil.virtual_memory().available)
     if count > free:
         raise VolumeError(f"{path}: expected {format_bytes(count)} of free memory to read it, got {format_bytes(free)}")
-
-
-def _truncated(path: Path, expected: int, found: int | None) -> str:
-    got = f"only {found}" if found is not None else "far fewer"
-    return f"{path}: expected {expected} bytes according to its header, got {got}; the file is cut off, copy it again"
 
 
 def _too_long(path: Path, expected: int, extra: int | None) -> str:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from core.errors import VolumeError
-from core.formatting import format_bytes
-from core.imaging.bounded_io import BOMB_BYTES, BOMB_RATIO, MAX_DEFLATE_RATIO, max_image_bytes
+from core.formatting import format_size
+from core.imaging.bounded_io import MAX_DEFLATE_RATIO, cut_off, refuse_bomb, refuse_too_large
 from core.types import Size3
 
 HEADER_FILE, VOXEL_FILE = "header.json", "voxels.raw"
@@ -86,25 +86,14 @@ def check_decoded_size(path: Path, shape: tuple[int, ...], itemsize: int, file_b
     VolumeError
         If a size is below 1, the files cannot hold as much, or it exceeds ``SEGMENTARIUM_MAX_BYTES``.
     """
-    text = "x".join(map(str, shape))
+    text = format_size(shape)
     if not shape or any(n < 1 for n in shape):
         raise VolumeError(f"{path}: expected every dimension to be at least 1, got {text}; the header is damaged")
     voxels = int(np.prod([int(n) for n in shape], dtype=object))
     nbytes = voxels * itemsize
-    limit = max_image_bytes()
-    if max(nbytes, voxels * 4) > limit:
-        raise VolumeError(
-            f"{path}: expected at most {format_bytes(limit)} of voxels, got {format_bytes(max(nbytes, voxels * 4))} "
-            f"({text}); if this is right, raise SEGMENTARIUM_MAX_BYTES"
-        )
+    refuse_too_large(path, max(nbytes, voxels * 4), text)
     if nbytes > file_bytes * (MAX_DEFLATE_RATIO if compressed else 1):
-        raise VolumeError(
-            f"{path}: expected {nbytes} bytes according to its header, got far fewer; the file is cut off, "
-            "copy it again"
-        )
-    if compressed and nbytes > BOMB_BYTES and nbytes > file_bytes * BOMB_RATIO:
-        raise VolumeError(
-            f"{path}: expected an image, got {format_bytes(nbytes)} compressed to {format_bytes(file_bytes)}, a "
-            "decompression bomb; store it uncompressed if this is right"
-        )
+        raise VolumeError(cut_off(path, nbytes))
+    if compressed:
+        refuse_bomb(path, nbytes, file_bytes)
     return nbytes

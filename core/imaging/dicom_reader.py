@@ -13,8 +13,10 @@ from typing import Any
 import numpy as np
 
 from core.errors import VolumeError
+from core.formatting import format_size
 from core.imaging.decoded_image import LPS_TO_RAS, DecodedImage, LimitMemory, check_decoded_size
-from core.imaging.dicom_planes import PlacedPlanes, Plane, find_planes, place
+from core.imaging.dicom_placing import PlacedPlanes, place
+from core.imaging.dicom_planes import Plane, find_planes
 
 FILE_BYTES = 64 * 2**20  # of elements beside the pixels
 
@@ -119,7 +121,7 @@ def _frames(file: Path, plane: Plane) -> tuple[Any, Iterable[np.ndarray]]:
     if pixels.ndim != 3 or pixels.shape[1:] != (plane.rows, plane.columns) or pixels.dtype.kind not in "iuf":
         raise VolumeError(
             f"{file}: expected frames of {plane.rows} rows and {plane.columns} columns of numbers, got "
-            f"{'x'.join(map(str, pixels.shape))} of type {pixels.dtype}"
+            f"{format_size(pixels.shape)} of type {pixels.dtype}"
         )
     return header, pixels
 

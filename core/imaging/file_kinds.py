@@ -25,10 +25,15 @@ class FileKind:
     ----------
     name : str. Noun phrase that completes "got".
     remedy : str. What to do.
+    format : str. The :data:`core.imaging.image_files.ForeignFormat` that it is; empty for what is not read.
     """
 
     name: str
     remedy: str
+    format: str = ""
+
+
+TEXT = FileKind("a text file", "name the image itself, or download it again")
 
 
 # Kinds by their first bytes, or a test of them; the first that fits counts.
@@ -51,14 +56,20 @@ _KINDS: tuple[tuple[bytes | re.Pattern[bytes] | Callable[[bytes], bool], FileKin
     ),
     (
         re.compile(rb"(\s*(#|Comment\b)[^\n]*\n)*\s*(ObjectType|NDims)\s*=", re.IGNORECASE),
-        FileKind("a MetaImage", "name it .mha, or .mhd where its voxels are in another file"),
+        FileKind("a MetaImage", "name it .mha, or .mhd where its voxels are in another file", "metaimage"),
     ),
     (
         re.compile(rb"NRRD000\d"),
-        FileKind("an NRRD file", "name it .nrrd, or .nhdr where its voxels are in another file"),
+        FileKind("an NRRD file", "name it .nrrd, or .nhdr where its voxels are in another file", "nrrd"),
     ),
-    (lambda start: is_dicom(start), FileKind("a DICOM file", "name it .dcm, or convert its series with dcm2niix")),
-    (lambda start: _is_mgh(start), FileKind("a FreeSurfer MGH file", "name it .mgh, or .mgz where it is gzipped")),
+    (
+        lambda start: is_dicom(start),
+        FileKind("a DICOM file", "name it .dcm, or convert its series with dcm2niix", "dicom"),
+    ),
+    (
+        lambda start: _is_mgh(start),
+        FileKind("a FreeSurfer MGH file", "name it .mgh, or .mgz where it is gzipped", "mgh"),
+    ),
     (re.compile(rb"PK(\x03\x04|\x05\x06)"), FileKind("a ZIP archive", UNPACK)),
     (b"7z\xbc\xaf\x27\x1c", FileKind("a 7z archive", UNPACK)),
     (b"Rar!\x1a\x07", FileKind("a RAR archive", UNPACK)),
@@ -90,7 +101,7 @@ _KINDS: tuple[tuple[bytes | re.Pattern[bytes] | Callable[[bytes], bool], FileKin
         lambda start: len(start) >= 4 and not start.strip(b"\0"),
         FileKind("only zero bytes", "copy it again; the copy was cut off, or the file is still in the cloud"),
     ),
-    (lambda start: _is_text(start), FileKind("a text file", "name the image itself, or download it again")),
+    (lambda start: _is_text(start), TEXT),
 )
 
 
@@ -111,6 +122,11 @@ def identify(start: bytes) -> FileKind | None:
         if found:
             return kind
     return None
+
+
+def kind_of_format(format: str) -> FileKind:
+    """What the files of a :data:`core.imaging.image_files.ForeignFormat` are."""
+    return next(kind for _, kind in _KINDS if kind.format == format)
 
 
 def identify_dangling_link(path: Path) -> FileKind | None:

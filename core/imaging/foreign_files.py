@@ -8,61 +8,29 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
-import queue
 import subprocess
-import sys
-import threading
-import time
 from pathlib import Path
-from typing import Literal, get_args
 
 from core.disk_cache import DiskCache
-from core.errors import VolumeError
-from core.formatting import format_bytes
+from core.errors import ConfigError, VolumeError
 from core.imaging.bounded_io import max_image_bytes, read_prefix
 from core.imaging.decoded_image import HEADER_FILE, VOXEL_FILE, DecodedImage
 from core.imaging.decoder import BASE_BYTES, Request
-from core.imaging.file_kinds import NIFTI_SUFFIXES, PREFIX_BYTES, identify, is_dicom
-from core.imaging.text_header import read_metaimage_header, read_nrrd_header
-from core.paths import cache_folder, project_root
+from core.imaging.file_kinds import PREFIX_BYTES, TEXT, identify, kind_of_format
+from core.imaging.image_files import ForeignFormat, foreign_files_of
+from core.paths import cache_folder
+from core.processes import (
+    PROJECT,
+    JsonLinesChild,
+    LimitExceededError,
+    ProcessLimits,
+    module_command,
+    module_environment,
+)
 
-ForeignFormat = Literal["mgh", "nrrd", "metaimage", "dicom"]
-FOREIGN_FORMATS: tuple[str, ...] = get_args(ForeignFormat)
-
-VOLUME_SUFFIXES: dict[str, ForeignFormat] = {
-    ".mgh": "mgh", ".mgz": "mgh", ".mgh.gz": "mgh", ".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "metaimage",
-    ".mhd": "metaimage",
-}  # fmt: skip
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
-KIND_NAMES: dict[ForeignFormat, str] = {  # as core.imaging.file_kinds calls them
-    "mgh": "a FreeSurfer MGH file", "nrrd": "an NRRD file", "metaimage": "a MetaImage", "dicom": "a DICOM file",
-}  # fmt: skip
-TEXT = "a text file"  # a header in text may begin with any field
 DECODER_VERSION = 1  # raise it when the same file is decoded to something else
 START_S, TIMEOUT_S, BYTES_PER_S = 20.0, 5.0, 10e6  # of the process, and for a file: so long, and longer by its size
-POLL_S = 0.05
-
-
-def foreign_format(path: Path) -> ForeignFormat | None:
-    """The format of a file by its name, or DICOM by the content of a file or the files of a folder; ``None`` for
-    others."""
-    name = path.name.lower()
-    if name.endswith(NIFTI_SUFFIXES):
-        return None
-    found = next((format for suffix, format in VOLUME_SUFFIXES.items() if name.endswith(suffix)), None)
-    if found is not None:
-        return found
-    if name.endswith(DICOM_SUFFIXES):
-        return "dicom"
-    with contextlib.suppress(OSError, ValueError):
-        if path.is_dir():
-            return "dicom" if _holds_dicom(path) else None
-        # DICOM files often have no suffix, or a number in its place.
-        if (not path.suffix or path.suffix[1:].isdigit()) and _starts_as_dicom(path):
-            return "dicom"
-    return None
 
 
 def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
@@ -72,7 +40,7 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
     ------
     VolumeError
         If the file is missing or damaged, needs more memory or time than it may, the library that reads it is not
-        installed, or the cache cannot be written.
+        installed, the cache cannot be written, or its limit is no number.
     """
     _refuse_other_kind(path, format)
     cache = decoded_cache()
@@ -86,32 +54,21 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
     request: Request = {"path": str(path.absolute()), "kind": format, "folder": ""}
 
     def write(folder: Path) -> None:
-        _decoder.decode({**request, "folder": str(folder)}, _source_bytes(path, format))
+        _decode({**request, "folder": str(folder)}, _source_bytes(path, format))
         if not (folder / HEADER_FILE).is_file():
             raise VolumeError(f"{path}: cannot be decoded: its reader wrote nothing")
 
     try:
         entry = cache.add(key, write)
         return DecodedImage.read(entry), entry / VOXEL_FILE
+    except ConfigError as error:
+        raise VolumeError(f"{path}: cannot be decoded: {error}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise VolumeError(
             f"{path}: expected room to decode it in {cache.folder}, got: {reason}; free some space, or choose another "
             "place with SEGMENTARIUM_CHECKPOINTS"
         ) from error
-
-
-def voxel_files(path: Path) -> tuple[Path, ...]:
-    """Files beside a header, or in the folder of a series, that hold its voxels; empty for an image of one file and for
-    a damaged header."""
-    if path.suffix == ".hdr":
-        return (path.with_suffix(".img"),)
-    read = {".nhdr": read_nrrd_header, ".mhd": read_metaimage_header}.get(path.suffix.lower())
-    with contextlib.suppress(VolumeError, OSError):
-        if path.is_dir():
-            return tuple(sorted(p for p in path.iterdir() if p.is_file()))
-        return () if read is None else read(path).data_files
-    return ()
 
 
 def decoded_cache() -> DiskCache:
@@ -124,14 +81,15 @@ def _refuse_other_kind(path: Path, format: ForeignFormat) -> None:
     if path.is_dir():
         return
     kind = identify(read_prefix(path, PREFIX_BYTES))
-    if kind is not None and kind.name not in (KIND_NAMES[format], TEXT):
-        raise VolumeError(f"{path}: expected {KIND_NAMES[format]}, got {kind.name}; {kind.remedy}")
+    # A header in text may begin with any field.
+    if kind is not None and kind is not TEXT and kind.format != format:
+        raise VolumeError(f"{path}: expected {kind_of_format(format).name}, got {kind.name}; {kind.remedy}")
 
 
 def _key(path: Path, format: ForeignFormat) -> str:
     """Name of a file's entry in the cache: changes with place, size and time of any file that belongs to it."""
     digest = hashlib.sha256(f"{DECODER_VERSION} {format} {path.absolute()}\n".encode("utf-8", "surrogateescape"))
-    for file in _source_files(path, format):
+    for file in foreign_files_of(path, format):
         try:
             status = os.stat(file)
         except OSError as error:
@@ -140,139 +98,45 @@ def _key(path: Path, format: ForeignFormat) -> str:
     return digest.hexdigest()[:32]
 
 
-def _source_files(path: Path, format: ForeignFormat) -> list[Path]:
-    """The files of an image: those that a header names, or all of the folder of a DICOM file."""
-    if format == "dicom":
-        folder = path if path.is_dir() else path.parent
-        try:
-            return [path, *sorted(p for p in folder.iterdir() if p.is_file())]
-        except OSError as error:
-            raise VolumeError(f"{folder}: cannot be listed: {error.strerror or error}") from None
-    if format == "nrrd":
-        return [path, *read_nrrd_header(path).data_files]
-    return [path, *read_metaimage_header(path).data_files] if format == "metaimage" else [path]
-
-
 def _source_bytes(path: Path, format: ForeignFormat) -> int:
-    return sum(os.stat(file).st_size for file in _source_files(path, format))
+    return sum(os.stat(file).st_size for file in foreign_files_of(path, format))
 
 
-def _holds_dicom(folder: Path) -> bool:
-    """Whether one of the first files of a folder is DICOM."""
-    try:
-        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))[:20]
-    except OSError:
-        return False
-    return any(_starts_as_dicom(file) for file in files)
+def _decode(request: Request, source_bytes: int) -> None:
+    """Have a file decoded by the child process.
 
+    Raises
+    ------
+    VolumeError
+        If it cannot be decoded within memory and time.
+    """
 
-def _starts_as_dicom(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            return is_dicom(file.read(PREFIX_BYTES))
-    except OSError:
-        return False
-
-
-class _Decoder:
-    """The child process that decodes, started when it is needed; one file at a time."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[str] | None = None
-        self._lines: queue.Queue[str] = queue.Queue()
-        self._pid = 0
-        self._fresh = False
-
-    def decode(self, request: Request, source_bytes: int) -> None:
-        """Have a file decoded.
-
-        Raises
-        ------
-        VolumeError
-            If it cannot be decoded within memory and time.
-        """
-        with self._lock:
-            line = self._ask(request, source_bytes) or self._ask(request, source_bytes)  # ended for want of work
-        response = json.loads(line) if line else {"error": f"{request['path']}: its reader crashed; is it damaged?"}
-        if "error" in response:
-            raise VolumeError(response["error"])
-
-    def _ask(self, request: Request, source_bytes: int) -> str:
-        """The response; empty if the process ended without one."""
-        process = self._running()
-        assert process.stdin is not None
-        try:
-            process.stdin.write(json.dumps(request) + "\n")
-            process.stdin.flush()
-        except OSError:
-            self._end()
-            return ""
-        failure, line = self._wait(process, source_bytes)
-        if failure or not line:
-            self._end()
-        if failure:
-            raise VolumeError(f"{request['path']}: {failure}; is it damaged?")
-        return line
-
-    def _wait(self, process: subprocess.Popen[str], source_bytes: int) -> tuple[str, str]:
-        """Which limit was exceeded, or the response."""
-        import psutil
-
+    def limits(starts: bool) -> ProcessLimits:
         limit_s = TIMEOUT_S + source_bytes / BYTES_PER_S
-        begin = time.monotonic()
-        deadline = begin + limit_s
-        if self._fresh:
-            deadline += START_S
-            self._fresh = False
-        while True:
-            with contextlib.suppress(queue.Empty):
-                return "", self._lines.get(timeout=POLL_S)
-            if time.monotonic() > deadline:
-                return f"decoding it takes longer than {limit_s:.0f} s", ""
-            with contextlib.suppress(psutil.Error):
-                if psutil.Process(process.pid).memory_info().rss > 5 * max_image_bytes() + BASE_BYTES:
-                    return f"decoding it takes more than {format_bytes(5 * max_image_bytes() + BASE_BYTES)}", ""
+        return ProcessLimits(5 * max_image_bytes() + BASE_BYTES, limit_s, START_S if starts else 0.0)
 
-    def _running(self) -> subprocess.Popen[str]:
-        """The process, started unless it runs; a forked process has none of its parent."""
-        if self._process is not None and self._pid == os.getpid() and self._process.poll() is None:
-            return self._process
-        self._end()
-        self._lines = queue.Queue()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "core.imaging.decoder"],
-            cwd=project_root(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            encoding="utf-8",
-            # Further threads would take address space, which is limited, and time from training.
-            env={**os.environ, "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
-        )
-        self._pid, self._fresh = os.getpid(), True
-        threading.Thread(target=_collect, args=(self._process, self._lines), daemon=True).start()
-        return self._process
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None and self._pid == os.getpid():
-            process.kill()
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    with contextlib.suppress(OSError, ValueError):
-                        stream.close()
+    try:
+        response = _decoder.ask(request, limits)
+    except LimitExceededError as error:
+        raise VolumeError(f"{request['path']}: decoding it takes {error}; is it damaged?") from None
+    if response is None:
+        raise VolumeError(f"{request['path']}: its reader crashed; is it damaged?")
+    if "error" in response:
+        raise VolumeError(response["error"])
 
 
-def _collect(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
-    """Put each line that a process writes into a queue, and an empty one when it ends."""
-    assert process.stdout is not None
-    with contextlib.suppress(OSError, ValueError):
-        for line in process.stdout:
-            lines.put(line)
-    lines.put("")
+def _start_decoder() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        module_command("core.imaging.decoder"),
+        cwd=PROJECT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+        # Further threads would take address space, which is limited, and time from training.
+        env={**module_environment(), "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
+    )
 
 
-_decoder = _Decoder()
+_decoder = JsonLinesChild(_start_decoder)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from core.formatting import format_size
 from core.types import Affine, Size3, SpacingMm
 
 AXIS_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -193,7 +194,7 @@ def geometry_difference(expected: Geometry, found: Geometry, tolerance: float = 
     The first difference ("expected ..., got ..."), or ``None`` if the geometries agree.
     """
     if expected.shape != found.shape:
-        return f"expected shape {_join(expected.shape)}, got {_join(found.shape)}"
+        return f"expected shape {format_size(expected.shape)}, got {format_size(found.shape)}"
     expected_mm, found_mm = np.array(expected.spacing_mm), np.array(found.spacing_mm)
     limit_mm = tolerance * float(expected_mm.min())
     if np.any(np.abs(expected_mm - found_mm) * np.maximum(1, np.array(expected.shape) - 1) > limit_mm):
@@ -229,7 +230,3 @@ def _axis_directions(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[in
 def _flips(leading: int, signs: tuple[int, int, int]) -> tuple[slice, ...]:
     """An index that reverses the last three axes where the sign is negative."""
     return (slice(None),) * leading + tuple(slice(None, None, sign) for sign in signs)
-
-
-def _join(shape: tuple[int, ...]) -> str:
-    return "x".join(str(n) for n in shape)

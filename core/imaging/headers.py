@@ -11,7 +11,6 @@ docs/data.md lists which fields are understood, and the notes of a :class:`Heade
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,10 +18,10 @@ from typing import Any, Literal
 import numpy as np
 
 from core.errors import VolumeError
-from core.formatting import format_bytes
-from core.imaging.bounded_io import is_gzip, max_image_bytes, open_regular_file, read_prefix
+from core.formatting import format_size
+from core.imaging.bounded_io import is_gzip, open_regular_file, read_prefix, refuse_too_large
 from core.imaging.file_kinds import CONVERT, NIFTI_SUFFIXES, PREFIX_BYTES, identify
-from core.imaging.foreign_files import VOLUME_SUFFIXES, ForeignFormat, decode, foreign_format
+from core.imaging.foreign_files import decode
 from core.imaging.geometry import Geometry, corner_distance_mm, format_mm
 from core.imaging.header_geometry import (
     UNIT_MM,
@@ -33,6 +32,15 @@ from core.imaging.header_geometry import (
     orientation_values,
     plausible_sizes,
     validated_affine,
+)
+from core.imaging.image_files import (
+    PAIR_SUFFIXES,
+    VOLUME_SUFFIXES,
+    VOXEL_SUFFIXES,
+    ForeignFormat,
+    foreign_format,
+    partner_names,
+    partner_of,
 )
 from core.types import Size3
 
@@ -64,7 +72,7 @@ class Header:
     channels : int. Size of the fourth dimension; 1 for a 3-D image.
     dtype : str. numpy name of the stored type.
     geometry : Geometry. Geometry in stored order, in mm.
-    format : str. "nifti1", "nifti2", "analyze", or a :data:`core.imaging.foreign_files.ForeignFormat`.
+    format : str. "nifti1", "nifti2", "analyze", or a :data:`core.imaging.image_files.ForeignFormat`.
     nbytes : int. Uncompressed size of the voxels in bytes.
     slope, intercept : float. Intensity = slope * stored value + intercept.
     offset : int. Position of the first voxel in the uncompressed ``data_path``, in bytes.
@@ -147,12 +155,7 @@ def read_header(path: str | Path) -> Header:
     geometry, qform = geometries(path, fields, format, shape)
     voxels = shape[0] * shape[1] * shape[2] * channels
     nbytes = voxels * np.dtype(dtype).itemsize
-    limit = max_image_bytes()
-    if max(nbytes, voxels * 4) > limit:
-        raise VolumeError(
-            f"{path}: expected at most {format_bytes(limit)} of voxels, got {format_bytes(max(nbytes, voxels * 4))} "
-            f"({'x'.join(map(str, shape))}, {channels} channels); if this is right, raise SEGMENTARIUM_MAX_BYTES"
-        )
+    refuse_too_large(path, max(nbytes, voxels * 4), f"{format_size(shape)}, {channels} channels")
     offset = _offset(path, fields, format, paired)
     if paired:
         open_regular_file(data_path).close()
@@ -224,25 +227,20 @@ def _decoded_header(path: Path, format: ForeignFormat) -> Header:
 def _header_and_data_paths(path: Path) -> tuple[Path, Path]:
     """The files that hold the header and the voxels: one for .nii, two for a pair."""
     name = path.name.lower()
-    suffix = next((s for s in sorted(NIFTI_SUFFIXES, key=len, reverse=True) if name.endswith(s)), None)
-    if suffix is None:
+    if not name.endswith(NIFTI_SUFFIXES):
         kind = identify(read_prefix(path, PREFIX_BYTES)) if path.is_file() else None
         named, remedy = (f", {kind.name}", kind.remedy) if kind else ("", CONVERT)
         raise VolumeError(
             f"{path}: expected an image ending in {', '.join(SUFFIXES)}; got another kind of file{named}; {remedy}"
         )
-    if suffix.startswith(".nii"):
+    if not name.endswith(PAIR_SUFFIXES):
         return path, path
     open_regular_file(path).close()
-    stem = path.name[: len(path.name) - len(suffix)]
-    partner = ".img" if suffix.startswith(".hdr") else ".hdr"
-    spellings = (partner, partner.upper(), partner + ".gz", partner.upper() + ".GZ", partner.title())
-    other = next((p for p in (path.with_name(stem + s) for s in spellings) if os.path.lexists(p)), None)
+    other = partner_of(path)
     if other is None:
-        raise VolumeError(
-            f"{path}: expected its other half {stem}{partner} in the same folder, found none; copy both files"
-        )
-    return (path, other) if partner == ".img" else (other, path)
+        expected = partner_names(path.name)[0]
+        raise VolumeError(f"{path}: expected its other half {expected} in the same folder, found none; copy both files")
+    return (other, path) if name.endswith(VOXEL_SUFFIXES) else (path, other)
 
 
 def read_fields(path: Path) -> tuple[Any, Format, ByteOrder]:
@@ -297,7 +295,7 @@ def _dimensions(path: Path, fields: Any) -> tuple[Size3, int]:
     if not 1 <= dim[0] <= 7:
         raise VolumeError(f"{path}: expected 3 or 4 dimensions, got {dim[0]}; the header is damaged")
     sizes = dim[1 : dim[0] + 1]
-    text = "x".join(map(str, sizes))
+    text = format_size(sizes)
     if any(n < 1 for n in sizes):
         raise VolumeError(f"{path}: expected every dimension to be at least 1, got {text}; the header is damaged")
     further = [n for n in sizes[3:] if n > 1]  # a vector image of ITK has the sizes i, j, k, 1, channels

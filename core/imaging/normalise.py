@@ -38,7 +38,7 @@ from typing import Any, get_args
 import numpy as np
 
 from core.choices import Normalisation
-from core.errors import ConfigError
+from core.errors import ConfigError, check_version
 from core.imaging.outliers import describe_outliers, intensity_range
 
 METHODS: tuple[str, ...] = tuple(m for m in get_args(Normalisation) if m not in ("auto", "ct"))  # of single images
@@ -163,8 +163,7 @@ class Normaliser:
             If it is of a newer version, or incomplete.
         """
         try:
-            if int(data["version"]) > VERSION:
-                raise ConfigError(f"normalisation: expected version {VERSION} or older, got {data['version']}; update")
+            check_version(int(data["version"]), VERSION, ConfigError, "normalisation:")
             statistics = tuple(None if s is None else _statistics(s) for s in data["statistics"])
             return cls(tuple(str(m) for m in data["methods"]), statistics, int(data["version"]))
         except (KeyError, TypeError, ValueError) as error:

@@ -18,10 +18,10 @@ import numpy as np
 from core.errors import VolumeError
 from core.files import atomic_write
 from core.imaging.bounded_io import read_exactly
-from core.imaging.foreign_files import FOREIGN_FORMATS
 from core.imaging.geometry import Geometry, from_canonical, to_canonical
 from core.imaging.header_geometry import UNIT_CODES, UNIT_MM, LengthUnit
 from core.imaging.headers import Header, orientation_fields, read_header
+from core.imaging.image_files import FOREIGN_FORMATS
 
 __all__ = ["Geometry", "Header", "Volume", "read_header", "read_image", "read_label", "to_stored", "write_label"]
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import VolumeError
+from core.formatting import format_size
 from core.imaging.bounded_io import is_gzip, read_prefix
 from core.imaging.decoded_image import LPS_TO_RAS, DecodedImage, LimitMemory, check_decoded_size
 from core.imaging.text_header import TextHeader, read_metaimage_header, read_nrrd_header
@@ -39,7 +40,6 @@ META_TYPES = {
     "met_char": 1, "met_uchar": 1, "met_short": 2, "met_ushort": 2, "met_int": 4, "met_uint": 4, "met_long": 4,
     "met_ulong": 4, "met_long_long": 8, "met_ulong_long": 8, "met_float": 4, "met_double": 8,
 }  # fmt: skip
-SIMPLEITK = "pip install -r requirements-formats.txt (SimpleITK)"
 
 
 def read_mgh(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.ndarray]:
@@ -191,7 +191,7 @@ def _read_with_itk(
     voxels = sitk.GetArrayFromImage(image)
     if voxels.size != int(np.prod(shape)) or voxels.dtype.kind not in "iuf":
         raise VolumeError(
-            f"{path}: expected {'x'.join(map(str, shape))} numbers, got {'x'.join(map(str, voxels.shape[::-1]))} of "
+            f"{path}: expected {format_size(shape)} numbers, got {format_size(voxels.shape[::-1])} of "
             f"type {voxels.dtype}; write it again as a 3-D image"
         )
     spatial = image.GetDimension()

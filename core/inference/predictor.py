@@ -21,7 +21,7 @@ from core.compute.precision import resolve_precision
 from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
 from core.errors import CheckpointError, ConfigError, DeviceError
-from core.formatting import format_bytes
+from core.formatting import format_bytes, format_size
 from core.imaging.geometry import format_mm
 from core.imaging.postprocessing import Postprocessing
 from core.imaging.resample import resample_image, resampled_shape
@@ -231,7 +231,7 @@ class Predictor:
         if needed_bytes > free:
             raise DeviceError(
                 f"not enough memory: at voxels of {format_mm(self.target_mm)} mm the image has "
-                f"{'x'.join(map(str, size))} voxels, which take about {format_bytes(needed_bytes)}; "
+                f"{format_size(size)} voxels, which take about {format_bytes(needed_bytes)}; "
                 f"{format_bytes(free)} are free; check the unit and the voxel size of the image"
             )
 

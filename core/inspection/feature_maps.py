@@ -25,6 +25,7 @@ from core.datasets import LoadedSubject
 from core.datasets.prepare import prepare_image
 from core.errors import ConfigError, VolumeError
 from core.files import atomic_write
+from core.formatting import format_size
 from core.imaging.display import upright_slices
 from core.imaging.outliers import intensity_range
 from core.inference.predictor import Predictor
@@ -230,7 +231,7 @@ def _capture_slice(outputs: dict[nn.Module, tuple[np.ndarray, Size3]], k: int, s
 def _round_up(size: Size3, strides: Size3) -> Size3:
     """Size as a multiple of the network's total stride, at least twice it, so that no stage pads."""
     if not all(1 <= n <= MAX_SIDE for n in size):
-        raise ConfigError(f"size: expected 1 to {MAX_SIDE} voxels a side, got {'x'.join(map(str, size))}")
+        raise ConfigError(f"size: expected 1 to {MAX_SIDE} voxels a side, got {format_size(size)}")
     i, j, k = (max(2, math.ceil(n / stride)) * stride for n, stride in zip(size, strides, strict=True))
     return i, j, k
 

@@ -15,7 +15,7 @@ import shutil
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -24,14 +24,14 @@ from core import __version__
 from core.errors import RunError
 from core.files import atomic_replace, file_stamp, temporary_beside
 from core.hosts import host_name
+from core.paths import CACHE
 from core.runs.store import folder as files
+from core.types import ProgressCallback
 
 ROOT, DATABASE, MANIFEST = "root", "database.sqlite", "manifest.json"
 FORMAT = 1
-LEFT_OUT = (".cache", ".lock", "index.sqlite")  # made again from other files, or valid on this machine only
+HIDDEN = (files.HIDDEN_NEW, files.HIDDEN_DELETED)
 _BLOCK = 1 << 20
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Backup:
     rows: dict[str, int]
 
 
-def back_up(root: Path, file: Path, progress: Progress | None = None) -> Backup:
+def back_up(root: Path, file: Path, progress: ProgressCallback | None = None) -> Backup:
     """Write a root and what the database alone holds to a file, which is complete or not there.
 
     Parameters
@@ -96,7 +96,7 @@ def back_up(root: Path, file: Path, progress: Progress | None = None) -> Backup:
     return found
 
 
-def restore(file: Path, root: Path, progress: Progress | None = None) -> Backup:
+def restore(file: Path, root: Path, progress: ProgressCallback | None = None) -> Backup:
     """Make a root from a backup, with its quiz answers in the database that is in use now.
 
     Parameters
@@ -149,13 +149,16 @@ def _migrated(root: Path) -> Any:
 
 
 def _files_of(root: Path) -> Iterator[Path]:
-    """The files of a root in the order of their names, without those of ``LEFT_OUT`` and temporary files."""
+    """The files of a root in the order of their names, without temporary ones and those that are made again from others
+    or valid on this machine only."""
+    from core.runs.store.database import FILE
+
+    left_out = (CACHE, files.LOCK, FILE)
     for folder, folders, names in os.walk(root):
-        folders[:] = sorted(n for n in folders if n not in LEFT_OUT and not n.startswith((".new-", ".deleted-")))
+        folders[:] = sorted(n for n in folders if n not in left_out and not n.startswith(HIDDEN))
         for name in sorted(names):
-            left_out = name.endswith(".tmp") or any(name.startswith(start) for start in LEFT_OUT)
             path = Path(folder) / name
-            if not left_out and path.is_file() and not path.is_symlink():
+            if not name.endswith(".tmp") and not name.startswith(left_out) and path.is_file() and not path.is_symlink():
                 yield path
 
 
@@ -201,7 +204,7 @@ def _add_manifest(archive: tarfile.TarFile, scratch: Path, content: Backup, dige
     _add(archive, path, MANIFEST, {})
 
 
-def _unpack(file: Path, target: Path, progress: Progress | None) -> dict[str, Any]:
+def _unpack(file: Path, target: Path, progress: ProgressCallback | None) -> dict[str, Any]:
     """Unpack an archive and compare all digests; returns the manifest.
 
     Raises

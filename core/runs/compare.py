@@ -13,8 +13,8 @@ from typing import Any
 from core.config import field_specs
 from core.errors import RunError
 from core.runs.catalog import RunSummary, find_run
-from core.runs.store import folder as files
-from core.runs.store.folder import MetricRow
+from core.runs.store import metrics_file
+from core.runs.store.metrics_file import MetricRow
 from core.runs.thinning import thinned
 
 MAX_POINTS = 1000  # per curve
@@ -83,7 +83,7 @@ def compare(root: Path, names: Sequence[str]) -> Comparison:
         for name in values[0]
         if any(v[name] != values[0][name] for v in values)
     }
-    rows = [list(files.read_metrics(run.folder)) for run in runs]
+    rows = [list(metrics_file.read_metrics(run.folder)) for run in runs]
     measured: dict[str, tuple[float | None, ...]] = {}
     curves: dict[str, tuple[list[MetricRow], ...]] = {}
     for metric in dict.fromkeys(row.name for run_rows in rows for row in run_rows):
@@ -108,7 +108,7 @@ def curves_csv(root: Path, names: Sequence[str]) -> str:
         If a run does not exist.
     """
     found = [find_run(root, name) for name in names]
-    return metrics_csv((run.id, files.read_metrics(run.folder)) for run in found)
+    return metrics_csv((run.id, metrics_file.read_metrics(run.folder)) for run in found)
 
 
 def metrics_csv(values: Iterable[tuple[str, Iterable[MetricRow]]]) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from core.errors import RunError, UserError
 from core.files import FileStamp, file_stamp
@@ -23,15 +22,16 @@ from core.runs.engines.engine import Engine, EngineError
 from core.runs.engines.registry import list_engines
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
-    LOCAL,
     EngineAnswer,
     EngineRecord,
     answer_age_s,
     answer_file,
+    engine_of,
     read_answer,
     read_engine,
     write_engine,
 )
+from core.runs.store.heartbeat import last_heard
 from core.runs.store.process import locked
 from core.runs.store.state import ENDED, read_state, write_reconciled_state, write_state
 
@@ -79,10 +79,6 @@ class EngineStatus:
     answers: bool | None
     sentence: str
     runs: tuple[EngineRun, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return asdict(self)
 
 
 # --- ask --------------------------------------------------------------------------------------------------------------
@@ -189,7 +185,7 @@ def overview(root: Path, summaries: Sequence[RunSummary] | None = None, wait_s: 
 
 
 def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> EngineStatus:
-    own = [run for run in going_on if (LOCAL if run.engine is None else run.engine.engine) == engine.name]
+    own = [run for run in going_on if engine_of(run.engine) == engine.name]
     waiting = sum(run.state.state == "queued" for run in own)
     counts = f"{len(own) - waiting} running, {waiting} waiting"
     answers, sentence = None, counts
@@ -198,8 +194,8 @@ def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> Engin
         if not answer.count:
             sentence = f"{counts}; not asked yet"
         elif answer.error:
-            answers, ago = False, format_duration(time.time() - answer.answered_at) if answer.answered_at else ""
-            sentence = f"does not answer: {answer.error}" + (f"; last heard {ago} ago" if ago else "")
+            answers, heard = False, last_heard("", time.time() - answer.answered_at) if answer.answered_at else ""
+            sentence = f"does not answer: {answer.error}" + (f"; {heard}" if heard else "")
         else:
             answers = True
             sentence = f"{counts}; asked {format_duration(answer_age_s(root, engine.name))} ago"
@@ -238,7 +234,7 @@ def _ask(root: Path, engine: Engine, runs: Sequence[Path]) -> None:
         answer = EngineAnswer(asked_at, host_name(), last.count + 1, "", asked_at, jobs)
     except EngineError as error:
         answer = replace(last, asked_at=asked_at, host=host_name(), count=last.count + 1, error=str(error))
-    files.write_json(answer_file(root, engine.name), answer.to_json())
+    files.write_json(answer_file(root, engine.name), asdict(answer))
 
 
 def _write_end(root: Path, folder: Path) -> None:

@@ -9,16 +9,21 @@ from statistics import fmean
 from typing import Any
 
 from core.errors import ConfigError
+from core.fields import FieldSpec
+from core.formatting import format_count
 from core.runs.catalog import RunSummary
-from core.runs.store import folder as files
 from core.runs.store.groups import SWEEP, Group, Member
-from core.runs.store.state import Best, State
+from core.runs.store.state import ACTIVE, Best, State
+from core.runs.store.stop_file import read_pruned
 from core.sweeps.history import OPEN, TrialState
 from core.sweeps.settings import SweepSettings, objective
 
-_ACTIVE: tuple[State, ...] = ("running", "starting", "stopping", "stalled", "unreachable")
+_ACTIVE: tuple[State, ...] = ("running", *(state for state in ACTIVE if state != "running"))
 _STATES: tuple[State, ...] = (*_ACTIVE, "queued", "failed", "crashed", "stopped")
 _ENDED_EARLY: dict[str, TrialState] = {"stopped": "stopped", "failed": "failed", "crashed": "failed"}
+
+
+NOT_USED = "not used"  # in place of a value of a field that the network and loss of a trial do not use
 
 
 @dataclass(frozen=True)
@@ -130,6 +135,11 @@ class Trial:
     reason: str
     run: RunSummary | None
 
+    def value(self, spec: FieldSpec) -> Any:
+        """Its value of a field; ``None`` where its network and loss do not use the field."""
+        values = self.member.values
+        return spec.coerce(values[spec.name]) if spec.name in values else None
+
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
         return {
@@ -164,6 +174,18 @@ class SweepSummary(GroupSummary):
     def objective(self) -> str:
         """What the Dice of the trials is measured on."""
         return objective(self.group.config)
+
+    @property
+    def measure(self) -> str:
+        """By what trials are compared, and the budget of each, as words of a sentence."""
+        config = self.group.config
+        budget = f"{config.run.minutes:g} minutes" if config.run.minutes else format_count(config.run.epochs, "epoch")
+        return f"mean Dice on {self.objective}, fold {config.split.fold}, seed {config.run.seed}, {budget} each"
+
+    @property
+    def ranked(self) -> list[Trial]:
+        """The trials, the highest Dice first, then those without one in order."""
+        return sorted(self.trials, key=lambda trial: (trial.dice is None, -(trial.dice or 0.0), trial.number))
 
     @property
     def noun(self) -> str:
@@ -256,7 +278,7 @@ def summary_of(group: Group, by_id: Mapping[str, RunSummary]) -> GroupSummary:
 
 def _trial(number: int, member: Member, run: RunSummary | None, settings: SweepSettings, objective: str) -> Trial:
     if run is None:
-        waits = settings.making == member.run
+        waits = settings.pending_run == member.run
         return Trial(
             number, member, "waiting" if waits else "deleted", None, "" if waits else "its run was deleted", run
         )
@@ -271,7 +293,7 @@ def _trial(number: int, member: Member, run: RunSummary | None, settings: SweepS
             return Trial(number, member, "finished", dice, "", run)
         on = f"its Dice was measured on {score.measured_on}" if score and score.measured_on else "it has no Dice"
         return Trial(number, member, "failed", None, f"{on}, trials are compared on {objective}", run)
-    if reason := files.read_pruned(run.folder):
+    if reason := read_pruned(run.folder):
         return Trial(number, member, "pruned", dice, reason, run)
     return Trial(number, member, _ENDED_EARLY[state], dice, run.state.message, run)
 

@@ -12,15 +12,15 @@ from core.config import TrainConfig, changed_fields
 from core.config_data import NO_FOLD
 from core.errors import ConfigError, RunError
 from core.formatting import format_list
-from core.paths import DEMO, dataset_folder
-from core.runs import catalog, launch
+from core.paths import dataset_folder
+from core.runs import catalog, launch, run_actions
 from core.runs.catalog import RunSummary
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import GroupSummary as GroupSummary
 from core.runs.group_summary import SweepSummary, settings_of, summary_of
 from core.runs.store import folder as files
-from core.runs.store.engine_records import LOCAL
+from core.runs.store.engine_records import LOCAL, engine_of, read_engine
 from core.runs.store.groups import (
     FOLDS,
     SWEEP,
@@ -35,6 +35,7 @@ from core.runs.store.groups import (
     write_group,
 )
 from core.runs.store.state import RESUMABLE
+from core.runs.store.stop_file import read_pruned
 from core.sweeps.settings import SweepSettings
 
 # Equal in all runs of a group.
@@ -94,7 +95,7 @@ def complete(root: Path, group: Group, worker: str = launch.WORKER, *, engine: s
         If a run cannot be created.
     """
     summary = summarise(root, group)
-    engine = engine or next((launch.engine_of(run.folder) for run in summary.runs), LOCAL)
+    engine = engine or next((engine_of(read_engine(run.folder)) for run in summary.runs), LOCAL)
     for member in summary.missing:
         config, name = member.config(group.config), _member_name(group, member)
         launch.create_run(root, config, name, run_id=member.run, engine=engine)
@@ -235,7 +236,7 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
     refused: EngineError | None = None
     for run in sorted(runs, key=lambda run: run.state.active):
         try:
-            catalog.request_stop(root, run.id, now)
+            run_actions.request_stop(root, run.id, now)
         except EngineError as error:
             refused = error
     if refused is not None:
@@ -256,7 +257,7 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
     runs = [run for run in summary.runs if run.state.state in RESUMABLE]
     if isinstance(summary, SweepSummary):
         left = {trial.member.run for trial in summary.trials if trial.state == "stopped"}
-        left |= {run.id for run in runs if run.state.state == "crashed" and not files.read_pruned(run.folder)}
+        left |= {run.id for run in runs if run.state.state == "crashed" and not read_pruned(run.folder)}
         runs = [run for run in runs if run.id in left]
         if _reopen(root, summary) and not runs:
             return []
@@ -282,7 +283,7 @@ def delete_group(root: Path, group: Group, keep_runs: bool = False) -> None:
         if active := [run for run in runs if run.state.active]:
             raise RunError(f"{active[0].id}: it is {active[0].state.state}; stop the group first, then delete it")
         for run in sorted(runs, key=lambda run: run.state.state != "queued"):  # none of them starts meanwhile
-            catalog.delete(root, run.id)
+            run_actions.delete(root, run.id)
     with lock_group(root, group.id):
         remove_group(root, group.id)
 
@@ -327,7 +328,7 @@ def _reopen(root: Path, summary: SweepSummary) -> bool:
     if not settings.space or settings.exhausted or len(group.members) >= summary.total:
         return False
     number = len(group.members)
-    change_settings(root, group, lambda s: replace(s, stopped=False, problem="", forgiven=number))
+    change_settings(root, group, lambda s: replace(s, stopped=False, problem="", failures_ignored_before=number))
     launch.ensure_supervisor(root)
     return True
 
@@ -339,20 +340,18 @@ def _values(config: TrainConfig, base: TrainConfig) -> dict[str, Any]:
 
 def _member_name(group: Group, member: Member) -> str:
     """Name of a member's run: that of its group with its values; none where the group has none."""
-    if group.name == group.id:
-        return ""
     values = " ".join(f"{name} {value}" for name, value in member.values.items())
-    return f"{group.name[: files.NAME_LENGTH - len(values) - 1]} {values}"[: files.NAME_LENGTH]
+    return files.name_with(group.given_name, values)
 
 
 def _subjects(config: TrainConfig, with_test: bool = False) -> tuple[str, ...]:
     """Ids of the labelled subjects that a split is made of; before the demo data is made, of its planned ones."""
     from core.datasets import DataOptions, open_dataset
-    from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, read_marker
+    from core.datasets.synthetic.demo import planned_unless_made
 
-    path = dataset_folder(config.data.path)
-    if config.data.path == DEMO and read_marker(path) is None:
-        ids = tuple(f"subject-{n}" for n in range(1, DEFAULT_SUBJECTS + 1))
+    if planned := planned_unless_made(config.data.path):
+        ids = planned.ids
     else:
+        path = dataset_folder(config.data.path)
         ids = open_dataset(path, config.data.layout, DataOptions.from_config(config.data)).labelled_ids
     return tuple(id for id in ids if with_test or id not in config.split.test_subjects)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,18 +15,21 @@ from core.hosts import host_name
 from core.losses import check_loss
 from core.models import architecture, check_packages
 from core.paths import DEMO, dataset_folder
-from core.runs.catalog import find_checkpoint, update_index, what_to_do
+from core.processes import module_command, run_limited
+from core.runs.catalog import find_checkpoint, update_index
 from core.runs.engines import local
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import settings_of
+from core.runs.run_actions import what_to_do
 from core.runs.store import folder as files
-from core.runs.store.engine_records import LOCAL, EngineRecord, read_engine, write_engine
-from core.runs.store.groups import SWEEP, read_groups
-from core.runs.store.process import module_command, module_environment, process_identity
+from core.runs.store.engine_records import LOCAL, EngineRecord, engine_of, read_engine, write_engine
+from core.runs.store.groups import read_sweeps
+from core.runs.store.process import process_identity
 from core.runs.store.state import OBSERVED, RESUMABLE, RunState, read_state, reconciled_state, write_state
 
 WORKER = "core.runs.processes.worker"
+CHECK_NETWORK_S = 300.0  # longest check of a user's network: importing torch and a few steps, on a loaded machine
 
 
 def submit(root: Path, config: TrainConfig, name: str = "", worker: str = WORKER, *, engine: str = LOCAL) -> str:
@@ -63,8 +65,7 @@ def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER) -> No
     by_engine: dict[str, list[Path]] = {}
     for run_id in run_ids:
         folder = files.run_folder(root, run_id)
-        record = read_engine(folder)
-        by_engine.setdefault(LOCAL if record is None else record.engine, []).append(folder)
+        by_engine.setdefault(engine_of(read_engine(folder)), []).append(folder)
     for name, folders in by_engine.items():
         try:
             get_engine(root, name).submit(folders, worker)
@@ -72,12 +73,6 @@ def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER) -> No
             for folder in folders:
                 _refuse(root, folder, str(error))
             raise
-
-
-def engine_of(folder: Path) -> str:
-    """Name of the engine of a run."""
-    record = read_engine(folder)
-    return LOCAL if record is None else record.engine
 
 
 def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> str:
@@ -89,8 +84,8 @@ def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> 
         If there is no such run, or its data set or initial checkpoint no longer exists.
     """
     folder = files.run_folder(root, run_id)
-    name = name or f"{files.read_name(folder)[: files.NAME_LENGTH - 6]} again"
-    return submit(root, files.read_config(folder), name, worker, engine=engine_of(folder))
+    name = name or files.name_with(files.read_name(folder), "again")
+    return submit(root, files.read_config(folder), name, worker, engine=engine_of(read_engine(folder)))
 
 
 def resume(
@@ -116,7 +111,7 @@ def resume(
         which reads them.
     """
     folder = files.run_folder(root, run_id)
-    engine = engine or engine_of(folder)
+    engine = engine or engine_of(read_engine(folder))
     chosen = get_engine(root, engine)
     with files.lock(folder):
         state = reconciled_state(folder)
@@ -193,7 +188,7 @@ def create_run(
         root.mkdir(parents=True, exist_ok=True)
         database_url(root)
         folder = root / (run_id or files.new_run_id(name or config.preset))
-        hidden = root / f".new-{folder.name}"
+        hidden = root / f"{files.HIDDEN_NEW}{folder.name}"
         hidden.mkdir(exist_ok=bool(run_id))  # left by a process that was killed here
         files.write_json(hidden / files.RUN, {"version": 1, "name": name, "created_at": now})
         files.write_json(hidden / files.CONFIG, config.to_json())
@@ -237,8 +232,7 @@ def ensure_supervisor(root: Path, worker: str = WORKER) -> None:
 def serve_queue(root: Path, worker: str = WORKER) -> None:
     """Start a queue supervisor if runs are queued here or a sweep is to propose trials, and none is running (it was
     killed, or the machine restarted)."""
-    sweeps = (group for group in read_groups(root) if group.kind == SWEEP)
-    if any(settings_of(sweep).proposes(len(sweep.members)) for sweep in sweeps) or any(
+    if any(settings_of(sweep).proposes(len(sweep.members)) for sweep in read_sweeps(root)) or any(
         local.in_queue_here(folder, reconciled_state(folder)) for folder in files.run_folders(root)
     ):
         ensure_supervisor(root, worker)
@@ -255,12 +249,17 @@ def _refuse(root: Path, folder: Path, reason: str) -> None:
 
 
 def check_network(config: TrainConfig) -> None:
-    """Check that the network exists and its packages too; a user's own is tried out in a process of its own."""
+    """Check that the network exists and its packages too; a user's own is tried out in a process of its own, within a
+    time limit."""
     entry = architecture(config.model.model)
     check_packages(entry)
     if entry.own:
-        command = module_command("core.models.contract", entry.name)
-        done = subprocess.run(command, env=module_environment(), capture_output=True, text=True, check=False)
+        done = run_limited(module_command("core.models.contract", entry.name), CHECK_NETWORK_S, cwd=None)
+        if done is None:
+            raise ConfigError(
+                f"model: {entry.name}: expected its check to end within {CHECK_NETWORK_S:.0f} s, it was killed; check "
+                f"for code in {entry.path or entry.module} that waits or never ends, and for too large default sizes"
+            )
         if done.returncode:
             raise ConfigError(done.stdout.strip() or f"model: {entry.name}: checking it failed: {done.stderr[-2000:]}")
 

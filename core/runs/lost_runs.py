@@ -9,7 +9,7 @@ from pathlib import Path
 from core.errors import RunError
 from core.runs.catalog import update_index
 from core.runs.store import folder as files
-from core.runs.store import heartbeat
+from core.runs.store import heartbeat, stop_file
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.state import ENDED, read_state, reconciled_state, write_reconciled_state, write_state
 
@@ -43,6 +43,6 @@ def give_up(root: Path, run_id: str) -> None:
         state = read_state(folder)
         if state.active:
             message = f"given up: nothing was heard from {state.host or 'its machine'} any more"
-            (folder / files.STOP).write_text("now", encoding="utf-8")  # for a machine that comes back nevertheless
+            stop_file.write_stop(folder, stop_file.AT_ONCE)  # for a machine that comes back nevertheless
             write_state(folder, replace(state, state="crashed", message=message, what="", ended_at=time.time()))
     update_index(root, folder)

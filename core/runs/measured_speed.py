@@ -6,37 +6,18 @@ import functools
 import math
 import re
 import statistics
-from dataclasses import dataclass
 from pathlib import Path
 
 from core.choices import DEVICES
+from core.durations import DurationFactors
 from core.errors import UserError
 from core.events import FORECAST_FACT
 from core.hosts import host_name
-from core.runs.catalog import RunSummary, list_runs, metrics_after
+from core.runs.catalog import RunSummary, list_runs
+from core.runs.measurements import metrics_after
 
 MAX_RUNS = 3  # the newest runs with a measured speed
 SPREAD = 1.4  # factor by which a duration may differ from those of the last runs
-
-
-@dataclass(frozen=True)
-class DurationFactors:
-    """Durations of the next run as multiples of the estimated ones.
-
-    Attributes
-    ----------
-    shortest, longest : float. Bounds of the duration.
-    runs : int. Number of runs that they come from; 0 if no run has a measured speed.
-    """
-
-    shortest: float = 1.0
-    longest: float = 1.0
-    runs: int = 0
-
-    @property
-    def expected(self) -> float:
-        """The duration in the middle of the bounds, on a logarithmic scale."""
-        return math.sqrt(self.shortest * self.longest)
 
 
 def duration_factors(root: Path, device: str) -> DurationFactors:

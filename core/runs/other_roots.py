@@ -11,17 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from core.errors import RunError
-from core.formatting import format_duration
 from core.hosts import host_name
 from core.runs.catalog import RunSummary, get_run
-from core.runs.store.folder import MetricRow
+from core.runs.store.heartbeat import OLD_S, last_heard
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.state import ACTIVE, OBSERVED
 
 if TYPE_CHECKING:
     from core.runs.store.index import IndexedRun
 
 SEPARATOR = ":"  # between the ids of a root and of a run
-SILENT_S = 60.0  # a trainer writes its row every 15 s at least
 
 
 @dataclass(frozen=True)
@@ -95,19 +94,6 @@ def find_other_run(root: Path, key: str) -> OtherRun:
     return found
 
 
-def refuse_unreachable(run: OtherRun) -> Path:
-    """The root of a run that something is to be done with.
-
-    Raises
-    ------
-    RunError
-        If its folder cannot be read here.
-    """
-    if run.root is None:
-        raise RunError(unreachable_reason(run))
-    return run.root
-
-
 def unreachable_reason(run: OtherRun) -> str:
     """Why nothing can be done to a run from here, and what to do."""
     return (
@@ -151,8 +137,8 @@ def _other_run(run: IndexedRun, root: Path | None) -> OtherRun:
         except RunError:
             root = None  # deleted, or not readable for this user
     state = run.state
-    if state.state in ACTIVE and run.silent_s > SILENT_S:
-        heard = f"last heard from {host or 'its host'} {format_duration(run.silent_s)} ago"
+    if state.state in ACTIVE and run.silent_s > OLD_S:  # a trainer writes its row every 15 s at least
+        heard = last_heard(host or "its host", run.silent_s)
         state = replace(state, state="unreachable", message=f"{heard}; it was {state.state} then")
     elif state.state in OBSERVED:
         state = replace(state, message=state.message or "seen so by another machine")

@@ -37,9 +37,9 @@ from core.errors import DatasetError, RunError, VolumeError
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.files import atomic_write, file_stamp
-from core.imaging.foreign_files import voxel_files
 from core.imaging.header_geometry import UNIT_MM
 from core.imaging.headers import read_header
+from core.imaging.image_files import files_of
 from core.imaging.volume import write_label
 from core.runs.store import folder as files
 from core.runs.store.process import locked
@@ -337,8 +337,7 @@ def _origin(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) -> 
 def _file_stamps(dataset: Dataset, subject_id: str) -> list[list[Any]]:
     """Path, size in bytes and modification time in ns of each file of a subject."""
     subject = dataset.subject(subject_id)
-    paths = [*subject.files]
-    paths += [voxels for path in paths for voxels in voxel_files(path)]
+    paths = [file for path in subject.files for file in files_of(path)]
     return [[os.path.abspath(path), *file_stamp(path)] for path in paths]
 
 

@@ -13,11 +13,14 @@ from typing import NamedTuple
 
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError, UserError
-from core.files import FileStamp, file_stamp
-from core.runs import catalog, groups, launch
+from core.files import StampedCache
+from core.runs import groups, launch, run_actions
 from core.runs.group_summary import SweepSummary, Trial, settings_of
 from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, write_group
+from core.runs.store.process import LockHeldError
+from core.runs.store.stop_file import read_pruned
 from core.sweeps import study
 from core.sweeps.history import Measurement, TrialRecord, progress_curve, without_results
 from core.sweeps.settings import METRICS, SweepSettings, check_sweep
@@ -25,7 +28,7 @@ from core.sweeps.settings import METRICS, SweepSettings, check_sweep
 FAILURES = 3  # trials that fail one after another and end a sweep
 IMPORTANCE = "importance.json"  # beside the group's file, made again when a trial has finished
 
-_measurements: dict[Path, tuple[FileStamp, tuple[Measurement, ...]]] = {}
+_measurements: StampedCache[tuple[Measurement, ...]] = StampedCache()
 
 
 class Importance(NamedTuple):
@@ -87,7 +90,7 @@ def extend(root: Path, group: Group, trials: int) -> SweepSummary:
 
     def extended(settings: SweepSettings) -> SweepSettings:
         options = replace(settings.options, trials=summary.total + trials)
-        return replace(settings, options=options, stopped=False, problem="", forgiven=number)
+        return replace(settings, options=options, stopped=False, problem="", failures_ignored_before=number)
 
     group = groups.change_settings(root, group, extended)
     launch.ensure_supervisor(root)
@@ -150,15 +153,17 @@ def advance(root: Path, group_id: str, at_once: int) -> bool:
             except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
                 _end(root, read_group(root, group_id), error)
             summary = sweep_of(root, read_group(root, group_id))
-    except RunError as error:
-        return "held this lock" in str(error)
+    except LockHeldError:
+        return True
+    except RunError:
+        return False
     return summary.proposes or bool(summary.active)
 
 
 def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
     """Make the next trial, or note why there is none."""
     group, settings = summary.group, summary.settings
-    failed = without_results(records[settings.forgiven :])
+    failed = without_results(records[settings.failures_ignored_before :])
     if failed >= FAILURES:
         reasons = [trial.reason for trial in summary.trials if trial.state == "failed"]
         problem = f"{failed} trials in a row failed, the last: {reasons[-1]}"
@@ -168,27 +173,26 @@ def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) 
     if values is None:
         _write(root, group, replace(settings, exhausted=True))
         return
-    slug = "" if group.name == group.id else group.name
     number = len(group.members) + 1
-    run_id = files.new_run_id(f"{(slug or group.config.preset)[:28]} trial {number}")
+    run_id = files.new_run_id(f"{(group.given_name or group.config.preset)[:28]} trial {number}")
     members = (*group.members, Member(run_id, values))
-    _make_pending(root, _write(root, replace(group, members=members), replace(settings, making=run_id)))
+    _make_pending(root, _write(root, replace(group, members=members), replace(settings, pending_run=run_id)))
 
 
 def _make_pending(root: Path, group: Group) -> Group:
     """Make the run of a trial that was proposed, and note that it is made; after a kill in between it is made later."""
     settings = settings_of(group)
-    if not settings.making:
+    if not settings.pending_run:
         return group
-    member = next((member for member in group.members if member.run == settings.making), None)
-    settings = replace(settings, making="")
+    member = next((member for member in group.members if member.run == settings.pending_run), None)
+    settings = replace(settings, pending_run="")
     if member is not None and not (root / member.run / files.CONFIG).is_file():
         number = group.runs.index(member.run) + 1
-        name = "" if group.name == group.id else f"{group.name[: files.NAME_LENGTH - 12]} trial {number}"
+        name = files.name_with(group.given_name, f"trial {number}")
         try:
             launch.create_run(root, member.config(group.config), name, run_id=member.run)
         except UserError as error:
-            settings = replace(settings, making=member.run, stopped=True, problem=str(error))
+            settings = replace(settings, pending_run=member.run, stopped=True, problem=str(error))
     return _write(root, group, settings)
 
 
@@ -209,11 +213,11 @@ def _prune(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) ->
     for index, trial in enumerate(summary.trials):
         if trial.state != "running" or trial.run is None or trial.run.state.state != "running":
             continue
-        reason = files.read_pruned(trial.run.folder)  # killed between the reason and the request
+        reason = read_pruned(trial.run.folder)  # killed between the reason and the request
         if not reason and (comparison := study.prune_reason(summary.settings, records, index)):
             reason = f"pruned at epoch {trial.run.state.epoch}: {comparison}"
         if reason:
-            catalog.prune(root, trial.run.id, reason)
+            run_actions.prune(root, trial.run.id, reason)
 
 
 def _record(trial: Trial, summary: SweepSummary) -> TrialRecord:
@@ -222,19 +226,18 @@ def _record(trial: Trial, summary: SweepSummary) -> TrialRecord:
     if trial.run is None or trial.state in ("waiting", "failed"):
         return TrialRecord(trial.member.values, trial.state, dice)
     measured = _measured(trial.run.folder, METRICS[summary.objective])
-    curve, judged = progress_curve(measured, trial.run.config, trial.state == "finished")
-    return TrialRecord(trial.member.values, trial.state, dice, curve, judged)
+    curve, compared_to = progress_curve(measured, trial.run.config, trial.state == "finished")
+    return TrialRecord(trial.member.values, trial.state, dice, curve, compared_to)
 
 
 def _measured(folder: Path, metric: str) -> tuple[Measurement, ...]:
     """The validations of a run, cached: the file of a long run is large, and trials are compared every two seconds."""
-    stamp = file_stamp(folder / files.METRICS)
-    cached = _measurements.get(folder)
-    if cached is None or cached[0] != stamp:
-        rows = (row for row in files.read_metrics(folder) if row.name == metric)
-        values = tuple(Measurement(row.epoch, row.elapsed_s, row.value) for row in rows)
-        cached = _measurements[folder] = (stamp, values)
-    return cached[1]
+
+    def read() -> tuple[Measurement, ...]:
+        rows = (row for row in metrics_file.read_metrics(folder) if row.name == metric)
+        return tuple(Measurement(row.epoch, row.elapsed_s, row.value) for row in rows)
+
+    return _measurements.get(read, folder / metrics_file.METRICS)
 
 
 def _update_importance(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:

@@ -20,8 +20,8 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.pool import Pool
 
 from core.errors import RunError
-from core.files import FileStamp, file_stamp, sync_folder
-from core.runs.store.database import FILE
+from core.files import NO_FILE, FileStamp, append_line, file_stamp, parse_line, sync_folder
+from core.runs.store.database import FILE, WAL_SUFFIX
 from core.runs.store.schema import ANSWERS
 
 FOLDER = "quiz-answers"
@@ -40,10 +40,7 @@ def append_answer(root: Path, values: dict[str, Any]) -> None:
     try:
         path.parent.mkdir(exist_ok=True)
         with path.open("ab+") as file:
-            file.seek(0)
-            content = file.read()
-            line = (json.dumps(values, allow_nan=False) + "\n").encode()
-            file.write(b"\n" + line if content and not content.endswith(b"\n") else line)  # after a torn line
+            append_line(file, (json.dumps(values, allow_nan=False) + "\n").encode())
             file.flush()
             os.fsync(file.fileno())
         sync_folder(path.parent)
@@ -67,11 +64,8 @@ def new_answers(root: Path, connection: Connection, names: list[str]) -> list[di
         if known.get(path) == stamp:
             continue
         for line in path.read_bytes().splitlines():
-            try:
-                values = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(values, dict) and set(names) <= values.keys():
+            values = parse_line(line)
+            if values is not None and set(names) <= values.keys():
                 found.append({name: values[name] for name in names})
         known[path] = stamp
     return found
@@ -88,12 +82,12 @@ def earlier_answers(root: Path, connection: Connection, names: list[str]) -> lis
     """
     path = root / FILE
     known, stamp = _read.setdefault(connection.engine.pool, {}), file_stamp(path)
-    if stamp == FileStamp(0, 0) or known.get(path) == stamp:
+    if stamp == NO_FILE or known.get(path) == stamp:
         return []
     try:
         with tempfile.TemporaryDirectory(prefix="segmentarium-answers-") as scratch:
             copy = Path(scratch) / path.name
-            for suffix in ("", "-wal"):  # the second one is there if a program was killed
+            for suffix in ("", WAL_SUFFIX):  # the second one is there if a program was killed
                 with suppress(FileNotFoundError):
                     shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
             with closing(sqlite3.connect(copy)) as earlier:

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from core.formatting import format_number
+from core.formatting import format_count, format_number
 from core.types import Plane
 
 Side = Literal["left", "right"]
@@ -266,7 +266,7 @@ def explain_difference(truth: np.ndarray, prediction: np.ndarray, names: Sequenc
         return "The two are the same here."
     true, predicted = (int(n) for n in np.unravel_index(confusion.argmax(), confusion.shape))
     count = int(confusion[true, predicted])
-    voxels = f"{count:,} voxel{'s' * (count != 1)}"
+    voxels = format_count(count, "voxel")
     if predicted == 0:
         error = f"misses {voxels} of {names[true]} here"
     elif true == 0:

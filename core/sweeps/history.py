@@ -40,14 +40,15 @@ class TrialRecord:
     state : str. One of :data:`TrialState`. "failed": it raised an error or died, or has no Dice of the objective.
     dice : float or None. The objective, of a finished trial.
     curve : dict. By twentieth of training, the best Dice until then; without those before the first validation.
-    judged : int. Last twentieth but one with a validation, -1 without: up to it the trial has been compared already.
+    compared_to : int. Last twentieth but one with a validation, -1 without: up to it the trial has been compared
+        already.
     """
 
     values: dict[str, Any]
     state: TrialState
     dice: float | None = None
     curve: dict[int, float] = field(default_factory=dict)
-    judged: int = -1
+    compared_to: int = -1
 
     @property
     def steps(self) -> list[int]:

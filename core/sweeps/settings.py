@@ -9,17 +9,34 @@ from typing import Any, Literal
 
 from core.config import TrainConfig
 from core.errors import ConfigError
-from core.events import SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED
+from core.events import SUB_VOLUME_DICE, SUB_VOLUMES_MEASURED, WHOLE_DICE, WHOLE_VOLUMES_MEASURED
 from core.fields import Checked, option
 from core.losses import check_loss
-from core.sweeps.space import Dimension, Space, combinations, grid_of, is_valid, label
+from core.sweeps.history import STEPS
+from core.sweeps.space import Dimension, Space, choice_text, combinations, grid_of, is_valid
 
 Sampler = Literal["tpe", "random", "grid"]
 Pruner = Literal["median", "asha", "none"]
 SAMPLER_WORDS = {"tpe": "TPE", "random": "random", "grid": "grid"}
 PRUNER_WORDS = {"median": "below median", "asha": "ASHA", "none": "never"}
+SAMPLER_CLAUSES = {
+    "tpe": "values chosen towards those that did well",
+    "random": "values at random",
+    "grid": "all combinations",
+}
+PRUNER_CLAUSES = {"median": ", below the median ended early", "asha": ", successive halving", "none": ""}
+OPTUNA = "optuna>=5,<6"  # as in requirements.txt
 GRID_LEVELS = 5  # values of a range without a step, in a grid
-METRICS = {WHOLE_VOLUMES_MEASURED: "whole/dice_mean", SUB_VOLUMES_MEASURED: "val/dice_mean"}
+STARTUP_TRIALS = 8  # random trials before TPE models them
+MEDIAN_TRIALS = 4  # finished trials before one is compared with their median
+WARM_UP = 2  # twentieths of training before that
+ASHA_FIRST, ASHA_REDUCTION = 2, 3  # twentieths of the first comparison, and of which one in how many goes on
+ASHA_SHARE = "third"  # 1 / ASHA_REDUCTION, in words
+_ASHA_STEPS = [step for step in (ASHA_FIRST * ASHA_REDUCTION**n for n in range(STEPS)) if step < STEPS]
+*_ASHA_PERCENT, _ASHA_LAST = (str(100 * step // STEPS) for step in _ASHA_STEPS)
+ASHA_PERCENT = f"{', '.join(_ASHA_PERCENT)} and {_ASHA_LAST}"  # of training, after which trials are compared
+MORE_TRIALS = 10  # further trials of a sweep, where no number is given
+METRICS = {WHOLE_VOLUMES_MEASURED: WHOLE_DICE, SUB_VOLUMES_MEASURED: SUB_VOLUME_DICE}
 _CHANGES_SUB_VOLUMES = ("sub_volume", "threshold", "foreground")
 _KEEPS_FITTED_SIZE = ("loss", "optim", "augment", "validation")  # sections that a fitted sub-volume does not depend on
 
@@ -40,13 +57,18 @@ class SweepOptions(Checked):
         "median",
         "End trials early",
         "median: a trial whose best Dice so far is below the median of the finished trials at that point ends; asha: "
-        "only the best third goes on after 10, 30 and 90 % of training; none: all trials train to their end",
+        f"only the best {ASHA_SHARE} goes on after {ASHA_PERCENT} % of training; none: all trials train to their end",
         texts=PRUNER_WORDS,
     )
     sampler_seed: int = option(
         0, "Seed of the search", "seed of the choice of values; that of training is --seed, equal in all trials",
         minimum=0, maximum=2**31 - 1,
     )  # fmt: skip
+
+    @property
+    def summary(self) -> str:
+        """How values are chosen, and which trials end early, as the end of a sentence."""
+        return SAMPLER_CLAUSES[self.sampler] + PRUNER_CLAUSES[self.pruner]
 
 
 @dataclass(frozen=True)
@@ -60,8 +82,9 @@ class SweepSettings:
     stopped : bool. Whether no further trials are proposed, on request or for the reason in ``problem``.
     problem : str. Why the sweep cannot go on; empty where it can.
     exhausted : bool. Whether every combination of values was tried.
-    making : str. Id of the run that is being created; empty if none is. Any other run that is missing was deleted.
-    forgiven : int. Number of trials when the sweep was last resumed; failures of these trials no longer end it.
+    pending_run : str. Id of the run that is being created; empty if none is. Any other run that is missing was deleted.
+    failures_ignored_before : int. Number of trials when the sweep was last resumed; failures of these trials no longer
+        end it.
     """
 
     space: Space
@@ -69,8 +92,8 @@ class SweepSettings:
     stopped: bool = False
     problem: str = ""
     exhausted: bool = False
-    making: str = ""
-    forgiven: int = 0
+    pending_run: str = ""
+    failures_ignored_before: int = 0
 
     def proposes(self, trials: int) -> bool:
         """Whether a sweep with this number of trials is to propose further ones."""
@@ -84,13 +107,13 @@ class SweepSettings:
             "stopped": self.stopped,
             "problem": self.problem,
             "exhausted": self.exhausted,
-            "making": self.making,
-            "forgiven": self.forgiven,
+            "pending_run": self.pending_run,
+            "failures_ignored_before": self.failures_ignored_before,
         }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SweepSettings:
-        """Inverse of :meth:`to_json`.
+        """Inverse of :meth:`to_json`; it also reads the names that files of earlier versions have.
 
         Raises
         ------
@@ -104,9 +127,14 @@ class SweepSettings:
             bool(data.get("stopped")),
             str(data.get("problem", "")),
             bool(data.get("exhausted")),
-            str(data.get("making", "")),
-            int(data.get("forgiven", 0)),
+            str(data.get("pending_run", data.get("making", ""))),
+            int(data.get("failures_ignored_before", data.get("forgiven", 0))),
         )
+
+
+def optuna_missing(reason: str = "not installed here") -> ConfigError:
+    """The error of a sweep that cannot import Optuna."""
+    return ConfigError(f"sweep: it needs Optuna: pip install '{OPTUNA}' ({reason})")
 
 
 def objective(config: TrainConfig) -> str:
@@ -125,7 +153,7 @@ def check_sweep(settings: SweepSettings, config: TrainConfig) -> None:
         or no combination of values is a configuration.
     """
     if importlib.util.find_spec("optuna") is None:
-        raise ConfigError("sweep: it needs Optuna, not installed here: pip install 'optuna>=5,<6'")
+        raise optuna_missing()
     if config.split.holds_out_nothing:
         raise ConfigError("fold: expected a fold that is held out, since trials are compared by its Dice; got none")
     if not config.run.minutes and any(dimension.name == "samples_train" for dimension in settings.space):
@@ -172,7 +200,7 @@ def _check_values(space: Space, config: TrainConfig) -> None:
         possible = {values[dimension.name] for values in valid if dimension.name in values}
         for value in dimension.values or ():
             if value not in possible:
-                text = label(dimension.spec, value)
+                text = choice_text(dimension.spec, value)
                 raise ConfigError(f"search: {dimension.name}={text}: {_reason(dimension.name, value, space, config)}")
 
 

@@ -80,9 +80,9 @@ class Dimension:
     def text(self) -> str:
         """The inverse of :func:`parse_dimension`, without the name."""
         if self.choices:
-            return ",".join(label(self.spec, value) for value in self.choices)
-        bounds = f"{format_number(self.low)}:{format_number(self.high)}"
-        return f"{bounds}:log" if self.log else f"{bounds}:{format_number(self.step)}" if self.step else bounds
+            return ",".join(choice_text(self.spec, value) for value in self.choices)
+        bounds = f"{exact_number(self.low)}:{exact_number(self.high)}"
+        return f"{bounds}:log" if self.log else f"{bounds}:{exact_number(self.step)}" if self.step else bounds
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -218,14 +218,14 @@ def _example(name: str) -> str:
     return (suggest(found, TrainConfig()) if found is not None else "") or "1e-4:1e-2:log"
 
 
-def label(spec: FieldSpec, value: Any) -> str:
+def choice_text(spec: FieldSpec, value: Any) -> str:
     """Text of a value in a list of choices, such as ``16x32x64``."""
     if spec.item_type is not None:
         return _LIST_SEPARATORS[spec.item_type].join(map(str, value))
     return spec.format(value)
 
 
-def format_number(value: float) -> str:
+def exact_number(value: float) -> str:
     """A number with up to 6 significant digits if they state it exactly, else with all digits."""
     short = f"{value:.6g}"
     return short if float(short) == value else repr(value)
@@ -249,7 +249,7 @@ def suggest(spec: FieldSpec, config: TrainConfig) -> str:
     """Suggested range or choices, around the value of a configuration; empty for a field without bounds or choices,
     such as a list of channels."""
     if options := suggested_choices(spec, config):
-        return ",".join(label(spec, value) for value in options)
+        return ",".join(choice_text(spec, value) for value in options)
     if not is_number(spec):
         return ""
     value = config.values()[spec.name]
@@ -259,12 +259,12 @@ def suggest(spec: FieldSpec, config: TrainConfig) -> str:
     if spec.log_scale:
         middle = value if value > 0 else spec.default or 1e-5
         low, high = max(middle / SPREAD, lower), min(middle * SPREAD, upper)
-        return f"{format_number(float(f'{low:.3g}'))}:{format_number(float(f'{high:.3g}'))}:{LOG}"
+        return f"{exact_number(float(f'{low:.3g}'))}:{exact_number(float(f'{high:.3g}'))}:{LOG}"
     if upper <= 1.0:
-        return f"{format_number(lower)}:{format_number(upper)}"
+        return f"{exact_number(lower)}:{exact_number(upper)}"
     value = max(value, spec.default, least)
     low, high = max(lower, value // 2 if spec.type is int else value / 2), min(upper, value * 2)
-    return f"{format_number(low)}:{format_number(high)}" if low < high else ""
+    return f"{exact_number(low)}:{exact_number(high)}" if low < high else ""
 
 
 def suggested_choices(spec: FieldSpec, config: TrainConfig) -> list[Any]:
@@ -294,12 +294,12 @@ def unused_fields(values: Mapping[str, Any]) -> set[str]:
     return unused_options(values["loss"]) | unused_model_options(values["model"])
 
 
-def ordered(space: Space) -> Space:
+def conditions_first(space: Space) -> Space:
     """The space with the fields that decide whether others are used, model and loss, in front."""
     return tuple(sorted(space, key=lambda dimension: dimension.name not in ("model", "loss")))
 
 
-def used(space: Space, values: Mapping[str, Any], base: TrainConfig) -> dict[str, Any]:
+def used_values(space: Space, values: Mapping[str, Any], base: TrainConfig) -> dict[str, Any]:
     """The values of a trial without those that its network and loss do not use.
 
     Parameters
@@ -327,7 +327,7 @@ def combinations(space: Space, base: TrainConfig) -> Iterator[dict[str, Any]] | 
 def _different(space: Space, columns: Sequence[Sequence[Any]], base: TrainConfig) -> Iterator[dict[str, Any]]:
     seen: set[tuple[tuple[str, Any], ...]] = set()
     for row in itertools.product(*columns):
-        values = used(space, dict(zip((d.name for d in space), row, strict=True)), base)
+        values = used_values(space, dict(zip((d.name for d in space), row, strict=True)), base)
         if (key := key_of(values)) not in seen:
             seen.add(key)
             yield values

@@ -15,16 +15,31 @@ from typing import TYPE_CHECKING, Any
 from core.config import TrainConfig
 from core.errors import ConfigError
 from core.sweeps.history import OPEN, STEPS, TrialRecord
-from core.sweeps.settings import Sampler, SweepSettings, grid
-from core.sweeps.space import Dimension, Space, is_valid, key_of, label, ordered, unused_fields, used
+from core.sweeps.settings import (
+    ASHA_FIRST,
+    ASHA_REDUCTION,
+    MEDIAN_TRIALS,
+    STARTUP_TRIALS,
+    WARM_UP,
+    Sampler,
+    SweepSettings,
+    grid,
+    optuna_missing,
+)
+from core.sweeps.space import (
+    Dimension,
+    Space,
+    choice_text,
+    conditions_first,
+    is_valid,
+    key_of,
+    unused_fields,
+    used_values,
+)
 
 if TYPE_CHECKING:
     import optuna
 
-STARTUP_TRIALS = 8  # random trials before TPE models them
-MEDIAN_TRIALS = 4  # finished trials before one is compared with their median
-WARM_UP = 2  # twentieths of training before that
-ASHA_FIRST, ASHA_REDUCTION = 2, 3  # twentieths of the first comparison, and of which one in how many goes on
 ATTEMPTS = 200  # to draw values that are valid and were not tried
 
 
@@ -91,7 +106,7 @@ def prune_reason(settings: SweepSettings, trials: Sequence[TrialRecord], number:
             study.tell(asked, state=optuna.trial.TrialState.PRUNED if other.curve else optuna.trial.TrialState.FAIL)
     asked = _repeat(study, settings.space, trial)
     for step in trial.steps:
-        if step <= trial.judged:
+        if step <= trial.compared_to:
             asked.report(trial.curve[step], step)
             asked.should_prune()
             continue
@@ -153,7 +168,7 @@ def _new_study() -> optuna.Study:
     try:
         import optuna
     except ImportError as error:
-        raise ConfigError(f"sweep: it needs Optuna: pip install 'optuna>=5,<6' ({error})") from None
+        raise optuna_missing(str(error)) from None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     return optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(0))
 
@@ -165,7 +180,7 @@ def _repeat(study: optuna.Study, space: Space, trial: TrialRecord) -> optuna.Tri
     asked = study.ask()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a value outside of the space: it was changed by hand
-        for dimension in ordered(space):
+        for dimension in conditions_first(space):
             if dimension.name in fixed:
                 _ask_for(asked, dimension)
     return asked
@@ -174,7 +189,7 @@ def _repeat(study: optuna.Study, space: Space, trial: TrialRecord) -> optuna.Tri
 def _suggest(asked: optuna.Trial, space: Space, config: TrainConfig) -> dict[str, Any]:
     """Values for the fields that the proposed network and loss use."""
     values: dict[str, Any] = {}
-    for dimension in ordered(space):
+    for dimension in conditions_first(space):
         if dimension.name not in unused_fields({**config.values(), **values}):
             values[dimension.name] = _ask_for(asked, dimension)
     return values
@@ -183,8 +198,8 @@ def _suggest(asked: optuna.Trial, space: Space, config: TrainConfig) -> dict[str
 def _ask_for(asked: optuna.Trial, dimension: Dimension) -> Any:
     """The value that Optuna suggests for a field."""
     if dimension.choices:
-        by_label = {label(dimension.spec, value): value for value in dimension.choices}
-        return by_label.get(asked.suggest_categorical(dimension.name, list(by_label)))
+        by_text = {choice_text(dimension.spec, value): value for value in dimension.choices}
+        return by_text.get(asked.suggest_categorical(dimension.name, list(by_text)))
     if dimension.is_whole:
         low, high, step = int(dimension.low), int(dimension.high), int(dimension.step)
         return asked.suggest_int(dimension.name, low, high, log=dimension.log, step=step or 1)
@@ -197,12 +212,12 @@ def _ask_for(asked: optuna.Trial, dimension: Dimension) -> Any:
 def _to_optuna(dimension: Dimension, value: Any) -> Any:
     """A value as Optuna knows it: choices by their text."""
     value = dimension.spec.coerce(value)
-    return label(dimension.spec, value) if dimension.choices else value
+    return choice_text(dimension.spec, value) if dimension.choices else value
 
 
 def _present(space: Space, config: TrainConfig) -> dict[str, Any] | None:
     """The values that the configuration has, if the space contains them."""
-    values = used(space, config.values(), config)
+    values = used_values(space, config.values(), config)
     inside = all(d.contains(values[d.name]) for d in space if d.name in values)
     return values if inside and is_valid(values, config) else None
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from core.choices import DEVICE_WORDS
 from core.config import TrainConfig, field_specs
-from core.formatting import format_duration
+from core.durations import DurationFactors
+from core.formatting import format_count, format_duration, format_size
 from core.inference.tile_grid import number_of_tiles
 from core.models import size_divisor
 from core.presets import preset
@@ -45,22 +46,38 @@ class Work:
     Attributes
     ----------
     shapes, spacings_mm : sequence of tuple. Voxels and voxel size of each labelled subject along i, j, k.
-    in_channels, classes : int. Number of modalities, and of classes with the background.
     train, held_out : int. Number of subjects to train and to validate on.
     device : str. Kind of device, as torch names it.
-    duration_factor : float. Durations of the last runs there as multiples of the estimated ones.
-    measured_runs : int. Number of runs which that factor comes from; 0: none.
+    measured : DurationFactors. Durations of the last runs there.
     """
 
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
-    in_channels: int
-    classes: int
     train: int
     held_out: int
     device: str = "cpu"
-    duration_factor: float = 1.0
-    measured_runs: int = 0
+    measured: DurationFactors = DurationFactors()
+
+
+def work_of(
+    config: TrainConfig,
+    labelled: Sequence[str],
+    shapes: tuple[Size3, ...],
+    spacings_mm: tuple[SpacingMm, ...],
+    device: str,
+    measured: DurationFactors,
+) -> Work:
+    """The work of a run on labelled subjects with these ids, split as configured; the rest as in :class:`Work`.
+
+    Raises
+    ------
+    UserError
+        If the subjects cannot be split.
+    """
+    from core.datasets.splits import split_subjects  # loads nibabel
+
+    split = split_subjects(labelled, config.split)
+    return Work(shapes, spacings_mm, len(split.train), len(split.val), device, measured)
 
 
 @dataclass(frozen=True)
@@ -216,7 +233,7 @@ class _Pace:
     @property
     def sub_volume_s(self) -> float:
         gflop = self.kflop_per_voxel * math.prod(self.size) / 1e6
-        return DEVICE_KINDS[self.work.device].sub_volume_s(gflop) * self.work.duration_factor
+        return DEVICE_KINDS[self.work.device].sub_volume_s(gflop) * self.work.measured.expected
 
     @property
     def step_s(self) -> float:
@@ -229,7 +246,7 @@ class _Pace:
         tile_s = self.kflop_per_voxel * math.prod(self.size) / 1e6 * FORWARD_SHARE / kind.gflops
         overlap = self.config.validation.overlap
         tiles = [number_of_tiles(shape, self.size, overlap) for shape in self.shapes]
-        return self.work.held_out * sum(tiles) / max(len(tiles), 1) * tile_s * self.work.duration_factor
+        return self.work.held_out * sum(tiles) / max(len(tiles), 1) * tile_s * self.work.measured.expected
 
     @property
     def steps(self) -> float:
@@ -267,11 +284,13 @@ def _choose_width(config: TrainConfig, work: Work, shapes: list[Size3]) -> _Chos
         text, values = _network_text(width, pace), width.values
     fitted = pace(width)
     smaller = _shrunk(fitted, size_divisor(config.with_values(values).model))
-    sub_volume = Choice("Sub-volume", f"{_size(fitted.size)} voxels, fitted to the typical subject", {"sub_volume": ()})
+    sub_volume = Choice(
+        "Sub-volume", f"{format_size(fitted.size)} voxels, fitted to the typical subject", {"sub_volume": ()}
+    )
     if smaller.size != fitted.size:
         text_of_size = (
-            f"{_size(smaller.size)} voxels instead of {_size(fitted.size)}, for about {_round(smaller.steps):,} steps "
-            f"instead of {_round(fitted.steps):,}"
+            f"{format_size(smaller.size)} voxels instead of {format_size(fitted.size)}, for about "
+            f"{_round(smaller.steps):,} steps instead of {_round(fitted.steps):,}"
         )
         sub_volume = Choice("Sub-volume", text_of_size, {"sub_volume": smaller.size})
     network = Choice("Network", text, values)
@@ -312,7 +331,7 @@ def _augmentation(passes: float, work: Work) -> Choice:
     position = math.log(max(passes, 1e-9) / LIGHT_PASSES) / math.log(STRONG_PASSES / LIGHT_PASSES)
     position = min(max(position, 0.0), 1.0)
     values = {n: round(light[n] + position * (strong[n] - light[n]), 2) for n in AUGMENTATION}
-    subjects = f"{work.train} training subject{'s' * (work.train != 1)}"
+    subjects = format_count(work.train, "training subject")
     amount = "light" if position == 0 else "strong" if position == 1 else "medium"
     text = f"{amount}, for {_passes(passes)} over {subjects}: the more passes, the more of it"
     return Choice("Augmentation", text, {**values, "noise": light["noise"]})
@@ -330,7 +349,7 @@ def _validation(config: TrainConfig, work: Work, chosen: _Chosen) -> Choice:
         return Choice("Validation", "none: no subject is held out", values)
     budget_s = config.run.minutes * 60
     duration = format_duration(max(chosen.validation_s, 1))
-    subjects = f"whole volumes of {work.held_out} held-out subject{'s' * (work.held_out != 1)}"
+    subjects = f"whole volumes of {format_count(work.held_out, 'held-out subject')}"
     if not budget_s or chosen.validation_s * 2.5 <= MAX_VALIDATION_SHARE * budget_s:
         return Choice("Validation", f"{subjects}, in about {duration}; both ways of inference are compared", values)
     if chosen.validation_s <= MAX_VALIDATION_SHARE * budget_s:
@@ -344,9 +363,8 @@ def _validation(config: TrainConfig, work: Work, chosen: _Chosen) -> Choice:
 
 def _time_text(config: TrainConfig, work: Work, chosen: _Chosen) -> str:
     amount = f"about {_round(chosen.steps):,} steps, {_passes(chosen.passes)} over the training subjects"
-    number = work.measured_runs
-    runs = "the last run" if number == 1 else f"the last {number} runs"
-    source = f"as fast as {runs} here" if number else "a rough estimate, as no run has measured this machine yet"
+    runs = work.measured.source
+    source = f"as fast as {runs} here" if runs else "a rough estimate, as no run has measured this machine yet"
     if not config.run.minutes:
         duration = f"{format_duration(max(chosen.training_s, 1))} ({DEVICE_WORDS[work.device]})"
         epochs = config.run.epochs
@@ -375,7 +393,3 @@ def _minutes(minutes: float) -> str:
 
 def _channels(width: Width) -> str:
     return "-".join(map(str, width.channels))
-
-
-def _size(size: Size3) -> str:
-    return "x".join(map(str, size))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from core.config import TrainConfig
-from core.formatting import format_bytes
+from core.formatting import format_bytes, format_size
 from core.imaging.normalise import Normaliser
 from core.imaging.resample import resampled_shape
 from core.models import resolve, size_divisor
@@ -190,7 +190,7 @@ def suggest_smaller(config: TrainConfig, memory_bytes: int, step_bytes: Callable
         with_batch = "" if batch == batch_size else " and batch_size 1"
         verb = "about" if suggestions else "would take about"
         memory = format_bytes(needed(*smaller_size))
-        suggestions.append(f"sub_volume {'x'.join(map(str, smaller_size[1]))}{with_batch} {verb} {memory}")
+        suggestions.append(f"sub_volume {format_size(smaller_size[1])}{with_batch} {verb} {memory}")
     return "; ".join(suggestions) or "no smaller sub_volume or batch_size would fit either: choose fewer channels"
 
 

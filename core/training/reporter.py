@@ -46,9 +46,7 @@ class Reporter:
         if rgb is not None:
             self.emit(Picture(self.state.epoch, self.state.step, PICTURE_NAME, rgb))
 
-    def progress(
-        self, activity: str, step_in_epoch: int, loss: float | None = None, sub_volumes_per_s: float = 0.0
-    ) -> None:
+    def progress(self, activity: str, loss: float | None = None, sub_volumes_per_s: float = 0.0) -> None:
         """Progress of the run."""
         step = self.state.step
         self.emit(
@@ -56,7 +54,6 @@ class Reporter:
                 epoch=self.state.epoch,
                 epochs=self._progress.estimated_epochs(step),
                 step=step,
-                step_in_epoch=step_in_epoch,
                 steps_per_epoch=self._progress.steps_per_epoch,
                 loss=loss,
                 sub_volumes_per_s=sub_volumes_per_s,

@@ -9,7 +9,7 @@ from core.checkpointing.training_spacing import TrainingSpacing
 from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
 from core.events import FORECAST_FACT
-from core.formatting import format_list
+from core.formatting import format_list, format_size
 from core.training.plan import StepCost, TrainingPlan
 from core.training.run_data import RunData
 
@@ -61,7 +61,7 @@ def run_facts(plan: TrainingPlan, cost: StepCost, split: Split, device_name: str
         "precision": config.run.precision,
         "network": f"{network}, {cost.parameters:,} parameters",
         "subjects": f"{len(split.train)} train, {len(split.val)} validate, {len(split.test)} test",
-        "sub-volume": "x".join(map(str, config.sampling.sub_volume)) + " voxels",
+        "sub-volume": format_size(config.sampling.sub_volume) + " voxels",
         FORECAST_FACT: f"{plan.sub_volumes_per_s(cost):.3g} sub-volumes/s",
     }
     if not split.val:
@@ -71,7 +71,7 @@ def run_facts(plan: TrainingPlan, cost: StepCost, split: Split, device_name: str
     if folds := adapted_folds(split, config.split):
         facts["folds"] = f"{folds}, one per subject, instead of {config.split.folds}"
     if plan.spacing_mm is not None:
-        facts["voxel size"] = "x".join(f"{s:.3g}" for s in plan.spacing_mm) + " mm"
+        facts["voxel size"] = format_size(plan.spacing_mm) + " mm"
     return facts
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from core.checkpointing.checkpoint import Checkpoint
-from core.events import SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED, Listener, Segmented
+from core.events import SUB_VOLUME_DICE, SUB_VOLUMES_MEASURED, WHOLE_VOLUMES_MEASURED, Listener, Segmented
 from core.losses.build import build_loss
 from core.sampling.patches import Batch, PatchSampler
 from core.training.acceleration import accelerate
@@ -190,13 +190,9 @@ class _Trainer:
         speed = self.step.steps * self.loader.sub_volumes_per_step / max(self.clock.seconds_since_report, 1e-9)
         learning_rate = learning_rate_at(self.config.optim, self.clock.reading.progress)
         self.reporter.metrics({"train/loss": loss, "lr": learning_rate, "speed": speed})
-        self.reporter.progress("training", self._step_in_epoch, loss, speed)
+        self.reporter.progress("training", loss, speed)
         self.clock.mark_reported()
         self.step.reset_loss()
-
-    @property
-    def _step_in_epoch(self) -> int:
-        return self.state.step - (self.state.epoch - 1) * self.loader.steps_per_epoch
 
     def _finite_loss(self) -> float:
         """Mean loss since the last report; the only synchronisation of training steps with the device."""
@@ -242,7 +238,7 @@ class _Trainer:
         self.state.final_validation_step = self.state.step
 
     def _validate_sub_volumes(self, may_be_best: bool) -> None:
-        self.reporter.progress("validating", self._step_in_epoch)
+        self.reporter.progress("validating")
         started = time.monotonic()
         score = self.validator.score_sub_volumes()
         self.rhythm.expected_s = time.monotonic() - started
@@ -251,7 +247,7 @@ class _Trainer:
         self.reporter.metrics(values)
         self.reporter.picture(score.picture)
         if may_be_best and not self.validator.modes:
-            self._save_if_best(values["val/dice_mean"], SUB_VOLUMES_MEASURED)
+            self._save_if_best(values[SUB_VOLUME_DICE], SUB_VOLUMES_MEASURED)
 
     def _record_whole_volumes(self, score: WholeVolumeScore) -> None:
         self.reporter.metrics(score.values(self.task.classes))
@@ -271,8 +267,7 @@ class _Trainer:
         return bool(allowed)
 
     def _report_segmentation(self, done: int, total: int) -> None:
-        step_in_epoch = self.state.step % self.loader.steps_per_epoch
-        self.reporter.progress(f"segmenting held-out volumes {done}/{total}", step_in_epoch)
+        self.reporter.progress(f"segmenting held-out volumes {done}/{total}")
 
     @contextlib.contextmanager
     def _evaluation_weights(self) -> Iterator[None]:

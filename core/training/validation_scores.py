@@ -16,6 +16,7 @@ from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.compute.precision import autocast
 from core.evaluation.confusion_counts import class_counts
 from core.evaluation.metrics import dice_from_counts, nan_mean
+from core.events import SUB_VOLUME_DICE, WHOLE_DICE
 from core.imaging.overlay import overlay_classes
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.labels import IGNORE_INDEX
@@ -71,7 +72,7 @@ class SubVolumeScore:
         return {
             "val/loss": self.loss,
             **by_class,
-            "val/dice_mean": nan_mean(self.dice[1:]),
+            SUB_VOLUME_DICE: nan_mean(self.dice[1:]),
             "val/sub_volume_dice_with_background": nan_mean(self.dice),
         }
 
@@ -103,7 +104,7 @@ class WholeVolumeScore:
     def values(self, classes: Sequence[str]) -> dict[str, float]:
         """Values by metric name (:mod:`core.events`)."""
         by_class = {f"whole/dice/{name}": nan_mean(self.dice[:, c]) for c, name in enumerate(classes) if c}
-        return {**by_class, "whole/dice_mean": self.mean_dice}
+        return {**by_class, WHOLE_DICE: self.mean_dice}
 
     def worst_first(self, ids: Sequence[str]) -> dict[str, PackedLabels]:
         """Label map by subject id, by increasing mean Dice of the subject; those without a Dice come last."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expec
 
 from core.paths import project_root
 from tests.support.learn_data import link_demo_subject
+from tests.support.ports import free_port
 from tests.support.quiz_runs import QuizRun
 
 ROOT = project_root()
@@ -59,9 +59,7 @@ class Server:
         self.checkpoints, self.data = folder / "checkpoints", folder / "data"
         self.checkpoints.mkdir(exist_ok=True)
         self.data.mkdir(exist_ok=True)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}{prefix}"
         self.start()
 

@@ -191,7 +191,7 @@ def test_statistics_of_drawn_sub_volumes_equal_the_report(server: Server, page: 
     slider = page.get_by_role("slider", name="Drawn")
     expect(slider).to_be_visible(timeout=LONG)
     shown = figure(page, slider)
-    report = json.loads(next((server_cache(server) / "places").glob("*/places.json")).read_text())
+    report = json.loads(next((server_cache(server) / "places").glob("*/report.json")).read_text())
     for rule, button in enumerate(("anywhere", "quick: 33 % on a class", "fast: 90 % on a class")):
         page.get_by_role("button", name=button).click()
         for count in (1, 60, 200):

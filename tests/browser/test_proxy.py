@@ -17,6 +17,7 @@ from playwright.sync_api import Page, expect
 from core.paths import project_root
 from tests.browser.conftest import Server
 from tests.conftest import missing
+from tests.support.ports import free_port
 from tests.support.quiz_runs import QuizRun
 from tests.support.run_folders import make_run
 from tests.support.viewers import wait_until_ready
@@ -132,9 +133,3 @@ def proxy(command: list[str], folder: Path, port: int) -> Iterator[None]:
 def answers(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

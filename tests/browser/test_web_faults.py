@@ -14,7 +14,8 @@ import pytest
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
 from core import runs
-from core.runs.store.process import kill_tree, process_identity
+from core.processes import kill_tree
+from core.runs.store.process import process_identity
 from tests.browser.conftest import Server
 from tests.support.balls import write_balls
 from tests.support.run_chart import wait_for_more_points

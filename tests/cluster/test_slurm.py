@@ -20,7 +20,7 @@ from core.runs import engine_poller, groups
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.store import folder as files
-from core.runs.store import heartbeat
+from core.runs.store import heartbeat, metrics_file
 from core.runs.store.engine_records import EngineRecord, read_engine, write_engine
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.state import read_state
@@ -167,7 +167,7 @@ def test_run_goes_on_from_its_checkpoint_after_a_power_cut(root: Path, cluster: 
 
     wait_until(restarted, 150, 0.5)
     assert "crashed" not in states and "failed" not in states
-    epochs = [row.epoch for row in files.read_metrics(root / run_id) if row.name == "lr"]
+    epochs = [row.epoch for row in metrics_file.read_metrics(root / run_id) if row.name == "lr"]
     assert epochs == sorted(set(epochs))
     runs.request_stop(root, run_id)
     wait_for(root, run_id, "stopped", "finished")

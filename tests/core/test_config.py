@@ -110,7 +110,7 @@ def test_numbers_are_accepted_at_their_bounds_and_rejected_beyond(spec: FieldSpe
     step = 1 if kind(spec) is int else 1e-9
     span = f"expected a number from {low:g} to {high:g}"
     for outside in (low - step * max(1, abs(low)), high + step * max(1, abs(high)), -HUGE, HUGE):
-        if not spec.is_zero(outside):
+        if not spec.is_special(outside):
             assert_rejected(spec, as_field_value(spec, outside), span.replace("+", r"\+"))
 
 
@@ -266,7 +266,7 @@ def test_every_field_has_a_label_in_words_of_its_own() -> None:
         assert spec.label[:1].isupper() and "_" not in spec.label and len(spec.label.split()) < 9, spec.name
         assert spec.unit != "probability" or spec.label.startswith("Probability of"), spec.name
         assert set(spec.texts) <= set(spec.choices), spec.name
-        assert not spec.zero or spec.coerce(spec.zero_value) == spec.zero_value, spec.name
+        assert not spec.special_word or spec.coerce(spec.special_value) == spec.special_value, spec.name
 
 
 def test_values_are_shown_in_words() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from core.disk_cache import CacheUse, DiskCache, cache_limit_bytes
+from core.errors import ConfigError
 
 
 def writes(content: bytes = b"x" * 1000):  # type: ignore[no-untyped-def]
@@ -94,5 +95,5 @@ def test_a_mapped_file_stays_readable_when_its_entry_is_removed(tmp_path: Path) 
 def test_the_limit_is_a_number_of_gb(monkeypatch: pytest.MonkeyPatch) -> None:
     assert cache_limit_bytes() == 50_000_000_000
     monkeypatch.setenv("SEGMENTARIUM_CACHE_GB", "much")
-    with pytest.raises(ValueError, match="SEGMENTARIUM_CACHE_GB: expected a number of GB, got 'much'"):
+    with pytest.raises(ConfigError, match="SEGMENTARIUM_CACHE_GB: expected a number of GB, got 'much'"):
         cache_limit_bytes()

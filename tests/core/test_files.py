@@ -10,7 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from core.files import FileStamp, atomic_replace, atomic_write, file_stamp, remove_temporaries, temporary_beside
+from core.files import (
+    NO_FILE,
+    FileStamp,
+    StampedCache,
+    append_line,
+    atomic_replace,
+    atomic_write,
+    file_stamp,
+    parse_line,
+    remove_temporaries,
+    temporary_beside,
+)
 from core.paths import project_root
 
 
@@ -72,9 +83,50 @@ def test_temporaries_of_ended_processes_are_removed(tmp_path: Path) -> None:
 
 def test_stamp_has_size_and_time_and_is_zero_for_a_missing_file(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    assert file_stamp(path) == FileStamp(0, 0)
+    assert file_stamp(path) == NO_FILE == FileStamp(0, 0)
     path.write_bytes(b"12")
     first = file_stamp(path)
     assert first.size == 2 and first.mtime_ns > 0
     os.utime(path, ns=(1, 1))
     assert file_stamp(path) == FileStamp(2, 1)
+
+
+def test_content_is_parsed_again_only_where_one_of_its_files_has_changed(tmp_path: Path) -> None:
+    first, second, parsed = tmp_path / "a", tmp_path / "b", []
+    cache: StampedCache[str] = StampedCache()
+
+    def read() -> str:
+        parsed.append(first.read_text() + (second.read_text() if second.exists() else ""))
+        return parsed[-1]
+
+    def look() -> str:
+        return cache.get(read, first, second, missing=lambda: "none")
+
+    assert look() == "none" and not parsed
+    first.write_text("1")
+    assert look() == look() == "1" and len(parsed) == 1
+    second.write_text("2")
+    assert look() == look() == "12" and len(parsed) == 2
+    cache.forget(first, second)
+    assert look() == "12" and len(parsed) == 3
+    first.unlink()
+    assert look() == "none"
+
+
+@pytest.mark.parametrize("before", [b"", b'{"n": 1}\n', b'{"n": 1}\n{"n": ', b'{"n": 1}\n[2]'])
+def test_line_after_a_torn_one_is_complete(tmp_path: Path, before: bytes) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(before)
+    with path.open("ab+") as file:
+        append_line(file, b'{"n": 3}\n')
+    assert path.read_bytes().startswith(before)
+    found = [values["n"] for line in path.read_bytes().splitlines() if (values := parse_line(line)) is not None]
+    assert found == ([1, 3] if before else [3])
+
+
+def test_error_of_parsing_is_not_kept(tmp_path: Path) -> None:
+    cache: StampedCache[int] = StampedCache()
+    (tmp_path / "a").write_text("1")
+    with pytest.raises(ZeroDivisionError):
+        cache.get(lambda: 1 // 0, tmp_path / "a")
+    assert cache.get(lambda: 1, tmp_path / "a") == 1

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from core.formatting import (
     format_bytes,
     format_clock,
+    format_count,
     format_duration,
     format_measurement,
     format_number,
     format_score,
+    format_size,
     least_decimals,
 )
 
@@ -77,3 +80,13 @@ def test_format_bytes(nbytes: float, text: str) -> None:
 )  # fmt: skip
 def test_measurement_has_three_significant_digits(value: float | None, text: str) -> None:
     assert format_measurement(value) == text
+
+
+def test_count_has_its_noun_in_the_singular_or_plural() -> None:
+    assert [format_count(n, "run") for n in (0, 1, 2, 1200)] == ["0 runs", "1 run", "2 runs", "1,200 runs"]
+
+
+def test_size_has_whole_numbers_in_full_and_others_with_three_digits() -> None:
+    assert format_size((144, 192, 1000000)) == "144x192x1000000"
+    assert format_size(np.array([1234, 5])) == "1234x5" and format_size(np.array([0.8, 1.2549])) == "0.8x1.25"
+    assert format_size((0.8, 1, 1.0), " × ") == "0.8 × 1 × 1"

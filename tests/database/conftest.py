@@ -11,7 +11,7 @@ import pytest
 
 from core.runs.store import availability, database
 from tests.conftest import missing
-from tests.support.index_rows import end_index_writers
+from tests.support.index_rows import close_connections, end_index_writers
 from tests.support.postgres import PostgresServer, programs
 
 
@@ -37,7 +37,6 @@ def url(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
     yield chosen
     server.thaw()
     end_index_writers()
-    for _, engine in database._engines.values():
-        engine.dispose()
+    close_connections()
     database._engines.clear()
     availability._unavailable.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import shutil
 import threading
 import time
@@ -17,14 +18,16 @@ from core import cli, runs
 from core.errors import RunError
 from core.events import Ended, Metrics, Progress, Ready
 from core.presets import preset
-from core.runs.catalog import FOLDER_IDS, update_index
+from core.runs.catalog import update_index
 from core.runs.launch import create_run
-from core.runs.other_roots import find_other_run, list_other_runs, other_metrics, refuse_unreachable
+from core.runs.measurements import FOLDER_IDS
+from core.runs.other_roots import find_other_run, list_other_runs, other_metrics, unreachable_reason
 from core.runs.reporting.recorder import Recorder
-from core.runs.store import database
+from core.runs.store import database, metrics_file
 from core.runs.store import folder as files
-from core.runs.store.folder import MetricRow
+from core.runs.store.availability import unavailable_reason
 from core.runs.store.index import open_index
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.migration import migrate
 from core.runs.store.root_id import read_root_id
 from core.runs.store.schema import RUNS
@@ -32,7 +35,7 @@ from core.runs.store.state import RunState, read_state, write_state
 from core.study.answers import read_answers, save_answer
 from tests.core.runs.store.test_index import make_run
 from tests.core.study.test_answers import answer
-from tests.support.index_rows import metric_rows, run_rows
+from tests.support.index_rows import close_connections, metric_rows, run_rows
 from tests.support.postgres import PostgresServer, wait_for_server
 from tests.support.watching import wait_until
 
@@ -117,7 +120,7 @@ def test_runs_of_the_same_id_in_two_roots_are_two(tmp_path: Path) -> None:
     config = preset("quick").with_values({"path": "demo"})
     for root, name, loss in (("a", "one", 0.5), ("b", "other", 0.25)):
         folder = create_run(tmp_path / root, config, name, run_id="same")
-        files.append_metrics(folder, 1, 1, 0.5, {"train/loss": loss})
+        metrics_file.append_metrics(folder, 1, 1, 0.5, {"train/loss": loss})
         open_index(tmp_path / root).rebuild()
     assert [row["name"] for root in ("a", "b") for row in run_rows(tmp_path / root)] == ["one", "other"]
     assert [row.value for root in ("a", "b") for row in runs.metrics_after(tmp_path / root, "same")] == [0.5, 0.25]
@@ -156,12 +159,17 @@ def training(tmp_path: Path) -> tuple[Path, Recorder]:
     return folder, recorder
 
 
+def unavailable(root: Path) -> str:
+    """Why the database gives no answer now; empty where it answers."""
+    return unavailable_reason(database.database_url(root))
+
+
 def longest_call(recorder: Recorder, first: int, last: int) -> float:
     """Record steps; returns the longest time that one of them took, in seconds."""
     longest = 0.0
     for step in range(first, last):
         started = time.monotonic()
-        recorder(Progress(1, 5, step, step, 100, 0.5, 20.0, step / 10, 60.0))
+        recorder(Progress(1, 5, step, 100, 0.5, 20.0, step / 10, 60.0))
         recorder(Metrics(1, step, step / 10, {"train/loss": 1 / step}))
         longest = max(longest, time.monotonic() - started)
     return longest
@@ -184,7 +192,7 @@ def test_frozen_server(
     assert [row.step for row in rows] == list(range(1, 40)) and rows[0].id > FOLDER_IDS, "the page reads the folder"
     assert time.monotonic() - started < 15
     started = time.monotonic()
-    assert len(runs.metrics_after(root, folder.name)) == 39 and "gives no answer" in database.problem_of(root)
+    assert len(runs.metrics_after(root, folder.name)) == 39 and "gives no answer" in unavailable(root)
     assert [run.id for run in runs.list_runs(root)] == [folder.name]
     assert time.monotonic() - started < 1.0, "nobody waits for it a second time"
     with pytest.raises(RunError, match=r"gives no answer|cannot be accessed"):
@@ -196,7 +204,7 @@ def test_frozen_server(
     assert time.monotonic() - started < 15 and read_state(folder).state == "finished"
     assert "training continues" in files.read_log_tail(folder, 50)
     server.thaw()
-    wait_until(lambda: not database.problem_of(root))
+    wait_until(lambda: not unavailable(root))
     update_index(root, folder)
     assert open_index(root).rebuild() == 1
     caught_up = runs.metrics_after(root, folder.name, rows[-1].id)
@@ -212,7 +220,7 @@ def test_restarted_server(training: tuple[Path, Recorder], server: PostgresServe
     assert [row.step for row in runs.metrics_after(folder.parent, folder.name)] == list(range(1, 10))
     server.start()
     wait_for_server(server)
-    wait_until(lambda: not database.problem_of(folder.parent))
+    wait_until(lambda: not unavailable(folder.parent))
     recorder(Metrics(1, 10, 1.0, {"train/loss": 0.1}))
     recorder.end("finished")
     assert [row.step for row in open_index(folder.parent).metrics_after(folder.name, 0, 99)] == list(range(1, 11))
@@ -234,14 +242,13 @@ def test_read_only_server(training: tuple[Path, Recorder], server: PostgresServe
         save_answer(folder.parent, answer(number=2))
     recorder.end("finished")
     old = time.time() - 3600
-    os.utime(folder / files.METRICS, (old, old))  # the index is behind, and not only for a moment
+    os.utime(folder / metrics_file.METRICS, (old, old))  # the index is behind, and not only for a moment
     assert [row.step for row in runs.metrics_after(folder.parent, folder.name)] == [1, 2, 3, 4]
     assert cli.main(["database", "check", "--checkpoints", str(folder.parent)]) == 1
     server.execute(
         f"set default_transaction_read_only = off; alter database {name} reset default_transaction_read_only"
     )
-    for _, engine in database._engines.values():
-        engine.dispose()
+    close_connections()
     assert open_index(folder.parent).rebuild() == 1
     assert [row.step for row in runs.metrics_after(folder.parent, folder.name)] == [1, 2, 3, 4]
 
@@ -274,11 +281,10 @@ def test_runs_of_other_roots_are_listed_with_their_place(tmp_path: Path) -> None
     others = {run.summary.name: run for run in list_other_runs(tmp_path / "own").runs}
     assert set(others) == {"reachable", "not reachable"} and own.name not in {run.summary.id for run in others.values()}
     reachable, lost = others["reachable"], others["not reachable"]
-    assert reachable.root == tmp_path / "near" and refuse_unreachable(reachable) == tmp_path / "near"
+    assert reachable.root == tmp_path / "near"
     assert reachable.place.endswith(f":{tmp_path / 'near'}") and reachable.summary.folder == near
     assert lost.root is None and lost.summary.state.best is not None and lost.summary.state.best.epoch == 3
-    with pytest.raises(RunError, match=rf"{far.name}.*far, which cannot be read on .*mount that folder"):
-        refuse_unreachable(lost)
+    assert re.search(rf"{far.name}.*far, which cannot be read on .*mount that folder", unreachable_reason(lost))
     assert [row.epoch for row in other_metrics(tmp_path / "own", lost) if row.name == "train/loss"] == [1, 2, 3]
     assert find_other_run(tmp_path / "own", lost.key).summary.id == far.name
     with pytest.raises(RunError, match="found none with the ids"):

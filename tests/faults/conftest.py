@@ -10,7 +10,7 @@ import pytest
 from core import runs
 from core.checkpointing.metadata import PREVIOUS
 from core.config import TrainConfig
-from core.runs.store.process import kill_tree
+from core.processes import kill_tree
 from tests.support.balls import tiny, write_balls
 from tests.support.watching import processes_of, wait_for, wait_until
 

@@ -24,6 +24,7 @@ from core.errors import RunError
 from core.runs.engines.local import supervisor_file, supervisor_lock
 from core.runs.launch import create_run
 from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.database import FILE
 from core.runs.store.process import process_identity
 from core.runs.store.state import read_state, write_state
@@ -140,7 +141,7 @@ def dice_rows(rows: Iterable[runs.MetricRow]) -> list[tuple[int, str, float]]:
 def assert_same_run(folder: Path, uninterrupted: Path) -> None:
     """Same weights, and every measurement is in the file, in the index and in the API once, in the same order."""
     assert same_weights(uninterrupted, folder)
-    lines = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / metrics_file.METRICS).read_text().splitlines()]
     written = [(line["step"], name) for line in lines for name in line["values"]]
     assert len(written) == len(set(written)), "a step and name twice in metrics.jsonl"
     with sqlite3.connect(folder.parent / FILE) as database:
@@ -148,9 +149,9 @@ def assert_same_run(folder: Path, uninterrupted: Path) -> None:
     assert indexed == written, "the index differs from metrics.jsonl"
     served = runs.metrics_after(folder.parent, folder.name)
     assert [(row.step, row.name) for row in served] == written, "metrics_after differs from metrics.jsonl"
-    expected = dice_rows(files.read_metrics(uninterrupted))
-    assert dice_rows(served) == dice_rows(files.read_metrics(folder)) == expected
-    losses = {row.step for row in files.read_metrics(uninterrupted) if row.name == "train/loss"}
+    expected = dice_rows(metrics_file.read_metrics(uninterrupted))
+    assert dice_rows(served) == dice_rows(metrics_file.read_metrics(folder)) == expected
+    losses = {row.step for row in metrics_file.read_metrics(uninterrupted) if row.name == "train/loss"}
     epoch_ends = {step for step, _, _ in expected}
     assert epoch_ends <= losses and epoch_ends <= {step for step, name in written if name == "train/loss"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from core.runs.store.process import PROJECT, module_environment
+from core.processes import PROJECT, module_environment
 
 pytestmark = [
     pytest.mark.slow,

@@ -14,11 +14,11 @@ import pytest
 
 from core import runs
 from core.config import TrainConfig
+from core.processes import PROJECT, module_environment
 from core.runs.launch import create_run
-from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.database import FILE
 from core.runs.store.index import open_index
-from core.runs.store.process import PROJECT, module_environment
 from tests.support.watching import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
@@ -52,20 +52,20 @@ def test_killed_metrics_writer_leaves_whole_batches(root: Path, config: Callable
         command = [sys.executable, "-c", METRICS_WRITER, str(folder), str(last)]
         writer = subprocess.Popen(command, cwd=PROJECT, env=module_environment())
         target = last + random_steps.randint(3, 40)
-        wait_until(lambda: any(row.step > target for row in files.read_metrics(folder)))  # noqa: B023
+        wait_until(lambda: any(row.step > target for row in metrics_file.read_metrics(folder)))  # noqa: B023
         writer.kill()
         writer.wait()
-        last = max(row.step for row in files.read_metrics(folder)) - 1  # as if resumed from one step before
+        last = max(row.step for row in metrics_file.read_metrics(folder)) - 1  # as if resumed from one step before
         with sqlite3.connect(root / FILE) as database:
             assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
             batches = database.execute("SELECT step, count(*) FROM metrics GROUP BY step").fetchall()
         assert batches and all(count == NAMES for _, count in batches), batches
-        steps = [row.step for row in files.read_metrics(folder)]
+        steps = [row.step for row in metrics_file.read_metrics(folder)]
         assert all(steps.count(step) == NAMES for step in set(steps))
     index = open_index(root)
     for _ in range(2):
         index.rebuild()
-        assert values(index.metrics_after(folder.name, 0, 10**6)) == values(files.read_metrics(folder))
+        assert values(index.metrics_after(folder.name, 0, 10**6)) == values(metrics_file.read_metrics(folder))
 
 
 def values(rows: Iterable[runs.MetricRow]) -> list[tuple[int, str, float]]:

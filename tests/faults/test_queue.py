@@ -19,7 +19,7 @@ from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import LAST
 from core.config import TrainConfig
 from core.presets import preset
-from core.runs.store.process import PROJECT, module_environment
+from core.processes import PROJECT, module_environment
 from tests.support.watching import TOY, TOYS, processes_of, supervisor_pid, wait_for, wait_for_step, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]

@@ -16,9 +16,9 @@ from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import LAST, PREVIOUS
 from core.config import TrainConfig
 from core.errors import CheckpointError
+from core.processes import PROJECT, module_command, module_environment
 from core.runs.launch import create_run
 from core.runs.store import folder as files
-from core.runs.store.process import PROJECT, module_command, module_environment
 from tests.conftest import missing
 from tests.support.damages import cut_off, emptied, garbage, one_bit
 from tests.support.watching import processes_of, wait_for, wait_for_step, wait_until

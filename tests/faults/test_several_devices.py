@@ -13,7 +13,7 @@ from core import runs
 from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import LAST
 from core.config import TrainConfig
-from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.process import is_alive
 from tests.support.watching import processes_of, trainers, wait_for, wait_for_step, wait_until
 
@@ -40,7 +40,7 @@ def test_killed_trainer_of_two_is_restarted_from_the_checkpoint(root: Path, conf
         before = after
     runs.request_stop(root, run_id)
     done = wait_for(root, run_id, "stopped")
-    steps = [row.step for row in files.read_metrics(folder) if row.name == "val/loss"]
+    steps = [row.step for row in metrics_file.read_metrics(folder) if row.name == "val/loss"]
     assert steps == list(range(STEPS_PER_EPOCH, steps[-1] + 1, STEPS_PER_EPOCH)), "an epoch measured not exactly once"
     assert done.step - STEPS_PER_EPOCH <= steps[-1] <= done.step
     wait_until(lambda: not processes_of(folder), timeout_s=10)

@@ -10,7 +10,7 @@ from tests.support.app_pages import simulate_demo_subject
 
 
 @pytest.fixture
-def empty_app(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def empty_app(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_supervisor: None) -> Path:
     """The app without runs and data sets; queued runs are not started and the demo data is not made.
 
     Returns
@@ -20,6 +20,5 @@ def empty_app(checkpoints: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     data = tmp_path / "data"
     data.mkdir()
     monkeypatch.setenv("SEGMENTARIUM_DATA", str(data))
-    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
     simulate_demo_subject(monkeypatch)
     return data

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from core.runs.store.process import kill_tree
+from core.processes import kill_tree
 from tests.support.app_pages import button, component_data, hide_demo_model, open_page, run_page, texts
 from tests.support.background_jobs import poll
 from tests.support.learn_data import link_demo_subject, small_model

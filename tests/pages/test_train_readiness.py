@@ -15,6 +15,7 @@ from tests.support.app_pages import button, click, open_page, texts
 from tests.support.heads import list_cases, listed_cases, write_heads
 from tests.support.volume_files import write_nifti
 from ui.data import doctor_job
+from ui.shared import jobs
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def write_report(folder: Path) -> None:
     options = DataOptions()
     place = doctor_job.report_folder(folder, options)
     place.mkdir(parents=True)
-    (place / doctor_job.REPORT).write_text(dumps(check(folder, options=options).to_json()))
+    (place / jobs.REPORT).write_text(dumps(check(folder, options=options).to_json()))
 
 
 @pytest.mark.slow

@@ -46,4 +46,5 @@ def answer(root: Path, report: JobReport | None, error: str = "", count: int = 1
     path = answer_file(root, CLUSTER)
     path.parent.mkdir(exist_ok=True)
     jobs = {} if report is None else {JOB: report}
-    files.write_json(path, EngineAnswer(time.time(), host_name(), count, error, time.time(), jobs).to_json())
+    answer = EngineAnswer(time.time(), host_name(), count, error, time.time(), jobs)
+    files.write_json(path, dataclasses.asdict(answer))

@@ -8,6 +8,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from core.runs.store import database
 from core.runs.store.database import database_url
 from core.runs.store.root_id import read_root_id
 from core.runs.store.schema import METRICS, RUNS
@@ -36,6 +37,12 @@ def end_index_writers() -> None:
             writer = thread._target.__self__  # type: ignore[attr-defined]
             writer.reread()
             writer.close()
+
+
+def close_connections() -> None:
+    """Close the connections of this process to databases; the next use opens new ones."""
+    for _, engine in database._engines.values():
+        engine.dispose()
 
 
 def _read(root: Path, query: sa.Select[Any]) -> list[dict[str, Any]]:

@@ -7,7 +7,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from typing import Any
 import psutil
 import psycopg
 import pytest
+
+from tests.support.ports import free_port
 
 OPTIONS = "-c listen_addresses=127.0.0.1 -c unix_socket_directories= -c fsync=off -c full_page_writes=off"
 
@@ -42,9 +43,7 @@ class PostgresServer:
     def __init__(self, folder: Path, bin: Path) -> None:
         self._folder, self._bin = folder, bin
         self._data = folder / "data"
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = free_port()
         self._databases = 0
         if os.getuid() == 0:
             owner = pwd.getpwnam("postgres")
@@ -80,12 +79,14 @@ class PostgresServer:
     def freeze(self) -> None:
         """Stop all processes of the server in the middle of what they do."""
         for process in self._processes():
-            process.send_signal(signal.SIGSTOP)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a backend that has just ended
+                process.send_signal(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Have frozen processes go on."""
         for process in self._processes():
-            process.send_signal(signal.SIGCONT)
+            with contextlib.suppress(psutil.NoSuchProcess):  # a backend that has just ended
+                process.send_signal(signal.SIGCONT)
 
     @contextlib.contextmanager
     def small_disk(self, megabytes: int) -> Iterator[str]:

@@ -11,6 +11,7 @@ from core.presets import preset
 from core.runs.catalog import update_index
 from core.runs.launch import create_run
 from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.index import open_index
 from core.runs.store.state import Best, read_state, write_state
 
@@ -55,6 +56,6 @@ def add_metrics(root: Path, run_id: str, first: int, last: int) -> None:
     for epoch in range(first, last + 1):
         values = {"train/loss": 1 / epoch, "val/loss": 1.1 / epoch, "val/dice_mean": dice(epoch)}
         values |= {f"val/dice/{name}": dice(epoch) for name in CLASSES[1:]}
-        files.append_metrics(root / run_id, epoch, epoch * 20, epoch * 4.0, values)
-        rows += [files.MetricRow(0, epoch, epoch * 20, epoch * 4.0, n, v) for n, v in values.items()]
-    open_index(root).add_metrics(run_id, rows, size=files.metrics_size(root / run_id))
+        metrics_file.append_metrics(root / run_id, epoch, epoch * 20, epoch * 4.0, values)
+        rows += [metrics_file.MetricRow(0, epoch, epoch * 20, epoch * 4.0, n, v) for n, v in values.items()]
+    open_index(root).add_metrics(run_id, rows, size=metrics_file.metrics_size(root / run_id))

@@ -11,7 +11,7 @@ from typing import Any
 from core.config import TrainConfig
 from core.events import WHOLE_VOLUMES_MEASURED
 from core.runs.group_summary import SweepSummary
-from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.groups import Group, read_group
 from core.runs.store.process import process_identity
 from core.runs.store.state import Best, State, read_state, write_state
@@ -40,7 +40,9 @@ def end_trial(
     best = None if dice is None else Best(6, dice, on, 48)
     if dice is not None:
         for epoch in (1, 2, 4, 6):
-            files.append_metrics(root / run, epoch, epoch * 8, epoch * 1.0, {"whole/dice_mean": dice * epoch / 6})
+            metrics_file.append_metrics(
+                root / run, epoch, epoch * 8, epoch * 1.0, {"whole/dice_mean": dice * epoch / 6}
+            )
     ended: dict[str, Any] = (
         dict(state=state, best=best, epoch=6, epochs=6, step=48, elapsed_s=6.0, ended_at=time.time()) | values
     )
@@ -50,7 +52,7 @@ def end_trial(
 def run_trial(root: Path, run: str, pid: int, dice: Sequence[float] = ()) -> None:
     """Have a trial train in a process that is alive, with the Dice of its epochs so far."""
     for epoch, value in enumerate(dice, start=1):
-        files.append_metrics(root / run, epoch, epoch * 8, epoch * 1.0, {"whole/dice_mean": value})
+        metrics_file.append_metrics(root / run, epoch, epoch * 8, epoch * 1.0, {"whole/dice_mean": value})
     alive: dict[str, Any] = dict(state="running", pid=pid, pid_start=process_identity(pid), epoch=len(dice), epochs=6)
     write_state(root / run, dataclasses.replace(read_state(root / run), **alive))
 

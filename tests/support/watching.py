@@ -13,10 +13,11 @@ from typing import Any
 import psutil
 
 from core import runs
+from core.processes import module_command
 from core.runs.engines.local import supervisor_file
 from core.runs.processes.queue_supervisor import QueueSupervisor
 from core.runs.store import folder as files
-from core.runs.store.process import module_command, process_identity, start_detached
+from core.runs.store.process import process_identity, start_detached
 
 TOY = "toy_worker"
 TOYS = Path(__file__).parent / "toys"  # modules that stand in for the trainer and the command line

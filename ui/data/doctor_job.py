@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -15,22 +14,19 @@ from core.datasets.saved_recipes import saved_recipe
 from core.fields import FieldSpec
 from core.files import file_stamp
 from ui.shared import hashes, jobs
-from ui.shared.jobs import Job
 from ui.shared.paths import cache_root
-
-REPORT = "report.json"
 
 
 def report_folder(path: Path, options: DataOptions = DEFAULT_OPTIONS) -> Path:
     """The folder of the report on a data set; it changes with the options of reading it, with its description and
     recipe, and with name, size or modification time of any of its files."""
-    digest = hashlib.sha256(repr((options, file_stamp(description_file(path)), saved_recipe(path).digest)).encode())
+    parts = [repr((options, file_stamp(description_file(path)), saved_recipe(path).digest))]
     for folder, folders, names in os.walk(path, followlinks=True):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for name in sorted(names):
             size, mtime_ns = file_stamp(Path(folder, name))
-            digest.update(f"{folder}/{name}\0{size}\0{mtime_ns}\n".encode("utf-8", "surrogateescape"))
-    return cache_root() / "doctor" / hashes.short_hash(str(path)) / digest.hexdigest()[:16]
+            parts.append(f"{folder}/{name}\0{size}\0{mtime_ns}\n")
+    return cache_root() / "doctor" / hashes.short_hash(str(path)) / hashes.short_hash("".join(parts))
 
 
 def start(path: Path, folder: Path, options: DataOptions = DEFAULT_OPTIONS) -> None:
@@ -40,20 +36,10 @@ def start(path: Path, folder: Path, options: DataOptions = DEFAULT_OPTIONS) -> N
     jobs.start(folder, ["check", str(path), *flags, "--json", "--progress", "--thumbnails", str(folder)])
 
 
-def observe(folder: Path) -> Job:
-    """The state of the data doctor."""
-    return jobs.observe(folder, (folder / REPORT).is_file())
-
-
-def report(folder: Path) -> dict[str, Any]:
-    """The finished report of the data doctor."""
-    return jobs.read_json(folder / REPORT)
-
-
 def finished_report(path: Path, options: DataOptions) -> dict[str, Any] | None:
     """The report on a data set as it is now; ``None`` if there is none."""
     folder = report_folder(path, options)
-    return report(folder) if observe(folder).state == "done" else None
+    return jobs.read_report(folder) if jobs.observe_report(folder).state == "done" else None
 
 
 def _flag(spec: FieldSpec, options: DataOptions) -> list[str]:

@@ -19,6 +19,7 @@ from core.datasets.describing import (
 )
 from core.datasets.layouts.described import modality_table
 from core.datasets.layouts.known_sets import known_sets
+from core.datasets.layouts.patterns import language_table
 from core.datasets.registry import UnknownLayoutError
 from core.datasets.saved_descriptions import (
     description_file,
@@ -27,27 +28,13 @@ from core.datasets.saved_descriptions import (
     saved_description,
 )
 from core.errors import UserError
+from ui.data import description_job
 from ui.shared import formatting, hashes, jobs
 from ui.shared.errors import error_box
-from ui.shared.jobs import Job
-from ui.shared.paths import cache_root
 from ui.shared.progress import progress
 
 EDITED = "file_names"  # session key: the folder whose file names are edited
 MAX_ROWS = 1000  # of the table of cases
-REPORT = "report.json"
-LANGUAGE = """
-| | |
-|---|---|
-| `{case}` | what names a case; the same text wherever it stands |
-| `{modality}` `{channel}` | what names the image, such as t1, or 0000 |
-| `{session}` `{site}` | further parts of a name; any other word in braces works too |
-| `{label}` | one mask for each class: what names the class |
-| `{rater}` | several label maps of a case: what names who drew it |
-| `{case=p##\\|q*}` | only such texts |
-| `*` `?` `#` `#+` | any text, a character, a digit, digits |
-| `[...]` `(a\\|b)` `**/` | may be missing; alternatives; any folders |
-"""
 
 
 def is_edited(path: Path) -> bool:
@@ -118,7 +105,7 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
             help="A pattern per line; empty where there are none, for prediction.",
         )  # fmt: skip
     with st.expander("What patterns can say", icon=":material/help:"):
-        st.markdown(LANGUAGE)
+        st.markdown(language_table())
     try:
         content = _with_patterns(start, images, labels)
         found = describe(path, content)
@@ -239,33 +226,20 @@ def _read_values(path: Path, content: Mapping[str, Any], found: Described) -> di
     """Classes named by the values of all label maps, which a background job reads; ``None`` until it is done."""
     if not found.found.labels:
         return None
-    texts = [pattern_lines(content[name]).splitlines() for name in ("images", "labels")]
-    folder = cache_root() / "file_names" / hashes.short_hash(f"{path}\n{texts}")
-    job = _observe(folder)
+    folder = description_job.report_folder(path, content)
+    job = jobs.observe_report(folder)
     if job.state == "done":
-        return dict(jobs.read_json(folder / REPORT)["description"]["classes"])
+        return dict(jobs.read_report(folder)["description"]["classes"])
     if job.state == "failed":
         error_box(job.message)
     if job.state == "running":
-        progress("Reading label maps", lambda: _observe(folder), show_counts=True)
+        progress("Reading label maps", lambda: jobs.observe_report(folder), show_counts=True)
         return None
     if st.button("Read the label values", type="primary", icon=":material/label:"):
-        flags = ["--pattern", *_plain(content["images"]), "--labels", *_plain(content["labels"])]
-        report = ["--json", "--progress", "--report", str(folder / REPORT)]
-        jobs.start(folder, ["data", "describe", str(path), *flags, *report])
+        description_job.start(path, content, folder)
         st.rerun()
     st.caption("All label maps are read once, to list their values.")
     return None
-
-
-def _plain(patterns: Any) -> list[str]:
-    """All patterns, without the names of modalities."""
-    listed = patterns.values() if isinstance(patterns, Mapping) else [patterns]
-    return [p for ps in listed for p in ([ps] if isinstance(ps, str) else ps)]
-
-
-def _observe(folder: Path) -> Job:
-    return jobs.observe(folder, (folder / REPORT).is_file())
 
 
 def _save_buttons(path: Path, content: Mapping[str, Any], found: Described, key: str) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from core.datasets.layouts.recipe import EFFECTS, TITLES, Recipe, Repair
+from core.datasets.layouts.recipe import REPAIRS, Recipe, Repair
+from core.datasets.repairs import first_repairs
 from core.datasets.saved_recipes import add_repairs, recipe_file, save_recipe, saved_recipe
 from core.errors import UserError
 from ui.shared import formatting
@@ -19,9 +20,8 @@ FAILED = "recipe_failed"  # session key: why a recipe could not be saved
 
 def repairs_of(finding: Mapping[str, Any]) -> list[Repair]:
     """Repairs of a finding of a report; reports of earlier versions have none."""
-    return [
-        Repair(repair["kind"], repair["subject"]) for repair in finding.get("repairs") or () if repair["kind"] in TITLES
-    ]
+    offered = finding.get("repairs") or ()
+    return [Repair(repair["kind"], repair["subject"]) for repair in offered if repair["kind"] in REPAIRS]
 
 
 def repair_buttons(path: Path, finding: Mapping[str, Any], key: str) -> None:
@@ -32,10 +32,10 @@ def repair_buttons(path: Path, finding: Mapping[str, Any], key: str) -> None:
     with st.container(horizontal=True, gap="small"):
         for repair in repairs:
             st.button(
-                TITLES[repair.kind],
+                REPAIRS[repair.kind].title,
                 key=f"{key}-{repair.kind}",
                 icon=":material/build:",
-                help=f"{formatting.sentence(EFFECTS[repair.kind])} The files stay as they are.",
+                help=f"{formatting.sentence(REPAIRS[repair.kind].effect)} The files stay as they are.",
                 on_click=_mend,
                 args=(path, [repair]),
             )
@@ -43,9 +43,9 @@ def repair_buttons(path: Path, finding: Mapping[str, Any], key: str) -> None:
 
 def mend_all_button(path: Path, findings: Sequence[Mapping[str, Any]]) -> None:
     """Render the button that mends all problems at once, where there are several."""
-    first = list(dict.fromkeys(repairs[0] for finding in findings if (repairs := repairs_of(finding))))
+    first = first_repairs(map(repairs_of, findings))
     if len(first) > 1:
-        kinds = ", ".join(TITLES[kind].lower() for kind in dict.fromkeys(repair.kind for repair in first))
+        kinds = ", ".join(REPAIRS[kind].title.lower() for kind in dict.fromkeys(repair.kind for repair in first))
         st.button(
             f"Mend all {len(first)}",
             type="primary",

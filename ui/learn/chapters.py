@@ -11,6 +11,7 @@ import streamlit as st
 from core.config import SamplingConfig
 from core.datasets import Dataset
 from core.errors import UserError
+from core.formatting import format_size
 from core.labels import LabelSpace
 from core.presets import preset
 from core.training.plan import make_plan
@@ -19,7 +20,7 @@ from ui.learn import figures
 from ui.learn import jobs as learn_jobs
 from ui.learn.layout import TEXT_WIDTH, chapter_heading, job_finished, no_subject_note
 from ui.learn.subject_data import SubjectData, disc_mask
-from ui.shared import formatting
+from ui.shared import formatting, jobs
 from ui.shared.errors import error_box
 from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import subject_scene
@@ -65,14 +66,14 @@ def sub_volumes(data: SubjectData | None, dataset: Dataset | None, subject: str)
         no_subject_note()
         return
     rules, sizes = _sampling_rules(), _sub_volume_sizes(data, dataset)
-    options = ["--sub-volume", *("x".join(map(str, size)) for _, size in sizes)]
+    options = ["--sub-volume", *(format_size(size) for _, size in sizes)]
     options += ["--foreground", *(str(rule["foreground"]) for rule in rules), "--count", str(SUB_VOLUMES)]
     label = dataset.subject(subject).label
     assert label is not None, "subject data exists only for labelled subjects"
     folder = learn_jobs.sub_volumes_folder(label, options)
     finished = job_finished(
         "Drawing sub-volumes",
-        lambda: learn_jobs.observe_sub_volumes(folder),
+        lambda: jobs.observe_report(folder),
         lambda: learn_jobs.start_sub_volumes(dataset.path, subject, options, folder),
     )
     if finished:
@@ -135,7 +136,7 @@ def _sub_volume_data(
     sizes: Sequence[tuple[str, Size3]],
 ) -> dict[str, Any]:
     """Data of the figure from a finished report, which lists all rules of the first size, then those of the second."""
-    report = learn_jobs.read_sub_volumes(folder)
+    report = jobs.read_report(folder)
     draws = report["draws"]
     return {
         **data.slices,

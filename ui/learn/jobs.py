@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
 from ui.shared.paths import cache_root
 
 MANIFEST = "manifest.json"
-REPORT = "places.json"
 
 
 def features_folder(checkpoint: Path, images: Sequence[Path], options: Sequence[str] = ()) -> Path:
@@ -39,15 +37,5 @@ def sub_volumes_folder(label: Path, options: Sequence[str]) -> Path:
 
 def start_sub_volumes(data: Path, subject: str, options: Sequence[str], folder: Path) -> None:
     """Start to draw sub-volumes, unless a job of the folder is running."""
-    out = ["--out", str(folder / REPORT), "--progress"]
+    out = ["--out", str(folder / jobs.REPORT), "--progress"]
     jobs.start(folder, ["places", str(data), "--subject", subject, *options, *out])
-
-
-def observe_sub_volumes(folder: Path) -> Job:
-    """The state of the job that draws sub-volumes."""
-    return jobs.observe(folder, (folder / REPORT).is_file())
-
-
-def read_sub_volumes(folder: Path) -> dict[str, Any]:
-    """The report of a finished job that draws sub-volumes."""
-    return jobs.read_json(folder / REPORT)

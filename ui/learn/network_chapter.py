@@ -11,6 +11,7 @@ from core.checkpointing.metadata import CheckpointMetadata
 from core.config import ModelConfig
 from core.datasets import Dataset
 from core.errors import UserError
+from core.formatting import format_size
 from core.labels import LabelSpace
 from core.paths import DEMO, DEMO_MODEL
 from core.presets import preset
@@ -51,7 +52,7 @@ def _network_of_model(
     """The network of a model, with the feature maps of the subject once they are computed."""
     images = [dataset.subject(subject).images[m].path for m in metadata.modalities]
     size = _head_sized_sub_volume(data, metadata)
-    options = ["--sub-volume", "x".join(map(str, size))]
+    options = ["--sub-volume", format_size(size)]
     folder = learn_jobs.features_folder(model.path, images, options)
     finished = job_finished(
         f"Computing feature maps of {formatting.plain(model.name)} for {formatting.plain(subject)}",

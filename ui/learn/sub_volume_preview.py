@@ -11,11 +11,13 @@ import streamlit as st
 from core.config import SamplingConfig
 from core.datasets import Dataset
 from core.errors import UserError
+from core.formatting import format_size
 from core.types import Size3, SpacingMm
-from ui.learn import figures, jobs
+from ui.learn import figures
+from ui.learn import jobs as learn_jobs
 from ui.learn.layout import job_finished
 from ui.learn.subject_data import SubjectData, cached_subject_data
-from ui.shared import formatting
+from ui.shared import formatting, jobs
 from ui.shared.errors import error_box
 
 COUNT = 200  # sub-volumes that are drawn
@@ -40,13 +42,13 @@ def sub_volume_preview(dataset: Dataset, subject: str, sampling: SamplingConfig,
         error_box(error)
         return
     size = stored_size(sampling.sub_volume, spacing_mm, data.slices["spacing"])
-    options = ["--sub-volume", "x".join(map(str, size)), "--foreground", str(sampling.foreground)]
+    options = ["--sub-volume", format_size(size), "--foreground", str(sampling.foreground)]
     options += ["--threshold", str(sampling.threshold), "--count", str(COUNT)]
-    folder = jobs.sub_volumes_folder(label, options)
+    folder = learn_jobs.sub_volumes_folder(label, options)
     if job_finished(
         "Drawing sub-volumes",
-        lambda: jobs.observe_sub_volumes(folder),
-        lambda: jobs.start_sub_volumes(dataset.path, subject, options, folder),
+        lambda: jobs.observe_report(folder),
+        lambda: learn_jobs.start_sub_volumes(dataset.path, subject, options, folder),
     ):
         figures.sub_volumes(_figure_data(data, dataset, sampling, size, folder))
 
@@ -63,7 +65,7 @@ def stored_size(size: Sequence[int], spacing_mm: SpacingMm | None, own_mm: Seque
 def _figure_data(
     data: SubjectData, dataset: Dataset, sampling: SamplingConfig, size: Size3, folder: Path
 ) -> dict[str, Any]:
-    report = jobs.read_sub_volumes(folder)
+    report = jobs.read_report(folder)
     share = f"{100 * sampling.foreground:.0f} % centred on a class"
     rule = {
         "foreground": sampling.foreground,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import zipfile
@@ -12,6 +11,7 @@ from io import BytesIO
 from core.errors import RunError
 from ui.predict import segmentations
 from ui.predict.segmentations import BATCH, Request
+from ui.shared.hashes import short_hash
 
 
 def id_of(requests: Mapping[str, Request]) -> str:
@@ -24,8 +24,7 @@ def id_of(requests: Mapping[str, Request]) -> str:
     ids = [segmentations.id_of(request) for request in requests.values()]
     if len(ids) == 1:
         return ids[0]
-    content = "\n".join(["batch", *requests, *ids]).encode("utf-8", "surrogateescape")
-    return hashlib.sha256(content).hexdigest()[:16]
+    return short_hash("\n".join(["batch", *requests, *ids]))
 
 
 def start(requests: Mapping[str, Request]) -> str:

@@ -13,6 +13,7 @@ from core.datasets.layouts.base import natural_key
 from core.datasets.layouts.files import is_image_name
 from core.errors import UserError
 from core.imaging.headers import read_header
+from core.imaging.image_files import VOXEL_SUFFIXES, is_second_half, partner_names, partner_of
 from core.paths import DEMO, DEMO_MODEL, data_root
 from ui.predict import file_check, uploads
 from ui.predict.model_choice import Network, segmented_choice
@@ -23,7 +24,8 @@ from ui.shared.progress import progress
 from ui.shared.state import DATA, load_from_url, save_to_url
 from ui.shared.state import SUBJECT as URL_SUBJECTS
 
-UPLOAD, DATASET, SERVER_FILES = SOURCES = ("Upload", "Data set", "Files here")
+UPLOAD, DATASET = "Upload", "Data set"
+SOURCES = (UPLOAD, DATASET, "Files here")
 MAX_LISTED_FILES = 2000
 MAX_IMAGES = 100  # of all cases
 MAX_SUBJECTS = 100
@@ -155,7 +157,8 @@ def _uploaded_images(network: Network | None) -> ChosenImages:
     """Uploaded images of the session, each with a button that removes it and with what is wrong with it; an Analyze
     pair is one image."""
     paths = uploads.list_uploads(uploads.IMAGES)
-    names = uploads.display_names([path for path in paths if not _is_second_half(path)])
+    texts = set(map(str, paths))
+    names = uploads.display_names([path for path in paths if not is_second_half(str(path), texts)])
     complete, faulty, nan_voxels = {}, False, 0
     for path, name in names.items():
         st.button(
@@ -166,11 +169,10 @@ def _uploaded_images(network: Network | None) -> ChosenImages:
             on_click=uploads.remove,
             args=(path,),
         )
-        partner = uploads.analyze_partner(path)
-        if partner is not None and not partner.is_file():
-            st.warning(
-                f"{formatting.plain(name)} needs its {partner.suffix} file; add it.", icon=":material/attach_file:"
-            )
+        expected = partner_names(path.name)
+        if expected and partner_of(path) is None:
+            suffix = Path(expected[0]).suffix
+            st.warning(f"{formatting.plain(name)} needs its {suffix} file; add it.", icon=":material/attach_file:")
             faulty = True
             continue
         checked = file_check.check_voxels(path)
@@ -192,11 +194,6 @@ def _uploaded_images(network: Network | None) -> ChosenImages:
         help="For NaN (not a number) outside the field of view, as SPM writes it. Without it the image is refused.",
     )
     return replace(images, fit=images.fit and not faulty and read_nan, nan_is_zero=read_nan)
-
-
-def _is_second_half(path: Path) -> bool:
-    """Whether an upload is the .img of a pair that is listed with its header."""
-    return path.suffix == ".img" and path.with_suffix(".hdr").is_file()
 
 
 def _choose_server_files() -> list[Path]:
@@ -231,9 +228,7 @@ def _images_below(root: str) -> list[Path]:
         folders[:] = sorted(f for f in folders if not f.startswith(".")) if depth < MAX_DEPTH else []
         visible = (name for name in sorted(names) if not name.startswith("."))
         images += [
-            Path(folder) / name
-            for name in visible
-            if is_image_name(name) and not name.lower().endswith((".img", ".img.gz"))
+            Path(folder) / name for name in visible if is_image_name(name) and not name.lower().endswith(VOXEL_SUFFIXES)
         ]
         if len(images) >= MAX_LISTED_FILES:
             break

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ from core.formatting import format_list
 from core.imaging.headers import read_header
 from ui.predict.image_choice import ChosenImages, refuse
 from ui.shared import formatting
+from ui.shared.hashes import short_hash
 
 KEY = "predict_channel"  # prefix of session keys
 
@@ -96,7 +96,7 @@ def assign_modalities(refs: Mapping[str, ImageRef], modalities: tuple[str, ...])
     named_by_dataset = all(inferred.get(m) == m for m in modalities)
     if single or named_by_dataset:
         return tuple(refs[inferred[m]] for m in modalities)
-    digest = hashlib.sha256("\n".join([*names, *modalities]).encode("utf-8", "surrogateescape")).hexdigest()[:8]
+    digest = short_hash("\n".join([*names, *modalities]))[:8]
     chosen = [
         st.selectbox(
             formatting.plain(modality) if modality in inferred else f"Which image is {formatting.plain(modality)}?",

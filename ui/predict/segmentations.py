@@ -6,7 +6,6 @@ Segmentations that were asked for together (:mod:`ui.predict.batches`) have a fu
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -22,12 +21,13 @@ from typing import Any
 from core.datasets import ImageRef
 from core.errors import RunError
 from core.files import file_stamp
-from core.imaging.foreign_files import DICOM_SUFFIXES, voxel_files
 from core.imaging.headers import SUFFIXES
+from core.imaging.image_files import DICOM_SUFFIXES, files_of, partner_of
 from core.labels import LabelSpace
 from ui.predict import jobs as predict_jobs
 from ui.predict import uploads
 from ui.shared import jobs
+from ui.shared.hashes import short_hash
 from ui.shared.paths import cache_root
 
 MAX_AGE_S = 30 * 24 * 3600.0
@@ -121,11 +121,9 @@ class Request:
 
 def id_of(request: Request) -> str:
     """Id of the result of a request; it changes with any of the files."""
-    partners = [*filter(None, map(_existing_partner, request.paths))]
-    others = [file for path in request.paths for file in voxel_files(path) if file not in partners]
-    stamps = [(str(path), *file_stamp(path)) for path in (request.checkpoint, *request.paths, *partners, *others)]
-    key = json.dumps([request.model, request.channels, request.modalities, *request.options, *stamps])
-    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    others = [file for path in request.paths for file in files_of(path)[1:]]
+    stamps = [(str(path), *file_stamp(path)) for path in (request.checkpoint, *request.paths, *others)]
+    return short_hash(json.dumps([request.model, request.channels, request.modalities, *request.options, *stamps]))
 
 
 def start(request: Request) -> str:
@@ -250,7 +248,7 @@ def remove(id: str) -> None:
         shutil.rmtree(_root() / id, ignore_errors=True)
 
 
-def sweep() -> None:
+def remove_stale() -> None:
     """Remove results that are too old or too many; those with uploads after a day."""
     try:
         folders = sorted((folder.stat().st_mtime, folder) for folder in _root().iterdir())
@@ -283,7 +281,7 @@ def _with_copied_uploads(request: Request, folder: Path) -> Request:
             return path
         own = folders.setdefault(path, copies / str(len(folders) + 1))
         own.mkdir(exist_ok=True)
-        for part in filter(None, (path, _existing_partner(path))):
+        for part in filter(None, (path, partner_of(path))):
             if part.is_dir():
                 shutil.copytree(part, own / part.name, copy_function=_link_or_copy, dirs_exist_ok=True)
             elif not (own / part.name).exists():
@@ -299,11 +297,6 @@ def _link_or_copy(source: str | Path, target: str | Path) -> None:
         os.link(source, target)
     except OSError:  # another file system, or one without hard links
         shutil.copy2(source, target)
-
-
-def _existing_partner(path: Path) -> Path | None:
-    partner = uploads.analyze_partner(path)
-    return partner if partner is not None and partner.is_file() else None
 
 
 def _to_json(request: Request) -> dict[str, Any]:

@@ -6,7 +6,6 @@ Each upload has a numbered folder of its own, so that its name can stay, and two
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import secrets
@@ -22,14 +21,17 @@ import streamlit as st
 from core.datasets.intake import unpack
 from core.errors import DatasetError, UserError, VolumeError
 from core.imaging.file_kinds import PREFIX_BYTES, identify, is_dicom
-from core.imaging.foreign_files import foreign_format
+from core.imaging.headers import SUFFIXES
+from core.imaging.image_files import foreign_format, partner_of
 from ui.shared.addresses import BROWSER_COOKIE
 from ui.shared.formatting import plain
+from ui.shared.hashes import short_hash
 from ui.shared.paths import cache_root
 from ui.shared.state import UPLOADS
 
 ARCHIVE, DICOM = ".zip", ".dcm"
-IMAGES = (".nii", ".nii.gz", ".hdr", ".img", ".mgh", ".mgz", ".nrrd", ".mha", DICOM, ARCHIVE)
+HEADERS = (".nhdr", ".mhd")  # their voxels are in a file that is no image by its name, and would be refused
+IMAGES = (*(suffix for suffix in SUFFIXES if suffix not in HEADERS), DICOM, ARCHIVE)
 MODELS = (".safetensors",)
 ACCEPTED = {  # descriptions of the accepted formats, by suffixes
     IMAGES: "NIfTI (.nii, .nii.gz) and NIfTI or Analyze pairs (.hdr with .img), MGH (.mgh, .mgz), NRRD (.nrrd), "
@@ -153,18 +155,12 @@ def remove(path: Path) -> None:
         shutil.rmtree(folder / path.relative_to(folder).parts[0], ignore_errors=True)
 
 
-def analyze_partner(path: Path) -> Path | None:
-    """The other file of an Analyze pair; ``None`` for any other file."""
-    suffix = {".hdr": ".img", ".img": ".hdr"}.get(path.suffix)
-    return path.with_suffix(suffix) if suffix else None
-
-
 def is_uploaded(path: Path) -> bool:
     """Whether a file is in the folder of uploads."""
     return path.is_relative_to(_root())
 
 
-def sweep() -> None:
+def remove_stale() -> None:
     """Remove the files of sessions that have been inactive for some hours."""
     try:
         folders = list(_root().iterdir())
@@ -221,7 +217,7 @@ def session_folder() -> Path:
     """The folder of this tab's uploads."""
     tab = st.session_state.setdefault(SESSION_ID, secrets.token_hex(4))
     browser = st.context.cookies.get(BROWSER_COOKIE) or st.session_state.setdefault(NO_COOKIE, secrets.token_hex(16))
-    return _root() / hashlib.sha256(f"{browser} {tab}".encode()).hexdigest()[:16]
+    return _root() / short_hash(f"{browser} {tab}")
 
 
 def without_session_folder(message: str) -> str:
@@ -240,8 +236,7 @@ def _new_path(name: str, series: str) -> Path:
             session_folder() / str(number) / series / name,
         )
     for folder in folders:
-        partner = analyze_partner(folder / name)
-        if partner is not None and partner.is_file() and not (folder / name).exists():
+        if partner_of(folder / name) is not None and not (folder / name).exists():
             return folder / name
     number = int(folders[-1].name) + 1 if folders else 1
     return session_folder() / str(number) / name

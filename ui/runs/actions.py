@@ -14,7 +14,8 @@ from core.datasets.data_record import CHANGED_DATA, MAX_CHANGES, ChangedDataErro
 from core.errors import UserError
 from core.hosts import host_name
 from core.runs import RunSummary
-from ui.runs.states import STATE_COLOURS, STATE_ICONS
+from core.runs.store.folder import NAME_LENGTH, name_with
+from ui.runs.states import title_with_state
 from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.navigation import go_to
@@ -25,8 +26,7 @@ def header(root: Path, run: RunSummary, *, review: bool = True) -> None:
     """Show name, state and actions of a run; ``review``: also the way to its predictions, of a run of this root."""
     state = run.state.state
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.header(formatting.plain(run.name), anchor=False, width="content")
-        st.badge(state, color=STATE_COLOURS[state], icon=STATE_ICONS[state])
+        title_with_state(run.name, state)
         if where := _where(run):
             st.caption(formatting.plain(where), width="content")
         st.space("stretch")
@@ -34,7 +34,7 @@ def header(root: Path, run: RunSummary, *, review: bool = True) -> None:
             go_to("review", **{MODEL: run.id})
         if state == "queued":
             _move(root, run)
-        if state in ("queued", "starting", "running", *runs.OBSERVED):
+        if state in runs.STOPPABLE:
             _stop(root, run)
         elif state == "stopping":
             _end_now(root, run)
@@ -135,7 +135,7 @@ def _end_now(root: Path, run: RunSummary) -> None:
 def _duplicate(root: Path, run: RunSummary) -> None:
     with st.popover("Duplicate", icon=":material/content_copy:", type="tertiary", key=f"duplicate-{run.id}"):
         st.write("A new run with the same settings, from the beginning.")
-        name = st.text_input("Name", value=f"{run.name[:70]} again", max_chars=80, key=f"copy-{run.id}")
+        name = st.text_input("Name", value=name_with(run.name, "again"), max_chars=NAME_LENGTH, key=f"copy-{run.id}")
         if st.button("Start", type="primary", key=f"duplicate-now-{run.id}"):
             try:
                 st.query_params[RUN_PARAMETER] = runs.duplicate(root, run.id, name or "")
@@ -147,7 +147,7 @@ def _duplicate(root: Path, run: RunSummary) -> None:
 
 def _rename(root: Path, run: RunSummary) -> None:
     with st.popover("Rename", icon=":material/edit:", type="tertiary", key=f"rename-{run.id}"):
-        name = st.text_input("Name", value=run.name, max_chars=80, key=f"name-{run.id}")
+        name = st.text_input("Name", value=run.name, max_chars=NAME_LENGTH, key=f"name-{run.id}")
         if st.button("Rename", key=f"rename-now-{run.id}"):
             attempt(runs.rename, root, run.id, name or "")
 

@@ -10,7 +10,7 @@ import streamlit as st
 from core.errors import UserError
 from core.runs import engine_poller
 from core.runs.engine_poller import EngineStatus
-from core.runs.engines.settings import FILE
+from core.runs.engines.registry import declares_engines
 from ui.shared import formatting
 from ui.shared.errors import error_box
 
@@ -22,7 +22,7 @@ def show_engines(root: Path) -> None:
     ----------
     root : Path. Checkpoints root.
     """
-    if (root / FILE).is_file():
+    if declares_engines(root):
         _section(root)
 
 

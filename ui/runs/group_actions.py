@@ -12,12 +12,14 @@ from core import runs
 from core.errors import UserError
 from core.runs import groups
 from core.runs.group_summary import GroupSummary, SweepSummary
+from core.runs.store.folder import NAME_LENGTH, name_with
 from ui.runs import sweep_actions
 from ui.runs.actions import attempt
-from ui.runs.states import STATE_COLOURS, STATE_ICONS
+from ui.runs.selection import open_run
+from ui.runs.states import title_with_state
 from ui.shared import formatting
 from ui.shared.errors import error_box
-from ui.shared.state import GROUP, RUN_PARAMETER
+from ui.shared.state import GROUP
 
 REFIT_HELP = (
     "A new run with the settings of these: it trains on every subject and holds out none, for use after the "
@@ -30,8 +32,7 @@ def header(root: Path, summary: GroupSummary) -> None:
     group, states = summary.group, {run.state.state for run in summary.runs}
     sweep = summary if isinstance(summary, SweepSummary) else None
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.header(formatting.plain(group.name), anchor=False, width="content")
-        st.badge(summary.state, color=STATE_COLOURS[summary.state], icon=STATE_ICONS[summary.state])
+        title_with_state(group.name, summary.state)
         done, total = (sweep.ended, sweep.total) if sweep is not None else (summary.finished, summary.total)
         word = "ended" if sweep is not None else "finished"
         st.caption(f"{done} of {formatting.count(total, summary.noun)} {word}", width="content")
@@ -46,7 +47,7 @@ def header(root: Path, summary: GroupSummary) -> None:
 
 
 def _fold_actions(root: Path, summary: GroupSummary, states: AbstractSet[str]) -> None:
-    if states & {"queued", "starting", "running"}:
+    if states & set(runs.STOPPABLE):
         _stop(root, summary)
     if states & set(runs.RESUMABLE) and st.button("Resume all", icon=":material/resume:"):
         attempt(groups.resume_group, root, summary.group)
@@ -66,21 +67,20 @@ def _stop(root: Path, summary: GroupSummary) -> None:
 
 def _refit(root: Path, summary: GroupSummary) -> None:
     if st.button("Train on all subjects", icon=":material/model_training:", type="tertiary", help=REFIT_HELP):
-        name = f"{summary.group.name[:70]} refit" if summary.group.name != summary.group.id else ""
+        name = name_with(summary.group.given_name, "refit")
         try:
             run_id = runs.submit(root, groups.refit_config(summary.group), name)
         except UserError as error:
             error_box(error)
         else:
-            st.query_params.pop(GROUP, None)
-            st.query_params[RUN_PARAMETER] = run_id
+            open_run(run_id)
             st.rerun()
 
 
 def _rename(root: Path, summary: GroupSummary) -> None:
     group = summary.group
     with st.popover("Rename", icon=":material/edit:", type="tertiary", key=f"rename-{group.id}"):
-        name = st.text_input("Name", value=group.name, max_chars=80, key=f"name-{group.id}")
+        name = st.text_input("Name", value=group.name, max_chars=NAME_LENGTH, key=f"name-{group.id}")
         if st.button("Rename", key=f"rename-now-{group.id}"):
             attempt(groups.rename_group, root, group.id, name or "")
 

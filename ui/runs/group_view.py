@@ -17,6 +17,7 @@ from ui.runs import group_actions
 from ui.runs.chart.component import run_chart
 from ui.runs.missing_scores import offer_scoring
 from ui.runs.runs_table.component import Selection, runs_table
+from ui.runs.selection import open_run
 from ui.shared import formatting
 from ui.shared.class_table import ClassRow, class_table
 from ui.shared.legend import class_colours
@@ -68,18 +69,12 @@ def _members(root: Path, summary: GroupSummary) -> None:
         if waiting:
             st.progress(min(1.0, now.progress), f"{now.progress:.0%} of all folds")
         queued = runs.queued_runs(root)
-        runs_table(now.runs, Selection(tickable=False), queued, on_choose=_choose_run, key="group_members")
+        runs_table(now.runs, Selection(tickable=False), queued, on_choose=open_run, key="group_members")
         left = RUN_PARAMETER in st.query_params and GROUP not in st.query_params
         if left or [(run.id, run.state.state) for run in now.runs] != before:
             st.rerun()
 
     fragment()
-
-
-def _choose_run(run_id: str) -> None:
-    """Leave the group for one of its runs (callback)."""
-    st.query_params.pop(GROUP, None)
-    st.query_params[RUN_PARAMETER] = run_id
 
 
 def _scores(summary: GroupSummary, scores: CrossValidation) -> None:

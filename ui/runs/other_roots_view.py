@@ -15,7 +15,8 @@ from core.runs.other_roots import SEPARATOR, OtherRun, find_other_run, unreachab
 from ui.runs import actions, run_view
 from ui.runs.chart.component import run_chart
 from ui.runs.runs_table.component import Selection, runs_table
-from ui.runs.states import STATE_COLOURS, STATE_ICONS
+from ui.runs.selection import open_run
+from ui.runs.states import title_with_state
 from ui.shared import cache, formatting
 from ui.shared.state import GROUP, RUN_PARAMETER
 
@@ -54,7 +55,7 @@ def show_other_roots(
         places = formatting.count(len({run.place for run in others.runs}), "other folder")
         st.subheader(f"In {places}", anchor=False)
         if rows:
-            runs_table(rows, Selection(selected, tickable=False), on_choose=_choose, key="other_runs_table")
+            runs_table(rows, Selection(selected, tickable=False), on_choose=open_run, key="other_runs_table")
         else:
             st.caption("No run matches this filter.")
         now = None if st.query_params.get(GROUP) else st.query_params.get(RUN_PARAMETER)
@@ -88,20 +89,13 @@ def show_other_run(root: Path, key: str) -> None:
     run_chart([shown], key, {})
 
 
-def _choose(key: str) -> None:
-    st.query_params.pop(GROUP, None)
-    st.query_params[RUN_PARAMETER] = key
-
-
 def _row(run: OtherRun) -> RunSummary:
     return replace(run.summary, id=run.key, tags=(*run.summary.tags, run.place))
 
 
 def _header(other: OtherRun) -> None:
-    state = other.summary.state.state
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-        st.header(formatting.plain(other.summary.name), anchor=False, width="content")
-        st.badge(state, color=STATE_COLOURS[state], icon=STATE_ICONS[state])
+        title_with_state(other.summary.name, other.summary.state.state)
         st.caption(formatting.plain(f"in {other.place}"), width="content")
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from core.runs import RunSummary
+from core.runs import RESUMABLE, RunSummary
 from ui.shared import formatting
 from ui.shared.state import load_from_url, save_to_url
 
@@ -15,7 +15,7 @@ KINDS = {
     "all": None,
     "running": formatting.WAITING_OR_ACTIVE,
     "finished": ("finished",),
-    "ended early": ("stopped", "failed", "crashed"),
+    "ended early": RESUMABLE,
 }
 
 

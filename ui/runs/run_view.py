@@ -235,7 +235,7 @@ def _configuration(run: RunSummary) -> None:
         st.caption("No field differs from the preset.")
     for reason in run.config.reasons:
         st.caption(formatting.plain(reason))
-    st.code(command_line(run.config, name=run.name if run.name != run.id else ""), language="bash", wrap_lines=True)
+    st.code(command_line(run.config, name=run.given_name), language="bash", wrap_lines=True)
 
 
 def _notes(root: Path, run: RunSummary) -> None:

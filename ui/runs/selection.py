@@ -58,9 +58,19 @@ def shown_by_url(all_runs: Sequence[RunSummary], groups: Sequence[GroupSummary])
 
 def choose(row_id: str, group_ids: Collection[str]) -> None:
     """Select a run or a group (callback)."""
-    is_group = row_id in group_ids
-    st.query_params.pop(RUN_PARAMETER if is_group else GROUP, None)
-    st.query_params[GROUP if is_group else RUN_PARAMETER] = row_id
+    (open_group if row_id in group_ids else open_run)(row_id)
+
+
+def open_run(run_id: str) -> None:
+    """Have the URL name a run, which the page shows when it runs again."""
+    st.query_params.pop(GROUP, None)
+    st.query_params[RUN_PARAMETER] = run_id
+
+
+def open_group(group_id: str) -> None:
+    """Have the URL name a group, which the page shows when it runs again."""
+    st.query_params.pop(RUN_PARAMETER, None)
+    st.query_params[GROUP] = group_id
 
 
 def chosen_now(shown: Shown, known: Collection[str]) -> str | None:

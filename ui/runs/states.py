@@ -1,8 +1,12 @@
-"""Colours, icons and advice for the states of a run."""
+"""Colours, icons and advice for the states of a run, and a title with one."""
 
 from __future__ import annotations
 
 from typing import Literal
+
+import streamlit as st
+
+from ui.shared import formatting
 
 Colour = Literal["red", "orange", "green", "blue", "gray", "primary"]
 STATE_COLOURS: dict[str, Colour] = {
@@ -37,3 +41,9 @@ NEXT_STEPS = {
     "If its machine is gone for good: `segmentarium runs give-up RUN`.",
     "stopped": "It can be resumed at any time and continues from its last checkpoint.",
 }
+
+
+def title_with_state(name: str, state: str) -> None:
+    """Show the name of a run or group as a header, and its state as a badge."""
+    st.header(formatting.plain(name), anchor=False, width="content")
+    st.badge(state, color=STATE_COLOURS[state], icon=STATE_ICONS[state])

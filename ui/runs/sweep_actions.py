@@ -12,11 +12,12 @@ from core.config import TrainConfig
 from core.errors import UserError
 from core.runs import groups, sweeps
 from core.runs.group_summary import SweepSummary
+from core.runs.store.folder import name_with
+from core.sweeps.settings import MORE_TRIALS
 from ui.runs.actions import attempt
+from ui.runs.selection import open_group, open_run
 from ui.shared.errors import error_box
-from ui.shared.state import GROUP, RUN_PARAMETER
 
-MORE_TRIALS = 10
 LONGER = 4  # times the budget of a trial, as a suggestion
 
 
@@ -57,7 +58,6 @@ def _stop(root: Path, summary: SweepSummary) -> None:
 def _use_best(root: Path, summary: SweepSummary, config: TrainConfig) -> None:
     """Train with the values of the best trial: all folds, or longer."""
     group = summary.group
-    base = "" if group.name == group.id else f"{group.name[:66]} best"
     with st.popover("Train the best", icon=":material/trophy:", key=f"best-{group.id}"):
         st.write("New runs with the settings of the best trial.")
         by_time = config.run.minutes > 0
@@ -73,19 +73,17 @@ def _use_best(root: Path, summary: SweepSummary, config: TrainConfig) -> None:
         )
         longer = config.with_values({"minutes": float(budget)} if by_time else {"epochs": int(budget)})
         if not config.split.val_subjects and st.button("Train all folds", type="primary", key=f"folds-{group.id}"):
-            _start(lambda: (GROUP, groups.submit_folds(root, longer, f"{base} folds" if base else "").id))
+            _start(lambda: groups.submit_folds(root, longer, name_with(group.given_name, "best folds")).id, open_group)
         if st.button("Train this fold", key=f"longer-{group.id}"):
-            _start(lambda: (RUN_PARAMETER, runs.submit(root, longer, base)))
+            _start(lambda: runs.submit(root, longer, name_with(group.given_name, "best")), open_run)
 
 
-def _start(submit: Callable[[], tuple[str, str]]) -> None:
-    """Queue runs and show them."""
+def _start(submit: Callable[[], str], show: Callable[[str], None]) -> None:
+    """Queue a run or a group, and show it."""
     try:
-        parameter, id = submit()
+        id = submit()
     except UserError as error:
         error_box(error)
         return
-    for name in (GROUP, RUN_PARAMETER):
-        st.query_params.pop(name, None)
-    st.query_params[parameter] = id
+    show(id)
     st.rerun()

@@ -12,14 +12,13 @@ from plotly.colors import sample_colorscale
 from plotly.graph_objects import Figure
 
 from core.formatting import format_score
-from core.runs.group_summary import SweepSummary, Trial
+from core.runs.group_summary import NOT_USED, SweepSummary, Trial
 from core.runs.sweeps import Importance
-from core.sweeps.space import Dimension, format_number, is_number, label
+from core.sweeps.space import Dimension, choice_text, exact_number, is_number
 from ui.shared import formatting
 
 MAX_LINES = 150  # trials in parallel coordinates, the best ones
 SCALE, DARKEST, BRIGHTEST = "Viridis", 0.2, 0.85  # readable on dark and on light
-NOT_USED = "not used"
 HEIGHT = 320
 CONFIG = {"displaylogo": False, "displayModeBar": False}
 
@@ -113,7 +112,10 @@ class _Axis:
         self.dimension = dimension
         self.title = dimension.spec.label
         self._unused = any(dimension.name not in trial.member.values for trial in trials)
-        self._places = [*((NOT_USED,) if self._unused else ()), *(label(dimension.spec, v) for v in dimension.choices)]
+        self._places = [
+            *((NOT_USED,) if self._unused else ()),
+            *(choice_text(dimension.spec, v) for v in dimension.choices),
+        ]
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
@@ -125,24 +127,24 @@ class _Axis:
         low, high = self.dimension.low, self.dimension.high
         middle = math.sqrt(low * high) if self.dimension.log else (low + high) / 2
         middle = round(middle) if self.dimension.is_whole else float(f"{middle:.2g}")
-        marks = [(self._number(value), format_number(value)) for value in dict.fromkeys((low, middle, high))]
+        marks = [(self._number(value), exact_number(value)) for value in dict.fromkeys((low, middle, high))]
         return [*([(0.0, NOT_USED)] if self._unused else []), *marks]
 
     def position(self, trial: Trial) -> float:
         """Position of a trial's value."""
         if self.dimension.choices:
             return self._place(self._places.index(self._label(trial)) if self._label(trial) in self._places else 0)
-        value = trial.member.values.get(self.dimension.name)
+        value = trial.value(self.dimension.spec)
         return 0.0 if value is None else self._number(float(value))
 
     def text(self, trial: Trial) -> str:
         """A trial's value in words."""
-        value = trial.member.values.get(self.dimension.name)
-        return NOT_USED if value is None else _words(self.dimension.spec, self.dimension.spec.coerce(value))
+        value = trial.value(self.dimension.spec)
+        return NOT_USED if value is None else _words(self.dimension.spec, value)
 
     def _label(self, trial: Trial) -> str:
-        value = trial.member.values.get(self.dimension.name)
-        return NOT_USED if value is None else label(self.dimension.spec, self.dimension.spec.coerce(value))
+        value = trial.value(self.dimension.spec)
+        return NOT_USED if value is None else choice_text(self.dimension.spec, value)
 
     def _place(self, number: int) -> float:
         return number / max(1, len(self._places) - 1)
@@ -215,7 +217,7 @@ def _importance(summary: SweepSummary, importance: Importance) -> Figure:
 
 def _words(spec: Any, value: Any) -> str:
     """A value in words; numbers in few digits."""
-    return format_number(value) if is_number(spec) and not spec.is_zero(value) else str(spec.in_words(value))
+    return exact_number(value) if is_number(spec) and not spec.is_special(value) else str(spec.in_words(value))
 
 
 def _colour(share: float) -> str:

@@ -7,16 +7,15 @@ from typing import Any
 
 import streamlit as st
 
-from core.formatting import format_duration, format_score
-from core.runs.group_summary import SweepSummary, Trial
+from core.formatting import MISSING, format_duration, format_score
+from core.runs.group_summary import NOT_USED, SweepSummary, Trial
 from core.runs.store.groups import Group, read_group
 from core.runs.sweeps import read_importance, sweep_of
 from ui.runs import group_actions
+from ui.runs.selection import open_run
 from ui.shared import formatting
 from ui.shared.navigation import tab_title
-from ui.shared.state import GROUP, RUN_PARAMETER
 
-NOT_USED = "–"
 FIGURE_TRIALS = 2  # finished trials from which on figures say anything
 BIASED = (
     "The best of many trials is chosen by the same held-out subjects that it is measured on, so its Dice is slightly "
@@ -49,19 +48,8 @@ def show_sweep(root: Path, group: Group) -> None:
 
 def _compared(summary: SweepSummary) -> str:
     """What is searched, and by which measure trials are compared."""
-    config, options = summary.group.config, summary.settings.options
-    budget = f"{config.run.minutes:g} minutes" if config.run.minutes else formatting.count(config.run.epochs, "epoch")
     names = formatting.plain(", ".join(dimension.spec.label for dimension in summary.settings.space))
-    ways = {
-        "tpe": "values chosen towards those that did well",
-        "random": "values at random",
-        "grid": "all combinations",
-    }
-    pruned = {"median": ", below the median ended early", "asha": ", successive halving", "none": ""}
-    return (
-        f"Compared by the mean Dice on {summary.objective}, fold {config.split.fold}, seed {config.run.seed}, {budget} "
-        f"each. Searched: {names or '?'}; {ways[options.sampler]}{pruned[options.pruner]}."
-    )
+    return f"Compared by the {summary.measure}. Searched: {names or '?'}; {summary.settings.options.summary}."
 
 
 def _progress(root: Path, summary: SweepSummary) -> None:
@@ -105,9 +93,8 @@ def _activity(summary: SweepSummary, trial: Trial) -> str:
 
 
 def _values_text(summary: SweepSummary, trial: Trial) -> str:
-    values = trial.member.values
-    used = [dimension.spec for dimension in summary.settings.space if dimension.name in values]
-    return ", ".join(f"{spec.label} {spec.in_words(spec.coerce(values[spec.name]))}" for spec in used)
+    values = [(spec, trial.value(spec)) for spec in (dimension.spec for dimension in summary.settings.space)]
+    return ", ".join(f"{spec.label} {spec.in_words(value)}" for spec, value in values if value is not None)
 
 
 def _best(summary: SweepSummary) -> None:
@@ -123,7 +110,8 @@ def _best(summary: SweepSummary) -> None:
             st.markdown(f"**Trial {best.number}** of {summary.finished} finished")
             st.caption(formatting.plain(_values_text(summary, best)))
         if st.button("Open its run", icon=":material/open_in_new:"):
-            _open(best.member.run)
+            open_run(best.member.run)
+            st.rerun()
     st.caption(f"On {summary.objective}. {BIASED}")
 
 
@@ -131,7 +119,7 @@ def _table(summary: SweepSummary) -> None:
     """A row per trial, the best first; a selected one is opened."""
     if not summary.trials:
         return
-    ordered = sorted(summary.trials, key=lambda trial: (trial.dice is None, -(trial.dice or 0.0), trial.number))
+    ordered = summary.ranked
     specs = [dimension.spec for dimension in summary.settings.space]
     rows = [
         {
@@ -140,7 +128,7 @@ def _table(summary: SweepSummary) -> None:
             "state": trial.state,
             **{spec.label: _cell(spec, trial) for spec in specs},
             "epoch": trial.run.state.epoch if trial.run is not None else None,
-            "length": format_duration(trial.run.state.elapsed_s or None) if trial.run is not None else NOT_USED,
+            "length": format_duration(trial.run.state.elapsed_s or None) if trial.run is not None else MISSING,
             "reason": trial.reason,
         }
         for trial in ordered
@@ -161,21 +149,17 @@ def _table(summary: SweepSummary) -> None:
     )
     st.caption(
         "The best first; a Dice of a trial that has not finished is its best so far, which does not count. "
-        f"{NOT_USED} or None: the network or loss of the trial does not use the field. Select a row to open the run."
+        f"Cells with {NOT_USED} or None: the network or loss of the trial does not use the field. Select a row to open "
+        "the run."
     )
     if chosen := event.selection.rows:
-        _open(ordered[chosen[0]].member.run)
+        open_run(ordered[chosen[0]].member.run)
+        st.rerun()
 
 
 def _cell(spec: Any, trial: Trial) -> Any:
     """The value of a field: a number where it is one, so that columns are sorted by it."""
-    if spec.name not in trial.member.values:
-        return None if spec.type in (int, float) else NOT_USED
-    value = spec.coerce(trial.member.values[spec.name])
-    return value if spec.type in (int, float) else spec.in_words(value)
-
-
-def _open(run_id: str) -> None:
-    st.query_params.pop(GROUP, None)
-    st.query_params[RUN_PARAMETER] = run_id
-    st.rerun()
+    value = trial.value(spec)
+    if spec.type in (int, float):
+        return value
+    return NOT_USED if value is None else spec.in_words(value)

@@ -16,7 +16,7 @@ from core import runs
 from core.errors import UserError
 from core.runs.compare import metrics_csv
 from core.runs.other_roots import SEPARATOR, find_other_run, other_metrics
-from core.runs.store.folder import MetricRow
+from core.runs.store.metrics_file import MetricRow
 from core.runs.thinning import thinned
 from ui.server import upload_routes
 from ui.shared.addresses import API, base_path

@@ -9,18 +9,15 @@ import streamlit as st
 
 from core import runs
 from core.checkpointing.metadata import CheckpointMetadata, read_metadata
-from core.compute.expected_device import expected_device
 from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
 from core.datasets.findings import Finding
 from core.datasets.fitness import judge_files
 from core.datasets.registry import DEFAULT_OPTIONS
 from core.datasets.saved_recipes import settings_stamp
-from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, has_subject, read_marker
-from core.datasets.synthetic.demo_writer import SHAPE
+from core.datasets.synthetic.demo import has_subject, planned_demo, read_marker
 from core.errors import UserError
 from core.files import FileStamp, file_stamp
 from core.inference.voxel_size import ExpectedVoxelSize
-from core.labels import TISSUE_COLOURS
 from core.paths import DEMO, DEMO_MODEL, data_root, demo_folder, demo_model_path
 from core.runs.models import ensemble_key, list_ensembles
 from core.runs.other_roots import OtherRuns, list_other_runs
@@ -72,13 +69,11 @@ class Model:
     key : str. Id of its run, "ensembles/<name>", or "demo-model".
     name : str. Name on screen, unique in a list of models.
     path : Path. Checkpoint file.
-    modified_s : float. Modification time, Unix time in seconds.
     """
 
     key: str
     name: str
     path: Path
-    modified_s: float
 
 
 def models(*, ensembles: bool = False) -> list[Model]:
@@ -87,12 +82,12 @@ def models(*, ensembles: bool = False) -> list[Model]:
     for run in runs.list_runs(runs_root()):
         path = runs.run_checkpoint(run.folder)
         if path is not None:
-            found.append(Model(run.id, run.name, path, path.stat().st_mtime))
+            found.append(Model(run.id, run.name, path))
     for path in list_ensembles(runs_root()) if ensembles else ():
-        found.append(Model(ensemble_key(path), f"{path.stem}, ensemble", path.absolute(), path.stat().st_mtime))
+        found.append(Model(ensemble_key(path), f"{path.stem}, ensemble", path.absolute()))
     path = demo_model_path()
     if path.is_file():
-        found.append(Model(DEMO_MODEL, "Ready-made, from synthetic data", path, path.stat().st_mtime))
+        found.append(Model(DEMO_MODEL, "Ready-made, from synthetic data", path))
     names = [model.name for model in found]
     return [m if names.count(m.name) == 1 else replace(m, name=f"{m.name} ({m.key})") for m in found]
 
@@ -258,22 +253,16 @@ def _file_errors(
 
 
 def _planned_demo() -> DatasetSummary:
-    subjects = tuple(f"subject-{n}" for n in range(1, DEFAULT_SUBJECTS + 1))
+    planned = planned_demo()
     return DatasetSummary(
         name="demo",
         layout="iseg",
-        modalities=("T1", "T2"),
-        classes=tuple(TISSUE_COLOURS),
-        colours=dict(TISSUE_COLOURS),
-        ids=subjects,
-        labelled=subjects,
-        shapes=(SHAPE,) * DEFAULT_SUBJECTS,
-        spacings_mm=((1.0, 1.0, 1.0),) * DEFAULT_SUBJECTS,
+        modalities=planned.modalities,
+        classes=tuple(planned.colours),
+        colours=planned.colours,
+        ids=planned.ids,
+        labelled=planned.ids,
+        shapes=planned.shapes,
+        spacings_mm=planned.spacings_mm,
         synthetic=True,
     )
-
-
-@st.cache_resource(show_spinner=False)
-def accelerator() -> str:
-    """``cuda`` or ``cpu``: the device on which training will probably run, detected without torch."""
-    return expected_device("auto")

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import streamlit as st
 
+from core.formatting import format_count, format_size
 from core.runs import ACTIVE, RunSummary
 
 WAITING_OR_ACTIVE = ("queued", *ACTIVE)
@@ -68,12 +69,12 @@ def moment(moment_s: float | None) -> str:
 
 def size(values: Iterable[float]) -> str:
     """A size along several axes: ``144 × 192 × 256``, ``0.8 × 0.8 × 1.2``."""
-    return " × ".join(f"{v:g}" if isinstance(v, int) else f"{v:.3g}" for v in values)
+    return format_size(values, " × ")
 
 
 def count(number: int | float, noun: str) -> str:
     """A number with its noun: ``1 subject``, ``1,234 subjects``."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return format_count(number, noun)
 
 
 def total_epochs(run: RunSummary) -> str:

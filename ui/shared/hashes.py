@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from core.files import FileStamp, file_stamp
-from core.imaging.foreign_files import voxel_files
+from core.files import NO_FILE, file_stamp
+from core.imaging.image_files import files_of
 
 LENGTH = 16  # hexadecimal digits
 
@@ -23,12 +23,13 @@ def files_hash(prefix: str, files: Sequence[Path], with_stat: bool = True) -> st
     Parameters
     ----------
     prefix : str. Other parameters that the result depends on.
-    files : sequence of Path. Image files; of a header without voxels, such as Analyze's, the data file is included.
-    with_stat : bool. Whether the hash changes with size and modification time of the files.
+    files : sequence of Path. Image files.
+    with_stat : bool. Whether the hash changes with size and modification time of all files of these images
+        (:func:`core.imaging.image_files.files_of`).
     """
     digest = hashlib.sha256(prefix.encode("utf-8", "surrogateescape"))
     for path in files:
-        for part in (path, *voxel_files(path)):
-            size, mtime_ns = file_stamp(part) if with_stat else FileStamp(0, 0)
+        for part in files_of(path) if with_stat else (path,):
+            size, mtime_ns = file_stamp(part) if with_stat else NO_FILE
             digest.update(f"{part}\0{size}\0{mtime_ns}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()[:LENGTH]

@@ -12,7 +12,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,11 +21,12 @@ from typing import Any
 from core import runs
 from core.compute.allocator import malloc_environment
 from core.compute.priority import JOB_NICENESS, lower_priority
-from core.paths import project_root
+from core.processes import PROJECT, module_command, module_environment
 from ui.shared.paths import runs_root
 
 STDOUT = "stdout.txt"
 STDERR = "stderr.txt"
+REPORT = "report.json"  # result of the jobs that write a report
 _PROGRESS = re.compile(r"progress (\d+)/(\d+)")
 _running: dict[Path, subprocess.Popen[bytes]] = {}
 _lock = threading.Lock()
@@ -65,8 +65,8 @@ def start(folder: Path, arguments: Sequence[str]) -> None:
         folder.mkdir(parents=True)
         with (folder / STDOUT).open("wb") as out, (folder / STDERR).open("wb") as err:
             _running[folder] = subprocess.Popen(
-                [sys.executable, "-m", "core", *arguments],
-                cwd=project_root(),
+                module_command("core", *arguments),
+                cwd=PROJECT,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
@@ -81,7 +81,7 @@ def _environment() -> dict[str, str]:
     Beside a run that trains, threads of the job that wait for one another leave their core to it: spinning threads of
     two processes would take most of each other's time (benchmarks/NOTES.md).
     """
-    environment = malloc_environment(os.environ)
+    environment = malloc_environment(module_environment())
     if any(run.state.active for run in runs.list_runs(runs_root())):
         environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return environment
@@ -105,6 +105,16 @@ def observe(folder: Path, complete: bool) -> Job:
     if complete:
         return Job("done")
     return Job("failed", message=_reason(folder, status)) if status else Job("none")
+
+
+def observe_report(folder: Path) -> Job:
+    """The state of a job whose result is a report."""
+    return observe(folder, (folder / REPORT).is_file())
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The report of a finished job."""
+    return read_json(folder / REPORT)
 
 
 def wait(folder: Path) -> str:

@@ -10,9 +10,7 @@ import hashlib
 import importlib.metadata
 import json
 import math
-import os
 import subprocess
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -28,7 +26,7 @@ from core.errors import UserError
 from core.files import atomic_write
 from core.models import architecture
 from core.models.own_networks import code_files
-from core.paths import project_root
+from core.processes import PROJECT, JsonLinesChild, module_command, module_environment
 from core.training.plan import StepCost, TrainingPlan
 from core.types import Size3
 from ui.shared.hashes import files_hash, short_hash
@@ -48,54 +46,21 @@ class EstimateError(UserError):
     """The child process could not answer."""
 
 
-class Child:
-    """The process that answers, started on demand; one for the whole web server."""
-
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[str] | None = None
-        self._lock = threading.Lock()
-
-    def reply(self, question: dict[str, Any]) -> dict[str, Any]:
-        """The reply to a question; an error if the process ends without one."""
-        with self._lock:
-            if question.get("code"):  # of a file that may have changed since the process read it
-                self._end()
-            for _ in range(2):  # the process may have ended by itself just now
-                process = self._started()
-                try:
-                    assert process.stdin is not None and process.stdout is not None
-                    process.stdin.write(json.dumps(question) + "\n")
-                    process.stdin.flush()
-                    line = process.stdout.readline()
-                except OSError:
-                    line = ""
-                if line:
-                    reply: dict[str, Any] = json.loads(line)
-                    return reply
-                process.wait()
-        return {"error": f"the estimate of the network failed: its process ended with status {process.returncode}"}
-
-    def _started(self) -> subprocess.Popen[str]:
-        if self.process is None or self.process.poll() is not None:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "core.inspection.network_inspector"],
-                cwd=project_root(),
-                env={**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                start_new_session=True,  # Ctrl-C is the server's: the process ends with its input
-            )
-            lower_priority(self.process.pid, JOB_NICENESS)
-        return self.process
-
-    def _end(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+def _start_child() -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        module_command("core.inspection.network_inspector"),
+        cwd=PROJECT,
+        env={**module_environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # Ctrl-C is the server's: the process ends with its input
+    )
+    lower_priority(process.pid, JOB_NICENESS)
+    return process
 
 
-CHILD = Child()
+CHILD = JsonLinesChild(_start_child)  # one for the whole web server
 
 
 class NetworkInspector:
@@ -160,7 +125,12 @@ class NetworkInspector:
                     return
                 key = next(reversed(self._waiting))
                 question = self._waiting[key]
-            reply = CHILD.reply(question)
+            # A file of the user's may have changed since the process read it.
+            reply = CHILD.ask(question, anew=bool(question.get("code")))
+            if reply is None:
+                reply = {
+                    "error": f"the estimate of the network failed: its process ended with status {CHILD.returncode}"
+                }
             error = str(reply.get("error", ""))
             if not error:
                 try:
@@ -261,7 +231,7 @@ def _own_code(name: str) -> str:
 def _code_digest() -> str:
     """A digest of the code of :mod:`core`, and the versions of the packages that decide an answer."""
     digest = hashlib.sha256()
-    root = project_root()
+    root = PROJECT
     for path in sorted((root / "core").rglob("*.py")):
         digest.update(f"{path.relative_to(root)}\0".encode())
         digest.update(path.read_bytes())

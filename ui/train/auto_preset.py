@@ -6,19 +6,18 @@ from dataclasses import replace
 
 import streamlit as st
 
+from core.compute.expected_device import expected_device
 from core.config import TrainConfig
 from core.datasets import DataOptions
-from core.datasets.splits import split_subjects
 from core.errors import ConfigError, UserError
 from core.presets import AUTO, preset
 from core.runs.measured_speed import duration_factors
-from core.training.auto_preset import OTHERS_FOLLOW, Recipe, Work, choose
+from core.training.auto_preset import OTHERS_FOLLOW, Recipe, Work, choose, work_of
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary
 from ui.shared.legend import facts_list
 from ui.shared.paths import runs_root
 from ui.train import form
-from ui.train.forecast import expected_device
 
 
 def recipe(base: TrainConfig, summary: DatasetSummary) -> Recipe | None:
@@ -69,17 +68,6 @@ def render_reasons(config: TrainConfig) -> None:
 
 
 def _work(config: TrainConfig, summary: DatasetSummary) -> Work:
-    split = split_subjects(summary.labelled, config.split)
-    device = expected_device(config)
+    device = expected_device(config.run.device)
     measured = duration_factors(runs_root(), device)
-    return Work(
-        shapes=summary.shapes,
-        spacings_mm=summary.spacings_mm,
-        in_channels=len(config.data.modalities or summary.modalities),
-        classes=1 + len(config.data.classes or summary.classes),
-        train=len(split.train),
-        held_out=len(split.val),
-        device=device,
-        duration_factor=measured.expected,
-        measured_runs=measured.runs,
-    )
+    return work_of(config, summary.labelled, summary.shapes, summary.spacings_mm, device, measured)

@@ -7,8 +7,7 @@ from pathlib import Path
 import streamlit as st
 
 from core.errors import UserError
-from core.runs.engines.registry import list_engines
-from core.runs.engines.settings import FILE
+from core.runs.engines.registry import declares_engines, list_engines
 from core.runs.store.engine_records import LOCAL
 from ui.shared.errors import error_box
 
@@ -17,7 +16,7 @@ ENGINE = "train_engine"
 
 def choose(root: Path) -> str:
     """The name of the chosen engine; asked only where there is more than this machine."""
-    if not (root / FILE).is_file():
+    if not declares_engines(root):
         return LOCAL
     try:
         titles = {engine.name: engine.title for engine in list_engines(root)}

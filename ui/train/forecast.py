@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from core.compute.expected_device import expected_device
 from core.config import SplitConfig, TrainConfig
 from core.datasets.splits import Split, adapted_folds, split_subjects
 from core.errors import UserError
@@ -18,7 +19,7 @@ from core.laterality import find_sides, resolve_mirroring
 from core.runs.measured_speed import duration_factors
 from core.training.plan import DEVICE_KINDS, StepCost, TrainingPlan, make_plan
 from ui.shared import formatting
-from ui.shared.cache import DatasetSummary, accelerator
+from ui.shared.cache import DatasetSummary
 from ui.shared.errors import error_box
 from ui.shared.legend import facts_list
 from ui.shared.network_inspector import step_cost, wait_for
@@ -43,13 +44,8 @@ def forecast(config: TrainConfig, summary: DatasetSummary) -> TrainingPlan:
         spacings_mm=summary.spacings_mm,
         in_channels=len(config.data.modalities or summary.modalities),
         classes=1 + len(config.data.classes or summary.classes),
-        device=expected_device(config),
+        device=expected_device(config.run.device),
     )
-
-
-def expected_device(config: TrainConfig) -> str:
-    """The kind of device that a run will probably use, as torch names it."""
-    return accelerator() if config.run.device == "auto" else config.run.device
 
 
 @dataclass(frozen=True)
@@ -156,9 +152,7 @@ def _time(config: TrainConfig, planned: TrainingPlan, cost: StepCost) -> str:
         shortest, longest = DEVICE_KINDS[planned.device].uncertainty
     epoch_s = planned.epoch_s(cost)
     epoch = f"{_range(epoch_s * shortest, epoch_s * longest)} per epoch"
-    number = measured.runs
-    runs = "the last run" if number == 1 else f"the last {number} runs"
-    source = f"as fast as {runs}" if number else "a rough estimate"
+    source = f"as fast as {measured.source}" if measured.runs else "a rough estimate"
     correction = f"{source}; the run itself corrects it within seconds"
     if config.run.minutes:
         return f"ends within {config.run.minutes:g} min; {epoch}, {correction}"

@@ -172,10 +172,10 @@ def _field(base: TrainConfig, form: FormState, spec: FieldSpec, options: Mapping
         st.space(8)
         st.toggle(label, value=value, **common)
     elif spec.type is int:
-        empty = spec.is_zero(value)
-        st.number_input(label, value=None if empty else value, step=1, placeholder=spec.zero or None, **common)
+        empty = spec.is_special(value)
+        st.number_input(label, value=None if empty else value, step=1, placeholder=spec.special_word or None, **common)
     else:
-        placeholder = spec.zero or (AUTOMATIC if spec.item_type else "none")
+        placeholder = spec.special_word or (AUTOMATIC if spec.item_type else "none")
         st.text_input(label, value=_text(spec, value), placeholder=placeholder, **common)
     if spec.name in form.errors:
         st.markdown(f":small[:red[{formatting.plain(form.errors[spec.name])}]]")
@@ -201,7 +201,7 @@ def _widget_value(spec: FieldSpec, value: Any) -> Any:
     """The value as the widget of the field holds it."""
     if spec.item_type is str:
         return list(value)
-    if spec.type is int and spec.is_zero(value):
+    if spec.type is int and spec.is_special(value):
         return None
     if spec.choices or spec.type in (bool, int) or spec.name == "model":
         return value
@@ -210,7 +210,7 @@ def _widget_value(spec: FieldSpec, value: Any) -> Any:
 
 def _text(spec: FieldSpec, value: Any) -> str:
     """The value as a text field holds it."""
-    return "" if spec.is_zero(value) else spec.format(value)
+    return "" if spec.is_special(value) else spec.format(value)
 
 
 def _no_names(spec: FieldSpec) -> str:
@@ -247,8 +247,8 @@ def _reset(base: TrainConfig, spec: FieldSpec) -> None:
 
 
 def _parse(spec: FieldSpec, raw: Any) -> Any:
-    if spec.zero and isinstance(raw, str | None) and (raw or "").strip().lower() in ("", spec.zero):
-        return spec.coerce(spec.zero_value)
+    if spec.special_word and isinstance(raw, str | None) and (raw or "").strip().lower() in ("", spec.special_word):
+        return spec.coerce(spec.special_value)
     if raw is None:
         raise ConfigError(f"{spec.name}: expected a value, got nothing")
     if isinstance(raw, str) and not spec.choices:

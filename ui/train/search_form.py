@@ -16,7 +16,15 @@ from core.presets import command_line
 from core.runs.store.engine_records import LOCAL
 from core.runs.sweeps import submit_sweep
 from core.sweeps.settings import SweepOptions, SweepSettings, check_sweep, objective
-from core.sweeps.space import Dimension, is_number, label, parse_dimension, searchable_specs, suggest, suggested_choices
+from core.sweeps.space import (
+    Dimension,
+    choice_text,
+    is_number,
+    parse_dimension,
+    searchable_specs,
+    suggest,
+    suggested_choices,
+)
 from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.navigation import go_to
@@ -96,7 +104,7 @@ def _dimension(spec: FieldSpec, config: TrainConfig) -> Dimension | None:
     key = f"search.{config.preset}.{spec.name}"
     try:
         if choices := suggested_choices(spec, config):
-            words = {label(spec, value): spec.in_words(value) for value in choices}
+            words = {choice_text(spec, value): spec.in_words(value) for value in choices}
             texts = st.multiselect(
                 spec.label, list(words), list(words) if len(words) <= 6 else [], format_func=words.__getitem__, key=key,
                 persist_state="session", placeholder="Choose two or more",

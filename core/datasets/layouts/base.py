@@ -232,6 +232,17 @@ class Layout(Protocol):
         """
 
 
+class CodedLayout(Layout, Protocol):
+    """A layout with code of its own, for which no description is enough.
+
+    Attributes
+    ----------
+    reason : str. Why a folder that it recognises is opened as this layout, as a clause.
+    """
+
+    reason: str
+
+
 def natural_key(id: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key that orders digits by value: subject-2 before subject-10."""
     parts = re.findall(r"[0-9]+|[^0-9]+", id)

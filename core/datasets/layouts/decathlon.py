@@ -27,6 +27,7 @@ class DecathlonLayout:
     name = "decathlon"
     title = "Medical Segmentation Decathlon"
     expects = "a dataset.json that lists modality, labels and training, with imagesTr and labelsTr beside it"
+    reason = "it has a dataset.json"
 
     def recognises(self, folder: Path) -> bool:
         """Whether there is a ``dataset.json``, which is not nnU-Net's."""

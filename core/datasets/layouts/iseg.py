@@ -14,6 +14,7 @@ from pathlib import Path
 from core.datasets.layouts.base import Dataset, ImageRef, Subject
 from core.datasets.layouts.colour_files import find_colours
 from core.errors import DatasetError
+from core.imaging.image_files import is_second_half
 from core.labels import LabelSpace
 
 LABELS = {0: "background", 10: "CSF", 150: "GM", 250: "WM"}
@@ -21,7 +22,7 @@ MODALITIES = ("T1", "T2")
 DEMO_MARKER = "segmentarium-demo.json"  # marks finished synthetic demo data
 UNFINISHED_DEMO_MARKER = "segmentarium-demo.unfinished.json"
 
-_FILE_NAME = re.compile(r"subject-(?P<number>\d+)-(?P<kind>T1|T2|label)\.(?P<type>hdr|img|nii)(\.gz)?", re.IGNORECASE)
+_FILE_NAME = re.compile(r"subject-(?P<number>\d+)-(?P<kind>T1|T2|label)\.(hdr|img|nii)(\.gz)?", re.IGNORECASE)
 
 
 class IsegLayout:
@@ -30,6 +31,7 @@ class IsegLayout:
     name = "iseg"
     title = "iSEG-2017"
     expects = "files subject-1-T1, subject-1-T2, subject-1-label ... (.hdr with .img, .nii or .nii.gz)"
+    reason = "its files are named like subject-1-T1"
 
     def recognises(self, folder: Path) -> bool:
         """Whether any file name fits the pattern of this layout."""
@@ -90,19 +92,14 @@ def _select_file(files: list[Path]) -> Path:
     DatasetError
         If the files are several images.
     """
-    images: dict[str, Path] = {}
-    for file in files:
-        match = _FILE_NAME.fullmatch(file.name)
-        assert match is not None
-        image = file.name if match["type"].lower() == "nii" else "pair" + file.name[: match.start("type")]
-        if image not in images or match["type"].lower() == "hdr":
-            images[image] = file
+    names = {file.name for file in files}
+    images = [file for file in files if not is_second_half(file.name, names)]
     if len(images) > 1:
-        names = " and ".join(file.name for file in images.values())
         raise DatasetError(
-            f"{files[0].parent}: expected one file (or pair) for each image, got {names}; remove all but one"
+            f"{files[0].parent}: expected one file (or pair) for each image, got "
+            f"{' and '.join(file.name for file in images)}; remove all but one"
         )
-    return next(iter(images.values()))
+    return images[0]
 
 
 def _read_demo_marker(file: Path) -> dict[str, object]:

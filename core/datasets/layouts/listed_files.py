@@ -7,9 +7,7 @@ from pathlib import Path, PureWindowsPath
 
 from core.datasets.layouts.base import natural_key
 from core.datasets.layouts.files import image_stem, is_image_name
-from core.imaging.file_kinds import NIFTI_SUFFIXES
-
-PAIR_SUFFIXES = tuple(s for s in NIFTI_SUFFIXES if not s.startswith(".nii"))  # of images of two files, .hdr and .img
+from core.imaging.image_files import PAIR_SUFFIXES
 
 
 def resolve_listed(folder: Path, text: str) -> Path:

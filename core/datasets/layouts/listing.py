@@ -10,10 +10,10 @@ from pathlib import Path
 
 from core.datasets.layouts.files import is_image_name
 from core.errors import DatasetError
+from core.imaging.image_files import is_second_half
 
 MAX_FILES = 400_000
 MAX_DEPTH = 8  # folders below the data set's own
-PAIRS = {".img": ".hdr", ".img.gz": ".hdr.gz"}  # the second file of an image, which its first stands for
 
 
 @dataclass(frozen=True)
@@ -35,10 +35,10 @@ class Listing:
     @cached_property
     def by_depth(self) -> dict[int, list[str]]:
         """Files by the number of folders that they lie in; of an image of two files only the header."""
-        lower = {f.lower() for f in self.files}
+        names = set(self.files)
         found: dict[int, list[str]] = {}
         for file in self.files:
-            if not _is_second(file, lower):
+            if not is_second_half(file, names):
                 found.setdefault(file.count("/"), []).append(file)
         return found
 
@@ -91,9 +91,9 @@ def list_folder(folder: Path, max_files: int = MAX_FILES) -> Listing:
                 files.append(prefix + entry.name)
             elif depth < MAX_DEPTH and (not entry.is_symlink() or _is_new(entry, root, followed)):
                 waiting.append((entry.path, f"{prefix}{entry.name}/", depth + 1))
-        if len(files) > MAX_FILES:
+        if len(files) > max_files:
             raise DatasetError(
-                f"{folder}: expected at most {MAX_FILES} files, got more; name the data set's own folder"
+                f"{folder}: expected at most {max_files} files, got more; name the data set's own folder"
             )
     return Listing(folder, tuple(sorted(files)), hidden)
 
@@ -112,9 +112,3 @@ def _is_new(entry: os.DirEntry[str], root: str, followed: set[str]) -> bool:
         return False
     followed.add(target)
     return True
-
-
-def _is_second(file: str, lower: set[str]) -> bool:
-    """Whether a file holds the voxels of a header that is listed too."""
-    name = file.lower()
-    return any(name.endswith(s) and name[: -len(s)] + first in lower for s, first in PAIRS.items())

@@ -32,6 +32,7 @@ class NnunetLayout:
     name = "nnunet"
     title = "nnU-Net"
     expects = "a dataset.json with channel_names and labels, imagesTr with CASE_0000.nii.gz ..., and labelsTr"
+    reason = "its dataset.json names channels"
 
     def recognises(self, folder: Path) -> bool:
         """Whether there is a ``dataset.json`` that names channels and lists no cases, or is of version 1."""

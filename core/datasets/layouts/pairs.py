@@ -9,12 +9,13 @@ from pathlib import Path
 
 from core.datasets.layouts.base import natural_key
 from core.datasets.layouts.files import image_stem, is_image_name
+from core.datasets.layouts.name_words import LABEL_WORDS, says_label, words
+from core.imaging.image_files import is_second_half
 
 IMAGE_FOLDERS = ("imagestr", "images", "image", "imgs", "img", "volumes", "scans")
 LABEL_FOLDERS = (
     "labelstr", "labels", "label", "masks", "mask", "segmentations", "segmentation", "segs", "seg", "annotations",
 )  # fmt: skip
-LABEL_WORDS = {"label", "labels", "seg", "segmentation", "mask", "gt", "groundtruth", "truth", "annotation"}
 NEUTRAL_WORDS = {"image", "img", "scan", "volume", "0000", *LABEL_WORDS}  # left out when file names are compared
 MAX_CASE_FOLDERS = 1000
 
@@ -47,8 +48,8 @@ def find_pairs(folder: Path) -> list[tuple[Path, Path]]:
 def _images_in(folder: Path) -> list[Path]:
     """Images in a folder; of a pair of files only the header."""
     paths = sorted(p for p in folder.iterdir() if is_image_name(p.name))
-    headers = {image_stem(p.name) for p in paths if re.search(r"\.hdr(\.gz)?$", p.name.lower())}
-    return [p for p in paths if ".img" not in p.suffixes or image_stem(p.name) not in headers]
+    names = {p.name for p in paths}
+    return [p for p in paths if not is_second_half(p.name, names)]
 
 
 def _pairs_by_name(images: Sequence[Path], labels: Sequence[Path]) -> list[tuple[Path, Path]]:
@@ -105,8 +106,9 @@ def _pair_of_case(files: list[Path]) -> tuple[Path, Path] | None:
 
 
 def _is_label_name(path: Path) -> bool:
-    return not LABEL_WORDS.isdisjoint(_words(path))
+    return says_label(words(image_stem(path.name)))
 
 
-def _words(path: Path) -> Name:
-    return tuple(re.findall(r"[^\W\d_]+|[0-9]+", image_stem(path.name).lower()))
+def _words(path: Path) -> list[str]:
+    """Words of a file name, numbers behind them apart."""
+    return [part for word in words(image_stem(path.name)) for part in re.findall(r"\D+|[0-9]+", word)]

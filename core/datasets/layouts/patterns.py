@@ -1,20 +1,8 @@
 """The pattern language of folder layouts: paths with entities, compiled to regular expressions.
 
-A pattern is a path relative to the folder of a data set, such as ``{case}/{case}_{modality=t1|t2}.nii[.gz]``:
-
-======================  ==============================================================================================
-``{case}``              an entity: text without a slash, the same wherever it stands in the pattern
-``{modality=t1|t2}``    an entity with alternatives, which may hold ``*``, ``?``, ``#`` and slashes
-``*``, ``?``            any text, one character; no slash
-``#``, ``#+``           one digit; one or more digits
-``[...]``               may be missing
-``(a|b)``               alternatives
-``**/``                 any number of folders
-``\\``                  takes the next character as it is
-======================  ==============================================================================================
-
-Case does not count. A pattern whose last name has no dot takes the suffix of any image. ``{case}`` takes as much text
-as it can, all other entities as little.
+A pattern is a path relative to the folder of a data set, such as ``{case}/{case}_{modality=t1|t2}.nii[.gz]``;
+:data:`LANGUAGE` lists what it may hold; text in braces is an *entity*. Case does not count. A pattern whose last name
+has no dot takes the suffix of any image. ``{case}`` takes as much text as it can, all other entities as little.
 """
 
 from __future__ import annotations
@@ -26,6 +14,17 @@ from functools import cache
 from core.errors import DatasetError
 from core.imaging.headers import SUFFIXES
 
+LANGUAGE: tuple[tuple[tuple[str, ...], str], ...] = (  # texts of patterns, and what they match, as Markdown
+    (("{case}",), "what names a case: text without a slash, the same wherever it stands"),
+    (("{modality}", "{channel}"), "which image it is, such as t1; a channel is a number, such as 0000"),
+    (("{session}", "{site}"), "further parts of a name, as any other word in braces; each combination is a subject"),
+    (("{label}",), "the class, where each has a mask of its own"),
+    (("{rater}",), "who drew the label map, where there are several; one is read"),
+    (("{modality=t1|t2}",), "only these texts, which may hold `*`, `?`, `#` and slashes"),
+    (("*", "?", "#", "#+"), "any text, one character, one digit, digits; no slash"),
+    (("[...]", "(a|b)", "**/"), "may be missing; alternatives; any number of folders"),
+    (("\\",), "takes the next character as it is"),
+)
 SPECIAL = "{}[]()|*?#\\"
 MAX_LENGTH = 1000
 ROLES = ("modality", "channel", "label", "rater")  # entities that are no part of a subject's id
@@ -54,6 +53,15 @@ class Pattern:
         """Values of the entities in a path, without those of missing optional parts; ``None`` if it does not fit."""
         found = self.regex.fullmatch(path)
         return None if found is None else {k: v for k, v in found.groupdict().items() if v is not None}
+
+
+def language_table() -> str:
+    """:data:`LANGUAGE` as a Markdown table."""
+    lines = ["| Pattern | Matches |", "|---|---|"]
+    for texts, meaning in LANGUAGE:
+        shown = ", ".join(f"`{text}`" for text in texts).replace("|", "\\|")
+        lines.append(f"| {shown} | {meaning} |")
+    return "\n".join(lines) + "\n"
 
 
 def escape(text: str) -> str:

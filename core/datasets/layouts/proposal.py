@@ -11,30 +11,13 @@ from typing import Any
 
 from core.datasets.layouts.files import image_stem
 from core.datasets.layouts.listing import Listing
+from core.datasets.layouts.name_words import MODALITY_WORDS, says_label, words
 from core.datasets.layouts.patterns import escape
 from core.errors import DatasetError
 
 MAX_TEMPLATES = 400  # of one way to name cases; more are no pattern
 MAX_IMAGES = 40  # patterns of images in a proposal
 
-# Words that name a label map: English, German, French, Spanish, Italian, Portuguese, Dutch, Swedish, Polish, Russian,
-# Chinese, Japanese, Korean.
-_LABEL_TEXT = """
-label labels lbl seg segs segm segmentation segmentations mask masks msk gt groundtruth truth annotation annotations
-annot roi rois parcellation parc aseg dseg contour contours delineation
-maske masken segmentierung segmentierungen beschriftung kontur
-masque masques étiquette étiquettes etiquette etiquettes vérité
-máscara máscaras mascara mascaras segmentación segmentacion etiqueta etiquetas anotación anotacion
-maschera maschere segmentazione etichetta etichette
-segmentação segmentacao rótulo rotulo rótulos rotulos segmentatie masker etikett maskering maska etykieta
-segmentacja маска маски разметка метки сегментация 标签 标注 分割 掩码 掩膜 ラベル マスク 正解 레이블 마스크 분할
-"""
-_MODALITY_TEXT = """
-t1 t1w t1n t1c t1ce t1gd t1post t1km t2 t2w t2f t2flair t2star flair pd pdw dwi adc ir swi mra dixon fa md b0 ct cta
-cbct pet suv mr mri spect us tof ute stir cbf cbv bravo mprage mp2rage inv1 inv2 water fat phase
-"""
-LABEL_WORDS = frozenset(_LABEL_TEXT.split())
-MODALITY_WORDS = frozenset(_MODALITY_TEXT.split())
 RATER_WORDS = ("rater", "observer", "reader", "annotator", "expert", "gutachter", "lecteur", "lector")
 
 
@@ -161,28 +144,15 @@ def _join(folder: str, name: str) -> str:
     return "/".join([*(escape(p) for p in folder.split("/") if p), name])
 
 
-def words(text: str) -> list[str]:
-    """Words of a path: letters with the digits behind them, in lower case, and parts of camel case."""
-    spaced = re.sub(r"(?<=[a-zà-ÿ])(?=[A-Z])", " ", text.replace("{case}", "/"))
-    return [w.lower() for w in re.findall(r"[^\W\d_]+[0-9]*|[0-9]+", spaced)]
-
-
 def _is_label(template: str) -> bool:
     """Whether a path names a label map: by a word of the file name, else of its folders; words of images win there."""
     *folders, name = template.split("/")
     found = words(image_stem(name.replace("\\", "")))
-    if _says_label(found):
+    if says_label(found):
         return True
     if not MODALITY_WORDS.isdisjoint(found):
         return False
-    return _says_label(words("/".join(folders)))
-
-
-def _says_label(found: Sequence[str]) -> bool:
-    plain = [w.rstrip("0123456789") for w in found]
-    return any(
-        w in LABEL_WORDS or p in LABEL_WORDS or w in ("labelstr", "labelsts") for w, p in zip(found, plain, strict=True)
-    )
+    return says_label(words("/".join(folders)))
 
 
 def _image_patterns(keying: _Keying) -> tuple[Any, dict[str, str]]:

@@ -13,21 +13,56 @@ from core.formatting import format_list
 
 RepairKind = Literal["nan_is_zero", "left_out", "take_qform", "follow_image", "nearest_label"]
 
-OF_ONE_SUBJECT: tuple[RepairKind, ...] = ("take_qform", "follow_image", "nearest_label")  # how its files are read
-TITLES: dict[RepairKind, str] = {
-    "nan_is_zero": "Read NaN as 0",
-    "left_out": "Leave the case out",
-    "take_qform": "Take the qform",
-    "follow_image": "Align with the image as stored",
-    "nearest_label": "Read the nearest label value",
+
+@dataclass(frozen=True)
+class RepairText:
+    """What a kind of repair is called.
+
+    Attributes
+    ----------
+    title : str. Of its button.
+    effect : str. What it does, as a clause.
+    line : str. What a recipe with it does, in front of the ids of the subjects.
+    of_one_subject : bool. Whether it changes how the files of one subject are read.
+    """
+
+    title: str
+    effect: str
+    line: str
+    of_one_subject: bool = False
+
+
+REPAIRS: dict[RepairKind, RepairText] = {
+    "nan_is_zero": RepairText(
+        "Read NaN as 0",
+        "NaN counts as intensity 0, and as background in label maps, in all files of the data set",
+        "NaN is read as 0",
+    ),
+    "left_out": RepairText(
+        "Leave the case out",
+        "the case is neither trained on nor scored, as if it were not in the folder",
+        "left out",
+    ),
+    "take_qform": RepairText(
+        "Take the qform",
+        "orientation and place of its files come from the qform instead of the sform",
+        "placed by the qform",
+        of_one_subject=True,
+    ),
+    "follow_image": RepairText(
+        "Align with the image as stored",
+        "voxels are matched with those of the first image as stored, whatever its header states",
+        "aligned with the first image as stored",
+        of_one_subject=True,
+    ),
+    "nearest_label": RepairText(
+        "Read the nearest label value",
+        "each value that is no label is read as the nearest value that is one",
+        "other label values read as the nearest one",
+        of_one_subject=True,
+    ),
 }
-EFFECTS: dict[RepairKind, str] = {
-    "nan_is_zero": "NaN counts as intensity 0, and as background in label maps, in all files of the data set",
-    "left_out": "the case is neither trained on nor scored, as if it were not in the folder",
-    "take_qform": "orientation and place of its files come from the qform instead of the sform",
-    "follow_image": "voxels are matched with those of the first image as stored, whatever its header states",
-    "nearest_label": "each value that is no label is read as the nearest value that is one",
-}
+OF_ONE_SUBJECT = tuple(kind for kind, text in REPAIRS.items() if text.of_one_subject)
 
 
 @dataclass(frozen=True)
@@ -36,7 +71,7 @@ class Repair:
 
     Attributes
     ----------
-    kind : str. What is done, a key of :data:`TITLES`.
+    kind : str. What is done, a key of :data:`REPAIRS`.
     subject : str. Subject that it concerns; empty for the whole data set.
     """
 
@@ -125,16 +160,11 @@ class Recipe:
 
     def lines(self) -> Iterator[str]:
         """What the recipe does, a line for each kind."""
-        if self.nan_is_zero:
-            yield "NaN is read as 0"
-        for name, text in (
-            ("left_out", "left out"),
-            ("take_qform", "placed by the qform"),
-            ("follow_image", "aligned with the first image as stored"),
-            ("nearest_label", "other label values read as the nearest one"),
-        ):
-            ids = getattr(self, name)
-            if ids:
-                yield f"{text}: {format_list(ids, 6)}"
+        for kind, text in REPAIRS.items():
+            value = getattr(self, kind)
+            if value is True:
+                yield text.line
+            elif value:
+                yield f"{text.line}: {format_list(value, 6)}"
         if self.renamed:
             yield "renamed: " + ", ".join(f"{raw} is {name}" for raw, name in sorted(self.renamed.items()))

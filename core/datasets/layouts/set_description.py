@@ -47,6 +47,7 @@ KEYS = {
     "general": "whether it is a kind of folder, which named data sets precede",
     "variants": "descriptions that replace some of these keys, by name: chosen as NAME/VARIANT",
 }
+OF_KNOWN_SETS = ("verified", "needs_labels", "general", "variants")  # keys that say nothing of a single folder
 FIRST_ID_ENTITIES = ("case", "session")
 
 

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from core.datasets.synthetic.demo_marker import (
@@ -24,6 +25,9 @@ from core.datasets.synthetic.demo_marker import (
     read_unfinished_marker,
 )
 from core.datasets.synthetic.demo_writer import (
+    DTYPES,
+    SHAPE,
+    SPACING_MM,
     SUBJECT_BYTES,
     is_written,
     remove_stale_temporaries,
@@ -34,7 +38,9 @@ from core.datasets.synthetic.demo_writer import (
 from core.errors import DatasetError
 from core.files import atomic_write
 from core.formatting import format_bytes
-from core.types import ProgressCallback
+from core.labels import TISSUE_COLOURS
+from core.paths import DEMO, dataset_folder
+from core.types import ProgressCallback, Size3, SpacingMm
 
 __all__ = [
     "ensure_demo",
@@ -43,6 +49,8 @@ __all__ = [
     "has_subject",
     "is_demo",
     "make_demo",
+    "planned_demo",
+    "planned_unless_made",
     "read_marker",
 ]
 
@@ -66,6 +74,41 @@ University make no representations about the suitability of this software for an
 without express or implied warranty. The authors are not responsible for any data loss, equipment damage, property loss,
 or injury to subjects or patients resulting from the use or misuse of this software package.
 """
+
+
+@dataclass(frozen=True)
+class PlannedDemo:
+    """The demo data before it is made, as :func:`make_demo` makes it by default.
+
+    Attributes
+    ----------
+    ids, modalities : tuple of str. Ids of the subjects, all of them labelled; names of the modalities.
+    colours : dict. Colour (#rrggbb) by class name, without the background.
+    shapes, spacings_mm : tuple of tuple. Voxels and voxel size of each subject along i, j, k.
+    """
+
+    ids: tuple[str, ...]
+    modalities: tuple[str, ...]
+    colours: dict[str, str]
+    shapes: tuple[Size3, ...]
+    spacings_mm: tuple[SpacingMm, ...]
+
+
+def planned_demo() -> PlannedDemo:
+    """The demo data before it is made."""
+    ids = _first_ids(DEFAULT_SUBJECTS)
+    modalities = tuple(kind for kind in DTYPES if kind != "label")
+    return PlannedDemo(ids, modalities, dict(TISSUE_COLOURS), (SHAPE,) * len(ids), (SPACING_MM,) * len(ids))
+
+
+def planned_unless_made(data: str) -> PlannedDemo | None:
+    """The demo data where it is meant and training would make it first; ``None`` for any other data set.
+
+    Parameters
+    ----------
+    data : str. Folder of a data set, or "demo".
+    """
+    return planned_demo() if data == DEMO and read_marker(dataset_folder(data)) is None else None
 
 
 def make_demo(
@@ -107,7 +150,7 @@ def make_demo(
             f"{folder} already holds demo data with {len(marker.subjects)} subjects, more than the {subjects} "
             "requested; choose another folder or delete this one"
         )
-    names = tuple(f"subject-{n}" for n in range(1, subjects + 1))
+    names = _first_ids(subjects)
     missing = [n for n, name in enumerate(names, start=1) if not is_written(folder, name)]
     done = subjects - len(missing)
     if progress is not None:
@@ -162,7 +205,7 @@ def ensure_first_subjects(
         return ensure_demo(folder, seed=seed, progress=progress, workers=workers)
     _check_numbers(count, seed, workers)
     _claim_folder(folder, seed)
-    missing = [n for n in range(1, count + 1) if not is_written(folder, f"subject-{n}")]
+    missing = [n for n, name in enumerate(_first_ids(count), start=1) if not is_written(folder, name)]
     done = count - len(missing)
     if progress is not None:
         progress(done, count)
@@ -212,6 +255,10 @@ def ensure_subject(
 def has_subject(path: Path, subject: str) -> bool:
     """Whether one subject of the demo data is complete."""
     return is_written(path, subject)
+
+
+def _first_ids(subjects: int) -> tuple[str, ...]:
+    return tuple(f"subject-{n}" for n in range(1, subjects + 1))
 
 
 def _check_numbers(subjects: int, seed: int, workers: int | None) -> None:

@@ -23,7 +23,8 @@ import numpy as np
 from core.datasets.layouts.iseg import LABELS
 from core.errors import DatasetError
 from core.files import atomic_replace, remove_temporaries
-from core.paths import demo_example_folder, project_root
+from core.paths import demo_example_folder
+from core.processes import module_environment
 from core.types import ProgressCallback, Size3
 
 if TYPE_CHECKING:
@@ -153,8 +154,7 @@ def _exit_with_parent() -> None:
 
 
 def _write_in_workers(folder: Path, seed: int, numbers: Sequence[int], workers: int) -> Iterator[int]:
-    path = os.pathsep.join([str(project_root()), *filter(None, [os.environ.get("PYTHONPATH")])])
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    environment = {**module_environment(), "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
     results: queue.Queue[int | str] = queue.Queue()
     processes: list[subprocess.Popen[str]] = []
     try:

@@ -21,24 +21,6 @@ class EngineError(UserError):
 
 
 @dataclass(frozen=True)
-class Capabilities:
-    """What an engine can do.
-
-    Attributes
-    ----------
-    queue_order : bool. Whether queued runs can be moved before others.
-    arrays : bool. Whether several runs are submitted as one job array.
-    nodes : int. Largest number of nodes of a run.
-    cancels : bool. Whether a job can be cancelled, which ends it where the stop file is not seen.
-    """
-
-    queue_order: bool = False
-    arrays: bool = False
-    nodes: int = 1
-    cancels: bool = True
-
-
-@dataclass(frozen=True)
 class Check:
     """One thing that was tried on an engine.
 
@@ -61,14 +43,12 @@ class Engine(Protocol):
     ----------
     name, kind : str. Name in ``engines.toml``; what it is ("slurm").
     title : str. Name and kind for people.
-    capabilities : Capabilities.
     poll_s : float. Interval at which it is asked about its jobs; 0 if it is never asked.
     """
 
     name: str
     kind: str
     title: str
-    capabilities: Capabilities
     poll_s: float
 
     def check_config(self, config: TrainConfig) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from core.config import TrainConfig
 from core.errors import RunError
 from core.hosts import host_in_file_name, host_name
-from core.runs.engines.engine import Capabilities, Check
+from core.processes import module_command
+from core.runs.engines.engine import Check
 from core.runs.store import folder as files
 from core.runs.store.elsewhere import is_here
 from core.runs.store.engine_records import LOCAL, EngineRecord, JobReport, read_engine
 from core.runs.store.gpu_slots import count_gpus
-from core.runs.store.process import is_alive, module_command, start_detached
+from core.runs.store.process import is_alive, start_detached
 from core.runs.store.state import RunState, reconciled_state
 
 EARLIER_SUPERVISOR = ".supervisor.json"  # of versions whose root belonged to one host
@@ -59,7 +60,6 @@ class LocalEngine:
     name = LOCAL
     kind = LOCAL
     title = TITLE
-    capabilities = Capabilities(queue_order=True, cancels=False)
     poll_s = 0.0
 
     def __init__(self, root: Path) -> None:

@@ -12,6 +12,11 @@ from core.runs.engines.slurm import SlurmEngine
 from core.runs.store.engine_records import LOCAL
 
 
+def declares_engines(root: Path) -> bool:
+    """Whether a root declares engines besides the queue of this machine."""
+    return (root / FILE).is_file()
+
+
 def list_engines(root: Path) -> list[Engine]:
     """The queue of this machine, and the engines that ``engines.toml`` declares, in its order.
 

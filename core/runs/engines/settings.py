@@ -11,94 +11,70 @@ setup = "source /opt/segmentarium/bin/activate"
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import ConfigError
-from core.files import FileStamp, file_stamp, read_replaced
-from core.runs.store.engine_records import LOCAL
+from core.fields import Checked, option, specs_of
+from core.files import StampedCache, read_replaced
+from core.runs.store.engine_records import LOCAL, SILENT_S
 
 FILE = "engines.toml"
-MIN_POLL_S, MAX_POLL_S = 2.0, 30.0  # an engine that has not answered for a minute counts as silent
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _TIME = re.compile(r"(\d+-)?\d+(:\d{1,2}){0,2}")
-_TYPES = {"str": "text", "int": "a whole number", "float": "a number", "tuple[str, ...]": "a list of texts"}
 
 
 @dataclass(frozen=True)
-class EngineSettings:
-    """Settings that every engine on other machines has.
+class EngineSettings(Checked):
+    """Settings that every engine on other machines has."""
 
-    Attributes
-    ----------
-    setup : str. Shell commands before the run starts there, such as those that activate an environment.
-    python : str. Python there; empty for the path of this one, where both machines see the same installation.
-    project : str. Folder of Segmentarium there; empty for the path of this one.
-    poll_s : float. Interval in seconds at which it is asked about its jobs.
-    timeout_s : float. Longest wait for an answer in seconds.
-    """
-
-    setup: str = ""
-    python: str = ""
-    project: str = ""
-    poll_s: float = 10.0
-    timeout_s: float = 20.0
-
-    def __post_init__(self) -> None:
-        if not MIN_POLL_S <= self.poll_s <= MAX_POLL_S:
-            raise ConfigError(f"poll_s: expected {MIN_POLL_S:g} to {MAX_POLL_S:g} s, got {self.poll_s:g}")
-        if self.timeout_s <= 0:
-            raise ConfigError(f"timeout_s: expected more than 0 s, got {self.timeout_s:g}")
+    setup: str = option(
+        "", "Setup", "shell commands before the run starts there, such as those that activate an environment"
+    )
+    python: str = option("", "Python", "Python there; empty for the path of this one")
+    project: str = option("", "Project", "folder of Segmentarium there; empty for the path of this one")
+    poll_s: float = option(
+        10.0, "Interval", "time between two queries about its jobs", unit="s", minimum=2.0, maximum=SILENT_S / 2
+    )  # asked twice before it counts as silent
+    timeout_s: float = option(20.0, "Longest wait", "longest wait for an answer", unit="s", minimum=0.1)
 
 
 @dataclass(frozen=True)
 class SlurmSettings(EngineSettings):
-    """Settings of a Slurm cluster; empty ones are left to its defaults.
+    """Settings of a Slurm cluster; empty ones are left to its defaults."""
 
-    Attributes
-    ----------
-    partition, account, constraint, memory : str. As of ``sbatch``.
-    time : str. Time limit, as ``HH:MM:SS`` or ``D-HH:MM:SS``.
-    nodes : int. Nodes of a run; its devices are divided among them.
-    gpus : str. Generic resource that is requested for each device ("gpu", "gpu:a100"); empty to request none.
-    cpus : int. Processors for each device; 0 for the cluster's default.
-    extra : tuple of str. Further arguments of ``sbatch``.
-    signal_s : int. Seconds before the time limit at which the run is told to save a checkpoint and end.
-    network : str. Network interface over which several nodes talk; empty to leave it to the libraries.
-    port : int. Port on the first node at which several nodes meet.
-    """
+    partition: str = option("", "Partition", "as of `sbatch`; empty for that of the cluster")
+    account: str = option("", "Account", "as of `sbatch`; empty for that of the cluster")
+    time: str = option("", "Time limit", "`HH:MM:SS` or `D-HH:MM:SS`, as of `sbatch`; empty for that of the cluster")
+    nodes: int = option(
+        1, "Nodes", "nodes of a run; its `devices` are divided among them, started by `srun` and `torchrun`", minimum=1
+    )
+    gpus: str = option(
+        "gpu", "GPUs", "generic resource that is requested for each device (`gpu`, `gpu:a100`); empty to request none"
+    )
+    cpus: int = option(0, "Processors", "processors for each device; 0 for the number of the cluster", minimum=0)
+    memory: str = option("", "Memory", "as of `sbatch`; empty for that of the cluster")
+    constraint: str = option("", "Constraint", "as of `sbatch`; empty for none")
+    extra: tuple[str, ...] = option((), "Further arguments", "further arguments of `sbatch`")
+    signal_s: int = option(
+        120, "Warning", "time before the limit at which a run saves a checkpoint and ends", unit="s", minimum=10
+    )
+    network: str = option(
+        "", "Network", "network interface over which several nodes talk; empty to leave it to the libraries"
+    )
+    port: int = option(29500, "Port", "port on the first node at which several nodes meet", minimum=1024, maximum=65535)
 
-    partition: str = ""
-    account: str = ""
-    time: str = ""
-    nodes: int = 1
-    gpus: str = "gpu"
-    cpus: int = 0
-    memory: str = ""
-    constraint: str = ""
-    extra: tuple[str, ...] = field(default=())
-    signal_s: int = 120
-    network: str = ""
-    port: int = 29500
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
         if self.time and not _TIME.fullmatch(self.time):
             raise ConfigError(f"time: expected a time limit such as 24:00:00 or 2-00:00:00, got {self.time!r}")
-        for name, least in (("nodes", 1), ("cpus", 0), ("signal_s", 10)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"{name}: expected {least} or more, got {getattr(self, name)}")
-        if not 1024 <= self.port <= 65535:
-            raise ConfigError(f"port: expected 1024 to 65535, got {self.port}")
 
 
 KINDS: dict[str, type[EngineSettings]] = {"slurm": SlurmSettings}
-_cache: dict[Path, tuple[FileStamp, dict[str, tuple[str, EngineSettings]]]] = {}
+_cache: StampedCache[dict[str, tuple[str, EngineSettings]]] = StampedCache()
 
 
 def read_settings(root: Path) -> dict[str, tuple[str, EngineSettings]]:
@@ -110,13 +86,7 @@ def read_settings(root: Path) -> dict[str, tuple[str, EngineSettings]]:
         If the file is not understood: it names the engine and the setting.
     """
     path = root / FILE
-    stamp = file_stamp(path)
-    if stamp == FileStamp(0, 0):
-        return {}
-    cached = _cache.get(path)
-    if cached is None or cached[0] != stamp:
-        cached = _cache[path] = (stamp, _read(path))
-    return cached[1]
+    return _cache.get(lambda: _read(path), path, missing=dict)
 
 
 def _read(path: Path) -> dict[str, tuple[str, EngineSettings]]:
@@ -136,26 +106,13 @@ def _parse(path: Path, name: str, table: Any) -> tuple[str, EngineSettings]:
     kind = table.get("kind")
     if kind not in KINDS:
         raise ConfigError(f"{where}: kind: expected one of {', '.join(sorted(KINDS))}, got {kind!r}")
-    fields = {f.name: str(f.type) for f in dataclasses.fields(KINDS[kind])}
-    values: dict[str, Any] = {}
-    for setting, value in table.items():
-        if setting == "kind":
-            continue
-        if setting not in fields:
-            raise ConfigError(f"{where}: expected settings {', '.join(fields)}; got {setting!r}")
-        values[setting] = _value(f"{where}: {setting}", fields[setting], value)
+    cls: type = KINDS[kind]
+    names = [spec.name for spec in specs_of(cls, section="")]
+    values = {setting: value for setting, value in table.items() if setting != "kind"}
+    for setting in values:
+        if setting not in names:
+            raise ConfigError(f"{where}: expected settings {', '.join(names)}; got {setting!r}")
     try:
         return kind, KINDS[kind](**values)
     except ConfigError as error:
         raise ConfigError(f"{where}: {error}") from error
-
-
-def _value(where: str, type_name: str, value: Any) -> Any:
-    """A value of the type of its setting."""
-    if type_name == "float" and type(value) in (int, float):
-        return float(value)
-    if type_name == "tuple[str, ...]" and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    if type(value).__name__ != type_name:
-        raise ConfigError(f"{where}: expected {_TYPES[type_name]}, got {value!r}")
-    return value

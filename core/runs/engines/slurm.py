@@ -18,7 +18,9 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import ConfigError
-from core.runs.engines.engine import Capabilities, Check, EngineError
+from core.files import read_tail
+from core.processes import PROJECT
+from core.runs.engines.engine import Check, EngineError
 from core.runs.engines.settings import SlurmSettings
 from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting
 from core.runs.store import folder as files
@@ -31,13 +33,13 @@ from core.runs.store.engine_records import (
     JOB_NODES,
     JOB_RENDEZVOUS,
     JOB_RESTART,
+    JOB_SIGNAL_S,
     EngineRecord,
     JobReport,
     JobState,
     read_engine,
     write_engine,
 )
-from core.runs.store.process import PROJECT
 from core.runs.store.state import read_state
 
 OUTPUT = "job.out"  # in the run folder: what Slurm and the job's shell wrote
@@ -64,7 +66,6 @@ class SlurmEngine:
     def __init__(self, root: Path, name: str, settings: SlurmSettings) -> None:
         self.name = name
         self.title = f"{name} (Slurm)"
-        self.capabilities = Capabilities(arrays=True, nodes=settings.nodes)
         self.poll_s = settings.poll_s
         self.settings = settings
         self._root = root.absolute()
@@ -133,7 +134,7 @@ class SlurmEngine:
     def logs(self, folder: Path) -> str:
         """The end of what Slurm and the shell of the job wrote."""
         record = read_engine(folder)
-        return "" if record is None else files.read_tail(self._output(folder, record), 50)
+        return "" if record is None else read_tail(self._output(folder, record), 50)
 
     def check(self, root: Path) -> Iterator[Check]:
         """Try client, controller, partition, and a job that looks for root, torch and GPUs."""
@@ -202,7 +203,7 @@ class SlurmEngine:
             f"export {JOB}=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}",
             f"export {JOB}=${{{JOB}:-$SLURM_JOB_ID}} {JOB_RESTART}=${{SLURM_RESTART_COUNT:-0}}",
             'ends=$(timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null)',
-            f'export {JOB_ENDS}=$(date -d "$ends" +%s 2>/dev/null)',
+            f'export {JOB_ENDS}=$(date -d "$ends" +%s 2>/dev/null) {JOB_SIGNAL_S}={self.settings.signal_s}',
             *nodes,
             f'exec {self._python()} -m core.runs.processes.trainer_parent "$folder" --worker {shlex.quote(worker)}',
         ]
@@ -347,7 +348,7 @@ def _checks_of(report: JobReport, found: Path, output: Path, job: str) -> Iterat
     while not found.is_file() and time.monotonic() < deadline:
         time.sleep(0.5)
     if not found.is_file():
-        said = " ".join(files.read_tail(output, 5).split())
+        said = " ".join(read_tail(output, 5).split())
         reason = report.reason.partition(";")[0]
         yield Check("job", False, f"job {job} left nothing in the root: {reason}; it wrote: {said or 'nothing'}")
         return

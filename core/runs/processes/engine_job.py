@@ -7,9 +7,9 @@ import os
 import time
 from dataclasses import dataclass
 
-from core.runs.store.engine_records import JOB, JOB_ENDS, JOB_NODES, JOB_RESTART
+from core.runs.store.engine_records import JOB, JOB_ENDS, JOB_NODES, JOB_RESTART, JOB_SIGNAL_S
 
-TIME_LIMIT_S = 150.0  # a signal that comes so long before the end is about the time limit
+SIGNAL_EARLY_S = 60.0  # Slurm sends the signal up to so much earlier than it was asked to
 _RESUME = "it goes on from its last checkpoint when it is resumed"
 
 
@@ -23,16 +23,19 @@ class EngineJob:
     restart : int. How often the engine has restarted it.
     ends_at : float or None. When its time limit ends it, in seconds since 1970.
     nodes : tuple of str. Command that starts a process on each of its nodes; empty for one node.
+    signal_s : float. Time before ``ends_at`` at which its engine signals that the time limit is near, in seconds; the
+        default is that of jobs which an earlier version submitted.
     """
 
     id: str = ""
     restart: int = 0
     ends_at: float | None = None
     nodes: tuple[str, ...] = ()
+    signal_s: float = 120.0
 
     def why_signalled(self) -> str:
         """Why the engine told the job to end just now."""
-        if self.ends_at is not None and self.ends_at - time.time() < TIME_LIMIT_S:
+        if self.ends_at is not None and self.ends_at - time.time() < self.signal_s + SIGNAL_EARLY_S:
             return f"out of time: the time limit of its job was reached; {_RESUME}"
         return f"its job was told to end: preempted, cancelled, or its node is to be shut down; {_RESUME}"
 
@@ -41,4 +44,5 @@ def engine_job() -> EngineJob:
     """The job of this process; without an id if it belongs to none."""
     given = os.environ.get
     ends_at = float(given(JOB_ENDS) or 0) or None
-    return EngineJob(given(JOB, ""), int(given(JOB_RESTART) or 0), ends_at, tuple(json.loads(given(JOB_NODES) or "[]")))
+    nodes, signal_s = tuple(json.loads(given(JOB_NODES) or "[]")), float(given(JOB_SIGNAL_S) or EngineJob.signal_s)
+    return EngineJob(given(JOB, ""), int(given(JOB_RESTART) or 0), ends_at, nodes, signal_s)

@@ -18,6 +18,7 @@ from pathlib import Path
 from core.config import TrainConfig
 from core.errors import RunError
 from core.hosts import host_name
+from core.processes import module_command
 from core.runs.catalog import update_index
 from core.runs.engines.local import in_queue_here, supervisor_alive, supervisor_file, supervisor_lock
 from core.runs.launch import WORKER
@@ -26,14 +27,7 @@ from core.runs.store import folder as files
 from core.runs.store.elsewhere import is_here
 from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import GpuSlot, SlotPool, count_gpus, queue_order
-from core.runs.store.process import (
-    is_alive,
-    locked,
-    module_command,
-    process_identity,
-    reap_detached,
-    start_detached,
-)
+from core.runs.store.process import is_alive, locked, process_identity, reap_detached, start_detached
 from core.runs.store.state import (
     ENDED,
     RunState,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from core.config import TrainConfig
-from core.runs.store.groups import SWEEP, Group, read_groups
+from core.runs.store.groups import Group, read_sweeps
 from core.runs.sweeps import advance
 
 EVERY_S = 2.0  # shortest time between two looks at the sweeps
@@ -37,9 +37,10 @@ class SweepDriver:
         busy : collection of str. Ids of the runs that are queued or active.
         """
         if time.monotonic() - self._polled_at >= EVERY_S:
-            sweeps = [group for group in read_groups(self.root) if group.kind == SWEEP]
             left = [
-                group for group in sweeps if self._ended.get(group.id) != group or not {*busy}.isdisjoint(group.runs)
+                group
+                for group in read_sweeps(self.root)
+                if self._ended.get(group.id) != group or not {*busy}.isdisjoint(group.runs)
             ]
             self._going_on = [group.id for group in left if self._advance(group)] != []
             self._polled_at = time.monotonic()
@@ -50,7 +51,7 @@ class SweepDriver:
         if going_on:
             self._ended.pop(group.id, None)
         else:
-            self._ended[group.id] = next((now for now in read_groups(self.root) if now.id == group.id), group)
+            self._ended[group.id] = next((now for now in read_sweeps(self.root) if now.id == group.id), group)
         return going_on
 
 

@@ -24,6 +24,7 @@ from core.compute.cgroups import OomKills, count_oom_kills
 from core.compute.priority import JOB_NICENESS, TRAINER_NICENESS, lower_priority
 from core.errors import RunError
 from core.hosts import host_name
+from core.processes import kill_tree, module_command, module_environment
 from core.runs.catalog import get_run, update_index
 from core.runs.launch import WORKER, serve_queue
 from core.runs.notify import notify
@@ -33,12 +34,12 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import GpuSlot
 from core.runs.store.heartbeat import HEARTBEAT, Heartbeat
-from core.runs.store.process import kill_tree, module_command, module_environment, process_identity
+from core.runs.store.process import process_identity
 from core.runs.store.state import RESUMABLE, RunState, read_state, write_reconciled_state, write_state
+from core.runs.store.stop_file import AT_ONCE, PRUNED, SIGNALLED, STOP, read_stop, write_stop
 
 POLL_S = 0.1
 STOP_POLLS = 10  # polls between looks at whether another host asks to end at once
-SIGNALLED = "signal"  # content of the stop file that a signal to the process of a job writes
 STATE_POLLS = 10  # polls between looks at the state of a run that is being prepared
 
 
@@ -83,7 +84,7 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
             )
         if state.state != "queued" and not (job.restart and _was_interrupted(folder, state)):
             raise RunError(f"{folder.name}: expected a queued run, it is {state.state}")
-        for name in (files.STOP, files.PRUNED, files.EXIT, HEARTBEAT):
+        for name in (STOP, PRUNED, files.EXIT, HEARTBEAT):
             (folder / name).unlink(missing_ok=True)
         pid = os.getpid()
         state = replace(
@@ -107,7 +108,7 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
 def _was_interrupted(folder: Path, state: RunState) -> bool:
     """Whether a run ended because its job was interrupted: it may go on when the job is restarted. A run that a person
     asked to stop meanwhile is set to stopped."""
-    if _read_stop(folder) not in (None, SIGNALLED):
+    if read_stop(folder) not in (None, SIGNALLED):
         if state.active:
             message = "stopped while its job waited to be restarted"
             write_state(folder, replace(state, state="stopped", message=message, what="", ended_at=time.time()))
@@ -172,7 +173,7 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
         return read_state(folder)
     _write_exit(folder, state.attempt, trainer, oom_kills)
     state = write_reconciled_state(folder)
-    if state.state == "stopped" and _read_stop(folder) == SIGNALLED:
+    if state.state == "stopped" and read_stop(folder) == SIGNALLED:
         state = write_state(folder, replace(state, message=job.why_signalled()), durable=True)
     update_index(root, folder)
     if not job.id:  # the environment of a job is not that of the queue
@@ -180,14 +181,6 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
     for note in notify(get_run(root, folder.name)):
         files.append_log(folder, note)
     return state
-
-
-def _read_stop(folder: Path) -> str | None:
-    """Content of the stop file; ``None`` without one."""
-    try:
-        return (folder / files.STOP).read_text(encoding="utf-8")
-    except OSError:
-        return None
 
 
 def _is_superseded(folder: Path, attempt: int) -> bool:
@@ -217,18 +210,18 @@ def _wait(trainer: subprocess.Popen[bytes], folder: Path, signals: list[int], ni
         if len(signals) > requests:
             requests = len(signals)
             if requests > 1:
-                (folder / files.STOP).write_text("now", encoding="utf-8")
+                write_stop(folder, AT_ONCE)
                 kill_tree(trainer.pid)
-            elif _read_stop(folder) is None:
-                (folder / files.STOP).write_text(SIGNALLED if job.id else "", encoding="utf-8")
+            elif read_stop(folder) is None:
+                write_stop(folder, SIGNALLED if job.id else "")
         if polls % STOP_POLLS == 0:
             superseded = superseded or _is_superseded(folder, attempt)
-            if superseded or _read_stop(folder) == "now":
+            if superseded or read_stop(folder) == AT_ONCE:
                 kill_tree(trainer.pid)
 
 
 def _write_exit(folder: Path, attempt: int, trainer: subprocess.Popen[bytes], oom_kills_before: OomKills) -> None:
-    stop = _read_stop(folder)
+    stop = read_stop(folder)
     name, peak = signal_name(trainer.returncode), peak_memory_bytes()
     unexplained = read_state(folder).active  # the trainer did not write how it ended
     reason = describe_exit(trainer.returncode, oom_kills_before, count_oom_kills(), peak) if unexplained else ""
@@ -237,7 +230,7 @@ def _write_exit(folder: Path, attempt: int, trainer: subprocess.Popen[bytes], oo
         "pid": trainer.pid,
         "returncode": trainer.returncode,
         "signal": name,
-        "killed_on_request": stop == "now" and name == "SIGKILL",
+        "killed_on_request": stop == AT_ONCE and name == "SIGKILL",
         "signalled": stop == SIGNALLED,
         "reason": reason,
         "peak_memory_bytes": peak,

@@ -33,6 +33,7 @@ from core.runs.processes.torchrun_launcher import (
 )
 from core.runs.reporting.recorder import Recorder
 from core.runs.store import folder as files
+from core.runs.store import stop_file
 from core.runs.store.process import die_with_parent, process_identity
 from core.runs.store.state import RunState, read_state, write_state
 
@@ -51,7 +52,7 @@ class StopRequest:
     """
 
     def __init__(self, folder: Path, on_request: Callable[[], None]) -> None:
-        self._file = folder / files.STOP
+        self._folder = folder
         self._on_request = on_request
         self._requested = self._signalled = False
         self._checked_at = 0.0
@@ -61,7 +62,7 @@ class StopRequest:
         if not self._requested:
             if time.monotonic() - self._checked_at >= STOP_POLL_S:
                 self._checked_at = time.monotonic()
-                self._requested = self._file.exists()
+                self._requested = stop_file.stop_requested(self._folder)
             self._requested = self._requested or self._signalled
             if self._requested:
                 self._on_request()
@@ -130,7 +131,7 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
         return 1 if context is None else 0
     close()
     if ended.reason == "stopped":
-        recorder.end("stopped", ended.detail or files.read_pruned(folder))
+        recorder.end("stopped", ended.detail or stop_file.read_pruned(folder))
     else:
         recorder.end("finished", ended.detail)
     return 0

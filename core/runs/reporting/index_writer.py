@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 from core.config import TrainConfig
 from core.errors import RunError
 from core.runs.store import folder as files
-from core.runs.store.folder import MetricRow
+from core.runs.store import metrics_file
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.state import RunState
 
 if TYPE_CHECKING:
@@ -170,8 +171,8 @@ class IndexWriter:
         rows = [row for batch in new for row in batch.rows]
         unknown = from_folder or (bool(rows) and self._last is None)
         if unknown or not index.add_metrics(run_id, rows, self._last, new[-1].size if new else None):
-            self._size = files.metrics_size(self._folder)
-            rows = list(files.read_metrics(self._folder, self._size))
+            self._size = metrics_file.metrics_size(self._folder)
+            rows = list(metrics_file.read_metrics(self._folder, self._size))
             index.synchronize_metrics(run_id, rows, self._size)
         elif new:
             self._size = new[-1].size

@@ -12,12 +12,24 @@ import time
 from pathlib import Path
 from typing import Any
 
-from core.events import SUB_VOLUMES_MEASURED, Ended, Event, Metrics, Picture, Preparing, Progress, Ready, Saved
+from core.events import (
+    SUB_VOLUME_DICE,
+    SUB_VOLUMES_MEASURED,
+    Ended,
+    Event,
+    Metrics,
+    Picture,
+    Preparing,
+    Progress,
+    Ready,
+    Saved,
+)
 from core.runs.reporting.index_writer import IndexWriter, Rhythm
 from core.runs.reporting.log_lines import LogFormatter
 from core.runs.reporting.tensorboard import TensorBoardLog
 from core.runs.store import folder as files
-from core.runs.store.folder import MetricRow
+from core.runs.store import metrics_file
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.pictures import add_picture, drop_pictures_after, encode_png
 from core.runs.store.state import Best, RunState, State, write_state
 
@@ -66,7 +78,7 @@ class Recorder:
             self._record_picture(event)
         elif isinstance(event, Saved):
             if event.kind == "best":
-                best = Best(event.epoch, files.finite_or_none(event.mean_dice), event.measured_on, event.step)
+                best = Best(event.epoch, metrics_file.finite_or_none(event.mean_dice), event.measured_on, event.step)
                 self._update_state(now=True, best=best)
         elif isinstance(event, Ended):
             self._update_state(
@@ -102,7 +114,7 @@ class Recorder:
         self.state = write_state(self.folder, self.state, durable=True)
 
     def _record_start(self, event: Ready) -> None:
-        files.drop_metrics_after(self.folder, event.start_step)
+        metrics_file.drop_metrics_after(self.folder, event.start_step)
         drop_pictures_after(self.folder, event.start_step)
         self.index.reread()
         try:
@@ -133,14 +145,14 @@ class Recorder:
             epoch=event.epoch,
             epochs=event.epochs,
             step=event.step,
-            loss=files.finite_or_none(loss),
-            sub_volumes_per_s=files.finite_or_none(speed),
+            loss=metrics_file.finite_or_none(loss),
+            sub_volumes_per_s=metrics_file.finite_or_none(speed),
             elapsed_s=event.elapsed_s,
-            remaining_s=files.finite_or_none(event.remaining_s),
+            remaining_s=metrics_file.finite_or_none(event.remaining_s),
         )
 
     def _record_metrics(self, event: Metrics) -> None:
-        superseded = files.append_metrics(self.folder, event.epoch, event.step, event.elapsed_s, event.values)
+        superseded = metrics_file.append_metrics(self.folder, event.epoch, event.step, event.elapsed_s, event.values)
         rows = [
             MetricRow(0, event.epoch, event.step, round(event.elapsed_s, 3), name, value)
             for name, value in event.values.items()
@@ -149,12 +161,12 @@ class Recorder:
             self.index.reread()
         self._call_board("scalars", event.step, event.values)
         changes: dict[str, Any] = {}
-        if "val/dice_mean" in event.values:
-            dice = files.finite_or_none(event.values["val/dice_mean"])
+        if SUB_VOLUME_DICE in event.values:
+            dice = metrics_file.finite_or_none(event.values[SUB_VOLUME_DICE])
             changes["latest"] = Best(event.epoch, dice, SUB_VOLUMES_MEASURED, event.step)
         now = bool(changes)  # Home, Runs and `runs list` show it
         self._update_state(now=now, epoch=event.epoch, step=event.step, elapsed_s=event.elapsed_s, **changes)
-        self.index.put(self.state, rows, files.metrics_size(self.folder))
+        self.index.put(self.state, rows, metrics_file.metrics_size(self.folder))
 
     def _record_picture(self, event: Picture) -> None:
         try:

@@ -1,8 +1,8 @@
 """The database of a checkpoints root: its URL, its connections and transactions, its schema, and its errors in words.
 
 The default is SQLite in WAL mode in the root; ``SEGMENTARIUM_DATABASE`` (an SQLAlchemy URL) selects another database,
-such as PostgreSQL, which several roots and machines may share. On a network file system SQLite loses data: the index of
-a root there lies in a folder of this machine (:mod:`core.runs.store.file_systems`).
+such as PostgreSQL, which several roots and machines may share. :mod:`core.runs.store.file_systems` says where SQLite's
+file lies for a root on a network file system.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import RunError
 from core.runs.store import postgres
-from core.runs.store.availability import note_unavailable, refuse_unavailable, unavailable_reason
+from core.runs.store.availability import note_unavailable, refuse_unavailable
 from core.runs.store.database_errors import explain_answers
 from core.runs.store.file_systems import (
     IN_ROOT,
@@ -32,6 +32,7 @@ from core.runs.store.migration import migrate
 from core.runs.store.root_id import root_id
 
 FILE = "index.sqlite"
+WAL_SUFFIX, SHM_SUFFIX = "-wal", "-shm"  # of the files that SQLite keeps beside one that is in use
 VARIABLE = "SEGMENTARIUM_DATABASE"
 BUSY_TIMEOUT_MS = 2000
 
@@ -163,14 +164,6 @@ def is_local_copy(root: Path) -> bool:
     own."""
     url = database_url(root)
     return not is_shared() and url.database != str(root / FILE)
-
-
-def problem_of(root: Path) -> str:
-    """Why the database gives no answer now, for pages; empty where it answers. Asks nothing."""
-    try:
-        return unavailable_reason(database_url(root))
-    except RunError as error:
-        return str(error)
 
 
 class Transaction:

@@ -1,10 +1,11 @@
-"""Translation of database errors to RunError: what is wrong, what is safe, what to do."""
+"""Damage of SQLite files, and translation of database errors to RunError: what is wrong, what is safe, what to do."""
 
 from __future__ import annotations
 
 import sqlite3
 
 import sqlalchemy as sa
+from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from core.errors import RunError
@@ -45,6 +46,20 @@ def explain_answers(url: sa.URL, error: SQLAlchemyError) -> RunError:
     if postgres.is_unavailable(error):
         return UnavailableError(f"{problem}; try again when the server answers")
     return RunError(f"{problem}; repair the database and try again")
+
+
+def sqlite_damage(connection: Connection, quick: bool = False) -> str:
+    """The first damage that SQLite finds in its file; empty where there is none, and for other databases.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection. To the database.
+    quick : bool. Whether to leave out the comparison of the tables with their indices, which takes longer.
+    """
+    if connection.dialect.name != "sqlite":
+        return ""
+    found = str(connection.exec_driver_sql(f"PRAGMA {'quick' if quick else 'integrity'}_check(1)").scalar())
+    return "" if found == "ok" else found.splitlines()[0]
 
 
 def display_name(url: sa.URL) -> str:

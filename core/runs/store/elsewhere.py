@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from core.formatting import format_duration
 from core.hosts import boot_id, host_name
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
-from core.runs.store.heartbeat import Beat, ChangeWatch, Silence, read_beat
+from core.runs.store.heartbeat import Beat, ChangeWatch, Silence, last_heard, read_beat
 
 Fate = Literal["lives", "waits", "stalled", "unreachable", "ended"]
 BEATS_S = 5.0  # a heartbeat that changed so lately is newer than the answer of an engine
@@ -88,33 +87,35 @@ def _judge_job(root: Path, record: EngineRecord, beat: Beat | None, silence: Sil
     if silence is not None and not silence.old:
         return Judgement("lives")
     if error or report is None:
-        why = f"{record.engine} does not answer: {error}" if error else f"{record.engine} was not asked yet"
-        return _unreachable(beat, silence, why=why)
+        return _unreachable(beat, silence, why=_why_unknown(record, error))
     if report.state == "running":
         if silence is None:
             return Judgement("lives")  # it begins
-        return Judgement("stalled", f"its job runs on {report.place or record.engine}, {_last_heard(beat, silence)}")
+        return Judgement("stalled", f"its job runs on {report.place or record.engine}, {_when_heard(beat, silence)}")
     if silence is None or silence.certain:
         return Judgement("ended", report.reason)
     return _unreachable(beat, silence, why=report.reason)
 
 
 def _unreachable(beat: Beat | None, silence: Silence | None, host: str = "", why: str = "") -> Judgement:
-    heard = _last_heard(beat, silence, host)
+    heard = _when_heard(beat, silence, host)
     return Judgement("unreachable", f"{heard}; {why}" if why else heard)
 
 
-def _last_heard(beat: Beat | None, silence: Silence | None, host: str = "") -> str:
+def _when_heard(beat: Beat | None, silence: Silence | None, host: str = "") -> str:
     if beat is None or silence is None:
         return f"nothing was heard of {host or 'it'} yet"
-    return f"last heard from {beat.host} {format_duration(silence.age_s)} ago"
+    return last_heard(beat.host, silence.age_s)
 
 
 def describe_waiting(root: Path, record: EngineRecord) -> tuple[JobReport | None, str]:
     """The report about the job of a queued run, and a sentence about why it waits."""
     report, error = read_report(root, record)
-    if error:
-        return report, f"{record.engine} does not answer: {error}"
-    if report is None:
-        return None, f"{record.engine} was not asked about it yet"
+    if error or report is None:
+        return report, _why_unknown(record, error)
     return report, report.reason
+
+
+def _why_unknown(record: EngineRecord, error: str) -> str:
+    """Why nothing is known about a job now: its engine does not answer, or was not asked."""
+    return f"{record.engine} does not answer: {error}" if error else f"{record.engine} was not asked about it yet"

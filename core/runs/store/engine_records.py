@@ -1,8 +1,7 @@
 """Records of the jobs of runs on other engines: the job of a run, and the last report of its engine about it.
 
 ``engine.json`` in a run folder names engine and job; the submitter writes it. ``.engines/NAME.json`` in the checkpoints
-root is the last answer of an engine about all its jobs; whoever asks an engine writes it, and everybody else reads it,
-so an engine is asked once per interval for all processes that share the root.
+root is the last answer of an engine about all its jobs, written by :mod:`core.runs.engine_poller`.
 """
 
 from __future__ import annotations
@@ -14,19 +13,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 from core.errors import RunError
-from core.files import FileStamp, file_stamp
+from core.files import StampedCache
 from core.runs.store import folder as files
-from core.runs.store.heartbeat import ChangeWatch
+from core.runs.store.heartbeat import OLD_S, ChangeWatch
 
 ENGINE = "engine.json"
 LOCAL = "local"  # name of the engine that is the queue of this machine
 ANSWERS = ".engines"
-SILENT_S = 60.0  # an engine that has not answered for longer is unreachable
+SILENT_S = OLD_S  # an engine that has not answered for longer is unreachable
 
 # Environment variables that a job sets for the trainer's parent process.
 JOB = "SEGMENTARIUM_JOB"  # its id, as in ``engine.json``
 JOB_RESTART = "SEGMENTARIUM_JOB_RESTART"  # how often it was restarted
 JOB_ENDS = "SEGMENTARIUM_JOB_ENDS"  # when its time limit ends it, in seconds since 1970; may be empty
+JOB_SIGNAL_S = "SEGMENTARIUM_JOB_SIGNAL_S"  # seconds before that end at which it is told to end
 JOB_NODES = "SEGMENTARIUM_JOB_NODES"  # command that starts a process on each of several nodes, as a JSON list
 
 JOB_RENDEZVOUS = "SEGMENTARIUM_JOB_RENDEZVOUS"  # address and port where its nodes meet
@@ -65,14 +65,12 @@ class JobReport:
     state : str. One of :data:`JobState`; "unknown": the engine does not know the job, or no longer.
     reason : str. One sentence for people: why it waits, or how it ended and what to do.
     place : str. Hosts, and GPUs where the engine tells them.
-    restarts : int. How often it was restarted.
     cancelled : bool. Whether somebody cancelled it.
     """
 
     state: JobState
     reason: str = ""
     place: str = ""
-    restarts: int = 0
     cancelled: bool = False
 
 
@@ -97,26 +95,21 @@ class EngineAnswer:
     answered_at: float = 0.0
     jobs: Mapping[str, JobReport] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return dataclasses.asdict(self)
 
-
-_records: dict[Path, tuple[FileStamp, EngineRecord | None]] = {}
-_answers: dict[Path, tuple[FileStamp, EngineAnswer]] = {}
+_records: StampedCache[EngineRecord | None] = StampedCache()
+_answers: StampedCache[EngineAnswer] = StampedCache()
 _watch = ChangeWatch()
 
 
 def read_engine(folder: Path) -> EngineRecord | None:
     """The engine of a run, cached; ``None`` for the queue of this machine and for runs in a terminal."""
     path = folder / ENGINE
-    stamp = file_stamp(path)
-    if stamp == FileStamp(0, 0):
-        return None
-    cached = _records.get(path)
-    if cached is None or cached[0] != stamp:
-        cached = _records[path] = (stamp, _parse_record(path))
-    return cached[1]
+    return _records.get(lambda: _parse_record(path), path, missing=lambda: None)
+
+
+def engine_of(record: EngineRecord | None) -> str:
+    """Name of the engine of a run with this record."""
+    return LOCAL if record is None else record.engine
 
 
 def write_engine(folder: Path, record: EngineRecord) -> None:
@@ -125,7 +118,7 @@ def write_engine(folder: Path, record: EngineRecord) -> None:
         (folder / ENGINE).unlink(missing_ok=True)
     else:
         files.write_json(folder / ENGINE, dataclasses.asdict(record), durable=True)
-    _records.pop(folder / ENGINE, None)
+    _records.forget(folder / ENGINE)
 
 
 def answer_file(root: Path, engine: str) -> Path:
@@ -136,11 +129,7 @@ def answer_file(root: Path, engine: str) -> Path:
 def read_answer(root: Path, engine: str) -> EngineAnswer:
     """The last answer of an engine, cached; an empty one before the first."""
     path = answer_file(root, engine)
-    stamp = file_stamp(path)
-    cached = _answers.get(path)
-    if cached is None or cached[0] != stamp:
-        cached = _answers[path] = (stamp, _parse_answer(path))
-    return cached[1]
+    return _answers.get(lambda: _parse_answer(path), path)
 
 
 def answer_age_s(root: Path, engine: str) -> float:
@@ -173,9 +162,15 @@ def _parse_record(path: Path) -> EngineRecord | None:
         raise RunError(f"{path}: expected engine and job of a run, got: {error}") from error
 
 
+def _parse_report(data: Mapping[str, Any]) -> JobReport:
+    """A report; what only another version writes is left out."""
+    return JobReport(**{field.name: data[field.name] for field in dataclasses.fields(JobReport) if field.name in data})
+
+
 def _parse_answer(path: Path) -> EngineAnswer:
     try:
         data = files.read_json(path)
-        return EngineAnswer(**{**data, "jobs": {job: JobReport(**report) for job, report in data["jobs"].items()}})
+        jobs = {job: _parse_report(report) for job, report in data["jobs"].items()}
+        return EngineAnswer(**{**data, "jobs": jobs})
     except (RunError, KeyError, TypeError, AttributeError):
         return EngineAnswer()

@@ -6,13 +6,13 @@
 ``run.json``        name, notes, tags, creation time
 ``config.json``     configuration (:meth:`core.config.TrainConfig.to_json`)
 ``state.json``      state (:class:`core.runs.store.state.RunState`), replaced atomically
-``metrics.jsonl``   one measurement per line, appended; the last value of a metric at a step counts
+``metrics.jsonl``   one measurement per line (:mod:`core.runs.store.metrics_file`)
 ``log.txt``         log, and the output of the run's processes
 ``data.json``       geometry and digest of the files of the training and validation subjects, as the run began
 ``exit.json``       exit status of the last trainer process, written by its parent
 ``heartbeat.json``  host, PID and time, written every second where it trains (:mod:`core.runs.store.heartbeat`)
 ``engine.json``     engine and job of a run that another engine trains (:mod:`core.runs.store.engine_records`)
-``stop``            present while a stop is requested; content ``now``: the trainer is killed
+``stop``            present while a stop is requested (:mod:`core.runs.store.stop_file`)
 ``pruned``          present where a sweep asked the run to end early; content: the reason
 ``accept-data``     present while the run is to resume on data that has changed
 ``*.safetensors``   checkpoints: last, previous (the one before last), best
@@ -25,15 +25,12 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import IO, Any
 
@@ -42,37 +39,15 @@ from core.checkpointing.metadata import LAST as LAST
 from core.checkpointing.metadata import PREVIOUS as PREVIOUS
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
-from core.files import atomic_write, file_stamp, read_replaced
+from core.files import atomic_write, read_replaced, read_tail
 from core.runs.store.process import locked
 
-CONFIG, STATE, RUN, METRICS = "config.json", "state.json", "run.json", "metrics.jsonl"
-LOG, EXIT, STOP, LOCK = "log.txt", "exit.json", "stop", ".lock"
-PRUNED = "pruned"
+CONFIG, STATE, RUN = "config.json", "state.json", "run.json"
+LOG, EXIT, LOCK = "log.txt", "exit.json", ".lock"
 TENSORBOARD, PREDICTIONS = "tensorboard", "predictions"
+HIDDEN_NEW, HIDDEN_DELETED = ".new-", ".deleted-"  # starts of names of folders that are being made, and removed
 NAME_LENGTH, NOTES_LENGTH, TAG_LENGTH, MAX_TAGS = 80, 10_000, 40, 20
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_TAIL_BYTES = 256 * 1024
-
-
-@dataclass(frozen=True)
-class MetricRow:
-    """One value of a metric.
-
-    Attributes
-    ----------
-    id : int. Number that grows in the order of measurement within an index; from 1 within a file.
-    epoch, step : int. Epoch and optimiser step of the measurement.
-    elapsed_s : float. Training time.
-    name : str. Metric name (:mod:`core.events`).
-    value : float. NaN where it is not defined.
-    """
-
-    id: int
-    epoch: int
-    step: int
-    elapsed_s: float
-    name: str
-    value: float
 
 
 def check_name(name: str) -> str:
@@ -87,6 +62,11 @@ def check_name(name: str) -> str:
     if len(name) > NAME_LENGTH or not name.isprintable():
         raise RunError(f"name: expected at most {NAME_LENGTH} printable characters, got {name[:100]!r}")
     return name
+
+
+def name_with(name: str, addition: str) -> str:
+    """A name with an addition after it, cut so that both together are not too long; empty for an empty name."""
+    return f"{name[: max(0, NAME_LENGTH - len(addition) - 1)]} {addition}"[:NAME_LENGTH] if name else ""
 
 
 def check_notes(notes: str) -> str:
@@ -246,89 +226,6 @@ def read_notes(folder: Path) -> tuple[str, tuple[str, ...]]:
     return str(facts.get("notes") or ""), tuple(str(t) for t in tags) if isinstance(tags, list) else ()
 
 
-def read_pruned(folder: Path) -> str:
-    """Why a sweep asked a run to end early; empty where it did not."""
-    try:
-        return (folder / PRUNED).read_text(encoding="utf-8").strip()
-    except OSError:
-        return ""
-
-
-def finite_or_none(value: float | None) -> float | None:
-    """The value, or ``None`` (``null`` in JSON) for NaN, infinity and ``None``."""
-    return float(value) if value is not None and math.isfinite(value) else None
-
-
-def append_metrics(folder: Path, epoch: int, step: int, elapsed_s: float, values: Mapping[str, float]) -> bool:
-    """Append one measurement as one line, in one write.
-
-    Values of the same step and name that the file already holds are superseded: a run that is resumed between a
-    measurement and its checkpoint measures again. The file is then rewritten atomically without them.
-
-    Returns
-    -------
-    bool
-        Whether earlier values were superseded.
-
-    Raises
-    ------
-    RunError
-        If the file cannot be written.
-    """
-    record = dict(
-        epoch=epoch,
-        step=step,
-        elapsed_s=round(elapsed_s, 3),
-        values={name: finite_or_none(value) for name, value in values.items()},
-    )
-    path = folder / METRICS
-    try:
-        with path.open("ab+") as handle:
-            size = handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, size - _TAIL_BYTES))
-            tail = handle.read()
-            superseded = not values.keys().isdisjoint(_names_of_last_step(tail, step))
-            if not superseded:
-                line = _to_line(record)
-                handle.write(b"\n" + line if tail and not tail.endswith(b"\n") else line)  # after a torn line
-        if superseded:
-            records = _without_superseded([*_parse_records(read_replaced(path.read_bytes)), record])
-            atomic_write(path, b"".join(map(_to_line, records)))
-    except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror or error}") from error
-    return superseded
-
-
-def read_metrics(folder: Path, size: int | None = None) -> Iterator[MetricRow]:
-    """All values in file order, ids counted from 1. Torn and foreign lines are skipped, and so are superseded values,
-    which files of earlier versions may hold.
-
-    Parameters
-    ----------
-    folder : Path. The run folder.
-    size : int, optional. Bytes of the file to read; all of them by default.
-    """
-    number = 0
-    for record in _without_superseded(_records(folder / METRICS, size)):
-        for name, value in record["values"].items():
-            number += 1
-            value = math.nan if value is None else float(value)
-            yield MetricRow(number, record["epoch"], record["step"], record["elapsed_s"], str(name), value)
-
-
-def metrics_size(folder: Path) -> int:
-    """Bytes of the metrics file; 0 where there is none."""
-    return file_stamp(folder / METRICS).size
-
-
-def drop_metrics_after(folder: Path, step: int) -> None:
-    """Remove the measurements after a step, all of them for step 0: a run resumed at that step makes them again."""
-    path = folder / METRICS
-    if path.is_file():
-        kept = [record for record in _without_superseded(_records(path)) if step and record["step"] <= step]
-        atomic_write(path, b"".join(map(_to_line, kept)))
-
-
 def append_log(folder: Path, line: str) -> None:
     """Append a line with the time of day (UTC) to ``log.txt``. A write error is printed, not raised."""
     try:
@@ -341,72 +238,3 @@ def append_log(folder: Path, line: str) -> None:
 def read_log_tail(folder: Path, lines: int) -> str:
     """The last lines of ``log.txt``; empty where it does not exist."""
     return read_tail(folder / LOG, lines)
-
-
-def read_tail(path: Path, lines: int) -> str:
-    """The last lines of a text file; empty where it does not exist."""
-
-    def read() -> str:
-        with path.open("rb") as handle:
-            size = handle.seek(0, os.SEEK_END)
-            handle.seek(max(0, size - _TAIL_BYTES))
-            return handle.read().decode("utf-8", errors="replace")
-
-    try:
-        text = read_replaced(read)
-    except FileNotFoundError:
-        return ""
-    return "\n".join(text.splitlines()[-lines:])
-
-
-def _records(path: Path, size: int | None = None) -> Iterator[dict[str, Any]]:
-    try:
-        content = read_replaced(path.read_bytes)
-    except FileNotFoundError:
-        return
-    yield from _parse_records(content[:size])
-
-
-def _parse_records(content: bytes) -> Iterator[dict[str, Any]]:
-    """The measurements of a metrics file, in file order; torn and foreign lines are skipped."""
-    for line in content.split(b"\n"):
-        record = _parse_record(line)
-        if record is not None:
-            yield record
-
-
-def _parse_record(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-        complete = {"epoch", "step", "elapsed_s", "values"} <= record.keys() and isinstance(record["values"], dict)
-    except (ValueError, AttributeError):
-        return None  # torn by a kill, or empty after the last newline
-    return record if complete else None
-
-
-def _names_of_last_step(tail: bytes, step: int) -> set[str]:
-    """Metric names of the measurements of ``step`` at the end of a metrics file."""
-    names: set[str] = set()
-    for line in reversed(tail.split(b"\n")):
-        record = _parse_record(line)
-        if record is None:
-            continue
-        if record["step"] != step:
-            break
-        names.update(record["values"])
-    return names
-
-
-def _without_superseded(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Measurements without the values that a later one of the same step repeats; steps never decrease in a file."""
-    for _, group in groupby(records, key=lambda record: record["step"]):
-        same_step = list(group)
-        last = {name: number for number, record in enumerate(same_step) for name in record["values"]}
-        for number, record in enumerate(same_step):
-            values = {name: value for name, value in record["values"].items() if last[name] == number}
-            if values:
-                yield {**record, "values": values}
-
-
-def _to_line(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, allow_nan=False) + "\n").encode()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from core.config import TrainConfig
-from core.runs.store.process import PROJECT, module_environment
+from core.processes import PROJECT, module_environment
 from core.runs.store.state import RunState
 
 COUNT_TIMEOUT_S = 120  # importing torch may take that long on a loaded machine

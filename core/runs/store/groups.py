@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from core.config import TrainConfig
-from core.errors import ConfigError, RunError
-from core.files import FileStamp, file_stamp
+from core.errors import ConfigError, RunError, check_version
+from core.files import StampedCache
 from core.runs.store import folder as files
 from core.runs.store.process import locked
 
@@ -28,7 +28,7 @@ LOCK = ".lock"
 FOLDS = "folds"  # kind: cross-validation, a run per fold
 SWEEP = "sweep"  # kind: search for values of fields, a run per trial
 
-_cache: dict[Path, tuple[FileStamp, Group]] = {}
+_cache: StampedCache[Group] = StampedCache()
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,11 @@ class Group:
     settings: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def given_name(self) -> str:
+        """The name that a person gave; empty where there is none."""
+        return "" if self.name == self.id else self.name
+
+    @property
     def runs(self) -> tuple[str, ...]:
         """Ids of the members' runs."""
         return tuple(member.run for member in self.members)
@@ -80,7 +85,7 @@ class Group:
         """Plain JSON values."""
         return {
             "version": 1 if self.kind == FOLDS else VERSION,
-            "name": "" if self.name == self.id else self.name,
+            "name": self.given_name,
             "kind": self.kind,
             "config": self.config.to_json(),
             "members": [{"run": member.run, "values": member.values} for member in self.members],
@@ -98,8 +103,7 @@ class Group:
             If it is of a newer version, or not understood.
         """
         try:
-            if int(data["version"]) > VERSION:
-                raise RunError(f"expected version {VERSION} or older, got {data['version']}; update Segmentarium")
+            check_version(int(data["version"]), VERSION, RunError)
             members = tuple(Member(str(m["run"]), dict(m.get("values") or {})) for m in data["members"])
             config = TrainConfig.from_json(data["config"])
             name, created_at, settings = str(data["name"]) or id, float(data["created_at"]), data.get("settings")
@@ -161,6 +165,11 @@ def read_groups(root: Path) -> list[Group]:
     return sorted(groups, key=lambda group: (group.created_at, group.id), reverse=True)
 
 
+def read_sweeps(root: Path) -> list[Group]:
+    """The groups of a root that are sweeps."""
+    return [group for group in read_groups(root) if group.kind == SWEEP]
+
+
 def read_group(root: Path, group_id: str) -> Group:
     """The group with this full id.
 
@@ -183,7 +192,7 @@ def remove_group(root: Path, group_id: str) -> None:
     """
     files.check_id(group_id)
     folder = root / GROUPS / group_id
-    doomed = root / GROUPS / f".deleted-{group_id}"
+    doomed = root / GROUPS / f"{files.HIDDEN_DELETED}{group_id}"
     try:
         os.replace(folder, doomed)
     except FileNotFoundError:
@@ -201,12 +210,11 @@ def group_of(groups: Sequence[Group], run_id: str) -> Group | None:
 
 def _read(path: Path) -> Group:
     """A group, cached: a page lists all of them every two seconds."""
-    stamp = file_stamp(path)
-    cached = _cache.get(path)
-    if cached is None or cached[0] != stamp:
-        try:
-            group = Group.from_json(path.parent.name, files.read_json(path))
-        except RunError as error:
-            raise RunError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-        cached = _cache[path] = (stamp, group)
-    return cached[1]
+    return _cache.get(lambda: _parse(path), path)
+
+
+def _parse(path: Path) -> Group:
+    try:
+        return Group.from_json(path.parent.name, files.read_json(path))
+    except RunError as error:
+        raise RunError(str(error) if str(path) in str(error) else f"{path}: {error}") from error

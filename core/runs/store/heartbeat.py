@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from core.errors import RunError
+from core.formatting import format_duration
 from core.hosts import boot_id, host_name
 from core.runs.store import folder as files
 
 HEARTBEAT = "heartbeat.json"
 EVERY_S = 1.0
-OLD_S = 60.0  # network file systems may show the content of up to a minute ago
+OLD_S = 60.0  # what is heard so late is silent: network file systems may show the content of up to a minute ago
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,11 @@ class Heartbeat:
         beat = dataclasses.replace(self._beat, at=time.time(), count=count)
         with contextlib.suppress(RunError):
             files.write_json(self._path, dataclasses.asdict(beat))
+
+
+def last_heard(host: str, age_s: float) -> str:
+    """When something was last heard from a host, in words; from one that is not named for an empty one."""
+    return f"last heard {f'from {host} ' if host else ''}{format_duration(age_s)} ago"
 
 
 def read_beat(folder: Path) -> Beat | None:

@@ -27,16 +27,14 @@ from core.config import TrainConfig
 from core.errors import RunError, UserError
 from core.hosts import host_name
 from core.runs.store import folder as files
-from core.runs.store import postgres
+from core.runs.store import metrics_file, postgres
 from core.runs.store.database import BUSY_TIMEOUT_MS, Database, open_database
-from core.runs.store.database_errors import damaged_index, explain_index
-from core.runs.store.folder import MetricRow, finite_or_none
+from core.runs.store.database_errors import damaged_index, explain_index, sqlite_damage
+from core.runs.store.metrics_file import MetricRow, finite_or_none
 from core.runs.store.root_id import read_root_id, renew_root_id, root_id
-from core.runs.store.rows import upsert
+from core.runs.store.rows import CHUNK, upsert
 from core.runs.store.schema import METRICS, ROOTS, RUNS
 from core.runs.store.state import RunState, reconciled_state
-
-CHUNK = 2000  # rows of one statement
 
 
 @dataclass(frozen=True)
@@ -198,10 +196,8 @@ class Index:
             If it is damaged.
         """
         with self._database.begin(reading=True) as connection:
-            if connection.dialect.name == "sqlite":
-                found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar()
-                if found != "ok":
-                    raise damaged_index(self._database.engine.url, str(found).splitlines()[0])
+            if damage := sqlite_damage(connection):
+                raise damaged_index(self._database.engine.url, damage)
 
     def rebuild(self) -> int:
         """Make all rows of this root again from its run folders, in one transaction; returns the number of runs."""
@@ -245,8 +241,8 @@ class Index:
         connection.execute(RUNS.delete().where(RUNS.c.root == root))
         for folder in folders:
             config, name = files.read_config_or_default(folder), files.read_name(folder)
-            size = files.metrics_size(folder)
-            values = [_metric_values(root, folder.name, row) for row in files.read_metrics(folder, size)]
+            size = metrics_file.metrics_size(folder)
+            values = [_metric_values(root, folder.name, row) for row in metrics_file.read_metrics(folder, size)]
             self._put_run(connection, root, folder, _values_of(folder, reconciled_state(folder), config, name))
             _insert_metrics(connection, values)
             _note_size(connection, root, folder.name, size)

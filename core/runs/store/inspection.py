@@ -13,11 +13,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from core.runs.store import folder as files
 from core.runs.store.database import database_url, new_engine
-from core.runs.store.database_errors import display_name, reason_of
+from core.runs.store.database_errors import display_name, reason_of, sqlite_damage
 from core.runs.store.migration import schema_version
 from core.runs.store.root_id import read_root_id
-from core.runs.store.schema import MIGRATIONS, ROOTS, RUNS
-from core.runs.store.transfer import count_rows, server_version
+from core.runs.store.rows import count_rows
+from core.runs.store.schema import MIGRATIONS, ROOTS, RUNS, TABLES
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def inspect_database(root: Path) -> Inspection:
 
 
 def _inspect(root: Path, name: str, connection: Connection) -> Inspection:
-    software, version = server_version(connection), schema_version(connection)
+    software, version = _server_version(connection), schema_version(connection)
     times = sorted(_seconds(connection) for _ in range(5))
     writable = _is_writable(connection)
     problems = [] if writable else [f"{name}: it accepts no changes now; training goes on without it"]
@@ -79,10 +79,8 @@ def _inspect(root: Path, name: str, connection: Connection) -> Inspection:
         return Inspection(
             name, software, version, writable=writable, answer_ms=1000 * times[2], problems=tuple(problems)
         )
-    if connection.dialect.name == "sqlite":
-        found = str(connection.exec_driver_sql("PRAGMA quick_check(1)").scalar())
-        if found != "ok":
-            problems.append(f"{name}: damaged: {found.splitlines()[0]}; `runs rebuild` makes it again")
+    if damage := sqlite_damage(connection, quick=True):
+        problems.append(f"{name}: damaged: {damage}; `runs rebuild` makes it again")
     id = read_root_id(root)
     indexed = {str(run) for run in connection.execute(sa.select(RUNS.c.id).where(RUNS.c.root == id)).scalars()}
     folders = {folder.name for folder in files.run_folders(root)}
@@ -94,11 +92,18 @@ def _inspect(root: Path, name: str, connection: Connection) -> Inspection:
     number = {str(of_root): int(runs) for of_root, runs in counted}
     seen = connection.execute(sa.select(ROOTS).order_by(ROOTS.c.host, ROOTS.c.path)).all()
     places = tuple(f"{s.host}:{s.path} ({s.id}, {number.get(s.id, 0)} runs)" for s in seen)
-    rows = count_rows(connection)
+    rows = {table.name: count_rows(connection, table) for table in TABLES}
     return Inspection(
         name, software, version, writable=writable, answer_ms=1000 * times[2], rows=rows, roots=places,
         problems=tuple(problems),
     )  # fmt: skip
+
+
+def _server_version(connection: Connection) -> str:
+    """Name and version of the database's software."""
+    query = "select sqlite_version()" if connection.dialect.name == "sqlite" else "show server_version"
+    name = "SQLite" if connection.dialect.name == "sqlite" else "PostgreSQL"
+    return f"{name} {connection.exec_driver_sql(query).scalar()}"
 
 
 def _seconds(connection: Connection) -> float:

@@ -1,4 +1,4 @@
-"""Processes and file locks: process identities, detached and terminated processes, locks shared between processes.
+"""Processes and file locks: process identities, detached processes, locks shared between processes.
 
 PIDs are reused, so a process is identified by its PID and an *identity*: on Linux the boot id and the start time in
 clock ticks since boot (immune to clock changes), elsewhere its creation time. A PID means something on its own host and
@@ -20,16 +20,19 @@ from typing import IO
 
 from core.errors import RunError
 from core.hosts import boot_id
-from core.paths import project_root
+from core.processes import PROJECT, module_environment
 
 if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
 
-PROJECT = project_root()
 _PR_SET_PDEATHSIG = 1
 _detached: list[subprocess.Popen[bytes]] = []
+
+
+class LockHeldError(RunError):
+    """Another process holds a lock."""
 
 
 def process_identity(pid: int) -> str:
@@ -50,22 +53,6 @@ def is_alive(pid: int | None, identity: str) -> bool:
     return bool(pid and identity) and process_identity(int(pid or 0)) == identity
 
 
-def kill_tree(pid: int) -> None:
-    """Kill a process and all its descendants, those that still exist."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        tree = [*process.children(recursive=True), process]
-    except psutil.NoSuchProcess:
-        return
-    for process in tree:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-
-
 def die_with_parent(parent_pid: int, with_signal: int = signal.SIGTERM) -> None:
     """Have the kernel send this process a signal when its parent dies; no effect except on Linux.
 
@@ -76,17 +63,6 @@ def die_with_parent(parent_pid: int, with_signal: int = signal.SIGTERM) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0)
         if os.getppid() != parent_pid:
             os.kill(os.getpid(), with_signal)
-
-
-def module_command(module: str, *arguments: str) -> list[str]:
-    """Command line that runs a module with this Python."""
-    return [sys.executable, "-m", module, *arguments]
-
-
-def module_environment() -> dict[str, str]:
-    """This process's environment with the project on ``PYTHONPATH``."""
-    paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in paths if p))}
 
 
 def start_detached(command: Sequence[str], log: Path) -> int:
@@ -127,8 +103,10 @@ def locked(path: Path, timeout_s: float = 5.0) -> Iterator[IO[str]]:
 
     Raises
     ------
+    LockHeldError
+        If another process holds it for longer than ``timeout_s``.
     RunError
-        If another process holds it for longer than ``timeout_s``, or it cannot be created (read-only folder).
+        If it cannot be created (read-only folder).
     """
     try:
         handle = path.open("a+", encoding="utf-8")
@@ -138,7 +116,7 @@ def locked(path: Path, timeout_s: float = 5.0) -> Iterator[IO[str]]:
         deadline = time.monotonic() + timeout_s
         while not _try_lock(handle):
             if time.monotonic() >= deadline:
-                raise RunError(f"{path}: another process has held this lock for {timeout_s:g} s; try again")
+                raise LockHeldError(f"{path}: another process has held this lock for {timeout_s:g} s; try again")
             time.sleep(0.02)
         yield handle
 

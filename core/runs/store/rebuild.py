@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 
 from core.errors import RunError
-from core.runs.store.database import database_url, open_answers
+from core.runs.store.database import SHM_SUFFIX, WAL_SUFFIX, database_url, open_answers
 from core.runs.store.database_errors import DamagedIndexError
 from core.runs.store.index import open_index
 from core.runs.store.schema import ANSWERS
@@ -62,7 +62,7 @@ def _set_aside(file: Path) -> Path:
     """Rename an SQLite database and its WAL files, without deleting them."""
     aside = file.with_name(f"{file.name}.damaged-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}")
     try:
-        for suffix in ("-wal", "-shm", ""):
+        for suffix in (WAL_SUFFIX, SHM_SUFFIX, ""):
             with contextlib.suppress(FileNotFoundError):
                 os.replace(f"{file}{suffix}", f"{aside}{suffix}")
     except OSError as error:

@@ -11,9 +11,10 @@ import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from core.errors import RunError
-from core.files import atomic_write
+from core.runs.store.folder import read_json, write_json
 
 FILE = ".root.json"
 _WAIT_S = 2.0  # for another process that has created the file and not written it yet
@@ -22,8 +23,8 @@ _WAIT_S = 2.0  # for another process that has created the file and not written i
 def read_root_id(root: Path) -> str:
     """The id of a root; empty where it has none yet, or cannot be read."""
     try:
-        found = json.loads((root / FILE).read_text("utf-8"))["id"]
-    except (OSError, ValueError, KeyError, TypeError):
+        found = read_json(root / FILE)["id"]
+    except (RunError, KeyError):
         return ""
     return found if isinstance(found, str) and 8 <= len(found) <= 32 and found.isalnum() else ""
 
@@ -40,11 +41,11 @@ def root_id(root: Path) -> str:
     while not (found := read_root_id(root)):
         try:
             with path.open("x", encoding="utf-8") as file:
-                file.write(_content(secrets.token_hex(8)))
+                json.dump(_content(secrets.token_hex(8)), file)
         except FileExistsError:
             if time.monotonic() > deadline:
-                with suppress(OSError):
-                    atomic_write(path, _content(secrets.token_hex(8)))
+                with suppress(RunError):
+                    write_json(path, _content(secrets.token_hex(8)))
                 deadline += _WAIT_S
             time.sleep(0.01)
         except OSError as error:
@@ -57,12 +58,9 @@ def root_id(root: Path) -> str:
 def renew_root_id(root: Path) -> str:
     """Give a root a new id: it was copied together with the file, and two roots must not have the same id."""
     new = secrets.token_hex(8)
-    try:
-        atomic_write(root / FILE, _content(new), durable=True)
-    except OSError as error:
-        raise RunError(f"{root / FILE}: cannot be written: {error.strerror or error}") from error
+    write_json(root / FILE, _content(new), durable=True)
     return new
 
 
-def _content(id: str) -> str:
-    return json.dumps({"version": 1, "id": id, "created_at": round(time.time(), 3)}) + "\n"
+def _content(id: str) -> dict[str, Any]:
+    return {"version": 1, "id": id, "created_at": round(time.time(), 3)}

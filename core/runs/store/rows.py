@@ -1,4 +1,4 @@
-"""Rows that are inserted or updated in one statement, in both kinds of database."""
+"""Rows of a table in both kinds of database: inserted or updated in one statement, counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
+
+CHUNK = 2000  # rows of one statement
+
+
+def count_rows(connection: Connection, table: sa.Table) -> int:
+    """Number of rows of a table."""
+    return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0
 
 
 def upsert(connection: Connection, table: sa.Table, values: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 from core.errors import RunError
 from core.hosts import host_name
 from core.runs.store import folder as files
+from core.runs.store import stop_file
 from core.runs.store.elsewhere import Judgement, describe_waiting, is_here, judge
 from core.runs.store.engine_records import read_engine
 from core.runs.store.process import is_alive
@@ -31,6 +32,7 @@ ENDED: tuple[State, ...] = ("stopped", "finished", "failed", "crashed")
 STALLED_S = 120.0  # shortest time without an update after which a run counts as stalled
 STALLED_TIMES = 5.0  # and that many times its longest gap between updates
 RESUMABLE: tuple[State, ...] = ("stopped", "failed", "crashed")
+STOPPABLE: tuple[State, ...] = ("queued", "starting", "running", *OBSERVED)  # not yet requested to stop
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def write_reconciled_state(folder: Path) -> RunState:
 
 
 def _stopping_if_requested(folder: Path, state: RunState) -> RunState:
-    return dataclasses.replace(state, state="stopping") if (folder / files.STOP).exists() else state
+    return dataclasses.replace(state, state="stopping") if stop_file.stop_requested(folder) else state
 
 
 def _waiting(folder: Path, state: RunState) -> RunState:
@@ -272,17 +274,9 @@ def _judged(folder: Path, state: RunState, judgement: Judgement) -> RunState:
     if exit_record is not None:
         return _dead(state, exit_record)
     ended = _dead(state, None, judgement.reason)
-    if not _ends_at_once(folder):
+    if stop_file.read_stop(folder) != stop_file.AT_ONCE:  # for which its job is cancelled
         return ended
     return dataclasses.replace(ended, state="stopped", message=f"killed on request: {judgement.reason}")
-
-
-def _ends_at_once(folder: Path) -> bool:
-    """Whether a person asked for the end of a run without a checkpoint, so that its job was cancelled."""
-    try:
-        return (folder / files.STOP).read_text(encoding="utf-8") == "now"
-    except OSError:
-        return False
 
 
 def _creation_time(folder: Path) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,9 @@ from core.errors import RunError
 from core.runs.store.database import new_engine
 from core.runs.store.database_errors import display_name, reason_of
 from core.runs.store.migration import migrate, schema_version
-from core.runs.store.rows import upsert
+from core.runs.store.rows import CHUNK, count_rows, upsert
 from core.runs.store.schema import METRICS, MIGRATIONS, TABLES
-
-CHUNK = 2000
+from core.types import ProgressCallback
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def copy_database(
     source: sa.URL,
     target: sa.URL,
     tables: Sequence[sa.Table] = TABLES,
-    on_row: Callable[[int, int], None] | None = None,
+    on_row: ProgressCallback | None = None,
 ) -> Copied:
     """Copy all rows to another database in one transaction; rows of the same keys there are replaced, others stay.
 
@@ -69,7 +68,7 @@ def copy_database(
         url = source
         with reading.execution_options(reading=True).connect() as origin:
             _check_version(origin, source)
-            total = sum(_count(origin, table) for table in tables)
+            total = sum(count_rows(origin, table) for table in tables)
             url = target
             with writing.begin() as destination:
                 done, counts = 0, dict[str, int]()
@@ -91,11 +90,6 @@ def copy_database(
     return Copied(display_name(source), display_name(target), counts)
 
 
-def count_rows(connection: Connection) -> dict[str, int]:
-    """Number of rows of each table."""
-    return {table.name: _count(connection, table) for table in TABLES}
-
-
 def _check_version(connection: Connection, url: sa.URL) -> None:
     version = schema_version(connection)
     if version != len(MIGRATIONS):
@@ -103,10 +97,6 @@ def _check_version(connection: Connection, url: sa.URL) -> None:
             f"{display_name(url)}: expected a database with schema version {len(MIGRATIONS)}, got {version or 'none'}; "
             "bring it up to date with `database migrate` first"
         )
-
-
-def _count(connection: Connection, table: sa.Table) -> int:
-    return connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0
 
 
 def _content(table: sa.Table) -> list[sa.Column[Any]]:
@@ -160,10 +150,3 @@ def _fingerprints(connection: Connection, table: sa.Table) -> Counter[bytes]:
         for row in rows:
             found[hashlib.blake2b(repr(list(row.values())).encode(), digest_size=16).digest()] += 1
     return found
-
-
-def server_version(connection: Connection) -> str:
-    """Name and version of the database's software."""
-    query = "select sqlite_version()" if connection.dialect.name == "sqlite" else "show server_version"
-    name = "SQLite" if connection.dialect.name == "sqlite" else "PostgreSQL"
-    return f"{name} {connection.exec_driver_sql(query).scalar()}"

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
-import time
+from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ def silent(done: float, total: int, text: str) -> None:
 @pytest.mark.parametrize("name", ON_CPU)
 def test_check_holds_on_a_cpu(name: str) -> None:
     found = run_check(name, "cpu")
-    assert found["status"] == "held", found["sentence"]
+    assert found["status"] == "passed", found["sentence"]
     assert len(found["sentence"]) > 20
 
 
@@ -55,24 +54,20 @@ def test_error_of_a_check_is_its_result(monkeypatch: pytest.MonkeyPatch) -> None
     assert run_check("broken", "cpu")["sentence"] == "RuntimeError: CUDA error: an illegal memory access"
 
 
-def test_hanging_process_is_killed_with_what_it_started() -> None:
-    child = f"{sys.executable!r}, '-c', 'import time; time.sleep(600)'"
-    command = [sys.executable, "-c", f"import subprocess; subprocess.run([{child}])"]
-    started = time.monotonic()
-    assert gpu_check._call(command, 1.0) == (None, "", "")
-    assert time.monotonic() - started < 20
-
-
 def test_failing_hanging_and_dying_checks_end_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(
-        [(None, "", ""), (-11, "", "Fatal: segmentation fault"), (0, '{"status": "held", "sentence": "x"}', "")]
+        [
+            None,
+            CompletedProcess([], -11, "", "Fatal: segmentation fault"),
+            CompletedProcess([], 0, '{"status": "passed", "sentence": "x"}', ""),
+        ]
     )
-    monkeypatch.setattr(gpu_check, "_call", lambda command, limit_s: next(answers))
+    monkeypatch.setattr(gpu_check, "run_limited", lambda command, limit_s: next(answers))
     settings = Settings(checks=("streaming", "resume", "non-finite"), table=False)
     report = check_gpu(settings, "cpu", silent)
-    assert [result.status for result in report.results] == ["timed out", "failed", "held"]
+    assert [result.status for result in report.results] == ["timed out", "failed", "passed"]
     assert report.results[1].sentence == "its process ended with -11: Fatal: segmentation fault"
-    assert not report.passed and "1 held, 1 failed, 1 timed out" in report.text()
+    assert not report.passed and "1 passed, 1 failed, 1 timed out" in report.text()
 
 
 def test_time_limit_ends_everything_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +87,7 @@ def test_command_on_a_cpu_names_what_needs_cuda_and_measures_a_step(capsys: pyte
     assert cli.main(["bench", "gpu-check", "--device", "cpu", "--checks", checks, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     results = {result["name"]: result for result in found["results"]}
-    assert results["step-fp32"]["status"] == "held"
+    assert results["step-fp32"]["status"] == "passed"
     for name in ("step-bf16", "graph", "two-devices"):
         assert results[name]["status"] == "skipped" and "CUDA device" in results[name]["sentence"]
     assert found["machine"]["torch_version"] == torch.__version__ and found["passed"]

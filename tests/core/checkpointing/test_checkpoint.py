@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -34,6 +34,7 @@ from core.errors import CheckpointError
 from core.models.build import build_model
 from core.paths import project_root
 from tests.support.checkpoint_files import SMALL, at_most, checkpoint_metadata, same_bits, trained
+from tests.support.watching import wait_until
 
 # --- round trip -------------------------------------------------------------------------------------------------------
 
@@ -187,9 +188,9 @@ def test_sigkill_at_any_instant_leaves_a_complete_checkpoint(tmp_path: Path) -> 
             if (
                 attempt % 2 or before is None
             ):  # within the second write or a later one, at a random instant; else the first
-                _wait_until(lambda: path.exists() and path.stat().st_ino != before)  # noqa: B023
+                wait_until(lambda: path.exists() and path.stat().st_ino != before, 20, 0.0005)  # noqa: B023
                 time.sleep(rng.uniform(0, 0.1))
-            _wait_until(lambda: any(_temporaries(path, pid)))  # noqa: B023
+            wait_until(lambda: any(_temporaries(path, pid)), 20, 0.0005)  # noqa: B023
             os.kill(pid, signal.SIGKILL)
             assert int(server.stdout.readline()) == signal.SIGKILL
             killed_while_writing += any(_temporaries(path, pid))
@@ -341,10 +342,3 @@ def _start_writer(requests: IO[str], answers: IO[str], first_step: int) -> int:
     requests.write(f"{first_step}\n")
     requests.flush()
     return int(answers.readline())
-
-
-def _wait_until(condition: Callable[[], bool], timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.0005)

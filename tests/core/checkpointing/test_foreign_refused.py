@@ -229,7 +229,7 @@ def test_limits_of_memory_and_time_are_reported() -> None:
 def test_exit_status_of_a_failed_reader_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "weights.pth"
     torch.save(network().state_dict(), path)
-    monkeypatch.setattr("core.checkpointing.foreign_weights.sys.executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(CheckpointError, match=r"weights.pth is damaged.*status 1"):
         read_foreign_weights(path, network())
 

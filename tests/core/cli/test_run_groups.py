@@ -16,11 +16,7 @@ from core.runs.launch import create_run
 from core.runs.store.groups import read_groups
 from tests.support.balls import tiny, write_balls
 
-
-@pytest.fixture(autouse=True)
-def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queued runs are not started."""
-    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_supervisor")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from core.config import TrainConfig
 from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.database import FILE
 from core.runs.store.state import Best, read_state, write_state
 
@@ -173,7 +174,7 @@ def test_compare_as_table_json_and_csv(
     folder: Path, checkpoints: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = create_run(checkpoints, preset("quick").with_values({"path": "demo", "learning_rate": 0.5}), "other")
-    files.append_metrics(other, 1, 10, 1.0, {"train/loss": 0.25})
+    metrics_file.append_metrics(other, 1, 10, 1.0, {"train/loss": 0.25})
     assert cli.main(["runs", "compare", folder.name, "other", "--csv", str(tmp_path / "all.csv")]) == 0
     table = capsys.readouterr().out
     for expected in ("My [net]", "other", "learning_rate", "0.5", "train/loss", "0.2500", "queued"):
@@ -205,7 +206,7 @@ def test_log_prints_the_last_lines(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_rebuild_restores_a_lost_index(folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    files.append_metrics(folder, 1, 10, 0.5, {"lr": 0.1})
+    metrics_file.append_metrics(folder, 1, 10, 0.5, {"lr": 0.1})
     assert runs.metrics_after(checkpoints, folder.name) == []
     assert cli.main(["runs", "rebuild", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"runs": 1, "damaged": None, "answers_saved": 0}

@@ -13,11 +13,7 @@ from core.sweeps.settings import SweepOptions
 from tests.support.balls import tiny, write_balls
 from tests.support.sweeps import finish_trials, make_sweep, next_trial
 
-
-@pytest.fixture(autouse=True)
-def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queued runs are not started."""
-    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_supervisor")
 
 
 @pytest.fixture

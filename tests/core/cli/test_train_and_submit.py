@@ -16,8 +16,8 @@ import psutil
 import pytest
 
 from core import runs
+from core.processes import kill_tree, module_environment
 from core.runs.store import folder as files
-from core.runs.store.process import kill_tree, module_environment
 from tests.support.watching import TIMEOUT_S, TOYS, wait_until
 
 RUN_ID = r"[a-z0-9-]+-\d{8}-\d{6}-[0-9a-f]{4}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import socket
 import traceback
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from core.events import Ended, Event, Metrics
 from core.training.nonfinite import NonFiniteLossError
 from core.training.trainer import fit
 from tests.support.balls import tiny, training_subjects
+from tests.support.ports import free_port
 from tests.support.training_tasks import make_task
 
 pytestmark = pytest.mark.slow
@@ -116,10 +116,7 @@ def guarded_main(rank: int, folder: Path, port: int) -> None:
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder in which both processes have worked, once for all tests."""
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    processes = spawn(guarded_main, (folder, port), nprocs=2, join=False)
+    processes = spawn(guarded_main, (folder, free_port()), nprocs=2, join=False)
     try:
         while not processes.join(timeout=240):
             pass

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.compute.priority import MAX_NICENESS, PRIORITY_VARIABLE, lower_priority
-from core.runs.store.process import module_environment
+from core.processes import module_environment
 
 pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="niceness is a number on POSIX only"),

@@ -161,7 +161,7 @@ def test_files_with_the_same_change_are_named_together(data: Path) -> None:
     [
         ("{", "damaged"),
         ("[]", "damaged"),
-        ('{"version": 2}', "expected format 1 or older, got 2"),
+        ('{"version": 2}', "expected version 1 or older, got 2"),
         ('{"version": 1, "modalities": [], "labels": [], "accepted": [], "subjects": {"a": {"M0": {}}}}', "damaged"),
     ],
 )

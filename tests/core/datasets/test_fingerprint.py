@@ -12,7 +12,7 @@ from core.errors import DatasetError, UserError, VolumeError
 from tests.support.volume_files import make_decathlon, make_iseg, voxels, write_nifti
 
 
-def test_medians_are_in_canonical_axis_order(tmp_path: Path) -> None:
+def test_shapes_and_voxel_sizes_are_in_canonical_axis_order(tmp_path: Path) -> None:
     dataset = open_dataset(make_decathlon(tmp_path, 3))
     stored_pir = np.array([[0, 0, 3.0, 0], [-2.0, 0, 0, 0], [0, -1.0, 0, 0], [0, 0, 0, 1]])
     write_nifti(tmp_path / "imagesTr" / "case_002.nii.gz", voxels((4, 8, 9)), stored_pir)
@@ -20,8 +20,7 @@ def test_medians_are_in_canonical_axis_order(tmp_path: Path) -> None:
     geometry = fingerprint(dataset)
     assert geometry.shapes == {"case_001": (6, 7, 5), "case_002": (9, 4, 8), "case_003": (6, 7, 5)}
     assert geometry.spacings_mm["case_002"] == (3, 2, 1)
-    assert geometry.median_shape == (6, 7, 5) and geometry.median_spacing_mm == (1, 1.5, 2)
-    assert fingerprint(dataset, ("case_002",)).median_shape == (9, 4, 8)
+    assert fingerprint(dataset, ("case_002",)).shapes == {"case_002": (9, 4, 8)}
 
 
 def test_unknown_subject_and_unreadable_header_are_refused(tmp_path: Path) -> None:

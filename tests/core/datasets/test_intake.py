@@ -113,7 +113,7 @@ def test_links_passwords_damage_and_repeated_files_are_refused(root: Path, tmp_p
 def test_bombs_and_what_exceeds_the_limit_are_refused(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "BOMB_BYTES", 10**6)
+    monkeypatch.setattr(intake, "ARCHIVE_BOMB_BYTES", 10**6)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a", bytes(3 * 10**6))
     with pytest.raises(DatasetError, match="decompression bomb"):

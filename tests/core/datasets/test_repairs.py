@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -12,8 +14,8 @@ import pytest
 from core.datasets import load_subject, open_dataset
 from core.datasets.data_record import DataRecord
 from core.datasets.doctor import check
-from core.datasets.layouts.recipe import Recipe, Repair
-from core.datasets.repairs import suggested
+from core.datasets.layouts.recipe import REPAIRS, Recipe, Repair, RepairKind
+from core.datasets.repairs import OFFERED, suggested
 from core.datasets.saved_recipes import add_repairs, recipe_file, save_recipe, saved_recipe, settings_stamp
 from core.errors import DatasetError
 from core.strict_json import dumps
@@ -31,6 +33,14 @@ def own_settings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
 def data(tmp_path: Path) -> Path:
     """Four cases without a fault."""
     return make_decathlon(tmp_path / "data", subjects=4)
+
+
+def test_every_kind_of_repair_is_a_field_of_the_recipe_and_described() -> None:
+    kinds = set(get_args(RepairKind))
+    assert REPAIRS.keys() == OFFERED.keys() == kinds == {f.name for f in fields(Recipe)} - {"renamed"}
+    content = {kind: True if kind == "nan_is_zero" else ["a", "b"] for kind in kinds}
+    full = Recipe.from_json("recipe", content)
+    assert list(full.lines()) == [t.line + ("" if k == "nan_is_zero" else ": a, b") for k, t in REPAIRS.items()]
 
 
 def image_of(data: Path, number: int) -> Path:

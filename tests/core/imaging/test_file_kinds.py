@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from core.errors import VolumeError
-from core.imaging.file_kinds import identify
+from core.imaging.file_kinds import identify, kind_of_format
+from core.imaging.image_files import FOREIGN_FORMATS
 from core.imaging.volume import read_image
 from tests.support.volume_files import voxels, write_analyze
 
@@ -120,3 +121,8 @@ def test_voxels_are_no_kind_of_file() -> None:
     rng = np.random.default_rng(0)
     assert all(identify(rng.integers(1, 255, 1024).astype(np.uint8).tobytes()) is None for _ in range(200))
     assert identify(b"\x07\x80" * 512) is None
+
+
+def test_every_format_that_is_decoded_has_a_name() -> None:
+    names = {format: kind_of_format(format).name for format in FOREIGN_FORMATS}
+    assert names["mgh"] == "a FreeSurfer MGH file" and len(set(names.values())) == len(FOREIGN_FORMATS)

@@ -15,9 +15,9 @@ import pytest
 
 from core.errors import VolumeError
 from core.imaging import foreign_files
-from core.imaging.foreign_files import voxel_files
 from core.imaging.geometry import to_canonical
 from core.imaging.volume import read_header, read_image, read_label, write_label
+from core.processes import JsonLinesChild
 from tests.support.foreign_volumes import (
     LPS,
     Series,
@@ -179,15 +179,6 @@ def test_channels_are_read_wherever_the_format_keeps_them(tmp_path: Path) -> Non
         np.testing.assert_array_equal(read_image(file).data, to_canonical(channels, header.geometry))
         np.testing.assert_array_equal(read_image(file, 1).data[0], to_canonical(channels[1], header.geometry))
         np.testing.assert_allclose(header.geometry.affine, affine, atol=1e-5)
-
-
-def test_the_file_of_the_voxels_belongs_to_its_header(tmp_path: Path) -> None:
-    for write, name in ((write_nrrd, "a.nhdr"), (write_metaimage, "b.mhd")):
-        file = write(tmp_path / name, phantom(), oblique_affine())
-        assert voxel_files(file) == (file.with_suffix(".raw"),)
-    assert len(voxel_files(write_series(tmp_path / "series", phantom(), oblique_affine()))) == phantom().shape[2]
-    assert voxel_files(tmp_path / "c.hdr") == (tmp_path / "c.img",)
-    assert voxel_files(tmp_path / "missing.mhd") == voxel_files(tmp_path / "a.nii.gz") == ()
 
 
 def test_a_header_may_name_only_a_file_beside_it(tmp_path: Path) -> None:
@@ -375,6 +366,12 @@ def test_voxels_that_were_removed_from_the_cache_are_decoded_again(tmp_path: Pat
     np.testing.assert_array_equal(np.sort(read_image(file).data.ravel()), np.sort(phantom().ravel()))
 
 
+def test_a_limit_of_the_cache_that_is_no_number_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_CACHE_GB", "much")
+    message = refused(write_mgh(tmp_path / "a.mgz", phantom(), oblique_affine()))
+    assert message.endswith("cannot be decoded: SEGMENTARIUM_CACHE_GB: expected a number of GB, got 'much'")
+
+
 def test_a_damaged_entry_of_the_cache_is_replaced(tmp_path: Path) -> None:
     file = write_mgh(tmp_path / "a.mgz", phantom(), oblique_affine())
     entry = read_header(file).data_path.parent
@@ -404,6 +401,6 @@ def test_damaged_files_are_refused_by_name(tmp_path: Path, name: str, content: b
 def test_a_missing_library_is_named_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "SimpleITK.py").write_text("raise ModuleNotFoundError('no', name='SimpleITK')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr(foreign_files, "_decoder", foreign_files._Decoder())
+    monkeypatch.setattr(foreign_files, "_decoder", JsonLinesChild(foreign_files._start_decoder))
     file = write_nrrd(tmp_path / "a.nrrd", phantom(), oblique_affine())
     assert "SimpleITK" in refused(file) and "pip install -r requirements-formats.txt" in refused(file)

@@ -9,7 +9,7 @@ import pytest
 
 from core.config import TrainConfig
 from core.presets import preset
-from core.runs.store.process import kill_tree
+from core.processes import kill_tree
 from tests.support.index_rows import end_index_writers
 from tests.support.watching import TOYS, processes_of
 

@@ -12,10 +12,11 @@ import pytest
 from core import runs
 from core.errors import RunError
 from core.presets import preset
+from core.processes import PROJECT, module_environment
 from core.runs.launch import create_run
 from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.index import open_index
-from core.runs.store.process import PROJECT, module_environment
 from core.runs.store.state import read_state, write_state
 from tests.support.index_rows import run_rows
 
@@ -90,7 +91,7 @@ def test_deleted_run_is_removed_from_disk_and_index(tmp_path: Path) -> None:
     folder, other = queued_run(tmp_path), queued_run(tmp_path)
     index = open_index(tmp_path)
     for run in (folder, other):
-        files.append_metrics(run, 1, 1, 0.0, {"lr": 1.0})
+        metrics_file.append_metrics(run, 1, 1, 0.0, {"lr": 1.0})
     index.rebuild()
     runs.delete(tmp_path, folder.name)
     assert [run.id for run in runs.list_runs(tmp_path)] == [other.name]

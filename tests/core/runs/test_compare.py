@@ -17,7 +17,7 @@ from core.errors import RunError
 from core.presets import preset
 from core.runs.compare import MAX_POINTS
 from core.runs.launch import create_run
-from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.state import Best, read_state, write_state
 from core.runs.thinning import thinned
 
@@ -25,8 +25,8 @@ from core.runs.thinning import thinned
 def trained(root: Path, name: str, best: Best | None = None, **values: Any) -> Path:
     folder = create_run(root, preset("quick").with_values({"path": "demo", **values}), name)
     for epoch, (loss, dice) in enumerate([(1.5, 0.5), (0.9, 0.75), (0.6, 0.7)], start=1):
-        files.append_metrics(folder, epoch, 10 * epoch, 2.5 * epoch, {"train/loss": loss, "lr": 0.02})
-        files.append_metrics(folder, epoch, 10 * epoch, 2.6 * epoch, {"whole/dice_mean": dice})
+        metrics_file.append_metrics(folder, epoch, 10 * epoch, 2.5 * epoch, {"train/loss": loss, "lr": 0.02})
+        metrics_file.append_metrics(folder, epoch, 10 * epoch, 2.6 * epoch, {"whole/dice_mean": dice})
     write_state(folder, replace(read_state(folder), state="stopped", epoch=3, step=30, elapsed_s=7.8, best=best))
     return folder
 
@@ -48,7 +48,7 @@ def test_comparison_holds_differing_fields_and_measured_values(tmp_path: Path) -
 
 def test_metric_without_a_finite_value_is_none(tmp_path: Path) -> None:
     one, two = trained(tmp_path, "one"), trained(tmp_path, "two")
-    files.append_metrics(two, 3, 30, 9.0, {"val/loss": math.nan, "val/dice_mean": 0.5})
+    metrics_file.append_metrics(two, 3, 30, 9.0, {"val/loss": math.nan, "val/dice_mean": 0.5})
     found = runs.compare(tmp_path, [one.name, two.name])
     assert found.measured["val/dice_mean"] == (None, 0.5) and found.measured["val/loss"] == (None, None)
     (line, other) = rows_of(found.table_csv())

@@ -6,7 +6,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +15,13 @@ from core import cli, runs
 from core.hosts import host_name
 from core.presets import preset
 from core.runs import engine_poller
-from core.runs.engines.engine import Capabilities, Check, Engine, EngineError
+from core.runs.engines.engine import Check, Engine, EngineError
 from core.runs.engines.local import LocalEngine
 from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     ENGINE,
+    LOCAL,
     EngineAnswer,
     EngineRecord,
     JobReport,
@@ -36,7 +37,6 @@ class Scheduler(LocalEngine):
     """A simulated scheduler: every job waits, or what the test says."""
 
     name, kind, title = CLUSTER, "slurm", f"{CLUSTER} (Slurm)"
-    capabilities = Capabilities(arrays=True)
     poll_s = 3600.0
 
     def __init__(self, root: Path) -> None:
@@ -86,10 +86,20 @@ def test_answer_of_another_process_is_fresh_here_too(root: Path, scheduler: Sche
     path = answer_file(root, CLUSTER)
     path.parent.mkdir()
     answer = EngineAnswer(time.time(), host_name(), 1, "", time.time(), {"1": JobReport("running", place="n1")})
-    files.write_json(path, answer.to_json())
+    files.write_json(path, asdict(answer))
     assert not engine_poller.ask(root, scheduler) and scheduler.asked == []
     (run,) = runs.list_runs(root)
     assert run.state.state == "starting" and run.report == JobReport("running", place="n1")
+
+
+def test_answer_of_another_version_is_read_without_what_only_that_writes(root: Path) -> None:
+    path = answer_file(root, CLUSTER)
+    path.parent.mkdir()
+    report = {"state": "running", "reason": "", "place": "n1", "restarts": 0, "cancelled": False}
+    files.write_json(
+        path, {"asked_at": 1.0, "host": "h", "count": 1, "error": "", "answered_at": 1.0, "jobs": {"1": report}}
+    )
+    assert read_answer(root, CLUSTER).jobs == {"1": JobReport("running", place="n1")}
 
 
 def test_engine_without_open_runs_is_not_asked(root: Path, scheduler: Scheduler) -> None:
@@ -152,4 +162,4 @@ def _is_engine(engine: Engine) -> Engine:
 
 
 def test_simulated_scheduler_has_the_interface_of_an_engine(root: Path) -> None:
-    assert _is_engine(Scheduler(root)).name == CLUSTER and _is_engine(LocalEngine(root)).capabilities.queue_order
+    assert _is_engine(Scheduler(root)).name == CLUSTER and _is_engine(LocalEngine(root)).name == LOCAL

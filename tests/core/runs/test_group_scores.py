@@ -63,9 +63,8 @@ def test_one_subject_has_no_spread_and_no_subject_no_figure() -> None:
 
 
 @pytest.fixture
-def group(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Group:
+def group(tmp_path: Path, no_supervisor: None) -> Group:
     """Three folds; the first two have a checkpoint."""
-    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
     group = groups.submit_folds(tmp_path, tiny(path=str(write_balls(tmp_path / "balls"))))
     for run in groups.summarise(tmp_path, group).runs[:2]:
         write_checkpoint(tmp_path, run.id, groups.held_out_of(run), epoch=1)

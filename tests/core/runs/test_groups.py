@@ -18,13 +18,10 @@ from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store.groups import FOLDS, Group, Member, read_group, read_groups, write_group
 from core.runs.store.state import State, read_state, write_state
+from core.runs.store.stop_file import STOP
 from tests.support.balls import tiny, write_balls
 
-
-@pytest.fixture(autouse=True)
-def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queued runs are not started."""
-    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_supervisor")
 
 
 @pytest.fixture
@@ -153,7 +150,7 @@ def test_stop_ends_the_waiting_runs_before_the_active_one(
     assert groups.stop_group(tmp_path, group) == [*group.runs[:1], *group.runs[1:]]
     assert [run.state.state for run in groups.summarise(tmp_path, group).runs] == ["stopping", "stopped", "stopped"]
     stopped_at = [(tmp_path / id / files.STATE).stat().st_mtime_ns for id in group.runs[1:]]
-    assert max(stopped_at) <= (tmp_path / group.runs[0] / files.STOP).stat().st_mtime_ns
+    assert max(stopped_at) <= (tmp_path / group.runs[0] / STOP).stat().st_mtime_ns
     with pytest.raises(RunError, match=r"it is (running|stopping); stop the group"):
         groups.delete_group(tmp_path, group)
 

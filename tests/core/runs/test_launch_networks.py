@@ -10,6 +10,7 @@ import pytest
 from core.config import ModelConfig, TrainConfig
 from core.errors import ConfigError
 from core.models import name_own_network, own_networks
+from core.runs import launch
 from core.runs.launch import resolve_config
 
 NETWORK = """
@@ -38,17 +39,32 @@ def test_network_whose_package_is_missing_is_refused(tmp_path: Path, monkeypatch
         resolved(tmp_path, "segresnet")
 
 
-@pytest.mark.slow
-def test_network_of_the_user_is_tried_out_in_a_process_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def own_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user without named networks."""
     for variable in ("XDG_CONFIG_HOME", "APPDATA"):
         monkeypatch.setenv(variable, str(tmp_path / "config"))
     monkeypatch.setenv(own_networks.NETWORKS_VARIABLE, "")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_names")
+def test_network_of_the_user_is_tried_out_in_a_process_of_its_own(tmp_path: Path) -> None:
     path = tmp_path / "net.py"
     path.write_text(NETWORK.format(index=""))
     name = name_own_network(f"{path}:Net")
     assert resolved(tmp_path, name).model.model == "Net"
     path.write_text(NETWORK.format(index="[:, :1]"))
     with pytest.raises(ConfigError, match=r"Net breaks the contract of networks(.|\n)*expected logits of shape"):
+        resolved(tmp_path, name)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("own_names")
+def test_network_whose_check_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "CHECK_NETWORK_S", 1.0)
+    path = tmp_path / "net.py"
+    path.write_text("import time\ntime.sleep(600)\n" + NETWORK.format(index=""))
+    name = name_own_network(f"{path}:Net")
+    with pytest.raises(ConfigError, match=r"model: Net: expected its check to end within 1 s, .*net.py that waits"):
         resolved(tmp_path, name)

@@ -22,13 +22,10 @@ from core.runs.store.state import RunState, read_state, write_state
 from tests.support.balls import tiny
 from tests.support.volume_files import load
 
+pytestmark = pytest.mark.usefixtures("no_supervisor")
+
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun
-
-
-@pytest.fixture(autouse=True)
-def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
 
 
 @pytest.fixture

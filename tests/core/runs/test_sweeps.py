@@ -19,17 +19,15 @@ from core.runs.group_summary import SweepSummary
 from core.runs.models import find_models
 from core.runs.processes.sweep_driver import SweepDriver, trials_at_once
 from core.runs.store import folder as files
-from core.runs.store.groups import SWEEP, Group, read_group, read_groups
+from core.runs.store.groups import GROUPS, SWEEP, Group, lock_group, read_group, read_groups
+from core.runs.store.process import locked
 from core.runs.store.state import read_state
+from core.runs.store.stop_file import PRUNED, STOP, read_pruned
 from core.runs.sweeps import advance, sweep_of
 from tests.support.balls import tiny, write_balls
 from tests.support.sweeps import end_trial, finish_trials, make_sweep, next_trial, run_trial
 
-
-@pytest.fixture(autouse=True)
-def no_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Queued runs are not started."""
-    monkeypatch.setattr("core.runs.engines.local.ensure_supervisor", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_supervisor")
 
 
 @pytest.fixture
@@ -48,6 +46,16 @@ def now(root: Path, group: Group) -> SweepSummary:
 
 def states(root: Path, group: Group) -> list[str]:
     return [trial.state for trial in now(root, group).trials]
+
+
+def test_sweep_that_another_process_changes_goes_on_and_a_deleted_one_does_not(
+    tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with lock_group(tmp_path, sweep.id), monkeypatch.context() as patched:
+        patched.setattr(sweeps, "lock_group", lambda root, id: locked(root / GROUPS / f".{id}.lock", timeout_s=0.0))
+        assert advance(tmp_path, sweep.id, 1)
+    groups.delete_group(tmp_path, sweep)
+    assert not advance(tmp_path, sweep.id, 1)
 
 
 def test_first_trial_is_queued_with_the_present_values_and_waits_alone(tmp_path: Path, sweep: Group) -> None:
@@ -74,6 +82,12 @@ def test_sweep_ends_with_its_last_trial_and_knows_the_best(tmp_path: Path, sweep
     assert (summary.state, summary.finished, summary.proposes, summary.progress) == ("finished", 6, False, 1.0)
     best = max(summary.trials, key=lambda trial: trial.dice or 0)
     assert summary.best == best and summary.mean_dice == best.dice and summary.measured == "best of 6"
+    assert summary.ranked[0] == best and sorted(summary.ranked, key=lambda trial: -(trial.dice or 0)) == summary.ranked
+    assert summary.measure == f"mean Dice on {summary.objective}, fold 0, seed 0, 6 epochs each"
+    for spec in (dimension.spec for dimension in summary.settings.space):  # tversky_alpha is used with one loss alone
+        assert [trial.value(spec) for trial in summary.trials] == [
+            t.member.values.get(spec.name) for t in summary.trials
+        ]
     assert sweeps.best_config(summary) == runs.get_run(tmp_path, best.member.run).config
     importance = sweeps.read_importance(tmp_path, sweep)
     assert importance.finished == 6 and sum(importance.shares.values()) == pytest.approx(1, abs=1e-3)
@@ -134,7 +148,7 @@ def test_every_end_of_a_trial_is_told_apart(tmp_path: Path, config: TrainConfig)
     for run, (message, (dice, state, on)) in zip(made, ends.items(), strict=True):
         end_trial(tmp_path, run, dice, state, on, message=message)  # type: ignore[arg-type]
         if message.startswith("pruned"):
-            (tmp_path / run / files.PRUNED).write_text("pruned at epoch 3: 0.1 below")
+            (tmp_path / run / PRUNED).write_text("pruned at epoch 3: 0.1 below")
     trials = now(tmp_path, sweep).trials
     assert [trial.state for trial in trials] == ["finished", "stopped", *["failed"] * 4, "pruned", "pruned"]
     assert trials[2].reason == "out of memory"
@@ -154,8 +168,8 @@ def test_trial_that_falls_behind_is_asked_to_end_with_the_reason(tmp_path: Path,
     run_trial(tmp_path, good, os.getpid(), (0.5, 0.6))
     run_trial(tmp_path, bad, os.getpid(), (0.1, 0.2))
     advance(tmp_path, sweep.id, 2)
-    assert not (tmp_path / good / files.STOP).exists() and (tmp_path / bad / files.STOP).exists()
-    reason = files.read_pruned(tmp_path / bad)
+    assert not (tmp_path / good / STOP).exists() and (tmp_path / bad / STOP).exists()
+    reason = read_pruned(tmp_path / bad)
     assert (
         reason.startswith("pruned at epoch 2: 0.200 below the median 0.") and "of 4 finished trials at 30 %" in reason
     )

@@ -18,7 +18,7 @@ from core.paths import project_root
 from core.presets import preset
 from core.runs.catalog import update_index
 from core.runs.launch import create_run
-from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.database import FILE, open_answers
 from core.runs.store.index import open_index
 from core.runs.store.schema import ANSWERS
@@ -100,7 +100,7 @@ def test_rebuilding_the_index_keeps_the_answers(tmp_path: Path) -> None:
 
 def test_database_of_version_1_is_migrated_with_its_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = create_run(tmp_path, preset("quick"), foreground=True)
-    files.append_metrics(folder, 1, 10, 0.5, {"lr": 0.5})
+    metrics_file.append_metrics(folder, 1, 10, 0.5, {"lr": 0.5})
     (tmp_path / FILE).unlink()
     with sqlite3.connect(tmp_path / FILE) as old:
         for statement in VERSION_1:

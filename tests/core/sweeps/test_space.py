@@ -19,7 +19,7 @@ from core.sweeps.space import (
     parse_space,
     searchable_specs,
     suggest,
-    used,
+    used_values,
 )
 
 
@@ -96,8 +96,8 @@ def test_suggestion_is_around_the_present_value() -> None:
 def test_options_of_another_network_or_loss_are_not_searched() -> None:
     space = parse_space(["tversky_alpha=0.1:0.9", "loss=dice,tversky", "convolutions=1,2", "model=unet3d,vnet"])
     values = {"loss": "dice", "model": "vnet", "tversky_alpha": 0.5, "convolutions": (1,)}
-    assert used(space, values, TrainConfig()) == {"loss": "dice", "model": "vnet"}
-    assert used(space, values | {"loss": "tversky"}, TrainConfig())["tversky_alpha"] == 0.5
+    assert used_values(space, values, TrainConfig()) == {"loss": "dice", "model": "vnet"}
+    assert used_values(space, values | {"loss": "tversky"}, TrainConfig())["tversky_alpha"] == 0.5
 
 
 def test_combinations_are_different_trials() -> None:

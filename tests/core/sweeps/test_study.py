@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from dataclasses import replace
@@ -147,8 +146,8 @@ def test_curve_is_the_best_so_far_by_share_of_the_budget() -> None:
         Measurement(5, 25.0, 0.2),
         Measurement(8, 40, 0.6),
     ]
-    curve, judged = progress_curve(rows, config, ended=False)
-    assert (min(curve), max(curve), judged) == (2, 16, 10)
+    curve, compared_to = progress_curve(rows, config, ended=False)
+    assert (min(curve), max(curve), compared_to) == (2, 16, 10)
     assert (curve[2], curve[10], curve[15], curve[16]) == (0.3, 0.3, 0.3, 0.6)
     assert max(progress_curve(rows, config, ended=True)[0]) == 20
     timed, _ = progress_curve(rows, config.with_values({"minutes": 1.0}), ended=False)
@@ -187,11 +186,3 @@ def test_missing_optuna_is_an_error_with_the_command(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="pip install 'optuna"):
         check_sweep(RATE, CONFIG)
-
-
-def test_settings_are_kept_as_json() -> None:
-    full = SweepSettings(
-        parse_space(["channels=8x16,16x32", "learning_rate=1e-4:1:log"]), SweepOptions(7, "grid", "asha", 3), True,
-        "it failed", True, "run-1", 4,
-    )  # fmt: skip
-    assert SweepSettings.from_json(json.loads(json.dumps(full.to_json()))) == full

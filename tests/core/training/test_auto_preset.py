@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from core.config import TrainConfig, field_specs
+from core.durations import DurationFactors
 from core.presets import PRESETS, preset
 from core.training.auto_preset import (
     AUGMENTATION,
@@ -22,8 +23,8 @@ from core.training.auto_preset import (
 from core.training.plan import DEVICE_KINDS, make_plan
 from core.training.step_cost import trace_training_step
 
-HIPPOCAMPI = Work(((36, 50, 35),) * 80, ((1.0,) * 3,) * 80, 1, 3, train=64, held_out=16)  # type: ignore[arg-type]
-HEADS = Work(((144, 192, 256),) * 10, ((1.0,) * 3,) * 10, 2, 4, train=8, held_out=2)  # type: ignore[arg-type]
+HIPPOCAMPI = Work(((36, 50, 35),) * 80, ((1.0,) * 3,) * 80, train=64, held_out=16)  # type: ignore[arg-type]
+HEADS = Work(((144, 192, 256),) * 10, ((1.0,) * 3,) * 10, train=8, held_out=2)  # type: ignore[arg-type]
 
 
 def chosen(work: Work, **given: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -46,7 +47,7 @@ def test_operations_of_each_width_are_those_of_a_trace(width: Any) -> None:
 def test_choices_are_a_configuration_and_each_has_a_reason(work: Work, minutes: float) -> None:
     values, reasons = chosen(work, minutes=minutes)
     config = TrainConfig().with_values(values)
-    make_plan(config, shapes=work.shapes, spacings_mm=work.spacings_mm, in_channels=work.in_channels, classes=4)
+    make_plan(config, shapes=work.shapes, spacings_mm=work.spacings_mm, in_channels=2, classes=4)
     topics = [reason.partition(":")[0] for reason in reasons]
     assert topics == [
         "Time", "Network", "Sub-volume", "Batch", "Augmentation", "Loss", "Schedule", "Averaged weights", "Validation",
@@ -67,7 +68,7 @@ def test_a_wider_network_is_chosen_once_enough_of_its_steps_fit() -> None:
     channels = {m: chosen(HIPPOCAMPI, minutes=float(m))[0]["channels"] for m in (1, 3, 10, 30, 480)}
     narrow, middle, wide = (width.channels for width in WIDTHS)
     assert channels == {1: narrow, 3: narrow, 10: middle, 30: middle, 480: wide}
-    slower = replace(HIPPOCAMPI, duration_factor=4.0, measured_runs=2)
+    slower = replace(HIPPOCAMPI, measured=DurationFactors(4.0, 4.0, 2))
     values, reasons = chosen(slower, minutes=10.0)
     assert values["channels"] == narrow, "a quarter of the steps fit on a machine that was measured to be slower"
     assert reasons[0].endswith("as fast as the last 2 runs here")

@@ -53,7 +53,7 @@ def toy_experiment(
                 return
             time.sleep(0.01)
         elapsed = time.monotonic() - started_at
-        listener(Progress(epoch, epochs, step, 10, 10, 1 / epoch, 20.0, elapsed, (epochs - epoch) * epoch_s))
+        listener(Progress(epoch, epochs, step, 10, 1 / epoch, 20.0, elapsed, (epochs - epoch) * epoch_s))
         dice = {"val/dice/CSF": 0.5, "val/dice/GM": float("nan"), "val/dice_mean": 0.5}
         listener(Metrics(epoch, step, elapsed, {"train/loss": 1 / epoch, **dice, "lr": 1e-3}))
         listener(Picture(epoch, step, "val/slice", np.zeros((4, 6, 3), np.uint8)))

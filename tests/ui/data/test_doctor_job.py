@@ -17,15 +17,15 @@ from ui.shared import jobs
 def test_doctor_reports_on_a_real_data_set_and_survives_a_restart(checkpoints: Path, test_data: Path) -> None:
     path = test_data / "Task04_Hippocampus"
     folder = doctor_job.report_folder(path)
-    assert doctor_job.observe(folder).state == "none"
+    assert jobs.observe_report(folder).state == "none"
     doctor_job.start(path, folder)
-    assert doctor_job.observe(folder).state == "running"
-    assert wait_for_job(lambda: doctor_job.observe(folder)).state == "done"
-    report = doctor_job.report(folder)
+    assert jobs.observe_report(folder).state == "running"
+    assert wait_for_job(lambda: jobs.observe_report(folder)).state == "done"
+    report = jobs.read_report(folder)
     assert report["ok"] and len(report["subjects"]) == 80
     assert all((folder / s["thumbnail"]).is_file() for s in report["subjects"])
     jobs._running.clear()  # as after a restart of the server
-    assert doctor_job.observe(folder).state == "done"
+    assert jobs.observe_report(folder).state == "done"
 
 
 @pytest.mark.slow
@@ -34,10 +34,10 @@ def test_discarded_report_is_made_again(checkpoints: Path, tmp_path: Path) -> No
     empty.mkdir()
     folder = doctor_job.report_folder(empty)
     for _ in range(2):
-        assert doctor_job.observe(folder).state == "none"
+        assert jobs.observe_report(folder).state == "none"
         doctor_job.start(empty, folder)
         jobs.discard(folder)  # ignored while the job runs
-        assert wait_for_job(lambda: doctor_job.observe(folder)).state == "done"
+        assert wait_for_job(lambda: jobs.observe_report(folder)).state == "done"
         jobs.discard(folder)
 
 
@@ -46,8 +46,8 @@ def test_report_on_an_empty_folder_is_not_ok(checkpoints: Path, tmp_path: Path) 
     empty.mkdir()
     folder = doctor_job.report_folder(empty)
     doctor_job.start(empty, folder)
-    assert wait_for_job(lambda: doctor_job.observe(folder)).state == "done"
-    report = doctor_job.report(folder)
+    assert wait_for_job(lambda: jobs.observe_report(folder)).state == "done"
+    report = jobs.read_report(folder)
     assert not report["ok"] and "empty" in report["findings"][0]["message"]
 
 

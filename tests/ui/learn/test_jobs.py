@@ -58,7 +58,7 @@ def test_sub_volumes_are_drawn_by_a_child_process(checkpoints: Path, folder: Pat
     options = ["--sub-volume", "64x64x64", "--foreground", "0.9", "--count", "20"]
     out = learn_jobs.sub_volumes_folder(folder / "subject-1-label.nii.gz", options)
     learn_jobs.start_sub_volumes(folder, "subject-1", options, out)
-    assert wait_for_job(lambda: learn_jobs.observe_sub_volumes(out)).state == "done"
-    report = learn_jobs.read_sub_volumes(out)
+    assert wait_for_job(lambda: jobs.observe_report(out)).state == "done"
+    report = jobs.read_report(out)
     assert len(report["draws"][0]["starts"]) == 20 and math.isclose(sum(report["share"]), 1)
     assert learn_jobs.sub_volumes_folder(folder / "subject-1-label.nii.gz", options[:-1]) != out

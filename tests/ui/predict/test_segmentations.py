@@ -143,7 +143,7 @@ def test_segmentations_of_a_batch_start_in_turn_unless_they_are_cancelled(
     first_may_end.set()
     poll(lambda: len(commands), lambda n: n == 2)
     assert "3,3" in commands[1]
-    segmentations.sweep()
+    segmentations.remove_stale()
     assert batches.read(id) == cases
     batches.remove(id)
     assert batches.read(id) == {} and segmentations.read(cases["1"]) is None
@@ -172,11 +172,11 @@ def test_old_results_are_removed_those_of_uploads_first(
     past = time.time() - 2 * segmentations.MAX_AGE_OF_UPLOADS_S
     for id in (server_files, uploaded):
         os.utime(segmentations.output(id).parent, (past, past))
-    segmentations.sweep()
+    segmentations.remove_stale()
     assert segmentations.read(server_files) is not None and segmentations.read(uploaded) is None
     monkeypatch.setattr(segmentations, "MAX_RESULTS", 1)
     new = segmentations.start(replace(server_request, channels=(1, 2)))
-    segmentations.sweep()
+    segmentations.remove_stale()
     assert segmentations.read(server_files) is None and segmentations.read(new) is not None
 
 

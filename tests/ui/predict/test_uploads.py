@@ -13,6 +13,7 @@ import pytest
 import streamlit as st
 
 from core.errors import DatasetError, VolumeError
+from core.imaging.image_files import partner_of
 from ui.predict import uploads
 
 
@@ -127,6 +128,20 @@ def test_files_of_a_pair_find_each_other_and_are_removed_together() -> None:
     assert [path.name for path in uploads.list_uploads(uploads.IMAGES)] == ["b.nii", "a.hdr", "a.img"]
 
 
+def test_gzipped_pairs_and_pairs_in_capitals_are_one_image() -> None:
+    header = uploads.save("a.HDR.gz", io.BytesIO(b"1"), uploads.IMAGES)
+    voxels = uploads.save("a.img", io.BytesIO(b"1"), uploads.IMAGES)
+    assert voxels.parent == header.parent and partner_of(header) == voxels
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in ("B.HDR", "B.IMG"):
+            archive.writestr(name, b"1")
+    packed.seek(0)
+    folder = uploads.save("pair.zip", packed, uploads.IMAGES)
+    assert partner_of(folder / "B.IMG") == folder / "B.HDR"
+    assert [p.name for p in uploads.list_uploads(uploads.IMAGES)] == ["a.hdr.gz", "a.img", "B.HDR", "B.IMG"]
+
+
 def test_full_disk_is_reported_and_leaves_no_file(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -145,5 +160,5 @@ def test_files_of_inactive_sessions_are_removed(session: dict[str, Any]) -> None
     os.utime(old.parent.parent, (past, past))
     os.utime(new.parent.parent, (past, past))
     uploads.list_uploads(uploads.IMAGES)  # the new session is here
-    uploads.sweep()
+    uploads.remove_stale()
     assert not old.parent.parent.exists() and new.is_file()

@@ -6,8 +6,8 @@ import dataclasses
 from pathlib import Path
 
 from core import runs
-from core.runs.store.folder import MetricRow
 from core.runs.store.index import open_index
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.state import Best
 from tests.support.run_folders import dice, make_run
 from ui.runs.results import best_dice

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import pytest
+
 from ui.shared.hashes import files_hash, short_hash
 
 
@@ -29,3 +31,12 @@ def test_files_hash_changes_with_prefix_order_size_time_and_data_file(tmp_path: 
     hashes.add(files_hash("p", files))
     assert len(hashes) == 7
     assert files_hash("p", files, with_stat=False) == names
+
+
+@pytest.mark.parametrize(("named", "other"), [("a.img", "a.hdr"), ("A.HDR", "A.IMG"), ("a.hdr.gz", "a.img.gz")])
+def test_files_hash_changes_with_either_file_of_a_pair(tmp_path: Path, named: str, other: str) -> None:
+    for name in (named, other):
+        (tmp_path / name).write_bytes(b"1")
+    before = files_hash("p", [tmp_path / named])
+    (tmp_path / other).write_bytes(b"22")
+    assert files_hash("p", [tmp_path / named]) != before

@@ -194,4 +194,5 @@ def test_hippocampus_data_set_opens(test_data: Path) -> None:
     assert len(dataset.ids) == 80 and dataset.notes == ()
     assert dataset.labels.names == ("background", "Anterior", "Posterior")
     geometry = fingerprint(dataset)
-    assert geometry.median_spacing_mm == (1, 1, 1) and geometry.median_shape == (35, 50, 36)
+    assert set(geometry.spacings_mm.values()) == {(1, 1, 1)}
+    assert np.median(list(geometry.shapes.values()), axis=0).round().tolist() == [35, 50, 36]

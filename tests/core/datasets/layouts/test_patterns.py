@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.datasets.layouts.patterns import compile_pattern, escape
+from core.datasets.layouts.patterns import LANGUAGE, SPECIAL, compile_pattern, escape, language_table
 from core.errors import DatasetError
 
 
@@ -77,3 +77,13 @@ def test_what_is_no_pattern_is_refused_with_its_reason(pattern: str, problem: st
 def test_an_escaped_text_matches_only_itself(text: str) -> None:
     assert compile_pattern(escape(text)).match(text) == {}
     assert compile_pattern(escape(text)).match(text + "x") is None
+
+
+def test_table_of_the_language_holds_every_special_character_in_texts_that_compile() -> None:
+    texts = [text for texts, _ in LANGUAGE for text in texts]
+    assert set(SPECIAL) <= set("".join(texts))
+    for text in texts:
+        compile_pattern(f"{text}a")
+    lines = language_table().splitlines()
+    assert "| `\\` | takes the next character as it is |" in lines
+    assert all(line.replace("\\|", "").count("|") == 3 for line in lines)

@@ -11,11 +11,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from core.datasets import open_dataset
+from core.datasets import fingerprint, open_dataset
 from core.datasets.doctor import check
 from core.datasets.layouts.iseg import DEMO_MARKER, UNFINISHED_DEMO_MARKER
 from core.datasets.synthetic.contrast import histogram_overlap
-from core.datasets.synthetic.demo import ensure_demo, ensure_subject, has_subject, make_demo, read_marker
+from core.datasets.synthetic.demo import ensure_demo, ensure_subject, has_subject, make_demo, planned_demo, read_marker
 from core.datasets.synthetic.demo_writer import write_subject
 from core.errors import DatasetError
 from core.paths import project_root
@@ -75,6 +75,12 @@ def test_single_subject_is_made_first_and_the_others_later(tmp_path: Path) -> No
     assert read_marker(folder) is None and UNFINISHED_DEMO_MARKER in made
     dataset = open_dataset(folder)
     assert dataset.synthetic and dataset.ids == ("subject-2",)
+    planned, geometry = planned_demo(), fingerprint(dataset, dataset.ids)
+    assert (planned.ids[1], planned.shapes[1], planned.spacings_mm[1]) == (
+        "subject-2", geometry.shapes["subject-2"], geometry.spacings_mm["subject-2"],
+    )  # fmt: skip
+    assert planned.modalities == dataset.modalities
+    assert planned.colours == {label.name: label.colour for label in dataset.labels.foreground}
     ensure_subject(folder, "subject-2", SEED, lambda *step: pytest.fail("the subject exists"))
     with pytest.raises(DatasetError, match=rf"holds demo data of seed {SEED}.*, not of seed 5"):
         ensure_subject(folder, "subject-1", 5)

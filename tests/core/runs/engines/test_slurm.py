@@ -15,7 +15,7 @@ from core.runs.engines.registry import get_engine
 from core.runs.engines.slurm_reasons import explain_end, explain_refusal, explain_waiting
 from core.runs.launch import create_run
 from core.runs.store import folder as files
-from core.runs.store.engine_records import EngineRecord, read_engine, write_engine
+from core.runs.store.engine_records import JOB_SIGNAL_S, EngineRecord, read_engine, write_engine
 from core.runs.store.state import read_state
 from tests.support.cluster.slurm_clients import SlurmClients
 from tests.support.elsewhere import CLUSTER, SETTINGS
@@ -46,6 +46,7 @@ def test_job_asks_for_what_run_and_settings_need(root: Path, slurm: SlurmClients
         assert f" {option}" in f" {call}"
     assert "--array" not in call and f"folders=({folder})" in slurm.script
     assert "exec " in slurm.script.splitlines()[-1] and '"$folder" --worker toy' in slurm.script
+    assert f" {JOB_SIGNAL_S}=120\n" in slurm.script  # for what the run says of the signal
     record = read_engine(folder)
     assert record is not None and (record.engine, record.job, record.task) == (CLUSTER, "42", None)
 

@@ -18,9 +18,9 @@ from core.errors import RunError
 from core.hosts import host_name
 from core.runs.launch import create_run
 from core.runs.processes import trainer_parent
-from core.runs.processes.engine_job import EngineJob
+from core.runs.processes.engine_job import EngineJob, engine_job
 from core.runs.processes.torchrun_launcher import nodes_of_job
-from core.runs.processes.trainer_parent import SIGNALLED, claim_run
+from core.runs.processes.trainer_parent import claim_run
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     JOB,
@@ -30,10 +30,12 @@ from core.runs.store.engine_records import (
     JOB_NODES,
     JOB_RENDEZVOUS,
     JOB_RESTART,
+    JOB_SIGNAL_S,
 )
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.process import is_alive
 from core.runs.store.state import read_state, write_state
+from core.runs.store.stop_file import AT_ONCE, SIGNALLED, STOP, read_stop, write_stop
 from tests.support.elsewhere import run_elsewhere, with_job
 from tests.support.watching import TOY, start_trainer_parent, wait_for, wait_for_epoch, wait_until
 
@@ -72,7 +74,7 @@ def test_signal_to_a_job_saves_a_checkpoint_and_names_the_time_limit(
     os.kill(parent, signal.SIGTERM)
     stopped = wait_for(root, folder.name, "stopped")
     wait_until(lambda: read_state(folder).message.startswith("out of time"))
-    assert stopped.epoch and (folder / files.LAST).is_file() and (folder / files.STOP).read_text() == SIGNALLED
+    assert stopped.epoch and (folder / files.LAST).is_file() and read_stop(folder) == SIGNALLED
     assert not runs.supervisor_alive(root)  # the environment of a job is not that of the queue
 
 
@@ -81,7 +83,7 @@ def test_request_of_another_host_to_end_at_once_kills_the_trainer(root: Path, to
     folder = create_run(root, toy("unstoppable", epochs=1000, epoch_s=0.1))
     start_trainer_parent(folder)
     wait_for_epoch(root, folder.name)
-    (folder / files.STOP).write_text("now")  # what request_stop does where the PID means nothing
+    write_stop(folder, AT_ONCE)  # what request_stop does where the PID means nothing
     assert "killed on request" in wait_for(root, folder.name, "stopped").message
 
 
@@ -119,10 +121,10 @@ def test_restarted_job_takes_over_the_run_that_it_trained(root: Path, job: Calla
     with pytest.raises(RunError, match="expected job 7 to train it, this is job 8"):
         claim_run(folder)
     job(restart=1)
-    (folder / files.STOP).write_text(SIGNALLED)  # it was preempted
+    write_stop(folder, SIGNALLED)  # it was preempted
     state = claim_run(folder)
     assert (state.state, state.attempt, state.host) == ("starting", 2, host_name())
-    assert not (folder / files.STOP).exists()
+    assert not (folder / STOP).exists()
 
 
 def test_restarted_job_goes_on_with_a_run_that_its_signal_stopped_and_with_no_other(
@@ -140,7 +142,7 @@ def test_restarted_job_goes_on_with_a_run_that_its_signal_stopped_and_with_no_ot
 def test_restarted_job_stops_a_run_that_a_person_asked_to_stop_meanwhile(root: Path, job: Callable[..., None]) -> None:
     folder = run_elsewhere(root)
     with_job(folder, "7")
-    (folder / files.STOP).write_text("")
+    write_stop(folder)
     job(restart=1)
     with pytest.raises(RunError):
         claim_run(folder)
@@ -150,6 +152,18 @@ def test_restarted_job_stops_a_run_that_a_person_asked_to_stop_meanwhile(root: P
 def test_signal_long_before_the_time_limit_is_a_preemption() -> None:
     assert "preempted" in EngineJob("7", ends_at=time.time() + 3600).why_signalled()
     assert "preempted" in EngineJob("7").why_signalled()
+
+
+def test_signal_as_long_before_the_time_limit_as_the_engine_was_asked_to_send_it_is_about_that(
+    monkeypatch: pytest.MonkeyPatch, job: Callable[..., None]
+) -> None:
+    job(ends=str(time.time() + 600))
+    monkeypatch.setenv(JOB_SIGNAL_S, "600")
+    assert "the time limit of its job was reached" in engine_job().why_signalled()
+    monkeypatch.setenv(JOB_SIGNAL_S, "300")
+    assert "preempted" in engine_job().why_signalled()
+    monkeypatch.delenv(JOB_SIGNAL_S)
+    assert "preempted" in engine_job().why_signalled()
 
 
 def test_nodes_of_a_job_meet_at_the_first_one(monkeypatch: pytest.MonkeyPatch) -> None:

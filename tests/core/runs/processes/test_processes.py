@@ -16,11 +16,12 @@ from core import runs
 from core.compute.priority import JOB_NICENESS, MAX_NICENESS, TRAINER_NICENESS
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
+from core.processes import module_command, module_environment
 from core.runs.engines.local import supervisor_file
 from core.runs.launch import create_run
 from core.runs.notify import WEBHOOK
 from core.runs.store import folder as files
-from core.runs.store.process import module_command, module_environment
+from core.runs.store import metrics_file
 from core.runs.store.state import read_state, write_state
 from tests.support.watching import (
     TIMEOUT_S,
@@ -164,7 +165,7 @@ def test_stopped_run_is_resumed_in_the_same_folder(root: Path, toy: Callable[...
     runs.resume(root, run_id, worker=TOY)
     finished = wait_for(root, run_id, "finished")
     assert finished.attempt == 2
-    epochs = [r.epoch for r in files.read_metrics(root / run_id) if r.name == "lr"]
+    epochs = [r.epoch for r in metrics_file.read_metrics(root / run_id) if r.name == "lr"]
     assert epochs == [1, 2, 3, 4, 5, 6]
     assert [r.epoch for r in runs.metrics_after(root, run_id) if r.name == "lr"] == epochs
     with pytest.raises(RunError, match=r"finished and cannot be resumed.*--init-from"):

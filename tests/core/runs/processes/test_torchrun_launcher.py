@@ -12,9 +12,9 @@ import pytest
 
 from core import runs
 from core.config import TrainConfig
+from core.processes import module_command
 from core.runs.processes.torchrun_launcher import MAX_RESTARTS
 from core.runs.store import folder as files
-from core.runs.store.process import module_command
 from tests.support.watching import TOY, processes_of, trainers, wait_for, wait_for_epoch, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]

@@ -54,5 +54,5 @@ def test_start_best_and_end_are_logged_and_progress_is_not() -> None:
     ]
     assert lines(Note("steps are launched one by one")) == ["steps are launched one by one"]
     assert lines(Saved("last", "x", 4, 40, None, None)) == []
-    assert lines(Progress(1, 2, 3, 4, 5, 0.5, 1.0, 1.0, None)) == []
+    assert lines(Progress(1, 2, 3, 5, 0.5, 1.0, 1.0, None)) == []
     assert lines(Ended("stopped", 4, 40, 3700)) == ["stopped after epoch 4, 1:01:40"]

@@ -20,6 +20,7 @@ from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.reporting.recorder import Recorder
 from core.runs.store import folder as files
+from core.runs.store import metrics_file
 from core.runs.store.database import FILE
 from core.runs.store.index import open_index
 from core.runs.store.state import Best, RunState, read_state, write_state
@@ -47,7 +48,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def progress(step: int) -> Progress:
-    return Progress(1, 5, step, step, 100, 0.5, 20.0, step / 10, 60.0)
+    return Progress(1, 5, step, 100, 0.5, 20.0, step / 10, 60.0)
 
 
 def test_events_become_state(folder: Path) -> None:
@@ -111,7 +112,7 @@ def test_state_and_index_are_written_once_a_second_at_most(folder: Path, clock: 
         recorder(Metrics(1, step, 0.1, {"train/loss": 0.5}))
     assert read_state(folder).step == 0
     assert index.metrics_after(folder.name, 0, 10) == []
-    assert [row.step for row in files.read_metrics(folder)] == [1, 2, 3]  # the file is written at once
+    assert [row.step for row in metrics_file.read_metrics(folder)] == [1, 2, 3]  # the file is written at once
     clock.now += 1
     recorder(progress(4))
     assert recorder.index.drain()
@@ -243,12 +244,12 @@ def test_index_rebuilt_between_file_and_index_holds_each_value_once(
 
 def assert_rows(folder: Path, expected: list[tuple[int, str, object]]) -> None:
     """The metrics file, the index and the API hold these values, NaN as ``None``, in this order."""
-    lines = [json.loads(line) for line in (folder / files.METRICS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / metrics_file.METRICS).read_text().splitlines()]
     assert [(line["step"], name, value) for line in lines for name, value in line["values"].items()] == expected
     indexed = [row for row in metric_rows(folder.parent) if row["run"] == folder.name]
     assert [(row["step"], row["name"], row["value"]) for row in indexed] == expected
-    for rows in (list(files.read_metrics(folder)), runs.metrics_after(folder.parent, folder.name)):
-        assert [(row.step, row.name, files.finite_or_none(row.value)) for row in rows] == expected
+    for rows in (list(metrics_file.read_metrics(folder)), runs.metrics_after(folder.parent, folder.name)):
+        assert [(row.step, row.name, metrics_file.finite_or_none(row.value)) for row in rows] == expected
 
 
 def test_tensorboard_holds_every_finite_metric_and_the_pictures(folder: Path) -> None:
@@ -268,8 +269,8 @@ def test_tensorboard_holds_every_finite_metric_and_the_pictures(folder: Path) ->
 def test_metrics_that_cannot_be_written_are_an_error_that_names_the_file(folder: Path) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
-    (folder / files.METRICS).unlink(missing_ok=True)
-    (folder / files.METRICS).mkdir()
+    (folder / metrics_file.METRICS).unlink(missing_ok=True)
+    (folder / metrics_file.METRICS).mkdir()
     with pytest.raises(RunError, match=r"metrics\.jsonl: cannot be written: Is a directory"):
         recorder(Metrics(1, 1, 0.1, {"train/loss": 0.5}))
 
@@ -277,7 +278,7 @@ def test_metrics_that_cannot_be_written_are_an_error_that_names_the_file(folder:
 def test_undefined_numbers_stay_strict_json(folder: Path) -> None:
     recorder = Recorder(folder, read_state(folder))
     recorder(READY)
-    recorder(Progress(1, 5, 1, 1, 10, float("nan"), float("inf"), 0.1, float("inf")))
+    recorder(Progress(1, 5, 1, 10, float("nan"), float("inf"), 0.1, float("inf")))
     recorder(Saved("best", "x", 1, 1, float("nan"), None))
 
     def refuse(word: str) -> None:

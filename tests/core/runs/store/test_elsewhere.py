@@ -17,7 +17,7 @@ from core.config import TrainConfig
 from core.errors import RunError
 from core.files import read_replaced
 from core.hosts import boot_id, host_name
-from core.runs import catalog, lost_runs
+from core.runs import lost_runs, run_actions
 from core.runs.engines.local import supervisor_file
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
@@ -25,6 +25,7 @@ from core.runs.store.elsewhere import is_here
 from core.runs.store.engine_records import ENGINE, JobReport
 from core.runs.store.heartbeat import ChangeWatch, Heartbeat, read_beat
 from core.runs.store.state import read_state, reconciled_state, write_reconciled_state, write_state
+from core.runs.store.stop_file import AT_ONCE, read_stop, write_stop
 from tests.support.elsewhere import CLUSTER, JOB, OTHER, answer, beat, run_elsewhere, with_job
 from tests.support.watching import supervisor_in_this_process
 
@@ -43,7 +44,7 @@ def test_run_of_another_host_whose_heart_beats_is_running(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1)
     assert reconciled_state(folder).state == "running"
-    (folder / files.STOP).write_text("")
+    write_stop(folder)
     assert reconciled_state(folder).state == "stopping"
 
 
@@ -82,7 +83,7 @@ def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> N
         runs.move_in_queue(root, folder.name, "first")
     assert folder.is_dir() and read_state(folder).state == "running"
     runs.request_stop(root, folder.name)
-    assert (folder / files.STOP).read_text() == ""
+    assert read_stop(folder) == ""
 
 
 def test_lost_run_is_given_up_only_while_its_heart_stands_still(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +122,7 @@ def test_run_that_is_stopped_while_its_job_waits_to_be_restarted_is_stopped(
 ) -> None:
     monkeypatch.setattr(heartbeat, "OLD_S", 0.0)
     cancelled: list[str] = []
-    monkeypatch.setattr(catalog, "get_engine", lambda root, name: SimpleNamespace(cancel=cancelled.append))
+    monkeypatch.setattr(run_actions, "get_engine", lambda root, name: SimpleNamespace(cancel=cancelled.append))
     folder = run_elsewhere(root)
     with_job(folder)
     beat(folder, 1, time.time() + LONG_AGO)
@@ -218,7 +219,7 @@ def test_cancelled_job_of_a_run_that_was_to_end_at_once_is_stopped(root: Path, m
     answer(root, JobReport("ended", "its job was cancelled", cancelled=True))
     beat(folder, 1)
     assert reconciled_state(folder).state == "crashed"
-    (folder / files.STOP).write_text("now")
+    write_stop(folder, AT_ONCE)
     assert (reconciled_state(folder).state, reconciled_state(folder).message) == (
         "stopped",
         "killed on request: its job was cancelled",

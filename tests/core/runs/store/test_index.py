@@ -12,16 +12,17 @@ import sqlalchemy as sa
 from core.errors import RunError
 from core.events import Ended, Metrics, Ready, Saved
 from core.presets import preset
-from core.runs.catalog import FOLDER_IDS, metrics_after, update_index
+from core.runs.catalog import update_index
 from core.runs.launch import create_run
+from core.runs.measurements import FOLDER_IDS, metrics_after
 from core.runs.reporting.recorder import Recorder
-from core.runs.store import database
+from core.runs.store import database, metrics_file
 from core.runs.store import folder as files
 from core.runs.store.database import FILE, database_url
 from core.runs.store.database_errors import display_name
 from core.runs.store.file_systems import file_system_of
-from core.runs.store.folder import MetricRow
 from core.runs.store.index import open_index
+from core.runs.store.metrics_file import MetricRow
 from core.runs.store.migration import migrate
 from core.runs.store.schema import MIGRATIONS
 from core.runs.store.state import read_state
@@ -132,7 +133,7 @@ def test_sqlite_is_in_wal_mode_so_readers_do_not_wait_for_a_writer(tmp_path: Pat
 
 def test_metrics_come_from_the_folder_if_the_index_is_unusable(tmp_path: Path) -> None:
     folder = create_run(tmp_path, preset("quick"))
-    files.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
+    metrics_file.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
     for file in tmp_path.glob(f"{FILE}*"):
         file.unlink()
     (tmp_path / FILE).write_text("this is no database, and longer than the header of one would be " * 20)

@@ -14,7 +14,7 @@ from core.events import Metrics, Ready
 from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.reporting.recorder import Recorder
-from core.runs.store import database
+from core.runs.store import database, metrics_file
 from core.runs.store import folder as files
 from core.runs.store.database import FILE
 from core.runs.store.database_errors import DamagedIndexError
@@ -23,6 +23,7 @@ from core.runs.store.rebuild import RebuildResult, rebuild
 from core.runs.store.state import read_state
 from core.study.answers import read_answers, save_answer
 from tests.core.study.test_answers import answer
+from tests.support.index_rows import close_connections
 
 ANSWERS = 300
 
@@ -32,7 +33,7 @@ def root(tmp_path: Path) -> Path:
     """Two runs with measurements and quiz answers, in one database file."""
     for _ in range(2):
         folder = create_run(tmp_path, preset("quick"), foreground=True)
-        files.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
+        metrics_file.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
     for number in range(ANSWERS):
         save_answer(tmp_path, answer(number=number, answered_at=100.0 + number))
     rebuild(tmp_path)
@@ -111,8 +112,7 @@ def test_index_rebuilt_while_a_run_trains_has_each_row_once(tmp_path: Path, monk
     monkeypatch.setattr("core.runs.reporting.recorder.INDEX_EVERY_S", 0.0)
     recorder(Metrics(1, 9, 1.0, {"a": 0.5}))
     assert recorder.index.drain()
-    for _, engine in database._engines.values():
-        engine.dispose()
+    close_connections()
     noise(tmp_path / FILE)
     recorder(Metrics(1, 10, 1.125, {"a": 1.0, "b": 2.0}))
     assert recorder.index.drain()

@@ -8,6 +8,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -16,7 +17,18 @@ from core.presets import preset
 from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store.process import is_alive, process_identity
-from core.runs.store.state import Best, RunState, read_state, reconciled_state, write_reconciled_state, write_state
+from core.runs.store.state import (
+    ENDED,
+    STOPPABLE,
+    Best,
+    RunState,
+    State,
+    read_state,
+    reconciled_state,
+    write_reconciled_state,
+    write_state,
+)
+from core.runs.store.stop_file import write_stop
 
 
 @pytest.fixture
@@ -30,6 +42,10 @@ def dead() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+def test_what_has_not_ended_can_be_stopped_once() -> None:
+    assert {*STOPPABLE} == {*get_args(State)} - {*ENDED} - {"stopping"}
 
 
 def test_state_round_trip_ignores_unknown_fields() -> None:
@@ -66,7 +82,7 @@ def test_zombie_is_not_alive() -> None:
 
 def test_state_of_a_run_with_live_processes_is_as_written(folder: Path) -> None:
     assert reconciled_state(folder).state == "starting"
-    (folder / files.STOP).write_text("")
+    write_stop(folder)
     assert reconciled_state(folder).state == "stopping"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from core.cli import main
 from core.datasets import open_dataset
-from core.datasets.description import write_description
+from core.datasets.dataset_json import write_description
 from core.datasets.doctor import check
 from core.errors import DatasetError
 from tests.support.heads import write_heads

@@ -1,0 +1,39 @@
+"""Words in the names of files and folders that say what a file is: a label map, an image of a modality."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# Words that name a label map: English, German, French, Spanish, Italian, Portuguese, Dutch, Swedish, Polish, Russian,
+# Chinese, Japanese, Korean.
+_LABEL_TEXT = """
+label labels lbl seg segs segm segmentation segmentations mask masks msk gt groundtruth truth annotation annotations
+annot roi rois parcellation parc aseg dseg contour contours delineation
+maske masken segmentierung segmentierungen beschriftung kontur
+masque masques étiquette étiquettes etiquette etiquettes vérité
+máscara máscaras mascara mascaras segmentación segmentacion etiqueta etiquetas anotación anotacion
+maschera maschere segmentazione etichetta etichette
+segmentação segmentacao rótulo rotulo rótulos rotulos segmentatie masker etikett maskering maska etykieta
+segmentacja маска маски разметка метки сегментация 标签 标注 分割 掩码 掩膜 ラベル マスク 正解 레이블 마스크 분할
+"""
+_MODALITY_TEXT = """
+t1 t1w t1n t1c t1ce t1gd t1post t1km t2 t2w t2f t2flair t2star flair pd pdw dwi adc ir swi mra dixon fa md b0 ct cta
+cbct pet suv mr mri spect us tof ute stir cbf cbv bravo mprage mp2rage inv1 inv2 water fat phase
+"""
+LABEL_WORDS = frozenset(_LABEL_TEXT.split())
+MODALITY_WORDS = frozenset(_MODALITY_TEXT.split())
+
+
+def words(text: str) -> list[str]:
+    """Words of a path: letters with the digits behind them, in lower case, and parts of camel case."""
+    spaced = re.sub(r"(?<=[a-zà-ÿ])(?=[A-Z])", " ", text.replace("{case}", "/"))
+    return [w.lower() for w in re.findall(r"[^\W\d_]+[0-9]*|[0-9]+", spaced)]
+
+
+def says_label(found: Sequence[str]) -> bool:
+    """Whether one of the words of a name says that it is a label map, also with a number behind it: ``seg2``."""
+    plain = [w.rstrip("0123456789") for w in found]
+    return any(
+        w in LABEL_WORDS or p in LABEL_WORDS or w in ("labelstr", "labelsts") for w, p in zip(found, plain, strict=True)
+    )

@@ -1,0 +1,125 @@
+"""The format of an image by its name or content, and the files that are one image: a pair of header and voxels, a text
+header with the file that it names, a DICOM series.
+
+A pair is ``.hdr`` with ``.img``, either of them gzipped (``.hdr.gz``, ``.img.gz``), in lower or upper case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Literal, get_args
+
+from core.errors import VolumeError
+from core.imaging.file_kinds import NIFTI_SUFFIXES, PREFIX_BYTES, is_dicom
+from core.imaging.text_header import read_metaimage_header, read_nrrd_header
+
+ForeignFormat = Literal["mgh", "nrrd", "metaimage", "dicom"]
+FOREIGN_FORMATS: tuple[str, ...] = get_args(ForeignFormat)
+
+VOLUME_SUFFIXES: dict[str, ForeignFormat] = {
+    ".mgh": "mgh", ".mgz": "mgh", ".mgh.gz": "mgh", ".nrrd": "nrrd", ".nhdr": "nrrd", ".mha": "metaimage",
+    ".mhd": "metaimage",
+}  # fmt: skip
+DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+PAIR_SUFFIXES = tuple(s for s in NIFTI_SUFFIXES if not s.startswith(".nii"))  # of images of two files
+VOXEL_SUFFIXES = tuple(s for s in PAIR_SUFFIXES if s.startswith(".img"))  # of the one that holds the voxels
+
+
+def foreign_format(path: Path) -> ForeignFormat | None:
+    """The format of a file by its name, or DICOM by the content of a file or the files of a folder; ``None`` for
+    others."""
+    name = path.name.lower()
+    if name.endswith(NIFTI_SUFFIXES):
+        return None
+    found = next((format for suffix, format in VOLUME_SUFFIXES.items() if name.endswith(suffix)), None)
+    if found is not None:
+        return found
+    if name.endswith(DICOM_SUFFIXES):
+        return "dicom"
+    with contextlib.suppress(OSError, ValueError):
+        if path.is_dir():
+            return "dicom" if _holds_dicom(path) else None
+        # DICOM files often have no suffix, or a number in its place.
+        if (not path.suffix or path.suffix[1:].isdigit()) and _starts_as_dicom(path):
+            return "dicom"
+    return None
+
+
+def files_of(path: Path) -> tuple[Path, ...]:
+    """The files of an image, itself first; only itself where a header is damaged or a partner missing; of a folder all
+    files."""
+    with contextlib.suppress(VolumeError, OSError):
+        format: ForeignFormat | None = "dicom" if path.is_dir() else foreign_format(path)
+        if format is not None:
+            return foreign_files_of(path, format)
+        partner = partner_of(path)
+        return (path,) if partner is None else (path, partner)
+    return (path,)
+
+
+def foreign_files_of(path: Path, format: ForeignFormat) -> tuple[Path, ...]:
+    """The files of an image of another format, itself first, then those that its header names, or all files in the
+    folder of a DICOM series.
+
+    Raises
+    ------
+    VolumeError
+        If its header cannot be read, or its folder cannot be listed.
+    """
+    if format == "dicom":
+        folder = path if path.is_dir() else path.parent
+        try:
+            return (path, *sorted(p for p in folder.iterdir() if p.is_file()))
+        except OSError as error:
+            raise VolumeError(f"{folder}: cannot be listed: {error.strerror or error}") from None
+    if format == "nrrd":
+        return (path, *read_nrrd_header(path).data_files)
+    return (path, *read_metaimage_header(path).data_files) if format == "metaimage" else (path,)
+
+
+def partner_names(name: str) -> tuple[str, ...]:
+    """Names that the other file of a pair may have, the usual one first; empty for a file that is not one of a pair."""
+    suffix = max((s for s in PAIR_SUFFIXES if name.lower().endswith(s)), key=len, default="")
+    if not suffix:
+        return ()
+    stem = name[: len(name) - len(suffix)]
+    partner = ".hdr" if suffix in VOXEL_SUFFIXES else ".img"
+    return tuple(
+        stem + s for s in (partner, partner.upper(), partner + ".gz", partner.upper() + ".GZ", partner.title())
+    )
+
+
+def partner_of(path: Path) -> Path | None:
+    """The other file of a pair; ``None`` if it is missing, and for a file that is not one of a pair."""
+    return next((p for p in map(path.with_name, partner_names(path.name)) if os.path.lexists(p)), None)
+
+
+def is_second_half(name: str, names: Collection[str]) -> bool:
+    """Whether a file holds the voxels of a header among others, which stands for the pair.
+
+    Parameters
+    ----------
+    name : str. Name or path of the file.
+    names : collection of str. Names or paths of all files, written in the same way.
+    """
+    return name.lower().endswith(VOXEL_SUFFIXES) and any(partner in names for partner in partner_names(name))
+
+
+def _holds_dicom(folder: Path) -> bool:
+    """Whether one of the first files of a folder is DICOM."""
+    try:
+        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))[:20]
+    except OSError:
+        return False
+    return any(_starts_as_dicom(file) for file in files)
+
+
+def _starts_as_dicom(path: Path) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return is_dicom(file.read(PREFIX_BYTES))
+    except OSError:
+        return False

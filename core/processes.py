@@ -1,0 +1,222 @@
+"""Subprocesses of this program: their command line and environment, limits of memory and time, their end with all that
+they started, and children that answer questions."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.formatting import format_bytes
+from core.paths import project_root
+
+PROJECT = project_root()
+KILL_S = 5.0  # for a process whose pipes have closed to end, and for the pipes of a killed one to close
+POLL_S = 0.05
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """Command line that runs a module with this Python."""
+    return [sys.executable, "-m", module, *arguments]
+
+
+def module_environment() -> dict[str, str]:
+    """This process's environment with the project on ``PYTHONPATH``."""
+    paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in paths if p))}
+
+
+def kill_tree(pid: int) -> None:
+    """Kill a process and all its descendants, those that still exist."""
+    import psutil
+
+    try:
+        process = psutil.Process(pid)
+        tree = [*process.children(recursive=True), process]
+    except psutil.NoSuchProcess:
+        return
+    for process in tree:
+        try:
+            process.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def run_limited(
+    command: Sequence[str], limit_s: float, cwd: Path | None = PROJECT
+) -> subprocess.CompletedProcess[str] | None:
+    """Run a command of this program to its end, and kill it with all that it started after a time.
+
+    Parameters
+    ----------
+    command : sequence of str. Command line, such as that of :func:`module_command`.
+    limit_s : float. Longest duration in seconds.
+    cwd : Path, optional. Working directory; ``None`` for that of this process.
+
+    Returns
+    -------
+    CompletedProcess, or None
+        Exit status and outputs; ``None`` if the command was killed.
+    """
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=module_environment(), cwd=cwd,
+    )  # fmt: skip
+    try:
+        output, errors = process.communicate(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        kill_tree(process.pid)
+        with contextlib.suppress(subprocess.TimeoutExpired):  # a process whose parent has ended may hold the pipes
+            process.communicate(timeout=KILL_S)
+        return None
+    except BaseException:
+        kill_tree(process.pid)
+        process.wait()
+        raise
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+
+class ProcessLimits:
+    """Memory and time that a child process may take from now on.
+
+    On Linux such a child limits its own memory exactly; on other systems only this check does.
+
+    Parameters
+    ----------
+    resident_bytes : int. Largest resident memory.
+    limit_s : float. Longest duration in seconds.
+    start_s : float. Seconds more, in which the process itself starts.
+    """
+
+    def __init__(self, resident_bytes: int, limit_s: float, start_s: float = 0.0) -> None:
+        self.resident_bytes, self.limit_s = resident_bytes, limit_s
+        self.deadline = time.monotonic() + limit_s + start_s
+
+    def exceeded(self, pid: int) -> str:
+        """Which limit a process exceeds: ``longer than 5 s``, ``more than 2.1 GB``; empty if none."""
+        import psutil
+
+        if time.monotonic() > self.deadline:
+            return f"longer than {self.limit_s:.0f} s"
+        with contextlib.suppress(psutil.Error):
+            if psutil.Process(pid).memory_info().rss > self.resident_bytes:
+                return f"more than {format_bytes(self.resident_bytes)}"
+        return ""
+
+
+class LimitExceededError(Exception):
+    """A child process takes more memory or time than it may; the message says which: ``longer than 5 s``."""
+
+
+class JsonLinesChild:
+    """A child process that answers each line of JSON with another one, started when it is needed; one question at a
+    time.
+
+    It may end by itself for want of questions; the next one starts it again. A forked process has none of its parent.
+
+    Parameters
+    ----------
+    start : callable. Starts the process, with pipes of text as its standard input and output.
+
+    Attributes
+    ----------
+    process : Popen, or None. The process that runs, or has ended since the last question.
+    returncode : int, or None. Exit status of the last process that ended without an answer.
+    """
+
+    def __init__(self, start: Callable[[], subprocess.Popen[str]]) -> None:
+        self.process: subprocess.Popen[str] | None = None
+        self.returncode: int | None = None
+        self._start = start
+        self._owner = 0
+        self._lines: queue.Queue[str] = queue.Queue()
+        self._lock = threading.Lock()
+
+    def ask(
+        self,
+        question: Mapping[str, object],
+        limits: Callable[[bool], ProcessLimits] | None = None,
+        *,
+        anew: bool = False,
+    ) -> dict[str, Any] | None:
+        """The answer to a question; ``None`` if the process ends without one, and a new one does too.
+
+        Parameters
+        ----------
+        question : mapping. Values of JSON.
+        limits : callable, optional. Takes whether the process was started for this question; returns its limits, from
+            now on. Without it there are none.
+        anew : bool. Whether a process that runs is ended first, since it may have read what has changed.
+
+        Raises
+        ------
+        LimitExceededError
+            If the process exceeds a limit; it is killed.
+        """
+        with self._lock:
+            if anew:
+                self._end()
+            line = self._answer(question, limits) or self._answer(question, limits)  # it may have ended just now
+        answer: dict[str, Any] | None = json.loads(line) if line else None
+        return answer
+
+    def _answer(self, question: Mapping[str, object], limits: Callable[[bool], ProcessLimits] | None) -> str:
+        """The line of the answer; empty if the process ended without one."""
+        fresh = self.process is None or self._owner != os.getpid() or self.process.poll() is not None
+        if fresh:
+            self._begin()
+        process = self.process
+        assert process is not None and process.stdin is not None
+        try:
+            process.stdin.write(json.dumps(question) + "\n")
+            process.stdin.flush()
+        except OSError:
+            self._end(KILL_S)
+            return ""
+        allowed = None if limits is None else limits(fresh)
+        while True:
+            with contextlib.suppress(queue.Empty):
+                line = self._lines.get(timeout=None if allowed is None else POLL_S)
+                if not line:
+                    self._end(KILL_S)
+                return line
+            if allowed is not None and (exceeded := allowed.exceeded(process.pid)):
+                self._end()
+                raise LimitExceededError(exceeded)
+
+    def _begin(self) -> None:
+        self._end()
+        self._lines, self._owner = queue.Queue(), os.getpid()
+        self.process = self._start()
+        threading.Thread(target=_collect, args=(self.process, self._lines), daemon=True).start()
+
+    def _end(self, wait_s: float = 0.0) -> None:
+        """Kill the process, if it does not end by itself within a time."""
+        process, self.process = self.process, None
+        if process is None or self._owner != os.getpid():
+            return
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(wait_s)
+        process.kill()
+        self.returncode = process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError, ValueError):
+                    stream.close()
+
+
+def _collect(process: subprocess.Popen[str], lines: queue.Queue[str]) -> None:
+    """Put each line that a process writes into a queue, and an empty one when it ends."""
+    assert process.stdout is not None
+    with contextlib.suppress(OSError, ValueError):
+        for line in process.stdout:
+            lines.put(line)
+    lines.put("")

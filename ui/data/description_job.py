@@ -1,0 +1,37 @@
+"""Background job that reads all label maps of a folder, to name its classes by their values (``data describe``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from core.datasets.describing import pattern_lines
+from ui.shared import hashes, jobs
+from ui.shared.paths import cache_root
+
+
+def report_folder(path: Path, content: Mapping[str, Any]) -> Path:
+    """The folder of the report on the label maps of a folder; it changes with the patterns of its files."""
+    texts = [pattern_lines(content[name]).splitlines() for name in ("images", "labels")]
+    return cache_root() / "file_names" / hashes.short_hash(f"{path}\n{texts}")
+
+
+def start(path: Path, content: Mapping[str, Any], folder: Path) -> None:
+    """Start to read the label maps, unless the job is running.
+
+    Parameters
+    ----------
+    path : Path. Folder of the data set.
+    content : mapping. Its description, with patterns of images and labels.
+    folder : Path. As of :func:`report_folder`.
+    """
+    flags = ["--pattern", *_plain(content["images"]), "--labels", *_plain(content["labels"])]
+    report = ["--json", "--progress", "--report", str(folder / jobs.REPORT)]
+    jobs.start(folder, ["data", "describe", str(path), *flags, *report])
+
+
+def _plain(patterns: Any) -> list[str]:
+    """All patterns, without the names of modalities."""
+    listed = patterns.values() if isinstance(patterns, Mapping) else [patterns]
+    return [p for ps in listed for p in ([ps] if isinstance(ps, str) else ps)]
