@@ -9,7 +9,7 @@ PYTEST_ARGS ?=
 # Test processes that share the test files; 0: none but pytest's own.
 WORKERS ?= 2
 # Measure branch coverage in `make test`, and in `make test-long` after it that of both, which has a floor:
-# `make test COVERAGE=1`, `make test-long COVERAGE=1`. Child processes, such as trainers and decoders, are not measured.
+# `make test COVERAGE=1`, `make test-long COVERAGE=1`. Child processes are not measured, but for those that decode files in the tests of imaging.
 COVERAGE ?=
 COVERAGE_FLOOR = 91
 # What `make app` hands to Streamlit: `make app APP_ARGS="--server.port 8600"`.
