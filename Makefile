@@ -8,10 +8,10 @@ PIP = $(PY) -m pip --disable-pip-version-check install
 PYTEST_ARGS ?=
 # Test processes that share the test files; 0: none but pytest's own.
 WORKERS ?= 2
-# Measure branch coverage in `make test`, and in `make test-long` after it that of both, which has a floor:
-# `make test COVERAGE=1`, `make test-long COVERAGE=1`. Child processes are not measured, but for those that decode files in the tests of imaging.
+# Measure branch coverage in `make test`, which has a floor: `make test COVERAGE=1`. Child processes are not measured, but
+# for those that decode files in the tests of imaging.
 COVERAGE ?=
-COVERAGE_FLOOR = 91
+COVERAGE_FLOOR ?= 91
 # What `make app` hands to Streamlit: `make app APP_ARGS="--server.port 8600"`.
 APP_ARGS ?=
 # Another build of torch, by its package index: `make app TORCH_INDEX=https://download.pytorch.org/whl/cpu`.
@@ -21,8 +21,7 @@ MINUTES ?= 10
 PYTHON = python3
 
 PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-COVER = $(if $(COVERAGE),--cov --cov-report=term)
-COVER_BOTH = $(if $(COVERAGE),--cov --cov-append --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR))
+COVER = $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR))
 
 .DEFAULT_GOAL := help
 .PHONY: help app test test-quick test-long faults check lint types format docs demo-model clean distclean
@@ -49,7 +48,7 @@ test-quick: $(VENV)/installed-dev
 	$(PYTEST) -m 'not slow and not long and not browser' $(PYTEST_ARGS)
 
 test-long: $(VENV)/installed-dev
-	$(PYTEST) -m long $(COVER_BOTH) $(PYTEST_ARGS)
+	$(PYTEST) -m long $(PYTEST_ARGS)
 
 faults: $(VENV)/installed-dev
 	$(PY) -m pytest -m fault tests/faults tests/browser tests/cluster --no-header -q $(PYTEST_ARGS)
