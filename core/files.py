@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import json
 import os
 import re
@@ -20,8 +21,10 @@ from core.hosts import host_in_file_name
 Content = TypeVar("Content")
 
 _SUFFIX = ".tmp"
-# Host and PID of the writer; earlier versions wrote no host, or no random part.
-_WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.[0-9a-f]{8})?\.tmp$")
+# Host, PID and process of the writer; earlier versions wrote no host, or nothing behind the PID.
+_WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.([0-9a-f]{4})[0-9a-f]{4})?\.tmp$")
+_PROCESS = secrets.token_hex(2)  # tells this process from a former one with its PID
+_numbers = itertools.count(secrets.randbelow(0x10000))
 _TAIL_BYTES = 256 * 1024
 _RETRY_S = (0.0, 0.01, 0.03)  # waits before reading again a file that was replaced meanwhile
 
@@ -115,8 +118,9 @@ def atomic_replace(path: Path, *, durable: bool = False) -> Iterator[Path]:
 
 
 def temporary_beside(path: Path) -> Path:
-    """A unique temporary path in the same folder, also over several machines: ``.NAME.@HOST.PID.RANDOM.tmp``."""
-    return path.with_name(f".{path.name}.@{host_in_file_name()}.{os.getpid()}.{secrets.token_hex(4)}{_SUFFIX}")
+    """A unique temporary path in the same folder, also over several machines: ``.NAME.@HOST.PID.UNIQUE.tmp``."""
+    unique = f"{_PROCESS}{next(_numbers) % 0x10000:04x}"
+    return path.with_name(f".{path.name}.@{host_in_file_name()}.{os.getpid()}.{unique}{_SUFFIX}")
 
 
 def remove_temporaries(folder: Path, name: str = "*", *, of_living: bool = True) -> None:
@@ -213,7 +217,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def _may_be_written(writer: re.Match[str] | None) -> bool:
-    """Whether a temporary file may be of a running process: of another one here, or of any on another host."""
+    """Whether a temporary file may be of a running process: of this one, another one here, or any on another host."""
     import psutil
 
     if writer is None:
@@ -221,4 +225,4 @@ def _may_be_written(writer: re.Match[str] | None) -> bool:
     if writer[1] not in (None, host_in_file_name()):
         return True
     pid = int(writer[2])
-    return pid != os.getpid() and psutil.pid_exists(pid)
+    return writer[3] == _PROCESS if pid == os.getpid() else psutil.pid_exists(pid)

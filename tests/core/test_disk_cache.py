@@ -57,6 +57,18 @@ def test_of_two_writers_both_get_a_complete_entry(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
+def test_an_entry_in_the_making_is_kept_while_another_is_added_by_the_same_process(tmp_path: Path) -> None:
+    cache = DiskCache(tmp_path)
+
+    def write(folder: Path) -> None:
+        (folder / "first").write_bytes(b"1")
+        cache.add("b", writes())
+        (folder / "second").write_bytes(b"2")
+
+    entry = cache.add("a", write)
+    assert sorted(p.name for p in entry.iterdir()) == ["first", "second"]
+
+
 @pytest.mark.slow
 def test_a_killed_writer_leaves_no_entry_and_what_it_left_is_removed(tmp_path: Path) -> None:
     script = (

@@ -73,10 +73,13 @@ def test_temporaries_of_ended_processes_are_removed(tmp_path: Path) -> None:
     running = tmp_path / f".a.{os.getppid()}.01234567.tmp"
     digits = tmp_path / f".b.{os.getppid()}.12345678.tmp"  # a random part of digits only
     elsewhere = tmp_path / f".a.@other-host.{ended.name.split('.')[3]}.01234567.tmp"  # its PID means nothing here
-    for path in (ended, running, digits, elsewhere, tmp_path / "a"):
+    own = temporary_beside(tmp_path / "a")
+    same_pid = own.with_name(f"{own.name[:-12]}01234567.tmp")  # of a former process that had this one's PID
+    assert same_pid.name[:-12] == own.name[:-12] and same_pid != own
+    for path in (ended, running, digits, elsewhere, own, same_pid, tmp_path / "a"):
         path.write_bytes(b"")
     remove_temporaries(tmp_path, of_living=False)
-    assert {p.name for p in tmp_path.iterdir()} == {"a", running.name, digits.name, elsewhere.name}
+    assert {p.name for p in tmp_path.iterdir()} == {"a", running.name, digits.name, elsewhere.name, own.name}
     remove_temporaries(tmp_path, "a")
     assert {p.name for p in tmp_path.iterdir()} == {"a", digits.name}
 

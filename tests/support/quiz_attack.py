@@ -96,8 +96,9 @@ def _frames(observed: Observed) -> np.ndarray:
     """Features of the websocket messages: number, lengths, times, bytes."""
     last = observed.frames[-LAST_FRAMES:]
     lengths, times = np.zeros(LAST_FRAMES), np.zeros(LAST_FRAMES)
-    lengths[: len(last)] = [len(frame) for _, frame in last]
-    times[: len(last)] = [moment for moment, _ in last]
+    if last:  # aligned at the end, so that the same message has the same place in questions of fewer messages
+        lengths[-len(last) :] = [len(frame) for _, frame in last]
+        times[-len(last) :] = [moment for moment, _ in last]
     everything = b"".join(frame for _, frame in observed.frames)
     counts = np.bincount(np.frombuffer(everything, np.uint8), minlength=256)
     whole = [len(observed.frames), len(everything)]
