@@ -90,7 +90,9 @@ with side:
 with picture:
     with stop_on_user_error():
         file = predictions[chosen].file if chosen in predictions else None
-        scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options)
+        scene = subject_scene(
+            choice.folder, chosen, metadata.label_space, file, options, view.heat_of(predictions.get(chosen))
+        )
     view.case_viewer(scene, st.query_params.get(CROSSHAIR), chosen)
     view.resampling_note(predictions.get(chosen), scene)
     follow_training(model.key, choice.folder)

@@ -27,6 +27,7 @@ from ui.shared.progress import progress
 from ui.shared.state import CASE, CROSSHAIR
 from ui.shared.voxel_size import show_warnings, subject_warning
 from ui.viewer.component import ViewerOptions, viewer
+from ui.viewer.heat import HeatFile, disagreement
 from ui.viewer.scenes import Scene
 
 THICK = 1.5  # times the other sides: a voxel is thick along this axis
@@ -244,6 +245,13 @@ def resampling_note(prediction: Prediction | None, scene: Scene) -> None:
     resampled_mm = prediction.settings.get("resampled_mm") if prediction is not None else None
     if resampled_mm and not np.allclose(resampled_mm, scene.grid.spacing_mm, rtol=1e-3):
         st.caption(f"Segmented at voxels of {formatting.size(resampled_mm)} mm.")
+
+
+def heat_of(prediction: Prediction | None) -> list[HeatFile]:
+    """The maps that are kept with a prediction, as heat layers of the viewer."""
+    if prediction is None or prediction.disagreement is None:
+        return []
+    return [disagreement(prediction.disagreement)]
 
 
 @st.fragment

@@ -20,6 +20,7 @@ SCRIPTS = (
     "elements.js",
     "geometry.js",
     "slices.js",
+    "heat.js",
     "volume.js",
     "stream.js",
     "pane.js",
@@ -47,8 +48,8 @@ class ViewerOptions:
 
     Attributes
     ----------
-    rows : sequence of str. One row of panes each: "image" (no overlay), the name of a layer, or "errors" (prediction
-        against truth). With a single plane they stand side by side. The toolbar can change them.
+    rows : sequence of str. One row of panes each: "image" (no overlay), the name of a layer or of a heat layer, or
+        "errors" (prediction against truth). With a single plane they stand side by side. The toolbar can change them.
     planes : sequence of str. Planes to choose from, one column of panes each.
     plane : str, optional. The only plane shown at first; by default all of ``planes``.
     start : tuple of int, optional. Voxel index (i, j, k) of the crosshair; by default the slices with the most labelled
@@ -92,6 +93,7 @@ def viewer(
         "image": scene.image,
         "intensities": scene.intensities,
         "layers": dict(scene.layers),
+        "heat": [asdict(layer) for layer in scene.heat],
         "streamed": scene.streamed,
         "classes": [dict(c) for c in scene.classes],
         "ignore": dict(scene.ignore) if scene.ignore is not None else None,

@@ -1,5 +1,5 @@
 // Legend and overlay: a click on a class hides or shows it, Alt and a click shows only this class. Errors have their own
-// colours. Beside it the style and the opacity of the overlay.
+// colours, heat layers a colour bar. Beside it the style and the opacity of the overlay.
 
 const STYLES = ["fill", "outline", "both"];
 
@@ -10,16 +10,17 @@ class Legend {
     this.classes = element("div", "legend");
     this.classes.setAttribute("role", "group");
     this.classes.setAttribute("aria-label", "Classes");
+    this.bars = element("div", "heat-bars");
     this.style = element("div", "overlay-style");
     const opacity = element("label", "slider");
     opacity.append("Opacity", rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n)));
     this.root.hidden = true; // until there is a volume
-    this.root.append(this.classes, this.style, opacity);
+    this.root.append(this.classes, this.bars, this.style, opacity);
   }
 
   build() {
     const v = this.viewer, { hidden } = v.settings, shown = v.ignore ? [...v.classes, v.ignore] : v.classes;
-    this.root.hidden = !Object.keys(v.scene.layers).length;
+    this.root.hidden = !Object.keys(v.scene.layers).length && !v.data.heat.length;
     if (this.root.hidden) return;
     const chips = shown.map((c) => {
       const b = button(c.name, (event) => {
@@ -46,6 +47,9 @@ class Legend {
   }
 
   refresh() {
+    const v = this.viewer, shown = v.settings.overlayHidden ? [] : v.data.heat.filter(({ name }) => v.rows.includes(name));
+    this.bars.replaceChildren(...shown.map((layer) => heatBar(layer, v.heatAlpha)));
+    this.bars.hidden = !shown.length;
     for (const group of this.style.querySelectorAll("[role=group]")) group.refresh();
   }
 }

@@ -86,7 +86,8 @@ class Pane {
     this.paint(this.image, layout, (pixels) => paintImage(pixels, image.values, image.layout, v.grey));
     context.imageSmoothingEnabled = true;
     context.drawImage(this.image, at.x, at.y, width, height);
-    if (this.row !== "image") this.renderOverlay(context, at, layout, width, height);
+    if (v.scene.heat.has(this.row)) this.renderHeat(context, at, layout, width, height);
+    else if (this.row !== "image") this.renderOverlay(context, at, layout, width, height);
     this.renderText(context, at);
   }
 
@@ -118,6 +119,15 @@ class Pane {
     }
     if (!errors && s.style !== "fill") this.renderOutlines(context, at, indices, layout);
     if (v.visible[IGNORED]) this.renderHatch(context, at, indices, layout, width, height);
+  }
+
+  renderHeat(context, at, layout, width, height) {
+    const v = this.viewer, heat = v.scene.heat.slice(this.row, at.view, v.voxel[at.view.axis]);
+    this.waiting = !heat;
+    if (this.waiting) return;
+    this.paint(this.overlay, layout, (pixels) => paintHeat(pixels, heat.values, heat.layout, v.heatTables[this.row]));
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.overlay, at.x, at.y, width, height);
   }
 
   // Hatch the ignored voxels: lines at the resolution of the screen, in the shape of the voxels.

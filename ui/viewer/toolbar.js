@@ -40,6 +40,7 @@ class Toolbar {
     }
     const rows = [["image", "image"], ...names.map((n) => [n, layerTitle(n)])];
     if (v.hasErrors) rows.push(["errors", "errors"]);
+    rows.push(...[...v.scene.heat.layers.keys()].map((name) => [name, name]));
     if (rows.length > 1) parts.push(switchGroup("Show", rows, () => v.rows, (n) => v.toggleRow(n), true));
     if (v.data.planes.length > 1) {
       const planes = [["all", "all"], ...v.data.planes.map((p) => [p, p])];

@@ -70,7 +70,7 @@ class Viewer extends Interaction {
 
   show(data) {
     this.readTheme();
-    const signature = JSON.stringify([data.image, data.layers, data.grid]);
+    const signature = JSON.stringify([data.image, data.layers, data.heat, data.grid]);
     const same = signature === this.signature;
     this.latest = data;
     this.settings.crosshair ??= data.crosshair;
@@ -136,7 +136,7 @@ class Viewer extends Interaction {
 
   // Apply a new scene or new options.
   update() {
-    const s = this.settings, possible = (row) => row === "image" || (row === "errors" ? this.hasErrors : row in this.scene.layers);
+    const s = this.settings, possible = (row) => row === "image" || (row === "errors" ? this.hasErrors : row in this.scene.layers || this.scene.heat.has(row));
     const requested = JSON.stringify([this.data.rows, this.data.planes, this.data.plane]);
     // What was chosen in the toolbar is kept for each layout that a page asks for.
     if (!s.layouts.has(requested)) s.layouts.set(requested, { rows: this.data.rows, plane: this.data.plane ?? "all" });
@@ -222,6 +222,8 @@ class Viewer extends Interaction {
     this.errorColours = new Uint32Array(256);
     ERRORS.forEach((e, n) => { this.errorColours[n + 1] = rgba(e.colour, s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity)); });
     this.errorColours[CORRECT] = rgba(CORRECT_COLOUR, s.overlayHidden ? 0 : s.opacity * 0.3);
+    this.heatAlpha = s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity);
+    this.heatTables = Object.fromEntries(this.data.heat.map(({ name, scale }) => [name, heatTable(scale, this.heatAlpha)]));
     this.strip.invalidate();
     this.toolbar.refresh();
     this.legend.refresh();
@@ -229,7 +231,7 @@ class Viewer extends Interaction {
   }
 
   toggleRow(row) {
-    const order = ["image", ...Object.keys(this.scene.layers), "errors"], now = this.rows;
+    const order = ["image", ...Object.keys(this.scene.layers), "errors", ...this.scene.heat.layers.keys()], now = this.rows;
     const next = now.includes(row) ? now.filter((r) => r !== row) : [...now, row];
     if (!next.length) return;
     this.rows = this.chosen.rows = next.sort((a, b) => order.indexOf(a) - order.indexOf(b));
@@ -259,6 +261,7 @@ class Viewer extends Interaction {
     if (row === "image") return [this.data.channels[this.settings.channel].name];
     const { hidden, overlayHidden } = this.settings, names = this.classes.map((c) => c.name).filter((name) => hidden.has(name));
     if (overlayHidden) return [`${layerTitle(row)} hidden`];
+    if (this.scene.heat.has(row)) return [row];
     const listed = names.length > 2 ? `${names.length} of ${this.classes.length} classes` : names.join(", ");
     return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : [])];
   }
