@@ -231,10 +231,19 @@ def _ask(root: Path, engine: Engine, runs: Sequence[Path]) -> None:
     try:
         records = [_record_with_job(folder, engine) for folder in runs]
         jobs = engine.status_many([record.job for record in records if record.job])
+        for folder, record in zip(runs, records, strict=True):
+            if record.job in jobs and jobs[record.job].expired:
+                _resubmit(folder, engine)
         answer = EngineAnswer(asked_at, host_name(), last.count + 1, "", asked_at, jobs)
     except EngineError as error:
         answer = replace(last, asked_at=asked_at, host=host_name(), count=last.count + 1, error=str(error))
     files.write_json(answer_file(root, engine.name), asdict(answer))
+
+
+def _resubmit(folder: Path, engine: Engine) -> None:
+    """Submit a run again whose job has expired; one that cannot be now is with the next answer."""
+    with suppress(RunError, EngineError):
+        engine.resubmit(folder)
 
 
 def _write_end(root: Path, folder: Path) -> None:

@@ -73,6 +73,9 @@ class LocalEngine:
         if folders:
             ensure_supervisor(self._root, worker)
 
+    def resubmit(self, folder: Path) -> None:
+        """Runs have no jobs here."""
+
     def find(self, record: EngineRecord) -> str:
         """Runs have no jobs here."""
         return ""

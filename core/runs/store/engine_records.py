@@ -66,12 +66,14 @@ class JobReport:
     reason : str. One sentence for people: why it waits, or how it ended and what to do.
     place : str. Hosts, and GPUs where the engine tells them.
     cancelled : bool. Whether somebody cancelled it.
+    expired : bool. Whether the engine gave it up before it began: it is to be submitted again.
     """
 
     state: JobState
     reason: str = ""
     place: str = ""
     cancelled: bool = False
+    expired: bool = False
 
 
 @dataclass(frozen=True)
