@@ -22,8 +22,8 @@ from core.evaluation.metrics import (
     nan_mean,
     score_subject,
     summarise,
-    surface_distances,
 )
+from core.evaluation.surfaces import surface_distances
 from core.labels import IGNORE_INDEX
 from core.types import Size3, SpacingMm
 from tests.support.peer_packages import monai_or_skip
@@ -211,8 +211,8 @@ def test_means_carry_the_number_of_values() -> None:
     assert (mean.n, mean.missed) == ({"lesion": 2, "never": 0}, {"lesion": 1, "never": 0})
     assert math.isnan(mean.dice["never"])
     assert mean.mean_dice == pytest.approx(0.5)
-    assert set(mean.to_json()) == {"dice", "hd95_mm", "asd_mm", "n", "missed"}
-    assert set(scores[0].to_json()) == {"dice", "hd95_mm", "asd_mm", "missed", "volume_ml"}
+    assert set(mean.to_json()) == {"dice", "hd95_mm", "asd_mm", "n", "missed", "surface_dice"}
+    assert set(scores[0].to_json()) == {"dice", "hd95_mm", "asd_mm", "missed", "volume_ml", "surface_dice"}
     json.dumps([mean.to_json(), scores[1].to_json()])
 
 
@@ -247,8 +247,9 @@ def test_importing_needs_neither_torch_nor_scipy() -> None:
 
 
 def test_json_has_every_figure_under_its_name() -> None:
-    score = SubjectScore({"a": 0.5}, {"a": 2.0}, {"a": 1.0}, ("b",), {"a": {"truth": 3.0, "prediction": 4.0}})
-    values = {"dice": {"a": 0.5}, "hd95_mm": {"a": 2.0}, "asd_mm": {"a": 1.0}}
+    volume_ml, within = {"a": {"truth": 3.0, "prediction": 4.0}}, {"a": {"1": 0.75}}
+    score = SubjectScore({"a": 0.5}, {"a": 2.0}, {"a": 1.0}, ("b",), volume_ml, within)
+    values = {"dice": {"a": 0.5}, "hd95_mm": {"a": 2.0}, "asd_mm": {"a": 1.0}, "surface_dice": within}
     volumes = {"a": {"truth": 3.0, "prediction": 4.0}}
     assert score.to_json() == {**values, "missed": ["b"], "volume_ml": volumes}
     assert summarise([score]).to_json() == {**values, "n": {"a": 1}, "missed": {"a": 0}}
