@@ -68,13 +68,13 @@ class RayApi:
         Raises
         ------
         EngineError
-            If the file that is named cannot be read, or holds no token.
+            If the file that is named cannot be read, or there is no token in it.
         """
         named = self._settings.token_file
         if named:
             return self._read_token(Path(named).expanduser(), "token_file"), named
         if token := os.environ.get(TOKEN, "").strip():
-            return token, TOKEN
+            return self._checked(token, TOKEN), TOKEN
         if path := os.environ.get(TOKEN_PATH, ""):
             return self._read_token(Path(path).expanduser(), TOKEN_PATH), path
         default = Path.home() / DEFAULT_TOKEN
@@ -87,8 +87,11 @@ class RayApi:
             raise EngineError(
                 f"{self._name}: {what}: {path}: expected a file with Ray's token, got: {error}"
             ) from error
+        return self._checked(token, f"{what}: {path}")
+
+    def _checked(self, token: str, where: str) -> str:
         if not token.isascii() or not token.isprintable() or not token:
-            raise EngineError(f"{self._name}: {what}: {path}: expected a token of one line, found none")
+            raise EngineError(f"{self._name}: {where}: expected a token of one line, found none")
         return token
 
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:

@@ -7,7 +7,6 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -120,22 +119,25 @@ class RayCluster:
         node.wait()
         subprocess.run(["ip", "link", "del", f"{name}x{os.getpid()}"], capture_output=True, check=False)
 
-    def freeze(self, name: str, frozen: bool) -> None:
-        """Have every process of a node stand still, or go on."""
-        for pid in _descendants(self._nodes[name].pid):
-            os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
-
     def get(self, path: str) -> Any:
         """What the dashboard answers to a request."""
-        headers = {"Authorization": f"Bearer {self.token.read_text()}"}
-        with urllib.request.urlopen(urllib.request.Request(self.address + path, headers=headers), timeout=20) as answer:
-            return json.load(answer)
+        return self._ask(path, "GET")
+
+    def post(self, path: str) -> Any:
+        """What the dashboard answers to a request to do something."""
+        return self._ask(path, "POST")
 
     def stop(self) -> None:
         """End everything."""
         for name in list(self._nodes):
             self.power_cut(name)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)
+
+    def _ask(self, path: str, method: str) -> Any:
+        headers = {"Authorization": f"Bearer {self.token.read_text()}"}
+        request = urllib.request.Request(self.address + path, headers=headers, method=method)
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return json.load(answer)
 
     def _environment(self) -> dict[str, str]:
         """Environment of the nodes, which their jobs inherit."""
@@ -144,6 +146,7 @@ class RayCluster:
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DISABLE_DOCKER_CPU_WARNING": "1",
+            "RAY_JOB_STOP_WAIT_TIME_S": "20",
         }
 
     def _is_known(self, name: str) -> bool:
@@ -166,9 +169,3 @@ def _child_in_another_network(pid: int) -> int | None:
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     own = os.readlink("/proc/self/ns/net")
     return next((int(child) for child in children if os.readlink(f"/proc/{child}/ns/net") != own), None)
-
-
-def _descendants(pid: int) -> list[int]:
-    import psutil
-
-    return [process.pid for process in psutil.Process(pid).children(recursive=True)]
