@@ -120,6 +120,13 @@ class SplitConfig(Checked):
     split_seed: int = option(
         0, "Seed of the random folds", "seed of the random order", minimum=0, maximum=2**31 - 1, searchable=False
     )
+    group_by: str = option(
+        "auto",
+        "Subjects that stay together",
+        "subjects that a split keeps on one side: of one person, session, site or other part of their file names; auto: "
+        "of one person, where names tell; none: no groups",
+        searchable=False,
+    )
     subjects: int = option(
         0,
         "Subjects to use",

@@ -94,8 +94,8 @@ options = {
     "modalities": summary.modalities,
     "classes": summary.classes,
     "lateral_pairs": summary.classes,
-    "val_subjects": summary.labelled,
-    "test_subjects": summary.labelled,
+    "val_subjects": tuple(summary.labelled),
+    "test_subjects": tuple(summary.labelled),
 }
 
 with st.grid(3, min_column_width=360, gap=("small", "large")) as body:

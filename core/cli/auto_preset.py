@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from core.compute.expected_device import expected_device
@@ -54,14 +54,15 @@ def chosen_lines(data: str, layout: str, options: DataOptions) -> list[str]:
 
 def _work(config: TrainConfig, root: Path) -> Work:
     device = expected_device(config.run.device)
+    labelled: Mapping[str, Mapping[str, str]]
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
     if planned := planned_unless_made(config.data.path):
-        labelled, shapes, spacings_mm = planned.ids, planned.shapes, planned.spacings_mm
+        labelled, shapes, spacings_mm = planned.labelled, planned.shapes, planned.spacings_mm
     else:
         path = dataset_folder(config.data.path)
         dataset = open_dataset(path, config.data.layout, DataOptions.from_config(config.data))
         geometry = fingerprint(dataset, dataset.labelled_ids)
-        labelled = dataset.labelled_ids
+        labelled = dataset.labelled
         shapes, spacings_mm = tuple(geometry.shapes.values()), tuple(geometry.spacings_mm.values())
     return work_of(config, labelled, shapes, spacings_mm, device, duration_factors(root, device))

@@ -72,7 +72,7 @@ def judge_completeness(dataset: Dataset, subject: Subject, modalities: Sequence[
 def judge_number(dataset: Dataset) -> list[Finding]:
     """An error where the subjects are too few for the default split."""
     try:
-        split_subjects(dataset.labelled_ids, SplitConfig())
+        split_subjects(dataset.labelled_ids, SplitConfig())  # whatever groups are kept together
     except DatasetError as error:
         return [Finding.from_error(error)]
     return []

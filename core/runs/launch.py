@@ -26,7 +26,15 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, engine_of, read_engine, write_engine
 from core.runs.store.groups import read_sweeps
 from core.runs.store.process import process_identity
-from core.runs.store.state import OBSERVED, RESUMABLE, RunState, read_state, reconciled_state, write_state
+from core.runs.store.state import (
+    OBSERVED,
+    RESUMABLE,
+    RunState,
+    listed_state,
+    read_state,
+    reconciled_state,
+    write_state,
+)
 
 WORKER = "core.runs.processes.worker"
 CHECK_NETWORK_S = 300.0  # longest check of a user's network: importing torch and a few steps, on a loaded machine
@@ -233,7 +241,7 @@ def serve_queue(root: Path, worker: str = WORKER) -> None:
     """Start a queue supervisor if runs are queued here or a sweep is to propose trials, and none is running (it was
     killed, or the machine restarted)."""
     if any(settings_of(sweep).proposes(len(sweep.members)) for sweep in read_sweeps(root)) or any(
-        local.in_queue_here(folder, reconciled_state(folder)) for folder in files.run_folders(root)
+        local.in_queue_here(folder, listed_state(folder)) for folder in files.run_folders(root)
     ):
         ensure_supervisor(root, worker)
 
@@ -307,6 +315,6 @@ def _check_data(config: TrainConfig, path: Path) -> None:
     if config.data.classes:
         dataset.labels.subset(config.data.classes)
     check_pairs(config.augment, ("", *(config.data.classes or dataset.labels.names[1:])))
-    split_subjects(dataset.labelled_ids, config.split)
+    split_subjects(dataset.labelled, config.split)
     if not config.data.force:
         refuse_unfit(dataset, judge_files(dataset, config.data.modalities, config.split.test_subjects))

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.choices import DEVICE_WORDS
 from core.config import TrainConfig, field_specs
@@ -23,6 +23,9 @@ from core.models import size_divisor
 from core.presets import preset
 from core.training.plan import DEVICE_KINDS, fit_sub_volume, median_shape, resampled_shapes, target_spacing
 from core.types import Size3, SpacingMm
+
+if TYPE_CHECKING:
+    from core.datasets.splits import Labelled
 
 FORWARD_SHARE = 1 / 3  # of the operations of a training step, in its forward pass
 MAX_VALIDATION_SHARE = 0.15  # of a time budget, for whole volumes at its end
@@ -61,13 +64,13 @@ class Work:
 
 def work_of(
     config: TrainConfig,
-    labelled: Sequence[str],
+    labelled: Labelled,
     shapes: tuple[Size3, ...],
     spacings_mm: tuple[SpacingMm, ...],
     device: str,
     measured: DurationFactors,
 ) -> Work:
-    """The work of a run on labelled subjects with these ids, split as configured; the rest as in :class:`Work`.
+    """The work of a run on labelled subjects, split as configured; the rest as in :class:`Work`.
 
     Raises
     ------

@@ -11,6 +11,7 @@ from core.config import DataConfig, TrainConfig
 from core.datasets import DataOptions, Dataset, LoadedSubject, fingerprint, load_subject, open_dataset
 from core.datasets.fitness import SubjectCounts, judge_counts, judge_split, refuse_unfit
 from core.datasets.prepare import prepare_loaded
+from core.datasets.split_groups import split_groups
 from core.datasets.splits import Split, split_subjects
 from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, ensure_first_subjects
 from core.errors import DatasetError
@@ -61,9 +62,7 @@ class RunData:
         """The configured data set, with the split of the configuration or of the checkpoint to resume."""
         config = inputs.config.data
         dataset = _open_dataset(inputs, config if last is None else last.metadata.train_config.data)
-        split = (
-            split_subjects(dataset.labelled_ids, inputs.config.split) if last is None else _stored_split(dataset, last)
-        )
+        split = split_subjects(dataset.labelled, inputs.config.split) if last is None else _stored_split(dataset, last)
         geometry = fingerprint(dataset, (*split.train, *split.val))
         return cls(
             dataset,
@@ -101,7 +100,8 @@ def _stored_split(dataset: Dataset, last: Checkpoint) -> Split:
             f"{dataset.path}: expected the subjects that the run began with, found no {', '.join(missing[:5])}; "
             "put them back to resume it"
         )
-    return Split(**subsets)
+    groups = split_groups(dataset.labelled, last.metadata.train_config.split.group_by)
+    return Split(subsets["train"], subsets["val"], subsets["test"], groups)
 
 
 @dataclass(frozen=True)

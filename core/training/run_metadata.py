@@ -9,7 +9,7 @@ from core.checkpointing.training_spacing import TrainingSpacing
 from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
 from core.events import FORECAST_FACT
-from core.formatting import format_list, format_size
+from core.formatting import format_count, format_list, format_size
 from core.training.plan import StepCost, TrainingPlan
 from core.training.run_data import RunData
 
@@ -69,7 +69,10 @@ def run_facts(plan: TrainingPlan, cost: StepCost, split: Split, device_name: str
         if config.validation.patience:
             facts["held out"] += "; early stopping has nothing to go by and is off"
     if folds := adapted_folds(split, config.split):
-        facts["folds"] = f"{folds}, one per subject, instead of {config.split.folds}"
+        facts["folds"] = f"{folds}, one per {'group' if split.groups else 'subject'}, instead of {config.split.folds}"
+    if split.groups:
+        groups = format_count(len(set(split.groups.values())), "group")
+        facts["kept together"] = f"{groups} of {len(split.groups)} subjects (group_by {config.split.group_by})"
     if plan.spacing_mm is not None:
         facts["voxel size"] = format_size(plan.spacing_mm) + " mm"
     return facts

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,7 +34,8 @@ class DatasetSummary:
     Attributes
     ----------
     name, layout, description, licence : str. As in :class:`core.datasets.Dataset`.
-    modalities, classes, ids, labelled : tuple of str. Names; classes do not include the background.
+    modalities, classes, ids : tuple of str. Names; classes do not include the background.
+    labelled : dict. Parts of their file names by id of the labelled subjects.
     colours : dict. Colour (#rrggbb) by class name.
     ignored : str. Name of the ignore label; empty if there is none.
     shapes : tuple. Size in voxels of each labelled subject.
@@ -49,7 +51,7 @@ class DatasetSummary:
     classes: tuple[str, ...]
     colours: dict[str, str]
     ids: tuple[str, ...]
-    labelled: tuple[str, ...]
+    labelled: Mapping[str, Mapping[str, str]]
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
     synthetic: bool = False
@@ -218,7 +220,7 @@ def _dataset_summary(path: str, stamp: FolderStamp, options: DataOptions) -> Dat
         classes=dataset.labels.names[1:],
         colours={c.name: c.colour for c in dataset.labels.foreground},
         ids=dataset.ids,
-        labelled=dataset.labelled_ids,
+        labelled=dataset.labelled,
         shapes=tuple(geometry.shapes.values()),
         spacings_mm=tuple(geometry.spacings_mm.values()),
         synthetic=dataset.synthetic,
@@ -261,7 +263,7 @@ def _planned_demo() -> DatasetSummary:
         classes=tuple(planned.colours),
         colours=planned.colours,
         ids=planned.ids,
-        labelled=planned.ids,
+        labelled=planned.labelled,
         shapes=planned.shapes,
         spacings_mm=planned.spacings_mm,
         synthetic=True,

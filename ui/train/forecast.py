@@ -136,7 +136,9 @@ def _subjects(split: Split, config: SplitConfig) -> str:
     parts = [formatting.count(len(subjects), f"{kind} subject") for kind, subjects in kinds if subjects]
     adapted = adapted_folds(split, config)
     nothing = "; nothing is held out, so no Dice is measured" if config.holds_out_nothing else ""
-    return ", ".join(parts) + (f"; {adapted} folds instead of {config.folds}" if adapted else nothing)
+    groups = formatting.count(len(set(split.groups.values())), "group")
+    together = f"; {groups} of {len(split.groups)} subjects stay together" if split.groups else ""
+    return ", ".join(parts) + (f"; {adapted} folds instead of {config.folds}" if adapted else nothing) + together
 
 
 def _sub_volume(planned: TrainingPlan) -> str:

@@ -130,7 +130,12 @@ class Dataset:
     @property
     def labelled_ids(self) -> tuple[str, ...]:
         """Ids of the subjects with a label map, which training and evaluation need, without those that are left out."""
-        return tuple(s.id for s in self.subjects if s.label is not None and not self.leaves_out(s))
+        return tuple(self.labelled)
+
+    @property
+    def labelled(self) -> dict[str, Mapping[str, str]]:
+        """Parts of their file names (``entities``) by id of the labelled subjects."""
+        return {s.id: s.entities for s in self.subjects if s.label is not None and not self.leaves_out(s)}
 
     def leaves_out(self, subject: Subject) -> bool:
         """Whether a subject is not trained on, because it lacks an image of a needed modality."""
