@@ -18,6 +18,7 @@ from core.evaluation.metrics import MeanScore, SubjectScore, score_subject, summ
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.formatting import format_list
 from core.inference.predictor import Predictor
+from core.inference.subject_image import SubjectImage
 from core.types import TextProgressCallback
 
 SplitName = Literal["test", "val", "train", "all"]
@@ -235,9 +236,6 @@ def _segment_subject(
     show(LOADED_FRACTION)
     step = SEGMENTED_FRACTION - LOADED_FRACTION
     prediction, disagreement = predictor.segment_with_disagreement(
-        loaded.image,
-        loaded.geometry.spacing_mm,
-        lambda done, total: show(LOADED_FRACTION + step * done / total),
-        loaded.geometry.oriented,
+        SubjectImage.of(loaded), lambda done, total: show(LOADED_FRACTION + step * done / total)
     )
     return loaded, prediction, disagreement
