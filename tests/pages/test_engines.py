@@ -75,5 +75,8 @@ def test_train_asks_where_only_if_there_is_a_choice(root: Path, monkeypatch: pyt
     assert where.options == ["this machine", "gpu-cluster (Slurm)"]
     run_page(where.set_value(CLUSTER))
     assert any(f"--engine {CLUSTER}" in code.value for code in app.code)
+    shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    assert f"(CUDA on {CLUSTER}) are about" in shown, "the preset chooses for the device of the cluster"
+    assert f"CUDA on {CLUSTER}; {CLUSTER} requests a GPU for a run; which one is not known" in shown
     run_page(app.multiselect(key="search_fields").set_value(["learning_rate"]))
     assert f"A search trains on this machine, not on {CLUSTER}" in texts(app)

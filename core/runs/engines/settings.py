@@ -43,6 +43,11 @@ class EngineSettings(Checked):
     )  # asked twice before it counts as silent
     timeout_s: float = option(20.0, "Longest wait", "longest wait for an answer", unit="s", minimum=0.1)
 
+    @property
+    def requests_gpus(self) -> bool:
+        """Whether a GPU is requested for each device of a run."""
+        return False
+
 
 @dataclass(frozen=True)
 class SlurmSettings(EngineSettings):
@@ -68,6 +73,10 @@ class SlurmSettings(EngineSettings):
         "", "Network", "network interface over which several nodes talk; empty to leave it to the libraries"
     )
     port: int = option(29500, "Port", "port on the first node at which several nodes meet", minimum=1024, maximum=65535)
+
+    @property
+    def requests_gpus(self) -> bool:
+        return bool(self.gpus)
 
     def check(self) -> None:
         _check_time(self.time)
@@ -96,6 +105,10 @@ class RaySettings(EngineSettings):
     signal_s: int = option(
         120, "Warning", "time before the limit at which a run saves a checkpoint and ends", unit="s", minimum=10
     )
+
+    @property
+    def requests_gpus(self) -> bool:
+        return self.gpus > 0
 
     def check(self) -> None:
         scheme, found, host = self.address.partition("://")
