@@ -12,8 +12,8 @@ import streamlit as st
 
 from core.checkpointing.metadata import MEMBERS, CheckpointMetadata
 from core.datasets import Dataset
-from core.datasets.layouts.base import natural_key
-from core.formatting import format_number, format_score
+from core.evaluation.surfaces import tolerance_key
+from core.formatting import MISSING, format_number, format_score
 from core.imaging.display import Grid
 from core.imaging.postprocessing import Postprocessing
 from core.paths import demo_folder
@@ -30,8 +30,10 @@ from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.heat import HeatFile, disagreement
 from ui.viewer.scenes import Scene
 
+NBSP = "\N{NO-BREAK SPACE}"
+TOLERANCE_MM = 1.0  # of the surface Dice in the table
 THICK = 1.5  # times the other sides: a voxel is thick along this axis
-SCORE_COLUMNS = ("Dice", "HD95 (mm)", "ASD (mm)", "Reference volume (ml)", "Predicted volume (ml)")
+SCORE_COLUMNS = ("Dice", "Surface Dice", "HD95 (mm)", "ASD (mm)", "Volume (ml)")
 
 
 @dataclass(frozen=True)
@@ -69,20 +71,6 @@ def make_demo_subject(folder: Path, held_out: Sequence[str]) -> None:
     progress(f"Making the synthetic {subject}", lambda: demo_jobs.observe_demo_subject(subject))
     st.skeleton(360)
     st.stop()
-
-
-def worst_first(subjects: Sequence[str], predictions: Mapping[str, Prediction]) -> list[str]:
-    """Subjects by increasing mean Dice, then those segmented without truth (where the networks of an ensemble disagree
-    most, first), then those not segmented."""
-
-    def rank(subject: str) -> tuple[int, float]:
-        prediction = predictions.get(subject)
-        if prediction is None:
-            return 2, 0.0
-        mean = prediction.score.mean_dice if prediction.score is not None else math.nan
-        return (1, -(prediction.mean_disagreement or 0.0)) if math.isnan(mean) else (0, mean)
-
-    return sorted(sorted(subjects, key=natural_key), key=rank)
 
 
 def summary(dataset: Dataset, metadata: CheckpointMetadata, cases: CaseList) -> None:
@@ -143,13 +131,16 @@ def case_stepper(subjects: Sequence[str], chosen: str) -> None:
         )
 
 
-def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, str]]) -> None:
-    """Dice, surface distances and volumes per class of a case.
+def score_table(
+    prediction: Prediction | None, classes: Sequence[Mapping[str, str]], tolerance_mm: float = TOLERANCE_MM
+) -> None:
+    """Dice, surface Dice, distances and volumes per class of a case.
 
     Parameters
     ----------
     prediction : Prediction or None. Nothing is rendered without one.
     classes : sequence of mapping. ``{"name", "colour"}`` of each class.
+    tolerance_mm : float. Of the surface Dice.
     """
     if prediction is None:
         return
@@ -165,19 +156,31 @@ def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, st
         name, volume_ml = c["name"], score.volume_ml.get(c["name"], {})
         values = [
             format_score(score.dice.get(name)),
+            format_score(score.surface_dice.get(name, {}).get(tolerance_key(tolerance_mm))),
             format_number(score.hd95_mm.get(name), 1),
             format_number(score.asd_mm.get(name), 1),
-            format_number(volume_ml.get("truth"), 1),
-            format_number(volume_ml.get("prediction"), 1),
+            _volumes(volume_ml),
         ]
         rows.append(ClassRow(name, values, c["colour"], "missed" if name in score.missed else ""))
     mean = [format_score(score.mean_dice)] + [""] * (len(SCORE_COLUMNS) - 1)
     class_table(SCORE_COLUMNS, [*rows, ClassRow("mean", mean)])
-    st.caption("The background is left out.")
+    st.caption(
+        f"Surface Dice within {tolerance_mm:g} mm; volume of the reference → of the prediction. The background is left "
+        "out."
+    )
     if prediction.unprocessed_score is not None:
         rules = Postprocessing.from_json(prediction.settings.get("postprocessing", {}))
         without = format_score(prediction.unprocessed_score.mean_dice)
         st.caption(f"Postprocessing: {formatting.plain(rules.text)}. Mean Dice without it {without}.")
+
+
+def _volumes(volume_ml: Mapping[str, float]) -> str:
+    """Volumes of reference and prediction, and their difference in percent: ``1.5 → 2.7 (+80 %)``."""
+    truth, prediction = volume_ml.get("truth"), volume_ml.get("prediction")
+    if truth is None or prediction is None:
+        return MISSING
+    change = f" ({100 * (prediction - truth) / truth:+.0f}{NBSP}%)" if truth else ""
+    return f"{format_number(truth, 1)}{NBSP}→{NBSP}{format_number(prediction, 1)}{change}"
 
 
 def case_warnings(cases: CaseList, dataset: Dataset, metadata: CheckpointMetadata, chosen: str) -> None:
@@ -255,13 +258,15 @@ def heat_of(prediction: Prediction | None) -> list[HeatFile]:
 
 
 @st.fragment
-def case_viewer(scene: Scene, crosshair: str | None, subject: str) -> None:
-    """The viewer with one plane: truth beside prediction and errors; the URL keeps the position of the crosshair."""
+def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str) -> None:
+    """The viewer with one plane: truth beside prediction and errors, and the list of errors at ``findings``; the URL of
+    the page keeps the position of the crosshair."""
     options = ViewerOptions(
         rows=("truth", "prediction", "errors") if "prediction" in scene.layers else ("image", "truth"),
         plane=sharpest_plane(scene.grid),
         start=parse_crosshair(crosshair, scene),
         dice_strip=True,
+        findings=findings,
         name=subject,
     )
     settled = viewer(scene, "review", options, report_crosshair=True)

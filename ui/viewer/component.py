@@ -29,6 +29,9 @@ SCRIPTS = (
     "legend.js",
     "readout.js",
     "strip.js",
+    "errors.js",
+    "thumbnail.js",
+    "findings.js",
     "picture.js",
     "full_screen.js",
     "wheel.js",
@@ -55,6 +58,8 @@ class ViewerOptions:
     start : tuple of int, optional. Voxel index (i, j, k) of the crosshair; by default the slices with the most labelled
         voxels of the first layer, or the centre of the head.
     height : int, optional. Height of a row of panes in pixels; by default as the width allows.
+    findings : str. URL of what is wrong with the prediction (:class:`core.evaluation.findings.Findings` as JSON), which
+        is listed below the panes; empty for no list. It is fetched after the volumes.
     dice_strip : bool. Whether Dice per slice is shown below the panes (needs truth and prediction).
     crosshair : bool. Whether the crosshair is shown at first.
     name : str. Beginning of the file name of a saved picture.
@@ -65,6 +70,7 @@ class ViewerOptions:
     plane: Plane | None = None
     start: VoxelIndex | None = None
     height: int | None = None
+    findings: str = ""
     dice_strip: bool = False
     crosshair: bool = True
     name: str = "segmentarium"
@@ -102,6 +108,7 @@ def viewer(
         "plane": options.plane,
         "start": options.start,
         "height": options.height,
+        "findings": options.findings,
         "diceStrip": options.dice_strip,
         "crosshair": options.crosshair,
         "name": options.name,

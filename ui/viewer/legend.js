@@ -1,5 +1,5 @@
-// Legend and overlay: a click on a class hides or shows it, Alt and a click shows only this class. Errors have their own
-// colours, heat layers a colour bar. Beside it the style and the opacity of the overlay.
+// Legend and overlay: a click on a class hides or shows it, Alt and a click shows only this class. Errors have a
+// legend of their own, heat layers a colour bar. Beside it the style and the opacity of the overlay.
 
 const STYLES = ["fill", "outline", "both"];
 
@@ -15,7 +15,8 @@ class Legend {
     const opacity = element("label", "slider");
     opacity.append("Opacity", rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n)));
     this.root.hidden = true; // until there is a volume
-    this.root.append(this.classes, this.bars, this.style, opacity);
+    this.errors = new ErrorLegend(viewer);
+    this.root.append(this.classes, this.bars, this.style, opacity, this.errors.root);
   }
 
   build() {
@@ -37,8 +38,8 @@ class Legend {
       b.setAttribute("aria-pressed", String(!hidden.has(c.name)));
       return b;
     });
-    const marks = v.rows.includes("errors") ? ERRORS.map((e) => { const s = text("span", e.name); s.prepend(swatch(e.colour)); return s; }) : [];
-    v.fill(this.classes, ...chips, ...marks);
+    v.fill(this.classes, ...chips);
+    this.errors.build();
     const styles = switchGroup("Overlay", STYLES.map((n) => [n, n]), () => v.settings.style, (n) => v.set("style", n));
     const visibility = switchGroup("Visibility", [["overlay", "overlay"]], () => (v.settings.overlayHidden ? [] : ["overlay"]), () => v.toggleOverlay(), true);
     visibility.title = "hide or show the overlay (key H)";

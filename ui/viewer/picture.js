@@ -48,7 +48,7 @@ function legendOf(viewer) {
   const layers = rows.some((row) => row !== "image" && !scene.heat.has(row)), named = ignore ? [...classes, ignore] : classes;
   const marks = [
     ...(layers ? named.filter((c) => !settings.hidden.has(c.name)) : []),
-    ...(rows.includes("errors") ? ERRORS : []),
+    ...(rows.includes("errors") ? viewer.errors.marks : []),
   ].map(({ name, colour }) => ({ name, colours: [colour] }));
   const bars = [...scene.heat.layers.values()].filter(({ name }) => rows.includes(name)).map(({ name, scale }) => {
     return { name: `${name}, ${heatEnds(scale).join(" to ")}`, colours: heatStops(viewer.heatAlpha) };

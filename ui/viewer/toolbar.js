@@ -11,6 +11,7 @@ const KEYS = [
   ["Ctrl + wheel, + −", "zoom; 0 resets it"],
   ["Shift + drag", "move the zoomed image"],
   ["A", "the whole grid, or only the image and its labels"],
+  ["E, Shift + E", "next or previous error of the list below the panes, from anywhere on the page"],
   ["F, O, B", "fill, outline, both"],
   ["H", "hide or show the overlay"],
   ["X", "crosshair"],

@@ -25,7 +25,7 @@ class Viewer extends Interaction {
     this.root = parent.querySelector(".root");
     this.settings = savedSettings.get(key) ?? {
       style: "fill", opacity: 0.5, line: 1.5, radiological: true, scaleBar: true, hidden: new Set(), channel: 0,
-      windows: new Map(), layouts: new Map(), overlayHidden: false, finger: "slices",
+      windows: new Map(), layouts: new Map(), overlayHidden: false, finger: "slices", hiddenErrors: new Set(), errorColouring: "kind",
     };
     savedSettings.set(key, this.settings);
     this.stage = element("div", "stage");
@@ -35,6 +35,7 @@ class Viewer extends Interaction {
     this.root.classList.toggle("touch", this.touched);
     this.controls = element("div", "controls");
     this.fill = oneTabStop(this.controls, "Viewer");
+    this.errors = new ErrorLayer(this);
     this.toolbar = new Toolbar(this);
     this.legend = new Legend(this);
     this.readout = new Readout(this);
@@ -46,7 +47,8 @@ class Viewer extends Interaction {
     this.notice.setAttribute("role", "status");
     this.stage.append(this.notice);
     this.controls.append(this.toolbar.root, this.toolbar.help, this.legend.root);
-    this.root.replaceChildren(this.controls, this.stage, this.readout.root, this.strip.root);
+    this.findings = new Findings(this);
+    this.root.replaceChildren(this.controls, this.stage, this.readout.root, this.strip.root, this.findings.root);
     this.rendered = 0; // number of rendered frames
     this.revision = 0; // counts all changes except of crosshair, slice and placement
     this.listen();
@@ -60,6 +62,7 @@ class Viewer extends Interaction {
     this.forgetPixelRatio();
     this.wheel.close();
     this.fullScreen.close();
+    this.findings.close();
     clearTimeout(this.timer);
     clearTimeout(this.askTimer);
     cancelAnimationFrame(this.frame);
@@ -153,6 +156,7 @@ class Viewer extends Interaction {
     this.toolbar.build();
     this.legend.build();
     this.readout.build();
+    this.findings.show(this.data.findings ?? "");
     this.layout();
   }
 
@@ -219,12 +223,10 @@ class Viewer extends Interaction {
     this.visible = s.overlayHidden ? new Uint8Array(256) : this.shownClasses;
     this.colours = new Uint32Array(256);
     this.classes.forEach((c, n) => { this.colours[n + 1] = rgba(c.colour, alpha); });
-    this.errorColours = new Uint32Array(256);
-    ERRORS.forEach((e, n) => { this.errorColours[n + 1] = rgba(e.colour, s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity)); });
-    this.errorColours[CORRECT] = rgba(CORRECT_COLOUR, s.overlayHidden ? 0 : s.opacity * 0.3);
+    this.errors.update();
     this.heatAlpha = s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity);
     this.heatTables = Object.fromEntries(this.data.heat.map(({ name, scale }) => [name, heatTable(scale, this.heatAlpha)]));
-    this.strip.invalidate();
+    this.findings.invalidate();
     this.toolbar.refresh();
     this.legend.refresh();
     this.requestRender(true);
@@ -263,7 +265,7 @@ class Viewer extends Interaction {
     if (overlayHidden) return [`${layerTitle(row)} hidden`];
     if (this.scene.heat.has(row)) return [row];
     const listed = names.length > 2 ? `${names.length} of ${this.classes.length} classes` : names.join(", ");
-    return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : [])];
+    return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : []), ...(row === "errors" ? this.errors.hiddenLines : [])];
   }
 
   // ---- layout ---------------------------------------------------------------------------------------------------
@@ -314,6 +316,7 @@ class Viewer extends Interaction {
     for (const pane of this.panes) pane.render();
     this.strip.render();
     this.readout.render();
+    this.findings.render();
     this.rendered += 1;
     this.root.dataset.voxel = this.voxel.join(",");
     this.root.dataset.drawn = String(this.rendered);
