@@ -88,6 +88,12 @@ $(VENV)/installed-app: requirements.txt pyproject.toml $(VENV)/made
 	$(PIP) --quiet --no-deps --editable .
 	@touch $@
 
+# Ray for the tests of its engine, apart from the packages of the project, which need none of it.
+$(VENV)/ray/installed: requirements-ray.txt $(VENV)/made
+	"$(PYTHON)" -m venv $(VENV)/ray
+	$(VENV)/ray/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-ray.txt
+	@touch $@
+
 $(VENV)/made:
 	@command -v "$(PYTHON)" >/dev/null 2>&1 || { \
 	  echo 'error: expected Python 3.11, 3.12 or 3.13, found no $(PYTHON); say which one: make app PYTHON=/path/to/python' >&2; \

@@ -25,6 +25,7 @@ from core.runs.engines.ray_reasons import (
     UNKNOWN,
     explain_failure,
     explain_waiting,
+    fits,
     gave_up_waiting,
 )
 from core.runs.engines.settings import RaySettings, time_limit_s
@@ -163,12 +164,11 @@ class RayEngine:
             nodes = list(self._nodes().values())
             found = ", ".join(f"{node.name} ({node.total.get('GPU', 0):g} GPUs)" for node in nodes)
             wanted = self._request(TrainConfig())
-            lacking = all(any(node.total.get(name, 0) < amount for name, amount in wanted.items()) for node in nodes)
             yield Check("nodes", bool(nodes), found or "none: start one with `ray start --address=...`")
-            if nodes and lacking:
-                yield Check("resources", False, explain_waiting(wanted, [node.total for node in nodes]))
-            elif nodes:
+            if any(fits(wanted, node.total) for node in nodes):
                 yield from try_job(self, self._root, python_of(self.settings), self._submit_probe)
+            elif nodes:
+                yield Check("resources", False, explain_waiting(wanted, [node.total for node in nodes]))
         except EngineError as error:
             yield Check("Ray", False, str(error))
 
@@ -229,9 +229,17 @@ class RayEngine:
         }
         try:
             self._api.post(JOBS, body)
-        except EngineError as error:
-            if _EXISTS not in str(error):
+        except EngineError as error:  # perhaps it was submitted, and only its answer came too late
+            if _EXISTS not in str(error) and not self._has(name):
                 raise
+
+    def _has(self, name: str) -> bool:
+        """Whether Ray says that it has a job of this name."""
+        try:
+            self._api.get(JOBS + name)
+        except EngineError:
+            return False
+        return True
 
     # --- questions ---------------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ from core.runs.engines.settings import RaySettings
 MAX_BYTES = 256 * 1024**2  # longest answer
 TOKEN, TOKEN_PATH = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 DEFAULT_TOKEN = Path(".ray") / "auth_token"  # in the home folder
+_UNKNOWN = "does not exist"  # Ray of a job
 
 
 class NotFoundError(EngineError):
@@ -130,8 +131,13 @@ class RayApi:
                 else "it asks for a token: name its file as `token_file`"
             )
             return EngineError(f"{self._name}: {why} ({error.code})")
+        if error.code == 404 and _UNKNOWN in said:
+            return NotFoundError(f"{self._name}: {said}")
         if error.code == 404:
-            return NotFoundError(f"{self._name}: Ray does not know it: {said}")
+            where = f"there is no job interface of Ray at {self._settings.address} ({said})"
+            return EngineError(
+                f"{self._name}: {where}: is `address` that of the dashboard, and ray[default] installed on its head?"
+            )
         if 300 <= error.code < 400:
             target = error.headers.get("Location", "elsewhere")
             return EngineError(f"{self._name}: it is redirected to {target}: give the final address as `address`")

@@ -20,8 +20,8 @@ _BY_TYPE = {
 }
 _NOT_STARTED = re.compile(r"Failed to start supervisor actor [^:]*: (.*?)\. Full traceback", re.DOTALL)
 _MEMORY = "out of memory, as Ray says: set `memory_gib` in engines.toml, or try a smaller --sub-volume"
-_MEMORY_WORDS = ("out of memory", "outofmemory", "oom")
-_NODE_WORDS = ("node died", "node failed", "node has died", "actor died", "the node")
+_OF_MEMORY = re.compile(r"out of memory|OutOfMemory|low on memory|\bOOM\b", re.IGNORECASE)
+_OF_NODE = re.compile(r"node (died|failed|has died)|actor died", re.IGNORECASE)
 _KILLED = (-9, 137)
 
 
@@ -39,19 +39,18 @@ def explain_failure(error_type: str, message: str, status: int | None) -> str:
     message : str. Its message.
     status : int or None. Exit status of the job; negative for a signal.
     """
-    said = message.lower()
-    if any(word in said for word in _MEMORY_WORDS):
-        return _MEMORY
     if status in _KILLED:
         return f"its job was killed (SIGKILL), perhaps because the memory of its node was full; {RESUME}"
     if status is not None:
         return _exit_reason(status, message)
+    if _OF_MEMORY.search(message):
+        return _MEMORY
     if error_type in _BY_TYPE:
         return _BY_TYPE[error_type]
     if refused := _NOT_STARTED.search(message):
         why = " ".join(refused[1].split())[:300]
         return f"Ray refuses what it asks for: {why}; look at `gpus`, `cpus`, `memory_gib` and `resources`"
-    if any(word in said for word in _NODE_WORDS):
+    if _OF_NODE.search(message):
         return _BY_TYPE["JOB_SUPERVISOR_ACTOR_DIED"]
     return f"its job failed: {' '.join(message.split())[:300] or 'Ray does not say why'}; {RESUME}"
 
@@ -71,14 +70,24 @@ def explain_waiting(wanted: Mapping[str, float], nodes: Sequence[Mapping[str, fl
     wanted : mapping. Amount of each resource that it asks for, by name.
     nodes : sequence of mapping. All resources of each living node.
     """
-    asked = ", ".join(f"{_amount(name, amount)}" for name, amount in wanted.items())
-    fitting = [node for node in nodes if all(node.get(name, 0.0) >= amount for name, amount in wanted.items())]
-    if nodes and not fitting:
-        lacking = [name for name, amount in wanted.items() if all(node.get(name, 0.0) < amount for node in nodes)]
-        most = ", ".join(_amount(name, max(node.get(name, 0.0) for node in nodes)) for name in lacking)
-        found = f"the most that one has is {most}" if lacking else "none has all of it"
+    asked = ", ".join(_amount(name, amount) for name, amount in wanted.items())
+    if nodes and not any(fits(wanted, node) for node in nodes):
+        most = {name: max(_amount_on(node, name) for node in nodes) for name in wanted}
+        lacking = ", ".join(_amount(name, most[name]) for name, amount in wanted.items() if most[name] < amount)
+        found = f"the most that one has is {lacking}" if lacking else "none has all of it"
         return f"no node has {asked}: {found}; lower what it asks for, or wait until such a node joins"
     return f"it waits for {asked}" if asked else "Ray has not started it yet"
+
+
+def fits(wanted: Mapping[str, float], node: Mapping[str, float]) -> bool:
+    """Whether a node without other jobs has what a job asks for."""
+    return all(_amount_on(node, name) >= amount for name, amount in wanted.items())
+
+
+def _amount_on(node: Mapping[str, float], name: str) -> float:
+    """Amount of a resource on a node; the dashboard writes ``fast_disk`` as ``fastDisk``."""
+    first, *others = name.split("_")
+    return node.get(name, node.get(first + "".join(part.title() for part in others), 0.0))
 
 
 def _amount(name: str, amount: float) -> str:

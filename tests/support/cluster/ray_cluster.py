@@ -8,14 +8,14 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
 
-from core.paths import project_root
 from tests.support.watching import wait_until
 
-ENVIRONMENT = project_root() / ".venv-ray"  # Ray's packages stay apart from those of the project
+ENVIRONMENT = Path(sys.prefix) / "ray"  # Ray's packages stay apart from those of the project
 PROGRAMS = ("ip", "unshare", "mount")
 PORT = 8265
 OBJECT_STORE_BYTES = 80_000_000
@@ -33,7 +33,7 @@ while :; do sleep 3600 & wait $!; done"""
 
 
 def ray_program() -> Path | None:
-    """The program ``ray``, in the folder that the variable ``RAY`` names or in ``.venv-ray``; ``None`` without it."""
+    """The program ``ray``, in the folder that the variable ``RAY`` names or in :data:`ENVIRONMENT`; else ``None``."""
     folder = os.environ.get("RAY", "")
     path = (Path(folder) if folder else ENVIRONMENT / "bin") / "ray"
     return path if path.is_file() else None
@@ -44,7 +44,7 @@ def missing_for_ray() -> str:
     absent = [program for program in PROGRAMS if shutil.which(program) is None]
     if absent:
         return f"not installed: {', '.join(absent)} (apt-get install iproute2 util-linux)"
-    return "" if ray_program() else f"no Ray in {ENVIRONMENT}: make {ENVIRONMENT.name}/installed"
+    return "" if ray_program() else f"no Ray in {ENVIRONMENT}: make .venv/ray/installed"
 
 
 class RayCluster:
@@ -81,36 +81,17 @@ class RayCluster:
         self.boot("r2")
 
     def boot(self, name: str) -> None:
-        """Start a node; returns when the head knows it. A new head, ``r1``, knows nothing of earlier jobs and nodes."""
-        head = f"{self._net}.{ADDRESSES['r1']}"
-        own = f"{self._net}.{ADDRESSES[name]}"
-        arguments = [f"--address={head}:6379"]
-        if name == "r1":
-            arguments = ["--head", "--port=6379", f"--dashboard-host={own}", f"--dashboard-port={PORT}"]
-            arguments.append(f"--temp-dir={self.folder}/t")
-        sizes = [
-            "--num-cpus=2",
-            "--num-gpus=2",
-            "--include-log-monitor=false",
-            f"--object-store-memory={OBJECT_STORE_BYTES}",
-        ]
-        ray = [str(ray_program()), "start", f"--node-ip-address={own}", *sizes, *arguments]
-        apart = ["unshare", "--pid", "--mount", "--uts", "--net", "--fork", "--mount-proc", "--kill-child"]
-        with (self.folder / f"{name}.log").open("ab") as log:
-            node = subprocess.Popen(
-                [*apart, "bash", "-c", NODE, "_", name, str(self.folder), own, *ray],
-                env={**os.environ, **self._environment()},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self._nodes[name] = node
-        init = wait_until(lambda: _child_in_another_network(node.pid), 20)
-        link = f"{name}x{os.getpid()}"
-        _call("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(init))
-        _call("ip", "link", "set", link, "master", self._bridge)
-        _call("ip", "link", "set", link, "up")
-        wait_until(lambda: self._is_known(name), 180, 0.2)
+        """Start a node; returns when the head knows it. A new head, ``r1``, knows nothing of earlier jobs and nodes.
+
+        Ray gives up a start that takes 30 s, as it may on a loaded machine: it is tried again.
+        """
+        for _ in range(3):
+            node = self._start_node(name)
+            wait_until(lambda node=node: node.poll() is not None or self._is_known(name), 180, 0.2)  # type: ignore[misc]
+            if node.poll() is None:
+                return
+            self.power_cut(name)
+        raise AssertionError((self.folder / f"{name}.log").read_text()[-3000:])
 
     def power_cut(self, name: str) -> None:
         """End a node and everything on it at once."""
@@ -133,6 +114,39 @@ class RayCluster:
             self.power_cut(name)
         subprocess.run(["ip", "link", "del", self._bridge], capture_output=True, check=False)
 
+    def _start_node(self, name: str) -> subprocess.Popen[bytes]:
+        """The init of a new node, whose Ray begins to start."""
+        head = f"{self._net}.{ADDRESSES['r1']}"
+        own = f"{self._net}.{ADDRESSES[name]}"
+        arguments = [f"--address={head}:6379"]
+        if name == "r1":
+            arguments = ["--head", "--port=6379", f"--dashboard-host={own}", f"--dashboard-port={PORT}"]
+            arguments.append(f"--temp-dir={self.folder}/t")
+        sizes = [
+            f'--resources={{"place_{name}": 1}}',
+            "--num-cpus=2",
+            "--num-gpus=2",
+            "--include-log-monitor=false",
+            f"--object-store-memory={OBJECT_STORE_BYTES}",
+        ]
+        ray = [str(ray_program()), "start", f"--node-ip-address={own}", *sizes, *arguments]
+        apart = ["unshare", "--pid", "--mount", "--uts", "--net", "--fork", "--mount-proc", "--kill-child"]
+        with (self.folder / f"{name}.log").open("ab") as log:
+            node = subprocess.Popen(
+                [*apart, "bash", "-c", NODE, "_", name, str(self.folder), own, *ray],
+                env={**os.environ, **self._environment()},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._nodes[name] = node
+        init = wait_until(lambda: _child_in_another_network(node.pid), 20)
+        link = f"{name}x{os.getpid()}"
+        _call("ip", "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", str(init))
+        _call("ip", "link", "set", link, "master", self._bridge)
+        _call("ip", "link", "set", link, "up")
+        return node
+
     def _ask(self, path: str, method: str) -> Any:
         headers = {"Authorization": f"Bearer {self.token.read_text()}"}
         request = urllib.request.Request(self.address + path, headers=headers, method=method)
@@ -150,8 +164,6 @@ class RayCluster:
         }
 
     def _is_known(self, name: str) -> bool:
-        exited = self._nodes[name].poll()
-        assert exited is None, (self.folder / f"{name}.log").read_text()[-3000:]
         try:
             nodes = self.get("/nodes?view=summary")["data"]["summary"]
         except (OSError, ValueError):

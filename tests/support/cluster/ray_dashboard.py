@@ -20,6 +20,7 @@ class RayDashboard:
     asked : list of str. Method and path of each request.
     nodes : list of dict. Resources of each node.
     refuse : tuple of int, str, or None. Status and text of all further answers.
+    refuse_after : tuple of int, str, or None. Status and text of answers to submissions that it takes all the same.
     """
 
     def __init__(self) -> None:
@@ -28,6 +29,7 @@ class RayDashboard:
         self.asked: list[str] = []
         self.nodes: list[dict[str, Any]] = [{"CPU": 8.0, "GPU": 2.0, "memory": 64.0 * 1024**3}]
         self.refuse: tuple[int, str] | None = None
+        self.refuse_after: tuple[int, str] | None = None
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -72,7 +74,7 @@ class RayDashboard:
             return 500, f"Traceback:\nValueError: Job with submission_id {name} already exists. Please use ...\n.\n"
         self.submitted.append(body)
         self.set(name, "PENDING", metadata=body["metadata"], message="Job has not started yet.")
-        return 200, json.dumps({"submission_id": name})
+        return self.refuse_after or (200, json.dumps({"submission_id": name}))
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         dashboard = self

@@ -166,6 +166,7 @@ def test_one_question_reports_all_jobs(root: Path, ray: RayDashboard) -> None:
         ("JOB_SUPERVISOR_ACTOR_DIED", "The actor died because its node has died.", None, "its node died"),
         ("", "Job supervisor actor died: node failed", None, "its node died"),
         ("JOB_SUPERVISOR_ACTOR_DIED", "killed: the node was running low on memory, OOM", None, "out of memory"),
+        ("JOB_SUPERVISOR_ACTOR_DIED", "no room on /data", None, "its node died"),
         ("JOB_ENTRYPOINT_COMMAND_ERROR", "failed with exit code -9", -9, "killed (SIGKILL), perhaps because"),
         ("JOB_ENTRYPOINT_COMMAND_ERROR", "failed, logs:\n/runs/a is not on this node: x", 1, "is not on this node"),
         ("JOB_ENTRYPOINT_COMMAND_ERROR", "failed with exit code 1. No logs available.", 1, "ended with status 1"),
@@ -189,6 +190,10 @@ def test_job_that_no_node_can_take_says_what_is_missing() -> None:
     assert "it waits for 2 GPUs" in explain_waiting({"GPU": 2.0}, nodes)
     assert "no node has 4 GPUs: the most that one has is 2 GPUs" in explain_waiting({"GPU": 4.0}, nodes)
     assert "none has all of it" in explain_waiting({"CPU": 16.0, "GPU": 1.0}, nodes)
+    named = explain_waiting(
+        {"fast_disk": 1.0, "accelerator_type:A100": 0.01}, [{"fastDisk": 2.0, "acceleratorType:A100": 1.0}]
+    )
+    assert named == "it waits for 1 fast_disk, 0.01 accelerator_type:A100"  # which the dashboard spells otherwise
     assert "1.5 GiB of memory" in explain_waiting({"memory": 1.5 * 1024**3}, nodes)
     assert explain_waiting({}, []) == "Ray has not started it yet"
 
@@ -197,6 +202,7 @@ def test_job_that_no_node_can_take_says_what_is_missing() -> None:
     ("refuse", "explained"),
     [
         ((500, "Traceback:\nRuntimeError: no job agent\n.\n"), r"Ray refuses: RuntimeError: no job agent \(500\)"),
+        ((404, "404: Not Found"), "there is no job interface of Ray at .* is `address` that of the dashboard"),
         ((302, "http://elsewhere/"), "it is redirected to http://elsewhere/"),
         ((200, "<html>"), "answers, but not as Ray's dashboard does"),
     ],
@@ -212,6 +218,12 @@ def test_refused_run_has_failed_with_a_sentence_and_can_be_resumed(
     ray.refuse = None
     runs.resume(root, run.id)
     assert record_of(run.folder).job
+
+
+def test_submission_whose_answer_is_lost_counts_where_ray_has_the_job(root: Path, ray: RayDashboard) -> None:
+    ray.refuse_after = (504, "too late")
+    _, record = submitted(root)
+    assert record.job == record.name and len(ray.submitted) == 1
 
 
 def test_token_is_sought_where_ray_seeks_it(
