@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 
-import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
 from core.colours import rgb
-from core.datasets import load_subject, open_dataset
-from core.imaging.volume import write_label
-from core.types import VoxelIndex
 from tests.browser.conftest import Server
 from tests.support.balls import COLOURS
 from tests.support.quiz_runs import QuizRun
-from tests.support.viewers import Pane, pane, settle, voxel, wait_until_ready
+from tests.support.review_cases import Case, colour_at, hand_made_case, mistakes, open_case
+from tests.support.viewers import settle, voxel, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
 
 VOXEL_ML = 0.0015  # 1 x 1 x 1.5 mm
-FALSE_POSITIVE, WRONG_CLASS = "#ff9f40", "#e05cd0"
+FALSE_POSITIVE, WRONG_CLASS = "#ff9f40", "#c72fb0"
 
 PAIRS = {"wrong class": (1, 2), "false negative": (2, 0), "false positive": (0, 1)}
 COLOURED = """c => {
@@ -44,55 +39,11 @@ REFUSED_ONCE = """
 """
 
 
-@dataclass(frozen=True)
-class Case:
-    """A case whose prediction is made by hand: a false block, a missed ball, and a ball of the wrong class."""
-
-    url: str
-    truth: np.ndarray
-    prediction: np.ndarray
-
-    def first(self, truth: int, prediction: int) -> VoxelIndex:
-        """A voxel of these classes, in the middle of those that have them."""
-        found = np.argwhere((self.truth == truth) & (self.prediction == prediction))
-        i, j, k = (int(n) for n in found[len(found) // 2])
-        return i, j, k
-
-
 @pytest.fixture
 def case(quiz_server: Server, quiz_run: QuizRun) -> Iterator[Case]:
-    dataset = open_dataset(quiz_run.data)
-    record = next((quiz_server.checkpoints / quiz_run.run / "predictions").glob("*/*.json"))
-    subject = json.loads(record.read_text())["subject"]
-    loaded = load_subject(dataset, subject)
-    assert loaded.label is not None
-    truth, prediction = loaded.label, loaded.label.copy()
-    prediction[truth == 1] = 2
-    prediction[truth == 2] = 0
-    prediction[tuple(np.argwhere(truth == 2)[0])] = 2  # one voxel of the class is left
-    prediction[1:5, 1:5, 1:5] = 1
-    file = record.with_name(record.name.replace(".json", ".nii.gz"))
-    before = file.read_bytes()
-    write_label(file, dataset.labels.to_raw(prediction), loaded.stored, loaded.first_image)
-    yield Case(f"{quiz_server.url}/review?model={quiz_run.run}&case={subject}", truth, prediction)
-    file.write_bytes(before)
-
-
-def open_case(page: Page, case: Case, at: VoxelIndex) -> Pane:
-    """The pane of errors at a voxel, without crosshair and opaque."""
-    page.goto(case.url + "&at=" + ",".join(str(n + 1) for n in at))
-    wait_until_ready(page)
-    page.get_by_role("slider", name="Opacity").fill("1")
-    pane(page, "axial", "errors").canvas.focus()
-    page.keyboard.press("x")
-    settle(page)
-    assert voxel(page) == at
-    return pane(page, "axial", "errors")
-
-
-def colour_at(shown: Pane, case: Case, at: VoxelIndex) -> tuple[int, int, int]:
-    """Colour of a voxel in the slice that is shown (radiological: mirrored, anterior at the top)."""
-    return shown.voxel_colour(case.truth.shape[0] - 1 - at[0], case.truth.shape[1] - 1 - at[1])
+    """A false block, a missed ball, and a ball of the wrong class."""
+    with hand_made_case(quiz_server, quiz_run, mistakes) as made:
+        yield made
 
 
 def test_each_error_has_the_colour_of_its_kind_or_of_its_classes_and_can_be_hidden(page: Page, case: Case) -> None:

@@ -177,7 +177,7 @@ def test_list_is_sorted_by_the_measure_and_class_of_the_address(root: Path, quiz
     found = [math.inf if hd95_mm[row["id"]] is None else hd95_mm[row["id"]] for row in listed["rows"]]
     assert found == sorted(found, reverse=True) and len(found) == HELD_OUT
     assert listed["plot"]["label"] == "HD95 (mm), bright"
-    choose(app, "Worst first by", "surface_dice-1")
+    app.selectbox(key="review_sort").set_value("surface_dice-1").run()
     table = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
     shown = next(r for r in scores if r["subject"] == component_data(app, "selected")["selected"])
     assert f"{shown['score']['surface_dice']['bright']['1']:.3f}" in table

@@ -24,7 +24,7 @@ from ui.shared.class_table import ClassRow, class_table
 from ui.shared.data_choice import FIRST_DEMO_SUBJECT
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
-from ui.shared.state import CASE, CROSSHAIR
+from ui.shared.state import CASE, CROSSHAIR, LOOK
 from ui.shared.voxel_size import show_warnings, subject_warning
 from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.heat import HeatFile, disagreement
@@ -152,8 +152,9 @@ def score_table(
         st.caption("This case has no reference, so it has no scores.")
         return
     rows = []
-    for c in classes:
-        name, volume_ml = c["name"], score.volume_ml.get(c["name"], {})
+    colours = {c["name"]: c["colour"] for c in classes}
+    for name in (*colours, *(name for name in score.dice if name not in colours)):  # unions of classes have no colour
+        volume_ml = score.volume_ml.get(name, {})
         values = [
             format_score(score.dice.get(name)),
             format_score(score.surface_dice.get(name, {}).get(tolerance_key(tolerance_mm))),
@@ -161,13 +162,15 @@ def score_table(
             format_number(score.asd_mm.get(name), 1),
             _volumes(volume_ml),
         ]
-        rows.append(ClassRow(name, values, c["colour"], "missed" if name in score.missed else ""))
+        rows.append(ClassRow(name, values, colours.get(name, ""), "missed" if name in score.missed else ""))
     mean = [format_score(score.mean_dice)] + [""] * (len(SCORE_COLUMNS) - 1)
     class_table(SCORE_COLUMNS, [*rows, ClassRow("mean", mean)])
     st.caption(
         f"Surface Dice within {tolerance_mm:g} mm; volume of the reference → of the prediction. The background is left "
         "out."
     )
+    if not score.surface_dice:
+        st.caption("Scored by a version that did not know the surface Dice; `evaluate --keep` scores this case again.")
     if prediction.unprocessed_score is not None:
         rules = Postprocessing.from_json(prediction.settings.get("postprocessing", {}))
         without = format_score(prediction.unprocessed_score.mean_dice)
@@ -260,18 +263,24 @@ def heat_of(prediction: Prediction | None) -> list[HeatFile]:
 @st.fragment
 def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str) -> None:
     """The viewer with one plane: truth beside prediction and errors, and the list of errors at ``findings``; the URL of
-    the page keeps the position of the crosshair."""
+    the page keeps the position of the crosshair and the look of the viewer."""
     options = ViewerOptions(
         rows=("truth", "prediction", "errors") if "prediction" in scene.layers else ("image", "truth"),
         plane=sharpest_plane(scene.grid),
         start=parse_crosshair(crosshair, scene),
         dice_strip=True,
         findings=findings,
+        look=st.query_params.get(LOOK, ""),
         name=subject,
     )
-    settled = viewer(scene, "review", options, report_crosshair=True)
-    if settled:
-        st.query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled)
+    settled = viewer(scene, "review", options, report=True)
+    if settled is None:
+        return
+    st.query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
+    if settled.look:
+        st.query_params[LOOK] = settled.look
+    else:
+        st.query_params.pop(LOOK, None)
 
 
 def sharpest_plane(grid: Grid) -> Plane:

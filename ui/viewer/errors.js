@@ -4,7 +4,7 @@
 const ERROR_KINDS = [
   { name: "false positive", colour: "#ff9f40", help: "background in the reference, a class in the prediction" },
   { name: "false negative", colour: "#4fc3f7", help: "a class in the reference, background in the prediction" },
-  { name: "wrong class", colour: "#e05cd0", help: "one class in the reference, another one in the prediction" },
+  { name: "wrong class", colour: "#c72fb0", help: "one class in the reference, another one in the prediction" },
 ];
 const CORRECT_COLOUR = "#ffffff", NEUTRAL_COLOUR = "#c3c7cf"; // of correct voxels, and of the background where errors have the colours of classes
 const ERROR_COLOURINGS = [["kind", "kind"], ["truth", "reference"], ["prediction", "prediction"]];

@@ -13,7 +13,8 @@ class Legend {
     this.bars = element("div", "heat-bars");
     this.style = element("div", "overlay-style");
     const opacity = element("label", "slider");
-    opacity.append("Opacity", rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n)));
+    this.opacity = rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n));
+    opacity.append("Opacity", this.opacity);
     this.root.hidden = true; // until there is a volume
     this.errors = new ErrorLegend(viewer);
     this.root.append(this.classes, this.bars, this.style, opacity, this.errors.root);
@@ -38,6 +39,7 @@ class Legend {
       b.setAttribute("aria-pressed", String(!hidden.has(c.name)));
       return b;
     });
+    this.opacity.value = String(v.settings.opacity);
     v.fill(this.classes, ...chips);
     this.errors.build();
     const styles = switchGroup("Overlay", STYLES.map((n) => [n, n]), () => v.settings.style, (n) => v.set("style", n));

@@ -71,6 +71,7 @@ class Pane {
     context.drawImage(this.base, 0, 0);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     if (v.settings.crosshair) this.renderCrosshair(context, at);
+    if (v.tools.isOn(this, slice)) v.tools.render(this, context, at);
   }
 
   renderBase(context, at, slice) {
@@ -84,16 +85,18 @@ class Pane {
     this.waiting = !image;
     if (!image) return this.renderText(context, at);
     fillPixels(this.image, layout, (pixels) => paintImage(pixels, image.values, image.layout, v.grey));
-    context.imageSmoothingEnabled = true;
+    context.imageSmoothingEnabled = v.settings.smooth;
     context.drawImage(this.image, at.x, at.y, width, height);
     if (v.scene.heat.has(this.row)) this.renderHeat(context, at, layout, width, height);
-    else if (this.row !== "image") this.renderOverlay(context, at, layout, width, height);
+    else if (this.row === COMPARE) v.compare.render(this, context, at, layout, width, height);
+    else if (this.row !== "image") this.renderOverlay(context, at, layout, width, height, this.row);
     this.renderText(context, at);
   }
 
-  renderOverlay(context, at, layout, width, height) {
-    const v = this.viewer, s = v.settings, count = layout.width * layout.height, errors = this.row === "errors";
-    const [layer, other] = (errors ? ["truth", "prediction"] : [this.row]).map((name) => v.scene.layer(name, at.view, v.voxel[at.view.axis]));
+  // The overlay of a layer, or of the errors.
+  renderOverlay(context, at, layout, width, height, name) {
+    const v = this.viewer, s = v.settings, count = layout.width * layout.height, errors = name === "errors";
+    const [layer, other] = (errors ? ["truth", "prediction"] : [name]).map((one) => v.scene.layer(one, at.view, v.voxel[at.view.axis]));
     this.waiting = !layer || (errors && !other);
     if (this.waiting) return;
     const indices = (this.indices = this.indices?.length === count ? this.indices : new Uint8Array(count));

@@ -24,7 +24,7 @@ class Thumbnails {
     context.fillStyle = "#000";
     context.fillRect(0, 0, side, side);
     const place = [side / 2 - u * sx * scale, side / 2 - w * sy * scale, view.width * sx * scale, view.height * sy * scale];
-    context.imageSmoothingEnabled = true;
+    context.imageSmoothingEnabled = v.settings.smooth;
     context.drawImage(this.image, ...place);
     context.imageSmoothingEnabled = false;
     context.drawImage(this.overlay, ...place);

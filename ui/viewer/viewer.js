@@ -13,7 +13,7 @@ export default function ({ data, key, parentElement, setStateValue }) {
     viewer = new Viewer(parentElement, key ?? "viewer");
     viewers.set(parentElement, viewer);
   }
-  viewer.report = (voxel) => setStateValue("voxel", voxel);
+  viewer.report = (settled) => setStateValue("settled", settled);
   viewer.show(data);
   return () => { viewer.close(); viewers.delete(parentElement); };
 }
@@ -23,9 +23,11 @@ class Viewer extends Interaction {
     super();
     this.host = parent.host ?? parent;
     this.root = parent.querySelector(".root");
+    this.isFirst = !savedSettings.has(key); // then the page may ask for a look
     this.settings = savedSettings.get(key) ?? {
       style: "fill", opacity: 0.5, line: 1.5, radiological: true, scaleBar: true, hidden: new Set(), channel: 0,
       windows: new Map(), layouts: new Map(), overlayHidden: false, finger: "slices", hiddenErrors: new Set(), errorColouring: "kind",
+      smooth: true, compare: "blink", swipe: 0.5, blinked: false, tool: "crosshair", ...rememberedSettings(),
     };
     savedSettings.set(key, this.settings);
     this.stage = element("div", "stage");
@@ -36,6 +38,9 @@ class Viewer extends Interaction {
     this.controls = element("div", "controls");
     this.fill = oneTabStop(this.controls, "Viewer");
     this.errors = new ErrorLayer(this);
+    this.compare = new Compare(this);
+    this.cine = new Cine(this);
+    this.tools = new Tools(this);
     this.toolbar = new Toolbar(this);
     this.legend = new Legend(this);
     this.readout = new Readout(this);
@@ -48,7 +53,7 @@ class Viewer extends Interaction {
     this.stage.append(this.notice);
     this.controls.append(this.toolbar.root, this.toolbar.help, this.legend.root);
     this.findings = new Findings(this);
-    this.root.replaceChildren(this.controls, this.stage, this.readout.root, this.strip.root, this.findings.root);
+    this.root.replaceChildren(this.controls, this.stage, this.tools.result, this.readout.root, this.strip.root, this.findings.root);
     this.rendered = 0; // number of rendered frames
     this.revision = 0; // counts all changes except of crosshair, slice and placement
     this.listen();
@@ -63,6 +68,7 @@ class Viewer extends Interaction {
     this.wheel.close();
     this.fullScreen.close();
     this.findings.close();
+    this.cine.stop();
     clearTimeout(this.timer);
     clearTimeout(this.askTimer);
     cancelAnimationFrame(this.frame);
@@ -114,6 +120,7 @@ class Viewer extends Interaction {
         if (!sameImage || this.zoom === 1) this.fit();
       }
       this.update();
+      this.settled = this.settledState(); // only what changes from now on is reported
       this.showNotice("");
       this.root.dataset.ready = signature;
     } catch (error) {
@@ -139,11 +146,13 @@ class Viewer extends Interaction {
 
   // Apply a new scene or new options.
   update() {
-    const s = this.settings, possible = (row) => row === "image" || (row === "errors" ? this.hasErrors : row in this.scene.layers || this.scene.heat.has(row));
+    const s = this.settings, possible = (row) => row === "image" || (row === "errors" || row === COMPARE ? this.hasErrors : row in this.scene.layers || this.scene.heat.has(row));
     const requested = JSON.stringify([this.data.rows, this.data.planes, this.data.plane]);
     // What was chosen in the toolbar is kept for each layout that a page asks for.
     if (!s.layouts.has(requested)) s.layouts.set(requested, { rows: this.data.rows, plane: this.data.plane ?? "all" });
     this.chosen = s.layouts.get(requested);
+    if (this.isFirst) applyLook(this, this.data.look);
+    this.isFirst = false;
     this.rows = this.chosen.rows.filter(possible);
     if (!this.rows.length) this.rows = ["image"];
     this.plane = this.data.planes.length > 1 ? this.chosen.plane : "all";
@@ -212,7 +221,15 @@ class Viewer extends Interaction {
 
   setRadiological(on) {
     this.settings.radiological = on;
+    this.tools.clear();
     this.updateViews();
+    rememberSettings(this.settings);
+    this.requestRender(true);
+  }
+
+  setSmooth(on) {
+    this.settings.smooth = on;
+    rememberSettings(this.settings);
     this.requestRender(true);
   }
 
@@ -233,11 +250,18 @@ class Viewer extends Interaction {
   }
 
   toggleRow(row) {
-    const order = ["image", ...Object.keys(this.scene.layers), "errors", ...this.scene.heat.layers.keys()], now = this.rows;
+    const order = ["image", ...Object.keys(this.scene.layers), "errors", COMPARE, ...this.scene.heat.layers.keys()], now = this.rows;
     const next = now.includes(row) ? now.filter((r) => r !== row) : [...now, row];
     if (!next.length) return;
     this.rows = this.chosen.rows = next.sort((a, b) => order.indexOf(a) - order.indexOf(b));
-    this.toolbar.refresh();
+    this.toolbar.build();
+    this.legend.build();
+    this.layout();
+  }
+
+  showOnly(row) {
+    this.rows = this.chosen.rows = [row];
+    this.toolbar.build();
     this.legend.build();
     this.layout();
   }
@@ -263,6 +287,7 @@ class Viewer extends Interaction {
     if (row === "image") return [this.data.channels[this.settings.channel].name];
     const { hidden, overlayHidden } = this.settings, names = this.classes.map((c) => c.name).filter((name) => hidden.has(name));
     if (overlayHidden) return [`${layerTitle(row)} hidden`];
+    if (row === COMPARE) return [comparedTitle(this.settings), ...(names.length ? [`${names.join(", ")} hidden`] : [])];
     if (this.scene.heat.has(row)) return [row];
     const listed = names.length > 2 ? `${names.length} of ${this.classes.length} classes` : names.join(", ");
     return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : []), ...(row === "errors" ? this.errors.hiddenLines : [])];
@@ -277,6 +302,7 @@ class Viewer extends Interaction {
   // One pane per row and plane, all at the same scale.
   layout() {
     if (!this.scene || !this.rows) return; // no scene yet
+    this.changed();
     const { rows, plane } = this, planes = plane === "all" ? this.data.planes : [plane];
     const panes = [];
     for (const row of rows) for (const p of planes) {
@@ -304,7 +330,10 @@ class Viewer extends Interaction {
 
   // Render in the next frame; `all`: more than crosshair, slice and placement have changed.
   requestRender(all = false) {
-    if (all) this.revision += 1;
+    if (all) {
+      this.revision += 1;
+      this.changed();
+    }
     this.frame ??= requestAnimationFrame(() => this.render());
   }
 
