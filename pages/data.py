@@ -11,6 +11,9 @@ from core.datasets.registry import UnknownLayoutError
 from core.errors import UserError
 from core.paths import DEMO, data_root
 from ui.data import doctor_job, doctor_view, file_names_view, recipe_view
+from ui.data.download_view import choose_download, show_downloads
+from ui.data.measures_view import show_measures
+from ui.data.pictures import show_pictures
 from ui.data.subject_view import choose_subject, show_subject
 from ui.data.uploader import uploader
 from ui.shared import cache, demo_jobs, formatting, jobs
@@ -23,11 +26,11 @@ from ui.shared.state import DATA, load_from_url, save_to_url
 
 VIEW = "data_view"
 READING = "data_reading"
-VIEWS = ("Middle slices", "Subjects", "Slice by slice")
+VIEWS = ("Middle slices", "Measures", "Subjects", "Slice by slice")
 
 
 def open_uploaded(folder: str) -> None:
-    """Select a data set that was uploaded (callback of the upload)."""
+    """Select a data set that was uploaded or downloaded (callback)."""
     cache.forget_dataset_choices()
     st.session_state[DATA] = folder
 
@@ -53,6 +56,8 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
             uploader(open_uploaded)
         except UserError as error:  # the rest of the page needs no upload
             error_box(error)
+    choose_download()
+show_downloads(open_uploaded)
 choice = choice or DEMO
 save_to_url(DATA, choice)
 tab_title("Data", choice)
@@ -143,7 +148,7 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         "View", VIEWS, required=True, key=VIEW, label_visibility="collapsed", persist_state="session", width="content"
     )
     readable = [subject["id"] for subject in report["subjects"] if subject["thumbnail"]] or list(summary.ids)
-    subject = choose_subject(choice, readable) if view == VIEWS[2] else readable[0]
+    subject = choose_subject(choice, readable) if view == VIEWS[3] else readable[0]
     st.space("stretch")
     if report["ok"]:
         remarks = formatting.count(counts["warnings"], "warning") if counts["warnings"] else "no errors, no warnings"
@@ -154,9 +159,11 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
 save_to_url(VIEW, view or VIEWS[0], "view", VIEWS[0])
 findings = st.container() if not report["ok"] else None  # what keeps from training comes before the pictures
 if view == VIEWS[0]:
-    doctor_view.show_slices(report, folder)
+    show_pictures(report["subjects"], folder, "picture_page")
     st.caption(formatting.plain(formatting.sentence(report["thumbnails"])))
 elif view == VIEWS[1]:
+    show_measures(report, folder)
+elif view == VIEWS[2]:
     doctor_view.show_subjects(report, list(summary.colours))
 else:
     with stop_on_user_error():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.cli.arguments import add_data, add_json, add_progress
+from core.cli.data_download import add_download
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
 from core.datasets.describing import Described, describe, parse_classes, starting_point
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     cache.add_argument("--clear", action="store_true", help="remove what it holds; it is decoded again when it is read")
     add_json(cache)
     cache.set_defaults(act=_cache)
+    add_download(actions)
 
 
 def run(args: argparse.Namespace) -> int:
