@@ -15,11 +15,12 @@ from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
 from core.datasets.dataset_json import write_description
 from core.datasets.doctor import check
-from core.datasets.doctor_report import DoctorReport, SubjectFacts
+from core.datasets.doctor_report import DoctorReport
 from core.datasets.layouts.recipe import REPAIRS, Recipe
 from core.datasets.recognition import layout_title
 from core.datasets.repairs import suggested
 from core.datasets.saved_recipes import add_repairs, recipe_file, save_recipe, saved_recipe
+from core.datasets.subject_facts import SubjectFacts
 from core.errors import DatasetError
 from core.formatting import format_count, format_number, format_size
 from core.paths import dataset_folder

@@ -10,16 +10,18 @@ import numpy as np
 
 from core.class_positions import ClassPositions, measure_positions
 from core.datasets import fitness
-from core.datasets.doctor_report import DoctorReport, SubjectFacts
+from core.datasets.doctor_report import DoctorReport
 from core.datasets.doctor_sides import check_sides
-from core.datasets.findings import Finding, Severity, merge_alike
+from core.datasets.findings import REFUSED, Finding, Severity, merge_alike
 from core.datasets.label_files import judge_file_names, judge_places
 from core.datasets.label_match import LabelMatch, coarse_image
 from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.loading import WRONG_VALUE_REMEDY, SubjectHeaders, read_label_values, read_subject_headers
+from core.datasets.measures import judge_outliers, measure
 from core.datasets.options import DataOptions
 from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
 from core.datasets.repairs import DUPLICATE_FIX, with_repairs
+from core.datasets.subject_facts import SubjectFacts
 from core.datasets.thumbnails import render_thumbnail, write_thumbnail
 from core.errors import DatasetError, UserError
 from core.formatting import format_number, format_size
@@ -31,6 +33,8 @@ from core.types import ProgressCallback
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0  # voxel sizes outside most likely have a wrong unit
 MAX_SPACING_RATIO = 1.2  # between subjects; resampling pays off above
+READABLE = "it can be read and trained on, but it may not be what was meant"
+UNLABELLED = "the network learns from this subject that there is nothing to find"
 
 
 def check(
@@ -87,10 +91,11 @@ def check(
     unread = [s.id for s in subjects if s.labelled and s.modalities and s.shape is None]
     findings += judge_file_names(data) + judge_places(data, unread) + match.findings()
     findings += check_sides(data.labels, positions, [s.id for s in subjects if s.orientation.startswith("?")])
-    findings = merge_alike(with_repairs(data, findings))
+    measures = measure(subjects, data.modalities, data.labels.names[1:])
+    findings = merge_alike(with_repairs(data, findings)) + judge_outliers(measures)
     rank = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda f: rank[f.severity])
-    return DoctorReport(data.path, data, tuple(findings), tuple(subjects))
+    return DoctorReport(data.path, data, tuple(findings), tuple(subjects), tuple(measures))
 
 
 @dataclass
@@ -138,13 +143,16 @@ class _Examination:
                 write_thumbnail(self.thumbnails / self.facts.thumbnail, picture)
         self.facts.ok = not any(f.severity == "error" for f in self.findings)
 
-    def _add(self, severity: Severity, message: str, fix: str = "", file: Path | None = None) -> None:
-        self.findings.append(Finding(severity, message, self.subject.id, str(file or ""), fix))
+    def _add(
+        self, severity: Severity, message: str, fix: str = "", file: Path | None = None, meaning: str = ""
+    ) -> None:
+        finding = Finding(severity, message, self.subject.id, str(file or ""), fix, meaning=meaning)
+        self.findings.append(finding)
 
     def _add_warning(self, file: Path, text: str) -> None:
         """Add a warning of the form "finding; remedy"."""
         message, _, fix = text.rpartition("; ")
-        self._add("warning", message, fix, file)
+        self._add("warning", message, fix, file, READABLE)
 
     def _add_error(self, error: UserError) -> None:
         self.findings.append(Finding.from_error(error, self.subject.files, self.subject.id))
@@ -169,6 +177,7 @@ class _Examination:
                 f"expected voxels of {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm, got {format_mm(geometry.spacing_mm)} "
                 "mm",
                 f"check the unit in its header, which is {headers.unit}",
+                meaning="distances and volumes in mm are wrong if the unit is; resampling makes the image tiny or huge",
             )
         for file, note in headers.notes:
             self._add("note", note, file=file)
@@ -194,6 +203,8 @@ class _Examination:
                 low, high = float(image.min()), float(image.max())
                 mean = float(image.mean(dtype=np.float64))
                 self.facts.intensities[modality] = {"min": low, "max": high, "mean": mean}
+                if (filled := image[image != 0]).size:
+                    self.facts.medians[modality] = float(np.median(filled))
                 inliers = intensity_range(image)
                 if inliers.outliers:
                     message = f"{modality}: {describe_outliers(image, inliers)}"
@@ -202,7 +213,7 @@ class _Examination:
                     fix = (
                         "normalisation leaves the others little contrast; correct these voxels if they are no structure"
                     )
-                    self._add("warning", f"{modality}: {extremes}", fix, path)
+                    self._add("warning", f"{modality}: {extremes}", fix, path, "the network sees hardly any structure")
                 if fitness.is_constant(image):
                     self.findings.append(fitness.judge_constant(self.subject.id, modality, inliers.low, str(path)))
                 if modality == self.dataset.modalities[0]:
@@ -248,13 +259,13 @@ class _Examination:
         try:
             index = self.dataset.to_index(volume.data[0])
         except DatasetError as error:
-            self._add("error", str(error), WRONG_VALUE_REMEDY, path)
+            self._add("error", str(error), WRONG_VALUE_REMEDY, path, REFUSED)
             return None
         self.facts.label_shares = fitness.class_shares(index, labels)
         self.facts.ignored_share = float(np.mean(index == IGNORE_INDEX))
         if not any(self.facts.label_shares[name] for name in labels.names[1:]):
             others = "background or ignored voxels only" if self.facts.ignored_share else "background in every voxel"
-            self._add("warning", f"expected labels, got {others}", "is it the right file?", path)
+            self._add("warning", f"expected labels, got {others}", "is it the right file?", path, UNLABELLED)
         return index
 
 
@@ -293,7 +304,9 @@ def _note_ignored(dataset: Dataset, subjects: list[SubjectFacts]) -> list[Findin
         message = (
             f"{name} is trained on and scored as a class, since the label {ignore.name} is the one that is left out"
         )
-        findings.append(Finding("warning", message, fix="if it is to be left out, choose it with --ignore"))
+        fix = "if it is to be left out, choose it with --ignore"
+        meaning = "voxels that were not labelled count as a tissue, and as errors in scores"
+        findings.append(Finding("warning", message, fix=fix, meaning=meaning))
     return findings
 
 
@@ -303,4 +316,5 @@ def _check_spacing_spread(subjects: list[SubjectFacts]) -> list[Finding]:
         return []
     low, high = (format_size(extreme, " x ") for extreme in (sizes.min(axis=0), sizes.max(axis=0)))
     message = f"voxel sizes differ between subjects: {low} to {high} mm"
-    return [Finding("warning", message, fix="train with --resample median")]
+    meaning = "the same structure has another size in voxels in each subject, which the network has to learn"
+    return [Finding("warning", message, fix="train with --resample median", meaning=meaning)]
