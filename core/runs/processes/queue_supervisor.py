@@ -89,7 +89,7 @@ class QueueSupervisor:
         self._ended: dict[Path, int] = {}
         self._launches: dict[Path, _Launch] = {}
         self._configs: dict[Path, TrainConfig] = {}
-        self._sweeps = SweepDriver(root, lambda: self.gpus)
+        self._sweeps = SweepDriver(root, lambda: self.gpus, worker)
 
     @property
     def gpus(self) -> int:
