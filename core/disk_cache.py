@@ -1,4 +1,4 @@
-"""A cache of computed files: complete or absent, whoever is killed or writes at the same time, and limited in size.
+"""A cache of computed files, limited in size; an entry is complete or absent, also if a process is killed.
 
 An entry is a folder, made under a temporary name and renamed when it is complete. Readers keep the files they have
 opened or mapped, also when their entry is removed (on Windows it is then removed later).
@@ -60,8 +60,8 @@ class DiskCache:
             return entry if entry.is_dir() else None
         return entry
 
-    def add(self, key: str, write: Callable[[Path], None]) -> Path:
-        """Make an entry, unless another process has finished it meanwhile, and remove those used longest ago while the
+    def add(self, key: str, write: Callable[[Path], None], *, tidy: bool = True) -> Path:
+        """Make an entry, unless another process has finished it first, and remove those used longest ago while the
         cache exceeds its limit.
 
         Parameters

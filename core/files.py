@@ -23,7 +23,7 @@ _SUFFIX = ".tmp"
 # Host and PID of the writer; earlier versions wrote no host, or no random part.
 _WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.[0-9a-f]{8})?\.tmp$")
 _TAIL_BYTES = 256 * 1024
-_RETRY_S = (0.0, 0.01, 0.03)  # waits before reading again a file that was replaced meanwhile
+_RETRY_S = (0.0, 0.01, 0.03)  # waits before reading again a file that was replaced while it was read
 
 
 class FileStamp(NamedTuple):
@@ -69,7 +69,7 @@ class StampedCache(Generic[Content]):
         return kept[1]
 
     def forget(self, *paths: Path) -> None:
-        """Read files again at the next look, whatever their stamps: they were written just now."""
+        """Read files again next time, regardless of their modification times: they were written just now."""
         self._kept.pop(paths, None)
 
 
@@ -138,7 +138,8 @@ def remove_temporaries(folder: Path, name: str = "*", *, of_living: bool = True)
 
 
 def read_replaced(read: Callable[[], Content], *, exists: bool = False) -> Content:
-    """Read a file that another host may replace meanwhile: a network file system then reports a stale handle.
+    """Read a file that another host may replace at the same time: a network file system then reports a stale handle,
+    for as long as it remembers where the file was, or until its folder is listed.
 
     Parameters
     ----------

@@ -120,7 +120,7 @@ class JsonLinesChild:
     """A child process that answers each line of JSON with another one, started when it is needed; one question at a
     time.
 
-    It may end by itself for want of questions; the next one starts it again. A forked process has none of its parent.
+    It may end when it is idle; the next one starts it again. A forked process has none of its parent.
 
     Parameters
     ----------

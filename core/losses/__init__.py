@@ -35,7 +35,7 @@ class Loss:
 
 
 LOSSES: dict[LossName, Loss] = {
-    "dice": Loss("overlap of each class, whatever its size (Milletari et al. 2016)", DICE_OPTIONS),
+    "dice": Loss("overlap of each class, regardless of its size (Milletari et al. 2016)", DICE_OPTIONS),
     "generalised_dice": Loss("one overlap of all classes, small ones weigh more (Sudre et al. 2017)", DICE_OPTIONS),
     "dice_ce": Loss("Dice plus cross-entropy, nnU-Net's choice: the one to begin with", DICE_OPTIONS),
     "bce_dice": Loss("Dice plus binary cross-entropy, each class against the rest", DICE_OPTIONS),

@@ -175,7 +175,7 @@ class _Digesting:
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str, digests: dict[str, str]) -> int:
-    """Add a file as it is at this moment; one that was removed meanwhile is left out. Returns its bytes."""
+    """Add a file as it is at this moment; one that no longer exists is left out. Returns its bytes."""
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -282,7 +282,9 @@ def delete_group(root: Path, group: Group, keep_runs: bool = False) -> None:
         runs = summarise(root, group).runs
         if active := [run for run in runs if run.state.active]:
             raise RunError(f"{active[0].id}: it is {active[0].state.state}; stop the group first, then delete it")
-        for run in sorted(runs, key=lambda run: run.state.state != "queued"):  # none of them starts meanwhile
+        for run in sorted(
+            runs, key=lambda run: run.state.state != "queued"
+        ):  # so that none of them starts before it is stopped
             run_actions.delete(root, run.id)
     with lock_group(root, group.id):
         remove_group(root, group.id)

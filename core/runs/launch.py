@@ -113,7 +113,7 @@ def resume(
     Raises
     ------
     RunError
-        If there is no such run, or it is queued, active or finished, or nobody confirms that it has ended.
+        If there is no such run, or it is queued, active or finished, or it is not confirmed that it has ended.
     ChangedDataError
         If names and headers show that the data is not what the run began with. Voxels are compared by the trainer,
         which reads them.

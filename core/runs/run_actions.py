@@ -127,15 +127,15 @@ def delete(root: Path, run_id: str) -> None:
     Raises
     ------
     RunError
-        If there is no such run, it is active, nobody confirms that it has ended, or it cannot be removed. If only the
-        index fails, `runs rebuild` repairs it.
+        If there is no such run, it is active, it is not confirmed that it has ended, or it cannot be removed. If only
+        the index fails, `runs rebuild` repairs it.
     """
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
         state = reconciled_state(folder)
         if state.state in OBSERVED:
             raise RunError(
-                f"{run_id}: it is {state.state}, and nobody confirms that it has ended: {state.message}; "
+                f"{run_id}: it is {state.state}, and it is not confirmed that it has ended: {state.message}; "
                 f"{what_to_do(state, run_id)}"
             )
         if state.active or (state.state == "queued" and read_engine(folder) is not None):

@@ -144,7 +144,7 @@ def test_submission_that_was_not_noted_is_not_submitted_twice(root: Path, cluste
     wait_for_epoch(root, run_id)
     cluster.post(f"{JOBS}{record.name}/stop")
     wait_for(root, run_id, "stopped")
-    wait_until(lambda: "its job was told to end" in read_state(root / run_id).message, 20, 0.1)
+    wait_until(lambda: "its job was asked to end" in read_state(root / run_id).message, 20, 0.1)
     assert (root / run_id / files.LAST).is_file()
 
 

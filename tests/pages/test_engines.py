@@ -33,7 +33,7 @@ def test_unreachable_run_says_when_it_was_heard_and_offers_no_deletion(root: Pat
     beat(folder, 1, time.time() - 1200)
     app = open_page("runs")
     shown = texts(app)
-    assert "Nothing is heard of it" in shown and f"ast heard from {OTHER} 20 min ago" in shown
+    assert "No heartbeat arrives" in shown and f"ast heard from {OTHER} 20 min ago" in shown
     assert f"on {OTHER}" in shown and "It may still train" in shown
     labels = button_labels(app)
     assert "Stop this run" in labels and "Resume" not in labels and "Delete this run" not in labels

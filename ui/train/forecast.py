@@ -1,6 +1,6 @@
 """The forecast of a training: subjects, network, memory and time, before it starts.
 
-The cost of the network is worked out beside the page: until it is known, the page says so and works.
+The cost of the network is worked out beside the page: until it is known, the page states that and can be used.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Interface of an engine: it starts the trainer's parent process of queued runs, and says where and whether it runs.
 
-The run folder stays the truth: whatever an engine says, a run has finished when its folder says so. An engine is never
-asked while a page is drawn: see :mod:`core.runs.engine_poller`.
+The run folder is authoritative: a run has finished when its folder states it, regardless of what an engine reports.
+An engine is never asked while a page is drawn: see :mod:`core.runs.engine_poller`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shell of a job, whatever its cluster: it sets up the environment of the program where the run trains."""
+"""The shell of a job on any cluster: it sets up the environment of the program where the run trains."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
 
 def _was_interrupted(folder: Path, state: RunState) -> bool:
     """Whether a run ended because its job was interrupted: it may go on when the job is restarted. A run that a person
-    asked to stop meanwhile is set to stopped."""
+    asked to stop in between is set to stopped."""
     if read_stop(folder) not in (None, SIGNALLED):
         if state.active:
             message = "stopped while its job waited to be restarted"
@@ -161,7 +161,7 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
             )
             signal.signal(signal.SIGINT, handler)
             if not attached:  # a foreground run keeps its priority
-                # Somebody waits for the first step, as for a job.
+                # A user waits for the first step, as for a job.
                 lower_priority(trainer.pid, JOB_NICENESS, whole_session=True)
             niceness = 0 if attached else TRAINER_NICENESS - JOB_NICENESS
             superseded = _wait(trainer, folder, signals, niceness, job)

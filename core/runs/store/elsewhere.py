@@ -25,7 +25,7 @@ class Judgement:
     Attributes
     ----------
     fate : str. "lives": what it wrote is true; "waits": its job waits to be restarted; "stalled": its job runs, but its
-        heartbeat stands still; "unreachable": nothing is heard, and nobody confirms that it ended; "ended".
+        heartbeat stands still; "unreachable": there is no heartbeat, and no report that it ended; "ended".
     reason : str. One sentence for people; empty for "lives".
     clock_ahead_s : float. By how much the clock of its host is ahead of this one's, as far as its heartbeat shows.
     """

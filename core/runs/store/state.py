@@ -64,7 +64,7 @@ class RunState:
     Attributes
     ----------
     state : str. One of :data:`State`. "failed": the trainer raised an error; "crashed": it died; "stalled": its engine
-        says that it runs, but its heartbeat stands still; "unreachable": nothing is heard of its host.
+        says that it runs, but its heartbeat stands still; "unreachable": no heartbeat arrives from its host.
     message : str. Reason of the state, for people; may be empty.
     what : str. Present activity ("training", "reading subjects 3/10").
     done, total : int. Units of the present activity, such as subjects; 0 where it is not counted.

@@ -75,7 +75,7 @@ def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Pat
 def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() + LONG_AGO)
-    with pytest.raises(RunError, match=r"unreachable, and nobody confirms .* last heard from n1 .* runs give-up"):
+    with pytest.raises(RunError, match=r"unreachable, and it is not confirmed .* last heard from n1 .* runs give-up"):
         runs.delete(root, folder.name)
     with pytest.raises(RunError, match=r"unreachable: last heard .* runs give-up"):
         runs.resume(root, folder.name)
