@@ -1,8 +1,8 @@
 """Operations on sweeps: start, extend, and advance: create the next trials, prune, end after repeated failures.
 
 The process that serves the queue calls :func:`advance`; all it knows is in the group's file and the run folders, so
-another process can go on at any instant. Several trials wait or train at a time, as many as there are devices for. On another
-engine they are proposed together, so that a cluster gets them as one job array.
+another process can go on at any instant. Several trials wait or train at a time, as many as there are devices for. On
+another engine they are proposed together, so that a cluster gets them as one job array.
 """
 
 from __future__ import annotations
