@@ -244,7 +244,7 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
     return [run.id for run in runs]
 
 
-def resume_group(root: Path, group: Group, *, data: str = "", force: bool = False) -> list[str]:
+def resume_group(root: Path, group: Group, *, data: str = "", force: bool = False, engine: str = "") -> list[str]:
     """Queue the runs of a group that ended early; returns their ids. Parameters are those of
     :func:`core.runs.launch.resume`. A sweep goes on to propose trials; those that failed or were pruned stay ended.
 
@@ -264,7 +264,7 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
     if not runs:
         raise RunError(f"{group.id}: expected a group with stopped, failed or crashed runs, it has none")
     for run in runs:
-        launch.resume(root, run.id, data=data, force=force)
+        launch.resume(root, run.id, data=data, force=force, engine=engine)
     return [run.id for run in runs]
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
-from core.hosts import host_name
 from core.losses import check_loss
 from core.models import architecture, check_packages
 from core.paths import DEMO, dataset_folder
@@ -83,8 +82,9 @@ def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER) -> No
             raise
 
 
-def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> str:
-    """Queue a new run with the configuration of another one in any state; returns the new id.
+def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER, *, engine: str = "") -> str:
+    """Queue a new run with the configuration of another one in any state, on the engine of that one unless another is
+    named; returns the new id.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> 
     """
     folder = files.run_folder(root, run_id)
     name = name or files.name_with(files.read_name(folder), "again")
-    return submit(root, files.read_config(folder), name, worker, engine=engine_of(read_engine(folder)))
+    return submit(root, files.read_config(folder), name, worker, engine=engine or engine_of(read_engine(folder)))
 
 
 def resume(
@@ -146,7 +146,7 @@ def resume(
         now = time.time()
         write_engine(folder, EngineRecord(engine, submitted_at=now))
         queued = replace(state, state="queued", message="", what="", queued_at=now, turn=now, ended_at=None)
-        write_state(folder, replace(queued, host=host_name()))
+        write_state(folder, queued.moved_here())
     update_index(root, folder)
     start_queued(root, [run_id], worker)
 
@@ -180,7 +180,7 @@ def create_run(
 
     root, name, now = root.absolute(), files.check_name(name), time.time()
     get_engine(root, engine).check_config(config)
-    state = RunState(created_at=now, queued_at=now, turn=now, host=host_name())
+    state = RunState(created_at=now, queued_at=now, turn=now).moved_here()
     if foreground:
         pid = os.getpid()
         state = replace(

@@ -51,7 +51,7 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
         else:
             at_once = now or state.state == "queued"  # its job waits to be restarted: there is nothing to save
             stop_file.write_stop(folder, stop_file.AT_ONCE if at_once else "")
-            here = is_here(state.host, state.shim_start)
+            here = is_here(state.origin, state.shim_start)
             if now and here and state.pid and is_alive(state.pid, state.pid_start):
                 kill_tree(state.pid)
         record = read_engine(folder)

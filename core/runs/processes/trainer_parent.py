@@ -97,12 +97,11 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
             pid_start="",
             shim_pid=pid,
             shim_start=process_identity(pid),
-            host=host_name(),
             gpus=gpus,
             started_at=time.time(),
             ended_at=None,
         )
-        return write_state(folder, state)
+        return write_state(folder, state.moved_here())
 
 
 def _was_interrupted(folder: Path, state: RunState) -> bool:
