@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 from core.colours import rgb
 from tests.browser.conftest import Server
+from tests.support.accessibility import findings
 from tests.support.balls import COLOURS
 from tests.support.quiz_runs import QuizRun
 from tests.support.review_cases import Case, colour_at, hand_made_case, mistakes, open_case
@@ -127,6 +128,7 @@ def test_picture_of_an_error_shows_it(page: Page, case: Case) -> None:
     expect(picture).to_be_visible()
     settle(page)
     assert 0.05 < picture.evaluate(COLOURED) < 0.9
+    assert findings(page) == [], "axe finds nothing on the page with the list"
 
 
 def test_dice_of_slices_along_each_axis_moves_by_click_and_keys(page: Page, case: Case) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from functools import partial
 from pathlib import Path
 
 from core.datasets import Dataset
@@ -15,6 +17,9 @@ from ui.viewer.scenes import Scene, subject_hash
 
 VERSION = 1  # of what is found; part of the names of published findings, which a cache keeps
 LIMIT_S = 900.0
+MAX_AT_ONCE = 2  # child processes; further requests wait for them, volumes do not
+
+_permits = threading.BoundedSemaphore(MAX_AT_ONCE)
 
 
 def findings_url(checkpoint: Path, dataset: Dataset, prediction: Prediction | None, scene: Scene) -> str:
@@ -35,7 +40,8 @@ def findings_url(checkpoint: Path, dataset: Dataset, prediction: Prediction | No
         return ""
     files = subject_hash(dataset, prediction.subject)
     name = f"findings {VERSION}\n{checkpoint}\n{files}\n{files_hash('', [prediction.file])}"
-    return volumes.publish_on_request(name, lambda: _find(checkpoint, dataset.path, prediction.subject))
+    make = partial(_find, checkpoint, dataset.path, prediction.subject)
+    return volumes.publish_on_request(name, make, turn=lambda: _permits)
 
 
 def _find(checkpoint: Path, data: Path, subject: str) -> bytes:

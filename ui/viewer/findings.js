@@ -1,7 +1,7 @@
 // What is wrong with a prediction, as cards below the panes: regions of errors, and lesions of classes that have several.
 // A card or a key moves the crosshair there. The list is fetched after the volumes; it hides what the legend hides.
 
-const FINDINGS_PAUSE_MS = 400; // between a change of the view and new pictures on the cards
+const FINDINGS_PAUSE_MS = 400; // between a change of case or view and its search or new pictures
 const SORTINGS = [["volume", "largest first"], ["depth", "deepest first"]];
 const LESION_KINDS = [["missed", "missed"], ["false", "false"], ["detected", "detected"]];
 
@@ -12,10 +12,10 @@ class Findings {
     this.root.hidden = true;
     this.bar = element("div", "bar");
     this.cards = element("div", "cards");
-    this.cards.setAttribute("role", "group");
     this.status = text("span", "", "caption");
     this.status.setAttribute("role", "status");
-    this.fill = oneTabStop(this.root, "Errors");
+    this.fillBar = oneTabStop(this.bar, "List of errors"); // two stops of the Tab key: a region that scrolls needs one
+    this.fillCards = oneTabStop(this.cards, "Regions of errors");
     this.spoken = text("span", "", "unseen");
     this.spoken.setAttribute("role", "status");
     this.root.append(this.bar, this.status, this.cards, this.spoken);
@@ -43,8 +43,10 @@ class Findings {
     this.cards.replaceChildren();
     this.shown.clear();
     if (!url) return;
-    this.fill(this.bar);
+    this.fillBar(this.bar);
     this.status.textContent = "Looking for errors";
+    await new Promise((resolve) => setTimeout(resolve, FINDINGS_PAUSE_MS)); // a case that is passed by is not searched
+    if (url !== this.url) return;
     try {
       const response = await fetch(url, { credentials: "same-origin" });
       if (!response.ok) throw new Error((await response.text()).trim() || `The server refused the list of errors (${response.status}).`);
@@ -55,7 +57,7 @@ class Findings {
     } catch (error) {
       if (url !== this.url) return;
       this.status.textContent = error instanceof TypeError ? "The server does not answer." : error.message;
-      this.fill(this.bar, button("Try again", () => { this.url = ""; this.show(url); }));
+      this.fillBar(this.bar, button("Try again", () => { this.url = ""; this.show(url); }));
     }
   }
 
@@ -115,8 +117,8 @@ class Findings {
     this.observer.disconnect();
     this.shown.clear();
     const cards = list.map((finding, n) => this.card(finding, n));
-    this.fill(this.bar, ...parts);
-    this.fill(this.cards, ...(cards.length ? cards : [text("span", onErrors ? "Nothing to list: no error is deeper than one voxel, or the legend hides it." : `No lesion is ${this.kind}.`, "none")]));
+    this.fillBar(this.bar, ...parts);
+    this.fillCards(this.cards, ...(cards.length ? cards : [text("span", onErrors ? "Nothing to list: no error is deeper than one voxel, or the legend hides it." : `No lesion is ${this.kind}.`, "none")]));
     this.cards.setAttribute("aria-label", onErrors ? "Regions of errors" : "Lesions");
     for (const card of cards) this.observer.observe(card);
     this.mark();

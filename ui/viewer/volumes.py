@@ -22,7 +22,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -44,10 +44,13 @@ INTENSITY_BYTES = 4
 MAX_ASKED = 64  # intensities of one request
 MAX_MAKERS = 256  # volumes that are made on request and known at a time; the page that needs one publishes it again
 
+Turn: TypeAlias = Callable[[], contextlib.AbstractContextManager[object]]
+_Maker: TypeAlias = tuple[Callable[[], bytes], Turn]
+
 _secret = secrets.token_bytes(32)
 _published: dict[str, Path] = {}
 _writers: dict[str, threading.Thread] = {}  # of intensities, by token
-_makers: OrderedDict[str, Callable[[], bytes]] = OrderedDict()  # of what is made on request, by token
+_makers: OrderedDict[str, _Maker] = OrderedDict()  # of what is made on request, by token
 _in_memory: OrderedDict[str, bytes] = OrderedDict()
 _lock = threading.Lock()
 
@@ -112,13 +115,14 @@ def publish_intensities(name: str, make: Callable[[], bytes]) -> str:
     return PREFIX + token
 
 
-def publish_on_request(name: str, make: Callable[[], bytes]) -> str:
+def publish_on_request(name: str, make: Callable[[], bytes], turn: Turn = heavy_work) -> str:
     """Publish a volume that is made when it is asked for, and cached then.
 
     Parameters
     ----------
     name : as for :func:`publish`.
     make : callable. Returns its bytes; an error that a user can cause is the answer to the request.
+    turn : callable. Returns the context in which it is made, which limits how much is made at a time.
 
     Returns
     -------
@@ -127,7 +131,7 @@ def publish_on_request(name: str, make: Callable[[], bytes]) -> str:
     content, token = place(name, COMPRESSED)
     with _lock:
         _published[token] = content
-        _makers[token] = make
+        _makers[token] = make, turn
         _makers.move_to_end(token)
         while len(_makers) > MAX_MAKERS:
             _makers.popitem(last=False)
@@ -199,9 +203,11 @@ def _intensities(stream: BinaryIO, size: int, asked: str) -> Response:
     return Response(b"".join(read), media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
 
-def _make(content: Path, facts: Path, make: Callable[[], tuple[dict[str, Any], bytes]]) -> dict[str, Any]:
+def _make(
+    content: Path, facts: Path, make: Callable[[], tuple[dict[str, Any], bytes]], turn: Turn = heavy_work
+) -> dict[str, Any]:
     """Make a volume and write it to the cache; returns its facts."""
-    with heavy_work():
+    with turn():
         known, data = make()
         compressed = gzip.compress(data, COMPRESSION_LEVEL, mtime=0)
     try:
@@ -220,14 +226,15 @@ def _make(content: Path, facts: Path, make: Callable[[], tuple[dict[str, Any], b
 def _make_requested(token: str, content: Path) -> None:
     """Make a volume of :func:`publish_on_request` that is not cached; does nothing for any other."""
     with _lock:
-        make = _makers.get(token)
-    if make is None:
+        maker = _makers.get(token)
+    if maker is None:
         return
+    make, turn = maker
     facts = content.with_suffix(".json")
     if _cached(content, facts) is None:
         with one_at_a_time(content):
             if _cached(content, facts) is None:
-                _make(content, facts, lambda: ({}, make()))
+                _make(content, facts, lambda: ({}, make()), turn)
 
 
 def _write_intensities(content: Path, data: bytes) -> None:
