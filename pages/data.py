@@ -11,9 +11,10 @@ from core.datasets.registry import UnknownLayoutError
 from core.errors import UserError
 from core.paths import DEMO, data_root
 from ui.data import doctor_job, doctor_view, file_names_view, recipe_view
+from ui.data.class_names_view import rename_classes
 from ui.data.download_view import choose_download, show_downloads
 from ui.data.measures_view import show_measures
-from ui.data.pictures import show_pictures
+from ui.data.pictures import contact_sheet_button, show_pictures
 from ui.data.subject_view import choose_subject, show_subject
 from ui.data.uploader import uploader
 from ui.shared import cache, demo_jobs, formatting, jobs
@@ -114,6 +115,7 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         )
     with st.popover("Import options", icon=":material/tune:", type="tertiary", key=READING):
         choose_data_options(choice, dataset)
+        rename_classes(path, dataset.labels)
     if choice != DEMO:
         file_names_view.edit_button(path)
     check_again = st.button("Check again", icon=":material/refresh:", type="tertiary")
@@ -160,7 +162,9 @@ save_to_url(VIEW, view or VIEWS[0], "view", VIEWS[0])
 findings = st.container() if not report["ok"] else None  # what keeps from training comes before the pictures
 if view == VIEWS[0]:
     show_pictures(report["subjects"], folder, "picture_page")
-    st.caption(formatting.plain(formatting.sentence(report["thumbnails"])))
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(formatting.plain(formatting.sentence(report["thumbnails"])), width="stretch")
+        contact_sheet_button(folder, path.name)
 elif view == VIEWS[1]:
     show_measures(report, folder)
 elif view == VIEWS[2]:

@@ -13,6 +13,7 @@ from core.cli.auto_preset import chosen_lines
 from core.cli.options import add_data_options, data_options_from
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
+from core.datasets.contact_sheet import SHEET, write_contact_sheet
 from core.datasets.dataset_json import write_description
 from core.datasets.doctor import check
 from core.datasets.doctor_report import DoctorReport
@@ -59,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--thumbnails",
         metavar="DIR",
         type=Path,
-        help=f"write a picture of each subject (<id>.png) and the report ({REPORT}) into this folder",
+        help=f"write a picture of each subject (<id>.png), all of them on one ({SHEET}) and the report ({REPORT}) into "
+        "this folder",
     )
 
 
@@ -127,6 +129,9 @@ def _write_report(folder: Path, report: DoctorReport) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written: {error.strerror or error}; choose another place") from error
+    pictures = [(facts.id, folder / facts.thumbnail) for facts in report.subjects if facts.thumbnail]
+    if pictures:
+        write_contact_sheet(folder / SHEET, pictures)
     write_text(folder / REPORT, dumps(report.to_json()), DatasetError)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import streamlit as st
 
+from core.datasets.contact_sheet import SHEET
 from ui.shared import formatting
 
 PER_PAGE = 24
@@ -41,3 +42,25 @@ def show_pictures(
                         width="stretch",
                         alt=f"Middle slice of {subject['id']}",
                     )
+
+
+def contact_sheet_button(folder: Path, name: str) -> None:
+    """Offer the contact sheet of a report's folder as a download; reports of earlier versions have none.
+
+    Parameters
+    ----------
+    folder : Path. Folder of the report.
+    name : str. Name of the data set, for the file.
+    """
+    sheet = folder / SHEET
+    if sheet.is_file():
+        st.download_button(
+            "Contact sheet",
+            sheet.read_bytes,
+            file_name=f"{name}-{SHEET}",
+            mime="image/png",
+            icon=":material/grid_view:",
+            type="tertiary",
+            on_click="ignore",
+            help="All subjects on one picture",
+        )
