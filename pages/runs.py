@@ -108,6 +108,7 @@ if shown.run in group_of:
     group_view.link_to(group_of[shown.run])
 run = by_id[shown.run]
 actions.header(root, run)
+run_view.report_problem(run)
 run_view.status(root, run.id, every_s=2.0 if run.state.state in formatting.WAITING_OR_ACTIVE else None)
 if run.state.state == "starting":
     show_first_subject(run)
