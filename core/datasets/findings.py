@@ -27,6 +27,7 @@ class Finding:
     subject, file : str. Subject id and file; empty where the finding concerns the whole data set.
     fix : str. Remedy; empty where none is needed.
     repairs : tuple of Repair. Changes of the recipe that are known to mend it, the gentlest first.
+    subjects : tuple of str. Ids of all subjects that it concerns, where they are several.
     meaning : str. What it means for training and scores; empty where the message says it.
     """
 
@@ -36,6 +37,7 @@ class Finding:
     file: str = ""
     fix: str = ""
     repairs: tuple[Repair, ...] = ()
+    subjects: tuple[str, ...] = ()
     meaning: str = ""
 
     @property

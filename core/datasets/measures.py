@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from core.datasets.findings import Finding
+from core.datasets.label_files import MAX_SINGLE_FINDINGS
 from core.datasets.subject_facts import SubjectFacts
 from core.formatting import format_list
 
@@ -17,10 +18,14 @@ MIN_SUBJECTS = 8  # below, no value is called unusual
 MIN_RATIO = 1.5  # to the median, below which no value is unusual however alike the others are
 MAX_DEVIATIONS = 6.0  # of the logarithm from its median, in robust standard deviations
 BYTES_PER_INTENSITY, BYTES_PER_LABEL = 2, 1  # half precision and a class index, as training keeps them
-MEANING = (
-    "it may be of another protocol, have a wrong unit or a wrong label map; or it is right, and the data set has few "
-    "of its kind"
-)
+ANOTHER_KIND = "it may be of another protocol, or have a wrong unit in its header; or the data set has few of its kind"
+MEANINGS: dict[Group, str] = {
+    "size": ANOTHER_KIND,
+    "voxel size": ANOTHER_KIND,
+    "intensity": "it was scaled in another way: a normalisation of each image takes that away, that of CT does not",
+    "labels": "the class is much smaller or larger than elsewhere: a rare case, or a wrong or incomplete label map",
+    "memory": "",
+}
 FIX = "look at its picture; leave the case out if it is wrong"
 
 
@@ -101,21 +106,40 @@ def measure(subjects: Sequence[SubjectFacts], modalities: Iterable[str], classes
 
 
 def judge_outliers(measures: Sequence[Measure]) -> list[Finding]:
-    """A note for each subject that is unlike the others by any measure; memory follows from the size."""
+    """Notes on subjects that are unlike the others by a measure; memory is left out, since it follows from the size.
+
+    Several subjects that are unlike the others by one measure are one note.
+    """
     reasons: dict[str, list[str]] = {}
+    findings: list[Finding] = []
     for found in measures:
-        if found.group == "memory":
-            continue
+        ids = found.outliers if found.group != "memory" else ()
         unit = f" {found.unit}" if found.unit else ""
-        for id in found.outliers:
-            low, high = found.quartiles()
-            typical = f"{low:.4g}" if f"{low:.4g}" == f"{high:.4g}" else f"{low:.4g} to {high:.4g}"
-            text = f"{found.title}: {found.values[id]:.4g}{unit}, in most others {typical}{unit}"
-            reasons.setdefault(id, []).append(text)
-    return [
-        Finding("note", f"unlike the other subjects: {format_list(texts, 3)}", id, fix=FIX, meaning=MEANING)
-        for id, texts in reasons.items()
-    ]
+        typical = f"in most others {_range(found.quartiles())}{unit}"
+        if len(ids) > MAX_SINGLE_FINDINGS:
+            values = [found.values[id] for id in ids]
+            text = (
+                f"{len(ids)} of {len(found.values)} subjects are unlike the others, {format_list(ids, 4)}: "
+                f"{found.title}: {_range((min(values), max(values)))}{unit}, {typical}"
+            )
+            findings.append(Finding("note", text, fix=FIX, subjects=ids, meaning=MEANINGS[found.group]))
+            continue
+        for id in ids:
+            reasons.setdefault(id, []).append(f"{found.title}: {_number(found.values[id])}{unit}, {typical}")
+    for id, texts in reasons.items():
+        meaning = next(MEANINGS[m.group] for m in measures if id in m.outliers and m.group != "memory")
+        text = f"unlike the other subjects: {format_list(texts, 3)}"
+        findings.append(Finding("note", text, id, fix=FIX, meaning=meaning))
+    return findings
+
+
+def _range(ends: tuple[float, float]) -> str:
+    low, high = map(_number, ends)
+    return low if low == high else f"{low} to {high}"
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _geometry(subjects: Iterable[SubjectFacts], axis: int, spacing: bool = False) -> Measure:

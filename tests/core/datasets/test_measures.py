@@ -70,6 +70,15 @@ def test_memory_is_no_reason_of_its_own() -> None:
     assert found.message == "unlike the other subjects: size along i: 9 voxels, in most others 1 voxels"
 
 
+def test_many_subjects_that_are_unlike_the_others_are_one_note() -> None:
+    values = {str(n): 500.0 for n in range(20)} | {f"odd {n}": 2e5 + n for n in range(4)}
+    (found,) = judge_outliers([Measure("T1", "intensity", "", values)])
+    assert found.message == (
+        "4 of 24 subjects are unlike the others, odd 3, odd 2, odd 1, odd 0: T1: 200000 to 200003, in most others 500"
+    )
+    assert found.subject == "" and set(found.subjects) == {"odd 0", "odd 1", "odd 2", "odd 3"}
+
+
 @pytest.mark.slow
 def test_case_unlike_the_others_is_named_in_the_report(tmp_path: Path) -> None:
     folder = write_heads(tmp_path, 9)
