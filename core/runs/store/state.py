@@ -9,6 +9,7 @@ judged by its heartbeat and its engine (:mod:`core.runs.store.elsewhere`).
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ STALLED_S = 120.0  # shortest time without an update after which a run counts as
 STALLED_TIMES = 5.0  # and that many times its longest gap between updates
 RESUMABLE: tuple[State, ...] = ("stopped", "failed", "crashed")
 STOPPABLE: tuple[State, ...] = ("queued", "starting", "running", *OBSERVED)  # not yet requested to stop
+
+_ended: dict[Path, tuple[tuple[int, int, int], RunState]] = {}  # of runs that have ended, with their files' stamps
 
 
 @dataclass(frozen=True)
@@ -178,8 +181,7 @@ class RunState:
         """
         if data.get("state") not in State.__args__:  # type: ignore[attr-defined]
             raise RunError(f"state: expected one of {', '.join(ENDED + ACTIVE)}, queued; got {data.get('state')!r}")
-        known = {f.name for f in dataclasses.fields(cls)}
-        values = {k: v for k, v in data.items() if k in known}
+        values = {k: v for k, v in data.items() if k in cls.__dataclass_fields__}
         for name in ("best", "latest"):
             dice = values.get(name)
             values[name] = (
@@ -237,6 +239,29 @@ def reconciled_state(folder: Path) -> RunState:
         unreadable = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | PermissionError)
         final: State = "unreachable" if unreadable else "failed"
         return RunState(state=final, message=str(error), created_at=_creation_time(folder))
+
+
+def listed_state(folder: Path) -> RunState:
+    """The reconciled state for lists of runs: that of an ended run is read again only once its file is replaced.
+
+    Not for decisions under the lock of a run: a network file system may report for a minute that a file is unchanged.
+    """
+    try:
+        status = os.stat(folder / files.STATE)
+    except OSError:
+        return reconciled_state(folder)
+    stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+    kept = _ended.get(folder)
+    if kept is not None and kept[0] == stamp:
+        return kept[1]
+    try:
+        state = read_state(folder)
+    except RunError:
+        return reconciled_state(folder)
+    if state.state not in ENDED:
+        return reconciled_state(folder)
+    _ended[folder] = (stamp, state)
+    return state
 
 
 def write_reconciled_state(folder: Path) -> RunState:
