@@ -202,6 +202,18 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
+def allow_open_files(count: int) -> None:
+    """Let this process have so many more files open or mapped, as far as the system lets it."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = soft + count
+        if soft != resource.RLIM_INFINITY:
+            limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk. Not needed on Windows, where a rename is durable."""
     if os.name == "nt":

@@ -168,6 +168,11 @@ class JsonLinesChild:
         answer: dict[str, Any] | None = json.loads(line) if line else None
         return answer
 
+    def close(self) -> None:
+        """End the process, after the question that it is being asked."""
+        with self._lock:
+            self._end()
+
     def _answer(self, question: Mapping[str, object], limits: Callable[[bool], ProcessLimits] | None) -> str:
         """The line of the answer; empty if the process ended without one."""
         fresh = self.process is None or self._owner != os.getpid() or self.process.poll() is not None

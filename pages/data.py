@@ -15,6 +15,7 @@ from ui.data.class_names_view import rename_classes
 from ui.data.download_view import choose_download, show_downloads
 from ui.data.measures_view import show_measures
 from ui.data.pictures import contact_sheet_button, show_pictures
+from ui.data.cache_view import show_cache
 from ui.data.subject_view import choose_subject, show_subject
 from ui.data.uploader import uploader
 from ui.shared import cache, demo_jobs, formatting, jobs
@@ -118,6 +119,7 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         rename_classes(path, dataset.labels)
     if choice != DEMO:
         file_names_view.edit_button(path)
+    show_cache()
     check_again = st.button("Check again", icon=":material/refresh:", type="tertiary")
     train_button = st.empty()
 legend(summary.colours, summary.ignored)

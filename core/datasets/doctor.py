@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,11 +15,13 @@ from core.datasets.findings import REFUSED, Finding, Severity, merge_alike
 from core.datasets.label_files import judge_file_names, judge_places
 from core.datasets.label_match import LabelMatch, coarse_image
 from core.datasets.layouts.base import Dataset, Subject
+from core.datasets.leak_findings import judge_leaks
+from core.datasets.leaks import Fingerprint, find_leaks
 from core.datasets.loading import WRONG_VALUE_REMEDY, SubjectHeaders, read_label_values, read_subject_headers
 from core.datasets.measures import judge_outliers, measure
 from core.datasets.options import DataOptions
 from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
-from core.datasets.repairs import DUPLICATE_FIX, with_repairs
+from core.datasets.repairs import with_repairs
 from core.datasets.subject_facts import SubjectFacts
 from core.datasets.thumbnails import render_thumbnail, write_thumbnail
 from core.errors import DatasetError, UserError
@@ -74,13 +75,13 @@ def check(
             ) from error
     findings = [Finding("note", note) for note in data.notes]
     subjects: list[SubjectFacts] = []
-    subject_by_image: dict[bytes, str] = {}
+    fingerprints: dict[str, Fingerprint] = {}
     match = LabelMatch()
     positions: list[ClassPositions] = []
     for number, subject in enumerate(data.subjects):
         if progress is not None:
             progress(number, len(data.subjects))
-        examination = _Examination(data, subject, subject_by_image, match, thumbnails)
+        examination = _Examination(data, subject, fingerprints, match, thumbnails)
         examination.run()
         subjects.append(examination.facts)
         findings += examination.findings
@@ -89,6 +90,8 @@ def check(
         progress(len(data.subjects), len(data.subjects))
     findings += _check_across_subjects(data, subjects)
     unread = [s.id for s in subjects if s.labelled and s.modalities and s.shape is None]
+    files = {id: str(data.subject(id).files[0]) for id in fingerprints}
+    findings += judge_leaks(find_leaks(fingerprints), data.labelled, files=files)
     findings += judge_file_names(data) + judge_places(data, unread) + match.findings()
     findings += check_sides(data.labels, positions, [s.id for s in subjects if s.orientation.startswith("?")])
     measures = measure(subjects, data.modalities, data.labels.names[1:])
@@ -104,7 +107,7 @@ class _Examination:
 
     Attributes
     ----------
-    subject_by_image : dict. Subject id by digest of its first image; shared by all examinations of a data set.
+    fingerprints : dict. Fingerprint of the image of the first modality by subject id; shared by all examinations.
     match : LabelMatch. Compares images and label maps of all subjects; shared too.
     coarse_images : list of ndarray. Each image that can be read, averaged down for this comparison.
     facts, findings : results.
@@ -113,7 +116,7 @@ class _Examination:
 
     dataset: Dataset
     subject: Subject
-    subject_by_image: dict[bytes, str]
+    fingerprints: dict[str, Fingerprint]
     match: LabelMatch
     thumbnails: Path | None
     facts: SubjectFacts = field(init=False)
@@ -218,7 +221,7 @@ class _Examination:
                     self.findings.append(fitness.judge_constant(self.subject.id, modality, inliers.low, str(path)))
                 if modality == self.dataset.modalities[0]:
                     first_image = image
-                    self._check_duplicate(image, path)
+                    self.fingerprints[self.subject.id] = Fingerprint.of(image)
         return first_image
 
     def _measure_positions(self, label: np.ndarray, headers: SubjectHeaders, image: np.ndarray | None) -> None:
@@ -228,19 +231,6 @@ class _Examination:
 
     def _count_nan(self, volume: Volume) -> None:
         self.facts.nan_share = max(self.facts.nan_share, volume.nan_voxels / volume.data.size)
-
-    def _check_duplicate(self, image: np.ndarray, path: Path) -> None:
-        """Warn about equal images of two subjects, which would leak from training into validation."""
-        digest = hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).digest()
-        other = self.subject_by_image.setdefault(digest, self.subject.id)
-        if other != self.subject.id:
-            self._add(
-                "warning",
-                f"its image is the same as that of {other}: training on one and validating on the other inflates "
-                "scores",
-                DUPLICATE_FIX,
-                path,
-            )
 
     def _check_label(self, headers: SubjectHeaders) -> np.ndarray | None:
         """Check label values; returns class indices, shape (i, j, k)."""

@@ -30,13 +30,14 @@ from core.compute.device import (
 from core.compute.distributed import DistributedContext, init_process_group
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
+from core.datasets.preparing import Resources
 from core.errors import ConfigError
 from core.events import Ended, Listener, Note
 from core.models.build import build_model
 from core.sampling.streaming import SubjectStore
 from core.training.plan import StepCost, TrainingPlan, make_plan, suggest_smaller
 from core.training.recorded_data import DataCheck
-from core.training.run_data import RunData, RunInputs, prepare_subjects
+from core.training.run_data import RunData, RunInputs, SubjectMemory, prepare_subjects
 from core.training.run_loss import describe_loss_facts, loss_facts, with_loss_facts
 from core.training.run_metadata import (
     check_unchanged,
@@ -114,6 +115,13 @@ class _Machine:
         """Processes that share the memory of the device: all of them on a CPU."""
         return self.distributed.world_size if self.device.type == "cpu" else 1
 
+    @property
+    def resources(self) -> Resources:
+        """What preparing the subjects may take: the cores that training will have, and half of the free memory."""
+        processes = self.distributed.world_size
+        memory_bytes = free_bytes(torch.device("cpu")) // 2 // processes
+        return Resources(self.threads, memory_bytes, self.distributed.rank / processes)
+
 
 @dataclass(frozen=True)
 class _MemoryPlan:
@@ -174,12 +182,13 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         store = None
         if plan.data_bytes > memory.resident_bytes:
             store = stack.enter_context(contextlib.closing(SubjectStore(inputs.folder)))
-        prepared = prepare_subjects(inputs, data, plan, store, last is None, data_check.add)
+        subject_memory = SubjectMemory(store, machine.resources)
+        prepared = prepare_subjects(inputs, data, plan, subject_memory, last is None, data_check.add)
         if prepared is None:
             inputs.listener(_stopped_while_preparing(last))
             return
         if last is None:
-            mirroring = decide_mirroring(plan.config, data, prepared.subjects)
+            mirroring = decide_mirroring(plan.config, data, prepared.positions)
         else:
             mirroring = keep_mirroring(plan.config, last.metadata.train_config)
         for note in mirroring.notes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from core.config import TrainConfig
@@ -107,6 +107,11 @@ class TrainingPlan:
     def sub_volumes_per_s(self, cost: StepCost) -> float:
         """Estimated speed of training, over all devices."""
         return self.steps_per_epoch * self.config.sub_volumes_per_step / self.epoch_s(cost)
+
+    def prepared_bytes(self, shapes: Mapping[str, Size3], spacings_mm: Mapping[str, SpacingMm]) -> list[int]:
+        """Size of the image and label map of each subject as trained on, from those of its files."""
+        resampled = resampled_shapes(list(shapes.values()), list(spacings_mm.values()), self.spacing_mm)
+        return [math.prod(shape) * (IMAGE_BYTES * self.in_channels + LABEL_BYTES) for shape in resampled]
 
     def with_normaliser(self, normaliser: Normaliser) -> TrainingPlan:
         """The plan with the intensity normalisation decided, also in its configuration where all channels share one."""

@@ -6,16 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from core.checkpointing.checkpoint import Checkpoint
+from core.class_positions import ClassPositions
 from core.config import DataConfig, TrainConfig
-from core.datasets import DataOptions, Dataset, LoadedSubject, fingerprint, load_subject, open_dataset
-from core.datasets.fitness import SubjectCounts, judge_counts, judge_split, refuse_unfit
-from core.datasets.prepare import prepare_loaded
+from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
+from core.datasets.data_record import VoxelDigests
+from core.datasets.fitness import judge_counts, judge_split, refuse_unfit
+from core.datasets.leak_findings import judge_leaks
+from core.datasets.leaks import find_leaks
+from core.datasets.prepared import Preparation, PreparedCache, PreparedSubject
+from core.datasets.preparing import Resources, SubjectPreparation
 from core.datasets.split_groups import split_groups
 from core.datasets.splits import Split, split_subjects
 from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, ensure_first_subjects
+from core.datasets.voxel_facts import VoxelFacts
 from core.errors import DatasetError
 from core.events import Listener, Note, Preparing
+from core.files import allow_open_files
 from core.labels import LabelSpace
 from core.paths import DEMO, demo_folder
 from core.sampling.streaming import SubjectStore
@@ -110,28 +119,53 @@ class PreparedSubjects:
 
     Attributes
     ----------
-    subjects : dict. Subjects by id.
+    subjects : dict. Subjects by id; their images are float16.
+    positions : dict. Positions of the classes in each.
     facts : dict of str. Facts about their voxels for the log and the page, by name.
     """
 
     subjects: dict[str, TrainingSubject]
+    positions: dict[str, ClassPositions]
     facts: dict[str, str]
+
+
+@dataclass(frozen=True)
+class SubjectMemory:
+    """Where the subjects of a run are kept while it trains.
+
+    Attributes
+    ----------
+    store : SubjectStore or None. File of those that are streamed from disk and not mapped from where they are kept;
+        ``None`` where all fit on the device.
+    resources : Resources. What preparing them may take.
+    """
+
+    store: SubjectStore | None
+    resources: Resources
+
+    def place(self, prepared: PreparedSubject) -> TrainingSubject:
+        """A subject where it stays: in memory, or mapped."""
+        if self.store is None:
+            return prepared.in_memory()
+        subject = prepared.subject
+        return subject if isinstance(subject.image, np.memmap) else self.store.add(subject)
 
 
 def prepare_subjects(
     inputs: RunInputs,
     data: RunData,
     plan: TrainingPlan,
-    store: SubjectStore | None,
+    memory: SubjectMemory,
     judged: bool,
-    on_loaded: Callable[[LoadedSubject], None] = lambda loaded: None,
+    on_digests: Callable[[str, VoxelDigests], None] = lambda id, digests: None,
 ) -> PreparedSubjects | None:
-    """Read and normalise every training and validation subject, and move it to the store if there is one.
+    """Open the training and validation subjects that are kept as prepared, and read and prepare the others.
 
     Parameters
     ----------
+    memory : SubjectMemory. Where they are kept during the run.
     judged : bool. Whether subjects that are not ready for training are refused, unless training is forced.
-    on_loaded : callable. Called with each subject as read.
+    on_digests : callable. Called with the id and the digests of the voxels of each subject.
 
     Returns
     -------
@@ -143,29 +177,39 @@ def prepare_subjects(
         If a file cannot be used, or the subjects are refused.
     """
     ids = (*data.split.train, *data.split.val)
-    config = plan.config.data
+    sizes = dict(zip(data.shapes, plan.prepared_bytes(data.shapes, data.spacings_mm), strict=True))
+    allow_open_files(2 * len(ids))
+    preparation = Preparation(data.modalities, plan.config.data.classes, plan.normaliser, plan.spacing_mm)
+    preparing = SubjectPreparation(
+        data.dataset, preparation, PreparedCache.of_root(inputs.folder.parent), memory.resources
+    )
     subjects: dict[str, TrainingSubject] = {}
-    counts: dict[str, SubjectCounts] = {}
-    for number, id in enumerate(ids):
-        inputs.listener(Preparing("reading subjects", number, len(ids)))
-        if inputs.should_stop():
-            return None
-        loaded = load_subject(data.dataset, id, data.modalities, config.classes)
-        on_loaded(loaded)
-        subject = prepare_loaded(loaded, plan.normaliser, plan.spacing_mm)
-        counts[id] = SubjectCounts.of(loaded, data.modalities, data.labels)
-        subjects[id] = subject if store is None else store.add(subject)
-    inputs.listener(Preparing("reading subjects", len(ids), len(ids)))
-    return PreparedSubjects(subjects, _judge_voxels(inputs, data, counts, judged))
+    measured: dict[str, VoxelFacts] = {}
+    inputs.listener(Preparing("reading subjects", 0, len(ids)))
+    for id, prepared in preparing.subjects({id: sizes[id] for id in ids}, inputs.should_stop):
+        on_digests(id, prepared.facts.digests)
+        measured[id] = prepared.facts
+        subjects[id] = memory.place(prepared)
+        inputs.listener(Preparing("reading subjects", len(subjects), len(ids)))
+    if len(subjects) < len(ids):
+        return None
+    measured = {id: measured[id] for id in ids}
+    facts = _judge_voxels(inputs, data, measured, judged)
+    if preparing.not_kept:
+        inputs.listener(Note(f"note: {preparing.not_kept}"))
+    return PreparedSubjects(subjects, {id: found.positions for id, found in measured.items()}, facts)
 
 
-def _judge_voxels(inputs: RunInputs, data: RunData, counts: dict[str, SubjectCounts], judged: bool) -> dict[str, str]:
+def _judge_voxels(inputs: RunInputs, data: RunData, measured: dict[str, VoxelFacts], judged: bool) -> dict[str, str]:
     """Facts about the voxels that were read, after a refusal of what is not ready for training."""
+    counts = {id: found.counts for id, found in measured.items()}
     findings = judge_counts(data.labels, counts)
     if judged and not inputs.config.data.force:
         refuse_unfit(data.dataset, findings)
     shares = {id: c.shares for id, c in counts.items()}
     findings = [f for f in findings if f.severity == "error"] + judge_split(data.labels.names[1:], shares, data.split)
+    leaks = find_leaks({id: found.fingerprint for id, found in measured.items()})
+    findings += judge_leaks(leaks, data.dataset.labelled, data.split)
     for finding in findings:
         inputs.listener(Note(f"{finding.severity}: {finding.line}"))
     facts = {"warning": "; ".join(f.line for f in findings if f.severity != "note")}
