@@ -28,7 +28,6 @@ class Finding:
     fix : str. Remedy; empty where none is needed.
     repairs : tuple of Repair. Changes of the recipe that are known to mend it, the gentlest first.
     subjects : tuple of str. Ids of all subjects that it concerns, where they are several.
-    subjects : tuple of str. Ids of all subjects that it concerns, where they are several.
     meaning : str. What it means for training and scores; empty where the message says it.
     """
 
@@ -38,7 +37,6 @@ class Finding:
     file: str = ""
     fix: str = ""
     repairs: tuple[Repair, ...] = ()
-    subjects: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
     meaning: str = ""
 
