@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -226,3 +227,24 @@ def test_unknown_look_in_the_address_is_left_out(page: Page, case: Case) -> None
     wait_until_ready(page)
     expect(page.locator("canvas.pane")).to_have_count(3)
     expect(page.get_by_role("slider", name="Opacity")).to_have_value("0.5")
+
+
+def test_next_case_keeps_position_zoom_and_settings(page: Page, case: Case) -> None:
+    shown = open_case(page, case, (9, 12, 8))
+    page.keyboard.press("+")
+    page.keyboard.press("o")
+    shown.canvas.press("ArrowUp")
+    page.wait_for_function("() => new URL(location).searchParams.get('at') === '10,13,10'")
+    ready, here = page.locator(".root[data-ready]").first, page.url
+    before = str(ready.get_attribute("data-ready"))
+    step = page.get_by_role("button", name=re.compile("^(Next|Previous)")).and_(page.locator(":enabled")).first
+    step.click()
+    expect(ready).not_to_have_attribute("data-ready", before)
+    wait_until_ready(page)
+    assert page.url != here and voxel(page) == (9, 12, 9)
+    zoomed = shown.at[2]
+    shown.canvas.press("0")
+    settle(page)
+    assert zoomed == pytest.approx(1.25 * shown.at[2], rel=1e-3)
+    overlay = page.get_by_role("group", name="Overlay", exact=True)
+    expect(overlay.get_by_role("button", name="outline")).to_have_attribute("aria-pressed", "true")

@@ -117,7 +117,9 @@ class Viewer extends Interaction {
       if (!sameImage) this.whole = false;
       if (!sameImage || String(content) !== String(this.content)) {
         this.content = content;
+        const zoom = before && !sameImage ? this.zoom : 1; // the next image is shown at the zoom of the last one
         if (!sameImage || this.zoom === 1) this.fit();
+        if (zoom > 1) Object.assign(this, { zoom, focus: [...this.voxel] });
       }
       this.update();
       this.settled = this.settledState(); // only what changes from now on is reported
