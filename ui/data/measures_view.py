@@ -32,13 +32,19 @@ ROW_HEIGHT, PLOT_HEIGHT = 44, 64  # pixels
 ORANGE, BLUE = "#e8871e", "#3b82c4"  # readable on dark and on light
 LOG_RATIO = 20.0  # of the largest to the smallest value, from which an axis is logarithmic
 MAX_REASONS = 3
+_PREFIXES = {"size": "size ", "voxel size": "voxel size ", "intensity": "intensity of ", "labels": "volume of "}
 
 
 def show_measures(report: Mapping[str, Any], folder: Path) -> None:
     """Show the measures of a report, with the pictures of unusual subjects from its folder."""
     measures = report.get("measures") or ()  # reports of earlier versions have none
     if not measures:
-        st.caption("No subject can be measured yet: mend the errors first.")
+        if "measures" in report:
+            st.caption("No subject can be measured yet: mend the errors first.")
+        else:
+            st.caption(
+                "The report was made by a version without measures. *Check again*, below *Import options*, makes it."
+            )
         return
     _show_unusual(measures, report["subjects"], folder)
     groups = [group for group in TITLES if any(m["group"] == group for m in measures)]
@@ -59,7 +65,7 @@ def _show_unusual(measures: Sequence[Mapping[str, Any]], subjects: Sequence[Mapp
     reasons: dict[str, list[str]] = {}
     for measure in measures:
         for id in measure["outliers"] if measure["group"] != "memory" else ():
-            reasons.setdefault(id, []).append(measure["title"])
+            reasons.setdefault(id, []).append(_PREFIXES[measure["group"]] + _row_title(measure["title"]))
     if not reasons:
         st.caption("No subject is unlike the others in size, intensity or volume of the classes.")
         return
