@@ -29,7 +29,7 @@ __all__ = [
 FORMAT_VERSION = 1
 RECORDS = ("preset", "reasons")  # of :class:`TrainConfig`, besides the sections
 # What a file means that lacks a field, where that is not the default: versions before the field behaved so.
-WHERE_ABSENT = {"group_by": "none"}
+WHERE_ABSENT = {"group_by": "none", "targets": "labels"}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core import choices
-from core.choices import Lateral, MissingModalities, Normalisation, Resample
+from core.choices import Lateral, MissingModalities, Normalisation, Resample, Targets
 from core.errors import ConfigError
 from core.fields import Checked, option
 
@@ -29,6 +29,14 @@ class DataConfig(Checked):
     )
     classes: tuple[str, ...] = option(
         (), "Classes", "classes to segment; all others become background; empty: all", searchable=False
+    )
+    targets: Targets = option(
+        "auto",
+        "What the network learns",
+        "labels: the classes, which exclude each other (softmax); regions: unions of them that may overlap (sigmoid); "
+        "auto: the regions of a data set that has any, if the loss is for regions too",
+        texts=choices.TARGETS_WORDS,
+        searchable=False,
     )
     ignore: str = option(
         "auto",
@@ -281,6 +289,15 @@ class AugmentConfig(Checked):
         minimum=0,
         maximum=10,
         special_word="none",
+    )
+    modality_dropout: float = option(
+        0.0,
+        "Probability of leaving out a modality",
+        "probability with which each modality of a sub-volume is 0 everywhere, but never all: for networks that "
+        "are to work without some of them",
+        unit="probability",
+        minimum=0,
+        maximum=0.99,
     )
 
     @property

@@ -6,6 +6,7 @@ import streamlit as st
 
 from core.datasets import DataOptions
 from core.errors import UserError
+from core.evaluation.metrics import ScoredNames
 from core.paths import DEMO_MODEL
 from core.runs.predictions import read_predictions
 from ui.review import view
@@ -71,7 +72,7 @@ of_set = held_out if case_filter == HELD_OUT else dataset.ids
 with side:
     view.summary(dataset, metadata, view.CaseList(model.path, choice.folder, list(of_set), predictions))
     view.seen_note(metadata, choice.is_training_data, held_out)
-    order = choose_order([c["name"] for c in classes])
+    order = choose_order(ScoredNames.of_checkpoint(metadata).names)
     spread = spread_of(of_set, predictions, order)
     subjects = choose_shown(worst_first(of_set, predictions, order), predictions, spread)
 cases = view.CaseList(model.path, choice.folder, subjects, predictions)

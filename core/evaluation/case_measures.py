@@ -52,8 +52,8 @@ class Measure:
         Parameters
         ----------
         score : SubjectScore.
-        class_name : str, optional. A class; by default the mean over the scored classes, of volumes that of their
-            sizes without sign.
+        class_name : str, optional. A class or region; by default the mean over those that count for it, of volumes that
+            of their sizes without sign.
 
         Returns
         -------
@@ -62,7 +62,7 @@ class Measure:
         """
         if class_name is not None:
             return self._of_class(score, class_name)
-        values = [self._of_class(score, name) for name in score.dice]
+        values = [self._of_class(score, name) for name in score.counted]
         defined = [abs(value) for value in values if not math.isnan(value)]
         return sum(defined) / len(defined) if defined else math.nan
 

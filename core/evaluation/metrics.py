@@ -21,27 +21,66 @@ At import the module needs only numpy; scipy is imported on first use.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core.evaluation.surfaces import VoxelMm, axes_mm_of, directed_mm, distances_of, surface_dice_of
 from core.labels import IGNORE_INDEX, leave_out_ignored
+from core.regions import RegionSpace
+
+if TYPE_CHECKING:
+    from core.checkpointing.metadata import CheckpointMetadata
+
+
+@dataclass(frozen=True)
+class ScoredNames:
+    """The classes and unions of classes that have scores, and those that count for the mean.
+
+    Attributes
+    ----------
+    names : tuple of str. Classes without the background, then unions of classes (:mod:`core.regions`).
+    classes : int. How many of them are classes.
+    in_mean : tuple of str. Those of the mean: the classes, or the regions of a network that is trained on regions.
+    """
+
+    names: tuple[str, ...]
+    classes: int
+    in_mean: tuple[str, ...]
+
+    @classmethod
+    def of(cls, class_names: Sequence[str], regions: RegionSpace | None, trained_on_regions: bool) -> ScoredNames:
+        """Those of a network with these classes, background first."""
+        foreground = tuple(class_names[1:])
+        unions = None if regions is None else regions.unions
+        names = (*foreground, *(() if unions is None else unions.names))
+        in_mean = regions.names if regions is not None and trained_on_regions else foreground
+        return cls(names, len(foreground), in_mean)
+
+    @classmethod
+    def of_checkpoint(cls, metadata: CheckpointMetadata) -> ScoredNames:
+        """Those of the network of a checkpoint."""
+        return cls.of(metadata.label_space.names, metadata.regions, metadata.trained_regions is not None)
+
+    def mean(self, values: Mapping[str, float]) -> float:
+        """Mean of the values by name that count; NaN left out."""
+        return nan_mean(values[name] for name in self.in_mean)
 
 
 @dataclass(frozen=True)
 class SubjectScore:
-    """Scores of one subject by class name, background left out.
+    """Scores of one subject by name of class, background left out, or of union of classes.
 
     Attributes
     ----------
-    dice, hd95_mm, asd_mm : dict. Value by class; NaN where undefined.
-    missed : tuple of str. Classes present in only one of truth and prediction.
+    dice, hd95_mm, asd_mm : dict. Value by name; NaN where undefined.
+    missed : tuple of str. Names present in only one of truth and prediction.
     volume_ml : dict. ``{"truth": ..., "prediction": ...}`` by class.
     surface_dice : dict. Surface Dice by tolerance (:func:`tolerance_key`) by class; empty where a version before this
         score was known has scored.
+    in_mean : tuple of str. Names that count for the mean; empty for all.
     """
 
     dice: dict[str, float]
@@ -50,11 +89,17 @@ class SubjectScore:
     missed: tuple[str, ...]
     volume_ml: dict[str, dict[str, float]]
     surface_dice: dict[str, dict[str, float]] = field(default_factory=dict)
+    in_mean: tuple[str, ...] = ()
 
     @property
     def mean_dice(self) -> float:
-        """Mean over the scored classes; NaN if there is none."""
-        return nan_mean(self.dice.values())
+        """Mean over the scored classes, or regions; NaN if there is none."""
+        return nan_mean(self.dice.get(name, math.nan) for name in self.counted)
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Names that count for the mean."""
+        return self.in_mean or tuple(self.dice)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; NaN is not replaced."""
@@ -65,6 +110,7 @@ class SubjectScore:
             missed=list(self.missed),
             volume_ml=self.volume_ml,
             surface_dice=self.surface_dice,
+            **({"in_mean": list(self.in_mean)} if self.in_mean else {}),
         )
 
 
@@ -78,6 +124,7 @@ class MeanScore:
     n : dict. Number of subjects with the class in truth or prediction: those of the mean Dice.
     missed : dict. Number of those with the class in only one of the two; the mean distances are over n - missed.
     surface_dice : dict. Mean surface Dice by tolerance by class; without the tolerances for which a subject has none.
+    in_mean : tuple of str. Names that count for the mean; empty for all.
     """
 
     dice: dict[str, float]
@@ -86,11 +133,12 @@ class MeanScore:
     n: dict[str, int]
     missed: dict[str, int]
     surface_dice: dict[str, dict[str, float]] = field(default_factory=dict)
+    in_mean: tuple[str, ...] = ()
 
     @property
     def mean_dice(self) -> float:
-        """Mean over classes of the mean Dice; NaN if no class is scored."""
-        return nan_mean(self.dice.values())
+        """Mean over classes, or regions, of the mean Dice; NaN if no class is scored."""
+        return nan_mean(self.dice.get(name, math.nan) for name in self.in_mean or self.dice)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; NaN is not replaced."""
@@ -101,6 +149,7 @@ class MeanScore:
             n=self.n,
             missed=self.missed,
             surface_dice=self.surface_dice,
+            **({"in_mean": list(self.in_mean)} if self.in_mean else {}),
         )
 
 
@@ -133,7 +182,12 @@ def dice_from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarr
 
 
 def score_subject(
-    truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm, class_names: Sequence[str]
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    voxel_mm: VoxelMm,
+    class_names: Sequence[str],
+    regions: RegionSpace | None = None,
+    in_mean: tuple[str, ...] = (),
 ) -> SubjectScore:
     """Score the prediction of one whole volume.
 
@@ -144,6 +198,8 @@ def score_subject(
         voxel along i, j, k as columns (:attr:`core.imaging.geometry.Geometry.axes_mm`), which need not be at right
         angles.
     class_names : sequence of str. Classes in index order; the first is the background and is not scored.
+    regions : RegionSpace, optional. Regions of these classes; unions of classes are scored after the classes.
+    in_mean : tuple of str. Names that count for the mean; empty for all.
 
     Returns
     -------
@@ -156,23 +212,26 @@ def score_subject(
     """
     axes_mm = axes_mm_of(voxel_mm)
     confusion = _confusion(truth, prediction, len(class_names))
-    in_truth, in_prediction = confusion.sum(1), confusion.sum(0)
     prediction = leave_out_ignored(truth, prediction)
     voxel_ml = abs(float(np.linalg.det(axes_mm))) / 1000
     dice, hd95_mm, asd_mm, surface_dice = {}, {}, {}, {}
     volume_ml, missed = {}, []
-    for index, name in list(enumerate(class_names))[1:]:
-        total = int(in_truth[index] + in_prediction[index])
-        directed = directed_mm(truth == index, prediction == index, axes_mm)
+    scored: dict[str, tuple[int, ...]] = {name: (index,) for index, name in list(enumerate(class_names))[1:]}
+    if regions is not None and regions.unions is not None:
+        scored |= dict(zip(regions.unions.names, regions.unions.members, strict=True))
+    for name, members in scored.items():
+        in_truth, in_prediction = int(confusion[members, :].sum()), int(confusion[:, members].sum())
+        total = in_truth + in_prediction
+        directed = directed_mm(_union(truth, members), _union(prediction, members), axes_mm)
         distances = distances_of(directed)
-        dice[name] = 2 * int(confusion[index, index]) / total if total else math.nan
+        dice[name] = 2 * int(confusion[np.ix_(members, members)].sum()) / total if total else math.nan
         hd95_mm[name] = distances.hd95_mm
         asd_mm[name] = distances.asd_mm
         surface_dice[name] = surface_dice_of(directed, is_absent=not total)
-        volume_ml[name] = dict(truth=int(in_truth[index]) * voxel_ml, prediction=int(in_prediction[index]) * voxel_ml)
-        if total and not (in_truth[index] and in_prediction[index]):
+        volume_ml[name] = dict(truth=in_truth * voxel_ml, prediction=in_prediction * voxel_ml)
+        if total and not (in_truth and in_prediction):
             missed.append(name)
-    return SubjectScore(dice, hd95_mm, asd_mm, tuple(missed), volume_ml, surface_dice)
+    return SubjectScore(dice, hd95_mm, asd_mm, tuple(missed), volume_ml, surface_dice, in_mean)
 
 
 def summarise(scores: Sequence[SubjectScore]) -> MeanScore:
@@ -185,6 +244,7 @@ def summarise(scores: Sequence[SubjectScore]) -> MeanScore:
         n={name: sum(not math.isnan(s.dice.get(name, math.nan)) for s in scores) for name in names},
         missed={name: sum(name in s.missed for s in scores) for name in names},
         surface_dice={name: _mean_surface_dice(scores, name) for name in names},
+        in_mean=next((score.in_mean for score in scores if score.in_mean), ()),
     )
 
 
@@ -199,6 +259,14 @@ def _mean_surface_dice(scores: Sequence[SubjectScore], name: str) -> dict[str, f
     found = [score.surface_dice.get(name, {}) for score in scores if name in score.dice]
     shared = [key for key in found[0] if all(key in values for values in found)]
     return {key: nan_mean(values[key] for values in found) for key in shared}
+
+
+def _union(labels: np.ndarray, members: Sequence[int]) -> np.ndarray:
+    """Whether the class of each voxel is one of some, bool, of the same shape."""
+    inside = labels == members[0]
+    for index in members[1:]:
+        inside |= labels == index
+    return inside
 
 
 def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:

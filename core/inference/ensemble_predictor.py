@@ -1,4 +1,5 @@
-"""Segments images with an ensemble: the class probabilities of its networks are averaged, voxel by voxel.
+"""Segments images with an ensemble: the probabilities of its networks, of classes or of regions, are averaged, voxel by
+voxel.
 
 Each member prepares the image in its own way (voxel size, normalisation, sub-volume, mirroring), and its probabilities
 are brought to the grid of the image before they are added up in float32. The members are loaded and used one after
@@ -68,7 +69,8 @@ class EnsemblePredictor(Predictor):
         self.path, self.device = path, first.device
         self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
         self.postprocessing = self.metadata.postprocessing
-        self.options, self.expected, self.target_mm = first.options, first.expected, first.target_mm
+        self.outputs, self.options = first.outputs, first.options
+        self.expected, self.target_mm = first.expected, first.target_mm
 
     def segment_unprocessed(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """The class of the largest mean probability; as :meth:`Predictor.segment_unprocessed`."""
@@ -87,7 +89,9 @@ class EnsemblePredictor(Predictor):
         with self._memory_errors():
             votes = np.zeros((len(self.labels), *image.shape), np.uint8)
             total = self._sum_of_probabilities(image, progress, votes)
-            return total.argmax(axis=0).astype(np.uint8), pairwise_disagreement(votes, len(self.members))
+            if self.outputs.regions is not None:  # the largest of a sum is that of the mean, but 0.5 is of a mean
+                total /= np.float32(len(self.members))
+            return self.outputs.label_map_of(total), pairwise_disagreement(votes, len(self.members))
 
     def probabilities(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Mean class probabilities; as :meth:`Predictor.probabilities`."""
@@ -104,7 +108,7 @@ class EnsemblePredictor(Predictor):
             with predictor.loaded():
                 probabilities = predictor.probabilities(image, part)
             if votes is not None:
-                labels = probabilities.argmax(axis=0)
+                labels = self.outputs.label_map_of(probabilities)
                 for index, count in enumerate(votes):
                     count += labels == index
             total = probabilities if total is None else np.add(total, probabilities, out=total)
@@ -113,11 +117,11 @@ class EnsemblePredictor(Predictor):
 
     def _check_memory(self, image: SubjectImage) -> None:
         """Refuse an image whose probabilities do not fit into the memory, before the kernel ends the process."""
-        needed_bytes = (2 * 4 + 1) * len(self.labels) * math.prod(image.shape)
+        needed_bytes = (2 * 4 * len(self.outputs.names) + len(self.labels)) * math.prod(image.shape)
         free = free_bytes(torch.device("cpu"))
         if needed_bytes > free:
             raise DeviceError(
-                f"not enough memory: the probabilities of {len(self.labels)} classes take "
+                f"not enough memory: the probabilities of {len(self.outputs.names)} {self.outputs.kind} take "
                 f"{format_bytes(needed_bytes)}, {format_bytes(free)} are free; {OUT_OF_MEMORY_ADVICE}"
             )
 

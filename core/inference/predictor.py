@@ -25,6 +25,7 @@ from core.formatting import format_bytes, format_size
 from core.imaging.geometry import format_mm
 from core.imaging.postprocessing import Postprocessing
 from core.imaging.resample import resample_image, resampled_shape
+from core.inference.outputs import NetworkOutputs
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.inference.subject_image import SubjectImage
 from core.inference.voxel_size import ExpectedVoxelSize
@@ -76,6 +77,7 @@ class Predictor:
     metadata : CheckpointMetadata. Metadata of the checkpoint, with the postprocessing that is applied.
     device : torch.device.
     model : Module. The network, in evaluation mode.
+    outputs : NetworkOutputs. What the channels of the network are.
     options : InferenceOptions. How volumes are segmented.
     postprocessing : Postprocessing. What is applied to the label maps.
     expected : ExpectedVoxelSize. Voxel size that the network expects.
@@ -102,6 +104,7 @@ class Predictor:
         self.device = resolve_device(overrides.device)
         self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
         self.postprocessing = self.metadata.postprocessing
+        self.outputs = NetworkOutputs.of(metadata)
         self.options = _resolve_options(path, metadata, overrides, self.device)
         self.expected = ExpectedVoxelSize.of(metadata, path)
         self.target_mm = self.expected.target_mm(overrides.resample)
@@ -149,9 +152,9 @@ class Predictor:
         with self._memory_errors():
             logits = self._logits(image, progress)
             if logits.shape[1:] == image.shape:
-                return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-            probabilities = torch.softmax(logits, dim=0).cpu().numpy()
-            return resample_image(probabilities, shape_to=image.shape).argmax(axis=0).astype(np.uint8)
+                return self.outputs.label_map(logits).to(torch.uint8).cpu().numpy()
+            probabilities = self.outputs.probabilities(logits).cpu().numpy()
+            return self.outputs.label_map_of(resample_image(probabilities, shape_to=image.shape))
 
     def segment_with_disagreement(
         self, image: SubjectImage, progress: ProgressCallback | None = None
@@ -160,16 +163,16 @@ class Predictor:
         return self.segment_unprocessed(image, progress), None
 
     def probabilities(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
-        """Class probabilities of one volume.
+        """Probabilities of one volume: of the classes, or of the regions of a network that is trained on them.
 
         Parameters and errors are those of :meth:`segment`.
 
         Returns
         -------
-        ndarray, float32, shape (class, i, j, k). On the grid of the image.
+        ndarray, float32, shape (channel, i, j, k). On the grid of the image.
         """
         with self._memory_errors():
-            probabilities = torch.softmax(self._logits(image, progress), dim=0).cpu().numpy()
+            probabilities = self.outputs.probabilities(self._logits(image, progress)).cpu().numpy()
             if probabilities.shape[1:] == image.shape:
                 return probabilities
             return resample_image(probabilities, shape_to=image.shape)
@@ -200,7 +203,9 @@ class Predictor:
         if self.target_mm is None:
             return
         size = resampled_shape(shape, spacing_mm, self.target_mm)
-        needed_bytes = 2 * 4 * math.prod(size) * (len(self.modalities) + len(self.labels))  # float32, with a copy
+        needed_bytes = (
+            2 * 4 * math.prod(size) * (len(self.modalities) + len(self.outputs.names))
+        )  # float32, with a copy
         free = free_bytes(torch.device("cpu"))
         if needed_bytes > free:
             raise DeviceError(
@@ -251,13 +256,16 @@ def _resolve_options(
             "configuration), got --mirror; leave it out"
         )
     trained = config.run.precision if config.run.precision == "fp32" else "auto"
+    mirror = config.validation.mirror if overrides.mirror is None else overrides.mirror
+    outputs = NetworkOutputs.of(metadata)
     return InferenceOptions(
         mode=stored_mode if overrides.mode == "auto" else overrides.mode,
         tile=_stored_tile(path, metadata),
         overlap=config.validation.overlap if overrides.overlap is None else overrides.overlap,
         precision=resolve_precision(trained if overrides.precision == "auto" else overrides.precision, device),
-        mirror=config.validation.mirror if overrides.mirror is None else overrides.mirror,
-        swapped=config.swapped_classes,
+        mirror=mirror,
+        swapped=outputs.swapped_channels(config.swapped_classes) if mirror or outputs.regions is None else (),
+        overlapping=outputs.regions is not None,
     )
 
 

@@ -307,13 +307,16 @@ def _check_data(config: TrainConfig, path: Path) -> None:
     from core.datasets.fitness import judge_files, refuse_unfit
     from core.datasets.splits import split_subjects
     from core.laterality import check_pairs
+    from core.losses.targets import resolve_targets
+    from core.regions import region_space
 
     dataset = open_dataset(path, config.data.layout, DataOptions.from_config(config.data))
     missing = [m for m in config.data.modalities if m not in dataset.modalities]
     if missing:
         raise ConfigError(f"modalities: {path} has {', '.join(dataset.modalities)}; got {', '.join(missing)}")
-    if config.data.classes:
-        dataset.labels.subset(config.data.classes)
+    labels = dataset.labels.subset(config.data.classes) if config.data.classes else dataset.labels
+    regions = region_space(dataset.regions, dataset.region_order, labels.names)
+    resolve_targets(config.data.targets, config.loss.loss, regions)
     check_pairs(config.augment, ("", *(config.data.classes or dataset.labels.names[1:])))
     split_subjects(dataset.labelled, config.split)
     if not config.data.force:

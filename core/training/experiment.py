@@ -43,12 +43,13 @@ from core.training.run_metadata import (
     check_unchanged,
     checkpoint_metadata,
     other_voxel_size,
+    region_facts,
     run_facts,
     spacing_notes,
 )
 from core.training.run_mirroring import decide_mirroring, keep_mirroring
 from core.training.run_normalisation import choose_normaliser, normaliser_facts
-from core.training.step_cost import trace_training_step
+from core.training.step_cost import TracedOutputs, trace_training_step
 from core.training.task import TrainingTask
 from core.training.trainer import fit
 
@@ -199,6 +200,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         facts |= normaliser_facts(normaliser, data.modalities)
         of_loss = loss_facts(plan, data, prepared.subjects, last)
         facts |= describe_loss_facts(of_loss, data.labels.names)
+        facts |= region_facts(data)
         if data.labels.ignore is not None:
             facts["left out"] = f"label {data.labels.ignore.name} ({data.labels.ignore.raw})"
         if weights_source:
@@ -219,6 +221,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             distributed=machine.distributed,
             ignore=data.labels.ignore is not None,
             loss_facts=of_loss,
+            regions=data.regions,
         )
         data_check.finish(machine.distributed.is_main)
         fit(task, inputs.listener, should_stop=inputs.should_stop, resume=last)
@@ -261,7 +264,7 @@ def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> t
             shapes=list(data.shapes.values()),
             spacings_mm=list(data.spacings_mm.values()),
             in_channels=len(data.modalities),
-            classes=len(data.labels),
+            classes=len(data.output_names),
             device=device.type,
         )
 
@@ -276,14 +279,14 @@ def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> t
             )
         plan = plan_in("fp32")
         cost = _step_cost(plan, plan.config, data)
-    values = {"modalities": data.modalities, "classes": data.labels.names[1:]}
+    values = {"modalities": data.modalities, "classes": data.labels.names[1:], "targets": data.targets}
     return replace(plan, config=plan.config.with_values(values)), cost
 
 
 def _step_cost(plan: TrainingPlan, config: TrainConfig, data: RunData) -> StepCost:
     """The cost of a training step of a configuration on the data and device of a plan."""
-    ignore = data.labels.ignore is not None
-    return trace_training_step(config, plan.in_channels, plan.classes, plan.device, ignore)
+    outputs = TracedOutputs(plan.classes, data.labels.ignore is not None, data.trained_regions is not None)
+    return trace_training_step(config, plan.in_channels, outputs, plan.device)
 
 
 def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn.Module, str]:
@@ -294,7 +297,7 @@ def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn
     """
     config = plan.config
     torch.manual_seed(config.run.seed)
-    model = build_model(config.model, len(data.modalities), len(data.labels))
+    model = build_model(config.model, len(data.modalities), len(data.output_names))
     if resumed or not config.run.init_from:
         return model, ""
     path = Path(config.run.init_from)

@@ -83,7 +83,7 @@ class TrainingPlan:
     ----------
     config : TrainConfig. Configuration with sub-volume size and channels resolved.
     spacing_mm : tuple of float, or None. Voxel size that subjects are resampled to; ``None`` for no resampling.
-    in_channels, classes : int. Number of modalities, and of classes with the background.
+    in_channels, classes : int. Number of modalities, and of output channels: classes with the background, or regions.
     device : str. Kind of device, as torch names it: a key of ``DEVICE_KINDS``.
     data_bytes : int. Size of the images and labels of all subjects on the device.
     steps_per_epoch : int. Optimizer steps per epoch.
@@ -136,7 +136,7 @@ def make_plan(
     config : TrainConfig. A precision of "auto" is taken as bf16.
     shapes, spacings_mm : sequence of tuple. Voxels and voxel size of each subject along i, j, k.
     in_channels : int. Number of modalities.
-    classes : int. Number of classes, background included.
+    classes : int. Number of output channels: classes, background included, or regions.
     device : str. Kind of device, as torch names it.
     """
     spacing_mm = target_spacing(config, spacings_mm)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from core.checkpointing.checkpoint import Checkpoint
+from core.choices import Targets
 from core.class_positions import ClassPositions
 from core.config import DataConfig, TrainConfig
 from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
@@ -26,7 +27,9 @@ from core.errors import DatasetError
 from core.events import Listener, Note, Preparing
 from core.files import allow_open_files
 from core.labels import LabelSpace
+from core.losses.targets import resolve_targets
 from core.paths import DEMO, demo_folder
+from core.regions import RegionSpace, region_space
 from core.sampling.streaming import SubjectStore
 from core.training.plan import TrainingPlan
 from core.types import Size3, SpacingMm, TrainingSubject
@@ -56,6 +59,8 @@ class RunData:
     shapes, spacings_mm : dict. Voxels and voxel size along i, j, k by subject id, from headers only; training and
         validation subjects.
     unoriented : tuple of str. Ids of those whose files state no orientation.
+    regions : RegionSpace or None. Regions of these classes, which are scored; ``None`` for none.
+    targets : str. "labels", or "regions" where the network's output channels are the regions.
     """
 
     dataset: Dataset
@@ -65,6 +70,18 @@ class RunData:
     shapes: dict[str, Size3]
     spacings_mm: dict[str, SpacingMm]
     unoriented: tuple[str, ...] = ()
+    regions: RegionSpace | None = None
+    targets: Targets = "labels"
+
+    @property
+    def trained_regions(self) -> RegionSpace | None:
+        """The regions that are the output channels of the network; ``None`` where the classes are."""
+        return self.regions if self.targets == "regions" else None
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the output channels of the network."""
+        return self.labels.names if self.trained_regions is None else self.trained_regions.names
 
     @classmethod
     def open(cls, inputs: RunInputs, last: Checkpoint | None) -> RunData:
@@ -73,14 +90,19 @@ class RunData:
         dataset = _open_dataset(inputs, config if last is None else last.metadata.train_config.data)
         split = split_subjects(dataset.labelled, inputs.config.split) if last is None else _stored_split(dataset, last)
         geometry = fingerprint(dataset, (*split.train, *split.val))
+        labels = dataset.labels.subset(config.classes) if config.classes else dataset.labels
+        regions = region_space(dataset.regions, dataset.region_order, labels.names)
+        targets = config.targets if last is None else last.metadata.train_config.data.targets
         return cls(
             dataset,
             split,
             config.modalities or dataset.modalities,
-            dataset.labels.subset(config.classes) if config.classes else dataset.labels,
+            labels,
             geometry.shapes,
             geometry.spacings_mm,
             geometry.unoriented,
+            regions,
+            resolve_targets(targets, inputs.config.loss.loss, regions),
         )
 
 

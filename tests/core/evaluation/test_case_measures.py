@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -79,3 +80,9 @@ def test_quartiles_are_of_the_finite_values() -> None:
     found = distribution({"a": 1.0, "b": 2.0, "c": 3.0, "d": math.inf, "e": math.nan}, BY_KEY["hd95_mm"])
     assert (found.lower, found.median, found.upper) == (1.5, 2.0, 2.5)
     assert math.isnan(distribution({"a": math.nan}, DICE).median)
+
+
+def test_mean_of_a_network_of_regions_is_that_of_its_regions() -> None:
+    score = dataclasses.replace(SCORE, in_mean=("b", "gone"))
+    assert DICE.value(score) == pytest.approx(score.mean_dice) == pytest.approx(0.45)
+    assert BY_KEY["surface_dice-1"].value(score) == pytest.approx(0.4)

@@ -25,6 +25,7 @@ from core.evaluation.metrics import (
 )
 from core.evaluation.surfaces import surface_distances
 from core.labels import IGNORE_INDEX
+from core.regions import region_space
 from core.types import Size3, SpacingMm
 from tests.support.peer_packages import monai_or_skip
 
@@ -344,3 +345,21 @@ def test_class_in_ignored_voxels_only_is_not_scored() -> None:
     assert math.isnan(score.dice["a"]) and score.missed == ()
     everything = score_subject(np.full_like(truth, IGNORE_INDEX), prediction, (1, 1, 1), ("background", "a"))
     assert math.isnan(everything.dice["a"]) and everything.volume_ml["a"] == {"truth": 0, "prediction": 0}
+
+
+def test_region_is_scored_as_one_structure_after_the_classes() -> None:
+    """A row of the classes a a b b -, predicted b a b - b: the union is hit in three voxels of four, by hand."""
+    truth, prediction = (np.array(v, np.uint8).reshape(5, 1, 1) for v in ([1, 1, 2, 2, 0], [2, 1, 2, 0, 2]))
+    regions = region_space({"both": ("a", "b"), "b": ("b",)}, {}, ("background", "a", "b"))
+    score = score_subject(truth, prediction, (1, 1, 1), ("background", "a", "b"), regions, ("both", "b"))
+    assert list(score.dice) == ["a", "b", "both"], "b has one score"
+    assert score.dice == pytest.approx({"a": 2 / 3, "b": 2 / 5, "both": 6 / 8})
+    assert score.volume_ml["both"] == pytest.approx({"truth": 0.004, "prediction": 0.004})
+    assert score.mean_dice == pytest.approx((2 / 5 + 6 / 8) / 2), "of the regions"
+    one_structure = score_subject(
+        (truth > 0).astype(np.uint8), (prediction > 0).astype(np.uint8), (1, 1, 1), ("-", "c")
+    )
+    assert (score.hd95_mm["both"], score.asd_mm["both"]) == (one_structure.hd95_mm["c"], one_structure.asd_mm["c"])
+    assert score.to_json()["in_mean"] == ["both", "b"] and summarise([score]).mean_dice == score.mean_dice
+    plain = score_subject(truth, prediction, (1, 1, 1), ("background", "a", "b"))
+    assert "in_mean" not in plain.to_json() and plain.mean_dice == pytest.approx((2 / 3 + 2 / 5) / 2)
