@@ -52,7 +52,7 @@ test-long: $(VENV)/installed-dev
 	$(PYTEST) -m long $(COVER_BOTH) $(PYTEST_ARGS)
 
 faults: $(VENV)/installed-dev
-	$(PY) -m pytest -m fault tests/faults tests/browser tests/cluster --no-header -q $(PYTEST_ARGS)
+	$(PY) -m pytest -m fault tests/faults tests/browser tests/cluster tests/database tests/core/runs --no-header -q $(PYTEST_ARGS)
 
 check: lint types test
 
