@@ -20,8 +20,12 @@ from core.runs.engines.registry import get_engine
 from core.runs.store import folder as files
 from core.runs.store import heartbeat, metrics_file
 from core.runs.store.engine_records import EngineRecord, read_engine, write_engine
+from core.runs.store.groups import read_group
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.state import read_state
+from core.runs.sweeps import submit_sweep
+from core.sweeps.settings import SweepOptions, SweepSettings
+from core.sweeps.space import parse_space
 from tests.conftest import missing
 from tests.support.balls import tiny, write_balls
 from tests.support.cluster.cluster_runs import record_of, seen, submit, trainer_of, wait_for, wait_for_epoch
@@ -225,3 +229,22 @@ def test_time_limit_ends_with_a_checkpoint(root: Path, out_of_time: str) -> None
     stopped = wait_for(root, out_of_time, "stopped", timeout_s=120)
     wait_until(lambda: read_state(root / out_of_time).message.startswith("out of time"), 10)
     assert stopped.epoch > 0 and (root / out_of_time / files.LAST).is_file()
+
+
+def test_trials_of_a_sweep_are_an_array_until_it_is_stopped(root: Path, cluster: SlurmCluster, tmp_path: Path) -> None:
+    config = tiny(path=str(write_balls(tmp_path / "balls")), folds=3, device="cpu", epochs=10_000)
+    search = parse_space(["learning_rate=1e-3:1e-1:log"])
+    group = submit_sweep(root, config, SweepSettings(search, SweepOptions(trials=9, at_once=3), engine="gpu"), "s", TOY)
+
+    def training() -> tuple[str, ...]:
+        engine_poller.ask_all(root)
+        return tuple(run.id for run in groups.summarise(root, read_group(root, group.id)).runs if run.state.epoch)
+
+    wait_until(lambda: len(training()) == 3, 150, 0.5)
+    trials = training()
+    jobs = [record_of(root, run).job.partition("_") for run in trials]
+    assert len({job for job, _, _ in jobs}) == 1 and [task for *_, task in jobs] == list("012")
+    assert {seen(root, run).host for run in trials} <= {"n1", "n2"}
+    groups.stop_group(root, group)
+    wait_until(lambda: {seen(root, run).state for run in trials} == {"stopped"}, 60, 0.3)
+    assert read_group(root, group.id).runs == trials, "no further trial is proposed"
