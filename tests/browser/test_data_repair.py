@@ -60,7 +60,7 @@ def test_upload_goes_on_and_is_shown_while_its_popover_is_closed(server: Server,
         for file in sorted(folder.rglob("*")):
             archive.write(file, file.relative_to(tmp_path))
     held: list[Route] = []
-    page.route("**/uploads/*?name=*", held.append)
+    page.route("**/uploads/*?name=*", lambda route: held.append(route), times=1)
     page.goto(f"{server.url}/data")
     add = page.get_by_role("button", name="Add data")
     add.click()
@@ -76,7 +76,6 @@ def test_upload_goes_on_and_is_shown_while_its_popover_is_closed(server: Server,
     page.get_by_test_id("stTopNavLink").filter(has_text="Quiz").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Quiz")
     expect(notice).to_contain_text("Uploading behind.zip")
-    page.unroute("**/uploads/*?name=*")
     held[0].continue_()
     expect(notice).to_contain_text("Uploaded: behind")
     notice.get_by_role("link", name="Open it").click()

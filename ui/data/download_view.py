@@ -21,42 +21,41 @@ CHOICE, ACCEPTED = "download_choice", "download_accepted"  # session keys
 
 
 def choose_download() -> None:
-    """Render the popover in which a data set is chosen and its licence accepted."""
+    """Render the choice of a public data set, whose licence is accepted before it is downloaded."""
     known = known_downloads()
-    with st.popover("Download", icon=":material/download:", type="tertiary", width="content"):
-        name = st.selectbox("Public data set", list(known), format_func=lambda n: known[n].title, key=CHOICE, width=460)
-        wanted = known[name]
-        st.markdown(
-            f"Licence: **{formatting.plain(wanted.licence)}**  \n"
-            f"Publisher: [{formatting.plain(wanted.source)}]({wanted.source})  \n"
-            f"About {format_bytes(int(wanted.size_gb * 1e9))}, as much again while it is unpacked. "
-            f"Verified: {formatting.plain(wanted.verified)}.",
-            width=460,
+    name = st.selectbox("Public data set", list(known), format_func=lambda n: known[n].title, key=CHOICE, width=460)
+    wanted = known[name]
+    st.markdown(
+        f"Licence: **{formatting.plain(wanted.licence)}**  \n"
+        f"Publisher: [{formatting.plain(wanted.source)}]({wanted.source})  \n"
+        f"About {format_bytes(int(wanted.size_gb * 1e9))}, as much again while it is unpacked. "
+        f"Verified: {formatting.plain(wanted.verified)}.",
+        width=460,
+    )
+    if os.path.lexists(data_root() / wanted.folder):
+        st.caption(f"It is there already: {formatting.plain(wanted.folder)}")
+    else:
+        accepted = st.checkbox("I have read its licence and accept it", key=f"{ACCEPTED}_{name}")
+        st.button(
+            "Download",
+            type="primary",
+            icon=":material/download:",
+            key="download_start",
+            disabled=not accepted or jobs.is_running(_folder(wanted)),
+            on_click=_start,
+            args=(wanted,),
         )
-        if os.path.lexists(data_root() / wanted.folder):
-            st.caption(f"It is there already: {formatting.plain(wanted.folder)}")
-        else:
-            accepted = st.checkbox("I have read its licence and accept it", key=f"{ACCEPTED}_{name}")
-            st.button(
-                "Download",
-                type="primary",
-                icon=":material/download:",
-                key="download_start",
-                disabled=not accepted or jobs.is_running(_folder(wanted)),
-                on_click=_start,
-                args=(wanted,),
-            )
-        with st.expander("Other data sets: where to register"):
-            rows = [{"data set": s.title, "publisher": s.source, "images": s.files} for s in sets_to_register()]
-            st.caption("Put the folder into the data root as it is; it is recognised by its names.")
-            st.dataframe(
-                rows,
-                hide_index=True,
-                width=460,
-                height=280,
-                column_config={"publisher": st.column_config.LinkColumn()},
-                alt="Data sets of other publishers, and how their images are named",
-            )
+    with st.expander("Other data sets: where to register"):
+        rows = [{"data set": s.title, "publisher": s.source, "images": s.files} for s in sets_to_register()]
+        st.caption("Put the folder into the data root as it is; it is recognised by its names.")
+        st.dataframe(
+            rows,
+            hide_index=True,
+            width=460,
+            height=280,
+            column_config={"publisher": st.column_config.LinkColumn()},
+            alt="Data sets of other publishers, and how their images are named",
+        )
 
 
 def show_downloads(on_open: Callable[[str], None]) -> None:
