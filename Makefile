@@ -51,7 +51,7 @@ test-long: $(VENV)/installed-dev
 	$(PYTEST) -m long $(PYTEST_ARGS)
 
 faults: $(VENV)/installed-dev
-	$(PY) -m pytest -m fault tests/faults tests/browser tests/cluster --no-header -q $(PYTEST_ARGS)
+	$(PY) -m pytest -m fault tests/faults tests/browser tests/cluster tests/database tests/core/runs --no-header -q $(PYTEST_ARGS)
 
 check: lint types test
 
@@ -85,6 +85,12 @@ $(VENV)/installed-app: requirements.txt pyproject.toml $(VENV)/made
 	@if [ -n '$(TORCH_INDEX)' ]; then set -x; $(PIP) --index-url '$(TORCH_INDEX)' "$$(grep '^torch==' requirements.txt)"; fi
 	$(PIP) -r requirements.txt
 	$(PIP) --quiet --no-deps --editable .
+	@touch $@
+
+# Ray for the tests of its engine, apart from the packages of the project, which need none of it.
+$(VENV)/ray/installed: requirements-ray.txt $(VENV)/made
+	"$(PYTHON)" -m venv $(VENV)/ray
+	$(VENV)/ray/bin/python -m pip --disable-pip-version-check install --quiet -r requirements-ray.txt
 	@touch $@
 
 $(VENV)/made:

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 
 Normalisation = Literal["auto", "ct", "max_min", "full_volume_mean", "brats", "max", "mean", "z_score"]
 Resample = Literal["none", "median"]
+Targets = Literal["auto", "labels", "regions"]
 MissingModalities = Literal["refuse", "leave_out", "zero"]
 NormLayer = Literal["batch", "instance", "group"]
 Activation = Literal["relu", "leaky_relu", "prelu"]
@@ -38,6 +39,11 @@ NORMALISATION_WORDS = {
     "brats": "BraTS",
     "max": "maximum",
     "z_score": "z-score",
+}
+TARGETS_WORDS = {
+    "auto": "automatic",
+    "labels": "classes that exclude each other",
+    "regions": "regions that may overlap",
 }
 MISSING_MODALITIES_WORDS = {
     "refuse": "an error",

@@ -28,6 +28,8 @@ __all__ = [
 
 FORMAT_VERSION = 1
 RECORDS = ("preset", "reasons")  # of :class:`TrainConfig`, besides the sections
+# What a file means that lacks a field, where that is not the default: versions before the field behaved so.
+WHERE_ABSENT = {"group_by": "none", "targets": "labels"}
 
 
 @dataclass(frozen=True)
@@ -61,7 +63,7 @@ class TrainConfig:
             If a name is unknown or a value is invalid.
         """
         by_section: dict[str, dict[str, Any]] = {}
-        section_of = {spec.name: spec.section for spec in field_specs()}
+        section_of = _sections()
         for name, value in values.items():
             if name in RECORDS:
                 continue
@@ -112,7 +114,7 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, data: Any) -> TrainConfig:
-        """The inverse of :meth:`to_json`; missing fields get their defaults.
+        """The inverse of :meth:`to_json`; missing fields get their defaults, or what earlier versions did without them.
 
         Raises
         ------
@@ -122,8 +124,8 @@ class TrainConfig:
         if not isinstance(data, dict) or not isinstance(data.get("version"), int):
             raise ConfigError("expected a configuration (an object with a version); the file is damaged")
         check_version(data["version"], FORMAT_VERSION, ConfigError, what="configuration version")
-        defaults = cls()
-        flat: dict[str, Any] = {"preset": data.get("preset", "custom")}
+        defaults = _defaults()
+        flat: dict[str, Any] = {**WHERE_ABSENT, "preset": data.get("preset", "custom")}
         if isinstance(data.get("reasons"), list):
             flat["reasons"] = data["reasons"]
         sections = {f.name for f in fields(cls)} - {*RECORDS}
@@ -145,6 +147,18 @@ def field_specs() -> tuple[FieldSpec, ...]:
     hints = typing.get_type_hints(TrainConfig)
     sections = [f.name for f in fields(TrainConfig) if f.name not in RECORDS]
     return tuple(spec for name in sections for spec in specs_of(hints[name], section=name))
+
+
+@functools.cache
+def _sections() -> Mapping[str, str]:
+    """Section of each field."""
+    return {spec.name: spec.section for spec in field_specs()}
+
+
+@functools.cache
+def _defaults() -> TrainConfig:
+    """The default configuration, which every file is read into."""
+    return TrainConfig()
 
 
 def section_titles() -> dict[str, tuple[str, str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from core import choices
-from core.choices import Lateral, MissingModalities, Normalisation, Resample
+from core.choices import Lateral, MissingModalities, Normalisation, Resample, Targets
 from core.errors import ConfigError
 from core.fields import Checked, option
 
@@ -29,6 +29,14 @@ class DataConfig(Checked):
     )
     classes: tuple[str, ...] = option(
         (), "Classes", "classes to segment; all others become background; empty: all", searchable=False
+    )
+    targets: Targets = option(
+        "auto",
+        "What the network learns",
+        "labels: the classes, which exclude each other (softmax); regions: unions of them that may overlap (sigmoid); "
+        "auto: the regions of a data set that has any, if the loss is for regions too",
+        texts=choices.TARGETS_WORDS,
+        searchable=False,
     )
     ignore: str = option(
         "auto",
@@ -119,6 +127,13 @@ class SplitConfig(Checked):
     )
     split_seed: int = option(
         0, "Seed of the random folds", "seed of the random order", minimum=0, maximum=2**31 - 1, searchable=False
+    )
+    group_by: str = option(
+        "auto",
+        "Subjects that stay together",
+        "subjects that a split keeps on one side: of one person, session, site or other part of their file names; auto: "
+        "of one person, where names tell; none: no groups",
+        searchable=False,
     )
     subjects: int = option(
         0,
@@ -274,6 +289,15 @@ class AugmentConfig(Checked):
         minimum=0,
         maximum=10,
         special_word="none",
+    )
+    modality_dropout: float = option(
+        0.0,
+        "Probability of leaving out a modality",
+        "probability with which each modality of a sub-volume is 0 everywhere, but never all: for networks that "
+        "are to work without some of them",
+        unit="probability",
+        minimum=0,
+        maximum=0.99,
     )
 
     @property

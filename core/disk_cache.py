@@ -1,4 +1,4 @@
-"""A cache of computed files: complete or absent, whoever is killed or writes at the same time, and limited in size.
+"""A cache of computed files, limited in size; an entry is complete or absent, also if a process is killed.
 
 An entry is a folder, made under a temporary name and renamed when it is complete. Readers keep the files they have
 opened or mapped, also when their entry is removed (on Windows it is then removed later).
@@ -60,8 +60,8 @@ class DiskCache:
             return entry if entry.is_dir() else None
         return entry
 
-    def add(self, key: str, write: Callable[[Path], None]) -> Path:
-        """Make an entry, unless another process has finished it meanwhile, and remove those used longest ago while the
+    def add(self, key: str, write: Callable[[Path], None], *, tidy: bool = True) -> Path:
+        """Make an entry, unless another process has finished it first, and remove those used longest ago while the
         cache exceeds its limit.
 
         Parameters
@@ -69,6 +69,7 @@ class DiskCache:
         key : str. Name of the entry; a file name.
         write : callable. Writes the files of the entry into the folder that it is given. What it raises is raised, and
             leaves no entry.
+        tidy : bool. Whether to remove entries now; a caller that adds many calls :meth:`tidy` once in a while.
 
         Raises
         ------
@@ -80,7 +81,8 @@ class DiskCache:
         limit_bytes = cache_limit_bytes()
         entry = self.folder / key
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._remove_leftovers()
+        if tidy:
+            self._remove_leftovers()
         temporary = temporary_beside(entry)
         temporary.mkdir()
         try:
@@ -91,8 +93,24 @@ class DiskCache:
             shutil.rmtree(temporary, ignore_errors=True)
         if not entry.is_dir():
             raise OSError(f"{entry} could not be made")
-        self._shrink(limit_bytes, keep=entry)
+        if tidy:
+            self._shrink(limit_bytes, keep=entry)
         return entry
+
+    def tidy(self) -> None:
+        """Remove what killed processes left, and entries used longest ago while the cache exceeds its limit.
+
+        Raises
+        ------
+        ConfigError
+            If the limit is no number.
+        """
+        self._remove_leftovers()
+        self._shrink(cache_limit_bytes())
+
+    def size(self, key: str) -> int:
+        """Bytes on the disk that an entry takes; 0 without one."""
+        return _size(self.folder / key)
 
     def use(self) -> CacheUse:
         """What the cache holds."""
@@ -117,10 +135,10 @@ class DiskCache:
         except OSError:
             return []
 
-    def _shrink(self, limit_bytes: int, keep: Path) -> None:
+    def _shrink(self, limit_bytes: int, keep: Path | None = None) -> None:
         entries = sorted((e for e in self._entries() if e != keep), key=_used)
         sizes = {entry: _size(entry) for entry in entries}
-        total = sum(sizes.values()) + _size(keep)
+        total = sum(sizes.values()) + (0 if keep is None else _size(keep))
         for entry in entries:
             if total <= limit_bytes:
                 return
@@ -148,9 +166,11 @@ def _used(entry: Path) -> int:
 
 
 def _size(entry: Path) -> int:
+    """Bytes of the files of an entry, without their holes."""
     total = 0
     with contextlib.suppress(OSError):
         for path in entry.iterdir():
             with contextlib.suppress(OSError):
-                total += path.stat().st_size
+                status = path.stat()
+                total += min(status.st_size, getattr(status, "st_blocks", status.st_size) * 512)
     return total

@@ -1,4 +1,4 @@
-"""Measured durations of earlier runs relative to the estimated ones, which correct the estimate for the next run."""
+"""Where a run will train, and how long earlier runs took there relative to the estimate, which corrects it."""
 
 from __future__ import annotations
 
@@ -31,3 +31,21 @@ class DurationFactors:
         if not self.runs:
             return ""
         return "the last run" if self.runs == 1 else f"the last {self.runs} runs"
+
+
+@dataclass(frozen=True)
+class TrainingPlace:
+    """Where a run will train.
+
+    Attributes
+    ----------
+    device : str. Kind of device, as torch names it.
+    measured : DurationFactors. Durations of the last runs there.
+    engine : str. Name of the engine on other machines; empty for this machine.
+    assumed : str. What is not known of the device, and was assumed, as a clause; empty where nothing was.
+    """
+
+    device: str = "cpu"
+    measured: DurationFactors = DurationFactors()
+    engine: str = ""
+    assumed: str = ""

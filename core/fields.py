@@ -113,12 +113,12 @@ class FieldSpec:
         said = not self.unit or self.unit in self.label.lower()
         return self.label if said else f"{self.label} ({self.unit})"
 
-    @property
+    @functools.cached_property
     def choices(self) -> tuple[str, ...]:
         """Allowed values of a choice field; empty for other fields."""
         return typing.get_args(self.type) if typing.get_origin(self.type) is Literal else ()
 
-    @property
+    @functools.cached_property
     def item_type(self) -> type | None:
         """Type of the items of a tuple field; ``None`` for other fields."""
         return typing.get_args(self.type)[0] if typing.get_origin(self.type) is tuple else None

@@ -26,7 +26,7 @@ _WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.([0-9a-f]{4})[0-9a-f]
 _PROCESS = secrets.token_hex(2)  # tells this process from a former one with its PID
 _numbers = itertools.count(secrets.randbelow(0x10000))
 _TAIL_BYTES = 256 * 1024
-_RETRY_S = (0.0, 0.01, 0.03)  # waits before reading again a file that was replaced meanwhile
+_RETRY_S = (0.0, 0.01, 0.03)  # waits before reading again a file that was replaced while it was read
 
 
 class FileStamp(NamedTuple):
@@ -72,7 +72,7 @@ class StampedCache(Generic[Content]):
         return kept[1]
 
     def forget(self, *paths: Path) -> None:
-        """Read files again at the next look, whatever their stamps: they were written just now."""
+        """Read files again next time, regardless of their modification times: they were written just now."""
         self._kept.pop(paths, None)
 
 
@@ -142,7 +142,8 @@ def remove_temporaries(folder: Path, name: str = "*", *, of_living: bool = True)
 
 
 def read_replaced(read: Callable[[], Content], *, exists: bool = False) -> Content:
-    """Read a file that another host may replace meanwhile: a network file system then reports a stale handle.
+    """Read a file that another host may replace at the same time: a network file system then reports a stale handle,
+    for as long as it remembers where the file was, or until its folder is listed.
 
     Parameters
     ----------
@@ -203,6 +204,18 @@ def parse_line(line: bytes) -> dict[str, Any] | None:
     except ValueError:
         return None
     return values if isinstance(values, dict) else None
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process have so many more files open or mapped, as far as the system lets it."""
+    with contextlib.suppress(ImportError, OSError, ValueError):  # Windows has no such limit
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = soft + count
+        if soft != resource.RLIM_INFINITY:
+            limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def sync_folder(folder: Path) -> None:

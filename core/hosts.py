@@ -1,11 +1,15 @@
-"""This machine as others see it: its host name and the id of its current boot.
+"""This machine as others see it: its host name, the id of its current boot, and marks that outlive both.
 
-Both together tell where a PID means anything. Containers of one machine share its boot id and differ in their host
-names; a machine that was restarted keeps its name and has another boot id.
+Boot and PID namespace tell where a PID means anything, also after the host was renamed: containers of one machine share
+its boot and differ in their namespaces. A machine that was restarted has another boot id; that it is the same one is
+recognised by its name, or, where that was changed too, by its marks. Images of machines are cloned together with
+their ids, and container images too: equal marks alone prove nothing (:mod:`core.runs.store.elsewhere`).
 """
 
 from __future__ import annotations
 
+import hashlib
+import os
 import re
 import socket
 from functools import cache
@@ -27,6 +31,44 @@ def boot_id() -> str:
         return ""
 
 
+@cache
+def pid_space() -> str:
+    """Id of the space in which PIDs mean the same, of boot and PID namespace; empty where the system does not tell."""
+    try:
+        namespace = os.stat("/proc/self/ns/pid").st_ino
+    except OSError:
+        return ""
+    return f"{boot_id()}:{namespace}" if boot_id() else ""
+
+
+@cache
+def machine_marks() -> tuple[str, ...]:
+    """Marks of this machine that outlive a restart and a change of its name: one for each network card, made of its
+    permanent address and the id of the installed system. Containers without cards of their own have none."""
+    try:
+        installed = Path("/etc/machine-id").read_text("ascii").strip()
+        cards = [card for card in Path("/sys/class/net").iterdir() if (card / "device").exists()]
+    except (OSError, UnicodeDecodeError):
+        return ()
+    addresses = [_read(card / "address") for card in cards if _read(card / "addr_assign_type") == "0"]
+    marks = {hashlib.sha256(f"segmentarium {installed} {address}".encode()).hexdigest()[:16] for address in addresses}
+    return tuple(sorted(marks)) if installed else ()
+
+
+@cache
+def booted_at() -> float:
+    """Start of the current boot, in seconds since 1970; 0 where the system does not tell it."""
+    found = re.search(r"^btime (\d+)$", _read(Path("/proc/stat")), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
 def host_in_file_name() -> str:
     """The host name with letters, digits, "-" and "_" alone, for the names of files."""
     return re.sub(r"[^A-Za-z0-9_-]", "_", host_name())
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii", "replace").strip()
+    except OSError:
+        return ""

@@ -120,7 +120,7 @@ class JsonLinesChild:
     """A child process that answers each line of JSON with another one, started when it is needed; one question at a
     time.
 
-    It may end by itself for want of questions; the next one starts it again. A forked process has none of its parent.
+    It may end when it is idle; the next one starts it again. A forked process has none of its parent.
 
     Parameters
     ----------
@@ -167,6 +167,11 @@ class JsonLinesChild:
             line = self._answer(question, limits) or self._answer(question, limits)  # it may have ended just now
         answer: dict[str, Any] | None = json.loads(line) if line else None
         return answer
+
+    def close(self) -> None:
+        """End the process, after the question that it is being asked."""
+        with self._lock:
+            self._end()
 
     def _answer(self, question: Mapping[str, object], limits: Callable[[bool], ProcessLimits] | None) -> str:
         """The line of the answer; empty if the process ended without one."""

@@ -1,4 +1,4 @@
-"""Writes the table of the settings of a cluster in clusters.md from their fields: ``make docs``."""
+"""Writes the tables of the settings of each kind of cluster in clusters.md from their fields: ``make docs``."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ PAGE = Path(__file__).with_name("clusters.md")
 sys.path.insert(0, str(PAGE.parents[1]))
 
 from core.fields import specs_of  # noqa: E402
-from core.runs.engines.settings import SlurmSettings  # noqa: E402
+from core.runs.engines.settings import KINDS, EngineSettings  # noqa: E402
 from docs.marked_part import replace_part  # noqa: E402
 from docs.write_options import values_of  # noqa: E402
 
 
-def table() -> str:
-    """A line for each setting, those of Slurm first."""
-    specs = specs_of(SlurmSettings, section="")
-    own = [spec for spec in specs if spec.name in SlurmSettings.__annotations__]
+def table(settings: type[EngineSettings]) -> str:
+    """A line for each setting, those of the kind of cluster first."""
+    specs = specs_of(settings, section="")
+    own = [spec for spec in specs if spec.name in settings.__annotations__]
     lines = ["| Setting | Meaning | Values | Default |", "|---|---|---|---|"]
     for spec in [*own, *(spec for spec in specs if spec not in own)]:
         default = spec.format(spec.default)
@@ -27,8 +27,10 @@ def table() -> str:
 
 
 def page_with_table(page: str) -> str:
-    """The page with a new table of settings."""
-    return replace_part(page, "settings", table())
+    """The page with new tables of settings."""
+    for kind, settings in KINDS.items():
+        page = replace_part(page, f"settings of {kind}", table(settings))
+    return page
 
 
 if __name__ == "__main__":

@@ -11,6 +11,11 @@ from core.datasets.registry import UnknownLayoutError
 from core.errors import UserError
 from core.paths import DEMO, data_root
 from ui.data import doctor_job, doctor_view, file_names_view, recipe_view
+from ui.data.cache_view import show_cache
+from ui.data.class_names_view import rename_classes
+from ui.data.download_view import choose_download, show_downloads
+from ui.data.measures_view import show_measures
+from ui.data.pictures import contact_sheet_button, show_pictures
 from ui.data.subject_view import choose_subject, show_subject
 from ui.data.uploader import uploader
 from ui.shared import cache, demo_jobs, formatting, jobs
@@ -23,11 +28,11 @@ from ui.shared.state import DATA, load_from_url, save_to_url
 
 VIEW = "data_view"
 READING = "data_reading"
-VIEWS = ("Middle slices", "Subjects", "Slice by slice")
+VIEWS = ("Middle slices", "Measures", "Subjects", "Slice by slice")
 
 
 def open_uploaded(folder: str) -> None:
-    """Select a data set that was uploaded (callback of the upload)."""
+    """Select a data set that was uploaded or downloaded (callback)."""
     cache.forget_dataset_choices()
     st.session_state[DATA] = folder
 
@@ -36,7 +41,7 @@ choices = cache.dataset_choices()
 load_from_url(DATA, DEMO)
 if st.session_state[DATA] not in choices:
     choices = [*choices, st.session_state[DATA]]
-with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
+with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
     st.title("Data", anchor=False, width="content")
     choice = st.selectbox(
         "Data set",
@@ -45,14 +50,16 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium"):
         persist_state="session",
         accept_new_options=True,
         width=400,
-        help=f"Data sets in {formatting.plain(str(data_root()))}, and the demo data. "
-        "Type the path of another folder in there to see why it is not a data set.",
+        label_visibility="collapsed",
     )
-    with st.popover("Upload", icon=":material/upload:", type="tertiary"):
+    with st.popover("Add data", icon=":material/add:", type="tertiary"):
         try:
             uploader(open_uploaded)
         except UserError as error:  # the rest of the page needs no upload
             error_box(error)
+        st.divider()
+        choose_download()
+show_downloads(open_uploaded)
 choice = choice or DEMO
 save_to_url(DATA, choice)
 tab_title("Data", choice)
@@ -104,16 +111,25 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
                 st.badge("synthetic", color="violet")
         st.caption(
             f"{formatting.count(len(summary.ids), 'subject')}{labelled} · "
-            f"{formatting.plain(', '.join(summary.modalities))} · layout {summary.layout}{licence}",
-            help=formatting.plain(formatting.sentence(summary.reason)) if summary.reason else None,
+            f"{formatting.plain(', '.join(summary.modalities))} · layout {summary.layout}{licence}"
         )
-    with st.popover("Import options", icon=":material/tune:", type="tertiary", key=READING):
+    with st.popover("Import options", icon=":material/tune:", type="tertiary", key=READING):  # one stop of the Tab key
+        if summary.reason:
+            st.caption(formatting.plain(formatting.sentence(summary.reason)))
         choose_data_options(choice, dataset)
-    if choice != DEMO:
-        file_names_view.edit_button(path)
-    check_again = st.button("Check again", icon=":material/refresh:", type="tertiary")
+        rename_classes(path, dataset.labels)
+        with st.container(horizontal=True, gap="small"):
+            if choice != DEMO:
+                file_names_view.edit_button(path)
+            check_again = st.button("Check again", icon=":material/refresh:", type="tertiary")
+        st.caption(
+            f"Data sets are folders in {formatting.plain(str(data_root()))}. "
+            "Type the path of another folder in there as the data set to see why it is not one."
+        )
     train_button = st.empty()
-legend(summary.colours, summary.ignored)
+load_from_url(VIEW, VIEWS[0], VIEWS, "view")
+if st.session_state[VIEW] != VIEWS[-1]:  # the viewer has one
+    legend(summary.colours, summary.ignored)
 
 folder = doctor_job.report_folder(path, options)
 if check_again:
@@ -137,13 +153,12 @@ with train_button:
     kind: Literal["primary", "secondary"] = "primary" if report["ok"] else "secondary"
     if st.button("Train on this", type=kind, icon=":material/model_training:"):
         go_to("train", **{DATA: choice})
-load_from_url(VIEW, VIEWS[0], VIEWS, "view")
 with st.container(horizontal=True, vertical_alignment="center", gap="small"):
     view = st.segmented_control(
         "View", VIEWS, required=True, key=VIEW, label_visibility="collapsed", persist_state="session", width="content"
     )
     readable = [subject["id"] for subject in report["subjects"] if subject["thumbnail"]] or list(summary.ids)
-    subject = choose_subject(choice, readable) if view == VIEWS[2] else readable[0]
+    subject = choose_subject(choice, readable) if view == VIEWS[3] else readable[0]
     st.space("stretch")
     if report["ok"]:
         remarks = formatting.count(counts["warnings"], "warning") if counts["warnings"] else "no errors, no warnings"
@@ -154,9 +169,13 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
 save_to_url(VIEW, view or VIEWS[0], "view", VIEWS[0])
 findings = st.container() if not report["ok"] else None  # what keeps from training comes before the pictures
 if view == VIEWS[0]:
-    doctor_view.show_slices(report, folder)
-    st.caption(formatting.plain(formatting.sentence(report["thumbnails"])))
+    show_pictures(report["subjects"], folder, "picture_page")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.caption(formatting.plain(formatting.sentence(report["thumbnails"])), width="stretch")
+        contact_sheet_button(folder, path.name)
 elif view == VIEWS[1]:
+    show_measures(report, folder)
+elif view == VIEWS[2]:
     doctor_view.show_subjects(report, list(summary.colours))
 else:
     with stop_on_user_error():
@@ -167,3 +186,4 @@ with findings or st.container():
     recipe_view.show_recipe(path)
 if summary.description:
     st.caption(formatting.plain(formatting.sentence(summary.description)))
+show_cache()

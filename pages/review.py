@@ -6,10 +6,13 @@ import streamlit as st
 
 from core.datasets import DataOptions
 from core.errors import UserError
+from core.evaluation.metrics import ScoredNames
 from core.paths import DEMO_MODEL
 from core.runs.predictions import read_predictions
 from ui.review import view
-from ui.review.case_list import case_list
+from ui.review.case_list import Scores, case_list
+from ui.review.case_order import choose_order, choose_shown, spread_of, worst_first
+from ui.review.findings import findings_url
 from ui.review.training import follow_training
 from ui.shared import cache
 from ui.shared.data_choice import choose_data, held_out_subjects
@@ -64,16 +67,19 @@ with choosers:
     case_filter = st.segmented_control("Cases", filters, required=True, key=filter_key) or filters[0]
     save_to_url(filter_key, case_filter, "cases", filters[0])
 predictions = read_predictions(runs_root(), model.path, choice.folder)
-subjects = view.worst_first(held_out if case_filter == HELD_OUT else dataset.ids, predictions)
-cases = view.CaseList(model.path, choice.folder, subjects, predictions)
+classes = [{"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground]
+of_set = held_out if case_filter == HELD_OUT else dataset.ids
 with side:
-    view.summary(dataset, metadata, cases)
+    view.summary(dataset, metadata, view.CaseList(model.path, choice.folder, list(of_set), predictions))
     view.seen_note(metadata, choice.is_training_data, held_out)
-load_from_url(CASE, subjects[0], allowed=subjects)
+    order = choose_order(ScoredNames.of_checkpoint(metadata).names)
+    spread = spread_of(of_set, predictions, order)
+    subjects = choose_shown(worst_first(of_set, predictions, order), predictions, spread)
+cases = view.CaseList(model.path, choice.folder, subjects, predictions)
+load_from_url(CASE, subjects[0], allowed=of_set)
 chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subjects[0]
 save_to_url(CASE, chosen)
 tab_title("Review", chosen, model.name)
-classes = [{"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground]
 
 with heading:
     view.case_stepper(subjects, chosen)
@@ -82,15 +88,20 @@ with controls:
     view.case_warnings(cases, dataset, metadata, chosen)
     view.segmentation_controls(cases, chosen, start_unasked)
 with side:
-    clicked = case_list(subjects, {id: p.score for id, p in predictions.items()}, classes, chosen)
+    by_case = {id: prediction.score for id, prediction in predictions.items()}
+    scores = Scores(order.label, order.measure, by_case, order.values(predictions, of_set), spread)
+    clicked = case_list(subjects, scores, classes, chosen)
     if clicked and clicked != chosen:
         st.session_state[CASE] = clicked
         st.rerun()
-    view.score_table(predictions.get(chosen), classes)
+    view.score_table(predictions.get(chosen), classes, order.measure.tolerance_mm or view.TOLERANCE_MM)
 with picture:
     with stop_on_user_error():
         file = predictions[chosen].file if chosen in predictions else None
-        scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options)
-    view.case_viewer(scene, st.query_params.get(CROSSHAIR), chosen)
+        scene = subject_scene(
+            choice.folder, chosen, metadata.label_space, file, options, view.heat_of(predictions.get(chosen))
+        )
+    findings = findings_url(model.path, dataset, predictions.get(chosen), scene)
+    view.case_viewer(scene, st.query_params.get(CROSSHAIR), chosen, findings)
     view.resampling_note(predictions.get(chosen), scene)
     follow_training(model.key, choice.folder)

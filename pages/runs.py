@@ -8,7 +8,7 @@ import streamlit as st
 
 from core import runs
 from core.runs import engine_poller, groups
-from core.runs.store.groups import SWEEP
+from core.runs.group_summary import SweepSummary
 from ui.runs import actions, group_view, other_roots_view, rows, run_view, selection, sweep_view, ticked
 from ui.runs.bell.component import bell
 from ui.runs.chart.component import run_chart
@@ -47,7 +47,7 @@ with bar:
     run_filter = choose_filter()
 
 by_id = {run.id: run for run in all_runs}
-groups_by_id = {summary.group.id: summary.group for summary in all_groups}
+groups_by_id = {summary.group.id: summary for summary in all_groups}
 group_of = selection.group_by_run(all_groups)
 compared = [by_id[id] for id in ticked.ticked_runs(by_id, shown.run)]
 colours = ticked.colours_of(compared)
@@ -96,8 +96,10 @@ if other_roots_view.is_other(shown.run):
     st.stop()
 if shown.group in groups_by_id:
     group = groups_by_id[shown.group]
-    show = sweep_view.show_sweep if group.kind == SWEEP else group_view.show_group
-    show(root, group)
+    if isinstance(group, SweepSummary):
+        sweep_view.show_sweep(root, group)
+    else:
+        group_view.show_group(root, group)
     st.stop()
 if shown.group or shown.run not in by_id:
     selection.report_unknown(shown)
@@ -106,6 +108,7 @@ if shown.run in group_of:
     group_view.link_to(group_of[shown.run])
 run = by_id[shown.run]
 actions.header(root, run)
+run_view.report_problem(run)
 run_view.status(root, run.id, every_s=2.0 if run.state.state in formatting.WAITING_OR_ACTIVE else None)
 if run.state.state == "starting":
     show_first_subject(run)

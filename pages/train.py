@@ -77,7 +77,8 @@ except UserError as error:
     st.page_link(page("data"), label="Look at it on the Data page")
     st.stop()
 fixed = {"path": path}
-choices_of_auto = auto_preset.recipe(base, summary)
+engine = engine_choice.chosen(runs_root())
+choices_of_auto = auto_preset.recipe(base, summary, engine)
 if choices_of_auto is not None:
     base = choices_of_auto.apply(base)
 form.keep_changes(base)
@@ -94,8 +95,8 @@ options = {
     "modalities": summary.modalities,
     "classes": summary.classes,
     "lateral_pairs": summary.classes,
-    "val_subjects": summary.labelled,
-    "test_subjects": summary.labelled,
+    "val_subjects": tuple(summary.labelled),
+    "test_subjects": tuple(summary.labelled),
 }
 
 with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
@@ -109,7 +110,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
         elif problem is not None:
             error_box(problem)
         else:
-            shown = forecast.render(state.config, summary)
+            shown = forecast.render(state.config, summary, engine)
             can_start = shown.can_start
             report = None
             if choice != DEMO:
@@ -165,7 +166,7 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             if choice == DEMO and not cache.demo_exists():
                 st.caption("The preview needs the demo data: make it on the Data page, or by a first training.")
             else:
-                planned = forecast.forecast(state.config, summary)
+                planned = forecast.forecast(state.config, summary, shown.device)
                 dataset = cache.dataset(Path(cache.dataset_path(choice)), DataOptions.from_config(state.config.data))
                 subject = split_subjects(summary.labelled, state.config.split).train[0]
                 sub_volume_preview(dataset, subject, planned.config.sampling, planned.spacing_mm)

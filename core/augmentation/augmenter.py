@@ -35,6 +35,8 @@ class AugmentationParams:
     warp : Warp or None. Spatial transform from the region to the sub-volume.
     flips : list of bool. Which sub-volumes are mirrored left-right.
     intensity : list of IntensityChange. One per sub-volume and channel, channels changing fastest.
+    kept : list of list of bool, optional. Which channels of each sub-volume are kept, the others being 0; ``None``
+        where none is left out.
     """
 
     locations: list[PatchLocation]
@@ -42,6 +44,7 @@ class AugmentationParams:
     warp: Warp | None
     flips: list[bool]
     intensity: list[IntensityChange]
+    kept: list[list[bool]] | None = None
 
     @property
     def changes_intensity(self) -> bool:
@@ -88,6 +91,15 @@ class Augmenter:
         image : Tensor, float32, shape (batch, channel, i, j, k)
         label : Tensor, uint8, shape (batch, i, j, k)
         """
+        augmented, label = self._augment(image, label, params)
+        if params.kept is None:
+            return augmented, label
+        # An image that a subject lacks is 0 in every voxel, and stays so, as one that is left out: noise would hide it.
+        kept = torch.tensor(params.kept, device=image.device) & (image != 0).flatten(2).any(dim=2)
+        return torch.where(kept[..., None, None, None], augmented, 0.0), label
+
+    def _augment(self, image: Tensor, label: Tensor, params: AugmentationParams) -> Batch:
+        """Everything but leaving out modalities."""
         device = image.device
         if device.type in AUGMENTED_ON_CPU:
             image, label = self._apply_on_cpu(image.cpu(), label.cpu(), params)
@@ -129,4 +141,19 @@ class Augmenter:
             ]
         flips = (torch.rand(batch, generator=generator) < self.config.flip).tolist()
         intensity = draw_intensity(self.config, batch, channels, self.size, generator)
-        return AugmentationParams(locations, region, warp, flips, intensity)
+        kept = draw_kept(self.config.modality_dropout, batch, channels, generator)
+        return AugmentationParams(locations, region, warp, flips, intensity, kept)
+
+
+def draw_kept(probability: float, batch: int, channels: int, generator: torch.Generator) -> list[list[bool]] | None:
+    """Draw which channels of each sub-volume are kept: each is left out with a probability, but for one at random.
+
+    ``None``, and nothing is drawn, for a probability of 0 and for a single channel.
+    """
+    if not probability or channels < 2:
+        return None
+    kept = torch.rand(batch, channels, generator=generator) >= probability
+    spared = torch.randint(channels, (batch, 1), generator=generator)
+    none_left = ~kept.any(dim=1, keepdim=True)
+    rows: list[list[bool]] = (kept | (none_left & (torch.arange(channels) == spared))).tolist()
+    return rows

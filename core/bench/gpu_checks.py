@@ -80,7 +80,7 @@ def run_check(name: str, device_name: str) -> dict[str, Any]:
         status, sentence = "passed", CHECKS[name].run(resolve_device(device_name))
     except CheckFailed as error:
         status, sentence = "failed", str(error)
-    except Exception as error:  # noqa: BLE001 - whatever goes wrong is the result of the check
+    except Exception as error:  # noqa: BLE001 - any failure is the result of the check
         status, sentence = "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:400]}"
     return {"status": status, "sentence": sentence}
 

@@ -71,7 +71,7 @@ class Checkpoint:
 
 def build_network(metadata: CheckpointMetadata) -> SegmentationNetwork:
     """The described network with fresh weights."""
-    return build_model(metadata.train_config.model, len(metadata.modalities), len(metadata.label_space))
+    return build_model(metadata.train_config.model, len(metadata.modalities), len(metadata.output_names))
 
 
 def save(path: Path, checkpoint: Checkpoint, previous: Path | None = None) -> None:

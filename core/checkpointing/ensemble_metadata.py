@@ -139,6 +139,13 @@ def _classes_text(member: Member) -> str:
     return format_list([f"{c.name} = {c.raw}" for c in space.classes])
 
 
+def _outputs_text(member: Member) -> str:
+    regions = member.metadata.trained_regions
+    if regions is None:
+        return "classes"
+    return format_list([f"{r.name} = {'+'.join(r.classes)}, painted as {r.painted}" for r in regions.regions])
+
+
 def _ignore_text(member: Member) -> str:
     ignore = member.metadata.label_space.ignore
     return "none" if ignore is None else str(ignore.raw)
@@ -147,6 +154,7 @@ def _ignore_text(member: Member) -> str:
 _COMPARED = (
     ("modalities", lambda member: ", ".join(member.metadata.modalities), "train with the same ones in the same order"),
     ("classes", _classes_text, "only networks for the same classes can be averaged"),
+    ("outputs", _outputs_text, "only networks for the same classes or regions can be averaged"),
     ("ignore label", _ignore_text, "train with the same --ignore"),
 )
 

@@ -20,6 +20,7 @@ from core.errors import CheckpointError, UserError
 from core.imaging.normalise import Normaliser
 from core.imaging.postprocessing import Postprocessing
 from core.labels import LabelSpace, is_ignore_name
+from core.regions import RegionSpace
 from core.types import SpacingMm
 
 FORMAT_VERSION = 1  # of a file with one network
@@ -31,6 +32,7 @@ ACCEPT_DATA = "accept-data"  # there, while the run is to resume on changed data
 METADATA_KEY = "segmentarium"
 TRAINING_SPACING = "spacing_mm"  # in the description of the data set
 MEMBERS = "members"  # in the inference settings of an ensemble: name and epoch of each network
+REGIONS = "regions"  # in the description of the data set: unions of classes, in the order in which they are painted
 POSTPROCESSING = "postprocessing"  # in the inference settings: rules by class, and how they were decided
 ZIP_MAGIC = b"PK\x03\x04"
 LEGACY_TORCH_MAGIC = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9"  # pickled number at the start of PyTorch files before 1.6
@@ -54,13 +56,13 @@ class CheckpointMetadata:
     Attributes
     ----------
     config : dict. The run's configuration, including the values derived from the data.
-    labels : list of dict. The label space; its order is that of the network's output channels. The ignore label, of
-        which there is none, comes last.
+    labels : list of dict. The label space; its order is that of the network's output channels, where those are not
+        regions. The ignore label, of which there is none, comes last.
     modalities : tuple of str. Names of the input channels, in order.
     spacing_mm : tuple of float or None. Voxel size to which images are resampled; ``None`` for no resampling.
     progress : dict. Epoch, step, elapsed seconds, best score and the like.
     inference : dict. Chosen mode and tile size, and the postprocessing.
-    dataset : dict. Name, whether it is synthetic, licence, voxel sizes of the training subjects.
+    dataset : dict. Name, whether it is synthetic, licence, voxel sizes of the training subjects, regions.
     split : dict of list of str. Subject ids for train, val and test.
     normalisation : dict. Intensity normalisation, as :meth:`core.imaging.normalise.Normaliser.to_json` gives it; empty
         in checkpoints of version 0.1, whose configuration names the method, z_score by default.
@@ -106,6 +108,23 @@ class CheckpointMetadata:
     def label_space(self) -> LabelSpace:
         """The label space."""
         return LabelSpace.from_json(self.labels)
+
+    @property
+    def regions(self) -> RegionSpace | None:
+        """Unions of classes that are scored, and trained where the configuration says so; ``None`` for none."""
+        stored = self.dataset.get(REGIONS)
+        return RegionSpace.from_json(stored, self.label_space.names) if stored else None
+
+    @property
+    def trained_regions(self) -> RegionSpace | None:
+        """The regions that are the output channels of the network; ``None`` where the classes are."""
+        return self.regions if self.train_config.data.targets == "regions" else None
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """Names of the output channels of the network: classes with the background first, or regions."""
+        trained = self.trained_regions
+        return self.label_space.names if trained is None else trained.names
 
     @property
     def postprocessing(self) -> Postprocessing:
@@ -220,6 +239,8 @@ def parse_metadata(path: Path, header: Mapping[str, str] | None) -> CheckpointMe
         metadata = replace(metadata, modalities=modalities, spacing_mm=spacing)
         metadata.training_spacing  # noqa: B018 - validates
         metadata.postprocessing.check(metadata.label_space.names)
+        if metadata.train_config.data.targets == "regions" and not (metadata.regions and metadata.regions.painted):
+            raise ValueError("no regions that its output channels would be")
         if not isinstance(metadata.inference.get(MEMBERS, []), list):
             raise TypeError(f"{MEMBERS} is not a list")
         if len(metadata.normaliser.methods) != len(modalities):

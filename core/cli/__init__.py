@@ -35,6 +35,7 @@ COMMANDS = {
     "postprocess": "show, choose or set what is done with the label maps of a model",
     "export": "write a trained model as one small file to share",
     "evaluate": "score a trained model on whole volumes of a data set",
+    "errors": "list where a kept segmentation is wrong: regions of errors, lesions that are missed or false",
     "features": "write the feature maps of a trained model as pictures, stage by stage",
     "places": "show where training draws sub-volumes of a subject, and which classes they contain",
     "quiz": "report the answers of the quiz",

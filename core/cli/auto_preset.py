@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from core.compute.expected_device import expected_device
 from core.config import TrainConfig
 from core.datasets import DataOptions, fingerprint, open_dataset
 from core.datasets.synthetic.demo import planned_unless_made
 from core.errors import UserError
 from core.paths import checkpoints_root, dataset_folder
 from core.presets import AUTO, preset
-from core.runs.measured_speed import duration_factors
+from core.runs.expected_place import expected_place
+from core.runs.store.engine_records import LOCAL
 from core.training.auto_preset import Work, choose, work_of
 from core.types import Size3, SpacingMm
 
 
-def choose_values(config: TrainConfig, given: Collection[str], root: Path) -> TrainConfig:
+def choose_values(config: TrainConfig, given: Collection[str], root: Path, engine: str = LOCAL) -> TrainConfig:
     """The configuration with what ``auto`` chooses, and why.
 
     Parameters
     ----------
     config : TrainConfig. Values that were given, and those of the preset before it knew the data.
     given : collection of str. Names of the fields that keep their value.
-    root : Path. Checkpoints root, whose last runs tell how fast this machine is.
+    root : Path. Checkpoints root, whose last runs tell how fast this machine or the engine is.
+    engine : str. Name of the engine that is to train.
 
     Raises
     ------
     UserError
-        If the data set cannot be opened or split.
+        If the data set cannot be opened or split, or there is no such engine.
     """
-    return choose(config, _work(config, root)).apply(config, given)
+    return choose(config, _work(config, root, engine)).apply(config, given)
 
 
 def chosen_lines(data: str, layout: str, options: DataOptions) -> list[str]:
@@ -52,16 +53,17 @@ def chosen_lines(data: str, layout: str, options: DataOptions) -> list[str]:
     return [f"training for {config.run.minutes:g} minutes (--preset {AUTO}) would be", *(f"  {r}" for r in reasons)]
 
 
-def _work(config: TrainConfig, root: Path) -> Work:
-    device = expected_device(config.run.device)
+def _work(config: TrainConfig, root: Path, engine: str) -> Work:
+    place = expected_place(root, engine, config.run.device)
+    labelled: Mapping[str, Mapping[str, str]]
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
     if planned := planned_unless_made(config.data.path):
-        labelled, shapes, spacings_mm = planned.ids, planned.shapes, planned.spacings_mm
+        labelled, shapes, spacings_mm = planned.labelled, planned.shapes, planned.spacings_mm
     else:
         path = dataset_folder(config.data.path)
         dataset = open_dataset(path, config.data.layout, DataOptions.from_config(config.data))
         geometry = fingerprint(dataset, dataset.labelled_ids)
-        labelled = dataset.labelled_ids
+        labelled = dataset.labelled
         shapes, spacings_mm = tuple(geometry.shapes.values()), tuple(geometry.spacings_mm.values())
-    return work_of(config, labelled, shapes, spacings_mm, device, duration_factors(root, device))
+    return work_of(config, labelled, shapes, spacings_mm, place)

@@ -13,13 +13,15 @@ from core.cli.auto_preset import chosen_lines
 from core.cli.options import add_data_options, data_options_from
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
+from core.datasets.contact_sheet import SHEET, write_contact_sheet
 from core.datasets.dataset_json import write_description
 from core.datasets.doctor import check
-from core.datasets.doctor_report import DoctorReport, SubjectFacts
+from core.datasets.doctor_report import DoctorReport
 from core.datasets.layouts.recipe import REPAIRS, Recipe
 from core.datasets.recognition import layout_title
 from core.datasets.repairs import suggested
 from core.datasets.saved_recipes import add_repairs, recipe_file, save_recipe, saved_recipe
+from core.datasets.subject_facts import SubjectFacts
 from core.errors import DatasetError
 from core.formatting import format_count, format_number, format_size
 from core.paths import dataset_folder
@@ -58,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--thumbnails",
         metavar="DIR",
         type=Path,
-        help=f"write a picture of each subject (<id>.png) and the report ({REPORT}) into this folder",
+        help=f"write a picture of each subject (<id>.png), all of them on one ({SHEET}) and the report ({REPORT}) into "
+        "this folder",
     )
 
 
@@ -126,6 +129,9 @@ def _write_report(folder: Path, report: DoctorReport) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatasetError(f"{folder}: cannot be written: {error.strerror or error}; choose another place") from error
+    pictures = [(facts.id, folder / facts.thumbnail) for facts in report.subjects if facts.thumbnail]
+    if pictures:
+        write_contact_sheet(folder / SHEET, pictures)
     write_text(folder / REPORT, dumps(report.to_json()), DatasetError)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.cli.arguments import add_data, add_json, add_progress
+from core.cli.data_download import add_download
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
 from core.datasets.describing import Described, describe, parse_classes, starting_point
@@ -16,9 +17,11 @@ from core.datasets.label_values import default_classes, label_values
 from core.datasets.layouts.described import modality_table
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.set_description import KEYS, to_toml
+from core.datasets.prepared import PreparedCache
 from core.datasets.recognition import CODED
 from core.datasets.registry import open_dataset
 from core.datasets.saved_descriptions import forget_description, save_description
+from core.disk_cache import DiskCache, cache_limit_bytes
 from core.errors import DatasetError
 from core.formatting import format_bytes, format_list
 from core.imaging.foreign_files import decoded_cache
@@ -37,10 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     layouts.add_argument("name", metavar="NAME", nargs="?", help="layout whose patterns, classes and notes are shown")
     add_json(layouts)
     layouts.set_defaults(act=_layouts)
-    cache = actions.add_parser("cache", help="show how much the cache of decoded images holds, or empty it")
-    cache.add_argument("--clear", action="store_true", help="remove what it holds; it is decoded again when it is read")
+    text = "show how much the caches of decoded images and of prepared subjects hold, or empty them"
+    cache = actions.add_parser("cache", help=text, description=text)
+    cache.add_argument("--clear", action="store_true", help="remove what they hold; it is made again when it is needed")
     add_json(cache)
     cache.set_defaults(act=_cache)
+    add_download(actions)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -55,14 +60,21 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _cache(args: argparse.Namespace) -> int:
-    """State what the cache of decoded images holds, and empty it on request."""
-    cache = decoded_cache()
-    use = cache.clear() if args.clear else cache.use()
+    """State what the caches of decoded images and prepared subjects hold, and empty them on request."""
+    caches: tuple[DiskCache | PreparedCache, ...] = (decoded_cache(), PreparedCache())
+    uses = [cache.clear() if args.clear else cache.use() for cache in caches]
+    decoded, prepared = (
+        {"folder": cache.folder, "entries": use.entries, "bytes": use.nbytes}
+        for cache, use in zip(caches, uses, strict=True)
+    )
+    limit = cache_limit_bytes()
     if args.json:
-        print(dumps({"folder": cache.folder, "entries": use.entries, "bytes": use.nbytes, "cleared": args.clear}))
-    else:
-        removed = "removed: " if args.clear else ""
-        print(f"{removed}{use.entries} decoded images, {format_bytes(use.nbytes)}, in {cache.folder}")
+        print(dumps({**decoded, "prepared": prepared, "limit_bytes": limit, "cleared": args.clear}))
+        return 0
+    removed = "removed: " if args.clear else ""
+    for what, cache, use in zip(("decoded images", "prepared subjects"), caches, uses, strict=True):
+        print(f"{removed}{use.entries} {what}, {format_bytes(use.nbytes)}, in {cache.folder}")
+    print(f"limit of each: {format_bytes(limit)} (SEGMENTARIUM_CACHE_GB)")
     return 0
 
 

@@ -100,7 +100,8 @@ def config_from(args: argparse.Namespace) -> TrainConfig:
         return config
     from core.cli.auto_preset import choose_values  # reads files
 
-    return choose_values(config, values, checkpoints_root(getattr(args, "checkpoints", None)))
+    root = checkpoints_root(getattr(args, "checkpoints", None))
+    return choose_values(config, values, root, getattr(args, "engine", ""))
 
 
 def add_flags(parser: argparse._ActionsContainer, specs: Sequence[FieldSpec], prefix: str) -> None:

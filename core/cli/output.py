@@ -44,10 +44,13 @@ def number_cell(value: float | None, digits: int = 3) -> str:
     return format_number(value, digits, missing="-")
 
 
-def align_columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table: the first column to the left, all others to the right."""
+def align_columns(rows: Sequence[Sequence[str]], left: int = 1) -> list[str]:
+    """Lines of a table: the first columns, as many as ``left``, to the left, all others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
-        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(w) for cell, w in zip(row[1:], widths[1:], strict=True))])
+        "  ".join(
+            cell.ljust(width) if number < left else cell.rjust(width)
+            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
         for row in rows
     ]

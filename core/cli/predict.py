@@ -22,6 +22,7 @@ from core.errors import ConfigError, VolumeError
 from core.formatting import format_number
 from core.imaging.volume import write_label
 from core.inference.ensemble_predictor import EnsemblePredictor, open_predictor
+from core.inference.subject_image import SubjectImage
 from core.inference.voxel_size import with_advice
 from core.paths import checkpoints_root
 from core.runs.models import find_models
@@ -74,9 +75,7 @@ def run(args: argparse.Namespace) -> int:
     options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
     subject = read_images(args.images, predictor.modalities, args.channels or (), options.nan_is_zero)
     with show_progress("tiles", args.progress) as progress:
-        unprocessed, disagreement = predictor.segment_with_disagreement(
-            subject.image, subject.geometry.spacing_mm, progress, subject.geometry.oriented
-        )
+        unprocessed, disagreement = predictor.segment_with_disagreement(SubjectImage.of(subject), progress)
     prediction = predictor.postprocess(unprocessed, subject.geometry.spacing_mm)
     warnings, training = predictor.warnings(subject), predictor.expected.training
     labels = predictor.labels

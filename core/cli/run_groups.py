@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core import strict_json
 from core.cli import sweep_tables
@@ -14,10 +15,12 @@ from core.errors import RunError
 from core.formatting import format_count
 from core.presets import command_line
 from core.runs import groups, sweeps
-from core.runs.group_scores import CrossValidation, HeldOutSubject, Spread, cross_validation
 from core.runs.group_summary import SweepSummary
 from core.runs.groups import GroupSummary
 from core.runs.store.groups import Group, read_group
+
+if TYPE_CHECKING:
+    from core.runs.group_scores import CrossValidation, HeldOutSubject, Spread
 
 
 def list_all(root: Path, args: argparse.Namespace) -> int:
@@ -47,6 +50,8 @@ def show(root: Path, args: argparse.Namespace) -> int:
     if isinstance(summary, SweepSummary):
         sweep_tables.show(root, summary, args.json)
         return 0
+    from core.runs.group_scores import cross_validation  # imports what reads data sets
+
     scores = cross_validation(root, summary)
     if args.json:
         print(strict_json.dumps({**summary.to_json(), "scores": scores.to_json()}))
@@ -97,7 +102,7 @@ def stop(root: Path, group: Group, args: argparse.Namespace) -> int:
 
 def resume(root: Path, group: Group, args: argparse.Namespace) -> int:
     """Resume the runs of a group that ended early."""
-    groups.resume_group(root, group, data=args.data, force=args.force)
+    groups.resume_group(root, group, data=args.data, force=args.force, engine=args.engine)
     return report(root, group, args)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,9 +16,10 @@ from core.cli.help_format import HelpFormatter
 from core.cli.program import program_name
 from core.errors import RunError
 from core.paths import checkpoints_root
-from core.runs import QueuePosition, engine_poller
+from core.runs import QueuePosition, RunSummary, engine_poller
 from core.runs.groups import find_group
 from core.runs.lost_runs import give_up
+from core.runs.other_roots import list_other_runs
 from core.sweeps.settings import MORE_TRIALS
 
 Action = Callable[[Path, argparse.Namespace], int]
@@ -51,7 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             hidden = {**options, "default": argparse.SUPPRESS, "help": argparse.SUPPRESS}
             parser.add_argument(flag, dest=f"early_{flag.removeprefix('--')}", **hidden)
 
-    add("list", _list, "list all runs, the newest first", of_one_run=False)
+    listing = add("list", _list, "list all runs, the newest first", of_one_run=False)
+    others: dict[str, Any] = {"action": "store_true", "help": "also the runs of other folders in a shared database"}
+    parser.add_argument("--all-roots", **others)
+    listing.add_argument("--all-roots", default=argparse.SUPPRESS, **others)
     add("show", _show, "show state, results and settings of a run")
     log = add("log", _log, "print the last lines of a run's log")
     add_option(log, "--lines", "number of lines", metavar="N", type=int, default=LOG_LINES)
@@ -67,6 +71,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_option(resume, "--data", "new folder of the data set, if it was moved", metavar="DATA", default="")
     add_option(resume, "--force", "go on although the data is not what the run began with", action="store_true")
+    where = "where to train: local, or an engine that engines.toml declares (default: where it was)"
+    add_option(resume, "--engine", where, metavar="NAME", default="")
     add(
         "give-up",
         _give_up,
@@ -74,6 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     duplicate = add("duplicate", _duplicate, "queue a new run with the settings of another one")
     add_option(duplicate, "--name", "name of the new run (default: the other name with 'again')", metavar="TEXT")
+    add_option(duplicate, "--engine", where.replace("it was", "the other was"), metavar="NAME", default="")
     move = add("move", _move, "change the position of a run in the queue")
     add_option(move, "--to", "new position", choices=get_args(QueuePosition), default="first")
     rename = add("rename", _rename, "change the name of a run or a group")
@@ -129,12 +136,36 @@ def _list(root: Path, args: argparse.Namespace) -> int:
     runs.serve_queue(root)
     engine_poller.ask_all(root)
     summaries, queue = runs.list_runs(root), runs.queued_runs(root)
+    if args.all_roots:
+        return _list_all_roots(root, summaries, queue, args)
     if args.json:
         print(strict_json.dumps([summary.to_json() for summary in summaries]))
     elif summaries:
         run_tables.print_runs(summaries, queue)
     else:
         print(f"no runs in {root} yet; start one: {program_name()} train demo --preset quick")
+    return 0
+
+
+def _list_all_roots(root: Path, own: Sequence[RunSummary], queue: Sequence[str], args: argparse.Namespace) -> int:
+    """List the runs of this root, and below them those of the others, root by root."""
+    others = list_other_runs(root)
+    if others.problem:
+        raise RunError(others.problem)
+    by_place: dict[str, list[RunSummary]] = {}
+    for run in others.runs:
+        by_place.setdefault(run.place, []).append(run.summary)
+    if args.json:
+        placed = [("", own), *by_place.items()]
+        print(strict_json.dumps([{**run.to_json(), "place": place} for place, listed in placed for run in listed]))
+        return 0
+    for place, listed in {str(root): own, **by_place}.items():
+        print(f"{place}:")
+        if listed:
+            run_tables.print_runs(listed, queue if listed is own else ())
+        else:
+            print("no runs yet")
+        print()
     return 0
 
 
@@ -184,7 +215,7 @@ def _resume(root: Path, args: argparse.Namespace) -> int:
     if (group := find_group(root, args.run)) is not None:
         return run_groups.resume(root, group, args)
     summary = runs.find_run(root, args.run)
-    runs.resume(root, summary.id, data=args.data, force=args.force)
+    runs.resume(root, summary.id, data=args.data, force=args.force, engine=args.engine)
     return _report(root, summary.id, args)
 
 
@@ -196,7 +227,7 @@ def _give_up(root: Path, args: argparse.Namespace) -> int:
 
 def _duplicate(root: Path, args: argparse.Namespace) -> int:
     summary = runs.find_run(root, args.run)
-    return _report(root, runs.duplicate(root, summary.id, args.name or ""), args)
+    return _report(root, runs.duplicate(root, summary.id, args.name or "", engine=args.engine), args)
 
 
 def _move(root: Path, args: argparse.Namespace) -> int:

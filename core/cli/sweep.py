@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import argparse
 
+from core.cli.arguments import add_engine
 from core.cli.options import add_config_flags, add_flags, config_from, given_values
 from core.errors import ConfigError
 from core.fields import specs_of
 from core.paths import checkpoints_root
+from core.runs.store.engine_records import LOCAL
 from core.runs.sweeps import submit_sweep
 from core.sweeps.settings import SweepOptions, SweepSettings
 from core.sweeps.space import parse_space
@@ -24,6 +26,7 @@ EXAMPLES = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     add_config_flags(parser)
+    add_engine(parser)
     parser.epilog = (
         "Example: sweep DATA --minutes 10 --search learning_rate=1e-3:1e-1:log --search loss=dice,dice_ce --trials 20. "
         "All trials have the same fold, seed and budget; they are compared by their best Dice on held-out whole "
@@ -51,6 +54,6 @@ def run(args: argparse.Namespace) -> int:
     if not args.search:
         raise ConfigError(f"search: expected one or more --search FIELD=VALUES, got none: {EXAMPLES}")
     options = SweepOptions(**given_values(args, specs_of(SweepOptions, section=""), "sweep_"))
-    settings = SweepSettings(parse_space(args.search), options)
+    settings = SweepSettings(parse_space(args.search), options, engine="" if args.engine == LOCAL else args.engine)
     print(submit_sweep(checkpoints_root(args.checkpoints), config_from(args), settings, args.name).id, flush=True)
     return 0

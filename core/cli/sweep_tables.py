@@ -36,7 +36,8 @@ def state_line(summary: SweepSummary) -> str:
 def _lines(root: Path, summary: SweepSummary) -> list[str]:
     group, settings = summary.group, summary.settings
     lines = [f"{group.id}  {group.given_name}".rstrip(), state_line(summary), f"compared: {summary.measure}"]
-    lines.append(f"sampler {settings.options.sampler}, pruner {settings.options.pruner}")
+    where = f", trials train on {settings.engine}" if settings.engine else ""
+    lines.append(f"sampler {settings.options.sampler}, pruner {settings.options.pruner}{where}")
     lines += [f"search: {dimension.name}={dimension.text}" for dimension in settings.space]
     if summary.trials:
         lines += ["", *_trial_table(summary)]

@@ -117,6 +117,36 @@ class FileRecord:
 
 
 @dataclass(frozen=True)
+class VoxelDigests:
+    """What a record keeps of the voxels of a subject.
+
+    Attributes
+    ----------
+    images : dict. SHA-256 of the voxels by modality; absent modalities are left out.
+    label : str. SHA-256 of the label map; empty without one.
+    label_voxels : dict. Number of voxels by label value.
+    """
+
+    images: dict[str, str]
+    label: str = ""
+    label_voxels: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, loaded: LoadedSubject, modalities: Sequence[str], labels: LabelSpace) -> VoxelDigests:
+        """Digests of a subject, read with these modalities and classes."""
+        channels = zip(modalities, loaded.image, strict=True)
+        images = {modality: _digest(data) for modality, data in channels if modality not in loaded.absent}
+        if loaded.label is None:
+            return cls(images)
+        counts = np.bincount(loaded.label.reshape(-1), minlength=256)
+        values = dict(enumerate(labels.raw_values))
+        if labels.ignore is not None:
+            values[IGNORE_INDEX] = labels.ignore.raw
+        voxels = {str(values.get(index, "ignored")): int(n) for index, n in enumerate(counts) if n}
+        return cls(images, _digest(loaded.label), voxels)
+
+
+@dataclass(frozen=True)
 class SubjectRecord:
     """The files of a subject: images by modality, and the label map under ``LABEL_MAP``; missing files are left out."""
 
@@ -140,18 +170,15 @@ class SubjectRecord:
 
     def with_voxels(self, loaded: LoadedSubject, modalities: Sequence[str], labels: LabelSpace) -> SubjectRecord:
         """The record with the digests of the voxels of the subject, read with these modalities and classes."""
+        return self.with_digests(VoxelDigests.of(loaded, modalities, labels))
+
+    def with_digests(self, digests: VoxelDigests) -> SubjectRecord:
+        """The record with digests of the voxels."""
         files = dict(self.files)
-        for modality, data in zip(modalities, loaded.image, strict=True):
-            if modality in loaded.absent:
-                continue
-            files[modality] = replace(files[modality], digest=_digest(data))
-        if loaded.label is not None:
-            counts = np.bincount(loaded.label.reshape(-1), minlength=256)
-            values = dict(enumerate(labels.raw_values))
-            if labels.ignore is not None:
-                values[IGNORE_INDEX] = labels.ignore.raw
-            voxels = {str(values.get(index, "ignored")): int(n) for index, n in enumerate(counts) if n}
-            files[LABEL_MAP] = replace(files[LABEL_MAP], digest=_digest(loaded.label), label_voxels=voxels)
+        for modality, digest in digests.images.items():
+            files[modality] = replace(files[modality], digest=digest)
+        if digests.label:
+            files[LABEL_MAP] = replace(files[LABEL_MAP], digest=digests.label, label_voxels=digests.label_voxels)
         return SubjectRecord(files)
 
     def changes(self, now: SubjectRecord) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,16 +9,20 @@ import numpy as np
 
 from core.class_positions import ClassPositions, measure_positions
 from core.datasets import fitness
-from core.datasets.doctor_report import DoctorReport, SubjectFacts
+from core.datasets.doctor_report import DoctorReport
 from core.datasets.doctor_sides import check_sides
-from core.datasets.findings import Finding, Severity, merge_alike
+from core.datasets.findings import REFUSED, Finding, Severity, merge_alike
 from core.datasets.label_files import judge_file_names, judge_places
 from core.datasets.label_match import LabelMatch, coarse_image
 from core.datasets.layouts.base import Dataset, Subject
+from core.datasets.leak_findings import judge_leaks
+from core.datasets.leaks import Fingerprint, find_leaks
 from core.datasets.loading import WRONG_VALUE_REMEDY, SubjectHeaders, read_label_values, read_subject_headers
+from core.datasets.measures import judge_outliers, measure
 from core.datasets.options import DataOptions
 from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
-from core.datasets.repairs import DUPLICATE_FIX, with_repairs
+from core.datasets.repairs import with_repairs
+from core.datasets.subject_facts import SubjectFacts
 from core.datasets.thumbnails import render_thumbnail, write_thumbnail
 from core.errors import DatasetError, UserError
 from core.formatting import format_number, format_size
@@ -31,6 +34,8 @@ from core.types import ProgressCallback
 
 MIN_SPACING_MM, MAX_SPACING_MM = 0.05, 20.0  # voxel sizes outside most likely have a wrong unit
 MAX_SPACING_RATIO = 1.2  # between subjects; resampling pays off above
+READABLE = "it can be read and trained on, but it may not be what was meant"
+UNLABELLED = "the network learns from this subject that there is nothing to find"
 
 
 def check(
@@ -70,13 +75,13 @@ def check(
             ) from error
     findings = [Finding("note", note) for note in data.notes]
     subjects: list[SubjectFacts] = []
-    subject_by_image: dict[bytes, str] = {}
+    fingerprints: dict[str, Fingerprint] = {}
     match = LabelMatch()
     positions: list[ClassPositions] = []
     for number, subject in enumerate(data.subjects):
         if progress is not None:
             progress(number, len(data.subjects))
-        examination = _Examination(data, subject, subject_by_image, match, thumbnails)
+        examination = _Examination(data, subject, fingerprints, match, thumbnails)
         examination.run()
         subjects.append(examination.facts)
         findings += examination.findings
@@ -85,12 +90,15 @@ def check(
         progress(len(data.subjects), len(data.subjects))
     findings += _check_across_subjects(data, subjects)
     unread = [s.id for s in subjects if s.labelled and s.modalities and s.shape is None]
+    files = {id: str(data.subject(id).files[0]) for id in fingerprints}
+    findings += judge_leaks(find_leaks(fingerprints), data.labelled, files=files)
     findings += judge_file_names(data) + judge_places(data, unread) + match.findings()
     findings += check_sides(data.labels, positions, [s.id for s in subjects if s.orientation.startswith("?")])
-    findings = merge_alike(with_repairs(data, findings))
+    measures = measure(subjects, data.modalities, data.labels.names[1:])
+    findings = merge_alike(with_repairs(data, findings)) + judge_outliers(measures)
     rank = {"error": 0, "warning": 1, "note": 2}
     findings.sort(key=lambda f: rank[f.severity])
-    return DoctorReport(data.path, data, tuple(findings), tuple(subjects))
+    return DoctorReport(data.path, data, tuple(findings), tuple(subjects), tuple(measures))
 
 
 @dataclass
@@ -99,7 +107,7 @@ class _Examination:
 
     Attributes
     ----------
-    subject_by_image : dict. Subject id by digest of its first image; shared by all examinations of a data set.
+    fingerprints : dict. Fingerprint of the image of the first modality by subject id; shared by all examinations.
     match : LabelMatch. Compares images and label maps of all subjects; shared too.
     coarse_images : list of ndarray. Each image that can be read, averaged down for this comparison.
     facts, findings : results.
@@ -108,7 +116,7 @@ class _Examination:
 
     dataset: Dataset
     subject: Subject
-    subject_by_image: dict[bytes, str]
+    fingerprints: dict[str, Fingerprint]
     match: LabelMatch
     thumbnails: Path | None
     facts: SubjectFacts = field(init=False)
@@ -138,13 +146,16 @@ class _Examination:
                 write_thumbnail(self.thumbnails / self.facts.thumbnail, picture)
         self.facts.ok = not any(f.severity == "error" for f in self.findings)
 
-    def _add(self, severity: Severity, message: str, fix: str = "", file: Path | None = None) -> None:
-        self.findings.append(Finding(severity, message, self.subject.id, str(file or ""), fix))
+    def _add(
+        self, severity: Severity, message: str, fix: str = "", file: Path | None = None, meaning: str = ""
+    ) -> None:
+        finding = Finding(severity, message, self.subject.id, str(file or ""), fix, meaning=meaning)
+        self.findings.append(finding)
 
     def _add_warning(self, file: Path, text: str) -> None:
         """Add a warning of the form "finding; remedy"."""
         message, _, fix = text.rpartition("; ")
-        self._add("warning", message, fix, file)
+        self._add("warning", message, fix, file, READABLE)
 
     def _add_error(self, error: UserError) -> None:
         self.findings.append(Finding.from_error(error, self.subject.files, self.subject.id))
@@ -169,6 +180,7 @@ class _Examination:
                 f"expected voxels of {MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm, got {format_mm(geometry.spacing_mm)} "
                 "mm",
                 f"check the unit in its header, which is {headers.unit}",
+                meaning="distances and volumes in mm are wrong if the unit is; resampling makes the image tiny or huge",
             )
         for file, note in headers.notes:
             self._add("note", note, file=file)
@@ -194,6 +206,8 @@ class _Examination:
                 low, high = float(image.min()), float(image.max())
                 mean = float(image.mean(dtype=np.float64))
                 self.facts.intensities[modality] = {"min": low, "max": high, "mean": mean}
+                if (filled := image[image != 0]).size:
+                    self.facts.medians[modality] = float(np.median(filled))
                 inliers = intensity_range(image)
                 if inliers.outliers:
                     message = f"{modality}: {describe_outliers(image, inliers)}"
@@ -202,12 +216,12 @@ class _Examination:
                     fix = (
                         "normalisation leaves the others little contrast; correct these voxels if they are no structure"
                     )
-                    self._add("warning", f"{modality}: {extremes}", fix, path)
+                    self._add("warning", f"{modality}: {extremes}", fix, path, "the network sees hardly any structure")
                 if fitness.is_constant(image):
                     self.findings.append(fitness.judge_constant(self.subject.id, modality, inliers.low, str(path)))
                 if modality == self.dataset.modalities[0]:
                     first_image = image
-                    self._check_duplicate(image, path)
+                    self.fingerprints[self.subject.id] = Fingerprint.of(image)
         return first_image
 
     def _measure_positions(self, label: np.ndarray, headers: SubjectHeaders, image: np.ndarray | None) -> None:
@@ -217,19 +231,6 @@ class _Examination:
 
     def _count_nan(self, volume: Volume) -> None:
         self.facts.nan_share = max(self.facts.nan_share, volume.nan_voxels / volume.data.size)
-
-    def _check_duplicate(self, image: np.ndarray, path: Path) -> None:
-        """Warn about equal images of two subjects, which would leak from training into validation."""
-        digest = hashlib.blake2b(str(image.shape).encode() + image.tobytes(), digest_size=16).digest()
-        other = self.subject_by_image.setdefault(digest, self.subject.id)
-        if other != self.subject.id:
-            self._add(
-                "warning",
-                f"its image is the same as that of {other}: training on one and validating on the other inflates "
-                "scores",
-                DUPLICATE_FIX,
-                path,
-            )
 
     def _check_label(self, headers: SubjectHeaders) -> np.ndarray | None:
         """Check label values; returns class indices, shape (i, j, k)."""
@@ -248,13 +249,13 @@ class _Examination:
         try:
             index = self.dataset.to_index(volume.data[0])
         except DatasetError as error:
-            self._add("error", str(error), WRONG_VALUE_REMEDY, path)
+            self._add("error", str(error), WRONG_VALUE_REMEDY, path, REFUSED)
             return None
         self.facts.label_shares = fitness.class_shares(index, labels)
         self.facts.ignored_share = float(np.mean(index == IGNORE_INDEX))
         if not any(self.facts.label_shares[name] for name in labels.names[1:]):
             others = "background or ignored voxels only" if self.facts.ignored_share else "background in every voxel"
-            self._add("warning", f"expected labels, got {others}", "is it the right file?", path)
+            self._add("warning", f"expected labels, got {others}", "is it the right file?", path, UNLABELLED)
         return index
 
 
@@ -293,7 +294,9 @@ def _note_ignored(dataset: Dataset, subjects: list[SubjectFacts]) -> list[Findin
         message = (
             f"{name} is trained on and scored as a class, since the label {ignore.name} is the one that is left out"
         )
-        findings.append(Finding("warning", message, fix="if it is to be left out, choose it with --ignore"))
+        fix = "if it is to be left out, choose it with --ignore"
+        meaning = "voxels that were not labelled count as a tissue, and as errors in scores"
+        findings.append(Finding("warning", message, fix=fix, meaning=meaning))
     return findings
 
 
@@ -303,4 +306,5 @@ def _check_spacing_spread(subjects: list[SubjectFacts]) -> list[Finding]:
         return []
     low, high = (format_size(extreme, " x ") for extreme in (sizes.min(axis=0), sizes.max(axis=0)))
     message = f"voxel sizes differ between subjects: {low} to {high} mm"
-    return [Finding("warning", message, fix="train with --resample median")]
+    meaning = "the same structure has another size in voxels in each subject, which the network has to learn"
+    return [Finding("warning", message, fix="train with --resample median", meaning=meaning)]

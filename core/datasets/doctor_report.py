@@ -2,51 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core.datasets.findings import Finding, Severity
 from core.datasets.layouts.base import Dataset
+from core.datasets.measures import Measure
+from core.datasets.subject_facts import SubjectFacts
 from core.datasets.thumbnails import RADIOLOGICAL, UNKNOWN_ORIENTATION
 from core.strict_json import plain
-from core.types import Size3, SpacingMm
 
 FORMAT_VERSION = 1
-
-
-@dataclass
-class SubjectFacts:
-    """Facts about one subject; ``None`` or empty where its files cannot be read.
-
-    Attributes
-    ----------
-    id : str. Subject id.
-    shape : tuple of int. Voxels along canonical i, j, k.
-    spacing_mm : tuple of float. Voxel size along canonical i, j, k.
-    orientation : str. Axis codes of the first image's file, such as "LAS"; "???" where it states none.
-    modalities : tuple of str. Modalities with an image.
-    labelled : bool. Whether there is a label map.
-    label_shares : dict. Share of voxels by class, background included; sums to 1. Ignored voxels are left out.
-    ignored_share : float. Share of all voxels with the ignore label.
-    intensities : dict. By modality: ``min``, ``max`` and ``mean`` over all voxels.
-    nan_share : float. Largest share of the values of one of its files that are NaN and read as 0.
-    thumbnail : str. File name of the picture, or empty.
-    ok : bool. Whether no error concerns the subject.
-    """
-
-    id: str
-    shape: Size3 | None = None
-    spacing_mm: SpacingMm | None = None
-    orientation: str = ""
-    modalities: tuple[str, ...] = ()
-    labelled: bool = False
-    label_shares: dict[str, float] = field(default_factory=dict)
-    intensities: dict[str, dict[str, float]] = field(default_factory=dict)
-    ignored_share: float = 0.0
-    nan_share: float = 0.0
-    thumbnail: str = ""
-    ok: bool = True
 
 
 @dataclass(frozen=True)
@@ -59,12 +26,14 @@ class DoctorReport:
     dataset : Dataset or None. The data set; ``None`` where it cannot be opened.
     findings : tuple of Finding. Errors first.
     subjects : tuple of SubjectFacts. In the order of the data set.
+    measures : tuple of Measure. What is measured of each subject, to compare them.
     """
 
     path: Path
     dataset: Dataset | None
     findings: tuple[Finding, ...]
     subjects: tuple[SubjectFacts, ...]
+    measures: tuple[Measure, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -108,6 +77,7 @@ class DoctorReport:
                 },
                 "findings": self.findings,
                 "subjects": self.subjects,
+                "measures": [measure.to_json() for measure in self.measures],
                 "thumbnails": self.thumbnail_orientation,
             }
         )

@@ -10,6 +10,8 @@ from core.datasets.findings import Finding
 from core.labels import LabelSpace
 from core.laterality import describe_reversed, find_sides, resolve_mirroring
 
+MEANING = "the network learns left and right from some subjects and the reverse from others"
+
 
 def check_sides(labels: LabelSpace, positions: Sequence[ClassPositions], unoriented: Sequence[str]) -> list[Finding]:
     """Findings on classes with a side; none where no class has one.
@@ -30,10 +32,11 @@ def check_sides(labels: LabelSpace, positions: Sequence[ClassPositions], unorien
                 f"left and right of {sides.named[0]} are unknown in {len(unoriented)} of {len(positions)} subjects, "
                 "which state no orientation: they may be exchanged in some",
                 fix="convert the original images again, to NIfTI with a qform or an sform",
+                meaning=MEANING,
             )
         )
     oriented = [p for p in positions if p.id not in unoriented]
     return findings + [
-        Finding("warning", sentence, fix="look at their pictures: are names and orientation right?")
+        Finding("warning", sentence, fix="look at their pictures: are names and orientation right?", meaning=MEANING)
         for sentence in describe_reversed(sides, labels.names, oriented)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from core.datasets.layouts.recipe import Repair
 from core.errors import UserError
 
 Severity = Literal["error", "warning", "note"]
+REFUSED = "training does not start as long as the case is in the data set as it is"
 MAX_ALIKE: dict[Severity, int] = {"warning": 10, "note": 1}  # findings on files that say the same
 
 
@@ -26,6 +27,8 @@ class Finding:
     subject, file : str. Subject id and file; empty where the finding concerns the whole data set.
     fix : str. Remedy; empty where none is needed.
     repairs : tuple of Repair. Changes of the recipe that are known to mend it, the gentlest first.
+    subjects : tuple of str. Ids of all subjects that it concerns, where they are several.
+    meaning : str. What it means for training and scores; empty where the message says it.
     """
 
     severity: Severity
@@ -34,6 +37,8 @@ class Finding:
     file: str = ""
     fix: str = ""
     repairs: tuple[Repair, ...] = ()
+    subjects: tuple[str, ...] = ()
+    meaning: str = ""
 
     @property
     def line(self) -> str:
@@ -48,7 +53,8 @@ class Finding:
         text = str(error)
         file = next((str(f) for f in files if text.startswith(f"{f}: ")), "")
         message, separator, fix = text.removeprefix(f"{file}: ").rpartition("; ")
-        return cls("error", message if separator else fix, subject, file, fix if separator else "")
+        meaning = REFUSED if subject else "training does not start"
+        return cls("error", message if separator else fix, subject, file, fix if separator else "", meaning=meaning)
 
 
 def merge_alike(findings: Iterable[Finding]) -> list[Finding]:
@@ -63,5 +69,5 @@ def merge_alike(findings: Iterable[Finding]) -> list[Finding]:
             merged[number] = finding
         else:
             message = f"{finding.message} ({alike[key]} files, such as {Path(finding.file).name})"
-            merged.setdefault(key, Finding(finding.severity, message, fix=finding.fix))
+            merged.setdefault(key, replace(finding, message=message, subject="", file=""))
     return list(merged.values())

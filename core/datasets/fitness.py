@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.config import SplitConfig
-from core.datasets.findings import Finding
+from core.datasets.findings import REFUSED, Finding
 from core.datasets.layouts.base import Dataset, Subject
 from core.datasets.loading import LoadedSubject, read_subject_headers
 from core.datasets.splits import Split, split_subjects
@@ -62,17 +62,18 @@ def judge_completeness(dataset: Dataset, subject: Subject, modalities: Sequence[
         findings.append(Finding("note", f"no image of {names}: it is read as 0 in every voxel", subject.id))
     elif missing:
         fix = "add it, remove the subject, or choose what is done with it: --missing-modalities leave_out|zero"
-        findings.append(Finding("error", f"expected an image of {names}, found none", subject.id, fix=fix))
+        message = f"expected an image of {names}, found none"
+        findings.append(Finding("error", message, subject.id, fix=fix, meaning=REFUSED))
     if subject.label is None:
         message, fix = "expected a label map, found none", "add it, or move the subject to another folder"
-        findings.append(Finding("error", message, subject.id, fix=fix))
+        findings.append(Finding("error", message, subject.id, fix=fix, meaning=REFUSED))
     return findings
 
 
 def judge_number(dataset: Dataset) -> list[Finding]:
     """An error where the subjects are too few for the default split."""
     try:
-        split_subjects(dataset.labelled_ids, SplitConfig())
+        split_subjects(dataset.labelled_ids, SplitConfig())  # regardless of groups that are kept together
     except DatasetError as error:
         return [Finding.from_error(error)]
     return []
@@ -129,7 +130,7 @@ def judge_counts(labels: LabelSpace, counts: Mapping[str, SubjectCounts]) -> lis
 def judge_constant(subject: str, modality: str, value: float, file: str = "") -> Finding:
     """An error for an image with one value in every voxel."""
     message = f"expected an image, got {modality} with the value {value:g} in every voxel"
-    return Finding("error", message, subject, file, "replace the file or remove the subject")
+    return Finding("error", message, subject, file, "replace the file or remove the subject", meaning=REFUSED)
 
 
 def judge_classes(classes: Sequence[str], shares: Mapping[str, Mapping[str, float]]) -> list[Finding]:
@@ -147,13 +148,14 @@ def judge_classes(classes: Sequence[str], shares: Mapping[str, Mapping[str, floa
         absent = [id for id, share in shares.items() if not share[name]]
         if len(absent) == len(shares):
             message = f"no label map holds the class {name}: it cannot be learned"
-            findings.append(Finding("warning", message, fix="leave it out of the classes"))
+            meaning = "the network never predicts it, and its Dice cannot be measured"
+            findings.append(Finding("warning", message, fix="leave it out of the classes", meaning=meaning))
         elif absent:
             message = f"{name} is absent in {len(absent)} of {len(shares)} label maps: {format_list(absent, 4)}"
             findings.append(Finding("note", message))
     if not any(share[name] for share in shares.values() for name in classes):
         message = "expected labels, got only background in every label map"
-        findings.append(Finding("error", message, fix="add label maps"))
+        findings.append(Finding("error", message, fix="add label maps", meaning="there is nothing to learn"))
     return findings
 
 
@@ -173,7 +175,7 @@ def judge_split(classes: Sequence[str], shares: Mapping[str, Mapping[str, float]
         if not set(holders) & set(split.train):
             message = f"no training subject holds the class {name}: it cannot be learned"
             fix = f"choose another fold or other held-out subjects; it is in {format_list(holders, 4)}"
-            findings.append(Finding("warning", message, fix=fix))
+            findings.append(Finding("warning", message, fix=fix, meaning="the network never predicts it"))
         elif split.val and not set(holders) & set(split.val):
             findings.append(Finding("note", f"no held-out subject holds the class {name}: its Dice cannot be measured"))
     return findings

@@ -88,6 +88,11 @@ def safe_path(name: str) -> PurePosixPath:
     return PurePosixPath(text)
 
 
+def is_of_system(name: str) -> bool:
+    """Whether a path is of a file that systems add, not of a data set."""
+    return _OF_SYSTEMS.search(name) is not None
+
+
 def receive(root: Path, id: str, name: str, pieces: Iterable[bytes]) -> int:
     """Write an uploaded file; returns its size in bytes. A file that was received in part is removed.
 
@@ -137,7 +142,7 @@ def finish(root: Path, id: str, name: str) -> Path:
     for archive in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() == ".zip"):
         unpack(archive, archive.parent, _Room(folder, archive))
         archive.unlink()
-    content = [p for p in folder.iterdir() if not _OF_SYSTEMS.search(p.name)]
+    content = [p for p in folder.iterdir() if not is_of_system(p.name)]
     if not content:
         raise DatasetError("expected files of a data set, got none; choose a ZIP archive, or several files")
     single = content[0] if len(content) == 1 and content[0].is_dir() else None
@@ -186,7 +191,7 @@ def unpack(archive: Path, target: Path, room: _Room | None = None) -> list[Path]
     files: list[Path] = []
     try:
         with zipfile.ZipFile(archive) as source:
-            entries = [entry for entry in source.infolist() if not _OF_SYSTEMS.search(entry.filename)]
+            entries = [entry for entry in source.infolist() if not is_of_system(entry.filename)]
             _check_entries(archive, entries)
             for entry in entries:
                 path = target / safe_path(entry.filename.rstrip("/"))

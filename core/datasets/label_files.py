@@ -15,6 +15,7 @@ from core.formatting import format_list
 from core.imaging.geometry import Geometry, geometry_difference
 from core.imaging.headers import read_header
 
+MEANING = "if image and labels do not belong together, the network learns wrong labels, and scores compare with them"
 MAX_SINGLE_FINDINGS = 3  # with more, one finding names the first subjects
 
 
@@ -38,10 +39,13 @@ def judge_file_names(dataset: Dataset) -> list[Finding]:
     fix = "correct the names or the list of files"
     if len(named) <= MAX_SINGLE_FINDINGS:
         message = "its label map is named like the image of {}"
-        return [Finding("warning", message.format(other), s.id, str(s.label), fix) for s, other in named.values()]
+        return [
+            Finding("warning", message.format(other), s.id, str(s.label), fix, meaning=MEANING)
+            for s, other in named.values()
+        ]
     pairs = format_list([f"{other} for {s.id}" for s, other in named.values()], 4)
     message = f"{len(named)} of {len(subjects)} label maps are named like images of other subjects: {pairs}"
-    return [Finding("warning", message, fix=fix)]
+    return [Finding("warning", message, fix=fix, meaning=MEANING)]
 
 
 def judge_places(dataset: Dataset, ids: Collection[str]) -> list[Finding]:
@@ -62,7 +66,8 @@ def judge_places(dataset: Dataset, ids: Collection[str]) -> list[Finding]:
         fitting = [id for id, place in places.items() if place is not None and geometry_difference(place, own) is None]
         if fitting and subject.id not in fitting:
             message = f"its label map has the size and place of the image of {format_list(fitting, 3)}"
-            findings.append(Finding("warning", message, subject.id, str(subject.label), "does it belong to that one?"))
+            fix = "does it belong to that one?"
+            findings.append(Finding("warning", message, subject.id, str(subject.label), fix, meaning=MEANING))
     return findings
 
 

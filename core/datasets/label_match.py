@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from core.datasets.findings import Finding
-from core.datasets.label_files import MAX_SINGLE_FINDINGS
+from core.datasets.label_files import MAX_SINGLE_FINDINGS, MEANING
 from core.datasets.layouts.base import Subject
 from core.formatting import format_list
 from core.labels import IGNORE_INDEX
@@ -124,6 +124,7 @@ class LabelMatch:
                 id,
                 self._files[id],
                 FIX,
+                meaning=MEANING,
             )
             for id, score in own.items()
             if id not in known and score < 1 and score < centre - 4 * spread
@@ -145,12 +146,16 @@ def _swap_findings(found: dict[str, str], files: dict[str, str], subjects: int) 
     """Warnings for images that the label map of another subject fits better; one warning where they are many."""
     if len(found) <= MAX_SINGLE_FINDINGS:
         message = "edges of its image agree clearly better with the label map of {} than with its own"
-        return [Finding("warning", message.format(label), id, files[id], FIX) for id, label in found.items()]
+        return [
+            Finding("warning", message.format(label), id, files[id], FIX, meaning=MEANING)
+            for id, label in found.items()
+        ]
     pairs = format_list([f"{label} for {image}" for image, label in found.items()], 4)
     message = (
         f"edges of {len(found)} of {subjects} images agree clearly better with label maps of other subjects: {pairs}"
     )
-    return [Finding("warning", message, fix="are images and label maps listed, or named, in the same order?")]
+    fix = "are images and label maps listed, or named, in the same order?"
+    return [Finding("warning", message, fix=fix, meaning=MEANING)]
 
 
 @dataclass(frozen=True)

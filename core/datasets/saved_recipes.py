@@ -95,8 +95,11 @@ def apply_recipe(dataset: Dataset, recipe: Recipe) -> Dataset:
         labels = replace(dataset.labels, classes=classes)
     except DatasetError as error:
         raise DatasetError(f"{recipe_file(dataset.path)}: {error}; correct the names, or remove the file") from None
+    renamed = {c.name: recipe.renamed[c.raw] for c in dataset.labels.classes if c.raw in recipe.renamed}
     return replace(
         dataset,
+        regions={n: tuple(renamed.get(c, c) for c in parts) for n, parts in dataset.regions.items()},
+        region_order={n: renamed.get(c, c) for n, c in dataset.region_order.items()},
         subjects=tuple(s for s in dataset.subjects if s.id not in left_out),
         labels=labels,
         nan_is_zero=dataset.nan_is_zero or recipe.nan_is_zero,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -49,6 +50,27 @@ def class_counts(prediction: Tensor, target: Tensor, classes: int) -> ClassCount
     predicted, present, correct = [], [], []
     for index in range(classes):  # bincount would synchronise with the device
         p, t = prediction == index, target == index
+        predicted.append(p.sum())
+        present.append(t.sum())
+        correct.append((p & t).sum())
+    tp = torch.stack(correct)
+    return ClassCounts(tp, torch.stack(predicted) - tp, torch.stack(present) - tp)
+
+
+def region_counts(prediction: Tensor, target: Tensor, regions: Sequence[Sequence[int]]) -> ClassCounts:
+    """Count voxels per region, a union of classes, as :func:`class_counts`: a voxel with another class of the same
+    region is a true positive of the region.
+
+    Parameters
+    ----------
+    prediction, target : Tensor, integer, same shape. Class indices.
+    regions : sequence of sequence of int. Class indices of each region.
+    """
+    counted = target != IGNORE_INDEX
+    predicted, present, correct = [], [], []
+    for members in regions:
+        p, t = (torch.stack([labels == index for index in members]).any(0) for labels in (prediction, target))
+        p = p & counted
         predicted.append(p.sum())
         present.append(t.sum())
         correct.append((p & t).sum())

@@ -14,10 +14,11 @@ from core.datasets import Dataset, LoadedSubject, load_subject
 from core.datasets.data_record import DataRecord
 from core.datasets.loading import class_mapping
 from core.errors import DatasetError
-from core.evaluation.metrics import MeanScore, SubjectScore, score_subject, summarise
+from core.evaluation.metrics import MeanScore, ScoredNames, SubjectScore, score_subject, summarise
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.formatting import format_list
 from core.inference.predictor import Predictor
+from core.inference.subject_image import SubjectImage
 from core.types import TextProgressCallback
 
 SplitName = Literal["test", "val", "train", "all"]
@@ -34,7 +35,7 @@ class Evaluation:
     Attributes
     ----------
     split : str. Name of the split, or "chosen" for subjects given by id.
-    classes : tuple of str. Class names without the background.
+    classes : tuple of str. Class names without the background, then unions of classes that are scored.
     subjects : dict. Score by subject id.
     unscored : tuple of str. Ids of segmented subjects that have no label.
     warnings : dict. By subject id, reasons why its prediction may be wrong; only subjects with any.
@@ -161,6 +162,8 @@ def evaluate(
             f"{dataset.path}: expected labels of the network's classes {', '.join(classes[1:])}; this data set has "
             f"no {', '.join(missing_classes)}"
         )
+    regions, scored = predictor.metadata.regions, ScoredNames.of_checkpoint(predictor.metadata)
+    in_mean = () if scored.in_mean == scored.names else scored.in_mean
     to_network = class_mapping(dataset.labels.names, classes)
     record = _record_of_training(predictor, dataset, name)
     scores: dict[str, SubjectScore] = {}
@@ -177,9 +180,10 @@ def evaluate(
         score = unprocessed_score = None
         if loaded.label is not None:
             truth, axes_mm = to_network[loaded.label], loaded.geometry.axes_mm
-            score = scores[id] = score_subject(truth, prediction, axes_mm, classes)
+            score = scores[id] = score_subject(truth, prediction, axes_mm, classes, regions, in_mean)
             if predictor.postprocessing:
-                unprocessed_score = unprocessed_scores[id] = score_subject(truth, unprocessed, axes_mm, classes)
+                unprocessed_score = score_subject(truth, unprocessed, axes_mm, classes, regions, in_mean)
+                unprocessed_scores[id] = unprocessed_score
         found = predictor.warnings(loaded)
         if record is not None:
             label = None if loaded.label is None else to_network[loaded.label]
@@ -195,7 +199,7 @@ def evaluate(
     if progress is not None:
         progress(len(ids), len(ids), "")
     unscored = tuple(id for id in ids if id not in scores)
-    return Evaluation(name, classes[1:], scores, unscored, warnings, unprocessed_scores)
+    return Evaluation(name, scored.names, scores, unscored, warnings, unprocessed_scores)
 
 
 def _record_of_training(predictor: Predictor, dataset: Dataset, split: str) -> DataRecord | None:
@@ -235,9 +239,6 @@ def _segment_subject(
     show(LOADED_FRACTION)
     step = SEGMENTED_FRACTION - LOADED_FRACTION
     prediction, disagreement = predictor.segment_with_disagreement(
-        loaded.image,
-        loaded.geometry.spacing_mm,
-        lambda done, total: show(LOADED_FRACTION + step * done / total),
-        loaded.geometry.oriented,
+        SubjectImage.of(loaded), lambda done, total: show(LOADED_FRACTION + step * done / total)
     )
     return loaded, prediction, disagreement

@@ -8,6 +8,7 @@ from core.errors import DatasetError
 from core.evaluation.postprocessing_choice import HeldOutCase
 from core.inference.ensemble_predictor import EnsemblePredictor
 from core.inference.predictor import Predictor
+from core.inference.subject_image import SubjectImage
 from core.packed_labels import PackedLabels
 from core.types import TextProgressCallback
 
@@ -64,10 +65,10 @@ def held_out_cases(
             if progress is not None:
                 progress(number + done / total, len(ids), id)
 
-        spacing_mm = loaded.geometry.spacing_mm
-        prediction = model.segment_unprocessed(loaded.image, spacing_mm, show, loaded.geometry.oriented)
+        image = SubjectImage.of(loaded)
+        prediction = model.segment_unprocessed(image, show)
         truth = to_network[loaded.label]
-        cases.append(HeldOutCase(PackedLabels.pack(prediction), PackedLabels.pack(truth), spacing_mm))
+        cases.append(HeldOutCase(PackedLabels.pack(prediction), PackedLabels.pack(truth), image.spacing_mm))
     if progress is not None:
         progress(len(ids), len(ids), "")
     return cases

@@ -1,15 +1,16 @@
-"""Scores of a whole volume: Dice, HD95 and average surface distance (ASD) per foreground class.
+"""Scores of a whole volume: Dice, surface distances and normalised surface Dice per foreground class.
 
-Dice      2 |T and P| / (|T| + |P|) of the truth's and the prediction's voxels.
-HD95      the larger of the two directed 95th percentiles of surface distances, in mm (numpy's linear interpolation).
-ASD       the mean of the surface distances in both directions, pooled (each surface voxel counts once), in mm.
+Dice          2 |T and P| / (|T| + |P|) of the truth's and the prediction's voxels.
+HD95          the larger of the two directed 95th percentiles of surface distances, in mm (numpy's linear
+              interpolation).
+ASD           the mean of the surface distances in both directions, pooled (each surface voxel counts once), in mm.
+surface Dice  the share of the surface voxels of both whose distance is within a tolerance in mm (Nikolov et al. 2018,
+              with voxels in place of surface elements), for several tolerances.
 
-The surface of a structure is the set of its voxels that a 6-connected erosion removes; the outside of the volume counts
-as another class. Distances are between voxel centres, with the voxel size of each axis, or with the affine where the
-voxel axes are not at right angles; volumes likewise.
+Surfaces and distances are those of :mod:`core.evaluation.surfaces`; volumes are by the same axes.
 
-A class absent from both truth and prediction is not scored (NaN). A class absent from one of them has Dice 0, no
-distances (NaN), and is listed in ``missed``. Means leave NaN out and carry the number of values.
+A class absent from both truth and prediction is not scored (NaN). A class absent from one of them has Dice and surface
+Dice 0, no distances (NaN), and is listed in ``missed``. Means leave NaN out and carry the number of values.
 
 Voxels with the ignore label in the truth (:data:`core.labels.IGNORE_INDEX`) are as outside of the volume: they belong
 to no class of truth or prediction, and count for no score and no volume.
@@ -20,39 +21,66 @@ At import the module needs only numpy; scipy is imported on first use.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from core.imaging.geometry import SHEAR_TOLERANCE_DEG, shear_deg
+from core.evaluation.surfaces import VoxelMm, axes_mm_of, directed_mm, distances_of, surface_dice_of
 from core.labels import IGNORE_INDEX, leave_out_ignored
+from core.regions import RegionSpace
 
-PERCENTILE = 95.0
-
-# Voxel size in mm along i, j, k; or steps in mm along i, j, k as columns of a matrix.
-VoxelMm: TypeAlias = Sequence[float] | npt.NDArray[np.float64]
+if TYPE_CHECKING:
+    from core.checkpointing.metadata import CheckpointMetadata
 
 
 @dataclass(frozen=True)
-class SurfaceDistances:
-    """Distances between the surfaces of two masks, in mm; NaN where a mask is empty."""
+class ScoredNames:
+    """The classes and unions of classes that have scores, and those that count for the mean.
 
-    hd95_mm: float
-    asd_mm: float
+    Attributes
+    ----------
+    names : tuple of str. Classes without the background, then unions of classes (:mod:`core.regions`).
+    classes : int. How many of them are classes.
+    in_mean : tuple of str. Those of the mean: the classes, or the regions of a network that is trained on regions.
+    """
+
+    names: tuple[str, ...]
+    classes: int
+    in_mean: tuple[str, ...]
+
+    @classmethod
+    def of(cls, class_names: Sequence[str], regions: RegionSpace | None, trained_on_regions: bool) -> ScoredNames:
+        """Those of a network with these classes, background first."""
+        foreground = tuple(class_names[1:])
+        unions = None if regions is None else regions.unions
+        names = (*foreground, *(() if unions is None else unions.names))
+        in_mean = regions.names if regions is not None and trained_on_regions else foreground
+        return cls(names, len(foreground), in_mean)
+
+    @classmethod
+    def of_checkpoint(cls, metadata: CheckpointMetadata) -> ScoredNames:
+        """Those of the network of a checkpoint."""
+        return cls.of(metadata.label_space.names, metadata.regions, metadata.trained_regions is not None)
+
+    def mean(self, values: Mapping[str, float]) -> float:
+        """Mean of the values by name that count; NaN left out."""
+        return nan_mean(values[name] for name in self.in_mean)
 
 
 @dataclass(frozen=True)
 class SubjectScore:
-    """Scores of one subject by class name, background left out.
+    """Scores of one subject by name of class, background left out, or of union of classes.
 
     Attributes
     ----------
-    dice, hd95_mm, asd_mm : dict. Value by class; NaN where undefined.
-    missed : tuple of str. Classes present in only one of truth and prediction.
+    dice, hd95_mm, asd_mm : dict. Value by name; NaN where undefined.
+    missed : tuple of str. Names present in only one of truth and prediction.
     volume_ml : dict. ``{"truth": ..., "prediction": ...}`` by class.
+    surface_dice : dict. Surface Dice by tolerance (:func:`tolerance_key`) by class; empty where a version before this
+        score was known has scored.
+    in_mean : tuple of str. Names that count for the mean; empty for all.
     """
 
     dice: dict[str, float]
@@ -60,16 +88,29 @@ class SubjectScore:
     asd_mm: dict[str, float]
     missed: tuple[str, ...]
     volume_ml: dict[str, dict[str, float]]
+    surface_dice: dict[str, dict[str, float]] = field(default_factory=dict)
+    in_mean: tuple[str, ...] = ()
 
     @property
     def mean_dice(self) -> float:
-        """Mean over the scored classes; NaN if there is none."""
-        return nan_mean(self.dice.values())
+        """Mean over the scored classes, or regions; NaN if there is none."""
+        return nan_mean(self.dice.get(name, math.nan) for name in self.counted)
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """Names that count for the mean."""
+        return self.in_mean or tuple(self.dice)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; NaN is not replaced."""
         return dict(
-            dice=self.dice, hd95_mm=self.hd95_mm, asd_mm=self.asd_mm, missed=list(self.missed), volume_ml=self.volume_ml
+            dice=self.dice,
+            hd95_mm=self.hd95_mm,
+            asd_mm=self.asd_mm,
+            missed=list(self.missed),
+            volume_ml=self.volume_ml,
+            surface_dice=self.surface_dice,
+            **({"in_mean": list(self.in_mean)} if self.in_mean else {}),
         )
 
 
@@ -82,6 +123,8 @@ class MeanScore:
     dice, hd95_mm, asd_mm : dict. Mean over the subjects where the value is defined; NaN if there is none.
     n : dict. Number of subjects with the class in truth or prediction: those of the mean Dice.
     missed : dict. Number of those with the class in only one of the two; the mean distances are over n - missed.
+    surface_dice : dict. Mean surface Dice by tolerance by class; without the tolerances for which a subject has none.
+    in_mean : tuple of str. Names that count for the mean; empty for all.
     """
 
     dice: dict[str, float]
@@ -89,15 +132,25 @@ class MeanScore:
     asd_mm: dict[str, float]
     n: dict[str, int]
     missed: dict[str, int]
+    surface_dice: dict[str, dict[str, float]] = field(default_factory=dict)
+    in_mean: tuple[str, ...] = ()
 
     @property
     def mean_dice(self) -> float:
-        """Mean over classes of the mean Dice; NaN if no class is scored."""
-        return nan_mean(self.dice.values())
+        """Mean over classes, or regions, of the mean Dice; NaN if no class is scored."""
+        return nan_mean(self.dice.get(name, math.nan) for name in self.in_mean or self.dice)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; NaN is not replaced."""
-        return dict(dice=self.dice, hd95_mm=self.hd95_mm, asd_mm=self.asd_mm, n=self.n, missed=self.missed)
+        return dict(
+            dice=self.dice,
+            hd95_mm=self.hd95_mm,
+            asd_mm=self.asd_mm,
+            n=self.n,
+            missed=self.missed,
+            surface_dice=self.surface_dice,
+            **({"in_mean": list(self.in_mean)} if self.in_mean else {}),
+        )
 
 
 def dice_per_class(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -128,37 +181,13 @@ def dice_from_counts(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray) -> np.ndarr
     return np.divide(2 * tp, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
-def surface_distances(truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm) -> SurfaceDistances:
-    """HD95 and ASD of two masks.
-
-    Parameters
-    ----------
-    truth, prediction : ndarray, bool, shape (i, j, k).
-    voxel_mm : as in :func:`score_subject`.
-
-    Returns
-    -------
-    SurfaceDistances. NaN where a mask is empty.
-
-    Raises
-    ------
-    ValueError
-        If the shapes differ.
-    """
-    if truth.shape != prediction.shape:
-        raise ValueError(f"expected masks of one shape, got {truth.shape} and {prediction.shape}")
-    axes_mm = _axes_mm(voxel_mm)
-    if not truth.any() or not prediction.any():
-        return SurfaceDistances(math.nan, math.nan)
-    box = _bounding_box(truth | prediction)
-    surfaces = _surface(truth[box]), _surface(prediction[box])
-    directed = [_nearest_mm(surface, other, axes_mm) for surface, other in (surfaces, surfaces[::-1])]
-    hd95 = max(np.percentile(d, PERCENTILE) for d in directed)
-    return SurfaceDistances(float(hd95), float(np.concatenate(directed).mean()))
-
-
 def score_subject(
-    truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm, class_names: Sequence[str]
+    truth: np.ndarray,
+    prediction: np.ndarray,
+    voxel_mm: VoxelMm,
+    class_names: Sequence[str],
+    regions: RegionSpace | None = None,
+    in_mean: tuple[str, ...] = (),
 ) -> SubjectScore:
     """Score the prediction of one whole volume.
 
@@ -169,6 +198,8 @@ def score_subject(
         voxel along i, j, k as columns (:attr:`core.imaging.geometry.Geometry.axes_mm`), which need not be at right
         angles.
     class_names : sequence of str. Classes in index order; the first is the background and is not scored.
+    regions : RegionSpace, optional. Regions of these classes; unions of classes are scored after the classes.
+    in_mean : tuple of str. Names that count for the mean; empty for all.
 
     Returns
     -------
@@ -179,23 +210,28 @@ def score_subject(
     ValueError
         If the shapes differ, an index is out of range, or the voxel size is not three positive numbers or steps.
     """
-    axes_mm = _axes_mm(voxel_mm)
+    axes_mm = axes_mm_of(voxel_mm)
     confusion = _confusion(truth, prediction, len(class_names))
-    in_truth, in_prediction = confusion.sum(1), confusion.sum(0)
     prediction = leave_out_ignored(truth, prediction)
     voxel_ml = abs(float(np.linalg.det(axes_mm))) / 1000
-    dice, hd95_mm, asd_mm = {}, {}, {}
+    dice, hd95_mm, asd_mm, surface_dice = {}, {}, {}, {}
     volume_ml, missed = {}, []
-    for index, name in list(enumerate(class_names))[1:]:
-        total = int(in_truth[index] + in_prediction[index])
-        distances = surface_distances(truth == index, prediction == index, axes_mm)
-        dice[name] = 2 * int(confusion[index, index]) / total if total else math.nan
+    scored: dict[str, tuple[int, ...]] = {name: (index,) for index, name in list(enumerate(class_names))[1:]}
+    if regions is not None and regions.unions is not None:
+        scored |= dict(zip(regions.unions.names, regions.unions.members, strict=True))
+    for name, members in scored.items():
+        in_truth, in_prediction = int(confusion[members, :].sum()), int(confusion[:, members].sum())
+        total = in_truth + in_prediction
+        directed = directed_mm(_union(truth, members), _union(prediction, members), axes_mm)
+        distances = distances_of(directed)
+        dice[name] = 2 * int(confusion[np.ix_(members, members)].sum()) / total if total else math.nan
         hd95_mm[name] = distances.hd95_mm
         asd_mm[name] = distances.asd_mm
-        volume_ml[name] = dict(truth=int(in_truth[index]) * voxel_ml, prediction=int(in_prediction[index]) * voxel_ml)
-        if total and not (in_truth[index] and in_prediction[index]):
+        surface_dice[name] = surface_dice_of(directed, is_absent=not total)
+        volume_ml[name] = dict(truth=in_truth * voxel_ml, prediction=in_prediction * voxel_ml)
+        if total and not (in_truth and in_prediction):
             missed.append(name)
-    return SubjectScore(dice, hd95_mm, asd_mm, tuple(missed), volume_ml)
+    return SubjectScore(dice, hd95_mm, asd_mm, tuple(missed), volume_ml, surface_dice, in_mean)
 
 
 def summarise(scores: Sequence[SubjectScore]) -> MeanScore:
@@ -207,6 +243,8 @@ def summarise(scores: Sequence[SubjectScore]) -> MeanScore:
         asd_mm={name: nan_mean(s.asd_mm.get(name, math.nan) for s in scores) for name in names},
         n={name: sum(not math.isnan(s.dice.get(name, math.nan)) for s in scores) for name in names},
         missed={name: sum(name in s.missed for s in scores) for name in names},
+        surface_dice={name: _mean_surface_dice(scores, name) for name in names},
+        in_mean=next((score.in_mean for score in scores if score.in_mean), ()),
     )
 
 
@@ -214,6 +252,21 @@ def nan_mean(values: Iterable[float]) -> float:
     """Mean of the values that are not NaN; NaN if there is none."""
     defined = [v for v in values if not math.isnan(v)]
     return sum(defined) / len(defined) if defined else math.nan
+
+
+def _mean_surface_dice(scores: Sequence[SubjectScore], name: str) -> dict[str, float]:
+    """Mean surface Dice of a class by tolerance, for the tolerances of all subjects that have the class."""
+    found = [score.surface_dice.get(name, {}) for score in scores if name in score.dice]
+    shared = [key for key in found[0] if all(key in values for values in found)]
+    return {key: nan_mean(values[key] for values in found) for key in shared}
+
+
+def _union(labels: np.ndarray, members: Sequence[int]) -> np.ndarray:
+    """Whether the class of each voxel is one of some, bool, of the same shape."""
+    inside = labels == members[0]
+    for index in members[1:]:
+        inside |= labels == index
+    return inside
 
 
 def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
@@ -233,52 +286,3 @@ def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.nd
             )
     pairs = truth.astype(np.intp).ravel() * classes + prediction.ravel()
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-
-def _axes_mm(voxel_mm: VoxelMm) -> np.ndarray:
-    """Steps along i, j, k in mm as columns, float64, shape (3, 3).
-
-    Raises
-    ------
-    ValueError
-        If there are not three, or one has no length.
-    """
-    given = np.asarray(voxel_mm, np.float64)
-    axes = np.diag(given) if given.shape == (3,) else given
-    positive = given.shape == (3, 3) or bool((given > 0).all())
-    if axes.shape != (3, 3) or not positive or not np.isfinite(axes).all() or abs(np.linalg.det(axes)) == 0:
-        raise ValueError(f"expected three positive voxel sizes, or three steps in mm, got {given.tolist()}")
-    return axes
-
-
-def _nearest_mm(surface: np.ndarray, other: np.ndarray, axes_mm: np.ndarray) -> np.ndarray:
-    """Distance from each voxel of a mask to the nearest one of another, both of them not empty."""
-    from scipy import ndimage, spatial
-
-    if shear_deg(axes_mm) <= SHEAR_TOLERANCE_DEG:
-        distances = ndimage.distance_transform_edt(~other, sampling=np.linalg.norm(axes_mm, axis=0))
-        return np.asarray(distances)[surface]
-    points, targets = (np.argwhere(mask) @ axes_mm.T for mask in (surface, other))
-    return np.asarray(spatial.cKDTree(targets).query(points)[0])
-
-
-def _bounding_box(mask: np.ndarray) -> tuple[slice, ...]:
-    """Bounding box of a non-empty mask."""
-    box = []
-    for axis in range(mask.ndim):
-        others = tuple(a for a in range(mask.ndim) if a != axis)
-        indices = np.flatnonzero(mask.any(axis=others))
-        box.append(slice(int(indices[0]), int(indices[-1]) + 1))
-    return tuple(box)
-
-
-def _surface(mask: np.ndarray) -> np.ndarray:
-    """Voxels of a mask that a 6-connected erosion removes; the outside of the array is empty."""
-    padded = np.pad(mask, 1)
-    eroded = mask.copy()
-    for axis in range(mask.ndim):
-        for shift in (0, 2):
-            window = [slice(1, -1)] * mask.ndim
-            window[axis] = slice(shift, shift + mask.shape[axis])
-            eroded &= padded[tuple(window)]
-    return mask & ~eroded

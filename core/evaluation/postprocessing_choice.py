@@ -5,8 +5,8 @@ largest. It is taken where it improves the mean Dice of the class over the subje
 removed components, filling holes is tried. Either changes voxels of its class and background only, so no other class
 loses.
 
-A subject in which a class is absent from truth and prediction counts as Dice 1 of the class here: whoever removes a
-false component gains. Voxels with the ignore label in the truth are left out.
+A subject in which a class is absent from truth and prediction counts as Dice 1 of the class here, so that removing
+a false component raises the score. Voxels with the ignore label in the truth are left out.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ class _Voxels:
 
 @dataclass(frozen=True)
 class _CaseTable:
-    """What the Dice of a class of one subject follows from, whatever components are removed."""
+    """What the Dice of a class of one subject follows from, regardless of which components are removed."""
 
     components: _Voxels
     in_truth: int

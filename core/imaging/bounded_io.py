@@ -1,6 +1,6 @@
 """Bounded reading of plain and gzipped image files; truncation, wrong checksums and decompression bombs are errors.
 
-Whether a file is gzipped is read from its content, whatever its name.
+Whether a file is gzipped is read from its content, not from its name.
 """
 
 from __future__ import annotations

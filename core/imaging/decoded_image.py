@@ -23,7 +23,7 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM and ITK: x to the left, y 
 LimitMemory = Callable[[int], None]  # called with the bytes that decoding may take
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DecodedImage:
     """Shape, type and geometry of decoded voxels; the voxels are a file of one number after the other, i fastest.
 

@@ -45,15 +45,15 @@ def read_dicom(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.
     stored, slope, intercept, problem = _read_pixels(placed)
     warnings = [*placed.warnings, *([problem] if problem else [])]
     image = DecodedImage(
-        (first.columns, first.rows, slices),
-        channels,
-        stored.dtype.name,
-        (LPS_TO_RAS @ placed.affine if placed.oriented else placed.affine).tolist(),
-        placed.oriented,
-        slope,
-        intercept,
-        (*notes, *placed.notes),
-        tuple(warnings),
+        shape=(first.columns, first.rows, slices),
+        channels=channels,
+        dtype=stored.dtype.name,
+        affine=(LPS_TO_RAS @ placed.affine if placed.oriented else placed.affine).tolist(),
+        oriented=placed.oriented,
+        slope=slope,
+        intercept=intercept,
+        notes=(*notes, *placed.notes),
+        warnings=tuple(warnings),
     )
     return image, stored
 

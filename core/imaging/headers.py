@@ -2,7 +2,7 @@
 
 The bytes are not read through nibabel, which accepts zero dimensions, singular affines and NaN slopes, and assumes an
 orientation for Analyze files. Formats: NIfTI-1, NIfTI-2 (https://nifti.nimh.nih.gov), Analyze
-7.5; one file or a ``.hdr``/``.img`` pair; either may be gzipped, whatever its name; extensions in any case. Other
+7.5; one file or a ``.hdr``/``.img`` pair; either may be gzipped, under any name; extensions in any case. Other
 formats are decoded first (:mod:`core.imaging.foreign_files`).
 
 Geometry is in millimetres for every unit of length. The values used are not always those of the header:

@@ -170,6 +170,14 @@ class Normaliser:
             raise ConfigError(f"normalisation: expected version, methods and statistics, got {dict(data)}") from error
 
 
+def to_float16(image: np.ndarray) -> np.ndarray:
+    """An image as contiguous float16; values beyond its range are clipped."""
+    if image.dtype == np.float16:
+        return np.ascontiguousarray(image)
+    limit = float(np.finfo(np.float16).max)
+    return np.clip(image, -limit, limit).astype(np.float16)
+
+
 def foreground(x: np.ndarray) -> np.ndarray:
     """Which voxels of a channel are not air; bool, shape (i, j, k)."""
     nonzero = x != 0

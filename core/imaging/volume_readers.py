@@ -79,7 +79,15 @@ def read_mgh(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.nd
     affine = np.asarray(header.get_affine(), float) if oriented else np.diag([*spacing, 1.0])
     i, j, k, channels = dims
     name = np.dtype(dtype).newbyteorder("=").name
-    return DecodedImage((i, j, k), channels, name, affine.tolist(), oriented, warnings=warnings), voxels
+    image = DecodedImage(
+        shape=(i, j, k),
+        channels=channels,
+        dtype=name,
+        affine=affine.tolist(),
+        oriented=oriented,
+        warnings=warnings,
+    )
+    return image, voxels
 
 
 def read_nrrd(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.ndarray]:
@@ -211,7 +219,15 @@ def _read_with_itk(
         affine = LPS_TO_RAS @ affine
     channels, k, j, i = voxels.shape
     warnings = () if oriented else ("states no orientation: left and right are unknown",)
-    return DecodedImage((i, j, k), channels, voxels.dtype.name, affine.tolist(), oriented, warnings=warnings), voxels
+    image = DecodedImage(
+        shape=(i, j, k),
+        channels=channels,
+        dtype=voxels.dtype.name,
+        affine=affine.tolist(),
+        oriented=oriented,
+        warnings=warnings,
+    )
+    return image, voxels
 
 
 def _itk_reason(error: RuntimeError) -> str:

@@ -1,4 +1,5 @@
-"""Segments images with an ensemble: the class probabilities of its networks are averaged, voxel by voxel.
+"""Segments images with an ensemble: the probabilities of its networks, of classes or of regions, are averaged, voxel by
+voxel.
 
 Each member prepares the image in its own way (voxel size, normalisation, sub-volume, mirroring), and its probabilities
 are brought to the grid of the image before they are added up in float32. The members are loaded and used one after
@@ -29,7 +30,8 @@ from core.errors import DeviceError
 from core.formatting import format_bytes
 from core.imaging.postprocessing import Postprocessing
 from core.inference.predictor import OUT_OF_MEMORY_ADVICE, InferenceOverrides, Predictor
-from core.types import ProgressCallback, SpacingMm
+from core.inference.subject_image import SubjectImage
+from core.types import ProgressCallback
 
 AS_STORED = InferenceOverrides()
 PROGRESS_STEPS = 100  # per member
@@ -67,24 +69,15 @@ class EnsemblePredictor(Predictor):
         self.path, self.device = path, first.device
         self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
         self.postprocessing = self.metadata.postprocessing
-        self.options, self.expected, self.target_mm = first.options, first.expected, first.target_mm
+        self.outputs, self.options = first.outputs, first.options
+        self.expected, self.target_mm = first.expected, first.target_mm
 
-    def segment_unprocessed(
-        self,
-        image: np.ndarray,
-        spacing_mm: SpacingMm,
-        progress: ProgressCallback | None = None,
-        oriented: bool = True,
-    ) -> np.ndarray:
+    def segment_unprocessed(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """The class of the largest mean probability; as :meth:`Predictor.segment_unprocessed`."""
-        return self.segment_with_disagreement(image, spacing_mm, progress, oriented)[0]
+        return self.segment_with_disagreement(image, progress)[0]
 
     def segment_with_disagreement(
-        self,
-        image: np.ndarray,
-        spacing_mm: SpacingMm,
-        progress: ProgressCallback | None = None,
-        oriented: bool = True,
+        self, image: SubjectImage, progress: ProgressCallback | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Segment one volume with all members; parameters and errors are those of :meth:`Predictor.segment`.
 
@@ -94,27 +87,18 @@ class EnsemblePredictor(Predictor):
         disagreement : ndarray, float32, shape (i, j, k). Mean pairwise disagreement of the members, 0 to 1.
         """
         with self._memory_errors():
-            votes = np.zeros((len(self.labels), *image.shape[1:]), np.uint8)
-            total = self._sum_of_probabilities(image, spacing_mm, progress, oriented, votes)
-            return total.argmax(axis=0).astype(np.uint8), pairwise_disagreement(votes, len(self.members))
+            votes = np.zeros((len(self.labels), *image.shape), np.uint8)
+            total = self._sum_of_probabilities(image, progress, votes)
+            if self.outputs.regions is not None:  # the largest of a sum is that of the mean, but 0.5 is of a mean
+                total /= np.float32(len(self.members))
+            return self.outputs.label_map_of(total), pairwise_disagreement(votes, len(self.members))
 
-    def probabilities(
-        self,
-        image: np.ndarray,
-        spacing_mm: SpacingMm,
-        progress: ProgressCallback | None = None,
-        oriented: bool = True,
-    ) -> np.ndarray:
+    def probabilities(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Mean class probabilities; as :meth:`Predictor.probabilities`."""
-        return self._sum_of_probabilities(image, spacing_mm, progress, oriented) / np.float32(len(self.members))
+        return self._sum_of_probabilities(image, progress) / np.float32(len(self.members))
 
     def _sum_of_probabilities(
-        self,
-        image: np.ndarray,
-        spacing_mm: SpacingMm,
-        progress: ProgressCallback | None,
-        oriented: bool,
-        votes: np.ndarray | None = None,
+        self, image: SubjectImage, progress: ProgressCallback | None, votes: np.ndarray | None = None
     ) -> np.ndarray:
         """Class probabilities summed over the members; the label of each is added to ``votes`` (class, i, j, k)."""
         self._check_memory(image)
@@ -122,22 +106,22 @@ class EnsemblePredictor(Predictor):
         for number, predictor in enumerate(self._predictors):
             part = None if progress is None else _PartOfProgress(progress, number, len(self._predictors))
             with predictor.loaded():
-                probabilities = predictor.probabilities(image, spacing_mm, part, oriented)
+                probabilities = predictor.probabilities(image, part)
             if votes is not None:
-                labels = probabilities.argmax(axis=0)
+                labels = self.outputs.label_map_of(probabilities)
                 for index, count in enumerate(votes):
                     count += labels == index
             total = probabilities if total is None else np.add(total, probabilities, out=total)
         assert total is not None
         return total
 
-    def _check_memory(self, image: np.ndarray) -> None:
+    def _check_memory(self, image: SubjectImage) -> None:
         """Refuse an image whose probabilities do not fit into the memory, before the kernel ends the process."""
-        needed_bytes = (2 * 4 + 1) * len(self.labels) * math.prod(image.shape[1:])
+        needed_bytes = (2 * 4 * len(self.outputs.names) + len(self.labels)) * math.prod(image.shape)
         free = free_bytes(torch.device("cpu"))
         if needed_bytes > free:
             raise DeviceError(
-                f"not enough memory: the probabilities of {len(self.labels)} classes take "
+                f"not enough memory: the probabilities of {len(self.outputs.names)} {self.outputs.kind} take "
                 f"{format_bytes(needed_bytes)}, {format_bytes(free)} are free; {OUT_OF_MEMORY_ADVICE}"
             )
 

@@ -25,11 +25,13 @@ from core.formatting import format_bytes, format_size
 from core.imaging.geometry import format_mm
 from core.imaging.postprocessing import Postprocessing
 from core.imaging.resample import resample_image, resampled_shape
+from core.inference.outputs import NetworkOutputs
 from core.inference.sliding_window import InferenceOptions, predict_logits
+from core.inference.subject_image import SubjectImage
 from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import LabelSpace
 from core.laterality import averaged_sides, unknown_sides
-from core.types import ProgressCallback, Size3, SpacingMm, triple
+from core.types import ProgressCallback, Size3, SpacingMm
 
 MODES = ("auto", "tiles", "whole")
 MAX_TILE_SIDE = 1024  # voxels
@@ -75,6 +77,7 @@ class Predictor:
     metadata : CheckpointMetadata. Metadata of the checkpoint, with the postprocessing that is applied.
     device : torch.device.
     model : Module. The network, in evaluation mode.
+    outputs : NetworkOutputs. What the channels of the network are.
     options : InferenceOptions. How volumes are segmented.
     postprocessing : Postprocessing. What is applied to the label maps.
     expected : ExpectedVoxelSize. Voxel size that the network expects.
@@ -101,6 +104,7 @@ class Predictor:
         self.device = resolve_device(overrides.device)
         self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
         self.postprocessing = self.metadata.postprocessing
+        self.outputs = NetworkOutputs.of(metadata)
         self.options = _resolve_options(path, metadata, overrides, self.device)
         self.expected = ExpectedVoxelSize.of(metadata, path)
         self.target_mm = self.expected.target_mm(overrides.resample)
@@ -120,22 +124,13 @@ class Predictor:
         """Input channels of the network, in order."""
         return self.metadata.modalities
 
-    def segment(
-        self,
-        image: np.ndarray,
-        spacing_mm: SpacingMm,
-        progress: ProgressCallback | None = None,
-        oriented: bool = True,
-    ) -> np.ndarray:
+    def segment(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Segment one volume, and apply the postprocessing.
 
         Parameters
         ----------
-        image : ndarray, float32, shape (channel, i, j, k). Intensities as stored, one channel per modality, in RAS.
-        spacing_mm : tuple of float. Voxel size along i, j, k.
+        image : SubjectImage. The volume.
         progress : callable, optional. Called with (tiles done, total tiles).
-        oriented : bool. Whether the image states its orientation; without one, it is not known along which axis left
-            and right lie, and a network with classes for both does not average with the mirrored image.
 
         Returns
         -------
@@ -146,68 +141,50 @@ class Predictor:
         DeviceError
             If the memory does not suffice.
         """
-        return self.postprocess(self.segment_unprocessed(image, spacing_mm, progress, oriented), spacing_mm)
+        return self.postprocess(self.segment_unprocessed(image, progress), image.spacing_mm)
 
     def postprocess(self, labels: np.ndarray, spacing_mm: SpacingMm) -> np.ndarray:
         """Apply the postprocessing to a result of :meth:`segment_unprocessed`; the array itself where there is none."""
         return self.postprocessing(labels, spacing_mm, self.labels.names)
 
-    def segment_unprocessed(
-        self,
-        image: np.ndarray,
-        spacing_mm: SpacingMm,
-        progress: ProgressCallback | None = None,
-        oriented: bool = True,
-    ) -> np.ndarray:
+    def segment_unprocessed(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Segment one volume without postprocessing; parameters, result and errors are those of :meth:`segment`."""
         with self._memory_errors():
-            logits = self._logits(image, spacing_mm, progress, oriented)
-            if logits.shape[1:] == image.shape[1:]:
-                return logits.argmax(dim=0).to(torch.uint8).cpu().numpy()
-            probabilities = torch.softmax(logits, dim=0).cpu().numpy()
-            return resample_image(probabilities, shape_to=image.shape[1:]).argmax(axis=0).astype(np.uint8)
+            logits = self._logits(image, progress)
+            if logits.shape[1:] == image.shape:
+                return self.outputs.label_map(logits).to(torch.uint8).cpu().numpy()
+            probabilities = self.outputs.probabilities(logits).cpu().numpy()
+            return self.outputs.label_map_of(resample_image(probabilities, shape_to=image.shape))
 
     def segment_with_disagreement(
-        self,
-        image: np.ndarray,
-        spacing_mm: SpacingMm,
-        progress: ProgressCallback | None = None,
-        oriented: bool = True,
+        self, image: SubjectImage, progress: ProgressCallback | None = None
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """:meth:`segment_unprocessed`, and where the members of an ensemble disagree; ``None`` for a single network."""
-        return self.segment_unprocessed(image, spacing_mm, progress, oriented), None
+        return self.segment_unprocessed(image, progress), None
 
-    def probabilities(
-        self,
-        image: np.ndarray,
-        spacing_mm: SpacingMm,
-        progress: ProgressCallback | None = None,
-        oriented: bool = True,
-    ) -> np.ndarray:
-        """Class probabilities of one volume.
+    def probabilities(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
+        """Probabilities of one volume: of the classes, or of the regions of a network that is trained on them.
 
         Parameters and errors are those of :meth:`segment`.
 
         Returns
         -------
-        ndarray, float32, shape (class, i, j, k). On the grid of the image.
+        ndarray, float32, shape (channel, i, j, k). On the grid of the image.
         """
         with self._memory_errors():
-            probabilities = torch.softmax(self._logits(image, spacing_mm, progress, oriented), dim=0).cpu().numpy()
-            if probabilities.shape[1:] == image.shape[1:]:
+            probabilities = self.outputs.probabilities(self._logits(image, progress)).cpu().numpy()
+            if probabilities.shape[1:] == image.shape:
                 return probabilities
-            return resample_image(probabilities, shape_to=image.shape[1:])
+            return resample_image(probabilities, shape_to=image.shape)
 
-    def _logits(
-        self, image: np.ndarray, spacing_mm: SpacingMm, progress: ProgressCallback | None, oriented: bool
-    ) -> Tensor:
+    def _logits(self, image: SubjectImage, progress: ProgressCallback | None) -> Tensor:
         """Logits, float32, shape (class, i, j, k), on the device and at the voxel size of the network."""
-        if image.shape[0] != len(self.modalities):
-            raise ValueError(f"expected {len(self.modalities)} channels, got {image.shape[0]}")
-        self._check_resampled_size(triple(image.shape[1:]), spacing_mm)
-        prepared = prepare_image(image, spacing_mm, self.metadata.normaliser, self.target_mm)
+        if image.voxels.shape[0] != len(self.modalities):
+            raise ValueError(f"expected {len(self.modalities)} channels, got {image.voxels.shape[0]}")
+        self._check_resampled_size(image.shape, image.spacing_mm)
+        prepared = prepare_image(image.voxels, image.spacing_mm, self.metadata.normaliser, self.target_mm)
         tensor = torch.from_numpy(prepared).to(self.device)
-        options = self.options if oriented or not self.options.swapped else replace(self.options, mirror=False)
+        options = self.options if image.oriented or not self.options.swapped else replace(self.options, mirror=False)
         return predict_logits(self.model, tensor, options, progress=progress)
 
     @contextmanager
@@ -226,7 +203,9 @@ class Predictor:
         if self.target_mm is None:
             return
         size = resampled_shape(shape, spacing_mm, self.target_mm)
-        needed_bytes = 2 * 4 * math.prod(size) * (len(self.modalities) + len(self.labels))  # float32, with a copy
+        needed_bytes = (
+            2 * 4 * math.prod(size) * (len(self.modalities) + len(self.outputs.names))
+        )  # float32, with a copy
         free = free_bytes(torch.device("cpu"))
         if needed_bytes > free:
             raise DeviceError(
@@ -277,13 +256,16 @@ def _resolve_options(
             "configuration), got --mirror; leave it out"
         )
     trained = config.run.precision if config.run.precision == "fp32" else "auto"
+    mirror = config.validation.mirror if overrides.mirror is None else overrides.mirror
+    outputs = NetworkOutputs.of(metadata)
     return InferenceOptions(
         mode=stored_mode if overrides.mode == "auto" else overrides.mode,
         tile=_stored_tile(path, metadata),
         overlap=config.validation.overlap if overrides.overlap is None else overrides.overlap,
         precision=resolve_precision(trained if overrides.precision == "auto" else overrides.precision, device),
-        mirror=config.validation.mirror if overrides.mirror is None else overrides.mirror,
-        swapped=config.swapped_classes,
+        mirror=mirror,
+        swapped=outputs.swapped_channels(config.swapped_classes) if mirror or outputs.regions is None else (),
+        overlapping=outputs.regions is not None,
     )
 
 

@@ -23,7 +23,7 @@ from core.types import ProgressCallback, Size3, triple
 SIGMA_SCALE = 0.125  # of the tile size
 MIN_WEIGHT = 1e-3
 FOREGROUND_MARGIN = 4  # voxels kept around the foreground
-BACKGROUND_LOGIT = 20.0  # of class 0, outside the foreground box
+BACKGROUND_LOGIT = 20.0  # of class 0, outside the foreground box; its negative of regions
 LEFT_RIGHT_AXIS = 2  # of (batch, channel, i, j, k)
 
 Box = tuple[slice, slice, slice]
@@ -41,7 +41,9 @@ class InferenceOptions:
     overlap : float. Overlap of neighbouring tiles as a fraction of the tile, 0 to below 1.
     precision : str. "fp32", "bf16" or "fp16".
     mirror : bool. Average the logits with those of the left-right mirrored image, as nnU-Net does.
-    swapped : tuple of (int, int). Pairs of classes that mirroring exchanges: left and right of one structure.
+    swapped : tuple of (int, int). Pairs of channels that mirroring exchanges: left and right of one structure.
+    overlapping : bool. Whether the channels are regions, of which there is none outside the foreground, instead of
+        classes, of which the first is the background.
 
     Raises
     ------
@@ -55,6 +57,7 @@ class InferenceOptions:
     precision: str = "fp32"
     mirror: bool = False
     swapped: tuple[tuple[int, int], ...] = ()
+    overlapping: bool = False
 
     def __post_init__(self) -> None:
         if self.mode not in ("tiles", "whole"):
@@ -184,7 +187,10 @@ def predict_logits(
     if foreground.shape == image.shape:
         return logits
     whole = torch.zeros((logits.shape[0], *image.shape[-3:]), device=image.device)
-    whole[0] = BACKGROUND_LOGIT
+    if options.overlapping:
+        whole.fill_(-BACKGROUND_LOGIT)
+    else:
+        whole[0] = BACKGROUND_LOGIT
     whole[(slice(None), *box)] = logits
     return whole
 

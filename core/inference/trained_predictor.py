@@ -8,7 +8,8 @@ import numpy as np
 
 from core.events import Segmented
 from core.inference.predictor import InferenceOverrides, Predictor
-from core.types import ProgressCallback, SpacingMm
+from core.inference.subject_image import SubjectImage
+from core.types import ProgressCallback
 
 
 class TrainedPredictor(Predictor):
@@ -32,20 +33,14 @@ class TrainedPredictor(Predictor):
         self._label_maps = segmented.label_maps if same_weights and segmented.mode == self.options.mode else {}
         self.subject = ""
 
-    def segment_unprocessed(
-        self,
-        image: np.ndarray,
-        spacing_mm: SpacingMm,
-        progress: ProgressCallback | None = None,
-        oriented: bool = True,
-    ) -> np.ndarray:
+    def segment_unprocessed(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """The known label map of the subject where it is on the grid of the image, else a new one.
 
         Validation averages with the mirrored image whether or not the image states its orientation, other than
         :meth:`Predictor.segment_unprocessed`: such a subject is segmented again.
         """
         known = self._label_maps.get(self.subject)
-        mirrored_blindly = not oriented and self.options.mirror and self.options.swapped
-        if known is None or known.shape != image.shape[1:] or mirrored_blindly:
-            return super().segment_unprocessed(image, spacing_mm, progress, oriented)
+        mirrored_blindly = not image.oriented and self.options.mirror and self.options.swapped
+        if known is None or known.shape != image.shape or mirrored_blindly:
+            return super().segment_unprocessed(image, progress)
         return known.unpack()

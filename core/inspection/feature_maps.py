@@ -1,7 +1,8 @@
 """Computes the feature maps of every stage of a network for one sub-volume, and writes them as pictures.
 
 The sub-volume is centred on the head and prepared as for prediction; of every stage its central axial slice is kept.
-The stages run from the input through encoder, bottleneck and decoder to the logits and their softmax.
+The stages run from the input through encoder, bottleneck and decoder to the logits and their softmax, or sigmoid where
+the channels are regions.
 
 :func:`write_feature_maps` writes one PNG per channel in radiological convention (anterior up, the patient's right on
 the left where the orientation is known), ``manifest.json`` with the intensity range of each, and the logits as numbers.
@@ -50,7 +51,7 @@ class Stage:
     ----------
     name : str. Kind and, where a kind has several stages, level: "encoder-1", "logits"
         (:func:`core.models.architecture.stage_names`).
-    kind : str. "input", "encoder", "bottleneck", "decoder", "logits" or "softmax".
+    kind : str. "input", "encoder", "bottleneck", "decoder", "logits", "softmax", or for a network of regions "sigmoid".
     level : int. Resolution level, 0 is full resolution.
     values : ndarray, float32, shape (channel, i, j). Slice of the output.
     size : tuple of int. Voxels (i, j, k) of the whole output.
@@ -71,7 +72,7 @@ class FeatureMaps:
 
     Attributes
     ----------
-    stages : tuple of Stage. Input first, softmax last.
+    stages : tuple of Stage. Input first, probabilities last.
     start : tuple of int. First voxel of the sub-volume in the working grid; negative where it is padded.
     size : tuple of int. Size of the sub-volume in voxels.
     slice : int. Axial slice that the stages show, in the working grid.
@@ -134,15 +135,16 @@ def compute_feature_maps(
     finally:
         for hook in hooks:
             hook.remove()
-    classes = predictor.labels.names
+    channels = predictor.outputs
     stages = [Stage("input", "input", 0, patch[0, ..., centre_slice].numpy(), size, predictor.modalities)]
     unique_names = stage_names((stage.kind, stage.level) for stage in network_stages)
     for name, stage in zip(unique_names, network_stages, strict=True):
         values, output_size = outputs[stage.module]
-        names = classes if stage.kind == "logits" else ()
+        names = channels.names if stage.kind == "logits" else ()
         stages.append(Stage(name, stage.kind, stage.level, values, output_size, names))
-    probabilities = torch.softmax(torch.from_numpy(stages[-1].values), dim=0).numpy()
-    stages.append(Stage("softmax", "softmax", 0, probabilities, size, classes))
+    probabilities = channels.probabilities(torch.from_numpy(stages[-1].values)).numpy()
+    kind = "softmax" if channels.regions is None else "sigmoid"
+    stages.append(Stage(kind, kind, 0, probabilities, size, channels.names))
     i, j, k = prepared.shape[1:]
     spacing = spacing_mm if target_mm is None else target_mm
     return FeatureMaps(tuple(stages), start, size, start[2] + centre_slice, (i, j, k), spacing)
@@ -170,7 +172,7 @@ def write_feature_maps(
     dict. The manifest: ``{"version", "checkpoint", "modalities", "classes": [{name, colour}], "oriented", "shape",
     "spacing_mm", "sub_volume": {"start", "size"}, "slice", "warnings", "logits", "stages": [{"name", "kind", "level",
     "channels", "size", "maps": [{"file", "channel", "name", "min", "max"}]}]}``. A picture's black is ``min``, its
-    white ``max``; maps of logits share one range, those of the softmax have the range 0 to 1. Of more than 16 channels
+    white ``max``; maps of logits share one range, those of probabilities the range 0 to 1. Of more than 16 channels
     the 16 with the largest standard deviation are written.
 
     Raises
@@ -258,7 +260,8 @@ def _write_stage(folder: Path, stage: Stage, oriented: bool) -> dict[str, Any]:
     if count > MAX_CHANNELS:
         by_deviation = np.argsort(-stage.values.reshape(count, -1).std(axis=1), kind="stable")
         channels = sorted(by_deviation[:MAX_CHANNELS].tolist())
-    stage_range = {"softmax": (0.0, 1.0), "logits": (float(stage.values.min()), float(stage.values.max()))}
+    of_logits = float(stage.values.min()), float(stage.values.max())
+    stage_range = {"softmax": (0.0, 1.0), "sigmoid": (0.0, 1.0), "logits": of_logits}
     maps = []
     for channel in channels:
         plane = upright_slices(stage.values[channel], oriented)

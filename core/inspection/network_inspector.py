@@ -37,10 +37,11 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
     """
     in_channels, classes = int(question["in_channels"]), int(question["classes"])
     if question["question"] == "training_step":
-        from core.training.step_cost import trace_training_step
+        from core.training.step_cost import TracedOutputs, trace_training_step
 
         config = TrainConfig.from_json(question["config"])
-        cost = trace_training_step(config, in_channels, classes, question["device"], bool(question["ignore"]))
+        outputs = TracedOutputs(classes, bool(question["ignore"]), bool(question.get("overlapping")))
+        cost = trace_training_step(config, in_channels, outputs, question["device"])
         return dataclasses.asdict(cost)
     from core.models.network_trace import trace_network
 

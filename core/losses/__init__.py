@@ -27,27 +27,35 @@ class Loss:
     help : str. One line for forms: what it is for.
     options : tuple of str. Fields of :class:`core.config.LossConfig` that it uses, beside ``loss``.
     extras : tuple of str. Further outputs of the network that it needs (:class:`core.models.blocks.NetworkOutput`).
+    overlapping : bool. Whether it is for regions, which may overlap, too.
     """
 
     help: str
     options: tuple[str, ...] = ()
     extras: tuple[str, ...] = ()
+    overlapping: bool = True
 
 
 LOSSES: dict[LossName, Loss] = {
-    "dice": Loss("overlap of each class, whatever its size (Milletari et al. 2016)", DICE_OPTIONS),
+    "dice": Loss("overlap of each class, regardless of its size (Milletari et al. 2016)", DICE_OPTIONS),
     "generalised_dice": Loss("one overlap of all classes, small ones weigh more (Sudre et al. 2017)", DICE_OPTIONS),
     "dice_ce": Loss("Dice plus cross-entropy, nnU-Net's choice: the one to begin with", DICE_OPTIONS),
     "bce_dice": Loss("Dice plus binary cross-entropy, each class against the rest", DICE_OPTIONS),
     "ce": Loss("cross-entropy of every voxel: smooth training, small classes count little"),
-    "weighted_ce": Loss("cross-entropy with weights for rare classes, from the training data", ("class_weight_power",)),
+    "weighted_ce": Loss(
+        "cross-entropy with weights for rare classes, from the training data",
+        ("class_weight_power",),
+        overlapping=False,
+    ),
     "focal": Loss("cross-entropy that counts easy voxels less (Lin et al. 2017)", ("focal_gamma",)),
     "dice_focal": Loss("Dice plus focal loss (Zhu et al. 2019)", (*DICE_OPTIONS, "focal_gamma")),
     "tversky": Loss(
         "Dice with separate weights of false positives and false negatives (Salehi et al. 2017)",
         (*DICE_OPTIONS, "tversky_alpha", "tversky_beta"),
     ),
-    "tags_angular": Loss("squared angle between logits and class (Bai and Urtasun 2017), for comparison"),
+    "tags_angular": Loss(
+        "squared angle between logits and class (Bai and Urtasun 2017), for comparison", overlapping=False
+    ),
     "boundary": Loss(
         "Dice plus distance of errors from the reference's boundary (Kervadec et al. 2019)",
         (*DICE_OPTIONS, "boundary_weight"),

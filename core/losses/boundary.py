@@ -42,7 +42,7 @@ def boundary(labelled: Labelled, options: DiceOptions, weight: float, spacing_mm
     weight : float. Weight a.
     spacing_mm : tuple of float. Voxel size of the image along i, j, k.
     """
-    p = torch.softmax(labelled.logits, dim=1)
+    p = labelled.probabilities
     return dice_of(p, labelled, options) + weight * boundary_of(p, labelled, spacing_mm)
 
 
@@ -50,7 +50,7 @@ def boundary_of(p: Tensor, labelled: Labelled, spacing_mm: SpacingMm) -> Tensor:
     """The boundary loss alone, of probabilities (batch, class, i, j, k), float32."""
     distance = signed_distances(labelled, spacing_mm)
     classes = max(distance.shape[1], 1)
-    error = (p - labelled.onehot.float())[:, 1:]
+    error = labelled.foreground(p - labelled.onehot.float())
     return labelled.without_ignored(error * distance).sum() / (labelled.voxels * classes)
 
 
@@ -60,7 +60,7 @@ def signed_distances(labelled: Labelled, spacing_mm: SpacingMm) -> Tensor:
     of the cube root of an image voxel's volume; 0 everywhere for a class without a boundary."""
     scale = labelled.step / math.prod(spacing_mm) ** (1 / 3)
     i, j, k = (mm * scale for mm in spacing_mm)
-    inside = labelled.onehot[:, 1:]
+    inside = labelled.foreground(labelled.onehot)
     outside = ~inside if labelled.counted is None else ~inside & labelled.counted
     distance = distance_to(inner_boundary(inside, outside), (i, j, k))
     distance = torch.where(distance.isfinite(), distance, 0.0)

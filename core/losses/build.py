@@ -1,7 +1,8 @@
 """The configured loss as one function of a network's output and the target.
 
 Every loss takes logits (batch, class, i, j, k) of any floating type, or a :class:`core.models.blocks.NetworkOutput`,
-and a target (batch, i, j, k) of integer class indices. It computes in float32 and returns a float32 scalar on the
+and a target (batch, i, j, k) of integer class indices. Where the channels are regions, which may overlap, their targets
+are made of the class indices (:attr:`LossFacts.regions`). It computes in float32 and returns a float32 scalar on the
 device of the logits, without synchronising, deterministically, and finite also for absent classes and for sub-volumes
 in which every voxel is ignored. With deep supervision the loss is computed on each level, with the weights of nnU-Net.
 In evaluation mode, a validation, networks return logits alone: the loss is that of full resolution, and of ``vae`` the
@@ -46,10 +47,13 @@ class LossFacts:
     ----------
     class_weights : tuple of float. Of weighted_ce, one per class; none for equal weights.
     spacing_mm : tuple of float. Of boundary: voxel size of the images along i, j, k.
+    regions : tuple of tuple of int. Class indices of each region, one per channel of the logits; empty where the
+        channels are the classes.
     """
 
     class_weights: tuple[float, ...] = ()
     spacing_mm: SpacingMm = (1.0, 1.0, 1.0)
+    regions: tuple[tuple[int, ...], ...] = ()
 
 
 Term = Callable[[Labelled, LossConfig, LossFacts], Tensor]
@@ -112,7 +116,7 @@ class ConfiguredLoss:
         return loss if weights == 1 else loss / weights
 
     def _at_level(self, logits: Tensor, target: Tensor, level: int) -> Tensor:
-        labelled = Labelled.of(logits, target, self.ignore, 2**level)
+        labelled = Labelled.of(logits, target, self.ignore, 2**level, self.facts.regions)
         return TERMS[self.config.loss](labelled, self.config, self.facts)
 
     def _check_extras(self, found: set[str], in_training: bool) -> None:

@@ -46,7 +46,7 @@ class ClassSums:
 
         Parameters
         ----------
-        include_background : bool. Whether class 0 is one of them.
+        include_background : bool. Whether class 0 is one of them; of regions none is the background.
         batch_dice : bool. Sum over the voxels of the batch instead of each sub-volume.
 
         Raises
@@ -55,7 +55,7 @@ class ClassSums:
             If no class remains without the background.
         """
         onehot = labelled.onehot
-        if not include_background:
+        if not include_background and not labelled.overlapping:
             if p.shape[1] < 2:
                 raise ValueError("expected at least two classes to leave the background out, got one")
             p, onehot = p[:, 1:], onehot[:, 1:]

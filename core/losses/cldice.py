@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from core.config import LossConfig
@@ -51,7 +50,7 @@ class ClDiceOptions:
 
 def cldice(labelled: Labelled, dice: DiceOptions, options: ClDiceOptions) -> Tensor:
     """The loss of a checked batch, 0 to 1."""
-    p = torch.softmax(labelled.logits, dim=1)
+    p = labelled.probabilities
     overlap = (1 - options.weight) * dice_of(p, labelled, dice)
     return overlap + options.weight * cldice_of(p, labelled, options.iterations)
 
@@ -59,8 +58,8 @@ def cldice(labelled: Labelled, dice: DiceOptions, options: ClDiceOptions) -> Ten
 def cldice_of(p: Tensor, labelled: Labelled, iterations: int) -> Tensor:
     """1 minus the mean clDice of probabilities (batch, class, i, j, k), float32."""
     counted, axes = labelled.counted, (2, 3, 4)
-    p = labelled.without_ignored(p)[:, 1:]
-    t = labelled.onehot[:, 1:].to(p.dtype)
+    p = labelled.foreground(labelled.without_ignored(p))
+    t = labelled.foreground(labelled.onehot).to(p.dtype)
     skeleton_p, skeleton_t = soft_skeleton(p, iterations, counted), soft_skeleton(t, iterations, counted)
     precision = ((skeleton_p * t).sum(axes) + SMOOTH) / (skeleton_p.sum(axes) + SMOOTH)
     sensitivity = ((skeleton_t * p).sum(axes) + SMOOTH) / (skeleton_t.sum(axes) + SMOOTH)

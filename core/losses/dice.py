@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from core.config import LossConfig
@@ -73,7 +72,7 @@ def dice_loss(
 
 def dice(labelled: Labelled, options: DiceOptions) -> Tensor:
     """The Dice loss of a checked batch."""
-    return dice_of(torch.softmax(labelled.logits, dim=1), labelled, options)
+    return dice_of(labelled.probabilities, labelled, options)
 
 
 def dice_of(p: Tensor, labelled: Labelled, options: DiceOptions) -> Tensor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from core.losses.bce_dice import bce_dice
 from core.losses.cross_entropy import cross_entropy_of
 from core.losses.dice import DiceOptions, dice_of
 from core.losses.labelled import Labelled
@@ -31,7 +32,9 @@ def dice_ce_loss(
 
 
 def dice_ce(labelled: Labelled, options: DiceOptions) -> Tensor:
-    """The loss of a checked batch."""
+    """The loss of a checked batch; of regions :func:`core.losses.bce_dice.bce_dice`, as in nnU-Net."""
+    if labelled.overlapping:
+        return bce_dice(labelled, options)
     log_probabilities = torch.log_softmax(labelled.logits, dim=1)
     dice = dice_of(log_probabilities.exp(), labelled, options)
     return dice + cross_entropy_of(log_probabilities, labelled)

@@ -28,7 +28,7 @@ from core.losses.labelled import Labelled
 
 def generalised_dice(labelled: Labelled, options: DiceOptions) -> Tensor:
     """The loss of a checked batch, 0 to 1."""
-    p = torch.softmax(labelled.logits, dim=1)
+    p = labelled.probabilities
     sums = ClassSums.of(p, labelled, options.include_background, options.batch_dice)
     smallest = torch.where(sums.absent, math.inf, sums.truth).amin(-1, keepdim=True)
     absent = smallest.isinf()

@@ -14,7 +14,6 @@ deep networks. MLMI 2017, arXiv:1706.05721, with its best alpha 0.3 and beta 0.7
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from core.losses.class_sums import ClassSums
@@ -29,7 +28,7 @@ def tversky(labelled: Labelled, options: DiceOptions, alpha: float, beta: float)
     ----------
     alpha, beta : float, 0 or more. Weights of false positives and of false negatives.
     """
-    p = torch.softmax(labelled.logits, dim=1)
+    p = labelled.probabilities
     sums = ClassSums.of(p, labelled, options.include_background, options.batch_dice)
     hits = sums.true_positive + options.smooth
     false_positive, false_negative = sums.predicted - sums.true_positive, sums.truth - sums.true_positive

@@ -7,6 +7,7 @@ does. ``train`` and ``submit`` do the same, in a process of its own, before a ru
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 STORED_DTYPES = (torch.float32, torch.int64)  # of tensors in a checkpoint
 SMALL, MAX_SIDE = 16, 96
 NAMED = 3  # tensors that a message names
+_NUMBERS = re.compile(r"^in \w+ mode|\d+")
 
 
 def check_network(config: ModelConfig, in_channels: int = 2, classes: int = 3) -> None:
@@ -42,33 +44,43 @@ def check_network(config: ModelConfig, in_channels: int = 2, classes: int = 3) -
     ConfigError
         If it does not; every reason that was found is named.
     """
-    problems = list(_problems(config, in_channels, classes))
-    if problems:
-        listed = "".join(f"\n- {problem}" for problem in problems)
+    found: dict[str, tuple[str, list[str]]] = {}  # those that differ in mode and numbers alone are one
+    for problem, image in _problems(config, in_channels, classes):
+        found.setdefault(_NUMBERS.sub("#", problem), (problem, []))[1].append(image)
+    if found:
+        listed = "".join(f"\n- {problem}{_of_images(images)}" for problem, images in found.values())
         raise ConfigError(f"model: {config.model} breaks the contract of networks (docs/own_network.md):{listed}")
 
 
-def _problems(config: ModelConfig, in_channels: int, classes: int) -> Iterator[str]:
+def _of_images(images: Sequence[str]) -> str:
+    """The images with which a problem was found, as the end of its sentence; empty where it is one of no image."""
+    different = [image for image in dict.fromkeys(images) if image]
+    more = f" and {len(different) - 1} more" if len(different) > 1 else ""
+    return f" (image of shape {different[0]}{more})" if different else ""
+
+
+def _problems(config: ModelConfig, in_channels: int, classes: int) -> Iterator[tuple[str, str]]:
+    """What is wrong, and with an image of which shape; empty where that does not matter."""
     networks = []
     for _ in range(2):
         torch.manual_seed(0)
         networks.append(build_model(config, in_channels, classes))
     network, again = networks
-    yield from _of_weights(network, again)
-    yield from _of_meta(config, network)
+    for problem in (*_of_weights(network, again), *_of_meta(config, network)):
+        yield problem, ""
     for modalities, outputs in ((1, 2), (in_channels, classes)):
         try:
             other = build_model(config, modalities, outputs)
         except ConfigError as error:
-            yield str(error)
+            yield str(error), ""
             continue
         side = max(SMALL, 2 * max(other.divisor))
         if side > MAX_SIDE:
-            yield f"divisor: expected at most {MAX_SIDE // 2}, got {other.divisor}"
+            yield f"divisor: expected at most {MAX_SIDE // 2}, got {other.divisor}", ""
             continue
         for batch, size in ((2, (side, side, side)), (1, (side + 1, side - 3, side // 2 + 1))):
             image = torch.randn(batch, modalities, *size, generator=torch.Generator().manual_seed(1))
-            yield from dict.fromkeys(_of_pass(other, image, outputs))
+            yield from ((problem, str(tuple(image.shape))) for problem in _of_pass(other, image, outputs))
 
 
 def _of_weights(network: SegmentationNetwork, again: SegmentationNetwork) -> Iterator[str]:
@@ -106,7 +118,7 @@ def _of_pass(network: SegmentationNetwork, image: Tensor, classes: int) -> Itera
         try:
             yield from (f"in {mode} mode, {text}" for text in check(network, image, expected))
         except Exception as error:  # noqa: BLE001 - of the user's code
-            yield f"in {mode} mode, an image of shape {tuple(image.shape)} failed: {_text(error)}"
+            yield f"in {mode} mode: {_text(error)}"
     if not torch.equal(image, before):
         yield "it changes the image in place"
 
@@ -138,12 +150,13 @@ def _of_evaluation(network: SegmentationNetwork, image: Tensor, expected: tuple[
         yield "expected the logits alone, got a NetworkOutput"
         return
     yield from _of_logits(logits, expected)
-    if isinstance(logits, Tensor) and not torch.equal(logits, network(image)):
-        yield "expected the same logits for the same image, got others in a second pass"
-    with torch.autocast("cpu", torch.bfloat16):
-        low = network(image)
-    if isinstance(low, Tensor) and not low.isfinite().all():
-        yield "expected finite logits under bf16 autocast, got NaN or infinity"
+    if isinstance(logits, Tensor) and logits.isfinite().all():
+        if not torch.equal(logits, network(image)):
+            yield "expected the same logits for the same image, got others in a second pass"
+        with torch.autocast("cpu", torch.bfloat16):
+            low = network(image)
+        if isinstance(low, Tensor) and not low.isfinite().all():
+            yield "expected finite logits under bf16 autocast, got NaN or infinity"
     yield from _of_stages(network, image)
 
 

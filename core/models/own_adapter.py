@@ -80,11 +80,7 @@ class OwnNetwork(SegmentationNetwork):
         logits = output.logits if isinstance(output, NetworkOutput) else output
         expected = (image.shape[0], self.classes, *image.shape[2:])
         if not isinstance(logits, Tensor) or tuple(logits.shape) != expected:
-            found = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(output).__name__}"
-            raise ValueError(
-                f"expected logits of shape {expected} for an image of shape {tuple(image.shape)}, got {found}; if the "
-                "network needs sizes that are a multiple of n, state it in the class: divisor = n"
-            )
+            raise ValueError(_wrong_shape(output, logits, expected, image))
         if isinstance(output, NetworkOutput) and self.training:
             return NetworkOutput(crop(logits), output.extras)
         return crop(logits)
@@ -92,6 +88,22 @@ class OwnNetwork(SegmentationNetwork):
     def stages(self) -> list[StageModule]:
         """The logits alone: what is inside is not known."""
         return [StageModule("logits", 0, self.network, reads_image=True)]
+
+
+def _wrong_shape(output: object, logits: object, expected: tuple[int, ...], image: Tensor) -> str:
+    """What a network returned instead of logits of the expected shape, and what to do."""
+    wanted = f"expected logits of shape {expected} for an image of shape {tuple(image.shape)}"
+    if not isinstance(logits, Tensor):
+        return f"{wanted}, got a {type(output).__name__}; return the tensor alone"
+    found, text = tuple(logits.shape), f"{wanted}, got {tuple(logits.shape)}"
+    if len(found) == len(expected) and found[2:] != expected[2:]:
+        return (
+            f"{text}: pad its convolutions, or, if it needs sizes that are a multiple of n, state it in the class: "
+            "divisor = n"
+        )
+    if len(found) == len(expected) and found[1] != expected[1]:
+        return f"{text}: the second argument of its class is the number of classes, background included"
+    return text
 
 
 def _load(path: Path) -> ModuleType:

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 from core import __version__
 from core.errors import RunError
-from core.files import atomic_replace, file_stamp, temporary_beside
+from core.files import atomic_replace, file_stamp, remove_temporaries, temporary_beside
 from core.hosts import host_name
 from core.paths import CACHE
 from core.runs.store import folder as files
@@ -77,6 +77,7 @@ def back_up(root: Path, file: Path, progress: ProgressCallback | None = None) ->
         raise RunError(f"{file}: expected a file outside the root that is backed up, {root}")
     listed = list(_files_of(root))
     total, written, digests = sum(file_stamp(path).size for path in listed), 0, dict[str, str]()
+    remove_temporaries(file.absolute().parent, file.name, of_living=False)  # of a backup that was killed
     try:
         with tempfile.TemporaryDirectory(prefix="segmentarium-backup-") as scratch, atomic_replace(file) as part:
             database = Path(scratch) / DATABASE
@@ -99,6 +100,9 @@ def back_up(root: Path, file: Path, progress: ProgressCallback | None = None) ->
 def restore(file: Path, root: Path, progress: ProgressCallback | None = None) -> Backup:
     """Make a root from a backup, with its quiz answers in the database that is in use now.
 
+    The answers are in the database before the root is there, so that a kill at any instant leaves the complete root, or
+    none, and the restoration can be repeated.
+
     Parameters
     ----------
     file : Path. The archive.
@@ -118,16 +122,17 @@ def restore(file: Path, root: Path, progress: ProgressCallback | None = None) ->
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise RunError(f"{root}: expected a folder to restore to that is empty or does not exist; choose --checkpoints")
     root.absolute().parent.mkdir(parents=True, exist_ok=True)
+    remove_temporaries(root.absolute().parent, root.name, of_living=False)  # of a restoration that was killed
     unpacked = temporary_beside(root.absolute())
     try:
         unpacked.mkdir()
         manifest = _unpack(file, unpacked, progress)
         (unpacked / ROOT).mkdir(exist_ok=True)  # of a root without files
+        copy_database(sqlite_url(unpacked / DATABASE), database_url(unpacked / ROOT), KEPT)
         if root.exists():
             root.rmdir()
         os.replace(unpacked / ROOT, root)
         try:
-            copy_database(sqlite_url(unpacked / DATABASE), database_url(root), KEPT)
             open_index(root).rebuild()
         except RunError:
             os.replace(root, unpacked / ROOT)
@@ -175,7 +180,7 @@ class _Digesting:
 
 
 def _add(archive: tarfile.TarFile, path: Path, name: str, digests: dict[str, str]) -> int:
-    """Add a file as it is at this moment; one that was removed meanwhile is left out. Returns its bytes."""
+    """Add a file as it is at this moment; one that no longer exists is left out. Returns its bytes."""
     try:
         file = path.open("rb")
     except FileNotFoundError:

@@ -16,7 +16,7 @@ from core.formatting import format_list
 from core.paths import DEMO_MODEL, demo_model_path
 from core.runs.store import folder as files
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
-from core.runs.store.state import RunState, reconciled_state
+from core.runs.store.state import RunState, listed_state, reconciled_state
 
 _Facts = tuple[TrainConfig, str, str, tuple[str, ...]]  # configuration, name, notes, tags
 _facts: StampedCache[_Facts] = StampedCache()
@@ -86,7 +86,7 @@ class RunSummary:
 
 def list_runs(root: Path) -> list[RunSummary]:
     """All runs of a root, newest first, damaged ones included; empty if the root does not exist."""
-    runs = [_summary(folder) for folder in files.run_folders(root)]
+    runs = [_summary(folder, listed_state(folder)) for folder in files.run_folders(root)]
     return sorted(runs, key=lambda run: (run.state.created_at, run.id), reverse=True)
 
 
@@ -188,8 +188,8 @@ def update_index(root: Path, folder: Path) -> None:
         files.append_log(folder, f"note: {error}")
 
 
-def _summary(folder: Path) -> RunSummary:
-    state, problem = reconciled_state(folder), ""
+def _summary(folder: Path, state: RunState | None = None) -> RunSummary:
+    state, problem = state or reconciled_state(folder), ""
     try:
         config, name, notes, tags = _read_facts(folder)
     except RunError as error:

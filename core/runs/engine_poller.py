@@ -94,12 +94,12 @@ def ensure_pollers(root: Path) -> None:
 
 
 def ask_all(root: Path, wait_s: float = COMMAND_WAIT_S) -> None:
-    """Ask every engine of a root that nobody has asked lately, side by side.
+    """Ask every engine of a root whose interval has passed, in parallel.
 
     Parameters
     ----------
     root : Path. Checkpoints root.
-    wait_s : float. Longest wait in seconds; an engine that answers later is heard by the next one who asks.
+    wait_s : float. Longest wait in seconds; the answer of a slower engine is read by the next process that asks.
     """
     threads = [threading.Thread(target=ask, args=(root, engine), daemon=True) for engine in remote_engines(root)]
     for thread in threads:
@@ -110,8 +110,8 @@ def ask_all(root: Path, wait_s: float = COMMAND_WAIT_S) -> None:
 
 
 def ask(root: Path, engine: Engine) -> bool:
-    """Ask an engine about the runs that have not ended, unless somebody did within its interval, and write what became
-    of them; returns whether it was asked."""
+    """Ask an engine about the runs that have not ended, unless another process did so within its interval, and
+    write what became of them; returns whether it was asked."""
     if not _is_due(root, engine):
         return False
     runs = open_runs(root, engine.name)
@@ -231,10 +231,19 @@ def _ask(root: Path, engine: Engine, runs: Sequence[Path]) -> None:
     try:
         records = [_record_with_job(folder, engine) for folder in runs]
         jobs = engine.status_many([record.job for record in records if record.job])
+        for folder, record in zip(runs, records, strict=True):
+            if record.job in jobs and jobs[record.job].expired:
+                _resubmit(folder, engine)
         answer = EngineAnswer(asked_at, host_name(), last.count + 1, "", asked_at, jobs)
     except EngineError as error:
         answer = replace(last, asked_at=asked_at, host=host_name(), count=last.count + 1, error=str(error))
     files.write_json(answer_file(root, engine.name), asdict(answer))
+
+
+def _resubmit(folder: Path, engine: Engine) -> None:
+    """Submit a run again whose job has expired; one that cannot be now is with the next answer."""
+    with suppress(RunError, EngineError):
+        engine.resubmit(folder)
 
 
 def _write_end(root: Path, folder: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from core.checkpointing.metadata import read_metadata
 from core.datasets.layouts.base import natural_key
 from core.errors import UserError
-from core.evaluation.metrics import MeanScore, SubjectScore, nan_mean
+from core.evaluation.metrics import MeanScore, ScoredNames, SubjectScore, nan_mean
 from core.evaluation.metrics import summarise as mean_score
 from core.runs.catalog import run_checkpoint
 from core.runs.groups import GroupSummary
@@ -69,14 +69,17 @@ class CrossValidation:
 
     Attributes
     ----------
-    classes : tuple of str. Class names without the background; empty before there is a checkpoint.
+    classes : tuple of str. Class names without the background, then unions of classes that are scored; empty before
+        there is a checkpoint.
     subjects : tuple of HeldOutSubject. Held-out subjects of the runs that have a checkpoint.
     waiting : dict. By id of each run whose held-out subjects are not known yet, the reason.
+    in_mean : tuple of str. Those that count for the mean; empty for all.
     """
 
     classes: tuple[str, ...]
     subjects: tuple[HeldOutSubject, ...]
     waiting: dict[str, str]
+    in_mean: tuple[str, ...] = ()
 
     @property
     def scored(self) -> list[HeldOutSubject]:
@@ -98,8 +101,8 @@ class CrossValidation:
         return self._spread([name], measure)
 
     def mean_spread(self, measure: Measure = "dice") -> Spread:
-        """Mean over the classes of their means, and the spread of the mean over the classes."""
-        return self._spread(self.classes, measure)
+        """Mean over the classes, or regions, of their means, and the spread of the mean over them."""
+        return self._spread(self.in_mean or self.classes, measure)
 
     def _spread(self, names: Sequence[str], measure: Measure) -> Spread:
         by_run: dict[str, list[list[float]]] = {}
@@ -131,7 +134,7 @@ class CrossValidation:
 
 def cross_validation(root: Path, summary: GroupSummary) -> CrossValidation:
     """Read the scores of a group; nothing is segmented."""
-    classes: tuple[str, ...] = ()
+    names: ScoredNames | None = None
     subjects: list[HeldOutSubject] = []
     waiting = {member.run: "it has no run" for member in summary.missing}
     for run in summary.runs:
@@ -145,7 +148,7 @@ def cross_validation(root: Path, summary: GroupSummary) -> CrossValidation:
         except UserError as error:
             waiting[run.id] = str(error)
             continue
-        classes = classes or metadata.label_space.names[1:]
+        names = names or ScoredNames.of_checkpoint(metadata)
         for id in metadata.split.get("val", []):
             prediction = predictions.get(id)
             if prediction is None:
@@ -154,7 +157,10 @@ def cross_validation(root: Path, summary: GroupSummary) -> CrossValidation:
                 subjects.append(HeldOutSubject(id, run.id, None, f"segmented {prediction.stale_reason}"))
             else:
                 subjects.append(HeldOutSubject(id, run.id, prediction.score))
-    return CrossValidation(classes, tuple(sorted(subjects, key=lambda s: natural_key(s.id))), waiting)
+    ordered = tuple(sorted(subjects, key=lambda s: natural_key(s.id)))
+    if names is None:
+        return CrossValidation((), ordered, waiting)
+    return CrossValidation(names.names, ordered, waiting, names.in_mean)
 
 
 def _mean_of_columns(rows: Sequence[Sequence[float]]) -> float:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import Any
 
 from core.errors import ConfigError
 from core.fields import FieldSpec
 from core.formatting import format_count
-from core.runs.catalog import RunSummary
-from core.runs.store.groups import SWEEP, Group, Member
+from core.runs.catalog import RunSummary, list_runs
+from core.runs.store.groups import SWEEP, Group, Member, read_group
 from core.runs.store.state import ACTIVE, Best, State
 from core.runs.store.stop_file import read_pruned
 from core.sweeps.history import OPEN, TrialState
@@ -203,7 +204,7 @@ class SweepSummary(GroupSummary):
 
     @property
     def ended(self) -> int:
-        """Number of trials that have ended, in whatever way."""
+        """Number of trials that have ended in any state."""
         return len(self.trials) - len(self.active)
 
     @property
@@ -274,6 +275,20 @@ def summary_of(group: Group, by_id: Mapping[str, RunSummary]) -> GroupSummary:
     """A group and those of its runs that exist."""
     runs = tuple(by_id[id] for id in group.runs if id in by_id)
     return SweepSummary(group, runs, settings_of(group)) if group.kind == SWEEP else GroupSummary(group, runs)
+
+
+def listed_group(root: Path, group_id: str) -> GroupSummary:
+    """A group as lists of runs show it (:func:`core.runs.catalog.list_runs`), which do not read the states of runs
+    that have ended again: for pages, which draw it every two seconds.
+
+    Raises
+    ------
+    RunError
+        If there is no such group.
+    """
+    group = read_group(root, group_id)
+    own = set(group.runs)
+    return summary_of(group, {run.id: run for run in list_runs(root) if run.id in own})
 
 
 def _trial(number: int, member: Member, run: RunSummary | None, settings: SweepSettings, objective: str) -> Trial:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,11 +64,11 @@ def submit_folds(
     """
     if config.split.val_subjects:
         raise ConfigError("fold: expected no val_subjects with all folds, which hold out every subject in turn")
-    from core.datasets.splits import number_of_folds
+    from core.datasets.splits import number_of_folds, number_of_units
 
     config = launch.resolve_config(root, config.with_values({"fold": 0}))
     name = files.check_name(name)
-    folds = range(number_of_folds(len(_subjects(config)), config.split))
+    folds = range(number_of_folds(number_of_units(_labelled(config), config.split), config.split))
     slug = name or config.preset
     members = tuple(Member(files.new_run_id(f"{slug[:30]} fold {fold}"), {"fold": fold}) for fold in folds)
     group_id = files.new_run_id(f"{slug[:30]} {FOLDS}")
@@ -166,7 +166,7 @@ def held_out_of(run: RunSummary) -> tuple[str, ...]:
     checkpoint = catalog.run_checkpoint(run.folder)
     if checkpoint is not None:
         return tuple(read_metadata(checkpoint).split.get("val", ()))
-    return split_subjects(_subjects(run.config, with_test=True), run.config.split).val
+    return split_subjects(_labelled(run.config), run.config.split).val
 
 
 # --- find -------------------------------------------------------------------------------------------------------------
@@ -244,7 +244,7 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
     return [run.id for run in runs]
 
 
-def resume_group(root: Path, group: Group, *, data: str = "", force: bool = False) -> list[str]:
+def resume_group(root: Path, group: Group, *, data: str = "", force: bool = False, engine: str = "") -> list[str]:
     """Queue the runs of a group that ended early; returns their ids. Parameters are those of
     :func:`core.runs.launch.resume`. A sweep goes on to propose trials; those that failed or were pruned stay ended.
 
@@ -264,7 +264,7 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
     if not runs:
         raise RunError(f"{group.id}: expected a group with stopped, failed or crashed runs, it has none")
     for run in runs:
-        launch.resume(root, run.id, data=data, force=force)
+        launch.resume(root, run.id, data=data, force=force, engine=engine)
     return [run.id for run in runs]
 
 
@@ -282,7 +282,9 @@ def delete_group(root: Path, group: Group, keep_runs: bool = False) -> None:
         runs = summarise(root, group).runs
         if active := [run for run in runs if run.state.active]:
             raise RunError(f"{active[0].id}: it is {active[0].state.state}; stop the group first, then delete it")
-        for run in sorted(runs, key=lambda run: run.state.state != "queued"):  # none of them starts meanwhile
+        for run in sorted(
+            runs, key=lambda run: run.state.state != "queued"
+        ):  # so that none of them starts before it is stopped
             run_actions.delete(root, run.id)
     with lock_group(root, group.id):
         remove_group(root, group.id)
@@ -344,14 +346,13 @@ def _member_name(group: Group, member: Member) -> str:
     return files.name_with(group.given_name, values)
 
 
-def _subjects(config: TrainConfig, with_test: bool = False) -> tuple[str, ...]:
-    """Ids of the labelled subjects that a split is made of; before the demo data is made, of its planned ones."""
+def _labelled(config: TrainConfig) -> Mapping[str, Mapping[str, str]]:
+    """The labelled subjects that a split is made of, as :attr:`core.datasets.Dataset.labelled`; before the demo data is
+    made, its planned ones."""
     from core.datasets import DataOptions, open_dataset
     from core.datasets.synthetic.demo import planned_unless_made
 
     if planned := planned_unless_made(config.data.path):
-        ids = planned.ids
-    else:
-        path = dataset_folder(config.data.path)
-        ids = open_dataset(path, config.data.layout, DataOptions.from_config(config.data)).labelled_ids
-    return tuple(id for id in ids if with_test or id not in config.split.test_subjects)
+        return planned.labelled
+    path = dataset_folder(config.data.path)
+    return open_dataset(path, config.data.layout, DataOptions.from_config(config.data)).labelled

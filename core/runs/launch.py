@@ -11,7 +11,6 @@ from pathlib import Path
 from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError
-from core.hosts import host_name
 from core.losses import check_loss
 from core.models import architecture, check_packages
 from core.paths import DEMO, dataset_folder
@@ -26,7 +25,15 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, engine_of, read_engine, write_engine
 from core.runs.store.groups import read_sweeps
 from core.runs.store.process import process_identity
-from core.runs.store.state import OBSERVED, RESUMABLE, RunState, read_state, reconciled_state, write_state
+from core.runs.store.state import (
+    OBSERVED,
+    RESUMABLE,
+    RunState,
+    listed_state,
+    read_state,
+    reconciled_state,
+    write_state,
+)
 
 WORKER = "core.runs.processes.worker"
 CHECK_NETWORK_S = 300.0  # longest check of a user's network: importing torch and a few steps, on a loaded machine
@@ -75,8 +82,9 @@ def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER) -> No
             raise
 
 
-def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> str:
-    """Queue a new run with the configuration of another one in any state; returns the new id.
+def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER, *, engine: str = "") -> str:
+    """Queue a new run with the configuration of another one in any state, on the engine of that one unless another is
+    named; returns the new id.
 
     Raises
     ------
@@ -85,7 +93,7 @@ def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER) -> 
     """
     folder = files.run_folder(root, run_id)
     name = name or files.name_with(files.read_name(folder), "again")
-    return submit(root, files.read_config(folder), name, worker, engine=engine_of(read_engine(folder)))
+    return submit(root, files.read_config(folder), name, worker, engine=engine or engine_of(read_engine(folder)))
 
 
 def resume(
@@ -105,7 +113,7 @@ def resume(
     Raises
     ------
     RunError
-        If there is no such run, or it is queued, active or finished, or nobody confirms that it has ended.
+        If there is no such run, or it is queued, active or finished, or it is not confirmed that it has ended.
     ChangedDataError
         If names and headers show that the data is not what the run began with. Voxels are compared by the trainer,
         which reads them.
@@ -138,7 +146,7 @@ def resume(
         now = time.time()
         write_engine(folder, EngineRecord(engine, submitted_at=now))
         queued = replace(state, state="queued", message="", what="", queued_at=now, turn=now, ended_at=None)
-        write_state(folder, replace(queued, host=host_name()))
+        write_state(folder, queued.moved_here())
     update_index(root, folder)
     start_queued(root, [run_id], worker)
 
@@ -172,7 +180,7 @@ def create_run(
 
     root, name, now = root.absolute(), files.check_name(name), time.time()
     get_engine(root, engine).check_config(config)
-    state = RunState(created_at=now, queued_at=now, turn=now, host=host_name())
+    state = RunState(created_at=now, queued_at=now, turn=now).moved_here()
     if foreground:
         pid = os.getpid()
         state = replace(
@@ -233,7 +241,7 @@ def serve_queue(root: Path, worker: str = WORKER) -> None:
     """Start a queue supervisor if runs are queued here or a sweep is to propose trials, and none is running (it was
     killed, or the machine restarted)."""
     if any(settings_of(sweep).proposes(len(sweep.members)) for sweep in read_sweeps(root)) or any(
-        local.in_queue_here(folder, reconciled_state(folder)) for folder in files.run_folders(root)
+        local.in_queue_here(folder, listed_state(folder)) for folder in files.run_folders(root)
     ):
         ensure_supervisor(root, worker)
 
@@ -299,14 +307,17 @@ def _check_data(config: TrainConfig, path: Path) -> None:
     from core.datasets.fitness import judge_files, refuse_unfit
     from core.datasets.splits import split_subjects
     from core.laterality import check_pairs
+    from core.losses.targets import resolve_targets
+    from core.regions import region_space
 
     dataset = open_dataset(path, config.data.layout, DataOptions.from_config(config.data))
     missing = [m for m in config.data.modalities if m not in dataset.modalities]
     if missing:
         raise ConfigError(f"modalities: {path} has {', '.join(dataset.modalities)}; got {', '.join(missing)}")
-    if config.data.classes:
-        dataset.labels.subset(config.data.classes)
+    labels = dataset.labels.subset(config.data.classes) if config.data.classes else dataset.labels
+    regions = region_space(dataset.regions, dataset.region_order, labels.names)
+    resolve_targets(config.data.targets, config.loss.loss, regions)
     check_pairs(config.augment, ("", *(config.data.classes or dataset.labels.names[1:])))
-    split_subjects(dataset.labelled_ids, config.split)
+    split_subjects(dataset.labelled, config.split)
     if not config.data.force:
         refuse_unfit(dataset, judge_files(dataset, config.data.modalities, config.split.test_subjects))

@@ -32,7 +32,7 @@ def give_up(root: Path, run_id: str) -> None:
     while time.monotonic() < deadline:
         judged = reconciled_state(folder).state
         if judged in ENDED:
-            break  # its engine says so, and it was watched for long enough
+            break  # its engine reports that, and it was watched for long enough
         if read_beat(folder) != before or judged != "unreachable":
             raise RunError(f"{run_id}: it is not lost: it was heard just now")
         time.sleep(POLL_S)

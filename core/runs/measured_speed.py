@@ -15,14 +15,15 @@ from core.events import FORECAST_FACT
 from core.hosts import host_name
 from core.runs.catalog import RunSummary, list_runs
 from core.runs.measurements import metrics_after
+from core.runs.store.engine_records import LOCAL
 
 MAX_RUNS = 3  # the newest runs with a measured speed
 SPREAD = 1.4  # factor by which a duration may differ from those of the last runs
 
 
-def duration_factors(root: Path, device: str) -> DurationFactors:
+def duration_factors(root: Path, device: str, engine: str = LOCAL) -> DurationFactors:
     """Shortest and longest duration as multiples of the estimated one, from the newest runs on a kind of device of this
-    machine.
+    machine, or of another engine.
 
     A run that trains now counts from its first report on.
 
@@ -30,19 +31,28 @@ def duration_factors(root: Path, device: str) -> DurationFactors:
     ----------
     root : Path. Checkpoints root.
     device : str. Kind of device, as torch names it.
+    engine : str. Name of the engine.
     """
     ratios: list[float] = []
     for run in list_runs(root):
-        if _is_here(run) and device == _device(run) and (ratio := _ratio(root, run)):
+        if _is_of(run, engine) and device == _device(run) and (ratio := _ratio(root, run)):
             ratios.append(ratio)
         if len(ratios) == MAX_RUNS:
             break
     return DurationFactors(min(ratios) / SPREAD, max(ratios) * SPREAD, len(ratios)) if ratios else DurationFactors()
 
 
-def _is_here(run: RunSummary) -> bool:
-    """Whether this machine trained a run: the device of another one has another speed."""
-    return run.engine is None and run.state.host in ("", host_name())
+def last_device(root: Path, engine: str) -> str:
+    """The kind of device of the newest run that has trained on an engine; empty if none has."""
+    trained = (run for run in list_runs(root) if _is_of(run, engine) and run.state.facts.get("device"))
+    return next(map(_device, trained), "")
+
+
+def _is_of(run: RunSummary, engine: str) -> bool:
+    """Whether an engine, or this machine, trained a run: devices elsewhere have another speed."""
+    if run.engine is None:
+        return engine == LOCAL and run.state.host in ("", host_name())
+    return run.engine.engine == engine
 
 
 def _device(run: RunSummary) -> str:

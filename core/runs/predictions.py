@@ -289,6 +289,8 @@ def _score(data: Mapping[str, Any]) -> SubjectScore:
         numbers(data["asd_mm"]),
         tuple(str(name) for name in data["missed"]),
         {str(name): numbers(volumes) for name, volumes in data["volume_ml"].items()},
+        {str(name): numbers(shares) for name, shares in data.get("surface_dice", {}).items()},
+        tuple(str(name) for name in data.get("in_mean", ())),
     )
 
 

@@ -51,7 +51,7 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
         else:
             at_once = now or state.state == "queued"  # its job waits to be restarted: there is nothing to save
             stop_file.write_stop(folder, stop_file.AT_ONCE if at_once else "")
-            here = is_here(state.host, state.shim_start)
+            here = is_here(state.origin, state.shim_start)
             if now and here and state.pid and is_alive(state.pid, state.pid_start):
                 kill_tree(state.pid)
         record = read_engine(folder)
@@ -127,15 +127,15 @@ def delete(root: Path, run_id: str) -> None:
     Raises
     ------
     RunError
-        If there is no such run, it is active, nobody confirms that it has ended, or it cannot be removed. If only the
-        index fails, `runs rebuild` repairs it.
+        If there is no such run, it is active, it is not confirmed that it has ended, or it cannot be removed. If only
+        the index fails, `runs rebuild` repairs it.
     """
     folder = files.run_folder(root, run_id)
     with files.lock(folder):
         state = reconciled_state(folder)
         if state.state in OBSERVED:
             raise RunError(
-                f"{run_id}: it is {state.state}, and nobody confirms that it has ended: {state.message}; "
+                f"{run_id}: it is {state.state}, and it is not confirmed that it has ended: {state.message}; "
                 f"{what_to_do(state, run_id)}"
             )
         if state.active or (state.state == "queued" and read_engine(folder) is not None):

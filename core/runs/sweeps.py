@@ -1,7 +1,8 @@
 """Operations on sweeps: start, extend, and advance: create the next trials, prune, end after repeated failures.
 
-Whoever serves the queue calls :func:`advance`; all it knows is in the group's file and the run folders, so another
-process can go on at any instant. Several trials wait or train at a time, as many as there are devices for.
+The process that serves the queue calls :func:`advance`; all it knows is in the group's file and the run folders, so
+another process can go on at any instant. Several trials wait or train at a time, as many as there are devices for. On
+another engine they are proposed together, so that a cluster gets them as one job array.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from core.config import TrainConfig
 from core.errors import ConfigError, RunError, UserError
 from core.files import StampedCache
 from core.runs import groups, launch, run_actions
+from core.runs.engines.registry import get_engine
 from core.runs.group_summary import SweepSummary, Trial, settings_of
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
+from core.runs.store.engine_records import LOCAL
 from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, write_group
 from core.runs.store.process import LockHeldError
 from core.runs.store.stop_file import read_pruned
@@ -47,16 +50,18 @@ def submit_sweep(
     ----------
     root : Path. Checkpoints root.
     config : TrainConfig. What the trials share.
-    settings : SweepSettings. What is searched.
+    settings : SweepSettings. What is searched, and on which engine.
     name : str. Display name of the sweep; its runs are called by it and their number.
     worker : str. Module of the trainer process.
 
     Raises
     ------
     UserError
-        If the configuration, the search, the data set or the checkpoints root cannot be used; then nothing is queued.
+        If the configuration, the search, the data set, the engine or the checkpoints root cannot be used; then nothing
+        is queued.
     """
     name = files.check_name(name)
+    get_engine(root, settings.engine).check_config(config)
     check_sweep(settings, config)
     config = launch.resolve_config(root, config).with_values({"reasons": ()})  # those of other values than the trials'
     for dimension in settings.space:
@@ -128,12 +133,14 @@ def read_importance(root: Path, group: Group) -> Importance:
 # --- advance ----------------------------------------------------------------------------------------------------------
 
 
-def advance(root: Path, group_id: str, at_once: int) -> bool:
-    """Advance a sweep by one step: prune trials, and create the next one if fewer than ``at_once`` wait or train.
+def advance(root: Path, group_id: str, at_once: int, worker: str = launch.WORKER) -> bool:
+    """Advance a sweep by one step: prune trials, and create the next one if fewer than ``at_once`` wait or train; on
+    another engine all that are missing, which are submitted to it.
 
     Parameters
     ----------
     at_once : int. Number of trials that can train at the same time.
+    worker : str. Module of the trainer process on another engine.
 
     Returns
     -------
@@ -150,6 +157,8 @@ def advance(root: Path, group_id: str, at_once: int) -> bool:
                 _update_importance(root, summary, records)
                 if summary.proposes and len(summary.active) < at_once:
                     _propose(root, summary, records)
+                if summary.settings.engine:
+                    _submit(root, _propose_missing(root, group_id, at_once), worker)
             except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
                 _end(root, read_group(root, group_id), error)
             summary = sweep_of(root, read_group(root, group_id))
@@ -179,6 +188,21 @@ def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) 
     _make_pending(root, _write(root, replace(group, members=members), replace(settings, pending_run=run_id)))
 
 
+def _propose_missing(root: Path, group_id: str, at_once: int) -> SweepSummary:
+    """Make trials until as many as can train at the same time wait or train, or there is none left to make."""
+    while True:
+        summary = sweep_of(root, read_group(root, group_id))
+        if not summary.proposes or len(summary.active) >= at_once:
+            return summary
+        _propose(root, summary, [_record(trial, summary) for trial in summary.trials])
+
+
+def _submit(root: Path, summary: SweepSummary, worker: str) -> None:
+    """Have the engine start the trials that wait and have no job, also after a kill in between."""
+    runs = [trial.run for trial in summary.active if trial.state == "waiting" and trial.run is not None]
+    launch.start_queued(root, [run.id for run in runs if run.engine is not None and not run.engine.job], worker)
+
+
 def _make_pending(root: Path, group: Group) -> Group:
     """Make the run of a trial that was proposed, and note that it is made; after a kill in between it is made later."""
     settings = settings_of(group)
@@ -190,7 +214,8 @@ def _make_pending(root: Path, group: Group) -> Group:
         number = group.runs.index(member.run) + 1
         name = files.name_with(group.given_name, f"trial {number}")
         try:
-            launch.create_run(root, member.config(group.config), name, run_id=member.run)
+            config, engine = member.config(group.config), settings.engine or LOCAL
+            launch.create_run(root, config, name, run_id=member.run, engine=engine)
         except UserError as error:
             settings = replace(settings, pending_run=member.run, stopped=True, problem=str(error))
     return _write(root, group, settings)

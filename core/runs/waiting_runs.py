@@ -13,14 +13,14 @@ from core.runs.engines.local import in_queue_here
 from core.runs.store import folder as files
 from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import queue_order
-from core.runs.store.state import reconciled_state, write_state
+from core.runs.store.state import listed_state, reconciled_state, write_state
 
 QueuePosition = Literal["first", "earlier", "later", "last"]
 
 
 def queued_runs(root: Path) -> list[str]:
     """Ids of the runs in the queue of this machine, in queue order."""
-    states = ((folder, reconciled_state(folder)) for folder in files.run_folders(root))
+    states = ((folder, listed_state(folder)) for folder in files.run_folders(root))
     return queue_order((folder.name, state) for folder, state in states if in_queue_here(folder, state))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -20,12 +21,13 @@ from torch import Tensor
 
 from core.compute.threads import single_threaded
 from core.config import SamplingConfig
+from core.imaging.normalise import to_float16
 from core.labels import IGNORE_INDEX
+from core.sampling.voxel_sets import VoxelSet, voxel_set
 from core.types import Size3, TrainingSubject, VoxelIndex
 
 Batch = tuple[Tensor, Tensor]  # image (batch, channel, i, j, k) and label (batch, i, j, k)
 
-MAX_CENTRES = 50_000  # voxels per class and subject from which the centre of a sub-volume is chosen
 MAX_TRIES = 50  # draws of a sub-volume with enough labelled voxels
 
 
@@ -106,28 +108,6 @@ class ResidentSubjects:
         """No effect: there are no files."""
 
 
-@dataclass(frozen=True, eq=False)
-class _Annotation:
-    """Voxels of a subject that are not ignored.
-
-    Attributes
-    ----------
-    table : ndarray, int32. Their summed-volume table.
-    voxels : ndarray, int16, shape (n, 3). Evenly strided ones of them.
-    """
-
-    table: np.ndarray
-    voxels: np.ndarray
-
-    @classmethod
-    def of(cls, label: np.ndarray) -> _Annotation | None:
-        """``None`` for a label map in which no voxel, or every voxel, is ignored."""
-        counted = label != IGNORE_INDEX
-        if counted.all() or not counted.any():
-            return None
-        return cls(_summed_volume_table(counted), _strided_voxels(counted))
-
-
 class PatchSampler:
     """Draws locations of sub-volumes: anywhere, centred on a class, or with a least labelled share, as configured.
 
@@ -143,10 +123,12 @@ class PatchSampler:
         self.size = size
         self.config = config
         self.shapes = [s.label.shape for s in subjects]
-        self._centres = [_centres_by_class(s.label, classes) for s in subjects] if config.foreground > 0 else []
-        labelled = [_is_labelled(s.label) for s in subjects] if config.threshold > 0 else []
-        self._tables = [_summed_volume_table(mask) for mask in labelled]
-        self._annotations = [_Annotation.of(s.label) for s in subjects]
+        self._labels = [s.label for s in subjects]
+        self._classes = classes
+        # Found when a subject is first drawn from.
+        self._of_classes: dict[int, list[VoxelSet]] = {}
+        self._labelled: dict[int, VoxelSet] = {}
+        self._annotated: dict[int, VoxelSet | None] = {}
 
     def draw(self, count: int, generator: torch.Generator) -> list[PatchLocation]:
         """Draw ``count`` locations, with subjects in random order and each equally often."""
@@ -156,17 +138,19 @@ class PatchSampler:
         return [PatchLocation(subject, self._draw_start(subject, generator)) for subject in order[:count]]
 
     def _draw_start(self, subject: int, generator: torch.Generator) -> VoxelIndex:
-        if self._centres and _random_float(generator) < self.config.foreground:
-            by_class = self._centres[subject]
+        if self.config.foreground > 0 and _random_float(generator) < self.config.foreground:
+            by_class = self._voxels_of_classes(subject)
             if by_class:
                 voxels = by_class[_random_int(len(by_class), generator)]
                 return self._start_around(subject, voxels[_random_int(len(voxels), generator)], generator)
         best, best_share = self._random_start(subject, generator), -1.0
-        if not self._tables:
+        if not self.config.threshold > 0:
             return best
+        if subject not in self._labelled:
+            self._labelled[subject] = voxel_set(self._labels[subject], _is_labelled)
         for _ in range(MAX_TRIES):
             start = self._random_start(subject, generator)
-            share = _labelled_share(self._tables[subject], start, self.size)
+            share = self._labelled[subject].share(start, self.size)
             if share > best_share:
                 best, best_share = start, share
             if share >= self.config.threshold:
@@ -175,16 +159,30 @@ class PatchSampler:
 
     def _random_start(self, subject: int, generator: torch.Generator) -> VoxelIndex:
         """A uniform start; where voxels are ignored, one whose sub-volume has others too."""
-        annotation = self._annotations[subject]
+        annotated = self._annotated_voxels(subject)
         start = self._uniform_start(subject, generator)
-        if annotation is None:
+        if annotated is None:
             return start
         for _ in range(MAX_TRIES):
-            if _labelled_share(annotation.table, start, self.size) > 0:
+            if annotated.share(start, self.size) > 0:
                 return start
             start = self._uniform_start(subject, generator)
-        voxels = annotation.voxels
-        return self._start_around(subject, voxels[_random_int(len(voxels), generator)], generator)
+        return self._start_around(subject, annotated[_random_int(len(annotated), generator)], generator)
+
+    def _voxels_of_classes(self, subject: int) -> list[VoxelSet]:
+        """Voxels of each foreground class that is present."""
+        if subject not in self._of_classes:
+            label = self._labels[subject]
+            sets = [voxel_set(label, partial(np.equal, c)) for c in range(1, self._classes)]
+            self._of_classes[subject] = [voxels for voxels in sets if len(voxels)]
+        return self._of_classes[subject]
+
+    def _annotated_voxels(self, subject: int) -> VoxelSet | None:
+        """Voxels that are not ignored; ``None`` for a label map in which no voxel, or every voxel, is ignored."""
+        if subject not in self._annotated:
+            voxels = voxel_set(self._labels[subject], partial(np.not_equal, IGNORE_INDEX))
+            self._annotated[subject] = None if voxels.is_all or not len(voxels) else voxels
+        return self._annotated[subject]
 
     def _uniform_start(self, subject: int, generator: torch.Generator) -> VoxelIndex:
         i, j, k = (
@@ -202,14 +200,6 @@ class PatchSampler:
             else:
                 starts.append(min(max(voxel - s // 2, 0), n - s))
         return starts[0], starts[1], starts[2]
-
-
-def to_float16(image: np.ndarray) -> np.ndarray:
-    """An image as contiguous float16; values beyond its range are clipped."""
-    if image.dtype == np.float16:
-        return np.ascontiguousarray(image)
-    limit = float(np.finfo(np.float16).max)
-    return np.clip(image, -limit, limit).astype(np.float16)
 
 
 def crop_volume(volume: Tensor, start: VoxelIndex, size: Size3) -> Tensor:
@@ -256,44 +246,9 @@ def _copy_patch(patch: Tensor, volume: Tensor, start: VoxelIndex) -> None:
     patch[..., x, y, z] = volume[..., i, j, k]
 
 
-def _centres_by_class(label: np.ndarray, classes: int) -> list[np.ndarray]:
-    """Evenly strided voxels of each foreground class that is present, int16, shape (n, 3)."""
-    centres = []
-    for c in range(1, classes):
-        voxels = _strided_voxels(label == c)
-        if len(voxels):
-            centres.append(voxels)
-    return centres
-
-
-def _strided_voxels(mask: np.ndarray) -> np.ndarray:
-    """Evenly strided voxels of a mask, int16, shape (n, 3)."""
-    flat = np.flatnonzero(mask)
-    flat = flat[:: max(1, flat.size // MAX_CENTRES)]
-    return np.stack(np.unravel_index(flat, mask.shape), axis=1).astype(np.int16)
-
-
 def _is_labelled(label: np.ndarray) -> np.ndarray:
     """Voxels of a foreground class."""
     return np.asarray((label > 0) & (label != IGNORE_INDEX))
-
-
-def _summed_volume_table(mask: np.ndarray) -> np.ndarray:
-    """Summed-volume table (Crow 1984, in 3D) with a leading zero plane on each axis, int32."""
-    table = np.zeros([n + 1 for n in mask.shape], np.int32)
-    table[1:, 1:, 1:] = mask.astype(np.int32).cumsum(0).cumsum(1).cumsum(2)
-    return table
-
-
-def _labelled_share(table: np.ndarray, start: VoxelIndex, size: Size3) -> float:
-    """Share of labelled voxels in a sub-volume, from the summed-volume table; the padding is not labelled."""
-    low = [min(max(s, 0), n - 1) for s, n in zip(start, table.shape, strict=True)]
-    high = [min(max(s + d, 0), n - 1) for s, d, n in zip(start, size, table.shape, strict=True)]
-    total = 0
-    for corner in range(8):
-        index = tuple(high[axis] if corner >> axis & 1 else low[axis] for axis in range(3))
-        total += int(table[index]) * (1 if bin(corner).count("1") % 2 else -1)
-    return total / float(np.prod(size))
 
 
 def _random_int(upper: int, generator: torch.Generator) -> int:

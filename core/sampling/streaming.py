@@ -25,7 +25,8 @@ from torch import Tensor
 from core.compute.threads import single_threaded_pool
 from core.errors import DeviceError
 from core.formatting import format_bytes
-from core.sampling.patches import Batch, PatchLocation, ResidentSubjects, Subjects, crop_patches, to_float16
+from core.imaging.normalise import to_float16
+from core.sampling.patches import Batch, PatchLocation, ResidentSubjects, Subjects, crop_patches
 from core.types import Size3, TrainingSubject
 
 Item = TypeVar("Item")

@@ -35,6 +35,7 @@ ASHA_SHARE = "third"  # 1 / ASHA_REDUCTION, in words
 _ASHA_STEPS = [step for step in (ASHA_FIRST * ASHA_REDUCTION**n for n in range(STEPS)) if step < STEPS]
 *_ASHA_PERCENT, _ASHA_LAST = (str(100 * step // STEPS) for step in _ASHA_STEPS)
 ASHA_PERCENT = f"{', '.join(_ASHA_PERCENT)} and {_ASHA_LAST}"  # of training, after which trials are compared
+ENGINE_AT_ONCE = 4  # trials that train at the same time on another engine, where no number is given
 MORE_TRIALS = 10  # further trials of a sweep, where no number is given
 METRICS = {WHOLE_VOLUMES_MEASURED: WHOLE_DICE, SUB_VOLUMES_MEASURED: SUB_VOLUME_DICE}
 _CHANGES_SUB_VOLUMES = ("sub_volume", "threshold", "foreground")
@@ -65,6 +66,12 @@ class SweepOptions(Checked):
         minimum=0, maximum=2**31 - 1,
     )  # fmt: skip
 
+    at_once: int = option(
+        0, "Trials at once",
+        f"trials that train at the same time; 0: a device each on this machine, {ENGINE_AT_ONCE} on another engine",
+        minimum=0, maximum=1000,
+    )  # fmt: skip
+
     @property
     def summary(self) -> str:
         """How values are chosen, and which trials end early, as the end of a sentence."""
@@ -85,6 +92,7 @@ class SweepSettings:
     pending_run : str. Id of the run that is being created; empty if none is. Any other run that is missing was deleted.
     failures_ignored_before : int. Number of trials when the sweep was last resumed; failures of these trials no longer
         end it.
+    engine : str. Name of the engine that trains the trials; empty for this machine.
     """
 
     space: Space
@@ -94,6 +102,17 @@ class SweepSettings:
     exhausted: bool = False
     pending_run: str = ""
     failures_ignored_before: int = 0
+    engine: str = ""
+
+    def at_once(self, devices: int) -> int:
+        """Number of trials that train at the same time.
+
+        Parameters
+        ----------
+        devices : int. Trials for which this machine has a device.
+        """
+        wanted = self.options.at_once
+        return (wanted or ENGINE_AT_ONCE) if self.engine else min(wanted or devices, devices)
 
     def proposes(self, trials: int) -> bool:
         """Whether a sweep with this number of trials is to propose further ones."""
@@ -109,6 +128,7 @@ class SweepSettings:
             "exhausted": self.exhausted,
             "pending_run": self.pending_run,
             "failures_ignored_before": self.failures_ignored_before,
+            "engine": self.engine,
         }
 
     @classmethod
@@ -129,6 +149,7 @@ class SweepSettings:
             bool(data.get("exhausted")),
             str(data.get("pending_run", data.get("making", ""))),
             int(data.get("failures_ignored_before", data.get("forgiven", 0))),
+            str(data.get("engine", "")),
         )
 
 

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from core.choices import DEVICE_WORDS
 from core.config import TrainConfig, field_specs
-from core.durations import DurationFactors
+from core.durations import TrainingPlace
 from core.formatting import format_count, format_duration, format_size
 from core.inference.tile_grid import number_of_tiles
 from core.models import size_divisor
 from core.presets import preset
 from core.training.plan import DEVICE_KINDS, fit_sub_volume, median_shape, resampled_shapes, target_spacing
 from core.types import Size3, SpacingMm
+
+if TYPE_CHECKING:
+    from core.datasets.splits import Labelled
 
 FORWARD_SHARE = 1 / 3  # of the operations of a training step, in its forward pass
 MAX_VALIDATION_SHARE = 0.15  # of a time budget, for whole volumes at its end
@@ -47,27 +50,24 @@ class Work:
     ----------
     shapes, spacings_mm : sequence of tuple. Voxels and voxel size of each labelled subject along i, j, k.
     train, held_out : int. Number of subjects to train and to validate on.
-    device : str. Kind of device, as torch names it.
-    measured : DurationFactors. Durations of the last runs there.
+    place : TrainingPlace. The device, and how fast it was.
     """
 
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
     train: int
     held_out: int
-    device: str = "cpu"
-    measured: DurationFactors = DurationFactors()
+    place: TrainingPlace = TrainingPlace()
 
 
 def work_of(
     config: TrainConfig,
-    labelled: Sequence[str],
+    labelled: Labelled,
     shapes: tuple[Size3, ...],
     spacings_mm: tuple[SpacingMm, ...],
-    device: str,
-    measured: DurationFactors,
+    place: TrainingPlace,
 ) -> Work:
-    """The work of a run on labelled subjects with these ids, split as configured; the rest as in :class:`Work`.
+    """The work of a run on labelled subjects, split as configured; the rest as in :class:`Work`.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def work_of(
     from core.datasets.splits import split_subjects  # loads nibabel
 
     split = split_subjects(labelled, config.split)
-    return Work(shapes, spacings_mm, len(split.train), len(split.val), device, measured)
+    return Work(shapes, spacings_mm, len(split.train), len(split.val), place)
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ class _Pace:
     @property
     def sub_volume_s(self) -> float:
         gflop = self.kflop_per_voxel * math.prod(self.size) / 1e6
-        return DEVICE_KINDS[self.work.device].sub_volume_s(gflop) * self.work.measured.expected
+        return DEVICE_KINDS[self.work.place.device].sub_volume_s(gflop) * self.work.place.measured.expected
 
     @property
     def step_s(self) -> float:
@@ -242,11 +242,12 @@ class _Pace:
     @property
     def validation_s(self) -> float:
         """Of whole volumes in tiles."""
-        kind = DEVICE_KINDS[self.work.device]
+        place = self.work.place
+        kind = DEVICE_KINDS[place.device]
         tile_s = self.kflop_per_voxel * math.prod(self.size) / 1e6 * FORWARD_SHARE / kind.gflops
         overlap = self.config.validation.overlap
         tiles = [number_of_tiles(shape, self.size, overlap) for shape in self.shapes]
-        return self.work.held_out * sum(tiles) / max(len(tiles), 1) * tile_s * self.work.measured.expected
+        return self.work.held_out * sum(tiles) / max(len(tiles), 1) * tile_s * place.measured.expected
 
     @property
     def steps(self) -> float:
@@ -271,7 +272,7 @@ def _choose_width(config: TrainConfig, work: Work, shapes: list[Size3]) -> _Chos
 
     def pace(width: Width) -> _Pace:
         model = config.model if given else config.with_values(width.values).model
-        largest = DEVICE_KINDS[work.device].sub_volume_voxels
+        largest = DEVICE_KINDS[work.place.device].sub_volume_voxels
         size = config.sampling.sub_volume or fit_sub_volume(median_shape(shapes), size_divisor(model), largest)
         i, j, k = size
         return _Pace(config, work, tuple(shapes), width.kflop_per_voxel, (i, j, k))
@@ -363,13 +364,18 @@ def _validation(config: TrainConfig, work: Work, chosen: _Chosen) -> Choice:
 
 def _time_text(config: TrainConfig, work: Work, chosen: _Chosen) -> str:
     amount = f"about {_round(chosen.steps):,} steps, {_passes(chosen.passes)} over the training subjects"
-    runs = work.measured.source
-    source = f"as fast as {runs} here" if runs else "a rough estimate, as no run has measured this machine yet"
+    place, runs = work.place, work.place.measured.source
+    if place.engine:
+        source = f"as fast as {runs} there" if runs else "a rough estimate"
+        source += f": {place.assumed}" if place.assumed else ""
+    else:
+        source = f"as fast as {runs} here" if runs else "a rough estimate, as no run has measured this machine yet"
+    where = DEVICE_WORDS[place.device] + (f" on {place.engine}" if place.engine else "")
     if not config.run.minutes:
-        duration = f"{format_duration(max(chosen.training_s, 1))} ({DEVICE_WORDS[work.device]})"
+        duration = f"{format_duration(max(chosen.training_s, 1))} ({where})"
         epochs = config.run.epochs
         return f"{epochs:,} epoch{'s are' if epochs != 1 else ' is'} {amount}, in about {duration}; {source}"
-    return f"{_minutes(config.run.minutes)} ({DEVICE_WORDS[work.device]}) are {amount}; {source}"
+    return f"{_minutes(config.run.minutes)} ({where}) are {amount}; {source}"
 
 
 def _of(name: str, fields: Collection[str]) -> dict[str, Any]:

@@ -30,24 +30,26 @@ from core.compute.device import (
 from core.compute.distributed import DistributedContext, init_process_group
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
+from core.datasets.preparing import Resources
 from core.errors import ConfigError
 from core.events import Ended, Listener, Note
 from core.models.build import build_model
 from core.sampling.streaming import SubjectStore
 from core.training.plan import StepCost, TrainingPlan, make_plan, suggest_smaller
 from core.training.recorded_data import DataCheck
-from core.training.run_data import RunData, RunInputs, prepare_subjects
+from core.training.run_data import RunData, RunInputs, SubjectMemory, prepare_subjects
 from core.training.run_loss import describe_loss_facts, loss_facts, with_loss_facts
 from core.training.run_metadata import (
     check_unchanged,
     checkpoint_metadata,
     other_voxel_size,
+    region_facts,
     run_facts,
     spacing_notes,
 )
 from core.training.run_mirroring import decide_mirroring, keep_mirroring
 from core.training.run_normalisation import choose_normaliser, normaliser_facts
-from core.training.step_cost import trace_training_step
+from core.training.step_cost import TracedOutputs, trace_training_step
 from core.training.task import TrainingTask
 from core.training.trainer import fit
 
@@ -114,6 +116,13 @@ class _Machine:
         """Processes that share the memory of the device: all of them on a CPU."""
         return self.distributed.world_size if self.device.type == "cpu" else 1
 
+    @property
+    def resources(self) -> Resources:
+        """What preparing the subjects may take: the cores that training will have, and half of the free memory."""
+        processes = self.distributed.world_size
+        memory_bytes = free_bytes(torch.device("cpu")) // 2 // processes
+        return Resources(self.threads, memory_bytes, self.distributed.rank / processes)
+
 
 @dataclass(frozen=True)
 class _MemoryPlan:
@@ -174,12 +183,13 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         store = None
         if plan.data_bytes > memory.resident_bytes:
             store = stack.enter_context(contextlib.closing(SubjectStore(inputs.folder)))
-        prepared = prepare_subjects(inputs, data, plan, store, last is None, data_check.add)
+        subject_memory = SubjectMemory(store, machine.resources)
+        prepared = prepare_subjects(inputs, data, plan, subject_memory, last is None, data_check.add)
         if prepared is None:
             inputs.listener(_stopped_while_preparing(last))
             return
         if last is None:
-            mirroring = decide_mirroring(plan.config, data, prepared.subjects)
+            mirroring = decide_mirroring(plan.config, data, prepared.positions)
         else:
             mirroring = keep_mirroring(plan.config, last.metadata.train_config)
         for note in mirroring.notes:
@@ -190,6 +200,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
         facts |= normaliser_facts(normaliser, data.modalities)
         of_loss = loss_facts(plan, data, prepared.subjects, last)
         facts |= describe_loss_facts(of_loss, data.labels.names)
+        facts |= region_facts(data)
         if data.labels.ignore is not None:
             facts["left out"] = f"label {data.labels.ignore.name} ({data.labels.ignore.raw})"
         if weights_source:
@@ -210,6 +221,7 @@ def _train(inputs: RunInputs, machine: _Machine, stack: contextlib.ExitStack) ->
             distributed=machine.distributed,
             ignore=data.labels.ignore is not None,
             loss_facts=of_loss,
+            regions=data.regions,
         )
         data_check.finish(machine.distributed.is_main)
         fit(task, inputs.listener, should_stop=inputs.should_stop, resume=last)
@@ -252,7 +264,7 @@ def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> t
             shapes=list(data.shapes.values()),
             spacings_mm=list(data.spacings_mm.values()),
             in_channels=len(data.modalities),
-            classes=len(data.labels),
+            classes=len(data.output_names),
             device=device.type,
         )
 
@@ -267,14 +279,14 @@ def _resolve_plan(config: TrainConfig, data: RunData, device: torch.device) -> t
             )
         plan = plan_in("fp32")
         cost = _step_cost(plan, plan.config, data)
-    values = {"modalities": data.modalities, "classes": data.labels.names[1:]}
+    values = {"modalities": data.modalities, "classes": data.labels.names[1:], "targets": data.targets}
     return replace(plan, config=plan.config.with_values(values)), cost
 
 
 def _step_cost(plan: TrainingPlan, config: TrainConfig, data: RunData) -> StepCost:
     """The cost of a training step of a configuration on the data and device of a plan."""
-    ignore = data.labels.ignore is not None
-    return trace_training_step(config, plan.in_channels, plan.classes, plan.device, ignore)
+    outputs = TracedOutputs(plan.classes, data.labels.ignore is not None, data.trained_regions is not None)
+    return trace_training_step(config, plan.in_channels, outputs, plan.device)
 
 
 def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn.Module, str]:
@@ -285,7 +297,7 @@ def _build_network(plan: TrainingPlan, data: RunData, resumed: bool) -> tuple[nn
     """
     config = plan.config
     torch.manual_seed(config.run.seed)
-    model = build_model(config.model, len(data.modalities), len(data.labels))
+    model = build_model(config.model, len(data.modalities), len(data.output_names))
     if resumed or not config.run.init_from:
         return model, ""
     path = Path(config.run.init_from)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from core.config import TrainConfig
@@ -83,7 +83,7 @@ class TrainingPlan:
     ----------
     config : TrainConfig. Configuration with sub-volume size and channels resolved.
     spacing_mm : tuple of float, or None. Voxel size that subjects are resampled to; ``None`` for no resampling.
-    in_channels, classes : int. Number of modalities, and of classes with the background.
+    in_channels, classes : int. Number of modalities, and of output channels: classes with the background, or regions.
     device : str. Kind of device, as torch names it: a key of ``DEVICE_KINDS``.
     data_bytes : int. Size of the images and labels of all subjects on the device.
     steps_per_epoch : int. Optimizer steps per epoch.
@@ -108,6 +108,11 @@ class TrainingPlan:
         """Estimated speed of training, over all devices."""
         return self.steps_per_epoch * self.config.sub_volumes_per_step / self.epoch_s(cost)
 
+    def prepared_bytes(self, shapes: Mapping[str, Size3], spacings_mm: Mapping[str, SpacingMm]) -> list[int]:
+        """Size of the image and label map of each subject as trained on, from those of its files."""
+        resampled = resampled_shapes(list(shapes.values()), list(spacings_mm.values()), self.spacing_mm)
+        return [math.prod(shape) * (IMAGE_BYTES * self.in_channels + LABEL_BYTES) for shape in resampled]
+
     def with_normaliser(self, normaliser: Normaliser) -> TrainingPlan:
         """The plan with the intensity normalisation decided, also in its configuration where all channels share one."""
         methods = set(normaliser.methods)
@@ -131,7 +136,7 @@ def make_plan(
     config : TrainConfig. A precision of "auto" is taken as bf16.
     shapes, spacings_mm : sequence of tuple. Voxels and voxel size of each subject along i, j, k.
     in_channels : int. Number of modalities.
-    classes : int. Number of classes, background included.
+    classes : int. Number of output channels: classes, background included, or regions.
     device : str. Kind of device, as torch names it.
     """
     spacing_mm = target_spacing(config, spacings_mm)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from core.checkpointing.metadata import ACCEPT_DATA
-from core.datasets import LoadedSubject
-from core.datasets.data_record import ChangedDataError, DataRecord
+from core.datasets.data_record import ChangedDataError, DataRecord, VoxelDigests
 from core.events import Note
 from core.formatting import format_list
 from core.training.run_data import RunData, RunInputs
@@ -36,7 +35,7 @@ class DataCheck:
     """
 
     def __init__(self, inputs: RunInputs, data: RunData, resumed: bool) -> None:
-        self._folder, self._listener, self._data = inputs.folder, inputs.listener, data
+        self._folder, self._listener = inputs.folder, inputs.listener
         self._accepted = (inputs.folder / ACCEPT_DATA).exists()
         self._before = self._load() if resumed else None
         ids = (*data.split.train, *data.split.val)
@@ -49,10 +48,9 @@ class DataCheck:
                 Note(f"note: not part of this run, as they were added after it began: {format_list(added)}")
             )
 
-    def add(self, loaded: LoadedSubject) -> None:
+    def add(self, id: str, digests: VoxelDigests) -> None:
         """Add the voxels of a subject, read with the modalities and classes of the run."""
-        record = self._now.subjects[loaded.id]
-        self._now.subjects[loaded.id] = record.with_voxels(loaded, self._data.modalities, self._data.labels)
+        self._now.subjects[id] = self._now.subjects[id].with_digests(digests)
 
     def finish(self, is_main: bool) -> None:
         """Compare the voxels of all subjects, and write the record if this process is rank 0.

@@ -37,7 +37,8 @@ def loss_facts(
         else:
             label_maps = (subjects[id].label for id in data.split.train)
             weights = class_weights(label_maps, len(data.labels), config.class_weight_power)
-    return LossFacts(weights, plan.spacing_mm or training_spacing(data).median_mm)
+    regions = () if data.trained_regions is None else data.trained_regions.members
+    return LossFacts(weights, plan.spacing_mm or training_spacing(data).median_mm, regions)
 
 
 def with_loss_facts(metadata: CheckpointMetadata, facts: LossFacts) -> CheckpointMetadata:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from core.checkpointing.metadata import LAST, TRAINING_SPACING, CheckpointMetadata
+from core.checkpointing.metadata import LAST, REGIONS, TRAINING_SPACING, CheckpointMetadata
 from core.checkpointing.training_spacing import TrainingSpacing
 from core.datasets.splits import Split, adapted_folds
 from core.errors import CheckpointError
 from core.events import FORECAST_FACT
-from core.formatting import format_list, format_size
+from core.formatting import format_count, format_list, format_size
 from core.training.plan import StepCost, TrainingPlan
 from core.training.run_data import RunData
 
@@ -25,6 +25,7 @@ def checkpoint_metadata(data: RunData, plan: TrainingPlan) -> CheckpointMetadata
         modalities=data.modalities,
         spacing_mm=plan.spacing_mm,
         dataset={
+            **({} if data.regions is None else {REGIONS: data.regions.to_json()}),
             "name": dataset.name,
             "path": str(dataset.path.resolve()),
             "layout": dataset.layout,
@@ -41,6 +42,7 @@ def check_unchanged(before: CheckpointMetadata, data: RunData, plan: TrainingPla
     """Refuse to resume a run whose data set now gives another network."""
     for name, old, new in (
         ("classes", before.label_space.names, data.labels.names),
+        ("regions", before.trained_regions, data.trained_regions),
         ("modalities", before.modalities, data.modalities),
         ("sub-volume", before.train_config.sampling.sub_volume, plan.config.sampling.sub_volume),
         ("network", before.train_config.model, plan.config.model),
@@ -69,9 +71,24 @@ def run_facts(plan: TrainingPlan, cost: StepCost, split: Split, device_name: str
         if config.validation.patience:
             facts["held out"] += "; early stopping has nothing to go by and is off"
     if folds := adapted_folds(split, config.split):
-        facts["folds"] = f"{folds}, one per subject, instead of {config.split.folds}"
+        facts["folds"] = f"{folds}, one per {'group' if split.groups else 'subject'}, instead of {config.split.folds}"
+    if split.groups:
+        groups = format_count(len(set(split.groups.values())), "group")
+        facts["kept together"] = f"{groups} of {len(split.groups)} subjects (group_by {config.split.group_by})"
     if plan.spacing_mm is not None:
         facts["voxel size"] = format_size(plan.spacing_mm) + " mm"
+    return facts
+
+
+def region_facts(data: RunData) -> dict[str, str]:
+    """Facts about regions for the log and the page, by name; empty for a data set without regions."""
+    if data.regions is None or data.regions.unions is None:
+        return {}
+    if data.trained_regions is None:
+        return {"regions": f"{', '.join(data.regions.unions.names)}: scored, the network learns the classes"}
+    facts = {"regions": f"{', '.join(data.regions.names)}: the network learns them; the mean Dice is theirs"}
+    if lost := data.regions.lost_classes:
+        facts["not painted"] = f"{', '.join(lost)}, which regions_class_order paints over or leaves out"
     return facts
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from core.class_positions import ClassPositions, measure_positions
+from core.class_positions import ClassPositions
 from core.config import TrainConfig
 from core.laterality import (
     Mirroring,
@@ -16,7 +16,6 @@ from core.laterality import (
     resolve_mirroring,
     stored_mirroring,
 )
-from core.types import TrainingSubject
 
 if TYPE_CHECKING:
     from core.training.run_data import RunData
@@ -41,14 +40,14 @@ class RunMirroring:
     notes: tuple[str, ...] = ()
 
 
-def decide_mirroring(config: TrainConfig, data: RunData, subjects: Mapping[str, TrainingSubject]) -> RunMirroring:
+def decide_mirroring(config: TrainConfig, data: RunData, measured: Mapping[str, ClassPositions]) -> RunMirroring:
     """The decision for a new run.
 
     Parameters
     ----------
     config : TrainConfig. With all classes resolved.
     data : RunData.
-    subjects : mapping of TrainingSubject. Those to train on and to validate on, by id.
+    measured : mapping. Positions of the classes in the prepared subjects to train on and to validate on, by id.
 
     Raises
     ------
@@ -57,7 +56,7 @@ def decide_mirroring(config: TrainConfig, data: RunData, subjects: Mapping[str, 
     """
     classes, augment = data.labels.names, config.augment
     check_pairs(augment, classes)
-    positions = [_positions(subjects[id], len(classes)) for id in data.dataset.labelled_ids if id in subjects]
+    positions = [measured[id] for id in data.dataset.labelled_ids if id in measured]
     sides = find_sides(classes, data.dataset.labels.names, positions, augment.stated_pairs)
     mirroring = resolve_mirroring(augment, sides, data.unoriented)
     oriented = [p for p in positions if p.id not in data.unoriented]
@@ -78,7 +77,3 @@ def keep_mirroring(config: TrainConfig, before: TrainConfig) -> RunMirroring:
 def _applied(config: TrainConfig, mirroring: Mirroring, notes: tuple[str, ...] = ()) -> RunMirroring:
     facts = {FACT: mirroring.reason} if mirroring.reason else {}
     return RunMirroring(config.with_values(mirroring.values()), facts, notes)
-
-
-def _positions(subject: TrainingSubject, classes: int) -> ClassPositions:
-    return measure_positions(subject.id, subject.label, classes, subject.spacing_mm, subject.image)

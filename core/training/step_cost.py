@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from core.compute.precision import DTYPES
 from core.compute.tracing import AllocationTracer, CudaAutocast, fake_tensors, heap_bytes
 from core.config import LossConfig, ModelConfig, OptimConfig, TrainConfig
-from core.losses.build import build_loss
+from core.losses.build import LossFacts, build_loss
 from core.models import MODELS
 from core.models.network_trace import build_fake_network, count_parameters
 from core.training.plan import StepCost
@@ -29,6 +29,27 @@ from core.training.step import TrainingStep
 STEPS = 2  # the first one allocates the state of the optimizer
 MAX_ACCUMULATED = 2  # batches of a traced step: from the second backward pass on, weights have gradients already
 MAX_REMEMBERED = 256  # answers
+
+
+@dataclass(frozen=True)
+class TracedOutputs:
+    """What the loss of a traced step compares.
+
+    Attributes
+    ----------
+    channels : int. Output channels of the network: classes with the background, or regions.
+    ignore : bool. Whether label maps have an ignore label.
+    overlapping : bool. Whether the channels are regions, which may overlap.
+    """
+
+    channels: int
+    ignore: bool = False
+    overlapping: bool = False
+
+    @property
+    def regions(self) -> tuple[tuple[int, ...], ...]:
+        """Classes of each region, one of each: the number of classes in a region takes no memory."""
+        return tuple((n,) for n in range(1, self.channels + 1)) if self.overlapping else ()
 
 
 @dataclass(frozen=True)
@@ -42,9 +63,8 @@ class _Question:
     batch_size: int
     sub_volume: tuple[int, ...]
     in_channels: int
-    classes: int
+    outputs: TracedOutputs
     device: str
-    ignore: bool
     deterministic: bool
 
 
@@ -52,7 +72,8 @@ class _TracedStep(TrainingStep):
     """The trainer's step, with the rules of mixed precision of the device that is asked about."""
 
     def __init__(self, model: nn.Module, question: _Question) -> None:
-        super().__init__(model, build_loss(question.loss, question.ignore), question.optim, question.precision)
+        loss = build_loss(question.loss, question.outputs.ignore, LossFacts(regions=question.outputs.regions))
+        super().__init__(model, loss, question.optim, question.precision)
         self.traced_device = question.device
         self.scaler = torch.amp.GradScaler(enabled=False)  # takes no memory worth counting, and needs values
 
@@ -63,16 +84,16 @@ class _TracedStep(TrainingStep):
 
 
 def trace_training_step(
-    config: TrainConfig, in_channels: int, classes: int, device: str = "cpu", ignore: bool = False
+    config: TrainConfig, in_channels: int, outputs: int | TracedOutputs, device: str = "cpu"
 ) -> StepCost:
     """Trace a training step.
 
     Parameters
     ----------
     config : TrainConfig. With the sub-volume size resolved. A precision of "auto" is taken as bf16.
-    in_channels, classes : int. Number of modalities, and of classes with the background.
+    in_channels : int. Number of modalities.
+    outputs : int or TracedOutputs. Output channels of the network; a number: that of classes, with the background.
     device : str. "cpu" or "cuda".
-    ignore : bool. Whether label maps have an ignore label.
 
     Raises
     ------
@@ -83,7 +104,8 @@ def trace_training_step(
     sampling = config.sampling
     question = _Question(
         config.model, config.loss, config.optim, precision, sampling.batch_size, sampling.sub_volume,
-        in_channels, classes, device, ignore, torch.are_deterministic_algorithms_enabled(),
+        in_channels, outputs if isinstance(outputs, TracedOutputs) else TracedOutputs(outputs), device,
+        torch.are_deterministic_algorithms_enabled(),
     )  # fmt: skip
     # The code of a user's own network may change while the process lives; that of the others may not.
     return _remembered(question) if config.model.model in MODELS else _trace(question)
@@ -93,7 +115,7 @@ def _trace(question: _Question) -> StepCost:
     batch, size, device = question.batch_size, question.sub_volume, question.device
     forward: list[int] = []
     with fake_tensors():
-        network = build_fake_network(question.model, question.in_channels, question.classes)
+        network = build_fake_network(question.model, question.in_channels, question.outputs.channels)
         with AllocationTracer(device) as tracer:
             tracer.follow([*network.parameters(), *network.buffers()])
             step = _TracedStep(network, question)

@@ -11,7 +11,9 @@ from torch import nn
 from core.checkpointing.metadata import CheckpointMetadata
 from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.config import TrainConfig
+from core.inference.outputs import NetworkOutputs
 from core.losses.build import LossFacts
+from core.regions import RegionSpace
 from core.types import TrainingSubject
 
 
@@ -33,6 +35,7 @@ class TrainingTask:
     resident_bytes : int. Device memory for subjects; those that do not fit are streamed from disk.
     distributed : DistributedContext. Processes that train together; rank 0 writes files and emits events.
     loss_facts : LossFacts. What the loss takes from the training data.
+    regions : RegionSpace or None. Regions that are scored; the output channels too where the loss is one of regions.
     """
 
     config: TrainConfig
@@ -48,3 +51,9 @@ class TrainingTask:
     distributed: DistributedContext = SINGLE_PROCESS
     ignore: bool = False
     loss_facts: LossFacts = field(default_factory=LossFacts)
+    regions: RegionSpace | None = None
+
+    @property
+    def outputs(self) -> NetworkOutputs:
+        """What the output channels of the network are."""
+        return NetworkOutputs(self.classes, self.regions if self.loss_facts.regions else None)

@@ -122,7 +122,7 @@ class _Trainer:
             sampling.samples_val if task.held_out else 0,
             seeded_generator(self.config.run.seed, VALIDATION_STREAM, 0),
         )
-        return ValidationSet(self.data.held_out, tuple(locations), size, task.colours)
+        return ValidationSet(self.data.held_out, tuple(locations), size, task.colours, task.outputs, task.regions)
 
     @property
     def stopped(self) -> bool:
@@ -243,14 +243,14 @@ class _Trainer:
         score = self.validator.score_sub_volumes()
         self.rhythm.expected_s = time.monotonic() - started
         self.rhythm.record(self.progress.elapsed_s, self.rhythm.expected_s)
-        values = score.values(self.task.classes)
+        values = score.values(self.validator.validation_set.scored)
         self.reporter.metrics(values)
         self.reporter.picture(score.picture)
         if may_be_best and not self.validator.modes:
             self._save_if_best(values[SUB_VOLUME_DICE], SUB_VOLUMES_MEASURED)
 
     def _record_whole_volumes(self, score: WholeVolumeScore) -> None:
-        self.reporter.metrics(score.values(self.task.classes))
+        self.reporter.metrics(score.values())
         if not self.validator.has_sub_volumes:
             self.reporter.picture(score.picture)
         if self._save_if_best(score.mean_dice, WHOLE_VOLUMES_MEASURED):

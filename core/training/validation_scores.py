@@ -14,14 +14,16 @@ from torch import Tensor, nn
 from core.compute.device import cudnn_benchmark
 from core.compute.distributed import SINGLE_PROCESS, DistributedContext
 from core.compute.precision import autocast
-from core.evaluation.confusion_counts import class_counts
-from core.evaluation.metrics import dice_from_counts, nan_mean
+from core.evaluation.confusion_counts import class_counts, region_counts
+from core.evaluation.metrics import ScoredNames, dice_from_counts, nan_mean
 from core.events import SUB_VOLUME_DICE, WHOLE_DICE
 from core.imaging.overlay import overlay_classes
+from core.inference.outputs import NetworkOutputs
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.labels import IGNORE_INDEX
 from core.losses.build import LossFunction
 from core.packed_labels import PackedLabels
+from core.regions import RegionSpace
 from core.sampling.patches import PatchLocation, Subjects
 from core.types import ProgressCallback, Size3
 
@@ -38,17 +40,40 @@ class ValidationSet:
     locations : tuple of PatchLocation. Locations of the sub-volumes; may be empty.
     size : tuple of int. Sub-volume size in voxels (i, j, k).
     colours : tuple of str. Display colour ``#rrggbb`` of each class, background first.
+    outputs : NetworkOutputs. What the channels of the network are.
+    regions : RegionSpace or None. Regions that are scored too; ``None`` for none.
     """
 
     subjects: Subjects
     locations: tuple[PatchLocation, ...]
     size: Size3
     colours: tuple[str, ...]
+    outputs: NetworkOutputs
+    regions: RegionSpace | None = None
 
     @property
     def classes(self) -> int:
         """Number of classes, background included."""
         return len(self.colours)
+
+    @property
+    def scored(self) -> ScoredNames:
+        """The classes and regions that are scored."""
+        return ScoredNames.of(self.outputs.class_names, self.regions, self.outputs.regions is not None)
+
+    def counts(self, prediction: Tensor, label: Tensor) -> Tensor:
+        """True positives, false positives and false negatives of the classes, then of the unions of classes; int64,
+        shape (3, class + union).
+
+        Parameters
+        ----------
+        prediction, label : Tensor, integer, shape (batch, i, j, k). Class indices.
+        """
+        counts = torch.stack(class_counts(prediction, label, self.classes))
+        unions = None if self.regions is None else self.regions.unions
+        if unions is None:
+            return counts
+        return torch.cat((counts, torch.stack(region_counts(prediction, label, unions.members))), dim=1)
 
 
 @dataclass(frozen=True)
@@ -58,7 +83,8 @@ class SubVolumeScore:
     Attributes
     ----------
     loss : float. Mean over the sub-volumes with voxels that are not ignored.
-    dice : ndarray, shape (class,). Background first; NaN for a class absent from truth and prediction.
+    dice : ndarray, shape (class + union,). Classes, background first, then unions of classes; NaN for one absent from
+        truth and prediction.
     picture : ndarray, uint8, shape (height, width, 3), optional. A slice of the first sub-volume; rank 0 only.
     """
 
@@ -66,14 +92,14 @@ class SubVolumeScore:
     dice: np.ndarray
     picture: np.ndarray | None
 
-    def values(self, classes: Sequence[str]) -> dict[str, float]:
+    def values(self, scored: ScoredNames) -> dict[str, float]:
         """Values by metric name (:mod:`core.events`)."""
-        by_class = {f"val/dice/{name}": float(d) for name, d in zip(classes[1:], self.dice[1:], strict=True)}
+        by_name = {name: float(d) for name, d in zip(scored.names, self.dice[1:], strict=True)}
         return {
             "val/loss": self.loss,
-            **by_class,
-            SUB_VOLUME_DICE: nan_mean(self.dice[1:]),
-            "val/sub_volume_dice_with_background": nan_mean(self.dice),
+            **{f"val/dice/{name}": dice for name, dice in by_name.items()},
+            SUB_VOLUME_DICE: scored.mean(by_name),
+            "val/sub_volume_dice_with_background": nan_mean(self.dice[: 1 + scored.classes]),
         }
 
 
@@ -83,9 +109,11 @@ class WholeVolumeScore:
 
     Attributes
     ----------
-    dice : ndarray, shape (subject, class). NaN for a class absent from truth and prediction.
+    dice : ndarray, shape (subject, class + union). Classes, background first, then unions of classes; NaN for one
+        absent from truth and prediction.
     mode : str. Inference mode, "tiles" or "whole".
     seconds : float. Duration.
+    scored : ScoredNames. What the columns are, but for the background.
     label_maps : tuple of PackedLabels. Class indices of each subject, on the grid that training works on.
     picture : ndarray, uint8, shape (height, width, 3), optional. A slice of the first subject; rank 0 only.
     """
@@ -93,22 +121,27 @@ class WholeVolumeScore:
     dice: np.ndarray
     mode: str
     seconds: float
+    scored: ScoredNames
     label_maps: tuple[PackedLabels, ...] = ()
     picture: np.ndarray | None = None
 
     @property
     def mean_dice(self) -> float:
-        """Mean over subjects, then over foreground classes."""
-        return nan_mean([nan_mean(column) for column in self.dice.T[1:]])
+        """Mean over subjects, then over foreground classes, or over the regions that a network learns."""
+        return self.scored.mean(self._by_name)
 
-    def values(self, classes: Sequence[str]) -> dict[str, float]:
+    @property
+    def _by_name(self) -> dict[str, float]:
+        """Mean over subjects by name."""
+        return {name: nan_mean(self.dice[:, c]) for c, name in enumerate(self.scored.names, 1)}
+
+    def values(self) -> dict[str, float]:
         """Values by metric name (:mod:`core.events`)."""
-        by_class = {f"whole/dice/{name}": nan_mean(self.dice[:, c]) for c, name in enumerate(classes) if c}
-        return {**by_class, WHOLE_DICE: self.mean_dice}
+        return {**{f"whole/dice/{name}": dice for name, dice in self._by_name.items()}, WHOLE_DICE: self.mean_dice}
 
     def worst_first(self, ids: Sequence[str]) -> dict[str, PackedLabels]:
         """Label map by subject id, by increasing mean Dice of the subject; those without a Dice come last."""
-        means = [nan_mean(row[1:]) for row in self.dice]
+        means = [self.scored.mean(dict(zip(self.scored.names, row[1:], strict=True))) for row in self.dice]
         order = sorted(range(len(ids)), key=lambda n: (math.isnan(means[n]), means[n]))
         return {ids[n]: self.label_maps[n] for n in order}
 
@@ -127,7 +160,8 @@ def score_sub_volumes(
     model.eval()
     locations, device = validation_set.locations, validation_set.subjects.device
     loss_sum, scored = torch.zeros((), device=device), torch.zeros((), device=device)
-    counts = torch.zeros((3, validation_set.classes), dtype=torch.int64, device=device)
+    scored_columns = 1 + len(validation_set.scored.names)
+    counts = torch.zeros((3, scored_columns), dtype=torch.int64, device=device)
     picture = None
     batches = [locations[first : first + batch_size] for first in range(0, len(locations), batch_size)]
     for batch in distributed.shard(batches):
@@ -137,8 +171,8 @@ def score_sub_volumes(
         sub_volumes = (label != IGNORE_INDEX).flatten(1).any(dim=1).sum()
         loss_sum += loss(logits, label) * sub_volumes
         scored += sub_volumes
-        prediction = logits.argmax(dim=1)
-        counts += torch.stack(class_counts(prediction, label, validation_set.classes))
+        prediction = validation_set.outputs.label_map(logits, dim=1)
+        counts += validation_set.counts(prediction, label)
         if picture is None and distributed.is_main:
             picture = render_slice(image[0, 0], label[0], prediction[0], validation_set.colours)
     model.train()
@@ -164,8 +198,8 @@ def score_whole_volumes(
     picture = None
     for index in distributed.shard(range(len(subjects))):
         image, label = subjects.image(index), subjects.label(index)
-        prediction = predict_logits(model, image, options).argmax(dim=0)
-        counts = torch.stack(class_counts(prediction[None], label[None], validation_set.classes))
+        prediction = validation_set.outputs.label_map(predict_logits(model, image, options))
+        counts = validation_set.counts(prediction[None], label[None])
         rows.append(dice_from_counts(*counts.cpu().numpy()))
         packed.append(PackedLabels.pack(prediction.to(torch.uint8).cpu().numpy()))
         if picture is None and distributed.is_main:
@@ -173,7 +207,8 @@ def score_whole_volumes(
         if progress is not None:
             progress(index + 1, len(subjects))
     dice, label_maps = np.stack(distributed.all_gather(rows)), tuple(distributed.all_gather(packed))
-    return WholeVolumeScore(dice, options.mode, time.monotonic() - started, label_maps, picture)
+    elapsed_s = time.monotonic() - started
+    return WholeVolumeScore(dice, options.mode, elapsed_s, validation_set.scored, label_maps, picture)
 
 
 def render_slice(image: Tensor, truth: Tensor, prediction: Tensor, colours: Sequence[str]) -> np.ndarray:

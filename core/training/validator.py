@@ -118,14 +118,15 @@ class Validator:
         return best, {s.mode: round(s.mean_dice, 5) for s in (default, *others)}
 
     def _score(self, mode: str, progress: ProgressCallback) -> WholeVolumeScore:
-        validation = self.config.validation
+        validation, outputs = self.config.validation, self.validation_set.outputs
         options = InferenceOptions(
             mode,
             self.validation_set.size,
             validation.overlap,
             self.config.run.precision,
             validation.mirror,
-            self.config.swapped_classes,
+            outputs.swapped_channels(self.config.swapped_classes) if validation.mirror else (),
+            outputs.regions is not None,
         )
         return score_whole_volumes(self.model, self.validation_set, options, progress, self.distributed)
 

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import Server
 from tests.support.accessibility import findings, focused
 from tests.support.run_folders import make_run
-from tests.support.viewers import wait_until_ready
+from tests.support.viewers import COMPLETE, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 FOOTER = "For research and teaching, not a medical device."
@@ -77,12 +77,13 @@ def stops_to_the_first_pane(page: Page) -> list[dict[str, str]]:
 
 @pytest.mark.long
 def test_focus_is_visible_and_the_first_pane_is_near(quiz_server: Server, server: Server, page: Page) -> None:
-    data = f"{quiz_server.url}/data?data=balls&view=Slice+by+slice"  # tools of the data set come before the pane
-    for url, most in ((f"{quiz_server.url}/review", 10), (data, 14), (f"{server.url}/learn", 10)):
+    data = f"{quiz_server.url}/data?data=balls&view=Slice+by+slice"
+    for url in (f"{quiz_server.url}/review", data, f"{server.url}/learn"):
         page.goto(url)
         wait_until_ready(page)
+        page.wait_for_selector(COMPLETE)
         stops = stops_to_the_first_pane(page)
-        assert len(stops) <= most, (url, [stop["name"] for stop in stops])
+        assert len(stops) <= 10, (url, [stop["name"] for stop in stops])
         invisible = [s for s in stops if s["outline"] in ("", "0px") and s["shadow"] == "none"]
         assert invisible == []
         page.goto(url)

@@ -6,12 +6,17 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, WebSocketRoute, expect
 
 from tests.browser.conftest import Server
 from tests.support.viewers import COMPLETE, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
+# Notes that a request of the page has been kept from the server.
+NOTE_REFUSAL = """() => {
+  const original = serverMessages.isWanted;
+  serverMessages.isWanted = (bytes) => { const wanted = original(bytes); window.refused ||= !wanted; return wanted; };
+}"""
 
 
 @pytest.mark.long
@@ -56,6 +61,78 @@ def test_history_has_one_entry_per_page_with_an_address_that_existed(quiz_server
     page.go_back()
     title("Data")
     assert page.url == visited[1]
+
+
+class HeldConnection:
+    """The connection of a page to its server, whose answers can be held back, as on a busy machine."""
+
+    def __init__(self, page: Page) -> None:
+        self._page, self._routes = page, list[WebSocketRoute]()
+        self.held: list[str | bytes] | None = None
+        page.route_web_socket(re.compile("/_stcore/stream"), self._connect)
+
+    def hold(self) -> None:
+        self.held = []
+
+    def wait_for(self, content: bytes) -> None:
+        """Wait until an answer that has the content is held."""
+        while not any(content in message for message in self.held or () if isinstance(message, bytes)):
+            self._page.wait_for_timeout(5)
+
+    def release(self) -> None:
+        late, self.held = self.held or [], None
+        for message in late:
+            self._routes[-1].send(message)
+
+    def _connect(self, route: WebSocketRoute) -> None:
+        self._routes.append(route)
+        route.connect_to_server().on_message(
+            lambda message: route.send(message) if self.held is None else self.held.append(message)
+        )
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("late", ["run of the page", "run of the viewer", "request of the viewer"])
+def test_back_shows_the_page_and_its_address_although_the_other_one_still_runs(
+    quiz_server: Server, page: Page, late: str
+) -> None:
+    connection = HeldConnection(page)
+    page.goto(f"{quiz_server.url}/data?data=balls&view=Slice+by+slice")
+    wait_until_ready(page)
+    page.wait_for_url(re.compile("subject="))
+    page.wait_for_selector(COMPLETE)
+    address = page.url
+    page.get_by_test_id("stTopNavLink").filter(has_text="Review").click()
+    wait_until_ready(page)
+    page.wait_for_url(re.compile("/review.*case="))
+    page.wait_for_selector(COMPLETE)
+    entries = page.evaluate("history.length")
+    pane = page.locator("canvas.pane").first
+    pane.focus()
+    connection.hold()
+    if late == "run of the page":
+        page.get_by_role("option", selected=False, name="ball").first.click()
+        connection.wait_for(b"case=")
+    elif late == "run of the viewer":
+        page.keyboard.press("ArrowUp")
+        connection.wait_for(b"at=")
+    page.go_back(wait_until="commit")
+    if late == "request of the viewer":
+        page.evaluate(NOTE_REFUSAL)
+        page.keyboard.press("ArrowUp")
+        page.wait_for_function("window.refused")
+    connection.wait_for(b"Train on this")  # all of the page
+    connection.release()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Data")
+    wait_until_ready(page)
+    page.wait_for_selector(COMPLETE)
+    assert page.url == address
+    assert page.evaluate("history.length") == entries
+    page.get_by_text("Middle slices", exact=True).click()  # the page answers, and with its own parameters
+    page.wait_for_url(re.compile(r"/data\?((?!view|case|model).)*$"))
+    page.go_forward()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Review")
+    page.wait_for_url(re.compile("/review.*case="))
 
 
 @pytest.mark.long

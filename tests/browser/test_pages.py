@@ -186,6 +186,7 @@ def test_demo_data_and_data_doctor_show_progress(server: Server, page: Page) -> 
     expect(page.get_by_text("Checking the data: ")).to_be_visible(timeout=180_000)
     expect(page.get_by_text("Ready for training")).to_be_visible(timeout=120_000)
     expect(page.get_by_text("synthetic", exact=True)).to_be_visible()
+    page.get_by_role("button", name="Import options").click()
     page.get_by_role("button", name="Check again").click()
     expect(page.get_by_text("Checking the data: ")).to_be_visible()
     expect(page.get_by_text("Ready for training")).to_be_visible(timeout=120_000)

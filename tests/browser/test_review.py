@@ -82,7 +82,7 @@ def test_errors_single_plane_dice_strip_and_next_case(server: Server, page: Page
     expect(page.locator("canvas.pane")).to_have_count(3)
     page.get_by_role("group", name="Planes").get_by_role("button", name="all").click()
     expect(page.locator("canvas.pane")).to_have_count(9)
-    expect(page.get_by_text("false negative")).to_be_visible()
+    expect(page.get_by_role("button", name="false negative").first).to_be_visible()
     errors = pane(page, "axial", "errors")
     assert coloured_pixels(errors) > 0
     page.get_by_role("button", name="axial", exact=True).click()
@@ -90,7 +90,7 @@ def test_errors_single_plane_dice_strip_and_next_case(server: Server, page: Page
     settle(page)
     tops = {round(box["y"]) for n in range(3) if (box := page.locator("canvas.pane").nth(n).bounding_box())}
     assert len(tops) == 1, "one plane: truth beside prediction beside errors"
-    strip = page.get_by_role("img", name="Dice per axial slice")
+    strip = page.get_by_role("slider", name="Dice per axial slice")
     box = strip.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + 3, box["y"] + 20)

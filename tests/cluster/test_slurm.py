@@ -13,19 +13,22 @@ from pathlib import Path
 import pytest
 
 from core import runs
-from core.config import TrainConfig
 from core.errors import RunError
-from core.presets import preset
 from core.runs import engine_poller, groups
 from core.runs.engines.engine import EngineError
 from core.runs.engines.registry import get_engine
 from core.runs.store import folder as files
 from core.runs.store import heartbeat, metrics_file
 from core.runs.store.engine_records import EngineRecord, read_engine, write_engine
+from core.runs.store.groups import read_group
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.state import read_state
+from core.runs.sweeps import submit_sweep
+from core.sweeps.settings import SweepOptions, SweepSettings
+from core.sweeps.space import parse_space
 from tests.conftest import missing
 from tests.support.balls import tiny, write_balls
+from tests.support.cluster.cluster_runs import record_of, seen, submit, trainer_of, wait_for, wait_for_epoch
 from tests.support.cluster.slurm_cluster import SlurmCluster, can_be_machines, missing_for_slurm
 from tests.support.watching import TOY, TOYS, processes_of, wait_until
 
@@ -87,42 +90,9 @@ def out_of_time(root: Path) -> str:
     return submit(root, "short")
 
 
-def toy(epochs: int = 10_000, device: str = "cpu") -> TrainConfig:
-    return preset("quick").with_values({"path": "demo", "epochs": epochs, "minutes": 0, "device": device})
-
-
-def submit(root: Path, engine: str = "gpu", epochs: int = 10_000) -> str:
-    return runs.submit(root, toy(epochs), worker=TOY, engine=engine)
-
-
-def seen(root: Path, run_id: str) -> runs.RunState:
-    """The state of a run as the page shows it: by what the engine said last, and the folder."""
-    engine_poller.ask_all(root)
-    return runs.get_run(root, run_id).state
-
-
-def wait_for(root: Path, run_id: str, *states: str, timeout_s: float = 120.0) -> runs.RunState:
-    def reached() -> runs.RunState | None:
-        state = seen(root, run_id)
-        if state.state in states:
-            return state
-        job = read_engine(root / run_id)
-        output = get_engine(root, job.engine).logs(root / run_id) if job else ""
-        assert state.state not in ("failed", "crashed", "finished"), f"{state.state}: {state.message}\n{output}"
-        return None
-
-    found: runs.RunState = wait_until(reached, timeout_s, 0.3)
-    return found
-
-
-def wait_for_epoch(root: Path, run_id: str, epoch: int = 1) -> runs.RunState:
-    wait_until(lambda: seen(root, run_id).epoch >= epoch, 120, 0.2)
-    return wait_for(root, run_id, "running")
-
-
 @pytest.mark.fault(50, "a run on another host: watched, stopped, resumed, never taken for dead")
 def test_run_on_a_node_is_watched_stopped_and_resumed_from_here(root: Path, out_of_time: str) -> None:
-    run_id = submit(root)
+    run_id = submit(root, "gpu")
     running = wait_for_epoch(root, run_id)
     assert running.host in ("n1", "n2") and not runs.queued_runs(root)
     summary = runs.get_run(root, run_id)
@@ -141,20 +111,18 @@ def test_run_on_a_node_is_watched_stopped_and_resumed_from_here(root: Path, out_
 
 @pytest.mark.fault(51, "trainer killed on a node: a crash with its signal, and the job has failed")
 def test_killed_trainer_is_a_crash_here_and_a_failure_in_slurm(root: Path, cluster: SlurmCluster) -> None:
-    run_id = submit(root)
+    run_id = submit(root, "gpu")
     wait_for_epoch(root, run_id)
-    (trainer,) = [p for p in processes_of(root / run_id) if p.info["cmdline"][-2:] == [TOY, str(root / run_id)]]
-    trainer.kill()
+    trainer_of(root / run_id).kill()
     wait_until(lambda: seen(root, run_id).state == "crashed")
     assert "SIGKILL" in seen(root, run_id).message
-    record = read_engine(root / run_id)
-    assert record is not None
+    record = record_of(root, run_id)
     wait_until(lambda: "FAILED" in cluster.client("squeue", "-h", "-t", "all", "-j", record.job, "-o", "%T"), 30, 0.2)
 
 
 @pytest.mark.fault(52, "power cut of a node: the job is requeued and goes on from its checkpoint")
 def test_run_goes_on_from_its_checkpoint_after_a_power_cut(root: Path, cluster: SlurmCluster) -> None:
-    run_id = submit(root, epochs=60)
+    run_id = submit(root, "gpu", epochs=60)
     before = wait_for_epoch(root, run_id, 3)
     cluster.power_cut(before.host)
     cluster.boot(before.host)
@@ -175,7 +143,7 @@ def test_run_goes_on_from_its_checkpoint_after_a_power_cut(root: Path, cluster: 
 
 @pytest.mark.fault(53, "controller down: what beats goes on, what waits says so, and nothing waits for it")
 def test_controller_that_is_down_ends_nothing_and_delays_no_page(root: Path, cluster: SlurmCluster) -> None:
-    run_id = submit(root)
+    run_id = submit(root, "gpu")
     wait_for_epoch(root, run_id)
     cluster.stop_controller()
     try:
@@ -203,15 +171,13 @@ def test_job_that_is_cancelled_forgotten_or_refused_is_explained(
         submit(root, "wrong")
     held = submit(root, "held")
     wait_until(lambda: "it is held" in seen(root, held).message, 30, 0.3)
-    record = read_engine(root / held)
-    assert record is not None
+    record = record_of(root, held)
     cluster.client("scancel", record.job)
     wait_until(lambda: seen(root, held).state == "stopped", 30, 0.3)
     assert "cancelled in Slurm" in seen(root, held).message
     lost = submit(root, "gpu")
     wait_for_epoch(root, lost)
-    record = read_engine(root / lost)
-    assert record is not None
+    record = record_of(root, lost)
     for process in sorted(processes_of(root / lost), key=lambda process: process.pid):
         process.kill()  # without a word from the run: its parent first, then its trainer
     write_engine(root / lost, EngineRecord(record.engine, record.name, None, "999999", record.submitted_at))
@@ -263,3 +229,22 @@ def test_time_limit_ends_with_a_checkpoint(root: Path, out_of_time: str) -> None
     stopped = wait_for(root, out_of_time, "stopped", timeout_s=120)
     wait_until(lambda: read_state(root / out_of_time).message.startswith("out of time"), 10)
     assert stopped.epoch > 0 and (root / out_of_time / files.LAST).is_file()
+
+
+def test_trials_of_a_sweep_are_an_array_until_it_is_stopped(root: Path, cluster: SlurmCluster, tmp_path: Path) -> None:
+    config = tiny(path=str(write_balls(tmp_path / "balls")), folds=3, device="cpu", epochs=10_000)
+    search = parse_space(["learning_rate=1e-3:1e-1:log"])
+    group = submit_sweep(root, config, SweepSettings(search, SweepOptions(trials=9, at_once=3), engine="gpu"), "s", TOY)
+
+    def training() -> tuple[str, ...]:
+        engine_poller.ask_all(root)
+        return tuple(run.id for run in groups.summarise(root, read_group(root, group.id)).runs if run.state.epoch)
+
+    wait_until(lambda: len(training()) == 3, 150, 0.5)
+    trials = training()
+    jobs = [record_of(root, run).job.partition("_") for run in trials]
+    assert len({job for job, _, _ in jobs}) == 1 and [task for *_, task in jobs] == list("012")
+    assert {seen(root, run).host for run in trials} <= {"n1", "n2"}
+    groups.stop_group(root, group)
+    wait_until(lambda: {seen(root, run).state for run in trials} == {"stopped"}, 60, 0.3)
+    assert read_group(root, group.id).runs == trials, "no further trial is proposed"

@@ -14,6 +14,7 @@ from core.datasets import load_subject, open_dataset
 from core.datasets.synthetic.demo import ensure_subject
 from core.evaluation.metrics import dice_per_class
 from core.inference.predictor import Predictor
+from core.inference.subject_image import SubjectImage
 from core.paths import DEMO_MODEL, demo_model_path
 from core.runs import find_checkpoint, list_runs
 
@@ -65,6 +66,6 @@ def test_model_segments_a_new_subject(tmp_path: Path) -> None:
     brain = np.argwhere(loaded.label > 0)
     start = (brain.min(0) + brain.max(0)) // 2 - 32
     crop = tuple(slice(int(a), int(a) + 64) for a in start)
-    prediction = Predictor(MODEL).segment(loaded.image[(slice(None), *crop)], loaded.geometry.spacing_mm)
+    prediction = Predictor(MODEL).segment(SubjectImage(loaded.image[(slice(None), *crop)], loaded.geometry.spacing_mm))
     dice = dice_per_class(loaded.label[crop], prediction, 4)[1:]
     assert dice.min() > CHANCE + 0.2, dice

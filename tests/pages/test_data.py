@@ -131,3 +131,21 @@ def test_wrong_limit_of_uploads_leaves_the_rest_of_the_page(monkeypatch: pytest.
     monkeypatch.setenv("SEGMENTARIUM_MAX_UPLOAD_GB", "much")
     app = open_page("data")
     assert "got 'much'" in texts(app) and "Make the demo data" in button_labels(app)
+
+
+@pytest.mark.slow
+def test_class_is_renamed_in_the_recipe(empty_app: Path) -> None:
+    folder = write_heads(empty_app / "heads", 3)
+    write_report(folder, DataOptions())
+    app = open_page("data", data="heads")
+    (field,) = (f for f in app.text_input if f.label == "Label value 1")
+    assert field.value == "blob"
+    field.set_value("lesion")
+    click(app, "Rename")
+    assert saved_recipe(folder) == Recipe(renamed={1: "lesion"})
+    assert open_dataset(folder).labels.names == ("background", "lesion")
+    (field,) = (f for f in app.text_input if f.label == "Label value 1")
+    field.set_value("background")
+    click(app, "Rename")
+    assert any("Choose another name" in error.value for error in app.error)
+    assert saved_recipe(folder) == Recipe(renamed={1: "lesion"}), "a name that is taken is not saved"

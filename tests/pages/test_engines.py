@@ -33,7 +33,7 @@ def test_unreachable_run_says_when_it_was_heard_and_offers_no_deletion(root: Pat
     beat(folder, 1, time.time() - 1200)
     app = open_page("runs")
     shown = texts(app)
-    assert "Nothing is heard of it" in shown and f"ast heard from {OTHER} 20 min ago" in shown
+    assert "No heartbeat arrives" in shown and f"ast heard from {OTHER} 20 min ago" in shown
     assert f"on {OTHER}" in shown and "It may still train" in shown
     labels = button_labels(app)
     assert "Stop this run" in labels and "Resume" not in labels and "Delete this run" not in labels
@@ -48,6 +48,8 @@ def test_waiting_run_of_a_cluster_shows_job_and_reason(root: Path) -> None:
     shown = texts(app)
     assert "Queued: it waits for free nodes" in shown and f"on {CLUSTER}, job 7" in shown
     assert "0 running, 1 waiting" in shown and "**gpu-cluster (Slurm)**" in shown
+    (row,) = app.table[0].value.to_dict("records")
+    assert row["where or why"] == "it waits for free nodes, GPUs or memory" and row["job"] == "7"
     assert "Delete this run" not in button_labels(app)
 
 
@@ -69,11 +71,14 @@ def test_mistake_in_the_file_of_engines_is_shown(root: Path) -> None:
 
 def test_train_asks_where_only_if_there_is_a_choice(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Where" not in [box.label for box in open_page("train").selectbox]
-    (root / "engines.toml").write_text(SETTINGS)
+    (root / "engines.toml").write_text(SETTINGS + '[rays]\nkind = "ray"\naddress = "http://head:8265"\n')
     app = open_page("train")
     (where,) = [box for box in app.selectbox if box.label == "Where"]
-    assert where.options == ["this machine", "gpu-cluster (Slurm)"]
+    assert where.options == ["this machine", "gpu-cluster (Slurm)", "rays (Ray)"]
     run_page(where.set_value(CLUSTER))
     assert any(f"--engine {CLUSTER}" in code.value for code in app.code)
+    shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    assert f"(CUDA on {CLUSTER}) are about" in shown, "the preset chooses for the device of the cluster"
+    assert f"CUDA on {CLUSTER}; {CLUSTER} requests a GPU for a run; which one is not known" in shown
     run_page(app.multiselect(key="search_fields").set_value(["learning_rate"]))
-    assert f"A search trains on this machine, not on {CLUSTER}" in texts(app)
+    assert any(" sweep " in code.value and f"--engine {CLUSTER}" in code.value for code in app.code)

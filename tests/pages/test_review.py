@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -46,7 +47,7 @@ def test_unsegmented_case_offers_a_segmentation(root: Path, quiz_run: QuizRun) -
     shutil.rmtree(root / quiz_run.run / "predictions")
     app = open_page("review", model=quiz_run.run)
     cases = component_data(app, "selected")
-    assert [row["dice"] for row in cases["rows"]] == ["–"] * HELD_OUT and cases["selected"]
+    assert [row["value"] for row in cases["rows"]] == ["–"] * HELD_OUT and cases["selected"]
     assert {"Segment this case", f"Segment all {HELD_OUT} remaining cases"} <= set(button_labels(app))
 
 
@@ -59,7 +60,7 @@ def test_kept_predictions_are_shown_with_scores_and_the_worst_case_first(
     app = open_page("review", model=quiz_run.run)
     cases = component_data(app, "selected")
     assert [row["id"] for row in cases["rows"]] == sorted(scores, key=lambda id: scores[id])
-    assert [row["dice"] for row in cases["rows"]] == [f"{dice:.3f}" for dice in sorted(scores.values())]
+    assert [row["value"] for row in cases["rows"]] == [f"{dice:.3f}" for dice in sorted(scores.values())]
     scene = component_data(app, "grid")
     assert set(scene["layers"]) == {"truth", "prediction"} and scene["rows"] == ["truth", "prediction", "errors"]
     assert f"n = {HELD_OUT}" in texts(app)
@@ -163,3 +164,30 @@ def test_ensemble_is_a_model_whose_scores_on_seen_subjects_are_said_to_be_too_go
     assert not quiz.exception and "trained on every labelled subject" in texts(quiz)
     predict = open_page("predict", model="ensembles/pair")
     assert not predict.exception and "an ensemble of 2 networks" in texts(predict)
+
+
+@pytest.mark.slow
+def test_list_is_sorted_by_the_measure_and_class_of_the_address(root: Path, quiz_run: QuizRun) -> None:
+    app = open_page("review", model=quiz_run.run, sort="hd95_mm", of="bright")
+    assert {box.label: box.value for box in app.selectbox}["Worst first by"] == "hd95_mm"
+    (folder,) = (root / quiz_run.run / "predictions").iterdir()
+    scores = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    hd95_mm = {record["subject"]: record["score"]["hd95_mm"]["bright"] for record in scores}
+    listed = component_data(app, "selected")
+    found = [math.inf if hd95_mm[row["id"]] is None else hd95_mm[row["id"]] for row in listed["rows"]]
+    assert found == sorted(found, reverse=True) and len(found) == HELD_OUT
+    assert listed["plot"]["label"] == "HD95 (mm), bright"
+    app.selectbox(key="review_sort").set_value("surface_dice-1").run()
+    table = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
+    shown = next(r for r in scores if r["subject"] == component_data(app, "selected")["selected"])
+    assert f"{shown['score']['surface_dice']['bright']['1']:.3f}" in table
+
+
+@pytest.mark.slow
+def test_filter_by_name_leaves_a_few_cases_or_says_that_none_passes(root: Path, quiz_run: QuizRun) -> None:
+    app = open_page("review", model=quiz_run.run, cases="all", find=" BALL_3 ")
+    assert [row["id"] for row in component_data(app, "selected")["rows"]] == ["ball_3"]
+    app.text_input(key="review_filter").set_value("nothing").run()
+    assert len(component_data(app, "selected")["rows"]) == SUBJECTS and "No case passes this filter" in texts(app)
+    app = open_page("review", model=quiz_run.run, cases="all", list="not segmented")
+    assert len(component_data(app, "selected")["rows"]) == SUBJECTS - HELD_OUT

@@ -69,7 +69,7 @@ def test_scores_show_mean_both_spreads_and_what_is_missing(
         ),
         {third: "no checkpoint yet, it is queued"},
     )
-    monkeypatch.setattr("ui.runs.group_view.cross_validation", lambda *_: scores)
+    monkeypatch.setattr("ui.shared.cache.cross_validation", lambda *_: scores)
     app = open_page("runs", group=group.id)
     table = "".join(str(element.proto.body) for element in app.get("html"))
     for cell in ("0.733", "0.208", "0.247", "1.50", "0.50"):  # mean, SD of subjects, SD of 0.85 and 0.5
@@ -78,6 +78,32 @@ def test_scores_show_mean_both_spreads_and_what_is_missing(
     frame = app.dataframe[0].value
     assert list(frame["subject"]) == ["ball_2", "ball_1", "ball_0", "ball_3"]
     assert math.isnan(frame["mean"][3]) and frame["missed"][3] == "not segmented yet"
+
+
+def test_drawing_again_reads_neither_ended_states_nor_scores_unless_they_changed(
+    checkpoints: Path, group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for member in group.runs:
+        set_state(checkpoints, member, "finished")
+    counted: list[int] = []
+
+    def count(root: Path, summary: groups.GroupSummary) -> CrossValidation:
+        counted.append(1)
+        return CrossValidation((), (), {})
+
+    monkeypatch.setattr("core.runs.group_scores.cross_validation", count)
+    app = open_page("runs", group=group.id)
+    assert counted == [1]
+    monkeypatch.setattr("core.runs.store.state.read_state", lambda folder: pytest.fail(f"{folder} is read again"))
+    run_page(app)
+    assert counted == [1] and not app.exception
+    kept = checkpoints / group.runs[0] / "predictions" / "balls"
+    kept.mkdir(parents=True)
+    run_page(app)
+    assert counted == [1, 1], "a run has kept predictions"
+    (kept / "ball_0.json").write_text("{}")
+    run_page(app)
+    assert counted == [1, 1, 1], "a prediction was written"
 
 
 def test_all_runs_are_stopped_resumed_and_deleted_together(checkpoints: Path, group: Group) -> None:

@@ -15,6 +15,7 @@ from core.checkpointing.metadata import ACCEPT_DATA
 from core.colours import PALETTE
 from core.datasets.data_record import ChangedDataError
 from core.presets import preset
+from core.runs.store import folder as files
 from core.runs.store.state import Best, read_state, write_state
 from tests.core.runs.test_compare import trained
 from tests.support.app_pages import button_labels, click, component_data, open_page, run_page, texts
@@ -51,6 +52,17 @@ def test_newest_run_is_shown_with_its_results_and_log(checkpoints: Path) -> None
     )
     assert "Time left" not in numbers and "Sub-volumes / s" not in numbers  # it has ended
     assert "this is the log of net" in app.code[0].value
+
+
+@pytest.mark.slow
+def test_configuration_that_is_not_understood_is_reported(checkpoints: Path) -> None:
+    run = make_run(checkpoints, "net")
+    assert "cannot be read" not in texts(open_page("runs"))
+    config = files.read_json(checkpoints / run / files.CONFIG)
+    config["data"]["of_a_newer_version"] = True
+    files.write_json(checkpoints / run / files.CONFIG, config)
+    shown = texts(open_page("runs"))
+    assert "A file of this run cannot be read" in shown and "of_a_newer_version" in shown.replace("\\", "")
 
 
 @pytest.mark.slow

@@ -24,6 +24,7 @@ def run_elsewhere(root: Path, state: str = "running") -> Path:
     """A run that another host trains, as it writes it."""
     folder = create_run(root, preset("quick").with_values({"path": "demo"}))
     fields = {"attempt": 1, "pid": 2, "pid_start": "other-boot:5", "shim_pid": 1, "shim_start": "other-boot:4"}
+    fields |= {"pid_space": "other-boot:1", "marks": ("other-mark",)}
     written = dataclasses.replace(read_state(folder), state=state, host=OTHER, **fields)  # type: ignore[arg-type]
     write_state(folder, written)
     return folder

@@ -1,4 +1,4 @@
-"""The report of the data doctor: findings with fixes, a table of subjects, middle slices of all subjects."""
+"""The report of the data doctor: findings with what they mean and their fixes, and a table of subjects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ui.data.recipe_view import repair_buttons
 from ui.shared import formatting
 
 MAX_FINDINGS = 12  # shown as text; all are in a table
-SLICES_PER_PAGE = 24
 ICONS = {"error": ":red[:material/error:]", "warning": ":orange[:material/warning:]", "note": ":gray[:material/info:]"}
 SEVERITIES = tuple(ICONS)
 
@@ -26,9 +25,10 @@ def show_findings(findings: Sequence[Mapping[str, Any]], path: Path) -> None:
     for number, finding in enumerate(ordered[:MAX_FINDINGS]):
         where = " · ".join(formatting.plain(p) for p in (finding["subject"], _file(finding["file"])) if p)
         message = formatting.plain(finding["message"] if where else formatting.sentence(finding["message"]))
-        fix = formatting.plain(formatting.sentence(finding["fix"]))
+        advice = (finding.get("meaning", ""), finding["fix"])  # reports of earlier versions do not say what it means
+        lines = [f"  \n:gray[{formatting.plain(formatting.sentence(text))}]" for text in advice if text]
         text = f"{ICONS[finding['severity']]} " + (f"**{where}**: " if where else "") + message
-        st.markdown(text + (f"  \n:gray[{fix}]" if fix else ""))
+        st.markdown(text + "".join(lines))
         repair_buttons(path, finding, f"repair-{number}")
     if len(ordered) > MAX_FINDINGS:
         with st.expander(f"All {len(ordered)} findings"):
@@ -58,26 +58,6 @@ def show_subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:
         placeholder="–",
         alt="Subjects of the data set",
     )
-
-
-def show_slices(report: Mapping[str, Any], folder: Path) -> None:
-    """Show the middle slice of each subject, without and with its labels, from the thumbnails in a folder."""
-    subjects = [subject for subject in report["subjects"] if subject["thumbnail"]]
-    pages = -(-len(subjects) // SLICES_PER_PAGE)
-    number = st.pagination(pages, key="picture_page") if pages > 1 else 1
-    with st.grid("auto", min_column_width=230, gap="small") as grid:
-        for subject in subjects[(number - 1) * SLICES_PER_PAGE : number * SLICES_PER_PAGE]:
-            thumbnail = folder / subject["thumbnail"]
-            if (
-                thumbnail.parent == folder and thumbnail.is_file()
-            ):  # the name is read from a file: it must not leave the folder
-                with grid.cell():
-                    st.image(
-                        str(thumbnail),
-                        caption=formatting.plain(subject["id"]),
-                        width="stretch",
-                        alt=f"Middle slice of {subject['id']}",
-                    )
 
 
 def _file(path: str) -> str:

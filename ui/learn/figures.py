@@ -81,6 +81,7 @@ def network(
     classes: Sequence[Mapping[str, Any]],
     maps_url: str | None,
     detail: bool = False,
+    regions: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """A network from image to label, and the feature maps of its stages.
 
@@ -90,6 +91,9 @@ def network(
     classes : sequence of mapping. Name and colour of each class, the background included.
     maps_url : str or None. URL of the feature maps (:func:`ui.learn.network_data.publish_feature_maps`).
     detail : bool. Whether the image enters level 1 itself (:attr:`core.config.ModelConfig.full_resolution`).
+    regions : sequence of mapping. Output channels that are regions (:func:`ui.learn.network_data.region_channels`).
     """
     data = {"stages": list(stages), "classes": [dict(c) for c in classes], "maps": maps_url, "detail": detail}
+    if regions:
+        data["regions"] = [dict(r) for r in regions]
     _network(key="learn-network", data=data)

@@ -1,7 +1,7 @@
 // The network as a figure: its stages as bars, whose height is the size of the feature maps and whose width the number of
 // channels. A click shows the maps of a stage; the last stages show how logits and softmax give the label of a voxel.
 
-const TITLES = { input: "image", bottleneck: "bottleneck", logits: "logits", softmax: "softmax", label: "label" };
+const TITLES = { input: "image", bottleneck: "bottleneck", logits: "logits", softmax: "softmax", sigmoid: "sigmoid", label: "label" };
 const STAGE_DESCRIPTIONS = {
   input: "The input: each modality normalised, zeros outside the head.",
   encoder: "On the way down each stage has a larger receptive field. Early maps respond to edges and to bright or dark spots.",
@@ -9,6 +9,7 @@ const STAGE_DESCRIPTIONS = {
   decoder: "On the way up coarse maps are upsampled and concatenated with the fine maps of the same level: context and exact position together.",
   logits: "One number per class and voxel: the last convolution, before any activation. Only differences between classes matter.",
   softmax: "exp of each logit over the sum of all: probabilities that add up to 1. The loss is computed from them.",
+  sigmoid: "1 / (1 + exp(−logit)) of each region by itself: a voxel may be in several. The loss is computed from them.",
   label: "The class with the largest probability, which is the class with the largest logit.",
 };
 
@@ -80,7 +81,7 @@ class Network extends Figure {
     this.lineHeight = 1.2 * font;
     this.picture.style.fontSize = `${font}px`;
     for (const s of this.stages) {
-      const x = { input: 58, logits: last + 104, softmax: last + 196, label: last + 284 }[s.kind] ?? first + inner.indexOf(s) * step;
+      const x = { input: 58, logits: last + 104, softmax: last + 196, sigmoid: last + 196, label: last + 284 }[s.kind] ?? first + inner.indexOf(s) * step;
       boxes.set(s.name, { x, y: 48 + s.level * levelHeight, height: 58 * 0.72 ** s.level, width: 8 + 5 * Math.log2(s.channels + 1) });
     }
     this.picture.setAttribute("viewBox", `0 0 ${figureWidth} ${48 + depth * levelHeight + 21 + 3 * this.lineHeight}`);
@@ -105,7 +106,7 @@ class Network extends Figure {
 
   node(s, { x, y, height, width }) {
     const title = TITLES[s.kind] ?? `level ${s.level}`, name = TITLES[s.kind] ?? `${s.kind} level ${s.level}`;
-    const channels = s.kind === "label" ? "" : `${s.channels} ${s.kind === "logits" || s.kind === "softmax" ? "classes" : s.channels === 1 ? "channel" : "channels"}`;
+    const channels = s.kind === "label" ? "" : `${s.channels} ${["logits", "softmax", "sigmoid"].includes(s.kind) ? (this.data.regions ? "regions" : "classes") : s.channels === 1 ? "channel" : "channels"}`;
     const group = createSvg("g", { class: "node", "data-stage": s.name, "aria-label": `${name}, ${channels}, ${s.size.join(" × ")} voxels` });
     group.append(
       createSvg("rect", { x: x - width / 2, y: y - height / 2, width, height, rx: 3 }),
@@ -131,14 +132,14 @@ class Network extends Figure {
 
   drawMaps(stage) {
     this.shown = this.chosen;
-    const tiles = createElement("div", "tiles"), perClass = ["logits", "softmax", "label"].includes(stage.kind);
+    const tiles = createElement("div", "tiles"), perClass = ["logits", "softmax", "sigmoid", "label"].includes(stage.kind);
     tiles.classList.toggle("large", perClass || stage.kind === "input");
     if (stage.kind === "label") {
       tiles.append(this.tile("prediction", (canvas) => this.renderLabels(canvas, this.labels())));
       if (this.truth) tiles.append(this.tile("truth", (canvas) => this.renderLabels(canvas, this.truth)));
     } else {
       for (const m of stage.maps) {
-        const name = m.name || `channel ${m.channel}`, c = this.data.classes.find((k) => perClass && k.name === m.name);
+        const name = m.name || `channel ${m.channel}`, c = this.channels.find((k) => perClass && k.name === m.name);
         tiles.append(this.tile(name, (canvas) => this.renderMap(canvas, m.file), `${shortNumber(m.min)} to ${shortNumber(m.max)}`, c?.colour));
       }
     }
@@ -220,40 +221,55 @@ class Network extends Figure {
   // A sentence on the truth of a voxel; one with the ignore label has no loss.
   describeTruth(label, probabilities) {
     if (!this.data.classes[label]) return " The truth leaves this voxel out.";
+    if (this.data.regions) return ` The truth here is ${this.data.classes[label].name}.`;
     const p = probabilities[label];
     return ` The truth here is ${this.data.classes[label].name}: cross-entropy −ln ${p.toFixed(3)} = ${(-Math.log(Math.max(p, 1e-12))).toFixed(3)}.`;
   }
 
   logitsAt(index) {
     const count = this.columns * this.rows;
-    return this.data.classes.map((_, c) => this.logits[c * count + index]);
+    return this.channels.map((_, c) => this.logits[c * count + index]);
+  }
+
+  // The channels of the network: classes, or regions that may overlap.
+  get channels() {
+    return this.data.regions ?? this.data.classes;
+  }
+
+  // The class of a voxel: that of the largest logit, or that of the last region with a probability above one half.
+  labelOf(logits) {
+    if (!this.data.regions) return argmax(logits);
+    return this.data.regions.reduce((label, region, n) => (sigmoid(logits[n]) > 0.5 ? region.painted : label), 0);
   }
 
   labels() {
-    return Uint8Array.from({ length: this.columns * this.rows }, (_, index) => argmax(this.logitsAt(index)));
+    return Uint8Array.from({ length: this.columns * this.rows }, (_, index) => this.labelOf(this.logitsAt(index)));
   }
 
   renderSteps() {
     const [column, row] = this.marked, index = row * this.columns + column, logits = this.logitsAt(index);
-    const probabilities = softmax(logits), best = argmax(logits), maxAbsolute = Math.max(...logits.map(Math.abs), 1e-6);
+    const regions = this.data.regions, probabilities = regions ? logits.map(sigmoid) : softmax(logits);
+    const label = this.labelOf(logits), maxAbsolute = Math.max(...logits.map(Math.abs), 1e-6);
     const table = createElement("table"), head = createElement("tr");
-    head.append(...["class", "logit z", "exp(z − largest z)", "softmax p", "label"].map((t) => createElement("th", "", t)));
+    const titles = regions ? ["region", "logit z", "exp(−z)", "sigmoid p", "painted as"] : ["class", "logit z", "exp(z − largest z)", "softmax p", "label"];
+    head.append(...titles.map((t) => createElement("th", "", t)));
     const maxLogit = Math.max(...logits);
-    const rows = this.data.classes.map((c, n) => {
-      const line = createElement("tr", n === best ? "best" : ""), name = createElement("td"), mark = createElement("i");
+    const rows = this.channels.map((c, n) => {
+      const chosen = regions ? probabilities[n] > 0.5 : n === label, className = this.data.classes[regions ? c.painted : n].name;
+      const line = createElement("tr", chosen ? "best" : ""), name = createElement("td"), mark = createElement("i");
       mark.style.background = c.colour;
       name.append(mark, c.name);
       line.append(
         name, valueBar(signed(logits[n]), logits[n] / maxAbsolute, c.colour, true),
-        createElement("td", "", Math.exp(logits[n] - maxLogit).toFixed(3)), valueBar(probabilities[n].toFixed(3), probabilities[n], c.colour),
-        createElement("td", "", n === best ? c.name : ""),
+        createElement("td", "", Math.exp(regions ? -logits[n] : logits[n] - maxLogit).toFixed(3)), valueBar(probabilities[n].toFixed(3), probabilities[n], c.colour),
+        createElement("td", "", chosen ? className : ""),
       );
       return line;
     });
     table.append(head, ...rows);
     const truth = this.truth ? this.describeTruth(this.truth[index], probabilities) : "";
     this.steps.replaceChildren(table, createElement("div", "small", `The voxel marked in the maps.${truth}`));
-    Object.assign(this.root.dataset, { at: this.marked.join(","), logits: logits.map((v) => v.toFixed(5)).join(","), softmax: probabilities.map((v) => v.toFixed(6)).join(","), label: best });
+    Object.assign(this.root.dataset, { at: this.marked.join(","), logits: logits.map((v) => v.toFixed(5)).join(","), softmax: probabilities.map((v) => v.toFixed(6)).join(","), label });
   }
 }
 
@@ -262,6 +278,7 @@ function softmax(values) {
   return exps.map((v) => v / sum);
 }
 
+const sigmoid = (value) => 1 / (1 + Math.exp(-value));
 const argmax = (values) => values.indexOf(Math.max(...values));
 const shortNumber = (v) => v.toFixed(Math.abs(v) < 10 ? 2 : 0).replace("-", "−");
 const signed = (v) => v.toFixed(2).replace("-", "−");

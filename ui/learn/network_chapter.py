@@ -60,13 +60,15 @@ def _network_of_model(
         lambda: learn_jobs.start_features(model.path, images, options, folder),
     )
     labels, config = metadata.label_space, metadata.train_config
-    description = _described(model.name, config.model, len(images), len(labels), size)
+    channels, regions = metadata.output_names, network_data.region_channels(metadata)
+    description = _described(model.name, config.model, len(images), len(channels), size)
     if description is None:
         return
     detail = any(stage["reads_image"] for stage in description["stages"] if stage["level"] == 1)
     if not finished:
-        stages = network_data.network_stages(description, metadata.modalities, labels.names, size)
-        figures.network(stages, labels.to_json(), None, detail)
+        kind = "sigmoid" if regions else "softmax"
+        stages = network_data.network_stages(description, metadata.modalities, channels, size, kind)
+        figures.network(stages, labels.to_json(), None, detail, regions)
         return
     try:
         maps_url = network_data.publish_feature_maps(folder, dataset.path, subject, labels)
@@ -83,7 +85,7 @@ def _network_of_model(
         "mark the same voxel in all of them.",
         width=TEXT_WIDTH,
     )
-    figures.network(manifest["stages"], labels.to_json(), maps_url, detail)
+    figures.network(manifest["stages"], labels.to_json(), maps_url, detail, regions)
 
 
 def _article_network() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import load_subject, open_dataset
 from core.labels import LabelSpace
 from core.models.architecture import stage_names
@@ -19,23 +20,40 @@ from ui.viewer import volumes
 
 
 def network_stages(
-    description: Mapping[str, Any], modalities: Sequence[str], classes: Sequence[str], size: Size3
+    description: Mapping[str, Any],
+    modalities: Sequence[str],
+    classes: Sequence[str],
+    size: Size3,
+    kind: str = "softmax",
 ) -> list[dict[str, Any]]:
     """Stages of a network in the form of the manifest of :mod:`core.inspection.feature_maps`, without maps.
 
     Parameters
     ----------
     description : mapping. Of the network for this size (:func:`ui.shared.network_inspector.network_description`).
+    classes : sequence of str. Names of the output channels.
     size : tuple of int. Sub-volume size in voxels (i, j, k).
+    kind : str. What makes probabilities of logits: "softmax", or "sigmoid" of a network of regions.
     """
 
     stages = [
         {"kind": "input", "level": 0, "channels": len(modalities), "size": list(size)},
         *({key: s[key] for key in ("kind", "level", "channels", "size")} for s in description["stages"]),
-        {"kind": "softmax", "level": 0, "channels": len(classes), "size": list(size)},
+        {"kind": kind, "level": 0, "channels": len(classes), "size": list(size)},
     ]
     names = stage_names((s["kind"], s["level"]) for s in stages)
     return [{"name": name, **stage, "maps": []} for name, stage in zip(names, stages, strict=True)]
+
+
+def region_channels(metadata: CheckpointMetadata) -> list[dict[str, Any]]:
+    """The output channels of a network of regions: name, and index and colour of the class that each is painted with;
+    empty where the channels are the classes."""
+    regions = metadata.trained_regions
+    if regions is None:
+        return []
+    colours = [c.colour for c in metadata.label_space.classes]
+    channels = zip(regions.names, regions.painted, strict=True)
+    return [{"name": name, "painted": index, "colour": colours[index]} for name, index in channels]
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

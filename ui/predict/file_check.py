@@ -23,7 +23,7 @@ class CheckedVoxels:
 
     Attributes
     ----------
-    fault : str. Why it cannot be segmented; empty if nothing speaks against it.
+    fault : str. Why it cannot be segmented; empty if it can be.
     nan_voxels : int. Values that are NaN.
     """
 

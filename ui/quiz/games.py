@@ -12,7 +12,7 @@ import numpy as np
 
 from core.datasets import open_dataset
 from core.errors import DatasetError
-from core.study.questions import draw_questions
+from core.study.questions import DEFAULT_LIMITS, draw_questions
 from ui.quiz.game import DrawnQuestion, Game, GameSettings
 from ui.quiz.quiz_subject import quiz_subject
 from ui.shared import formatting
@@ -50,8 +50,9 @@ def new_game(root: Path, settings: GameSettings, generator: np.random.Generator 
     questions = draw_questions(candidates, settings.count, settings.difficulty, generator, settings.depth)
     if not questions:
         raise DatasetError(
-            f"{settings.data_name}: expected slices in which reference and prediction differ, found none in "
-            f"{formatting.count(len(subjects), 'subject')}; choose more planes or another model"
+            f"{settings.data_name}: expected slices with {DEFAULT_LIMITS.foreground} or more labelled voxels in "
+            f"reference and prediction that differ in {DEFAULT_LIMITS.differing} or more, found none in "
+            f"{formatting.count(len(subjects), 'subject')}; choose more planes, other data or another model"
         )
     game = Game(settings, [DrawnQuestion(q, subjects[q.candidate.subject]) for q in questions], root)
     _remember(game)

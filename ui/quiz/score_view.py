@@ -84,7 +84,7 @@ def _questions_again(answers: Sequence[Answer], game: Game | None) -> None:
     if game is None:
         hours = formatting.count(round(EXPIRY_S / 3600), "hour")
         st.caption(
-            f"Its images are no longer available: nobody looked at the game for {hours}, or the server was restarted."
+            f"Its images are no longer available: the game was not open for {hours}, or the server was restarted."
         )
     else:
         render_revealed(game, answer.number)

@@ -12,8 +12,8 @@ import streamlit as st
 
 from core.checkpointing.metadata import MEMBERS, CheckpointMetadata
 from core.datasets import Dataset
-from core.datasets.layouts.base import natural_key
-from core.formatting import format_number, format_score
+from core.evaluation.surfaces import tolerance_key
+from core.formatting import MISSING, format_number, format_score
 from core.imaging.display import Grid
 from core.imaging.postprocessing import Postprocessing
 from core.paths import demo_folder
@@ -24,13 +24,16 @@ from ui.shared.class_table import ClassRow, class_table
 from ui.shared.data_choice import FIRST_DEMO_SUBJECT
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
-from ui.shared.state import CASE, CROSSHAIR
+from ui.shared.state import CASE, CROSSHAIR, LOOK
 from ui.shared.voxel_size import show_warnings, subject_warning
 from ui.viewer.component import ViewerOptions, viewer
+from ui.viewer.heat import HeatFile, disagreement
 from ui.viewer.scenes import Scene
 
+NBSP = "\N{NO-BREAK SPACE}"
+TOLERANCE_MM = 1.0  # of the surface Dice in the table
 THICK = 1.5  # times the other sides: a voxel is thick along this axis
-SCORE_COLUMNS = ("Dice", "HD95 (mm)", "ASD (mm)", "Reference volume (ml)", "Predicted volume (ml)")
+SCORE_COLUMNS = ("Dice", "Surface Dice", "HD95 (mm)", "ASD (mm)", "Volume (ml)")
 
 
 @dataclass(frozen=True)
@@ -68,20 +71,6 @@ def make_demo_subject(folder: Path, held_out: Sequence[str]) -> None:
     progress(f"Making the synthetic {subject}", lambda: demo_jobs.observe_demo_subject(subject))
     st.skeleton(360)
     st.stop()
-
-
-def worst_first(subjects: Sequence[str], predictions: Mapping[str, Prediction]) -> list[str]:
-    """Subjects by increasing mean Dice, then those segmented without truth (where the networks of an ensemble disagree
-    most, first), then those not segmented."""
-
-    def rank(subject: str) -> tuple[int, float]:
-        prediction = predictions.get(subject)
-        if prediction is None:
-            return 2, 0.0
-        mean = prediction.score.mean_dice if prediction.score is not None else math.nan
-        return (1, -(prediction.mean_disagreement or 0.0)) if math.isnan(mean) else (0, mean)
-
-    return sorted(sorted(subjects, key=natural_key), key=rank)
 
 
 def summary(dataset: Dataset, metadata: CheckpointMetadata, cases: CaseList) -> None:
@@ -142,13 +131,16 @@ def case_stepper(subjects: Sequence[str], chosen: str) -> None:
         )
 
 
-def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, str]]) -> None:
-    """Dice, surface distances and volumes per class of a case.
+def score_table(
+    prediction: Prediction | None, classes: Sequence[Mapping[str, str]], tolerance_mm: float = TOLERANCE_MM
+) -> None:
+    """Dice, surface Dice, distances and volumes per class of a case.
 
     Parameters
     ----------
     prediction : Prediction or None. Nothing is rendered without one.
     classes : sequence of mapping. ``{"name", "colour"}`` of each class.
+    tolerance_mm : float. Of the surface Dice.
     """
     if prediction is None:
         return
@@ -160,23 +152,38 @@ def score_table(prediction: Prediction | None, classes: Sequence[Mapping[str, st
         st.caption("This case has no reference, so it has no scores.")
         return
     rows = []
-    for c in classes:
-        name, volume_ml = c["name"], score.volume_ml.get(c["name"], {})
+    colours = {c["name"]: c["colour"] for c in classes}
+    for name in (*colours, *(name for name in score.dice if name not in colours)):  # unions of classes have no colour
+        volume_ml = score.volume_ml.get(name, {})
         values = [
             format_score(score.dice.get(name)),
+            format_score(score.surface_dice.get(name, {}).get(tolerance_key(tolerance_mm))),
             format_number(score.hd95_mm.get(name), 1),
             format_number(score.asd_mm.get(name), 1),
-            format_number(volume_ml.get("truth"), 1),
-            format_number(volume_ml.get("prediction"), 1),
+            _volumes(volume_ml),
         ]
-        rows.append(ClassRow(name, values, c["colour"], "missed" if name in score.missed else ""))
+        rows.append(ClassRow(name, values, colours.get(name, ""), "missed" if name in score.missed else ""))
     mean = [format_score(score.mean_dice)] + [""] * (len(SCORE_COLUMNS) - 1)
     class_table(SCORE_COLUMNS, [*rows, ClassRow("mean", mean)])
-    st.caption("The background is left out.")
+    st.caption(
+        f"Surface Dice within {tolerance_mm:g} mm; volume of the reference → of the prediction. The background is left "
+        "out."
+    )
+    if not score.surface_dice:
+        st.caption("Scored by a version that did not know the surface Dice; `evaluate --keep` scores this case again.")
     if prediction.unprocessed_score is not None:
         rules = Postprocessing.from_json(prediction.settings.get("postprocessing", {}))
         without = format_score(prediction.unprocessed_score.mean_dice)
         st.caption(f"Postprocessing: {formatting.plain(rules.text)}. Mean Dice without it {without}.")
+
+
+def _volumes(volume_ml: Mapping[str, float]) -> str:
+    """Volumes of reference and prediction, and their difference in percent: ``1.5 → 2.7 (+80 %)``."""
+    truth, prediction = volume_ml.get("truth"), volume_ml.get("prediction")
+    if truth is None or prediction is None:
+        return MISSING
+    change = f" ({100 * (prediction - truth) / truth:+.0f}{NBSP}%)" if truth else ""
+    return f"{format_number(truth, 1)}{NBSP}→{NBSP}{format_number(prediction, 1)}{change}"
 
 
 def case_warnings(cases: CaseList, dataset: Dataset, metadata: CheckpointMetadata, chosen: str) -> None:
@@ -246,19 +253,34 @@ def resampling_note(prediction: Prediction | None, scene: Scene) -> None:
         st.caption(f"Segmented at voxels of {formatting.size(resampled_mm)} mm.")
 
 
+def heat_of(prediction: Prediction | None) -> list[HeatFile]:
+    """The maps that are kept with a prediction, as heat layers of the viewer."""
+    if prediction is None or prediction.disagreement is None:
+        return []
+    return [disagreement(prediction.disagreement)]
+
+
 @st.fragment
-def case_viewer(scene: Scene, crosshair: str | None, subject: str) -> None:
-    """The viewer with one plane: truth beside prediction and errors; the URL keeps the position of the crosshair."""
+def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str) -> None:
+    """The viewer with one plane: truth beside prediction and errors, and the list of errors at ``findings``; the URL of
+    the page keeps the position of the crosshair and the look of the viewer."""
     options = ViewerOptions(
         rows=("truth", "prediction", "errors") if "prediction" in scene.layers else ("image", "truth"),
         plane=sharpest_plane(scene.grid),
         start=parse_crosshair(crosshair, scene),
         dice_strip=True,
+        findings=findings,
+        look=st.query_params.get(LOOK, ""),
         name=subject,
     )
-    settled = viewer(scene, "review", options, report_crosshair=True)
-    if settled:
-        st.query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled)
+    settled = viewer(scene, "review", options, report=True)
+    if settled is None:
+        return
+    st.query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
+    if settled.look:
+        st.query_params[LOOK] = settled.look
+    else:
+        st.query_params.pop(LOOK, None)
 
 
 def sharpest_plane(grid: Grid) -> Plane:

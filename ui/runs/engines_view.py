@@ -54,8 +54,9 @@ def _show(engine: EngineStatus) -> None:
             answers = engine.answers
             st.badge("answers" if answers else "does not answer", color="green" if answers else "red")
         st.caption(formatting.plain(engine.sentence), width="content")
-    if engine.runs:
+    if engine.runs:  # a table of text: reasons are sentences, which wrap
         rows = [
-            {"run": run.name, "state": run.state, "job": run.job, "where or why": run.detail} for run in engine.runs
+            {"run": run.name, "state": run.state, "where or why": run.detail, "job": run.job} for run in engine.runs
         ]
-        st.dataframe(rows, hide_index=True, width="stretch", alt=f"Runs on {engine.title}")
+        cells = [{title: formatting.plain(text) for title, text in row.items()} for row in rows]
+        st.table(cells, border="horizontal", hide_index=True, alt=f"Runs on {engine.title}")

@@ -9,16 +9,15 @@ import streamlit as st
 from core import runs
 from core.colours import RUN_PALETTE, run_colours
 from core.formatting import format_number, format_score
-from core.runs import groups
-from core.runs.group_scores import CrossValidation, Spread, cross_validation
-from core.runs.groups import GroupSummary
+from core.runs.group_scores import CrossValidation, Spread
+from core.runs.group_summary import GroupSummary, listed_group
 from core.runs.store.groups import Group
 from ui.runs import group_actions
 from ui.runs.chart.component import run_chart
 from ui.runs.missing_scores import offer_scoring
 from ui.runs.runs_table.component import Selection, runs_table
 from ui.runs.selection import open_run
-from ui.shared import formatting
+from ui.shared import cache, formatting
 from ui.shared.class_table import ClassRow, class_table
 from ui.shared.legend import class_colours
 from ui.shared.navigation import go_to, page, tab_title
@@ -32,10 +31,10 @@ MEASURED = (
 )
 
 
-def show_group(root: Path, group: Group) -> None:
+def show_group(root: Path, summary: GroupSummary) -> None:
     """Show a group of folds."""
-    summary = groups.summarise(root, group)
-    scores = cross_validation(root, summary)
+    group = summary.group
+    scores = cache.cross_validation(root, summary)
     mean = scores.mean_spread()
     tab_title(
         f"{summary.finished}/{len(group.members)}", f"Dice {format_score(mean.mean)}" if mean.n else "", group.name
@@ -65,7 +64,7 @@ def _members(root: Path, summary: GroupSummary) -> None:
 
     @st.fragment(run_every=2.0 if waiting else None)
     def fragment() -> None:
-        now = groups.summarise(root, summary.group)
+        now = listed_group(root, summary.group.id)
         if waiting:
             st.progress(min(1.0, now.progress), f"{now.progress:.0%} of all folds")
         queued = runs.queued_runs(root)

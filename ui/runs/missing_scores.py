@@ -31,7 +31,7 @@ def offer_scoring(root: Path, summary: GroupSummary, scores: CrossValidation) ->
     for run_id, subjects in by_run.items():
         checkpoint = runs.run_checkpoint(ended[run_id].folder)
         if checkpoint is None:
-            continue  # deleted meanwhile
+            continue  # deleted since the list was read
         with stop_on_user_error():
             data = Path(cache.checkpoint_metadata(checkpoint).dataset["path"])
         if pending := evaluation_job.pending(checkpoint, data):

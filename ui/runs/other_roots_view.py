@@ -76,6 +76,7 @@ def show_other_run(root: Path, key: str) -> None:
     if other.root is not None:
         actions.header(other.root, run, review=False)
         st.caption(formatting.plain(f"In {other.place}"))
+        run_view.report_problem(run)
         waits = run.state.state in formatting.WAITING_OR_ACTIVE
         run_view.status(other.root, run.id, every_s=2.0 if waits else None)
         run_chart([shown], key, {})

@@ -60,6 +60,17 @@ def status(root: Path, run_id: str, every_s: float | None) -> None:
     fragment()
 
 
+def report_problem(run: RunSummary) -> None:
+    """Say what of a run's folder cannot be read; its data, preset and configuration are then those of no run."""
+    if run.problem:
+        st.warning(
+            f"**A file of this run cannot be read.** {formatting.plain(formatting.sentence(run.problem))}  \n"
+            "What follows from its settings (data, preset, duration of an epoch) is not known, and shown as of the "
+            "default configuration.",
+            icon=":material/report:",
+        )
+
+
 def details(root: Path, run: RunSummary) -> None:
     """Show log, configuration, notes, facts and the TensorBoard command in tabs."""
     log, configuration, notes, facts, tensorboard = st.tabs(["Log", "Configuration", "Notes", "Facts", "TensorBoard"])
@@ -144,7 +155,7 @@ def _message(state: RunState, queue_position: str, budget: bool) -> None:
     elif state.state == "stopped":
         st.caption(f"Stopped{': ' + reason if reason else ''}. {NEXT_STEPS['stopped']}")
     elif state.state in runs.OBSERVED:
-        title = "Its heartbeat stands still" if state.state == "stalled" else "Nothing is heard of it"
+        title = "Its heartbeat stands still" if state.state == "stalled" else "No heartbeat arrives"
         st.warning(
             f"**{title}:** {formatting.plain(formatting.sentence(state.message))}  \n{NEXT_STEPS[state.state]}",
             icon=STATE_ICONS[state.state],

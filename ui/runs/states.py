@@ -37,7 +37,7 @@ NEXT_STEPS = {
     "failed": "Fix the cause and resume it, or start another run on the Train page.",
     "crashed": "Resume it: it continues from its last checkpoint.",
     "stalled": "It is not ended automatically: wait, or stop it and resume it from its last checkpoint.",
-    "unreachable": "It may still train: nothing is ended, resumed or deleted until it is heard again or has ended. "
+    "unreachable": "It may still train: nothing is ended, resumed or deleted before a heartbeat arrives or it ends. "
     "If its machine is gone for good: `segmentarium runs give-up RUN`.",
     "stopped": "It can be resumed at any time and continues from its last checkpoint.",
 }

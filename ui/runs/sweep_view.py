@@ -8,9 +8,8 @@ from typing import Any
 import streamlit as st
 
 from core.formatting import MISSING, format_duration, format_score
-from core.runs.group_summary import NOT_USED, SweepSummary, Trial
-from core.runs.store.groups import Group, read_group
-from core.runs.sweeps import read_importance, sweep_of
+from core.runs.group_summary import NOT_USED, SweepSummary, Trial, listed_group
+from core.runs.sweeps import read_importance
 from ui.runs import group_actions
 from ui.runs.selection import open_run
 from ui.shared import formatting
@@ -23,10 +22,9 @@ BIASED = (
 )
 
 
-def show_sweep(root: Path, group: Group) -> None:
+def show_sweep(root: Path, summary: SweepSummary) -> None:
     """Show a sweep."""
-    summary = sweep_of(root, group)
-    best = summary.best
+    group, best = summary.group, summary.best
     tab_title(f"{summary.ended}/{summary.total}", f"Dice {format_score(best.dice)}" if best else "", group.name)
     group_actions.header(root, summary)
     if summary.settings.problem:
@@ -49,7 +47,9 @@ def show_sweep(root: Path, group: Group) -> None:
 def _compared(summary: SweepSummary) -> str:
     """What is searched, and by which measure trials are compared."""
     names = formatting.plain(", ".join(dimension.spec.label for dimension in summary.settings.space))
-    return f"Compared by the {summary.measure}. Searched: {names or '?'}; {summary.settings.options.summary}."
+    engine = summary.settings.engine
+    where = f" The trials train on {formatting.plain(engine)}." if engine else ""
+    return f"Compared by the {summary.measure}. Searched: {names or '?'}; {summary.settings.options.summary}.{where}"
 
 
 def _progress(root: Path, summary: SweepSummary) -> None:
@@ -60,7 +60,8 @@ def _progress(root: Path, summary: SweepSummary) -> None:
 
     @st.fragment(run_every=2.0 if going_on else None)
     def fragment() -> None:
-        now = sweep_of(root, read_group(root, summary.group.id))
+        now = listed_group(root, summary.group.id)
+        assert isinstance(now, SweepSummary), "a group keeps its kind"
         if going_on:
             st.progress(min(1.0, now.progress), f"{now.ended} of {formatting.count(now.total, 'trial')} ended")
         for trial in now.active:

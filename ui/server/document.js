@@ -2,24 +2,6 @@
 (() => {
   const REFUSED_AFTER = 2; // attempts to connect, as a server that starts again refuses one or two
 
-  // One entry of history per page: what a page writes into its address replaces the entry. Streamlit adds an entry for
-  // every single query parameter, and may write those of the next page into the address of this one before it moves on.
-  const SAME_MOVE_MS = 1000;
-  const push = history.pushState.bind(history), replace = history.replaceState.bind(history);
-  let last = null; // address before the last replacement
-  history.replaceState = (state, unused, url) => {
-    last = { href: location.href, at: performance.now() };
-    replace(state, unused, url);
-  };
-  history.pushState = (state, unused, url) => {
-    const target = new URL(url ?? location.href, location.href);
-    if (target.pathname === location.pathname) return history.replaceState(state, unused, url);
-    const early = last && performance.now() - last.at < SAME_MOVE_MS && target.search === location.search;
-    if (early) replace(history.state, unused, last.href);
-    last = null;
-    push(state, unused, url);
-  };
-
   // Why the page stays empty: the server refuses the page's origin, or a proxy does not pass the websocket on.
   let attempts = 0, connected = false;
   const Socket = window.WebSocket;
@@ -27,8 +9,14 @@
     constructor(...parameters) {
       super(...parameters);
       if (!String(parameters[0]).includes("/_stcore/stream")) return;
+      this.addEventListener("message", ({ data }) => serverMessages.received(new Uint8Array(data)));
       this.addEventListener("open", () => { connected = true; attempts = 0; show(null); });
       this.addEventListener("close", () => { connected = false; attempts++; if (attempts >= REFUSED_AFTER) explain(); });
+    }
+
+    send(data) {
+      const wanted = !(data instanceof Uint8Array && this.url.includes("/_stcore/stream")) || serverMessages.isWanted(data);
+      if (wanted) super.send(data);
     }
   };
 

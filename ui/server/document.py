@@ -6,16 +6,40 @@ is shown because the connection is refused. A cookie tells browsers apart, so th
 
 from __future__ import annotations
 
+import json
 import secrets
 from pathlib import Path
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from streamlit.proto.AppPage_pb2 import AppPage
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ClientState_pb2 import ClientState
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.Navigation_pb2 import Navigation
+from streamlit.proto.NewSession_pb2 import NewSession
+from streamlit.proto.PageInfo_pb2 import PageInfo
 
 from ui.server.outside import header_values
 from ui.shared.addresses import BROWSER_COOKIE, base_path
 
 NAME = "Segmentarium"
-ADDED = ("document.css", "document.js", "notifications.js")
+ADDED = ("document.css", "address.js", "document.js", "notifications.js")
+# Messages between Streamlit's server and the browser: the fields that address.js reads.
+FIELDS: dict[str, tuple[Any, str]] = {
+    "newSession": (ForwardMsg, "new_session"),
+    "newSessionPage": (NewSession, "page_script_hash"),
+    "navigation": (ForwardMsg, "navigation"),
+    "navigationPages": (Navigation, "app_pages"),
+    "navigationPage": (Navigation, "page_script_hash"),
+    "pageHash": (AppPage, "page_script_hash"),
+    "pageName": (AppPage, "url_pathname"),
+    "pageInfo": (ForwardMsg, "page_info_changed"),
+    "pageInfoQuery": (PageInfo, "query_string"),
+    "rerun": (BackMsg, "rerun_script"),
+    "rerunPage": (ClientState, "page_script_hash"),
+    "rerunFragment": (ClientState, "fragment_id"),
+}
 STREAMLIT_TITLE = b"<title>Streamlit</title>"
 END_OF_HEAD = b"</head>"
 # Headers of a request that ask for another answer than the whole document, as plain bytes.
@@ -36,7 +60,9 @@ class Document:
         self.app = app
         folder = Path(__file__).parent
         style, *scripts = ((folder / name).read_text(encoding="utf-8") for name in ADDED)
-        self._addition = f"<style>\n{style}</style>\n<script>\n{''.join(scripts)}</script>\n".encode()
+        numbers = {name: message.DESCRIPTOR.fields_by_name[field].number for name, (message, field) in FIELDS.items()}
+        script = "".join((f"const FIELDS = {json.dumps(numbers)};\n", *scripts))
+        self._addition = f"<style>\n{style}</style>\n<script>\n{script}</script>\n".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not _asks_for_page(scope):

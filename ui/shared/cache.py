@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,8 +20,12 @@ from core.errors import UserError
 from core.files import FileStamp, file_stamp
 from core.inference.voxel_size import ExpectedVoxelSize
 from core.paths import DEMO, DEMO_MODEL, data_root, demo_folder, demo_model_path
+from core.runs import group_scores
+from core.runs.group_scores import CrossValidation
+from core.runs.group_summary import GroupSummary
 from core.runs.models import ensemble_key, list_ensembles
 from core.runs.other_roots import OtherRuns, list_other_runs
+from core.runs.store.folder import PREDICTIONS
 from core.types import Size3, SpacingMm
 from ui.shared import folders
 from ui.shared.paths import runs_root
@@ -33,7 +38,8 @@ class DatasetSummary:
     Attributes
     ----------
     name, layout, description, licence : str. As in :class:`core.datasets.Dataset`.
-    modalities, classes, ids, labelled : tuple of str. Names; classes do not include the background.
+    modalities, classes, ids : tuple of str. Names; classes do not include the background.
+    labelled : dict. Parts of their file names by id of the labelled subjects.
     colours : dict. Colour (#rrggbb) by class name.
     ignored : str. Name of the ignore label; empty if there is none.
     shapes : tuple. Size in voxels of each labelled subject.
@@ -49,7 +55,7 @@ class DatasetSummary:
     classes: tuple[str, ...]
     colours: dict[str, str]
     ids: tuple[str, ...]
-    labelled: tuple[str, ...]
+    labelled: Mapping[str, Mapping[str, str]]
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
     synthetic: bool = False
@@ -122,6 +128,26 @@ def expected_voxel_size(path: Path) -> ExpectedVoxelSize:
 @st.cache_data(ttl=60, max_entries=100, show_spinner=False)
 def _expected_voxel_size(path: str, stamp: FileStamp) -> ExpectedVoxelSize:
     return ExpectedVoxelSize.of(_checkpoint_metadata(path, stamp), Path(path))
+
+
+def cross_validation(root: Path, summary: GroupSummary) -> CrossValidation:
+    """The scores of a group of folds; what they say about changed images is a few seconds old at most."""
+    read_from = tuple((run.id, run.state.state, *_scores_stamp(run.folder)) for run in summary.runs)
+    return _cross_validation(str(root), summary.group.id, len(summary.missing), read_from, summary)
+
+
+@st.cache_data(ttl=10, max_entries=20, show_spinner=False)
+def _cross_validation(
+    root: str, group_id: str, missing: int, read_from: tuple[object, ...], _summary: GroupSummary
+) -> CrossValidation:
+    return group_scores.cross_validation(Path(root), _summary)
+
+
+def _scores_stamp(folder: Path) -> tuple[object, ...]:
+    """Changes when the checkpoint of a run changes, or one of its kept predictions."""
+    checkpoint = runs.run_checkpoint(folder)
+    kept = sorted((folder / PREDICTIONS).glob("*"))  # whose time changes with a record that is written or replaced
+    return (str(checkpoint), file_stamp(checkpoint) if checkpoint else None, *map(file_stamp, kept))
 
 
 FolderStamp = tuple[FileStamp, tuple[FileStamp, FileStamp]]  # of a data set, and of what is set for it
@@ -218,7 +244,7 @@ def _dataset_summary(path: str, stamp: FolderStamp, options: DataOptions) -> Dat
         classes=dataset.labels.names[1:],
         colours={c.name: c.colour for c in dataset.labels.foreground},
         ids=dataset.ids,
-        labelled=dataset.labelled_ids,
+        labelled=dataset.labelled,
         shapes=tuple(geometry.shapes.values()),
         spacings_mm=tuple(geometry.spacings_mm.values()),
         synthetic=dataset.synthetic,
@@ -261,7 +287,7 @@ def _planned_demo() -> DatasetSummary:
         classes=tuple(planned.colours),
         colours=planned.colours,
         ids=planned.ids,
-        labelled=planned.ids,
+        labelled=planned.labelled,
         shapes=planned.shapes,
         spacings_mm=planned.spacings_mm,
         synthetic=True,

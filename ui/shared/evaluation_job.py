@@ -1,6 +1,6 @@
 """Background jobs that segment and score subjects of a data set with a checkpoint, for Review and Quiz.
 
-A checkpoint and a data set have one job at a time, which makes the subjects that were asked for, by whatever page and
+A checkpoint and a data set have one job at a time, which makes the subjects that were asked for, by any page and
 person; further ones wait for it. What is said about a subject concerns that subject alone.
 """
 
@@ -18,7 +18,7 @@ from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
 from ui.shared.paths import cache_root, runs_root
 
-MAX_BATCH = 4  # subjects per process: a case that somebody waits for does not wait for all others
+MAX_BATCH = 4  # subjects per process: a case that a user waits for does not wait for all others
 
 _lock = threading.Lock()
 
@@ -113,7 +113,7 @@ def _work(queue: _Queue, folder: Path, root: Path, checkpoint: Path, data: Path)
         except UserError as error:
             reason = str(error)
         except BaseException:
-            with _lock:  # a fault of the program, which is reported: nobody waits for ever
+            with _lock:  # a fault of the program, which is reported, so that no page waits for ever
                 queue.batch, queue.waiting = (), []
             raise
         with _lock:

@@ -43,9 +43,15 @@ def go_to(name: str, **query: str) -> NoReturn:
 
 
 def arrive() -> None:
-    """Set the query parameters of the page that :func:`go_to` has switched to (called before a page runs)."""
+    """Set the query parameters of the page that :func:`go_to` has switched to (called before a page runs).
+
+    Without such a switch the browser gets those with which it asked for the page: after "Back", a late message of the
+    other page may have replaced those that it sends with its next request.
+    """
     if (query := st.session_state.pop(_QUERY, None)) is not None:
         st.query_params.from_dict(query)
+    else:
+        st.query_params.update({})  # sends all of them
 
 
 def tab_title(*parts: str) -> None:

@@ -1,6 +1,6 @@
 """Asks a child process what a network costs, so that the web server needs no torch; answers are kept on disk.
 
-The child (:mod:`core.inspection.network_inspector`) starts with the first question and ends by itself. An answer is
+The child (:mod:`core.inspection.network_inspector`) starts with the first question and ends when idle. An answer is
 kept under everything that decides it: the question, the code of :mod:`core`, and the versions of torch and MONAI.
 """
 
@@ -35,7 +35,7 @@ from ui.shared.paths import cache_root
 Answer = TypeVar("Answer")
 
 FOLDER = "networks"
-MAX_WAITING = 32  # questions; older ones are dropped, since nobody looks at their page any more
+MAX_WAITING = 32  # questions; older ones are dropped, since their pages were left
 ERROR_S = 30.0  # for which an error is shown before the question is asked again
 POLL_S = 0.2  # between looks at an answer that is worked out
 MAX_WAIT_S = 120.0
@@ -207,7 +207,7 @@ def wait_for(answer: Callable[[], Answer | None], on_wait: Callable[[], object])
     Parameters
     ----------
     answer : callable. Such as a call of :func:`step_cost`.
-    on_wait : callable. Called again and again meanwhile; what it renders lets a click end the wait.
+    on_wait : callable. Called repeatedly while it waits; what it renders lets a click end the wait.
     """
     inspector = _inspector(cache_root() / FOLDER)
     deadline = time.monotonic() + MAX_WAIT_S

@@ -21,6 +21,7 @@ COMPARED = "compare"  # ids of the runs whose curves are shown over each other
 MODEL = "model"
 CASE = "case"
 CROSSHAIR = "at"  # voxel index, counted from 1
+LOOK = "look"  # of the viewer: panes, window, overlay
 QUIZ_GAME = "game"
 RESULT = "result"
 SUBJECT = "subject"

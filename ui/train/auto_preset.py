@@ -1,4 +1,4 @@
-"""The preset ``auto`` on the Train page: its choices for the data set, this machine and the rest of the form."""
+"""The preset ``auto`` on the Train page: its choices for the data, the device that trains and the rest of the form."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from dataclasses import replace
 
 import streamlit as st
 
-from core.compute.expected_device import expected_device
 from core.config import TrainConfig
 from core.datasets import DataOptions
 from core.errors import ConfigError, UserError
 from core.presets import AUTO, preset
-from core.runs.measured_speed import duration_factors
+from core.runs.expected_place import expected_place
 from core.training.auto_preset import OTHERS_FOLLOW, Recipe, Work, choose, work_of
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary
@@ -20,7 +19,7 @@ from ui.shared.paths import runs_root
 from ui.train import form
 
 
-def recipe(base: TrainConfig, summary: DatasetSummary) -> Recipe | None:
+def recipe(base: TrainConfig, summary: DatasetSummary, engine: str) -> Recipe | None:
     """The choices for the values of the form that ``auto`` leaves to the user; ``None`` for any other preset, and
     where the form or the split cannot be used, which the page shows elsewhere.
 
@@ -28,15 +27,16 @@ def recipe(base: TrainConfig, summary: DatasetSummary) -> Recipe | None:
     ----------
     base : TrainConfig. The preset, before it knows the data.
     summary : DatasetSummary. The data set.
+    engine : str. Name of the engine that is to train.
     """
     if base.preset != AUTO:
         return None
     try:
-        chosen = choose(base, _work(base, summary)).values
+        chosen = choose(base, _work(base, summary, engine)).values
         left = [name for name in base.values() if name not in chosen]
         given = {name: form.field_value(base, name) for name in left}
         config = base.with_values({name: value for name, value in given.items() if value is not None})
-        return choose(config, _work(config, summary))
+        return choose(config, _work(config, summary, engine))
     except (ConfigError, UserError):
         return None
 
@@ -67,7 +67,6 @@ def render_reasons(config: TrainConfig) -> None:
         facts_list([(topic, formatting.sentence(text)) for topic, text in lines])
 
 
-def _work(config: TrainConfig, summary: DatasetSummary) -> Work:
-    device = expected_device(config.run.device)
-    measured = duration_factors(runs_root(), device)
-    return work_of(config, summary.labelled, summary.shapes, summary.spacings_mm, device, measured)
+def _work(config: TrainConfig, summary: DatasetSummary, engine: str) -> Work:
+    place = expected_place(runs_root(), engine, config.run.device)
+    return work_of(config, summary.labelled, summary.shapes, summary.spacings_mm, place)

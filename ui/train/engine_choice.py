@@ -14,6 +14,15 @@ from ui.shared.errors import error_box
 ENGINE = "train_engine"
 
 
+def chosen(root: Path) -> str:
+    """The name of the engine that is chosen, before it is asked for (:func:`choose`)."""
+    name = str(st.session_state.get(ENGINE) or LOCAL)
+    try:
+        return name if name in (engine.name for engine in list_engines(root)) else LOCAL
+    except UserError:  # shown where it is asked for
+        return LOCAL
+
+
 def choose(root: Path) -> str:
     """The name of the chosen engine; asked only where there is more than this machine."""
     if not declares_engines(root):

@@ -1,6 +1,6 @@
 """The forecast of a training: subjects, network, memory and time, before it starts.
 
-The cost of the network is worked out beside the page: until it is known, the page says so and works.
+The cost of the network is worked out beside the page: until it is known, the page states that and can be used.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from core.compute.expected_device import expected_device
+from core.choices import DEVICE_WORDS
 from core.config import SplitConfig, TrainConfig
 from core.datasets.splits import Split, adapted_folds, split_subjects
+from core.durations import TrainingPlace
 from core.errors import UserError
 from core.formatting import format_bytes, format_duration
 from core.laterality import find_sides, resolve_mirroring
-from core.runs.measured_speed import duration_factors
+from core.runs.expected_place import expected_place
 from core.training.plan import DEVICE_KINDS, StepCost, TrainingPlan, make_plan
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary
@@ -30,8 +31,14 @@ ESTIMATING = "estimating …"
 PROGRAM_BYTES = 5e8  # Python and torch without data, measured in a small run on the CPU
 
 
-def forecast(config: TrainConfig, summary: DatasetSummary) -> TrainingPlan:
-    """The plan of a training on the device that it will probably use.
+def forecast(config: TrainConfig, summary: DatasetSummary, device: str) -> TrainingPlan:
+    """The plan of a training.
+
+    Parameters
+    ----------
+    config : TrainConfig. Configuration.
+    summary : DatasetSummary. The data set.
+    device : str. Kind of the device that it will probably use, as torch names it.
 
     Raises
     ------
@@ -44,7 +51,7 @@ def forecast(config: TrainConfig, summary: DatasetSummary) -> TrainingPlan:
         spacings_mm=summary.spacings_mm,
         in_channels=len(config.data.modalities or summary.modalities),
         classes=1 + len(config.data.classes or summary.classes),
-        device=expected_device(config.run.device),
+        device=device,
     )
 
 
@@ -57,18 +64,22 @@ class Forecast:
     can_start : bool. Whether training can start, as far as it is known.
     complete : callable. Waits for the cost of the network where it is not known yet, and shows it; to be called when
         the rest of the page stands.
+    device : str. Kind of the device that training will probably use, as torch names it.
     """
 
     can_start: bool
     complete: Callable[[], None] = lambda: None
+    device: str = "cpu"
 
 
-def render(config: TrainConfig, summary: DatasetSummary) -> Forecast:
-    """Show the plan as a list, or the reason why training cannot start."""
+def render(config: TrainConfig, summary: DatasetSummary, engine: str) -> Forecast:
+    """Show the plan as a list, or the reason why training cannot start; ``engine`` is the name of the engine that is to
+    train."""
     place = st.empty()
     try:
         split = split_subjects(summary.labelled, config.split)
-        planned = forecast(config, summary)
+        trained_at = expected_place(runs_root(), engine, config.run.device)
+        planned = forecast(config, summary, trained_at.device)
         cost = step_cost(planned)
     except UserError as error:
         with place.container():
@@ -77,7 +88,7 @@ def render(config: TrainConfig, summary: DatasetSummary) -> Forecast:
 
     def show(known: StepCost | None) -> None:
         with place.container():
-            _facts(config, summary, split, planned, known)
+            _facts(summary, split, _Outlook(config, planned, known, trained_at))
 
     def complete() -> None:
         try:
@@ -87,13 +98,22 @@ def render(config: TrainConfig, summary: DatasetSummary) -> Forecast:
                 error_box(error)
 
     show(cost)
-    return Forecast(True, complete) if cost is None else Forecast(True)
+    return Forecast(True, complete if cost is None else lambda: None, trained_at.device)
 
 
-def _facts(
-    config: TrainConfig, summary: DatasetSummary, split: Split, planned: TrainingPlan, cost: StepCost | None
-) -> None:
+@dataclass(frozen=True)
+class _Outlook:
+    """The plan of a configuration, the cost of a step where it is known, and where it would train."""
+
+    config: TrainConfig
+    planned: TrainingPlan
+    cost: StepCost | None
+    place: TrainingPlace
+
+
+def _facts(summary: DatasetSummary, split: Split, outlook: _Outlook) -> None:
     """The plan as a list."""
+    config, planned, cost = outlook.config, outlook.planned, outlook.cost
     samples = formatting.count(config.sampling.samples_train, "sub-volume")
     facts_list(
         [
@@ -102,7 +122,8 @@ def _facts(
             ("Sub-volume", _sub_volume(planned)),
             ("Epoch", f"{samples} in {formatting.count(planned.steps_per_epoch, 'step')}"),
             ("Memory", _memory(planned, cost)),
-            ("Time", ESTIMATING if cost is None else _time(config, planned, cost)),
+            *_device(outlook.place),
+            ("Time", ESTIMATING if cost is None else _time(outlook, cost)),
             *_left_and_right(config, summary),
         ]
     )
@@ -136,7 +157,9 @@ def _subjects(split: Split, config: SplitConfig) -> str:
     parts = [formatting.count(len(subjects), f"{kind} subject") for kind, subjects in kinds if subjects]
     adapted = adapted_folds(split, config)
     nothing = "; nothing is held out, so no Dice is measured" if config.holds_out_nothing else ""
-    return ", ".join(parts) + (f"; {adapted} folds instead of {config.folds}" if adapted else nothing)
+    groups = formatting.count(len(set(split.groups.values())), "group")
+    together = f"; {groups} of {len(split.groups)} subjects stay together" if split.groups else ""
+    return ", ".join(parts) + (f"; {adapted} folds instead of {config.folds}" if adapted else nothing) + together
 
 
 def _sub_volume(planned: TrainingPlan) -> str:
@@ -144,9 +167,17 @@ def _sub_volume(planned: TrainingPlan) -> str:
     return size + (f" of {formatting.size(planned.spacing_mm)} mm" if planned.spacing_mm else "")
 
 
-def _time(config: TrainConfig, planned: TrainingPlan, cost: StepCost) -> str:
-    """The range of the duration: as the last runs took on this machine, or what it usually is."""
-    measured = duration_factors(runs_root(), planned.device)
+def _device(place: TrainingPlace) -> list[tuple[str, str]]:
+    """The device on another engine, and what of it was assumed."""
+    if not place.engine:
+        return []
+    text = f"{DEVICE_WORDS[place.device]} on {place.engine}" + (f"; {place.assumed}" if place.assumed else "")
+    return [("Device", formatting.sentence(text))]
+
+
+def _time(outlook: _Outlook, cost: StepCost) -> str:
+    """The range of the duration: as the last runs took on this machine or engine, or what it usually is."""
+    config, planned, measured = outlook.config, outlook.planned, outlook.place.measured
     shortest, longest = measured.shortest, measured.longest
     if not measured.runs:
         shortest, longest = DEVICE_KINDS[planned.device].uncertainty

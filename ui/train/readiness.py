@@ -26,7 +26,7 @@ def render(
     report: Mapping[str, Any] | None,
     force: Callable[[], None],
 ) -> bool:
-    """Show what speaks against training; returns whether it can start.
+    """Show what prevents training; returns whether it can start.
 
     Parameters
     ----------

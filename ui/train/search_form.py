@@ -56,11 +56,11 @@ def render(
     name : str. Name for the sweep.
     options : mapping. By field name the names of the data set that it can hold; such fields cannot be searched here.
     can_start : bool. Whether training with the configuration can start.
-    engine : str. Where a single run would train; trials train on this machine.
+    engine : str. Name of the engine that trains the trials.
     """
     with st.expander("Search for better settings", icon=":material/tune:", key="search"):
         st.caption(
-            "Trains many networks with different values, one after another, and compares them by their mean Dice on "
+            "Trains many networks with different values, and compares them by their mean Dice on "
             f"{objective(config)}: same fold, seed and budget."
         )
         specs = {spec.name: spec for spec in searchable_specs(config) if spec.name not in options}
@@ -82,7 +82,7 @@ def render(
         if not space or not valid or search is None:
             st.caption("Choose one or more settings, and two or more values or a range of each.")
             return
-        settings = SweepSettings(tuple(space), search)
+        settings = SweepSettings(tuple(space), search, engine="" if engine == LOCAL else engine)
         try:
             check_sweep(settings, config)
         except ConfigError as error:
@@ -91,9 +91,7 @@ def render(
         if config.run.minutes:
             longest = format_duration(search.trials * config.run.minutes * 60)
             number = formatting.count(search.trials, "trial")
-            st.caption(f"{number} of {config.run.minutes:g} minutes: {longest} at most on one device.")
-        if engine != LOCAL:
-            st.caption(f"A search trains on this machine, not on {formatting.plain(engine)}.")
+            st.caption(f"{number} of {config.run.minutes:g} minutes: {longest} at most, one after another.")
         if st.button("Start the search", type="primary", icon=":material/search:", disabled=not can_start):
             _start(config, settings, name)
         st.code(_command(config, base, settings, name), language="bash", wrap_lines=True)
@@ -150,6 +148,7 @@ def _command(config: TrainConfig, base: TrainConfig | None, settings: SweepSetti
     for spec in specs_of(SweepOptions, section=""):
         value = getattr(settings.options, spec.name)
         parts += [spec.flag, spec.format(value)] if value != spec.default or spec.name == "trials" else []
+    parts += ["--engine", settings.engine] if settings.engine else []
     return f"{command_line(config, 'sweep', name, base=base)} {shlex.join(parts)}"
 
 

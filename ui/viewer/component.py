@@ -20,6 +20,7 @@ SCRIPTS = (
     "elements.js",
     "geometry.js",
     "slices.js",
+    "heat.js",
     "volume.js",
     "stream.js",
     "pane.js",
@@ -28,6 +29,14 @@ SCRIPTS = (
     "legend.js",
     "readout.js",
     "strip.js",
+    "errors.js",
+    "compare.js",
+    "cine.js",
+    "tools.js",
+    "remembered.js",
+    "look.js",
+    "thumbnail.js",
+    "findings.js",
     "picture.js",
     "full_screen.js",
     "wheel.js",
@@ -47,14 +56,17 @@ class ViewerOptions:
 
     Attributes
     ----------
-    rows : sequence of str. One row of panes each: "image" (no overlay), the name of a layer, or "errors" (prediction
-        against truth). With a single plane they stand side by side. The toolbar can change them.
+    rows : sequence of str. One row of panes each: "image" (no overlay), the name of a layer or of a heat layer, or
+        "errors" (prediction against truth). With a single plane they stand side by side. The toolbar can change them.
     planes : sequence of str. Planes to choose from, one column of panes each.
     plane : str, optional. The only plane shown at first; by default all of ``planes``.
     start : tuple of int, optional. Voxel index (i, j, k) of the crosshair; by default the slices with the most labelled
         voxels of the first layer, or the centre of the head.
     height : int, optional. Height of a row of panes in pixels; by default as the width allows.
+    findings : str. URL of what is wrong with the prediction (:class:`core.evaluation.findings.Findings` as JSON), which
+        is listed below the panes; empty for no list. It is fetched after the volumes.
     dice_strip : bool. Whether Dice per slice is shown below the panes (needs truth and prediction).
+    look : str. Look of a viewer (:attr:`Settled.look`) that is opened for the first time.
     crosshair : bool. Whether the crosshair is shown at first.
     name : str. Beginning of the file name of a saved picture.
     """
@@ -64,14 +76,28 @@ class ViewerOptions:
     plane: Plane | None = None
     start: VoxelIndex | None = None
     height: int | None = None
+    findings: str = ""
     dice_strip: bool = False
+    look: str = ""
     crosshair: bool = True
     name: str = "segmentarium"
 
 
-def viewer(
-    scene: Scene, key: str, options: ViewerOptions | None = None, *, report_crosshair: bool = False
-) -> VoxelIndex | None:
+@dataclass(frozen=True)
+class Settled:
+    """What a person has chosen in a viewer.
+
+    Attributes
+    ----------
+    voxel : tuple of int. Voxel index of the crosshair.
+    look : str. Panes, window, overlay and hidden classes, as a text for the address of the page; empty by default.
+    """
+
+    voxel: VoxelIndex
+    look: str
+
+
+def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, report: bool = False) -> Settled | None:
     """Show a scene.
 
     Parameters
@@ -79,11 +105,11 @@ def viewer(
     scene : Scene. The volume and its segmentations.
     key : str. Key of the component; the same key keeps crosshair, zoom and settings when the page runs again.
     options : ViewerOptions, optional. Initial display.
-    report_crosshair : bool. Whether the page runs again each time the crosshair stops moving.
+    report : bool. Whether the page runs again each time the crosshair stops moving, or the look has changed.
 
     Returns
     -------
-    tuple of int or None. Voxel index of the crosshair at its last rest; ``None`` if it is not reported or never moved.
+    Settled or None. ``None`` if it is not reported or nothing has changed.
     """
     options = options or ViewerOptions()
     data: dict[str, Any] = {
@@ -92,6 +118,7 @@ def viewer(
         "image": scene.image,
         "intensities": scene.intensities,
         "layers": dict(scene.layers),
+        "heat": [asdict(layer) for layer in scene.heat],
         "streamed": scene.streamed,
         "classes": [dict(c) for c in scene.classes],
         "ignore": dict(scene.ignore) if scene.ignore is not None else None,
@@ -100,16 +127,18 @@ def viewer(
         "plane": options.plane,
         "start": options.start,
         "height": options.height,
+        "findings": options.findings,
         "diceStrip": options.dice_strip,
         "crosshair": options.crosshair,
         "name": options.name,
-        "reportCrosshair": report_crosshair,
+        "look": options.look,
+        "reportSettled": report,
     }
-    if not report_crosshair:
+    if not report:
         _mount(key=f"viewer-{key}", data=data)
         return None
-    voxel = _mount(key=f"viewer-{key}", data=data, on_voxel_change=lambda: None).voxel
-    if not voxel:
+    settled = _mount(key=f"viewer-{key}", data=data, on_settled_change=lambda: None).settled
+    if not settled:
         return None
-    i, j, k = (int(n) for n in voxel)
-    return i, j, k
+    i, j, k = (int(n) for n in settled["voxel"])
+    return Settled((i, j, k), str(settled["look"]))

@@ -13,9 +13,25 @@ class Interaction {
 
   crosshairMoved() {
     crosshairs.set(this.data.image, [...this.voxel]);
+    this.tools.follow();
     this.requestRender();
+    this.changed();
+  }
+
+  // Report crosshair and look to the page once they rest.
+  changed() {
+    if (!this.data?.reportSettled || this.settled === undefined) return;
     clearTimeout(this.timer);
-    if (this.data.reportCrosshair) this.timer = setTimeout(() => this.report([...this.voxel]), REST_MS);
+    this.timer = setTimeout(() => {
+      const now = this.settledState();
+      if (this.closed || now === this.settled) return;
+      this.settled = now;
+      this.report(JSON.parse(now));
+    }, REST_MS);
+  }
+
+  settledState() {
+    return JSON.stringify({ voxel: this.voxel, look: lookOf(this) });
   }
 
   paneOf(event) {
@@ -48,9 +64,12 @@ class Interaction {
       pane.canvas.setPointerCapture(event.pointerId);
       this.active = pane.plane;
       if (event.pointerType === "touch") return this.touch.down(event, pane);
-      const kind = event.button === 2 ? "window" : event.button === 1 || event.shiftKey ? "pan" : "crosshair";
+      const measures = this.settings.tool !== "crosshair", left = this.compare.grips(pane, event) ? "swipe" : measures ? "measure" : "crosshair";
+      const kind = event.button === 2 ? "window" : event.button === 1 || event.shiftKey ? "pan" : left;
       this.drag = { pane, kind, x: event.clientX, y: event.clientY, window: this.window, focus: [...this.focus] };
-      if (kind === "crosshair") this.moveCrosshair(pane, event); else this.requestRender();
+      if (kind === "crosshair") this.moveCrosshair(pane, event);
+      else if (kind === "measure") this.tools.start(pane, event);
+      else this.requestRender();
     });
     s.addEventListener("pointermove", (event) => {
       const drag = this.drag;
@@ -59,6 +78,8 @@ class Interaction {
       const dx = event.clientX - drag.x, dy = event.clientY - drag.y;
       if (drag.kind === "crosshair") this.moveCrosshair(drag.pane, event);
       else if (drag.kind === "pan") this.pan(drag, dx, dy);
+      else if (drag.kind === "measure") this.tools.move(drag.pane, event);
+      else if (drag.kind === "swipe") this.compare.swipe((event.clientX - drag.pane.canvas.getBoundingClientRect().left) / drag.pane.width);
       else {
         const { low, high } = this.data.channels[this.settings.channel], span = high - low, [a, b] = drag.window;
         const width = Math.max(span / 1000, (b - a) * Math.exp(dx / 200)), level = (a + b) / 2 + (dy / 400) * (b - a);
@@ -172,10 +193,18 @@ class Interaction {
       x: () => this.set("crosshair", !this.settings.crosshair),
       m: () => this.setChannel((this.settings.channel + 1) % this.data.channels.length),
       s: () => this.toggleFull(),
+      t: () => this.compare.blink(),
+      "[": () => this.compare.step(-1), "]": () => this.compare.step(1),
+      " ": () => this.cine.toggle(),
+      d: () => this.tools.next(),
+      enter: () => this.tools.anchor(pane),
+      escape: this.tools.drawn && (() => this.tools.clear()),
+      i: () => this.setSmooth(!this.settings.smooth),
       g: () => this.readout.field.focus(),
       "?": () => this.toolbar.toggleHelp(),
     }[key];
     if (!action) return;
+    if (key !== " ") this.cine.stop();
     event.preventDefault();
     event.stopPropagation();
     action();

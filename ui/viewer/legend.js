@@ -1,5 +1,5 @@
-// Legend and overlay: a click on a class hides or shows it, Alt and a click shows only this class. Errors have their own
-// colours. Beside it the style and the opacity of the overlay.
+// Legend and overlay: a click on a class hides or shows it, Alt and a click shows only this class. Errors have a
+// legend of their own, heat layers a colour bar. Beside it the style and the opacity of the overlay.
 
 const STYLES = ["fill", "outline", "both"];
 
@@ -10,16 +10,19 @@ class Legend {
     this.classes = element("div", "legend");
     this.classes.setAttribute("role", "group");
     this.classes.setAttribute("aria-label", "Classes");
+    this.bars = element("div", "heat-bars");
     this.style = element("div", "overlay-style");
     const opacity = element("label", "slider");
-    opacity.append("Opacity", rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n)));
+    this.opacity = rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n));
+    opacity.append("Opacity", this.opacity);
     this.root.hidden = true; // until there is a volume
-    this.root.append(this.classes, this.style, opacity);
+    this.errors = new ErrorLegend(viewer);
+    this.root.append(this.classes, this.bars, this.style, opacity, this.errors.root);
   }
 
   build() {
     const v = this.viewer, { hidden } = v.settings, shown = v.ignore ? [...v.classes, v.ignore] : v.classes;
-    this.root.hidden = !Object.keys(v.scene.layers).length;
+    this.root.hidden = !Object.keys(v.scene.layers).length && !v.data.heat.length;
     if (this.root.hidden) return;
     const chips = shown.map((c) => {
       const b = button(c.name, (event) => {
@@ -36,8 +39,9 @@ class Legend {
       b.setAttribute("aria-pressed", String(!hidden.has(c.name)));
       return b;
     });
-    const marks = v.rows.includes("errors") ? ERRORS.map((e) => { const s = text("span", e.name); s.prepend(swatch(e.colour)); return s; }) : [];
-    v.fill(this.classes, ...chips, ...marks);
+    this.opacity.value = String(v.settings.opacity);
+    v.fill(this.classes, ...chips);
+    this.errors.build();
     const styles = switchGroup("Overlay", STYLES.map((n) => [n, n]), () => v.settings.style, (n) => v.set("style", n));
     const visibility = switchGroup("Visibility", [["overlay", "overlay"]], () => (v.settings.overlayHidden ? [] : ["overlay"]), () => v.toggleOverlay(), true);
     visibility.title = "hide or show the overlay (key H)";
@@ -46,6 +50,9 @@ class Legend {
   }
 
   refresh() {
+    const v = this.viewer, shown = v.settings.overlayHidden ? [] : v.data.heat.filter(({ name }) => v.rows.includes(name));
+    this.bars.replaceChildren(...shown.map((layer) => heatBar(layer, v.heatAlpha)));
+    this.bars.hidden = !shown.length;
     for (const group of this.style.querySelectorAll("[role=group]")) group.refresh();
   }
 }

@@ -71,6 +71,7 @@ class Pane {
     context.drawImage(this.base, 0, 0);
     context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     if (v.settings.crosshair) this.renderCrosshair(context, at);
+    if (v.tools.isOn(this, slice)) v.tools.render(this, context, at);
   }
 
   renderBase(context, at, slice) {
@@ -83,36 +84,26 @@ class Pane {
     const image = v.scene.image(v.settings.channel, view, slice);
     this.waiting = !image;
     if (!image) return this.renderText(context, at);
-    this.paint(this.image, layout, (pixels) => paintImage(pixels, image.values, image.layout, v.grey));
-    context.imageSmoothingEnabled = true;
+    fillPixels(this.image, layout, (pixels) => paintImage(pixels, image.values, image.layout, v.grey));
+    context.imageSmoothingEnabled = v.settings.smooth;
     context.drawImage(this.image, at.x, at.y, width, height);
-    if (this.row !== "image") this.renderOverlay(context, at, layout, width, height);
+    if (v.scene.heat.has(this.row)) this.renderHeat(context, at, layout, width, height);
+    else if (this.row === COMPARE) v.compare.render(this, context, at, layout, width, height);
+    else if (this.row !== "image") this.renderOverlay(context, at, layout, width, height, this.row);
     this.renderText(context, at);
   }
 
-  // Fill a canvas with one pixel per voxel.
-  paint(canvas, layout, fill) {
-    if (canvas.width !== layout.width || canvas.height !== layout.height) {
-      canvas.width = layout.width;
-      canvas.height = layout.height;
-      canvas.data = null;
-    }
-    const context = canvas.getContext("2d", { willReadFrequently: true });
-    canvas.data ??= context.createImageData(layout.width, layout.height);
-    fill(new Uint32Array(canvas.data.data.buffer));
-    context.putImageData(canvas.data, 0, 0);
-  }
-
-  renderOverlay(context, at, layout, width, height) {
-    const v = this.viewer, s = v.settings, count = layout.width * layout.height, errors = this.row === "errors";
-    const [layer, other] = (errors ? ["truth", "prediction"] : [this.row]).map((name) => v.scene.layer(name, at.view, v.voxel[at.view.axis]));
+  // The overlay of a layer, or of the errors.
+  renderOverlay(context, at, layout, width, height, name) {
+    const v = this.viewer, s = v.settings, count = layout.width * layout.height, errors = name === "errors";
+    const [layer, other] = (errors ? ["truth", "prediction"] : [name]).map((one) => v.scene.layer(one, at.view, v.voxel[at.view.axis]));
     this.waiting = !layer || (errors && !other);
     if (this.waiting) return;
     const indices = (this.indices = this.indices?.length === count ? this.indices : new Uint8Array(count));
-    if (errors) readErrors(indices, layer.values, other.values, layer.layout, v.visible);
-    else readClasses(indices, layer.values, layer.layout, v.visible);
+    if (!errors || v.visible[IGNORED]) readClasses(indices, layer.values, layer.layout, v.visible);
     if (errors || s.style !== "outline") {
-      this.paint(this.overlay, layout, (pixels) => paintClasses(pixels, indices, errors ? v.errorColours : v.colours));
+      const fill = errors ? (pixels) => paintErrors(pixels, layer.values, other.values, layer.layout, v.errors.colours) : (pixels) => paintClasses(pixels, indices, v.colours);
+      fillPixels(this.overlay, layout, fill);
       context.imageSmoothingEnabled = false;
       context.drawImage(this.overlay, at.x, at.y, width, height);
     }
@@ -120,10 +111,19 @@ class Pane {
     if (v.visible[IGNORED]) this.renderHatch(context, at, indices, layout, width, height);
   }
 
+  renderHeat(context, at, layout, width, height) {
+    const v = this.viewer, heat = v.scene.heat.slice(this.row, at.view, v.voxel[at.view.axis]);
+    this.waiting = !heat;
+    if (this.waiting) return;
+    fillPixels(this.overlay, layout, (pixels) => paintHeat(pixels, heat.values, heat.layout, v.heatTables[this.row]));
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.overlay, at.x, at.y, width, height);
+  }
+
   // Hatch the ignored voxels: lines at the resolution of the screen, in the shape of the voxels.
   renderHatch(context, at, indices, layout, width, height) {
     let any = false;
-    this.paint(this.overlay, layout, (pixels) => { any = paintIgnored(pixels, indices); });
+    fillPixels(this.overlay, layout, (pixels) => { any = paintIgnored(pixels, indices); });
     if (!any) return;
     const v = this.viewer, r = this.ratio, hatch = this.hatch;
     hatch.width = this.base.width;

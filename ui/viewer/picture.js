@@ -1,6 +1,6 @@
 // Saves the panes as they are on screen, with the legend of what they show, as a PNG file.
 
-const LEGEND_HEIGHT = 26;
+const LEGEND_HEIGHT = 26, BAR_WIDTH = 60;
 
 async function savePicture(viewer) {
   const canvas = composePicture(viewer);
@@ -29,23 +29,29 @@ function composePicture(viewer) {
   context.font = `500 ${FONT_SIZE}px ${viewer.font}`;
   context.textBaseline = "middle";
   let x = 8;
-  for (const { name, colour } of marks) {
-    context.fillStyle = colour;
-    context.fillRect(x, height - LEGEND_HEIGHT / 2 - 5, 10, 10);
+  for (const { name, colours } of marks) {
+    const wide = colours.length > 1 ? BAR_WIDTH : 10, fill = context.createLinearGradient(x, 0, x + wide, 0);
+    colours.forEach((colour, n) => fill.addColorStop(n / Math.max(1, colours.length - 1), colour));
+    context.fillStyle = fill;
+    context.fillRect(x, height - LEGEND_HEIGHT / 2 - 5, wide, 10);
     context.fillStyle = TEXT;
-    context.fillText(name, x + 15, height - LEGEND_HEIGHT / 2);
-    x += context.measureText(name).width + 32;
+    context.fillText(name, x + wide + 5, height - LEGEND_HEIGHT / 2);
+    x += wide + context.measureText(name).width + 22;
   }
   return canvas;
 }
 
 // Names and colours of what the panes show.
 function legendOf(viewer) {
-  const { rows, settings, classes, ignore } = viewer;
+  const { rows, settings, classes, ignore, scene } = viewer;
   if (settings.overlayHidden) return [];
-  const layers = rows.some((row) => row !== "image"), named = ignore ? [...classes, ignore] : classes;
-  return [
+  const layers = rows.some((row) => row !== "image" && !scene.heat.has(row)), named = ignore ? [...classes, ignore] : classes;
+  const marks = [
     ...(layers ? named.filter((c) => !settings.hidden.has(c.name)) : []),
-    ...(rows.includes("errors") ? ERRORS : []),
-  ];
+    ...(rows.includes("errors") ? viewer.errors.marks : []),
+  ].map(({ name, colour }) => ({ name, colours: [colour] }));
+  const bars = [...scene.heat.layers.values()].filter(({ name }) => rows.includes(name)).map(({ name, scale }) => {
+    return { name: `${name}, ${heatEnds(scale).join(" to ")}`, colours: heatStops(viewer.heatAlpha) };
+  });
+  return [...marks, ...bars];
 }

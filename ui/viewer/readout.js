@@ -90,6 +90,11 @@ class Readout {
       const index = v.scene.layerAt(name, voxel);
       parts.push([layerTitle(name), index === undefined ? "…" : v.nameOf(index)]);
     }
+    if (v.rows.includes("errors")) parts.push(["error", v.errors.describe(v.scene.layerAt("truth", voxel), v.scene.layerAt("prediction", voxel))]);
+    for (const { name, scale, help } of v.data.heat.filter((layer) => v.rows.includes(layer.name))) {
+      const stored = v.scene.heat.at(name, voxel);
+      parts.push([name, stored === undefined ? "…" : heatText(scale, stored), help]);
+    }
     this.values.replaceChildren(...parts.map(([name, value, help]) => {
       const span = element("span");
       if (help) span.title = help;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from core.labels import LabelClass, LabelSpace
 from ui.shared import formatting
 from ui.shared.hashes import files_hash
 from ui.viewer import volumes
+from ui.viewer.heat import HeatFile, HeatLayer
+from ui.viewer.heat import publish as publish_heat
 from ui.viewer.streamed_scenes import StreamedSubject
 
 ENCODING = 3  # of images; part of the names of published ones, which a cache keeps
@@ -43,6 +45,7 @@ class Scene:
         "prediction", or any other.
     ignore : mapping, optional. ``{"name", "colour"}`` of the ignore label, whose voxels are hatched.
     streamed : bool. Whether all URLs are those of streams (:mod:`ui.viewer.streams`).
+    heat : tuple of HeatLayer. Numbers per voxel that can be shown in colours, in the order of their buttons.
     """
 
     grid: Grid
@@ -53,6 +56,7 @@ class Scene:
     intensities: str = ""
     ignore: Mapping[str, str] | None = None
     streamed: bool = False
+    heat: tuple[HeatLayer, ...] = ()
 
 
 def described(label: LabelClass) -> dict[str, str]:
@@ -66,6 +70,7 @@ def subject_scene(
     labels: LabelSpace | None = None,
     prediction: Path | None = None,
     options: DataOptions = DEFAULT_OPTIONS,
+    heat: Sequence[HeatFile] = (),
 ) -> Scene:
     """The scene of a subject of a data set: its image, its truth if it has one, and a prediction.
 
@@ -77,6 +82,7 @@ def subject_scene(
         the data set.
     prediction : Path, optional. Label map with the raw values of ``labels``, on the subject's grid.
     options : DataOptions. Options of reading the data set.
+    heat : sequence of HeatFile. Files of heat layers, on the subject's grid.
 
     Raises
     ------
@@ -88,14 +94,16 @@ def subject_scene(
     files = subject_hash(dataset, subject)
     large = StreamedSubject.of(dataset, subject, files)
     if large is not None:
-        return _streamed_scene(large, dataset, label_space, prediction)
+        streamed = _streamed_scene(large, dataset, label_space, prediction)
+        return replace(streamed, heat=tuple(one.layer(large.publish_heat(one)) for one in heat))
     load = cache(lambda: load_subject(dataset, subject))  # not called if all volumes are published already
     image = _publish_image(files, load, dataset.modalities)
     layers = {}
     if dataset.subject(subject).label is not None:
         mapping = json.dumps([label_space.names, dataset.labels.to_json()])
         _, layers["truth"] = volumes.publish(f"truth\n{files}\n{mapping}", lambda: _truth(load(), dataset, label_space))
-    return _with_ignore(_with_segmentations(image, files, layers, label_space, prediction), dataset)
+    scene = _with_segmentations(image, files, layers, label_space, prediction)
+    return _with_ignore(_with_heat(scene, files, heat), dataset)
 
 
 def image_scene(
@@ -162,6 +170,13 @@ def _with_segmentations(
         name = f"prediction\n{files}\n{files_hash('', [prediction])}\n{json.dumps(labels.to_json())}"
         _, layers["prediction"] = volumes.publish(name, lambda: _prediction(prediction, labels, scene.grid))
     return replace(scene, classes=tuple(described(c) for c in labels.foreground), layers=layers)
+
+
+def _with_heat(scene: Scene, files: str, heat: Sequence[HeatFile]) -> Scene:
+    """The scene with heat layers, which are read when they are first shown."""
+    shape = scene.grid.shape
+    urls = [publish_heat(f"{one.key}\n{files}", partial(one.read, shape)) for one in heat]
+    return replace(scene, heat=tuple(one.layer(url) for one, url in zip(heat, urls, strict=True)))
 
 
 def _grid(facts: Mapping[str, Any]) -> Grid:

@@ -1,12 +1,6 @@
-// Pixels of a slice: windowed intensities, class colours, errors of a prediction, outlines.
+// Pixels of a slice: windowed intensities, class colours, outlines.
 
-const ERRORS = [
-  { name: "false positive", colour: "#ff9f40" },
-  { name: "false negative", colour: "#4fc3f7" },
-  { name: "wrong class", colour: "#e05cd0" },
-];
 const layerTitle = (name) => (name === "truth" ? "reference" : name);
-const CORRECT = 4, CORRECT_COLOUR = "#ffffff";
 const IGNORED = 255; // index of voxels with the ignore label, which belong to no class
 const HATCH_PERIOD = 7, HATCH_WIDTH = 1.6; // between the lines of the hatching, and their width, CSS pixels
 
@@ -47,18 +41,6 @@ function readClasses(indices, layer, layout, visible) {
   for (let y = 0; y < layout.height; y++) {
     let at = layout.offset + y * layout.dy;
     for (let x = 0; x < layout.width; x++, at += layout.dx) indices[p++] = visible[layer[at]];
-  }
-}
-
-// Error of each pixel: 1 + index in ERRORS, CORRECT, or 0 where truth and prediction are background; IGNORED stays.
-function readErrors(indices, truth, prediction, layout, visible) {
-  let p = 0;
-  for (let y = 0; y < layout.height; y++) {
-    let at = layout.offset + y * layout.dy;
-    for (let x = 0; x < layout.width; x++, at += layout.dx) {
-      const t = visible[truth[at]], q = visible[prediction[at]];
-      indices[p++] = truth[at] === IGNORED ? t : t === q ? (t ? CORRECT : 0) : !t ? 1 : !q ? 2 : 3;
-    }
   }
 }
 

@@ -131,11 +131,17 @@ async function fetchStreamedScene(data, report, arrived) {
     layer.fullest = (await ask(layer.url).then((answer) => answer.json(), () => ({}))).facts?.fullest;
   }));
   const images = channels.map((_, n) => new StreamedVolume(queue, data.image, n, shape, Uint16Array));
+  const heat = new HeatLayers(data.heat, async ({ url }) => {
+    const volume = new StreamedVolume(queue, url, 0, shape, Uint8Array);
+    await fetchFacts(url, ASK_LAYER_AGAIN_MS, () => {});
+    volume.ready = true;
+    return volume;
+  }, () => queue.arrived());
   const described = { channels, intensities: channels.every((c) => c.exact) ? "" : data.intensities };
   const scene = {
-    streamed: true, described, layers, content: content ?? gridBox(shape),
+    streamed: true, described, layers, heat, content: content ?? gridBox(shape),
     fullest: () => Object.values(layers).map((layer) => layer.fullest).find(Boolean) ?? null,
-    problem: () => queue.failed,
+    problem: () => queue.failed ?? heat.failed,
     channels: images.map(() => ({ stored: new Uint16Array(0), levels: null })),
     image: (channel, view, slice) => images[channel].slice(view, slice),
     layer: (name, view, slice) => layers[name].slice(view, slice),

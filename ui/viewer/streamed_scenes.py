@@ -18,6 +18,7 @@ from core.types import Size3
 from ui.shared import formatting
 from ui.shared.hashes import files_hash
 from ui.viewer import streams
+from ui.viewer.heat import HeatFile
 from ui.viewer.streams import ImagePart, ImageStream, LabelStream
 
 WHOLE_VOXELS = 2**25  # of all channels; images with more are streamed
@@ -101,12 +102,23 @@ class StreamedSubject:
         VolumeError
             If it has another shape than the image.
         """
+        part = self._part(file, "a segmentation")
+        name = f"stream prediction\n{self._files}\n{files_hash('', [file])}\n{json.dumps(labels.to_json())}"
+        return streams.publish(name, lambda: LabelStream(name, part, labels.to_index))
+
+    def publish_heat(self, heat: HeatFile) -> str:
+        """URL of a heat layer, prepared when it is first shown; errors are those of :meth:`publish_prediction`."""
+        part = self._part(heat.file, "a map")
+        name = f"stream {heat.key}\n{self._files}"
+        return streams.publish(name, lambda: LabelStream(name, part, heat.checked), on_request=True)
+
+    def _part(self, file: Path, kind: str) -> ImagePart:
+        """A file of one channel on the grid of the image; ``kind`` is what it is."""
         header = read_header(file)
         part = ImagePart("", header, header.geometry, 0)
         if part.shape != self.grid.shape:
             raise VolumeError(
-                f"{file}: expected a segmentation of {formatting.size(self.grid.shape)} voxels like the image, found "
+                f"{file}: expected {kind} of {formatting.size(self.grid.shape)} voxels like the image, found "
                 f"{formatting.size(part.shape)}; segment the image again"
             )
-        name = f"stream prediction\n{self._files}\n{files_hash('', [file])}\n{json.dumps(labels.to_json())}"
-        return streams.publish(name, lambda: LabelStream(name, part, labels.to_index))
+        return part

@@ -68,6 +68,7 @@ class Stream(ABC):
     facts : dict or None. What the viewer has to know; ``None`` before the end of the preparation.
     error : str. Why the preparation failed.
     preview : Preview or None. A picture for the time of the preparation.
+    waits : bool. Whether the preparation begins with the first request.
     """
 
     def __init__(self, shape: Size3, channels: int) -> None:
@@ -76,6 +77,7 @@ class Stream(ABC):
         self.facts: dict[str, Any] | None = None
         self.error = ""
         self.preview: Preview | None = None
+        self.waits = False
 
     def start(self) -> None:
         """Begin the preparation."""
@@ -259,13 +261,14 @@ class LabelStream(Stream):
         return encode_label(np.asfortranarray(mapped[box]))
 
 
-def publish(name: str, make: Callable[[], Stream]) -> str:
+def publish(name: str, make: Callable[[], Stream], on_request: bool = False) -> str:
     """The URL of a stream; it is made and prepared if it is not known, or its preparation failed.
 
     Parameters
     ----------
     name : str. Key of all parameters that the content depends on.
     make : callable. Makes the stream, without reading voxels.
+    on_request : bool. Whether it is prepared only when a browser asks for it.
     """
     file, token = volumes.place(name, volumes.RAW_IMAGE)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -276,7 +279,9 @@ def publish(name: str, make: Callable[[], Stream]) -> str:
         while len(_streams) > MAX_STREAMS:
             _streams.popitem(last=False)
     if stream is not known:
-        stream.start()
+        stream.waits = on_request
+        if not on_request:
+            stream.start()
     return PREFIX + token
 
 
@@ -316,6 +321,9 @@ def stream(request: Request) -> Response:
         found = _streams.get(token)
         if found is not None:
             _streams.move_to_end(token)
+            if found.waits:
+                found.waits = False
+                found.start()
     if found is None:
         return _gone()
     if "preview" in query and found.preview is not None:

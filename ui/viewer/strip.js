@@ -1,4 +1,4 @@
-// Dice per slice of the active plane as bars; a click moves to a slice.
+// Dice per slice along each axis as bars; a click or the arrow keys move to a slice.
 
 const STRIP_HEIGHT = 54;
 
@@ -6,24 +6,46 @@ class Strip {
   constructor(viewer) {
     this.viewer = viewer;
     this.root = element("div", "strip");
-    this.title = element("div", "caption");
-    this.canvas = element("canvas");
-    this.canvas.setAttribute("role", "img");
-    this.root.append(this.title, this.canvas);
-    const moveTo = (event) => {
-      const box = this.canvas.getBoundingClientRect(), view = this.viewer.views[this.viewer.active];
-      const slice = Math.floor(((event.clientX - box.left) / box.width) * view.slices);
-      this.viewer.goTo(view.axis, slice);
-    };
-    this.canvas.addEventListener("pointerdown", (event) => { this.canvas.setPointerCapture(event.pointerId); this.dragging = true; moveTo(event); });
-    this.canvas.addEventListener("pointermove", (event) => { if (this.dragging) moveTo(event); });
-    this.canvas.addEventListener("pointerup", () => { this.dragging = false; });
-    this.canvas.addEventListener("pointercancel", () => { this.dragging = false; });
+    this.charts = new Map(); // by plane
   }
 
-  // Recount on the next render: the scene or the visible classes have changed.
-  invalidate() {
-    this.dice = null;
+  // The chart of a plane: its caption, and its canvas as a slider over the slices.
+  chart(plane) {
+    if (this.charts.has(plane)) return this.charts.get(plane);
+    const root = element("div", "chart"), title = element("div", "caption"), canvas = element("canvas");
+    Object.assign(canvas, { tabIndex: 0 });
+    canvas.setAttribute("role", "slider");
+    canvas.setAttribute("aria-label", `Dice per ${plane} slice`);
+    canvas.setAttribute("aria-valuemin", "1");
+    const goTo = (slice) => this.viewer.goTo(this.viewer.views[plane].axis, slice);
+    const moveTo = (event) => {
+      const box = canvas.getBoundingClientRect();
+      goTo(Math.floor(((event.clientX - box.left) / box.width) * this.viewer.views[plane].slices));
+    };
+    let dragged = false;
+    canvas.addEventListener("pointerdown", (event) => { canvas.setPointerCapture(event.pointerId); dragged = true; moveTo(event); });
+    canvas.addEventListener("pointermove", (event) => { if (dragged) moveTo(event); });
+    for (const end of ["pointerup", "pointercancel"]) canvas.addEventListener(end, () => { dragged = false; });
+    canvas.addEventListener("keydown", (event) => {
+      const { axis, slices } = this.viewer.views[plane], now = this.viewer.voxel[axis];
+      const next = { ArrowRight: now + 1, ArrowUp: now + 1, ArrowLeft: now - 1, ArrowDown: now - 1, PageUp: now + 10, PageDown: now - 10, Home: 0, End: slices - 1 }[event.key];
+      if (next === undefined || event.ctrlKey || event.metaKey || event.altKey) return;
+      event.preventDefault();
+      event.stopPropagation();
+      goTo(next);
+    });
+    root.append(title, canvas);
+    const made = { root, title, canvas };
+    this.charts.set(plane, made);
+    return made;
+  }
+
+  // Count again where the scene or the visible classes have changed.
+  update() {
+    const { scene, shownClasses } = this.viewer, shown = shownClasses.join();
+    if (this.scene === scene && this.shown === shown) return;
+    Object.assign(this, { scene, shown });
+    this.count();
   }
 
   // Mean Dice of each slice along each axis, over the visible classes of truth or prediction in the slice.
@@ -49,18 +71,38 @@ class Strip {
   }
 
   render() {
-    const v = this.viewer;
+    const v = this.viewer, { planes } = v.data;
     this.root.hidden = !v.data.diceStrip || !v.hasErrors || Boolean(v.scene.streamed); // a strip needs all voxels
     if (this.root.hidden) return;
-    if (!this.dice) this.count();
-    const view = v.views[v.active], dice = this.dice[view.axis], now = v.voxel[view.axis];
-    const width = this.root.clientWidth, ratio = window.devicePixelRatio || 1;
-    this.canvas.style.height = `${STRIP_HEIGHT}px`;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(STRIP_HEIGHT * ratio);
-    const context = this.canvas.getContext("2d"), step = width / view.slices;
+    this.update();
+    const charts = planes.map((plane) => this.chart(plane));
+    if (charts.some(({ root }, n) => this.root.children[n] !== root)) this.root.replaceChildren(...charts.map(({ root }) => root));
+    const context = [v.revision, v.style.primary, v.style.faint].join(" "); // with the slice, all that a chart shows
+    charts.forEach((chart, n) => this.renderChart(chart, planes[n], context));
+  }
+
+  renderChart(chart, plane, context) {
+    const v = this.viewer, view = v.views[plane], dice = this.dice[view.axis], now = v.voxel[view.axis], { canvas } = chart;
+    const width = chart.root.clientWidth, signature = `${context} ${now} ${width} ${screenRatio()}`;
+    if (signature === chart.signature) return;
+    chart.signature = signature;
+    this.paint(canvas, width, dice, now);
+    const value = dice[now], score = value === null ? "no label" : value > 0 && value < 0.001 ? value.toFixed(5) : value.toFixed(3);
+    chart.title.textContent = `Dice per ${plane} slice · ${now + 1}: ${score}`;
+    canvas.title = "mean over the visible classes; a click moves to a slice";
+    canvas.setAttribute("aria-valuemax", String(view.slices));
+    canvas.setAttribute("aria-valuenow", String(now + 1));
+    canvas.setAttribute("aria-valuetext", `slice ${now + 1} of ${view.slices}, Dice ${score}`);
+  }
+
+  paint(canvas, width, dice, now) {
+    const { style } = this.viewer, ratio = screenRatio(), step = width / dice.length;
+    canvas.style.height = `${STRIP_HEIGHT}px`;
+    canvas.width = Math.round(width * ratio);
+    canvas.height = Math.round(STRIP_HEIGHT * ratio);
+    const context = canvas.getContext("2d");
     context.scale(ratio, ratio);
-    context.strokeStyle = v.style.border;
+    context.strokeStyle = style.border;
     context.lineWidth = 1;
     for (const level of [0, 0.5, 1]) {
       const y = Math.round(2 + (1 - level) * (STRIP_HEIGHT - 4)) + 0.5;
@@ -69,14 +111,11 @@ class Strip {
     dice.forEach((value, slice) => {
       if (value === null) return;
       const height = Math.max(1.5, value * (STRIP_HEIGHT - 4));
-      context.fillStyle = slice === now ? v.style.primary : v.style.faint;
+      context.fillStyle = slice === now ? style.primary : style.faint;
       context.fillRect(slice * step, STRIP_HEIGHT - 2 - height, Math.max(1, step - (step > 3 ? 1 : 0)), height);
     });
-    context.strokeStyle = v.style.primary;
+    context.strokeStyle = style.primary;
     context.lineWidth = 1.5;
     context.beginPath(); context.moveTo((now + 0.5) * step, 0); context.lineTo((now + 0.5) * step, STRIP_HEIGHT); context.stroke();
-    const value = dice[now], score = value === null ? "no label" : value > 0 && value < 0.001 ? value.toFixed(5) : value.toFixed(3);
-    this.title.textContent = `Dice per ${v.active} slice (mean of the visible classes) · slice ${now + 1}: ${score}`;
-    this.canvas.setAttribute("aria-label", this.title.textContent);
   }
 }

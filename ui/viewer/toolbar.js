@@ -11,6 +11,13 @@ const KEYS = [
   ["Ctrl + wheel, + −", "zoom; 0 resets it"],
   ["Shift + drag", "move the zoomed image"],
   ["A", "the whole grid, or only the image and its labels"],
+  ["E, Shift + E", "next or previous error of the list below the panes, from anywhere on the page"],
+  ["T", "blink: reference and prediction in turn in one pane"],
+  ["[ ]", "move the line of swipe, which can also be dragged"],
+  ["space bar", "play the slices of the active plane, or stop"],
+  ["D", "what a drag does: move the crosshair, measure a length, draw a region; Esc removes it"],
+  ["Enter", "fix one end of a length or region at the crosshair; Enter again fixes the other"],
+  ["I", "interpolation: smooth, or voxels as they are"],
   ["F, O, B", "fill, outline, both"],
   ["H", "hide or show the overlay"],
   ["X", "crosshair"],
@@ -39,12 +46,14 @@ class Toolbar {
       parts.push(switchGroup("Modality", v.data.channels.map((c, n) => [n, c.name]), () => s.channel, (n) => v.setChannel(n)));
     }
     const rows = [["image", "image"], ...names.map((n) => [n, layerTitle(n)])];
-    if (v.hasErrors) rows.push(["errors", "errors"]);
+    if (v.hasErrors) rows.push(["errors", "errors"], [COMPARE, COMPARE]);
+    rows.push(...[...v.scene.heat.layers.keys()].map((name) => [name, name]));
     if (rows.length > 1) parts.push(switchGroup("Show", rows, () => v.rows, (n) => v.toggleRow(n), true));
     if (v.data.planes.length > 1) {
       const planes = [["all", "all"], ...v.data.planes.map((p) => [p, p])];
       parts.push(switchGroup("Planes", planes, () => v.plane, (p) => v.choosePlane(p)));
     }
+    if (v.rows.includes(COMPARE)) parts.push(v.compare.control());
     this.window.build();
     parts.push(this.window.root);
     if (v.touched) {
@@ -56,10 +65,12 @@ class Toolbar {
       parts.push(switchGroup("Marks", [["crosshair", "crosshair"]], () => (s.crosshair ? ["crosshair"] : []), () => v.set("crosshair", !s.crosshair), true));
     }
     const end = element("span", "end");
+    if (!v.touched) end.append(v.tools.control());
     this.fullButton = this.icon("", "Full screen (key S)", () => v.toggleFull());
     this.fullButton.append(element("span", "corners"));
     this.helpButton = this.icon("?", "Mouse and keys", () => this.toggleHelp());
-    end.append(this.icon("PNG", "Save this view as a picture", () => savePicture(v)), this.fullButton, this.helpButton);
+    this.playButton = this.icon("▶", "Play the slices of the active plane (space bar)", () => v.cine.toggle());
+    end.append(this.playButton, this.icon("PNG", "Save this view as a picture", () => savePicture(v)), this.fullButton, this.helpButton);
     parts.push(end);
     v.fill(this.root, ...parts);
     this.refresh();
@@ -83,6 +94,7 @@ class Toolbar {
   refresh() {
     for (const group of this.root.querySelectorAll("[role=group]")) group.refresh?.();
     this.helpButton?.setAttribute("aria-expanded", String(!this.help.hidden));
+    this.playButton?.setAttribute("aria-pressed", String(this.viewer.cine.plays));
     this.fullButton?.setAttribute("aria-pressed", String(this.viewer.full));
   }
 }

@@ -13,7 +13,7 @@ export default function ({ data, key, parentElement, setStateValue }) {
     viewer = new Viewer(parentElement, key ?? "viewer");
     viewers.set(parentElement, viewer);
   }
-  viewer.report = (voxel) => setStateValue("voxel", voxel);
+  viewer.report = (settled) => setStateValue("settled", settled);
   viewer.show(data);
   return () => { viewer.close(); viewers.delete(parentElement); };
 }
@@ -23,9 +23,11 @@ class Viewer extends Interaction {
     super();
     this.host = parent.host ?? parent;
     this.root = parent.querySelector(".root");
+    this.isFirst = !savedSettings.has(key); // then the page may ask for a look
     this.settings = savedSettings.get(key) ?? {
       style: "fill", opacity: 0.5, line: 1.5, radiological: true, scaleBar: true, hidden: new Set(), channel: 0,
-      windows: new Map(), layouts: new Map(), overlayHidden: false, finger: "slices",
+      windows: new Map(), layouts: new Map(), overlayHidden: false, finger: "slices", hiddenErrors: new Set(), errorColouring: "kind",
+      smooth: true, compare: "blink", swipe: 0.5, blinked: false, tool: "crosshair", ...rememberedSettings(),
     };
     savedSettings.set(key, this.settings);
     this.stage = element("div", "stage");
@@ -35,6 +37,10 @@ class Viewer extends Interaction {
     this.root.classList.toggle("touch", this.touched);
     this.controls = element("div", "controls");
     this.fill = oneTabStop(this.controls, "Viewer");
+    this.errors = new ErrorLayer(this);
+    this.compare = new Compare(this);
+    this.cine = new Cine(this);
+    this.tools = new Tools(this);
     this.toolbar = new Toolbar(this);
     this.legend = new Legend(this);
     this.readout = new Readout(this);
@@ -46,7 +52,8 @@ class Viewer extends Interaction {
     this.notice.setAttribute("role", "status");
     this.stage.append(this.notice);
     this.controls.append(this.toolbar.root, this.toolbar.help, this.legend.root);
-    this.root.replaceChildren(this.controls, this.stage, this.readout.root, this.strip.root);
+    this.findings = new Findings(this);
+    this.root.replaceChildren(this.controls, this.stage, this.tools.result, this.readout.root, this.strip.root, this.findings.root);
     this.rendered = 0; // number of rendered frames
     this.revision = 0; // counts all changes except of crosshair, slice and placement
     this.listen();
@@ -60,6 +67,8 @@ class Viewer extends Interaction {
     this.forgetPixelRatio();
     this.wheel.close();
     this.fullScreen.close();
+    this.findings.close();
+    this.cine.stop();
     clearTimeout(this.timer);
     clearTimeout(this.askTimer);
     cancelAnimationFrame(this.frame);
@@ -70,7 +79,7 @@ class Viewer extends Interaction {
 
   show(data) {
     this.readTheme();
-    const signature = JSON.stringify([data.image, data.layers, data.grid]);
+    const signature = JSON.stringify([data.image, data.layers, data.heat, data.grid]);
     const same = signature === this.signature;
     this.latest = data;
     this.settings.crosshair ??= data.crosshair;
@@ -108,9 +117,12 @@ class Viewer extends Interaction {
       if (!sameImage) this.whole = false;
       if (!sameImage || String(content) !== String(this.content)) {
         this.content = content;
+        const zoom = before && !sameImage ? this.zoom : 1; // the next image is shown at the zoom of the last one
         if (!sameImage || this.zoom === 1) this.fit();
+        if (zoom > 1) Object.assign(this, { zoom, focus: [...this.voxel] });
       }
       this.update();
+      this.settled = this.settledState(); // only what changes from now on is reported
       this.showNotice("");
       this.root.dataset.ready = signature;
     } catch (error) {
@@ -136,11 +148,13 @@ class Viewer extends Interaction {
 
   // Apply a new scene or new options.
   update() {
-    const s = this.settings, possible = (row) => row === "image" || (row === "errors" ? this.hasErrors : row in this.scene.layers);
+    const s = this.settings, possible = (row) => row === "image" || (row === "errors" || row === COMPARE ? this.hasErrors : row in this.scene.layers || this.scene.heat.has(row));
     const requested = JSON.stringify([this.data.rows, this.data.planes, this.data.plane]);
     // What was chosen in the toolbar is kept for each layout that a page asks for.
     if (!s.layouts.has(requested)) s.layouts.set(requested, { rows: this.data.rows, plane: this.data.plane ?? "all" });
     this.chosen = s.layouts.get(requested);
+    if (this.isFirst) applyLook(this, this.data.look);
+    this.isFirst = false;
     this.rows = this.chosen.rows.filter(possible);
     if (!this.rows.length) this.rows = ["image"];
     this.plane = this.data.planes.length > 1 ? this.chosen.plane : "all";
@@ -153,6 +167,7 @@ class Viewer extends Interaction {
     this.toolbar.build();
     this.legend.build();
     this.readout.build();
+    this.findings.show(this.data.findings ?? "");
     this.layout();
   }
 
@@ -208,7 +223,15 @@ class Viewer extends Interaction {
 
   setRadiological(on) {
     this.settings.radiological = on;
+    this.tools.clear();
     this.updateViews();
+    rememberSettings(this.settings);
+    this.requestRender(true);
+  }
+
+  setSmooth(on) {
+    this.settings.smooth = on;
+    rememberSettings(this.settings);
     this.requestRender(true);
   }
 
@@ -219,21 +242,28 @@ class Viewer extends Interaction {
     this.visible = s.overlayHidden ? new Uint8Array(256) : this.shownClasses;
     this.colours = new Uint32Array(256);
     this.classes.forEach((c, n) => { this.colours[n + 1] = rgba(c.colour, alpha); });
-    this.errorColours = new Uint32Array(256);
-    ERRORS.forEach((e, n) => { this.errorColours[n + 1] = rgba(e.colour, s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity)); });
-    this.errorColours[CORRECT] = rgba(CORRECT_COLOUR, s.overlayHidden ? 0 : s.opacity * 0.3);
-    this.strip.invalidate();
+    this.errors.update();
+    this.heatAlpha = s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity);
+    this.heatTables = Object.fromEntries(this.data.heat.map(({ name, scale }) => [name, heatTable(scale, this.heatAlpha)]));
+    this.findings.invalidate();
     this.toolbar.refresh();
     this.legend.refresh();
     this.requestRender(true);
   }
 
   toggleRow(row) {
-    const order = ["image", ...Object.keys(this.scene.layers), "errors"], now = this.rows;
+    const order = ["image", ...Object.keys(this.scene.layers), "errors", COMPARE, ...this.scene.heat.layers.keys()], now = this.rows;
     const next = now.includes(row) ? now.filter((r) => r !== row) : [...now, row];
     if (!next.length) return;
     this.rows = this.chosen.rows = next.sort((a, b) => order.indexOf(a) - order.indexOf(b));
-    this.toolbar.refresh();
+    this.toolbar.build();
+    this.legend.build();
+    this.layout();
+  }
+
+  showOnly(row) {
+    this.rows = this.chosen.rows = [row];
+    this.toolbar.build();
     this.legend.build();
     this.layout();
   }
@@ -259,8 +289,10 @@ class Viewer extends Interaction {
     if (row === "image") return [this.data.channels[this.settings.channel].name];
     const { hidden, overlayHidden } = this.settings, names = this.classes.map((c) => c.name).filter((name) => hidden.has(name));
     if (overlayHidden) return [`${layerTitle(row)} hidden`];
+    if (row === COMPARE) return [comparedTitle(this.settings), ...(names.length ? [`${names.join(", ")} hidden`] : [])];
+    if (this.scene.heat.has(row)) return [row];
     const listed = names.length > 2 ? `${names.length} of ${this.classes.length} classes` : names.join(", ");
-    return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : [])];
+    return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : []), ...(row === "errors" ? this.errors.hiddenLines : [])];
   }
 
   // ---- layout ---------------------------------------------------------------------------------------------------
@@ -272,6 +304,7 @@ class Viewer extends Interaction {
   // One pane per row and plane, all at the same scale.
   layout() {
     if (!this.scene || !this.rows) return; // no scene yet
+    this.changed();
     const { rows, plane } = this, planes = plane === "all" ? this.data.planes : [plane];
     const panes = [];
     for (const row of rows) for (const p of planes) {
@@ -299,7 +332,10 @@ class Viewer extends Interaction {
 
   // Render in the next frame; `all`: more than crosshair, slice and placement have changed.
   requestRender(all = false) {
-    if (all) this.revision += 1;
+    if (all) {
+      this.revision += 1;
+      this.changed();
+    }
     this.frame ??= requestAnimationFrame(() => this.render());
   }
 
@@ -311,6 +347,7 @@ class Viewer extends Interaction {
     for (const pane of this.panes) pane.render();
     this.strip.render();
     this.readout.render();
+    this.findings.render();
     this.rendered += 1;
     this.root.dataset.voxel = this.voxel.join(",");
     this.root.dataset.drawn = String(this.rendered);

@@ -29,7 +29,7 @@ async function load(url, bytes, report) {
     throw new Error("The server does not answer.");
   }
   if (response.status === 404) throw new Error("The volume is no longer available: load the page again.");
-  if (!response.ok) throw new Error(`The server refused the volume (${response.status}).`);
+  if (!response.ok) throw new Error((await response.text()).trim() || `The server refused the volume (${response.status}).`);
   if (bytes <= SMALL_BYTES) {
     const buffer = await response.arrayBuffer();
     if (buffer.byteLength !== bytes) throw incomplete;
@@ -58,7 +58,8 @@ function evict() {
 }
 
 // All volumes of a scene. Panes read slices: image(channel, view, slice) and layer(name, view, slice) give { values,
-// layout }, or null while they are fetched; imageAt(channel, voxel) and layerAt(name, voxel) give a stored value.
+// layout }, or null while they are fetched; imageAt(channel, voxel) and layerAt(name, voxel) give a stored value. Heat
+// layers are fetched when they are first shown.
 // `report` is called with what is going on, `arrived` when slices have come that were not there.
 async function fetchScene(data, report, arrived) {
   if (data.streamed) return fetchStreamedScene(data, report, arrived);
@@ -75,8 +76,13 @@ async function fetchScene(data, report, arrived) {
   }));
   const layers = Object.fromEntries(names.map((name, n) => [name, new Uint8Array(buffers[n])]));
   const index = ([i, j, k]) => i + shape[0] * (j + shape[1] * k);
+  const heat = new HeatLayers(data.heat, async ({ url }) => {
+    const values = new Uint8Array(await fetchVolume(url, voxels, () => {}));
+    return { slice: (view, slice) => ({ values, layout: sliceLayout(view, shape, slice) }), at: (voxel) => values[index(voxel)] };
+  }, arrived);
   return {
-    channels, layers,
+    channels, layers, heat,
+    problem: () => heat.failed,
     image: (channel, view, slice) => ({ values: channels[channel].stored, layout: sliceLayout(view, shape, slice) }),
     layer: (name, view, slice) => ({ values: layers[name], layout: sliceLayout(view, shape, slice) }),
     imageAt: (channel, voxel) => channels[channel].stored[index(voxel)],

@@ -1,6 +1,7 @@
 """Serves volumes to the browser under URLs with unguessable tokens, behind the access check.
 
-``publish`` serves content that never changes under its name: compressed, cached on disk and by the browser.
+``publish`` serves content that never changes under its name: compressed, cached on disk and by the browser; of
+``publish_on_request`` it is made when a browser asks for it.
 ``publish_in_memory`` serves the quiz, where a response must not reveal its content: no compression (equal sizes stay
 equal), random tokens, identical headers, and no cache.
 Intensities that an image holds rounded are served one by one, as ``<URL>?at=<number>,<number>``: the URL is that of
@@ -21,7 +22,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeAlias
 
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
@@ -41,10 +42,15 @@ COMPRESSED, INTENSITIES = ".gz", ".f32"  # endings of the files in the cache
 RAW_IMAGE, RAW_LABELS = ".raw", ".u8"  # endings of those of large volumes (ui.viewer.streams)
 INTENSITY_BYTES = 4
 MAX_ASKED = 64  # intensities of one request
+MAX_MAKERS = 256  # volumes that are made on request and known at a time; the page that needs one publishes it again
+
+Turn: TypeAlias = Callable[[], contextlib.AbstractContextManager[object]]
+_Maker: TypeAlias = tuple[Callable[[], bytes], Turn]
 
 _secret = secrets.token_bytes(32)
 _published: dict[str, Path] = {}
 _writers: dict[str, threading.Thread] = {}  # of intensities, by token
+_makers: OrderedDict[str, _Maker] = OrderedDict()  # of what is made on request, by token
 _in_memory: OrderedDict[str, bytes] = OrderedDict()
 _lock = threading.Lock()
 
@@ -109,6 +115,29 @@ def publish_intensities(name: str, make: Callable[[], bytes]) -> str:
     return PREFIX + token
 
 
+def publish_on_request(name: str, make: Callable[[], bytes], turn: Turn = heavy_work) -> str:
+    """Publish a volume that is made when it is asked for, and cached then.
+
+    Parameters
+    ----------
+    name : as for :func:`publish`.
+    make : callable. Returns its bytes; an error that a user can cause is the answer to the request.
+    turn : callable. Returns the context in which it is made, which limits how much is made at a time.
+
+    Returns
+    -------
+    str. The URL of the bytes.
+    """
+    content, token = place(name, COMPRESSED)
+    with _lock:
+        _published[token] = content
+        _makers[token] = make, turn
+        _makers.move_to_end(token)
+        while len(_makers) > MAX_MAKERS:
+            _makers.popitem(last=False)
+    return PREFIX + token
+
+
 def publish_in_memory(data: bytes) -> str:
     """A new URL that serves the bytes until they are withdrawn."""
     token = secrets.token_hex(16)
@@ -129,7 +158,7 @@ def volume(request: Request) -> Response:
     """``GET /api/volumes/<token>``: the bytes of a volume; 404 for an unknown token.
 
     With ``?at=<number>,<number>``: the intensities of these numbers, little-endian float32; 400 for a number that there
-    is none of.
+    is none of. 422 with the reason where a volume of :func:`publish_on_request` cannot be made.
     """
     token, asked = request.path_params["token"], request.query_params.get("at")
     with _lock:
@@ -145,6 +174,11 @@ def volume(request: Request) -> Response:
         writer.join()
         with _lock:
             _writers.pop(token, None)
+    try:
+        if file is not None:
+            _make_requested(token, file)
+    except UserError as error:
+        return Response(f"{error}\n", 422, media_type="text/plain")
     if file is None or not file.is_file():
         return Response("this volume is no longer available: load the page again\n", 404, media_type="text/plain")
     if file.suffix == INTENSITIES:
@@ -169,9 +203,11 @@ def _intensities(stream: BinaryIO, size: int, asked: str) -> Response:
     return Response(b"".join(read), media_type="application/octet-stream", headers={"cache-control": "no-store"})
 
 
-def _make(content: Path, facts: Path, make: Callable[[], tuple[dict[str, Any], bytes]]) -> dict[str, Any]:
+def _make(
+    content: Path, facts: Path, make: Callable[[], tuple[dict[str, Any], bytes]], turn: Turn = heavy_work
+) -> dict[str, Any]:
     """Make a volume and write it to the cache; returns its facts."""
-    with heavy_work():
+    with turn():
         known, data = make()
         compressed = gzip.compress(data, COMPRESSION_LEVEL, mtime=0)
     try:
@@ -185,6 +221,20 @@ def _make(content: Path, facts: Path, make: Callable[[], tuple[dict[str, Any], b
             f"{error.strerror or error}; make room there"
         ) from error
     return known
+
+
+def _make_requested(token: str, content: Path) -> None:
+    """Make a volume of :func:`publish_on_request` that is not cached; does nothing for any other."""
+    with _lock:
+        maker = _makers.get(token)
+    if maker is None:
+        return
+    make, turn = maker
+    facts = content.with_suffix(".json")
+    if _cached(content, facts) is None:
+        with one_at_a_time(content):
+            if _cached(content, facts) is None:
+                _make(content, facts, lambda: ({}, make()), turn)
 
 
 def _write_intensities(content: Path, data: bytes) -> None:

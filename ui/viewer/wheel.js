@@ -43,7 +43,7 @@ class Wheel {
     if (pane) pane.canvas.dataset.wheel = "slices";
   }
 
-  // Each wheel event: one after a pause begins a turn, which belongs to nobody yet.
+  // Each wheel event: one after a pause begins a turn, which no pane has taken yet.
   turned() {
     const now = performance.now();
     if (now - this.last > GESTURE_MS) this.owner = undefined;

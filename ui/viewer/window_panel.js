@@ -36,6 +36,7 @@ class WindowPanel {
     const extra = element("div", "checks");
     if (v.grid.affine) extra.append(checkbox("patient's right on the left", v.settings.radiological, (on) => v.setRadiological(on)));
     if (v.touched) extra.append(checkbox("crosshair", v.settings.crosshair, (on) => v.set("crosshair", on))); // else in the toolbar
+    extra.append(checkbox("smooth image", v.settings.smooth, (on) => v.setSmooth(on)));
     extra.append(checkbox("scale bar", v.settings.scaleBar, (on) => v.set("scaleBar", on)));
     this.panel.replaceChildren(
       ...sides, this.message, row, ...(isCt(channel) ? [this.presets()] : []), button("reset window", () => v.setWindow(null)), extra,

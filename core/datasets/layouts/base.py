@@ -80,7 +80,8 @@ class Dataset:
         of the subject's first image; known to hold for the published data of some layouts.
     nan_is_zero : bool. Whether NaN in its files is read as 0.
     value_map : dict. Label value of the class by value in the files, where the two differ: classes that are merged.
-    regions : dict. Names of the classes whose union a region is, by name of the region. Regions are not scored.
+    regions : dict. Names of the classes whose union a region is, by name of the region (:mod:`core.regions`).
+    region_order : dict. Name of the class that each region is painted with; empty where the data set does not state it.
     reason : str. Why the folder is read in this layout; empty where the layout was asked for.
     unlabelled_expected : bool. Whether subjects without a label map are part of the data set, such as a test set.
     missing_modalities : str. What is done with subjects that lack an image of a needed modality: "refuse" (an error),
@@ -109,6 +110,7 @@ class Dataset:
     nan_is_zero: bool = False
     value_map: Mapping[int, int] = field(default_factory=dict)
     regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    region_order: Mapping[str, str] = field(default_factory=dict)
     reason: str = ""
     unlabelled_expected: bool = False
     later_mask_wins: bool = False
@@ -130,7 +132,12 @@ class Dataset:
     @property
     def labelled_ids(self) -> tuple[str, ...]:
         """Ids of the subjects with a label map, which training and evaluation need, without those that are left out."""
-        return tuple(s.id for s in self.subjects if s.label is not None and not self.leaves_out(s))
+        return tuple(self.labelled)
+
+    @property
+    def labelled(self) -> dict[str, Mapping[str, str]]:
+        """Parts of their file names (``entities``) by id of the labelled subjects."""
+        return {s.id: s.entities for s in self.subjects if s.label is not None and not self.leaves_out(s)}
 
     def leaves_out(self, subject: Subject) -> bool:
         """Whether a subject is not trained on, because it lacks an image of a needed modality."""

@@ -75,6 +75,7 @@ class DescribedLayout:
             labels_follow_images=described.flag("labels_follow_images"),
             value_map=value_map,
             regions={name: parts for name, parts in described.regions.items() if set(parts) <= set(labels.names)},
+            region_order=described.region_order,
             unlabelled_expected=True,
             later_mask_wins=described.text("overlap") == "later",
         )

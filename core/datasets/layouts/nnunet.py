@@ -58,7 +58,8 @@ class NnunetLayout:
         first = _is_version_1(folder, content)
         modalities = _read_channels(file, content.get("modality" if first else "channel_names"))
         ending = str(content.get("file_ending") or DEFAULT_ENDING)
-        content, regions, notes = split_regions(file, content)
+        split = split_regions(file, content)
+        content, labels = split.content, read_labels(file, split.content, ignore)
         listed = content.get("dataset")
         subjects = (
             _find_subjects(folder, modalities, ending) if listed is None else _listed_subjects(file, listed, modalities)
@@ -68,10 +69,11 @@ class NnunetLayout:
             layout=self.name,
             name=str(content.get("name") or folder.absolute().name),
             modalities=modalities,
-            labels=read_labels(file, content, ignore),
+            labels=labels,
             subjects=tuple(subjects),
-            regions=regions,
-            notes=notes,
+            regions={name: parts for name, parts in split.regions.items() if set(parts) <= set(labels.names)},
+            region_order=split.order,
+            notes=split.notes,
             description=str(content.get("description") or ""),
             licence=str(content.get("licence") or content.get("license") or ""),
         )

@@ -51,7 +51,7 @@ REPAIRS: dict[RepairKind, RepairText] = {
     ),
     "follow_image": RepairText(
         "Align with the image as stored",
-        "voxels are matched with those of the first image as stored, whatever its header states",
+        "voxels are matched with those of the first image as stored, regardless of its header",
         "aligned with the first image as stored",
         of_one_subject=True,
     ),

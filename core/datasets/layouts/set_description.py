@@ -30,7 +30,8 @@ KEYS = {
     "tables": "patterns of tables of classes (BIDS's tsv, FreeSurfer's, itk-snap's) that replace the classes",
     "colours": "#rrggbb by name of the class",
     "ignore": "name of the class that is left out of training and scores",
-    "regions": "names of the classes of a union that is scored too, by its name",
+    "regions": "names of the classes of a union that is trained and scored, by its name; unions may overlap",
+    "regions_class_order": "class that each of the regions is painted with, in their order; later ones win",
     "id": "id of a subject, made of entities; {case} with the other entities behind it by default",
     "rater": "text of {rater} whose label maps are read; the first by default",
     "overlap": "of masks: error, or later (the class listed later wins)",
@@ -83,6 +84,7 @@ class SetDescription:
     classes: Mapping[str, tuple[int | str, ...]] | None
     colours: Mapping[str, str] = field(default_factory=dict)
     regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    region_order: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -164,6 +166,7 @@ def parse_description(name: str, content: Mapping[str, Any]) -> SetDescription:
         classes,
         read.colours(),
         {k: tuple(v) for k, v in read.lists("regions").items()},
+        read.region_order(),
         tuple(read.strings("notes")),
     )
     read.text_keys()
@@ -215,6 +218,7 @@ def _check_names(described: SetDescription, classes: Mapping[str, Any]) -> None:
     named = [
         ("colours", list(described.colours)),
         ("regions", [c for names in described.regions.values() for c in names]),
+        ("regions_class_order", list(described.region_order.values())),
         ("ignore", [ignore] if ignore else []),
     ]
     for key, names in named:
@@ -273,6 +277,13 @@ class _Reader:
         ):
             raise self._error(key, "lists of classes by name", value)
         return dict(value)
+
+    def region_order(self) -> dict[str, str]:
+        """The class that each region is painted with; empty where it is not stated."""
+        regions, order = list(self.lists("regions")), self.strings("regions_class_order")
+        if order and len(order) != len(regions):
+            raise self._error("regions_class_order", f"a class for each of the regions {', '.join(regions)}", order)
+        return dict(zip(regions, order, strict=False))
 
     def colours(self) -> dict[str, str]:
         colours = self.texts("colours")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -92,6 +92,11 @@ class PlannedDemo:
     colours: dict[str, str]
     shapes: tuple[Size3, ...]
     spacings_mm: tuple[SpacingMm, ...]
+
+    @property
+    def labelled(self) -> dict[str, Mapping[str, str]]:
+        """As :attr:`core.datasets.Dataset.labelled`."""
+        return {id: {} for id in self.ids}
 
 
 def planned_demo() -> PlannedDemo:

@@ -1,7 +1,7 @@
 """Interface of an engine: it starts the trainer's parent process of queued runs, and says where and whether it runs.
 
-The run folder stays the truth: whatever an engine says, a run has finished when its folder says so. An engine is never
-asked while a page is drawn: see :mod:`core.runs.engine_poller`.
+The run folder is authoritative: a run has finished when its folder states it, regardless of what an engine reports.
+An engine is never asked while a page is drawn: see :mod:`core.runs.engine_poller`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Engine(Protocol):
 
     Attributes
     ----------
-    name, kind : str. Name in ``engines.toml``; what it is ("slurm").
+    name, kind : str. Name in ``engines.toml``; what it is ("slurm", "ray").
     title : str. Name and kind for people.
     poll_s : float. Interval at which it is asked about its jobs; 0 if it is never asked.
     """
@@ -68,6 +68,9 @@ class Engine(Protocol):
         folders : sequence of Path. Run folders of one root; their ``engine.json`` names this engine.
         worker : str. Module of the trainer process.
         """
+
+    def resubmit(self, folder: Path) -> None:
+        """Submit a queued run again whose job has expired; no effect where jobs do not."""
 
     def find(self, record: EngineRecord) -> str:
         """Id of the job with the name of a record; empty if there is none."""

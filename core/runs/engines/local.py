@@ -7,11 +7,11 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import RunError
-from core.hosts import host_in_file_name, host_name
+from core.hosts import host_in_file_name
 from core.processes import module_command
 from core.runs.engines.engine import Check
 from core.runs.store import folder as files
-from core.runs.store.elsewhere import is_here
+from core.runs.store.elsewhere import Origin, is_here
 from core.runs.store.engine_records import LOCAL, EngineRecord, JobReport, read_engine
 from core.runs.store.gpu_slots import count_gpus
 from core.runs.store.process import is_alive, start_detached
@@ -34,7 +34,9 @@ def supervisor_lock(root: Path) -> Path:
 
 def supervisor_alive(root: Path) -> bool:
     """Whether a queue supervisor of this root is running on this host."""
-    return _is_supervisor(supervisor_file(root)) or _is_supervisor(root / EARLIER_SUPERVISOR)
+    if _is_supervisor(supervisor_file(root)) or _is_supervisor(root / EARLIER_SUPERVISOR):
+        return True
+    return any(_is_supervisor(path) for path in root.glob(".supervisor.*.json"))  # from before the host was renamed
 
 
 def ensure_supervisor(root: Path, worker: str) -> None:
@@ -46,7 +48,7 @@ def ensure_supervisor(root: Path, worker: str) -> None:
 
 def in_queue_here(folder: Path, state: RunState) -> bool:
     """Whether a run waits in the queue of this host."""
-    return state.state == "queued" and state.host in ("", host_name()) and read_engine(folder) is None
+    return state.state == "queued" and state.origin.is_own and read_engine(folder) is None
 
 
 class LocalEngine:
@@ -72,6 +74,9 @@ class LocalEngine:
         """Start the supervisor, which starts the runs when a slot is free."""
         if folders:
             ensure_supervisor(self._root, worker)
+
+    def resubmit(self, folder: Path) -> None:
+        """Runs have no jobs here."""
 
     def find(self, record: EngineRecord) -> str:
         """Runs have no jobs here."""
@@ -102,4 +107,5 @@ def _is_supervisor(path: Path) -> bool:
     except RunError:
         return False
     identity = str(record.get("identity", ""))
-    return is_here(str(record.get("host", "")), identity) and is_alive(record.get("pid"), identity)
+    origin = Origin(str(record.get("host", "")), str(record.get("pid_space", "")))
+    return is_here(origin, identity) and is_alive(record.get("pid"), identity)

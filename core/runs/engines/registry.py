@@ -7,7 +7,8 @@ from pathlib import Path
 from core.errors import ConfigError
 from core.runs.engines.engine import Engine
 from core.runs.engines.local import LocalEngine
-from core.runs.engines.settings import FILE, SlurmSettings, read_settings
+from core.runs.engines.ray import RayEngine
+from core.runs.engines.settings import FILE, RaySettings, SlurmSettings, read_settings
 from core.runs.engines.slurm import SlurmEngine
 from core.runs.store.engine_records import LOCAL
 
@@ -45,4 +46,6 @@ def get_engine(root: Path, name: str) -> Engine:
     _, settings = declared[name]
     if isinstance(settings, SlurmSettings):
         return SlurmEngine(root, name, settings)
+    if isinstance(settings, RaySettings):
+        return RayEngine(root, name, settings)
     raise AssertionError(f"an engine of kind {declared[name][0]} has no class")

@@ -26,6 +26,7 @@ from core.runs.store.engine_records import LOCAL, SILENT_S
 FILE = "engines.toml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
 _TIME = re.compile(r"(\d+-)?\d+(:\d{1,2}){0,2}")
+_RESOURCE = re.compile(r"([^=\s]+)=(\d+(?:\.\d+)?)")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class EngineSettings(Checked):
         10.0, "Interval", "time between two queries about its jobs", unit="s", minimum=2.0, maximum=SILENT_S / 2
     )  # asked twice before it counts as silent
     timeout_s: float = option(20.0, "Longest wait", "longest wait for an answer", unit="s", minimum=0.1)
+
+    @property
+    def requests_gpus(self) -> bool:
+        """Whether a GPU is requested for each device of a run."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -68,12 +74,82 @@ class SlurmSettings(EngineSettings):
     )
     port: int = option(29500, "Port", "port on the first node at which several nodes meet", minimum=1024, maximum=65535)
 
+    @property
+    def requests_gpus(self) -> bool:
+        return bool(self.gpus)
+
     def check(self) -> None:
-        if self.time and not _TIME.fullmatch(self.time):
-            raise ConfigError(f"time: expected a time limit such as 24:00:00 or 2-00:00:00, got {self.time!r}")
+        _check_time(self.time)
 
 
-KINDS: dict[str, type[EngineSettings]] = {"slurm": SlurmSettings}
+@dataclass(frozen=True)
+class RaySettings(EngineSettings):
+    """Settings of a Ray cluster, which is asked by the HTTP interface of its dashboard."""
+
+    address: str = option("", "Address", "of its dashboard: `http://HOST:8265`, `https://HOST`")
+    token_file: str = option(
+        "",
+        "Token file",
+        "file with its token; empty for where Ray's own commands look: `RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH`, "
+        "`~/.ray/auth_token`",
+    )
+    time: str = option("", "Time limit", "`HH:MM:SS` or `D-HH:MM:SS`; empty for none")
+    gpus: float = option(
+        1.0, "GPUs", "GPUs that are requested for each device, which share a node; 0 to request none", minimum=0.0
+    )
+    cpus: float = option(1.0, "Processors", "processors that are requested for each device", minimum=0.1)
+    memory_gib: float = option(0.0, "Memory", "memory that is requested for a run; 0 for none", unit="GiB", minimum=0.0)
+    resources: tuple[str, ...] = option(
+        (), "Resources", "further resources of a run by their names in Ray: `NAME=AMOUNT`"
+    )
+    signal_s: int = option(
+        120, "Warning", "time before the limit at which a run saves a checkpoint and ends", unit="s", minimum=10
+    )
+
+    @property
+    def requests_gpus(self) -> bool:
+        return self.gpus > 0
+
+    def check(self) -> None:
+        scheme, found, host = self.address.partition("://")
+        if scheme not in ("http", "https") or not found or not host.strip("/"):
+            raise ConfigError(
+                f"address: expected the address of its dashboard such as http://head:8265, got {self.address!r}"
+            )
+        _check_time(self.time)
+        if self.time and time_limit_s(self.time) <= self.signal_s:
+            raise ConfigError(f"time: expected more than the {self.signal_s} s of signal_s, got {self.time!r}")
+        if self.gpus > 1.0 and self.gpus != int(self.gpus):
+            raise ConfigError(f"gpus: expected a whole number or a part of one GPU, got {self.gpus:g}")
+        for text in self.resources:
+            if not _RESOURCE.fullmatch(text) or text.partition("=")[0] in ("CPU", "GPU", "memory"):
+                raise ConfigError(
+                    f"resources: expected NAME=AMOUNT with a name other than CPU, GPU and memory, got {text!r}"
+                )
+
+    @property
+    def amounts(self) -> dict[str, float]:
+        """Amount of each further resource by its name."""
+        return {name: float(amount) for name, _, amount in (text.partition("=") for text in self.resources)}
+
+
+def time_limit_s(text: str) -> int:
+    """Seconds of a time limit, as Slurm reads it: ``M``, ``M:S``, ``H:M:S``, ``D-H``, ``D-H:M``, ``D-H:M:S``."""
+    days, dash, rest = text.rpartition("-")
+    parts = [int(part) for part in rest.split(":")]
+    if dash:
+        hours, minutes, seconds = (*parts, 0, 0)[:3]
+    else:
+        hours, minutes, seconds = [(0, parts[0], 0), (0, *parts), tuple(parts)][len(parts) - 1]
+    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _check_time(text: str) -> None:
+    if text and not _TIME.fullmatch(text):
+        raise ConfigError(f"time: expected a time limit such as 24:00:00 or 2-00:00:00, got {text!r}")
+
+
+KINDS: dict[str, type[EngineSettings]] = {"ray": RaySettings, "slurm": SlurmSettings}
 _cache: StampedCache[dict[str, tuple[str, EngineSettings]]] = StampedCache()
 
 

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,11 +16,11 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import ConfigError
-from core.files import read_tail
-from core.processes import PROJECT
 from core.runs.engines.engine import Check, EngineError
+from core.runs.engines.job_shell import OUTPUT, end_of, preamble, python_of, trainer_parent
 from core.runs.engines.settings import SlurmSettings
 from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting
+from core.runs.engines.trial import try_job
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     ANSWERS,
@@ -42,8 +40,6 @@ from core.runs.store.engine_records import (
 )
 from core.runs.store.state import read_state
 
-OUTPUT = "job.out"  # in the run folder: what Slurm and the job's shell wrote
-CHECK_TIMEOUT_S = 120.0
 MAX_LISTED = 500  # jobs that one squeue call names; more are found among all jobs
 _LIVING = "PENDING,CONFIGURING,RUNNING,SUSPENDED"
 _FORMAT = "%i|%T|%r|%N|%b"
@@ -104,6 +100,9 @@ class SlurmEngine:
             for folder in members:
                 _note(folder, job)
 
+    def resubmit(self, folder: Path) -> None:
+        """Slurm gives up no job that waits."""
+
     def find(self, record: EngineRecord) -> str:
         """Id of the job with the name of a record; empty if there is none."""
         job = self._find(record.name) if record.name else ""
@@ -134,7 +133,7 @@ class SlurmEngine:
     def logs(self, folder: Path) -> str:
         """The end of what Slurm and the shell of the job wrote."""
         record = read_engine(folder)
-        return "" if record is None else read_tail(self._output(folder, record), 50)
+        return "" if record is None else end_of(self._output(folder, record))
 
     def check(self, root: Path) -> Iterator[Check]:
         """Try client, controller, partition, and a job that looks for root, torch and GPUs."""
@@ -147,7 +146,7 @@ class SlurmEngine:
             if wanted and wanted not in known:
                 yield Check("partition", False, f"there is no partition {wanted!r}: change `partition`")
                 return
-            yield from self._try_job()
+            yield from try_job(self, self._root, python_of(self.settings), self._submit_probe)
         except EngineError as error:
             yield Check("Slurm", False, str(error))
 
@@ -197,7 +196,8 @@ class SlurmEngine:
         folders = " ".join(shlex.quote(str(folder.absolute())) for folder in members)
         nodes = self._nodes_script() if self.settings.nodes > 1 else []
         lines = [
-            *self._preamble(),
+            "#!/bin/bash",
+            *preamble(self.settings),
             f"folders=({folders})",
             "folder=${folders[${SLURM_ARRAY_TASK_ID:-0}]}",
             f"export {JOB}=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}",
@@ -205,18 +205,9 @@ class SlurmEngine:
             'ends=$(timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null)',
             f'export {JOB_ENDS}=$(date -d "$ends" +%s 2>/dev/null) {JOB_SIGNAL_S}={self.settings.signal_s}',
             *nodes,
-            f'exec {self._python()} -m core.runs.processes.trainer_parent "$folder" --worker {shlex.quote(worker)}',
+            trainer_parent(self.settings, '"$folder"', worker),
         ]
         return "\n".join(lines) + "\n"
-
-    def _preamble(self) -> list[str]:
-        project = self.settings.project or str(PROJECT)
-        return [
-            "#!/bin/bash",
-            *([self.settings.setup] if self.settings.setup else []),
-            f"cd {shlex.quote(project)} || exit 1",
-            f"export PYTHONPATH={shlex.quote(project)}${{PYTHONPATH:+:$PYTHONPATH}}",
-        ]
 
     def _nodes_script(self) -> list[str]:
         """Lines that find the address of the first node, and name the command that starts a process on each node."""
@@ -233,9 +224,6 @@ class SlurmEngine:
         if self.settings.network:
             lines.append(f"export GLOO_SOCKET_IFNAME={network} NCCL_SOCKET_IFNAME={network}")
         return lines
-
-    def _python(self) -> str:
-        return shlex.quote(self.settings.python or sys.executable)
 
     def _output(self, folder: Path, record: EngineRecord) -> Path:
         """File of what Slurm and the shell of a job write; the tasks of an array share a pattern."""
@@ -261,35 +249,12 @@ class SlurmEngine:
         rows = (line.split("|") for line in lines if line.count("|") == 2)
         return {job: _report(state, "None", place, "") for job, state, place in rows}
 
-    def _try_job(self) -> Iterator[Check]:
-        token = secrets.token_hex(4)
-        folder = self._root / ANSWERS / self.name
-        folder.mkdir(parents=True, exist_ok=True)
-        found, output = folder / f"check-{token}.json", folder / f"check-{token}.out"
-        probe = f"{self._python()} -m core.runs.engines.probe {shlex.quote(str(self._root))} {shlex.quote(str(found))}"
-        script = "\n".join([*self._preamble(), f"exec {probe}"]) + "\n"
+    def _submit_probe(self, name: str, command: str, output: Path) -> str:
+        """Submit a job that tries the cluster; returns its number."""
+        script = "\n".join(["#!/bin/bash", *preamble(self.settings), f"exec {command}"]) + "\n"
         config = TrainConfig().with_values({"devices": self.settings.nodes})
         options = [o for o in self._request(config) if not o.startswith(("--time", "--nodes", "--signal"))]
-        job = self._submit_script(f"check-{token}", [*options, "--time=5", "--nodes=1"], str(output), script)
-        yield Check("submission", True, f"job {job}")
-        report = self._wait_for(job)
-        try:
-            yield from _checks_of(report, found, output, job)
-        finally:
-            for path in (found, output):
-                path.unlink(missing_ok=True)
-
-    def _wait_for(self, job: str) -> JobReport:
-        """Wait for a job to end; one that has not by then is cancelled."""
-        deadline = time.monotonic() + CHECK_TIMEOUT_S
-        while True:
-            report = self.status_many([job])[job]
-            if report.state in ("ended", "unknown"):
-                return report
-            if time.monotonic() > deadline:
-                self.cancel(job)
-                return report
-            time.sleep(1.0)
+        return self._submit_script(name, [*options, "--time=5", "--nodes=1"], str(output), script)
 
     def _run(self, program: str, *arguments: str, script: str | None = None) -> str:
         """Standard output of a client.
@@ -337,23 +302,3 @@ def _report(state: str, reason: str, nodes: str, gres: str) -> JobReport:
     if kind == "waiting":
         return JobReport(kind, explain_waiting(reason))
     return JobReport(kind, explain_end(state, reason), place, cancelled=name == "CANCELLED")
-
-
-def _checks_of(report: JobReport, found: Path, output: Path, job: str) -> Iterator[Check]:
-    """What the job of a check found."""
-    if report.state in ("waiting", "running"):
-        yield Check("job", False, f"it did not end within {CHECK_TIMEOUT_S:g} s and was cancelled: {report.reason}")
-        return
-    deadline = time.monotonic() + 10.0  # a network file system may show it later
-    while not found.is_file() and time.monotonic() < deadline:
-        time.sleep(0.5)
-    if not found.is_file():
-        said = " ".join(read_tail(output, 5).split())
-        reason = report.reason.partition(";")[0]
-        yield Check("job", False, f"job {job} left nothing in the root: {reason}; it wrote: {said or 'nothing'}")
-        return
-    facts = files.read_json(found)
-    yield Check("job", True, f"ran on {facts['host']}, Python {facts['python']}")
-    yield Check("root", bool(facts["root"]), "seen there" if facts["root"] else "not seen there under the same path")
-    torch = str(facts["torch"])
-    yield Check("torch", not facts["problem"], str(facts["problem"]) or f"{torch}, {facts['gpus']} GPUs")

@@ -34,10 +34,10 @@ class EngineJob:
     signal_s: float = 120.0
 
     def why_signalled(self) -> str:
-        """Why the engine told the job to end just now."""
+        """Why the engine asked the job to end just now."""
         if self.ends_at is not None and self.ends_at - time.time() < self.signal_s + SIGNAL_EARLY_S:
             return f"out of time: the time limit of its job was reached; {_RESUME}"
-        return f"its job was told to end: preempted, cancelled, or its node is to be shut down; {_RESUME}"
+        return f"its job was asked to end: preempted, cancelled, or its node is to be shut down; {_RESUME}"
 
 
 def engine_job() -> EngineJob:

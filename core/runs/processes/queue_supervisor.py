@@ -12,19 +12,18 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import RunError
-from core.hosts import host_name
 from core.processes import module_command
 from core.runs.catalog import update_index
 from core.runs.engines.local import in_queue_here, supervisor_alive, supervisor_file, supervisor_lock
 from core.runs.launch import WORKER
 from core.runs.processes.sweep_driver import SweepDriver
 from core.runs.store import folder as files
-from core.runs.store.elsewhere import is_here
+from core.runs.store.elsewhere import Origin, is_here
 from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import GpuSlot, SlotPool, count_gpus, queue_order
 from core.runs.store.process import is_alive, locked, process_identity, reap_detached, start_detached
@@ -89,7 +88,7 @@ class QueueSupervisor:
         self._ended: dict[Path, int] = {}
         self._launches: dict[Path, _Launch] = {}
         self._configs: dict[Path, TrainConfig] = {}
-        self._sweeps = SweepDriver(root, lambda: self.gpus)
+        self._sweeps = SweepDriver(root, lambda: self.gpus, worker)
 
     @property
     def gpus(self) -> int:
@@ -102,7 +101,7 @@ class QueueSupervisor:
         """Poll until idle. A run queued at the moment of exit is seen by this supervisor or by a new one."""
         record = supervisor_file(self.root)
         while self.root.is_dir():
-            identity = {"pid": os.getpid(), "identity": process_identity(os.getpid()), "host": host_name()}
+            identity = {"pid": os.getpid(), "identity": process_identity(os.getpid()), **asdict(Origin.here())}
             files.write_json(record, {**identity, "since": time.time()})
             last_work = time.monotonic()
             while time.monotonic() - last_work < idle_s and self.root.is_dir():
@@ -157,12 +156,12 @@ class QueueSupervisor:
             if self._ended.get(folder) == mtime_ns:
                 continue
             state = reconciled_state(folder)
-            if state.active and is_here(state.host, state.shim_start):
+            if state.active and is_here(state.origin, state.shim_start):
                 active[folder] = state
             elif in_queue_here(folder, state):
                 queued[folder] = state
             elif state.state in ENDED:
-                if state.host in ("", host_name()):
+                if state.origin.is_own:
                     self._write_final_state(folder)
                 self._ended[folder] = mtime_ns
         return active, queued

@@ -7,6 +7,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from core.config import TrainConfig
+from core.runs.engine_poller import ensure_pollers
+from core.runs.group_summary import settings_of
+from core.runs.launch import WORKER
 from core.runs.store.groups import Group, read_sweeps
 from core.runs.sweeps import advance
 
@@ -20,10 +23,11 @@ class SweepDriver:
     ----------
     root : Path. Checkpoints root.
     gpus : callable. Number of GPUs to use; called when there is a sweep.
+    worker : str. Module of the trainer process on other engines.
     """
 
-    def __init__(self, root: Path, gpus: Callable[[], int]) -> None:
-        self.root = root
+    def __init__(self, root: Path, gpus: Callable[[], int], worker: str = WORKER) -> None:
+        self.root, self.worker = root, worker
         self._gpus = gpus
         self._ended: dict[str, Group] = {}  # sweeps as they were when they ended
         self._polled_at = -EVERY_S
@@ -47,7 +51,11 @@ class SweepDriver:
         return self._going_on
 
     def _advance(self, group: Group) -> bool:
-        going_on = advance(self.root, group.id, trials_at_once(group.config, self._gpus()))
+        settings = settings_of(group)
+        devices = 1 if settings.engine else trials_at_once(group.config, self._gpus())
+        going_on = advance(self.root, group.id, settings.at_once(devices), self.worker)
+        if going_on and settings.engine:
+            ensure_pollers(self.root)  # a trial whose job has died has ended
         if going_on:
             self._ended.pop(group.id, None)
         else:
@@ -56,5 +64,5 @@ class SweepDriver:
 
 
 def trials_at_once(config: TrainConfig, gpus: int) -> int:
-    """Number of trials of a sweep that can train at the same time."""
+    """Number of trials of a sweep that can train at the same time on this machine."""
     return 1 if config.run.device == "cpu" else max(1, gpus // config.run.devices)

@@ -97,17 +97,16 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
             pid_start="",
             shim_pid=pid,
             shim_start=process_identity(pid),
-            host=host_name(),
             gpus=gpus,
             started_at=time.time(),
             ended_at=None,
         )
-        return write_state(folder, state)
+        return write_state(folder, state.moved_here())
 
 
 def _was_interrupted(folder: Path, state: RunState) -> bool:
     """Whether a run ended because its job was interrupted: it may go on when the job is restarted. A run that a person
-    asked to stop meanwhile is set to stopped."""
+    asked to stop in between is set to stopped."""
     if read_stop(folder) not in (None, SIGNALLED):
         if state.active:
             message = "stopped while its job waited to be restarted"
@@ -161,7 +160,7 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
             )
             signal.signal(signal.SIGINT, handler)
             if not attached:  # a foreground run keeps its priority
-                # Somebody waits for the first step, as for a job.
+                # A user waits for the first step, as for a job.
                 lower_priority(trainer.pid, JOB_NICENESS, whole_session=True)
             niceness = 0 if attached else TRAINER_NICENESS - JOB_NICENESS
             superseded = _wait(trainer, folder, signals, niceness, job)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from core.hosts import boot_id, host_name
+from core.hosts import boot_id, booted_at, host_name, machine_marks, pid_space
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
 from core.runs.store.heartbeat import Beat, ChangeWatch, Silence, last_heard, read_beat
 
@@ -25,7 +25,7 @@ class Judgement:
     Attributes
     ----------
     fate : str. "lives": what it wrote is true; "waits": its job waits to be restarted; "stalled": its job runs, but its
-        heartbeat stands still; "unreachable": nothing is heard, and nobody confirms that it ended; "ended".
+        heartbeat stands still; "unreachable": there is no heartbeat, and no report that it ended; "ended".
     reason : str. One sentence for people; empty for "lives".
     clock_ahead_s : float. By how much the clock of its host is ahead of this one's, as far as its heartbeat shows.
     """
@@ -35,19 +35,47 @@ class Judgement:
     clock_ahead_s: float = 0.0
 
 
-def is_here(host: str, identity: str) -> bool:
+@dataclass(frozen=True)
+class Origin:
+    """Where something was done, as a state tells it.
+
+    Attributes
+    ----------
+    host : str. Host name of the machine; empty in runs of earlier versions.
+    pid_space : str. As :func:`core.hosts.pid_space`; empty in runs of earlier versions.
+    marks : tuple of str. As :func:`core.hosts.machine_marks`; empty in runs of earlier versions.
+    """
+
+    host: str = ""
+    pid_space: str = ""
+    marks: tuple[str, ...] = ()
+
+    @classmethod
+    def here(cls) -> Origin:
+        """This process."""
+        return cls(host_name(), pid_space(), machine_marks())
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it was this host, under its present name or, since it was started, under another one."""
+        return self.host in ("", host_name()) or bool(self.pid_space and self.pid_space == pid_space())
+
+
+def is_here(origin: Origin, identity: str) -> bool:
     """Whether PIDs of a process mean something here.
 
     Parameters
     ----------
-    host : str. Host name of its machine; empty in runs of earlier versions.
+    origin : Origin. Where it was started.
     identity : str. Its identity (:func:`core.runs.store.process.process_identity`).
     """
     boot, numbered, _ = identity.partition(":")
-    return host in ("", host_name()) and (not numbered or boot == boot_id())
+    if numbered and boot != boot_id():
+        return False
+    return origin.pid_space == pid_space() if origin.pid_space else origin.host in ("", host_name())
 
 
-def judge(folder: Path, host: str) -> Judgement:
+def judge(folder: Path, origin: Origin) -> Judgement:
     """Judge an active run that another host, or an earlier boot of this one, trains.
 
     A run has ended for certain only if its engine says so, or its own machine was restarted, and its heartbeat stood
@@ -56,27 +84,37 @@ def judge(folder: Path, host: str) -> Judgement:
     Parameters
     ----------
     folder : Path. The run folder.
-    host : str. Host name of its machine; empty in runs of earlier versions.
+    origin : Origin. Where its trainer was started.
     """
     beat, record = read_beat(folder), read_engine(folder)
     silence = None if beat is None else _watch.silence(folder, beat, beat.at)
     if record is not None:
         judgement = _judge_job(folder.parent, record, beat, silence)
     else:
-        judgement = _judge_host(host, beat, silence)
+        judgement = _judge_host(origin, beat, silence)
     if judgement.fate != "lives" or beat is None or silence is None:
         return judgement
     return replace(judgement, clock_ahead_s=beat.at + silence.age_s - time.time())
 
 
-def _judge_host(host: str, beat: Beat | None, silence: Silence | None) -> Judgement:
+def _judge_host(origin: Origin, beat: Beat | None, silence: Silence | None) -> Judgement:
+    host = origin.host
     if host in ("", host_name()):  # an earlier boot of this machine
         if beat is None or silence is None or silence.old:
             return Judgement("ended", RESTARTED)
         return Judgement("lives") if silence.changed else _unreachable(beat, silence)
     if silence is not None and not silence.old:
         return Judgement("lives")
+    if _was_this_machine(origin, beat, silence):
+        return Judgement("ended", f"{RESTARTED}; it was called {host} then")
     return _unreachable(beat, silence, host)
+
+
+def _was_this_machine(origin: Origin, beat: Beat | None, silence: Silence | None) -> bool:
+    """Whether an earlier boot of this machine trained a run under another host name. Clones of a machine have its
+    marks: another one may have trained it only if its heart stood still before this boot began, and still does."""
+    own = not set(origin.marks).isdisjoint(machine_marks())
+    return own and beat is not None and beat.at < booted_at() and silence is not None and silence.certain
 
 
 def _judge_job(root: Path, record: EngineRecord, beat: Beat | None, silence: Silence | None) -> Judgement:

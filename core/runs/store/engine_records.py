@@ -26,7 +26,7 @@ SILENT_S = OLD_S  # an engine that has not answered for longer is unreachable
 JOB = "SEGMENTARIUM_JOB"  # its id, as in ``engine.json``
 JOB_RESTART = "SEGMENTARIUM_JOB_RESTART"  # how often it was restarted
 JOB_ENDS = "SEGMENTARIUM_JOB_ENDS"  # when its time limit ends it, in seconds since 1970; may be empty
-JOB_SIGNAL_S = "SEGMENTARIUM_JOB_SIGNAL_S"  # seconds before that end at which it is told to end
+JOB_SIGNAL_S = "SEGMENTARIUM_JOB_SIGNAL_S"  # seconds before that end at which it is asked to end
 JOB_NODES = "SEGMENTARIUM_JOB_NODES"  # command that starts a process on each of several nodes, as a JSON list
 
 JOB_RENDEZVOUS = "SEGMENTARIUM_JOB_RENDEZVOUS"  # address and port where its nodes meet
@@ -65,13 +65,15 @@ class JobReport:
     state : str. One of :data:`JobState`; "unknown": the engine does not know the job, or no longer.
     reason : str. One sentence for people: why it waits, or how it ended and what to do.
     place : str. Hosts, and GPUs where the engine tells them.
-    cancelled : bool. Whether somebody cancelled it.
+    cancelled : bool. Whether it was cancelled by a user.
+    expired : bool. Whether the engine gave it up before it began: it is to be submitted again.
     """
 
     state: JobState
     reason: str = ""
     place: str = ""
     cancelled: bool = False
+    expired: bool = False
 
 
 @dataclass(frozen=True)

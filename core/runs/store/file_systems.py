@@ -14,7 +14,7 @@ LOCAL_FUSE = {
     "fuse.ntfs", "fuse.exfat", "fuse.fuse-overlayfs", "fuse.ext2", "fuse.apfs-fuse", "fuse.veracrypt",
 }  # fmt: skip
 INDEX_FOLDER_VARIABLE = "SEGMENTARIUM_INDEX_FOLDER"
-IN_ROOT = "root"  # value of the variable: the index lies in its root, whatever the file system
+IN_ROOT = "root"  # value of the variable: the index is in its root on any file system
 
 
 def is_network(kind: str) -> bool:

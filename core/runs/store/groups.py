@@ -2,7 +2,7 @@
 
 ``checkpoints/groups/<group id>/group.json`` is the only record of a group; the folders of its runs know nothing of it.
 It is written before the runs are made, so after a kill at any instant the members without a run can be queued again.
-Whoever changes it while others may does so under its lock (:func:`change_group`).
+A process changes it under its lock (:func:`change_group`).
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from core.runs.store import folder as files
 
 HEARTBEAT = "heartbeat.json"
 EVERY_S = 1.0
-OLD_S = 60.0  # what is heard so late is silent: network file systems may show the content of up to a minute ago
+OLD_S = 60.0  # a heartbeat this late counts as missing: network file systems may show the content of up to a minute ago
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,9 @@ from pathlib import Path
 from typing import IO
 
 from core.errors import RunError
+from core.file_locks import try_lock
 from core.hosts import boot_id
 from core.processes import PROJECT, module_environment
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 _PR_SET_PDEATHSIG = 1
 _detached: list[subprocess.Popen[bytes]] = []
@@ -114,23 +110,11 @@ def locked(path: Path, timeout_s: float = 5.0) -> Iterator[IO[str]]:
         raise RunError(f"{path.parent}: expected to be able to write there, got: {error.strerror or error}") from error
     with handle:
         deadline = time.monotonic() + timeout_s
-        while not _try_lock(handle):
+        while not try_lock(handle):
             if time.monotonic() >= deadline:
                 raise LockHeldError(f"{path}: another process has held this lock for {timeout_s:g} s; try again")
             time.sleep(0.02)
         yield handle
-
-
-def _try_lock(handle: IO[str]) -> bool:
-    try:
-        if sys.platform == "win32":
-            handle.seek(0)
-            msvcrt.locking(handle.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def _identity_by_creation_time(pid: int) -> str:

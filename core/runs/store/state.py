@@ -9,6 +9,7 @@ judged by its heartbeat and its engine (:mod:`core.runs.store.elsewhere`).
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from core.errors import RunError
 from core.hosts import host_name
 from core.runs.store import folder as files
 from core.runs.store import stop_file
-from core.runs.store.elsewhere import Judgement, describe_waiting, is_here, judge
+from core.runs.store.elsewhere import Judgement, Origin, describe_waiting, is_here, judge
 from core.runs.store.engine_records import read_engine
 from core.runs.store.process import is_alive
 
@@ -33,6 +34,8 @@ STALLED_S = 120.0  # shortest time without an update after which a run counts as
 STALLED_TIMES = 5.0  # and that many times its longest gap between updates
 RESUMABLE: tuple[State, ...] = ("stopped", "failed", "crashed")
 STOPPABLE: tuple[State, ...] = ("queued", "starting", "running", *OBSERVED)  # not yet requested to stop
+
+_ended: dict[Path, tuple[tuple[int, int, int], RunState]] = {}  # of runs that have ended, with their files' stamps
 
 
 @dataclass(frozen=True)
@@ -64,13 +67,15 @@ class RunState:
     Attributes
     ----------
     state : str. One of :data:`State`. "failed": the trainer raised an error; "crashed": it died; "stalled": its engine
-        says that it runs, but its heartbeat stands still; "unreachable": nothing is heard of its host.
+        says that it runs, but its heartbeat stands still; "unreachable": no heartbeat arrives from its host.
     message : str. Reason of the state, for people; may be empty.
     what : str. Present activity ("training", "reading subjects 3/10").
     done, total : int. Units of the present activity, such as subjects; 0 where it is not counted.
     pid, pid_start : int or None, str. PID and process identity of the trainer; on several devices, of torchrun.
     shim_pid, shim_start : int or None, str. PID and process identity of the trainer's parent process.
     host : str. Host that trains it, or in whose queue it is; empty in runs of earlier versions.
+    pid_space, marks : str, tuple of str. Where PIDs of that host mean the same, and what tells it when it was renamed,
+        as of :class:`~core.runs.store.elsewhere.Origin`.
     gpus : tuple of int. GPU indices assigned by the queue; empty for the CPU and for runs in a terminal.
     attempt : int. Number of starts; above 1 after a resume.
     epoch, epochs : int. Present epoch; planned epochs, an estimate under a time budget, 0 before it is known.
@@ -98,6 +103,8 @@ class RunState:
     shim_pid: int | None = None
     shim_start: str = ""
     host: str = ""
+    pid_space: str = ""
+    marks: tuple[str, ...] = ()
     gpus: tuple[int, ...] = ()
     attempt: int = 0
     epoch: int = 0
@@ -129,6 +136,15 @@ class RunState:
     def score_is_final(self) -> bool:
         """Whether the run has ended and its best epoch is chosen; before, the score is one so far."""
         return self.state in ENDED and self.best is not None and self.score is self.best
+
+    @property
+    def origin(self) -> Origin:
+        """Where it was queued or started."""
+        return Origin(self.host, self.pid_space, self.marks)
+
+    def moved_here(self) -> RunState:
+        """The state with this process as where it was queued or started."""
+        return dataclasses.replace(self, **dataclasses.asdict(Origin.here()))
 
     @property
     def active(self) -> bool:
@@ -165,8 +181,7 @@ class RunState:
         """
         if data.get("state") not in State.__args__:  # type: ignore[attr-defined]
             raise RunError(f"state: expected one of {', '.join(ENDED + ACTIVE)}, queued; got {data.get('state')!r}")
-        known = {f.name for f in dataclasses.fields(cls)}
-        values = {k: v for k, v in data.items() if k in known}
+        values = {k: v for k, v in data.items() if k in cls.__dataclass_fields__}
         for name in ("best", "latest"):
             dice = values.get(name)
             values[name] = (
@@ -174,7 +189,7 @@ class RunState:
                 if dice
                 else None
             )
-        for name in ("classes", "colours", "gpus"):
+        for name in ("classes", "colours", "gpus", "marks"):
             values[name] = tuple(values.get(name, ()))
         values.setdefault("turn", values.get("queued_at", 0.0))  # queued by an earlier version
         return cls(**values)
@@ -214,8 +229,8 @@ def reconciled_state(folder: Path) -> RunState:
         exit_record = _exit_record(folder, state.attempt)
         if exit_record is None and (is_alive(state.pid, state.pid_start) or is_alive(state.shim_pid, state.shim_start)):
             return _stopping_if_requested(folder, state)
-        if exit_record is None and not is_here(state.host, state.shim_start):
-            return _judged(folder, state, judge(folder, state.host))
+        if exit_record is None and not is_here(state.origin, state.shim_start):
+            return _judged(folder, state, judge(folder, state.origin))
         # The trainer may have written its last state and exited since: read it again.
         state = read_state(folder)
         return _dead(state, exit_record or _exit_record(folder, state.attempt)) if state.active else state
@@ -224,6 +239,29 @@ def reconciled_state(folder: Path) -> RunState:
         unreadable = isinstance(cause, OSError) and not isinstance(cause, FileNotFoundError | PermissionError)
         final: State = "unreachable" if unreadable else "failed"
         return RunState(state=final, message=str(error), created_at=_creation_time(folder))
+
+
+def listed_state(folder: Path) -> RunState:
+    """The reconciled state for lists of runs: that of an ended run is read again only once its file is replaced.
+
+    Not for decisions under the lock of a run: a network file system may report for a minute that a file is unchanged.
+    """
+    try:
+        status = os.stat(folder / files.STATE)
+    except OSError:
+        return reconciled_state(folder)
+    stamp = (status.st_ino, status.st_size, status.st_mtime_ns)
+    kept = _ended.get(folder)
+    if kept is not None and kept[0] == stamp:
+        return kept[1]
+    try:
+        state = read_state(folder)
+    except RunError:
+        return reconciled_state(folder)
+    if state.state not in ENDED:
+        return reconciled_state(folder)
+    _ended[folder] = (stamp, state)
+    return state
 
 
 def write_reconciled_state(folder: Path) -> RunState:
@@ -245,7 +283,7 @@ def _waiting(folder: Path, state: RunState) -> RunState:
     """The state of a queued run: that of its job, if it has one."""
     record = read_engine(folder)
     if record is None:
-        if state.host in ("", host_name()):
+        if state.origin.is_own:
             return state
         where = f"it waits in the queue of {state.host}; stop and resume it to train it on {host_name()}"
         return dataclasses.replace(state, message=where)

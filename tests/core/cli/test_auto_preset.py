@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from core.cli import submit
 from core.cli.auto_preset import chosen_lines
 from core.cli.options import add_config_flags, config_from
 from core.config import TrainConfig
@@ -34,6 +35,21 @@ def test_choices_follow_from_the_headers_and_given_flags_stay(tmp_path: Path) ->
     nothing_held_out = parsed(tmp_path, str(data), "--preset", "auto", "--fold", "none")
     assert chosen_lines(str(data), "auto", DataOptions()) and not chosen_lines(str(data), "nothing", DataOptions())
     assert nothing_held_out.reasons[-1] == "Validation: none: no subject is held out"
+
+
+def test_the_engine_of_a_run_decides_for_which_device_is_chosen(
+    tmp_path: Path, checkpoints: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_heads(tmp_path / "heads", 10)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    checkpoints.mkdir(exist_ok=True)
+    (checkpoints / "engines.toml").write_text('[gpus]\nkind = "slurm"\n')
+    parser = argparse.ArgumentParser()
+    submit.add_arguments(parser)
+    args = parser.parse_args([str(data), "--preset", "auto", "--engine", "gpus"])
+    args.checkpoints = str(checkpoints)
+    (time, *_) = config_from(args).reasons
+    assert "(CUDA on gpus) are about" in time and "gpus requests a GPU for a run; which one is not known" in time
 
 
 def test_demo_data_that_is_not_made_yet_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

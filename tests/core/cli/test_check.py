@@ -82,7 +82,8 @@ def test_child_process_of_the_web_server_gets_progress_report_and_pictures(tmp_p
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines() == [f"progress {n}/3" for n in range(4)]
     assert json.loads(done.stdout) == json.loads((out / "report.json").read_text(encoding="utf-8"))
-    assert sorted(p.name for p in out.iterdir()) == ["report.json", *(f"subject-{n}.png" for n in (1, 2, 3))]
+    pictures = [f"subject-{n}.png" for n in (1, 2, 3)]
+    assert sorted(p.name for p in out.iterdir()) == ["contact-sheet.png", "report.json", *pictures]
 
 
 def test_report_is_written_for_a_data_set_with_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from core.cli import main
+from core.datasets import open_dataset
+from core.datasets.prepared import Preparation, PreparedCache
+from core.datasets.preparing import SubjectPreparation
+from core.imaging.normalise import Normaliser
 from core.imaging.volume import read_header
+from tests.support.balls import write_balls
 from tests.support.foreign_volumes import oblique_affine, phantom, write_mgh
 
 
@@ -24,3 +29,17 @@ def test_the_cache_is_shown_and_emptied(
     assert main(["data", "cache", "--clear"]) == 0
     assert capsys.readouterr().out.startswith("removed: 1 decoded images")
     assert not header.data_path.exists()
+
+
+def test_prepared_subjects_are_shown_and_removed_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset = open_dataset(write_balls(tmp_path / "data", 2))
+    preparation = Preparation(("M0",), (), Normaliser(("z_score",)), None)
+    assert (
+        len(dict(SubjectPreparation(dataset, preparation, PreparedCache()).subjects({"ball_0": 1, "ball_1": 1}))) == 2
+    )
+    assert main(["data", "cache", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert shown["entries"] == 0 and shown["prepared"]["entries"] == 2 and shown["prepared"]["bytes"] > 50_000
+    assert shown["limit_bytes"] == 50_000_000_000 and shown["prepared"]["folder"] == str(PreparedCache().folder)
+    assert main(["data", "cache", "--clear"]) == 0
+    assert "removed: 2 prepared subjects" in capsys.readouterr().out and PreparedCache().use().entries == 0

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.cells import cell_len
+from rich.text import Text
 
 from core import cli, runs
 from core.config import TrainConfig
@@ -16,7 +18,11 @@ from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
 from core.runs.store.database import FILE
+from core.runs.store.engine_records import engine_of, read_engine
 from core.runs.store.state import Best, read_state, write_state
+from tests.support.cluster.slurm_clients import SlurmClients
+from tests.support.elsewhere import CLUSTER, SETTINGS
+from tests.support.run_folders import make_run
 
 
 @pytest.fixture
@@ -62,6 +68,23 @@ def test_dice_so_far_is_listed_before_a_best_epoch_is_chosen(folder: Path, capsy
     for command in (["runs"], ["runs", "show", folder.name]):
         assert cli.main(command) == 0
         assert "0.9071 so far (held-out sub-volumes)" in capsys.readouterr().out
+
+
+def test_list_is_cut_to_the_width_of_a_terminal_and_coloured_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs.rename(folder.parent, folder.name, "a name 大 that is longer than the column in a narrow terminal")
+    assert cli.main(["runs"]) == 0
+    assert "longer than the column in a narrow terminal" in capsys.readouterr().out
+    monkeypatch.setenv("COLUMNS", "100")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert cli.main(["runs"]) == 0
+    written = capsys.readouterr().out
+    header, row = (Text.from_ansi(line).plain for line in written.splitlines())
+    assert cell_len(header) <= 100 and cell_len(row) <= 100 and "a name 大" in row and "…" in row
+    assert folder.name in row and "\x1b[" in written
 
 
 def test_list_is_a_table_or_json(folder: Path, checkpoints: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,6 +216,39 @@ def test_duplicate_queues_the_same_configuration(folder: Path, monkeypatch: pyte
     copy = next(run for run in runs.list_runs(folder.parent) if run.id != folder.name)
     assert (copy.name, copy.state.state, started) == ("My [net] again", "queued", [folder.parent])
     assert copy.config == files.read_config(folder)
+
+
+def test_run_goes_on_or_is_repeated_on_another_engine(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_supervisor: None
+) -> None:
+    slurm = SlurmClients(tmp_path / "bin", monkeypatch)
+    slurm.answer("sbatch", "42\n")
+    (folder.parent / "engines.toml").write_text(SETTINGS)
+    assert cli.main(["runs", "resume", folder.name, "--engine", "nowhere"]) == 1
+    assert read_state(folder).state == "stopped"
+    assert cli.main(["runs", "resume", folder.name, "--engine", CLUSTER]) == 0
+    record = read_engine(folder)
+    assert record is not None and (record.engine, record.job) == (CLUSTER, "42")
+    assert cli.main(["runs", "duplicate", folder.name, "--name", "here", "--engine", "local"]) == 0
+    assert cli.main(["runs", "duplicate", folder.name, "--name", "there"]) == 0
+    engines = {run.name: engine_of(run.engine) for run in runs.list_runs(folder.parent)}
+    assert engines == {"My [net]": CLUSTER, "here": "local", "there": CLUSTER}
+
+
+def test_runs_of_other_folders_are_listed_on_request(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_DATABASE", f"sqlite:///{tmp_path / 'shared.sqlite'}")
+    other = make_run(tmp_path / "other", "from afar")
+    assert cli.main(["runs"]) == 0 and "from afar" not in capsys.readouterr().out
+    for command in (["runs", "--all-roots"], ["runs", "list", "--all-roots"]):
+        assert cli.main(command) == 0
+        shown = capsys.readouterr().out
+        assert shown.startswith(f"{folder.parent}:\n") and f":{tmp_path / 'other'}:\n" in shown
+        assert shown.index("My [net]") < shown.index("from afar")
+    assert cli.main(["runs", "--all-roots", "--json"]) == 0
+    listed = {item["id"]: item["place"] for item in json.loads(capsys.readouterr().out)}
+    assert listed[folder.name] == "" and listed[other].endswith(str(tmp_path / "other"))
 
 
 def test_log_prints_the_last_lines(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

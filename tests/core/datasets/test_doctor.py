@@ -200,11 +200,10 @@ def test_duplicate_image_is_a_warning(tmp_path: Path) -> None:
 
 def test_unusual_and_differing_voxel_sizes_are_warnings(tmp_path: Path) -> None:
     make_decathlon(tmp_path)
-    for part, array in (("imagesTr", voxels()), ("labelsTr", label_map((0, 1, 2)))):
-        write_nifti(tmp_path / part / "case_001.nii.gz", array, np.diag([3, 3, 3, 1]))
-        write_nifti(
-            tmp_path / part / "case_002.nii.gz", array + (part == "imagesTr"), np.diag([0.001, 0.001, 0.001, 1])
-        )
+    labels = label_map((0, 1, 2))
+    for part, first, second in (("imagesTr", voxels(), voxels(seed=5)), ("labelsTr", labels, labels)):
+        write_nifti(tmp_path / part / "case_001.nii.gz", first, np.diag([3, 3, 3, 1]))
+        write_nifti(tmp_path / part / "case_002.nii.gz", second, np.diag([0.001, 0.001, 0.001, 1]))
     odd, spread = check(tmp_path).with_severity("warning")
     assert odd.subject == "case_002" and "0.001 x 0.001 x 0.001 mm" in odd.message
     assert "differ between subjects" in spread.message and "--resample median" in spread.fix

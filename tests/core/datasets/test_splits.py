@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from core.config import SplitConfig
 from core.config_data import NO_FOLD
 from core.datasets.layouts.base import natural_key
-from core.datasets.splits import adapted_folds, number_of_folds, split_subjects
+from core.datasets.splits import adapted_folds, number_of_folds, number_of_units, split_subjects
 from core.errors import DatasetError
 
 IDS = [f"subject-{n}" for n in range(1, 12)]
@@ -103,3 +105,62 @@ def test_no_fold_trains_on_every_subject_but_the_test_subjects() -> None:
     assert split_subjects(["only"], SplitConfig(fold=NO_FOLD)).train == ("only",)
     with pytest.raises(DatasetError, match="subjects to train on"):
         split_subjects(["only"], SplitConfig(fold=NO_FOLD, test_subjects=("only",)))
+
+
+SESSIONS = {
+    f"{case}_{s}": {"case": case, "session": f"0{s}"} for case in "abcdefg" for s in range(1, 2 + "cfg".find(case) % 4)
+}
+
+
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_subjects_of_a_person_lie_on_one_side_and_folds_stay_balanced(shuffle: bool) -> None:
+    splits = [split_subjects(SESSIONS, SplitConfig(folds=3, fold=f, shuffle_subjects=shuffle)) for f in range(3)]
+    assert sorted(id for s in splits for id in s.val) == sorted(SESSIONS), "each in exactly one fold"
+    for split in splits:
+        cases = [{SESSIONS[id]["case"] for id in ids} for ids in (split.train, split.val)]
+        assert not cases[0] & cases[1]
+    largest = max(sum(e["case"] == case for e in SESSIONS.values()) for case in "abcdefg")
+    sizes = [len(s.val) for s in splits]
+    assert max(sizes) - min(sizes) <= largest and len(SESSIONS) > 7
+
+
+def test_without_shared_persons_folds_are_those_of_ids_alone() -> None:
+    alone = {id: {"case": id} for id in IDS}
+    for fold in range(5):
+        assert split_subjects(alone, SplitConfig(fold=fold)) == split_subjects(IDS, SplitConfig(fold=fold))
+    assert not split_subjects(SESSIONS, SplitConfig(group_by="none")).groups
+
+
+def test_any_part_of_the_names_makes_groups() -> None:
+    entities = {f"{site}-{n}": {"case": str(n), "site": site} for site in ("x", "y", "z") for n in (1, 2)}
+    assert not split_subjects(entities, SplitConfig()).groups, "case 1 of each site is another person"
+    held_out = [split_subjects(entities, SplitConfig(group_by="site", folds=3, fold=f)).val for f in range(3)]
+    assert sorted(held_out) == [("x-1", "x-2"), ("y-1", "y-2"), ("z-1", "z-2")]
+    assert number_of_units(entities, SplitConfig(group_by="site")) == 3
+    assert number_of_units(entities, SplitConfig()) == 6 and number_of_units(IDS, SplitConfig()) == len(IDS)
+    split = split_subjects(entities, SplitConfig(group_by="site"))
+    assert adapted_folds(split, SplitConfig(group_by="site")) == 3
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"group_by": "hospital"},
+            "group_by: expected auto, none, person, case, session: what .* tell; got 'hospital'",
+        ),
+        ({"group_by": "person", "val_subjects": ("b_1",)}, "expected all subjects of b on one side, got b_1 in val_s"),
+        ({"group_by": "person", "folds": 9}, "folds: expected at most 7, the number of groups, of"),
+        ({"group_by": "session", "test_subjects": tuple(SESSIONS)[1:]}, "expected all subjects of 01|at least 2 sub"),
+    ],
+)
+def test_groups_that_cannot_be_kept_are_refused(config: dict[str, Any], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        split_subjects(SESSIONS, SplitConfig(**config))
+
+
+def test_a_single_person_cannot_be_split_and_the_remedy_is_named() -> None:
+    with pytest.raises(
+        DatasetError, match=r"at least 2 groups, .* got 1 of 2 subjects; choose another --group-by, or none"
+    ):
+        split_subjects({"a_1": {"case": "a"}, "a_2": {"case": "A"}}, SplitConfig())

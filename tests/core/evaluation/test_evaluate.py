@@ -21,6 +21,7 @@ from core.evaluation.evaluate import evaluate, split_subjects_of
 from core.evaluation.metrics import SubjectScore, score_subject
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.inference.predictor import InferenceOverrides, Predictor
+from core.inference.subject_image import SubjectImage
 from core.labels import IGNORE_INDEX
 from tests.support.balls import write_balls
 from tests.support.ignored import SLAB, write_ignored_balls
@@ -39,7 +40,7 @@ def test_scores_are_computed_on_each_subjects_own_grid(ball_run: BallRun) -> Non
     assert calls[0] == (0, 6, "ball_0") and calls[-1] == (6, 6, "")
     loaded = load_subject(dataset, "ball_3")
     assert loaded.label is not None
-    prediction = predictor.segment(loaded.image, loaded.geometry.spacing_mm)
+    prediction = predictor.segment(SubjectImage.of(loaded))
     expected = score_subject(loaded.label, prediction, (1.0, 1.0, 1.5), ("background", "bright", "dark"))
     assert evaluation.subjects["ball_3"] == expected
     assert evaluation.mean.mean_dice > 0.8
@@ -86,7 +87,7 @@ def test_classes_are_matched_by_name(ball_run: BallRun, tmp_path: Path) -> None:
 
 def test_missed_classes_are_counted(ball_run: BallRun, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = Predictor(ball_run.checkpoint)
-    monkeypatch.setattr(predictor, "segment_unprocessed", lambda image, *_: np.zeros(image.shape[1:], np.uint8))
+    monkeypatch.setattr(predictor, "segment_unprocessed", lambda image, *_: np.zeros(image.shape, np.uint8))
     evaluation = evaluate(predictor, open_dataset(ball_run.data), "val")
     assert all(score.missed == ("bright", "dark") for score in evaluation.subjects.values())
     mean = evaluation.mean
@@ -135,7 +136,7 @@ def test_subjects_by_id_are_scored_and_passed_to_the_callback(ball_run: BallRun)
     )
     assert (evaluation.split, list(evaluation.subjects), evaluation.unscored) == ("chosen", ["ball_4", "ball_1"], ())
     loaded = load_subject(dataset, "ball_1")
-    np.testing.assert_array_equal(kept["ball_1"][0], predictor.segment(loaded.image, loaded.geometry.spacing_mm))
+    np.testing.assert_array_equal(kept["ball_1"][0], predictor.segment(SubjectImage.of(loaded)))
     assert kept["ball_1"][1] == evaluation.subjects["ball_1"]
     steps = [n for n, of, _ in calls]
     assert steps == sorted(steps) and {of for _, of, _ in calls} == {2}
@@ -213,7 +214,7 @@ def test_network_without_an_ignore_label_is_not_scored_in_ignored_voxels(ball_ru
     evaluation = evaluate(predictor, dataset, "all")
     loaded = load_subject(dataset, "ball_2")
     assert loaded.label is not None and (loaded.label == IGNORE_INDEX).any()
-    prediction = predictor.segment(loaded.image, loaded.geometry.spacing_mm)
+    prediction = predictor.segment(SubjectImage.of(loaded))
     assert (prediction[:, :SLAB] > 0).any(), "the network segments there nevertheless"
     cropped = score_subject(loaded.label[:, SLAB:], prediction[:, SLAB:], (1.0, 1.0, 1.5), predictor.labels.names)
     assert evaluation.subjects["ball_2"] == cropped

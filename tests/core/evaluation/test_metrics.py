@@ -22,9 +22,10 @@ from core.evaluation.metrics import (
     nan_mean,
     score_subject,
     summarise,
-    surface_distances,
 )
+from core.evaluation.surfaces import surface_distances
 from core.labels import IGNORE_INDEX
+from core.regions import region_space
 from core.types import Size3, SpacingMm
 from tests.support.peer_packages import monai_or_skip
 
@@ -211,8 +212,8 @@ def test_means_carry_the_number_of_values() -> None:
     assert (mean.n, mean.missed) == ({"lesion": 2, "never": 0}, {"lesion": 1, "never": 0})
     assert math.isnan(mean.dice["never"])
     assert mean.mean_dice == pytest.approx(0.5)
-    assert set(mean.to_json()) == {"dice", "hd95_mm", "asd_mm", "n", "missed"}
-    assert set(scores[0].to_json()) == {"dice", "hd95_mm", "asd_mm", "missed", "volume_ml"}
+    assert set(mean.to_json()) == {"dice", "hd95_mm", "asd_mm", "n", "missed", "surface_dice"}
+    assert set(scores[0].to_json()) == {"dice", "hd95_mm", "asd_mm", "missed", "volume_ml", "surface_dice"}
     json.dumps([mean.to_json(), scores[1].to_json()])
 
 
@@ -247,8 +248,9 @@ def test_importing_needs_neither_torch_nor_scipy() -> None:
 
 
 def test_json_has_every_figure_under_its_name() -> None:
-    score = SubjectScore({"a": 0.5}, {"a": 2.0}, {"a": 1.0}, ("b",), {"a": {"truth": 3.0, "prediction": 4.0}})
-    values = {"dice": {"a": 0.5}, "hd95_mm": {"a": 2.0}, "asd_mm": {"a": 1.0}}
+    volume_ml, within = {"a": {"truth": 3.0, "prediction": 4.0}}, {"a": {"1": 0.75}}
+    score = SubjectScore({"a": 0.5}, {"a": 2.0}, {"a": 1.0}, ("b",), volume_ml, within)
+    values = {"dice": {"a": 0.5}, "hd95_mm": {"a": 2.0}, "asd_mm": {"a": 1.0}, "surface_dice": within}
     volumes = {"a": {"truth": 3.0, "prediction": 4.0}}
     assert score.to_json() == {**values, "missed": ["b"], "volume_ml": volumes}
     assert summarise([score]).to_json() == {**values, "n": {"a": 1}, "missed": {"a": 0}}
@@ -343,3 +345,21 @@ def test_class_in_ignored_voxels_only_is_not_scored() -> None:
     assert math.isnan(score.dice["a"]) and score.missed == ()
     everything = score_subject(np.full_like(truth, IGNORE_INDEX), prediction, (1, 1, 1), ("background", "a"))
     assert math.isnan(everything.dice["a"]) and everything.volume_ml["a"] == {"truth": 0, "prediction": 0}
+
+
+def test_region_is_scored_as_one_structure_after_the_classes() -> None:
+    """A row of the classes a a b b -, predicted b a b - b: the union is hit in three voxels of four, by hand."""
+    truth, prediction = (np.array(v, np.uint8).reshape(5, 1, 1) for v in ([1, 1, 2, 2, 0], [2, 1, 2, 0, 2]))
+    regions = region_space({"both": ("a", "b"), "b": ("b",)}, {}, ("background", "a", "b"))
+    score = score_subject(truth, prediction, (1, 1, 1), ("background", "a", "b"), regions, ("both", "b"))
+    assert list(score.dice) == ["a", "b", "both"], "b has one score"
+    assert score.dice == pytest.approx({"a": 2 / 3, "b": 2 / 5, "both": 6 / 8})
+    assert score.volume_ml["both"] == pytest.approx({"truth": 0.004, "prediction": 0.004})
+    assert score.mean_dice == pytest.approx((2 / 5 + 6 / 8) / 2), "of the regions"
+    one_structure = score_subject(
+        (truth > 0).astype(np.uint8), (prediction > 0).astype(np.uint8), (1, 1, 1), ("-", "c")
+    )
+    assert (score.hd95_mm["both"], score.asd_mm["both"]) == (one_structure.hd95_mm["c"], one_structure.asd_mm["c"])
+    assert score.to_json()["in_mean"] == ["both", "b"] and summarise([score]).mean_dice == score.mean_dice
+    plain = score_subject(truth, prediction, (1, 1, 1), ("background", "a", "b"))
+    assert "in_mean" not in plain.to_json() and plain.mean_dice == pytest.approx((2 / 3 + 2 / 5) / 2)

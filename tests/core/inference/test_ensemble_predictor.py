@@ -16,6 +16,7 @@ from core.imaging.postprocessing import ClassRule, Postprocessing
 from core.inference import ensemble_predictor
 from core.inference.ensemble_predictor import EnsemblePredictor, open_predictor, pairwise_disagreement
 from core.inference.predictor import InferenceOverrides, Predictor
+from core.inference.subject_image import SubjectImage
 from tests.support.checkpoint_files import checkpoint_metadata
 from tests.support.ensemble_members import two_members, write_member
 
@@ -40,18 +41,18 @@ def image(seed: int = 0) -> np.ndarray:
 @pytest.mark.slow
 def test_probabilities_are_the_mean_of_those_of_the_members(members: list[Member], file: Path) -> None:
     predictor = open_predictor([file])
-    single = [Predictor(member.path).probabilities(image(), SPACING_MM) for member in members]
+    single = [Predictor(member.path).probabilities(SubjectImage(image(), SPACING_MM)) for member in members]
     mean = (single[0] + single[1]) / 2
     assert mean.dtype == np.float32 and mean.shape == (3, 20, 22, 18)
     np.testing.assert_allclose(mean.sum(axis=0), 1, atol=1e-4)
-    np.testing.assert_allclose(predictor.probabilities(image(), SPACING_MM), mean, atol=1e-6)
-    labels, disagreement = predictor.segment_with_disagreement(image(), SPACING_MM)
+    np.testing.assert_allclose(predictor.probabilities(SubjectImage(image(), SPACING_MM)), mean, atol=1e-6)
+    labels, disagreement = predictor.segment_with_disagreement(SubjectImage(image(), SPACING_MM))
     np.testing.assert_array_equal(labels, mean.argmax(axis=0))
     assert disagreement is not None
     np.testing.assert_array_equal(disagreement, single[0].argmax(axis=0) != single[1].argmax(axis=0))
     assert 0 < disagreement.mean() < 1, "else the test says nothing"
     of_files = open_predictor([member.path for member in members])
-    np.testing.assert_array_equal(of_files.segment(image(), SPACING_MM), labels)
+    np.testing.assert_array_equal(of_files.segment(SubjectImage(image(), SPACING_MM)), labels)
 
 
 @pytest.mark.slow
@@ -65,25 +66,25 @@ def test_weights_are_in_memory_one_member_at_a_time(file: Path, monkeypatch: pyt
         calls.append((done, total))
 
     calls: list[tuple[int, int]] = []
-    predictor.segment(image(), SPACING_MM, progress)
+    predictor.segment(SubjectImage(image(), SPACING_MM), progress)
     assert set(in_memory) == {1}
     assert calls == sorted(calls) and calls[-1] == (200, 200)
     monkeypatch.setattr(ensemble_predictor, "free_bytes", lambda device: 1000)
     with pytest.raises(DeviceError, match="the probabilities of 3 classes take"):
-        predictor.segment(image(), SPACING_MM)
+        predictor.segment(SubjectImage(image(), SPACING_MM))
 
 
 @pytest.mark.slow
 def test_postprocessing_of_the_ensemble_is_applied_and_can_be_left_out(file: Path) -> None:
-    plain = open_predictor([file]).segment(image(), SPACING_MM)
+    plain = open_predictor([file]).segment(SubjectImage(image(), SPACING_MM))
     store_postprocessing(file, Postprocessing({"CSF": ClassRule(largest=True)}), {})
     treated = open_predictor([file])
     assert treated.settings()["postprocessing"]["CSF"]["largest"] is True
-    result = treated.segment(image(), SPACING_MM)
+    result = treated.segment(SubjectImage(image(), SPACING_MM))
     np.testing.assert_array_equal(result, treated.postprocess(plain, SPACING_MM))
     assert not np.array_equal(result, plain)
     untreated = open_predictor([file], InferenceOverrides(postprocess=False))
-    np.testing.assert_array_equal(untreated.segment(image(), SPACING_MM), plain)
+    np.testing.assert_array_equal(untreated.segment(SubjectImage(image(), SPACING_MM)), plain)
     assert not untreated.metadata.postprocessing and untreated.settings()["postprocessing"] == {}
 
 

@@ -25,6 +25,7 @@ from core.datasets.loading import load_subject
 from core.evaluation.metrics import score_subject
 from core.imaging.volume import read_label, to_stored, write_label
 from core.inference.predictor import Predictor
+from core.inference.subject_image import SubjectImage
 from core.labels import LabelSpace
 from tests.conftest import on_build_server
 from tests.support.balls import CLASSES, untrained_run
@@ -191,8 +192,8 @@ def test_results_do_not_depend_on_how_a_phantom_is_stored(
         expected_mm = hd95_mm(plain.geometry.affine, truth, prediction)
         assert score.hd95_mm[name] == pytest.approx(expected_mm, rel=1e-3)
 
-    prediction = predictor.segment(loaded.image, loaded.geometry.spacing_mm)
-    np.testing.assert_array_equal(prediction, predictor.segment(plain.image, plain.geometry.spacing_mm))
+    prediction = predictor.segment(SubjectImage.of(loaded))
+    np.testing.assert_array_equal(prediction, predictor.segment(SubjectImage.of(plain)))
     write_label(folder / "out.nii.gz", prediction, loaded.stored, loaded.first_image)
     written, image = load(folder / "out.nii.gz"), load(file)
     step = np.abs(image.affine[:3, :3]).max()  # a quaternion holds a rotation to about 1e-8

@@ -14,6 +14,7 @@ from core.datasets.single_case import read_images
 from core.errors import CheckpointError, DeviceError
 from core.evaluation.metrics import dice_per_class
 from core.inference.predictor import InferenceOverrides, Predictor
+from core.inference.subject_image import SubjectImage
 from tests.support.balls import SHAPE, SPACING_MM, balls
 from tests.support.volume_files import write_nifti
 
@@ -31,7 +32,7 @@ def test_unseen_volume_is_segmented(ball_run: BallRun) -> None:
     image, label = balls(77)
     predictor = Predictor(ball_run.checkpoint)
     calls: list[tuple[int, int]] = []
-    prediction = predictor.segment(image, SPACING_MM, lambda n, of: calls.append((n, of)))
+    prediction = predictor.segment(SubjectImage(image, SPACING_MM), lambda n, of: calls.append((n, of)))
     assert prediction.shape == SHAPE and prediction.dtype == np.uint8
     assert dice(label, prediction) > 0.8
     assert calls[-1][0] == calls[-1][1] > 0
@@ -42,7 +43,7 @@ def test_both_modes_segment_a_volume_of_any_size(ball_run: BallRun, mode: str) -
     image, label = balls(78, shape=(23, 27, 19))
     predictor = Predictor(ball_run.checkpoint, InferenceOverrides(mode=mode, overlap=0.25, precision="fp32"))
     assert predictor.settings()["mode"] == mode
-    assert dice(label, predictor.segment(image, SPACING_MM)) > 0.6
+    assert dice(label, predictor.segment(SubjectImage(image, SPACING_MM))) > 0.6
 
 
 @pytest.mark.slow
@@ -54,11 +55,12 @@ def test_mirroring_is_stored_in_the_checkpoint_and_can_be_overridden(ball_run: B
     image, label = balls(78)
     predictor = Predictor(tmp_path / "mirror.safetensors")
     assert predictor.options.mirror and predictor.settings()["mirror"] is True
-    assert dice(label, predictor.segment(image, SPACING_MM)) > 0.8
+    assert dice(label, predictor.segment(SubjectImage(image, SPACING_MM))) > 0.8
     assert not Predictor(tmp_path / "mirror.safetensors", InferenceOverrides(mirror=False)).options.mirror
     mirrored = Predictor(ball_run.checkpoint, InferenceOverrides(mirror=True))
     np.testing.assert_array_equal(
-        mirrored.segment(image[:, ::-1].copy(), SPACING_MM)[::-1], predictor.segment(image, SPACING_MM)
+        mirrored.segment(SubjectImage(image[:, ::-1].copy(), SPACING_MM))[::-1],
+        predictor.segment(SubjectImage(image, SPACING_MM)),
     )
 
 
@@ -68,7 +70,7 @@ def test_out_of_memory_is_a_device_error(ball_run: BallRun, monkeypatch: pytest.
 
     monkeypatch.setattr("core.inference.predictor.predict_logits", fail)
     with pytest.raises(DeviceError, match=r"machine's memory .*end other programs"):
-        Predictor(ball_run.checkpoint).segment(balls(78)[0], SPACING_MM)
+        Predictor(ball_run.checkpoint).segment(SubjectImage(balls(78)[0], SPACING_MM))
 
 
 def test_resampled_prediction_is_on_the_images_own_grid(ball_run: BallRun, tmp_path: Path) -> None:
@@ -78,7 +80,7 @@ def test_resampled_prediction_is_on_the_images_own_grid(ball_run: BallRun, tmp_p
     image, label = balls(79)
     fine_image, fine_label = (np.repeat(np.repeat(a, 2, axis=-1), 2, axis=-2) for a in (image, label))
     spacing = (SPACING_MM[0], SPACING_MM[1] / 2, SPACING_MM[2] / 2)
-    prediction = Predictor(tmp_path / "spaced.safetensors").segment(fine_image, spacing)
+    prediction = Predictor(tmp_path / "spaced.safetensors").segment(SubjectImage(fine_image, spacing))
     assert prediction.shape == fine_label.shape
     assert dice(fine_label, prediction) > 0.75
 
@@ -93,7 +95,7 @@ def test_segmentation_does_not_depend_on_the_stored_orientation(ball_run: BallRu
     ras_subject, las_subject = (read_images([path], ("M0",)) for path in (ras, las))
     np.testing.assert_array_equal(ras_subject.image, las_subject.image)
     assert ras_subject.stored.axis_codes == ("R", "A", "S") and las_subject.stored.axis_codes == ("L", "A", "S")
-    first, second = (predictor.segment(s.image, s.geometry.spacing_mm) for s in (ras_subject, las_subject))
+    first, second = (predictor.segment(SubjectImage.of(s)) for s in (ras_subject, las_subject))
     np.testing.assert_array_equal(first, second)
 
 

@@ -16,6 +16,7 @@ from core.checkpointing.training_spacing import TrainingSpacing
 from core.errors import CheckpointError, DeviceError
 from core.evaluation.metrics import dice_per_class
 from core.inference.predictor import InferenceOverrides, Predictor
+from core.inference.subject_image import SubjectImage
 from core.inference.voxel_size import ExpectedVoxelSize
 from tests.support.balls import SPACING_MM, balls
 
@@ -88,7 +89,7 @@ def test_resampling_brings_an_image_to_the_voxel_size_of_training_and_back(ball_
 
     def dice(resample: bool = False) -> float:
         predictor = Predictor(ball_run.checkpoint, InferenceOverrides(resample=resample))
-        prediction = predictor.segment(fine_image, fine_mm)
+        prediction = predictor.segment(SubjectImage(fine_image, fine_mm))
         assert prediction.shape == fine_label.shape
         return float(np.nanmean(dice_per_class(fine_label, prediction, 3)[1:]))
 
@@ -99,20 +100,22 @@ def test_resampling_brings_an_image_to_the_voxel_size_of_training_and_back(ball_
 
 def test_resampling_to_the_own_voxel_size_changes_nothing(ball_run: BallRun) -> None:
     image, _ = balls(80)
-    plain = Predictor(ball_run.checkpoint).segment(image, SPACING_MM)
-    resampled = Predictor(ball_run.checkpoint, InferenceOverrides(resample=True)).segment(image, SPACING_MM)
+    plain = Predictor(ball_run.checkpoint).segment(SubjectImage(image, SPACING_MM))
+    resampled = Predictor(ball_run.checkpoint, InferenceOverrides(resample=True)).segment(
+        SubjectImage(image, SPACING_MM)
+    )
     np.testing.assert_array_equal(plain, resampled)
 
 
 def test_image_that_resampling_would_make_too_large_is_refused(ball_run: BallRun) -> None:
     predictor = Predictor(ball_run.checkpoint, InferenceOverrides(resample=True))
     with pytest.raises(DeviceError, match=r"at voxels of 1 x 1 x 1\.5 mm the image has 20000x24000x12000 voxels"):
-        predictor.segment(balls(81)[0], (1000.0, 1000.0, 1000.0))
+        predictor.segment(SubjectImage(balls(81)[0], (1000.0, 1000.0, 1000.0)))
 
 
 def test_resampled_image_of_permuted_thick_slices_is_on_its_own_grid(ball_run: BallRun) -> None:
     predictor = Predictor(ball_run.checkpoint, InferenceOverrides(resample=True))
-    assert predictor.segment(balls(81, shape=(9, 24, 24))[0], (3.0, 1.0, 1.0)).shape == (9, 24, 24)
+    assert predictor.segment(SubjectImage(balls(81, shape=(9, 24, 24))[0], (3.0, 1.0, 1.0))).shape == (9, 24, 24)
 
 
 def test_copied_run_folder_keeps_its_record(ball_run: BallRun, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from core.config import ModelConfig, TrainConfig
 from core.datasets import load_subject, open_dataset
 from core.errors import ConfigError, VolumeError
 from core.inference.predictor import InferenceOverrides, Predictor
+from core.inference.subject_image import SubjectImage
 from core.inspection.feature_maps import MANIFEST, compute_feature_maps, write_feature_maps
 from core.models.build import build_model
 from core.models.unet3d import UNet3D
@@ -55,7 +56,7 @@ def test_argmax_of_the_logits_equals_the_prediction(predictor: Predictor) -> Non
     image, label = balls(91, shape=TILE)
     maps = compute_feature_maps(predictor, image, SPACING_MM)
     assert (maps.start, maps.slice) == ((0, 0, 0), 8)
-    predicted = predictor.segment(image, SPACING_MM)  # one tile equals the sub-volume
+    predicted = predictor.segment(SubjectImage(image, SPACING_MM))  # one tile equals the sub-volume
     np.testing.assert_array_equal(maps.stage("logits").values.argmax(axis=0), predicted[:, :, maps.slice])
     np.testing.assert_array_equal(maps.stage("softmax").values.argmax(axis=0), predicted[:, :, maps.slice])
     assert (predicted == label).mean() > 0.9

@@ -168,20 +168,30 @@ def test_name_of_another_file_is_refused_while_that_exists(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("result", "message"),
     [
-        ("self.conv(image)[:, :1]", r"expected logits of shape \(2, 2, 16, 16, 16\)"),
+        ("self.conv(image)[:, :1]", r"expected logits of shape \(2, 2, 16, 16, 16\).*the second argument of its class"),
         ("self.conv(image)[..., ::2]", "divisor = n"),
         ("[self.conv(image)]", "got a list"),
         ("self.conv(image) / 0", "expected finite logits"),
         ("self.conv(image).detach()", "the logits have no gradient"),
         ("self.conv(image) + torch.rand(1)", "others in a second pass"),
         ("self.conv(image.mul_(2))", "changes the image in place"),
-        ("self.conv(image.view(1, -1))", "in training mode, an image of shape"),
+        ("self.conv(image.view(1, -1))", r"in training mode: RuntimeError.*image of shape \(2, 1, 16, 16, 16\)"),
     ],
 )
 def test_what_breaks_the_contract_is_named(tmp_path: Path, result: str, message: str) -> None:
     name = name_own_network(written(tmp_path, "Wrong", result))
     with pytest.raises(ConfigError, match=rf"Wrong breaks the contract of networks(.|\n)*{message}"):
         check_network(ModelConfig(name))
+
+
+@pytest.mark.parametrize("result", ["self.conv(image)[..., 1:-1]", "[self.conv(image)]", "self.conv(image) * nan"])
+def test_what_fails_with_every_image_is_said_once(tmp_path: Path, result: str) -> None:
+    name = name_own_network(written(tmp_path, "Wrong", result.replace("nan", "float('nan')")))
+    with pytest.raises(ConfigError) as raised:
+        check_network(ModelConfig(name))
+    lines = str(raised.value).splitlines()[1:]
+    assert len(lines) == (2 if "nan" in result else 1), "logits, and of NaN the gradients too"
+    assert all("(image of shape (2, 1, 16, 16, 16) and 3 more)" in line for line in lines)
 
 
 @pytest.mark.parametrize(

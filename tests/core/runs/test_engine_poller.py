@@ -31,6 +31,7 @@ from core.runs.store.engine_records import (
 )
 from core.runs.store.state import read_state, write_state
 from tests.support.elsewhere import CLUSTER, SETTINGS
+from tests.support.watching import wait_until
 
 
 class Scheduler(LocalEngine):
@@ -79,6 +80,18 @@ def test_engine_is_asked_once_per_interval_whatever_the_number_of_askers(root: P
         thread.join()
     assert not engine_poller.ask(root, scheduler)
     assert scheduler.asked == [1]
+
+
+def test_pages_share_one_thread_that_asks(root: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_poller, "_threads", {})
+    queued(root, "1")
+    for _ in range(20):  # as every page does on every run of its script
+        engine_poller.ensure_pollers(root)
+    (thread,) = engine_poller._threads.values()
+    wait_until(lambda: scheduler.asked == [1])
+    monkeypatch.setattr(engine_poller, "remote_engines", lambda root: [])
+    thread.join(10)
+    assert not thread.is_alive() and scheduler.asked == [1]
 
 
 def test_answer_of_another_process_is_fresh_here_too(root: Path, scheduler: Scheduler) -> None:

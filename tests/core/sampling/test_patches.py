@@ -11,7 +11,7 @@ import torch
 
 from core.config import SamplingConfig
 from core.labels import IGNORE_INDEX
-from core.sampling import patches
+from core.sampling import patches, voxel_sets
 from core.sampling.patches import PatchLocation, PatchSampler, ResidentSubjects
 from core.types import Size3, TrainingSubject, VoxelIndex
 
@@ -185,7 +185,7 @@ def test_foreground_is_the_share_of_centred_sub_volumes() -> None:
 
 @pytest.mark.slow
 def test_centres_of_a_large_class_are_spread_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patches, "MAX_CENTRES", 50)
+    monkeypatch.setattr(voxel_sets, "MAX_VOXELS", 50)
     size = (2, 2, 2)
     subjects = [subject((20, 12, 10), rare_and_common())]
     locations = draw(sampler(subjects, size, foreground=1.0, classes=2), 600)
@@ -222,25 +222,6 @@ def test_threshold_is_the_least_labelled_share() -> None:
         locations = draw(sampler(subjects, size, threshold=threshold), 200)
         assert shares(labels_at(subjects, locations, size)).min() >= threshold
         assert len({p.start for p in locations}) > 50
-
-
-def test_padding_counts_as_unlabelled() -> None:
-    size = (8, 8, 8)
-    subjects = [subject((4, 8, 8), np.ones((4, 8, 8)))]
-    table = patches._summed_volume_table(subjects[0].label > 0)
-    assert patches._labelled_share(table, (-2, 0, 0), size) == 0.5
-    assert patches._labelled_share(table, (-9, 0, 0), size) == 0
-
-
-def test_labelled_share_equals_counting() -> None:
-    rng = np.random.default_rng(0)
-    label = (rng.random((7, 9, 5)) < 0.4).astype(np.uint8)
-    table = patches._summed_volume_table(label > 0)
-    for _ in range(50):
-        i, j, k = rng.integers(-6, 9, 3).tolist()
-        a, b, c = rng.integers(1, 12, 3).tolist()
-        expected = by_numpy(label, (i, j, k), (a, b, c)).mean()
-        assert patches._labelled_share(table, (i, j, k), (a, b, c)) == pytest.approx(expected, abs=1e-12)
 
 
 def test_unreachable_threshold_takes_the_best_of_the_tries() -> None:

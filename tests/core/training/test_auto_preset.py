@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from core.config import TrainConfig, field_specs
-from core.durations import DurationFactors
+from core.durations import DurationFactors, TrainingPlace
 from core.presets import PRESETS, preset
 from core.training.auto_preset import (
     AUGMENTATION,
@@ -42,6 +42,17 @@ def test_operations_of_each_width_are_those_of_a_trace(width: Any) -> None:
     assert width.kflop_per_voxel == pytest.approx(cost.training_gflop * 1e6 / 64**3, rel=0.02)
 
 
+def test_choices_are_those_for_the_device_of_an_engine_and_name_what_was_assumed() -> None:
+    here, _ = chosen(HEADS, minutes=10.0)
+    place = TrainingPlace("cuda", engine="gpus", assumed="gpus requests a GPU for a run; which one is not known")
+    there, reasons = chosen(replace(HEADS, place=place), minutes=10.0)
+    assert sum(there["channels"]) > sum(here["channels"]), "a GPU takes far more steps"
+    assert reasons[0].startswith("Time: 10 min (CUDA on gpus) are about")
+    assert reasons[0].endswith("; a rough estimate: gpus requests a GPU for a run; which one is not known")
+    measured = replace(place, measured=DurationFactors(1.0, 1.0, 2), assumed="")
+    assert chosen(replace(HEADS, place=measured), minutes=10.0)[1][0].endswith("; as fast as the last 2 runs there")
+
+
 @pytest.mark.parametrize("work", [HIPPOCAMPI, HEADS], ids=["hippocampi", "heads"])
 @pytest.mark.parametrize("minutes", [0.1, 1.0, 3.0, 10.0, 30.0, 480.0, 0.0])
 def test_choices_are_a_configuration_and_each_has_a_reason(work: Work, minutes: float) -> None:
@@ -68,7 +79,7 @@ def test_a_wider_network_is_chosen_once_enough_of_its_steps_fit() -> None:
     channels = {m: chosen(HIPPOCAMPI, minutes=float(m))[0]["channels"] for m in (1, 3, 10, 30, 480)}
     narrow, middle, wide = (width.channels for width in WIDTHS)
     assert channels == {1: narrow, 3: narrow, 10: middle, 30: middle, 480: wide}
-    slower = replace(HIPPOCAMPI, measured=DurationFactors(4.0, 4.0, 2))
+    slower = replace(HIPPOCAMPI, place=TrainingPlace("cpu", DurationFactors(4.0, 4.0, 2)))
     values, reasons = chosen(slower, minutes=10.0)
     assert values["channels"] == narrow, "a quarter of the steps fit on a machine that was measured to be slower"
     assert reasons[0].endswith("as fast as the last 2 runs here")

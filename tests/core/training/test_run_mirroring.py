@@ -19,6 +19,7 @@ from core.errors import ConfigError
 from core.evaluation.metrics import dice_per_class
 from core.events import Event, Note, Ready
 from core.inference.predictor import InferenceOverrides, Predictor
+from core.inference.subject_image import SubjectImage
 from core.presets import preset
 from core.runs.launch import resolve_config
 from core.sampling.streaming import StreamedSubjects
@@ -172,7 +173,7 @@ def test_left_and_right_are_learned_with_mirroring(folder: Path, tmp_path: Path,
     for mirror in (False, True):
         predictor = Predictor(tmp_path / "last.safetensors", InferenceOverrides(mirror=mirror))
         subject = load_subject(open_dataset(folder), predictor.metadata.split["val"][0])
-        prediction = predictor.segment(subject.image, subject.geometry.spacing_mm)
+        prediction = predictor.segment(SubjectImage.of(subject))
         assert subject.label is not None
         left, right = dice_per_class(subject.label, prediction, 3)[1:]
         if lateral == "auto":
@@ -187,8 +188,8 @@ def test_unoriented_image_is_not_averaged_with_its_mirror_image(tmp_path: Path) 
     checkpoint = tmp_path / "run" / "last.safetensors"
     image = kidneys(9)[0][None]
     mirrored = Predictor(checkpoint, InferenceOverrides(mirror=True))
-    plain = Predictor(checkpoint).segment(image, (1.0, 1.0, 1.0))
-    unoriented = mirrored.segment(image, (1.0, 1.0, 1.0), oriented=False)
+    plain = Predictor(checkpoint).segment(SubjectImage(image, (1.0, 1.0, 1.0)))
+    unoriented = mirrored.segment(SubjectImage(image, (1.0, 1.0, 1.0), oriented=False))
     np.testing.assert_array_equal(unoriented, plain)
 
 

@@ -18,6 +18,7 @@ from core.events import Ended, Event, Ready
 from core.imaging.foreground_statistics import ForegroundIntensities
 from core.imaging.normalise import Normaliser
 from core.inference.predictor import Predictor
+from core.inference.subject_image import SubjectImage
 from core.training.experiment import train_run
 from tests.support.balls import balls, tiny, write_balls
 from tests.support.volume_files import make_iseg
@@ -108,10 +109,12 @@ def test_prediction_uses_the_statistics_of_training_and_a_checkpoint_without_the
     assert statistics is not None
     shifted = replace(statistics, mean=1e4)
     image = load_subject(open_dataset(data), "ball_0").image
-    before = Predictor(file).segment(image, (1, 1, 1.5))
+    before = Predictor(file).segment(SubjectImage(image, (1, 1, 1.5)))
     other = replace(checkpoint.metadata, normalisation=Normaliser(("ct",), (shifted,)).to_json())
     save(tmp_path / "other.safetensors", replace(checkpoint, metadata=other))
-    assert not np.array_equal(Predictor(tmp_path / "other.safetensors").segment(image, (1, 1, 1.5)), before)
+    assert not np.array_equal(
+        Predictor(tmp_path / "other.safetensors").segment(SubjectImage(image, (1, 1, 1.5))), before
+    )
     save(tmp_path / "without.safetensors", replace(checkpoint, metadata=replace(checkpoint.metadata, normalisation={})))
     with pytest.raises(CheckpointError, match=r"without.safetensors: .*expected the percentiles"):
         load(tmp_path / "without.safetensors")

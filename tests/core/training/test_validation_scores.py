@@ -10,11 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from core.colours import IGNORE_COLOUR, rgb
-from core.evaluation.metrics import dice_per_class
+from core.evaluation.metrics import ScoredNames, dice_per_class
+from core.inference.outputs import NetworkOutputs
 from core.inference.sliding_window import InferenceOptions
 from core.labels import IGNORE_INDEX
 from core.losses.build import LossFunction
 from core.models.blocks import NetworkOutput
+from core.regions import region_space
 from core.sampling.patches import PatchLocation, ResidentSubjects
 from core.training.validation_scores import (
     SubVolumeScore,
@@ -27,6 +29,8 @@ from core.training.validation_scores import (
 from core.types import Size3, TrainingSubject
 
 COLOURS = ("#8b909a", "#ff0000", "#0000ff")
+OUTPUTS = NetworkOutputs(("air", "CSF", "GM"))
+SCORED = ScoredNames.of(OUTPUTS.class_names, None, False)
 SIZE = (2, 2, 1)
 
 
@@ -68,7 +72,7 @@ def score(
     sub_volumes: int | None = None,
 ) -> SubVolumeScore:
     locations = first_voxels(len(held_out) if sub_volumes is None else sub_volumes)
-    validation_set = ValidationSet(held_out, locations, SIZE, COLOURS)
+    validation_set = ValidationSet(held_out, locations, SIZE, COLOURS, OUTPUTS)
     return score_sub_volumes(model or Oracle(), validation_set, loss, batch_size=batch_size, precision="fp32")
 
 
@@ -110,7 +114,7 @@ def test_loss_receives_logits_and_label() -> None:
 
 
 def test_metric_names_state_whether_the_background_counts() -> None:
-    values = score(subjects(*HAND)).values(("air", "CSF", "GM"))
+    values = score(subjects(*HAND)).values(SCORED)
     dice = (2 * 3 / 8, 2 * 2 / 7, 0)
     assert values == pytest.approx(
         {
@@ -124,10 +128,21 @@ def test_metric_names_state_whether_the_background_counts() -> None:
 
 
 def test_absent_class_is_nan_and_left_out_of_the_means() -> None:
-    values = score(subjects((four(0, 1, 1, 1), four(0, 0, 1, 1)))).values(("air", "CSF", "GM"))
+    values = score(subjects((four(0, 1, 1, 1), four(0, 0, 1, 1)))).values(SCORED)
     assert math.isnan(values["val/dice/GM"])
     assert values["val/dice_mean"] == pytest.approx(4 / 5)
     assert values["val/sub_volume_dice_with_background"] == pytest.approx((2 / 3 + 4 / 5) / 2)
+
+
+def test_errors_between_the_classes_of_a_region_do_not_count_for_it() -> None:
+    """Truth CSF CSF GM GM air, predicted GM CSF GM air GM, and one voxel that the truth leaves out; by hand."""
+    truth, predicted = (torch.tensor(v).view(1, 1, 1, 6) for v in ([1, 1, 2, 2, 0, IGNORE_INDEX], [2, 1, 2, 0, 2, 1]))
+    brain = region_space({"brain": ("CSF", "GM"), "GM": ("GM",)}, {}, OUTPUTS.class_names)
+    held_out = ValidationSet(subjects(*HAND), (), SIZE, COLOURS, NetworkOutputs(OUTPUTS.class_names, brain), brain)
+    assert held_out.counts(predicted, truth).tolist() == [[0, 1, 1, 3], [1, 0, 2, 1], [1, 1, 1, 1]]
+    scored = held_out.scored
+    assert scored.names == ("CSF", "GM", "brain") and set(scored.in_mean) == {"brain", "GM"}
+    assert scored.mean({"CSF": 0.1, "GM": 0.4, "brain": 0.8}) == pytest.approx(0.6)
 
 
 def test_scores_of_no_sub_volumes_are_nan() -> None:
@@ -161,7 +176,7 @@ def test_whole_volume_dice_matches_the_metric(mode: str) -> None:
     pairs = [(generator.integers(0, 3, shape), generator.integers(0, 3, shape)) for shape in shapes]
     pairs.append((np.minimum(pairs[0][0], 1), np.minimum(pairs[0][1], 1)))
     calls: list[tuple[int, int]] = []
-    validation_set = ValidationSet(subjects(*pairs), (), (4, 4, 4), COLOURS)
+    validation_set = ValidationSet(subjects(*pairs), (), (4, 4, 4), COLOURS, OUTPUTS)
     options = InferenceOptions(mode, (4, 4, 4))
     scores = score_whole_volumes(Oracle(), validation_set, options, lambda *n: calls.append(n))
     expected = np.stack([dice_per_class(truth, prediction, 3) for prediction, truth in pairs])
@@ -174,8 +189,8 @@ def test_whole_volume_dice_matches_the_metric(mode: str) -> None:
 
 def test_whole_volume_mean_is_over_subjects_then_foreground_classes() -> None:
     dice = np.array([[1.0, 0.5, np.nan], [1.0, 0.7, 0.1]])
-    assert WholeVolumeScore(dice, "tiles", 1.0).mean_dice == pytest.approx((0.6 + 0.1) / 2)
-    assert math.isnan(WholeVolumeScore(np.full((2, 3), np.nan), "tiles", 1.0).mean_dice)
+    assert WholeVolumeScore(dice, "tiles", 1.0, SCORED).mean_dice == pytest.approx((0.6 + 0.1) / 2)
+    assert math.isnan(WholeVolumeScore(np.full((2, 3), np.nan), "tiles", 1.0, SCORED).mean_dice)
 
 
 # --- the picture ------------------------------------------------------------------------------------------------------
@@ -246,7 +261,7 @@ def test_ignored_voxels_count_for_no_score() -> None:
 
     def sub_volumes(held_out: list[tuple[np.ndarray, np.ndarray]], size: Size3, count: int = 1) -> SubVolumeScore:
         locations = tuple(PatchLocation(n, (0, 0, 0)) for n in range(count))
-        validation_set = ValidationSet(subjects(*held_out), locations, size, COLOURS)
+        validation_set = ValidationSet(subjects(*held_out), locations, size, COLOURS, OUTPUTS)
         loss = build_loss(LossConfig(loss="dice_ce"), ignore=True)
         return score_sub_volumes(Oracle(), validation_set, loss, batch_size=1, precision="fp32")
 
@@ -257,7 +272,7 @@ def test_ignored_voxels_count_for_no_score() -> None:
     assert np.array_equal(with_empty.dice, score.dice) and with_empty.loss == pytest.approx(score.loss)
     assert math.isnan(sub_volumes([(prediction, nothing)], size).loss)
     options = InferenceOptions("tiles", size, 0.5, "fp32")
-    validation_set = ValidationSet(subjects(*pairs), (), size, COLOURS)
+    validation_set = ValidationSet(subjects(*pairs), (), size, COLOURS, OUTPUTS)
     volumes = score_whole_volumes(Oracle(), validation_set, options)
     assert np.array_equal(volumes.dice[0], dice_per_class(whole, prediction, 3))
 

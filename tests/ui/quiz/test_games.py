@@ -309,7 +309,9 @@ def test_unusable_predictions_are_refused(settings: GameSettings, tmp_path: Path
     assert loaded.label is not None
     perfect = tmp_path / "perfect.nii.gz"
     write_label(perfect, settings.labels.to_raw(loaded.label), loaded.stored, loaded.first_image)
-    with pytest.raises(DatasetError, match="Balls: expected slices in which reference and prediction differ, found"):
+    with pytest.raises(
+        DatasetError, match=r"Balls: expected slices with 30 or more labelled voxels .* 3 or more, found"
+    ):
         game_of(settings, tmp_path, cases=(dataclasses.replace(case, file=perfect),))
     small = tmp_path / "small.nii.gz"
     geometry = dataclasses.replace(loaded.stored, shape=(4, 4, 4))

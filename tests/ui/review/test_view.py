@@ -13,6 +13,7 @@ from core.imaging.display import Channel, Grid
 from core.runs.predictions import Prediction
 from core.types import VoxelIndex
 from ui.review import view
+from ui.review.case_order import worst_first
 from ui.viewer.scenes import Scene
 
 SCENE = Scene(Grid((4, 5, 6), (1, 1, 1), None), (Channel("T1", 0, 1, (0, 1)),), "/api/volumes/x")
@@ -27,12 +28,12 @@ def test_worst_case_is_first_and_unsegmented_cases_are_last() -> None:
     dice = {"s-2": 0.9, "s-10": 0.5, "s-3": None, "s-4": math.nan, "s-5": 0.0}
     predictions = {subject: prediction(subject, value) for subject, value in dice.items()}
     subjects = ["s-1", "s-2", "s-3", "s-4", "s-5", "s-10", "s-11", "s-9"]
-    assert view.worst_first(subjects, predictions) == ["s-5", "s-10", "s-2", "s-3", "s-4", "s-1", "s-9", "s-11"]
+    assert worst_first(subjects, predictions) == ["s-5", "s-10", "s-2", "s-3", "s-4", "s-1", "s-9", "s-11"]
 
 
 def test_cases_without_a_reference_begin_where_networks_disagree_most() -> None:
     predictions = {s: replace(prediction(s, None), mean_disagreement=d) for s, d in (("a", 0.01), ("b", 0.2))}
-    assert view.worst_first(["a", "b"], predictions) == ["b", "a"]
+    assert worst_first(["a", "b"], predictions) == ["b", "a"]
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,10 @@ from core.datasets.single_case import dataset_of_images
 from core.errors import VolumeError
 from core.imaging.bounded_io import decompress_pieces
 from core.imaging.display import upright_slices
+from core.imaging.volume import write_label
 from tests.support.balls import SPACING_MM, write_balls
 from ui.viewer import streamed_scenes, streams
+from ui.viewer.heat import disagreement
 from ui.viewer.scenes import Scene, image_scene, subject_scene
 from ui.viewer.streamed_scenes import StreamedSubject
 
@@ -188,6 +190,33 @@ def test_prediction_is_streamed_in_the_classes_of_the_model_and_must_fit(folder:
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), small)
     with pytest.raises(VolumeError, match="expected a segmentation of"):
         subject_scene(folder, subject, dataset.labels, small)
+
+
+def test_heat_layer_is_streamed_and_prepared_when_it_is_first_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, subject = open_dataset(folder), subject_of(folder)
+    loaded = load_subject(dataset, subject)
+    percents = np.random.default_rng(0).integers(0, 101, loaded.geometry.shape, np.uint8)
+    write_label(tmp_path / "map.nii.gz", percents, loaded.stored, loaded.first_image)
+    prepared: list[str] = []
+    prepare = streams.LabelStream.prepare
+
+    def noted(own: streams.LabelStream) -> dict[str, Any]:
+        prepared.append(own.name)
+        return prepare(own)
+
+    monkeypatch.setattr(streams.LabelStream, "prepare", noted)
+    scene = subject_scene(folder, subject, heat=[disagreement(tmp_path / "map.nii.gz")])
+    (layer,) = scene.heat
+    facts(scene.layers["truth"])
+    assert not any("heat" in name for name in prepared)
+    facts(layer.url)
+    assert sum("heat" in name for name in prepared) == 1
+    assert np.array_equal(slab(scene, layer.url, 2, 3, 4, "u1"), percents[:, :, 3:7])
+    write_label(tmp_path / "more.nii.gz", percents + 100, loaded.stored, loaded.first_image)
+    (wrong,) = subject_scene(folder, subject, heat=[disagreement(tmp_path / "more.nii.gz")]).heat
+    assert "more.nii.gz: expected a map of whole numbers from 0 to 100" in error(wrong.url)
 
 
 def test_images_of_no_data_set_are_streamed_too(folder: Path) -> None:

@@ -62,6 +62,27 @@ def test_volume_that_several_visitors_need_at_once_is_made_once() -> None:
     assert len(made) == 1 and len(urls) == 1
 
 
+def test_volume_on_request_is_made_by_the_first_of_several_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    making, made = Barrier(2), []
+
+    def make() -> bytes:
+        made.append(1)
+        making.wait(30)
+        return b"voxels"
+
+    url = volumes.publish_on_request("a", make)
+    assert not made
+    with ThreadPoolExecutor(3) as pool:
+        answers = [pool.submit(ask, url) for _ in range(3)]
+        making.wait(30)
+        contents = {gzip.decompress(Path(answer.result().path).read_bytes()) for answer in answers}
+    assert contents == {b"voxels"} and len(made) == 1
+    monkeypatch.setattr(volumes, "MAX_MAKERS", 1)
+    volumes.publish_on_request("b", lambda: b"b")
+    volumes.publish_on_request("c", lambda: b"c")
+    assert len(volumes._makers) == 1 and ask(url).status_code == 200, "the first is cached"
+
+
 def test_url_does_not_contain_the_name_and_wrong_tokens_are_404() -> None:
     url = volumes.publish("subject-1", lambda: ({}, b"x"))[1]
     assert "subject" not in url

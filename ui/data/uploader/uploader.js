@@ -1,18 +1,20 @@
 // Sends the files of a data set one after the other; the server writes each to disk. Text goes through textContent only.
 
-const states = new WeakMap(); // by element: what is running, and what was said last
+// One upload of a browser tab, which goes on while its popover is closed and on other pages: what is running, and what
+// was said last. Each time the popover is opened its element is another one.
+const NOTICE = "upload-notice";
+const state = (globalThis.segmentariumUpload ??= { root: null, running: null, failed: "" });
 
 export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".root");
-  const state = states.get(root) ?? { running: null, failed: "" };
-  states.set(root, state);
   state.data = data;
   state.done = (folder) => setTriggerValue("uploaded", folder);
-  if (!state.bound) {
-    state.bound = true;
+  if (state.root !== root) {
+    state.root = root;
     bindDrop(root, state);
   }
   if (!state.running) renderChoices(root, state);
+  else if (!root.contains(state.running.view)) root.replaceChildren(state.running.view);
 }
 
 function renderChoices(root, state) {
@@ -58,14 +60,16 @@ async function start(root, state, files) {
   if (!files.length || state.running) return;
   const total = files.reduce((sum, [, file]) => sum + file.size, 0);
   state.failed = "";
-  const run = { cancelled: false, request: null, id: null };
+  const run = { cancelled: false, request: null, id: null, view: element("div") };
   state.running = run;
   const bar = element("progress"), text = element("div", "note"), cancel = element("button", "", "Cancel");
   cancel.type = "button";
   cancel.onclick = () => { run.cancelled = true; run.request?.abort(); };
   Object.assign(bar, { max: Math.max(total, 1), value: 0 });
   text.setAttribute("aria-live", "polite");
-  root.replaceChildren(text, bar, cancel);
+  run.view.append(text, bar, cancel);
+  root.replaceChildren(run.view);
+  const watch = setInterval(() => showElsewhere(state, text, bar), 300);
   const { api, limit, limitText } = state.data;
   try {
     if (total > limit) throw new Error(`The files have more than ${limitText}; copy them into the data root instead.`);
@@ -84,14 +88,49 @@ async function start(root, state, files) {
     const name = files.length === 1 ? first.replace(/\.(zip|nii|nii\.gz)$/i, "") : "upload";
     const { folder } = await send(run, `${api}/${run.id}/finish?name=${encodeURIComponent(name)}`);
     state.running = null;
-    renderChoices(root, state);
-    state.done(folder);
+    const seen = state.root.isConnected;
+    renderChoices(state.root, state);
+    if (seen) state.done(folder);
+    else showNotice(`Uploaded: ${folder}`, folder);
   } catch (error) {
     state.failed = run.cancelled ? "" : error.message;
     state.running = null;
     if (run.id) send({}, `${api}/${run.id}/cancel`).catch(() => {});
-    renderChoices(root, state);
+    renderChoices(state.root, state);
+    if (state.failed && !state.root.isConnected) showNotice(`The upload failed: ${state.failed}`);
+  } finally {
+    clearInterval(watch);
   }
+}
+
+// The progress while the popover is closed, or another page is shown.
+function showElsewhere(state, text, bar) {
+  if (state.root.isConnected) return document.getElementById(NOTICE)?.remove();
+  const percent = bar.hasAttribute("value") ? `: ${Math.round((100 * bar.value) / bar.max)} %` : "";
+  showNotice(text.textContent + percent);
+}
+
+function showNotice(text, folder = "") {
+  let notice = document.getElementById(NOTICE);
+  if (!notice) {
+    notice = element("div");
+    notice.id = NOTICE;
+    notice.setAttribute("role", "status");
+    document.body.append(notice);
+  }
+  if (notice.dataset.text === text) return;
+  notice.dataset.text = text;
+  notice.replaceChildren(element("span", "", text));
+  if (folder) {
+    const open = element("a", "", "Open it");
+    open.href = new URL(`data?${new URLSearchParams({ data: folder })}`, location.href);
+    notice.append(open);
+  }
+  if (state.running) return;
+  const close = element("button", "", "Close");
+  close.type = "button";
+  close.onclick = () => notice.remove();
+  notice.append(close);
 }
 
 // XMLHttpRequest and not fetch, which does not say how much has been sent.

@@ -1,22 +1,45 @@
-"""The list of cases on the Review page: mean Dice and a bar per class for each case; a click chooses a case."""
+"""The list of cases on the Review page: a score and a bar per class for each case; a click chooses a case. Above it the
+scores of all cases as a strip plot."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.evaluation.case_measures import Distribution, Measure
 from core.evaluation.metrics import SubjectScore
-from core.formatting import format_score
+from core.formatting import format_number, format_score
 from ui.shared.component import component
 
-_mount = component("cases", Path(__file__).parent, ("cases.js",), ("cases.css",))
+_mount = component("cases", Path(__file__).parent, ("strip_plot.js", "cases.js"), ("cases.css",))
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The scores that a list shows.
+
+    Attributes
+    ----------
+    label : str. The measure and the class in words.
+    measure : Measure.
+    by_case : mapping. Scores of segmented cases; ``None`` for a case without truth.
+    values : mapping. Value of the measure of each case that is scored, of the cases that are not listed too.
+    spread : Distribution. Of these values.
+    """
+
+    label: str
+    measure: Measure
+    by_case: Mapping[str, SubjectScore | None]
+    values: Mapping[str, float]
+    spread: Distribution
 
 
 def case_list(
     subjects: Sequence[str],
-    scores: Mapping[str, SubjectScore | None],
+    scores: Scores,
     classes: Sequence[Mapping[str, str]],
     chosen: str | None,
     key: str = "cases",
@@ -26,7 +49,7 @@ def case_list(
     Parameters
     ----------
     subjects : sequence of str. Ids of the cases.
-    scores : mapping. Scores of segmented cases; ``None`` for a case without truth.
+    scores : Scores. Their scores.
     classes : sequence of mapping. ``{"name", "colour"}`` of each class.
     chosen : str or None. The case that is marked.
 
@@ -35,27 +58,61 @@ def case_list(
     str or None. The case that was chosen by a click, else ``None``.
     """
     rows = [_row(subject, scores, classes) for subject in subjects]
-    result = _mount(key=key, data={"rows": rows, "selected": chosen}, on_chosen_change=lambda: None)
-    return result.chosen
+    data = {"rows": rows, "selected": chosen, "plot": _plot(scores, subjects, chosen)}
+    return _mount(key=key, data=data, on_chosen_change=lambda: None).chosen
 
 
-def _row(
-    subject: str, scores: Mapping[str, SubjectScore | None], classes: Sequence[Mapping[str, str]]
-) -> dict[str, Any]:
-    score = scores.get(subject)
+def _row(subject: str, scores: Scores, classes: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+    score = scores.by_case.get(subject)
     bars, title, missed = [], "not segmented yet", []
     if score is not None:
         dice = [(c, score.dice.get(c["name"], math.nan)) for c in classes]
         bars = [{"colour": c["colour"], "share": 0.0 if math.isnan(d) else d} for c, d in dice]
-        title = ", ".join(f"{c['name']} {format_score(d)}" for c, d in dice)
+        title = "Dice " + ", ".join(f"{c['name']} {format_score(d)}" for c, d in dice)
         missed = list(score.missed)
-    elif subject in scores:
+    elif subject in scores.by_case:
         title = "segmented; no reference, no scores"
     return {
         "id": subject,
-        "dice": format_score(score.mean_dice if score is not None else None),
+        "value": _text(scores, subject),
         "bars": bars,
         "title": title + (f"; missed: {', '.join(missed)}" if missed else ""),
         "missed": bool(missed),
-        "waiting": subject not in scores,
+        "outlier": subject in scores.spread.outliers,
+        "waiting": subject not in scores.by_case,
+    }
+
+
+def _text(scores: Scores, subject: str) -> str:
+    """The value of a case as text; a dash where there is none, also where a missed structure has no distance."""
+    value = scores.values.get(subject, math.nan)
+    sign = "+" if scores.measure.kind == "volume" and 0 < value < math.inf else ""
+    return sign + format_number(value, scores.measure.decimals)
+
+
+def _plot(scores: Scores, subjects: Sequence[str], chosen: str | None) -> dict[str, Any] | None:
+    """The strip plot; ``None`` with fewer than two values."""
+    finite = {id: value for id, value in scores.values.items() if math.isfinite(value)}
+    if len(finite) < 2:
+        return None
+    spread, decimals, listed = scores.spread, scores.measure.decimals, set(subjects)
+    points = [
+        {"id": id, "value": value, "text": _text(scores, id), "outlier": id in spread.outliers}
+        for id, value in finite.items()
+        if id in listed
+    ]
+    place = ""
+    if chosen in finite:
+        worse = sum(scores.measure.badness(v) > scores.measure.badness(finite[chosen]) for v in finite.values())
+        place = f"{_text(scores, chosen)} is number {worse + 1} of {len(finite)} from the worst; "
+    median, *quartiles = (format_number(v, decimals) for v in (spread.median, spread.lower, spread.upper))
+    return {
+        "label": scores.label,
+        "points": points,
+        "median": spread.median,
+        "quartiles": [spread.lower, spread.upper],
+        "low": min(finite.values()),
+        "high": max(finite.values()),
+        "ends": [format_number(end(finite.values()), decimals) for end in (min, max)],
+        "text": f"{place}median {median}, middle half {' to '.join(quartiles)}",
     }

@@ -1,55 +1,56 @@
 // The list of cases: a click, Enter or Space chooses one. Text is set through textContent only.
 
 export default function ({ data, parentElement, setTriggerValue }) {
-  const root = parentElement.querySelector(".root");
-  const focused = [...root.children].findIndex((row) => row.matches(":focus"));
-  root.setAttribute("role", "listbox");
-  root.setAttribute("aria-label", "Cases");
-  const rows = data.rows.map((row) => {
-    const element = createElement("div", "case" + (row.waiting ? " waiting" : ""));
-    element.tabIndex = 0;
-    element.setAttribute("role", "option");
-    element.setAttribute("aria-selected", String(row.id === data.selected));
-    element.title = `${row.id}: ${row.title}`;
-    const name = createElement("span", "name"), bars = createElement("span", "bars"), dice = createElement("span", "dice");
-    name.textContent = row.id;
-    dice.textContent = row.dice;
-    if (row.missed) {
-      const flag = createElement("span", "flag");
-      flag.textContent = "missed";
-      name.append(flag);
-    }
-    for (const bar of row.bars) {
-      const track = createElement("i"), fill = createElement("b");
-      fill.style.height = `${Math.round(Math.max(0.04, bar.share) * 100)}%`;
-      fill.style.background = bar.colour;
-      track.append(fill);
-      bars.append(track);
-    }
-    element.append(name, bars, dice);
-    element.onclick = () => setTriggerValue("chosen", row.id);
-    element.onkeydown = (event) => {
-      if (event.key === "Enter" || event.key === " ") setTriggerValue("chosen", row.id);
-      else if (event.key === "ArrowDown") element.nextElementSibling?.focus();
-      else if (event.key === "ArrowUp") element.previousElementSibling?.focus();
-      else return;
-      event.preventDefault();
-    };
-    return element;
-  });
-  root.replaceChildren(...rows);
+  const root = parentElement.querySelector(".root"), before = root.querySelector(".list");
+  const choose = (id) => setTriggerValue("chosen", id);
+  const focused = [...(before?.children ?? [])].findIndex((row) => row.matches(":focus")), scrolled = before?.scrollTop ?? 0;
+  const list = createElement("div", "list");
+  list.setAttribute("role", "listbox");
+  list.setAttribute("aria-label", "Cases");
+  const rows = data.rows.map((row) => caseRow(row, row.id === data.selected, choose));
+  list.append(...rows);
+  root.replaceChildren(...(data.plot ? [stripPlot(data.plot, data.selected, choose)] : []), list);
+  list.scrollTop = scrolled;
   if (focused >= 0) rows[focused]?.focus({ preventScroll: true });
   const selected = rows.find((row) => row.getAttribute("aria-selected") === "true");
   if (selected && root.dataset.selected !== data.selected) { // scroll the list, not the page
-    const top = selected.offsetTop - root.offsetTop, bottom = top + selected.offsetHeight;
-    if (top < root.scrollTop) root.scrollTop = top;
-    else if (bottom > root.scrollTop + root.clientHeight) root.scrollTop = bottom - root.clientHeight;
+    const top = selected.offsetTop - list.offsetTop, bottom = top + selected.offsetHeight;
+    if (top < list.scrollTop) list.scrollTop = top;
+    else if (bottom > list.scrollTop + list.clientHeight) list.scrollTop = bottom - list.clientHeight;
   }
   root.dataset.selected = data.selected ?? "";
 }
 
-function createElement(tag, className = "") {
-  const element = document.createElement(tag);
-  if (className) element.className = className;
+function caseRow(row, isSelected, choose) {
+  const element = createElement("div", "case" + (row.waiting ? " waiting" : ""));
+  element.tabIndex = 0;
+  element.setAttribute("role", "option");
+  element.setAttribute("aria-selected", String(isSelected));
+  element.title = `${row.id}: ${row.title}`;
+  const name = createElement("span", "name"), bars = createElement("span", "bars"), value = createElement("span", "value");
+  name.textContent = row.id;
+  value.textContent = row.value;
+  for (const word of ["missed", "outlier"]) {
+    if (!row[word]) continue;
+    const flag = createElement("span", `flag ${word}`);
+    flag.textContent = word;
+    name.append(flag);
+  }
+  for (const bar of row.bars) {
+    const track = createElement("i"), fill = createElement("b");
+    fill.style.height = `${Math.round(Math.max(0.04, bar.share) * 100)}%`;
+    fill.style.background = bar.colour;
+    track.append(fill);
+    bars.append(track);
+  }
+  element.append(name, bars, value);
+  element.onclick = () => choose(row.id);
+  element.onkeydown = (event) => {
+    if (event.key === "Enter" || event.key === " ") choose(row.id);
+    else if (event.key === "ArrowDown") element.nextElementSibling?.focus();
+    else if (event.key === "ArrowUp") element.previousElementSibling?.focus();
+    else return;
+    event.preventDefault();
+  };
   return element;
 }

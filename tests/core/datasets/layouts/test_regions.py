@@ -9,8 +9,12 @@ import pytest
 
 from core.datasets import open_dataset
 from core.datasets.doctor import check
-from core.datasets.layouts.regions import split_regions
+from core.datasets.layouts.known_sets import known_sets
+from core.datasets.layouts.recipe import Recipe
+from core.datasets.layouts.regions import SplitLabels, split_regions
+from core.datasets.saved_recipes import apply_recipe
 from core.errors import DatasetError
+from core.regions import region_space
 from tests.support.volume_files import make_decathlon, make_nnunet
 
 BRATS = {"background": 0, "whole tumour": [1, 2, 3], "tumour core": [2, 3], "enhancing": 3}
@@ -26,15 +30,48 @@ def test_regions_become_classes_that_do_not_overlap_and_unions_of_them(tmp_path:
     assert dataset.regions == {
         "whole tumour": ("whole tumour only", "tumour core only", "enhancing"),
         "tumour core": ("tumour core only", "enhancing"),
+        "enhancing": ("enhancing",),
     }
-    assert "overlap: the classes whole tumour only, tumour core only, enhancing" in dataset.notes[0]
+    assert dataset.region_order == {
+        "whole tumour": "whole tumour only", "tumour core": "tumour core only", "enhancing": "enhancing",
+    }  # fmt: skip
+    assert "they consist of the classes whole tumour only, tumour core only, enhancing" in dataset.notes[0]
+
+
+@pytest.mark.parametrize("order", [[1, 2], [1, 2, 7], "1 2 3", [1, 2, [3]]])
+def test_order_that_does_not_fit_the_regions_is_refused(tmp_path: Path, order: object) -> None:
+    folder = make_nnunet(tmp_path, labels=BRATS, regions_class_order=order)
+    with pytest.raises(DatasetError, match=r"expected one of the values \[1, 2, 3\] under 'regions_class_order'"):
+        open_dataset(folder)
+
+
+def test_region_with_the_background_is_refused(tmp_path: Path) -> None:
+    folder = make_nnunet(tmp_path, labels={"background": 0, "all": [0, 1, 2], "part": 1})
+    with pytest.raises(DatasetError, match=r"expected regions without the value 0, .* got 'all': \[0, 1, 2\]"):
+        open_dataset(folder)
+
+
+def test_renamed_class_keeps_its_place_in_the_regions(tmp_path: Path) -> None:
+    dataset = open_dataset(make_nnunet(tmp_path, labels=BRATS, regions_class_order=[1, 2, 3]))
+    renamed = apply_recipe(dataset, Recipe(renamed={1: "oedema"}))
+    assert renamed.regions["whole tumour"] == ("oedema", "tumour core only", "enhancing")
+    assert renamed.region_order["whole tumour"] == "oedema"
+
+
+def test_known_sets_say_how_their_regions_become_label_maps() -> None:
+    for name, description in known_sets().items():
+        if description.regions:
+            assert description.classes is not None
+            found = region_space(description.regions, description.region_order, tuple(description.classes))
+            assert found is not None and found.painted and not found.lost_classes, name
 
 
 def test_values_that_only_one_region_holds_are_numbered(tmp_path: Path) -> None:
-    content, regions, _ = split_regions(tmp_path, {"labels": {"background": 0, "organ": [1, 2], "part": 3}})
-    assert content["labels"] == {"background": 0, "organ 1": 1, "organ 2": 2, "part": 3}
-    assert regions == {"organ": ("organ 1", "organ 2")}
-    assert split_regions(tmp_path, {"labels": {"a": 0, "b": 1}}) == ({"labels": {"a": 0, "b": 1}}, {}, ())
+    split = split_regions(tmp_path, {"labels": {"background": 0, "organ": [1, 2], "part": 3}})
+    assert split.content["labels"] == {"background": 0, "organ 1": 1, "organ 2": 2, "part": 3}
+    assert split.regions == {"organ": ("organ 1", "organ 2"), "part": ("part",)} and split.order == {}
+    plain = {"labels": {"a": 0, "b": 1}}
+    assert split_regions(tmp_path, plain) == SplitLabels(plain)
     with pytest.raises(DatasetError, match="expected whole numbers, or lists of them, under 'labels', got 'a'"):
         split_regions(tmp_path, {"labels": {"a": ["1"], "b": [1, 2]}})
 

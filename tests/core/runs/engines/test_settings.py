@@ -49,6 +49,16 @@ def test_settings_are_read_and_read_again_when_they_change(tmp_path: Path) -> No
         ('[a]\nkind = "slurm"\npoll_s = 0', r"poll_s: expected a number from 2 to 30 \(s\), got 0"),
         ('[a]\nkind = "slurm"\npoll_s = 60', r"poll_s: expected a number from 2 to 30 \(s\), got 60"),
         ('[a]\nkind = "slurm"\nsignal_s = 1', r"signal_s: expected a number of 10 or more \(s\), got 1"),
+        (
+            '[a]\nkind = "ray"',
+            r"\[a\]: address: expected the address of its dashboard such as http://head:8265, got ''",
+        ),
+        ('[a]\nkind = "ray"\naddress = "head:8265"', "address: expected the address of its dashboard"),
+        ('[a]\nkind = "ray"\naddress = "http://"', "address: expected the address of its dashboard"),
+        ('[a]\nkind = "ray"\naddress = "http://h"\ngpus = 1.5', "gpus: expected a whole number or a part of one GPU"),
+        ('[a]\nkind = "ray"\naddress = "http://h"\nresources = ["GPU=1"]', "resources: expected NAME=AMOUNT"),
+        ('[a]\nkind = "ray"\naddress = "http://h"\nresources = ["disk"]', "resources: .* got 'disk'"),
+        ('[a]\nkind = "ray"\naddress = "http://h"\ntime = "1:00"', "time: expected more than the 120 s of signal_s"),
         ('[a]\nkind = "slurm"\nport = 80', "port: expected a number from 1024 to 65535, got 80"),
     ],
 )

@@ -13,6 +13,7 @@ import pytest
 from core.datasets import load_subject, open_dataset
 from core.events import Event, Note, Preparing, Segmented
 from core.inference.predictor import Predictor
+from core.inference.subject_image import SubjectImage
 from core.packed_labels import PackedLabels
 from core.runs.launch import create_run
 from core.runs.predictions import read_predictions
@@ -62,7 +63,7 @@ def test_kept_predictions_are_those_of_review_without_segmenting_again(
     expected = {}
     for id in trained.segmented.label_maps:
         loaded = load_subject(data, id, predictor.modalities)
-        expected[id] = predictor.segment(loaded.image, loaded.geometry.spacing_mm)
+        expected[id] = predictor.segment(SubjectImage.of(loaded))
     monkeypatch.setattr(Predictor, "segment_unprocessed", None)
     events: list[Event] = []
     keep_predictions(trained.folder, trained.segmented, 60.0, events.append, NEVER)

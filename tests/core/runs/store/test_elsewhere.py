@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import itertools
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -16,14 +18,15 @@ from core import runs
 from core.config import TrainConfig
 from core.errors import RunError
 from core.files import read_replaced
-from core.hosts import boot_id, host_name
+from core.hosts import boot_id, host_name, machine_marks, pid_space
 from core.runs import lost_runs, run_actions
 from core.runs.engines.local import supervisor_file
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
-from core.runs.store.elsewhere import is_here
+from core.runs.store.elsewhere import Origin, is_here
 from core.runs.store.engine_records import ENGINE, JobReport
 from core.runs.store.heartbeat import ChangeWatch, Heartbeat, read_beat
+from core.runs.store.process import process_identity
 from core.runs.store.state import read_state, reconciled_state, write_reconciled_state, write_state
 from core.runs.store.stop_file import AT_ONCE, read_stop, write_stop
 from tests.support.elsewhere import CLUSTER, JOB, OTHER, answer, beat, run_elsewhere, with_job
@@ -35,9 +38,70 @@ OUT_OF_TIME = JobReport("ended", "out of time")
 
 def test_pid_means_something_on_its_own_host_and_boot_only() -> None:
     own = f"{boot_id()}:5"
-    assert is_here(host_name(), own) and is_here("", own)  # earlier versions wrote no host
-    assert not is_here(OTHER, own)  # a container, or a machine, with another name
-    assert not is_here(host_name(), "other-boot:5")
+    assert is_here(Origin(host_name()), own) and is_here(Origin(), own)  # earlier versions wrote no host
+    assert not is_here(Origin(OTHER), own)  # a container, or a machine, with another name
+    assert not is_here(Origin(host_name()), "other-boot:5")
+    assert is_here(Origin(OTHER, pid_space()), own)  # its name was changed since
+    assert not is_here(Origin(host_name(), f"{boot_id()}:1"), own)  # a container of the same name
+
+
+def before_it_was_renamed(folder: Path, **changes: Any) -> None:
+    """A run whose state says that this machine, under another name, trains it, and whose processes are dead."""
+    dead = {"pid": 2**22 - 3, "pid_start": f"{boot_id()}:1", "shim_pid": 2**22 - 2, "shim_start": f"{boot_id()}:1"}
+    origin = {"pid_space": pid_space(), "marks": machine_marks()}
+    write_state(folder, replace(read_state(folder), host="old-name", **{**dead, **origin, **changes}))
+
+
+def test_run_that_died_before_the_host_was_renamed_has_crashed(root: Path) -> None:
+    folder = run_elsewhere(root)
+    before_it_was_renamed(folder)
+    assert reconciled_state(folder).state == "crashed"
+    before_it_was_renamed(folder, pid_space="", marks=())  # of an earlier version: it may be another host
+    assert reconciled_state(folder).state == "unreachable"
+
+
+def test_queue_of_a_renamed_host_stays_its_own(root: Path, no_supervisor: None) -> None:
+    first, second = (run_elsewhere(root, "queued") for _ in range(2))
+    before_it_was_renamed(first)
+    assert runs.queued_runs(root) == [first.name] and reconciled_state(first).message == ""
+    assert "waits in the queue of n1" in reconciled_state(second).message
+    record = {"pid": os.getpid(), "identity": process_identity(os.getpid()), "host": "old-name"}
+    files.write_json(root / ".supervisor.old-name.json", {**record, "pid_space": pid_space()})
+    assert runs.supervisor_alive(root)  # no second one is started beside it
+    files.write_json(root / ".supervisor.old-name.json", record)
+    assert not runs.supervisor_alive(root)
+
+
+@pytest.mark.parametrize(
+    ("marks", "before_boot_s", "watched", "expected"),
+    [
+        (("mark", "docked"), 100.0, True, "crashed"),
+        (("mark", "docked"), 100.0, False, "unreachable"),  # not watched for long enough yet
+        (("mark", "docked"), -100.0, True, "unreachable"),  # it trained when this boot had begun: a clone
+        (("other",), 100.0, True, "unreachable"),
+        ((), 100.0, True, "unreachable"),
+    ],
+)
+def test_run_of_an_earlier_boot_under_another_name_is_known_by_its_marks_and_never_that_of_a_clone(
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    marks: tuple[str, ...],
+    before_boot_s: float,
+    watched: bool,
+    expected: str,
+) -> None:
+    booted_at = time.time() - 1000
+    monkeypatch.setattr("core.runs.store.elsewhere.machine_marks", lambda: ("mark",))
+    monkeypatch.setattr("core.runs.store.elsewhere.booted_at", lambda: booted_at)
+    folder = run_elsewhere(root)
+    write_state(folder, replace(read_state(folder), marks=marks))
+    beat(folder, 1, booted_at - before_boot_s)
+    reconciled_state(folder)
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.0 if watched else 60.0)
+    state = reconciled_state(folder)
+    assert state.state == expected
+    if expected == "crashed":
+        assert f"it was called {OTHER} then" in state.message
 
 
 def test_run_of_another_host_whose_heart_beats_is_running(root: Path) -> None:
@@ -75,7 +139,7 @@ def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Pat
 def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() + LONG_AGO)
-    with pytest.raises(RunError, match=r"unreachable, and nobody confirms .* last heard from n1 .* runs give-up"):
+    with pytest.raises(RunError, match=r"unreachable, and it is not confirmed .* last heard from n1 .* runs give-up"):
         runs.delete(root, folder.name)
     with pytest.raises(RunError, match=r"unreachable: last heard .* runs give-up"):
         runs.resume(root, folder.name)

@@ -23,6 +23,7 @@ from core.runs.store.state import (
     Best,
     RunState,
     State,
+    listed_state,
     read_state,
     reconciled_state,
     write_reconciled_state,
@@ -121,6 +122,38 @@ def test_final_state_of_the_trainer_wins_over_its_exit_record(folder: Path) -> N
     write_state(folder, replace(read_state(folder), state="finished"))
     files.write_json(folder / files.EXIT, {"attempt": 1, "returncode": -11, "signal": "SIGSEGV", "reason": "at exit"})
     assert reconciled_state(folder).state == "finished"
+
+
+def test_listed_state_of_an_ended_run_is_read_once_until_its_file_is_replaced(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read = list[str](), files.read_json
+
+    def counted(path: Path, **how: bool) -> dict[str, object]:
+        reads.append(path.name)
+        return read(path, **how)
+
+    monkeypatch.setattr(files, "read_json", counted)
+    write_state(folder, replace(read_state(folder), state="stopped", message="one"))
+    reads.clear()
+    assert [listed_state(folder).message for _ in range(3)] == ["one"] * 3 and reads == [files.STATE]
+    before = (folder / files.STATE).stat()
+    write_state(folder, replace(read_state(folder), message="two"))
+    os.utime(folder / files.STATE, ns=(before.st_atime_ns, before.st_mtime_ns))  # within one tick of the clock
+    assert listed_state(folder).message == "two"
+
+
+def test_listed_state_that_only_follows_from_processes_is_judged_each_time(folder: Path, dead: int) -> None:
+    write_state(folder, replace(read_state(folder), state="running", shim_pid=dead, shim_start="x", pid=None))
+    assert listed_state(folder).state == "crashed"
+    own = os.getpid()
+    state = replace(read_state(folder), pid=own, pid_start=process_identity(own))
+    stamp = (folder / files.STATE).stat()
+    files.write_json(folder / files.STATE, state.to_json())
+    os.utime(folder / files.STATE, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert listed_state(folder).state == "running"
+    (folder / files.STATE).unlink()
+    assert listed_state(folder).state == "failed" and files.STATE in listed_state(folder).message
 
 
 def test_damaged_state_is_a_failed_run_that_names_the_file(folder: Path) -> None:

@@ -1,0 +1,85 @@
+"""Findings on leaks between the sides of a split, for the data doctor (any split) and for training (its own)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from core.datasets.findings import Finding
+from core.datasets.layouts.base import natural_key
+from core.datasets.leaks import Kind, Leak
+from core.datasets.repairs import DUPLICATE_FIX
+from core.datasets.split_groups import Entities, person_of
+from core.datasets.splits import Split
+from core.formatting import format_list
+
+MAX_PAIRS = 5  # named one by one; more are one finding
+MEANING = "training on one and validating on the other inflates scores"
+MESSAGES: dict[Kind, str] = {
+    "same": f"its image is the same as that of {{}}: {MEANING}",
+    "resampled": f"its image is that of {{}}, resampled or hardly changed: {MEANING}",
+    "turned": f"its image is that of {{}}, mirrored or turned: {MEANING}",
+    "slices": f"its image and that of {{}} are neighbouring slices of one volume: {MEANING}",
+}
+SLICE_FIX = "keep slices of a volume on one side: name the volume in the patterns (data describe), then --group-by"
+
+
+def judge_leaks(
+    leaks: Sequence[Leak], entities: Mapping[str, Entities], split: Split | None = None, files: Mapping[str, str] = {}
+) -> list[Finding]:
+    """Warnings for leaks.
+
+    Parameters
+    ----------
+    leaks : sequence of Leak. Pairs of images that are not independent.
+    entities : mapping. Parts of the file names by id of the labelled subjects.
+    split : Split, optional. Only pairs of subjects on two sides of it count; without one all pairs do, and persons with
+        several images are a note.
+    files : mapping. Image file by subject id.
+    """
+    roles = split.role_of if split is not None else {}
+    across = [leak for leak in leaks if split is None or _is_across(leak.subjects, roles)]
+    findings: list[Finding] = []
+    for kind, message in MESSAGES.items():
+        pairs = [leak.subjects for leak in across if leak.kind == kind]
+        fix = SLICE_FIX if kind == "slices" else DUPLICATE_FIX
+        if len(pairs) > MAX_PAIRS and kind != "same":
+            named = format_list([f"{a} and {b}" for a, b in pairs], 4)
+            text = f"{len(pairs)} pairs of subjects, {named}: {message[len('its image ') :].format('the other')}"
+            subjects = tuple(sorted({id for pair in pairs for id in pair}, key=natural_key))
+            findings.append(Finding("warning", text, fix=fix, subjects=subjects))
+            continue
+        findings += [Finding("warning", message.format(a), b, files.get(b, ""), fix, subjects=(a, b)) for a, b in pairs]
+    return findings + _judge_persons(entities, split)
+
+
+def _judge_persons(entities: Mapping[str, Entities], split: Split | None) -> list[Finding]:
+    """A warning for persons with images on two sides; without a split a note on those with several images."""
+    persons: dict[str, list[str]] = {}
+    for id, found in entities.items():
+        if person := person_of(found):
+            persons.setdefault(person.casefold(), []).append(id)
+    several = {person: ids for person, ids in persons.items() if len(ids) > 1}
+    if split is None:
+        if not several:
+            return []
+        count, images = len(several), sum(map(len, several.values()))
+        text = f"{count} of {len(persons)} persons have several images, {images} together: a split keeps them together"
+        return [Finding("note", text, fix="--group-by none splits them nevertheless")]
+    roles = split.role_of
+    torn = {
+        ids[0]: [id for id in ids if id in roles]
+        for ids in several.values()
+        if any(_is_across((a, b), roles) for a in ids for b in ids)
+    }
+    if not torn:
+        return []
+    named = format_list([" and ".join(ids[:3]) for ids in torn.values()], 4)
+    text = f"images of {len(torn)} persons are both trained on and held out, {named}: scores are inflated"
+    subjects = tuple(id for ids in torn.values() for id in ids)
+    return [Finding("warning", text, fix="keep a person on one side: --group-by person", subjects=subjects)]
+
+
+def _is_across(pair: tuple[str, str], roles: Mapping[str, str]) -> bool:
+    """Whether two subjects have different roles, one of which is training."""
+    first, second = (roles.get(id) for id in pair)
+    return first != second and "train" in (first, second) and None not in (first, second)

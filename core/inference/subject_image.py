@@ -1,0 +1,37 @@
+"""The image of a subject as predictors take it: voxels, voxel size, and whether its orientation is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from core.datasets import LoadedSubject
+from core.types import Size3, SpacingMm, triple
+
+
+@dataclass(frozen=True)
+class SubjectImage:
+    """An image to segment.
+
+    Attributes
+    ----------
+    voxels : ndarray, float32, shape (channel, i, j, k). Intensities as stored, one channel per modality, in RAS.
+    spacing_mm : tuple of float. Voxel size along i, j, k.
+    oriented : bool. Whether the image states its orientation; without one, it is not known along which axis left and
+        right lie, and a network with classes for both does not average with the mirrored image.
+    """
+
+    voxels: np.ndarray
+    spacing_mm: SpacingMm
+    oriented: bool = True
+
+    @classmethod
+    def of(cls, subject: LoadedSubject) -> SubjectImage:
+        """The image of a subject that was read from its files."""
+        return cls(subject.image, subject.geometry.spacing_mm, subject.geometry.oriented)
+
+    @property
+    def shape(self) -> Size3:
+        """Voxels along i, j, k."""
+        return triple(self.voxels.shape[1:])

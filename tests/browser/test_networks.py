@@ -1,0 +1,49 @@
+"""Networks in a real browser: chosen on Train, trained for a few steps, reviewed."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from core import runs
+from core.models import architecture
+from tests.browser.conftest import Server
+from tests.support.balls import write_balls
+from tests.support.viewers import coloured_pixels, pane, wait_until_ready
+
+pytestmark = [pytest.mark.browser, pytest.mark.long]
+
+MINUTE_MS = 60_000
+# Two unlike each other: a run takes about ten seconds. Every network is trained by test_every_network.py.
+NETWORKS = ("hyperdensenet", "unet2d")
+FEW_STEPS = (
+    "epochs~1~minutes~0~samples_train~2~samples_val~1~batch_size~1~sub_volume~16,16,16~whole_every~1~folds~3~"
+    "device~cpu~threads~1"
+)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_network_is_chosen_trained_and_reviewed(server: Server, page: Page, network: str) -> None:
+    data = server.data / "balls-networks"
+    if not data.exists():
+        write_balls(data, subjects=3)
+    page.goto(f"{server.url}/train?data=balls-networks&preset=quick&set={FEW_STEPS}")
+    page.get_by_role("paragraph").filter(has_text=re.compile("^Network$")).click()
+    page.get_by_role("combobox", name="Network").click()
+    page.get_by_role("option", name=architecture(network).name, exact=True).click()
+    page.wait_for_url(re.compile(f"model~{network}"))
+    start = page.get_by_role("button", name="Start training")
+    expect(start).to_be_enabled(timeout=MINUTE_MS)
+    start.click()
+    page.wait_for_url(re.compile("/runs.*run="), timeout=MINUTE_MS)
+    run_id = parse_qs(urlsplit(page.url).query)["run"][0]
+    assert runs.get_run(server.checkpoints, run_id).config.model.model == network
+    expect(page.get_by_text("finished", exact=True).first).to_be_visible(timeout=5 * MINUTE_MS)
+    page.get_by_role("button", name="Review").click()
+    page.wait_for_url(re.compile(f"/review.*model={run_id}"))
+    wait_until_ready(page)
+    expect(page.locator("canvas.pane[data-row=prediction]").first).to_be_visible(timeout=5 * MINUTE_MS)
+    assert coloured_pixels(pane(page, "axial", "truth")) > 0

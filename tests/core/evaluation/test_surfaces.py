@@ -1,0 +1,98 @@
+"""Normalised surface Dice against masks whose distances are counted by hand, MONAI and surface-distance."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from core.evaluation.metrics import SubjectScore, score_subject, summarise
+from core.evaluation.surfaces import TOLERANCES_MM, surface_dice, tolerance_key
+from core.labels import IGNORE_INDEX
+from tests.core.evaluation.test_metrics import NAMES, SPACINGS, ball, blobs
+from tests.support.peer_packages import import_or_skip, monai_or_skip
+
+
+def rows(*lengths: int) -> list[np.ndarray]:
+    """Masks of one row of voxels along k, each of them so long."""
+    masks = [np.zeros((1, 1, 12), bool) for _ in lengths]
+    for mask, length in zip(masks, lengths, strict=True):
+        mask[0, 0, :length] = True
+    return masks
+
+
+@pytest.mark.parametrize(("spacing_mm", "shares"), [(1.0, [6, 10, 14]), (0.5, [10, 14, 15]), (2.5, [6, 6, 6])])
+def test_surface_dice_of_two_rows_by_hand(spacing_mm: float, shares: list[int]) -> None:
+    """Rows of 3 and 9 voxels: 6 surface voxels have the distance 0, the others are 1, 2, ... 6 voxels away."""
+    truth, prediction = rows(3, 9)
+    steps = np.array([0] * 6 + list(range(1, 7)))
+    found = surface_dice(truth, prediction, (1, 1, spacing_mm), (0.5, 2.0, 100))
+    for tolerance, value in zip((0.5, 2.0, 100), found.values(), strict=True):
+        assert value == pytest.approx(np.mean(steps * spacing_mm <= tolerance)), tolerance
+
+
+def test_voxel_size_that_a_file_has_rounded_is_within_its_tolerance() -> None:
+    truth, prediction = rows(3, 4)
+    rounded = float(np.float32(1.0000001))
+    assert rounded > 1
+    assert surface_dice(truth, prediction, (1, 1, rounded), (1.0,)) == {"1": 1.0}
+    assert surface_dice(truth, prediction, (1, 1, 1.01), (1.0,)) == {"1": pytest.approx(6 / 7)}
+
+
+def test_one_empty_mask_is_zero_and_two_are_not_a_number() -> None:
+    truth, empty = rows(3, 0)
+    assert set(surface_dice(truth, empty, (1, 1, 1)).values()) == {0.0}
+    assert set(surface_dice(empty, truth, (1, 1, 1)).values()) == {0.0}
+    assert all(math.isnan(value) for value in surface_dice(empty, empty, (1, 1, 1)).values())
+    assert list(surface_dice(truth, truth, (1, 1, 1))) == [tolerance_key(t) for t in TOLERANCES_MM]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_surface_dice_matches_monai(spacing_mm: tuple[float, ...]) -> None:
+    peers = monai_or_skip("monai.metrics")
+    truth, prediction = blobs(3), blobs(103)
+    onehot = [torch.nn.functional.one_hot(torch.as_tensor(m).long()).movedim(-1, 0)[None] for m in (prediction, truth)]
+    score = score_subject(truth, prediction, spacing_mm, NAMES)
+    for tolerance in TOLERANCES_MM:
+        peer = peers.compute_surface_dice(*onehot, class_thresholds=[tolerance] * 3, spacing=spacing_mm)
+        found = [score.surface_dice[name][tolerance_key(tolerance)] for name in NAMES[1:]]
+        assert found == pytest.approx(peer[0].tolist(), abs=1e-6), tolerance
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Please import:DeprecationWarning")  # of the package
+@pytest.mark.parametrize("spacing_mm", SPACINGS)
+def test_surface_dice_of_fine_voxels_is_close_to_that_of_surface_elements(
+    spacing_mm: tuple[float, float, float],
+) -> None:
+    """surface-distance weighs each element of the surface by its area, and has it between the voxels."""
+    peer = import_or_skip("surface_distance", "requirements-dev.txt")
+    fine = tuple(0.5 * step for step in spacing_mm)
+    shape = tuple(math.ceil(36 / step) for step in fine)
+    truth, prediction = ball(10, fine, shape), ball(10, fine, shape, (0, 6, 0))
+    distances = peer.compute_surface_distances(truth, prediction, fine)
+    for tolerance in (2.0, 3.0, 5.0):
+        found = surface_dice(truth, prediction, fine, (tolerance,))[tolerance_key(tolerance)]
+        assert found == pytest.approx(peer.compute_surface_dice_at_tolerance(distances, tolerance), abs=0.08)
+    assert surface_dice(truth, prediction, fine, (8.0,)) == {"8": 1.0}
+
+
+def test_score_of_a_subject_has_the_surface_dice_of_each_class() -> None:
+    truth, prediction = blobs(1), blobs(101)
+    truth[:3] = IGNORE_INDEX
+    score = score_subject(truth, prediction, (1, 2, 3), NAMES)
+    for index, name in enumerate(NAMES[1:], 1):
+        assert score.surface_dice[name] == surface_dice(truth[3:] == index, prediction[3:] == index, (1, 2, 3))
+
+
+def test_mean_surface_dice_is_left_out_where_a_subject_was_scored_without_it() -> None:
+    old = SubjectScore({"a": 0.5}, {"a": 1.0}, {"a": 1.0}, (), {})
+    new = SubjectScore({"a": 0.5}, {"a": 1.0}, {"a": 1.0}, (), {}, {"a": {"1": 0.5, "2": 1.0}})
+    none = SubjectScore(
+        {"a": math.nan}, {"a": math.nan}, {"a": math.nan}, (), {}, {"a": {"1": math.nan, "2": math.nan}}
+    )
+    assert summarise([new, none]).surface_dice == {"a": {"1": 0.5, "2": 1.0}}
+    assert summarise([old, new]).surface_dice == {"a": {}}

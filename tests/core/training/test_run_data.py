@@ -1,0 +1,76 @@
+"""The data of a run: prepared subjects are opened again with equal weights, and leaks across the split are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from core.checkpointing.checkpoint import load
+from core.datasets.prepared import Preparation, PreparedCache
+from core.events import Event, Note
+from core.sampling.streaming import StreamedSubjects, SubjectStore
+from core.training.experiment import train_run
+from tests.support.balls import tiny, write_balls
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_balls(tmp_path / "data", 6)
+
+
+def train(root: Path, name: str, **values: Any) -> tuple[bytes, list[str]]:
+    """Weights of a deterministic run in a root, and its notes."""
+    (root / name).mkdir(parents=True)
+    events: list[Event] = []
+    config = tiny(epochs=1, samples_train=4, deterministic=True, **values)
+    train_run(config, root / name, events.append)
+    weights = load(root / name / "last.safetensors").weights
+    content = b"".join(weights[key].numpy().tobytes() for key in sorted(weights))
+    return content, [event.text for event in events if isinstance(event, Note)]
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[object]:
+    """Objects whose method was called, in order, from now on."""
+    calls: list[object] = []
+    method = getattr(owner, name)
+
+    def call(self: object, *args: Any) -> Any:
+        calls.append(self)
+        return method(self, *args)
+
+    monkeypatch.setattr(owner, name, call)
+    return calls
+
+
+@pytest.mark.long(8)
+def test_weights_are_the_same_prepared_opened_streamed_and_without_a_cache(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "runs"
+    first, _ = train(root, "a", path=str(data))
+    assert PreparedCache.of_root(root).use().entries == 6
+    prepared = counted(monkeypatch, Preparation, "prepare")
+    moved = counted(monkeypatch, SubjectStore, "add")
+    streams = counted(monkeypatch, StreamedSubjects, "__init__")
+    assert train(root, "b", path=str(data))[0] == first and not prepared and not streams
+    assert train(root, "c", path=str(data), resident_gb=1e-6)[0] == first
+    assert not prepared and not moved and streams, "streamed from where they are kept, without a copy"
+    monkeypatch.setenv("SEGMENTARIUM_CACHE_GB", "0")
+    assert train(root, "d", path=str(data), resident_gb=1e-6)[0] == first
+    assert len(prepared) == len(moved) == 6
+
+
+@pytest.mark.slow
+def test_a_mirrored_copy_on_the_other_side_of_the_split_is_a_warning(data: Path, tmp_path: Path) -> None:
+    for part in ("imagesTr", "labelsTr"):
+        source = nib.load(data / part / "ball_0.nii.gz")
+        mirrored = np.asarray(source.dataobj)[:, ::-1]  # type: ignore[attr-defined]
+        nib.save(nib.Nifti1Image(mirrored, source.affine), data / part / "ball_5.nii.gz")  # type: ignore[attr-defined]
+    _, notes = train(tmp_path / "runs", "a", path=str(data), val_subjects=("ball_5",))
+    assert any("ball_5: its image is that of ball_0, mirrored or turned" in note for note in notes)
+    _, notes = train(tmp_path / "runs", "b", path=str(data), val_subjects=("ball_1",))
+    assert not any("mirrored or turned" in note for note in notes), "both are trained on"

@@ -1,0 +1,62 @@
+"""What is wrong with the prediction of a case: found in a child process when the viewer asks for it, then cached."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from pathlib import Path
+
+from core.datasets import Dataset
+from core.errors import VolumeError
+from core.processes import module_command, run_limited
+from core.runs.predictions import Prediction
+from ui.shared.hashes import files_hash
+from ui.shared.paths import runs_root
+from ui.viewer import volumes
+from ui.viewer.scenes import Scene, subject_hash
+
+VERSION = 1  # of what is found; part of the names of published findings, which a cache keeps
+LIMIT_S = 900.0
+MAX_AT_ONCE = 2  # child processes; further requests wait for them, volumes do not
+
+_permits = threading.BoundedSemaphore(MAX_AT_ONCE)
+
+
+def findings_url(checkpoint: Path, dataset: Dataset, prediction: Prediction | None, scene: Scene) -> str:
+    """URL of the findings in a prediction (:meth:`core.evaluation.findings.Findings.to_json`) for the viewer.
+
+    Parameters
+    ----------
+    checkpoint : Path. The model.
+    dataset : Dataset. The data set of the case.
+    prediction : Prediction or None. The kept prediction of the case.
+    scene : Scene. Its scene.
+
+    Returns
+    -------
+    str. Empty without a prediction or a reference, and for an image that is streamed: it is too large.
+    """
+    if prediction is None or scene.streamed or not {"truth", "prediction"} <= set(scene.layers):
+        return ""
+    files = subject_hash(dataset, prediction.subject)
+    name = f"findings {VERSION}\n{checkpoint}\n{files}\n{files_hash('', [prediction.file])}"
+    make = partial(_find, checkpoint, dataset.path, prediction.subject)
+    return volumes.publish_on_request(name, make, turn=lambda: _permits)
+
+
+def _find(checkpoint: Path, data: Path, subject: str) -> bytes:
+    """The findings as JSON.
+
+    Raises
+    ------
+    VolumeError
+        If a file cannot be read, or it takes too long.
+    """
+    arguments = [str(checkpoint), str(data), subject, "--json", f"--checkpoints={runs_root()}"]
+    done = run_limited(module_command("core", "errors", *arguments), LIMIT_S)
+    if done is None:
+        raise VolumeError(f"{subject}: the search for errors did not end within {LIMIT_S / 60:.0f} minutes")
+    if done.returncode:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+        raise VolumeError(f"{subject}: the search for errors failed: {reason[0].removeprefix('error: ')}")
+    return done.stdout.encode()

@@ -1,0 +1,98 @@
+// Reference and prediction in one pane: one after the other (blink), beside a line that is dragged (swipe), or in the
+// squares of a checkerboard. `COMPARE` is the row of that pane.
+
+const COMPARE = "compare", COMPARE_MODES = [["blink", "blink"], ["swipe", "swipe"], ["checkerboard", "checkerboard"]];
+const SQUARE_PX = 48, SWIPE_GRIP_PX = 10, SWIPE_STEP = 0.04, SWIPE_COLOUR = "rgba(255,255,255,0.9)";
+
+// Where a pane shows each of the two layers: [[name, rectangles]], in CSS pixels.
+function comparedParts({ compare, swipe, blinked }, width, height) {
+  if (compare === "blink") return [[blinked ? "prediction" : "truth", [[0, 0, width, height]]]];
+  if (compare === "swipe") {
+    const x = Math.round(swipe * width);
+    return [["truth", [[0, 0, x, height]]], ["prediction", [[x, 0, width - x, height]]]];
+  }
+  const squares = [[], []];
+  for (let row = 0; row * SQUARE_PX < height; row++) for (let column = 0; column * SQUARE_PX < width; column++) {
+    squares[(row + column) % 2].push([column * SQUARE_PX, row * SQUARE_PX, SQUARE_PX, SQUARE_PX]);
+  }
+  return [["truth", squares[0]], ["prediction", squares[1]]];
+}
+
+// What is shown where, in words.
+function comparedTitle({ compare, blinked }) {
+  if (compare === "blink") return layerTitle(blinked ? "prediction" : "truth");
+  return compare === "swipe" ? "reference left, prediction right" : "reference and prediction in turn";
+}
+
+class Compare {
+  constructor(viewer) {
+    this.viewer = viewer;
+  }
+
+  // The overlays of a pane of the row `COMPARE`.
+  render(pane, context, at, layout, width, height) {
+    const { settings } = this.viewer;
+    let waiting = false;
+    for (const [name, rectangles] of comparedParts(settings, pane.width, pane.height)) {
+      context.save();
+      context.beginPath();
+      for (const rectangle of rectangles) context.rect(...rectangle);
+      context.clip();
+      pane.renderOverlay(context, at, layout, width, height, name);
+      waiting ||= pane.waiting;
+      context.restore();
+    }
+    pane.waiting = waiting;
+    if (settings.compare !== "swipe") return;
+    context.fillStyle = SWIPE_COLOUR;
+    context.fillRect(Math.round(settings.swipe * pane.width) - 1, 0, 2, pane.height);
+  }
+
+  get isShown() {
+    return this.viewer.rows.includes(COMPARE);
+  }
+
+  // The other one of the two; the first time, only the pane that blinks.
+  blink() {
+    const { viewer } = this, { settings } = viewer;
+    if (!viewer.hasErrors) return;
+    if (!this.isShown) return viewer.showOnly(COMPARE);
+    if (settings.compare === "blink") settings.blinked = !settings.blinked;
+    else settings.compare = "blink";
+    this.changed();
+  }
+
+  choose(mode) {
+    this.viewer.settings.compare = mode;
+    this.changed();
+  }
+
+  // Move the line to a share of the width.
+  swipe(share) {
+    this.viewer.settings.swipe = clamp(share, 0, 1);
+    this.viewer.requestRender(true);
+  }
+
+  step(direction) {
+    const { settings } = this.viewer;
+    if (this.isShown && settings.compare === "swipe") this.swipe(settings.swipe + direction * SWIPE_STEP);
+  }
+
+  // Whether a pointer is on the line of a pane.
+  grips(pane, event) {
+    const { settings } = this.viewer, x = event.clientX - pane.canvas.getBoundingClientRect().left;
+    return pane.row === COMPARE && settings.compare === "swipe" && Math.abs(x - settings.swipe * pane.width) < SWIPE_GRIP_PX;
+  }
+
+  changed() {
+    this.viewer.toolbar.refresh();
+    this.viewer.requestRender(true);
+  }
+
+  // The choice of the mode, for the toolbar.
+  control() {
+    const { viewer } = this, control = element("span", "labelled");
+    control.append("Compare by", switchGroup("Compare by", COMPARE_MODES, () => viewer.settings.compare, (mode) => this.choose(mode)));
+    return control;
+  }
+}

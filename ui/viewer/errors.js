@@ -1,0 +1,190 @@
+// The errors layer: voxels whose class differs between truth and prediction, by kind or by class. A kind, a class, or
+// all but one pair of classes can be hidden.
+
+const ERROR_KINDS = [
+  { name: "false positive", colour: "#ff9f40", help: "background in the reference, a class in the prediction" },
+  { name: "false negative", colour: "#4fc3f7", help: "a class in the reference, background in the prediction" },
+  { name: "wrong class", colour: "#c72fb0", help: "one class in the reference, another one in the prediction" },
+];
+const CORRECT_COLOUR = "#ffffff", NEUTRAL_COLOUR = "#c3c7cf"; // of correct voxels, and of the background where errors have the colours of classes
+const ERROR_COLOURINGS = [["kind", "kind"], ["truth", "reference"], ["prediction", "prediction"]];
+const PAIRS = 65536; // of class indices: 256 * truth + prediction
+
+const pairOf = (truth, prediction) => (truth << 8) | prediction;
+
+// Index in ERROR_KINDS of two different classes.
+function errorKind(truth, prediction) {
+  return !truth ? 0 : !prediction ? 1 : 2;
+}
+
+// Pixels of the errors in a slice.
+function paintErrors(pixels, truth, prediction, layout, colours) {
+  let p = 0;
+  for (let y = 0; y < layout.height; y++) {
+    let at = layout.offset + y * layout.dy;
+    for (let x = 0; x < layout.width; x++, at += layout.dx) pixels[p++] = colours[(truth[at] << 8) | prediction[at]];
+  }
+}
+
+// Number of voxels of each pair of classes.
+function countPairs(truth, prediction) {
+  const counts = new Uint32Array(PAIRS);
+  for (let at = 0; at < truth.length; at++) counts[(truth[at] << 8) | prediction[at]]++;
+  return counts;
+}
+
+function voxelMillilitres(grid) {
+  const axes = grid.affine?.slice(0, 3).map((row) => row.slice(0, 3));
+  if (!axes) return (grid.spacing_mm[0] * grid.spacing_mm[1] * grid.spacing_mm[2]) / 1000;
+  const [[a, b, c], [d, e, f], [g, h, i]] = axes;
+  return Math.abs(a * (e * i - f * h) - b * (d * i - f * g) + c * (d * h - e * g)) / 1000;
+}
+
+// A volume as text: three significant digits, whole millilitres from a hundred on.
+function millilitres(volume) {
+  if (!volume) return "0 ml";
+  return `${volume >= 100 ? Math.round(volume).toLocaleString("en") : Number(volume.toPrecision(volume >= 1 ? 3 : 2))} ml`;
+}
+
+// Which errors a viewer shows, in which colours, and how much there is of each.
+class ErrorLayer {
+  constructor(viewer) {
+    this.viewer = viewer;
+  }
+
+  // Whether an error of these classes is shown; `kinds` and `pair`: also those that are hidden by these choices.
+  shows(truth, prediction, { kinds = false, pair = false } = {}) {
+    const { settings, shownClasses } = this.viewer;
+    if (truth === prediction || truth === IGNORED || !(shownClasses[truth] || shownClasses[prediction])) return false;
+    if (!pair && settings.onlyPair && settings.onlyPair !== this.pairName(truth, prediction)) return false;
+    return kinds || !settings.hiddenErrors.has(ERROR_KINDS[errorKind(truth, prediction)].name);
+  }
+
+  // Colours of all pairs of classes, from the settings.
+  update() {
+    const { classes, settings, shownClasses } = this.viewer, s = settings, opaque = s.overlayHidden ? 0 : Math.min(1, 0.35 + s.opacity);
+    const correct = rgba(CORRECT_COLOUR, s.overlayHidden || s.onlyPair ? 0 : s.opacity * 0.3), kinds = ERROR_KINDS.map((kind) => rgba(kind.colour, opaque));
+    const byClass = [NEUTRAL_COLOUR, ...classes.map((c) => c.colour)].map((colour) => rgba(colour, opaque));
+    this.colours = new Uint32Array(PAIRS);
+    for (let t = 0; t < byClass.length; t++) for (let p = 0; p < byClass.length; p++) {
+      if (t === p) this.colours[pairOf(t, p)] = shownClasses[t] ? correct : 0;
+      else if (this.shows(t, p)) this.colours[pairOf(t, p)] = s.errorColouring === "kind" ? kinds[errorKind(t, p)] : byClass[s.errorColouring === "truth" ? t : p];
+    }
+  }
+
+  // Pairs of classes with their volume, the largest first; of all voxels, so of no image that is streamed.
+  get pairs() {
+    const { scene, grid, classes } = this.viewer;
+    if (scene.streamed) return [];
+    if (this.counted !== scene) {
+      const counts = countPairs(scene.layers.truth, scene.layers.prediction), one = voxelMillilitres(grid), all = [];
+      for (let t = 0; t <= classes.length; t++) for (let p = 0; p <= classes.length; p++) {
+        const voxels = counts[pairOf(t, p)];
+        if (t !== p && voxels) all.push({ truth: t, prediction: p, volume: voxels * one });
+      }
+      this.counted = scene;
+      this.found = all.sort((a, b) => b.volume - a.volume);
+    }
+    return this.found;
+  }
+
+  // What was taken for what, in words.
+  pairName(truth, prediction) {
+    const { viewer } = this, kind = errorKind(truth, prediction);
+    if (kind < 2) return `${ERROR_KINDS[kind].name}, ${viewer.nameOf(truth || prediction)}`;
+    return `${viewer.nameOf(truth)} taken for ${viewer.nameOf(prediction)}`;
+  }
+
+  // What is wrong at a voxel, in words.
+  describe(truth, prediction) {
+    if (truth === undefined || prediction === undefined) return "…";
+    if (truth === IGNORED) return "left out";
+    return truth === prediction ? "none" : this.pairName(truth, prediction);
+  }
+
+  // What of the errors is hidden, as lines of a pane's title.
+  get hiddenLines() {
+    const { hiddenErrors, onlyPair } = this.viewer.settings;
+    if (onlyPair) return [`only ${onlyPair}`];
+    return hiddenErrors.size ? [`${[...hiddenErrors].join(", ")} hidden`] : [];
+  }
+
+  // Names and colours of the kinds that are shown.
+  get marks() {
+    const { settings } = this.viewer;
+    return settings.errorColouring === "kind" ? ERROR_KINDS.filter(({ name }) => !settings.hiddenErrors.has(name)) : [{ name: "background", colour: NEUTRAL_COLOUR }];
+  }
+}
+
+// The legend of the errors layer: kinds, which class was taken for which, and what the colours mean.
+class ErrorLegend {
+  constructor(viewer) {
+    this.viewer = viewer;
+    this.root = element("div", "errors-bar");
+    this.kinds = element("span", "legend");
+    this.kinds.setAttribute("role", "group");
+    this.kinds.setAttribute("aria-label", "Errors");
+    this.pairs = element("details", "window pairs");
+    this.list = element("div", "panel");
+    this.list.setAttribute("role", "group");
+    this.list.setAttribute("aria-label", "Which class was taken for which");
+    this.pairs.append(text("summary", "Classes of errors"), this.list);
+    this.colouring = element("span", "labelled");
+    this.root.append(this.kinds, this.pairs, this.colouring);
+  }
+
+  build() {
+    const v = this.viewer;
+    this.root.hidden = !v.rows.includes("errors");
+    if (this.root.hidden) return;
+    v.fill(this.kinds, ...ERROR_KINDS.map((kind) => this.chip(kind)));
+    this.pairs.hidden = !v.errors.pairs.length;
+    const group = switchGroup("Errors in the colours of", ERROR_COLOURINGS, () => v.settings.errorColouring, (by) => { v.set("errorColouring", by); this.build(); });
+    group.refresh();
+    v.fill(this.colouring, text("span", "Colours by"), group);
+    this.list.replaceChildren(...this.pairRows());
+  }
+
+  // A kind of errors: a click hides or shows it, Alt and a click shows only this kind.
+  chip({ name, colour, help }) {
+    const v = this.viewer, { hiddenErrors } = v.settings;
+    const b = button(name, (event) => {
+      const others = ERROR_KINDS.map((kind) => kind.name).filter((other) => other !== name);
+      if (event.altKey) {
+        const onlyVisible = !hiddenErrors.has(name) && others.every((other) => hiddenErrors.has(other));
+        hiddenErrors.clear();
+        if (!onlyVisible) others.forEach((other) => hiddenErrors.add(other));
+      } else if (!hiddenErrors.delete(name)) hiddenErrors.add(name);
+      this.changed();
+    });
+    if (v.settings.errorColouring === "kind") b.prepend(swatch(colour));
+    if (v.errors.pairs.length) b.append(text("span", this.volumeOf(name), "amount"));
+    b.title = `${help}; show or hide; Alt and a click: show only this`;
+    b.setAttribute("aria-pressed", String(!hiddenErrors.has(name)));
+    return b;
+  }
+
+  // Volume of a kind, of the classes that are shown.
+  volumeOf(name) {
+    const { errors } = this.viewer, shown = errors.pairs.filter(({ truth, prediction }) => errors.shows(truth, prediction, { kinds: true, pair: true }));
+    return millilitres(shown.reduce((sum, { truth, prediction, volume }) => (ERROR_KINDS[errorKind(truth, prediction)].name === name ? sum + volume : sum), 0));
+  }
+
+  pairRows() {
+    const v = this.viewer, { settings, errors } = v, rows = [["all errors", null, ""]];
+    for (const { truth, prediction, volume } of errors.pairs) {
+      if (errors.shows(truth, prediction, { kinds: true, pair: true })) rows.push([errors.pairName(truth, prediction), errors.pairName(truth, prediction), millilitres(volume)]);
+    }
+    return rows.map(([title, pair, volume]) => {
+      const b = button(title, () => { settings.onlyPair = settings.onlyPair === pair ? null : pair; this.changed(); });
+      b.append(text("span", volume, "amount"));
+      b.setAttribute("aria-pressed", String((settings.onlyPair ?? null) === pair));
+      return b;
+    });
+  }
+
+  changed() {
+    this.viewer.updateColours();
+    this.viewer.legend.build();
+  }
+}

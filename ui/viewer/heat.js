@@ -1,0 +1,101 @@
+// Heat layers: a number per voxel, in colours over the image, with a colour bar. One is fetched when it is first shown.
+
+// From low to high; lightness grows evenly, also for colour-blind eyes.
+const HEAT_COLOURS = ["#3b0f70", "#8c2981", "#de4968", "#fe9f6d", "#fcfdbf"];
+const HEAT_FADE = 0.15; // share of the range from its low end over which colours appear
+const HEAT_STOPS = 32; // of the gradient of a colour bar
+
+// Colour and opacity (0 to 1) at a share of the range.
+function heatColour(share) {
+  const at = clamp(share, 0, 1) * (HEAT_COLOURS.length - 1), n = Math.min(Math.floor(at), HEAT_COLOURS.length - 2);
+  const [a, b] = [HEAT_COLOURS[n], HEAT_COLOURS[n + 1]].map((c) => [1, 3, 5].map((p) => parseInt(c.slice(p, p + 2), 16)));
+  const mixed = a.map((value, p) => Math.round(value + (b[p] - value) * (at - n)));
+  return { colour: `#${mixed.map((value) => value.toString(16).padStart(2, "0")).join("")}`, opacity: clamp(share / HEAT_FADE, 0, 1) };
+}
+
+// Colours of the stored values of a layer.
+function heatTable({ levels }, alpha) {
+  const table = new Uint32Array(256);
+  for (let stored = 0; stored < 256; stored++) {
+    const { colour, opacity } = heatColour(stored / levels);
+    table[stored] = rgba(colour, alpha * opacity);
+  }
+  return table;
+}
+
+function paintHeat(pixels, values, layout, table) {
+  let p = 0;
+  for (let y = 0; y < layout.height; y++) {
+    let at = layout.offset + y * layout.dy;
+    for (let x = 0; x < layout.width; x++, at += layout.dx) pixels[p++] = table[values[at]];
+  }
+}
+
+// A stored value as text with its unit.
+function heatText({ low, high, levels, unit, digits }, stored) {
+  return withUnit((low + ((high - low) * stored) / levels).toFixed(digits), unit);
+}
+
+function withUnit(number, unit) {
+  return unit ? `${number} ${unit}` : number;
+}
+
+// The ends of the colour bar, as text.
+function heatEnds({ low, high, unit }) {
+  return [low, high].map((value) => withUnit(String(Number(value.toPrecision(4))), unit));
+}
+
+// Colours along the bar, as they are over black in panes of this opacity.
+function heatStops(alpha) {
+  return Array.from({ length: HEAT_STOPS + 1 }, (_, n) => {
+    const { colour, opacity } = heatColour(n / HEAT_STOPS), parts = [1, 3, 5].map((p) => parseInt(colour.slice(p, p + 2), 16));
+    return `rgb(${parts.map((value) => Math.round(value * opacity * alpha)).join(",")})`;
+  });
+}
+
+// A colour bar with its ends; `alpha` is that of the panes.
+function heatBar(layer, alpha) {
+  const bar = element("span", "heat"), scale = element("i", "scale"), [low, high] = heatEnds(layer.scale);
+  scale.style.background = `linear-gradient(90deg, ${heatStops(alpha).join(",")})`;
+  bar.setAttribute("role", "img");
+  bar.setAttribute("aria-label", `Colours of ${layer.name}: dark for ${low}, bright for ${high}`);
+  bar.title = layer.help;
+  bar.append(text("span", layer.name), text("span", low), scale, text("span", high));
+  return bar;
+}
+
+// The heat layers of a scene. `open(layer)` gives a promise of { slice(view, slice), at(voxel) }, which give null and
+// undefined while voxels are fetched; `arrived` is called when a layer is there, or cannot be had.
+class HeatLayers {
+  constructor(layers, open, arrived) {
+    this.layers = new Map(layers.map((layer) => [layer.name, layer]));
+    this.opened = new Map(); // name -> what `open` gave, or null while it is fetched
+    this.failed = null;
+    Object.assign(this, { open, arrived });
+  }
+
+  has(name) {
+    return this.layers.has(name);
+  }
+
+  // A slice of a layer, as { values, layout }; null while it is fetched.
+  slice(name, view, slice) {
+    if (!this.opened.has(name)) this.fetch(name);
+    return this.opened.get(name)?.slice(view, slice) ?? null;
+  }
+
+  // The stored value of a voxel, of a layer that has been shown; else undefined.
+  at(name, voxel) {
+    return this.opened.get(name)?.at(voxel);
+  }
+
+  async fetch(name) {
+    this.opened.set(name, null);
+    try {
+      this.opened.set(name, await this.open(this.layers.get(name)));
+    } catch (error) {
+      this.failed = error;
+    }
+    this.arrived();
+  }
+}
