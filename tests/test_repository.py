@@ -27,7 +27,8 @@ USED_OTHERWISE = {
     "pytest-cov",
     "monai",
     "pyjpegls",
-}  # tools; MONAI is imported by a string, pyjpegls by pydicom
+    "surface-distance",
+}  # tools; MONAI and surface-distance are imported by a string, pyjpegls by pydicom
 OPTIONAL = ("networks", "postgres", "formats")  # requirements-NAME.txt: packages that are imported on use
 PARTS_OF_STREAMLIT = {"starlette", "anyio"}  # st.App takes routes and middleware of Starlette, which runs on anyio
 OURS = {"core", "ui", "pages", "app", "tests", "benchmarks", "docs"}
