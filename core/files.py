@@ -162,6 +162,8 @@ def read_replaced(read: Callable[[], Content], *, exists: bool = False) -> Conte
         except OSError as error:
             if error.errno not in retried:
                 raise
+            with contextlib.suppress(OSError, TypeError):  # the error of a read, unlike that of opening, names no file
+                os.listdir(os.path.dirname(error.filename))
         time.sleep(wait_s)
     return read()
 

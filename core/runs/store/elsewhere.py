@@ -75,7 +75,7 @@ def is_here(origin: Origin, identity: str) -> bool:
     return origin.pid_space == pid_space() if origin.pid_space else origin.host in ("", host_name())
 
 
-def judge(folder: Path, origin: Origin) -> Judgement:
+def judge(folder: Path, origin: Origin, claimed_at: float | None = None) -> Judgement:
     """Judge an active run that another host, or an earlier boot of this one, trains.
 
     A run has ended for certain only if its engine says so, or its own machine was restarted, and its heartbeat stood
@@ -85,12 +85,16 @@ def judge(folder: Path, origin: Origin) -> Judgement:
     ----------
     folder : Path. The run folder.
     origin : Origin. Where its trainer was started.
+    claimed_at : float, optional. When its trainer's parent process claimed it, in seconds since 1970, if it has not
+        begun yet: its heart beats a moment later.
     """
     beat, record = read_beat(folder), read_engine(folder)
     silence = None if beat is None else _watch.silence(folder, beat, beat.at)
     if record is not None:
         judgement = _judge_job(folder.parent, record, beat, silence)
     else:
+        if beat is None and claimed_at is not None:
+            silence = _watch.silence((folder, "claim"), claimed_at, claimed_at)
         judgement = _judge_host(origin, beat, silence)
     if judgement.fate != "lives" or beat is None or silence is None:
         return judgement

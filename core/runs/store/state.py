@@ -230,7 +230,8 @@ def reconciled_state(folder: Path) -> RunState:
         if exit_record is None and (is_alive(state.pid, state.pid_start) or is_alive(state.shim_pid, state.shim_start)):
             return _stopping_if_requested(folder, state)
         if exit_record is None and not is_here(state.origin, state.shim_start):
-            return _judged(folder, state, judge(folder, state.origin))
+            claimed_at = state.updated_at if state.state == "starting" else None
+            return _judged(folder, state, judge(folder, state.origin, claimed_at))
         # The trainer may have written its last state and exited since: read it again.
         state = read_state(folder)
         return _dead(state, exit_record or _exit_record(folder, state.attempt)) if state.active else state

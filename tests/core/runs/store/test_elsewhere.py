@@ -60,6 +60,16 @@ def test_run_that_died_before_the_host_was_renamed_has_crashed(root: Path) -> No
     assert reconciled_state(folder).state == "unreachable"
 
 
+def test_run_that_another_host_claims_is_starting_until_its_heart_should_beat(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_elsewhere(root, "starting")
+    assert reconciled_state(folder).state == "starting"
+    monkeypatch.setattr("core.runs.store.heartbeat.OLD_S", -1.0)
+    assert reconciled_state(folder).state == "unreachable"
+    assert reconciled_state(folder).message == f"nothing was heard of {OTHER} yet"
+
+
 def test_queue_of_a_renamed_host_stays_its_own(root: Path, no_supervisor: None) -> None:
     first, second = (run_elsewhere(root, "queued") for _ in range(2))
     before_it_was_renamed(first)
