@@ -131,8 +131,8 @@ class SplitConfig(Checked):
     group_by: str = option(
         "auto",
         "Subjects that stay together",
-        "subjects that a split keeps on one side: of one person, session, site or other part of their file names; auto: "
-        "of one person, where names tell; none: no groups",
+        "subjects that a split keeps on one side: of one person, session, site or other part of their file names; "
+        "auto: of one person, where names tell; none: no groups",
         searchable=False,
     )
     subjects: int = option(

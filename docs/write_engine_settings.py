@@ -10,12 +10,12 @@ PAGE = Path(__file__).with_name("clusters.md")
 sys.path.insert(0, str(PAGE.parents[1]))
 
 from core.fields import specs_of  # noqa: E402
-from core.runs.engines.settings import KINDS, EngineSettings  # noqa: E402
+from core.runs.engines.settings import KINDS  # noqa: E402
 from docs.marked_part import replace_part  # noqa: E402
 from docs.write_options import values_of  # noqa: E402
 
 
-def table(settings: type[EngineSettings]) -> str:
+def table(settings: type) -> str:
     """A line for each setting, those of the kind of cluster first."""
     specs = specs_of(settings, section="")
     own = [spec for spec in specs if spec.name in settings.__annotations__]
