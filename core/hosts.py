@@ -3,7 +3,7 @@
 Boot and PID namespace tell where a PID means anything, also after the host was renamed: containers of one machine share
 its boot and differ in their namespaces. A machine that was restarted has another boot id; that it is the same one is
 recognised by its name, or, where that was changed too, by its marks. Images of machines are cloned together with
-their ids, and container images too: equal marks alone prove nothing (:mod:`core.runs.store.elsewhere`).
+their ids, and container images too: equal marks alone prove nothing (:mod:`core.runs.store.run_origin`).
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from core import __version__, disk_cache
 from core.cli import COMMANDS
 from core.cli.options import add_config_flags
 from core.config import field_specs
-from core.datasets import intake
+from core.datasets import uploaded_sets
 from core.imaging import bounded_io
 from core.paths import project_root
 from core.runs.store import folder as run_folder
@@ -52,7 +52,7 @@ def test_table_of_fields_is_up_to_date(write_options: ModuleType) -> None:
 
 def test_limits_of_sizes_are_listed_with_their_defaults() -> None:
     page = (ROOT / "docs" / "install.md").read_text("utf-8")
-    for limit in (bounded_io.LIMIT, intake.LIMIT, disk_cache.LIMIT):
+    for limit in (bounded_io.LIMIT, uploaded_sets.LIMIT, disk_cache.LIMIT):
         (row,) = re.findall(rf"^\| `{limit.variable}` \|.*$", page, re.MULTILINE)
         assert limit.unit in row and row.endswith(f"| {limit.default} |"), row
 

@@ -17,8 +17,8 @@ from core.cli.program import program_name
 from core.errors import RunError
 from core.paths import checkpoints_root
 from core.runs import QueuePosition, RunSummary, engine_poller
+from core.runs.give_up import give_up
 from core.runs.groups import find_group
-from core.runs.lost_runs import give_up
 from core.runs.other_roots import list_other_runs
 from core.sweeps.settings import MORE_TRIALS
 

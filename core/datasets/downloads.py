@@ -17,8 +17,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from core.datasets.intake import PIECE_BYTES, SPARE_BYTES, is_of_system, safe_path, unpack
 from core.datasets.resumed_download import FetchProgress, fetch
+from core.datasets.uploaded_sets import PIECE_BYTES, SPARE_BYTES, is_of_system, safe_path, unpack
 from core.errors import DatasetError
 from core.file_locks import try_lock
 from core.files import sync_folder

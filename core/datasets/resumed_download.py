@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from core.datasets.intake import PIECE_BYTES, SPARE_BYTES
+from core.datasets.uploaded_sets import PIECE_BYTES, SPARE_BYTES
 from core.errors import DatasetError
 from core.formatting import format_bytes
 

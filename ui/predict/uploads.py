@@ -18,7 +18,7 @@ from typing import IO
 
 import streamlit as st
 
-from core.datasets.intake import unpack
+from core.datasets.uploaded_sets import unpack
 from core.errors import DatasetError, UserError, VolumeError
 from core.imaging.file_kinds import PREFIX_BYTES, identify, is_dicom
 from core.imaging.headers import SUFFIXES

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from core.datasets import intake
+from core.datasets import uploaded_sets
 from core.errors import UserError
 from core.paths import data_root
 from ui.shared.addresses import API
@@ -19,7 +19,7 @@ from ui.shared.addresses import API
 
 def begin(request: Request) -> Response:
     """``POST /api/uploads``: begin an upload; the response is ``{"id"}``."""
-    return _answer(lambda: {"id": intake.begin(data_root())})
+    return _answer(lambda: {"id": uploaded_sets.begin(data_root())})
 
 
 async def receive(request: Request) -> Response:
@@ -36,7 +36,7 @@ async def receive(request: Request) -> Response:
     id, name = request.path_params["id"], request.query_params.get("name", "")
     try:
         return await run_in_threadpool(
-            lambda: _answer(lambda: {"bytes": intake.receive(data_root(), id, name, pieces())})
+            lambda: _answer(lambda: {"bytes": uploaded_sets.receive(data_root(), id, name, pieces())})
         )
     except ClientDisconnect:
         return Response(status_code=400)
@@ -45,12 +45,12 @@ async def receive(request: Request) -> Response:
 def finish(request: Request) -> Response:
     """``POST /api/uploads/<id>/finish?name=<text>``: unpack and move into the data root; ``{"folder"}`` names it."""
     id, name = request.path_params["id"], request.query_params.get("name", "")
-    return _answer(lambda: {"folder": Path(intake.finish(data_root(), id, name)).name})
+    return _answer(lambda: {"folder": Path(uploaded_sets.finish(data_root(), id, name)).name})
 
 
 def cancel(request: Request) -> Response:
     """``POST /api/uploads/<id>/cancel``: remove an upload that is not finished."""
-    intake.cancel(data_root(), request.path_params["id"])
+    uploaded_sets.cancel(data_root(), request.path_params["id"])
     return Response(status_code=204)
 
 

@@ -23,10 +23,10 @@ from core.runs.engines.local import in_queue_here, supervisor_alive, supervisor_
 from core.runs.launch import WORKER
 from core.runs.processes.sweep_driver import SweepDriver
 from core.runs.store import folder as files
-from core.runs.store.elsewhere import Origin, is_here
 from core.runs.store.engine_records import read_engine
 from core.runs.store.gpu_slots import GpuSlot, SlotPool, count_gpus, queue_order
 from core.runs.store.process import is_alive, locked, process_identity, reap_detached, start_detached
+from core.runs.store.run_origin import Origin, is_here
 from core.runs.store.state import (
     ENDED,
     RunState,

@@ -2,7 +2,7 @@
 
 PIDs are reused, so a process is identified by its PID and an *identity*: on Linux the boot id and the start time in
 clock ticks since boot (immune to clock changes), elsewhere its creation time. A PID means something on its own host and
-boot only: see :func:`core.runs.store.elsewhere.is_here`.
+boot only: see :func:`core.runs.store.run_origin.is_here`.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 ``state.json`` has one writer at a time: the holder of the folder's lock while the run is not active, only the trainer
 from "starting" on. The trainer's parent process writes only ``exit.json``. :func:`reconciled_state` combines both with
 the processes that are alive, so it is right even where every process died without a report. A run on another host is
-judged by its heartbeat and its engine (:mod:`core.runs.store.elsewhere`).
+judged by its heartbeat and its engine (:mod:`core.runs.store.run_origin`).
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from core.errors import RunError
 from core.hosts import host_name
 from core.runs.store import folder as files
 from core.runs.store import stop_file
-from core.runs.store.elsewhere import Judgement, Origin, describe_waiting, is_here, judge
 from core.runs.store.engine_records import read_engine
 from core.runs.store.process import is_alive
+from core.runs.store.run_origin import Judgement, Origin, describe_waiting, is_here, judge
 
 State = Literal[
     "queued", "starting", "running", "stopping", "stalled", "unreachable", "stopped", "finished", "failed", "crashed"
@@ -75,7 +75,7 @@ class RunState:
     shim_pid, shim_start : int or None, str. PID and process identity of the trainer's parent process.
     host : str. Host that trains it, or in whose queue it is; empty in runs of earlier versions.
     pid_space, marks : str, tuple of str. Where PIDs of that host mean the same, and what tells it when it was renamed,
-        as of :class:`~core.runs.store.elsewhere.Origin`.
+        as of :class:`~core.runs.store.run_origin.Origin`.
     gpus : tuple of int. GPU indices assigned by the queue; empty for the CPU and for runs in a terminal.
     attempt : int. Number of starts; above 1 after a resume.
     epoch, epochs : int. Present epoch; planned epochs, an estimate under a time budget, 0 before it is known.

@@ -12,7 +12,7 @@ import pytest
 from starlette.applications import Starlette
 from starlette.types import Message
 
-from core.datasets import intake, open_dataset
+from core.datasets import open_dataset, uploaded_sets
 from tests.support.volume_files import make_decathlon
 from ui.server import upload_routes
 
@@ -69,6 +69,6 @@ def test_what_is_refused_has_a_reason_and_leaves_nothing(data: Path) -> None:
         status, answer = post(path, name, b"0123456789")
         assert status == 400 and "expected" in answer["error"]
     assert post(f"/api/uploads/{id}", "a", b"0123456789", breaks_off=True)[0] == 400
-    assert list((data / intake.FOLDER / id).iterdir()) == []
+    assert list((data / uploaded_sets.FOLDER / id).iterdir()) == []
     assert post(f"/api/uploads/{id}/cancel") == (204, None)
-    assert list((data / intake.FOLDER).iterdir()) == []
+    assert list((data / uploaded_sets.FOLDER).iterdir()) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from core.datasets.intake import max_upload_bytes
+from core.datasets.uploaded_sets import max_upload_bytes
 from core.formatting import format_bytes
 from ui.shared.addresses import API
 from ui.shared.component import component

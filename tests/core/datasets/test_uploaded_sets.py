@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from core.datasets import intake, open_dataset
+from core.datasets import open_dataset, uploaded_sets
 from core.errors import DatasetError
 from tests.support.volume_files import make_decathlon
 
@@ -30,9 +30,9 @@ def zipped(folder: Path, archive: Path) -> bytes:
 
 
 def upload(root: Path, name: str, content: bytes) -> Path:
-    id = intake.begin(root)
-    intake.receive(root, id, name, [content[:10], content[10:]])
-    return intake.finish(root, id, name)
+    id = uploaded_sets.begin(root)
+    uploaded_sets.receive(root, id, name, [content[:10], content[10:]])
+    return uploaded_sets.finish(root, id, name)
 
 
 def visible(root: Path) -> list[str]:
@@ -44,17 +44,17 @@ def test_an_archive_becomes_a_data_set(root: Path, tmp_path: Path) -> None:
     assert open_dataset(upload(root, "a.zip", content)).ids == ("case_001", "case_002", "case_003")
     assert visible(root) == ["Möhren set"]
     assert upload(root, "a.zip", content).name == "Möhren set-2"
-    assert list((root / intake.FOLDER).iterdir()) == []
+    assert list((root / uploaded_sets.FOLDER).iterdir()) == []
 
 
 def test_several_files_keep_their_folders(root: Path, tmp_path: Path) -> None:
     source = make_decathlon(tmp_path / "set")
-    id = intake.begin(root)
+    id = uploaded_sets.begin(root)
     for path in source.rglob("*"):
         if path.is_file():
-            intake.receive(root, id, path.relative_to(source).as_posix(), [path.read_bytes()])
+            uploaded_sets.receive(root, id, path.relative_to(source).as_posix(), [path.read_bytes()])
     assert visible(root) == []
-    folder = intake.finish(root, id, "mine")
+    folder = uploaded_sets.finish(root, id, "mine")
     assert folder == root / "mine" and len(open_dataset(folder).ids) == 3
 
 
@@ -63,9 +63,9 @@ def test_several_files_keep_their_folders(root: Path, tmp_path: Path) -> None:
     ["../a", "/a", "a/../../b", "a\\b", "C:/a", "", "a//b", "./a", "a\0b", "a\nb", "x" * 300],
 )
 def test_unsafe_names_are_refused(root: Path, tmp_path: Path, name: str) -> None:
-    id = intake.begin(root)
+    id = uploaded_sets.begin(root)
     with pytest.raises(DatasetError, match="expected"):
-        intake.receive(root, id, name, [b"x"])
+        uploaded_sets.receive(root, id, name, [b"x"])
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
 
@@ -113,7 +113,7 @@ def test_links_passwords_damage_and_repeated_files_are_refused(root: Path, tmp_p
 def test_bombs_and_what_exceeds_the_limit_are_refused(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(intake, "ARCHIVE_BOMB_BYTES", 10**6)
+    monkeypatch.setattr(uploaded_sets, "ARCHIVE_BOMB_BYTES", 10**6)
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a", bytes(3 * 10**6))
     with pytest.raises(DatasetError, match="decompression bomb"):
@@ -124,16 +124,16 @@ def test_bombs_and_what_exceeds_the_limit_are_refused(
     with zipfile.ZipFile(tmp_path / "small.zip", "w") as file:
         file.writestr("a", bytes(800))
     assert (upload(root, "a.zip", (tmp_path / "small.zip").read_bytes()) / "a").stat().st_size == 800
-    id = intake.begin(root)
+    id = uploaded_sets.begin(root)
     with pytest.raises(DatasetError, match="SEGMENTARIUM_MAX_UPLOAD_GB"):
-        intake.receive(root, id, "a", [bytes(600), bytes(600)])
-    intake.receive(root, id, "b", [bytes(600)])
+        uploaded_sets.receive(root, id, "a", [bytes(600), bytes(600)])
+    uploaded_sets.receive(root, id, "b", [bytes(600)])
     with pytest.raises(DatasetError, match="at most"):
-        intake.receive(root, id, "c", [bytes(600)])
-    assert [p.name for p in (root / intake.FOLDER / id).iterdir()] == ["b"]
-    monkeypatch.setattr(intake, "MAX_FILES", 1)
+        uploaded_sets.receive(root, id, "c", [bytes(600)])
+    assert [p.name for p in (root / uploaded_sets.FOLDER / id).iterdir()] == ["b"]
+    monkeypatch.setattr(uploaded_sets, "MAX_FILES", 1)
     with pytest.raises(DatasetError, match="at most 1 files"):
-        intake.receive(root, id, "d", [b""])
+        uploaded_sets.receive(root, id, "d", [b""])
 
 
 def test_an_upload_that_breaks_off_leaves_nothing_and_old_ones_are_removed(root: Path) -> None:
@@ -141,12 +141,12 @@ def test_an_upload_that_breaks_off_leaves_nothing_and_old_ones_are_removed(root:
         yield b"half"
         raise ConnectionResetError
 
-    id = intake.begin(root)
+    id = uploaded_sets.begin(root)
     with pytest.raises((DatasetError, ConnectionResetError)):
-        intake.receive(root, id, "a.nii", breaks())  # type: ignore[arg-type]
-    assert list((root / intake.FOLDER / id).iterdir()) == []
-    intake.sweep(root, max_age_s=-1)
-    assert list((root / intake.FOLDER).iterdir()) == []
-    for call in (lambda: intake.finish(root, id, "a"), lambda: intake.receive(root, "../..", "a", [b""])):
+        uploaded_sets.receive(root, id, "a.nii", breaks())  # type: ignore[arg-type]
+    assert list((root / uploaded_sets.FOLDER / id).iterdir()) == []
+    uploaded_sets.sweep(root, max_age_s=-1)
+    assert list((root / uploaded_sets.FOLDER).iterdir()) == []
+    for call in (lambda: uploaded_sets.finish(root, id, "a"), lambda: uploaded_sets.receive(root, "../..", "a", [b""])):
         with pytest.raises(DatasetError, match="that was begun"):
             call()

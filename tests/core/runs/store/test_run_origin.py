@@ -19,14 +19,14 @@ from core.config import TrainConfig
 from core.errors import RunError
 from core.files import read_replaced
 from core.hosts import boot_id, host_name, machine_marks, pid_space
-from core.runs import lost_runs, run_actions
+from core.runs import give_up, run_actions
 from core.runs.engines.local import supervisor_file
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
-from core.runs.store.elsewhere import Origin, is_here
 from core.runs.store.engine_records import ENGINE, JobReport
 from core.runs.store.heartbeat import ChangeWatch, Heartbeat, read_beat
 from core.runs.store.process import process_identity
+from core.runs.store.run_origin import Origin, is_here
 from core.runs.store.state import read_state, reconciled_state, write_reconciled_state, write_state
 from core.runs.store.stop_file import AT_ONCE, read_stop, write_stop
 from tests.support.elsewhere import CLUSTER, JOB, OTHER, answer, beat, run_elsewhere, with_job
@@ -101,8 +101,8 @@ def test_run_of_an_earlier_boot_under_another_name_is_known_by_its_marks_and_nev
     expected: str,
 ) -> None:
     booted_at = time.time() - 1000
-    monkeypatch.setattr("core.runs.store.elsewhere.machine_marks", lambda: ("mark",))
-    monkeypatch.setattr("core.runs.store.elsewhere.booted_at", lambda: booted_at)
+    monkeypatch.setattr("core.runs.store.run_origin.machine_marks", lambda: ("mark",))
+    monkeypatch.setattr("core.runs.store.run_origin.booted_at", lambda: booted_at)
     folder = run_elsewhere(root)
     write_state(folder, replace(read_state(folder), marks=marks))
     beat(folder, 1, booted_at - before_boot_s)
@@ -164,16 +164,16 @@ def test_lost_run_is_given_up_only_while_its_heart_stands_still(root: Path, monk
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() + LONG_AGO)
     monkeypatch.setattr(heartbeat, "OLD_S", 0.05)
-    monkeypatch.setattr(lost_runs, "POLL_S", 0.01)
+    monkeypatch.setattr(give_up, "POLL_S", 0.01)
     beats = itertools.count()
-    monkeypatch.setattr(lost_runs, "read_beat", lambda folder: next(beats))
+    monkeypatch.setattr(give_up, "read_beat", lambda folder: next(beats))
     with pytest.raises(RunError, match="not lost"):
-        lost_runs.give_up(root, folder.name)
-    monkeypatch.setattr(lost_runs, "read_beat", lambda folder: None)
-    lost_runs.give_up(root, folder.name)
+        give_up.give_up(root, folder.name)
+    monkeypatch.setattr(give_up, "read_beat", lambda folder: None)
+    give_up.give_up(root, folder.name)
     assert read_state(folder).state == "crashed" and f"nothing was heard from {OTHER}" in read_state(folder).message
     with pytest.raises(RunError, match="it is crashed"):
-        lost_runs.give_up(root, folder.name)
+        give_up.give_up(root, folder.name)
     runs.delete(root, folder.name)
 
 
@@ -185,9 +185,9 @@ def test_lost_run_whose_end_its_engine_confirms_meanwhile_ends_as_the_engine_say
     answer(root, OUT_OF_TIME)
     beat(folder, 1, time.time() + LONG_AGO)
     monkeypatch.setattr(heartbeat, "OLD_S", 0.05)
-    monkeypatch.setattr(lost_runs, "POLL_S", 0.06)  # it has been watched for long enough then
-    monkeypatch.setattr(lost_runs, "heartbeat", SimpleNamespace(OLD_S=0.5))
-    lost_runs.give_up(root, folder.name)
+    monkeypatch.setattr(give_up, "POLL_S", 0.06)  # it has been watched for long enough then
+    monkeypatch.setattr(give_up, "heartbeat", SimpleNamespace(OLD_S=0.5))
+    give_up.give_up(root, folder.name)
     assert (read_state(folder).state, read_state(folder).message) == ("crashed", "out of time")
 
 
