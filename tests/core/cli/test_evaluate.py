@@ -29,7 +29,7 @@ def test_json_report(ball_run: BallRun, run_id: str, capsys: pytest.CaptureFixtu
     assert (report["run"], report["split"], report["classes"]) == (run_id, "all", ["bright", "dark"])
     assert [s["id"] for s in report["subjects"]] == [f"ball_{n}" for n in range(6)]
     for subject in report["subjects"]:
-        assert subject.keys() == {"id", "dice", "hd95_mm", "asd_mm", "missed", "volume_ml"}
+        assert subject.keys() == {"id", "dice", "hd95_mm", "asd_mm", "missed", "volume_ml", "surface_dice"}
         assert subject["volume_ml"]["bright"].keys() == {"truth", "prediction"}
     mean = report["mean"]
     assert mean.keys() == {"dice", "hd95_mm", "asd_mm", "n", "missed"} and mean["n"] == {"bright": 6, "dark": 6}
