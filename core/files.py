@@ -26,7 +26,8 @@ _WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.([0-9a-f]{4})[0-9a-f]
 _PROCESS = secrets.token_hex(2)  # tells this process from a former one with its PID
 _numbers = itertools.count(secrets.randbelow(0x10000))
 _TAIL_BYTES = 256 * 1024
-_RETRY_S = (0.0, 0.01, 0.03)  # waits before reading again a file that was replaced while it was read
+_RETRY_S = (0.0, 0.01, 0.03, 0.1, 0.3)  # waits before reading again a file that was replaced while it was read
+_MISSING_S = 0.03  # longest of them for a file that is missing
 
 
 class FileStamp(NamedTuple):
@@ -160,7 +161,7 @@ def read_replaced(read: Callable[[], Content], *, exists: bool = False) -> Conte
         try:
             return read()
         except OSError as error:
-            if error.errno not in retried:
+            if error.errno not in retried or (error.errno == errno.ENOENT and wait_s > _MISSING_S):
                 raise
             with contextlib.suppress(OSError, TypeError):  # the error of a read, unlike that of opening, names no file
                 os.listdir(os.path.dirname(error.filename))

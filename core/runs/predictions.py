@@ -238,7 +238,8 @@ class _CurrentState:
         sources = record.get("sources")  # records of version 0.1 have none
         if sources is None:
             return MISREAD_GEOMETRY if _version_0_1_misread(record["inputs"]) else ""
-        return OTHER_FILES if sources != self._sources(record["layout"], record["subject"]) else ""
+        now = self._sources(record["layout"], record["subject"])
+        return "" if sources == now or (now and _resolved(sources) == _resolved(now)) else OTHER_FILES
 
     def _sources(self, layout: str, subject: str) -> Any:
         if layout not in self._datasets:
@@ -369,6 +370,13 @@ def _sources(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) ->
         **({"mended": mended} if mended else {}),
         "ignore": dataset.labels.ignore.raw if dataset.labels.ignore is not None else None,
     }
+
+
+def _resolved(sources: Mapping[str, Any]) -> dict[str, Any]:
+    """Sources with the links in their paths followed: a folder may be opened under several names."""
+    images = {modality: [os.path.realpath(path), channel] for modality, (path, channel) in sources["images"].items()}
+    label = sources["label"]
+    return {**sources, "images": images, "label": None if label is None else os.path.realpath(label)}
 
 
 def _file_name(subject: str) -> str:

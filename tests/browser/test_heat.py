@@ -54,6 +54,7 @@ def test_disagreement_is_fetched_on_first_use_and_shown_in_colours_with_a_bar_an
     page.on("request", note)
     page.goto(f"{server.url}/review?model={run}&data={server.data / 'balls-heat'}&case=ball_0")
     wait_until_ready(page)
+    expect(page.locator(".findings [role=status]").first).to_contain_text("of errors")  # fetched after the volumes
     before = len(requested)
     show = page.get_by_role("group", name="Show").get_by_role("button", name="disagreement")
     expect(show).to_have_attribute("aria-pressed", "false")

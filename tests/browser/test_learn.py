@@ -205,10 +205,10 @@ def test_statistics_of_drawn_sub_volumes_equal_the_report(server: Server, page: 
     slider.fill("10")
     page.get_by_role("button", name="Draw one").click()
     expect(shown).to_have_attribute("data-count", "11")
-    page.get_by_role("button", name="Play").click()
+    page.get_by_role("button", name="Play", exact=True).click()
     expect(shown).not_to_have_attribute("data-count", "11")
     page.get_by_role("button", name="Pause").click()
-    expect(page.get_by_role("button", name="Play")).to_be_visible()
+    expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
     assert 11 < int(shown.get_attribute("data-count") or 0) <= 200
 
 

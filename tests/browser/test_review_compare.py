@@ -92,6 +92,7 @@ def test_interpolation_and_convention_are_remembered_by_the_browser(page: Page, 
 
 def test_slices_are_played_until_a_key_is_pressed(page: Page, case: Case) -> None:
     open_case(page, case, (10, 12, 9))
+    expect(page.locator(".findings [role=status]").first).to_contain_text("of errors")  # fetched after the volumes
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
     page.keyboard.press("Space")
@@ -192,7 +193,9 @@ def test_copied_address_shows_the_same_in_another_browser_profile(page: Page, ca
     page.get_by_role("group", name="Show").get_by_role("button", name="prediction").click()
     page.get_by_role("group", name="Classes", exact=True).get_by_role("button", name="dark").click()
     page.get_by_role("group", name="Errors", exact=True).get_by_role("button", name="false negative").click()
+    page.get_by_text("Classes of errors").click()
     page.get_by_role("group", name="Errors in the colours of").get_by_role("button", name="reference").click()
+    page.get_by_text("Classes of errors").click()
     page.get_by_text("Window", exact=True).click()
     page.get_by_role("spinbutton", name="black at, typed").fill("60")
     page.get_by_role("spinbutton", name="white at, typed").fill("200")

@@ -56,12 +56,14 @@ def test_each_error_has_the_colour_of_its_kind_or_of_its_classes_and_can_be_hidd
     kinds = page.get_by_role("group", name="Errors", exact=True)
     counted = int(((case.truth == 1) & (case.prediction == 2)).sum()) * VOXEL_ML
     expect(kinds.get_by_role("button", name="wrong class")).to_contain_text(f"{counted:.2g} ml")
+    page.get_by_text("Classes of errors").click()
     by = page.get_by_role("group", name="Errors in the colours of")
     for colouring, colour in (("reference", COLOURS[1]), ("prediction", COLOURS[2])):
         by.get_by_role("button", name=colouring).click()
         settle(page)
         assert colour_at(shown, case, wrong) == pytest.approx(rgb(colour), abs=3), colouring
     by.get_by_role("button", name="kind").click()
+    page.get_by_text("Classes of errors").click()
     kinds.get_by_role("button", name="wrong class").click()
     settle(page)
     assert max(colour_at(shown, case, wrong)) - min(colour_at(shown, case, wrong)) <= 2, "grey: hidden"

@@ -125,12 +125,14 @@ class ErrorLegend {
     this.kinds.setAttribute("role", "group");
     this.kinds.setAttribute("aria-label", "Errors");
     this.pairs = element("details", "window pairs");
-    this.list = element("div", "panel");
+    this.list = element("div", "list");
     this.list.setAttribute("role", "group");
     this.list.setAttribute("aria-label", "Which class was taken for which");
-    this.pairs.append(text("summary", "Classes of errors"), this.list);
     this.colouring = element("span", "labelled");
-    this.root.append(this.kinds, this.pairs, this.colouring);
+    this.panel = element("div", "panel");
+    this.panel.append(this.colouring, this.list);
+    this.pairs.append(text("summary", "Classes of errors"), this.panel);
+    this.root.append(this.kinds, this.pairs);
   }
 
   build() {

@@ -162,6 +162,13 @@ def test_prediction_from_other_files_than_the_data_set_names_now_is_stale(
     assert found["ball_0"].stale and "other files" in found["ball_0"].stale_reason
 
 
+def test_prediction_is_not_stale_if_its_data_set_is_opened_through_a_link(workspace: Workspace, tmp_path: Path) -> None:
+    workspace.save("ball_0")
+    link = tmp_path / "link"
+    link.symlink_to(workspace.data, target_is_directory=True)
+    assert not read_predictions(workspace.root, workspace.checkpoint, link)["ball_0"].stale
+
+
 def as_version_0_1(workspace: Workspace, id: str) -> Prediction:
     """A prediction whose record lacks what version 0.1 did not write."""
     workspace.save(id)
