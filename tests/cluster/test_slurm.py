@@ -182,8 +182,8 @@ def test_job_that_is_cancelled_forgotten_or_refused_is_explained(
         process.kill()  # without a word from the run: its parent first, then its trainer
     write_engine(root / lost, EngineRecord(record.engine, record.name, None, "999999", record.submitted_at))
     monkeypatch.setattr(heartbeat, "OLD_S", 4.0)
+    wait_until(lambda: "does not know its job" in seen(root, lost).message, 60, 0.5)
     wait_until(lambda: seen(root, lost).state == "crashed", 60, 0.5)
-    assert "does not know its job" in read_state(root / lost).message
 
 
 def test_folds_are_an_array_that_waits_for_gpus(root: Path, cluster: SlurmCluster, tmp_path: Path) -> None:
