@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, WebSocketRoute, expect
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Server
+from tests.support.held_connection import HeldConnection
 from tests.support.viewers import COMPLETE, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -61,34 +62,6 @@ def test_history_has_one_entry_per_page_with_an_address_that_existed(quiz_server
     page.go_back()
     title("Data")
     assert page.url == visited[1]
-
-
-class HeldConnection:
-    """The connection of a page to its server, whose answers can be held back, as on a busy machine."""
-
-    def __init__(self, page: Page) -> None:
-        self._page, self._routes = page, list[WebSocketRoute]()
-        self.held: list[str | bytes] | None = None
-        page.route_web_socket(re.compile("/_stcore/stream"), self._connect)
-
-    def hold(self) -> None:
-        self.held = []
-
-    def wait_for(self, content: bytes) -> None:
-        """Wait until an answer that has the content is held."""
-        while not any(content in message for message in self.held or () if isinstance(message, bytes)):
-            self._page.wait_for_timeout(5)
-
-    def release(self) -> None:
-        late, self.held = self.held or [], None
-        for message in late:
-            self._routes[-1].send(message)
-
-    def _connect(self, route: WebSocketRoute) -> None:
-        self._routes.append(route)
-        route.connect_to_server().on_message(
-            lambda message: route.send(message) if self.held is None else self.held.append(message)
-        )
 
 
 @pytest.mark.long

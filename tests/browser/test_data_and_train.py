@@ -9,7 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Server
 from tests.support.heads import write_heads
-from tests.support.viewers import wait_until_ready
+from tests.support.held_connection import HeldConnection
+from tests.support.viewers import COMPLETE, wait_until_ready
 
 pytestmark = pytest.mark.browser
 TOP = 400  # pixels above which a picture begins
@@ -41,3 +42,25 @@ def test_pictures_are_at_the_top_and_settings_are_words(server: Server, page: Pa
     page.get_by_text("Preview the sub-volumes").click()
     expect(page.get_by_text("90 % centred on a class", exact=True)).to_be_visible(timeout=120_000)
     expect(page.get_by_role("img", name="Middle axial slice")).to_be_visible()
+
+
+@pytest.mark.slow
+def test_time_budget_is_kept_although_the_next_edit_comes_before_the_answer(server: Server, page: Page) -> None:
+    """The browser still shows, and sends, the answer of the first question that the time budget has replaced."""
+    connection = HeldConnection(page)
+    page.goto(f"{server.url}/train?preset=quick")
+    page.wait_for_selector(COMPLETE)
+    expect(page.get_by_role("radio", name="2 minutes")).to_be_checked()
+    connection.hold()
+    for label, value in (("Time budget (minutes)", "0.5"), ("Sub-volumes per epoch", "8")):
+        field = page.get_by_label(label, exact=True)
+        field.fill(value)
+        field.press("Enter")
+        connection.wait_for(value.encode())
+    connection.release()
+    expect(page.get_by_text("--samples-train 8")).to_be_visible()
+    expect(page.get_by_text("--minutes 0.5")).to_be_visible()
+    expect(page.get_by_role("radio", checked=True)).to_have_count(1)  # the preset, and no answer
+    page.get_by_role("radio", name="10 minutes").click()
+    expect(page.get_by_label("Time budget (minutes)", exact=True)).to_have_value("10.0")
+    expect(page.get_by_role("radio", name="10 minutes")).to_be_checked()

@@ -16,23 +16,33 @@ HELP = (
 )
 
 # Session keys.
-ANSWER = "train_time"
 CHOSEN_MINUTES = "train_minutes_chosen"
+_SHOWN, _REPLACED = "train_time_shown", "train_time_replaced"  # the answer shown, and how often another one replaced it
 
 
 def ask(preset_name: str) -> None:
-    """Render the question; the answer shown is the time budget of the form, if it is one of the choices."""
+    """Render the question; the answer shown is the time budget of the form, if it is one of the choices.
+
+    An answer that replaces the one shown has a widget of its own: a browser that has not received it yet sends the old
+    one with its next edit, which is no click.
+    """
     minutes = form.field_value(preset(preset_name), "minutes")
-    st.session_state[ANSWER] = minutes if minutes in MINUTES else None
-    st.segmented_control(
-        "How long may it take?",
-        list(MINUTES),
-        key=ANSWER,
-        format_func=lambda value: MINUTES[value],
-        on_change=_answered,
-        args=(preset_name,),
-        help=HELP,
+    answer = minutes if minutes in MINUTES else None
+    if answer != st.session_state.get(_SHOWN, answer):
+        st.session_state[_REPLACED] = st.session_state.get(_REPLACED, 0) + 1
+    key = f"train_time.{st.session_state.get(_REPLACED, 0)}"
+    st.session_state.setdefault(key, answer)
+    chosen = st.segmented_control(
+        "How long may it take?", list(MINUTES), key=key, format_func=lambda value: MINUTES[value], help=HELP
     )
+    st.session_state[_SHOWN] = answer if chosen is None else chosen
+    if chosen == answer:
+        return
+    if chosen is None:  # the answer was clicked again: it stays
+        st.session_state[_REPLACED] = st.session_state.get(_REPLACED, 0) + 1
+        st.rerun()
+    st.session_state[CHOSEN_MINUTES] = chosen
+    _set_minutes(preset_name, chosen)
 
 
 def preset_was_chosen() -> None:
@@ -40,14 +50,6 @@ def preset_was_chosen() -> None:
     name = st.session_state[PRESET]
     if name and CHOSEN_MINUTES in st.session_state:
         _set_minutes(name, st.session_state[CHOSEN_MINUTES])
-
-
-def _answered(preset_name: str) -> None:
-    minutes = st.session_state[ANSWER]
-    if minutes is None:  # the answer was clicked again: it stays
-        return
-    st.session_state[CHOSEN_MINUTES] = minutes
-    _set_minutes(preset_name, minutes)
 
 
 def _set_minutes(preset_name: str, minutes: float) -> None:

@@ -1,0 +1,35 @@
+"""Answers of a server that reach the page late, as on a busy machine."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, WebSocketRoute
+
+
+class HeldConnection:
+    """The connection of a page to its server, whose answers can be held back, as on a busy machine."""
+
+    def __init__(self, page: Page) -> None:
+        self._page, self._routes = page, list[WebSocketRoute]()
+        self.held: list[str | bytes] | None = None
+        page.route_web_socket(re.compile("/_stcore/stream"), self._connect)
+
+    def hold(self) -> None:
+        self.held = []
+
+    def wait_for(self, content: bytes) -> None:
+        """Wait until an answer that has the content is held."""
+        while not any(content in message for message in self.held or () if isinstance(message, bytes)):
+            self._page.wait_for_timeout(5)
+
+    def release(self) -> None:
+        late, self.held = self.held or [], None
+        for message in late:
+            self._routes[-1].send(message)
+
+    def _connect(self, route: WebSocketRoute) -> None:
+        self._routes.append(route)
+        route.connect_to_server().on_message(
+            lambda message: route.send(message) if self.held is None else self.held.append(message)
+        )
