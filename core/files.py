@@ -23,7 +23,7 @@ Content = TypeVar("Content")
 _SUFFIX = ".tmp"
 # Host, PID and process of the writer; earlier versions wrote no host, or nothing behind the PID.
 _WRITER = re.compile(r"(?:\.@([A-Za-z0-9_-]+))?\.(\d+)(?:\.([0-9a-f]{4})[0-9a-f]{4})?\.tmp$")
-_PROCESS = secrets.token_hex(2)  # tells this process from a former one with its PID
+_PROCESS = secrets.token_hex(2)  # differs from that of an earlier process with the same PID
 _numbers = itertools.count(secrets.randbelow(0x10000))
 _TAIL_BYTES = 256 * 1024
 _RETRY_S = (0.0, 0.01, 0.03, 0.1, 0.3)  # waits before reading again a file that was replaced while it was read

@@ -77,7 +77,7 @@ class ContentDigests:
 
 
 def _state(file: Path) -> tuple[list[int], float]:
-    """What tells a change of a file, and when it was changed last, in seconds since 1970."""
+    """Values that differ after a change of a file, and when it was changed last, in seconds since 1970."""
     status = os.stat(file)
     newest = max(status.st_mtime, status.st_ctime)
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino], newest

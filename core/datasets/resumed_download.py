@@ -185,7 +185,7 @@ def _continues(headers: Mapping[str, str], received: int) -> bool:
 
 
 def _version(headers: Mapping[str, str]) -> str:
-    """What tells versions of a file apart: a strong entity tag, else its date; empty without either."""
+    """Identifier of the version of a file: a strong entity tag, else its date; empty without either."""
     tag = headers.get("ETag") or ""
     return tag if tag.startswith('"') else headers.get("Last-Modified") or ""
 
