@@ -32,7 +32,10 @@ def test_json_report(ball_run: BallRun, run_id: str, capsys: pytest.CaptureFixtu
         assert subject.keys() == {"id", "dice", "hd95_mm", "asd_mm", "missed", "volume_ml", "surface_dice"}
         assert subject["volume_ml"]["bright"].keys() == {"truth", "prediction"}
     mean = report["mean"]
-    assert mean.keys() == {"dice", "hd95_mm", "asd_mm", "n", "missed"} and mean["n"] == {"bright": 6, "dark": 6}
+    assert mean.keys() == {"dice", "hd95_mm", "asd_mm", "n", "missed", "surface_dice"}
+    assert mean["n"] == {"bright": 6, "dark": 6}
+    surface_dice = [subject["surface_dice"]["dark"]["1"] for subject in report["subjects"]]
+    assert mean["surface_dice"]["dark"]["1"] == pytest.approx(sum(surface_dice) / 6)
     assert mean["dice"]["bright"] > 0.8 and 0 <= mean["asd_mm"]["bright"] < 1
     assert report["mirror"] is False
 
