@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.browser.conftest import Server
 from tests.support.held_connection import HeldConnection
@@ -106,6 +107,38 @@ def test_back_shows_the_page_and_its_address_although_the_other_one_still_runs(
     page.go_forward()
     expect(page.get_by_role("heading", level=1)).to_have_text("Review")
     page.wait_for_url(re.compile("/review.*case="))
+
+
+def test_viewer_answers_on_a_page_that_another_one_led_to_at_once(quiz_server: Server, page: Page) -> None:
+    names: dict[str, str] = {}
+    dropped: list[str] = []
+
+    def is_dropped(message: str | bytes) -> bool:
+        """Whether the message says that Runs is the page; the server drops it if that run ends before it is sent."""
+        assert isinstance(message, bytes)
+        content = ForwardMsg.FromString(message)
+        if content.WhichOneof("type") != "navigation":
+            return False
+        names.update({p.page_script_hash: p.url_pathname for p in content.navigation.app_pages})
+        name = names[content.navigation.page_script_hash]
+        if is_leaving and name == "runs":
+            dropped.append(name)
+        return is_leaving and name == "runs"
+
+    is_leaving = False
+    connection = HeldConnection(page)
+    connection.is_dropped = is_dropped
+    page.goto(f"{quiz_server.url}/runs")
+    page.wait_for_selector(COMPLETE)
+    is_leaving = True
+    page.get_by_role("button", name="Review").first.click()
+    wait_until_ready(page)
+    page.wait_for_url(re.compile("/review.*case="))
+    page.wait_for_selector(COMPLETE)
+    assert dropped
+    page.locator("canvas.pane").first.focus()
+    page.keyboard.press("ArrowUp")
+    page.wait_for_url(re.compile("at="))
 
 
 @pytest.mark.long

@@ -1,18 +1,25 @@
-"""Answers of a server that reach the page late, as on a busy machine."""
+"""Answers of a server that reach the page late or never, as on a busy machine."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from playwright.sync_api import Page, WebSocketRoute
 
 
 class HeldConnection:
-    """The connection of a page to its server, whose answers can be held back, as on a busy machine."""
+    """The connection of a page to its server, whose answers can be held back or dropped, as on a busy machine.
+
+    Attributes
+    ----------
+    is_dropped : callable. Whether an answer is dropped, as the server drops what is not sent yet when a run begins.
+    """
 
     def __init__(self, page: Page) -> None:
         self._page, self._routes = page, list[WebSocketRoute]()
         self.held: list[str | bytes] | None = None
+        self.is_dropped: Callable[[str | bytes], bool] = lambda message: False
         page.route_web_socket(re.compile("/_stcore/stream"), self._connect)
 
     def hold(self) -> None:
@@ -30,6 +37,12 @@ class HeldConnection:
 
     def _connect(self, route: WebSocketRoute) -> None:
         self._routes.append(route)
-        route.connect_to_server().on_message(
-            lambda message: route.send(message) if self.held is None else self.held.append(message)
-        )
+        route.connect_to_server().on_message(lambda message: self._receive(route, message))
+
+    def _receive(self, route: WebSocketRoute, message: str | bytes) -> None:
+        if self.is_dropped(message):
+            return
+        if self.held is None:
+            route.send(message)
+        else:
+            self.held.append(message)

@@ -7,7 +7,7 @@ const serverMessages = (() => {
   const push = history.pushState.bind(history), replace = history.replaceState.bind(history);
   const names = new Map(), owners = new Map(); // names of pages in addresses by page; pages by query
   let running = null; // page of the last run that the server has begun
-  let shown = null; // page of the last run of a whole page
+  let shown = null; // page that the server has run last
   let asked = null; // page that the browser has asked for, until the server runs it
 
   history.replaceState = (state, unused, url) => {
@@ -28,16 +28,24 @@ const serverMessages = (() => {
 
   function received(bytes) {
     for (const [number, content] of fields(bytes)) {
-      if (number === FIELDS.newSession) running = text(content, FIELDS.newSessionPage);
+      if (number === FIELDS.newSession) {
+        running = text(content, FIELDS.newSessionPage);
+        if (names.has(running)) arrived(running);
+      }
       if (number === FIELDS.pageInfo) remember(text(content, FIELDS.pageInfoQuery), running);
       if (number === FIELDS.navigation) {
         for (const [inner, page] of fields(content)) {
           if (inner === FIELDS.navigationPages) names.set(text(page, FIELDS.pageHash), text(page, FIELDS.pageName));
         }
-        shown = text(content, FIELDS.navigationPage);
-        if (shown === asked) asked = null;
+        arrived(text(content, FIELDS.navigationPage));
       }
     }
+  }
+
+  // The server runs a page. Of a run that leads to another page at once, the server may drop every message but the first.
+  function arrived(page) {
+    shown = page;
+    if (shown === asked) asked = null;
   }
 
   // Whether a request is of use: a part of a page that is left has nothing to run, and Streamlit would empty the next page.
@@ -45,7 +53,7 @@ const serverMessages = (() => {
     for (const [number, content] of fields(bytes)) {
       if (number !== FIELDS.rerun) continue;
       const page = text(content, FIELDS.rerunPage);
-      if (text(content, FIELDS.rerunFragment)) return asked === null || asked === page;
+      if (text(content, FIELDS.rerunFragment)) return [null, page].includes(asked ?? shown);
       asked = page || null;
     }
     return true;
