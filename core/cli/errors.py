@@ -9,14 +9,14 @@ from core.checkpointing.metadata import read_metadata
 from core.cli.arguments import add_data, add_json, add_layout, add_model
 from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.output import align_columns, number_cell
-from core.datasets import DataOptions, open_dataset
+from core.datasets import open_dataset
 from core.errors import RunError
 from core.evaluation.error_regions import ErrorRegion, ErrorRegions
 from core.evaluation.findings import Findings, subject_findings
 from core.evaluation.lesions import LesionScore
 from core.formatting import format_count
 from core.paths import checkpoints_root, dataset_folder
-from core.runs.models import find_models
+from core.runs.models import find_model
 from core.runs.predictions import read_predictions
 from core.strict_json import dumps
 
@@ -50,11 +50,9 @@ def run(args: argparse.Namespace) -> int:
         If there is no kept segmentation of the subject, or a file cannot be read.
     """
     root = checkpoints_root(args.checkpoints)
-    (checkpoint, *more) = find_models(root, args.run)
-    if more:
-        raise RunError(f"expected a run or one file, got {1 + len(more)}; write them as one: python -m core ensemble")
+    checkpoint = find_model(root, args.run)
     metadata = read_metadata(checkpoint)
-    options = data_options_from(args, DataOptions.from_config(metadata.train_config.data))
+    options = data_options_from(args, metadata.train_config.data)
     dataset = open_dataset(dataset_folder(args.data), args.layout, options)
     dataset.subject(args.subject)  # an unknown one is reported as such
     kept = read_predictions(root, checkpoint, dataset.path).get(args.subject)

@@ -12,8 +12,7 @@ from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.output import align_columns, number_cell
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
-from core.datasets import DataOptions, open_dataset
-from core.errors import RunError
+from core.datasets import open_dataset
 from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
 from core.evaluation.metrics import MeanScore, SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
@@ -21,7 +20,7 @@ from core.formatting import format_list
 from core.inference.ensemble_predictor import open_predictor
 from core.inference.voxel_size import with_advice
 from core.paths import checkpoints_root, dataset_folder
-from core.runs.models import JOIN, find_models
+from core.runs.models import JOIN, find_model, find_models
 from core.runs.predictions import predictions_folder, save_prediction
 from core.strict_json import dumps
 
@@ -65,16 +64,11 @@ def run(args: argparse.Namespace) -> int:
         If checkpoint and data set do not fit together, or a file cannot be used.
     """
     root = checkpoints_root(args.checkpoints)
-    files = find_models(root, args.run)
+    files = (find_model(root, args.run, "--keep"),) if args.keep else find_models(root, args.run)
     checkpoint = files[0]
-    if args.keep and len(files) > 1:
-        raise RunError(
-            f"--keep: expected a run or one file to keep the segmentations of, got {len(files)}; write them as one: "
-            "python -m core ensemble"
-        )
     set_freed_memory_retention(True)
     predictor = open_predictor(files, inference_overrides(args))
-    options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
+    options = data_options_from(args, predictor.metadata.train_config.data)
     dataset = open_dataset(dataset_folder(args.data), args.layout, options)
     subjects = args.subject or []
     trained_on = predictor.metadata.dataset.get("path")

@@ -16,7 +16,6 @@ from core.cli.output import check_output_file
 from core.cli.progress import show_progress
 from core.cli.values import image_channels
 from core.compute.allocator import set_freed_memory_retention
-from core.datasets import DataOptions
 from core.datasets.single_case import read_images
 from core.errors import ConfigError, VolumeError
 from core.formatting import format_number
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         check_output_file(args.disagreement, (".nii", ".nii.gz"), VolumeError)
         if not isinstance(predictor, EnsemblePredictor):
             raise ConfigError(f"--disagreement: expected an ensemble, got one network ({predictor.path}); leave it out")
-    options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
+    options = data_options_from(args, predictor.metadata.train_config.data)
     subject = read_images(args.images, predictor.modalities, args.channels or (), options.nan_is_zero)
     with show_progress("tiles", args.progress) as progress:
         unprocessed, disagreement = predictor.segment_with_disagreement(SubjectImage.of(subject), progress)
