@@ -34,6 +34,27 @@ def module_environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in paths if p))}
 
 
+def start_json_lines_module(module: str, environment: Mapping[str, str], **options: Any) -> subprocess.Popen[str]:
+    """Start a module of this program that answers lines of JSON, for a :class:`JsonLinesChild`.
+
+    Parameters
+    ----------
+    module : str. Module that reads questions from standard input and writes answers to standard output, in UTF-8.
+    environment : mapping of str to str. Variables beside those of :func:`module_environment`.
+    **options : Further arguments of :class:`subprocess.Popen`, such as ``stderr``.
+    """
+    return subprocess.Popen(
+        module_command(module),
+        cwd=PROJECT,
+        env={**module_environment(), **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        **options,
+    )
+
+
 def kill_tree(pid: int) -> None:
     """Kill a process and all its descendants, those that still exist."""
     import psutil

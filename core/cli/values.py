@@ -40,6 +40,11 @@ def image_channels(text: str) -> tuple[int, ...]:
     return numbers
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Names separated by commas: ``unet3d, vnet``."""
+    return tuple(name.strip() for name in text.split(","))
+
+
 def overlap_share(text: str) -> float:
     """Overlap of neighbouring tiles, 0 to 0.9."""
     value = float(text)

@@ -20,14 +20,7 @@ from core.imaging.decoder import BASE_BYTES, Request
 from core.imaging.file_kinds import PREFIX_BYTES, TEXT, identify, kind_of_format
 from core.imaging.image_files import ForeignFormat, foreign_files_of
 from core.paths import cache_folder
-from core.processes import (
-    PROJECT,
-    JsonLinesChild,
-    LimitExceededError,
-    ProcessLimits,
-    module_command,
-    module_environment,
-)
+from core.processes import JsonLinesChild, LimitExceededError, ProcessLimits, start_json_lines_module
 
 DECODER_VERSION = 1  # raise it when the same file is decoded to something else
 START_S, TIMEOUT_S, BYTES_PER_S = 20.0, 5.0, 10e6  # of the process, and for a file: so long, and longer by its size
@@ -126,17 +119,9 @@ def _decode(request: Request, source_bytes: int) -> None:
 
 
 def _start_decoder() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        module_command("core.imaging.decoder"),
-        cwd=PROJECT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        # Further threads would take address space, which is limited, and time from training.
-        env={**module_environment(), "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
-    )
+    # Further threads would take address space, which is limited, and time from training.
+    threads = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    return start_json_lines_module("core.imaging.decoder", threads, stderr=subprocess.DEVNULL)
 
 
 _decoder = JsonLinesChild(_start_decoder)

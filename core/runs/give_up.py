@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from core.errors import RunError
@@ -44,5 +43,5 @@ def give_up(root: Path, run_id: str) -> None:
         if state.active:
             message = f"given up: nothing was heard from {state.host or 'its machine'} any more"
             stop_file.write_stop(folder, stop_file.AT_ONCE)  # for a machine that comes back nevertheless
-            write_state(folder, replace(state, state="crashed", message=message, what="", ended_at=time.time()))
+            write_state(folder, state.ended("crashed", message))
     update_index(root, folder)

@@ -29,7 +29,7 @@ from tests.support.app_pages import (
 )
 from tests.support.background_jobs import poll
 from tests.support.learn_data import link_demo_subject
-from tests.support.quiz_runs import QuizRun
+from tests.support.quiz_runs import QuizRun, use_copy
 from ui.quiz import game as game_module
 from ui.quiz import games, preparation
 from ui.shared import evaluation_job
@@ -40,10 +40,7 @@ pytestmark = pytest.mark.slow  # the run is trained once
 @pytest.fixture
 def root(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the trained run, and no other model."""
-    root = tmp_path / "checkpoints"
-    shutil.copytree(quiz_run.root, root)
-    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
-    monkeypatch.setenv("SEGMENTARIUM_DATA", str(quiz_run.data_root))
+    root = use_copy(quiz_run, tmp_path, monkeypatch)
     hide_demo_model(monkeypatch)
     return root
 

@@ -26,7 +26,7 @@ from tests.support.app_pages import (
 )
 from tests.support.background_jobs import poll
 from tests.support.balls import untrained_run
-from tests.support.quiz_runs import SUBJECTS, QuizRun
+from tests.support.quiz_runs import SUBJECTS, QuizRun, use_copy
 from ui.shared import evaluation_job
 
 HELD_OUT = SUBJECTS // 3
@@ -35,11 +35,7 @@ HELD_OUT = SUBJECTS // 3
 @pytest.fixture
 def root(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the trained run, whose held-out subjects are segmented."""
-    root = tmp_path / "checkpoints"
-    shutil.copytree(quiz_run.root, root)
-    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
-    monkeypatch.setenv("SEGMENTARIUM_DATA", str(quiz_run.data_root))
-    return root
+    return use_copy(quiz_run, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow  # the run is trained once

@@ -110,7 +110,7 @@ def _was_interrupted(folder: Path, state: RunState) -> bool:
     if read_stop(folder) not in (None, SIGNALLED):
         if state.active:
             message = "stopped while its job waited to be restarted"
-            write_state(folder, replace(state, state="stopped", message=message, what="", ended_at=time.time()))
+            write_state(folder, state.ended("stopped", message))
         return False
     try:
         signalled = bool(files.read_json(folder / files.EXIT).get("signalled"))
