@@ -1,7 +1,7 @@
 """The command line: one module per command, each with ``add_arguments(parser)`` and ``run(args) -> int``.
 
 A :class:`~core.errors.UserError` becomes one line on standard error and exit status 1; argparse's usage errors exit
-with status 2; Ctrl-C with 130. of the commands :func:`main` imports only the one in use, so ``--help`` and
+with status 2; Ctrl-C with 130. Of the commands :func:`main` imports only the one in use, so ``--help`` and
 ``submit`` start fast; :func:`build_parser` imports all of them.
 """
 

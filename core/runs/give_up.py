@@ -1,4 +1,4 @@
-"""Gives up a run whose machine is gone for good, so that it can be resumed or deleted."""
+"""Ends a run whose machine no longer exists, so that it can be resumed or deleted."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ POLL_S = 0.5
 
 
 def give_up(root: Path, run_id: str) -> None:
-    """Set an unreachable run to crashed, after watching for a minute that its heartbeat stands still.
+    """Set an unreachable run to crashed, after its heartbeat has not changed for a minute.
 
     Raises
     ------
     RunError
-        If there is no such run, it is not unreachable, or its heart beats.
+        If there is no such run, it is not unreachable, or its heartbeat changes.
     """
     folder = files.run_folder(root, run_id)
     state, before = reconciled_state(folder), read_beat(folder)
@@ -42,6 +42,6 @@ def give_up(root: Path, run_id: str) -> None:
         state = read_state(folder)
         if state.active:
             message = f"given up: nothing was heard from {state.host or 'its machine'} any more"
-            stop_file.write_stop(folder, stop_file.AT_ONCE)  # for a machine that comes back nevertheless
+            stop_file.write_stop(folder, stop_file.AT_ONCE)  # in case the machine returns
             write_state(folder, state.ended("crashed", message))
     update_index(root, folder)

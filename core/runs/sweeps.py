@@ -1,6 +1,6 @@
 """Operations on sweeps: start, extend, and advance: create the next trials, prune, end after repeated failures.
 
-The process that serves the queue calls :func:`advance`; all it knows is in the group's file and the run folders, so
+The process that serves the queue calls :func:`advance`; its whole state is in the group's file and the run folders, so
 another process can go on at any instant. Several trials wait or train at a time, as many as there are devices for. On
 another engine they are proposed together, so that a cluster gets them as one job array.
 """
@@ -122,7 +122,7 @@ def best_config(summary: SweepSummary) -> TrainConfig | None:
 
 
 def read_importance(root: Path, group: Group) -> Importance:
-    """The importance of the searched fields; empty where the finished trials do not tell it yet."""
+    """The importance of the searched fields; empty where the finished trials do not suffice yet."""
     try:
         data = files.read_json(root / GROUPS / group.id / IMPORTANCE)
         return Importance(int(data["finished"]), {str(k): float(v) for k, v in data["shares"].items()})

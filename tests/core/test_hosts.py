@@ -1,4 +1,4 @@
-"""What tells one machine from another, and a renamed one from a stranger."""
+"""Identity of a machine: for other processes, in containers, under a new name."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class HeatLayer:
     name : str. What it is, as on its button, beside its colour bar and for screen readers.
     url : str. URL of the stored values, uint8 (:func:`publish`); of a stream in a scene that is streamed.
     scale : HeatScale. What they mean.
-    help : str. What a value tells, in a sentence.
+    help : str. Meaning of a value, in a sentence.
     """
 
     name: str

@@ -192,7 +192,7 @@ class _Assigner:
         return (fill_template(template, found) if template else joined).replace("/", "-")
 
     def _check_ids(self, cases: list[Case]) -> None:
-        """Two subjects must not share an id, also on file systems that do not tell case apart."""
+        """Two subjects must not share an id, on case-insensitive file systems neither."""
         owners: dict[str, Case] = {}
         for case in cases:
             other = owners.setdefault(case.id.casefold(), case)
@@ -212,7 +212,7 @@ def fill_template(template: str, values: Mapping[str, str]) -> str:
 
 
 def _id_entities(description: SetDescription) -> tuple[str, ...]:
-    """Entities that tell subjects apart: those of the id template, else all of the image patterns but roles."""
+    """Entities that distinguish subjects: those of the id template, else all of the image patterns but roles."""
     template = description.text("id")
     if template:
         return tuple(dict.fromkeys(re.findall(r"\{(\w+)\}", template)))

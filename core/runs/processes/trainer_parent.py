@@ -183,7 +183,7 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
 
 
 def _is_superseded(folder: Path, attempt: int) -> bool:
-    """Whether the run was given up while this machine stood still, and started again elsewhere."""
+    """Whether the run was given up while this machine was suspended, and started again elsewhere."""
     try:
         return read_state(folder).attempt > attempt
     except RunError:

@@ -175,7 +175,7 @@ def test_full_disk_is_said_before_anything_is_received(
     assert download(of(served), tmp_path).is_dir()
 
 
-def test_machine_without_a_connection_is_told_where_to_put_the_file(tmp_path: Path) -> None:
+def test_error_without_a_connection_names_where_to_put_the_file(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/Task99_Test.tar"
     place = tmp_path / "Task99_Test.tar"
     with pytest.raises(

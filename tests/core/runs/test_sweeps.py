@@ -82,7 +82,7 @@ def test_trials_that_train_at_once_have_different_values(tmp_path: Path, sweep: 
 
 
 @pytest.mark.slow
-def test_sweep_ends_with_its_last_trial_and_knows_the_best(tmp_path: Path, sweep: Group) -> None:
+def test_sweep_ends_with_its_last_trial_and_names_the_best(tmp_path: Path, sweep: Group) -> None:
     summary = finish_trials(tmp_path, sweep, 6)
     assert not advance(tmp_path, sweep.id, 1)
     assert (summary.state, summary.finished, summary.proposes, summary.progress) == ("finished", 6, False, 1.0)
@@ -137,7 +137,7 @@ def test_another_process_goes_on_from_the_folders(tmp_path: Path, config: TrainC
     assert values[0] == values[1]
 
 
-def test_every_end_of_a_trial_is_told_apart(tmp_path: Path, config: TrainConfig) -> None:
+def test_every_end_of_a_trial_is_distinguished(tmp_path: Path, config: TrainConfig) -> None:
     sweep = make_sweep(tmp_path, config, trials=8)
     whole = "held-out whole volumes"
     ends = {
@@ -196,7 +196,7 @@ def test_sweep_ends_when_three_trials_in_a_row_fail(tmp_path: Path, sweep: Group
     assert next_trial(tmp_path, sweep) and len(now(tmp_path, sweep).trials) == 4
 
 
-def test_error_of_the_search_ends_the_sweep_and_is_told(
+def test_error_of_the_search_ends_the_sweep_and_is_reported(
     tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = next_trial(tmp_path, sweep)

@@ -104,7 +104,7 @@ def test_submission_that_was_killed_before_it_was_noted_is_found_again(root: Pat
     runs.start_queued(root, [folder.name], "toy")
     assert record_of(folder).job == record.name and len(ray.submitted) == 1
     write_engine(folder, replace(record, job="", submitted_at=0.0))
-    engine_poller.ask(root, engine(root))  # and by the poller, where nobody submits it again
+    engine_poller.ask(root, engine(root))  # and by the poller, without a new submission
     assert record_of(folder).job == record.name and len(ray.submitted) == 1
 
 

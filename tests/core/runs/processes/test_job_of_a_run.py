@@ -104,7 +104,7 @@ def test_trainer_of_a_machine_that_comes_back_ends_where_its_run_was_started_aga
     assert not is_alive(old.pid, old.pid_start) and not (folder / files.EXIT).exists()
 
 
-def test_run_of_an_engine_is_not_started_by_a_queue_that_knows_no_engines(root: Path) -> None:
+def test_run_of_an_engine_is_not_started_by_the_queue_of_a_version_without_engines(root: Path) -> None:
     folder = run_elsewhere(root, "queued")
     with_job(folder, "7")
     with pytest.raises(RunError, match="expected a job of engine"):
@@ -116,7 +116,7 @@ def test_restarted_job_takes_over_the_run_that_it_trained(root: Path, job: Calla
     with_job(folder, "7")
     job()
     with pytest.raises(RunError, match="expected a queued run, it is running"):
-        claim_run(folder)  # the first start of the job: somebody trains it
+        claim_run(folder)  # the first start of the job: the run is in training
     job("8", restart=1)
     with pytest.raises(RunError, match="expected job 7 to train it, this is job 8"):
         claim_run(folder)

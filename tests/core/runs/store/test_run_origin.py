@@ -1,4 +1,4 @@
-"""A run that another host trains: what its heartbeat and its engine tell, and what is refused until it has ended."""
+"""A run that another host trains: its state by heartbeat and engine, and what is refused until it has ended."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_run_that_died_before_the_host_was_renamed_has_crashed(root: Path) -> No
     assert reconciled_state(folder).state == "unreachable"
 
 
-def test_run_that_another_host_claims_is_starting_until_its_heart_should_beat(
+def test_run_claimed_by_another_host_is_starting_until_its_heartbeat_is_due(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run_elsewhere(root, "starting")
@@ -92,7 +92,7 @@ def test_queue_of_a_renamed_host_stays_its_own(root: Path, no_supervisor: None) 
         ((), 100.0, True, "unreachable"),
     ],
 )
-def test_run_of_an_earlier_boot_under_another_name_is_known_by_its_marks_and_never_that_of_a_clone(
+def test_run_of_an_earlier_boot_under_another_name_is_recognised_by_its_marks_but_not_that_of_a_clone(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     marks: tuple[str, ...],
@@ -114,7 +114,7 @@ def test_run_of_an_earlier_boot_under_another_name_is_known_by_its_marks_and_nev
         assert f"it was called {OTHER} then" in state.message
 
 
-def test_run_of_another_host_whose_heart_beats_is_running(root: Path) -> None:
+def test_run_of_another_host_with_a_heartbeat_is_running(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1)
     assert reconciled_state(folder).state == "running"
@@ -138,7 +138,7 @@ def write_state_at(folder: Path, updated_at: float) -> None:
     files.write_json(folder / files.STATE, {**read_state(folder).to_json(), "updated_at": updated_at})
 
 
-def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Path) -> None:
+def test_run_of_another_host_without_a_heartbeat_is_unreachable_since_a_stated_time(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() - 1200)
     state = reconciled_state(folder)
@@ -146,7 +146,7 @@ def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Pat
     assert write_reconciled_state(folder).state == "unreachable" and read_state(folder).state == "running"
 
 
-def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> None:
+def test_run_whose_end_is_not_confirmed_is_not_changed(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() + LONG_AGO)
     with pytest.raises(RunError, match=r"unreachable, and it is not confirmed .* last heard from n1 .* runs give-up"):
@@ -160,7 +160,7 @@ def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> N
     assert read_stop(folder) == ""
 
 
-def test_lost_run_is_given_up_only_while_its_heart_stands_still(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_run_is_given_up_only_while_its_heartbeat_does_not_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() + LONG_AGO)
     monkeypatch.setattr(heartbeat, "OLD_S", 0.05)
@@ -177,7 +177,7 @@ def test_lost_run_is_given_up_only_while_its_heart_stands_still(root: Path, monk
     runs.delete(root, folder.name)
 
 
-def test_lost_run_whose_end_its_engine_confirms_meanwhile_ends_as_the_engine_says(
+def test_lost_run_whose_end_its_engine_confirms_meanwhile_ends_with_the_reason_of_the_engine(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run_elsewhere(root)
@@ -331,14 +331,14 @@ def test_queued_run_of_a_cluster_is_what_its_job_is(
     assert runs.queued_runs(root) == []
 
 
-def test_final_state_of_a_run_is_believed_whatever_its_engine_says(root: Path) -> None:
+def test_final_state_of_a_run_takes_precedence_over_the_report_of_its_engine(root: Path) -> None:
     folder = run_elsewhere(root, "finished")
     with_job(folder)
     answer(root, JobReport("running"))
     assert reconciled_state(folder).state == "finished"
 
 
-def test_heart_beats_with_host_boot_and_growing_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heartbeat_has_host_boot_and_a_growing_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(heartbeat, "EVERY_S", 0.01)
     folder = run_elsewhere(root)
     with Heartbeat(folder, "7_1", 2):
@@ -348,7 +348,7 @@ def test_heart_beats_with_host_boot_and_growing_count(root: Path, monkeypatch: p
     assert (last.host, last.boot, last.job, last.restart) == (host_name(), boot_id(), "7_1", 2)
 
 
-def test_disk_without_room_for_a_beat_ends_nothing(tmp_path: Path) -> None:
+def test_heartbeat_that_cannot_be_written_does_not_end_the_run(tmp_path: Path) -> None:
     with Heartbeat(tmp_path / "no such folder"):
         pass
     assert read_beat(tmp_path) is None
