@@ -12,6 +12,7 @@ import numpy as np
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.surfaces import TOLERANCES_MM, tolerance_key
 
+ALL_CLASSES = "all classes"  # what the mean over classes is called
 MIN_CASES = 5  # least number of cases for outliers
 FENCE = 1.5  # interquartile ranges beyond a quartile at which a case is an outlier (Tukey)
 
