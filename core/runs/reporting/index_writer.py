@@ -1,7 +1,7 @@
 """Writes a run's rows of the index from a thread, so that training never waits for a database.
 
-The rows are a copy of the run folder. While the database cannot be used, the writer drops pending values and later reads
-all of them from the folder, so that its memory is bounded however long that takes.
+The rows are a copy of the run folder. While the database cannot be used, the writer drops pending values and later
+reads all of them from the folder, so that its memory is bounded however long that takes.
 """
 
 from __future__ import annotations

@@ -160,7 +160,9 @@ def test_run_whose_end_is_not_confirmed_is_not_changed(root: Path) -> None:
     assert read_stop(folder) == ""
 
 
-def test_lost_run_is_given_up_only_while_its_heartbeat_does_not_change(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_run_is_given_up_only_while_its_heartbeat_does_not_change(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() + LONG_AGO)
     monkeypatch.setattr(heartbeat, "OLD_S", 0.05)
