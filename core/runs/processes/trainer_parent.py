@@ -76,8 +76,9 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
     job = engine_job()
     with files.lock(folder):
         state, record = read_state(folder), read_engine(folder)
-        if job.id and record is not None and record.job not in ("", job.id):
-            raise RunError(f"{folder.name}: expected job {record.job} to train it, this is job {job.id}")
+        if job.id and (record is None or record.job not in ("", job.id)):  # one that was given up, but not cancelled
+            other = "the queue of its host" if record is None else f"job {record.job}"
+            raise RunError(f"{folder.name}: expected {other} to train it, this is job {job.id}")
         if record is not None and not job.id:  # the queue of an earlier version, which knows no engines
             raise RunError(
                 f"{folder.name}: expected a job of engine {record.engine} to train it, this process is of none"

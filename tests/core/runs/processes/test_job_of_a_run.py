@@ -67,6 +67,7 @@ def test_signal_to_a_job_saves_a_checkpoint_and_names_the_time_limit(
 ) -> None:
     job(ends=str(time.time() + 60))
     folder = create_run(root, toy(epochs=1000, epoch_s=0.1))
+    with_job(folder, "7")
     parent = start_trainer_parent(folder)
     wait_for_epoch(root, folder.name)
     beat = read_beat(folder)
@@ -109,6 +110,16 @@ def test_run_of_an_engine_is_not_started_by_the_queue_of_a_version_without_engin
     with_job(folder, "7")
     with pytest.raises(RunError, match="expected a job of engine"):
         claim_run(folder)
+
+
+def test_job_that_was_not_cancelled_takes_no_run_that_was_moved_to_the_queue_of_a_host(
+    root: Path, job: Callable[..., None]
+) -> None:
+    folder = run_elsewhere(root, "queued")  # resumed with `--engine local`
+    job()
+    with pytest.raises(RunError, match="expected the queue of its host to train it, this is job 7"):
+        claim_run(folder)
+    assert read_state(folder).state == "queued"
 
 
 def test_restarted_job_takes_over_the_run_that_it_trained(root: Path, job: Callable[..., None]) -> None:
