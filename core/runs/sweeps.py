@@ -15,6 +15,7 @@ from typing import NamedTuple
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError, UserError
 from core.files import StampedCache
+from core.losses.targets import common_targets
 from core.runs import groups, launch, run_actions
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import SweepSummary, Trial, settings_of
@@ -64,10 +65,12 @@ def submit_sweep(
     get_engine(root, settings.engine).check_config(config)
     check_sweep(settings, config)
     config = launch.resolve_config(root, config).with_values({"reasons": ()})  # those of other values than the trials'
-    for dimension in settings.space:
-        if dimension.name == "model":
-            for network in dimension.choices:
-                launch.check_network(replace(config, model=replace(config.model, model=network)))
+    choices = {dimension.name: dimension.choices for dimension in settings.space}
+    for network in choices.get("model", ()):
+        launch.check_network(replace(config, model=replace(config.model, model=network)))
+    if (regions := launch.read_regions(config)) is not None:
+        learned = common_targets(config.data.targets, choices.get("loss", (config.loss.loss,)), regions)
+        config = config.with_values({"targets": learned})
     group_id = files.new_run_id(f"{(name or config.preset)[:30]} {SWEEP}")
     group = Group(group_id, name or group_id, SWEEP, config, (), settings=settings.to_json())
     root = root.absolute()

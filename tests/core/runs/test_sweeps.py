@@ -21,7 +21,7 @@ from core.runs.models import find_models
 from core.runs.processes.sweep_driver import SweepDriver, trials_at_once
 from core.runs.store import folder as files
 from core.runs.store.engine_records import read_engine
-from core.runs.store.groups import GROUPS, SWEEP, Group, lock_group, read_group, read_groups
+from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, read_groups
 from core.runs.store.process import locked
 from core.runs.store.state import read_state
 from core.runs.store.stop_file import PRUNED, STOP, read_pruned
@@ -31,6 +31,7 @@ from core.sweeps.space import parse_space
 from tests.support.balls import tiny, write_balls
 from tests.support.cluster.slurm_clients import SlurmClients
 from tests.support.elsewhere import CLUSTER, SETTINGS
+from tests.support.nested_tumours import write_tumours
 from tests.support.sweeps import SEARCH, end_trial, finish_trials, make_sweep, next_trial, run_trial
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
@@ -71,6 +72,17 @@ def test_first_trial_is_queued_with_the_present_values_and_waits_alone(tmp_path:
     member = runs.get_run(tmp_path, run)
     assert (member.name, member.config) == ("search trial 1", sweep.config)
     assert read_group(tmp_path, sweep.id).members[0].values == {"learning_rate": 1e-2, "loss": "dice_ce"}
+
+
+@pytest.mark.parametrize(("losses", "learned"), [("dice,dice_ce", "regions"), ("dice_ce,weighted_ce", "labels")])
+def test_all_trials_learn_regions_or_all_learn_classes(tmp_path: Path, losses: str, learned: str) -> None:
+    """Their means, which are compared, are of regions or of classes."""
+    config = tiny(path=str(write_tumours(tmp_path / "tumours")))
+    sweep = make_sweep(tmp_path, config, [f"loss={losses}"], trials=2)
+    members = [member.config(sweep.config) for member in (Member("", {"loss": loss}) for loss in losses.split(","))]
+    assert {member.data.targets for member in members} == {learned}
+    with pytest.raises(ConfigError, match="expected labels for weighted_ce"):
+        make_sweep(tmp_path, config.with_values({"targets": "regions"}), ["loss=dice,weighted_ce"], trials=2)
 
 
 def test_trials_that_train_at_once_have_different_values(tmp_path: Path, sweep: Group) -> None:
