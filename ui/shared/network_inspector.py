@@ -146,8 +146,13 @@ class NetworkInspector:
             self._news.wait(timeout_s)
 
 
-def step_cost(plan: TrainingPlan) -> StepCost | None:
+def step_cost(plan: TrainingPlan, ignore: bool = False) -> StepCost | None:
     """The cost of a training step of a plan; ``None`` while it is worked out.
+
+    Parameters
+    ----------
+    plan : TrainingPlan. Plan.
+    ignore : bool. Whether label maps have an ignore label.
 
     Raises
     ------
@@ -169,7 +174,8 @@ def step_cost(plan: TrainingPlan) -> StepCost | None:
             "in_channels": plan.in_channels,
             "classes": plan.classes,
             "device": plan.device,
-            "ignore": False,
+            "ignore": ignore,
+            "overlapping": plan.config.data.targets == "regions",
             "code": _own_code(config.model.model),
         }
     )
