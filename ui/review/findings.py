@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,8 @@ def findings_url(checkpoint: Path, dataset: Dataset, prediction: Prediction | No
     if prediction is None or scene.streamed or not {"truth", "prediction"} <= set(scene.layers):
         return ""
     files = subject_hash(dataset, prediction.subject)
-    name = f"findings {VERSION}\n{checkpoint}\n{files}\n{files_hash('', [prediction.file])}"
+    classes = json.dumps([dataset.labels.to_json(), [c["name"] for c in scene.classes]])
+    name = f"findings {VERSION}\n{checkpoint}\n{files}\n{files_hash('', [prediction.file])}\n{classes}"
     make = partial(_find, checkpoint, dataset.path, prediction.subject)
     return volumes.publish_on_request(name, make, turn=lambda: _permits)
 
