@@ -15,6 +15,7 @@ from typing import Any
 
 from core.config import TrainConfig
 from core.errors import ConfigError
+from core.runs.engines.check_job import run_check_job
 from core.runs.engines.engine import Check, EngineError
 from core.runs.engines.job_shell import OUTPUT, end_of, preamble, python_of, trainer_parent
 from core.runs.engines.ray_api import NotFoundError, RayApi
@@ -29,7 +30,6 @@ from core.runs.engines.ray_reasons import (
     gave_up_waiting,
 )
 from core.runs.engines.settings import RaySettings, time_limit_s
-from core.runs.engines.trial import try_job
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     JOB,
@@ -166,7 +166,7 @@ class RayEngine:
             wanted = self._request(TrainConfig())
             yield Check("nodes", bool(nodes), found or "none: start one with `ray start --address=...`")
             if any(fits(wanted, node.total) for node in nodes):
-                yield from try_job(self, self._root, python_of(self.settings), self._submit_probe)
+                yield from run_check_job(self, self._root, python_of(self.settings), self._submit_probe)
             elif nodes:
                 yield Check("resources", False, explain_waiting(wanted, [node.total for node in nodes]))
         except EngineError as error:
