@@ -103,8 +103,9 @@ def _plot(scores: Scores, subjects: Sequence[str], chosen: str | None) -> dict[s
     ]
     place = ""
     if chosen in finite:
-        worse = sum(scores.measure.badness(v) > scores.measure.badness(finite[chosen]) for v in finite.values())
-        place = f"{_text(scores, chosen)} is number {worse + 1} of {len(finite)} from the worst; "
+        badness = [scores.measure.badness(v) for v in scores.values.values() if not math.isnan(v)]  # missed ones too
+        worse = sum(b > scores.measure.badness(finite[chosen]) for b in badness)
+        place = f"{_text(scores, chosen)} is number {worse + 1} of {len(badness)} from the worst; "
     median, *quartiles = (format_number(v, decimals) for v in (spread.median, spread.lower, spread.upper))
     return {
         "label": scores.label,
