@@ -26,7 +26,7 @@ from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, rea
 from core.runs.store.process import LockHeldError
 from core.runs.store.stop_file import read_pruned
 from core.sweeps import study
-from core.sweeps.history import Measurement, TrialRecord, progress_curve, without_results
+from core.sweeps.history import Measurement, TrialRecord, failures_in_a_row, progress_curve
 from core.sweeps.settings import METRICS, SweepSettings, check_sweep
 
 FAILURES = 3  # trials that fail one after another and end a sweep
@@ -175,7 +175,7 @@ def advance(root: Path, group_id: str, at_once: int, worker: str = launch.WORKER
 def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
     """Make the next trial, or note why there is none."""
     group, settings = summary.group, summary.settings
-    failed = without_results(records[settings.failures_ignored_before :])
+    failed = failures_in_a_row(records[settings.failures_ignored_before :])
     if failed >= FAILURES:
         reasons = [trial.reason for trial in summary.trials if trial.state == "failed"]
         problem = f"{failed} trials in a row failed, the last: {reasons[-1]}"

@@ -21,7 +21,7 @@ from core.training.validation_scores import (
 )
 from core.types import ProgressCallback
 
-WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against tiles and still be chosen
+WHOLE_TOLERANCE = 0.002  # largest loss of Dice against tiles with which one pass is chosen
 
 
 class Validator:

@@ -136,7 +136,7 @@ class RayEngine:
         if not jobs:
             return {}
         wanted = set(jobs)
-        listed = self._api.get(JOBS)
+        listed = self._api.get(JOBS, list)
         details = {str(job.get("submission_id")): job for job in listed if job.get("submission_id") in wanted}
         living = any(job.get("status") in ("PENDING", "RUNNING") for job in details.values())
         nodes = self._nodes() if living else {}
@@ -185,7 +185,7 @@ class RayEngine:
         """Submit the job of a run under its name, and write that it has been."""
         word, limit_s = shlex.quote(str(folder.absolute())), self._limit_s()
         lines = [
-            f"[ -d {word} ] || {{ echo {shlex.quote(_not_there(folder))}; exit 1; }}",
+            f"[ -d {word} ] || {{ echo {shlex.quote(_root_is_missing(folder))}; exit 1; }}",
             f"exec >>{word}/{OUTPUT} 2>&1",
             *preamble(self.settings),
             f"export {JOB}={shlex.quote(record.name)}",
@@ -285,6 +285,6 @@ def _report(job: Mapping[str, Any], nodes: Mapping[str, _Node]) -> JobReport:
     return JobReport("ended", explain_failure(error_type, message, job.get("driver_exit_code")), place)
 
 
-def _not_there(folder: Path) -> str:
+def _root_is_missing(folder: Path) -> str:
     """What a node says that does not see the root."""
     return f"{folder} is not on this node: the root of runs has to be a folder that all nodes see under the same path"
