@@ -75,6 +75,15 @@ def submitted(root: Path) -> tuple[Path, EngineRecord]:
     return folder, record_of(folder)
 
 
+@pytest.mark.parametrize("text", ['{"message": "hello"}', "[1", "null"])
+def test_answer_of_another_service_is_an_error_that_runs_shows(root: Path, ray: RayDashboard, text: str) -> None:
+    submitted(root)
+    ray.refuse = (200, text)
+    assert engine_poller.ask(root, engine(root))
+    (_, status) = engine_poller.overview(root)
+    assert status.answers is False and "not as Ray's dashboard does" in status.sentence
+
+
 def test_job_asks_for_what_run_and_settings_need(root: Path, ray: RayDashboard) -> None:
     folder, record = submitted(root)
     (body,) = ray.submitted
