@@ -81,8 +81,9 @@ TORCH_AT_WORK = (
 WITHOUT_TORCH = (
     "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.paths",
     "core.imaging", "core.datasets", "core.evaluation.metrics", "core.training.plan",
-    "core.training.auto_preset", "core.compute.expected_device", "core.checkpointing.metadata",
-    "core.inspection.intensity_histograms", "core.study", "core.sweeps", "core.runs", "core.cli",
+    "core.training.auto_preset", "core.training.auto_network", "core.compute.expected_device",
+    "core.checkpointing.metadata", "core.inspection.intensity_histograms", "core.study", "core.sweeps", "core.runs",
+    "core.cli",
 )  # fmt: skip
 
 # A child process that imports modules one by one while some packages are out of reach, and reports what went wrong.
