@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--auto",
         action="store_true",
-        help="choose for each class by the Dice of held-out subjects: only what improves the mean and costs no class; "
+        help="choose for each class by the Dice of held-out subjects: only what improves the mean and costs no class or region; "
         "an ensemble segments each subject with the networks that were not trained on it",
     )
     how.add_argument("--none", action="store_true", help="no postprocessing")
@@ -156,7 +156,7 @@ def _choose(args: argparse.Namespace, models: Sequence[Path], metadata: Checkpoi
     dataset = open_dataset(dataset_folder(folder), args.layout, options)
     with show_progress("subjects", args.progress, PARTS_PER_STEP) as progress:
         cases = held_out_cases(predictor, dataset, progress)
-    return choose_postprocessing(cases, predictor.labels.names)
+    return choose_postprocessing(cases, predictor.labels.names, metadata.regions)
 
 
 def _report(args: argparse.Namespace, path: Path, metadata: CheckpointMetadata, choice: Choice | None) -> None:
