@@ -59,7 +59,7 @@ except UserError as error:
 held_out = [subject for subject in held_out if subject in dataset.ids]
 if choice.is_training_data and metadata.train_config.split.holds_out_nothing:
     with side:
-        st.caption("Trained on every subject of this data but its test subjects: scores of the others tell nothing.")
+        st.caption("Trained on every subject of this data but its test subjects: scores of the others say nothing about new data.")
 with choosers:
     filters = [HELD_OUT, ALL] if held_out else [ALL]
     filter_key = f"{CASE_FILTER}-{len(filters)}"

@@ -33,7 +33,7 @@ def give_up(root: Path, run_id: str) -> None:
         if judged in ENDED:
             break  # its engine reports that, and it was watched for long enough
         if read_beat(folder) != before or judged != "unreachable":
-            raise RunError(f"{run_id}: it is not lost: it was heard just now")
+            raise RunError(f"{run_id}: it is not lost: its heartbeat has just changed")
         time.sleep(POLL_S)
     if write_reconciled_state(folder).state in ENDED:
         update_index(root, folder)

@@ -145,7 +145,7 @@ def read_report(root: Path, record: EngineRecord) -> tuple[JobReport | None, str
     answer = read_answer(root, record.engine)
     error = answer.error
     if not error and answer_age_s(root, record.engine) > SILENT_S:
-        error = "it was not asked lately"
+        error = "it was not asked recently"
     return answer.jobs.get(record.job) if record.job else None, error
 
 
