@@ -12,6 +12,7 @@ import io
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,35 +34,41 @@ SETTLED = """() => !document.querySelector('[data-testid=stApp][data-test-script
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--pages", nargs="+", choices=("runs", "review"), default=("runs", "review"), help="default: both"
+    )
     parser.add_argument("--minutes", type=float, default=2, help="time budget of the training (default: 2)")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         os.environ["SEGMENTARIUM_DATA"] = str(folder / "data")
         options = ["--preset", "quick", "--minutes", f"{args.minutes:g}", "--subjects", str(SUBJECTS)]
-        run_command("train", DEMO, *options, "--name", "demo, quick", "--checkpoints", str(folder / "checkpoints"))
+        if "runs" in args.pages:
+            run_command("train", DEMO, *options, "--name", "demo, quick", "--checkpoints", str(folder / "checkpoints"))
         server = StreamlitServer("app.py", folder)
         try:
-            _take_pictures(server.url)
+            _take_pictures(server.url, args.pages)
         finally:
             server.stop()
     return 0
 
 
-def _take_pictures(url: str) -> None:
+def _take_pictures(url: str, pages: Sequence[str]) -> None:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium_path(), args=["--no-sandbox"])
         page = browser.new_page(color_scheme="light")
         page.set_default_timeout(TIMEOUT_MS)
-        _open(page, f"{url}/runs", RUNS_PX)
-        page.locator("[data-points]").first.wait_for()
-        _save(page, IMAGES / "runs.png")
-        _open(page, f"{url}/review?model={DEMO_MODEL}", REVIEW_PX)
-        page.locator("canvas.pane[data-at]").nth(2).wait_for()
-        page.get_by_text("regions", exact=False).first.wait_for()  # of errors, which follow the volumes
-        _save(page, IMAGES / "review.png")
+        if "runs" in pages:
+            _open(page, f"{url}/runs", RUNS_PX)
+            page.locator("[data-points]").first.wait_for()
+            _save(page, IMAGES / "runs.png")
+        if "review" in pages:
+            _open(page, f"{url}/review?model={DEMO_MODEL}", REVIEW_PX)
+            page.locator("canvas.pane[data-at]").nth(2).wait_for()
+            page.get_by_text("regions", exact=False).first.wait_for()  # of errors, which follow the volumes
+            _save(page, IMAGES / "review.png")
         browser.close()
 
 
