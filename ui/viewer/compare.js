@@ -2,7 +2,7 @@
 // squares of a checkerboard. `COMPARE` is the row of that pane.
 
 const COMPARE = "compare", COMPARE_MODES = [["blink", "blink"], ["swipe", "swipe"], ["checkerboard", "checkerboard"]];
-const SQUARE_PX = 48, SWIPE_GRIP_PX = 10, SWIPE_STEP = 0.04, SWIPE_COLOUR = "rgba(255,255,255,0.9)";
+const SQUARE_PX = 48, SWIPE_GRIP_PX = 10, SWIPE_GRIP_TOUCH_PX = 24, SWIPE_STEP = 0.04, SWIPE_COLOUR = "rgba(255,255,255,0.9)";
 
 // Where a pane shows each of the two layers: [[name, rectangles]], in CSS pixels.
 function comparedParts({ compare, swipe, blinked }, width, height) {
@@ -73,6 +73,11 @@ class Compare {
     this.viewer.requestRender(true);
   }
 
+  // Move the line to a pointer.
+  drag(pane, event) {
+    this.swipe((event.clientX - pane.canvas.getBoundingClientRect().left) / pane.width);
+  }
+
   step(direction) {
     const { settings } = this.viewer;
     if (this.isShown && settings.compare === "swipe") this.swipe(settings.swipe + direction * SWIPE_STEP);
@@ -81,7 +86,8 @@ class Compare {
   // Whether a pointer is on the line of a pane.
   grips(pane, event) {
     const { settings } = this.viewer, x = event.clientX - pane.canvas.getBoundingClientRect().left;
-    return pane.row === COMPARE && settings.compare === "swipe" && Math.abs(x - settings.swipe * pane.width) < SWIPE_GRIP_PX;
+    const near = event.pointerType === "touch" ? SWIPE_GRIP_TOUCH_PX : SWIPE_GRIP_PX;
+    return pane.row === COMPARE && settings.compare === "swipe" && Math.abs(x - settings.swipe * pane.width) < near;
   }
 
   changed() {

@@ -83,7 +83,7 @@ class Readout {
       if (stored === undefined) parts.push([c.name, "…"]);
       else if (c.exact) parts.push([c.name, exactly(value)]);
       else if (n in known) parts.push([c.name, exactly(known[n])]);
-      else parts.push([c.name, stored > 0 && stored < 65535 ? `≈ ${short(value)}` : "…"]); // rounded, or clipped
+      else parts.push([c.name, isEnd(stored) ? "…" : `≈ ${short(value)}`]); // rounded
     });
     v.askIntensities();
     for (const name of Object.keys(v.scene.layers)) {

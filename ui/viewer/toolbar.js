@@ -23,7 +23,7 @@ const KEYS = [
   ["X", "crosshair"],
   ["M", "next modality"],
   ["S", "full screen"],
-  ["one finger", "slices, or the crosshair: the switch decides; a tap moves the crosshair"],
+  ["one finger", "slices, crosshair, length or region: the switch decides; drags the line of swipe; a tap moves the crosshair"],
   ["two fingers", "zoom and move"],
 ];
 
@@ -57,9 +57,8 @@ class Toolbar {
     this.window.build();
     parts.push(this.window.root);
     if (v.touched) {
-      const uses = [["slices", "slices"], ["crosshair", "crosshair"]];
       const finger = element("span", "labelled");
-      finger.append("One finger", switchGroup("One finger", uses, () => s.finger, (use) => v.set("finger", use)));
+      finger.append("One finger", switchGroup("One finger", FINGER_USES, () => v.touch.use, (use) => v.touch.choose(use)));
       parts.push(finger);
     } else {
       parts.push(switchGroup("Marks", [["crosshair", "crosshair"]], () => (s.crosshair ? ["crosshair"] : []), () => v.set("crosshair", !s.crosshair), true));

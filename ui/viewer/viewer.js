@@ -143,6 +143,7 @@ class Viewer extends Interaction {
   slicesArrived() {
     const problem = this.scene?.problem();
     if (problem) this.showNotice(problem.message, () => { this.signature = ""; this.show(this.latest); });
+    this.tools.renew();
     this.requestRender(true);
   }
 
@@ -168,6 +169,7 @@ class Viewer extends Interaction {
     this.legend.build();
     this.readout.build();
     this.findings.show(this.data.findings ?? "");
+    this.tools.renew();
     this.layout();
   }
 
@@ -211,7 +213,10 @@ class Viewer extends Interaction {
     const changed = this.settings.channel !== number;
     this.settings.channel = number;
     this.grey = greyTable(this.data.channels[number], this.scene.channels[number].levels, this.window);
-    if (changed) this.toolbar.build();
+    if (changed) {
+      this.toolbar.build();
+      this.tools.renew();
+    }
     this.toolbar.window.show(this.window);
     this.requestRender(true);
   }

@@ -100,6 +100,11 @@ function intensity(channel, levels, stored) {
   return levels ? levels[Math.min(stored, levels.length - 1)] : channel.offset + stored * channel.step;
 }
 
+// Whether a stored value is one of the two to which an image that is not exact is clipped.
+function isEnd(stored) {
+  return stored <= 0 || stored >= 65535;
+}
+
 // Intensities of a voxel in channels whose stored values are rounded, from the server: { channel: intensity }.
 async function fetchIntensities(data, [i, j, k]) {
   const [, nj, nk] = data.grid.shape, at = (i * nj + j) * nk + k;
