@@ -50,8 +50,8 @@ def test_blink_swipe_and_checkerboard_show_each_segmentation_in_its_place(page: 
     modes = page.get_by_role("group", name="Compare by")
     modes.get_by_role("button", name="swipe").click()
     shown.canvas.focus()
-    for _ in range(30):
-        page.keyboard.press("[")
+    for n in range(30):
+        page.keyboard.press("[" if n < 5 else "Control+Alt+[")  # AltGr, as Windows reports it
     settle(page)
     assert colour_at(shown, case, wrong) == pytest.approx(PREDICTION, abs=3), "the line is at the left"
     box = shown.canvas.bounding_box()
@@ -63,6 +63,14 @@ def test_blink_swipe_and_checkerboard_show_each_segmentation_in_its_place(page: 
     settle(page)
     assert colour_at(shown, case, wrong) == pytest.approx(TRUTH, abs=3), "the line is at the right"
     assert voxel(page) == wrong, "the crosshair stays"
+    touch = page.context.new_cdp_session(page)
+    touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    for kind, x in (("touchStart", box["width"] - 12), ("touchMove", 80), ("touchMove", 3), ("touchEnd", None)):
+        points = [] if x is None else [{"x": box["x"] + x, "y": box["y"] + 90}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    settle(page)
+    assert colour_at(shown, case, wrong) == pytest.approx(PREDICTION, abs=3), "a finger drags the line"
+    assert voxel(page) == wrong
     modes.get_by_role("button", name="checkerboard").click()
     settle(page)
     assert min(int(shown.canvas.evaluate(COUNT, list(colour))) for colour in (TRUTH, PREDICTION)) > 500
@@ -236,7 +244,10 @@ def test_next_case_keeps_position_zoom_and_settings(page: Page, case: Case) -> N
     shown = open_case(page, case, (9, 12, 8))
     page.keyboard.press("+")
     page.keyboard.press("o")
-    shown.canvas.press("ArrowUp")
+    page.get_by_role("group", name="Drag").get_by_role("button", name="region").click()
+    for key in ("Enter", "ArrowUp"):
+        shown.canvas.press(key)
+    expect(page.locator(".measured")).to_contain_text("1 voxel")
     page.wait_for_function("() => new URL(location).searchParams.get('at') === '10,13,10'")
     ready, here = page.locator(".root[data-ready]").first, page.url
     before = str(ready.get_attribute("data-ready"))
@@ -245,6 +256,7 @@ def test_next_case_keeps_position_zoom_and_settings(page: Page, case: Case) -> N
     expect(ready).not_to_have_attribute("data-ready", before)
     wait_until_ready(page)
     assert page.url != here and voxel(page) == (9, 12, 9)
+    expect(page.locator(".measured")).to_be_hidden()  # what was measured in another case
     zoomed = shown.at[2]
     shown.canvas.press("0")
     settle(page)

@@ -3,6 +3,8 @@ pictures, use fingers, go to full screen."""
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -220,6 +222,15 @@ def test_fingers_scroll_zoom_and_leave_the_page_its_own(server: Server, browser:
     here = voxel(page)
     touch([(x, y + 30 - 6 * n) for n in range(11)])
     assert voxel(page)[2] == here[2] and voxel(page)[:2] != here[:2], "the switch gives the finger to the crosshair"
+    page.get_by_role("group", name="One finger").get_by_role("button", name="ruler").tap()
+    here = voxel(page)
+    touch([(x - 10 + 2 * n, y + 30 - 6 * n) for n in range(11)])
+    mm, pixels = (float(n) for n in re.findall(r"[\d.]+", str(axial.canvas.get_attribute("data-scale"))))
+    length = float(re.findall(r"[\d.]+", page.locator(".measured").inner_text())[0])
+    assert length == pytest.approx(math.hypot(20, 60) * mm / pixels, abs=0.1), "the finger draws with a tool"
+    assert voxel(page) == here
+    page.get_by_role("group", name="One finger").get_by_role("button", name="slices").tap()
+    expect(page.locator(".measured")).to_be_hidden()
     scale = axial.at[2]
     touch([(x - 20 - 4 * n, y) for n in range(8)], [(x + 20 + 4 * n, y) for n in range(8)])
     assert axial.at[2] > 1.5 * scale, "two fingers zoom"
