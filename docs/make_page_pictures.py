@@ -28,7 +28,7 @@ IMAGES = Path(__file__).with_name("images")
 SUBJECTS = 3  # as the first training from the Home page
 RUNS_PX, REVIEW_PX = (1440, 850), (1440, 960)  # width and height of the window
 TIMEOUT_MS = 120_000
-COLOURS = 128
+COLOURS = 256
 SETTLED = """() => !document.querySelector('[data-testid=stApp][data-test-script-state=running], [data-stale=true]')"""
 
 
@@ -82,7 +82,7 @@ def _save(page: Any, path: Path) -> None:
     page.wait_for_function(SETTLED)
     page.mouse.move(0, 0)
     picture = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
-    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 if __name__ == "__main__":
