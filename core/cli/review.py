@@ -218,7 +218,7 @@ def _compare(args: argparse.Namespace) -> int:
         print(dumps({**described, "results": [result.to_json() for result in results]}))
         return 0
     print(f"{measure.label}, {format_count(len(shared), 'case')} of both; A {names[0]}, B {names[1]}")
-    rows = [("class", "n", "mean A", "mean B", "A better", "B better", "median B - A", "p")]
+    rows: list[tuple[str, ...]] = [("class", "n", "mean A", "mean B", "A better", "B better", "median B - A", "p")]
     for r in results:
         means = (number_cell(value, measure.decimals) for value in (r.first, r.second))
         wins = (str(r.first_better), str(r.second_better))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import threading
 from functools import partial
 from pathlib import Path
@@ -59,6 +60,11 @@ def _find(checkpoint: Path, data: Path, subject: str) -> bytes:
     if done is None:
         raise VolumeError(f"{subject}: the search for errors did not end within {LIMIT_S / 60:.0f} minutes")
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        raise VolumeError(f"{subject}: the search for errors failed: {reason[0].removeprefix('error: ')}")
+        raise VolumeError(f"{subject}: the search for errors failed: {last_line(done)}")
     return done.stdout.encode()
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a command failed: the last line that it wrote to standard error."""
+    reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+    return reason[0].removeprefix("error: ")
