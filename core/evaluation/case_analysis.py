@@ -1,4 +1,4 @@
-"""What only the voxels of a case tell: which class was taken for which, surface distances, errors near class borders.
+"""Measures of a case that need its voxels: confusion between classes, surface distances, errors near class borders.
 
 confusion          voxels by class of the reference (rows) and of the prediction (columns), of the whole volume.
 surface distances  of every class, from each surface voxel of the reference to the surface of the prediction and back

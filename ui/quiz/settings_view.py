@@ -43,7 +43,7 @@ def choose_settings() -> GameSettings | None:
         st.info("The quiz needs a trained model: train one first.", icon=":material/info:")
         st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
         st.stop()
-    # What one came for is first at every width; its settings stand beside it, or below it on a narrow page.
+    # The button that starts a game comes first at every width; its settings are beside it, or below on a narrow page.
     grid = st.grid(2, min_column_width=420, gap=("small", "large"))
     action, settings = grid.cell(), grid.cell()
     with settings:

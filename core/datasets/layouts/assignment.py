@@ -192,7 +192,7 @@ class _Assigner:
         return (fill_template(template, found) if template else joined).replace("/", "-")
 
     def _check_ids(self, cases: list[Case]) -> None:
-        """Two subjects must not share an id, on case-insensitive file systems neither."""
+        """Refuse ids that are equal, or differ in case only: not every file system distinguishes case."""
         owners: dict[str, Case] = {}
         for case in cases:
             other = owners.setdefault(case.id.casefold(), case)
