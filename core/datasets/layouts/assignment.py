@@ -52,6 +52,8 @@ class Assignment:
     matched : int. Number of files that a pattern fits, those that are known and not read included.
     tables : tuple of str. Tables of classes.
     modality_texts : dict. Name by text of ``{modality}`` or ``{channel}``, or "image", of those that were found.
+    segments : dict. Colour by name of the segments of all label maps, where files name them; "" where none is stated.
+    notes : tuple of str. What else a person should know.
     """
 
     description: SetDescription
@@ -62,12 +64,14 @@ class Assignment:
     matched: int
     tables: tuple[str, ...] = ()
     modality_texts: Mapping[str, str] = field(default_factory=dict)
+    segments: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def classes_known(self) -> bool:
-        """Whether the description, a table, or the names of masks state the classes, or there are no label maps."""
+        """Whether the description, a table, or names of masks or segments state the classes, or there are no labels."""
         described = self.description
-        return bool(described.classes or self.tables or described.has_masks or not self.labels)
+        return bool(described.classes or self.tables or described.names_classes or not self.labels)
 
     @property
     def images(self) -> int:
@@ -81,7 +85,7 @@ class Assignment:
 
 
 def assign(description: SetDescription, listing: Listing) -> Assignment:
-    """Match all files of a folder; first those that are excluded, then label maps, then images."""
+    """Match all files of a folder to patterns; first those that are excluded, then label maps, then images."""
     return _Assigner(description).assign(listing)
 
 
