@@ -36,6 +36,8 @@ COMMANDS = {
     "export": "write a trained model as one small file to share",
     "evaluate": "score a trained model on whole volumes of a data set",
     "errors": "list where a kept segmentation is wrong: regions of errors, lesions that are missed or false",
+    "review": "write tables and files of the cases of a model, compare two models, list and write notes on cases",
+    "maps": "keep maps of the uncertainty and the probabilities of kept segmentations, for the page Review",
     "features": "write the feature maps of a trained model as pictures, stage by stage",
     "places": "show where training draws sub-volumes of a subject, and which classes they contain",
     "quiz": "report the answers of the quiz",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
 from core.cli.inference_options import add_inference_options, inference_overrides
@@ -13,6 +14,7 @@ from core.cli.output import align_columns, number_cell
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
 from core.datasets import open_dataset
+from core.errors import ConfigError
 from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
 from core.evaluation.metrics import MeanScore, SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
@@ -50,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep segmentations and scores in the run's folder, for the pages Review and Quiz; a subject without a "
         "label map is then segmented too",
     )
+    parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="with --keep: keep maps of the uncertainty and of the probability of each class, too, for the page Review",
+    )
     add_inference_options(parser)
     add_json(parser)
     add_progress(parser)
@@ -64,10 +71,12 @@ def run(args: argparse.Namespace) -> int:
         If checkpoint and data set do not fit together, or a file cannot be used.
     """
     root = checkpoints_root(args.checkpoints)
+    if args.maps and not args.keep:
+        raise ConfigError("--maps: expected --keep beside it, since maps are kept with the segmentations; add it")
     files = (find_model(root, args.run, "--keep"),) if args.keep else find_models(root, args.run)
     checkpoint = files[0]
     set_freed_memory_retention(True)
-    predictor = open_predictor(files, inference_overrides(args))
+    predictor = open_predictor(files, replace(inference_overrides(args), maps=args.maps))
     options = data_options_from(args, predictor.metadata.train_config.data)
     dataset = open_dataset(dataset_folder(args.data), args.layout, options)
     subjects = args.subject or []

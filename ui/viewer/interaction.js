@@ -196,6 +196,7 @@ class Interaction {
       m: () => this.setChannel((this.settings.channel + 1) % this.data.channels.length),
       s: () => this.toggleFull(),
       t: () => this.compare.blink(),
+      u: () => this.maps.next(event.shiftKey ? -1 : 1),
       "[": () => this.compare.step(-1), "]": () => this.compare.step(1),
       " ": () => this.cine.toggle(),
       d: () => this.tools.next(),
