@@ -21,6 +21,7 @@ REFERENCE, PREDICTION, LINE = "#5fc8e8", "#d55e00", "#8b909a"  # of the two dire
 DIAGONAL = [[0, "rgba(139,144,154,0.10)"], [1, "rgba(139,144,154,0.35)"]]
 WRONG = [[0, "rgba(213,94,0,0.04)"], [1, "rgba(213,94,0,0.85)"]]
 MAX_TEXT_CLASSES = 12  # with more classes the cells of a confusion have no text
+MAX_CASES = 40  # with a line each
 LEAST_VOXELS = 50  # fewer at a distance give no share of wrong ones
 UNITS = {"%": "% of the class", "ml": "ml", "voxels": "voxels"}
 
@@ -184,25 +185,23 @@ def border_figure(
 ) -> tuple[Traces, Layout]:
     """Share of wrong voxels by their distance to a class border: all classes, and each case of one of them."""
     traces: Traces = []
-    for id, analysis in analyses.items():
-        if name in analysis.border:
-            mm, shares, voxels = _border_points(analysis, name)
-            traces.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines+markers",
-                    "x": mm,
-                    "y": shares,
-                    "customdata": [id] * len(mm),
-                    "text": voxels,
-                    "showlegend": False,
-                    "opacity": 0.35,
-                    "marker": {"size": 6, "color": colours.get(name, LINE)},
-                    "line": {"width": 1, "color": colours.get(name, LINE)},
-                    "hovertemplate": "<b>%{customdata}</b>: %{y:.3g} % wrong of %{text} voxels"
-                    f"<extra>{name}</extra>",
-                }
-            )
+    for id in most_wrong(analyses, name):
+        mm, shares, voxels = _border_points(analyses[id], name)
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": mm,
+                "y": shares,
+                "customdata": [id] * len(mm),
+                "text": voxels,
+                "showlegend": False,
+                "opacity": 0.35,
+                "marker": {"size": 6, "color": colours.get(name, LINE)},
+                "line": {"width": 1, "color": colours.get(name, LINE)},
+                "hovertemplate": f"<b>%{{customdata}}</b>: %{{y:.3g}} % wrong of %{{text}} voxels<extra>{name}</extra>",
+            }
+        )
     for class_name in pooled.border:
         mm, shares, voxels = _border_points(pooled, class_name)
         traces.append(
@@ -229,6 +228,12 @@ def border_figure(
         "yaxis": {"title": {"text": "% wrong"}, "rangemode": "tozero", "automargin": True},
     }
     return traces, layout
+
+
+def most_wrong(analyses: Mapping[str, CaseAnalysis], name: str) -> list[str]:
+    """The cases with the most wrong voxels of a class of the reference, at most :data:`MAX_CASES`."""
+    wrong = {id: int(a.border[name].wrong.sum()) for id, a in analyses.items() if name in a.border}
+    return sorted(wrong, key=lambda id: -wrong[id])[:MAX_CASES]
 
 
 def _border_points(analysis: CaseAnalysis, name: str) -> tuple[list[float], list[float], list[str]]:

@@ -76,7 +76,9 @@ def show_figures(cases: CaseList, classes: Sequence[Mapping[str, str]], open_cas
     else:
         st.caption("No case has this class in both the reference and the prediction.")
     st.subheader("Errors by distance to a class border", anchor=False)
-    st.caption(f"Thick: all cases, each class of the reference. Thin: the cases, {formatting.plain(name)}.{partial}")
+    lines = figures.most_wrong(found.analyses, name)
+    thin = "the cases" if len(lines) == len(found.analyses) else f"the {len(lines)} cases with the most wrong voxels"
+    st.caption(f"Thick: all cases, each class of the reference. Thin: {thin}, {formatting.plain(name)}.{partial}")
     show_chart(figures.border_figure(found.analyses, pooled, name, colours), "border", open_case)
 
 

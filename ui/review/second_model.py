@@ -52,7 +52,7 @@ class SecondModel:
 
 
 def choose_second(
-    models: Mapping[str, Model], model: Model, dataset: Dataset, below: DeltaGenerator
+    models: Mapping[str, Model], model: Model, dataset: Dataset, chosen: str, below: DeltaGenerator
 ) -> SecondModel | Path | None:
     """Render the choice of the second prediction, which is part of the address.
 
@@ -61,6 +61,7 @@ def choose_second(
     models : mapping. Models by key.
     model : Model. The model under review.
     dataset : Dataset.
+    chosen : str. The chosen case: each has a segmentation file of its own.
     below : DeltaGenerator. Container for what a choice needs or says.
 
     Returns
@@ -79,7 +80,7 @@ def choose_second(
         return None
     if key == OWN_FILE:
         with below:
-            return _choose_file()
+            return _choose_file(chosen)
     save_to_url(FILE, "", "file", "")
     other = others[key]
     try:
@@ -185,16 +186,17 @@ def _checkpoints(model: Model) -> dict[str, Model]:
     return found
 
 
-def _choose_file() -> Path | None:
-    """Render the field for the path of a segmentation file."""
-    load_from_url(FILE, "", parameter="file")
+def _choose_file(chosen: str) -> Path | None:
+    """Render the field for the path of a segmentation file of a case."""
+    key = f"{FILE}-{chosen}"
+    load_from_url(key, "", parameter="file")
     text = st.text_input(
         "Segmentation file",
-        key=FILE,
+        key=key,
         placeholder="folder/case.nii.gz",
         help=f"a path below {data_root()}; label values as in the data set, on the grid of the image",
     )
-    save_to_url(FILE, text, "file", "")
+    save_to_url(key, text, "file", "")
     if not text.strip():
         st.caption("Type the path of a label map of this case, below the folder of data.")
         return None
