@@ -23,7 +23,7 @@ def choose_view(two_models: bool) -> str:
     load_from_url(VIEW, SLICES, views, PARAMETER)
     if st.session_state[VIEW] not in views:
         st.session_state[VIEW] = SLICES
-    chosen = st.segmented_control("Show", views, required=True, key=VIEW, format_func=TITLES.__getitem__) or SLICES
+    chosen = st.segmented_control("View", views, required=True, key=VIEW, format_func=TITLES.__getitem__) or SLICES
     save_to_url(VIEW, chosen, PARAMETER, SLICES)
     return chosen
 
