@@ -120,6 +120,7 @@ def test_ruler_measures_millimetres_by_mouse_and_by_keys(page: Page, case: Case)
     open_menu(page, "More")
     drag = page.get_by_role("group", name="Drag")
     drag.get_by_role("button", name="ruler").click()
+    page.keyboard.press("Escape")  # closes the menu
     shown, result = pane(page, "coronal", "errors"), page.locator(".measured")
     settle(page)
     x, y, sx, sy = shown.at
@@ -148,6 +149,7 @@ def test_region_gives_mean_deviation_and_volumes_of_its_voxels(page: Page, case:
     shown = open_case(page, case, (i, j, k))
     open_menu(page, "More")
     page.get_by_role("group", name="Drag").get_by_role("button", name="region").click()
+    page.keyboard.press("Escape")  # closes the menu
     x, y, sx, sy = shown.at
     box = shown.canvas.bounding_box()
     assert box is not None

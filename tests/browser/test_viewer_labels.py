@@ -99,6 +99,7 @@ def test_every_class_of_many_has_its_own_colour_in_overlay_and_legend(server: Se
     open_data(server, page, "many")
     open_menu(page, "Overlay")
     page.get_by_role("slider", name="Opacity").fill("1")
+    page.keyboard.press("Escape")  # closes the menu
     settle(page)
     truth = pane(page, "axial", "truth")
     expected = [rgb(c.colour) for c in open_dataset(server.data / "many").labels.foreground]
