@@ -10,7 +10,7 @@ from core.cli.arguments import add_json, add_progress
 from core.cli.output import align_columns
 from core.cli.progress import show_progress
 from core.datasets.downloads import Download, download, find_download, known_downloads
-from core.datasets.registration import sets_to_register
+from core.datasets.publisher_sets import sets_to_register
 from core.formatting import format_number
 from core.paths import data_root
 from core.strict_json import dumps

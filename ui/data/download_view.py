@@ -10,7 +10,7 @@ from pathlib import Path
 import streamlit as st
 
 from core.datasets.downloads import FOLDER, Download, known_downloads
-from core.datasets.registration import sets_to_register
+from core.datasets.publisher_sets import sets_to_register
 from core.formatting import format_bytes
 from core.paths import data_root
 from ui.shared import formatting, jobs

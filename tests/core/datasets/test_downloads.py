@@ -21,7 +21,7 @@ import pytest
 from core.cli import data_download, main
 from core.datasets import downloads, resumed_download
 from core.datasets.downloads import FOLDER, Download, DownloadFile, download, known_downloads
-from core.datasets.registration import sets_to_register
+from core.datasets.publisher_sets import sets_to_register
 from core.datasets.resumed_download import fetch
 from core.errors import DatasetError
 from core.file_locks import try_lock
