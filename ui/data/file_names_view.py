@@ -200,7 +200,7 @@ def _edit_modalities(content: dict[str, Any], found: Described, key: str) -> dic
         hide_index=True,
         num_rows="dynamic",
         width=460,
-        column_config={"text": "in file names", "name": "modality"},
+        column_config={"text": "in headers" if content.get("dicom") else "in file names", "name": "modality"},
     )
     names = {str(r.get("text") or ""): str(r.get("name") or "").strip() for r in rows}
     return {**content, "modalities": {text: name or text for text, name in names.items() if text}}

@@ -38,6 +38,7 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "pageInfoQuery": (PageInfo, "query_string"),
     "rerun": (BackMsg, "rerun_script"),
     "rerunPage": (ClientState, "page_script_hash"),
+    "rerunQuery": (ClientState, "query_string"),
     "rerunFragment": (ClientState, "fragment_id"),
 }
 STREAMLIT_TITLE = b"<title>Streamlit</title>"
