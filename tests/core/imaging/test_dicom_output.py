@@ -59,7 +59,7 @@ def test_what_is_written_is_read_back_voxel_by_voxel(tmp_path: Path, shear: floa
     assert seg.get_default_dimension_index_pointers() is not None
     described = seg.get_segment_description(2)
     assert described.segment_label == "Tumeur é" and described.algorithm_type.value == "AUTOMATIC"
-    assert described.algorithm_identification[0].name == "fast-1"
+    assert described.algorithm_identification[0].AlgorithmName == "fast-1"
     instances = [f"1.2.3.4.{number}" for number in range(1, SHAPE[2] + 1)]
     referenced = [str(uid) for *_, uid in seg.get_source_image_uids()]
     assert referenced == instances and str(seg.FrameOfReferenceUID) == FRAME
@@ -87,8 +87,9 @@ def _numbers(images: Path) -> list[str]:
 
 
 def test_frames_of_one_file_are_referred_to(tmp_path: Path) -> None:
+    (tmp_path / "im").mkdir()
     file = write_multiframe(tmp_path / "im" / "a.dcm", phantom(SHAPE), oblique_affine(), order=[3, 1, 6, 0, 2, 5, 4])
-    _set(file, FrameOfReferenceUID=FRAME)
+    _set(file, FrameOfReferenceUID=FRAME, SOPClassUID="1.2.840.10008.5.1.4.1.1.4.1")  # enhanced magnetic resonance
     index = classes_of(file)
     out = tmp_path / "seg.dcm"
     write_dicom_segmentation(out, index, series_of(file))
@@ -119,4 +120,5 @@ def _set(file: Path, **elements: Any) -> None:
     header = pydicom.dcmread(file)
     for name, value in elements.items():
         setattr(header, name, value)
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.save_as(file)
