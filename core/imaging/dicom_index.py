@@ -118,7 +118,7 @@ def read_identity(file: Path) -> Identity | None:
     from pydicom.filereader import read_partial
     from pydicom.tag import Tag
 
-    tags = [Tag(name) for name in IDENTITY]
+    tags: list[Any] = [Tag(name) for name in IDENTITY]
     try:
         with open(file, "rb") as content:
             header = read_partial(content, lambda tag, vr, length: tag > LAST_TAG, force=True, specific_tags=tags)

@@ -129,7 +129,8 @@ def outline(mask: np.ndarray) -> list[np.ndarray]:
     polygons = []
     while edges:
         first = next(iter(edges))
-        points, at = [], first
+        points: list[tuple[float, float]] = []
+        at = first
         while not points or at != first:
             points.append(at)
             following = edges[at].pop()

@@ -17,7 +17,8 @@ from core.datasets.layouts.listing import Listing
 from core.datasets.layouts.set_description import SetDescription
 from core.errors import DatasetError, VolumeError
 from core.formatting import format_list
-from core.imaging.dicom_folders import DicomSeries, FolderIndex, LabelObject, index_folder
+from core.imaging.dicom_folders import index_folder
+from core.imaging.dicom_index import DicomSeries, FolderIndex, LabelObject
 from core.imaging.segments import segment_key
 
 

@@ -59,6 +59,7 @@ def test_what_is_written_is_read_back_voxel_by_voxel(tmp_path: Path, shear: floa
     assert seg.get_default_dimension_index_pointers() is not None
     described = seg.get_segment_description(2)
     assert described.segment_label == "Tumeur é" and described.algorithm_type.value == "AUTOMATIC"
+    assert described.algorithm_identification is not None
     assert described.algorithm_identification[0].AlgorithmName == "fast-1"
     instances = [f"1.2.3.4.{number}" for number in range(1, SHAPE[2] + 1)]
     referenced = [str(uid) for *_, uid in seg.get_source_image_uids()]
