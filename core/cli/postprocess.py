@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--auto",
         action="store_true",
-        help="choose for each class by the Dice of held-out subjects: only what improves the mean and costs no class or region; "
-        "an ensemble segments each subject with the networks that were not trained on it",
+        help="choose for each class by the Dice of held-out subjects: only what improves the mean and costs no class "
+        "or region; an ensemble segments each subject with the networks that were not trained on it",
     )
     how.add_argument("--none", action="store_true", help="no postprocessing")
     parser.add_argument("--largest", metavar="CLASS", nargs="+", default=(), help="keep the largest component alone")

@@ -3,8 +3,8 @@
 For each class the removal of components is tried first: those below a volume, for several volumes, and all but the
 largest. It is taken where it improves the mean Dice of the class over the subjects. Then, on the label maps without the
 removed components, filling holes is tried. Either changes voxels of its class and background only, so no other class
-loses. A union of classes (:mod:`core.regions`) may: where the mean Dice of one falls, the rule that costs it most is left
-out, and the others are decided again.
+loses. A union of classes (:mod:`core.regions`) may: where the mean Dice of one falls, the rule that costs it most is
+left out, and the others are decided again.
 
 A subject in which a class is absent from truth and prediction counts as Dice 1 of the class here, so that removing
 a false component raises the score. Voxels with the ignore label in the truth are left out.

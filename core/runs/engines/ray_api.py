@@ -124,8 +124,8 @@ class RayApi:
 
     def _not_ray(self) -> EngineError:
         return EngineError(
-            f"{self._name}: {self._settings.address} answers, but not as Ray's dashboard does: is `address` that of the "
-            "dashboard?"
+            f"{self._name}: {self._settings.address} answers, but not as Ray's dashboard does: is `address` that of "
+            "the dashboard?"
         )
 
     def _refusal(self, error: urllib.error.HTTPError, source: str) -> EngineError:

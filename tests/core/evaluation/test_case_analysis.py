@@ -11,6 +11,7 @@ from scipy import ndimage
 from core.evaluation.case_analysis import BORDER_MM, STEP_MM, STEPS, CaseAnalysis, analyse_case, pool
 from core.labels import IGNORE_INDEX
 from tests.support.balls import balls
+from tests.support.peer_packages import monai_or_skip
 
 CLASSES = ("background", "one", "two")
 SPACING_MM = (1.0, 1.0, 1.5)
@@ -37,8 +38,8 @@ def test_confusion_counts_every_voxel_once_in_voxels_ml_and_percent() -> None:
 @pytest.mark.slow
 def test_surface_distances_are_those_of_monai_in_both_directions() -> None:
     import torch
-    from monai.metrics.utils import get_edge_surface_distance
 
+    get_edge_surface_distance = monai_or_skip("monai.metrics.utils").get_edge_surface_distance
     truth, prediction = shifted_balls(3)
     found = analyse_case(truth, prediction, SPACING_MM, CLASSES)
     for index, name in ((1, "one"), (2, "two")):

@@ -179,7 +179,9 @@ def test_deleted_group_takes_its_runs_along_or_leaves_them(tmp_path: Path, confi
     assert {run.id for run in runs.list_runs(tmp_path)} == {other, *kept.runs}
 
 
-def test_group_is_found_by_id_name_or_beginning_and_distinguished_from_runs(tmp_path: Path, config: TrainConfig) -> None:
+def test_group_is_found_by_id_name_or_beginning_and_distinguished_from_runs(
+    tmp_path: Path, config: TrainConfig
+) -> None:
     group = groups.submit_folds(tmp_path, config, "net")
     for text in ("net", group.id, group.id[:-2]):
         assert groups.find_group(tmp_path, text) == group
