@@ -26,7 +26,7 @@ from core.datasets.splits import split_subjects
 from core.inference.tile_grid import number_of_tiles
 from core.presets import AUTO, command_line, preset
 from core.runs.store.metrics_file import read_metrics
-from core.training.auto_preset import FORWARD_SHARE, VALIDATIONS_SHARE
+from core.training.auto_network import FORWARD_SHARE, VALIDATIONS_SHARE
 from core.training.plan import TrainingPlan, make_plan
 
 CALIBRATION_MINUTES = 0.5

@@ -1,4 +1,4 @@
-"""A file of results that grows one by one: what is in it is not measured again."""
+"""Results of a benchmark in a file that is written after each measurement, so that an interrupted one can continue."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class ResultFile:
         self.calibrations: dict[str, float] = data.get("calibrations", {})
 
     def add(self, key: str, result: dict[str, Any]) -> None:
-        """Keep a result."""
+        """Add a result."""
         self.results[key] = result
         self._write()
 
     def add_calibration(self, key: str, speed: float) -> None:
-        """Keep a calibration."""
+        """Add a calibration."""
         self.calibrations[key] = speed
         self._write()
 

@@ -132,7 +132,7 @@ class SplitConfig(Checked):
         "auto",
         "Subjects that stay together",
         "subjects that a split keeps on one side: of one person, session, site or other part of their file names; "
-        "auto: of one person, where names tell; none: no groups",
+        "auto: of one person, where file names state it; none: no groups",
         searchable=False,
     )
     subjects: int = option(

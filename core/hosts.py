@@ -1,9 +1,9 @@
-"""This machine as others see it: its host name, the id of its current boot, and marks that outlive both.
+"""Identity of this machine for other hosts: host name, id of the current boot, and marks that survive a restart.
 
-Boot and PID namespace tell where a PID means anything, also after the host was renamed: containers of one machine share
-its boot and differ in their namespaces. A machine that was restarted has another boot id; that it is the same one is
-recognised by its name, or, where that was changed too, by its marks. Images of machines are cloned together with
-their ids, and container images too: equal marks alone prove nothing (:mod:`core.runs.store.run_origin`).
+A PID is valid only within its boot and PID namespace, whatever the host is called: containers of one machine share its
+boot and differ in their namespaces. After a restart the boot id is another one; the machine is then recognised by its
+name or, where that was changed too, by its marks. Images of machines and of containers are cloned with their ids, so
+equal marks alone prove nothing (:mod:`core.runs.store.run_origin`).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def boot_id() -> str:
 
 @cache
 def pid_space() -> str:
-    """Id of the space in which PIDs mean the same, of boot and PID namespace; empty where the system does not tell."""
+    """Id of the boot and PID namespace within which PIDs are valid; empty where the system has none."""
     try:
         namespace = os.stat("/proc/self/ns/pid").st_ino
     except OSError:
@@ -57,7 +57,7 @@ def machine_marks() -> tuple[str, ...]:
 
 @cache
 def booted_at() -> float:
-    """Start of the current boot, in seconds since 1970; 0 where the system does not tell it."""
+    """Start of the current boot, in seconds since 1970; 0 where it is not known."""
     found = re.search(r"^btime (\d+)$", _read(Path("/proc/stat")), re.MULTILINE)
     return float(found[1]) if found else 0.0
 

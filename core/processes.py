@@ -19,7 +19,7 @@ from core.formatting import format_bytes
 from core.paths import project_root
 
 PROJECT = project_root()
-KILL_S = 5.0  # for a process whose pipes have closed to end, and for the pipes of a killed one to close
+KILL_S = 5.0  # longest wait for a process to exit after its pipes have closed, and for pipes to close after a kill
 POLL_S = 0.05
 
 
@@ -32,6 +32,27 @@ def module_environment() -> dict[str, str]:
     """This process's environment with the project on ``PYTHONPATH``."""
     paths = [str(PROJECT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in paths if p))}
+
+
+def start_json_lines_module(module: str, environment: Mapping[str, str], **options: Any) -> subprocess.Popen[str]:
+    """Start a module of this program that answers lines of JSON, for a :class:`JsonLinesChild`.
+
+    Parameters
+    ----------
+    module : str. Module that reads questions from standard input and writes answers to standard output, in UTF-8.
+    environment : mapping of str to str. Variables beside those of :func:`module_environment`.
+    **options : Further arguments of :class:`subprocess.Popen`, such as ``stderr``.
+    """
+    return subprocess.Popen(
+        module_command(module),
+        cwd=PROJECT,
+        env={**module_environment(), **environment},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        **options,
+    )
 
 
 def kill_tree(pid: int) -> None:
@@ -93,7 +114,7 @@ class ProcessLimits:
     ----------
     resident_bytes : int. Largest resident memory.
     limit_s : float. Longest duration in seconds.
-    start_s : float. Seconds more, in which the process itself starts.
+    start_s : float. Additional seconds, for the process to start.
     """
 
     def __init__(self, resident_bytes: int, limit_s: float, start_s: float = 0.0) -> None:
@@ -120,7 +141,8 @@ class JsonLinesChild:
     """A child process that answers each line of JSON with another one, started when it is needed; one question at a
     time.
 
-    It may end when it is idle; the next one starts it again. A forked process has none of its parent.
+    The child may exit when it is idle; the next question starts it again. A forked process does not use the child of
+    its parent.
 
     Parameters
     ----------
@@ -154,7 +176,7 @@ class JsonLinesChild:
         question : mapping. Values of JSON.
         limits : callable, optional. Takes whether the process was started for this question; returns its limits, from
             now on. Without it there are none.
-        anew : bool. Whether a process that runs is ended first, since it may have read what has changed.
+        anew : bool. Whether a running process is ended first, since files that it has read may have changed.
 
         Raises
         ------
@@ -164,12 +186,12 @@ class JsonLinesChild:
         with self._lock:
             if anew:
                 self._end()
-            line = self._answer(question, limits) or self._answer(question, limits)  # it may have ended just now
+            line = self._answer(question, limits) or self._answer(question, limits)  # it may have exited just now
         answer: dict[str, Any] | None = json.loads(line) if line else None
         return answer
 
     def close(self) -> None:
-        """End the process, after the question that it is being asked."""
+        """End the process, after its answer to the present question."""
         with self._lock:
             self._end()
 

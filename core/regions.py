@@ -109,18 +109,6 @@ class RegionSpace:
                 lost.append(name)
         return tuple(lost)
 
-    def masks(self, labels: np.ndarray) -> np.ndarray:
-        """Whether each voxel is in each region, bool, shape (region, i, j, k).
-
-        Parameters
-        ----------
-        labels : ndarray, uint8, shape (i, j, k). Class indices; ignored voxels are in no region.
-        """
-        table = np.zeros((len(self.regions), 256), bool)
-        for row, members in zip(table, self.members, strict=True):
-            row[list(members)] = True
-        return np.stack([row[labels] for row in table])
-
     def to_labels(self, probabilities: np.ndarray) -> np.ndarray:
         """The label map of region probabilities, by nnU-Net's rule.
 

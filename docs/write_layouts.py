@@ -30,6 +30,8 @@ def line_of(described: SetDescription) -> str:
     names = ", ".join(f"`{n}`" for n in (described.name, *(f"{described.name}/{v}" for v in described.variants)))
     patterns = [pattern_lines(described.content.get(key, "")).splitlines() for key in ("images", "labels")]
     first = [f"`{lines[0]}`" if lines else "none" for lines in patterns]
+    if described.flag("dicom"):
+        first = ["series, by their UID", "SEG or RTSTRUCT that refer to them"]
     cells = (names, described.title, *first, described.text("verified"))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 

@@ -66,18 +66,25 @@ tab_title("Data", choice)
 
 if choice == DEMO and not cache.demo_exists():
     job = demo_jobs.observe_demo(False)
-    st.markdown(
-        "Ten synthetic subjects in the format of iSEG-2017 (T1 and T2 of six-month-olds, CSF, GM and WM), made from "
-        "the MNI152 template: real anatomy, deformed differently for each. About a minute, 30 MB."
-    )
-    if job.state == "failed":
-        error_box(job.message)
-    if job.state == "running":
-        progress("Making synthetic subjects", lambda: demo_jobs.observe_demo(cache.demo_exists()), show_counts=True)
-    elif st.button("Make the demo data", type="primary", icon=":material/auto_awesome:"):
-        demo_jobs.start_demo()
-        st.rerun()
-    demo_picture()
+    with st.grid(2, min_column_width=380, gap=("small", "large")) as start:
+        with start.cell():
+            st.header("Demo data", anchor=False)
+            st.markdown(
+                "Ten synthetic subjects in the format of iSEG-2017 (T1 and T2 of six-month-olds, CSF, GM and WM), made "
+                "from the MNI152 template: real anatomy, deformed differently for each. About a minute, 30 MB."
+            )
+            if job.state == "failed":
+                error_box(job.message)
+            if job.state == "running":
+                progress(
+                    "Making synthetic subjects", lambda: demo_jobs.observe_demo(cache.demo_exists()), show_counts=True
+                )
+            elif st.button("Make the demo data", type="primary", icon=":material/auto_awesome:"):
+                demo_jobs.start_demo()
+                st.rerun()
+            st.caption("For data of your own: *Add data*, above.")
+        with start.cell():
+            demo_picture()
     st.stop()
 
 with stop_on_user_error():
@@ -128,8 +135,7 @@ with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         )
     train_button = st.empty()
 load_from_url(VIEW, VIEWS[0], VIEWS, "view")
-if st.session_state[VIEW] != VIEWS[-1]:  # the viewer has one
-    legend(summary.colours, summary.ignored)
+legend_place = st.empty()
 
 folder = doctor_job.report_folder(path, options)
 if check_again:
@@ -147,6 +153,9 @@ if job.state == "running":
         show_subject(path, summary.ids[0], options)  # there is something to see while the others are read
     st.stop()
 
+if st.session_state[VIEW] != VIEWS[-1]:  # the viewer, which is shown while the data is checked too, has a legend
+    with legend_place.container():
+        legend(summary.colours, summary.ignored)
 report = jobs.read_report(folder)
 counts = report["counts"]
 with train_button:

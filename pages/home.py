@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import streamlit as st
 
 from core import runs
-from core.runs import RunSummary, engine_poller
+from core.runs import engine_poller, groups
 from ui.home.best_runs import best_runs_table
 from ui.home.run_card import run_card
+from ui.home.shown_runs import ShownRun, shown_runs
 from ui.home.starts import start_buttons, steps
-from ui.shared import formatting
 from ui.shared.navigation import page
 from ui.shared.paths import runs_root
 
@@ -25,12 +25,12 @@ st.markdown("Train a 3D network to segment brain MRI, watch it learn, and examin
 start_buttons(root, first_visit=not runs.list_runs(root))
 
 
-def cards(title: str, shown: Sequence[RunSummary]) -> None:
+def cards(title: str, shown: Sequence[ShownRun]) -> None:
     """A heading and the first runs of a list; a link to the Runs page where there are more."""
     st.header(title, anchor=False)
     with st.grid(3, min_column_width=290):
-        for run in shown[:MAX_CARDS]:
-            run_card(root, run)
+        for one in shown[:MAX_CARDS]:
+            run_card(root, one)
     if len(shown) > MAX_CARDS:
         st.page_link(page("runs"), label=f"All {len(shown)} on the Runs page", icon=":material/monitoring:")
 
@@ -39,10 +39,9 @@ def cards(title: str, shown: Sequence[RunSummary]) -> None:
 def overview() -> None:
     """The runs that train now and the last results, updated every three seconds."""
     all_runs = runs.list_runs(root)
-    running = [r for r in all_runs if r.state.state in formatting.WAITING_OR_ACTIVE]
-    ended = [r for r in all_runs if r.state.state not in formatting.WAITING_OR_ACTIVE]
-    if running:
-        cards("Running now", running)
+    going_on, ended = shown_runs(all_runs, groups.list_groups(root, all_runs))
+    if going_on:
+        cards("Running now", going_on)
     if ended:
         cards("Last results", ended)
         best_runs_table(all_runs)

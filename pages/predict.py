@@ -91,6 +91,7 @@ with st.grid(3, min_column_width=220, gap=("small", "medium")) as grid:
                 st.button(
                     f"Try it on the synthetic {subject}",
                     icon=":material/science:",
+                    type="secondary" if requests else "primary",
                     on_click=image_choice.choose_example,
                     args=(subject,),
                 )

@@ -50,7 +50,8 @@ if game is not None and not game.over:
 
 with bar:
     st.space("stretch")
-    if st.button("Other settings", icon=":material/tune:"):
+    name = "Other settings" if game is not None else "New game"
+    if st.button(name, type="secondary" if game is not None else "primary", icon=":material/tune:"):
         leave_game()
         st.rerun()
     again = game is not None and st.button("Play again", type="primary", icon=":material/replay:")

@@ -9,11 +9,19 @@ from core.errors import UserError
 from core.evaluation.metrics import ScoredNames
 from core.paths import DEMO_MODEL
 from core.runs.predictions import read_predictions
+from core.runs.review_notes import NotedModel, latest_marks
 from ui.review import view
 from ui.review.case_list import Scores, case_list
 from ui.review.case_order import choose_order, choose_shown, spread_of, worst_first
+from ui.review.export_view import export_button
+from ui.review.figures_view import show_figures
 from ui.review.findings import findings_url
+from ui.review.heat_layers import heat_of
+from ui.review.models_view import show_models
+from ui.review.notes_view import read_notes, show_notes, target
+from ui.review.second_model import SecondModel, choose_second, second_controls, with_second_layer
 from ui.review.training import follow_training
+from ui.review.views import FIGURES, MODELS, choose_view, open_case
 from ui.shared import cache
 from ui.shared.data_choice import choose_data, held_out_subjects
 from ui.shared.errors import error_box, stop_on_user_error
@@ -42,6 +50,8 @@ with side:
     controls = st.container()
     model = choose_model(models, next(iter(models)))
     choosers = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    view_row = st.container(horizontal=True, vertical_alignment="bottom", gap="small")
+    second_slot = st.container()
 with choosers, stop_on_user_error():
     metadata = cache.checkpoint_metadata(model.path)
     choice = choose_data(metadata, DATA, width=230)
@@ -59,7 +69,10 @@ except UserError as error:
 held_out = [subject for subject in held_out if subject in dataset.ids]
 if choice.is_training_data and metadata.train_config.split.holds_out_nothing:
     with side:
-        st.caption("Trained on every subject of this data but its test subjects: scores of the others tell nothing.")
+        st.caption(
+            "Trained on every subject of this data but its test subjects: scores of the others say nothing about new "
+            "data."
+        )
 with choosers:
     filters = [HELD_OUT, ALL] if held_out else [ALL]
     filter_key = f"{CASE_FILTER}-{len(filters)}"
@@ -67,6 +80,7 @@ with choosers:
     case_filter = st.segmented_control("Cases", filters, required=True, key=filter_key) or filters[0]
     save_to_url(filter_key, case_filter, "cases", filters[0])
 predictions = read_predictions(runs_root(), model.path, choice.folder)
+noted = NotedModel(runs_root(), model.path, choice.folder)
 classes = [{"name": c.name, "colour": c.colour} for c in metadata.label_space.foreground]
 of_set = held_out if case_filter == HELD_OUT else dataset.ids
 with side:
@@ -79,6 +93,9 @@ cases = view.CaseList(model.path, choice.folder, subjects, predictions)
 load_from_url(CASE, subjects[0], allowed=of_set)
 chosen = st.session_state[CASE] if st.session_state[CASE] in subjects else subjects[0]
 save_to_url(CASE, chosen)
+with view_row:
+    second = choose_second(models, model, dataset, chosen, second_slot)
+    shown = choose_view(isinstance(second, SecondModel))
 tab_title("Review", chosen, model.name)
 
 with heading:
@@ -87,21 +104,36 @@ with controls:
     start_unasked = model.key == DEMO_MODEL and chosen in held_out  # a first look without a click
     view.case_warnings(cases, dataset, metadata, chosen)
     view.segmentation_controls(cases, chosen, start_unasked)
+with second_slot:
+    if isinstance(second, SecondModel):
+        second_controls(cases, second, chosen)
 with side:
     by_case = {id: prediction.score for id, prediction in predictions.items()}
-    scores = Scores(order.label, order.measure, by_case, order.values(predictions, of_set), spread)
+    notes = read_notes(noted)
+    marks = latest_marks(notes)
+    scores = Scores(order.label, order.measure, by_case, order.values(predictions, of_set), spread, marks)
     clicked = case_list(subjects, scores, classes, chosen)
     if clicked and clicked != chosen:
         st.session_state[CASE] = clicked
         st.rerun()
-    view.score_table(predictions.get(chosen), classes, order.measure.tolerance_mm or view.TOLERANCE_MM)
+    tolerance_mm = order.measure.tolerance_mm or view.TOLERANCE_MM
+    view.score_table(predictions.get(chosen), classes, tolerance_mm, metadata.regions)
+    epoch = predictions[chosen].epoch if chosen in predictions else 0
+    show_notes(noted, notes, chosen, epoch)
+    export_button(cases, model.name, dataset, chosen, notes)
 with picture:
-    with stop_on_user_error():
-        file = predictions[chosen].file if chosen in predictions else None
-        scene = subject_scene(
-            choice.folder, chosen, metadata.label_space, file, options, view.heat_of(predictions.get(chosen))
-        )
-    findings = findings_url(model.path, dataset, predictions.get(chosen), scene)
-    view.case_viewer(scene, st.query_params.get(CROSSHAIR), chosen, findings)
-    view.resampling_note(predictions.get(chosen), scene)
+    if shown == FIGURES:
+        show_figures(cases, classes, open_case)
+    elif shown == MODELS and isinstance(second, SecondModel):
+        show_models(cases, metadata, second, order, open_case)
+    else:
+        with view.first_picture(), stop_on_user_error():
+            file = predictions[chosen].file if chosen in predictions else None
+            heat = heat_of(model.path, choice.folder, metadata, predictions.get(chosen))
+            scene = subject_scene(choice.folder, chosen, metadata.label_space, file, options, heat)
+        if second is not None:
+            scene = with_second_layer(scene, second, dataset, metadata.label_space, chosen)
+        findings = findings_url(model.path, dataset, predictions.get(chosen), scene)
+        view.case_viewer(scene, st.query_params.get(CROSSHAIR), chosen, findings, target())
+        view.resampling_note(predictions.get(chosen), scene)
     follow_training(model.key, choice.folder)

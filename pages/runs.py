@@ -9,6 +9,7 @@ import streamlit as st
 from core import runs
 from core.runs import engine_poller, groups
 from core.runs.group_summary import SweepSummary
+from ui.home.starts import train_on_demo
 from ui.runs import actions, group_view, other_roots_view, rows, run_view, selection, sweep_view, ticked
 from ui.runs.bell.component import bell
 from ui.runs.chart.component import run_chart
@@ -32,10 +33,14 @@ with bar:
 
 if not all_runs and not shown.id:
     st.info(
-        "No runs yet. Start one on the Train page, on Home with the demo data, or in a terminal.",
+        "No runs yet. A run is one training of a network: its curves, pictures and results appear here while it "
+        "trains, also where it was started in a terminal.",
         icon=":material/info:",
     )
-    st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        if st.button("Train on the demo data", type="primary", icon=":material/play_arrow:"):
+            train_on_demo(root)
+        st.page_link(page("train"), label="Choose data and settings", icon=":material/model_training:", width="content")
     other_roots_view.show_other_roots(root, None)
     st.stop()
 

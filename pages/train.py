@@ -149,13 +149,13 @@ with st.grid(3, min_column_width=360, gap=("small", "large")) as body:
             else:
                 go_to("runs", **{RUN_PARAMETER: run_id})
         if state.config is not None:
-            auto_preset.render_reasons(state.config)
             st.caption("The same as a command:")
             of_command = auto_preset.command_base(base.with_values({"path": path}), state)
             command = command_line(state.config, name=run_name or "", base=of_command)
             command += "" if engine == LOCAL else f" --engine {engine}"
             st.code(command, language="bash", wrap_lines=True)
             search_form.render(state.config, of_command, run_name or "", options, can_start, engine)
+            auto_preset.render_reasons(state.config)
     with body.cell(column_span=2):
         with st.container(horizontal=True, vertical_alignment="center", height=40, border=False):
             st.header("Settings", anchor=False, width="content")

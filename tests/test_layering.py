@@ -76,13 +76,14 @@ READS_FILES = (
 TORCH_AT_WORK = (
     "core.runs.processes.worker", "core.cli.predict", "core.cli.evaluate", "core.cli.ensemble",
     "core.cli.postprocess", "core.cli.export", "core.cli.features",
-    "core.cli.places", "core.cli.bench",
+    "core.cli.places", "core.cli.bench", "core.cli.maps", "core.runs.map_maker",
 )  # fmt: skip
 WITHOUT_TORCH = (
     "core.errors", "core.types", "core.labels", "core.events", "core.config", "core.presets", "core.paths",
     "core.imaging", "core.datasets", "core.evaluation.metrics", "core.training.plan",
-    "core.training.auto_preset", "core.compute.expected_device", "core.checkpointing.metadata",
-    "core.inspection.intensity_histograms", "core.study", "core.sweeps", "core.runs", "core.cli",
+    "core.training.auto_preset", "core.training.auto_network", "core.compute.expected_device",
+    "core.checkpointing.metadata", "core.inspection.intensity_histograms", "core.study", "core.sweeps", "core.runs",
+    "core.cli",
 )  # fmt: skip
 
 # A child process that imports modules one by one while some packages are out of reach, and reports what went wrong.

@@ -7,8 +7,9 @@ member, and metadata of the whole that read like those of a checkpoint. Works wi
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from core.imaging.postprocessing import Postprocessing
 
 MEMBERS_KEY = "segmentarium_members"  # in the header of the file: metadata of each member
 MAX_MEMBERS = 100
+LISTED = 8  # classes that an error names
 
 
 @dataclass(frozen=True)
@@ -119,11 +121,15 @@ def _check(members: Sequence[Member]) -> None:
     first, *others = members
     sided = [member for member in members if _exchanged(member) is not None]
     for other in others:
-        for what, value_of, remedy in _COMPARED:
-            expected, found = value_of(first), value_of(other)
+        for what, texts_of, remedy in _COMPARED:
+            expected, found = texts_of(first), texts_of(other)
             if expected != found:
+                equal = sum(
+                    1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(expected, found, strict=False))
+                )
+                shown, instead = (_from_difference(texts, equal) for texts in (expected, found))
                 raise CheckpointError(
-                    f"ensemble: expected the {what} of {first.name} ({expected}) in all networks, got {found} in "
+                    f"ensemble: expected the {what} of {first.name} ({shown}) in all networks, got {instead} in "
                     f"{other.name}; {remedy}"
                 )
     for other in sided[1:]:
@@ -134,28 +140,32 @@ def _check(members: Sequence[Member]) -> None:
             )
 
 
-def _classes_text(member: Member) -> str:
-    space = member.metadata.label_space
-    return format_list([f"{c.name} = {c.raw}" for c in space.classes])
+def _from_difference(texts: Sequence[str], equal: int) -> str:
+    """Texts from the first that differs from those of another network on; all of them where they are few."""
+    return format_list(texts if equal < LISTED else ["...", *texts[equal:]], LISTED) or "none"
 
 
-def _outputs_text(member: Member) -> str:
+def _classes_texts(member: Member) -> list[str]:
+    return [f"{c.name} = {c.raw}" for c in member.metadata.label_space.classes]
+
+
+def _outputs_texts(member: Member) -> list[str]:
     regions = member.metadata.trained_regions
     if regions is None:
-        return "classes"
-    return format_list([f"{r.name} = {'+'.join(r.classes)}, painted as {r.painted}" for r in regions.regions])
+        return ["classes"]
+    return [f"{r.name} = {'+'.join(r.classes)}, painted as {r.painted}" for r in regions.regions]
 
 
-def _ignore_text(member: Member) -> str:
+def _ignore_texts(member: Member) -> list[str]:
     ignore = member.metadata.label_space.ignore
-    return "none" if ignore is None else str(ignore.raw)
+    return ["none" if ignore is None else str(ignore.raw)]
 
 
-_COMPARED = (
-    ("modalities", lambda member: ", ".join(member.metadata.modalities), "train with the same ones in the same order"),
-    ("classes", _classes_text, "only networks for the same classes can be averaged"),
-    ("outputs", _outputs_text, "only networks for the same classes or regions can be averaged"),
-    ("ignore label", _ignore_text, "train with the same --ignore"),
+_COMPARED: tuple[tuple[str, Callable[[Member], Sequence[str]], str], ...] = (
+    ("modalities", lambda member: member.metadata.modalities, "train with the same ones in the same order"),
+    ("classes", _classes_texts, "only networks for the same classes can be averaged"),
+    ("outputs", _outputs_texts, "only networks for the same classes or regions can be averaged"),
+    ("ignore label", _ignore_texts, "train with the same --ignore"),
 )
 
 

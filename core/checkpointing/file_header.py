@@ -25,7 +25,7 @@ COPIED_BYTES = 2**22  # at a time
 def store_postprocessing(path: Path, postprocessing: Postprocessing, decision: Mapping[str, Any]) -> None:
     """Replace the postprocessing that a checkpoint or ensemble states; atomic and durable.
 
-    The file's modification time changes: what was made with the model before is known to be of an earlier state.
+    The file's modification time changes, so that results made with the model before count as outdated.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """The command line: one module per command, each with ``add_arguments(parser)`` and ``run(args) -> int``.
 
 A :class:`~core.errors.UserError` becomes one line on standard error and exit status 1; argparse's usage errors exit
-with status 2; Ctrl-C with 130. of the commands :func:`main` imports only the one in use, so ``--help`` and
+with status 2; Ctrl-C with 130. Of the commands :func:`main` imports only the one in use, so ``--help`` and
 ``submit`` start fast; :func:`build_parser` imports all of them.
 """
 
@@ -36,6 +36,8 @@ COMMANDS = {
     "export": "write a trained model as one small file to share",
     "evaluate": "score a trained model on whole volumes of a data set",
     "errors": "list where a kept segmentation is wrong: regions of errors, lesions that are missed or false",
+    "review": "write tables and files of the cases of a model, compare two models, list and write notes on cases",
+    "maps": "keep maps of the uncertainty and the probabilities of kept segmentations, for the page Review",
     "features": "write the feature maps of a trained model as pictures, stage by stage",
     "places": "show where training draws sub-volumes of a subject, and which classes they contain",
     "quiz": "report the answers of the quiz",

@@ -13,7 +13,8 @@ from core.paths import checkpoints_root, dataset_folder
 from core.presets import AUTO, preset
 from core.runs.expected_place import expected_place
 from core.runs.store.engine_records import LOCAL
-from core.training.auto_preset import Work, choose, work_of
+from core.training.auto_network import Work
+from core.training.auto_preset import choose, work_of
 from core.types import Size3, SpacingMm
 
 

@@ -13,7 +13,7 @@ from core.choices import OptimizerName
 from core.cli.arguments import add_checkpoints, add_device, add_json, add_progress
 from core.cli.help_format import HelpFormatter
 from core.cli.progress import show_progress
-from core.cli.values import network_channels, size_in_voxels
+from core.cli.values import names, network_channels, size_in_voxels
 from core.errors import ConfigError
 from core.formatting import format_size
 from core.paths import DEMO_MODEL, checkpoints_root
@@ -189,7 +189,7 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
         "--networks",
         "networks to measure (default: all)",
         metavar="NAME,NAME",
-        type=lambda text: tuple(name.strip() for name in text.split(",")),
+        type=names,
     )
     _add_size(parser, "--sub-volume", "size of a sub-volume in voxels (default: 96x96x96 on CUDA, 32x32x32 on a CPU)")
     _add(parser, "--batch", f"sub-volumes per step (default: {defaults.batch})", metavar="N", type=int)
@@ -203,7 +203,7 @@ def _add_gpu_check(parser: argparse.ArgumentParser) -> None:
         "--checks",
         "checks to run (default: all)",
         metavar="NAME,NAME",
-        type=lambda text: tuple(name.strip() for name in text.split(",")),
+        type=names,
     )
     _add(
         parser,

@@ -159,7 +159,11 @@ def _changes(args: argparse.Namespace, described: Described) -> dict[str, Any]:
             changes[key] = dict(_pair(key, text) for text in getattr(args, key))
     if args.classes:
         labels = changes.get("labels", described.content.get("labels", ""))
-        changes["classes"] = parse_classes(args.classes, masks="{label" in str(labels))
+        named = "{label" in str(labels) or bool(described.content.get("dicom"))
+        changes["classes"] = parse_classes(args.classes, masks=named)
+        if described.content.get("dicom") and not args.colours:
+            kept = described.content.get("colours", {}).items()
+            changes["colours"] = {n: c for n, c in kept if n in changes["classes"]} or None
     return changes | {k: getattr(args, k) for k in ("ignore", "id", "rater", "overlap") if getattr(args, k)}
 
 
@@ -226,6 +230,6 @@ def _layouts(args: argparse.Namespace) -> int:
 
 
 def _example(content: Any) -> str:
-    images = content["images"]
+    images = content.get("images", "")
     first = next(iter(images.values())) if isinstance(images, dict) else images
     return str(first[0] if isinstance(first, list) else first)

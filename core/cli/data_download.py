@@ -10,7 +10,7 @@ from core.cli.arguments import add_json, add_progress
 from core.cli.output import align_columns
 from core.cli.progress import show_progress
 from core.datasets.downloads import Download, download, find_download, known_downloads
-from core.datasets.registration import sets_to_register
+from core.datasets.publisher_sets import sets_to_register
 from core.formatting import format_number
 from core.paths import data_root
 from core.strict_json import dumps
@@ -39,9 +39,14 @@ def _download(args: argparse.Namespace) -> int:
         print(dumps(_facts(wanted), indent=2) if args.json else "\n".join(licence_lines(wanted, root)))
         return 0
     with show_progress("MB", args.progress) as progress:
+        shown = None
 
         def report(done: float, total: int, text: str = "", /) -> None:
-            progress(done // 10**6, max(total, int(done)) // 10**6, text)
+            nonlocal shown
+            now = int(done) // 10**6, max(total, int(done)) // 10**6, text
+            if now != shown:  # pieces are smaller than the unit
+                progress(*now)
+            shown = now
 
         folder = download(wanted, root, report)
     print(dumps({**_facts(wanted), "folder": str(folder)}) if args.json else folder)

@@ -5,19 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 
-from core.checkpointing.metadata import read_metadata
-from core.cli.arguments import add_data, add_json, add_layout, add_model
-from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
+from core.cli.arguments import add_data, add_json, add_model
+from core.cli.kept_predictions import add_data_reading, open_kept_model
 from core.cli.output import align_columns, number_cell
-from core.datasets import DataOptions, open_dataset
-from core.errors import RunError
 from core.evaluation.error_regions import ErrorRegion, ErrorRegions
 from core.evaluation.findings import Findings, subject_findings
 from core.evaluation.lesions import LesionScore
 from core.formatting import format_count
-from core.paths import checkpoints_root, dataset_folder
-from core.runs.models import find_models
-from core.runs.predictions import read_predictions
 from core.strict_json import dumps
 
 LISTED = 20  # regions, as text
@@ -36,8 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="list components of all wrong voxels; otherwise those that touch the border of their class in the other "
         "segmentation connect nothing",
     )
-    add_layout(parser)
-    add_data_options(parser, default=AS_IN_TRAINING)
+    add_data_reading(parser)
     add_json(parser)
 
 
@@ -49,21 +42,9 @@ def run(args: argparse.Namespace) -> int:
     UserError
         If there is no kept segmentation of the subject, or a file cannot be read.
     """
-    root = checkpoints_root(args.checkpoints)
-    (checkpoint, *more) = find_models(root, args.run)
-    if more:
-        raise RunError(f"expected a run or one file, got {1 + len(more)}; write them as one: python -m core ensemble")
-    metadata = read_metadata(checkpoint)
-    options = data_options_from(args, DataOptions.from_config(metadata.train_config.data))
-    dataset = open_dataset(dataset_folder(args.data), args.layout, options)
-    dataset.subject(args.subject)  # an unknown one is reported as such
-    kept = read_predictions(root, checkpoint, dataset.path).get(args.subject)
-    if kept is None:
-        raise RunError(
-            f"{args.subject}: expected a kept segmentation, found none; make it: "
-            f"python -m core evaluate {args.run} {args.data} --subject {args.subject} --keep"
-        )
-    found = subject_findings(dataset, args.subject, metadata.label_space, kept.file)
+    model = open_kept_model(args)
+    kept = model.prediction(args.subject)
+    found = subject_findings(model.dataset, args.subject, model.metadata.label_space, kept.file)
     if args.json:
         print(dumps({"subject": args.subject, "prediction": str(kept.file), **found.to_json()}))
         return 0

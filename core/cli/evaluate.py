@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 
 from core.cli.arguments import add_data, add_json, add_layout, add_model, add_progress
 from core.cli.inference_options import add_inference_options, inference_overrides
@@ -12,8 +13,8 @@ from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.output import align_columns, number_cell
 from core.cli.progress import PARTS_PER_STEP, show_progress
 from core.compute.allocator import set_freed_memory_retention
-from core.datasets import DataOptions, open_dataset
-from core.errors import RunError
+from core.datasets import open_dataset
+from core.errors import ConfigError
 from core.evaluation.evaluate import SPLITS, Evaluation, evaluate
 from core.evaluation.metrics import MeanScore, SubjectScore
 from core.evaluation.subject_prediction import SubjectPrediction
@@ -21,7 +22,7 @@ from core.formatting import format_list
 from core.inference.ensemble_predictor import open_predictor
 from core.inference.voxel_size import with_advice
 from core.paths import checkpoints_root, dataset_folder
-from core.runs.models import JOIN, find_models
+from core.runs.models import JOIN, find_model, find_models
 from core.runs.predictions import predictions_folder, save_prediction
 from core.strict_json import dumps
 
@@ -51,6 +52,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep segmentations and scores in the run's folder, for the pages Review and Quiz; a subject without a "
         "label map is then segmented too",
     )
+    parser.add_argument(
+        "--maps",
+        action="store_true",
+        help="with --keep: keep maps of the uncertainty and of the probability of each class, too, for the page Review",
+    )
     add_inference_options(parser)
     add_json(parser)
     add_progress(parser)
@@ -65,16 +71,13 @@ def run(args: argparse.Namespace) -> int:
         If checkpoint and data set do not fit together, or a file cannot be used.
     """
     root = checkpoints_root(args.checkpoints)
-    files = find_models(root, args.run)
+    if args.maps and not args.keep:
+        raise ConfigError("--maps: expected --keep beside it, since maps are kept with the segmentations; add it")
+    files = (find_model(root, args.run, "--keep"),) if args.keep else find_models(root, args.run)
     checkpoint = files[0]
-    if args.keep and len(files) > 1:
-        raise RunError(
-            f"--keep: expected a run or one file to keep the segmentations of, got {len(files)}; write them as one: "
-            "python -m core ensemble"
-        )
     set_freed_memory_retention(True)
-    predictor = open_predictor(files, inference_overrides(args))
-    options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
+    predictor = open_predictor(files, replace(inference_overrides(args), maps=args.maps))
+    options = data_options_from(args, predictor.metadata.train_config.data)
     dataset = open_dataset(dataset_folder(args.data), args.layout, options)
     subjects = args.subject or []
     trained_on = predictor.metadata.dataset.get("path")

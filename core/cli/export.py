@@ -15,7 +15,7 @@ from core.cli.output import check_output_file
 from core.errors import CheckpointError
 from core.formatting import format_bytes
 from core.paths import checkpoints_root
-from core.runs.models import find_models
+from core.runs.models import find_model
 from core.strict_json import dumps
 
 
@@ -34,11 +34,7 @@ def run(args: argparse.Namespace) -> int:
     UserError
         If the checkpoint cannot be used, or the file cannot be written; then no file is left.
     """
-    source, *others = find_models(checkpoints_root(args.checkpoints), args.run)
-    if others:
-        raise CheckpointError(
-            f"expected one model, got {1 + len(others)}; write them as one first: python -m core ensemble"
-        )
+    source = find_model(checkpoints_root(args.checkpoints), args.run)
     check_output_file(args.out, (".safetensors",), CheckpointError)
     if args.out.exists() and os.path.samefile(args.out, source):
         raise CheckpointError(f"{args.out}: expected another file to write to than the checkpoint itself")

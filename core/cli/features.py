@@ -10,7 +10,6 @@ from core.cli.arguments import add_device, add_images, add_json, add_model, add_
 from core.cli.options import AS_IN_TRAINING, add_data_options, data_options_from
 from core.cli.progress import show_progress
 from core.cli.values import size_in_voxels
-from core.datasets import DataOptions
 from core.datasets.single_case import read_images
 from core.formatting import format_size
 from core.inference.predictor import InferenceOverrides, Predictor
@@ -53,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     """
     checkpoint = find_checkpoint(checkpoints_root(args.checkpoints), args.run)
     predictor = Predictor(checkpoint, InferenceOverrides(device=args.device))
-    options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
+    options = data_options_from(args, predictor.metadata.train_config.data)
     subject = read_images(args.images, predictor.modalities, nan_is_zero=options.nan_is_zero)
     with show_progress("stages", args.progress) as progress:
         manifest = write_feature_maps(args.out, predictor, subject, args.sub_volume, progress)

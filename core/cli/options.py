@@ -19,6 +19,7 @@ from core.paths import checkpoints_root
 from core.presets import AUTO, DEFAULT_PRESET, PRESET_HELP, PRESET_NAMES, PRESETS, preset
 
 if TYPE_CHECKING:
+    from core.config import DataConfig
     from core.datasets import DataOptions
 
 AS_IN_TRAINING = "as in training"
@@ -57,8 +58,12 @@ def add_data_options(parser: argparse.ArgumentParser, names: Collection[str] = (
             _add_flag(parser, spec, default)
 
 
-def data_options_from(args: argparse.Namespace, default: DataOptions | None = None) -> DataOptions:
-    """The parsed options of reading a data set; ``default`` holds the values of the flags that are not given.
+def data_options_from(args: argparse.Namespace, trained: DataConfig | None = None) -> DataOptions:
+    """The parsed options of reading a data set.
+
+    Parameters
+    ----------
+    trained : DataConfig, optional. Configuration of a model's training, for the values of flags that are not given.
 
     Raises
     ------
@@ -68,7 +73,7 @@ def data_options_from(args: argparse.Namespace, default: DataOptions | None = No
     from core.datasets import DataOptions
 
     given = {name: value for name, value in _given_values(args).items() if name in DataOptions.names()}
-    return replace(default or DataOptions(), **given)
+    return replace(DataOptions() if trained is None else DataOptions.from_config(trained), **given)
 
 
 def takes_all_folds(args: argparse.Namespace) -> bool:

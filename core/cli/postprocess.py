@@ -23,7 +23,7 @@ from core.inference.ensemble_predictor import open_predictor
 from core.inference.predictor import InferenceOverrides
 from core.paths import checkpoints_root, dataset_folder, demo_model_path
 from core.runs import get_run
-from core.runs.models import find_models
+from core.runs.models import find_model, find_models
 from core.strict_json import dumps
 
 FEW_SUBJECTS = 3
@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--auto",
         action="store_true",
-        help="choose for each class by the Dice of held-out subjects: only what improves the mean and costs no class; "
-        "an ensemble segments each subject with the networks that were not trained on it",
+        help="choose for each class by the Dice of held-out subjects: only what improves the mean and costs no class "
+        "or region; an ensemble segments each subject with the networks that were not trained on it",
     )
     how.add_argument("--none", action="store_true", help="no postprocessing")
     parser.add_argument("--largest", metavar="CLASS", nargs="+", default=(), help="keep the largest component alone")
@@ -67,10 +67,7 @@ def run(args: argparse.Namespace) -> int:
         If the model or the data set cannot be used, or the file cannot be written; then the file is as before.
     """
     root = checkpoints_root(args.checkpoints)
-    files = find_models(root, args.run)
-    if len(files) > 1:
-        raise CheckpointError(f"expected one model, got {len(files)}; write them as one: python -m core ensemble")
-    path = files[0]
+    path = find_model(root, args.run)
     metadata = read_metadata(path)
     by_hand = _rules(args, metadata)
     if args.decide_by and not args.auto:
@@ -80,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         _check_changeable(root, path)
         postprocessing, decision = by_hand, {"by": "hand"}
         if args.auto:
-            choice = _choose(args, find_models(root, args.decide_by) if args.decide_by else files, metadata)
+            choice = _choose(args, find_models(root, args.decide_by) if args.decide_by else (path,), metadata)
             postprocessing, decision = choice.postprocessing, choice.to_json()
             if args.decide_by:
                 decision["models"] = args.decide_by
@@ -159,7 +156,7 @@ def _choose(args: argparse.Namespace, models: Sequence[Path], metadata: Checkpoi
     dataset = open_dataset(dataset_folder(folder), args.layout, options)
     with show_progress("subjects", args.progress, PARTS_PER_STEP) as progress:
         cases = held_out_cases(predictor, dataset, progress)
-    return choose_postprocessing(cases, predictor.labels.names)
+    return choose_postprocessing(cases, predictor.labels.names, metadata.regions)
 
 
 def _report(args: argparse.Namespace, path: Path, metadata: CheckpointMetadata, choice: Choice | None) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,18 +18,25 @@ from core.cli.output import check_output_file
 from core.cli.progress import show_progress
 from core.cli.values import image_channels
 from core.compute.allocator import set_freed_memory_retention
-from core.datasets import DataOptions
 from core.datasets.single_case import read_images
 from core.errors import ConfigError, VolumeError
 from core.formatting import format_number
-from core.imaging.volume import write_label
+from core.imaging.dicom_output import SUFFIX, SegmentedSeries, check_dicom_output, write_dicom_segmentation
+from core.imaging.volume import write_label, write_map
 from core.inference.ensemble_predictor import EnsemblePredictor, open_predictor
 from core.inference.subject_image import SubjectImage
+from core.inference.uncertainty import PredictionMaps
 from core.inference.voxel_size import with_advice
 from core.paths import checkpoints_root
+from core.runs.kept_maps import in_percent
 from core.runs.models import find_models
-from core.runs.predictions import in_percent
 from core.strict_json import dumps
+
+MAPS = {
+    "--uncertainty": "the entropy of the probabilities in bits; of the mean of mirrored passes or networks",
+    "--mutual-information": "the part of the uncertainty in which mirrored passes, or networks, contradict each other",
+    "--probabilities": "the probability of each class, background first, or of each region: a 4-D file",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +51,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: one channel per IMAGE, or all of a single one in their order)",
     )
     parser.add_argument(
-        "--out", metavar="SEG.nii.gz", type=Path, required=True, help="label map to write, .nii or .nii.gz"
+        "--out",
+        metavar="SEG.nii.gz",
+        type=Path,
+        required=True,
+        help="label map to write, .nii or .nii.gz; .dcm: a DICOM segmentation (SEG) that refers to a DICOM series",
     )
     parser.add_argument(
         "--disagreement",
@@ -50,6 +63,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help="for an ensemble: map to write of where its networks disagree, the share of their pairs in percent",
     )
+    for option, of in MAPS.items():
+        parser.add_argument(option, metavar="MAP.nii.gz", type=Path, help=f"map to write of {of}")
     add_data_options(parser, ("nan_is_zero",), AS_IN_TRAINING)
     add_inference_options(parser)
     add_json(parser)
@@ -64,24 +79,43 @@ def run(args: argparse.Namespace) -> int:
     UserError
         If the checkpoint or an image cannot be used, or the result cannot be written; then no file is left.
     """
-    check_output_file(args.out, (".nii", ".nii.gz"), VolumeError)
+    written = [path for path in (args.out, args.disagreement, *_maps(args)) if path is not None]
+    for path in written:
+        check_output_file(path, (".nii", ".nii.gz", *([SUFFIX] if path == args.out else [])), VolumeError)
+    if args.out.name.lower().endswith(SUFFIX):
+        check_dicom_output(args.out, args.images[0])
+    if len({path.absolute() for path in written}) < len(written):
+        raise VolumeError(f"{args.out}: expected another file for each map to write, got one twice; name them apart")
     started = time.monotonic()
     set_freed_memory_retention(True)
-    predictor = open_predictor(find_models(checkpoints_root(args.checkpoints), args.run), inference_overrides(args))
-    if args.disagreement is not None:
-        check_output_file(args.disagreement, (".nii", ".nii.gz"), VolumeError)
-        if not isinstance(predictor, EnsemblePredictor):
-            raise ConfigError(f"--disagreement: expected an ensemble, got one network ({predictor.path}); leave it out")
-    options = data_options_from(args, DataOptions.from_config(predictor.metadata.train_config.data))
+    overrides = replace(inference_overrides(args), maps=any(_maps(args)))
+    predictor = open_predictor(find_models(checkpoints_root(args.checkpoints), args.run), overrides)
+    if args.disagreement is not None and not isinstance(predictor, EnsemblePredictor):
+        raise ConfigError(f"--disagreement: expected an ensemble, got one network ({predictor.path}); leave it out")
+    options = data_options_from(args, predictor.metadata.train_config.data)
     subject = read_images(args.images, predictor.modalities, args.channels or (), options.nan_is_zero)
+    image = SubjectImage.of(subject)
+    if args.mutual_information is not None and predictor.passes_of(image) == 1:
+        raise ConfigError(
+            "--mutual-information: expected several passes, got one network that does not mirror this image; add "
+            "--mirror (an image without a known orientation is not mirrored where classes have sides), give an "
+            "ensemble, or leave it out"
+        )
     with show_progress("tiles", args.progress) as progress:
-        unprocessed, disagreement = predictor.segment_with_disagreement(SubjectImage.of(subject), progress)
-    prediction = predictor.postprocess(unprocessed, subject.geometry.spacing_mm)
+        segmentation = predictor.segment_in_detail(image, progress)
+    prediction = predictor.postprocess(segmentation.labels, subject.geometry.spacing_mm)
     warnings, training = predictor.warnings(subject), predictor.expected.training
     labels = predictor.labels
-    write_label(args.out, labels.to_raw(prediction), subject.stored, subject.first_image)
-    if args.disagreement is not None and disagreement is not None:
-        write_label(args.disagreement, in_percent(disagreement), subject.stored, subject.first_image)
+    if args.out.name.lower().endswith(SUFFIX):
+        channel = args.channels[0] - 1 if args.channels else 0
+        series = SegmentedSeries(subject.first_image, channel, subject.stored, labels, Path(args.run).name)
+        write_dicom_segmentation(args.out, prediction, series)
+    else:
+        write_label(args.out, labels.to_raw(prediction), subject.stored, subject.first_image)
+    if args.disagreement is not None and segmentation.disagreement is not None:
+        write_label(args.disagreement, in_percent(segmentation.disagreement), subject.stored, subject.first_image)
+    for path, values in _written_maps(args, segmentation.maps):
+        write_map(path, values, subject.stored, subject.first_image)
     voxel_ml = subject.geometry.voxel_volume_mm3 / 1000
     counts = np.bincount(prediction.ravel(), minlength=len(labels))
     volumes_ml = {c.name: int(n) * voxel_ml for c, n in zip(labels.classes[1:], counts[1:], strict=True)}
@@ -93,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
         report = {
             "out": str(args.out),
             "disagreement": None if args.disagreement is None else str(args.disagreement),
+            **{option[2:].replace("-", "_"): path for option, path in zip(MAPS, _maps(args), strict=True)},
+            "channels_of_probabilities": predictor.outputs.names,
             "checkpoint": str(predictor.path),
             "images": dict(zip(predictor.modalities, paths, strict=False)),
             "channels": args.channels,
@@ -119,3 +155,17 @@ def run(args: argparse.Namespace) -> int:
     if not subject.stored.oriented:
         print("note: the image states no orientation, and neither does the segmentation", file=sys.stderr)
     return 0
+
+
+def _maps(args: argparse.Namespace) -> tuple[Path | None, ...]:
+    """Paths of the maps to write, in the order of ``MAPS``."""
+    return args.uncertainty, args.mutual_information, args.probabilities
+
+
+def _written_maps(args: argparse.Namespace, maps: PredictionMaps | None) -> Iterator[tuple[Path, np.ndarray]]:
+    """Paths and values of the maps to write."""
+    if maps is None:
+        return
+    for path, values in zip(_maps(args), (maps.uncertainty, maps.mutual_information, maps.probabilities), strict=True):
+        if path is not None and values is not None:
+            yield path, values

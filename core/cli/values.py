@@ -7,7 +7,7 @@ import argparse
 from core.config import ModelConfig, SamplingConfig, field_specs
 from core.errors import ConfigError
 from core.models import name_own_network
-from core.types import Size3
+from core.types import Size3, VoxelIndex
 
 
 def size_in_voxels(text: str) -> Size3:
@@ -40,6 +40,11 @@ def image_channels(text: str) -> tuple[int, ...]:
     return numbers
 
 
+def names(text: str) -> tuple[str, ...]:
+    """Names separated by commas: ``unet3d, vnet``."""
+    return tuple(name.strip() for name in text.split(","))
+
+
 def overlap_share(text: str) -> float:
     """Overlap of neighbouring tiles, 0 to 0.9."""
     value = float(text)
@@ -54,3 +59,14 @@ def own_network(text: str) -> str:
         return name_own_network(text)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error).removeprefix("model: ")) from None
+
+
+def voxel_index(text: str) -> VoxelIndex:
+    """A voxel counted from 1, as on screen: ``34,50,20``; its index from 0."""
+    try:
+        i, j, k = (int(part) - 1 for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected three whole numbers like 34,50,20, got {text!r}") from None
+    if min(i, j, k) < 0:
+        raise argparse.ArgumentTypeError(f"expected numbers counted from 1, got {text}")
+    return i, j, k

@@ -20,7 +20,7 @@ def lower_priority(pid: int, niceness: int, *, whole_session: bool = False) -> N
     """Lower the priority of a process with its threads and descendants; what they start inherits it.
 
     No effect on a process that has ended, where the system does not allow it, or where ``SEGMENTARIUM_PRIORITY`` is
-    "same": on a machine that is there to train, for instance.
+    "same", for instance on a machine that is used for training only.
 
     Parameters
     ----------

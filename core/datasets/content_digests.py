@@ -17,7 +17,7 @@ from pathlib import Path
 
 from core.files import append_line, atomic_write, parse_line
 
-SETTLED_S = 3.0  # since the last change of a file, after which its times tell further changes
+SETTLED_S = 3.0  # after a change of a file, from which on its times show the next one
 MAX_BYTES = 64 * 2**20  # of the file of digests, above which only the newer half is kept
 
 

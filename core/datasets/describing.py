@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from core.datasets.layouts.assignment import Assignment, assign
+from core.datasets.layouts.assignment import Assignment
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.listing import Listing, list_folder
+from core.datasets.layouts.matching import match_files
 from core.datasets.layouts.proposal import propose
 from core.datasets.layouts.set_description import OF_KNOWN_SETS, parse_description, read_description
 from core.datasets.saved_descriptions import saved_description
@@ -43,7 +44,7 @@ class Described:
 
     def label_files(self) -> list[Path]:
         """All label maps, in order of the subjects; none where each class has a mask."""
-        if self.found.description.has_masks:
+        if self.found.description.names_classes:
             return []
         return [self.folder / file for case in self.found.cases for file in case.labels.values()]
 
@@ -80,8 +81,12 @@ def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Li
     if content is None:
         saved = saved_description(folder)
         content = saved.content if saved is not None else propose(listing)
-    found = assign(parse_description(NAME, content), listing)
-    return Described(folder, content, found, len(listing.images))
+    found = match_files(parse_description(NAME, content), listing)
+    if found.segments and "classes" not in content:  # named, so that they can be corrected
+        stated = {name: colour for name, colour in found.segments.items() if colour}
+        content = {**content, "classes": {name: name for name in found.segments}, "colours": stated}
+        found = match_files(parse_description(NAME, content), listing)
+    return Described(folder, content, found, len(listing.images) or found.images)
 
 
 def starting_point(name: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from core.datasets.options import DataOptions
 from core.datasets.registry import DEFAULT_OPTIONS, open_dataset
 from core.datasets.repairs import with_repairs
 from core.datasets.subject_facts import SubjectFacts
-from core.datasets.thumbnails import render_thumbnail, write_thumbnail
+from core.datasets.thumbnails import render_thumbnail, thumbnail_name, write_thumbnail
 from core.errors import DatasetError, UserError
 from core.formatting import format_number, format_size
 from core.imaging.geometry import format_mm
@@ -52,7 +52,7 @@ def check(
     data : Dataset, str or Path. Data set or its folder; one that cannot be opened gives a report with that error.
     layout : str. Layout of the folder, or "auto".
     progress : callable, optional. Called with (subjects done, subjects) from (0, n) to (n, n).
-    thumbnails : Path, optional. Folder, created if missing, for a picture ``<id>.png`` of each readable subject.
+    thumbnails : Path, optional. Folder, created if missing, for a picture of each readable subject, named by its id.
     options : DataOptions. Options of reading the files of a folder; a data set has its own.
 
     Raises
@@ -142,7 +142,7 @@ class _Examination:
                     self.match.add(self.subject, self.coarse_images, label)
             if self.thumbnails is not None and first_image is not None:
                 picture = render_thumbnail(first_image, label, headers.geometry, self.dataset.labels)
-                self.facts.thumbnail = f"{self.subject.id}.png"
+                self.facts.thumbnail = thumbnail_name(self.subject.id)
                 write_thumbnail(self.thumbnails / self.facts.thumbnail, picture)
         self.facts.ok = not any(f.severity == "error" for f in self.findings)
 

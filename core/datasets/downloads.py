@@ -114,7 +114,8 @@ def download(wanted: Download, root: Path, progress: FetchProgress | None = None
     ----------
     wanted : Download. The data set.
     root : Path. Data root, made if missing.
-    progress : callable, optional. Called with (bytes done, bytes of the file, text) while a file is fetched.
+    progress : callable, optional. Called with (bytes done, bytes of the file) while a file is fetched, then with its
+        size and what is done with it.
 
     Raises
     ------
@@ -135,6 +136,7 @@ def download(wanted: Download, root: Path, progress: FetchProgress | None = None
             unpacked = folder / "unpacked"
             shutil.rmtree(unpacked, ignore_errors=True)
             for file, archive in zip(wanted.files, archives, strict=True):
+                _report(progress, archive, "unpacking")
                 _unpack(archive, unpacked / file.into)
             content = [path for path in unpacked.iterdir() if not is_of_system(path.name)]
             single = content[0] if len(content) == 1 and content[0].is_dir() and not wanted.files[0].into else unpacked
@@ -155,6 +157,7 @@ def _complete_file(file: DownloadFile, folder: Path, progress: FetchProgress | N
     if not path.is_file():
         fetch(file.url, path, progress)
     if file.checksum:
+        _report(progress, path, "verifying")
         kind, _, expected = file.checksum.partition(":")
         with open(path, "rb") as opened:
             found = hashlib.file_digest(opened, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
@@ -165,6 +168,12 @@ def _complete_file(file: DownloadFile, folder: Path, progress: FetchProgress | N
                 "way, or changed by its publisher; it is removed, so begin again"
             )
     return path
+
+
+def _report(progress: FetchProgress | None, archive: Path, text: str) -> None:
+    if progress is not None:
+        size = archive.stat().st_size
+        progress(size, size, text)
 
 
 def _unpack(archive: Path, target: Path) -> None:

@@ -16,6 +16,7 @@ from core.imaging.alignment import align_to_first, in_common_unit
 from core.imaging.geometry import Geometry, geometry_difference
 from core.imaging.header_geometry import LengthUnit
 from core.imaging.headers import Header, read_header
+from core.imaging.segments import SegmentValues, refuse_segments
 from core.imaging.volume import Volume, read_image, read_label, read_one_hot
 from core.labels import IGNORE_INDEX
 
@@ -116,6 +117,8 @@ def read_subject_headers(dataset: Dataset, subject: Subject, modalities: Sequenc
     labels = tuple(subject.masks) or ((subject.label,) if subject.label else ())
     for path in (*images, *labels):
         headers[path] = read_file_header(dataset, subject.id, path)
+        if path in images:
+            refuse_segments(path, headers[path].segments)
         expected = 1 if path in labels else sum(ref.path == path for ref in subject.images.values())
         one_hot = path == subject.label and not subject.masks and headers[path].channels in _one_hot_channels(dataset)
         if headers[path].channels != expected and not one_hot:
@@ -243,7 +246,8 @@ def read_label_values(dataset: Dataset, subject: Subject, geometry: Geometry) ->
     channels = read_header(path).channels
     if channels == 1:
         nearest = dataset.raw_label_values if subject.id in dataset.recipe.nearest_label else ()
-        return read_label(path, geometry=geometry, nan_is_zero=dataset.nan_is_zero, nearest=nearest)
+        named = SegmentValues(dataset.segments, dataset.later_mask_wins) if dataset.segments else None
+        return read_label(path, geometry=geometry, nan_is_zero=dataset.nan_is_zero, nearest=nearest, segments=named)
     classes = dataset.labels.classes[len(dataset.labels) - channels :]
     one_hot = read_one_hot(path, geometry=geometry, nan_is_zero=dataset.nan_is_zero)
     background = one_hot.data[0] if channels == len(dataset.labels) else None

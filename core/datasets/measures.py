@@ -110,7 +110,7 @@ def judge_outliers(measures: Sequence[Measure]) -> list[Finding]:
 
     Several subjects that are unlike the others by one measure are one note.
     """
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, list[tuple[str, Group]]] = {}
     findings: list[Finding] = []
     for found in measures:
         ids = found.outliers if found.group != "memory" else ()
@@ -125,11 +125,11 @@ def judge_outliers(measures: Sequence[Measure]) -> list[Finding]:
             findings.append(Finding("note", text, fix=FIX, subjects=ids, meaning=MEANINGS[found.group]))
             continue
         for id in ids:
-            reasons.setdefault(id, []).append(f"{found.title}: {_number(found.values[id])}{unit}, {typical}")
-    for id, texts in reasons.items():
-        meaning = next(MEANINGS[m.group] for m in measures if id in m.outliers and m.group != "memory")
-        text = f"unlike the other subjects: {format_list(texts, 3)}"
-        findings.append(Finding("note", text, id, fix=FIX, meaning=meaning))
+            text = f"{found.title}: {_number(found.values[id])}{unit}, {typical}"
+            reasons.setdefault(id, []).append((text, found.group))
+    for id, own in reasons.items():
+        text = f"unlike the other subjects: {format_list([text for text, _ in own], 3)}"
+        findings.append(Finding("note", text, id, fix=FIX, meaning=MEANINGS[own[0][1]]))
     return findings
 
 

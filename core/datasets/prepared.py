@@ -268,4 +268,5 @@ def _reading(dataset: Dataset, subject: Subject, preparation: Preparation) -> di
         "take_qform": subject.id in dataset.recipe.take_qform,
         "nearest_label": subject.id in dataset.recipe.nearest_label,
         "later_mask_wins": dataset.later_mask_wins,
+        **({"segments": sorted(dataset.segments.items())} if dataset.segments else {}),
     }

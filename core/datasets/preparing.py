@@ -27,7 +27,7 @@ from core.datasets.prepared import (
 from core.datasets.preparing_child import question
 from core.errors import DatasetError, UserError
 from core.formatting import format_bytes
-from core.processes import PROJECT, JsonLinesChild, module_command, module_environment
+from core.processes import JsonLinesChild, start_json_lines_module
 
 POLL_S = 0.1  # between looks at a request to stop
 MIN_PARALLEL_BYTES = 32 * 2**20  # of prepared voxels, below which processes take longer to start than they save
@@ -247,16 +247,8 @@ class SubjectPreparation:
 def _start_child() -> subprocess.Popen[str]:
     """A process that prepares, with one thread: there are as many of them as cores to use."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-    return subprocess.Popen(
-        module_command("core.datasets.preparing_child"),
-        cwd=PROJECT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        env={**module_environment(), **threads, "PYTHONUNBUFFERED": "1"} | _same_folders(),
-    )
+    environment = {**threads, "PYTHONUNBUFFERED": "1", **_same_folders()}
+    return start_json_lines_module("core.datasets.preparing_child", environment, stderr=subprocess.DEVNULL)
 
 
 def _same_folders() -> dict[str, str]:

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from core.datasets.layouts.assignment import Assignment, assign
+from core.datasets.layouts.assignment import Assignment
 from core.datasets.layouts.base import CodedLayout, Layout
 from core.datasets.layouts.decathlon import DecathlonLayout
 from core.datasets.layouts.described import DescribedLayout, fits
 from core.datasets.layouts.iseg import IsegLayout
 from core.datasets.layouts.known_sets import known_layouts, known_sets
 from core.datasets.layouts.listing import Listing, list_folder
+from core.datasets.layouts.matching import match_files
 from core.datasets.layouts.nnunet import NnunetLayout
 from core.datasets.layouts.set_description import read_description
 from core.datasets.saved_descriptions import SAVED, description_file, saved_description
@@ -102,20 +103,26 @@ def recognise(folder: Path) -> Recognition:
     for layout in CODED.values():
         if layout.recognises(folder):
             return Recognition(layout, layout.reason)
-    return recognise_listing(list_folder(folder))
+    return recognise_listing(list_folder(folder), look_inside=True)
 
 
-def recognise_listing(listing: Listing) -> Recognition:
+def recognise_listing(listing: Listing, look_inside: bool = False) -> Recognition:
     """Find the known data set that explains the files of a folder.
+
+    Parameters
+    ----------
+    look_inside : bool. Whether the headers of DICOM files are read, where no names of files fit.
 
     Raises
     ------
     DatasetError
         If two explain its files equally well.
     """
-    if not listing.images:
-        return Recognition(None, "", listing)
-    found = [assign(layout.description, listing) for layout in known_layouts().values() if layout.is_automatic]
+    automatic = [layout.description for layout in known_layouts().values() if layout.is_automatic]
+    named_files = [d for d in automatic if not d.flag("dicom")] if listing.images else []
+    found = [match_files(description, listing) for description in named_files]
+    if look_inside and not any(map(fits, found)) and listing.dicom_folders:
+        found += [match_files(description, listing) for description in automatic if description.flag("dicom")]
     fitting = [a for a in found if fits(a)]
     named = [a for a in fitting if not a.description.flag("general")] or fitting
     ordered = sorted(named, key=_weight, reverse=True)
@@ -128,6 +135,9 @@ def recognise_listing(listing: Listing) -> Recognition:
     if not ordered:
         return Recognition(None, _nearest(found, listing), listing)
     best, images = ordered[0], len(listing.images)
+    if best.description.flag("dicom"):
+        reason = f"{best.labels} of its segmentations or contours refer to {best.images} of its DICOM series"
+        return Recognition(known_layouts()[best.description.name], reason, listing)
     others = f"; {ordered[1].description.name} fits {ordered[1].matched}" if len(ordered) > 1 else ""
     reason = f"{min(best.matched, images)} of its {images} image files are named as in {best.description.title}{others}"
     return Recognition(known_layouts()[best.description.name], reason, listing)
@@ -147,5 +157,5 @@ def _nearest(found: Sequence[Assignment], listing: Listing) -> str:
     left = f"; left over: {format_list(list(best.left_over), 3)}" if best.left_over else ""
     return (
         f"{best.description.name} ({best.description.title}) comes nearest{why}: it reads {best.images} images and "
-        f"{best.labels} label maps of {len(listing.images)} files{left}"
+        f"{best.labels} label maps of {len(listing.images or listing.files)} files{left}"
     )

@@ -23,7 +23,7 @@ from core.formatting import format_list
 __all__ = ["DEFAULT_OPTIONS", "LAYOUTS", "UnknownLayoutError", "open_dataset", "open_recognised"]
 
 MAX_NEARBY_FOLDERS = 200  # subfolders that are searched for the suggestion of an error message
-MAX_PARENT_FILES = 20_000  # of the folder above, which is searched for it too
+MAX_PARENT_FILES = 20_000  # files of the parent folder up to which it is searched, too
 DEFAULT_OPTIONS = DataOptions()
 
 
@@ -73,7 +73,7 @@ def open_recognised(folder: Path) -> Dataset | None:
     Raises
     ------
     DatasetError
-        If it is one that cannot be used, or cannot be listed.
+        If a layout fits but the data set cannot be used, or the folder cannot be listed.
     """
     try:
         found = recognise(folder)
@@ -103,7 +103,7 @@ def _unknown(folder: Path, found: Recognition) -> UnknownLayoutError:
     """The error for a folder that no layout fits."""
     content = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
     nearest = f"; {found.reason}" if found.reason else ""
-    describe = f"say how its files are named: data describe {folder}"
+    describe = f"describe its file names: data describe {folder}"
     advice = advise_description(folder)
     if advice:
         message = f"{folder}: expected a {DESCRIPTION}, found none; {advice}; or {describe}{nearest}"

@@ -25,6 +25,7 @@ from core.formatting import format_bytes
 
 TIMEOUT_S = 30.0  # of a connection, and of silence on it
 RETRIES = 5  # without a byte in between
+BUSY = (408, 425, 429)  # answers below 500 that ask to come again later
 RETRY_WAIT_S = 1.0  # before the first one; doubles
 
 
@@ -103,8 +104,8 @@ def fetch(url: str, target: Path, progress: FetchProgress | None = None, retry_w
         try:
             _receive(url, part, progress)
             break
-        except (http.client.HTTPException, ConnectionError, TimeoutError, urllib.error.URLError) as error:
-            if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+        except (ConnectionError, urllib.error.HTTPError) as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500 and error.code not in BUSY:
                 raise DatasetError(
                     f"{url}: expected the file, got the answer {error.code} {error.reason}; has its publisher moved "
                     "it? look at the page of the data set"
@@ -124,8 +125,10 @@ def _receive(url: str, part: _Part, progress: FetchProgress | None) -> None:
     ------
     DatasetError
         If there is no room, or the answer is a web page.
-    OSError, HTTPException
+    ConnectionError
         If the connection fails or is cut off.
+    HTTPError
+        If the server refuses.
     """
     received = part.received
     if part.total is not None and received == part.total and received:
@@ -134,7 +137,8 @@ def _receive(url: str, part: _Part, progress: FetchProgress | None) -> None:
     if received:
         headers |= {"Range": f"bytes={received}-", "If-Range": part.version}
     try:
-        answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
+        with _connection():
+            answer = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code == http.HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             part.remove()
@@ -164,8 +168,24 @@ def _receive(url: str, part: _Part, progress: FetchProgress | None) -> None:
         raise DatasetError(f"{url}: expected {part.total} bytes, got {received}; begin again")
 
 
+@contextlib.contextmanager
+def _connection() -> Iterator[None]:
+    """A context in which each failure of a connection is a ConnectionError: those of routes, names and TLS are other
+    OSErrors, as failures of the disk are."""
+    try:
+        yield
+    except urllib.error.HTTPError:
+        raise
+    except (OSError, http.client.HTTPException) as error:
+        raise ConnectionError(str(getattr(error, "reason", error)) or type(error).__name__) from error
+
+
 def _pieces(answer: Any) -> Iterator[bytes]:
-    while piece := answer.read1(PIECE_BYTES):
+    while True:
+        with _connection():
+            piece = answer.read1(PIECE_BYTES)
+        if not piece:
+            return
         yield piece
 
 
@@ -204,7 +224,7 @@ def _facts_file(part: Path) -> Path:
 
 
 def _unreachable(url: str, target: Path, received: int, error: Exception) -> str:
-    reason = " ".join(str(getattr(error, "reason", error)).split())[:120] or type(error).__name__
+    reason = " ".join(str(error).split())[:120]
     if received:
         return (
             f"{url}: the connection was lost {RETRIES + 1} times in a row ({reason}); {format_bytes(received)} are "

@@ -14,7 +14,7 @@ Entities = Mapping[str, str]
 
 AUTO, NONE, PERSON = "auto", "none", "person"
 # Entities that name a person, the first one that is there; and those within which such names are unique. All others,
-# such as session, scan or frame, tell images of one person apart.
+# such as session, scan or frame, distinguish images of one person.
 PERSON_ENTITIES = ("person", "patient", "participant", "subject", "case")
 PLACE_ENTITIES = ("site", "hospital", "centre", "center", "institution", "cohort", "study")
 
@@ -25,13 +25,13 @@ def split_groups(entities: Mapping[str, Entities], group_by: str) -> dict[str, s
     Parameters
     ----------
     entities : mapping. Parts of the file names, by id of the subject.
-    group_by : str. "none"; "person": whose images they are; "auto": the same, nothing where names do not tell; or the
+    group_by : str. "none"; "person": whose images they are; "auto": the same where file names state it; or the
         name of an entity. Subjects without that entity are in no group.
 
     Raises
     ------
     DatasetError
-        If no subject has the entity, or names do not tell persons.
+        If no subject has the entity, or file names state no person.
     """
     if group_by in (NONE, ""):
         return {}
@@ -43,14 +43,14 @@ def split_groups(entities: Mapping[str, Entities], group_by: str) -> dict[str, s
         known = sorted({name for found in entities.values() for name in found})
         raise DatasetError(
             f"group_by: expected auto, none{', person' if any(map(person_of, entities.values())) else ''}"
-            f"{''.join(f', {name}' for name in known)}: what the file names of this data set tell; got {group_by!r}"
+            f"{''.join(f', {name}' for name in known)}: what the file names of this data set state; got {group_by!r}"
         )
     sizes = Counter(key.casefold() for key in keys.values() if key)
     return {id: key for id, key in keys.items() if sizes[key.casefold()] > 1}
 
 
 def person_of(entities: Entities) -> str:
-    """Text that is the same for subjects of one person; empty where names do not tell."""
+    """Text that is the same for subjects of one person; empty where file names state none."""
     person = next((entities[name] for name in PERSON_ENTITIES if entities.get(name)), "")
     places = [entities[name] for name in PLACE_ENTITIES if entities.get(name)]
     return " ".join([*places, person]) if person else ""

@@ -62,7 +62,7 @@ def split_subjects(labelled: Labelled, config: SplitConfig) -> Split:
     ------
     DatasetError
         If a listed subject is unknown, there are fewer subjects or groups than folds, none is left to train or validate
-        on, file names do not tell the groups that are asked for, or listed subjects tear one apart.
+        on, file names do not state the groups, or listed subjects divide one.
     """
     known = sorted(set(labelled), key=natural_key)
     groups = split_groups(labelled, config.group_by) if isinstance(labelled, Mapping) else {}
@@ -98,7 +98,7 @@ def number_of_units(labelled: Labelled, config: SplitConfig) -> int:
     Raises
     ------
     DatasetError
-        If file names do not tell the groups that are asked for.
+        If file names do not state the groups.
     """
     groups = split_groups(labelled, config.group_by) if isinstance(labelled, Mapping) else {}
     ids = [id for id in sorted(set(labelled), key=natural_key) if id not in config.test_subjects]

@@ -6,10 +6,12 @@ right); where it is unknown nothing is mirrored.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 
+from core.datasets.contact_sheet import SHEET
 from core.errors import DatasetError
 from core.imaging.display import upright_slices
 from core.imaging.geometry import Geometry
@@ -26,6 +28,7 @@ MAX_WIDTH = 384  # pixels of one half
 GAP = 4  # pixels between the halves
 MARGIN = 4  # voxels around the content
 LABEL_OPACITY = 0.55
+_NOT_IN_NAMES = re.compile(r'[%/\\:*?"<>|\x00-\x1f]')  # characters that not every system has in file names
 
 
 def render_thumbnail(image: np.ndarray, label: np.ndarray | None, geometry: Geometry, labels: LabelSpace) -> np.ndarray:
@@ -64,6 +67,15 @@ def render_thumbnail(image: np.ndarray, label: np.ndarray | None, geometry: Geom
         right = overlay_classes(left, resized, colours, LABEL_OPACITY).round().astype(np.uint8)
     gap = np.zeros((left.shape[0], GAP, 3), np.uint8)
     return np.concatenate([left, gap, right], axis=1)
+
+
+def thumbnail_name(id: str) -> str:
+    """File name of the thumbnail of a subject: its id, in which characters that file names cannot have are as in URLs;
+    none is that of the contact sheet."""
+    name = _NOT_IN_NAMES.sub(lambda found: f"%{ord(found[0]):02X}", id)
+    if name.startswith(".") or name.casefold() == Path(SHEET).stem:
+        name = f"%{ord(name[0]):02X}{name[1:]}"
+    return f"{name}.png"
 
 
 def write_thumbnail(path: Path, rgb: np.ndarray) -> None:

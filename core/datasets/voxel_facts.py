@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,3 @@ class VoxelFacts:
             ClassPositions(id=id, voxels=voxels, width_mm=width_mm, **arrays),
             Fingerprint.from_json(data["fingerprint"]),
         )
-
-    def of_subject(self, id: str) -> VoxelFacts:
-        """The same measurements for another id."""
-        return replace(self, positions=replace(self.positions, id=id))

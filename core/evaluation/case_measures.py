@@ -12,7 +12,8 @@ import numpy as np
 from core.evaluation.metrics import SubjectScore
 from core.evaluation.surfaces import TOLERANCES_MM, tolerance_key
 
-MIN_CASES = 5  # fewer tell nothing about outliers
+ALL_CLASSES = "all classes"  # what the mean over classes is called
+MIN_CASES = 5  # least number of cases for outliers
 FENCE = 1.5  # interquartile ranges beyond a quartile at which a case is an outlier (Tukey)
 
 Kind = Literal["dice", "surface_dice", "hd95_mm", "asd_mm", "volume"]

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-import numpy as np
-
 from core.checkpointing.ensemble_metadata import is_ensemble
 from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset, LoadedSubject, load_subject
@@ -17,7 +15,7 @@ from core.errors import DatasetError
 from core.evaluation.metrics import MeanScore, ScoredNames, SubjectScore, score_subject, summarise
 from core.evaluation.subject_prediction import SubjectPrediction
 from core.formatting import format_list
-from core.inference.predictor import Predictor
+from core.inference.predictor import Predictor, Segmentation
 from core.inference.subject_image import SubjectImage
 from core.types import TextProgressCallback
 
@@ -175,7 +173,8 @@ def evaluate(
             if progress is not None:
                 progress(number + fraction, len(ids), id)
 
-        loaded, unprocessed, disagreement = _segment_subject(predictor, dataset, id, show)
+        loaded, segmentation = _segment_subject(predictor, dataset, id, show)
+        unprocessed = segmentation.labels
         prediction = predictor.postprocess(unprocessed, loaded.geometry.spacing_mm)
         score = unprocessed_score = None
         if loaded.label is not None:
@@ -192,10 +191,8 @@ def evaluate(
         if found:
             warnings[id] = found
         if on_prediction is not None:
-            settings = predictor.settings()
-            on_prediction(
-                SubjectPrediction(loaded, prediction, score, found, settings, unprocessed_score, disagreement)
-            )
+            result = SubjectPrediction(loaded, prediction, score, found, predictor.settings(), unprocessed_score)
+            on_prediction(replace(result, disagreement=segmentation.disagreement, maps=segmentation.maps))
     if progress is not None:
         progress(len(ids), len(ids), "")
     unscored = tuple(id for id in ids if id not in scores)
@@ -231,14 +228,13 @@ def _checked_ids(dataset: Dataset, ids: Sequence[str], label_required: bool) -> 
 
 def _segment_subject(
     predictor: Predictor, dataset: Dataset, id: str, show: Callable[[float], None]
-) -> tuple[LoadedSubject, np.ndarray, np.ndarray | None]:
-    """A subject, its prediction without postprocessing, and the disagreement of the members of an ensemble; ``show`` is
-    called with the fraction done."""
+) -> tuple[LoadedSubject, Segmentation]:
+    """A subject and its segmentation; ``show`` is called with the fraction done."""
     show(0)
     loaded = load_subject(dataset, id, predictor.modalities)
     show(LOADED_FRACTION)
     step = SEGMENTED_FRACTION - LOADED_FRACTION
-    prediction, disagreement = predictor.segment_with_disagreement(
+    segmentation = predictor.segment_in_detail(
         SubjectImage.of(loaded), lambda done, total: show(LOADED_FRACTION + step * done / total)
     )
-    return loaded, prediction, disagreement
+    return loaded, segmentation

@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from core.datasets import Dataset, load_subject
-from core.datasets.loading import class_mapping
-from core.errors import DatasetError, VolumeError
+from core.datasets import Dataset
+from core.evaluation.compared_subject import read_compared
 from core.evaluation.error_regions import Disagreement, ErrorRegions
 from core.evaluation.lesions import LesionScore, score_lesions
 from core.evaluation.surfaces import VoxelMm
-from core.formatting import format_size
-from core.imaging.volume import read_label
 from core.labels import LabelSpace, leave_out_ignored
 
 
@@ -83,14 +80,6 @@ def subject_findings(dataset: Dataset, subject: str, labels: LabelSpace, predict
     VolumeError
         If a file cannot be read, or the prediction has another size than the subject.
     """
-    loaded = load_subject(dataset, subject)
-    if loaded.label is None:
-        raise DatasetError(f"{subject}: expected a label map to compare with, found none; choose a labelled subject")
-    truth = class_mapping(dataset.labels.names, labels.names)[loaded.label]
-    predicted = labels.to_index(read_label(prediction).data[0])
-    if predicted.shape != truth.shape:
-        raise VolumeError(
-            f"{prediction}: expected a segmentation of {format_size(truth.shape)} voxels like the image, found "
-            f"{format_size(predicted.shape)}; segment the image again"
-        )
-    return find_errors(truth, predicted, loaded.geometry.axes_mm, labels.names)
+    compared = read_compared(dataset, subject, labels, prediction)
+    axes_mm = compared.loaded.geometry.axes_mm
+    return find_errors(compared.known_truth, compared.prediction, axes_mm, labels.names)

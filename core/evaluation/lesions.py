@@ -154,22 +154,23 @@ def score_lesions(truth: np.ndarray, prediction: np.ndarray, voxel_mm: VoxelMm) 
     ]
     if all(_is_one_structure(counts[1:]) for counts in sizes):
         return None
-    overlap = np.zeros((lesions + 1, predicted + 1), np.int64)
-    either = truth | prediction
-    np.add.at(overlap, (in_truth[either], in_prediction[either]), 1)
-    shared, in_any_lesion = overlap[1:, 1:], overlap[1:, 1:].sum(axis=0)
+    # Pairs of a lesion and a predicted component that share voxels; of noise, a table of all pairs would be too large.
+    both = truth & prediction
+    codes = in_truth[both].astype(np.int64) * (predicted + 1) + in_prediction[both]
+    pairs, shared = np.unique(codes, return_counts=True)
+    lesion, component = np.divmod(pairs, predicted + 1)
+    in_lesions = np.bincount(component, shared, minlength=predicted + 1)
+    common = np.bincount(lesion, shared, minlength=lesions + 1)
+    beside = np.bincount(lesion, (sizes[1] - in_lesions)[component], minlength=lesions + 1)  # predicted, in no lesion
+    dice = 2 * common / np.maximum(sizes[0] + common + beside, 1)
     centres = [_centres(labels, axes_mm) for labels in (in_truth, in_prediction)]
-    detected: list[Lesion] = []
-    missed: list[Lesion] = []
-    for number in range(lesions):
-        common = int(shared[number].sum())
-        touched = shared[number] > 0
-        beside = int((sizes[1][1:] - in_any_lesion)[touched].sum())  # predicted voxels in no lesion
-        size = int(sizes[0][number + 1])
-        lesion = Lesion(size * voxel_ml, centres[0][number], 2 * common / (size + common + beside))
-        (detected if common else missed).append(lesion)
+    found = [Lesion(int(sizes[0][n]) * voxel_ml, centres[0][n - 1], float(dice[n])) for n in range(1, lesions + 1)]
+    detected = [one for n, one in enumerate(found, 1) if common[n]]
+    missed = [one for n, one in enumerate(found, 1) if not common[n]]
     false = [
-        Lesion(int(sizes[1][n + 1]) * voxel_ml, centres[1][n], math.nan) for n in np.flatnonzero(in_any_lesion == 0)
+        Lesion(int(sizes[1][n]) * voxel_ml, centres[1][n - 1], math.nan)
+        for n in range(1, predicted + 1)
+        if not in_lesions[n]
     ]
     return LesionScore(_largest_first(detected), _largest_first(missed), _largest_first(false), predicted)
 

@@ -170,7 +170,7 @@ def dice_per_class(truth: np.ndarray, prediction: np.ndarray, classes: int) -> n
     ValueError
         If the shapes differ, or an index is out of range.
     """
-    confusion = _confusion(truth, prediction, classes)
+    confusion = confusion_matrix(truth, prediction, classes)
     tp = np.diag(confusion)
     return dice_from_counts(tp, confusion.sum(axis=0) - tp, confusion.sum(axis=1) - tp)
 
@@ -211,7 +211,7 @@ def score_subject(
         If the shapes differ, an index is out of range, or the voxel size is not three positive numbers or steps.
     """
     axes_mm = axes_mm_of(voxel_mm)
-    confusion = _confusion(truth, prediction, len(class_names))
+    confusion = confusion_matrix(truth, prediction, len(class_names))
     prediction = leave_out_ignored(truth, prediction)
     voxel_ml = abs(float(np.linalg.det(axes_mm))) / 1000
     dice, hd95_mm, asd_mm, surface_dice = {}, {}, {}, {}
@@ -269,7 +269,7 @@ def _union(labels: np.ndarray, members: Sequence[int]) -> np.ndarray:
     return inside
 
 
-def _confusion(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
+def confusion_matrix(truth: np.ndarray, prediction: np.ndarray, classes: int) -> np.ndarray:
     """Confusion matrix: voxels by class of truth (rows) and prediction (columns), int64, shape (class, class); ignored
     voxels are left out."""
     if truth.shape != prediction.shape:

@@ -3,7 +3,8 @@
 For each class the removal of components is tried first: those below a volume, for several volumes, and all but the
 largest. It is taken where it improves the mean Dice of the class over the subjects. Then, on the label maps without the
 removed components, filling holes is tried. Either changes voxels of its class and background only, so no other class
-loses.
+loses. A union of classes (:mod:`core.regions`) may: where the mean Dice of one falls, the rule that costs it most is
+left out, and the others are decided again.
 
 A subject in which a class is absent from truth and prediction counts as Dice 1 of the class here, so that removing
 a false component raises the score. Voxels with the ignore label in the truth are left out.
@@ -12,7 +13,7 @@ a false component raises the score. Voxels with the ignore label in the truth ar
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -20,11 +21,13 @@ from typing import Any
 import numpy as np
 
 from core.imaging.postprocessing import ClassRule, Postprocessing, components, holes
-from core.labels import IGNORE_INDEX
+from core.labels import IGNORE_INDEX, leave_out_ignored
 from core.packed_labels import PackedLabels
+from core.regions import RegionSpace
 from core.types import SpacingMm
 
 MIN_GAIN = 1e-4  # of the mean Dice; less is not worth a rule
+ROUNDING = 1e-9
 VOLUME_SHARES = (0.001, 0.003, 0.01, 0.03, 0.1)  # minimum volumes that are tried, of the median largest component
 
 
@@ -94,27 +97,85 @@ class Choice:
         return {"by": "auto", "subjects": self.subjects, "dice": dice}
 
 
-def choose_postprocessing(cases: Sequence[HeldOutCase], classes: Sequence[str]) -> Choice:
+def choose_postprocessing(
+    cases: Sequence[HeldOutCase], classes: Sequence[str], regions: RegionSpace | None = None
+) -> Choice:
     """Decide for each class.
 
     Parameters
     ----------
     cases : sequence of HeldOutCase. At least one.
     classes : sequence of str. Class names in index order, background first.
+    regions : RegionSpace, optional. Regions of these classes that are scored.
     """
-    tables = [[_components_table(case, index) for case in cases] for index in range(1, len(classes))]
-    removals = [_best_removal(table) for table in tables]
-    removal = Postprocessing(dict(zip(classes[1:], removals, strict=True)))
-    filled = [_hole_tables(case, removal, classes) for case in cases]
+    tables = {name: [_components_table(case, index) for case in cases] for index, name in list(enumerate(classes))[1:]}
+    unions = regions.unions if regions is not None else None
+    costly: set[str] = set()
+    while True:
+        decisions = _decide(cases, classes, tables, costly)
+        found = _costliest(cases, classes, decisions, unions) if unions is not None else None
+        if found is None:
+            return Choice(decisions, len(cases))
+        costly.add(found)
+
+
+def _decide(
+    cases: Sequence[HeldOutCase],
+    classes: Sequence[str],
+    tables: Mapping[str, Sequence[_CaseTable]],
+    costly: Collection[str],
+) -> dict[str, ClassDecision]:
+    """The decisions by the Dice of each class, with no rule for classes whose rule costs a union of classes."""
+    removals = {name: ClassRule() if name in costly else _best_removal(table) for name, table in tables.items()}
+    filled = [_hole_tables(case, Postprocessing(removals), classes) for case in cases]
     decisions = {}
-    for number, (name, table, rule) in enumerate(zip(classes[1:], tables, removals, strict=True)):
+    for number, (name, table) in enumerate(tables.items()):
+        rule = removals[name]
         before = _mean_dice(table, ClassRule())
         after = _mean_dice(table, rule)
         with_holes = [one.dice(rule, holes[number]) for one, holes in zip(table, filled, strict=True)]
-        if _mean(with_holes) > after + MIN_GAIN:
+        if name not in costly and _mean(with_holes) > after + MIN_GAIN:
             after, rule = _mean(with_holes), ClassRule(rule.largest, rule.minimum_ml, fill_holes=True)
         decisions[name] = ClassDecision(rule, before, after)
-    return Choice(decisions, len(cases))
+    return decisions
+
+
+def _costliest(
+    cases: Sequence[HeldOutCase], classes: Sequence[str], decisions: Mapping[str, ClassDecision], unions: RegionSpace
+) -> str | None:
+    """The class whose rule lowers the mean Dice of a union most; ``None`` where no union loses."""
+    rules = {name: decision.rule for name, decision in decisions.items() if decision.rule}
+
+    def least_gain(chosen: Mapping[str, ClassRule]) -> float:
+        processing = Postprocessing(chosen)
+        after = _union_dice(cases, unions, lambda case, labels: processing(labels, case.spacing_mm, classes))
+        return min(new - old for new, old in zip(after, before, strict=True))
+
+    if not rules:
+        return None
+    before = _union_dice(cases, unions, lambda case, labels: labels)
+    if least_gain(rules) > -ROUNDING:
+        return None
+    return max(rules, key=lambda name: least_gain({other: rule for other, rule in rules.items() if other != name}))
+
+
+def _union_dice(
+    cases: Sequence[HeldOutCase], unions: RegionSpace, changed: Callable[[HeldOutCase, np.ndarray], np.ndarray]
+) -> list[float]:
+    """Mean Dice of each union over the subjects, of label maps that are changed."""
+    rows = []
+    for case in cases:
+        truth, labels = case.truth.unpack(), changed(case, case.prediction.unpack())
+        labels = leave_out_ignored(truth, labels)
+        masks = [(np.isin(truth, members), np.isin(labels, members)) for members in unions.members]
+        rows.append([_overlap(a, b) for a, b in masks])
+    return [_mean(column) for column in zip(*rows, strict=True)]
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Dice of two masks; 1 where both are empty."""
+    total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
+    return 2 * int(np.count_nonzero(a & b)) / total if total else 1.0
 
 
 @dataclass(frozen=True)

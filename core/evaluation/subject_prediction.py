@@ -9,6 +9,7 @@ import numpy as np
 
 from core.datasets import LoadedSubject
 from core.evaluation.metrics import SubjectScore
+from core.inference.uncertainty import PredictionMaps
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class SubjectPrediction:
     unprocessed_score : SubjectScore or None. Scores without the postprocessing; ``None`` where there is none.
     disagreement : ndarray or None. Of the members of an ensemble, float32, shape (i, j, k), 0 to 1; ``None`` for a
         single network.
+    maps : PredictionMaps or None. Its probabilities and uncertainty, where they are asked for.
     """
 
     subject: LoadedSubject
@@ -34,3 +36,4 @@ class SubjectPrediction:
     settings: dict[str, Any] = field(default_factory=dict)
     unprocessed_score: SubjectScore | None = None
     disagreement: np.ndarray | None = None
+    maps: PredictionMaps | None = None

@@ -18,7 +18,7 @@ class Alignment:
 
     Attributes
     ----------
-    header : Header. Header of the file, with the geometry to use; notes and warnings tell how it was found.
+    header : Header. Header of the file, with the geometry to use; its notes and warnings state how that was determined.
     problem : str. Why the file does not fit, and what to do; empty if it fits.
     """
 

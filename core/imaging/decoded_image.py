@@ -16,6 +16,7 @@ import numpy as np
 from core.errors import VolumeError
 from core.formatting import format_size
 from core.imaging.bounded_io import MAX_DEFLATE_RATIO, cut_off, refuse_bomb, refuse_too_large
+from core.imaging.segments import SegmentTable
 from core.types import Size3
 
 HEADER_FILE, VOXEL_FILE = "header.json", "voxels.raw"
@@ -36,6 +37,7 @@ class DecodedImage:
     oriented : bool. Whether the file states its orientation.
     slope, intercept : float. Intensity = slope * stored value + intercept.
     notes, warnings : list of str. As in :class:`core.imaging.headers.Header`.
+    segments : SegmentTable or None. What the voxels mean, where they are named segments instead of intensities.
     """
 
     shape: Size3
@@ -47,6 +49,7 @@ class DecodedImage:
     intercept: float = 0.0
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    segments: SegmentTable | None = None
 
     @classmethod
     def read(cls, folder: Path) -> DecodedImage:
@@ -60,7 +63,10 @@ class DecodedImage:
         content: dict[str, Any] = json.loads((folder / HEADER_FILE).read_text("utf-8"))
         i, j, k = content.pop("shape")
         notes, warnings = tuple(content.pop("notes")), tuple(content.pop("warnings"))
-        return cls(shape=(int(i), int(j), int(k)), notes=notes, warnings=warnings, **content)
+        table = content.pop("segments", None)
+        segments = None if table is None else SegmentTable.from_json(table)
+        shape = (int(i), int(j), int(k))
+        return cls(shape=shape, notes=notes, warnings=warnings, segments=segments, **content)
 
     def write(self, folder: Path, voxels: np.ndarray) -> None:
         """Write the image into a folder; voxels of shape (channel, k, j, i)."""

@@ -30,7 +30,8 @@ class Request(TypedDict):
     Attributes
     ----------
     path : str. The file, or folder of a DICOM series.
-    kind : str. Its format, a key of ``READERS``.
+    kind : str. Its format; "dicom-index" for what lies in a folder (:mod:`core.imaging.dicom_index`); or
+        "dicom-writer", which writes a segmentation (:mod:`core.imaging.dicom_writer`).
     folder : str. An empty folder for the result.
     """
 
@@ -58,13 +59,11 @@ def _answer(request: Request) -> dict[str, str]:
     path = Path(request["path"])
     _limit_memory(0)
     try:
-        image, voxels = _read(path, request["kind"])
-        _limit_memory(2 * voxels.nbytes)
-        image.write(Path(request["folder"]), voxels)
+        _fulfil(path, request["kind"], Path(request["folder"]))
     except VolumeError as error:
         return {"error": str(error)}
     except ImportError as error:
-        return {"error": f"{path}: expected {error.name} to read this format, it is not installed: {FORMATS_PIP}"}
+        return {"error": f"{path}: expected {error.name} for this format, it is not installed: {FORMATS_PIP}"}
     except MemoryError:
         return {"error": f"{path}: decoding it takes more memory than its header implies; is it damaged?"}
     except OSError as error:
@@ -77,12 +76,23 @@ def _answer(request: Request) -> dict[str, str]:
     return {}
 
 
-def _read(path: Path, kind: str):  # type: ignore[no-untyped-def]
+def _fulfil(path: Path, kind: str, folder: Path) -> None:
+    """Do what a request asks for."""
+    from core.imaging.dicom_index import write_index
     from core.imaging.dicom_reader import read_dicom
+    from core.imaging.dicom_writer import write_segmentation
     from core.imaging.volume_readers import read_metaimage, read_mgh, read_nrrd
 
+    if kind == "dicom-index":
+        write_index(path, folder)
+        return
+    if kind == "dicom-writer":
+        write_segmentation(path, folder, _limit_memory)
+        return
     readers = {"mgh": read_mgh, "nrrd": read_nrrd, "metaimage": read_metaimage, "dicom": read_dicom}
-    return readers[kind](path, _limit_memory)
+    image, voxels = readers[kind](path, _limit_memory)
+    _limit_memory(2 * voxels.nbytes)
+    image.write(folder, voxels)
 
 
 def _limit_memory(nbytes: int | None) -> None:

@@ -14,21 +14,21 @@ import numpy as np
 
 from core.errors import VolumeError
 from core.formatting import format_list
+from core.imaging.image_files import DICOM_LABELS
 
 MAX_FILES = 20_000
 DIRECTION_DIGITS = 3  # of direction cosines that slices of one volume share
 CONVERT = "convert it with dcm2niix"
 NOT_IMAGES = {
-    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation (DICOM SEG)",
-    "1.2.840.10008.5.1.4.1.1.481.3": "contours (RTSTRUCT)",
+    **DICOM_LABELS,
     "1.2.840.10008.5.1.4.1.1.481.2": "a dose (RTDOSE)",
     "1.2.840.10008.5.1.4.1.1.66": "raw data",
 }
 # Header elements that are read of every file; pixels are not.
 ELEMENTS = (
-    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "InstanceNumber",
-    "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated", "PixelSpacing",
-    "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness",
+    "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "SeriesDescription", "SeriesNumber",
+    "InstanceNumber", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "BitsAllocated",
+    "PixelSpacing", "PhotometricInterpretation", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness",
     "SpacingBetweenSlices", "TemporalPositionIdentifier", "EchoNumbers", "AcquisitionNumber", "TriggerTime",
     "AcquisitionTime", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "FloatPixelData",
 )  # fmt: skip
@@ -50,6 +50,7 @@ class Plane:
     thickness_mm : float or None. Stated distance to the next slice, else thickness.
     order : tuple. Orders slices at one position: time, echo, acquisition, number.
     series, description, uid : str. UID and description of the series; UID of the instance.
+    frame_of_reference : str. UID of the coordinates in which positions are stated.
     inverted : bool. Whether the least value is white (MONOCHROME1).
     """
 
@@ -66,6 +67,7 @@ class Plane:
     series: str
     description: str
     uid: str
+    frame_of_reference: str
     inverted: bool
 
     @property
@@ -99,7 +101,7 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str]]:
                 raise VolumeError(f"{path}: expected an image, got {kind}; name the folder of the image itself")
             others.append(kind)
             continue
-        planes += _planes_of(file, header)
+        planes += planes_of(file, header)
     notes = [f"{skipped} files that are not DICOM are left out"] if skipped else []
     if not planes:
         raise _no_image(path, folder, skipped, others)
@@ -142,7 +144,7 @@ def _read_header(file: Path, required: bool) -> Any:
     except Exception as error:  # noqa: BLE001 - a damaged header may raise any exception
         if required:
             raise VolumeError(
-                f"{file}: expected a DICOM file, got a damaged one ({_text(error)}); copy it again"
+                f"{file}: expected a DICOM file, got a damaged one ({error_text(error)}); copy it again"
             ) from None
         return None
     try:  # without the preamble of 128 bytes, as older systems write it
@@ -156,8 +158,14 @@ def _read_header(file: Path, required: bool) -> Any:
     return None
 
 
-def _planes_of(file: Path, header: Any) -> list[Plane]:
-    """The slices of one file."""
+def planes_of(file: Path, header: Any, max_frames: int = MAX_FILES) -> list[Plane]:
+    """The slices of one file.
+
+    Raises
+    ------
+    VolumeError
+        If its header is damaged, or states no place for each frame.
+    """
     try:
         if "MOSAIC" in [str(v).upper() for v in _several_values(header.get("ImageType"))]:
             raise VolumeError(f"{file}: expected slices, got a mosaic of them in one picture; {CONVERT}")
@@ -168,13 +176,13 @@ def _planes_of(file: Path, header: Any) -> list[Plane]:
         shared = (header.get("SharedFunctionalGroupsSequence") or [None])[0]
         if frames == 1 and not groups:
             return [_plane(file, 0, header, (header,))]
-        if len(groups) != frames or not 1 <= frames <= MAX_FILES:
+        if len(groups) != frames or not 1 <= frames <= max_frames:
             raise VolumeError(f"{file}: expected a position for each of {frames} frames, got {len(groups)}; {CONVERT}")
         return [_plane(file, n, header, _macros(group, shared)) for n, group in enumerate(groups)]
     except VolumeError:
         raise
     except Exception as error:  # noqa: BLE001 - damaged elements raise any exception
-        raise VolumeError(f"{file}: expected a valid DICOM header, got a damaged one ({_text(error)})") from None
+        raise VolumeError(f"{file}: expected a valid DICOM header, got a damaged one ({error_text(error)})") from None
 
 
 def _macros(group: Any, shared: Any) -> tuple[Any, ...]:
@@ -228,6 +236,7 @@ def _plane(file: Path, frame: int, header: Any, sources: Sequence[Any]) -> Plane
         series=str(header.get("SeriesInstanceUID", "")),
         description=str(header.get("SeriesDescription", "")),
         uid=str(header.get("SOPInstanceUID", "")),
+        frame_of_reference=str(header.get("FrameOfReferenceUID", "")),
         inverted=str(header.get("PhotometricInterpretation", "")) == "MONOCHROME1",
     )
 
@@ -264,5 +273,6 @@ def _several_values(value: Any) -> list[Any]:
     return [value] if isinstance(value, (str, int, float)) or not isinstance(value, Iterable) else list(value)
 
 
-def _text(error: Exception) -> str:
+def error_text(error: Exception) -> str:
+    """What a library says, on one line."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:120]

@@ -1,4 +1,4 @@
-"""Decodes a DICOM series or an enhanced multi-frame file to one volume.
+"""Decodes a DICOM series or an enhanced multi-frame file to one volume, and label maps on the grid of a series.
 
 Only in the process of ``core.imaging.decoder``. pydicom decodes plain and run-length encoded pixels, SimpleITK (GDCM)
 the other compressions.
@@ -17,12 +17,16 @@ from core.formatting import format_size
 from core.imaging.decoded_image import LPS_TO_RAS, DecodedImage, LimitMemory, check_decoded_size
 from core.imaging.dicom_placing import PlacedPlanes, place
 from core.imaging.dicom_planes import Plane, find_planes
+from core.imaging.dicom_rtstruct import read_contours
+from core.imaging.dicom_seg import read_segmentation
+from core.imaging.image_files import dicom_class, label_object
 
+RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 FILE_BYTES = 64 * 2**20  # of elements beside the pixels
 
 
 def read_dicom(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.ndarray]:
-    """Decode the image in a folder of DICOM files, or that of which a file is a part.
+    """Decode the image in a folder of DICOM files, or that of which a file is a part; or a segmentation or contours.
 
     Returns
     -------
@@ -33,6 +37,10 @@ def read_dicom(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.
     VolumeError
         If there is no image, several, slices are missing, or a file is damaged.
     """
+    label = label_object(path)
+    if label is not None:
+        contours = dicom_class(label) == RTSTRUCT
+        return read_contours(label, limit_memory) if contours else read_segmentation(label, limit_memory)
     planes, notes = find_planes(path)
     placed = place(path, planes)
     first, files = planes[0], {plane.file for plane in planes}

@@ -1,4 +1,4 @@
-"""Files of other formats than NIfTI and Analyze: MGH, NRRD, MetaImage and DICOM series.
+"""Files of other formats than NIfTI and Analyze: MGH, NRRD, MetaImage, DICOM series and label maps.
 
 They are decoded once, in a child process whose memory and time are limited, into plain voxels in a cache; from there on
 they are read like NIfTI. A file that changes is decoded again.
@@ -18,19 +18,14 @@ from core.imaging.bounded_io import max_image_bytes, read_prefix
 from core.imaging.decoded_image import HEADER_FILE, VOXEL_FILE, DecodedImage
 from core.imaging.decoder import BASE_BYTES, Request
 from core.imaging.file_kinds import PREFIX_BYTES, TEXT, identify, kind_of_format
-from core.imaging.image_files import ForeignFormat, foreign_files_of
+from core.imaging.image_files import ForeignFormat, folder_stamp, foreign_files_of, label_object, stamp_of
 from core.paths import cache_folder
-from core.processes import (
-    PROJECT,
-    JsonLinesChild,
-    LimitExceededError,
-    ProcessLimits,
-    module_command,
-    module_environment,
-)
+from core.processes import JsonLinesChild, LimitExceededError, ProcessLimits, start_json_lines_module
 
 DECODER_VERSION = 1  # raise it when the same file is decoded to something else
 START_S, TIMEOUT_S, BYTES_PER_S = 20.0, 5.0, 10e6  # of the process, and for a file: so long, and longer by its size
+FILE_S = 0.1  # longer for each further file, such as the slices of a series, whose headers are read first
+REFERENCE_S = 20.0  # longer for a label map whose images are looked for in the folders near it
 
 
 def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
@@ -48,19 +43,47 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
     entry = cache.get(key)
     if entry is not None:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            return DecodedImage.read(entry), entry / VOXEL_FILE
+            image = DecodedImage.read(entry)
+            table = image.segments
+            if table is None or folder_stamp(Path(table.reference)) == table.reference_stamp:
+                return image, entry / VOXEL_FILE
         cache.remove(key)
-    # The process has a working directory of its own.
-    request: Request = {"path": str(path.absolute()), "kind": format, "folder": ""}
+    files = foreign_files_of(path, format)
+    is_label = format == "dicom" and label_object(path) is not None
+    limit_s = TIMEOUT_S + sum(os.stat(file).st_size for file in files) / BYTES_PER_S + FILE_S * (len(files) - 1)
+    limit_s += REFERENCE_S if is_label else 0.0
+    entry = make_entry(cache, key, path, format, limit_s)
+    if not (entry / HEADER_FILE).is_file():
+        cache.remove(key)
+        raise VolumeError(f"{path}: cannot be decoded: its reader wrote nothing")
+    try:
+        return DecodedImage.read(entry), entry / VOXEL_FILE
+    except (OSError, ValueError) as error:
+        raise VolumeError(f"{path}: its decoded voxels cannot be read: {error}; try again") from error
+
+
+def make_entry(cache: DiskCache, key: str, path: Path, kind: str, limit_s: float) -> Path:
+    """An entry of the cache that the process of ``core.imaging.decoder`` writes.
+
+    Parameters
+    ----------
+    key : str. Name of the entry.
+    path : Path. File or folder to read.
+    kind : str. What is read, as in :class:`core.imaging.decoder.Request`.
+    limit_s : float. Longest time that it may take.
+
+    Raises
+    ------
+    VolumeError
+        If the file cannot be read within memory and time, or the cache cannot be written.
+    """
 
     def write(folder: Path) -> None:
-        _decode({**request, "folder": str(folder)}, _source_bytes(path, format))
-        if not (folder / HEADER_FILE).is_file():
-            raise VolumeError(f"{path}: cannot be decoded: its reader wrote nothing")
+        # The process has a working directory of its own.
+        ask_decoder({"path": str(path.absolute()), "kind": kind, "folder": str(folder)}, limit_s)
 
     try:
-        entry = cache.add(key, write)
-        return DecodedImage.read(entry), entry / VOXEL_FILE
+        return cache.add(key, write)
     except ConfigError as error:
         raise VolumeError(f"{path}: cannot be decoded: {error}") from None
     except (OSError, ValueError) as error:
@@ -89,30 +112,24 @@ def _refuse_other_kind(path: Path, format: ForeignFormat) -> None:
 def _key(path: Path, format: ForeignFormat) -> str:
     """Name of a file's entry in the cache: changes with place, size and time of any file that belongs to it."""
     digest = hashlib.sha256(f"{DECODER_VERSION} {format} {path.absolute()}\n".encode("utf-8", "surrogateescape"))
-    for file in foreign_files_of(path, format):
-        try:
-            status = os.stat(file)
-        except OSError as error:
-            raise VolumeError(f"{file}: cannot be opened: {error.strerror or error}; check the path") from None
-        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns} {status.st_ino}\n".encode("utf-8", "replace"))
+    try:
+        digest.update(stamp_of(foreign_files_of(path, format)).encode())
+    except OSError as error:
+        named = error.filename or path
+        raise VolumeError(f"{named}: cannot be opened: {error.strerror or error}; check the path") from None
     return digest.hexdigest()[:32]
 
 
-def _source_bytes(path: Path, format: ForeignFormat) -> int:
-    return sum(os.stat(file).st_size for file in foreign_files_of(path, format))
-
-
-def _decode(request: Request, source_bytes: int) -> None:
-    """Have a file decoded by the child process.
+def ask_decoder(request: Request, limit_s: float) -> None:
+    """Have the process of ``core.imaging.decoder`` do something within memory and time.
 
     Raises
     ------
     VolumeError
-        If it cannot be decoded within memory and time.
+        If it cannot be done, or not within the limits.
     """
 
     def limits(starts: bool) -> ProcessLimits:
-        limit_s = TIMEOUT_S + source_bytes / BYTES_PER_S
         return ProcessLimits(5 * max_image_bytes() + BASE_BYTES, limit_s, START_S if starts else 0.0)
 
     try:
@@ -126,17 +143,9 @@ def _decode(request: Request, source_bytes: int) -> None:
 
 
 def _start_decoder() -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        module_command("core.imaging.decoder"),
-        cwd=PROJECT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        # Further threads would take address space, which is limited, and time from training.
-        env={**module_environment(), "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"},
-    )
+    # Further threads would take address space, which is limited, and time from training.
+    threads = {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+    return start_json_lines_module("core.imaging.decoder", threads, stderr=subprocess.DEVNULL)
 
 
 _decoder = JsonLinesChild(_start_decoder)

@@ -42,6 +42,7 @@ from core.imaging.image_files import (
     partner_names,
     partner_of,
 )
+from core.imaging.segments import SegmentTable
 from core.types import Size3
 
 ByteOrder = Literal["<", ">"]
@@ -81,6 +82,7 @@ class Header:
     qform : Geometry or None. Geometry of the qform where the sform is used although the file has both and they differ.
     notes : tuple of str. What is unusual and harmless, each as a clause about the file.
     warnings : tuple of str. What may make a result wrong, each as a clause about the file with a remedy.
+    segments : SegmentTable or None. What stored values mean, where they are named segments (DICOM SEG, RTSTRUCT).
     """
 
     path: Path
@@ -99,6 +101,7 @@ class Header:
     qform: Geometry | None = None
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    segments: SegmentTable | None = None
 
     @property
     def scaled(self) -> bool:
@@ -221,6 +224,7 @@ def _decoded_header(path: Path, format: ForeignFormat) -> Header:
         byte_order="<",
         notes=(*image.notes, *sheared),
         warnings=image.warnings,
+        segments=image.segments,
     )
 
 

@@ -7,8 +7,10 @@ A pair is ``.hdr`` with ``.img``, either of them gzipped (``.hdr.gz``, ``.img.gz
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -24,6 +26,13 @@ VOLUME_SUFFIXES: dict[str, ForeignFormat] = {
     ".mhd": "metaimage",
 }  # fmt: skip
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+DICOM_LABELS = {  # SOP classes of label maps on the grid of other images
+    "1.2.840.10008.5.1.4.1.1.66.4": "a segmentation (DICOM SEG)",
+    "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation (DICOM SEG, label map)",
+    "1.2.840.10008.5.1.4.1.1.481.3": "contours (RTSTRUCT)",
+}
+TRIED = 20  # files of a folder whose content is looked at
+_META_BYTES = 2048  # of a DICOM file, which hold its class
 PAIR_SUFFIXES = tuple(s for s in NIFTI_SUFFIXES if not s.startswith(".nii"))  # of images of two files
 VOXEL_SUFFIXES = tuple(s for s in PAIR_SUFFIXES if s.startswith(".img"))  # of the one that holds the voxels
 
@@ -46,6 +55,75 @@ def foreign_format(path: Path) -> ForeignFormat | None:
         if (not path.suffix or path.suffix[1:].isdigit()) and _starts_as_dicom(path):
             return "dicom"
     return None
+
+
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file is DICOM by its suffix, or by its content if it has none."""
+    name = path.name.lower()
+    if name.endswith(DICOM_SUFFIXES):
+        return True
+    return (not path.suffix or path.suffix[1:].isdigit()) and not name.startswith(".") and _starts_as_dicom(path)
+
+
+def holds_dicom_images(folder: Path, names: Iterable[str]) -> bool:
+    """Whether a folder holds a DICOM series of images, by the first of its files that may be DICOM.
+
+    Parameters
+    ----------
+    names : iterable of str. Names of its files.
+    """
+    visible = sorted(n for n in names if not n.startswith(".") and n != "DICOMDIR")
+    named = [n for n in visible if n.lower().endswith(DICOM_SUFFIXES)]
+    unnamed = [n for n in visible if "." not in n or n.rpartition(".")[2].isdigit()]
+    tried = (folder / n for n in named[:TRIED] or unnamed[:TRIED])
+    return any(is_dicom_file(file) and dicom_class(file) not in DICOM_LABELS for file in tried)
+
+
+def dicom_class(path: Path) -> str:
+    """The SOP class of a DICOM file by the first bytes of its meta information; empty if they do not state one."""
+    try:
+        with open(path, "rb") as file:
+            start = file.read(_META_BYTES)
+    except OSError:
+        return ""
+    found = re.search(rb"\x02\x00\x02\x00UI(..)", start, re.DOTALL) if is_dicom(start) else None
+    if found is None:
+        return ""
+    value = start[found.end() : found.end() + int.from_bytes(found[1], "little")]
+    return value.rstrip(b"\0 ").decode("ascii", "replace")
+
+
+def label_object(path: Path) -> Path | None:
+    """The DICOM SEG or RTSTRUCT that a file is, or that is the only DICOM file of a folder; ``None`` for images."""
+    with contextlib.suppress(OSError):
+        if path.is_dir():
+            found = [p for p in path.iterdir() if p.is_file() and is_dicom_file(p)]
+            return label_object(found[0]) if len(found) == 1 else None
+        return path if dicom_class(path) in DICOM_LABELS else None
+    return None
+
+
+def folder_stamp(folder: Path) -> str:
+    """Text that changes with the name, size and time of any file in a folder; empty if it cannot be listed."""
+    try:
+        return stamp_of(sorted(p for p in folder.iterdir() if p.is_file()))
+    except OSError:
+        return ""
+
+
+def stamp_of(files: Iterable[Path]) -> str:
+    """Text that changes with the name, size and time of any of some files.
+
+    Raises
+    ------
+    OSError
+        If one is missing.
+    """
+    digest = hashlib.sha256()
+    for file in files:
+        status = os.stat(file)
+        digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns} {status.st_ino}\n".encode("utf-8", "replace"))
+    return digest.hexdigest()[:32]
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
@@ -111,7 +189,7 @@ def is_second_half(name: str, names: Collection[str]) -> bool:
 def _holds_dicom(folder: Path) -> bool:
     """Whether one of the first files of a folder is DICOM."""
     try:
-        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))[:20]
+        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))[:TRIED]
     except OSError:
         return False
     return any(_starts_as_dicom(file) for file in files)

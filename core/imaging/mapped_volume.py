@@ -18,7 +18,8 @@ from core.files import atomic_replace
 from core.imaging.bounded_io import decompress_pieces, is_gzip
 from core.imaging.geometry import Geometry, to_canonical
 from core.imaging.headers import Header
-from core.imaging.volume import scaled, whole_numbers
+from core.imaging.label_numbers import whole_numbers
+from core.imaging.volume import scaled
 from core.types import Size3
 
 Box = tuple[slice, slice, slice]

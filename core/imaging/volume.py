@@ -22,12 +22,23 @@ from core.imaging.geometry import Geometry, from_canonical, to_canonical
 from core.imaging.header_geometry import UNIT_CODES, UNIT_MM, LengthUnit
 from core.imaging.headers import Header, orientation_fields, read_header
 from core.imaging.image_files import FOREIGN_FORMATS
+from core.imaging.label_numbers import LABEL_TOLERANCE, nearest_values, whole_numbers
+from core.imaging.segments import SegmentValues, refuse_segments, segment_values
 
-__all__ = ["Geometry", "Header", "Volume", "read_header", "read_image", "read_label", "to_stored", "write_label"]
+__all__ = [
+    "Geometry",
+    "Header",
+    "Volume",
+    "read_header",
+    "read_image",
+    "read_label",
+    "to_stored",
+    "write_label",
+    "write_map",
+]
 
 INTENT_LABEL = 1002  # NIfTI's intent code for label maps
 LOOK_AT_LABELS = "look at its picture: are the labels right?"
-LABEL_TOLERANCE = 1e-3  # largest deviation of a label from a whole number
 NAN_FIX = "where they lie outside the field of view, let NaN be read as 0 (--nan-is-zero)"
 
 
@@ -71,6 +82,7 @@ def read_image(
         exist, or an intensity is not finite.
     """
     header = read_header(path)
+    refuse_segments(header.path, header.segments)
     if channel is not None and not 0 <= channel < header.channels:
         raise VolumeError(f"{path}: expected at least {channel + 1} channels, got {header.channels}")
     stored = _read_stored(header, image=True)
@@ -88,6 +100,7 @@ def read_label(
     geometry: Geometry | None = None,
     nan_is_zero: bool = False,
     nearest: Sequence[int] = (),
+    segments: SegmentValues | None = None,
 ) -> Volume:
     """Read a label map as int32 raw values, shape (1, i, j, k).
 
@@ -99,13 +112,18 @@ def read_label(
         correspond to those of the image in stored order.
     nan_is_zero : bool. Whether NaN is read as 0.
     nearest : sequence of int. Label values of which each voxel gets the nearest, the lower of two; empty: as stored.
+    segments : SegmentValues, optional. Values of named segments (DICOM SEG, RTSTRUCT); their numbers by default.
 
     Raises
     ------
     VolumeError
-        If the header or the data is invalid, the file has several channels, or a value is not an integer of 32 bits.
+        If the header or the data is invalid, the file has several channels, or a value is not an integer of 32 bits;
+        or if named segments overlap.
     """
     header = read_header(path)
+    if header.segments is not None:
+        stored = _read_stored(header)
+        return _canonical(header, segment_values(header.path, header.segments, stored, segments), geometry, 0)
     if header.channels != 1:
         raise VolumeError(
             f"{path}: expected a 3-D label map, got {header.channels} channels; write one label per voxel"
@@ -117,7 +135,7 @@ def read_label(
     else:
         _refuse_nan_labels(path, values)
     if nearest:
-        labels, changed_voxels = _nearest_values(path, values, nearest)
+        labels, changed_voxels = nearest_values(path, values, nearest)
         counted = f"{changed_voxels} voxel{'s have' if changed_voxels > 1 else ' has'} a value"
         warning = f"{counted} that is no label: the nearest one is read; {LOOK_AT_LABELS}"
         volume = _canonical(header, labels, geometry, nan_voxels, (warning,) if changed_voxels else ())
@@ -162,7 +180,11 @@ def to_stored(array: np.ndarray, stored: Geometry | Volume) -> np.ndarray:
 
 
 def write_label(
-    path: str | Path, values: np.ndarray, volume: Volume | Geometry, like: str | Path | None = None
+    path: str | Path,
+    values: np.ndarray,
+    volume: Volume | Geometry,
+    like: str | Path | None = None,
+    description: str = "",
 ) -> None:
     """Write a label map as NIfTI-1 in the geometry of the image that was segmented, atomically.
 
@@ -176,25 +198,34 @@ def write_label(
     volume : Volume or Geometry. The segmented image, or the geometry of its file.
     like : str, Path or None. The file of the image, whose unit, sform and qform are copied; without it the sform is
         written from the geometry in mm, with code 1.
+    description : str. What the values mean, in the header; ASCII, at most 79 characters.
 
     Raises
     ------
     VolumeError
         If the name has another ending, ``path`` is the file ``like``, or the file cannot be written.
     """
-    path = Path(path)
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        raise VolumeError(f"{path}: expected a name ending in .nii or .nii.gz to write to; got {path.name!r}")
-    if like is not None and path.exists() and os.path.samefile(path, like):
-        raise VolumeError(f"{path}: expected another file to write to than the image itself")
-    stored = volume.stored if isinstance(volume, Volume) else volume
-    array = from_canonical(np.asarray(values), stored)
-    if array.shape != stored.shape:
-        raise ValueError(f"expected labels of shape {stored.canonical.shape}, got {np.shape(values)}")
-    low, high = int(array.min(initial=0)), int(array.max(initial=0))
+    low, high = int(np.min(values, initial=0)), int(np.max(values, initial=0))
     dtype = next((t for t in (np.uint8, np.int16) if np.iinfo(t).min <= low and high <= np.iinfo(t).max), np.int32)
-    content = _nifti_header(dtype, stored, like) + array.astype(dtype).tobytes(order="F")
-    _write_file(path, gzip.compress(content, 5, mtime=0) if path.name.lower().endswith(".gz") else content)
+    _write_nifti(Path(path), np.asarray(values).astype(dtype), volume, like, description)
+
+
+def write_map(
+    path: str | Path,
+    values: np.ndarray,
+    volume: Volume | Geometry,
+    like: str | Path | None = None,
+    description: str = "",
+) -> None:
+    """Write a number per voxel as float32 NIfTI-1 in the geometry of an image, as :func:`write_label` does.
+
+    Parameters
+    ----------
+    values : ndarray, float, shape (i, j, k), or (channel, i, j, k) for a 4-D file. In canonical order.
+
+    The other parameters and the errors are those of :func:`write_label`.
+    """
+    _write_nifti(Path(path), np.asarray(values, np.float32), volume, like, description)
 
 
 def _read_stored(header: Header, *, image: bool = False) -> np.ndarray:
@@ -260,53 +291,6 @@ def _refuse_nan_labels(path: str | Path, values: np.ndarray) -> None:
         )
 
 
-@np.errstate(over="ignore", invalid="ignore")
-def whole_numbers(header: Header, values: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Labels as int32, and a warning if they were rounded visibly.
-
-    Scaled integers may deviate by half a scaling step: writers that store a floating-point array as integers choose a
-    slope that does not hit whole numbers. With a step of 1 or more every number would be near one, and none is rounded.
-
-    Raises
-    ------
-    VolumeError
-        If a value deviates more from a whole number, or exceeds 32 bits.
-    """
-    if np.can_cast(values.dtype, np.int32):
-        return values.astype(np.int32, copy=False), ()
-    step = abs(header.slope) if header.scaled and np.dtype(header.dtype).kind in "iu" else 0.0
-    tolerance = LABEL_TOLERANCE + (step / 2 if step < 1 else 0)
-    rounded = np.round(values)
-    deviation = np.abs(values - rounded)
-    valid = np.isfinite(values) & (np.abs(values) < 2**31) & (deviation <= tolerance)
-    if not valid.all():
-        examples = ", ".join(f"{v:.10g}" for v in np.unique(values[~valid])[:3])
-        scaling = ""
-        if header.scaled:
-            scaling = f" (stored as {header.dtype} times scl_slope {header.slope:.6g}"
-            scaling += f" plus scl_inter {header.intercept:.6g})" if header.intercept else ")"
-        raise VolumeError(
-            f"{header.path}: expected whole numbers as labels, got {int((~valid).sum())} voxels that are not, such as "
-            f"{examples}{scaling}; was it resampled with interpolation? Use nearest neighbour"
-        )
-    largest = float(deviation.max(initial=0))
-    warning = (
-        f"labels deviate from whole numbers by up to {largest:.2g}, within half a step of scl_slope "
-        f"{header.slope:.6g}: they are rounded; write it again as whole numbers if that is wrong"
-    )
-    return rounded.astype(np.int32), (warning,) if largest > LABEL_TOLERANCE else ()
-
-
-def _nearest_values(path: str | Path, values: np.ndarray, allowed: Sequence[int]) -> tuple[np.ndarray, int]:
-    """The nearest allowed value of each voxel, int32, and the number of voxels that it changes."""
-    if values.dtype.kind == "f" and np.isinf(values).any():
-        raise VolumeError(f"{path}: expected finite label values, got infinite ones; correct the file")
-    ordered = np.unique(np.asarray(allowed, np.int64))
-    limits = (ordered[:-1] + ordered[1:]) / 2
-    result = ordered[np.searchsorted(limits, values, side="left")].astype(np.int32)
-    return result, int(np.count_nonzero(np.abs(result - values.astype(np.float64)) > LABEL_TOLERANCE))
-
-
 def _canonical(
     header: Header, data: np.ndarray, geometry: Geometry | None, nan_voxels: int, warnings: tuple[str, ...] = ()
 ) -> Volume:
@@ -315,19 +299,39 @@ def _canonical(
     return Volume(np.ascontiguousarray(to_canonical(data, stored)), stored.canonical, stored, nan_voxels, warnings)
 
 
-def _nifti_header(dtype: type, stored: Geometry, like: str | Path | None) -> bytes:
-    """A NIfTI-1 header with an empty extension, 352 bytes."""
+def _write_nifti(
+    path: Path, values: np.ndarray, volume: Volume | Geometry, like: str | Path | None, description: str
+) -> None:
+    """Write values in canonical order, shape (i, j, k) or (channel, i, j, k), in their type; errors are those of
+    :func:`write_label`."""
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise VolumeError(f"{path}: expected a name ending in .nii or .nii.gz to write to; got {path.name!r}")
+    if like is not None and path.exists() and os.path.samefile(path, like):
+        raise VolumeError(f"{path}: expected another file to write to than the image itself")
+    stored = volume.stored if isinstance(volume, Volume) else volume
+    array = from_canonical(values, stored)
+    if array.shape[-3:] != stored.shape or array.ndim > 4:
+        raise ValueError(f"expected values of shape {stored.canonical.shape}, got {np.shape(values)}")
+    array = np.moveaxis(array, 0, -1) if array.ndim == 4 else array
+    content = _nifti_header(array, stored, like, description) + array.tobytes(order="F")
+    _write_file(path, gzip.compress(content, 5, mtime=0) if path.name.lower().endswith(".gz") else content)
+
+
+def _nifti_header(array: np.ndarray, stored: Geometry, like: str | Path | None, description: str) -> bytes:
+    """A NIfTI-1 header of an array in stored order with an empty extension, 352 bytes."""
     import nibabel
 
     header = nibabel.Nifti1Header()
-    header.set_data_shape(stored.shape)
-    header.set_data_dtype(dtype)
-    header.set_intent(INTENT_LABEL)
+    header.set_data_shape(array.shape)
+    header.set_data_dtype(array.dtype)
+    if array.dtype.kind in "iu":
+        header.set_intent(INTENT_LABEL)
     header.set_slope_inter(1, 0)
     header["vox_offset"] = 352
+    header["descrip"] = description.encode("ascii")
     unit, copied = ("mm", None) if like is None else _unit_and_orientation(like, stored)
     header["xyzt_units"] = UNIT_CODES[unit]
-    header.set_zooms([size / UNIT_MM[unit] for size in stored.spacing_mm])
+    header.set_zooms([size / UNIT_MM[unit] for size in stored.spacing_mm] + [1.0] * (array.ndim - 3))
     if copied is not None:
         for name, value in copied.items():
             header[name] = value

@@ -29,8 +29,9 @@ from core.datasets import LoadedSubject
 from core.errors import DeviceError
 from core.formatting import format_bytes
 from core.imaging.postprocessing import Postprocessing
-from core.inference.predictor import OUT_OF_MEMORY_ADVICE, InferenceOverrides, Predictor
+from core.inference.predictor import OUT_OF_MEMORY_ADVICE, InferenceOverrides, Predictor, Segmentation
 from core.inference.subject_image import SubjectImage
+from core.inference.uncertainty import PassUncertainty
 from core.types import ProgressCallback
 
 AS_STORED = InferenceOverrides()
@@ -66,41 +67,46 @@ class EnsemblePredictor(Predictor):
         self._overrides = overrides
         self._predictors = [_MemberPredictor(member, overrides) for member in members]
         first = self._predictors[0]
-        self.path, self.device = path, first.device
+        self.path, self.device, self._maps = path, first.device, overrides.maps
         self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
         self.postprocessing = self.metadata.postprocessing
         self.outputs, self.options = first.outputs, first.options
         self.expected, self.target_mm = first.expected, first.target_mm
 
+    def passes_of(self, image: SubjectImage) -> int:
+        """Number of passes of an image: the members."""
+        return len(self.members)
+
     def segment_unprocessed(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """The class of the largest mean probability; as :meth:`Predictor.segment_unprocessed`."""
-        return self.segment_with_disagreement(image, progress)[0]
+        return self.segment_in_detail(image, progress).labels
 
-    def segment_with_disagreement(
-        self, image: SubjectImage, progress: ProgressCallback | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Segment one volume with all members; parameters and errors are those of :meth:`Predictor.segment`.
-
-        Returns
-        -------
-        labels : ndarray, uint8, shape (i, j, k). Class of the largest mean probability, without postprocessing.
-        disagreement : ndarray, float32, shape (i, j, k). Mean pairwise disagreement of the members, 0 to 1.
-        """
+    def segment_in_detail(self, image: SubjectImage, progress: ProgressCallback | None = None) -> Segmentation:
+        """Segment one volume with all members, each of which is a pass of the maps; as
+        :meth:`Predictor.segment_in_detail`."""
         with self._memory_errors():
             votes = np.zeros((len(self.labels), *image.shape), np.uint8)
-            total = self._sum_of_probabilities(image, progress, votes)
-            if self.outputs.regions is not None:  # the largest of a sum is that of the mean, but 0.5 is of a mean
-                total /= np.float32(len(self.members))
-            return self.outputs.label_map_of(total), pairwise_disagreement(votes, len(self.members))
+            passes = PassUncertainty(self.outputs.regions is not None) if self._maps else None
+            total = self._sum_of_probabilities(image, progress, votes, passes)
+            disagreement = pairwise_disagreement(votes, len(self.members))
+            mean = total if self.outputs.regions is None and passes is None else total / np.float32(len(self.members))
+            # The largest of a sum is that of the mean, but 0.5 is of a mean.
+            labels = self.outputs.label_map_of(total if self.outputs.regions is None else mean)
+            return Segmentation(labels, disagreement, None if passes is None else passes.of_mean(mean, mean))
 
     def probabilities(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Mean class probabilities; as :meth:`Predictor.probabilities`."""
         return self._sum_of_probabilities(image, progress) / np.float32(len(self.members))
 
     def _sum_of_probabilities(
-        self, image: SubjectImage, progress: ProgressCallback | None, votes: np.ndarray | None = None
+        self,
+        image: SubjectImage,
+        progress: ProgressCallback | None,
+        votes: np.ndarray | None = None,
+        passes: PassUncertainty | None = None,
     ) -> np.ndarray:
-        """Class probabilities summed over the members; the label of each is added to ``votes`` (class, i, j, k)."""
+        """Class probabilities summed over the members; those of each are added to ``passes``, its label to ``votes``
+        (class, i, j, k)."""
         self._check_memory(image)
         total: np.ndarray | None = None
         for number, predictor in enumerate(self._predictors):
@@ -111,13 +117,16 @@ class EnsemblePredictor(Predictor):
                 labels = self.outputs.label_map_of(probabilities)
                 for index, count in enumerate(votes):
                     count += labels == index
+            if passes is not None:
+                passes.add(probabilities)
             total = probabilities if total is None else np.add(total, probabilities, out=total)
         assert total is not None
         return total
 
     def _check_memory(self, image: SubjectImage) -> None:
         """Refuse an image whose probabilities do not fit into the memory, before the kernel ends the process."""
-        needed_bytes = (2 * 4 * len(self.outputs.names) + len(self.labels)) * math.prod(image.shape)
+        copies = 3 if self._maps else 2
+        needed_bytes = (copies * 4 * len(self.outputs.names) + len(self.labels)) * math.prod(image.shape)
         free = free_bytes(torch.device("cpu"))
         if needed_bytes > free:
             raise DeviceError(

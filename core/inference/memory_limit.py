@@ -33,9 +33,17 @@ class InferenceMemory:
     image : Tensor, shape (channel, i, j, k). The volume to segment, on the device.
     precision : str. "fp32", "bf16" or "fp16".
     limit_bytes : int, optional. Memory that a pass and the logits may take; most of the free memory by default.
+    logit_sets : int. How many times the logits of the volume are held.
     """
 
-    def __init__(self, model: nn.Module, image: Tensor, precision: str, limit_bytes: float | None = None) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        image: Tensor,
+        precision: str,
+        limit_bytes: float | None = None,
+        logit_sets: int = 1,
+    ) -> None:
         self.network = model if isinstance(model, SegmentationNetwork) else None
         self.device, self.precision = image.device, precision
         self.available_bytes = math.inf
@@ -43,7 +51,7 @@ class InferenceMemory:
         if self.network is None:
             return
         limit = FREE_FRACTION * free_bytes(image.device) if limit_bytes is None else limit_bytes
-        logits_and_weights = 4 * (self.network.classes + 1) * image[0].numel()
+        logits_and_weights = 4 * (logit_sets * self.network.classes + 1) * image[0].numel()
         self.available_bytes = limit - logits_and_weights
 
     def fits(self, size: Size3, batch_size: int) -> bool:

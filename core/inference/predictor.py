@@ -28,6 +28,7 @@ from core.imaging.resample import resample_image, resampled_shape
 from core.inference.outputs import NetworkOutputs
 from core.inference.sliding_window import InferenceOptions, predict_logits
 from core.inference.subject_image import SubjectImage
+from core.inference.uncertainty import PassUncertainty, PredictionMaps
 from core.inference.voxel_size import ExpectedVoxelSize
 from core.labels import LabelSpace
 from core.laterality import averaged_sides, unknown_sides
@@ -52,6 +53,7 @@ class InferenceOverrides:
     resample : bool. Whether a network that was trained without resampling gets its images resampled to the median voxel
         size of its training.
     postprocess : bool. Whether the postprocessing that is stored with the model is applied.
+    maps : bool. Whether :meth:`Predictor.segment_in_detail` gives probabilities and uncertainty.
     """
 
     device: str = "auto"
@@ -61,6 +63,24 @@ class InferenceOverrides:
     mirror: bool | None = None
     resample: bool = False
     postprocess: bool = True
+    maps: bool = False
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Result of :meth:`Predictor.segment_in_detail`.
+
+    Attributes
+    ----------
+    labels : ndarray, uint8, shape (i, j, k). Class indices on the grid of the image, without postprocessing.
+    disagreement : ndarray or None. Mean pairwise disagreement of the members of an ensemble, float32, shape (i, j, k),
+        0 to 1; ``None`` for a single network.
+    maps : PredictionMaps or None. Probabilities and uncertainty, where they are asked for.
+    """
+
+    labels: np.ndarray
+    disagreement: np.ndarray | None = None
+    maps: PredictionMaps | None = None
 
 
 class Predictor:
@@ -101,7 +121,7 @@ class Predictor:
     def _set_up(self, path: Path, metadata: CheckpointMetadata, overrides: InferenceOverrides) -> None:
         """Everything but the network."""
         self.path = path
-        self.device = resolve_device(overrides.device)
+        self.device, self._maps = resolve_device(overrides.device), overrides.maps
         self.metadata = metadata if overrides.postprocess else metadata.with_postprocessing(Postprocessing())
         self.postprocessing = self.metadata.postprocessing
         self.outputs = NetworkOutputs.of(metadata)
@@ -123,6 +143,10 @@ class Predictor:
     def modalities(self) -> tuple[str, ...]:
         """Input channels of the network, in order."""
         return self.metadata.modalities
+
+    def passes_of(self, image: SubjectImage) -> int:
+        """Number of passes of an image: 2 where it is averaged with the mirrored one."""
+        return 2 if self.options.mirror and (image.oriented or not self.options.swapped) else 1
 
     def segment(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Segment one volume, and apply the postprocessing.
@@ -150,17 +174,29 @@ class Predictor:
     def segment_unprocessed(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Segment one volume without postprocessing; parameters, result and errors are those of :meth:`segment`."""
         with self._memory_errors():
-            logits = self._logits(image, progress)
-            if logits.shape[1:] == image.shape:
-                return self.outputs.label_map(logits).to(torch.uint8).cpu().numpy()
-            probabilities = self.outputs.probabilities(logits).cpu().numpy()
-            return self.outputs.label_map_of(resample_image(probabilities, shape_to=image.shape))
+            return self._label_map(self._logits(image, progress), image)
 
-    def segment_with_disagreement(
-        self, image: SubjectImage, progress: ProgressCallback | None = None
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """:meth:`segment_unprocessed`, and where the members of an ensemble disagree; ``None`` for a single network."""
-        return self.segment_unprocessed(image, progress), None
+    def segment_in_detail(self, image: SubjectImage, progress: ProgressCallback | None = None) -> Segmentation:
+        """Segment one volume without postprocessing, with its maps where they are asked for; the label map is the same
+        either way. Parameters and errors are those of :meth:`segment`."""
+        if not self._maps:
+            return Segmentation(self.segment_unprocessed(image, progress))
+        self._check_memory_of_maps(image)
+        with self._memory_errors():
+            logits = self._logits(image, progress, both_passes=True)
+            channels = len(self.outputs.names)
+            mean, plain = logits[:channels], logits[channels:]
+            labels, probabilities = self._label_map(mean, image), self._on_grid(mean, image)
+            passes = PassUncertainty(self.outputs.regions is not None)
+            if not len(plain):
+                passes.add(probabilities)
+                return Segmentation(labels, maps=passes.of_mean(probabilities, probabilities))
+            of_passes = np.zeros_like(probabilities)
+            for pass_logits in (plain, 2 * mean - plain):
+                of_pass = self._on_grid(pass_logits, image)
+                passes.add(of_pass)
+                of_passes += of_pass / 2
+            return Segmentation(labels, maps=passes.of_mean(of_passes, probabilities))
 
     def probabilities(self, image: SubjectImage, progress: ProgressCallback | None = None) -> np.ndarray:
         """Probabilities of one volume: of the classes, or of the regions of a network that is trained on them.
@@ -172,19 +208,30 @@ class Predictor:
         ndarray, float32, shape (channel, i, j, k). On the grid of the image.
         """
         with self._memory_errors():
-            probabilities = self.outputs.probabilities(self._logits(image, progress)).cpu().numpy()
-            if probabilities.shape[1:] == image.shape:
-                return probabilities
-            return resample_image(probabilities, shape_to=image.shape)
+            return self._on_grid(self._logits(image, progress), image)
 
-    def _logits(self, image: SubjectImage, progress: ProgressCallback | None) -> Tensor:
-        """Logits, float32, shape (class, i, j, k), on the device and at the voxel size of the network."""
+    def _label_map(self, logits: Tensor, image: SubjectImage) -> np.ndarray:
+        """Class indices of logits at the voxel size of the network, uint8, on the grid of the image."""
+        if logits.shape[1:] == image.shape:
+            return self.outputs.label_map(logits).to(torch.uint8).cpu().numpy()
+        return self.outputs.label_map_of(self._on_grid(logits, image))
+
+    def _on_grid(self, logits: Tensor, image: SubjectImage) -> np.ndarray:
+        """Probabilities of logits at the voxel size of the network, float32, interpolated to the grid of the image."""
+        probabilities = self.outputs.probabilities(logits).cpu().numpy()
+        if probabilities.shape[1:] == image.shape:
+            return probabilities
+        return resample_image(probabilities, shape_to=image.shape)
+
+    def _logits(self, image: SubjectImage, progress: ProgressCallback | None, both_passes: bool = False) -> Tensor:
+        """Logits, float32, shape (class, i, j, k), on the device and at the voxel size of the network; twice as many
+        channels with both passes of a mirroring network."""
         if image.voxels.shape[0] != len(self.modalities):
             raise ValueError(f"expected {len(self.modalities)} channels, got {image.voxels.shape[0]}")
         self._check_resampled_size(image.shape, image.spacing_mm)
         prepared = prepare_image(image.voxels, image.spacing_mm, self.metadata.normaliser, self.target_mm)
         tensor = torch.from_numpy(prepared).to(self.device)
-        options = self.options if image.oriented or not self.options.swapped else replace(self.options, mirror=False)
+        options = replace(self.options, mirror=self.passes_of(image) == 2, both_passes=both_passes)
         return predict_logits(self.model, tensor, options, progress=progress)
 
     @contextmanager
@@ -212,6 +259,16 @@ class Predictor:
                 f"not enough memory: at voxels of {format_mm(self.target_mm)} mm the image has "
                 f"{format_size(size)} voxels, which take about {format_bytes(needed_bytes)}; "
                 f"{format_bytes(free)} are free; check the unit and the voxel size of the image"
+            )
+
+    def _check_memory_of_maps(self, image: SubjectImage) -> None:
+        """Refuse an image whose maps do not fit into the memory, before the kernel ends the process."""
+        needed_bytes = 4 * (4 * len(self.outputs.names) + 4) * math.prod(image.shape)  # of passes, their sum, copies
+        free = free_bytes(torch.device("cpu"))
+        if needed_bytes > free:
+            raise DeviceError(
+                f"not enough memory: maps of the probabilities of {len(self.outputs.names)} {self.outputs.kind} take "
+                f"about {format_bytes(needed_bytes)}, {format_bytes(free)} are free; {OUT_OF_MEMORY_ADVICE}"
             )
 
     def warnings(self, subject: LoadedSubject) -> tuple[str, ...]:

@@ -44,6 +44,8 @@ class InferenceOptions:
     swapped : tuple of (int, int). Pairs of channels that mirroring exchanges: left and right of one structure.
     overlapping : bool. Whether the channels are regions, of which there is none outside the foreground, instead of
         classes, of which the first is the background.
+    both_passes : bool. With ``mirror``, whether the logits of the image alone follow those of the mean, as further
+        channels.
 
     Raises
     ------
@@ -58,6 +60,12 @@ class InferenceOptions:
     mirror: bool = False
     swapped: tuple[tuple[int, int], ...] = ()
     overlapping: bool = False
+    both_passes: bool = False
+
+    @property
+    def logit_sets(self) -> int:
+        """Logits of a volume: 2 where those of the image alone follow those of the mean."""
+        return 2 if self.mirror and self.both_passes else 1
 
     def __post_init__(self) -> None:
         if self.mode not in ("tiles", "whole"):
@@ -172,13 +180,13 @@ def predict_logits(
 
     Returns
     -------
-    Tensor, float32, shape (class, i, j, k).
+    Tensor, float32, shape (class, i, j, k); twice as many channels with ``both_passes``.
     """
     was_training = model.training
     model.eval()
     box = foreground_box(image)
     foreground = image[(slice(None), *box)]
-    memory = InferenceMemory(model, image, options.precision, memory_bytes)
+    memory = InferenceMemory(model, image, options.precision, memory_bytes, options.logit_sets)
     try:
         with autocast(image.device, options.precision):
             logits = _predict_foreground(model, foreground, options, memory, progress)
@@ -190,7 +198,8 @@ def predict_logits(
     if options.overlapping:
         whole.fill_(-BACKGROUND_LOGIT)
     else:
-        whole[0] = BACKGROUND_LOGIT
+        for part in whole.chunk(options.logit_sets):
+            part[0] = BACKGROUND_LOGIT
     whole[(slice(None), *box)] = logits
     return whole
 
@@ -232,7 +241,8 @@ def _forward_function(model: nn.Module, options: InferenceOptions, flip_in_batch
             logits, flipped = forward(torch.cat((images, mirrored))).float().chunk(2)
         else:
             logits, flipped = forward(images).float(), forward(mirrored).float()
-        return (logits + _unmirror(flipped, options.swapped)) / 2
+        mean = (logits + _unmirror(flipped, options.swapped)) / 2
+        return torch.cat((mean, logits), dim=1) if options.both_passes else mean
 
     return forward_mirrored if options.mirror else forward
 

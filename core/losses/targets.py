@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from core.choices import LossName, Targets
 from core.errors import ConfigError
 from core.losses import LOSSES
@@ -30,6 +32,25 @@ def resolve_targets(targets: Targets, loss: LossName, regions: RegionSpace | Non
     if targets == "regions":
         raise ConfigError(f"targets: {problem}")
     return "labels"
+
+
+def common_targets(targets: Targets, losses: Iterable[LossName], regions: RegionSpace | None) -> Targets:
+    """What all networks of runs that are compared by their mean Dice learn, which is of classes or of regions: the
+    regions where every loss is for them.
+
+    Parameters
+    ----------
+    targets : str. As configured.
+    losses : iterable of str. Losses of the runs.
+    regions : RegionSpace or None. Regions of the data set, of the classes of the runs.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`resolve_targets`.
+    """
+    learned = {resolve_targets(targets, loss, regions) for loss in losses}
+    return "regions" if learned == {"regions"} else "labels"
 
 
 def _problem(loss: LossName, regions: RegionSpace | None) -> str:

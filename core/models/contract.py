@@ -45,28 +45,28 @@ def check_network(config: ModelConfig, in_channels: int = 2, classes: int = 3) -
         If it does not; every reason that was found is named.
     """
     found: dict[str, tuple[str, list[str]]] = {}  # those that differ in mode and numbers alone are one
-    for problem, image in _problems(config, in_channels, classes):
+    for problem, image in _find_problems(config, in_channels, classes):
         found.setdefault(_NUMBERS.sub("#", problem), (problem, []))[1].append(image)
     if found:
-        listed = "".join(f"\n- {problem}{_of_images(images)}" for problem, images in found.values())
+        listed = "".join(f"\n- {problem}{_describe_images(images)}" for problem, images in found.values())
         raise ConfigError(f"model: {config.model} breaks the contract of networks (docs/own_network.md):{listed}")
 
 
-def _of_images(images: Sequence[str]) -> str:
+def _describe_images(images: Sequence[str]) -> str:
     """The images with which a problem was found, as the end of its sentence; empty where it is one of no image."""
     different = [image for image in dict.fromkeys(images) if image]
     more = f" and {len(different) - 1} more" if len(different) > 1 else ""
     return f" (image of shape {different[0]}{more})" if different else ""
 
 
-def _problems(config: ModelConfig, in_channels: int, classes: int) -> Iterator[tuple[str, str]]:
+def _find_problems(config: ModelConfig, in_channels: int, classes: int) -> Iterator[tuple[str, str]]:
     """What is wrong, and with an image of which shape; empty where that does not matter."""
     networks = []
     for _ in range(2):
         torch.manual_seed(0)
         networks.append(build_model(config, in_channels, classes))
     network, again = networks
-    for problem in (*_of_weights(network, again), *_of_meta(config, network)):
+    for problem in (*_check_weights(network, again), *_check_on_meta(config, network)):
         yield problem, ""
     for modalities, outputs in ((1, 2), (in_channels, classes)):
         try:
@@ -80,10 +80,10 @@ def _problems(config: ModelConfig, in_channels: int, classes: int) -> Iterator[t
             continue
         for batch, size in ((2, (side, side, side)), (1, (side + 1, side - 3, side // 2 + 1))):
             image = torch.randn(batch, modalities, *size, generator=torch.Generator().manual_seed(1))
-            yield from ((problem, str(tuple(image.shape))) for problem in _of_pass(other, image, outputs))
+            yield from ((problem, str(tuple(image.shape))) for problem in _check_passes(other, image, outputs))
 
 
-def _of_weights(network: SegmentationNetwork, again: SegmentationNetwork) -> Iterator[str]:
+def _check_weights(network: SegmentationNetwork, again: SegmentationNetwork) -> Iterator[str]:
     state, other = network.state_dict(), again.state_dict()
     if not list(network.parameters()):
         yield "it has no parameters to train"
@@ -97,7 +97,7 @@ def _of_weights(network: SegmentationNetwork, again: SegmentationNetwork) -> Ite
         yield "built twice after torch.manual_seed(0) it has different weights; draw them from torch's generator"
 
 
-def _of_meta(config: ModelConfig, network: SegmentationNetwork) -> Iterator[str]:
+def _check_on_meta(config: ModelConfig, network: SegmentationNetwork) -> Iterator[str]:
     """A checkpoint is compared with the network on the device "meta", before anything is read."""
     try:
         with torch.device("meta"):
@@ -109,7 +109,7 @@ def _of_meta(config: ModelConfig, network: SegmentationNetwork) -> Iterator[str]
         yield 'it has other parameters when built under torch.device("meta")'
 
 
-def _of_pass(network: SegmentationNetwork, image: Tensor, classes: int) -> Iterator[str]:
+def _check_passes(network: SegmentationNetwork, image: Tensor, classes: int) -> Iterator[str]:
     """A forward and backward pass in training mode, then passes in evaluation mode."""
     expected = (image.shape[0], classes, *image.shape[2:])
     network.train().zero_grad(set_to_none=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from core.config import field_specs
+from core.csv_text import csv_table
 from core.errors import RunError
 from core.runs.catalog import RunSummary, find_run
 from core.runs.store import metrics_file
@@ -49,15 +48,13 @@ class Comparison:
 
     def table_csv(self) -> str:
         """CSV with a line per run: id, name, state, progress, differing fields, measured values."""
-        out = io.StringIO()
-        writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(["run", "name", "state", *PROGRESS, *self.differences, *self.measured])
+        rows = []
         for n, run in enumerate(self.runs):
             progress = [getattr(run.state, name) for name in PROGRESS]
-            values = ["" if column[n] is None else column[n] for column in self.measured.values()]
+            values = [column[n] for column in self.measured.values()]
             settings = [column[n] for column in self.differences.values()]
-            writer.writerow([_cell(v) for v in (run.id, run.name, run.state.state, *progress, *settings, *values)])
-        return out.getvalue()
+            rows.append((run.id, run.name, run.state.state, *progress, *settings, *values))
+        return csv_table(["run", "name", "state", *PROGRESS, *self.differences, *self.measured], rows)
 
 
 def compare(root: Path, names: Sequence[str]) -> Comparison:
@@ -118,14 +115,8 @@ def metrics_csv(values: Iterable[tuple[str, Iterable[MetricRow]]]) -> str:
     ----------
     values : iterable of (str, iterable of MetricRow). Id and values of each run.
     """
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["run", *PROGRESS, "metric", "value"])
-    for run_id, rows in values:
-        for row in rows:
-            value = "" if math.isnan(row.value) else row.value
-            writer.writerow([run_id, row.epoch, row.step, row.elapsed_s, row.name, value])
-    return out.getvalue()
+    rows = ((run_id, row.epoch, row.step, row.elapsed_s, row.name, row.value) for run_id, run in values for row in run)
+    return csv_table(["run", *PROGRESS, "metric", "value"], rows)
 
 
 def _measured(run: RunSummary, points: Sequence[MetricRow]) -> float | None:
@@ -138,8 +129,3 @@ def _measured(run: RunSummary, points: Sequence[MetricRow]) -> float | None:
     if chosen.name == "train/loss":
         chosen = points[-1]
     return None if math.isnan(chosen.value) else chosen.value
-
-
-def _cell(value: Any) -> Any:
-    """A cell value; an apostrophe is put before text that a spreadsheet would evaluate as a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value

@@ -1,7 +1,7 @@
 """Asks the engines of a root about their jobs: in threads of the web server, and once for a command.
 
 An engine is asked once per interval for all processes that share the root: who asks holds a lock and writes the answer
-into the root, where everybody else reads it. Pages never wait for an engine.
+into the root, where the others read it. Pages never wait for an engine.
 """
 
 from __future__ import annotations
@@ -247,8 +247,8 @@ def _resubmit(folder: Path, engine: Engine) -> None:
 
 
 def _write_end(root: Path, folder: Path) -> None:
-    """Write the state of a run whose job has ended without that the run could do so; where that is not possible now,
-    or only for another user, it is tried again with the next answer."""
+    """Write the final state of a run whose job ended before the run could write it. Where the folder cannot be written
+    now, or not by this user, it is tried again with the next answer."""
     with suppress(RunError):
         if write_reconciled_state(folder).state in ENDED:
             update_index(root, folder)

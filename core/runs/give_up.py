@@ -1,9 +1,8 @@
-"""Gives up a run whose machine is gone for good, so that it can be resumed or deleted."""
+"""Ends a run whose machine no longer exists, so that it can be resumed or deleted."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from pathlib import Path
 
 from core.errors import RunError
@@ -17,12 +16,12 @@ POLL_S = 0.5
 
 
 def give_up(root: Path, run_id: str) -> None:
-    """Set an unreachable run to crashed, after watching for a minute that its heartbeat stands still.
+    """Set an unreachable run to crashed, after its heartbeat has not changed for a minute.
 
     Raises
     ------
     RunError
-        If there is no such run, it is not unreachable, or its heart beats.
+        If there is no such run, it is not unreachable, or its heartbeat changes.
     """
     folder = files.run_folder(root, run_id)
     state, before = reconciled_state(folder), read_beat(folder)
@@ -34,7 +33,7 @@ def give_up(root: Path, run_id: str) -> None:
         if judged in ENDED:
             break  # its engine reports that, and it was watched for long enough
         if read_beat(folder) != before or judged != "unreachable":
-            raise RunError(f"{run_id}: it is not lost: it was heard just now")
+            raise RunError(f"{run_id}: it is not lost: its heartbeat has just changed")
         time.sleep(POLL_S)
     if write_reconciled_state(folder).state in ENDED:
         update_index(root, folder)
@@ -43,6 +42,6 @@ def give_up(root: Path, run_id: str) -> None:
         state = read_state(folder)
         if state.active:
             message = f"given up: nothing was heard from {state.host or 'its machine'} any more"
-            stop_file.write_stop(folder, stop_file.AT_ONCE)  # for a machine that comes back nevertheless
-            write_state(folder, replace(state, state="crashed", message=message, what="", ended_at=time.time()))
+            stop_file.write_stop(folder, stop_file.AT_ONCE)  # in case the machine returns
+            write_state(folder, state.ended("crashed", message))
     update_index(root, folder)

@@ -148,7 +148,15 @@ def cross_validation(root: Path, summary: GroupSummary) -> CrossValidation:
         except UserError as error:
             waiting[run.id] = str(error)
             continue
-        names = names or ScoredNames.of_checkpoint(metadata)
+        own = ScoredNames.of_checkpoint(metadata)
+        names = names or own
+        if own.in_mean != names.in_mean:
+            waiting[run.id] = (
+                f"expected a mean over {', '.join(names.in_mean)} as that of the other runs, got one over "
+                f"{', '.join(own.in_mean)}; train it with the same --targets"
+            )
+            continue
+        names = max(names, own, key=lambda scored: len(scored.names))  # an earlier version scored no unions
         for id in metadata.split.get("val", []):
             prediction = predictions.get(id)
             if prediction is None:

@@ -246,7 +246,8 @@ def stop_group(root: Path, group: Group, now: bool = False) -> list[str]:
 
 def resume_group(root: Path, group: Group, *, data: str = "", force: bool = False, engine: str = "") -> list[str]:
     """Queue the runs of a group that ended early; returns their ids. Parameters are those of
-    :func:`core.runs.launch.resume`. A sweep goes on to propose trials; those that failed or were pruned stay ended.
+    :func:`core.runs.launch.resume`. A sweep goes on to propose trials, which train on ``engine`` too; those that failed
+    or were pruned stay ended.
 
     Raises
     ------
@@ -259,6 +260,9 @@ def resume_group(root: Path, group: Group, *, data: str = "", force: bool = Fals
         left = {trial.member.run for trial in summary.trials if trial.state == "stopped"}
         left |= {run.id for run in runs if run.state.state == "crashed" and not read_pruned(run.folder)}
         runs = [run for run in runs if run.id in left]
+        if engine:
+            get_engine(root, engine).check_config(group.config)
+            change_settings(root, group, lambda now: replace(now, engine="" if engine == LOCAL else engine))
         if _reopen(root, summary) and not runs:
             return []
     if not runs:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from core.checkpointing.metadata import ACCEPT_DATA
 from core.config import TrainConfig
@@ -34,6 +35,10 @@ from core.runs.store.state import (
     reconciled_state,
     write_state,
 )
+
+if TYPE_CHECKING:
+    from core.datasets import Dataset
+    from core.regions import RegionSpace
 
 WORKER = "core.runs.processes.worker"
 CHECK_NETWORK_S = 300.0  # longest check of a user's network: importing torch and a few steps, on a loaded machine
@@ -232,6 +237,22 @@ def resolve_config(root: Path, config: TrainConfig) -> TrainConfig:
     return config.with_values(values)
 
 
+def read_regions(config: TrainConfig) -> RegionSpace | None:
+    """Regions of the configured data set, of the classes of the run; ``None`` for none.
+
+    Raises
+    ------
+    UserError
+        If the data set cannot be opened, or its regions are not valid.
+    """
+    from core.datasets import DataOptions, open_dataset
+
+    if config.data.path == DEMO:
+        return None  # it has none, and may not exist yet
+    dataset = open_dataset(config.data.path, config.data.layout, DataOptions.from_config(config.data))
+    return _regions(dataset, config)
+
+
 def ensure_supervisor(root: Path, worker: str = WORKER) -> None:
     """Start a detached queue supervisor of this host unless one is running."""
     local.ensure_supervisor(root, worker)
@@ -308,16 +329,20 @@ def _check_data(config: TrainConfig, path: Path) -> None:
     from core.datasets.splits import split_subjects
     from core.laterality import check_pairs
     from core.losses.targets import resolve_targets
-    from core.regions import region_space
 
     dataset = open_dataset(path, config.data.layout, DataOptions.from_config(config.data))
     missing = [m for m in config.data.modalities if m not in dataset.modalities]
     if missing:
         raise ConfigError(f"modalities: {path} has {', '.join(dataset.modalities)}; got {', '.join(missing)}")
-    labels = dataset.labels.subset(config.data.classes) if config.data.classes else dataset.labels
-    regions = region_space(dataset.regions, dataset.region_order, labels.names)
-    resolve_targets(config.data.targets, config.loss.loss, regions)
+    resolve_targets(config.data.targets, config.loss.loss, _regions(dataset, config))
     check_pairs(config.augment, ("", *(config.data.classes or dataset.labels.names[1:])))
     split_subjects(dataset.labelled, config.split)
     if not config.data.force:
         refuse_unfit(dataset, judge_files(dataset, config.data.modalities, config.split.test_subjects))
+
+
+def _regions(dataset: Dataset, config: TrainConfig) -> RegionSpace | None:
+    from core.regions import region_space
+
+    labels = dataset.labels.subset(config.data.classes) if config.data.classes else dataset.labels
+    return region_space(dataset.regions, dataset.region_order, labels.names)

@@ -52,6 +52,30 @@ def find_models(root: Path, text: str) -> tuple[Path, ...]:
     return tuple(path for part in parts for path in find_models(root, part))
 
 
+def find_model(root: Path, text: str, option: str = "") -> Path:
+    """The one file that a text names (:func:`find_models`).
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    text : str. Name of a model.
+    option : str. Option that takes a single model, for the error; empty where the command does.
+
+    Raises
+    ------
+    RunError
+        If it names nothing, or several models.
+    """
+    path, *others = find_models(root, text)
+    if others:
+        named = f"{option}: " if option else ""
+        raise RunError(
+            f"{named}expected one model, got {1 + len(others)} of {text}; write them as one: "
+            f"python -m core ensemble {text}"
+        )
+    return path
+
+
 def _models_of(root: Path, group: Group) -> tuple[str, ...]:
     """The runs of a group that predict together: all folds, or the best trial of a sweep.
 

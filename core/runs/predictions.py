@@ -8,6 +8,7 @@ the checkpoints root:
 ``predictions/<model>-<hash>/<data set>-<hash>/``   predicted with another file: the demo model, an upload
 ``<subject>.nii.gz``                                label map in the geometry and orientation of the subject's image
 ``disagreement/<subject>.nii.gz``                   where the members of an ensemble disagree, in percent
+``maps/<subject>/``                                 uncertainty and probabilities (:mod:`core.runs.kept_maps`)
 ``<subject>.json``                                  record: scores and origin; without it there is no prediction
 ==================================================  ================================================================
 
@@ -28,8 +29,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
 from core.checkpointing.metadata import MEMBERS, POSTPROCESSING, CheckpointMetadata, read_metadata
 from core.datasets import DataOptions, Dataset, open_dataset
 from core.datasets.layouts.recipe import OF_ONE_SUBJECT
@@ -41,6 +40,7 @@ from core.imaging.header_geometry import UNIT_MM
 from core.imaging.headers import read_header
 from core.imaging.image_files import files_of
 from core.imaging.volume import write_label
+from core.runs.kept_maps import in_percent, remove_maps, write_maps
 from core.runs.store import folder as files
 from core.runs.store.process import locked
 from core.strict_json import plain
@@ -147,6 +147,8 @@ def save_prediction(folder: Path, metadata: CheckpointMetadata, dataset: Dataset
             write_label(disagreement, in_percent(result.disagreement), loaded.stored, loaded.first_image)
         else:
             disagreement.unlink(missing_ok=True)
+        if result.maps is not None:
+            write_maps(file, metadata, loaded, result.maps, {"made_at": content["made_at"]})
 
     return _store(folder, content, write)
 
@@ -214,6 +216,7 @@ def _store(folder: Path, content: Mapping[str, Any], write: Callable[[Path], Non
             record.unlink(missing_ok=True)  # a kill must not leave the old score with the new label map
         except OSError as error:
             raise RunError(f"{record}: cannot be replaced: {error.strerror or error}") from error
+        remove_maps(file)
         write(file)
         files.write_json(record, plain(content))
     return file
@@ -315,11 +318,6 @@ def _without_postprocessing(identity: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in identity.items() if name != POSTPROCESSING}
 
 
-def in_percent(disagreement: np.ndarray) -> np.ndarray:
-    """Shares from 0 to 1 as whole percent, uint8; only 0 becomes 0."""
-    return np.ceil(100 * disagreement - 1e-3).clip(0, 100).astype(np.uint8)
-
-
 def _mean_disagreement(result: SubjectPrediction) -> float | None:
     foreground = result.prediction > 0
     if result.disagreement is None or not foreground.any():
@@ -367,6 +365,7 @@ def _sources(dataset: Dataset, subject_id: str, metadata: CheckpointMetadata) ->
         "label": None if subject.label is None else os.path.abspath(subject.label),
         "values": {c.name: c.raw for c in dataset.labels.classes if c.name in names},
         **({"merged": [list(pair) for pair in sorted(dataset.value_map.items())]} if dataset.value_map else {}),
+        **({"segments": [list(pair) for pair in sorted(dataset.segments.items())]} if dataset.segments else {}),
         **({"mended": mended} if mended else {}),
         "ignore": dataset.labels.ignore.raw if dataset.labels.ignore is not None else None,
     }

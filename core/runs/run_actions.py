@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +45,7 @@ def request_stop(root: Path, run_id: str, now: bool = False) -> RunState:
             raise RunError(f"{run_id}: expected a queued or running run, it is {state.state} already")
         if waits:  # also where its job has begun: it finds that the run is stopped, and ends
             message = "stopped while it waited in the queue"
-            write_state(folder, replace(state, state="stopped", message=message, what="", ended_at=time.time()))
+            write_state(folder, state.ended("stopped", message))
         else:
             at_once = now or state.state == "queued"  # its job waits to be restarted: there is nothing to save
             stop_file.write_stop(folder, stop_file.AT_ONCE if at_once else "")

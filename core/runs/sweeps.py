@@ -1,6 +1,6 @@
 """Operations on sweeps: start, extend, and advance: create the next trials, prune, end after repeated failures.
 
-The process that serves the queue calls :func:`advance`; all it knows is in the group's file and the run folders, so
+The process that serves the queue calls :func:`advance`; its whole state is in the group's file and the run folders, so
 another process can go on at any instant. Several trials wait or train at a time, as many as there are devices for. On
 another engine they are proposed together, so that a cluster gets them as one job array.
 """
@@ -15,6 +15,7 @@ from typing import NamedTuple
 from core.config import TrainConfig
 from core.errors import ConfigError, RunError, UserError
 from core.files import StampedCache
+from core.losses.targets import common_targets
 from core.runs import groups, launch, run_actions
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import SweepSummary, Trial, settings_of
@@ -25,7 +26,7 @@ from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, rea
 from core.runs.store.process import LockHeldError
 from core.runs.store.stop_file import read_pruned
 from core.sweeps import study
-from core.sweeps.history import Measurement, TrialRecord, progress_curve, without_results
+from core.sweeps.history import Measurement, TrialRecord, failures_in_a_row, progress_curve
 from core.sweeps.settings import METRICS, SweepSettings, check_sweep
 
 FAILURES = 3  # trials that fail one after another and end a sweep
@@ -64,10 +65,12 @@ def submit_sweep(
     get_engine(root, settings.engine).check_config(config)
     check_sweep(settings, config)
     config = launch.resolve_config(root, config).with_values({"reasons": ()})  # those of other values than the trials'
-    for dimension in settings.space:
-        if dimension.name == "model":
-            for network in dimension.choices:
-                launch.check_network(replace(config, model=replace(config.model, model=network)))
+    choices = {dimension.name: dimension.choices for dimension in settings.space}
+    for network in choices.get("model", ()):
+        launch.check_network(replace(config, model=replace(config.model, model=network)))
+    if (regions := launch.read_regions(config)) is not None:
+        learned = common_targets(config.data.targets, choices.get("loss", (config.loss.loss,)), regions)
+        config = config.with_values({"targets": learned})
     group_id = files.new_run_id(f"{(name or config.preset)[:30]} {SWEEP}")
     group = Group(group_id, name or group_id, SWEEP, config, (), settings=settings.to_json())
     root = root.absolute()
@@ -122,7 +125,7 @@ def best_config(summary: SweepSummary) -> TrainConfig | None:
 
 
 def read_importance(root: Path, group: Group) -> Importance:
-    """The importance of the searched fields; empty where the finished trials do not tell it yet."""
+    """The importance of the searched fields; empty where the finished trials do not suffice yet."""
     try:
         data = files.read_json(root / GROUPS / group.id / IMPORTANCE)
         return Importance(int(data["finished"]), {str(k): float(v) for k, v in data["shares"].items()})
@@ -172,7 +175,7 @@ def advance(root: Path, group_id: str, at_once: int, worker: str = launch.WORKER
 def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
     """Make the next trial, or note why there is none."""
     group, settings = summary.group, summary.settings
-    failed = without_results(records[settings.failures_ignored_before :])
+    failed = failures_in_a_row(records[settings.failures_ignored_before :])
     if failed >= FAILURES:
         reasons = [trial.reason for trial in summary.trials if trial.state == "failed"]
         problem = f"{failed} trials in a row failed, the last: {reasons[-1]}"

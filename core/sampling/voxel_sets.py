@@ -1,7 +1,7 @@
 """Voxels of a label map that a rule selects, such as a class: evenly strided ones, and their share of a box.
 
-A label map in memory is looked at once. Of one that is mapped from a file only a count for each slice is kept, so
-that a data set of any size can be drawn from: voxels are found again when they are asked for. Both give the same.
+A label map in memory is read once. Of one that is mapped from a file only a count for each slice is kept, so that a
+data set of any size can be drawn from: voxels are looked up when they are needed. Both give the same.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class VoxelSet(Protocol):
 
 def voxel_set(label: np.ndarray, selects: Selects) -> VoxelSet:
     """The voxels of a label map, shape (i, j, k), that a rule selects."""
-    return _MappedSet(label, selects) if isinstance(label, np.memmap) else _HeldSet(label, selects)
+    return _MappedSet(label, selects) if isinstance(label, np.memmap) else _ArraySet(label, selects)
 
 
-class _HeldSet:
+class _ArraySet:
     """Voxels of a label map in memory."""
 
     def __init__(self, label: np.ndarray, selects: Selects) -> None:

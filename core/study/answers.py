@@ -26,6 +26,10 @@ from core.study.statistics import Score
 ALL_GAMES = "all"  # selects the answers of every game
 
 
+class UnknownGameError(RunError):
+    """No answers of a game are stored."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """One answer with the facts for a later analysis; the fields are the columns of the database.
@@ -144,8 +148,10 @@ def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
 
     Raises
     ------
+    UnknownGameError
+        If no game matches.
     RunError
-        If no game or more than one matches, or the database cannot be read.
+        If more than one matches, or the database cannot be read.
     """
     answers: list[Answer] = []
     if root.is_dir() or is_shared():
@@ -162,7 +168,9 @@ def read_answers(root: Path, study: str = ALL_GAMES) -> list[Answer]:
     if study in games:
         games = [study]
     if not games or not study:
-        raise RunError(f"expected the id of a game, its beginning, or {ALL_GAMES!r}; got {study!r}, which fits no game")
+        raise UnknownGameError(
+            f"expected the id of a game, its beginning, or {ALL_GAMES!r}; got {study!r}, which fits no game"
+        )
     if len(games) > 1:
         raise RunError(f"{study!r} fits {len(games)} games: {', '.join(games[:8])}; give more of the id")
     return sorted((a for a in answers if a.game == games[0]), key=lambda a: a.number)

@@ -21,7 +21,7 @@ class Measurement:
     Attributes
     ----------
     epoch : int. Epoch.
-    elapsed_s : float. Training time until then.
+    elapsed_s : float. Training time before it.
     dice : float. Mean Dice; NaN where it is not defined.
     """
 
@@ -40,8 +40,8 @@ class TrialRecord:
     state : str. One of :data:`TrialState`. "failed": it raised an error or died, or has no Dice of the objective.
     dice : float or None. The objective, of a finished trial.
     curve : dict. By twentieth of training, the best Dice until then; without those before the first validation.
-    compared_to : int. Last twentieth but one with a validation, -1 without: up to it the trial has been compared
-        already.
+    compared_to : int. Twentieth of the last but one validation, up to which the trial has been compared already; -1
+        without one.
     """
 
     values: dict[str, Any]
@@ -64,8 +64,8 @@ class TrialRecord:
 def progress_curve(
     measurements: Iterable[Measurement], config: TrainConfig, ended: bool
 ) -> tuple[dict[int, float], int]:
-    """The best Dice so far by twentieth of training: of the time budget, or of the epochs where there is none; and the
-    last twentieth but one with a validation, -1 without.
+    """The best Dice so far by twentieth of training (of the time budget, or of the epochs where there is none), and the
+    twentieth of the last but one validation, -1 without one.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def _twentieth(measurement: Measurement, config: TrainConfig) -> int:
     return min(math.floor(share * STEPS + 1e-9), STEPS)
 
 
-def without_results(trials: Iterable[TrialRecord]) -> int:
+def failures_in_a_row(trials: Iterable[TrialRecord]) -> int:
     """Number of trials that failed since the last one with a Dice."""
     failures = 0
     for trial in trials:

@@ -118,7 +118,7 @@ def prune_reason(settings: SweepSettings, trials: Sequence[TrialRecord], number:
 
 def importances(settings: SweepSettings, trials: Sequence[TrialRecord]) -> dict[str, float]:
     """How much each searched field decides the Dice (PED-ANOVA), the most important first; shares of 1. Empty where
-    the finished trials do not tell."""
+    the finished trials do not suffice."""
     finished = [trial for trial in trials if trial.state == "finished" and trial.dice is not None]
     if len(finished) < 4 or len({trial.dice for trial in finished}) < 2:
         return {}

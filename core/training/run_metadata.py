@@ -116,6 +116,6 @@ def spacing_notes(data: RunData, plan: TrainingPlan) -> list[str]:
         return []
     note = (
         f"warning: the voxels of the held-out {format_list(differing)} differ by more than 15 % from those of "
-        f"training, {trained_on.text}, and nothing is resampled: their scores tell little; --resample median"
+        f"training, {trained_on.text}, and nothing is resampled: their scores are unreliable; --resample median"
     )
     return [note]

@@ -28,7 +28,7 @@ from core.training.step import TrainingStep
 
 STEPS = 2  # the first one allocates the state of the optimizer
 MAX_ACCUMULATED = 2  # batches of a traced step: from the second backward pass on, weights have gradients already
-MAX_REMEMBERED = 256  # answers
+MAX_CACHED = 256  # traced steps
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,8 @@ class TracedOutputs:
 
 
 @dataclass(frozen=True)
-class _Question:
-    """What the cost of a step depends on: parameters of :func:`trace_training_step`, and torch's deterministic mode."""
+class _StepParameters:
+    """Parameters of :func:`trace_training_step`, and torch's deterministic mode."""
 
     model: ModelConfig
     loss: LossConfig
@@ -69,12 +69,13 @@ class _Question:
 
 
 class _TracedStep(TrainingStep):
-    """The trainer's step, with the rules of mixed precision of the device that is asked about."""
+    """The trainer's step, with the mixed-precision rules of the traced device."""
 
-    def __init__(self, model: nn.Module, question: _Question) -> None:
-        loss = build_loss(question.loss, question.outputs.ignore, LossFacts(regions=question.outputs.regions))
-        super().__init__(model, loss, question.optim, question.precision)
-        self.traced_device = question.device
+    def __init__(self, model: nn.Module, parameters: _StepParameters) -> None:
+        outputs = parameters.outputs
+        loss = build_loss(parameters.loss, outputs.ignore, LossFacts(regions=outputs.regions))
+        super().__init__(model, loss, parameters.optim, parameters.precision)
+        self.traced_device = parameters.device
         self.scaler = torch.amp.GradScaler(enabled=False)  # takes no memory worth counting, and needs values
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
@@ -102,31 +103,31 @@ def trace_training_step(
     """
     precision = "bf16" if config.run.precision == "auto" else config.run.precision
     sampling = config.sampling
-    question = _Question(
+    parameters = _StepParameters(
         config.model, config.loss, config.optim, precision, sampling.batch_size, sampling.sub_volume,
         in_channels, outputs if isinstance(outputs, TracedOutputs) else TracedOutputs(outputs), device,
         torch.are_deterministic_algorithms_enabled(),
     )  # fmt: skip
     # The code of a user's own network may change while the process lives; that of the others may not.
-    return _remembered(question) if config.model.model in MODELS else _trace(question)
+    return _cached_trace(parameters) if config.model.model in MODELS else _trace(parameters)
 
 
-def _trace(question: _Question) -> StepCost:
-    batch, size, device = question.batch_size, question.sub_volume, question.device
+def _trace(parameters: _StepParameters) -> StepCost:
+    batch, size, device = parameters.batch_size, parameters.sub_volume, parameters.device
     forward: list[int] = []
     with fake_tensors():
-        network = build_fake_network(question.model, question.in_channels, question.outputs.channels)
+        network = build_fake_network(parameters.model, parameters.in_channels, parameters.outputs.channels)
         with AllocationTracer(device) as tracer:
             tracer.follow([*network.parameters(), *network.buffers()])
-            step = _TracedStep(network, question)
+            step = _TracedStep(network, parameters)
             network.register_forward_pre_hook(lambda *_: forward.append(-tracer.operations))
             network.register_forward_hook(lambda *_: forward.append(tracer.operations))
             for number in range(STEPS):
                 tracer.operations = 0
                 forward.clear()
-                accumulated = min(question.optim.accumulate, MAX_ACCUMULATED)
-                batches = [_empty_batch(batch, question.in_channels, size) for _ in range(accumulated)]
-                step(batches, question.optim.learning_rate, number)
+                accumulated = min(parameters.optim.accumulate, MAX_ACCUMULATED)
+                batches = [_empty_batch(batch, parameters.in_channels, size) for _ in range(accumulated)]
+                step(batches, parameters.optim.learning_rate, number)
                 sub_volumes = batch * len(batches)
                 del batches
     peak = tracer.peak if device != "cpu" else heap_bytes(tracer.peak, tracer.used, training=True)
@@ -139,7 +140,7 @@ def _trace(question: _Question) -> StepCost:
     )
 
 
-_remembered = lru_cache(MAX_REMEMBERED)(_trace)
+_cached_trace = lru_cache(MAX_CACHED)(_trace)
 
 
 def _empty_batch(batch: int, in_channels: int, size: tuple[int, ...]) -> tuple[Tensor, Tensor]:

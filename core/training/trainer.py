@@ -315,8 +315,8 @@ class _Trainer:
         return True
 
     def report_end(self) -> None:
-        """Hand over the held-out subjects as the best checkpoint segments them, and end. Where no whole volumes were
-        scored, they are to be segmented if the time budget tells how long that takes."""
+        """Emit the held-out subjects as the best checkpoint segmented them, then the end of training. Where no whole
+        volumes were scored, they remain to be segmented if the time budget has an estimate of the duration."""
         segmented, expected_s = self.best_whole_volumes, self.validator.expected_s(TILES)
         if segmented is None and self.state.best is not None and not self.validator.modes and expected_s:
             unknown = {subject.id: None for subject in self.task.held_out}

@@ -21,7 +21,7 @@ from core.training.validation_scores import (
 )
 from core.types import ProgressCallback
 
-WHOLE_TOLERANCE = 0.002  # Dice that one pass may lose against tiles and still be chosen
+WHOLE_TOLERANCE = 0.002  # largest loss of Dice against tiles with which one pass is chosen
 
 
 class Validator:
@@ -29,7 +29,7 @@ class Validator:
 
     Parameters
     ----------
-    config : TrainConfig. With the precision resolved.
+    config : TrainConfig. With precision and left-right mirroring resolved.
     model : Module. On the training device.
     loss : callable. Of logits and target.
     validation_set : ValidationSet. Held-out subjects and sub-volumes.
@@ -39,6 +39,11 @@ class Validator:
     Attributes
     ----------
     configured_modes : list of str. Inference modes for whole volumes, the default first; empty if they are not scored.
+
+    Raises
+    ------
+    ConfigError
+        If volumes are to be mirrored, and the mirror image of a region is none.
     """
 
     def __init__(
@@ -53,6 +58,8 @@ class Validator:
         self.config, self.model, self.loss, self.distributed = config, model, loss, distributed
         self.validation_set = validation_set
         self.configured_modes = self._configured_modes()
+        swapped = config.swapped_classes if config.validation.mirror else ()
+        self._swapped = validation_set.outputs.swapped_channels(swapped)  # refused here, not after an epoch
         self._budget = ValidationBudget(progress, self.configured_modes, config.validation.overlap)
 
     @property
@@ -125,7 +132,7 @@ class Validator:
             validation.overlap,
             self.config.run.precision,
             validation.mirror,
-            outputs.swapped_channels(self.config.swapped_classes) if validation.mirror else (),
+            self._swapped,
             outputs.regions is not None,
         )
         return score_whole_volumes(self.model, self.validation_set, options, progress, self.distributed)

@@ -44,7 +44,7 @@ def test_two_hundred_queued_runs_cost_one_call_per_interval(
     assert cluster.calls("sbatch") == 2, "199 runs that ask for the same are one array"
     asked = cluster.calls("squeue")
     assert engine_poller.ask(root, engine)
-    assert not any(engine_poller.ask(root, engine) for _ in range(50)), "within the interval nobody asks again"
+    assert not any(engine_poller.ask(root, engine) for _ in range(50)), "not asked again within the interval"
     assert cluster.calls("squeue") - asked == 1
     states = [run.state for run in runs.list_runs(root)]
     assert sum(state.state == "starting" for state in states) == GPUS

@@ -25,6 +25,8 @@ def test_axe_finds_nothing_on_pages_with_content(
     context.set_default_timeout(60_000)
     page = context.new_page()
     found: dict[str, list[str]] = {}
+    missing: list[str] = []
+    page.on("response", lambda r: missing.append(f"{r.status} {r.url}") if r.status >= 400 else None)
 
     def check(state: str) -> None:
         found.update({state: problems} if (problems := findings(page)) else {})
@@ -62,6 +64,7 @@ def test_axe_finds_nothing_on_pages_with_content(
     expect(page.locator(".root[data-state=answered]")).to_be_visible()
     check("quiz, its answer")
     context.close()
+    assert missing == [], "no page asks for what is not there"
     assert found == {}, "\n".join(f"{state}: {one}" for state, all in found.items() for one in all)
 
 

@@ -109,6 +109,28 @@ def test_back_shows_the_page_and_its_address_although_the_other_one_still_runs(
     page.wait_for_url(re.compile("/review.*case="))
 
 
+@pytest.mark.long
+def test_click_on_the_page_that_back_has_left_but_that_is_still_shown_keeps_its_own_parameters(
+    quiz_server: Server, page: Page
+) -> None:
+    connection = HeldConnection(page)
+    page.goto(f"{quiz_server.url}/data?data=balls&view=Measures")
+    page.wait_for_selector(COMPLETE)
+    page.get_by_test_id("stTopNavLink").filter(has_text="Runs").click()
+    page.wait_for_url("**/runs")
+    page.wait_for_selector("[data-points]")
+    page.wait_for_selector(COMPLETE)
+    connection.hold()
+    page.go_back(wait_until="commit")
+    assert "view=Measures" in page.url, "the address is that of Data, while Runs is still shown"
+    page.get_by_test_id("stTopNavLink").filter(has_text="Runs").click()
+    connection.wait_for(b"measurements.csv")  # the chart of Runs
+    connection.release()
+    page.wait_for_url("**/runs")
+    page.wait_for_selector(COMPLETE)
+    assert page.url == f"{quiz_server.url}/runs"
+
+
 def test_viewer_answers_on_a_page_that_another_one_led_to_at_once(quiz_server: Server, page: Page) -> None:
     names: dict[str, str] = {}
     dropped: list[str] = []

@@ -15,7 +15,7 @@ from tests.browser.conftest import Server
 from tests.support.balls import COLOURS, SPACING_MM
 from tests.support.quiz_runs import QuizRun
 from tests.support.review_cases import Case, colour_at, hand_made_case, mistakes, open_case
-from tests.support.viewers import pane, settle, voxel, wait_until_ready
+from tests.support.viewers import open_menu, pane, settle, voxel, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.long]
 
@@ -40,18 +40,17 @@ def test_blink_swipe_and_checkerboard_show_each_segmentation_in_its_place(page: 
     page.keyboard.press("t")
     expect(page.locator("canvas.pane")).to_have_count(1)
     shown = pane(page, "axial", "compare")
-    shown.canvas.focus()
     settle(page)
     for colour, name in ((TRUTH, "reference"), (PREDICTION, "prediction"), (TRUTH, "reference")):
         assert colour_at(shown, case, wrong) == pytest.approx(colour, abs=3)
         assert f", {name}" in str(shown.canvas.get_attribute("aria-label"))
-        shown.canvas.press("t")
+        page.keyboard.press("t")  # the pane that is new has the keys
         settle(page)
     modes = page.get_by_role("group", name="Compare by")
     modes.get_by_role("button", name="swipe").click()
     shown.canvas.focus()
-    for _ in range(30):
-        page.keyboard.press("[")
+    for n in range(30):
+        page.keyboard.press("[" if n < 5 else "Control+Alt+[")  # AltGr, as Windows reports it
     settle(page)
     assert colour_at(shown, case, wrong) == pytest.approx(PREDICTION, abs=3), "the line is at the left"
     box = shown.canvas.bounding_box()
@@ -63,6 +62,14 @@ def test_blink_swipe_and_checkerboard_show_each_segmentation_in_its_place(page: 
     settle(page)
     assert colour_at(shown, case, wrong) == pytest.approx(TRUTH, abs=3), "the line is at the right"
     assert voxel(page) == wrong, "the crosshair stays"
+    touch = page.context.new_cdp_session(page)
+    touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    for kind, x in (("touchStart", box["width"] - 12), ("touchMove", 80), ("touchMove", 3), ("touchEnd", None)):
+        points = [] if x is None else [{"x": box["x"] + x, "y": box["y"] + 90}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    settle(page)
+    assert colour_at(shown, case, wrong) == pytest.approx(PREDICTION, abs=3), "a finger drags the line"
+    assert voxel(page) == wrong
     modes.get_by_role("button", name="checkerboard").click()
     settle(page)
     assert min(int(shown.canvas.evaluate(COUNT, list(colour))) for colour in (TRUTH, PREDICTION)) > 500
@@ -81,7 +88,7 @@ def test_interpolation_and_convention_are_remembered_by_the_browser(page: Page, 
     assert not is_flat()
     shown.canvas.press("i")
     assert is_flat()
-    page.get_by_text("Window", exact=True).click()
+    open_menu(page, "More")
     page.get_by_role("checkbox", name="patient's right on the left").click()
     settle(page)
     assert shown.letters == "LRAP"
@@ -95,6 +102,8 @@ def test_slices_are_played_until_a_key_is_pressed(page: Page, case: Case) -> Non
     expect(page.locator(".findings [role=status]").first).to_contain_text("of errors")  # fetched after the volumes
     requested: list[str] = []
     page.on("request", lambda request: requested.append(request.url))
+    open_menu(page, "More")
+    pane(page, "axial", "errors").canvas.focus()
     page.keyboard.press("Space")
     play = page.get_by_role("button", name="Play the slices")
     expect(play).to_have_attribute("aria-pressed", "true")
@@ -108,8 +117,10 @@ def test_slices_are_played_until_a_key_is_pressed(page: Page, case: Case) -> Non
 def test_ruler_measures_millimetres_by_mouse_and_by_keys(page: Page, case: Case) -> None:
     open_case(page, case, (10, 12, 9))
     page.get_by_role("button", name="coronal", exact=True).click()
+    open_menu(page, "More")
     drag = page.get_by_role("group", name="Drag")
     drag.get_by_role("button", name="ruler").click()
+    page.keyboard.press("Escape")  # closes the menu
     shown, result = pane(page, "coronal", "errors"), page.locator(".measured")
     settle(page)
     x, y, sx, sy = shown.at
@@ -136,7 +147,9 @@ def test_ruler_measures_millimetres_by_mouse_and_by_keys(page: Page, case: Case)
 def test_region_gives_mean_deviation_and_volumes_of_its_voxels(page: Page, case: Case) -> None:
     i, j, k = case.first(1, 2)
     shown = open_case(page, case, (i, j, k))
+    open_menu(page, "More")
     page.get_by_role("group", name="Drag").get_by_role("button", name="region").click()
+    page.keyboard.press("Escape")  # closes the menu
     x, y, sx, sy = shown.at
     box = shown.canvas.bounding_box()
     assert box is not None
@@ -219,6 +232,7 @@ def test_copied_address_shows_the_same_in_another_browser_profile(page: Page, ca
         settle(copy)
         for row in rows:
             assert pane(copy, "coronal", str(row)).picture() == pane(page, "coronal", str(row)).picture(), row
+        open_menu(copy, "Overlay")
         expect(copy.get_by_role("slider", name="Opacity")).to_have_value("1")
     finally:
         other.close()
@@ -229,6 +243,7 @@ def test_unknown_look_in_the_address_is_left_out(page: Page, case: Case) -> None
     page.goto(case.url + "&look=plane:up;show:%25;opacity:7;window:a,b;modality:9;style:;:;colours:red")
     wait_until_ready(page)
     expect(page.locator("canvas.pane")).to_have_count(3)
+    open_menu(page, "Overlay")
     expect(page.get_by_role("slider", name="Opacity")).to_have_value("0.5")
 
 
@@ -236,7 +251,11 @@ def test_next_case_keeps_position_zoom_and_settings(page: Page, case: Case) -> N
     shown = open_case(page, case, (9, 12, 8))
     page.keyboard.press("+")
     page.keyboard.press("o")
-    shown.canvas.press("ArrowUp")
+    open_menu(page, "More")
+    page.get_by_role("group", name="Drag").get_by_role("button", name="region").click()
+    for key in ("Enter", "ArrowUp"):
+        shown.canvas.press(key)
+    expect(page.locator(".measured")).to_contain_text("1 voxel")
     page.wait_for_function("() => new URL(location).searchParams.get('at') === '10,13,10'")
     ready, here = page.locator(".root[data-ready]").first, page.url
     before = str(ready.get_attribute("data-ready"))
@@ -245,9 +264,11 @@ def test_next_case_keeps_position_zoom_and_settings(page: Page, case: Case) -> N
     expect(ready).not_to_have_attribute("data-ready", before)
     wait_until_ready(page)
     assert page.url != here and voxel(page) == (9, 12, 9)
+    expect(page.locator(".measured")).to_be_hidden()  # what was measured in another case
     zoomed = shown.at[2]
     shown.canvas.press("0")
     settle(page)
     assert zoomed == pytest.approx(1.25 * shown.at[2], rel=1e-3)
     overlay = page.get_by_role("group", name="Overlay", exact=True)
+    open_menu(page, "Overlay")
     expect(overlay.get_by_role("button", name="outline")).to_have_attribute("aria-pressed", "true")

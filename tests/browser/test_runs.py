@@ -72,7 +72,7 @@ def test_pictures_of_validations_are_watched_with_a_slider(server: Server, page:
     add_metrics(server.checkpoints, run, 4, 4)
     add_slice(server, run, 4)
     expect(slider).to_have_attribute("max", "3", timeout=POLL_TIMEOUT_MS)
-    expect(pictures).to_have_attribute("data-shown", "2")  # what somebody looks at stays
+    expect(pictures).to_have_attribute("data-shown", "2")  # a chosen picture stays
     slider.press("End")
     expect(pictures).to_have_attribute("data-shown", "4")
     add_slice(server, run, 5)

@@ -12,7 +12,7 @@ from playwright.sync_api import Page, expect
 
 from core.imaging.display import channels
 from tests.browser.conftest import Server
-from tests.support.viewers import pane, rest_pointer, settle, voxel, wait_until_ready
+from tests.support.viewers import open_menu, pane, rest_pointer, settle, voxel, wait_until_ready
 
 pytestmark = pytest.mark.browser
 
@@ -167,6 +167,7 @@ def test_outline_is_on_the_edge_of_the_label_and_the_fill_inside(server: Server,
     middle = ((left + right) / 2, (top + bottom) / 2)
     inside = truth.pixel(*middle)
     assert inside != pytest.approx(COLOUR, abs=12) and inside[2] > inside[0] + 30, "half transparent"
+    open_menu(page, "Overlay")
     page.get_by_role("button", name="outline", exact=True).click()
     settle(page)
     assert max(truth.pixel(*middle)) - min(truth.pixel(*middle)) <= 2, "grey again inside"

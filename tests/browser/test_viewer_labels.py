@@ -14,7 +14,7 @@ from core.datasets import open_dataset
 from tests.browser.conftest import Server
 from tests.support.balls import SHAPE
 from tests.support.ignored import SLAB, write_ignored_balls
-from tests.support.viewers import Pane, pane, settle, wait_until_ready
+from tests.support.viewers import Pane, open_menu, pane, settle, wait_until_ready
 
 pytestmark = pytest.mark.browser
 
@@ -97,7 +97,9 @@ def test_every_class_of_many_has_its_own_colour_in_overlay_and_legend(server: Se
     if not (server.data / "many").exists():
         write_many_classes(server)
     open_data(server, page, "many")
+    open_menu(page, "Overlay")
     page.get_by_role("slider", name="Opacity").fill("1")
+    page.keyboard.press("Escape")  # closes the menu
     settle(page)
     truth = pane(page, "axial", "truth")
     expected = [rgb(c.colour) for c in open_dataset(server.data / "many").labels.foreground]

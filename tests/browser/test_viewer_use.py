@@ -3,6 +3,8 @@ pictures, use fingers, go to full screen."""
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 
 import nibabel as nib
@@ -14,7 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from tests.browser.conftest import TIMEOUT_MS, Server
 from tests.browser.test_viewer import SHAPE, open_case
 from tests.browser.test_viewer_content import bright_label, open_image, structure
-from tests.support.viewers import pane, rest_pointer, settle, voxel
+from tests.support.viewers import open_menu, pane, rest_pointer, settle, voxel
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -140,6 +142,7 @@ def test_readout_windows_scale_bar_and_pictures(server: Server, page: Page, tmp_
     page.keyboard.press("h")
     page.get_by_role("button", name="block", exact=True).click()
     expect(shown).to_have_attribute("aria-label", f"{place}, reference, block hidden")
+    open_menu(page, "More")
     with page.expect_download() as download:
         page.get_by_role("button", name="Save this view as a picture").click()
     assert download.value.suggested_filename.endswith(f"axial-{voxel(page)[2] + 1}.png")
@@ -171,18 +174,52 @@ def test_controls_are_one_stop_of_the_tab_key(server: Server, page: Page) -> Non
     page.keyboard.press("Shift+Tab")
     expect(page.get_by_role("button", name="reference", exact=True)).to_be_focused()
     page.keyboard.press("End")
-    opacity = page.get_by_label("Opacity")
+    expect(page.get_by_role("button", name="box", exact=True)).to_be_focused()  # the legend
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("button", name="image", exact=True)).to_be_focused()
+    for _ in range(2):
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="image", exact=True)).to_be_focused()
+
+
+def test_menu_of_the_toolbar_is_opened_and_closed_by_keys_and_mouse(server: Server, page: Page) -> None:
+    open_case(server, page, "las")
+    menu, opacity = page.locator("summary").get_by_text("Overlay", exact=True), page.get_by_label("Opacity")
+    menu.focus()
+    page.keyboard.press("Enter")
+    for _ in range(2):
+        page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="fill", exact=True)).to_be_focused()
+    for _ in range(3):
+        page.keyboard.press("Tab")
     expect(opacity).to_be_focused()
     before = float(opacity.input_value())
     page.keyboard.press("ArrowDown")
-    assert float(opacity.input_value()) < before, "the vertical arrows change a slider"
-    page.keyboard.press("ArrowRight")
-    expect(page.get_by_role("button", name="image", exact=True)).to_be_focused()
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")
-    expect(page.get_by_role("button", name="both", exact=True)).to_be_focused()
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("button", name="both", exact=True)).to_be_focused()
+    assert float(opacity.input_value()) < before
+    page.keyboard.press("Escape")
+    expect(opacity).to_be_hidden()
+    expect(menu).to_be_focused()
+    menu.click()
+    expect(opacity).to_be_visible()
+    open_menu(page, "Window")
+    expect(opacity).to_be_hidden()
+    page.locator("canvas.pane").first.click()
+    expect(page.get_by_role("button", name="reset window")).to_be_hidden()
+
+
+@pytest.mark.parametrize("width", [1440, 800])
+def test_toolbar_is_one_row_whose_rest_is_in_a_menu(server: Server, page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 1000})
+    open_case(server, page, "las")
+    bar = page.locator(".bar").first
+    assert int(bar.evaluate("bar => bar.clientHeight")) < 30
+    drag = page.get_by_role("group", name="Drag")
+    open_menu(page, "More")
+    drag.get_by_role("button", name="ruler").click()
+    expect(drag.get_by_role("button", name="ruler")).to_have_attribute("aria-pressed", "true")
+    page.set_viewport_size({"width": 2600, "height": 1000})
+    page.keyboard.press("Escape")
+    expect(drag).to_be_visible()  # there is room for it
 
 
 @pytest.mark.long
@@ -220,6 +257,15 @@ def test_fingers_scroll_zoom_and_leave_the_page_its_own(server: Server, browser:
     here = voxel(page)
     touch([(x, y + 30 - 6 * n) for n in range(11)])
     assert voxel(page)[2] == here[2] and voxel(page)[:2] != here[:2], "the switch gives the finger to the crosshair"
+    page.get_by_role("group", name="One finger").get_by_role("button", name="ruler").tap()
+    here = voxel(page)
+    touch([(x - 10 + 2 * n, y + 30 - 6 * n) for n in range(11)])
+    mm, pixels = (float(n) for n in re.findall(r"[\d.]+", str(axial.canvas.get_attribute("data-scale"))))
+    length = float(re.findall(r"[\d.]+", page.locator(".measured").inner_text())[0])
+    assert length == pytest.approx(math.hypot(20, 60) * mm / pixels, abs=0.1), "the finger draws with a tool"
+    assert voxel(page) == here
+    page.get_by_role("group", name="One finger").get_by_role("button", name="slices").tap()
+    expect(page.locator(".measured")).to_be_hidden()
     scale = axial.at[2]
     touch([(x - 20 - 4 * n, y) for n in range(8)], [(x + 20 + 4 * n, y) for n in range(8)])
     assert axial.at[2] > 1.5 * scale, "two fingers zoom"

@@ -6,7 +6,6 @@ Both are clients of GlusterFS that keep what they know of files for a second, as
 from __future__ import annotations
 
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -26,10 +25,9 @@ from core.runs.store.file_systems import INDEX_FOLDER_VARIABLE, file_system_of
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.process import LockHeldError, locked
 from core.runs.store.state import read_state, reconciled_state, write_state
-from tests.conftest import missing
 from tests.support.cluster.cluster_runs import toy
+from tests.support.cluster.machines import started
 from tests.support.cluster.network_folder import NetworkFolder, OtherMachine, missing_for_network_folder
-from tests.support.cluster.slurm_cluster import can_be_machines
 from tests.support.watching import TOY, TOYS, processes_of, wait_for_epoch, wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.cluster]
@@ -56,17 +54,8 @@ for epoch in range(1, 41):
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[NetworkFolder]:
-    if not can_be_machines():
-        pytest.skip("a second machine on this one needs Linux and root")
-    if reason := missing_for_network_folder():
-        missing(reason)
-    with tempfile.TemporaryDirectory(prefix="network") as folder:
-        started = NetworkFolder(Path(folder))
-        try:
-            started.start()
-            yield started
-        finally:
-            started.stop()
+    with started(NetworkFolder, missing_for_network_folder()) as folder:
+        yield folder
 
 
 @pytest.fixture

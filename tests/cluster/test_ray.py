@@ -5,7 +5,6 @@ The root is a folder that this machine and the nodes see; PIDs, host names and b
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,11 +20,10 @@ from core.runs.store import folder as files
 from core.runs.store import heartbeat
 from core.runs.store.engine_records import write_engine
 from core.runs.store.state import read_state
-from tests.conftest import missing
 from tests.support.cluster.cluster_runs import record_of, seen, submit, toy, trainer_of, wait_for, wait_for_epoch
+from tests.support.cluster.machines import TOY_RUNS, started
 from tests.support.cluster.ray_cluster import RayCluster, missing_for_ray
-from tests.support.cluster.slurm_cluster import can_be_machines
-from tests.support.watching import TOY, TOYS, processes_of, wait_until
+from tests.support.watching import TOY, processes_of, wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.cluster]
 
@@ -65,20 +63,8 @@ poll_s = 2
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[RayCluster]:
-    if not can_be_machines():
-        pytest.skip("nodes of their own need Linux and root")
-    if reason := missing_for_ray():
-        missing(reason)
-    with tempfile.TemporaryDirectory(prefix="ray") as folder:
-        started = RayCluster(Path(folder))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PYTHONPATH", str(TOYS))
-            patch.setenv("TOY_EPOCH_S", "0.3")
-            try:
-                started.start()
-                yield started
-            finally:
-                started.stop()
+    with started(RayCluster, missing_for_ray(), TOY_RUNS) as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="module")

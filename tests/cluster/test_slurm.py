@@ -5,7 +5,6 @@ The root is a folder that this machine and the nodes see; PIDs, host names and b
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,11 +25,11 @@ from core.runs.store.state import read_state
 from core.runs.sweeps import submit_sweep
 from core.sweeps.settings import SweepOptions, SweepSettings
 from core.sweeps.space import parse_space
-from tests.conftest import missing
 from tests.support.balls import tiny, write_balls
 from tests.support.cluster.cluster_runs import record_of, seen, submit, trainer_of, wait_for, wait_for_epoch
-from tests.support.cluster.slurm_cluster import SlurmCluster, can_be_machines, missing_for_slurm
-from tests.support.watching import TOY, TOYS, processes_of, wait_until
+from tests.support.cluster.machines import TOY_RUNS, started
+from tests.support.cluster.slurm_cluster import SlurmCluster, missing_for_slurm
+from tests.support.watching import TOY, processes_of, wait_until
 
 pytestmark = [pytest.mark.long, pytest.mark.cluster]
 
@@ -60,21 +59,12 @@ partition = "nope"
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[SlurmCluster]:
-    if not can_be_machines():
-        pytest.skip("nodes of their own need Linux and root")
-    if reason := missing_for_slurm():
-        missing(reason)
-    with tempfile.TemporaryDirectory(prefix="slurm") as folder:
-        started = SlurmCluster(Path(folder))
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("SLURM_CONF", started.environment["SLURM_CONF"])
-            patch.setenv("PYTHONPATH", str(TOYS))
-            patch.setenv("TOY_EPOCH_S", "0.3")
-            try:
-                started.start()
-                yield started
-            finally:
-                started.stop()
+    with (
+        started(SlurmCluster, missing_for_slurm(), TOY_RUNS) as cluster,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("SLURM_CONF", cluster.environment["SLURM_CONF"])  # for the clients that the program calls
+        yield cluster
 
 
 @pytest.fixture(scope="module")

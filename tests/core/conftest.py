@@ -46,3 +46,9 @@ def saved(checkpoint_bytes: bytes, tmp_path: Path) -> Path:
     path = tmp_path / "last.safetensors"
     path.write_bytes(checkpoint_bytes)
     return path
+
+
+@pytest.fixture
+def own_decoded_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty cache of decoded images."""
+    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(tmp_path_factory.mktemp("runs")))

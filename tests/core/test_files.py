@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from core.files import (
     atomic_write,
     file_stamp,
     parse_line,
+    read_replaced,
     remove_temporaries,
     temporary_beside,
 )
@@ -133,3 +135,15 @@ def test_error_of_parsing_is_not_kept(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError):
         cache.get(lambda: 1 // 0, tmp_path / "a")
     assert cache.get(lambda: 1, tmp_path / "a") == 1
+
+
+def test_missing_file_that_need_not_exist_is_not_waited_for() -> None:
+    calls = []
+
+    def missing() -> str:
+        calls.append(1)
+        raise FileNotFoundError(errno.ENOENT, "missing")
+
+    with pytest.raises(FileNotFoundError):
+        read_replaced(missing)
+    assert len(calls) == 1

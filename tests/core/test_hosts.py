@@ -1,4 +1,4 @@
-"""What tells one machine from another, and a renamed one from a stranger."""
+"""Identity of a machine: for other processes, in containers, under a new name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from core import hosts
 from core.paths import project_root
-from tests.support.cluster.slurm_cluster import can_be_machines
+from tests.support.cluster.machines import can_simulate_machines
 
 SHOW = "from core import hosts; print(hosts.pid_space(), *hosts.machine_marks())"
 
@@ -25,7 +25,7 @@ def shown(*apart: str) -> list[str]:
 def test_another_process_sees_the_same_and_a_container_another_pid_space() -> None:
     own = [hosts.pid_space(), *hosts.machine_marks()]
     assert shown() == own
-    if not can_be_machines():
+    if not can_simulate_machines():
         pytest.skip("namespaces need Linux and root")
     space, *marks = shown("unshare", "--pid", "--net", "--fork", "--mount-proc")
     assert space.partition(":")[0] == own[0].partition(":")[0] and space != own[0]

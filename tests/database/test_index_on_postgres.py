@@ -20,6 +20,11 @@ from tests.core.runs.store.test_index import (  # noqa: F401
     test_synchronized_values_equal_the_rows_and_ids_grow,
     test_values_are_added_only_after_the_expected_one,
 )
+from tests.core.runs.test_review_notes import (  # noqa: F401
+    model,
+    test_notes_are_changed_removed_and_read_in_the_order_of_their_first_writing,
+    test_notes_that_another_program_wrote_are_listed,
+)
 from tests.core.study.test_answers import (  # noqa: F401
     test_game_is_found_by_a_prefix_of_its_id,
     test_question_is_answered_once,

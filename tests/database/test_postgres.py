@@ -194,7 +194,7 @@ def test_frozen_server(
     started = time.monotonic()
     assert len(runs.metrics_after(root, folder.name)) == 39 and "gives no answer" in unavailable(root)
     assert [run.id for run in runs.list_runs(root)] == [folder.name]
-    assert time.monotonic() - started < 1.0, "nobody waits for it a second time"
+    assert time.monotonic() - started < 1.0, "a second access does not wait"
     with pytest.raises(RunError, match=r"gives no answer|cannot be accessed"):
         save_answer(root, answer())
     assert cli.main(["runs", "list", "--checkpoints", str(root), "--json"]) == 0

@@ -156,6 +156,16 @@ def assert_same_run(folder: Path, uninterrupted: Path) -> None:
     assert epoch_ends <= losses and epoch_ends <= {step for step, name in written if name == "train/loss"}
 
 
+def run_resumed_after_each_kill(root: Path, config: TrainConfig, kills: int) -> Path:
+    """Train with the worker that kills itself, and resume it each time; returns the folder of the finished run."""
+    run_id = runs.submit(root, config, worker="self_killing_worker")
+    for _ in range(kills):
+        assert "SIGKILL" in wait_for(root, run_id, "crashed").message
+        runs.resume(root, run_id, worker="self_killing_worker")
+    assert wait_for(root, run_id, "finished").attempt == 1 + kills
+    return root / run_id
+
+
 @pytest.mark.fault(3, "killed and resumed equals never interrupted, bit for bit")
 @pytest.mark.parametrize("steps", ["20", pytest.param("3,11,27", marks=pytest.mark.long(25))], ids=["once", "often"])
 def test_killed_and_resumed_run_equals_uninterrupted_run(
@@ -163,14 +173,9 @@ def test_killed_and_resumed_run_equals_uninterrupted_run(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
     monkeypatch.setenv("KILL_AT_STEPS", steps)
-    kills = len(steps.split(","))
-    run_id = runs.submit(root, config(**DETERMINISTIC), worker="self_killing_worker")
-    for _ in range(kills):
-        assert "SIGKILL" in wait_for(root, run_id, "crashed").message
-        runs.resume(root, run_id, worker="self_killing_worker")
-    assert wait_for(root, run_id, "finished").attempt == 1 + kills
-    assert_same_run(root / run_id, uninterrupted)
-    assert list((root / run_id / files.TENSORBOARD).glob("events.*"))
+    folder = run_resumed_after_each_kill(root, config(**DETERMINISTIC), kills=len(steps.split(",")))
+    assert_same_run(folder, uninterrupted)
+    assert list((folder / files.TENSORBOARD).glob("events.*"))
 
 
 @pytest.mark.fault(3, "killed between whole-volume validation and checkpoint: measured again, recorded once")
@@ -180,13 +185,8 @@ def test_run_killed_between_measurement_and_checkpoint_has_each_row_once(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
     monkeypatch.setenv("KILL_AT_EPOCHS", epochs)
-    kills = len(epochs.split(","))
-    run_id = runs.submit(root, config(**DETERMINISTIC), worker="self_killing_worker")
-    for _ in range(kills):
-        assert "SIGKILL" in wait_for(root, run_id, "crashed").message
-        runs.resume(root, run_id, worker="self_killing_worker")
-    assert wait_for(root, run_id, "finished").attempt == 1 + kills
-    assert_same_run(root / run_id, uninterrupted)
+    folder = run_resumed_after_each_kill(root, config(**DETERMINISTIC), kills=len(epochs.split(",")))
+    assert_same_run(folder, uninterrupted)
 
 
 @pytest.mark.long

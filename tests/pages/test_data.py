@@ -124,6 +124,7 @@ def test_first_subject_is_shown_while_the_data_are_checked(empty_app: Path, monk
     keep_checking(monkeypatch)
     app = open_page("data", data="heads")
     assert component_data(app, "layers")["rows"] == ["image", "truth"] and "Train on this" not in button_labels(app)
+    assert not app.get("html"), "the viewer has a legend: there is no second one"
 
 
 @pytest.mark.slow

@@ -17,8 +17,8 @@ pytestmark = [pytest.mark.usefixtures("empty_app"), pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
-def nobody_asks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No thread asks the cluster, which does not exist."""
+def no_pollers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread polls the cluster, which does not exist."""
     monkeypatch.setattr("core.runs.engine_poller.ensure_pollers", lambda root: None)
 
 

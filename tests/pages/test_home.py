@@ -15,13 +15,16 @@ from core import runs
 from core.datasets.splits import split_subjects
 from core.formatting import format_duration
 from core.presets import preset
+from core.runs import groups
 from core.runs.catalog import update_index
+from core.runs.store.groups import FOLDS, SWEEP, Group, Member, write_group
 from core.runs.store.pictures import add_picture, encode_png
 from core.runs.store.process import process_identity
 from core.runs.store.state import Best, read_state, write_state
 from tests.support.app_pages import button, button_labels, click, open_page, texts
 from tests.support.run_folders import make_run
 from ui.home.best_runs import best_runs
+from ui.home.shown_runs import shown_runs
 from ui.home.starts import FEW
 
 pytestmark = pytest.mark.usefixtures("empty_app")
@@ -73,6 +76,28 @@ def test_cards_show_what_is_prepared_then_dice_so_far_and_the_last_picture(check
     assert len(app.get("image")) == 1
     (checkpoints / run / "last.safetensors").write_bytes(b"")
     assert {"Review", "Segment a scan", "Quiz"} <= set(links(open_page("home")))
+
+
+def test_runs_of_a_group_are_one_card_and_what_trains_comes_before_what_waits(checkpoints: Path) -> None:
+    first, second = (make_run(checkpoints, f"net fold {n}", "queued", 0) for n in (0, 1))
+    set_state(checkpoints / second, state="running", **alive())
+    waiting = make_run(checkpoints, "waiting", "queued", 0)
+    trials = [make_run(checkpoints, f"search trial {n}", epochs=n) for n in (1, 2)]
+    config = preset("quick")
+    folds = Group("net-folds", "net", FOLDS, config, tuple(Member(run) for run in (first, second)))
+    sweep = Group("search", "search", SWEEP, config, tuple(Member(run) for run in trials))
+    for group in (folds, sweep):
+        write_group(checkpoints, group)
+    all_runs = runs.list_runs(checkpoints)
+    going_on, ended = shown_runs(all_runs, groups.list_groups(checkpoints, all_runs))
+    assert [(one.run.id, one.group and one.group.group.id) for one in going_on] == [
+        (second, "net-folds"), (waiting, None)
+    ]  # fmt: skip
+    assert [one.run.id for one in ended] == [trials[1]], "the trial with the highest Dice stands for the sweep"
+    app = open_page("home")
+    assert [label for label in links(app) if label.startswith("**")] == ["**net**", "**waiting**", "**search**"]
+    shown = texts(app).replace("\\", "")
+    assert "0 of 2 folds finished" in shown and "search trial 2: demo" in shown
 
 
 def test_best_run_of_a_data_set_is_measured_on_whole_volumes_where_one_is(checkpoints: Path) -> None:

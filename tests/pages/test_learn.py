@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from core.checkpointing.checkpoint import load, save
+from core.checkpointing.metadata import REGIONS
 from core.processes import kill_tree
+from core.regions import Region, RegionSpace
 from tests.support.app_pages import button, component_data, hide_demo_model, open_page, run_page, texts
 from tests.support.background_jobs import poll
-from tests.support.learn_data import link_demo_subject, small_model
+from tests.support.learn_data import ISEG_LABELS, link_demo_subject, small_model
 from tests.support.watching import processes_of
 from ui.learn import jobs as learn_jobs
 from ui.learn.layout import chapter_texts
@@ -126,6 +130,25 @@ def test_model_chosen_on_another_page_for_other_data_is_replaced(
     monkeypatch.setattr("ui.shared.jobs.start", lambda folder, arguments: None)
     app = open_page("learn", session={"model": "another-model"})
     assert app.selectbox(key="model").value == model.parent.name
+
+
+def test_output_of_a_network_of_regions_is_described_as_sigmoids(
+    data: Path, checkpoints: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link_demo_subject(tmp_path_factory, data)
+    path = small_model(checkpoints)
+    monkeypatch.setattr("ui.shared.jobs.start", lambda folder, arguments: None)
+    assert "softmax" in texts(open_page("learn")) and "sigmoid" not in texts(open_page("learn"))
+    stored = load(path)
+    regions = RegionSpace((Region("brain", ("GM", "WM"), "GM"), Region("WM", ("WM",), "WM")), ISEG_LABELS.names)
+    metadata = replace(
+        stored.metadata,
+        config=stored.metadata.train_config.with_values({"targets": "regions"}).to_json(),
+        dataset={**stored.metadata.dataset, REGIONS: regions.to_json()},
+    )
+    save(path, replace(stored, metadata=metadata))
+    app = open_page("learn")
+    assert "sigmoid" in texts(app) and "softmax" not in texts(app)
 
 
 def test_failure_to_make_the_subject_is_shown_and_can_be_retried(data: Path) -> None:

@@ -29,7 +29,7 @@ from tests.support.app_pages import (
 )
 from tests.support.background_jobs import poll
 from tests.support.learn_data import link_demo_subject
-from tests.support.quiz_runs import QuizRun
+from tests.support.quiz_runs import QuizRun, use_copy
 from ui.quiz import game as game_module
 from ui.quiz import games, preparation
 from ui.shared import evaluation_job
@@ -40,10 +40,7 @@ pytestmark = pytest.mark.slow  # the run is trained once
 @pytest.fixture
 def root(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the trained run, and no other model."""
-    root = tmp_path / "checkpoints"
-    shutil.copytree(quiz_run.root, root)
-    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
-    monkeypatch.setenv("SEGMENTARIUM_DATA", str(quiz_run.data_root))
+    root = use_copy(quiz_run, tmp_path, monkeypatch)
     hide_demo_model(monkeypatch)
     return root
 
@@ -132,7 +129,7 @@ def test_answered_questions_can_be_shown_again(root: Path) -> None:
     assert bar(app)["number"] == 1 and game_id(app) != answers[0].game
     app = click(app, "End the game")
     assert "No question of this game was answered" in texts(app)
-    assert "Preparation" in texts(click(app, "Other settings"))
+    assert "Play" in button_labels(click(app, "Other settings"))
 
 
 @pytest.mark.parametrize(
@@ -198,13 +195,13 @@ def test_score_survives_a_restart_of_the_server(root: Path) -> None:
     app = open_quiz(game=game)
     assert {m.label: m.value for m in app.metric}["Right"].endswith(" of 2")
     assert "2 questions of 10 requested" in texts(app) and "images are no longer available" in texts(app)
-    assert button_labels(app) == ["Other settings"]
+    assert button_labels(app) == ["New game"]
 
 
 def test_unknown_game_is_reported(root: Path) -> None:
     app = open_quiz(game="unknown")
-    assert "expected the id of a game" in texts(app)
-    assert "Preparation" in texts(click(app, "Other settings"))
+    assert "No question of this game was answered, or it was played on another server." in texts(app)
+    assert "Play" in button_labels(click(app, "New game"))
 
 
 def test_without_a_model_the_page_gives_the_reason(

@@ -7,7 +7,10 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from core.checkpointing.checkpoint import load, save
@@ -26,8 +29,9 @@ from tests.support.app_pages import (
 )
 from tests.support.background_jobs import poll
 from tests.support.balls import untrained_run
-from tests.support.quiz_runs import SUBJECTS, QuizRun
+from tests.support.quiz_runs import SUBJECTS, QuizRun, use_copy
 from ui.shared import evaluation_job
+from ui.shared.data_choice import TRAINING_DATA
 
 HELD_OUT = SUBJECTS // 3
 
@@ -35,11 +39,7 @@ HELD_OUT = SUBJECTS // 3
 @pytest.fixture
 def root(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the trained run, whose held-out subjects are segmented."""
-    root = tmp_path / "checkpoints"
-    shutil.copytree(quiz_run.root, root)
-    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
-    monkeypatch.setenv("SEGMENTARIUM_DATA", str(quiz_run.data_root))
-    return root
+    return use_copy(quiz_run, tmp_path, monkeypatch)
 
 
 @pytest.mark.slow  # the run is trained once
@@ -49,6 +49,14 @@ def test_unsegmented_case_offers_a_segmentation(root: Path, quiz_run: QuizRun) -
     cases = component_data(app, "selected")
     assert [row["value"] for row in cases["rows"]] == ["–"] * HELD_OUT and cases["selected"]
     assert {"Segment this case", f"Segment all {HELD_OUT} remaining cases"} <= set(button_labels(app))
+
+
+@pytest.mark.slow
+def test_data_set_of_the_training_is_known_by_its_folder(root: Path, quiz_run: QuizRun) -> None:
+    app = open_page("review", model=quiz_run.run, data=str(quiz_run.data))
+    assert not app.warning and app.selectbox(key="review_data-False").value == TRAINING_DATA
+    elsewhere = open_page("review", model=quiz_run.run, data=str(quiz_run.data.parent / "gone"))
+    assert any("There is no data set called" in warning.value for warning in elsewhere.warning)
 
 
 @pytest.mark.slow
@@ -191,3 +199,92 @@ def test_filter_by_name_leaves_a_few_cases_or_says_that_none_passes(root: Path, 
     assert len(component_data(app, "selected")["rows"]) == SUBJECTS and "No case passes this filter" in texts(app)
     app = open_page("review", model=quiz_run.run, cases="all", list="not segmented")
     assert len(component_data(app, "selected")["rows"]) == SUBJECTS - HELD_OUT
+
+
+@pytest.mark.slow
+def test_export_offers_the_files_of_a_segmented_case_only(root: Path, quiz_run: QuizRun) -> None:
+    app = open_page("review", model=quiz_run.run)
+    labels = [e.proto.label for e in app.get("download_button")]  # type: ignore[attr-defined]
+    assert labels == [
+        "Scores (CSV)", "Notes (CSV)", "Notes (JSON)", "Prediction", "Errors", "Contact sheet (PNG)",
+        "Contact sheet (PDF)",
+    ]  # fmt: skip
+    choose(app, "Cases", "all")
+    waiting = next(row["id"] for row in component_data(app, "selected")["rows"] if row["waiting"])
+    app = open_page("review", model=quiz_run.run, cases="all", case=waiting)
+    labels = [e.proto.label for e in app.get("download_button")]  # type: ignore[attr-defined]
+    assert "Prediction" not in labels and "Segment this case first." in texts(app)
+
+
+@pytest.mark.slow
+def test_figures_are_partial_until_the_voxels_are_counted_and_part_of_the_address(
+    root: Path, quiz_run: QuizRun
+) -> None:
+    app = open_page("review", model=quiz_run.run, view="figures")
+    assert not app.exception and len(app.get("plotly_chart")) == 1, "the volumes need no voxels"
+    assert "Bland-Altman, n = 3" in texts(app) and f"Count the voxels of {HELD_OUT} cases" in button_labels(app)
+    assert main(["review", "analyse", quiz_run.run, str(quiz_run.data), "--json"]) == 0
+    figures: dict[str, Any] = {"view": "figures", "class": "dark"}
+    app = open_page("review", model=quiz_run.run, **figures)
+    assert not app.exception and len(app.get("plotly_chart")) == 4
+    assert not [label for label in button_labels(app) if label.startswith("Count")]
+    assert "Surface distances, dark" in texts(app)
+    shutil.rmtree(root / quiz_run.run / "predictions")
+    assert "are not segmented yet" in texts(open_page("review", model=quiz_run.run, view="figures"))
+
+
+@pytest.mark.slow
+def test_second_model_is_a_layer_of_the_viewer_and_a_table(root: Path, quiz_run: QuizRun) -> None:
+    second: dict[str, Any] = {"with": f"{quiz_run.run}@last"}
+    last = str(root / quiz_run.run / "last.safetensors")
+    app = open_page("review", model=quiz_run.run, **second)
+    assert not app.exception and set(component_data(app, "grid")["layers"]) == {"truth", "prediction"}
+    assert "Segment this case with it" in button_labels(app)
+    chosen = component_data(app, "selected")["selected"]
+    assert main(["evaluate", last, str(quiz_run.data), "--subject", chosen, "--keep"]) == 0
+    app = open_page("review", model=quiz_run.run, case=chosen, **second)
+    scene = component_data(app, "grid")
+    assert scene["rows"] == ["truth", "prediction", "second prediction"]
+    assert "second prediction" in scene["layers"] and "Segment this case with it" not in button_labels(app)
+    app = open_page("review", model=quiz_run.run, view="models", **second)
+    assert not app.exception and "Wilcoxon" in texts(app) and len(app.get("plotly_chart")) == 1
+    assert "too few for a test" in texts(app) or "equal in the only case" in texts(app)
+
+
+@pytest.mark.slow
+def test_segmentation_file_on_another_grid_is_refused_with_the_difference(
+    root: Path, quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(quiz_run.data_root, tmp_path / "data")
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(tmp_path / "data"))
+    subject = open_page("review", model=quiz_run.run).session_state["case"]
+    label = next((tmp_path / "data" / "balls" / "labelsTr").glob(f"{subject}*"))
+    values: dict[str, Any] = {"model": quiz_run.run, "case": subject, "with": "file"}
+    app = open_page("review", **values, file=f"balls/labelsTr/{label.name}")
+    assert "second prediction" in component_data(app, "grid")["layers"] and not app.error
+    image = nib.load(label)
+    other = tmp_path / "data" / "other.nii.gz"
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[:-1], image.affine), other)  # type: ignore[attr-defined]
+    app = open_page("review", **values, file="other.nii.gz")
+    assert "expected shape 20x24x18" in app.error[0].value and "19x24x18" in app.error[0].value
+    assert set(component_data(app, "grid")["layers"]) == {"truth", "prediction"}
+    assert "inside" in open_page("review", **values, file="../x.nii.gz").error[0].value
+
+
+@pytest.mark.slow
+def test_note_is_saved_at_the_crosshair_shown_in_the_list_and_removed(root: Path, quiz_run: QuizRun) -> None:
+    app = open_page("review", model=quiz_run.run, at="3,4,5")
+    chosen = component_data(app, "selected")["selected"]
+    app.text_area(key=f"review_note-{chosen}-text").set_value("the rim is missed")
+    app = choose(app, "Mark", "fix")
+    click(app, "Save note")
+    assert not app.exception and "the rim is missed" in texts(app) and "3,4,5" in button_labels(app)
+    (marked,) = [row for row in component_data(app, "selected")["rows"] if row["mark"]]
+    assert (marked["id"], marked["mark"]) == (chosen, "fix")
+    click(app, "3,4,5")
+    assert component_data(app, "grid")["target"]["voxel"] == [2, 3, 4]
+    assert app.text_area(key=f"review_note-{chosen}-text").value == ""
+    click(app, "Save note")
+    assert "a mark" in app.error[0].value, "an empty note is refused"
+    app.button(key=next(b.key for b in app.button if b.key and b.key.startswith("note-remove"))).click().run()
+    assert not [row for row in component_data(app, "selected")["rows"] if row["mark"]]

@@ -37,7 +37,8 @@ def table(app: AppTest) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_page_without_runs_explains_how_to_start_one() -> None:
-    assert "No runs yet" in texts(open_page("runs"))
+    app = open_page("runs")
+    assert "No runs yet" in texts(app) and button_labels(app) == ["Train on the demo data"]
 
 
 @pytest.mark.slow

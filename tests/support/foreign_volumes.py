@@ -1,4 +1,5 @@
-"""Writes small volumes in other formats than NIfTI: byte by byte from their standards, and DICOM with pydicom."""
+"""Writes small volumes in other formats than NIfTI, byte by byte from their standards, and DICOM with pydicom; and
+compares what is read."""
 
 from __future__ import annotations
 
@@ -11,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+
+from core.errors import VolumeError
+from core.imaging.geometry import to_canonical
+from core.imaging.volume import read_header, read_image
 
 LPS = np.diag([-1.0, -1.0, 1.0])
 SHAPE = (5, 6, 7)
@@ -207,3 +213,19 @@ def _vector(values: np.ndarray) -> str:
 def _decimal(value: float) -> str:
     """A decimal string of at most 16 characters."""
     return f"{value:.9g}"[:16]
+
+
+def assert_phantom(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
+    """The file is read as this array, shape (i, j, k), with this affine."""
+    header, image = read_header(path), read_image(path)
+    np.testing.assert_allclose(header.geometry.affine, affine, atol=1e-5)
+    assert header.shape == array.shape
+    np.testing.assert_array_equal(image.data[0], to_canonical(array, header.geometry))
+
+
+def refused(path: Path) -> str:
+    """The message with which a file is refused; it names the file in one line."""
+    with pytest.raises(VolumeError) as caught:
+        read_image(path)
+    assert str(path.parent) in str(caught.value) and "\n" not in str(caught.value)
+    return str(caught.value)

@@ -1,4 +1,4 @@
-"""Subjects with a left and a right ball in a head: classes that only their side tells apart."""
+"""Subjects with a left and a right ball in a head: classes that differ only by their side."""
 
 from __future__ import annotations
 

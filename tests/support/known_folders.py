@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.support.dicom_labels import contours_of, write_case, write_rtstruct, write_seg
 from tests.support.volume_files import (
     AFFINE,
     label_map,
@@ -152,6 +153,23 @@ def make_plain(folder: Path) -> Path:
     return folder
 
 
+def make_dicom(folder: Path) -> Path:
+    """Series in folders as The Cancer Imaging Archive has them: patient, study, series; two SEG and an RTSTRUCT."""
+    first = np.zeros(SHAPE, bool)
+    first[1:3, 2:5, 1:4] = True
+    masks = {"Liver": first, "Spleen": np.roll(first, 3, axis=0)}
+    for number in (1, 2, 3):
+        study, uid = folder / f"PAT-{number}" / "01-02-2003-NA", f"1.2.{number}"
+        elements = {"StudyInstanceUID": f"1.9.{number}", "PatientID": f"PAT-{number}", "Modality": "CT"}
+        write_case(study / "2.000000-CT", voxels(SHAPE, number).astype(np.int16), AFFINE, uid, **elements)
+        if number < 3:
+            write_seg(study / "3.000000-Segmentation" / "1-1.dcm", masks, AFFINE, uid)
+        else:
+            regions = {name: contours_of(mask, AFFINE) for name, mask in masks.items()}
+            write_rtstruct(study / "3.000000-RTSTRUCT" / "1-1.dcm", regions, uid)
+    return folder
+
+
 def _simple(files: Mapping[str, Sequence[int] | None], cases: Sequence[Mapping[str, str]]) -> Callable[[Path], Path]:
     return lambda folder: write_cases(folder, files, cases)
 
@@ -264,4 +282,5 @@ EXAMPLES: dict[str, Callable[[Path], Path]] = {
     "bids": make_bids,
     "bids-masks": make_bids_masks,
     "plain": make_plain,
+    "dicom": make_dicom,
 }

@@ -26,8 +26,8 @@ def labels(*indices: int) -> Tensor:
     return torch.tensor(indices).reshape(1, -1, 1, 1)
 
 
-def certain(target: Tensor, classes: int, logit: float = 20.0) -> Tensor:
-    """Logits that claim the target."""
+def confident_logits(target: Tensor, classes: int, logit: float = 20.0) -> Tensor:
+    """Logits of a confident prediction of the target."""
     return logit * torch.nn.functional.one_hot(target, classes).movedim(-1, 1).float()
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 SUBJECTS = 9  # a third is held out
 
@@ -39,6 +42,15 @@ def make_quiz_run(base: Path, epochs: int = 4) -> QuizRun:
     with contextlib.redirect_stdout(io.StringIO()):
         assert main(["evaluate", folder.name, str(data), "--keep", "--checkpoints", str(root)]) == 0
     return read_quiz_run(base)
+
+
+def use_copy(run: QuizRun, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Copy the checkpoints root into a folder, for the program to use beside the data; returns the copy."""
+    root = folder / "checkpoints"
+    shutil.copytree(run.root, root)
+    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(root))
+    monkeypatch.setenv("SEGMENTARIUM_DATA", str(run.data_root))
+    return root
 
 
 def read_quiz_run(base: Path) -> QuizRun:

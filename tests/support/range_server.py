@@ -1,4 +1,4 @@
-"""A web server on this machine that serves one file with ranges, and misbehaves as it is told."""
+"""A web server on this machine that serves one file with ranges, with the faults that a test sets."""
 
 from __future__ import annotations
 

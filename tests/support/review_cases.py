@@ -15,7 +15,7 @@ from core.imaging.volume import write_label
 from core.types import VoxelIndex
 from tests.browser.conftest import Server
 from tests.support.quiz_runs import QuizRun
-from tests.support.viewers import Pane, pane, settle, voxel, wait_until_ready
+from tests.support.viewers import Pane, open_menu, pane, settle, voxel, wait_until_ready
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,9 @@ def open_case(page: Page, case: Case, at: VoxelIndex) -> Pane:
     """The pane of errors at a voxel, without crosshair and opaque."""
     page.goto(case.url + "&at=" + ",".join(str(n + 1) for n in at))
     wait_until_ready(page)
+    open_menu(page, "Overlay")
     page.get_by_role("slider", name="Opacity").fill("1")
+    page.keyboard.press("Escape")  # closes the menu
     pane(page, "axial", "errors").canvas.focus()
     page.keyboard.press("x")
     settle(page)

@@ -65,3 +65,13 @@ def finish_trials(root: Path, group: Group, number: int) -> SweepSummary:
         rate, bonus = values.get("learning_rate", 0.01), 0.02 if values.get("loss") == "dice_ce" else 0.0
         end_trial(root, run, round(0.9 - 0.1 * abs(0.01 - rate) / 0.1 + bonus, 4))
     return sweep_of(root, read_group(root, group.id))
+
+
+def sweep_summary(root: Path, group: Group) -> SweepSummary:
+    """The sweep as it is now."""
+    return sweep_of(root, read_group(root, group.id))
+
+
+def trial_states(root: Path, group: Group) -> list[str]:
+    """The states of its trials, in their order."""
+    return [trial.state for trial in sweep_summary(root, group).trials]

@@ -26,6 +26,11 @@ def settle(page: Page) -> None:
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
 
 
+def open_menu(page: Page, name: str) -> None:
+    """Open a menu of the toolbar: Window, Overlay or More."""
+    page.locator("summary").get_by_text(name, exact=True).click()
+
+
 def rest_pointer(shown: Pane) -> None:
     """Move the pointer onto a pane and wait until it has rested there: the pane takes the wheel."""
     shown.canvas.hover()

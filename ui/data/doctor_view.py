@@ -13,6 +13,7 @@ from core.formatting import least_decimals
 from ui.data.recipe_view import repair_buttons
 from ui.shared import formatting
 
+MANY_SUBJECTS = 11  # from which on their table scrolls
 MAX_FINDINGS = 12  # shown as text; all are in a table
 ICONS = {"error": ":red[:material/error:]", "warning": ":orange[:material/warning:]", "note": ":gray[:material/info:]"}
 SEVERITIES = tuple(ICONS)
@@ -54,7 +55,7 @@ def show_subjects(report: Mapping[str, Any], classes: Sequence[str]) -> None:
         rows,
         hide_index=True,
         column_config=columns,
-        height=min(35 * (len(rows) + 1) + 3, 400),
+        height="content" if len(rows) <= MANY_SUBJECTS else 400,
         placeholder="–",
         alt="Subjects of the data set",
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import streamlit as st
 
-from core.datasets.downloads import Download, known_downloads
-from core.datasets.registration import sets_to_register
+from core.datasets.downloads import FOLDER, Download, known_downloads
+from core.datasets.publisher_sets import sets_to_register
 from core.formatting import format_bytes
 from core.paths import data_root
 from ui.shared import formatting, jobs
@@ -80,7 +81,10 @@ def show_downloads(on_open: Callable[[str], None]) -> None:
                 st.button("Open it", key=f"download_open_{wanted.name}", on_click=_open, args=(wanted, on_open))
             else:
                 with st.container():
-                    error_box(job.message or "It was stopped; what was received is kept.", context=wanted.title)
+                    error_box(
+                        job.message or f"It was stopped; what was received is kept in {data_root() / FOLDER}.",
+                        context=wanted.title,
+                    )
                 st.button("Go on", key=f"download_again_{wanted.name}", on_click=_start, args=(wanted,))
                 st.button("Close", key=f"download_close_{wanted.name}", on_click=jobs.discard, args=(folder,))
 
@@ -90,7 +94,9 @@ def _folder(wanted: Download) -> Path:
 
 
 def _observe(wanted: Download) -> jobs.Job:
-    return jobs.observe(_folder(wanted), os.path.lexists(data_root() / wanted.folder))
+    job = jobs.observe(_folder(wanted), os.path.lexists(data_root() / wanted.folder))
+    is_fetched = job.state == "running" and job.total and job.done >= job.total
+    return replace(job, message="(verifying and unpacking)") if is_fetched else job
 
 
 def _start(wanted: Download) -> None:

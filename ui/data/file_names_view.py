@@ -35,6 +35,7 @@ from ui.shared.progress import progress
 
 EDITED = "file_names"  # session key: the folder whose file names are edited
 MAX_ROWS = 1000  # of the table of cases
+MANY_CASES = 9  # from which on the table of cases scrolls
 
 
 def is_edited(path: Path) -> bool:
@@ -90,6 +91,36 @@ def show_editor(path: Path, unknown: UnknownLayoutError | None = None, layout: s
 def _show_fields(path: Path, start: dict[str, Any]) -> None:
     """Render the fields, what they make of the folder, and the buttons."""
     key = f"file_names.{hashes.short_hash(str(path))}"
+    try:
+        content = dict(start) if start.get("dicom") else _edit_patterns(start, key)
+        found = describe(path, content)
+    except UserError as error:
+        error_box(error)
+        return
+    if start.get("dicom"):
+        st.subheader("What do the files hold?", anchor=False)
+        st.caption(
+            "DICOM series, and the segmentations and contours of them, are matched by what their headers state. The "
+            "classes are kept with the settings of this program; the folder is not written to."
+        )
+    _show_cases(found)
+    try:
+        content = _edit_modalities(content, found, key)
+        content = _edit_classes(path, content, describe(path, content), key)
+    except UserError as error:
+        error_box(error)
+        return
+    _save_buttons(path, content, found, key)
+
+
+def _edit_patterns(start: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Render the fields of the patterns; the description with them.
+
+    Raises
+    ------
+    DatasetError
+        If only some lines name a modality.
+    """
     st.subheader("How are the files named?", anchor=False)
     st.caption(
         "A pattern stands for the files of all cases. The one below is proposed by the names in the folder; correct it "
@@ -106,20 +137,7 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
         )  # fmt: skip
     with st.expander("What patterns can say", icon=":material/help:"):
         st.markdown(language_table())
-    try:
-        content = _with_patterns(start, images, labels)
-        found = describe(path, content)
-    except UserError as error:
-        error_box(error)
-        return
-    _show_cases(found)
-    try:
-        content = _edit_modalities(content, found, key)
-        content = _edit_classes(path, content, describe(path, content), key)
-    except UserError as error:
-        error_box(error)
-        return
-    _save_buttons(path, content, found, key)
+    return _with_patterns(start, images, labels)
 
 
 def _start(path: Path, layout: str) -> dict[str, Any]:
@@ -162,7 +180,7 @@ def _show_cases(found: Described) -> None:
         st.dataframe(
             modality_table(cases[:MAX_ROWS], found.found.modalities),
             hide_index=True,
-            height=min(35 * (len(cases) + 1) + 3, 320),
+            height="content" if len(cases) <= MANY_CASES else 320,
             alt="Files of each case",
         )
     if left:
@@ -172,7 +190,7 @@ def _show_cases(found: Described) -> None:
 
 def _edit_modalities(content: dict[str, Any], found: Described, key: str) -> dict[str, Any]:
     """The description with the names of the modalities."""
-    if isinstance(content["images"], Mapping) or not found.found.modality_texts:
+    if isinstance(content.get("images"), Mapping) or not found.found.modality_texts:
         return content
     st.markdown("**Modalities**")
     texts = content.get("modalities") or dict(found.found.modality_texts)
@@ -182,7 +200,7 @@ def _edit_modalities(content: dict[str, Any], found: Described, key: str) -> dic
         hide_index=True,
         num_rows="dynamic",
         width=460,
-        column_config={"text": "in file names", "name": "modality"},
+        column_config={"text": "in headers" if content.get("dicom") else "in file names", "name": "modality"},
     )
     names = {str(r.get("text") or ""): str(r.get("name") or "").strip() for r in rows}
     return {**content, "modalities": {text: name or text for text, name in names.items() if text}}
@@ -190,11 +208,13 @@ def _edit_modalities(content: dict[str, Any], found: Described, key: str) -> dic
 
 def _edit_classes(path: Path, content: dict[str, Any], found: Described, key: str) -> dict[str, Any]:
     """The description with names, values and colours of the classes."""
-    if "labels" not in content or content.get("freesurfer") or found.found.tables:
+    described = found.found.description
+    if ("labels" not in content and not found.found.segments) or content.get("freesurfer") or found.found.tables:
         return content
     classes = content.get("classes")
-    if classes is None and found.found.description.has_masks:
-        classes = {text: text for text in dict.fromkeys(t for case in found.found.cases for t in case.labels)}
+    if classes is None and described.names_classes:
+        texts = found.found.segments or [t for case in found.found.cases for t in case.labels]
+        classes = {text: text for text in dict.fromkeys(texts)}
     if classes is None:
         classes = _read_values(path, content, found)
     if classes is None:
@@ -205,20 +225,28 @@ def _edit_classes(path: Path, content: dict[str, Any], found: Described, key: st
         "training and scores."
     )
     rows = st.data_editor(
-        class_rows(classes, content.get("colours", {})),
+        class_rows(classes, content.get("colours") or found.content.get("colours", {})),
         key=f"{key}.classes.{hashes.short_hash(repr(classes))}",
         hide_index=True,
         num_rows="dynamic",
         width=640,
         column_config={
             "name": "class",
-            "values": "masks" if found.found.description.has_masks else "label values",
+            "values": "segments" if found.found.segments else "masks" if described.has_masks else "label values",
             "colour": st.column_config.TextColumn("colour", help="#rrggbb; empty: chosen"),
         },
     )
-    edited, colours = parse_class_rows(rows, found.found.description.has_masks)
+    edited, colours = parse_class_rows(rows, described.names_classes)
     st.caption(f"Saved as: {formatting.plain(', '.join(edited))}.")
     content = {k: v for k, v in content.items() if k not in ("classes", "colours")}
+    if described.names_classes:
+        later = st.checkbox(
+            "Where classes overlap, the one listed last wins",
+            content.get("overlap") == "later",
+            key=f"{key}.overlap",
+            help="Otherwise a case whose classes overlap is an error. A class that is not listed is not read.",
+        )
+        content = {**content, "overlap": "later" if later else "error"}
     return {**content, "classes": edited, **({"colours": colours} if colours else {})}
 
 

@@ -36,11 +36,12 @@ def best_runs_table(all_runs: Iterable[RunSummary]) -> None:
     st.header("Best of each data set", anchor=False)
     for run, count in rows[:MAX_ROWS]:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
-            with st.container(width=230):
+            with st.container(width=200):
                 st.markdown(f"**{formatting.plain(data_name(run))}**")
-            with st.container(width=260):
+            with st.container(width=230):
                 st.page_link(page("runs"), label=formatting.plain(run.name), query_params={RUN_PARAMETER: run.id})
-            st.caption(dice_of(run) + (f" · the best of {formatting.count(count, 'run')}" if count > 1 else ""))
+            of_several = f" · the best of {formatting.count(count, 'run')}" if count > 1 else ""
+            st.caption(dice_of(run) + of_several, width="stretch")
 
 
 def _best(measured: list[RunSummary]) -> RunSummary:

@@ -9,37 +9,63 @@ import streamlit as st
 from core import runs
 from core.formatting import format_duration, format_score
 from core.runs import RunSummary
+from core.runs.group_summary import GroupSummary, SweepSummary
+from ui.home.shown_runs import ShownRun
 from ui.runs.chart.component import sparkline
+from ui.runs.group_actions import progress_text
 from ui.runs.results import class_dice
 from ui.runs.states import STATE_COLOURS
 from ui.shared import formatting
 from ui.shared.navigation import page
-from ui.shared.state import MODEL, RUN_PARAMETER
+from ui.shared.state import GROUP, MODEL, RUN_PARAMETER
 
 PICTURE_WIDTH = 150  # pixels
 
 
-def run_card(root: Path, run: RunSummary) -> None:
-    """Show a run."""
+def run_card(root: Path, shown: ShownRun) -> None:
+    """Show a run, or a group of runs by one of them."""
+    run, group = shown.run, shown.group
     state = run.state
+    of_one = group is None or isinstance(group, SweepSummary)  # not of folds, whose result is that of all of them
     with st.container(border=True, gap="xsmall", height="stretch"):
-        with st.container(horizontal=True, vertical_alignment="center"):
-            st.page_link(page("runs"), label=formatting.plain(run.name), query_params={RUN_PARAMETER: run.id})
-            st.space("stretch")
-            st.badge(state.state, color=STATE_COLOURS[state.state])
+        _title(shown)
         active = state.state in formatting.WAITING_OR_ACTIVE
+        if group is not None:
+            st.caption(_group_figures(group))
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             _picture(run)
             with st.container(gap="xsmall"):
                 if active:
                     _activity(run)
-                else:
+                elif of_one:
                     class_dice(root, run)
         if state.state in runs.OBSERVED or (state.state == "queued" and state.message):
             st.caption(formatting.plain(formatting.sentence(state.message)))
-        st.caption(_figures(run) if active else _result(run))
-        if runs.run_checkpoint(run.folder) is not None:
+        name = f"{formatting.plain(run.name)}: " if group is not None else ""
+        if active:
+            st.caption(name + _figures(run))
+        elif of_one:
+            st.caption(name + _result(run))
+        if of_one and runs.run_checkpoint(run.folder) is not None:
             _next(run)
+
+
+def _title(shown: ShownRun) -> None:
+    """The name with a link, and the state."""
+    run, group = shown.run, shown.group
+    label, query, icon = run.name, {RUN_PARAMETER: run.id}, ":material/monitoring:"
+    if group is not None:
+        label, query, icon = group.group.name, {GROUP: group.group.id}, ":material/stacks:"
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.page_link(page("runs"), label=f"**{formatting.plain(label)}**", icon=icon, query_params=query)
+        st.space("stretch")
+        st.badge(shown.state, color=STATE_COLOURS[shown.state])
+
+
+def _group_figures(group: GroupSummary) -> str:
+    """How many runs of a group are done, and their Dice with what it is."""
+    dice = f"Dice {format_score(group.mean_dice)}, {group.measured}" if group.mean_dice is not None else ""
+    return " · ".join(part for part in (progress_text(group), dice) if part)
 
 
 def dice_of(run: RunSummary) -> str:

@@ -48,7 +48,8 @@ class Start:
     primary: bool = False
 
 
-def _train_on_demo(root: Path) -> None:
+def train_on_demo(root: Path) -> None:
+    """Queue a training on the demo data, and go to it on the Runs page."""
     config = preset("quick").with_values({"path": DEMO, "subjects": FEW})
     try:
         run_id = runs.submit(root, config, "demo, quick")
@@ -71,7 +72,7 @@ STARTS = (
         ":material/play_arrow:",
         f"Makes {FEW - 1} more synthetic brains, once, then trains a small network for two minutes, on a laptop too: "
         "watch its Dice rise on the brain that it does not learn from.",
-        _train_on_demo,
+        train_on_demo,
         primary=True,
     ),
     Start(
@@ -103,13 +104,13 @@ def start_buttons(root: Path, first_visit: bool) -> None:
             for start in STARTS:
                 chosen = start if _button(start, help=start.text) else chosen
     else:
-        with st.grid(2, min_column_width=380, gap="large") as columns:
-            with columns.cell():
+        with st.grid(5, min_column_width=220, gap=("small", "medium")) as columns:
+            with columns.cell(column_span=3):
                 for start in STARTS:
                     with st.container(gap="xxsmall"):
                         chosen = start if _button(start, width=260) else chosen
                         st.caption(start.text)
-            with columns.cell():
+            with columns.cell(column_span=2):
                 st.image(
                     PICTURE,
                     width="stretch",

@@ -1,5 +1,5 @@
 // The network as a figure: its stages as bars, whose height is the size of the feature maps and whose width the number of
-// channels. A click shows the maps of a stage; the last stages show how logits and softmax give the label of a voxel.
+// channels. A click shows the maps of a stage; the last stages show how logits and probabilities give the label.
 
 const TITLES = { input: "image", bottleneck: "bottleneck", logits: "logits", softmax: "softmax", sigmoid: "sigmoid", label: "label" };
 const STAGE_DESCRIPTIONS = {
@@ -11,6 +11,12 @@ const STAGE_DESCRIPTIONS = {
   softmax: "exp of each logit over the sum of all: probabilities that add up to 1. The loss is computed from them.",
   sigmoid: "1 / (1 + exp(−logit)) of each region by itself: a voxel may be in several. The loss is computed from them.",
   label: "The class with the largest probability, which is the class with the largest logit.",
+};
+
+// Where the network has regions.
+const REGION_DESCRIPTIONS = {
+  logits: "One number per region and voxel: the last convolution, before any activation. Above 0 the voxel is in the region.",
+  label: "Painted region by region, each over those before it, where its probability is above one half.",
 };
 
 class Network extends Figure {
@@ -65,7 +71,7 @@ class Network extends Figure {
       this.description.textContent = this.error || "Loading the feature maps";
       return;
     }
-    this.description.textContent = STAGE_DESCRIPTIONS[stage.kind];
+    this.description.textContent = (this.data.regions ? REGION_DESCRIPTIONS[stage.kind] : null) ?? STAGE_DESCRIPTIONS[stage.kind];
     if (this.shown !== this.chosen) this.drawMaps(stage);
     this.markVoxel();
   }

@@ -29,21 +29,34 @@ from ui.shared.voxel_size import show_warnings
 
 TRAIN_COMMAND = "python -m core train demo --preset quick"
 ISEG_MODALITIES = ("T1", "T2")
+OUTPUT_OF_CLASSES = (
+    "Their softmax is a probability per class; the largest one gives the label of the voxel. The probabilities of a "
+    "voxel add up to 1, as it is in one class only."
+)
+OUTPUT_OF_REGIONS = (
+    "This network has a logit for each of its *regions*, which are unions of classes and may overlap. The sigmoid of "
+    "a logit is the probability that the voxel is in the region, whatever the other logits are. The label is painted "
+    "region by region, each over those before it, where its probability is above 0.5."
+)
 ISEG_CLASSES = {0: "background", 10: "CSF", 150: "GM", 250: "WM"}  # raw value to name
 
 
 def chapter(data: SubjectData | None, dataset: Dataset | None, subject: str) -> None:
     """Render the chapter; without a subject, or a model of its modalities, the article's network without maps."""
     chapter_heading("network")
+    output = st.container()
     models = _usable_models(dataset) if dataset is not None else {}
     if data is None or dataset is None or not models:
+        output.markdown(OUTPUT_OF_CLASSES, width=TEXT_WIDTH)
         _article_network()
         if data is not None:
             _how_to_train()
         return
     default = DEMO_MODEL if DEMO_MODEL in models else next(iter(models))
     model = choose_model({key: model for key, (model, _) in models.items()}, default, width=440)
-    _network_of_model(model, models[model.key][1], data, dataset, subject)
+    metadata = models[model.key][1]
+    output.markdown(OUTPUT_OF_REGIONS if metadata.trained_regions else OUTPUT_OF_CLASSES, width=TEXT_WIDTH)
+    _network_of_model(model, metadata, data, dataset, subject)
 
 
 def _network_of_model(

@@ -33,17 +33,18 @@ def render_batch(id: str, cases: Mapping[str, str], earlier: bool) -> None:
     states = {name: segmentations.observe(cases[name]) for name in requests}
     if any(job.state == "running" for job in states.values()):
         _progress({name: cases[name] for name in requests})
+    done = sum(job.state == "done" for job in states.values())
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         chosen = _choose_case(id, states)
         st.space("stretch")
         st.download_button(
-            f"Save all {sum(job.state == 'done' for job in states.values())}",
+            f"Save all {done}" if done else "Save all",
             partial(batches.archive, id),
             "segmentations.zip",
             "application/zip",
             icon=":material/folder_zip:",
             on_click="ignore",
-            disabled=not any(job.state == "done" for job in states.values()),
+            disabled=not done,
             help="The finished label maps as one ZIP file.",
         )
         running = any(job.state == "running" for job in states.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -12,13 +13,14 @@ from core.datasets import ImageRef
 from core.datasets.layouts.base import natural_key
 from core.datasets.layouts.files import is_image_name
 from core.errors import UserError
+from core.imaging.dicom_folders import index_folder
 from core.imaging.headers import read_header
-from core.imaging.image_files import VOXEL_SUFFIXES, is_second_half, partner_names, partner_of
+from core.imaging.image_files import VOXEL_SUFFIXES, holds_dicom_images, is_second_half, partner_names, partner_of
 from core.paths import DEMO, DEMO_MODEL, data_root
 from ui.predict import file_check, uploads
 from ui.predict.model_choice import Network, segmented_choice
 from ui.shared import cache, demo_jobs, formatting
-from ui.shared.data_choice import FIRST_DEMO_SUBJECT, held_out_demo_subject
+from ui.shared.data_choice import FIRST_DEMO_SUBJECT, held_out_demo_subject, name_in_url
 from ui.shared.errors import error_box
 from ui.shared.progress import progress
 from ui.shared.state import DATA, load_from_url, save_to_url
@@ -41,6 +43,7 @@ SOURCE = "predict_source"
 DATASET_NAME = "predict_data"
 SUBJECT = "predict_subject"
 FILES = "predict_files"
+SERIES = "predict_series"
 EXAMPLE = "predict_example"
 READ_NAN = "predict_read_nan"
 
@@ -72,7 +75,7 @@ def choose_images(network: Network | None) -> ChosenImages:
         return _uploaded_images(network)
     if source == DATASET:
         return ChosenImages(subjects=_images_of_subjects(network))
-    return _images_of_files({path: os.path.relpath(path, data_root()) for path in _choose_server_files()})
+    return _images_of_files(_name_series(_choose_server_files()))
 
 
 def choose_example(subject: str) -> None:
@@ -106,6 +109,7 @@ def _images_of_subjects(network: Network | None) -> dict[str, dict[str, ImageRef
     choices = cache.dataset_choices()
     if st.session_state.get(DATASET_NAME) not in choices:
         st.session_state.pop(DATASET_NAME, None)
+    name_in_url(choices)
     load_from_url(DATASET_NAME, choices[0], choices, DATA)
     choice = st.selectbox("Data set", choices, key=DATASET_NAME, persist_state="session") or DEMO
     save_to_url(DATASET_NAME, choice, DATA, choices[0])
@@ -212,12 +216,44 @@ def _choose_server_files() -> list[Path]:
         label_visibility="collapsed",
         placeholder="Choose the images of one or several subjects",
         max_selections=MAX_IMAGES,
-        format_func=lambda path: os.path.relpath(path, root),
-        help=f"Images in {formatting.plain(str(root))}.",
+        format_func=lambda path: _listed_name(path, root),
+        help=f"Images, and folders with DICOM series, in {formatting.plain(str(root))}.",
     )
     if len(paths) >= MAX_LISTED_FILES:
         st.caption(f"Only the first {MAX_LISTED_FILES} images are listed.")
     return [path for path in chosen if path in paths]
+
+
+def _listed_name(path: Path, root: Path) -> str:
+    """Name of an image below the data root; of a DICOM series, its folder with a slash."""
+    name = os.path.relpath(path, root)
+    return name if is_image_name(path.name) else f"{name}{os.sep} (DICOM)"
+
+
+def _name_series(paths: Sequence[Path]) -> dict[Path, str]:
+    """Name on screen of each image; of a folder with several DICOM series the one that is chosen in a select box."""
+    names: dict[Path, str] = {}
+    for path in paths:
+        name = os.path.relpath(path, data_root())
+        try:
+            found = () if is_image_name(path.name) else index_folder(path).series
+        except UserError as error:
+            refuse(str(error))
+            continue
+        if len(found) < 2:
+            names[path] = name
+            continue
+        chosen = st.selectbox(
+            f"Series in {formatting.plain(name)}",
+            found,
+            index=None,
+            key=f"{SERIES}-{path}",
+            placeholder="Choose the series",
+            format_func=lambda s: f"{s.modality} {s.number} {s.description}".strip() + f" · {s.files} files",
+        )
+        if chosen is not None:
+            names[path / chosen.file] = f"{name}{os.sep}{chosen.description or chosen.number}"
+    return names
 
 
 @st.cache_data(ttl=20, show_spinner=False)
@@ -230,6 +266,8 @@ def _images_below(root: str) -> list[Path]:
         images += [
             Path(folder) / name for name in visible if is_image_name(name) and not name.lower().endswith(VOXEL_SUFFIXES)
         ]
+        if holds_dicom_images(Path(folder), names):
+            images.append(Path(folder))
         if len(images) >= MAX_LISTED_FILES:
             break
     return sorted(images[:MAX_LISTED_FILES], key=lambda path: natural_key(str(path)))

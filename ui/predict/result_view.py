@@ -13,6 +13,7 @@ from core.datasets.single_case import dataset_of_images
 from core.datasets.synthetic.demo import is_demo
 from core.errors import UserError
 from core.formatting import format_duration, format_number
+from core.imaging.image_files import foreign_format
 from core.imaging.postprocessing import Postprocessing
 from ui.predict import segmentations
 from ui.predict.segmentations import Request
@@ -26,6 +27,9 @@ from ui.shared.state import RESULT
 from ui.shared.voxel_size import show_warnings
 from ui.viewer.component import ViewerOptions, viewer
 from ui.viewer.scenes import image_scene
+
+NIFTI, DICOM_SEG = "NIfTI", "DICOM SEG"
+NIFTI_SUFFIX = ".nii.gz"
 
 
 def render_result(id: str, earlier: bool) -> None:
@@ -113,7 +117,6 @@ def finished(id: str, request: Request, removable: bool) -> None:
             file,
             str(request.channels),
         )
-        content = _file_content(str(file), file.stat().st_mtime_ns)
     except (UserError, OSError, ValueError) as error:
         heading(request)
         error_box(_without_folders(str(error), request))
@@ -123,16 +126,7 @@ def finished(id: str, request: Request, removable: bool) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         with st.container(width="stretch"):
             heading(request)
-        st.download_button(
-            "Save the segmentation",
-            content,
-            request.download_name,
-            "application/gzip",
-            type="primary",
-            icon=":material/download:",
-            on_click="ignore",
-            help=formatting.plain(request.download_name),
-        )
+        problem = _save_buttons(id, request)
         if removable:
             st.button(
                 "Remove",
@@ -142,6 +136,8 @@ def finished(id: str, request: Request, removable: bool) -> None:
                 args=(id,),
                 help="Remove this result" + (" and the files uploaded for it" if request.uploaded else ""),
             )
+    if problem:
+        error_box(_without_folders(problem, request))
     show_warnings(report.get("warnings", ()))
     name = request.download_name.partition(".")[0]
     viewer(scene, f"predict-{id}", ViewerOptions(rows=("image", "prediction"), name=name))
@@ -154,6 +150,44 @@ def finished(id: str, request: Request, removable: bool) -> None:
                 st.caption(formatting.plain(remark))
             st.caption("The same in a terminal:")
             st.code(request.command, language="bash", wrap_lines=True)
+
+
+def _save_buttons(id: str, request: Request) -> str:
+    """Render the button that saves the result, for a DICOM image with the choice of the format; why it cannot be saved
+    in that."""
+    file, name, kind = segmentations.output(id), request.download_name, "application/gzip"
+    try:
+        if foreign_format(request.paths[0]) == "dicom" and _choose_format(id) == DICOM_SEG:
+            with st.spinner("Writing the DICOM segmentation"):
+                file = segmentations.dicom_segmentation(id, request)
+            name, kind = f"{name.removesuffix(NIFTI_SUFFIX)}.dcm", "application/dicom"
+        content = _file_content(str(file), file.stat().st_mtime_ns)
+    except (UserError, OSError) as error:
+        return str(error)
+    st.download_button(
+        "Save the segmentation",
+        content,
+        name,
+        kind,
+        type="primary",
+        icon=":material/download:",
+        on_click="ignore",
+        help=formatting.plain(name),
+    )
+    return ""
+
+
+def _choose_format(id: str) -> str:
+    chosen = st.segmented_control(
+        "Format",
+        (NIFTI, DICOM_SEG),
+        default=NIFTI,
+        required=True,
+        key=f"predict_format-{id}",
+        label_visibility="collapsed",
+        help="DICOM SEG names the classes, and refers to the slices of the series.",
+    )
+    return chosen or NIFTI
 
 
 def _facts(request: Request, report: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -21,8 +21,10 @@ from typing import Any
 from core.datasets import ImageRef
 from core.errors import RunError
 from core.files import file_stamp
+from core.imaging.dicom_output import SUFFIX, SegmentedSeries, write_dicom_segmentation
 from core.imaging.headers import SUFFIXES
 from core.imaging.image_files import DICOM_SUFFIXES, files_of, partner_of
+from core.imaging.volume import read_label
 from core.labels import LabelSpace
 from ui.predict import jobs as predict_jobs
 from ui.predict import uploads
@@ -239,6 +241,23 @@ def report(id: str) -> dict[str, Any]:
 def output(id: str) -> Path:
     """The label map of a result."""
     return _root() / id / "segmentation.nii.gz"
+
+
+def dicom_segmentation(id: str, request: Request) -> Path:
+    """The result as DICOM SEG, which is written once.
+
+    Raises
+    ------
+    VolumeError
+        If the image is no DICOM series, is gone, or cannot be referred to.
+    """
+    file, labels = output(id), request.label_space
+    result = file.with_name(f"{file.name.partition('.')[0]}{SUFFIX}")
+    if not result.is_file() or result.stat().st_mtime_ns < file.stat().st_mtime_ns:
+        image, volume = request.images[0], read_label(file)
+        series = SegmentedSeries(image.path, image.channel, volume.stored, labels, request.title)
+        write_dicom_segmentation(result, labels.to_index(volume.data[0]), series)
+    return result
 
 
 def remove(id: str) -> None:

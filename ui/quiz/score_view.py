@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 from core.errors import UserError
-from core.study.answers import Answer, current_streak, read_answers, summarise
+from core.study.answers import Answer, UnknownGameError, current_streak, read_answers, summarise
 from core.study.statistics import Score
 from ui.quiz.game import Game
 from ui.quiz.games import EXPIRY_S
@@ -31,13 +31,14 @@ def render_score(id: str, game: Game | None) -> None:
     """
     try:
         answers = read_answers(runs_root(), id)
+    except UnknownGameError:
+        answers = []
     except UserError as error:
-        answers = game.answers if game is not None else []
-        if game is None or answers:
-            st.warning(formatting.plain(str(error)), icon=":material/search_off:")
-            return
+        st.warning(formatting.plain(str(error)), icon=":material/search_off:")
+        return
     if not answers:
-        st.info("No question of this game was answered.", icon=":material/info:")
+        elsewhere = ", or it was played on another server" if game is None else ""
+        st.info(f"No question of this game was answered{elsewhere}.", icon=":material/info:")
         return
     report = summarise(id, answers)
     first = answers[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import streamlit as st
 
 from core.errors import UserError
@@ -36,48 +38,53 @@ DEPTH = "quiz_depth"
 
 def choose_settings() -> GameSettings | None:
     """Render the screen; returns the settings once a game is requested and its predictions exist."""
-    with st.grid(2, min_column_width=420, gap=("small", "large")) as grid:
-        with grid.cell():
-            selection = _choose_model_and_data()
-            difficulty = st.segmented_control(
-                "Difficulty",
-                DIFFICULTIES,
-                default="medium",
-                required=True,
-                key=DIFFICULTY,
-                persist_state="session",
-                help=DIFFICULTY_HELP,
-            )
-            count = st.segmented_control(
-                "Questions", COUNTS, default=20, required=True, key=COUNT, persist_state="session"
-            )
-            depth = st.segmented_control(
-                "Slices",
-                list(DEPTHS),
-                default=1,
-                required=True,
-                key=DEPTH,
-                persist_state="session",
-                format_func=lambda n: DEPTHS[n],
-                help=DEPTH_HELP,
-            )
-            planes = st.segmented_control(
-                "Planes",
-                list(PLANE_AXES),
-                selection_mode="multi",
-                default=list(PLANE_AXES),
-                key=PLANES,
-                persist_state="session",
-            )
-        with grid.cell():
-            st.header("Preparation", anchor=False)
-            cases = preparation.playable_cases(selection)
-            play = bool(cases) and st.button("Play", type="primary", icon=":material/play_arrow:")
-            st.caption(
-                "Keys: ← and → choose a side, 1 to 4 give your confidence, Enter continues. The answer shows where the "
-                "two differ. Guessing is correct half of the time."
-            )
-            _score_of_all_games()
+    models = {model.key: model for model in cache.models(ensembles=True)}
+    if not models:
+        st.info("The quiz needs a trained model: train one first.", icon=":material/info:")
+        st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
+        st.stop()
+    # The button that starts a game comes first at every width; its settings are beside it, or below on a narrow page.
+    grid = st.grid(2, min_column_width=420, gap=("small", "large"))
+    action, settings = grid.cell(), grid.cell()
+    with settings:
+        selection = _choose_model_and_data(models)
+        difficulty = st.segmented_control(
+            "Difficulty",
+            DIFFICULTIES,
+            default="medium",
+            required=True,
+            key=DIFFICULTY,
+            persist_state="session",
+            help=DIFFICULTY_HELP,
+        )
+        count = st.segmented_control("Questions", COUNTS, default=20, required=True, key=COUNT, persist_state="session")
+        depth = st.segmented_control(
+            "Slices",
+            list(DEPTHS),
+            default=1,
+            required=True,
+            key=DEPTH,
+            persist_state="session",
+            format_func=lambda n: DEPTHS[n],
+            help=DEPTH_HELP,
+        )
+        planes = st.segmented_control(
+            "Planes",
+            list(PLANE_AXES),
+            selection_mode="multi",
+            default=list(PLANE_AXES),
+            key=PLANES,
+            persist_state="session",
+        )
+    with action:
+        button = st.container()
+        cases = preparation.playable_cases(selection)
+        play = bool(cases) and button.button("Play", type="primary", icon=":material/play_arrow:", width="stretch")
+        st.caption(
+            "Keys: ← and → choose a side, 1 to 4 give your confidence, Enter continues. The answer shows where the "
+            "two differ. Guessing is correct half of the time."
+        )
+        _score_of_all_games()
     if cases and preparation.is_requested(selection):
         preparation.clear_request()
         play = True
@@ -99,12 +106,7 @@ def choose_settings() -> GameSettings | None:
     )
 
 
-def _choose_model_and_data() -> Selection:
-    models = {model.key: model for model in cache.models(ensembles=True)}
-    if not models:
-        st.info("The quiz needs a trained model: train one first.", icon=":material/info:")
-        st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
-        st.stop()
+def _choose_model_and_data(models: Mapping[str, cache.Model]) -> Selection:
     model = choose_model(models, DEMO_MODEL if DEMO_MODEL in models else next(iter(models)))
     with stop_on_user_error():
         metadata = cache.checkpoint_metadata(model.path)

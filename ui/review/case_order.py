@@ -9,12 +9,11 @@ from dataclasses import dataclass
 import streamlit as st
 
 from core.datasets.layouts.base import natural_key
-from core.evaluation.case_measures import DICE, MEASURES, Distribution, Measure, distribution
+from core.evaluation.case_measures import ALL_CLASSES, DICE, MEASURES, Distribution, Measure, distribution
 from core.runs.predictions import Prediction
 from ui.shared.state import load_from_url, save_to_url
 
 SORT, CLASS, FILTER, SHOWN = "review_sort", "review_class", "review_filter", "review_shown"  # session keys
-OVER_CLASSES = "all classes"
 ALL, OUTLIERS, MISSED, WAITING = "all cases", "outliers", "missed structures", "not segmented"
 FEW = 6  # cases that need no filter
 
@@ -75,15 +74,15 @@ def choose_order(classes: Sequence[str]) -> Order:
     with st.container(horizontal=True, vertical_alignment="bottom", gap="small"):
         key = st.selectbox("Worst first by", list(labels), key=SORT, format_func=labels.__getitem__, width=190)
         save_to_url(SORT, key, "sort", DICE.key)
-        class_name = OVER_CLASSES
+        class_name = ALL_CLASSES
         if len(classes) > 1:
-            options = [OVER_CLASSES, *classes]
+            options = [ALL_CLASSES, *classes]
             class_key = f"{CLASS}-{'-'.join(classes)}"
-            load_from_url(class_key, OVER_CLASSES, options, "of")
+            load_from_url(class_key, ALL_CLASSES, options, "of")
             class_name = st.selectbox("Class", options, key=class_key, width="stretch")
-            save_to_url(class_key, class_name, "of", OVER_CLASSES)
+            save_to_url(class_key, class_name, "of", ALL_CLASSES)
     measure = next(measure for measure in MEASURES if measure.key == key)
-    return Order(measure, None if class_name == OVER_CLASSES else class_name)
+    return Order(measure, None if class_name == ALL_CLASSES else class_name)
 
 
 def choose_shown(subjects: Sequence[str], predictions: Mapping[str, Prediction], spread: Distribution) -> list[str]:

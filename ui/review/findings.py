@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import threading
 from functools import partial
 from pathlib import Path
@@ -39,7 +41,8 @@ def findings_url(checkpoint: Path, dataset: Dataset, prediction: Prediction | No
     if prediction is None or scene.streamed or not {"truth", "prediction"} <= set(scene.layers):
         return ""
     files = subject_hash(dataset, prediction.subject)
-    name = f"findings {VERSION}\n{checkpoint}\n{files}\n{files_hash('', [prediction.file])}"
+    classes = json.dumps([dataset.labels.to_json(), [c["name"] for c in scene.classes]])
+    name = f"findings {VERSION}\n{checkpoint}\n{files}\n{files_hash('', [prediction.file])}\n{classes}"
     make = partial(_find, checkpoint, dataset.path, prediction.subject)
     return volumes.publish_on_request(name, make, turn=lambda: _permits)
 
@@ -57,6 +60,11 @@ def _find(checkpoint: Path, data: Path, subject: str) -> bytes:
     if done is None:
         raise VolumeError(f"{subject}: the search for errors did not end within {LIMIT_S / 60:.0f} minutes")
     if done.returncode:
-        reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
-        raise VolumeError(f"{subject}: the search for errors failed: {reason[0].removeprefix('error: ')}")
+        raise VolumeError(f"{subject}: the search for errors failed: {last_line(done)}")
     return done.stdout.encode()
+
+
+def last_line(done: subprocess.CompletedProcess[str]) -> str:
+    """Why a command failed: the last line that it wrote to standard error."""
+    reason = done.stderr.strip().splitlines()[-1:] or [f"exit status {done.returncode}"]
+    return reason[0].removeprefix("error: ")

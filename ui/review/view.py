@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from core.formatting import MISSING, format_number, format_score
 from core.imaging.display import Grid
 from core.imaging.postprocessing import Postprocessing
 from core.paths import demo_folder
+from core.regions import RegionSpace
 from core.runs.predictions import Prediction
 from core.types import Plane, VoxelIndex
 from ui.shared import cache, demo_jobs, evaluation_job, formatting, jobs
@@ -26,14 +28,17 @@ from ui.shared.errors import error_box
 from ui.shared.progress import progress
 from ui.shared.state import CASE, CROSSHAIR, LOOK
 from ui.shared.voxel_size import show_warnings, subject_warning
-from ui.viewer.component import ViewerOptions, viewer
-from ui.viewer.heat import HeatFile, disagreement
+from ui.viewer.component import Target, ViewerOptions, viewer
 from ui.viewer.scenes import Scene
+from ui.viewer.second_prediction import LAYER as SECOND_PREDICTION
 
-NBSP = "\N{NO-BREAK SPACE}"
+NBSP, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
 TOLERANCE_MM = 1.0  # of the surface Dice in the table
+VIEWER = "review"  # key of the viewer
+SKELETON_PX = 480
 THICK = 1.5  # times the other sides: a voxel is thick along this axis
-SCORE_COLUMNS = ("Dice", "Surface Dice", "HD95 (mm)", "ASD (mm)", "Volume (ml)")
+SURFACE_DICE = "Surface Dice"
+SCORE_COLUMNS = ("Dice", SURFACE_DICE, "HD95 (mm)", "ASD (mm)", "Volume (ml)")
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,10 @@ def case_stepper(subjects: Sequence[str], chosen: str) -> None:
 
 
 def score_table(
-    prediction: Prediction | None, classes: Sequence[Mapping[str, str]], tolerance_mm: float = TOLERANCE_MM
+    prediction: Prediction | None,
+    classes: Sequence[Mapping[str, str]],
+    tolerance_mm: float = TOLERANCE_MM,
+    regions: RegionSpace | None = None,
 ) -> None:
     """Dice, surface Dice, distances and volumes per class of a case.
 
@@ -141,6 +149,7 @@ def score_table(
     prediction : Prediction or None. Nothing is rendered without one.
     classes : sequence of mapping. ``{"name", "colour"}`` of each class.
     tolerance_mm : float. Of the surface Dice.
+    regions : RegionSpace, optional. Unions of classes, which are scored too.
     """
     if prediction is None:
         return
@@ -153,22 +162,23 @@ def score_table(
         return
     rows = []
     colours = {c["name"]: c["colour"] for c in classes}
+    unions = {region.name: " + ".join(region.classes) for region in (regions.regions if regions else ())}
+    columns = [column for column in SCORE_COLUMNS if column != SURFACE_DICE or score.surface_dice]
     for name in (*colours, *(name for name in score.dice if name not in colours)):  # unions of classes have no colour
-        volume_ml = score.volume_ml.get(name, {})
-        values = [
-            format_score(score.dice.get(name)),
-            format_score(score.surface_dice.get(name, {}).get(tolerance_key(tolerance_mm))),
-            format_number(score.hd95_mm.get(name), 1),
-            format_number(score.asd_mm.get(name), 1),
-            _volumes(volume_ml),
-        ]
-        rows.append(ClassRow(name, values, colours.get(name, ""), "missed" if name in score.missed else ""))
-    mean = [format_score(score.mean_dice)] + [""] * (len(SCORE_COLUMNS) - 1)
-    class_table(SCORE_COLUMNS, [*rows, ClassRow("mean", mean)])
-    st.caption(
-        f"Surface Dice within {tolerance_mm:g} mm; volume of the reference → of the prediction. The background is left "
-        "out."
-    )
+        values = {
+            "Dice": format_score(score.dice.get(name)),
+            SURFACE_DICE: format_score(score.surface_dice.get(name, {}).get(tolerance_key(tolerance_mm))),
+            "HD95 (mm)": format_number(score.hd95_mm.get(name), 1),
+            "ASD (mm)": format_number(score.asd_mm.get(name), 1),
+            "Volume (ml)": _volumes(score.volume_ml.get(name, {})),
+        }
+        notes = ["" if name in colours else unions.get(name, ""), "missed" if name in score.missed else ""]
+        note = "; ".join(filter(None, notes))
+        rows.append(ClassRow(name, [values[column] for column in columns], colours.get(name, ""), note))
+    mean = [format_score(score.mean_dice)] + [""] * (len(columns) - 1)
+    class_table(columns, [*rows, ClassRow("mean", mean)])
+    surface = f"Surface Dice within {tolerance_mm:g} mm. " if score.surface_dice else ""
+    st.caption(f"{surface}Volume of the reference → of the prediction. The background is left out.")
     if not score.surface_dice:
         st.caption("Scored by a version that did not know the surface Dice; `evaluate --keep` scores this case again.")
     if prediction.unprocessed_score is not None:
@@ -182,7 +192,7 @@ def _volumes(volume_ml: Mapping[str, float]) -> str:
     truth, prediction = volume_ml.get("truth"), volume_ml.get("prediction")
     if truth is None or prediction is None:
         return MISSING
-    change = f" ({100 * (prediction - truth) / truth:+.0f}{NBSP}%)" if truth else ""
+    change = f" ({round(100 * (prediction - truth) / truth):+d}{NBSP}%)".replace("-", MINUS) if truth else ""
     return f"{format_number(truth, 1)}{NBSP}→{NBSP}{format_number(prediction, 1)}{change}"
 
 
@@ -253,27 +263,35 @@ def resampling_note(prediction: Prediction | None, scene: Scene) -> None:
         st.caption(f"Segmented at voxels of {formatting.size(resampled_mm)} mm.")
 
 
-def heat_of(prediction: Prediction | None) -> list[HeatFile]:
-    """The maps that are kept with a prediction, as heat layers of the viewer."""
-    if prediction is None or prediction.disagreement is None:
-        return []
-    return [disagreement(prediction.disagreement)]
+@contextmanager
+def first_picture() -> Iterator[None]:
+    """Show that a picture is to come while the scene of the first case is made; from then on the viewer shows itself
+    what it waits for."""
+    place = st.empty()
+    if f"viewer-{VIEWER}" not in st.session_state:
+        with place:
+            st.skeleton(SKELETON_PX)
+    try:
+        yield
+    finally:
+        place.empty()
 
 
 @st.fragment
-def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str) -> None:
+def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str, target: Target | None = None) -> None:
     """The viewer with one plane: truth beside prediction and errors, and the list of errors at ``findings``; the URL of
     the page keeps the position of the crosshair and the look of the viewer."""
     options = ViewerOptions(
-        rows=("truth", "prediction", "errors") if "prediction" in scene.layers else ("image", "truth"),
+        rows=_rows(scene),
         plane=sharpest_plane(scene.grid),
         start=parse_crosshair(crosshair, scene),
         dice_strip=True,
         findings=findings,
         look=st.query_params.get(LOOK, ""),
         name=subject,
+        target=target,
     )
-    settled = viewer(scene, "review", options, report=True)
+    settled = viewer(scene, VIEWER, options, report=True)
     if settled is None:
         return
     st.query_params[CROSSHAIR] = ",".join(str(n + 1) for n in settled.voxel)
@@ -281,6 +299,13 @@ def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str
         st.query_params[LOOK] = settled.look
     else:
         st.query_params.pop(LOOK, None)
+
+
+def _rows(scene: Scene) -> tuple[str, ...]:
+    """The panes that are shown at first."""
+    if "prediction" not in scene.layers:
+        return ("image", "truth")
+    return ("truth", "prediction", SECOND_PREDICTION if SECOND_PREDICTION in scene.layers else "errors")
 
 
 def sharpest_plane(grid: Grid) -> Plane:

@@ -17,6 +17,7 @@ from ui.shared.errors import error_box
 
 FROM_DATA = "from the data"
 PLOT_WIDTH = 400  # px
+COLUMN_WIDTH = 150  # px, of the settings of a run
 PLOT_HEIGHT, ROW_HEIGHT = 110, 26  # px: of the plot without its rows, and of a row
 # Where Dice was measured, and the marker; of each run the first that it has measured is shown.
 DICE = {"whole/dice": "circle", "val/dice": "circle-open"}
@@ -96,7 +97,14 @@ def _settings(comparison: Comparison, names: Sequence[str]) -> None:
     ]
     st.caption("Settings that differ")
     if settings:
-        st.dataframe(settings, hide_index=True, width="stretch", alt="Settings that differ between the runs")
+        columns = {name: st.column_config.TextColumn(width=COLUMN_WIDTH) for name in names}  # also of long names
+        st.dataframe(
+            settings,
+            hide_index=True,
+            width="stretch",
+            column_config=columns,
+            alt="Settings that differ between the runs",
+        )
     else:
         st.caption("All settings are the same.")
 

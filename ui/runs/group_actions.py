@@ -33,9 +33,7 @@ def header(root: Path, summary: GroupSummary) -> None:
     sweep = summary if isinstance(summary, SweepSummary) else None
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         title_with_state(group.name, summary.state)
-        done, total = (sweep.ended, sweep.total) if sweep is not None else (summary.finished, summary.total)
-        word = "ended" if sweep is not None else "finished"
-        st.caption(f"{done} of {formatting.count(total, summary.noun)} {word}", width="content")
+        st.caption(progress_text(summary), width="content")
         st.space("stretch")
         if sweep is not None:
             sweep_actions.render(root, sweep)
@@ -44,6 +42,13 @@ def header(root: Path, summary: GroupSummary) -> None:
         _rename(root, summary)
         if not states & set(runs.ACTIVE):
             _delete(root, summary)
+
+
+def progress_text(summary: GroupSummary) -> str:
+    """How many runs of a group are done: "2 of 5 folds finished"."""
+    if isinstance(summary, SweepSummary):
+        return f"{summary.ended} of {formatting.count(summary.total, summary.noun)} ended"
+    return f"{summary.finished} of {formatting.count(summary.total, summary.noun)} finished"
 
 
 def _fold_actions(root: Path, summary: GroupSummary, states: AbstractSet[str]) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from core import runs
 from core.colours import RUN_PALETTE, run_colours
-from core.formatting import format_number, format_score
+from core.formatting import MISSING, format_number, format_score
 from core.runs.group_scores import CrossValidation, Spread
 from core.runs.group_summary import GroupSummary, listed_group
 from core.runs.store.groups import Group
@@ -134,6 +134,7 @@ def _subjects(scores: CrossValidation) -> None:
         on_select="rerun",
         selection_mode="single-row",
         column_config={name: st.column_config.NumberColumn(format="%.3f") for name in numbers},
+        placeholder=MISSING,
         key="group_subjects",
         alt="Dice of every held-out subject",
     )

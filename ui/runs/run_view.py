@@ -155,7 +155,7 @@ def _message(state: RunState, queue_position: str, budget: bool) -> None:
     elif state.state == "stopped":
         st.caption(f"Stopped{': ' + reason if reason else ''}. {NEXT_STEPS['stopped']}")
     elif state.state in runs.OBSERVED:
-        title = "Its heartbeat stands still" if state.state == "stalled" else "No heartbeat arrives"
+        title = "Its heartbeat has stopped" if state.state == "stalled" else "No heartbeat arrives"
         st.warning(
             f"**{title}:** {formatting.plain(formatting.sentence(state.message))}  \n{NEXT_STEPS[state.state]}",
             icon=STATE_ICONS[state.state],

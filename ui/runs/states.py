@@ -8,7 +8,7 @@ import streamlit as st
 
 from ui.shared import formatting
 
-Colour = Literal["red", "orange", "green", "blue", "gray", "primary"]
+Colour = Literal["red", "orange", "green", "blue", "gray", "violet"]
 STATE_COLOURS: dict[str, Colour] = {
     "queued": "gray",
     "starting": "blue",
@@ -17,7 +17,7 @@ STATE_COLOURS: dict[str, Colour] = {
     "stalled": "orange",
     "unreachable": "orange",
     "stopped": "gray",
-    "finished": "primary",
+    "finished": "violet",  # the accent, whose text has too little contrast in the dark
     "failed": "red",
     "crashed": "red",
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -20,6 +21,9 @@ from ui.shared import formatting
 MAX_LINES = 150  # trials in parallel coordinates, the best ones
 SCALE, DARKEST, BRIGHTEST = "Viridis", 0.2, 0.85  # readable on dark and on light
 HEIGHT = 320
+TITLES_LENGTH, LINE_HEIGHT = 100, 16  # characters of a line of all axis titles, which would touch each other; pixels
+INK_AND_PAPER = {"light": ("#1b1f27", "rgba(255,255,255,.8)"), "dark": ("#e6e8ec", "rgba(15,18,23,.8)")}  # by theme
+MAX_TICKS = 12  # of the axis of trials
 CONFIG = {"displaylogo": False, "displayModeBar": False}
 
 
@@ -64,28 +68,29 @@ def _parallel(summary: SweepSummary, trials: Sequence[Trial]) -> Figure:
                 "y": [*(axis.position(trial) for axis in axes), share],
                 "line": {"color": _colour(share), "width": 1 + 2.5 * share**2},
                 "marker": {"size": 4 + 3 * share**2, "color": _colour(share)},
-                "opacity": 0.35 + 0.65 * share,
+                "opacity": 0.6 + 0.4 * share,
                 "hovertemplate": f"<b>Trial {trial.number}: {format_score(trial.dice)}</b><br>{values}<extra></extra>",
             }
         )
     annotations, shapes = [], []
+    ink, paper = INK_AND_PAPER.get(st.context.theme.type or "", INK_AND_PAPER["light"])
     for x, ticks in enumerate([*(axis.ticks for axis in axes), [(0.0, format_score(low)), (1.0, format_score(high))]]):
         shapes.append({"type": "line", "x0": x, "x1": x, "y0": 0, "y1": 1, "line": {"width": 1, "color": "#8b909a"}})
         side = "left" if x < len(axes) else "right"
         for y, text in ticks:
             annotations.append(
-                {"x": x, "y": y, "text": text, "showarrow": False, "font": {"size": 11}, "xshift": 6 if side == "left"
-                 else -6, "xanchor": "left" if side == "left" else "right", "bgcolor": "rgba(127,127,127,.35)"}
+                {"x": x, "y": y, "text": text, "showarrow": False, "font": {"size": 12, "color": ink}, "bgcolor": paper,
+                 "xshift": 6 if side == "left" else -6, "xanchor": "left" if side == "left" else "right"}
             )  # fmt: skip
-    titles = [*(axis.title for axis in axes), "Dice"]
+    titles = [textwrap.wrap(title, TITLES_LENGTH // (len(axes) + 1)) for title in (*(a.title for a in axes), "Dice")]
     layout = {
         "height": HEIGHT,
-        "margin": {"l": 40, "r": 40, "t": 36, "b": 12},
+        "margin": {"l": 40, "r": 40, "t": 20 + LINE_HEIGHT * max(map(len, titles)), "b": 12},
         "showlegend": False,
         "hovermode": "closest",
         "xaxis": {
             "tickvals": list(range(len(titles))),
-            "ticktext": [f"<b>{title}</b>" for title in titles],
+            "ticktext": [f"<b>{'<br>'.join(lines)}</b>" for lines in titles],
             "side": "top",
             "showgrid": False,
             "zeroline": False,
@@ -185,11 +190,12 @@ def _history(summary: SweepSummary) -> Figure:
                 "hovertemplate": f"trial %{{x}}, {state}: <b>%{{y:.3f}}</b><extra></extra>",
             }
         )
+    step = math.ceil(len(summary.trials) / MAX_TICKS)  # whole: there is no trial 2.5
     layout = {
         "height": HEIGHT - 60,
         "margin": {"l": 8, "r": 8, "t": 8, "b": 36},
         "showlegend": False,
-        "xaxis": {"title": {"text": "trial"}, "automargin": True, "tickformat": "d"},
+        "xaxis": {"title": {"text": "trial"}, "automargin": True, "tickformat": "d", "dtick": step},
         "yaxis": {"title": {"text": "Dice"}, "automargin": True, "tickformat": ".3~f"},
     }
     return Figure(traces, layout)

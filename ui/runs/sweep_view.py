@@ -145,13 +145,14 @@ def _table(summary: SweepSummary) -> None:
         on_select="rerun",
         selection_mode="single-row",
         column_config={**config, "Dice": st.column_config.NumberColumn(format="%.3f")},
+        placeholder=MISSING,
         key=f"trials-{summary.group.id}",
         alt="The trials of the sweep, the best first",
     )
     st.caption(
         "The best first; a Dice of a trial that has not finished is its best so far, which does not count. "
-        f"Cells with {NOT_USED} or None: the network or loss of the trial does not use the field. Select a row to open "
-        "the run."
+        f"Cells with {NOT_USED} or {MISSING}: the network or loss of the trial does not use the field. "
+        "Select a row to open the run."
     )
     if chosen := event.selection.rows:
         open_run(ordered[chosen[0]].member.run)

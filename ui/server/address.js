@@ -54,9 +54,20 @@ const serverMessages = (() => {
       if (number !== FIELDS.rerun) continue;
       const page = text(content, FIELDS.rerunPage);
       if (text(content, FIELDS.rerunFragment)) return [null, page].includes(asked ?? shown);
+      if (asked !== null) dropParametersOfOtherPage(content, page);
       asked = page || null;
     }
     return true;
+  }
+
+  // A click on the page that is left by "Back", before the answer: Streamlit takes it for a click on the page that is shown,
+  // and sends the parameters of the address with it, which are those of the other page. They are overwritten with separators.
+  function dropParametersOfOtherPage(request, page) {
+    if (!names.has(page) || names.get(page) === nameAt(location.pathname)) return;
+    for (const [number, content] of fields(request)) {
+      const isAddress = number === FIELDS.rerunQuery && new TextDecoder().decode(content) === location.search.slice(1);
+      if (isAddress) content.fill("&".charCodeAt(0));
+    }
   }
 
   function remember(query, page) {

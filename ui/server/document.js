@@ -1,5 +1,8 @@
 // Part of the document of every page, run before Streamlit.
 (() => {
+  // Streamlit looks for its server below the address of the page first, where nothing is; it is beside it, as is index.html.
+  window.__streamlit = { BACKEND_BASE_URL: new URL(".", location.href).href };
+
   const REFUSED_AFTER = 2; // attempts to connect, as a server that starts again refuses one or two
 
   // Why the page stays empty: the server refuses the page's origin, or a proxy does not pass the websocket on.

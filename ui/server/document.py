@@ -1,7 +1,7 @@
 """The document of every page: Streamlit's ``index.html`` with the app's name, style sheet and script.
 
-What is added cannot come from a page: the script has to run before Streamlit's first change of the address, and where
-is shown because the connection is refused. A cookie tells browsers apart, so that a reload finds what was uploaded.
+They cannot come from a page: the script has to run before Streamlit first changes the address, and also where no page
+is shown because the connection is refused. A cookie identifies the browser, so that a reload finds its uploads.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ FIELDS: dict[str, tuple[Any, str]] = {
     "pageInfoQuery": (PageInfo, "query_string"),
     "rerun": (BackMsg, "rerun_script"),
     "rerunPage": (ClientState, "page_script_hash"),
+    "rerunQuery": (ClientState, "query_string"),
     "rerunFragment": (ClientState, "fragment_id"),
 }
 STREAMLIT_TITLE = b"<title>Streamlit</title>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import streamlit as st
@@ -47,6 +47,7 @@ class DatasetSummary:
     synthetic : bool. Whether the data is simulated.
     unoriented : tuple of str. Ids of labelled subjects whose files state no orientation.
     reason : str. Why the folder is read in its layout.
+    regions, region_order : dict. As in :class:`core.datasets.Dataset`.
     """
 
     name: str
@@ -64,6 +65,8 @@ class DatasetSummary:
     ignored: str = ""
     unoriented: tuple[str, ...] = ()
     reason: str = ""
+    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    region_order: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -253,6 +256,8 @@ def _dataset_summary(path: str, stamp: FolderStamp, options: DataOptions) -> Dat
         ignored=dataset.labels.ignore.name if dataset.labels.ignore is not None else "",
         unoriented=geometry.unoriented,
         reason=dataset.reason,
+        regions=dataset.regions,
+        region_order=dataset.region_order,
     )
 
 

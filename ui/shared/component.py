@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,13 @@ FOCUS = ".root :is(button, a, summary, input, select, [tabindex]):focus-visible:
 FOCUS += "{ outline: 2px solid var(--st-link-color, currentColor) !important; }\n"
 
 
-def component(name: str, folder: Path, scripts: Sequence[str], styles: Sequence[str]) -> Callable[..., Any]:
+def component(
+    name: str,
+    folder: Path,
+    scripts: Sequence[str],
+    styles: Sequence[str],
+    constants: Mapping[str, Any] | None = None,
+) -> Callable[..., Any]:
     """Register a component; its content is rendered into the element with the class ``root``.
 
     Parameters
@@ -23,6 +30,7 @@ def component(name: str, folder: Path, scripts: Sequence[str], styles: Sequence[
     folder : Path. Folder of the files.
     scripts : sequence of str. JavaScript files, joined in this order into one module; the last has the default export.
     styles : sequence of str. CSS files, joined in this order.
+    constants : mapping, optional. Plain values that the scripts have as constants of these names.
 
     Returns
     -------
@@ -32,4 +40,6 @@ def component(name: str, folder: Path, scripts: Sequence[str], styles: Sequence[
     def joined(names: Sequence[str]) -> str:
         return "\n".join((folder / name).read_text(encoding="utf-8") for name in names)
 
-    return st.components.v2.component(f"segmentarium_{name}", html=ROOT, css=FOCUS + joined(styles), js=joined(scripts))
+    defined = "".join(f"const {name} = {json.dumps(value)};\n" for name, value in (constants or {}).items())
+    css, js = FOCUS + joined(styles), defined + joined(scripts)
+    return st.components.v2.component(f"segmentarium_{name}", html=ROOT, css=css, js=js)

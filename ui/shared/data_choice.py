@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -9,7 +10,8 @@ from typing import Literal
 import streamlit as st
 
 from core.checkpointing.metadata import CheckpointMetadata
-from core.paths import DEMO
+from core.errors import DatasetError
+from core.paths import DEMO, data_root
 from ui.shared import cache, folders
 from ui.shared.state import DATA, load_from_url, save_to_url
 
@@ -49,12 +51,34 @@ def choose_data(metadata: CheckpointMetadata, key: str, width: int | Literal["st
     others = [choice for choice in cache.dataset_choices() if cache.dataset_path(choice) != own]
     choices = others if own is None else [TRAINING_DATA, *others]
     key = f"{key}-{own is None}"
+    name_in_url(choices, own)
     load_from_url(key, choices[0], choices, DATA)
     label = st.selectbox("Data", choices, key=key, persist_state="session", width=width) or DEMO
     save_to_url(key, label, DATA, choices[0])
     if own is not None and label == TRAINING_DATA:
         return DataChoice(label, own, True)
     return DataChoice(label, cache.dataset_path(label), False)
+
+
+def name_in_url(choices: Collection[str], own: Path | None = None) -> None:
+    """Replace the folder of a data set in the URL, absolute or relative to the data root, by the choice that stands for
+    it; called before the choice is loaded from the URL.
+
+    Parameters
+    ----------
+    choices : collection of str. Data sets that can be chosen.
+    own : Path, optional. Folder of the choice ``TRAINING_DATA``.
+    """
+    given = st.query_params.get(DATA, "")
+    if not given or given in choices:
+        return
+    try:
+        folder = cache.dataset_path(given)
+    except DatasetError:
+        folder = Path(given)
+    name = TRAINING_DATA if folder == own else folders.display_name(data_root(), folder)
+    if name in choices:
+        st.query_params[DATA] = name
 
 
 def held_out_subjects(metadata: CheckpointMetadata) -> list[str]:

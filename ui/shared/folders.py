@@ -24,15 +24,34 @@ def resolve_inside(root: Path, text: str) -> Path:
     DatasetError
         If the path is outside the root or not a folder.
     """
+    path = _inside(root, text, "a folder")
+    if not os.path.isdir(path):  # also of a name that is too long
+        raise DatasetError(f"expected a folder, found none at {path}")
+    return path
+
+
+def file_inside(root: Path, text: str) -> Path:
+    """The file of a path that a user typed, in the way of :func:`resolve_inside`.
+
+    Raises
+    ------
+    DatasetError
+        If the path is outside the root or not a file.
+    """
+    path = _inside(root, text, "a file")
+    if not os.path.isfile(path):
+        raise DatasetError(f"expected a file, found none at {path}")
+    return path
+
+
+def _inside(root: Path, text: str, noun: str) -> Path:
     root = Path(os.path.abspath(root))
     path = Path(os.path.normpath(root / os.path.expanduser(text.strip())))
     if not path.is_relative_to(root):
         raise DatasetError(
-            f"expected a folder inside {root}, got {text!r}; move or link the data there, or start the app with "
+            f"expected {noun} inside {root}, got {text!r}; move or link the data there, or start the app with "
             "SEGMENTARIUM_DATA set to another folder"
         )
-    if not os.path.isdir(path):  # also of a name that is too long
-        raise DatasetError(f"expected a folder, found none at {path}")
     return path
 
 

@@ -40,7 +40,7 @@ def facts_list(rows: Iterable[tuple[str, str]]) -> None:
         f'<span style="{line}">{html.escape(text)}</span>'
         for name, text in rows
     )
-    st.html(f'<div style="display:grid;grid-template-columns:auto 1fr">{items}</div>')
+    st.html(f'<div style="display:grid;grid-template-columns:auto 1fr;font-size:0.95rem">{items}</div>')
 
 
 def demo_picture() -> None:

@@ -26,7 +26,7 @@ from core.errors import UserError
 from core.files import atomic_write
 from core.models import architecture
 from core.models.own_networks import code_files
-from core.processes import PROJECT, JsonLinesChild, module_command, module_environment
+from core.processes import PROJECT, JsonLinesChild, start_json_lines_module
 from core.training.plan import StepCost, TrainingPlan
 from core.types import Size3
 from ui.shared.hashes import files_hash, short_hash
@@ -47,13 +47,9 @@ class EstimateError(UserError):
 
 
 def _start_child() -> subprocess.Popen[str]:
-    process = subprocess.Popen(
-        module_command("core.inspection.network_inspector"),
-        cwd=PROJECT,
-        env={**module_environment(), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
+    process = start_json_lines_module(
+        "core.inspection.network_inspector",
+        {"CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         start_new_session=True,  # Ctrl-C is the server's: the process ends with its input
     )
     lower_priority(process.pid, JOB_NICENESS)
@@ -150,8 +146,13 @@ class NetworkInspector:
             self._news.wait(timeout_s)
 
 
-def step_cost(plan: TrainingPlan) -> StepCost | None:
+def step_cost(plan: TrainingPlan, ignore: bool = False) -> StepCost | None:
     """The cost of a training step of a plan; ``None`` while it is worked out.
+
+    Parameters
+    ----------
+    plan : TrainingPlan. Plan.
+    ignore : bool. Whether label maps have an ignore label.
 
     Raises
     ------
@@ -173,7 +174,8 @@ def step_cost(plan: TrainingPlan) -> StepCost | None:
             "in_channels": plan.in_channels,
             "classes": plan.classes,
             "device": plan.device,
-            "ignore": False,
+            "ignore": ignore,
+            "overlapping": plan.config.data.targets == "regions",
             "code": _own_code(config.model.model),
         }
     )

@@ -11,7 +11,8 @@ from core.datasets import DataOptions
 from core.errors import ConfigError, UserError
 from core.presets import AUTO, preset
 from core.runs.expected_place import expected_place
-from core.training.auto_preset import OTHERS_FOLLOW, Recipe, Work, choose, work_of
+from core.training.auto_network import Work
+from core.training.auto_preset import OTHERS_FOLLOW, Recipe, choose, work_of
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary
 from ui.shared.legend import facts_list

@@ -17,6 +17,8 @@ from core.durations import TrainingPlace
 from core.errors import UserError
 from core.formatting import format_bytes, format_duration
 from core.laterality import find_sides, resolve_mirroring
+from core.losses.targets import resolve_targets
+from core.regions import region_space
 from core.runs.expected_place import expected_place
 from core.training.plan import DEVICE_KINDS, StepCost, TrainingPlan, make_plan
 from ui.shared import formatting
@@ -45,12 +47,16 @@ def forecast(config: TrainConfig, summary: DatasetSummary, device: str) -> Train
     UserError
         If the configuration does not fit the data set.
     """
+    classes = (BACKGROUND, *(config.data.classes or summary.classes))
+    regions = region_space(summary.regions, summary.region_order, classes)
+    targets = resolve_targets(config.data.targets, config.loss.loss, regions)
+    learned = regions.names if regions is not None and targets == "regions" else classes
     return make_plan(
-        config,
+        config.with_values({"targets": targets}),
         shapes=summary.shapes,
         spacings_mm=summary.spacings_mm,
         in_channels=len(config.data.modalities or summary.modalities),
-        classes=1 + len(config.data.classes or summary.classes),
+        classes=len(learned),
         device=device,
     )
 
@@ -80,7 +86,7 @@ def render(config: TrainConfig, summary: DatasetSummary, engine: str) -> Forecas
         split = split_subjects(summary.labelled, config.split)
         trained_at = expected_place(runs_root(), engine, config.run.device)
         planned = forecast(config, summary, trained_at.device)
-        cost = step_cost(planned)
+        cost = step_cost(planned, bool(summary.ignored))
     except UserError as error:
         with place.container():
             error_box(error)
@@ -92,7 +98,7 @@ def render(config: TrainConfig, summary: DatasetSummary, engine: str) -> Forecas
 
     def complete() -> None:
         try:
-            show(wait_for(lambda: step_cost(planned), lambda: show(None)))
+            show(wait_for(lambda: step_cost(planned, bool(summary.ignored)), lambda: show(None)))
         except UserError as error:
             with place.container():
                 error_box(error)

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from core.evaluation.error_map import ERROR_KINDS
 from core.types import Plane, VoxelIndex
 from ui.shared.component import component
 from ui.viewer.scenes import Scene
@@ -18,9 +19,11 @@ from ui.viewer.scenes import Scene
 SCRIPTS = (
     "../shared/pixel_ratio.js",
     "elements.js",
+    "menu.js",
     "geometry.js",
     "slices.js",
     "heat.js",
+    "heat_bars.js",
     "volume.js",
     "stream.js",
     "pane.js",
@@ -30,6 +33,7 @@ SCRIPTS = (
     "readout.js",
     "strip.js",
     "errors.js",
+    "second.js",
     "compare.js",
     "cine.js",
     "tools.js",
@@ -47,7 +51,23 @@ SCRIPTS = (
 
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
-_mount = component("viewer", Path(__file__).parent, SCRIPTS, ("viewer.css",))
+CONSTANTS = {"ERROR_KINDS": [asdict(kind) for kind in ERROR_KINDS]}
+
+_mount = component("viewer", Path(__file__).parent, SCRIPTS, ("viewer.css",), CONSTANTS)
+
+
+@dataclass(frozen=True)
+class Target:
+    """A place that the crosshair is moved to.
+
+    Attributes
+    ----------
+    voxel : tuple of int. Voxel index.
+    id : str. Unique: the crosshair is moved once for each.
+    """
+
+    voxel: VoxelIndex
+    id: str
 
 
 @dataclass(frozen=True)
@@ -69,6 +89,7 @@ class ViewerOptions:
     look : str. Look of a viewer (:attr:`Settled.look`) that is opened for the first time.
     crosshair : bool. Whether the crosshair is shown at first.
     name : str. Beginning of the file name of a saved picture.
+    target : Target, optional. Where the crosshair is moved to, once.
     """
 
     rows: Sequence[str] = ("image",)
@@ -81,6 +102,7 @@ class ViewerOptions:
     look: str = ""
     crosshair: bool = True
     name: str = "segmentarium"
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -132,6 +154,7 @@ def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, repo
         "crosshair": options.crosshair,
         "name": options.name,
         "look": options.look,
+        "target": asdict(options.target) if options.target is not None else None,
         "reportSettled": report,
     }
     if not report:

@@ -69,7 +69,8 @@ function checkbox(title, checked, change) {
 }
 
 // Make the controls in an element one stop of the Tab key; the arrow keys, Home and End move between them. In a slider the
-// vertical ones change its value. Returns a function that replaces the content of a part of the element.
+// vertical ones change its value. Returns a function that replaces the content of a part of the element, and has another
+// one as `moved`.
 function oneTabStop(root, title) {
   root.setAttribute("role", "toolbar");
   root.setAttribute("aria-label", title);
@@ -87,7 +88,7 @@ function oneTabStop(root, title) {
     all[(next + all.length) % all.length].focus();
   });
   // The control that had the focus, or could get it, is found again by its place in the part.
-  return (part, ...content) => {
+  const fill = (part, ...content) => {
     const inPart = () => controls().filter((c) => part.contains(c));
     const at = inPart().findIndex((c) => c.tabIndex === 0), focused = inPart()[at]?.matches(":focus");
     part.replaceChildren(...content);
@@ -95,4 +96,10 @@ function oneTabStop(root, title) {
     select(again ?? controls().find((c) => c.tabIndex === 0 && !part.contains(c)) ?? controls()[0]);
     if (focused) again?.focus();
   };
+  // After controls were moved between the element and a panel in it, where each is a stop of its own.
+  fill.moved = () => {
+    select(controls().find((c) => c.tabIndex === 0) ?? controls()[0]);
+    for (const c of root.querySelectorAll(".panel button")) c.tabIndex = 0;
+  };
+  return fill;
 }

@@ -1,11 +1,6 @@
 // The errors layer: voxels whose class differs between truth and prediction, by kind or by class. A kind, a class, or
-// all but one pair of classes can be hidden.
+// all but one pair of classes can be hidden. ERROR_KINDS are those of core.evaluation.error_map.
 
-const ERROR_KINDS = [
-  { name: "false positive", colour: "#ff9f40", help: "background in the reference, a class in the prediction" },
-  { name: "false negative", colour: "#4fc3f7", help: "a class in the reference, background in the prediction" },
-  { name: "wrong class", colour: "#c72fb0", help: "one class in the reference, another one in the prediction" },
-];
 const CORRECT_COLOUR = "#ffffff", NEUTRAL_COLOUR = "#c3c7cf"; // of correct voxels, and of the background where errors have the colours of classes
 const ERROR_COLOURINGS = [["kind", "kind"], ["truth", "reference"], ["prediction", "prediction"]];
 const PAIRS = 65536; // of class indices: 256 * truth + prediction
@@ -124,20 +119,18 @@ class ErrorLegend {
     this.kinds = element("span", "legend");
     this.kinds.setAttribute("role", "group");
     this.kinds.setAttribute("aria-label", "Errors");
-    this.pairs = element("details", "window pairs");
     this.list = element("div", "list");
     this.list.setAttribute("role", "group");
     this.list.setAttribute("aria-label", "Which class was taken for which");
     this.colouring = element("span", "labelled");
-    this.panel = element("div", "panel");
-    this.panel.append(this.colouring, this.list);
-    this.pairs.append(text("summary", "Classes of errors"), this.panel);
+    this.pairs = new Menu("Classes of errors", this.colouring, this.list).root;
+    this.pairs.classList.add("pairs");
     this.root.append(this.kinds, this.pairs);
   }
 
   build() {
     const v = this.viewer;
-    this.root.hidden = !v.rows.includes("errors");
+    this.root.hidden = !["errors", SECOND_ERRORS].some((row) => v.rows.includes(row));
     if (this.root.hidden) return;
     v.fill(this.kinds, ...ERROR_KINDS.map((kind) => this.chip(kind)));
     this.pairs.hidden = !v.errors.pairs.length;
@@ -145,6 +138,11 @@ class ErrorLegend {
     group.refresh();
     v.fill(this.colouring, text("span", "Colours by"), group);
     this.list.replaceChildren(...this.pairRows());
+  }
+
+  // Whether volumes are shown: they are those of the first prediction.
+  get hasVolumes() {
+    return this.viewer.errors.pairs.length > 0 && !this.viewer.rows.includes(SECOND_ERRORS);
   }
 
   // A kind of errors: a click hides or shows it, Alt and a click shows only this kind.
@@ -160,7 +158,7 @@ class ErrorLegend {
       this.changed();
     });
     if (v.settings.errorColouring === "kind") b.prepend(swatch(colour));
-    if (v.errors.pairs.length) b.append(text("span", this.volumeOf(name), "amount"));
+    if (this.hasVolumes) b.append(text("span", this.volumeOf(name), "amount"));
     b.title = `${help}; show or hide; Alt and a click: show only this`;
     b.setAttribute("aria-pressed", String(!hiddenErrors.has(name)));
     return b;
@@ -179,7 +177,7 @@ class ErrorLegend {
     }
     return rows.map(([title, pair, volume]) => {
       const b = button(title, () => { settings.onlyPair = settings.onlyPair === pair ? null : pair; this.changed(); });
-      b.append(text("span", volume, "amount"));
+      if (this.hasVolumes) b.append(text("span", volume, "amount"));
       b.setAttribute("aria-pressed", String((settings.onlyPair ?? null) === pair));
       return b;
     });

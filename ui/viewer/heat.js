@@ -53,29 +53,43 @@ function heatStops(alpha) {
   });
 }
 
-// A colour bar with its ends; `alpha` is that of the panes.
-function heatBar(layer, alpha) {
-  const bar = element("span", "heat"), scale = element("i", "scale"), [low, high] = heatEnds(layer.scale);
-  scale.style.background = `linear-gradient(90deg, ${heatStops(alpha).join(",")})`;
-  bar.setAttribute("role", "img");
-  bar.setAttribute("aria-label", `Colours of ${layer.name}: dark for ${low}, bright for ${high}`);
-  bar.title = layer.help;
-  bar.append(text("span", layer.name), text("span", low), scale, text("span", high));
-  return bar;
-}
-
-// The heat layers of a scene. `open(layer)` gives a promise of { slice(view, slice), at(voxel) }, which give null and
-// undefined while voxels are fetched; `arrived` is called when a layer is there, or cannot be had.
+// The heat layers of a scene. `open(layer, report)` gives a promise of { slice(view, slice), at(voxel) }, which give null
+// and undefined while voxels are fetched; `report(share)` is called while values are computed. `arrived` is called when a
+// layer is there, or cannot be had, or more of it is computed.
 class HeatLayers {
   constructor(layers, open, arrived) {
     this.layers = new Map(layers.map((layer) => [layer.name, layer]));
     this.opened = new Map(); // name -> what `open` gave, or null while it is fetched
+    this.shares = new Map(); // name -> share that is computed
     this.failed = null;
     Object.assign(this, { open, arrived });
   }
 
   has(name) {
     return this.layers.has(name);
+  }
+
+  // Names of the groups, and of the layers that are in none.
+  get groups() {
+    return [...new Set([...this.layers.keys()].map((name) => this.groupOf(name)))];
+  }
+
+  groupOf(name) {
+    return this.layers.get(name)?.group || name;
+  }
+
+  ofGroup(group) {
+    return [...this.layers.keys()].filter((name) => this.groupOf(name) === group);
+  }
+
+  // What is going on with a layer that is waited for.
+  status(name) {
+    const share = this.shares.get(name);
+    return share === undefined ? "Loading" : `Computing: ${Math.round(100 * share)} %`;
+  }
+
+  isWaiting(name) {
+    return this.opened.get(name) === null;
   }
 
   // A slice of a layer, as { values, layout }; null while it is fetched.
@@ -89,13 +103,24 @@ class HeatLayers {
     return this.opened.get(name)?.at(voxel);
   }
 
+  // Stop asking for what is computed: the scene is no longer shown.
+  close() {
+    this.closed = true;
+  }
+
   async fetch(name) {
     this.opened.set(name, null);
+    const report = (share) => {
+      if (this.closed) throw new Error("The scene is closed.");
+      this.shares.set(name, share);
+      this.arrived();
+    };
     try {
-      this.opened.set(name, await this.open(this.layers.get(name)));
+      this.opened.set(name, await this.open(this.layers.get(name), report));
     } catch (error) {
       this.failed = error;
     }
-    this.arrived();
+    this.shares.delete(name);
+    if (!this.closed) this.arrived();
   }
 }

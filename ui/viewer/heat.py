@@ -51,13 +51,19 @@ class HeatLayer:
     name : str. What it is, as on its button, beside its colour bar and for screen readers.
     url : str. URL of the stored values, uint8 (:func:`publish`); of a stream in a scene that is streamed.
     scale : HeatScale. What they mean.
-    help : str. What a value tells, in a sentence.
+    help : str. Meaning of a value, in a sentence.
+    group : str. Layers of a group share a button and are chosen beside the colour bar; empty for a layer of its own.
+    choice : str. Which of its group it is.
+    computed : bool. Whether the values may have to be computed when they are asked for.
     """
 
     name: str
     url: str
     scale: HeatScale
     help: str = ""
+    group: str = ""
+    choice: str = ""
+    computed: bool = False
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,9 @@ class HeatFile:
     Attributes
     ----------
     file : Path. NIfTI file of stored values, whole numbers, on the grid of the image.
+    prepare : callable, optional. Makes the file where it is missing; raises :class:`~ui.viewer.volumes.Pending` while
+        that takes, and a :class:`~core.errors.UserError` if it fails.
+    version : str. Text that changes with the content of a file with ``prepare``.
 
     The other attributes are those of :class:`HeatLayer`.
     """
@@ -75,15 +84,19 @@ class HeatFile:
     file: Path
     scale: HeatScale
     help: str = ""
+    group: str = ""
+    choice: str = ""
+    prepare: Callable[[], None] | None = None
+    version: str = ""
 
     @property
     def key(self) -> str:
-        """Text that changes with the file."""
-        return f"heat\n{files_hash('', [self.file])}\n{self.scale.levels}"
+        """Text that changes with the content of the file."""
+        return f"heat\n{self.version or files_hash('', [self.file])}\n{self.scale.levels}"
 
     def layer(self, url: str) -> HeatLayer:
         """The layer whose stored values are at a URL."""
-        return HeatLayer(self.name, url, self.scale, self.help)
+        return HeatLayer(self.name, url, self.scale, self.help, self.group, self.choice, self.prepare is not None)
 
     def read(self, shape: Size3) -> np.ndarray:
         """The stored values, uint8, shape (i, j, k), canonical order.
@@ -92,7 +105,11 @@ class HeatFile:
         ------
         VolumeError
             If the file cannot be read, has another shape, or values that are none of its scale.
+        Pending
+            While the file is made.
         """
+        if self.prepare is not None:
+            self.prepare()
         values = read_label(self.file).data[0]
         if values.shape != shape:
             raise VolumeError(

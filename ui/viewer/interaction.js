@@ -79,7 +79,7 @@ class Interaction {
       if (drag.kind === "crosshair") this.moveCrosshair(drag.pane, event);
       else if (drag.kind === "pan") this.pan(drag, dx, dy);
       else if (drag.kind === "measure") this.tools.move(drag.pane, event);
-      else if (drag.kind === "swipe") this.compare.swipe((event.clientX - drag.pane.canvas.getBoundingClientRect().left) / drag.pane.width);
+      else if (drag.kind === "swipe") this.compare.drag(drag.pane, event);
       else {
         const { low, high } = this.data.channels[this.settings.channel], span = high - low, [a, b] = drag.window;
         const width = Math.max(span / 1000, (b - a) * Math.exp(dx / 200)), level = (a + b) / 2 + (dy / 400) * (b - a);
@@ -169,7 +169,9 @@ class Interaction {
 
   key(event) {
     const pane = this.paneOf(event);
-    if (!pane || !this.scene || event.ctrlKey || event.metaKey || event.altKey) return;
+    // On some keyboards brackets are typed with Alt or AltGr, which Windows reports as Ctrl and Alt.
+    const modified = event.ctrlKey || event.altKey, isBracket = event.altKey && /^[[\]]$/.test(event.key);
+    if (!pane || !this.scene || event.metaKey || (modified && !isBracket)) return;
     const view = this.views[pane.plane], { axis } = view, now = this.voxel[axis], key = event.key.toLowerCase();
     const step = (dx, dy) => {
       this.voxel[view.across] = clamp(this.voxel[view.across] + (view.mirrored ? -dx : dx), 0, view.width - 1);
@@ -194,6 +196,7 @@ class Interaction {
       m: () => this.setChannel((this.settings.channel + 1) % this.data.channels.length),
       s: () => this.toggleFull(),
       t: () => this.compare.blink(),
+      u: () => this.maps.next(event.shiftKey ? -1 : 1),
       "[": () => this.compare.step(-1), "]": () => this.compare.step(1),
       " ": () => this.cine.toggle(),
       d: () => this.tools.next(),

@@ -1,5 +1,5 @@
-// Legend and overlay: a click on a class hides or shows it, Alt and a click shows only this class. Errors have a
-// legend of their own, heat layers a colour bar. Beside it the style and the opacity of the overlay.
+// Legend: a click on a class hides or shows it, Alt and a click shows only this class. Errors have a legend of their
+// own, heat layers a colour bar. The menu of the overlay has its style and opacity.
 
 const STYLES = ["fill", "outline", "both"];
 
@@ -10,14 +10,10 @@ class Legend {
     this.classes = element("div", "legend");
     this.classes.setAttribute("role", "group");
     this.classes.setAttribute("aria-label", "Classes");
-    this.bars = element("div", "heat-bars");
-    this.style = element("div", "overlay-style");
-    const opacity = element("label", "slider");
-    this.opacity = rangeInput("Opacity", [0.05, 1, 0.05], viewer.settings.opacity, (n) => viewer.set("opacity", n));
-    opacity.append("Opacity", this.opacity);
     this.root.hidden = true; // until there is a volume
     this.errors = new ErrorLegend(viewer);
-    this.root.append(this.classes, this.bars, this.style, opacity, this.errors.root);
+    this.compare = element("div", "compare");
+    this.root.append(this.compare, this.classes, viewer.maps.root, this.errors.root, viewer.second.root);
   }
 
   build() {
@@ -39,20 +35,38 @@ class Legend {
       b.setAttribute("aria-pressed", String(!hidden.has(c.name)));
       return b;
     });
-    this.opacity.value = String(v.settings.opacity);
+    v.fill(this.compare, ...(v.rows.includes(COMPARE) ? [v.compare.control()] : []));
     v.fill(this.classes, ...chips);
     this.errors.build();
-    const styles = switchGroup("Overlay", STYLES.map((n) => [n, n]), () => v.settings.style, (n) => v.set("style", n));
-    const visibility = switchGroup("Visibility", [["overlay", "overlay"]], () => (v.settings.overlayHidden ? [] : ["overlay"]), () => v.toggleOverlay(), true);
-    visibility.title = "hide or show the overlay (key H)";
-    v.fill(this.style, visibility, styles);
+    v.second.build();
     this.refresh();
   }
 
   refresh() {
-    const v = this.viewer, shown = v.settings.overlayHidden ? [] : v.data.heat.filter(({ name }) => v.rows.includes(name));
-    this.bars.replaceChildren(...shown.map((layer) => heatBar(layer, v.heatAlpha)));
-    this.bars.hidden = !shown.length;
-    for (const group of this.style.querySelectorAll("[role=group]")) group.refresh();
+    this.viewer.maps.refresh();
+    for (const group of this.compare.querySelectorAll("[role=group]")) group.refresh();
+  }
+}
+
+// Whether and how layers are drawn over the image.
+class OverlayMenu {
+  constructor(viewer) {
+    this.viewer = viewer;
+    this.menu = new Menu("Overlay");
+    const { settings } = viewer, opacity = element("label", "slider");
+    this.shown = checkbox("show the overlay (key H)", !settings.overlayHidden, () => viewer.toggleOverlay());
+    this.style = switchGroup("Overlay", STYLES.map((n) => [n, n]), () => settings.style, (n) => viewer.set("style", n));
+    this.style.title = "keys F, O, B";
+    this.opacity = rangeInput("Opacity", [0.05, 1, 0.05], settings.opacity, (n) => viewer.set("opacity", n));
+    opacity.append("Opacity", this.opacity);
+    this.menu.panel.append(this.shown, this.style, opacity);
+  }
+
+  refresh() {
+    const { opacity, overlayHidden } = this.viewer.settings;
+    this.shown.firstChild.checked = !overlayHidden;
+    this.menu.button.classList.toggle("off", overlayHidden);
+    this.opacity.value = String(opacity);
+    this.style.refresh();
   }
 }

@@ -22,6 +22,7 @@ function lookOf(viewer) {
     errors: listed(s.hiddenErrors),
     colours: s.errorColouring === "kind" ? "" : s.errorColouring,
     compare: s.compare === "blink" ? "" : s.compare,
+    pair: (s.comparedPair ?? "reference") === "reference" ? "" : s.comparedPair,
   };
   return Object.entries(parts).filter(([, value]) => value).map((pair) => pair.join(":")).join(";");
 }
@@ -49,4 +50,5 @@ function applyLook(viewer, text) {
   for (const { name } of ERROR_KINDS) if (given.errors?.includes(name)) s.hiddenErrors.add(name);
   one(LOOK_COLOURINGS, given.colours, (by) => { s.errorColouring = by; });
   one(LOOK_COMPARE, given.compare, (mode) => { s.compare = mode; });
+  one(new Set(Object.keys(COMPARED_PAIRS)), given.pair, (pair) => { s.comparedPair = pair; });
 }

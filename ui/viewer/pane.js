@@ -89,14 +89,15 @@ class Pane {
     context.drawImage(this.image, at.x, at.y, width, height);
     if (v.scene.heat.has(this.row)) this.renderHeat(context, at, layout, width, height);
     else if (this.row === COMPARE) v.compare.render(this, context, at, layout, width, height);
+    else if (this.row === CHANGES) this.renderChanges(context, at, layout, width, height);
     else if (this.row !== "image") this.renderOverlay(context, at, layout, width, height, this.row);
     this.renderText(context, at);
   }
 
   // The overlay of a layer, or of the errors.
   renderOverlay(context, at, layout, width, height, name) {
-    const v = this.viewer, s = v.settings, count = layout.width * layout.height, errors = name === "errors";
-    const [layer, other] = (errors ? ["truth", "prediction"] : [name]).map((one) => v.scene.layer(one, at.view, v.voxel[at.view.axis]));
+    const v = this.viewer, s = v.settings, count = layout.width * layout.height, compared = comparedLayers(name), errors = Boolean(compared);
+    const [layer, other] = (compared ?? [name]).map((one) => v.scene.layer(one, at.view, v.voxel[at.view.axis]));
     this.waiting = !layer || (errors && !other);
     if (this.waiting) return;
     const indices = (this.indices = this.indices?.length === count ? this.indices : new Uint8Array(count));
@@ -109,6 +110,18 @@ class Pane {
     }
     if (!errors && s.style !== "fill") this.renderOutlines(context, at, indices, layout);
     if (v.visible[IGNORED]) this.renderHatch(context, at, indices, layout, width, height);
+  }
+
+  // Where only one of two predictions is right.
+  renderChanges(context, at, layout, width, height) {
+    const v = this.viewer, count = layout.width * layout.height;
+    const layers = comparedLayers(CHANGES).map((name) => v.scene.layer(name, at.view, v.voxel[at.view.axis]));
+    this.waiting = layers.some((layer) => !layer);
+    if (this.waiting) return;
+    const indices = layers.map((layer) => { const read = new Uint8Array(count); readClasses(read, layer.values, layer.layout, EVERY_CLASS); return read; });
+    fillPixels(this.overlay, layout, (pixels) => v.second.paint(pixels, indices, v.shownClasses));
+    context.imageSmoothingEnabled = false;
+    context.drawImage(this.overlay, at.x, at.y, width, height);
   }
 
   renderHeat(context, at, layout, width, height) {
@@ -184,7 +197,7 @@ class Pane {
       context.fillText(text, x, y);
     };
     this.canvas.dataset.waiting = String(this.waiting);
-    if (this.waiting) write("Loading", w / 2, h / 2, "center");
+    if (this.waiting) write(v.scene.heat.status(this.row), w / 2, h / 2, "center");
     if (h < 90) return;
     write(letters.left, 6, h / 2, "left", 700);
     write(letters.right, w - 6, h / 2, "right", 700);

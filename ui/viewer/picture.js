@@ -48,7 +48,8 @@ function legendOf(viewer) {
   const layers = rows.some((row) => row !== "image" && !scene.heat.has(row)), named = ignore ? [...classes, ignore] : classes;
   const marks = [
     ...(layers ? named.filter((c) => !settings.hidden.has(c.name)) : []),
-    ...(rows.includes("errors") ? viewer.errors.marks : []),
+    ...(rows.includes("errors") || rows.includes(SECOND_ERRORS) ? viewer.errors.marks : []),
+    ...(rows.includes(CHANGES) ? CHANGE_KINDS : []),
   ].map(({ name, colour }) => ({ name, colours: [colour] }));
   const bars = [...scene.heat.layers.values()].filter(({ name }) => rows.includes(name)).map(({ name, scale }) => {
     return { name: `${name}, ${heatEnds(scale).join(" to ")}`, colours: heatStops(viewer.heatAlpha) };

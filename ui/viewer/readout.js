@@ -83,13 +83,14 @@ class Readout {
       if (stored === undefined) parts.push([c.name, "…"]);
       else if (c.exact) parts.push([c.name, exactly(value)]);
       else if (n in known) parts.push([c.name, exactly(known[n])]);
-      else parts.push([c.name, stored > 0 && stored < 65535 ? `≈ ${short(value)}` : "…"]); // rounded, or clipped
+      else parts.push([c.name, isEnd(stored) ? "…" : `≈ ${short(value)}`]); // rounded
     });
     v.askIntensities();
     for (const name of Object.keys(v.scene.layers)) {
       const index = v.scene.layerAt(name, voxel);
       parts.push([layerTitle(name), index === undefined ? "…" : v.nameOf(index)]);
     }
+    if (v.rows.includes(CHANGES)) parts.push([CHANGES, v.second.describe(comparedLayers(CHANGES).map((name) => v.scene.layerAt(name, voxel)))]);
     if (v.rows.includes("errors")) parts.push(["error", v.errors.describe(v.scene.layerAt("truth", voxel), v.scene.layerAt("prediction", voxel))]);
     for (const { name, scale, help } of v.data.heat.filter((layer) => v.rows.includes(layer.name))) {
       const stored = v.scene.heat.at(name, voxel);

@@ -215,6 +215,8 @@ def subject_hash(dataset: Dataset, subject: str) -> str:
     prefix = json.dumps([dataset.modalities, [ref.channel for ref in refs], dataset.nan_is_zero])
     if dataset.value_map:
         prefix += json.dumps(sorted(dataset.value_map.items()))
+    if dataset.segments:
+        prefix += json.dumps([sorted(dataset.segments.items()), dataset.later_mask_wins])
     prefix += dataset.recipe.digest
     labels = [*record.masks] or ([record.label] if record.label else [])
     return files_hash(prefix, [*(ref.path for ref in refs), *labels])

@@ -2,6 +2,7 @@
 
 const layerTitle = (name) => (name === "truth" ? "reference" : name);
 const IGNORED = 255; // index of voxels with the ignore label, which belong to no class
+const EVERY_CLASS = Uint8Array.from({ length: 256 }, (_, n) => n); // table of class indices that hides none
 const HATCH_PERIOD = 7, HATCH_WIDTH = 1.6; // between the lines of the hatching, and their width, CSS pixels
 
 function rgba(colour, alpha) {

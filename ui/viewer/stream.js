@@ -131,9 +131,9 @@ async function fetchStreamedScene(data, report, arrived) {
     layer.fullest = (await ask(layer.url).then((answer) => answer.json(), () => ({}))).facts?.fullest;
   }));
   const images = channels.map((_, n) => new StreamedVolume(queue, data.image, n, shape, Uint16Array));
-  const heat = new HeatLayers(data.heat, async ({ url }) => {
+  const heat = new HeatLayers(data.heat, async ({ url, computed }, report) => {
     const volume = new StreamedVolume(queue, url, 0, shape, Uint8Array);
-    await fetchFacts(url, ASK_LAYER_AGAIN_MS, () => {});
+    await fetchFacts(url, ASK_LAYER_AGAIN_MS, computed ? report : () => {});
     volume.ready = true;
     return volume;
   }, () => queue.arrived());

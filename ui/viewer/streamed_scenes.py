@@ -18,6 +18,7 @@ from core.types import Size3
 from ui.shared import formatting
 from ui.shared.hashes import files_hash
 from ui.viewer import streams
+from ui.viewer.computed_stream import ComputedStream
 from ui.viewer.heat import HeatFile
 from ui.viewer.streams import ImagePart, ImageStream, LabelStream
 
@@ -58,8 +59,9 @@ class StreamedSubject:
         if dataset.absent(record, modalities) or subject in dataset.recipe.nearest_label:
             return None  # the voxels that are read differ from those in the files
         headers = read_subject_headers(dataset, record, modalities)
-        if record.label is not None and (record.masks or headers.headers[record.label].channels != 1):
-            return None  # a mask or a channel for each class
+        label = None if record.label is None else headers.headers[record.label]
+        if label is not None and (record.masks or label.channels != 1 or label.segments is not None):
+            return None  # a mask or a channel for each class, or named segments
         parts = [
             ImagePart(name, headers.headers[ref.path], headers.geometries[ref.path], ref.channel)
             for name, ref in zip(modalities, refs, strict=True)
@@ -108,8 +110,15 @@ class StreamedSubject:
 
     def publish_heat(self, heat: HeatFile) -> str:
         """URL of a heat layer, prepared when it is first shown; errors are those of :meth:`publish_prediction`."""
-        part = self._part(heat.file, "a map")
         name = f"stream {heat.key}\n{self._files}"
+        if heat.prepare is not None:
+
+            def opened() -> LabelStream:
+                return LabelStream(name, self._part(heat.file, "a map"), heat.checked)
+
+            shape, prepare = self.grid.shape, heat.prepare
+            return streams.publish(name, lambda: ComputedStream(shape, prepare, opened), on_request=True)
+        part = self._part(heat.file, "a map")
         return streams.publish(name, lambda: LabelStream(name, part, heat.checked), on_request=True)
 
     def _part(self, file: Path, kind: str) -> ImagePart:

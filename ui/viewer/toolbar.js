@@ -1,4 +1,4 @@
-// Toolbar: modality, rows, planes, window, crosshair, full screen, picture, help.
+// Toolbar in one row: modality, rows, planes, menus, tools, full screen, help.
 
 const KEYS = [
   ["wheel, ↑ ↓", "next or previous slice of the pane that has the focus or on which the pointer rests"],
@@ -12,6 +12,7 @@ const KEYS = [
   ["Shift + drag", "move the zoomed image"],
   ["A", "the whole grid, or only the image and its labels"],
   ["E, Shift + E", "next or previous error of the list below the panes, from anywhere on the page"],
+  ["U, Shift + U", "next or previous map: uncertainty, probability of a class, or none"],
   ["T", "blink: reference and prediction in turn in one pane"],
   ["[ ]", "move the line of swipe, which can also be dragged"],
   ["space bar", "play the slices of the active plane, or stop"],
@@ -23,7 +24,7 @@ const KEYS = [
   ["X", "crosshair"],
   ["M", "next modality"],
   ["S", "full screen"],
-  ["one finger", "slices, or the crosshair: the switch decides; a tap moves the crosshair"],
+  ["one finger", "slices, crosshair, length or region: the switch decides; drags the line of swipe; a tap moves the crosshair"],
   ["two fingers", "zoom and move"],
 ];
 
@@ -32,6 +33,11 @@ class Toolbar {
     this.viewer = viewer;
     this.root = element("div", "bar");
     this.window = new WindowPanel(viewer);
+    this.overlay = new OverlayMenu(viewer);
+    this.checks = element("div", "checks");
+    this.more = new Menu("More", this.checks);
+    this.tools = [];
+    document.fonts.ready.then(() => this.fit()); // letters have another width in the font of the page
     this.help = element("div", "help");
     this.help.hidden = true;
     const list = element("dl");
@@ -41,39 +47,86 @@ class Toolbar {
 
   // The controls depend on the channels and layers of the scene.
   build() {
-    const v = this.viewer, s = v.settings, names = Object.keys(v.scene.layers), parts = [];
+    const v = this.viewer, s = v.settings, names = Object.keys(v.scene.layers), maps = v.scene.heat.groups, parts = [];
     if (v.data.channels.length > 1) {
       parts.push(switchGroup("Modality", v.data.channels.map((c, n) => [n, c.name]), () => s.channel, (n) => v.setChannel(n)));
     }
     const rows = [["image", "image"], ...names.map((n) => [n, layerTitle(n)])];
-    if (v.hasErrors) rows.push(["errors", "errors"], [COMPARE, COMPARE]);
-    rows.push(...[...v.scene.heat.layers.keys()].map((name) => [name, name]));
-    if (rows.length > 1) parts.push(switchGroup("Show", rows, () => v.rows, (n) => v.toggleRow(n), true));
+    if (v.hasErrors) rows.push(["errors", "errors"], ...v.second.rows.map((row) => [row, row]), [COMPARE, COMPARE]);
+    if (rows.length + maps.length > 1) parts.push(switchGroup("Show", rows, () => v.rows, (n) => v.toggleRow(n), true));
     if (v.data.planes.length > 1) {
       const planes = [["all", "all"], ...v.data.planes.map((p) => [p, p])];
       parts.push(switchGroup("Planes", planes, () => v.plane, (p) => v.choosePlane(p)));
     }
-    if (v.rows.includes(COMPARE)) parts.push(v.compare.control());
     this.window.build();
-    parts.push(this.window.root);
+    parts.push(this.window.menu.root);
+    if (names.length + maps.length) parts.push(this.overlay.menu.root);
     if (v.touched) {
-      const uses = [["slices", "slices"], ["crosshair", "crosshair"]];
       const finger = element("span", "labelled");
-      finger.append("One finger", switchGroup("One finger", uses, () => s.finger, (use) => v.set("finger", use)));
+      finger.append("One finger", switchGroup("One finger", FINGER_USES, () => v.touch.use, (use) => v.touch.choose(use)));
       parts.push(finger);
-    } else {
-      parts.push(switchGroup("Marks", [["crosshair", "crosshair"]], () => (s.crosshair ? ["crosshair"] : []), () => v.set("crosshair", !s.crosshair), true));
     }
-    const end = element("span", "end");
-    if (!v.touched) end.append(v.tools.control());
+    this.tools = this.buildTools(maps);
+    this.checks.replaceChildren(...this.buildChecks());
     this.fullButton = this.icon("", "Full screen (key S)", () => v.toggleFull());
     this.fullButton.append(element("span", "corners"));
     this.helpButton = this.icon("?", "Mouse and keys", () => this.toggleHelp());
-    this.playButton = this.icon("▶", "Play the slices of the active plane (space bar)", () => v.cine.toggle());
-    end.append(this.playButton, this.icon("PNG", "Save this view as a picture", () => savePicture(v)), this.fullButton, this.helpButton);
-    parts.push(end);
-    v.fill(this.root, ...parts);
+    this.end = element("span", "end");
+    this.end.append(this.fullButton, this.helpButton);
+    const focused = this.focusedInMenu();
+    this.more.panel.replaceChildren(this.checks);
+    v.fill(this.root, ...parts, ...this.tools, this.more.root, this.end);
     this.refresh();
+    this.fit();
+    if (focused) this.more.panel.querySelector(`[data-value="${CSS.escape(focused)}"]`)?.focus();
+  }
+
+  // Controls that move into the menu where the row is full, the last first.
+  buildTools(maps) {
+    const v = this.viewer, s = v.settings, tools = [];
+    if (maps.length) tools.push(["Maps", switchGroup("Show maps", maps.map((name) => [name, name]), () => v.rows.map((row) => v.scene.heat.groupOf(row)), (name) => v.maps.toggle(name), true)]);
+    if (!v.touched) {
+      const marks = switchGroup("Marks", [["crosshair", "crosshair"]], () => (s.crosshair ? ["crosshair"] : []), () => v.set("crosshair", !s.crosshair), true);
+      tools.push(["Marks", marks], ["Drag", v.tools.control()]);
+    }
+    this.playButton = this.icon("▶", "Play the slices of the active plane (space bar)", () => v.cine.toggle());
+    tools.push(["Play slices", this.playButton], ["Picture", this.icon("PNG", "Save this view as a picture", () => savePicture(v))]);
+    return tools.map(([title, control]) => {
+      const tool = element("span", "labelled tool");
+      tool.append(text("span", title), control);
+      return tool;
+    });
+  }
+
+  buildChecks() {
+    const v = this.viewer, s = v.settings, checks = [];
+    if (v.grid.affine) checks.push(checkbox("patient's right on the left", s.radiological, (on) => v.setRadiological(on)));
+    if (v.touched) checks.push(checkbox("crosshair", s.crosshair, (on) => v.set("crosshair", on))); // else one of the tools
+    checks.push(checkbox("smooth image", s.smooth, (on) => v.setSmooth(on)), checkbox("scale bar", s.scaleBar, (on) => v.set("scaleBar", on)));
+    return checks;
+  }
+
+  // The value of the control in the menu that has the focus.
+  focusedInMenu() {
+    const { panel } = this.more, { activeElement } = panel.getRootNode();
+    return activeElement && panel.contains(activeElement) ? activeElement.dataset.value : "";
+  }
+
+  // Keep the controls in one row: move tools into the menu while it is too narrow.
+  fit() {
+    const { root, more, tools, end } = this, first = root.firstElementChild;
+    if (!first?.offsetHeight) return; // not on screen
+    this.width = root.clientWidth;
+    for (const tool of tools) root.insertBefore(tool, more.root);
+    const wraps = () => end.offsetTop >= first.offsetTop + first.offsetHeight;
+    for (let n = tools.length - 1; n >= 0 && wraps(); n--) more.panel.prepend(tools[n]);
+    this.viewer.fill.moved();
+    if (more.root.open) more.place();
+  }
+
+  // After the width may have changed.
+  refit() {
+    if (this.root.clientWidth !== this.width) this.fit();
   }
 
   icon(sign, title, action) {
@@ -93,6 +146,7 @@ class Toolbar {
   // Set the pressed state of all buttons from the settings.
   refresh() {
     for (const group of this.root.querySelectorAll("[role=group]")) group.refresh?.();
+    this.overlay.refresh();
     this.helpButton?.setAttribute("aria-expanded", String(!this.help.hidden));
     this.playButton?.setAttribute("aria-pressed", String(this.viewer.cine.plays));
     this.fullButton?.setAttribute("aria-pressed", String(this.viewer.full));

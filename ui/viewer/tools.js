@@ -19,8 +19,15 @@ class Tools {
   }
 
   move(pane, event) {
+    if (!this.drawn) return; // removed by a key while the pointer is down
     this.drawn.to = pane.position(event);
     this.describe();
+  }
+
+  // The scene has changed: what was drawn on another image is removed, figures of this one are worked out again.
+  renew() {
+    if (this.drawn && this.drawn.image !== this.viewer.data.image) this.clear();
+    else if (this.drawn) this.describe();
   }
 
   clear() {
@@ -87,18 +94,20 @@ class Tools {
     });
   }
 
-  // Voxels in the box: their number, mean and standard deviation of the modality, and voxels by class of each layer.
+  // Voxels in the box: their number, mean and standard deviation of the modality, how many of them may be clipped, and
+  // voxels by class of each layer.
   statistics() {
     const v = this.viewer, { plane, slice } = this.drawn, view = v.views[plane], [[x0, x1], [y0, y1]] = this.span();
     const channel = v.data.channels[v.settings.channel], { levels } = v.scene.channels[v.settings.channel];
     const image = v.scene.image(v.settings.channel, view, slice), layers = Object.keys(v.scene.layers).map((name) => [name, v.scene.layer(name, view, slice)]);
     if (!image || layers.some(([, layer]) => !layer)) return null;
     const offset = (layout, x, y) => layout.offset + x * layout.dx + y * layout.dy;
-    let n = 0, mean = 0, squares = 0;
+    let n = 0, mean = 0, squares = 0, clipped = 0;
     const counts = new Map(layers.map(([name]) => [name, new Map()]));
     for (let y = y0; y <= y1; y++) for (let x = x0; x <= x1; x++) {
-      const value = intensity(channel, levels, image.values[offset(image.layout, x, y)]), before = value - mean;
+      const stored = image.values[offset(image.layout, x, y)], value = intensity(channel, levels, stored), before = value - mean;
       n += 1;
+      if (!channel.exact && isEnd(stored)) clipped += 1;
       mean += before / n;
       squares += before * (value - mean);
       for (const [name, layer] of layers) {
@@ -106,13 +115,13 @@ class Tools {
         counts.get(name).set(index, (counts.get(name).get(index) ?? 0) + 1);
       }
     }
-    return { n, mean, deviation: n > 1 ? Math.sqrt(squares / (n - 1)) : 0, counts };
+    return { n, mean, deviation: n > 1 ? Math.sqrt(squares / (n - 1)) : 0, clipped, counts };
   }
 
   // The result in words, below the panes.
   describe() {
     const v = this.viewer;
-    this.result.textContent = this.drawn ? (this.drawn.tool === "ruler" ? `Length ${this.length().toFixed(1)} mm` : this.boxText()) : "";
+    this.result.textContent = this.drawn ? (this.drawn.tool === "ruler" ? `Length ${this.length().toFixed(millimetreDigits(v.grid))} mm` : this.boxText()) : "";
     this.result.hidden = !this.drawn;
     v.requestRender();
   }
@@ -121,8 +130,9 @@ class Tools {
     const v = this.viewer, found = this.statistics(), one = voxelMillilitres(v.grid);
     if (!found) return "Loading";
     if (!found.n) return "No voxel in the box";
-    const channel = v.data.channels[v.settings.channel], about = channel.exact ? "" : "≈ "; // stored values may be rounded or clipped
+    const channel = v.data.channels[v.settings.channel], about = channel.exact ? "" : "≈ "; // stored values may be rounded
     const parts = [`${count(found.n, "voxel")}, ${millilitres(found.n * one)}`, `${channel.name}: mean ${about}${short(found.mean)}, standard deviation ${about}${short(found.deviation)}`];
+    if (found.clipped) parts.push(`${count(found.clipped, "voxel")} at or beyond ${short(channel.low)} or ${short(channel.high)} counted with these values`);
     for (const [name, counts] of found.counts) {
       const classes = [...counts].filter(([index]) => index).sort(([a], [b]) => a - b).map(([index, n]) => `${v.nameOf(index)} ${millilitres(n * one)}`);
       if (classes.length) parts.push(`${layerTitle(name)}: ${classes.join(", ")}`);

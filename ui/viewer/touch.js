@@ -1,11 +1,25 @@
-// Touch: one finger moves through slices or moves the crosshair, a tap moves the crosshair, two fingers zoom and move.
+// Touch: one finger moves through slices, moves the crosshair or draws with a tool, or drags the line of swipe; a tap moves
+// the crosshair; two fingers zoom and move.
 
 const TAP_PX = 8, SLICE_PX = 7;
+const FINGER_USES = [["slices", "slices"], ["crosshair", "crosshair"], ...TOOLS.filter(([name]) => name !== "crosshair")];
 
 class Touch {
   constructor(viewer) {
     this.viewer = viewer;
     this.fingers = new Map(); // position by pointer
+  }
+
+  // What one finger does.
+  get use() {
+    const { tool, finger } = this.viewer.settings;
+    return tool === "crosshair" ? finger : tool;
+  }
+
+  choose(use) {
+    const isTool = use !== "crosshair" && TOOLS.some(([name]) => name === use);
+    if (!isTool) this.viewer.settings.finger = use;
+    this.viewer.tools.choose(isTool ? use : "crosshair");
   }
 
   down(event, pane) {
@@ -16,7 +30,10 @@ class Touch {
       viewer.toolbar.build();
       viewer.layout();
     }
-    if (!this.fingers.size) Object.assign(this, { pane, start: [event.clientX, event.clientY], first: null, moved: false, several: false });
+    if (!this.fingers.size) {
+      Object.assign(this, { pane, start: [event.clientX, event.clientY], first: null, moved: false, several: false, draws: false });
+      this.grips = viewer.compare.grips(pane, event);
+    }
     this.fingers.set(event.pointerId, [event.clientX, event.clientY]);
     if (this.fingers.size > 1) this.several = true;
   }
@@ -39,11 +56,21 @@ class Touch {
     const { viewer, pane, start } = this, dx = event.clientX - start[0], dy = event.clientY - start[1];
     this.moved ||= Math.hypot(dx, dy) > TAP_PX;
     if (!this.moved) return;
-    if (viewer.settings.finger === "crosshair") return viewer.moveCrosshair(pane, event);
+    if (this.grips) return viewer.compare.drag(pane, event);
+    if (this.use === "crosshair") return viewer.moveCrosshair(pane, event);
+    if (this.use !== "slices") return this.draw(event);
     const { axis, slices } = viewer.views[pane.plane];
     this.first ??= viewer.voxel[axis];
     const step = Math.min(SLICE_PX, (2 * pane.height) / slices); // the height of a pane is at least half of all slices
     viewer.goTo(axis, this.first - Math.trunc((Math.abs(dy) >= Math.abs(dx) ? dy : -dx) / step));
+  }
+
+  // The tool, from where the finger was put down.
+  draw(event) {
+    const { viewer, pane, start } = this;
+    if (!this.draws) viewer.tools.start(pane, { clientX: start[0], clientY: start[1] });
+    this.draws = true;
+    viewer.tools.move(pane, event);
   }
 
   // Middle of the fingers, and their distance.

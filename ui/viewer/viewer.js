@@ -6,6 +6,7 @@ const NARROW = 560; // below it panes stand one above another, pixels
 const viewers = new WeakMap(); // by element
 const savedSettings = new Map(); // by key of the component: settings survive leaving and opening the page
 const crosshairs = new Map(); // voxel of the crosshair by URL of the image
+const reached = new Set(); // ids of targets that the crosshair was moved to
 
 export default function ({ data, key, parentElement, setStateValue }) {
   let viewer = viewers.get(parentElement);
@@ -38,10 +39,12 @@ class Viewer extends Interaction {
     this.controls = element("div", "controls");
     this.fill = oneTabStop(this.controls, "Viewer");
     this.errors = new ErrorLayer(this);
+    this.second = new SecondPrediction(this);
     this.compare = new Compare(this);
     this.cine = new Cine(this);
     this.tools = new Tools(this);
     this.toolbar = new Toolbar(this);
+    this.maps = new HeatBars(this);
     this.legend = new Legend(this);
     this.readout = new Readout(this);
     this.strip = new Strip(this);
@@ -69,6 +72,7 @@ class Viewer extends Interaction {
     this.fullScreen.close();
     this.findings.close();
     this.cine.stop();
+    this.scene?.heat.close();
     clearTimeout(this.timer);
     clearTimeout(this.askTimer);
     cancelAnimationFrame(this.frame);
@@ -104,6 +108,7 @@ class Viewer extends Interaction {
       );
       if (signature !== this.signature || this.closed) return;
       const before = this.data;
+      this.scene?.heat.close();
       this.scene = scene;
       this.data = this.described(this.latest);
       this.grid = data.grid;
@@ -143,12 +148,14 @@ class Viewer extends Interaction {
   slicesArrived() {
     const problem = this.scene?.problem();
     if (problem) this.showNotice(problem.message, () => { this.signature = ""; this.show(this.latest); });
+    this.tools.renew();
+    this.legend.refresh();
     this.requestRender(true);
   }
 
   // Apply a new scene or new options.
   update() {
-    const s = this.settings, possible = (row) => row === "image" || (row === "errors" || row === COMPARE ? this.hasErrors : row in this.scene.layers || this.scene.heat.has(row));
+    const s = this.settings, possible = (row) => row === "image" || (row === "errors" || row === COMPARE ? this.hasErrors : row in this.scene.layers || this.second.rows.includes(row) || this.scene.heat.has(row));
     const requested = JSON.stringify([this.data.rows, this.data.planes, this.data.plane]);
     // What was chosen in the toolbar is kept for each layout that a page asks for.
     if (!s.layouts.has(requested)) s.layouts.set(requested, { rows: this.data.rows, plane: this.data.plane ?? "all" });
@@ -168,7 +175,19 @@ class Viewer extends Interaction {
     this.legend.build();
     this.readout.build();
     this.findings.show(this.data.findings ?? "");
+    this.tools.renew();
     this.layout();
+    this.goToTarget();
+  }
+
+  // Move the crosshair to the voxel that the page asks for, once.
+  goToTarget() {
+    const { target } = this.data;
+    if (!target || reached.has(target.id)) return;
+    reached.add(target.id);
+    this.voxel = target.voxel.map((n, a) => clamp(n, 0, this.grid.shape[a] - 1));
+    this.keepInView();
+    this.crosshairMoved();
   }
 
   // `preview` is a picture of one slice, { url, slice, slices, ratio }, while the volume is read.
@@ -211,7 +230,10 @@ class Viewer extends Interaction {
     const changed = this.settings.channel !== number;
     this.settings.channel = number;
     this.grey = greyTable(this.data.channels[number], this.scene.channels[number].levels, this.window);
-    if (changed) this.toolbar.build();
+    if (changed) {
+      this.toolbar.build();
+      this.tools.renew();
+    }
     this.toolbar.window.show(this.window);
     this.requestRender(true);
   }
@@ -252,7 +274,7 @@ class Viewer extends Interaction {
   }
 
   toggleRow(row) {
-    const order = ["image", ...Object.keys(this.scene.layers), "errors", COMPARE, ...this.scene.heat.layers.keys()], now = this.rows;
+    const order = ["image", ...Object.keys(this.scene.layers), "errors", ...this.second.rows, COMPARE, ...this.scene.heat.layers.keys()], now = this.rows;
     const next = now.includes(row) ? now.filter((r) => r !== row) : [...now, row];
     if (!next.length) return;
     this.rows = this.chosen.rows = next.sort((a, b) => order.indexOf(a) - order.indexOf(b));
@@ -265,6 +287,15 @@ class Viewer extends Interaction {
     this.rows = this.chosen.rows = [row];
     this.toolbar.build();
     this.legend.build();
+    this.layout();
+  }
+
+  // Show another heat layer in the place of one.
+  replaceRow(row, next) {
+    if (this.rows.includes(next)) return this.toggleRow(row);
+    this.rows = this.chosen.rows = this.rows.map((one) => (one === row ? next : one));
+    this.toolbar.refresh();
+    this.legend.refresh();
     this.layout();
   }
 
@@ -288,11 +319,11 @@ class Viewer extends Interaction {
   titleLines(row) {
     if (row === "image") return [this.data.channels[this.settings.channel].name];
     const { hidden, overlayHidden } = this.settings, names = this.classes.map((c) => c.name).filter((name) => hidden.has(name));
-    if (overlayHidden) return [`${layerTitle(row)} hidden`];
-    if (row === COMPARE) return [comparedTitle(this.settings), ...(names.length ? [`${names.join(", ")} hidden`] : [])];
+    if (overlayHidden) return [`${row === COMPARE ? "reference and prediction" : layerTitle(row)} hidden`];
+    if (row === COMPARE) return [this.compare.title, ...(names.length ? [`${names.join(", ")} hidden`] : [])];
     if (this.scene.heat.has(row)) return [row];
     const listed = names.length > 2 ? `${names.length} of ${this.classes.length} classes` : names.join(", ");
-    return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : []), ...(row === "errors" ? this.errors.hiddenLines : [])];
+    return [layerTitle(row), ...(names.length ? [`${listed} hidden`] : []), ...(row === "errors" || row === SECOND_ERRORS ? this.errors.hiddenLines : [])];
   }
 
   // ---- layout ---------------------------------------------------------------------------------------------------
@@ -305,6 +336,7 @@ class Viewer extends Interaction {
   layout() {
     if (!this.scene || !this.rows) return; // no scene yet
     this.changed();
+    this.toolbar.refit();
     const { rows, plane } = this, planes = plane === "all" ? this.data.planes : [plane];
     const panes = [];
     for (const row of rows) for (const p of planes) {
@@ -326,8 +358,17 @@ class Viewer extends Interaction {
     this.scale = Math.min(cell / wide, height / high);
     for (const pane of panes) pane.resize(cell, height);
     this.stage.style.gridTemplateColumns = `repeat(${columns}, ${cell}px)`;
-    if (!same) this.stage.replaceChildren(this.notice, ...panes.map((pane) => pane.canvas));
+    if (!same) this.replacePanes();
     this.render(); // at once: resizing has cleared the canvases
+  }
+
+  // Put the panes into the page; the keyboard stays with a pane of the same plane.
+  replacePanes() {
+    const focused = this.stage.querySelector("canvas:focus"), { plane } = focused?.dataset ?? {};
+    this.stage.replaceChildren(this.notice, ...this.panes.map((pane) => pane.canvas));
+    if (!focused) return;
+    const next = this.panes.find((pane) => pane.canvas === focused) ?? this.panes.find((pane) => pane.plane === plane) ?? this.panes[0];
+    next.canvas.focus({ preventScroll: true });
   }
 
   // Render in the next frame; `all`: more than crosshair, slice and placement have changed.

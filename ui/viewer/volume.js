@@ -1,6 +1,7 @@
 // Fetches volumes and caches the most recent ones, so that returning to a case is immediate.
 
 const CACHE_BYTES = 400e6, MIN_CACHED = 4;
+const COMPUTED_LATER = 202, COMPUTE_AGAIN_MS = 700; // status of the answer, and when it is asked for again
 const SMALL_BYTES = 4e6; // arrives at once: no progress
 const cache = new Map(); // URL -> { promise, bytes }, least recently used first
 
@@ -76,7 +77,8 @@ async function fetchScene(data, report, arrived) {
   }));
   const layers = Object.fromEntries(names.map((name, n) => [name, new Uint8Array(buffers[n])]));
   const index = ([i, j, k]) => i + shape[0] * (j + shape[1] * k);
-  const heat = new HeatLayers(data.heat, async ({ url }) => {
+  const heat = new HeatLayers(data.heat, async ({ url, computed }, report) => {
+    if (computed) await untilComputed(url, report);
     const values = new Uint8Array(await fetchVolume(url, voxels, () => {}));
     return { slice: (view, slice) => ({ values, layout: sliceLayout(view, shape, slice) }), at: (voxel) => values[index(voxel)] };
   }, arrived);
@@ -91,6 +93,16 @@ async function fetchScene(data, report, arrived) {
   };
 }
 
+// Ask for a volume that is computed until it is there; `report` is called with the share that is done.
+async function untilComputed(url, report) {
+  for (;;) {
+    const answer = await ask(`${url}?state`);
+    if (answer.status !== COMPUTED_LATER) return;
+    report((await answer.json()).progress);
+    await new Promise((resolve) => setTimeout(resolve, COMPUTE_AGAIN_MS));
+  }
+}
+
 function voxelCount(grid) {
   return grid.shape.reduce((a, b) => a * b, 1);
 }
@@ -98,6 +110,11 @@ function voxelCount(grid) {
 // Intensity of a stored value.
 function intensity(channel, levels, stored) {
   return levels ? levels[Math.min(stored, levels.length - 1)] : channel.offset + stored * channel.step;
+}
+
+// Whether a stored value is one of the two to which an image that is not exact is clipped.
+function isEnd(stored) {
+  return stored <= 0 || stored >= 65535;
 }
 
 // Intensities of a voxel in channels whose stored values are rounded, from the server: { channel: intensity }.

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from core.errors import UserError
@@ -53,6 +53,19 @@ _writers: dict[str, threading.Thread] = {}  # of intensities, by token
 _makers: OrderedDict[str, _Maker] = OrderedDict()  # of what is made on request, by token
 _in_memory: OrderedDict[str, bytes] = OrderedDict()
 _lock = threading.Lock()
+
+
+class Pending(Exception):
+    """What is asked for is being computed.
+
+    Attributes
+    ----------
+    progress : float. Share that is done.
+    """
+
+    def __init__(self, progress: float) -> None:
+        super().__init__(f"{progress:.0%} done")
+        self.progress = progress
 
 
 class CacheWriteError(UserError):
@@ -121,7 +134,8 @@ def publish_on_request(name: str, make: Callable[[], bytes], turn: Turn = heavy_
     Parameters
     ----------
     name : as for :func:`publish`.
-    make : callable. Returns its bytes; an error that a user can cause is the answer to the request.
+    make : callable. Returns its bytes; an error that a user can cause is the answer to the request, and so is
+        :class:`Pending`, after which it is asked for again.
     turn : callable. Returns the context in which it is made, which limits how much is made at a time.
 
     Returns
@@ -158,7 +172,8 @@ def volume(request: Request) -> Response:
     """``GET /api/volumes/<token>``: the bytes of a volume; 404 for an unknown token.
 
     With ``?at=<number>,<number>``: the intensities of these numbers, little-endian float32; 400 for a number that there
-    is none of. 422 with the reason where a volume of :func:`publish_on_request` cannot be made.
+    is none of. 422 with the reason where a volume of :func:`publish_on_request` cannot be made, and 202 with
+    ``{"progress": share}`` while it is computed; with ``?state``, ``{"progress": 1}`` instead of its bytes.
     """
     token, asked = request.path_params["token"], request.query_params.get("at")
     with _lock:
@@ -177,10 +192,14 @@ def volume(request: Request) -> Response:
     try:
         if file is not None:
             _make_requested(token, file)
+    except Pending as pending:
+        return _state(pending.progress, 202)
     except UserError as error:
         return Response(f"{error}\n", 422, media_type="text/plain")
     if file is None or not file.is_file():
         return Response("this volume is no longer available: load the page again\n", 404, media_type="text/plain")
+    if "state" in request.query_params:
+        return _state(1, 200)
     if file.suffix == INTENSITIES:
         with open(file, "rb") as stream:
             return _intensities(stream, file.stat().st_size, asked or "")
@@ -189,6 +208,10 @@ def volume(request: Request) -> Response:
 
 
 ROUTE = Route("/" + PREFIX + "{token}", volume, methods=["GET"])
+
+
+def _state(progress: float, status: int) -> Response:
+    return JSONResponse({"progress": progress}, status, headers={"cache-control": "no-store"})
 
 
 def _intensities(stream: BinaryIO, size: int, asked: str) -> Response:

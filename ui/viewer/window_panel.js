@@ -10,9 +10,7 @@ const SIDES = ["black at", "white at"];
 class WindowPanel {
   constructor(viewer) {
     this.viewer = viewer;
-    this.root = element("details", "window");
-    this.panel = element("div", "panel");
-    this.root.append(text("summary", "Window"), this.panel);
+    this.menu = new Menu("Window");
   }
 
   build() {
@@ -33,13 +31,8 @@ class WindowPanel {
     });
     const row = element("div", "limit");
     row.append(text("span", "percentiles"), ...this.percentiles, button("use", () => this.usePercentiles()));
-    const extra = element("div", "checks");
-    if (v.grid.affine) extra.append(checkbox("patient's right on the left", v.settings.radiological, (on) => v.setRadiological(on)));
-    if (v.touched) extra.append(checkbox("crosshair", v.settings.crosshair, (on) => v.set("crosshair", on))); // else in the toolbar
-    extra.append(checkbox("smooth image", v.settings.smooth, (on) => v.setSmooth(on)));
-    extra.append(checkbox("scale bar", v.settings.scaleBar, (on) => v.set("scaleBar", on)));
-    this.panel.replaceChildren(
-      ...sides, this.message, row, ...(isCt(channel) ? [this.presets()] : []), button("reset window", () => v.setWindow(null)), extra,
+    this.menu.panel.replaceChildren(
+      ...sides, this.message, row, ...(isCt(channel) ? [this.presets()] : []), button("reset window", () => v.setWindow(null)),
     );
     this.show(v.window);
   }

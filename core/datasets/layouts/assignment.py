@@ -52,6 +52,8 @@ class Assignment:
     matched : int. Number of files that a pattern fits, those that are known and not read included.
     tables : tuple of str. Tables of classes.
     modality_texts : dict. Name by text of ``{modality}`` or ``{channel}``, or "image", of those that were found.
+    segments : dict. Colour by name of the segments of all label maps, where files name them; "" where none is stated.
+    notes : tuple of str. What else a person should know.
     """
 
     description: SetDescription
@@ -62,12 +64,14 @@ class Assignment:
     matched: int
     tables: tuple[str, ...] = ()
     modality_texts: Mapping[str, str] = field(default_factory=dict)
+    segments: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @property
     def classes_known(self) -> bool:
-        """Whether the description, a table, or the names of masks state the classes, or there are no label maps."""
+        """Whether the description, a table, or names of masks or segments state the classes, or there are no labels."""
         described = self.description
-        return bool(described.classes or self.tables or described.has_masks or not self.labels)
+        return bool(described.classes or self.tables or described.names_classes or not self.labels)
 
     @property
     def images(self) -> int:
@@ -81,7 +85,7 @@ class Assignment:
 
 
 def assign(description: SetDescription, listing: Listing) -> Assignment:
-    """Match all files of a folder; first those that are excluded, then label maps, then images."""
+    """Match all files of a folder to patterns; first those that are excluded, then label maps, then images."""
     return _Assigner(description).assign(listing)
 
 
@@ -192,7 +196,7 @@ class _Assigner:
         return (fill_template(template, found) if template else joined).replace("/", "-")
 
     def _check_ids(self, cases: list[Case]) -> None:
-        """Two subjects must not share an id, also on file systems that do not tell case apart."""
+        """Refuse ids that are equal, or differ in case only: not every file system distinguishes case."""
         owners: dict[str, Case] = {}
         for case in cases:
             other = owners.setdefault(case.id.casefold(), case)
@@ -212,7 +216,7 @@ def fill_template(template: str, values: Mapping[str, str]) -> str:
 
 
 def _id_entities(description: SetDescription) -> tuple[str, ...]:
-    """Entities that tell subjects apart: those of the id template, else all of the image patterns but roles."""
+    """Entities that distinguish subjects: those of the id template, else all of the image patterns but roles."""
     template = description.text("id")
     if template:
         return tuple(dict.fromkeys(re.findall(r"\{(\w+)\}", template)))

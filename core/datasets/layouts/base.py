@@ -87,7 +87,9 @@ class Dataset:
     missing_modalities : str. What is done with subjects that lack an image of a needed modality: "refuse" (an error),
         "leave_out" (they are not trained on), or "zero" (an image of 0 in every voxel).
     needed : tuple of str. Needed modalities; empty for all.
-    later_mask_wins : bool. Whether voxels in several masks of a subject get the class listed last; else an error.
+    later_mask_wins : bool. Whether voxels in several masks or segments of a subject get the class listed last; else an
+        error.
+    segments : dict. Label value by name of a segment in lower case, where label maps name theirs (DICOM SEG, RTSTRUCT).
     recipe : Recipe. Repairs on reading; ``subjects``, ``labels`` and ``nan_is_zero`` have them already.
 
     Raises
@@ -114,6 +116,7 @@ class Dataset:
     reason: str = ""
     unlabelled_expected: bool = False
     later_mask_wins: bool = False
+    segments: Mapping[str, int] = field(default_factory=dict)
     missing_modalities: str = "refuse"
     needed: tuple[str, ...] = ()
     recipe: Recipe = field(default_factory=Recipe)

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from core.datasets.layouts.assignment import Assignment, Case, assign
+from core.datasets.layouts.assignment import Assignment, Case
 from core.datasets.layouts.base import Dataset, ImageRef, Subject, natural_key
 from core.datasets.layouts.class_tables import read_tables
 from core.datasets.layouts.listing import Listing, list_folder
+from core.datasets.layouts.matching import match_files
 from core.datasets.layouts.set_description import SetDescription
 from core.errors import DatasetError
 from core.formatting import format_list
+from core.imaging.segments import segment_key
 from core.labels import LabelSpace
 
 MAX_PROBLEMS = 3  # named in an error
+DICOM_FILES = "DICOM series with segmentations (SEG) or contours (RTSTRUCT) that refer to them"
 UNLABELLED_CLASSES = {"background": (0,), "foreground": (1,)}  # of a data set without label maps
 
 
@@ -26,7 +29,7 @@ class DescribedLayout:
         self.description = description
         self.name = name or description.name
         self.title = description.title
-        self.expects = f"files like {' and '.join(patterns)}"
+        self.expects = DICOM_FILES if description.flag("dicom") else f"files like {' and '.join(patterns)}"
 
     @property
     def is_automatic(self) -> bool:
@@ -35,7 +38,7 @@ class DescribedLayout:
 
     def recognises(self, folder: Path) -> bool:
         """Whether most of the images in a folder fit the patterns."""
-        return fits(assign(self.description, list_folder(folder)))
+        return fits(match_files(self.description, list_folder(folder)))
 
     def open(self, folder: Path, ignore: str = "auto") -> Dataset:
         """List the subjects of a folder.
@@ -49,10 +52,12 @@ class DescribedLayout:
 
     def open_listing(self, listing: Listing, ignore: str = "auto") -> Dataset:
         """As :meth:`open`, of a folder that is listed already."""
-        found = assign(self.description, listing)
+        found = match_files(self.description, listing)
         folder, described = listing.folder, self.description
         if not found.images:
-            raise DatasetError(f"{folder}: expected {self.expects}; found none among {len(listing.images)} images")
+            raise DatasetError(
+                f"{folder}: expected {self.expects}; found none among {len(listing.images or listing.files)} files"
+            )
         if found.problems:
             more = f"; and {len(found.problems) - MAX_PROBLEMS} more" if len(found.problems) > MAX_PROBLEMS else ""
             raise DatasetError(
@@ -78,6 +83,7 @@ class DescribedLayout:
             region_order=described.region_order,
             unlabelled_expected=True,
             later_mask_wins=described.text("overlap") == "later",
+            segments=cases.value_of if described.flag("dicom") else {},
         )
 
     def _classes(
@@ -85,10 +91,11 @@ class DescribedLayout:
     ) -> tuple[Mapping[str, tuple[int | str, ...]], dict[str, str]]:
         """Values, or texts of masks, by class; and the colours that are stated."""
         described = self.description
-        if described.has_masks and described.classes is None:
-            texts = sorted({text for case in found.cases for text in case.labels}, key=natural_key)
-            return {text: (text,) for text in texts}, dict(described.colours)
-        entries = () if described.has_masks else read_tables(listing.folder, found.tables)
+        if described.names_classes and described.classes is None and found.labels:
+            named = found.segments or {text: "" for case in found.cases for text in case.labels}
+            stated = {name: colour for name, colour in named.items() if colour}
+            return {t: (t,) for t in sorted(named, key=natural_key)}, {**stated, **described.colours}
+        entries = () if described.names_classes else read_tables(listing.folder, found.tables)
         if entries:
             repeated = {e.name for e in entries if [o.name for o in entries].count(e.name) > 1}
             names = {e.value: f"{e.name} {e.value}" if e.name in repeated else e.name for e in entries}
@@ -113,7 +120,7 @@ class _Subjects:
         self.folder = folder
         self.has_masks = found.description.has_masks
         self.value_of = {
-            str(text).casefold(): value
+            segment_key(str(text)): value
             for value, texts in enumerate((t for n, t in classes.items() if n != "background"), start=1)
             for text in texts
         }
@@ -144,7 +151,7 @@ class _Subjects:
 
     def _label(self, case: Case) -> str | None:
         """The label map of the chosen rater; by default of the first one, or where that has none of the next."""
-        if not self.raters:
+        if not self.raters or "" in case.labels:
             return case.labels.get("")
         if self.rater:
             return case.labels.get(self.rater)
@@ -165,6 +172,9 @@ class _Subjects:
             notes.append(f"subjects without a mask for each class: what they lack is background there: {ids}")
         if self.unlisted:
             notes.append(f"masks that are no class are not read: {format_list(sorted(self.unlisted), 6)}")
+        segments = [name for name in self.found.segments if segment_key(name) not in self.value_of]
+        if segments:
+            notes.append(f"segments that are no class are not read: {format_list(segments, 6)}")
         return notes
 
 
@@ -185,7 +195,7 @@ def _label_space(
     """The label space, and the value of its class by other values that are merged into it."""
     names: list[tuple[int, str]] = []
     value_map: dict[int, int] = {}
-    if described.has_masks:
+    if described.names_classes:
         names = [(0, "background"), *enumerate((n for n in classes if n != "background"), start=1)]
     else:
         for name, values in classes.items():
@@ -212,10 +222,10 @@ def _notes(found: Assignment, listing: Listing) -> list[str]:
     if listing.hidden:
         notes.append(f"{listing.hidden} hidden files, such as macOS's own '._' files, are ignored")
     unlabelled = [case.id for case in found.cases if case.images and not case.labels]
-    if unlabelled and found.description.labels:
+    if unlabelled and (found.description.labels or found.labels):
         text = f"{len(unlabelled)} subjects have no label map and are for prediction: {format_list(unlabelled, 4)}"
         notes.append(text)
-    return notes
+    return [*notes, *found.notes]
 
 
 def modality_table(cases: Sequence[Case], modalities: Sequence[str]) -> list[dict[str, str]]:

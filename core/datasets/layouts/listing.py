@@ -10,10 +10,11 @@ from pathlib import Path
 
 from core.datasets.layouts.files import is_image_name
 from core.errors import DatasetError
-from core.imaging.image_files import is_second_half
+from core.imaging.image_files import DICOM_SUFFIXES, is_dicom_file, is_second_half
 
 MAX_FILES = 400_000
 MAX_DEPTH = 8  # folders below the data set's own
+TRIED = 3  # files without a suffix, of a folder, whose content is looked at
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,18 @@ class Listing:
     def images(self) -> tuple[str, ...]:
         """Files that are named like images; of an image of two files only the header."""
         return tuple(f for files in self.by_depth.values() for f in files if is_image_name(f.rpartition("/")[2]))
+
+    @cached_property
+    def dicom_folders(self) -> tuple[str, ...]:
+        """Folders that hold DICOM files, by their suffix, or by the content of some that have none."""
+        found: dict[str, list[str]] = {}
+        for file in self.files:
+            folder, _, name = file.rpartition("/")
+            if name.lower().endswith(DICOM_SUFFIXES):
+                found[folder] = [name]
+            elif "." not in name or name.rpartition(".")[2].isdigit():
+                found.setdefault(folder, []).append(name)
+        return tuple(f for f, names in found.items() if any(is_dicom_file(self.folder / f / n) for n in names[:TRIED]))
 
     def below(self, name: str) -> Listing:
         """The listing of a subfolder."""

@@ -65,6 +65,8 @@ def propose(listing: Listing) -> dict[str, Any]:
     DatasetError
         If the folder holds no images, or no way to name cases explains them.
     """
+    if listing.dicom_folders and not listing.images:
+        return {"title": listing.folder.absolute().name, "dicom": True}
     if not listing.images:
         raise DatasetError(f"{listing.folder}: expected image files, found none among {len(listing.files)} files")
     keyings = [k for k in _keyings(listing.images) if k is not None]

@@ -69,16 +69,16 @@ def split_regions(file: Path, content: Mapping[str, Any]) -> SplitLabels:
             f"{regions[mixed[0]]}"
         )
     order = _order(file, content.get(ORDER), regions)
-    overlapping = [name for name, vs in regions.items() if len(vs) > 1]
+    unions = [name for name, vs in regions.items() if len(vs) > 1]
     note = (
-        f"the regions {', '.join(overlapping)} overlap; they consist of the classes "
-        f"{', '.join(n for v, n in names.items() if v)} (--targets: which of the two a network learns)"
+        f"the regions {', '.join(unions)} consist of the classes {', '.join(n for v, n in names.items() if v)} "
+        "(--targets: which of the two a network learns)"
     )
     return SplitLabels(
         {**content, "labels": classes},
         {name: tuple(names[v] for v in vs) for name, vs in regions.items()},
         {name: names[value] for name, value in zip(regions, order, strict=False)},
-        (note,),
+        (note,) if unions else (),
     )
 
 

@@ -23,9 +23,11 @@ from core.freesurfer import structure_names
 KEYS = {
     "title": "name on screen",
     "images": "patterns of the images: one, a list, or one for each modality",
+    "dicom": "whether, instead of patterns, DICOM series are the images, and SEG and RTSTRUCT of them the label maps",
     "modalities": "name by text of {modality} (or number of {channel}), in the order of the channels",
     "labels": "patterns of the label maps; with {label}, one mask for each class",
-    "classes": "value, or list of values that become one class, by name; for masks the text of {label}",
+    "classes": "value, or list of values that become one class, by name; for masks the text of {label}, for DICOM the "
+    "name of the segment",
     "freesurfer": "values of FreeSurfer's structures that are the classes",
     "tables": "patterns of tables of classes (BIDS's tsv, FreeSurfer's, itk-snap's) that replace the classes",
     "colours": "#rrggbb by name of the class",
@@ -34,7 +36,7 @@ KEYS = {
     "regions_class_order": "class that each of the regions is painted with, in their order; later ones win",
     "id": "id of a subject, made of entities; {case} with the other entities behind it by default",
     "rater": "text of {rater} whose label maps are read; the first by default",
-    "overlap": "of masks: error, or later (the class listed later wins)",
+    "overlap": "of masks or segments: error, or later (the class listed later wins)",
     "other": "patterns of files that are known and not read",
     "exclude": "patterns of files that are not read although others fit them",
     "labels_follow_images": "whether voxels line up as stored where headers contradict each other",
@@ -96,6 +98,11 @@ class SetDescription:
         """Whether each class has a file of its own."""
         return any("label" in p.entities for p in self.labels)
 
+    @property
+    def names_classes(self) -> bool:
+        """Whether classes are named in the files, by masks or by segments, instead of numbered."""
+        return self.has_masks or self.flag("dicom")
+
     def flag(self, key: str, default: bool = False) -> bool:
         """A value that is true or false."""
         return bool(self.content.get(key, default))
@@ -141,19 +148,22 @@ def parse_description(name: str, content: Mapping[str, Any]) -> SetDescription:
     unknown = [key for key in content if key not in KEYS]
     if unknown:
         raise DatasetError(f"{name}: expected only the keys {', '.join(KEYS)}; got {', '.join(map(str, unknown))}")
+    dicom = content.get("dicom", False) is True
     images, labels = read.images(), read.patterns("labels")
+    if dicom and (images or labels):
+        raise DatasetError(f"{name}: expected no images and labels where dicom is true, got {', '.join(content)}")
     for key, patterns in (("images", [i.pattern for i in images]), ("labels", labels)):
         for pattern in patterns:
             if "case" not in pattern.entities:
                 raise DatasetError(f"{name}: {key}: expected {{case}} in each pattern, got {pattern.text!r}")
-    if not images:
+    if not images and not dicom:
         raise DatasetError(f"{name}: expected 'images' like {_Reader.EXAMPLE}, got none")
     if any("modality" in p.entities or "channel" in p.entities for p in labels):
         raise DatasetError(f"{name}: labels: expected no {{modality}} or {{channel}}, got {labels[0].text!r}")
     masks = [("label" in p.entities) for p in labels]
     if any(masks) and not all(masks):
         raise DatasetError(f"{name}: labels: expected {{label}} in all patterns or in none")
-    classes = read.classes(any(masks))
+    classes = read.classes(any(masks) or dicom)
     described = SetDescription(
         name,
         content,
@@ -308,7 +318,7 @@ class _Reader:
         for name, values in value.items():
             entries: Sequence[Any] = values if isinstance(values, list) else [values]
             if not str(name).strip() or not entries or not all(type(v) is kind for v in entries):
-                wanted = "texts of {label}" if masks else "whole numbers"
+                wanted = "texts of {label}, or names of segments," if masks else "whole numbers"
                 raise self._error("classes", f"{wanted} by class name, one or a list for each", {name: values})
             for entry in entries:
                 if owner.setdefault(entry, str(name)) != str(name) or list(entries).count(entry) > 1:
@@ -327,7 +337,7 @@ class _Reader:
         for key in ("title", "id", "ignore", "rater", "overlap", "description", "licence", "source", "verified"):
             if not isinstance(self.content.get(key, ""), str):
                 raise self._error(key, "a text", self.content[key])
-        for key in ("auto", "general", "needs_labels", "labels_follow_images"):
+        for key in ("auto", "dicom", "general", "needs_labels", "labels_follow_images"):
             if not isinstance(self.content.get(key, False), bool):
                 raise self._error(key, "true or false", self.content[key])
         if self.content.get("overlap", "error") not in ("error", "later"):

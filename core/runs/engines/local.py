@@ -83,7 +83,7 @@ class LocalEngine:
         return ""
 
     def status_many(self, jobs: Sequence[str]) -> dict[str, JobReport]:
-        """Runs have no jobs here: their processes tell their state."""
+        """Runs have no jobs here: their state follows from their processes."""
         return {}
 
     def cancel(self, job: str) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from core.config import TrainConfig
 from core.errors import ConfigError
+from core.runs.engines.check_job import run_check_job
 from core.runs.engines.engine import Check, EngineError
 from core.runs.engines.job_shell import OUTPUT, end_of, preamble, python_of, trainer_parent
 from core.runs.engines.ray_api import NotFoundError, RayApi
@@ -29,7 +30,6 @@ from core.runs.engines.ray_reasons import (
     gave_up_waiting,
 )
 from core.runs.engines.settings import RaySettings, time_limit_s
-from core.runs.engines.trial import try_job
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     JOB,
@@ -136,7 +136,7 @@ class RayEngine:
         if not jobs:
             return {}
         wanted = set(jobs)
-        listed = self._api.get(JOBS)
+        listed = self._api.get(JOBS, list)
         details = {str(job.get("submission_id")): job for job in listed if job.get("submission_id") in wanted}
         living = any(job.get("status") in ("PENDING", "RUNNING") for job in details.values())
         nodes = self._nodes() if living else {}
@@ -166,7 +166,7 @@ class RayEngine:
             wanted = self._request(TrainConfig())
             yield Check("nodes", bool(nodes), found or "none: start one with `ray start --address=...`")
             if any(fits(wanted, node.total) for node in nodes):
-                yield from try_job(self, self._root, python_of(self.settings), self._submit_probe)
+                yield from run_check_job(self, self._root, python_of(self.settings), self._submit_probe)
             elif nodes:
                 yield Check("resources", False, explain_waiting(wanted, [node.total for node in nodes]))
         except EngineError as error:
@@ -185,7 +185,7 @@ class RayEngine:
         """Submit the job of a run under its name, and write that it has been."""
         word, limit_s = shlex.quote(str(folder.absolute())), self._limit_s()
         lines = [
-            f"[ -d {word} ] || {{ echo {shlex.quote(_not_there(folder))}; exit 1; }}",
+            f"[ -d {word} ] || {{ echo {shlex.quote(_root_is_missing(folder))}; exit 1; }}",
             f"exec >>{word}/{OUTPUT} 2>&1",
             *preamble(self.settings),
             f"export {JOB}={shlex.quote(record.name)}",
@@ -285,6 +285,6 @@ def _report(job: Mapping[str, Any], nodes: Mapping[str, _Node]) -> JobReport:
     return JobReport("ended", explain_failure(error_type, message, job.get("driver_exit_code")), place)
 
 
-def _not_there(folder: Path) -> str:
+def _root_is_missing(folder: Path) -> str:
     """What a node says that does not see the root."""
     return f"{folder} is not on this node: the root of runs has to be a folder that all nodes see under the same path"

@@ -47,8 +47,8 @@ class RayApi:
         self._settings = settings
         self._opener = urllib.request.build_opener(_NoRedirects)
 
-    def get(self, path: str) -> Any:
-        """The answer to a GET request.
+    def get(self, path: str, expected: type = dict) -> Any:
+        """The answer to a GET request, an object or, if ``expected``, a list.
 
         Raises
         ------
@@ -57,7 +57,10 @@ class RayApi:
         EngineError
             If the dashboard does not answer, or refuses.
         """
-        return self._ask("GET", path, None)
+        answer = self._ask("GET", path, None)
+        if not isinstance(answer, expected):
+            raise self._not_ray()
+        return answer
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """The answer to a POST request; raises as :meth:`get`."""
@@ -109,7 +112,7 @@ class RayApi:
         except urllib.error.HTTPError as error:
             raise self._refusal(error, source) from error
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise self._silence(error) from error
+            raise self._no_answer(error) from error
         if len(content) > MAX_BYTES:
             raise EngineError(
                 f"{self._name}: {path}: expected an answer of {MAX_BYTES} bytes at most, got a longer one"
@@ -117,13 +120,17 @@ class RayApi:
         try:
             return json.loads(content)
         except ValueError as error:
-            raise EngineError(
-                f"{self._name}: {address} answers, but not as Ray's dashboard does: is `address` that of the dashboard?"
-            ) from error
+            raise self._not_ray() from error
+
+    def _not_ray(self) -> EngineError:
+        return EngineError(
+            f"{self._name}: {self._settings.address} answers, but not as Ray's dashboard does: is `address` that of "
+            "the dashboard?"
+        )
 
     def _refusal(self, error: urllib.error.HTTPError, source: str) -> EngineError:
         """What a status other than success means, and what to do."""
-        said = _what_it_said(error)
+        said = _response_text(error)
         if error.code in (401, 403):
             why = (
                 f"it refuses the token of {source}: is it that of this cluster?"
@@ -143,7 +150,7 @@ class RayApi:
             return EngineError(f"{self._name}: it is redirected to {target}: give the final address as `address`")
         return EngineError(f"{self._name}: Ray refuses: {said} ({error.code})")
 
-    def _silence(self, error: Exception) -> EngineError:
+    def _no_answer(self, error: Exception) -> EngineError:
         """Why there was no answer, and what to do."""
         reason = getattr(error, "reason", error)
         why = (
@@ -156,7 +163,7 @@ class RayApi:
         )
 
 
-def _what_it_said(error: urllib.error.HTTPError) -> str:
+def _response_text(error: urllib.error.HTTPError) -> str:
     """The text of a refusal; of a traceback, the exception."""
     try:
         text = error.read(100_000).decode("utf-8", "replace")

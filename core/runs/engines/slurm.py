@@ -16,11 +16,11 @@ from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import ConfigError
+from core.runs.engines.check_job import run_check_job
 from core.runs.engines.engine import Check, EngineError
 from core.runs.engines.job_shell import OUTPUT, end_of, preamble, python_of, trainer_parent
 from core.runs.engines.settings import SlurmSettings
 from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting
-from core.runs.engines.trial import try_job
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     ANSWERS,
@@ -146,7 +146,7 @@ class SlurmEngine:
             if wanted and wanted not in known:
                 yield Check("partition", False, f"there is no partition {wanted!r}: change `partition`")
                 return
-            yield from try_job(self, self._root, python_of(self.settings), self._submit_probe)
+            yield from run_check_job(self, self._root, python_of(self.settings), self._submit_probe)
         except EngineError as error:
             yield Check("Slurm", False, str(error))
 

@@ -76,8 +76,9 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
     job = engine_job()
     with files.lock(folder):
         state, record = read_state(folder), read_engine(folder)
-        if job.id and record is not None and record.job not in ("", job.id):
-            raise RunError(f"{folder.name}: expected job {record.job} to train it, this is job {job.id}")
+        if job.id and (record is None or record.job not in ("", job.id)):  # one that was given up, but not cancelled
+            other = "the queue of its host" if record is None else f"job {record.job}"
+            raise RunError(f"{folder.name}: expected {other} to train it, this is job {job.id}")
         if record is not None and not job.id:  # the queue of an earlier version, which knows no engines
             raise RunError(
                 f"{folder.name}: expected a job of engine {record.engine} to train it, this process is of none"
@@ -110,7 +111,7 @@ def _was_interrupted(folder: Path, state: RunState) -> bool:
     if read_stop(folder) not in (None, SIGNALLED):
         if state.active:
             message = "stopped while its job waited to be restarted"
-            write_state(folder, replace(state, state="stopped", message=message, what="", ended_at=time.time()))
+            write_state(folder, state.ended("stopped", message))
         return False
     try:
         signalled = bool(files.read_json(folder / files.EXIT).get("signalled"))
@@ -183,7 +184,7 @@ def run_trainer(folder: Path, worker: str = WORKER, attached: bool = False) -> R
 
 
 def _is_superseded(folder: Path, attempt: int) -> bool:
-    """Whether the run was given up while this machine stood still, and started again elsewhere."""
+    """Whether the run was given up while this machine was suspended, and started again elsewhere."""
     try:
         return read_state(folder).attempt > attempt
     except RunError:

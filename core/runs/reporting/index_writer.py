@@ -1,7 +1,7 @@
 """Writes a run's rows of the index from a thread, so that training never waits for a database.
 
-What is written is a copy of the run folder. Where the database cannot be used, the writer forgets what waits and later
-reads all of it from the folder, so its memory is bounded however long that takes.
+The rows are a copy of the run folder. While the database cannot be used, the writer drops pending values and later
+reads all of them from the folder, so that its memory is bounded however long that takes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from core.runs.store.index import Index
 
 LOCK_TIMEOUT_MS = 500
-ALIVE_EVERY_S = 15.0  # the row of a run is written at least so often, so that others see that it lives
+ALIVE_EVERY_S = 15.0  # longest time between writes of the row of a run, so that other hosts see that it trains
 MAX_PENDING = 2000  # measurements; more are read from the folder
 CLOSE_S = 8.0
 

@@ -96,18 +96,8 @@ class Recorder:
         """Write the final state and close all files."""
         if message:
             files.append_log(self.folder, f"{state}: {message}")
-        self.state = dataclasses.replace(
-            self.state,
-            state=state,
-            message=message,
-            what="",
-            done=0,
-            total=0,
-            remaining_s=None,
-            sub_volumes_per_s=None,
-            ended_at=time.time(),
-            epochs=self.state.epoch if state == "finished" else self.state.epochs,
-        )
+        epochs = self.state.epoch if state == "finished" else self.state.epochs
+        self.state = dataclasses.replace(self.state.ended(state, message), epochs=epochs)
         self._call_board("close")
         self.index.put(self.state)
         self.index.close()  # before the state is written: the index of an ended run is complete

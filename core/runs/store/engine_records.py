@@ -58,13 +58,13 @@ class EngineRecord:
 
 @dataclass(frozen=True)
 class JobReport:
-    """What an engine says about a job.
+    """Report of an engine about a job.
 
     Attributes
     ----------
     state : str. One of :data:`JobState`; "unknown": the engine does not know the job, or no longer.
-    reason : str. One sentence for people: why it waits, or how it ended and what to do.
-    place : str. Hosts, and GPUs where the engine tells them.
+    reason : str. One sentence for users: why it waits, or how it ended and what to do.
+    place : str. Hosts, and GPUs where the engine reports them.
     cancelled : bool. Whether it was cancelled by a user.
     expired : bool. Whether the engine gave it up before it began: it is to be submitted again.
     """
@@ -145,7 +145,7 @@ def read_report(root: Path, record: EngineRecord) -> tuple[JobReport | None, str
     answer = read_answer(root, record.engine)
     error = answer.error
     if not error and answer_age_s(root, record.engine) > SILENT_S:
-        error = "it was not asked lately"
+        error = "it was not asked recently"
     return answer.jobs.get(record.job) if record.job else None, error
 
 

@@ -1,6 +1,6 @@
 """Groups of runs: a file per group, with its name, its kind and its members.
 
-``checkpoints/groups/<group id>/group.json`` is the only record of a group; the folders of its runs know nothing of it.
+``checkpoints/groups/<group id>/group.json`` is the only record of a group; the folders of its runs do not mention it.
 It is written before the runs are made, so after a kill at any instant the members without a run can be queued again.
 A process changes it under its lock (:func:`change_group`).
 """

@@ -33,11 +33,11 @@ class Beat:
     Attributes
     ----------
     host, boot : str. Host name and boot id of the machine.
-    pid : int. PID of the process that beats, the trainer's parent.
+    pid : int. PID of the process that writes it, the trainer's parent.
     job : str. Id of the job of the engine; empty without one.
     restart : int. How often the engine has restarted the job.
     at : float. Time on that machine, in seconds since 1970.
-    count : int. Beats since the process was started.
+    count : int. Number of beats since the process was started.
     """
 
     host: str
@@ -51,11 +51,11 @@ class Beat:
 
 @dataclass(frozen=True)
 class Silence:
-    """For how long something has not changed.
+    """Time for which a value has not changed.
 
     Attributes
     ----------
-    age_s : float. Probable time since the last change; at the first look by the time that was written with it.
+    age_s : float. Probable time since the last change; on the first read by the time that was written with it.
     observed_s : float. Time for which this process has seen no change, by its own clock.
     changed : bool. Whether this process has seen it change before.
     """
@@ -66,12 +66,12 @@ class Silence:
 
     @property
     def old(self) -> bool:
-        """Whether it is probably silent."""
+        """Whether the value has probably not changed for :data:`OLD_S`."""
         return self.age_s >= OLD_S
 
     @property
     def certain(self) -> bool:
-        """Whether this process has watched it being silent."""
+        """Whether this process has observed that for itself."""
         return self.observed_s >= OLD_S
 
 

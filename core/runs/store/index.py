@@ -31,9 +31,10 @@ from core.runs.store import metrics_file, postgres
 from core.runs.store.database import BUSY_TIMEOUT_MS, Database, open_database
 from core.runs.store.database_errors import damaged_index, explain_index, sqlite_damage
 from core.runs.store.metrics_file import MetricRow, finite_or_none
+from core.runs.store.review_notes import ReviewNote, note_of, notes_folders, read_notes_file, row_of
 from core.runs.store.root_id import read_root_id, renew_root_id, root_id
 from core.runs.store.rows import CHUNK, upsert
-from core.runs.store.schema import METRICS, ROOTS, RUNS
+from core.runs.store.schema import METRICS, NOTES, ROOTS, RUNS
 from core.runs.store.state import RunState, reconciled_state
 
 
@@ -174,6 +175,23 @@ class Index:
         with self._writing(run_id) as (connection, root):
             connection.execute(METRICS.delete().where(METRICS.c.root == root, METRICS.c.run == run_id))
             connection.execute(RUNS.delete().where(RUNS.c.root == root, RUNS.c.id == run_id))
+            of_run = NOTES.c.folder.startswith(f"{run_id}/", autoescape=True)
+            connection.execute(NOTES.delete().where(NOTES.c.root == root, of_run))
+
+    def synchronize_notes(self) -> None:
+        """Make the notes of reviewers equal to those in the files of this root, in one transaction."""
+        with self._database.begin() as connection:
+            root = self._registered(connection)
+            if connection.dialect.name == "postgresql":
+                postgres.lock(connection, "notes", root)
+            self._synchronize_notes(connection, root)
+
+    def notes(self) -> list[ReviewNote]:
+        """The notes of reviewers on cases of this root, oldest first."""
+        query = sa.select(NOTES).where(NOTES.c.root == read_root_id(self.root))
+        with self._database.begin(reading=True) as connection:
+            rows = connection.execute(query.order_by(NOTES.c.made_at, NOTES.c.id)).mappings().all()
+        return [note_of(row) for row in rows]
 
     def runs_of_other_roots(self) -> list[IndexedRun]:
         """The runs of all other roots in the database, newest first."""
@@ -246,7 +264,24 @@ class Index:
             self._put_run(connection, root, folder, _values_of(folder, reconciled_state(folder), config, name))
             _insert_metrics(connection, values)
             _note_size(connection, root, folder.name, size)
+        self._synchronize_notes(connection, root)
         return len(folders)
+
+    def _synchronize_notes(self, connection: Connection, root: str) -> None:
+        rows = [
+            row_of(
+                root, folder.relative_to(self.root).as_posix(), dataclasses.replace(note, comment=_text(note.comment))
+            )
+            for folder in notes_folders(self.root)
+            for note in read_notes_file(folder)
+        ]
+        own = NOTES.c.root == root
+        stored = [dict(row) for row in connection.execute(sa.select(NOTES).where(own)).mappings()]
+        if {tuple(sorted(row.items())) for row in stored} == {tuple(sorted(row.items())) for row in rows}:
+            return
+        connection.execute(NOTES.delete().where(own))
+        for row in rows:
+            upsert(connection, NOTES, row)  # a copied run has the ids of its original
 
     def _put_run(self, connection: Connection, root: str, folder: Path, values: dict[str, Any]) -> None:
         now = _now(connection.dialect.name)

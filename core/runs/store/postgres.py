@@ -148,7 +148,7 @@ def _connection_class() -> Any:
     class LimitedConnection(psycopg.Connection[Any]):
         """A connection that is cut where the server gives no answer in time.
 
-        Time-outs of the server do not help where the server itself stands still: the kernel goes on accepting and
+        Time-outs of the server do not help where the server process is frozen: the kernel goes on accepting and
         acknowledging what is sent.
         """
 

@@ -1,4 +1,4 @@
-"""Judges a run that does not train on this machine, from its heartbeat and from what its engine says about its job."""
+"""State of a run that trains on another machine, derived from its heartbeat and the report of its engine on its job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from core.runs.store.engine_records import EngineRecord, JobReport, read_engine,
 from core.runs.store.heartbeat import Beat, ChangeWatch, Silence, last_heard, read_beat
 
 Fate = Literal["lives", "waits", "stalled", "unreachable", "ended"]
-BEATS_S = 5.0  # a heartbeat that changed so lately is newer than the answer of an engine
+BEATS_S = 5.0  # a heartbeat that changed within this time is newer than the answer of an engine
 RESTARTED = "the machine was restarted while it ran (or this folder was copied from another machine)"
 
 _watch = ChangeWatch()
@@ -20,14 +20,14 @@ _watch = ChangeWatch()
 
 @dataclass(frozen=True)
 class Judgement:
-    """What becomes of a run elsewhere.
+    """State of a run on another machine.
 
     Attributes
     ----------
-    fate : str. "lives": what it wrote is true; "waits": its job waits to be restarted; "stalled": its job runs, but its
-        heartbeat stands still; "unreachable": there is no heartbeat, and no report that it ended; "ended".
-    reason : str. One sentence for people; empty for "lives".
-    clock_ahead_s : float. By how much the clock of its host is ahead of this one's, as far as its heartbeat shows.
+    fate : str. "lives": its state file is valid; "waits": its job waits to be restarted; "stalled": its job runs, but
+        its heartbeat has stopped; "unreachable": there is no heartbeat, and no report that it ended; "ended".
+    reason : str. One sentence for users; empty for "lives".
+    clock_ahead_s : float. Time by which the clock of its host is ahead of this one, estimated from its heartbeat.
     """
 
     fate: Fate
@@ -37,13 +37,13 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where something was done, as a state tells it.
+    """The machine on which a run was queued or started, as recorded in its state.
 
     Attributes
     ----------
     host : str. Host name of the machine; empty in runs of earlier versions.
-    pid_space : str. As :func:`core.hosts.pid_space`; empty in runs of earlier versions.
-    marks : tuple of str. As :func:`core.hosts.machine_marks`; empty in runs of earlier versions.
+    pid_space : str. Its :func:`core.hosts.pid_space`; empty in runs of earlier versions.
+    marks : tuple of str. Its :func:`core.hosts.machine_marks`; empty in runs of earlier versions.
     """
 
     host: str = ""
@@ -52,21 +52,21 @@ class Origin:
 
     @classmethod
     def here(cls) -> Origin:
-        """This process."""
+        """The machine of this process."""
         return cls(host_name(), pid_space(), machine_marks())
 
     @property
     def is_own(self) -> bool:
-        """Whether it was this host, under its present name or, since it was started, under another one."""
+        """Whether it is this host, also if the host was renamed since its last boot."""
         return self.host in ("", host_name()) or bool(self.pid_space and self.pid_space == pid_space())
 
 
 def is_here(origin: Origin, identity: str) -> bool:
-    """Whether PIDs of a process mean something here.
+    """Whether the PID of a process is valid on this machine.
 
     Parameters
     ----------
-    origin : Origin. Where it was started.
+    origin : Origin. Machine on which it was started.
     identity : str. Its identity (:func:`core.runs.store.process.process_identity`).
     """
     boot, numbered, _ = identity.partition(":")
@@ -76,17 +76,17 @@ def is_here(origin: Origin, identity: str) -> bool:
 
 
 def judge(folder: Path, origin: Origin, claimed_at: float | None = None) -> Judgement:
-    """Judge an active run that another host, or an earlier boot of this one, trains.
+    """The state of an active run that another host, or an earlier boot of this one, trains.
 
-    A run has ended for certain only if its engine says so, or its own machine was restarted, and its heartbeat stood
-    still for as long as a network file system may show old content.
+    A run has ended for certain only if its engine reports it, or its own machine was restarted, and its heartbeat has
+    not changed for as long as a network file system may show old content.
 
     Parameters
     ----------
     folder : Path. The run folder.
-    origin : Origin. Where its trainer was started.
-    claimed_at : float, optional. When its trainer's parent process claimed it, in seconds since 1970, if it has not
-        begun yet: its heart beats a moment later.
+    origin : Origin. Machine on which its trainer was started.
+    claimed_at : float, optional. When its trainer's parent process claimed it, in seconds since 1970, if there is no
+        heartbeat yet: the first one follows a moment later.
     """
     beat, record = read_beat(folder), read_engine(folder)
     silence = None if beat is None else _watch.silence(folder, beat, beat.at)
@@ -115,8 +115,9 @@ def _judge_host(origin: Origin, beat: Beat | None, silence: Silence | None) -> J
 
 
 def _was_this_machine(origin: Origin, beat: Beat | None, silence: Silence | None) -> bool:
-    """Whether an earlier boot of this machine trained a run under another host name. Clones of a machine have its
-    marks: another one may have trained it only if its heart stood still before this boot began, and still does."""
+    """Whether an earlier boot of this machine trained a run under another host name.
+
+    Clones of a machine have its marks, so the run must also have had no heartbeat since before this boot."""
     own = not set(origin.marks).isdisjoint(machine_marks())
     return own and beat is not None and beat.at < booted_at() and silence is not None and silence.certain
 
@@ -151,7 +152,7 @@ def _when_heard(beat: Beat | None, silence: Silence | None, host: str = "") -> s
 
 
 def describe_waiting(root: Path, record: EngineRecord) -> tuple[JobReport | None, str]:
-    """The report about the job of a queued run, and a sentence about why it waits."""
+    """The report about the job of a queued run, and a sentence why it waits."""
     report, error = read_report(root, record)
     if error or report is None:
         return report, _why_unknown(record, error)

@@ -83,6 +83,25 @@ ANSWERS = sa.Table(  # the only copy of the quiz answers
     sa.Column("why", sa.Text, nullable=False),
 )
 
+NOTES = sa.Table(  # index of the notes of reviewers (core.runs.store.review_notes)
+    "review_notes",
+    _meta,
+    sa.Column("root", sa.String(32), primary_key=True),
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("folder", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("data", sa.Text, nullable=False),
+    sa.Column("subject", sa.Text, nullable=False),
+    sa.Column("mark", sa.String(16), nullable=False),
+    sa.Column("comment", sa.Text, nullable=False),
+    sa.Column("i", sa.Integer),
+    sa.Column("j", sa.Integer),
+    sa.Column("k", sa.Integer),
+    sa.Column("made_at", sa.Float, nullable=False),
+    sa.Column("changed_at", sa.Float, nullable=False),
+)
+
 
 def _version_1(connection: Connection) -> None:
     """Version 1 had runs and measurements alone, which version 3 makes anew."""
@@ -99,7 +118,11 @@ def _version_3(connection: Connection) -> None:
     _meta.create_all(connection, tables=[ROOTS, RUNS, METRICS])
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_version_1, _version_2, _version_3)
-REBUILT = (ROOTS, RUNS, METRICS)  # what is made again from the run folders
+def _version_4(connection: Connection) -> None:
+    _meta.create_all(connection, tables=[NOTES])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_version_1, _version_2, _version_3, _version_4)
+REBUILT = (ROOTS, RUNS, METRICS, NOTES)  # what is made again from the run folders
 TABLES = (*REBUILT, ANSWERS)  # all but the version
 KEPT = tuple(table for table in TABLES if table not in REBUILT)  # what exists in the database alone

@@ -67,15 +67,15 @@ class RunState:
     Attributes
     ----------
     state : str. One of :data:`State`. "failed": the trainer raised an error; "crashed": it died; "stalled": its engine
-        says that it runs, but its heartbeat stands still; "unreachable": no heartbeat arrives from its host.
-    message : str. Reason of the state, for people; may be empty.
+        reports that it runs, but its heartbeat has stopped; "unreachable": no heartbeat arrives from its host.
+    message : str. Reason of the state, shown to users; may be empty.
     what : str. Present activity ("training", "reading subjects 3/10").
     done, total : int. Units of the present activity, such as subjects; 0 where it is not counted.
     pid, pid_start : int or None, str. PID and process identity of the trainer; on several devices, of torchrun.
     shim_pid, shim_start : int or None, str. PID and process identity of the trainer's parent process.
     host : str. Host that trains it, or in whose queue it is; empty in runs of earlier versions.
-    pid_space, marks : str, tuple of str. Where PIDs of that host mean the same, and what tells it when it was renamed,
-        as of :class:`~core.runs.store.run_origin.Origin`.
+    pid_space, marks : str, tuple of str. PID space of that host, and ids by which it is recognised under another name;
+        see :class:`~core.runs.store.run_origin.Origin`.
     gpus : tuple of int. GPU indices assigned by the queue; empty for the CPU and for runs in a terminal.
     attempt : int. Number of starts; above 1 after a resume.
     epoch, epochs : int. Present epoch; planned epochs, an estimate under a time budget, 0 before it is known.
@@ -150,6 +150,27 @@ class RunState:
     def active(self) -> bool:
         """Whether a process trains it, or may train it."""
         return self.state in ACTIVE
+
+    def ended(self, state: State, message: str, ended_at: float | None = None) -> RunState:
+        """The final state: without an activity, its progress, a speed and a time left.
+
+        Parameters
+        ----------
+        state : str. One of :data:`ENDED`.
+        message : str. Reason.
+        ended_at : float, optional. Seconds since 1970; now by default.
+        """
+        return dataclasses.replace(
+            self,
+            state=state,
+            message=message,
+            what="",
+            done=0,
+            total=0,
+            remaining_s=None,
+            sub_volumes_per_s=None,
+            ended_at=time.time() if ended_at is None else ended_at,
+        )
 
     def stalled_s(self, now: float) -> float | None:
         """Time since the last update where it is far longer than any gap of this run so far, else ``None``.
@@ -294,7 +315,7 @@ def _waiting(folder: Path, state: RunState) -> RunState:
     if report.state == "running":
         return dataclasses.replace(state, state="starting", what=f"its job begins on {report.place or record.engine}")
     final: State = "stopped" if report.cancelled else "failed"
-    return dataclasses.replace(state, state=final, message=reason, ended_at=time.time())
+    return state.ended(final, reason)
 
 
 def _judged(folder: Path, state: RunState, judgement: Judgement) -> RunState:
@@ -344,14 +365,4 @@ def _dead(state: RunState, exit_record: dict[str, Any] | None, reason: str = "")
         final, message = "stopped", "killed on request; the progress since its last checkpoint is lost"
     else:
         message = str(exit_record.get("reason") or "the trainer died")
-    return dataclasses.replace(
-        state,
-        state=final,
-        message=message,
-        what="",
-        done=0,
-        total=0,
-        remaining_s=None,
-        sub_volumes_per_s=None,
-        ended_at=exit_record.get("ended_at") if exit_record else state.updated_at,
-    )
+    return state.ended(final, message, (exit_record or {}).get("ended_at", state.updated_at))

@@ -94,6 +94,20 @@ def test_networks_that_cannot_be_averaged_are_refused(members: list[Member], wha
         combine([members[0], other])
 
 
+def test_networks_that_differ_in_the_last_of_many_classes_are_refused(members: list[Member]) -> None:
+    names = [f"structure {n}" for n in range(1, 12)]
+    spaces = [
+        LabelSpace.from_raw(dict(enumerate(["background", *order]))) for order in (names, [*names[:9], *names[:8:-1]])
+    ]
+    one, two = (
+        replace(m, metadata=replace(m.metadata, labels=s.to_json())) for m, s in zip(members, spaces, strict=True)
+    )
+    with pytest.raises(
+        CheckpointError, match=r"\.\.\., structure 10 = 10, structure 11 = 11.* got \.\.\., structure 11 = 10"
+    ):
+        combine([one, two])
+
+
 def test_networks_that_mirror_differently_are_refused(members: list[Member]) -> None:
     def with_sides(member: Member, lateral: str) -> Member:
         values: dict[str, Any] = {"lateral": lateral, "classes": ("CSF", "GM")}

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from core.cli import main
 from core.paths import project_root
+from tests.support.nested_tumours import write_tumours
 from tests.support.strict_json import loads_strict
 from tests.support.volume_files import make_decathlon, make_iseg, voxels, write_nifti
 
@@ -115,3 +117,21 @@ def test_problems_are_mended_on_request_and_the_recipe_is_forgotten(
     capsys.readouterr()
     assert main(["check", str(data), "--rename", "liquor"]) != 0
     assert "--rename: expected a label value and a name" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_subject_with_the_name_of_a_path_or_of_the_contact_sheet_has_its_picture(tmp_path: Path) -> None:
+    data = write_tumours(tmp_path / "data", subjects=2)
+    content = json.loads((data / "dataset.json").read_text("utf-8"))
+    files = [([f"imagesTr/case_{n}_0000.nii.gz"], f"labelsTr/case_{n}.nii.gz") for n in range(2)]
+    ids = ("site/case", "contact-sheet")
+    content["dataset"] = {
+        id: {"images": images, "label": label} for id, (images, label) in zip(ids, files, strict=True)
+    }
+    (data / "dataset.json").write_text(json.dumps(content), "utf-8")
+    assert main(["check", str(data), "--thumbnails", str(tmp_path / "t")]) == 0
+    report = json.loads((tmp_path / "t" / "report.json").read_text("utf-8"))
+    assert {s["id"] for s in report["subjects"]} == set(ids)
+    for subject in report["subjects"]:
+        with Image.open(tmp_path / "t" / subject["thumbnail"]) as picture:
+            assert picture.height == 192, "not the contact sheet"

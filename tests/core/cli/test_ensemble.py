@@ -78,7 +78,7 @@ def test_ensemble_is_scored_on_subjects_that_no_member_has_seen_and_kept_for_rev
     (prediction,) = kept.values()
     assert not prediction.stale and prediction.disagreement is not None and prediction.disagreement.is_file()
     assert main(["evaluate", "balls+noisy", str(ball_run.data), "--keep"]) == 1
-    assert "expected a run or one file" in capsys.readouterr().err
+    assert "--keep: expected one model, got 2" in capsys.readouterr().err
     # The file is written again with one member changed: what was kept is of another state.
     path.unlink()
     shutil.copy(ball_run.checkpoint, checkpoints / two_runs[1] / "last.safetensors")

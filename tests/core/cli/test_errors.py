@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 from core.cli import main
 from core.datasets import load_subject, open_dataset
 from core.imaging.volume import read_label
-from tests.support.quiz_runs import QuizRun
+from tests.support.quiz_runs import QuizRun, use_copy
 
 pytestmark = pytest.mark.slow  # the run is trained once
 
@@ -20,9 +19,8 @@ pytestmark = pytest.mark.slow  # the run is trained once
 @pytest.fixture
 def subject(quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A subject whose segmentation is kept, in a copy of the run."""
-    shutil.copytree(quiz_run.root, tmp_path / "checkpoints")
-    monkeypatch.setenv("SEGMENTARIUM_CHECKPOINTS", str(tmp_path / "checkpoints"))
-    record = next((tmp_path / "checkpoints" / quiz_run.run / "predictions").glob("*/*.json"))
+    root = use_copy(quiz_run, tmp_path, monkeypatch)
+    record = next((root / quiz_run.run / "predictions").glob("*/*.json"))
     return str(json.loads(record.read_text())["subject"])
 
 

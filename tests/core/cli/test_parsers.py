@@ -12,6 +12,7 @@ import pytest
 from core.cli import COMMANDS, build_parser, main
 from core.cli.options import data_options_from
 from core.cli.program import program_name, with_program_name
+from core.config_data import DataConfig
 from core.datasets import DataOptions
 from core.paths import project_root
 
@@ -111,5 +112,5 @@ def test_switch_may_stand_without_a_value_before_the_folder(command: str, words:
 
 def test_options_that_are_not_given_are_those_of_the_run() -> None:
     args = build_parser("segmentarium").parse_args(["evaluate", "run", "data", "--ignore", "none"])
-    options = data_options_from(args, DataOptions(ignore="x", nan_is_zero=True))
+    options = data_options_from(args, DataConfig(ignore="x", nan_is_zero=True))
     assert options == DataOptions(ignore="none", nan_is_zero=True)

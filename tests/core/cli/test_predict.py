@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from core.cli import main
+from core.imaging.volume import read_header, read_label
 from tests.support.balls import SPACING_MM, balls
+from tests.support.dicom_labels import write_case
 from tests.support.strict_json import loads_strict
 from tests.support.volume_files import load, write_analyze, write_nifti
 
@@ -39,6 +41,22 @@ def test_label_map_has_the_geometry_and_voxel_order_of_the_image(
     for value in (1, 2):
         intersection = ((prediction == value) & (truth == value)).sum()
         assert 2 * intersection / ((prediction == value).sum() + (truth == value).sum()) > 0.8
+
+
+@pytest.mark.long
+def test_a_dicom_series_gets_a_dicom_segmentation_of_the_same_voxels(
+    ball_run: BallRun, checkpoints: Path, tmp_path: Path
+) -> None:
+    image = load(ball_run.data / "imagesTr" / "ball_0.nii.gz")
+    stored = np.round(1000 * np.asarray(image.dataobj)).astype(np.int16)
+    series = write_case(tmp_path / "im", stored, image.affine)
+    dicom, nifti = tmp_path / "seg.dcm", tmp_path / "seg.nii.gz"
+    for out in (dicom, nifti):
+        assert main(["predict", str(ball_run.checkpoint), str(series), "--out", str(out)]) == 0
+    np.testing.assert_array_equal(read_label(dicom).data, read_label(nifti).data)
+    assert read_label(dicom).data.any()
+    table = read_header(dicom).segments
+    assert table is not None and table.names == ["bright", "dark"]
 
 
 @pytest.mark.parametrize(("flags", "mirror"), [([], False), (["--mirror"], True), (["--no-mirror"], False)])
@@ -127,6 +145,7 @@ def test_progress_lines_count_tiles(ball_run: BallRun, tmp_path: Path, capsys: p
         (["MODEL", "IMAGE", "IMAGE", "--out", "OUT.nii"], "expected 1 image in the order M0"),
         (["MODEL", "IMAGE", "--out", "IMAGE"], "expected another file"),
         (["MODEL", "IMAGE", "--out", "OUT.nii", "--device", "cuda"], "expected a CUDA device"),
+        (["MODEL", "IMAGE", "--out", "OUT.dcm"], "expected a DICOM series as the image"),
     ],
 )
 def test_error_is_one_line_and_nothing_is_written(
@@ -144,6 +163,7 @@ def test_error_is_one_line_and_nothing_is_written(
         "MODEL": ball_run.checkpoint,
         "OUT.nii": tmp_path / "out.nii",
         "OUT.txt": tmp_path / "out.txt",
+        "OUT.dcm": tmp_path / "out.dcm",
     }
     before = image.read_bytes()
     assert main(["predict", *(str(paths.get(word, word)) for word in arguments)]) == 1

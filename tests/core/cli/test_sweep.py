@@ -21,7 +21,7 @@ def data(tmp_path: Path) -> str:
     return str(write_balls(tmp_path / "balls"))
 
 
-def test_sweep_prints_its_id_and_keeps_what_was_asked(
+def test_sweep_prints_its_id_and_stores_its_options(
     checkpoints: Path, data: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     search = ["--search", "learning-rate=1e-3:1e-1:log", "--search", "loss=dice,dice_ce"]
@@ -46,7 +46,7 @@ def test_sweep_prints_its_id_and_keeps_what_was_asked(
         (["--search", "loss=dice,ce", "--pruner", "best"], "pruner: expected one of median, asha, none; got 'best'"),
     ],
 )
-def test_wrong_search_is_one_line_that_names_the_field(
+def test_error_of_a_search_is_one_line_that_names_the_field(
     checkpoints: Path, data: str, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.main(["sweep", data, *arguments]) == 1

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import http.client
 import io
 import json
 import re
 import shutil
+import ssl
 import tarfile
+import time
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +21,7 @@ import pytest
 from core.cli import data_download, main
 from core.datasets import downloads, resumed_download
 from core.datasets.downloads import FOLDER, Download, DownloadFile, download, known_downloads
-from core.datasets.registration import sets_to_register
+from core.datasets.publisher_sets import sets_to_register
 from core.datasets.resumed_download import fetch
 from core.errors import DatasetError
 from core.file_locks import try_lock
@@ -64,15 +68,17 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServedFile]:
 
 
 def test_data_set_appears_as_a_whole_with_what_systems_add_left_out(served: ServedFile, tmp_path: Path) -> None:
-    steps: list[tuple[float, int]] = []
-    folder = download(of(served, md5(CONTENT)), tmp_path, lambda done, total, _="", /: steps.append((done, total)))
+    steps: list[tuple[float, int, str]] = []
+    folder = download(
+        of(served, md5(CONTENT)), tmp_path, lambda done, total, text="", /: steps.append((done, total, text))
+    )
     assert folder == tmp_path / "Task99_Test"
     assert sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file()) == [
         "dataset.json",
         "imagesTr/a.nii",
     ]
     assert (folder / "imagesTr" / "a.nii").read_bytes() == bytes(range(256)) * 400
-    assert steps[-1] == (len(CONTENT), len(CONTENT))
+    assert steps[-3:] == [(len(CONTENT), len(CONTENT), text) for text in ("", "verifying", "unpacking")]
     assert not list((tmp_path / FOLDER).iterdir()), "nothing is left behind"
 
 
@@ -91,6 +97,31 @@ def test_attempt_that_ended_is_continued_by_the_next_one(served: ServedFile, tmp
     assert not (tmp_path / "file.tar").exists()
     fetch(served.url, tmp_path / "file.tar", retry_wait_s=0.0)
     assert served.asked[-1] == "bytes=2000-" and (tmp_path / "file.tar").read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(
+    "failure", [OSError(errno.EHOSTUNREACH, "no route"), ssl.SSLError("bad record")], ids=["route", "TLS"]
+)
+def test_connection_that_fails_while_it_is_read_is_made_again(
+    served: ServedFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: OSError
+) -> None:
+    read1, failures = http.client.HTTPResponse.read1, [failure]
+
+    def read_or_fail(response: http.client.HTTPResponse, n: int = -1) -> bytes:
+        if failures:
+            raise failures.pop()
+        return read1(response, n)
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", read_or_fail)
+    fetch(served.url, tmp_path / "file.tar", retry_wait_s=0.0)
+    assert (tmp_path / "file.tar").read_bytes() == CONTENT and len(served.asked) == 2
+
+
+def test_busy_server_is_asked_again(served: ServedFile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served.status = 429
+    monkeypatch.setattr(time, "sleep", lambda _: setattr(served, "status", 200))
+    fetch(served.url, tmp_path / "file.tar")
+    assert (tmp_path / "file.tar").read_bytes() == CONTENT and len(served.asked) == 2
 
 
 def test_parts_of_two_versions_are_never_joined(served: ServedFile, tmp_path: Path) -> None:
@@ -144,7 +175,7 @@ def test_full_disk_is_said_before_anything_is_received(
     assert download(of(served), tmp_path).is_dir()
 
 
-def test_machine_without_a_connection_is_told_where_to_put_the_file(tmp_path: Path) -> None:
+def test_error_without_a_connection_names_where_to_put_the_file(tmp_path: Path) -> None:
     url = f"http://127.0.0.1:{free_port()}/Task99_Test.tar"
     place = tmp_path / "Task99_Test.tar"
     with pytest.raises(

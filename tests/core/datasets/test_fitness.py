@@ -127,7 +127,7 @@ def test_subjects_and_modalities_that_are_not_used_are_not_judged(tmp_path: Path
 
 
 @pytest.mark.slow
-def test_class_in_no_training_subject_is_told_before_training(tmp_path: Path) -> None:
+def test_class_in_no_training_subject_is_reported_before_training(tmp_path: Path) -> None:
     folder = write_heads(tmp_path / "data", labels={"0": "background", "1": "blob", "2": "rare"})
     path = folder / "labelsTr" / "case_4.nii.gz"
     label = np.zeros(SHAPE, np.uint8)

@@ -73,6 +73,7 @@ EXPECTED: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...] | in
     "bids": (("sub-01_ses-a", "sub-01_ses-b", "sub-02_ses-a"), ("T1w", "T2w"), ("cortex", "lesion"), 0),
     "bids-masks": (("sub-01", "sub-02", "sub-03"), ("T1w",), ("lesion", "oedema"), 0),
     "plain": (("p1", "p2", "p3"), ("image",), ("liver", "spleen"), 0),
+    "dicom": (("PAT-1", "PAT-2", "PAT-3"), ("CT",), ("Liver", "Spleen"), 0),
 }  # fmt: skip
 
 
@@ -81,7 +82,7 @@ def test_every_layout_has_an_example() -> None:
     assert EXPECTED.keys() == known_sets().keys()
 
 
-@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n == "dicom")) for n in EXPECTED])
 def test_known_set_is_recognised_by_names_alone_and_read_as_it_is_published(tmp_path: Path, name: str) -> None:
     folder = EXAMPLES[name](tmp_path / "data")
     ids, modalities, classes, unlabelled = EXPECTED[name]
@@ -91,13 +92,13 @@ def test_known_set_is_recognised_by_names_alone_and_read_as_it_is_published(tmp_
     assert found == classes if isinstance(classes, tuple) else len(found) == classes
     assert len(dataset.ids) - len(dataset.labelled_ids) == unlabelled
     assert not any("fit no pattern" in note for note in dataset.notes)
-    assert "image files are named as in" in dataset.reason
+    assert "image files are named as in" in dataset.reason or "refer to 3 of its DICOM series" in dataset.reason
     assert open_dataset(folder, name).ids == ids, "named, it reads the same"
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "name", ["wmh2017", "totalsegmentator-ct", "acdc", "bids", "bids-masks", "plain", "covid19-ct"]
+    "name", ["wmh2017", "totalsegmentator-ct", "acdc", "bids", "bids-masks", "plain", "covid19-ct", "dicom"]
 )
 def test_every_file_of_each_kind_of_folder_is_read_and_fit_for_training(tmp_path: Path, name: str) -> None:
     report = check(EXAMPLES[name](tmp_path / "data"))

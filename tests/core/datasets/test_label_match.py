@@ -33,7 +33,7 @@ def rotate_contents(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("cases", [2, 3, 4, 6])
-def test_labels_rotated_by_one_case_are_told_by_their_edges(tmp_path: Path, cases: int) -> None:
+def test_labels_rotated_by_one_case_are_found_by_their_edges(tmp_path: Path, cases: int) -> None:
     folder = write_heads(tmp_path, cases)
     report = check(folder)
     assert report.ok and not report.findings
@@ -44,7 +44,7 @@ def test_labels_rotated_by_one_case_are_told_by_their_edges(tmp_path: Path, case
     assert f"{cases} of {cases} images" in text if cases > 3 else all(f"case_{n}" in text for n in range(1, cases + 1))
 
 
-def test_labels_rotated_in_the_list_are_told_by_their_names_too(tmp_path: Path) -> None:
+def test_labels_rotated_in_the_list_are_found_by_their_names_too(tmp_path: Path) -> None:
     folder = write_heads(tmp_path, 4)
     cases = listed_cases(folder)
     rotated = [
@@ -68,7 +68,7 @@ def test_cases_of_different_sizes_are_compared(tmp_path: Path) -> None:
     assert "of 6 images" in messages(check(folder), EDGES)[0]
 
 
-def test_label_map_of_no_subject_is_told_by_its_agreement(tmp_path: Path) -> None:
+def test_label_map_of_no_subject_is_found_by_its_agreement(tmp_path: Path) -> None:
     folder = write_heads(tmp_path, 6, SIZES)
     elsewhere = np.roll(head(1, SIZES[0])[1], (5, 4, 3), (0, 1, 2))
     write_nifti(folder / "labelsTr" / "case_1.nii.gz", elsewhere, np.eye(4))
@@ -76,7 +76,7 @@ def test_label_map_of_no_subject_is_told_by_its_agreement(tmp_path: Path) -> Non
     assert found.startswith("case_1: ") and "in most other subjects" in found
 
 
-def test_label_map_with_the_size_of_another_image_is_told(tmp_path: Path) -> None:
+def test_label_map_with_the_size_of_another_image_is_found(tmp_path: Path) -> None:
     folder = write_heads(tmp_path, 3, SIZES)
     a, b = (folder / "labelsTr" / f"case_{n}.nii.gz" for n in (1, 2))
     for source, target in ((a, tmp_path / "x"), (b, a), (tmp_path / "x", b)):
@@ -95,7 +95,7 @@ def test_label_map_without_its_image_is_not_compared(tmp_path: Path) -> None:
     assert messages(report, "the size and place of the image of") == []
 
 
-def test_two_swapped_label_maps_are_told_with_their_subjects(tmp_path: Path) -> None:
+def test_two_swapped_label_maps_are_reported_with_their_subjects(tmp_path: Path) -> None:
     folder = write_heads(tmp_path, 6)
     a, b = (folder / "labelsTr" / f"case_{n}.nii.gz" for n in (2, 5))
     for source, target in ((a, tmp_path / "x"), (b, a), (tmp_path / "x", b)):
@@ -113,7 +113,7 @@ def test_labels_without_relation_to_the_image_raise_no_alarm(tmp_path: Path) -> 
     assert not messages(check(tmp_path), EDGES)
 
 
-def test_single_two_swapped_names_are_told(tmp_path: Path) -> None:
+def test_single_two_swapped_names_are_reported(tmp_path: Path) -> None:
     folder = write_heads(tmp_path, 5)
     cases = listed_cases(folder)
     cases[1]["label"], cases[3]["label"] = cases[3]["label"], cases[1]["label"]
@@ -141,7 +141,7 @@ def test_coarse_images_keep_the_mean() -> None:
 
 @pytest.mark.data
 @pytest.mark.slow
-def test_labels_of_real_hippocampi_rotated_by_one_case_are_told(test_data: Path, tmp_path: Path) -> None:
+def test_labels_of_real_hippocampi_rotated_by_one_case_are_found(test_data: Path, tmp_path: Path) -> None:
     source = test_data / "Task04_Hippocampus"
     cases = listed_cases(source)[:12]
     import nibabel as nib

@@ -70,7 +70,7 @@ def test_independent_images_are_no_leak_few_or_many_and_empty_ones_neither() -> 
 
 
 @pytest.mark.slow
-def test_slices_of_volumes_are_told_from_images_of_one_slice() -> None:
+def test_slices_of_volumes_are_distinguished_from_images_of_one_slice() -> None:
     volumes = {f"v{n}": ndimage.gaussian_filter(scan(n), (0, 0, 2)) for n in range(3)}
     slices = {
         f"{id}_{k:03d}": Fingerprint.of(np.ascontiguousarray(volume[:, :, [k]]))

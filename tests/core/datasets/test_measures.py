@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.datasets.doctor import check
-from core.datasets.measures import MIN_SUBJECTS, Measure, judge_outliers, measure
+from core.datasets.measures import MEANINGS, MIN_SUBJECTS, Measure, judge_outliers, measure
 from core.datasets.subject_facts import SubjectFacts
 from core.strict_json import dumps
 from tests.support.heads import head, write_heads
@@ -77,6 +77,14 @@ def test_many_subjects_that_are_unlike_the_others_are_one_note() -> None:
         "4 of 24 subjects are unlike the others, odd 3, odd 2, odd 1, odd 0: T1: 200000 to 200003, in most others 500"
     )
     assert found.subject == "" and set(found.subjects) == {"odd 0", "odd 1", "odd 2", "odd 3"}
+
+
+def test_meaning_of_a_note_is_that_of_the_measure_it_names() -> None:
+    intensities = {str(n): 500.0 for n in range(20)} | {f"odd {n}": 2e5 + n for n in range(4)}
+    volumes = {str(n): 10.0 for n in range(20)} | {"odd 0": 500.0}
+    findings = judge_outliers([Measure("T1", "intensity", "", intensities), Measure("GM", "labels", "ml", volumes)])
+    (of_one,) = (found for found in findings if found.subject)
+    assert "GM: 500 ml" in of_one.message and of_one.meaning == MEANINGS["labels"]
 
 
 @pytest.mark.slow

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core.datasets.contact_sheet import SHEET
 from core.datasets.layouts.iseg import LABELS
-from core.datasets.thumbnails import GAP, HEIGHT, render_thumbnail, write_thumbnail
+from core.datasets.thumbnails import GAP, HEIGHT, render_thumbnail, thumbnail_name, write_thumbnail
 from core.errors import DatasetError
 from core.imaging.geometry import Geometry
 from core.labels import IGNORE_INDEX, LabelSpace
@@ -107,3 +108,11 @@ def test_ignored_voxels_are_hatched_and_choose_no_slice() -> None:
     changed = (left != right).any(axis=-1)
     ignored, labelled = changed[: HEIGHT // 2 - 3], changed[HEIGHT // 2 + 3 :]
     assert labelled.all() and 0.25 < ignored.mean() < 0.45
+
+
+def test_every_id_is_a_file_name_of_its_own_and_none_is_that_of_the_contact_sheet() -> None:
+    assert thumbnail_name("case 1") == "case 1.png"
+    ids = ("site/case", "site%2Fcase", "..", ".hidden", "contact-sheet", "Contact-Sheet", "%63ontact-sheet")
+    names = [thumbnail_name(id) for id in ids]
+    assert len({name.casefold() for name in (*names, SHEET)}) == len(ids) + 1
+    assert not any("/" in name or name.startswith(".") for name in names)

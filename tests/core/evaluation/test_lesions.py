@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
+from core.evaluation import lesions
 from core.evaluation.lesions import score_lesions
 
 SPACING_MM = (1.0, 2.0, 5.0)  # 0.01 ml a voxel
@@ -80,6 +82,19 @@ def test_subject_without_lesions_has_false_ones_and_no_sensitivity() -> None:
     assert math.isnan(score.sensitivity) and math.isnan(score.mean_dice)
     data = json.loads(json.dumps(score.to_json()))
     assert data["sensitivity"] is None and data["false"]["count"] == 2 and data["false"]["largest"][0]["dice"] is None
+
+
+def test_memory_of_noise_does_not_grow_with_the_pairs_of_components(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesions, "_centres", lambda labels, _: [(0, 0, 0)] * int(labels.max()))  # the slow part
+    truth, prediction = np.zeros((2, 40, 40, 40), bool)
+    truth[::4, ::4, ::4] = prediction[::2, ::2, ::2] = True
+    tracemalloc.start()
+    score = score_lesions(truth, prediction, SPACING_MM)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert score is not None and (len(score.detected), len(score.missed), len(score.false)) == (1000, 0, 7000)
+    assert score.mean_dice == 1.0 and score.precision == 1 / 8
+    assert peak_bytes < 30e6, "a table of all pairs has 64 MB"
 
 
 def test_components_that_touch_at_a_corner_are_one() -> None:

@@ -10,6 +10,7 @@ from core.evaluation.postprocessing_choice import Choice, HeldOutCase, choose_po
 from core.imaging.postprocessing import ClassRule
 from core.labels import IGNORE_INDEX
 from core.packed_labels import PackedLabels
+from core.regions import Region, RegionSpace
 
 CLASSES = ("background", "a", "b")
 SPACING_MM = (10.0, 10.0, 10.0)  # a voxel is 1 ml
@@ -55,6 +56,18 @@ def test_rule_that_helps_one_subject_and_costs_the_mean_is_not_taken() -> None:
     only_one = choose_postprocessing([helped, case(both, both), case(both, both)], CLASSES).classes["a"]
     assert not only_one.rule.largest and only_one.rule.minimum_ml > 8
     assert only_one.after > only_one.before
+
+
+def test_rule_that_helps_its_class_and_costs_a_union_is_not_taken() -> None:
+    """An island of the wrong class in the union is an error of the class, not of the union."""
+    truth = volume((1, ORGAN), (2, ISLAND))
+    confused = [case(volume((1, ORGAN), (1, ISLAND), (1, block(18, 1))), truth)]
+    assert choose_postprocessing(confused, CLASSES).classes["a"].rule.minimum_ml > 8
+    unions = RegionSpace((Region("both", ("a", "b")), Region("b", ("b",))), CLASSES)
+    choice = choose_postprocessing(confused, CLASSES, unions)
+    assert not choice.classes["a"].rule and choice.classes["a"].after == choice.classes["a"].before
+    false = [case(volume((1, ORGAN), (1, ISLAND)), volume((1, ORGAN)))]
+    assert choose_postprocessing(false, CLASSES, unions) == choose_postprocessing(false, CLASSES)
 
 
 def test_large_false_component_is_removed_as_all_but_the_largest() -> None:

@@ -107,7 +107,7 @@ def moved(affine: np.ndarray, *shift_mm: float) -> np.ndarray:
     return affine
 
 
-def test_sform_and_qform_that_differ_are_told_with_their_distance_in_mm(tmp_path: Path) -> None:
+def test_sform_and_qform_that_differ_are_reported_with_their_distance_in_mm(tmp_path: Path) -> None:
     header = read_header(with_two_forms(tmp_path / "a.nii", AFFINE, moved(AFFINE, 0, 66, 0)))
     np.testing.assert_array_equal(header.geometry.affine, AFFINE)
     assert header.qform is not None
@@ -130,7 +130,7 @@ def test_distance_of_sform_and_qform_is_in_mm_in_every_unit(tmp_path: Path) -> N
     assert "0.066 mm apart" in read_header(patch(path, XYZT_UNITS, "B", 3)).warnings[0]
 
 
-def test_voxel_sizes_that_contradict_the_sform_are_told(tmp_path: Path) -> None:
+def test_voxel_sizes_that_contradict_the_sform_are_reported(tmp_path: Path) -> None:
     path = patch(write_nifti(tmp_path / "a.nii", voxels()), 80, "3f", 2, 1.5, 2)
     (warning,) = read_header(path).warnings
     assert "2 x 1.5 x 2 mm, the sform of 1 x 1.5 x 2 mm" in warning

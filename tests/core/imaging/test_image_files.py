@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from core.imaging.headers import read_header
-from core.imaging.image_files import files_of, is_second_half, partner_of
+from core.imaging.image_files import files_of, holds_dicom_images, is_second_half, label_object, partner_of
+from tests.support.dicom_labels import write_seg
 from tests.support.foreign_volumes import oblique_affine, phantom, write_metaimage, write_nrrd, write_series
 from tests.support.volume_files import write_analyze
 
@@ -40,6 +41,16 @@ def test_files_that_a_header_names_and_the_files_of_a_series_belong_to_it(tmp_pa
     assert len(slices) == phantom().shape[2]
     assert files_of(series) == (series, *slices)
     assert set(files_of(slices[2])) == set(slices), "one of its files is read as the whole series"
+
+
+def test_a_folder_of_slices_is_told_from_one_of_segmentations_by_its_files(tmp_path: Path) -> None:
+    series = write_series(tmp_path / "series", phantom(), oblique_affine())
+    seg = write_seg(tmp_path / "seg" / "a.dcm", {"liver": phantom() > 0}, oblique_affine())
+    unnamed = [file.rename(file.with_suffix("")) for file in series.iterdir()]
+    assert holds_dicom_images(series, [file.name for file in unnamed])
+    assert not holds_dicom_images(seg.parent, [seg.name])
+    assert not holds_dicom_images(tmp_path, ["README", "a.nii"])
+    assert (label_object(seg), label_object(seg.parent), label_object(series)) == (seg, seg, None)
 
 
 @pytest.mark.parametrize("name", ["missing.hdr", "missing.mhd", "missing.dcm", "a.nii.gz", "a.txt", "damaged.nhdr"])

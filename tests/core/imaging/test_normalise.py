@@ -195,7 +195,7 @@ def test_normaliser_survives_the_metadata_of_a_checkpoint() -> None:
             Normaliser.from_json(Normaliser(("ct",), (CT,)).to_json() | damage)
 
 
-def test_intensities_that_a_network_does_not_expect_are_told() -> None:
+def test_intensities_that_a_network_does_not_expect_are_reported() -> None:
     clean, spoilt = spiked()
     for version, expected in ((1, "T1: 1 voxel lies far outside of all others"), (2, "")):
         normaliser = Normaliser.of_images("z_score", 1, version)

@@ -232,7 +232,7 @@ def test_small_deviations_from_whole_numbers_are_rounded(tmp_path: Path, dtype: 
     assert np.array_equal(volume.data[0], labels) and volume.warnings == ()
 
 
-def test_visible_rounding_within_half_a_scaling_step_is_told(tmp_path: Path) -> None:
+def test_visible_rounding_within_half_a_scaling_step_is_reported(tmp_path: Path) -> None:
     path = patch(write_nifti(tmp_path / "a.nii", label_map((0, 10, 20))), 112, "f", 0.98)
     volume = read_label(path)
     assert np.array_equal(np.unique(volume.data), [0, 10, 20])

@@ -46,7 +46,8 @@ def test_probabilities_are_the_mean_of_those_of_the_members(members: list[Member
     assert mean.dtype == np.float32 and mean.shape == (3, 20, 22, 18)
     np.testing.assert_allclose(mean.sum(axis=0), 1, atol=1e-4)
     np.testing.assert_allclose(predictor.probabilities(SubjectImage(image(), SPACING_MM)), mean, atol=1e-6)
-    labels, disagreement = predictor.segment_with_disagreement(SubjectImage(image(), SPACING_MM))
+    segmentation = predictor.segment_in_detail(SubjectImage(image(), SPACING_MM))
+    labels, disagreement = segmentation.labels, segmentation.disagreement
     np.testing.assert_array_equal(labels, mean.argmax(axis=0))
     assert disagreement is not None
     np.testing.assert_array_equal(disagreement, single[0].argmax(axis=0) != single[1].argmax(axis=0))

@@ -15,7 +15,7 @@ from core.losses.boundary import boundary_of, signed_distances
 from core.losses.build import LossFacts, build_loss
 from core.losses.distance_maps import distance_to, inner_boundary
 from core.losses.labelled import Labelled
-from tests.support.loss_cases import certain, from_probabilities, labels, random_case
+from tests.support.loss_cases import confident_logits, from_probabilities, labels, random_case
 from tests.support.peer_packages import monai_or_skip
 
 CUBIC = (1.0, 1.0, 1.0)
@@ -90,8 +90,8 @@ def test_errors_weigh_as_much_as_they_are_far_away() -> None:
     for wrong in (3, 5, 11):
         claimed = target.clone()
         claimed[:, wrong] = 1
-        p = torch.softmax(certain(claimed, 2), 1)
-        values.append(boundary_of(p, Labelled.of(certain(claimed, 2), target), CUBIC).item())
+        p = torch.softmax(confident_logits(claimed, 2), 1)
+        values.append(boundary_of(p, Labelled.of(confident_logits(claimed, 2), target), CUBIC).item())
     assert values == pytest.approx([1 / 12, 3 / 12, 9 / 12], abs=1e-5)
 
 
@@ -126,6 +126,6 @@ def test_gradient_matches_monai() -> None:
     (gradient,), (peer_gradient,) = (torch.autograd.grad(v, logits) for v in (value, peer))
     torch.testing.assert_close(gradient, peer_gradient, rtol=1e-4, atol=1e-8)
     perfect = peers.BoundaryLoss(include_background=False, to_onehot_y=True, softmax=True)(
-        certain(target, 2, 200.0), target[:, None]
+        confident_logits(target, 2, 200.0), target[:, None]
     )
     assert value.item() == pytest.approx((peer - perfect).item(), abs=1e-5)

@@ -10,7 +10,7 @@ from core.losses.build import build_loss
 from core.losses.cldice import cldice_of
 from core.losses.labelled import Labelled
 from core.losses.soft_skeleton import soft_skeleton
-from tests.support.loss_cases import certain, random_case
+from tests.support.loss_cases import confident_logits, random_case
 from tests.support.peer_packages import monai_or_skip
 
 
@@ -66,7 +66,9 @@ def test_a_gap_costs_more_than_a_thinner_tube_of_as_many_missing_voxels() -> Non
     thin[:, :, 3, 3] = 0  # 18 voxels of an edge
     assert (target - gap).sum() == (target - thin).sum() == 18
     dice, cldice = LossConfig(loss="dice"), LossConfig(loss="cldice", cldice_weight=1.0)
-    values = {c.loss: [build_loss(c)(certain(m, 2), target).item() for m in (gap, thin)] for c in (dice, cldice)}
+    values = {
+        c.loss: [build_loss(c)(confident_logits(m, 2), target).item() for m in (gap, thin)] for c in (dice, cldice)
+    }
     assert values["dice"][0] == pytest.approx(values["dice"][1], rel=1e-3)
     assert values["cldice"][0] > 3 * max(values["cldice"][1], 1e-3)
 

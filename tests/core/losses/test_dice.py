@@ -14,7 +14,7 @@ from core.labels import IGNORE_INDEX
 from core.losses.build import build_loss
 from core.losses.dice import dice_loss
 from core.losses.dice_ce import dice_ce_loss
-from tests.support.loss_cases import certain, from_probabilities, labels, random_case, value_and_gradient
+from tests.support.loss_cases import confident_logits, from_probabilities, labels, random_case, value_and_gradient
 from tests.support.peer_packages import monai_or_skip
 
 CLASSES = 4
@@ -100,7 +100,7 @@ def test_matches_monai(name: str, include_background: bool, batch_dice: bool, sq
 def test_class_absent_from_target_and_prediction_scores_1(batch_dice: bool, squared: bool, smooth: float) -> None:
     target = torch.randint(0, 2, (2, 6, 6, 6), generator=torch.Generator().manual_seed(0))
     options: dict[str, Any] = dict(batch_dice=batch_dice, squared=squared, smooth=smooth)
-    logits = certain(target, CLASSES).requires_grad_()
+    logits = confident_logits(target, CLASSES).requires_grad_()
     for name, loss in LOSSES.items():
         value, gradient = value_and_gradient(loss(logits, target, **options), logits)
         assert value.item() == pytest.approx(0, abs=1e-5), name
@@ -110,7 +110,7 @@ def test_class_absent_from_target_and_prediction_scores_1(batch_dice: bool, squa
 def test_background_only_prediction_of_background_is_perfect() -> None:
     target = torch.zeros(1, 4, 4, 4, dtype=torch.long)
     for include_background in (True, False):
-        right = dice_loss(certain(target, 3), target, include_background=include_background)
+        right = dice_loss(confident_logits(target, 3), target, include_background=include_background)
         assert right.item() == pytest.approx(0, abs=1e-6)
 
 
@@ -120,7 +120,7 @@ def test_false_positives_of_an_absent_class_are_penalised_in_proportion() -> Non
     for false_alarms in (0, 2, 8):
         claimed = target.clone()
         claimed[:, :false_alarms] = 1
-        logits = certain(claimed, 2, logit=4.0).requires_grad_()
+        logits = confident_logits(claimed, 2, logit=4.0).requires_grad_()
         value, gradient = value_and_gradient(dice_loss(logits, target, include_background=False), logits)
         losses.append(value.item())
         assert (gradient[:, 1] > 0).all()
@@ -159,7 +159,7 @@ def test_sums_are_float32_for_any_logits(dtype: torch.dtype, name: str) -> None:
 @pytest.mark.parametrize("name", LOSSES)
 def test_extreme_logits_stay_finite(name: str) -> None:
     target = labels(0, 1, 2)
-    logits = certain(torch.tensor([[1, 2, 0]]).reshape(1, 3, 1, 1), 3, logit=3e4).requires_grad_()
+    logits = confident_logits(torch.tensor([[1, 2, 0]]).reshape(1, 3, 1, 1), 3, logit=3e4).requires_grad_()
     value, gradient = value_and_gradient(LOSSES[name](logits, target), logits)
     assert value.isfinite()
     assert gradient.isfinite().all()

@@ -17,7 +17,7 @@ from core.labels import IGNORE_INDEX
 from core.losses.build import TERMS, LossFacts, LossFunction, build_loss
 from core.losses.labelled import Labelled
 from core.models.blocks import NetworkOutput
-from tests.support.loss_cases import CLASSES, certain, random_case, value_and_gradient
+from tests.support.loss_cases import CLASSES, confident_logits, random_case, value_and_gradient
 
 NAMES: tuple[LossName, ...] = tuple(n for n in typing.get_args(LossName) if n != "vae")
 EVERY = pytest.mark.parametrize("name", NAMES)
@@ -42,22 +42,22 @@ def region_case(seed: int = 0) -> tuple[Tensor, Tensor]:
     return logits, target
 
 
-def sure(name: LossName, claimed: Tensor) -> Tensor:
-    """Logits without doubt: 20 for the claimed class, and for others -20, or 0 where the direction of logits counts."""
-    logits = certain(claimed.long(), CLASSES, 20.0 if name == "tags_angular" else 40.0)
+def confident(name: LossName, claimed: Tensor) -> Tensor:
+    """Confident logits: 20 for the claimed class, and for others -20, or 0 where the direction of logits counts."""
+    logits = confident_logits(claimed.long(), CLASSES, 20.0 if name == "tags_angular" else 40.0)
     return logits if name == "tags_angular" else logits - 20
 
 
 @EVERY
 def test_perfect_prediction_has_next_to_no_loss(name: LossName) -> None:
     _, target = region_case()
-    assert loss_of(name)(sure(name, target), target).item() == pytest.approx(0, abs=1e-5)
+    assert loss_of(name)(confident(name, target), target).item() == pytest.approx(0, abs=1e-5)
 
 
 @EVERY
 def test_class_absent_from_target_and_prediction_costs_nothing(name: LossName) -> None:
     target = region_case()[1].clamp_max(1)
-    logits = sure(name, target).requires_grad_()
+    logits = confident(name, target).requires_grad_()
     value, gradient = value_and_gradient(loss_of(name)(logits, target), logits)
     assert value.item() == pytest.approx(0, abs=1e-5)
     assert gradient.abs().max().item() < 1e-4
@@ -68,9 +68,9 @@ def test_false_positives_of_an_absent_class_are_penalised(name: LossName) -> Non
     target = region_case()[1].clamp_max(1)
     claimed = target.long()
     claimed[:, 5:, 5:, 4:] = 3
-    logits = certain(claimed, CLASSES, 4.0).requires_grad_()
+    logits = confident_logits(claimed, CLASSES, 4.0).requires_grad_()
     value, gradient = value_and_gradient(loss_of(name)(logits, target), logits)
-    assert value > loss_of(name)(certain(target.long(), CLASSES, 4.0), target)
+    assert value > loss_of(name)(confident_logits(target.long(), CLASSES, 4.0), target)
     towards = (gradient[0, 3] - gradient[0, 0])[5:, 5:, 4:]
     assert towards.sum() > 0 and (name == "cldice" or (towards > 0).all()), "a centre line is moved, too"
 
@@ -83,7 +83,7 @@ def test_empty_sub_volume_is_finite_and_learns_to_be_empty(name: LossName, inclu
     value, gradient = value_and_gradient(loss(logits, target), logits)
     assert value.isfinite() and gradient.isfinite().all()
     assert loss(logits - 0.1 * gradient / gradient.norm(), target) < value
-    assert loss(sure(name, target), target).item() == pytest.approx(0, abs=1e-5)
+    assert loss(confident(name, target), target).item() == pytest.approx(0, abs=1e-5)
 
 
 @EVERY
@@ -149,7 +149,7 @@ def test_extreme_and_equal_logits_stay_finite(name: LossName, logit: float) -> N
     _, target = region_case()
     wrong = ((target + 1) % CLASSES).long()
     for claimed in (wrong, target.long()):
-        logits = certain(claimed, CLASSES, logit).half().requires_grad_()
+        logits = confident_logits(claimed, CLASSES, logit).half().requires_grad_()
         value, gradient = value_and_gradient(loss_of(name, ignore=True)(logits, target), logits)
         assert value.isfinite() and gradient.isfinite().all()
 

@@ -1,4 +1,4 @@
-"""Engines are asked once per interval for everybody, and what they say is written and shown."""
+"""Engines are asked once per interval for all processes, and their answers are written and shown."""
 
 from __future__ import annotations
 

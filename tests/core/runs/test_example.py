@@ -53,6 +53,7 @@ def test_example_is_small_and_names_no_place() -> None:
     assert sum(path.stat().st_size for path in files) <= 4_000_000
     record = json.loads((demo_example_folder() / RECORD).read_text("utf-8"))
     assert not {"inputs", "sources", "layout"} & set(record) and "/" not in json.dumps(record)
+    assert set(record["score"]["surface_dice"]) == set(record["score"]["dice"]), "Review has a column for it"
 
 
 @pytest.mark.slow

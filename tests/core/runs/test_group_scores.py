@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,14 +73,21 @@ def group(tmp_path: Path, no_supervisor: None) -> Group:
     return group
 
 
-def write_checkpoint(root: Path, run: str, held_out: tuple[str, ...], epoch: int) -> None:
+def write_checkpoint(
+    root: Path, run: str, held_out: tuple[str, ...], epoch: int, regions: Sequence[dict[str, Any]] = (), **values: Any
+) -> None:
     labels = LabelSpace.from_raw(list(enumerate(CLASSES)))
     metadata = CheckpointMetadata(
-        tiny(path=str(root / "balls")).to_json(),
+        tiny(path=str(root / "balls"), **values).to_json(),
         labels.to_json(),
         ("M0",),
         None,
-        dataset={"name": "balls", "path": str((root / "balls").resolve()), "layout": "decathlon"},
+        dataset={
+            "name": "balls",
+            "path": str((root / "balls").resolve()),
+            "layout": "decathlon",
+            "regions": list(regions),
+        },
         split={"train": [], "val": list(held_out), "test": []},
         progress={"epoch": epoch, "step": 8 * epoch, "elapsed_s": 1.0},
     )
@@ -121,6 +130,21 @@ def test_score_of_an_earlier_checkpoint_counts_no_more(tmp_path: Path, group: Gr
     scores = cross_validation(tmp_path, groups.summarise(tmp_path, group))
     assert not scores.scored
     assert "segmented with an earlier checkpoint of this run" in {subject.reason for subject in scores.missing}
+
+
+def test_means_over_classes_and_over_regions_are_not_mixed(tmp_path: Path, group: Group) -> None:
+    """Regions that an earlier version did not score are no difference."""
+    first, second, third = groups.summarise(tmp_path, group).runs
+    both = [
+        {"name": "both", "classes": CLASSES[1:], "painted": CLASSES[1]},
+        {"name": CLASSES[2], "classes": CLASSES[2:], "painted": CLASSES[2]},
+    ]
+    write_checkpoint(tmp_path, second.id, groups.held_out_of(second), 1, both)
+    write_checkpoint(tmp_path, third.id, groups.held_out_of(third), 1, both, targets="regions")
+    scores = cross_validation(tmp_path, groups.summarise(tmp_path, group))
+    assert scores.classes == (*CLASSES[1:], "both") and scores.in_mean == CLASSES[1:]
+    assert {subject.run for subject in scores.subjects} == {first.id, second.id}
+    assert f"got one over both, {CLASSES[2]}; train it with the same --targets" in scores.waiting[third.id]
 
 
 def test_run_that_cannot_be_read_is_reported_beside_the_others(tmp_path: Path, group: Group) -> None:

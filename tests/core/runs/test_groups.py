@@ -14,12 +14,15 @@ from core import runs
 from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
 from core.runs import groups
+from core.runs.group_summary import settings_of
 from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store.groups import FOLDS, Group, Member, read_group, read_groups, write_group
 from core.runs.store.state import State, read_state, write_state
 from core.runs.store.stop_file import STOP
 from tests.support.balls import tiny, write_balls
+from tests.support.elsewhere import CLUSTER, SETTINGS
+from tests.support.sweeps import make_sweep
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
 
@@ -176,7 +179,9 @@ def test_deleted_group_takes_its_runs_along_or_leaves_them(tmp_path: Path, confi
     assert {run.id for run in runs.list_runs(tmp_path)} == {other, *kept.runs}
 
 
-def test_group_is_found_by_id_name_or_beginning_and_told_from_runs(tmp_path: Path, config: TrainConfig) -> None:
+def test_group_is_found_by_id_name_or_beginning_and_distinguished_from_runs(
+    tmp_path: Path, config: TrainConfig
+) -> None:
     group = groups.submit_folds(tmp_path, config, "net")
     for text in ("net", group.id, group.id[:-2]):
         assert groups.find_group(tmp_path, text) == group
@@ -236,3 +241,18 @@ def test_refit_trains_on_every_subject_with_the_settings_of_the_folds(tmp_path: 
     refit = groups.refit_config(group)
     assert refit.split.holds_out_nothing and refit.split.folds == 0
     assert refit.with_values({"folds": 3, "fold": 0}) == group.config
+
+
+def test_sweep_that_is_resumed_on_another_engine_trains_its_further_trials_there(
+    tmp_path: Path, config: TrainConfig
+) -> None:
+    (tmp_path / "engines.toml").write_text(SETTINGS)
+    sweep = make_sweep(tmp_path, config, trials=3)
+    groups.end_proposals(tmp_path, sweep)
+    with pytest.raises(ConfigError, match="expected one of local"):
+        groups.resume_group(tmp_path, sweep, engine="other")
+    found = []
+    for engine in (CLUSTER, "", "local"):
+        groups.resume_group(tmp_path, sweep, engine=engine)
+        found.append(settings_of(read_group(tmp_path, sweep.id)).engine)
+    assert found == [CLUSTER, CLUSTER, ""]

@@ -26,7 +26,7 @@ def run_with_forecast(root: Path, name: str, forecast: str, device: str = "cpu, 
     return run_id
 
 
-def test_without_runs_that_tell_it_nothing_is_measured(checkpoints: Path) -> None:
+def test_runs_without_a_speed_do_not_correct_the_forecast(checkpoints: Path) -> None:
     make_run(checkpoints, "of an earlier version")
     run_with_forecast(checkpoints, "damaged", "fast")
     run_with_forecast(checkpoints, "without a report", "20 sub-volumes/s")

@@ -7,7 +7,6 @@ import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -16,22 +15,25 @@ from core.config import TrainConfig
 from core.errors import ConfigError, DatasetError, RunError
 from core.events import SUB_VOLUMES_MEASURED
 from core.runs import groups, launch, sweeps
-from core.runs.group_summary import SweepSummary
 from core.runs.models import find_models
 from core.runs.processes.sweep_driver import SweepDriver, trials_at_once
 from core.runs.store import folder as files
-from core.runs.store.engine_records import read_engine
-from core.runs.store.groups import GROUPS, SWEEP, Group, lock_group, read_group, read_groups
+from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, read_groups
 from core.runs.store.process import locked
 from core.runs.store.state import read_state
 from core.runs.store.stop_file import PRUNED, STOP, read_pruned
-from core.runs.sweeps import advance, submit_sweep, sweep_of
-from core.sweeps.settings import ENGINE_AT_ONCE, SweepOptions, SweepSettings
-from core.sweeps.space import parse_space
+from core.runs.sweeps import advance
 from tests.support.balls import tiny, write_balls
-from tests.support.cluster.slurm_clients import SlurmClients
-from tests.support.elsewhere import CLUSTER, SETTINGS
-from tests.support.sweeps import SEARCH, end_trial, finish_trials, make_sweep, next_trial, run_trial
+from tests.support.nested_tumours import write_tumours
+from tests.support.sweeps import (
+    end_trial,
+    finish_trials,
+    make_sweep,
+    next_trial,
+    run_trial,
+    sweep_summary,
+    trial_states,
+)
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
 
@@ -46,14 +48,6 @@ def sweep(tmp_path: Path, config: TrainConfig) -> Group:
     return make_sweep(tmp_path, config, trials=6)
 
 
-def now(root: Path, group: Group) -> SweepSummary:
-    return sweep_of(root, read_group(root, group.id))
-
-
-def states(root: Path, group: Group) -> list[str]:
-    return [trial.state for trial in now(root, group).trials]
-
-
 def test_sweep_that_another_process_changes_goes_on_and_a_deleted_one_does_not(
     tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -65,7 +59,7 @@ def test_sweep_that_another_process_changes_goes_on_and_a_deleted_one_does_not(
 
 
 def test_first_trial_is_queued_with_the_present_values_and_waits_alone(tmp_path: Path, sweep: Group) -> None:
-    assert (now(tmp_path, sweep).state, runs.queued_runs(tmp_path)) == ("queued", [])
+    assert (sweep_summary(tmp_path, sweep).state, runs.queued_runs(tmp_path)) == ("queued", [])
     run = next_trial(tmp_path, sweep)
     assert next_trial(tmp_path, sweep) == run and runs.queued_runs(tmp_path) == [run]
     member = runs.get_run(tmp_path, run)
@@ -73,16 +67,27 @@ def test_first_trial_is_queued_with_the_present_values_and_waits_alone(tmp_path:
     assert read_group(tmp_path, sweep.id).members[0].values == {"learning_rate": 1e-2, "loss": "dice_ce"}
 
 
+@pytest.mark.parametrize(("losses", "learned"), [("dice,dice_ce", "regions"), ("dice_ce,weighted_ce", "labels")])
+def test_all_trials_learn_regions_or_all_learn_classes(tmp_path: Path, losses: str, learned: str) -> None:
+    """Their means, which are compared, are of regions or of classes."""
+    config = tiny(path=str(write_tumours(tmp_path / "tumours")))
+    sweep = make_sweep(tmp_path, config, [f"loss={losses}"], trials=2)
+    members = [member.config(sweep.config) for member in (Member("", {"loss": loss}) for loss in losses.split(","))]
+    assert {member.data.targets for member in members} == {learned}
+    with pytest.raises(ConfigError, match="expected labels for weighted_ce"):
+        make_sweep(tmp_path, config.with_values({"targets": "regions"}), ["loss=dice,weighted_ce"], trials=2)
+
+
 def test_trials_that_train_at_once_have_different_values(tmp_path: Path, sweep: Group) -> None:
     for _ in range(4):
         next_trial(tmp_path, sweep, at_once=3)
     members = read_group(tmp_path, sweep.id).members
     assert len(members) == 3 == len({json.dumps(member.values) for member in members})
-    assert {run.config.run.seed for run in now(tmp_path, sweep).runs} == {0}
+    assert {run.config.run.seed for run in sweep_summary(tmp_path, sweep).runs} == {0}
 
 
 @pytest.mark.slow
-def test_sweep_ends_with_its_last_trial_and_knows_the_best(tmp_path: Path, sweep: Group) -> None:
+def test_sweep_ends_with_its_last_trial_and_names_the_best(tmp_path: Path, sweep: Group) -> None:
     summary = finish_trials(tmp_path, sweep, 6)
     assert not advance(tmp_path, sweep.id, 1)
     assert (summary.state, summary.finished, summary.proposes, summary.progress) == ("finished", 6, False, 1.0)
@@ -116,13 +121,13 @@ def test_trial_whose_making_was_killed_is_made_once(
         patch.setattr("core.runs.launch.create_run", killed)
         with pytest.raises(KeyboardInterrupt):
             advance(tmp_path, sweep.id, 1)
-    assert states(tmp_path, sweep) == ["waiting"]
+    assert trial_states(tmp_path, sweep) == ["waiting"]
     assert advance(tmp_path, sweep.id, 1)
     (run,) = read_group(tmp_path, sweep.id).runs
     assert runs.queued_runs(tmp_path) == [run]
     shutil.rmtree(tmp_path / run)  # a run that is deleted is not made again
     advance(tmp_path, sweep.id, 1)
-    assert states(tmp_path, sweep) == ["deleted", "waiting"]
+    assert trial_states(tmp_path, sweep) == ["deleted", "waiting"]
 
 
 @pytest.mark.slow
@@ -137,7 +142,7 @@ def test_another_process_goes_on_from_the_folders(tmp_path: Path, config: TrainC
     assert values[0] == values[1]
 
 
-def test_every_end_of_a_trial_is_told_apart(tmp_path: Path, config: TrainConfig) -> None:
+def test_every_end_of_a_trial_is_distinguished(tmp_path: Path, config: TrainConfig) -> None:
     sweep = make_sweep(tmp_path, config, trials=8)
     whole = "held-out whole volumes"
     ends = {
@@ -155,12 +160,12 @@ def test_every_end_of_a_trial_is_told_apart(tmp_path: Path, config: TrainConfig)
         end_trial(tmp_path, run, dice, state, on, message=message)  # type: ignore[arg-type]
         if message.startswith("pruned"):
             (tmp_path / run / PRUNED).write_text("pruned at epoch 3: 0.1 below")
-    trials = now(tmp_path, sweep).trials
+    trials = sweep_summary(tmp_path, sweep).trials
     assert [trial.state for trial in trials] == ["finished", "stopped", *["failed"] * 4, "pruned", "pruned"]
     assert trials[2].reason == "out of memory"
     assert "measured on held-out sub-volumes, trials are compared on held-out whole volumes" in trials[4].reason
     assert "it has no Dice" in trials[5].reason and trials[6].reason == "pruned at epoch 3: 0.1 below"
-    assert now(tmp_path, sweep).best == trials[0]
+    assert sweep_summary(tmp_path, sweep).best == trials[0]
     resumed = groups.resume_group(tmp_path, read_group(tmp_path, sweep.id))
     assert resumed == [made[1], made[3]]  # stopped by hand, and crashed; neither failed nor pruned
 
@@ -180,7 +185,7 @@ def test_trial_that_falls_behind_is_asked_to_end_with_the_reason(tmp_path: Path,
         reason.startswith("pruned at epoch 2: 0.200 below the median 0.") and "of 4 finished trials at 30 %" in reason
     )
     end_trial(tmp_path, bad, 0.2, "stopped")
-    assert states(tmp_path, sweep)[5] == "pruned"
+    assert trial_states(tmp_path, sweep)[5] == "pruned"
     groups.resume_group(tmp_path, read_group(tmp_path, sweep.id))
     assert read_state(tmp_path / bad).state == "stopped"  # a pruned trial is not resumed
 
@@ -189,22 +194,22 @@ def test_sweep_ends_when_three_trials_in_a_row_fail(tmp_path: Path, sweep: Group
     for _ in range(3):
         end_trial(tmp_path, next_trial(tmp_path, sweep), None, "failed", message="the data set is gone")
     assert not advance(tmp_path, sweep.id, 1)
-    summary = now(tmp_path, sweep)
+    summary = sweep_summary(tmp_path, sweep)
     assert (summary.state, len(summary.trials)) == ("failed", 3)
     assert summary.settings.problem == "3 trials in a row failed, the last: the data set is gone"
     groups.resume_group(tmp_path, summary.group)
-    assert next_trial(tmp_path, sweep) and len(now(tmp_path, sweep).trials) == 4
+    assert next_trial(tmp_path, sweep) and len(sweep_summary(tmp_path, sweep).trials) == 4
 
 
-def test_error_of_the_search_ends_the_sweep_and_is_told(
+def test_error_of_the_search_ends_the_sweep_and_is_reported(
     tmp_path: Path, sweep: Group, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = next_trial(tmp_path, sweep)
     run_trial(tmp_path, run, os.getpid(), (0.5, 0.6))
     monkeypatch.setattr("core.sweeps.study.prune_reason", lambda *_: 1 / 0)
     assert advance(tmp_path, sweep.id, 1)  # its trial goes on
-    assert now(tmp_path, sweep).settings.problem == "ZeroDivisionError: division by zero"
-    assert not now(tmp_path, sweep).proposes
+    assert sweep_summary(tmp_path, sweep).settings.problem == "ZeroDivisionError: division by zero"
+    assert not sweep_summary(tmp_path, sweep).proposes
 
 
 def test_importance_that_cannot_be_worked_out_does_not_end_a_sweep(
@@ -212,16 +217,16 @@ def test_importance_that_cannot_be_worked_out_does_not_end_a_sweep(
 ) -> None:
     end_trial(tmp_path, next_trial(tmp_path, sweep), 0.5)
     monkeypatch.setattr("core.sweeps.study.importances", lambda *_: 1 / 0)
-    assert next_trial(tmp_path, sweep) and now(tmp_path, sweep).settings.problem == ""
+    assert next_trial(tmp_path, sweep) and sweep_summary(tmp_path, sweep).settings.problem == ""
 
 
 def test_stop_ends_trials_and_proposals_and_resume_takes_both_up(tmp_path: Path, sweep: Group) -> None:
     run = next_trial(tmp_path, sweep)
     assert groups.stop_group(tmp_path, sweep) == [run]
-    assert (now(tmp_path, sweep).state, states(tmp_path, sweep)) == ("stopped", ["stopped"])
+    assert (sweep_summary(tmp_path, sweep).state, trial_states(tmp_path, sweep)) == ("stopped", ["stopped"])
     assert not advance(tmp_path, sweep.id, 1)
     assert groups.resume_group(tmp_path, read_group(tmp_path, sweep.id)) == [run]
-    assert runs.queued_runs(tmp_path) == [run] and now(tmp_path, sweep).proposes
+    assert runs.queued_runs(tmp_path) == [run] and sweep_summary(tmp_path, sweep).proposes
     assert groups.end_proposals(tmp_path, sweep) and runs.queued_runs(tmp_path) == [run]
     end_trial(tmp_path, run, 0.5)
     with pytest.raises(RunError, match="all have ended"):
@@ -230,7 +235,7 @@ def test_stop_ends_trials_and_proposals_and_resume_takes_both_up(tmp_path: Path,
 
 def test_ended_sweep_is_extended(tmp_path: Path, sweep: Group) -> None:
     finish_trials(tmp_path, sweep, 6)
-    assert not now(tmp_path, sweep).proposes
+    assert not sweep_summary(tmp_path, sweep).proposes
     summary = sweeps.extend(tmp_path, read_group(tmp_path, sweep.id), 2)
     assert (
         summary.total == 8
@@ -245,7 +250,7 @@ def test_sweep_ends_early_when_every_combination_was_tried(tmp_path: Path, confi
     sweep = make_sweep(tmp_path, config, ["loss=dice,dice_ce", "mirror=true,false"], trials=20)
     finish_trials(tmp_path, sweep, 4)
     assert not advance(tmp_path, sweep.id, 1)
-    summary = now(tmp_path, sweep)
+    summary = sweep_summary(tmp_path, sweep)
     assert (summary.state, summary.total, summary.settings.exhausted) == ("finished", 4, True)
     with pytest.raises(RunError, match="all of its combinations"):
         sweeps.extend(tmp_path, sweep, 2)
@@ -290,7 +295,7 @@ def test_sweep_of_a_newer_version_is_left_alone(tmp_path: Path, sweep: Group) ->
     data = json.loads(path.read_text())
     assert data["version"] == 2  # earlier versions do not take it for folds
     path.write_text(json.dumps({**data, "settings": {**data["settings"], "search": [{"field": "no_such_field"}]}}))
-    summary = now(tmp_path, sweep)
+    summary = sweep_summary(tmp_path, sweep)
     assert summary.state == "failed" and "cannot be read" in summary.settings.problem
     assert not advance(tmp_path, sweep.id, 1)
 
@@ -331,86 +336,3 @@ def test_groups_of_folds_are_written_as_before(tmp_path: Path, config: TrainConf
     data = json.loads((tmp_path / "groups" / group.id / "group.json").read_text())
     assert data["version"] == 1 and "settings" not in data
     assert replace(group, kind=SWEEP).to_json()["version"] == 2
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmClients:
-    """Stand-ins for the clients of the cluster that the root declares; its jobs are 42, 42, ..."""
-    (tmp_path / "engines.toml").write_text(SETTINGS)
-    clients = SlurmClients(tmp_path / "bin", monkeypatch)
-    clients.answer("sbatch", "42\n")
-    return clients
-
-
-def sweep_on_cluster(root: Path, config: TrainConfig, **options: Any) -> Group:
-    settings = SweepSettings(parse_space(SEARCH), SweepOptions(**options), engine=CLUSTER)
-    return submit_sweep(root, config, settings, "search")
-
-
-def jobs(root: Path, group: Group) -> list[str]:
-    records = [read_engine(root / run) for run in read_group(root, group.id).runs]
-    return [record.job if record is not None else "here" for record in records]
-
-
-def test_trials_on_a_cluster_are_submitted_together_as_a_job_array(
-    tmp_path: Path, config: TrainConfig, cluster: SlurmClients, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[Path] = []
-    monkeypatch.setattr("core.runs.processes.sweep_driver.ensure_pollers", asked.append)
-    group = sweep_on_cluster(tmp_path, config, trials=5, at_once=3)
-    assert SweepDriver(tmp_path, lambda: pytest.fail("the GPUs here do not count"), "toy").poll(())
-    assert asked == [tmp_path], "the engine is asked whether the jobs live"
-    (call,) = cluster.calls("sbatch")
-    assert "--array=0-2" in call and jobs(tmp_path, group) == ["42_0", "42_1", "42_2"] and "toy" in cluster.script
-    assert runs.queued_runs(tmp_path) == [], "this machine trains none of them"
-    assert advance(tmp_path, group.id, 3) and len(cluster.calls("sbatch")) == 1
-    first, *_ = read_group(tmp_path, group.id).runs
-    end_trial(tmp_path, first, 0.8)
-    assert advance(tmp_path, group.id, 3)
-    assert "--array" not in cluster.calls("sbatch")[1], "one trial takes the place of the one that has ended"
-    assert states(tmp_path, group) == ["finished", "waiting", "waiting", "waiting"]
-    values = [member.values for member in read_group(tmp_path, group.id).members]
-    assert len({json.dumps(value, sort_keys=True) for value in values}) == 4
-
-
-def test_trial_that_was_not_submitted_before_a_kill_is_submitted_later(
-    tmp_path: Path, config: TrainConfig, cluster: SlurmClients, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    group = sweep_on_cluster(tmp_path, config, trials=2, at_once=2)
-    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr("core.runs.launch.start_queued", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        advance(tmp_path, group.id, 2)
-    assert jobs(tmp_path, group) == ["", ""] and not cluster.calls("sbatch")
-    assert advance(tmp_path, group.id, 2) and jobs(tmp_path, group) == ["42_0", "42_1"]
-
-
-def test_cluster_that_refuses_ends_the_sweep_with_its_reason_and_it_is_resumed(
-    tmp_path: Path, config: TrainConfig, cluster: SlurmClients
-) -> None:
-    group = sweep_on_cluster(tmp_path, config, trials=4, at_once=2)
-    cluster.answer("sbatch", status=1, error="sbatch: error: Invalid account or account/partition combination")
-    assert not advance(tmp_path, group.id, 2)
-    summary = now(tmp_path, group)
-    assert CLUSTER in summary.settings.problem and "account" in summary.settings.problem
-    assert states(tmp_path, group) == ["failed", "failed"]
-    cluster.answer("sbatch", "42\n")
-    groups.resume_group(tmp_path, read_group(tmp_path, group.id))
-    assert advance(tmp_path, group.id, 2) and jobs(tmp_path, group)[2:] == ["42_0", "42_1"]
-
-
-def test_sweep_names_an_engine_that_there_is(tmp_path: Path, config: TrainConfig) -> None:
-    with pytest.raises(ConfigError, match=f"expected one of local, .* got '{CLUSTER}'"):
-        sweep_on_cluster(tmp_path, config, trials=4)
-    assert read_groups(tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("engine", "at_once", "devices", "expected"),
-    [("", 0, 4, 4), ("", 2, 4, 2), ("", 8, 4, 4), (CLUSTER, 0, 1, ENGINE_AT_ONCE), (CLUSTER, 9, 1, 9)],
-)
-def test_trials_at_once_are_bounded_by_the_devices_here_and_by_the_user_elsewhere(
-    engine: str, at_once: int, devices: int, expected: int
-) -> None:
-    settings = SweepSettings(parse_space(SEARCH), SweepOptions(at_once=at_once), engine=engine)
-    assert settings.at_once(devices) == expected
-    assert SweepSettings.from_json(settings.to_json()) == settings

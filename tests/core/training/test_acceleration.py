@@ -1,6 +1,6 @@
 """A compiled or captured step trains as the eager one; "auto" keeps the faster one.
 
-No GPU is needed: a tape stands in for a CUDA graph. As a graph does, it records operators with the tensors that they
+No GPU is needed: a tape replaces the CUDA graph. Like a graph, it records operators with the tensors that they
 read and wrote, replays them on these tensors, and refuses operators that synchronise.
 """
 

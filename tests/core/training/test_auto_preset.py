@@ -11,15 +11,8 @@ import pytest
 from core.config import TrainConfig, field_specs
 from core.durations import DurationFactors, TrainingPlace
 from core.presets import PRESETS, preset
-from core.training.auto_preset import (
-    AUGMENTATION,
-    LEAST_STEPS,
-    MAX_VALIDATION_SHARE,
-    WIDTHS,
-    Recipe,
-    Work,
-    choose,
-)
+from core.training.auto_network import LEAST_STEPS, MAX_VALIDATION_SHARE, WIDTHS, Work
+from core.training.auto_preset import AUGMENTATION, Recipe, choose
 from core.training.plan import DEVICE_KINDS, make_plan
 from core.training.step_cost import trace_training_step
 

@@ -1,4 +1,4 @@
-"""Resolved configurations by hand, and estimates against the built network."""
+"""Resolved configurations against hand-computed values, and estimates against the built network."""
 
 from __future__ import annotations
 

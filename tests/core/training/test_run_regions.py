@@ -144,7 +144,8 @@ def test_ensemble_averages_probabilities_of_regions(tmp_path: Path) -> None:
     both = open_predictor(paths)
     mean = np.mean([Predictor(path).probabilities(image) for path in paths], axis=0)
     assert np.allclose(both.probabilities(image), mean, atol=1e-6)
-    labels, disagreement = both.segment_with_disagreement(image)
+    segmentation = both.segment_in_detail(image)
+    labels, disagreement = segmentation.labels, segmentation.disagreement
     assert np.mean(labels == both.outputs.label_map_of(mean)) > 0.999
     assert disagreement is not None and disagreement.shape == labels.shape
     train(data, tmp_path / "classes", targets="labels")
@@ -169,3 +170,14 @@ def test_regions_that_cannot_be_learned_are_refused_before_training(tmp_path: Pa
         train(data, tmp_path / "run", targets="regions", loss="weighted_ce")
     with pytest.raises(ConfigError, match="data set without regions"):
         train(write_balls(tmp_path / "balls"), tmp_path / "run", targets="regions")
+
+
+def test_region_without_a_mirror_image_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    values = {"mirror": True, "lateral": "swap", "lateral_pairs": CLASSES[1:3]}
+    events: list[Event] = []
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ConfigError, match="expected the mirror image of each region to be a region, got none for core"):
+        train_run(
+            tiny(path=str(write_tumours(tmp_path / "data")), **{**SHORT, **values}), tmp_path / "run", events.append
+        )
+    assert not any(isinstance(event, Metrics) for event in events)

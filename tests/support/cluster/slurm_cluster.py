@@ -9,7 +9,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.support.watching import wait_until
@@ -47,11 +46,6 @@ PartitionName=ci Nodes=ALL Default=YES MaxTime=INFINITE
 NODE = """hostname "$1"; cat /proc/sys/kernel/random/uuid >"$2/run/$1.boot"
 mount --bind "$2/run/$1.boot" /proc/sys/kernel/random/boot_id; mount --bind "$2/hosts" /etc/hosts
 slurmd -N "$1"; while :; do sleep 3600 & wait $!; done"""
-
-
-def can_be_machines() -> bool:
-    """Whether processes can look like other machines here: with the namespaces of Linux, as root."""
-    return sys.platform.startswith("linux") and os.geteuid() == 0
 
 
 def missing_for_slurm() -> str:

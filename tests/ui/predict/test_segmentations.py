@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import threading
 import time
 import zipfile
@@ -12,12 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import streamlit as st
 
 from core.datasets import ImageRef
 from core.errors import RunError
+from core.imaging.volume import read_header, read_label, write_label
 from tests.support.background_jobs import poll
+from tests.support.dicom_labels import write_case
+from tests.support.foreign_volumes import oblique_affine, phantom
 from ui.predict import batches, segmentations, uploads
 from ui.predict.segmentations import Request
 from ui.shared import jobs
@@ -53,6 +58,22 @@ def test_request_is_stored_and_its_command_is_run(server_request: Request, comma
     assert server_request.command == (
         f"python -m core predict run-1 {a} {b} --channels 1,3 --out a-segmentation.nii.gz"
     )
+
+
+@pytest.mark.long
+def test_a_result_of_a_dicom_series_is_saved_as_dicom_too(tmp_path: Path) -> None:
+    array, affine = phantom((6, 7, 5)), oblique_affine()
+    series = write_case(tmp_path / "im", array, affine)
+    (tmp_path / "model.safetensors").write_bytes(b"1")
+    request = Request("run-1", "Mine", tmp_path / "model.safetensors", LABELS, ("MR",), (ImageRef(series),), (), False)
+    id = segmentations.start(request)
+    header = read_header(series)
+    index = (np.arange(6 * 7 * 5).reshape(header.geometry.canonical.shape) % 2).astype(np.uint8)
+    write_label(segmentations.output(id), index, header.geometry)
+    file = segmentations.dicom_segmentation(id, request)
+    np.testing.assert_array_equal(read_label(Path(shutil.copy(file, tmp_path / "seg.dcm"))).data[0], index)
+    written = file.stat().st_mtime_ns
+    assert segmentations.dicom_segmentation(id, request).stat().st_mtime_ns == written, "it is written once"
 
 
 def test_postprocessing_is_part_of_the_request(server_request: Request, commands: list[Sequence[str]]) -> None:

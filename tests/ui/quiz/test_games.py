@@ -265,7 +265,7 @@ def test_games_stay_within_the_memory_limit(
     assert list(games._games) == [newest.id], "the newest is kept, even above the limit"
 
 
-def test_game_that_nobody_uses_expires(settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unused_game_expires(settings: GameSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     left, used = game_of(settings, tmp_path), game_of(settings, tmp_path)
     address = left.scene().image
     now = time.monotonic()

@@ -79,7 +79,7 @@ def test_row_shows_the_measure_and_a_dash_for_the_distance_of_a_missed_structure
 def test_strip_plot_places_a_case_among_all_cases() -> None:
     plot = case_list._plot(shown("hd95_mm", "a"), SUBJECTS, "s1")
     assert plot is not None and [point["id"] for point in plot["points"]] == ["s1", "s2"]
-    assert plot["text"] == "3.0 is number 2 of 2 from the worst; median 6.0, middle half 4.5 to 7.5"
+    assert plot["text"] == "3.0 is number 3 of 3 from the worst; median 6.0, middle half 4.5 to 7.5"
     assert plot["ends"] == ["3.0", "9.0"]
     assert case_list._plot(shown("hd95_mm", "a"), ["s2"], "s2")["points"][0]["id"] == "s2"  # type: ignore[index]
     only = Scores("Dice", BY_KEY["dice"], {}, {"s1": 0.5}, shown("dice").spread)

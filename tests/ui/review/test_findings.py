@@ -45,6 +45,19 @@ def test_no_search_without_reference_prediction_or_whole_volumes(kept: tuple[Pat
     assert findings.findings_url(Path("m"), dataset, prediction, SCENE) != url
 
 
+def test_classes_of_other_names_or_values_are_searched_again(kept: tuple[Path, Prediction]) -> None:
+    data, prediction = kept
+    dataset = open_dataset(data)
+    background, bright, *others = dataset.labels.classes
+    renamed = replace(dataset.labels, classes=(background, replace(bright, name="other"), *others))
+    cases = (
+        (dataset, SCENE),
+        (replace(dataset, labels=renamed), SCENE),
+        (dataset, replace(SCENE, classes=({"name": "other"},))),
+    )
+    assert len({findings.findings_url(Path("m"), of, prediction, scene) for of, scene in cases}) == 3
+
+
 @pytest.mark.parametrize(
     ("done", "reason"),
     [

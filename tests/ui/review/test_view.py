@@ -10,10 +10,12 @@ import pytest
 
 from core.evaluation.metrics import SubjectScore
 from core.imaging.display import Channel, Grid
+from core.regions import Region, RegionSpace
 from core.runs.predictions import Prediction
 from core.types import VoxelIndex
 from ui.review import view
 from ui.review.case_order import worst_first
+from ui.shared.class_table import ClassRow
 from ui.viewer.scenes import Scene
 
 SCENE = Scene(Grid((4, 5, 6), (1, 1, 1), None), (Channel("T1", 0, 1, (0, 1)),), "/api/volumes/x")
@@ -71,6 +73,34 @@ def test_scores_without_postprocessing_and_the_disagreement_stay_visible(monkeyp
     text = " ".join(captions).replace("\\", "")
     assert "5.0 % of the pairs of networks disagree" in text
     assert "Postprocessing: GM: largest component. Mean Dice without it 0.800." in text
+
+
+def test_surface_dice_has_a_column_only_where_the_case_has_been_scored_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    tables: list[tuple[list[str], list[ClassRow]]] = []
+    monkeypatch.setattr("ui.review.view.st.caption", lambda _: None)
+    monkeypatch.setattr("ui.review.view.class_table", lambda columns, rows: tables.append((list(columns), list(rows))))
+    old = prediction("s-1", 0.9)
+    assert old.score is not None
+    volumes_ml = {"GM": {"truth": 10.0, "prediction": 9.5}}
+    new = replace(old, score=replace(old.score, surface_dice={"GM": {"1": 0.75}}, volume_ml=volumes_ml))
+    for made in (old, new):
+        view.score_table(made, [{"name": "GM", "colour": "#000000"}, {"name": "CSF", "colour": "#ffffff"}])
+    assert "Surface Dice" not in tables[0][0] and len(tables[0][1][0].values) == len(tables[0][0])
+    columns, (row, *_) = tables[1]
+    assert row.values[columns.index("Surface Dice")] == "0.750"
+    assert row.values[-1].endswith("9.5 (\N{MINUS SIGN}5\N{NO-BREAK SPACE}%)")
+
+
+def test_union_of_classes_is_shown_with_its_classes_and_without_a_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[ClassRow] = []
+    monkeypatch.setattr("ui.review.view.st.caption", lambda _: None)
+    monkeypatch.setattr("ui.review.view.class_table", lambda _, shown: rows.extend(shown))
+    regions = RegionSpace((Region("brain", ("GM", "CSF"), "GM"),), ("background", "GM", "CSF"))
+    score = SubjectScore({"GM": 0.9, "CSF": 0.8, "brain": 0.0}, {}, {}, ("brain",), {})
+    classes = [{"name": "GM", "colour": "#000000"}, {"name": "CSF", "colour": "#ffffff"}]
+    view.score_table(replace(prediction("s-1", 0.9), score=score), classes, regions=regions)
+    shown = [(row.name, row.colour, row.note) for row in rows[:3]]
+    assert shown == [("GM", "#000000", ""), ("CSF", "#ffffff", ""), ("brain", "", "GM + CSF; missed")]
 
 
 @pytest.mark.parametrize(("resampled_mm", "shown"), [(None, False), ([1, 1, 1], False), ([2, 1, 1], True)])

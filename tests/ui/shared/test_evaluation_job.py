@@ -35,13 +35,13 @@ def test_each_subject_is_answered_for_alone_and_later_requests_follow(
     assert observe("ball_1", "ball_4").state == "none"
     evaluation_job.start(checkpoint, data, ["ball_1", "ball_4"])
     evaluation_job.start(checkpoint, data, ["ball_3", "ball_2"])  # another person, while the first job runs
-    evaluation_job.start(checkpoint, data, ["ball_2"])  # one case that somebody waits for comes first
+    evaluation_job.start(checkpoint, data, ["ball_2"])  # a single case comes first
     assert evaluation_job.pending(checkpoint, data) == ["ball_1", "ball_4", "ball_2", "ball_3"]
     assert (observe("ball_1").state, observe("ball_5").state) == ("running", "none")
     assert observe("ball_3") == jobs.Job("running", message="ball_3, after ball_1, ball_4, ball_2")
     assert wait_for_job(lambda: observe("ball_1", "ball_4")).state == "done"
     assert wait_for_job(lambda: observe("ball_2", "ball_3")).state == "done"
-    assert observe("ball_5").state == "none", "the jobs succeeded, and nobody asked for this subject"
+    assert observe("ball_5").state == "none", "the jobs succeeded, and this subject was not requested"
     assert set(read_predictions(checkpoints, checkpoint, data)) == {"ball_1", "ball_2", "ball_3", "ball_4"}
 
 

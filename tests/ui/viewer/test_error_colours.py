@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import itertools
-import re
 
 import numpy as np
 
 from core import colours
-from core.paths import project_root
+from core.evaluation.error_map import ERROR_KINDS
 
 MIN_DISTANCE = 0.12  # in Oklab; neighbouring colours of the classes' palette have 0.1
 
 
 def test_kinds_of_errors_differ_also_for_colour_blind_readers() -> None:
-    script = (project_root() / "ui" / "viewer" / "errors.js").read_text(encoding="utf-8")
-    kinds = re.findall(r'\{ name: "([a-z ]+)", colour: "(#[0-9a-f]{6})"', script)
+    kinds = [(kind.name, kind.colour) for kind in ERROR_KINDS]
     assert [name for name, _ in kinds] == ["false positive", "false negative", "wrong class"]
     seen = colours._seen([colours.rgb(colour) for _, colour in kinds])
     for one, other in itertools.combinations(range(3), 2):

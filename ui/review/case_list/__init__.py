@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Scores:
     by_case : mapping. Scores of segmented cases; ``None`` for a case without truth.
     values : mapping. Value of the measure of each case that is scored, of the cases that are not listed too.
     spread : Distribution. Of these values.
+    marks : mapping. Mark of the cases that a reviewer has marked.
     """
 
     label: str
@@ -35,6 +36,7 @@ class Scores:
     by_case: Mapping[str, SubjectScore | None]
     values: Mapping[str, float]
     spread: Distribution
+    marks: Mapping[str, str] = field(default_factory=dict)
 
 
 def case_list(
@@ -80,6 +82,7 @@ def _row(subject: str, scores: Scores, classes: Sequence[Mapping[str, str]]) -> 
         "missed": bool(missed),
         "outlier": subject in scores.spread.outliers,
         "waiting": subject not in scores.by_case,
+        "mark": scores.marks.get(subject, ""),
     }
 
 
@@ -103,8 +106,9 @@ def _plot(scores: Scores, subjects: Sequence[str], chosen: str | None) -> dict[s
     ]
     place = ""
     if chosen in finite:
-        worse = sum(scores.measure.badness(v) > scores.measure.badness(finite[chosen]) for v in finite.values())
-        place = f"{_text(scores, chosen)} is number {worse + 1} of {len(finite)} from the worst; "
+        badness = [scores.measure.badness(v) for v in scores.values.values() if not math.isnan(v)]  # missed ones too
+        worse = sum(b > scores.measure.badness(finite[chosen]) for b in badness)
+        place = f"{_text(scores, chosen)} is number {worse + 1} of {len(badness)} from the worst; "
     median, *quartiles = (format_number(v, decimals) for v in (spread.median, spread.lower, spread.upper))
     return {
         "label": scores.label,

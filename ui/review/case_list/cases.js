@@ -30,8 +30,8 @@ function caseRow(row, isSelected, choose) {
   const name = createElement("span", "name"), bars = createElement("span", "bars"), value = createElement("span", "value");
   name.textContent = row.id;
   value.textContent = row.value;
-  for (const word of ["missed", "outlier"]) {
-    if (!row[word]) continue;
+  for (const word of ["missed", "outlier", row.mark]) {
+    if (!word || (word !== row.mark && !row[word])) continue;
     const flag = createElement("span", `flag ${word}`);
     flag.textContent = word;
     name.append(flag);

@@ -20,12 +20,10 @@ function stripPlot(plot, selected, choose) {
     end.textContent = label;
     picture.append(end);
   });
-  const placed = [];
+  const ends = []; // right end of the dots so far, by level
   for (const point of [...plot.points].sort((a, b) => a.value - b.value)) {
-    const at = x(point.value);
-    let level = 0;
-    while (placed.some((other) => other.level === level && at - other.at < 2 * PLOT.dot)) level++;
-    placed.push({ at, level });
+    const at = x(point.value), free = ends.findIndex((end) => at >= end), level = free < 0 ? ends.length : free;
+    ends[level] = at + 2 * PLOT.dot;
     const y = PLOT.base - (level * 1.7 * PLOT.dot) % (PLOT.base - PLOT.dot);
     const dot = shape("circle", { class: `dot${point.outlier ? " outlier" : ""}${point.id === selected ? " selected" : ""}`, cx: at, cy: y, r: point.id === selected ? PLOT.dot + 1.5 : PLOT.dot });
     const title = shape("title", {});

@@ -151,7 +151,7 @@ function fill(tr, row, selected) {
     done.style.width = `${Math.round(row.share * 100)}%`;
     bar.append(done);
     cells.get("epoch").title = row.left;
-    cells.get("epoch").append(bar);
+    cells.get("epoch").prepend(bar); // the numbers of all rows end alike
   }
   tr.replaceChildren(tr.firstElementChild, ...cells.values());
 }

@@ -35,7 +35,7 @@ def test_regions_become_classes_that_do_not_overlap_and_unions_of_them(tmp_path:
     assert dataset.region_order == {
         "whole tumour": "whole tumour only", "tumour core": "tumour core only", "enhancing": "enhancing",
     }  # fmt: skip
-    assert "they consist of the classes whole tumour only, tumour core only, enhancing" in dataset.notes[0]
+    assert "consist of the classes whole tumour only, tumour core only, enhancing" in dataset.notes[0]
 
 
 @pytest.mark.parametrize("order", [[1, 2], [1, 2, 7], "1 2 3", [1, 2, [3]]])

@@ -75,6 +75,15 @@ def submitted(root: Path) -> tuple[Path, EngineRecord]:
     return folder, record_of(folder)
 
 
+@pytest.mark.parametrize("text", ['{"message": "hello"}', "[1", "null"])
+def test_answer_of_another_service_is_an_error_that_runs_shows(root: Path, ray: RayDashboard, text: str) -> None:
+    submitted(root)
+    ray.refuse = (200, text)
+    assert engine_poller.ask(root, engine(root))
+    (_, status) = engine_poller.overview(root)
+    assert status.answers is False and "not as Ray's dashboard does" in status.sentence
+
+
 def test_job_asks_for_what_run_and_settings_need(root: Path, ray: RayDashboard) -> None:
     folder, record = submitted(root)
     (body,) = ray.submitted
@@ -104,7 +113,7 @@ def test_submission_that_was_killed_before_it_was_noted_is_found_again(root: Pat
     runs.start_queued(root, [folder.name], "toy")
     assert record_of(folder).job == record.name and len(ray.submitted) == 1
     write_engine(folder, replace(record, job="", submitted_at=0.0))
-    engine_poller.ask(root, engine(root))  # and by the poller, where nobody submits it again
+    engine_poller.ask(root, engine(root))  # and by the poller, without a new submission
     assert record_of(folder).job == record.name and len(ray.submitted) == 1
 
 

@@ -67,6 +67,7 @@ def test_signal_to_a_job_saves_a_checkpoint_and_names_the_time_limit(
 ) -> None:
     job(ends=str(time.time() + 60))
     folder = create_run(root, toy(epochs=1000, epoch_s=0.1))
+    with_job(folder, "7")
     parent = start_trainer_parent(folder)
     wait_for_epoch(root, folder.name)
     beat = read_beat(folder)
@@ -104,11 +105,21 @@ def test_trainer_of_a_machine_that_comes_back_ends_where_its_run_was_started_aga
     assert not is_alive(old.pid, old.pid_start) and not (folder / files.EXIT).exists()
 
 
-def test_run_of_an_engine_is_not_started_by_a_queue_that_knows_no_engines(root: Path) -> None:
+def test_run_of_an_engine_is_not_started_by_the_queue_of_a_version_without_engines(root: Path) -> None:
     folder = run_elsewhere(root, "queued")
     with_job(folder, "7")
     with pytest.raises(RunError, match="expected a job of engine"):
         claim_run(folder)
+
+
+def test_job_that_was_not_cancelled_takes_no_run_that_was_moved_to_the_queue_of_a_host(
+    root: Path, job: Callable[..., None]
+) -> None:
+    folder = run_elsewhere(root, "queued")  # resumed with `--engine local`
+    job()
+    with pytest.raises(RunError, match="expected the queue of its host to train it, this is job 7"):
+        claim_run(folder)
+    assert read_state(folder).state == "queued"
 
 
 def test_restarted_job_takes_over_the_run_that_it_trained(root: Path, job: Callable[..., None]) -> None:
@@ -116,7 +127,7 @@ def test_restarted_job_takes_over_the_run_that_it_trained(root: Path, job: Calla
     with_job(folder, "7")
     job()
     with pytest.raises(RunError, match="expected a queued run, it is running"):
-        claim_run(folder)  # the first start of the job: somebody trains it
+        claim_run(folder)  # the first start of the job: the run is in training
     job("8", restart=1)
     with pytest.raises(RunError, match="expected job 7 to train it, this is job 8"):
         claim_run(folder)

@@ -79,7 +79,7 @@ def test_killed_trainer_is_a_crash_that_names_the_signal(root: Path, toy: Callab
 def test_trainer_of_a_queued_run_gives_way_to_pages(
     lowered_priorities: None, root: Path, toy: Callable[..., TrainConfig], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it prepares, somebody waits for the first step: it has the priority of a job."""
+    """While it prepares, a user waits for the first step: it has the priority of a job."""
     monkeypatch.setenv("TOY_PREPARES_UNTIL", str(root / "prepared"))
     folder = create_run(root, toy(epochs=1000, epoch_s=0.2))
     start_trainer_parent(folder)

@@ -31,11 +31,11 @@ ANSWERS = 300
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two runs with measurements and quiz answers, in one database file."""
+    for number in range(ANSWERS):  # before the runs: the first half of the file holds some of them
+        save_answer(tmp_path, answer(number=number, answered_at=100.0 + number))
     for _ in range(2):
         folder = create_run(tmp_path, preset("quick"), foreground=True)
         metrics_file.append_metrics(folder, 1, 10, 0.5, {"a": 1.0, "b": 2.0})
-    for number in range(ANSWERS):
-        save_answer(tmp_path, answer(number=number, answered_at=100.0 + number))
     rebuild(tmp_path)
     with sqlite3.connect(tmp_path / FILE) as connection:
         connection.execute("pragma wal_checkpoint(truncate)")

@@ -1,4 +1,4 @@
-"""A run that another host trains: what its heartbeat and its engine tell, and what is refused until it has ended."""
+"""A run that another host trains: its state by heartbeat and engine, and what is refused until it has ended."""
 
 from __future__ import annotations
 
@@ -17,14 +17,12 @@ import pytest
 from core import runs
 from core.config import TrainConfig
 from core.errors import RunError
-from core.files import read_replaced
 from core.hosts import boot_id, host_name, machine_marks, pid_space
 from core.runs import give_up, run_actions
 from core.runs.engines.local import supervisor_file
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
 from core.runs.store.engine_records import ENGINE, JobReport
-from core.runs.store.heartbeat import ChangeWatch, Heartbeat, read_beat
 from core.runs.store.process import process_identity
 from core.runs.store.run_origin import Origin, is_here
 from core.runs.store.state import read_state, reconciled_state, write_reconciled_state, write_state
@@ -60,7 +58,7 @@ def test_run_that_died_before_the_host_was_renamed_has_crashed(root: Path) -> No
     assert reconciled_state(folder).state == "unreachable"
 
 
-def test_run_that_another_host_claims_is_starting_until_its_heart_should_beat(
+def test_run_claimed_by_another_host_is_starting_until_its_heartbeat_is_due(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run_elsewhere(root, "starting")
@@ -92,7 +90,7 @@ def test_queue_of_a_renamed_host_stays_its_own(root: Path, no_supervisor: None) 
         ((), 100.0, True, "unreachable"),
     ],
 )
-def test_run_of_an_earlier_boot_under_another_name_is_known_by_its_marks_and_never_that_of_a_clone(
+def test_run_of_an_earlier_boot_under_another_name_is_recognised_by_its_marks_but_not_that_of_a_clone(
     root: Path,
     monkeypatch: pytest.MonkeyPatch,
     marks: tuple[str, ...],
@@ -114,7 +112,7 @@ def test_run_of_an_earlier_boot_under_another_name_is_known_by_its_marks_and_nev
         assert f"it was called {OTHER} then" in state.message
 
 
-def test_run_of_another_host_whose_heart_beats_is_running(root: Path) -> None:
+def test_run_of_another_host_with_a_heartbeat_is_running(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1)
     assert reconciled_state(folder).state == "running"
@@ -138,7 +136,7 @@ def write_state_at(folder: Path, updated_at: float) -> None:
     files.write_json(folder / files.STATE, {**read_state(folder).to_json(), "updated_at": updated_at})
 
 
-def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Path) -> None:
+def test_run_of_another_host_without_a_heartbeat_is_unreachable_since_a_stated_time(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() - 1200)
     state = reconciled_state(folder)
@@ -146,7 +144,7 @@ def test_silent_run_of_another_host_is_unreachable_and_says_since_when(root: Pat
     assert write_reconciled_state(folder).state == "unreachable" and read_state(folder).state == "running"
 
 
-def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> None:
+def test_run_whose_end_is_not_confirmed_is_not_changed(root: Path) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() + LONG_AGO)
     with pytest.raises(RunError, match=r"unreachable, and it is not confirmed .* last heard from n1 .* runs give-up"):
@@ -160,7 +158,9 @@ def test_nothing_is_done_to_a_run_that_nobody_confirms_as_ended(root: Path) -> N
     assert read_stop(folder) == ""
 
 
-def test_lost_run_is_given_up_only_while_its_heart_stands_still(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lost_run_is_given_up_only_while_its_heartbeat_does_not_change(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = run_elsewhere(root)
     beat(folder, 1, time.time() + LONG_AGO)
     monkeypatch.setattr(heartbeat, "OLD_S", 0.05)
@@ -177,7 +177,7 @@ def test_lost_run_is_given_up_only_while_its_heart_stands_still(root: Path, monk
     runs.delete(root, folder.name)
 
 
-def test_lost_run_whose_end_its_engine_confirms_meanwhile_ends_as_the_engine_says(
+def test_lost_run_whose_end_its_engine_confirms_meanwhile_ends_with_the_reason_of_the_engine(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = run_elsewhere(root)
@@ -306,7 +306,7 @@ def test_engine_that_is_asked_no_more_confirms_nothing(root: Path, monkeypatch: 
     with_job(folder)
     answer(root, OUT_OF_TIME)
     beat(folder, 1, time.time() + LONG_AGO)
-    assert "was not asked lately" in reconciled_state(folder).message
+    assert "was not asked recently" in reconciled_state(folder).message
 
 
 @pytest.mark.parametrize(
@@ -331,35 +331,11 @@ def test_queued_run_of_a_cluster_is_what_its_job_is(
     assert runs.queued_runs(root) == []
 
 
-def test_final_state_of_a_run_is_believed_whatever_its_engine_says(root: Path) -> None:
+def test_final_state_of_a_run_takes_precedence_over_the_report_of_its_engine(root: Path) -> None:
     folder = run_elsewhere(root, "finished")
     with_job(folder)
     answer(root, JobReport("running"))
     assert reconciled_state(folder).state == "finished"
-
-
-def test_heart_beats_with_host_boot_and_growing_count(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(heartbeat, "EVERY_S", 0.01)
-    folder = run_elsewhere(root)
-    with Heartbeat(folder, "7_1", 2):
-        deadline = time.monotonic() + 10
-        while (last := read_beat(folder)) is None or last.count < 2:
-            assert time.monotonic() < deadline
-    assert (last.host, last.boot, last.job, last.restart) == (host_name(), boot_id(), "7_1", 2)
-
-
-def test_disk_without_room_for_a_beat_ends_nothing(tmp_path: Path) -> None:
-    with Heartbeat(tmp_path / "no such folder"):
-        pass
-    assert read_beat(tmp_path) is None
-
-
-def test_change_is_watched_on_the_clock_of_the_reader() -> None:
-    watch = ChangeWatch()
-    first = watch.silence("run", 1, time.time() - 100)
-    assert first.old and not first.certain and not first.changed
-    second = watch.silence("run", 2, time.time() - 100)
-    assert not second.old and second.changed
 
 
 def test_file_that_is_replaced_under_a_reader_is_read_again(
@@ -385,15 +361,3 @@ def test_file_system_that_does_not_answer_is_no_failed_run(root: Path, monkeypat
 
     monkeypatch.setattr(Path, "read_text", broken)
     assert reconciled_state(folder).state == "unreachable"
-
-
-def test_missing_file_that_need_not_exist_is_not_waited_for() -> None:
-    calls = []
-
-    def missing() -> str:
-        calls.append(1)
-        raise FileNotFoundError(errno.ENOENT, "missing")
-
-    with pytest.raises(FileNotFoundError):
-        read_replaced(missing)
-    assert len(calls) == 1

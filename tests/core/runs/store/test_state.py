@@ -118,7 +118,7 @@ def test_crash_by_a_reboot_is_recognised(folder: Path) -> None:
     assert "machine was restarted" in reconciled_state(folder).message
 
 
-def test_final_state_of_the_trainer_wins_over_its_exit_record(folder: Path) -> None:
+def test_final_state_of_the_trainer_takes_precedence_over_its_exit_record(folder: Path) -> None:
     write_state(folder, replace(read_state(folder), state="finished"))
     files.write_json(folder / files.EXIT, {"attempt": 1, "returncode": -11, "signal": "SIGSEGV", "reason": "at exit"})
     assert reconciled_state(folder).state == "finished"

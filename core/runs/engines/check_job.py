@@ -1,4 +1,4 @@
-"""A job that tries a cluster: it looks for the root, torch and GPUs where runs would train."""
+"""A job that checks a cluster: it looks for the root, torch and GPUs where runs would train."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import ANSWERS, JobReport
 
 TIMEOUT_S = 120.0  # a job that has not ended by then is cancelled
-APPEARS_S = 10.0  # a network file system may show a file so much later
+APPEARS_S = 10.0  # longest time until a network file system shows a new file
 
 
-def try_job(engine: Engine, root: Path, python: str, submit: Callable[[str, str, Path], str]) -> Iterator[Check]:
-    """Submit a job, wait for its end, and say what it found.
+def run_check_job(engine: Engine, root: Path, python: str, submit: Callable[[str, str, Path], str]) -> Iterator[Check]:
+    """Submit a job, wait for its end, and report what it found.
 
     Parameters
     ----------

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from core.datasets.downloads import known_downloads
 from core.datasets.layouts.known_sets import known_sets
 
-CONVENTIONS = ("freesurfer", "fastsurfer", "bids", "bids-masks", "plain")  # of programs and standards: no data sets
+CONVENTIONS = (
+    "freesurfer",
+    "fastsurfer",
+    "bids",
+    "bids-masks",
+    "plain",
+    "dicom",
+)  # of programs and standards: no data sets
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,7 @@ def sets_to_register() -> list[SetToRegister]:
     """The known data sets of one publisher that are not among the downloads."""
     downloads = {d.source for d in known_downloads().values()}
     return [
-        SetToRegister(d.name, d.title, d.content["source"], _example(d.content["images"]))
+        SetToRegister(d.name, d.title, d.content["source"], _example(d.content.get("images", "")))
         for d in known_sets().values()
         if d.name not in CONVENTIONS and d.content.get("source") and d.content["source"] not in downloads
     ]

@@ -1,0 +1,171 @@
+"""Two models on the same cases: who is better where, with a paired test over the cases.
+
+The test is Wilcoxon's signed-rank test of the differences between the two models (two-sided, scipy), per class and
+measure. Cases without a difference are left out, as Wilcoxon does. With few cases no difference can be significant: the
+smallest p of n pairs is ``2 / 2**n``. Nothing is corrected for the number of tests.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from core.evaluation.case_measures import ALL_CLASSES, Measure
+from core.evaluation.metrics import SubjectScore
+from core.formatting import format_count, format_number
+
+if TYPE_CHECKING:
+    from core.checkpointing.metadata import CheckpointMetadata
+
+LEVEL = 0.05
+TEST_IN_WORDS = (
+    "Wilcoxon's signed-rank test over the cases, two-sided, one for each class; below 0.05 such differences are "
+    "unlikely to be chance. Nothing is corrected for the number of tests."
+)
+
+
+@dataclass(frozen=True)
+class PairedResult:
+    """Comparison of one measure of one class.
+
+    Attributes
+    ----------
+    class_name : str. The class, or "all classes".
+    n : int. Cases for which both models have a value.
+    first, second : float. Mean of the finite values of each model.
+    first_better, second_better : int. Cases in which each model is better; in the others they are equal.
+    median_difference : float. Median of second minus first over the cases; NaN without any.
+    p : float. Of the test; NaN where no case differs.
+    """
+
+    class_name: str
+    n: int
+    first: float
+    second: float
+    first_better: int
+    second_better: int
+    median_difference: float
+    p: float
+
+    @property
+    def differing(self) -> int:
+        """Number of cases in which the models differ."""
+        return self.first_better + self.second_better
+
+    @property
+    def smallest_p(self) -> float:
+        """The smallest p that a test of so many differing cases can have; 1 without any."""
+        return min(1.0, 2.0 ** (1 - self.differing))
+
+    def verdict(self, names: Sequence[str]) -> str:
+        """The result in words.
+
+        Parameters
+        ----------
+        names : sequence of str. What the two models are called.
+        """
+        if not self.n:
+            return "no case has a value of both"
+        if not self.differing:
+            return f"equal in {'the only case' if self.n == 1 else f'all {self.n} cases'}"
+        if self.smallest_p > LEVEL:
+            return f"{format_count(self.differing, 'case')} that differ are too few for a test (six are the least)"
+        if self.p >= LEVEL:
+            return f"no clear difference (p = {format_p(self.p)})"
+        better = names[0] if self._leans_to_first else names[1]
+        return f"{better} is better (p = {format_p(self.p)})"
+
+    @property
+    def _leans_to_first(self) -> bool:
+        return self.first_better > self.second_better
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; NaN is not replaced."""
+        return {
+            "class": self.class_name,
+            "n": self.n,
+            "first": self.first,
+            "second": self.second,
+            "first_better": self.first_better,
+            "second_better": self.second_better,
+            "median_difference": self.median_difference,
+            "p": self.p,
+        }
+
+
+def seen_in_training(metadata: CheckpointMetadata, data: Path, cases: Sequence[str]) -> list[str]:
+    """The cases that a network was trained on, on which its scores are too good.
+
+    Parameters
+    ----------
+    metadata : CheckpointMetadata. Of the network.
+    data : Path. Folder of the data set of the cases.
+    cases : sequence of str. Ids.
+    """
+    trained_on = metadata.dataset.get("path")
+    if not trained_on or Path(str(trained_on)).resolve() != data.resolve():
+        return []
+    trained = set(metadata.split.get("train", ()))
+    return [id for id in cases if id in trained]
+
+
+def compare_scores(
+    first: Mapping[str, SubjectScore], second: Mapping[str, SubjectScore], measure: Measure
+) -> list[PairedResult]:
+    """Compare two models by a measure: over all classes, then for each class that both score.
+
+    Parameters
+    ----------
+    first, second : mapping. Scores by case of each model; cases that only one has are left out.
+    measure : Measure. What is compared.
+    """
+    cases = [id for id in first if id in second]
+    known = [[name for id in cases for name in scores[id].dice] for scores in (first, second)]
+    classes = [name for name in dict.fromkeys(known[0]) if name in known[1]]
+    results = []
+    for name in (None, *classes):
+        pairs = [(measure.value(first[id], name), measure.value(second[id], name)) for id in cases]
+        results.append(
+            _paired(name or ALL_CLASSES, [pair for pair in pairs if not any(map(math.isnan, pair))], measure)
+        )
+    return results
+
+
+def _paired(class_name: str, pairs: Sequence[tuple[float, float]], measure: Measure) -> PairedResult:
+    badness = [(measure.badness(a), measure.badness(b)) for a, b in pairs]
+    second_better, first_better = sum(a > b for a, b in badness), sum(a < b for a, b in badness)
+    differences = [0.0 if a == b else b - a for a, b in pairs]  # two missed structures are equally far
+    means = [_mean(values) for values in zip(*pairs, strict=True)] if pairs else [math.nan, math.nan]
+    middle = median(differences) if differences else math.nan
+    worse = [0.0 if a == b else b - a for a, b in badness]
+    return PairedResult(
+        class_name, len(pairs), means[0], means[1], first_better, second_better, middle, _wilcoxon(worse)
+    )
+
+
+def _mean(values: Sequence[float]) -> float:
+    finite = [value for value in values if math.isfinite(value)]
+    return sum(finite) / len(finite) if finite else math.nan
+
+
+def _wilcoxon(differences: Sequence[float]) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test; infinite differences have the highest ranks."""
+    nonzero = np.array([d for d in differences if d])
+    if not nonzero.size:
+        return math.nan
+    from scipy.stats import wilcoxon
+
+    finite = np.abs(nonzero[np.isfinite(nonzero)])
+    beyond = 2 * float(finite.max(initial=1.0))
+    return float(wilcoxon(np.clip(nonzero, -beyond, beyond)).pvalue)
+
+
+def format_p(p: float) -> str:
+    """A p value as text."""
+    return "below 0.001" if p < 0.001 else format_number(p, 3)

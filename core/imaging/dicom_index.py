@@ -1,0 +1,290 @@
+"""What lies in a folder of DICOM files: its series of images, and the segmentations and contours that refer to series.
+
+Read with pydicom, only in the process of ``core.imaging.decoder``; :mod:`core.imaging.dicom_folders` asks for it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from core.errors import VolumeError
+from core.imaging.dicom_colours import segment_colour
+from core.imaging.dicom_planes import MAX_FILES, error_text
+from core.imaging.image_files import DICOM_LABELS, is_dicom_file
+from core.imaging.segments import Segment
+
+INDEX_FILE = "index.json"
+LAST_TAG = 0x00200052  # frame of reference, the last element that identifies a file
+IDENTITY = (
+    "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "PatientID", "StudyInstanceUID",
+    "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class DicomSeries:
+    """A series of images in a folder.
+
+    Attributes
+    ----------
+    uid, study, frame_of_reference : str. UIDs.
+    modality, description, patient : str. Modality such as CT; description; ID of the patient.
+    number : int. Series number.
+    file : str. Name of one of its files.
+    files : int. Number of its files.
+    """
+
+    uid: str
+    study: str
+    frame_of_reference: str
+    modality: str
+    description: str
+    patient: str
+    number: int
+    file: str
+    files: int
+
+
+@dataclass(frozen=True)
+class LabelObject:
+    """A segmentation or contours in a folder.
+
+    Attributes
+    ----------
+    file : str. Name of the file.
+    kind : str. "SEG" or "RTSTRUCT".
+    series : tuple of str. UIDs of the series that it refers to.
+    study, patient, description : str.
+    segments : tuple of Segment. What is segmented.
+    """
+
+    file: str
+    kind: str
+    series: tuple[str, ...]
+    study: str
+    patient: str
+    description: str
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True)
+class FolderIndex:
+    """Content of a folder of DICOM files, without its subfolders.
+
+    Attributes
+    ----------
+    series, labels : tuple. Series of images; segmentations and contours.
+    problems : tuple of str. Segmentations and contours that cannot be read, and why.
+    """
+
+    series: tuple[DicomSeries, ...]
+    labels: tuple[LabelObject, ...]
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a DICOM file is.
+
+    Attributes
+    ----------
+    sop_class, instance, series, study, frame_of_reference : str. UIDs.
+    modality, description, patient : str. Of the series, and ID of the patient.
+    number : int. Of the series.
+    """
+
+    sop_class: str
+    instance: str
+    series: str
+    study: str
+    frame_of_reference: str
+    modality: str
+    description: str
+    patient: str
+    number: int
+
+    @property
+    def is_label(self) -> bool:
+        """Whether it is a segmentation or contours."""
+        return self.sop_class in DICOM_LABELS
+
+
+def read_identity(file: Path) -> Identity | None:
+    """What a file is; ``None`` if it is not DICOM, or damaged."""
+    from pydicom.filereader import read_partial
+    from pydicom.tag import Tag
+
+    tags: list[Any] = [Tag(name) for name in IDENTITY]
+    try:
+        with open(file, "rb") as content:
+            header = read_partial(content, lambda tag, vr, length: tag > LAST_TAG, force=True, specific_tags=tags)
+        if "SOPClassUID" not in header:
+            return None
+        texts = {name: str(header.get(name, "") or "").strip() for name in IDENTITY}
+        return Identity(
+            texts["SOPClassUID"],
+            texts["SOPInstanceUID"],
+            texts["SeriesInstanceUID"],
+            texts["StudyInstanceUID"],
+            texts["FrameOfReferenceUID"],
+            texts["Modality"],
+            texts["SeriesDescription"],
+            texts["PatientID"],
+            int(texts["SeriesNumber"] or 0),
+        )
+    except Exception:  # noqa: BLE001 - a damaged header may raise any exception
+        return None
+
+
+def dicom_files(folder: Path) -> list[Path]:
+    """Files of a folder that may be DICOM, sorted.
+
+    Raises
+    ------
+    VolumeError
+        If it cannot be listed, or holds too many.
+    """
+    try:
+        files = sorted(p for p in folder.iterdir() if p.name != "DICOMDIR" and p.is_file() and is_dicom_file(p))
+    except OSError as error:
+        raise VolumeError(f"{folder}: cannot be listed: {error.strerror or error}") from None
+    if len(files) > MAX_FILES:
+        raise VolumeError(
+            f"{folder}: expected at most {MAX_FILES} files, got {len(files)}; put each series into a folder"
+        )
+    return files
+
+
+def write_index(folder: Path, target: Path) -> None:
+    """Write what lies in a folder of DICOM files into another folder.
+
+    Raises
+    ------
+    VolumeError
+        If the folder cannot be listed, or holds too many files.
+    """
+    (target / INDEX_FILE).write_text(json.dumps(asdict(_index(folder))), "utf-8")
+
+
+def _index(folder: Path) -> FolderIndex:
+    series: dict[str, tuple[Identity, Path, int]] = {}
+    labels: list[LabelObject] = []
+    problems: list[str] = []
+    for file in dicom_files(folder):
+        found = read_identity(file)
+        if found is None:
+            continue
+        if found.is_label:
+            try:
+                labels.append(_label_object(file, found))
+            except VolumeError as error:
+                problems.append(str(error))
+        elif found.series and found.modality not in ("SR", "RTPLAN", "RTDOSE", "PR", "KO", "DOC"):
+            first = series.setdefault(found.series, (found, file, 0))
+            series[found.series] = (*first[:2], first[2] + 1)
+    images = tuple(
+        DicomSeries(
+            uid, i.study, i.frame_of_reference, i.modality, i.description, i.patient, i.number, file.name, files
+        )
+        for uid, (i, file, files) in series.items()
+    )
+    return FolderIndex(images, tuple(labels), tuple(problems))
+
+
+def _label_object(file: Path, identity: Identity) -> LabelObject:
+    header = read_label_header(file)
+    kind = "RTSTRUCT" if "StructureSetROISequence" in header else "SEG"
+    return LabelObject(
+        file.name,
+        kind,
+        tuple(dict.fromkeys(referenced_series(header))),
+        identity.study,
+        identity.patient,
+        identity.description,
+        tuple(read_segments(file, header)),
+    )
+
+
+def read_label_header(file: Path) -> Any:
+    """The header of a segmentation, or all of contours.
+
+    Raises
+    ------
+    VolumeError
+        If the file is damaged.
+    """
+    import pydicom
+
+    try:
+        header = pydicom.dcmread(file, stop_before_pixels=True, force=True)
+        header.get("SOPClassUID")
+        return header
+    except Exception as error:  # noqa: BLE001 - a damaged header may raise any exception
+        raise VolumeError(
+            f"{file}: expected a DICOM file, got a damaged one ({error_text(error)}); copy it again"
+        ) from None
+
+
+def referenced_series(header: Any) -> Iterator[str]:
+    """UIDs of the series that a segmentation or contours refer to."""
+    for item in header.get("ReferencedSeriesSequence") or ():
+        if item.get("SeriesInstanceUID"):
+            yield str(item.SeriesInstanceUID)
+    for frame in header.get("ReferencedFrameOfReferenceSequence") or ():
+        for study in frame.get("RTReferencedStudySequence") or ():
+            for item in study.get("RTReferencedSeriesSequence") or ():
+                if item.get("SeriesInstanceUID"):
+                    yield str(item.SeriesInstanceUID)
+
+
+def read_segments(file: Path, header: Any) -> list[Segment]:
+    """The segments of a segmentation, or the regions of contours.
+
+    Raises
+    ------
+    VolumeError
+        If there are none, their elements are damaged, or two have one number.
+    """
+    try:
+        found = list(_segments(header))
+    except Exception as error:  # noqa: BLE001 - damaged elements may raise any exception
+        raise VolumeError(f"{file}: expected segments with number and name ({error_text(error)})") from None
+    if not found:
+        raise VolumeError(f"{file}: expected at least one segment or region, got none; the file is cut off or empty")
+    repeated = _first_repeated(number for number, _ in found)
+    if repeated is not None:
+        names = " and ".join(s.name for number, s in found if number == repeated)
+        raise VolumeError(
+            f"{file}: expected every segment once, got number {repeated} for {names}; export the segmentation again"
+        )
+    return [segment for _, segment in found]
+
+
+def _segments(header: Any) -> Iterator[tuple[int, Segment]]:
+    """Number in the file, and segment. Regions of contours, whose numbers may be 0, are counted from 1."""
+    for item in header.get("SegmentSequence") or ():
+        number = int(item.SegmentNumber)
+        if number:  # 0 is the background of a label map
+            name = str(item.get("SegmentLabel", "") or "").strip() or f"segment {number}"
+            yield number, Segment(number, name, segment_colour(item.get("RecommendedDisplayCIELabValue")))
+    contours = header.get("ROIContourSequence") or ()
+    colours = {int(c.ReferencedROINumber): c.get("ROIDisplayColor") for c in contours}
+    for place, item in enumerate(header.get("StructureSetROISequence") or (), start=1):
+        number = int(item.ROINumber)
+        name = str(item.get("ROIName", "") or "").strip() or f"region {number}"
+        rgb = colours.get(number)
+        colour = "#" + "".join(f"{min(255, max(0, int(v))):02x}" for v in rgb) if rgb and len(rgb) == 3 else ""
+        yield number, Segment(place, name, colour)
+
+
+def _first_repeated(numbers: Iterable[int]) -> int | None:
+    seen: set[int] = set()
+    for number in numbers:
+        if number in seen:
+            return number
+        seen.add(number)
+    return None

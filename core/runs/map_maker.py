@@ -1,0 +1,90 @@
+"""Makes the maps of a stored prediction: segments its subject again, with the same options, and compares the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from core.compute.device import resolve_device
+from core.compute.precision import DTYPES
+from core.datasets import Dataset, load_subject
+from core.errors import RunError
+from core.imaging.volume import read_label
+from core.inference.ensemble_predictor import open_predictor
+from core.inference.predictor import MODES, InferenceOverrides, Predictor
+from core.inference.subject_image import SubjectImage
+from core.runs.kept_maps import MadeMaps, add_maps
+from core.runs.predictions import Prediction
+from core.strict_json import plain
+from core.types import ProgressCallback
+
+MAX_CHANGED = 0.005  # share of the segmented voxels that may get another class, as on another processor
+
+
+def make_maps(
+    checkpoint: Path, dataset: Dataset, prediction: Prediction, progress: ProgressCallback | None = None
+) -> MadeMaps:
+    """Make and keep the maps of a prediction.
+
+    Parameters
+    ----------
+    checkpoint : Path. The model that made the prediction.
+    dataset : Dataset. The data set of its subject.
+    prediction : Prediction. The stored prediction; it stays as it is.
+    progress : callable, optional. Called with (tiles done, total tiles).
+
+    Raises
+    ------
+    RunError
+        If the prediction is not that of the checkpoint and the files of now, or the maps cannot be written.
+    UserError
+        As :meth:`core.inference.predictor.Predictor.segment` and :func:`core.datasets.load_subject`.
+    """
+    if prediction.stale:
+        raise RunError(
+            f"{prediction.subject}: expected an up-to-date segmentation, got one made {prediction.stale_reason}; "
+            "segment the case again"
+        )
+    predictor = _predictor_of(checkpoint, prediction.settings)
+    subject = load_subject(dataset, prediction.subject, predictor.modalities)
+    segmentation = predictor.segment_in_detail(SubjectImage.of(subject), progress)
+    labels = predictor.postprocess(segmentation.labels, subject.geometry.spacing_mm)
+    kept = predictor.labels.to_index(read_label(prediction.file).data[0])
+    changed = int(np.count_nonzero(labels != kept))
+    if changed > MAX_CHANGED * np.count_nonzero(kept | labels):
+        raise RunError(
+            f"{prediction.subject}: expected the kept segmentation, but the model now gives {changed} voxels another "
+            "class, so that maps would not belong to it; segment the case again"
+        )
+    assert segmentation.maps is not None
+    made = MadeMaps(segmentation.maps, changed)
+    add_maps(prediction.file, prediction.made_at, predictor.metadata, subject, made)
+    return made
+
+
+def _predictor_of(checkpoint: Path, settings: Mapping[str, Any]) -> Predictor:
+    """The model with the options by which a prediction was made."""
+    mode, precision = settings.get("mode"), settings.get("precision")
+    same_device = settings.get("device") == resolve_device("auto").type
+    overrides = InferenceOverrides(
+        mode=mode if mode in MODES else "auto",
+        overlap=settings.get("overlap"),
+        precision=precision if same_device and precision in DTYPES else "auto",
+        mirror=settings.get("mirror"),
+        postprocess=bool(settings.get("postprocessing", True)),
+        maps=True,
+    )
+    predictor = open_predictor((checkpoint,), overrides)
+    resampled = _voxel_sizes(settings)
+    if any(resampled) and resampled != _voxel_sizes(plain(predictor.settings())):
+        return open_predictor((checkpoint,), replace(overrides, resample=True))
+    return predictor
+
+
+def _voxel_sizes(settings: Mapping[str, Any]) -> list[Any]:
+    """Voxel sizes to which images were resampled: of a network, and of each member of an ensemble."""
+    return [part.get("resampled_mm") for part in (settings, *settings.get("members", ()))]

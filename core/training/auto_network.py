@@ -1,0 +1,230 @@
+"""The network and the sub-volume that the preset ``auto`` chooses: the widest U-Net that the steps within the time
+suffice for.
+
+Like :mod:`core.training.plan`, the module does not import torch, so that the Train page can show the choice.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.config import TrainConfig
+from core.durations import TrainingPlace
+from core.formatting import format_size
+from core.inference.tile_grid import number_of_tiles
+from core.models import size_divisor
+from core.presets import preset
+from core.training.plan import DEVICE_KINDS, fit_sub_volume, median_shape
+from core.types import Size3, SpacingMm
+
+FORWARD_SHARE = 1 / 3  # of the operations of a training step, in its forward pass
+MAX_VALIDATION_SHARE = 0.15  # of a time budget, for whole volumes at its end
+VALIDATIONS_SHARE = 0.05  # of a time budget, for all other validations
+LEAST_STEPS = 600  # below which a smaller sub-volume, for more steps, is worth more than a larger one
+MIN_SHRUNK_SIDE = 32  # of a sub-volume that is made smaller for more steps, in voxels
+
+
+@dataclass(frozen=True)
+class Work:
+    """The data of a run, and where it trains.
+
+    Attributes
+    ----------
+    shapes, spacings_mm : sequence of tuple. Voxels and voxel size of each labelled subject along i, j, k.
+    train, held_out : int. Number of subjects to train and to validate on.
+    place : TrainingPlace. The device, and the measured speed of earlier runs there.
+    """
+
+    shapes: tuple[Size3, ...]
+    spacings_mm: tuple[SpacingMm, ...]
+    train: int
+    held_out: int
+    place: TrainingPlace = TrainingPlace()
+
+
+@dataclass(frozen=True)
+class Width:
+    """A width of the U-Net that ``auto`` chooses from.
+
+    Attributes
+    ----------
+    base : str. Preset whose network it is.
+    channels : tuple of int. Channels per level.
+    kflop_per_voxel : float. Operations of a training step for each voxel of a sub-volume of 64x64x64, in 1000; traced
+        (``tests/core/training/test_auto_preset.py`` compares them).
+    least_steps : int. Training steps from which it is better than the one before.
+    """
+
+    base: str
+    channels: tuple[int, ...]
+    kflop_per_voxel: float
+    least_steps: int
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The values of the configuration's fields about the network."""
+        model = dataclasses.asdict(preset(self.base).model) | {"channels": self.channels}
+        return {name: value for name, value in model.items() if name != "model"}
+
+
+WIDTHS = (
+    Width("fast", (8, 16, 32, 64), 85, 0),
+    Width("thorough", (16, 32, 64, 128), 326, 2_500),
+    Width("thorough", (32, 64, 128, 256, 320), 1_442, 20_000),
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Values of some fields, with the reason.
+
+    Attributes
+    ----------
+    topic, text : str. Subject of the choice, and its reason.
+    values : dict. Values by field name.
+    """
+
+    topic: str
+    text: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FittedNetwork:
+    """The network, its sub-volume, and the training that fits into the time.
+
+    Attributes
+    ----------
+    steps : float. Optimizer steps.
+    passes : float. Voxels of all sub-volumes over those of the training subjects.
+    training_s : float. Estimated duration of these steps.
+    validation_s : float. Estimated duration of one validation on whole volumes.
+    """
+
+    network: Choice
+    sub_volume: Choice
+    steps: float
+    passes: float
+    training_s: float
+    validation_s: float
+
+
+def fit_network(config: TrainConfig, work: Work, shapes: list[Size3]) -> FittedNetwork:
+    """The widest network that the steps suffice for, and its sub-volume."""
+    given = config.model.model != "unet3d"
+
+    def estimate(width: Width) -> _Estimate:
+        model = config.model if given else config.with_values(width.values).model
+        largest = DEVICE_KINDS[work.place.device].sub_volume_voxels
+        size = config.sampling.sub_volume or fit_sub_volume(median_shape(shapes), size_divisor(model), largest)
+        i, j, k = size
+        return _Estimate(config, work, tuple(shapes), width.kflop_per_voxel, (i, j, k))
+
+    if given:
+        width, text = WIDTHS[1], f"{config.model.model}, as given, with its own widths; its speed is assumed"
+        values: dict[str, Any] = {"channels": (), "convolutions": (), "full_resolution": "level"}
+    else:
+        width = next(w for w in reversed(WIDTHS) if estimate(w).steps >= w.least_steps)
+        text, values = _network_text(width, estimate), width.values
+    fitted = estimate(width)
+    smaller = _shrunk(fitted, size_divisor(config.with_values(values).model))
+    sub_volume = Choice(
+        "Sub-volume", f"{format_size(fitted.size)} voxels, fitted to the typical subject", {"sub_volume": ()}
+    )
+    if smaller.size != fitted.size:
+        text_of_size = (
+            f"{format_size(smaller.size)} voxels instead of {format_size(fitted.size)}, for about "
+            f"{round_number(smaller.steps):,} steps instead of {round_number(fitted.steps):,}"
+        )
+        sub_volume = Choice("Sub-volume", text_of_size, {"sub_volume": smaller.size})
+    network = Choice("Network", text, values)
+    training_s = smaller.steps * smaller.step_s
+    return FittedNetwork(network, sub_volume, smaller.steps, smaller.passes, training_s, smaller.validation_s)
+
+
+def round_number(number: float) -> int:
+    """A number to two significant digits."""
+    return int(float(f"{number:.2g}")) if number >= 1 else 1
+
+
+@dataclass(frozen=True)
+class _Estimate:
+    """Estimated speed and duration of training with a width of the network and a sub-volume size."""
+
+    config: TrainConfig
+    work: Work
+    shapes: tuple[Size3, ...]
+    kflop_per_voxel: float
+    size: Size3
+
+    @property
+    def sub_volume_s(self) -> float:
+        """Duration of training on one sub-volume."""
+        gflop = self.kflop_per_voxel * math.prod(self.size) / 1e6
+        return DEVICE_KINDS[self.work.place.device].sub_volume_s(gflop) * self.work.place.measured.expected
+
+    @property
+    def step_s(self) -> float:
+        """Duration of an optimizer step."""
+        return self.sub_volume_s * self.config.sub_volumes_per_step / self.config.run.devices
+
+    @property
+    def validation_s(self) -> float:
+        """Duration of one validation on whole volumes in tiles."""
+        place = self.work.place
+        kind = DEVICE_KINDS[place.device]
+        tile_s = self.kflop_per_voxel * math.prod(self.size) / 1e6 * FORWARD_SHARE / kind.gflops
+        overlap = self.config.validation.overlap
+        tiles = [number_of_tiles(shape, self.size, overlap) for shape in self.shapes]
+        return self.work.held_out * sum(tiles) / max(len(tiles), 1) * tile_s * place.measured.expected
+
+    @property
+    def steps(self) -> float:
+        """Optimizer steps that fit into the time budget, or those of the configured epochs."""
+        run = self.config.run
+        if not run.minutes:
+            return run.epochs * self.config.sampling.samples_train / self.config.sub_volumes_per_step
+        budget_s = run.minutes * 60
+        share = VALIDATIONS_SHARE
+        if self.validation_s <= MAX_VALIDATION_SHARE * budget_s:
+            share += self.validation_s / budget_s
+        return (1 - share) * budget_s / self.step_s
+
+    @property
+    def passes(self) -> float:
+        """Voxels of all sub-volumes over those of the training subjects."""
+        voxels = sum(map(math.prod, self.shapes)) / max(len(self.shapes), 1) * max(self.work.train, 1)
+        return self.steps * self.config.sub_volumes_per_step * math.prod(self.size) / max(voxels, 1)
+
+
+def _network_text(width: Width, estimate: Callable[[Width], _Estimate]) -> str:
+    text = f"U-Net of {_channels(width)} channels: about {round_number(estimate(width).steps):,} steps fit"
+    position = WIDTHS.index(width) + 1
+    if position == len(WIDTHS):
+        return text
+    wider = WIDTHS[position]
+    return (
+        f"{text}; one of {_channels(wider)} would be better from about {wider.least_steps:,} steps on, of which "
+        f"{round_number(estimate(wider).steps):,} fit"
+    )
+
+
+def _shrunk(estimate: _Estimate, divisor: int) -> _Estimate:
+    """The sub-volume made smaller, its longest side first, until enough steps fit into a time budget."""
+    if not estimate.config.run.minutes or estimate.config.sampling.sub_volume:
+        return estimate
+    least = math.ceil(MIN_SHRUNK_SIDE / divisor) * divisor
+    while estimate.steps < LEAST_STEPS and max(estimate.size) > least:
+        size = list(estimate.size)
+        size[size.index(max(size))] -= divisor
+        i, j, k = size
+        estimate = dataclasses.replace(estimate, size=(i, j, k))
+    return estimate
+
+
+def _channels(width: Width) -> str:
+    return "-".join(map(str, width.channels))

@@ -1,0 +1,120 @@
+"""Folders of DICOM series with segmentations and contours, opened by what their headers refer to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core.datasets import load_subject, open_dataset
+from core.datasets.describing import describe
+from core.datasets.registry import UnknownLayoutError
+from core.datasets.saved_descriptions import save_description
+from core.errors import VolumeError
+from tests.support.dicom_labels import contours_of, write_case, write_rtstruct, write_seg
+from tests.support.foreign_volumes import Series, oblique_affine, phantom, write_series
+
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_decoded_cache")]
+
+SHAPE = (6, 5, 4)
+AFFINE = oblique_affine()
+
+
+def boxes() -> dict[str, np.ndarray]:
+    """A liver with a tumour in it, and a body around both."""
+    body, liver, tumour = (np.zeros(SHAPE, bool) for _ in range(3))
+    body[:5], liver[1:4, 1:4], tumour[2:4, 2:4, 1:3] = True, True, True
+    return {"BODY": body, "Liver": liver, "Tumour": tumour}
+
+
+def write_images(folder: Path, uid: str, **elements: Any) -> Path:
+    return write_case(folder, phantom(SHAPE), AFFINE, uid, StudyInstanceUID=f"9.{uid}", **elements)
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEGMENTARIUM_SETTINGS", str(tmp_path / "settings"))
+
+
+def test_series_and_label_maps_are_matched_by_uid_wherever_they_lie(tmp_path: Path) -> None:
+    masks, root = boxes(), tmp_path / "data"
+    apart = {"Liver": masks["Liver"] & ~masks["Tumour"], "Tumour": masks["Tumour"]}
+    write_images(root / "images" / "b", "1.1", PatientID="x")
+    write_images(root / "images" / "a", "1.2", PatientID="y")
+    write_images(root / "images" / "c", "1.3", PatientID="y")
+    write_images(root / "images" / "d", "1.4", PatientID="z")
+    write_seg(root / "labels" / "1.dcm", apart, AFFINE, "1.2")
+    write_seg(root / "labels" / "2.dcm", dict(reversed(apart.items())), AFFINE, "1.1")
+    regions = {name.upper(): contours_of(mask, AFFINE) for name, mask in apart.items()}
+    write_rtstruct(root / "labels" / "3.dcm", regions, "1.3")
+    write_seg(root / "labels" / "4.dcm", apart, AFFINE, "1.99")
+    dataset = open_dataset(root)
+    assert (dataset.layout, dataset.ids, dataset.modalities) == ("dicom", ("a", "b", "c", "d"), ("MR",))
+    assert dataset.labels.names == ("background", "Liver", "Tumour")
+    assert dataset.labelled_ids == ("a", "b", "c")
+    assert "refer to" in dataset.reason
+    assert any(
+        "1 segmentations or contours refer to series that are not here" in n and "4.dcm" in n for n in dataset.notes
+    )
+    patients = [dataset.subject(id).entities["patient"] for id in dataset.ids]
+    assert patients[0] == patients[2] and len(set(patients)) == 3 and "y" not in patients
+    first, *others = (load_subject(dataset, id).label for id in dataset.labelled_ids)
+    assert first is not None and np.bincount(first.ravel()).tolist() == [84, 28, 8]
+    for label in others:
+        np.testing.assert_array_equal(label, first)
+
+
+def test_a_folder_of_several_series_and_a_segmentation_is_read(tmp_path: Path) -> None:
+    for case, uid in (("p1", "1.1"), ("p2", "1.2")):
+        write_images(tmp_path / "data" / case, uid, SeriesDescription="T1")
+        scout = Series(f"{uid}.9", number=50, elements={"StudyInstanceUID": f"9.{uid}"})
+        write_series(tmp_path / "data" / case, phantom((3, 3, 3)), AFFINE, scout)
+        write_seg(tmp_path / "data" / case / "zz.dcm", {"Liver": boxes()["Liver"]}, AFFINE, uid)
+    dataset = open_dataset(tmp_path / "data")
+    assert dataset.ids == ("p1", "p2")
+    assert any("2 further series have no segmentation or contours" in note for note in dataset.notes)
+    subject = load_subject(dataset, "p2")
+    assert subject.label is not None and int(subject.label.sum()) == 36
+
+
+def test_classes_are_chosen_merged_and_ordered_by_a_description(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    for case, uid in (("p1", "1.1"), ("p2", "1.2")):
+        write_images(folder / case / "im", uid)
+        write_seg(folder / case / "seg.dcm", boxes(), AFFINE, uid)
+    dataset = open_dataset(folder)
+    with pytest.raises(VolumeError, match=r"BODY and Liver .*--overlap later"):
+        load_subject(dataset, "p1")
+    described = describe(folder)
+    assert described.content["classes"] == {"BODY": "BODY", "Liver": "Liver", "Tumour": "Tumour"}
+    assert [case.id for case in described.found.cases] == ["p1", "p2"]
+    changed = described.with_changes(
+        {"classes": {"organ": "liver", "tumour": "TUMOUR"}, "overlap": "later", "colours": None}
+    )
+    save_description(folder, changed.content)
+    dataset = open_dataset(folder)
+    assert (dataset.layout, dataset.labels.names) == ("saved", ("background", "organ", "tumour"))
+    assert any("segments that are no class are not read: BODY" in note for note in dataset.notes)
+    label = load_subject(dataset, "p2").label
+    assert label is not None and np.bincount(label.ravel()).tolist() == [84, 28, 8]
+
+
+def test_segmentations_and_contours_of_one_series_are_two_raters(tmp_path: Path) -> None:
+    folder, liver = tmp_path / "data", boxes()["Liver"]
+    for case, uid in (("p1", "1.1"), ("p2", "1.2")):
+        write_images(folder / case / "im", uid)
+        write_seg(folder / case / "seg.dcm", {"Liver": liver}, AFFINE, uid)
+    write_rtstruct(folder / "p1" / "rt.dcm", {"Liver": contours_of(liver, AFFINE)}, "1.1")
+    dataset = open_dataset(folder)
+    assert list(dataset.subject("p1").raters) == ["RTSTRUCT", "SEG"]
+    assert dataset.labelled_ids == ("p1", "p2"), "a subject with one label map is read too"
+
+
+def test_series_alone_are_named_as_what_they_are(tmp_path: Path) -> None:
+    write_images(tmp_path / "data" / "p1", "1.1")
+    write_images(tmp_path / "data" / "p2", "1.2")
+    with pytest.raises(UnknownLayoutError, match=r"dicom .* comes nearest.* 2 images and 0 label maps"):
+        open_dataset(tmp_path / "data")
+    assert open_dataset(tmp_path / "data", "dicom").ids == ("p1", "p2")

@@ -1,0 +1,63 @@
+"""Two models on the same cases: wins, the test of scipy, and what few cases can show."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+
+from core.evaluation.case_measures import DICE, MEASURES
+from core.evaluation.metrics import SubjectScore
+from core.evaluation.paired_comparison import compare_scores, seen_in_training
+
+HD95 = next(measure for measure in MEASURES if measure.kind == "hd95_mm")
+
+
+def scores(dice: list[float], hd95_mm: list[float] | None = None) -> dict[str, SubjectScore]:
+    """Scores of a class by case; a negative distance is that of a missed structure."""
+    found = {}
+    for n, value in enumerate(dice):
+        distance = 1.0 if hd95_mm is None else hd95_mm[n]
+        missed = ("one",) if distance < 0 else ()
+        found[f"case {n}"] = SubjectScore({"one": value}, {"one": distance}, {"one": 1.0}, missed, {})
+    return found
+
+
+def test_table_has_the_wins_the_medians_and_the_p_of_scipy() -> None:
+    first = [0.80, 0.71, 0.65, 0.90, 0.77, 0.84, 0.60, 0.70]
+    second = [0.85, 0.70, 0.75, 0.92, 0.83, 0.88, 0.72, 0.70]
+    over_classes, one = compare_scores(scores(first), {**scores(second), "only here": scores([0.1])["case 0"]}, DICE)
+    assert (over_classes.class_name, one.class_name, one.n) == ("all classes", "one", 8)
+    assert (one.first_better, one.second_better, one.differing) == (1, 6, 7)
+    assert one.first == pytest.approx(np.mean(first)) and one.second == pytest.approx(np.mean(second))
+    assert one.median_difference == pytest.approx(np.median(np.subtract(second, first)))
+    assert one.p == pytest.approx(wilcoxon(np.subtract(first, second)[:7]).pvalue)
+    assert one.verdict(("A", "B")) == f"B is better (p = {one.p:.3f})"
+    assert compare_scores(scores(second), scores(first), DICE)[1].verdict(("A", "B")).startswith("A is better")
+
+
+def test_few_cases_are_said_to_be_too_few_and_equal_ones_equal() -> None:
+    few = compare_scores(scores([0.1, 0.2, 0.3]), scores([0.9, 0.9, 0.9]), DICE)[1]
+    assert few.smallest_p == 0.25 and "too few for a test" in few.verdict(("A", "B"))
+    same = compare_scores(scores([0.1, 0.2]), scores([0.1, 0.2]), DICE)[1]
+    assert math.isnan(same.p) and same.verdict(("A", "B")) == "equal in all 2 cases"
+    assert compare_scores({}, {}, DICE)[0].verdict(("A", "B")) == "no case has a value of both"
+
+
+def test_missed_structures_are_the_worst_and_equally_far() -> None:
+    """A smaller distance is better; an infinite one of both is no difference."""
+    first, second = scores([0.5] * 3, [2.0, -1, -1]), scores([0.5] * 3, [-1, -1, 3.0])
+    found = compare_scores(first, second, HD95)[1]
+    assert (found.n, found.first_better, found.second_better) == (3, 1, 1)
+    assert found.first == 2.0 and found.second == 3.0 and found.p == 1.0
+
+
+def test_cases_of_the_training_are_named_for_the_data_that_a_network_was_trained_on(tmp_path: Path) -> None:
+    metadata: Any = SimpleNamespace(dataset={"path": str(tmp_path)}, split={"train": ["a"], "val": ["b"]})
+    assert seen_in_training(metadata, tmp_path, ["a", "b"]) == ["a"]
+    assert seen_in_training(metadata, tmp_path / "other", ["a", "b"]) == []

@@ -1,0 +1,119 @@
+"""Sweeps whose trials train on a cluster: job arrays, submissions that were interrupted, refusals, engines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from core import runs
+from core.config import TrainConfig
+from core.errors import ConfigError
+from core.runs import groups
+from core.runs.processes.sweep_driver import SweepDriver
+from core.runs.store.engine_records import read_engine
+from core.runs.store.groups import Group, read_group, read_groups
+from core.runs.sweeps import advance, submit_sweep
+from core.sweeps.settings import ENGINE_AT_ONCE, SweepOptions, SweepSettings
+from core.sweeps.space import parse_space
+from tests.support.balls import tiny, write_balls
+from tests.support.cluster.slurm_clients import SlurmClients
+from tests.support.elsewhere import CLUSTER, SETTINGS
+from tests.support.sweeps import (
+    SEARCH,
+    end_trial,
+    sweep_summary,
+    trial_states,
+)
+
+pytestmark = pytest.mark.usefixtures("no_supervisor")
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    return tiny(path=str(write_balls(tmp_path / "balls")))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SlurmClients:
+    """Stand-ins for the clients of the cluster that the root declares; its jobs are 42, 42, ..."""
+    (tmp_path / "engines.toml").write_text(SETTINGS)
+    clients = SlurmClients(tmp_path / "bin", monkeypatch)
+    clients.answer("sbatch", "42\n")
+    return clients
+
+
+def sweep_on_cluster(root: Path, config: TrainConfig, **options: Any) -> Group:
+    settings = SweepSettings(parse_space(SEARCH), SweepOptions(**options), engine=CLUSTER)
+    return submit_sweep(root, config, settings, "search")
+
+
+def jobs(root: Path, group: Group) -> list[str]:
+    records = [read_engine(root / run) for run in read_group(root, group.id).runs]
+    return [record.job if record is not None else "here" for record in records]
+
+
+def test_trials_on_a_cluster_are_submitted_together_as_a_job_array(
+    tmp_path: Path, config: TrainConfig, cluster: SlurmClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr("core.runs.processes.sweep_driver.ensure_pollers", asked.append)
+    group = sweep_on_cluster(tmp_path, config, trials=5, at_once=3)
+    assert SweepDriver(tmp_path, lambda: pytest.fail("the GPUs here do not count"), "toy").poll(())
+    assert asked == [tmp_path], "the engine is asked whether the jobs live"
+    (call,) = cluster.calls("sbatch")
+    assert "--array=0-2" in call and jobs(tmp_path, group) == ["42_0", "42_1", "42_2"] and "toy" in cluster.script
+    assert runs.queued_runs(tmp_path) == [], "this machine trains none of them"
+    assert advance(tmp_path, group.id, 3) and len(cluster.calls("sbatch")) == 1
+    first, *_ = read_group(tmp_path, group.id).runs
+    end_trial(tmp_path, first, 0.8)
+    assert advance(tmp_path, group.id, 3)
+    assert "--array" not in cluster.calls("sbatch")[1], "one trial takes the place of the one that has ended"
+    assert trial_states(tmp_path, group) == ["finished", "waiting", "waiting", "waiting"]
+    values = [member.values for member in read_group(tmp_path, group.id).members]
+    assert len({json.dumps(value, sort_keys=True) for value in values}) == 4
+
+
+def test_trial_that_was_not_submitted_before_a_kill_is_submitted_later(
+    tmp_path: Path, config: TrainConfig, cluster: SlurmClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = sweep_on_cluster(tmp_path, config, trials=2, at_once=2)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("core.runs.launch.start_queued", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        advance(tmp_path, group.id, 2)
+    assert jobs(tmp_path, group) == ["", ""] and not cluster.calls("sbatch")
+    assert advance(tmp_path, group.id, 2) and jobs(tmp_path, group) == ["42_0", "42_1"]
+
+
+def test_cluster_that_refuses_ends_the_sweep_with_its_reason_and_it_is_resumed(
+    tmp_path: Path, config: TrainConfig, cluster: SlurmClients
+) -> None:
+    group = sweep_on_cluster(tmp_path, config, trials=4, at_once=2)
+    cluster.answer("sbatch", status=1, error="sbatch: error: Invalid account or account/partition combination")
+    assert not advance(tmp_path, group.id, 2)
+    summary = sweep_summary(tmp_path, group)
+    assert CLUSTER in summary.settings.problem and "account" in summary.settings.problem
+    assert trial_states(tmp_path, group) == ["failed", "failed"]
+    cluster.answer("sbatch", "42\n")
+    groups.resume_group(tmp_path, read_group(tmp_path, group.id))
+    assert advance(tmp_path, group.id, 2) and jobs(tmp_path, group)[2:] == ["42_0", "42_1"]
+
+
+def test_sweep_names_an_engine_that_there_is(tmp_path: Path, config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match=f"expected one of local, .* got '{CLUSTER}'"):
+        sweep_on_cluster(tmp_path, config, trials=4)
+    assert read_groups(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "at_once", "devices", "expected"),
+    [("", 0, 4, 4), ("", 2, 4, 2), ("", 8, 4, 4), (CLUSTER, 0, 1, ENGINE_AT_ONCE), (CLUSTER, 9, 1, 9)],
+)
+def test_trials_at_once_are_bounded_by_the_devices_here_and_by_the_user_elsewhere(
+    engine: str, at_once: int, devices: int, expected: int
+) -> None:
+    settings = SweepSettings(parse_space(SEARCH), SweepOptions(at_once=at_once), engine=engine)
+    assert settings.at_once(devices) == expected
+    assert SweepSettings.from_json(settings.to_json()) == settings

@@ -1,0 +1,144 @@
+"""Downloads of the Review page: the table of cases, and prediction, errors and contact sheet of the chosen case.
+
+Files of a case are made by a child process (``review export``) when they are asked for.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import streamlit as st
+
+from core.datasets import Dataset
+from core.errors import VolumeError
+from core.evaluation.slice_sheet import MAX_SLICES, PLANES, SheetOptions
+from core.processes import module_command, run_limited
+from core.runs.case_table import case_table_csv
+from core.runs.predictions import Prediction
+from core.runs.review_notes import ReviewNote, notes_csv, notes_json
+from core.strict_json import dumps
+from ui.review.findings import last_line
+from ui.review.view import CaseList
+from ui.shared import formatting
+from ui.shared.errors import error_box
+from ui.shared.paths import runs_root
+
+PLANE, SLICES, MODALITY = "review_sheet_plane", "review_sheet_slices", "review_sheet_modality"  # session keys
+LIMIT_S = 600.0
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A case whose files can be downloaded."""
+
+    checkpoint: Path
+    data: Path
+    subject: str
+
+    def make(self, option: str, ending: str, *more: str) -> bytes:
+        """The content of a file that ``review export`` writes.
+
+        Raises
+        ------
+        VolumeError
+            If it cannot be written, or takes too long.
+        """
+        with tempfile.TemporaryDirectory(prefix="segmentarium-export-") as folder:
+            file = Path(folder) / f"file{ending}"
+            arguments = ["export", str(self.checkpoint), str(self.data), self.subject, f"--{option}={file}", *more]
+            done = run_limited(module_command("core", "review", *arguments, f"--checkpoints={runs_root()}"), LIMIT_S)
+            if done is None or done.returncode:
+                reason = f"it took longer than {LIMIT_S / 60:.0f} minutes" if done is None else last_line(done)
+                _failures[self] = f"{self.subject}: cannot be exported: {reason}"
+                raise VolumeError(_failures[self])
+            _failures.pop(self, None)
+            return file.read_bytes()
+
+
+_failures: dict[_Case, str] = {}  # the last one of each case: the browser only says that there was one
+
+
+@st.fragment
+def export_button(cases: CaseList, model: str, dataset: Dataset, chosen: str, notes: Sequence[ReviewNote]) -> None:
+    """A button that opens the downloads.
+
+    Parameters
+    ----------
+    cases : CaseList. The cases in the order of the table.
+    model : str. Name of the model, for the names of files.
+    dataset : Dataset.
+    chosen : str. The chosen case.
+    notes : sequence of ReviewNote. The notes on the cases of the model.
+    """
+    with st.popover("Export", icon=":material/download:"):
+        known = [id for id in cases.subjects if id in cases.predictions]
+        st.markdown("**All cases of the list**")
+        _download(
+            "Scores (CSV)",
+            partial(case_table_csv, cases.predictions, cases.subjects),
+            _file_name(model, "cases", ".csv"),
+            "all measures of all classes, in full precision",
+            disabled=not known,
+        )
+        with st.container(horizontal=True):
+            for ending, content in ((".csv", notes_csv), (".json", _notes_json)):
+                title = f"Notes ({ending[1:].upper()})"
+                name = _file_name(model, "notes", ending)
+                _download(title, partial(content, notes), name, "marks and comments of reviewers", disabled=not notes)
+        st.markdown(f"**{formatting.plain(chosen)}**")
+        prediction = cases.predictions.get(chosen)
+        if prediction is None:
+            st.caption("Segment this case first.")
+            return
+        _case_downloads(_Case(cases.checkpoint, cases.folder, chosen), prediction, model, dataset)
+
+
+def _notes_json(notes: Sequence[ReviewNote]) -> str:
+    return dumps({"notes": notes_json(notes)})
+
+
+def _case_downloads(case: _Case, prediction: Prediction, model: str, dataset: Dataset) -> None:
+    if case in _failures:
+        error_box(_failures[case])
+    with st.container(horizontal=True):
+        name = partial(_file_name, model, case.subject)
+        note = "NIfTI, in the geometry of the image"
+        _download("Prediction", partial(case.make, "prediction", ".nii.gz"), name("prediction.nii.gz"), note)
+        if prediction.score is not None:
+            kinds = f"{note}: 1 false positive, 2 false negative, 3 wrong class"
+            _download("Errors", partial(case.make, "errors", ".nii.gz"), name("errors.nii.gz"), kinds)
+    plane, slices, modality = _sheet_choice(dataset.modalities)
+    more = (f"--plane={plane}", f"--slices={slices}", f"--modality={modality}")
+    with st.container(horizontal=True):
+        for ending in (".png", ".pdf"):
+            make = partial(case.make, "sheet", ending, *more)
+            title = f"Contact sheet ({ending[1:].upper()})"
+            _download(title, make, name(f"{plane}{ending}"), "slices with the overlay on one page")
+
+
+def _sheet_choice(modalities: Sequence[str]) -> tuple[str, int, str]:
+    """Render what the contact sheet shows: plane, number of slices, modality."""
+    defaults = SheetOptions()
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        plane = st.selectbox("Plane", list(PLANES), key=PLANE, width=110)
+        slices = st.number_input("Slices", 1, MAX_SLICES, defaults.slices, key=SLICES, width=110)
+        modality = modalities[0]
+        if len(modalities) > 1:
+            modality = st.selectbox("Modality", modalities, key=f"{MODALITY}-{'-'.join(modalities)}", width=110)
+    return plane, int(slices), modality
+
+
+def _download(label: str, make: Callable[[], str | bytes], file: str, help: str, disabled: bool = False) -> None:
+    st.download_button(label, make, file, on_click="ignore", help=help, disabled=disabled, key=f"export-{label}")
+
+
+def _file_name(model: str, *parts: str) -> str:
+    """A file name of parts, the last of which may be an ending."""
+    stem = "-".join(part for part in (model, *parts[:-1]) if part)
+    last = parts[-1] if parts[-1].startswith(".") else f"-{parts[-1]}"
+    return re.sub(r"[^\w.-]+", "-", stem + last)

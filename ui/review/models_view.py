@@ -1,0 +1,127 @@
+"""Two models on the same cases on the Review page: who is better where, with a paired test; a click opens a case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import streamlit as st
+
+from core.checkpointing.metadata import CheckpointMetadata
+from core.evaluation.paired_comparison import TEST_IN_WORDS, compare_scores, format_p, seen_in_training
+from core.formatting import format_list, format_number
+from core.runs.predictions import Prediction
+from ui.review.case_order import Order
+from ui.review.figures import HEIGHT, LINE, MARGIN, Layout, Traces
+from ui.review.figures_view import OpenCase, show_chart
+from ui.review.second_model import SecondModel
+from ui.review.view import CaseList
+from ui.shared import formatting
+from ui.shared.class_table import ClassRow, class_table
+
+COLUMNS = ("n", "first", "second", "first better", "second better", "p")
+
+
+def show_models(
+    cases: CaseList, metadata: CheckpointMetadata, second: SecondModel, order: Order, open_case: OpenCase
+) -> None:
+    """Render the table, a point per case, and what is to be known.
+
+    Parameters
+    ----------
+    cases : CaseList. The cases of the list, with the predictions of the first model.
+    metadata : CheckpointMetadata. Of the first model.
+    second : SecondModel. The second model.
+    order : Order. Measure and class that are compared.
+    open_case : callable. Opens a case by its id, before the page runs again.
+    """
+    predictions = [
+        {id: kept[id] for id in cases.subjects if id in kept} for kept in (cases.predictions, second.predictions)
+    ]
+    scores = [{id: p.score for id, p in kept.items() if p.score is not None} for kept in predictions]
+    shared = [id for id in scores[0] if id in scores[1]]
+    st.caption(
+        f"The second model is {formatting.plain(second.name)}. Compared by {order.measure.label}, whole volumes."
+    )
+    if not shared:
+        st.info(
+            f"No case of the list has scores of both models yet ({len(scores[0])} of the first, {len(scores[1])} of "
+            "the second): segment some with the other one.",
+            icon=":material/info:",
+        )
+        return
+    _warnings((metadata, second.metadata), shared, cases, predictions)
+    results = compare_scores(scores[0], scores[1], order.measure)
+    colours = {c.name: c.colour for c in metadata.label_space.foreground}
+    decimals = order.measure.decimals
+    rows = [
+        ClassRow(
+            r.class_name,
+            [
+                str(r.n),
+                format_number(r.first, decimals),
+                format_number(r.second, decimals),
+                str(r.first_better),
+                str(r.second_better),
+                "–" if math.isnan(r.p) else format_p(r.p),
+            ],
+            colours.get(r.class_name, ""),
+        )
+        for r in results
+    ]
+    class_table(COLUMNS, rows)
+    st.markdown(
+        "\n".join(f"- {formatting.plain(r.class_name)}: {r.verdict(('the first', 'the second'))}" for r in results)
+    )
+    st.caption(f"Means over the cases. p: {TEST_IN_WORDS}")
+    values = [order.values(kept, shared) for kept in predictions]
+    points = {id: (values[0][id], values[1][id]) for id in shared}
+    finite = {id: pair for id, pair in points.items() if all(map(math.isfinite, pair))}
+    if len(finite) < len(points):
+        left_out = format_list([id for id in points if id not in finite])
+        st.caption(f"Without a value of both, so not in the figure: {formatting.plain(left_out)}.")
+    if finite:
+        show_chart(_figure(finite, order), "models", open_case)
+
+
+def _warnings(
+    metadata: Sequence[CheckpointMetadata],
+    shared: Sequence[str],
+    cases: CaseList,
+    predictions: Sequence[Mapping[str, Prediction]],
+) -> None:
+    """What makes the comparison unfair."""
+    for title, of_model, kept in zip(("first", "second"), metadata, predictions, strict=True):
+        seen = seen_in_training(of_model, cases.folder, shared)
+        if seen:
+            counted = formatting.count(len(seen), "case")
+            st.warning(f"The {title} model was trained on {counted} of these; its scores there are too good.")
+        stale = [id for id in shared if kept[id].stale]
+        if stale:
+            st.caption(f"Outdated, of the {title} model: {formatting.plain(format_list(stale))}.")
+
+
+def _figure(points: Mapping[str, tuple[float, float]], order: Order) -> tuple[Traces, Layout]:
+    """A point per case: the value of the first model and of the second one, with the line where both are equal."""
+    values = [value for pair in points.values() for value in pair]
+    ends = [min(values), max(values)]
+    traces: Traces = [
+        {
+            "type": "scatter", "mode": "lines", "x": ends, "y": ends, "hoverinfo": "skip", "showlegend": False,
+            "line": {"color": LINE, "width": 1, "dash": "dash"},
+        },
+        {
+            "type": "scatter", "mode": "markers", "x": [a for a, _ in points.values()],
+            "y": [b for _, b in points.values()], "customdata": list(points), "showlegend": False,
+            "marker": {"size": 9, "color": "#4a90d9", "line": {"width": 1, "color": LINE}},
+            "hovertemplate": "<b>%{customdata}</b>: first %{x:.4g}, second %{y:.4g}<extra></extra>",
+        },
+    ]  # fmt: skip
+    better = "above" if order.measure.higher_is_better else "below"
+    layout: Layout = {
+        "height": HEIGHT,
+        "margin": MARGIN,
+        "xaxis": {"title": {"text": f"{order.label}: first model"}, "automargin": True},
+        "yaxis": {"title": {"text": f"second model ({better} the line it is better)"}, "automargin": True},
+    }
+    return traces, layout

@@ -1,0 +1,34 @@
+"""Views of the Review page: the slices of a case, figures over all cases, and two models on the same cases."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from ui.shared.state import CASE, load_from_url, save_to_url
+from ui.shared.state import VIEW as PARAMETER
+
+VIEW = "review_view"  # session key
+SLICES, FIGURES, MODELS = "slices", "figures", "models"
+TITLES = {SLICES: "slices", FIGURES: "all cases", MODELS: "two models"}
+
+
+def choose_view(two_models: bool) -> str:
+    """Render the choice of the view.
+
+    Parameters
+    ----------
+    two_models : bool. Whether there is a second model.
+    """
+    views = [SLICES, FIGURES, *([MODELS] if two_models else [])]
+    load_from_url(VIEW, SLICES, views, PARAMETER)
+    if st.session_state[VIEW] not in views:
+        st.session_state[VIEW] = SLICES
+    chosen = st.segmented_control("View", views, required=True, key=VIEW, format_func=TITLES.__getitem__) or SLICES
+    save_to_url(VIEW, chosen, PARAMETER, SLICES)
+    return chosen
+
+
+def open_case(id: str) -> None:
+    """Show the slices of a case when the page runs next; for callbacks of widgets."""
+    st.session_state[CASE] = id
+    st.session_state[VIEW] = SLICES

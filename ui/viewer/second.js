@@ -1,0 +1,79 @@
+// A second prediction of the same case: its errors, and where only one of the two predictions is right. The layer, and
+// the rows of these two panes, by their names.
+
+const SECOND = "second prediction", SECOND_ERRORS = "second errors", CHANGES = "who is right";
+const CHANGE_KINDS = [
+  { name: "only the first is right", colour: "#5b9dff", help: "the class of the reference in the first prediction, another one in the second" },
+  { name: "only the second is right", colour: "#ffb000", help: "the class of the reference in the second prediction, another one in the first" },
+  { name: "both are wrong", colour: "#a3a8b3", help: "neither prediction has the class of the reference" },
+];
+
+// Layers that a row compares: the reference, then predictions; null for any other row.
+function comparedLayers(row) {
+  return { errors: ["truth", "prediction"], [SECOND_ERRORS]: ["truth", SECOND], [CHANGES]: ["truth", "prediction", SECOND] }[row] ?? null;
+}
+
+// 1 + the index in CHANGE_KINDS; 0 where both are right, or the reference is ignored.
+function changeOf(truth, first, second) {
+  if (truth === IGNORED || (first === truth && second === truth)) return 0;
+  return first === truth ? 1 : second === truth ? 2 : 3;
+}
+
+class SecondPrediction {
+  constructor(viewer) {
+    this.viewer = viewer;
+    this.root = element("div", "legend changes");
+    this.root.setAttribute("role", "group");
+    this.root.setAttribute("aria-label", "Who is right");
+  }
+
+  get isThere() {
+    return Boolean(this.viewer.hasErrors && this.viewer.scene.layers[SECOND]);
+  }
+
+  // Rows that can be shown with a second prediction.
+  get rows() {
+    return this.isThere ? [SECOND_ERRORS, CHANGES] : [];
+  }
+
+  // Pixels of the row CHANGES; hidden classes are left out where no layer has another one.
+  paint(pixels, layers, shown) {
+    const { settings } = this.viewer, opaque = settings.overlayHidden ? 0 : Math.min(1, 0.35 + settings.opacity);
+    const colours = [0, ...CHANGE_KINDS.map((kind) => rgba(kind.colour, opaque))], [t, a, b] = layers;
+    for (let p = 0; p < pixels.length; p++) {
+      pixels[p] = shown[t[p]] || shown[a[p]] || shown[b[p]] ? colours[changeOf(t[p], a[p], b[p])] : 0;
+    }
+  }
+
+  // Volumes of the kinds in ml, of all voxels; null for an image that is streamed.
+  get volumes() {
+    const { scene, grid } = this.viewer;
+    if (scene.streamed) return null;
+    if (this.counted !== scene) {
+      const [t, a, b] = comparedLayers(CHANGES).map((name) => scene.layers[name]), counts = new Float64Array(4);
+      for (let at = 0; at < t.length; at++) counts[changeOf(t[at], a[at], b[at])]++;
+      this.counted = scene;
+      this.found = CHANGE_KINDS.map((_, n) => counts[n + 1] * voxelMillilitres(grid));
+    }
+    return this.found;
+  }
+
+  // What is the case at a voxel, in words.
+  describe([truth, first, second]) {
+    if ([truth, first, second].includes(undefined)) return "…";
+    if (truth === IGNORED) return "left out";
+    return CHANGE_KINDS[changeOf(truth, first, second) - 1]?.name ?? "both are right";
+  }
+
+  build() {
+    this.root.hidden = !this.viewer.rows.includes(CHANGES);
+    if (this.root.hidden) return;
+    const volumes = this.volumes;
+    this.root.replaceChildren(...CHANGE_KINDS.map(({ name, colour, help }, n) => {
+      const mark = element("span", "mark");
+      mark.title = help;
+      mark.append(swatch(colour), name, ...(volumes ? [text("span", millilitres(volumes[n]), "amount")] : []));
+      return mark;
+    }));
+  }
+}
