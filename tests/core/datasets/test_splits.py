@@ -147,7 +147,7 @@ def test_any_part_of_the_names_makes_groups() -> None:
     [
         (
             {"group_by": "hospital"},
-            "group_by: expected auto, none, person, case, session: what .* tell; got 'hospital'",
+            "group_by: expected auto, none, person, case, session.*; got 'hospital'",
         ),
         ({"group_by": "person", "val_subjects": ("b_1",)}, "expected all subjects of b on one side, got b_1 in val_s"),
         ({"group_by": "person", "folds": 9}, "folds: expected at most 7, the number of groups, of"),
