@@ -17,7 +17,7 @@ from tests.support.dicom_labels import FRAME, write_case
 from tests.support.foreign_volumes import Series, oblique_affine, phantom, write_multiframe, write_series
 from tests.support.volume_files import write_nifti
 
-pytestmark = [pytest.mark.long, pytest.mark.usefixtures("own_decoded_cache")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("own_decoded_cache")]
 
 SHAPE = (8, 9, 7)
 LABELS = LabelSpace.from_raw({0: "background", 10: "CSF", 150: "Tumeur é", 250: "WM"})
@@ -36,7 +36,7 @@ def classes_of(images: Path) -> np.ndarray:
     return index
 
 
-@pytest.mark.parametrize("shear", [0.0, 0.3])
+@pytest.mark.parametrize("shear", [pytest.param(0.0, marks=pytest.mark.long), 0.3])
 def test_what_is_written_is_read_back_voxel_by_voxel(tmp_path: Path, shear: float) -> None:
     import highdicom
 
