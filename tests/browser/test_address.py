@@ -124,7 +124,7 @@ def test_click_on_the_page_that_back_has_left_but_that_is_still_shown_keeps_its_
     page.go_back(wait_until="commit")
     assert "view=Measures" in page.url, "the address is that of Data, while Runs is still shown"
     page.get_by_test_id("stTopNavLink").filter(has_text="Runs").click()
-    connection.wait_for(b"measurements.csv")  # the chart of Runs
+    connection.wait_for(b"--logdir")  # the end of Runs
     connection.release()
     page.wait_for_url("**/runs")
     page.wait_for_selector(COMPLETE)

@@ -33,7 +33,7 @@ def test_sweep_shows_all_trials_in_parallel_coordinates_and_opens_the_best(serve
     assert widths == sorted(widths) and widths[0] < widths[-1], "the lines of good trials are thicker, and on top"
     expect(chart.get_by_text(f"{best.dice:.3f}", exact=True).first).to_be_visible()
     history = page.locator(".st-key-sweep-history .xaxislayer-above .xtick")
-    assert history.all_inner_texts() == [str(number) for number in range(1, 7)], "each trial has one tick"
+    assert history.all_text_contents() == [str(number) for number in range(1, 7)], "each trial has one tick"
     page.get_by_role("button", name="Open its run").click()
     expect(page).to_have_url(re.compile(rf"[?&]run={best.member.run}"))
     expect(page.get_by_role("heading", name=f"search trial {best.number}")).to_be_visible()

@@ -26,9 +26,12 @@ class HeldConnection:
         self.held = []
 
     def wait_for(self, content: bytes) -> None:
-        """Wait until an answer that has the content is held."""
-        while not any(content in message for message in self.held or () if isinstance(message, bytes)):
+        """Wait until an answer that has the content is held; 60 s at most."""
+        for _ in range(12_000):
+            if any(content in message for message in self.held or () if isinstance(message, bytes)):
+                return
             self._page.wait_for_timeout(5)
+        raise TimeoutError(f"expected an answer with {content!r}, got {len(self.held or ())} others")
 
     def release(self) -> None:
         late, self.held = self.held or [], None
