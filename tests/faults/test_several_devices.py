@@ -43,7 +43,7 @@ def test_killed_trainer_of_two_is_restarted_from_the_checkpoint(root: Path, conf
     steps = [row.step for row in metrics_file.read_metrics(folder) if row.name == "val/loss"]
     assert steps == list(range(STEPS_PER_EPOCH, steps[-1] + 1, STEPS_PER_EPOCH)), "an epoch measured not exactly once"
     assert done.step - STEPS_PER_EPOCH <= steps[-1] <= done.step
-    wait_until(lambda: not processes_of(folder), timeout_s=10)
+    wait_until(lambda: not processes_of(folder))
 
 
 @pytest.mark.long(30)
