@@ -46,7 +46,7 @@ def mistakes(truth: np.ndarray) -> np.ndarray:
 
 @contextlib.contextmanager
 def hand_made_case(server: Server, run: QuizRun, make: Callable[[np.ndarray], np.ndarray]) -> Iterator[Case]:
-    """A case of the run on the server, whose kept label map is replaced meanwhile.
+    """A case of the run on the server, whose kept label map is replaced for the test.
 
     Parameters
     ----------

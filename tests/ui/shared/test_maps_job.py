@@ -15,7 +15,7 @@ from ui.shared.jobs import Job
 
 
 class FakeJobs:
-    """Jobs that run until they are told to end."""
+    """Jobs that run until they are stopped."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.states: dict[Path, Job] = {}
