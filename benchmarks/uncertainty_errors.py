@@ -6,8 +6,8 @@
 TASK04 is the folder Task04_Hippocampus of the Medical Segmentation Decathlon. Networks of the preset ``quick`` that
 differ in their seed are trained on all folds but the first, by the program's commands. In each case of the first fold
 the values of a map are taken as scores of a voxel to be wrong: the AUC is the probability that a wrong voxel has a
-higher one than a right voxel, 0.5 for a map without information; equal values count half. Values are those that are kept
-and shown, a byte a voxel. Voxels: all of the case, or only those that reference or prediction labels.
+higher one than a right voxel, 0.5 for a map without information; equal values count half. Values are those that are
+kept and shown, a byte a voxel. Voxels: all of the case, or only those that reference or prediction labels.
 """
 
 from __future__ import annotations
