@@ -77,8 +77,8 @@ class Plane:
         return (self.series, self.rows, self.columns, *np.round(self.spacing_mm, 4), *turned)
 
 
-def find_planes(path: Path) -> tuple[list[Plane], list[str]]:
-    """The slices of the only image in a folder, or of the image to which a file belongs, and notes.
+def find_planes(path: Path) -> tuple[list[Plane], list[str], list[str]]:
+    """The slices of the only image in a folder, or of the image to which a file belongs, notes, and warnings.
 
     Raises
     ------
@@ -86,7 +86,7 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str]]:
         If there is no image, or a folder holds several: the error names a file of each.
     """
     folder = path if path.is_dir() else path.parent
-    skipped, others = 0, []
+    skipped, others, damaged = 0, [], list[str]()
     planes: list[Plane] = []
     for file in _files(folder, path):
         header = _read_header(file, required=file == path)
@@ -96,6 +96,8 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str]]:
         kind = NOT_IMAGES.get(str(header.get("SOPClassUID", "")))
         if kind is None and "Rows" not in header:
             kind = f"an object of modality {header.get('Modality', 'unknown')}"
+            if "SOPClassUID" not in header:
+                damaged.append(file.name)
         if kind is not None:
             if file == path:
                 raise VolumeError(f"{path}: expected an image, got {kind}; name the folder of the image itself")
@@ -103,6 +105,7 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str]]:
             continue
         planes += planes_of(file, header)
     notes = [f"{skipped} files that are not DICOM are left out"] if skipped else []
+    warnings = [f"{len(damaged)} damaged DICOM files are left out, as {damaged[0]}; copy them again"] if damaged else []
     if not planes:
         raise _no_image(path, folder, skipped, others)
     groups: dict[tuple[object, ...], list[Plane]] = {}
@@ -115,7 +118,7 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str]]:
     unique = {(plane.uid or str(plane.file), plane.frame): plane for plane in chosen}
     if len(unique) < len(chosen):
         notes.append(f"{len(chosen) - len(unique)} files are copies of others")
-    return list(unique.values()), notes
+    return list(unique.values()), notes, warnings
 
 
 def _files(folder: Path, path: Path) -> Iterator[Path]:

@@ -41,7 +41,7 @@ def read_dicom(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.
     if label is not None:
         contours = dicom_class(label) == RTSTRUCT
         return read_contours(label, limit_memory) if contours else read_segmentation(label, limit_memory)
-    planes, notes = find_planes(path)
+    planes, notes, warnings = find_planes(path)
     placed = place(path, planes)
     first, files = planes[0], {plane.file for plane in planes}
     slices, channels = len(placed.planes[0]), len(placed.planes)
@@ -51,7 +51,7 @@ def read_dicom(path: Path, limit_memory: LimitMemory) -> tuple[DecodedImage, np.
     largest = max(file.stat().st_size for file in files)
     limit_memory(4 * nbytes * max(1, 32 // first.bits) + 4 * largest + FILE_BYTES)
     stored, slope, intercept, problem = _read_pixels(placed)
-    warnings = [*placed.warnings, *([problem] if problem else [])]
+    warnings += [*placed.warnings, *([problem] if problem else [])]
     image = DecodedImage(
         shape=(first.columns, first.rows, slices),
         channels=channels,

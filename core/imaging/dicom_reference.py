@@ -107,12 +107,12 @@ def find_grid(file: Path, reference: Reference) -> ImageGrid:
             "convert it to NIfTI in the grid of its images"
         )
     found = _find(file, reference)
-    planes, _ = find_planes(found)
+    planes, *_ = find_planes(found)
     present = {plane.uid for plane in planes}
     if reference.instances and not present & set(reference.instances):
         own = [f for f in dicom_files(found.parent) if _matches(read_identity(f), (), reference.instances)]
         if own:
-            planes, _ = find_planes(own[0])
+            planes, *_ = find_planes(own[0])
             present = {plane.uid for plane in planes}
     missing = set(reference.instances) - present
     if missing:

@@ -59,7 +59,7 @@ def write_segmentation(path: Path, folder: Path, limit_memory: LimitMemory) -> N
     job = json.loads((folder / JOB_FILE).read_text("utf-8"))
     columns, rows, slices = job["shape"]
     voxels = columns * rows * slices
-    planes, _ = find_planes(path)
+    planes, *_ = find_planes(path)
     placed = place(path, planes)
     shape = (planes[0].columns, planes[0].rows, len(placed.planes[0]))
     if shape != (columns, rows, slices) or job["channel"] >= len(placed.planes):

@@ -176,3 +176,11 @@ def test_compressed_frames_of_different_scaling_are_refused(tmp_path: Path) -> N
     header.save_as(file, enforce_file_format=True)
     with pytest.raises(VolumeError, match="one intensity scaling"):
         read_image(file)
+
+
+def test_damaged_slice_at_an_end_of_the_series_is_reported(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "im", phantom(), oblique_affine())
+    last = sorted(folder.iterdir())[2]
+    content = last.read_bytes()
+    last.write_bytes(content[:150] + b"\xff" * 300 + content[450:])
+    assert any(f"1 damaged DICOM files are left out, as {last.name}" in w for w in read_header(folder).warnings)
