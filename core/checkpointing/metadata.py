@@ -11,6 +11,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ class CheckpointMetadata:
     normalisation: dict[str, Any] = field(default_factory=dict)
     version: int = FORMAT_VERSION
 
-    @property
+    @cached_property
     def train_config(self) -> TrainConfig:
         """The run's configuration, in which an ignore label that was chosen by its name is given by its value, which
         other data sets need not list. A network of version 0.1 with a class of such a name has no ignore label."""
@@ -104,7 +105,7 @@ class CheckpointMetadata:
         stored = self.dataset.get(TRAINING_SPACING)
         return None if stored is None else TrainingSpacing.from_json(stored)
 
-    @property
+    @cached_property
     def label_space(self) -> LabelSpace:
         """The label space."""
         return LabelSpace.from_json(self.labels)

@@ -20,7 +20,16 @@ from core.runs.store import folder as files
 from core.runs.store import heartbeat
 from core.runs.store.engine_records import write_engine
 from core.runs.store.state import read_state
-from tests.support.cluster.cluster_runs import record_of, seen, submit, toy, trainer_of, wait_for, wait_for_epoch
+from tests.support.cluster.cluster_runs import (
+    record_of,
+    seen,
+    submit,
+    toy,
+    trainer_of,
+    wait_for,
+    wait_for_epoch,
+    wait_for_written_crash,
+)
 from tests.support.cluster.machines import TOY_RUNS, started
 from tests.support.cluster.ray_cluster import RayCluster, missing_for_ray
 from tests.support.watching import TOY, processes_of, wait_until
@@ -187,8 +196,7 @@ def test_run_of_a_lost_node_has_crashed_and_goes_on_elsewhere(
     root: Path, on_lost_node: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(heartbeat, "OLD_S", 4.0)
-    wait_until(lambda: seen(root, on_lost_node).state == "crashed", 90, 0.5)
-    lost = read_state(root / on_lost_node)
+    lost = wait_for_written_crash(root, on_lost_node)
     assert "its node died" in lost.message and "resume it" in lost.message
     runs.resume(root, on_lost_node, TOY, engine="gpu")
     assert wait_for_epoch(root, on_lost_node, lost.epoch + 1).host == "r1"
@@ -211,8 +219,7 @@ def test_job_that_a_new_head_has_forgotten_is_explained(
         runs.delete(root, trains)
     monkeypatch.setattr(heartbeat, "OLD_S", 4.0)
     cluster.boot("r1")
-    wait_until(lambda: seen(root, trains).state == "crashed", 90, 0.5)
-    assert "Ray does not know its job: its head was restarted" in read_state(root / trains).message
+    assert "Ray does not know its job: its head was restarted" in wait_for_written_crash(root, trains).message
     assert not processes_of(root / trains)
     runs.resume(root, trains, TOY)
     wait_for_epoch(root, trains, before.epoch + 1)

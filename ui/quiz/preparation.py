@@ -157,7 +157,7 @@ def _show_job(selection: Selection, stage: str, title: str, subjects: Sequence[s
         ready = [subject for subject in subjects if subject in kept and not kept[subject].stale]
         if ready and is_requested(selection):
             return jobs.Job("done")  # enough for a game; the job continues for the next one
-        return evaluation_job.observe(selection.checkpoint, selection.folder, subjects)
+        return evaluation_job.observe(selection.checkpoint, selection.folder, subjects, kept)
 
     job = observe()
     if job.state != "running" and is_requested(selection) and st.session_state[REQUEST][-1] != stage:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from functools import cache
@@ -14,7 +15,7 @@ TRIM_INTERVAL_S = 15.0
 
 @cache
 def return_freed_memory() -> threading.Thread:
-    """Start a thread that returns freed memory now and then; called again, the same thread."""
+    """Start a thread that collects garbage and returns freed memory now and then; called again, the same thread."""
     limit_arenas(ARENAS)
     thread = threading.Thread(target=_trim, name="trim-heap", daemon=True)
     thread.start()
@@ -24,4 +25,5 @@ def return_freed_memory() -> threading.Thread:
 def _trim() -> None:
     while True:
         time.sleep(TRIM_INTERVAL_S)
+        gc.collect()
         trim_heap()

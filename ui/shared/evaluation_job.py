@@ -7,13 +7,13 @@ person; further ones wait for it. What is said about a subject concerns that sub
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from core.errors import UserError
 from core.files import FileStamp, file_stamp
-from core.runs.predictions import read_predictions
+from core.runs.predictions import Prediction, read_predictions
 from ui.shared import hashes, jobs
 from ui.shared.jobs import Job
 from ui.shared.paths import cache_root, runs_root
@@ -62,15 +62,18 @@ def start(checkpoint: Path, data: Path, subjects: Sequence[str]) -> None:
     work.start()
 
 
-def observe(checkpoint: Path, data: Path, subjects: Sequence[str]) -> Job:
+def observe(checkpoint: Path, data: Path, subjects: Sequence[str], kept: Mapping[str, Prediction] | None = None) -> Job:
     """The state of some subjects: done if all have an up-to-date prediction; failed if the job of one of them failed.
 
     Parameters
     ----------
     checkpoint, data : Path. Checkpoint file and folder of the data set.
     subjects : sequence of str. The subjects that the answer is about.
+    kept : mapping of Prediction, optional. Predictions by subject, where they were read just now.
     """
-    missing = _missing(runs_root(), checkpoint, data, subjects)
+    missing = (
+        _without_prediction(subjects, kept) if kept is not None else _missing(runs_root(), checkpoint, data, subjects)
+    )
     if not missing:
         return Job("done")
     folder = _folder(checkpoint, data)
@@ -129,7 +132,10 @@ def _take_batch(queue: _Queue) -> tuple[str, ...]:
 
 def _missing(root: Path, checkpoint: Path, data: Path, subjects: Sequence[str]) -> list[str]:
     """Those of the subjects that have no up-to-date prediction."""
-    kept = read_predictions(root, checkpoint, data)
+    return _without_prediction(subjects, read_predictions(root, checkpoint, data))
+
+
+def _without_prediction(subjects: Sequence[str], kept: Mapping[str, Prediction]) -> list[str]:
     return [subject for subject in subjects if subject not in kept or kept[subject].stale]
 
 

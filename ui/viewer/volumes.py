@@ -44,6 +44,13 @@ INTENSITY_BYTES = 4
 MAX_ASKED = 64  # intensities of one request
 MAX_MAKERS = 256  # volumes that are made on request and known at a time; the page that needs one publishes it again
 
+
+class _VolumeResponse(FileResponse):
+    """A file in pieces of a mebibyte: each piece is a turn of the event loop and of a thread."""
+
+    chunk_size = 2**20
+
+
 Turn: TypeAlias = Callable[[], contextlib.AbstractContextManager[object]]
 _Maker: TypeAlias = tuple[Callable[[], bytes], Turn]
 
@@ -204,7 +211,7 @@ def volume(request: Request) -> Response:
         with open(file, "rb") as stream:
             return _intensities(stream, file.stat().st_size, asked or "")
     headers = {"content-encoding": "gzip", "cache-control": "private, max-age=31536000, immutable"}
-    return FileResponse(file, media_type="application/octet-stream", headers=headers)
+    return _VolumeResponse(file, media_type="application/octet-stream", headers=headers)
 
 
 ROUTE = Route("/" + PREFIX + "{token}", volume, methods=["GET"])

@@ -12,6 +12,7 @@ from core.presets import preset
 from core.runs import engine_poller
 from core.runs.engines.registry import get_engine
 from core.runs.store.engine_records import EngineRecord, read_engine
+from core.runs.store.state import read_state
 from tests.support.watching import TOY, processes_of, wait_until
 
 
@@ -59,6 +60,18 @@ def wait_for_epoch(root: Path, run_id: str, epoch: int = 1) -> runs.RunState:
     """Wait until a run has trained for some epochs, and still runs."""
     wait_until(lambda: seen(root, run_id).epoch >= epoch, 120, 0.2)
     return wait_for(root, run_id, "running")
+
+
+def wait_for_written_crash(root: Path, run_id: str) -> runs.RunState:
+    """Wait until a run has crashed and the poller has written so, which it does with the next answer of the engine."""
+
+    def written() -> runs.RunState | None:
+        engine_poller.ask_all(root)
+        state = read_state(root / run_id)
+        return state if state.state == "crashed" else None
+
+    found: runs.RunState = wait_until(written, 90, 0.5)
+    return found
 
 
 def trainer_of(folder: Path) -> psutil.Process:
