@@ -7,6 +7,12 @@ import time
 from core.config import RunConfig
 
 MAX_RESERVE_FRACTION = 0.5  # of a time budget, for the final validation
+MIN_KEEPING_S, KEEPING_SHARE = 30.0, 0.05  # for keeping predictions after training: at least, and of the training time
+
+
+def keeping_limit_s(training_s: float) -> float:
+    """Longest time to segment and score held-out subjects after so much time of training, for Review."""
+    return max(MIN_KEEPING_S, KEEPING_SHARE * training_s)
 
 
 class RunProgress:

@@ -1,4 +1,8 @@
-"""Reserves part of a time budget for the final validation, and drops the inference modes it does not allow."""
+"""Reserves part of a time budget for the final validation, and drops the inference modes it does not allow.
+
+Where no whole volumes are validated, the first held-out subject is segmented and scored after training, for Review:
+that is part of the budget too if it takes a small share of it.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +16,13 @@ from torch import nn
 from core.compute.precision import autocast
 from core.inference.sliding_window import Box
 from core.inference.tile_grid import number_of_tiles
-from core.training.run_progress import RunProgress
+from core.training.run_progress import RunProgress, keeping_limit_s
 from core.types import Size3, triple
 
 SAFETY_FACTOR = 1.25  # on the reserved time
 WHOLE_FACTOR = 1.5  # one pass over a volume, relative to tiles of as many voxels: it does not fit the caches
+KEPT_FACTOR = 1.5  # segmentation and scores of a subject, relative to its segmentation
+MAX_KEPT_SHARE = 0.15  # of a time budget, for a subject that is segmented after training
 SUB_VOLUMES = "sub-volumes"  # key of the duration of sub-volume validation; the other keys are inference modes
 TILES = "tiles"
 
@@ -40,6 +46,7 @@ class ValidationBudget:
         self.modes = list(modes)
         self.overlap = overlap
         self._seconds: dict[str, float] = {}
+        self._kept_s = 0.0
 
     def estimate(self, tile_s: float, tile: Size3, sub_volumes: int, boxes: Sequence[Box]) -> None:
         """Reserve time by the duration of one tile. Modes that would take too long are dropped, the last one first.
@@ -51,11 +58,9 @@ class ValidationBudget:
         sub_volumes : int. Validation sub-volumes per epoch.
         boxes : sequence of Box. Foreground box of each held-out subject.
         """
-        tiles = voxels = 0
-        for box in boxes:
-            sides = triple([side.stop - side.start for side in box])
-            tiles += number_of_tiles(sides, tile, self.overlap)
-            voxels += math.prod(sides)
+        sizes = [triple([side.stop - side.start for side in box]) for box in boxes]
+        tiles = sum(number_of_tiles(size, tile, self.overlap) for size in sizes)
+        voxels = sum(map(math.prod, sizes))
         self._seconds = {
             SUB_VOLUMES: sub_volumes * tile_s,
             TILES: tiles * tile_s,
@@ -63,6 +68,10 @@ class ValidationBudget:
         }
         while self.modes and not self.progress.can_reserve(self._needed_s()):
             self.modes.pop()
+        if sizes and not self.modes:
+            kept_s = KEPT_FACTOR * number_of_tiles(sizes[0], tile, self.overlap) * tile_s
+            budget_s = self.progress.budget_s
+            self._kept_s = kept_s if kept_s <= min(MAX_KEPT_SHARE * budget_s, keeping_limit_s(budget_s)) else 0.0
         self.progress.reserve(self._needed_s())
 
     def record(self, kind: str, seconds: float) -> None:
@@ -82,7 +91,8 @@ class ValidationBudget:
         return self._seconds.get(kind, 0.0)
 
     def _needed_s(self) -> float:
-        return SAFETY_FACTOR * sum(self._seconds.get(kind, 0.0) for kind in (SUB_VOLUMES, *self.modes)) + 1.0
+        validation_s = sum(self._seconds.get(kind, 0.0) for kind in (SUB_VOLUMES, *self.modes))
+        return SAFETY_FACTOR * validation_s + self._kept_s + 1.0
 
 
 @torch.no_grad()

@@ -53,7 +53,7 @@ def _keep(
     from core.runs.predictions import predictions_folder, save_prediction
 
     started, total = time.monotonic(), len(segmented.label_maps)
-    if segmented.expected_s > limit_s:
+    if total and segmented.expected_s / total > limit_s:
         return
     predictor = TrainedPredictor(folder / files.BEST, segmented, files.read_config(folder).run.device)
     metadata = predictor.metadata

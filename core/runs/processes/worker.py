@@ -36,10 +36,10 @@ from core.runs.store import folder as files
 from core.runs.store import stop_file
 from core.runs.store.process import die_with_parent, process_identity
 from core.runs.store.state import RunState, read_state, write_state
+from core.training.run_progress import keeping_limit_s
 
 Experiment = Callable[[TrainConfig, Path, Listener, Callable[[], bool], bool], None]
 STOP_POLL_S = 0.5
-MIN_KEEPING_S, KEEPING_SHARE = 30.0, 0.05  # longest time to score kept predictions: at least, and of the training time
 
 
 class StopRequest:
@@ -115,7 +115,7 @@ def main(folder: Path, experiment: Experiment | None = None, attached_to: int = 
             raise RunError(failure)
         ended, segmented = _train(folder, experiment, listener, stop)
         if segmented is not None:
-            keep_predictions(folder, segmented, max(MIN_KEEPING_S, KEEPING_SHARE * ended.elapsed_s), listener, stop)
+            keep_predictions(folder, segmented, keeping_limit_s(ended.elapsed_s), listener, stop)
     except LostProcessError as error:
         close()
         files.append_log(folder, _one_line(error))
