@@ -12,12 +12,12 @@ from core.cli.arguments import add_data, add_json, add_progress
 from core.cli.data_download import add_download
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
-from core.datasets.describing import Described, describe, parse_classes, starting_point
+from core.datasets.folder_description import Described, describe, parse_classes, starting_point
 from core.datasets.label_values import default_classes, label_values
-from core.datasets.layouts.described import modality_table
+from core.datasets.layouts.described_layout import modality_table
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.set_description import KEYS, to_toml
-from core.datasets.prepared import PreparedCache
+from core.datasets.prepared_cache import PreparedCache
 from core.datasets.recognition import CODED
 from core.datasets.registry import open_dataset
 from core.datasets.saved_descriptions import forget_description, save_description

@@ -9,7 +9,7 @@ from pathlib import Path
 from core.datasets.layouts.assignment import Assignment
 from core.datasets.layouts.base import CodedLayout, Layout
 from core.datasets.layouts.decathlon import DecathlonLayout
-from core.datasets.layouts.described import DescribedLayout, fits
+from core.datasets.layouts.described_layout import DescribedLayout, fits
 from core.datasets.layouts.iseg import IsegLayout
 from core.datasets.layouts.known_sets import known_layouts, known_sets
 from core.datasets.layouts.listing import Listing, list_folder

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.compute.expected_device import expected_device
-from core.durations import TrainingPlace
 from core.runs.engines.registry import get_engine
 from core.runs.engines.settings import read_settings
 from core.runs.measured_speed import duration_factors, last_device
 from core.runs.store.engine_records import LOCAL
+from core.training_place import TrainingPlace
 
 
 def expected_place(root: Path, engine: str = LOCAL, device: str = "auto") -> TrainingPlace:

@@ -30,7 +30,7 @@ from core.compute.device import (
 from core.compute.distributed import DistributedContext, init_process_group
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
-from core.datasets.preparing import Resources
+from core.datasets.parallel_preparation import Resources
 from core.errors import ConfigError
 from core.events import Ended, Listener, Note
 from core.models.build import build_model

@@ -17,8 +17,8 @@ from core.datasets.data_record import VoxelDigests
 from core.datasets.fitness import judge_counts, judge_split, refuse_unfit
 from core.datasets.leak_findings import judge_leaks
 from core.datasets.leaks import find_leaks
-from core.datasets.prepared import Preparation, PreparedCache, PreparedSubject
-from core.datasets.preparing import Resources, SubjectPreparation
+from core.datasets.parallel_preparation import Resources, SubjectPreparation
+from core.datasets.prepared_cache import Preparation, PreparedCache, PreparedSubject
 from core.datasets.split_groups import split_groups
 from core.datasets.splits import Split, split_subjects
 from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, ensure_first_subjects

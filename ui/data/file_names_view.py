@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from core.datasets.describing import (
+from core.datasets.folder_description import (
     Described,
     class_rows,
     describe,
@@ -17,7 +17,7 @@ from core.datasets.describing import (
     pattern_lines,
     starting_point,
 )
-from core.datasets.layouts.described import modality_table
+from core.datasets.layouts.described_layout import modality_table
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.patterns import language_table
 from core.datasets.registry import UnknownLayoutError

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from core.checkpointing.checkpoint import load, save
-from core.datasets import load_subject, prepared
+from core.datasets import load_subject, prepared_cache
 from core.datasets.synthetic.demo import make_demo
 from core.errors import CheckpointError, ConfigError, DatasetError, DeviceError, UserError
 from core.events import Ended, Event, Metrics, Preparing, Ready
@@ -73,7 +73,7 @@ def test_time_budget_begins_when_the_subjects_are_read(data: Path, run: Path, mo
 
         return call
 
-    monkeypatch.setattr(prepared, "load_subject", slow(load_subject, 100.0))
+    monkeypatch.setattr(prepared_cache, "load_subject", slow(load_subject, 100.0))
     monkeypatch.setattr(TrainingStep, "compute_loss", slow(TrainingStep.compute_loss, 5.0))
     events: list[Event] = []
     train_run(tiny(path=str(data), minutes=1.0, **{**SHORT, "epochs": 100}), run, events.append)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.checkpointing.checkpoint import load
-from core.datasets.prepared import Preparation, PreparedCache
+from core.datasets.prepared_cache import Preparation, PreparedCache
 from core.events import Event, Note
 from core.sampling.streaming import StreamedSubjects, SubjectStore
 from core.training.experiment import train_run

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from core.datasets import load_subject, open_dataset
-from core.datasets.describing import describe
+from core.datasets.folder_description import describe
 from core.datasets.registry import UnknownLayoutError
 from core.datasets.saved_descriptions import save_description
 from core.errors import VolumeError
