@@ -23,7 +23,7 @@ from core.datasets.registry import open_dataset
 from core.datasets.saved_descriptions import forget_description, save_description
 from core.disk_cache import DiskCache, cache_limit_bytes
 from core.errors import DatasetError
-from core.formatting import format_bytes, format_list
+from core.formatting import format_bytes, format_count, format_list
 from core.imaging.foreign_files import decoded_cache
 from core.paths import dataset_folder
 from core.strict_json import dumps
@@ -141,6 +141,7 @@ def report_of(described: Described, values: dict[int, int], saved: Path | None) 
         "cases": modality_table(found.cases, found.modalities),
         "label_values": {str(value): count for value, count in values.items()},
         "problems": found.problems,
+        "warnings": found.warnings,
         "left_over": found.left_over,
         "image_files": described.files,
     }
@@ -192,18 +193,21 @@ def _text(described: Described, values: dict[int, int], saved: Path | None) -> I
     found = described.found
     yield to_toml(described.content)
     labelled = sum(bool(case.labels) for case in found.cases)
-    yield f"{len(found.cases)} cases, {labelled} with labels; {described.files} image files"
+    cases, files = format_count(len(found.cases), "case"), format_count(described.files, "image file")
+    yield f"{cases}, {labelled} with labels; {files}"
     rows = modality_table(found.cases[:MAX_CASES], found.modalities)
     if rows:
         yield from align_columns([list(rows[0]), *(list(row.values()) for row in rows)])
     if len(found.cases) > MAX_CASES:
         yield f"... and {len(found.cases) - MAX_CASES} more"
     for value, count in values.items():
-        yield f"label value {value}: in {count} label maps"
+        yield f"label value {value}: in {format_count(count, 'label map')}"
     for problem in found.problems[:MAX_LEFT_OVER]:
         yield f"error: {problem}"
+    yield from (f"warning: {warning}" for warning in found.warnings)
     if found.left_over:
-        yield f"left over: {len(found.left_over)} files: {format_list(list(found.left_over), MAX_LEFT_OVER)}"
+        left_over = format_list(list(found.left_over), MAX_LEFT_OVER)
+        yield f"left over: {format_count(len(found.left_over), 'file')}: {left_over}"
     if saved is not None:
         yield f"saved: {saved}"
     else:

@@ -14,10 +14,12 @@ from typing import Any
 from core.errors import VolumeError
 from core.imaging.dicom_colours import segment_colour
 from core.imaging.dicom_planes import MAX_FILES, error_text
-from core.imaging.image_files import DICOM_LABELS, is_dicom_file
+from core.imaging.image_files import DICOM_LABELS, dicom_class, is_dicom_file
 from core.imaging.segments import Segment
 
 INDEX_FILE = "index.json"
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"  # SOP class of the table of contents of a disc, usually named DICOMDIR
+OTHER_MODALITIES = ("SR", "RTPLAN", "RTDOSE", "PR", "KO", "DOC")  # of objects that are no images
 LAST_TAG = 0x00200052  # frame of reference, the last element that identifies a file
 IDENTITY = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "PatientID", "StudyInstanceUID",
@@ -79,11 +81,13 @@ class FolderIndex:
     ----------
     series, labels : tuple. Series of images; segmentations and contours.
     problems : tuple of str. Segmentations and contours that cannot be read, and why.
+    damaged : tuple of str. Names of files that belong to no series, as their headers are damaged.
     """
 
     series: tuple[DicomSeries, ...]
     labels: tuple[LabelObject, ...]
     problems: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,16 +178,22 @@ def _index(folder: Path) -> FolderIndex:
     series: dict[str, tuple[Identity, Path, int]] = {}
     labels: list[LabelObject] = []
     problems: list[str] = []
+    damaged: list[str] = []
     for file in dicom_files(folder):
         found = read_identity(file)
         if found is None:
-            continue
-        if found.is_label:
+            if dicom_class(file) != MEDIA_DIRECTORY:
+                damaged.append(file.name)
+        elif found.is_label:
             try:
                 labels.append(_label_object(file, found))
             except VolumeError as error:
                 problems.append(str(error))
-        elif found.series and found.modality not in ("SR", "RTPLAN", "RTDOSE", "PR", "KO", "DOC"):
+        elif found.modality in OTHER_MODALITIES:
+            continue
+        elif not found.series:
+            damaged.append(file.name)
+        else:
             first = series.setdefault(found.series, (found, file, 0))
             series[found.series] = (*first[:2], first[2] + 1)
     images = tuple(
@@ -192,7 +202,7 @@ def _index(folder: Path) -> FolderIndex:
         )
         for uid, (i, file, files) in series.items()
     )
-    return FolderIndex(images, tuple(labels), tuple(problems))
+    return FolderIndex(images, tuple(labels), tuple(problems), tuple(damaged))
 
 
 def _label_object(file: Path, identity: Identity) -> LabelObject:

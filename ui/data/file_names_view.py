@@ -59,11 +59,11 @@ def forget_button(path: Path) -> None:
     """Render the button that removes the saved description of a folder, if there is one."""
     if description_file(path).exists():
         st.button(
-            "Forget the file names",
+            "Reset file names",
             icon=":material/undo:",
             on_click=_forget,
             args=(path,),
-            help="The folder is read as it is recognised, as before",
+            help="Delete the saved patterns and class names: the folder is read again as it is recognised",
         )
 
 
@@ -176,6 +176,8 @@ def _show_cases(found: Described) -> None:
     st.markdown(" · ".join(parts))
     for problem in found.found.problems[:5]:
         st.error(formatting.plain(formatting.sentence(problem)), icon=":material/error:")
+    for warning in found.found.warnings:
+        st.warning(formatting.plain(formatting.sentence(warning)), icon=":material/warning:")
     if cases:
         st.dataframe(
             modality_table(cases[:MAX_ROWS], found.found.modalities),
