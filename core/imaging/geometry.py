@@ -223,8 +223,8 @@ def _axis_directions(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[in
     """For each voxel axis, the world axis (0 x, 1 y, 2 z) that it follows most closely, each used once, and the sign
     (+1 or -1) of its direction. Voxel sizes have no influence.
 
-    Directions are rounded first: of axes at 45 degrees, the last digits of the affine would decide, which differ between
-    a file and what is written in its geometry.
+    Directions are rounded first: of axes at 45 degrees, the last digits of the affine would decide, and these differ
+    between a file and what is written in its geometry.
     """
     from nibabel.orientations import io_orientation
 

@@ -100,7 +100,8 @@ def test_segments_of_a_dicom_file_are_the_classes_of_their_names(tmp_path: Path,
     scene, _ = with_second(
         subject_scene(data, id), dataset, id, dataset.labels, SecondFile(other_order, dataset.labels)
     )
-    assert np.array_equal(layer(scene), load_subject(dataset, id).label)
+    truth = load_subject(dataset, id).label
+    assert truth is not None and np.array_equal(layer(scene), truth)
     strange = write_seg(data / ".third.dcm", {"lung": masks["liver"]}, AFFINE)
     with pytest.raises(VolumeError, match=r"named as classes \(liver, tumour\), got lung"):
         with_second(scene, dataset, id, dataset.labels, SecondFile(strange, dataset.labels))
