@@ -37,11 +37,11 @@ def cards(title: str, shown: Sequence[ShownRun]) -> None:
 
 @st.fragment(run_every=3.0)
 def overview() -> None:
-    """The runs that train now and the last results, updated every three seconds."""
+    """The runs that train now or wait and the last results, updated every three seconds."""
     all_runs = runs.list_runs(root)
     going_on, ended = shown_runs(all_runs, groups.list_groups(root, all_runs))
     if going_on:
-        cards("Running now", going_on)
+        cards("Waiting to start" if all(one.state == "queued" for one in going_on) else "Running now", going_on)
     if ended:
         cards("Last results", ended)
         best_runs_table(all_runs)

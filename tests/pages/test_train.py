@@ -148,7 +148,7 @@ def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
         ("fold", 7, "Expected 0 to 4 with 5 folds, got 7"),
     ):
         run_page(field(app, name).set_value(value))
-        assert message in texts(app) and "Please fix" in app.warning[0].value, name
+        assert message in texts(app) and "Not valid" in app.warning[0].value, name
         assert button(app, "Start training").disabled
         run_page(next(b for b in app.button if b.label.startswith("back to") and f".{name}." in (b.key or "")).click())
         assert message not in texts(app)

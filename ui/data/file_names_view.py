@@ -83,7 +83,7 @@ def show_editor(path: Path, unknown: UnknownLayoutError | None = None, layout: s
         return False
     if unknown is not None:
         nearest = f" {formatting.plain(formatting.sentence(unknown.nearest))}" if unknown.nearest else ""
-        st.info(f"No layout that is known fits this folder.{nearest}", icon=":material/folder_open:")
+        st.info(f"No known layout fits this folder.{nearest}", icon=":material/folder_open:")
     _show_fields(path, start)
     return True
 
