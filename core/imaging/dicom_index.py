@@ -13,7 +13,7 @@ from typing import Any
 
 from core.errors import VolumeError
 from core.imaging.dicom_colours import segment_colour
-from core.imaging.dicom_planes import MAX_FILES, error_text
+from core.imaging.dicom_planes import error_text, visible_files
 from core.imaging.image_files import DICOM_LABELS, dicom_class, is_dicom_file
 from core.imaging.segments import Segment
 
@@ -152,15 +152,7 @@ def dicom_files(folder: Path) -> list[Path]:
     VolumeError
         If it cannot be listed, or holds too many.
     """
-    try:
-        files = sorted(p for p in folder.iterdir() if p.name != "DICOMDIR" and p.is_file() and is_dicom_file(p))
-    except OSError as error:
-        raise VolumeError(f"{folder}: cannot be listed: {error.strerror or error}") from None
-    if len(files) > MAX_FILES:
-        raise VolumeError(
-            f"{folder}: expected at most {MAX_FILES} files, got {len(files)}; put each series into a folder"
-        )
-    return files
+    return [file for file in visible_files(folder) if is_dicom_file(file)]
 
 
 def write_index(folder: Path, target: Path) -> None:

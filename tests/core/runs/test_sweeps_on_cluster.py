@@ -21,7 +21,6 @@ from core.runs.store.submissions import submission
 from core.runs.sweeps import advance, submit_sweep
 from core.sweeps.settings import ENGINE_AT_ONCE, SweepOptions, SweepSettings
 from core.sweeps.space import parse_space
-from tests.support.balls import tiny, write_balls
 from tests.support.cluster.slurm_clients import SlurmClients
 from tests.support.elsewhere import CLUSTER, SETTINGS
 from tests.support.sweeps import (
@@ -32,11 +31,6 @@ from tests.support.sweeps import (
 )
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> TrainConfig:
-    return tiny(path=str(write_balls(tmp_path / "balls")))
 
 
 @pytest.fixture

@@ -133,6 +133,7 @@ def test_a_file_with_a_damaged_header_is_a_warning_of_the_data_set(tmp_path: Pat
     for case, uid in (("p1", "1.1"), ("p2", "1.2")):
         write_images(folder / case / "im", uid)
         write_seg(folder / case / "seg.dcm", {"Liver": liver}, AFFINE, uid)
+    (folder / "p2" / "im" / "._0001.dcm").write_bytes(b"written by macOS")
     assert open_dataset(folder).warnings == ()
     damage_header(folder / "p2" / "seg.dcm")
     damage_header(last := sorted((folder / "p1" / "im").iterdir())[-1])
