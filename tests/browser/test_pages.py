@@ -107,6 +107,21 @@ def test_chart_shows_the_loss_before_the_first_validation(server: Server, page: 
     expect(page.locator(".tip")).to_contain_text("0.200")
 
 
+@pytest.mark.slow
+def test_home_has_the_text_of_each_page_beside_its_name(quiz_server: Server, page: Page) -> None:
+    page.goto(quiz_server.url)
+    texts = page.get_by_test_id("stMain").get_by_test_id("stCaptionContainer")
+    for width in (1440, 1280, 1000, 800):
+        page.set_viewport_size({"width": width, "height": 900})
+        for name, text in (("Learn", "T1 and T2"), ("Review", "Each case slice by slice")):
+            link = page.get_by_test_id("stMain").get_by_test_id("stPageLink").filter(has_text=name).last.bounding_box()
+            beside = texts.filter(has_text=text).bounding_box()
+            assert link and beside, name
+            middle = link["y"] + link["height"] / 2
+            assert beside["y"] <= middle <= beside["y"] + beside["height"], f"{name} at {width} px"
+            assert beside["x"] >= link["x"] + link["width"], f"{name} at {width} px"
+
+
 def test_empty_chart_gives_the_reason(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "young", "stopped", epochs=0)
     page.goto(f"{server.url}/runs?run={run}")

@@ -76,6 +76,14 @@ def test_second_prediction_beside_the_first_one_says_who_is_right_and_is_in_the_
     wait_until_ready(copied)
     expect(pane_of(copied, "who is right").canvas).to_be_visible()
     copied.context.close()
+    for width in (1440, 800):
+        page.set_viewport_size({"width": width, "height": 1000})
+        settle(page)
+        first, last = show.bounding_box(), page.get_by_role("button", name="Full screen").bounding_box()
+        assert first and last and last["y"] < first["y"] + first["height"], f"one row of controls at {width} px"
+    page.locator("summary").get_by_text("More", exact=True).click()
+    page.get_by_role("group", name="Planes").get_by_role("button", name="coronal").click()
+    expect(page.locator("canvas.pane[data-plane=coronal]").first).to_be_visible()
 
 
 def test_click_on_a_point_of_a_figure_opens_its_case(
