@@ -141,12 +141,15 @@ def comparable(first: Mapping[str, SubjectScore], second: Mapping[str, SubjectSc
     )
     shared = [name for name in known[0] if name in known[1]]
     in_mean = tuple(name for name in counted[0] if name in counted[1])
-    restricted = (
-        {id: replace(s[id], dice={n: v for n, v in s[id].dice.items() if n in shared}, in_mean=in_mean) for id in cases}
-        for s in (first, second)
-    )
     left_out = tuple(name for name in {**counted[0], **counted[1]} if name not in in_mean)
-    return ComparableScores(*restricted, left_out)
+
+    def restricted(scores: Mapping[str, SubjectScore]) -> dict[str, SubjectScore]:
+        return {
+            id: replace(s, dice={n: v for n, v in s.dice.items() if n in shared}, in_mean=in_mean)
+            for id, s in ((id, scores[id]) for id in cases)
+        }
+
+    return ComparableScores(restricted(first), restricted(second), left_out)
 
 
 def seen_in_training(metadata: CheckpointMetadata, data: Path, cases: Sequence[str]) -> list[str]:
@@ -190,11 +193,21 @@ def _paired(class_name: str, pairs: Sequence[tuple[float, float]], measure: Meas
     badness = [(measure.badness(a), measure.badness(b)) for a, b in pairs]
     second_better, first_better = sum(a > b for a, b in badness), sum(a < b for a, b in badness)
     differences = [0.0 if a == b else b - a for a, b in pairs]  # two missed structures are equally far
-    values = list(zip(*pairs, strict=True)) if pairs else [(), ()]
-    means, missed = [_mean(v) for v in values], [sum(map(math.isinf, v)) for v in values]
-    middle = median(differences) if differences else math.nan
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
     p, signed_ranks = _wilcoxon([0.0 if a == b else a - b for a, b in badness])
-    return PairedResult(class_name, len(pairs), *means, *missed, first_better, second_better, middle, p, signed_ranks)
+    return PairedResult(
+        class_name,
+        n=len(pairs),
+        first=_mean(first),
+        second=_mean(second),
+        first_missed=sum(map(math.isinf, first)),
+        second_missed=sum(map(math.isinf, second)),
+        first_better=first_better,
+        second_better=second_better,
+        median_difference=median(differences) if differences else math.nan,
+        p=p,
+        signed_ranks=signed_ranks,
+    )
 
 
 def _mean(values: Sequence[float]) -> float:

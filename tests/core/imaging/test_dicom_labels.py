@@ -142,6 +142,26 @@ def test_contours_inside_of_others_are_holes_and_directions_do_not_count(tmp_pat
     assert_labels(write_rtstruct(tmp_path / "rt" / "a.dcm", {"ring": contours}), images, ring * 1)
 
 
+def test_a_copy_of_a_contour_does_not_erase_it_wherever_it_begins(tmp_path: Path) -> None:
+    def with_copies(header: Any) -> None:
+        from copy import deepcopy
+
+        region = header.ROIContourSequence[0]
+        contours = list(region.ContourSequence)
+        for number, contour in enumerate(list(contours)):
+            points = np.array(contour.ContourData, float).reshape(-1, 3)
+            copies = (np.roll(points, number + 1, axis=0), points[::-1], np.concatenate([points, points[:1]]))
+            copy = deepcopy(contour)
+            copy.ContourData = [round(float(v), 8) for v in copies[number % 3].ravel()]
+            copy.NumberOfContourPoints = len(copies[number % 3])
+            contours.append(copy)
+        region.ContourSequence = contours
+
+    file = write_square(tmp_path, with_copies)
+    assert int(read_label(file).data.sum()) == 4 * 4 * 7
+    assert read_header(file).warnings == ("copies of contours of liver are left out",)
+
+
 def test_overlapping_segments_are_named_and_explained(tmp_path: Path) -> None:
     write_case(tmp_path / "im", phantom(SHAPE), AFFINE)
     body = {"BODY": np.ones(SHAPE, bool), **MASKS}
