@@ -195,7 +195,8 @@ def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> Engin
             sentence = f"{counts}; not asked yet"
         elif answer.error:
             answers, heard = False, last_heard("", time.time() - answer.answered_at) if answer.answered_at else ""
-            sentence = f"does not answer: {answer.error}" + (f"; {heard}" if heard else "")
+            why = answer.error.removeprefix(f"{engine.name}: ")
+            sentence = f"does not answer: {why}" + (f"; {heard}" if heard else "")
         else:
             answers = True
             sentence = f"{counts}; asked {format_duration(answer_age_s(root, engine.name))} ago"

@@ -139,7 +139,7 @@ def resume_button(root: Path, was: str, key: str, *, label: str = "Resume", **op
     if not titles:
         return st.button(label, icon=icon, **options), ""
     with st.popover(label, icon=icon, key=key, **options):
-        st.write("It goes on from the last checkpoint.")
+        st.write("From the last checkpoint; from the beginning where there is none.")
         engine = choose_place(titles, was, f"{key}-where")
         clicked = st.button(label, type="primary", key=f"{key}-now")
     return clicked, "" if engine == was else engine

@@ -156,7 +156,8 @@ def describe_waiting(root: Path, record: EngineRecord) -> tuple[JobReport | None
     """The report about the job of a queued run, and a sentence why it waits."""
     report, error = read_report(root, record)
     if not record.job and record.problem:
-        return None, f"{record.engine} did not answer when it was submitted, it is tried again: {record.problem}"
+        why = record.problem.removeprefix(f"{record.engine}: ")
+        return None, f"{record.engine} did not answer when it was submitted, it is tried again: {why}"
     if not record.job and is_held(root, record):
         return None, f"it is being submitted to {record.engine}"
     if error or report is None:
@@ -166,4 +167,5 @@ def describe_waiting(root: Path, record: EngineRecord) -> tuple[JobReport | None
 
 def _why_unknown(record: EngineRecord, error: str) -> str:
     """Why nothing is known about a job now: its engine does not answer, or was not asked."""
-    return f"{record.engine} does not answer: {error}" if error else f"{record.engine} was not asked about it yet"
+    why = error.removeprefix(f"{record.engine}: ")
+    return f"{record.engine} does not answer: {why}" if error else f"{record.engine} was not asked about it yet"
