@@ -206,10 +206,16 @@ def test_out_of_memory_is_a_device_error(data: Path, run: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_run_that_cannot_fit_is_refused_before_data_is_read(data: Path, run: Path) -> None:
+def test_run_that_cannot_fit_is_refused_before_data_is_read(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.training.experiment.suggest_smaller", lambda *_: "a batch of 1 would fit")
     events: list[Event] = []
     config = tiny(path=str(data), sub_volume=(512, 512, 512), channels=(256, 512), batch_size=8)
-    with pytest.raises(DeviceError, match=r"would take about [\d.]+ GB, and this machine's memory is [\d.]+ GB"):
+    with pytest.raises(
+        DeviceError,
+        match=r"would take about [\d.]+ GB, and this machine's memory is [\d.]+ GB.*; a batch of 1 would fit",
+    ):
         train_run(config, run, events.append)
     assert events == []
 
