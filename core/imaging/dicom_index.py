@@ -20,10 +20,11 @@ from core.imaging.segments import Segment
 INDEX_FILE = "index.json"
 MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"  # SOP class of the table of contents of a disc, usually named DICOMDIR
 OTHER_MODALITIES = ("SR", "RTPLAN", "RTDOSE", "PR", "KO", "DOC")  # of objects that are no images
+SERIES_NUMBER = "SeriesNumber"
 LAST_TAG = 0x00200052  # frame of reference, the last element that identifies a file
 IDENTITY = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "PatientID", "StudyInstanceUID",
-    "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID",
+    "SeriesInstanceUID", SERIES_NUMBER, "FrameOfReferenceUID",
 )  # fmt: skip
 
 
@@ -128,7 +129,7 @@ def read_identity(file: Path) -> Identity | None:
             header = read_partial(content, lambda tag, vr, length: tag > LAST_TAG, force=True, specific_tags=tags)
         if "SOPClassUID" not in header:
             return None
-        texts = {name: str(header.get(name, "") or "").strip() for name in IDENTITY}
+        texts = {name: str(header.get(name, "") or "").strip() for name in IDENTITY if name != SERIES_NUMBER}
         return Identity(
             texts["SOPClassUID"],
             texts["SOPInstanceUID"],
@@ -138,10 +139,18 @@ def read_identity(file: Path) -> Identity | None:
             texts["Modality"],
             texts["SeriesDescription"],
             texts["PatientID"],
-            int(texts["SeriesNumber"] or 0),
+            _series_number(header),
         )
     except Exception:  # noqa: BLE001 - a damaged header may raise any exception
         return None
+
+
+def _series_number(header: Any) -> int:
+    """Its series number; 0 where there is none, or text that is no whole number: it is only part of a name."""
+    try:
+        return int(header.get(SERIES_NUMBER) or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def dicom_files(folder: Path) -> list[Path]:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from core.errors import VolumeError
+from core.imaging.dicom_index import read_identity
 from core.imaging.segments import Segment
 from core.imaging.volume import read_header, read_image, read_label
 from tests.support.dicom_labels import (
@@ -111,6 +112,17 @@ def test_segments_have_names_and_colours(tmp_path: Path) -> None:
     table = read_header(contours).segments
     assert table is not None and table.segments == (Segment(1, "liver", "#ff0000"), Segment(2, "lung", "#ff1000"))
     assert "lung has no contours" in read_header(contours).notes
+
+
+@pytest.mark.parametrize(("number", "read"), [(b"1.5 ", 1), (b"A-12", 0)])
+def test_a_series_is_known_whatever_its_number_is(tmp_path: Path, number: bytes, read: int) -> None:
+    """Numbers of series are only names; some systems write no whole numbers."""
+    file = next(iter(write_case(tmp_path / "im", phantom(SHAPE), AFFINE, SeriesNumber=7777).iterdir()))
+    content = file.read_bytes()
+    assert content.count(b"7777") == 1
+    file.write_bytes(content.replace(b"7777", number))
+    found = read_identity(file)
+    assert found is not None and (found.series, found.number) == (SERIES_UID, read)
 
 
 def test_a_segmentation_is_no_image_and_does_not_disturb_one_beside_it(tmp_path: Path) -> None:
