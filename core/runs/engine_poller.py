@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from core.runs.engines.engine import Engine, EngineError
 from core.runs.engines.registry import list_engines
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
+    SILENT_S,
     EngineAnswer,
     EngineRecord,
     answer_age_s,
@@ -33,7 +35,7 @@ from core.runs.store.engine_records import (
 )
 from core.runs.store.heartbeat import last_heard
 from core.runs.store.process import locked
-from core.runs.store.state import ENDED, read_state, write_reconciled_state, write_state
+from core.runs.store.state import ENDED, OBSERVED, read_state, write_reconciled_state, write_state
 from core.runs.store.submissions import may_get_job
 
 COMMAND_WAIT_S = 3.0  # a command waits so long for an engine, and goes on with its last answer
@@ -186,8 +188,7 @@ def overview(root: Path, summaries: Sequence[RunSummary] | None = None, wait_s: 
 
 def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> EngineStatus:
     own = [run for run in going_on if engine_of(run.engine) == engine.name]
-    waiting = sum(run.state.state == "queued" for run in own)
-    counts = f"{len(own) - waiting} running, {waiting} waiting"
+    counts = _counts(own)
     answers, sentence = None, counts
     if engine.capabilities.jobs and own:
         answer = read_answer(root, engine.name)
@@ -198,11 +199,20 @@ def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> Engin
             why = answer.error.removeprefix(f"{engine.name}: ")
             sentence = f"does not answer: {why}" + (f"; {heard}" if heard else "")
         else:
-            answers = True
-            sentence = f"{counts}; asked {format_duration(answer_age_s(root, engine.name))} ago"
+            age_s = answer_age_s(root, engine.name)
+            answers = True if age_s <= SILENT_S else None  # nothing is known of now
+            sentence = f"{counts}; asked {format_duration(age_s)} ago"
     elif engine.capabilities.jobs:
         sentence = "nothing runs or waits"
     return EngineStatus(engine.name, engine.kind, engine.title, answers, sentence, tuple(map(_engine_run, own)))
+
+
+def _counts(own: Sequence[RunSummary]) -> str:
+    """How many runs run, wait, and are in a state of which neither is known."""
+    states = Counter(run.state.state for run in own)
+    running = sum(count for state, count in states.items() if state not in ("queued", *OBSERVED))
+    others = [f"{states[state]} {state}" for state in OBSERVED if states[state]]
+    return ", ".join([f"{running} running", f"{states['queued']} waiting", *others])
 
 
 def _engine_run(run: RunSummary) -> EngineRun:

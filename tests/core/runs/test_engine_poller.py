@@ -34,7 +34,7 @@ from core.runs.store.engine_records import (
 from core.runs.store.heartbeat import Heartbeat
 from core.runs.store.state import read_state, write_state
 from core.runs.store.submissions import LEASES, submission
-from tests.support.elsewhere import CLUSTER, SETTINGS
+from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, run_elsewhere, with_job
 from tests.support.watching import wait_until
 
 
@@ -177,6 +177,25 @@ def test_submission_whose_submitter_was_killed_is_interrupted(
         held.__exit__(None, None, None)
         path.write_text(left)
     wait_until(lambda: engine_poller.ask(root, scheduler) and read_state(folder).state == "failed")
+
+
+def test_engine_counts_no_run_as_running_of_which_that_is_not_known(root: Path, scheduler: Scheduler) -> None:
+    for state in ("running", "queued", "running"):
+        folder = run_elsewhere(root, state)
+        with_job(folder)
+    beat(folder, 1, time.time() - 1200.0)
+    answer(root, JobReport("running", place=OTHER))
+    status = engine_poller.overview(root)[1]
+    assert status.answers and status.sentence.startswith("2 running, 0 waiting, 1 stalled; asked "), "one begins"
+
+
+def test_engine_that_was_not_asked_lately_is_not_said_to_answer(root: Path, scheduler: Scheduler) -> None:
+    path = answer_file(root, CLUSTER)
+    path.parent.mkdir()
+    files.write_json(path, asdict(EngineAnswer(time.time() - 600.0, "other", 5, "", time.time() - 600.0)))
+    queued(root, "1")
+    status = engine_poller.overview(root)[1]
+    assert status.answers is None and status.sentence == "0 running, 1 waiting; asked 10 min ago"
 
 
 def test_end_of_a_job_that_never_began_is_written(root: Path, scheduler: Scheduler) -> None:
