@@ -36,8 +36,10 @@ class EngineJob:
     name: str = ""
 
     def is_of(self, record: EngineRecord) -> bool:
-        """Whether it is the job of a run: by its id, or by its name where the submitter has not noted the id yet. A job
-        of an earlier submission, which was not cancelled, has another name."""
+        """Whether it is the job of a run: by its name, and by its id once the submitter has noted it. A job of an
+        earlier submission, which was not cancelled, has another name; one of another cluster may have the same id."""
+        if self.name and self.name != record.name:
+            return False
         return self.id == record.job if record.job else bool(record.name) and record.name in (self.name, self.id)
 
     def why_signalled(self) -> str:

@@ -78,7 +78,8 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
         state, record = read_state(folder), read_engine(folder)
         if job.id and (record is None or not job.is_of(record)):  # one that was given up, but not cancelled
             other = "the queue of its host" if record is None else f"job {record.job or record.name or 'yet to come'}"
-            raise RunError(f"{folder.name}: expected {other} to train it, this is job {job.id}")
+            submission = ", of another submission" if record is not None and job.name not in ("", record.name) else ""
+            raise RunError(f"{folder.name}: expected {other} to train it, this is job {job.id}{submission}")
         if record is not None and not job.id:  # the queue of an earlier version, which knows no engines
             raise RunError(
                 f"{folder.name}: expected a job of engine {record.engine} to train it, this process is of none"

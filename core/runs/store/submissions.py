@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 
+from core.files import NO_FILE, file_stamp
 from core.hosts import host_name
 from core.runs.store import heartbeat
 from core.runs.store.engine_records import ANSWERS, EngineRecord
@@ -53,6 +54,8 @@ def current_lease() -> str:
 
 def is_held(root: Path, record: EngineRecord) -> bool:
     """Whether a process works on the submission of a run: its lease is there and, for all that is known, renewed."""
+    if not record.lease or file_stamp(_lease_file(root, record)) == NO_FILE:
+        return False  # without the wait for a file that is just replaced: lists ask about every run
     beat = _read_lease(root, record)
     return beat is not None and _is_renewed(root, record, beat)
 
@@ -68,7 +71,12 @@ def may_get_job(root: Path, record: EngineRecord) -> bool:
 
 
 def _read_lease(root: Path, record: EngineRecord) -> Beat | None:
-    return read_beat(root / ANSWERS / LEASES, f"{record.lease}.json") if record.lease else None
+    path = _lease_file(root, record)
+    return read_beat(path.parent, path.name) if record.lease else None
+
+
+def _lease_file(root: Path, record: EngineRecord) -> Path:
+    return root / ANSWERS / LEASES / f"{record.lease}.json"
 
 
 def _is_renewed(root: Path, record: EngineRecord, beat: Beat) -> bool:

@@ -146,6 +146,17 @@ def test_job_of_an_earlier_submission_takes_no_run_that_is_being_submitted_again
     assert claimed is not None and claimed.job == "43", "no other job may take it from now on"
 
 
+def test_job_of_another_cluster_with_the_same_id_takes_no_run(
+    root: Path, job: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_elsewhere(root, "queued")
+    with_job(folder, "7")
+    job("7")
+    monkeypatch.setenv(JOB_NAME, "an-earlier-submission-to-another-cluster")
+    with pytest.raises(RunError, match="expected job 7 to train it, this is job 7, of another submission"):
+        claim_run(folder)
+
+
 def test_job_takes_no_run_before_its_submission_has_a_name(root: Path, job: Callable[..., None]) -> None:
     folder = run_elsewhere(root, "queued")
     with_job(folder, "")
