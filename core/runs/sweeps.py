@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -155,29 +155,38 @@ def advance(root: Path, group_id: str, at_once: int, worker: str = launch.WORKER
         Whether the sweep goes on: false when its last trial has ended, it was stopped or deleted.
     """
     try:
-        with lock_group(root, group_id):
-            group = _make_pending(root, read_group(root, group_id))
-            summary = sweep_of(root, group)
-            try:
-                records = [_record(trial, summary) for trial in summary.trials]
-                _prune(root, summary, records)
-                _update_importance(root, summary, records)
-                proposes = summary.proposes and len(summary.active) < at_once
-                with submission(root) if proposes and summary.settings.engine else nullcontext():
-                    if proposes:
-                        _propose(root, summary, records)
-                    if summary.settings.engine:
-                        _submit(root, _propose_missing(root, group_id, at_once), worker)
-            except LockHeldError:
-                return True  # of a run that another process changes just now
-            except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
-                _end(root, read_group(root, group_id), error)
-            summary = sweep_of(root, read_group(root, group_id))
-    except LockHeldError:
+        with ExitStack() as lease:
+            with lock_group(root, group_id):
+                summary = _advance(root, group_id, at_once, lease)
+            if summary.settings.engine:  # without the lock: an engine that does not answer delays no request to stop
+                _submit(root, summary, worker)
+        summary = sweep_of(root, read_group(root, group_id))
+    except LockHeldError:  # another process changes the group, or one of its runs, just now
         return True
     except RunError:
         return False
     return summary.proposes or bool(summary.active)
+
+
+def _advance(root: Path, group_id: str, at_once: int, lease: ExitStack) -> SweepSummary:
+    """What of :func:`advance` changes the group, under its lock; ``lease`` holds a submission while trials without a
+    job have been proposed."""
+    summary = sweep_of(root, _make_pending(root, read_group(root, group_id)))
+    try:
+        records = [_record(trial, summary) for trial in summary.trials]
+        _prune(root, summary, records)
+        _update_importance(root, summary, records)
+        if summary.proposes and len(summary.active) < at_once:
+            if summary.settings.engine:
+                lease.enter_context(submission(root))
+            _propose(root, summary, records)
+            if summary.settings.engine:
+                _propose_missing(root, group_id, at_once)
+    except LockHeldError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
+        _end(root, read_group(root, group_id), error)
+    return sweep_of(root, read_group(root, group_id))
 
 
 def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
@@ -199,21 +208,27 @@ def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) 
     _make_pending(root, _write(root, replace(group, members=members), replace(settings, pending_run=run_id)))
 
 
-def _propose_missing(root: Path, group_id: str, at_once: int) -> SweepSummary:
+def _propose_missing(root: Path, group_id: str, at_once: int) -> None:
     """Make trials until as many as can train at the same time wait or train, or there is none left to make."""
     while True:
         summary = sweep_of(root, read_group(root, group_id))
         if not summary.proposes or len(summary.active) >= at_once:
-            return summary
+            return
         _propose(root, summary, [_record(trial, summary) for trial in summary.trials])
 
 
 def _submit(root: Path, summary: SweepSummary, worker: str) -> None:
     """Have the engine start the trials that wait and have no job, also after a kill in between. Where it does not
-    answer, they wait and are submitted again."""
+    answer, they wait and are submitted again; where it refuses them, the sweep ends."""
     runs = [trial.run for trial in summary.active if trial.state == "waiting" and trial.run is not None]
     due = [run.id for run in runs if run.engine is not None and _is_due(root, run.engine)]
-    launch.start_queued(root, due, worker, tried_again=True)
+    try:
+        launch.start_queued(root, due, worker, tried_again=True)
+    except LockHeldError:
+        raise
+    except Exception as error:  # noqa: BLE001 - ends the sweep, not the queue
+        with lock_group(root, summary.group.id):
+            _end(root, read_group(root, summary.group.id), error)
 
 
 def _is_due(root: Path, record: EngineRecord) -> bool:

@@ -16,6 +16,7 @@ from core.errors import ConfigError
 from core.runs import groups, run_actions
 from core.runs.processes.sweep_driver import SweepDriver
 from core.runs.store.engine_records import read_engine, write_engine
+from core.runs.store.folder import run_folders
 from core.runs.store.groups import Group, read_group, read_groups
 from core.runs.store.submissions import submission
 from core.runs.sweeps import advance, submit_sweep
@@ -29,6 +30,7 @@ from tests.support.sweeps import (
     sweep_summary,
     trial_states,
 )
+from tests.support.watching import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
 
@@ -111,6 +113,25 @@ def test_engine_that_does_not_answer_delays_a_sweep_and_does_not_end_it(
     assert f"folders=({folders})" in cluster.script and stopped not in cluster.script
     (again, _) = sweep_summary(tmp_path, group).runs[1:]
     assert again.engine is not None and not again.engine.problem
+
+
+def test_engine_that_takes_its_time_delays_neither_the_queue_nor_a_stop(
+    tmp_path: Path, config: TrainConfig, cluster: SlurmClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.runs.processes.sweep_driver.ANSWER_S", 0.01)
+    monkeypatch.setattr("core.runs.processes.sweep_driver.EVERY_S", 0.0)
+    monkeypatch.setattr("core.runs.processes.sweep_driver.ensure_pollers", lambda root: None)
+    group, go_on = sweep_on_cluster(tmp_path, config, trials=4, at_once=2), tmp_path / "go-on"
+    (cluster.folder / "sbatch").write_text(f"#!/bin/bash\nuntil [ -e {go_on} ]; do sleep 0.02; done\necho 42\n")
+    driver = SweepDriver(tmp_path, lambda: 0, "toy")
+    assert driver.poll(())
+    wait_until(lambda: any((record := read_engine(folder)) and record.name for folder in run_folders(tmp_path)))
+    assert driver.poll(()) and jobs(tmp_path, group) == ["", ""]
+    groups.stop_group(tmp_path, group)
+    assert trial_states(tmp_path, group) == ["stopped", "stopped"]
+    go_on.touch()
+    wait_until(lambda: not driver.poll(()))
+    assert len(read_group(tmp_path, group.id).runs) == 2
 
 
 def test_submission_that_was_taken_without_an_answer_is_found(
