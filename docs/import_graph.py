@@ -23,7 +23,7 @@ def sources(*layers: str) -> dict[str, Path]:
 
 
 def imports_of(path: Path, module: str, for_types: bool = True) -> tuple[str, ...]:
-    """The dotted names that a file imports, inside functions too; ``from a import b`` gives ``a.b``. Files are read once.
+    """The dotted names that a file imports, inside functions too; ``from a import b`` gives ``a.b``.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def imports_of(path: Path, module: str, for_types: bool = True) -> tuple[str, ..
 
 @cache
 def _imports(path: Path, module: str) -> tuple[tuple[str, bool], ...]:
-    """The dotted names that a file imports, and whether the import can run."""
+    """The dotted names that a file imports, and whether the import can run; each file is read once."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     nodes = list(ast.walk(ast.parse(path.read_text("utf-8"), str(path))))
     never = {
