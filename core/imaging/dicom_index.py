@@ -5,8 +5,9 @@ Read with pydicom, only in the process of ``core.imaging.decoder``; :mod:`core.i
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,7 @@ class DicomSeries:
     number : int. Series number.
     file : str. Name of one of its files.
     files : int. Number of its files.
+    instances : str. Digest of the UIDs of its files: that of a copy is the same.
     """
 
     uid: str
@@ -50,6 +52,7 @@ class DicomSeries:
     number: int
     file: str
     files: int
+    instances: str
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def write_index(folder: Path, target: Path) -> None:
 
 
 def _index(folder: Path) -> FolderIndex:
-    series: dict[str, tuple[Identity, Path, int]] = {}
+    series: dict[str, list[tuple[Identity, Path]]] = {}
     labels: list[LabelObject] = []
     problems: list[str] = []
     damaged: list[str] = []
@@ -195,15 +198,27 @@ def _index(folder: Path) -> FolderIndex:
         elif not found.series:
             damaged.append(file.name)
         else:
-            first = series.setdefault(found.series, (found, file, 0))
-            series[found.series] = (*first[:2], first[2] + 1)
-    images = tuple(
-        DicomSeries(
-            uid, i.study, i.frame_of_reference, i.modality, i.description, i.patient, i.number, file.name, files
-        )
-        for uid, (i, file, files) in series.items()
-    )
+            series.setdefault(found.series, []).append((found, file))
+    images = tuple(_series(files) for files in series.values())
     return FolderIndex(images, tuple(labels), tuple(problems), tuple(damaged))
+
+
+def _series(files: Sequence[tuple[Identity, Path]]) -> DicomSeries:
+    """A series of its files."""
+    first, file = files[0]
+    instances = hashlib.sha256(" ".join(sorted(found.instance for found, _ in files)).encode()).hexdigest()[:16]
+    return DicomSeries(
+        first.series,
+        first.study,
+        first.frame_of_reference,
+        first.modality,
+        first.description,
+        first.patient,
+        first.number,
+        file.name,
+        len(files),
+        instances,
+    )
 
 
 def _label_object(file: Path, identity: Identity) -> LabelObject:

@@ -89,6 +89,7 @@ class _Found:
         self.warnings: list[str] = []
         waiting: list[tuple[str, LabelObject]] = []
         copies = 0
+        split: list[str] = []
         problems: list[str] = []
         damaged: list[str] = []
         for folder in listing.dicom_folders:
@@ -98,7 +99,10 @@ class _Found:
                 raise DatasetError(str(error)) from None
             for series in _series_of(folder, index):
                 known = self.series.setdefault(series.series.uid, series)
-                copies += known is not series
+                if known is not series and known.series.instances == series.series.instances:
+                    copies += 1
+                elif known is not series:
+                    split.append(f"{series.path} ({known.path} is read)")
             waiting += [(_join(folder, label.file), label) for label in index.labels]
             problems += index.problems
             damaged += (_join(folder, file) for file in index.damaged)
@@ -112,6 +116,11 @@ class _Found:
             self.labels.append(label)
         if copies:
             self.notes.append(f"{copies} series lie in several folders: the first of each is read")
+        if split:
+            self.warnings.append(
+                f"{format_count(len(split), 'folder')} with further slices of a series in another one, which are not "
+                f"read: {format_list(split, 3)}; put all slices of a series into one folder"
+            )
         if lost:
             self.notes.append(
                 f"{len(lost)} segmentations or contours refer to series that are not here, and are not read: "

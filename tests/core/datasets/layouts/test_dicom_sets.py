@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,21 @@ def damage_header(file: Path) -> Path:
     content = file.read_bytes()
     file.write_bytes(content[:150] + b"\xff" * 300 + content[450:])
     return file
+
+
+def test_slices_of_a_series_in_two_folders_are_a_warning_and_a_copy_is_a_note(tmp_path: Path) -> None:
+    """Archives store some series in several folders: without a word, half of the patient was left out."""
+    root = tmp_path / "data"
+    images = write_images(root / "a", "1.1")
+    write_seg(root / "a.dcm", {"Liver": boxes()["Liver"]}, AFFINE, "1.1")
+    shutil.copytree(images, root / "b")
+    dataset = open_dataset(root)
+    assert "1 series lie in several folders: the first of each is read" in dataset.notes and not dataset.warnings
+    slices = sorted(images.iterdir())
+    for number, file in enumerate(slices):
+        (root / "ab"[number % 2] / file.name).unlink()
+    (warning,) = open_dataset(root).warnings
+    assert warning.startswith("1 folder with further slices of a series in another one") and "b (a is read)" in warning
 
 
 def test_a_file_with_a_damaged_header_is_a_warning_of_the_data_set(tmp_path: Path) -> None:
