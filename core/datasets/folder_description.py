@@ -13,7 +13,7 @@ from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.matching import match_files
 from core.datasets.layouts.proposal import propose
-from core.datasets.layouts.set_description import OF_KNOWN_SETS, parse_description, read_description
+from core.datasets.layouts.set_description import KEYS_OF_KNOWN_SETS_ONLY, parse_description, read_description
 from core.datasets.saved_descriptions import saved_description
 from core.errors import DatasetError
 
@@ -54,7 +54,7 @@ class Described:
         Raises
         ------
         DatasetError
-            If the result is no description.
+            If the result is not a valid description.
         """
         content = {k: v for k, v in {**self.content, **changes}.items() if v is not None}
         return describe(self.folder, content)
@@ -72,7 +72,7 @@ def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Li
     Raises
     ------
     DatasetError
-        If the folder cannot be listed, nothing can be proposed, or the content is no description.
+        If the folder cannot be listed, nothing can be proposed, or the content is not a valid description.
     """
     try:
         listing = listing or list_folder(folder)
@@ -103,7 +103,7 @@ def starting_point(name: str) -> dict[str, Any]:
     if base not in known_sets():
         raise DatasetError(f"from: expected one of {', '.join(known_sets())}, or a TOML file; got {name!r}")
     described = known_sets()[base].variant(variant) if variant else known_sets()[base]
-    return {k: v for k, v in described.content.items() if k not in OF_KNOWN_SETS}
+    return {k: v for k, v in described.content.items() if k not in KEYS_OF_KNOWN_SETS_ONLY}
 
 
 def pattern_lines(patterns: Any) -> str:
@@ -169,7 +169,7 @@ def parse_class_rows(rows: Sequence[Mapping[str, Any]], masks: bool) -> tuple[di
     Raises
     ------
     DatasetError
-        If a value is none.
+        If a value is not a whole number.
     """
     values: dict[str, list[str]] = {}
     colours: dict[str, str] = {}

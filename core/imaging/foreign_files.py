@@ -35,7 +35,7 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
     ------
     VolumeError
         If the file is missing or damaged, needs more memory or time than it may, the library that reads it is not
-        installed, the cache cannot be written, or its limit is no number.
+        installed, the cache cannot be written, or its limit is not a number.
     """
     _refuse_other_kind(path, format)
     cache = decoded_cache()

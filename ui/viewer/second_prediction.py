@@ -55,7 +55,7 @@ def with_second(
     VolumeError
         If its voxels are not those of the image, it cannot be read, or the image is so large that it is streamed.
     DatasetError
-        If it has values that are none of its classes.
+        If it has values without a class.
     """
     if scene.streamed:
         raise VolumeError(f"{subject}: this image is too large for a second prediction beside the first one")
