@@ -229,6 +229,7 @@ def _compare(args: argparse.Namespace) -> int:
     print("\n".join(align_columns(rows)))
     for r in results:
         print(f"{r.class_name}: {r.verdict(names)}")
+    print("".join(f"{r.left_out(names)}\n" for r in results if r.left_out(names)), end="")
     print(f"p: {TEST_IN_WORDS}")
     return 0
 

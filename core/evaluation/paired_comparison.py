@@ -43,6 +43,8 @@ class PairedResult:
     n : int. Cases for which both models have a value.
     first, second : float. Mean of the finite values of each model.
     first_missed, second_missed : int. Cases that are not in that mean, since a missed structure is infinitely far.
+    first_false, second_false : int. Cases that are left out since only this model finds the class, which the reference
+        lacks: the other one, which is right, has no value.
     first_better, second_better : int. Cases in which each model is better; in the others they are equal.
     median_difference : float. Median of second minus first over the cases; NaN without any.
     p : float. Of the test; NaN where no case differs.
@@ -55,6 +57,8 @@ class PairedResult:
     second: float
     first_missed: int
     second_missed: int
+    first_false: int
+    second_false: int
     first_better: int
     second_better: int
     median_difference: float
@@ -94,6 +98,15 @@ class PairedResult:
         how = "" if cases >= others else ": in fewer cases, by larger differences"
         return f"{better} is better (p = {format_p(self.p)}){how}"
 
+    def left_out(self, names: Sequence[str]) -> str:
+        """What speaks against a model and is in no number, as a sentence; empty without any."""
+        parts = [
+            f"{format_count(n, 'case')} in which {name} finds it, but neither the other model nor the reference"
+            for n, name in zip((self.first_false, self.second_false), names, strict=True)
+            if n
+        ]
+        return f"{self.class_name}: left out, {' and '.join(parts)}." if parts else ""
+
     def means(self, decimals: int, missing: str = MISSING) -> tuple[str, str]:
         """Both means as text, ``missing`` where there is none, with the number of cases that are not in them."""
         values = ((self.first, self.first_missed), (self.second, self.second_missed))
@@ -109,6 +122,8 @@ class PairedResult:
             "second": self.second,
             "first_missed": self.first_missed,
             "second_missed": self.second_missed,
+            "first_false": self.first_false,
+            "second_false": self.second_false,
             "first_better": self.first_better,
             "second_better": self.second_better,
             "median_difference": self.median_difference,
@@ -183,13 +198,13 @@ def compare_scores(
     results = []
     for name in (None, *classes):
         pairs = [(measure.value(found.first[id], name), measure.value(found.second[id], name)) for id in found.first]
-        results.append(
-            _paired(name or ALL_CLASSES, [pair for pair in pairs if not any(map(math.isnan, pair))], measure)
-        )
+        results.append(_paired(name or ALL_CLASSES, pairs, measure))
     return results
 
 
 def _paired(class_name: str, pairs: Sequence[tuple[float, float]], measure: Measure) -> PairedResult:
+    false = [sum(not math.isnan(pair[n]) and math.isnan(pair[1 - n]) for pair in pairs) for n in (0, 1)]
+    pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
     badness = [(measure.badness(a), measure.badness(b)) for a, b in pairs]
     second_better, first_better = sum(a > b for a, b in badness), sum(a < b for a, b in badness)
     differences = [0.0 if a == b else b - a for a, b in pairs]  # two missed structures are equally far
@@ -202,6 +217,8 @@ def _paired(class_name: str, pairs: Sequence[tuple[float, float]], measure: Meas
         second=_mean(second),
         first_missed=sum(map(math.isinf, first)),
         second_missed=sum(map(math.isinf, second)),
+        first_false=false[0],
+        second_false=false[1],
         first_better=first_better,
         second_better=second_better,
         median_difference=median(differences) if differences else math.nan,

@@ -26,6 +26,7 @@ from ui.review.view import CaseList
 from ui.shared import formatting
 from ui.shared.class_table import ClassRow, class_table
 
+NAMES = ("the first", "the second")
 COLUMNS = ("n", "first", "second", "first better", "second better", "p")
 
 
@@ -81,9 +82,9 @@ def show_models(
         for r in results
     ]
     class_table(COLUMNS, rows)
-    st.markdown(
-        "\n".join(f"- {formatting.plain(r.class_name)}: {r.verdict(('the first', 'the second'))}" for r in results)
-    )
+    st.markdown("\n".join(f"- {formatting.plain(r.class_name)}: {r.verdict(NAMES)}" for r in results))
+    for text in filter(None, (r.left_out(NAMES) for r in results)):
+        st.caption(formatting.plain(text))
     missed = " A missed structure is in no mean, and the worst in the test." if any(map(_missed, results)) else ""
     st.caption(f"Means over the cases.{missed} p: {TEST_IN_WORDS}")
     points = {id: (order.value(found.first[id]), order.value(found.second[id])) for id in shared}

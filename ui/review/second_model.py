@@ -117,7 +117,7 @@ def with_second_layer(
         error_box(error, context="The second prediction cannot be shown")
         return scene
     for warning in warnings:
-        st.caption(f"The second prediction: {formatting.plain(warning)}.")
+        st.caption(f"The second prediction: {formatting.plain(warning)}")
     return with_layer
 
 

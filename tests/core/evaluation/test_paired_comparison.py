@@ -59,6 +59,18 @@ def test_missed_structures_are_the_worst_and_equally_far() -> None:
     assert found.means(1) == ("2.0 (2 missed)", "3.0 (2 missed)")
 
 
+def test_cases_in_which_only_one_model_invents_a_class_are_counted_against_it() -> None:
+    """A class that the reference lacks: the model that finds none, too, has no Dice, and the other one 0."""
+    first, second = scores([0.9, math.nan, math.nan, 0.0]), scores([0.8, 0.0, math.nan, math.nan])
+    found = compare_scores(first, second, DICE)[1]
+    assert (found.n, found.first_false, found.second_false) == (1, 1, 1)
+    assert found.left_out(("A", "B")) == (
+        "one: left out, 1 case in which A finds it, but neither the other model nor the reference and 1 case in which "
+        "B finds it, but neither the other model nor the reference."
+    )
+    assert compare_scores(scores([0.9]), scores([0.8]), DICE)[1].left_out(("A", "B")) == ""
+
+
 def test_the_better_model_is_that_of_the_ranks_not_of_the_number_of_cases() -> None:
     """33 cases slightly better, 29 clearly worse: the test is significant in favour of the other one."""
     first = [0.8 + 0.0001 * (n + 1) for n in range(33)] + [0.5] * 29
