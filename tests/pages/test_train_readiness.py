@@ -89,7 +89,7 @@ def test_few_subjects_can_be_trained_on(empty_app: Path) -> None:
     app = open_page("train", data="heads")
     assert not app.error and not button(app, "Start training").disabled
     shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
-    assert "2 training subjects, 1 validation subject; 3 folds instead of 5" in shown
+    assert "2 for training, 1 for validation; 3 folds instead of 5" in shown
 
 
 @pytest.mark.slow

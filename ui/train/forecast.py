@@ -159,8 +159,8 @@ def _left_and_right(config: TrainConfig, summary: DatasetSummary) -> list[tuple[
 
 
 def _subjects(split: Split, config: SplitConfig) -> str:
-    kinds = (("training", split.train), ("validation", split.val), ("test", split.test))
-    parts = [formatting.count(len(subjects), f"{kind} subject") for kind, subjects in kinds if subjects]
+    uses = (("training", split.train), ("validation", split.val), ("testing", split.test))
+    parts = [f"{len(subjects):,} for {use}" for use, subjects in uses if subjects]
     adapted = adapted_folds(split, config)
     nothing = "; nothing is held out, so no Dice is measured" if config.holds_out_nothing else ""
     groups = formatting.count(len(set(split.groups.values())), "group")
