@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +26,7 @@ from tests.support.app_pages import (
 from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, moved_elsewhere, run_elsewhere, with_job
 from tests.support.quiz_runs import QuizRun, use_copy
 
-pytestmark = [pytest.mark.usefixtures("empty_app"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("empty_app", "known_cost"), pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
@@ -128,6 +131,30 @@ def test_run_that_a_cluster_has_trained_is_reviewed_and_played(
     run_page(quiz)
     (given,) = read_answers(root)
     assert given.number == 1 and given.model in (quiz_run.run, "balls")
+
+
+@pytest.mark.parametrize("name", ["runs", "home", "train"])
+def test_folder_of_runs_whose_share_is_away_is_said_to_be_unreadable(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run_elsewhere(root, "finished")
+    listed = os.scandir
+
+    def away(path: Path) -> Any:
+        if Path(path) == root:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return listed(path)
+
+    monkeypatch.setattr("core.runs.store.folder.os.scandir", away)
+    app = open_page(name)
+    assert f"{root}: the folder of runs cannot be read" in texts(app) and "is its file system mounted" in texts(app)
+    assert "No runs yet" not in texts(app)
+
+
+def test_folder_of_runs_that_does_not_exist_is_named(root: Path) -> None:
+    assert "which does not exist" not in texts(open_page("runs"))
+    root.rmdir()
+    assert f"Runs are looked for in {root}, which does not exist" in texts(open_page("runs"))
 
 
 def test_mistake_in_the_file_of_engines_is_shown(root: Path) -> None:

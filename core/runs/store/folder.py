@@ -148,8 +148,8 @@ def run_folders(root: Path) -> list[Path]:
         return []
     except OSError as error:
         raise RunError(
-            f"{root}: the folder of runs cannot be read: {error.strerror or error}; is its file system mounted, and may "
-            "this user read it?"
+            f"{root}: the folder of runs cannot be read: {error.strerror or error}; is its file system mounted, and "
+            "may this user read it?"
         ) from error
     return [folder for folder in found if (folder / CONFIG).is_file()]
 
