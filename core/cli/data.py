@@ -12,7 +12,7 @@ from core.cli.arguments import add_data, add_json, add_progress
 from core.cli.data_download import add_download
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
-from core.datasets.folder_description import Described, describe, parse_classes, starting_point
+from core.datasets.folder_description import DescribedFolder, describe, parse_classes, starting_point
 from core.datasets.label_values import default_classes, label_values
 from core.datasets.layouts.described_layout import modality_table
 from core.datasets.layouts.known_sets import known_sets
@@ -130,9 +130,9 @@ def _describe(args: argparse.Namespace) -> int:
     return 0
 
 
-def report_of(described: Described, values: dict[int, int], saved: Path | None) -> dict[str, Any]:
+def report_of(described: DescribedFolder, values: dict[int, int], saved: Path | None) -> dict[str, Any]:
     """The description of a folder, and what it makes of its files, as JSON values."""
-    found = described.found
+    found = described.assignment
     return {
         "folder": str(described.folder),
         "description": dict(described.content),
@@ -147,7 +147,7 @@ def report_of(described: Described, values: dict[int, int], saved: Path | None) 
     }
 
 
-def _changes(args: argparse.Namespace, described: Described) -> dict[str, Any]:
+def _changes(args: argparse.Namespace, described: DescribedFolder) -> dict[str, Any]:
     """Keys of the description that flags state."""
     changes: dict[str, Any] = {}
     for key in ("images", "labels"):
@@ -175,9 +175,9 @@ def _pair(key: str, text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _check(described: Described) -> None:
+def _check(described: DescribedFolder) -> None:
     """Refuse to save a description that reads nothing, or files that contradict each other."""
-    found = described.found
+    found = described.assignment
     if not found.images:
         raise DatasetError(
             f"{described.folder}: expected patterns that fit images, got none that does; correct --pattern"
@@ -189,8 +189,8 @@ def _check(described: Described) -> None:
         )
 
 
-def _text(described: Described, values: dict[int, int], saved: Path | None) -> Iterator[str]:
-    found = described.found
+def _text(described: DescribedFolder, values: dict[int, int], saved: Path | None) -> Iterator[str]:
+    found = described.assignment
     yield to_toml(described.content)
     labelled = sum(bool(case.labels) for case in found.cases)
     cases, files = format_count(len(found.cases), "case"), format_count(described.files, "image file")

@@ -21,34 +21,34 @@ NAME = "description"
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedFolder:
     """What a description makes of a folder.
 
     Attributes
     ----------
     folder : Path. The folder.
     content : dict. The description, as a table of :data:`core.datasets.layouts.set_description.KEYS`.
-    found : Assignment. Its subjects, problems, and the files that are left over.
+    assignment : Assignment. Its subjects, problems, and the files that are left over.
     files : int. Number of files that are named like images.
     """
 
     folder: Path
     content: Mapping[str, Any]
-    found: Assignment
+    assignment: Assignment
     files: int
 
     @property
     def needs_classes(self) -> bool:
         """Whether label maps must be read to know the classes."""
-        return not self.found.classes_known
+        return not self.assignment.classes_known
 
     def label_files(self) -> list[Path]:
         """All label maps, in order of the subjects; none where each class has a mask."""
-        if self.found.description.names_classes:
+        if self.assignment.description.names_classes:
             return []
-        return [self.folder / file for case in self.found.cases for file in case.labels.values()]
+        return [self.folder / file for case in self.assignment.cases for file in case.labels.values()]
 
-    def with_changes(self, changes: Mapping[str, Any]) -> Described:
+    def with_changes(self, changes: Mapping[str, Any]) -> DescribedFolder:
         """The folder with other keys of the description; ``None`` removes a key.
 
         Raises
@@ -60,7 +60,7 @@ class Described:
         return describe(self.folder, content)
 
 
-def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Listing | None = None) -> Described:
+def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Listing | None = None) -> DescribedFolder:
     """What a description makes of a folder.
 
     Parameters
@@ -86,7 +86,7 @@ def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Li
         stated = {name: colour for name, colour in found.segments.items() if colour}
         content = {**content, "classes": {name: name for name in found.segments}, "colours": stated}
         found = match_files(parse_description(NAME, content), listing)
-    return Described(folder, content, found, len(listing.images) or found.images)
+    return DescribedFolder(folder, content, found, len(listing.images) or found.images)
 
 
 def starting_point(name: str) -> dict[str, Any]:

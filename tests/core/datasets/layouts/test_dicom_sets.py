@@ -91,7 +91,7 @@ def test_classes_are_chosen_merged_and_ordered_by_a_description(tmp_path: Path) 
         load_subject(dataset, "p1")
     described = describe(folder)
     assert described.content["classes"] == {"BODY": "BODY", "Liver": "Liver", "Tumour": "Tumour"}
-    assert [case.id for case in described.found.cases] == ["p1", "p2"]
+    assert [case.id for case in described.assignment.cases] == ["p1", "p2"]
     changed = described.with_changes(
         {"classes": {"organ": "liver", "tumour": "TUMOUR"}, "overlap": "later", "colours": None}
     )
