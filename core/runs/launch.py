@@ -89,22 +89,23 @@ def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER, *, tr
         folder = files.run_folder(root, run_id)
         by_engine.setdefault(engine_of(read_engine(folder)), []).append(folder)
     for name, folders in by_engine.items():
+        lease: str | None = None
         try:
-            with submission_to(root, name):
+            with submission_to(root, name) as lease:
                 for folder in folders:
                     _lease(folder)
                 get_engine(root, name).submit(folders, worker)
         except (EngineError, ConfigError) as error:
             if tried_again and isinstance(error, UnansweredError):
                 for folder in folders:
-                    _note_problem(folder, str(error))
+                    _note_problem(folder, str(error), lease)
                 continue
             for folder in folders:
-                _refuse(root, folder, str(error))
+                _refuse(root, folder, str(error), lease)
             raise
 
 
-def submission_to(root: Path, engine: str) -> AbstractContextManager[object]:
+def submission_to(root: Path, engine: str) -> AbstractContextManager[str | None]:
     """A context in which runs are made and submitted: as long as it lasts, a run without a job counts as being
     submitted. The queue of this machine needs none.
 
@@ -309,18 +310,18 @@ def _lease(folder: Path) -> None:
         change_engine(folder, record, lease=current_lease(), submitted_at=time.time(), problem="")
 
 
-def _note_problem(folder: Path, problem: str) -> None:
+def _note_problem(folder: Path, problem: str, lease: str | None) -> None:
     """Write into the record of a run without a job why its engine did not answer."""
     record = read_engine(folder)
-    if record is not None and not record.job:
+    if record is not None and not record.job and record.lease == lease:
         change_engine(folder, record, submitted_at=time.time(), problem=problem)
 
 
-def _refuse(root: Path, folder: Path, reason: str) -> None:
-    """Set a queued run that its engine did not take to failed."""
+def _refuse(root: Path, folder: Path, reason: str, lease: str | None) -> None:
+    """Set a queued run that its engine did not take to failed, unless it was queued again in the meantime."""
     with files.lock(folder):
         state, record = read_state(folder), read_engine(folder)
-        if state.state != "queued" or (record is not None and record.job):
+        if state.state != "queued" or (record is not None and (record.job or lease not in (None, record.lease))):
             return
         write_state(folder, replace(state, state="failed", message=reason, ended_at=time.time()))
     update_index(root, folder)

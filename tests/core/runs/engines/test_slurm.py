@@ -103,6 +103,22 @@ def test_answer_that_comes_after_the_run_was_queued_again_is_not_noted(root: Pat
     assert read_engine(folder) == EngineRecord(CLUSTER, "second")
 
 
+def test_refusal_that_comes_after_the_run_was_queued_again_fails_nothing(
+    root: Path, slurm: SlurmClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = queued(root)
+    again = EngineRecord(CLUSTER, "of-another-process", lease="its-lease")
+
+    def refuse(*_: object) -> None:
+        write_engine(folder, again)  # stopped and resumed there, while this process waits for an answer
+        raise EngineError("no")
+
+    monkeypatch.setattr("core.runs.engines.slurm.SlurmEngine.submit", refuse)
+    with pytest.raises(EngineError):
+        runs.start_queued(root, [folder.name])
+    assert read_state(folder).state == "queued" and read_engine(folder) == again
+
+
 @pytest.mark.parametrize(
     ("said", "explained"),
     [
