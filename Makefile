@@ -8,6 +8,8 @@ PIP = $(PY) -m pip --disable-pip-version-check install
 PYTEST_ARGS ?=
 # Test processes that share the test files; 0: none but pytest's own.
 WORKERS ?= 2
+# `make test-long` adds one that takes the tests of schedulers and network file systems, which mostly wait.
+LONG_WORKERS = $(if $(filter 0,$(WORKERS)),0,$$(($(WORKERS) + 1)))
 # Measure branch coverage in `make test`, which has a floor: `make test COVERAGE=1`. Child processes are not measured, but
 # for those that decode files in the tests of imaging.
 COVERAGE ?=
@@ -20,7 +22,8 @@ TORCH_INDEX ?=
 MINUTES ?= 10
 PYTHON = python3
 
-PYTEST = $(PY) -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+BY_FILE = --dist loadfile --no-loadscope-reorder
+PYTEST = $(PY) -m pytest -n $(WORKERS) $(BY_FILE)
 COVER = $(if $(COVERAGE),--cov --cov-report=term --cov-fail-under=$(COVERAGE_FLOOR))
 
 .DEFAULT_GOAL := help
@@ -48,7 +51,7 @@ test-quick: $(VENV)/installed-dev
 	$(PYTEST) -m 'not slow and not long and not browser' $(PYTEST_ARGS)
 
 test-long: $(VENV)/installed-dev
-	$(PYTEST) -m long $(PYTEST_ARGS)
+	$(PY) -m pytest -n $(LONG_WORKERS) $(BY_FILE) -m long $(PYTEST_ARGS)
 
 faults: $(VENV)/installed-dev
 	$(PY) -m pytest -m fault tests/faults tests/browser tests/cluster tests/database tests/core/runs --no-header -q $(PYTEST_ARGS)

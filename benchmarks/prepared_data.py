@@ -26,8 +26,8 @@ import torch
 
 from core.config import SamplingConfig
 from core.datasets import fingerprint, open_dataset
-from core.datasets.prepared import Preparation, PreparedCache, PreparedSubject
-from core.datasets.preparing import Resources, SubjectPreparation
+from core.datasets.parallel_preparation import Resources, SubjectPreparation
+from core.datasets.prepared_cache import Preparation, PreparedCache, PreparedSubject
 from core.datasets.voxel_facts import VoxelFacts
 from core.files import allow_open_files
 from core.imaging.normalise import Normaliser

@@ -76,7 +76,7 @@ class DiskCache:
         OSError
             If the folder cannot be written.
         ConfigError
-            If the limit is no number.
+            If the limit is not a number.
         """
         limit_bytes = cache_limit_bytes()
         entry = self.folder / key
@@ -103,7 +103,7 @@ class DiskCache:
         Raises
         ------
         ConfigError
-            If the limit is no number.
+            If the limit is not a number.
         """
         self._remove_leftovers()
         self._shrink(cache_limit_bytes())

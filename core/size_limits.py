@@ -37,7 +37,7 @@ class SizeLimit:
         Raises
         ------
         UserError
-            If the variable is no number of this unit.
+            If the variable is not a number of this unit.
         """
         text = os.environ.get(self.variable, "").strip()
         try:

@@ -22,7 +22,13 @@ def dumps(value: Any, *, indent: int | None = None) -> str:
     TypeError
         If a value cannot be represented.
     """
-    return json.dumps(plain(value), indent=indent, allow_nan=False, ensure_ascii=False)
+    content = plain(value)
+    text = json.dumps(content, indent=indent, allow_nan=False, ensure_ascii=False)
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:  # parts of a file name in another encoding: as escapes
+        return json.dumps(content, indent=indent, allow_nan=False)
+    return text
 
 
 def plain(value: Any) -> Any:

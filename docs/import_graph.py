@@ -22,33 +22,37 @@ def sources(*layers: str) -> dict[str, Path]:
     return found
 
 
-@cache
 def imports_of(path: Path, module: str, for_types: bool = True) -> tuple[str, ...]:
-    """The dotted names that a file imports, inside functions too; ``from a import b`` gives ``a.b``. Read once.
+    """The dotted names that a file imports, inside functions too; ``from a import b`` gives ``a.b``.
 
     Parameters
     ----------
     for_types : bool. Whether imports under ``if TYPE_CHECKING:`` count, which never run.
     """
+    return tuple(name for name, runs in _imports(path, module) if runs or for_types)
+
+
+@cache
+def _imports(path: Path, module: str) -> tuple[tuple[str, bool], ...]:
+    """The dotted names that a file imports, and whether the import can run; each file is read once."""
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    tree = ast.parse(path.read_text("utf-8"), str(path))
+    nodes = list(ast.walk(ast.parse(path.read_text("utf-8"), str(path))))
     never = {
         id(inner)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
         for statement in node.body
         for inner in ast.walk(statement)
     }
-    names: list[str] = []
-    for node in ast.walk(tree):
-        if id(node) in never and not for_types:
-            continue
+    names: list[tuple[str, bool]] = []
+    for node in nodes:
+        runs = id(node) not in never
         if isinstance(node, ast.Import):
-            names += (alias.name for alias in node.names)
+            names += ((alias.name, runs) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             base = ".".join(package.split(".")[: len(package.split(".")) - node.level + 1]) if node.level else ""
             origin = ".".join(part for part in (base, node.module) if part)
-            names += (f"{origin}.{alias.name}" for alias in node.names)
+            names += ((f"{origin}.{alias.name}", runs) for alias in node.names)
     return tuple(names)
 
 

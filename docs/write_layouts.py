@@ -9,7 +9,7 @@ PAGE = Path(__file__).with_name("data.md")
 
 sys.path.insert(0, str(PAGE.parents[1]))
 
-from core.datasets.describing import pattern_lines  # noqa: E402
+from core.datasets.folder_description import pattern_lines  # noqa: E402
 from core.datasets.layouts.known_sets import known_sets  # noqa: E402
 from core.datasets.layouts.patterns import language_table  # noqa: E402
 from core.datasets.layouts.recipe import REPAIRS  # noqa: E402

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 import streamlit as st
 
 from core import runs
+from core.errors import UserError
 from core.runs import engine_poller, groups
 from ui.home.best_runs import best_runs_table
 from ui.home.run_card import run_card
 from ui.home.shown_runs import ShownRun, shown_runs
 from ui.home.starts import start_buttons, steps
+from ui.shared.errors import error_box
 from ui.shared.navigation import page
 from ui.shared.paths import runs_root
 
@@ -37,11 +39,15 @@ def cards(title: str, shown: Sequence[ShownRun]) -> None:
 
 @st.fragment(run_every=3.0)
 def overview() -> None:
-    """The runs that train now and the last results, updated every three seconds."""
-    all_runs = runs.list_runs(root)
+    """The runs that train now or wait and the last results, updated every three seconds."""
+    try:
+        all_runs = runs.list_runs(root)
+    except UserError as error:  # its file system has gone since the page was drawn
+        error_box(error)
+        return
     going_on, ended = shown_runs(all_runs, groups.list_groups(root, all_runs))
     if going_on:
-        cards("Running now", going_on)
+        cards("Waiting to start" if all(one.state == "queued" for one in going_on) else "Running now", going_on)
     if ended:
         cards("Last results", ended)
         best_runs_table(all_runs)

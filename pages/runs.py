@@ -7,6 +7,7 @@ from functools import partial
 import streamlit as st
 
 from core import runs
+from core.errors import UserError
 from core.runs import engine_poller, groups
 from core.runs.group_summary import SweepSummary
 from ui.home.starts import train_on_demo
@@ -19,6 +20,7 @@ from ui.runs.first_subject import show_first_subject
 from ui.runs.run_filter import choose_filter
 from ui.runs.runs_table.component import Selection, runs_table
 from ui.shared import formatting
+from ui.shared.errors import error_box
 from ui.shared.navigation import page
 from ui.shared.paths import runs_root
 
@@ -37,6 +39,8 @@ if not all_runs and not shown.id:
         "trains, also where it was started in a terminal.",
         icon=":material/info:",
     )
+    if not root.is_dir():
+        st.caption(f"Runs are looked for in {formatting.plain(str(root))}, which does not exist: is its disk mounted?")
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if st.button("Train on the demo data", type="primary", icon=":material/play_arrow:"):
             train_on_demo(root)
@@ -79,7 +83,11 @@ def tick(run_id: str) -> None:
 def table(page_state: tuple[str, bool] | None) -> None:
     """The table, updated every two seconds; the page runs again when other runs are selected or ticked, or the state of
     the selected run differs from ``page_state``."""
-    current = runs.list_runs(root)
+    try:
+        current = runs.list_runs(root)
+    except UserError as error:  # its file system has gone since the page was drawn
+        error_box(error)
+        return
     table_rows = rows.table_rows(current, groups.list_groups(root, current), run_filter.matches)
     marked = group_of[shown.run].id if shown.run in group_of else shown.id
     selected = Selection(marked, colours, full=len(colours) >= ticked.MAX_RUNS)

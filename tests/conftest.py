@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
@@ -21,6 +22,10 @@ from tests.support.quiz_runs import QuizRun, make_quiz_run, read_quiz_run
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("STREAMLIT_BROWSER_GATHER_USAGE_STATS", "false")
+# Compiled modules are kept whatever the environment says: several hundred child processes would compile the program
+# again, and each test process all tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # What decides which folders, server and database the program uses: no test depends on what the user has set.
 SETTINGS = (
@@ -160,6 +165,16 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     before, seconds = _faults.get((number, what), ("passed", 0.0))
     worst = report.outcome if before == "passed" else before
     _faults[(number, what)] = (worst, seconds + report.duration)
+
+
+@pytest.hookimpl(optionalhook=True)  # unknown without xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Of three or more test processes, one takes the files that wait for services."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from tests.support.scheduling import WaitingFilesApart
+
+    return WaitingFilesApart(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)

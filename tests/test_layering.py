@@ -7,6 +7,7 @@ executed in a child process in which the forbidden packages cannot be imported.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -185,6 +186,15 @@ def test_pages_and_ui_import_neither_the_command_line_nor_processes_nor_benchmar
         for n in imports_of(p, m)
         if under(n, NOT_FOR_THE_WEB)
     ]
+    assert not wrong, wrong
+
+
+def test_engines_are_known_by_their_interface_alone() -> None:
+    """What an engine can do is asked of it; only its folder knows of which kind it is, and the settings of a kind."""
+    kinds = tuple(f"core.runs.engines.{name}" for name in ("ray", "ray_api", "ray_reasons", "settings", "slurm"))
+    outside = {m: p for m, p in sources("pages", "ui", "core").items() if not under(m, ("core.runs.engines",))}
+    wrong = [f"{m} imports {n}" for m, p in outside.items() for n in imports_of(p, m) if under(n, kinds)]
+    wrong += [f"{m} names a kind" for m, p in outside.items() if re.search(r"""["'](slurm|ray)["']""", p.read_text())]
     assert not wrong, wrong
 
 

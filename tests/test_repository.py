@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,13 +18,17 @@ from core.models import MODELS
 from core.paths import project_root
 
 ROOT = project_root()
-IMPORT_NAMES = {"axe-playwright-python": "axe_playwright_python", "pillow": "PIL", "simpleitk": "SimpleITK"}
+IMPORT_NAMES = {
+    "axe-playwright-python": "axe_playwright_python",
+    "pillow": "PIL",
+    "pytest-xdist": "xdist",
+    "simpleitk": "SimpleITK",
+}
 USED_OTHERWISE = {
     "einops",
     "ruff",
     "mypy",
     "pytest-timeout",
-    "pytest-xdist",
     "pytest-cov",
     "monai",
     "pyjpegls",
@@ -41,6 +46,7 @@ def requirements(path: Path) -> dict[str, str]:
     return {pair[1].lower(): pair[2] for pair in pairs if pair}
 
 
+@cache
 def imported(*folders: str) -> set[str]:
     """The top-level packages of others that any file in these folders imports."""
     names: set[str] = set()

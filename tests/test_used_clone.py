@@ -46,7 +46,7 @@ def stamps(clone: Path) -> dict[str, FileStamp]:
     return {path.relative_to(clone).as_posix(): file_stamp(path) for path in files}
 
 
-@pytest.mark.long(25)
+@pytest.mark.long(50)
 @pytest.mark.parametrize("tests", ["tests/pages tests/ui"])
 def test_page_tests_pass_in_a_used_clone_and_change_nothing(used_clone: Path, tests: str) -> None:
     before = stamps(used_clone)

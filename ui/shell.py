@@ -11,7 +11,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 if str(PROJECT) not in sys.path:  # when this file is run by its path, as tests do, only its own folder is in sys.path
     sys.path.insert(0, str(PROJECT))
 
+from core.errors import UserError  # noqa: E402
 from ui.server.garbage_collection import freeze_imports  # noqa: E402
+from ui.shared.errors import error_box  # noqa: E402
 from ui.shared.navigation import all_pages, arrive, tab_title  # noqa: E402
 from ui.shared.state import is_new_page, report_unknown_values  # noqa: E402
 
@@ -32,6 +34,9 @@ st.caption(FOOTER)  # before the page runs: a page that calls st.stop has a foot
 try:
     with body:
         page.run()
+except UserError as error:  # one that ends the page: the folder of runs cannot be read
+    with body:
+        error_box(error)
 finally:
     with reports:
         report_unknown_values()

@@ -139,7 +139,8 @@ def _text(report: DoctorReport) -> Iterator[str]:
     dataset = report.dataset
     assert dataset is not None
     synthetic = ", synthetic" if dataset.synthetic else ""
-    yield f"{dataset.name}: {len(dataset.subjects)} subjects, {layout_title(dataset.layout)} layout{synthetic}"
+    subjects = format_count(len(dataset.subjects), "subject")
+    yield f"{dataset.name}: {subjects}, {layout_title(dataset.layout)} layout{synthetic}"
     if dataset.reason:
         yield f"layout {dataset.layout}: {dataset.reason}"
     ignore = dataset.labels.ignore

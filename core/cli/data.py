@@ -12,18 +12,18 @@ from core.cli.arguments import add_data, add_json, add_progress
 from core.cli.data_download import add_download
 from core.cli.output import align_columns, write_text
 from core.cli.progress import show_progress
-from core.datasets.describing import Described, describe, parse_classes, starting_point
+from core.datasets.folder_description import DescribedFolder, describe, parse_classes, starting_point
 from core.datasets.label_values import default_classes, label_values
-from core.datasets.layouts.described import modality_table
+from core.datasets.layouts.described_layout import modality_table
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.set_description import KEYS, to_toml
-from core.datasets.prepared import PreparedCache
+from core.datasets.prepared_cache import PreparedCache
 from core.datasets.recognition import CODED
 from core.datasets.registry import open_dataset
 from core.datasets.saved_descriptions import forget_description, save_description
 from core.disk_cache import DiskCache, cache_limit_bytes
 from core.errors import DatasetError
-from core.formatting import format_bytes, format_list
+from core.formatting import format_bytes, format_count, format_list
 from core.imaging.foreign_files import decoded_cache
 from core.paths import dataset_folder
 from core.strict_json import dumps
@@ -130,9 +130,9 @@ def _describe(args: argparse.Namespace) -> int:
     return 0
 
 
-def report_of(described: Described, values: dict[int, int], saved: Path | None) -> dict[str, Any]:
+def report_of(described: DescribedFolder, values: dict[int, int], saved: Path | None) -> dict[str, Any]:
     """The description of a folder, and what it makes of its files, as JSON values."""
-    found = described.found
+    found = described.assignment
     return {
         "folder": str(described.folder),
         "description": dict(described.content),
@@ -141,12 +141,13 @@ def report_of(described: Described, values: dict[int, int], saved: Path | None) 
         "cases": modality_table(found.cases, found.modalities),
         "label_values": {str(value): count for value, count in values.items()},
         "problems": found.problems,
+        "warnings": found.warnings,
         "left_over": found.left_over,
         "image_files": described.files,
     }
 
 
-def _changes(args: argparse.Namespace, described: Described) -> dict[str, Any]:
+def _changes(args: argparse.Namespace, described: DescribedFolder) -> dict[str, Any]:
     """Keys of the description that flags state."""
     changes: dict[str, Any] = {}
     for key in ("images", "labels"):
@@ -174,9 +175,9 @@ def _pair(key: str, text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def _check(described: Described) -> None:
+def _check(described: DescribedFolder) -> None:
     """Refuse to save a description that reads nothing, or files that contradict each other."""
-    found = described.found
+    found = described.assignment
     if not found.images:
         raise DatasetError(
             f"{described.folder}: expected patterns that fit images, got none that does; correct --pattern"
@@ -188,22 +189,25 @@ def _check(described: Described) -> None:
         )
 
 
-def _text(described: Described, values: dict[int, int], saved: Path | None) -> Iterator[str]:
-    found = described.found
+def _text(described: DescribedFolder, values: dict[int, int], saved: Path | None) -> Iterator[str]:
+    found = described.assignment
     yield to_toml(described.content)
     labelled = sum(bool(case.labels) for case in found.cases)
-    yield f"{len(found.cases)} cases, {labelled} with labels; {described.files} image files"
+    cases, files = format_count(len(found.cases), "case"), format_count(described.files, "image file")
+    yield f"{cases}, {labelled} with labels; {files}"
     rows = modality_table(found.cases[:MAX_CASES], found.modalities)
     if rows:
         yield from align_columns([list(rows[0]), *(list(row.values()) for row in rows)])
     if len(found.cases) > MAX_CASES:
         yield f"... and {len(found.cases) - MAX_CASES} more"
     for value, count in values.items():
-        yield f"label value {value}: in {count} label maps"
+        yield f"label value {value}: in {format_count(count, 'label map')}"
     for problem in found.problems[:MAX_LEFT_OVER]:
         yield f"error: {problem}"
+    yield from (f"warning: {warning}" for warning in found.warnings)
     if found.left_over:
-        yield f"left over: {len(found.left_over)} files: {format_list(list(found.left_over), MAX_LEFT_OVER)}"
+        left_over = format_list(list(found.left_over), MAX_LEFT_OVER)
+        yield f"left over: {format_count(len(found.left_over), 'file')}: {left_over}"
     if saved is not None:
         yield f"saved: {saved}"
     else:

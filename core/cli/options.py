@@ -77,7 +77,7 @@ def data_options_from(args: argparse.Namespace, trained: DataConfig | None = Non
 
 
 def takes_all_folds(args: argparse.Namespace) -> bool:
-    """Whether ``--fold all`` is given, which is no value of a configuration; it is removed from the parsed flags."""
+    """Whether ``--fold all`` is given, which a configuration cannot hold; it is removed from the parsed flags."""
     if getattr(args, "field_fold", "").strip().lower() != ALL_FOLDS:
         return False
     del args.field_fold

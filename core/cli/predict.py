@@ -20,7 +20,7 @@ from core.cli.values import image_channels
 from core.compute.allocator import set_freed_memory_retention
 from core.datasets.single_case import read_images
 from core.errors import ConfigError, VolumeError
-from core.formatting import format_number
+from core.formatting import format_count, format_number
 from core.imaging.dicom_output import SUFFIX, SegmentedSeries, check_dicom_output, write_dicom_segmentation
 from core.imaging.volume import write_label, write_map
 from core.inference.ensemble_predictor import EnsemblePredictor, open_predictor
@@ -149,7 +149,7 @@ def run(args: argparse.Namespace) -> int:
     if predictor.postprocessing:
         print(f"postprocessing: {predictor.postprocessing.text}")
     if subject.nan_voxels:
-        print(f"note: {subject.nan_voxels} voxels that are NaN were read as 0", file=sys.stderr)
+        print(f"note: NaN was read as 0 in {format_count(subject.nan_voxels, 'voxel')}", file=sys.stderr)
     for path, text in subject.remarks:
         print(f"note: {path}: {text}", file=sys.stderr)
     if not subject.stored.oriented:

@@ -16,10 +16,10 @@ from core.cli.values import voxel_index
 from core.datasets.layouts.base import natural_key
 from core.datasets.loading import read_first_geometry
 from core.errors import ConfigError, RunError, VolumeError
-from core.evaluation.agreement import agreement
+from core.evaluation.agreement import agreement, volumes_of
 from core.evaluation.case_analysis import pool
 from core.evaluation.case_measures import MEASURES
-from core.evaluation.paired_comparison import TEST_IN_WORDS, compare_scores, seen_in_training
+from core.evaluation.paired_comparison import TEST_IN_WORDS, comparable, compare_scores, seen_in_training
 from core.evaluation.slice_sheet import MAX_SLICES, PLANES, SheetOptions
 from core.formatting import format_count, format_list, format_size
 from core.paths import checkpoints_root
@@ -180,11 +180,10 @@ def _analyse(args: argparse.Namespace) -> int:
     for name, shares, voxels in zip(pooled.classes, pooled.confusion_percent, pooled.confusion, strict=True):
         rows.append((name, *(number_cell(float(share), 2) for share in shares), str(int(voxels.sum()))))
     print("\n".join(align_columns(rows)))
+    scores = {id: kept.score for id, kept in scored.items() if kept.score is not None and id in found.analyses}
     for name in pooled.classes[1:]:
-        scores = [
-            s.volume_ml[name] for s in (k.score for k in scored.values()) if s is not None and name in s.volume_ml
-        ]
-        limits = agreement([v["truth"] for v in scores], [v["prediction"] for v in scores])
+        volumes = volumes_of(scores, name).values()
+        limits = agreement([truth for truth, _ in volumes], [prediction for _, prediction in volumes])
         print(
             f"{name}: volume {number_cell(limits.bias, 2)} ml from the reference on average, limits of agreement "
             f"{number_cell(limits.lower, 2)} to {number_cell(limits.upper, 2)} ml (n = {limits.n})"
@@ -206,6 +205,9 @@ def _compare(args: argparse.Namespace) -> int:
             f"them: {models[1].evaluate} --subject ID --keep"
         )
     results = compare_scores(scores[0], scores[1], measure)
+    left_out = comparable(scores[0], scores[1]).left_out
+    if left_out:
+        print(f"warning: only one of the models scores {format_list(left_out)}: not compared", file=sys.stderr)
     names = [model.name for model in models]
     if names[0] == names[1]:
         names = [f"{model.name} ({model.checkpoint.stem})" for model in models]
@@ -215,17 +217,19 @@ def _compare(args: argparse.Namespace) -> int:
             print(f"warning: {name} was trained on {format_list(seen)}: its scores there are too good", file=sys.stderr)
     if args.json:
         described = {"measure": measure.key, "label": measure.label, "models": names, "cases": shared}
+        described["left_out"] = list(left_out)
         print(dumps({**described, "results": [result.to_json() for result in results]}))
         return 0
     print(f"{measure.label}, {format_count(len(shared), 'case')} of both; A {names[0]}, B {names[1]}")
     rows: list[tuple[str, ...]] = [("class", "n", "mean A", "mean B", "A better", "B better", "median B - A", "p")]
     for r in results:
-        means = (number_cell(value, measure.decimals) for value in (r.first, r.second))
         wins = (str(r.first_better), str(r.second_better))
-        rows.append((r.class_name, str(r.n), *means, *wins, number_cell(r.median_difference, 4), number_cell(r.p, 3)))
+        numbers = (number_cell(r.median_difference, 4), number_cell(r.p, 3))
+        rows.append((r.class_name, str(r.n), *r.means(measure.decimals, "-"), *wins, *numbers))
     print("\n".join(align_columns(rows)))
     for r in results:
         print(f"{r.class_name}: {r.verdict(names)}")
+    print("".join(f"{r.left_out(names)}\n" for r in results if r.left_out(names)), end="")
     print(f"p: {TEST_IN_WORDS}")
     return 0
 

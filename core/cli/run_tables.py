@@ -57,7 +57,7 @@ def print_runs(summaries: Sequence[RunSummary], queue: Sequence[str]) -> None:
 
 def print_run(summary: RunSummary) -> None:
     """Print all facts about a run, one per line."""
-    state = summary.state
+    state, where = summary.state, f" --engine {summary.engine.engine}" if summary.engine is not None else ""
     rows = [
         ("run", summary.id),
         ("name", summary.given_name),
@@ -78,7 +78,7 @@ def print_run(summary: RunSummary) -> None:
         *state.facts.items(),
         ("data set", summary.config.data.path),
         ("folder", str(summary.folder)),
-        ("command", with_program_name(command_line(summary.config, name=summary.given_name))),
+        ("command", with_program_name(command_line(summary.config, name=summary.given_name)) + where),
         ("curves", summary.tensorboard),
     ]
     table = Table(box=None, show_header=False, pad_edge=False)

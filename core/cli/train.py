@@ -19,10 +19,10 @@ from core.errors import ConfigError, RunError
 from core.formatting import format_number
 from core.paths import checkpoints_root
 from core.runs import RunState, RunSummary, get_run, submit
+from core.runs.engines.registry import get_engine
 from core.runs.launch import WORKER, create_run, resolve_config
 from core.runs.processes.trainer_parent import run_trainer
 from core.runs.store import folder as files
-from core.runs.store.engine_records import LOCAL
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, worker: str = WORKER) -> int:
         raise ConfigError(
             f"fold: expected one fold to train in a terminal, got all; queue all: {program_name()} submit"
         )
-    if args.engine != LOCAL:
+    if get_engine(root, args.engine).capabilities.jobs:
         folder = root / submit(root, config_from(args), args.name, worker, engine=args.engine)
         print(folder.name, flush=True)
         return _report(root, folder, follow(root, folder.name))

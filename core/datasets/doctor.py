@@ -73,7 +73,7 @@ def check(
             raise DatasetError(
                 f"{thumbnails}: cannot be made: {error.strerror or error}; choose another place"
             ) from error
-    findings = [Finding("note", note) for note in data.notes]
+    findings = [Finding("warning", text) for text in data.warnings] + [Finding("note", text) for text in data.notes]
     subjects: list[SubjectFacts] = []
     fingerprints: dict[str, Fingerprint] = {}
     match = LabelMatch()

@@ -103,7 +103,7 @@ def find_download(name: str) -> Download:
     """
     known = known_downloads()
     if name not in known:
-        raise DatasetError(f"expected one of {', '.join(known)}; got {name!r}; of others see data layouts NAME")
+        raise DatasetError(f"expected one of {', '.join(known)}; got {name!r}; where to get others: data layouts NAME")
     return known[name]
 
 

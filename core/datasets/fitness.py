@@ -199,6 +199,6 @@ def refuse_unfit(dataset: Dataset, findings: Sequence[Finding]) -> None:
             + (
                 "correct this, or leave out the subjects; --force does not help with files that cannot be read"
                 if unreadable
-                else "correct this, or train nevertheless with --force"
+                else "correct this, or train anyway with --force"
             )
         )

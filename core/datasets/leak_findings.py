@@ -64,7 +64,7 @@ def _judge_persons(entities: Mapping[str, Entities], split: Split | None) -> lis
             return []
         count, images = len(several), sum(map(len, several.values()))
         text = f"{count} of {len(persons)} persons have several images, {images} together: a split keeps them together"
-        return [Finding("note", text, fix="--group-by none splits them nevertheless")]
+        return [Finding("note", text, fix="--group-by none splits them anyway")]
     roles = split.role_of
     torn = {
         ids[0]: [id for id in ids if id in roles]

@@ -255,7 +255,7 @@ def read_label_values(dataset: Dataset, subject: Subject, geometry: Geometry) ->
     if empty:
         raise VolumeError(
             f"{path}: expected 1 channel, or 0 and 1 in a channel for each class (one-hot), got {channels} channels of "
-            f"which none is 1 in {empty} voxels; write one label per voxel"
+            f"which none is 1 in {format_count(empty, 'voxel')}; write one label per voxel"
         )
     if background is not None and background.sum() < max(map(np.count_nonzero, one_hot.data[1:])):
         raise VolumeError(
@@ -297,8 +297,8 @@ def _read_masks(dataset: Dataset, masks: Mapping[Path, int], geometry: Geometry)
         if taken.any() and not dataset.later_mask_wins:
             other = names.get(int(read.data[taken][0]), "another class")
             raise VolumeError(
-                f"{path}: expected masks that do not overlap, got {int(taken.sum())} voxels that are in {other} too; "
-                'decide which class these have, or describe the data set with overlap = "later"'
+                f"{path}: expected masks that do not overlap, got {format_count(int(taken.sum()), 'voxel')} of {other} "
+                'too; decide which class these have, or describe the data set with overlap = "later"'
             )
         read.data[inside] = value
         read = replace(read, nan_voxels=read.nan_voxels + mask.nan_voxels, warnings=(*read.warnings, *mask.warnings))
@@ -331,9 +331,35 @@ def _read_channels(refs: Sequence[ImageRef], files: SubjectHeaders, nan_is_zero:
     ), nan_voxels
 
 
+def align_label(dataset: Dataset, subject: Subject, file: Path) -> Header:
+    """Header of a label map beside those of the data set, with the geometry to read it in: aligned with the first image
+    of the subject like the label map that the data set has, with a warning where that assumes anything.
+
+    Raises
+    ------
+    DatasetError
+        If there is no image.
+    VolumeError
+        If a header is invalid, or the label map is not on the grid of the image.
+    """
+    first = read_first_header(dataset, subject)
+    follow = dataset.labels_follow_images or subject.id in dataset.recipe.follow_image
+    aligned = align_to_first(first, read_header(file), follow)
+    if aligned.problem:
+        raise VolumeError(
+            f"{file}: expected a segmentation on the grid of the image of {subject.id}: {aligned.problem}"
+        )
+    return aligned.header
+
+
 def read_first_geometry(dataset: Dataset, subject: Subject) -> Geometry:
-    """Geometry of a subject's first image as stored, from headers only; other files are read only for a unit of length
-    that it lacks, and none of them needs to be valid.
+    """Geometry of a subject's first image as stored; parameters and errors as for :func:`read_first_header`."""
+    return read_first_header(dataset, subject).geometry
+
+
+def read_first_header(dataset: Dataset, subject: Subject) -> Header:
+    """Header of a subject's first image; other files are read only for a unit of length that it lacks, and none of them
+    needs to be valid.
 
     Raises
     ------
@@ -353,7 +379,7 @@ def read_first_geometry(dataset: Dataset, subject: Subject) -> Geometry:
         for path in subject.files:
             with contextlib.suppress(VolumeError):
                 others.append(read_file_header(dataset, subject.id, path))
-    return in_common_unit(header, others).geometry
+    return in_common_unit(header, others)
 
 
 def _one_hot_channels(dataset: Dataset) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ ANOTHER_KIND = "it may be of another protocol, or have a wrong unit in its heade
 MEANINGS: dict[Group, str] = {
     "size": ANOTHER_KIND,
     "voxel size": ANOTHER_KIND,
-    "intensity": "it was scaled in another way: a normalisation of each image takes that away, that of CT does not",
+    "intensity": "it was scaled differently: normalising each image removes this, the normalisation for CT does not",
     "labels": "the class is much smaller or larger than elsewhere: a rare case, or a wrong or incomplete label map",
     "memory": "",
 }

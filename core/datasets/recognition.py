@@ -9,7 +9,7 @@ from pathlib import Path
 from core.datasets.layouts.assignment import Assignment
 from core.datasets.layouts.base import CodedLayout, Layout
 from core.datasets.layouts.decathlon import DecathlonLayout
-from core.datasets.layouts.described import DescribedLayout, fits
+from core.datasets.layouts.described_layout import DescribedLayout, fits
 from core.datasets.layouts.iseg import IsegLayout
 from core.datasets.layouts.known_sets import known_layouts, known_sets
 from core.datasets.layouts.listing import Listing, list_folder
@@ -18,7 +18,7 @@ from core.datasets.layouts.nnunet import NnunetLayout
 from core.datasets.layouts.set_description import read_description
 from core.datasets.saved_descriptions import SAVED, description_file, saved_description
 from core.errors import DatasetError
-from core.formatting import format_list
+from core.formatting import format_count, format_list
 
 # Layouts in code, in the order of recognition: the first that recognises a folder opens it.
 CODED: dict[str, CodedLayout] = {layout.name: layout for layout in (IsegLayout(), NnunetLayout(), DecathlonLayout())}
@@ -156,6 +156,7 @@ def _nearest(found: Sequence[Assignment], listing: Listing) -> str:
     why = "" if best.classes_known else ", but nothing states its classes"
     left = f"; left over: {format_list(list(best.left_over), 3)}" if best.left_over else ""
     return (
-        f"{best.description.name} ({best.description.title}) comes nearest{why}: it reads {best.images} images and "
-        f"{best.labels} label maps of {len(listing.images or listing.files)} files{left}"
+        f"{best.description.name} ({best.description.title}) comes nearest{why}: it reads "
+        f"{format_count(best.images, 'image')} and {format_count(best.labels, 'label map')} of "
+        f"{format_count(len(listing.images or listing.files), 'file')}{left}"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 from core.datasets.dataset_json import advise_description
 from core.datasets.layouts.base import Dataset
 from core.datasets.layouts.decathlon import FILE as DESCRIPTION
-from core.datasets.layouts.described import DescribedLayout
+from core.datasets.layouts.described_layout import DescribedLayout
 from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.options import DataOptions
 from core.datasets.recognition import CODED, LAYOUTS, Recognition, named_layout, recognise, recognise_listing

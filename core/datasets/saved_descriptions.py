@@ -33,7 +33,7 @@ def saved_description(folder: Path) -> SetDescription | None:
     Raises
     ------
     DatasetError
-        If the file cannot be read, or is no description.
+        If the file cannot be read, or is not a valid description.
     """
     file = description_file(folder)
     return read_description(file) if file.is_file() else None
@@ -45,7 +45,7 @@ def save_description(folder: Path, content: Mapping[str, Any]) -> Path:
     Raises
     ------
     DatasetError
-        If it is no description, or cannot be written.
+        If it is not a valid description, or cannot be written.
     """
     parse_description("description", content)
     file = description_file(folder)

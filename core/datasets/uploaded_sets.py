@@ -299,8 +299,8 @@ def _check_entries(archive: Path, entries: list[zipfile.ZipInfo]) -> None:
         )
     if total > ARCHIVE_BOMB_BYTES and total > size * ARCHIVE_BOMB_RATIO:
         raise DatasetError(
-            f"expected a data set, got {format_bytes(total)} packed to {format_bytes(size)}, a decompression bomb; if "
-            "it is none, unpack it and upload its files"
+            f"expected a data set, got {format_bytes(total)} packed to {format_bytes(size)}, which looks like "
+            "a decompression bomb; if it is a data set, unpack it and upload its files"
         )
 
 

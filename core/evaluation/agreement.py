@@ -1,12 +1,17 @@
-"""Agreement of predicted and reference volumes over cases (Bland and Altman 1986)."""
+"""Agreement of predicted and reference volumes over cases (Bland and Altman 1986).
+
+A case that has the class in neither of the two says nothing about its volume, and is left out.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
+from core.evaluation.metrics import SubjectScore
 
 LIMIT_SD = 1.96  # standard deviations from the bias to a limit of agreement
 
@@ -27,6 +32,13 @@ class Agreement:
     bias: float
     lower: float
     upper: float
+
+
+def volumes_of(scores: Mapping[str, SubjectScore], class_name: str) -> dict[str, tuple[float, float]]:
+    """Volume in ml of reference and prediction by case, of the cases in which the class is in one of them."""
+    found = {id: score.volume_ml.get(class_name, {}) for id, score in scores.items()}
+    pairs = {id: (v["truth"], v["prediction"]) for id, v in found.items() if {"truth", "prediction"} <= set(v)}
+    return {id: pair for id, pair in pairs.items() if any(pair)}
 
 
 def agreement(truth: Sequence[float], prediction: Sequence[float]) -> Agreement:

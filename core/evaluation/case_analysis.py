@@ -174,7 +174,8 @@ def _border_counts(truth: np.ndarray, is_wrong: np.ndarray, index: int, axes_mm:
     """The voxels of a class by their distance to another one; those beyond :data:`BORDER_MM` are counted without it."""
     own, other = truth == index, (truth != index) & (truth != IGNORE_INDEX)
     voxels, wrong = np.zeros(BORDER_MM + 1, np.int64), np.zeros(BORDER_MM + 1, np.int64)
-    reach = [math.ceil((BORDER_MM + 1) / mm) for mm in np.linalg.norm(axes_mm, axis=0)]
+    # Of axes that are not at right angles, a step leads less far from a plane of voxels than it is long.
+    reach = [math.ceil((BORDER_MM + 1) * per_mm) for per_mm in np.linalg.norm(np.linalg.inv(axes_mm), axis=1)]
     box = _shared_box(own, other, reach) if other.any() else ()
     if box and own[box].any() and other[box].any():
         near = own[box]

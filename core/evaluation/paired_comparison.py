@@ -3,13 +3,16 @@
 The test is Wilcoxon's signed-rank test of the differences between the two models (two-sided, scipy), per class and
 measure. Cases without a difference are left out, as Wilcoxon does. With few cases no difference can be significant: the
 smallest p of n pairs is ``2 / 2**n``. Nothing is corrected for the number of tests.
+
+The better model is the one with the larger sum of ranks, which the test compares: it may be better in fewer cases, by
+larger differences. Only names that both models score are compared, also in the mean over classes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
@@ -18,7 +21,7 @@ import numpy as np
 
 from core.evaluation.case_measures import ALL_CLASSES, Measure
 from core.evaluation.metrics import SubjectScore
-from core.formatting import format_count, format_number
+from core.formatting import MISSING, format_count, format_number
 
 if TYPE_CHECKING:
     from core.checkpointing.metadata import CheckpointMetadata
@@ -39,19 +42,28 @@ class PairedResult:
     class_name : str. The class, or "all classes".
     n : int. Cases for which both models have a value.
     first, second : float. Mean of the finite values of each model.
+    first_missed, second_missed : int. Cases that are not in that mean, since a missed structure is infinitely far.
+    first_false, second_false : int. Cases that are left out since only this model finds the class, which the reference
+        lacks: the other one, which is right, has no value.
     first_better, second_better : int. Cases in which each model is better; in the others they are equal.
     median_difference : float. Median of second minus first over the cases; NaN without any.
     p : float. Of the test; NaN where no case differs.
+    signed_ranks : float. Sum of the ranks of the differences, above 0 where the second model is better by them.
     """
 
     class_name: str
     n: int
     first: float
     second: float
+    first_missed: int
+    second_missed: int
+    first_false: int
+    second_false: int
     first_better: int
     second_better: int
     median_difference: float
     p: float
+    signed_ranks: float
 
     @property
     def differing(self) -> int:
@@ -78,12 +90,28 @@ class PairedResult:
             return f"{format_count(self.differing, 'case')} that differ are too few for a test (six are the least)"
         if self.p >= LEVEL:
             return f"no clear difference (p = {format_p(self.p)})"
-        better = names[0] if self._leans_to_first else names[1]
-        return f"{better} is better (p = {format_p(self.p)})"
+        better, cases, others = (
+            (names[1], self.second_better, self.first_better)
+            if self.signed_ranks > 0
+            else (names[0], self.first_better, self.second_better)
+        )
+        how = "" if cases >= others else ": in fewer cases, by larger differences"
+        return f"{better} is better (p = {format_p(self.p)}){how}"
 
-    @property
-    def _leans_to_first(self) -> bool:
-        return self.first_better > self.second_better
+    def left_out(self, names: Sequence[str]) -> str:
+        """What speaks against a model and is in no number, as a sentence; empty without any."""
+        parts = [
+            f"{format_count(n, 'case')} in which {name} finds it, but neither the other model nor the reference"
+            for n, name in zip((self.first_false, self.second_false), names, strict=True)
+            if n
+        ]
+        return f"{self.class_name}: left out, {' and '.join(parts)}." if parts else ""
+
+    def means(self, decimals: int, missing: str = MISSING) -> tuple[str, str]:
+        """Both means as text, ``missing`` where there is none, with the number of cases that are not in them."""
+        values = ((self.first, self.first_missed), (self.second, self.second_missed))
+        one, other = (f"{format_number(mean, decimals, missing)}{f' ({n} missed)' if n else ''}" for mean, n in values)
+        return one, other
 
     def to_json(self) -> dict[str, Any]:
         """Plain values; NaN is not replaced."""
@@ -92,11 +120,51 @@ class PairedResult:
             "n": self.n,
             "first": self.first,
             "second": self.second,
+            "first_missed": self.first_missed,
+            "second_missed": self.second_missed,
+            "first_false": self.first_false,
+            "second_false": self.second_false,
             "first_better": self.first_better,
             "second_better": self.second_better,
             "median_difference": self.median_difference,
             "p": self.p,
+            "signed_ranks": self.signed_ranks,
         }
+
+
+@dataclass(frozen=True)
+class ComparableScores:
+    """Scores of two models that can be compared.
+
+    Attributes
+    ----------
+    first, second : dict. Scores by case, of the cases of both and the names that both score.
+    left_out : tuple of str. Names that count for the mean of one model only, so for neither here.
+    """
+
+    first: dict[str, SubjectScore]
+    second: dict[str, SubjectScore]
+    left_out: tuple[str, ...]
+
+
+def comparable(first: Mapping[str, SubjectScore], second: Mapping[str, SubjectScore]) -> ComparableScores:
+    """What of the scores of two models, by case, can be compared."""
+    cases = [id for id in first if id in second]
+    known, counted = (
+        [dict.fromkeys(name for id in cases for name in names(scores[id])) for scores in (first, second)]
+        for names in (lambda score: score.dice, lambda score: score.counted)
+    )
+    shared = [name for name in known[0] if name in known[1]]
+    in_mean = tuple(name for name in counted[0] if name in counted[1])
+    left_out = tuple(name for name in {**counted[0], **counted[1]} if name not in in_mean)
+
+    def restricted(scores: Mapping[str, SubjectScore]) -> dict[str, SubjectScore]:
+        return {
+            id: replace(s, dice={n: v for n, v in s.dice.items() if n in shared}, in_mean=in_mean)
+            for id, s in ((id, scores[id]) for id in cases)
+        }
+
+    return ComparableScores(restricted(first), restricted(second), left_out)
 
 
 def seen_in_training(metadata: CheckpointMetadata, data: Path, cases: Sequence[str]) -> list[str]:
@@ -125,27 +193,37 @@ def compare_scores(
     first, second : mapping. Scores by case of each model; cases that only one has are left out.
     measure : Measure. What is compared.
     """
-    cases = [id for id in first if id in second]
-    known = [[name for id in cases for name in scores[id].dice] for scores in (first, second)]
-    classes = [name for name in dict.fromkeys(known[0]) if name in known[1]]
+    found = comparable(first, second)
+    classes = dict.fromkeys(name for score in found.first.values() for name in score.dice)
     results = []
     for name in (None, *classes):
-        pairs = [(measure.value(first[id], name), measure.value(second[id], name)) for id in cases]
-        results.append(
-            _paired(name or ALL_CLASSES, [pair for pair in pairs if not any(map(math.isnan, pair))], measure)
-        )
+        pairs = [(measure.value(found.first[id], name), measure.value(found.second[id], name)) for id in found.first]
+        results.append(_paired(name or ALL_CLASSES, pairs, measure))
     return results
 
 
 def _paired(class_name: str, pairs: Sequence[tuple[float, float]], measure: Measure) -> PairedResult:
+    false = [sum(not math.isnan(pair[n]) and math.isnan(pair[1 - n]) for pair in pairs) for n in (0, 1)]
+    pairs = [pair for pair in pairs if not any(map(math.isnan, pair))]
     badness = [(measure.badness(a), measure.badness(b)) for a, b in pairs]
     second_better, first_better = sum(a > b for a, b in badness), sum(a < b for a, b in badness)
     differences = [0.0 if a == b else b - a for a, b in pairs]  # two missed structures are equally far
-    means = [_mean(values) for values in zip(*pairs, strict=True)] if pairs else [math.nan, math.nan]
-    middle = median(differences) if differences else math.nan
-    worse = [0.0 if a == b else b - a for a, b in badness]
+    first, second = [a for a, _ in pairs], [b for _, b in pairs]
+    p, signed_ranks = _wilcoxon([0.0 if a == b else a - b for a, b in badness])
     return PairedResult(
-        class_name, len(pairs), means[0], means[1], first_better, second_better, middle, _wilcoxon(worse)
+        class_name,
+        n=len(pairs),
+        first=_mean(first),
+        second=_mean(second),
+        first_missed=sum(map(math.isinf, first)),
+        second_missed=sum(map(math.isinf, second)),
+        first_false=false[0],
+        second_false=false[1],
+        first_better=first_better,
+        second_better=second_better,
+        median_difference=median(differences) if differences else math.nan,
+        p=p,
+        signed_ranks=signed_ranks,
     )
 
 
@@ -154,16 +232,18 @@ def _mean(values: Sequence[float]) -> float:
     return sum(finite) / len(finite) if finite else math.nan
 
 
-def _wilcoxon(differences: Sequence[float]) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test; infinite differences have the highest ranks."""
+def _wilcoxon(differences: Sequence[float]) -> tuple[float, float]:
+    """Two-sided p of Wilcoxon's signed-rank test, NaN without a difference, and the sum of the signed ranks; infinite
+    differences have the highest ranks."""
     nonzero = np.array([d for d in differences if d])
     if not nonzero.size:
-        return math.nan
-    from scipy.stats import wilcoxon
+        return math.nan, 0.0
+    from scipy.stats import rankdata, wilcoxon
 
     finite = np.abs(nonzero[np.isfinite(nonzero)])
     beyond = 2 * float(finite.max(initial=1.0))
-    return float(wilcoxon(np.clip(nonzero, -beyond, beyond)).pvalue)
+    clipped = np.clip(nonzero, -beyond, beyond)
+    return float(wilcoxon(clipped).pvalue), float(rankdata(np.abs(clipped)) @ np.sign(clipped))
 
 
 def format_p(p: float) -> str:

@@ -16,7 +16,7 @@ from core.imaging.foreign_files import FILE_S, decoded_cache, make_entry
 from core.imaging.image_files import folder_stamp
 from core.imaging.segments import Segment
 
-INDEX_VERSION = 1  # raise it when the same folder is indexed differently
+INDEX_VERSION = 3  # raise it when the same folder is indexed differently
 FOLDER_S = 30.0  # longest time for a folder, and longer for each file, on a busy machine
 
 
@@ -56,4 +56,4 @@ def _read(entry: Path) -> FolderIndex:
         )
         for item in content["labels"]
     )
-    return FolderIndex(series, labels, tuple(content["problems"]))
+    return FolderIndex(series, labels, tuple(content["problems"]), tuple(content["damaged"]))

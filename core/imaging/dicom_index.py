@@ -5,23 +5,27 @@ Read with pydicom, only in the process of ``core.imaging.decoder``; :mod:`core.i
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from core.errors import VolumeError
 from core.imaging.dicom_colours import segment_colour
-from core.imaging.dicom_planes import MAX_FILES, error_text
-from core.imaging.image_files import DICOM_LABELS, is_dicom_file
+from core.imaging.dicom_planes import error_text, visible_files
+from core.imaging.image_files import DICOM_LABELS, dicom_class, is_dicom_file
 from core.imaging.segments import Segment
 
 INDEX_FILE = "index.json"
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"  # SOP class of the table of contents of a disc, usually named DICOMDIR
+OTHER_MODALITIES = ("SR", "RTPLAN", "RTDOSE", "PR", "KO", "DOC")  # of objects that are no images
+SERIES_NUMBER = "SeriesNumber"
 LAST_TAG = 0x00200052  # frame of reference, the last element that identifies a file
 IDENTITY = (
     "SOPClassUID", "SOPInstanceUID", "Modality", "SeriesDescription", "PatientID", "StudyInstanceUID",
-    "SeriesInstanceUID", "SeriesNumber", "FrameOfReferenceUID",
+    "SeriesInstanceUID", SERIES_NUMBER, "FrameOfReferenceUID",
 )  # fmt: skip
 
 
@@ -36,6 +40,7 @@ class DicomSeries:
     number : int. Series number.
     file : str. Name of one of its files.
     files : int. Number of its files.
+    instances : str. Digest of the UIDs of its files: that of a copy is the same.
     """
 
     uid: str
@@ -47,6 +52,7 @@ class DicomSeries:
     number: int
     file: str
     files: int
+    instances: str
 
 
 @dataclass(frozen=True)
@@ -79,11 +85,13 @@ class FolderIndex:
     ----------
     series, labels : tuple. Series of images; segmentations and contours.
     problems : tuple of str. Segmentations and contours that cannot be read, and why.
+    damaged : tuple of str. Names of files that belong to no series, as their headers are damaged.
     """
 
     series: tuple[DicomSeries, ...]
     labels: tuple[LabelObject, ...]
     problems: tuple[str, ...] = ()
+    damaged: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,7 +132,7 @@ def read_identity(file: Path) -> Identity | None:
             header = read_partial(content, lambda tag, vr, length: tag > LAST_TAG, force=True, specific_tags=tags)
         if "SOPClassUID" not in header:
             return None
-        texts = {name: str(header.get(name, "") or "").strip() for name in IDENTITY}
+        texts = {name: str(header.get(name, "") or "").strip() for name in IDENTITY if name != SERIES_NUMBER}
         return Identity(
             texts["SOPClassUID"],
             texts["SOPInstanceUID"],
@@ -134,10 +142,18 @@ def read_identity(file: Path) -> Identity | None:
             texts["Modality"],
             texts["SeriesDescription"],
             texts["PatientID"],
-            int(texts["SeriesNumber"] or 0),
+            _series_number(header),
         )
     except Exception:  # noqa: BLE001 - a damaged header may raise any exception
         return None
+
+
+def _series_number(header: Any) -> int:
+    """Its series number; 0 where there is none, or text that is no whole number: it is only part of a name."""
+    try:
+        return int(header.get(SERIES_NUMBER) or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def dicom_files(folder: Path) -> list[Path]:
@@ -148,15 +164,7 @@ def dicom_files(folder: Path) -> list[Path]:
     VolumeError
         If it cannot be listed, or holds too many.
     """
-    try:
-        files = sorted(p for p in folder.iterdir() if p.name != "DICOMDIR" and p.is_file() and is_dicom_file(p))
-    except OSError as error:
-        raise VolumeError(f"{folder}: cannot be listed: {error.strerror or error}") from None
-    if len(files) > MAX_FILES:
-        raise VolumeError(
-            f"{folder}: expected at most {MAX_FILES} files, got {len(files)}; put each series into a folder"
-        )
-    return files
+    return [file for file in visible_files(folder) if is_dicom_file(file)]
 
 
 def write_index(folder: Path, target: Path) -> None:
@@ -171,28 +179,46 @@ def write_index(folder: Path, target: Path) -> None:
 
 
 def _index(folder: Path) -> FolderIndex:
-    series: dict[str, tuple[Identity, Path, int]] = {}
+    series: dict[str, list[tuple[Identity, Path]]] = {}
     labels: list[LabelObject] = []
     problems: list[str] = []
+    damaged: list[str] = []
     for file in dicom_files(folder):
         found = read_identity(file)
         if found is None:
-            continue
-        if found.is_label:
+            if dicom_class(file) != MEDIA_DIRECTORY:
+                damaged.append(file.name)
+        elif found.is_label:
             try:
                 labels.append(_label_object(file, found))
             except VolumeError as error:
                 problems.append(str(error))
-        elif found.series and found.modality not in ("SR", "RTPLAN", "RTDOSE", "PR", "KO", "DOC"):
-            first = series.setdefault(found.series, (found, file, 0))
-            series[found.series] = (*first[:2], first[2] + 1)
-    images = tuple(
-        DicomSeries(
-            uid, i.study, i.frame_of_reference, i.modality, i.description, i.patient, i.number, file.name, files
-        )
-        for uid, (i, file, files) in series.items()
+        elif found.modality in OTHER_MODALITIES:
+            continue
+        elif not found.series:
+            damaged.append(file.name)
+        else:
+            series.setdefault(found.series, []).append((found, file))
+    images = tuple(_series(files) for files in series.values())
+    return FolderIndex(images, tuple(labels), tuple(problems), tuple(damaged))
+
+
+def _series(files: Sequence[tuple[Identity, Path]]) -> DicomSeries:
+    """A series of its files."""
+    first, file = files[0]
+    instances = hashlib.sha256(" ".join(sorted(found.instance for found, _ in files)).encode()).hexdigest()[:16]
+    return DicomSeries(
+        first.series,
+        first.study,
+        first.frame_of_reference,
+        first.modality,
+        first.description,
+        first.patient,
+        first.number,
+        file.name,
+        len(files),
+        instances,
     )
-    return FolderIndex(images, tuple(labels), tuple(problems))
 
 
 def _label_object(file: Path, identity: Identity) -> LabelObject:

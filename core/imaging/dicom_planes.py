@@ -5,7 +5,7 @@ Read with pydicom, only in the process of ``core.imaging.decoder``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from core.errors import VolumeError
-from core.formatting import format_list
+from core.formatting import format_count, format_list
 from core.imaging.image_files import DICOM_LABELS
 
 MAX_FILES = 20_000
@@ -88,7 +88,7 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str], list[str]]:
     folder = path if path.is_dir() else path.parent
     skipped, others, damaged = 0, [], list[str]()
     planes: list[Plane] = []
-    for file in _files(folder, path):
+    for file in visible_files(folder):
         header = _read_header(file, required=file == path)
         if header is None:
             skipped += 1
@@ -104,8 +104,10 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str], list[str]]:
             others.append(kind)
             continue
         planes += planes_of(file, header)
-    notes = [f"{skipped} files that are not DICOM are left out"] if skipped else []
-    warnings = [f"{len(damaged)} damaged DICOM files are left out, as {damaged[0]}; copy them again"] if damaged else []
+    notes = [f"{format_count(skipped, 'file')} other than DICOM left out"] if skipped else []
+    warnings = (
+        [f"{format_count(len(damaged), 'damaged DICOM file')} left out, as {damaged[0]}; copy again"] if damaged else []
+    )
     if not planes:
         raise _no_image(path, folder, skipped, others)
     groups: dict[tuple[object, ...], list[Plane]] = {}
@@ -121,7 +123,14 @@ def find_planes(path: Path) -> tuple[list[Plane], list[str], list[str]]:
     return list(unique.values()), notes, warnings
 
 
-def _files(folder: Path, path: Path) -> Iterator[Path]:
+def visible_files(folder: Path) -> list[Path]:
+    """Files of a folder, sorted, without hidden ones and the table of contents of a disc.
+
+    Raises
+    ------
+    VolumeError
+        If it cannot be listed, or holds too many.
+    """
     try:
         files = sorted(
             p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".") and p.name != "DICOMDIR"
@@ -132,7 +141,7 @@ def _files(folder: Path, path: Path) -> Iterator[Path]:
         raise VolumeError(
             f"{folder}: expected at most {MAX_FILES} files, got {len(files)}; put each series into a folder"
         )
-    yield from files
+    return files
 
 
 def _read_header(file: Path, required: bool) -> Any:

@@ -27,6 +27,7 @@ from core.imaging.segments import Segment, SegmentSets
 FILE_BYTES = 64 * 2**20
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 CONTOUR_DATA = 0x30060050
+CORNER_DIGITS = 3  # of a pixel, by which the corners of copies agree
 
 
 @dataclass(frozen=True)
@@ -169,6 +170,14 @@ def _points(name: str, item: Any) -> np.ndarray:
     return numbers.reshape(-1, 3)
 
 
+def _corners(points: np.ndarray) -> bytes:
+    """What copies of a contour have in common, wherever they begin, in whichever direction they run: their corners.
+
+    By the even-odd rule a contour and its copy are nothing.
+    """
+    return np.unique(np.round(points, CORNER_DIGITS) + 0.0, axis=0).tobytes()
+
+
 class _Region:
     """Fills the contours of one region."""
 
@@ -211,7 +220,7 @@ class _Region:
         """Pixels inside of the contours of a slice, whether one leaves the image, and whether two overlap in part."""
         columns, rows, _ = self.grid.shape
         shape = (rows, columns)
-        distinct = {c.points[:, :2].tobytes(): c for c in contours}
+        distinct = {_corners(c.points[:, :2]): c for c in contours}
         if len(distinct) < len(contours):
             self._warn_once(f"copies of contours of {self.segment.name} are left out")
         filled = [fill_polygon(c.points[:, :2], shape) for c in distinct.values()]

@@ -22,7 +22,7 @@ from core.imaging.image_files import ForeignFormat, folder_stamp, foreign_files_
 from core.paths import cache_folder
 from core.processes import JsonLinesChild, LimitExceededError, ProcessLimits, start_json_lines_module
 
-DECODER_VERSION = 1  # raise it when the same file is decoded to something else
+DECODER_VERSION = 2  # raise it when the same file is decoded to something else
 START_S, TIMEOUT_S, BYTES_PER_S = 20.0, 5.0, 10e6  # of the process, and for a file: so long, and longer by its size
 FILE_S = 0.1  # longer for each further file, such as the slices of a series, whose headers are read first
 REFERENCE_S = 20.0  # longer for a label map whose images are looked for in the folders near it
@@ -35,7 +35,7 @@ def decode(path: Path, format: ForeignFormat) -> tuple[DecodedImage, Path]:
     ------
     VolumeError
         If the file is missing or damaged, needs more memory or time than it may, the library that reads it is not
-        installed, the cache cannot be written, or its limit is no number.
+        installed, the cache cannot be written, or its limit is not a number.
     """
     _refuse_other_kind(path, format)
     cache = decoded_cache()

@@ -20,6 +20,7 @@ from core.types import Affine, Size3, SpacingMm
 AXIS_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 SHEAR_TOLERANCE_DEG = 0.1  # a smaller deviation from right angles changes distances by less than a thousandth
 OBLIQUE_TOLERANCE_DEG = 0.5
+DIRECTION_DIGITS = 5  # of cosines; those in 32 bits have seven
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,10 +221,17 @@ def geometry_difference(expected: Geometry, found: Geometry, tolerance: float = 
 
 def _axis_directions(geometry: Geometry) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """For each voxel axis, the world axis (0 x, 1 y, 2 z) that it follows most closely, each used once, and the sign
-    (+1 or -1) of its direction. Voxel sizes have no influence."""
+    (+1 or -1) of its direction. Voxel sizes have no influence.
+
+    Directions are rounded first: of axes at 45 degrees, the last digits of the affine would decide, and these differ
+    between a file and what is written in its geometry.
+    """
     from nibabel.orientations import io_orientation
 
-    (a, s), (b, t), (c, u) = io_orientation(geometry.affine)
+    lengths = np.linalg.norm(geometry.axes_mm, axis=0)
+    directions = np.eye(4)
+    directions[:3, :3] = np.round(geometry.axes_mm / np.where(lengths > 0, lengths, 1), DIRECTION_DIGITS)
+    (a, s), (b, t), (c, u) = io_orientation(directions)
     return (int(a), int(b), int(c)), (int(s), int(t), int(u))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from core.errors import VolumeError
+from core.formatting import format_count
 from core.imaging.headers import Header
 
 LABEL_TOLERANCE = 1e-3  # largest deviation of a label from a whole number
@@ -38,8 +39,9 @@ def whole_numbers(header: Header, values: np.ndarray) -> tuple[np.ndarray, tuple
         if header.scaled:
             scaling = f" (stored as {header.dtype} times scl_slope {header.slope:.6g}"
             scaling += f" plus scl_inter {header.intercept:.6g})" if header.intercept else ")"
+        voxels = format_count(int((~valid).sum()), "voxel")
         raise VolumeError(
-            f"{header.path}: expected whole numbers as labels, got {int((~valid).sum())} voxels that are not, such as "
+            f"{header.path}: expected whole numbers as labels, got other values in {voxels}, such as "
             f"{examples}{scaling}; was it resampled with interpolation? Use nearest neighbour"
         )
     largest = float(deviation.max(initial=0))

@@ -2,9 +2,9 @@
 
 A component is a set of voxels of one class that touch by a face, an edge or a corner (26 neighbours), as in nnU-Net. A
 removed component becomes background. A hole is a set of background voxels, joined by faces, that voxels of one class
-alone enclose; a space between two classes, or one that is open to the border of the volume, is none. The components of
-all classes are removed before holes are filled, so an island of another class that was removed is filled too. The order
-of the classes has no influence.
+alone enclose; a space between two classes, or one that is open to the border of the volume, is no hole. The components
+of all classes are removed before holes are filled, so an island of another class that was removed is filled too. The
+order of the classes has no influence.
 
 At import the module needs only numpy; scipy is imported on first use.
 """

@@ -17,6 +17,7 @@ import numpy as np
 
 from core.errors import VolumeError
 from core.files import atomic_write
+from core.formatting import format_count
 from core.imaging.bounded_io import read_exactly
 from core.imaging.geometry import Geometry, from_canonical, to_canonical
 from core.imaging.header_geometry import UNIT_CODES, UNIT_MM, LengthUnit
@@ -168,8 +169,8 @@ def read_one_hot(path: str | Path, *, geometry: Geometry | None = None, nan_is_z
     overlapping = int(np.count_nonzero(one.sum(axis=0) > 1))
     if overlapping:
         raise VolumeError(
-            f"{expected} channels that overlap in {overlapping} voxels; decide which class these have, and write one "
-            "label per voxel"
+            f"{expected} channels that overlap in {format_count(overlapping, 'voxel')}; decide which class these have, "
+            "and write one label per voxel"
         )
     return _canonical(header, one.astype(np.int32), geometry, nan_voxels)
 
@@ -259,14 +260,16 @@ def _checked_finite(path: str | Path, data: np.ndarray, nan_is_zero: bool) -> tu
         return data, 0
     data, nan_voxels = _with_nan_as_zero(data)
     if non_finite > nan_voxels:
-        more = f" and {nan_voxels} that are NaN" if nan_voxels else ""
+        more = f", and NaN in {nan_voxels:,}" if nan_voxels else ""
         raise VolumeError(
-            f"{path}: expected finite intensities, got {non_finite - nan_voxels} voxels of {data.size} that are "
-            f"infinite or beyond 32 bits{more}; replace them and write the file again"
+            f"{path}: expected finite intensities, got infinity or values beyond 32 bits in "
+            f"{format_count(non_finite - nan_voxels, 'voxel')} of {data.size:,}{more}; replace them and write the file "
+            "again"
         )
     if not nan_is_zero:
         raise VolumeError(
-            f"{path}: expected finite intensities, got {nan_voxels} voxels of {data.size} that are NaN; {NAN_FIX}"
+            f"{path}: expected finite intensities, got NaN in {format_count(nan_voxels, 'voxel')} of {data.size:,}; "
+            f"{NAN_FIX}"
         )
     return data, nan_voxels
 
@@ -286,8 +289,8 @@ def _refuse_nan_labels(path: str | Path, values: np.ndarray) -> None:
     nan_voxels = int(np.count_nonzero(np.isnan(values)))
     if nan_voxels:
         raise VolumeError(
-            f"{path}: expected whole numbers as labels, got {nan_voxels} voxels of {values.size} that are NaN; "
-            f"{NAN_FIX}"
+            f"{path}: expected whole numbers as labels, got NaN in {format_count(nan_voxels, 'voxel')} of "
+            f"{values.size:,}; {NAN_FIX}"
         )
 
 

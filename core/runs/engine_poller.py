@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -22,6 +23,7 @@ from core.runs.engines.engine import Engine, EngineError
 from core.runs.engines.registry import list_engines
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
+    SILENT_S,
     EngineAnswer,
     EngineRecord,
     answer_age_s,
@@ -33,10 +35,10 @@ from core.runs.store.engine_records import (
 )
 from core.runs.store.heartbeat import last_heard
 from core.runs.store.process import locked
-from core.runs.store.state import ENDED, read_state, write_reconciled_state, write_state
+from core.runs.store.state import ENDED, OBSERVED, read_state, write_reconciled_state, write_state
+from core.runs.store.submissions import may_get_job
 
 COMMAND_WAIT_S = 3.0  # a command waits so long for an engine, and goes on with its last answer
-SUBMISSION_S = 60.0  # a job that has no number after that long was never submitted
 TICK_S = 1.0
 
 _threads: dict[tuple[Path, str], threading.Thread] = {}
@@ -154,7 +156,7 @@ def open_runs(root: Path, engine: str) -> list[Path]:
 def remote_engines(root: Path) -> list[Engine]:
     """The engines of a root that are asked; none where their file is not understood, which the page says."""
     try:
-        return [engine for engine in list_engines(root) if engine.poll_s]
+        return [engine for engine in list_engines(root) if engine.capabilities.jobs]
     except UserError:
         return []
 
@@ -186,22 +188,31 @@ def overview(root: Path, summaries: Sequence[RunSummary] | None = None, wait_s: 
 
 def _status(root: Path, engine: Engine, going_on: Sequence[RunSummary]) -> EngineStatus:
     own = [run for run in going_on if engine_of(run.engine) == engine.name]
-    waiting = sum(run.state.state == "queued" for run in own)
-    counts = f"{len(own) - waiting} running, {waiting} waiting"
+    counts = _counts(own)
     answers, sentence = None, counts
-    if engine.poll_s and own:
+    if engine.capabilities.jobs and own:
         answer = read_answer(root, engine.name)
         if not answer.count:
             sentence = f"{counts}; not asked yet"
         elif answer.error:
             answers, heard = False, last_heard("", time.time() - answer.answered_at) if answer.answered_at else ""
-            sentence = f"does not answer: {answer.error}" + (f"; {heard}" if heard else "")
+            why = answer.error.removeprefix(f"{engine.name}: ")
+            sentence = f"does not answer: {why}" + (f"; {heard}" if heard else "")
         else:
-            answers = True
-            sentence = f"{counts}; asked {format_duration(answer_age_s(root, engine.name))} ago"
-    elif engine.poll_s:
+            age_s = answer_age_s(root, engine.name)
+            answers = True if age_s <= SILENT_S else None  # nothing is known of now
+            sentence = f"{counts}; asked {format_duration(age_s)} ago"
+    elif engine.capabilities.jobs:
         sentence = "nothing runs or waits"
     return EngineStatus(engine.name, engine.kind, engine.title, answers, sentence, tuple(map(_engine_run, own)))
+
+
+def _counts(own: Sequence[RunSummary]) -> str:
+    """How many runs run, wait, and are in a state of which neither is known."""
+    states = Counter(run.state.state for run in own)
+    running = sum(count for state, count in states.items() if state not in ("queued", *OBSERVED))
+    others = [f"{states[state]} {state}" for state in OBSERVED if states[state]]
+    return ", ".join([f"{running} running", f"{states['queued']} waiting", *others])
 
 
 def _engine_run(run: RunSummary) -> EngineRun:
@@ -258,7 +269,7 @@ def _record_with_job(folder: Path, engine: Engine) -> EngineRecord:
     """The engine and job of a run; the job is looked for where its submission was interrupted, and the run has failed
     where there is none."""
     record = read_engine(folder) or EngineRecord(engine.name)
-    if record.job or time.time() - record.submitted_at < SUBMISSION_S:
+    if record.job or may_get_job(folder.parent, record):
         return record
     try:
         return _with_job_found(folder, engine, record)
@@ -269,7 +280,7 @@ def _record_with_job(folder: Path, engine: Engine) -> EngineRecord:
 def _with_job_found(folder: Path, engine: Engine, record: EngineRecord) -> EngineRecord:
     with files.lock(folder):
         record, state = read_engine(folder) or record, read_state(folder)
-        if record.job or state.state != "queued":
+        if record.job or state.state != "queued" or may_get_job(folder.parent, record):
             return record
         if job := engine.find(record):
             record = replace(record, job=job)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from core.compute.expected_device import expected_device
-from core.durations import TrainingPlace
 from core.runs.engines.registry import get_engine
-from core.runs.engines.settings import read_settings
 from core.runs.measured_speed import duration_factors, last_device
 from core.runs.store.engine_records import LOCAL
+from core.training_place import TrainingPlace
 
 
 def expected_place(root: Path, engine: str = LOCAL, device: str = "auto") -> TrainingPlace:
@@ -29,18 +28,17 @@ def expected_place(root: Path, engine: str = LOCAL, device: str = "auto") -> Tra
     ConfigError
         If there is no such engine.
     """
-    if engine in ("", LOCAL):
+    capabilities = get_engine(root, engine).capabilities
+    if not capabilities.jobs:
         kind = expected_device(device)
         return TrainingPlace(kind, duration_factors(root, kind))
-    get_engine(root, engine)
-    _, settings = read_settings(root)[engine]
     seen = last_device(root, engine)
-    kind = device if device != "auto" else seen or ("cuda" if settings.requests_gpus else "cpu")
+    kind = device if device != "auto" else seen or ("cuda" if capabilities.requests_gpus else "cpu")
     if seen == kind:
         known = ""
     elif device != "auto":
         known = f"no run has trained on a device of this kind on {engine} yet"
-    elif settings.requests_gpus:
+    elif capabilities.requests_gpus:
         known = f"{engine} requests a GPU for a run; which one is not known before a run has trained there"
     else:
         known = f"{engine} requests no GPU for a run; its processors are not known before a run has trained there"

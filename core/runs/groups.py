@@ -95,13 +95,21 @@ def complete(root: Path, group: Group, worker: str = launch.WORKER, *, engine: s
         If a run cannot be created.
     """
     summary = summarise(root, group)
-    engine = engine or next((engine_of(read_engine(run.folder)) for run in summary.runs), LOCAL)
-    for member in summary.missing:
-        config, name = member.config(group.config), _member_name(group, member)
-        launch.create_run(root, config, name, run_id=member.run, engine=engine)
+    engine = engine or engine_of_group(summary)
     queued = [member.run for member in summary.missing]
-    launch.start_queued(root, queued, worker)
+    with launch.submission_to(root, engine):
+        for member in summary.missing:
+            config, name = member.config(group.config), _member_name(group, member)
+            launch.create_run(root, config, name, run_id=member.run, engine=engine)
+        launch.start_queued(root, queued, worker)
     return queued
+
+
+def engine_of_group(summary: GroupSummary) -> str:
+    """Name of the engine on which the runs of a group are, or that of the trials of a sweep."""
+    if isinstance(summary, SweepSummary):
+        return summary.settings.engine or LOCAL
+    return next((engine_of(read_engine(run.folder)) for run in summary.runs), LOCAL)
 
 
 def make_group(root: Path, names: Sequence[str], name: str = "") -> Group:

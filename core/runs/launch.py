@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +19,12 @@ from core.paths import DEMO, dataset_folder
 from core.processes import module_command, run_limited
 from core.runs.catalog import find_checkpoint, update_index
 from core.runs.engines import local
-from core.runs.engines.engine import EngineError
+from core.runs.engines.engine import EngineError, UnansweredError
 from core.runs.engines.registry import get_engine
 from core.runs.group_summary import settings_of
 from core.runs.run_actions import what_to_do
 from core.runs.store import folder as files
-from core.runs.store.engine_records import LOCAL, EngineRecord, engine_of, read_engine, write_engine
+from core.runs.store.engine_records import LOCAL, EngineRecord, change_engine, engine_of, read_engine, write_engine
 from core.runs.store.groups import read_sweeps
 from core.runs.store.process import process_identity
 from core.runs.store.state import (
@@ -35,6 +36,7 @@ from core.runs.store.state import (
     reconciled_state,
     write_state,
 )
+from core.runs.store.submissions import current_lease, submission
 
 if TYPE_CHECKING:
     from core.datasets import Dataset
@@ -61,30 +63,58 @@ def submit(root: Path, config: TrainConfig, name: str = "", worker: str = WORKER
         If the configuration, the data set, the engine or the checkpoints root cannot be used; then no run is created.
         If the engine refuses the run; then it has failed with that reason.
     """
-    folder = create_run(root, resolve_config(root, config), name, engine=engine)
-    start_queued(root, [folder.name], worker)
+    with submission_to(root, engine):
+        folder = create_run(root, resolve_config(root, config), name, engine=engine)
+        start_queued(root, [folder.name], worker)
     return folder.name
 
 
-def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER) -> None:
+def start_queued(root: Path, run_ids: Sequence[str], worker: str = WORKER, *, tried_again: bool = False) -> None:
     """Have the engines of queued runs start them; an engine gets all of its runs at once.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    run_ids : sequence of str. The runs.
+    worker : str. Module of the trainer process.
+    tried_again : bool. Whether runs stay queued where an engine does not answer, as the caller submits them again.
 
     Raises
     ------
     UserError
-        If an engine refuses them; then those that it did not take have failed with that reason.
+        If an engine refuses them, or does not answer; then those that it did not take have failed with that reason.
     """
     by_engine: dict[str, list[Path]] = {}
     for run_id in run_ids:
         folder = files.run_folder(root, run_id)
         by_engine.setdefault(engine_of(read_engine(folder)), []).append(folder)
     for name, folders in by_engine.items():
+        lease: str | None = None
         try:
-            get_engine(root, name).submit(folders, worker)
+            with submission_to(root, name) as lease:
+                for folder in folders:
+                    _lease(folder)
+                get_engine(root, name).submit(folders, worker)
         except (EngineError, ConfigError) as error:
+            if tried_again and isinstance(error, UnansweredError):
+                for folder in folders:
+                    _note_problem(folder, str(error), lease)
+                continue
             for folder in folders:
-                _refuse(root, folder, str(error))
+                _refuse(root, folder, str(error), lease)
             raise
+
+
+def submission_to(root: Path, engine: str) -> AbstractContextManager[str | None]:
+    """A context in which runs are made and submitted: as long as it lasts, a run without a job counts as being
+    submitted. The queue of this machine needs none.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such engine.
+    """
+    return submission(root) if get_engine(root, engine).capabilities.jobs else nullcontext()
 
 
 def duplicate(root: Path, run_id: str, name: str = "", worker: str = WORKER, *, engine: str = "") -> str:
@@ -125,7 +155,15 @@ def resume(
     """
     folder = files.run_folder(root, run_id)
     engine = engine or engine_of(read_engine(folder))
-    chosen = get_engine(root, engine)
+    with submission_to(root, engine):
+        _queue_again(folder, engine, data, force)
+        update_index(root, folder)
+        start_queued(root, [run_id], worker)
+
+
+def _queue_again(folder: Path, engine: str, data: str, force: bool) -> None:
+    """Set an ended run to queued; parameters and errors are those of :func:`resume`."""
+    run_id, chosen = folder.name, get_engine(folder.parent, engine)
     with files.lock(folder):
         state = reconciled_state(folder)
         if state.state == "finished":
@@ -149,11 +187,9 @@ def resume(
         else:
             (folder / ACCEPT_DATA).unlink(missing_ok=True)
         now = time.time()
-        write_engine(folder, EngineRecord(engine, submitted_at=now))
+        write_engine(folder, EngineRecord(engine, submitted_at=now, lease=current_lease()))
         queued = replace(state, state="queued", message="", what="", queued_at=now, turn=now, ended_at=None)
         write_state(folder, queued.moved_here())
-    update_index(root, folder)
-    start_queued(root, [run_id], worker)
 
 
 def create_run(
@@ -206,7 +242,7 @@ def create_run(
         files.write_json(hidden / files.RUN, {"version": 1, "name": name, "created_at": now})
         files.write_json(hidden / files.CONFIG, config.to_json())
         write_state(hidden, state)
-        write_engine(hidden, EngineRecord(engine, submitted_at=now))
+        write_engine(hidden, EngineRecord(engine, submitted_at=now, lease=current_lease()))
         os.rename(hidden, folder)
     except OSError as error:
         raise RunError(
@@ -267,11 +303,25 @@ def serve_queue(root: Path, worker: str = WORKER) -> None:
         ensure_supervisor(root, worker)
 
 
-def _refuse(root: Path, folder: Path, reason: str) -> None:
-    """Set a queued run that its engine did not take to failed."""
+def _lease(folder: Path) -> None:
+    """Write into the record of a run without a job that it is submitted now."""
+    record = read_engine(folder)
+    if record is not None and not record.job and (record.problem or record.lease != current_lease()):
+        change_engine(folder, record, lease=current_lease(), submitted_at=time.time(), problem="")
+
+
+def _note_problem(folder: Path, problem: str, lease: str | None) -> None:
+    """Write into the record of a run without a job why its engine did not answer."""
+    record = read_engine(folder)
+    if record is not None and not record.job and record.lease == lease:
+        change_engine(folder, record, submitted_at=time.time(), problem=problem)
+
+
+def _refuse(root: Path, folder: Path, reason: str, lease: str | None) -> None:
+    """Set a queued run that its engine did not take to failed, unless it was queued again in the meantime."""
     with files.lock(folder):
         state, record = read_state(folder), read_engine(folder)
-        if state.state != "queued" or (record is not None and record.job):
+        if state.state != "queued" or (record is not None and (record.job or lease not in (None, record.lease))):
             return
         write_state(folder, replace(state, state="failed", message=reason, ended_at=time.time()))
     update_index(root, folder)

@@ -13,6 +13,7 @@ from core.compute.device import resolve_device
 from core.compute.precision import DTYPES
 from core.datasets import Dataset, load_subject
 from core.errors import RunError
+from core.formatting import format_count
 from core.imaging.volume import read_label
 from core.inference.ensemble_predictor import open_predictor
 from core.inference.predictor import MODES, InferenceOverrides, Predictor
@@ -57,8 +58,9 @@ def make_maps(
     changed = int(np.count_nonzero(labels != kept))
     if changed > MAX_CHANGED * np.count_nonzero(kept | labels):
         raise RunError(
-            f"{prediction.subject}: expected the kept segmentation, but the model now gives {changed} voxels another "
-            "class, so that maps would not belong to it; segment the case again"
+            f"{prediction.subject}: expected the kept segmentation, but the model now gives "
+            f"{format_count(changed, 'voxel')} another class, so that maps would not belong to it; segment the case "
+            "again"
         )
     assert segmentation.maps is not None
     made = MadeMaps(segmentation.maps, changed)

@@ -9,13 +9,13 @@ import statistics
 from pathlib import Path
 
 from core.choices import DEVICES
-from core.durations import DurationFactors
 from core.errors import UserError
 from core.events import FORECAST_FACT
 from core.hosts import host_name
 from core.runs.catalog import RunSummary, list_runs
 from core.runs.measurements import metrics_after
 from core.runs.store.engine_records import LOCAL
+from core.training_place import DurationFactors
 
 MAX_RUNS = 3  # the newest runs with a measured speed
 SPREAD = 1.4  # factor by which a duration may differ from those of the last runs

@@ -6,7 +6,7 @@ the database holds: its last state and its curves. Nothing can be done to it fro
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,8 +139,8 @@ def _other_run(run: IndexedRun, root: Path | None) -> OtherRun:
     state = run.state
     if state.state in ACTIVE and run.silent_s > OLD_S:  # a trainer writes its row every 15 s at least
         heard = last_heard(host or "its host", run.silent_s)
-        state = replace(state, state="unreachable", message=f"{heard}; it was {state.state} then")
+        state = state.observed("unreachable", f"{heard}; it was {state.state} then")
     elif state.state in OBSERVED:
-        state = replace(state, message=state.message or "seen so by another machine")
+        state = state.observed(state.state, state.message or "seen so by another machine")
     summary = RunSummary(run.id, run.name, state, run.config, Path(path) / run.id, tags=run.tags)
     return OtherRun(key, place, root, summary)

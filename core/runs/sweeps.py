@@ -7,7 +7,9 @@ another engine they are proposed together, so that a cluster gets them as one jo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -21,14 +23,16 @@ from core.runs.engines.registry import get_engine
 from core.runs.group_summary import SweepSummary, Trial, settings_of
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
-from core.runs.store.engine_records import LOCAL
+from core.runs.store.engine_records import LOCAL, EngineRecord
 from core.runs.store.groups import GROUPS, SWEEP, Group, Member, lock_group, read_group, write_group
 from core.runs.store.process import LockHeldError
 from core.runs.store.stop_file import read_pruned
+from core.runs.store.submissions import current_lease, is_held, submission
 from core.sweeps import study
 from core.sweeps.history import Measurement, TrialRecord, failures_in_a_row, progress_curve
 from core.sweeps.settings import METRICS, SweepSettings, check_sweep
 
+TRY_AGAIN_S = 30.0  # wait before a submission that was not answered is tried again
 FAILURES = 3  # trials that fail one after another and end a sweep
 IMPORTANCE = "importance.json"  # beside the group's file, made again when a trial has finished
 
@@ -151,25 +155,38 @@ def advance(root: Path, group_id: str, at_once: int, worker: str = launch.WORKER
         Whether the sweep goes on: false when its last trial has ended, it was stopped or deleted.
     """
     try:
-        with lock_group(root, group_id):
-            group = _make_pending(root, read_group(root, group_id))
-            summary = sweep_of(root, group)
-            try:
-                records = [_record(trial, summary) for trial in summary.trials]
-                _prune(root, summary, records)
-                _update_importance(root, summary, records)
-                if summary.proposes and len(summary.active) < at_once:
-                    _propose(root, summary, records)
-                if summary.settings.engine:
-                    _submit(root, _propose_missing(root, group_id, at_once), worker)
-            except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
-                _end(root, read_group(root, group_id), error)
-            summary = sweep_of(root, read_group(root, group_id))
-    except LockHeldError:
+        with ExitStack() as lease:
+            with lock_group(root, group_id):
+                summary = _advance(root, group_id, at_once, lease)
+            if summary.settings.engine:  # without the lock: an engine that does not answer delays no request to stop
+                _submit(root, summary, worker)
+        summary = sweep_of(root, read_group(root, group_id))
+    except LockHeldError:  # another process changes the group, or one of its runs, just now
         return True
     except RunError:
         return False
     return summary.proposes or bool(summary.active)
+
+
+def _advance(root: Path, group_id: str, at_once: int, lease: ExitStack) -> SweepSummary:
+    """What of :func:`advance` changes the group, under its lock; ``lease`` holds a submission while trials without a
+    job have been proposed."""
+    summary = sweep_of(root, _make_pending(root, read_group(root, group_id)))
+    try:
+        records = [_record(trial, summary) for trial in summary.trials]
+        _prune(root, summary, records)
+        _update_importance(root, summary, records)
+        if summary.proposes and len(summary.active) < at_once:
+            if summary.settings.engine:
+                lease.enter_context(submission(root))
+            _propose(root, summary, records)
+            if summary.settings.engine:
+                _propose_missing(root, group_id, at_once)
+    except LockHeldError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a fault of the search ends the sweep, not the queue
+        _end(root, read_group(root, group_id), error)
+    return sweep_of(root, read_group(root, group_id))
 
 
 def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) -> None:
@@ -191,19 +208,37 @@ def _propose(root: Path, summary: SweepSummary, records: Sequence[TrialRecord]) 
     _make_pending(root, _write(root, replace(group, members=members), replace(settings, pending_run=run_id)))
 
 
-def _propose_missing(root: Path, group_id: str, at_once: int) -> SweepSummary:
+def _propose_missing(root: Path, group_id: str, at_once: int) -> None:
     """Make trials until as many as can train at the same time wait or train, or there is none left to make."""
     while True:
         summary = sweep_of(root, read_group(root, group_id))
         if not summary.proposes or len(summary.active) >= at_once:
-            return summary
+            return
         _propose(root, summary, [_record(trial, summary) for trial in summary.trials])
 
 
 def _submit(root: Path, summary: SweepSummary, worker: str) -> None:
-    """Have the engine start the trials that wait and have no job, also after a kill in between."""
+    """Have the engine start the trials that wait and have no job, also after a kill in between. Where it does not
+    answer, they wait and are submitted again; where it refuses them, the sweep ends."""
     runs = [trial.run for trial in summary.active if trial.state == "waiting" and trial.run is not None]
-    launch.start_queued(root, [run.id for run in runs if run.engine is not None and not run.engine.job], worker)
+    due = [run.id for run in runs if run.engine is not None and _is_due(root, run.engine)]
+    try:
+        launch.start_queued(root, due, worker, tried_again=True)
+    except LockHeldError:
+        raise
+    except Exception as error:  # noqa: BLE001 - ends the sweep, not the queue
+        with lock_group(root, summary.group.id):
+            _end(root, read_group(root, summary.group.id), error)
+
+
+def _is_due(root: Path, record: EngineRecord) -> bool:
+    """Whether a trial that waits is to be submitted now: it has no job, nobody else submits it, and a submission that
+    was not answered was tried a while ago."""
+    if record.job:
+        return False
+    if record.problem:
+        return not 0.0 <= time.time() - record.submitted_at < TRY_AGAIN_S
+    return record.lease == current_lease() or not is_held(root, record)
 
 
 def _make_pending(root: Path, group: Group) -> Group:

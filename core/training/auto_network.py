@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from core.config import TrainConfig
-from core.durations import TrainingPlace
 from core.formatting import format_size
 from core.inference.tile_grid import number_of_tiles
 from core.models import size_divisor
 from core.presets import preset
 from core.training.plan import DEVICE_KINDS, fit_sub_volume, median_shape
+from core.training_place import TrainingPlace
 from core.types import Size3, SpacingMm
 
 FORWARD_SHARE = 1 / 3  # of the operations of a training step, in its forward pass

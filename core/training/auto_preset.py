@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from core.choices import DEVICE_WORDS
 from core.config import TrainConfig, field_specs
-from core.durations import TrainingPlace
 from core.formatting import format_count, format_duration
 from core.presets import preset
 from core.training.auto_network import MAX_VALIDATION_SHARE, Choice, FittedNetwork, Work, fit_network, round_number
 from core.training.plan import resampled_shapes, target_spacing
+from core.training_place import TrainingPlace
 from core.types import Size3, SpacingMm
 
 if TYPE_CHECKING:

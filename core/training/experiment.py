@@ -30,9 +30,10 @@ from core.compute.device import (
 from core.compute.distributed import DistributedContext, init_process_group
 from core.compute.precision import resolve_precision
 from core.config import TrainConfig
-from core.datasets.preparing import Resources
+from core.datasets.parallel_preparation import Resources
 from core.errors import ConfigError
 from core.events import Ended, Listener, Note
+from core.formatting import format_count
 from core.models.build import build_model
 from core.sampling.streaming import SubjectStore
 from core.training.plan import StepCost, TrainingPlan, make_plan, suggest_smaller
@@ -105,7 +106,7 @@ class _Machine:
     def name(self) -> str:
         """For display: GPU model, or "cpu" and threads, with the number of processes."""
         kind = self.device.type
-        name = f"cpu, {self.threads} threads" if kind == "cpu" else device_name(self.device)
+        name = f"cpu, {format_count(self.threads, 'thread')}" if kind == "cpu" else device_name(self.device)
         if kind in ("mps", "xpu"):
             name = f"{kind}, {name}"
         processes = self.distributed.world_size

@@ -14,11 +14,12 @@ from core.class_positions import ClassPositions
 from core.config import DataConfig, TrainConfig
 from core.datasets import DataOptions, Dataset, fingerprint, open_dataset
 from core.datasets.data_record import VoxelDigests
+from core.datasets.findings import Finding
 from core.datasets.fitness import judge_counts, judge_split, refuse_unfit
 from core.datasets.leak_findings import judge_leaks
 from core.datasets.leaks import find_leaks
-from core.datasets.prepared import Preparation, PreparedCache, PreparedSubject
-from core.datasets.preparing import Resources, SubjectPreparation
+from core.datasets.parallel_preparation import Resources, SubjectPreparation
+from core.datasets.prepared_cache import Preparation, PreparedCache, PreparedSubject
 from core.datasets.split_groups import split_groups
 from core.datasets.splits import Split, split_subjects
 from core.datasets.synthetic.demo import DEFAULT_SUBJECTS, ensure_first_subjects
@@ -232,6 +233,7 @@ def _judge_voxels(inputs: RunInputs, data: RunData, measured: dict[str, VoxelFac
     findings = [f for f in findings if f.severity == "error"] + judge_split(data.labels.names[1:], shares, data.split)
     leaks = find_leaks({id: found.fingerprint for id, found in measured.items()})
     findings += judge_leaks(leaks, data.dataset.labelled, data.split)
+    findings += (Finding("warning", text) for text in data.dataset.warnings)
     for finding in findings:
         inputs.listener(Note(f"{finding.severity}: {finding.line}"))
     facts = {"warning": "; ".join(f.line for f in findings if f.severity != "note")}

@@ -43,7 +43,7 @@ class Validator:
     Raises
     ------
     ConfigError
-        If volumes are to be mirrored, and the mirror image of a region is none.
+        If volumes are to be mirrored, and the mirror image of a region is not a region.
     """
 
     def __init__(

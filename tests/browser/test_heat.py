@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page, Request, expect
+from playwright.sync_api import Page, expect
 
 from core.checkpointing.metadata import read_metadata
 from core.datasets import load_subject, open_dataset
@@ -14,7 +14,7 @@ from core.evaluation.subject_prediction import SubjectPrediction
 from core.runs.predictions import predictions_folder, read_predictions, save_prediction
 from tests.browser.conftest import Server
 from tests.support.balls import SHAPE, untrained_run, write_balls
-from tests.support.viewers import coloured_pixels, open_menu, pane, settle, wait_until_ready
+from tests.support.viewers import coloured_pixels, open_menu, pane, settle, volume_requests, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
@@ -45,13 +45,7 @@ def test_disagreement_is_fetched_on_first_use_and_shown_in_colours_with_a_bar_an
     server: Server, page: Page
 ) -> None:
     run, file = reviewed(server)
-    requested: list[str] = []
-
-    def note(request: Request) -> None:
-        if "/api/volumes/" in request.url:
-            requested.append(request.url)
-
-    page.on("request", note)
+    requested = volume_requests(page)
     page.goto(f"{server.url}/review?model={run}&data={server.data / 'balls-heat'}&case=ball_0")
     wait_until_ready(page)
     expect(page.locator(".findings [role=status]").first).to_contain_text("of errors")  # fetched after the volumes

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, expect
 
 from core.checkpointing.metadata import read_metadata
 from core.cli import main
@@ -16,7 +16,7 @@ from core.runs.kept_maps import LEVELS, kinds_of, map_file
 from core.runs.predictions import predictions_folder
 from tests.browser.conftest import Server
 from tests.support.balls import untrained_run, write_balls
-from tests.support.viewers import settle, wait_until_ready
+from tests.support.viewers import settle, volume_requests, wait_until_ready
 
 pytestmark = [pytest.mark.browser, pytest.mark.long]
 
@@ -48,13 +48,7 @@ def test_maps_are_computed_on_first_use_chosen_by_keys_and_opened_by_a_link(
     server: Server, page: Page, browser: Browser
 ) -> None:
     run, data = segmented(server)
-    requested: list[str] = []
-
-    def note(request: Request) -> None:
-        if "/api/volumes/" in request.url:
-            requested.append(request.url)
-
-    page.on("request", note)
+    requested = volume_requests(page)
     page.goto(f"{server.url}/review?model={run}&data={data}&case={CASE}")
     wait_until_ready(page)
     readout, canvas = page.locator(".readout"), page.locator("canvas.pane[data-row=truth]").first

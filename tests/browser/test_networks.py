@@ -14,7 +14,7 @@ from tests.browser.conftest import Server
 from tests.support.balls import write_balls
 from tests.support.viewers import coloured_pixels, pane, wait_until_ready
 
-pytestmark = [pytest.mark.browser, pytest.mark.long]
+pytestmark = [pytest.mark.browser, pytest.mark.long(30)]
 
 MINUTE_MS = 60_000
 # Two unlike each other: a run takes about ten seconds. Every network is trained by test_every_network.py.

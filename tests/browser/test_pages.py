@@ -29,13 +29,11 @@ TITLES = {
 FOOTER = "For research and teaching, not a medical device."
 
 
-@pytest.mark.long
-@pytest.mark.parametrize(("width", "scheme"), [(800, "dark"), (1440, "light")])
-def test_pages_do_not_scroll_sideways_and_load_nothing_from_other_hosts(
-    server: Server, browser: Browser, width: int, scheme: str
-) -> None:
+@pytest.mark.long(15)
+def test_pages_do_not_scroll_sideways_and_load_nothing_from_other_hosts(server: Server, browser: Browser) -> None:
+    """Opened narrow, and then made wide."""
     run = make_run(server.checkpoints, "a name that is rather long, as names of runs sometimes are when people write")
-    context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)  # type: ignore[arg-type]
+    context = browser.new_context(viewport={"width": 800, "height": 900}, color_scheme="dark")
     page, requested = context.new_page(), []
     page.on("request", lambda request: requested.append(request.url))
     page.on("websocket", lambda socket: requested.append(socket.url))
@@ -45,6 +43,9 @@ def test_pages_do_not_scroll_sideways_and_load_nothing_from_other_hosts(
         expect(page.get_by_text(FOOTER)).to_be_visible()  # the last element
         inner = "[...document.querySelectorAll('[data-testid=stMain], html')].map(e => e.scrollWidth - e.clientWidth)"
         assert max(page.evaluate(inner)) <= 0, path
+        page.set_viewport_size({"width": 1440, "height": 900})
+        page.wait_for_function(f"Math.max(...{inner}) <= 0")
+        page.set_viewport_size({"width": 800, "height": 900})
     outside = [u for u in requested if urlsplit(u).scheme not in ("data", "blob") and urlsplit(u).port != server.port]
     assert outside == [] and len(requested) > 20
     context.close()
@@ -107,6 +108,21 @@ def test_chart_shows_the_loss_before_the_first_validation(server: Server, page: 
     expect(page.locator(".tip")).to_contain_text("0.200")
 
 
+@pytest.mark.slow
+def test_home_has_the_text_of_each_page_beside_its_name(quiz_server: Server, page: Page) -> None:
+    page.goto(quiz_server.url)
+    texts = page.get_by_test_id("stMain").get_by_test_id("stCaptionContainer")
+    for width in (1440, 1280, 1000, 800):
+        page.set_viewport_size({"width": width, "height": 900})
+        for name, text in (("Learn", "T1 and T2"), ("Review", "Each case slice by slice")):
+            link = page.get_by_test_id("stMain").get_by_test_id("stPageLink").filter(has_text=name).last.bounding_box()
+            beside = texts.filter(has_text=text).bounding_box()
+            assert link and beside, name
+            middle = link["y"] + link["height"] / 2
+            assert beside["y"] <= middle <= beside["y"] + beside["height"], f"{name} at {width} px"
+            assert beside["x"] >= link["x"] + link["width"], f"{name} at {width} px"
+
+
 def test_empty_chart_gives_the_reason(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "young", "stopped", epochs=0)
     page.goto(f"{server.url}/runs?run={run}")
@@ -155,7 +171,7 @@ def test_data_page_checks_a_folder_and_leads_to_train(server: Server, page: Page
     page.get_by_role("button", name="Train on this").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Train")
     assert "data=hippo" in page.url
-    expect(page.get_by_text("64 training subjects, 16 validation subjects")).to_be_visible()
+    expect(page.get_by_text("64 for training, 16 for validation")).to_be_visible()
 
 
 def complete_demo_subjects(folder: Path, count: int) -> None:
@@ -179,7 +195,7 @@ def complete_demo_subjects(folder: Path, count: int) -> None:
 @pytest.mark.slow
 def test_demo_data_and_data_doctor_show_progress(server: Server, page: Page) -> None:
     """Subject-1 and copies of it are there already."""
-    complete_demo_subjects(server.data / "demo", 8)
+    complete_demo_subjects(server.data / "demo", 9)
     page.goto(f"{server.url}/data?data=demo")
     page.get_by_role("button", name="Make the demo data").click()
     expect(page.get_by_text(re.compile("Making synthetic subjects: [0-9] of 10"))).to_be_visible(timeout=60_000)

@@ -76,6 +76,14 @@ def test_second_prediction_beside_the_first_one_says_who_is_right_and_is_in_the_
     wait_until_ready(copied)
     expect(pane_of(copied, "who is right").canvas).to_be_visible()
     copied.context.close()
+    for width in (1440, 800):
+        page.set_viewport_size({"width": width, "height": 1000})
+        settle(page)
+        first, last = show.bounding_box(), page.get_by_role("button", name="Full screen").bounding_box()
+        assert first and last and last["y"] < first["y"] + first["height"], f"one row of controls at {width} px"
+    page.locator("summary").get_by_text("More", exact=True).click()
+    page.get_by_role("group", name="Planes").get_by_role("button", name="coronal").click()
+    expect(page.locator("canvas.pane[data-plane=coronal]").first).to_be_visible()
 
 
 def test_click_on_a_point_of_a_figure_opens_its_case(
@@ -103,6 +111,41 @@ def test_click_on_a_point_of_a_figure_opens_its_case(
         expect(chart.locator(".points path")).to_have_count(3)
     assert f"case={chosen}" not in page.url and "view=" not in page.url
     assert findings(page) == [], "axe finds nothing on the page"
+
+
+def test_a_note_has_the_place_of_the_crosshair_of_its_case_also_if_it_was_not_moved(page: Page, case: Case) -> None:
+    page.goto(case.url)
+    wait_until_ready(page)
+    root = page.locator(".root[data-ready]").first
+
+    def note(text: str) -> None:
+        page.get_by_placeholder("Comment").fill(text)
+        page.get_by_role("button", name="Save note").click()
+        place = ",".join(str(n + 1) for n in voxel(page))
+        expect(page.get_by_role("button", name=place, exact=True)).to_be_visible()
+
+    def choose(row: str) -> None:
+        before = str(root.get_attribute("data-ready"))
+        page.locator(f".case{row}").first.click()
+        expect(root).not_to_have_attribute("data-ready", before)
+
+    def move() -> None:
+        before = page.url
+        page.locator("canvas.pane").first.focus()
+        page.keyboard.press("Shift+ArrowRight")
+        expect(page).not_to_have_url(before)
+
+    note("not moved")
+    move()
+    moved = voxel(page)
+    choose("[aria-selected=false]")
+    move()
+    choose(f":has-text('{subject_of(case)}')")
+    assert voxel(page) == moved, "not that of the other case, which the address still has"
+    note("seen again")
+    for left in (1, 0):
+        page.get_by_role("button", name="Remove").first.click()
+        expect(page.get_by_role("button", name="Remove")).to_have_count(left)
 
 
 def test_a_note_leads_back_to_its_place_after_a_reload(page: Page, case: Case) -> None:

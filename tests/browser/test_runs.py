@@ -146,6 +146,21 @@ def test_table_is_sorted_by_each_column_and_keeps_its_order(server: Server, page
     expect(cells).to_have_text(["sorted a", "sorted aa", "sorted b", "sorted c"], timeout=POLL_TIMEOUT_MS)
 
 
+def test_selected_run_is_in_sight_in_a_long_table_which_then_stays_where_it_is_scrolled(
+    server: Server, page: Page
+) -> None:
+    oldest = make_run(server.checkpoints, "oldest of many")
+    for n in range(12):
+        make_run(server.checkpoints, f"newer {n}")
+    page.goto(f"{server.url}/runs?run={oldest}")
+    expect(row(page, "oldest of many")).to_be_in_viewport()
+    frame = page.locator(".frame")
+    frame.evaluate("f => { f.scrollTop = 0 }")
+    make_run(server.checkpoints, "newest")
+    expect(row(page, "newest")).to_be_in_viewport(timeout=POLL_TIMEOUT_MS)
+    assert frame.evaluate("f => f.scrollTop") == 0, "new rows do not move the table"
+
+
 @pytest.mark.long
 def test_axis_is_time_until_there_are_epochs_and_small_values_are_not_zero(server: Server, page: Page) -> None:
     run = make_run(server.checkpoints, "first epochs", "running", epochs=0)

@@ -28,7 +28,7 @@ def write_clinic(folder: Path, cases: int = 4) -> Path:
     return folder
 
 
-@pytest.mark.long
+@pytest.mark.long(30)
 def test_unknown_folder_is_described_named_and_trained_on(
     server: Server, page: Page, monkeypatch: pytest.MonkeyPatch
 ) -> None:

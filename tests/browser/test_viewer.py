@@ -107,9 +107,15 @@ def open_raw(server: Server, page: Page, name: str = "ras") -> None:
     settle(page)
 
 
-@pytest.mark.parametrize("name", ["ras", "las"])
-def test_marked_corners_are_where_the_orientation_letters_say(server: Server, page: Page, name: str) -> None:
-    open_raw(server, page, name)
+def test_marked_corners_are_where_the_orientation_letters_say(server: Server, page: Page) -> None:
+    """In a file stored as LAS, and in one stored as RAS."""
+    open_raw(server, page, "las")
+    corners_are_where_the_letters_say(page)
+    choose_subject(page, "ras")
+    corners_are_where_the_letters_say(page)
+
+
+def corners_are_where_the_letters_say(page: Page) -> None:
     ni, nj, nk = SHAPE
     axial, coronal, sagittal = (pane(page, plane, "image") for plane in ("axial", "coronal", "sagittal"))
     assert (axial.letters, coronal.letters, sagittal.letters) == ("RLAP", "RLSI", "APSI")

@@ -46,3 +46,15 @@ def test_region_says_how_many_of_its_intensities_may_be_clipped(page: Page) -> N
     )
     assert whole == "8 voxels, 0.008 ml · T1: mean ≈ 11, standard deviation ≈ 0"
     assert part.endswith(" · 1 voxel at or beyond 10 or 32778 counted with these values")
+
+
+def test_voxels_that_a_segmentation_file_leaves_out_are_no_errors(page: Page) -> None:
+    """Class 1 in the reference, the ignore label in a second segmentation."""
+    for name in ("elements", "slices", "errors", "second"):
+        page.add_script_tag(content=(project_root() / "ui" / "viewer" / f"{name}.js").read_text("utf-8"))
+    found = page.evaluate("""() => {
+        const layer = new ErrorLayer({ settings: { hiddenErrors: new Set() }, shownClasses: [true, true] });
+        return [changeOf(1, 1, IGNORED), changeOf(1, IGNORED, 1), changeOf(IGNORED, 1, 0), changeOf(1, 0, 1),
+                layer.shows(1, IGNORED), layer.describe(1, IGNORED)];
+    }""")
+    assert found == [0, 0, 0, 2, False, "left out"]

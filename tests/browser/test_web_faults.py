@@ -27,6 +27,7 @@ pytestmark = [
     pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals"),
 ]
 MINUTE_MS = 60_000
+SMALL = "threads~1~batch_size~1~sub_volume~16,16,16"  # epochs of a moment, on one core: the pages need the other
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +100,7 @@ def test_run_survives_a_closed_tab_and_two_tabs_show_the_same(own_server: Server
 
 def start(server: Server, page: Page, name: str) -> str:
     """Start a run from the Train page, as a descendant of the server; returns its id."""
-    page.goto(f"{server.url}/train?data=balls&preset=quick")
+    page.goto(f"{server.url}/train?data=balls&preset=quick&set={SMALL}")
     for label, value in (
         ("Time budget (minutes)", "30"),
         ("Sub-volumes per epoch", "4"),

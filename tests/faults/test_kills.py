@@ -22,18 +22,20 @@ from core.checkpointing.metadata import LAST
 from core.config import TrainConfig
 from core.errors import RunError
 from core.runs.engines.local import supervisor_file, supervisor_lock
-from core.runs.launch import create_run
+from core.runs.launch import WORKER, create_run
+from core.runs.reporting.recorder import Recorder
 from core.runs.store import folder as files
 from core.runs.store import metrics_file
 from core.runs.store.database import FILE
 from core.runs.store.process import process_identity
 from core.runs.store.state import read_state, write_state
+from core.training.experiment import train_run
 from tests.faults.conftest import LARGE_NETWORK
-from tests.support.watching import TOYS, wait_for, wait_for_step, wait_until
+from tests.support.watching import TOY, TOYS, wait_for, wait_for_step, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
 Config = Callable[..., TrainConfig]
-KILLS, ROOTS = 9, 3
+KILLS, ROOTS = 6, 2
 
 DETERMINISTIC: dict[str, object] = {
     "epochs": 4, "deterministic": True, "affine": 0.7, "elastic": 0.3, "noise": 0.1, "checkpoint_minutes": 0.01,
@@ -107,12 +109,15 @@ def mtime_ns(path: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
+@pytest.mark.long
 @pytest.mark.fault(2, "trainer killed within an epoch: crashed, with the signal's name, within 5 s")
-@pytest.mark.parametrize(
-    "name", ["SIGKILL", *(pytest.param(s, marks=pytest.mark.long) for s in ("SIGSEGV", "SIGABRT"))]
-)
-def test_killed_trainer_is_a_crash_that_names_its_signal(root: Path, config: Config, name: str) -> None:
-    run_id = runs.submit(root, config(epochs=10**5))
+@pytest.mark.parametrize("name", ["SIGKILL", "SIGSEGV", "SIGABRT"])
+def test_killed_trainer_is_a_crash_that_names_its_signal(
+    root: Path, config: Config, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """After the first signal of a trainer that trains nothing: its process has the same handlers."""
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    run_id = runs.submit(root, config(epochs=10**5), worker=WORKER if name == "SIGKILL" else TOY)
     state = wait_for_step(root, run_id, 3)
     assert state.pid is not None
     os.kill(state.pid, getattr(signal, name))
@@ -121,11 +126,13 @@ def test_killed_trainer_is_a_crash_that_names_its_signal(root: Path, config: Con
 
 @pytest.fixture(scope="module")
 def uninterrupted(config: Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a deterministic run that was never interrupted."""
-    root = tmp_path_factory.mktemp("uninterrupted")
-    run_id = runs.submit(root, config(**DETERMINISTIC))
-    wait_for(root, run_id, "finished")
-    return root / run_id
+    """Folder of a deterministic run that was never interrupted, and was trained in this process."""
+    values = config(**DETERMINISTIC)
+    folder = create_run(tmp_path_factory.mktemp("uninterrupted"), values, foreground=True)
+    recorder = Recorder(folder, read_state(folder))
+    train_run(values, folder, recorder)
+    recorder.end("finished")
+    return folder
 
 
 def same_weights(one: Path, other: Path) -> bool:
@@ -167,32 +174,41 @@ def run_resumed_after_each_kill(root: Path, config: TrainConfig, kills: int) -> 
 
 
 @pytest.mark.fault(3, "killed and resumed equals never interrupted, bit for bit")
-@pytest.mark.parametrize("steps", ["20", pytest.param("3,11,27", marks=pytest.mark.long(25))], ids=["once", "often"])
+@pytest.mark.parametrize(
+    "instants",
+    [("2", "99,20", 2), pytest.param(("", "3,11,27", 3), marks=pytest.mark.long(25))],
+    ids=["after a measurement and at a step", "often"],
+)
 def test_killed_and_resumed_run_equals_uninterrupted_run(
-    root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, steps: str
+    root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, instants: tuple[str, str, int]
 ) -> None:
+    epochs, steps, kills = instants  # step 99 is never reached: the first attempt ends after the measurement
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
+    monkeypatch.setenv("KILL_AT_EPOCHS", epochs)
     monkeypatch.setenv("KILL_AT_STEPS", steps)
-    folder = run_resumed_after_each_kill(root, config(**DETERMINISTIC), kills=len(steps.split(",")))
+    folder = run_resumed_after_each_kill(root, config(**DETERMINISTIC), kills)
     assert_same_run(folder, uninterrupted)
     assert list((folder / files.TENSORBOARD).glob("events.*"))
 
 
+@pytest.mark.long(25)
 @pytest.mark.fault(3, "killed between whole-volume validation and checkpoint: measured again, recorded once")
-@pytest.mark.parametrize("epochs", ["2", pytest.param("2,2,4,4", marks=pytest.mark.long(25))], ids=["once", "often"])
 def test_run_killed_between_measurement_and_checkpoint_has_each_row_once(
-    root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch, epochs: str
+    root: Path, config: Config, uninterrupted: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(TOYS))
-    monkeypatch.setenv("KILL_AT_EPOCHS", epochs)
-    folder = run_resumed_after_each_kill(root, config(**DETERMINISTIC), kills=len(epochs.split(",")))
+    monkeypatch.setenv("KILL_AT_EPOCHS", "2,2,4")
+    folder = run_resumed_after_each_kill(root, config(**DETERMINISTIC), kills=3)
     assert_same_run(folder, uninterrupted)
 
 
 @pytest.mark.long
 @pytest.mark.fault(9, "stale lock and recycled PID: no foreign process is touched")
-def test_process_with_a_recycled_pid_is_not_touched(root: Path, config: Config) -> None:
+def test_process_with_a_recycled_pid_is_not_touched(
+    root: Path, config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process has the PID of the dead trainer, its dead parent and the dead supervisor."""
+    monkeypatch.setenv("PYTHONPATH", str(TOYS))
     run_id = create_run(root, config(epochs=10**5)).name
     foreign = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
@@ -210,7 +226,7 @@ def test_process_with_a_recycled_pid_is_not_touched(root: Path, config: Config) 
         assert runs.get_run(root, run_id).state.state == "crashed"
         with pytest.raises(RunError, match="crashed already"):
             runs.request_stop(root, run_id, now=True)
-        runs.resume(root, run_id)
+        runs.resume(root, run_id, TOY)
         wait_for_step(root, run_id, 1)
         runs.request_stop(root, run_id, now=True)
         wait_for(root, run_id, "stopped", timeout_s=10)

@@ -41,7 +41,17 @@ header = json.dumps({"model/x": {"dtype": "F32", "shape": [2**20, 2**20], "data_
 """
 
 
+MARKER = "code was run"
 SMALL = ("--preset", "quick", "--channels", "8,16", "--sub-volume", "16x16x16", "--device", "cpu")
+
+
+@pytest.fixture(scope="module")
+def bombs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of six malicious files; code in them would make the folder :data:`MARKER` in it."""
+    folder = tmp_path_factory.mktemp("bombs")
+    subprocess.run([sys.executable, "-c", BOMBS, str(folder), str(folder / MARKER)], check=True, timeout=120)
+    assert len(list(folder.iterdir())) == 6
+    return folder
 
 
 @pytest.mark.long
@@ -55,13 +65,8 @@ SMALL = ("--preset", "quick", "--channels", "8,16", "--sub-volume", "16x16x16", 
     ids=["three kinds", "three others"],
 )
 def test_malicious_checkpoint_is_refused_without_running_code(
-    tmp_path: Path, data: Path, root: Path, names: tuple[str, ...]
+    tmp_path: Path, bombs: Path, data: Path, root: Path, names: tuple[str, ...]
 ) -> None:
-    marker = tmp_path / "code was run"
-    bombs = tmp_path / "bombs"
-    bombs.mkdir()
-    subprocess.run([sys.executable, "-c", BOMBS, str(bombs), str(marker)], check=True, timeout=120)
-    assert len(list(bombs.iterdir())) == 6
     offered = [bombs / name for name in names]
     limit = 1000 * 10**6
     measured = (
@@ -93,4 +98,4 @@ def test_malicious_checkpoint_is_refused_without_running_code(
             assert "Traceback" not in done.stderr
             own, children = (int(word) * 1024 for word in done.stdout.split()[-2:])
             assert own < limit and children < limit, (bomb.name, command[0], own, children)
-    assert not marker.exists(), "code in a checkpoint was run"
+    assert not (bombs / MARKER).exists(), "code in a checkpoint was run"

@@ -16,15 +16,18 @@ from core.checkpointing.checkpoint import load
 from core.checkpointing.metadata import LAST, PREVIOUS
 from core.config import TrainConfig
 from core.errors import CheckpointError
+from core.events import Event, Ready
 from core.processes import PROJECT, module_command, module_environment
 from core.runs.launch import create_run
 from core.runs.store import folder as files
+from core.training.experiment import train_run
 from tests.conftest import missing
 from tests.support.damages import cut_off, emptied, garbage, one_bit
 from tests.support.watching import processes_of, wait_for, wait_for_step, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")]
 Config = Callable[..., TrainConfig]
+DAMAGED = "last checkpoint truncated, empty, garbage, one bit flipped: the previous one is loaded, with a message"
 
 MOUNT_AND_RUN = (
     'mount -t tmpfs -o size={size} tmpfs "$1" || exit 77; cp -a "$2"/. "$1"/ || exit 78; {more} exec "$0" -c "$3" "$1"'
@@ -123,19 +126,28 @@ def test_memory_limit_is_an_error_with_numbers_and_advice(root: Path, config: Co
         assert fact in failed.message, failed.message
 
 
-@pytest.mark.fault(
-    13, "last checkpoint truncated, empty, garbage, one bit flipped: the previous one is loaded, with a message"
-)
-@pytest.mark.parametrize(
-    "damages",
-    [(one_bit,), pytest.param((emptied, cut_off, garbage), marks=pytest.mark.long)],
-    ids=["one bit", "others"],
-)
-def test_damaged_last_checkpoint_is_replaced_by_the_previous_one(
-    root: Path, stopped_run: Path, damages: tuple[Callable[[Path], None], ...]
+@pytest.mark.fault(13, DAMAGED)
+def test_training_resumes_from_the_previous_checkpoint_if_the_last_one_is_damaged(
+    tmp_path: Path, config: Config, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("core.training.trainer.SAVE_INTERVAL_S", 0.0)
+    events: list[Event] = []
+    calls = iter(range(100))  # one per subject that is read and one per step
+    train_run(config(epochs=2), tmp_path, events.append, should_stop=lambda: next(calls) >= 17)
+    before, last = step_of(tmp_path / PREVIOUS), step_of(tmp_path / LAST)
+    assert 0 < before < last
+    one_bit(tmp_path / LAST)
+    train_run(config(epochs=2), tmp_path, events.append, resume=True)
+    _, resumed = (event for event in events if isinstance(event, Ready))
+    assert resumed.start_step == before and "the checkpoint before the last one" in resumed.facts["resumed from"]
+    assert step_of(tmp_path / LAST) > last and step_of(tmp_path / PREVIOUS) >= before
+
+
+@pytest.mark.long(25)
+@pytest.mark.fault(13, DAMAGED)
+def test_damaged_last_checkpoint_is_replaced_by_the_previous_one(root: Path, stopped_run: Path) -> None:
     folder = Path(shutil.copytree(stopped_run, root / stopped_run.name))
-    for damage in damages:
+    for damage in (one_bit, emptied, cut_off, garbage):
         before = step_of(folder / PREVIOUS)
         damage(folder / LAST)
         runs.resume(root, folder.name)

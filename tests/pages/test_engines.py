@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from core import runs
-from core.runs.store.engine_records import JobReport
+from core.runs.store.engine_records import LOCAL, JobReport, read_engine
 from core.runs.store.state import read_state
-from tests.support.app_pages import button_labels, open_page, run_page, texts
-from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, run_elsewhere, with_job
+from core.study.answers import read_answers
+from tests.support.app_pages import (
+    button_labels,
+    click,
+    component_data,
+    hide_demo_model,
+    open_page,
+    run_page,
+    texts,
+)
+from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, moved_elsewhere, run_elsewhere, with_job
+from tests.support.quiz_runs import QuizRun, use_copy
 
-pytestmark = [pytest.mark.usefixtures("empty_app"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("empty_app", "known_cost"), pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
@@ -61,6 +74,87 @@ def test_cluster_that_does_not_answer_is_shown_and_ends_nothing(root: Path) -> N
     app = open_page("runs")
     assert "does not answer" in app.expander[0].label and "its controller does not answer" in texts(app)
     assert runs.get_run(root, folder.name).state.state == read_state(folder).state == "running"
+
+
+def test_run_is_resumed_where_the_page_says(root: Path) -> None:
+    folder = run_elsewhere(root, "stopped")
+    app = open_page("runs")
+    assert "Resume" in button_labels(app), "there is no choice"
+    with_job(folder)
+    app = open_page("runs")
+    box = app.selectbox(key=f"resume-{folder.name}-where")
+    assert box.options == ["this machine", f"{CLUSTER} (Slurm)"] and box.value == CLUSTER
+    assert app.selectbox(key=f"copy-where-{folder.name}").value == CLUSTER
+    app = run_page(box.set_value(LOCAL))
+    app = run_page(app.button(key=f"resume-{folder.name}-now").click())
+    assert runs.queued_runs(root) == [folder.name] and read_engine(folder) is None
+
+
+def test_run_of_an_engine_that_is_not_declared_any_more_is_resumed_here(root: Path) -> None:
+    folder = run_elsewhere(root, "stopped")
+    with_job(folder)
+    (root / "engines.toml").unlink()
+    app = open_page("runs")
+    assert app.selectbox(key=f"resume-{folder.name}-where").options == ["this machine"]
+    assert f"{CLUSTER}, where it was, is not declared in engines.toml any more" in texts(app)
+    run_page(app.button(key=f"resume-{folder.name}-now").click())
+    assert runs.queued_runs(root) == [folder.name]
+
+
+def test_facts_of_a_waiting_run_name_no_host_and_its_command_names_the_engine(root: Path) -> None:
+    folder = run_elsewhere(root, "queued")  # submitted on that host, and begun nowhere yet
+    with_job(folder)
+    answer(root, JobReport("waiting", "it waits"))
+    app = open_page("runs")
+    rows = [row for frame in app.dataframe for row in frame.value.to_dict("records")]
+    facts = {row["fact"]: row["value"] for row in rows if "fact" in row}
+    assert facts["engine"] == f"{CLUSTER}, job 7" and "host" not in facts
+    assert any(code.value.endswith(f" --engine {CLUSTER}") for code in app.code)
+
+
+def test_run_that_a_cluster_has_trained_is_reviewed_and_played(
+    quiz_run: QuizRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_demo_model(monkeypatch)
+    root = use_copy(quiz_run, tmp_path / "shared", monkeypatch)
+    moved_elsewhere(root / quiz_run.run)
+    shown = texts(open_page("runs", run=quiz_run.run))
+    assert f"on {CLUSTER}, job 7" in shown and "heartbeat" not in shown
+    review = open_page("review", model=quiz_run.run)
+    rows = component_data(review, "selected")["rows"]
+    assert len(rows) == 3 and all(row["value"] != "–" for row in rows)
+    assert set(component_data(review, "grid")["layers"]) == {"truth", "prediction"}
+    quiz = open_page("quiz")
+    assert "3 held-out subjects of Balls, 3 of them segmented." in texts(quiz)
+    quiz = click(quiz, "Play")
+    quiz.session_state["quiz_bar"] = {"answer": {"number": 1, "attempt": 0, "side": "left", "confidence": 3}}
+    run_page(quiz)
+    (given,) = read_answers(root)
+    assert given.number == 1 and given.model in (quiz_run.run, "balls")
+
+
+@pytest.mark.parametrize("name", ["runs", "home", "train"])
+def test_folder_of_runs_whose_share_is_away_is_said_to_be_unreadable(
+    root: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    run_elsewhere(root, "finished")
+    listed = os.scandir
+
+    def away(path: Path) -> Any:
+        if Path(path) == root:
+            raise OSError(errno.ENOTCONN, os.strerror(errno.ENOTCONN))
+        return listed(path)
+
+    monkeypatch.setattr("core.runs.store.folder.os.scandir", away)
+    app = open_page(name)
+    assert f"{root}: the folder of runs cannot be read" in texts(app) and "is its file system mounted" in texts(app)
+    assert "No runs yet" not in texts(app)
+
+
+def test_folder_of_runs_that_does_not_exist_is_named(root: Path) -> None:
+    assert "which does not exist" not in texts(open_page("runs"))
+    root.rmdir()
+    assert f"Runs are looked for in {root}, which does not exist" in texts(open_page("runs"))
 
 
 def test_mistake_in_the_file_of_engines_is_shown(root: Path) -> None:

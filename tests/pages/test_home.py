@@ -59,7 +59,8 @@ def test_home_shows_queued_and_finished_runs(checkpoints: Path) -> None:
     make_run(checkpoints, "done <b>well</b>")
     runs.submit(checkpoints, preset("quick").with_values({"path": "demo"}), "waiting")
     shown = texts(open_page("home"))
-    assert "Running now" in shown and "Last results" in shown and "held-out sub-volumes, n = 8" in shown
+    assert "Last results" in shown and "held-out sub-volumes, n = 8" in shown
+    assert "Waiting to start" in shown and "Running now" not in shown
 
 
 def test_cards_show_what_is_prepared_then_dice_so_far_and_the_last_picture(checkpoints: Path) -> None:
@@ -67,6 +68,7 @@ def test_cards_show_what_is_prepared_then_dice_so_far_and_the_last_picture(check
     set_state(checkpoints / run, what="making synthetic demo subjects 2/10", done=2, total=10, **alive())
     app = open_page("home")
     assert "Making synthetic demo subjects 2/10" in texts(app) and "Review" not in links(app)
+    assert "Running now" in texts(app)
     best = Best(4, 0.907, "held-out sub-volumes, n = 8")
     set_state(checkpoints / run, state="running", epoch=4, latest=best, elapsed_s=30.0, remaining_s=90.0)
     add_picture(checkpoints / run, 4, 80, encode_png(np.zeros((8, 16, 3), np.uint8)))

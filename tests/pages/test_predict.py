@@ -75,7 +75,7 @@ def wait(app: AppTest) -> AppTest:
 @pytest.mark.slow
 def test_without_a_model_a_file_can_be_chosen(checkpoints: Path) -> None:
     app = open_page("predict")
-    assert "No model was trained yet" in texts(app) and button(app, "Segment").disabled
+    assert "No model has been trained yet" in texts(app) and button(app, "Segment").disabled
 
 
 def test_model_shows_its_modalities_and_nothing_starts_without_images(run_id: str) -> None:

@@ -17,7 +17,7 @@ from tests.support.app_pages import button_labels, click, component_data, open_p
 from tests.support.balls import tiny, write_balls
 from tests.support.run_folders import make_run
 
-pytestmark = [pytest.mark.usefixtures("empty_app"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("empty_app", "known_cost"), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.support.app_pages import button_labels, click, component_data, open_p
 from tests.support.balls import tiny, write_balls
 from tests.support.sweeps import end_trial, finish_trials, make_sweep, next_trial
 
-pytestmark = [pytest.mark.usefixtures("empty_app"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("empty_app", "known_cost"), pytest.mark.slow]
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ pytestmark = pytest.mark.usefixtures("empty_app")
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
 def test_form_has_a_field_for_every_option_and_submits_its_configuration(checkpoints: Path) -> None:
     app = choose(open_page("train"), "Preset", "quick")
     hidden = {"path"} | unused_options(preset("quick").loss.loss) | unused_model_options(preset("quick").model.model)
@@ -49,6 +50,7 @@ def test_form_has_a_field_for_every_option_and_submits_its_configuration(checkpo
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
 def test_values_and_labels_are_words(checkpoints: Path) -> None:
     app = open_page("train", preset="fast")
     budget = field(app, "minutes")
@@ -63,6 +65,7 @@ def test_values_and_labels_are_words(checkpoints: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
 def test_networks_are_listed_with_a_description_and_only_the_options_that_they_take(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -80,6 +83,7 @@ def test_networks_are_listed_with_a_description_and_only_the_options_that_they_t
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
 def test_losses_are_described_and_offer_only_their_options() -> None:
     app = open_page("train")
     assert any("Dice plus cross-entropy" in caption.value for caption in app.caption)
@@ -122,6 +126,7 @@ def test_first_question_is_how_long_it_may_take_and_auto_chooses_for_it(checkpoi
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
 def test_values_of_auto_that_are_changed_by_hand_are_named_and_submitted(checkpoints: Path) -> None:
     app = open_page("train")
     run_page(field(app, "ema").set_value("0.5"))
@@ -140,6 +145,7 @@ def test_values_of_auto_that_are_changed_by_hand_are_named_and_submitted(checkpo
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
 def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
     app = open_page("train")
     for name, value, message in (
@@ -148,7 +154,7 @@ def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
         ("fold", 7, "Expected 0 to 4 with 5 folds, got 7"),
     ):
         run_page(field(app, name).set_value(value))
-        assert message in texts(app) and "Please fix" in app.warning[0].value, name
+        assert message in texts(app) and "Not valid" in app.warning[0].value, name
         assert button(app, "Start training").disabled
         run_page(next(b for b in app.button if b.label.startswith("back to") and f".{name}." in (b.key or "")).click())
         assert message not in texts(app)
@@ -156,6 +162,7 @@ def test_error_is_shown_at_its_field_until_the_field_is_reset() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
 def test_form_keeps_values_when_the_page_is_left() -> None:
     app = open_page("train")
     field(app, "learning_rate").set_value("0.01")
@@ -171,7 +178,7 @@ def test_forecast_is_shown_for_real_data(empty_app: Path, test_data: Path) -> No
     (empty_app / "hippo").symlink_to(test_data / "Task04_Hippocampus")
     app = open_page("train", data="hippo")
     shown = forecast(app)
-    assert "64 training subjects, 16 validation subjects" in shown and "parameters" in shown
+    assert "64 for training, 16 for validation" in shown and "parameters" in shown
 
 
 @pytest.mark.long
@@ -190,6 +197,7 @@ def test_forecast_is_a_range_and_sub_volumes_are_previewed(empty_app: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("known_cost")
 def test_left_and_right_classes_are_named_with_what_mirroring_does(empty_app: Path) -> None:
     write_kidneys(empty_app / "kidneys")
     app = open_page("train", data="kidneys")

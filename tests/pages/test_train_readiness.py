@@ -44,8 +44,8 @@ def test_unfit_data_is_trained_on_only_on_request(checkpoints: Path) -> None:
     app = open_page("train", data="heads")
     assert "Not ready for training: 1 error" in errors(app) and "expected a label map, found none" in errors(app)
     assert button(app, "Start training").disabled
-    click(app, "Train nevertheless")
-    assert not app.error and "It starts nevertheless, as you chose" in texts(app) + app.warning[0].value
+    click(app, "Train anyway")
+    assert not app.error and "It starts anyway, as you chose" in texts(app) + app.warning[0].value
     assert not button(app, "Start training").disabled and "--force true" in app.code[0].value
     click(app, "Start training")
     (run,) = runs.list_runs(checkpoints)
@@ -89,7 +89,7 @@ def test_few_subjects_can_be_trained_on(empty_app: Path) -> None:
     app = open_page("train", data="heads")
     assert not app.error and not button(app, "Start training").disabled
     shown = "\n".join(e.proto.body for e in app.get("html"))  # type: ignore[attr-defined]
-    assert "2 training subjects, 1 validation subject; 3 folds instead of 5" in shown
+    assert "2 for training, 1 for validation; 3 folds instead of 5" in shown
 
 
 @pytest.mark.slow

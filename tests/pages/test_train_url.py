@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 from tests.support.app_pages import click, open_page, run_page, texts
 from tests.support.run_folders import make_run
 
-pytestmark = [pytest.mark.usefixtures("empty_app"), pytest.mark.slow]
+pytestmark = [pytest.mark.usefixtures("empty_app", "known_cost"), pytest.mark.slow]
 
 
 def reloaded(app: AppTest, page: str) -> AppTest:

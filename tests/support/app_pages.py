@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 
 from core.paths import project_root
 from ui.shared.jobs import Job
 
 ROOT = project_root()
+# What packages bring components: every AppTest reads the metadata of all installed packages to find out.
+_installed_components = cache(manifest_scanner.scan_component_manifests)
 
 
 def open_page(name: str, session: dict[str, Any] | None = None, **query: str) -> AppTest:
@@ -29,7 +34,8 @@ def open_page(name: str, session: dict[str, Any] | None = None, **query: str) ->
         app.query_params[key] = value
     for key, value in (session or {}).items():
         app.session_state[key] = value
-    app.run()
+    with patch.object(manifest_scanner, "scan_component_manifests", _installed_components):
+        app.run()
     return go_to_page(app, name)
 
 

@@ -30,6 +30,18 @@ def run_elsewhere(root: Path, state: str = "running") -> Path:
     return folder
 
 
+def moved_elsewhere(folder: Path) -> None:
+    """Make a run that was trained here one that a job on a cluster has trained, as it writes it."""
+    state = read_state(folder)
+    moved = dataclasses.replace(
+        state, host=OTHER, pid_space="other-boot:1", marks=("other-mark",), shim_start="other-boot:4"
+    )
+    with_job(folder)
+    beat(folder, 99, state.ended_at)
+    write_state(folder, moved)
+    answer(folder.parent, None)  # it is asked about its living jobs alone
+
+
 def beat(folder: Path, count: int, at: float | None = None, host: str = OTHER) -> None:
     """The heartbeat number ``count`` of another host."""
     written = Beat(host, "other-boot", 1, "", 0, time.time() if at is None else at, count)

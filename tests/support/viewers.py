@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Request, expect
 
 from core.types import VoxelIndex
 
@@ -24,6 +24,18 @@ def wait_until_ready(page: Page) -> None:
 def settle(page: Page) -> None:
     """Wait for two animation frames: requested changes are rendered."""
     page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+def volume_requests(page: Page) -> list[str]:
+    """Addresses of the volumes that the page requests from now on: the list grows."""
+    requested: list[str] = []
+
+    def note(request: Request) -> None:
+        if "/api/volumes/" in request.url:
+            requested.append(request.url)
+
+    page.on("request", note)
+    return requested
 
 
 def open_menu(page: Page, name: str) -> None:

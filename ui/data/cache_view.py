@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from core.datasets.prepared import PreparedCache
+from core.datasets.prepared_cache import PreparedCache
 from core.disk_cache import CacheUse, cache_limit_bytes
 from core.errors import UserError
 from core.formatting import format_bytes

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from core.datasets.describing import pattern_lines
+from core.datasets.folder_description import pattern_lines
 from ui.shared import hashes, jobs
 from ui.shared.paths import cache_root
 

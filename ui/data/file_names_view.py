@@ -8,8 +8,8 @@ from typing import Any
 
 import streamlit as st
 
-from core.datasets.describing import (
-    Described,
+from core.datasets.folder_description import (
+    DescribedFolder,
     class_rows,
     describe,
     parse_class_rows,
@@ -17,7 +17,7 @@ from core.datasets.describing import (
     pattern_lines,
     starting_point,
 )
-from core.datasets.layouts.described import modality_table
+from core.datasets.layouts.described_layout import modality_table
 from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.patterns import language_table
 from core.datasets.registry import UnknownLayoutError
@@ -59,11 +59,11 @@ def forget_button(path: Path) -> None:
     """Render the button that removes the saved description of a folder, if there is one."""
     if description_file(path).exists():
         st.button(
-            "Forget the file names",
+            "Reset file names",
             icon=":material/undo:",
             on_click=_forget,
             args=(path,),
-            help="The folder is read as it is recognised, as before",
+            help="Delete the saved patterns and class names: the folder is read again as it is recognised",
         )
 
 
@@ -83,7 +83,7 @@ def show_editor(path: Path, unknown: UnknownLayoutError | None = None, layout: s
         return False
     if unknown is not None:
         nearest = f" {formatting.plain(formatting.sentence(unknown.nearest))}" if unknown.nearest else ""
-        st.info(f"No layout that is known fits this folder.{nearest}", icon=":material/folder_open:")
+        st.info(f"No known layout fits this folder.{nearest}", icon=":material/folder_open:")
     _show_fields(path, start)
     return True
 
@@ -98,7 +98,7 @@ def _show_fields(path: Path, start: dict[str, Any]) -> None:
         error_box(error)
         return
     if start.get("dicom"):
-        st.subheader("What do the files hold?", anchor=False)
+        st.header("What do the files hold?", anchor=False)
         st.caption(
             "DICOM series, and the segmentations and contours of them, are matched by what their headers state. The "
             "classes are kept with the settings of this program; the folder is not written to."
@@ -121,7 +121,7 @@ def _edit_patterns(start: Mapping[str, Any], key: str) -> dict[str, Any]:
     DatasetError
         If only some lines name a modality.
     """
-    st.subheader("How are the files named?", anchor=False)
+    st.header("How are the files named?", anchor=False)
     st.caption(
         "A pattern stands for the files of all cases. The one below is proposed by the names in the folder; correct it "
         "until the table is right. It is kept with the settings of this program; the folder is not written to."
@@ -167,18 +167,20 @@ def _with_patterns(start: Mapping[str, Any], images: str, labels: str) -> dict[s
     return content
 
 
-def _show_cases(found: Described) -> None:
+def _show_cases(found: DescribedFolder) -> None:
     """What each case would be, what contradicts, and what is left over."""
-    cases, left = found.found.cases, found.found.left_over
+    cases, left = found.assignment.cases, found.assignment.left_over
     labelled = sum(bool(case.labels) for case in cases)
     unread = f"{formatting.count(len(left), 'image file')} left over"
     parts = [formatting.count(len(cases), "case"), f"{labelled} with labels", unread]
     st.markdown(" · ".join(parts))
-    for problem in found.found.problems[:5]:
+    for problem in found.assignment.problems[:5]:
         st.error(formatting.plain(formatting.sentence(problem)), icon=":material/error:")
+    for warning in found.assignment.warnings:
+        st.warning(formatting.plain(formatting.sentence(warning)), icon=":material/warning:")
     if cases:
         st.dataframe(
-            modality_table(cases[:MAX_ROWS], found.found.modalities),
+            modality_table(cases[:MAX_ROWS], found.assignment.modalities),
             hide_index=True,
             height="content" if len(cases) <= MANY_CASES else 320,
             alt="Files of each case",
@@ -188,12 +190,12 @@ def _show_cases(found: Described) -> None:
             st.dataframe([{"file": file} for file in left[:MAX_ROWS]], hide_index=True, alt="Files that are left over")
 
 
-def _edit_modalities(content: dict[str, Any], found: Described, key: str) -> dict[str, Any]:
+def _edit_modalities(content: dict[str, Any], found: DescribedFolder, key: str) -> dict[str, Any]:
     """The description with the names of the modalities."""
-    if isinstance(content.get("images"), Mapping) or not found.found.modality_texts:
+    if isinstance(content.get("images"), Mapping) or not found.assignment.modality_texts:
         return content
     st.markdown("**Modalities**")
-    texts = content.get("modalities") or dict(found.found.modality_texts)
+    texts = content.get("modalities") or dict(found.assignment.modality_texts)
     rows = st.data_editor(
         [{"text": text, "name": name} for text, name in texts.items()],
         key=f"{key}.modalities.{hashes.short_hash(repr(sorted(texts.items())))}",
@@ -206,14 +208,18 @@ def _edit_modalities(content: dict[str, Any], found: Described, key: str) -> dic
     return {**content, "modalities": {text: name or text for text, name in names.items() if text}}
 
 
-def _edit_classes(path: Path, content: dict[str, Any], found: Described, key: str) -> dict[str, Any]:
+def _edit_classes(path: Path, content: dict[str, Any], found: DescribedFolder, key: str) -> dict[str, Any]:
     """The description with names, values and colours of the classes."""
-    described = found.found.description
-    if ("labels" not in content and not found.found.segments) or content.get("freesurfer") or found.found.tables:
+    described = found.assignment.description
+    if (
+        ("labels" not in content and not found.assignment.segments)
+        or content.get("freesurfer")
+        or found.assignment.tables
+    ):
         return content
     classes = content.get("classes")
     if classes is None and described.names_classes:
-        texts = found.found.segments or [t for case in found.found.cases for t in case.labels]
+        texts = found.assignment.segments or [t for case in found.assignment.cases for t in case.labels]
         classes = {text: text for text in dict.fromkeys(texts)}
     if classes is None:
         classes = _read_values(path, content, found)
@@ -232,7 +238,7 @@ def _edit_classes(path: Path, content: dict[str, Any], found: Described, key: st
         width=640,
         column_config={
             "name": "class",
-            "values": "segments" if found.found.segments else "masks" if described.has_masks else "label values",
+            "values": "segments" if found.assignment.segments else "masks" if described.has_masks else "label values",
             "colour": st.column_config.TextColumn("colour", help="#rrggbb; empty: chosen"),
         },
     )
@@ -250,9 +256,9 @@ def _edit_classes(path: Path, content: dict[str, Any], found: Described, key: st
     return {**content, "classes": edited, **({"colours": colours} if colours else {})}
 
 
-def _read_values(path: Path, content: Mapping[str, Any], found: Described) -> dict[str, Any] | None:
+def _read_values(path: Path, content: Mapping[str, Any], found: DescribedFolder) -> dict[str, Any] | None:
     """Classes named by the values of all label maps, which a background job reads; ``None`` until it is done."""
-    if not found.found.labels:
+    if not found.assignment.labels:
         return None
     folder = description_job.report_folder(path, content)
     job = jobs.observe_report(folder)
@@ -270,10 +276,10 @@ def _read_values(path: Path, content: Mapping[str, Any], found: Described) -> di
     return None
 
 
-def _save_buttons(path: Path, content: Mapping[str, Any], found: Described, key: str) -> None:
+def _save_buttons(path: Path, content: Mapping[str, Any], found: DescribedFolder, key: str) -> None:
     """Render the buttons that save, cancel and forget."""
     needs_classes = "labels" in content and describe(path, content).needs_classes
-    usable = bool(found.found.images) and not found.found.problems and not needs_classes
+    usable = bool(found.assignment.images) and not found.assignment.problems and not needs_classes
     with st.container(horizontal=True, gap="small"):
         if st.button("Save", type="primary", icon=":material/save:", disabled=not usable, key=f"{key}.save"):
             try:

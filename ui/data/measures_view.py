@@ -31,6 +31,8 @@ MAX_POINTS = 400  # of a row, that are all drawn; with more, a box stands for th
 ROW_HEIGHT, PLOT_HEIGHT = 44, 64  # pixels
 ORANGE, BLUE = "#e8871e", "#3b82c4"  # readable on dark and on light
 LOG_RATIO = 20.0  # of the largest to the smallest value, from which an axis is logarithmic
+# Without a format plotly labels the ticks between powers of ten with a single digit.
+LOG_AXIS = {"type": "log", "dtick": "D2", "tickformat": "~g"}
 MAX_REASONS = 3
 _PREFIXES = {"size": "size ", "voxel size": "voxel size ", "intensity": "intensity of ", "labels": "volume of "}
 
@@ -93,7 +95,7 @@ def _show_group(group: str, measures: Sequence[Mapping[str, Any]]) -> None:
         "showlegend": False,
         "xaxis": {
             "title": {"text": unit or "stored value"},
-            **({"type": "log", "dtick": "D2"} if logarithmic and high > LOG_RATIO * low else {"rangemode": least}),
+            **(LOG_AXIS if logarithmic and high > LOG_RATIO * low else {"rangemode": least}),
             "automargin": True,
         },
         "yaxis": {"categoryarray": titles[::-1], "categoryorder": "array", "automargin": True},

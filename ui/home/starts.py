@@ -104,7 +104,7 @@ def start_buttons(root: Path, first_visit: bool) -> None:
             for start in STARTS:
                 chosen = start if _button(start, help=start.text) else chosen
     else:
-        with st.grid(5, min_column_width=220, gap=("small", "medium")) as columns:
+        with st.grid(5, min_column_width=180, gap=("small", "medium")) as columns:
             with columns.cell(column_span=3):
                 for start in STARTS:
                     with st.container(gap="xxsmall"):
@@ -127,7 +127,7 @@ def steps() -> None:
     st.header("The pages", anchor=False)
     with st.grid(2, min_column_width=380, gap=("xsmall", "large")) as grid:
         for name, title, text in STEPS:
-            with grid.cell(), st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            with grid.cell(), st.container(horizontal=True, wrap=False, vertical_alignment="center", gap="small"):
                 with st.container(width=130):
                     st.page_link(page(name), label=f"**{title}**")
                 st.caption(text)

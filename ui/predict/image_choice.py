@@ -164,30 +164,14 @@ def _uploaded_images(network: Network | None) -> ChosenImages:
     texts = set(map(str, paths))
     names = uploads.display_names([path for path in paths if not is_second_half(str(path), texts)])
     complete, faulty, nan_voxels = {}, False, 0
-    for path, name in names.items():
-        st.button(
-            f"Remove {formatting.plain(name)}",
-            icon=":material/close:",
-            type="tertiary",
-            key=f"remove-{path}",
-            on_click=uploads.remove,
-            args=(path,),
-        )
-        expected = partner_names(path.name)
-        if expected and partner_of(path) is None:
-            suffix = Path(expected[0]).suffix
-            st.warning(f"{formatting.plain(name)} needs its {suffix} file; add it.", icon=":material/attach_file:")
-            faulty = True
-            continue
-        checked = file_check.check_voxels(path)
-        if checked.fault:
-            refuse(checked.fault)
-            faulty = True
-            continue
-        if checked.nan_voxels:
-            st.caption(f"{formatting.count(checked.nan_voxels, 'value')} of {formatting.plain(name)} are NaN.")
-        nan_voxels += checked.nan_voxels
-        complete[path] = name
+    with st.container(gap=None):
+        for path, name in names.items():
+            checked = _uploaded_image(path, name)
+            if checked is None:
+                faulty = True
+                continue
+            nan_voxels += checked.nan_voxels
+            complete[path] = name
     images = _images_of_files(complete)
     if not nan_voxels or (network is not None and network.metadata.train_config.data.nan_is_zero):
         return replace(images, fit=images.fit and not faulty)
@@ -198,6 +182,31 @@ def _uploaded_images(network: Network | None) -> ChosenImages:
         help="For NaN (not a number) outside the field of view, as SPM writes it. Without it the image is refused.",
     )
     return replace(images, fit=images.fit and not faulty and read_nan, nan_is_zero=read_nan)
+
+
+def _uploaded_image(path: Path, name: str) -> file_check.CheckedVoxels | None:
+    """Render an uploaded image with a button that removes it, and what is wrong with it; ``None`` if it is unfit."""
+    st.button(
+        f"Remove {formatting.plain(name)}",
+        icon=":material/close:",
+        type="tertiary",
+        key=f"remove-{path}",
+        on_click=uploads.remove,
+        args=(path,),
+    )
+    expected = partner_names(path.name)
+    if expected and partner_of(path) is None:
+        suffix = Path(expected[0]).suffix
+        st.warning(f"{formatting.plain(name)} needs its {suffix} file; add it.", icon=":material/attach_file:")
+        return None
+    checked = file_check.check_voxels(path)
+    if checked.fault:
+        refuse(checked.fault)
+        return None
+    if checked.nan_voxels:
+        found = formatting.count(checked.nan_voxels, "voxel")
+        st.caption(f"NaN in {found} of {formatting.plain(name)}.")
+    return checked
 
 
 def _choose_server_files() -> list[Path]:

@@ -50,7 +50,7 @@ def choose_network() -> Network | None:
     if models:
         source = segmented_choice("Model", SOURCES, SOURCE, "from")
     else:
-        st.caption("No model was trained yet. Choose a file, or train one.")
+        st.caption("No model has been trained yet. Choose a file, or train one.")
         st.page_link(page("train"), label="Go to Train", icon=":material/model_training:")
     if source == TRAINED:
         model = choose_model(models, next(iter(models)), "Model to use", label_visibility="collapsed")

@@ -10,6 +10,7 @@ import streamlit as st
 
 from core.datasets.layouts.base import natural_key
 from core.evaluation.case_measures import ALL_CLASSES, DICE, MEASURES, Distribution, Measure, distribution
+from core.evaluation.metrics import SubjectScore
 from core.runs.predictions import Prediction
 from ui.shared.state import load_from_url, save_to_url
 
@@ -39,7 +40,11 @@ class Order:
     def values(self, predictions: Mapping[str, Prediction], subjects: Sequence[str]) -> dict[str, float]:
         """The value of each case that was segmented and has a reference; NaN where it has none of this measure."""
         scores = {id: predictions[id].score for id in subjects if id in predictions}
-        return {id: self.measure.value(s, self.class_name) for id, s in scores.items() if s is not None}
+        return {id: self.value(score) for id, score in scores.items() if score is not None}
+
+    def value(self, score: SubjectScore) -> float:
+        """The value of a score."""
+        return self.measure.value(score, self.class_name)
 
 
 def worst_first(

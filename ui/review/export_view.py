@@ -6,61 +6,23 @@ Files of a case are made by a child process (``review export``) when they are as
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import streamlit as st
 
 from core.datasets import Dataset
-from core.errors import VolumeError
 from core.evaluation.slice_sheet import MAX_SLICES, PLANES, SheetOptions
-from core.processes import module_command, run_limited
 from core.runs.case_table import case_table_csv
 from core.runs.predictions import Prediction
 from core.runs.review_notes import ReviewNote, notes_csv, notes_json
 from core.strict_json import dumps
-from ui.review.findings import last_line
+from ui.review.export_job import CaseExport
 from ui.review.view import CaseList
 from ui.shared import formatting
 from ui.shared.errors import error_box
-from ui.shared.paths import runs_root
 
 PLANE, SLICES, MODALITY = "review_sheet_plane", "review_sheet_slices", "review_sheet_modality"  # session keys
-LIMIT_S = 600.0
-
-
-@dataclass(frozen=True)
-class _Case:
-    """A case whose files can be downloaded."""
-
-    checkpoint: Path
-    data: Path
-    subject: str
-
-    def make(self, option: str, ending: str, *more: str) -> bytes:
-        """The content of a file that ``review export`` writes.
-
-        Raises
-        ------
-        VolumeError
-            If it cannot be written, or takes too long.
-        """
-        with tempfile.TemporaryDirectory(prefix="segmentarium-export-") as folder:
-            file = Path(folder) / f"file{ending}"
-            arguments = ["export", str(self.checkpoint), str(self.data), self.subject, f"--{option}={file}", *more]
-            done = run_limited(module_command("core", "review", *arguments, f"--checkpoints={runs_root()}"), LIMIT_S)
-            if done is None or done.returncode:
-                reason = f"it took longer than {LIMIT_S / 60:.0f} minutes" if done is None else last_line(done)
-                _failures[self] = f"{self.subject}: cannot be exported: {reason}"
-                raise VolumeError(_failures[self])
-            _failures.pop(self, None)
-            return file.read_bytes()
-
-
-_failures: dict[_Case, str] = {}  # the last one of each case: the browser only says that there was one
 
 
 @st.fragment
@@ -95,30 +57,34 @@ def export_button(cases: CaseList, model: str, dataset: Dataset, chosen: str, no
         if prediction is None:
             st.caption("Segment this case first.")
             return
-        _case_downloads(_Case(cases.checkpoint, cases.folder, chosen), prediction, model, dataset)
+        _case_downloads(partial(CaseExport, cases.checkpoint, cases.folder, chosen), prediction, model, dataset)
 
 
 def _notes_json(notes: Sequence[ReviewNote]) -> str:
     return dumps({"notes": notes_json(notes)})
 
 
-def _case_downloads(case: _Case, prediction: Prediction, model: str, dataset: Dataset) -> None:
-    if case in _failures:
-        error_box(_failures[case])
+def _case_downloads(export: Callable[..., CaseExport], prediction: Prediction, model: str, dataset: Dataset) -> None:
+    """Render the files of a case that can be written, and why one could not be."""
+    name = partial(_file_name, model, prediction.subject)
+    note = "NIfTI, in the geometry of the image"
+    kinds = f"{note}: 1 false positive, 2 false negative, 3 wrong class"
+    volumes = [("Prediction", export("prediction", ".nii.gz"), name("prediction.nii.gz"), note)]
+    if prediction.score is not None:
+        volumes.append(("Errors", export("errors", ".nii.gz"), name("errors.nii.gz"), kinds))
     with st.container(horizontal=True):
-        name = partial(_file_name, model, case.subject)
-        note = "NIfTI, in the geometry of the image"
-        _download("Prediction", partial(case.make, "prediction", ".nii.gz"), name("prediction.nii.gz"), note)
-        if prediction.score is not None:
-            kinds = f"{note}: 1 false positive, 2 false negative, 3 wrong class"
-            _download("Errors", partial(case.make, "errors", ".nii.gz"), name("errors.nii.gz"), kinds)
+        for label, file, title, help in volumes:
+            _download(label, file.make, title, help)
     plane, slices, modality = _sheet_choice(dataset.modalities)
     more = (f"--plane={plane}", f"--slices={slices}", f"--modality={modality}")
+    sheets = {suffix: export("sheet", suffix, more) for suffix in (".png", ".pdf")}
     with st.container(horizontal=True):
-        for ending in (".png", ".pdf"):
-            make = partial(case.make, "sheet", ending, *more)
-            title = f"Contact sheet ({ending[1:].upper()})"
-            _download(title, make, name(f"{plane}{ending}"), "slices with the overlay on one page")
+        for suffix, file in sheets.items():
+            label = f"Contact sheet ({suffix[1:].upper()})"
+            _download(label, file.make, name(f"{plane}{suffix}"), "slices with the overlay on one page")
+    for file in (*(file for _, file, *_ in volumes), *sheets.values()):
+        if reason := file.failure():  # the browser only says that there was one
+            error_box(f"{prediction.subject}: cannot be exported: {reason}")
 
 
 def _sheet_choice(modalities: Sequence[str]) -> tuple[str, int, str]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from core.evaluation.agreement import Agreement
 from core.evaluation.case_analysis import BORDER_MM, STEP_MM, STEPS, CaseAnalysis
-from core.evaluation.metrics import SubjectScore
 from core.formatting import format_number
 
 Traces: TypeAlias = list[dict[str, Any]]
@@ -24,13 +23,6 @@ MAX_TEXT_CLASSES = 12  # with more classes the cells of a confusion have no text
 MAX_CASES = 40  # with a line each
 LEAST_VOXELS = 50  # fewer at a distance give no share of wrong ones
 UNITS = {"%": "% of the class", "ml": "ml", "voxels": "voxels"}
-
-
-def volumes_of(scores: Mapping[str, SubjectScore], class_name: str) -> dict[str, tuple[float, float]]:
-    """Volume in ml of reference and prediction by case, of the cases in which the class is in one of them."""
-    found = {id: score.volume_ml.get(class_name, {}) for id, score in scores.items()}
-    pairs = {id: (v["truth"], v["prediction"]) for id, v in found.items() if {"truth", "prediction"} <= set(v)}
-    return {id: pair for id, pair in pairs.items() if any(pair)}
 
 
 def confusion_figure(pooled: CaseAnalysis, unit: str) -> tuple[Traces, Layout]:
@@ -178,6 +170,22 @@ def surface_figure(analyses: Mapping[str, CaseAnalysis], pooled: CaseAnalysis, n
         "yaxis2": {"domain": [0.9, 1], "visible": False, "range": [0, 2]},
     }
     return traces, layout
+
+
+def beyond_surface_figure(pooled: CaseAnalysis, name: str) -> str:
+    """What the histogram of surface distances does not show, as a sentence; empty where it shows all."""
+    counts = pooled.surface[name]
+    beyond = int(counts.truth[STEPS] + counts.prediction[STEPS])
+    if not beyond:
+        return ""
+    share = 100 * beyond / int(counts.truth.sum() + counts.prediction.sum())
+    return f"{format_number(share, 1)} % of the voxels, beyond {STEPS * STEP_MM:g} mm, are not in the figure."
+
+
+def beyond_border_figure(pooled: CaseAnalysis) -> str:
+    """Wrong voxels that the figure of errors by distance does not show, as a sentence; empty where there are none."""
+    wrong = sum(int(counts.wrong[BORDER_MM]) for counts in pooled.border.values())
+    return f"{wrong:,} wrong voxels, farther than {BORDER_MM} mm, are not in the figure." if wrong else ""
 
 
 def border_figure(

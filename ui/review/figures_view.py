@@ -7,7 +7,7 @@ from typing import Any
 
 import streamlit as st
 
-from core.evaluation.agreement import agreement
+from core.evaluation.agreement import agreement, volumes_of
 from core.evaluation.case_analysis import CaseAnalysis, pool
 from core.evaluation.metrics import SubjectScore
 from core.formatting import format_list, format_number
@@ -44,15 +44,19 @@ def show_figures(cases: CaseList, classes: Sequence[Mapping[str, str]], open_cas
     open_case : callable. Opens a case by its id, before the page runs again.
     """
     kept = {id: cases.predictions[id] for id in cases.subjects if id in cases.predictions}
-    scores = {id: prediction.score for id, prediction in kept.items() if prediction.score is not None}
+    outdated = [id for id, prediction in kept.items() if prediction.score is not None and prediction.stale]
+    scores = {id: p.score for id, p in kept.items() if p.score is not None and not p.stale}
     if not scores:
         reason = "have no reference to compare with" if kept else "are not segmented yet: segment them first"
+        reason = "have outdated segmentations: segment them again" if outdated else reason
         st.info(f"The cases of the list {reason}.", icon=":material/info:")
         return
     st.caption(
         f"Whole volumes, {formatting.count(len(scores), 'scored case')} of {len(cases.subjects)} in the list. "
         "A click on a point opens its case."
     )
+    if outdated:
+        st.caption(f"Left out, outdated: {formatting.plain(format_list(outdated))}.")
     names = [c["name"] for c in classes]
     key = f"{CLASS}-{'-'.join(names)}"
     load_from_url(key, names[0], names, "class")
@@ -71,20 +75,24 @@ def show_figures(cases: CaseList, classes: Sequence[Mapping[str, str]], open_cas
     _show_confusion(found.analyses, pooled, partial, open_case)
     st.subheader(f"Surface distances, {formatting.plain(name)}", anchor=False)
     if name in pooled.surface:
-        st.caption(f"From each voxel of one surface to the other one, pooled over the cases.{partial}")
+        beyond = figures.beyond_surface_figure(pooled, name)
+        st.caption(f"From each voxel of one surface to the other one, pooled over the cases.{partial} {beyond}")
         show_chart(figures.surface_figure(found.analyses, pooled, name), "surface", open_case)
     else:
         st.caption("No case has this class in both the reference and the prediction.")
     st.subheader("Errors by distance to a class border", anchor=False)
     lines = figures.most_wrong(found.analyses, name)
     thin = "the cases" if len(lines) == len(found.analyses) else f"the {len(lines)} cases with the most wrong voxels"
-    st.caption(f"Thick: all cases, each class of the reference. Thin: {thin}, {formatting.plain(name)}.{partial}")
+    beyond = figures.beyond_border_figure(pooled)
+    st.caption(
+        f"Thick: all cases, each class of the reference. Thin: {thin}, {formatting.plain(name)}.{partial} {beyond}"
+    )
     show_chart(figures.border_figure(found.analyses, pooled, name, colours), "border", open_case)
 
 
 def _show_agreement(scores: Mapping[str, SubjectScore], name: str, colour: str, open_case: OpenCase) -> None:
     st.subheader(f"Volumes, {formatting.plain(name)}", anchor=False)
-    volumes = figures.volumes_of(scores, name)
+    volumes = volumes_of(scores, name)
     if not volumes:
         st.caption("No case has this class.")
         return
@@ -110,8 +118,6 @@ def _ready(cases: CaseList, found: KeptAnalyses) -> bool:
         error_box(job.message, context="The voxels could not be counted")
     for id, reason in found.failures.items():
         error_box(reason, context=f"{formatting.plain(id)} is left out")
-    if found.outdated:
-        st.caption(f"Left out of what follows, outdated: {formatting.plain(format_list(found.outdated))}.")
     wanted = [*found.missing, *found.failures]
     if wanted:
         with st.container(horizontal=True, vertical_alignment="center"):

@@ -42,25 +42,30 @@ def findings_url(checkpoint: Path, dataset: Dataset, prediction: Prediction | No
         return ""
     files = subject_hash(dataset, prediction.subject)
     classes = json.dumps([dataset.labels.to_json(), [c["name"] for c in scene.classes]])
-    name = f"findings {VERSION}\n{checkpoint}\n{files}\n{files_hash('', [prediction.file])}\n{classes}"
-    make = partial(_find, checkpoint, dataset.path, prediction.subject)
+    stamp = files_hash("", [prediction.file])
+    name = f"findings {VERSION}\n{checkpoint}\n{files}\n{stamp}\n{classes}"
+    make = partial(_find, checkpoint, dataset.path, prediction, stamp)
     return volumes.publish_on_request(name, make, turn=lambda: _permits)
 
 
-def _find(checkpoint: Path, data: Path, subject: str) -> bytes:
+def _find(checkpoint: Path, data: Path, prediction: Prediction, stamp: str) -> bytes:
     """The findings as JSON.
 
     Raises
     ------
     VolumeError
-        If a file cannot be read, or it takes too long.
+        If a file cannot be read, it takes too long, or the case has been segmented again: the errors are those of the
+        new segmentation then, and not of the one that is shown.
     """
+    subject = prediction.subject
     arguments = [str(checkpoint), str(data), subject, "--json", f"--checkpoints={runs_root()}"]
     done = run_limited(module_command("core", "errors", *arguments), LIMIT_S)
     if done is None:
         raise VolumeError(f"{subject}: the search for errors did not end within {LIMIT_S / 60:.0f} minutes")
     if done.returncode:
         raise VolumeError(f"{subject}: the search for errors failed: {last_line(done)}")
+    if files_hash("", [prediction.file]) != stamp:
+        raise VolumeError(f"{subject}: this case has been segmented again meanwhile; load the page again")
     return done.stdout.encode()
 
 

@@ -8,8 +8,15 @@ from collections.abc import Mapping, Sequence
 import streamlit as st
 
 from core.checkpointing.metadata import CheckpointMetadata
-from core.evaluation.paired_comparison import TEST_IN_WORDS, compare_scores, format_p, seen_in_training
-from core.formatting import format_list, format_number
+from core.evaluation.paired_comparison import (
+    TEST_IN_WORDS,
+    PairedResult,
+    comparable,
+    compare_scores,
+    format_p,
+    seen_in_training,
+)
+from core.formatting import format_list
 from core.runs.predictions import Prediction
 from ui.review.case_order import Order
 from ui.review.figures import HEIGHT, LINE, MARGIN, Layout, Traces
@@ -19,6 +26,7 @@ from ui.review.view import CaseList
 from ui.shared import formatting
 from ui.shared.class_table import ClassRow, class_table
 
+NAMES = ("the first", "the second")
 COLUMNS = ("n", "first", "second", "first better", "second better", "p")
 
 
@@ -51,7 +59,12 @@ def show_models(
         )
         return
     _warnings((metadata, second.metadata), shared, cases, predictions)
-    results = compare_scores(scores[0], scores[1], order.measure)
+    found = comparable(scores[0], scores[1])
+    if found.left_out:
+        st.caption(
+            f"Not compared, as only one of the models scores it: {formatting.plain(format_list(found.left_out))}."
+        )
+    results = compare_scores(found.first, found.second, order.measure)
     colours = {c.name: c.colour for c in metadata.label_space.foreground}
     decimals = order.measure.decimals
     rows = [
@@ -59,8 +72,7 @@ def show_models(
             r.class_name,
             [
                 str(r.n),
-                format_number(r.first, decimals),
-                format_number(r.second, decimals),
+                *r.means(decimals),
                 str(r.first_better),
                 str(r.second_better),
                 "–" if math.isnan(r.p) else format_p(r.p),
@@ -70,18 +82,22 @@ def show_models(
         for r in results
     ]
     class_table(COLUMNS, rows)
-    st.markdown(
-        "\n".join(f"- {formatting.plain(r.class_name)}: {r.verdict(('the first', 'the second'))}" for r in results)
-    )
-    st.caption(f"Means over the cases. p: {TEST_IN_WORDS}")
-    values = [order.values(kept, shared) for kept in predictions]
-    points = {id: (values[0][id], values[1][id]) for id in shared}
+    st.markdown("\n".join(f"- {formatting.plain(r.class_name)}: {r.verdict(NAMES)}" for r in results))
+    for text in filter(None, (r.left_out(NAMES) for r in results)):
+        st.caption(formatting.plain(text))
+    missed = " A missed structure is in no mean, and the worst in the test." if any(map(_missed, results)) else ""
+    st.caption(f"Means over the cases.{missed} p: {TEST_IN_WORDS}")
+    points = {id: (order.value(found.first[id]), order.value(found.second[id])) for id in shared}
     finite = {id: pair for id, pair in points.items() if all(map(math.isfinite, pair))}
     if len(finite) < len(points):
         left_out = format_list([id for id in points if id not in finite])
         st.caption(f"Without a value of both, so not in the figure: {formatting.plain(left_out)}.")
     if finite:
         show_chart(_figure(finite, order), "models", open_case)
+
+
+def _missed(result: PairedResult) -> int:
+    return result.first_missed + result.second_missed
 
 
 def _warnings(

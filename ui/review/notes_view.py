@@ -10,14 +10,16 @@ import streamlit as st
 from core.errors import UserError
 from core.runs.review_notes import MARKS, NewNote, NotedModel, ReviewNote
 from core.types import VoxelIndex
+from ui.review.views import VIEWER
 from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.state import CROSSHAIR
-from ui.viewer.component import Target
+from ui.viewer.component import Target, last_settled
 
 TARGET, DRAFT = "review_target", "review_note"  # session keys
 ICONS = {"accept": ":material/check_circle:", "fix": ":material/build:", "discuss": ":material/forum:"}
 FAILED = "review_note_failed"
+FORM = "review-note"  # key of the container of the form, whose place is that of the crosshair
 
 
 def read_notes(model: NotedModel) -> list[ReviewNote]:
@@ -65,7 +67,7 @@ def show_notes(model: NotedModel, notes: Sequence[ReviewNote], chosen: str, epoc
         for part in ("mark", "text"):
             st.session_state[f"{key}-{part}"] = None if part == "mark" else ""
 
-    with st.container(border=True):
+    with st.container(border=True, key=FORM):
         st.segmented_control(
             "Mark",
             list(MARKS),
@@ -114,7 +116,9 @@ def _text(voxel: VoxelIndex) -> str:
 
 
 def _crosshair() -> VoxelIndex | None:
-    """The voxel of the crosshair in the address."""
+    """The voxel of the crosshair: as the viewer reported it last, else that of the address."""
+    if settled := last_settled(VIEWER):
+        return settled.voxel
     try:
         i, j, k = (int(part) - 1 for part in st.query_params.get(CROSSHAIR, "").split(","))
     except ValueError:

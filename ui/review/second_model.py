@@ -12,7 +12,6 @@ from streamlit.delta_generator import DeltaGenerator
 from core.checkpointing.metadata import CheckpointMetadata
 from core.datasets import Dataset
 from core.errors import UserError
-from core.formatting import format_list
 from core.labels import LabelSpace
 from core.paths import data_root
 from core.runs.predictions import Prediction, read_predictions
@@ -93,40 +92,33 @@ def choose_second(
     return SecondModel(other.name, other.path, metadata, kept)
 
 
-def second_file(second: SecondModel | Path, dataset: Dataset, labels: LabelSpace, subject: str) -> SecondFile | None:
-    """The label map of a case; ``None`` where there is none yet. Renders what of it is not shown.
-
-    Parameters
-    ----------
-    labels : LabelSpace. Classes of the model under review.
-    """
+def second_file(second: SecondModel | Path, dataset: Dataset, subject: str) -> SecondFile | None:
+    """The label map of a case; ``None`` where there is none yet. Renders whether it is outdated."""
     if isinstance(second, Path):
-        found = SecondFile(second, dataset.labels)
-    elif subject in second.predictions:
-        found = SecondFile(second.predictions[subject].file, second.metadata.label_space)
-        if second.predictions[subject].stale:
-            st.caption(f"The second prediction was made {second.predictions[subject].stale_reason}.")
-    else:
-        return None
-    unknown = [c.name for c in found.labels.foreground if c.name not in labels.names]
-    if unknown and not isinstance(second, Path):
-        names = formatting.plain(format_list(unknown))
-        st.caption(f"Not shown of the second prediction, as the first one has no such class: {names}.")
-    return found
+        return SecondFile(second, dataset.labels)
+    if subject in second.predictions:
+        kept = second.predictions[subject]
+        if kept.stale:
+            st.caption(f"The second prediction was made {kept.stale_reason}.")
+        return SecondFile(kept.file, second.metadata.label_space)
+    return None
 
 
 def with_second_layer(
     scene: Scene, second: SecondModel | Path, dataset: Dataset, labels: LabelSpace, subject: str
 ) -> Scene:
     """The scene of a case with the second prediction, if there is one; why there is none is rendered."""
-    found = second_file(second, dataset, labels, subject)
+    found = second_file(second, dataset, subject)
     if found is None:
         return scene
     try:
-        return with_second(scene, dataset, subject, labels, found)
+        with_layer, warnings = with_second(scene, dataset, subject, labels, found)
     except UserError as error:
         error_box(error, context="The second prediction cannot be shown")
         return scene
+    for warning in warnings:
+        st.caption(f"The second prediction: {formatting.plain(warning)}")
+    return with_layer
 
 
 def second_controls(cases: CaseList, second: SecondModel, chosen: str) -> None:

@@ -21,6 +21,8 @@ from core.paths import demo_folder
 from core.regions import RegionSpace
 from core.runs.predictions import Prediction
 from core.types import Plane, VoxelIndex
+from ui.review.notes_view import FORM
+from ui.review.views import VIEWER
 from ui.shared import cache, demo_jobs, evaluation_job, formatting, jobs
 from ui.shared.class_table import ClassRow, class_table
 from ui.shared.data_choice import FIRST_DEMO_SUBJECT
@@ -34,7 +36,6 @@ from ui.viewer.second_prediction import LAYER as SECOND_PREDICTION
 
 NBSP, MINUS = "\N{NO-BREAK SPACE}", "\N{MINUS SIGN}"
 TOLERANCE_MM = 1.0  # of the surface Dice in the table
-VIEWER = "review"  # key of the viewer
 SKELETON_PX = 480
 THICK = 1.5  # times the other sides: a voxel is thick along this axis
 SURFACE_DICE = "Surface Dice"
@@ -290,6 +291,7 @@ def case_viewer(scene: Scene, crosshair: str | None, subject: str, findings: str
         look=st.query_params.get(LOOK, ""),
         name=subject,
         target=target,
+        place_for=FORM,
     )
     settled = viewer(scene, VIEWER, options, report=True)
     if settled is None:

@@ -8,6 +8,7 @@ from ui.shared.state import CASE, load_from_url, save_to_url
 from ui.shared.state import VIEW as PARAMETER
 
 VIEW = "review_view"  # session key
+VIEWER = "review"  # key of the viewer
 SLICES, FIGURES, MODELS = "slices", "figures", "models"
 TITLES = {SLICES: "slices", FIGURES: "all cases", MODELS: "two models"}
 

@@ -14,11 +14,13 @@ from core.datasets.data_record import CHANGED_DATA, MAX_CHANGES, ChangedDataErro
 from core.errors import UserError
 from core.hosts import host_name
 from core.runs import RunSummary
+from core.runs.store.engine_records import engine_of
 from core.runs.store.folder import NAME_LENGTH, name_with
 from ui.runs.states import title_with_state
 from ui.shared import formatting
 from ui.shared.errors import error_box
 from ui.shared.navigation import go_to
+from ui.shared.places import choose_place, places, where
 from ui.shared.state import MODEL, RUN_PARAMETER
 
 
@@ -95,9 +97,10 @@ def _move(root: Path, run: RunSummary) -> None:
 def _resume(root: Path, run: RunSummary, kind: Literal["primary", "secondary"]) -> None:
     """A button that resumes a run; where its data has changed since it began, a second one that goes on with it."""
     refused = _refused_key(run)
-    if st.button("Resume", icon=":material/resume:", type=kind):
+    clicked, engine = resume_button(root, engine_of(run.engine), f"resume-{run.id}", type=kind)
+    if clicked:
         try:
-            runs.resume(root, run.id)
+            runs.resume(root, run.id, engine=engine)
         except ChangedDataError as error:
             st.session_state[refused] = error.changes
         except UserError as error:
@@ -110,7 +113,36 @@ def _resume(root: Path, run: RunSummary, kind: Literal["primary", "secondary"]) 
             st.write("The run goes on with the files as they are now; its log and record keep what has changed.")
             if st.button("Resume on this data", type="primary", key=f"resume-anyway-now-{run.id}"):
                 st.session_state.pop(refused, None)
-                attempt(partial(runs.resume, force=True), root, run.id)
+                attempt(partial(runs.resume, force=True, engine=engine), root, run.id)
+
+
+def resume_button(root: Path, was: str, key: str, *, label: str = "Resume", **options: Any) -> tuple[bool, str]:
+    """A button that resumes, which also asks where to train if there is a choice.
+
+    Parameters
+    ----------
+    root : Path. Checkpoints root.
+    was : str. Name of the engine on which the runs were.
+    key : str. Session key.
+    label : str. Its text.
+    **options
+        Further options of the button.
+
+    Returns
+    -------
+    bool
+        Whether it was clicked.
+    str
+        Name of the chosen engine; empty for where the runs were.
+    """
+    titles, icon = places(root, was), ":material/resume:"
+    if not titles:
+        return st.button(label, icon=icon, **options), ""
+    with st.popover(label, icon=icon, key=key, **options):
+        st.write("From the last checkpoint; from the beginning where there is none.")
+        engine = choose_place(titles, was, f"{key}-where")
+        clicked = st.button(label, type="primary", key=f"{key}-now")
+    return clicked, "" if engine == was else engine
 
 
 def _refused_key(run: RunSummary) -> str:
@@ -136,9 +168,10 @@ def _duplicate(root: Path, run: RunSummary) -> None:
     with st.popover("Duplicate", icon=":material/content_copy:", type="tertiary", key=f"duplicate-{run.id}"):
         st.write("A new run with the same settings, from the beginning.")
         name = st.text_input("Name", value=name_with(run.name, "again"), max_chars=NAME_LENGTH, key=f"copy-{run.id}")
+        engine = where(root, engine_of(run.engine), f"copy-where-{run.id}")
         if st.button("Start", type="primary", key=f"duplicate-now-{run.id}"):
             try:
-                st.query_params[RUN_PARAMETER] = runs.duplicate(root, run.id, name or "")
+                st.query_params[RUN_PARAMETER] = runs.duplicate(root, run.id, name or "", engine=engine)
             except UserError as error:
                 error_box(error)
             else:

@@ -14,7 +14,7 @@ from core.runs import groups
 from core.runs.group_summary import GroupSummary, SweepSummary
 from core.runs.store.folder import NAME_LENGTH, name_with
 from ui.runs import sweep_actions
-from ui.runs.actions import attempt
+from ui.runs.actions import attempt, resume_button
 from ui.runs.selection import open_run
 from ui.runs.states import title_with_state
 from ui.shared import formatting
@@ -54,8 +54,11 @@ def progress_text(summary: GroupSummary) -> str:
 def _fold_actions(root: Path, summary: GroupSummary, states: AbstractSet[str]) -> None:
     if states & set(runs.STOPPABLE):
         _stop(root, summary)
-    if states & set(runs.RESUMABLE) and st.button("Resume all", icon=":material/resume:"):
-        attempt(groups.resume_group, root, summary.group)
+    if states & set(runs.RESUMABLE):
+        was, key = groups.engine_of_group(summary), f"resume-{summary.group.id}"
+        clicked, engine = resume_button(root, was, key, label="Resume all")
+        if clicked:
+            attempt(partial(groups.resume_group, engine=engine), root, summary.group)
     if summary.missing:
         missing = formatting.count(len(summary.missing), "missing fold")
         if st.button(f"Queue {missing}", icon=":material/add:", help="Folds without a run are queued again."):
@@ -74,7 +77,8 @@ def _refit(root: Path, summary: GroupSummary) -> None:
     if st.button("Train on all subjects", icon=":material/model_training:", type="tertiary", help=REFIT_HELP):
         name = name_with(summary.group.given_name, "refit")
         try:
-            run_id = runs.submit(root, groups.refit_config(summary.group), name)
+            engine = groups.engine_of_group(summary)
+            run_id = runs.submit(root, groups.refit_config(summary.group), name, engine=engine)
         except UserError as error:
             error_box(error)
         else:

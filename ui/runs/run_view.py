@@ -246,7 +246,8 @@ def _configuration(run: RunSummary) -> None:
         st.caption("No field differs from the preset.")
     for reason in run.config.reasons:
         st.caption(formatting.plain(reason))
-    st.code(command_line(run.config, name=run.given_name), language="bash", wrap_lines=True)
+    where = f" --engine {run.engine.engine}" if run.engine is not None else ""
+    st.code(command_line(run.config, name=run.given_name) + where, language="bash", wrap_lines=True)
 
 
 def _notes(root: Path, run: RunSummary) -> None:
@@ -261,16 +262,18 @@ def _notes(root: Path, run: RunSummary) -> None:
 
 
 def _facts(run: RunSummary) -> None:
-    state = run.state
+    state, place = run.state, run.report.place if run.report is not None else ""
+    began_there = run.engine is None or state.active or (state.started_at or 0.0) >= state.queued_at
     times = {"created": state.created_at, "started": state.started_at, "ended": state.ended_at}
     facts = {
         "run": run.id,
         "engine": f"{run.engine.engine}, job {run.engine.job or 'none yet'}" if run.engine is not None else "",
-        "host": (run.report.place if run.report is not None else "") or state.host,
+        "host": place or (state.host if began_there else ""),  # until it begins, that is where it was submitted
         **{name: formatting.moment(at) for name, at in times.items() if at},
         **state.facts,
         "classes": ", ".join(state.classes[1:]),
         "folder": str(run.folder),
     }
     rows = [{"fact": name, "value": str(value)} for name, value in facts.items() if value]
-    st.dataframe(rows, hide_index=True, width="stretch", alt="Facts about the run")
+    columns = {"fact": st.column_config.TextColumn(width="small"), "value": st.column_config.TextColumn(width="large")}
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=columns, alt="Facts about the run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -14,10 +15,12 @@ from core.runs import groups, sweeps
 from core.runs.group_summary import SweepSummary
 from core.runs.store.folder import name_with
 from core.sweeps.settings import MORE_TRIALS
-from ui.runs.actions import attempt
+from ui.runs.actions import attempt, resume_button
 from ui.runs.selection import open_group, open_run
 from ui.shared.errors import error_box
+from ui.shared.places import where
 
+RESUME_HELP = "Trials that were stopped go on, and new ones follow."
 LONGER = 4  # times the budget of a trial, as a suggestion
 
 
@@ -26,10 +29,11 @@ def render(root: Path, summary: SweepSummary) -> None:
     group = summary.group
     if summary.active or summary.proposes:
         _stop(root, summary)
-    elif _can_resume(summary) and st.button(
-        "Resume", icon=":material/resume:", type="primary", help="Trials that were stopped go on, and new ones follow."
-    ):
-        attempt(groups.resume_group, root, group)
+    elif _can_resume(summary):
+        was, key = groups.engine_of_group(summary), f"resume-{group.id}"
+        clicked, engine = resume_button(root, was, key, type="primary", help=RESUME_HELP)
+        if clicked:
+            attempt(partial(groups.resume_group, engine=engine), root, group)
     if not summary.settings.exhausted and summary.settings.space:
         with st.popover("More trials", icon=":material/add:", key=f"extend-{group.id}"):
             number = st.number_input("Further trials", 1, 1000, MORE_TRIALS, key=f"more-{group.id}")
@@ -72,10 +76,13 @@ def _use_best(root: Path, summary: SweepSummary, config: TrainConfig) -> None:
             help=f"The trials had {present:g}.",
         )
         longer = config.with_values({"minutes": float(budget)} if by_time else {"epochs": int(budget)})
+        engine = where(root, groups.engine_of_group(summary), f"best-where-{group.id}")
         if not config.split.val_subjects and st.button("Train all folds", type="primary", key=f"folds-{group.id}"):
-            _start(lambda: groups.submit_folds(root, longer, name_with(group.given_name, "best folds")).id, open_group)
+            name = name_with(group.given_name, "best folds")
+            _start(lambda: groups.submit_folds(root, longer, name, engine=engine).id, open_group)
         if st.button("Train this fold", key=f"longer-{group.id}"):
-            _start(lambda: runs.submit(root, longer, name_with(group.given_name, "best")), open_run)
+            name = name_with(group.given_name, "best")
+            _start(lambda: runs.submit(root, longer, name, engine=engine), open_run)
 
 
 def _start(submit: Callable[[], str], show: Callable[[str], None]) -> None:

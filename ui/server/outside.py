@@ -123,7 +123,7 @@ def _origin(entry: str) -> str:
 
 
 def _normalised(origin: str) -> str:
-    """An origin in lower case without default port; empty if it is none."""
+    """An origin in lower case without default port; empty if it is not an origin."""
     parts = split_address(origin.strip().lower())
     try:
         port = parts.port if parts is not None else None

@@ -30,7 +30,7 @@ def choose_model(
     matching = matching_ids(st.query_params.get(MODEL, ""), {key: model.name for key, model in models.items()})
     if len(matching) == 1:
         st.query_params[MODEL] = matching[0]
-    load_from_url(MODEL, default, allowed=tuple(models), several=len(matching) > 1)
+    load_from_url(MODEL, default, allowed=tuple(models), ambiguous=len(matching) > 1)
     if st.session_state[MODEL] not in models:  # chosen on another page that offers other models
         st.session_state[MODEL] = default
     key = st.selectbox(

@@ -43,11 +43,11 @@ class _Unknown:
     noun: str
     value: str
     shown: object
-    several: bool
+    ambiguous: bool
 
 
 def load_from_url(
-    key: str, default: str, allowed: Collection[str] = (), parameter: str = "", several: bool = False
+    key: str, default: str, allowed: Collection[str] = (), parameter: str = "", ambiguous: bool = False
 ) -> None:
     """Set a widget's value in the session before the widget is created: a new value in the URL, else the present
     choice, else the default. A value that is not accepted is reported above the page.
@@ -60,7 +60,7 @@ def load_from_url(
     default : str. Value without a choice.
     allowed : collection of str, optional. Values that are accepted from the URL; all if empty.
     parameter : str, optional. Name of the query parameter; by default the key.
-    several : bool. Whether the value of the URL, which is not accepted, stands for several of ``allowed``.
+    ambiguous : bool. Whether a value of the URL that is not accepted may mean several of ``allowed``.
     """
     name = parameter or key
     given = st.query_params.get(name)
@@ -75,7 +75,7 @@ def load_from_url(
         unknown = st.session_state.setdefault(_UNKNOWN, {})
         unknown.pop(key, None)
         if not accepted:
-            unknown[key] = _Unknown(NOUNS.get(name, "value"), str(given), st.session_state[key], several)
+            unknown[key] = _Unknown(NOUNS.get(name, "value"), str(given), st.session_state[key], ambiguous)
 
 
 def save_to_url(key: str, value: str, parameter: str = "", default: str | None = None) -> None:
@@ -112,7 +112,9 @@ def report_unknown_values() -> None:
         if key in st.session_state and st.session_state[key] != unknown.shown:
             del st.session_state[_UNKNOWN][key]
             continue
-        reason = f"several {unknown.noun}s go by it" if unknown.several else "it may have been renamed or deleted"
+        reason = (
+            f"several {unknown.noun}s have this name" if unknown.ambiguous else "it may have been renamed or deleted"
+        )
         st.warning(
             f"There is no {unknown.noun} called {plain(unknown.value)} here: {reason}. Another one is shown.",
             icon=":material/search_off:",

@@ -13,7 +13,6 @@ import streamlit as st
 from core.choices import DEVICE_WORDS
 from core.config import SplitConfig, TrainConfig
 from core.datasets.splits import Split, adapted_folds, split_subjects
-from core.durations import TrainingPlace
 from core.errors import UserError
 from core.formatting import format_bytes, format_duration
 from core.laterality import find_sides, resolve_mirroring
@@ -21,6 +20,7 @@ from core.losses.targets import resolve_targets
 from core.regions import region_space
 from core.runs.expected_place import expected_place
 from core.training.plan import DEVICE_KINDS, StepCost, TrainingPlan, make_plan
+from core.training_place import TrainingPlace
 from ui.shared import formatting
 from ui.shared.cache import DatasetSummary
 from ui.shared.errors import error_box
@@ -159,8 +159,8 @@ def _left_and_right(config: TrainConfig, summary: DatasetSummary) -> list[tuple[
 
 
 def _subjects(split: Split, config: SplitConfig) -> str:
-    kinds = (("training", split.train), ("validation", split.val), ("test", split.test))
-    parts = [formatting.count(len(subjects), f"{kind} subject") for kind, subjects in kinds if subjects]
+    uses = (("training", split.train), ("validation", split.val), ("testing", split.test))
+    parts = [f"{len(subjects):,} for {use}" for use, subjects in uses if subjects]
     adapted = adapted_folds(split, config)
     nothing = "; nothing is held out, so no Dice is measured" if config.holds_out_nothing else ""
     groups = formatting.count(len(set(split.groups.values())), "group")

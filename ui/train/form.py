@@ -42,7 +42,7 @@ class FormState:
 def error_summary(form: FormState) -> str:
     """One sentence that names the fields with errors by their labels."""
     labels = [spec.label for spec in field_specs() if spec.name in form.errors]
-    return form.errors.get("") or f"Please fix: {', '.join(labels)}. The reason is below each field."
+    return form.errors.get("") or f"Not valid: {', '.join(labels)}. The reason is below each field."
 
 
 def read(base: TrainConfig, fixed: Mapping[str, Any]) -> FormState:

@@ -32,7 +32,7 @@ def render(
     ----------
     choice : str. The data set.
     report : mapping or None. Report of the data doctor; without it only names and headers are judged.
-    force : callable. Called by the button that chooses to train nevertheless.
+    force : callable. Called by the button that chooses to train anyway.
     """
     findings = _findings(choice, config, summary, report)
     errors = [f for f in findings if f.severity == "error"]
@@ -45,11 +45,11 @@ def render(
         lines.append(f"And {len(errors) - MAX_SHOWN} more, on the Data page.")
     text = "  \n".join([f"**Not ready for training: {formatting.count(len(errors), 'error')}.**", *lines])
     if config.data.force:
-        st.warning(f"{text}  \nIt starts nevertheless, as you chose.", icon=":material/warning:")
+        st.warning(f"{text}  \nIt starts anyway, as you chose.", icon=":material/warning:")
         return True
     st.error(text, icon=":material/error:")
     st.button(
-        "Train nevertheless",
+        "Train anyway",
         icon=":material/warning:",
         on_click=force,
         help="On the command line: `--force`. Files that cannot be read stay refused.",

@@ -6,10 +6,12 @@ scripts are plain JavaScript on 2D canvases.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import streamlit as st
 
 from core.evaluation.error_map import ERROR_KINDS
 from core.types import Plane, VoxelIndex
@@ -90,6 +92,8 @@ class ViewerOptions:
     crosshair : bool. Whether the crosshair is shown at first.
     name : str. Beginning of the file name of a saved picture.
     target : Target, optional. Where the crosshair is moved to, once.
+    place_for : str. Key of a container of the page whose controls depend on the crosshair: when one of them is used,
+        its position is reported even if it was not moved.
     """
 
     rows: Sequence[str] = ("image",)
@@ -103,6 +107,7 @@ class ViewerOptions:
     crosshair: bool = True
     name: str = "segmentarium"
     target: Target | None = None
+    place_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -156,11 +161,21 @@ def viewer(scene: Scene, key: str, options: ViewerOptions | None = None, *, repo
         "look": options.look,
         "target": asdict(options.target) if options.target is not None else None,
         "reportSettled": report,
+        "placeFor": options.place_for,
     }
     if not report:
         _mount(key=f"viewer-{key}", data=data)
         return None
-    settled = _mount(key=f"viewer-{key}", data=data, on_settled_change=lambda: None).settled
+    return _parse(_mount(key=f"viewer-{key}", data=data, on_settled_change=lambda: None).settled)
+
+
+def last_settled(key: str) -> Settled | None:
+    """What a viewer reported last, for callbacks, which run before the page; ``None`` if it has reported nothing."""
+    state = st.session_state.get(f"viewer-{key}")
+    return _parse(state.get("settled")) if state else None
+
+
+def _parse(settled: Mapping[str, Any] | None) -> Settled | None:
     if not settled:
         return None
     i, j, k = (int(n) for n in settled["voxel"])

@@ -7,6 +7,11 @@ const PAIRS = 65536; // of class indices: 256 * truth + prediction
 
 const pairOf = (truth, prediction) => (truth << 8) | prediction;
 
+// Whether one of the two has the ignore label, as segmentation files may have, too.
+function isLeftOut(truth, prediction) {
+  return truth === IGNORED || prediction === IGNORED;
+}
+
 // Index in ERROR_KINDS of two different classes.
 function errorKind(truth, prediction) {
   return !truth ? 0 : !prediction ? 1 : 2;
@@ -50,7 +55,7 @@ class ErrorLayer {
   // Whether an error of these classes is shown; `kinds` and `pair`: also those that are hidden by these choices.
   shows(truth, prediction, { kinds = false, pair = false } = {}) {
     const { settings, shownClasses } = this.viewer;
-    if (truth === prediction || truth === IGNORED || !(shownClasses[truth] || shownClasses[prediction])) return false;
+    if (truth === prediction || isLeftOut(truth, prediction) || !(shownClasses[truth] || shownClasses[prediction])) return false;
     if (!pair && settings.onlyPair && settings.onlyPair !== this.pairName(truth, prediction)) return false;
     return kinds || !settings.hiddenErrors.has(ERROR_KINDS[errorKind(truth, prediction)].name);
   }
@@ -93,7 +98,7 @@ class ErrorLayer {
   // What is wrong at a voxel, in words.
   describe(truth, prediction) {
     if (truth === undefined || prediction === undefined) return "…";
-    if (truth === IGNORED) return "left out";
+    if (isLeftOut(truth, prediction)) return "left out";
     return truth === prediction ? "none" : this.pairName(truth, prediction);
   }
 

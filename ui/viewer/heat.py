@@ -104,7 +104,7 @@ class HeatFile:
         Raises
         ------
         VolumeError
-            If the file cannot be read, has another shape, or values that are none of its scale.
+            If the file cannot be read, has another shape, or values beyond its scale.
         Pending
             While the file is made.
         """
@@ -119,7 +119,7 @@ class HeatFile:
         return self.checked(values)
 
     def checked(self, values: np.ndarray) -> np.ndarray:
-        """Values of the file as uint8; those that are none of its scale are a :class:`~core.errors.VolumeError`."""
+        """Values of the file as uint8; values beyond its scale raise a :class:`~core.errors.VolumeError`."""
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > self.scale.levels:
             raise VolumeError(

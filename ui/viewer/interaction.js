@@ -23,11 +23,23 @@ class Interaction {
     if (!this.data?.reportSettled || this.settled === undefined) return;
     clearTimeout(this.timer);
     this.timer = setTimeout(() => {
-      const now = this.settledState();
-      if (this.closed || now === this.settled) return;
-      this.settled = now;
-      this.report(JSON.parse(now));
+      if (!this.closed && this.settledState() !== this.settled) this.reportNow();
     }, REST_MS);
+  }
+
+  reportNow() {
+    const now = this.settledState();
+    clearTimeout(this.timer);
+    if (now === this.reported) return;
+    this.settled = this.reported = now;
+    this.report(JSON.parse(now));
+  }
+
+  // Report also a crosshair that was not moved where a control of the page that depends on it is used: `element` is in
+  // the container whose key is `placeFor`.
+  reportFor(element) {
+    const { placeFor } = this.data ?? {}, isReady = !this.closed && !this.root.classList.contains("loading");
+    if (placeFor && isReady && element?.closest?.(`.st-key-${placeFor}`)) this.reportNow();
   }
 
   settledState() {
@@ -40,6 +52,10 @@ class Interaction {
 
   listen() {
     const s = this.stage;
+    this.listening = new AbortController();
+    for (const kind of ["focusin", "pointerdown"]) {
+      document.addEventListener(kind, (event) => this.reportFor(event.target), { signal: this.listening.signal });
+    }
     s.addEventListener("wheel", (event) => {
       const pane = this.paneOf(event);
       if (!pane || !this.scene) return;

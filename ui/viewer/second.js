@@ -13,9 +13,9 @@ function comparedLayers(row) {
   return { errors: ["truth", "prediction"], [SECOND_ERRORS]: ["truth", SECOND], [CHANGES]: ["truth", "prediction", SECOND] }[row] ?? null;
 }
 
-// 1 + the index in CHANGE_KINDS; 0 where both are right, or the reference is ignored.
+// 1 + the index in CHANGE_KINDS; 0 where both are right, or a voxel is ignored: in the reference, or in a segmentation file.
 function changeOf(truth, first, second) {
-  if (truth === IGNORED || (first === truth && second === truth)) return 0;
+  if (isLeftOut(truth, first) || second === IGNORED || (first === truth && second === truth)) return 0;
   return first === truth ? 1 : second === truth ? 2 : 3;
 }
 
@@ -61,7 +61,7 @@ class SecondPrediction {
   // What is the case at a voxel, in words.
   describe([truth, first, second]) {
     if ([truth, first, second].includes(undefined)) return "…";
-    if (truth === IGNORED) return "left out";
+    if (isLeftOut(truth, first) || second === IGNORED) return "left out";
     return CHANGE_KINDS[changeOf(truth, first, second) - 1]?.name ?? "both are right";
   }
 

@@ -28,6 +28,13 @@ const KEYS = [
   ["two fingers", "zoom and move"],
 ];
 
+// A control with its title, which shows in the menu only.
+function tool(title, control) {
+  const made = element("span", "labelled tool");
+  made.append(text("span", title), control);
+  return made;
+}
+
 class Toolbar {
   constructor(viewer) {
     this.viewer = viewer;
@@ -51,16 +58,24 @@ class Toolbar {
     if (v.data.channels.length > 1) {
       parts.push(switchGroup("Modality", v.data.channels.map((c, n) => [n, c.name]), () => s.channel, (n) => v.setChannel(n)));
     }
-    const rows = [["image", "image"], ...names.map((n) => [n, layerTitle(n)])];
+    const rows = [["image", "image"], ...names.map((n) => [n, n === SECOND ? "second" : layerTitle(n)])];
     if (v.hasErrors) rows.push(["errors", "errors"], ...v.second.rows.map((row) => [row, row]), [COMPARE, COMPARE]);
-    if (rows.length + maps.length > 1) parts.push(switchGroup("Show", rows, () => v.rows, (n) => v.toggleRow(n), true));
-    if (v.data.planes.length > 1) {
-      const planes = [["all", "all"], ...v.data.planes.map((p) => [p, p])];
-      parts.push(switchGroup("Planes", planes, () => v.plane, (p) => v.choosePlane(p)));
+    if (rows.length + maps.length > 1) {
+      const show = switchGroup("Show", rows, () => v.rows, (n) => v.toggleRow(n), true);
+      show.querySelector(`[data-value="${SECOND}"]`)?.setAttribute("aria-label", SECOND);
+      parts.push(show);
     }
     this.window.build();
-    parts.push(this.window.menu.root);
-    if (names.length + maps.length) parts.push(this.overlay.menu.root);
+    const menus = [this.window.menu.root];
+    if (names.length + maps.length) menus.push(this.overlay.menu.root);
+    this.planes = null;
+    if (v.data.planes.length > 1) {
+      const planes = [["all", "all"], ...v.data.planes.map((p) => [p, p])];
+      this.planes = tool("Planes", switchGroup("Planes", planes, () => v.plane, (p) => v.choosePlane(p)));
+      parts.push(this.planes);
+    }
+    this.firstMenu = menus[0];
+    parts.push(...menus);
     if (v.touched) {
       const finger = element("span", "labelled");
       finger.append("One finger", switchGroup("One finger", FINGER_USES, () => v.touch.use, (use) => v.touch.choose(use)));
@@ -91,11 +106,7 @@ class Toolbar {
     }
     this.playButton = this.icon("▶", "Play the slices of the active plane (space bar)", () => v.cine.toggle());
     tools.push(["Play slices", this.playButton], ["Picture", this.icon("PNG", "Save this view as a picture", () => savePicture(v))]);
-    return tools.map(([title, control]) => {
-      const tool = element("span", "labelled tool");
-      tool.append(text("span", title), control);
-      return tool;
-    });
+    return tools.map(([title, control]) => tool(title, control));
   }
 
   buildChecks() {
@@ -112,14 +123,20 @@ class Toolbar {
     return activeElement && panel.contains(activeElement) ? activeElement.dataset.value : "";
   }
 
-  // Keep the controls in one row: move tools into the menu while it is too narrow.
+  // Keep the controls in one row: move tools into the menu while it is too narrow, the planes only if that suffices.
   fit() {
     const { root, more, tools, end } = this, first = root.firstElementChild;
     if (!first?.offsetHeight) return; // not on screen
     this.width = root.clientWidth;
-    for (const tool of tools) root.insertBefore(tool, more.root);
+    for (const one of tools) root.insertBefore(one, more.root);
+    const inRow = () => this.planes && root.insertBefore(this.planes, this.firstMenu);
+    inRow();
     const wraps = () => end.offsetTop >= first.offsetTop + first.offsetHeight;
     for (let n = tools.length - 1; n >= 0 && wraps(); n--) more.panel.prepend(tools[n]);
+    if (this.planes && wraps()) {
+      more.panel.prepend(this.planes);
+      if (wraps()) inRow();
+    }
     this.viewer.fill.moved();
     if (more.root.open) more.place();
   }

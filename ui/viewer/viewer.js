@@ -67,6 +67,7 @@ class Viewer extends Interaction {
 
   close() {
     this.observer.disconnect();
+    this.listening.abort();
     this.forgetPixelRatio();
     this.wheel.close();
     this.fullScreen.close();
@@ -136,6 +137,7 @@ class Viewer extends Interaction {
       this.showNotice(error.message, () => this.show(this.latest));
     } finally {
       if (signature === this.signature || !this.signature) this.root.classList.remove("loading");
+      this.reportFor(document.activeElement);
     }
   }
 

@@ -178,8 +178,8 @@ def withdraw(url: str) -> None:
 def volume(request: Request) -> Response:
     """``GET /api/volumes/<token>``: the bytes of a volume; 404 for an unknown token.
 
-    With ``?at=<number>,<number>``: the intensities of these numbers, little-endian float32; 400 for a number that there
-    is none of. 422 with the reason where a volume of :func:`publish_on_request` cannot be made, and 202 with
+    With ``?at=<number>,<number>``: the intensities of these numbers, little-endian float32; 400 for a number that
+    does not exist. 422 with the reason where a volume of :func:`publish_on_request` cannot be made, and 202 with
     ``{"progress": share}`` while it is computed; with ``?state``, ``{"progress": 1}`` instead of its bytes.
     """
     token, asked = request.path_params["token"], request.query_params.get("at")

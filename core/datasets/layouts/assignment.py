@@ -54,6 +54,7 @@ class Assignment:
     modality_texts : dict. Name by text of ``{modality}`` or ``{channel}``, or "image", of those that were found.
     segments : dict. Colour by name of the segments of all label maps, where files name them; "" where none is stated.
     notes : tuple of str. What else a person should know.
+    warnings : tuple of str. What may make a result wrong, such as files that cannot be read.
     """
 
     description: SetDescription
@@ -66,6 +67,7 @@ class Assignment:
     modality_texts: Mapping[str, str] = field(default_factory=dict)
     segments: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def classes_known(self) -> bool:

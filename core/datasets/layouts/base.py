@@ -76,6 +76,7 @@ class Dataset:
     synthetic : bool. Whether the data is computed instead of measured.
     description, licence : str. As the data set states them; empty otherwise.
     notes : tuple of str. Observations on opening that are not errors.
+    warnings : tuple of str. Those that may make a result wrong, such as files that cannot be read.
     labels_follow_images : bool. Whether voxels are aligned as stored where the orientation in a header contradicts that
         of the subject's first image; known to hold for the published data of some layouts.
     nan_is_zero : bool. Whether NaN in its files is read as 0.
@@ -108,6 +109,7 @@ class Dataset:
     description: str = ""
     licence: str = ""
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     labels_follow_images: bool = False
     nan_is_zero: bool = False
     value_map: Mapping[int, int] = field(default_factory=dict)

@@ -67,7 +67,7 @@ def read_class_table(path: Path) -> list[TableClass]:
     Raises
     ------
     DatasetError
-        If it cannot be read, is none (:class:`NoTableError`), or states a value twice.
+        If it cannot be read, is not a table of classes (:class:`NoTableError`), or states a value twice.
     """
     try:
         if path.stat().st_size > MAX_BYTES:

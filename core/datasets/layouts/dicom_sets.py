@@ -16,7 +16,7 @@ from core.datasets.layouts.base import natural_key
 from core.datasets.layouts.listing import Listing
 from core.datasets.layouts.set_description import SetDescription
 from core.errors import DatasetError, VolumeError
-from core.formatting import format_list
+from core.formatting import format_count, format_list
 from core.imaging.dicom_folders import index_folder
 from core.imaging.dicom_index import DicomSeries, FolderIndex, LabelObject
 from core.imaging.segments import segment_key
@@ -75,6 +75,7 @@ def assign_dicom(description: SetDescription, listing: Listing) -> Assignment:
         modality_texts=texts,
         segments=_segments(found.labels),
         notes=tuple(found.notes),
+        warnings=tuple(found.warnings),
     )
 
 
@@ -85,9 +86,12 @@ class _Found:
         self.series: dict[str, _Series] = {}
         self.labels: list[LabelObject] = []
         self.notes: list[str] = []
+        self.warnings: list[str] = []
         waiting: list[tuple[str, LabelObject]] = []
         copies = 0
+        split: list[str] = []
         problems: list[str] = []
+        damaged: list[str] = []
         for folder in listing.dicom_folders:
             try:
                 index = index_folder(listing.folder / folder)
@@ -95,9 +99,13 @@ class _Found:
                 raise DatasetError(str(error)) from None
             for series in _series_of(folder, index):
                 known = self.series.setdefault(series.series.uid, series)
-                copies += known is not series
+                if known is not series and known.series.instances == series.series.instances:
+                    copies += 1
+                elif known is not series:
+                    split.append(f"{series.path} ({known.path} is read)")
             waiting += [(_join(folder, label.file), label) for label in index.labels]
             problems += index.problems
+            damaged += (_join(folder, file) for file in index.damaged)
         lost: list[str] = []
         for file, label in waiting:
             owner = self._owner(label)
@@ -108,13 +116,25 @@ class _Found:
             self.labels.append(label)
         if copies:
             self.notes.append(f"{copies} series lie in several folders: the first of each is read")
+        if split:
+            self.warnings.append(
+                f"{format_count(len(split), 'folder')} with further slices of a series in another one, which are not "
+                f"read: {format_list(split, 3)}; put all slices of a series into one folder"
+            )
         if lost:
             self.notes.append(
                 f"{len(lost)} segmentations or contours refer to series that are not here, and are not read: "
                 f"{format_list(lost, 3)}"
             )
         if problems:
-            self.notes.append(f"{len(problems)} segmentations or contours cannot be read: {format_list(problems, 2)}")
+            self.warnings.append(
+                f"{len(problems)} segmentations or contours cannot be read: {format_list(problems, 2)}"
+            )
+        if damaged:
+            self.warnings.append(
+                f"{format_count(len(damaged), 'DICOM file')} with a damaged header, left out as slice or segmentation: "
+                f"{format_list(damaged, 4)}; copy them again"
+            )
 
     def chosen(self) -> list[_Series]:
         """The series that are subjects."""

@@ -6,7 +6,7 @@ import tomllib
 from functools import cache
 from pathlib import Path
 
-from core.datasets.layouts.described import DescribedLayout
+from core.datasets.layouts.described_layout import DescribedLayout
 from core.datasets.layouts.set_description import SetDescription, parse_description
 
 FILE = Path(__file__).with_name("known_sets.toml")

@@ -48,7 +48,7 @@ class NnunetLayout:
         Raises
         ------
         DatasetError
-            If the file is missing or no valid JSON, lacks ``channel_names`` or ``labels``, or there is no image.
+            If the file is missing or not valid JSON, lacks ``channel_names`` or ``labels``, or there is no image.
         """
         file = folder / FILE
         try:

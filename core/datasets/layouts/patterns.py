@@ -76,7 +76,7 @@ def compile_pattern(text: str) -> Pattern:
     Raises
     ------
     DatasetError
-        If it is no pattern of the language; the message says what and where.
+        If it is not a valid pattern; the message says what and where.
     """
     return _Compiler(text).compile()
 

@@ -50,7 +50,7 @@ KEYS = {
     "general": "whether it is a kind of folder, which named data sets precede",
     "variants": "descriptions that replace some of these keys, by name: chosen as NAME/VARIANT",
 }
-OF_KNOWN_SETS = ("verified", "needs_labels", "general", "variants")  # keys that say nothing of a single folder
+KEYS_OF_KNOWN_SETS_ONLY = ("verified", "needs_labels", "general", "variants")
 FIRST_ID_ENTITIES = ("case", "session")
 
 
@@ -72,7 +72,8 @@ class SetDescription:
     content : dict. The table that it was made of.
     images, labels, other, exclude, tables : tuple of patterns.
     modalities : dict. Name on screen by text in file names.
-    classes : dict or None. Values (texts of ``{label}`` for masks) by class name, background first; ``None`` if open.
+    classes : dict or None. Values (texts of ``{label}`` for masks) by class name, background first; ``None`` where
+        nothing states them.
     """
 
     name: str
@@ -142,7 +143,7 @@ def parse_description(name: str, content: Mapping[str, Any]) -> SetDescription:
     Raises
     ------
     DatasetError
-        If a key is unknown, missing or of another kind than expected, or a pattern is none.
+        If a key is unknown, missing or of another type than expected, or a pattern is not valid.
     """
     read = _Reader(name, content)
     unknown = [key for key in content if key not in KEYS]
@@ -172,14 +173,14 @@ def parse_description(name: str, content: Mapping[str, Any]) -> SetDescription:
         read.patterns("other"),
         read.patterns("exclude"),
         read.patterns("tables"),
-        {k.casefold(): v for k, v in read.texts("modalities").items()},
+        {k.casefold(): v for k, v in read.text_table("modalities").items()},
         classes,
         read.colours(),
-        {k: tuple(v) for k, v in read.lists("regions").items()},
+        {k: tuple(v) for k, v in read.list_table("regions").items()},
         read.region_order(),
-        tuple(read.strings("notes")),
+        tuple(read.text_list("notes")),
     )
-    read.text_keys()
+    read.check_other_keys()
     if classes is not None:
         _check_names(described, classes)
     return described
@@ -191,7 +192,7 @@ def read_description(path: Path) -> SetDescription:
     Raises
     ------
     DatasetError
-        If the file cannot be read, or is no description.
+        If the file cannot be read, or is not a valid description.
     """
     try:
         content = tomllib.loads(path.read_text("utf-8-sig"))
@@ -248,7 +249,7 @@ class _Reader:
         self.name = name
         self.content = content
 
-    def strings(self, key: str) -> list[str]:
+    def text_list(self, key: str) -> list[str]:
         """A text or a list of texts, as a list."""
         value = self.content.get(key, [])
         values = [value] if isinstance(value, str) else value
@@ -257,12 +258,12 @@ class _Reader:
         return [v for v in values if v.strip()]
 
     def patterns(self, key: str) -> tuple[Pattern, ...]:
-        return tuple(self._pattern(key, text) for text in self.strings(key))
+        return tuple(self._pattern(key, text) for text in self.text_list(key))
 
     def images(self) -> tuple[ImagePattern, ...]:
         value = self.content.get("images")
         if not isinstance(value, Mapping):
-            return tuple(ImagePattern(self._constrained(text)) for text in self.strings("images"))
+            return tuple(ImagePattern(self._constrained(text)) for text in self.text_list("images"))
         found = []
         for modality, texts in value.items():
             for text in [texts] if isinstance(texts, str) else texts if isinstance(texts, list) else [None]:
@@ -271,7 +272,8 @@ class _Reader:
                 found.append(ImagePattern(self._pattern("images", text), str(modality).strip()))
         return tuple(found)
 
-    def texts(self, key: str) -> dict[str, str]:
+    def text_table(self, key: str) -> dict[str, str]:
+        """A table whose values are texts."""
         value = self.content.get(key, {})
         if not isinstance(value, Mapping) or not all(isinstance(v, str) and v.strip() for v in value.values()):
             raise self._error(key, "texts by name", value)
@@ -280,7 +282,8 @@ class _Reader:
             raise self._error(key, "a different name for each", value)
         return names
 
-    def lists(self, key: str) -> dict[str, list[str]]:
+    def list_table(self, key: str) -> dict[str, list[str]]:
+        """A table whose values are lists of texts."""
         value = self.content.get(key, {})
         if not isinstance(value, Mapping) or not all(
             isinstance(v, list) and v and all(isinstance(c, str) for c in v) for v in value.values()
@@ -290,13 +293,13 @@ class _Reader:
 
     def region_order(self) -> dict[str, str]:
         """The class that each region is painted with; empty where it is not stated."""
-        regions, order = list(self.lists("regions")), self.strings("regions_class_order")
+        regions, order = list(self.list_table("regions")), self.text_list("regions_class_order")
         if order and len(order) != len(regions):
             raise self._error("regions_class_order", f"a class for each of the regions {', '.join(regions)}", order)
         return dict(zip(regions, order, strict=False))
 
     def colours(self) -> dict[str, str]:
-        colours = self.texts("colours")
+        colours = self.text_table("colours")
         for colour in colours.values():
             if not is_colour(colour):
                 raise self._error("colours", "colours such as #ff8000", colour)
@@ -332,8 +335,8 @@ class _Reader:
         zero = next((n for n, values in found.items() if 0 in values), "")
         return {**({zero: found[zero]} if zero else {}), **found}
 
-    def text_keys(self) -> None:
-        """Check the remaining keys."""
+    def check_other_keys(self) -> None:
+        """Check the types of the keys that are read as they are."""
         for key in ("title", "id", "ignore", "rater", "overlap", "description", "licence", "source", "verified"):
             if not isinstance(self.content.get(key, ""), str):
                 raise self._error(key, "a text", self.content[key])
@@ -345,7 +348,7 @@ class _Reader:
 
     def _constrained(self, text: str) -> Pattern:
         """A pattern whose ``{modality}`` or ``{channel}`` is one of those listed under ``modalities``."""
-        tokens = self.texts("modalities")
+        tokens = self.text_table("modalities")
         for entity in ("modality", "channel"):
             if tokens and f"{{{entity}}}" in text and f"{{{entity}=" not in text:
                 text = text.replace(f"{{{entity}}}", f"{{{entity}={'|'.join(map(escape, tokens))}}}", 1)

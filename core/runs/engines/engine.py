@@ -20,6 +20,25 @@ class EngineError(UserError):
     """An engine does not answer, or refuses a request."""
 
 
+class UnansweredError(EngineError):
+    """An engine does not answer: whether it took the request is not known, and it may be tried again."""
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do; outside this folder nothing looks at its kind.
+
+    Attributes
+    ----------
+    jobs : bool. Whether a run is a job, which is submitted, asked about and cancelled; otherwise this machine trains it
+        from its own queue, and its processes and devices are known.
+    requests_gpus : bool. Whether it requests a GPU for each device of a run.
+    """
+
+    jobs: bool
+    requests_gpus: bool = False
+
+
 @dataclass(frozen=True)
 class Check:
     """One thing that was tried on an engine.
@@ -43,13 +62,15 @@ class Engine(Protocol):
     ----------
     name, kind : str. Name in ``engines.toml``; what it is ("slurm", "ray").
     title : str. Name and kind for people.
-    poll_s : float. Interval at which it is asked about its jobs; 0 if it is never asked.
+    poll_s : float. Interval at which it is asked about its jobs; 0 without jobs.
+    capabilities : Capabilities.
     """
 
     name: str
     kind: str
     title: str
     poll_s: float
+    capabilities: Capabilities
 
     def check_config(self, config: TrainConfig) -> None:
         """Refuse a configuration that this engine cannot train.

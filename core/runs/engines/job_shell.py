@@ -9,9 +9,16 @@ from pathlib import Path
 from core.files import read_tail
 from core.processes import PROJECT
 from core.runs.engines.settings import EngineSettings
+from core.runs.store.state import read_state
 
 OUTPUT = "job.out"  # in the run folder: what the job's shell, and what it starts, wrote
 LINES = 50
+
+
+def job_name(folder: Path, queued_at: float) -> str:
+    """Name of the job of a run: by its next attempt and by when it was queued, in milliseconds since 1970, as the same
+    attempt may have been queued before."""
+    return f"{folder.name}-{read_state(folder).attempt + 1}-{int(1000 * queued_at):x}"
 
 
 def preamble(settings: EngineSettings) -> list[str]:

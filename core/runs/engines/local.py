@@ -9,7 +9,7 @@ from core.config import TrainConfig
 from core.errors import RunError
 from core.hosts import host_in_file_name
 from core.processes import module_command
-from core.runs.engines.engine import Check
+from core.runs.engines.engine import Capabilities, Check
 from core.runs.store import folder as files
 from core.runs.store.engine_records import LOCAL, EngineRecord, JobReport, read_engine
 from core.runs.store.gpu_slots import count_gpus
@@ -63,6 +63,7 @@ class LocalEngine:
     kind = LOCAL
     title = TITLE
     poll_s = 0.0
+    capabilities = Capabilities(jobs=False)
 
     def __init__(self, root: Path) -> None:
         self._root = root

@@ -9,15 +9,16 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from core.config import TrainConfig
 from core.errors import ConfigError
 from core.runs.engines.check_job import run_check_job
-from core.runs.engines.engine import Check, EngineError
-from core.runs.engines.job_shell import OUTPUT, end_of, preamble, python_of, trainer_parent
+from core.runs.engines.engine import Capabilities, Check, EngineError
+from core.runs.engines.job_shell import OUTPUT, end_of, job_name, preamble, python_of, trainer_parent
 from core.runs.engines.ray_api import NotFoundError, RayApi
 from core.runs.engines.ray_reasons import (
     EXPIRED,
@@ -37,10 +38,13 @@ from core.runs.store.engine_records import (
     JOB_SIGNAL_S,
     EngineRecord,
     JobReport,
+    change_engine,
     read_engine,
     write_engine,
 )
+from core.runs.store.process import LockHeldError
 from core.runs.store.state import read_state
+from core.runs.store.submissions import current_lease, submission
 
 JOBS = "/api/jobs/"
 NODES = "/nodes?view=summary"
@@ -73,6 +77,7 @@ class RayEngine:
         self.name = name
         self.title = f"{name} (Ray)"
         self.poll_s = settings.poll_s
+        self.capabilities = Capabilities(jobs=True, requests_gpus=settings.requests_gpus)
         self.settings = settings
         self._root = root.absolute()
         self._api = RayApi(name, settings)
@@ -99,26 +104,30 @@ class RayEngine:
             record = read_engine(folder)
             if record is None or record.job:
                 continue
+            named: EngineRecord | None = record
             if not record.name:
-                queued_at = record.submitted_at or time.time()
-                record = replace(record, name=_job_name(folder, queued_at), submitted_at=time.time())
-                write_engine(folder, record)
-            self._submit_run(folder, record, worker)
+                named = change_engine(folder, record, name=job_name(folder, record.submitted_at or time.time()))
+            if named is not None:
+                self._submit_run(folder, named, worker)
 
     def resubmit(self, folder: Path) -> None:
         """Submit a queued run again whose job Ray gave up before it began; after a failure it is as before."""
+        with submission(self._root):
+            self._resubmit(folder)
+
+    def _resubmit(self, folder: Path) -> None:
         with files.lock(folder):
             expired = read_engine(folder)
             if expired is None or not expired.job or read_state(folder).state != "queued":
                 return
             worker = _metadata(self._api.get(JOBS + expired.job))[WORKER]
             now = time.time()
-            record = EngineRecord(self.name, _job_name(folder, now), submitted_at=now)
+            record = EngineRecord(self.name, job_name(folder, now), submitted_at=now, lease=current_lease())
             write_engine(folder, record)
         try:
             self._submit_run(folder, record, worker)
         except EngineError:
-            write_engine(folder, expired)
+            change_engine(folder, record, **asdict(expired))
             raise
 
     def find(self, record: EngineRecord) -> str:
@@ -195,7 +204,8 @@ class RayEngine:
         lines.append(trainer_parent(self.settings, word, worker))
         wanted = self._request(files.read_config_or_default(folder))
         self._post(record.name, lines, wanted, {WORKER: worker})
-        write_engine(folder, replace(record, job=record.name))
+        with suppress(LockHeldError):  # the job is found by its name
+            change_engine(folder, record, job=record.name, problem="")
 
     def _limit_s(self) -> int:
         return time_limit_s(self.settings.time) if self.settings.time else 0
@@ -252,12 +262,6 @@ class RayEngine:
                 name = str(raylet.get("nodeManagerHostname") or raylet.get("nodeManagerAddress", ""))
                 nodes[str(raylet.get("nodeId"))] = _Node(name, raylet.get("resourcesTotal", {}))
         return nodes
-
-
-def _job_name(folder: Path, queued_at: float) -> str:
-    """Name of the job of a run: by its next attempt and by when it was queued, in milliseconds since 1970, as the same
-    attempt may have been queued before."""
-    return f"{folder.name}-{read_state(folder).attempt + 1}-{int(1000 * queued_at):x}"
 
 
 def _metadata(job: Mapping[str, Any]) -> Mapping[str, str]:

@@ -13,13 +13,14 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from core.runs.engines.engine import EngineError
+from core.runs.engines.engine import EngineError, UnansweredError
 from core.runs.engines.settings import RaySettings
 
 MAX_BYTES = 256 * 1024**2  # longest answer
 TOKEN, TOKEN_PATH = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
 DEFAULT_TOKEN = Path(".ray") / "auth_token"  # in the home folder
 _UNKNOWN = "does not exist"  # Ray of a job
+_BUSY = (429, 502, 503, 504)  # of a server in front of the dashboard, which did not answer it in time
 
 
 class NotFoundError(EngineError):
@@ -148,6 +149,8 @@ class RayApi:
         if 300 <= error.code < 400:
             target = error.headers.get("Location", "elsewhere")
             return EngineError(f"{self._name}: it is redirected to {target}: give the final address as `address`")
+        if error.code in _BUSY:
+            return UnansweredError(f"{self._name}: its dashboard does not answer: {said} ({error.code})")
         return EngineError(f"{self._name}: Ray refuses: {said} ({error.code})")
 
     def _no_answer(self, error: Exception) -> EngineError:
@@ -158,7 +161,7 @@ class RayApi:
             if isinstance(reason, TimeoutError)
             else f"does not answer ({getattr(reason, 'strerror', None) or reason})"
         )
-        return EngineError(
+        return UnansweredError(
             f"{self._name}: its dashboard at {self._settings.address} {why}: is its head up, and `address` right?"
         )
 

@@ -10,22 +10,23 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from core.config import TrainConfig
 from core.errors import ConfigError
 from core.runs.engines.check_job import run_check_job
-from core.runs.engines.engine import Check, EngineError
-from core.runs.engines.job_shell import OUTPUT, end_of, preamble, python_of, trainer_parent
+from core.runs.engines.engine import Capabilities, Check, EngineError, UnansweredError
+from core.runs.engines.job_shell import OUTPUT, end_of, job_name, preamble, python_of, trainer_parent
 from core.runs.engines.settings import SlurmSettings
-from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting
+from core.runs.engines.slurm_reasons import UNKNOWN, explain_end, explain_refusal, explain_waiting, is_unanswered
 from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     ANSWERS,
     JOB,
     JOB_ENDS,
+    JOB_NAME,
     JOB_NODE,
     JOB_NODE_COUNT,
     JOB_NODES,
@@ -35,10 +36,10 @@ from core.runs.store.engine_records import (
     EngineRecord,
     JobReport,
     JobState,
+    change_engine,
     read_engine,
-    write_engine,
 )
-from core.runs.store.state import read_state
+from core.runs.store.process import LockHeldError
 
 MAX_LISTED = 500  # jobs that one squeue call names; more are found among all jobs
 _LIVING = "PENDING,CONFIGURING,RUNNING,SUSPENDED"
@@ -63,6 +64,7 @@ class SlurmEngine:
         self.name = name
         self.title = f"{name} (Slurm)"
         self.poll_s = settings.poll_s
+        self.capabilities = Capabilities(jobs=True, requests_gpus=settings.requests_gpus)
         self.settings = settings
         self._root = root.absolute()
 
@@ -79,26 +81,34 @@ class SlurmEngine:
     def submit(self, folders: Sequence[Path], worker: str) -> None:
         """Submit runs, those that ask for the same as a job array. A name is written before it is used, so that a job
         is found again if this process is killed in between."""
-        named: dict[str, list[Path]] = {}
-        fresh: dict[tuple[str, ...], list[Path]] = {}
+        fresh: dict[tuple[str, ...], dict[Path, EngineRecord]] = {}
+        found: dict[str, str] = {}
         for folder in folders:
             record = read_engine(folder)
             if record is None or record.job:
                 continue
-            if record.name:
-                named.setdefault(record.name, []).append(folder)
+            if record.name and record.name not in found:
+                found[record.name] = self._find(record.name)
+            if job := found.get(record.name, ""):
+                _note(folder, record, job)
             else:
-                fresh.setdefault(self._request(files.read_config_or_default(folder)), []).append(folder)
+                request = self._request(files.read_config_or_default(folder))
+                fresh.setdefault(request, {})[folder] = record
         for members in fresh.values():
-            name = f"{members[0].name}-{read_state(members[0]).attempt + 1}"
-            for task, folder in enumerate(members):
-                number = task if len(members) > 1 else None
-                write_engine(folder, EngineRecord(self.name, name, number, submitted_at=time.time()))
-            named[name] = members
-        for name, members in named.items():
-            job = self._find(name) or self._sbatch(name, members, worker)
-            for folder in members:
-                _note(folder, job)
+            self._submit_new(members, worker)
+
+    def _submit_new(self, members: Mapping[Path, EngineRecord], worker: str) -> None:
+        """Submit runs that ask for the same as one job, by a name of which there is none."""
+        name, named = job_name(next(iter(members)), time.time()), dict[Path, EngineRecord]()
+        for task, (folder, record) in enumerate(members.items()):
+            number = task if len(members) > 1 else None
+            changed = change_engine(folder, record, name=name, task=number)
+            if changed is not None:
+                named[folder] = changed
+        if named:
+            job = self._sbatch(name, list(members), worker)
+            for folder, record in named.items():
+                _note(folder, record, job)
 
     def resubmit(self, folder: Path) -> None:
         """Slurm gives up no job that waits."""
@@ -181,7 +191,7 @@ class SlurmEngine:
         output = str(self._output(members[0], record)).replace("%", "%%")
         output = output.removesuffix("-0.out") + "-%a.out" if array else output
         Path(output).parent.mkdir(parents=True, exist_ok=True)
-        return self._submit_script(name, [*request, *array], output, self._script(members, worker))
+        return self._submit_script(name, [*request, *array], output, self._script(name, members, worker))
 
     def _submit_script(self, name: str, options: Sequence[str], output: str, script: str) -> str:
         fixed = ["--parsable", f"--job-name={name}", f"--output={output}", "--open-mode=append", "--requeue"]
@@ -191,7 +201,7 @@ class SlurmEngine:
             raise EngineError(f"{self.name}: expected the number of a job of sbatch, got {answer.strip()!r}")
         return number
 
-    def _script(self, members: Sequence[Path], worker: str) -> str:
+    def _script(self, name: str, members: Sequence[Path], worker: str) -> str:
         """The batch script: it becomes the trainer's parent process, which thus gets Slurm's signals itself."""
         folders = " ".join(shlex.quote(str(folder.absolute())) for folder in members)
         nodes = self._nodes_script() if self.settings.nodes > 1 else []
@@ -202,6 +212,7 @@ class SlurmEngine:
             "folder=${folders[${SLURM_ARRAY_TASK_ID:-0}]}",
             f"export {JOB}=${{SLURM_ARRAY_JOB_ID:+${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID}}",
             f"export {JOB}=${{{JOB}:-$SLURM_JOB_ID}} {JOB_RESTART}=${{SLURM_RESTART_COUNT:-0}}",
+            f"export {JOB_NAME}={shlex.quote(name)}",
             'ends=$(timeout 10 squeue -h -j "$SLURM_JOB_ID" -o %e 2>/dev/null)',
             f'export {JOB_ENDS}=$(date -d "$ends" +%s 2>/dev/null) {JOB_SIGNAL_S}={self.settings.signal_s}',
             *nodes,
@@ -276,19 +287,19 @@ class SlurmEngine:
         except FileNotFoundError as error:
             raise EngineError(f"{self.name}: {program} is not installed here: install Slurm's client") from error
         except subprocess.TimeoutExpired as error:
-            raise EngineError(
+            raise UnansweredError(
                 f"{self.name}: {program} did not answer within {self.settings.timeout_s:g} s: is its controller up?"
             ) from error
         if done.returncode:
-            raise EngineError(f"{self.name}: {explain_refusal(program, done.stderr)}")
+            failure = UnansweredError if is_unanswered(done.stderr) else EngineError
+            raise failure(f"{self.name}: {explain_refusal(program, done.stderr)}")
         return done.stdout
 
 
-def _note(folder: Path, job: str) -> None:
-    """Write the number of the job of a run."""
-    record = read_engine(folder)
-    if record is not None:
-        write_engine(folder, replace(record, job=job if record.task is None else f"{job}_{record.task}"))
+def _note(folder: Path, record: EngineRecord, job: str) -> None:
+    """Write the number of the job of a run, unless it was queued again in the meantime."""
+    with suppress(LockHeldError):  # the job is found by its name
+        change_engine(folder, record, job=job if record.task is None else f"{job}_{record.task}", problem="")
 
 
 def _report(state: str, reason: str, nodes: str, gres: str) -> JobReport:

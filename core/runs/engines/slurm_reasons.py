@@ -53,8 +53,24 @@ _REFUSED = {
     "communication": "its controller does not answer: try again later, or ask its administrator",
     "connection refused": "its controller does not answer: try again later, or ask its administrator",
     "job violates accounting": "a limit of the account is reached: wait for other jobs to end",
+    "timed out": "its controller does not answer: try again later, or ask its administrator",
+    "standby mode": "its controller does not answer: try again later, or ask its administrator",
+    "temporarily unable": "its controller is busy: try again later",
     "authentication": "this machine is not allowed to talk to it: is munge running, with the key of the cluster?",
 }
+_UNANSWERED = (
+    "unable to contact",
+    "communication",
+    "connection refused",
+    "timed out",
+    "standby mode",
+    "temporarily unable",
+)
+
+
+def is_unanswered(output: str) -> bool:
+    """Whether a client that failed says that the controller did not answer: its request may have been taken."""
+    return any(words in output.lower() for words in _UNANSWERED)
 
 
 def explain_waiting(reason: str) -> str:

@@ -7,7 +7,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from core.runs.store.engine_records import JOB, JOB_ENDS, JOB_NODES, JOB_RESTART, JOB_SIGNAL_S
+from core.runs.store.engine_records import JOB, JOB_ENDS, JOB_NAME, JOB_NODES, JOB_RESTART, JOB_SIGNAL_S, EngineRecord
 
 SIGNAL_EARLY_S = 60.0  # Slurm sends the signal up to so much earlier than it was asked to
 _RESUME = "it goes on from its last checkpoint when it is resumed"
@@ -25,6 +25,7 @@ class EngineJob:
     nodes : tuple of str. Command that starts a process on each of its nodes; empty for one node.
     signal_s : float. Time before ``ends_at`` at which its engine signals that the time limit is near, in seconds; the
         default is that of jobs which an earlier version submitted.
+    name : str. Its name, where that is not its id; empty for jobs which an earlier version submitted.
     """
 
     id: str = ""
@@ -32,6 +33,14 @@ class EngineJob:
     ends_at: float | None = None
     nodes: tuple[str, ...] = ()
     signal_s: float = 120.0
+    name: str = ""
+
+    def is_of(self, record: EngineRecord) -> bool:
+        """Whether it is the job of a run: by its name, and by its id once the submitter has noted it. A job of an
+        earlier submission, which was not cancelled, has another name; one of another cluster may have the same id."""
+        if self.name and self.name != record.name:
+            return False
+        return self.id == record.job if record.job else bool(record.name) and record.name in (self.name, self.id)
 
     def why_signalled(self) -> str:
         """Why the engine asked the job to end just now."""
@@ -45,4 +54,4 @@ def engine_job() -> EngineJob:
     given = os.environ.get
     ends_at = float(given(JOB_ENDS) or 0) or None
     nodes, signal_s = tuple(json.loads(given(JOB_NODES) or "[]")), float(given(JOB_SIGNAL_S) or EngineJob.signal_s)
-    return EngineJob(given(JOB, ""), int(given(JOB_RESTART) or 0), ends_at, nodes, signal_s)
+    return EngineJob(given(JOB, ""), int(given(JOB_RESTART) or 0), ends_at, nodes, signal_s, given(JOB_NAME, ""))

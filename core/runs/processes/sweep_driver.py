@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from core.config import TrainConfig
@@ -14,6 +15,8 @@ from core.runs.store.groups import Group, read_sweeps
 from core.runs.sweeps import advance
 
 EVERY_S = 2.0  # shortest time between two looks at the sweeps
+ANSWER_S = 1.0  # the queue waits so long for an engine that gets the trials of a sweep
+SLOW_ENGINES = 8  # sweeps whose engines may be waited for at the same time
 
 
 class SweepDriver:
@@ -30,6 +33,8 @@ class SweepDriver:
         self.root, self.worker = root, worker
         self._gpus = gpus
         self._ended: dict[str, Group] = {}  # sweeps as they were when they ended
+        self._threads = ThreadPoolExecutor(SLOW_ENGINES, "sweep")
+        self._waiting: dict[str, Future[bool]] = {}  # sweeps whose engine has not answered yet
         self._polled_at = -EVERY_S
         self._going_on = False
 
@@ -52,8 +57,11 @@ class SweepDriver:
 
     def _advance(self, group: Group) -> bool:
         settings = settings_of(group)
-        devices = 1 if settings.engine else trials_at_once(group.config, self._gpus())
-        going_on = advance(self.root, group.id, settings.at_once(devices), self.worker)
+        if settings.engine:
+            going_on = self._advance_on_engine(group, settings.at_once(1))
+        else:
+            devices = trials_at_once(group.config, self._gpus())
+            going_on = advance(self.root, group.id, settings.at_once(devices), self.worker)
         if going_on and settings.engine:
             ensure_pollers(self.root)  # a trial whose job has died has ended
         if going_on:
@@ -61,6 +69,17 @@ class SweepDriver:
         else:
             self._ended[group.id] = next((now for now in read_sweeps(self.root) if now.id == group.id), group)
         return going_on
+
+    def _advance_on_engine(self, group: Group, at_once: int) -> bool:
+        """Advance a sweep in a thread: runs of this machine do not wait for an engine that is slow to answer."""
+        waiting = self._waiting.pop(group.id, None)
+        if waiting is None:
+            waiting = self._threads.submit(advance, self.root, group.id, at_once, self.worker)
+        try:
+            return waiting.result(ANSWER_S)
+        except TimeoutError:
+            self._waiting[group.id] = waiting
+            return True
 
 
 def trials_at_once(config: TrainConfig, gpus: int) -> int:

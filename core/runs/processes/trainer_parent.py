@@ -31,7 +31,7 @@ from core.runs.notify import notify
 from core.runs.processes.engine_job import EngineJob, engine_job
 from core.runs.processes.exit_reason import describe_exit, peak_memory_bytes, signal_name
 from core.runs.store import folder as files
-from core.runs.store.engine_records import read_engine
+from core.runs.store.engine_records import read_engine, write_engine
 from core.runs.store.gpu_slots import GpuSlot
 from core.runs.store.heartbeat import HEARTBEAT, Heartbeat
 from core.runs.store.process import process_identity
@@ -76,15 +76,18 @@ def claim_run(folder: Path, gpus: tuple[int, ...] = ()) -> RunState:
     job = engine_job()
     with files.lock(folder):
         state, record = read_state(folder), read_engine(folder)
-        if job.id and (record is None or record.job not in ("", job.id)):  # one that was given up, but not cancelled
-            other = "the queue of its host" if record is None else f"job {record.job}"
-            raise RunError(f"{folder.name}: expected {other} to train it, this is job {job.id}")
+        if job.id and (record is None or not job.is_of(record)):  # one that was given up, but not cancelled
+            other = "the queue of its host" if record is None else f"job {record.job or record.name or 'yet to come'}"
+            submission = ", of another submission" if record is not None and job.name not in ("", record.name) else ""
+            raise RunError(f"{folder.name}: expected {other} to train it, this is job {job.id}{submission}")
         if record is not None and not job.id:  # the queue of an earlier version, which knows no engines
             raise RunError(
                 f"{folder.name}: expected a job of engine {record.engine} to train it, this process is of none"
             )
         if state.state != "queued" and not (job.restart and _was_interrupted(folder, state)):
             raise RunError(f"{folder.name}: expected a queued run, it is {state.state}")
+        if record is not None and not record.job:
+            write_engine(folder, replace(record, job=job.id, problem=""))
         for name in (STOP, PRUNED, files.EXIT, HEARTBEAT):
             (folder / name).unlink(missing_ok=True)
         pid = os.getpid()

@@ -24,6 +24,7 @@ SILENT_S = OLD_S  # an engine that has not answered for longer is unreachable
 
 # Environment variables that a job sets for the trainer's parent process.
 JOB = "SEGMENTARIUM_JOB"  # its id, as in ``engine.json``
+JOB_NAME = "SEGMENTARIUM_JOB_NAME"  # its name, as there, if that is not its id
 JOB_RESTART = "SEGMENTARIUM_JOB_RESTART"  # how often it was restarted
 JOB_ENDS = "SEGMENTARIUM_JOB_ENDS"  # when its time limit ends it, in seconds since 1970; may be empty
 JOB_SIGNAL_S = "SEGMENTARIUM_JOB_SIGNAL_S"  # seconds before that end at which it is asked to end
@@ -43,10 +44,12 @@ class EngineRecord:
     Attributes
     ----------
     engine : str. Name of the engine.
-    name : str. Name of the job, made of run id and attempt; several runs of a job array share one.
+    name : str. Name of the job, made of run id, attempt and when it was queued; several runs of a job array share one.
     task : int or None. Number in the job array.
     job : str. Id of the job; empty while it is being submitted.
     submitted_at : float. In seconds since 1970.
+    lease : str. The submission that works on it (:mod:`core.runs.store.submissions`).
+    problem : str. Why the engine did not answer its last submission, which is to be tried again; empty without that.
     """
 
     engine: str
@@ -54,6 +57,8 @@ class EngineRecord:
     task: int | None = None
     job: str = ""
     submitted_at: float = 0.0
+    lease: str = ""
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -123,6 +128,35 @@ def write_engine(folder: Path, record: EngineRecord) -> None:
     _records.forget(folder / ENGINE)
 
 
+def change_engine(folder: Path, known: EngineRecord, **changes: Any) -> EngineRecord | None:
+    """Change ``engine.json`` under the lock of the run, if the run still is of the same submission.
+
+    Parameters
+    ----------
+    folder : Path. The run folder.
+    known : EngineRecord. The record as it was read.
+    **changes
+        Fields with their new values.
+
+    Returns
+    -------
+    EngineRecord or None
+        The record as it is now; ``None`` if another submission has replaced it.
+    """
+    with files.lock(folder):
+        _records.forget(folder / ENGINE)
+        record = read_engine(folder)
+        if record is None or _submission_of(record) != _submission_of(known):
+            return None
+        record = dataclasses.replace(record, **changes)
+        write_engine(folder, record)
+        return record
+
+
+def _submission_of(record: EngineRecord) -> tuple[str, str, str]:
+    return record.engine, record.name, record.lease
+
+
 def answer_file(root: Path, engine: str) -> Path:
     """Path of the last answer of an engine."""
     return root / ANSWERS / f"{engine}.json"
@@ -159,6 +193,8 @@ def _parse_record(path: Path) -> EngineRecord | None:
             None if task is None else int(task),
             str(data.get("job") or ""),
             float(data.get("submitted_at") or 0.0),
+            str(data.get("lease") or ""),
+            str(data.get("problem") or ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{path}: expected engine and job of a run, got: {error}") from error

@@ -127,19 +127,30 @@ def check_id(text: str) -> None:
     Raises
     ------
     RunError
-        If it is none.
+        If it is not a run id.
     """
     if not _RUN_ID.fullmatch(text):
         raise RunError(f"expected a run id (letters, digits, '-', '_' and '.'), got {text!r}")
 
 
 def run_folders(root: Path) -> list[Path]:
-    """The folders of all runs under a root, in no particular order; empty if the root does not exist."""
+    """The folders of all runs under a root, in no particular order; empty if the root does not exist.
+
+    Raises
+    ------
+    RunError
+        If the root cannot be read, as where its network file system is away.
+    """
     try:
         with os.scandir(root) as entries:
             found = [Path(e.path) for e in entries if _RUN_ID.fullmatch(e.name) and e.is_dir()]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise RunError(
+            f"{root}: the folder of runs cannot be read: {error.strerror or error}; is its file system mounted, and "
+            "may this user read it?"
+        ) from error
     return [folder for folder in found if (folder / CONFIG).is_file()]
 
 

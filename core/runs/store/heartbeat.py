@@ -108,10 +108,11 @@ class Heartbeat:
     folder : Path. The run folder.
     job : str. Id of the job of the engine; empty without one.
     restart : int. How often the engine has restarted the job.
+    file : str. Name of its file.
     """
 
-    def __init__(self, folder: Path, job: str = "", restart: int = 0) -> None:
-        self._path = folder / HEARTBEAT
+    def __init__(self, folder: Path, job: str = "", restart: int = 0, file: str = HEARTBEAT) -> None:
+        self._path = folder / file
         self._beat = Beat(host_name(), boot_id(), os.getpid(), job, restart, 0.0, 0)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -142,10 +143,10 @@ def last_heard(host: str, age_s: float) -> str:
     return f"last heard {f'from {host} ' if host else ''}{format_duration(age_s)} ago"
 
 
-def read_beat(folder: Path) -> Beat | None:
+def read_beat(folder: Path, file: str = HEARTBEAT) -> Beat | None:
     """The last beat of a run; ``None`` before the first one, and where it cannot be read."""
     try:
-        data = files.read_json(folder / HEARTBEAT)
+        data = files.read_json(folder / file)
         return Beat(**{field.name: data[field.name] for field in dataclasses.fields(Beat)})
     except (RunError, KeyError, TypeError):
         return None

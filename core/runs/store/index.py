@@ -269,11 +269,9 @@ class Index:
 
     def _synchronize_notes(self, connection: Connection, root: str) -> None:
         rows = [
-            row_of(
-                root, folder.relative_to(self.root).as_posix(), dataclasses.replace(note, comment=_text(note.comment))
-            )
+            {name: _text(value) if isinstance(value, str) else value for name, value in row.items()}
             for folder in notes_folders(self.root)
-            for note in read_notes_file(folder)
+            for row in (row_of(root, folder.relative_to(self.root).as_posix(), n) for n in read_notes_file(folder))
         ]
         own = NOTES.c.root == root
         stored = [dict(row) for row in connection.execute(sa.select(NOTES).where(own)).mappings()]
@@ -327,8 +325,9 @@ def _values_of(folder: Path, state: RunState, config: TrainConfig, name: str) ->
 
 
 def _text(text: str) -> str:
-    """A text without the character that PostgreSQL cannot store."""
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    """A text without what databases cannot store: the character 0 (PostgreSQL), and parts of a name in another encoding
+    than UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 def _metric_values(root: str, run_id: str, row: MetricRow) -> dict[str, Any]:

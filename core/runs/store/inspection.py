@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
+from core.formatting import format_count
 from core.runs.store import folder as files
 from core.runs.store.database import database_url, new_engine
 from core.runs.store.database_errors import display_name, reason_of, sqlite_damage
@@ -87,7 +88,7 @@ def _inspect(root: Path, name: str, connection: Connection) -> Inspection:
     if missing := len(folders - indexed):
         problems.append(f"{root}: {missing} of {len(folders)} runs are not in the index; run `runs rebuild`")
     if gone := len(indexed - folders):
-        problems.append(f"{root}: {gone} runs of the index have no folder; run `runs rebuild`")
+        problems.append(f"{root}: {format_count(gone, 'run')} of the index without a folder; run `runs rebuild`")
     counted = connection.execute(sa.select(RUNS.c.root, sa.func.count()).group_by(RUNS.c.root)).all()
     number = {str(of_root): int(runs) for of_root, runs in counted}
     seen = connection.execute(sa.select(ROOTS).order_by(ROOTS.c.host, ROOTS.c.path)).all()

@@ -136,7 +136,7 @@ def note_of(row: Any) -> ReviewNote:
 
 
 def _note(content: dict[str, Any]) -> ReviewNote | None:
-    """The note of a line; ``None`` where it is none."""
+    """The note of a line; ``None`` where the line is not a note."""
     try:
         texts = {name: str(content[name]) for name in ("id", "model", "data", "subject", "mark", "comment")}
         voxel = content["voxel"]

@@ -10,6 +10,7 @@ from typing import Literal
 from core.hosts import boot_id, booted_at, host_name, machine_marks, pid_space
 from core.runs.store.engine_records import EngineRecord, JobReport, read_engine, read_report
 from core.runs.store.heartbeat import Beat, ChangeWatch, Silence, last_heard, read_beat
+from core.runs.store.submissions import is_held
 
 Fate = Literal["lives", "waits", "stalled", "unreachable", "ended"]
 BEATS_S = 5.0  # a heartbeat that changed within this time is newer than the answer of an engine
@@ -154,6 +155,11 @@ def _when_heard(beat: Beat | None, silence: Silence | None, host: str = "") -> s
 def describe_waiting(root: Path, record: EngineRecord) -> tuple[JobReport | None, str]:
     """The report about the job of a queued run, and a sentence why it waits."""
     report, error = read_report(root, record)
+    if not record.job and record.problem:
+        why = record.problem.removeprefix(f"{record.engine}: ")
+        return None, f"{record.engine} did not answer when it was submitted, it is tried again: {why}"
+    if not record.job and is_held(root, record):
+        return None, f"it is being submitted to {record.engine}"
     if error or report is None:
         return report, _why_unknown(record, error)
     return report, report.reason
@@ -161,4 +167,5 @@ def describe_waiting(root: Path, record: EngineRecord) -> tuple[JobReport | None
 
 def _why_unknown(record: EngineRecord, error: str) -> str:
     """Why nothing is known about a job now: its engine does not answer, or was not asked."""
-    return f"{record.engine} does not answer: {error}" if error else f"{record.engine} was not asked about it yet"
+    why = error.removeprefix(f"{record.engine}: ")
+    return f"{record.engine} does not answer: {why}" if error else f"{record.engine} was not asked about it yet"

@@ -172,6 +172,11 @@ class RunState:
             ended_at=time.time() if ended_at is None else ended_at,
         )
 
+    def observed(self, state: State, message: str) -> RunState:
+        """The state as it is seen from elsewhere, where nothing shows that it trains now: without a speed and a time
+        left, which were those of an earlier moment."""
+        return dataclasses.replace(self, state=state, message=message, remaining_s=None, sub_volumes_per_s=None)
+
     def stalled_s(self, now: float) -> float | None:
         """Time since the last update where it is far longer than any gap of this run so far, else ``None``.
 
@@ -313,7 +318,9 @@ def _waiting(folder: Path, state: RunState) -> RunState:
     if report is None or report.state == "waiting":
         return dataclasses.replace(state, message=reason)
     if report.state == "running":
-        return dataclasses.replace(state, state="starting", what=f"its job begins on {report.place or record.engine}")
+        place = report.place or record.engine
+        there = dataclasses.replace(state, host=place, pid_space="", marks=())  # not where it was submitted
+        return dataclasses.replace(there, state="starting", what=f"its job begins on {place}")
     final: State = "stopped" if report.cancelled else "failed"
     return state.ended(final, reason)
 
@@ -324,9 +331,9 @@ def _judged(folder: Path, state: RunState, judgement: Judgement) -> RunState:
         on_this_clock = dataclasses.replace(state, updated_at=state.updated_at - judgement.clock_ahead_s)
         return _stopping_if_requested(folder, on_this_clock)
     if judgement.fate == "waits":
-        return dataclasses.replace(state, state="queued", message=judgement.reason, what="", remaining_s=None)
+        return dataclasses.replace(state.observed("queued", judgement.reason), what="")
     if judgement.fate != "ended":
-        return dataclasses.replace(state, state=judgement.fate, message=judgement.reason, remaining_s=None)
+        return state.observed(judgement.fate, judgement.reason)
     state = read_state(folder)  # it may have written its last state since
     if not state.active:
         return state

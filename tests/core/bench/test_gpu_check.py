@@ -81,7 +81,7 @@ def test_unknown_check_is_refused() -> None:
         Settings(checks=("speed",))
 
 
-@pytest.mark.long
+@pytest.mark.long(25)
 def test_command_on_a_cpu_names_what_needs_cuda_and_measures_a_step(capsys: pytest.CaptureFixture[str]) -> None:
     checks = "step-fp32,step-bf16,graph,two-devices"
     assert cli.main(["bench", "gpu-check", "--device", "cpu", "--checks", checks, "--json"]) == 0

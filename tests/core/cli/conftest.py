@@ -9,10 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from core.runs.launch import create_run
-from tests.support.balls import tiny
+from tests.support.balls import tiny, write_balls
 
 if TYPE_CHECKING:
     from tests.core.conftest import BallRun
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> str:
+    """A data set of six subjects."""
+    return str(write_balls(tmp_path / "balls"))
 
 
 @pytest.fixture

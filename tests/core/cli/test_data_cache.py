@@ -9,8 +9,8 @@ import pytest
 
 from core.cli import main
 from core.datasets import open_dataset
-from core.datasets.prepared import Preparation, PreparedCache
-from core.datasets.preparing import SubjectPreparation
+from core.datasets.parallel_preparation import SubjectPreparation
+from core.datasets.prepared_cache import Preparation, PreparedCache
 from core.imaging.normalise import Normaliser
 from core.imaging.volume import read_header
 from tests.support.balls import write_balls

@@ -14,14 +14,9 @@ from core.runs import groups
 from core.runs.group_scores import CrossValidation, HeldOutSubject
 from core.runs.launch import create_run
 from core.runs.store.groups import read_groups
-from tests.support.balls import tiny, write_balls
+from tests.support.balls import tiny
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> str:
-    return str(write_balls(tmp_path / "balls"))
 
 
 @pytest.fixture

@@ -10,15 +10,10 @@ import pytest
 from core import cli, runs
 from core.runs.store.groups import SWEEP, read_groups
 from core.sweeps.settings import SweepOptions
-from tests.support.balls import tiny, write_balls
+from tests.support.balls import tiny
 from tests.support.sweeps import finish_trials, make_sweep, next_trial
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> str:
-    return str(write_balls(tmp_path / "balls"))
 
 
 def test_sweep_prints_its_id_and_stores_its_options(

@@ -29,7 +29,7 @@ from tests.support.training_tasks import make_task
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
-BUDGET_S = 3
+BUDGET_S = 1
 # All parts of a training step; a learning rate at which fp32 sums in a different order stay close.
 COMMON = dict(
     batch_dice=False, batch_size=1, samples_train=8, epochs=2, whole_every=2, samples_val=5, affine=0.7,

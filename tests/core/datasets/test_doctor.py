@@ -96,7 +96,7 @@ IMAGE_FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "truncated": (truncate, "cut off"),
     "checksum": (spoil_checksum, "checksum"),
     "missing": (Path.unlink, "nothing there"),
-    "nan": (with_nan, r"1 voxels of 210 that are NaN; .*\(--nan-is-zero\)"),
+    "nan": (with_nan, r"NaN in 1 voxel of 210; .*\(--nan-is-zero\)"),
     "infinite slope": (patched(112, "f", np.inf), "scl_slope inf"),
     "zero dimension": (patched(40, "4h", 3, 0, 7, 5), "at least 1"),
     "singular": (patched(280, "4f", 0, 0, 0, 0), "invertible"),

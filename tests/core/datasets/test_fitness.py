@@ -115,7 +115,7 @@ def test_forcing_is_offered_only_where_it_helps(tmp_path: Path, fault: Callable[
     fault(folder)
     with pytest.raises(DatasetError, match="ready for training") as caught:
         resolve_config(tmp_path, tiny(path=str(folder)))
-    assert ("train nevertheless with --force" in str(caught.value)) == offered
+    assert ("train anyway with --force" in str(caught.value)) == offered
 
 
 def test_subjects_and_modalities_that_are_not_used_are_not_judged(tmp_path: Path) -> None:

@@ -91,7 +91,7 @@ def test_known_set_is_recognised_by_names_alone_and_read_as_it_is_published(tmp_
     found = dataset.labels.names[1:]
     assert found == classes if isinstance(classes, tuple) else len(found) == classes
     assert len(dataset.ids) - len(dataset.labelled_ids) == unlabelled
-    assert not any("fit no pattern" in note for note in dataset.notes)
+    assert not any("no pattern of the layout fits" in note for note in dataset.notes)
     assert "image files are named as in" in dataset.reason or "refer to 3 of its DICOM series" in dataset.reason
     assert open_dataset(folder, name).ids == ids, "named, it reads the same"
 

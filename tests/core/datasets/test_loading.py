@@ -106,7 +106,7 @@ def test_channels_that_are_not_one_hot_are_refused(tmp_path: Path) -> None:
     refused(channels * 0.6, "got 3 channels with other values")
     overlapping = channels.copy()
     overlapping[0, 0, 0] = 1
-    refused(overlapping, "overlap in 1 voxels")
+    refused(overlapping, "overlap in 1 voxel;")
     empty = channels.copy()
     empty[0, 0, :2] = 0
     refused(empty, "none is 1 in 2 voxels")
@@ -151,7 +151,7 @@ def test_masks_are_one_label_map_and_must_not_overlap(tmp_path: Path) -> None:
     first, second = (folder / "s0000" / "segmentations" / f"{n}.nii.gz" for n in ("kidney_left", "spleen"))
     write_nifti(second, np.ones((6, 7, 5), np.uint8))
     with pytest.raises(
-        VolumeError, match=r"expected masks that do not overlap, got \d+ voxels that are in kidney_left too"
+        VolumeError, match=r"expected masks that do not overlap, got \d+ voxels of kidney_left too"
     ):
         load_subject(dataset, "s0000")
     label = load_subject(replace(dataset, later_mask_wins=True), "s0000").label

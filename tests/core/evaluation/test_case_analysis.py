@@ -35,6 +35,17 @@ def test_confusion_counts_every_voxel_once_in_voxels_ml_and_percent() -> None:
     assert np.isnan(analyse_case(truth * 0, prediction, SPACING_MM, CLASSES).confusion_percent[2]).all()
 
 
+def test_distances_to_a_border_are_found_across_sheared_axes() -> None:
+    """Axes at 60 degrees: a voxel 22 steps away along one of them is 19 mm away."""
+    axes_mm = np.array([[1, 0, 0], [0, 1, np.tan(np.pi / 6)], [0, 0, 1]])
+    truth = np.full((1, 23, 12), IGNORE_INDEX, np.uint8)
+    truth[0, 0, 10], truth[0, 22, 0] = 1, 0
+    distance_mm = np.linalg.norm(axes_mm @ (0, 22, -10))
+    assert 19 < distance_mm < 20
+    found = analyse_case(truth, np.zeros_like(truth), axes_mm, CLASSES).border["one"]
+    assert np.flatnonzero(found.voxels).tolist() == [19] == np.flatnonzero(found.wrong).tolist()
+
+
 @pytest.mark.slow
 def test_surface_distances_are_those_of_monai_in_both_directions() -> None:
     import torch

@@ -73,12 +73,12 @@ def test_classes_are_matched_by_name(ball_run: BallRun, tmp_path: Path) -> None:
     content = json.loads((data / "dataset.json").read_text())
     content["labels"] = {"0": "background", "1": "bright", "2": "dark", "3": "extra"}
     (data / "dataset.json").write_text(json.dumps(content))
-    predictor = Predictor(ball_run.checkpoint)
-    again = evaluate(predictor, open_dataset(data), "all")
-    assert again.mean.dice == evaluate(predictor, open_dataset(ball_run.data), "all").mean.dice
+    predictor, two = Predictor(ball_run.checkpoint), ("ball_0", "ball_1")
+    again = evaluate(predictor, open_dataset(data), subjects=two)
+    assert again.mean.dice == evaluate(predictor, open_dataset(ball_run.data), subjects=two).mean.dice
     content["labels"] = {"0": "background", "1": "dark", "2": "bright"}
     (data / "dataset.json").write_text(json.dumps(content))
-    assert evaluate(predictor, open_dataset(data), "all").mean.dice["bright"] < 0.2, "the names are swapped"
+    assert evaluate(predictor, open_dataset(data), subjects=two).mean.dice["bright"] < 0.2, "the names are swapped"
     content["labels"] = {"0": "background", "1": "bright", "2": "something else"}
     (data / "dataset.json").write_text(json.dumps(content))
     with pytest.raises(DatasetError, match="no dark"):

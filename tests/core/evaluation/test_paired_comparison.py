@@ -13,7 +13,7 @@ from scipy.stats import wilcoxon
 
 from core.evaluation.case_measures import DICE, MEASURES
 from core.evaluation.metrics import SubjectScore
-from core.evaluation.paired_comparison import compare_scores, seen_in_training
+from core.evaluation.paired_comparison import comparable, compare_scores, seen_in_training
 
 HD95 = next(measure for measure in MEASURES if measure.kind == "hd95_mm")
 
@@ -55,6 +55,46 @@ def test_missed_structures_are_the_worst_and_equally_far() -> None:
     found = compare_scores(first, second, HD95)[1]
     assert (found.n, found.first_better, found.second_better) == (3, 1, 1)
     assert found.first == 2.0 and found.second == 3.0 and found.p == 1.0
+    assert (found.first_missed, found.second_missed) == (2, 2), "means without misses say so"
+    assert found.means(1) == ("2.0 (2 missed)", "3.0 (2 missed)")
+
+
+def test_cases_in_which_only_one_model_invents_a_class_are_counted_against_it() -> None:
+    """A class that the reference lacks: the model that finds none, too, has no Dice, and the other one 0."""
+    first, second = scores([0.9, math.nan, math.nan, 0.0]), scores([0.8, 0.0, math.nan, math.nan])
+    found = compare_scores(first, second, DICE)[1]
+    assert (found.n, found.first_false, found.second_false) == (1, 1, 1)
+    assert found.left_out(("A", "B")) == (
+        "one: left out, 1 case in which A finds it, but neither the other model nor the reference and 1 case in which "
+        "B finds it, but neither the other model nor the reference."
+    )
+    assert compare_scores(scores([0.9]), scores([0.8]), DICE)[1].left_out(("A", "B")) == ""
+
+
+def test_the_better_model_is_that_of_the_ranks_not_of_the_number_of_cases() -> None:
+    """33 cases slightly better, 29 clearly worse: the test is significant in favour of the other one."""
+    first = [0.8 + 0.0001 * (n + 1) for n in range(33)] + [0.5] * 29
+    second = [0.8] * 33 + [0.6 + 0.01 * n for n in range(29)]
+    found = compare_scores(scores(first), scores(second), DICE)[1]
+    assert found.first_better > found.second_better and found.p < 0.01 and found.signed_ranks > 0
+    assert found.verdict(("A", "B")) == f"B is better (p = {found.p:.3f}): in fewer cases, by larger differences"
+    swapped = compare_scores(scores(second), scores(first), DICE)[1]
+    assert swapped.verdict(("A", "B")).startswith("A is better") and swapped.signed_ranks == -found.signed_ranks
+
+
+def test_the_mean_over_classes_is_over_the_classes_of_both_models() -> None:
+    """Two models that are equal in the class that both score are equal, whatever else one of them scores."""
+
+    def of(**dice: float) -> SubjectScore:
+        return SubjectScore(dice, dict.fromkeys(dice, 1.0), dict.fromkeys(dice, 1.0), (), {}, {}, tuple(dice))
+
+    first, second = {"a": of(vein=0.2, liver=0.9)}, {"a": of(liver=0.9, tumour=0.1)}
+    over_classes, liver = compare_scores(first, second, DICE)
+    assert over_classes.class_name == "all classes" and (over_classes.first, over_classes.second) == (0.9, 0.9)
+    assert liver.class_name == "liver"
+    assert comparable(first, second).left_out == ("vein", "tumour")
+    nothing_shared = compare_scores({"a": of(vein=0.2)}, {"a": of(tumour=0.1)}, DICE)
+    assert [r.n for r in nothing_shared] == [0]
 
 
 def test_cases_of_the_training_are_named_for_the_data_that_a_network_was_trained_on(tmp_path: Path) -> None:

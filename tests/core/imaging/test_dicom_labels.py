@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from core.errors import VolumeError
+from core.imaging.dicom_index import read_identity
 from core.imaging.segments import Segment
 from core.imaging.volume import read_header, read_image, read_label
 from tests.support.dicom_labels import (
@@ -113,6 +114,17 @@ def test_segments_have_names_and_colours(tmp_path: Path) -> None:
     assert "lung has no contours" in read_header(contours).notes
 
 
+@pytest.mark.parametrize(("number", "read"), [(b"1.5 ", 1), (b"A-12", 0)])
+def test_a_series_is_known_whatever_its_number_is(tmp_path: Path, number: bytes, read: int) -> None:
+    """Numbers of series are only names; some systems write no whole numbers."""
+    file = next(iter(write_case(tmp_path / "im", phantom(SHAPE), AFFINE, SeriesNumber=7777).iterdir()))
+    content = file.read_bytes()
+    assert content.count(b"7777") == 1
+    file.write_bytes(content.replace(b"7777", number))
+    found = read_identity(file)
+    assert found is not None and (found.series, found.number) == (SERIES_UID, read)
+
+
 def test_a_segmentation_is_no_image_and_does_not_disturb_one_beside_it(tmp_path: Path) -> None:
     images = write_case(tmp_path / "im", phantom(SHAPE), AFFINE)
     seg = write_seg(images / "zz.dcm", MASKS, AFFINE)
@@ -140,6 +152,26 @@ def test_contours_inside_of_others_are_holes_and_directions_do_not_count(tmp_pat
     contours = [c[::-1] if n % 2 else c for n, c in enumerate(contours_of(ring, AFFINE))]
     assert len(contours) == 8
     assert_labels(write_rtstruct(tmp_path / "rt" / "a.dcm", {"ring": contours}), images, ring * 1)
+
+
+def test_a_copy_of_a_contour_does_not_erase_it_wherever_it_begins(tmp_path: Path) -> None:
+    def with_copies(header: Any) -> None:
+        from copy import deepcopy
+
+        region = header.ROIContourSequence[0]
+        contours = list(region.ContourSequence)
+        for number, contour in enumerate(list(contours)):
+            points = np.array(contour.ContourData, float).reshape(-1, 3)
+            copies = (np.roll(points, number + 1, axis=0), points[::-1], np.concatenate([points, points[:1]]))
+            copy = deepcopy(contour)
+            copy.ContourData = [round(float(v), 8) for v in copies[number % 3].ravel()]
+            copy.NumberOfContourPoints = len(copies[number % 3])
+            contours.append(copy)
+        region.ContourSequence = contours
+
+    file = write_square(tmp_path, with_copies)
+    assert int(read_label(file).data.sum()) == 4 * 4 * 7
+    assert read_header(file).warnings == ("copies of contours of liver are left out",)
 
 
 def test_overlapping_segments_are_named_and_explained(tmp_path: Path) -> None:

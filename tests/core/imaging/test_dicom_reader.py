@@ -34,7 +34,7 @@ def test_a_series_is_one_volume_whatever_the_names_of_its_files(tmp_path: Path) 
     header = read_header(folder)
     np.testing.assert_allclose(header.geometry.affine, affine, atol=1e-5)
     np.testing.assert_array_equal(read_image(folder).data[0], to_canonical(array * 2.0 - 1000, header.geometry))
-    assert "1 files that are not DICOM are left out" in header.notes
+    assert "1 file other than DICOM left out" in header.notes
     one = next(folder.glob("*.dcm"))
     np.testing.assert_array_equal(read_image(one).data, read_image(folder).data)
 
@@ -183,4 +183,4 @@ def test_damaged_slice_at_an_end_of_the_series_is_reported(tmp_path: Path) -> No
     last = sorted(folder.iterdir())[2]
     content = last.read_bytes()
     last.write_bytes(content[:150] + b"\xff" * 300 + content[450:])
-    assert any(f"1 damaged DICOM files are left out, as {last.name}" in w for w in read_header(folder).warnings)
+    assert any(f"1 damaged DICOM file left out, as {last.name}" in w for w in read_header(folder).warnings)

@@ -147,6 +147,20 @@ def rotated(angle_deg: float, axes: tuple[int, int] = (0, 1)) -> np.ndarray:
     return affine
 
 
+@pytest.mark.parametrize("axes", [(0, 1), (0, 2), (1, 2)])
+def test_axes_at_45_degrees_have_one_order_whatever_the_last_digits_of_their_affine(axes: tuple[int, int]) -> None:
+    """What is written in the geometry of an image, in 32 bits, is read in the order of the image."""
+    random = np.random.default_rng(0)
+    turned = np.eye(3)
+    turned[np.ix_(axes, axes)] = np.array([[1, -1], [1, 1]]) / np.sqrt(2)
+    for _ in range(20):
+        affine = np.eye(4)
+        affine[:3, :3] = turned @ np.diag(random.choice([0.3, 0.7, 1.0, 1.1], 3))
+        noise = 1 + 1e-9 * random.normal(size=(4, 4))
+        written = affine.astype(np.float32).astype(np.float64)
+        assert len({Geometry((6, 6, 6), a).file_axes for a in (affine, written, affine * noise)}) == 1
+
+
 def test_volume_of_a_voxel_is_the_determinant() -> None:
     sheared = Geometry((10, 10, 10), GANTRY)
     assert sheared.voxel_volume_mm3 == pytest.approx(5)  # not 1 * 1 * 5.77

@@ -10,6 +10,7 @@ import pytest
 from core.config import TrainConfig
 from core.presets import preset
 from core.processes import kill_tree
+from tests.support.balls import tiny, write_balls
 from tests.support.index_rows import end_index_writers
 from tests.support.watching import TOYS, processes_of
 
@@ -20,6 +21,12 @@ def default_database(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("SEGMENTARIUM_DATABASE", raising=False)
     yield
     end_index_writers()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> TrainConfig:
+    """A small configuration with a data set of six subjects: three folds."""
+    return tiny(path=str(write_balls(tmp_path / "balls")))
 
 
 @pytest.fixture

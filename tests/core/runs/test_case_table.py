@@ -48,3 +48,22 @@ def test_every_class_and_the_mean_has_a_line_in_full_precision() -> None:
 
 def test_text_that_a_spreadsheet_would_evaluate_is_made_harmless() -> None:
     assert csv_table(["a"], [["=1+1"], ["-x"], [-1.5], [math.nan], [None]]) == 'a\n\'=1+1\n\'-x\n-1.5\n""\n""\n'
+
+
+def test_every_text_is_one_cell_that_is_no_formula() -> None:
+    texts = [
+        "a\rb",
+        "a\r\nb",
+        'x, "y"',
+        " =1+1",
+        "\n=1",
+        "＝1+1",
+        "Grüße",
+        b"Gr\xfcn".decode("utf-8", "surrogateescape"),
+    ]
+    table = csv_table(["text", "number"], [(text, 1.5) for text in texts])
+    found = list(csv.reader(io.StringIO(table.encode().decode(), newline="")))[1:]
+    assert [row[1] for row in found] == ["1.5"] * len(texts), "no text breaks its line"
+    assert [row[0] for row in found] == [
+        "a\nb", "a\nb", 'x, "y"', "' =1+1", "'\n=1", "'＝1+1", "Grüße", "Gr?n"
+    ]  # fmt: skip

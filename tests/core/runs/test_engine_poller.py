@@ -15,11 +15,13 @@ from core import cli, runs
 from core.hosts import host_name
 from core.presets import preset
 from core.runs import engine_poller
-from core.runs.engines.engine import Check, Engine, EngineError
+from core.runs.engines.engine import Capabilities, Check, Engine, EngineError
 from core.runs.engines.local import LocalEngine
 from core.runs.launch import create_run
 from core.runs.store import folder as files
+from core.runs.store import heartbeat
 from core.runs.store.engine_records import (
+    ANSWERS,
     ENGINE,
     LOCAL,
     EngineAnswer,
@@ -29,8 +31,10 @@ from core.runs.store.engine_records import (
     read_answer,
     write_engine,
 )
+from core.runs.store.heartbeat import Heartbeat
 from core.runs.store.state import read_state, write_state
-from tests.support.elsewhere import CLUSTER, SETTINGS
+from core.runs.store.submissions import LEASES, submission
+from tests.support.elsewhere import CLUSTER, OTHER, SETTINGS, answer, beat, run_elsewhere, with_job
 from tests.support.watching import wait_until
 
 
@@ -39,6 +43,7 @@ class Scheduler(LocalEngine):
 
     name, kind, title = CLUSTER, "slurm", f"{CLUSTER} (Slurm)"
     poll_s = 3600.0
+    capabilities = Capabilities(jobs=True)
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -132,6 +137,65 @@ def test_failure_keeps_the_last_answer_and_says_why(root: Path, scheduler: Sched
     assert run.state.state == "queued" and "does not answer: no route" in run.state.message
     status = engine_poller.overview(root)[1]
     assert status.answers is False and "no route" in status.sentence
+
+
+def submitted_by(folder: Path, lease: str) -> None:
+    """A run whose submission began long ago, and has no job yet."""
+    write_engine(folder, EngineRecord(CLUSTER, f"{folder.name}-1", None, "", time.time() - 600.0, lease))
+
+
+@pytest.mark.fault(57, "submission that takes minutes: not called interrupted while its submitter works on it")
+def test_slow_submission_is_not_called_interrupted_while_its_submitter_works(
+    root: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "EVERY_S", 0.02)
+    folder, scheduler.poll_s = queued(root, ""), 1e-6
+    with submission(root) as lease:
+        submitted_by(folder, lease)
+        monkeypatch.setattr(heartbeat, "OLD_S", 0.3)
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:  # longer than a lease that is not renewed lasts
+            engine_poller.ask(root, scheduler)
+            assert read_state(folder).state == "queued"
+        assert runs.get_run(root, folder.name).state.message == f"it is being submitted to {CLUSTER}"
+    engine_poller.ask(root, scheduler)  # the submission ended without a job: its submitter raised an error
+    wait_until(lambda: engine_poller.ask(root, scheduler) and read_state(folder).state == "failed")
+    assert "interrupted" in read_state(folder).message
+
+
+def test_submission_whose_submitter_was_killed_is_interrupted(
+    root: Path, scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heartbeat, "OLD_S", 0.2)
+    folder, scheduler.poll_s = queued(root, ""), 1e-6
+    held = submission(root)
+    submitted_by(folder, held.__enter__())
+    with monkeypatch.context() as killed:
+        killed.setattr(Heartbeat, "_run", lambda self: None)  # its thread is gone, the file is left
+        path = next((root / ANSWERS / LEASES).iterdir())
+        left = path.read_text()
+        held.__exit__(None, None, None)
+        path.write_text(left)
+    wait_until(lambda: engine_poller.ask(root, scheduler) and read_state(folder).state == "failed")
+
+
+def test_engine_counts_no_run_as_running_of_which_that_is_not_known(root: Path, scheduler: Scheduler) -> None:
+    for state in ("running", "queued", "running"):
+        folder = run_elsewhere(root, state)
+        with_job(folder)
+    beat(folder, 1, time.time() - 1200.0)
+    answer(root, JobReport("running", place=OTHER))
+    status = engine_poller.overview(root)[1]
+    assert status.answers and status.sentence.startswith("2 running, 0 waiting, 1 stalled; asked "), "one begins"
+
+
+def test_engine_that_was_not_asked_lately_is_not_said_to_answer(root: Path, scheduler: Scheduler) -> None:
+    path = answer_file(root, CLUSTER)
+    path.parent.mkdir()
+    files.write_json(path, asdict(EngineAnswer(time.time() - 600.0, "other", 5, "", time.time() - 600.0)))
+    queued(root, "1")
+    status = engine_poller.overview(root)[1]
+    assert status.answers is None and status.sentence == "0 running, 1 waiting; asked 10 min ago"
 
 
 def test_end_of_a_job_that_never_began_is_written(root: Path, scheduler: Scheduler) -> None:

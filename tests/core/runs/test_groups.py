@@ -20,17 +20,10 @@ from core.runs.store import folder as files
 from core.runs.store.groups import FOLDS, Group, Member, read_group, read_groups, write_group
 from core.runs.store.state import State, read_state, write_state
 from core.runs.store.stop_file import STOP
-from tests.support.balls import tiny, write_balls
 from tests.support.elsewhere import CLUSTER, SETTINGS
 from tests.support.sweeps import make_sweep
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> TrainConfig:
-    """Three folds of six subjects."""
-    return tiny(path=str(write_balls(tmp_path / "balls")))
 
 
 def set_state(root: Path, run: str, state: State, **values: Any) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from core import runs
-from core.durations import DurationFactors
 from core.events import FORECAST_FACT
 from core.runs.measured_speed import MAX_RUNS, SPREAD, duration_factors
 from core.runs.store.index import open_index
 from core.runs.store.metrics_file import MetricRow
 from core.runs.store.state import write_state
+from core.training_place import DurationFactors
 from tests.support.run_folders import make_run
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from core.runs.review_notes import NewNote, NotedModel, all_notes, latest_marks,
 from core.runs.store.index import open_index
 from core.runs.store.rebuild import rebuild
 from core.runs.store.review_notes import FILE
+from core.strict_json import dumps
 
 pytestmark = pytest.mark.slow
 
@@ -73,6 +75,15 @@ def test_notes_that_another_program_wrote_are_listed(model: NotedModel) -> None:
     line = file.read_text().replace("ball_1", "ball_9").replace('"id": "', '"id": "0')
     file.write_text(file.read_text() + line)
     assert {note.subject for note in all_notes(model.root)} == {"ball_1", "ball_9"}
+
+
+def test_a_note_with_text_that_no_database_can_store_is_kept_and_does_not_hide_the_others(model: NotedModel) -> None:
+    """A folder of a case may be named in another encoding than UTF-8."""
+    foreign = b"Gr\xfcn".decode("utf-8", "surrogateescape")
+    written = [model.add(NewNote(foreign, "fix", f"a\0b {foreign}")), model.add(NewNote("ball_1", "accept"))]
+    assert model.notes() == written
+    assert [(n.subject, n.comment) for n in all_notes(model.root)] == [("Gr?n", "a\ufffdb Gr?n"), ("ball_1", "")]
+    assert notes_csv(written).encode() and json.loads(dumps(notes_json(written)))[0]["subject"] == foreign
 
 
 def test_csv_counts_voxels_from_one_and_json_from_zero(model: NotedModel) -> None:

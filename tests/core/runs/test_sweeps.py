@@ -23,7 +23,7 @@ from core.runs.store.process import locked
 from core.runs.store.state import read_state
 from core.runs.store.stop_file import PRUNED, STOP, read_pruned
 from core.runs.sweeps import advance
-from tests.support.balls import tiny, write_balls
+from tests.support.balls import tiny
 from tests.support.nested_tumours import write_tumours
 from tests.support.sweeps import (
     end_trial,
@@ -36,11 +36,6 @@ from tests.support.sweeps import (
 )
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> TrainConfig:
-    return tiny(path=str(write_balls(tmp_path / "balls")))
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +13,15 @@ import pytest
 from core import runs
 from core.config import TrainConfig
 from core.errors import ConfigError
-from core.runs import groups
+from core.runs import groups, run_actions
 from core.runs.processes.sweep_driver import SweepDriver
-from core.runs.store.engine_records import read_engine
+from core.runs.store.engine_records import read_engine, write_engine
+from core.runs.store.folder import run_folders
 from core.runs.store.groups import Group, read_group, read_groups
+from core.runs.store.submissions import submission
 from core.runs.sweeps import advance, submit_sweep
 from core.sweeps.settings import ENGINE_AT_ONCE, SweepOptions, SweepSettings
 from core.sweeps.space import parse_space
-from tests.support.balls import tiny, write_balls
 from tests.support.cluster.slurm_clients import SlurmClients
 from tests.support.elsewhere import CLUSTER, SETTINGS
 from tests.support.sweeps import (
@@ -27,13 +30,9 @@ from tests.support.sweeps import (
     sweep_summary,
     trial_states,
 )
+from tests.support.watching import wait_until
 
 pytestmark = pytest.mark.usefixtures("no_supervisor")
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> TrainConfig:
-    return tiny(path=str(write_balls(tmp_path / "balls")))
 
 
 @pytest.fixture
@@ -81,10 +80,89 @@ def test_trial_that_was_not_submitted_before_a_kill_is_submitted_later(
 ) -> None:
     group = sweep_on_cluster(tmp_path, config, trials=2, at_once=2)
     with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
-        killed.setattr("core.runs.launch.start_queued", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr("core.runs.launch.start_queued", _killed)
         advance(tmp_path, group.id, 2)
     assert jobs(tmp_path, group) == ["", ""] and not cluster.calls("sbatch")
     assert advance(tmp_path, group.id, 2) and jobs(tmp_path, group) == ["42_0", "42_1"]
+
+
+def _killed(*_: object, **__: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("error", ["Unable to contact slurm controller", "Socket timed out on send/recv operation"])
+@pytest.mark.fault(58, "engine does not answer a submission of a sweep: its trials wait and are submitted again")
+def test_engine_that_does_not_answer_delays_a_sweep_and_does_not_end_it(
+    tmp_path: Path, config: TrainConfig, cluster: SlurmClients, monkeypatch: pytest.MonkeyPatch, error: str
+) -> None:
+    group = sweep_on_cluster(tmp_path, config, trials=3, at_once=2)
+    cluster.answer("sbatch", status=1, error=f"sbatch: error: Batch job submission failed: {error}")
+    assert advance(tmp_path, group.id, 2) and len(cluster.calls("sbatch")) == 1
+    summary = sweep_summary(tmp_path, group)
+    assert not summary.settings.problem and trial_states(tmp_path, group) == ["waiting", "waiting"]
+    message = summary.runs[0].state.message
+    assert "it is tried again" in message and error in message
+    cluster.answer("sbatch", "42\n")
+    assert advance(tmp_path, group.id, 2) and len(cluster.calls("sbatch")) == 1, "not before a moment has passed"
+    monkeypatch.setattr("core.runs.sweeps.TRY_AGAIN_S", 0.0)
+    run_actions.request_stop(tmp_path, summary.runs[0].id)
+    assert advance(tmp_path, group.id, 2)
+    stopped, *others = read_group(tmp_path, group.id).runs
+    assert jobs(tmp_path, group) == ["", "42_0", "42_1"] and trial_states(tmp_path, group)[0] == "stopped"
+    folders = " ".join(str(tmp_path / run) for run in others)
+    assert f"folders=({folders})" in cluster.script and stopped not in cluster.script
+    (again, _) = sweep_summary(tmp_path, group).runs[1:]
+    assert again.engine is not None and not again.engine.problem
+
+
+def test_engine_that_takes_its_time_delays_neither_the_queue_nor_a_stop(
+    tmp_path: Path, config: TrainConfig, cluster: SlurmClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.runs.processes.sweep_driver.ANSWER_S", 0.01)
+    monkeypatch.setattr("core.runs.processes.sweep_driver.EVERY_S", 0.0)
+    monkeypatch.setattr("core.runs.processes.sweep_driver.ensure_pollers", lambda root: None)
+    group, go_on = sweep_on_cluster(tmp_path, config, trials=4, at_once=2), tmp_path / "go-on"
+    (cluster.folder / "sbatch").write_text(f"#!/bin/bash\nuntil [ -e {go_on} ]; do sleep 0.02; done\necho 42\n")
+    driver = SweepDriver(tmp_path, lambda: 0, "toy")
+    assert driver.poll(())
+    wait_until(lambda: any((record := read_engine(folder)) and record.name for folder in run_folders(tmp_path)))
+    assert driver.poll(()) and jobs(tmp_path, group) == ["", ""]
+    groups.stop_group(tmp_path, group)
+    assert trial_states(tmp_path, group) == ["stopped", "stopped"]
+    go_on.touch()
+    wait_until(lambda: not driver.poll(()))
+    assert len(read_group(tmp_path, group.id).runs) == 2
+
+
+def test_submission_that_was_taken_without_an_answer_is_found(
+    tmp_path: Path, config: TrainConfig, cluster: SlurmClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = sweep_on_cluster(tmp_path, config, trials=2, at_once=2)
+    cluster.answer("sbatch", status=1, error="sbatch: error: Socket timed out on send/recv operation")
+    assert advance(tmp_path, group.id, 2)
+    cluster.answer("squeue", "41\n")
+    monkeypatch.setattr("core.runs.sweeps.TRY_AGAIN_S", 0.0)
+    assert advance(tmp_path, group.id, 2)
+    assert jobs(tmp_path, group) == ["41_0", "41_1"] and len(cluster.calls("sbatch")) == 1
+
+
+def test_trials_that_another_process_submits_are_left_to_it(
+    tmp_path: Path, config: TrainConfig, cluster: SlurmClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = sweep_on_cluster(tmp_path, config, trials=1, at_once=1)
+    with monkeypatch.context() as killed, pytest.raises(KeyboardInterrupt):
+        killed.setattr("core.runs.launch.start_queued", _killed)
+        advance(tmp_path, group.id, 1)
+    (run,) = read_group(tmp_path, group.id).runs
+    record = read_engine(tmp_path / run)
+    assert record is not None
+    with submission(tmp_path) as lease:  # as `runs resume` of that run does, in a cluster that takes its time
+        write_engine(tmp_path / run, replace(record, lease=lease))
+        thread = threading.Thread(target=advance, args=(tmp_path, group.id, 1))
+        thread.start()
+        thread.join()
+        assert not cluster.calls("sbatch")
+    assert advance(tmp_path, group.id, 1) and jobs(tmp_path, group) == ["42"]
 
 
 def test_cluster_that_refuses_ends_the_sweep_with_its_reason_and_it_is_resumed(

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from core.config import TrainConfig, field_specs
-from core.durations import DurationFactors, TrainingPlace
 from core.presets import PRESETS, preset
 from core.training.auto_network import LEAST_STEPS, MAX_VALIDATION_SHARE, WIDTHS, Work
 from core.training.auto_preset import AUGMENTATION, Recipe, choose
 from core.training.plan import DEVICE_KINDS, make_plan
 from core.training.step_cost import trace_training_step
+from core.training_place import DurationFactors, TrainingPlace
 
 HIPPOCAMPI = Work(((36, 50, 35),) * 80, ((1.0,) * 3,) * 80, train=64, held_out=16)  # type: ignore[arg-type]
 HEADS = Work(((144, 192, 256),) * 10, ((1.0,) * 3,) * 10, train=8, held_out=2)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from core.checkpointing.checkpoint import load, save
-from core.datasets import load_subject, prepared
+from core.datasets import load_subject, prepared_cache
 from core.datasets.synthetic.demo import make_demo
 from core.errors import CheckpointError, ConfigError, DatasetError, DeviceError, UserError
 from core.events import Ended, Event, Metrics, Preparing, Ready
@@ -73,7 +73,7 @@ def test_time_budget_begins_when_the_subjects_are_read(data: Path, run: Path, mo
 
         return call
 
-    monkeypatch.setattr(prepared, "load_subject", slow(load_subject, 100.0))
+    monkeypatch.setattr(prepared_cache, "load_subject", slow(load_subject, 100.0))
     monkeypatch.setattr(TrainingStep, "compute_loss", slow(TrainingStep.compute_loss, 5.0))
     events: list[Event] = []
     train_run(tiny(path=str(data), minutes=1.0, **{**SHORT, "epochs": 100}), run, events.append)
@@ -206,10 +206,16 @@ def test_out_of_memory_is_a_device_error(data: Path, run: Path, monkeypatch: pyt
 
 
 @pytest.mark.slow
-def test_run_that_cannot_fit_is_refused_before_data_is_read(data: Path, run: Path) -> None:
+def test_run_that_cannot_fit_is_refused_before_data_is_read(
+    data: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("core.training.experiment.suggest_smaller", lambda *_: "a batch of 1 would fit")
     events: list[Event] = []
     config = tiny(path=str(data), sub_volume=(512, 512, 512), channels=(256, 512), batch_size=8)
-    with pytest.raises(DeviceError, match=r"would take about [\d.]+ GB, and this machine's memory is [\d.]+ GB"):
+    with pytest.raises(
+        DeviceError,
+        match=r"would take about [\d.]+ GB, and this machine's memory is [\d.]+ GB.*; a batch of 1 would fit",
+    ):
         train_run(config, run, events.append)
     assert events == []
 

@@ -92,7 +92,7 @@ def test_changed_affines_are_refused_before_voxels_are_read(
     run: Path, config: TrainConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_affines(Path(config.data.path), 2)
-    monkeypatch.setattr("core.datasets.prepared.load_subject", lambda *_: pytest.fail("voxels were read"))
+    monkeypatch.setattr("core.datasets.prepared_cache.load_subject", lambda *_: pytest.fail("voxels were read"))
     with pytest.raises(ChangedDataError, match=r"voxel size 1 x 1 x 1.5 mm to 2 x 2 x 3 mm.*runs resume RUN --force"):
         resume(config, run)
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from core.checkpointing.checkpoint import load
-from core.datasets.prepared import Preparation, PreparedCache
+from core.datasets.prepared_cache import Preparation, PreparedCache
 from core.events import Event, Note
 from core.sampling.streaming import StreamedSubjects, SubjectStore
 from core.training.experiment import train_run
@@ -33,7 +33,7 @@ def train(root: Path, name: str, **values: Any) -> tuple[bytes, list[str]]:
     return content, [event.text for event in events if isinstance(event, Note)]
 
 
-def counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[object]:
+def recorded_calls(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list[object]:
     """Objects whose method was called, in order, from now on."""
     calls: list[object] = []
     method = getattr(owner, name)
@@ -53,9 +53,9 @@ def test_weights_are_the_same_prepared_opened_streamed_and_without_a_cache(
     root = tmp_path / "runs"
     first, _ = train(root, "a", path=str(data))
     assert PreparedCache.of_root(root).use().entries == 6
-    prepared = counted(monkeypatch, Preparation, "prepare")
-    moved = counted(monkeypatch, SubjectStore, "add")
-    streams = counted(monkeypatch, StreamedSubjects, "__init__")
+    prepared = recorded_calls(monkeypatch, Preparation, "prepare")
+    moved = recorded_calls(monkeypatch, SubjectStore, "add")
+    streams = recorded_calls(monkeypatch, StreamedSubjects, "__init__")
     assert train(root, "b", path=str(data))[0] == first and not prepared and not streams
     assert train(root, "c", path=str(data), resident_gb=1e-6)[0] == first
     assert not prepared and not moved and streams, "streamed from where they are kept, without a copy"

@@ -37,7 +37,7 @@ from core.training.step import TrainingStep
 import torch
 import torch.nn.functional
 
-STEPS = 4  # the heap reaches its size in the first ones
+STEPS = 3  # the heap reaches its size in the first ones
 
 def status(name):
     with open("/proc/self/status") as file:
@@ -90,7 +90,7 @@ TRAINED: list[Case] = [
     (dict(channels=(16, 32, 64, 128), sub_volume=(64, 64, 64), precision="bf16", loss="dice", optimizer="sgd"), 2, 12),
     (dict(channels=(16, 32, 64), sub_volume=(64, 64, 48), batch_size=2, precision="fp32", loss="dice_ce"), 2, 4),
     (
-        dict(**NNUNET, channels=(8, 16, 32, 64), convolutions=(1, 2), sub_volume=(80, 80, 64), batch_size=2,
+        dict(**NNUNET, channels=(8, 16, 32, 64), convolutions=(1, 2), sub_volume=(64, 64, 64), batch_size=2,
              precision="bf16", optimizer="muon", momentum=0.95, loss="dice_ce", ema=0.99, full_resolution="detail"),
         1, 3,
     ),

@@ -18,6 +18,7 @@ from core.imaging.display import Grid
 from core.runs.predictions import Prediction
 from tests.support.balls import write_balls
 from ui.review import findings
+from ui.shared.hashes import files_hash
 from ui.shared.heavy_work import MAX_AT_ONCE, heavy_work
 from ui.viewer import volumes
 from ui.viewer.scenes import Scene
@@ -67,11 +68,32 @@ def test_classes_of_other_names_or_values_are_searched_again(kept: tuple[Path, P
     ],
 )
 def test_failed_search_gives_the_reason(
-    done: subprocess.CompletedProcess[str] | None, reason: str, monkeypatch: pytest.MonkeyPatch
+    done: subprocess.CompletedProcess[str] | None,
+    reason: str,
+    kept: tuple[Path, Prediction],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(findings, "run_limited", lambda *_: done)
     with pytest.raises(VolumeError, match=reason):
-        findings._find(Path("m"), Path("d"), "ball_0")
+        findings._find(Path("m"), *kept, "stamp")
+
+
+def test_errors_of_a_case_that_is_segmented_again_are_not_those_of_what_is_shown(
+    kept: tuple[Path, Prediction], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, prediction = kept
+    stamp = files_hash("", [prediction.file])
+    done = subprocess.CompletedProcess([], 0, "{}", "")
+    monkeypatch.setattr(findings, "run_limited", lambda *_: done)
+    assert findings._find(Path("m"), data, prediction, stamp) == b"{}"
+
+    def segment_again(*_: object) -> subprocess.CompletedProcess[str]:
+        prediction.file.write_bytes(b"another label map")
+        return done
+
+    monkeypatch.setattr(findings, "run_limited", segment_again)
+    with pytest.raises(VolumeError, match="segmented again meanwhile"):
+        findings._find(Path("m"), data, prediction, stamp)
 
 
 def test_searches_leave_volumes_their_turn(kept: tuple[Path, Prediction], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,7 +31,8 @@ class Table {
     this.clicks = []; // [time in ms, what, run]: the server may see several at once, and none is lost
     this.order = null; // { key, falls }; null: as the server sends the rows
     this.rows = new Map(); // tr by run
-    const frame = make("div", "frame"), table = make("table"), head = make("thead"), line = make("tr");
+    this.revealed = null; // the run that was scrolled into sight
+    const frame = (this.frame = make("div", "frame")), table = make("table"), head = (this.head = make("thead")), line = make("tr");
     table.setAttribute("role", "grid");
     table.setAttribute("aria-label", "Runs");
     const ticks = make("th", "ticks");
@@ -70,6 +71,17 @@ class Table {
       tick.style.accentColor = colour || "";
     }
     this.place();
+    this.reveal();
+  }
+
+  // Scroll the selected row into sight, once for each selection: afterwards the person scrolls.
+  reveal() {
+    const row = this.rows.get(this.data.selected), { frame } = this;
+    if (!row || !frame.clientHeight || this.revealed === this.data.selected) return;
+    this.revealed = this.data.selected;
+    const seen = frame.getBoundingClientRect(), { top, bottom } = row.getBoundingClientRect();
+    const above = seen.top + this.head.offsetHeight - top, below = bottom - (seen.top + frame.clientHeight);
+    frame.scrollTop += above > 0 ? -above : Math.max(0, below);
   }
 
   // The first click on a heading sorts, the second reverses the order, the third restores that of the server.

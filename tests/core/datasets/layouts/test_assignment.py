@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from core.datasets.layouts.assignment import Assignment, assign, fill_template
-from core.datasets.layouts.described import DescribedLayout
+from core.datasets.layouts.described_layout import DescribedLayout
 from core.datasets.layouts.known_sets import known_layouts
 from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.set_description import parse_description, to_toml

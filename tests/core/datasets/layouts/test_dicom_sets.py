@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 import pytest
 
 from core.datasets import load_subject, open_dataset
-from core.datasets.describing import describe
+from core.datasets.doctor import check
+from core.datasets.folder_description import describe
 from core.datasets.registry import UnknownLayoutError
 from core.datasets.saved_descriptions import save_description
-from core.errors import VolumeError
+from core.errors import DatasetError, VolumeError
 from tests.support.dicom_labels import contours_of, write_case, write_rtstruct, write_seg
 from tests.support.foreign_volumes import Series, oblique_affine, phantom, write_series
 
@@ -89,7 +91,7 @@ def test_classes_are_chosen_merged_and_ordered_by_a_description(tmp_path: Path) 
         load_subject(dataset, "p1")
     described = describe(folder)
     assert described.content["classes"] == {"BODY": "BODY", "Liver": "Liver", "Tumour": "Tumour"}
-    assert [case.id for case in described.found.cases] == ["p1", "p2"]
+    assert [case.id for case in described.assignment.cases] == ["p1", "p2"]
     changed = described.with_changes(
         {"classes": {"organ": "liver", "tumour": "TUMOUR"}, "overlap": "later", "colours": None}
     )
@@ -118,3 +120,49 @@ def test_series_alone_are_named_as_what_they_are(tmp_path: Path) -> None:
     with pytest.raises(UnknownLayoutError, match=r"dicom .* comes nearest.* 2 images and 0 label maps"):
         open_dataset(tmp_path / "data")
     assert open_dataset(tmp_path / "data", "dicom").ids == ("p1", "p2")
+
+
+def damage_header(file: Path) -> Path:
+    """Overwrite the elements that say what a DICOM file is; its first bytes still say that it is DICOM."""
+    content = file.read_bytes()
+    file.write_bytes(content[:150] + b"\xff" * 300 + content[450:])
+    return file
+
+
+def test_slices_of_a_series_in_two_folders_are_a_warning_and_a_copy_is_a_note(tmp_path: Path) -> None:
+    """Archives store some series in several folders: without a word, half of the patient was left out."""
+    root = tmp_path / "data"
+    images = write_images(root / "a", "1.1")
+    write_seg(root / "a.dcm", {"Liver": boxes()["Liver"]}, AFFINE, "1.1")
+    shutil.copytree(images, root / "b")
+    dataset = open_dataset(root)
+    assert "1 series lie in several folders: the first of each is read" in dataset.notes and not dataset.warnings
+    slices = sorted(images.iterdir())
+    for number, file in enumerate(slices):
+        (root / "ab"[number % 2] / file.name).unlink()
+    (warning,) = open_dataset(root).warnings
+    assert warning.startswith("1 folder with further slices of a series in another one") and "b (a is read)" in warning
+
+
+def test_a_file_with_a_damaged_header_is_a_warning_of_the_data_set(tmp_path: Path) -> None:
+    folder, liver = tmp_path / "data", boxes()["Liver"]
+    for case, uid in (("p1", "1.1"), ("p2", "1.2")):
+        write_images(folder / case / "im", uid)
+        write_seg(folder / case / "seg.dcm", {"Liver": liver}, AFFINE, uid)
+    (folder / "p2" / "im" / "._0001.dcm").write_bytes(b"written by macOS")
+    assert open_dataset(folder).warnings == ()
+    damage_header(folder / "p2" / "seg.dcm")
+    damage_header(last := sorted((folder / "p1" / "im").iterdir())[-1])
+    dataset = open_dataset(folder)
+    (warning,) = dataset.warnings
+    assert "2 DICOM files" in warning and "p2/seg.dcm" in warning and f"p1/im/{last.name}" in warning
+    assert (dataset.ids, dataset.labelled_ids) == (("p1", "p2"), ("p1",))
+    found = [f for f in check(dataset).findings if f.message in warning]
+    assert [f.severity for f in found] == ["warning"]
+
+
+def test_a_folder_whose_only_series_is_damaged_says_so(tmp_path: Path) -> None:
+    for file in write_images(tmp_path / "data" / "p1", "1.1").iterdir():
+        damage_header(file)
+    with pytest.raises(DatasetError, match=r"p1/.*copy them again"):
+        open_dataset(tmp_path / "data", "dicom")

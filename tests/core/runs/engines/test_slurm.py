@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from core.runs.engines.registry import get_engine
 from core.runs.engines.slurm_reasons import explain_end, explain_refusal, explain_waiting
 from core.runs.launch import create_run
 from core.runs.store import folder as files
-from core.runs.store.engine_records import JOB_SIGNAL_S, EngineRecord, read_engine, write_engine
+from core.runs.store.engine_records import JOB_SIGNAL_S, EngineRecord, change_engine, read_engine, write_engine
 from core.runs.store.state import read_state
 from tests.support.cluster.slurm_clients import SlurmClients
 from tests.support.elsewhere import CLUSTER, SETTINGS
@@ -76,6 +77,46 @@ def test_submission_that_never_reached_the_cluster_fails_with_what_to_do(root: P
     write_engine(folder, EngineRecord(CLUSTER, f"{folder.name}-1", None, "", 0.0))
     engine_poller.ask(root, get_engine(root, CLUSTER))
     assert read_state(folder).state == "failed" and "interrupted" in read_state(folder).message
+
+
+def test_run_of_an_array_that_is_queued_again_has_a_job_of_its_own(root: Path, slurm: SlurmClients) -> None:
+    first, second = queued(root, 2)
+    runs.start_queued(root, [first.name, second.name], "toy")
+    runs.request_stop(root, first.name)
+    before = read_engine(second)
+    assert before is not None
+    # The other run of the array still waits: the cluster has a living job of that name.
+    (slurm.folder / "squeue").write_text(f'#!/bin/bash\n[[ " $* " != *" --name {before.name} "* ]] || echo 42\n')
+    slurm.answer("sbatch", "43\n")
+    time.sleep(0.002)  # names differ by milliseconds
+    runs.resume(root, first.name)
+    again = read_engine(first)
+    assert again is not None and (again.job, again.task) == ("43", None) and again.name != before.name
+
+
+def test_answer_that_comes_after_the_run_was_queued_again_is_not_noted(root: Path, slurm: SlurmClients) -> None:
+    (folder,) = queued(root)
+    record = change_engine(folder, EngineRecord(CLUSTER), name="first")
+    assert record is not None
+    write_engine(folder, EngineRecord(CLUSTER, "second"))
+    assert change_engine(folder, record, job="41") is None
+    assert read_engine(folder) == EngineRecord(CLUSTER, "second")
+
+
+def test_refusal_that_comes_after_the_run_was_queued_again_fails_nothing(
+    root: Path, slurm: SlurmClients, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = queued(root)
+    again = EngineRecord(CLUSTER, "of-another-process", lease="its-lease")
+
+    def refuse(*_: object) -> None:
+        write_engine(folder, again)  # stopped and resumed there, while this process waits for an answer
+        raise EngineError("no")
+
+    monkeypatch.setattr("core.runs.engines.slurm.SlurmEngine.submit", refuse)
+    with pytest.raises(EngineError):
+        runs.start_queued(root, [folder.name])
+    assert read_state(folder).state == "queued" and read_engine(folder) == again
 
 
 @pytest.mark.parametrize(

@@ -25,12 +25,15 @@ from core.runs.store import folder as files
 from core.runs.store.engine_records import (
     JOB,
     JOB_ENDS,
+    JOB_NAME,
     JOB_NODE,
     JOB_NODE_COUNT,
     JOB_NODES,
     JOB_RENDEZVOUS,
     JOB_RESTART,
     JOB_SIGNAL_S,
+    read_engine,
+    write_engine,
 )
 from core.runs.store.heartbeat import read_beat
 from core.runs.store.process import is_alive
@@ -120,6 +123,49 @@ def test_job_that_was_not_cancelled_takes_no_run_that_was_moved_to_the_queue_of_
     with pytest.raises(RunError, match="expected the queue of its host to train it, this is job 7"):
         claim_run(folder)
     assert read_state(folder).state == "queued"
+
+
+@pytest.mark.fault(59, "job of an earlier submission begins while a run is queued again: it does not take the run")
+def test_job_of_an_earlier_submission_takes_no_run_that_is_being_submitted_again(
+    root: Path, job: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_elsewhere(root, "queued")
+    with_job(folder, "")
+    record = read_engine(folder)
+    assert record is not None
+    job("41")
+    with pytest.raises(RunError, match=f"expected job {record.name} to train it, this is job 41"):
+        claim_run(folder)  # of a version whose jobs have no name in their environment
+    monkeypatch.setenv(JOB_NAME, f"{record.name}-earlier")
+    with pytest.raises(RunError, match="this is job 41"):
+        claim_run(folder)
+    job("43")
+    monkeypatch.setenv(JOB_NAME, record.name)
+    assert claim_run(folder).state == "starting"
+    claimed = read_engine(folder)
+    assert claimed is not None and claimed.job == "43", "no other job may take it from now on"
+
+
+def test_job_of_another_cluster_with_the_same_id_takes_no_run(
+    root: Path, job: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run_elsewhere(root, "queued")
+    with_job(folder, "7")
+    job("7")
+    monkeypatch.setenv(JOB_NAME, "an-earlier-submission-to-another-cluster")
+    with pytest.raises(RunError, match="expected job 7 to train it, this is job 7, of another submission"):
+        claim_run(folder)
+
+
+def test_job_takes_no_run_before_its_submission_has_a_name(root: Path, job: Callable[..., None]) -> None:
+    folder = run_elsewhere(root, "queued")
+    with_job(folder, "")
+    record = read_engine(folder)
+    assert record is not None
+    write_engine(folder, replace(record, name=""))
+    job("41")
+    with pytest.raises(RunError, match="expected job yet to come to train it"):
+        claim_run(folder)
 
 
 def test_restarted_job_takes_over_the_run_that_it_trained(root: Path, job: Callable[..., None]) -> None:

@@ -18,8 +18,10 @@ from core import runs
 from core.config import TrainConfig
 from core.errors import RunError
 from core.hosts import boot_id, host_name, machine_marks, pid_space
+from core.presets import preset
 from core.runs import give_up, run_actions
 from core.runs.engines.local import supervisor_file
+from core.runs.launch import create_run
 from core.runs.store import folder as files
 from core.runs.store import heartbeat
 from core.runs.store.engine_records import ENGINE, JobReport
@@ -264,12 +266,23 @@ def test_heartbeat_and_engine_together_judge_a_run(
     root: Path, report: JobReport | None, error: str, old: bool, state: str, message: str
 ) -> None:
     folder = run_elsewhere(root)
+    write_state(folder, replace(read_state(folder), sub_volumes_per_s=9.0, remaining_s=60.0))
     with_job(folder)
     answer(root, report, error)
     beat(folder, 1, time.time() + (LONG_AGO if old else 0))
     judged = reconciled_state(folder)
     assert judged.state == state and message in judged.message
+    known = (9.0, 60.0) if state == "running" else (None, None)
+    assert (judged.sub_volumes_per_s, judged.remaining_s) == known, "of a run that is not seen to train they are old"
     assert read_state(folder).state == "running"
+
+
+def test_run_whose_job_begins_is_where_its_job_is_and_takes_no_place_here(root: Path, no_supervisor: None) -> None:
+    folder = create_run(root, preset("quick").with_values({"path": "demo"}))  # submitted by this machine
+    with_job(folder)
+    answer(root, JobReport("running", place=OTHER))
+    begins = reconciled_state(folder)
+    assert (begins.state, begins.host) == ("starting", OTHER) and not is_here(begins.origin, begins.shim_start)
 
 
 def test_run_whose_job_ended_silently_crashes_with_the_reason_of_the_engine(

@@ -1,4 +1,4 @@
-"""The process that prepares subjects for :mod:`core.datasets.preparing`, one at a time, and keeps them in the cache.
+"""The process that prepares subjects for :mod:`core.datasets.parallel_preparation`, one at a time, and keeps them.
 
 It reads a question a line from standard input, and writes an answer a line to standard output: empty where the subject
 is kept, else the reason why not. It ends with its input.
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from core.datasets.layouts.base import Dataset
-from core.datasets.prepared import Preparation, PreparedCache
+from core.datasets.prepared_cache import Preparation, PreparedCache
 from core.errors import UserError
 
 

@@ -12,7 +12,7 @@ from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.matching import match_files
 from core.datasets.layouts.set_description import SetDescription
 from core.errors import DatasetError
-from core.formatting import format_list
+from core.formatting import format_count, format_list
 from core.imaging.segments import segment_key
 from core.labels import LabelSpace
 
@@ -57,6 +57,7 @@ class DescribedLayout:
         if not found.images:
             raise DatasetError(
                 f"{folder}: expected {self.expects}; found none among {len(listing.images or listing.files)} files"
+                + "".join(f"; {warning}" for warning in found.warnings)
             )
         if found.problems:
             more = f"; and {len(found.problems) - MAX_PROBLEMS} more" if len(found.problems) > MAX_PROBLEMS else ""
@@ -77,6 +78,7 @@ class DescribedLayout:
             description=described.text("description"),
             licence=described.text("licence"),
             notes=(*_notes(found, listing), *cases.notes(), *described.notes),
+            warnings=found.warnings,
             labels_follow_images=described.flag("labels_follow_images"),
             value_map=value_map,
             regions={name: parts for name, parts in described.regions.items() if set(parts) <= set(labels.names)},
@@ -218,13 +220,15 @@ def _notes(found: Assignment, listing: Listing) -> list[str]:
     notes = []
     if found.left_over:
         files = format_list(list(found.left_over), 4)
-        notes.append(f"{len(found.left_over)} image files fit no pattern of the layout and are not read: {files}")
+        notes.append(
+            f"{format_count(len(found.left_over), 'image file')} not read, no pattern of the layout fits: {files}"
+        )
     if listing.hidden:
         notes.append(f"{listing.hidden} hidden files, such as macOS's own '._' files, are ignored")
     unlabelled = [case.id for case in found.cases if case.images and not case.labels]
     if unlabelled and (found.description.labels or found.labels):
-        text = f"{len(unlabelled)} subjects have no label map and are for prediction: {format_list(unlabelled, 4)}"
-        notes.append(text)
+        count = format_count(len(unlabelled), "subject")
+        notes.append(f"{count} without label map, for prediction only: {format_list(unlabelled, 4)}")
     return [*notes, *found.notes]
 
 

@@ -17,21 +17,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.datasets import Dataset, content_digests, load_subject, open_dataset, prepared
+from core.datasets import Dataset, content_digests, load_subject, open_dataset, prepared_cache
 from core.datasets.content_digests import ContentDigests
 from core.datasets.layouts.recipe import Recipe
 from core.datasets.prepare import prepare_loaded
-from core.datasets.prepared import Preparation, PreparedCache, write_with_holes
+from core.datasets.prepared_cache import Preparation, PreparedCache, write_with_holes
 from core.imaging.normalise import Normaliser, to_float16
 from tests.support.balls import write_balls
 
 PREPARATION = Preparation(("M0",), (), Normaliser(("z_score",)), (1.1, 1.0, 1.5))
 KEEP = (  # a script that keeps a subject and is killed when it has written some part of it
     "import os, sys; from pathlib import Path; from core.datasets import open_dataset\n"
-    "from core.datasets import prepared; from tests.core.datasets.test_prepared import PREPARATION\n"
-    "write, calls = prepared.os.fsync, []\n"
-    "prepared.os.fsync = lambda file: os.kill(os.getpid(), 9)\n"
-    "cache = prepared.PreparedCache(Path(sys.argv[1])); dataset = open_dataset(sys.argv[2])\n"
+    "from core.datasets import prepared_cache; from tests.core.datasets.test_prepared_cache import PREPARATION\n"
+    "write, calls = prepared_cache.os.fsync, []\n"
+    "prepared_cache.os.fsync = lambda file: os.kill(os.getpid(), 9)\n"
+    "cache = prepared_cache.PreparedCache(Path(sys.argv[1])); dataset = open_dataset(sys.argv[2])\n"
     "found = cache.identify(dataset, 'ball_1', PREPARATION)\n"
     "cache.add(found.key, PREPARATION.prepare(dataset, 'ball_1'))\n"
 )
@@ -118,14 +118,14 @@ def test_an_entry_is_of_settings_code_and_content_and_not_of_the_place(
     ]
     assert len({key(dataset, preparation=p) for p in other} | {before}) == 5
     assert key(open_dataset(shutil.copytree(data, tmp_path / "copy"))) == before
-    monkeypatch.setattr(prepared, "code_digest", lambda: "another version")
+    monkeypatch.setattr(prepared_cache, "code_digest", lambda: "another version")
     assert key(dataset) != before
 
 
 def test_a_damaged_entry_is_removed_and_a_file_that_cannot_be_read_has_none(data: Path) -> None:
     dataset, cache = open_dataset(data), PreparedCache()
     name = key(dataset)
-    for file, damage in ((prepared.VOXELS, b"x"), (prepared.FACTS, b"{"), (prepared.FACTS, b"{}")):
+    for file, damage in ((prepared_cache.VOXELS, b"x"), (prepared_cache.FACTS, b"{"), (prepared_cache.FACTS, b"{}")):
         cache.add(name, PREPARATION.prepare(dataset, "ball_1"))
         (cache.folder / name / file).write_bytes(damage)
         assert cache.open(name, "ball_1") is None and not (cache.folder / name).exists()

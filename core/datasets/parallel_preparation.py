@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 from core import errors
 from core.datasets.layouts.base import Dataset
-from core.datasets.prepared import (
+from core.datasets.preparation_process import question
+from core.datasets.prepared_cache import (
     FACTS_BYTES,
     Preparation,
     PreparedCache,
@@ -24,7 +25,6 @@ from core.datasets.prepared import (
     PreparedSubject,
     limit_bytes,
 )
-from core.datasets.preparing_child import question
 from core.errors import DatasetError, UserError
 from core.formatting import format_bytes
 from core.processes import JsonLinesChild, start_json_lines_module
@@ -248,7 +248,7 @@ def _start_child() -> subprocess.Popen[str]:
     """A process that prepares, with one thread: there are as many of them as cores to use."""
     threads = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
     environment = {**threads, "PYTHONUNBUFFERED": "1", **_same_folders()}
-    return start_json_lines_module("core.datasets.preparing_child", environment, stderr=subprocess.DEVNULL)
+    return start_json_lines_module("core.datasets.preparation_process", environment, stderr=subprocess.DEVNULL)
 
 
 def _same_folders() -> dict[str, str]:

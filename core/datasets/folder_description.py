@@ -13,7 +13,7 @@ from core.datasets.layouts.known_sets import known_sets
 from core.datasets.layouts.listing import Listing, list_folder
 from core.datasets.layouts.matching import match_files
 from core.datasets.layouts.proposal import propose
-from core.datasets.layouts.set_description import OF_KNOWN_SETS, parse_description, read_description
+from core.datasets.layouts.set_description import KEYS_OF_KNOWN_SETS_ONLY, parse_description, read_description
 from core.datasets.saved_descriptions import saved_description
 from core.errors import DatasetError
 
@@ -21,46 +21,46 @@ NAME = "description"
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedFolder:
     """What a description makes of a folder.
 
     Attributes
     ----------
     folder : Path. The folder.
     content : dict. The description, as a table of :data:`core.datasets.layouts.set_description.KEYS`.
-    found : Assignment. Its subjects, problems, and the files that are left over.
+    assignment : Assignment. Its subjects, problems, and the files that are left over.
     files : int. Number of files that are named like images.
     """
 
     folder: Path
     content: Mapping[str, Any]
-    found: Assignment
+    assignment: Assignment
     files: int
 
     @property
     def needs_classes(self) -> bool:
         """Whether label maps must be read to know the classes."""
-        return not self.found.classes_known
+        return not self.assignment.classes_known
 
     def label_files(self) -> list[Path]:
         """All label maps, in order of the subjects; none where each class has a mask."""
-        if self.found.description.names_classes:
+        if self.assignment.description.names_classes:
             return []
-        return [self.folder / file for case in self.found.cases for file in case.labels.values()]
+        return [self.folder / file for case in self.assignment.cases for file in case.labels.values()]
 
-    def with_changes(self, changes: Mapping[str, Any]) -> Described:
+    def with_changes(self, changes: Mapping[str, Any]) -> DescribedFolder:
         """The folder with other keys of the description; ``None`` removes a key.
 
         Raises
         ------
         DatasetError
-            If the result is no description.
+            If the result is not a valid description.
         """
         content = {k: v for k, v in {**self.content, **changes}.items() if v is not None}
         return describe(self.folder, content)
 
 
-def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Listing | None = None) -> Described:
+def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Listing | None = None) -> DescribedFolder:
     """What a description makes of a folder.
 
     Parameters
@@ -72,7 +72,7 @@ def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Li
     Raises
     ------
     DatasetError
-        If the folder cannot be listed, nothing can be proposed, or the content is no description.
+        If the folder cannot be listed, nothing can be proposed, or the content is not a valid description.
     """
     try:
         listing = listing or list_folder(folder)
@@ -86,7 +86,7 @@ def describe(folder: Path, content: Mapping[str, Any] | None = None, listing: Li
         stated = {name: colour for name, colour in found.segments.items() if colour}
         content = {**content, "classes": {name: name for name in found.segments}, "colours": stated}
         found = match_files(parse_description(NAME, content), listing)
-    return Described(folder, content, found, len(listing.images) or found.images)
+    return DescribedFolder(folder, content, found, len(listing.images) or found.images)
 
 
 def starting_point(name: str) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def starting_point(name: str) -> dict[str, Any]:
     if base not in known_sets():
         raise DatasetError(f"from: expected one of {', '.join(known_sets())}, or a TOML file; got {name!r}")
     described = known_sets()[base].variant(variant) if variant else known_sets()[base]
-    return {k: v for k, v in described.content.items() if k not in OF_KNOWN_SETS}
+    return {k: v for k, v in described.content.items() if k not in KEYS_OF_KNOWN_SETS_ONLY}
 
 
 def pattern_lines(patterns: Any) -> str:
@@ -169,7 +169,7 @@ def parse_class_rows(rows: Sequence[Mapping[str, Any]], masks: bool) -> tuple[di
     Raises
     ------
     DatasetError
-        If a value is none.
+        If a value is not a whole number.
     """
     values: dict[str, list[str]] = {}
     colours: dict[str, str] = {}

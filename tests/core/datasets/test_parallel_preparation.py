@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from core.datasets import open_dataset, preparing
-from core.datasets.prepared import Preparation, PreparedCache, PreparedSubject
-from core.datasets.preparing import Resources, SubjectPreparation
+from core.datasets import open_dataset, parallel_preparation
+from core.datasets.parallel_preparation import Resources, SubjectPreparation
+from core.datasets.prepared_cache import Preparation, PreparedCache, PreparedSubject
 from core.errors import VolumeError
 from core.imaging.normalise import Normaliser
 from tests.support.balls import write_balls
@@ -49,7 +49,7 @@ def test_the_second_time_all_are_opened(data: Path) -> None:
 def test_processes_give_the_same_and_name_the_first_file_that_cannot_be_read(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preparing, "MIN_PARALLEL_BYTES", 0)
+    monkeypatch.setattr(parallel_preparation, "MIN_PARALLEL_BYTES", 0)
     by_processes, _ = run(data, workers=2)
     PreparedCache().clear()
     here, _ = run(data)
