@@ -150,9 +150,7 @@ def test_masks_are_one_label_map_and_must_not_overlap(tmp_path: Path) -> None:
     assert label is not None and set(np.unique(label)) == {0, 1, 2, 3}
     first, second = (folder / "s0000" / "segmentations" / f"{n}.nii.gz" for n in ("kidney_left", "spleen"))
     write_nifti(second, np.ones((6, 7, 5), np.uint8))
-    with pytest.raises(
-        VolumeError, match=r"expected masks that do not overlap, got \d+ voxels of kidney_left too"
-    ):
+    with pytest.raises(VolumeError, match=r"expected masks that do not overlap, got \d+ voxels of kidney_left too"):
         load_subject(dataset, "s0000")
     label = load_subject(replace(dataset, later_mask_wins=True), "s0000").label
     assert label is not None and (label == 3).all(), "spleen is listed last"
