@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
 from ui.server import memory
@@ -19,7 +21,7 @@ def test_freed_memory_is_returned_again_and_again_by_one_thread(monkeypatch: pyt
 
     collected: list[int] = []
     monkeypatch.setattr(memory, "trim_heap", trim)
-    monkeypatch.setattr(memory.gc, "collect", lambda: collected.append(len(trimmed)))
+    monkeypatch.setattr(gc, "collect", lambda: collected.append(len(trimmed)))
     monkeypatch.setattr(memory, "limit_arenas", limits.append)
     monkeypatch.setattr(memory, "TRIM_INTERVAL_S", 0.0)
     memory.return_freed_memory.cache_clear()
