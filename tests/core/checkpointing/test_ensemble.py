@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +195,7 @@ def test_stored_postprocessing_leaves_the_tensors_as_they_are(
 )
 def test_malformed_metadata_are_refused(members: list[Member], inference: dict[str, Any], message: str) -> None:
     path = members[0].path
-    text = json.dumps({**vars(members[0].metadata), "inference": inference})
+    text = json.dumps({**asdict(members[0].metadata), "inference": inference})
     copy_with_metadata(path, path, {"segmentarium": text})
     with pytest.raises(CheckpointError, match=message):
         read_metadata(path)
