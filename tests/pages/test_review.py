@@ -52,6 +52,26 @@ def test_unsegmented_case_offers_a_segmentation(root: Path, quiz_run: QuizRun) -
 
 
 @pytest.mark.slow
+def test_segmentation_that_ends_while_the_page_runs_is_shown_and_not_made_again(
+    root: Path, quiz_run: QuizRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictions, later = root / quiz_run.run / "predictions", root / quiz_run.run / "later"
+    predictions.rename(later)
+    pending, started = evaluation_job.pending, []
+
+    def ended_now(checkpoint: Path, data: Path) -> list[str]:
+        if later.exists():
+            later.rename(predictions)
+        return pending(checkpoint, data)
+
+    monkeypatch.setattr(evaluation_job, "pending", ended_now)
+    monkeypatch.setattr(evaluation_job, "start", lambda *request: started.append(request))
+    app = open_page("review", model=quiz_run.run)
+    assert "Segment this case" not in button_labels(app) and not started
+    assert "–" not in [row["value"] for row in component_data(app, "selected")["rows"]]
+
+
+@pytest.mark.slow
 def test_data_set_of_the_training_is_known_by_its_folder(root: Path, quiz_run: QuizRun) -> None:
     app = open_page("review", model=quiz_run.run, data=str(quiz_run.data))
     assert not app.warning and app.selectbox(key="review_data-False").value == TRAINING_DATA

@@ -221,7 +221,9 @@ def segmentation_controls(cases: CaseList, chosen: str, start_unasked: bool) -> 
     pending = evaluation_job.pending(cases.checkpoint, cases.folder)
     if pending:
         _segmentation_progress(cases, chosen, pending)
-    job = evaluation_job.observe(cases.checkpoint, cases.folder, [chosen], kept)
+    job = evaluation_job.observe(cases.checkpoint, cases.folder, [chosen])
+    if job.state == "done" and chosen in missing:
+        st.rerun()  # finished since the page read the predictions
     requested: list[str] = []
     if job.state == "failed":
         error_box(job.message, context="The segmentation failed")
