@@ -147,6 +147,8 @@ def second_controls(cases: CaseList, second: SecondModel, chosen: str) -> None:
     missing = [id for id in dict.fromkeys((chosen, *segmented)) if id not in kept and id not in pending]
     if not missing:
         return
+    if job.state == "done" and chosen in missing:
+        st.rerun()  # finished since the page read the predictions
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.caption(
             f"{second.name} has segmented {len([id for id in segmented if id in kept])} of these cases.",
