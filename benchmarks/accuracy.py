@@ -14,7 +14,9 @@ Suites:
 Results go to a JSON file (``--out``), one by one; a case that is in it is not measured again, so the program can be
 ended and started at any time (``--again-failed``: cases that failed are). It takes about ten hours in all. On a machine
 with other work choose ``--steps-per-minute measured``: each budget becomes the number of steps that the machine does in
-it when it is idle, from the fastest moments of a training of half a minute. ``--scale 0.01`` tries everything out with
+it when it is idle, from the fastest moments of a training of half a minute, which goes before all other work where this
+user may schedule in real time (root, Linux); the trainings themselves can then be given the lowest priority
+(``chrt --idle 0 python benchmarks/accuracy.py ...``). ``--scale 0.01`` tries everything out with
 hundredths of the budgets. ``python benchmarks/write_tables.py`` writes the tables from the file.
 """
 
