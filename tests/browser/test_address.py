@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
+from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 from tests.browser.conftest import Server
@@ -161,6 +162,56 @@ def test_viewer_answers_on_a_page_that_another_one_led_to_at_once(quiz_server: S
     page.locator("canvas.pane").first.focus()
     page.keyboard.press("ArrowUp")
     page.wait_for_url(re.compile("at="))
+
+
+def test_part_of_a_page_that_was_left_does_not_empty_the_next_one(quiz_server: Server, page: Page) -> None:
+    parts: list[bytes] = []
+    repeated: list[bytes] = []
+    begun: list[tuple[str, bool]] = []
+    names: dict[str, str] = {}
+
+    def note_part(message: str | bytes) -> None:
+        """Keep the requests of the part of Runs that updates itself."""
+        assert isinstance(message, bytes)
+        if BackMsg.FromString(message).rerun_script.fragment_id:
+            parts.append(message)
+
+    def repeat_part(message: str | bytes) -> bool:
+        """Ask for the part of Runs again when the server has begun with Review, as a timer does that ends just then."""
+        assert isinstance(message, bytes)
+        content = ForwardMsg.FromString(message)
+        if content.WhichOneof("type") == "navigation":
+            names.update({p.page_script_hash: p.url_pathname for p in content.navigation.app_pages})
+        if content.WhichOneof("type") == "new_session":
+            name = names.get(content.new_session.page_script_hash, "")
+            begun.append((name, bool(content.metadata.run.fragment_ids)))
+            if name == "review" and not repeated:
+                repeated.append(parts[-1])
+                connection.request(parts[-1])
+        return False
+
+    connection = HeldConnection(page)
+    connection.on_request, connection.is_dropped = note_part, repeat_part
+    for _ in range(20):  # until the request arrives before Review is complete; afterwards the server ignores it
+        parts.clear()
+        repeated.clear()
+        begun.clear()
+        page.goto(f"{quiz_server.url}/runs")
+        page.wait_for_selector(COMPLETE)
+        while not parts:
+            page.wait_for_timeout(50)
+        page.get_by_role("button", name="Review").first.click()
+        page.wait_for_url(re.compile("/review.*case="))
+        page.wait_for_selector(COMPLETE)
+        wait_until_ready(page)
+        if ("runs", True) in begun[begun.index(("review", False)) :]:
+            break
+    else:
+        pytest.fail(f"Review was complete at once each time: {begun}")
+    page.locator("canvas.pane").first.focus()
+    page.keyboard.press("ArrowUp")
+    page.wait_for_url(re.compile("at="))
+    expect(page.get_by_role("heading", level=1)).to_have_text("Review")
 
 
 @pytest.mark.long

@@ -14,12 +14,15 @@ class HeldConnection:
     Attributes
     ----------
     is_dropped : callable. Whether an answer is dropped, as the server drops what is not sent yet when a run begins.
+    on_request : callable. Called with what the page sends, before the server has it.
     """
 
     def __init__(self, page: Page) -> None:
         self._page, self._routes = page, list[WebSocketRoute]()
+        self._server: WebSocketRoute
         self.held: list[str | bytes] | None = None
         self.is_dropped: Callable[[str | bytes], bool] = lambda message: False
+        self.on_request: Callable[[str | bytes], None] = lambda message: None
         page.route_web_socket(re.compile("/_stcore/stream"), self._connect)
 
     def hold(self) -> None:
@@ -40,7 +43,17 @@ class HeldConnection:
 
     def _connect(self, route: WebSocketRoute) -> None:
         self._routes.append(route)
-        route.connect_to_server().on_message(lambda message: self._receive(route, message))
+        self._server = server = route.connect_to_server()
+        server.on_message(lambda message: self._receive(route, message))
+        route.on_message(lambda message: self._send(server, message))
+
+    def request(self, message: str | bytes) -> None:
+        """Send a request to the server as if it came from the page."""
+        self._server.send(message)
+
+    def _send(self, server: WebSocketRoute, message: str | bytes) -> None:
+        self.on_request(message)
+        server.send(message)
 
     def _receive(self, route: WebSocketRoute, message: str | bytes) -> None:
         if self.is_dropped(message):

@@ -26,10 +26,14 @@ const serverMessages = (() => {
     return [...names.values()].includes(last) ? last : ""; // the start page has no name
   }
 
+  // Notes what a message says of pages; whether Streamlit may have it. A part of a page that was left, which the browser
+  // asked for before it knew, begins as a run of that page: Streamlit would empty the page that is shown.
   function received(bytes) {
     for (const [number, content] of fields(bytes)) {
       if (number === FIELDS.newSession) {
-        running = text(content, FIELDS.newSessionPage);
+        const page = text(content, FIELDS.newSessionPage);
+        if (shown !== null && page !== shown && isPart(bytes)) return false;
+        running = page;
         if (names.has(running)) arrived(running);
       }
       if (number === FIELDS.pageInfo) remember(text(content, FIELDS.pageInfoQuery), running);
@@ -40,6 +44,16 @@ const serverMessages = (() => {
         arrived(text(content, FIELDS.navigationPage));
       }
     }
+    return true;
+  }
+
+  // Whether a message is of the run of a part of a page.
+  function isPart(bytes) {
+    let content = bytes;
+    for (const wanted of [FIELDS.metadata, FIELDS.metadataRun]) {
+      content = [...fields(content)].find(([number]) => number === wanted)?.[1] ?? new Uint8Array();
+    }
+    return text(content, FIELDS.runFragments) !== "";
   }
 
   // The server runs a page. Of a run that leads to another page at once, the server may drop every message but the first.

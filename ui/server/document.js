@@ -12,7 +12,9 @@
     constructor(...parameters) {
       super(...parameters);
       if (!String(parameters[0]).includes("/_stcore/stream")) return;
-      this.addEventListener("message", ({ data }) => serverMessages.received(new Uint8Array(data)));
+      this.addEventListener("message", (event) => {
+        if (!serverMessages.received(new Uint8Array(event.data))) event.stopImmediatePropagation();
+      });
       this.addEventListener("open", () => { connected = true; attempts = 0; show(null); });
       this.addEventListener("close", () => { connected = false; attempts++; if (attempts >= REFUSED_AFTER) explain(); });
     }

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.AppPage_pb2 import AppPage
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ClientState_pb2 import ClientState
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg, ForwardMsgMetadata, RunIdentity
 from streamlit.proto.Navigation_pb2 import Navigation
 from streamlit.proto.NewSession_pb2 import NewSession
 from streamlit.proto.PageInfo_pb2 import PageInfo
@@ -29,6 +29,9 @@ ADDED = ("document.css", "address.js", "document.js", "notifications.js")
 FIELDS: dict[str, tuple[Any, str]] = {
     "newSession": (ForwardMsg, "new_session"),
     "newSessionPage": (NewSession, "page_script_hash"),
+    "metadata": (ForwardMsg, "metadata"),
+    "metadataRun": (ForwardMsgMetadata, "run"),
+    "runFragments": (RunIdentity, "fragment_ids"),
     "navigation": (ForwardMsg, "navigation"),
     "navigationPages": (Navigation, "app_pages"),
     "navigationPage": (Navigation, "page_script_hash"),
