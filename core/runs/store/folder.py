@@ -101,9 +101,9 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def new_run_id(text: str) -> str:
-    """A new run id from a name: ``my-net-20260131-235959-1a2b`` (UTC)."""
+    """A new run id from a name: ``my-net-20260131-235959-1a2b3c4d`` (UTC). Hundreds that are made in a second differ."""
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "run"
-    return f"{slug}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(2)}"
+    return f"{slug}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
 
 
 def run_folder(root: Path, run_id: str) -> Path:

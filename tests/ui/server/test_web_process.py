@@ -19,7 +19,7 @@ from ui.shared import jobs
 from ui.shared.navigation import PAGES
 
 jobs.start = lambda *_: None  # no demo data is made
-jobs.observe = lambda *_: jobs.Job("running")
+jobs.observe = lambda *_, **__: jobs.Job("running")
 shell = AppTest.from_file("ui/shell.py", default_timeout=60).run()
 for name in PAGES:
     shell.switch_page(f"{sys.argv[1]}/pages/{name}.py").run()
