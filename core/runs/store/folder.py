@@ -101,7 +101,7 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def new_run_id(text: str) -> str:
-    """A new run id from a name: ``my-net-20260131-235959-1a2b3c4d`` (UTC). Hundreds that are made in a second differ."""
+    """A new run id from a name: ``my-net-20260131-235959-1a2b3c4d`` (UTC). Hundreds made in a second differ."""
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "run"
     return f"{slug}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
 
