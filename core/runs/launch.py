@@ -237,6 +237,8 @@ def create_run(
         root.mkdir(parents=True, exist_ok=True)
         database_url(root)
         folder = root / (run_id or files.new_run_id(name or config.preset))
+        while not run_id and folder.exists():  # of hundreds that are made in a second
+            folder = root / files.new_run_id(name or config.preset)
         hidden = root / f"{files.HIDDEN_NEW}{folder.name}"
         hidden.mkdir(exist_ok=bool(run_id))  # left by a process that was killed here
         files.write_json(hidden / files.RUN, {"version": 1, "name": name, "created_at": now})

@@ -28,6 +28,7 @@ import json
 import os
 import re
 import secrets
+import string
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -47,6 +48,7 @@ LOG, EXIT, LOCK = "log.txt", "exit.json", ".lock"
 TENSORBOARD, PREDICTIONS = "tensorboard", "predictions"
 HIDDEN_NEW, HIDDEN_DELETED = ".new-", ".deleted-"  # starts of names of folders that are being made, and removed
 NAME_LENGTH, NOTES_LENGTH, TAG_LENGTH, MAX_TAGS = 80, 10_000, 40, 20
+_RANDOM = string.ascii_lowercase + string.digits
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -101,9 +103,10 @@ def check_tags(tags: Sequence[str]) -> tuple[str, ...]:
 
 
 def new_run_id(text: str) -> str:
-    """A new run id from a name: ``my-net-20260131-235959-1a2b3c4d`` (UTC). Hundreds made in a second differ."""
+    """A new run id from a name: ``my-net-20260131-235959-k3x9`` (UTC)."""
     slug = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:40].strip("-") or "run"
-    return f"{slug}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{secrets.token_hex(4)}"
+    random = "".join(secrets.choice(_RANDOM) for _ in range(4))
+    return f"{slug}-{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{random}"
 
 
 def run_folder(root: Path, run_id: str) -> Path:

@@ -20,7 +20,7 @@ from core.processes import kill_tree, module_environment
 from core.runs.store import folder as files
 from tests.support.watching import TIMEOUT_S, TOYS, wait_until
 
-RUN_ID = r"[a-z0-9-]+-\d{8}-\d{6}-[0-9a-f]{8}"
+RUN_ID = r"[a-z0-9-]+-\d{8}-\d{6}-[0-9a-z]{4}"
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="sends POSIX signals")
 

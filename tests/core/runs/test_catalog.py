@@ -137,3 +137,12 @@ def test_serve_queue_starts_a_supervisor_only_for_queued_runs(tmp_path: Path, mo
     runs.request_stop(tmp_path, folder.name)
     runs.serve_queue(tmp_path)
     assert started == [tmp_path]
+
+
+def test_runs_that_are_created_within_a_second_have_ids_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = iter(["net-20260131-235959-aaaa", "net-20260131-235959-aaaa", "net-20260131-235959-aaaa", "net-2"])
+    monkeypatch.setattr(files, "new_run_id", lambda text: next(ids))
+    first, second = (create_run(tmp_path, preset("quick").with_values({"path": "demo"})) for _ in range(2))
+    assert first.name == "net-20260131-235959-aaaa" and second.name == "net-2"
